@@ -1,0 +1,59 @@
+"""The AWS clients that a command is given, each made when it is first used.
+
+`run.py` makes the one session; nothing else does. Throttled and failed calls are repeated by botocore itself.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from boto3 import Session
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+SENDERS = 16  # threads that send batches: more gain nothing at 30 ms round trip (measured 4,500 messages/s)
+_CONFIG = Config(
+    retries={"mode": "standard", "max_attempts": 8},
+    max_pool_connections=SENDERS + 4,
+    connect_timeout=10,
+    read_timeout=60,
+)
+
+
+class Clients:
+    """One client a service, all from the same session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        return self._session.client("sqs", config=_CONFIG)
+
+    @cached_property
+    def ecs(self) -> ECSClient:
+        return self._session.client("ecs", config=_CONFIG)
+
+    @cached_property
+    def ec2(self) -> EC2Client:
+        return self._session.client("ec2", config=_CONFIG)
+
+    @cached_property
+    def s3(self) -> S3Client:
+        return self._session.client("s3", config=_CONFIG)
+
+    @cached_property
+    def logs(self) -> CloudWatchLogsClient:
+        return self._session.client("logs", config=_CONFIG)
+
+    @cached_property
+    def cloudwatch(self) -> CloudWatchClient:
+        return self._session.client("cloudwatch", config=_CONFIG)

@@ -1,0 +1,43 @@
+"""`run.py monitor`: watch the run to its end, sum up, clean up. The sum comes first: the queue knows it, and goes."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from control import cleanup, queue, records
+from control.clients import Clients
+from control.errors import doing
+from control.monitor import History, Pace, Snapshot, watch
+from control.monitorfile import MonitorFile
+from control.settings import Settings
+from control.view import MonitorView, summary_text
+
+
+def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest: bool, pace: Pace) -> bool:
+    """Whether all that the run made is gone, or kept on purpose. Raises CloudError where AWS refuses for good."""
+    most_machines: set[str] = set()
+    with MonitorView(run) as view:
+
+        def show(snapshot: Snapshot, history: History) -> None:
+            most_machines.update(snapshot.fleet.machines if snapshot.fleet else ())
+            view.show(snapshot, history)
+
+        watch(clients, run, cheapest=cheapest, pace=pace, now=time.time, sleep=time.sleep, show=show, say=view.say)
+    dead_letter_queue = _dead_letter_queue(clients, run, settings)
+    with doing("reading the records of the run"):
+        summary = records.summarise(clients, run, dead_letter_queue)
+    seconds = time.time() - run.MONITOR_START_TIME / 1000
+    report = cleanup.cleanup(clients, cleanup.Run(run, dead_letter_queue, pause=min(pace.look, 10)), time.sleep)
+    where = f"s3://{run.MONITOR_BUCKET_NAME}/{records.prefix_of(run)}"
+    print(summary_text(summary, report, seconds=seconds, machines=len(most_machines), records=where))
+    sys.stdout.flush()
+    return not report.left
+
+
+def _dead_letter_queue(clients: Clients, run: MonitorFile, settings: Settings) -> str:
+    """As the queue itself says; once that is gone, as the config says."""
+    with doing("looking for the dead-letter queue"):
+        url = queue.find(clients.sqs, run.MONITOR_QUEUE_NAME)
+        named = queue.dead_letter_name(clients.sqs, url) if url else None
+    return named or settings.SQS_DEAD_LETTER_QUEUE

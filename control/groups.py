@@ -1,0 +1,160 @@
+"""Where the jobs of a job file come from: a list, a table, every combination of some values, or a bucket's objects.
+
+A source is a function that starts the same stream of groups anew at each call: one reading checks, the next sends,
+and a table of a million rows never lies in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from control.errors import InputError
+from control.files import parse_json
+
+Group = dict[str, Any] | str
+Source = Callable[[], Iterator[Group]]
+ListObjects = Callable[[str, str], Iterable[str]]  # (bucket, prefix) -> keys
+
+_RIGHT = (
+    "give a list of objects, the path of a .csv, .tsv or .jsonl table, "
+    '{"cross": {"plate": […], "well": […]}} or {"s3": "s3://bucket/prefix/", "match": "*.tif"}'
+)
+
+
+def source(groups: object, key: str, job_file: Path, list_objects: ListObjects) -> Source:
+    """The stream of groups that `groups` stands for; raises InputError where it stands for none.
+
+    `key`: the name that `groups` has in the job file (`groups` or `plates`), for messages.
+    """
+    if isinstance(groups, list):
+        return _from_list(groups, key, job_file)
+    if isinstance(groups, str):
+        return _from_table(groups, key, job_file)
+    if isinstance(groups, dict) and set(groups) == {"cross"}:
+        return _from_cross(groups["cross"], key, job_file)
+    if isinstance(groups, dict) and "s3" in groups and set(groups) <= {"s3", "match"}:
+        return _from_bucket(groups, key, job_file, list_objects)
+    raise InputError(job_file, key, f"{_short(groups)} is no list of jobs", _RIGHT)
+
+
+def _from_list(groups: list[Any], key: str, job_file: Path) -> Source:
+    for number, group in enumerate(groups, 1):
+        if not isinstance(group, (dict, str)) or not group:
+            right = 'write an object such as {"well": "A01"}, or a text'
+            raise InputError(job_file, f"{key}[{number}]", f"{_short(group)} is no job", right)
+    return lambda: iter(groups)
+
+
+def _from_cross(axes: object, key: str, job_file: Path) -> Source:
+    if not isinstance(axes, dict) or not axes:
+        raise InputError(job_file, f"{key}.cross", f"{_short(axes)} has no lists", _RIGHT)
+    for name, values in axes.items():
+        if not isinstance(values, list) or not values:
+            raise InputError(job_file, f"{key}.cross.{name}", f"{_short(values)} is no list", "give a list of values")
+    names = list(axes)
+    return lambda: (dict(zip(names, values, strict=True)) for values in itertools.product(*axes.values()))
+
+
+def _from_table(name: str, key: str, job_file: Path) -> Source:
+    path = job_file.parent / name
+    readers: dict[str, Callable[[IO[str], Path], Iterator[Group]]] = {
+        ".csv": lambda lines, path: _rows(lines, path, ","),
+        ".tsv": lambda lines, path: _rows(lines, path, "\t"),
+        ".jsonl": _json_lines,
+        ".ndjson": _json_lines,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(job_file, key, f"{name!r} is no table", "name a .csv, .tsv or .jsonl file beside the job file")
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):
+        is_file = False
+    if not is_file:
+        raise InputError(job_file, key, f"there is no table {path}", "paths are relative to the job file")
+    return lambda: _read(path, reader)
+
+
+def _read(path: Path, reader: Callable[[IO[str], Path], Iterator[Group]]) -> Iterator[Group]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            yield from reader(lines, path)
+    except UnicodeDecodeError as error:
+        raise InputError(path, "", f"this is not UTF-8 text ({error.reason})", "save the table as UTF-8") from None
+    except csv.Error as error:
+        raise InputError(path, "", f"this is no table ({error})", "check quotes and line ends") from None
+    except OSError as error:
+        raise InputError(path, "", f"it cannot be read ({error.strerror})", "check the file") from None
+
+
+def _rows(lines: IO[str], path: Path, delimiter: str) -> Iterator[Group]:
+    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    header = next(rows, [])
+    if not header or any(not name.strip() for name in header) or len(set(header)) < len(header):
+        raise InputError(path, "line 1", f"{header} is no header", "name every column once in the first line")
+    width = len(header)
+    for row in rows:
+        if len(row) != width:
+            if not row:
+                continue  # an empty line, as editors leave at the end
+            raise InputError(path, f"line {rows.line_num}", f"{len(row)} cells under {width} names", "make them equal")
+        yield dict(zip(header, row, strict=True))
+
+
+def _json_lines(lines: IO[str], path: Path) -> Iterator[Group]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path} line {number}"
+        group = parse_json(line, where)
+        if not isinstance(group, (dict, str)) or not group:
+            raise InputError(where, "", f"{_short(group)} is no job", 'write an object such as {"well": "A01"}')
+        yield group
+
+
+def _from_bucket(groups: dict[str, Any], key: str, job_file: Path, list_objects: ListObjects) -> Source:
+    address, match = groups["s3"], groups.get("match", "*")
+    bucket, _, prefix = str(address).removeprefix("s3://").partition("/")
+    if not isinstance(address, str) or not address.startswith("s3://") or not bucket:
+        raise InputError(job_file, f"{key}.s3", f"{_short(address)} is no address", "write 's3://bucket/prefix/'")
+    if not isinstance(match, str) or not match:
+        raise InputError(job_file, f"{key}.match", f"{_short(match)} is no pattern", "write one such as '*.tif'")
+    listed: list[IO[str]] = []
+
+    def read() -> Iterator[Group]:
+        # Listed once and kept in a file: both readings must see the same jobs, and a bucket may change between them.
+        if not listed:
+            listed.append(_spool(_matching_groups(list_objects(bucket, prefix), prefix, match)))
+        listed[0].seek(0)
+        for line in listed[0]:
+            yield json.loads(line)
+
+    return read
+
+
+def _matching_groups(keys: Iterable[str], prefix: str, match: str) -> Iterator[Group]:
+    for key in keys:
+        name = PurePosixPath(key).name
+        relative = key[len(prefix) :]
+        if key.endswith("/") or not (fnmatch.fnmatchcase(name, match) or fnmatch.fnmatchcase(relative, match)):
+            continue
+        yield {"key": key, "name": name, "stem": PurePosixPath(key).stem}
+
+
+def _spool(groups: Iterable[Group]) -> IO[str]:
+    spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the source
+    for group in groups:
+        spool.write(json.dumps(group) + "\n")
+    return spool
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

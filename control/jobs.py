@@ -1,0 +1,150 @@
+"""The Job file: what all jobs share, and a stream of what is each one's own; together, the messages.
+
+A message is the shared keys plus `"group"`, as JSON: the published wire format. Keys with `_comment` in their name are
+left out, and so are `upload` (for submitJob alone) and the list of groups itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+
+from control.errors import InputError
+from control.files import first_error, read_json_object
+from control.groups import Group, ListObjects, Source, source
+from worker.machinery.jobid import job_id
+from worker.machinery.template import TemplateError, names
+
+MESSAGE_BYTES = 1024 * 1024  # SQS: the largest message
+LONGEST_JOB_MINUTES = 700  # SQS keeps a message at most 12 hours (720 minutes) from its first receive
+_GROUP_KEYS = ("groups", "plates")
+_GIVEN = {"job", "input_dir", "output_dir", "group"}  # placeholders that the worker fills
+
+Text = Annotated[StrictStr, Field(min_length=1)]
+
+
+class KnownKeys(BaseModel):
+    """The keys that the shipped worker understands; all others are the implementation's own."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    command: Text | Annotated[list[StrictStr | StrictInt | float], Field(min_length=1)] | None = None
+    shell: StrictBool = False
+    inputs: list[Text] = []
+    input_bucket: Text | None = None
+    output_location: Text | None = None
+    output_bucket: Text | None = None
+    timeout_minutes: Annotated[float, Field(gt=0, le=LONGEST_JOB_MINUTES, strict=True)] | None = None
+    expected_files: Annotated[StrictInt, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A job file that was read and whose shared keys are right. Its groups are read as a stream, as often as asked."""
+
+    path: Path
+    groups_key: str
+    shared: dict[str, Any]
+    groups: Source
+    uploads: dict[Path, str]
+
+    def bodies(self) -> Iterator[str]:
+        """The body of each message."""
+        start = json.dumps(self.shared)[:-1] + (", " if self.shared else "") + '"group": '
+        for group in self.groups():
+            yield start + json.dumps(group) + "}"
+
+    def checked(self) -> Iterator[tuple[str, str]]:
+        """The body and the job id of each message; raises InputError at the first that no worker could take."""
+        wanted = self._placeholders()
+        fits: set[tuple[str, ...]] = set()
+        for number, (group, body) in enumerate(zip(self.groups(), self.bodies(), strict=True), 1):
+            keys = tuple(group) if isinstance(group, dict) else ()
+            if keys not in fits:
+                self._check_placeholders(wanted, keys, f"{self.groups_key}[{number}]")
+                fits.add(keys)
+            if len(body) > MESSAGE_BYTES:
+                where = f"{self.groups_key}[{number}]"
+                raise InputError(self.path, where, f"its message has {len(body):,} bytes", "SQS takes 1 MiB at most")
+            yield body, job_id({**self.shared, "group": group})
+
+    def _placeholders(self) -> dict[str, str]:
+        """Each placeholder with the key that uses it."""
+        wanted: dict[str, str] = {}
+        for key in ("command", "inputs", "input_bucket", "output_location", "output_bucket"):
+            value = self.shared.get(key)
+            for text in value if isinstance(value, list) else [value]:
+                try:
+                    found = names(text) if isinstance(text, str) else set()
+                except TemplateError as error:
+                    raise InputError(self.path, key, str(error), "write {name}, or {{ and }} for braces") from None
+                wanted.update(dict.fromkeys(found, key))
+        return wanted
+
+    def _check_placeholders(self, wanted: dict[str, str], keys: tuple[str, ...], where: str) -> None:
+        known = {*self.shared, *keys, *_GIVEN}
+        for name, key in wanted.items():
+            if name not in known:
+                own = ", ".join(keys) or "none"
+                raise InputError(
+                    self.path, key, f"nothing fills the placeholder {{{name}}} in {where}", f"its keys are: {own}"
+                )
+
+
+def load(path: Path, list_objects: ListObjects) -> JobFile:
+    """Reads the job file `path`; raises InputError for whatever is wrong with it. Groups are not read yet."""
+    content = read_json_object(path, "a job file")
+    groups_key = _groups_key(path, content)
+    left_out = {groups_key, "upload"}
+    shared = {key: value for key, value in content.items() if key not in left_out and "_comment" not in key}
+    if "group" in shared:
+        raise InputError(path, "group", "this key is where a message holds its own job", "rename it, or write 'groups'")
+    try:
+        KnownKeys(**shared)
+    except ValidationError as error:
+        raise first_error(path, error) from None
+    _check_command(path, shared)
+    groups = source(content[groups_key], groups_key, path, list_objects)
+    return JobFile(path, groups_key, shared, groups, _uploads(path, content.get("upload", {})))
+
+
+def _check_command(path: Path, shared: dict[str, Any]) -> None:
+    if shared.get("shell") and not isinstance(shared.get("command"), str):
+        raise InputError(path, "shell", "a shell takes one text", "write `command` as one text, or leave `shell` out")
+
+
+def _groups_key(path: Path, content: dict[str, Any]) -> str:
+    found = [key for key in _GROUP_KEYS if key in content]
+    if len(found) != 1:
+        wrong = "both 'groups' and 'plates' are there" if found else "it lists no jobs"
+        raise InputError(path, "groups", wrong, 'give one of them: "groups": [{…}, …]')
+    return found[0]
+
+
+def _uploads(path: Path, uploads: object) -> dict[Path, str]:
+    if not isinstance(uploads, dict):
+        raise InputError(path, "upload", "this is no object", 'write {"local/folder": "prefix/in/the/bucket"}')
+    found = {}
+    for folder, prefix in uploads.items():
+        if not isinstance(prefix, str) or not prefix.strip("/") or prefix.startswith("/") or ".." in prefix.split("/"):
+            raise InputError(path, f"upload.{folder}", f"{prefix!r} is no prefix", "write one such as 'project/images'")
+        local = path.parent / folder
+        if not _exists(local):
+            raise InputError(path, f"upload.{folder}", f"there is no {local}", "paths are relative to the job file")
+        found[local] = prefix
+    return found
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+__all__ = ["Group", "JobFile", "KnownKeys", "load"]

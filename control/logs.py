@@ -1,0 +1,29 @@
+"""The log groups of an app: its jobs' logs, and beside them its machines'."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from control.errors import doing
+from control.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs import CloudWatchLogsClient
+
+RETENTION_DAYS = 60
+
+
+def group_names(log_group_name: str) -> tuple[str, str]:
+    """LOG_GROUP_NAME and LOG_GROUP_NAME_perInstance."""
+    return log_group_name, f"{log_group_name}_perInstance"
+
+
+def ensure(logs: CloudWatchLogsClient, settings: Settings) -> None:
+    """Makes both log groups; their events are kept 60 days."""
+    for name in group_names(settings.LOG_GROUP_NAME):
+        with doing(f"making the log group {name}"):
+            try:
+                logs.create_log_group(logGroupName=name, tags={"app": settings.APP_NAME})
+            except logs.exceptions.ResourceAlreadyExistsException:
+                pass  # a run before this one made it
+            logs.put_retention_policy(logGroupName=name, retentionInDays=RETENTION_DAYS)

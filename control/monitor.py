@@ -1,0 +1,163 @@
+"""The monitor: observe, decide, act, again and again, until nothing is left to do and nothing is left behind.
+
+One monitor for every place where it may run: `step()` is a whole tick, `decide()` is pure, and what it needs to know
+of earlier ticks is in `History`. Nothing is kept elsewhere, so a monitor that was killed goes on when it is started
+again; two at once do no harm, since every action may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from control import cluster, fleet, queue
+from control.clients import Clients
+from control.cluster import ServiceState
+from control.errors import AWSError, code_of, explain
+from control.fleet import FleetState
+from control.monitorfile import MonitorFile
+from control.queue import Counts
+
+EMPTY_LOOKS = 3  # SQS's counts are approximate: a zero is believed only after this many in a row …
+SETTLING_SECONDS = 75.0  # … over more than the minute in which, says SQS, they settle
+CHEAPEST_AFTER_SECONDS = 15 * 60.0  # as published: by then the fleet has had its chance to start
+_FATAL = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId",
+          "UnrecognizedClientException", "AuthFailure", "NoCredentialsError"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often to look (seconds), and how long the queue must look empty before that is believed (seconds)."""
+
+    look: float = 30.0
+    settle: float = SETTLING_SECONDS
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What one look at AWS saw. `queue` is None where the queue does not exist, `fleet` and `service` likewise."""
+
+    at: float
+    queue: Counts | None
+    dead: int
+    submitted: int | None
+    fleet: FleetState | None
+    service: ServiceState | None
+
+    @property
+    def done(self) -> int | None:
+        """Jobs that are through, as far as the approximate counts tell; None where nobody noted how many there are."""
+        if self.submitted is None or self.queue is None:
+            return None
+        return max(0, self.submitted - self.queue.jobs - self.dead)
+
+
+@dataclass(frozen=True)
+class History:
+    """What earlier looks saw: since when, and how many times in a row, the queue looked empty."""
+
+    empty_since: float | None = None
+    empty_looks: int = 0
+    first: Snapshot | None = None
+
+
+class End(Enum):
+    """The run is over: clean up."""
+
+    RUN = "run"
+
+
+@dataclass(frozen=True)
+class LowerTarget:
+    """Let the fleet shrink to `machines`, without ending any that runs."""
+
+    machines: int
+
+
+Action = End | LowerTarget
+
+
+def observe(clients: Clients, monitor_file: MonitorFile, now: float) -> Snapshot:
+    """One look: a fixed number of calls however many jobs there are (and one for a thousand machines)."""
+    url = queue.find(clients.sqs, monitor_file.MONITOR_QUEUE_NAME)
+    counts, dead, submitted = _look_at_queue(clients, url) if url else (None, 0, None)
+    return Snapshot(
+        at=now,
+        queue=counts,
+        dead=dead,
+        submitted=submitted,
+        fleet=fleet.state(clients.ec2, monitor_file.MONITOR_FLEET_ID),
+        service=cluster.service_state(clients.ecs, monitor_file.MONITOR_ECS_CLUSTER, monitor_file.service_name),
+    )
+
+
+def remember(history: History, snapshot: Snapshot) -> History:
+    """`history` with one more look in it."""
+    first = history.first or snapshot
+    if snapshot.queue is not None and snapshot.queue.jobs > 0:
+        return History(first=first)
+    since = snapshot.at if history.empty_since is None else history.empty_since
+    return replace(history, empty_since=since, empty_looks=history.empty_looks + 1, first=first)
+
+
+def decide(snapshot: Snapshot, history: History, *, start: float, cheapest: bool, pace: Pace) -> list[Action]:
+    """What to do now. Pure: the same look and the same history give the same actions.
+
+    `start`: of the run, seconds since 1970. `cheapest`: after 15 minutes no machine that ends is replaced.
+    """
+    if history.empty_looks >= EMPTY_LOOKS and history.empty_since is not None:
+        if snapshot.at - history.empty_since >= pace.settle:
+            return [End.RUN]
+    found = snapshot.fleet
+    if cheapest and found and found.active and found.target > 1 and snapshot.at - start >= CHEAPEST_AFTER_SECONDS:
+        return [LowerTarget(1)]
+    return []
+
+
+def step(
+    clients: Clients, monitor_file: MonitorFile, history: History, now: float, *, cheapest: bool, pace: Pace
+) -> tuple[Snapshot, History, bool]:
+    """One tick: look, decide, act (all but the clean-up). The last of the answer: whether the run is over."""
+    snapshot = observe(clients, monitor_file, now)
+    history = remember(history, snapshot)
+    start = monitor_file.MONITOR_START_TIME / 1000
+    actions = decide(snapshot, history, start=start, cheapest=cheapest, pace=pace)
+    for action in actions:
+        if isinstance(action, LowerTarget):
+            fleet.lower_target(clients.ec2, monitor_file.MONITOR_FLEET_ID, action.machines)
+    return snapshot, history, End.RUN in actions
+
+
+def watch(
+    clients: Clients, monitor_file: MonitorFile, *, cheapest: bool, pace: Pace, now: Callable[[], float],
+    sleep: Callable[[float], None], show: Callable[[Snapshot, History], None], say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Ticks until the run is over. Passing errors of AWS are said and outlived; raises CloudError for lasting ones
+    that come before the first look succeeded (wrong credentials, missing rights)."""
+    history = History()
+    while True:
+        try:
+            snapshot, history, over = step(clients, monitor_file, history, now(), cheapest=cheapest, pace=pace)
+        except AWSError as error:
+            if history.first is None and code_of(error) in _FATAL:
+                raise explain("looking at the run", error) from error
+            say(f"{explain('looking at the run', error)} (trying again)")
+        else:
+            show(snapshot, history)
+            if over:
+                return
+        sleep(pace.look)
+
+
+def _look_at_queue(clients: Clients, url: str) -> tuple[Counts | None, int, int | None]:
+    try:
+        counts, submitted = queue.counts(clients.sqs, url), queue.submitted(clients.sqs, url)
+        dead_name = queue.dead_letter_name(clients.sqs, url)
+        dead_url = queue.find(clients.sqs, dead_name) if dead_name else None
+        dead = queue.counts(clients.sqs, dead_url).jobs if dead_url else 0
+    except AWSError as error:
+        if queue.is_missing(error):
+            return None, 0, None  # deleted between two calls
+        raise
+    return counts, dead, submitted

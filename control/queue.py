@@ -1,0 +1,136 @@
+"""The job queue and its dead-letter queue in SQS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from control.errors import code_of, doing
+from control.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+RETENTION_SECONDS = 14 * 24 * 3600  # SQS's longest: a job must outlive a long run and a holiday
+REUSE_WAIT_SECONDS = 60  # SQS refuses a queue's name for 60 s after its deletion
+SUBMITTED_TAG = "jobs_submitted"
+_MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
+_DELETED_RECENTLY = {"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"}
+
+
+@dataclass(frozen=True)
+class Queues:
+    """The URLs of the two queues of an app."""
+
+    url: str
+    dead_letter_url: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """SQS's approximate counts of one queue; they settle up to a minute after the last change."""
+
+    waiting: int
+    running: int
+
+    @property
+    def jobs(self) -> int:
+        return self.waiting + self.running
+
+
+def ensure(sqs: SQSClient, settings: Settings, sleep: Callable[[float], None]) -> Queues:
+    """Makes both queues or brings their settings up to date."""
+    common = {"MessageRetentionPeriod": str(RETENTION_SECONDS), "SqsManagedSseEnabled": "true"}
+    tags = {"app": settings.APP_NAME}
+    with doing(f"making the dead-letter queue {settings.SQS_DEAD_LETTER_QUEUE}"):
+        dead = _ensure_one(sqs, settings.SQS_DEAD_LETTER_QUEUE, common, tags, sleep)
+        arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": str(settings.JOB_RETRIES)}
+    own = {
+        "VisibilityTimeout": str(settings.SQS_MESSAGE_VISIBILITY),
+        "ReceiveMessageWaitTimeSeconds": "20",
+        "RedrivePolicy": json.dumps(redrive),
+    }
+    with doing(f"making the queue {settings.SQS_QUEUE_NAME}"):
+        return Queues(_ensure_one(sqs, settings.SQS_QUEUE_NAME, common | own, tags, sleep), dead)
+
+
+def find(sqs: SQSClient, name: str) -> str | None:
+    """The URL of the queue of exactly this name, None where there is none."""
+    try:
+        return sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    except ClientError as error:
+        if code_of(error) in _MISSING:
+            return None
+        raise
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether AWS says that the queue does not exist."""
+    return code_of(error) in _MISSING
+
+
+def counts(sqs: SQSClient, url: str) -> Counts:
+    """How many jobs wait (delayed ones too) and how many are held by workers."""
+    names = ("", "NotVisible", "Delayed")
+    wanted = [f"ApproximateNumberOfMessages{name}" for name in names]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)["Attributes"]  # type: ignore[arg-type]
+    waiting, running, delayed = (int(found.get(name, 0)) for name in wanted)
+    return Counts(waiting + delayed, running)
+
+
+def submitted(sqs: SQSClient, url: str) -> int | None:
+    """How many jobs were ever sent to this queue, as `submitJob` notes it; None where nobody did."""
+    noted = sqs.list_queue_tags(QueueUrl=url).get("Tags", {}).get(SUBMITTED_TAG, "")
+    return int(noted) if noted.isdigit() else None
+
+
+def note_submitted(sqs: SQSClient, url: str, more: int) -> None:
+    """Adds `more` to the count that lies on the queue as a tag, and so goes with it."""
+    sqs.tag_queue(QueueUrl=url, Tags={SUBMITTED_TAG: str((submitted(sqs, url) or 0) + more)})
+
+
+def dead_letter_name(sqs: SQSClient, url: str) -> str | None:
+    """The name of the dead-letter queue that the queue at `url` feeds."""
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
+    policy = json.loads(found.get("RedrivePolicy", "{}"))
+    arn = str(policy.get("deadLetterTargetArn", ""))
+    return arn.rsplit(":", 1)[-1] or None
+
+
+def _ensure_one(
+    sqs: SQSClient, name: str, attributes: dict[str, str], tags: dict[str, str], sleep: Callable[[float], None]
+) -> str:
+    url = find(sqs, name)
+    if url is None:
+        return _create(sqs, name, attributes, tags, sleep)
+    current = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    changed = {key: value for key, value in attributes.items() if not _same(current.get(key), value)}  # type: ignore[call-overload]
+    if changed:
+        sqs.set_queue_attributes(QueueUrl=url, Attributes=changed)  # type: ignore[arg-type]
+    return url
+
+
+def _create(
+    sqs: SQSClient, name: str, attributes: dict[str, str], tags: dict[str, str], sleep: Callable[[float], None]
+) -> str:
+    pause = 5.0
+    for _ in range(int(REUSE_WAIT_SECONDS / pause) + 2):
+        try:
+            return sqs.create_queue(QueueName=name, Attributes=attributes, tags=tags)["QueueUrl"]  # type: ignore[arg-type]
+        except ClientError as error:
+            if code_of(error) not in _DELETED_RECENTLY:
+                raise
+            sleep(pause)
+    return sqs.create_queue(QueueName=name, Attributes=attributes, tags=tags)["QueueUrl"]  # type: ignore[arg-type]
+
+
+def _same(current: str | None, wanted: str) -> bool:
+    """Equal as SQS means it: a redrive policy may come back with other spacing and with numbers for texts."""
+    if current is None or not wanted.startswith("{"):
+        return current == wanted
+    return {k: str(v) for k, v in json.loads(current).items()} == json.loads(wanted)

@@ -1,0 +1,114 @@
+"""What a run did, read from what its workers wrote: a record a job in the bucket, and the dead-letter queue.
+
+The number of records is counted by listing (one call a thousand jobs); only the records of failed jobs are opened.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from control import queue, s3
+from control.clients import Clients
+from control.errors import AWSError
+from control.monitorfile import MonitorFile
+from worker.machinery.jobid import job_id
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+MOST_SHOWN = 1000  # failed jobs that a summary opens; the count is of all
+_HOLD_SECONDS = 60  # how long a look into the dead-letter queue hides its messages from others
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job in the dead-letter queue, and why."""
+
+    job: str
+    reason: str
+    attempts: int | None
+    exit_code: int | None
+    last_lines: tuple[str, ...]
+    log: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended: jobs done, jobs in the dead-letter queue, and those of them that could be looked at."""
+
+    done: int
+    dead: int
+    failed: list[FailedJob] = field(default_factory=list)
+
+
+def prefix_of(monitor_file: MonitorFile) -> str:
+    """Where the run's records and logs lie in the bucket."""
+    return f"runs/{monitor_file.MONITOR_APP_NAME}/{monitor_file.run}/jobs/"
+
+
+def summarise(clients: Clients, monitor_file: MonitorFile, dead_letter_queue: str) -> Summary:
+    """Counts records, opens those of failed jobs. Raises botocore's errors."""
+    bucket, prefix = monitor_file.MONITOR_BUCKET_NAME, prefix_of(monitor_file)
+    recorded = {found["Key"] for found in s3.objects(clients.s3, bucket, prefix) if found["Key"].endswith(".json")}
+    url = queue.find(clients.sqs, dead_letter_queue)
+    if url is None:
+        return Summary(len(recorded), 0)
+    dead = queue.counts(clients.sqs, url).jobs
+    failed = [
+        _failed(clients.s3, bucket, prefix, message) for message in _peek(clients.sqs, url, min(dead, MOST_SHOWN))
+    ]
+    not_done = sum(f"{prefix}{one.job}.json" in recorded for one in failed)
+    return Summary(len(recorded) - not_done, dead, failed)
+
+
+def _peek(sqs: SQSClient, url: str, most: int) -> list[Any]:
+    """Up to `most` messages of the queue, left in it."""
+    found: dict[str, Any] = {}
+    while len(found) < most:
+        messages = sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=_HOLD_SECONDS,
+            WaitTimeSeconds=1,
+            MessageAttributeNames=["All"],
+        ).get("Messages", [])
+        if not messages:
+            break
+        found.update((message["MessageId"], message) for message in messages)
+    _put_back(sqs, url, list(found.values()))
+    return list(found.values())
+
+
+def _put_back(sqs: SQSClient, url: str, messages: list[Any]) -> None:
+    for first in range(0, len(messages), 10):
+        sqs.change_message_visibility_batch(
+            QueueUrl=url,
+            Entries=[
+                {"Id": str(n), "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 0}
+                for n, message in enumerate(messages[first : first + 10])
+            ],
+        )
+
+
+def _failed(s3_client: S3Client, bucket: str, prefix: str, message: Any) -> FailedJob:
+    try:
+        job = job_id(json.loads(message["Body"]))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        told = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue", "its message cannot be read")
+        return FailedJob(f"message {message['MessageId']}", told, None, None, (), "")
+    try:
+        record = json.loads(s3_client.get_object(Bucket=bucket, Key=f"{prefix}{job}.json")["Body"].read())
+    except (*AWSError, ValueError):
+        told = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue")
+        return FailedJob(job, told or "no record: its worker was killed at each attempt", None, None, (), "")
+    return FailedJob(
+        job=job,
+        reason=str(record.get("reason") or "no reason given"),
+        attempts=record.get("attempts"),
+        exit_code=record.get("exit_code"),
+        last_lines=tuple(str(line) for line in record.get("last_lines") or ()),
+        log=str(record.get("log") or ""),
+    )

@@ -1,0 +1,39 @@
+"""`run.py setup`: queues, log groups, cluster, task definition and a service without tasks. Costs nothing yet.
+
+Every step makes what is missing and corrects what differs, so it can be repeated at any point, on a live run too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from control import cluster, logs, queue
+from control.clients import Clients
+from control.errors import doing
+from control.settings import Settings
+
+
+def setup(settings: Settings, clients: Clients, say: Callable[[str], None], sleep: Callable[[float], None]) -> None:
+    """Makes all that jobs and machines need before they come; raises CloudError where AWS refuses."""
+    queues = queue.ensure(clients.sqs, settings, sleep)
+    say(f"queue           {settings.SQS_QUEUE_NAME} (failed jobs go to {settings.SQS_DEAD_LETTER_QUEUE})")
+    logs.ensure(clients.logs, settings)
+    say(f"log groups      {' and '.join(logs.group_names(settings.LOG_GROUP_NAME))}")
+    cluster.ensure_cluster(clients.ecs, settings.ECS_CLUSTER, settings.APP_NAME)
+    say(f"cluster         {settings.ECS_CLUSTER}")
+    with doing("looking for a run that is under way"):
+        run = run_under_way(settings, clients)
+    definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run))
+    say(f"task definition {definition.rsplit('/', 1)[-1]} (image {settings.DOCKERHUB_TAG})")
+    cluster.ensure_service(clients.ecs, settings, definition, sleep)
+    say(f"service         {settings.service_name}")
+
+
+def run_under_way(settings: Settings, clients: Clients) -> str | None:
+    """The run whose tasks the service is to run now: a new task definition must keep it, or records would part."""
+    service = cluster.describe_service(clients.ecs, settings.ECS_CLUSTER, settings.service_name)
+    if service is None or service["status"] != "ACTIVE" or not service["desiredCount"]:
+        return None
+    described = clients.ecs.describe_task_definition(taskDefinition=service["taskDefinition"])
+    environment = described["taskDefinition"]["containerDefinitions"][0].get("environment", [])
+    return next((pair.get("value") for pair in environment if pair.get("name") == "RUN"), None)

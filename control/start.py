@@ -1,0 +1,114 @@
+"""`run.py startCluster`: from here on it costs money. All that can be checked is checked before the first request.
+
+The order is chosen so that no machine is ever without a name: the fleet carries the app's tag from its first moment,
+and its monitor file is written as soon as EC2 has answered; if that fails, the fleet is cancelled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from control import cluster, fleet, monitorfile, submit
+from control.clients import Clients
+from control.errors import AWSError, CloudError, InputError, Problem
+from control.monitorfile import MonitorFile
+from control.queue import Queues, find
+from control.settings import Settings
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time, passed in so that tests step it."""
+
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+def start_cluster(
+    settings: Settings, clients: Clients, fleet_file: Path, content: dict[str, Any], project: Path, clock: Clock
+) -> MonitorFile:
+    """Requests the fleet, writes the monitor file, raises the service; raises InputError or CloudError."""
+    fleet.check(content, fleet_file, settings, clients.ec2)
+    fleet.check_memory(fleet_file, settings, clients.ec2)
+    path = monitorfile.path_for(project, settings.APP_NAME)
+    _refuse_second(settings, clients, path)
+    queues = _queues(settings, clients)
+    start = clock.now()
+    run = monitorfile.run_name(start)
+    definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run))
+    token = f"{settings.APP_NAME[:40]}-{run}"
+    request = fleet.request_of(content, settings, datetime.fromtimestamp(start, UTC), token)
+    fleet_id = fleet.request(clients.ec2, request)
+    monitor_file = monitorfile.of_run(settings, fleet_id, start)
+    try:
+        monitorfile.save(monitor_file, path, clients.s3)
+    except (OSError, Problem):
+        clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+        raise
+    desired = settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE
+    cluster.start_tasks(clients.ecs, settings, definition, desired)
+    return monitor_file
+
+
+def watch_arrivals(
+    settings: Settings, clients: Clients, monitor_file: MonitorFile, clock: Clock, *, wait_minutes: float,
+    pause: float, say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Says when machines come, until all are there or `wait_minutes` are over. An error of AWS here ends nothing."""
+    until, shown = clock.now() + wait_minutes * 60, -1
+    told: set[str] = set()
+    since = datetime.fromtimestamp(monitor_file.MONITOR_START_TIME / 1000, UTC)
+    while True:
+        there = _machines(clients, monitor_file, shown)
+        if there != shown:
+            say(f"machines        {there} of {settings.CLUSTER_MACHINES}")
+            shown = there
+        for trouble in fleet.troubles(clients.ec2, monitor_file.MONITOR_FLEET_ID, since):
+            if trouble not in told:
+                say(f"fleet           {trouble}")
+                told.add(trouble)
+        if there >= settings.CLUSTER_MACHINES:
+            return
+        if clock.now() >= until:
+            say("not every machine is there yet; more may come while monitor runs")
+            return
+        clock.sleep(pause)
+
+
+def _machines(clients: Clients, monitor_file: MonitorFile, otherwise: int) -> int:
+    try:
+        found = fleet.state(clients.ec2, monitor_file.MONITOR_FLEET_ID)
+    except AWSError:
+        return otherwise
+    return 0 if found is None else len(found.machines)
+
+
+def _queues(settings: Settings, clients: Clients) -> Queues:
+    url = submit.find_queue(settings, clients)
+    dead = find(clients.sqs, settings.SQS_DEAD_LETTER_QUEUE)
+    if dead is None:
+        raise CloudError(f"the queue {settings.SQS_DEAD_LETTER_QUEUE} does not exist: run setup first")
+    if cluster.service_state(clients.ecs, settings.ECS_CLUSTER, settings.service_name) is None:
+        raise CloudError(f"the service {settings.service_name} does not exist: run setup first")
+    return Queues(url, dead)
+
+
+def _refuse_second(settings: Settings, clients: Clients, path: Path) -> None:
+    """One fleet an app: a second would be paid for and watched by nobody. A lost monitor file is written anew."""
+    found = fleet.running(clients.ec2, settings.APP_NAME)
+    if found is None:
+        return
+    fleet_id, start = found
+    if not path.exists() or monitorfile.load(path).MONITOR_FLEET_ID != fleet_id:
+        monitorfile.save(monitorfile.of_run(settings, fleet_id, start), path, clients.s3)
+    raise InputError(
+        path,
+        "MONITOR_FLEET_ID",
+        f"the fleet {fleet_id} of {settings.APP_NAME} runs already",
+        "use monitor with this file",
+    )

@@ -1,0 +1,139 @@
+"""What a person sees: progress on standard error (live in a terminal, lines elsewhere), results on standard output."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from control.cleanup import Report
+from control.monitor import History, Snapshot
+from control.monitorfile import MonitorFile
+from control.records import FailedJob, Summary
+
+SPEED_LOOKS = 20  # looks over which the speed is measured
+FAILURES_SHOWN = 20
+LINES_SHOWN = 5
+
+
+class MonitorView:
+    """Shows each look at the run. A context manager: the live part ends with it."""
+
+    def __init__(self, monitor_file: MonitorFile) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._app = monitor_file.MONITOR_APP_NAME
+        self._looks: deque[tuple[float, int]] = deque(maxlen=SPEED_LOOKS)
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._last = ""
+
+    def __enter__(self) -> MonitorView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def show(self, snapshot: Snapshot, history: History) -> None:
+        facts = self._facts(snapshot, history)
+        if self._live:
+            self._live.update(_table(self._app, facts), refresh=True)
+            return
+        line = "  ".join(f"{name} {value}" for name, value in facts)
+        if line != self._last:
+            self.say(f"{time.strftime('%H:%M:%S', time.gmtime(snapshot.at))} UTC  {line}")
+            self._last = line
+
+    def _facts(self, snapshot: Snapshot, history: History) -> list[tuple[str, str]]:
+        counts, found, service = snapshot.queue, snapshot.fleet, snapshot.service
+        facts = [("waiting", f"{counts.waiting:,}" if counts else "no queue"),
+                 ("running", f"{counts.running:,}" if counts else "0"),
+                 ("done", "unknown" if snapshot.done is None else f"{snapshot.done:,}"),
+                 ("failed", f"{snapshot.dead:,}"),
+                 ("machines", f"{len(found.machines)} of {found.target}" if found else "none"),
+                 ("containers", f"{service.running} of {service.desired}" if service else "none")]  # fmt: skip
+        return facts + self._outlook(snapshot, history)
+
+    def _outlook(self, snapshot: Snapshot, history: History) -> list[tuple[str, str]]:
+        if history.empty_looks:
+            return [("queue", "empty, making sure")]
+        if snapshot.done is None or snapshot.queue is None:
+            return []
+        self._looks.append((snapshot.at, snapshot.done))
+        (first_at, first_done), seconds = self._looks[0], snapshot.at - self._looks[0][0]
+        through = snapshot.done - first_done
+        if seconds <= 0 or through <= 0 or first_at >= snapshot.at:
+            return []
+        left = snapshot.queue.jobs * seconds / through
+        return [("speed", f"{through * 60 / seconds:,.0f} jobs/min"), ("ends in about", duration(left))]
+
+
+def _table(app: str, facts: list[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_row(f"[bold]{escape(app)}[/]", "Ctrl-C leaves the run going; monitor takes it up again")
+    for name, value in facts:
+        table.add_row(name, f"[bold]{escape(value)}[/]")
+    return table
+
+
+class SubmitView:
+    """A bar while jobs are sent; elsewhere than in a terminal a line now and then."""
+
+    def __init__(self, total: int) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("sending jobs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        self._bar.start()
+        return lambda done, _total: self._bar.update(self._task, completed=done)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words that fit the size: «42 s», «7 min», «3 h 20 min»."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def summary_text(summary: Summary, report: Report, *, seconds: float, machines: int, records: str) -> str:
+    """The end of a run, as it goes to standard output."""
+    lines = [
+        f"jobs done       {summary.done:,}",
+        f"jobs failed     {summary.dead:,}",
+        f"time            {duration(seconds)}",
+        f"machines        {machines}",
+        f"records, logs   {records}",
+    ]
+    for failed in summary.failed[:FAILURES_SHOWN]:
+        lines += _failure_lines(failed)
+    if len(summary.failed) > FAILURES_SHOWN:
+        lines.append(f"… and {summary.dead - FAILURES_SHOWN:,} more failed jobs; their records are beside these")
+    lines += [f"kept            {what}" for what in report.kept]
+    lines += [f"NOT REMOVED     {what}" for what in report.left]
+    return "\n".join(lines)
+
+
+def _failure_lines(failed: FailedJob) -> list[str]:
+    tries = f" (after {failed.attempts} attempts)" if failed.attempts else ""
+    lines = [f"failed          {failed.job}: {failed.reason}{tries}"]
+    lines += [f"                | {line}" for line in failed.last_lines[-LINES_SHOWN:]]
+    return [*lines, f"                log: {failed.log}"] if failed.log else lines

@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+"""Distributes a Dockerized program over AWS, or over this computer with --local.
+
+Parses arguments, builds settings and clients, calls one function of `control/`, and names the exit codes. It is the
+only place that makes a boto3 session. boto3 is imported by the commands that need it, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from control.clients import Clients
+    from control.settings import Settings
+    from localcloud import Cloud
+
+ROOT = Path(__file__).resolve().parent
+GROUPS = {
+    "The four commands, in this order": ("setup", "submitJob", "startCluster", "monitor"),
+    "The cloud in this computer (with --local)": ("interrupt", "stop"),
+}
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Exit(IntEnum):
+    """What run.py ends with."""
+
+    DONE = 0
+    CLOUD = 1  # AWS refused or failed
+    INPUT = 2  # arguments, config, job, fleet or monitor file are wrong; nothing was created or sent
+    INTERRUPTED = 130
+
+
+@dataclass
+class Options:
+    """What the common options say; each may stand before or after the command."""
+
+    local: bool = False
+    containers: bool = False
+    config: Path | None = None
+    project: Path = ROOT
+    debug: bool = False
+
+    def config_file(self) -> Path:
+        return _short(self.config or self.project / "config.py")
+
+    def settings(self) -> Settings:
+        from control import settings
+
+        loaded = settings.load(self.config_file())
+        if not self.local:
+            settings.require_filled_in(loaded, self.config_file())
+        return loaded
+
+    def cloud(self, settings: Settings) -> Cloud | None:
+        """The cloud in this computer, started if need be; None for AWS."""
+        if not self.local:
+            return None
+        import localcloud
+
+        cloud = localcloud.start(self.project, containers=self.containers, region=settings.AWS_REGION, worker_root=ROOT)
+        cloud.make_buckets([settings.AWS_BUCKET])
+        return cloud
+
+    def clients(self, settings: Settings, cloud: Cloud | None) -> Clients:
+        import os
+
+        import boto3
+
+        from control.clients import Clients
+        from control.errors import doing
+
+        if cloud is not None:
+            os.environ.update(cloud.environment())
+            for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"):
+                os.environ.pop(name, None)
+            return Clients(boto3.Session(region_name=settings.AWS_REGION))
+        with doing("logging in to AWS"):
+            profile = None if settings.AWS_PROFILE in ("", "default") else settings.AWS_PROFILE
+            return Clients(boto3.Session(profile_name=profile, region_name=settings.AWS_REGION))
+
+
+class Grouped(click.Group):
+    """Lists the commands as a user meets them, not by the alphabet."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(60)) for name in names])
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    options = ctx.find_root().ensure_object(Options)
+    if value not in (None, False) and parameter.name:
+        setattr(options, parameter.name, value)
+
+
+def common(command: _Command) -> _Command:
+    """The options that stand before or after the command."""
+    folder, file = click.Path(path_type=Path, file_okay=False, exists=True), click.Path(path_type=Path)
+    for option in (
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+        click.option("--project", type=folder, help="Another folder with config.py, files/ and worker/."),
+        click.option("--config", type=file, help="Another config file."),
+        click.option("--containers", is_flag=True, help="With --local: run workers in Docker containers."),
+        click.option("--local", is_flag=True, help="Use the cloud in this computer instead of AWS."),
+    ):
+        decorate = option
+        command = decorate(command)
+    for parameter in command.__click_params__[-5:]:  # type: ignore[attr-defined]
+        parameter.callback, parameter.expose_value = _remember, False
+    return command
+
+
+@click.group(cls=Grouped, context_settings={"help_option_names": ["-h", "--help"]}, epilog="docs/ has the whole story.")
+@common
+def cli() -> None:
+    """Distribute a Dockerized program over AWS.
+
+    \b
+    Try it on this computer, without AWS:
+      python run.py --local setup
+      python run.py --local submitJob files/exampleJob.json
+      python run.py --local startCluster files/exampleFleet.json
+      python run.py --local monitor files/DistributedSomethingSpotFleetRequestId.json
+    """
+
+
+@cli.command()
+@common
+@click.pass_obj
+def setup(options: Options) -> None:
+    """Make the queue, the logs, the cluster and an empty service."""
+    import time
+
+    from control.setup import setup as make
+
+    settings = options.settings()
+    clients = options.clients(settings, options.cloud(settings))
+    make(settings, clients, say, time.sleep)
+    say("next: submitJob JOBFILE")
+
+
+@cli.command("submitJob")
+@click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything, print the number of jobs and one message, send nothing."
+)
+@click.option("--resume", is_flag=True, help="Go on with a submission that was interrupted.")
+@common
+@click.pass_obj
+def submit_job(options: Options, job_file: Path, dry_run: bool, resume: bool) -> None:
+    """Check a Job file and send its jobs to the queue."""
+    import time
+
+    from control import jobs, s3, submit
+    from control.view import SubmitView
+
+    settings = options.settings()
+    clients = _Lazily(lambda: options.clients(settings, options.cloud(settings)))
+    loaded = jobs.load(job_file, lambda bucket, prefix: s3.keys(clients().s3, bucket, prefix))
+    planned = submit.plan(loaded)
+    if dry_run:
+        click.echo(f"{planned.count} jobs; the first message:\n{planned.first}")
+        return
+    journal = submit.Journal(job_file.parent / f".{job_file.name}.submitted", resume=resume)
+    with SubmitView(planned.count) as progress:
+        sent = submit.submit(
+            settings, clients(), loaded, planned, journal=journal, progress=progress, say=say, sleep=time.sleep
+        )
+    say(f"jobs            {sent:,} of {planned.count:,} sent to {settings.SQS_QUEUE_NAME}")
+    say("next: startCluster FLEETFILE")
+
+
+@cli.command("startCluster")
+@click.argument("fleet_file", metavar="FLEETFILE", type=click.Path(path_type=Path))
+@click.option("--wait", default=10.0, show_default=True, metavar="MINUTES", type=click.FloatRange(0, 1440),
+              help="How long to watch machines arrive.")  # fmt: skip
+@common
+@click.pass_obj
+def start_cluster(options: Options, fleet_file: Path, wait: float) -> None:
+    """Request the machines; they take jobs as they come."""
+    from control import fleet, start
+
+    settings = options.settings()
+    content = fleet.load(fleet_file)
+    cloud = options.cloud(settings)
+    clients = options.clients(settings, cloud)
+    if cloud is not None:
+        content = cloud.fill_in(content)
+    clock = start.Clock()
+    run = start.start_cluster(settings, clients, fleet_file, content, options.project, clock)
+    path = _short(start.monitorfile.path_for(options.project, settings.APP_NAME))
+    say(f"fleet           {run.MONITOR_FLEET_ID} (run {run.run})")
+    say(f"next: monitor {path}")
+    pause = 0.5 if options.local else 15.0
+    start.watch_arrivals(settings, clients, run, clock, wait_minutes=wait, pause=pause, say=say)
+
+
+@cli.command()
+@click.argument("monitor_file", metavar="MONITORFILE", type=click.Path(path_type=Path))
+@click.argument("cheapest", required=False, type=click.BOOL)
+@click.option("--cheapest", "cheapest_option", is_flag=True, help="After 15 minutes, replace no machine that ends.")
+@common
+@click.pass_obj
+def monitor(options: Options, monitor_file: Path, cheapest: bool | None, cheapest_option: bool) -> None:
+    """Watch the run; when all jobs are through, clean up and sum up."""
+    from control import finish, monitorfile
+    from control.monitor import Pace
+
+    run = monitorfile.load(monitor_file)
+    settings = options.settings()
+    cloud = options.cloud(settings)
+    clients = options.clients(settings, cloud)
+    pace = Pace(look=0.5, settle=2.0) if cloud else Pace()  # the counts of the local queue are exact
+    clean = finish.monitor(clients, run, settings, cheapest=bool(cheapest or cheapest_option), pace=pace)
+    if cloud is not None:
+        say(f"results         {_short(cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME)}")
+    if not clean:
+        raise SystemExit(Exit.CLOUD)
+
+
+@cli.command()
+@click.argument("machine", required=False, metavar="[INSTANCE_ID]")
+@click.option("--notice", default=120.0, show_default=True, metavar="SECONDS", type=click.FloatRange(0, 120),
+              help="How long the machine has left, as spot machines do.")  # fmt: skip
+@common
+@click.pass_obj
+def interrupt(options: Options, machine: str | None, notice: float) -> None:
+    """Take a machine away as a spot machine is taken."""
+    _require_local(options, "interrupt")
+    settings = options.settings()
+    cloud = options.cloud(settings)
+    assert cloud is not None
+    say(f"machine         {cloud.interrupt(machine, notice_seconds=notice)} is taken away")
+
+
+@cli.command()
+@common
+@click.pass_obj
+def stop(options: Options) -> None:
+    """End the cloud in this computer and all its processes."""
+    _require_local(options, "stop")
+    import localcloud
+
+    say("the local cloud is stopped" if localcloud.stop(options.project) else "no local cloud was running")
+
+
+class _Lazily:
+    """Makes the clients when something first needs them: checking a job file needs none."""
+
+    def __init__(self, make: Callable[[], Clients]) -> None:
+        self._make, self._made = make, None
+
+    def __call__(self) -> Clients:
+        if self._made is None:
+            self._made = self._make()  # type: ignore[assignment]
+        return self._made  # type: ignore[return-value]
+
+
+def say(text: str) -> None:
+    """Progress goes to standard error."""
+    click.echo(text, err=True)
+
+
+def _require_local(options: Options, command: str) -> None:
+    if not options.local:
+        raise click.UsageError(f"{command} is about the cloud in this computer; write: run.py --local {command}")
+
+
+def _short(path: Path) -> Path:
+    """The path as a user would type it from here."""
+    try:
+        return path.resolve().relative_to(Path.cwd())
+    except (ValueError, OSError):
+        return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; the exit code. No traceback reaches a user, but for --debug."""
+    options = Options()
+    try:
+        cli.main(arguments, prog_name="run.py", standalone_mode=False, obj=options)
+        return Exit.DONE
+    except click.ClickException as error:
+        return _fail(error, " ".join(error.format_message().split()), Exit.INPUT, options)
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _fail(error, "interrupted; the same command goes on", Exit.INTERRUPTED, options)
+    except SystemExit as error:
+        return int(error.code or 0)
+    except Exception as error:  # the outermost edge: whatever it was, a user reads one line
+        code = getattr(error, "exit_code", Exit.CLOUD)
+        return _fail(error, str(error) or type(error).__name__, code, options)
+
+
+def _fail(error: BaseException, text: str, code: int, options: Options) -> int:
+    if options.debug:
+        raise error
+    say(f"run.py: {text}")
+    return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
