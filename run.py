@@ -187,7 +187,7 @@ def submit_job(options: Options, job_file: Path, dry_run: bool, resume: bool) ->
 @click.pass_obj
 def start_cluster(options: Options, fleet_file: Path, wait: float) -> None:
     """Request the machines; they take jobs as they come."""
-    from control import fleet, start
+    from control import fleet, monitorfile, start
 
     settings = options.settings()
     content = fleet.load(fleet_file)
@@ -197,21 +197,26 @@ def start_cluster(options: Options, fleet_file: Path, wait: float) -> None:
         content = cloud.fill_in(content)
     clock = start.Clock()
     run = start.start_cluster(settings, clients, fleet_file, content, options.project, clock)
-    path = _short(start.monitorfile.path_for(options.project, settings.APP_NAME))
+    path = _short(monitorfile.path_for(options.project, settings.APP_NAME))
     say(f"fleet           {run.MONITOR_FLEET_ID} (run {run.run})")
     say(f"next: monitor {path}")
+    for name in ("AUTO_MONITOR", "CREATE_DASHBOARD"):
+        if getattr(settings, name):
+            say(f"note: {name} is not in this version; the run goes on without it")
     pause = 0.5 if options.local else 15.0
     start.watch_arrivals(settings, clients, run, clock, wait_minutes=wait, pause=pause, say=say)
 
 
 @cli.command()
 @click.argument("monitor_file", metavar="MONITORFILE", type=click.Path(path_type=Path))
-@click.argument("cheapest", required=False, type=click.BOOL)
+@click.argument(
+    "cheapest", required=False, metavar="[True|False]", type=click.Choice(["True", "False"], case_sensitive=False)
+)
 @click.option("--cheapest", "cheapest_option", is_flag=True, help="After 15 minutes, replace no machine that ends.")
 @common
 @click.pass_obj
-def monitor(options: Options, monitor_file: Path, cheapest: bool | None, cheapest_option: bool) -> None:
-    """Watch the run; when all jobs are through, clean up and sum up."""
+def monitor(options: Options, monitor_file: Path, cheapest: str | None, cheapest_option: bool) -> None:
+    """Watch the run; once all jobs are through, clean up."""
     from control import finish, monitorfile
     from control.monitor import Pace
 
@@ -220,7 +225,7 @@ def monitor(options: Options, monitor_file: Path, cheapest: bool | None, cheapes
     cloud = options.cloud(settings)
     clients = options.clients(settings, cloud)
     pace = Pace(look=0.5, settle=2.0) if cloud else Pace()  # the counts of the local queue are exact
-    clean = finish.monitor(clients, run, settings, cheapest=bool(cheapest or cheapest_option), pace=pace)
+    clean = finish.monitor(clients, run, settings, cheapest=cheapest == "True" or cheapest_option, pace=pace)
     if cloud is not None:
         say(f"results         {_short(cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME)}")
     if not clean:
@@ -289,21 +294,26 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cli.main(arguments, prog_name="run.py", standalone_mode=False, obj=options)
         return Exit.DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        return _fail(error, error.format_message(), Exit.INPUT, options)
     except click.ClickException as error:
-        return _fail(error, " ".join(error.format_message().split()), Exit.INPUT, options)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "run.py"
+        text = " ".join(error.format_message().split()).rstrip(".")
+        return _fail(error, f"run.py: {text}; see: {command} --help", Exit.INPUT, options)
     except (KeyboardInterrupt, click.Abort) as error:
-        return _fail(error, "interrupted; the same command goes on", Exit.INTERRUPTED, options)
+        return _fail(error, "run.py: interrupted; the same command goes on", Exit.INTERRUPTED, options)
     except SystemExit as error:
         return int(error.code or 0)
     except Exception as error:  # the outermost edge: whatever it was, a user reads one line
         code = getattr(error, "exit_code", Exit.CLOUD)
-        return _fail(error, str(error) or type(error).__name__, code, options)
+        return _fail(error, f"run.py: {error or type(error).__name__}", code, options)
 
 
 def _fail(error: BaseException, text: str, code: int, options: Options) -> int:
     if options.debug:
         raise error
-    say(f"run.py: {text}")
+    say(text)
     return int(code)
 
 

@@ -1,1 +1,1 @@
-"""The machinery of `run.py`: one concept a file. Nothing here imports `config`, `localcloud` or makes a boto3 session."""
+"""The machinery of `run.py`, one concept a file. Nothing here imports `config` or `localcloud`, or makes a session."""

@@ -25,6 +25,8 @@ _REMEDIES = {
     "NoCredentialsError": "log in to AWS and name your profile in AWS_PROFILE, or add --local to run without AWS",
     "ProfileNotFound": "name a profile of ~/.aws/config in AWS_PROFILE, or add --local to run without AWS",
     "EndpointConnectionError": "check the network and AWS_REGION",
+    "404": "it does not exist: make it first, or correct the config",
+    "403": "ask your administrator for the right to use it, or correct the config",
     "NoSuchBucket": "make the bucket first, or correct AWS_BUCKET in the config",
     "AWS.SimpleQueueService.NonExistentQueue": "run setup first",
     "QueueDoesNotExist": "run setup first",

@@ -66,6 +66,7 @@ def check(fleet: dict[str, Any], path: Path, settings: Settings, ec2: EC2Client)
         raise InputError(path, "LaunchSpecifications", wrong, "make them equal in number")
     shape = ec2.meta.service_model.operation_model("RequestSpotFleet").input_shape
     request = {"SpotFleetRequestConfig": request_of(fleet, settings, datetime.now(UTC), "check")}
+    assert shape is not None  # RequestSpotFleet takes input
     try:
         validate_parameters(request, shape)
     except ParamValidationError as error:

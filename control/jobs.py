@@ -16,14 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from control.errors import InputError
 from control.files import first_error, read_json_object
-from control.groups import Group, ListObjects, Source, source
+from control.groups import ListObjects, Source, source
+from worker.machinery.job import BadMessage, Folders, job_from_message
 from worker.machinery.jobid import job_id
-from worker.machinery.template import TemplateError, names
+from worker.machinery.settings import Names
+from worker.machinery.template import names
 
 MESSAGE_BYTES = 1024 * 1024  # SQS: the largest message
 LONGEST_JOB_MINUTES = 700  # SQS keeps a message at most 12 hours (720 minutes) from its first receive
 _GROUP_KEYS = ("groups", "plates")
 _GIVEN = {"job", "input_dir", "output_dir", "group"}  # placeholders that the worker fills
+
+_ANYWHERE = Folders(Path("job"))
+_ANY_NAMES = Names(aws_bucket="bucket", app_name="app")
 
 Text = Annotated[StrictStr, Field(min_length=1)]
 
@@ -71,7 +76,18 @@ class JobFile:
             if len(body) > MESSAGE_BYTES:
                 where = f"{self.groups_key}[{number}]"
                 raise InputError(self.path, where, f"its message has {len(body):,} bytes", "SQS takes 1 MiB at most")
-            yield body, job_id({**self.shared, "group": group})
+            message = {**self.shared, "group": group}
+            if "command" in message:  # else it is for a generic-worker.py that was made for this kind of job
+                self._check_as_worker(message, number)
+            yield body, job_id(message)
+
+    def _check_as_worker(self, message: dict[str, Any], number: int) -> None:
+        """Reads the message as the shipped worker will."""
+        try:
+            job_from_message(message, _ANYWHERE, _ANY_NAMES)
+        except BadMessage as error:
+            where = f"{self.groups_key}[{number}]"
+            raise InputError(self.path, where, str(error), "correct the job file or its table") from None
 
     def _placeholders(self) -> dict[str, str]:
         """Each placeholder with the key that uses it."""
@@ -79,11 +95,7 @@ class JobFile:
         for key in ("command", "inputs", "input_bucket", "output_location", "output_bucket"):
             value = self.shared.get(key)
             for text in value if isinstance(value, list) else [value]:
-                try:
-                    found = names(text) if isinstance(text, str) else set()
-                except TemplateError as error:
-                    raise InputError(self.path, key, str(error), "write {name}, or {{ and }} for braces") from None
-                wanted.update(dict.fromkeys(found, key))
+                wanted.update(dict.fromkeys(names(text) if isinstance(text, str) else (), key))
         return wanted
 
     def _check_placeholders(self, wanted: dict[str, str], keys: tuple[str, ...], where: str) -> None:
@@ -145,6 +157,3 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
-
-
-__all__ = ["Group", "JobFile", "KnownKeys", "load"]

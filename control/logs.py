@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from control.errors import doing
@@ -22,8 +23,6 @@ def ensure(logs: CloudWatchLogsClient, settings: Settings) -> None:
     """Makes both log groups; their events are kept 60 days."""
     for name in group_names(settings.LOG_GROUP_NAME):
         with doing(f"making the log group {name}"):
-            try:
+            with suppress(logs.exceptions.ResourceAlreadyExistsException):  # a run before this one made it
                 logs.create_log_group(logGroupName=name, tags={"app": settings.APP_NAME})
-            except logs.exceptions.ResourceAlreadyExistsException:
-                pass  # a run before this one made it
             logs.put_retention_policy(logGroupName=name, retentionInDays=RETENTION_DAYS)

@@ -106,9 +106,9 @@ def decide(snapshot: Snapshot, history: History, *, start: float, cheapest: bool
 
     `start`: of the run, seconds since 1970. `cheapest`: after 15 minutes no machine that ends is replaced.
     """
-    if history.empty_looks >= EMPTY_LOOKS and history.empty_since is not None:
-        if snapshot.at - history.empty_since >= pace.settle:
-            return [End.RUN]
+    empty_for = snapshot.at - history.empty_since if history.empty_since is not None else 0.0
+    if history.empty_looks >= EMPTY_LOOKS and empty_for >= pace.settle:
+        return [End.RUN]
     found = snapshot.fleet
     if cheapest and found and found.active and found.target > 1 and snapshot.at - start >= CHEAPEST_AFTER_SECONDS:
         return [LowerTarget(1)]

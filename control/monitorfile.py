@@ -8,18 +8,18 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from control.errors import doing
 from control.files import first_error, read_json_object, write_json_atomically
-from control.settings import Bucket, LogGroup, Name, QueueName, Settings, Truth, _matching
+from control.settings import Bucket, LogGroup, Name, QueueName, Settings, Truth, matching
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-FleetId = _matching(r"sfr-[0-9a-f-]{8,60}", "a Spot Fleet's id, such as 'sfr-0123abcd-…'")
+FleetId = Annotated[str, matching(r"sfr-[0-9a-f-]{8,60}", "a Spot Fleet's id, such as 'sfr-0123abcd-…'")]
 _LAST_MILLISECOND = 253_402_300_799_000  # the end of the year 9999
 
 

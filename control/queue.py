@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,8 +78,9 @@ def counts(sqs: SQSClient, url: str) -> Counts:
     """How many jobs wait (delayed ones too) and how many are held by workers."""
     names = ("", "NotVisible", "Delayed")
     wanted = [f"ApproximateNumberOfMessages{name}" for name in names]
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)["Attributes"]  # type: ignore[arg-type]
-    waiting, running, delayed = (int(found.get(name, 0)) for name in wanted)
+    answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)  # type: ignore[arg-type]
+    found: Mapping[str, str] = answer["Attributes"]  # type: ignore[assignment]
+    waiting, running, delayed = (int(found.get(name, "0")) for name in wanted)
     return Counts(waiting + delayed, running)
 
 
@@ -133,4 +134,4 @@ def _same(current: str | None, wanted: str) -> bool:
     """Equal as SQS means it: a redrive policy may come back with other spacing and with numbers for texts."""
     if current is None or not wanted.startswith("{"):
         return current == wanted
-    return {k: str(v) for k, v in json.loads(current).items()} == json.loads(wanted)
+    return bool({k: str(v) for k, v in json.loads(current).items()} == json.loads(wanted))

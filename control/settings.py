@@ -43,25 +43,29 @@ def _truth(value: object) -> object:
     return known
 
 
-def _matching(pattern: str, right: str) -> Any:
-    """A text that `pattern` matches whole."""
+def matching(pattern: str, right: str) -> BeforeValidator:
+    """Lets only a text through that `pattern` matches whole; `right` says what to write."""
 
     def check(value: object) -> object:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise ValueError(f"no match; write {right}")
         return value
 
-    return Annotated[str, BeforeValidator(check)]
+    return BeforeValidator(check)
 
 
 Truth = Annotated[bool, BeforeValidator(_truth)]
-Name = _matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", "at most 80 letters, digits, - and _, a letter or digit first")
-QueueName = _matching(r"[A-Za-z0-9_-]{1,80}", "a queue's name: at most 80 letters, digits, - and _")
-Bucket = _matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket's name: 3 to 63 lower-case letters, digits, - and .")
-Region = _matching(r"[a-z]{2}(-[a-z]+)+-\d", "a region's name, such as 'us-east-1'")
-Image = _matching(r"[a-z0-9][a-zA-Z0-9._/:@-]{0,254}", "an image's name, such as 'user/project:tag'")
-LogGroup = _matching(r"[A-Za-z0-9._/#-]{1,480}", "a log group's name: at most 480 letters, digits and . - _ / #")
-MachineType = _matching(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "an EC2 instance type, such as 'm5.large'")
+Name = Annotated[
+    str, matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", "at most 80 letters, digits, -, _, the first no sign")
+]
+QueueName = Annotated[str, matching(r"[A-Za-z0-9_-]{1,80}", "a queue's name: at most 80 letters, digits, - and _")]
+Bucket = Annotated[str, matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket's name: 3 to 63 of a-z 0-9 . -")]
+Region = Annotated[str, matching(r"[a-z]{2}(-[a-z]+)+-\d", "a region's name, such as 'us-east-1'")]
+Image = Annotated[str, matching(r"[a-z0-9][a-zA-Z0-9._/:@-]{0,254}", "an image's name, such as 'user/project:tag'")]
+LogGroup = Annotated[
+    str, matching(r"[A-Za-z0-9._/#-]{1,480}", "a log group's name: at most 480 of a-z A-Z 0-9 . - _ / #")
+]
+MachineType = Annotated[str, matching(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "an EC2 instance type, such as 'm5.large'")]
 
 
 class Settings(BaseModel):

@@ -15,7 +15,7 @@ from typing import Any
 
 from control import cluster, fleet, monitorfile, submit
 from control.clients import Clients
-from control.errors import AWSError, CloudError, InputError, Problem
+from control.errors import AWSError, CloudError, InputError, Problem, doing
 from control.monitorfile import MonitorFile
 from control.queue import Queues, find
 from control.settings import Settings
@@ -37,7 +37,7 @@ def start_cluster(
     fleet.check_memory(fleet_file, settings, clients.ec2)
     path = monitorfile.path_for(project, settings.APP_NAME)
     _refuse_second(settings, clients, path)
-    queues = _queues(settings, clients)
+    queues = _what_setup_made(settings, clients)
     start = clock.now()
     run = monitorfile.run_name(start)
     definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run))
@@ -88,7 +88,9 @@ def _machines(clients: Clients, monitor_file: MonitorFile, otherwise: int) -> in
     return 0 if found is None else len(found.machines)
 
 
-def _queues(settings: Settings, clients: Clients) -> Queues:
+def _what_setup_made(settings: Settings, clients: Clients) -> Queues:
+    with doing(f"looking at the bucket {settings.AWS_BUCKET}"):
+        clients.s3.head_bucket(Bucket=settings.AWS_BUCKET)
     url = submit.find_queue(settings, clients)
     dead = find(clients.sqs, settings.SQS_DEAD_LETTER_QUEUE)
     if dead is None:
@@ -104,7 +106,7 @@ def _refuse_second(settings: Settings, clients: Clients, path: Path) -> None:
     if found is None:
         return
     fleet_id, start = found
-    if not path.exists() or monitorfile.load(path).MONITOR_FLEET_ID != fleet_id:
+    if not path.exists() or fleet_id != monitorfile.load(path).MONITOR_FLEET_ID:
         monitorfile.save(monitorfile.of_run(settings, fleet_id, start), path, clients.s3)
     raise InputError(
         path,

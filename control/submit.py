@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from control import queue, s3
 from control.clients import SENDERS, Clients
-from control.errors import CloudError, InputError, Problem, doing, explain, AWSError
+from control.errors import AWSError, CloudError, InputError, Problem, doing, explain
 from control.jobs import JobFile
 from control.settings import Settings
 

@@ -1,0 +1,30 @@
+"""The machinery that `generic-worker.py` calls. Only relative imports: it runs in the image and beside the repo.
+
+The names below are what an implementation needs; they are loaded when first used, because `submitJob` reads job ids
+and templates from here too and needs neither boto3 nor threads for that.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .job import BadMessage, Folders, Job, job_from_message
+    from .jobid import job_id
+    from .program import Result
+    from .serve import serve
+    from .settings import Settings
+
+__all__ = ["BadMessage", "Folders", "Job", "Result", "Settings", "job_from_message", "job_id", "serve"]
+
+_HOMES = {
+    "BadMessage": "job", "Folders": "job", "Job": "job", "job_from_message": "job", "job_id": "jobid",
+    "Result": "program", "serve": "serve", "Settings": "settings",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(name)
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

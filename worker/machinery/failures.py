@@ -1,0 +1,29 @@
+"""How an attempt can end other than well, each with the class that its record names."""
+
+from __future__ import annotations
+
+
+class Failed(Exception):
+    """The attempt failed; the job is tried again, or goes to the dead-letter queue after the last try."""
+
+    reason_class = "program"
+
+    def __init__(self, reason: str, reason_class: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason_class = reason_class or self.reason_class
+
+
+class MissingInput(Failed):
+    reason_class = "missing input"
+
+
+class UploadFailed(Failed):
+    reason_class = "upload"
+
+
+class Interrupted(Exception):
+    """The worker is told to stop: not the job's fault, so it goes back to the queue at once."""
+
+
+class LostLease(Exception):
+    """Another worker may have the job by now: whatever this one did is dropped."""

@@ -1,0 +1,149 @@
+"""A job: what a message asks for, with every placeholder filled and every path known to stay where it belongs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .jobid import job_id
+from .settings import Names
+from .template import TemplateError, fill, words
+
+LONGEST_SECONDS = 11 * 3600  # SQS keeps a message 12 hours from its first receive: a job must end before that
+
+
+class BadMessage(Exception):
+    """The message asks for nothing that can be done; another try would not change that."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """A job's own folders, fresh at each attempt and removed after it."""
+
+    root: Path
+
+    @property
+    def input_dir(self) -> Path:
+        return self.root / "input"
+
+    @property
+    def output_dir(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.txt"
+
+
+@dataclass
+class Job:
+    """One job. `command` is a list of words, or one text for a shell where `shell` is set."""
+
+    id: str
+    command: list[str] | str
+    input_bucket: str
+    output_bucket: str
+    output_location: str
+    inputs: list[str] = field(default_factory=list)
+    shell: bool = False
+    timeout_seconds: float = LONGEST_SECONDS
+    expected_files: int = 0
+
+
+def parse(body: str) -> dict[str, Any]:
+    """The message in an SQS body; raises BadMessage where it is no JSON object with a `group`."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(f"the message is not JSON ({error})") from None
+    if not isinstance(message, dict):
+        raise BadMessage("the message is no JSON object")
+    if not isinstance(message.get("group"), (dict, str)):
+        raise BadMessage("the message has no `group`")
+    return message
+
+
+def job_from_message(message: Mapping[str, Any], folders: Folders, names: Names) -> Job:
+    """The job of a message that follows the job file's known keys; raises BadMessage."""
+    identity = job_id(message)
+    values = values_of(message, folders, identity)
+    try:
+        return Job(
+            id=identity,
+            command=_command(message, values),
+            shell=message.get("shell") is True,
+            inputs=[fill(text, values) for text in _texts(message, "inputs")],
+            input_bucket=fill(_text(message, "input_bucket", names.aws_bucket), values),
+            output_bucket=fill(_text(message, "output_bucket", names.aws_bucket), values),
+            output_location=_location(_text(message, "output_location", names.app_name), values),
+            timeout_seconds=_seconds(message),
+            expected_files=_count(message, "expected_files"),
+        )
+    except TemplateError as error:
+        raise BadMessage(str(error)) from None
+
+
+def values_of(message: Mapping[str, Any], folders: Folders, identity: str) -> dict[str, object]:
+    """What placeholders stand for: shared keys, then the group's, then what the worker knows."""
+    group = message["group"]
+    own = group if isinstance(group, dict) else {"group": group}
+    given = {"job": identity, "input_dir": str(folders.input_dir), "output_dir": str(folders.output_dir)}
+    return {**message, **own, **given}
+
+
+def _command(message: Mapping[str, Any], values: Mapping[str, object]) -> list[str] | str:
+    command = message.get("command")
+    if message.get("shell") is True:
+        if not isinstance(command, str) or not command.strip():
+            raise BadMessage("`shell` is set but `command` is no text")
+        return fill(command, values, quote=shlex.quote)
+    parts: Iterable[object] = (
+        words(command) if isinstance(command, str) else command if isinstance(command, list) else ()
+    )
+    filled = [fill(part if isinstance(part, str) else json.dumps(part), values) for part in parts]
+    if not filled or not filled[0]:
+        raise BadMessage("the message has no `command`")
+    if any("\0" in word for word in filled):
+        raise BadMessage("a word of the command holds a zero byte")
+    return filled
+
+
+def _location(template: str, values: Mapping[str, object]) -> str:
+    """The prefix of the job's outputs. The job's id is always in it: two jobs never share a location."""
+    with_job = template if "{job}" in template else f"{template.rstrip('/')}/{{job}}"
+    location = fill(with_job, values).strip("/")
+    if any(part in ("", ".", "..") for part in location.split("/")):
+        raise BadMessage(f"`output_location` would be {location!r}, which leaves its place or has an empty part")
+    return location
+
+
+def _text(message: Mapping[str, Any], key: str, default: str) -> str:
+    value = message.get(key, default)
+    if not isinstance(value, str) or not value:
+        raise BadMessage(f"`{key}` is no text")
+    return value
+
+
+def _texts(message: Mapping[str, Any], key: str) -> list[str]:
+    value = message.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+        raise BadMessage(f"`{key}` is no list of texts")
+    return value
+
+
+def _count(message: Mapping[str, Any], key: str) -> int:
+    value = message.get(key, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise BadMessage(f"`{key}` is no number of files")
+    return value
+
+
+def _seconds(message: Mapping[str, Any]) -> float:
+    value = message.get("timeout_minutes", LONGEST_SECONDS / 60)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+        raise BadMessage("`timeout_minutes` is no number of minutes")
+    return min(float(value) * 60, LONGEST_SECONDS)

@@ -1,0 +1,78 @@
+"""Leases: while a job runs, its message stays hidden from other workers.
+
+One thread extends all leases of a container, in batched calls, a third of a lease ahead. A lease that SQS refuses to
+extend, or that could not be extended before it ended, is lost: its job must stop and publish nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+BATCH = 10  # SQS: entries in one ChangeMessageVisibilityBatch
+
+
+class Lease:
+    """One message that this worker holds until `expires` (on the keeper's clock, seconds)."""
+
+    def __init__(self, receipt: str, expires: float) -> None:
+        self.receipt, self.expires = receipt, expires
+        self.lost = threading.Event()
+
+
+class Keeper:
+    """Extends the leases of one queue. `tick()` is one round; `run()` does rounds until told to end."""
+
+    def __init__(self, sqs: Any, queue_url: str, seconds: int, now: Callable[[], float]) -> None:
+        self._sqs, self._url, self._seconds, self._now = sqs, queue_url, seconds, now
+        self._held: dict[str, Lease] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def hold(self, receipt: str, received: float) -> Lease:
+        """Begins to extend. `received`: when the receive call was made, which is never later than SQS's own start."""
+        lease = Lease(receipt, received + self._seconds)
+        with self._lock:
+            self._held[receipt] = lease
+        return lease
+
+    def release(self, lease: Lease) -> None:
+        """Extends no more."""
+        with self._lock:
+            self._held.pop(lease.receipt, None)
+
+    def run(self) -> None:
+        while not self._ended.wait(self._seconds / 3):
+            self.tick()
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def tick(self) -> None:
+        """Extends every lease once; marks those that are lost."""
+        with self._lock:
+            leases = list(self._held.values())
+        for first in range(0, len(leases), BATCH):
+            self._extend(leases[first : first + BATCH])
+        for lease in leases:
+            if self._now() >= lease.expires:
+                lease.lost.set()
+
+    def _extend(self, leases: list[Lease]) -> None:
+        asked = self._now()
+        entries = [
+            {"Id": str(n), "ReceiptHandle": lease.receipt, "VisibilityTimeout": self._seconds}
+            for n, lease in enumerate(leases)
+        ]
+        try:
+            answer = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        except (ClientError, BotoCoreError):
+            return  # tried again in the next round; the leases' own end decides
+        for entry in answer.get("Successful", []):
+            leases[int(entry["Id"])].expires = asked + self._seconds
+        for entry in answer.get("Failed", []):
+            if entry.get("SenderFault"):
+                leases[int(entry["Id"])].lost.set()

@@ -1,0 +1,89 @@
+"""Runs the wrapped program: its own process group, any bytes as output, a time limit, and what it used."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .failures import Failed
+
+GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
+_OURS = ("PYTHONPATH", "PYTHONHOME")  # the worker's own, which must not reach the program
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the program ended. A program that a signal ended has the signal's number, negative, as exit code."""
+
+    exit_code: int
+    seconds: float
+    peak_memory_bytes: int
+    cpu_seconds: float
+    timed_out: bool = False
+    stopped: bool = False
+
+
+_forking = threading.Lock()  # one fork at a time: a program must not inherit another one's open log
+
+
+def run(
+    command: list[str] | str, *, shell: bool, folder: Path, log: Path, timeout_seconds: float,
+    should_stop: Callable[[], bool], env: Mapping[str, str] = os.environ,
+) -> Result:  # fmt: skip
+    """Runs `command` in `folder`, its output in `log`. Raises Failed where it cannot be started."""
+    start = time.monotonic()
+    clean = {name: value for name, value in env.items() if name not in _OURS}
+    words = ["/bin/sh", "-c", str(command)] if shell else list(command)
+    with log.open("ab") as output:
+        try:
+            with _forking:
+                process = subprocess.Popen(
+                    words, cwd=folder, env=clean, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )  # fmt: skip
+        except (OSError, ValueError) as error:
+            raise Failed(f"the program {words[0]!r} cannot be started: {error}") from None
+    return _wait(process, start, timeout_seconds, should_stop)
+
+
+def _wait(process: subprocess.Popen[bytes], start: float, timeout: float, should_stop: Callable[[], bool]) -> Result:
+    pause, ending, timed_out, stopped = _FIRST_PAUSE, 0.0, False, False
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        now = time.monotonic()
+        if pid:
+            break
+        if not ending and (now - start > timeout or should_stop()):
+            timed_out, stopped, ending = now - start > timeout, now - start <= timeout, now
+            _signal_group(process.pid, signal.SIGTERM)
+        elif ending and now - ending > GRACE_SECONDS:
+            _signal_group(process.pid, signal.SIGKILL)
+        time.sleep(pause)
+        pause = min(pause * 1.3, _LONGEST_PAUSE)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    _signal_group(process.pid, signal.SIGKILL)  # what the program started and left behind
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
+    cpu = usage.ru_utime + usage.ru_stime
+    return Result(process.returncode, now - start, usage.ru_maxrss * unit, cpu, timed_out, stopped)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # nobody of the group is left
+        os.killpg(group, number)
+
+
+def last_lines(log: Path, count: int = 20, most_bytes: int = 8192) -> list[str]:
+    """The end of a log as text, whatever its bytes are."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - most_bytes))
+        text = file.read().decode("utf-8", "replace")
+    return [line[:500] for line in text.splitlines()[-count:]]

@@ -1,0 +1,82 @@
+"""What a worker is told by its environment (the task definition's, made from the config)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class BadEnvironment(Exception):
+    """A variable is missing or wrong; the text names it."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """The two settings that a job's own keys fall back on."""
+
+    aws_bucket: str
+    app_name: str
+
+
+@dataclass(frozen=True)
+class Settings(Names):
+    """One container's settings. Times are in seconds, sizes in bytes."""
+
+    run: str
+    queue_url: str
+    dead_letter_queue_url: str
+    log_group_name: str
+    docker_cores: int
+    visibility_seconds: int
+    seconds_to_start: int
+    check_if_done: bool
+    expected_number_files: int
+    min_file_size_bytes: int
+    necessary_string: str
+    machine: str
+    image: str
+    work_dir: Path
+
+    @property
+    def records(self) -> str:
+        """The prefix of this run's records and logs in `aws_bucket`."""
+        return f"runs/{self.app_name}/{self.run}/jobs/"
+
+
+def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
+    """Reads the environment; raises BadEnvironment for the first variable that is missing or wrong."""
+    return Settings(
+        app_name=_text(env, "APP_NAME"),
+        run=env.get("RUN", "by-hand"),
+        queue_url=_text(env, "SQS_QUEUE_URL"),
+        dead_letter_queue_url=env.get("SQS_DEAD_LETTER_QUEUE_URL", ""),
+        aws_bucket=_text(env, "AWS_BUCKET"),
+        log_group_name=env.get("LOG_GROUP_NAME", ""),
+        docker_cores=_number(env, "DOCKER_CORES", 1, least=1),
+        visibility_seconds=_number(env, "SQS_MESSAGE_VISIBILITY", 120, least=1),
+        seconds_to_start=_number(env, "SECONDS_TO_START", 0),
+        check_if_done=env.get("CHECK_IF_DONE_BOOL", "True").strip().lower() == "true",
+        expected_number_files=_number(env, "EXPECTED_NUMBER_FILES", 1),
+        min_file_size_bytes=_number(env, "MIN_FILE_SIZE_BYTES", 1),
+        necessary_string=env.get("NECESSARY_STRING", ""),
+        machine=env.get("INSTANCE_ID") or socket.gethostname(),
+        image=env.get("DOCKER_IMAGE", ""),
+        work_dir=Path(env.get("WORK_DIR") or tempfile.gettempdir()),
+    )
+
+
+def _text(env: Mapping[str, str], name: str) -> str:
+    if not env.get(name):
+        raise BadEnvironment(f"the environment variable {name} is not set; the task definition of setup sets it")
+    return env[name]
+
+
+def _number(env: Mapping[str, str], name: str, default: int, least: int = 0) -> int:
+    text = env.get(name, str(default))
+    if not text.strip().isdecimal() or int(text) < least:
+        raise BadEnvironment(f"the environment variable {name} is {text!r}; it must be a whole number from {least}")
+    return int(text)
