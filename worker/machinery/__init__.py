@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from .job import BadMessage, Folders, Job, job_from_message
     from .jobid import job_id
     from .program import Result
-    from .serve import serve
+    from .container import serve
     from .settings import Settings
 
 __all__ = ["BadMessage", "Folders", "Job", "Result", "Settings", "job_from_message", "job_id", "serve"]
 
 _HOMES = {
     "BadMessage": "job", "Folders": "job", "Job": "job", "job_from_message": "job", "job_id": "jobid",
-    "Result": "program", "serve": "serve", "Settings": "settings",
+    "Result": "program", "serve": "container", "Settings": "settings",
 }  # fmt: skip
 
 
