@@ -79,8 +79,6 @@ class Options:
 
         if cloud is not None:
             os.environ.update(cloud.environment())
-            for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"):
-                os.environ.pop(name, None)
             return Clients(boto3.Session(region_name=settings.AWS_REGION))
         with doing("logging in to AWS"):
             profile = None if settings.AWS_PROFILE in ("", "default") else settings.AWS_PROFILE

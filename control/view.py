@@ -124,6 +124,7 @@ def summary_text(summary: Summary, report: Report, *, seconds: float, machines: 
         lines += _failure_lines(failed)
     if len(summary.failed) > FAILURES_SHOWN:
         lines.append(f"… and {summary.dead - FAILURES_SHOWN:,} more failed jobs; their records are beside these")
+    lines += [f"removed         {what}" for what in report.removed]
     lines += [f"kept            {what}" for what in report.kept]
     lines += [f"NOT REMOVED     {what}" for what in report.left]
     return "\n".join(lines)

@@ -1,3 +1,8 @@
 #!/bin/sh
 # The image's entry point. exec: the worker itself gets the signals that ECS and Docker send.
-exec python3 "$(dirname "$0")/generic-worker.py"
+# -E: what the program's image says to Python (PYTHONPATH, PYTHONHOME) is for the program, not for the worker.
+here=${0%/*}
+if [ -x /opt/worker/lib/loader.so ]; then
+    exec /opt/worker/lib/loader.so --library-path /opt/worker/lib /opt/worker/bin/python3.11 -E -s "$here/generic-worker.py"
+fi
+exec python3 "$here/generic-worker.py"

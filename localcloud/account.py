@@ -1,0 +1,167 @@
+"""The emulated account's own things, put where a published fleet file holds an example's.
+
+So the shipped fleet file works unedited here. What the account does have is left alone: a fleet file that names this
+account's own subnet keeps it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from .session import client
+
+if TYPE_CHECKING:
+    from .client import Cloud
+
+ECS_IMAGE = "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id"
+FLEET_ROLE = "aws-ec2-spot-fleet-tagging-role"
+MACHINE_ROLE = "ecsInstanceRole"
+KEY_PAIR = "local"
+
+
+def make_buckets(cloud: Cloud, names: Iterable[str]) -> None:
+    """Makes the buckets that do not exist yet, in the cloud's region."""
+    s3 = client(cloud, "s3")
+    existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+    for name in dict.fromkeys(names):
+        if name not in existing:
+            s3.create_bucket(Bucket=name, **placed(cloud.region))
+
+
+def placed(region: str) -> dict[str, Any]:
+    """us-east-1 is the one region that must not be named."""
+    return {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+
+
+def fill_in(cloud: Cloud, fleet: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a fleet file in which everything that the emulated account lacks is replaced by what it has."""
+    account = Account(cloud)
+    replacers: dict[str, Callable[[Any], Any]] = {
+        "IamFleetRole": account.fleet_role,
+        "IamInstanceProfile": account.instance_profile,
+        "ImageId": account.image,
+        "SnapshotId": account.snapshot,
+        "SubnetId": account.subnets,
+        "KeyName": account.key_pair,
+        "GroupId": account.security_group,
+        "Groups": account.security_groups,
+    }
+    filled: dict[str, Any] = replace(fleet, replacers)
+    return filled
+
+
+def replace(value: Any, replacers: dict[str, Callable[[Any], Any]]) -> Any:
+    """A deep copy of `value` with each named key's value passed through its replacer."""
+    if isinstance(value, dict):
+        return {
+            key: replacers[key](item) if key in replacers else replace(item, replacers) for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [replace(item, replacers) for item in value]
+    return value
+
+
+class Account:
+    """What the emulated account has. Each method answers a value of a fleet file with itself or with a replacement."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.ec2 = client(cloud, "ec2")
+        self.iam = client(cloud, "iam")
+        self.ssm = client(cloud, "ssm")
+        self.own_image = cache(self._own_image)
+        self.own_snapshot = cache(self._own_snapshot)
+        self.own_subnet = cache(self._own_subnet)
+        self.own_security_group = cache(self._own_security_group)
+
+    def fleet_role(self, arn: Any) -> str:
+        return str(arn) if self._has_role(arn) else self._role(FLEET_ROLE, "spotfleet.amazonaws.com")
+
+    def instance_profile(self, profile: Any) -> dict[str, str]:
+        wanted = profile if isinstance(profile, dict) else {}
+        known = self.iam.list_instance_profiles()["InstanceProfiles"]
+        if any(wanted.get("Arn") == one["Arn"] or wanted.get("Name") == one["InstanceProfileName"] for one in known):
+            return dict(wanted)
+        return {"Arn": self._instance_profile()}
+
+    def image(self, image_id: Any) -> str:
+        return self._kept(image_id, self.ec2.describe_images, "ImageIds", "Images") or self.own_image()
+
+    def snapshot(self, snapshot_id: Any) -> str:
+        return self._kept(snapshot_id, self.ec2.describe_snapshots, "SnapshotIds", "Snapshots") or self.own_snapshot()
+
+    def subnets(self, ids: Any) -> str:
+        """One id, or several with commas between them, as a spot fleet takes them."""
+        wanted = [one.strip() for one in str(ids).split(",")]
+        kept = [one for one in wanted if self._kept(one, self.ec2.describe_subnets, "SubnetIds", "Subnets")]
+        return ",".join(kept) or self.own_subnet()
+
+    def security_group(self, group_id: Any) -> str:
+        found = self._kept(group_id, self.ec2.describe_security_groups, "GroupIds", "SecurityGroups")
+        return found or self.own_security_group()
+
+    def security_groups(self, ids: Any) -> list[str]:
+        return list(dict.fromkeys(self.security_group(one) for one in (ids if isinstance(ids, list) else [ids])))
+
+    def key_pair(self, name: Any) -> str:
+        known = {pair["KeyName"] for pair in self.ec2.describe_key_pairs()["KeyPairs"]}
+        if name in known:
+            return str(name)
+        if KEY_PAIR not in known:
+            self.ec2.create_key_pair(KeyName=KEY_PAIR)
+        return KEY_PAIR
+
+    @staticmethod
+    def _kept(wanted: Any, describe: Callable[..., dict[str, Any]], argument: str, found: str) -> str | None:
+        """`wanted` itself where EC2 can describe it; None where it refuses the id as unknown or malformed."""
+        try:
+            return str(wanted) if describe(**{argument: [str(wanted)]})[found] else None
+        except ClientError:
+            return None
+
+    def _has_role(self, arn: Any) -> bool:
+        try:
+            return bool(self.iam.get_role(RoleName=str(arn).rpartition("/")[2])["Role"]["Arn"] == arn)
+        except ClientError:
+            return False
+
+    def _role(self, name: str, service: str) -> str:
+        """The ARN of the role `name`, made for `service` if there is none."""
+        trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        try:
+            return str(self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"])
+        except self.iam.exceptions.EntityAlreadyExistsException:
+            return str(self.iam.get_role(RoleName=name)["Role"]["Arn"])
+
+    def _instance_profile(self) -> str:
+        self._role(MACHINE_ROLE, "ec2.amazonaws.com")
+        try:
+            made = self.iam.create_instance_profile(InstanceProfileName=MACHINE_ROLE)
+            self.iam.add_role_to_instance_profile(InstanceProfileName=MACHINE_ROLE, RoleName=MACHINE_ROLE)
+        except self.iam.exceptions.EntityAlreadyExistsException:
+            made = self.iam.get_instance_profile(InstanceProfileName=MACHINE_ROLE)
+        return str(made["InstanceProfile"]["Arn"])
+
+    def _own_image(self) -> str:
+        return str(self.ssm.get_parameter(Name=ECS_IMAGE)["Parameter"]["Value"])
+
+    def _own_snapshot(self) -> str:
+        mine = self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
+        if mine:
+            return str(mine[0]["SnapshotId"])
+        zone = self.ec2.describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
+        volume = self.ec2.create_volume(AvailabilityZone=zone, Size=22)["VolumeId"]
+        return str(self.ec2.create_snapshot(VolumeId=volume)["SnapshotId"])
+
+    def _own_subnet(self) -> str:
+        default = [{"Name": "default-for-az", "Values": ["true"]}]
+        return str(self.ec2.describe_subnets(Filters=default)["Subnets"][0]["SubnetId"])
+
+    def _own_security_group(self) -> str:
+        default = [{"Name": "group-name", "Values": ["default"]}]
+        return str(self.ec2.describe_security_groups(Filters=default)["SecurityGroups"][0]["GroupId"])

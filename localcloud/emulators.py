@@ -1,0 +1,115 @@
+"""The two emulators, started on free ports of loopback.
+
+ministack is a process of its own: it serves the traffic of all workers, and its crash is told from the daemon's. Moto
+lives in the daemon, because what it lacks is added by reaching into its backends; one lock keeps its request threads
+and the player of machines apart.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from .endpoints import ACCOUNT_ID
+from .errors import LocalCloudError
+from .faults import Fault, Faults
+from .layout import Layout
+from .processes import wait_until
+
+LOOPBACK = "127.0.0.1"
+READY_SECONDS = 30
+HEALTH = "/_ministack/health"
+
+WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+class Ministack:
+    """Queue, buckets, logs and metrics. Objects survive a restart as files below the cloud's folder; queues do not."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.url = f"http://{LOOPBACK}:{free_port()}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "localcloud.ministack_server"], env=self.environment(layout.root)
+        )
+
+    def environment(self, root: Path) -> dict[str, str]:
+        """Without a Docker socket: ministack would remove every ministack's containers on this computer."""
+        return {
+            **os.environ,
+            "BIND_HOST": LOOPBACK,
+            "MINISTACK_HOST": LOOPBACK,
+            "GATEWAY_PORT": self.url.rpartition(":")[2],
+            "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(root / "s3"),
+            "STATE_DIR": str(root / "ministack"),
+            "TMPDIR": str(root / "tmp"),
+            "DOCKER_HOST": f"unix://{root}/no-docker.sock",
+            "LOG_LEVEL": "WARNING",
+            "IOT_MTLS_ENABLED": "0",  # it would listen on a fixed port of every interface
+            "SFTP_ENABLED": "0",
+        }
+
+    def wait(self) -> None:
+        """Raises LocalCloudError if it ends instead, or is not ready in time."""
+        if not wait_until(lambda: self.process.poll() is not None or self.is_ready(), READY_SECONDS):
+            raise LocalCloudError(f"ministack is not ready after {READY_SECONDS} s")
+        self.require_alive()
+
+    def is_ready(self) -> bool:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with direct.open(self.url + HEALTH, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def require_alive(self) -> None:
+        if self.process.poll() is not None:
+            raise LocalCloudError(f"ministack, which plays queue and bucket, ended with code {self.process.returncode}")
+
+
+def free_port() -> int:
+    """A port that nobody listens on. Another program may still take it first: then ministack says so and ends."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+class Moto:
+    """Moto's server with a door beside it: paths below `control_path` go to `control`, all others to moto."""
+
+    def __init__(self, control_path: str, control: WsgiApp) -> None:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+
+        self.lock = threading.RLock()
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._control_path = control_path
+        self._control = control
+        self._faults = Faults()
+        self._server: BaseWSGIServer = make_server(
+            LOOPBACK, 0, self._serve, threaded=True, request_handler=MotoRequestHandler
+        )
+        self.url = f"http://{LOOPBACK}:{self._server.server_port}"
+
+    def start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        is_control = environ["PATH_INFO"].startswith(self._control_path)
+        if not is_control and self._faults.draw() is not Fault.NONE:
+            status, content_type, body = self._faults.answer(is_json="HTTP_X_AMZ_TARGET" in environ)
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response(f"{status} Fault", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
+            return [body]
+        with self.lock:
+            return list((self._control if is_control else self._app)(environ, start_response))

@@ -1,0 +1,68 @@
+"""Where a task goes, and when it may be tried again: the scheduler's decisions, without a clock and without AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+QUICK_SECONDS = 10.0
+"""A task that ended sooner than this has failed to start, for the throttle's purpose."""
+
+LONGEST_DELAY = 60.0
+"""Seconds; ECS grows its own delay to 15 minutes, which nobody would wait for at a desk."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one task reserves: CPU units and MiB."""
+
+    cpu: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """A machine with what it has left: CPU units and MiB, and the tasks that it holds already."""
+
+    arn: str
+    cpu: int
+    memory: int
+    tasks: int = 0
+
+    def fits(self, needs: Needs) -> bool:
+        return needs.cpu <= self.cpu and needs.memory <= self.memory
+
+
+def choose(needs: Needs, rooms: Sequence[Room]) -> Room | None:
+    """The machine with the fewest tasks that has room, the roomier one of equals; None if none has."""
+    fitting = [room for room in rooms if room.fits(needs)]
+    return min(fitting, key=lambda room: (room.tasks, -room.memory, room.arn), default=None)
+
+
+def why_not(needs: Needs, rooms: Sequence[Room]) -> str:
+    """ECS's words for having found no machine."""
+    refusal = "was unable to place a task because no container instance met all of its requirements."
+    if not rooms:
+        return f"{refusal} Reason: No Container Instances were found in your cluster."
+    closest = max(rooms, key=lambda room: (room.memory >= needs.memory, room.memory, room.cpu))
+    lacking = "memory" if closest.memory < needs.memory else "CPU units"
+    name = closest.arn.split("/")[-1]
+    return f"{refusal} The closest matching (container-instance {name}) has insufficient {lacking} available."
+
+
+@dataclass
+class Throttle:
+    """Delays the next start while tasks of one revision end quickly again and again."""
+
+    quick_ends: int = 0
+    open_from: float = 0.0
+    """Seconds since the epoch."""
+
+    def ended(self, ran_seconds: float, now: float) -> None:
+        """One call a step, with the longest of the tasks that ended in it. The first quick end costs nothing."""
+        self.quick_ends = self.quick_ends + 1 if ran_seconds < QUICK_SECONDS else 0
+        delay = min(2.0 ** (self.quick_ends - 2), LONGEST_DELAY) if self.quick_ends > 1 else 0.0
+        self.open_from = now + delay
+
+    def is_open(self, now: float) -> bool:
+        return now >= self.open_from

@@ -1,0 +1,312 @@
+"""The ECS scheduler, played: each service of a region gets its tasks, and each task a worker that really runs.
+
+One callable step, `play(now)`; the clock stands outside. A rolling update stops the old task before it starts the new
+one, so that a full cluster can still be updated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from moto.core.utils import utcnow
+from moto.moto_api._internal import mock_random
+
+from .machines import Machine, Machines
+from .moto_ecs import Task
+from .placement import Needs, Room, Throttle, choose, why_not
+from .runners import CannotStart, Runner, Worker, WorkOrder
+
+log = logging.getLogger(__name__)
+
+DEFAULT_STOP_SECONDS = 30
+"""ECS_CONTAINER_STOP_TIMEOUT's default, where a task definition has no stopTimeout."""
+
+SHUTDOWN_SECONDS = 5
+"""How long an instance that was terminated lets its containers run; EC2 promises no more."""
+
+KILL_AGAIN_SECONDS = 10
+"""A container engine may take its time; asking it at each step would only slow it down."""
+
+STOPPED_KEPT_SECONDS = 3600
+"""ECS shows a stopped task for an hour at least."""
+
+EVENTS_KEPT = 100
+"""As many as DescribeServices shows."""
+
+WorkerEnvironment = Callable[[str], dict[str, str]]
+
+
+@dataclass
+class Running:
+    """A task and the worker that is its container."""
+
+    task: Task
+    service_arn: str
+    machine: Machine
+    worker: Worker
+    needs: Needs
+    stop_seconds: int
+    started: float
+    kill_at: float | None = None
+
+    def begin_stop(self, now: float, reason: str, code: str, seconds: float | None = None) -> None:
+        """SIGTERM once; a second reason to stop can only shorten the time that is left."""
+        deadline = now + (self.stop_seconds if seconds is None else min(seconds, self.stop_seconds))
+        if self.task.desired_status == "RUNNING":
+            self.task.ask_to_stop(reason, code)
+        if self.kill_at is None:
+            self.worker.stop(max(1, round(deadline - now)))
+        self.kill_at = deadline if self.kill_at is None else min(self.kill_at, deadline)
+
+
+class Services:
+    """The services of one region's ECS backend."""
+
+    def __init__(self, ecs: Any, machines: Machines, environment: WorkerEnvironment) -> None:
+        self.ecs = ecs
+        self.machines = machines
+        self.environment = environment
+        self.running: list[Running] = []
+        self.stopped: list[tuple[float, Task]] = []
+        self.throttles: dict[tuple[str, str], Throttle] = {}
+
+    def play(self, now: float, runner: Runner) -> None:
+        """One step: what ended, what must stop, what can start, and the counts that show it."""
+        self._reap(now)
+        self._follow_requests(now)
+        for service in list(self.ecs.services.values()):
+            self._schedule(service, now, runner)
+        self._take_interrupted(now)
+        self._kill_overdue(now)
+        self._forget(now)
+        self._count()
+
+    def interrupt(self, machine: Machine, now: float, notice_seconds: float) -> None:
+        """Drains a machine that spot takes away."""
+        self.machines.interrupt(machine, now + notice_seconds)
+        for run in self._on(machine):
+            reason = f"Host EC2 (instance {machine.instance_id}) is being interrupted."
+            run.begin_stop(now, reason, "SpotInterruption", notice_seconds)
+
+    def end(self) -> None:
+        """Ends every worker, now."""
+        for run in self.running:
+            run.worker.kill()
+
+    def _on(self, machine: Machine) -> list[Running]:
+        return [run for run in self.running if run.machine is machine]
+
+    # what ended
+
+    def _reap(self, now: float) -> None:
+        quick: dict[tuple[str, str], float] = {}
+        for run in list(self.running):
+            code = run.worker.exit_code()
+            if code is None:
+                continue
+            self.running.remove(run)
+            if run.task.desired_status == "RUNNING":
+                run.task.ask_to_stop("Essential container in task exited", "EssentialContainerExited")
+                key = run.service_arn, run.task.task_definition_arn
+                quick[key] = max(quick.get(key, 0), now - run.started)
+            run.task.has_stopped(code)
+            self.stopped.append((now, run.task))
+        for key, seconds in quick.items():
+            self._throttle(key).ended(seconds, now)
+
+    def _throttle(self, key: tuple[str, str]) -> Throttle:
+        return self.throttles.setdefault(key, Throttle())
+
+    # what must stop
+
+    def _follow_requests(self, now: float) -> None:
+        """StopTask, and machines that ended."""
+        for run in self.running:
+            if run.machine.instance_id not in self.machines.joined:
+                host = f"Host EC2 (instance {run.machine.instance_id}) terminated."
+                run.begin_stop(now, host, "TerminationNotice", SHUTDOWN_SECONDS)
+            elif run.task.desired_status == "STOPPED" and run.kill_at is None:
+                run.begin_stop(now, run.task.stopped_reason, run.task.stop_code or "UserInitiated")
+
+    def _take_interrupted(self, now: float) -> None:
+        for machine in list(self.machines.joined.values()):
+            if machine.ends_at is None:
+                continue
+            left = self._on(machine)
+            if not left or now >= machine.ends_at:
+                for run in left:
+                    run.kill_at = now
+                self.machines.end(machine)
+                machine.ends_at = None
+
+    def _kill_overdue(self, now: float) -> None:
+        for run in self.running:
+            if run.kill_at is not None and now >= run.kill_at:
+                run.worker.kill()
+                run.kill_at = now + KILL_AGAIN_SECONDS
+
+    def _stop_surplus(self, service: Any, mine: list[Running], now: float) -> list[Running]:
+        """Stops tasks of an older revision, of a draining machine, or beyond the wish; returns those that stay."""
+        wanted = service.desired_count if service.status == "ACTIVE" else 0
+        usable = {machine.instance_id for machine in self.machines.alive() if machine.accepts_tasks}
+        fit = [
+            run
+            for run in mine
+            if run.task.task_definition_arn == service.task_definition and run.machine.instance_id in usable
+        ]
+        stopping = [run for run in mine if run not in fit[:wanted]]
+        reason = f"Scaling activity initiated by (deployment {deployment_id(service)})"
+        for run in stopping:
+            run.begin_stop(now, reason, "ServiceSchedulerInitiated")
+        if stopping:
+            tell(service, f"has stopped {len(stopping)} running tasks: {named(run.task for run in stopping)}.")
+        return fit[:wanted]
+
+    # what can start
+
+    def _schedule(self, service: Any, now: float, runner: Runner) -> None:
+        mine = [run for run in self.running if run.service_arn == service.arn and run.task.desired_status == "RUNNING"]
+        stay = self._stop_surplus(service, mine, now)
+        missing = service.desired_count - len(stay) if service.status == "ACTIVE" else 0
+        if missing <= 0 or not service.task_definition:
+            return
+        throttle = self._throttle((service.arn, service.task_definition))
+        if not throttle.is_open(now):
+            tell(service, "is unable to consistently start tasks successfully.")
+            return
+        started = self._start(service, missing, now, runner)
+        if started:
+            tell(service, f"has started {len(started)} tasks: {named(started)}.")
+
+    def _start(self, service: Any, missing: int, now: float, runner: Runner) -> list[Task]:
+        definition = self.ecs.describe_task_definition(service.task_definition)
+        needs = needs_of(definition)
+        started: list[Task] = []
+        while len(started) < missing:
+            rooms = self._rooms(service.cluster_name)
+            room = choose(needs, rooms)
+            if room is None:
+                tell(service, why_not(needs, rooms))
+                break
+            machine = next(one for one in self.machines.alive() if one.arn == room.arn)
+            task = Task(self.ecs.clusters[service.cluster_name], definition, service, machine.arn, self.ecs)
+            self.ecs.tasks.setdefault(service.cluster_name, {})[task.task_arn] = task
+            if not self._run(service, task, definition, machine, needs, now, runner):
+                break
+            started.append(task)
+        return started
+
+    def _run(
+        self, service: Any, task: Task, definition: Any, machine: Machine, needs: Needs, now: float, runner: Runner
+    ) -> bool:
+        container = definition.container_definitions[0]
+        order = work_order(task, container, self.environment(self.ecs.region_name), machine)
+        try:
+            worker = runner.start(order)
+        except CannotStart as reason:
+            log.error("%s: %s", service.name, reason)
+            task.ask_to_stop(str(reason), "TaskFailedToStart")
+            task.has_stopped(None, str(reason))
+            self.stopped.append((now, task))
+            tell(service, f"was unable to start a task: {reason}")
+            self._throttle((service.arn, definition.arn)).ended(0, now)
+            return False
+        seconds = int(container.get("stopTimeout") or DEFAULT_STOP_SECONDS)
+        self.running.append(Running(task, service.arn, machine, worker, needs, seconds, now))
+        return True
+
+    def _rooms(self, cluster: str) -> list[Room]:
+        machines = (one for one in self.machines.alive() if one.cluster == cluster and one.accepts_tasks)
+        return [self._room(machine) for machine in machines]
+
+    def _room(self, machine: Machine) -> Room:
+        there = self._on(machine)
+        cpu, memory = taken(there)
+        return Room(machine.arn, machine.cpu - cpu, machine.memory - memory, len(there))
+
+    # what is shown
+
+    def _forget(self, now: float) -> None:
+        """Drops tasks that stopped long ago."""
+        while self.stopped and self.stopped[0][0] < now - STOPPED_KEPT_SECONDS:
+            task = self.stopped.pop(0)[1]
+            self.ecs.tasks.get(task.cluster_name, {}).pop(task.task_arn, None)
+
+    def _count(self) -> None:
+        for machine in self.machines.joined.values():
+            there = self._on(machine)
+            cpu, memory = taken(there)
+            self.machines.count(machine, tasks=len(there), cpu=cpu, memory=memory)
+        for service in list(self.ecs.services.values()):
+            alive = [run for run in self.running if run.service_arn == service.arn]
+            show_service(service, sum(run.task.desired_status == "RUNNING" for run in alive))
+        for cluster in list(self.ecs.clusters.values()):
+            self._show_cluster(cluster)
+
+    def _show_cluster(self, cluster: Any) -> None:
+        cluster.running_tasks_count = sum(run.machine.cluster == cluster.name for run in self.running)
+        cluster.pending_tasks_count = 0
+        cluster.registered_container_instances_count = len(self.ecs.container_instances[cluster.name])
+        services = (one for one in self.ecs.services.values() if one.cluster_name == cluster.name)
+        cluster.active_services_count = sum(one.status == "ACTIVE" for one in services)
+
+
+def taken(runs: Iterable[Running]) -> tuple[int, int]:
+    """CPU units and MiB that tasks have reserved."""
+    runs = list(runs)
+    return sum(run.needs.cpu for run in runs), sum(run.needs.memory for run in runs)
+
+
+def needs_of(definition: Any) -> Needs:
+    """The sum over the containers; `memoryReservation` counts before `memory`, as in ECS."""
+    containers = definition.container_definitions
+    cpu = sum(int(one.get("cpu") or 0) for one in containers)
+    memory = sum(int(one.get("memoryReservation") or one.get("memory") or 0) for one in containers)
+    return Needs(int(definition.cpu or cpu), int(definition.memory or memory))
+
+
+def work_order(task: Task, container: dict[str, Any], cloud: dict[str, str], machine: Machine) -> WorkOrder:
+    own = {one["name"]: one.get("value", "") for one in container.get("environment") or []}
+    return WorkOrder(
+        task_id=task.id,
+        image=container["image"],
+        environment={**own, **cloud, "INSTANCE_ID": machine.instance_id},
+        cpu=int(container.get("cpu") or 0),
+        memory=container.get("memory"),
+        command=list(container.get("command") or []),
+    )
+
+
+def show_service(service: Any, running: int) -> None:
+    """Tasks start at once here, so none is ever pending; a task without room is not pending in ECS either."""
+    service.running_count, service.pending_count = running, 0
+    for deployment in service.deployments[:1]:
+        done = running >= service.desired_count
+        deployment |= {
+            "runningCount": running,
+            "pendingCount": 0,
+            "desiredCount": service.desired_count,
+            "taskDefinition": service.task_definition,
+            "rolloutState": "COMPLETED" if done else "IN_PROGRESS",
+            "rolloutStateReason": f"ECS deployment {deployment['id']} {'completed' if done else 'in progress'}.",
+        }
+
+
+def deployment_id(service: Any) -> str:
+    return str(service.deployments[0]["id"]) if service.deployments else "ecs-svc"
+
+
+def named(tasks: Iterable[Task]) -> str:
+    return ", ".join(f"(task {task.id})" for task in tasks)
+
+
+def tell(service: Any, what: str) -> None:
+    """A service event, newest first; the newest one is not said again."""
+    message = f"(service {service.name}) {what}"
+    if service.events and service.events[0]["message"] == message:
+        return
+    service.events.insert(0, {"id": mock_random.uuid4().hex, "createdAt": utcnow(), "message": message})
+    del service.events[EVENTS_KEPT:]

@@ -1,0 +1,36 @@
+"""boto3 clients of the local cloud that listen to no setting of the user's: no profile, file, proxy or bundle."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+
+from .endpoints import CREDENTIALS, MINISTACK_SERVICES
+
+if TYPE_CHECKING:
+    from .client import Cloud
+
+UNHEARD = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+    "ca_bundle": (None, None, None, None),
+}
+
+
+def client(cloud: Cloud, service: str, *, connections: int = 10) -> Any:
+    """A boto3 client for one service, with room for `connections` threads."""
+    session: Any = boto3.Session(botocore_session=botocore.session.Session(session_vars=UNHEARD))
+    fast = service.upper() in MINISTACK_SERVICES
+    return session.client(
+        service,
+        region_name=cloud.region,
+        endpoint_url=cloud.state.ministack if fast else cloud.state.moto,
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        config=Config(proxies={}, max_pool_connections=connections, retries={"max_attempts": 3}),
+    )

@@ -1,0 +1,584 @@
+"""The cloud in this computer, told in sentences: a real daemon, real emulators, real workers (of a stub script).
+
+Waiting is polling with a deadline, because what is tested are processes. Every cloud is stopped by its fixture, and a
+process that survived fails the test that left it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from localcloud import Cloud, LocalCloudError, start, stop
+from localcloud.account import Account
+from localcloud.export import safe_path, safe_paths
+from localcloud.layout import layout_of, read_state
+from localcloud.placement import Needs, Room, Throttle, choose, why_not
+from localcloud.processes import CLOUD_MARK, marked, wait_until
+from localcloud.session import client
+
+STUB = """
+import os, signal, subprocess, sys, time
+print("worker on", os.environ["INSTANCE_ID"], flush=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+mode = os.environ.get("STUB", "wait")
+def leave(number, frame):
+    print("asked to stop", flush=True)
+    sys.exit(7)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "deaf" else leave)
+if mode == "brief":
+    sys.exit(3)
+time.sleep(600)
+"""
+
+
+class Lab:
+    """A project with its cloud, and the calls of one run: a cluster, a service and fleets of its own."""
+
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        self.cluster = f"sky-{uuid.uuid4().hex[:6]}"
+        self.fleets: list[str] = []
+        (project / "worker").mkdir(parents=True, exist_ok=True)
+        (project / "worker" / "generic-worker.py").write_text(STUB)
+        self.cloud = self.start()
+        self.own = set(self.processes())
+
+    def start(self, **options: Any) -> Cloud:
+        self.cloud = start(self.project, worker_root=self.project, **options)
+        self.ec2, self.ecs = client(self.cloud, "ec2"), client(self.cloud, "ecs")
+        return self.cloud
+
+    def define(self, *, memory: int = 3000, stop_seconds: int = 2, image: str = "plum", **environment: str) -> str:
+        container = {
+            "name": "Plum",
+            "image": image,
+            "memory": memory,
+            "cpu": 500,
+            "stopTimeout": stop_seconds,
+            "environment": [{"name": name, "value": value} for name, value in environment.items()],
+        }
+        made = self.ecs.register_task_definition(family="PlumTask", containerDefinitions=[container])
+        return str(made["taskDefinition"]["taskDefinitionArn"])
+
+    def serve(self, desired: int, **definition: Any) -> None:
+        self.ecs.create_cluster(clusterName=self.cluster)
+        self.define(**definition)
+        self.ecs.create_service(
+            cluster=self.cluster, serviceName="PlumService", taskDefinition="PlumTask", desiredCount=0
+        )
+        self.want(desired)
+
+    def want(self, desired: int) -> None:
+        self.ecs.update_service(cluster=self.cluster, service="PlumService", desiredCount=desired)
+
+    def fleet(self, machines: int, **config: Any) -> str:
+        script = f"#!/bin/bash\necho ECS_CLUSTER={self.cluster} >> /etc/ecs/ecs.config\n"
+        specification = {
+            "ImageId": "ami-0123456789abcdef0",
+            "InstanceType": "m5.large",
+            "KeyName": "your-key",
+            "IamInstanceProfile": {"Arn": "arn:aws:iam::999999999999:instance-profile/ecsInstanceRole"},
+            "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-1, subnet-2", "Groups": ["sg-1", "sg-2"]}],
+            "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-1", "VolumeSize": 22}}],
+            "UserData": base64.b64encode(script.encode()).decode(),
+        }
+        fleet = {
+            "IamFleetRole": "arn:aws:iam::999999999999:role/aws-ec2-spot-fleet-tagging-role",
+            "TargetCapacity": machines,
+            "LaunchSpecifications": [specification],
+            **config,
+        }
+        answer = self.ec2.request_spot_fleet(SpotFleetRequestConfig=self.cloud.fill_in(fleet))
+        self.fleets.append(answer["SpotFleetRequestId"])
+        return self.fleets[-1]
+
+    def service(self) -> Any:
+        return self.ecs.describe_services(cluster=self.cluster, services=["PlumService"])["services"][0]
+
+    def tasks(self, status: str = "RUNNING") -> list[Any]:
+        arns = self.ecs.list_tasks(cluster=self.cluster, serviceName="PlumService", desiredStatus=status)["taskArns"]
+        return self.ecs.describe_tasks(cluster=self.cluster, tasks=arns)["tasks"] if arns else []
+
+    def machines(self) -> list[Any]:
+        arns = self.ecs.list_container_instances(cluster=self.cluster)["containerInstanceArns"]
+        found = self.ecs.describe_container_instances(cluster=self.cluster, containerInstances=arns) if arns else {}
+        return list(found.get("containerInstances", []))
+
+    def fleet_state(self, fleet_id: str) -> Any:
+        return self.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"][0]
+
+    def history(self, fleet_id: str) -> list[str]:
+        answer = self.ec2.describe_spot_fleet_request_history(SpotFleetRequestId=fleet_id, StartTime="2020-01-01")
+        return [record["EventInformation"]["EventSubType"] for record in answer["HistoryRecords"]]
+
+    def log_of(self, task: Any) -> str:
+        return (layout_of(self.project).task_logs / f"{task['taskArn'].split('/')[-1]}.log").read_text()
+
+    def said(self) -> str:
+        return "\n".join(event["message"] for event in self.service()["events"])
+
+    def processes(self) -> list[int]:
+        return marked(CLOUD_MARK, layout_of(self.project).key)
+
+    def workers(self) -> list[int]:
+        """Worker scripts and what they started: what runs now and did not when the cloud was idle."""
+        return [pid for pid in self.processes() if pid not in self.own]
+
+    def clear(self) -> None:
+        """Ends this run's machines and workers; the cloud goes on."""
+        self.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=self.fleets, TerminateInstances=True)
+        eventually(lambda: not self.workers())
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+    assert wait_until(condition, seconds), "this did not come true in time"
+
+
+def close(lab: Lab) -> None:
+    stop(lab.project)
+    left = lab.processes()
+    assert not left, f"processes survived the cloud: {left}"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project whose cloud serves all tests that leave it as it was."""
+    folder = tmp_path_factory.mktemp("shared") / "project"
+    yield folder
+    stop(folder)
+
+
+@pytest.fixture
+def lab(project: Path) -> Iterator[Lab]:
+    """A run of its own in the shared cloud."""
+    made = Lab(project)
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def own_lab(tmp_path: Path) -> Iterator[Lab]:
+    """A cloud of its own, for tests that end it."""
+    made = Lab(tmp_path / "project")
+    yield made
+    close(made)
+
+
+def test_a_second_command_attaches_to_the_cloud_that_runs(lab: Lab) -> None:
+    first = lab.cloud
+    assert lab.start().state == first.state
+
+
+def test_commands_that_start_at_once_share_one_cloud(tmp_path: Path) -> None:
+    found: list[Cloud] = []
+    threads = [threading.Thread(target=lambda: found.append(start(tmp_path, worker_root=tmp_path))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert len({cloud.state for cloud in found}) == 1
+    finally:
+        stop(tmp_path)
+
+
+def test_tasks_start_up_to_the_desired_count_and_the_room_there_is(lab: Lab) -> None:
+    lab.serve(5)
+    lab.fleet(2)
+    eventually(lambda: lab.service()["runningCount"] == 4)
+    assert {machine["runningTasksCount"] for machine in lab.machines()} == {2}
+    assert "unable to place a task because no container instance met all of its requirements" in lab.said()
+    assert {task["lastStatus"] for task in lab.tasks()} == {"RUNNING"}
+
+
+def test_counts_and_rooms_are_true(lab: Lab) -> None:
+    lab.serve(1)
+    lab.fleet(1)
+    eventually(lambda: lab.service()["runningCount"] == 1)
+    (machine,) = lab.machines()
+    registered = {one["name"]: one["integerValue"] for one in machine["registeredResources"]}
+    remaining = {one["name"]: one["integerValue"] for one in machine["remainingResources"]}
+    assert registered["CPU"] - remaining["CPU"] == 500
+    assert registered["MEMORY"] - remaining["MEMORY"] == 3000
+    assert lab.service()["pendingCount"] == 0
+    idle = lab.ecs.list_container_instances(cluster=lab.cluster, filter="runningTasksCount == 0")
+    assert idle["containerInstanceArns"] == []
+
+
+def test_a_worker_gets_the_task_definitions_environment_and_the_clouds(lab: Lab) -> None:
+    script = "import json, os; print(json.dumps(dict(os.environ)))\nimport time; time.sleep(600)"
+    (lab.project / "worker" / "generic-worker.py").write_text(script)
+    lab.serve(1, MY_NAME="Ada", AWS_ENDPOINT_URL_SQS="https://sqs.us-east-1.amazonaws.com")
+    lab.fleet(1)
+    eventually(lambda: bool(lab.tasks()) and lab.log_of(lab.tasks()[0]).endswith("}\n"))
+    seen = json.loads(lab.log_of(lab.tasks()[0]))
+    assert seen["MY_NAME"] == "Ada"
+    assert seen["AWS_ENDPOINT_URL_SQS"] == lab.cloud.state.ministack
+    assert seen["INSTANCE_ID"] == lab.machines()[0]["ec2InstanceId"]
+    assert seen["TMPDIR"].startswith(str(layout_of(lab.project).tasks))
+
+
+def test_a_worker_that_ends_is_replaced_and_its_exit_code_shown(lab: Lab) -> None:
+    lab.serve(1, STUB="brief")
+    lab.fleet(1)
+    eventually(lambda: len(lab.tasks("STOPPED")) >= 2)
+    task = lab.tasks("STOPPED")[0]
+    assert task["stoppedReason"] == "Essential container in task exited"
+    assert task["containers"][0]["exitCode"] == 3
+    assert "unable to consistently start tasks" in lab.said()
+
+
+def test_a_lowered_desired_count_asks_a_worker_to_stop_and_takes_what_it_started(lab: Lab) -> None:
+    lab.serve(1, stop_seconds=30)
+    lab.fleet(1)
+    eventually(lambda: len(lab.workers()) == 2)
+    (task,) = lab.tasks()
+    lab.want(0)
+    eventually(lambda: not lab.workers(), 5)
+    assert "asked to stop" in lab.log_of(task)
+    assert lab.tasks("STOPPED")[0]["containers"][0]["exitCode"] == 7
+
+
+def test_a_worker_deaf_to_the_stop_signal_is_killed_after_its_stop_timeout(lab: Lab) -> None:
+    lab.serve(1, STUB="deaf", stop_seconds=1)
+    lab.fleet(1)
+    eventually(lambda: bool(lab.tasks()) and "worker on" in lab.log_of(lab.tasks()[0]))
+    lab.want(0)
+    eventually(lambda: not lab.workers(), 5)
+    eventually(lambda: lab.tasks("STOPPED")[0]["containers"][0].get("exitCode") == 137)
+
+
+def test_a_new_revision_replaces_the_tasks_of_the_old_one(lab: Lab) -> None:
+    lab.serve(1)
+    lab.fleet(1)
+    eventually(lambda: lab.service()["runningCount"] == 1)
+    newer = lab.define(NEWER="yes")
+    lab.ecs.update_service(cluster=lab.cluster, service="PlumService", taskDefinition="PlumTask")
+    eventually(lambda: [task["taskDefinitionArn"] for task in lab.tasks()] == [newer])
+
+
+def test_a_deleted_service_leaves_no_worker(lab: Lab) -> None:
+    lab.serve(2)
+    lab.fleet(1)
+    eventually(lambda: len(lab.workers()) == 4)
+    lab.ecs.delete_service(cluster=lab.cluster, service="PlumService", force=True)
+    eventually(lambda: not lab.workers())
+    assert lab.ecs.list_services(cluster=lab.cluster)["serviceArns"] == []
+
+
+def test_a_cancelled_fleet_ends_its_machines_and_their_tasks(lab: Lab) -> None:
+    lab.serve(2)
+    fleet_id = lab.fleet(1)
+    eventually(lambda: len(lab.workers()) == 4)
+    lab.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+    eventually(lambda: not lab.workers() and not lab.machines())
+    assert lab.fleet_state(fleet_id)["SpotFleetRequestState"] == "cancelled"
+    assert "terminated" in lab.tasks("STOPPED")[0]["stoppedReason"]
+    assert "No Container Instances were found in your cluster" in lab.said()
+
+
+def test_a_machine_that_ends_is_replaced_and_the_history_tells_it(lab: Lab) -> None:
+    lab.serve(1)
+    fleet_id = lab.fleet(2)
+    eventually(lambda: len(lab.machines()) == 2)
+    ended = lab.machines()[0]["ec2InstanceId"]
+    lab.ec2.terminate_instances(InstanceIds=[ended])
+    eventually(lambda: len(lab.machines()) == 2 and ended not in [one["ec2InstanceId"] for one in lab.machines()])
+    assert lab.history(fleet_id) == ["submitted", "active", "launched", "launched", "terminated", "launched"]
+
+
+def test_a_lowered_target_ends_machines_only_where_the_policy_says_so(lab: Lab) -> None:
+    lab.serve(0)
+    fleet_id = lab.fleet(3)
+    eventually(lambda: len(lab.machines()) == 3)
+    modify = lab.ec2.modify_spot_fleet_request
+    modify(SpotFleetRequestId=fleet_id, TargetCapacity=2, ExcessCapacityTerminationPolicy="NoTermination")
+    eventually(lambda: lab.fleet_state(fleet_id)["ActivityStatus"] == "pending_termination")
+    assert len(lab.machines()) == 3
+    modify(SpotFleetRequestId=fleet_id, TargetCapacity=1, ExcessCapacityTerminationPolicy="Default")
+    eventually(lambda: len(lab.machines()) == 1)
+
+
+def test_an_interrupted_machine_is_drained_taken_away_and_replaced(lab: Lab) -> None:
+    lab.serve(1, stop_seconds=30)
+    fleet_id = lab.fleet(1)
+    eventually(lambda: bool(lab.tasks()) and "worker on" in lab.log_of(lab.tasks()[0]))
+    (task,) = lab.tasks()
+    taken = lab.cloud.interrupt()
+    eventually(lambda: bool(lab.tasks()) and lab.machines()[0]["ec2InstanceId"] != taken)
+    assert "asked to stop" in lab.log_of(task)
+    assert lab.history(fleet_id)[2:] == ["launched", "termination_notified", "terminated", "launched"]
+
+
+def test_an_interruption_waits_no_longer_than_its_notice(lab: Lab) -> None:
+    lab.serve(1, STUB="deaf", stop_seconds=60)
+    lab.fleet(1)
+    eventually(lambda: bool(lab.tasks()) and "worker on" in lab.log_of(lab.tasks()[0]))
+    (task,) = lab.tasks()
+    taken = lab.cloud.interrupt(lab.machines()[0]["ec2InstanceId"], notice_seconds=1)
+    eventually(lambda: bool(lab.tasks()) and lab.tasks()[0]["taskArn"] != task["taskArn"])
+    state = lab.ec2.describe_instances(InstanceIds=[taken])["Reservations"][0]["Instances"][0]
+    assert state["State"]["Name"] == "terminated"
+    assert state["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+
+
+def test_without_a_machine_none_can_be_interrupted(lab: Lab) -> None:
+    with pytest.raises(LocalCloudError, match="no machine is running"):
+        lab.cloud.interrupt()
+    with pytest.raises(LocalCloudError, match="no machine i-12 is running"):
+        lab.cloud.interrupt("i-12")
+
+
+def test_a_daemon_that_was_killed_leaves_no_worker_and_objects_survive_it(own_lab: Lab) -> None:
+    lab = own_lab
+    lab.serve(1)
+    lab.fleet(1)
+    lab.cloud.make_buckets(["pears"])
+    client(lab.cloud, "s3").put_object(Bucket="pears", Key="a", Body=b"1")
+    eventually(lambda: len(lab.workers()) == 2)
+    os.kill(lab.cloud.state.pid, signal.SIGKILL)
+    eventually(lambda: not lab.processes())
+    lab.start()
+    assert (lab.cloud.export(["pears"]) / "pears" / "a").read_text() == "1"
+
+
+def test_the_next_start_clears_what_a_killed_daemon_and_its_undertaker_left(own_lab: Lab) -> None:
+    lab = own_lab
+    lab.serve(1)
+    lab.fleet(1)
+    eventually(lambda: len(lab.workers()) == 2)
+    workers = lab.workers()
+    for pid in lab.processes():
+        if pid not in workers:
+            os.kill(pid, signal.SIGKILL)
+    lab.start()
+    assert not set(workers) & set(lab.processes())
+
+
+def test_a_cloud_whose_folder_is_deleted_ends(own_lab: Lab) -> None:
+    lab = own_lab
+    shutil.rmtree(layout_of(lab.project).root)
+    eventually(lambda: not lab.processes())
+
+
+def test_two_projects_at_once_do_not_see_each_other(lab: Lab, tmp_path: Path) -> None:
+    other = Lab(tmp_path / "project-two")
+    try:
+        for one in (lab, other):
+            one.serve(1)
+        lab.fleet(1)
+        eventually(lambda: lab.service()["runningCount"] == 1)
+        assert other.service()["runningCount"] == 0
+        assert stop(other.project)
+        assert lab.service()["runningCount"] == 1
+    finally:
+        close(other)
+
+
+def test_stop_says_whether_a_cloud_ran(tmp_path: Path) -> None:
+    assert stop(tmp_path) is False
+    start(tmp_path, worker_root=tmp_path)
+    assert stop(tmp_path) is True
+    assert stop(tmp_path) is False
+    assert read_state(layout_of(tmp_path)) is None
+
+
+def test_only_loopback_is_listened_on(lab: Lab) -> None:
+    for url in (lab.cloud.state.moto, lab.cloud.state.ministack):
+        assert url.startswith("http://127.0.0.1:")
+    environment = lab.cloud.environment()
+    addresses = {value for name, value in environment.items() if name.startswith("AWS_ENDPOINT_URL")}
+    assert addresses == {lab.cloud.state.moto, lab.cloud.state.ministack}
+
+
+def test_a_users_own_aws_settings_have_no_say(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "own-config").write_text("[profile mine]\nregion = eu-west-3\n")
+    hostile = {
+        "PATH": os.environ["PATH"],
+        "AWS_PROFILE": "mine",
+        "AWS_CONFIG_FILE": str(tmp_path / "own-config"),
+        "AWS_SESSION_TOKEN": "secret",
+        "AWS_CA_BUNDLE": "/nowhere.pem",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        "AWS_USE_FIPS_ENDPOINT": "true",
+        "AWS_ENDPOINT_URL_DYNAMODB": "https://example.com",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+    }
+    script = """if True:
+        import boto3
+        assert boto3.client("sts").get_caller_identity()["Account"] == "123456789012"
+        assert boto3.client("dynamodb").meta.endpoint_url.startswith("http://127.0.0.1:")
+        boto3.client("sqs").create_queue(QueueName="apples")
+        boto3.client("s3").list_buckets()
+        boto3.client("logs").describe_log_groups()
+        boto3.client("cloudwatch").list_dashboards()
+    """
+    environment = hostile | own_environment(lab, hostile)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def own_environment(lab: Lab, user: dict[str, str]) -> dict[str, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in user.items():
+            patch.setenv(name, value)
+        return lab.cloud.environment()
+
+
+def test_what_the_account_lacks_is_filled_in_and_what_it_has_is_kept(lab: Lab) -> None:
+    fleet = {
+        "IamFleetRole": "arn:aws:iam::999999999999:role/x",
+        "LaunchSpecifications": [{"ImageId": "ami-1", "SubnetId": "subnet-1", "InstanceType": "m5.large"}],
+    }
+    filled = lab.cloud.fill_in(fleet)
+    account = Account(lab.cloud)
+    assert filled["LaunchSpecifications"][0]["SubnetId"] == account.own_subnet()
+    assert filled["LaunchSpecifications"][0]["InstanceType"] == "m5.large"
+    assert fleet["IamFleetRole"].endswith("role/x")
+    assert lab.cloud.fill_in(filled) == filled
+
+
+def test_results_become_ordinary_files_and_unchanged_ones_are_left_alone(lab: Lab) -> None:
+    lab.cloud.make_buckets(["pears", "pears"])
+    s3 = client(lab.cloud, "s3")
+    for key in ("a/b.txt", "a", "../../escape", "/absolute", "folder/"):
+        s3.put_object(Bucket="pears", Key=key, Body=key.encode())
+    results = lab.cloud.export(["pears", "no-such-bucket"]) / "pears"
+    assert (results / "a" / "b.txt").read_text() == "a/b.txt"
+    assert (results / "%2E%2E" / "%2E%2E" / "escape").exists()
+    assert not (results.parent / "escape").exists()
+    assert not (lab.project / "escape").exists()
+    before = (results / "a" / "b.txt").stat().st_ino
+    s3.put_object(Bucket="pears", Key="/absolute", Body=b"changed!!")
+    lab.cloud.export(["pears"])
+    assert (results / "a" / "b.txt").stat().st_ino == before
+    assert (results / "%" / "absolute").read_text() == "changed!!"
+
+
+def test_a_cloud_that_cannot_start_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))
+    with pytest.raises(LocalCloudError) as refusal:
+        start(tmp_path, worker_root=tmp_path)
+    assert "\n" not in str(refusal.value)
+    assert "cloud.log" in str(refusal.value)
+
+
+def test_containers_without_an_engine_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(LocalCloudError, match="container"):
+        start(tmp_path, containers=True, worker_root=tmp_path)
+    assert stop(tmp_path) is False
+
+
+# decisions without a cloud
+
+
+def test_no_key_leaves_its_buckets_folder() -> None:
+    for key in ("../x", "/x", "a/../../x", "..", "a//b", ".", "x" * 300, "nul\0"):
+        path = safe_path(key)
+        assert not path.is_absolute()
+        assert ".." not in path.parts
+        assert all(0 < len(part.encode()) <= 255 and "\0" not in part for part in path.parts)
+
+
+def test_a_key_that_is_also_a_folder_gets_a_name_of_its_own() -> None:
+    assert {key: str(path) for key, path in safe_paths(["a", "a/b"]).items()} == {"a": "a%", "a/b": "a/b"}
+
+
+def test_a_task_goes_where_the_fewest_are_and_there_is_room() -> None:
+    rooms = [Room("full", 100, 10), Room("busy", 4000, 4000, tasks=1), Room("free", 4000, 3000)]
+    chosen = choose(Needs(1000, 2000), rooms)
+    assert chosen is not None
+    assert chosen.arn == "free"
+    assert choose(Needs(5000, 10), rooms) is None
+    assert "insufficient CPU units" in why_not(Needs(5000, 10), rooms)
+    assert "insufficient memory" in why_not(Needs(10, 5000), rooms)
+
+
+def test_a_worker_that_ends_at_once_again_and_again_waits_longer_each_time() -> None:
+    throttle = Throttle()
+    delays = []
+    for _ in range(10):
+        throttle.ended(1, now=100)
+        delays.append(throttle.open_from - 100)
+    assert delays == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+    throttle.ended(3600, now=100)
+    assert throttle.is_open(100)
+
+
+# containers
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A small image of this computer's own engine; without an engine the test is skipped, but not where CI runs."""
+    docker = shutil.which("docker")
+    engine_answers = docker and subprocess.run([docker, "version"], capture_output=True).returncode == 0
+    if not engine_answers:
+        if os.environ.get("CI") == "true":
+            pytest.fail("CI must have a container engine")
+        pytest.skip("no container engine answers")
+    folder = tmp_path_factory.mktemp("image")
+    script = "trap 'echo asked to stop; exit 7' TERM; echo $MY_NAME at $INSTANCE_ID; sleep 600 & wait"
+    command = json.dumps(["bash", "-c", script])
+    (folder / "Dockerfile").write_text(f"FROM debian:bookworm-slim\nCMD {command}\n")
+    name = f"localcloud-test-{uuid.uuid4().hex[:8]}"
+    subprocess.run(["docker", "build", "-q", "-t", name, str(folder)], check=True, capture_output=True)
+    yield name
+    subprocess.run(["docker", "rmi", "-f", name], capture_output=True)
+
+
+def containers_of(lab: Lab) -> list[str]:
+    label = f"label=localcloud={layout_of(lab.project).key}"
+    listing = subprocess.run(["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=True)
+    return listing.stdout.split()
+
+
+def test_a_task_runs_as_a_container_with_its_limit_and_its_stop_signal(lab: Lab, image: str) -> None:
+    lab.start(containers=True)
+    lab.serve(1, memory=64, stop_seconds=20, image=image, MY_NAME="Ada\nByron")
+    lab.fleet(1)
+    eventually(lambda: bool(lab.tasks()) and "Ada Byron at i-" in lab.log_of(lab.tasks()[0]), 20)
+    (task,) = lab.tasks()
+    (container,) = containers_of(lab)
+    inspected = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True)
+    assert json.loads(inspected.stdout)[0]["HostConfig"]["Memory"] == 64 * 1024 * 1024
+    lab.want(0)
+    eventually(lambda: not containers_of(lab), 20)
+    eventually(lambda: lab.tasks("STOPPED")[0]["containers"][0].get("exitCode") == 7)
+    assert "asked to stop" in lab.log_of(task)
+
+
+def test_no_container_survives_stop_nor_a_killed_daemon(own_lab: Lab, image: str) -> None:
+    lab = own_lab
+    for end in (lambda: stop(lab.project), lambda: os.kill(lab.cloud.state.pid, signal.SIGKILL)):
+        lab.start(containers=True)
+        lab.serve(1, memory=64, image=image)
+        lab.fleet(1)
+        eventually(lambda: len(containers_of(lab)) == 1, 20)
+        end()
+        eventually(lambda: not containers_of(lab), 20)
+
+
+def test_an_image_that_is_not_there_is_said(lab: Lab, image: str) -> None:
+    lab.start(containers=True)
+    lab.serve(1, image="nobody/has-this:1")
+    lab.fleet(1)
+    eventually(lambda: bool(lab.tasks("STOPPED")), 20)
+    assert "CannotPullContainerError: the image nobody/has-this:1 is not on this computer" in lab.said()
+    assert "nobody/has-this:1" in layout_of(lab.project).log.read_text()
