@@ -1,6 +1,6 @@
 """Faults on purpose, to rehearse what AWS does under load: LOCALCLOUD_FAULT_RATE=0.1 fails one call in ten.
 
-A fault is a refusal (throttled or out of service, nothing done) or a lost answer (all done, but the caller is told 503),
+A fault is a refusal (throttled or out of service, nothing done) or a lost answer (all done, the caller is told 503),
 which is the one that shows whether calls may be repeated. The sequence depends on LOCALCLOUD_FAULT_SEED alone.
 """
 

@@ -28,7 +28,7 @@ def dead_letter_sources(request: dict[str, Any], _url: str) -> dict[str, Any]:
 
     def feeds(attributes: dict[str, str]) -> bool:
         policy = json.loads(attributes.get("RedrivePolicy") or "{}")
-        return str(policy.get("deadLetterTargetArn", "")).rsplit(":", 1)[-1] == name
+        return bool(str(policy.get("deadLetterTargetArn", "")).rsplit(":", 1)[-1] == name)
 
     return {"queueUrls": [url for url, one in sqs._queues.items() if feeds(one["attributes"])]}
 

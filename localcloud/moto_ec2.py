@@ -201,7 +201,7 @@ def cancel(fleet: Any, terminate: bool) -> None:
     """A cancelled fleet launches no more; with `terminate` its machines end now."""
     if fleet.state != "cancelled":
         fleet.state = "cancelled_terminating" if terminate else "cancelled_running"
-    if terminate:
+    if terminate and fleet.spot_requests:
         fleet.ec2_backend.terminate_instances([request.instance.id for request in fleet.spot_requests])
 
 

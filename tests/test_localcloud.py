@@ -292,6 +292,26 @@ def test_a_cancelled_fleet_ends_its_machines_and_their_tasks(lab: Lab) -> None:
     assert "No Container Instances were found in your cluster" in lab.said()
 
 
+def test_a_fleet_can_be_cancelled_again_and_an_unknown_one_is_refused(lab: Lab) -> None:
+    fleet_id = lab.fleet(0)
+    for known in (True, True, False):
+        ids = [fleet_id if known else "sfr-12345678-1234-1234-1234-123456789012"]
+        answer = lab.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=ids, TerminateInstances=True)
+        assert len(answer["SuccessfulFleetRequests"]) == known
+        assert len(answer["UnsuccessfulFleetRequests"]) == (not known)
+
+
+def test_a_machine_that_is_deregistered_gets_no_more_tasks(lab: Lab) -> None:
+    lab.serve(1)
+    lab.fleet(1)
+    eventually(lambda: lab.service()["runningCount"] == 1)
+    (machine,) = lab.machines()
+    arn = machine["containerInstanceArn"]
+    lab.ecs.deregister_container_instance(cluster=lab.cluster, containerInstance=arn, force=True)
+    eventually(lambda: lab.service()["runningCount"] == 0)
+    assert lab.machines() == []
+
+
 def test_a_machine_that_ends_is_replaced_and_the_history_tells_it(lab: Lab) -> None:
     lab.serve(1)
     fleet_id = lab.fleet(2)

@@ -54,7 +54,8 @@ def test_the_shipped_files_count_96_wells_unedited_from_another_folder(tmp_path:
     assert "jobs done       96" in done.stdout
     assert "NOT REMOVED" not in done.stdout
     results = home / "local" / "your-bucket-name" / "cellcount" / "results"
-    assert sorted(path.name for path in results.rglob("*") if path.is_file()) == ["counts.csv"] * 96 + ["marked.png"] * 96
+    files = sorted(path.name for path in results.rglob("*") if path.is_file())
+    assert files == ["counts.csv"] * 96 + ["marked.png"] * 96
     assert len(list(results.iterdir())) == 96
     assert processes_of(home) == []
 
@@ -170,5 +171,3 @@ def _shipped() -> list[Path]:
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
-
-

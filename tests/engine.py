@@ -1,0 +1,33 @@
+"""The Docker engine for tests: where there is none they skip and say why; with CI=true they fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+
+def require_engine() -> None:
+    """Skips the test without an engine that answers; fails it where CI promised one."""
+    reason = _missing()
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(f"CI needs a Docker engine: {reason}")
+    if reason:
+        pytest.skip(f"no Docker engine: {reason}")
+
+
+def docker(*words: str) -> str:
+    """`docker …`; its standard output. Fails the test with docker's own words."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"docker {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def _missing() -> str:
+    if shutil.which("docker") is None:
+        return "the docker command is not installed"
+    asked = ["docker", "info", "--format", "{{.ServerVersion}}"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False)
+    return "" if done.returncode == 0 and done.stdout.strip() else "it does not answer (is it running? DOCKER_HOST?)"
