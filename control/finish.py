@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from control import cleanup, queue, records
@@ -13,14 +12,21 @@ from control.monitorfile import MonitorFile
 from control.settings import Settings
 from control.view import MonitorView, summary_text
 
+NO_TRACE = (
+    "NO TRACE        neither queue {queue} nor fleet {fleet} was there: if the run had not ended,\n"
+    "                its jobs are gone with the queue; setup, submitJob and startCluster run what is not done"
+)
+
 
 def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest: bool, pace: Pace) -> bool:
     """Whether all that the run made is gone, or kept on purpose. Raises CloudError where AWS refuses for good."""
-    most_machines: set[str] = set()
+    machines: set[str] = set()
+    traces: set[bool] = set()
     with MonitorView(run) as view:
 
         def show(snapshot: Snapshot, history: History) -> None:
-            most_machines.update(snapshot.fleet.machines if snapshot.fleet else ())
+            machines.update(snapshot.fleet.machines if snapshot.fleet else ())
+            traces.add(snapshot.queue is not None or snapshot.fleet is not None)
             view.show(snapshot, history)
 
         watch(clients, run, cheapest=cheapest, pace=pace, now=time.time, sleep=time.sleep, show=show, say=view.say)
@@ -30,9 +36,10 @@ def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest:
     seconds = time.time() - run.MONITOR_START_TIME / 1000
     report = cleanup.cleanup(clients, cleanup.Run(run, dead_letter_queue, pause=min(pace.look, 10)), time.sleep)
     where = f"s3://{run.MONITOR_BUCKET_NAME}/{records.prefix_of(run)}"
-    print(summary_text(summary, report, seconds=seconds, machines=len(most_machines), records=where))
-    sys.stdout.flush()
-    return not report.left
+    print(summary_text(summary, report, seconds=seconds, machines=len(machines), records=where), flush=True)
+    if True not in traces:
+        print(NO_TRACE.format(queue=run.MONITOR_QUEUE_NAME, fleet=run.MONITOR_FLEET_ID), flush=True)
+    return not report.left and True in traces
 
 
 def _dead_letter_queue(clients: Clients, run: MonitorFile, settings: Settings) -> str:

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 LONGEST_RUN = timedelta(days=7)  # the fleet ends by itself after this, whatever happens to the monitor
 AGENT_SHARE = 0.08  # of a machine's memory, what the system and the ECS agent keep: 3 to 8 % is seen
-_PLACEHOLDERS = ("FILL_IN", "XXXX", "NNNN", "123456789123", "your-")  # the shipped file's and the published file's
+_PLACEHOLDERS = ("FILL_IN", "XXXX", "NNNN", "123456789123", "your-key")  # the shipped file's and the published file's
 _SET_BY_CONFIG = ("SpotPrice", "TargetCapacity", "ValidFrom", "ValidUntil", "ClientToken")
 _ACTIVE = {"submitted", "active", "modifying"}
 _MISSING = {"InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetRequestId.Malformed"}
@@ -113,7 +114,7 @@ def request_of(fleet: dict[str, Any], settings: Settings, now: datetime, token: 
     request |= {key: value for key, value in copy.deepcopy(fleet).items() if key not in _SET_BY_CONFIG}
     request |= {
         "TargetCapacity": settings.CLUSTER_MACHINES,
-        "SpotPrice": str(settings.MACHINE_PRICE),
+        "SpotPrice": format(Decimal(str(settings.MACHINE_PRICE)), "f"),
         "ValidUntil": now.replace(microsecond=0) + LONGEST_RUN,
         "ClientToken": token,
         "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": _tags(settings)}],

@@ -171,3 +171,14 @@ def _shipped() -> list[Path]:
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+def test_a_monitor_that_finds_no_trace_of_its_run_says_so_and_does_not_call_it_done(tmp_path: Path) -> None:
+    with project(tmp_path / "p") as made:
+        made.run("setup")
+        made.run("submitJob", str(made.job_file(**squares(200))))
+        made.run("startCluster", "files/fleet.json")
+        made.stop()  # the queue of the local cloud lives in memory: it is gone, as after a kill
+        done = made.run("monitor", MONITOR_FILE, check=False)
+        assert done.returncode == 1
+        assert "NO TRACE        neither queue TryoutQueue nor fleet sfr-" in done.stdout
