@@ -182,7 +182,9 @@ def _delete_cluster(clients: Clients, run: Run, report: Report) -> None:
     if not cluster.is_of(found, app):
         report.kept.append(f"cluster {name} (it was there before this app)")
         return
-    if found["activeServicesCount"]:
+    pages = clients.ecs.get_paginator("list_services").paginate(cluster=name)
+    services = [arn.rsplit("/", 1)[-1] for page in pages for arn in page["serviceArns"]]
+    if any(service != run.monitor_file.service_name for service in services):
         report.kept.append(f"cluster {name} (other services use it)")
         return
     if found["registeredContainerInstancesCount"] or found["runningTasksCount"]:
@@ -197,5 +199,5 @@ def _delete_cluster(clients: Clients, run: Run, report: Report) -> None:
 
 
 def _keep_logs(clients: Clients, run: Run, report: Report) -> None:
-    names = " and ".join(logs.group_names(run.monitor_file.MONITOR_LOG_GROUP_NAME))
-    report.kept.append(f"log groups {names} (for {logs.RETENTION_DAYS} days)")
+    for name in logs.group_names(run.monitor_file.MONITOR_LOG_GROUP_NAME):
+        report.kept.append(f"log group {name} ({logs.RETENTION_DAYS} days)")

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
-AWSError = (ClientError, BotoCoreError)
+AWSError = (ClientError, BotoCoreError, ResponseParserError)  # the last: an answer that is no answer of AWS's
 
 _REMEDIES = {
     "AccessDenied": "ask your administrator for this right",

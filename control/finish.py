@@ -1,4 +1,4 @@
-"""`run.py monitor`: watch the run to its end, sum up, clean up. The sum comes first: the queue knows it, and goes."""
+"""`run.py monitor`: watch the run to its end, clean up (what costs money ends first), then sum up."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 
 from control import cleanup, queue, records
 from control.clients import Clients
-from control.errors import doing
+from control.errors import AWSError, doing
 from control.monitor import History, Pace, Snapshot, watch
 from control.monitorfile import MonitorFile
 from control.settings import Settings
-from control.view import MonitorView, summary_text
+from control.view import MonitorView, report_text, summary_text
 
 NO_TRACE = (
     "NO TRACE        neither queue {queue} nor fleet {fleet} was there: if the run had not ended,\n"
@@ -31,20 +31,25 @@ def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest:
 
         watch(clients, run, cheapest=cheapest, pace=pace, now=time.time, sleep=time.sleep, show=show, say=view.say)
     dead_letter_queue = _dead_letter_queue(clients, run, settings)
-    with doing("reading the records of the run"):
-        summary = records.summarise(clients, run, dead_letter_queue)
-    seconds = time.time() - run.MONITOR_START_TIME / 1000
     report = cleanup.cleanup(clients, cleanup.Run(run, dead_letter_queue, pause=min(pace.look, 10)), time.sleep)
+    seconds = time.time() - run.MONITOR_START_TIME / 1000
     where = f"s3://{run.MONITOR_BUCKET_NAME}/{records.prefix_of(run)}"
-    print(summary_text(summary, report, seconds=seconds, machines=len(machines), records=where), flush=True)
+    try:
+        with doing("reading the records of the run"):
+            summary = records.summarise(clients, run, dead_letter_queue)
+    finally:  # whatever the records say, what could not be removed must be seen
+        print(report_text(report), flush=True)
+    print(summary_text(summary, seconds=seconds, machines=len(machines), records=where), flush=True)
     if True not in traces:
         print(NO_TRACE.format(queue=run.MONITOR_QUEUE_NAME, fleet=run.MONITOR_FLEET_ID), flush=True)
     return not report.left and True in traces
 
 
 def _dead_letter_queue(clients: Clients, run: MonitorFile, settings: Settings) -> str:
-    """As the queue itself says; once that is gone, as the config says."""
-    with doing("looking for the dead-letter queue"):
+    """As the queue itself says; once that is gone, or will not tell, as the config says."""
+    try:
         url = queue.find(clients.sqs, run.MONITOR_QUEUE_NAME)
         named = queue.dead_letter_name(clients.sqs, url) if url else None
+    except AWSError:
+        named = None
     return named or settings.SQS_DEAD_LETTER_QUEUE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +42,7 @@ def bring_up(s3: S3Client, bucket: str, folders: Mapping[Path, str], say: Callab
             with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
                 for _ in pool.map(lambda pair: s3.upload_file(str(pair[0]), bucket, pair[1]), missing):
                     pass
-        say(f"upload          {folder}: {len(missing)} files, {len(files) - len(missing)} were there")
+        say(f"upload          {os.path.normpath(folder)}: {len(missing)} files, {len(files) - len(missing)} were there")
 
 
 def _files(folder: Path, prefix: str) -> Iterator[tuple[Path, str]]:

@@ -16,15 +16,18 @@ from control.settings import Settings
 def setup(settings: Settings, clients: Clients, say: Callable[[str], None], sleep: Callable[[float], None]) -> None:
     """Makes all that jobs and machines need before they come; raises CloudError where AWS refuses."""
     queues = queue.ensure(clients.sqs, settings, sleep)
-    say(f"queue           {settings.SQS_QUEUE_NAME} (failed jobs go to {settings.SQS_DEAD_LETTER_QUEUE})")
+    say(f"queue           {settings.SQS_QUEUE_NAME}")
+    say(f"for failed jobs {settings.SQS_DEAD_LETTER_QUEUE}")
     logs.ensure(clients.logs, settings)
-    say(f"log groups      {' and '.join(logs.group_names(settings.LOG_GROUP_NAME))}")
+    for name in logs.group_names(settings.LOG_GROUP_NAME):
+        say(f"log group       {name}")
     cluster.ensure_cluster(clients.ecs, settings.ECS_CLUSTER, settings.APP_NAME)
     say(f"cluster         {settings.ECS_CLUSTER}")
     with doing("looking for a run that is under way"):
         run = run_under_way(settings, clients)
     definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run))
-    say(f"task definition {definition.rsplit('/', 1)[-1]} (image {settings.DOCKERHUB_TAG})")
+    say(f"task definition {definition.rsplit('/', 1)[-1]}")
+    say(f"image           {settings.DOCKERHUB_TAG}")
     cluster.ensure_service(clients.ecs, settings, definition, sleep)
     say(f"service         {settings.service_name}")
 

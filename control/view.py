@@ -49,9 +49,9 @@ class MonitorView:
         if self._live:
             self._live.update(_table(self._app, facts), refresh=True)
             return
-        line = "  ".join(f"{name} {value}" for name, value in facts)
+        line = "  ".join(f"{name} {value}" for name, value in facts if name != "containers")
         if line != self._last:
-            self.say(f"{time.strftime('%H:%M:%S', time.gmtime(snapshot.at))} UTC  {line}")
+            self.say(f"{time.strftime('%H:%M:%S', time.gmtime(snapshot.at))}  {line}")
             self._last = line
 
     def _facts(self, snapshot: Snapshot, history: History) -> list[tuple[str, str]]:
@@ -60,8 +60,8 @@ class MonitorView:
                  ("running", f"{counts.running:,}" if counts else "0"),
                  ("done", "unknown" if snapshot.done is None else f"{snapshot.done:,}"),
                  ("failed", f"{snapshot.dead:,}"),
-                 ("machines", f"{len(found.machines)} of {found.target}" if found else "none"),
-                 ("containers", f"{service.running} of {service.desired}" if service else "none")]  # fmt: skip
+                 ("machines", f"{len(found.machines)}/{found.target}" if found else "none"),
+                 ("containers", f"{service.running}/{service.desired}" if service else "none")]  # fmt: skip
         return facts + self._outlook(snapshot, history)
 
     def _outlook(self, snapshot: Snapshot, history: History) -> list[tuple[str, str]]:
@@ -75,7 +75,7 @@ class MonitorView:
         if seconds <= 0 or through <= 0 or first_at >= snapshot.at:
             return []
         left = snapshot.queue.jobs * seconds / through
-        return [("speed", f"{through * 60 / seconds:,.0f} jobs/min"), ("ends in about", duration(left))]
+        return [("per minute", f"{through * 60 / seconds:,.0f}"), ("left", duration(left))]
 
 
 def _table(app: str, facts: list[tuple[str, str]]) -> Table:
@@ -111,7 +111,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def summary_text(summary: Summary, report: Report, *, seconds: float, machines: int, records: str) -> str:
+def report_text(report: Report) -> str:
+    """What became of all that the run made, as it goes to standard output."""
+    lines = [f"removed         {what}" for what in report.removed]
+    lines += [f"kept            {what}" for what in report.kept]
+    lines += [f"NOT REMOVED     {what}" for what in report.left]
+    return "\n".join(lines)
+
+
+def summary_text(summary: Summary, *, seconds: float, machines: int, records: str) -> str:
     """The end of a run, as it goes to standard output."""
     lines = [
         f"jobs done       {summary.done:,}",
@@ -124,9 +132,6 @@ def summary_text(summary: Summary, report: Report, *, seconds: float, machines: 
         lines += _failure_lines(failed)
     if len(summary.failed) > FAILURES_SHOWN:
         lines.append(f"… and {summary.dead - FAILURES_SHOWN:,} more failed jobs; their records are beside these")
-    lines += [f"removed         {what}" for what in report.removed]
-    lines += [f"kept            {what}" for what in report.kept]
-    lines += [f"NOT REMOVED     {what}" for what in report.left]
     return "\n".join(lines)
 
 

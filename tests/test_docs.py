@@ -14,7 +14,7 @@ import run
 from control import jobs, settings
 from control.cleanup import Report
 from control.records import FailedJob, Summary
-from control.view import summary_text
+from control.view import report_text, summary_text
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -88,9 +88,10 @@ def test_the_makefile_and_the_config_name_the_same_image() -> None:
 def test_the_summary_names_failed_jobs_and_what_was_not_removed() -> None:
     failed = FailedJob("A1-0123456789", "exit code 3", 3, 3, ("no such picture",), "s3://bucket/log.txt")
     report = Report(kept=["log groups"], left=["queue Q: while removing the queue Q: AccessDenied: no"])
-    text = summary_text(Summary(5, 1, [failed]), report, seconds=4000, machines=2, records="s3://bucket/runs/")
+    text = summary_text(Summary(5, 1, [failed]), seconds=4000, machines=2, records="s3://bucket/runs/")
     assert "jobs done       5" in text
     assert "failed          A1-0123456789: exit code 3 (after 3 attempts)" in text
     assert "                | no such picture" in text
-    assert "NOT REMOVED     queue Q" in text
+    assert "NOT REMOVED     queue Q" in report_text(report)
+    assert "kept            log groups" in report_text(report)
     assert "time            67 min" in text
