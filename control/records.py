@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from control import queue, s3
 from control.clients import Clients
 from control.errors import AWSError
@@ -62,6 +64,19 @@ def summarise(clients: Clients, monitor_file: MonitorFile, dead_letter_queue: st
     ]
     not_done = sum(f"{prefix}{one.job}.json" in recorded for one in failed)
     return Summary(len(recorded) - not_done, dead, failed)
+
+
+def _dead(sqs: SQSClient, name: str) -> tuple[int, list[Any]]:
+    """How many messages the dead-letter queue holds, and the first of them; none where it is gone (SQS may still give
+    the URL of a queue that was deleted a minute ago)."""
+    try:
+        url = queue.find(sqs, name)
+        dead = queue.counts(sqs, url).jobs if url else 0
+        return dead, _peek(sqs, url, min(dead, MOST_SHOWN)) if url and dead else []
+    except ClientError as error:
+        if queue.is_missing(error):
+            return 0, []
+        raise
 
 
 def _peek(sqs: SQSClient, url: str, most: int) -> list[Any]:

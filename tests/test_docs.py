@@ -82,7 +82,7 @@ def test_the_job_file_in_the_docs_is_one() -> None:
 def test_the_makefile_and_the_config_name_the_same_image() -> None:
     named = dict(re.findall(r"^(user|project|tag) = (\S+)$", (ROOT / "Makefile").read_text(), flags=re.M))
     image = f"{named['user']}/{named['project']}:{named['tag']}"
-    assert settings.load(ROOT / "config.py").DOCKERHUB_TAG == image
+    assert image == settings.load(ROOT / "config.py").DOCKERHUB_TAG
 
 
 def test_the_summary_names_failed_jobs_and_what_was_not_removed() -> None:
