@@ -55,13 +55,8 @@ def summarise(clients: Clients, monitor_file: MonitorFile, dead_letter_queue: st
     """Counts records, opens those of failed jobs. Raises botocore's errors."""
     bucket, prefix = monitor_file.MONITOR_BUCKET_NAME, prefix_of(monitor_file)
     recorded = {found["Key"] for found in s3.objects(clients.s3, bucket, prefix) if found["Key"].endswith(".json")}
-    url = queue.find(clients.sqs, dead_letter_queue)
-    if url is None:
-        return Summary(len(recorded), 0)
-    dead = queue.counts(clients.sqs, url).jobs
-    failed = [
-        _failed(clients.s3, bucket, prefix, message) for message in _peek(clients.sqs, url, min(dead, MOST_SHOWN))
-    ]
+    dead, messages = _dead(clients.sqs, dead_letter_queue)
+    failed = [_failed(clients.s3, bucket, prefix, message) for message in messages]
     not_done = sum(f"{prefix}{one.job}.json" in recorded for one in failed)
     return Summary(len(recorded) - not_done, dead, failed)
 
