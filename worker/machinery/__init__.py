@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .container import serve
     from .job import BadMessage, Folders, Job, job_from_message
     from .jobid import job_id
     from .program import Result
-    from .container import serve
     from .settings import Settings
 
 __all__ = ["BadMessage", "Folders", "Job", "Result", "Settings", "job_from_message", "job_id", "serve"]

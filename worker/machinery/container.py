@@ -36,11 +36,11 @@ def serve(
     except BadEnvironment as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # first: a container's first process ignores what it does not handle
+        signal.signal(number, lambda *_: stopping.set())
     sqs, s3, logs_client = _clients(settings.docker_cores)
     logs.begin(logs_client, settings)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, time.monotonic)
     threading.Thread(target=keeper.run, name="leases", daemon=True).start()
     handler = Handler(sqs, s3, settings, Hooks(make_job, prepare, failure), keeper, stopping)
@@ -68,8 +68,12 @@ class Slot:
                 pause = 1.0
             except (ClientError, BotoCoreError, OSError) as error:
                 log.warning("AWS or this machine refuses (%s): trying again in %.0f s", error, pause)
-                self._stopping.wait(pause)
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            except Exception:  # the loop's edge: a slot that ended would leave its container idle, unseen
+                log.exception("the worker's own code failed: trying again in %.0f s", pause)
+            else:
+                continue
+            self._stopping.wait(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def poll(self) -> None:
         """Asks for one message and handles it."""

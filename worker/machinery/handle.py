@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from . import program, records, staging
@@ -63,8 +64,8 @@ class Handler:
 
     def handle(self, raw: dict[str, Any], received: float) -> None:
         """Takes one message as SQS gave it at `received` (the keeper's clock). Raises botocore's errors only."""
-        lease = self._keeper.hold(raw["ReceiptHandle"], received)
         folder = Path(tempfile.mkdtemp(prefix="job-", dir=self._settings.work_dir))
+        lease = self._keeper.hold(raw["ReceiptHandle"], received)
         try:
             self._attempt(raw, lease, Folders(folder))
         finally:
@@ -74,29 +75,33 @@ class Handler:
     def _attempt(self, raw: dict[str, Any], lease: Lease, folders: Folders) -> None:
         try:
             message = parse(raw["Body"])
-            number = int(raw.get("Attributes", {}).get("ApproximateReceiveCount", 1))
-            attempt = Attempt(job_id(message), message, number)
-            job = self._hooks.make_job(message, folders, self._settings)
-            attempt.job_id = job.id
         except BadMessage as error:
             self._bury(raw, str(error))
             return
+        number = int(raw.get("Attributes", {}).get("ApproximateReceiveCount", 1))
+        attempt = Attempt(job_id(message), message, number)
         try:
+            job = self._hooks.make_job(message, folders, self._settings)
+            attempt.job_id = job.id
             self._do(job, attempt, lease, folders)
             self._finish(attempt, lease, records.DONE, None, folders)
             self._delete(raw)
             log.info("done %s (%.1f s)", job.id, time.time() - attempt.started)
+        except BadMessage as error:
+            self._bury(raw, str(error))
         except Interrupted:
-            log.info("interrupted %s: it goes back to the queue", job.id)
-            self._give_back(raw)
+            log.info("interrupted %s: it goes back to the queue", attempt.job_id)
+            self._give_back(raw, lease)
         except LostLease:
-            log.warning("lost lease of %s: another worker may have it; nothing of this attempt is kept", job.id)
-        except (Failed, BadMessage) as error:
-            self._fail(raw, attempt, lease, folders, str(error), getattr(error, "reason_class", "bad message"))
-        except (ClientError, BotoCoreError) as error:
+            log.warning("lost lease of %s: another worker may have it; nothing of it is kept", attempt.job_id)
+        except Failed as error:
+            self._fail(raw, attempt, lease, folders, str(error), error.reason_class)
+        except (ClientError, BotoCoreError, Boto3Error) as error:
             self._fail(raw, attempt, lease, folders, f"AWS: {error}", "aws")
+        except OSError as error:
+            self._fail(raw, attempt, lease, folders, f"this machine: {error}", "machine")
         except Exception as error:  # a fault in a hook must cost one attempt, not the container
-            log.exception("the worker's own code failed on %s", job.id)
+            log.exception("the worker's own code failed on %s", attempt.job_id)
             self._fail(raw, attempt, lease, folders, f"{type(error).__name__}: {error}", "worker code")
 
     def _do(self, job: Job, attempt: Attempt, lease: Lease, folders: Folders) -> None:
@@ -105,7 +110,9 @@ class Handler:
         log.info("start %s (attempt %d)", job.id, attempt.number)
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
-        attempt.bytes_in = staging.fetch(self._s3, job.inputs, job.input_bucket, folders.input_dir)
+        attempt.bytes_in = staging.fetch(
+            self._s3, job.inputs, job.input_bucket, folders.input_dir, lambda: self._check(lease)
+        )
         self._hooks.prepare(job, folders)
         self._check(lease)
         attempt.result = program.run(
@@ -143,7 +150,8 @@ class Handler:
         if found is not None and records.is_done(found):
             attempt.outputs = [staging.Output(**output) for output in found.get("outputs", [])]
             return True
-        if attempt.number > 1 or not self._settings.expected_number_files:
+        expected = job.expected_files or self._settings.expected_number_files
+        if attempt.number > 1 or not expected:
             return False
         there = staging.sizes(self._s3, job.output_bucket, f"{job.output_location}/")
         good = {
@@ -151,7 +159,7 @@ class Handler:
             for key, size in there.items()
             if size >= self._settings.min_file_size_bytes and self._settings.necessary_string in key
         }
-        if len(good) < self._settings.expected_number_files:
+        if len(good) < expected:
             return False
         log.info("skip %s: its %d files are there already", job.id, len(good))
         attempt.outputs = [staging.Output(job.output_bucket, key, size, "") for key, size in good.items()]
@@ -162,9 +170,12 @@ class Handler:
     ) -> None:
         if lease.lost.is_set():
             raise LostLease
-        if attempt.result is None and state == records.DONE and records.read(self._s3, self._settings, attempt.job_id):
-            return  # done before, and its record says so
+        if attempt.result is None and state == records.DONE and self._recorded_as_done(attempt):
+            return
         records.write(self._s3, self._settings, self._record(attempt, state, failed, folders), folders.log)
+
+    def _recorded_as_done(self, attempt: Attempt) -> bool:
+        return records.is_done(records.read(self._s3, self._settings, attempt.job_id))
 
     def _record(self, attempt: Attempt, state: str, failed: tuple[str, str] | None, folders: Folders) -> dict[str, Any]:
         settings, result, ended = self._settings, attempt.result, time.time()
@@ -202,10 +213,11 @@ class Handler:
             return
         except (ClientError, BotoCoreError) as error:
             log.warning("the record of %s could not be written: %s", attempt.job_id, error)
-        self._give_back(raw)
+        self._give_back(raw, lease)
 
-    def _give_back(self, raw: dict[str, Any]) -> None:
+    def _give_back(self, raw: dict[str, Any], lease: Lease) -> None:
         """Back to the queue at once. If that fails, its lease ends by itself."""
+        self._keeper.release(lease)  # before, lest it be extended after
         try:
             self._sqs.change_message_visibility(
                 QueueUrl=self._settings.queue_url, ReceiptHandle=raw["ReceiptHandle"], VisibilityTimeout=0
@@ -220,11 +232,16 @@ class Handler:
         """To the dead-letter queue with its reason: no number of tries makes such a message better."""
         log.error("bad message %s: %s", raw.get("MessageId"), reason)
         if self._settings.dead_letter_queue_url:
-            told = {"reason": {"DataType": "String", "StringValue": reason[:1000]}}
+            told = {"reason": {"DataType": "String", "StringValue": _printable(reason)[:1000]}}
             self._sqs.send_message(
                 QueueUrl=self._settings.dead_letter_queue_url, MessageBody=raw["Body"], MessageAttributes=told
             )
             self._delete(raw)
+
+
+def _printable(text: str) -> str:
+    """SQS refuses some control characters, in attributes too."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _utc(seconds: float) -> str:

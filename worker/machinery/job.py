@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 from .jobid import job_id
 from .settings import Names
-from .template import TemplateError, fill, words
+from .shell import fill_shell
+from .template import TemplateError, fill, names, words
 
 LONGEST_SECONDS = 11 * 3600  # SQS keeps a message 12 hours from its first receive: a job must end before that
 
@@ -58,8 +58,9 @@ def parse(body: str) -> dict[str, Any]:
     """The message in an SQS body; raises BadMessage where it is no JSON object with a `group`."""
     try:
         message = json.loads(body)
+        json.dumps(message, ensure_ascii=False).encode()  # half a character ("\ud800") fits no key and no command
     except (ValueError, RecursionError) as error:
-        raise BadMessage(f"the message is not JSON ({error})") from None
+        raise BadMessage(f"the message is no JSON that can be used ({error})") from None
     if not isinstance(message, dict):
         raise BadMessage("the message is no JSON object")
     if not isinstance(message.get("group"), (dict, str)):
@@ -67,7 +68,7 @@ def parse(body: str) -> dict[str, Any]:
     return message
 
 
-def job_from_message(message: Mapping[str, Any], folders: Folders, names: Names) -> Job:
+def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Names) -> Job:
     """The job of a message that follows the job file's known keys; raises BadMessage."""
     identity = job_id(message)
     values = values_of(message, folders, identity)
@@ -77,9 +78,9 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, names: Names)
             command=_command(message, values),
             shell=message.get("shell") is True,
             inputs=[fill(text, values) for text in _texts(message, "inputs")],
-            input_bucket=fill(_text(message, "input_bucket", names.aws_bucket), values),
-            output_bucket=fill(_text(message, "output_bucket", names.aws_bucket), values),
-            output_location=_location(_text(message, "output_location", names.app_name), values),
+            input_bucket=fill(_text(message, "input_bucket", defaults.aws_bucket), values),
+            output_bucket=fill(_text(message, "output_bucket", defaults.aws_bucket), values),
+            output_location=_location(_text(message, "output_location", defaults.app_name), values),
             timeout_seconds=_seconds(message),
             expected_files=_count(message, "expected_files"),
         )
@@ -100,13 +101,17 @@ def _command(message: Mapping[str, Any], values: Mapping[str, object]) -> list[s
     if message.get("shell") is True:
         if not isinstance(command, str) or not command.strip():
             raise BadMessage("`shell` is set but `command` is no text")
-        return fill(command, values, quote=shlex.quote)
+        return _without_zero_bytes([fill_shell(command, values)])[0]
     parts: Iterable[object] = (
         words(command) if isinstance(command, str) else command if isinstance(command, list) else ()
     )
     filled = [fill(part if isinstance(part, str) else json.dumps(part), values) for part in parts]
     if not filled or not filled[0]:
         raise BadMessage("the message has no `command`")
+    return _without_zero_bytes(filled)
+
+
+def _without_zero_bytes(filled: list[str]) -> list[str]:
     if any("\0" in word for word in filled):
         raise BadMessage("a word of the command holds a zero byte")
     return filled
@@ -114,7 +119,7 @@ def _command(message: Mapping[str, Any], values: Mapping[str, object]) -> list[s
 
 def _location(template: str, values: Mapping[str, object]) -> str:
     """The prefix of the job's outputs. The job's id is always in it: two jobs never share a location."""
-    with_job = template if "{job}" in template else f"{template.rstrip('/')}/{{job}}"
+    with_job = template if "job" in names(template) else f"{template.rstrip('/')}/{{job}}"
     location = fill(with_job, values).strip("/")
     if any(part in ("", ".", "..") for part in location.split("/")):
         raise BadMessage(f"`output_location` would be {location!r}, which leaves its place or has an empty part")

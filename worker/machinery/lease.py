@@ -30,6 +30,7 @@ class Keeper:
         self._sqs, self._url, self._seconds, self._now = sqs, queue_url, seconds, now
         self._held: dict[str, Lease] = {}
         self._lock = threading.Lock()
+        self._extending = threading.Lock()  # so that nothing is extended after its release
         self._ended = threading.Event()
 
     def hold(self, receipt: str, received: float) -> Lease:
@@ -40,8 +41,8 @@ class Keeper:
         return lease
 
     def release(self, lease: Lease) -> None:
-        """Extends no more."""
-        with self._lock:
+        """Extends no more. Waits for a round at work, which would hide again a message that is given back."""
+        with self._extending, self._lock:
             self._held.pop(lease.receipt, None)
 
     def run(self) -> None:
@@ -53,10 +54,11 @@ class Keeper:
 
     def tick(self) -> None:
         """Extends every lease once; marks those that are lost."""
-        with self._lock:
-            leases = list(self._held.values())
-        for first in range(0, len(leases), BATCH):
-            self._extend(leases[first : first + BATCH])
+        with self._extending:
+            with self._lock:
+                leases = list(self._held.values())
+            for first in range(0, len(leases), BATCH):
+                self._extend(leases[first : first + BATCH])
         for lease in leases:
             if self._now() >= lease.expires:
                 lease.lost.set()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from .failures import Failed
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
-_OURS = ("PYTHONPATH", "PYTHONHOME")  # the worker's own, which must not reach the program
+# In the environment of all that a program starts, so that what it leaves behind can be found.
+_MARK = "DISTRIBUTED_JOB_FOLDER"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,19 @@ class Result:
     stopped: bool = False
 
 
+def _own_variables() -> tuple[str, ...]:
+    """What the environment holds for the worker alone: it must not reach the program.
+
+    In the image, where Python was started with -E, PYTHONPATH and PYTHONHOME are the program's. There Python sets
+    LC_CTYPE for itself if no locale is set (PEP 538), which what the kernel keeps of the start does not show.
+    """
+    if not sys.flags.ignore_environment:
+        return ("PYTHONPATH", "PYTHONHOME")
+    at_start = Path("/proc/self/environ").read_bytes().split(b"\0")
+    return () if any(entry.startswith(b"LC_CTYPE=") for entry in at_start) else ("LC_CTYPE",)
+
+
+_OURS = _own_variables()
 _forking = threading.Lock()  # one fork at a time: a program must not inherit another one's open log
 
 
@@ -41,7 +55,7 @@ def run(
 ) -> Result:  # fmt: skip
     """Runs `command` in `folder`, its output in `log`. Raises Failed where it cannot be started."""
     start = time.monotonic()
-    clean = {name: value for name, value in env.items() if name not in _OURS}
+    clean = {name: value for name, value in env.items() if name not in _OURS} | {_MARK: str(folder)}
     words = ["/bin/sh", "-c", str(command)] if shell else list(command)
     with log.open("ab") as output:
         try:
@@ -52,7 +66,10 @@ def run(
                 )  # fmt: skip
         except (OSError, ValueError) as error:
             raise Failed(f"the program {words[0]!r} cannot be started: {error}") from None
-    return _wait(process, start, timeout_seconds, should_stop)
+    try:
+        return _wait(process, start, timeout_seconds, should_stop)
+    finally:
+        _end_all(process.pid, folder)
 
 
 def _wait(process: subprocess.Popen[bytes], start: float, timeout: float, should_stop: Callable[[], bool]) -> Result:
@@ -70,10 +87,34 @@ def _wait(process: subprocess.Popen[bytes], start: float, timeout: float, should
         time.sleep(pause)
         pause = min(pause * 1.3, _LONGEST_PAUSE)
     process.returncode = os.waitstatus_to_exitcode(status)
-    _signal_group(process.pid, signal.SIGKILL)  # what the program started and left behind
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
     cpu = usage.ru_utime + usage.ru_stime
     return Result(process.returncode, now - start, usage.ru_maxrss * unit, cpu, timed_out, stopped)
+
+
+def _end_all(group: int, folder: Path) -> None:
+    """Ends what the program started and left behind, in its process group or, on Linux, in one of its own."""
+    _signal_group(group, signal.SIGKILL)
+    _reap(-group)
+    mark = f"{_MARK}={folder}".encode()
+    for pid in _marked(mark):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+        _reap(pid)
+
+
+def _marked(mark: bytes) -> Iterator[int]:
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it ended meanwhile, or is another user's
+            if mark in path.read_bytes().split(b"\0"):
+                yield int(path.parent.name)
+
+
+def _reap(pid: int) -> None:
+    """A container's first process inherits what others left: it waits for them, or they stay as zombies."""
+    with suppress(ChildProcessError):
+        while os.waitpid(pid, 0)[0] and pid < 0:
+            pass
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from .failures import Failed, MissingInput, UploadFailed
@@ -30,11 +31,11 @@ class Output:
     checksum_sha256: str
 
 
-def fetch(s3: Any, inputs: Iterable[str], bucket: str, folder: Path) -> int:
+def fetch(s3: Any, inputs: Iterable[str], bucket: str, folder: Path, check: Callable[[], None] = lambda: None) -> int:
     """Brings inputs (keys, prefixes that end in `/`, `s3://` addresses of either) to `folder`; the bytes.
 
     A key's file has the key's last part as its name; below a prefix the rest of the path is kept. Raises MissingInput
-    with its name, and Failed where two inputs would be the same file.
+    with its name, Failed where two inputs would be the same file, and what `check`, called while bytes arrive, raises.
     """
     wanted: dict[Path, tuple[str, str]] = {}
     for text in inputs:
@@ -42,13 +43,13 @@ def fetch(s3: Any, inputs: Iterable[str], bucket: str, folder: Path) -> int:
             if wanted.setdefault(path, source) != source:
                 raise Failed(f"two inputs would be the same file: {path.name}", "missing input")
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return sum(pool.map(lambda path: _download(s3, *wanted[path], path), wanted))
+        return sum(pool.map(lambda path: _download(s3, *wanted[path], path, check), wanted))
 
 
 def publish(s3: Any, folder: Path, bucket: str, location: str) -> list[Output]:
     """Uploads all files of `folder` below `location` and verifies them; raises UploadFailed after several tries."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    pairs = [(path, f"{location}/{path.relative_to(folder).as_posix()}") for path in files]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    pairs = [(path, f"{location}/{_name(path, folder)}") for path in files]
     reason = ""
     for _ in range(UPLOAD_TRIES):
         try:
@@ -56,11 +57,20 @@ def publish(s3: Any, folder: Path, bucket: str, location: str) -> list[Output]:
                 outputs = list(pool.map(lambda pair: _upload(s3, pair[0], bucket, pair[1]), pairs))
             _verify(s3, bucket, location, outputs)
             return outputs
-        except (ClientError, BotoCoreError, UploadFailed) as error:
+        except (ClientError, BotoCoreError, Boto3Error, UploadFailed) as error:
             reason = str(error)
         except OSError as error:
             raise UploadFailed(f"an output cannot be read: {error}") from None
     raise UploadFailed(f"the outputs could not be uploaded to s3://{bucket}/{location}: {reason}")
+
+
+def _name(path: Path, folder: Path) -> str:
+    name = path.relative_to(folder).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise Failed(f"an output's name is not UTF-8: {name!r}") from None
+    return name
 
 
 def sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
@@ -92,12 +102,15 @@ def _inside(folder: Path, relative: str) -> Path:
     return path
 
 
-def _download(s3: Any, bucket: str, key: str, path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _download(s3: Any, bucket: str, key: str, path: Path, check: Callable[[], None]) -> int:
     try:
-        s3.download_file(bucket, key, str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check()
+        s3.download_file(bucket, key, str(path), Callback=lambda _: check())
     except ClientError as error:
         raise _missing(bucket, key, error) from None
+    except OSError as error:
+        raise Failed(f"the input s3://{bucket}/{key} cannot be written here: {error}", "machine") from None
     return path.stat().st_size
 
 

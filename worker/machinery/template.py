@@ -12,7 +12,8 @@ import shlex
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-_PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][\w.-]*)\}\}|\{([A-Za-z_][\w.-]*)\}")
+PLACEHOLDER = r"\{\{([A-Za-z_][\w.-]*)\}\}|\{([A-Za-z_][\w.-]*)\}"
+_PLACEHOLDER = re.compile(PLACEHOLDER)
 
 
 class TemplateError(ValueError):

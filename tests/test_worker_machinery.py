@@ -1,0 +1,532 @@
+"""The parts of the worker, each alone: what holds for any value, exact requests to SQS, S3 played in the process."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from botocore.stub import Stubber
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from tests.emulator import KEYS
+from worker.machinery import handle, records, staging
+from worker.machinery.failures import Failed, MissingInput, UploadFailed
+from worker.machinery.handle import Handler, Hooks
+from worker.machinery.job import BadMessage, Folders, Job, job_from_message, parse
+from worker.machinery.jobid import job_id
+from worker.machinery.lease import Keeper
+from worker.machinery.program import run
+from worker.machinery.settings import BadEnvironment, Names, Settings, from_environment
+from worker.machinery.template import TemplateError, fill, names
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+FOLDERS, DEFAULTS = Folders(Path("/job")), Names("bucket", "App")
+URL = "https://sqs.us-east-1.amazonaws.com/123456789012/queue"
+
+
+def job(**message: Any) -> Job:
+    return job_from_message({"group": {"v": "x"}, "command": "true"} | message, FOLDERS, DEFAULTS)
+
+
+# Job ids
+
+
+@given(ANYTHING)
+def test_a_job_id_is_safe_in_a_key_a_folder_and_a_log_stream_for_any_group(group: Any) -> None:
+    identity = job_id({"group": group})
+    assert set(identity) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+    assert 10 < len(identity) <= 91
+    assert identity[0] not in "-_"
+
+
+@given(st.dictionaries(st.text(), ANYTHING))
+def test_a_job_id_is_the_same_after_the_message_travelled(message: dict[str, Any]) -> None:
+    travelled = json.loads(json.dumps(dict(reversed(list(message.items())))))
+    assert job_id({"group": "g"} | travelled) == job_id({"group": "g"} | message)
+
+
+@given(ANYTHING, ANYTHING)
+def test_messages_that_differ_have_different_job_ids(one: Any, other: Any) -> None:
+    alike = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (job_id({"group": one}) == job_id({"group": other})) == alike
+
+
+@pytest.mark.parametrize(
+    ("group", "readable"),
+    [
+        ({"plate": "P1", "well": "A01"}, "P1-A01-"),
+        ("Metadata_Plate=P1,Metadata_Well=A01", "P1-A01-"),
+        ({"site": 7, "all": True}, "7-true-"),
+        ({"path": "a/b c.tif"}, "a-b-c-tif-"),
+        ({}, "job-"),
+    ],
+)
+def test_a_job_id_begins_with_the_values_of_its_group(group: Any, readable: str) -> None:
+    assert job_id({"group": group}).startswith(readable)
+
+
+# Placeholders
+
+
+@given(VALUES)
+def test_a_value_never_changes_the_number_of_words(value: str) -> None:
+    command = job(group={"v": value}, command="prog --name={v} {v} 'a {v}'").command
+    assert command == ["prog", f"--name={value}", value, f"a {value}"]
+
+
+@given(VALUES)
+def test_a_value_stays_one_word_for_a_shell_wherever_its_placeholder_stands(value: str) -> None:
+    command = job(group={"v": value}, command='prog {v} "a {v}" \'b {v}\' \\"{v}', shell=True).command
+    assert isinstance(command, str)
+    assert shlex.split(command) == ["prog", value, f"a {value}", f"b {value}", f'"{value}']
+
+
+@settings(max_examples=15, deadline=None)
+@given(VALUES)
+def test_a_real_shell_agrees(value: str) -> None:
+    command = job(
+        group={"v": value}, command="# {v}'s\nprintf '%s\\0' {v} \"{v}\" '{v}' \"$(echo -)\"", shell=True
+    ).command
+    printed = subprocess.run(["/bin/sh", "-c", str(command)], capture_output=True, check=True).stdout
+    assert printed == b"".join(text.encode() + b"\0" for text in (value, value, value, "-"))
+
+
+@pytest.mark.parametrize(
+    "command", ["cat <<END\n{v}\nEND", "echo `basename {v}`", 'echo "$(basename {v})"', "echo $'{v}'"]
+)
+def test_a_placeholder_that_cannot_be_quoted_for_a_shell_is_refused(command: str) -> None:
+    with pytest.raises(BadMessage, match=r"\{v\} stands behind"):
+        job(command=command, shell=True)
+
+
+@pytest.mark.parametrize("shell", [True, False])
+def test_the_braces_of_awk_and_json_stay_literal(shell: bool) -> None:
+    words = job(command="""awk -F, '{print $1}' {{v}} '{"a": 1}' {v}""", shell=shell).command
+    expected = ["awk", "-F,", "{print $1}", "{v}", '{"a": 1}', "x"]
+    assert (words if isinstance(words, list) else shlex.split(words)) == expected
+
+
+def test_a_shells_own_variables_stay_the_shells() -> None:
+    assert job(command='echo ${HOME} "${v}" ${x:-{v}}', shell=True).command == 'echo ${HOME} "${v}" ${x:-x}'
+
+
+def test_a_value_is_never_read_again_as_a_template() -> None:
+    assert fill("{a}", {"a": "{b}", "b": "c"}) == "{b}"
+    assert names("{a} {{b}} {c d} {e.f}") == {"a", "e.f"}
+
+
+def test_a_placeholder_that_nothing_fills_is_named() -> None:
+    with pytest.raises(TemplateError, match=r"nothing fills \{plate\}; there are: well"):
+        fill("{plate}", {"well": "A01"})
+
+
+@given(st.text())
+def test_an_output_location_never_leaves_its_prefix(value: str) -> None:
+    try:
+        location = job(group={"v": value}, output_location="results/{v}").output_location
+    except BadMessage:
+        return
+    assert location.startswith("results/")
+    assert not {"", ".", ".."} & set(location.split("/"))
+
+
+@pytest.mark.parametrize("location", ["results", "results/{v}", "results/{{job}}", "{job}/x"])
+def test_two_jobs_never_share_an_output_location(location: str) -> None:
+    one, other = (job(group={"v": "x", "n": n}, output_location=location) for n in (1, 2))
+    assert one.id in one.output_location
+    assert one.output_location != other.output_location
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"group": 1}', "[" * 100_000, '{"group": "\\ud800"}', '{"group": ' + "9" * 5000 + "}"]
+)
+def test_a_body_that_is_no_message_is_bad(body: str) -> None:
+    with pytest.raises(BadMessage):
+        parse(body)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"command": ""}, {"command": 5}, {"command": "'"}, {"command": ["a\0b"]}, {"command": "a\0b", "shell": True},
+        {"inputs": "a"}, {"timeout_minutes": 0}, {"timeout_minutes": True}, {"expected_files": -1},
+        {"output_bucket": 1},
+    ],
+)  # fmt: skip
+def test_a_key_of_the_wrong_kind_makes_a_message_bad(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadMessage):
+        job(**wrong)
+
+
+def test_a_time_limit_ends_before_sqs_forgets_the_message() -> None:
+    assert job(timeout_minutes=1e6).timeout_seconds == 11 * 3600
+    assert job(timeout_minutes=2).timeout_seconds == 120
+
+
+# Leases
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def batch(first: int, last: int) -> dict[str, Any]:
+    """The request that extends the leases of receipts `first` to `last`."""
+    entries = [
+        {"Id": str(n), "ReceiptHandle": f"r{receipt}", "VisibilityTimeout": 30}
+        for n, receipt in enumerate(range(first, last + 1))
+    ]
+    return {"QueueUrl": URL, "Entries": entries}
+
+
+def extended(count: int, *refused: str) -> dict[str, Any]:
+    successful = [{"Id": str(n)} for n in range(count) if str(n) not in refused]
+    failed = [{"Id": one, "SenderFault": True, "Code": "MessageNotInflight"} for one in refused]
+    return {"Successful": successful, "Failed": failed}
+
+
+@pytest.fixture
+def sqs() -> Any:
+    return boto3.client("sqs", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+
+
+def test_leases_are_extended_in_batches_of_ten(sqs: Any) -> None:
+    keeper = Keeper(sqs, URL, 30, clock := Clock())
+    leases = [keeper.hold(f"r{n}", clock()) for n in range(12)]
+    clock.now += 10
+    with Stubber(sqs) as stub:
+        stub.add_response("change_message_visibility_batch", extended(10), batch(0, 9))
+        stub.add_response("change_message_visibility_batch", extended(2), batch(10, 11))
+        keeper.tick()
+        stub.assert_no_pending_responses()
+    assert {lease.expires for lease in leases} == {1040.0}
+
+
+def test_a_lease_that_sqs_refuses_to_extend_is_lost_and_the_others_are_not(sqs: Any) -> None:
+    keeper = Keeper(sqs, URL, 30, clock := Clock())
+    leases = [keeper.hold(f"r{n}", clock()) for n in range(3)]
+    with Stubber(sqs) as stub:
+        stub.add_response("change_message_visibility_batch", extended(3, "1"), batch(0, 2))
+        keeper.tick()
+    assert [lease.lost.is_set() for lease in leases] == [False, True, False]
+
+
+def test_a_lease_that_could_not_be_extended_before_it_ended_is_lost(sqs: Any) -> None:
+    keeper = Keeper(sqs, URL, 30, clock := Clock())
+    lease = keeper.hold("r0", clock())
+    lost = []
+    with Stubber(sqs) as stub:
+        for _ in range(3):
+            stub.add_client_error("change_message_visibility_batch", "ServiceUnavailable", http_status_code=503)
+            clock.now += 10
+            keeper.tick()
+            lost.append(lease.lost.is_set())
+    assert lost == [False, False, True]
+
+
+def test_a_released_lease_is_not_extended(sqs: Any) -> None:
+    keeper = Keeper(sqs, URL, 30, clock := Clock())
+    keeper.release(keeper.hold("r0", clock()))
+    with Stubber(sqs):
+        keeper.tick()
+
+
+# The wrapped program
+
+
+def test_a_program_that_ignores_the_time_limit_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.machinery.program.GRACE_SECONDS", 0.2)
+    command = "trap '' TERM; while :; do sleep 1; done"
+    result = run(
+        command, shell=True, folder=tmp_path, log=tmp_path / "log", timeout_seconds=0.2, should_stop=lambda: False
+    )
+    assert (result.exit_code, result.timed_out, result.stopped) == (-9, True, False)
+
+
+def test_a_program_is_ended_when_it_must_stop(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    result = run(
+        ["sleep", "60"], shell=False, folder=tmp_path, log=tmp_path / "log", timeout_seconds=60,
+        should_stop=lambda: time.monotonic() > begun + 0.1,
+    )  # fmt: skip
+    assert (result.exit_code, result.timed_out, result.stopped) == (-15, False, True)
+
+
+# Staging
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="ours")
+        yield client
+
+
+def put(s3: Any, *keys: str) -> None:
+    for key in keys:
+        s3.put_object(Bucket="ours", Key=key, Body=key.encode())
+
+
+def fetched(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_keys_prefixes_and_addresses_are_fetched(s3: Any, tmp_path: Path) -> None:
+    put(s3, "in/a.txt", "p/1/x", "p/1/y", "p/2/", "other/z")
+    size = staging.fetch(s3, ["in/a.txt", "p/", "s3://ours/other/z", "in/a.txt"], "ours", tmp_path)
+    assert fetched(tmp_path) == {"a.txt": "in/a.txt", "1/x": "p/1/x", "1/y": "p/1/y", "z": "other/z"}
+    assert size == len("in/a.txtp/1/xp/1/yother/z")
+
+
+def test_two_inputs_that_would_be_the_same_file_are_refused(s3: Any, tmp_path: Path) -> None:
+    put(s3, "a/x", "b/x")
+    with pytest.raises(Failed, match="two inputs would be the same file: x"):
+        staging.fetch(s3, ["a/x", "b/x"], "ours", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "named"),
+    [
+        ("no.tif", "s3://ours/no.tif does"),
+        ("no/", "s3://ours/no/ has no files"),
+        ("s3://c-d/x", "s3://c-d/x"),
+        ("s3://c-d/x/", "c-d/x/"),
+    ],
+)
+def test_a_missing_input_is_named(s3: Any, tmp_path: Path, wanted: str, named: str) -> None:
+    with pytest.raises(MissingInput, match=named):
+        staging.fetch(s3, [wanted], "ours", tmp_path)
+
+
+@pytest.mark.parametrize(("key", "wanted"), [("p/../../evil", "p/"), ("p/..", "p/.."), ("p/a/../../../evil", "p/")])
+def test_a_key_with_dots_stays_inside_or_is_refused(s3: Any, tmp_path: Path, key: str, wanted: str) -> None:
+    put(s3, key)
+    inside = tmp_path / "job" / "input"
+    inside.mkdir(parents=True)
+    with pytest.raises(Failed, match="outside the job's folder"):
+        staging.fetch(s3, [wanted], "ours", inside)
+    assert fetched(tmp_path) == {}
+
+
+def test_an_input_that_is_a_file_and_a_folder_is_a_failure_with_its_name(s3: Any, tmp_path: Path) -> None:
+    put(s3, "p/a", "p/a/b")
+    with pytest.raises(Failed, match="cannot be written here"):
+        staging.fetch(s3, ["p/"], "ours", tmp_path)
+
+
+def test_large_and_empty_files_are_uploaded_and_verified(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "SINGLE_PUT_BYTES", 1)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "large").write_bytes(b"large" * 9)
+    (tmp_path / "empty").touch()
+    outputs = staging.publish(s3, tmp_path, "ours", "out/job")
+    assert [(output.key, output.size) for output in outputs] == [("out/job/deep/large", 45), ("out/job/empty", 0)]
+    assert staging.sizes(s3, "ours", "out/") == {"out/job/deep/large": 45, "out/job/empty": 0}
+
+
+@pytest.mark.parametrize("single", [1, 100])
+def test_an_upload_that_stays_refused_fails_after_its_tries(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, single: int
+) -> None:
+    monkeypatch.setattr(staging, "SINGLE_PUT_BYTES", single)
+    (tmp_path / "a").write_text("two")
+    with pytest.raises(UploadFailed, match="s3://gone/out: "):
+        staging.publish(s3, tmp_path, "gone", "out")
+
+
+def test_an_upload_that_arrived_short_fails(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("two")
+    monkeypatch.setattr(staging, "sizes", lambda *_: {"out/a": 2})
+    with pytest.raises(UploadFailed, match="1 of 1 files are not there or incomplete, such as out/a"):
+        staging.publish(s3, tmp_path, "ours", "out")
+
+
+def test_an_output_whose_name_is_not_utf8_is_named(s3: Any, tmp_path: Path) -> None:
+    (tmp_path / "a\udcff").touch()
+    with pytest.raises(Failed, match="not UTF-8"):
+        staging.publish(s3, tmp_path, "ours", "out")
+
+
+# One message from lease to deletion
+
+ENVIRONMENT = {
+    "APP_NAME": "App",
+    "SQS_QUEUE_URL": URL,
+    "AWS_BUCKET": "ours",
+    "SQS_DEAD_LETTER_QUEUE_URL": f"{URL}-dead",
+}
+
+
+class Queue:
+    """Remembers what was done with messages."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.reasons: list[str] = []
+
+    def change_message_visibility(self, **_: Any) -> None:
+        self.calls.append("given back")
+
+    def delete_message(self, **_: Any) -> None:
+        self.calls.append("deleted")
+
+    def send_message(self, MessageAttributes: Any, **_: Any) -> None:
+        self.calls.append("buried")
+        self.reasons.append(MessageAttributes["reason"]["StringValue"])
+
+
+class Table:
+    """A handler with its queue, and hooks that a test replaces."""
+
+    def __init__(self, s3: Any, tmp_path: Path) -> None:
+        self.queue, self.stopping, self.s3 = Queue(), threading.Event(), s3
+        self.settings = from_environment(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
+        self.keeper = Keeper(self.queue, URL, 30, time.monotonic)
+
+    def handle(self, body: Any = None, *, receives: int = 1, **hooks: Any) -> None:
+        chosen: dict[str, Any] = {
+            "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
+        } | hooks  # fmt: skip
+        handler = Handler(self.queue, self.s3, self.settings, Hooks(**chosen), self.keeper, self.stopping)
+        text = json.dumps(body or {"group": "g", "command": "touch {output_dir}/a"})
+        raw = {"ReceiptHandle": "r", "Body": text, "Attributes": {"ApproximateReceiveCount": str(receives)}}
+        handler.handle(raw, time.monotonic())
+
+    def record(self) -> dict[str, Any] | None:
+        identity = job_id({"group": "g", "command": "touch {output_dir}/a"})
+        return records.read(self.s3, self.settings, identity)
+
+
+@pytest.fixture
+def table(s3: Any, tmp_path: Path) -> Table:
+    return Table(s3, tmp_path)
+
+
+def broken(*_: Any) -> Any:
+    raise KeyError("image")
+
+
+@pytest.mark.parametrize("hook", ["make_job", "prepare", "failure"])
+def test_a_fault_in_a_hook_costs_one_attempt_and_is_told(table: Table, hook: str) -> None:
+    table.handle(**{hook: broken})
+    record = table.record() or {}
+    assert (record["reason"], record["reason_class"]) == ("KeyError: 'image'", "worker code")
+    assert table.queue.calls == ["given back"]
+
+
+def test_a_bad_message_that_a_hook_finds_is_buried_with_a_reason_that_sqs_accepts(table: Table) -> None:
+    def refuse(*_: Any) -> Job:
+        raise BadMessage("no \0 well\n")
+
+    table.handle(make_job=refuse)
+    assert table.queue.calls == ["buried", "deleted"]
+    assert table.queue.reasons == ["no ? well?"]
+
+
+def test_a_message_is_deleted_only_after_its_record_is_written(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="s3")
+
+    monkeypatch.setattr(handle.records, "write", refuse)
+    table.handle()
+    assert table.queue.calls == ["given back"]
+
+
+def test_an_attempt_that_lost_its_lease_publishes_nothing_and_touches_no_message(table: Table) -> None:
+    def lose(*_: Any) -> None:
+        next(iter(table.keeper._held.values())).lost.set()
+
+    table.handle(failure=lose)
+    assert table.queue.calls == []
+    assert staging.sizes(table.s3, "ours", "") == {}
+
+
+def test_a_download_is_left_when_the_worker_is_told_to_stop(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(table.s3, "in")
+    download = table.s3.download_file
+
+    def stopped_meanwhile(*words: Any, Callback: Any) -> None:
+        table.stopping.set()
+        download(*words, Callback=Callback)
+
+    monkeypatch.setattr(table.s3, "download_file", stopped_meanwhile)
+    table.handle({"group": "g", "command": "true", "inputs": ["in"]}, prepare=broken)
+    assert table.queue.calls == ["given back"]
+    assert staging.sizes(table.s3, "ours", "runs/") == {}
+
+
+def test_an_attempt_that_is_told_to_stop_is_given_back_and_leaves_no_record(table: Table) -> None:
+    table.handle(prepare=lambda *_: table.stopping.set())
+    assert table.queue.calls == ["given back"]
+    assert table.record() is None
+
+
+def test_a_lease_ends_before_its_message_is_given_back(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    monkeypatch.setattr(table.queue, "change_message_visibility", lambda **_: held.append(len(table.keeper._held)))
+    table.handle(prepare=broken)
+    assert held == [0]
+
+
+def test_a_machine_without_a_work_folder_holds_no_lease(table: Table, tmp_path: Path) -> None:
+    tmp_path.rmdir()
+    with pytest.raises(OSError, match="No such file"):
+        table.handle()
+    assert table.keeper._held == {}
+
+
+def test_files_of_an_earlier_attempt_that_died_are_not_taken_for_a_result(table: Table) -> None:
+    table.handle(failure=lambda *_: "no")
+    failed = table.record() or {}
+    put(table.s3, f"App/{failed['job']}/a")
+    table.handle(receives=2)
+    record = table.record() or {}
+    assert (record["state"], record["attempts"], record["exit_code"]) == ("done", 2, 0)
+
+
+def test_a_job_sent_again_whose_files_are_there_has_its_failed_record_replaced(table: Table) -> None:
+    table.handle(failure=lambda *_: "no")
+    put(table.s3, f"App/{(table.record() or {})['job']}/a")
+    table.handle(receives=1)
+    assert (table.record() or {})["state"] == "done"
+
+
+# The environment
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_BUCKET", ""), ("DOCKER_CORES", "0"), ("DOCKER_CORES", "two"), ("SECONDS_TO_START", "-1")]
+)
+def test_a_variable_that_is_wrong_is_named(name: str, value: str) -> None:
+    with pytest.raises(BadEnvironment, match=name):
+        from_environment(ENVIRONMENT | {name: value})
+
+
+def test_a_worker_started_by_hand_has_defaults() -> None:
+    found: Settings = from_environment(ENVIRONMENT)
+    assert (found.run, found.docker_cores, found.check_if_done) == ("by-hand", 1, True)

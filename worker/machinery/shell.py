@@ -1,0 +1,45 @@
+"""Values in a command that a shell reads: each stays one piece of text, whatever it holds and wherever it stands.
+
+A value is quoted for the place of its placeholder: bare, in 'single' or in "double" quotes. Where that cannot be told
+without being a shell (here-documents, backquotes, a `$(` in double quotes), a placeholder is refused instead.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+
+from .template import PLACEHOLDER, TemplateError, fill, names
+
+# What matters in each kind of quotes; the first alternatives are whole pieces without a placeholder, kept as they are.
+_PLAIN = r"\\.|\$\{[^{}]*\}|`[^`{}'\"]*`|\$\([^(){}`'\"]*\)"
+_TOKENS = {
+    "": re.compile(rf"{_PLAIN}|(?<!\S)#[^\n]*|\$'|['\"`]|<<|{PLACEHOLDER}", re.S),
+    '"': re.compile(rf"{_PLAIN}|\"|`|\$\(|{PLACEHOLDER}", re.S),
+    "'": re.compile(rf"'|{PLACEHOLDER}"),
+}
+_UNTOLD = ("$'", "`", "<<", "$(")
+
+
+def fill_shell(command: str, values: Mapping[str, object]) -> str:
+    """`command` with its placeholders replaced by quoted values. Raises TemplateError."""
+    filled, quotes, untold, at = [], "", "", 0
+    while match := _TOKENS[quotes].search(command, at):
+        token = match[0]
+        filled.append(command[at : match.start()])
+        at = match.end()
+        if token in _UNTOLD:
+            untold = untold or token
+        if token in ("'", '"'):
+            quotes = "" if quotes else token
+        filled.append(_filled(token, values, quotes, untold) if re.fullmatch(PLACEHOLDER, token) else token)
+    return "".join(filled) + command[at:]
+
+
+def _filled(token: str, values: Mapping[str, object], quotes: str, untold: str) -> str:
+    if untold and names(token):
+        raise TemplateError(
+            f"{token} stands behind {untold}, where no value can be quoted; put it into a variable first"
+        )
+    return fill(token, values, quote=lambda text: f"{quotes}{shlex.quote(text)}{quotes}")
