@@ -29,6 +29,16 @@ GROUPS = {
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+class Number(click.FloatRange):
+    """A number within limits; click's own lets nan through, which is within none."""
+
+    name = "number"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        number: float = super().convert(value, parameter, context)
+        return number if number == number else self.fail(f"{value!r} is no number", parameter, context)
+
+
 class Exit(IntEnum):
     """What run.py ends with."""
 
@@ -179,7 +189,7 @@ def submit_job(options: Options, job_file: Path, dry_run: bool, resume: bool) ->
 
 @cli.command("startCluster")
 @click.argument("fleet_file", metavar="FLEETFILE", type=click.Path(path_type=Path))
-@click.option("--wait", default=10.0, show_default=True, metavar="MINUTES", type=click.FloatRange(0, 1440),
+@click.option("--wait", default=10.0, show_default=True, metavar="MINUTES", type=Number(0, 1440),
               help="How long to watch machines arrive.")  # fmt: skip
 @common
 @click.pass_obj
@@ -232,7 +242,7 @@ def monitor(options: Options, monitor_file: Path, cheapest: str | None, cheapest
 
 @cli.command()
 @click.argument("machine", required=False, metavar="[INSTANCE_ID]")
-@click.option("--notice", default=120.0, show_default=True, metavar="SECONDS", type=click.FloatRange(0, 120),
+@click.option("--notice", default=120.0, show_default=True, metavar="SECONDS", type=Number(0, 120),
               help="How long the machine has left, as spot machines do.")  # fmt: skip
 @common
 @click.pass_obj
@@ -305,7 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(error.code or 0)
     except Exception as error:  # the outermost edge: whatever it was, a user reads one line
         code = getattr(error, "exit_code", Exit.CLOUD)
-        return _fail(error, f"run.py: {error or type(error).__name__}", code, options)
+        return _fail(error, f"run.py: {' '.join(str(error).split()) or type(error).__name__}", code, options)
 
 
 def _fail(error: BaseException, text: str, code: int, options: Options) -> int:

@@ -14,6 +14,8 @@ from botocore.parsers import ResponseParserError
 
 AWSError = (ClientError, BotoCoreError, ResponseParserError)  # the last: an answer that is no answer of AWS's
 
+LONGEST_SHOWN = 60  # characters of a wrong value that a line repeats
+
 _REMEDIES = {
     "AccessDenied": "ask your administrator for this right",
     "AccessDeniedException": "ask your administrator for this right",
@@ -58,8 +60,18 @@ class CloudError(Problem):
 
 
 def one_line(text: str) -> str:
-    """`text` with every run of white space (line ends too) as one space."""
-    return " ".join(text.split())
+    """`text` with every run of white space (line ends too) as one space, and what a terminal cannot show escaped."""
+    spaced = " ".join(text.split())
+    return spaced if spaced.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in spaced)
+
+
+def shown(value: object) -> str:
+    """`value` as it would be written in a file, cut to what fits in a line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more than 4,300 digits, for one
+        text = f"this {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
 
 
 def code_of(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from control.errors import InputError
+from control.errors import InputError, shown
+
+DEEPEST = 50  # levels of JSON inside JSON; no file of a user needs so many, and Python can follow them all
 
 
 def read_text(path: Path, what: str) -> str:
@@ -35,7 +38,7 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
 
 
 def parse_json(text: str, path: Path | str) -> Any:
-    """`text` as strict JSON (no NaN, no key twice); raises InputError with line and column."""
+    """`text` as strict JSON (no NaN, no key twice, no half characters); raises InputError with line and column."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
@@ -47,27 +50,50 @@ def parse_json(text: str, path: Path | str) -> Any:
     def constant(name: str) -> Any:
         raise InputError(path, name, "this is no JSON value", "use a number, a text or null")
 
+    def finite(digits: str) -> float:
+        number = float(digits)
+        return number if math.isfinite(number) else constant(digits)
+
     try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=constant)
+        value = json.loads(text, object_pairs_hook=once, parse_constant=constant, parse_float=finite)
+        _refuse_unusable(value, text)
+        return value
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputError(path, where, f"this is not JSON ({error.msg})", "correct it there or just before") from None
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise InputError(path, half, "this is half of a character", "write both halves, or the character") from None
     except (RecursionError, ValueError) as error:
         raise InputError(path, "", f"this JSON is too deep or too large ({error})", "make it simpler") from None
+
+
+def _refuse_unusable(value: object, text: str) -> None:
+    """Raises ValueError for what is JSON but cannot be sent on."""
+    level = [value]
+    for _ in range(DEEPEST):
+        insides = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list))]
+        level = [inner for inside in insides for inner in inside]
+        if not level:
+            break
+    else:
+        raise ValueError(f"more than {DEEPEST} levels")
+    if "\\u" in text:  # only an escape can write half of a character, as "\ud83d" without the other half
+        json.dumps(value, ensure_ascii=False).encode()
 
 
 def first_error(path: Path | str, error: ValidationError) -> InputError:
     """What pydantic found, as one line about the first wrong key."""
     errors = error.errors(include_url=False, include_context=False)
     first = errors[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    parts = (f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    key = "".join(parts).lstrip(".") or "the file"
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "missing":
         return InputError(path, key, "this key is missing", f"add it{more}")
     wrong, _, right = first["msg"].removeprefix("Value error, ").partition("; ")
-    given = repr(first["input"])
-    shown = given if len(given) <= 60 else given[:57] + "…"
-    return InputError(path, key, f"{shown} does not fit", f"{(right or wrong)[:1].lower()}{(right or wrong)[1:]}{more}")
+    right = right or wrong
+    return InputError(path, key, f"{shown(first['input'])} does not fit", f"{right[:1].lower()}{right[1:]}{more}")
 
 
 def write_json_atomically(path: Path, value: object) -> None:

@@ -11,9 +11,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError, ParamValidationError
-from botocore.validate import validate_parameters
+from botocore.exceptions import ClientError
 
+from control import model
 from control.errors import AWSError, InputError, code_of, doing
 from control.files import read_json_object
 from control.settings import Settings
@@ -68,11 +68,9 @@ def check(fleet: dict[str, Any], path: Path, settings: Settings, ec2: EC2Client)
     shape = ec2.meta.service_model.operation_model("RequestSpotFleet").input_shape
     request = {"SpotFleetRequestConfig": request_of(fleet, settings, datetime.now(UTC), "check")}
     assert shape is not None  # RequestSpotFleet takes input
-    try:
-        validate_parameters(request, shape)
-    except ParamValidationError as error:
-        wrong = str(error).partition("\n")[2] or str(error)
-        raise InputError(path, "", wrong, "use the keys and types of EC2's SpotFleetRequestConfig") from None
+    fault = model.fault(request, shape)
+    if fault is not None:
+        raise InputError(path, *fault)
 
 
 def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:

@@ -10,12 +10,13 @@ import csv
 import fnmatch
 import itertools
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from control.errors import InputError
+from control.errors import InputError, shown
 from control.files import parse_json
 
 Group = dict[str, Any] | str
@@ -41,23 +42,23 @@ def source(groups: object, key: str, job_file: Path, list_objects: ListObjects) 
         return _from_cross(groups["cross"], key, job_file)
     if isinstance(groups, dict) and "s3" in groups and set(groups) <= {"s3", "match"}:
         return _from_bucket(groups, key, job_file, list_objects)
-    raise InputError(job_file, key, f"{_short(groups)} is no list of jobs", _RIGHT)
+    raise InputError(job_file, key, f"{shown(groups)} is no list of jobs", _RIGHT)
 
 
 def _from_list(groups: list[Any], key: str, job_file: Path) -> Source:
     for number, group in enumerate(groups, 1):
         if not isinstance(group, (dict, str)) or not group:
             right = 'write an object such as {"well": "A01"}, or a text'
-            raise InputError(job_file, f"{key}[{number}]", f"{_short(group)} is no job", right)
+            raise InputError(job_file, f"{key}[{number}]", f"{shown(group)} is no job", right)
     return lambda: iter(groups)
 
 
 def _from_cross(axes: object, key: str, job_file: Path) -> Source:
     if not isinstance(axes, dict) or not axes:
-        raise InputError(job_file, f"{key}.cross", f"{_short(axes)} has no lists", _RIGHT)
+        raise InputError(job_file, f"{key}.cross", f"{shown(axes)} has no lists", _RIGHT)
     for name, values in axes.items():
         if not isinstance(values, list) or not values:
-            raise InputError(job_file, f"{key}.cross.{name}", f"{_short(values)} is no list", "give a list of values")
+            raise InputError(job_file, f"{key}.cross.{name}", f"{shown(values)} is no list", "give a list of values")
     names = list(axes)
     return lambda: (dict(zip(names, values, strict=True)) for values in itertools.product(*axes.values()))
 
@@ -115,17 +116,17 @@ def _json_lines(lines: IO[str], path: Path) -> Iterator[Group]:
         where = f"{path} line {number}"
         group = parse_json(line, where)
         if not isinstance(group, (dict, str)) or not group:
-            raise InputError(where, "", f"{_short(group)} is no job", 'write an object such as {"well": "A01"}')
+            raise InputError(where, "", f"{shown(group)} is no job", 'write an object such as {"well": "A01"}')
         yield group
 
 
 def _from_bucket(groups: dict[str, Any], key: str, job_file: Path, list_objects: ListObjects) -> Source:
     address, match = groups["s3"], groups.get("match", "*")
     bucket, _, prefix = str(address).removeprefix("s3://").partition("/")
-    if not isinstance(address, str) or not address.startswith("s3://") or not bucket:
-        raise InputError(job_file, f"{key}.s3", f"{_short(address)} is no address", "write 's3://bucket/prefix/'")
+    if not str(address).startswith("s3://") or not re.fullmatch(r"[A-Za-z0-9._-]{3,255}", bucket):
+        raise InputError(job_file, f"{key}.s3", f"{shown(address)} is no address", "write 's3://bucket/prefix/'")
     if not isinstance(match, str) or not match:
-        raise InputError(job_file, f"{key}.match", f"{_short(match)} is no pattern", "write one such as '*.tif'")
+        raise InputError(job_file, f"{key}.match", f"{shown(match)} is no pattern", "write one such as '*.tif'")
     listed: list[IO[str]] = []
 
     def read() -> Iterator[Group]:
@@ -153,8 +154,3 @@ def _spool(groups: Iterable[Group]) -> IO[str]:
     for group in groups:
         spool.write(json.dumps(group) + "\n")
     return spool
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"

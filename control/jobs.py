@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from control.errors import InputError
 from control.files import first_error, read_json_object
@@ -20,7 +20,7 @@ from control.groups import ListObjects, Source, source
 from worker.machinery.job import BadMessage, Folders, job_from_message
 from worker.machinery.jobid import job_id
 from worker.machinery.settings import Names
-from worker.machinery.template import names
+from worker.machinery.template import TemplateError, names, words
 
 MESSAGE_BYTES = 1024 * 1024  # SQS: the largest message
 LONGEST_JOB_MINUTES = 700  # SQS keeps a message at most 12 hours (720 minutes) from its first receive
@@ -33,12 +33,19 @@ _ANY_NAMES = Names(aws_bucket="bucket", app_name="app")
 Text = Annotated[StrictStr, Field(min_length=1)]
 
 
+def _command(value: object) -> object:
+    parts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+    if not parts or not parts[0] or not all(type(part) in (str, int, float) for part in parts):
+        raise ValueError("no command; write a text, or a list of texts and numbers")
+    return value
+
+
 class KnownKeys(BaseModel):
     """The keys that the shipped worker understands; all others are the implementation's own."""
 
     model_config = ConfigDict(extra="ignore")
 
-    command: Text | Annotated[list[StrictStr | StrictInt | float], Field(min_length=1)] | None = None
+    command: Annotated[str | list[Any] | None, BeforeValidator(_command)] = None
     shell: StrictBool = False
     inputs: list[Text] = []
     input_bucket: Text | None = None
@@ -77,14 +84,13 @@ class JobFile:
                 where = f"{self.groups_key}[{number}]"
                 raise InputError(self.path, where, f"its message has {len(body):,} bytes", "SQS takes 1 MiB at most")
             message = {**self.shared, "group": group}
-            if "command" in message:  # else it is for a generic-worker.py that was made for this kind of job
-                self._check_as_worker(message, number)
-            yield body, job_id(message)
+            # Without a command it is for a generic-worker.py that was made for this kind of job.
+            yield body, self._id_for_worker(message, number) if "command" in message else job_id(message)
 
-    def _check_as_worker(self, message: dict[str, Any], number: int) -> None:
-        """Reads the message as the shipped worker will."""
+    def _id_for_worker(self, message: dict[str, Any], number: int) -> str:
+        """The job's id, after reading the message as the shipped worker will."""
         try:
-            job_from_message(message, _ANYWHERE, _ANY_NAMES)
+            return job_from_message(message, _ANYWHERE, _ANY_NAMES).id
         except BadMessage as error:
             where = f"{self.groups_key}[{number}]"
             raise InputError(self.path, where, str(error), "correct the job file or its table") from None
@@ -126,8 +132,14 @@ def load(path: Path, list_objects: ListObjects) -> JobFile:
 
 
 def _check_command(path: Path, shared: dict[str, Any]) -> None:
-    if shared.get("shell") and not isinstance(shared.get("command"), str):
+    command, shell = shared.get("command"), shared.get("shell")
+    if shell and not isinstance(command, str):
         raise InputError(path, "shell", "a shell takes one text", "write `command` as one text, or leave `shell` out")
+    if isinstance(command, str) and not shell:
+        try:
+            words(command)
+        except TemplateError as error:
+            raise InputError(path, "command", str(error), "close the quote, or write a list of words") from None
 
 
 def _groups_key(path: Path, content: dict[str, Any]) -> str:

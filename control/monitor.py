@@ -22,8 +22,8 @@ from control.queue import Counts
 EMPTY_LOOKS = 3  # SQS's counts are approximate: a zero is believed only after this many in a row …
 SETTLING_SECONDS = 75.0  # … over more than the minute in which, says SQS, they settle
 CHEAPEST_AFTER_SECONDS = 15 * 60.0  # as published: by then the fleet has had its chance to start
-_FATAL = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId",
-          "UnrecognizedClientException", "AuthFailure", "NoCredentialsError"}  # fmt: skip
+_FATAL = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "ExpiredToken",
+          "ExpiredTokenException", "UnrecognizedClientException", "AuthFailure", "NoCredentialsError"}  # fmt: skip
 
 
 @dataclass(frozen=True)

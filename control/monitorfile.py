@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from control.errors import doing
 from control.files import first_error, read_json_object, write_json_atomically
-from control.settings import Bucket, LogGroup, Name, QueueName, Settings, Truth, matching
+from control.settings import Bucket, LogGroup, Name, QueueName, Settings, Truth, Whole, matching
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -34,7 +34,7 @@ class MonitorFile(BaseModel):
     MONITOR_QUEUE_NAME: QueueName
     MONITOR_BUCKET_NAME: Bucket
     MONITOR_LOG_GROUP_NAME: LogGroup
-    MONITOR_START_TIME: int = Field(ge=0, le=_LAST_MILLISECOND)
+    MONITOR_START_TIME: Whole = Field(ge=0, le=_LAST_MILLISECOND)
     CLEAN_DASHBOARD: Truth = True
 
     @property

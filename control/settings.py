@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from control.errors import InputError, one_line
 from control.files import first_error, read_text
@@ -43,6 +44,13 @@ def _truth(value: object) -> object:
     return known
 
 
+def _number(value: object) -> object:
+    """Python counts True as 1; a config that says so means something else."""
+    if isinstance(value, bool):
+        raise ValueError("no number; write a number")
+    return value
+
+
 def matching(pattern: str, right: str) -> BeforeValidator:
     """Lets only a text through that `pattern` matches whole; `right` says what to write."""
 
@@ -55,6 +63,8 @@ def matching(pattern: str, right: str) -> BeforeValidator:
 
 
 Truth = Annotated[bool, BeforeValidator(_truth)]
+Whole = Annotated[int, BeforeValidator(_number)]
+Price = Annotated[float, BeforeValidator(_number)]
 Name = Annotated[
     str, matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", "at most 80 letters, digits, -, _, the first no sign")
 ]
@@ -80,28 +90,28 @@ class Settings(BaseModel):
     SSH_KEY_NAME: str = ""
     AWS_BUCKET: Bucket
     ECS_CLUSTER: Name = "default"
-    CLUSTER_MACHINES: int = Field(ge=1, le=SPOT_FLEET_MAX_TARGET)
-    TASKS_PER_MACHINE: int = Field(ge=1, le=100)
+    CLUSTER_MACHINES: Whole = Field(ge=1, le=SPOT_FLEET_MAX_TARGET)
+    TASKS_PER_MACHINE: Whole = Field(ge=1, le=100)
     MACHINE_TYPE: list[MachineType] = Field(min_length=1, max_length=300)
-    MACHINE_PRICE: float = Field(gt=0, le=1000, allow_inf_nan=False, description="USD an hour a machine")
-    EBS_VOL_SIZE: int = Field(default=30, ge=EBS_MIN_GIB, le=EBS_MAX_GIB, description="GiB")
+    MACHINE_PRICE: Price = Field(gt=0, le=1000, allow_inf_nan=False, description="USD an hour a machine")
+    EBS_VOL_SIZE: Whole = Field(default=30, ge=EBS_MIN_GIB, le=EBS_MAX_GIB, description="GiB")
     ASSIGN_IP: Truth = True
-    DOCKER_CORES: int = Field(default=1, ge=1, le=1000)
-    CPU_SHARES: int = Field(ge=2, le=1024 * 448, description="1024 a virtual CPU")
-    MEMORY: int = Field(ge=6, le=1024 * 24_576, description="MiB a container")
-    SECONDS_TO_START: int = Field(default=0, ge=0, le=3600)
+    DOCKER_CORES: Whole = Field(default=1, ge=1, le=1000)
+    CPU_SHARES: Whole = Field(ge=2, le=1024 * 448, description="1024 a virtual CPU")
+    MEMORY: Whole = Field(ge=6, le=1024 * 24_576, description="MiB a container")
+    SECONDS_TO_START: Whole = Field(default=0, ge=0, le=3600)
     SQS_QUEUE_NAME: QueueName
-    SQS_MESSAGE_VISIBILITY: int = Field(default=120, ge=MIN_LEASE_SECONDS, le=SQS_MAX_VISIBILITY_SECONDS)
+    SQS_MESSAGE_VISIBILITY: Whole = Field(default=120, ge=MIN_LEASE_SECONDS, le=SQS_MAX_VISIBILITY_SECONDS)
     SQS_DEAD_LETTER_QUEUE: QueueName
-    JOB_RETRIES: int = Field(default=10, ge=1, le=1000)
+    JOB_RETRIES: Whole = Field(default=10, ge=1, le=1000)
     LOG_GROUP_NAME: LogGroup
     AUTO_MONITOR: Truth = False
     CREATE_DASHBOARD: Truth = False
     CLEAN_DASHBOARD: Truth = True
     CHECK_IF_DONE_BOOL: Truth = True
-    EXPECTED_NUMBER_FILES: int = Field(default=1, ge=0)
-    MIN_FILE_SIZE_BYTES: int = Field(default=1, ge=0)
-    NECESSARY_STRING: str = ""
+    EXPECTED_NUMBER_FILES: Whole = Field(default=1, ge=0)
+    MIN_FILE_SIZE_BYTES: Whole = Field(default=1, ge=0)
+    NECESSARY_STRING: Annotated[str, matching(r"[^\0]*", "a text without zero bytes")] = ""
     own: dict[str, str] = Field(default_factory=dict, description="the user's constants, as environment values")
 
     @field_validator("MACHINE_TYPE", mode="before")
@@ -115,11 +125,12 @@ class Settings(BaseModel):
         """Older configs hold the queue's ARN; its last part is the name."""
         return value.rsplit(":", 1)[-1] if isinstance(value, str) and value.startswith("arn:") else value
 
-    @model_validator(mode="after")
-    def _queues_differ(self) -> Settings:
-        if self.SQS_QUEUE_NAME == self.SQS_DEAD_LETTER_QUEUE:
-            raise ValueError("same name; SQS_QUEUE_NAME and SQS_DEAD_LETTER_QUEUE must be two different queues")
-        return self
+    @field_validator("SQS_DEAD_LETTER_QUEUE")
+    @classmethod
+    def _queues_differ(cls, value: str, info: ValidationInfo) -> str:
+        if value == info.data.get("SQS_QUEUE_NAME"):
+            raise ValueError("same name; write another name than SQS_QUEUE_NAME's: there must be two different queues")
+        return value
 
     @property
     def task_family(self) -> str:
@@ -167,7 +178,9 @@ def require_filled_in(settings: Settings, path: Path) -> None:
 def _run(path: Path) -> dict[str, Any]:
     read_text(path, "a config file")
     try:
-        return runpy.run_path(str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # '\d' in a text, for one: an error of the file is told in one line
+            return runpy.run_path(str(path))
     except SyntaxError as error:
         raise InputError(path, f"line {error.lineno}", f"this is not Python ({error.msg})", "correct it") from None
     except (Exception, SystemExit) as error:  # a config is a program of the user's: whatever it raises is wrong input
@@ -190,13 +203,12 @@ def _as_text(path: Path, name: str, value: object) -> str:
         raise InputError(
             path, name, "this name is the system's own, or a key that must not be sent", "choose another name"
         )
-    if isinstance(value, (str, bool, int, float)):
-        text = str(value)
-    else:
-        try:
-            text = json.dumps(value)
-        except (TypeError, ValueError, RecursionError):
-            raise InputError(path, name, f"a {type(value).__name__} cannot reach the container", "use text") from None
+    try:
+        text = str(value) if isinstance(value, (str, bool, int, float)) else json.dumps(value)
+        text.encode()
+    except (TypeError, ValueError, RecursionError):
+        wrong = f"this {type(value).__name__} cannot reach the container"
+        raise InputError(path, name, wrong, "use a text or a number") from None
     if "\0" in text:
         raise InputError(path, name, "a zero byte cannot reach the container", "take it out")
     return text

@@ -1,7 +1,8 @@
 """`run.py startCluster`: from here on it costs money. All that can be checked is checked before the first request.
 
 The order is chosen so that no machine is ever without a name: the fleet carries the app's tag from its first moment,
-and its monitor file is written as soon as EC2 has answered; if that fails, the fleet is cancelled.
+and its monitor file is written as soon as EC2 has answered; if that or the start of the tasks fails, the fleet is
+cancelled.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ def start_cluster(
     monitor_file = monitorfile.of_run(settings, fleet_id, start)
     try:
         monitorfile.save(monitor_file, path, clients.s3)
-    except (OSError, Problem):
-        clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+        desired = settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE
+        cluster.start_tasks(clients.ecs, settings, definition, desired)
+    except (OSError, Problem) as error:
+        with doing(f"cancelling the fleet {fleet_id}, WHICH COSTS MONEY UNTIL YOU CANCEL IT, because of: {error}"):
+            clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
         raise
-    desired = settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE
-    cluster.start_tasks(clients.ecs, settings, definition, desired)
     return monitor_file
 
 

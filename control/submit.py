@@ -74,18 +74,19 @@ def submit(
     """Brings the `upload` folders up, sends every job that the journal does not hold; how many were sent now."""
     url = find_queue(settings, clients)
     journal.open(planned, url)
-    s3.bring_up(clients.s3, settings.AWS_BUCKET, job_file.uploads, say)
     before = journal.done
     try:
+        s3.bring_up(clients.s3, settings.AWS_BUCKET, job_file.uploads, say)
         numbered = ((n, body) for n, body in enumerate(job_file.bodies()) if not journal.holds(n))
         _send_all(clients.sqs, url, numbered, journal, progress, sleep)
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"interrupted: {journal.done:,} of {planned.count:,} jobs are sent; the same command with --resume goes on"
-        ) from None
+        raise Interrupted(f"interrupted: {_how_far(journal.done, planned.count)}") from None
+    except CloudError as error:
+        raise CloudError(f"{error}; {_how_far(journal.done, planned.count)}") from error
     finally:
         _note(clients.sqs, url, journal.done - before, say)
-    journal.remove()
+        if journal.done in (0, planned.count):
+            journal.remove()  # nothing to go on with
     return journal.done - before
 
 
@@ -130,6 +131,11 @@ class Journal:
         if exists and not self._resume:
             right = f"add --resume to go on, or delete {self._path} to send every job anew"
             raise InputError(self._path, "", "an earlier submission of this job file was interrupted", right)
+        if self._resume and not exists:
+            right = "leave --resume out to send every job"
+            raise InputError(
+                self._path, "", "no submission of this job file was interrupted: this file is not there", right
+            )
         if exists:
             self._read(header)
         else:
@@ -137,6 +143,8 @@ class Journal:
             self._path.write_text(json.dumps(header) + "\n")
 
     def holds(self, number: int) -> bool:
+        if number >= self.total:
+            raise InputError(self._path, "", "the table grew while its jobs were sent", "put the old one back")
         return bool(self._sent[number])
 
     def add(self, numbers: list[int]) -> None:
@@ -207,7 +215,7 @@ def _send_batch(
                 QueueUrl=url, Entries=[{"Id": str(number), "MessageBody": body} for number, body in left]
             )
         except AWSError as error:
-            raise explain("sending jobs (those sent so far stay sent; --resume goes on)", error) from error
+            raise explain("sending jobs", error) from error
         acknowledged = {int(entry["Id"]) for entry in answer.get("Successful", [])}
         if acknowledged:
             journal.add(sorted(acknowledged))
@@ -215,7 +223,14 @@ def _send_batch(
         if not left:
             return
     reason = next((entry.get("Message", entry["Code"]) for entry in answer.get("Failed", [])), "no reason given")
-    raise CloudError(f"while sending job {left[0][0] + 1}: SQS refuses it ({reason}); --resume goes on after that")
+    raise CloudError(f"while sending job {left[0][0] + 1}: SQS refuses it ({reason})")
+
+
+def _how_far(done: int, count: int) -> str:
+    if done == count:
+        return f"but all {count:,} jobs are sent"
+    how = "with --resume goes on" if done else "begins anew"
+    return f"{done:,} of {count:,} jobs are sent; the same command {how}"
 
 
 def _note(sqs: SQSClient, url: str, sent: int, say: Callable[[str], None]) -> None:

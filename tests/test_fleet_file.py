@@ -1,0 +1,232 @@
+"""The request that a Fleet file and a config become, key by key, and held against botocore's model of the call."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from offline import CONFIG, FLEET, no_way_out
+
+from control import fleet
+from control import settings as config
+from control.errors import CloudError, InputError
+from control.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+NOW = datetime(2026, 11, 23, 10, 45, 0, 123_456, tzinfo=UTC)
+JOINING = (
+    "#!/bin/bash\n"
+    "echo ECS_CLUSTER=default >> /etc/ecs/ecs.config\n"
+    "echo ECS_ENABLE_SPOT_INSTANCE_DRAINING=true >> /etc/ecs/ecs.config\n"
+    "echo ECS_CONTAINER_STOP_TIMEOUT=110s >> /etc/ecs/ecs.config\n"
+)
+
+
+def of(**constants: object) -> Settings:
+    return Settings.model_validate(CONFIG | constants)
+
+
+def client() -> Any:
+    keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
+    return boto3.client("ec2", region_name="us-east-1", **keys)
+
+
+def filled_in() -> dict[str, Any]:
+    """The shipped Fleet file after a user has put her account's own into it."""
+    text = (ROOT / "files" / "exampleFleet.json").read_text()
+    for placeholder, own in (
+        ("FILL_IN_ACCOUNT_ID", "111122223333"),
+        ("FILL_IN_KEY_PAIR_NAME", "my-key"),
+        ("-FILL_IN", "-0123456789abcdef0"),
+    ):
+        text = text.replace(placeholder, own)
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def request_of(content: dict[str, Any], **constants: object) -> dict[str, Any]:
+    return fleet.request_of(content, of(**constants), NOW, "Tryout-1")
+
+
+def specifications(count: int) -> dict[str, Any]:
+    """A Fleet file of so many launch specifications, each with two network interfaces and two disks."""
+    one = {
+        "ImageId": "ami-1",
+        "InstanceType": "left.over",
+        "UserData": "bGVmdCBvdmVy",
+        "NetworkInterfaces": [{"DeviceIndex": 0, "AssociatePublicIpAddress": "left over"}, {"DeviceIndex": 1}],
+        "BlockDeviceMappings": [{"Ebs": {"VolumeSize": 8}}, {"Ebs": {"VolumeSize": 9}}, {"VirtualName": "ephemeral0"}],
+    }
+    return {"IamFleetRole": "arn:role", "LaunchSpecifications": [copy.deepcopy(one) for _ in range(count)]}
+
+
+def test_the_shipped_file_becomes_just_this_request() -> None:
+    shipped = config.load(ROOT / "config.py")
+    app = {"Key": "app", "Value": "DistributedSomething"}
+    disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 30}
+    interface = {
+        "DeviceIndex": 0,
+        "DeleteOnTermination": True,
+        "SubnetId": "subnet-0123456789abcdef0",
+        "Groups": ["sg-0123456789abcdef0"],
+        "AssociatePublicIpAddress": True,
+    }
+    specification = {
+        "ImageId": "ami-0123456789abcdef0",
+        "KeyName": "my-key",
+        "IamInstanceProfile": {"Arn": "arn:aws:iam::111122223333:instance-profile/ecsInstanceRole"},
+        "InstanceType": "m5.large",
+        "UserData": base64.b64encode(JOINING.encode()).decode(),
+        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
+        "NetworkInterfaces": [interface],
+        "TagSpecifications": [
+            {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "DistributedSomethingWorker"}, app]}
+        ],
+    }
+    expected = {
+        "Type": "maintain",
+        "AllocationStrategy": "priceCapacityOptimized",
+        "TerminateInstancesWithExpiration": True,
+        "IamFleetRole": "arn:aws:iam::111122223333:role/aws-ec2-spot-fleet-tagging-role",
+        "TargetCapacity": 2,
+        "SpotPrice": "0.1",
+        "ValidUntil": datetime(2026, 11, 30, 10, 45, tzinfo=UTC),
+        "ClientToken": "DistributedSomething-20261123T104500Z",
+        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": [app]}],
+        "LaunchSpecifications": [specification],
+    }
+    token = "DistributedSomething-20261123T104500Z"
+    assert fleet.request_of(filled_in(), shipped, NOW, token) == expected
+
+
+def test_botocore_takes_the_request_of_the_shipped_file() -> None:
+    ec2 = client()
+    made = request_of(filled_in())
+    with Stubber(ec2) as stub:
+        answer = {"SpotFleetRequestId": "sfr-4c12f856-8eb2-44f2-9b1c-4c12f8568eb2"}
+        stub.add_response("request_spot_fleet", answer, {"SpotFleetRequestConfig": made})
+        assert fleet.request(ec2, made) == answer["SpotFleetRequestId"]
+
+
+def test_checking_sends_nothing() -> None:
+    with no_way_out():
+        fleet.check(filled_in(), Path("fleet.json"), of(), client())
+
+
+def test_the_shipped_file_as_it_stands_is_refused_for_aws() -> None:
+    path = ROOT / "files" / "exampleFleet.json"
+    with pytest.raises(InputError, match=r"IamFleetRole: .*FILL_IN_ACCOUNT_ID.* is a placeholder"):
+        fleet.check(fleet.load(path), path, of(), client())
+
+
+def test_every_specification_gets_its_machine_type() -> None:
+    made = request_of(specifications(3), MACHINE_TYPE=["m5.large", "m5a.large", "m6i.large"])
+    types = [one["InstanceType"] for one in made["LaunchSpecifications"]]
+    assert types == ["m5.large", "m5a.large", "m6i.large"]
+
+
+def test_every_machine_joins_the_configs_cluster() -> None:
+    made = request_of(specifications(2), MACHINE_TYPE=["m5.large"] * 2, ECS_CLUSTER="ours")
+    for one in made["LaunchSpecifications"]:
+        script = base64.b64decode(one["UserData"]).decode()
+        assert script == JOINING.replace("=default", "=ours")
+
+
+@pytest.mark.parametrize(("said", "asked"), [("True", True), ("False", False)])
+def test_every_specification_gets_a_public_address_as_the_config_says(said: str, asked: bool) -> None:
+    made = request_of(specifications(2), MACHINE_TYPE=["m5.large"] * 2, ASSIGN_IP=said)
+    for one in made["LaunchSpecifications"]:
+        first, second = one["NetworkInterfaces"]
+        assert first["AssociatePublicIpAddress"] is asked
+        assert "AssociatePublicIpAddress" not in second  # EC2 takes it on the first interface alone
+
+
+def test_the_last_disk_is_the_containers_and_has_the_configs_size() -> None:
+    made = request_of(specifications(2), MACHINE_TYPE=["m5.large"] * 2, EBS_VOL_SIZE=100)
+    for one in made["LaunchSpecifications"]:
+        root, containers, _ = one["BlockDeviceMappings"]
+        assert (root["Ebs"]["VolumeSize"], containers["Ebs"]["VolumeSize"]) == (8, 100)
+
+
+@pytest.mark.parametrize(
+    ("price", "asked"), [(0.1, "0.1"), (1, "1.0"), (0.00001, "0.00001"), (12.345, "12.345"), (1e3, "1000.0")]
+)
+def test_the_price_is_asked_as_it_is_written_and_never_with_an_exponent(price: float, asked: str) -> None:
+    assert request_of(filled_in(), MACHINE_PRICE=price)["SpotPrice"] == asked
+
+
+def test_the_fleet_ends_by_itself_after_seven_days_in_utc() -> None:
+    until = request_of(filled_in())["ValidUntil"]
+    assert until == NOW.replace(microsecond=0) + timedelta(days=7)
+    assert until.utcoffset() == timedelta(0)
+
+
+def test_what_the_config_decides_is_not_taken_from_the_file() -> None:
+    published = {"SpotPrice": "9.99", "TargetCapacity": 99, "ValidFrom": "2016-01-01T00:00:00Z", "ValidUntil": "2017"}
+    made = request_of(filled_in() | published, CLUSTER_MACHINES=3)
+    assert (made["TargetCapacity"], made["SpotPrice"]) == (3, "0.1")
+    assert made["ValidUntil"].year == 2026
+    assert "ValidFrom" not in made
+
+
+def test_what_the_file_decides_is_taken_from_it() -> None:
+    made = request_of(filled_in() | {"AllocationStrategy": "lowestPrice", "Type": "request"})
+    assert (made["AllocationStrategy"], made["Type"]) == ("lowestPrice", "request")
+
+
+def test_the_file_itself_is_left_as_it_was() -> None:
+    content = specifications(1)
+    before = json.dumps(content)
+    request_of(content)
+    assert json.dumps(content) == before
+
+
+def test_memory_that_fits_none_of_the_machines_is_refused_with_the_most_that_fits() -> None:
+    with pytest.raises(InputError, match=r"MEMORY: 2 x 4000 MiB fit none .*largest: 8192 MiB.*; at most 3768 fits"):
+        check_memory(MEMORY=4000, TASKS_PER_MACHINE=2)
+
+
+def test_processors_that_fit_none_of_the_machines_are_refused_with_the_most_that_fits() -> None:
+    with pytest.raises(InputError, match=r"CPU_SHARES: 1 x 4096 fit none .*largest: 2048.*; at most 2048 fits"):
+        check_memory(CPU_SHARES=4096)
+
+
+def test_containers_that_fit_are_accepted() -> None:
+    check_memory(MEMORY=7000, CPU_SHARES=2048)
+
+
+def test_a_machine_type_that_ec2_does_not_know_is_wrong_input() -> None:
+    with pytest.raises(InputError, match=r"MACHINE_TYPE: .*; The following .* correct MACHINE_TYPE"):
+        check_memory(refused=("InvalidInstanceType", "The following supplied instance types do not exist: [m5.huge]"))
+
+
+def test_without_the_right_to_look_sizes_up_the_run_goes_on() -> None:
+    check_memory(MEMORY=100_000, refused=("UnauthorizedOperation", "no"))
+
+
+def test_a_fleet_that_ec2_refuses_says_what_was_done_and_what_to_try() -> None:
+    ec2 = client()
+    made = request_of(dict(FLEET))
+    with Stubber(ec2) as stub:
+        stub.add_client_error("request_spot_fleet", "SpotMaxPriceTooLow", "too low")
+        with pytest.raises(CloudError, match=r"the spot fleet: SpotMaxPriceTooLow: too low — raise MACHINE_PRICE"):
+            fleet.request(ec2, made)
+
+
+def check_memory(refused: tuple[str, str] | None = None, **constants: object) -> None:
+    """`fleet.check_memory` where EC2 says that an m5.large has 8192 MiB and 2 virtual CPUs, or refuses to say."""
+    ec2 = client()
+    size = {"InstanceType": "m5.large", "MemoryInfo": {"SizeInMiB": 8192}, "VCpuInfo": {"DefaultVCpus": 2}}
+    with Stubber(ec2) as stub:
+        if refused is None:
+            stub.add_response("describe_instance_types", {"InstanceTypes": [size]}, {"InstanceTypes": ["m5.large"]})
+        else:
+            stub.add_client_error("describe_instance_types", *refused)
+        fleet.check_memory(Path("fleet.json"), of(**constants), ec2)

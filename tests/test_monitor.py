@@ -1,0 +1,228 @@
+"""The monitor's judgement: what it believes, when it ends a run, and what it outlives. Time is told, not waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control import fleet, monitor
+from control.cluster import ServiceState
+from control.errors import CloudError
+from control.fleet import FleetState
+from control.monitor import CHEAPEST_AFTER_SECONDS, EMPTY_LOOKS, End, History, LowerTarget, Pace, Snapshot
+from control.queue import Counts
+from tests.fakes import MONITOR_FILE, START, FakeTime
+
+PACE = Pace(look=30.0, settle=75.0)
+NO_CLIENTS: Any = None
+
+amounts = st.integers(min_value=0, max_value=100_000)
+counts = st.builds(Counts, waiting=amounts, running=amounts)
+empty = st.sampled_from([Counts(0, 0), None])
+states = st.sampled_from(["submitted", "active", "modifying", "cancelled", "cancelled_running", "failed"])
+fleets = st.builds(
+    FleetState,
+    state=states,
+    target=st.integers(0, 100),
+    machines=st.lists(st.text("0123456789abcdef"), max_size=3).map(tuple),
+)
+pauses = st.floats(min_value=0.1, max_value=600)
+
+
+def snapshots(queues: st.SearchStrategy[Counts | None]) -> st.SearchStrategy[Snapshot]:
+    return st.builds(
+        Snapshot, at=st.just(START), queue=queues, dead=amounts, submitted=st.none() | amounts,
+        fleet=st.none() | fleets, service=st.none() | st.builds(ServiceState, amounts, amounts, amounts),
+    )  # fmt: skip
+
+
+looks = st.lists(st.tuples(pauses, snapshots(empty | counts)), min_size=1, max_size=30)
+
+
+def dated(given_looks: Iterable[tuple[float, Snapshot]]) -> list[Snapshot]:
+    """The snapshots one after the other, each so many seconds after the one before."""
+    at, found = START, []
+    for pause, snapshot in given_looks:
+        at += pause
+        found.append(replace(snapshot, at=at))
+    return found
+
+
+def jobs_in(snapshot: Snapshot) -> int:
+    return snapshot.queue.jobs if snapshot.queue else 0
+
+
+def decide(snapshot: Snapshot, history: History, cheapest: bool = False) -> list[monitor.Action]:
+    return monitor.decide(snapshot, history, start=START, cheapest=cheapest, pace=PACE)
+
+
+# When a run is over
+
+
+@given(looks, st.booleans())
+def test_a_run_ends_just_when_enough_looks_over_the_settling_time_saw_no_job(
+    given_looks: list[tuple[float, Snapshot]], cheapest: bool
+) -> None:
+    history, seen = History(), []
+    for snapshot in dated(given_looks):
+        history = monitor.remember(history, snapshot)
+        seen.append(snapshot)
+        last_with_jobs = max((n for n, one in enumerate(seen) if jobs_in(one)), default=-1)
+        empty_looks = seen[last_with_jobs + 1 :]
+        over = len(empty_looks) >= EMPTY_LOOKS and snapshot.at - empty_looks[0].at >= PACE.settle
+        assert (End.RUN in decide(snapshot, history, cheapest)) == over
+
+
+@given(looks, snapshots(counts.filter(lambda found: found.jobs > 0)))
+def test_one_look_that_sees_a_job_undoes_all_doubt(given_looks: list[tuple[float, Snapshot]], busy: Snapshot) -> None:
+    history = History()
+    *before, last = dated([*given_looks, (30.0, busy)])
+    for snapshot in before:
+        history = monitor.remember(history, snapshot)
+    history = monitor.remember(history, last)
+    assert (history.empty_looks, history.empty_since) == (0, None)
+    assert End.RUN not in decide(last, history)
+
+
+@given(looks, st.booleans())
+def test_the_same_looks_give_the_same_decisions(given_looks: list[tuple[float, Snapshot]], cheapest: bool) -> None:
+    def decisions() -> list[list[monitor.Action]]:
+        history, taken = History(), []
+        for snapshot in dated(given_looks):
+            history = monitor.remember(history, snapshot)
+            taken.append(decide(snapshot, history, cheapest))
+        return taken
+
+    assert decisions() == decisions()
+
+
+@given(snapshots(empty | counts))
+def test_done_is_never_negative_and_unknown_without_a_count(snapshot: Snapshot) -> None:
+    if snapshot.submitted is None or snapshot.queue is None:
+        assert snapshot.done is None
+    else:
+        assert snapshot.done is not None
+        assert 0 <= snapshot.done <= snapshot.submitted
+
+
+# Cheapest
+
+
+def run_of(target: int, minutes: float, state: str = "active") -> Snapshot:
+    """A busy run, so many minutes after its start."""
+    fleet = FleetState(state, target, ("i-1",))
+    return Snapshot(START + minutes * 60, Counts(5, 2), 0, 10, fleet, ServiceState(4, 2, 0))
+
+
+@given(st.integers(0, 100), st.floats(0, 10_000), states, st.booleans())
+def test_cheapest_lowers_the_target_to_one_after_a_quarter_of_an_hour_and_never_again(
+    target: int, minutes: float, state: str, cheapest: bool
+) -> None:
+    snapshot = run_of(target, minutes, state)
+    taken = decide(snapshot, History(), cheapest)
+    active = state in ("submitted", "active", "modifying")
+    due = cheapest and active and target > 1 and snapshot.at - START >= CHEAPEST_AFTER_SECONDS
+    assert taken == ([LowerTarget(1)] if due else [])
+
+
+@pytest.mark.parametrize(("word", "lowered"), [(True, [(1,)]), (False, [])])
+def test_a_step_lowers_the_target_of_the_fleet_once(
+    monkeypatch: pytest.MonkeyPatch, word: bool, lowered: list[tuple[int]]
+) -> None:
+    asked: list[tuple[int]] = []
+    fleet_target = [5]
+
+    def lower(ec2: object, fleet_id: str, target: int) -> None:
+        assert fleet_id == MONITOR_FILE.MONITOR_FLEET_ID
+        asked.append((target,))
+        fleet_target[0] = target
+
+    monkeypatch.setattr(fleet, "lower_target", lower)
+    monkeypatch.setattr(monitor, "observe", lambda clients, file, now: run_of(fleet_target[0], (now - START) / 60))
+    history, clients = History(), type("Clients", (), {"ec2": None})()
+    for minute in range(30):
+        at = START + minute * 60
+        _, history, over = monitor.step(clients, MONITOR_FILE, history, at, cheapest=word, pace=PACE)
+        assert not over
+        assert bool(asked) == (word and minute >= 15)
+    assert asked == lowered
+
+
+# What a watch outlives
+
+
+def refused(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "as told"}}, "DescribeServices")
+
+
+class Watched:
+    """`watch` on a script of looks: a number is the jobs in the queue, an error is raised; the last one repeats."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *script: int | Exception) -> None:
+        self.script, self.time = list(script), FakeTime()
+        self.shown: list[Snapshot] = []
+        self.said: list[str] = []
+        self.looks = 0
+        monkeypatch.setattr(monitor, "observe", self._observe)
+
+    def _observe(self, clients: object, file: object, now: float) -> Snapshot:
+        assert now == self.time.time
+        self.looks += 1
+        told = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if isinstance(told, Exception):
+            raise told
+        return Snapshot(now, Counts(told, 0), 0, 10, None, None)
+
+    def watch(self) -> None:
+        monitor.watch(
+            NO_CLIENTS, MONITOR_FILE, cheapest=False, pace=PACE, now=self.time.now, sleep=self.time.sleep,
+            show=lambda snapshot, history: self.shown.append(snapshot), say=self.said.append,
+        )  # fmt: skip
+
+
+def test_a_watch_ends_when_empty_was_seen_often_and_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, 3, 0, 0, 1, 0)
+    watched.watch()
+    assert [jobs_in(snapshot) for snapshot in watched.shown] == [3, 0, 0, 1, 0, 0, 0, 0]
+    assert watched.time.slept == [PACE.look] * 7
+
+
+def test_a_watch_outlives_throttling_a_lost_network_and_rights_that_are_lost_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors = [
+        refused("ThrottlingException"), refused("RequestLimitExceeded"), refused("ServiceUnavailable"),
+        EndpointConnectionError(endpoint_url="https://ecs.us-east-1.amazonaws.com"),
+    ]  # fmt: skip
+    watched = Watched(monkeypatch, *errors, 2, refused("AccessDeniedException"), *errors, 0)
+    watched.watch()
+    assert len(watched.said) == 2 * len(errors) + 1
+    assert all("\n" not in line and line.endswith("(trying again)") for line in watched.said)
+    assert watched.looks == len(watched.said) + len(watched.shown)
+    assert [jobs_in(snapshot) for snapshot in watched.shown] == [2, 0, 0, 0, 0]
+
+
+def test_looks_that_failed_do_not_count_as_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, 0, *[refused("ThrottlingException")] * 20, 0, 7, 0)
+    watched.watch()
+    assert [jobs_in(snapshot) for snapshot in watched.shown] == [0, 0, 7, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "AuthFailure",
+     "ExpiredToken", "ExpiredTokenException"],
+)  # fmt: skip
+def test_missing_rights_at_the_first_look_end_it_at_once_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    watched = Watched(monkeypatch, refused(code))
+    with pytest.raises(CloudError, match=f"while looking at the run: {code}: as told — "):
+        watched.watch()
+    assert watched.time.slept == []

@@ -1,0 +1,694 @@
+"""What the commands ask of AWS, call for call: botocore's Stubber answers only what a test lists."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control import cleanup, cluster, fleet, monitor, monitorfile, start
+from control.cleanup import Report
+from control.errors import CloudError, InputError
+from control.queue import Counts, Queues
+from control.setup import setup
+from tests.fakes import (
+    ANY,
+    DEAD_URL,
+    MISSING_QUEUE,
+    MONITOR_FILE,
+    QUEUE_URL,
+    RUN,
+    SETTINGS,
+    START,
+    Exact,
+    FakeTime,
+    exact,
+)
+
+DEAD_ARN = "arn:aws:sqs:us-east-1:123456789012:AppDead"
+COMMON = {"MessageRetentionPeriod": "1209600", "SqsManagedSseEnabled": "true"}
+QUEUE_SETTINGS = COMMON | {
+    "VisibilityTimeout": "120",
+    "ReceiveMessageWaitTimeSeconds": "20",
+    "RedrivePolicy": json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": "3"}),
+}
+TAGS = [{"key": "app", "value": "App"}]
+FAMILY_ARN = "arn:aws:ecs:us-east-1:123456789012:task-definition/AppTask"
+CLUSTER_QUERY = {"clusters": ["app-cluster"], "include": ["TAGS"]}
+SERVICE_QUERY = {"cluster": "app-cluster", "services": ["AppService"]}
+WRITES = ("Create", "Put", "Update", "Set", "Register", "Request", "Modify", "Delete", "Cancel", "Tag")
+
+
+@pytest.fixture
+def aws() -> Iterator[Exact]:
+    with exact() as made:
+        yield made
+
+
+@pytest.fixture
+def time() -> FakeTime:
+    return FakeTime()
+
+
+def writes(aws: Exact) -> list[str]:
+    return [call for call in aws.calls if call.partition(".")[2].startswith(WRITES)]
+
+
+def definition(run: str | None = None) -> dict[str, Any]:
+    return cluster.task_definition(SETTINGS, Queues(QUEUE_URL, DEAD_URL), run)
+
+
+def service(status: str = "ACTIVE", desired: int = 0, **more: Any) -> dict[str, Any]:
+    counts = {"desiredCount": desired, "runningCount": 0, "pendingCount": 0}
+    return {"serviceName": "AppService", "status": status, **counts, **more}
+
+
+def described_cluster(**more: Any) -> dict[str, Any]:
+    return {"clusterName": "app-cluster", "status": "ACTIVE", "tags": TAGS, "activeServicesCount": 0,
+            "registeredContainerInstancesCount": 0, "runningTasksCount": 0, **more}  # fmt: skip
+
+
+# setup
+
+
+def new_queues(aws: Exact) -> None:
+    for name, url, attributes in (("AppDead", DEAD_URL, COMMON), ("AppQueue", QUEUE_URL, QUEUE_SETTINGS)):
+        aws.refuse("sqs.get_queue_url", MISSING_QUEUE, wanted={"QueueName": name})
+        wanted = {"QueueName": name, "Attributes": attributes, "tags": {"app": "App"}}
+        aws.answer("sqs.create_queue", wanted, QueueUrl=url)
+        if name == "AppDead":
+            dead_arn(aws)
+
+
+def dead_arn(aws: Exact) -> None:
+    wanted = {"QueueUrl": DEAD_URL, "AttributeNames": ["QueueArn"]}
+    aws.answer("sqs.get_queue_attributes", wanted, Attributes={"QueueArn": DEAD_ARN})
+
+
+def old_queues(aws: Exact, **changed: str) -> None:
+    """Both are there; the job queue with other settings where `changed` says so."""
+    for name, url, attributes in (("AppDead", DEAD_URL, COMMON), ("AppQueue", QUEUE_URL, QUEUE_SETTINGS | changed)):
+        aws.answer("sqs.get_queue_url", {"QueueName": name}, QueueUrl=url)
+        wanted = {"QueueUrl": url, "AttributeNames": ["All"]}
+        aws.answer("sqs.get_queue_attributes", wanted, Attributes=attributes)
+        if name == "AppDead":
+            dead_arn(aws)
+
+
+def log_groups(aws: Exact, *, there: bool) -> None:
+    for name in ("AppLogs", "AppLogs_perInstance"):
+        wanted = {"logGroupName": name, "tags": {"app": "App"}}
+        if there:
+            aws.refuse("logs.create_log_group", "ResourceAlreadyExistsException", wanted=wanted)
+        else:
+            aws.answer("logs.create_log_group", wanted)
+        aws.answer("logs.put_retention_policy", {"logGroupName": name, "retentionInDays": 60})
+
+
+def new_cluster_and_task(aws: Exact) -> None:
+    aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[])
+    aws.answer("ecs.create_cluster", {"clusterName": "app-cluster", "tags": TAGS})
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])  # is a run under way?
+    aws.refuse("ecs.describe_task_definition", "ClientException", wanted={"taskDefinition": "AppTask"})
+    aws.answer("ecs.register_task_definition", definition(), taskDefinition={"taskDefinitionArn": f"{FAMILY_ARN}:1"})
+
+
+def new_service(aws: Exact) -> None:
+    wanted = {"cluster": "app-cluster", "serviceName": "AppService", "taskDefinition": f"{FAMILY_ARN}:1",
+              "desiredCount": 0, "launchType": "EC2", "tags": TAGS}  # fmt: skip
+    aws.answer("ecs.create_service", wanted)
+
+
+def live(aws: Exact, registered: dict[str, Any], revision: int, desired: int) -> None:
+    """Cluster, service and task definition are there; the service runs so many tasks of `registered`."""
+    found = {"taskDefinitionArn": f"{FAMILY_ARN}:{revision}", "status": "ACTIVE", **registered}
+    found.pop("tags")
+    aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[described_cluster()])
+    running = service(desired=desired, taskDefinition=found["taskDefinitionArn"])
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[running])
+    if desired:
+        aws.answer("ecs.describe_task_definition", {"taskDefinition": f"{FAMILY_ARN}:{revision}"}, taskDefinition=found)
+    aws.answer("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=found)
+
+
+def repeated_service(aws: Exact, revision: int, desired: int = 0) -> None:
+    """No desiredCount in the update: the size of a live service is not setup's business."""
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=desired)])
+    wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:{revision}"}
+    aws.answer("ecs.update_service", wanted)
+
+
+def run_setup(aws: Exact, time: FakeTime) -> None:
+    setup(SETTINGS, aws.clients, lambda text: None, time.sleep)
+
+
+def test_a_fresh_setup_makes_everything_and_waits_for_nothing(aws: Exact, time: FakeTime) -> None:
+    new_queues(aws)
+    log_groups(aws, there=False)
+    new_cluster_and_task(aws)
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])
+    new_service(aws)
+    run_setup(aws, time)
+    assert time.slept == []
+
+
+def test_the_task_definition_is_one_container_without_any_credential() -> None:
+    (container,) = definition(RUN)["containerDefinitions"]
+    environment = {pair["name"]: pair["value"] for pair in container["environment"]}
+    assert (container["name"], container["image"], container["memory"]) == ("App", "tests/app:1", 2000)
+    assert (container["stopTimeout"], container["essential"]) == (110, True)
+    assert container["logConfiguration"]["options"]["awslogs-group"] == "AppLogs_perInstance"
+    assert environment["RUN"] == RUN
+    assert environment["SQS_QUEUE_URL"] == QUEUE_URL
+    assert not any("KEY" in name or "SECRET" in name or "TOKEN" in name for name in environment)
+
+
+def test_a_second_setup_reads_and_repeats_only_what_changes_nothing(aws: Exact, time: FakeTime) -> None:
+    old_queues(aws)
+    log_groups(aws, there=True)
+    live(aws, definition(), 1, desired=0)
+    repeated_service(aws, 1)
+    run_setup(aws, time)
+    assert writes(aws) == ["logs.CreateLogGroup", "logs.PutRetentionPolicy"] * 2 + ["ecs.UpdateService"]
+
+
+def test_a_queue_with_other_settings_gets_just_those_that_differ(aws: Exact, time: FakeTime) -> None:
+    spaced = QUEUE_SETTINGS["RedrivePolicy"].replace('"3"', "3").replace(" ", "")  # as AWS answers: no difference
+    old_queues(aws, VisibilityTimeout="30", RedrivePolicy=spaced)
+    aws.answer("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
+    log_groups(aws, there=True)
+    live(aws, definition(), 1, desired=0)
+    repeated_service(aws, 1)
+    run_setup(aws, time)
+
+
+def test_a_live_service_keeps_its_size_and_its_run(aws: Exact, time: FakeTime) -> None:
+    old_queues(aws)
+    log_groups(aws, there=True)
+    older = definition(RUN)
+    older["containerDefinitions"][0]["memory"] = 1000
+    live(aws, older, 4, desired=6)
+    registered = {"taskDefinition": {"taskDefinitionArn": f"{FAMILY_ARN}:5"}}
+    aws.answer("ecs.register_task_definition", definition(RUN), **registered)
+    repeated_service(aws, 5, desired=6)
+    run_setup(aws, time)
+
+
+def test_the_name_of_a_service_that_drains_is_waited_for(aws: Exact, time: FakeTime) -> None:
+    new_queues(aws)
+    log_groups(aws, there=False)
+    new_cluster_and_task(aws)
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service("DRAINING")])
+    for _ in range(3):
+        aws.refuse(
+            "ecs.create_service", "InvalidParameterException", "Unable to Start a service that is still Draining."
+        )
+    new_service(aws)
+    run_setup(aws, time)
+    assert time.slept == [5.0] * 3
+
+
+def test_a_service_that_drains_for_ever_ends_in_an_error(aws: Exact, time: FakeTime) -> None:
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service("DRAINING")])
+    for _ in range(25):
+        aws.refuse(
+            "ecs.create_service", "InvalidParameterException", "Unable to Start a service that is still Draining."
+        )
+    with pytest.raises(CloudError, match="while making the service AppService"):
+        cluster.ensure_service(aws.clients.ecs, SETTINGS, f"{FAMILY_ARN}:1", time.sleep)
+    assert sum(time.slept) == cluster.DRAINING_WAIT_SECONDS
+
+
+def test_the_name_of_a_queue_that_was_just_deleted_is_waited_for(aws: Exact, time: FakeTime) -> None:
+    aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
+    for _ in range(12):
+        aws.refuse("sqs.create_queue", "AWS.SimpleQueueService.QueueDeletedRecently")
+    aws.answer("sqs.create_queue", QueueUrl=DEAD_URL)
+    dead_arn(aws)
+    aws.answer("sqs.get_queue_url", QueueUrl=QUEUE_URL)
+    aws.answer("sqs.get_queue_attributes", Attributes=QUEUE_SETTINGS)
+    log_groups(aws, there=True)
+    live(aws, definition(), 1, desired=0)
+    repeated_service(aws, 1)
+    run_setup(aws, time)
+    assert sum(time.slept) == 60
+
+
+# startCluster
+
+FLEET: dict[str, Any] = {
+    "IamFleetRole": "arn:aws:iam::111122223333:role/aws-ec2-spot-fleet-tagging-role",
+    "TargetCapacity": 99,
+    "LaunchSpecifications": [
+        {
+            "ImageId": "ami-0abc",
+            "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeType": "gp3"}}],
+            "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-0abc", "Groups": ["sg-0abc"]}],
+        }
+    ],
+}
+FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
+MONITOR_NAME = "AppSpotFleetRequestId.json"
+BEFORE = ["ec2.DescribeInstanceTypes", "ec2.DescribeSpotFleetRequests", "s3.HeadBucket", "sqs.GetQueueUrl",
+          "sqs.GetQueueUrl", "ecs.DescribeServices"]  # fmt: skip
+
+
+class Starter:
+    """startCluster in a project folder of the test's own."""
+
+    def __init__(self, aws: Exact, folder: Path) -> None:
+        self.aws, self.folder, self.time = aws, folder, FakeTime()
+        self.path = folder / "files" / MONITOR_NAME
+
+    def start(self, **changed: Any) -> monitorfile.MonitorFile:
+        content, clock = copy.deepcopy(FLEET) | changed, start.Clock(self.time.now, self.time.sleep)
+        return start.start_cluster(SETTINGS, self.aws.clients, Path("fleet.json"), content, self.folder, clock)
+
+    def machine_of(self, mebibytes: int) -> None:
+        found = {"InstanceType": "m5.large", "MemoryInfo": {"SizeInMiB": mebibytes}, "VCpuInfo": {"DefaultVCpus": 2}}
+        self.aws.answer("ec2.describe_instance_types", {"InstanceTypes": ["m5.large"]}, InstanceTypes=[found])
+
+    def fleets(self, *found: dict[str, Any]) -> None:
+        self.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(found))
+
+    def setup_was_made(self) -> None:
+        self.aws.answer("s3.head_bucket", {"Bucket": "app-bucket"})
+        self.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+        self.aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service()])
+
+    def task_is_registered(self) -> None:
+        self.aws.refuse("ecs.describe_task_definition", "ClientException")
+        registered = {"taskDefinition": {"taskDefinitionArn": f"{FAMILY_ARN}:2"}}
+        self.aws.answer("ecs.register_task_definition", definition(RUN), **registered)
+
+    def fleet_is_requested(self) -> None:
+        self.machine_of(8192)
+        self.fleets()
+        self.setup_was_made()
+        self.task_is_registered()
+        self.aws.answer("ec2.request_spot_fleet", {"SpotFleetRequestConfig": requested()}, SpotFleetRequestId=FLEET_ID)
+
+    def copy_is_put(self) -> None:
+        wanted = {"Bucket": "app-bucket", "Key": f"monitors/{MONITOR_NAME}", "Body": ANY}
+        self.aws.answer("s3.put_object", wanted)
+
+    def fleet_is_cancelled(self) -> None:
+        wanted = {"SpotFleetRequestIds": [FLEET_ID], "TerminateInstances": True}
+        self.aws.answer("ec2.cancel_spot_fleet_requests", wanted)
+
+
+def requested() -> dict[str, Any]:
+    """The whole request, written out: the file's own keys, and what the config decides."""
+    script = (
+        "#!/bin/bash\n"
+        "echo ECS_CLUSTER=app-cluster >> /etc/ecs/ecs.config\n"
+        "echo ECS_ENABLE_SPOT_INSTANCE_DRAINING=true >> /etc/ecs/ecs.config\n"
+        "echo ECS_CONTAINER_STOP_TIMEOUT=110s >> /etc/ecs/ecs.config\n"
+    )
+    app = {"Key": "app", "Value": "App"}
+    specification = {
+        "ImageId": "ami-0abc",
+        "InstanceType": "m5.large",
+        "UserData": base64.b64encode(script.encode()).decode(),
+        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeType": "gp3", "VolumeSize": 30}}],
+        "NetworkInterfaces": [
+            {"DeviceIndex": 0, "SubnetId": "subnet-0abc", "Groups": ["sg-0abc"], "AssociatePublicIpAddress": True}
+        ],
+        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "AppWorker"}, app]}],
+    }
+    return {
+        "Type": "maintain",
+        "AllocationStrategy": "priceCapacityOptimized",
+        "TerminateInstancesWithExpiration": True,
+        "IamFleetRole": FLEET["IamFleetRole"],
+        "TargetCapacity": 3,
+        "SpotPrice": "0.1",
+        "ValidUntil": datetime.fromtimestamp(START, UTC) + timedelta(days=7),
+        "ClientToken": f"App-{RUN}",
+        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": [app]}],
+        "LaunchSpecifications": [specification],
+    }
+
+
+@pytest.fixture
+def starter(aws: Exact, tmp_path: Path) -> Starter:
+    return Starter(aws, tmp_path)
+
+
+def running_fleet(app: str = "App", state: str = "active") -> dict[str, Any]:
+    config = {"IamFleetRole": "role", "TargetCapacity": 3}
+    return {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": state, "SpotFleetRequestConfig": config,
+            "CreateTime": datetime.fromtimestamp(START, UTC), "Tags": [{"Key": "app", "Value": app}]}  # fmt: skip
+
+
+def test_a_start_checks_then_requests_then_writes_the_monitor_file_then_raises_the_service(starter: Starter) -> None:
+    starter.fleet_is_requested()
+    starter.copy_is_put()
+    wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2", "desiredCount": 6}
+    starter.aws.answer("ecs.update_service", wanted)
+    assert starter.start() == MONITOR_FILE
+    assert monitorfile.load(starter.path) == MONITOR_FILE
+    assert starter.aws.calls == [
+        *BEFORE, "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition", "ec2.RequestSpotFleet", "s3.PutObject",
+        "ecs.UpdateService",
+    ]  # fmt: skip
+
+
+def test_a_wrong_fleet_file_reaches_aws_with_no_call(starter: Starter) -> None:
+    for wrong in (
+        {"IamFleetRole": "arn:aws:iam::FILL_IN_ACCOUNT_ID:role/x"},
+        {"LaunchSpecifications": [*FLEET["LaunchSpecifications"]] * 2},
+        {"NoSuchKey": 1},
+    ):
+        with pytest.raises(InputError, match=r"fleet\.json"):
+            starter.start(**wrong)
+    assert starter.aws.calls == []
+
+
+def test_memory_that_fits_no_machine_is_refused_before_anything_is_made(starter: Starter) -> None:
+    starter.machine_of(4096)
+    with pytest.raises(InputError, match="MEMORY: 2 x 2000 MiB fit none of the machines"):
+        starter.start()
+    assert starter.aws.calls == ["ec2.DescribeInstanceTypes"]
+
+
+def test_without_the_right_to_look_up_machines_the_start_goes_on(starter: Starter) -> None:
+    starter.aws.refuse("ec2.describe_instance_types", "UnauthorizedOperation")
+    starter.fleets()
+    starter.aws.refuse("s3.head_bucket", "404")
+    with pytest.raises(CloudError, match="looking at the bucket app-bucket: 404"):
+        starter.start()
+    assert writes(starter.aws) == []
+
+
+def test_before_setup_nothing_is_started(starter: Starter) -> None:
+    starter.machine_of(8192)
+    starter.fleets()
+    starter.aws.answer("s3.head_bucket")
+    starter.aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
+    with pytest.raises(CloudError, match="the queue AppQueue does not exist: run setup first"):
+        starter.start()
+    assert writes(starter.aws) == []
+
+
+def test_a_monitor_file_that_cannot_be_written_cancels_the_fleet(starter: Starter) -> None:
+    starter.fleet_is_requested()
+    starter.fleet_is_cancelled()
+    (starter.folder / "files").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="files"):
+        starter.start()
+    assert starter.aws.calls[-1] == "ec2.CancelSpotFleetRequests"
+
+
+def test_a_copy_that_s3_refuses_cancels_the_fleet(starter: Starter) -> None:
+    starter.fleet_is_requested()
+    starter.aws.refuse("s3.put_object", "AccessDenied")
+    starter.fleet_is_cancelled()
+    with pytest.raises(CloudError, match="copying the monitor file"):
+        starter.start()
+
+
+def test_a_service_that_cannot_be_started_cancels_the_fleet(starter: Starter) -> None:
+    """Else its machines would idle, paid for, under a monitor that waits for jobs which nobody takes."""
+    starter.fleet_is_requested()
+    starter.copy_is_put()
+    starter.aws.refuse("ecs.update_service", "AccessDeniedException")
+    starter.fleet_is_cancelled()
+    with pytest.raises(CloudError, match="starting the service AppService"):
+        starter.start()
+
+
+def test_a_fleet_that_cannot_even_be_cancelled_is_named(starter: Starter) -> None:
+    starter.fleet_is_requested()
+    starter.aws.refuse("s3.put_object", "AccessDenied")
+    starter.aws.refuse("ec2.cancel_spot_fleet_requests", "UnauthorizedOperation")
+    with pytest.raises(CloudError, match=f"{FLEET_ID}, WHICH COSTS MONEY UNTIL YOU CANCEL IT"):
+        starter.start()
+
+
+def test_a_second_start_is_refused_and_a_lost_monitor_file_is_written_anew(starter: Starter) -> None:
+    starter.machine_of(8192)
+    starter.fleets(running_fleet("Another"), running_fleet(state="cancelled"), running_fleet())
+    starter.copy_is_put()
+    with pytest.raises(InputError, match="runs already; use monitor with this file"):
+        starter.start()
+    assert monitorfile.load(starter.path) == MONITOR_FILE
+    starter.machine_of(8192)
+    starter.fleets(running_fleet())
+    with pytest.raises(InputError, match="runs already"):
+        starter.start()
+    assert writes(starter.aws) == ["s3.PutObject"]
+
+
+# monitor: one look
+
+
+def fleet_has(aws: Exact, state: str = "active", machines: int = 2) -> None:
+    wanted = {"SpotFleetRequestIds": [FLEET_ID]}
+    aws.answer("ec2.describe_spot_fleet_requests", wanted, SpotFleetRequestConfigs=[running_fleet(state=state)])
+    instances = [{"InstanceId": f"i-{number}"} for number in range(machines)]
+    wanted_instances = {"SpotFleetRequestId": FLEET_ID, "MaxResults": 1000}
+    aws.answer("ec2.describe_spot_fleet_instances", wanted_instances, ActiveInstances=instances)
+
+
+def counts_of(aws: Exact, url: str, waiting: int, running: int, delayed: int = 0) -> None:
+    prefix = "ApproximateNumberOfMessages"
+    values = {prefix: str(waiting), f"{prefix}NotVisible": str(running), f"{prefix}Delayed": str(delayed)}
+    aws.answer("sqs.get_queue_attributes", {"QueueUrl": url, "AttributeNames": list(values)}, Attributes=values)
+
+
+def test_a_look_takes_nine_calls_however_many_jobs_there_are(aws: Exact) -> None:
+    aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+    counts_of(aws, QUEUE_URL, 1_000_000, 7, 3)
+    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
+    wanted = {"QueueUrl": QUEUE_URL, "AttributeNames": ["RedrivePolicy"]}
+    aws.answer("sqs.get_queue_attributes", wanted, Attributes={"RedrivePolicy": QUEUE_SETTINGS["RedrivePolicy"]})
+    aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+    counts_of(aws, DEAD_URL, 40, 0)
+    fleet_has(aws)
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=6)])
+    seen = monitor.observe(aws.clients, MONITOR_FILE, START)
+    assert seen.queue == Counts(1_000_003, 7)
+    assert (seen.dead, seen.done) == (40, 2_000_000 - 1_000_010 - 40)
+    assert seen.fleet == fleet.FleetState("active", 3, ("i-0", "i-1"))
+    assert len(aws.calls) == 9
+
+
+def test_a_look_at_what_is_gone_sees_nothing(aws: Exact) -> None:
+    aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
+    aws.refuse("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound")
+    aws.refuse("ecs.describe_services", "ClusterNotFoundException")
+    assert monitor.observe(aws.clients, MONITOR_FILE, START) == monitor.Snapshot(START, None, 0, None, None, None)
+
+
+def test_lowering_the_target_ends_no_machine_that_runs(aws: Exact) -> None:
+    wanted = {"SpotFleetRequestId": FLEET_ID, "TargetCapacity": 1, "ExcessCapacityTerminationPolicy": "noTermination"}
+    aws.answer("ec2.modify_spot_fleet_request", wanted)
+    fleet.lower_target(aws.clients.ec2, FLEET_ID, 1)
+
+
+# cleanup
+
+ALARMS = [f"App_i-{number:04x}" for number in range(250)]
+NOT_OURS = ["App_i-0abc_by_hand", "App_i-XYZ"]  # the prefix's, but not named as this app names its alarms
+
+
+class Cleaner:
+    """A clean-up, step by step. Each method lists one step's calls."""
+
+    def __init__(self, aws: Exact) -> None:
+        self.aws, self.time = aws, FakeTime()
+
+    def clean(self, *, left: int = 0) -> Report:
+        """The report, in which so many things could not be removed. A call that no test listed counts as one."""
+        run = cleanup.Run(MONITOR_FILE, "AppDead", pause=10.0)
+        report = cleanup.cleanup(self.aws.clients, run, self.time.sleep)
+        assert len(report.left) == left, report.left
+        return report
+
+    def service(self) -> None:
+        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=6)])
+        wanted = {"cluster": "app-cluster", "service": "AppService", "desiredCount": 0}
+        self.aws.answer("ecs.update_service", wanted)
+        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service()])
+        self.aws.answer("ecs.delete_service", {"cluster": "app-cluster", "service": "AppService", "force": True})
+
+    def no_service(self) -> None:
+        for _ in range(2):  # one look before its tasks are stopped, one before it goes
+            self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])
+
+    def fleet(self) -> None:
+        fleet_has(self.aws)
+        self.cancel()
+
+    def cancel(self, **answer: Any) -> None:
+        wanted = {"SpotFleetRequestIds": [FLEET_ID], "TerminateInstances": True}
+        self.aws.answer("ec2.cancel_spot_fleet_requests", wanted, **answer)
+
+    def alarms(self, *names: str) -> None:
+        found = [{"AlarmName": name} for name in names]
+        self.aws.answer("cloudwatch.describe_alarms", {"AlarmNamePrefix": "App_i-"}, MetricAlarms=found)
+
+    def dashboards(self, *names: str) -> None:
+        found = [{"DashboardName": name} for name in names]
+        self.aws.answer("cloudwatch.list_dashboards", {"DashboardNamePrefix": "App"}, DashboardEntries=found)
+
+    def dead_letters(self, waiting: int, *sources: str) -> None:
+        self.aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+        counts_of(self.aws, DEAD_URL, waiting, 0)
+        urls = [QUEUE_URL.replace("AppQueue", name) for name in sources]
+        self.aws.answer("sqs.list_dead_letter_source_queues", {"QueueUrl": DEAD_URL}, queueUrls=urls)
+
+    def queue(self) -> None:
+        self.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+        self.aws.answer("sqs.delete_queue", {"QueueUrl": QUEUE_URL})
+
+    def definitions(self, *revisions: str) -> None:
+        arns = [f"{FAMILY_ARN.removesuffix('AppTask')}{revision}" for revision in revisions]
+        wanted = {"familyPrefix": "AppTask", "status": "ACTIVE"}
+        self.aws.answer("ecs.list_task_definitions", wanted, taskDefinitionArns=arns)
+
+    def deregister(self, revision: str) -> None:
+        arn = f"{FAMILY_ARN.removesuffix('AppTask')}{revision}"
+        self.aws.answer("ecs.deregister_task_definition", {"taskDefinition": arn})
+
+    def cluster(self, *services: str, **more: Any) -> None:
+        self.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[described_cluster(**more)])
+        arns = [f"arn:aws:ecs:us-east-1:123456789012:service/app-cluster/{name}" for name in services]
+        self.aws.answer("ecs.list_services", {"cluster": "app-cluster"}, serviceArns=arns)
+
+    def delete_cluster(self) -> None:
+        self.aws.answer("ecs.delete_cluster", {"cluster": "app-cluster"})
+
+
+@pytest.fixture
+def cleaner(aws: Exact) -> Cleaner:
+    return Cleaner(aws)
+
+
+def nothing_else(cleaner: Cleaner, *steps: str) -> None:
+    """The named steps find nothing to do."""
+    empty: dict[str, Callable[[], None]] = {
+        "alarms": cleaner.alarms,
+        "dashboard": cleaner.dashboards,
+        "dead": lambda: cleaner.aws.refuse("sqs.get_queue_url", MISSING_QUEUE),
+        "queue": lambda: cleaner.aws.refuse("sqs.get_queue_url", MISSING_QUEUE),
+        "definitions": cleaner.definitions,
+        "cluster": lambda: cleaner.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[]),
+        "fleet": lambda: cleaner.aws.refuse("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound"),
+        "service": cleaner.no_service,
+    }
+    for step in steps:
+        empty[step]()
+
+
+def test_a_whole_clean_up_call_by_call(cleaner: Cleaner) -> None:
+    """Alarms by hundreds, only those named as this app's; not one call for another app's dashboard or definition."""
+    cleaner.service()
+    cleaner.fleet()
+    cleaner.alarms(*ALARMS, *NOT_OURS)
+    for first in (0, 100, 200):
+        cleaner.aws.answer("cloudwatch.delete_alarms", {"AlarmNames": ALARMS[first : first + 100]})
+    cleaner.dashboards("App", "AppTwo")
+    cleaner.aws.answer("cloudwatch.delete_dashboards", {"DashboardNames": ["App"]})
+    cleaner.dead_letters(0, "AppQueue")
+    cleaner.aws.answer("sqs.delete_queue", {"QueueUrl": DEAD_URL})
+    cleaner.queue()
+    cleaner.definitions("AppTask:1", "AppTaskTwo:1", "AppTask:2")
+    cleaner.deregister("AppTask:1")
+    cleaner.deregister("AppTask:2")
+    cleaner.cluster("AppService")
+    cleaner.delete_cluster()
+    report = cleaner.clean()
+    assert report.removed == [
+        f"fleet {FLEET_ID} and its 2 machines", "service AppService", "250 alarms", "dashboard App",
+        "dead-letter queue AppDead", "queue AppQueue", "2 task definitions AppTask", "cluster app-cluster",
+    ]  # fmt: skip
+    assert all("log group" in line for line in report.kept)
+    assert cleaner.aws.calls.index("ecs.UpdateService") < cleaner.aws.calls.index("ec2.CancelSpotFleetRequests")
+    assert cleaner.time.slept == []
+
+
+def test_a_clean_up_after_a_clean_up_only_looks(cleaner: Cleaner) -> None:
+    nothing_else(cleaner, "service", "fleet", "alarms", "dashboard", "dead", "queue", "definitions", "cluster")
+    assert cleaner.clean().removed == []
+    assert writes(cleaner.aws) == []
+
+
+def test_a_step_that_fails_is_tried_again_and_keeps_no_other_from_being_tried(cleaner: Cleaner) -> None:
+    for _ in range(cleanup.TRIES):
+        cleaner.aws.refuse("ecs.describe_services", "AccessDeniedException")
+    cleaner.fleet()
+    for _ in range(cleanup.TRIES):
+        cleaner.aws.refuse("ecs.describe_services", "AccessDeniedException")
+    cleaner.aws.refuse("cloudwatch.describe_alarms", "ThrottlingException")
+    cleaner.alarms("App_i-0a")
+    cleaner.aws.answer("cloudwatch.delete_alarms", {"AlarmNames": ["App_i-0a"]})
+    nothing_else(cleaner, "dashboard", "dead")
+    cleaner.queue()
+    nothing_else(cleaner, "definitions", "cluster")
+    report = cleaner.clean(left=2)
+    assert report.removed == [f"fleet {FLEET_ID} and its 2 machines", "1 alarms", "queue AppQueue"]
+    assert [line.partition(":")[0] for line in report.left] == [
+        "service AppService (stopping its tasks)", "service AppService",
+    ]  # fmt: skip
+    assert all("ask your administrator" in line for line in report.left)
+    assert cleaner.time.slept == [10.0] * (2 * (cleanup.TRIES - 1) + 1)
+
+
+def test_a_fleet_that_ec2_does_not_cancel_is_listed_with_the_reason(cleaner: Cleaner) -> None:
+    nothing_else(cleaner, "service")
+    refused = {"SpotFleetRequestId": FLEET_ID, "Error": {"Code": "unexpectedError", "Message": "not now"}}
+    for _ in range(cleanup.TRIES):
+        fleet_has(cleaner.aws)
+        cleaner.cancel(UnsuccessfulFleetRequests=[refused])
+    nothing_else(cleaner, "alarms", "dashboard", "dead", "queue", "definitions", "cluster")
+    assert cleaner.clean(left=1).left == [f"fleet {FLEET_ID}: EC2 does not cancel it: not now"]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "sources", "why"),
+    [(2, ["AppQueue"], "it holds 2 failed jobs"), (0, ["AppQueue", "AppTwoQueue"], "other queues use it")],
+)
+def test_a_dead_letter_queue_with_jobs_or_of_others_is_kept(
+    cleaner: Cleaner, waiting: int, sources: list[str], why: str
+) -> None:
+    nothing_else(cleaner, "service", "fleet", "alarms", "dashboard")
+    cleaner.dead_letters(waiting, *sources)
+    cleaner.queue()
+    nothing_else(cleaner, "definitions", "cluster")
+    assert cleaner.clean().kept[0] == f"dead-letter queue AppDead ({why})"
+
+
+@pytest.mark.parametrize(
+    "tags", [[], [{"key": "app", "value": "AppTwo"}], [{"key": "other", "value": "App"}]], ids=["none", "two", "other"]
+)
+def test_the_cluster_of_others_is_kept(cleaner: Cleaner, tags: list[dict[str, str]]) -> None:
+    nothing_else(cleaner, "service", "fleet", "alarms", "dashboard", "dead", "queue", "definitions")
+    cleaner.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[described_cluster(tags=tags)])
+    assert cleaner.clean().kept[0] == "cluster app-cluster (it was there before this app)"
+
+
+def test_our_cluster_is_kept_while_another_service_uses_it(cleaner: Cleaner) -> None:
+    nothing_else(cleaner, "service", "fleet", "alarms", "dashboard", "dead", "queue", "definitions")
+    cleaner.cluster("AppService", "AppTwoService")
+    assert cleaner.clean().kept[0] == "cluster app-cluster (other services use it)"
+
+
+def test_the_cluster_goes_once_its_machines_have_ended(cleaner: Cleaner) -> None:
+    nothing_else(cleaner, "service", "fleet", "alarms", "dashboard", "dead", "queue", "definitions")
+    for _ in range(4):
+        cleaner.cluster(registeredContainerInstancesCount=2)
+    cleaner.cluster()
+    cleaner.aws.refuse("ecs.delete_cluster", "ClusterContainsTasksException")
+    cleaner.cluster()
+    cleaner.delete_cluster()
+    assert cleaner.clean().removed == ["cluster app-cluster"]
+    assert cleaner.time.slept == [10.0] * 5
