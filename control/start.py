@@ -37,14 +37,12 @@ def start_cluster(
     fleet.check(content, fleet_file, settings, clients.ec2)
     fleet.check_memory(fleet_file, settings, clients.ec2)
     path = monitorfile.path_for(project, settings.APP_NAME)
-    _refuse_second(settings, clients, path)
+    half_done = _half_done_start(settings, clients, path)
     queues = _what_setup_made(settings, clients)
-    start = clock.now()
+    start = half_done[1] if half_done else clock.now()
     run = monitorfile.run_name(start)
     definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run))
-    token = f"{settings.APP_NAME[:40]}-{run}"
-    request = fleet.request_of(content, settings, datetime.fromtimestamp(start, UTC), token)
-    fleet_id = fleet.request(clients.ec2, request)
+    fleet_id = half_done[0] if half_done else _request(settings, clients, content, start, run)
     monitor_file = monitorfile.of_run(settings, fleet_id, start)
     try:
         monitorfile.save(monitor_file, path, clients.s3)
@@ -55,6 +53,12 @@ def start_cluster(
             clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
         raise
     return monitor_file
+
+
+def _request(settings: Settings, clients: Clients, content: dict[str, Any], start: float, run: str) -> str:
+    token = f"{settings.APP_NAME[:40]}-{run}"
+    request = fleet.request_of(content, settings, datetime.fromtimestamp(start, UTC), token)
+    return fleet.request(clients.ec2, request)
 
 
 def watch_arrivals(
@@ -102,17 +106,21 @@ def _what_setup_made(settings: Settings, clients: Clients) -> Queues:
     return Queues(url, dead)
 
 
-def _refuse_second(settings: Settings, clients: Clients, path: Path) -> None:
-    """One fleet an app: a second would be paid for and watched by nobody. A lost monitor file is written anew."""
+def _half_done_start(settings: Settings, clients: Clients, path: Path) -> tuple[str, float] | None:
+    """Id and start of a fleet whose start was killed before its service was raised: it is gone on with.
+
+    One fleet an app: a second would be paid for and watched by nobody, so a run under way is refused (InputError). If
+    its monitor file is lost, that is written anew.
+    """
     found = fleet.running(clients.ec2, settings.APP_NAME)
     if found is None:
-        return
+        return None
+    with doing(f"looking at the service {settings.service_name}"):
+        service = cluster.service_state(clients.ecs, settings.ECS_CLUSTER, settings.service_name)
+    if service is not None and service.desired == 0:
+        return found
     fleet_id, start = found
     if not path.exists() or fleet_id != monitorfile.load(path).MONITOR_FLEET_ID:
         monitorfile.save(monitorfile.of_run(settings, fleet_id, start), path, clients.s3)
-    raise InputError(
-        path,
-        "MONITOR_FLEET_ID",
-        f"the fleet {fleet_id} of {settings.APP_NAME} runs already",
-        "use monitor with this file",
-    )
+    wrong = f"the fleet {fleet_id} of {settings.APP_NAME} runs already"
+    raise InputError(path, "MONITOR_FLEET_ID", wrong, "use monitor with this file")

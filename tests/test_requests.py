@@ -277,6 +277,9 @@ class Starter:
     def fleets(self, *found: dict[str, Any]) -> None:
         self.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(found))
 
+    def service_wants(self, desired: int) -> None:
+        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service() | {"desiredCount": desired}])
+
     def setup_was_made(self) -> None:
         self.aws.answer("s3.head_bucket", {"Bucket": "app-bucket"})
         self.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
@@ -436,15 +439,30 @@ def test_a_fleet_that_cannot_even_be_cancelled_is_named(starter: Starter) -> Non
 def test_a_second_start_is_refused_and_a_lost_monitor_file_is_written_anew(starter: Starter) -> None:
     starter.machine_of(8192)
     starter.fleets(running_fleet("Another"), running_fleet(state="cancelled"), running_fleet())
+    starter.service_wants(6)
     starter.copy_is_put()
     with pytest.raises(InputError, match="runs already; use monitor with this file"):
         starter.start()
     assert monitorfile.load(starter.path) == MONITOR_FILE
     starter.machine_of(8192)
     starter.fleets(running_fleet())
+    starter.service_wants(6)
     with pytest.raises(InputError, match="runs already"):
         starter.start()
     assert writes(starter.aws) == ["s3.PutObject"]
+
+
+def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(starter: Starter) -> None:
+    starter.machine_of(8192)
+    starter.fleets(running_fleet())
+    starter.service_wants(0)
+    starter.setup_was_made()
+    starter.task_is_registered()
+    starter.copy_is_put()
+    wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2", "desiredCount": 6}
+    starter.aws.answer("ecs.update_service", wanted)
+    assert starter.start() == MONITOR_FILE
+    assert "ec2.RequestSpotFleet" not in starter.aws.calls
 
 
 # monitor: one look
