@@ -14,7 +14,7 @@ from enum import Enum
 from control import cluster, fleet, queue
 from control.clients import Clients
 from control.cluster import ServiceState
-from control.errors import AWSError, code_of, explain
+from control.errors import AWSError, CloudError, code_of, explain
 from control.fleet import FleetState
 from control.monitorfile import MonitorFile
 from control.queue import Counts
@@ -22,6 +22,7 @@ from control.queue import Counts
 EMPTY_LOOKS = 3  # SQS's counts are approximate: a zero is believed only after this many in a row …
 SETTLING_SECONDS = 75.0  # … over more than the minute in which, says SQS, they settle
 CHEAPEST_AFTER_SECONDS = 15 * 60.0  # as published: by then the fleet has had its chance to start
+FLEET_ENDED = "the fleet {fleet} has ended but jobs wait: startCluster requests another, which goes on with them"
 _FATAL = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "ExpiredToken",
           "ExpiredTokenException", "UnrecognizedClientException", "AuthFailure", "NoCredentialsError"}  # fmt: skip
 
@@ -63,9 +64,10 @@ class History:
 
 
 class End(Enum):
-    """The run is over: clean up."""
+    """The run is over: clean up. Or only its fleet is (cancelled by hand, or after its seven days), and jobs wait."""
 
     RUN = "run"
+    FLEET = "fleet"
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def decide(snapshot: Snapshot, history: History, *, start: float, cheapest: bool
     if history.empty_looks >= EMPTY_LOOKS and empty_for >= pace.settle:
         return [End.RUN]
     found = snapshot.fleet
+    if found and not found.active and not found.machines and snapshot.queue and snapshot.queue.waiting:
+        return [End.FLEET]
     if cheapest and found and found.active and found.target > 1 and snapshot.at - start >= CHEAPEST_AFTER_SECONDS:
         return [LowerTarget(1)]
     return []
@@ -117,8 +121,8 @@ def decide(snapshot: Snapshot, history: History, *, start: float, cheapest: bool
 
 def step(
     clients: Clients, monitor_file: MonitorFile, history: History, now: float, *, cheapest: bool, pace: Pace
-) -> tuple[Snapshot, History, bool]:
-    """One tick: look, decide, act (all but the clean-up). The last of the answer: whether the run is over."""
+) -> tuple[Snapshot, History, End | None]:
+    """One tick: look, decide, act (all but the clean-up). The last of the answer: what is over, if anything."""
     snapshot = observe(clients, monitor_file, now)
     history = remember(history, snapshot)
     start = monitor_file.MONITOR_START_TIME / 1000
@@ -126,7 +130,7 @@ def step(
     for action in actions:
         if isinstance(action, LowerTarget):
             fleet.lower_target(clients.ec2, monitor_file.MONITOR_FLEET_ID, action.machines)
-    return snapshot, history, End.RUN in actions
+    return snapshot, history, next((action for action in actions if isinstance(action, End)), None)
 
 
 def watch(
@@ -134,7 +138,8 @@ def watch(
     sleep: Callable[[float], None], show: Callable[[Snapshot, History], None], say: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Ticks until the run is over. Passing errors of AWS are said and outlived; raises CloudError for lasting ones
-    that come before the first look succeeded (wrong credentials, missing rights)."""
+    that come before the first look succeeded (wrong credentials, missing rights), and where the fleet has ended while
+    jobs wait."""
     history = History()
     while True:
         try:
@@ -145,8 +150,10 @@ def watch(
             say(f"{explain('looking at the run', error)} (trying again)")
         else:
             show(snapshot, history)
-            if over:
+            if over is End.RUN:
                 return
+            if over is End.FLEET:
+                raise CloudError(FLEET_ENDED.format(fleet=monitor_file.MONITOR_FLEET_ID))
         sleep(pace.look)
 
 

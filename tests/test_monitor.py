@@ -226,3 +226,12 @@ def test_missing_rights_at_the_first_look_end_it_at_once_with_a_remedy(
     with pytest.raises(CloudError, match=f"while looking at the run: {code}: as told — "):
         watched.watch()
     assert watched.time.slept == []
+
+
+@pytest.mark.parametrize("state", ["cancelled", "cancelled_terminating", "failed"])
+def test_a_fleet_that_ended_while_jobs_wait_is_told_instead_of_being_watched_for_ever(state: str) -> None:
+    gone = FleetState(state, target=2, machines=())
+    look = Snapshot(at=START, queue=Counts(5, 0), dead=0, submitted=5, fleet=gone, service=ServiceState(2, 0, 0))
+    assert decide(look, History()) == [End.FLEET]
+    assert decide(replace(look, fleet=replace(gone, machines=("i-1",))), History()) == []
+    assert decide(replace(look, fleet=replace(gone, state="active")), History()) == []

@@ -640,6 +640,13 @@ def test_a_clean_up_after_a_clean_up_only_looks(cleaner: Cleaner) -> None:
     assert writes(cleaner.aws) == []
 
 
+def test_another_apps_dashboard_of_the_same_beginning_stays(cleaner: Cleaner) -> None:
+    nothing_else(cleaner, "service", "fleet", "alarms")
+    cleaner.dashboards("AppTwo")
+    nothing_else(cleaner, "dead", "queue", "definitions", "cluster")
+    assert cleaner.clean().removed == []
+
+
 def test_a_step_that_fails_is_tried_again_and_keeps_no_other_from_being_tried(cleaner: Cleaner) -> None:
     for _ in range(cleanup.TRIES):
         cleaner.aws.refuse("ecs.describe_services", "AccessDeniedException")

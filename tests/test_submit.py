@@ -105,7 +105,8 @@ def test_it_gives_up_on_a_job_that_sqs_never_takes(tmp_path: Path) -> None:
     with pytest.raises(CloudError) as caught:
         sent.send()
     assert str(caught.value) == (
-        "while sending job 4: SQS refuses it (later, please); 9 of 10 jobs are sent; the same command with --resume goes on"
+        "while sending job 4: SQS refuses it (later, please); "
+        "9 of 10 jobs are sent; the same command with --resume goes on"
     )
     assert len(sent.sqs.batches) == submit.SEND_TRIES
     assert acknowledged(sent.journal) == [0, 1, 2, 4, 5, 6, 7, 8, 9]

@@ -24,9 +24,9 @@ def measure(folder: Path) -> list[Line]:
     """Every line of the table; progress goes to standard error."""
     note(f"starting run.py --help {HELP_RUNS} times")
     lines = startup.lines(HELP_RUNS)
-    note(f"sending {JOBS:,} jobs and a bare loop in turn, {ROUNDS} times each, to a queue on this computer")
+    note(f"sending {JOBS:,} jobs, and a bare loop, in turn, {ROUNDS} times each")
     lines += speed.lines(folder, JOBS, ROUNDS)
-    note(f"sending {MANY_JOBS:,} jobs to a stand-in for SQS that acknowledges at once")
+    note(f"sending {MANY_JOBS:,} jobs to a stand-in for SQS")
     return lines + memory.lines(folder, MANY_JOBS)
 
 

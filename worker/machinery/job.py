@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,15 @@ class Folders:
 
     root: Path
 
-    @property
+    @cached_property
     def input_dir(self) -> Path:
         return self.root / "input"
 
-    @property
+    @cached_property
     def output_dir(self) -> Path:
         return self.root / "output"
 
-    @property
+    @cached_property
     def log(self) -> Path:
         return self.root / "log.txt"
 
