@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from control import queue, s3
 from control.clients import SENDERS, Clients
@@ -85,6 +86,7 @@ def submit(
         raise CloudError(f"{error}; {_how_far(journal.done, planned.count)}") from error
     finally:
         _note(clients.sqs, url, journal.done - before, say)
+        journal.close()
         if journal.done in (0, planned.count):
             journal.remove()  # nothing to go on with
     return journal.done - before
@@ -120,6 +122,7 @@ class Journal:
         self._path, self._resume = path, resume
         self._lock = threading.Lock()
         self._sent = bytearray()
+        self._file: TextIO | None = None
         self.done = 0
         self.total = 0
 
@@ -141,6 +144,7 @@ class Journal:
         else:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps(header) + "\n")
+        self._file = self._path.open("a", buffering=1)  # each line reaches the system at once
 
     def holds(self, number: int) -> bool:
         if number >= self.total:
@@ -149,9 +153,15 @@ class Journal:
 
     def add(self, numbers: list[int]) -> None:
         """Notes that SQS has these jobs."""
-        with self._lock, self._path.open("a") as file:
-            file.write(" ".join(map(str, numbers)) + "\n")
+        with self._lock:
+            assert self._file is not None  # open() comes first
+            self._file.write(" ".join(map(str, numbers)) + "\n")
             self._mark(numbers)
+
+    def close(self) -> None:
+        """Leaves the journal for `--resume`."""
+        if self._file is not None:
+            self._file.close()
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -163,6 +173,7 @@ class Journal:
                 self.done += 1
 
     def _read(self, header: dict[str, Any]) -> None:
+        self._cut_last_line()
         with self._path.open() as lines:
             try:
                 written = json.loads(next(lines, ""))
@@ -172,34 +183,44 @@ class Journal:
                 right = "put the old ones back, or delete this file to send every job anew"
                 raise InputError(self._path, "", "the job file, its table or the queue changed since then", right)
             for line in lines:
-                # A last line without its end was cut off while it was written: those jobs count as not sent.
-                self._mark(int(word) for word in line.split() if line.endswith("\n") and word.isdigit())
+                self._mark(int(word) for word in line.split() if word.isdigit())
+
+    def _cut_last_line(self) -> None:
+        """A line without its end was cut off while it was written: a part of a number is another job's number."""
+        content = self._path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(self._path, whole)
 
 
 def _send_all(
     sqs: SQSClient, url: str, numbered: Iterable[Numbered], journal: Journal, progress: Progress,
     sleep: Callable[[float], None],
 ) -> None:  # fmt: skip
-    waiting: set[Future[None]] = set()
+    room = threading.Semaphore(2 * SENDERS)  # so that a stream of a million jobs does not wait in memory
+    failures: list[Exception] = []
+
+    def send(batch: list[Numbered]) -> None:
+        try:
+            _send_batch(sqs, url, batch, journal, sleep)
+        except Exception as error:  # whatever it is: raised again below, in the thread that the user waits for
+            failures.append(error)
+        finally:
+            room.release()
+
     pool = ThreadPoolExecutor(SENDERS)
     try:
         for batch in batches(numbered):
-            waiting.add(pool.submit(_send_batch, sqs, url, batch, journal, sleep))
-            if len(waiting) >= 2 * SENDERS:
-                waiting = _reap(waiting)
-                progress(journal.done, journal.total)
-        while waiting:
-            waiting = _reap(waiting)
+            room.acquire()
+            if failures:
+                break
+            pool.submit(send, batch)
             progress(journal.done, journal.total)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _reap(waiting: set[Future[None]]) -> set[Future[None]]:
-    done, rest = wait(waiting, return_when=FIRST_COMPLETED)
-    for future in done:
-        future.result()
-    return rest
+        pool.shutdown(wait=True, cancel_futures=bool(failures))
+    progress(journal.done, journal.total)
+    if failures:
+        raise failures[0]
 
 
 def _send_batch(

@@ -154,6 +154,23 @@ def test_a_line_of_the_journal_that_was_cut_off_counts_as_not_sent(tmp_path: Pat
     assert sorted(map(number_of, sent.sqs.received)) == list(range(2000))
 
 
+def test_what_is_noted_after_a_cut_off_line_never_reads_as_another_job(tmp_path: Path) -> None:
+    planned, path = submit.Plan(200, "{}", "digest"), tmp_path / "journal"
+    first = submit.Journal(path, resume=False)
+    first.open(planned, "url")
+    first.add([0, 1])
+    first.close()
+    with path.open("a") as file:
+        file.write("3 1")  # killed while it wrote «3 14»
+    for noted in ([7, 8], [9]):  # interrupted again, and gone on with again
+        again = submit.Journal(path, resume=True)
+        again.open(planned, "url")
+        again.add(noted)
+        again.close()
+    assert acknowledged(path) == [0, 1, 7, 8, 9]
+    assert again.done == 5
+
+
 def test_resume_is_refused_when_the_jobs_changed(tmp_path: Path) -> None:
     sent = Submission(tmp_path, 2000, FakeSqs())
     sent.interrupt_after(500)

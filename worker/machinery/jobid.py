@@ -14,13 +14,13 @@ from typing import Any
 
 READABLE_CHARACTERS = 80
 HASH_CHARACTERS = 10  # 40 bits; submitJob refuses the one in a million million that would collide
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+|(?<![A-Za-z0-9])_+")
 
 
 def job_id(message: Mapping[str, Any]) -> str:
     """The id of the job that `message` (shared keys and `group`) asks for."""
-    text = json.dumps(message, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARACTERS]
+    digest = hashlib.sha256(_canonical(message).encode()).hexdigest()[:HASH_CHARACTERS]
     readable = _UNSAFE.sub("-", "-".join(_values(message.get("group"))))[:READABLE_CHARACTERS].strip("-_")
     return f"{readable or 'job'}-{digest}"
 

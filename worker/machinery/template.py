@@ -37,6 +37,8 @@ def words(command: str) -> tuple[str, ...]:
 
 def fill(template: str, values: Mapping[str, object], quote: Callable[[str], str] = str) -> str:
     """`template` with its placeholders replaced; each value passes through `quote`. Raises TemplateError."""
+    if "{" not in template:
+        return template  # most words of a command: a million jobs are checked before the first is sent
 
     def value(match: re.Match[str]) -> str:
         literal, name = match.groups()
