@@ -2,6 +2,8 @@
 user = user
 project = distributed-something
 tag = latest
+# The image that has your program; the worker is laid beside it. For the example: base = cellcount (see its Dockerfile).
+base = debian:bookworm-slim
 
 PYTHON = python3
 venv = .venv
@@ -35,7 +37,7 @@ bench: $(venv)/.test  ## measure how fast jobs are sent and worked off, on this 
 	@$(in_venv) python -m tests.bench
 
 build:  ## build the worker's image
-	docker build --tag $(user)/$(project):$(tag) worker/
+	docker build --build-arg BASE_IMAGE=$(base) --tag $(user)/$(project):$(tag) worker/
 
 push: build  ## build the worker's image and push it to Docker Hub
 	docker push $(user)/$(project):$(tag)

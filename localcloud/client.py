@@ -80,13 +80,15 @@ def start(project: Path, *, containers: bool = False, region: str = "us-east-1",
     """Finds the project's running cloud, or starts it.
 
     `worker_root` is the folder whose `worker/` is used where the project has none of its own. With `containers`,
-    tasks that start from now on are containers, else processes. Raises LocalCloudError with the reason in one line.
+    tasks that start from now on are containers, until the cloud is stopped; without, they stay what they are, at first
+    processes: a command that lacks the flag must not change a run. Raises LocalCloudError with the reason in one line.
     """
     layout = layout_of(project)
     engine_variables = engine.require() if containers else {}
     with locked(layout):
         state = living(layout) or launch(layout, worker_root.resolve())
-        call(state, "mode", containers=containers, engine=engine_variables)
+        if containers:
+            call(state, "containers", engine=engine_variables)
     return Cloud(layout, state, region)
 
 

@@ -63,7 +63,7 @@ class Daemon:
         token = secrets.token_urlsafe(16)
         actions: dict[str, Action] = {
             "ping": self.ping,
-            "mode": self.mode,
+            "containers": self.use_containers,
             "interrupt": self.interrupt,
             "stop": self.stop,
         }
@@ -103,8 +103,8 @@ class Daemon:
     def ping(self) -> dict[str, Any]:
         return {"pid": self.state.pid}
 
-    def mode(self, containers: bool, engine: dict[str, str]) -> None:
-        self.player.use_containers(containers, engine)
+    def use_containers(self, engine: dict[str, str]) -> None:
+        self.player.use_containers(engine)
 
     def interrupt(self, instance_id: str | None, notice_seconds: float) -> dict[str, Any]:
         return {"instance_id": self.player.interrupt(time.time(), instance_id, notice_seconds)}

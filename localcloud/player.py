@@ -34,8 +34,7 @@ class Player:
         moto_ecs.apply()
         self.layout = layout
         self.environment = environment
-        self.processes = ProcessRunner(layout, worker_root)
-        self.runner: Runner = self.processes
+        self.runner: Runner = ProcessRunner(layout, worker_root)
         self.regions: dict[str, Region] = {}
 
     def tick(self, now: float) -> None:
@@ -46,11 +45,10 @@ class Player:
             region.machines.play()
             region.services.play(now, self.runner)
 
-    def use_containers(self, wanted: bool, variables: Mapping[str, str]) -> None:
-        """Decides for tasks that start from now on. `variables` lead to the container engine."""
-        if wanted:
-            engine.remember(self.layout.root, variables)
-        self.runner = ContainerRunner(self.layout, variables) if wanted else self.processes
+    def use_containers(self, variables: Mapping[str, str]) -> None:
+        """For tasks that start from now on. `variables` lead to the container engine."""
+        engine.remember(self.layout.root, variables)
+        self.runner = ContainerRunner(self.layout, variables)
 
     def interrupt(self, now: float, instance_id: str | None, notice_seconds: float) -> str:
         """Takes away the named machine, or the busiest one. Raises LocalCloudError if there is none."""

@@ -27,10 +27,10 @@ def test_the_four_commands_run_every_job_in_containers_of_the_image(image: str, 
             output_location="results/{job}",
             groups=[{"name": f"o'brien {number}; $(id)"} for number in range(10)],
         )
-        made.run("--containers", "setup")
-        made.run("--containers", "submitJob", str(job))
+        made.run("setup")
+        made.run("submitJob", str(job))
         made.run("--containers", "startCluster", "files/fleet.json")
-        monitor = made.start("--containers", "monitor", MONITOR_FILE)
+        monitor = made.start("monitor", MONITOR_FILE)
         wait_for(lambda: "tryout" in docker("ps", "--format", "{{.Image}}"))
         out, err = monitor.communicate(timeout=120)
         assert monitor.returncode == 0, out + err
