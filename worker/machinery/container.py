@@ -20,6 +20,7 @@ from .program import Result
 from .settings import BadEnvironment, Settings, from_environment
 
 POLL_SECONDS = 5  # SQS allows 20; an idle worker must end soon after it is told to
+LAST_CALL_SECONDS = 10.0  # of the stop time-out's 110: for a call to AWS that is under way
 LONGEST_PAUSE_SECONDS = 60.0  # between polls while AWS refuses them
 log = logging.getLogger("worker")
 
@@ -42,11 +43,13 @@ def serve(
     sqs, s3, logs_client = _clients(settings.docker_cores)
     logs.begin(logs_client, settings)
     keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, time.monotonic)
-    threading.Thread(target=keeper.run, name="leases", daemon=True).start()
+    leases = threading.Thread(target=keeper.run, name="leases", daemon=True)
+    leases.start()
     handler = Handler(sqs, s3, settings, Hooks(make_job, prepare, failure), keeper, stopping)
     slots = [Slot(sqs, settings, handler, stopping, number) for number in range(settings.docker_cores)]
     _run(slots, stopping)
     keeper.end()
+    leases.join(LAST_CALL_SECONDS)  # a thread that is still in a call while Python ends can crash it
     logging.shutdown()
     return 0
 
