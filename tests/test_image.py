@@ -86,3 +86,15 @@ def test_docker_stop_gives_the_job_back_at_once(image: str, lab: Lab, container:
     assert time.monotonic() - asked < 5
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
     assert lab.waiting() == 1
+
+
+def test_a_thread_that_still_runs_when_the_worker_ends_does_not_crash_it(image: str) -> None:
+    code = (
+        "import threading, time\n"
+        "def spin():\n"
+        "    while True: time.sleep(0.0001)\n"
+        "for _ in range(8): threading.Thread(target=spin, daemon=True).start()\n"
+        "time.sleep(0.05)\n"
+    )
+    python = ["--library-path", "/opt/worker/lib", "/opt/worker/bin/python3.11", "-E", "-s", "-c", code]
+    docker("run", "--rm", "--network", "host", "--entrypoint", "/opt/worker/lib/loader.so", image, *python)
