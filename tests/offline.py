@@ -16,7 +16,7 @@ import pytest
 import localcloud
 import run
 
-CONFIG: Mapping[str, object] = {
+CONFIG: dict[str, object] = {
     "APP_NAME": "Tryout",
     "DOCKERHUB_TAG": "tests/tryout:1",
     "AWS_REGION": "us-east-1",

@@ -17,26 +17,13 @@ from typing import Any
 import boto3
 
 import localcloud
+from tests import offline
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = {
-    "APP_NAME": "Tryout",
-    "DOCKERHUB_TAG": "tests/tryout:1",
-    "AWS_REGION": "us-east-1",
-    "AWS_BUCKET": "tryout-bucket",
-    "ECS_CLUSTER": "tryout-cluster",
-    "CLUSTER_MACHINES": 2,
-    "TASKS_PER_MACHINE": 1,
-    "MACHINE_TYPE": ["m5.large"],
-    "MACHINE_PRICE": 0.1,
+CONFIG = offline.CONFIG | {
     "DOCKER_CORES": 2,
-    "CPU_SHARES": 1024,
-    "MEMORY": 2000,
-    "SQS_QUEUE_NAME": "TryoutQueue",
-    "SQS_DEAD_LETTER_QUEUE": "TryoutDead",
     "SQS_MESSAGE_VISIBILITY": 10,
     "JOB_RETRIES": 3,
-    "LOG_GROUP_NAME": "Tryout",
     "EXPECTED_NUMBER_FILES": 1,
 }
 MONITOR_FILE = "files/TryoutSpotFleetRequestId.json"

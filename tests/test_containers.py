@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine import docker, require_engine
-from project import MONITOR_FILE, ROOT, processes_of, project, wait_for
+
+from tests.engine import docker, require_engine
+from tests.project import MONITOR_FILE, ROOT, processes_of, project, wait_for
 
 IMAGE = "tests/tryout:1"
 

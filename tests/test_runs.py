@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from project import MONITOR_FILE, ROOT, Project, processes_of, project, wait_for
+from tests.project import MONITOR_FILE, ROOT, Project, processes_of, project, wait_for
 
 SQUARE = "import sys; open(sys.argv[2] + '/answer.txt', 'w').write(str(int(sys.argv[1]) ** 2))"
 
