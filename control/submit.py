@@ -78,8 +78,7 @@ def submit(
     before = journal.done
     try:
         s3.bring_up(clients.s3, settings.AWS_BUCKET, job_file.uploads, say)
-        numbered = ((n, body) for n, body in enumerate(job_file.bodies()) if not journal.holds(n))
-        _send_all(clients.sqs, url, numbered, journal, progress, sleep)
+        _send_all(clients.sqs, url, _left(job_file, planned, journal), journal, progress, sleep)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted: {_how_far(journal.done, planned.count)}") from None
     except CloudError as error:
@@ -90,6 +89,17 @@ def submit(
         if journal.done in (0, planned.count):
             journal.remove()  # nothing to go on with
     return journal.done - before
+
+
+def _left(job_file: JobFile, planned: Plan, journal: Journal) -> Iterator[Numbered]:
+    """The jobs that the journal does not hold; raises Problem at the end where they are not those that were checked."""
+    whole = hashlib.sha256()
+    for number, body in enumerate(job_file.bodies()):
+        whole.update(body.encode())
+        if not journal.holds(number):
+            yield number, body
+    if whole.hexdigest() != planned.digest:
+        raise Problem(f"{job_file.path}: its table changed while its jobs were sent; not all of them were checked")
 
 
 def find_queue(settings: Settings, clients: Clients) -> str:

@@ -20,7 +20,7 @@ from botocore.exceptions import EndpointConnectionError
 import run
 from control import jobs, submit
 from control import s3 as s3_module
-from control.errors import CloudError, InputError
+from control.errors import CloudError, InputError, Problem
 from tests.emulator import KEYS, ROOT, ministack, until
 from tests.fakes import SETTINGS, FakeSqs, FakeTime
 
@@ -376,3 +376,19 @@ def test_upload_folders_are_brought_up_once_and_then_only_what_changed(home: Pat
     ]  # fmt: skip
     assert s3.get_object(Bucket="app-bucket", Key="project/images/a.txt")["Body"].read() == b"z"
     assert s3.get_object(Bucket="app-bucket", Key="project/images/deep/b.txt")["Body"].read() == b"b"
+
+
+@pytest.mark.parametrize("rows", ["1\n2\n4\n", "1\n2\n"])
+def test_a_table_that_changes_between_the_check_and_the_sending_is_told(tmp_path: Path, rows: str) -> None:
+    path, table, sqs = tmp_path / "job.json", tmp_path / "jobs.csv", FakeSqs()
+    path.write_text('{"command": "work {n}", "groups": "jobs.csv"}')
+    table.write_text("n\n1\n2\n3\n")
+    loaded = jobs.load(path, lambda bucket, prefix: [])
+    planned = submit.plan(loaded)
+    table.write_text("n\n" + rows)
+    clients: Any = SimpleNamespace(sqs=sqs, s3=None)
+    with pytest.raises(Problem, match="its table changed while its jobs were sent"):
+        submit.submit(
+            SETTINGS, clients, loaded, planned, journal=submit.Journal(tmp_path / "journal", resume=False),
+            progress=lambda sent, total: None, say=lambda text: None, sleep=FakeTime().sleep,
+        )  # fmt: skip
