@@ -9,10 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-AWSError = (ClientError, BotoCoreError, ResponseParserError)  # the last: an answer that is no answer of AWS's
+AWSError = (
+    ClientError,
+    BotoCoreError,
+    Boto3Error,
+    ResponseParserError,
+)  # the last: an answer that is no answer of AWS's
 
 LONGEST_SHOWN = 60  # characters of a wrong value that a line repeats
 

@@ -67,15 +67,16 @@ class JobFile:
 
     def bodies(self) -> Iterator[str]:
         """The body of each message."""
-        start = json.dumps(self.shared)[:-1] + (", " if self.shared else "") + '"group": '
+        start = self._start()
         for group in self.groups():
-            yield start + json.dumps(group) + "}"
+            yield f"{start}{json.dumps(group)}}}"
 
     def checked(self) -> Iterator[tuple[str, str]]:
         """The body and the job id of each message; raises InputError at the first that no worker could take."""
-        wanted = self._placeholders()
+        wanted, start = self._placeholders(), self._start()
         fits: set[tuple[str, ...]] = set()
-        for number, (group, body) in enumerate(zip(self.groups(), self.bodies(), strict=True), 1):
+        for number, group in enumerate(self.groups(), 1):
+            body = f"{start}{json.dumps(group)}}}"
             keys = tuple(group) if isinstance(group, dict) else ()
             if keys not in fits:
                 self._check_placeholders(wanted, keys, f"{self.groups_key}[{number}]")
@@ -86,6 +87,10 @@ class JobFile:
             message = {**self.shared, "group": group}
             # Without a command it is for a generic-worker.py that was made for this kind of job.
             yield body, self._id_for_worker(message, number) if "command" in message else job_id(message)
+
+    def _start(self) -> str:
+        """What every body begins with: the shared keys need to be written once only."""
+        return json.dumps(self.shared)[:-1] + (", " if self.shared else "") + '"group": '
 
     def _id_for_worker(self, message: dict[str, Any], number: int) -> str:
         """The job's id, after reading the message as the shipped worker will."""

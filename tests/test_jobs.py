@@ -174,3 +174,14 @@ def test_a_batch_never_holds_more_than_sqs_takes_and_no_message_is_lost(sizes: l
         assert sum(len(body) for _, body in batch) <= 2**20
     for batch, after in itertools.pairwise(batches):  # and none is cut sooner than it must be
         assert len(batch) == 10 or sum(len(body) for _, body in [*batch, after[0]]) > 2**20
+
+
+def test_every_object_of_a_bucket_is_checked_and_sent_once(tmp_path: Path) -> None:
+    path = tmp_path / "job.json"
+    path.write_text('{"command": "work {name}", "groups": {"s3": "s3://bucket/raw/", "match": "*.tif"}}')
+    keys = [f"raw/{number}.tif" for number in range(5)]
+    loaded = jobs.load(path, lambda bucket, prefix: keys)
+    checked = [json.loads(body)["group"]["key"] for body, _ in loaded.checked()]
+    assert checked == keys
+    assert len({identity for _, identity in loaded.checked()}) == 5
+    assert [json.loads(body)["group"]["key"] for body in loaded.bodies()] == keys
