@@ -38,6 +38,14 @@ SQS_MESSAGE_VISIBILITY = 120
 SQS_DEAD_LETTER_QUEUE = APP_NAME + 'DeadMessages'  # where a job goes that failed JOB_RETRIES times
 JOB_RETRIES = 3
 
+# THE MACHINE:
+# A machine whose CPU stays under 1 % for 15 minutes is ended (and replaced, while the fleet lives). 'False' for work
+# that hardly needs the CPU, such as long downloads or a GPU's.
+IDLE_ALARM = 'True'
+# The bucket as a read-only folder /home/ubuntu/bucket in the container, for programs that take paths there. Needs an
+# image built with it (make build MOUNT_S3=1). Without it, inputs are fetched: simpler and faster.
+MOUNT_S3 = 'False'
+
 # LOG GROUP INFORMATION:
 LOG_GROUP_NAME = APP_NAME
 

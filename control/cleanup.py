@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from control import cluster, fleet, logs, queue
 from control.clients import Clients
-from control.errors import AWSError, code_of, explain
+from control.errors import AWSError, CloudError, code_of, explain
 from control.monitorfile import MonitorFile
 
 TRIES = 5
@@ -89,22 +89,17 @@ def _try(
 
 
 def _stop_service(clients: Clients, run: Run, report: Report) -> None:
-    file = run.monitor_file
-    if cluster.service_state(clients.ecs, file.MONITOR_ECS_CLUSTER, file.service_name) is not None:
-        clients.ecs.update_service(cluster=file.MONITOR_ECS_CLUSTER, service=file.service_name, desiredCount=0)
+    cluster.stop_tasks(clients.ecs, run.monitor_file.MONITOR_ECS_CLUSTER, run.monitor_file.service_name)
 
 
 def _cancel_fleet(clients: Clients, run: Run, report: Report) -> None:
     fleet_id = run.monitor_file.MONITOR_FLEET_ID
-    found = fleet.state(clients.ec2, fleet_id)
-    if found is None or found.state == "cancelled" or (not found.active and not found.machines):
-        return
-    if found.state != "cancelled_terminating":
-        answer = clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
-        refused = answer.get("UnsuccessfulFleetRequests") or []
-        if refused:
-            raise NotYet(f"EC2 does not cancel it: {refused[0].get('Error', {}).get('Message', 'no reason given')}")
-    report.removed.append(f"fleet {fleet_id} and its {len(found.machines)} machines")
+    try:
+        found = fleet.cancel(clients.ec2, fleet_id)
+    except CloudError as error:
+        raise NotYet(str(error)) from None
+    if found is not None:
+        report.removed.append(f"fleet {fleet_id} and its {len(found.machines)} machines")
 
 
 def _delete_service(clients: Clients, run: Run, report: Report) -> None:

@@ -37,6 +37,7 @@ def task_definition(settings: Settings, queues: Queues, run: str | None) -> dict
         "SQS_QUEUE_URL": queues.url,
         "SQS_DEAD_LETTER_QUEUE_URL": queues.dead_letter_url,
         "DOCKER_IMAGE": settings.DOCKERHUB_TAG,
+        "STOP_SECONDS": str(STOP_SECONDS),
     }
     if run is not None:
         environment["RUN"] = run
@@ -56,13 +57,21 @@ def task_definition(settings: Settings, queues: Queues, run: str | None) -> dict
                 "awslogs-stream-prefix": settings.APP_NAME,
             },
         },
-    }
+    } | _rights(settings)
     return {
         "family": settings.task_family,
         "requiresCompatibilities": ["EC2"],
         "containerDefinitions": [container],
         "tags": [{"key": "app", "value": settings.APP_NAME}],
     }
+
+
+def _rights(settings: Settings) -> dict[str, Any]:
+    """What mounting the bucket needs, and nothing without it: one capability and one device, never `privileged`."""
+    if not settings.MOUNT_S3:
+        return {}
+    fuse = {"hostPath": "/dev/fuse", "containerPath": "/dev/fuse", "permissions": ["read", "write"]}
+    return {"linuxParameters": {"capabilities": {"add": ["SYS_ADMIN"]}, "devices": [fuse]}}
 
 
 def ensure_cluster(ecs: ECSClient, name: str, app_name: str) -> None:
@@ -133,6 +142,12 @@ def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: in
         )
 
 
+def stop_tasks(ecs: ECSClient, cluster: str, service: str) -> None:
+    """Lets the service run no task any more; one that is gone has none."""
+    if service_state(ecs, cluster, service) is not None:
+        ecs.update_service(cluster=cluster, service=service, desiredCount=0)
+
+
 def _create_service(ecs: ECSClient, settings: Settings, definition: str, sleep: Callable[[float], None]) -> None:
     pause = 5.0
     for attempt in range(int(DRAINING_WAIT_SECONDS / pause) + 1):
@@ -172,12 +187,13 @@ def _says(latest: Any, containers: list[dict[str, Any]]) -> bool:
     registered = latest.get("containerDefinitions", [])
     if len(registered) != len(containers) or latest.get("status", "ACTIVE") != "ACTIVE":
         return False
-    return all(
-        _sorted(have.get(key)) == _sorted(value)
-        for have, want in zip(registered, containers, strict=True)
-        for key, value in want.items()
-    )
+    return all(_agrees(have, want) for have, want in zip(registered, containers, strict=True))
 
 
-def _sorted(value: Any) -> Any:
-    return sorted(value, key=repr) if isinstance(value, list) else value
+def _agrees(have: Any, want: Any) -> bool:
+    """Whether all of `want` is in `have`; lists may have another order."""
+    if isinstance(want, dict):
+        return isinstance(have, dict) and all(_agrees(have.get(key), value) for key, value in want.items())
+    if isinstance(want, list):
+        return isinstance(have, list) and sorted(have, key=repr) == sorted(want, key=repr)
+    return bool(have == want)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from control import model
-from control.errors import AWSError, InputError, code_of, doing
+from control.errors import AWSError, CloudError, InputError, code_of, doing
 from control.files import read_json_object
 from control.settings import Settings
 
@@ -164,6 +164,20 @@ def lower_target(ec2: EC2Client, fleet_id: str, target: int) -> None:
     ec2.modify_spot_fleet_request(
         SpotFleetRequestId=fleet_id, TargetCapacity=target, ExcessCapacityTerminationPolicy="noTermination"
     )
+
+
+def cancel(ec2: EC2Client, fleet_id: str) -> FleetState | None:
+    """Ends the fleet and its machines; what it was, or None where there is nothing (any more) to end. Raises CloudError
+    where EC2 will not."""
+    found = state(ec2, fleet_id)
+    if found is None or found.state == "cancelled" or (not found.active and not found.machines):
+        return None
+    if found.state != "cancelled_terminating":
+        answer = ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+        refused = answer.get("UnsuccessfulFleetRequests") or []
+        if refused:
+            raise CloudError(f"EC2 does not cancel it: {refused[0].get('Error', {}).get('Message', 'no reason given')}")
+    return found
 
 
 def troubles(ec2: EC2Client, fleet_id: str, since: datetime) -> list[str]:

@@ -17,15 +17,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from control.errors import InputError
 from control.files import first_error, read_json_object
 from control.groups import ListObjects, Source, source
-from worker.machinery.job import BadMessage, Folders, job_from_message
+from worker.machinery.job import LONGEST_SECONDS, BadMessage, Folders, job_from_message
 from worker.machinery.jobid import job_id
 from worker.machinery.settings import Names
 from worker.machinery.template import TemplateError, names, words
 
 MESSAGE_BYTES = 1024 * 1024  # SQS: the largest message
-LONGEST_JOB_MINUTES = 700  # SQS keeps a message at most 12 hours (720 minutes) from its first receive
+LONGEST_JOB_MINUTES = LONGEST_SECONDS / 60
 _GROUP_KEYS = ("groups", "plates")
-_GIVEN = {"job", "input_dir", "output_dir", "group"}  # placeholders that the worker fills
+_GIVEN = {"job", "input_dir", "output_dir", "scripts_dir", "group"}  # placeholders that the worker fills
 
 _ANYWHERE = Folders(Path("job"))
 _ANY_NAMES = Names(aws_bucket="bucket", app_name="app")
@@ -53,6 +53,7 @@ class KnownKeys(BaseModel):
     output_bucket: Text | None = None
     timeout_minutes: Annotated[float, Field(gt=0, le=LONGEST_JOB_MINUTES, strict=True)] | None = None
     expected_files: Annotated[StrictInt, Field(ge=0)] = 0
+    keep_failed: StrictBool = False
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,20 @@ from enum import Enum
 from control import cluster, fleet, queue
 from control.clients import Clients
 from control.cluster import ServiceState
-from control.errors import AWSError, CloudError, code_of, explain
+from control.errors import AWSError, CloudError, code_of, doing, explain
 from control.fleet import FleetState
 from control.monitorfile import MonitorFile
 from control.queue import Counts
+from worker.machinery.pauses import paused, prefix_of
 
 EMPTY_LOOKS = 3  # SQS's counts are approximate: a zero is believed only after this many in a row …
 SETTLING_SECONDS = 75.0  # … over more than the minute in which, says SQS, they settle
 CHEAPEST_AFTER_SECONDS = 15 * 60.0  # as published: by then the fleet has had its chance to start
+HOPELESS_FAILURES = 50  # jobs that failed for good, with not one done: not a matter of single jobs
 FLEET_ENDED = "the fleet {fleet} has ended but jobs wait: startCluster requests another, which goes on with them"
+NOTHING_WORKS = (
+    "no job succeeds ({why}). The machines are stopped, the queue is kept. Mend what is wrong, then startCluster again"
+)
 _FATAL = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "ExpiredToken",
           "ExpiredTokenException", "UnrecognizedClientException", "AuthFailure", "NoCredentialsError"}  # fmt: skip
 
@@ -37,7 +42,10 @@ class Pace:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What one look at AWS saw. `queue` is None where the queue does not exist, `fleet` and `service` likewise."""
+    """What one look at AWS saw. `queue` is None where the queue does not exist, `fleet` and `service` likewise.
+
+    `paused`: what the newest containers say that take no jobs, since theirs failed in a row or their disk is full.
+    """
 
     at: float
     queue: Counts | None
@@ -45,6 +53,7 @@ class Snapshot:
     submitted: int | None
     fleet: FleetState | None
     service: ServiceState | None
+    paused: tuple[str, ...] = ()
 
     @property
     def done(self) -> int | None:
@@ -64,10 +73,12 @@ class History:
 
 
 class End(Enum):
-    """The run is over: clean up. Or only its fleet is (cancelled by hand, or after its seven days), and jobs wait."""
+    """The run is over: clean up. Or only its fleet is (cancelled by hand, or after its seven days), and jobs wait. Or
+    nothing works, and going on would only cost money."""
 
     RUN = "run"
     FLEET = "fleet"
+    NOTHING_WORKS = "nothing works"
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,7 @@ def observe(clients: Clients, monitor_file: MonitorFile, now: float) -> Snapshot
         submitted=submitted,
         fleet=fleet.state(clients.ec2, monitor_file.MONITOR_FLEET_ID),
         service=cluster.service_state(clients.ecs, monitor_file.MONITOR_ECS_CLUSTER, monitor_file.service_name),
+        paused=_look_at_pauses(clients, monitor_file, now),
     )
 
 
@@ -114,9 +126,22 @@ def decide(snapshot: Snapshot, history: History, *, start: float, cheapest: bool
     found = snapshot.fleet
     if found and not found.active and not found.machines and snapshot.queue and snapshot.queue.waiting:
         return [End.FLEET]
+    if _nothing_works(snapshot, history.first or snapshot):
+        return [End.NOTHING_WORKS]
     if cheapest and found and found.active and found.target > 1 and snapshot.at - start >= CHEAPEST_AFTER_SECONDS:
         return [LowerTarget(1)]
     return []
+
+
+def _nothing_works(now: Snapshot, first: Snapshot) -> bool:
+    """No job was done since the first look, and either every container has paused or many jobs have failed for good."""
+    if now.queue is None or first.queue is None:
+        return False
+    sent = (now.submitted or 0) - (first.submitted or 0)
+    failed = now.dead - first.dead
+    done = first.queue.jobs + sent - now.queue.jobs - failed
+    all_pause = now.service is not None and len(now.paused) >= now.service.running > 0
+    return done <= 0 and now.queue.jobs > 0 and (all_pause or failed >= HOPELESS_FAILURES)
 
 
 def step(
@@ -152,9 +177,28 @@ def watch(
             show(snapshot, history)
             if over is End.RUN:
                 return
+            if over is End.NOTHING_WORKS:
+                stop_paying(clients, monitor_file)
+                raise CloudError(
+                    NOTHING_WORKS.format(
+                        why=(*snapshot.paused, "run why, or look at the records of the failed jobs")[0]
+                    )
+                )
             if over is End.FLEET:
                 raise CloudError(FLEET_ENDED.format(fleet=monitor_file.MONITOR_FLEET_ID))
         sleep(pace.look)
+
+
+def stop_paying(clients: Clients, file: MonitorFile) -> None:
+    """Ends the run's machines and keeps its queue, so that startCluster can go on."""
+    with doing("stopping the machines: type monitor again, WHICH TRIES IT AGAIN"):
+        cluster.stop_tasks(clients.ecs, file.MONITOR_ECS_CLUSTER, file.service_name)
+        fleet.cancel(clients.ec2, file.MONITOR_FLEET_ID)
+
+
+def _look_at_pauses(clients: Clients, file: MonitorFile, now: float) -> tuple[str, ...]:
+    found = paused(clients.s3, file.MONITOR_BUCKET_NAME, prefix_of(file.MONITOR_APP_NAME, file.run), now)
+    return tuple(f"{one['machine']} takes no jobs: {one['reason']}" for one in found)
 
 
 def _look_at_queue(clients: Clients, url: str) -> tuple[Counts | None, int, int | None]:

@@ -26,7 +26,7 @@ MIN_LEASE_SECONDS = 10  # shorter leases cannot be extended in time when a call 
 
 _RESERVED = re.compile(
     r"(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|(LD|DYLD|PYTHON)_?\w*|PATH|HOME|RUN"
-    r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE)"
+    r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE|STOP_SECONDS|WORK_DIR|INSTANCE_ID)"
 )
 _PLACEHOLDERS = {
     "AWS_BUCKET": "your-bucket-name",
@@ -112,6 +112,8 @@ class Settings(BaseModel):
     EXPECTED_NUMBER_FILES: Whole = Field(default=1, ge=0)
     MIN_FILE_SIZE_BYTES: Whole = Field(default=1, ge=0)
     NECESSARY_STRING: Annotated[str, matching(r"[^\0]*", "a text without zero bytes")] = ""
+    MOUNT_S3: Truth = False
+    IDLE_ALARM: Truth = True
     own: dict[str, str] = Field(default_factory=dict, description="the user's constants, as environment values")
 
     @field_validator("MACHINE_TYPE", mode="before")
@@ -150,7 +152,7 @@ class Settings(BaseModel):
         known = (
             "AWS_REGION", "APP_NAME", "AWS_BUCKET", "DOCKER_CORES", "LOG_GROUP_NAME", "CHECK_IF_DONE_BOOL",
             "EXPECTED_NUMBER_FILES", "ECS_CLUSTER", "SECONDS_TO_START", "MIN_FILE_SIZE_BYTES", "NECESSARY_STRING",
-            "SQS_MESSAGE_VISIBILITY",
+            "SQS_MESSAGE_VISIBILITY", "JOB_RETRIES", "MOUNT_S3", "IDLE_ALARM",
         )  # fmt: skip
         return {name: str(getattr(self, name)) for name in known} | self.own
 

@@ -31,6 +31,7 @@ class MonitorView:
         self._looks: deque[tuple[float, int]] = deque(maxlen=SPEED_LOOKS)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._last = ""
+        self._told: set[str] = set()
 
     def __enter__(self) -> MonitorView:
         if self._live:
@@ -46,6 +47,10 @@ class MonitorView:
 
     def show(self, snapshot: Snapshot, history: History) -> None:
         facts = self._facts(snapshot, history)
+        for said in snapshot.paused:
+            if said not in self._told:
+                self.say(f"paused          {said}")
+                self._told.add(said)
         if self._live:
             self._live.update(_table(self._app, facts), refresh=True)
             return

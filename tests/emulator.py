@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -41,6 +42,22 @@ def ministack(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "ministack"], cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
         )
+    try:
+        until(lambda: process.poll() is None and _listens(port), "the emulator does not start")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def roto(folder: Path) -> Iterator[str]:
+    """The same with another emulator, so that no quirk of one is built in."""
+    port = _free_port()
+    server = Path(sysconfig.get_path("scripts")) / "roto-server"
+    command = [str(server), "--port", str(port), "--data-dir", str(folder / "roto-data")]
+    with (folder / "roto.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
         until(lambda: process.poll() is None and _listens(port), "the emulator does not start")
         yield f"http://127.0.0.1:{port}"
@@ -85,6 +102,7 @@ class Lab:
     def environment(self) -> dict[str, str]:
         """What a task definition tells a worker."""
         return KEYS | {
+            "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": "us-east-1",
             "APP_NAME": "App",

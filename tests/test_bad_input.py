@@ -175,7 +175,7 @@ JOB_MISTAKES = [
     in_job("no time", "timeout_minutes", "0 does not fit; input should be greater than 0", timeout_minutes=0),
     in_job("a word for a time", "timeout_minutes", "'abc' does not fit; input should be a valid number",
            timeout_minutes="abc"),
-    in_job("69 days", "timeout_minutes", "100000 does not fit; input should be less than or equal to 700",
+    in_job("69 days", "timeout_minutes", "100000 does not fit; input should be less than or equal to 660",
            timeout_minutes=100_000),
     in_job("fewer than no files", "expected_files", "-1 does not fit; input should be greater", expected_files=-1),
     in_job("an upload of nothing", "upload.../pictures", "there is no files/../pictures; paths are relative",

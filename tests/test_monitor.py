@@ -228,6 +228,34 @@ def test_missing_rights_at_the_first_look_end_it_at_once_with_a_remedy(
     assert watched.time.slept == []
 
 
+def seen(jobs: int, dead: int, *, submitted: int = 100, running: int = 2, paused: int = 0) -> Snapshot:
+    said = ("i-1 takes no jobs: exit code 1",) * paused
+    fleet = FleetState("active", target=2, machines=("i-1", "i-2"))
+    return Snapshot(START, Counts(jobs, 0), dead, submitted, fleet, ServiceState(2, running, 0), said)
+
+
+@pytest.mark.parametrize(
+    ("now", "hopeless"),
+    [
+        (seen(100, 0, paused=2), True),
+        (seen(100, 0, paused=1), False),
+        (seen(99, 0, paused=2), False),  # one job is done
+        (seen(50, 50), True),
+        (seen(51, 49), False),
+        (seen(49, 50), False),
+        (seen(150, 50, submitted=200), True),  # a hundred more were sent meanwhile
+        (seen(149, 50, submitted=200), False),
+        (seen(100, 0, running=0), False),
+    ],
+)
+def test_where_nothing_works_the_run_is_ended_before_it_costs_more(now: Snapshot, hopeless: bool) -> None:
+    assert (decide(now, History(first=seen(100, 0))) == [End.NOTHING_WORKS]) == hopeless
+
+
+def test_failed_jobs_of_an_earlier_run_do_not_make_this_one_hopeless() -> None:
+    assert decide(seen(100, 60), History(first=seen(100, 60))) == []
+
+
 @pytest.mark.parametrize("state", ["cancelled", "cancelled_terminating", "failed"])
 def test_a_fleet_that_ended_while_jobs_wait_is_told_instead_of_being_watched_for_ever(state: str) -> None:
     gone = FleetState(state, target=2, machines=())

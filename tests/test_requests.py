@@ -482,7 +482,11 @@ def counts_of(aws: Exact, url: str, waiting: int, running: int, delayed: int = 0
     aws.answer("sqs.get_queue_attributes", {"QueueUrl": url, "AttributeNames": list(values)}, Attributes=values)
 
 
-def test_a_look_takes_nine_calls_however_many_jobs_there_are(aws: Exact) -> None:
+def no_pauses(aws: Exact) -> None:
+    aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
+
+
+def test_a_look_takes_ten_calls_however_many_jobs_there_are(aws: Exact) -> None:
     aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     counts_of(aws, QUEUE_URL, 1_000_000, 7, 3)
     aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
@@ -492,17 +496,19 @@ def test_a_look_takes_nine_calls_however_many_jobs_there_are(aws: Exact) -> None
     counts_of(aws, DEAD_URL, 40, 0)
     fleet_has(aws)
     aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=6)])
+    no_pauses(aws)
     seen = monitor.observe(aws.clients, MONITOR_FILE, START)
     assert seen.queue == Counts(1_000_003, 7)
     assert (seen.dead, seen.done) == (40, 2_000_000 - 1_000_010 - 40)
     assert seen.fleet == fleet.FleetState("active", 3, ("i-0", "i-1"))
-    assert len(aws.calls) == 9
+    assert len(aws.calls) == 10
 
 
 def test_a_look_at_what_is_gone_sees_nothing(aws: Exact) -> None:
     aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
     aws.refuse("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound")
     aws.refuse("ecs.describe_services", "ClusterNotFoundException")
+    no_pauses(aws)
     assert monitor.observe(aws.clients, MONITOR_FILE, START) == monitor.Snapshot(START, None, 0, None, None, None)
 
 

@@ -133,8 +133,11 @@ def test_a_worker_is_told_just_what_is_documented() -> None:
         "DOCKER_IMAGE": "tests/tryout:1",
         "ECS_CLUSTER": "tryout-cluster",
         "EXPECTED_NUMBER_FILES": "1",
+        "IDLE_ALARM": "True",
+        "JOB_RETRIES": "10",
         "LOG_GROUP_NAME": "Tryout",
         "MIN_FILE_SIZE_BYTES": "1",
+        "MOUNT_S3": "False",
         "MY_NAME": "Ada",
         "NECESSARY_STRING": "",
         "RUN": "20261123T104500Z",
@@ -142,6 +145,7 @@ def test_a_worker_is_told_just_what_is_documented() -> None:
         "SQS_DEAD_LETTER_QUEUE_URL": QUEUES.dead_letter_url,
         "SQS_MESSAGE_VISIBILITY": "120",
         "SQS_QUEUE_URL": QUEUES.url,
+        "STOP_SECONDS": "110",
     }
 
 

@@ -19,8 +19,8 @@ from worker.machinery.jobid import job_id
 
 RECORD_KEYS = {
     "job", "state", "attempts", "machine", "image", "app", "run", "started", "ended", "seconds", "exit_code", "reason",
-    "reason_class", "last_lines", "peak_memory_bytes", "cpu_seconds", "bytes_in", "bytes_out", "outputs", "log",
-    "message",
+    "reason_class", "last_lines", "program_seconds", "peak_memory_bytes", "cpu_seconds", "bytes_in", "bytes_out",
+    "outputs", "log", "message",
 }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def test_a_job_ends_done_with_verified_outputs_and_a_whole_record(lab: Lab) -> N
     assert record["message"] == message
     assert record["peak_memory_bytes"] > 100_000
     assert lab.text(key) == b"abc"
-    assert lab.text(record["log"].removeprefix(f"s3://{lab.name}/")) == b""
+    assert record["log"] is None  # it printed nothing
     until(lambda: not lab.waiting() and not lab.waiting(hidden=True), "the message is still in the queue")
 
 
@@ -184,7 +184,7 @@ def test_a_done_job_delivered_again_stays_done_and_whole(lab: Lab, tmp_path: Pat
     message = lab.send(group={"x": "twice"}, command=command, shell=True)
     before = lab.recorded(job_id(message), state="done")
     lab.send(**message)
-    until(lambda: lab.log().count(f"done {job_id(message)}") == 2, "it was not delivered twice")
+    until(lambda: f"skip {job_id(message)}" in lab.log(), "it was not delivered twice")
     assert runs.read_text() == "run\n"
     assert lab.record(job_id(message)) == before
 
@@ -206,7 +206,8 @@ def test_a_failed_attempt_does_not_overwrite_a_done_record(own: Lab) -> None:
     key = f"runs/App/20261123T104500Z/jobs/{job_id(message)}.json"
     own.put(key, json.dumps({"job": job_id(message), "state": "done", "outputs": []}).encode())
     own.worker(CHECK_IF_DONE_BOOL="False")
-    until(lambda: "(attempt 2): exit code 4" in own.log(), "it did not fail twice")
+    until(lambda: "(attempt 1): exit code 4" in own.log(), "it did not fail")
+    until(lambda: not own.waiting() and not own.waiting(hidden=True), "it is tried again although it is done")
     assert (own.record(job_id(message)) or {})["state"] == "done"
 
 
@@ -236,8 +237,8 @@ def test_told_to_stop_the_worker_gives_its_job_back_at_once_and_exits_0(own: Lab
     worker.send_signal(signal.SIGTERM)
     until(lambda: own.waiting() == 1, "the job is not back in the queue")
     assert worker.wait(timeout=10) == 0
-    assert time.monotonic() - asked < 3
-    assert own.record(job_id(message)) is None
+    assert time.monotonic() - asked < 8  # of docker's own 10
+    assert (own.record(job_id(message)) or {})["state"] == "interrupted"
     assert list((own.folder / "work").iterdir()) == []
 
 

@@ -21,13 +21,16 @@ from moto import mock_aws
 
 from tests.emulator import KEYS
 from worker.machinery import handle, records, staging
+from worker.machinery.ending import Ending, Heard
 from worker.machinery.failures import Failed, MissingInput, UploadFailed
 from worker.machinery.handle import Handler, Hooks
 from worker.machinery.job import BadMessage, Folders, Job, job_from_message, parse
 from worker.machinery.jobid import job_id
+from worker.machinery.joblog import JobLogs
 from worker.machinery.lease import Keeper
 from worker.machinery.program import run
 from worker.machinery.settings import BadEnvironment, Names, Settings, from_environment
+from worker.machinery.stop import Stop
 from worker.machinery.template import TemplateError, fill, names
 
 ANYTHING = st.recursive(
@@ -228,7 +231,7 @@ def test_a_lease_that_sqs_refuses_to_extend_is_lost_and_the_others_are_not(sqs: 
     with Stubber(sqs) as stub:
         stub.add_response("change_message_visibility_batch", extended(3, "1"), batch(0, 2))
         keeper.tick()
-    assert [lease.lost.is_set() for lease in leases] == [False, True, False]
+    assert [lease.lost for lease in leases] == [False, True, False]
 
 
 def test_a_lease_that_could_not_be_extended_before_it_ended_is_lost(sqs: Any) -> None:
@@ -240,7 +243,7 @@ def test_a_lease_that_could_not_be_extended_before_it_ended_is_lost(sqs: Any) ->
             stub.add_client_error("change_message_visibility_batch", "ServiceUnavailable", http_status_code=503)
             clock.now += 10
             keeper.tick()
-            lost.append(lease.lost.is_set())
+            lost.append(lease.lost)
     assert lost == [False, False, True]
 
 
@@ -387,7 +390,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.reasons: list[str] = []
+        self.told: list[dict[str, str]] = []  # the attributes of what was sent
 
     def change_message_visibility(self, **_: Any) -> None:
         self.calls.append("given back")
@@ -396,15 +399,17 @@ class Queue:
         self.calls.append("deleted")
 
     def send_message(self, MessageAttributes: Any, **_: Any) -> None:
-        self.calls.append("buried")
-        self.reasons.append(MessageAttributes["reason"]["StringValue"])
+        again = "reason" not in MessageAttributes
+        self.calls.append("sent again" if again else "buried")
+        self.told.append({name: value["StringValue"] for name, value in MessageAttributes.items()})
 
 
 class Table:
     """A handler with its queue, and hooks that a test replaces."""
 
     def __init__(self, s3: Any, tmp_path: Path) -> None:
-        self.queue, self.stopping, self.s3 = Queue(), threading.Event(), s3
+        self.queue, self.stop, self.s3 = Queue(), Stop(time.monotonic), s3
+        self.heard: list[str] = []
         self.settings = from_environment(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
         self.keeper = Keeper(self.queue, URL, 30, time.monotonic)
 
@@ -412,10 +417,17 @@ class Table:
         chosen: dict[str, Any] = {
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
-        handler = Handler(self.queue, self.s3, self.settings, Hooks(**chosen), self.keeper, self.stopping)
+        heard = Heard(lambda size: self.heard.append("success"), lambda job, reason, kind: self.heard.append(kind))
+        ending = Ending(self.queue, self.s3, self.settings, self.keeper, heard)
+        job_logs = JobLogs(None, "")
+        handler = Handler(self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs)
         text = json.dumps(body or {"group": "g", "command": "touch {output_dir}/a"})
         raw = {"ReceiptHandle": "r", "Body": text, "Attributes": {"ApproximateReceiveCount": str(receives)}}
-        handler.handle(raw, time.monotonic())
+        attempt = handler.take(raw, time.monotonic())
+        if handler.begin(attempt) and handler.run(attempt):
+            handler.finish(attempt)
+        assert self.keeper._held == {}
+        assert list(self.settings.work_dir.glob("job-*")) == []
 
     def record(self) -> dict[str, Any] | None:
         identity = job_id({"group": "g", "command": "touch {output_dir}/a"})
@@ -445,7 +457,7 @@ def test_a_bad_message_that_a_hook_finds_is_buried_with_a_reason_that_sqs_accept
 
     table.handle(make_job=refuse)
     assert table.queue.calls == ["buried", "deleted"]
-    assert table.queue.reasons == ["no ? well?"]
+    assert table.queue.told == [{"reason": "no ? well?"}]
 
 
 def test_a_message_is_deleted_only_after_its_record_is_written(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -459,7 +471,7 @@ def test_a_message_is_deleted_only_after_its_record_is_written(table: Table, mon
 
 def test_an_attempt_that_lost_its_lease_publishes_nothing_and_touches_no_message(table: Table) -> None:
     def lose(*_: Any) -> None:
-        next(iter(table.keeper._held.values())).lost.set()
+        next(iter(table.keeper._held.values())).refused = True
 
     table.handle(failure=lose)
     assert table.queue.calls == []
@@ -471,18 +483,21 @@ def test_a_download_is_left_when_the_worker_is_told_to_stop(table: Table, monkey
     download = table.s3.download_file
 
     def stopped_meanwhile(*words: Any, Callback: Any) -> None:
-        table.stopping.set()
+        table.stop.tell(0)
         download(*words, Callback=Callback)
 
     monkeypatch.setattr(table.s3, "download_file", stopped_meanwhile)
     table.handle({"group": "g", "command": "true", "inputs": ["in"]}, prepare=broken)
-    assert table.queue.calls == ["given back"]
+    assert table.queue.calls == ["sent again", "deleted"]
     assert staging.sizes(table.s3, "ours", "runs/") == {}
 
 
-def test_an_attempt_that_is_told_to_stop_is_given_back_and_leaves_no_record(table: Table) -> None:
-    table.handle(prepare=lambda *_: table.stopping.set())
-    assert table.queue.calls == ["given back"]
+def test_a_job_that_was_not_begun_when_the_worker_is_told_to_stop_is_sent_again_as_new_before_the_old_is_deleted(
+    table: Table,
+) -> None:
+    table.handle(prepare=lambda *_: table.stop.tell(1000), receives=2)
+    assert table.queue.calls == ["sent again", "deleted"]
+    assert table.queue.told == [{"tries": "2", "failures": "1"}]
     assert table.record() is None
 
 
@@ -491,6 +506,64 @@ def test_a_lease_ends_before_its_message_is_given_back(table: Table, monkeypatch
     monkeypatch.setattr(table.queue, "change_message_visibility", lambda **_: held.append(len(table.keeper._held)))
     table.handle(prepare=broken)
     assert held == [0]
+
+
+def test_a_program_that_ends_well_after_the_worker_was_told_to_stop_is_published(table: Table) -> None:
+    table.handle(failure=lambda *_: table.stop.tell(1000))
+    assert (table.record() or {})["state"] == "done"
+    assert table.queue.calls == ["deleted"]
+
+
+def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and_not_as_failed(table: Table) -> None:
+    slow = {"group": "g", "command": ["sleep", "600"]}
+    threading.Timer(0.5, table.stop.tell, [0]).start()
+    table.handle(slow)
+    record = records.read(table.s3, table.settings, job_id(slow)) or {}
+    assert (record["state"], record["reason_class"]) == ("interrupted", "interrupted")
+    assert table.queue.calls == ["sent again", "deleted"]
+    assert table.heard == []
+
+
+def test_the_last_try_goes_to_the_dead_letter_queue_with_its_class_and_reason(table: Table) -> None:
+    table.handle(failure=lambda *_: "no well", receives=9)
+    table.handle(failure=lambda *_: "no well", receives=10)
+    assert table.queue.calls == ["given back", "buried", "deleted"]
+    assert table.queue.told == [{"reason": "program: no well"}]
+    assert table.heard == ["program", "program"]
+
+
+def test_a_result_that_another_worker_published_meanwhile_is_left_as_it_is(table: Table) -> None:
+    def done_elsewhere(*_: Any) -> None:
+        put(table.s3, "unrelated")
+        identity = job_id({"group": "g", "command": "touch {output_dir}/a"})
+        body = json.dumps({"job": identity, "state": "done", "outputs": []})
+        table.s3.put_object(Bucket="ours", Key=records.key_of(table.settings, identity), Body=body)
+
+    table.handle(failure=done_elsewhere)
+    assert table.queue.calls == ["deleted"]
+    assert staging.sizes(table.s3, "ours", "App/") == {}
+
+
+def test_outputs_of_a_failed_attempt_are_kept_apart_only_if_the_job_file_asks(table: Table) -> None:
+    message = {"group": "g", "command": "touch {output_dir}/a"}
+    table.handle(message, failure=lambda *_: "no")
+    assert not [key for key in staging.sizes(table.s3, "ours", "") if key.endswith("/a")]
+    kept = message | {"keep_failed": True}
+    table.handle(kept, failure=lambda *_: "no")
+    assert [key for key in staging.sizes(table.s3, "ours", "") if key.endswith("/a")] == [
+        f"runs/App/by-hand/jobs/failed/{job_id(kept)}/a"
+    ]
+
+
+def test_a_message_that_cannot_be_sent_again_is_left_to_its_lease(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="sqs")
+
+    monkeypatch.setattr(table.queue, "send_message", refuse)
+    table.handle(prepare=lambda *_: table.stop.tell(1000))
+    assert table.queue.calls == []
 
 
 def test_a_machine_without_a_work_folder_holds_no_lease(table: Table, tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def prepare(job: Job, folders: Folders) -> None:
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
     """Why the job failed, or None for success. What lies in `folders.output_dir` is uploaded only after success.
 
-    For a program whose exit code says nothing, look at its files instead: `(folders.output_dir / "done").exists()`.
+    For a program whose exit code says nothing, look at its files instead:
+
+        return checks.file_says(folders.output_dir / "done", "Complete")
     """
     if result.exit_code != 0:
         return f"exit code {result.exit_code}"

@@ -1,27 +1,49 @@
-"""Serves one container: DOCKER_CORES slots that take jobs until the container is told to end (SIGTERM)."""
+"""Serves one container: DOCKER_CORES slots that work off jobs until the container is told to end.
+
+Told by SIGTERM, or by a spot notice; then no job is begun any more, those that run get the time that there is, and
+what is left goes back to the queue.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from . import logs
+from . import health, logs, machine, mount, usage
+from .clients import Clients
+from .ending import Ending, Heard
+from .failures import AWS_ERRORS
+from .gate import Gate
 from .handle import Handler, Hooks
+from .intake import Intake
 from .job import Folders, Job
+from .joblog import JobLogs
 from .lease import Keeper
+from .metadata import Metadata
+from .pace import Pace
+from .pauses import paused, prefix_of
 from .program import Result
+from .records import log_address
 from .settings import BadEnvironment, Settings, from_environment
+from .slot import Slot
+from .spot import SpotWatcher
+from .stop import Stop
 
-POLL_SECONDS = 5  # SQS allows 20; an idle worker must end soon after it is told to
-LAST_CALL_SECONDS = 10.0  # of the stop time-out's 110: for a call to AWS that is under way
-LONGEST_PAUSE_SECONDS = 60.0  # between polls while AWS refuses them
+LAST_CALLS_SECONDS = 5.0  # at the end: for what a thread is just telling AWS
+REPORT_SECONDS = 5.0  # between two looks at whether this container's health changed
 log = logging.getLogger("worker")
 
 
@@ -31,84 +53,142 @@ def serve(
     prepare: Callable[[Job, Folders], None],
     failure: Callable[[Job, Folders, Result], str | None],
 ) -> int:
-    """Works until SIGTERM or SIGINT; the process's exit code (2: the environment is wrong)."""
+    """Works until told to end. The exit code: 0, 1 (the mounted bucket was lost), 2 (the environment is wrong)."""
     try:
         settings = from_environment()
+        if settings.mount_s3 and (reason := mount.unusable()):
+            raise BadEnvironment(reason)
     except BadEnvironment as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):  # first: a container's first process ignores what it does not handle
-        signal.signal(number, lambda *_: stopping.set())
-    sqs, s3, logs_client = _clients(settings.docker_cores)
-    logs.begin(logs_client, settings)
-    keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, time.monotonic)
-    leases = threading.Thread(target=keeper.run, name="leases", daemon=True)
-    leases.start()
-    handler = Handler(sqs, s3, settings, Hooks(make_job, prepare, failure), keeper, stopping)
-    slots = [Slot(sqs, settings, handler, stopping, number) for number in range(settings.docker_cores)]
-    _run(slots, stopping)
-    keeper.end()
-    leases.join(LAST_CALL_SECONDS)  # a thread that is still in a call while Python ends can crash it
-    logging.shutdown()
-    return 0
+    told: SimpleQueue[float] = SimpleQueue()  # seconds that are left; unlike an Event, made for signal handlers
+    for number in (signal.SIGTERM, signal.SIGINT):  # early: a container's first process ignores what it does not handle
+        signal.signal(number, lambda *_: told.put(float(settings.stop_seconds)))
+    metadata = Metadata()
+    settings = replace(settings, machine=machine.machine_id(metadata))
+    return Container(settings, Hooks(make_job, prepare, failure), told, metadata).serve()
 
 
-class Slot:
-    """Takes one job after the other."""
+class Container:
+    """All parts of a worker, put together. `told` brings the seconds that are left when the container must end."""
 
-    def __init__(self, sqs: Any, settings: Settings, handler: Handler, stopping: threading.Event, number: int) -> None:
-        self._sqs, self._settings, self._handler, self._stopping = sqs, settings, handler, stopping
-        self._delay = number * settings.seconds_to_start
+    def __init__(self, settings: Settings, hooks: Hooks, told: SimpleQueue[float], metadata: Metadata) -> None:
+        self._settings, self._told, self._metadata = settings, told, metadata
+        self._clients = Clients(settings.docker_cores)
+        self._s3, self._logs = self._clients("s3"), self._clients("logs")
+        sqs, self._name = self._clients("sqs"), socket.gethostname()
+        self._stop, self._ended = Stop(time.monotonic), threading.Event()
+        self._health = health.Health(lambda: health.has_room(settings.work_dir), self._others_pause)
+        self._gate = Gate(self._health, settings.work_dir, time.time)
+        self._keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, time.monotonic)
+        self._job_logs = JobLogs(self._logs, settings.log_group_name, where=lambda job: log_address(settings, job))
+        ending = Ending(sqs, self._s3, settings, self._keeper, Heard(self._gate.succeeded, self._gate.failed))
+        self._handler = Handler(self._s3, settings, hooks, self._keeper, self._stop, ending, self._job_logs)
+        self._intake = Intake(sqs, settings, self._handler, self._stop, Pace(), self._gate, time.monotonic)
+        self._exit_code = 0
 
-    def run(self) -> None:
-        """Polls until told to stop, never ending because one poll was empty or one call failed."""
-        self._stopping.wait(self._delay)
-        pause = 1.0
-        while not self._stopping.is_set():
-            try:
-                self.poll()
-                pause = 1.0
-            except (ClientError, BotoCoreError, OSError) as error:
-                log.warning("AWS or this machine refuses (%s): trying again in %.0f s", error, pause)
-            except Exception:  # the loop's edge: a slot that ended would leave its container idle, unseen
-                log.exception("the worker's own code failed: trying again in %.0f s", pause)
-            else:
-                continue
-            self._stopping.wait(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+    def serve(self) -> int:
+        """Starts all, works, ends all; the exit code."""
+        logs.begin(self._logs, self._settings)
+        bucket = self._mount() if self._settings.mount_s3 else None
+        try:
+            if bucket is not None:
+                bucket.start()
+            self._work(bucket)
+        except mount.CannotMount as error:
+            log.error("%s", error)
+            self._exit_code = 1
+        finally:
+            if bucket is not None:
+                bucket.end()
+            logs.end(LAST_CALLS_SECONDS)
+        return self._exit_code
 
-    def poll(self) -> None:
-        """Asks for one message and handles it."""
-        asked = time.monotonic()
-        answer = self._sqs.receive_message(
-            QueueUrl=self._settings.queue_url,
-            MaxNumberOfMessages=1,
-            WaitTimeSeconds=POLL_SECONDS,
-            VisibilityTimeout=self._settings.visibility_seconds,
-            AttributeNames=["ApproximateReceiveCount"],
-        )
-        # The lease began when SQS answered, which is at most POLL_SECONDS after it was asked: on the safe side.
-        for raw in answer.get("Messages", []):
-            self._handler.handle(raw, asked)
+    def _work(self, bucket: mount.Mount | None) -> None:
+        helpers = [threading.Thread(target=work, name=name, daemon=True) for name, work in self._helpers(bucket)]
+        for helper in helpers:
+            helper.start()
+        self._run_slots()
+        self._ended.set()
+        self._keeper.end()
+        self._job_logs.end(LAST_CALLS_SECONDS)
+        deadline = time.monotonic() + LAST_CALLS_SECONDS
+        for helper in helpers:  # a thread that is still in a call while Python ends can crash it
+            helper.join(max(0.0, deadline - time.monotonic()))
+
+    def _run_slots(self) -> None:
+        """Until the intake and every slot are through; this thread stays free for signals."""
+        slots = self._settings.docker_cores
+        with ThreadPoolExecutor(slots, thread_name_prefix="finish") as uploads:
+            works = [
+                Slot(n, self._intake, self._handler, uploads, self._stop, n * self._settings.seconds_to_start).run
+                for n in range(slots)
+            ]
+            threads = [threading.Thread(target=work) for work in (self._intake.run, *works)]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                with suppress(Empty):
+                    self._stop.tell(self._told.get(timeout=0.2 if self._stop.asked else 1.0))
+
+    def _helpers(self, bucket: mount.Mount | None) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What goes on beside the slots, each in a thread of its own."""
+        settings, ended = self._settings, self._ended
+        yield "leases", self._keeper.run
+        yield "job-logs", self._job_logs.run
+        yield "health", partial(_every, REPORT_SECONDS, self._report().tick, ended)
+        spot = SpotWatcher(self._metadata, self._notice, self._gate.rebalance, time.time)
+        yield "spot", partial(spot.run, ended)
+        if "ECS_CONTAINER_METADATA_URI_V4" in os.environ and self._metadata.here:  # never somebody's own machine
+            yield "machine", self._settle
+        if settings.log_group_name and self._metadata.here:
+            report = usage.Usage(self._logs, settings.log_group_name, settings.machine, self._name, settings.work_dir)
+            yield "usage", partial(_every, usage.EVERY_SECONDS, report.tick, ended)
+        if bucket is not None:
+            yield "mount", partial(bucket.run, ended)
+
+    def _settle(self) -> None:
+        clients = Clients(1)  # not the container's own: what these clients hold in memory goes with them
+        machine.settle(self._metadata, clients, self._settings.app_name, idle_alarm=self._settings.idle_alarm)
+
+    def _notice(self, end: float) -> None:
+        log.warning("spot notice: this machine goes in %.0f s", end - time.time())
+        self._told.put(end - time.time())
+
+    def _others_pause(self) -> bool:
+        settings, now = self._settings, time.time()
+        try:
+            found = paused(self._s3, settings.aws_bucket, prefix_of(settings.app_name, settings.run), now)
+        except AWS_ERRORS as error:
+            log.warning("whether other machines pause cannot be told: %s", error)
+            return False
+        return any(one["machine"] != settings.machine for one in found)
+
+    def _report(self) -> health.Report:
+        settings = self._settings
+        key = health.key_of(settings.app_name, settings.run, settings.machine, self._name)
+
+        def write(document: dict[str, Any]) -> None:
+            self._s3.put_object(Bucket=settings.aws_bucket, Key=key, Body=json.dumps(document).encode())
+
+        return health.Report(self._health, write, settings.machine, self._name)
+
+    def _mount(self) -> mount.Mount:
+        settings, endpoint = self._settings, self._s3.meta.endpoint_url
+        return mount.Mount(settings.aws_bucket, settings.aws_region, endpoint, settings.work_dir, self._mount_lost)
+
+    def _mount_lost(self, reason: str) -> None:
+        log.error("this container ends: %s", reason)
+        self._exit_code = 1
+        self._told.put(0.0)
 
 
-def _run(slots: list[Slot], stopping: threading.Event) -> None:
-    threads = [threading.Thread(target=slot.run, name=f"slot-{n}") for n, slot in enumerate(slots)]
-    for thread in threads:
-        thread.start()
-    while not stopping.wait(1.0):
-        pass  # the main thread stays free for signals
-    for thread in threads:
-        thread.join()
-
-
-def _clients(slots: int) -> tuple[Any, Any, Any]:
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
-        retries={"mode": "standard", "max_attempts": 8}, max_pool_connections=10 * slots + 10, connect_timeout=10
-    )
-    session = boto3.Session()
-    return tuple(session.client(name, config=config) for name in ("sqs", "s3", "logs"))  # type: ignore[return-value]
+def _every(seconds: float, tick: Callable[[float], None], ended: threading.Event) -> None:
+    """Calls `tick` with the time (seconds since 1970) again and again; what AWS refuses is tried at the next."""
+    while not ended.wait(seconds):
+        try:
+            tick(time.time())
+        except AWS_ERRORS as error:
+            log.warning("not told to AWS, trying again: %s", error)
+        except Exception:  # the loop's edge: this must not end unseen, nor end the container
+            log.exception("the worker's own code failed")

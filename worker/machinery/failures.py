@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+
+AWS_ERRORS = (ClientError, BotoCoreError, Boto3Error)
+
 
 class Failed(Exception):
     """The attempt failed; the job is tried again, or goes to the dead-letter queue after the last try."""
@@ -19,6 +24,10 @@ class MissingInput(Failed):
 
 class UploadFailed(Failed):
     reason_class = "upload"
+
+
+class AlreadyDone(Exception):
+    """The job's outputs are in S3 and verified: by an earlier run, or by another worker that got the same message."""
 
 
 class Interrupted(Exception):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Job:
     shell: bool = False
     timeout_seconds: float = LONGEST_SECONDS
     expected_files: int = 0
+    keep_failed: bool = False
 
 
 def parse(body: str) -> dict[str, Any]:
@@ -84,6 +86,7 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Nam
             output_location=_location(_text(message, "output_location", defaults.app_name), values),
             timeout_seconds=_seconds(message),
             expected_files=_count(message, "expected_files"),
+            keep_failed=message.get("keep_failed") is True,
         )
     except TemplateError as error:
         raise BadMessage(str(error)) from None
@@ -93,8 +96,19 @@ def values_of(message: Mapping[str, Any], folders: Folders, identity: str) -> di
     """What placeholders stand for: shared keys, then the group's, then what the worker knows."""
     group = message["group"]
     own = group if isinstance(group, dict) else {"group": group}
-    given = {"job": identity, "input_dir": str(folders.input_dir), "output_dir": str(folders.output_dir)}
+    given = {
+        "job": identity,
+        "input_dir": str(folders.input_dir),
+        "output_dir": str(folders.output_dir),
+        "scripts_dir": _scripts_dir(),
+    }
     return {**message, **own, **given}
+
+
+@lru_cache(maxsize=1)
+def _scripts_dir() -> str:
+    """The folder `scripts` beside generic-worker.py: a developer's own scripts."""
+    return str(Path(sys.argv[0]).resolve().parent / "scripts")
 
 
 def _command(message: Mapping[str, Any], values: Mapping[str, object]) -> list[str] | str:

@@ -1,4 +1,4 @@
-"""Leases: while a job runs, its message stays hidden from other workers.
+"""Leases: while a worker has a job, its message stays hidden from other workers.
 
 One thread extends all leases of a container, in batched calls, a third of a lease ahead. A lease that SQS refuses to
 extend, or that could not be extended before it ended, is lost: its job must stop and publish nothing.
@@ -16,11 +16,16 @@ BATCH = 10  # SQS: entries in one ChangeMessageVisibilityBatch
 
 
 class Lease:
-    """One message that this worker holds until `expires` (on the keeper's clock, seconds)."""
+    """One message that this worker holds until `expires` (on the clock `now`, seconds)."""
 
-    def __init__(self, receipt: str, expires: float) -> None:
-        self.receipt, self.expires = receipt, expires
-        self.lost = threading.Event()
+    def __init__(self, receipt: str, expires: float, now: Callable[[], float]) -> None:
+        self.receipt, self.expires, self._now = receipt, expires, now
+        self.refused = False
+
+    @property
+    def lost(self) -> bool:
+        """Asked of the clock itself: a process that was frozen knows it before any thread of it could tell."""
+        return self.refused or self._now() >= self.expires
 
 
 class Keeper:
@@ -35,15 +40,18 @@ class Keeper:
 
     def hold(self, receipt: str, received: float) -> Lease:
         """Begins to extend. `received`: when the receive call was made, which is never later than SQS's own start."""
-        lease = Lease(receipt, received + self._seconds)
+        lease = Lease(receipt, received + self._seconds, self._now)
         with self._lock:
             self._held[receipt] = lease
         return lease
 
     def release(self, lease: Lease) -> None:
         """Extends no more. Waits for a round at work, which would hide again a message that is given back."""
-        with self._extending, self._lock:
-            self._held.pop(lease.receipt, None)
+        with self._lock:
+            held = self._held.pop(lease.receipt, None)
+        if held is not None:
+            with self._extending:
+                pass
 
     def run(self) -> None:
         while not self._ended.wait(self._seconds / 3):
@@ -53,15 +61,12 @@ class Keeper:
         self._ended.set()
 
     def tick(self) -> None:
-        """Extends every lease once; marks those that are lost."""
+        """Extends every lease once; notes those that SQS refuses."""
         with self._extending:
             with self._lock:
                 leases = list(self._held.values())
             for first in range(0, len(leases), BATCH):
                 self._extend(leases[first : first + BATCH])
-        for lease in leases:
-            if self._now() >= lease.expires:
-                lease.lost.set()
 
     def _extend(self, leases: list[Lease]) -> None:
         asked = self._now()
@@ -74,7 +79,9 @@ class Keeper:
         except (ClientError, BotoCoreError):
             return  # tried again in the next round; the leases' own end decides
         for entry in answer.get("Successful", []):
-            leases[int(entry["Id"])].expires = asked + self._seconds
+            lease = leases[int(entry["Id"])]
+            if not lease.lost:  # once lost, another worker may have had it in between
+                lease.expires = asked + self._seconds
         for entry in answer.get("Failed", []):
             if entry.get("SenderFault"):
-                leases[int(entry["Id"])].lost.set()
+                leases[int(entry["Id"])].refused = True

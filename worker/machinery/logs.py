@@ -7,11 +7,10 @@ import os
 import sys
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from .logstream import Stream, Trouble
 from .settings import Settings
 
-SEND_SECONDS = 10
+MOST_WAITING = 10_000  # lines kept while AWS does not take them; what comes then is on standard output only
 
 
 def begin(logs_client: Any, settings: Settings) -> None:
@@ -23,21 +22,37 @@ def begin(logs_client: Any, settings: Settings) -> None:
     console.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(console)
     if settings.log_group_name:
-        _add_cloudwatch(logger, logs_client, settings)
+        name = f"{settings.machine}-{os.getpid()}"
+        stream = Stream(logs_client, settings.log_group_name, name, Trouble("the container's log"))
+        logger.addHandler(ToCloudWatch(stream))
 
 
-def _add_cloudwatch(logger: logging.Logger, logs_client: Any, settings: Settings) -> None:
-    import watchtower
+def end(seconds: float) -> None:
+    """Sends what is left, at most that long. What is logged later goes to standard output only."""
+    logger = logging.getLogger("worker")
+    for handler in list(logger.handlers):
+        if isinstance(handler, ToCloudWatch):
+            logger.removeHandler(handler)
+            handler.end(seconds)
 
-    try:
-        logger.addHandler(
-            watchtower.CloudWatchLogHandler(
-                log_group_name=settings.log_group_name,
-                log_stream_name=f"{settings.machine}-{os.getpid()}",
-                boto3_client=logs_client,
-                create_log_group=False,
-                send_interval=SEND_SECONDS,
-            )
-        )
-    except (ClientError, BotoCoreError) as error:
-        logger.warning("no log in CloudWatch (%s): it goes to standard output only", error)
+
+class ToCloudWatch(logging.Handler):
+    """Hands lines to a stream, which sends them when it can."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if self._stream.waiting < MOST_WAITING:
+                self._stream.send(self.format(record), record.created)
+        except Exception:  # as every handler of logging: a line that cannot be written stops nobody
+            self.handleError(record)
+
+    def end(self, seconds: float) -> None:
+        """Sends what is left, at most that long."""
+        self._stream.close()
+        if not self._stream.join(seconds / 2):
+            self._stream.give_up()
+            self._stream.join(seconds / 2)

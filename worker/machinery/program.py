@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .failures import Failed
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
+_LOOK_SECONDS = 0.1  # between two looks at whether the program must end
 # In the environment of all that a program starts, so that what it leaves behind can be found.
 _MARK = "DISTRIBUTED_JOB_FOLDER"
 
@@ -51,9 +52,13 @@ _forking = threading.Lock()  # one fork at a time: a program must not inherit an
 
 def run(
     command: list[str] | str, *, shell: bool, folder: Path, log: Path, timeout_seconds: float,
-    should_stop: Callable[[], bool], env: Mapping[str, str] = os.environ,
+    should_stop: Callable[[], bool], started: Callable[[int], None] = lambda pid: None,
+    env: Mapping[str, str] = os.environ,
 ) -> Result:  # fmt: skip
-    """Runs `command` in `folder`, its output in `log`. Raises Failed where it cannot be started."""
+    """Runs `command` in `folder`, its output in `log`. Raises Failed where it cannot be started.
+
+    `started` is told the program's process id, which is that of its process group and of its session too.
+    """
     start = time.monotonic()
     clean = {name: value for name, value in env.items() if name not in _OURS} | {_MARK: str(folder)}
     words = ["/bin/sh", "-c", str(command)] if shell else list(command)
@@ -67,13 +72,34 @@ def run(
         except (OSError, ValueError) as error:
             raise Failed(f"the program {words[0]!r} cannot be started: {error}") from None
     try:
-        return _wait(process, start, timeout_seconds, should_stop)
+        started(process.pid)
+        with _sleeper(process.pid) as sleep:
+            return _wait(process, start, timeout_seconds, should_stop, sleep)
     finally:
         _end_all(process.pid, folder)
 
 
-def _wait(process: subprocess.Popen[bytes], start: float, timeout: float, should_stop: Callable[[], bool]) -> Result:
-    pause, ending, timed_out, stopped = _FIRST_PAUSE, 0.0, False, False
+@contextmanager
+def _sleeper(pid: int) -> Iterator[Callable[[float], object]]:
+    """Sleeps so many seconds, or until the process ends. Elsewhere than on Linux in short pieces: no pidfd there."""
+    try:
+        fd = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        yield lambda seconds: time.sleep(min(seconds, 0.01))
+        return
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        yield lambda seconds: poll.poll(seconds * 1000)
+    finally:
+        os.close(fd)
+
+
+def _wait(
+    process: subprocess.Popen[bytes], start: float, timeout: float, should_stop: Callable[[], bool],
+    sleep: Callable[[float], object],
+) -> Result:  # fmt: skip
+    ending, timed_out, stopped = 0.0, False, False
     while True:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         now = time.monotonic()
@@ -84,8 +110,7 @@ def _wait(process: subprocess.Popen[bytes], start: float, timeout: float, should
             _signal_group(process.pid, signal.SIGTERM)
         elif ending and now - ending > GRACE_SECONDS:
             _signal_group(process.pid, signal.SIGKILL)
-        time.sleep(pause)
-        pause = min(pause * 1.3, _LONGEST_PAUSE)
+        sleep(_LOOK_SECONDS)
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
     cpu = usage.ru_utime + usage.ru_stime

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from . import program
+from .attempt import Attempt
 from .settings import Settings
 
-DONE, FAILED = "done", "failed"
+DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 
 
 def key_of(settings: Settings, job: str) -> str:
@@ -23,15 +28,23 @@ def log_key_of(settings: Settings, job: str) -> str:
     return f"{settings.records}{job}.log.txt"
 
 
+def log_address(settings: Settings, job: str) -> str:
+    """The same as an address."""
+    return f"s3://{settings.aws_bucket}/{log_key_of(settings, job)}"
+
+
 def read(s3: Any, settings: Settings, job: str) -> dict[str, Any] | None:
-    """The record that is there; None without one."""
+    """The record that is there; None without one, or with one that is no JSON object."""
     try:
         body = s3.get_object(Bucket=settings.aws_bucket, Key=key_of(settings, job))["Body"].read()
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
             return None
         raise
-    record = json.loads(body)
+    try:
+        record = json.loads(body)
+    except ValueError:
+        return None  # nothing that a worker wrote whole
     return record if isinstance(record, dict) else None
 
 
@@ -40,15 +53,49 @@ def is_done(record: dict[str, Any] | None) -> bool:
     return record is not None and record.get("state") == DONE
 
 
-def write(s3: Any, settings: Settings, record: dict[str, Any], log: Path | None) -> None:
-    """Writes log and record. A failed attempt never overwrites the record of one that is done."""
+def write(s3: Any, settings: Settings, record: dict[str, Any], log: Path) -> bool:
+    """Writes log and record. False where the job is done already: no other attempt overwrites that record."""
     job = record["job"]
     if record["state"] != DONE and is_done(read(s3, settings, job)):
-        return
-    if log is not None and log.exists():
-        with log.open("rb") as body:
-            s3.put_object(
-                Bucket=settings.aws_bucket, Key=log_key_of(settings, job), Body=body, ContentType="text/plain"
-            )
-    body_text = json.dumps(record, indent=1).encode()
-    s3.put_object(Bucket=settings.aws_bucket, Key=key_of(settings, job), Body=body_text, ContentType="application/json")
+        return False
+    if record["log"] is not None:
+        s3.upload_file(
+            str(log), settings.aws_bucket, log_key_of(settings, job), ExtraArgs={"ContentType": "text/plain"}
+        )
+    body = json.dumps(record, indent=1).encode()
+    s3.put_object(Bucket=settings.aws_bucket, Key=key_of(settings, job), Body=body, ContentType="application/json")
+    return True
+
+
+def of(attempt: Attempt, settings: Settings, state: str, reason: str | None, kind: str | None) -> dict[str, Any]:
+    """The record of an attempt that ended in `state`. Times in UTC, sizes in bytes, `log` null where it is empty."""
+    result, ended, log = attempt.result, time.time(), attempt.folders.log
+    has_log = log.exists() and log.stat().st_size > 0
+    return {
+        "job": attempt.name,
+        "state": state,
+        "attempts": attempt.number,
+        "app": settings.app_name,
+        "run": settings.run,
+        "machine": settings.machine,
+        "image": settings.image,
+        "started": _utc(attempt.started),
+        "ended": _utc(ended),
+        "seconds": round(ended - attempt.started, 3),
+        "program_seconds": round(result.seconds, 3) if result else None,
+        "exit_code": result.exit_code if result else None,
+        "reason": reason,
+        "reason_class": kind,
+        "last_lines": program.last_lines(log) if reason and has_log else [],
+        "peak_memory_bytes": result.peak_memory_bytes if result else None,
+        "cpu_seconds": round(result.cpu_seconds, 3) if result else None,
+        "bytes_in": attempt.bytes_in,
+        "bytes_out": sum(output.size for output in attempt.outputs),
+        "outputs": [asdict(output) for output in attempt.outputs],
+        "log": log_address(settings, attempt.name) if has_log else None,
+        "message": attempt.message,
+    }
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

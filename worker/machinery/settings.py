@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+DOCKER_STOP_SECONDS = 10  # between SIGTERM and SIGKILL of `docker stop`; a task definition says its own
+
 
 class BadEnvironment(Exception):
     """A variable is missing or wrong; the text names it."""
@@ -37,6 +39,11 @@ class Settings(Names):
     expected_number_files: int
     min_file_size_bytes: int
     necessary_string: str
+    job_retries: int
+    stop_seconds: int
+    mount_s3: bool
+    idle_alarm: bool
+    aws_region: str
     machine: str
     image: str
     work_dir: Path
@@ -59,10 +66,15 @@ def from_environment(env: Mapping[str, str] = os.environ) -> Settings:
         docker_cores=_number(env, "DOCKER_CORES", 1, least=1),
         visibility_seconds=_number(env, "SQS_MESSAGE_VISIBILITY", 120, least=1),
         seconds_to_start=_number(env, "SECONDS_TO_START", 0),
-        check_if_done=env.get("CHECK_IF_DONE_BOOL", "True").strip().lower() == "true",
+        check_if_done=_truth(env, "CHECK_IF_DONE_BOOL", "True"),
         expected_number_files=_number(env, "EXPECTED_NUMBER_FILES", 1),
         min_file_size_bytes=_number(env, "MIN_FILE_SIZE_BYTES", 1),
         necessary_string=env.get("NECESSARY_STRING", ""),
+        job_retries=_number(env, "JOB_RETRIES", 10, least=1),
+        stop_seconds=_number(env, "STOP_SECONDS", DOCKER_STOP_SECONDS, least=1),
+        mount_s3=_truth(env, "MOUNT_S3", "False"),
+        idle_alarm=_truth(env, "IDLE_ALARM", "True"),
+        aws_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION", ""),
         machine=env.get("INSTANCE_ID") or socket.gethostname(),
         image=env.get("DOCKER_IMAGE", ""),
         work_dir=Path(env.get("WORK_DIR") or tempfile.gettempdir()),
@@ -73,6 +85,10 @@ def _text(env: Mapping[str, str], name: str) -> str:
     if not env.get(name):
         raise BadEnvironment(f"the environment variable {name} is not set; the task definition of setup sets it")
     return env[name]
+
+
+def _truth(env: Mapping[str, str], name: str, default: str) -> bool:
+    return env.get(name, default).strip().lower() == "true"
 
 
 def _number(env: Mapping[str, str], name: str, default: int, least: int = 0) -> int:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import errno
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
+from . import transfer
 from .failures import Failed, MissingInput, UploadFailed
 
-AT_ONCE = 8
+AT_ONCE = 16  # requests; on loopback 8 would do, S3's latency asks for more
 SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files go up in parts, several at once
-UPLOAD_TRIES = 3
+LONGEST_KEY_BYTES = 1024  # S3
 _NOT_THERE = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Output:
     """A file that is in S3."""
 
@@ -31,114 +34,218 @@ class Output:
     checksum_sha256: str
 
 
-def fetch(s3: Any, inputs: Iterable[str], bucket: str, folder: Path, check: Callable[[], None] = lambda: None) -> int:
-    """Brings inputs (keys, prefixes that end in `/`, `s3://` addresses of either) to `folder`; the bytes.
-
-    A key's file has the key's last part as its name; below a prefix the rest of the path is kept. Raises MissingInput
-    with its name, Failed where two inputs would be the same file, and what `check`, called while bytes arrive, raises.
-    """
-    wanted: dict[Path, tuple[str, str]] = {}
-    for text in inputs:
-        for source, path in _sources(s3, text, bucket, folder):
-            if wanted.setdefault(path, source) != source:
-                raise Failed(f"two inputs would be the same file: {path.name}", "missing input")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return sum(pool.map(lambda path: _download(s3, *wanted[path], path, check), wanted))
-
-
-def publish(s3: Any, folder: Path, bucket: str, location: str) -> list[Output]:
-    """Uploads all files of `folder` below `location` and verifies them; raises UploadFailed after several tries."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    pairs = [(path, f"{location}/{_name(path, folder)}") for path in files]
-    reason = ""
-    for _ in range(UPLOAD_TRIES):
-        try:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                outputs = list(pool.map(lambda pair: _upload(s3, pair[0], bucket, pair[1]), pairs))
-            _verify(s3, bucket, location, outputs)
-            return outputs
-        except (ClientError, BotoCoreError, Boto3Error, UploadFailed) as error:
-            reason = str(error)
-        except OSError as error:
-            raise UploadFailed(f"an output cannot be read: {error}") from None
-    raise UploadFailed(f"the outputs could not be uploaded to s3://{bucket}/{location}: {reason}")
-
-
-def _name(path: Path, folder: Path) -> str:
-    name = path.relative_to(folder).as_posix()
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise Failed(f"an output's name is not UTF-8: {name!r}") from None
-    return name
-
-
 def sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
     """Key and size of every object below `prefix`, all pages."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return {found["Key"]: found["Size"] for page in pages for found in page.get("Contents", [])}
 
 
-def _sources(s3: Any, text: str, bucket: str, folder: Path) -> Iterator[tuple[tuple[str, str], Path]]:
-    if text.startswith("s3://"):
-        bucket, _, text = text.removeprefix("s3://").partition("/")
-    if text and not text.endswith("/"):
-        yield (bucket, text), _inside(folder, PurePosixPath(text).name)
-        return
-    try:
-        keys = [key for key in sizes(s3, bucket, text) if not key.endswith("/")]
-    except ClientError as error:
-        raise _missing(bucket, text, error) from None
-    if not keys:
-        raise MissingInput(f"the input s3://{bucket}/{text} has no files")
-    for key in keys:
-        yield (bucket, key), _inside(folder, key[len(text) :])
+# in
+
+
+def fetch(
+    s3: Any, inputs: Iterable[str], bucket: str, folder: Path, check: Callable[[], None] = lambda: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:  # fmt: skip
+    """Brings inputs (keys, prefixes that end in `/`, `s3://` addresses of either) to `folder`; the bytes.
+
+    A key's file has the key's last part as its name; below a prefix the rest of the path is kept. Raises MissingInput
+    with its name, Failed where two inputs would be the same file, and what `check`, called while bytes arrive, raises.
+    """
+    wanted: dict[Path, tuple[str, str]] = {}
+    fetching = _Fetching(s3, check, sleep)
+    for text in inputs:
+        for source, path in fetching.sources(text, bucket, folder):
+            if wanted.setdefault(path, source) != source:
+                raise Failed(f"two inputs would be the same file: {path.name}", "missing input")
+    if not wanted:
+        return 0
+    _make_folders(wanted)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return fetching.all(wanted, pool)
+
+
+class _Fetching:
+    """What all requests of one `fetch` share."""
+
+    def __init__(self, s3: Any, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
+        self._s3, self._check, self._sleep = s3, check, sleep
+
+    def sources(self, text: str, bucket: str, folder: Path) -> Iterator[tuple[tuple[str, str], Path]]:
+        """The objects that one input stands for, and where each will lie."""
+        if text.startswith("s3://"):
+            bucket, _, text = text.removeprefix("s3://").partition("/")
+        if text and not text.endswith("/"):
+            yield (bucket, text), _inside(folder, PurePosixPath(text).name)
+            return
+        keys = [key for key in self._asked(bucket, text, lambda: sizes(self._s3, bucket, text)) if key[-1] != "/"]
+        if not keys:
+            raise MissingInput(f"the input s3://{bucket}/{text} has no files")
+        for key in keys:
+            yield (bucket, key), _inside(folder, key[len(text) :])
+
+    def all(self, wanted: dict[Path, tuple[str, str]], pool: Executor) -> int:
+        """First every file or its beginning, then the other parts of the large ones; the bytes."""
+        total = 0
+        large: list[tuple[Path, transfer.Remote]] = []
+        for path, remote in zip(wanted, pool.map(lambda path: self._first(*wanted[path], path), wanted), strict=True):
+            total += remote.size
+            if transfer.rest_of(remote):
+                large.append((path, remote))
+        for path, remote in large:
+            for _ in pool.map(lambda start, p=path, r=remote: self._part(r, start, p), transfer.rest_of(remote)):
+                pass
+        return total
+
+    def _first(self, bucket: str, key: str, path: Path) -> transfer.Remote:
+        return self._asked(bucket, key, lambda: transfer.get(self._s3, bucket, key, path, self._check))
+
+    def _part(self, remote: transfer.Remote, start: int, path: Path) -> None:
+        get = transfer.get_part
+        self._asked(remote.bucket, remote.key, lambda: get(self._s3, remote, start, path, self._check))
+
+    def _asked(self, bucket: str, key: str, work: Callable[[], _T]) -> _T:
+        try:
+            return transfer.again(work, self._check, self._sleep)
+        except transfer.TROUBLE as error:
+            raise _refused(bucket, key, error) from None
+        except OSError as error:
+            raise _unwritable(f"s3://{bucket}/{key}", error) from None
 
 
 def _inside(folder: Path, relative: str) -> Path:
-    path = folder / relative.lstrip("/")
-    if relative.strip("/") in ("", ".", "..") or not path.resolve().is_relative_to(folder.resolve()):
+    """Where an input lies. A key is any text: it may ask for a place that is not its own."""
+    plain = os.path.normpath(relative.lstrip("/") or ".")
+    if plain in (".", "..") or plain.startswith("../") or "\0" in plain:
         raise Failed(f"the input {relative!r} would lie outside the job's folder", "missing input")
-    return path
+    return folder / plain
 
 
-def _download(s3: Any, bucket: str, key: str, path: Path, check: Callable[[], None]) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check()
-        s3.download_file(bucket, key, str(path), Callback=lambda _: check())
-    except ClientError as error:
-        raise _missing(bucket, key, error) from None
-    except OSError as error:
-        raise Failed(f"the input s3://{bucket}/{key} cannot be written here: {error}", "machine") from None
-    return path.stat().st_size
+def _make_folders(paths: Iterable[Path]) -> None:
+    for parent in {path.parent for path in paths}:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(parent.name, error) from None
 
 
-def _missing(bucket: str, key: str, error: ClientError) -> Failed:
+def _refused(bucket: str, key: str, error: Exception) -> Failed:
+    if not isinstance(error, ClientError) or transfer.passing(error):
+        return Failed(f"the input s3://{bucket}/{key} could not be fetched: {error}", "aws")
     code = str(error.response.get("Error", {}).get("Code", ""))
     if code in _NOT_THERE:
         return MissingInput(f"the input s3://{bucket}/{key} does not exist")
     return MissingInput(f"the input s3://{bucket}/{key} cannot be read ({code})")
 
 
-def _upload(s3: Any, path: Path, bucket: str, key: str) -> Output:
-    size, digest = path.stat().st_size, _sha256(path)
-    if size <= SINGLE_PUT_BYTES:
-        with path.open("rb") as body:
-            checksum = base64.b64encode(digest.digest()).decode()
-            s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum)
-    else:
-        s3.upload_file(str(path), bucket, key, ExtraArgs={"ChecksumAlgorithm": "SHA256"})
-    return Output(bucket, key, size, digest.hexdigest())
+def _unwritable(name: str, error: OSError) -> Failed:
+    kind = "disk" if error.errno in _NO_SPACE else "machine"
+    return Failed(f"the input {name} cannot be written here: {error}", kind)
 
 
-def _sha256(path: Path) -> Any:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256")
+# out
 
 
-def _verify(s3: Any, bucket: str, location: str, outputs: list[Output]) -> None:
-    there = sizes(s3, bucket, f"{location}/") if outputs else {}
-    wrong = [output.key for output in outputs if there.get(output.key) != output.size]
-    if wrong:
-        raise UploadFailed(f"{len(wrong)} of {len(outputs)} files are not there or incomplete, such as {wrong[0]}")
+def publish(
+    s3: Any, folder: Path, bucket: str, location: str, check: Callable[[], None] = lambda: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Output]:  # fmt: skip
+    """Uploads all files of `folder` below `location` and verifies them: only then they count.
+
+    What failed is tried again, with pauses that grow, and nothing else. Raises UploadFailed after the last try, Failed
+    for a file that cannot be an object, and what `check`, called while bytes go up, raises: then nothing more is sent.
+    """
+    files = {_key(location, name): path for name, path in _files(folder)}
+    publishing = _Publishing(s3, bucket, check)
+    reason = ""
+    for pause in (0, *transfer.PAUSES):
+        transfer.rest(pause, check, sleep)
+        try:
+            check()
+            publishing.send(files)
+            publishing.verify(f"{location}/", files)
+            return [publishing.there[key] for key in files]
+        except (*transfer.TROUBLE, UploadFailed) as error:
+            check()  # botocore wraps what a body raises: it may be check's own
+            reason = str(error)
+            if not transfer.passing(error):
+                break
+        except OSError as error:
+            raise UploadFailed(f"an output cannot be read: {error}") from None
+    raise UploadFailed(f"the outputs could not be uploaded to s3://{bucket}/{location}: {reason}")
+
+
+class _Publishing:
+    """What all tries of one `publish` share: `there` holds what is in S3."""
+
+    def __init__(self, s3: Any, bucket: str, check: Callable[[], None]) -> None:
+        self._s3, self._bucket, self._check = s3, bucket, check
+        self.there: dict[str, Output] = {}
+
+    def send(self, files: dict[str, Path]) -> None:
+        """Sends what is not there; the first that fails ends this try."""
+        todo = {key: path.stat().st_size for key, path in files.items() if key not in self.there}
+        small = [key for key, size in todo.items() if size <= SINGLE_PUT_BYTES]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for _ in pool.map(lambda key: self._put(key, files[key], todo[key]), small):
+                pass
+            for key in todo.keys() - set(small):
+                digest = transfer.put_parts(self._s3, files[key], self._bucket, key, self._check, pool)
+                self.there[key] = Output(self._bucket, key, todo[key], digest)
+
+    def _put(self, key: str, path: Path, size: int) -> None:
+        digest = transfer.put(self._s3, path, self._bucket, key, self._check)
+        self.there[key] = Output(self._bucket, key, size, digest)
+
+    def verify(self, prefix: str, files: dict[str, Path]) -> None:
+        """Forgets, and tells, what a listing does not show in its size."""
+        listed = sizes(self._s3, self._bucket, prefix) if files else {}
+        wrong = [key for key in files if listed.get(key) != self.there[key].size]
+        for key in wrong:
+            del self.there[key]
+        if wrong:
+            raise UploadFailed(f"{len(wrong)} of {len(files)} files are not there or incomplete, such as {wrong[0]}")
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """Name below `folder` and path of every file, in order of names."""
+    found: list[tuple[str, Path]] = []
+    try:
+        for root, folders, names in os.walk(folder, onerror=_raise):
+            paths = (Path(root, name) for name in folders + names)
+            found += ((path.relative_to(folder).as_posix(), path) for path in paths if _counts(path, folder))
+    except OSError as error:
+        raise UploadFailed(f"an output cannot be read: {error}") from None
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _counts(path: Path, folder: Path) -> bool:
+    """Whether `path` is a file to upload. A link counts as the file that it points to, within the job's folder.
+
+    A job's values must never make it publish other files; nor may a result be missing without a word.
+    """
+    if not path.is_symlink():
+        return path.is_file()
+    name, target = path.relative_to(folder).as_posix(), Path(os.path.realpath(path))
+    if not target.is_relative_to(folder.resolve().parent):
+        raise Failed(f"the output {name!r} is a link out of the job's folder")
+    if not target.exists():
+        raise Failed(f"the output {name!r} is a link to nothing")
+    if target.is_dir() and not target.is_relative_to(folder.resolve()):
+        raise Failed(f"the output {name!r} is a link to a folder outside the output folder")
+    return target.is_file()  # a folder in the output folder: its files go up under their own names
+
+
+def _key(location: str, name: str) -> str:
+    key = f"{location}/{name}"
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise Failed(f"an output's name is not UTF-8: {name!r}") from None
+    if length > LONGEST_KEY_BYTES:
+        raise Failed(f"an output's key would have {length:,} bytes, S3 allows {LONGEST_KEY_BYTES:,}: {key[:100]}…")
+    return key

@@ -1,0 +1,326 @@
+"""What a worker does for its machine on EC2 (its id, its name, its idle alarm, its usage), request by request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from botocore.stub import Stubber
+
+from tests.fakes import ANY, START, Exact, exact
+from tests.metadata_server import INSTANCE, MetadataServer, metadata_server
+from worker.machinery.machine import alarm_request, instance_id, machine_id, name_request, settle
+from worker.machinery.metadata import Metadata
+from worker.machinery.usage import Usage
+
+VOLUMES = {"Filters": [{"Name": "attachment.instance-id", "Values": [INSTANCE]}]}
+ALARM = {
+    "AlarmName": f"App_{INSTANCE}",
+    "AlarmDescription": "Ends a machine of App that has been idle for 15 minutes.",
+    "Namespace": "AWS/EC2",
+    "MetricName": "CPUUtilization",
+    "Dimensions": [{"Name": "InstanceId", "Value": INSTANCE}],
+    "Statistic": "Maximum",
+    "Period": 300,
+    "EvaluationPeriods": 3,
+    "Threshold": 1.0,
+    "ComparisonOperator": "LessThanThreshold",
+    "TreatMissingData": "notBreaching",
+    "AlarmActions": ["arn:aws:automate:us-east-1:ec2:terminate"],
+    "Tags": [{"Key": "app", "Value": "App"}],
+}
+STREAM = {"logGroupName": "AppLogs_perInstance", "logStreamName": INSTANCE}
+EC2_SAYS = (
+    "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/ecsInstanceRole/x "
+    "is not authorized to perform: ec2:CreateTags on resource: arn:aws:ec2:us-east-1:123456789012:volume/vol-1 "
+    "because no identity-based policy allows it. Encoded authorization failure message: " + "x" * 1000
+)
+
+
+@pytest.fixture
+def server() -> Iterator[MetadataServer]:
+    with metadata_server() as made:
+        yield made
+
+
+@pytest.fixture
+def aws() -> Iterator[Exact]:
+    with exact() as made:
+        yield made
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    logger = logging.getLogger("worker")
+    seen: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    yield seen
+    logger.removeHandler(handler)
+
+
+def on(aws: Exact, server: MetadataServer, *, idle_alarm: bool = True) -> None:
+    settle(Metadata(server.env), lambda name: getattr(aws.clients, name), "App", idle_alarm=idle_alarm)
+
+
+def tags(*resources: str) -> dict[str, Any]:
+    return {"Resources": list(resources), "Tags": [{"Key": "Name", "Value": "AppWorker"}]}
+
+
+# The id
+
+
+def test_the_machine_has_the_id_that_it_is_told_else_that_of_ec2(server: MetadataServer) -> None:
+    metadata = Metadata(server.env)
+    assert machine_id(metadata, {"INSTANCE_ID": "mine"}) == "mine"
+    assert server.asked == []
+    assert machine_id(metadata, {"INSTANCE_ID": ""}) == INSTANCE
+
+
+@pytest.mark.parametrize("text", [None, "", "<html>hello</html>", "i-", "i-0123456789abcdef0/../x", "i-XYZ45678"])
+def test_a_machine_whose_id_is_nonsense_or_missing_has_its_host_name(server: MetadataServer, text: str | None) -> None:
+    server.set("instance", text)
+    assert instance_id(Metadata(server.env)) is None
+    assert machine_id(Metadata(server.env), {}) == socket.gethostname()
+
+
+def test_elsewhere_than_on_ec2_the_machine_has_its_host_name() -> None:
+    assert machine_id(Metadata({"AWS_EC2_METADATA_DISABLED": "true"}), {}) == socket.gethostname()
+
+
+# Name and alarm
+
+
+def test_a_machine_and_its_volumes_are_named_in_one_call_and_its_alarm_set(
+    aws: Exact, server: MetadataServer, warnings: list[str]
+) -> None:
+    aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[{"VolumeId": "vol-1"}, {"VolumeId": "vol-2"}])
+    aws.answer("ec2.create_tags", tags(INSTANCE, "vol-1", "vol-2"))
+    aws.answer("cloudwatch.put_metric_alarm", ALARM)
+    on(aws, server)
+    assert warnings == []
+
+
+def test_a_second_container_of_the_machine_asks_for_just_the_same(
+    aws: Exact, server: MetadataServer, warnings: list[str]
+) -> None:
+    for _ in range(2):
+        aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[])
+        aws.answer("ec2.create_tags", tags(INSTANCE))
+        aws.answer("cloudwatch.put_metric_alarm", ALARM)
+    on(aws, server)
+    on(aws, server)
+    assert warnings == []
+
+
+def test_without_the_idle_alarm_the_machine_is_only_named(aws: Exact, server: MetadataServer) -> None:
+    aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[])
+    aws.answer("ec2.create_tags", tags(INSTANCE))
+    on(aws, server, idle_alarm=False)
+    assert aws.calls == ["ec2.DescribeVolumes", "ec2.CreateTags"]
+
+
+def test_elsewhere_than_on_ec2_nothing_is_called(server: MetadataServer) -> None:
+    server.token_status = 404
+    made: list[str] = []
+    settle(Metadata(server.env), made.append, "App", idle_alarm=True)
+    assert made == []
+
+
+def test_a_machine_whose_volumes_cannot_be_seen_is_named_all_the_same(
+    aws: Exact, server: MetadataServer, warnings: list[str]
+) -> None:
+    aws.refuse("ec2.describe_volumes", "UnauthorizedOperation", wanted=VOLUMES)
+    aws.answer("ec2.create_tags", tags(INSTANCE))
+    on(aws, server, idle_alarm=False)
+    assert warnings == [
+        "this machine goes on without a name for its volumes: its role lacks the right ec2:DescribeVolumes"
+    ]
+
+
+def test_a_missing_right_is_named_in_one_line_and_the_rest_goes_on(
+    aws: Exact, server: MetadataServer, warnings: list[str]
+) -> None:
+    aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[{"VolumeId": "vol-1"}])
+    aws.refuse("ec2.create_tags", "UnauthorizedOperation", EC2_SAYS)
+    aws.refuse(
+        "cloudwatch.put_metric_alarm", "AccessDenied",
+        "User: arn:aws:sts::1:assumed-role/r/i is not authorized to perform: cloudwatch:TagResource on resource: a",
+    )  # fmt: skip
+    on(aws, server)
+    assert warnings == [
+        "this machine goes on without a name: its role lacks the right ec2:CreateTags",
+        "this machine goes on without an idle alarm: its role lacks the right cloudwatch:TagResource",
+    ]
+
+
+def test_a_denial_that_does_not_say_what_is_denied_names_what_the_call_needs(
+    aws: Exact, server: MetadataServer, warnings: list[str]
+) -> None:
+    aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[])
+    aws.answer("ec2.create_tags", tags(INSTANCE))
+    aws.refuse("cloudwatch.put_metric_alarm", "AccessDenied", "")
+    on(aws, server)
+    assert warnings[0].endswith("lacks the right cloudwatch:PutMetricAlarm and cloudwatch:TagResource")
+
+
+def test_another_refusal_is_one_short_line(aws: Exact, server: MetadataServer, warnings: list[str]) -> None:
+    aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[])
+    aws.refuse("ec2.create_tags", "RequestLimitExceeded", "slow\ndown " * 1000)
+    on(aws, server, idle_alarm=False)
+    assert len(warnings) == 1
+    assert "RequestLimitExceeded" in warnings[0]
+    assert "\n" not in warnings[0]
+    assert len(warnings[0]) < 400
+
+
+def test_a_client_that_cannot_be_made_or_does_not_reach_aws_costs_a_line_each(
+    server: MetadataServer, warnings: list[str]
+) -> None:
+    def client(name: str) -> Any:
+        raise EndpointConnectionError(endpoint_url=f"https://{name}")
+
+    settle(Metadata(server.env), client, "App", idle_alarm=True)
+    assert len(warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("us-iso-east-1", "aws-iso")],
+)
+def test_the_alarm_ends_the_machine_in_its_own_partition(server: MetadataServer, region: str, partition: str) -> None:
+    session = boto3.Session("test", "test", region_name=region)
+    ec2, cloudwatch = session.client("ec2"), session.client("cloudwatch")
+    with Stubber(ec2) as tagging, Stubber(cloudwatch) as stub:
+        tagging.add_response("describe_volumes", {}, VOLUMES)
+        tagging.add_response("create_tags", {})
+        action = f"arn:{partition}:automate:{region}:ec2:terminate"
+        stub.add_response("put_metric_alarm", {}, ALARM | {"AlarmActions": [action]})
+        settle(Metadata(server.env), {"ec2": ec2, "cloudwatch": cloudwatch}.__getitem__, "App", idle_alarm=True)
+        stub.assert_no_pending_responses()
+
+
+def test_the_requests_keep_to_the_limits_of_aws_for_the_longest_names() -> None:
+    app, instance = "A" * 200, "i-" + "0" * 17
+    alarm = alarm_request(app, instance, "us-gov-west-1", "aws-us-gov")
+    assert len(alarm["AlarmName"]) <= 255
+    assert len(alarm["AlarmDescription"]) <= 1024
+    assert alarm["Period"] % 60 == 0
+    assert alarm["Period"] * alarm["EvaluationPeriods"] == 15 * 60
+    assert all(len(tag["Key"]) <= 127 and len(tag["Value"]) <= 255 for tag in name_request(app, [instance])["Tags"])
+
+
+# Usage
+
+
+def proc(folder: Path, *, idle: int = 100, busy: int = 100, free: int = 250) -> Path:
+    folder.mkdir(exist_ok=True)
+    folder.joinpath("stat").write_text(f"cpu  0 0 0 50 {idle} 0 0 {busy} 7 7\ncpu0 1 2 3 4 5 6 7 8 9 10\nintr 1 2\n")
+    folder.joinpath("meminfo").write_text(f"MemTotal:   1000 kB\nMemFree:   1 kB\nMemAvailable:  {free} kB\nHuge: 0\n")
+    return folder
+
+
+def usage(aws: Exact, tmp_path: Path, **ticks: int) -> Usage:
+    return Usage(aws.clients.logs, "AppLogs", INSTANCE, "box", tmp_path, proc(tmp_path / "proc", **ticks))
+
+
+def sent(aws: Exact, reporter: Usage, now: float = START) -> dict[str, Any]:
+    """The line of one tick."""
+    seen: list[dict[str, Any]] = []
+    aws.clients.logs.meta.events.register_first(
+        "before-parameter-build.logs.PutLogEvents", lambda params, **_: seen.append(params), unique_id="sent"
+    )
+    aws.answer("logs.put_log_events", STREAM | {"logEvents": ANY})
+    reporter.tick(now)
+    aws.clients.logs.meta.events.unregister("before-parameter-build.logs.PutLogEvents", unique_id="sent")
+    [event] = seen[0]["logEvents"]
+    assert event["timestamp"] == int(now * 1000)
+    line = json.loads(event["message"])
+    assert isinstance(line, dict)
+    return line
+
+
+def test_a_line_tells_disk_memory_and_cpu_and_who_tells_it(aws: Exact, tmp_path: Path) -> None:
+    reporter = usage(aws, tmp_path)
+    proc(tmp_path / "proc", idle=175, busy=125)
+    line = sent(aws, reporter)
+    assert (line["container"], line["machine"]) == ("box", INSTANCE)
+    assert (line["memory_total_bytes"], line["memory_available_bytes"], line["memory_percent"]) == (1024000, 256000, 75)
+    assert 0 < line["disk_free_bytes"] < line["disk_total_bytes"]
+    assert 0 < line["disk_percent"] <= 100
+    assert line["cpu_percent"] == 25
+
+
+def test_cpu_is_counted_from_line_to_line(aws: Exact, tmp_path: Path) -> None:
+    reporter = usage(aws, tmp_path)
+    seen = []
+    for idle, busy in ((100, 200), (200, 200), (150, 250)):  # the kernel's idle time may go back
+        proc(tmp_path / "proc", idle=idle, busy=busy)
+        seen.append(sent(aws, reporter).get("cpu_percent"))
+    assert seen == [100, 0, None]
+
+
+@pytest.mark.parametrize("text", [None, "", "cpu  one two", "cpu  1 2", "MemTotal: 5 kB"])
+def test_what_the_system_does_not_tell_is_left_out(aws: Exact, tmp_path: Path, text: str | None) -> None:
+    folder = proc(tmp_path / "proc")
+    reporter = usage(aws, tmp_path)
+    for name in ("stat", "meminfo"):
+        folder.joinpath(name).unlink() if text is None else folder.joinpath(name).write_text(text)
+    assert set(sent(aws, reporter)) == {
+        "container", "machine", "disk_total_bytes", "disk_free_bytes", "disk_percent"
+    }  # fmt: skip
+
+
+def test_a_line_is_made_where_even_the_disk_is_gone(aws: Exact, tmp_path: Path) -> None:
+    nowhere = tmp_path / "gone"
+    assert sent(aws, Usage(aws.clients.logs, "AppLogs", INSTANCE, "box", nowhere, nowhere)) == {
+        "container": "box", "machine": INSTANCE,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("faster", [False, True])
+def test_a_stream_that_is_missing_is_made_once(
+    aws: Exact, tmp_path: Path, warnings: list[str], *, faster: bool
+) -> None:
+    aws.refuse("logs.put_log_events", "ResourceNotFoundException")
+    if faster:
+        aws.refuse("logs.create_log_stream", "ResourceAlreadyExistsException", wanted=STREAM)
+    else:
+        aws.answer("logs.create_log_stream", STREAM)
+    aws.answer("logs.put_log_events", STREAM | {"logEvents": ANY})
+    usage(aws, tmp_path).tick(START)
+    assert warnings == []
+
+
+def test_a_refusal_is_said_once_and_the_next_line_is_tried(aws: Exact, tmp_path: Path, warnings: list[str]) -> None:
+    reporter = usage(aws, tmp_path)
+    aws.refuse("logs.put_log_events", "ResourceNotFoundException")
+    aws.refuse("logs.create_log_stream", "ResourceNotFoundException", "no\ngroup", wanted=STREAM)
+    reporter.tick(START)
+    aws.refuse("logs.put_log_events", "ThrottlingException")
+    reporter.tick(START + 60)
+    assert len(warnings) == 1
+    assert "no group" in warnings[0]
+    assert sent(aws, reporter, START + 120)["container"] == "box"
+
+
+def test_a_machine_of_any_name_has_a_stream(aws: Exact, tmp_path: Path) -> None:
+    aws.answer(
+        "logs.put_log_events", {"logGroupName": "AppLogs_perInstance", "logStreamName": "a-b-c", "logEvents": ANY}
+    )
+    Usage(aws.clients.logs, "AppLogs", "a:b*c", "box", tmp_path).tick(START)
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells")
+def test_this_linux_tells_everything(aws: Exact, tmp_path: Path) -> None:
+    line = sent(aws, Usage(aws.clients.logs, "AppLogs", INSTANCE, "box", tmp_path))
+    assert 0 < line["memory_available_bytes"] < line["memory_total_bytes"]
+    assert 0 <= line.get("cpu_percent", 0) <= 100

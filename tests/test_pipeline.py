@@ -1,0 +1,278 @@
+"""How a container's slots are kept in work: what is taken when, what is fetched ahead, and what goes back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import QUEUE_URL, FakeTime
+from worker.machinery import attempt
+from worker.machinery.intake import LOOK_SECONDS, MOST_MESSAGES, POLL_SECONDS, Intake
+from worker.machinery.pace import MARGIN_SECONDS, PATIENCE_SECONDS, Pace
+from worker.machinery.settings import from_environment
+from worker.machinery.stop import RESERVE_SECONDS, Stop
+
+
+class AtOnce(ThreadPoolExecutor):
+    """Runs what is submitted before it answers."""
+
+    def submit(self, work: Callable[..., Any], /, *words: Any, **named: Any) -> Future[Any]:
+        work(*words, **named)
+        return Future()
+
+
+class Handler:
+    """Messages are attempts; remembers what came back. `skips`: jobs that are done already."""
+
+    def __init__(self) -> None:
+        self.back: list[str] = []
+        self.skips: set[str] = set()
+
+    def take(self, raw: dict[str, str], received: float) -> Any:
+        return raw["Body"]
+
+    def begin(self, body: str) -> bool:
+        return body not in self.skips
+
+    def give_back(self, body: str) -> None:
+        self.back.append(body)
+
+
+class Sqs:
+    """A queue that gives its messages in order."""
+
+    def __init__(self, *bodies: str) -> None:
+        self.bodies, self.asked = list(bodies), list[int]()
+
+    def receive_message(self, MaxNumberOfMessages: int, **_: Any) -> dict[str, Any]:
+        self.asked.append(MaxNumberOfMessages)
+        given = [self.bodies.pop(0) for _ in range(min(MaxNumberOfMessages, len(self.bodies)))]
+        return {"Messages": [{"Body": body} for body in given]}
+
+
+class Bench:
+    """An intake of so many slots whose clock and threads a test moves itself."""
+
+    def __init__(self, *bodies: str, slots: int = 1, places: Callable[[int, int], int] = int.__add__) -> None:
+        gate: Any = SimpleNamespace(places=places, came_to_nothing=lambda: None)
+        self.sqs, self.handler, self.time, self.pace = Sqs(*bodies), Handler(), FakeTime(0), Pace()
+        self.stop = Stop(self.time.now)
+        told = from_environment(
+            {"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b", "DOCKER_CORES": str(slots)}
+        )
+        handler: Any = self.handler
+        self.intake = Intake(self.sqs, told, handler, self.stop, self.pace, gate, self.time.now)
+        self.pool = AtOnce(1)
+
+    def idle(self, *slots: int) -> None:
+        """The slots wait for a job."""
+        self.intake._idle.update(slots)
+
+    def look(self) -> None:
+        self.intake.look(self.pool)
+
+    def start(self, slot: int) -> str:
+        """The slot takes the next job that is ready."""
+        found: Any = self.intake.next(slot)
+        return str(found)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.machinery.intake.LOOK_SECONDS", 0.001)
+    assert LOOK_SECONDS < POLL_SECONDS
+
+
+def test_an_idle_container_asks_for_as_many_jobs_as_it_has_slots_free() -> None:
+    bench = Bench("a", "b", "c", slots=3)
+    bench.idle(0, 1)
+    bench.look()
+    assert bench.sqs.asked == [2]
+    assert {bench.start(0), bench.start(1)} == {"a", "b"}
+
+
+def test_sqs_is_never_asked_for_more_than_it_gives_at_once() -> None:
+    bench = Bench(slots=16)
+    bench.idle(*range(16))
+    bench.look()
+    assert bench.sqs.asked == [MOST_MESSAGES]
+
+
+def test_nothing_is_taken_for_a_slot_whose_job_is_on_its_way() -> None:
+    bench = Bench("a", "b")
+    bench.idle(0)
+    bench.look()
+    bench.look()
+    assert bench.sqs.asked == [1]
+
+
+def test_the_first_program_of_a_container_has_no_job_fetched_ahead_since_nobody_knows_how_long_it_runs() -> None:
+    bench = Bench("a", "b")
+    bench.idle(0)
+    bench.look()
+    bench.start(0)
+    bench.time.sleep(1e6)
+    bench.look()
+    assert bench.sqs.bodies == ["b"]
+
+
+def running(*bodies: str, program: float, fetch: float) -> Bench:
+    """A slot that runs the first job, in a container whose last jobs took so long."""
+    bench = Bench(*bodies)
+    bench.pace.ran(program)
+    bench.pace.fetched(fetch)
+    bench.idle(0)
+    bench.look()
+    bench.start(0)
+    return bench
+
+
+def test_one_job_is_fetched_ahead_just_in_time() -> None:
+    bench = running("a", "b", "c", program=100, fetch=20)
+    bench.time.sleep(100 - 30 - MARGIN_SECONDS - 1)
+    bench.look()
+    assert bench.sqs.bodies == ["b", "c"]
+    bench.time.sleep(1)
+    bench.look()
+    bench.look()
+    assert bench.sqs.bodies == ["c"]
+
+
+def test_a_job_that_waits_too_long_for_its_slot_goes_back_and_the_slot_gets_no_other() -> None:
+    bench = running("a", "b", "c", program=1, fetch=1)
+    bench.look()
+    bench.time.sleep(PATIENCE_SECONDS + 1)
+    bench.look()
+    bench.look()
+    assert bench.handler.back == ["b"]
+    assert bench.sqs.bodies == ["c"]
+
+
+def test_a_job_fetched_for_one_slot_is_begun_by_whichever_is_free_first() -> None:
+    bench = running("a", "b", program=1, fetch=1)
+    bench.look()
+    assert bench.start(1) == "b"
+
+
+def test_a_job_that_is_done_already_makes_room_for_the_next() -> None:
+    bench = Bench("a", "b")
+    bench.handler.skips = {"a"}
+    bench.idle(0)
+    bench.look()
+    bench.look()
+    assert bench.start(0) == "b"
+
+
+def test_a_container_that_may_take_nothing_asks_for_nothing() -> None:
+    bench = Bench("a", places=lambda wanted, ahead: 0)
+    bench.idle(0)
+    bench.look()
+    assert bench.sqs.asked == []
+
+
+def test_told_to_end_slots_get_no_job_and_what_was_fetched_goes_back() -> None:
+    bench = running("a", "b", program=1, fetch=1)
+    bench.look()
+    bench.stop.tell(100)
+    assert bench.intake.next(0) is None
+    bench.intake.run()
+    assert bench.handler.back == ["b"]
+
+
+def test_a_slot_that_waits_is_woken_when_the_container_is_told_to_end() -> None:
+    bench = Bench()
+    got: list[object] = []
+    waiting = threading.Thread(target=lambda: got.append(bench.intake.next(0)))
+    waiting.start()
+    bench.stop.tell(100)
+    waiting.join(10)
+    assert got == [None]
+
+
+@given(st.lists(st.floats(0, 1e5)), st.lists(st.floats(0, 1e5)))
+def test_a_fetch_ahead_is_never_due_before_the_program_starts_or_after_it_usually_ends(
+    programs: list[float], fetches: list[float]
+) -> None:
+    pace = Pace()
+    for seconds in programs:
+        pace.ran(seconds)
+    for seconds in fetches:
+        pace.fetched(seconds)
+    due = pace.ahead_after()
+    assert due is None if not programs else due is not None and 0 <= due <= max(programs)
+
+
+# The end
+
+
+def test_running_programs_get_the_time_that_is_left_less_a_reserve() -> None:
+    time = FakeTime(0)
+    stop = Stop(time.now)
+    stop.tell(110)
+    time.sleep(110 - RESERVE_SECONDS - 1)
+    assert (stop.asked, stop.over) == (True, False)
+    time.sleep(1)
+    assert stop.over
+
+
+def test_of_two_ends_the_earlier_one_counts() -> None:
+    time = FakeTime(0)
+    stop = Stop(time.now)
+    stop.tell(RESERVE_SECONDS + 5)
+    stop.tell(100)
+    time.sleep(5)
+    assert stop.over
+
+
+def test_without_an_end_nothing_is_over() -> None:
+    assert not Stop(lambda: 1e12).over
+
+
+# What a message tells of earlier attempts
+
+
+def received(times: object = "1", **counts: object) -> dict[str, Any]:
+    told = {name: {"StringValue": count} for name, count in counts.items()}
+    return {"Attributes": {"ApproximateReceiveCount": times}, "MessageAttributes": told}
+
+
+def test_receives_count_as_tries_and_failures() -> None:
+    assert attempt.counts(received("3")) == (2, 2)
+
+
+def test_what_an_interrupted_message_carries_is_added() -> None:
+    assert attempt.counts(received("2", tries="4", failures="1")) == (5, 2)
+
+
+@pytest.mark.parametrize("nonsense", ["", "-1", "many", "9" * 5000, None])
+def test_counts_that_are_no_numbers_count_as_none(nonsense: object) -> None:
+    assert attempt.counts(received("1", tries=nonsense, failures=nonsense)) == (0, 0)
+
+
+def test_an_interruption_is_a_try_and_no_failure() -> None:
+    class Interrupted:
+        tries, failures = 4, 1
+
+    told: Any = Interrupted
+    again = attempt.attributes(told)
+    assert attempt.counts({"Attributes": {"ApproximateReceiveCount": "1"}, "MessageAttributes": again}) == (5, 1)
+
+
+def test_a_folder_of_scripts_lies_beside_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker.machinery import job
+
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "generic-worker.py")])
+    job._scripts_dir.cache_clear()
+    made = job.job_from_message(
+        {"group": "g", "command": "{scripts_dir}/x"}, job.Folders(tmp_path), job.Names("bucket", "app")
+    )
+    job._scripts_dir.cache_clear()
+    assert made.command == [f"{tmp_path}/scripts/x"]

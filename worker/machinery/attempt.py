@@ -1,0 +1,58 @@
+"""One try of one job: what it has come to so far."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from .job import Folders, Job
+from .lease import Lease
+from .program import Result
+from .staging import Output
+
+# Message attributes of a job that was interrupted and sent again: SQS counts a new message's receives from zero.
+FAILURES, TRIES = "failures", "tries"
+
+
+@dataclass
+class Attempt:
+    """`tries` and `failures`: how often this job was begun, and failed, before this attempt.
+
+    A receive that ended without a word (a killed worker, a lost lease) counts as a failure: it may be the job's fault.
+    """
+
+    raw: dict[str, Any]
+    lease: Lease
+    folders: Folders
+    tries: int
+    failures: int
+    name: str = "a message"
+    message: dict[str, Any] = field(default_factory=dict)
+    job: Job | None = None
+    started: float = field(default_factory=time.time)
+    result: Result | None = None
+    bytes_in: int = 0
+    outputs: list[Output] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        return self.tries + 1
+
+
+def counts(raw: dict[str, Any]) -> tuple[int, int]:
+    """Tries and failures before this receive, from the message as SQS gave it."""
+    received = max(1, _whole(raw.get("Attributes", {}).get("ApproximateReceiveCount")))
+    attributes = raw.get("MessageAttributes", {})
+    tries, failures = (_whole(attributes.get(name, {}).get("StringValue")) for name in (TRIES, FAILURES))
+    return tries + received - 1, failures + received - 1
+
+
+def attributes(attempt: Attempt) -> dict[str, Any]:
+    """What an interrupted attempt's new message is told: this try counts, but not as a failure."""
+    told = {TRIES: attempt.tries + 1, FAILURES: attempt.failures}
+    return {name: {"DataType": "Number", "StringValue": str(count)} for name, count in told.items()}
+
+
+def _whole(text: object) -> int:
+    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 10 else 0

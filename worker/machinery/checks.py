@@ -1,0 +1,118 @@
+"""What `failure()` in generic-worker.py can ask of a job's files. Each check is None, or the reason why the job failed.
+
+Checks read as an `or`, the first reason counts:
+
+    return missing_files(folders.output_dir, 3, "*.csv") or wrong_text(folders.output_dir / "cp.is.done", "Complete")
+
+Whatever a program wrote, a check answers: it raises nothing and reads no more of a file than MOST_BYTES.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 4 * 1024 * 1024  # of one file; JSON takes some twenty times that in memory
+
+
+class _Unfit(Exception):
+    """The file cannot be read as asked; the text says why."""
+
+
+def missing_files(folder: Path, at_least: int, match: str = "*", min_bytes: int = 0) -> str | None:
+    """Whether `folder`, subfolders too, has fewer files than `at_least` with a name like `match` and that many bytes.
+
+    `match` is a glob: `*.csv`, or with folders `masks/*.png`, wherever those are below `folder`.
+    """
+    try:
+        found = sum(1 for _ in islice(_files(folder, match, min_bytes), at_least))
+    except (OSError, ValueError, NotImplementedError) as error:  # the last two: of a pattern that is none
+        return f"the files {match!r} cannot be counted: {error}"
+    size = f" of {min_bytes} bytes or more" if min_bytes else ""
+    return None if found >= at_least else f"{found} files {match!r}{size}, {at_least} expected"
+
+
+def wrong_text(path: Path, equals: str) -> str | None:
+    """Whether the file's text, without space around it, is another than `equals`."""
+    try:
+        text = _text(path)
+    except _Unfit as error:
+        return str(error)
+    if text.strip() != equals.strip():
+        return f"{_name(path)} says {_short(text.strip())}, not {_short(equals.strip())}"
+    return None
+
+
+def missing_text(path: Path, contains: str) -> str | None:
+    """Whether `contains` is nowhere in the file's text, or only beyond its first MOST_BYTES. Bytes need no encoding."""
+    try:
+        start = _start(path)
+    except _Unfit as error:
+        return str(error)
+    if contains.encode("utf-8", "surrogatepass") not in start[:MOST_BYTES]:
+        where = f"the first {MOST_BYTES} bytes of {_name(path)}" if len(start) > MOST_BYTES else _name(path)
+        return f"{where} does not contain {_short(contains)}"
+    return None
+
+
+def missing_key(path: Path, *keys: str | int) -> str | None:
+    """Whether the JSON file lacks `keys`, each inside the one before; a number is a place in a list, from 0."""
+    try:
+        value = _json(path)
+    except _Unfit as error:
+        return str(error)
+    for depth, key in enumerate(keys, 1):
+        if not _has(value, key):
+            return f"{_name(path)} has no {'.'.join(str(one) for one in keys[:depth])}"
+        value = value[key]
+    return None
+
+
+def _files(folder: Path, match: str, min_bytes: int) -> Iterator[Path]:
+    return (path for path in folder.rglob(match) if path.is_file() and path.stat().st_size >= min_bytes)
+
+
+def _has(value: Any, key: str | int) -> bool:
+    if isinstance(value, list):
+        return isinstance(key, int) and 0 <= key < len(value)
+    return isinstance(value, dict) and key in value
+
+
+def _json(path: Path) -> Any:
+    text = _text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _Unfit(f"{_name(path)} is no JSON: {error}") from None
+
+
+def _text(path: Path) -> str:
+    start = _start(path)
+    if len(start) > MOST_BYTES:
+        raise _Unfit(f"{_name(path)} is larger than the {MOST_BYTES} bytes that a check reads")
+    try:
+        return start.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _Unfit(f"{_name(path)} is not UTF-8 (byte {error.start})") from None
+
+
+def _start(path: Path) -> bytes:
+    """At most one byte more than MOST_BYTES, which tells a file that is too large."""
+    try:
+        if not path.is_file():  # before it is opened: a pipe would wait for a writer
+            raise _Unfit(f"{_name(path)} is no file" if path.exists() else f"{_name(path)} is not there")
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise _Unfit(f"{_name(path)} cannot be read: {error}") from None
+
+
+def _name(path: Path) -> str:
+    return path.name.encode("utf-8", "backslashreplace").decode()
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:80] + "…")

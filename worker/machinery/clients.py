@@ -1,0 +1,26 @@
+"""The worker's clients of AWS. Made when first asked for: a machine's few calls to EC2 need no client all day long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOST_AT_ONCE = 16  # transfers of one slot: a job fetched, a job uploaded
+
+
+class Clients:
+    """Calls that fail for a passing reason are repeated by botocore, eight times, with growing pauses."""
+
+    def __init__(self, slots: int) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self._config = Config(
+            retries={"mode": "standard", "max_attempts": 8},
+            max_pool_connections=MOST_AT_ONCE * slots + 10,
+            connect_timeout=10,
+        )
+        self._session = boto3.Session()
+
+    def __call__(self, service: str) -> Any:
+        """A new client of `service`."""
+        return self._session.client(service, config=self._config)  # type: ignore[call-overload]

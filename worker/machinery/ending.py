@@ -1,0 +1,144 @@
+"""The ends of an attempt: what happens to its record, and what to its message.
+
+done, skipped: deleted.   interrupted: sent again as new, then deleted, since SQS counts every receive and would bring
+the job nearer to the dead-letter queue.   failed: back to the queue at once, or after the last try to the dead-letter
+queue.   bad: to the dead-letter queue.   lost: nothing.   A copy is always sent before the original is deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import records, staging
+from .attempt import Attempt, attributes
+from .failures import AWS_ERRORS, Failed, LostLease
+from .lease import Keeper
+from .settings import Settings
+
+LONGEST_REASON = 1000  # characters, in a message attribute
+log = logging.getLogger("worker")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Who is told how jobs end: what decides whether this container is sick."""
+
+    succeeded: Callable[[int], None]  # bytes that it needed on the disk
+    failed: Callable[[str, str, str], None]  # job id, reason, class
+
+
+class Ending:
+    """Ends attempts on one queue. Every method may raise AWS's errors; the lease then brings the job back."""
+
+    def __init__(self, sqs: Any, s3: Any, settings: Settings, keeper: Keeper, heard: Heard) -> None:
+        self._sqs, self._s3, self._settings, self._keeper, self._heard = sqs, s3, settings, keeper, heard
+
+    def done(self, attempt: Attempt) -> None:
+        """Its outputs are verified."""
+        self._record(attempt, records.DONE)
+        self._delete(attempt)
+        self._heard.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
+        log.info("done %s (%.1f s)", attempt.name, time.time() - attempt.started)
+
+    def skipped(self, attempt: Attempt) -> None:
+        """It was done before; a run that did not do it itself notes where its outputs are."""
+        if not records.is_done(records.read(self._s3, self._settings, attempt.name)):
+            self._record(attempt, records.DONE)
+        self._delete(attempt)
+        log.info("skip %s: it is done already", attempt.name)
+
+    def bad(self, attempt: Attempt, reason: str) -> None:
+        """No number of tries makes such a message better."""
+        log.error("bad message %s: %s", attempt.raw.get("MessageId"), reason)
+        self._bury(attempt, reason)
+
+    def lost(self, attempt: Attempt) -> None:
+        """Another worker may have it."""
+        log.warning("lost lease of %s: another worker may have it; nothing of this attempt is kept", attempt.name)
+
+    def interrupted(self, attempt: Attempt) -> None:
+        """Not the job's fault."""
+        if attempt.lease.lost:
+            return
+        log.info("interrupted %s: it goes back to the queue", attempt.name)
+        if attempt.result is not None:
+            self._try_to_record(attempt, records.INTERRUPTED, "its worker was told to stop", "interrupted")
+        self._sqs.send_message(
+            QueueUrl=self._settings.queue_url,
+            MessageBody=attempt.raw["Body"],
+            MessageAttributes=attributes(attempt),
+        )
+        self._delete(attempt)
+
+    def failed(self, attempt: Attempt, reason: str, kind: str) -> None:
+        """Tried again at once, as long as there are tries."""
+        if attempt.lease.lost:
+            self.lost(attempt)
+            return
+        log.warning("failed %s (attempt %d): %s", attempt.name, attempt.number, reason)
+        if not self._try_to_record(attempt, records.FAILED, reason, kind):
+            self._delete(attempt)  # another worker did it
+            return
+        self._keep_outputs(attempt)
+        self._heard.failed(attempt.name, reason, kind)
+        if attempt.failures + 1 >= self._settings.job_retries and self._settings.dead_letter_queue_url:
+            self._bury(attempt, f"{kind}: {reason}")
+        else:
+            self._return(attempt)
+
+    def _record(self, attempt: Attempt, state: str, reason: str | None = None, kind: str | None = None) -> bool:
+        if attempt.lease.lost:
+            raise LostLease
+        record = records.of(attempt, self._settings, state, reason, kind)
+        return records.write(self._s3, self._settings, record, attempt.folders.log)
+
+    def _try_to_record(self, attempt: Attempt, state: str, reason: str, kind: str) -> bool:
+        """False only where a record says that the job is done."""
+        try:
+            return self._record(attempt, state, reason, kind)
+        except (*AWS_ERRORS, OSError) as error:
+            log.warning("the record of %s could not be written: %s", attempt.name, error)
+            return True
+
+    def _keep_outputs(self, attempt: Attempt) -> None:
+        """What a failed attempt wrote, for a look at it, if the job file asks: apart from all that is a result."""
+        if attempt.job is None or not attempt.job.keep_failed or not attempt.folders.output_dir.is_dir():
+            return
+        prefix = f"{self._settings.records}failed/{attempt.name}"
+
+        def check() -> None:
+            if attempt.lease.lost:
+                raise LostLease
+
+        try:
+            staging.publish(self._s3, attempt.folders.output_dir, self._settings.aws_bucket, prefix, check=check)
+        except (*AWS_ERRORS, Failed, OSError) as error:
+            log.warning("the failed outputs of %s could not be kept: %s", attempt.name, error)
+
+    def _return(self, attempt: Attempt) -> None:
+        self._keeper.release(attempt.lease)  # before, lest it be extended after
+        self._sqs.change_message_visibility(
+            QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"], VisibilityTimeout=0
+        )
+
+    def _bury(self, attempt: Attempt, reason: str) -> None:
+        if not self._settings.dead_letter_queue_url:
+            self._return(attempt)
+            return
+        told = {"reason": {"DataType": "String", "StringValue": _printable(reason)[:LONGEST_REASON]}}
+        self._sqs.send_message(
+            QueueUrl=self._settings.dead_letter_queue_url, MessageBody=attempt.raw["Body"], MessageAttributes=told
+        )
+        self._delete(attempt)
+
+    def _delete(self, attempt: Attempt) -> None:
+        self._sqs.delete_message(QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"])
+
+
+def _printable(text: str) -> str:
+    """SQS refuses some control characters, in attributes too, and an empty text."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text) or "?"

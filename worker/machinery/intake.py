@@ -1,0 +1,166 @@
+"""Keeps a container's slots in work: takes messages from the queue and has each ready when a slot is free.
+
+One thread polls for all slots. A slot that has nothing to do gets a job; for a slot whose program is about to end, one
+is fetched ahead, so that no processor waits for S3.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from .attempt import FAILURES, TRIES, Attempt
+from .failures import AWS_ERRORS
+from .gate import Gate
+from .handle import Handler
+from .pace import PATIENCE_SECONDS, Pace
+from .settings import Settings
+from .stop import Stop
+
+POLL_SECONDS = 5  # SQS allows 20; an idle worker must end soon after it is told to
+MOST_MESSAGES = 10  # SQS: in one receive call
+LONGEST_PAUSE_SECONDS = 60.0  # between polls while AWS refuses them
+LOOK_SECONDS = 0.5  # between two looks at whether a fetch ahead is due
+log = logging.getLogger("worker")
+
+
+@dataclass
+class Running:
+    """A slot's program: since when, and whether a job may still be fetched ahead of its end."""
+
+    since: float
+    ahead: bool = True
+
+
+class Intake:
+    """`gate` says how many jobs may be taken now: the container may be sick, or its disk full."""
+
+    def __init__(
+        self, sqs: Any, settings: Settings, handler: Handler, stop: Stop, pace: Pace, gate: Gate,
+        now: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._sqs, self._settings, self._handler, self._stop = sqs, settings, handler, stop
+        self._pace, self._gate, self._now = pace, gate, now
+        self._changed = threading.Condition()
+        self._idle: set[int] = set()
+        self._running: dict[int, Running] = {}
+        self._coming = 0
+        self._ready: deque[tuple[Attempt, float]] = deque()
+
+    # for the slots
+
+    def next(self, slot: int) -> Attempt | None:
+        """Waits for the slot's next job; None when the container is told to end."""
+        with self._changed:
+            self._idle.add(slot)
+            self._changed.notify_all()
+            while not self._ready and not self._stop.asked:
+                self._changed.wait(LOOK_SECONDS)
+            self._idle.discard(slot)
+            if self._stop.asked:
+                return None
+            attempt, _ = self._ready.popleft()
+            self._running[slot] = Running(self._now())
+            return attempt
+
+    def ended(self, slot: int) -> None:
+        """The slot's program is through."""
+        with self._changed:
+            ran = self._now() - self._running.pop(slot).since
+        self._pace.ran(ran)
+
+    # for the thread that polls
+
+    def run(self) -> None:
+        """Polls until told to end, never ending because one poll was empty or one call failed."""
+        pause = 1.0
+        with ThreadPoolExecutor(2 * self._settings.docker_cores, thread_name_prefix="fetch") as pool:
+            while not self._stop.asked:
+                try:
+                    self.look(pool)
+                    pause = 1.0
+                except (*AWS_ERRORS, OSError) as error:
+                    log.warning("AWS or this machine refuses (%s): trying again in %.0f s", error, pause)
+                except Exception:  # the loop's edge: without it the container would be idle, unseen
+                    log.exception("the worker's own code failed: trying again in %.0f s", pause)
+                else:
+                    continue
+                self._gate.came_to_nothing()
+                self._stop.wait(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        for attempt in self._too_long_ready(patience=-1.0):
+            self._handler.give_back(attempt)
+
+    def look(self, pool: ThreadPoolExecutor) -> None:
+        """One round: returns what nobody began, and polls if a slot wants a job."""
+        for attempt in self._too_long_ready(PATIENCE_SECONDS):
+            self._handler.give_back(attempt)
+        count = self._count()
+        if count > 0:
+            self._poll(pool, count)
+        else:
+            with self._changed:
+                self._changed.wait(LOOK_SECONDS)
+
+    def _count(self) -> int:
+        """How many jobs to take now."""
+        with self._changed:
+            there = self._coming + len(self._ready)
+            due = self._pace.ahead_after()
+            soon = sum(
+                one.ahead and due is not None and self._now() - one.since >= due for one in self._running.values()
+            )
+            wanted = max(0, len(self._idle) - there)
+            ahead = max(0, len(self._idle) + soon - there) - wanted
+        return self._gate.places(wanted, ahead) if wanted + ahead else 0
+
+    def _poll(self, pool: ThreadPoolExecutor, count: int) -> None:
+        asked = self._now()
+        answer = self._sqs.receive_message(
+            QueueUrl=self._settings.queue_url,
+            MaxNumberOfMessages=min(count, MOST_MESSAGES),
+            WaitTimeSeconds=min(POLL_SECONDS, max(1, self._settings.visibility_seconds // 3)),
+            VisibilityTimeout=self._settings.visibility_seconds,
+            AttributeNames=["ApproximateReceiveCount"],
+            MessageAttributeNames=[TRIES, FAILURES],
+        )
+        messages = answer.get("Messages", [])
+        if not messages:
+            self._gate.came_to_nothing()
+        # A lease began when SQS answered, later than it was asked: counted from there, it is safe.
+        for raw in messages:
+            attempt = self._handler.take(raw, asked)
+            with self._changed:
+                self._coming += 1
+            pool.submit(self._fetch, attempt)
+
+    def _fetch(self, attempt: Attempt) -> None:
+        began, goes_on = self._now(), False
+        try:
+            goes_on = self._handler.begin(attempt)
+        finally:
+            with self._changed:
+                self._coming -= 1
+                if goes_on:
+                    self._ready.append((attempt, self._now()))
+                self._changed.notify_all()
+        if goes_on:
+            self._pace.fetched(self._now() - began)
+        else:
+            self._gate.came_to_nothing()
+
+    def _too_long_ready(self, patience: float) -> list[Attempt]:
+        """Jobs that lie fetched while their slot's program goes on; it gets no other before it ends."""
+        with self._changed:
+            late = [pair for pair in self._ready if self._now() - pair[1] > patience]
+            for pair in late:
+                self._ready.remove(pair)
+            if late:
+                for one in self._running.values():
+                    one.ahead = False
+        return [attempt for attempt, _ in late]

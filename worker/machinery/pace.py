@@ -1,0 +1,40 @@
+"""When to fetch the next job's inputs, so that they are there when a slot's program ends, and not long before.
+
+A job that lies fetched is one that no idle worker elsewhere can take: at the end of a run that would cost more than
+the overlap gains. So the fetch begins as late as what this container's last jobs took allows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from statistics import median
+
+REMEMBERED = 20  # jobs
+MARGIN_SECONDS = 2.0
+PATIENCE_SECONDS = 60.0  # a job that was fetched and not begun by then goes back to the queue
+
+
+class Pace:
+    """What the last jobs of a container took, in seconds. Shared by its slots."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fetches: deque[float] = deque(maxlen=REMEMBERED)
+        self._programs: deque[float] = deque(maxlen=REMEMBERED)
+
+    def fetched(self, seconds: float) -> None:
+        with self._lock:
+            self._fetches.append(seconds)
+
+    def ran(self, seconds: float) -> None:
+        with self._lock:
+            self._programs.append(seconds)
+
+    def ahead_after(self) -> float | None:
+        """Seconds after a program's start when the next job's fetch is due; None as long as nothing is known."""
+        with self._lock:
+            if not self._programs:
+                return None
+            fetch = max(self._fetches, default=0.0)
+            return max(0.0, median(self._programs) - 1.5 * fetch - MARGIN_SECONDS)
