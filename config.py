@@ -19,6 +19,10 @@ CLUSTER_MACHINES = 2  # how many machines; a new account may run spot machines o
 TASKS_PER_MACHINE = 1  # how many containers on a machine
 MACHINE_TYPE = ['m5.large']  # one for each launch specification of the Fleet file; this one: 2 virtual CPUs, 8 GiB
 MACHINE_PRICE = 0.10  # USD an hour, the most to pay for a machine; below the on-demand price come more interruptions
+ON_DEMAND_MACHINES = 0  # how many of them are not spot: dearer, never taken away; needs a launch template in the Fleet file
+MAX_RUN_HOURS = 7 * 24  # the fleet ends by itself after that, whatever happens
+MAX_COST = 0  # USD for the whole run, estimated: at 80 % monitor warns, at 100 % no new job is begun; 0 is no limit
+OWNER = ''  # a tag for the bill on all that a run makes; '' is whoever is logged in
 EBS_VOL_SIZE = 30  # GiB of disk a machine, at least 22; holds the image and the files of the jobs at work
 # A public IPv4 address for each machine (0.005 USD an hour). Without one, a machine in an ordinary subnet cannot reach
 # AWS and takes no job; 'False' if your subnet has a NAT gateway or VPC endpoints.
@@ -48,6 +52,7 @@ MOUNT_S3 = 'False'
 
 # LOG GROUP INFORMATION:
 LOG_GROUP_NAME = APP_NAME
+EXPORT_LOGS = 'True'  # at the end, to AWS_BUCKET/exportedlogs/; every job's own log lies beside its record anyway
 
 # MONITORING:
 AUTO_MONITOR = 'False'  # the monitor in AWS itself: not in this version, leave `run.py monitor` running

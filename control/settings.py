@@ -22,6 +22,7 @@ from control.files import first_error, read_text
 SQS_MAX_VISIBILITY_SECONDS = 43_200  # SQS: 12 hours
 SPOT_FLEET_MAX_TARGET = 10_000  # EC2: target capacity of one Spot Fleet
 EBS_MIN_GIB, EBS_MAX_GIB = 22, 16_384  # the ECS-optimised image's snapshot and its container disk; EC2's gp2/gp3 limit
+MAX_RUN_HOURS = 365 * 24
 MIN_LEASE_SECONDS = 10  # shorter leases cannot be extended in time when a call to AWS is repeated
 
 _RESERVED = re.compile(
@@ -114,6 +115,11 @@ class Settings(BaseModel):
     NECESSARY_STRING: Annotated[str, matching(r"[^\0]*", "a text without zero bytes")] = ""
     MOUNT_S3: Truth = False
     IDLE_ALARM: Truth = True
+    ON_DEMAND_MACHINES: Whole = Field(default=0, ge=0, le=SPOT_FLEET_MAX_TARGET)
+    MAX_RUN_HOURS: Price = Field(default=7 * 24, gt=0, le=MAX_RUN_HOURS, allow_inf_nan=False, description="hours")
+    MAX_COST: Price = Field(default=0, ge=0, le=10_000_000, allow_inf_nan=False, description="USD a run; 0: no limit")
+    EXPORT_LOGS: Truth = True
+    OWNER: Annotated[str, matching(r"[\w .:/=+@-]{0,256}", "a text of letters, digits, spaces and . : / = + - @")] = ""
     own: dict[str, str] = Field(default_factory=dict, description="the user's constants, as environment values")
 
     @field_validator("MACHINE_TYPE", mode="before")
