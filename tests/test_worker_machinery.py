@@ -417,7 +417,7 @@ class Table:
         chosen: dict[str, Any] = {
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
-        heard = Heard(lambda size: self.heard.append("success"), lambda job, reason, kind: self.heard.append(kind))
+        heard = Heard(lambda size: self.heard.append("success"), lambda *words: self.heard.append(": ".join(words[1:])))
         ending = Ending(self.queue, self.s3, self.settings, self.keeper, heard)
         job_logs = JobLogs(None, "")
         handler = Handler(self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs)
@@ -529,7 +529,12 @@ def test_the_last_try_goes_to_the_dead_letter_queue_with_its_class_and_reason(ta
     table.handle(failure=lambda *_: "no well", receives=10)
     assert table.queue.calls == ["given back", "buried", "deleted"]
     assert table.queue.told == [{"reason": "program: no well"}]
-    assert table.heard == ["program", "program"]
+    assert table.heard == ["no well: program"] * 2
+
+
+def test_a_failure_is_told_with_the_last_line_that_the_program_printed(table: Table) -> None:
+    table.handle({"group": "g", "command": "echo no such well >&2; exit 3", "shell": True}, failure=lambda *_: "exit 3")
+    assert table.heard == ["exit 3: no such well: program"]
 
 
 def test_a_result_that_another_worker_published_meanwhile_is_left_as_it_is(table: Table) -> None:

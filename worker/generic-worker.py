@@ -44,7 +44,8 @@ def failure(job: Job, folders: Folders, result: Result) -> str | None:
 
     For a program whose exit code says nothing, look at its files instead:
 
-        return checks.file_says(folders.output_dir / "done", "Complete")
+        from machinery.checks import wrong_text
+        return wrong_text(folders.output_dir / "done", "Complete")
     """
     if result.exit_code != 0:
         return f"exit code {result.exit_code}"

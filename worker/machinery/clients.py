@@ -8,7 +8,10 @@ MOST_AT_ONCE = 16  # transfers of one slot: a job fetched, a job uploaded
 
 
 class Clients:
-    """Calls that fail for a passing reason are repeated by botocore, eight times, with growing pauses."""
+    """Calls that fail for a passing reason are repeated by botocore, eight times, with growing pauses.
+
+    Not so those of `logs`: a log is not worth waiting for, least of all at a container's end.
+    """
 
     def __init__(self, slots: int) -> None:
         import boto3
@@ -19,8 +22,10 @@ class Clients:
             max_pool_connections=MOST_AT_ONCE * slots + 10,
             connect_timeout=10,
         )
+        self._brief = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=5, read_timeout=10)
         self._session = boto3.Session()
 
     def __call__(self, service: str) -> Any:
         """A new client of `service`."""
-        return self._session.client(service, config=self._config)  # type: ignore[call-overload]
+        config = self._brief if service == "logs" else self._config
+        return self._session.client(service, config=config)  # type: ignore[call-overload]

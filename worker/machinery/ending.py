@@ -11,14 +11,16 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from . import records, staging
+from . import program, records, staging
 from .attempt import Attempt, attributes
 from .failures import AWS_ERRORS, Failed, LostLease
 from .lease import Keeper
 from .settings import Settings
 
+LONGEST_LINE = 200  # characters, of a log's last line
 LONGEST_REASON = 1000  # characters, in a message attribute
 log = logging.getLogger("worker")
 
@@ -84,7 +86,7 @@ class Ending:
             self._delete(attempt)  # another worker did it
             return
         self._keep_outputs(attempt)
-        self._heard.failed(attempt.name, reason, kind)
+        self._heard.failed(attempt.name, _with_last_line(reason, attempt.folders.log), kind)
         if attempt.failures + 1 >= self._settings.job_retries and self._settings.dead_letter_queue_url:
             self._bury(attempt, f"{kind}: {reason}")
         else:
@@ -137,6 +139,12 @@ class Ending:
 
     def _delete(self, attempt: Attempt) -> None:
         self._sqs.delete_message(QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"])
+
+
+def _with_last_line(reason: str, log: Path) -> str:
+    """What a person wants to read of a failure in one line."""
+    last = program.last_lines(log, 1) if log.exists() else []
+    return f"{reason}: {last[0].strip()[:LONGEST_LINE]}" if last and last[0].strip() else reason
 
 
 def _printable(text: str) -> str:

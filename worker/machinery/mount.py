@@ -23,7 +23,7 @@ from typing import Protocol
 
 FOLDER = Path("/home/ubuntu/bucket")  # where the published worker mounts it
 CHECK_SECONDS = 5.0
-ANSWER_SECONDS = 30.0  # a mount that says nothing for so long hangs; s3fs answers this question without asking S3
+ANSWER_SECONDS = 15.0  # a mount that says nothing for so long hangs; s3fs answers this question without asking S3
 START_SECONDS = 60.0  # from the start of s3fs until it has asked for the bucket
 END_SECONDS = 5.0  # between SIGTERM and SIGKILL
 MOST_FAILURES = 3  # mounts in a row
