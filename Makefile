@@ -1,7 +1,8 @@
-# The image's name; DOCKERHUB_TAG in config.py is user/project:tag.
+# The image's name. DOCKERHUB_TAG in config.py is the same, as user/project:tag; `make build` holds them to each other.
 user = user
 project = distributed-something
 tag = latest
+config = config.py
 # The image that has your program; the worker is laid beside it. For the example: base = cellcount (see its Dockerfile).
 base = debian:bookworm-slim
 
@@ -12,7 +13,11 @@ in_venv = PATH="$(CURDIR)/$(venv)/bin:$$PATH"
 pip = $(venv)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
 demo_locks = files/requirements.txt files/requirements-local.txt examples/cellcount/requirements.txt
 
-.PHONY: help demo test lint check bench build push clean
+image = $(user)/$(project):$(tag)
+# A constant of the config, as text.
+constant = $(PYTHON) -c 'import runpy; print(runpy.run_path("$(config)").get("$(1)", ""))'
+
+.PHONY: help demo test lint check bench build push clean same-image
 .DEFAULT_GOAL := help
 
 help:  ## list what make can do
@@ -36,11 +41,18 @@ check: lint test  ## lint, then test (the docs are held to the code by tests too
 bench: $(venv)/.test  ## measure how fast jobs are sent and worked off, on this computer
 	@$(in_venv) python -m tests.bench
 
-build:  ## build the worker's image
-	docker build --build-arg BASE_IMAGE=$(base) --tag $(user)/$(project):$(tag) worker/
+build: same-image  ## build the worker's image, with s3fs if the config says MOUNT_S3
+	docker build --build-arg BASE_IMAGE=$(base) --build-arg MOUNT_S3=$$($(call constant,MOUNT_S3)) --tag $(image) worker/
 
 push: build  ## build the worker's image and push it to Docker Hub
-	docker push $(user)/$(project):$(tag)
+	docker push $(image)
+
+same-image:
+	@named=$$($(call constant,DOCKERHUB_TAG) 2>/dev/null) || { \
+	  echo "$(config) cannot be read: python run.py setup says why" >&2; exit 1; }; \
+	case "$$named" in "$(image)" | "$(image:%:latest=%)") ;; *) \
+	  echo "DOCKERHUB_TAG in $(config) is '$$named', the Makefile's user/project:tag is '$(image)':" \
+	    "machines would run another image than this; make them the same" >&2; exit 1 ;; esac
 
 clean:  ## delete what make and --local made: .venv, local, caches
 	@if [ -e $(venv)/.demo ] && [ -d local ]; then $(in_venv) python run.py --local stop; fi

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from control import tags
 from control.errors import code_of, doing
 from control.queue import Queues
 from control.settings import Settings
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 110  # of the two minutes that a spot machine has left: ECS sends SIGTERM, then SIGKILL after this long
 DRAINING_WAIT_SECONDS = 120
+MACHINE_ATTRIBUTE = "app"  # what a machine tells ECS about itself: whose it is
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,11 @@ class ServiceState:
     pending: int
 
 
-def task_definition(settings: Settings, queues: Queues, run: str | None) -> dict[str, Any]:
+def task_definition(settings: Settings, queues: Queues, run: str | None, owner: str = "") -> dict[str, Any]:
     """The request of RegisterTaskDefinition. No credentials in it: the container uses the machine's role.
 
     `run`: the start of the run (`20261123T104500Z`), under which the workers put their records; None before a run.
+    Its tags are the tasks' too.
     """
     environment = settings.for_worker() | {
         "SQS_QUEUE_URL": queues.url,
@@ -62,7 +65,7 @@ def task_definition(settings: Settings, queues: Queues, run: str | None) -> dict
         "family": settings.task_family,
         "requiresCompatibilities": ["EC2"],
         "containerDefinitions": [container],
-        "tags": [{"key": "app", "value": settings.APP_NAME}],
+        "tags": tags.for_ecs(tags.of(settings, owner, run)),
     }
 
 
@@ -74,12 +77,18 @@ def _rights(settings: Settings) -> dict[str, Any]:
     return {"linuxParameters": {"capabilities": {"add": ["SYS_ADMIN"]}, "devices": [fuse]}}
 
 
-def ensure_cluster(ecs: ECSClient, name: str, app_name: str) -> None:
+def placement(app_name: str) -> list[Any]:
+    """Where the service's tasks may run: on this app's machines alone. Tasks of other apps stay off those, as theirs
+    demand their own; only a service that somebody else made in this cluster, without such a constraint, may come."""
+    return [{"type": "memberOf", "expression": f"attribute:{MACHINE_ATTRIBUTE} == {app_name}"}]
+
+
+def ensure_cluster(ecs: ECSClient, name: str, marks: Mapping[str, str]) -> None:
     """Makes the cluster, tagged as this app's own; an active one stays as it is, whosever it may be."""
     with doing(f"making the cluster {name}"):
         found = describe(ecs, name)
         if found is None or found["status"] != "ACTIVE":
-            ecs.create_cluster(clusterName=name, tags=[{"key": "app", "value": app_name}])
+            ecs.create_cluster(clusterName=name, tags=tags.for_ecs(marks))  # type: ignore[arg-type]
 
 
 def describe(ecs: ECSClient, name: str) -> Any | None:
@@ -102,14 +111,16 @@ def register_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
         return ecs.register_task_definition(**request)["taskDefinition"]["taskDefinitionArn"]
 
 
-def ensure_service(ecs: ECSClient, settings: Settings, definition: str, sleep: Callable[[float], None]) -> None:
+def ensure_service(
+    ecs: ECSClient, settings: Settings, definition: str, marks: Mapping[str, str], sleep: Callable[[float], None]
+) -> None:
     """Makes the service with no tasks, or gives a live one the new task definition and leaves its size alone."""
     with doing(f"making the service {settings.service_name}"):
         status = _status(ecs, settings)
         if status == "ACTIVE":
             ecs.update_service(cluster=settings.ECS_CLUSTER, service=settings.service_name, taskDefinition=definition)
             return
-        _create_service(ecs, settings, definition, sleep)
+        _create_service(ecs, settings, definition, marks, sleep)
 
 
 def service_state(ecs: ECSClient, cluster: str, service: str) -> ServiceState | None:
@@ -132,13 +143,17 @@ def describe_service(ecs: ECSClient, cluster: str, service: str) -> Any | None:
 
 
 def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: int) -> None:
-    """Tells the service how many tasks it shall run, and from which revision."""
+    """Tells the service how many tasks it shall run, from which revision, and on whose machines (`setup` of an older
+    version did not say). Tasks take the revision's tags."""
     with doing(f"starting the service {settings.service_name}"):
         ecs.update_service(
             cluster=settings.ECS_CLUSTER,
             service=settings.service_name,
             taskDefinition=definition,
             desiredCount=desired,
+            placementConstraints=placement(settings.APP_NAME),
+            propagateTags="TASK_DEFINITION",
+            enableECSManagedTags=True,
         )
 
 
@@ -148,7 +163,9 @@ def stop_tasks(ecs: ECSClient, cluster: str, service: str) -> None:
         ecs.update_service(cluster=cluster, service=service, desiredCount=0)
 
 
-def _create_service(ecs: ECSClient, settings: Settings, definition: str, sleep: Callable[[float], None]) -> None:
+def _create_service(
+    ecs: ECSClient, settings: Settings, definition: str, marks: Mapping[str, str], sleep: Callable[[float], None]
+) -> None:
     pause = 5.0
     for attempt in range(int(DRAINING_WAIT_SECONDS / pause) + 1):
         try:
@@ -158,7 +175,10 @@ def _create_service(ecs: ECSClient, settings: Settings, definition: str, sleep: 
                 taskDefinition=definition,
                 desiredCount=0,
                 launchType="EC2",
-                tags=[{"key": "app", "value": settings.APP_NAME}],
+                placementConstraints=placement(settings.APP_NAME),
+                propagateTags="TASK_DEFINITION",
+                enableECSManagedTags=True,
+                tags=tags.for_ecs(marks),  # type: ignore[arg-type]
             )
             return
         except ClientError as error:

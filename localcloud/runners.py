@@ -34,6 +34,9 @@ class WorkOrder:
     cpu: int = 0
     memory: int | None = None
     command: list[str] = field(default_factory=list)
+    capabilities: list[str] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+    """HOST:CONTAINER:RIGHTS each. A process has neither: it keeps the rights of whoever started it."""
 
 
 class CannotStart(Exception):
@@ -157,6 +160,8 @@ class ContainerRunner:
         options += ["--network", "host", "--cpu-shares", str(max(order.cpu, 2))]
         if order.memory:
             options += ["--memory", f"{order.memory}m"]
+        options += [word for name in order.capabilities for word in ("--cap-add", name)]
+        options += [word for path in order.devices for word in ("--device", path)]
         return options + [word for variable in order.environment for word in ("--env", variable)]
 
 

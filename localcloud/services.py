@@ -15,7 +15,7 @@ from moto.core.utils import utcnow
 from moto.moto_api._internal import mock_random
 
 from .machines import Machine, Machines
-from .moto_ecs import Task
+from .moto_ecs import Task, constraints, facts, holds
 from .placement import Needs, Room, Throttle, choose, why_not
 from .runners import CannotStart, Runner, Worker, WorkOrder
 
@@ -186,10 +186,10 @@ class Services:
         needs = needs_of(definition)
         started: list[Task] = []
         while len(started) < missing:
-            rooms = self._rooms(service.cluster_name)
+            rooms, outside = self._rooms(service)
             room = choose(needs, rooms)
             if room is None:
-                tell(service, why_not(needs, rooms))
+                tell(service, why_not(needs, rooms, outside))
                 break
             machine = next(one for one in self.machines.alive() if one.arn == room.arn)
             task = Task(self.ecs.clusters[service.cluster_name], definition, service, machine.arn, self.ecs)
@@ -218,9 +218,16 @@ class Services:
         self.running.append(Running(task, service.arn, machine, worker, needs, seconds, now))
         return True
 
-    def _rooms(self, cluster: str) -> list[Room]:
-        machines = (one for one in self.machines.alive() if one.cluster == cluster and one.accepts_tasks)
-        return [self._room(machine) for machine in machines]
+    def _rooms(self, service: Any) -> tuple[list[Room], list[Room]]:
+        """The cluster's machines that the service's placement constraints allow, and the others."""
+        wanted = constraints(service)
+        allowed: list[Room] = []
+        outside: list[Room] = []
+        for machine in self.machines.alive():
+            if machine.cluster == service.cluster_name and machine.accepts_tasks:
+                fits = all(holds(expression, facts(machine.member)) for expression in wanted)
+                (allowed if fits else outside).append(self._room(machine))
+        return allowed, outside
 
     def _room(self, machine: Machine) -> Room:
         there = self._on(machine)
@@ -270,6 +277,7 @@ def needs_of(definition: Any) -> Needs:
 
 def work_order(task: Task, container: dict[str, Any], cloud: dict[str, str], machine: Machine) -> WorkOrder:
     own = {one["name"]: one.get("value", "") for one in container.get("environment") or []}
+    linux = container.get("linuxParameters") or {}
     return WorkOrder(
         task_id=task.id,
         image=container["image"],
@@ -277,7 +285,16 @@ def work_order(task: Task, container: dict[str, Any], cloud: dict[str, str], mac
         cpu=int(container.get("cpu") or 0),
         memory=container.get("memory"),
         command=list(container.get("command") or []),
+        capabilities=list((linux.get("capabilities") or {}).get("add") or []),
+        devices=[device(one) for one in linux.get("devices") or []],
     )
+
+
+def device(described: dict[str, Any]) -> str:
+    """As `docker run --device` writes it; ECS's defaults for what is left out."""
+    host = described["hostPath"]
+    rights = "".join(right[0] for right in described.get("permissions") or ("read", "write", "mknod"))
+    return f"{host}:{described.get('containerPath') or host}:{rights}"
 
 
 def show_service(service: Any, running: int) -> None:

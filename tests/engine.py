@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -20,9 +21,27 @@ def require_engine() -> None:
 
 def docker(*words: str) -> str:
     """`docker …`; its standard output. Fails the test with docker's own words."""
+    done = _docker(*words)
+    return done.stdout
+
+
+def logs_of(container: str) -> str:
+    """What a container has said, on both outputs."""
+    done = _docker("logs", container)
+    return done.stdout + done.stderr
+
+
+def build(folder: Path, name: str, **arguments: str) -> str:
+    """Builds the image of a folder's Dockerfile, whose steps are kept for the next build; `name`."""
+    given = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
+    docker("build", "--network", "host", *given, "--tag", name, str(folder))
+    return name
+
+
+def _docker(*words: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f"docker {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.stdout
+    return done
 
 
 def _missing() -> str:

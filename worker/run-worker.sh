@@ -3,6 +3,8 @@
 # -E: what the program's image says to Python (PYTHONPATH, PYTHONHOME) is for the program, not for the worker.
 here=${0%/*}
 if [ -x /opt/worker/lib/loader.so ]; then
+    # An image may have no /tmp, or none that its user may write to.
+    if [ -z "${WORK_DIR:-}" ] && [ ! -w "${TMPDIR:-/tmp}" ]; then export WORK_DIR=/opt/worker/tmp; fi
     exec /opt/worker/lib/loader.so --library-path /opt/worker/lib /opt/worker/bin/python3.11 -E -s "$here/generic-worker.py"
 fi
 exec python3 "$here/generic-worker.py"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MOST_AT_ONCE = 16  # transfers of one slot: a job fetched, a job uploaded
+MOST_AT_ONCE = 2 * 16  # transfers of one slot: a job is fetched and another uploaded, each 16 files at once
 
 
 class Clients:

@@ -21,10 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from .metadata import Metadata
+
 FOLDER = Path("/home/ubuntu/bucket")  # where the published worker mounts it
 CHECK_SECONDS = 5.0
 ANSWER_SECONDS = 15.0  # a mount that says nothing for so long hangs; s3fs answers this question without asking S3
 START_SECONDS = 60.0  # from the start of s3fs until it has asked for the bucket
+ROLE_PATH = "/latest/meta-data/iam/security-credentials/"  # in EC2's instance metadata: the role's name
 END_SECONDS = 5.0  # between SIGTERM and SIGKILL
 MOST_FAILURES = 3  # mounts in a row
 _HOME = Path(__file__).resolve().parent.parent  # /opt/worker in the image
@@ -63,7 +66,9 @@ def unusable(home: Path = _HOME, fuse: Path = Path("/dev/fuse"), status: Path = 
     return ""
 
 
-def command(bucket: str, region: str, endpoint: str, folder: Path, scratch: Path, env: Mapping[str, str]) -> list[str]:
+def command(
+    bucket: str, region: str, endpoint: str, folder: Path, scratch: Path, credentials: list[str]
+) -> list[str]:  # fmt: skip
     """s3fs through the worker's own loader. `scratch` is where it keeps the parts of files that are open."""
     options = [
         "ro", "allow_other", "umask=0222",  # whatever user the program is, and whatever tool wrote the object
@@ -72,7 +77,23 @@ def command(bucket: str, region: str, endpoint: str, folder: Path, scratch: Path
     ]  # fmt: skip
     loader = [str(_HOME / "lib" / "loader.so"), "--library-path", str(_HOME / "lib")]
     program = [str(_HOME / "bin" / "s3fs"), bucket, str(folder), "-f"]
-    return [*loader, *program, "-o", ",".join(options + _credentials(env))]
+    return [*loader, *program, "-o", ",".join(options + credentials)]
+
+
+def credentials(env: Mapping[str, str], metadata: Metadata) -> list[str]:
+    """The option by which s3fs finds what boto3 finds: keys of the environment, a task's role, the machine's role.
+
+    The machine's role by its name: s3fs 1.90 asks for the name without a token, which machines refuse that require
+    IMDSv2, but for the credentials with one. Raises CannotMount where there is no role.
+    """
+    if env.get("AWS_ACCESS_KEY_ID"):
+        return []
+    if env.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
+        return ["ecs"]
+    role = (metadata.get(ROLE_PATH) or "").strip()
+    if not role:
+        raise CannotMount("the bucket cannot be mounted: this machine has no role to read it with")
+    return [f"iam_role={role}".replace(",", "\\,")]
 
 
 def environment(env: Mapping[str, str], certificates: str) -> dict[str, str]:
@@ -85,7 +106,7 @@ def spawn(bucket: str, region: str, endpoint: str, folder: Path, scratch: Path) 
     """Starts s3fs, in a session of its own: no signal reaches it by chance. It speaks to the container's log."""
     import botocore
 
-    words = command(bucket, region, endpoint, folder, scratch, os.environ)
+    words = command(bucket, region, endpoint, folder, scratch, credentials(os.environ, Metadata()))
     env = environment(os.environ, str(Path(botocore.__file__).parent / "cacert.pem"))
     return subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)
 
@@ -189,13 +210,6 @@ def _end(process: Process) -> None:
         process.kill()
         with suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
-
-
-def _credentials(env: Mapping[str, str]) -> list[str]:
-    """The option by which s3fs finds what boto3 finds: keys of the environment, a task's role, the machine's role."""
-    if env.get("AWS_ACCESS_KEY_ID"):
-        return []
-    return ["ecs"] if env.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") else ["iam_role=auto"]
 
 
 def _may_mount(status: Path) -> bool:

@@ -187,7 +187,8 @@ class _Publishing:
         todo = {key: path.stat().st_size for key, path in files.items() if key not in self.there}
         small = [key for key, size in todo.items() if size <= SINGLE_PUT_BYTES]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(lambda key: self._put(key, files[key], todo[key]), small):
+            at_once = map if len(small) == 1 else pool.map  # most jobs write one file: no thread for it
+            for _ in at_once(lambda key: self._put(key, files[key], todo[key]), small):
                 pass
             for key in todo.keys() - set(small):
                 digest = transfer.put_parts(self._s3, files[key], self._bucket, key, self._check, pool)

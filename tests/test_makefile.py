@@ -1,0 +1,93 @@
+"""`make build` and `make push`, with a `docker` that only notes what it was asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTING = '#!/bin/sh\necho "$@" >> "$NOTES"\n'
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the template's Makefile and config, and the noting `docker`."""
+    for name in ("Makefile", "config.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "bin").mkdir()
+    docker = tmp_path / "bin" / "docker"
+    docker.write_text(NOTING)
+    docker.chmod(0o755)
+    return tmp_path
+
+
+def make(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": f"{project}/bin:{os.environ['PATH']}", "NOTES": str(project / "notes")}
+    command = ["make", f"PYTHON={sys.executable}", *words]
+    return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def asked(project: Path) -> list[str]:
+    """The calls of docker."""
+    notes = project / "notes"
+    return notes.read_text().splitlines() if notes.exists() else []
+
+
+def say(project: Path, text: str) -> None:
+    """Adds lines to the config; the last word of a constant counts."""
+    with (project / "config.py").open("a") as config:
+        config.write(f"\n{text}\n")
+
+
+def test_the_untouched_template_builds_and_pushes_its_image(project: Path) -> None:
+    assert make(project, "push").returncode == 0
+    build, push = asked(project)
+    assert build.startswith("build --build-arg BASE_IMAGE=debian:bookworm-slim ")
+    assert build.endswith(" --tag user/distributed-something:latest worker/")
+    assert push == "push user/distributed-something:latest"
+
+
+@pytest.mark.parametrize("target", ["build", "push"])
+def test_a_config_that_names_another_image_stops_make_before_docker_is_asked(project: Path, target: str) -> None:
+    say(project, "DOCKERHUB_TAG = 'ada/cells:2'")
+    done = make(project, target)
+    assert done.returncode != 0
+    assert "DOCKERHUB_TAG in config.py is 'ada/cells:2'" in done.stderr
+    assert "'user/distributed-something:latest'" in done.stderr
+    assert asked(project) == []
+
+
+def test_names_that_agree_build_whatever_they_are(project: Path) -> None:
+    say(project, "DOCKERHUB_TAG = 'registry.example.org/ada/cells:2'")
+    assert make(project, "build", "user=registry.example.org/ada", "project=cells", "tag=2").returncode == 0
+    assert "--tag registry.example.org/ada/cells:2 " in asked(project)[0]
+
+
+def test_a_name_without_a_tag_means_latest_as_docker_reads_it(project: Path) -> None:
+    say(project, "DOCKERHUB_TAG = 'ada/cells'")
+    assert make(project, "build", "user=ada", "project=cells").returncode == 0
+    assert make(project, "build", "user=ada", "project=cells", "tag=2").returncode != 0
+    assert len(asked(project)) == 1
+
+
+@pytest.mark.parametrize("said", ["'True'", "True", "'False'", "False"])
+def test_the_image_is_asked_for_s3fs_as_the_config_says(project: Path, said: str) -> None:
+    say(project, f"MOUNT_S3 = {said}")
+    assert make(project, "build").returncode == 0
+    word = said.strip("'")
+    assert f"--build-arg MOUNT_S3={word} " in asked(project)[0]
+
+
+@pytest.mark.parametrize("text", ["APP_NAME = ", "1 / 0"])
+def test_a_config_that_is_no_python_is_told_in_one_line(project: Path, text: str) -> None:
+    say(project, text)
+    done = make(project, "build")
+    assert done.returncode != 0
+    assert "config.py cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert asked(project) == []

@@ -1,0 +1,78 @@
+"""Out of memory is what the kernel counted in the container's control group, each kill told once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from worker.machinery.memory import VICTIM_SCORE, OomKills, prefer_as_victim
+
+V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"
+V2 = "low 0\nhigh 0\nmax 12\noom 3\noom_kill {}\noom_group_kill 0\n"
+
+
+class Cgroup:
+    """A control group of either version, whose count a test sets."""
+
+    def __init__(self, folder: Path, file: str, text: str) -> None:
+        self.folder, self._file, self._text = folder, folder / file, text
+        self._file.parent.mkdir(exist_ok=True)
+        self.count(0)
+
+    def count(self, kills: int) -> None:
+        self._file.write_text(self._text.format(kills))
+
+
+@pytest.fixture(params=[("memory.events", V2), ("memory/memory.oom_control", V1)], ids=["v2", "v1"])
+def cgroup(request: pytest.FixtureRequest, tmp_path: Path) -> Cgroup:
+    return Cgroup(tmp_path, *request.param)
+
+
+def test_a_kill_is_claimed_once(cgroup: Cgroup) -> None:
+    kills = OomKills(cgroup.folder)
+    assert not kills.claim()
+    cgroup.count(2)
+    assert [kills.claim() for _ in range(4)] == [True, True, False, False]
+    cgroup.count(3)
+    assert kills.claim()
+
+
+def test_kills_before_the_start_are_nobodys(cgroup: Cgroup) -> None:
+    cgroup.count(5)
+    kills = OomKills(cgroup.folder)
+    assert not kills.claim()
+    cgroup.count(6)
+    assert [kills.claim(), kills.claim()] == [True, False]
+
+
+def test_slots_that_ask_at_once_claim_no_kill_twice(cgroup: Cgroup) -> None:
+    kills = OomKills(cgroup.folder)
+    cgroup.count(20)
+    with ThreadPoolExecutor(16) as slots:
+        claims = list(slots.map(lambda _: kills.claim(), range(200)))
+    assert sum(claims) == 20
+
+
+@pytest.mark.parametrize("text", [None, "", "oom 7\n", "oom_kill many\n", "oom_group_kill 4\n"])
+def test_without_a_count_nothing_is_claimed(tmp_path: Path, text: str | None) -> None:
+    kills = OomKills(tmp_path)
+    if text is not None:
+        (tmp_path / "memory.events").write_text(text)
+    assert not kills.claim()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_the_kernel_prefers_a_program_and_what_it_starts_to_the_worker() -> None:
+    shell = ["sh", "-c", "read go; cat /proc/self/oom_score_adj"]
+    program = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    prefer_as_victim(program.pid)
+    said, _ = program.communicate("go\n", timeout=10)
+    assert int(said) == VICTIM_SCORE > int(Path("/proc/self/oom_score_adj").read_text())
+
+
+def test_a_program_that_is_gone_or_a_system_without_proc_costs_nothing(tmp_path: Path) -> None:
+    prefer_as_victim(1, tmp_path)
