@@ -366,7 +366,7 @@ def test_an_upload_that_arrived_short_fails(s3: Any, tmp_path: Path, monkeypatch
     (tmp_path / "a").write_text("two")
     monkeypatch.setattr(staging, "sizes", lambda *_: {"out/a": 2})
     with pytest.raises(UploadFailed, match="1 of 1 files are not there or incomplete, such as out/a"):
-        staging.publish(s3, tmp_path, "ours", "out")
+        staging.publish(s3, tmp_path, "ours", "out", sleep=lambda seconds: None)
 
 
 def test_an_output_whose_name_is_not_utf8_is_named(s3: Any, tmp_path: Path) -> None:
@@ -480,13 +480,13 @@ def test_an_attempt_that_lost_its_lease_publishes_nothing_and_touches_no_message
 
 def test_a_download_is_left_when_the_worker_is_told_to_stop(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     put(table.s3, "in")
-    download = table.s3.download_file
+    download = table.s3.get_object
 
-    def stopped_meanwhile(*words: Any, Callback: Any) -> None:
+    def stopped_meanwhile(**asked: Any) -> Any:
         table.stop.tell(0)
-        download(*words, Callback=Callback)
+        return download(**asked)
 
-    monkeypatch.setattr(table.s3, "download_file", stopped_meanwhile)
+    monkeypatch.setattr(table.s3, "get_object", stopped_meanwhile)
     table.handle({"group": "g", "command": "true", "inputs": ["in"]}, prepare=broken)
     assert table.queue.calls == ["sent again", "deleted"]
     assert staging.sizes(table.s3, "ours", "runs/") == {}

@@ -1,1 +1,1 @@
-"""`make bench`: how quickly jobs are sent, in how much memory, and how soon help is there. Measures; judges nothing."""
+"""`make bench`: how quickly jobs are sent and worked off, in how much memory, beside their limits. Judges nothing."""

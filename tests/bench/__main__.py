@@ -6,13 +6,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import memory, speed, startup
+from tests.bench import memory, overlap, speed, startup, transfer, worker_memory, worker_speed
 from tests.bench.report import Line, table
 
 JOBS = 100_000
 MANY_JOBS = 1_000_000
 ROUNDS = 2
 HELP_RUNS = 10
+WORKER_JOBS = 1_000
+SLOW_JOBS = 20
+SMALL_FILES = 2_000
+LARGE_BYTES = 2**30
 
 
 def main() -> None:
@@ -27,7 +31,14 @@ def measure(folder: Path) -> list[Line]:
     note(f"sending {JOBS:,} jobs, and a bare loop, in turn, {ROUNDS} times each")
     lines += speed.lines(folder, JOBS, ROUNDS)
     note(f"sending {MANY_JOBS:,} jobs to a stand-in for SQS")
-    return lines + memory.lines(folder, MANY_JOBS)
+    lines += memory.lines(folder, MANY_JOBS)
+    note(f"working off {WORKER_JOBS:,} jobs, and a bare loop, in turn, {ROUNDS} times each")
+    lines += worker_speed.lines(folder, WORKER_JOBS, ROUNDS)
+    note(f"working off {SLOW_JOBS} jobs with an S3 that takes its time")
+    lines += overlap.lines(folder, SLOW_JOBS)
+    lines += worker_memory.lines(folder)
+    note(f"transferring {SMALL_FILES:,} files and a large one, beside s5cmd and the AWS CLI")
+    return lines + transfer.lines(folder, SMALL_FILES, LARGE_BYTES, ROUNDS)
 
 
 def note(text: str) -> None:
