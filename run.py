@@ -195,10 +195,10 @@ def submit_job(options: Options, job_file: Path, dry_run: bool, resume: bool) ->
 @click.pass_obj
 def start_cluster(options: Options, fleet_file: Path, wait: float) -> None:
     """Request the machines; they take jobs as they come."""
-    from control import fleet, monitorfile, start
+    from control import fleetrequest, monitorfile, start
 
     settings = options.settings()
-    content = fleet.load(fleet_file)
+    content = fleetrequest.load(fleet_file)
     cloud = options.cloud(settings)
     clients = options.clients(settings, cloud)
     if cloud is not None:
@@ -226,13 +226,13 @@ def start_cluster(options: Options, fleet_file: Path, wait: float) -> None:
 def monitor(options: Options, monitor_file: Path, cheapest: str | None, cheapest_option: bool) -> None:
     """Watch the run; once all jobs are through, clean up."""
     from control import finish, monitorfile
-    from control.monitor import Pace
+    from control.decide import Pace
 
     run = monitorfile.load(monitor_file)
     settings = options.settings()
     cloud = options.cloud(settings)
     clients = options.clients(settings, cloud)
-    pace = Pace(look=0.5, settle=2.0) if cloud else Pace()  # the counts of the local queue are exact
+    pace = Pace(look=0.5, settle=2.0, new=3.0) if cloud else Pace()  # the counts of the local queue are exact
     clean = finish.monitor(clients, run, settings, cheapest=cheapest == "True" or cheapest_option, pace=pace)
     if cloud is not None:
         say(f"results         {_short(cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME)}")

@@ -7,11 +7,12 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from control.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError  # not in the auto-monitor's Lambda
 
 DEEPEST = 50  # levels of JSON inside JSON; no file of a user needs so many, and Python can follow them all
 

@@ -6,10 +6,13 @@ import time
 
 from control import cleanup, queue, records
 from control.clients import Clients
+from control.decide import Pace
 from control.errors import AWSError, doing
-from control.monitor import History, Pace, Snapshot, watch
+from control.history import History
+from control.monitor import watch
 from control.monitorfile import MonitorFile
 from control.settings import Settings
+from control.snapshot import Snapshot
 from control.view import MonitorView, report_text, summary_text
 
 NO_TRACE = (

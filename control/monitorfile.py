@@ -1,4 +1,5 @@
-"""The monitor file: what a run is called in AWS, so that any computer can watch it and clean up after it.
+"""The monitor file: what a run is called in AWS and what it may use, so that any computer can watch it and clean up
+after it, the auto-monitor in AWS too (which has no pydantic: the keys are checked here).
 
 It lies in `files/` and, as a copy, in the bucket under `monitors/`. Published ones are read as they are.
 """
@@ -6,36 +7,57 @@ It lies in `files/` and, as a copy, in the bucket under `monitors/`. Published o
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from control.errors import doing
-from control.files import first_error, read_json_object, write_json_atomically
-from control.settings import Bucket, LogGroup, Name, QueueName, Settings, Truth, Whole, matching
+from control import patterns
+from control.errors import InputError, doing, shown
+from control.files import read_json_object, write_json_atomically
+from control.patterns import Form
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-FleetId = Annotated[str, matching(r"sfr-[0-9a-f-]{8,60}", "a Spot Fleet's id, such as 'sfr-0123abcd-…'")]
-_LAST_MILLISECOND = 253_402_300_799_000  # the end of the year 9999
+    from control.settings import Settings
+
+LAST_MILLISECOND = 253_402_300_799_000  # the end of the year 9999
+_FORMS = {
+    "MONITOR_FLEET_ID": patterns.FLEET_ID,
+    "MONITOR_APP_NAME": patterns.NAME,
+    "MONITOR_ECS_CLUSTER": patterns.NAME,
+    "MONITOR_QUEUE_NAME": patterns.QUEUE_NAME,
+    "MONITOR_BUCKET_NAME": patterns.BUCKET,
+    "MONITOR_LOG_GROUP_NAME": patterns.LOG_GROUP,
+    "MONITOR_DEAD_LETTER_QUEUE": Form(f"({patterns.QUEUE_NAME.pattern})?", patterns.QUEUE_NAME.right),
+}
+_MOST = {"MONITOR_START_TIME": LAST_MILLISECOND}
 
 
-class MonitorFile(BaseModel):
-    """One run. MONITOR_START_TIME is in milliseconds since 1970, UTC."""
+@dataclass(frozen=True)
+class MonitorFile:
+    """One run. MONITOR_START_TIME is in milliseconds since 1970, UTC; prices and costs are in USD.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    Older files lack what follows CLEAN_DASHBOARD: where MONITOR_MACHINES is 0, the fleet is not scaled down.
+    """
 
-    MONITOR_FLEET_ID: FleetId
-    MONITOR_APP_NAME: Name
-    MONITOR_ECS_CLUSTER: Name
-    MONITOR_QUEUE_NAME: QueueName
-    MONITOR_BUCKET_NAME: Bucket
-    MONITOR_LOG_GROUP_NAME: LogGroup
-    MONITOR_START_TIME: Whole = Field(ge=0, le=_LAST_MILLISECOND)
-    CLEAN_DASHBOARD: Truth = True
+    MONITOR_FLEET_ID: str
+    MONITOR_APP_NAME: str
+    MONITOR_ECS_CLUSTER: str
+    MONITOR_QUEUE_NAME: str
+    MONITOR_BUCKET_NAME: str
+    MONITOR_LOG_GROUP_NAME: str
+    MONITOR_START_TIME: int
+    CLEAN_DASHBOARD: bool = True
+    MONITOR_DEAD_LETTER_QUEUE: str = ""
+    MONITOR_MACHINES: int = 0
+    MONITOR_TASKS_PER_MACHINE: int = 1
+    MONITOR_JOBS_PER_TASK: int = 1
+    MONITOR_MACHINE_PRICE: float = 0.0
+    MONITOR_MAX_COST: float = 0.0
+    MONITOR_EXPORT_LOGS: bool = True
+    MONITOR_CHEAPEST: bool = False
 
     @property
     def run(self) -> str:
@@ -61,6 +83,11 @@ def path_for(project: Path, app_name: str) -> Path:
     return project / "files" / f"{app_name}SpotFleetRequestId.json"
 
 
+def key_for(app_name: str) -> str:
+    """Where its copy lies in the bucket."""
+    return f"monitors/{app_name}SpotFleetRequestId.json"
+
+
 def of_run(settings: Settings, fleet_id: str, start: float) -> MonitorFile:
     """The monitor file of a run that began at `start` (seconds since 1970)."""
     return MonitorFile(
@@ -72,25 +99,60 @@ def of_run(settings: Settings, fleet_id: str, start: float) -> MonitorFile:
         MONITOR_LOG_GROUP_NAME=settings.LOG_GROUP_NAME,
         MONITOR_START_TIME=int(start * 1000),
         CLEAN_DASHBOARD=settings.CLEAN_DASHBOARD,
+        MONITOR_DEAD_LETTER_QUEUE=settings.SQS_DEAD_LETTER_QUEUE,
+        MONITOR_MACHINES=settings.CLUSTER_MACHINES,
+        MONITOR_TASKS_PER_MACHINE=settings.TASKS_PER_MACHINE,
+        MONITOR_JOBS_PER_TASK=settings.DOCKER_CORES,
+        MONITOR_MACHINE_PRICE=settings.MACHINE_PRICE,
+        MONITOR_MAX_COST=settings.MAX_COST,
+        MONITOR_EXPORT_LOGS=settings.EXPORT_LOGS,
     )
 
 
 def load(path: Path) -> MonitorFile:
     """Reads a monitor file; raises InputError for whatever is wrong with it."""
-    content = read_json_object(path, "a monitor file: startCluster writes files/APP_NAMESpotFleetRequestId.json")
-    try:
-        return MonitorFile(**content)
-    except ValidationError as error:
-        raise first_error(path, error) from None
+    return of_content(
+        read_json_object(path, "a monitor file: startCluster writes files/APP_NAMESpotFleetRequestId.json"), path
+    )
+
+
+def of_content(content: dict[str, Any], path: Path | str) -> MonitorFile:
+    """The monitor file that a JSON object is; raises InputError about the first wrong key. Unknown keys are left."""
+    given = {}
+    for field in fields(MonitorFile):
+        if field.name in content:
+            given[field.name] = _checked(field.name, str(field.type), content[field.name], path)
+        elif field.default is MISSING:
+            raise InputError(path, field.name, "this key is missing", "add it")
+    return MonitorFile(**given)
 
 
 def save(monitor_file: MonitorFile, path: Path, s3: S3Client) -> None:
     """Writes the file here first, then its copy in the bucket; raises CloudError if the copy fails."""
-    content = monitor_file.model_dump()
+    content = asdict(monitor_file)
     write_json_atomically(path, content)
-    with doing(f"copying the monitor file to s3://{monitor_file.MONITOR_BUCKET_NAME}/monitors/{path.name}"):
-        s3.put_object(
-            Bucket=monitor_file.MONITOR_BUCKET_NAME,
-            Key=f"monitors/{path.name}",
-            Body=json.dumps(content, indent=2).encode(),
-        )
+    key = key_for(monitor_file.MONITOR_APP_NAME)
+    with doing(f"copying the monitor file to s3://{monitor_file.MONITOR_BUCKET_NAME}/{key}"):
+        s3.put_object(Bucket=monitor_file.MONITOR_BUCKET_NAME, Key=key, Body=json.dumps(content, indent=2).encode())
+
+
+def _checked(key: str, kind: str, value: Any, path: Path | str) -> Any:
+    right = ""
+    if kind == "str":
+        right = "" if _FORMS[key].fits(value) else f"write {_FORMS[key].right}"
+    elif kind == "bool":
+        value = {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
+        right = "" if isinstance(value, bool) else "write 'True' or 'False'"
+    else:
+        right = _wrong_number(key, kind, value)
+    if right:
+        raise InputError(path, key, f"{shown(value)} does not fit", right)
+    return value
+
+
+def _wrong_number(key: str, kind: str, value: Any) -> str:
+    wanted = (int,) if kind == "int" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        return "write a whole number" if kind == "int" else "write a number"
+    most = _MOST.get(key, 10**9)
+    return "" if 0 <= value <= most else f"write a number from 0 to {most}"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from control.errors import code_of, doing
-from control.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
+    from control.settings import Settings
+
 RETENTION_SECONDS = 14 * 24 * 3600  # SQS's longest: a job must outlive a long run and a holiday
 REUSE_WAIT_SECONDS = 60  # SQS refuses a queue's name for 60 s after its deletion
+_COUNTS = [f"ApproximateNumberOfMessages{name}" for name in ("", "NotVisible", "Delayed")]
 SUBMITTED_TAG = "jobs_submitted"
 _MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 _DELETED_RECENTLY = {"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"}
@@ -42,12 +44,11 @@ class Counts:
         return self.waiting + self.running
 
 
-def ensure(sqs: SQSClient, settings: Settings, sleep: Callable[[float], None]) -> Queues:
-    """Makes both queues or brings their settings up to date."""
+def ensure(sqs: SQSClient, settings: Settings, marks: Mapping[str, str], sleep: Callable[[float], None]) -> Queues:
+    """Makes both queues with these tags or brings their settings up to date."""
     common = {"MessageRetentionPeriod": str(RETENTION_SECONDS), "SqsManagedSseEnabled": "true"}
-    tags = {"app": settings.APP_NAME}
     with doing(f"making the dead-letter queue {settings.SQS_DEAD_LETTER_QUEUE}"):
-        dead = _ensure_one(sqs, settings.SQS_DEAD_LETTER_QUEUE, common, tags, sleep)
+        dead = _ensure_one(sqs, settings.SQS_DEAD_LETTER_QUEUE, common, marks, sleep)
         arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": str(settings.JOB_RETRIES)}
     own = {
@@ -56,7 +57,7 @@ def ensure(sqs: SQSClient, settings: Settings, sleep: Callable[[float], None]) -
         "RedrivePolicy": json.dumps(redrive),
     }
     with doing(f"making the queue {settings.SQS_QUEUE_NAME}"):
-        return Queues(_ensure_one(sqs, settings.SQS_QUEUE_NAME, common | own, tags, sleep), dead)
+        return Queues(_ensure_one(sqs, settings.SQS_QUEUE_NAME, common | own, marks, sleep), dead)
 
 
 def find(sqs: SQSClient, name: str) -> str | None:
@@ -76,12 +77,14 @@ def is_missing(error: BaseException) -> bool:
 
 def counts(sqs: SQSClient, url: str) -> Counts:
     """How many jobs wait (delayed ones too) and how many are held by workers."""
-    names = ("", "NotVisible", "Delayed")
-    wanted = [f"ApproximateNumberOfMessages{name}" for name in names]
-    answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)  # type: ignore[arg-type]
-    found: Mapping[str, str] = answer["Attributes"]  # type: ignore[assignment]
-    waiting, running, delayed = (int(found.get(name, "0")) for name in wanted)
-    return Counts(waiting + delayed, running)
+    return _counts_in(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=_COUNTS)["Attributes"])  # type: ignore[arg-type]
+
+
+def counts_and_dead_letter_name(sqs: SQSClient, url: str) -> tuple[Counts, str | None]:
+    """The queue's counts and the name of the dead-letter queue that it feeds, in one call."""
+    wanted = [*_COUNTS, "RedrivePolicy"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)["Attributes"]  # type: ignore[arg-type]
+    return _counts_in(found), _dead_letter_name_in(found)
 
 
 def submitted(sqs: SQSClient, url: str) -> int | None:
@@ -98,13 +101,21 @@ def note_submitted(sqs: SQSClient, url: str, more: int) -> None:
 def dead_letter_name(sqs: SQSClient, url: str) -> str | None:
     """The name of the dead-letter queue that the queue at `url` feeds."""
     found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
-    policy = json.loads(found.get("RedrivePolicy", "{}"))
-    arn = str(policy.get("deadLetterTargetArn", ""))
-    return arn.rsplit(":", 1)[-1] or None
+    return _dead_letter_name_in(found)
+
+
+def _counts_in(attributes: Mapping[Any, str]) -> Counts:
+    waiting, running, delayed = (int(attributes.get(name, "0")) for name in _COUNTS)
+    return Counts(waiting + delayed, running)
+
+
+def _dead_letter_name_in(attributes: Mapping[Any, str]) -> str | None:
+    policy = json.loads(attributes.get("RedrivePolicy") or "{}")
+    return str(policy.get("deadLetterTargetArn", "")).rsplit(":", 1)[-1] or None
 
 
 def _ensure_one(
-    sqs: SQSClient, name: str, attributes: dict[str, str], tags: dict[str, str], sleep: Callable[[float], None]
+    sqs: SQSClient, name: str, attributes: dict[str, str], tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> str:
     url = find(sqs, name)
     if url is None:
@@ -117,7 +128,7 @@ def _ensure_one(
 
 
 def _create(
-    sqs: SQSClient, name: str, attributes: dict[str, str], tags: dict[str, str], sleep: Callable[[float], None]
+    sqs: SQSClient, name: str, attributes: dict[str, str], tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> str:
     pause = 5.0
     for _ in range(int(REUSE_WAIT_SECONDS / pause) + 2):

@@ -54,7 +54,8 @@ def prefix_of(monitor_file: MonitorFile) -> str:
 def summarise(clients: Clients, monitor_file: MonitorFile, dead_letter_queue: str) -> Summary:
     """Counts records, opens those of failed jobs. Raises botocore's errors."""
     bucket, prefix = monitor_file.MONITOR_BUCKET_NAME, prefix_of(monitor_file)
-    recorded = {found["Key"] for found in s3.objects(clients.s3, bucket, prefix) if found["Key"].endswith(".json")}
+    keys = (found["Key"] for found in s3.objects(clients.s3, bucket, prefix))
+    recorded = {key for key in keys if key.endswith(".json") and "/" not in key[len(prefix) :]}  # not failed/JOB/…
     dead, messages = _dead(clients.sqs, dead_letter_queue)
     failed = [_failed(clients.s3, bucket, prefix, message) for message in messages]
     not_done = sum(f"{prefix}{one.job}.json" in recorded for one in failed)

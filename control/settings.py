@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from control import patterns
 from control.errors import InputError, one_line
 from control.files import first_error, read_text
 
@@ -66,16 +67,12 @@ def matching(pattern: str, right: str) -> BeforeValidator:
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Whole = Annotated[int, BeforeValidator(_number)]
 Price = Annotated[float, BeforeValidator(_number)]
-Name = Annotated[
-    str, matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", "at most 80 letters, digits, -, _, the first no sign")
-]
-QueueName = Annotated[str, matching(r"[A-Za-z0-9_-]{1,80}", "a queue's name: at most 80 letters, digits, - and _")]
-Bucket = Annotated[str, matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket's name: 3 to 63 of a-z 0-9 . -")]
+Name = Annotated[str, matching(*patterns.NAME)]
+QueueName = Annotated[str, matching(*patterns.QUEUE_NAME)]
+Bucket = Annotated[str, matching(*patterns.BUCKET)]
 Region = Annotated[str, matching(r"[a-z]{2}(-[a-z]+)+-\d", "a region's name, such as 'us-east-1'")]
 Image = Annotated[str, matching(r"[a-z0-9][a-zA-Z0-9._/:@-]{0,254}", "an image's name, such as 'user/project:tag'")]
-LogGroup = Annotated[
-    str, matching(r"[A-Za-z0-9._/#-]{1,480}", "a log group's name: at most 480 of a-z A-Z 0-9 . - _ / #")
-]
+LogGroup = Annotated[str, matching(*patterns.LOG_GROUP)]
 MachineType = Annotated[str, matching(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "an EC2 instance type, such as 'm5.large'")]
 
 

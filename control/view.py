@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from control.cleanup import Report
-from control.monitor import History, Snapshot
+from control.history import History
+from control.snapshot import Snapshot
 from control.monitorfile import MonitorFile
 from control.records import FailedJob, Summary
 
@@ -67,6 +68,8 @@ class MonitorView:
                  ("failed", f"{snapshot.dead:,}"),
                  ("machines", f"{len(found.machines)}/{found.target}" if found else "none"),
                  ("containers", f"{service.running}/{service.desired}" if service else "none")]  # fmt: skip
+        if history.cost >= 0.005:
+            facts.append(("cost", f"about {history.cost:.2f} USD"))
         return facts + self._outlook(snapshot, history)
 
     def _outlook(self, snapshot: Snapshot, history: History) -> list[tuple[str, str]]:

@@ -6,18 +6,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from io import BytesIO
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 
 from control.clients import Clients
 from control.monitorfile import MonitorFile
 from control.settings import Settings
 
-__all__ = ["ANY", "MONITOR_FILE", "SETTINGS", "Exact", "FakeSqs", "FakeTime", "exact"]
+__all__ = ["ANY", "MONITOR_FILE", "SETTINGS", "Exact", "FakeBucket", "FakeSqs", "FakeTime", "exact"]
 
 MISSING_QUEUE = "AWS.SimpleQueueService.NonExistentQueue"
+SERVICES = ("sqs", "ecs", "ec2", "s3", "logs", "cloudwatch", "sts", "iam", "ecr", "service_quotas", "events")
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/AppQueue"
 DEAD_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/AppDead"
 
@@ -36,6 +39,7 @@ SETTINGS = Settings(
     SQS_DEAD_LETTER_QUEUE="AppDead",
     JOB_RETRIES=3,
     LOG_GROUP_NAME="AppLogs",
+    OWNER="lab",
 )
 START = 1_795_430_700.0  # 2026-11-23 10:45:00 UTC, seconds since 1970
 RUN = "20261123T104500Z"
@@ -57,10 +61,10 @@ class Exact:
         self.clients = clients
         self.calls: list[str] = []  # "service.Operation" of every call, in order over all services
         self._stubs: dict[str, Stubber] = {}
-        for service in ("sqs", "ecs", "ec2", "s3", "logs", "cloudwatch"):
+        for service in SERVICES:
             client = getattr(clients, service)
             self._stubs[service] = stack.enter_context(Stubber(client))
-            name, note = f"before-parameter-build.{service}", self._note(service)
+            name, note = f"before-parameter-build.{service.replace('_', '-')}", self._note(service)
             client.meta.events.register(name, note)
             stack.callback(client.meta.events.unregister, name, note)
 
@@ -147,3 +151,19 @@ class FakeSqs:
 
     def tag_queue(self, *, QueueUrl: str, Tags: dict[str, str]) -> None:
         self.tags.update(Tags)
+
+
+class FakeBucket:
+    """A bucket of S3 in memory, as far as objects are put and read."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put_object(self, *, Key: str, Body: bytes, **_: Any) -> dict[str, Any]:
+        self.objects[Key] = Body
+        return {}
+
+    def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
+        if Key not in self.objects:
+            raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "none"}}, "GetObject")
+        return {"Body": BytesIO(self.objects[Key])}

@@ -98,7 +98,7 @@ class Project:
     def records(self) -> list[dict[str, Any]]:
         """The records of all runs, from the files under local/."""
         folder = self.folder / "local" / "tryout-bucket" / "runs"
-        return [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
+        return [json.loads(path.read_text()) for path in sorted(folder.glob("*/*/jobs/*.json"))]
 
     def stop(self) -> None:
         localcloud.stop(self.folder)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from offline import CONFIG, FLEET, JOB, MONITOR, Outcome, config_text, no_way_out, type_command, write_project
 
-from control import fleet, monitorfile
+from control import fleetrequest, monitorfile
 from control.errors import InputError
 from control.settings import Settings
 from control.settings import load as load_settings
@@ -246,10 +246,10 @@ MONITOR_MISTAKES = [
     in_monitor("a bucket too short", "MONITOR_BUCKET_NAME", "write a bucket's name", MONITOR_BUCKET_NAME="ab"),
     in_monitor("no log group", "MONITOR_LOG_GROUP_NAME", "'' does not fit; write a log group's name",
                MONITOR_LOG_GROUP_NAME=""),
-    in_monitor("a date", "MONITOR_START_TIME", "'today' does not fit; input should be a valid integer",
+    in_monitor("a date", "MONITOR_START_TIME", "'today' does not fit; write a whole number",
                MONITOR_START_TIME="today"),
-    in_monitor("True for a time", "MONITOR_START_TIME", "True does not fit; write a number", MONITOR_START_TIME=True),
-    in_monitor("a time in the year 50,000", "MONITOR_START_TIME", "less than or equal to", MONITOR_START_TIME=10**15),
+    in_monitor("True for a time", "MONITOR_START_TIME", "True does not fit; write a whole number", MONITOR_START_TIME=True),
+    in_monitor("a time in the year 50,000", "MONITOR_START_TIME", "write a number from 0 to", MONITOR_START_TIME=10**15),
     in_monitor("maybe", "CLEAN_DASHBOARD", "'maybe' does not fit; write 'True' or 'False'", CLEAN_DASHBOARD="maybe"),
 ]  # fmt: skip
 
@@ -310,7 +310,7 @@ def test_the_project_that_the_mistakes_are_made_in_is_right(tmp_path: Path, monk
     outcome = type_command("--project", str(tmp_path), *SUBMIT, "--dry-run")
     assert outcome == Outcome(0, f"2 jobs; the first message:\n{message}\n", "")
     loaded = load_settings(tmp_path / "config.py")
-    fleet.check(fleet.load(tmp_path / "files" / "fleet.json"), Path("fleet.json"), loaded, _ec2())
+    fleetrequest.check(fleetrequest.load(tmp_path / "files" / "fleet.json"), Path("fleet.json"), loaded, _ec2())
     assert monitorfile.load(tmp_path / "files" / "monitor.json").MONITOR_APP_NAME == "Tryout"
 
 
@@ -467,7 +467,7 @@ def test_no_fleet_file_gives_a_traceback(folder: Path, keys: object, specificati
     content = FLEET | {"LaunchSpecifications": [first]} | keys if whole is None else whole
     _put(path, content if isinstance(content, bytes) else json.dumps(content))
     loaded, ec2 = load_settings(folder / "config.py"), _ec2_once()
-    assert_accepted_or_refused(lambda: fleet.check(fleet.load(path), path, loaded, ec2))
+    assert_accepted_or_refused(lambda: fleetrequest.check(fleetrequest.load(path), path, loaded, ec2))
 
 
 _made: list[Any] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,16 +12,19 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control import decide as decisions
 from control import fleet, monitor
 from control.cluster import ServiceState
+from control.costs import Prices
+from control.decide import CHEAPEST_AFTER_SECONDS, EMPTY_LOOKS, End, Pace, SetTarget
 from control.errors import CloudError
 from control.fleet import FleetState
-from control.monitor import CHEAPEST_AFTER_SECONDS, EMPTY_LOOKS, End, History, LowerTarget, Pace, Snapshot
+from control.history import History, remember
 from control.queue import Counts
-from tests.fakes import MONITOR_FILE, START, FakeTime
+from control.snapshot import Snapshot
+from tests.fakes import MONITOR_FILE, START, FakeBucket, FakeTime
 
 PACE = Pace(look=30.0, settle=75.0)
-NO_CLIENTS: Any = None
 
 amounts = st.integers(min_value=0, max_value=100_000)
 counts = st.builds(Counts, waiting=amounts, running=amounts)
@@ -58,8 +62,8 @@ def jobs_in(snapshot: Snapshot) -> int:
     return snapshot.queue.jobs if snapshot.queue else 0
 
 
-def decide(snapshot: Snapshot, history: History, cheapest: bool = False) -> list[monitor.Action]:
-    return monitor.decide(snapshot, history, start=START, cheapest=cheapest, pace=PACE)
+def decide(snapshot: Snapshot, history: History, cheapest: bool = False) -> list[decisions.Action]:
+    return decisions.decide(snapshot, history, MONITOR_FILE, cheapest=cheapest, pace=PACE)
 
 
 # When a run is over
@@ -71,7 +75,7 @@ def test_a_run_ends_just_when_enough_looks_over_the_settling_time_saw_no_job(
 ) -> None:
     history, seen = History(), []
     for snapshot in dated(given_looks):
-        history = monitor.remember(history, snapshot)
+        history = remember(history, snapshot, PACE.settle)
         seen.append(snapshot)
         last_with_jobs = max((n for n, one in enumerate(seen) if jobs_in(one)), default=-1)
         empty_looks = seen[last_with_jobs + 1 :]
@@ -84,18 +88,18 @@ def test_one_look_that_sees_a_job_undoes_all_doubt(given_looks: list[tuple[float
     history = History()
     *before, last = dated([*given_looks, (30.0, busy)])
     for snapshot in before:
-        history = monitor.remember(history, snapshot)
-    history = monitor.remember(history, last)
+        history = remember(history, snapshot, PACE.settle)
+    history = remember(history, last, PACE.settle)
     assert (history.empty_looks, history.empty_since) == (0, None)
     assert End.RUN not in decide(last, history)
 
 
 @given(looks, st.booleans())
 def test_the_same_looks_give_the_same_decisions(given_looks: list[tuple[float, Snapshot]], cheapest: bool) -> None:
-    def decisions() -> list[list[monitor.Action]]:
+    def decisions() -> list[list[decisions.Action]]:
         history, taken = History(), []
         for snapshot in dated(given_looks):
-            history = monitor.remember(history, snapshot)
+            history = remember(history, snapshot, PACE.settle)
             taken.append(decide(snapshot, history, cheapest))
         return taken
 
@@ -128,28 +132,29 @@ def test_cheapest_lowers_the_target_to_one_after_a_quarter_of_an_hour_and_never_
     taken = decide(snapshot, History(), cheapest)
     active = state in ("submitted", "active", "modifying")
     due = cheapest and active and target > 1 and snapshot.at - START >= CHEAPEST_AFTER_SECONDS
-    assert taken == ([LowerTarget(1)] if due else [])
+    assert taken == ([SetTarget(1)] if due else [])
 
 
-@pytest.mark.parametrize(("word", "lowered"), [(True, [(1,)]), (False, [])])
-def test_a_step_lowers_the_target_of_the_fleet_once(
-    monkeypatch: pytest.MonkeyPatch, word: bool, lowered: list[tuple[int]]
+@pytest.mark.parametrize(("word", "lowered"), [(True, [1]), (False, [])])
+def test_steps_lower_the_target_of_the_fleet_once(
+    monkeypatch: pytest.MonkeyPatch, word: bool, lowered: list[int]
 ) -> None:
-    asked: list[tuple[int]] = []
+    asked: list[int] = []
     fleet_target = [5]
 
-    def lower(ec2: object, fleet_id: str, target: int) -> None:
+    def set_target(ec2: object, fleet_id: str, target: int) -> None:
         assert fleet_id == MONITOR_FILE.MONITOR_FLEET_ID
-        asked.append((target,))
+        asked.append(target)
         fleet_target[0] = target
 
-    monkeypatch.setattr(fleet, "lower_target", lower)
-    monkeypatch.setattr(monitor, "observe", lambda clients, file, now: run_of(fleet_target[0], (now - START) / 60))
-    history, clients = History(), type("Clients", (), {"ec2": None})()
+    monkeypatch.setattr(fleet, "set_target", set_target)
+    monkeypatch.setattr(
+        monitor, "observe", lambda clients, file, now, prices: run_of(fleet_target[0], (now - START) / 60)
+    )
+    clients: Any = SimpleNamespace(ec2=None, s3=FakeBucket())
     for minute in range(30):
-        at = START + minute * 60
-        _, history, over = monitor.step(clients, MONITOR_FILE, history, at, cheapest=word, pace=PACE)
-        assert not over
+        tick = monitor.step(clients, MONITOR_FILE, START + minute * 60, Prices(), cheapest=word, pace=PACE)
+        assert not tick.over
         assert bool(asked) == (word and minute >= 15)
     assert asked == lowered
 
@@ -169,9 +174,10 @@ class Watched:
         self.shown: list[Snapshot] = []
         self.said: list[str] = []
         self.looks = 0
+        self.clients: Any = SimpleNamespace(s3=FakeBucket())
         monkeypatch.setattr(monitor, "observe", self._observe)
 
-    def _observe(self, clients: object, file: object, now: float) -> Snapshot:
+    def _observe(self, clients: object, file: object, now: float, prices: object) -> Snapshot:
         assert now == self.time.time
         self.looks += 1
         told = self.script.pop(0) if len(self.script) > 1 else self.script[0]
@@ -181,7 +187,7 @@ class Watched:
 
     def watch(self) -> None:
         monitor.watch(
-            NO_CLIENTS, MONITOR_FILE, cheapest=False, pace=PACE, now=self.time.now, sleep=self.time.sleep,
+            self.clients, MONITOR_FILE, cheapest=False, pace=PACE, now=self.time.now, sleep=self.time.sleep,
             show=lambda snapshot, history: self.shown.append(snapshot), say=self.said.append,
         )  # fmt: skip
 
@@ -249,11 +255,11 @@ def seen(jobs: int, dead: int, *, submitted: int = 100, running: int = 2, paused
     ],
 )
 def test_where_nothing_works_the_run_is_ended_before_it_costs_more(now: Snapshot, hopeless: bool) -> None:
-    assert (decide(now, History(first=seen(100, 0))) == [End.NOTHING_WORKS]) == hopeless
+    assert (decide(now, remember(History(), seen(100, 0), PACE.settle)) == [End.NOTHING_WORKS]) == hopeless
 
 
 def test_failed_jobs_of_an_earlier_run_do_not_make_this_one_hopeless() -> None:
-    assert decide(seen(100, 60), History(first=seen(100, 60))) == []
+    assert decide(seen(100, 60), remember(History(), seen(100, 60), PACE.settle)) == []
 
 
 @pytest.mark.parametrize("state", ["cancelled", "cancelled_terminating", "failed"])

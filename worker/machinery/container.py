@@ -22,7 +22,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from . import health, logs, machine, mount, usage
+from . import closing, health, logs, machine, mount, usage
 from .clients import Clients
 from .ending import Ending, Heard
 from .failures import AWS_ERRORS
@@ -36,6 +36,7 @@ from .metadata import Metadata
 from .pace import Pace
 from .pauses import paused, prefix_of
 from .program import Result
+from .protection import Protection
 from .records import log_address
 from .settings import BadEnvironment, Settings, from_environment
 from .slot import Slot
@@ -43,6 +44,7 @@ from .spot import SpotWatcher
 from .stop import Stop
 
 LAST_CALLS_SECONDS = 5.0  # at the end: for what a thread is just telling AWS
+CLOSING_SECONDS = 30.0  # between two looks at whether the monitor has closed the run
 REPORT_SECONDS = 5.0  # between two looks at whether this container's health changed
 log = logging.getLogger("worker")
 
@@ -144,8 +146,17 @@ class Container:
         if settings.log_group_name and self._metadata.here:
             report = usage.Usage(self._logs, settings.log_group_name, settings.machine, self._name, settings.work_dir)
             yield "usage", partial(_every, usage.EVERY_SECONDS, report.tick, ended)
+        protection = Protection(lambda: self._keeper.holds_any)
+        if protection.possible:
+            yield "protection", partial(protection.run, ended, time.monotonic)
+        yield "closing", partial(_every, CLOSING_SECONDS, self._look_whether_closed, ended)
         if bucket is not None:
             yield "mount", partial(bucket.run, ended)
+
+    def _look_whether_closed(self, _now: float) -> None:
+        key = closing.key_of(self._settings.app_name, self._settings.run)
+        if not self._gate.is_closed and closing.is_closed(self._s3, self._settings.aws_bucket, key):
+            self._gate.close()
 
     def _settle(self) -> None:
         clients = Clients(1)  # not the container's own: what these clients hold in memory goes with them

@@ -22,12 +22,13 @@ class Gate:
         self._health, self._work_dir, self._now, self._room = health, work_dir, now, room
         self._lock = threading.Lock()
         self._rests_until = 0.0
+        self._closed = False
         self._largest = 0
 
     def places(self, wanted: int, ahead: int) -> int:
         """How many jobs may be taken: `wanted` for free slots, `ahead` for those that run, if the disk holds them."""
         now = self._now()
-        if now < self._rests_until:
+        if self._closed or now < self._rests_until:
             return 0
         if ahead and not self._room(self._work_dir, LEAST_FREE_BYTES + 2 * self._largest):
             ahead = 0
@@ -41,6 +42,16 @@ class Gate:
         """EC2 says that the machine is likelier to go: what runs goes on, nothing is begun for a while."""
         self._rests_until = self._now() + REBALANCE_SECONDS
         log.warning("rebalance recommendation: no jobs are begun for %.0f minutes", REBALANCE_SECONDS / 60)
+
+    def close(self) -> None:
+        """The run has cost what it may: no job is begun any more."""
+        if not self._closed:
+            log.warning("the run has cost what it may (MAX_COST): no job is begun any more")
+        self._closed = True
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
 
     def succeeded(self, job_bytes: int) -> None:
         """A job is done that needed so much disk."""

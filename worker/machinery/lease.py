@@ -53,6 +53,11 @@ class Keeper:
             with self._extending:
                 pass
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether the container has a job: one that runs, or is fetched, or is uploaded."""
+        return bool(self._held)
+
     def run(self) -> None:
         while not self._ended.wait(self._seconds / 3):
             self.tick()

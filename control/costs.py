@@ -1,0 +1,48 @@
+"""What a run costs: its machines' hours times what one costs. An estimate: the bill has more in it (data, logs)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from control.fleet import FleetState
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
+REFRESH_SECONDS = 600.0  # spot prices change a few times a day
+PRODUCT = "Linux/UNIX"
+TYPES_A_CALL = 100
+
+
+class Prices:
+    """The spot prices of a run's types, asked for now and then. `otherwise`: USD an hour where EC2 tells none."""
+
+    def __init__(self, otherwise: float = 0.0) -> None:
+        self._otherwise = otherwise
+        self._asked_at = float("-inf")
+        self._of: dict[str, float] = {}
+
+    def hourly(self, ec2: EC2Client, fleet: FleetState, now: float) -> float | None:
+        """USD an hour of all machines of the fleet; None where no price at all is known. Raises AWS's errors."""
+        types = sorted({kind for kind in fleet.types if kind})
+        if types and (now - self._asked_at >= REFRESH_SECONDS or not self._of.keys() >= set(types)):
+            self._of = self._of | current(ec2, types, now)
+            self._asked_at = now
+        if not self._of and not self._otherwise:
+            return None
+        return sum(self._of.get(kind, self._otherwise) for kind in fleet.types)
+
+
+def current(ec2: EC2Client, types: list[str], now: float) -> dict[str, float]:
+    """USD an hour now of each type, the mean over the region's zones. Types that EC2 tells no price of are left out."""
+    found: dict[str, list[float]] = {}
+    pages = ec2.get_paginator("describe_spot_price_history").paginate(
+        InstanceTypes=types[:TYPES_A_CALL],  # type: ignore[arg-type]
+        ProductDescriptions=[PRODUCT],
+        StartTime=datetime.fromtimestamp(now, UTC),
+    )
+    for page in pages:
+        for one in page["SpotPriceHistory"]:
+            found.setdefault(one["InstanceType"], []).append(float(one["SpotPrice"]))
+    return {kind: sum(prices) / len(prices) for kind, prices in found.items()}

@@ -1,0 +1,136 @@
+"""What the monitor does next. Pure: the same look and the same history give the same actions, wherever it runs.
+
+Jobs are compared with slots (machines x tasks a machine x jobs a task). Towards the end there are fewer jobs than
+slots: the service is lowered, which stops idle containers only (busy ones are protected), machines without a task are
+ended, and the fleet's target is lowered with them, so that EC2 starts none again. When jobs come, both are raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import ceil
+
+from control.history import History
+from control.monitorfile import MonitorFile
+from control.snapshot import Host, Snapshot
+
+EMPTY_LOOKS = 3  # SQS's counts are approximate: a zero is believed only after this many in a row, and the settling time
+CHEAPEST_AFTER_SECONDS = 15 * 60.0  # as published: by then the fleet has had its chance to start
+SETTLING_SECONDS = 75.0  # longer than the minute in which, says SQS, its approximate counts settle
+HOPELESS_FAILURES = 50  # jobs that failed for good, with not one done: not a matter of single jobs
+WARN_SHARE = 0.8  # of MAX_COST
+
+
+@dataclass(frozen=True)
+class Pace:
+    """In seconds: how often to look; how long SQS's counts take to settle, so that an empty queue is believed; how long
+    a machine that joined just now is given to get its first task."""
+
+    look: float = 30.0
+    settle: float = SETTLING_SECONDS
+    new: float = 120.0
+
+
+class End(Enum):
+    """How it is over. RUN: no jobs are left. FLEET: its fleet has ended (cancelled by hand, or its time is up) while
+    jobs wait. NOTHING_WORKS: every job fails. COST: it has cost what it may, and nothing runs any more."""
+
+    RUN = "run"
+    FLEET = "fleet"
+    NOTHING_WORKS = "nothing works"
+    COST = "cost"
+
+
+@dataclass(frozen=True)
+class SetTarget:
+    """The fleet is to have so many machines; none that runs is ended by this."""
+
+    machines: int
+
+
+@dataclass(frozen=True)
+class SetTasks:
+    """The service is to run so many containers."""
+
+    tasks: int
+
+
+@dataclass(frozen=True)
+class EndIdle:
+    """End those of these machines that still have no task."""
+
+    hosts: tuple[Host, ...]
+
+
+@dataclass(frozen=True)
+class Close:
+    """No job is begun any more; those that run finish."""
+
+
+Action = End | SetTarget | SetTasks | EndIdle | Close
+
+
+def decide(look: Snapshot, history: History, file: MonitorFile, *, cheapest: bool, pace: Pace) -> list[Action]:
+    """What to do now; `history` has this look in it."""
+    empty_for = look.at - history.empty_since if history.empty_since is not None else 0.0
+    if history.empty_looks >= EMPTY_LOOKS and empty_for >= pace.settle:
+        return [End.RUN]
+    found = look.fleet
+    if found and not found.active and not found.machines and look.queue and look.queue.waiting:
+        return [End.FLEET]
+    if _nothing_works(look, history):
+        return [End.NOTHING_WORKS]
+    if file.MONITOR_MAX_COST and history.cost >= file.MONITOR_MAX_COST:
+        return _close(look, history, pace)
+    late = cheapest and look.at - file.MONITOR_START_TIME / 1000 >= CHEAPEST_AFTER_SECONDS
+    return _scale(look, history, file, pace, cheapest=late)
+
+
+def near_limit(history: History, file: MonitorFile) -> bool:
+    """Whether the run has cost most of what it may."""
+    return bool(file.MONITOR_MAX_COST) and history.cost >= WARN_SHARE * file.MONITOR_MAX_COST
+
+
+def _nothing_works(look: Snapshot, history: History) -> bool:
+    """No job was done since the first look, and either every container has paused or many jobs have failed for good."""
+    if look.queue is None or history.first_jobs is None:
+        return False
+    sent, failed = (look.submitted or 0) - history.first_submitted, look.dead - history.first_dead
+    done = history.first_jobs + sent - look.jobs - failed
+    all_pause = look.service is not None and len(look.paused) >= look.service.running > 0
+    return done <= 0 and look.jobs > 0 and (all_pause or failed >= HOPELESS_FAILURES)
+
+
+def _close(look: Snapshot, history: History, pace: Pace) -> list[Action]:
+    service, found = look.service, look.fleet
+    if history.closed and (service is None or service.running == 0):
+        return [End.COST]
+    actions: list[Action] = [] if history.closed else [Close()]
+    if service is not None and service.desired:
+        actions.append(SetTasks(0))
+    return actions + _resize(look, 0, 0, pace) if found and found.active else actions
+
+
+def _scale(look: Snapshot, history: History, file: MonitorFile, pace: Pace, *, cheapest: bool) -> list[Action]:
+    found, service = look.fleet, look.service
+    if found is None or not found.active:
+        return []
+    if not file.MONITOR_MACHINES or service is None:  # an older monitor file does not say what the run may use
+        return [SetTarget(1)] if cheapest and found.target > 1 else []
+    most = file.MONITOR_MACHINES * file.MONITOR_TASKS_PER_MACHINE
+    tasks = min(most, ceil(history.most_jobs / file.MONITOR_JOBS_PER_TASK))
+    actions: list[Action] = [SetTasks(tasks)] if tasks != service.desired else []
+    machines = ceil(tasks / file.MONITOR_TASKS_PER_MACHINE)
+    target = min(machines, found.target, 1) if cheapest else machines
+    return actions + _resize(look, target, machines, pace)
+
+
+def _resize(look: Snapshot, target: int, needed: int, pace: Pace) -> list[Action]:
+    """The target first: a machine that ends while the target stands is replaced. Of the machines beyond those that are
+    needed, the idle ones are ended."""
+    assert look.fleet is not None
+    change: list[Action] = [SetTarget(target)] if look.fleet.target != target else []
+    idle = [host for host in look.hosts if not host.tasks and look.at - host.since >= pace.new]
+    surplus = len(look.fleet.machines) - needed
+    return [*change, EndIdle(tuple(idle[:surplus]))] if idle and surplus > 0 else change

@@ -1,0 +1,95 @@
+"""What earlier looks of the monitor saw, as far as later ones need it.
+
+It lies in the bucket beside the records, so that a monitor which is started again, or the next tick of the one in AWS,
+goes on where the last one was. Two monitors at once write the same.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from control.errors import code_of
+from control.monitorfile import MonitorFile
+from control.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+GAP_SECONDS = 3600.0  # a monitor that was away for longer does not know how many machines there were meanwhile
+
+
+@dataclass(frozen=True)
+class History:
+    """Times in seconds since 1970. `first_…`: at the first look. `recent`: times and jobs of the looks within the
+    settling time. `cost`: USD so far, up to `at`."""
+
+    at: float | None = None
+    empty_since: float | None = None
+    empty_looks: int = 0
+    first_jobs: int | None = None
+    first_dead: int = 0
+    first_submitted: int = 0
+    recent: tuple[tuple[float, int], ...] = ()
+    cost: float = 0.0
+    closed: bool = False
+
+    @property
+    def most_jobs(self) -> int:
+        """The most jobs that a look within the settling time saw: a count that is too low for a moment does no harm."""
+        return max((jobs for _, jobs in self.recent), default=0)
+
+
+def remember(history: History, look: Snapshot, settle: float) -> History:
+    """`history` with one more look in it. `settle`: seconds that SQS's counts take to settle."""
+    recent = (*(one for one in history.recent if look.at - one[0] <= settle), (look.at, look.jobs))
+    after = replace(history, at=look.at, recent=recent, cost=history.cost + _cost_since(history, look))
+    if history.first_jobs is None and look.queue is not None:
+        after = replace(after, first_jobs=look.jobs, first_dead=look.dead, first_submitted=look.submitted or 0)
+    if look.jobs > 0:
+        return replace(after, empty_since=None, empty_looks=0)
+    since = look.at if history.empty_since is None else history.empty_since
+    return replace(after, empty_since=since, empty_looks=history.empty_looks + 1)
+
+
+def key_of(file: MonitorFile) -> str:
+    """Where the history of a run lies in its bucket."""
+    return f"runs/{file.MONITOR_APP_NAME}/{file.run}/monitor.json"
+
+
+def load(s3: S3Client, file: MonitorFile) -> History:
+    """The history that is there; an empty one without it, or where it is no history. Raises AWS's errors."""
+    try:
+        body = s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key_of(file))["Body"].read()
+    except ClientError as error:
+        if code_of(error) in ("NoSuchKey", "404"):
+            return History()
+        raise
+    try:
+        return _of_content(json.loads(body))
+    except (ValueError, TypeError):
+        return History()
+
+
+def save(s3: S3Client, file: MonitorFile, history: History) -> None:
+    """Raises AWS's errors."""
+    s3.put_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key_of(file), Body=json.dumps(asdict(history)).encode())
+
+
+def _cost_since(history: History, look: Snapshot) -> float:
+    if history.at is None or look.hourly is None:
+        return 0.0
+    return look.hourly * min(max(0.0, look.at - history.at), GAP_SECONDS) / 3600
+
+
+def _of_content(content: dict[str, Any]) -> History:
+    known = {field.name: content[field.name] for field in fields(History) if field.name in content}
+    recent = tuple((float(at), int(jobs)) for at, jobs in known.pop("recent", ()))
+    found = History(**known, recent=recent)
+    numbers = (found.empty_looks, found.first_dead, found.first_submitted, found.cost, found.at or 0.0)
+    if not all(isinstance(one, (int, float)) for one in (*numbers, found.empty_since or 0, found.first_jobs or 0)):
+        raise TypeError("no history")
+    return found
