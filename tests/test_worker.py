@@ -165,7 +165,7 @@ def test_too_few_files_are_a_failure_and_nothing_is_uploaded(lab: Lab) -> None:
 
 
 def test_a_link_to_a_file_is_uploaded_as_that_file(lab: Lab) -> None:
-    command = "cd {output_dir}; echo 1 > v1; ln -s v1 latest; ln -s nowhere broken"
+    command = "cd {output_dir}; echo 1 > v1; ln -s v1 latest"
     message = lab.send(group={"x": "links"}, command=command, shell=True, expected_files=2)
     record = lab.recorded(job_id(message), state="done")
     assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["latest", "v1"]

@@ -418,7 +418,8 @@ class Table:
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
         heard = Heard(lambda size: self.heard.append("success"), lambda *words: self.heard.append(": ".join(words[1:])))
-        ending = Ending(self.queue, self.s3, self.settings, self.keeper, heard)
+        delete_soon = lambda receipt: self.queue.calls.append("deleted")  # noqa: E731
+        ending = Ending(self.queue, self.s3, self.settings, self.keeper, heard, delete_soon)
         job_logs = JobLogs(None, "")
         handler = Handler(self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs)
         text = json.dumps(body or {"group": "g", "command": "touch {output_dir}/a"})

@@ -24,6 +24,7 @@ from typing import Any
 
 from . import closing, health, logs, machine, mount, usage
 from .clients import Clients
+from .delete import Deleter
 from .ending import Ending, Heard
 from .failures import AWS_ERRORS
 from .gate import Gate
@@ -84,7 +85,9 @@ class Container:
         self._gate = Gate(self._health, settings.work_dir, time.time)
         self._keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, time.monotonic)
         self._job_logs = JobLogs(self._logs, settings.log_group_name, where=lambda job: log_address(settings, job))
-        ending = Ending(sqs, self._s3, settings, self._keeper, Heard(self._gate.succeeded, self._gate.failed))
+        self._deleter = Deleter(sqs, settings.queue_url)
+        heard = Heard(self._gate.succeeded, self._gate.failed)
+        ending = Ending(sqs, self._s3, settings, self._keeper, heard, self._deleter.delete)
         self._handler = Handler(self._s3, settings, hooks, self._keeper, self._stop, ending, self._job_logs)
         self._intake = Intake(sqs, settings, self._handler, self._stop, Pace(), self._gate, time.monotonic)
         self._exit_code = 0
@@ -113,6 +116,7 @@ class Container:
         self._run_slots()
         self._ended.set()
         self._keeper.end()
+        self._deleter.end()
         self._job_logs.end(LAST_CALLS_SECONDS)
         deadline = time.monotonic() + LAST_CALLS_SECONDS
         for helper in helpers:  # a thread that is still in a call while Python ends can crash it
@@ -137,6 +141,7 @@ class Container:
         """What goes on beside the slots, each in a thread of its own."""
         settings, ended = self._settings, self._ended
         yield "leases", self._keeper.run
+        yield "deletions", self._deleter.run
         yield "job-logs", self._job_logs.run
         yield "health", partial(_every, REPORT_SECONDS, self._report().tick, ended)
         spot = SpotWatcher(self._metadata, self._notice, self._gate.rebalance, time.time)

@@ -34,15 +34,21 @@ class Heard:
 
 
 class Ending:
-    """Ends attempts on one queue. Every method may raise AWS's errors; the lease then brings the job back."""
+    """Ends attempts on one queue. Every method may raise AWS's errors; the lease then brings the job back.
 
-    def __init__(self, sqs: Any, s3: Any, settings: Settings, keeper: Keeper, heard: Heard) -> None:
+    `delete_soon` is told the receipts of jobs whose record says that they are done.
+    """
+
+    def __init__(
+        self, sqs: Any, s3: Any, settings: Settings, keeper: Keeper, heard: Heard, delete_soon: Callable[[str], None]
+    ) -> None:
         self._sqs, self._s3, self._settings, self._keeper, self._heard = sqs, s3, settings, keeper, heard
+        self._delete_soon = delete_soon
 
     def done(self, attempt: Attempt) -> None:
         """Its outputs are verified."""
         self._record(attempt, records.DONE)
-        self._delete(attempt)
+        self._delete_soon(attempt.raw["ReceiptHandle"])
         self._heard.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
         log.info("done %s (%.1f s)", attempt.name, time.time() - attempt.started)
 
@@ -50,7 +56,7 @@ class Ending:
         """It was done before; a run that did not do it itself notes where its outputs are."""
         if not records.is_done(records.read(self._s3, self._settings, attempt.name)):
             self._record(attempt, records.DONE)
-        self._delete(attempt)
+        self._delete_soon(attempt.raw["ReceiptHandle"])
         log.info("skip %s: it is done already", attempt.name)
 
     def bad(self, attempt: Attempt, reason: str) -> None:

@@ -122,17 +122,23 @@ def _end_all(group: int, folder: Path) -> None:
     _signal_group(group, signal.SIGKILL)
     _reap(-group)
     mark = f"{_MARK}={folder}".encode()
-    for pid in _marked(mark):
+    for pid in _marked(mark, group):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
         _reap(pid)
 
 
-def _marked(mark: bytes) -> Iterator[int]:
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):  # it ended meanwhile, or is another user's
-            if mark in path.read_bytes().split(b"\0"):
-                yield int(path.parent.name)
+def _marked(mark: bytes, first: int) -> Iterator[int]:
+    """Processes with `mark` in their environment. The program's are younger than itself: on a machine of many processes
+    only those are read, unless the kernel began again with small numbers meanwhile."""
+    with suppress(OSError):
+        newest = int(Path("/proc/loadavg").read_text().split()[-1])  # proc(5): the process made last
+        for name in os.listdir("/proc"):
+            if not name.isdecimal() or first < newest < int(name) or int(name) <= first <= newest:
+                continue
+            with suppress(OSError):  # it ended meanwhile, or is another user's
+                if mark in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+                    yield int(name)
 
 
 def _reap(pid: int) -> None:
