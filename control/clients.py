@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_iam import IAMClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
 
 SENDERS = 16  # threads that send batches: more gain nothing at 30 ms round trip (measured 4,500 messages/s)
 _CONFIG = Config(
@@ -57,3 +60,31 @@ class Clients:
     @cached_property
     def cloudwatch(self) -> CloudWatchClient:
         return self._session.client("cloudwatch", config=_CONFIG)
+
+    @cached_property
+    def iam(self) -> IAMClient:
+        return self._session.client("iam", config=_CONFIG)
+
+    @cached_property
+    def sts(self) -> STSClient:
+        return self._session.client("sts", config=_CONFIG)
+
+    @cached_property
+    def ecr(self) -> Any:
+        return self._session.client("ecr", config=_CONFIG)
+
+    @cached_property
+    def service_quotas(self) -> Any:
+        return self._session.client("service-quotas", config=_CONFIG)
+
+    @cached_property
+    def ssm(self) -> SSMClient:
+        return self._session.client("ssm", config=_CONFIG)
+
+    @cached_property
+    def lambda_(self) -> Any:
+        return self._session.client("lambda", config=_CONFIG)
+
+    @cached_property
+    def events(self) -> Any:
+        return self._session.client("events", config=_CONFIG)

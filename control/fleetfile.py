@@ -1,0 +1,237 @@
+"""`run.py fleetFile`: a Fleet file for this account and region, ready for startCluster.
+
+A Spot Fleet's launch specification cannot ask for IMDSv2 (EC2 has no such key in it): the ECS-optimised Amazon Linux
+2023 image does, by its own ImdsSupport, with the hop limit of 2 that containers need. That is looked up, and so is an
+account-wide default that would overrule it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from control import policies
+from control.clients import Clients
+from control.errors import AWSError, CloudError, InputError, code_of, doing
+from control.files import write_json_atomically
+from control.policies import Place
+from control.settings import Settings
+from control.steps import MADE_BY, patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_ec2 import EC2Client
+
+IMAGE_PARAMETERS = {
+    "x86_64": "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id",
+    "arm64": "/aws/service/ecs/optimized-ami/amazon-linux-2023/arm64/recommended/image_id",
+}
+ROOT_DEVICE = "/dev/xvda"  # the image's only volume
+SECURITY_GROUP = "distributed-something"
+TYPES_A_CALL = 100  # EC2: instance types in one DescribeInstanceTypes
+FILTER_VALUES = 200  # EC2: values of one filter
+_TAG = {"Key": MADE_BY[0], "Value": MADE_BY[1]}
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where machines start: one subnet a zone, and the types that each zone lacks."""
+
+    vpc: str
+    subnets: dict[str, str]
+    lacking: dict[str, list[str]]
+
+
+def write(
+    clients: Clients, place: Place, settings: Settings, config: Path, path: Path, sleep: Callable[[float], None], *,
+    vpc: str | None = None, force: bool = False,
+) -> list[str]:  # fmt: skip
+    """Writes the Fleet file to `path`; lines that tell what is in it.
+
+    `config`: the config file, which errors name. `vpc`: another than the region's default one. An existing file is
+    overwritten only with `force`. Raises InputError (nothing was made) or CloudError.
+    """
+    if path.exists() and not force:
+        raise InputError(path, "", "this file exists", "choose another with --output, or overwrite it with --force")
+    architecture = _architecture(clients.ec2, settings.MACHINE_TYPE, config)
+    image = _image(clients, architecture)
+    network = _network(clients.ec2, settings.MACHINE_TYPE, config, vpc)
+    notes = _metadata_notes(clients.ec2, image)
+    group = _security_group(clients.ec2, network.vpc, sleep)
+    key = settings.SSH_KEY_NAME.removesuffix(".pem")
+    content = fleet_file(place, image, key, list(network.subnets.values()), group)
+    write_json_atomically(path, content)
+    zones = ", ".join(f"{subnet} ({zone})" for zone, subnet in network.subnets.items())
+    return [
+        f"image           {image} (ECS-optimised Amazon Linux 2023, {architecture})",
+        f"subnets         {zones}",
+        *(f"note: {zone} does not offer {', '.join(types)}" for zone, types in network.lacking.items()),
+        f"security group  {group} (nothing may come in)",
+        f"key pair        {key or 'none: nobody can log in to the machines'}",
+        *notes,
+        f"fleet file      {path}",
+    ]
+
+
+def fleet_file(place: Place, image: str, key: str, subnets: list[str], group: str) -> dict[str, Any]:
+    """The Fleet file's content: one launch specification, which startCluster makes into one for each type and subnet.
+
+    The subnets stand in the network interface, with commas: EC2 takes none beside an interface, and without an
+    interface ASSIGN_IP could not be said.
+    """
+    specification: dict[str, Any] = {
+        "ImageId": image,
+        "IamInstanceProfile": {"Arn": place.profile(policies.INSTANCE_ROLE)},
+        "BlockDeviceMappings": [{"DeviceName": ROOT_DEVICE, "Ebs": {"VolumeType": "gp3", "DeleteOnTermination": True}}],
+        "NetworkInterfaces": [
+            {"DeviceIndex": 0, "DeleteOnTermination": True, "SubnetId": ",".join(subnets), "Groups": [group]}
+        ],
+    }
+    if key:
+        specification["KeyName"] = key
+    return {
+        "Type": "maintain",
+        "AllocationStrategy": "priceCapacityOptimized",
+        "TerminateInstancesWithExpiration": True,
+        "IamFleetRole": place.role(policies.FLEET_ROLE),
+        "LaunchSpecifications": [specification],
+    }
+
+
+def _architecture(ec2: EC2Client, types: list[str], config: Path) -> str:
+    """The one that every type has; raises InputError where there is none."""
+    supported = {name: set(found) for name, found in _architectures(ec2, types, config)}
+    common = set(IMAGE_PARAMETERS).intersection(*supported.values())
+    if common:
+        return "x86_64" if "x86_64" in common else "arm64"
+    what = ", ".join(f"{name} is {'/'.join(sorted(found))}" for name, found in supported.items())
+    right = "use types of one, x86_64 or arm64: the containers' image is built for one"
+    raise InputError(config, "MACHINE_TYPE", f"these machines have different processors ({what})", right)
+
+
+def _architectures(ec2: EC2Client, types: list[str], config: Path) -> Iterable[tuple[str, list[str]]]:
+    wanted = list(dict.fromkeys(types))
+    for first in range(0, len(wanted), TYPES_A_CALL):
+        some: Any = wanted[first : first + TYPES_A_CALL]
+        try:
+            found: Any = ec2.describe_instance_types(InstanceTypes=some)["InstanceTypes"]
+        except ClientError as error:
+            if code_of(error) != "InvalidInstanceType":
+                with doing("looking up MACHINE_TYPE"):
+                    raise
+            right = f"{error.response['Error'].get('Message', '')}; correct MACHINE_TYPE"
+            raise InputError(config, "MACHINE_TYPE", "EC2 does not know all of these types", right) from None
+        yield from ((one["InstanceType"], one["ProcessorInfo"]["SupportedArchitectures"]) for one in found)
+
+
+def _image(clients: Clients, architecture: str) -> str:
+    with doing("looking up the newest ECS-optimised image"):
+        value: str = clients.ssm.get_parameter(Name=IMAGE_PARAMETERS[architecture])["Parameter"]["Value"]
+    return value
+
+
+def _network(ec2: EC2Client, types: list[str], config: Path, vpc: str | None) -> Network:
+    with doing("looking for subnets"):
+        vpc = vpc or _default_vpc(ec2)
+        offered = _offered(ec2, types)
+        best: dict[str, Any] = {}
+        filters: Any = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "state", "Values": ["available"]}]
+        for page in ec2.get_paginator("describe_subnets").paginate(Filters=filters):
+            for subnet in page["Subnets"]:
+                zone = subnet["AvailabilityZone"]
+                if offered.get(zone) and _room(subnet) > _room(best.get(zone, {})):
+                    best[zone] = subnet
+    if not best:
+        zones = ", ".join(sorted(zone for zone, found in offered.items() if found)) or "no zone of this region"
+        wrong = f"no subnet of {vpc} lies where these machines are offered ({zones})"
+        raise InputError(config, "MACHINE_TYPE", wrong, "choose other types, or another VPC with --vpc")
+    lacking = {zone: sorted(set(types) - offered[zone]) for zone in sorted(best)}
+    return Network(
+        vpc,
+        {zone: best[zone]["SubnetId"] for zone in sorted(best)},
+        {zone: missing for zone, missing in lacking.items() if missing},
+    )
+
+
+def _room(subnet: Any) -> int:
+    """Addresses that are free: of several subnets in a zone, a fleet takes one."""
+    return int(subnet.get("AvailableIpAddressCount", -1))
+
+
+def _default_vpc(ec2: EC2Client) -> str:
+    found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    if not found:
+        raise InputError("--vpc", "", "this region has no default VPC", "add --vpc with the id of one of yours")
+    return found[0]["VpcId"]
+
+
+def _offered(ec2: EC2Client, types: list[str]) -> dict[str, set[str]]:
+    """Which of the types each zone of the region offers."""
+    offered: dict[str, set[str]] = {}
+    wanted = list(dict.fromkeys(types))
+    for first in range(0, len(wanted), FILTER_VALUES):
+        filters: Any = [{"Name": "instance-type", "Values": wanted[first : first + FILTER_VALUES]}]
+        pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
+            LocationType="availability-zone", Filters=filters
+        )
+        for page in pages:
+            for one in page["InstanceTypeOfferings"]:
+                offered.setdefault(one["Location"], set()).add(one["InstanceType"])
+    return offered
+
+
+def _security_group(ec2: EC2Client, vpc: str, sleep: Callable[[float], None]) -> str:
+    """Ours in this VPC, made if there is none; raises CloudError where it lets something in, or is somebody else's."""
+    filters: Any = [{"Name": "group-name", "Values": [SECURITY_GROUP]}, {"Name": "vpc-id", "Values": [vpc]}]
+    with doing(f"looking for the security group {SECURITY_GROUP}"):
+        found = ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+    if not found:
+        return _make_security_group(ec2, vpc, sleep)
+    group = found[0]
+    if _TAG not in group.get("Tags", []):
+        raise CloudError(
+            f"the security group {group['GroupId']} is named {SECURITY_GROUP}, but fleetFile did not make it; "
+            f"rename it, or give it the tag {MADE_BY[0]}={MADE_BY[1]}"
+        )
+    if group["IpPermissions"]:
+        raise CloudError(
+            f"the security group {group['GroupId']} ({SECURITY_GROUP}) lets something in: machines need nothing "
+            "from outside; remove its inbound rules, or put a group of your own into the Fleet file"
+        )
+    return group["GroupId"]
+
+
+def _make_security_group(ec2: EC2Client, vpc: str, sleep: Callable[[float], None]) -> str:
+    """A new group has no inbound rule, and one that lets everything out."""
+    tags: Any = [{"ResourceType": "security-group", "Tags": [_TAG, {"Key": "Name", "Value": SECURITY_GROUP}]}]
+    with doing(f"making the security group {SECURITY_GROUP}"):
+        group: str = ec2.create_security_group(
+            GroupName=SECURITY_GROUP,
+            Description="Machines of Distributed-Something: nothing may come in",
+            VpcId=vpc,
+            TagSpecifications=tags,
+        )["GroupId"]
+        # Until every part of EC2 knows it, a fleet that names it is refused.
+        patiently(lambda: ec2.describe_security_groups(GroupIds=[group]), "InvalidGroup.NotFound", sleep=sleep)
+    return group
+
+
+def _metadata_notes(ec2: EC2Client, image: str) -> list[str]:
+    """Whether machines will require IMDSv2, as the image or the account says; a warning where not."""
+    try:
+        images = ec2.describe_images(ImageIds=[image])["Images"]
+        account = ec2.get_instance_metadata_defaults().get("AccountLevel", {})
+    except AWSError as error:
+        return [f"note: whether machines require IMDSv2 could not be looked up ({code_of(error)})"]
+    default = account.get("HttpTokens", "no-preference")
+    if default == "optional":
+        return ["warning: this account's default lets machines do without IMDSv2 (ModifyInstanceMetadataDefaults)"]
+    by_image = bool(images) and images[0].get("ImdsSupport") == "v2.0"
+    if by_image or default == "required":
+        return [f"IMDSv2          required, by {'the image' if by_image else 'the default of the account'}"]
+    return [f"warning: neither the image {image} nor the account requires IMDSv2"]
