@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -364,7 +364,7 @@ def test_an_upload_that_stays_refused_fails_after_its_tries(
 
 def test_an_upload_that_arrived_short_fails(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_text("two")
-    monkeypatch.setattr(staging, "sizes", lambda *_: {"out/a": 2})
+    monkeypatch.setattr(staging, "listed", lambda *_: {"out/a": staging.Listed(2, "")})
     with pytest.raises(UploadFailed, match="1 of 1 files are not there or incomplete, such as out/a"):
         staging.publish(s3, tmp_path, "ours", "out", sleep=lambda seconds: None)
 
@@ -538,16 +538,66 @@ def test_a_failure_is_told_with_the_last_line_that_the_program_printed(table: Ta
     assert table.heard == ["exit 3: no such well: program"]
 
 
-def test_a_result_that_another_worker_published_meanwhile_is_left_as_it_is(table: Table) -> None:
-    def done_elsewhere(*_: Any) -> None:
-        put(table.s3, "unrelated")
-        identity = job_id({"group": "g", "command": "touch {output_dir}/a"})
-        body = json.dumps({"job": identity, "state": "done", "outputs": []})
-        table.s3.put_object(Bucket="ours", Key=records.key_of(table.settings, identity), Body=body)
+def done_elsewhere(table: Table, record_too: bool) -> Callable[..., None]:
+    """Another worker, which got the same message, publishes while this one's program runs."""
 
-    table.handle(failure=done_elsewhere)
+    def publish(*_: Any) -> None:
+        identity = job_id({"group": "g", "command": "touch {output_dir}/a"})
+        table.s3.put_object(Bucket="ours", Key=f"App/{identity}/a", Body=b"the other's")
+        if record_too:
+            body = json.dumps({"job": identity, "state": "done", "outputs": []})
+            table.s3.put_object(Bucket="ours", Key=records.key_of(table.settings, identity), Body=body)
+
+    return publish
+
+
+@pytest.mark.parametrize("record_too", [True, False])
+def test_a_result_that_another_worker_published_meanwhile_is_not_overwritten(table: Table, record_too: bool) -> None:
+    table.handle(failure=done_elsewhere(table, record_too))
+    identity = job_id({"group": "g", "command": "touch {output_dir}/a"})
+    assert table.s3.get_object(Bucket="ours", Key=f"App/{identity}/a")["Body"].read() == b"the other's"
+    assert table.queue.calls == []  # the other deletes it; or its lease ends and it is looked at anew
+    assert ((table.record() or {}).get("state") == "done") == record_too
+
+
+def test_on_a_second_try_a_job_that_is_done_meanwhile_is_left_as_it_is(table: Table) -> None:
+    table.handle(failure=done_elsewhere(table, record_too=True), receives=2)
     assert table.queue.calls == ["deleted"]
-    assert staging.sizes(table.s3, "ours", "App/") == {}
+
+
+def test_what_a_dead_attempt_left_is_replaced(table: Table) -> None:
+    identity = job_id({"group": "g", "command": "touch {output_dir}/a"})
+    table.s3.put_object(Bucket="ours", Key=f"App/{identity}/a", Body=b"half of it")
+    table.handle(receives=2)
+    assert (table.record() or {})["state"] == "done"
+    assert staging.sizes(table.s3, "ours", "App/") == {f"App/{identity}/a": 0}
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted", "done"])
+def test_a_record_that_was_long_on_its_way_does_not_replace_one_that_is_done(table: Table, state: str) -> None:
+    """Another attempt's record comes between this one's look and its own."""
+    identity = job_id({"group": "g", "command": "touch {output_dir}/a"})
+    key = records.key_of(table.settings, identity)
+    put_object, done = table.s3.put_object, json.dumps({"job": identity, "state": "done", "attempts": 7}).encode()
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(table.s3, name)
+
+        def put_object(self, **words: Any) -> Any:
+            if words["Key"] == key and "IfNoneMatch" in words:
+                put_object(Bucket="ours", Key=key, Body=done)
+            return put_object(**words)
+
+    ours = {"job": identity, "state": state, "attempts": 1, "log": None}
+    assert not records.write(Slow(), table.settings, ours, Path("none"))
+    assert (table.record() or {})["attempts"] == 7
+
+
+def test_a_record_whose_answer_was_lost_counts_as_written(table: Table) -> None:
+    ours = {"job": "j", "state": "done", "attempts": 1, "log": None}
+    assert records.write(table.s3, table.settings, ours, Path("none"))
+    assert records.write(table.s3, table.settings, ours, Path("none"))
 
 
 def test_outputs_of_a_failed_attempt_are_kept_apart_only_if_the_job_file_asks(table: Table) -> None:

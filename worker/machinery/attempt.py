@@ -9,7 +9,7 @@ from typing import Any
 from .job import Folders, Job
 from .lease import Lease
 from .program import Result
-from .staging import Output
+from .staging import Listed, Output
 
 # Message attributes of a job that was interrupted and sent again: SQS counts a new message's receives from zero.
 FAILURES, TRIES = "failures", "tries"
@@ -34,6 +34,7 @@ class Attempt:
     result: Result | None = None
     bytes_in: int = 0
     outputs: list[Output] = field(default_factory=list)
+    there: dict[str, Listed] | None = None  # what lay at the outputs' place when it was begun; None: nobody looked
 
     @property
     def number(self) -> int:

@@ -21,7 +21,8 @@ class Clients:
             retries={"mode": "standard", "max_attempts": 8},
             max_pool_connections=MOST_AT_ONCE * slots + 10,
             parameter_validation=False,  # a tenth of a call's time; the requests are tested against the model
-            connect_timeout=10,
+            connect_timeout=5,
+            read_timeout=20,  # a connection that says nothing is given up while the lease still stands
         )
         self._brief = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=5, read_timeout=10)
         self._session = boto3.Session()

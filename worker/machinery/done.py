@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from . import records
 from .job import Job
 from .settings import Settings
-from .staging import Output, sizes
+from .staging import Listed, Output, listed
 
 
-def outputs_of(s3: Any, settings: Settings, job: Job, *, first_try: bool) -> list[Output] | None:
-    """The outputs of a job that is done; None for one that is to do. One or two requests (a page of 1,000 each).
+@dataclass(frozen=True)
+class Found:
+    """The outputs of a job that is done, None for one that is to do; what its place held, None if nobody looked."""
+
+    outputs: list[Output] | None
+    there: dict[str, Listed] | None = None
+
+
+def look(s3: Any, settings: Settings, job: Job, *, first_try: bool) -> Found:
+    """One or two requests (a page of 1,000 each).
 
     Its record in this run tells for certain. Its files alone tell it only on the first try: an attempt that died while
     it uploaded leaves some of them.
     """
     expected = job.expected_files or settings.expected_number_files
     if not first_try or not expected:
-        return _recorded(s3, settings, job)
-    there = sizes(s3, job.output_bucket, f"{job.output_location}/")
+        return Found(_recorded(s3, settings, job))
+    there = listed(s3, job.output_bucket, f"{job.output_location}/")
     if not there:
-        return None  # the usual case: one request
+        return Found(None, there)  # the usual case: one request
     recorded = _recorded(s3, settings, job)
     if recorded is not None:
-        return recorded
+        return Found(recorded)
     good = [
-        Output(job.output_bucket, key, size, "")
-        for key, size in there.items()
-        if size >= settings.min_file_size_bytes and settings.necessary_string in key
+        Output(job.output_bucket, key, one.size, "")
+        for key, one in there.items()
+        if one.size >= settings.min_file_size_bytes and settings.necessary_string in key
     ]
-    return good if len(good) >= expected else None
+    return Found(good if len(good) >= expected else None)
 
 
 def _recorded(s3: Any, settings: Settings, job: Job) -> list[Output] | None:

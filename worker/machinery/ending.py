@@ -16,7 +16,7 @@ from typing import Any
 
 from . import program, records, staging
 from .attempt import Attempt, attributes
-from .failures import AWS_ERRORS, Failed, LostLease
+from .failures import AWS_ERRORS, AlreadyDone, Failed, LostLease
 from .lease import Keeper
 from .settings import Settings
 
@@ -46,8 +46,9 @@ class Ending:
         self._delete_soon = delete_soon
 
     def done(self, attempt: Attempt) -> None:
-        """Its outputs are verified."""
-        self._record(attempt, records.DONE)
+        """Its outputs are verified. Raises AlreadyDone where another attempt's record says so first."""
+        if not self._record(attempt, records.DONE):
+            raise AlreadyDone
         self._delete_soon(attempt.raw["ReceiptHandle"])
         self._heard.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
         log.info("done %s (%.1f s)", attempt.name, time.time() - attempt.started)

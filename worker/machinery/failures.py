@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
-AWS_ERRORS = (ClientError, BotoCoreError, Boto3Error)
+# The last two: an answer that is none of AWS's, and a connection that is cut in an answer; botocore wraps neither.
+AWS_ERRORS = (ClientError, BotoCoreError, Boto3Error, ResponseParserError, HTTPError)
 
 
 class Failed(Exception):

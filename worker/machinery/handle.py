@@ -88,6 +88,8 @@ class Handler:
             self._ending.lost(attempt)
         except AWS_ERRORS as error:
             log.warning("%s: AWS refuses, so its lease must end by itself: %s", attempt.name, error)
+        except Exception:  # the slot's edge: it goes on with other jobs, and this one's lease brings it back
+            log.exception("the worker's own code failed at the end of %s", attempt.name)
         finally:
             self._close(attempt)
 
@@ -125,9 +127,10 @@ class Handler:
         job = self._hooks.make_job(attempt.message, attempt.folders, self._settings)
         attempt.job, attempt.name = job, job.id
         if self._settings.check_if_done:
-            found = done.outputs_of(self._s3, self._settings, job, first_try=attempt.tries == 0)
-            if found is not None:
-                attempt.outputs = found
+            found = done.look(self._s3, self._settings, job, first_try=attempt.tries == 0)
+            attempt.there = found.there
+            if found.outputs is not None:
+                attempt.outputs = found.outputs
                 raise AlreadyDone
         self._fetch(attempt, job)
 
@@ -157,13 +160,21 @@ class Handler:
     def _finish(self, attempt: Attempt) -> None:
         job = job_of(attempt)
         self._judge(attempt, job)
-        if records.is_done(records.read(self._s3, self._settings, job.id)):
-            raise AlreadyDone  # delivered twice: the other result stays
         attempt.outputs = staging.publish(
             self._s3, attempt.folders.output_dir, job.output_bucket, job.output_location,
-            check=lambda: self._check_time(attempt),
+            check=lambda: self._check_time(attempt), there=self._what_is_there(attempt, job),
         )  # fmt: skip
         self._ending.done(attempt)
+
+    def _what_is_there(self, attempt: Attempt, job: Job) -> dict[str, staging.Listed]:
+        """What the outputs may replace: nothing, or what attempts left that died. First the listing, then the record:
+        a result that is done after that is other than what was listed, and S3 refuses to replace it."""
+        if attempt.there == {}:
+            return {}
+        there = staging.listed(self._s3, job.output_bucket, f"{job.output_location}/")
+        if records.is_done(records.read(self._s3, self._settings, job.id)):
+            raise AlreadyDone  # delivered twice: the other result stays
+        return there
 
     def _judge(self, attempt: Attempt, job: Job) -> None:
         result = attempt.result

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ from botocore.exceptions import ClientError
 
 from . import program
 from .attempt import Attempt
+from .failures import UploadFailed
 from .settings import Settings
+from .transfer import LARGE_BYTES, is_other, only_if, put, put_parts
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+WRITE_TRIES = 5
+LOG_PARTS_AT_ONCE = 4
 
 
 def key_of(settings: Settings, job: str) -> str:
@@ -35,17 +41,23 @@ def log_address(settings: Settings, job: str) -> str:
 
 def read(s3: Any, settings: Settings, job: str) -> dict[str, Any] | None:
     """The record that is there; None without one, or with one that is no JSON object."""
+    return _read(s3, settings, job)[0]
+
+
+def _read(s3: Any, settings: Settings, job: str) -> tuple[dict[str, Any] | None, str | None]:
+    """The record and its ETag."""
     try:
-        body = s3.get_object(Bucket=settings.aws_bucket, Key=key_of(settings, job))["Body"].read()
+        answer = s3.get_object(Bucket=settings.aws_bucket, Key=key_of(settings, job))
+        body = answer["Body"].read()
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
-            return None
+            return None, None
         raise
     try:
         record = json.loads(body)
     except ValueError:
-        return None  # nothing that a worker wrote whole
-    return record if isinstance(record, dict) else None
+        record = None  # nothing that a worker wrote whole
+    return record if isinstance(record, dict) else None, answer.get("ETag")
 
 
 def is_done(record: dict[str, Any] | None) -> bool:
@@ -54,17 +66,36 @@ def is_done(record: dict[str, Any] | None) -> bool:
 
 
 def write(s3: Any, settings: Settings, record: dict[str, Any], log: Path) -> bool:
-    """Writes log and record. False where the job is done already: no other attempt overwrites that record."""
-    job = record["job"]
-    if record["state"] != DONE and is_done(read(s3, settings, job)):
-        return False
+    """Writes log and record. False where the job is done already: no other attempt overwrites that record, also none
+    whose request was long on its way."""
+    body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
+    if record["state"] != DONE or record["attempts"] > 1:
+        found, etag = _read(s3, settings, job)
+        if is_done(found):
+            return False
     if record["log"] is not None:
-        s3.upload_file(
-            str(log), settings.aws_bucket, log_key_of(settings, job), ExtraArgs={"ContentType": "text/plain"}
-        )
-    body = json.dumps(record, indent=1).encode()
-    s3.put_object(Bucket=settings.aws_bucket, Key=key_of(settings, job), Body=body, ContentType="application/json")
-    return True
+        _write_log(s3, settings, job, log)
+    for _ in range(WRITE_TRIES):
+        try:
+            s3.put_object(
+                Bucket=settings.aws_bucket, Key=key_of(settings, job), Body=body, ContentType="application/json",
+                **only_if(etag),
+            )  # fmt: skip
+            return True
+        except ClientError as error:
+            if not is_other(error):
+                raise
+        found, etag = _read(s3, settings, job)
+        if is_done(found):
+            return bool(found == json.loads(body))  # its own, where the answer to an earlier request was lost
+    raise UploadFailed("its record is written by others again and again")
+
+
+def _write_log(s3: Any, settings: Settings, job: str, log: Path) -> None:
+    with ThreadPoolExecutor(LOG_PARTS_AT_ONCE) as pool:
+        large = log.stat().st_size > LARGE_BYTES
+        send = partial(put_parts, pool=pool) if large else put
+        send(s3, log, settings.aws_bucket, log_key_of(settings, job), lambda: None)
 
 
 def of(attempt: Attempt, settings: Settings, state: str, reason: str | None, kind: str | None) -> dict[str, Any]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
 from . import transfer
-from .failures import Failed, MissingInput, UploadFailed
+from .failures import Failed, LostLease, MissingInput, UploadFailed
 
-AT_ONCE = 16  # requests: on loopback 8 do as well, but behind 30 ms of latency 16 fetch twice as much
+AT_ONCE = 16  # requests
 SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files go up in parts, several at once
 LONGEST_KEY_BYTES = 1024  # S3
 _NOT_THERE = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
@@ -34,10 +36,24 @@ class Output:
     checksum_sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing shows it."""
+
+    size: int
+    etag: str
+
+
+def listed(s3: Any, bucket: str, prefix: str) -> dict[str, Listed]:
+    """Every object below `prefix` by its key, all pages."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    found = (one for page in pages for one in page.get("Contents", []))
+    return {one["Key"]: Listed(one["Size"], one.get("ETag", "")) for one in found}
+
+
 def sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
     """Key and size of every object below `prefix`, all pages."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return {found["Key"]: found["Size"] for page in pages for found in page.get("Contents", [])}
+    return {key: one.size for key, one in listed(s3, bucket, prefix).items()}
 
 
 # in
@@ -148,21 +164,25 @@ def _unwritable(name: str, error: OSError) -> Failed:
 
 def publish(
     s3: Any, folder: Path, bucket: str, location: str, check: Callable[[], None] = lambda: None,
-    sleep: Callable[[float], None] = time.sleep,
+    there: dict[str, Listed] | None = None, sleep: Callable[[float], None] = time.sleep,
 ) -> list[Output]:  # fmt: skip
     """Uploads all files of `folder` below `location` and verifies them: only then they count.
+
+    `there`: what lay below `location` when it was last known that no other attempt was done (None: it is listed now).
+    Only that is replaced: where something else has come since then, another worker has the job, and LostLease is
+    raised, unless the bytes are the same.
 
     What failed is tried again, with pauses that grow, and nothing else. Raises UploadFailed after the last try, Failed
     for a file that cannot be an object, and what `check`, called while bytes go up, raises: then nothing more is sent.
     """
     files = {_key(location, name): path for name, path in _files(folder)}
-    publishing = _Publishing(s3, bucket, check)
+    publishing = _Publishing(s3, bucket, check, there)
     reason = ""
     for pause in (0, *transfer.PAUSES):
         transfer.rest(pause, check, sleep)
         try:
             check()
-            publishing.send(files)
+            publishing.send(f"{location}/", files)
             publishing.verify(f"{location}/", files)
             return [publishing.there[key] for key in files]
         except (*transfer.TROUBLE, UploadFailed) as error:
@@ -176,14 +196,17 @@ def publish(
 
 
 class _Publishing:
-    """What all tries of one `publish` share: `there` holds what is in S3."""
+    """What all tries of one `publish` share: `before`, what it may replace; `there`, what it has brought to S3."""
 
-    def __init__(self, s3: Any, bucket: str, check: Callable[[], None]) -> None:
+    def __init__(self, s3: Any, bucket: str, check: Callable[[], None], before: dict[str, Listed] | None) -> None:
         self._s3, self._bucket, self._check = s3, bucket, check
+        self._before = before
         self.there: dict[str, Output] = {}
 
-    def send(self, files: dict[str, Path]) -> None:
+    def send(self, prefix: str, files: dict[str, Path]) -> None:
         """Sends what is not there; the first that fails ends this try."""
+        if self._before is None:
+            self._before = listed(self._s3, self._bucket, prefix)
         todo = {key: path.stat().st_size for key, path in files.items() if key not in self.there}
         small = [key for key, size in todo.items() if size <= SINGLE_PUT_BYTES]
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -191,19 +214,36 @@ class _Publishing:
             for _ in at_once(lambda key: self._put(key, files[key], todo[key]), small):
                 pass
             for key in todo.keys() - set(small):
-                digest = transfer.put_parts(self._s3, files[key], self._bucket, key, self._check, pool)
-                self.there[key] = Output(self._bucket, key, todo[key], digest)
+                put_parts = partial(transfer.put_parts, pool=pool)
+                self._put(key, files[key], todo[key], put_parts)
 
-    def _put(self, key: str, path: Path, size: int) -> None:
-        digest = transfer.put(self._s3, path, self._bucket, key, self._check)
+    def _put(self, key: str, path: Path, size: int, put: Callable[..., str] = transfer.put) -> None:
+        before = (self._before or {}).get(key)
+        condition = transfer.only_if(before.etag if before else None)
+        try:
+            digest = put(self._s3, path, self._bucket, key, self._check, **condition)
+        except ClientError as error:
+            if not transfer.is_other(error):
+                raise
+            digest = self._same(key, path)
         self.there[key] = Output(self._bucket, key, size, digest)
+
+    def _same(self, key: str, path: Path) -> str:
+        """The SHA-256 of what came in between, if it is this very file: sent by a try whose answer was lost, or by
+        another worker. Raises LostLease if it is another worker's own."""
+        with path.open("rb") as file:
+            ours = hashlib.file_digest(file, "sha256").hexdigest()
+        if transfer.sha256_of(self._s3, self._bucket, key) != ours:
+            raise LostLease
+        return ours
 
     def verify(self, prefix: str, files: dict[str, Path]) -> None:
         """Forgets, and tells, what a listing does not show in its size."""
-        listed = sizes(self._s3, self._bucket, prefix) if files else {}
-        wrong = [key for key in files if listed.get(key) != self.there[key].size]
+        now = listed(self._s3, self._bucket, prefix) if files else {}
+        wrong = [key for key in files if key not in now or now[key].size != self.there[key].size]
         for key in wrong:
             del self.there[key]
+            self._before = {**(self._before or {}), **({key: now[key]} if key in now else {})}
         if wrong:
             raise UploadFailed(f"{len(wrong)} of {len(files)} files are not there or incomplete, such as {wrong[0]}")
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
+
+from .failures import AWS_ERRORS
 
 PART_BYTES = 16 * 1024 * 1024
 MOST_PARTS = 10_000  # S3: parts of one upload
@@ -27,7 +28,8 @@ LARGE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
 CHUNK_BYTES = 256 * 1024
 PAUSES = (1, 5, 25)  # seconds between tries, each of which is botocore's own tries already
 # Refusals by S3 with a status below 500 that say nothing against the next try: what arrived was late, cut or garbled.
-_PASSING = {"RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "NoSuchUpload", "SlowDown"}
+_PASSING = {"RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "NoSuchUpload", "SlowDown",
+            "ConditionalRequestConflict"}  # fmt: skip
 _T = TypeVar("_T")
 _completing = threading.local()
 
@@ -36,7 +38,7 @@ class Cut(Exception):
     """A connection ended before all bytes had come."""
 
 
-TROUBLE = (ClientError, BotoCoreError, Boto3Error, ConnectionError, TimeoutError, Cut)
+TROUBLE = (*AWS_ERRORS, ConnectionError, TimeoutError, Cut)
 
 
 @dataclass(frozen=True)
@@ -151,17 +153,38 @@ class Body(io.RawIOBase):
         return True
 
 
-def put(s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None]) -> str:
+def only_if(etag: str | None) -> dict[str, str]:
+    """For an upload: S3 is to refuse it (PreconditionFailed) unless the object is still that one, or still none."""
+    return {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+
+
+def is_other(error: ClientError) -> bool:
+    """Whether S3 refused since another object is there than the upload expected."""
+    return error.response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
+
+
+def sha256_of(s3: Any, bucket: str, key: str) -> str:
+    """The SHA-256 (hexadecimal) of an object that is there."""
+    digest = hashlib.sha256()
+    with closing(s3.get_object(Bucket=bucket, Key=key)["Body"]) as body:
+        while chunk := body.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def put(s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], **more: str) -> str:
     """Uploads a file in one request, which S3 refuses if its bytes are others; its SHA-256, hexadecimal."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         body = Body(file, 0, file.tell(), check)
         checksum = base64.b64encode(digest.digest()).decode()
-        s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum)
+        s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **more)
     return digest.hexdigest()
 
 
-def put_parts(s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], pool: Executor) -> str:
+def put_parts(
+    s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], pool: Executor, **more: str
+) -> str:
     """Uploads a large file in parts, each with a CRC-32 that S3 verifies, while its SHA-256 is computed; that.
 
     Whatever goes wrong, no half upload stays in S3. Must not be called from a thread of `pool`.
@@ -180,7 +203,7 @@ def put_parts(s3: Any, path: Path, bucket: str, key: str, check: Callable[[], No
         parts = [part.result() for part in sent]
         digest = hashed.result()
         with _asking(s3, check):
-            s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+            s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **more)
         return digest
     except BaseException:
         _abort(s3, upload, [hashed, *sent])
