@@ -84,6 +84,7 @@ class Lab:
     folder: Path
     tries: int = 2
     visibility: int = 2
+    run: str = "20261123T104500Z"
     name: str = field(default_factory=lambda: f"lab-{uuid.uuid4().hex[:8]}")
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -106,7 +107,7 @@ class Lab:
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": "us-east-1",
             "APP_NAME": "App",
-            "RUN": "20261123T104500Z",
+            "RUN": self.run,
             "SQS_QUEUE_URL": self.queue_url,
             "SQS_DEAD_LETTER_QUEUE_URL": self.dead_url,
             "AWS_BUCKET": self.name,
@@ -154,7 +155,7 @@ class Lab:
         self.s3.put_object(Bucket=self.name, Key=key, Body=body)
 
     def record(self, job: str) -> dict[str, Any] | None:
-        found = self.text(f"runs/App/20261123T104500Z/jobs/{job}.json")
+        found = self.text(f"runs/App/{self.run}/jobs/{job}.json")
         return json.loads(found) if found else None
 
     def recorded(self, job: str, **wanted: Any) -> dict[str, Any]:

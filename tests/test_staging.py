@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def cut(found: dict[str, staging.Listed], short: list[bool]) -> dict[str, stagin
     """What is listed, but once with a file that has no bytes."""
     if "here/b" in found and short:
         short.pop()
-        return found | {"here/b": staging.Listed(0, found["here/b"].etag)}
+        return found | {"here/b": replace(found["here/b"], size=0)}
     return found
 
 

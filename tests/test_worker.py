@@ -17,6 +17,7 @@ import pytest
 from tests.emulator import Lab, ministack, until
 from worker.machinery.jobid import job_id
 
+NEXT_RUN = "20991231T000000Z"  # all that lies in the bucket is older
 RECORD_KEYS = {
     "job", "state", "attempts", "machine", "image", "app", "run", "started", "ended", "seconds", "exit_code", "reason",
     "reason_class", "last_lines", "program_seconds", "peak_memory_bytes", "cpu_seconds", "bytes_in", "bytes_out",
@@ -214,15 +215,25 @@ def test_a_failed_attempt_does_not_overwrite_a_done_record(own: Lab) -> None:
 def test_files_that_are_there_already_make_a_job_done(own: Lab) -> None:
     message = own.send(group={"x": "there"}, command="exit 1", shell=True)
     own.put(f"App/{job_id(message)}/a", b"12")
+    own.run = NEXT_RUN
     own.worker()
     record = own.recorded(job_id(message), state="done")
     assert (record["exit_code"], [output["size"] for output in record["outputs"]]) == (None, [2])
+
+
+def test_files_of_this_very_run_without_a_record_are_what_a_dead_attempt_left(own: Lab) -> None:
+    message = own.send(group={"x": "left"}, command="echo whole > {output_dir}/a", shell=True)
+    own.put(f"App/{job_id(message)}/a", b"ha")
+    own.worker()
+    assert own.recorded(job_id(message), state="done")["exit_code"] == 0
+    assert own.text(f"App/{job_id(message)}/a") == b"whole\n"
 
 
 def test_the_job_files_expected_files_goes_before_the_configs(own: Lab) -> None:
     command = ["touch", "{output_dir}/a", "{output_dir}/b"]
     message = own.send(group={"x": "half"}, command=command, expected_files=2)
     own.put(f"App/{job_id(message)}/a", b"12")
+    own.run = NEXT_RUN
     own.worker()
     assert len(own.recorded(job_id(message), state="done", exit_code=0)["outputs"]) == 2
 

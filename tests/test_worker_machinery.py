@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -364,7 +365,7 @@ def test_an_upload_that_stays_refused_fails_after_its_tries(
 
 def test_an_upload_that_arrived_short_fails(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_text("two")
-    monkeypatch.setattr(staging, "listed", lambda *_: {"out/a": staging.Listed(2, "")})
+    monkeypatch.setattr(staging, "listed", lambda *_: {"out/a": staging.Listed(2, "", datetime.now(UTC))})
     with pytest.raises(UploadFailed, match="1 of 1 files are not there or incomplete, such as out/a"):
         staging.publish(s3, tmp_path, "ours", "out", sleep=lambda seconds: None)
 

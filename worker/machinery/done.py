@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from . import records
@@ -22,8 +23,8 @@ class Found:
 def look(s3: Any, settings: Settings, job: Job, *, first_try: bool) -> Found:
     """One or two requests (a page of 1,000 each).
 
-    Its record in this run tells for certain. Its files alone tell it only on the first try: an attempt that died while
-    it uploaded leaves some of them.
+    Its record tells for certain. Without one, files tell it only if they are older than this run, and on the first try:
+    an attempt that died while it uploaded leaves some of them, and its record would tell if they were all.
     """
     expected = job.expected_files or settings.expected_number_files
     if not first_try or not expected:
@@ -34,12 +35,21 @@ def look(s3: Any, settings: Settings, job: Job, *, first_try: bool) -> Found:
     recorded = _recorded(s3, settings, job)
     if recorded is not None:
         return Found(recorded)
+    begun = _begin_of(settings.run)
     good = [
         Output(job.output_bucket, key, one.size, "")
         for key, one in there.items()
-        if one.size >= settings.min_file_size_bytes and settings.necessary_string in key
+        if one.size >= settings.min_file_size_bytes and settings.necessary_string in key and one.modified < begun
     ]
     return Found(good if len(good) >= expected else None)
+
+
+def _begin_of(run: str) -> datetime:
+    """The start of a run, as its name tells it; of a worker that was started by hand none is known."""
+    try:
+        return datetime.strptime(run, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _recorded(s3: Any, settings: Settings, job: Job) -> list[Output] | None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -42,13 +43,14 @@ class Listed:
 
     size: int
     etag: str
+    modified: datetime
 
 
 def listed(s3: Any, bucket: str, prefix: str) -> dict[str, Listed]:
     """Every object below `prefix` by its key, all pages."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     found = (one for page in pages for one in page.get("Contents", []))
-    return {one["Key"]: Listed(one["Size"], one.get("ETag", "")) for one in found}
+    return {one["Key"]: Listed(one["Size"], one.get("ETag", ""), one["LastModified"]) for one in found}
 
 
 def sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
