@@ -1,27 +1,39 @@
 """Removes all that a run made, in the order that stops the costs first.
 
 Every step is tried even when another fails, each several times; a step that finds nothing has nothing to do, so the
-whole may be repeated at any point. What is another app's is never touched: names are compared whole.
+whole may be repeated at any point, and from any computer. What is another app's is never touched: names and tags are
+compared whole.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from control import cluster, fleet, logs, queue
+from control import cluster, fleet, leftovers, logs, monitorfile, queue, schedule
 from control.clients import Clients
-from control.errors import AWSError, CloudError, code_of, explain
+from control.errors import AWSError, CloudError, InputError, code_of, doing, explain
+from control.leftovers import State, Thing
 from control.monitorfile import MonitorFile
+from control.policies import monitor_rule
+
+if TYPE_CHECKING:
+    from control.settings import Settings
 
 TRIES = 5
 CLUSTER_TRIES = 30  # a cluster can go only after its machines, and those take minutes to end
 PAUSE_SECONDS = 10.0
 ALARMS_A_CALL = 100  # CloudWatch: names in one DeleteAlarms
+MACHINES_A_CALL = 100  # EC2: TerminateInstances takes 1,000 and asks for smaller batches
+COUNT_LOOKS, COUNT_PAUSE_SECONDS = 3, 5.0  # SQS's counts are approximate: the highest of a few is believed
+NO_FLEET = "sfr-00000000-0000-0000-0000-000000000000"  # EC2 knows none of this id: for a run that never had one
 
 
 class NotYet(Exception):
@@ -39,11 +51,20 @@ class Report:
 
 @dataclass(frozen=True)
 class Run:
-    """What clean-up is told: the run, its dead-letter queue's name, and how long to pause between tries (seconds)."""
+    """What clean-up is told: the run, its dead-letter queue's name, how long to pause between tries (seconds).
+
+    `whole_app`: every fleet and machine of the app goes, not only the run's. `failed_too`: a dead-letter queue goes
+    with the failed jobs in it. Without `patient` every step is tried once: for a caller that comes again by itself.
+    `keep_rule`: what wakes that caller stays, until it has done all that it has to do.
+    """
 
     monitor_file: MonitorFile
     dead_letter_queue: str
     pause: float = PAUSE_SECONDS
+    whole_app: bool = False
+    failed_too: bool = False
+    patient: bool = True
+    keep_rule: bool = False
 
 
 Step = Callable[[Clients, Run, Report], None]
@@ -53,22 +74,92 @@ def cleanup(clients: Clients, run: Run, sleep: Callable[[float], None]) -> Repor
     """Takes every step; never raises for what AWS says."""
     report = Report()
     for what, step in _steps(run.monitor_file):
-        tries = CLUSTER_TRIES if step is _delete_cluster else TRIES
+        tries = (CLUSTER_TRIES if step is _delete_cluster else TRIES) if run.patient else 1
         _try(what, partial(step, clients, run, report), report, tries, run.pause, sleep)
     return report
+
+
+def find_run(settings: Settings, clients: Clients, now: Callable[[], float] = time.time) -> MonitorFile:
+    """The app's run where no monitor file is at hand: that of its active fleet, else the newest in the bucket, else
+    the config's names without a fleet. Raises CloudError where AWS refuses to tell of fleets."""
+    with doing(f"looking for a fleet of {settings.APP_NAME}"):
+        fleets = list(leftovers.fleets(clients.ec2, settings.APP_NAME))
+    active = next((one for one in fleets if one.state is State.LEFT), None)
+    copy = _copy_in_bucket(settings, clients)
+    if copy is not None and (active is None or active.id == copy.MONITOR_FLEET_ID):
+        return copy
+    if active is None:
+        return monitorfile.of_run(settings, NO_FLEET, now())
+    return monitorfile.of_run(settings, active.id, leftovers.start_of(active.run) or active.made)
+
+
+def check_loss(
+    clients: Clients, run: MonitorFile, where: Path | str, sleep: Callable[[float], None], *, yes: bool
+) -> None:
+    """Raises InputError where a clean-up would end another run than this one, or would lose jobs and `yes` is not
+    said. `where`: the file that named the run. Raises CloudError where AWS does not let it look."""
+    with doing("looking for another run of this app"):
+        others = [one for one in leftovers.fleets(clients.ec2, run.MONITOR_APP_NAME) if one.state is State.LEFT]
+    other = next((one for one in others if one.id != run.MONITOR_FLEET_ID), None)
+    if other is not None and all(one.id != run.MONITOR_FLEET_ID for one in others):
+        wrong = f"this run's fleet is not active, but {other.id} of a newer run of {run.MONITOR_APP_NAME} is"
+        raise InputError(where, "MONITOR_FLEET_ID", wrong, "type cleanup without this file to end that one")
+    jobs = _most_jobs(clients, run, sleep)
+    if jobs and not yes:
+        wrong = f"{jobs} jobs are still in it, and would be lost"
+        right = "let monitor go on until they are through, or add --yes"
+        raise InputError(where, f"queue {run.MONITOR_QUEUE_NAME}", wrong, right)
+
+
+def _most_jobs(clients: Clients, run: MonitorFile, sleep: Callable[[float], None]) -> int:
+    most = 0
+    for number in range(COUNT_LOOKS):
+        if number:
+            sleep(COUNT_PAUSE_SECONDS)
+        with doing(f"counting the jobs in {run.MONITOR_QUEUE_NAME}"):
+            most = max(most, _jobs(clients, run.MONITOR_QUEUE_NAME))
+        if most:
+            break
+    return most
+
+
+def _jobs(clients: Clients, name: str) -> int:
+    """SQS still gives the URL of a queue that was deleted a minute ago; no job is in that."""
+    try:
+        url = queue.find(clients.sqs, name)
+        return queue.counts(clients.sqs, url).jobs if url else 0
+    except ClientError as error:
+        if queue.is_missing(error):
+            return 0
+        raise
+
+
+def _copy_in_bucket(settings: Settings, clients: Clients) -> MonitorFile | None:
+    key = monitorfile.key_for(settings.APP_NAME)
+    try:
+        content = json.loads(clients.s3.get_object(Bucket=settings.AWS_BUCKET, Key=key)["Body"].read())
+        found = monitorfile.of_content(content, f"s3://{settings.AWS_BUCKET}/{key}")
+    except (*AWSError, ValueError, TypeError, InputError):
+        return None  # no run of this app, or not to be read: then names and tags must do
+    return found if found.MONITOR_APP_NAME == settings.APP_NAME else None
 
 
 def _steps(file: MonitorFile) -> Iterator[tuple[str, Step]]:
     yield f"service {file.service_name} (stopping its tasks)", _stop_service
     yield f"fleet {file.MONITOR_FLEET_ID}", _cancel_fleet
+    yield f"other fleets of {file.MONITOR_APP_NAME}", _cancel_other_fleets
+    yield f"machines of {file.MONITOR_APP_NAME}", _end_machines
     yield f"service {file.service_name}", _delete_service
     yield f"alarms {file.MONITOR_APP_NAME}_i-…", _delete_alarms
     yield f"dashboard {file.MONITOR_APP_NAME}", _delete_dashboard
     yield "dead-letter queue", _delete_dead_letter_queue
     yield f"queue {file.MONITOR_QUEUE_NAME}", _delete_queue
     yield f"task definitions {file.task_family}", _deregister_task_definitions
+    yield f"launch templates {file.MONITOR_APP_NAME}-…", _delete_templates
+    yield f"volumes of {file.MONITOR_APP_NAME}", _delete_volumes
     yield f"cluster {file.MONITOR_ECS_CLUSTER}", _delete_cluster
     yield "log groups", _keep_logs
+    yield f"rule {monitor_rule(file.MONITOR_APP_NAME)}", _delete_rule
 
 
 def _try(
@@ -93,13 +184,46 @@ def _stop_service(clients: Clients, run: Run, report: Report) -> None:
 
 
 def _cancel_fleet(clients: Clients, run: Run, report: Report) -> None:
-    fleet_id = run.monitor_file.MONITOR_FLEET_ID
+    _cancel(clients, run.monitor_file.MONITOR_FLEET_ID, report)
+
+
+def _cancel_other_fleets(clients: Clients, run: Run, report: Report) -> None:
+    if not run.whole_app:
+        return
+    for found in list(leftovers.fleets(clients.ec2, run.monitor_file.MONITOR_APP_NAME)):
+        if found.state is State.LEFT and found.id != run.monitor_file.MONITOR_FLEET_ID:
+            _cancel(clients, found.id, report)
+
+
+def _cancel(clients: Clients, fleet_id: str, report: Report) -> None:
     try:
         found = fleet.cancel(clients.ec2, fleet_id)
     except CloudError as error:
         raise NotYet(str(error)) from None
     if found is not None:
         report.removed.append(f"fleet {fleet_id} and its {len(found.machines)} machines")
+
+
+def _end_machines(clients: Clients, run: Run, report: Report) -> None:
+    """Those that no fleet ends (cancelled by hand without them, for one); not while a fleet would replace them."""
+    if any(line.startswith(("fleet ", "other fleets ")) for line in report.left):
+        return
+    ending = {line.split()[1] for line in report.removed if line.startswith("fleet ")}
+    found = [one for one in _of_run(leftovers.machines(clients.ec2, run.monitor_file.MONITOR_APP_NAME), run)
+             if one.fleet not in ending]  # fmt: skip
+    for first in range(0, len(found), MACHINES_A_CALL):
+        ids = [one.id for one in found[first : first + MACHINES_A_CALL]]
+        clients.ec2.terminate_instances(InstanceIds=ids)
+        report.removed.append(f"{len(ids)} machines outside the fleet")
+
+
+def _of_run(things: Iterable[Thing], run: Run) -> Iterator[Thing]:
+    """Of what is the app's, what this clean-up may end: all, or what a tag says to be this run's."""
+    file = run.monitor_file
+    for thing in things:
+        own = thing.run == file.run or thing.fleet == file.MONITOR_FLEET_ID
+        if thing.state is State.LEFT and (run.whole_app or own):
+            yield thing
 
 
 def _delete_service(clients: Clients, run: Run, report: Report) -> None:
@@ -110,22 +234,21 @@ def _delete_service(clients: Clients, run: Run, report: Report) -> None:
 
 
 def _delete_alarms(clients: Clients, run: Run, report: Report) -> None:
-    ours = re.compile(re.escape(run.monitor_file.MONITOR_APP_NAME) + r"_i-[0-9a-f]+")
-    pages = clients.cloudwatch.get_paginator("describe_alarms").paginate(
-        AlarmNamePrefix=f"{run.monitor_file.MONITOR_APP_NAME}_i-"
-    )
-    names = [alarm["AlarmName"] for page in pages for alarm in page.get("MetricAlarms", [])]
-    names = [name for name in names if ours.fullmatch(name)]
-    for first in range(0, len(names), ALARMS_A_CALL):
-        clients.cloudwatch.delete_alarms(AlarmNames=names[first : first + ALARMS_A_CALL])
+    names = [one.name for one in leftovers.alarms(clients.cloudwatch, run.monitor_file.MONITOR_APP_NAME)]
+    delete_alarms(clients, names)
     if names:
         report.removed.append(f"{len(names)} alarms")
 
 
+def delete_alarms(clients: Clients, names: list[str]) -> None:
+    """By hundreds. Raises AWS's errors."""
+    for first in range(0, len(names), ALARMS_A_CALL):
+        clients.cloudwatch.delete_alarms(AlarmNames=names[first : first + ALARMS_A_CALL])
+
+
 def _delete_dashboard(clients: Clients, run: Run, report: Report) -> None:
     name = run.monitor_file.MONITOR_APP_NAME
-    pages = clients.cloudwatch.get_paginator("list_dashboards").paginate(DashboardNamePrefix=name)
-    if not any(entry["DashboardName"] == name for page in pages for entry in page.get("DashboardEntries", [])):
+    if not list(leftovers.dashboards(clients.cloudwatch, name)):
         return
     if run.monitor_file.CLEAN_DASHBOARD:
         clients.cloudwatch.delete_dashboards(DashboardNames=[name])
@@ -139,33 +262,64 @@ def _delete_dead_letter_queue(clients: Clients, run: Run, report: Report) -> Non
     url = queue.find(clients.sqs, run.dead_letter_queue)
     if url is None:
         return
-    jobs = queue.counts(clients.sqs, url).jobs
-    sources = clients.sqs.list_dead_letter_source_queues(QueueUrl=url).get("queueUrls", [])
-    others = [one for one in sources if one.rsplit("/", 1)[-1] != run.monitor_file.MONITOR_QUEUE_NAME]
-    if jobs or others:
-        why = f"it holds {jobs} failed jobs" if jobs else "other queues use it"
+    try:
+        why = _why_kept(clients, run, url)
+    except ClientError as error:
+        if queue.is_missing(error):
+            return  # deleted less than a minute ago: SQS still gives its URL
+        raise
+    if why:
         report.kept.append(f"dead-letter queue {run.dead_letter_queue} ({why})")
         return
-    clients.sqs.delete_queue(QueueUrl=url)
-    report.removed.append(f"dead-letter queue {run.dead_letter_queue}")
+    _delete(clients, url, f"dead-letter queue {run.dead_letter_queue}", report)
+
+
+def _why_kept(clients: Clients, run: Run, url: str) -> str:
+    jobs = queue.counts(clients.sqs, url).jobs
+    pages = clients.sqs.get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=url)
+    names = (source.rsplit("/", 1)[-1] for page in pages for source in page.get("queueUrls", []))
+    if any(name != run.monitor_file.MONITOR_QUEUE_NAME for name in names):
+        return "other queues use it"
+    return f"it holds {jobs} failed jobs" if jobs and not run.failed_too else ""
 
 
 def _delete_queue(clients: Clients, run: Run, report: Report) -> None:
     url = queue.find(clients.sqs, run.monitor_file.MONITOR_QUEUE_NAME)
     if url is not None:
+        _delete(clients, url, f"queue {run.monitor_file.MONITOR_QUEUE_NAME}", report)
+
+
+def _delete(clients: Clients, url: str, what: str, report: Report) -> None:
+    try:
         clients.sqs.delete_queue(QueueUrl=url)
-        report.removed.append(f"queue {run.monitor_file.MONITOR_QUEUE_NAME}")
+    except ClientError as error:
+        if queue.is_missing(error):
+            return
+        raise
+    report.removed.append(what)
 
 
 def _deregister_task_definitions(clients: Clients, run: Run, report: Report) -> None:
-    family, count = run.monitor_file.task_family, 0
-    pages = clients.ecs.get_paginator("list_task_definitions").paginate(familyPrefix=family, status="ACTIVE")
-    for arn in [arn for page in pages for arn in page["taskDefinitionArns"]]:
-        if arn.rsplit("/", 1)[-1].rsplit(":", 1)[0] == family:
-            clients.ecs.deregister_task_definition(taskDefinition=arn)
-            count += 1
+    count = 0
+    for found in list(leftovers.definitions(clients.ecs, run.monitor_file.MONITOR_APP_NAME)):
+        clients.ecs.deregister_task_definition(taskDefinition=found.id)
+        count += 1
     if count:
-        report.removed.append(f"{count} task definitions {family}")
+        report.removed.append(f"{count} task definitions {run.monitor_file.task_family}")
+
+
+def _delete_templates(clients: Clients, run: Run, report: Report) -> None:
+    """After the fleets: without its template a fleet could replace no machine."""
+    for found in list(_of_run(leftovers.templates(clients.ec2, run.monitor_file.MONITOR_APP_NAME), run)):
+        clients.ec2.delete_launch_template(LaunchTemplateId=found.id)
+        report.removed.append(f"launch template {found.name}")
+
+
+def _delete_volumes(clients: Clients, run: Run, report: Report) -> None:
+    """A machine's volumes go with it; these lost theirs."""
+    for found in list(_of_run(leftovers.volumes(clients.ec2, run.monitor_file.MONITOR_APP_NAME), run)):
+        clients.ec2.delete_volume(VolumeId=found.id)
+        report.removed.append(f"volume {found.name}")
 
 
 def _delete_cluster(clients: Clients, run: Run, report: Report) -> None:
@@ -196,3 +350,12 @@ def _delete_cluster(clients: Clients, run: Run, report: Report) -> None:
 def _keep_logs(clients: Clients, run: Run, report: Report) -> None:
     for name in logs.group_names(run.monitor_file.MONITOR_LOG_GROUP_NAME):
         report.kept.append(f"log group {name} ({logs.RETENTION_DAYS} days)")
+
+
+def _delete_rule(clients: Clients, run: Run, report: Report) -> None:
+    """Last, and only when nothing is left: else the auto-monitor comes again and goes on with it."""
+    if report.left or run.keep_rule:
+        return
+    name = monitor_rule(run.monitor_file.MONITOR_APP_NAME)
+    if schedule.stop(clients, name):
+        report.removed.append(f"rule {name}")

@@ -13,7 +13,8 @@ from control.monitor import watch
 from control.monitorfile import MonitorFile
 from control.settings import Settings
 from control.snapshot import Snapshot
-from control.view import MonitorView, report_text, summary_text
+from control.text import report_text, summary_text
+from control.view import MonitorView
 
 NO_TRACE = (
     "NO TRACE        neither queue {queue} nor fleet {fleet} was there: if the run had not ended,\n"

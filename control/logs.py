@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,10 @@ def group_names(log_group_name: str) -> tuple[str, str]:
     return log_group_name, f"{log_group_name}_perInstance"
 
 
-def ensure(logs: CloudWatchLogsClient, settings: Settings) -> None:
-    """Makes both log groups; their events are kept 60 days."""
+def ensure(logs: CloudWatchLogsClient, settings: Settings, marks: Mapping[str, str]) -> None:
+    """Makes both log groups with these tags; their events are kept 60 days."""
     for name in group_names(settings.LOG_GROUP_NAME):
         with doing(f"making the log group {name}"):
             with suppress(logs.exceptions.ResourceAlreadyExistsException):  # a run before this one made it
-                logs.create_log_group(logGroupName=name, tags={"app": settings.APP_NAME})
+                logs.create_log_group(logGroupName=name, tags=marks)
             logs.put_retention_policy(logGroupName=name, retentionInDays=RETENTION_DAYS)

@@ -19,6 +19,8 @@ _TYPE = re.compile(r"Invalid type for parameter ([^\s,]+), value: (.*), type: <c
 _WORDS = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "dict": "an object",
           "list": "a list", "tuple": "a list"}  # fmt: skip
 
+LONGEST_LIST = 12  # values that one line lists
+
 
 class Fault(NamedTuple):
     """One thing that is wrong with a request: the key's path, what is wrong, what would be right."""
@@ -38,6 +40,29 @@ def fault(request: dict[str, Any], shape: Shape) -> Fault | None:
     except ParamValidationError as error:
         return _in_words(str(error).partition("\n")[2] or str(error))
     return None
+
+
+def no_such_value(request: Any, shape: Shape, key: str = "") -> Fault | None:
+    """The first text in `request` that is none of those AWS takes there; None if there is none. The form must be right.
+
+    botocore does not look at these. Instance types are left out: AWS has newer ones than any botocore.
+    """
+    if shape.type_name == "structure":
+        inner = [(value, shape.members[name], f"{key}.{name}") for name, value in request.items()]  # type: ignore[attr-defined]
+    elif shape.type_name == "list":
+        inner = [(value, shape.member, f"{key}[{number}]") for number, value in enumerate(request)]  # type: ignore[attr-defined]
+    else:
+        known = getattr(shape, "enum", None)
+        if not known or request in known or shape.name == "InstanceType":
+            return None
+        return Fault(_path(key.lstrip(".")), f"{str(request)[:LONGEST_SHOWN]!r} is none of AWS's", _one_of(known))
+    found = (no_such_value(*one) for one in inner)
+    return next((fault for fault in found if fault is not None), None)
+
+
+def _one_of(known: list[str]) -> str:
+    shown = known if len(known) <= LONGEST_LIST else [*known[:LONGEST_LIST], "…"]
+    return f"write one of {', '.join(shown)}"
 
 
 def _in_words(report: str) -> Fault:

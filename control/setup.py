@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from control import cluster, logs, queue
+from control import cluster, logs, queue, tags
 from control.clients import Clients
 from control.errors import doing
 from control.settings import Settings
@@ -15,20 +15,22 @@ from control.settings import Settings
 
 def setup(settings: Settings, clients: Clients, say: Callable[[str], None], sleep: Callable[[float], None]) -> None:
     """Makes all that jobs and machines need before they come; raises CloudError where AWS refuses."""
-    queues = queue.ensure(clients.sqs, settings, sleep)
+    owner = tags.owner_of(settings, clients.sts)
+    marks = tags.of(settings, owner)
+    queues = queue.ensure(clients.sqs, settings, marks, sleep)
     say(f"queue           {settings.SQS_QUEUE_NAME}")
     say(f"for failed jobs {settings.SQS_DEAD_LETTER_QUEUE}")
-    logs.ensure(clients.logs, settings)
+    logs.ensure(clients.logs, settings, marks)
     for name in logs.group_names(settings.LOG_GROUP_NAME):
         say(f"log group       {name}")
-    cluster.ensure_cluster(clients.ecs, settings.ECS_CLUSTER, settings.APP_NAME)
+    cluster.ensure_cluster(clients.ecs, settings.ECS_CLUSTER, marks)
     say(f"cluster         {settings.ECS_CLUSTER}")
     with doing("looking for a run that is under way"):
         run = run_under_way(settings, clients)
-    definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run))
+    definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run, owner))
     say(f"task definition {definition.rsplit('/', 1)[-1]}")
     say(f"image           {settings.DOCKERHUB_TAG}")
-    cluster.ensure_service(clients.ecs, settings, definition, sleep)
+    cluster.ensure_service(clients.ecs, settings, definition, marks, sleep)
     say(f"service         {settings.service_name}")
 
 

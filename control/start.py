@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from control import cluster, fleet, monitorfile, submit
+from control import cluster, fleet, fleetrequest, launchtemplate, monitorfile, submit, tags
 from control.clients import Clients
 from control.errors import AWSError, CloudError, InputError, Problem, doing
 from control.monitorfile import MonitorFile
@@ -34,15 +35,21 @@ def start_cluster(
     settings: Settings, clients: Clients, fleet_file: Path, content: dict[str, Any], project: Path, clock: Clock
 ) -> MonitorFile:
     """Requests the fleet, writes the monitor file, raises the service; raises InputError or CloudError."""
-    fleet.check(content, fleet_file, settings, clients.ec2)
+    fleetrequest.check(content, fleet_file, settings, clients.ec2)
     fleet.check_memory(fleet_file, settings, clients.ec2)
     path = monitorfile.path_for(project, settings.APP_NAME)
     half_done = _half_done_start(settings, clients, path)
     queues = _what_setup_made(settings, clients)
     start = half_done[1] if half_done else clock.now()
     run = monitorfile.run_name(start)
-    definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run))
-    fleet_id = half_done[0] if half_done else _request(settings, clients, content, start, run)
+    owner = tags.owner_of(settings, clients.sts)
+    request = fleetrequest.request_of(
+        content, settings, datetime.fromtimestamp(start, UTC), f"{settings.APP_NAME[:40]}-{run}", owner
+    )
+    template = None if half_done else launchtemplate.read(request, fleet_file, settings, clients.ec2)
+    definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run, owner))
+    marks = tags.of(settings, owner, run)
+    fleet_id = half_done[0] if half_done else _request(settings, clients, request, template, marks)
     monitor_file = monitorfile.of_run(settings, fleet_id, start)
     try:
         monitorfile.save(monitor_file, path, clients.s3)
@@ -55,10 +62,23 @@ def start_cluster(
     return monitor_file
 
 
-def _request(settings: Settings, clients: Clients, content: dict[str, Any], start: float, run: str) -> str:
-    token = f"{settings.APP_NAME[:40]}-{run}"
-    request = fleet.request_of(content, settings, datetime.fromtimestamp(start, UTC), token)
-    return fleet.request(clients.ec2, request)
+def _request(
+    settings: Settings,
+    clients: Clients,
+    request: dict[str, Any],
+    template: dict[str, Any] | None,
+    marks: dict[str, str],
+) -> str:
+    """Asks for the fleet, with a launch template of the run's own where the Fleet file names one."""
+    if template is None:
+        return fleet.request(clients.ec2, request)
+    request = launchtemplate.make(request, template, settings, marks, clients.ec2)
+    try:
+        return fleet.request(clients.ec2, request)
+    except CloudError:
+        with suppress(*AWSError):  # it costs nothing, and clean-up finds it
+            launchtemplate.delete_launch_templates(clients.ec2, settings.APP_NAME)
+        raise
 
 
 def watch_arrivals(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ ECS_IMAGE = "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_
 FLEET_ROLE = "aws-ec2-spot-fleet-tagging-role"
 MACHINE_ROLE = "ecsInstanceRole"
 KEY_PAIR = "local"
+LAUNCH_TEMPLATE = "local"
 
 
 def make_buckets(cloud: Cloud, names: Iterable[str]) -> None:
@@ -50,6 +52,7 @@ def fill_in(cloud: Cloud, fleet: dict[str, Any]) -> dict[str, Any]:
         "KeyName": account.key_pair,
         "GroupId": account.security_group,
         "Groups": account.security_groups,
+        "LaunchTemplateSpecification": account.launch_template,
     }
     filled: dict[str, Any] = replace(fleet, replacers)
     return filled
@@ -115,6 +118,15 @@ class Account:
             self.ec2.create_key_pair(KeyName=KEY_PAIR)
         return KEY_PAIR
 
+    def launch_template(self, wanted: Any) -> dict[str, Any]:
+        """The template that the file names, or one with this account's image."""
+        named = {key: text for key, text in dict(wanted).items() if key != "Version"}
+        try:
+            self.ec2.describe_launch_template_versions(**named, Versions=[wanted.get("Version", "$Default")])
+        except ClientError:
+            return {"LaunchTemplateName": self._launch_template()}
+        return dict(wanted)
+
     @staticmethod
     def _kept(wanted: Any, describe: Callable[..., dict[str, Any]], argument: str, found: str) -> str | None:
         """`wanted` itself where EC2 can describe it; None where it refuses the id as unknown or malformed."""
@@ -146,6 +158,12 @@ class Account:
         except self.iam.exceptions.EntityAlreadyExistsException:
             made = self.iam.get_instance_profile(InstanceProfileName=MACHINE_ROLE)
         return str(made["InstanceProfile"]["Arn"])
+
+    def _launch_template(self) -> str:
+        data = {"ImageId": self.own_image(), "IamInstanceProfile": {"Arn": self._instance_profile()}}
+        with suppress(ClientError):  # a start before this one made it
+            self.ec2.create_launch_template(LaunchTemplateName=LAUNCH_TEMPLATE, LaunchTemplateData=data)
+        return LAUNCH_TEMPLATE
 
     def _own_image(self) -> str:
         return str(self.ssm.get_parameter(Name=ECS_IMAGE)["Parameter"]["Value"])

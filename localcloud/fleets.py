@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .moto_ec2 import fulfilled, ledger, weight
+from moto.core.utils import utcnow
+
+from .moto_ec2 import cancel, fulfilled, ledger, naive_utc, weight
 
 
 def play_fleets(backend: Any) -> None:
     """One step of all fleets of a region's EC2 backend."""
     for fleet in list(backend.spot_fleet_requests.values()):
         tell_state(fleet)
+        expire(fleet)
         balance(fleet)
         tell_instances(fleet)
         settle(fleet)
@@ -23,6 +26,13 @@ def tell_state(fleet: Any) -> None:
     if fleet.state != book.state:
         book.tell("fleetRequestChange", fleet.state)
         book.state = fleet.state
+
+
+def expire(fleet: Any) -> None:
+    """Cancels a fleet whose ValidUntil is over."""
+    asked = ledger(fleet).asked
+    if fleet.state == "active" and "ValidUntil" in asked and naive_utc(asked["ValidUntil"]) <= utcnow():
+        cancel(fleet, bool(asked.get("TerminateInstancesWithExpiration")))
 
 
 def balance(fleet: Any) -> None:

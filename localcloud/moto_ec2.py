@@ -6,9 +6,10 @@ cancelled, as EC2 keeps it. Keeping it true over time is `fleets.py`.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from moto.ec2.responses.spot_fleets import SpotFleets
 _request = SpotFleets.request_spot_fleet
 _config: Callable[[SpotFleetRequest], dict[str, Any]] = vars(SpotFleetRequest)["spot_fleet_request_config"].fget
 _initialise = SpotFleetRequest.__init__
+REMEMBERED = ("LaunchTemplateConfigs", "OnDemandTargetCapacity", "ValidUntil", "TerminateInstancesWithExpiration")
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Ledger:
 
     type: str = "maintain"
     excess_policy: str = "default"
+    asked: dict[str, Any] = field(default_factory=dict)
+    """What the request said and moto forgets, as DescribeSpotFleetRequests shows it."""
     events: list[dict[str, Any]] = field(default_factory=list)
     state: str = ""
     known: dict[str, Any] = field(default_factory=dict)
@@ -78,11 +82,29 @@ def replace_in(owner: type, *functions: Callable[..., Any], **named: Any) -> Non
 def request_spot_fleet(self: SpotFleets) -> ActionResult:
     config = self._get_param("SpotFleetRequestConfig", {})
     config.setdefault("AllocationStrategy", "lowestPrice")
+    asked = {key: config[key] for key in REMEMBERED if config.get(key)}
+    if config.get("LaunchTemplateConfigs"):
+        config["LaunchSpecifications"] = list(overridden(self.ec2_backend, config.pop("LaunchTemplateConfigs")))
     result: Any = _request(self)
     fleet = self.ec2_backend.spot_fleet_requests[result.result["SpotFleetRequestId"]]
     ledger(fleet).type = config.get("Type", "maintain")
     ledger(fleet).excess_policy = config.get("ExcessCapacityTerminationPolicy", "default")
+    ledger(fleet).asked = asked
     return ActionResult(result.result)
+
+
+def overridden(backend: Any, configs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Launch templates as launch specifications, one an override; moto takes the first and the newest version."""
+    for config in configs:
+        wanted = config["LaunchTemplateSpecification"]
+        if "LaunchTemplateId" in wanted:
+            template = backend.get_launch_template(wanted["LaunchTemplateId"])
+        else:
+            template = backend.get_launch_template_by_name(wanted["LaunchTemplateName"])
+        data = template.get_version(wanted.get("Version", "$Default")).data
+        groups = [{"GroupId": group} for group in data.get("SecurityGroupIds") or []]
+        for override in config.get("Overrides") or [{}]:
+            yield {**copy.deepcopy(data), **({"SecurityGroups": groups} if groups else {}), **override}
 
 
 def initialise(self: SpotFleetRequest, *args: Any, **kwargs: Any) -> None:
@@ -147,7 +169,10 @@ def create_spot_requests(self: SpotFleetRequest, missing: float) -> None:
 
 def spot_fleet_request_config(self: SpotFleetRequest) -> dict[str, Any]:
     book = ledger(self)
-    return {**_config(self), "Type": book.type, "ExcessCapacityTerminationPolicy": book.excess_policy}
+    shown = {**_config(self), "Type": book.type, "ExcessCapacityTerminationPolicy": book.excess_policy, **book.asked}
+    if "LaunchTemplateConfigs" in book.asked:
+        del shown["LaunchSpecifications"]
+    return shown
 
 
 def known_fleet(backend: Any, fleet_id: str) -> Any:

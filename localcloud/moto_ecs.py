@@ -21,6 +21,7 @@ from moto.moto_api._internal import mock_random
 
 from .moto_ec2 import replace_in
 
+_create_service = EC2ContainerServiceResponse.create_service
 _initialise = EC2ContainerServiceBackend.__init__
 _list_services = EC2ContainerServiceBackend.list_services
 _update_service = EC2ContainerServiceBackend.update_service
@@ -42,7 +43,7 @@ class Task(MotoTask):
         self.overrides = {"containerOverrides": [], "inferenceAcceleratorOverrides": []}
         self.containers = [running_container(definition)]
         self.started_by = str(service.deployments[0]["id"]) if service.deployments else ""
-        self.tags = []
+        self.tags = propagated(service, definition)
         self.launch_type = "EC2"
         self.capacity_provider_name = None
         self.platform_version = None
@@ -89,6 +90,12 @@ class Task(MotoTask):
         self.stopped_at = utcnow()
 
 
+def propagated(service: Service, definition: TaskDefinition) -> list[dict[str, str]]:
+    """The tags that a service gives its tasks."""
+    sources: dict[str, Any] = {"TASK_DEFINITION": definition.tags, "SERVICE": service.tags}
+    return list(sources.get(service.propagate_tags) or [])
+
+
 def running_container(definition: TaskDefinition) -> Any:
     """Moto's container of a task, but running, and without an exit code until it has one."""
     make: Any = Container  # moto leaves its CloudFormation part abstract
@@ -105,7 +112,22 @@ def apply() -> None:
     """Puts all of this into moto, once a process."""
     replace_in(EC2ContainerServiceBackend, list_tasks, stop_task, list_services, update_service, delete_cluster)
     replace_in(EC2ContainerServiceBackend, __init__=initialise)
-    replace_in(EC2ContainerServiceResponse, list_container_instances)
+    replace_in(EC2ContainerServiceResponse, list_container_instances, create_service)
+
+
+def create_service(self: EC2ContainerServiceResponse) -> ActionResult:
+    """Moto forgets the placement constraints; UpdateService keeps what it is given."""
+    result: Any = _create_service(self)
+    service = result.result["service"]
+    service.placement_constraints = self._get_param("placementConstraints") or []
+    service.enable_ecs_managed_tags = bool(self._get_param("enableECSManagedTags"))
+    return ActionResult(result.result)
+
+
+def constraints(service: Any) -> list[str]:
+    """The expressions that hold for the machines that a service's tasks may run on."""
+    found = getattr(service, "placement_constraints", None) or []
+    return [one.get("expression", "") for one in found if one.get("type") == "memberOf"]
 
 
 def initialise(self: Any, *args: Any, **kwargs: Any) -> None:

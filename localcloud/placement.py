@@ -39,9 +39,13 @@ def choose(needs: Needs, rooms: Sequence[Room]) -> Room | None:
     return min(fitting, key=lambda room: (room.tasks, -room.memory, room.arn), default=None)
 
 
-def why_not(needs: Needs, rooms: Sequence[Room]) -> str:
-    """ECS's words for having found no machine."""
+def why_not(needs: Needs, rooms: Sequence[Room], outside: Sequence[Room] = ()) -> str:
+    """ECS's words for having found no machine; `outside`: those that a placement constraint keeps the task off."""
     refusal = "was unable to place a task because no container instance met all of its requirements."
+    if not rooms and outside:
+        name = outside[0].arn.split("/")[-1]
+        unmet = 'encountered error "MemberOf placement constraint unsatisfied."'
+        return f"{refusal} The closest matching (container-instance {name}) {unmet}"
     if not rooms:
         return f"{refusal} Reason: No Container Instances were found in your cluster."
     closest = max(rooms, key=lambda room: (room.memory >= needs.memory, room.memory, room.cpu))

@@ -12,20 +12,23 @@ from typing import Any
 import boto3
 import pytest
 from botocore.stub import Stubber
-from offline import CONFIG, FLEET, no_way_out
 
-from control import fleet
+from control import fleet, fleetrequest
 from control import settings as config
 from control.errors import CloudError, InputError
 from control.settings import Settings
+from tests.offline import CONFIG, FLEET, no_way_out
 
 ROOT = Path(__file__).resolve().parent.parent
 NOW = datetime(2026, 11, 23, 10, 45, 0, 123_456, tzinfo=UTC)
 JOINING = (
     "#!/bin/bash\n"
-    "echo ECS_CLUSTER=default >> /etc/ecs/ecs.config\n"
-    "echo ECS_ENABLE_SPOT_INSTANCE_DRAINING=true >> /etc/ecs/ecs.config\n"
-    "echo ECS_CONTAINER_STOP_TIMEOUT=110s >> /etc/ecs/ecs.config\n"
+    "cat >> /etc/ecs/ecs.config <<'EOF'\n"
+    "ECS_CLUSTER=default\n"
+    'ECS_INSTANCE_ATTRIBUTES={"app":"DistributedSomething"}\n'
+    "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true\n"
+    "ECS_CONTAINER_STOP_TIMEOUT=110s\n"
+    "EOF\n"
 )
 
 
@@ -52,7 +55,7 @@ def filled_in() -> dict[str, Any]:
 
 
 def request_of(content: dict[str, Any], **constants: object) -> dict[str, Any]:
-    return fleet.request_of(content, of(**constants), NOW, "Tryout-1")
+    return fleetrequest.request_of(content, of(**constants), NOW, "Tryout-1")
 
 
 def specifications(count: int) -> dict[str, Any]:
@@ -69,7 +72,8 @@ def specifications(count: int) -> dict[str, Any]:
 
 def test_the_shipped_file_becomes_just_this_request() -> None:
     shipped = config.load(ROOT / "config.py")
-    app = {"Key": "app", "Value": "DistributedSomething"}
+    marks = {"app": "DistributedSomething", "run": "20261123T104500Z", "owner": "alice"}
+    tags = [{"Key": key, "Value": value} for key, value in marks.items()]
     disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 30}
     interface = {
         "DeviceIndex": 0,
@@ -87,7 +91,7 @@ def test_the_shipped_file_becomes_just_this_request() -> None:
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
         "NetworkInterfaces": [interface],
         "TagSpecifications": [
-            {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "DistributedSomethingWorker"}, app]}
+            {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "DistributedSomethingWorker"}, *tags]}
         ],
     }
     expected = {
@@ -99,11 +103,11 @@ def test_the_shipped_file_becomes_just_this_request() -> None:
         "SpotPrice": "0.1",
         "ValidUntil": datetime(2026, 11, 30, 10, 45, tzinfo=UTC),
         "ClientToken": "DistributedSomething-20261123T104500Z",
-        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": [app]}],
+        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": tags}],
         "LaunchSpecifications": [specification],
     }
     token = "DistributedSomething-20261123T104500Z"
-    assert fleet.request_of(filled_in(), shipped, NOW, token) == expected
+    assert fleetrequest.request_of(filled_in(), shipped, NOW, token, "alice") == expected
 
 
 def test_botocore_takes_the_request_of_the_shipped_file() -> None:
@@ -117,13 +121,13 @@ def test_botocore_takes_the_request_of_the_shipped_file() -> None:
 
 def test_checking_sends_nothing() -> None:
     with no_way_out():
-        fleet.check(filled_in(), Path("fleet.json"), of(), client())
+        fleetrequest.check(filled_in(), Path("fleet.json"), of(), client())
 
 
 def test_the_shipped_file_as_it_stands_is_refused_for_aws() -> None:
     path = ROOT / "files" / "exampleFleet.json"
     with pytest.raises(InputError, match=r"IamFleetRole: .*FILL_IN_ACCOUNT_ID.* is a placeholder"):
-        fleet.check(fleet.load(path), path, of(), client())
+        fleetrequest.check(fleetrequest.load(path), path, of(), client())
 
 
 def test_every_specification_gets_its_machine_type() -> None:
@@ -136,7 +140,7 @@ def test_every_machine_joins_the_configs_cluster() -> None:
     made = request_of(specifications(2), MACHINE_TYPE=["m5.large"] * 2, ECS_CLUSTER="ours")
     for one in made["LaunchSpecifications"]:
         script = base64.b64decode(one["UserData"]).decode()
-        assert script == JOINING.replace("=default", "=ours")
+        assert script == JOINING.replace("=default", "=ours").replace("DistributedSomething", "Tryout")
 
 
 @pytest.mark.parametrize(("said", "asked"), [("True", True), ("False", False)])

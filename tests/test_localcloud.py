@@ -16,6 +16,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,13 @@ class Lab:
     def want(self, desired: int) -> None:
         self.ecs.update_service(cluster=self.cluster, service="PlumService", desiredCount=desired)
 
-    def fleet(self, machines: int, **config: Any) -> str:
-        script = f"#!/bin/bash\necho ECS_CLUSTER={self.cluster} >> /etc/ecs/ecs.config\n"
+    def script(self, *more: str) -> str:
+        """What a machine of this run starts with."""
+        lines = [f"ECS_CLUSTER={self.cluster}", *more]
+        return "\n".join(["#!/bin/bash", "cat >> /etc/ecs/ecs.config <<'EOF'", *lines, "EOF", ""])
+
+    def fleet(self, machines: int, script: str = "", **config: Any) -> str:
+        script = script or self.script()
         specification = {
             "ImageId": "ami-0123456789abcdef0",
             "InstanceType": "m5.large",
@@ -334,6 +340,84 @@ def test_a_lowered_target_ends_machines_only_where_the_policy_says_so(lab: Lab) 
     eventually(lambda: len(lab.machines()) == 1)
 
 
+def test_a_task_runs_only_where_its_services_placement_constraint_lets_it(lab: Lab) -> None:
+    lab.serve(1)
+    ours = [{"type": "memberOf", "expression": "attribute:app == Plum"}]
+    lab.ecs.update_service(cluster=lab.cluster, service="PlumService", placementConstraints=ours)
+    lab.fleet(1)
+    lab.fleet(1, script=lab.script('ECS_INSTANCE_ATTRIBUTES={"app":"Peach"}'))
+    eventually(lambda: "MemberOf placement constraint unsatisfied" in lab.said())
+    eventually(lambda: len(lab.machines()) == 2)
+    assert lab.tasks() == []
+    lab.fleet(1, script=lab.script('ECS_INSTANCE_ATTRIBUTES={"app":"Plum"}'))
+    eventually(lambda: len(lab.tasks()) == 1)
+    (host,) = (one for one in lab.machines() if one["containerInstanceArn"] == lab.tasks()[0]["containerInstanceArn"])
+    assert {"name": "app", "value": "Plum"} in host["attributes"]
+
+
+def test_a_service_made_with_a_constraint_keeps_it_and_gives_its_tasks_the_definitions_tags(lab: Lab) -> None:
+    lab.ecs.create_cluster(clusterName=lab.cluster)
+    lab.define()
+    described = lab.ecs.describe_task_definition(taskDefinition="PlumTask")["taskDefinition"]
+    mark = {"key": "run", "value": "20261123T104500Z"}
+    container = described["containerDefinitions"]
+    lab.ecs.register_task_definition(family="PlumTask", containerDefinitions=container, tags=[mark])
+    ours = [{"type": "memberOf", "expression": "attribute:app == Plum"}]
+    lab.ecs.create_service(
+        cluster=lab.cluster, serviceName="PlumService", taskDefinition="PlumTask", desiredCount=1,
+        placementConstraints=ours, propagateTags="TASK_DEFINITION",
+    )  # fmt: skip
+    assert lab.service()["placementConstraints"] == ours
+    lab.fleet(1, script=lab.script('ECS_INSTANCE_ATTRIBUTES={"app":"Plum"}'))
+    eventually(lambda: len(lab.tasks()) == 1)
+    arn = lab.tasks()[0]["taskArn"]
+    shown = lab.ecs.describe_tasks(cluster=lab.cluster, tasks=[arn], include=["TAGS"])["tasks"][0]
+    assert mark in shown["tags"]
+
+
+def test_machines_of_a_launch_template_join_and_the_fleet_is_shown_as_it_was_asked_for(lab: Lab) -> None:
+    lab.serve(1)
+    data = {
+        "ImageId": Account(lab.cloud).own_image(),
+        "UserData": base64.b64encode(lab.script().encode()).decode(),
+        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "app", "Value": "Plum"}]}],
+    }
+    lab.ec2.create_launch_template(LaunchTemplateName=lab.cluster, LaunchTemplateData=data)
+    subnet = Account(lab.cloud).own_subnet()
+    overrides = [{"InstanceType": kind, "SubnetId": subnet} for kind in ("m5.large", "m5a.large")]
+    named = {"LaunchTemplateName": lab.cluster, "Version": "1"}
+    configs = [{"LaunchTemplateSpecification": named, "Overrides": overrides}]
+    config = {
+        "IamFleetRole": Account(lab.cloud).fleet_role("a role"), "TargetCapacity": 2, "OnDemandTargetCapacity": 1,
+        "LaunchTemplateConfigs": configs, "AllocationStrategy": "diversified",
+    }  # fmt: skip
+    lab.fleets.append(lab.ec2.request_spot_fleet(SpotFleetRequestConfig=config)["SpotFleetRequestId"])
+    eventually(lambda: len(lab.machines()) == 2 and len(lab.tasks()) == 1)
+    shown = lab.fleet_state(lab.fleets[-1])["SpotFleetRequestConfig"]
+    assert (shown["LaunchTemplateConfigs"], shown["OnDemandTargetCapacity"]) == (configs, 1)
+    ids = [one["ec2InstanceId"] for one in lab.machines()]
+    found = [one for group in lab.ec2.describe_instances(InstanceIds=ids)["Reservations"] for one in group["Instances"]]
+    assert {one["InstanceType"] for one in found} == {"m5.large", "m5a.large"}
+    assert all({"Key": "app", "Value": "Plum"} in one["Tags"] for one in found)
+
+
+def test_a_template_that_the_account_lacks_is_filled_in_and_one_it_has_is_kept(lab: Lab) -> None:
+    asked = {"LaunchTemplateConfigs": [{"LaunchTemplateSpecification": {"LaunchTemplateId": "lt-0123456789abcdef0"}}]}
+    filled = lab.cloud.fill_in(asked)
+    assert filled["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"] == {"LaunchTemplateName": "local"}
+    assert lab.cloud.fill_in(filled) == filled
+
+
+def test_a_fleet_whose_time_is_over_ends_with_its_machines(lab: Lab) -> None:
+    lab.serve(0)
+    soon, later = (datetime.now(UTC) + timedelta(seconds=seconds) for seconds in (2, 600))
+    ends, stays = (lab.fleet(1, ValidUntil=at, TerminateInstancesWithExpiration=True) for at in (soon, later))
+    eventually(lambda: lab.fleet_state(ends)["SpotFleetRequestState"] == "cancelled")
+    eventually(lambda: len(lab.machines()) == 1)
+    assert lab.ec2.describe_spot_fleet_instances(SpotFleetRequestId=ends)["ActiveInstances"] == []
+    assert lab.fleet_state(stays)["SpotFleetRequestState"] == "active"
+
+
 def test_an_interrupted_machine_is_drained_taken_away_and_replaced(lab: Lab) -> None:
     lab.serve(1, stop_seconds=30)
     fleet_id = lab.fleet(1)
@@ -528,6 +612,7 @@ def test_a_task_goes_where_the_fewest_are_and_there_is_room() -> None:
     assert choose(Needs(5000, 10), rooms) is None
     assert "insufficient CPU units" in why_not(Needs(5000, 10), rooms)
     assert "insufficient memory" in why_not(Needs(10, 5000), rooms)
+    assert "MemberOf placement constraint unsatisfied" in why_not(Needs(10, 10), [], rooms)
 
 
 def test_a_worker_that_ends_at_once_again_and_again_waits_longer_each_time() -> None:

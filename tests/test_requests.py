@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from control import cleanup, cluster, fleet, monitor, monitorfile, start
-from control.cleanup import Report
+from control import cluster, fleet, monitorfile, snapshot, start
+from control.costs import Prices
 from control.errors import CloudError, InputError
 from control.queue import Counts, Queues
 from control.setup import setup
@@ -38,7 +38,12 @@ QUEUE_SETTINGS = COMMON | {
     "ReceiveMessageWaitTimeSeconds": "20",
     "RedrivePolicy": json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": "3"}),
 }
-TAGS = [{"key": "app", "value": "App"}]
+TAGS = [{"key": "app", "value": "App"}, {"key": "owner", "value": "lab"}]
+PLACED = {
+    "placementConstraints": [{"type": "memberOf", "expression": "attribute:app == App"}],
+    "propagateTags": "TASK_DEFINITION",
+    "enableECSManagedTags": True,
+}
 FAMILY_ARN = "arn:aws:ecs:us-east-1:123456789012:task-definition/AppTask"
 CLUSTER_QUERY = {"clusters": ["app-cluster"], "include": ["TAGS"]}
 SERVICE_QUERY = {"cluster": "app-cluster", "services": ["AppService"]}
@@ -61,7 +66,7 @@ def writes(aws: Exact) -> list[str]:
 
 
 def definition(run: str | None = None) -> dict[str, Any]:
-    return cluster.task_definition(SETTINGS, Queues(QUEUE_URL, DEAD_URL), run)
+    return cluster.task_definition(SETTINGS, Queues(QUEUE_URL, DEAD_URL), run, "lab")
 
 
 def service(status: str = "ACTIVE", desired: int = 0, **more: Any) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def described_cluster(**more: Any) -> dict[str, Any]:
 def new_queues(aws: Exact) -> None:
     for name, url, attributes in (("AppDead", DEAD_URL, COMMON), ("AppQueue", QUEUE_URL, QUEUE_SETTINGS)):
         aws.refuse("sqs.get_queue_url", MISSING_QUEUE, wanted={"QueueName": name})
-        wanted = {"QueueName": name, "Attributes": attributes, "tags": {"app": "App"}}
+        wanted = {"QueueName": name, "Attributes": attributes, "tags": {"app": "App", "owner": "lab"}}
         aws.answer("sqs.create_queue", wanted, QueueUrl=url)
         if name == "AppDead":
             dead_arn(aws)
@@ -103,7 +108,7 @@ def old_queues(aws: Exact, **changed: str) -> None:
 
 def log_groups(aws: Exact, *, there: bool) -> None:
     for name in ("AppLogs", "AppLogs_perInstance"):
-        wanted = {"logGroupName": name, "tags": {"app": "App"}}
+        wanted = {"logGroupName": name, "tags": {"app": "App", "owner": "lab"}}
         if there:
             aws.refuse("logs.create_log_group", "ResourceAlreadyExistsException", wanted=wanted)
         else:
@@ -121,7 +126,7 @@ def new_cluster_and_task(aws: Exact) -> None:
 
 def new_service(aws: Exact) -> None:
     wanted = {"cluster": "app-cluster", "serviceName": "AppService", "taskDefinition": f"{FAMILY_ARN}:1",
-              "desiredCount": 0, "launchType": "EC2", "tags": TAGS}  # fmt: skip
+              "desiredCount": 0, "launchType": "EC2", "tags": TAGS, **PLACED}  # fmt: skip
     aws.answer("ecs.create_service", wanted)
 
 
@@ -221,7 +226,7 @@ def test_a_service_that_drains_for_ever_ends_in_an_error(aws: Exact, time: FakeT
             "ecs.create_service", "InvalidParameterException", "Unable to Start a service that is still Draining."
         )
     with pytest.raises(CloudError, match="while making the service AppService"):
-        cluster.ensure_service(aws.clients.ecs, SETTINGS, f"{FAMILY_ARN}:1", time.sleep)
+        cluster.ensure_service(aws.clients.ecs, SETTINGS, f"{FAMILY_ARN}:1", {"app": "App"}, time.sleep)
     assert sum(time.slept) == cluster.DRAINING_WAIT_SECONDS
 
 
@@ -253,6 +258,10 @@ FLEET: dict[str, Any] = {
         }
     ],
 }
+TEMPLATED = {
+    "LaunchSpecifications": None,
+    "LaunchTemplateConfigs": [{"LaunchTemplateSpecification": {"LaunchTemplateId": "lt-0abc"}}],
+}
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
 MONITOR_NAME = "AppSpotFleetRequestId.json"
 BEFORE = ["ec2.DescribeInstanceTypes", "ec2.DescribeSpotFleetRequests", "s3.HeadBucket", "sqs.GetQueueUrl",
@@ -268,6 +277,7 @@ class Starter:
 
     def start(self, **changed: Any) -> monitorfile.MonitorFile:
         content, clock = copy.deepcopy(FLEET) | changed, start.Clock(self.time.now, self.time.sleep)
+        content = {key: value for key, value in content.items() if value is not None}
         return start.start_cluster(SETTINGS, self.aws.clients, Path("fleet.json"), content, self.folder, clock)
 
     def machine_of(self, mebibytes: int) -> None:
@@ -298,6 +308,17 @@ class Starter:
         self.task_is_registered()
         self.aws.answer("ec2.request_spot_fleet", {"SpotFleetRequestConfig": requested()}, SpotFleetRequestId=FLEET_ID)
 
+    def template_is_read(self, **content: Any) -> None:
+        wanted = {"LaunchTemplateId": "lt-0abc", "Versions": ["$Default"]}
+        found = [{"LaunchTemplateData": {"ImageId": "ami-0abc", **content}}]
+        self.aws.answer("ec2.describe_launch_template_versions", wanted, LaunchTemplateVersions=found)
+
+    def template_is_made(self) -> None:
+        wanted = {"LaunchTemplateName": f"App-{RUN}", "ClientToken": f"App-{RUN}", "LaunchTemplateData": ANY,
+                  "TagSpecifications": ANY}  # fmt: skip
+        made = {"LaunchTemplateId": "lt-run"}
+        self.aws.answer("ec2.create_launch_template", wanted, LaunchTemplate=made)
+
     def copy_is_put(self) -> None:
         wanted = {"Bucket": "app-bucket", "Key": f"monitors/{MONITOR_NAME}", "Body": ANY}
         self.aws.answer("s3.put_object", wanted)
@@ -311,20 +332,24 @@ def requested() -> dict[str, Any]:
     """The whole request, written out: the file's own keys, and what the config decides."""
     script = (
         "#!/bin/bash\n"
-        "echo ECS_CLUSTER=app-cluster >> /etc/ecs/ecs.config\n"
-        "echo ECS_ENABLE_SPOT_INSTANCE_DRAINING=true >> /etc/ecs/ecs.config\n"
-        "echo ECS_CONTAINER_STOP_TIMEOUT=110s >> /etc/ecs/ecs.config\n"
+        "cat >> /etc/ecs/ecs.config <<'EOF'\n"
+        "ECS_CLUSTER=app-cluster\n"
+        'ECS_INSTANCE_ATTRIBUTES={"app":"App"}\n'
+        "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true\n"
+        "ECS_CONTAINER_STOP_TIMEOUT=110s\n"
+        "EOF\n"
     )
-    app = {"Key": "app", "Value": "App"}
+    marks = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}, {"Key": "owner", "Value": "lab"}]
+    disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 30}
     specification = {
         "ImageId": "ami-0abc",
         "InstanceType": "m5.large",
         "UserData": base64.b64encode(script.encode()).decode(),
-        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeType": "gp3", "VolumeSize": 30}}],
+        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
         "NetworkInterfaces": [
             {"DeviceIndex": 0, "SubnetId": "subnet-0abc", "Groups": ["sg-0abc"], "AssociatePublicIpAddress": True}
         ],
-        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "AppWorker"}, app]}],
+        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "AppWorker"}, *marks]}],
     }
     return {
         "Type": "maintain",
@@ -335,7 +360,7 @@ def requested() -> dict[str, Any]:
         "SpotPrice": "0.1",
         "ValidUntil": datetime.fromtimestamp(START, UTC) + timedelta(days=7),
         "ClientToken": f"App-{RUN}",
-        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": [app]}],
+        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": marks}],
         "LaunchSpecifications": [specification],
     }
 
@@ -354,7 +379,8 @@ def running_fleet(app: str = "App", state: str = "active") -> dict[str, Any]:
 def test_a_start_checks_then_requests_then_writes_the_monitor_file_then_raises_the_service(starter: Starter) -> None:
     starter.fleet_is_requested()
     starter.copy_is_put()
-    wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2", "desiredCount": 6}
+    wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
+              "desiredCount": 6, **PLACED}  # fmt: skip
     starter.aws.answer("ecs.update_service", wanted)
     assert starter.start() == MONITOR_FILE
     assert monitorfile.load(starter.path) == MONITOR_FILE
@@ -364,10 +390,51 @@ def test_a_start_checks_then_requests_then_writes_the_monitor_file_then_raises_t
     ]  # fmt: skip
 
 
+def test_a_start_with_a_launch_template_makes_a_copy_of_it_for_the_run(starter: Starter) -> None:
+    starter.machine_of(8192)
+    starter.fleets()
+    starter.setup_was_made()
+    starter.template_is_read()
+    starter.task_is_registered()
+    starter.template_is_made()
+    wanted = {"SpotFleetRequestConfig": ANY}
+    starter.aws.answer("ec2.request_spot_fleet", wanted, SpotFleetRequestId=FLEET_ID)
+    starter.copy_is_put()
+    starter.aws.answer("ecs.update_service")
+    assert starter.start(**TEMPLATED).MONITOR_FLEET_ID == FLEET_ID
+
+
+def test_a_fleet_that_is_refused_leaves_no_launch_template(starter: Starter) -> None:
+    starter.machine_of(8192)
+    starter.fleets()
+    starter.setup_was_made()
+    starter.template_is_read()
+    starter.task_is_registered()
+    starter.template_is_made()
+    starter.aws.refuse("ec2.request_spot_fleet", "InvalidSpotFleetRequestConfig")
+    filters = [{"Name": "tag:app", "Values": ["App"]}, {"Name": "tag-key", "Values": ["run"]}]
+    found = [{"LaunchTemplateName": f"App-{RUN}", "LaunchTemplateId": "lt-run"}]
+    starter.aws.answer("ec2.describe_launch_templates", {"Filters": filters}, LaunchTemplates=found)
+    starter.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-run"})
+    with pytest.raises(CloudError, match="InvalidSpotFleetRequestConfig"):
+        starter.start(**TEMPLATED)
+
+
+def test_a_launch_template_that_cannot_be_used_is_wrong_input_and_nothing_is_made(starter: Starter) -> None:
+    starter.machine_of(8192)
+    starter.fleets()
+    starter.setup_was_made()
+    starter.template_is_read(UserData=base64.b64encode(b"#cloud-config\n").decode())
+    with pytest.raises(InputError, match=r"lt-0abc: its user data is no shell script; begin it with #!/bin/bash"):
+        starter.start(**TEMPLATED)
+    assert writes(starter.aws) == []
+
+
 def test_a_wrong_fleet_file_reaches_aws_with_no_call(starter: Starter) -> None:
     for wrong in (
         {"IamFleetRole": "arn:aws:iam::FILL_IN_ACCOUNT_ID:role/x"},
         {"LaunchSpecifications": [*FLEET["LaunchSpecifications"]] * 2},
+        {"AllocationStrategy": "cheapest"},
         {"NoSuchKey": 1},
     ):
         with pytest.raises(InputError, match=r"fleet\.json"):
@@ -459,7 +526,8 @@ def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(s
     starter.setup_was_made()
     starter.task_is_registered()
     starter.copy_is_put()
-    wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2", "desiredCount": 6}
+    wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
+              "desiredCount": 6, **PLACED}  # fmt: skip
     starter.aws.answer("ecs.update_service", wanted)
     assert starter.start() == MONITOR_FILE
     assert "ec2.RequestSpotFleet" not in starter.aws.calls
@@ -471,7 +539,7 @@ def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(s
 def fleet_has(aws: Exact, state: str = "active", machines: int = 2) -> None:
     wanted = {"SpotFleetRequestIds": [FLEET_ID]}
     aws.answer("ec2.describe_spot_fleet_requests", wanted, SpotFleetRequestConfigs=[running_fleet(state=state)])
-    instances = [{"InstanceId": f"i-{number}"} for number in range(machines)]
+    instances = [{"InstanceId": f"i-{number}", "InstanceType": "m5.large"} for number in range(machines)]
     wanted_instances = {"SpotFleetRequestId": FLEET_ID, "MaxResults": 1000}
     aws.answer("ec2.describe_spot_fleet_instances", wanted_instances, ActiveInstances=instances)
 
@@ -486,22 +554,38 @@ def no_pauses(aws: Exact) -> None:
     aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
 
 
-def test_a_look_takes_ten_calls_however_many_jobs_there_are(aws: Exact) -> None:
+def test_a_look_takes_twelve_calls_however_many_jobs_there_are(aws: Exact) -> None:
+    names = [f"ApproximateNumberOfMessages{more}" for more in ("", "NotVisible", "Delayed")]
     aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-    counts_of(aws, QUEUE_URL, 1_000_000, 7, 3)
+    told = dict(zip(names, ("1000000", "7", "3"), strict=True)) | {"RedrivePolicy": QUEUE_SETTINGS["RedrivePolicy"]}
+    wanted = {"QueueUrl": QUEUE_URL, "AttributeNames": [*names, "RedrivePolicy"]}
+    aws.answer("sqs.get_queue_attributes", wanted, Attributes=told)
     aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
-    wanted = {"QueueUrl": QUEUE_URL, "AttributeNames": ["RedrivePolicy"]}
-    aws.answer("sqs.get_queue_attributes", wanted, Attributes={"RedrivePolicy": QUEUE_SETTINGS["RedrivePolicy"]})
     aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
     counts_of(aws, DEAD_URL, 40, 0)
     fleet_has(aws)
     aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=6)])
     no_pauses(aws)
-    seen = monitor.observe(aws.clients, MONITOR_FILE, START)
+    aws.answer(
+        "ecs.list_container_instances", {"cluster": "app-cluster", "maxResults": 100}, containerInstanceArns=["a", "b"]
+    )
+    described = {"registeredAt": datetime.fromtimestamp(START, UTC), "status": "ACTIVE", "pendingTasksCount": 1}
+    hosts = [
+        described | {"ec2InstanceId": instance, "containerInstanceArn": arn, "runningTasksCount": 1}
+        for instance, arn in (("i-0", "a"), ("i-of-another-app", "b"))
+    ]
+    wanted = {"cluster": "app-cluster", "containerInstances": ["a", "b"]}
+    aws.answer("ecs.describe_container_instances", wanted, containerInstances=hosts)
+    prices = [{"InstanceType": "m5.large", "SpotPrice": price} for price in ("0.03", "0.05")]
+    wanted = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": ANY}
+    aws.answer("ec2.describe_spot_price_history", wanted, SpotPriceHistory=prices)
+    seen = snapshot.observe(aws.clients, MONITOR_FILE, START, Prices())
     assert seen.queue == Counts(1_000_003, 7)
     assert (seen.dead, seen.done) == (40, 2_000_000 - 1_000_010 - 40)
-    assert seen.fleet == fleet.FleetState("active", 3, ("i-0", "i-1"))
-    assert len(aws.calls) == 10
+    assert seen.fleet == fleet.FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
+    assert seen.hosts == (snapshot.Host("i-0", "a", 2, START),)
+    assert seen.hourly == pytest.approx(0.08)
+    assert len(aws.calls) == 12
 
 
 def test_a_look_at_what_is_gone_sees_nothing(aws: Exact) -> None:
@@ -509,217 +593,5 @@ def test_a_look_at_what_is_gone_sees_nothing(aws: Exact) -> None:
     aws.refuse("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound")
     aws.refuse("ecs.describe_services", "ClusterNotFoundException")
     no_pauses(aws)
-    assert monitor.observe(aws.clients, MONITOR_FILE, START) == monitor.Snapshot(START, None, 0, None, None, None)
-
-
-def test_lowering_the_target_ends_no_machine_that_runs(aws: Exact) -> None:
-    wanted = {"SpotFleetRequestId": FLEET_ID, "TargetCapacity": 1, "ExcessCapacityTerminationPolicy": "noTermination"}
-    aws.answer("ec2.modify_spot_fleet_request", wanted)
-    fleet.lower_target(aws.clients.ec2, FLEET_ID, 1)
-
-
-# cleanup
-
-ALARMS = [f"App_i-{number:04x}" for number in range(250)]
-NOT_OURS = ["App_i-0abc_by_hand", "App_i-XYZ"]  # the prefix's, but not named as this app names its alarms
-
-
-class Cleaner:
-    """A clean-up, step by step. Each method lists one step's calls."""
-
-    def __init__(self, aws: Exact) -> None:
-        self.aws, self.time = aws, FakeTime()
-
-    def clean(self, *, left: int = 0) -> Report:
-        """The report, in which so many things could not be removed. A call that no test listed counts as one."""
-        run = cleanup.Run(MONITOR_FILE, "AppDead", pause=10.0)
-        report = cleanup.cleanup(self.aws.clients, run, self.time.sleep)
-        assert len(report.left) == left, report.left
-        return report
-
-    def service(self) -> None:
-        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=6)])
-        wanted = {"cluster": "app-cluster", "service": "AppService", "desiredCount": 0}
-        self.aws.answer("ecs.update_service", wanted)
-        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service()])
-        self.aws.answer("ecs.delete_service", {"cluster": "app-cluster", "service": "AppService", "force": True})
-
-    def no_service(self) -> None:
-        for _ in range(2):  # one look before its tasks are stopped, one before it goes
-            self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])
-
-    def fleet(self) -> None:
-        fleet_has(self.aws)
-        self.cancel()
-
-    def cancel(self, **answer: Any) -> None:
-        wanted = {"SpotFleetRequestIds": [FLEET_ID], "TerminateInstances": True}
-        self.aws.answer("ec2.cancel_spot_fleet_requests", wanted, **answer)
-
-    def alarms(self, *names: str) -> None:
-        found = [{"AlarmName": name} for name in names]
-        self.aws.answer("cloudwatch.describe_alarms", {"AlarmNamePrefix": "App_i-"}, MetricAlarms=found)
-
-    def dashboards(self, *names: str) -> None:
-        found = [{"DashboardName": name} for name in names]
-        self.aws.answer("cloudwatch.list_dashboards", {"DashboardNamePrefix": "App"}, DashboardEntries=found)
-
-    def dead_letters(self, waiting: int, *sources: str) -> None:
-        self.aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
-        counts_of(self.aws, DEAD_URL, waiting, 0)
-        urls = [QUEUE_URL.replace("AppQueue", name) for name in sources]
-        self.aws.answer("sqs.list_dead_letter_source_queues", {"QueueUrl": DEAD_URL}, queueUrls=urls)
-
-    def queue(self) -> None:
-        self.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-        self.aws.answer("sqs.delete_queue", {"QueueUrl": QUEUE_URL})
-
-    def definitions(self, *revisions: str) -> None:
-        arns = [f"{FAMILY_ARN.removesuffix('AppTask')}{revision}" for revision in revisions]
-        wanted = {"familyPrefix": "AppTask", "status": "ACTIVE"}
-        self.aws.answer("ecs.list_task_definitions", wanted, taskDefinitionArns=arns)
-
-    def deregister(self, revision: str) -> None:
-        arn = f"{FAMILY_ARN.removesuffix('AppTask')}{revision}"
-        self.aws.answer("ecs.deregister_task_definition", {"taskDefinition": arn})
-
-    def cluster(self, *services: str, **more: Any) -> None:
-        self.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[described_cluster(**more)])
-        arns = [f"arn:aws:ecs:us-east-1:123456789012:service/app-cluster/{name}" for name in services]
-        self.aws.answer("ecs.list_services", {"cluster": "app-cluster"}, serviceArns=arns)
-
-    def delete_cluster(self) -> None:
-        self.aws.answer("ecs.delete_cluster", {"cluster": "app-cluster"})
-
-
-@pytest.fixture
-def cleaner(aws: Exact) -> Cleaner:
-    return Cleaner(aws)
-
-
-def nothing_else(cleaner: Cleaner, *steps: str) -> None:
-    """The named steps find nothing to do."""
-    empty: dict[str, Callable[[], None]] = {
-        "alarms": cleaner.alarms,
-        "dashboard": cleaner.dashboards,
-        "dead": lambda: cleaner.aws.refuse("sqs.get_queue_url", MISSING_QUEUE),
-        "queue": lambda: cleaner.aws.refuse("sqs.get_queue_url", MISSING_QUEUE),
-        "definitions": cleaner.definitions,
-        "cluster": lambda: cleaner.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[]),
-        "fleet": lambda: cleaner.aws.refuse("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound"),
-        "service": cleaner.no_service,
-    }
-    for step in steps:
-        empty[step]()
-
-
-def test_a_whole_clean_up_call_by_call(cleaner: Cleaner) -> None:
-    """Alarms by hundreds, only those named as this app's; not one call for another app's dashboard or definition."""
-    cleaner.service()
-    cleaner.fleet()
-    cleaner.alarms(*ALARMS, *NOT_OURS)
-    for first in (0, 100, 200):
-        cleaner.aws.answer("cloudwatch.delete_alarms", {"AlarmNames": ALARMS[first : first + 100]})
-    cleaner.dashboards("App", "AppTwo")
-    cleaner.aws.answer("cloudwatch.delete_dashboards", {"DashboardNames": ["App"]})
-    cleaner.dead_letters(0, "AppQueue")
-    cleaner.aws.answer("sqs.delete_queue", {"QueueUrl": DEAD_URL})
-    cleaner.queue()
-    cleaner.definitions("AppTask:1", "AppTaskTwo:1", "AppTask:2")
-    cleaner.deregister("AppTask:1")
-    cleaner.deregister("AppTask:2")
-    cleaner.cluster("AppService")
-    cleaner.delete_cluster()
-    report = cleaner.clean()
-    assert report.removed == [
-        f"fleet {FLEET_ID} and its 2 machines", "service AppService", "250 alarms", "dashboard App",
-        "dead-letter queue AppDead", "queue AppQueue", "2 task definitions AppTask", "cluster app-cluster",
-    ]  # fmt: skip
-    assert all("log group" in line for line in report.kept)
-    assert cleaner.aws.calls.index("ecs.UpdateService") < cleaner.aws.calls.index("ec2.CancelSpotFleetRequests")
-    assert cleaner.time.slept == []
-
-
-def test_a_clean_up_after_a_clean_up_only_looks(cleaner: Cleaner) -> None:
-    nothing_else(cleaner, "service", "fleet", "alarms", "dashboard", "dead", "queue", "definitions", "cluster")
-    assert cleaner.clean().removed == []
-    assert writes(cleaner.aws) == []
-
-
-def test_another_apps_dashboard_of_the_same_beginning_stays(cleaner: Cleaner) -> None:
-    nothing_else(cleaner, "service", "fleet", "alarms")
-    cleaner.dashboards("AppTwo")
-    nothing_else(cleaner, "dead", "queue", "definitions", "cluster")
-    assert cleaner.clean().removed == []
-
-
-def test_a_step_that_fails_is_tried_again_and_keeps_no_other_from_being_tried(cleaner: Cleaner) -> None:
-    for _ in range(cleanup.TRIES):
-        cleaner.aws.refuse("ecs.describe_services", "AccessDeniedException")
-    cleaner.fleet()
-    for _ in range(cleanup.TRIES):
-        cleaner.aws.refuse("ecs.describe_services", "AccessDeniedException")
-    cleaner.aws.refuse("cloudwatch.describe_alarms", "ThrottlingException")
-    cleaner.alarms("App_i-0a")
-    cleaner.aws.answer("cloudwatch.delete_alarms", {"AlarmNames": ["App_i-0a"]})
-    nothing_else(cleaner, "dashboard", "dead")
-    cleaner.queue()
-    nothing_else(cleaner, "definitions", "cluster")
-    report = cleaner.clean(left=2)
-    assert report.removed == [f"fleet {FLEET_ID} and its 2 machines", "1 alarms", "queue AppQueue"]
-    assert [line.partition(":")[0] for line in report.left] == [
-        "service AppService (stopping its tasks)", "service AppService",
-    ]  # fmt: skip
-    assert all("ask your administrator" in line for line in report.left)
-    assert cleaner.time.slept == [10.0] * (2 * (cleanup.TRIES - 1) + 1)
-
-
-def test_a_fleet_that_ec2_does_not_cancel_is_listed_with_the_reason(cleaner: Cleaner) -> None:
-    nothing_else(cleaner, "service")
-    refused = {"SpotFleetRequestId": FLEET_ID, "Error": {"Code": "unexpectedError", "Message": "not now"}}
-    for _ in range(cleanup.TRIES):
-        fleet_has(cleaner.aws)
-        cleaner.cancel(UnsuccessfulFleetRequests=[refused])
-    nothing_else(cleaner, "alarms", "dashboard", "dead", "queue", "definitions", "cluster")
-    assert cleaner.clean(left=1).left == [f"fleet {FLEET_ID}: EC2 does not cancel it: not now"]
-
-
-@pytest.mark.parametrize(
-    ("waiting", "sources", "why"),
-    [(2, ["AppQueue"], "it holds 2 failed jobs"), (0, ["AppQueue", "AppTwoQueue"], "other queues use it")],
-)
-def test_a_dead_letter_queue_with_jobs_or_of_others_is_kept(
-    cleaner: Cleaner, waiting: int, sources: list[str], why: str
-) -> None:
-    nothing_else(cleaner, "service", "fleet", "alarms", "dashboard")
-    cleaner.dead_letters(waiting, *sources)
-    cleaner.queue()
-    nothing_else(cleaner, "definitions", "cluster")
-    assert cleaner.clean().kept[0] == f"dead-letter queue AppDead ({why})"
-
-
-@pytest.mark.parametrize(
-    "tags", [[], [{"key": "app", "value": "AppTwo"}], [{"key": "other", "value": "App"}]], ids=["none", "two", "other"]
-)
-def test_the_cluster_of_others_is_kept(cleaner: Cleaner, tags: list[dict[str, str]]) -> None:
-    nothing_else(cleaner, "service", "fleet", "alarms", "dashboard", "dead", "queue", "definitions")
-    cleaner.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[described_cluster(tags=tags)])
-    assert cleaner.clean().kept[0] == "cluster app-cluster (it was there before this app)"
-
-
-def test_our_cluster_is_kept_while_another_service_uses_it(cleaner: Cleaner) -> None:
-    nothing_else(cleaner, "service", "fleet", "alarms", "dashboard", "dead", "queue", "definitions")
-    cleaner.cluster("AppService", "AppTwoService")
-    assert cleaner.clean().kept[0] == "cluster app-cluster (other services use it)"
-
-
-def test_the_cluster_goes_once_its_machines_have_ended(cleaner: Cleaner) -> None:
-    nothing_else(cleaner, "service", "fleet", "alarms", "dashboard", "dead", "queue", "definitions")
-    for _ in range(4):
-        cleaner.cluster(registeredContainerInstancesCount=2)
-    cleaner.cluster()
-    cleaner.aws.refuse("ecs.delete_cluster", "ClusterContainsTasksException")
-    cleaner.cluster()
-    cleaner.delete_cluster()
-    assert cleaner.clean().removed == ["cluster app-cluster"]
-    assert cleaner.time.slept == [10.0] * 5
+    seen = snapshot.observe(aws.clients, MONITOR_FILE, START, Prices())
+    assert seen == snapshot.Snapshot(START, None, 0, None, None, None)

@@ -1,0 +1,83 @@
+"""The monitor in AWS itself: a Lambda function that does one step a minute, as `run.py monitor` does one every 30 s.
+
+It is called by the rule that startCluster makes (AUTO_MONITOR) and that it deletes when the run is over. It may run
+beside `run.py monitor`. How the run ended lies in the bucket then: `runs/APP_NAME/RUN/summary.txt`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from control import cleanup, records, schedule
+from control.clients import Clients
+from control.costs import Prices
+from control.decide import End, Pace
+from control.errors import Problem, code_of
+from control.monitor import Tick, step, stopped
+from control.monitorfile import MonitorFile, of_content
+from control.policies import monitor_rule
+from control.text import report_text, summary_text
+
+CLEANUP_PAUSE_SECONDS = 2.0  # what cannot go yet is tried again at the next step
+
+
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """One step. `event`: bucket and key of the monitor file, and the rule's name. What it returns is for the log."""
+    clients = Clients(boto3.Session())
+    file = _monitor_file(clients, event)
+    if file is None:
+        schedule.stop(clients, str(event.get("rule", "")))
+        return {"ended": "there is no monitor file"}
+    prices = Prices(file.MONITOR_MACHINE_PRICE)
+    tick = step(clients, file, time.time(), prices, cheapest=False, pace=Pace(look=60.0))
+    if tick.over is not None:
+        return _end(clients, file, tick)
+    return {"jobs": tick.look.jobs, "dead": tick.look.dead, "cost": round(tick.history.cost, 4)}
+
+
+def _end(clients: Clients, file: MonitorFile, tick: Tick) -> dict[str, Any]:
+    """Cleans up, or where jobs are kept, stops the machines; the rule goes last, when nothing is left to do."""
+    if tick.over is End.RUN:
+        words, done = _clean_up(clients, file)
+    else:
+        try:
+            words, done = str(stopped(clients, file, tick)), True
+        except Problem as error:
+            words, done = str(error), False
+    clients.s3.put_object(
+        Bucket=file.MONITOR_BUCKET_NAME,
+        Key=f"runs/{file.MONITOR_APP_NAME}/{file.run}/summary.txt",
+        Body=f"{words}\n".encode(),
+        ContentType="text/plain; charset=utf-8",
+    )
+    if done:
+        schedule.stop(clients, monitor_rule(file.MONITOR_APP_NAME))
+    return {"ended": tick.over.value if tick.over else "", "done": done, "words": words}
+
+
+def _clean_up(clients: Clients, file: MonitorFile) -> tuple[str, bool]:
+    dead_letter_queue = file.MONITOR_DEAD_LETTER_QUEUE
+    summary = records.summarise(clients, file, dead_letter_queue)
+    report = cleanup.cleanup(clients, cleanup.Run(file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS), time.sleep)
+    seconds = time.time() - file.MONITOR_START_TIME / 1000
+    where = f"s3://{file.MONITOR_BUCKET_NAME}/{records.prefix_of(file)}"
+    told = summary_text(summary, seconds=seconds, machines=file.MONITOR_MACHINES, records=where)
+    return f"{report_text(report)}\n{told}", not report.left
+
+
+def _monitor_file(clients: Clients, event: dict[str, Any]) -> MonitorFile | None:
+    """None where it is gone: then there is no run to watch. Raises InputError where it is wrong, to be seen in the log."""
+    bucket, key = str(event["bucket"]), str(event["key"])
+    try:
+        body = clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if code_of(error) in ("NoSuchKey", "404"):
+            return None
+        raise
+    content = json.loads(body)
+    return of_content(content if isinstance(content, dict) else {}, f"s3://{bucket}/{key}")

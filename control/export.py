@@ -1,0 +1,92 @@
+"""The log export, as published: at the end of a run its two log groups go to the bucket, below `exportedlogs/`.
+
+An account may have one active export at a time, and an export takes minutes to hours. So it is only begun here, never
+waited for: what could not be begun is said in one line, with the command that does it later. Every job's own log lies
+in the bucket beside its record anyway.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from control.errors import AWSError, code_of, explain, one_line
+from control.logs import group_names
+from control.policies import EXPORT_PREFIX
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs import CloudWatchLogsClient
+
+    from control.monitorfile import MonitorFile
+
+LONGEST_NAME = 512  # CloudWatch Logs: characters of an export task's name
+_BUSY = {"LimitExceededException", "OperationAbortedException"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one log group's export: the line to say, and whether a later try may do better."""
+
+    group: str
+    line: str
+    begun: bool = False
+    again: bool = False
+
+
+def begin(
+    logs: CloudWatchLogsClient, run: MonitorFile, region: str, now: float, groups: Iterable[str] | None = None
+) -> list[Outcome]:
+    """Asks for the export of both log groups (or of `groups`), from the run's start to `now` (seconds since 1970).
+
+    One call a group, no waiting, and no error of AWS's ever leaves it. The second group is mostly refused while the
+    first is at work: call again, at the very end, with those whose outcome says `again`.
+    """
+    wanted = group_names(run.MONITOR_LOG_GROUP_NAME) if groups is None else groups
+    return [_begin(logs, run, region, now, group) for group in wanted]
+
+
+def prefix_of(run: MonitorFile) -> str:
+    """Where in the bucket it goes; AWS adds the task's id and the stream's name."""
+    return f"{EXPORT_PREFIX}/{run.MONITOR_APP_NAME}/{run.run}"
+
+
+def by_hand(run: MonitorFile, region: str, now: float, group: str) -> str:
+    """The same export as a command of the AWS command line."""
+    words = ["aws", "logs", "create-export-task", "--region", region, "--log-group-name", group,
+             "--from", str(run.MONITOR_START_TIME), "--to", str(int(now * 1000)),
+             "--destination", run.MONITOR_BUCKET_NAME, "--destination-prefix", prefix_of(run)]  # fmt: skip
+    return shlex.join(words)
+
+
+def _begin(logs: CloudWatchLogsClient, run: MonitorFile, region: str, now: float, group: str) -> Outcome:
+    where = f"s3://{run.MONITOR_BUCKET_NAME}/{prefix_of(run)}/"
+    try:
+        task = logs.create_export_task(
+            taskName=f"{run.MONITOR_APP_NAME}-{run.run}-{group}"[:LONGEST_NAME],
+            logGroupName=group,
+            fromTime=run.MONITOR_START_TIME,
+            to=int(now * 1000),
+            destination=run.MONITOR_BUCKET_NAME,
+            destinationPrefix=prefix_of(run),
+        )["taskId"]
+    except AWSError as error:
+        return _refused(error, group, by_hand(run, region, now, group))
+    return Outcome(group, f"log group {group} is being exported to {where} (task {task})", begun=True)
+
+
+def _refused(error: BaseException, group: str, command: str) -> Outcome:
+    code, told = code_of(error), f"log group {group} is not exported"
+    if code in _BUSY:
+        why = "another export of this account is at work, and AWS does one at a time; once it is through, type"
+        return Outcome(group, f"{told}: {why}: {command}", again=True)
+    if code == "ResourceNotFoundException":
+        return Outcome(group, f"{told}: there is none of this name")
+    if code == "InvalidParameterException":
+        message = error.response["Error"].get("Message", "") if isinstance(error, ClientError) else ""
+        right = "setupAWS writes the bucket policy that it needs; then type"
+        return Outcome(group, one_line(f"{told}: {message} — {right}: {command}"))
+    return Outcome(group, f"{told}: {explain('beginning the export', error)}; later: {command}", again=True)

@@ -1,0 +1,250 @@
+"""Machines, the spot fleet that keeps them at its target, and ECS's service that keeps containers on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from random import Random
+
+import simpy
+
+from control.cluster import ServiceState
+from control.fleet import FleetState
+from control.snapshot import Host
+from tests.simulation.assumptions import LAST_OF_NOTICE, NOTICE, PROTECTION_REST, Assumptions
+from tests.simulation.queue import Queue
+from tests.simulation.worker import Work, Worker, lease_left
+
+BOOTING, UP, GOING, ENDED = "booting", "up", "going", "ended"
+
+
+class Machine:
+    """Billed from `launched`. `idle_since`: since when no container of it has a job; None while one has."""
+
+    def __init__(self, number: int, at: float) -> None:
+        self.name = f"i-{number}"
+        self.launched, self.state = at, BOOTING
+        self.registered = 0.0
+        self.workers: list[Worker] = []
+        self.draining = False
+        self.busy = 0
+        self.idle_since: float | None = at
+        self.last_job: float | None = None
+        self._host: Host | None = None
+
+    def host(self) -> Host:
+        """As ECS describes it."""
+        tasks = len(self.workers)
+        if self._host is None or self._host.tasks != tasks or self._host.draining != self.draining:
+            self._host = Host(self.name, f"arn:{self.name}", tasks, self.registered, self.draining)
+        return self._host
+
+
+class Cloud:
+    """One run's fleet and service. Times in seconds since the fleet was asked for.
+
+    `idle_from`: idle machine time is counted from then on (None: not yet). `protects`: whether ECS stops idle
+    containers only. `hears_notice`: whether workers know of the notice and give their jobs back.
+    """
+
+    def __init__(
+        self, env: simpy.Environment, random: Random, queue: Queue, work: Work, assumed: Assumptions, *, machines: int,
+        tasks_per_machine: int, jobs_per_task: int, hears_notice: bool,
+    ) -> None:  # fmt: skip
+        self.env, self.random, self.queue, self.work, self.assumed = env, random, queue, work, assumed
+        self.tasks_per_machine, self.jobs_per_task, self._hears_notice = tasks_per_machine, jobs_per_task, hears_notice
+        self.target, self.desired = machines, machines * tasks_per_machine
+        self.machines: dict[str, Machine] = {}
+        self.launched = self.interrupted = self.busy_ended = 0
+        self.machine_seconds = self.idle_seconds = self.longest_idle = 0.0
+        self.idle_from: float | None = None
+        self._home: dict[Worker, Machine] = {}
+        self._room: dict[Machine, None] = {}
+        self._idle: dict[Worker, None] = {}
+        self._stopping: dict[Worker, None] = {}
+        self._missing = 0
+        env.process(self._fleet())
+        env.process(self._service())
+
+    # what the monitor sees and does
+
+    def fleet_state(self) -> FleetState:
+        return FleetState("active", self.target, tuple(self.machines))
+
+    def service_state(self) -> ServiceState:
+        return ServiceState(self.desired, len(self._home), 0)
+
+    def hosts(self) -> tuple[Host, ...]:
+        return tuple(one.host() for one in self.machines.values() if one.state in (UP, GOING))
+
+    def end_idle(self, names: Iterable[str]) -> int:
+        """Drains them and ends those that still have no task; how many it ended."""
+        ended = 0
+        for name in names:
+            machine = self.machines.get(name)
+            if machine is not None:
+                machine.draining = True
+                self._room.pop(machine, None)
+                if not machine.workers:
+                    self.end(machine)
+                    ended += 1
+        return ended
+
+    def end(self, machine: Machine, lease: float | None = 0.0) -> None:
+        """The machine is gone. `lease`: see `Worker.cut`."""
+        self.busy_ended += bool(machine.busy)
+        for worker in list(machine.workers):
+            worker.cut(lease)
+            self._forget(worker)
+        self._account_idle(machine)
+        if machine.last_job is not None and machine.idle_since is not None:
+            self.longest_idle = max(self.longest_idle, self.env.now - machine.idle_since)
+        machine.state = ENDED
+        machine.idle_since = None
+        self._room.pop(machine, None)
+        del self.machines[machine.name]
+        self.machine_seconds += self.env.now - machine.launched
+
+    def end_all(self) -> None:
+        for machine in list(self.machines.values()):
+            self.end(machine, None)
+
+    def count_idle_from_now(self) -> None:
+        if self.idle_from is None:
+            self.idle_from = self.env.now
+
+    # the fleet
+
+    def _fleet(self) -> Iterator[simpy.Event]:
+        most = max(1, round(self.assumed.launched_a_minute * self.assumed.fleet_look / 60))
+        while True:
+            for _ in range(min(most, self.target - len(self.machines) - self._missing)):
+                self._launch()
+            yield self.env.timeout(self.assumed.fleet_look)
+
+    def _launch(self) -> None:
+        self.launched += 1
+        machine = Machine(self.launched, self.env.now)
+        self.machines[machine.name] = machine
+        assumed = self.assumed
+        self._after(
+            self.random.triangular(assumed.boot_least, assumed.boot_most, assumed.boot_usual), self._registered, machine
+        )
+        if assumed.interruptions_an_hour:
+            self._after(self.random.expovariate(assumed.interruptions_an_hour / 3600), self._taken, machine)
+
+    def _registered(self, event: simpy.Event) -> None:
+        machine: Machine = event.value
+        if machine.state == BOOTING:
+            machine.state, machine.registered = UP, self.env.now
+            self._room[machine] = None
+
+    def _taken(self, event: simpy.Event) -> None:
+        machine: Machine = event.value
+        if machine.state in (GOING, ENDED):
+            return
+        self.interrupted += 1
+        self._missing += 1
+        self._after(self.random.expovariate(1 / self.assumed.shortage), self._there_again, None)
+        if self.random.random() >= self.assumed.noticed:
+            self._gone(machine, lease_left(self.random.random()) if self._hears_notice else None)
+            return
+        machine.state, machine.draining = GOING, True
+        self._room.pop(machine, None)
+        if self._hears_notice:
+            for worker in machine.workers:
+                self._stop(worker)
+            self._after(LAST_OF_NOTICE, self._cut, machine)
+        self._after(NOTICE, self._ends, machine)
+
+    def _cut(self, event: simpy.Event) -> None:
+        machine: Machine = event.value
+        for worker in machine.workers:
+            worker.cut(0.0)
+
+    def _ends(self, event: simpy.Event) -> None:
+        if event.value.state != ENDED:
+            self._gone(event.value, 0.0 if self._hears_notice else None)
+
+    def _gone(self, machine: Machine, lease: float | None) -> None:
+        ended = self.busy_ended
+        self.end(machine, lease)
+        self.busy_ended = ended  # not by the monitor
+
+    def _there_again(self, event: simpy.Event) -> None:
+        self._missing -= 1
+
+    # the service
+
+    def _service(self) -> Iterator[simpy.Event]:
+        tokens = 0.0
+        while True:
+            tokens = min(tokens + self.assumed.placed_a_minute * self.assumed.service_look / 60,
+                         self.assumed.placed_a_minute)  # fmt: skip
+            missing = self.desired - len(self._home) + len(self._stopping)
+            while missing > 0 and tokens >= 1 and self._room:
+                self._place(next(iter(self._room)))
+                missing, tokens = missing - 1, tokens - 1
+            if missing < 0:
+                self._stop_idle(-missing)
+            yield self.env.timeout(self.assumed.service_look)
+
+    def _place(self, machine: Machine) -> None:
+        worker = Worker(self.env, self.queue, self.work, self.jobs_per_task, self.assumed.fetch, self._changed)
+        self._home[worker] = machine
+        self._idle[worker] = None
+        machine.workers.append(worker)
+        del self._room[machine]
+        if len(machine.workers) < self.tasks_per_machine:
+            self._room[machine] = None  # the last in line: tasks are spread
+        self._after(self.assumed.task_start, self._started, worker)
+
+    def _started(self, event: simpy.Event) -> None:
+        if event.value in self._home and not event.value.stopping:
+            event.value.start()
+
+    def _stop_idle(self, most: int) -> None:
+        now = self.env.now
+        for worker in [one for one in self._idle if now - one.idle_since >= PROTECTION_REST][:most]:
+            if not worker.stopping:
+                self._stop(worker)
+                self._after(self.assumed.task_stop, self._stopped, worker)
+
+    def _stop(self, worker: Worker) -> None:
+        worker.stop()
+        self._stopping[worker] = None
+
+    def _stopped(self, event: simpy.Event) -> None:
+        machine = self._home.get(event.value)
+        if machine is not None:
+            self._forget(event.value)
+            if not machine.draining:
+                self._room[machine] = None
+
+    def _forget(self, worker: Worker) -> None:
+        self._home.pop(worker).workers.remove(worker)
+        self._idle.pop(worker, None)
+        self._stopping.pop(worker, None)
+
+    def _changed(self, worker: Worker) -> None:
+        """It has jobs now, or none any more."""
+        machine = self._home[worker]
+        if worker.busy:
+            self._idle.pop(worker, None)
+            if not machine.busy:
+                self._account_idle(machine)
+                machine.idle_since = None
+            machine.busy += 1
+            return
+        self._idle[worker] = None
+        machine.busy -= 1
+        if not machine.busy:
+            machine.idle_since = machine.last_job = self.env.now
+
+    def _account_idle(self, machine: Machine) -> None:
+        if self.idle_from is not None and machine.idle_since is not None:
+            self.idle_seconds += max(0.0, self.env.now - max(machine.idle_since, self.idle_from))
+
+    def _after(self, seconds: float, call: Callable[[simpy.Event], None], value: object) -> None:
+        event = self.env.timeout(seconds, value)
+        assert event.callbacks is not None
+        event.callbacks.append(call)

@@ -1,0 +1,144 @@
+"""The two monitors that are compared: this project's, with its real code, and the published one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import ceil
+
+import simpy
+
+from control.act import DRAINED_A_CALL
+from control.decide import Action, End, EndIdle, Pace, SetTarget, SetTasks, decide
+from control.history import History, remember
+from control.monitorfile import MonitorFile
+from control.snapshot import HOSTS_A_CALL, Snapshot
+from tests.simulation.cloud import UP, Cloud
+
+CALLS_A_LOOK = 12  # queue 5, fleet 1, service 1, pauses 1, history 2, prices now and then, rounded up
+INSTANCES_A_CALL = 1000  # EC2: in one DescribeSpotFleetInstances
+CALLS_A_HUNDRED = 2  # ECS: a page of the list, and its description
+
+PUBLISHED_LOOK = 60.0
+PUBLISHED_SCALING = 600.0
+ALARM_SECONDS = 900.0  # CPU under 1 % for so long
+ALARM_LOOK = 60.0  # an alarm's period
+
+
+@dataclass
+class Monitor:
+    """What both have. `calls`: API calls so far; `over`: the monitor has ended the run."""
+
+    cloud: Cloud
+    calls: int = field(default=0, init=False)
+    looks: int = field(default=0, init=False)
+
+    def run(self) -> Iterator[simpy.Event]:
+        raise NotImplementedError
+
+    def _calls(self, count: int) -> simpy.Event:
+        """So many calls, and the time that they take."""
+        self.calls += count
+        return self.cloud.env.timeout(count * self.cloud.assumed.call)
+
+
+@dataclass
+class Ours(Monitor):
+    """`run.py monitor`: observe is the model's, decide and remember are the real ones. `cheapest`: its cheapest mode;
+    `start`: when the run began, in seconds since 1970; `watch`: shown every look and what was decided on it."""
+
+    pace: Pace = field(default_factory=Pace)
+    cheapest: bool = False
+    start: float = 1_795_430_700.0
+    watch: Callable[[Snapshot, list[Action]], None] | None = None
+
+    def run(self) -> Iterator[simpy.Event]:
+        file, history = self._file(), History()
+        while True:
+            look = self._look()
+            yield self._calls(
+                CALLS_A_LOOK
+                + ceil(len(self.cloud.machines) / INSTANCES_A_CALL)
+                + CALLS_A_HUNDRED * ceil(len(look.hosts) / HOSTS_A_CALL)
+            )
+            history = remember(history, look, self.pace.settle)
+            actions = decide(look, history, file, cheapest=self.cheapest, pace=self.pace)
+            self.looks += 1
+            if self.watch is not None:
+                self.watch(look, actions)
+            if any(isinstance(action, End) for action in actions):
+                return
+            for action in actions:
+                yield from self._act(action)
+            yield self.cloud.env.timeout(self.pace.look)
+
+    def _file(self) -> MonitorFile:
+        cloud = self.cloud
+        return MonitorFile(
+            "sfr-1", "App", "cluster", "AppQueue", "bucket", "Logs", int(self.start * 1000),
+            MONITOR_MACHINES=cloud.target, MONITOR_TASKS_PER_MACHINE=cloud.tasks_per_machine,
+            MONITOR_JOBS_PER_TASK=cloud.jobs_per_task,
+        )  # fmt: skip
+
+    def _look(self) -> Snapshot:
+        """The hosts' times are those of the run: they are moved to the snapshot's clock by moving that one instead."""
+        cloud = self.cloud
+        counts, submitted = cloud.queue.counts(), len(cloud.work.lengths)
+        return Snapshot(
+            at=cloud.env.now,
+            queue=counts,
+            dead=0,
+            submitted=submitted,
+            fleet=cloud.fleet_state(),
+            service=cloud.service_state(),
+            hosts=cloud.hosts(),
+        )
+
+    def _act(self, action: Action) -> Iterator[simpy.Event]:
+        cloud = self.cloud
+        match action:
+            case SetTarget(machines):
+                yield self._calls(2)
+                cloud.target = machines
+            case SetTasks(tasks):
+                yield self._calls(1)
+                cloud.desired = tasks
+            case EndIdle(hosts):
+                fresh = sum(not host.draining for host in hosts)
+                yield self._calls(ceil(fresh / DRAINED_A_CALL) + ceil(len(hosts) / HOSTS_A_CALL))
+                cloud.end_idle(host.instance for host in hosts)
+                yield self._calls(ceil(len(hosts) / HOSTS_A_CALL))
+
+
+@dataclass
+class Published(Monitor):
+    """Looks once a minute; every ten, lowers the target to the number of messages if that is below the machines;
+    believes a count of zero at once. An alarm a machine ends what is idle, whatever the monitor does."""
+
+    def run(self) -> Iterator[simpy.Event]:
+        cloud = self.cloud
+        cloud.env.process(self._alarms())
+        self.calls += cloud.target  # PutMetricAlarm
+        next_scaling = PUBLISHED_SCALING
+        yield cloud.env.timeout(PUBLISHED_LOOK)
+        while True:
+            counts = cloud.queue.counts()
+            self.looks += 1
+            yield self._calls(1)
+            if counts.jobs == 0:
+                return
+            if cloud.env.now >= next_scaling:
+                next_scaling += PUBLISHED_SCALING
+                yield self._calls(2)
+                if counts.jobs < len(cloud.machines):
+                    cloud.target = min(cloud.target, counts.jobs)
+            yield cloud.env.timeout(PUBLISHED_LOOK)
+
+    def _alarms(self) -> Iterator[simpy.Event]:
+        while True:
+            yield self.cloud.env.timeout(ALARM_LOOK)
+            for machine in list(self.cloud.machines.values()):
+                since = None if machine.idle_since is None else max(machine.idle_since, machine.registered)
+                if machine.state == UP and since is not None and self.cloud.env.now - since >= ALARM_SECONDS:
+                    self.cloud.end(machine)
+                    self.calls += 1  # its alarm is deleted
