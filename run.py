@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 GROUPS = {
     "The four commands, in this order": ("setup", "submitJob", "startCluster", "monitor"),
+    "The account, once; and a look before it costs money": ("setupAWS", "fleetFile", "check"),
+    "When something is wrong": ("why", "cleanup"),
     "The cloud in this computer (with --local)": ("interrupt", "stop"),
 }
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -191,11 +193,12 @@ def submit_job(options: Options, job_file: Path, dry_run: bool, resume: bool) ->
 @click.argument("fleet_file", metavar="FLEETFILE", type=click.Path(path_type=Path))
 @click.option("--wait", default=10.0, show_default=True, metavar="MINUTES", type=Number(0, 1440),
               help="How long to watch machines arrive.")  # fmt: skip
+@click.option("--cheapest", is_flag=True, help="After 15 minutes, replace no machine that ends.")
 @common
 @click.pass_obj
-def start_cluster(options: Options, fleet_file: Path, wait: float) -> None:
+def start_cluster(options: Options, fleet_file: Path, wait: float, cheapest: bool) -> None:
     """Request the machines; they take jobs as they come."""
-    from control import fleetrequest, monitorfile, start
+    from control import dashboard, fleet, fleetrequest, monitorfile, start
 
     settings = options.settings()
     content = fleetrequest.load(fleet_file)
@@ -203,14 +206,16 @@ def start_cluster(options: Options, fleet_file: Path, wait: float) -> None:
     clients = options.clients(settings, cloud)
     if cloud is not None:
         content = cloud.fill_in(content)
+    fleetrequest.check(content, fleet_file, settings, clients.ec2)
+    fleet.check_memory(fleet_file, settings, clients.ec2)
+    _look_before(settings, clients, fleet_file, content, local=cloud is not None)
     clock = start.Clock()
-    run = start.start_cluster(settings, clients, fleet_file, content, options.project, clock)
+    run = start.start_cluster(settings, clients, fleet_file, content, options.project, clock, cheapest=cheapest)
     path = _short(monitorfile.path_for(options.project, settings.APP_NAME))
     say(f"fleet           {run.MONITOR_FLEET_ID} (run {run.run})")
-    say(f"next: monitor {path}")
-    for name in ("AUTO_MONITOR", "CREATE_DASHBOARD"):
-        if getattr(settings, name):
-            say(f"note: {name} is not in this version; the run goes on without it")
+    if settings.CREATE_DASHBOARD:
+        say(dashboard.put_dashboard(clients.cloudwatch, settings, run.MONITOR_FLEET_ID))
+    say("monitor         runs in AWS, once a minute" if settings.AUTO_MONITOR else f"next: monitor {path}")
     pause = 0.5 if options.local else 15.0
     start.watch_arrivals(settings, clients, run, clock, wait_minutes=wait, pause=pause, say=say)
 
@@ -232,10 +237,138 @@ def monitor(options: Options, monitor_file: Path, cheapest: str | None, cheapest
     settings = options.settings()
     cloud = options.cloud(settings)
     clients = options.clients(settings, cloud)
+    if cloud is not None:
+        run = replace(run, MONITOR_EXPORT_LOGS=False)  # the local cloud's log streams are files already
     pace = Pace(look=0.5, settle=2.0, new=3.0) if cloud else Pace()  # the counts of the local queue are exact
     clean = finish.monitor(clients, run, settings, cheapest=cheapest == "True" or cheapest_option, pace=pace)
     if cloud is not None:
         say(f"results         {_short(cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME)}")
+    if not clean:
+        raise SystemExit(Exit.CLOUD)
+
+
+@cli.command("setupAWS")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--destroy", is_flag=True, help="Remove what setupAWS made.")
+@click.option("--read", multiple=True, metavar="BUCKET", help="Another bucket that job files read; repeatable.")
+@click.option("--write", multiple=True, metavar="BUCKET", help="Another bucket that job files write; repeatable.")
+@click.option("--policies", is_flag=True, help="Print what an administrator hands out to people, and do nothing.")
+@common
+@click.pass_obj
+def setup_aws(
+    options: Options, dry_run: bool, destroy: bool, read: tuple[str, ...], write: tuple[str, ...], policies: bool
+) -> None:
+    """Make the account's roles and its auto-monitor."""
+    import json
+    import time
+
+    from control import account, steps
+
+    settings = options.settings()
+    clients = options.clients(settings, options.cloud(settings))
+    place, buckets = account.place_of(clients, settings.AWS_REGION), account.buckets_of(settings, read, write)
+    if policies:
+        click.echo(json.dumps(account.to_hand_out(place, buckets), indent=2))
+        return
+    rows = (
+        account.destroy(clients, place, buckets, dry_run=dry_run)
+        if destroy
+        else account.set_up(clients, place, buckets, ROOT, time.sleep, dry_run=dry_run)
+    )
+    left = False
+    for row in rows:
+        click.echo(str(row))
+        left = left or row.state == steps.LEFT
+    if left:
+        raise SystemExit(Exit.CLOUD)
+
+
+@cli.command("fleetFile")
+@click.option("--vpc", metavar="ID", help="Another network than the region's default one.")
+@click.option("--output", type=click.Path(path_type=Path), help="Where to write it; files/APP_NAMEFleet.json without.")
+@click.option("--force", is_flag=True, help="Overwrite a file that exists.")
+@common
+@click.pass_obj
+def fleet_file(options: Options, vpc: str | None, output: Path | None, force: bool) -> None:
+    """Write a Fleet file that is ready for this account."""
+    import time
+
+    from control import account, fleetfile
+
+    settings = options.settings()
+    clients = options.clients(settings, options.cloud(settings))
+    place = account.place_of(clients, settings.AWS_REGION)
+    path = output or _short(options.project / "files" / f"{settings.APP_NAME}Fleet.json")
+    for line in fleetfile.write(
+        clients, place, settings, options.config_file(), path, time.sleep, vpc=vpc, force=force
+    ):
+        say(line)
+    say(f"next: startCluster {path}")
+
+
+@cli.command()
+@click.argument("fleet_file", required=False, metavar="[FLEETFILE]", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The list for scripts.")
+@common
+@click.pass_obj
+def check(options: Options, fleet_file: Path | None, as_json: bool) -> None:
+    """Look at everything before it costs money."""
+    from datetime import UTC, datetime
+
+    from control import check, findings, fleetrequest
+
+    settings = options.settings()
+    content = fleetrequest.load(fleet_file) if fleet_file else None
+    cloud = options.cloud(settings)
+    clients = options.clients(settings, cloud)
+    if cloud is not None and content is not None:
+        content = cloud.fill_in(content)
+    found = check.check(settings, clients, fleet_file, content, datetime.now(UTC))
+    click.echo(findings.as_json(found) if as_json else findings.text(found))
+    raise SystemExit(findings.exit_code(found))
+
+
+@cli.command()
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The answer for scripts.")
+@common
+@click.pass_obj
+def why(options: Options, monitor_file: Path | None, as_json: bool) -> None:
+    """Say why nothing is running, the most likely cause first."""
+    import time
+
+    from control import evidence, monitorfile, why
+
+    run = monitorfile.load(monitor_file) if monitor_file else None
+    settings = options.settings()
+    clients = options.clients(settings, options.cloud(settings))
+    subject = evidence.of_run(run) if run else evidence.without_file(settings, clients)
+    seen = evidence.gather(clients, subject, time.time())
+    causes = why.rank(seen)
+    click.echo(why.as_json(seen, causes) if as_json else why.text(seen, causes))
+
+
+@cli.command()
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.option("--verify", is_flag=True, help="Only list what is left of this run, or without a file of all runs.")
+@click.option("--yes", is_flag=True, help="Even if jobs are lost that still wait.")
+@click.option("--failed-too", is_flag=True, help="Delete the dead-letter queue with the failed jobs in it.")
+@common
+@click.pass_obj
+def cleanup(options: Options, monitor_file: Path | None, verify: bool, yes: bool, failed_too: bool) -> None:
+    """Remove all of a run at once, or list what is left."""
+    from control import finish, monitorfile
+
+    run = monitorfile.load(monitor_file) if monitor_file else None
+    settings = options.settings()
+    cloud = options.cloud(settings)
+    clients = options.clients(settings, cloud)
+    where = monitor_file or options.config_file()
+    pause = 0.5 if cloud else 10.0
+    if verify:
+        clean = finish.verify(clients, run, settings, pause=pause)
+    else:
+        clean = finish.clean_up(clients, run, settings, where, pause=pause, yes=yes, failed_too=failed_too)
     if not clean:
         raise SystemExit(Exit.CLOUD)
 
@@ -264,6 +397,24 @@ def stop(options: Options) -> None:
     import localcloud
 
     say("the local cloud is stopped" if localcloud.stop(options.project) else "no local cloud was running")
+
+
+def _look_before(
+    settings: Settings, clients: Clients, fleet_file: Path, content: dict[str, Any], *, local: bool
+) -> None:
+    """Ends the command where `check` finds something wrong; what it warns of is said. The local cloud lacks much that
+    it looks at, and costs nothing."""
+    from datetime import UTC, datetime
+
+    from control import check, findings
+    from control.findings import Level
+
+    found = check.check(settings, clients, fleet_file, content, datetime.now(UTC))
+    least = (Level.WRONG,) if local else (Level.WRONG, Level.WARNING)
+    if any(one.level in least for one in found):
+        say(findings.text(found, least=least[-1]))
+    if code := findings.exit_code(found):
+        raise SystemExit(code)
 
 
 class _Lazily:

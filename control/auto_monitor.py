@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from control import cleanup, records, schedule
+from control import cleanup, leftovers, records, schedule
 from control.clients import Clients
 from control.costs import Prices
 from control.decide import End, Pace
@@ -63,15 +63,19 @@ def _end(clients: Clients, file: MonitorFile, tick: Tick) -> dict[str, Any]:
 def _clean_up(clients: Clients, file: MonitorFile) -> tuple[str, bool]:
     dead_letter_queue = file.MONITOR_DEAD_LETTER_QUEUE
     summary = records.summarise(clients, file, dead_letter_queue)
-    report = cleanup.cleanup(clients, cleanup.Run(file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS), time.sleep)
+    once = cleanup.Run(file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, patient=False, keep_rule=True)
+    report = cleanup.cleanup(clients, once, time.sleep)
+    left = leftovers.look(clients, leftovers.Names(file, dead_letter_queue))
     seconds = time.time() - file.MONITOR_START_TIME / 1000
     where = f"s3://{file.MONITOR_BUCKET_NAME}/{records.prefix_of(file)}"
     told = summary_text(summary, seconds=seconds, machines=file.MONITOR_MACHINES, records=where)
+    if not left.clean:
+        return f"{report_text(report)}\n{leftovers.text(left)}\n{told}", False
     return f"{report_text(report)}\n{told}", not report.left
 
 
 def _monitor_file(clients: Clients, event: dict[str, Any]) -> MonitorFile | None:
-    """None where it is gone: then there is no run to watch. Raises InputError where it is wrong, to be seen in the log."""
+    """None where it is gone: then there is no run to watch. Raises InputError, for the log, where it is wrong."""
     bucket, key = str(event["bucket"]), str(event["key"])
     try:
         body = clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()

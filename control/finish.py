@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from control import cleanup, queue, records
+from control import cleanup, export, leftovers, queue, records
 from control.clients import Clients
 from control.decide import Pace
 from control.errors import AWSError, doing
@@ -35,6 +36,7 @@ def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest:
 
         watch(clients, run, cheapest=cheapest, pace=pace, now=time.time, sleep=time.sleep, show=show, say=view.say)
     dead_letter_queue = _dead_letter_queue(clients, run, settings)
+    exported = export.begin(clients.logs, run, settings.AWS_REGION, time.time()) if run.MONITOR_EXPORT_LOGS else []
     report = cleanup.cleanup(clients, cleanup.Run(run, dead_letter_queue, pause=min(pace.look, 10)), time.sleep)
     seconds = time.time() - run.MONITOR_START_TIME / 1000
     where = f"s3://{run.MONITOR_BUCKET_NAME}/{records.prefix_of(run)}"
@@ -42,11 +44,15 @@ def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest:
         with doing("reading the records of the run"):
             summary = records.summarise(clients, run, dead_letter_queue)
     finally:  # whatever the records say, what could not be removed must be seen
+        report.kept.extend(outcome.line for outcome in exported)
         print(report_text(report), flush=True)
+    left = leftovers.verify(clients, leftovers.Names(run, dead_letter_queue), time.sleep, pause=min(pace.look, 10))
+    if not left.clean:
+        print(leftovers.text(left), flush=True)
     print(summary_text(summary, seconds=seconds, machines=len(machines), records=where), flush=True)
     if True not in traces:
         print(NO_TRACE.format(queue=run.MONITOR_QUEUE_NAME, fleet=run.MONITOR_FLEET_ID), flush=True)
-    return not report.left and True in traces
+    return not report.left and left.clean and True in traces
 
 
 def _dead_letter_queue(clients: Clients, run: MonitorFile, settings: Settings) -> str:
@@ -57,3 +63,30 @@ def _dead_letter_queue(clients: Clients, run: MonitorFile, settings: Settings) -
     except AWSError:
         named = None
     return named or settings.SQS_DEAD_LETTER_QUEUE
+
+
+def clean_up(
+    clients: Clients, run: MonitorFile | None, settings: Settings, where: Path, *, pause: float, yes: bool,
+    failed_too: bool,
+) -> bool:  # fmt: skip
+    """`run.py cleanup`: whether nothing is left of the run, or without one, of the app. `where`: what errors name.
+
+    Raises InputError where jobs would be lost, CloudError where AWS does not even let it look.
+    """
+    found = run or cleanup.find_run(settings, clients)
+    cleanup.check_loss(clients, found, where, time.sleep, yes=yes)
+    dead_letter_queue = _dead_letter_queue(clients, found, settings)
+    todo = cleanup.Run(found, dead_letter_queue, pause=pause, whole_app=run is None, failed_too=failed_too)
+    report = cleanup.cleanup(clients, todo, time.sleep)
+    print(report_text(report), flush=True)
+    left = leftovers.verify(clients, leftovers.Names(found, dead_letter_queue), time.sleep, pause=pause)
+    print(leftovers.text(left), flush=True)
+    return not report.left and left.clean
+
+
+def verify(clients: Clients, run: MonitorFile | None, settings: Settings, *, pause: float) -> bool:
+    """`run.py cleanup --verify`: whether nothing is left of the run, or without one, of all runs of the account."""
+    names = leftovers.Names(run, _dead_letter_queue(clients, run, settings)) if run else None
+    left = leftovers.verify(clients, names, time.sleep, pause=pause)
+    print(leftovers.text(left), flush=True)
+    return left.clean

@@ -88,7 +88,7 @@ def key_for(app_name: str) -> str:
     return f"monitors/{app_name}SpotFleetRequestId.json"
 
 
-def of_run(settings: Settings, fleet_id: str, start: float) -> MonitorFile:
+def of_run(settings: Settings, fleet_id: str, start: float, *, cheapest: bool = False) -> MonitorFile:
     """The monitor file of a run that began at `start` (seconds since 1970)."""
     return MonitorFile(
         MONITOR_FLEET_ID=fleet_id,
@@ -106,6 +106,7 @@ def of_run(settings: Settings, fleet_id: str, start: float) -> MonitorFile:
         MONITOR_MACHINE_PRICE=settings.MACHINE_PRICE,
         MONITOR_MAX_COST=settings.MAX_COST,
         MONITOR_EXPORT_LOGS=settings.EXPORT_LOGS,
+        MONITOR_CHEAPEST=cheapest,
     )
 
 

@@ -39,8 +39,8 @@ def targets_request(file: MonitorFile, function: str) -> dict[str, Any]:
     return {"Rule": monitor_rule(file.MONITOR_APP_NAME), "Targets": [target]}
 
 
-def start(clients: Clients, file: MonitorFile, place: Place, tags: dict[str, str]) -> None:
-    """Has the function called once a minute. Raises CloudError, where setupAWS has not made it too."""
+def require(clients: Clients, place: Place) -> None:
+    """Raises CloudError where setupAWS has not made the function: to be asked before anything costs money."""
     with doing("looking for the auto-monitor"):
         try:
             clients.lambda_.get_function(FunctionName=place.function)
@@ -48,6 +48,10 @@ def start(clients: Clients, file: MonitorFile, place: Place, tags: dict[str, str
             if code_of(error) != _MISSING:
                 raise
             raise CloudError("AUTO_MONITOR is 'True', but there is no auto-monitor here: run setupAWS first") from None
+
+
+def start(clients: Clients, file: MonitorFile, place: Place, tags: dict[str, str]) -> None:
+    """Has the function called once a minute. Raises CloudError."""
     with doing(f"scheduling the auto-monitor of {file.MONITOR_APP_NAME}"):
         clients.events.put_rule(**rule_request(file, tags))
         failed = clients.events.put_targets(**targets_request(file, place.function)).get("FailedEntries", [])

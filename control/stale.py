@@ -104,7 +104,7 @@ def _remove(some: list[Dead], act: Callable[[list[str]], Any], report: Report) -
 
 def _removals(clients: Clients) -> dict[str, tuple[int, Callable[[list[str]], Any]]]:
     """For each kind, how many a call takes, and the call."""
-    ec2, watch = clients.ec2, clients.cloudwatch
+    ec2, cloudwatch = clients.ec2, clients.cloudwatch
     return {
         "fleet": (1, lambda ids: _cancel(clients, ids[0])),
         "machine": (MACHINES_A_CALL, lambda ids: ec2.terminate_instances(InstanceIds=ids)),
@@ -112,7 +112,7 @@ def _removals(clients: Clients) -> dict[str, tuple[int, Callable[[list[str]], An
         "rule": (1, lambda names: schedule.stop(clients, names[0])),
         "launch template": (1, lambda ids: ec2.delete_launch_template(LaunchTemplateId=ids[0])),
         "volume": (1, lambda ids: ec2.delete_volume(VolumeId=ids[0])),
-        "dashboard": (ALARMS_A_CALL, lambda names: watch.delete_dashboards(DashboardNames=names)),
+        "dashboard": (ALARMS_A_CALL, lambda names: cloudwatch.delete_dashboards(DashboardNames=names)),
         "task definition": (1, lambda arns: clients.ecs.deregister_task_definition(taskDefinition=arns[0])),
         "log group": (1, lambda names: clients.logs.delete_log_group(logGroupName=names[0])),
     }

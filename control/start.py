@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from control import cluster, fleet, fleetrequest, launchtemplate, monitorfile, submit, tags
+from control import account, cluster, fleet, fleetrequest, launchtemplate, monitorfile, schedule, submit, tags
 from control.clients import Clients
 from control.errors import AWSError, CloudError, InputError, Problem, doing
 from control.monitorfile import MonitorFile
+from control.policies import Place
 from control.queue import Queues, find
 from control.settings import Settings
 
@@ -32,14 +33,17 @@ class Clock:
 
 
 def start_cluster(
-    settings: Settings, clients: Clients, fleet_file: Path, content: dict[str, Any], project: Path, clock: Clock
-) -> MonitorFile:
-    """Requests the fleet, writes the monitor file, raises the service; raises InputError or CloudError."""
-    fleetrequest.check(content, fleet_file, settings, clients.ec2)
-    fleet.check_memory(fleet_file, settings, clients.ec2)
+    settings: Settings, clients: Clients, fleet_file: Path, content: dict[str, Any], project: Path, clock: Clock, *,
+    cheapest: bool = False,
+) -> MonitorFile:  # fmt: skip
+    """Requests the fleet, writes the monitor file, raises the service; raises InputError or CloudError.
+
+    `content` was held against the config by `fleetrequest.check`, and what it asks for against the account by `check`.
+    """
     path = monitorfile.path_for(project, settings.APP_NAME)
     half_done = _half_done_start(settings, clients, path)
     queues = _what_setup_made(settings, clients)
+    place = _auto_monitor(settings, clients)
     start = half_done[1] if half_done else clock.now()
     run = monitorfile.run_name(start)
     owner = tags.owner_of(settings, clients.sts)
@@ -50,16 +54,27 @@ def start_cluster(
     definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run, owner))
     marks = tags.of(settings, owner, run)
     fleet_id = half_done[0] if half_done else _request(settings, clients, request, template, marks)
-    monitor_file = monitorfile.of_run(settings, fleet_id, start)
+    monitor_file = monitorfile.of_run(settings, fleet_id, start, cheapest=cheapest)
     try:
         monitorfile.save(monitor_file, path, clients.s3)
         desired = settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE
         cluster.start_tasks(clients.ecs, settings, definition, desired)
+        if place is not None:
+            schedule.start(clients, monitor_file, place, marks)
     except (OSError, Problem) as error:
         with doing(f"cancelling the fleet {fleet_id}, WHICH COSTS MONEY UNTIL YOU CANCEL IT, because of: {error}"):
             clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
         raise
     return monitor_file
+
+
+def _auto_monitor(settings: Settings, clients: Clients) -> Place | None:
+    """Where the auto-monitor is, if it is asked for. Raises CloudError where setupAWS has not made it."""
+    if not settings.AUTO_MONITOR:
+        return None
+    place = account.place_of(clients, settings.AWS_REGION)
+    schedule.require(clients, place)
+    return place
 
 
 def _request(

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from control.errors import doing
-from control.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
+
+    from control.settings import Settings
 
 LONGEST_VALUE = 256  # characters of a tag's value, in every service
 _NOT_ALLOWED = re.compile(

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from control.history import History
+from control.monitorfile import MonitorFile
 from control.snapshot import Snapshot
 from control.text import duration
-from control.monitorfile import MonitorFile
 
 SPEED_LOOKS = 20  # looks over which the speed is measured
 

@@ -539,6 +539,29 @@ def test_what_the_published_version_left_without_a_tag_is_listed_with_its_comman
     assert (len(report.kept), report.removed, len(empty.calls)) == (5, [], calls)
 
 
+def test_dashboards_of_others_and_of_apps_that_live_are_let_be(empty: Account) -> None:
+    """One shows no fleet, one went between two calls, one shows a fleet that is there, one has a queue."""
+    shows = {"theirs": {"widgets": []}, "OldApp": dashboard.body(SETTINGS, FLEET_ID),
+             "App": dashboard.body(SETTINGS, "sfr-gone")}  # fmt: skip
+    empty.answers["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [fleet(Tags=[])]}
+    empty.answers["cloudwatch.ListDashboards"] = {
+        "DashboardEntries": [{"DashboardName": name} for name in (*shows, "gone")]
+    }
+
+    def body(parameters: dict[str, Any]) -> Any:
+        if parameters["DashboardName"] == "gone":
+            raise nowhere("GetDashboard", "ResourceNotFound")
+        return {"DashboardBody": json.dumps(shows[parameters["DashboardName"]])}
+
+    empty.answers["cloudwatch.GetDashboard"] = body
+    empty.answers["ecs.DescribeTaskDefinition"] = nowhere("DescribeTaskDefinition", "ClientException")
+    empty.answers["sqs.GetQueueUrl"] = {"QueueUrl": QUEUE_URL}
+    found = stale.find(empty.clients, lambda: START)
+    assert (found.dead, found.unseen) == ([], [])
+    empty.answers["sqs.GetQueueUrl"] = nowhere("GetQueueUrl", MISSING_QUEUE)
+    assert [one.name for one in stale.find(empty.clients, lambda: START).dead] == ["App"]
+
+
 def test_one_kind_that_is_refused_keeps_no_other_from_being_found_or_removed(empty: Account) -> None:
     empty.refuse("ecs.ListTaskDefinitions")
     empty.answers["ec2.DescribeInstances"] = machine("running")
