@@ -198,7 +198,7 @@ def submit_job(options: Options, job_file: Path, dry_run: bool, resume: bool) ->
 @click.pass_obj
 def start_cluster(options: Options, fleet_file: Path, wait: float, cheapest: bool) -> None:
     """Request the machines; they take jobs as they come."""
-    from control import dashboard, fleet, fleetrequest, monitorfile, start
+    from control import dashboard, fleetrequest, monitorfile, start
 
     settings = options.settings()
     content = fleetrequest.load(fleet_file)
@@ -206,11 +206,11 @@ def start_cluster(options: Options, fleet_file: Path, wait: float, cheapest: boo
     clients = options.clients(settings, cloud)
     if cloud is not None:
         content = cloud.fill_in(content)
-    fleetrequest.check(content, fleet_file, settings, clients.ec2)
-    fleet.check_memory(fleet_file, settings, clients.ec2)
-    _look_before(settings, clients, fleet_file, content, local=cloud is not None)
     clock = start.Clock()
-    run = start.start_cluster(settings, clients, fleet_file, content, options.project, clock, cheapest=cheapest)
+    run = start.start_cluster(
+        settings, clients, fleet_file, content, options.project, clock, cheapest=cheapest,
+        look=lambda: _look_before(settings, clients, fleet_file, content, local=cloud is not None),
+    )  # fmt: skip
     path = _short(monitorfile.path_for(options.project, settings.APP_NAME))
     say(f"fleet           {run.MONITOR_FLEET_ID} (run {run.run})")
     if settings.CREATE_DASHBOARD:
@@ -351,11 +351,14 @@ def why(options: Options, monitor_file: Path | None, as_json: bool) -> None:
 @cli.command()
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.option("--verify", is_flag=True, help="Only list what is left of this run, or without a file of all runs.")
+@click.option("--stale", is_flag=True, help="List what older runs left; with --yes, remove it.")
 @click.option("--yes", is_flag=True, help="Even if jobs are lost that still wait.")
 @click.option("--failed-too", is_flag=True, help="Delete the dead-letter queue with the failed jobs in it.")
 @common
 @click.pass_obj
-def cleanup(options: Options, monitor_file: Path | None, verify: bool, yes: bool, failed_too: bool) -> None:
+def cleanup(
+    options: Options, monitor_file: Path | None, verify: bool, stale: bool, yes: bool, failed_too: bool
+) -> None:
     """Remove all of a run at once, or list what is left."""
     from control import finish, monitorfile
 
@@ -365,7 +368,9 @@ def cleanup(options: Options, monitor_file: Path | None, verify: bool, yes: bool
     clients = options.clients(settings, cloud)
     where = monitor_file or options.config_file()
     pause = 0.5 if cloud else 10.0
-    if verify:
+    if stale:
+        clean = finish.remove_stale(clients, yes=yes)
+    elif verify:
         clean = finish.verify(clients, run, settings, pause=pause)
     else:
         clean = finish.clean_up(clients, run, settings, where, pause=pause, yes=yes, failed_too=failed_too)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -22,8 +22,10 @@ from control.clients import Clients
 from control.errors import AWSError, code_of, doing, explain
 from control.iam import POLICY, Role
 from control.policies import Place
-from control.settings import Settings
 from control.steps import CHANGED, FOUND, KEPT, LEFT, MADE, MADE_BY, REMOVED, Row, Step, is_ours, or_none
+
+if TYPE_CHECKING:
+    from control.settings import Settings
 
 _ACTIVE = ("submitted", "active", "modifying")
 

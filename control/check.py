@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from control import checks_account, checks_cost, checks_fleet, checks_jobs, fleetrequest
 from control.clients import Clients
@@ -17,7 +17,9 @@ from control.errors import AWSError, InputError
 from control.facts import Facts
 from control.findings import Finding, Level, ok, warning, wrong
 from control.rights import missing_right, why_not
-from control.settings import Settings
+
+if TYPE_CHECKING:
+    from control.settings import Settings
 
 Check = Callable[[Facts], Iterable[Finding]]
 FLEET_FILE = "fleet file"

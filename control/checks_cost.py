@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from math import floor, log10
 from statistics import median
+from typing import TYPE_CHECKING
 
 from control import prices, quotas
 from control.checks_fleet import some
@@ -14,7 +15,9 @@ from control.findings import Finding, Level, counted, ok, warning, wrong
 from control.machines import MachineType
 from control.prices import Market
 from control.quotas import Quota
-from control.settings import Settings
+
+if TYPE_CHECKING:
+    from control.settings import Settings
 
 GP3_USD_GIB_MONTH = 0.08  # gp3 in us-east-1, aws.amazon.com/ebs/pricing, November 2026; other regions up to twice that
 IPV4_USD_HOUR = 0.005  # a public address in use, all regions, aws.amazon.com/vpc/pricing, November 2026

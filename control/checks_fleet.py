@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from control import machines
 from control.asked import Specification, template_key
@@ -13,7 +13,9 @@ from control.errors import AWSError
 from control.facts import Facts
 from control.findings import Finding, Level, counted, ok, warning, wrong
 from control.machines import MachineType
-from control.settings import Settings
+
+if TYPE_CHECKING:
+    from control.settings import Settings
 
 RENEW = "run fleetFile, which writes a Fleet file with this account's own"
 PAST_SUPPORT = ("amzn-ami-", "amzn2-ami-ecs")  # Amazon Linux 1 ended in 2023, Amazon Linux 2's ECS image in 2026

@@ -11,10 +11,11 @@ from botocore.exceptions import ClientError
 from control import tags
 from control.errors import code_of, doing
 from control.queue import Queues
-from control.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
+
+    from control.settings import Settings
 
 STOP_SECONDS = 110  # of the two minutes that a spot machine has left: ECS sends SIGTERM, then SIGKILL after this long
 DRAINING_WAIT_SECONDS = 120

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from control import cluster, fleet, machines, queue, quotas
 from control.asked import specifications
@@ -20,7 +20,9 @@ from control.errors import AWSError, CloudError
 from control.monitorfile import MonitorFile, run_name
 from control.queue import Counts
 from control.rights import why_not
-from control.settings import Settings
+
+if TYPE_CHECKING:
+    from control.settings import Settings
 
 T = TypeVar("T")
 MACHINES_SEEN = 1000  # EC2: instances of one DescribeInstances call

@@ -22,10 +22,11 @@ from control.machines import MachineType
 from control.prices import Report
 from control.queue import Counts
 from control.quotas import Quota
-from control.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+
+    from control.settings import Settings
 
 T = TypeVar("T")
 _ABSENT = {"404", "NoSuchBucket", "NoSuchEntity", "NoSuchBucketPolicy"}

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from control import cleanup, export, leftovers, queue, records
+from control import cleanup, export, leftovers, queue, records, stale
 from control.clients import Clients
 from control.decide import Pace
 from control.errors import AWSError, doing
 from control.history import History
 from control.monitor import watch
 from control.monitorfile import MonitorFile
-from control.settings import Settings
 from control.snapshot import Snapshot
 from control.text import report_text, summary_text
 from control.view import MonitorView
+
+if TYPE_CHECKING:
+    from control.settings import Settings
 
 NO_TRACE = (
     "NO TRACE        neither queue {queue} nor fleet {fleet} was there: if the run had not ended,\n"
@@ -74,7 +78,7 @@ def clean_up(
     Raises InputError where jobs would be lost, CloudError where AWS does not even let it look.
     """
     found = run or cleanup.find_run(settings, clients)
-    cleanup.check_loss(clients, found, where, time.sleep, yes=yes)
+    cleanup.check_loss(clients, found, where, sleep_of_counts(pause), yes=yes)
     dead_letter_queue = _dead_letter_queue(clients, found, settings)
     todo = cleanup.Run(found, dead_letter_queue, pause=pause, whole_app=run is None, failed_too=failed_too)
     report = cleanup.cleanup(clients, todo, time.sleep)
@@ -86,7 +90,27 @@ def clean_up(
 
 def verify(clients: Clients, run: MonitorFile | None, settings: Settings, *, pause: float) -> bool:
     """`run.py cleanup --verify`: whether nothing is left of the run, or without one, of all runs of the account."""
-    names = leftovers.Names(run, _dead_letter_queue(clients, run, settings)) if run else None
-    left = leftovers.verify(clients, names, time.sleep, pause=pause)
+    if run is None:
+        left = leftovers.look_at_all(clients)
+    else:
+        names = leftovers.Names(run, _dead_letter_queue(clients, run, settings))
+        left = leftovers.verify(clients, names, time.sleep, pause=pause)
     print(leftovers.text(left), flush=True)
     return left.clean
+
+
+def remove_stale(clients: Clients, *, yes: bool) -> bool:
+    """`run.py cleanup --stale`: lists what older runs left, and with `yes` removes what is surely theirs. Whether
+    nothing of that is left."""
+    found = stale.find(clients, time.time())
+    print(stale.text(found), flush=True)
+    if not yes:
+        return True
+    report = stale.remove(clients, found)
+    print(report_text(report), flush=True)
+    return not report.left
+
+
+def sleep_of_counts(pause: float) -> Callable[[float], None]:
+    """SQS's approximate counts need time; the local queue's are exact."""
+    return time.sleep if pause >= 1 else lambda seconds: None

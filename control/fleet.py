@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from control.errors import AWSError, CloudError, InputError, code_of, doing
-from control.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
+
+    from control.settings import Settings
 
 AGENT_SHARE = 0.08  # of a machine's memory, what the system and the ECS agent keep: 3 to 8 % is seen
 _ACTIVE = {"submitted", "active", "modifying"}

@@ -19,13 +19,14 @@ from control.clients import Clients
 from control.errors import AWSError, CloudError, InputError, code_of, doing
 from control.files import write_json_atomically
 from control.policies import Place
-from control.settings import Settings
 from control.steps import MADE_BY, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mypy_boto3_ec2 import EC2Client
+
+    from control.settings import Settings
 
 IMAGE_PARAMETERS = {
     "x86_64": "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id",

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 from control import model, monitorfile, tags
 from control.errors import InputError
 from control.files import read_json_object
-from control.settings import Settings
 from control.userdata import user_data
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
+
+    from control.settings import Settings
 
 MAX_POOLS = 300  # EC2: combinations of type and subnet a fleet (User Guide: «Quotas for EC2 Fleet and Spot Fleet»)
 ROOT_DEVICE = "/dev/xvda"  # the only volume of the ECS-optimised Amazon Linux 2023 image: containers lie there

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from control import tags, userdata
 from control.errors import InputError, doing
 from control.fleetrequest import TEMPLATES, public_interface
-from control.settings import Settings
 
 if TYPE_CHECKING:
     from botocore.model import Shape
     from mypy_boto3_ec2 import EC2Client
+
+    from control.settings import Settings
 
 # Containers are one hop further from the machine's metadata than programs on it.
 METADATA = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}

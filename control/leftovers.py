@@ -116,25 +116,24 @@ def verify(
     just now, is looked at again for a minute, what is ending for five. Raises nothing of AWS's. `look` looks once."""
     waited = 0.0
     while True:
-        left = look(clients, names)
+        left = look(clients, names) if names else look_at_all(clients)
         if waited >= left.patience:
             return left
         sleep(pause)
         waited += pause
 
 
-def look(clients: Clients, names: Names | None) -> Left:
-    """One look at every kind of thing; what AWS refuses is noted, and keeps no other from being looked at."""
-    left = Left()
-    for what, find in _looks(clients, names):
-        try:
-            left.things.extend(find())
-        except AWSError as error:
-            told = str(explain(f"looking for {what}", error))
-            left.unseen.append(told)
-            left.denied.extend([told] if code_of(error) in _DENIED else [])
-    things = _ending_with_their_fleet(left.things)
-    return replace(left, things=things if names is not None else _doubted(things))
+def look(clients: Clients, names: Names) -> Left:
+    """One look at every kind of thing that the run has; what AWS refuses is noted, and keeps no other from being
+    looked at."""
+    left = _look(_looks_at_run(clients, names))
+    return replace(left, things=_ending_with_their_fleet(left.things))
+
+
+def look_at_all(clients: Clients) -> Left:
+    """The same for all runs of this account and region. Needs a few rights more, which the auto-monitor lacks."""
+    left = _look(_looks_at_all(clients))
+    return replace(left, things=_doubted(_ending_with_their_fleet(left.things)))
 
 
 def text(left: Left) -> str:
@@ -326,28 +325,43 @@ def rules(events: Any, app: str | None = None) -> Iterator[Thing]:
                 yield Thing("rule", name, app or name.removeprefix(RULE_PREFIX))
 
 
-def _looks(clients: Clients, names: Names | None) -> Iterator[tuple[str, Look]]:
-    app = names.run.MONITOR_APP_NAME if names else None
-    for what, find in (
-        ("fleets", fleets),
-        ("machines", machines),
-        ("volumes", volumes),
-        ("launch templates", templates),
-    ):
-        yield what, partial(find, clients.ec2, app)
-    if names is None or app is None:
-        yield "queues", partial(queues, clients.sqs)
-        yield "clusters and services", partial(all_of_ecs, clients.ecs)
-        yield "task definitions", partial(all_definitions, clients.ecs)
-        yield "dashboards", partial(all_dashboards, clients.cloudwatch)
-    else:
-        run = names.run
-        both = (run.MONITOR_QUEUE_NAME, names.dead_letter_queue)
-        yield "queues", partial(named_queues, clients.sqs, app, both)
-        yield "the service", partial(services, clients.ecs, run.MONITOR_ECS_CLUSTER, app)
-        yield "the cluster", partial(clusters, clients.ecs, run.MONITOR_ECS_CLUSTER, app)
-        yield "task definitions", partial(definitions, clients.ecs, app)
-        yield "dashboards", partial(dashboards, clients.cloudwatch, app, keep=not run.CLEAN_DASHBOARD)
+def _look(looks: Iterable[tuple[str, Look]]) -> Left:
+    left = Left()
+    for what, find in looks:
+        try:
+            left.things.extend(find())
+        except AWSError as error:
+            told = str(explain(f"looking for {what}", error))
+            left.unseen.append(told)
+            left.denied.extend([told] if code_of(error) in _DENIED else [])
+    return left
+
+
+def _looks_at_run(clients: Clients, names: Names) -> Iterator[tuple[str, Look]]:
+    run, app = names.run, names.run.MONITOR_APP_NAME
+    both = (run.MONITOR_QUEUE_NAME, names.dead_letter_queue)
+    yield from _looks_at_either(clients, app)
+    yield "queues", partial(named_queues, clients.sqs, app, both)
+    yield "the service", partial(services, clients.ecs, run.MONITOR_ECS_CLUSTER, app)
+    yield "the cluster", partial(clusters, clients.ecs, run.MONITOR_ECS_CLUSTER, app)
+    yield "task definitions", partial(definitions, clients.ecs, app)
+    yield "dashboards", partial(dashboards, clients.cloudwatch, app, keep=not run.CLEAN_DASHBOARD)
+
+
+def _looks_at_all(clients: Clients) -> Iterator[tuple[str, Look]]:
+    yield from _looks_at_either(clients, None)
+    yield "queues", partial(queues, clients.sqs)
+    yield "clusters and services", partial(all_of_ecs, clients.ecs)
+    yield "task definitions", partial(all_definitions, clients.ecs)
+    yield "dashboards", partial(all_dashboards, clients.cloudwatch)
+
+
+def _looks_at_either(clients: Clients, app: str | None) -> Iterator[tuple[str, Look]]:
+    ec2 = clients.ec2
+    yield "fleets", partial(fleets, ec2, app)
+    yield "machines", partial(machines, ec2, app)
+    yield "volumes", partial(volumes, ec2, app)
+    yield "launch templates", partial(templates, ec2, app)
     yield "alarms", partial(alarms, clients.cloudwatch, app)
     yield "rules", partial(rules, clients.events, app)
 

@@ -6,11 +6,14 @@ Every step makes what is missing and corrects what differs, so it can be repeate
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from control import cluster, logs, queue, tags
 from control.clients import Clients
 from control.errors import doing
-from control.settings import Settings
+
+if TYPE_CHECKING:
+    from control.settings import Settings
 
 
 def setup(settings: Settings, clients: Clients, say: Callable[[str], None], sleep: Callable[[float], None]) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from control import account, cluster, fleet, fleetrequest, launchtemplate, monitorfile, schedule, submit, tags
 from control.clients import Clients
@@ -21,7 +21,9 @@ from control.errors import AWSError, CloudError, InputError, Problem, doing
 from control.monitorfile import MonitorFile
 from control.policies import Place
 from control.queue import Queues, find
-from control.settings import Settings
+
+if TYPE_CHECKING:
+    from control.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,15 @@ class Clock:
 
 def start_cluster(
     settings: Settings, clients: Clients, fleet_file: Path, content: dict[str, Any], project: Path, clock: Clock, *,
-    cheapest: bool = False,
+    cheapest: bool = False, look: Callable[[], None] = lambda: None,
 ) -> MonitorFile:  # fmt: skip
     """Requests the fleet, writes the monitor file, raises the service; raises InputError or CloudError.
 
-    `content` was held against the config by `fleetrequest.check`, and what it asks for against the account by `check`.
+    `look`: at the account, once the file is right and before anything is made; it ends the start by raising.
     """
+    fleetrequest.check(content, fleet_file, settings, clients.ec2)
+    fleet.check_memory(fleet_file, settings, clients.ec2)
+    look()
     path = monitorfile.path_for(project, settings.APP_NAME)
     half_done = _half_done_start(settings, clients, path)
     queues = _what_setup_made(settings, clients)

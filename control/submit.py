@@ -23,10 +23,11 @@ from control import queue, s3
 from control.clients import SENDERS, Clients
 from control.errors import AWSError, CloudError, InputError, Problem, doing, explain
 from control.jobs import JobFile
-from control.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+
+    from control.settings import Settings
 
 BATCH_MESSAGES = 10  # SQS: messages in one SendMessageBatch
 BATCH_BYTES = 1024 * 1024  # SQS: one message and one batch may hold 1 MiB

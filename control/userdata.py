@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import TYPE_CHECKING
 
 from control.cluster import MACHINE_ATTRIBUTE, STOP_SECONDS
-from control.settings import Settings
+
+if TYPE_CHECKING:
+    from control.settings import Settings
 
 LONGEST_BYTES = 16 * 1024  # EC2: user data before it is encoded
 _SHELL = ("#!/bin/bash", "#!/bin/sh")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -14,7 +15,7 @@ from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 
 from control.clients import Clients
-from control.monitorfile import MonitorFile
+from control.monitorfile import of_run
 from control.settings import Settings
 
 __all__ = ["ANY", "MONITOR_FILE", "SETTINGS", "Exact", "FakeBucket", "FakeSqs", "FakeTime", "exact"]
@@ -43,15 +44,8 @@ SETTINGS = Settings(
 )
 START = 1_795_430_700.0  # 2026-11-23 10:45:00 UTC, seconds since 1970
 RUN = "20261123T104500Z"
-MONITOR_FILE = MonitorFile(
-    MONITOR_FLEET_ID="sfr-0123abcd",
-    MONITOR_APP_NAME="App",
-    MONITOR_ECS_CLUSTER="app-cluster",
-    MONITOR_QUEUE_NAME="AppQueue",
-    MONITOR_BUCKET_NAME="app-bucket",
-    MONITOR_LOG_GROUP_NAME="AppLogs",
-    MONITOR_START_TIME=int(START * 1000),
-)
+MONITOR_FILE = of_run(SETTINGS, "sfr-0123abcd", START)
+OLD_MONITOR_FILE = replace(MONITOR_FILE, MONITOR_MACHINES=0, MONITOR_DEAD_LETTER_QUEUE="")  # says nothing of slots
 
 
 class Exact:

@@ -158,7 +158,7 @@ EVERYTHING = {"alarm": 2, "cluster": 1, "dashboard": 1, "fleet": 1, "launch temp
 
 def test_a_run_that_goes_on_is_seen_whole_by_its_names_and_among_all_runs(runs: Runs) -> None:
     fleet_id = runs.start()
-    for left in (leftovers.look(runs.clients, runs.names("App", fleet_id)), leftovers.look(runs.clients, None)):
+    for left in (leftovers.look(runs.clients, runs.names("App", fleet_id)), leftovers.look_at_all(runs.clients)):
         assert left.unseen == []
         assert kinds(left) == EVERYTHING
         assert not left.clean
@@ -173,7 +173,8 @@ def test_after_a_clean_up_nothing_is_left_of_the_run_and_all_of_another_is(runs:
     left = leftovers.verify(runs.clients, names, time.sleep)
     assert left.clean, leftovers.text(left)
     assert leftovers.text(left) == "nothing is left"
-    every = leftovers.look(runs.clients, None)
+    assert not leftovers.verify(runs.clients, None, time.sleep).clean, "of all runs the other one is"
+    every = leftovers.look_at_all(runs.clients)
     assert kinds(every) == {}
     assert kinds(every, app="AppTwo") == EVERYTHING
     assert runs.clean(names).removed == [], "a second clean-up finds nothing"
@@ -189,7 +190,7 @@ def test_a_clean_up_from_another_computer_needs_no_monitor_file(runs: Runs, time
     names = Names(file, "AppDeadMessages")
     assert runs.clean(names, whole_app=True).left == []
     assert leftovers.verify(runs.clients, names, time.sleep).clean
-    assert leftovers.look(runs.clients, None).clean
+    assert leftovers.look_at_all(runs.clients).clean
     assert file.run == RUN, "as the fleet's tag says"
     again = cleanup.find_run(settings, runs.clients)
     assert again.MONITOR_FLEET_ID == cleanup.NO_FLEET
@@ -210,7 +211,7 @@ def test_failed_jobs_are_kept_and_nothing_else(runs: Runs) -> None:
     url = runs.clients.sqs.get_queue_url(QueueName="AppDeadMessages")["QueueUrl"]
     runs.clients.sqs.send_message(QueueUrl=url, MessageBody="{}")
     assert "dead-letter queue AppDeadMessages (it holds 1 failed jobs)" in runs.clean(names).kept
-    for left in (leftovers.look(runs.clients, names), leftovers.look(runs.clients, None)):
+    for left in (leftovers.look(runs.clients, names), leftovers.look_at_all(runs.clients)):
         assert left.clean
         assert [str(one) for one in left.of(State.KEPT)] == ["queue AppDeadMessages (app App, holds 1 failed jobs)"]
     assert "dead-letter queue AppDeadMessages" in runs.clean(names, failed_too=True).removed
@@ -220,7 +221,7 @@ def test_failed_jobs_are_kept_and_nothing_else(runs: Runs) -> None:
 def test_waiting_jobs_are_told_where_they_are_left(runs: Runs) -> None:
     runs.start(jobs=3)
     assert "LEFT            queue AppQueue (app App, holds 3 jobs)" in leftovers.text(
-        leftovers.look(runs.clients, None)
+        leftovers.look_at_all(runs.clients)
     )
 
 
@@ -233,7 +234,7 @@ def test_what_others_tag_with_the_word_app_is_doubted_and_never_counted(runs: Ru
         Dimensions=[{"Name": "InstanceId", "Value": "i-0123456789abcdef0"}], Period=300, EvaluationPeriods=3,
         Threshold=1, ComparisonOperator="LessThanThreshold", AlarmActions=["arn:aws:sns:us-east-1:123456789012:mail"],
     )  # fmt: skip
-    left = leftovers.look(runs.clients, None)
+    left = leftovers.look_at_all(runs.clients)
     assert left.clean
     assert kinds(left, State.UNKNOWN, "webshop") == {"cluster": 1, "queue": 1}
     assert "not ours?       queue orders (app webshop, empty)" in leftovers.text(left)
@@ -339,7 +340,7 @@ def test_a_queue_that_was_deleted_a_minute_ago_is_not_left(empty: Account, time:
     empty.answers["sqs.ListQueues"] = {"QueueUrls": [QUEUE_URL]}
     empty.answers["sqs.ListQueueTags"] = Then(nowhere("ListQueueTags", MISSING_QUEUE), {"Tags": {"app": "App"}})
     for _ in range(2):
-        assert leftovers.look(empty.clients, None).things == []
+        assert leftovers.look_at_all(empty.clients).things == []
 
 
 def test_where_it_may_not_look_nothing_is_proven(empty: Account, time: FakeTime) -> None:
@@ -407,7 +408,7 @@ def test_the_pages_of_all_answers_are_read(empty: Account) -> None:
         "cloudwatch.GetDashboard": {"DashboardBody": json.dumps(dashboard.body(SETTINGS, FLEET_ID))},
         "events.ListRules": paged("Rules", "NextToken", Rules=[{"Name": policies.monitor_rule("App")}]),
     }
-    left = leftovers.look(empty.clients, None)
+    left = leftovers.look_at_all(empty.clients)
     assert left.unseen == []
     assert kinds(left) == {"alarm": 1, "cluster": 1, "dashboard": 1, "fleet": 1, "launch template": 1, "machine": 1,
                            "queue": 1, "rule": 1, "task definition": 1, "volume": 1}  # fmt: skip
@@ -451,7 +452,7 @@ def test_what_a_crashed_clean_up_of_an_older_run_left_is_found_told_and_removed(
     ]  # fmt: skip
     assert stale.remove(runs.clients, found).left == []
     assert stale.find(runs.clients, later).dead == []
-    every = leftovers.look(runs.clients, None)
+    every = leftovers.look_at_all(runs.clients)
     assert kinds(every) == {"cluster": 1, "queue": 1}
     for app in ("AppTwo", "AppThree"):
         assert kinds(every, app=app) == EVERYTHING

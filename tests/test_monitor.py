@@ -22,7 +22,7 @@ from control.fleet import FleetState
 from control.history import History, remember
 from control.queue import Counts
 from control.snapshot import Snapshot
-from tests.fakes import MONITOR_FILE, START, FakeBucket, FakeTime
+from tests.fakes import OLD_MONITOR_FILE, START, FakeBucket, FakeTime
 
 PACE = Pace(look=30.0, settle=75.0)
 
@@ -63,7 +63,7 @@ def jobs_in(snapshot: Snapshot) -> int:
 
 
 def decide(snapshot: Snapshot, history: History, cheapest: bool = False) -> list[decisions.Action]:
-    return decisions.decide(snapshot, history, MONITOR_FILE, cheapest=cheapest, pace=PACE)
+    return decisions.decide(snapshot, history, OLD_MONITOR_FILE, cheapest=cheapest, pace=PACE)
 
 
 # When a run is over
@@ -143,7 +143,7 @@ def test_steps_lower_the_target_of_the_fleet_once(
     fleet_target = [5]
 
     def set_target(ec2: object, fleet_id: str, target: int) -> None:
-        assert fleet_id == MONITOR_FILE.MONITOR_FLEET_ID
+        assert fleet_id == OLD_MONITOR_FILE.MONITOR_FLEET_ID
         asked.append(target)
         fleet_target[0] = target
 
@@ -153,7 +153,7 @@ def test_steps_lower_the_target_of_the_fleet_once(
     )
     clients: Any = SimpleNamespace(ec2=None, s3=FakeBucket())
     for minute in range(30):
-        tick = monitor.step(clients, MONITOR_FILE, START + minute * 60, Prices(), cheapest=word, pace=PACE)
+        tick = monitor.step(clients, OLD_MONITOR_FILE, START + minute * 60, Prices(), cheapest=word, pace=PACE)
         assert not tick.over
         assert bool(asked) == (word and minute >= 15)
     assert asked == lowered
@@ -187,7 +187,7 @@ class Watched:
 
     def watch(self) -> None:
         monitor.watch(
-            self.clients, MONITOR_FILE, cheapest=False, pace=PACE, now=self.time.now, sleep=self.time.sleep,
+            self.clients, OLD_MONITOR_FILE, cheapest=False, pace=PACE, now=self.time.now, sleep=self.time.sleep,
             show=lambda snapshot, history: self.shown.append(snapshot), say=self.said.append,
         )  # fmt: skip
 

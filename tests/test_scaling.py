@@ -17,7 +17,7 @@ from control.fleet import FleetState
 from control.history import History, remember
 from control.queue import Counts
 from control.snapshot import Host, Snapshot
-from tests.fakes import MONITOR_FILE, START, Exact, FakeBucket, exact
+from tests.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, Exact, FakeBucket, exact
 
 PACE = Pace()
 FILE = replace(MONITOR_FILE, MONITOR_MACHINES=10, MONITOR_TASKS_PER_MACHINE=2, MONITOR_JOBS_PER_TASK=4)
@@ -86,7 +86,7 @@ def test_in_cheapest_mode_the_target_stays_at_one() -> None:
 
 def test_an_older_monitor_file_scales_nothing_down() -> None:
     seen = look(3, *busy)
-    assert decide(seen, remember(History(), seen, 75), MONITOR_FILE, cheapest=False, pace=PACE) == []
+    assert decide(seen, remember(History(), seen, 75), OLD_MONITOR_FILE, cheapest=False, pace=PACE) == []
 
 
 def test_a_fleet_that_has_ended_is_not_scaled() -> None:

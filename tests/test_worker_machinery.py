@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from tests.emulator import KEYS
+from tests.emulator import KEYS, until
 from worker.machinery import handle, records, staging
 from worker.machinery.ending import Ending, Heard
 from worker.machinery.failures import Failed, MissingInput, UploadFailed
@@ -517,9 +517,15 @@ def test_a_program_that_ends_well_after_the_worker_was_told_to_stop_is_published
 
 
 def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and_not_as_failed(table: Table) -> None:
-    slow = {"group": "g", "command": ["sleep", "600"]}
-    threading.Timer(0.5, table.stop.tell, [0]).start()
-    table.handle(slow)
+    def when_it_runs(_job: Job, folders: Folders) -> None:
+        def tell() -> None:
+            until((folders.root / "begun").exists, "the program does not start")
+            table.stop.tell(0)
+
+        threading.Thread(target=tell).start()
+
+    slow = {"group": "g", "command": "touch begun; sleep 600", "shell": True}
+    table.handle(slow, prepare=when_it_runs)
     record = records.read(table.s3, table.settings, job_id(slow)) or {}
     assert (record["state"], record["reason_class"]) == ("interrupted", "interrupted")
     assert table.queue.calls == ["sent again", "deleted"]
