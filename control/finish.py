@@ -102,7 +102,7 @@ def verify(clients: Clients, run: MonitorFile | None, settings: Settings, *, pau
 def remove_stale(clients: Clients, *, yes: bool) -> bool:
     """`run.py cleanup --stale`: lists what older runs left, and with `yes` removes what is surely theirs. Whether
     nothing of that is left."""
-    found = stale.find(clients, time.time())
+    found = stale.find(clients)
     print(stale.text(found), flush=True)
     if not yes:
         return True

@@ -326,7 +326,7 @@ def _control_of_jobs(place: Place, buckets: list[str]) -> Document:
             on=place.arn("events", f"rule/{RULE_PREFIX}*"),
         ),
         *_end_rule(place),
-        _allow("SeeMonitor", "lambda:GetFunctionConfiguration", on=place.arn("lambda", f"function:{MONITOR_FUNCTION}")),
+        _allow("SeeMonitor", "lambda:GetFunction", on=place.arn("lambda", f"function:{MONITOR_FUNCTION}")),
         _find_leftovers(),
     )  # fmt: skip
 
@@ -336,7 +336,8 @@ def _control_of_machines(place: Place) -> Document:
     services = [ec2_service(place), "ecs-tasks.amazonaws.com", "spotfleet.amazonaws.com"]
     seen = (
         "Images", "InstanceTypeOfferings", "InstanceTypes", "Instances", "KeyPairs", "LaunchTemplateVersions",
-        "LaunchTemplates", "SecurityGroups", "SpotFleetRequests", "SpotPriceHistory", "Subnets", "Vpcs",
+        "LaunchTemplates", "RouteTables", "SecurityGroups", "Snapshots", "SpotFleetRequests", "SpotPriceHistory",
+        "Subnets", "Vpcs",
     )  # fmt: skip
     made_here = {"StringEquals": {"ec2:CreateAction": [
         "CreateLaunchTemplate", "CreateSecurityGroup", "RequestSpotFleet", "RunInstances",

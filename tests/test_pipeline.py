@@ -276,3 +276,19 @@ def test_a_folder_of_scripts_lies_beside_the_worker(tmp_path: Path, monkeypatch:
     )
     job._scripts_dir.cache_clear()
     assert made.command == [f"{tmp_path}/scripts/x"]
+
+
+def test_jobs_ahead_of_many_slots_come_several_in_one_call() -> None:
+    bench = Bench(*"abcdefgh", slots=4)
+    bench.pace.ran(0.01)
+    bench.idle(0, 1, 2, 3)
+    bench.look()
+    for slot in range(4):
+        bench.start(slot)
+    bench.look()
+    bench.start(0)
+    bench.look()
+    assert bench.sqs.asked == [4, 4]
+    bench.start(1)
+    bench.look()
+    assert bench.sqs.asked == [4, 4, 2]

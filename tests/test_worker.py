@@ -172,11 +172,32 @@ def test_a_link_to_a_file_is_uploaded_as_that_file(lab: Lab) -> None:
     assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["latest", "v1"]
 
 
-def test_a_job_of_several_lease_lengths_runs_once(lab: Lab, tmp_path: Path) -> None:
+def test_a_job_of_ten_lease_lengths_runs_once(own: Lab, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    message = lab.send(group={"x": "long"}, command=f"echo run >> {runs}; sleep 5", shell=True)
-    assert lab.recorded(job_id(message), state="done")["attempts"] == 1
+    own.visibility = 1
+    message = own.send(group={"x": "long"}, command=f"echo run >> {runs}; sleep 10", shell=True)
+    own.worker()
+    own.worker()
+    assert own.recorded(job_id(message), state="done")["attempts"] == 1
     assert runs.read_text() == "run\n"
+
+
+def test_a_worker_that_was_frozen_past_its_lease_does_not_publish_over_the_others_result(
+    own: Lab, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    command = f"echo $$ >> {begun}; sleep 1; echo $$ > {{output_dir}}/who"
+    message = own.send(group={"x": "frozen"}, command=command, shell=True)
+    first = own.worker()
+    until(begun.exists, "the job does not start")
+    first.send_signal(signal.SIGSTOP)
+    own.worker()
+    assert own.recorded(job_id(message), state="done")["attempts"] == 2
+    first.send_signal(signal.SIGCONT)
+    until(lambda: "lost lease" in own.log(), "the first worker does not notice")
+    key = f"App/{job_id(message)}/who"
+    assert (own.text(key) or b"").split() == begun.read_bytes().split()[1:]
+    assert (own.record(job_id(message)) or {})["state"] == "done"
 
 
 def test_a_done_job_delivered_again_stays_done_and_whole(lab: Lab, tmp_path: Path) -> None:

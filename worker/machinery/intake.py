@@ -108,7 +108,7 @@ class Intake:
                 self._changed.wait(LOOK_SECONDS)
 
     def _count(self) -> int:
-        """How many jobs to take now."""
+        """How many jobs to take now. For a free slot at once; ahead, when that is worth a call."""
         with self._changed:
             there = self._coming + len(self._ready)
             due = self._pace.ahead_after()
@@ -117,7 +117,8 @@ class Intake:
             )
             wanted = max(0, len(self._idle) - there)
             ahead = max(0, len(self._idle) + soon - there) - wanted
-        return self._gate.places(wanted, ahead) if wanted + ahead else 0
+            few = 2 * ahead < len(self._running)  # short jobs: half of the slots' next ones come in one call
+        return 0 if not wanted and (not ahead or few) else self._gate.places(wanted, ahead)
 
     def _poll(self, pool: ThreadPoolExecutor, count: int) -> None:
         asked = self._now()
