@@ -17,6 +17,8 @@ from pathlib import Path
 from .failures import Failed
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
+SWEEPS = 10  # for what a program left behind, and what that starts while it is looked for
+LOOKS, LOOK_PAUSE_SECONDS = 3, 0.001
 _LOOK_SECONDS = 0.1  # between two looks at whether the program must end
 # In the environment of all that a program starts, so that what it leaves behind can be found.
 _MARK = "DISTRIBUTED_JOB_FOLDER"
@@ -122,10 +124,14 @@ def _end_all(group: int, folder: Path) -> None:
     _signal_group(group, signal.SIGKILL)
     _reap(-group)
     mark = f"{_MARK}={folder}".encode()
-    for pid in _marked(mark, group):
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-        _reap(pid)
+    for _ in range(SWEEPS):
+        left = list(_marked(mark, group))
+        for pid in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            _reap(pid)
+        if not left:
+            return
 
 
 def _marked(mark: bytes, first: int) -> Iterator[int]:
@@ -134,11 +140,21 @@ def _marked(mark: bytes, first: int) -> Iterator[int]:
     with suppress(OSError):
         newest = int(Path("/proc/loadavg").read_text().split()[-1])  # proc(5): the process made last
         for name in os.listdir("/proc"):
-            if not name.isdecimal() or first < newest < int(name) or int(name) <= first <= newest:
-                continue
-            with suppress(OSError):  # it ended meanwhile, or is another user's
-                if mark in Path("/proc", name, "environ").read_bytes().split(b"\0"):
-                    yield int(name)
+            if name.isdecimal() and not int(name) <= first <= newest and mark in _environment(Path("/proc", name)):
+                yield int(name)
+
+
+def _environment(process: Path) -> list[bytes]:
+    """Empty for one that is another user's, or ended meanwhile. One that just becomes another program shows none for
+    a moment."""
+    for _ in range(LOOKS):
+        try:
+            if text := (process / "environ").read_bytes():
+                return text.split(b"\0")
+        except OSError:
+            break
+        time.sleep(LOOK_PAUSE_SECONDS)
+    return []
 
 
 def _reap(pid: int) -> None:
