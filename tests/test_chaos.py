@@ -64,7 +64,7 @@ class End(verdict.End):
     """The end of one good job, which a test then spoils."""
 
     def __init__(self, lab: Lab, case: Case) -> None:
-        self.bodies = case.outputs() | {case.nonce_key: b"n1", f"{verdict.RECORDS}{case.id}.log.txt": b"n1\n"}
+        self.bodies = case.outputs() | {case.nonce_key: b"n1", f"{verdict.RECORDS}{case.id}.1-abcdef.log.txt": b"n1\n"}
         super().__init__(lab, {}, [])
         outputs = [
             {"bucket": lab.name, "key": key, "size": len(body), "checksum_sha256": min(verdict._digests(body), key=len)}
@@ -75,7 +75,7 @@ class End(verdict.End):
             "state": "done", "attempts": 1, "outputs": outputs, "exit_code": 0, "reason": None,
             "started": "2026-11-23T10:45:00Z", "message": case.message,
             "bytes_out": sum(len(self.bodies[output["key"]]) for output in outputs),
-            "log": f"s3://{lab.name}/{verdict.RECORDS}{case.id}.log.txt",
+            "log": f"s3://{lab.name}/{verdict.RECORDS}{case.id}.1-abcdef.log.txt",
         }  # fmt: skip
 
     def body(self, key: str) -> bytes | None:
@@ -104,7 +104,7 @@ SPOILS: dict[str, Callable[[End, Case], None]] = {
         {case.nonce_key: b"n2"}
     ),
     "a log is not the one of the attempt that is published": lambda end, case: end.bodies.update(
-        {f"{verdict.RECORDS}{case.id}.log.txt": b"n3\n"}
+        {f"{verdict.RECORDS}{case.id}.1-abcdef.log.txt": b"n3\n"}
     ),
     "a record's outputs are not the job's": lambda end, case: end.told["outputs"].pop(),
     "a record tells a wrong size": lambda end, case: end.told["outputs"][0].update(size=1),

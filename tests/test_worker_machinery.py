@@ -601,6 +601,29 @@ def test_a_record_that_was_long_on_its_way_does_not_replace_one_that_is_done(tab
     assert (table.record() or {})["attempts"] == 7
 
 
+def test_where_the_outputs_in_s3_are_this_attempts_a_record_that_came_late_is_replaced(table: Table) -> None:
+    late = json.dumps({"job": "j", "state": "done", "attempts": 1}).encode()
+    table.s3.put_object(Bucket="ours", Key=records.key_of(table.settings, "j"), Body=late)
+    ours = {"job": "j", "state": "done", "attempts": 1, "log": None, "machine": "this"}
+    assert not records.write(table.s3, table.settings, ours, Path("none"), lambda: False)
+    assert records.write(table.s3, table.settings, ours, Path("none"), lambda: True)
+    assert (records.read(table.s3, table.settings, "j") or {})["machine"] == "this"
+
+
+def test_outputs_are_still_there_as_long_as_nobody_replaced_one(s3: Any, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    outputs = staging.publish(s3, tmp_path, "ours", "out")
+    assert staging.still_there(s3, "out", outputs)
+    s3.put_object(Bucket="ours", Key="out/a", Body=b"b")
+    assert not staging.still_there(s3, "out", outputs)
+
+
+def test_two_attempts_logs_do_not_replace_each_other(table: Table) -> None:
+    for _ in range(2):
+        table.handle({"group": "g", "command": "echo hello", "shell": True}, failure=lambda *_: "no")
+    assert len([key for key in staging.sizes(table.s3, "ours", "runs/") if key.endswith(".log.txt")]) == 2
+
+
 def test_a_record_whose_answer_was_lost_counts_as_written(table: Table) -> None:
     ours = {"job": "j", "state": "done", "attempts": 1, "log": None}
     assert records.write(table.s3, table.settings, ours, Path("none"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.bench import memory, overlap, speed, startup, transfer, worker_memory, worker_speed
 from tests.bench.report import Line, table
+from tests.simulation import report as simulation
 
 JOBS = 100_000
 MANY_JOBS = 1_000_000
@@ -37,6 +38,7 @@ def measure(folder: Path) -> list[Line]:
     note(f"working off {SLOW_JOBS} jobs with an S3 that takes its time")
     lines += overlap.lines(folder, SLOW_JOBS)
     lines += worker_memory.lines(folder)
+    lines += simulation.lines()
     note(f"transferring {SMALL_FILES:,} files and a large one, beside s5cmd and the AWS CLI")
     return lines + transfer.lines(folder, SMALL_FILES, LARGE_BYTES, ROUNDS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from tests.chaos.cases import APP, Case
 from tests.emulator import Lab
 
 RECORDS = "runs/App/20261123T104500Z/jobs/"
+LOG = re.compile(re.escape(RECORDS) + r"[^/]+\.\d+-[0-9a-f]{6}\.log\.txt")
 MACHINES = "runs/App/20261123T104500Z/machines/"
 EXAMPLES = 5  # shown of each kind of violation
 
@@ -160,7 +162,8 @@ def _foreign(cases: list[Case], end: End, verdict: Verdict) -> None:
     good = [case for case in cases if case.fate == "done"]
     known = {key for case in good for key in [*case.outputs(), case.nonce_key]}
     known |= {case.input_key for case in cases if case.fate != "bad"}
-    known |= {f"{RECORDS}{case.id}{tail}" for case in cases if case.fate != "bad" for tail in (".json", ".log.txt")}
+    known |= {f"{RECORDS}{case.id}.json" for case in cases if case.fate != "bad"}
+    known |= {key for key in end.sizes if LOG.fullmatch(key)}  # every attempt has one of its own
     for key in sorted(key for key in end.sizes.keys() - known if not key.startswith(MACHINES)):
         place = "within" if key.startswith((f"{APP}/", RECORDS)) else "outside"
         verdict.violations[f"an object that nobody should have written, {place} the app's prefixes"].append(key)

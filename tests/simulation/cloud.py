@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from random import Random
 
 import simpy
@@ -11,6 +11,7 @@ from control.cluster import ServiceState
 from control.fleet import FleetState
 from control.snapshot import Host
 from tests.simulation.assumptions import LAST_OF_NOTICE, NOTICE, PROTECTION_REST, Assumptions
+from tests.simulation.clock import Process, after
 from tests.simulation.queue import Queue
 from tests.simulation.worker import Work, Worker, lease_left
 
@@ -42,8 +43,9 @@ class Machine:
 class Cloud:
     """One run's fleet and service. Times in seconds since the fleet was asked for.
 
-    `idle_from`: idle machine time is counted from then on (None: not yet). `protects`: whether ECS stops idle
-    containers only. `hears_notice`: whether workers know of the notice and give their jobs back.
+    `idle_from`: idle machine time is counted from then on (None: not yet). `busy_ended`: machines that were ended on
+    purpose while they had a job. `longest_idle`: seconds that a machine lived on after its last job. `hears_notice`:
+    whether workers know of the notice and give their jobs back.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Cloud:
 
     # the fleet
 
-    def _fleet(self) -> Iterator[simpy.Event]:
+    def _fleet(self) -> Process:
         most = max(1, round(self.assumed.launched_a_minute * self.assumed.fleet_look / 60))
         while True:
             for _ in range(min(most, self.target - len(self.machines) - self._missing)):
@@ -126,25 +128,26 @@ class Cloud:
         machine = Machine(self.launched, self.env.now)
         self.machines[machine.name] = machine
         assumed = self.assumed
-        self._after(
-            self.random.triangular(assumed.boot_least, assumed.boot_most, assumed.boot_usual), self._registered, machine
+        after(
+            self.env,
+            self.random.triangular(assumed.boot_least, assumed.boot_most, assumed.boot_usual),
+            self._registered,
+            machine,
         )
         if assumed.interruptions_an_hour:
-            self._after(self.random.expovariate(assumed.interruptions_an_hour / 3600), self._taken, machine)
+            after(self.env, self.random.expovariate(assumed.interruptions_an_hour / 3600), self._taken, machine)
 
-    def _registered(self, event: simpy.Event) -> None:
-        machine: Machine = event.value
+    def _registered(self, machine: Machine) -> None:
         if machine.state == BOOTING:
             machine.state, machine.registered = UP, self.env.now
             self._room[machine] = None
 
-    def _taken(self, event: simpy.Event) -> None:
-        machine: Machine = event.value
+    def _taken(self, machine: Machine) -> None:
         if machine.state in (GOING, ENDED):
             return
         self.interrupted += 1
         self._missing += 1
-        self._after(self.random.expovariate(1 / self.assumed.shortage), self._there_again, None)
+        after(self.env, self.random.expovariate(1 / self.assumed.shortage), self._there_again, None)
         if self.random.random() >= self.assumed.noticed:
             self._gone(machine, lease_left(self.random.random()) if self._hears_notice else None)
             return
@@ -153,29 +156,28 @@ class Cloud:
         if self._hears_notice:
             for worker in machine.workers:
                 self._stop(worker)
-            self._after(LAST_OF_NOTICE, self._cut, machine)
-        self._after(NOTICE, self._ends, machine)
+            after(self.env, LAST_OF_NOTICE, self._cut, machine)
+        after(self.env, NOTICE, self._ends, machine)
 
-    def _cut(self, event: simpy.Event) -> None:
-        machine: Machine = event.value
+    def _cut(self, machine: Machine) -> None:
         for worker in machine.workers:
             worker.cut(0.0)
 
-    def _ends(self, event: simpy.Event) -> None:
-        if event.value.state != ENDED:
-            self._gone(event.value, 0.0 if self._hears_notice else None)
+    def _ends(self, machine: Machine) -> None:
+        if machine.state != ENDED:
+            self._gone(machine, 0.0 if self._hears_notice else None)
 
     def _gone(self, machine: Machine, lease: float | None) -> None:
         ended = self.busy_ended
         self.end(machine, lease)
         self.busy_ended = ended  # not by the monitor
 
-    def _there_again(self, event: simpy.Event) -> None:
+    def _there_again(self, _: None) -> None:
         self._missing -= 1
 
     # the service
 
-    def _service(self) -> Iterator[simpy.Event]:
+    def _service(self) -> Process:
         tokens = 0.0
         while True:
             tokens = min(tokens + self.assumed.placed_a_minute * self.assumed.service_look / 60,
@@ -196,27 +198,27 @@ class Cloud:
         del self._room[machine]
         if len(machine.workers) < self.tasks_per_machine:
             self._room[machine] = None  # the last in line: tasks are spread
-        self._after(self.assumed.task_start, self._started, worker)
+        after(self.env, self.assumed.task_start, self._started, worker)
 
-    def _started(self, event: simpy.Event) -> None:
-        if event.value in self._home and not event.value.stopping:
-            event.value.start()
+    def _started(self, worker: Worker) -> None:
+        if worker in self._home and not worker.stopping:
+            worker.start()
 
     def _stop_idle(self, most: int) -> None:
         now = self.env.now
         for worker in [one for one in self._idle if now - one.idle_since >= PROTECTION_REST][:most]:
             if not worker.stopping:
                 self._stop(worker)
-                self._after(self.assumed.task_stop, self._stopped, worker)
+                after(self.env, self.assumed.task_stop, self._stopped, worker)
 
     def _stop(self, worker: Worker) -> None:
         worker.stop()
         self._stopping[worker] = None
 
-    def _stopped(self, event: simpy.Event) -> None:
-        machine = self._home.get(event.value)
+    def _stopped(self, worker: Worker) -> None:
+        machine = self._home.get(worker)
         if machine is not None:
-            self._forget(event.value)
+            self._forget(worker)
             if not machine.draining:
                 self._room[machine] = None
 
@@ -243,8 +245,3 @@ class Cloud:
     def _account_idle(self, machine: Machine) -> None:
         if self.idle_from is not None and machine.idle_since is not None:
             self.idle_seconds += max(0.0, self.env.now - max(machine.idle_since, self.idle_from))
-
-    def _after(self, seconds: float, call: Callable[[simpy.Event], None], value: object) -> None:
-        event = self.env.timeout(seconds, value)
-        assert event.callbacks is not None
-        event.callbacks.append(call)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import simpy
 
+from control.decide import Pace
 from tests.simulation.assumptions import Assumptions
+from tests.simulation.clock import Process
 from tests.simulation.cloud import Cloud
 from tests.simulation.policies import Monitor, Ours, Published
 from tests.simulation.queue import Queue
@@ -40,7 +42,8 @@ class Outcome:
 
 @dataclass
 class Run:
-    """A run to be. `later`: jobs that are submitted at those seconds after the start."""
+    """A run to be, of jobs that were submitted a while before the fleet was asked for. `later`: jobs that are submitted
+    at those seconds after. `look`: seconds between two looks of this project's monitor."""
 
     lengths: array[float]
     machines: int
@@ -49,6 +52,7 @@ class Run:
     jobs_per_task: int = 2
     assumed: Assumptions = field(default_factory=Assumptions)
     seed: int = 1
+    look: float = Pace().look
     later: Sequence[tuple[float, array[float]]] = ()
     env: simpy.Environment = field(init=False)
     work: Work = field(init=False)
@@ -67,11 +71,12 @@ class Run:
             tasks_per_machine=self.tasks_per_machine, jobs_per_task=self.jobs_per_task,
             hears_notice=not self.published,
         )  # fmt: skip
-        self.monitor = Published(self.cloud) if self.published else Ours(self.cloud)
+        self.monitor = Published(self.cloud) if self.published else Ours(self.cloud, replace(Pace(), look=self.look))
 
     def play(self) -> Outcome:
         """To the end."""
         self.queue.submit(len(self.lengths))
+        self.queue.settle()
         for at, lengths in self.later:
             self.env.process(self._submit(at, lengths))
         self.env.process(self._mark_tail())
@@ -79,12 +84,12 @@ class Run:
         self.cloud.end_all()
         return self._outcome()
 
-    def _submit(self, at: float, lengths: array[float]) -> Iterator[simpy.Event]:
+    def _submit(self, at: float, lengths: array[float]) -> Process:
         yield self.env.timeout(at)
         self.work.add(lengths)
         self.queue.submit(len(lengths))
 
-    def _mark_tail(self) -> Iterator[simpy.Event]:
+    def _mark_tail(self) -> Process:
         yield self.env.timeout(max((at for at, _ in self.later), default=0.0))
         while self.queue.waiting:
             yield self.env.timeout(1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -13,6 +13,7 @@ from control.decide import Action, End, EndIdle, Pace, SetTarget, SetTasks, deci
 from control.history import History, remember
 from control.monitorfile import MonitorFile
 from control.snapshot import HOSTS_A_CALL, Snapshot
+from tests.simulation.clock import Process
 from tests.simulation.cloud import UP, Cloud
 
 CALLS_A_LOOK = 12  # queue 5, fleet 1, service 1, pauses 1, history 2, prices now and then, rounded up
@@ -33,7 +34,7 @@ class Monitor:
     calls: int = field(default=0, init=False)
     looks: int = field(default=0, init=False)
 
-    def run(self) -> Iterator[simpy.Event]:
+    def run(self) -> Process:
         raise NotImplementedError
 
     def _calls(self, count: int) -> simpy.Event:
@@ -45,14 +46,13 @@ class Monitor:
 @dataclass
 class Ours(Monitor):
     """`run.py monitor`: observe is the model's, decide and remember are the real ones. `cheapest`: its cheapest mode;
-    `start`: when the run began, in seconds since 1970; `watch`: shown every look and what was decided on it."""
+    `watch`: shown every look and what was decided on it. The run begins at time 0."""
 
     pace: Pace = field(default_factory=Pace)
     cheapest: bool = False
-    start: float = 1_795_430_700.0
     watch: Callable[[Snapshot, list[Action]], None] | None = None
 
-    def run(self) -> Iterator[simpy.Event]:
+    def run(self) -> Process:
         file, history = self._file(), History()
         while True:
             look = self._look()
@@ -75,13 +75,12 @@ class Ours(Monitor):
     def _file(self) -> MonitorFile:
         cloud = self.cloud
         return MonitorFile(
-            "sfr-1", "App", "cluster", "AppQueue", "bucket", "Logs", int(self.start * 1000),
+            "sfr-1", "App", "cluster", "AppQueue", "bucket", "Logs", 0,
             MONITOR_MACHINES=cloud.target, MONITOR_TASKS_PER_MACHINE=cloud.tasks_per_machine,
             MONITOR_JOBS_PER_TASK=cloud.jobs_per_task,
         )  # fmt: skip
 
     def _look(self) -> Snapshot:
-        """The hosts' times are those of the run: they are moved to the snapshot's clock by moving that one instead."""
         cloud = self.cloud
         counts, submitted = cloud.queue.counts(), len(cloud.work.lengths)
         return Snapshot(
@@ -94,7 +93,7 @@ class Ours(Monitor):
             hosts=cloud.hosts(),
         )
 
-    def _act(self, action: Action) -> Iterator[simpy.Event]:
+    def _act(self, action: Action) -> Process:
         cloud = self.cloud
         match action:
             case SetTarget(machines):
@@ -115,7 +114,7 @@ class Published(Monitor):
     """Looks once a minute; every ten, lowers the target to the number of messages if that is below the machines;
     believes a count of zero at once. An alarm a machine ends what is idle, whatever the monitor does."""
 
-    def run(self) -> Iterator[simpy.Event]:
+    def run(self) -> Process:
         cloud = self.cloud
         cloud.env.process(self._alarms())
         self.calls += cloud.target  # PutMetricAlarm
@@ -134,7 +133,7 @@ class Published(Monitor):
                     cloud.target = min(cloud.target, counts.jobs)
             yield cloud.env.timeout(PUBLISHED_LOOK)
 
-    def _alarms(self) -> Iterator[simpy.Event]:
+    def _alarms(self) -> Process:
         while True:
             yield self.cloud.env.timeout(ALARM_LOOK)
             for machine in list(self.cloud.machines.values()):

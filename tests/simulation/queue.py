@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from random import Random
 from typing import Protocol
 
 import simpy
 
 from control.queue import Counts
+from tests.simulation.clock import Process
 
 WAITING, HELD, GONE = 0, 1, 2
 SAMPLE_SECONDS = 1.0
@@ -55,6 +55,10 @@ class Queue:
             self.state.append(WAITING)
             self.receives.append(0)
             self._hand_out(job, self._fresh)
+
+    def settle(self) -> None:
+        """The counts tell how it is now: nothing happened for longer than they lag."""
+        self._seen.extend([(self.waiting, self.held)] * (self._seen.maxlen or 1))
 
     def receive(self) -> int | None:
         """A job for whoever asks; None if there is none."""
@@ -115,7 +119,7 @@ class Queue:
             poller.polling = False
         otherwise.append(job)
 
-    def _sample(self) -> Iterator[simpy.Event]:
+    def _sample(self) -> Process:
         while True:
             self._seen.append((self.waiting, self.held))
             yield self._env.timeout(SAMPLE_SECONDS)

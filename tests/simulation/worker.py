@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import simpy
 
 from tests.simulation.assumptions import LEASE
+from tests.simulation.clock import after
 from tests.simulation.queue import Queue
 from worker.machinery.pace import PATIENCE_SECONDS, Pace
 
@@ -98,7 +99,7 @@ class Worker:
         else:
             fetched = Fetched(job, receipt, self._env.now + self._fetch)
             self._ready.append(fetched)
-            self._after(self._fetch + PATIENCE_SECONDS, self._too_long_ready, fetched)
+            after(self._env, self._fetch + PATIENCE_SECONDS, self._too_long_ready, fetched)
         self._note()
 
     def stop(self) -> None:
@@ -118,7 +119,9 @@ class Worker:
             if lease == 0.0:
                 self._queue.give_back(one.job, one.receipt)
             elif lease is not None:
-                self._after(lease, self._visible, one)
+                after(self._env, lease, self._visible, one)
+            elif self._work.visibility is not None:
+                after(self._env, max(0.0, one.since + self._work.visibility - self._env.now), self._visible, one)
         self.running.clear()
         self._note()
 
@@ -126,18 +129,17 @@ class Worker:
         length, one = self._work.lengths[job], Running(job, receipt, self._env.now + fetch)
         self._idle -= 1
         self.running[one] = None
-        self._after(fetch + length, self._end, one)
+        after(self._env, fetch + length, self._end, one)
         if self._pace is None:
             assert self._work.visibility is not None
             if fetch + length > self._work.visibility:
-                self._after(self._work.visibility, self._visible, one)
+                after(self._env, self._work.visibility, self._visible, one)
             return
         due = self._pace.ahead_after()
         if due is not None and due < length:
-            self._after(fetch + due, self._is_due, one)
+            after(self._env, fetch + due, self._is_due, one)
 
-    def _end(self, event: simpy.Event) -> None:
-        one: Running = event.value
+    def _end(self, one: Running) -> None:
         if one.ended:
             return
         length = self._work.lengths[one.job]
@@ -155,15 +157,13 @@ class Worker:
             self._begin(first.job, first.receipt, max(0.0, first.at - self._env.now))
         self._poll()
 
-    def _is_due(self, event: simpy.Event) -> None:
-        one: Running = event.value
+    def _is_due(self, one: Running) -> None:
         if one.ahead and not one.ended:
             one.due = True
             self._soon += 1
             self._poll()
 
-    def _too_long_ready(self, event: simpy.Event) -> None:
-        fetched: Fetched = event.value
+    def _too_long_ready(self, fetched: Fetched) -> None:
         if fetched not in self._ready:
             return
         self._ready.remove(fetched)
@@ -172,8 +172,8 @@ class Worker:
         self._soon = 0
         self._queue.give_back(fetched.job, fetched.receipt)
 
-    def _visible(self, event: simpy.Event) -> None:
-        self._queue.give_back(event.value.job, event.value.receipt)
+    def _visible(self, one: Running) -> None:
+        self._queue.give_back(one.job, one.receipt)
 
     def _poll(self) -> None:
         while self.wants > 0:
@@ -190,11 +190,6 @@ class Worker:
             self.busy = busy
             self.idle_since = self._env.now
             self._changed(self)
-
-    def _after(self, seconds: float, call: Callable[[simpy.Event], None], value: object) -> None:
-        event = self._env.timeout(seconds, value)
-        assert event.callbacks is not None
-        event.callbacks.append(call)
 
 
 def lease_left(share: float) -> float:

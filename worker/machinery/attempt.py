@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ class Attempt:
     name: str = "a message"
     message: dict[str, Any] = field(default_factory=dict)
     job: Job | None = None
+    token: str = field(default_factory=lambda: secrets.token_hex(3))  # tells attempts apart that have the same number
     started: float = field(default_factory=time.time)
     result: Result | None = None
     bytes_in: int = 0

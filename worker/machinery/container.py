@@ -38,7 +38,7 @@ from .pace import Pace
 from .pauses import paused, prefix_of
 from .program import Result
 from .protection import Protection
-from .records import log_address
+from .records import address_of
 from .settings import BadEnvironment, Settings, from_environment
 from .slot import Slot
 from .spot import SpotWatcher
@@ -84,7 +84,9 @@ class Container:
         self._health = health.Health(lambda: health.has_room(settings.work_dir), self._others_pause)
         self._gate = Gate(self._health, settings.work_dir, time.time)
         self._keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, time.monotonic)
-        self._job_logs = JobLogs(self._logs, settings.log_group_name, where=lambda job: log_address(settings, job))
+        self._job_logs = JobLogs(
+            self._logs, settings.log_group_name, where=lambda job: f"named in {address_of(settings, job)}"
+        )
         self._deleter = Deleter(sqs, settings.queue_url)
         heard = Heard(self._gate.succeeded, self._gate.failed)
         ending = Ending(sqs, self._s3, settings, self._keeper, heard, self._deleter.delete)

@@ -47,7 +47,7 @@ class Ending:
 
     def done(self, attempt: Attempt) -> None:
         """Its outputs are verified. Raises AlreadyDone where another attempt's record says so first."""
-        if not self._record(attempt, records.DONE):
+        if not self._record(attempt, records.DONE, still_ours=lambda: self._still_ours(attempt)):
             raise AlreadyDone
         self._delete_soon(attempt.raw["ReceiptHandle"])
         self._heard.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
@@ -99,11 +99,17 @@ class Ending:
         else:
             self._return(attempt)
 
-    def _record(self, attempt: Attempt, state: str, reason: str | None = None, kind: str | None = None) -> bool:
+    def _still_ours(self, attempt: Attempt) -> bool:
+        return attempt.job is not None and staging.still_there(self._s3, attempt.job.output_location, attempt.outputs)
+
+    def _record(
+        self, attempt: Attempt, state: str, reason: str | None = None, kind: str | None = None,
+        still_ours: Callable[[], bool] = lambda: False,
+    ) -> bool:  # fmt: skip
         if attempt.lease.lost:
             raise LostLease
         record = records.of(attempt, self._settings, state, reason, kind)
-        return records.write(self._s3, self._settings, record, attempt.folders.log)
+        return records.write(self._s3, self._settings, record, attempt.folders.log, still_ours)
 
     def _try_to_record(self, attempt: Attempt, state: str, reason: str, kind: str) -> bool:
         """False only where a record says that the job is done."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,14 +29,15 @@ def key_of(settings: Settings, job: str) -> str:
     return f"{settings.records}{job}.json"
 
 
-def log_key_of(settings: Settings, job: str) -> str:
-    """Where the job's own log lies in the app's bucket."""
-    return f"{settings.records}{job}.log.txt"
+def address_of(settings: Settings, job: str) -> str:
+    """Where the record lies, as an address."""
+    return f"s3://{settings.aws_bucket}/{key_of(settings, job)}"
 
 
-def log_address(settings: Settings, job: str) -> str:
-    """The same as an address."""
-    return f"s3://{settings.aws_bucket}/{log_key_of(settings, job)}"
+def log_key_of(settings: Settings, attempt: Attempt) -> str:
+    """Where the log of an attempt lies in the app's bucket. Each has a key of its own: two that overlap do not replace
+    each other's, and the record names the one that belongs to it."""
+    return f"{settings.records}{attempt.name}.{attempt.number}-{attempt.token}.log.txt"
 
 
 def read(s3: Any, settings: Settings, job: str) -> dict[str, Any] | None:
@@ -65,16 +66,21 @@ def is_done(record: dict[str, Any] | None) -> bool:
     return record is not None and record.get("state") == DONE
 
 
-def write(s3: Any, settings: Settings, record: dict[str, Any], log: Path) -> bool:
+def write(
+    s3: Any, settings: Settings, record: dict[str, Any], log: Path, still_ours: Callable[[], bool] = lambda: False
+) -> bool:
     """Writes log and record. False where the job is done already: no other attempt overwrites that record, also none
-    whose request was long on its way."""
+    whose request was long on its way.
+
+    `still_ours()`: whether the outputs in S3 are this attempt's. Then it is the other's record that came late.
+    """
     body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
     if record["state"] != DONE or record["attempts"] > 1:
         found, etag = _read(s3, settings, job)
         if is_done(found):
             return False
     if record["log"] is not None:
-        _write_log(s3, settings, job, log)
+        _write_log(s3, settings.aws_bucket, record["log"].removeprefix(f"s3://{settings.aws_bucket}/"), log)
     for _ in range(WRITE_TRIES):
         try:
             s3.put_object(
@@ -86,16 +92,18 @@ def write(s3: Any, settings: Settings, record: dict[str, Any], log: Path) -> boo
             if not is_other(error):
                 raise
         found, etag = _read(s3, settings, job)
-        if is_done(found):
-            return bool(found == json.loads(body))  # its own, where the answer to an earlier request was lost
+        if found == json.loads(body):
+            return True  # its own: the answer to an earlier request was lost
+        if is_done(found) and not still_ours():
+            return False
     raise UploadFailed("its record is written by others again and again")
 
 
-def _write_log(s3: Any, settings: Settings, job: str, log: Path) -> None:
+def _write_log(s3: Any, bucket: str, key: str, log: Path) -> None:
     with ThreadPoolExecutor(LOG_PARTS_AT_ONCE) as pool:
         large = log.stat().st_size > LARGE_BYTES
         send = partial(put_parts, pool=pool) if large else put
-        send(s3, log, settings.aws_bucket, log_key_of(settings, job), lambda: None)
+        send(s3, log, bucket, key, lambda: None)
 
 
 def of(attempt: Attempt, settings: Settings, state: str, reason: str | None, kind: str | None) -> dict[str, Any]:
@@ -122,8 +130,8 @@ def of(attempt: Attempt, settings: Settings, state: str, reason: str | None, kin
         "cpu_seconds": round(result.cpu_seconds, 3) if result else None,
         "bytes_in": attempt.bytes_in,
         "bytes_out": sum(output.size for output in attempt.outputs),
-        "outputs": [asdict(output) for output in attempt.outputs],
-        "log": log_address(settings, attempt.name) if has_log else None,
+        "outputs": [output.told() for output in attempt.outputs],
+        "log": f"s3://{settings.aws_bucket}/{log_key_of(settings, attempt)}" if has_log else None,
         "message": attempt.message,
     }
 

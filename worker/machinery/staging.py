@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -29,12 +29,17 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file that is in S3."""
+    """A file that is in S3. `etag`: as it was when it was verified; not told, since S3's way to make it may change."""
 
     bucket: str
     key: str
     size: int
     checksum_sha256: str
+    etag: str = field(default="", compare=False)
+
+    def told(self) -> dict[str, Any]:
+        """As it stands in a record."""
+        return {"bucket": self.bucket, "key": self.key, "size": self.size, "checksum_sha256": self.checksum_sha256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +248,21 @@ class _Publishing:
         """Forgets, and tells, what a listing does not show in its size."""
         now = listed(self._s3, self._bucket, prefix) if files else {}
         wrong = [key for key in files if key not in now or now[key].size != self.there[key].size]
+        for key in files.keys() - set(wrong):
+            self.there[key] = replace(self.there[key], etag=now[key].etag)
         for key in wrong:
             del self.there[key]
             self._before = {**(self._before or {}), **({key: now[key]} if key in now else {})}
         if wrong:
             raise UploadFailed(f"{len(wrong)} of {len(files)} files are not there or incomplete, such as {wrong[0]}")
+
+
+def still_there(s3: Any, location: str, outputs: list[Output]) -> bool:
+    """Whether just these outputs, as they were verified, are what lies below `location` now."""
+    if not outputs:
+        return False
+    now = listed(s3, outputs[0].bucket, f"{location}/")
+    return all(one.key in now and now[one.key].etag == one.etag for one in outputs)
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:

@@ -1,0 +1,122 @@
+"""Whole runs in a model of AWS by discrete events (`tests/simulation/`), scaled by the real `decide`."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from random import Random
+
+import pytest
+
+from control.decide import Action, SetTarget
+from control.snapshot import Snapshot
+from tests.simulation import report
+from tests.simulation.assumptions import Assumptions
+from tests.simulation.lengths import lengths
+from tests.simulation.model import Run
+from tests.simulation.policies import Ours
+from tests.simulation.scenarios import Scenario, compare
+
+CALM = Assumptions(interruptions_an_hour=0.0)
+STORMY = Assumptions(interruptions_an_hour=0.5, noticed=0.5)
+MINUTE = 60.0
+
+
+def a_run(jobs: int = 2_000, machines: int = 20, assumed: Assumptions = STORMY, published: bool = False) -> Run:
+    """Ten-minute jobs, fifty a slot."""
+    return Run(lengths("lognormal", jobs, 10 * MINUTE, Random(7)), machines, published, assumed=assumed, seed=7)
+
+
+def watched(run: Run, *, cheapest: bool = False) -> list[tuple[Snapshot, list[Action]]]:
+    """Plays it; every look, and what was decided on it."""
+    seen: list[tuple[Snapshot, list[Action]]] = []
+    run.monitor = Ours(run.cloud, cheapest=cheapest, watch=lambda look, actions: seen.append((look, actions)))
+    run.play()
+    return seen
+
+
+def test_every_job_is_done_though_machines_are_lost_and_the_monitor_ends_no_busy_one() -> None:
+    run = a_run()
+    outcome = run.play()
+    assert run.cloud.interrupted > 20
+    assert outcome.undone == 0
+    assert min(run.work.times_done) == 1
+    assert run.cloud.busy_ended == 0
+    assert not run.cloud.machines
+
+
+def test_an_idle_machine_is_gone_within_three_minutes_of_its_last_job() -> None:
+    run = a_run(assumed=CALM)
+    run.play()
+    assert 0 < run.cloud.longest_idle <= 3 * MINUTE
+
+
+def test_where_jobs_are_short_against_the_run_machine_hours_are_within_3_percent_of_the_bound() -> None:
+    ours, published = (a_run(assumed=Assumptions(), published=which).play() for which in (False, True))
+    assert ours.hours_ratio <= 1.03
+    assert ours.hours_ratio - 1 < (published.hours_ratio - 1) / 2
+
+
+def test_capacity_lost_to_spot_comes_back_while_jobs_wait() -> None:
+    run = a_run()
+    looks = [look for look, _ in watched(run) if look.at > 10 * MINUTE and look.jobs > 2 * 20]
+    sizes = [len(look.fleet.machines) for look in looks if look.fleet]
+    assert min(sizes) < 20
+    assert sum(sizes) / len(sizes) > 0.95 * 20
+
+
+def test_jobs_submitted_at_the_end_raise_the_fleet_again_and_are_done() -> None:
+    run = a_run(jobs=400, assumed=CALM)
+    run.later = [(1.9 * 60 * MINUTE, array("d", [5 * MINUTE] * 200))]
+    targets = [action.machines for _, actions in watched(run) for action in actions if isinstance(action, SetTarget)]
+    assert min(targets[: targets.index(20)]) < 20
+    assert run.work.left == 0
+    assert len(run.work.times_done) == 600
+
+
+def test_cheapest_mode_ends_nothing_that_runs_and_replaces_nothing() -> None:
+    run = a_run(jobs=800, assumed=CALM)
+    looks = [look for look, _ in watched(run, cheapest=True) if look.jobs > 2 * 20]
+    assert looks[-1].fleet is not None
+    assert looks[-1].fleet.target == 1
+    assert len(looks[-1].fleet.machines) == 20
+    assert run.cloud.launched == 20
+    assert run.cloud.busy_ended == run.work.left == 0
+
+
+def test_a_count_that_lags_does_not_end_a_run_early() -> None:
+    ours, published = (a_run(jobs=200, published=which) for which in (False, True))
+    for run in (ours, published):
+        run.queue.blind_until = 70.0
+        run.play()
+    assert ours.work.left == 0
+    assert published.work.left == 200
+
+
+def test_the_published_worker_runs_jobs_twice_that_take_longer_than_it_hides_them_and_this_one_does_not() -> None:
+    ours, published = (a_run(assumed=CALM, published=which).play() for which in (False, True))
+    assert ours.twice == pytest.approx(0)
+    assert published.twice > 0.01
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    assert a_run().play() == a_run().play()
+
+
+def test_the_table_in_the_docs_is_one_that_the_simulation_prints() -> None:
+    rows = report.table(compare([Scenario(40, 2, "constant")], seeds=(1,))).splitlines()
+    written = re.findall(r"^\|.*$", report.PAGE.read_text(), flags=re.M)
+    assert written[:2] == rows[:2]
+    assert len(written) > 10
+    assert {form(row) for row in written[2::2]} == {form(rows[2])}
+    assert {form(row) for row in written[3::2]} == {form(rows[3])}
+
+
+def form(row: str) -> str:
+    """A row without its numbers and names."""
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    return "|".join([*("name" if cell else "" for cell in cells[:3]), cells[3], *map(_shape, cells[4:])])
+
+
+def _shape(cell: str) -> str:
+    return re.sub(r"[\d,]+", "9", cell)
