@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from control import policies
+from control.errors import doing
 from control.policies import Document
 from control.steps import CHANGED, FOUND, KEPT, LEFT, MADE, MADE_BY, REMOVED, Row, Step, is_ours, or_none, patiently
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 POLICY = "distributed-something"  # the inline policy of every role; those of buckets begin with it
 TAGS = [{"Key": MADE_BY[0], "Value": MADE_BY[1]}]
 _MISSING = "NoSuchEntity"
+_DENIED = ("AccessDenied", "AccessDeniedException")
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,23 @@ def end_profile(iam: IAMClient, name: str) -> Iterator[Step]:
         iam.delete_instance_profile(InstanceProfileName=name)
 
     yield Step(Row("instance profile", name, REMOVED), delete)
+
+
+def roles_of_tasks(iam: IAMClient) -> dict[str, str]:
+    """The roles of the containers, as RegisterTaskDefinition takes them: `taskRoleArn`, which the worker works with,
+    and `executionRoleArn`, with which ECS pulls its image and opens its log.
+
+    Empty where setupAWS was never run here, or where this login may not look: then containers go on with the role of
+    their machine, as in the published version. Raises CloudError for any other refusal.
+    """
+    found = {}
+    for key, name in (("taskRoleArn", policies.TASK_ROLE), ("executionRoleArn", policies.EXECUTION_ROLE)):
+        with doing(f"looking for the role {name}"):
+            role: Any = or_none(lambda name=name: iam.get_role(RoleName=name)["Role"], _MISSING, *_DENIED)  # type: ignore[misc]
+        if role is None:
+            return {}
+        found[key] = str(role["Arn"])
+    return found
 
 
 def _make_role(iam: IAMClient, wanted: Role, trust: Document) -> None:

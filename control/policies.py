@@ -29,6 +29,7 @@ SERVICE_LINKED = {
     "AWSServiceRoleForECS": "ecs.amazonaws.com",
     "AWSServiceRoleForCloudWatchEvents": "events.amazonaws.com",  # ends a machine for its idle alarm
 }
+_LEFTOVERS = ("ec2:DescribeVolumes", "events:ListRules")  # what else a clean-up looks for
 # Of a thing that carries the tag `app`, whatever its value.
 TAGGED = {"Null": {"aws:ResourceTag/app": "false"}}
 
@@ -172,9 +173,8 @@ def monitor(place: Place) -> Document:
         _see_fleet(place),
         *_end_fleet(place),
         *_alarms_and_dashboard(place),
-        _export_logs(place),
         *_end_rule(place),
-        _find_leftovers(),
+        _allow("FindLeftovers", *_LEFTOVERS),
         _allow(
             "OwnLog", "logs:CreateLogStream", "logs:PutLogEvents",
             on=place.arn("logs", f"log-group:/aws/lambda/{MONITOR_FUNCTION}:*"),
@@ -311,9 +311,9 @@ def _control_of_jobs(place: Place, buckets: list[str]) -> Document:
             "logs:DeleteLogGroup", "logs:DescribeLogStreams", "logs:GetLogEvents", "logs:PutRetentionPolicy",
             on=groups, when=TAGGED,
         ),
-        _export_logs(place),
+        _allow("ExportLogs", "logs:CreateExportTask", on=groups, when=TAGGED),
         *_alarms_and_dashboard(place),
-        _allow("MakeDashboard", "cloudwatch:PutDashboard", on=_dashboards(place)),
+        _allow("MakeDashboard", "cloudwatch:GetDashboard", "cloudwatch:PutDashboard", on=_dashboards(place)),
         _allow(
             "UseBuckets",
             "s3:AbortMultipartUpload", "s3:GetBucketPolicy", "s3:GetObject", "s3:ListBucket", "s3:PutObject",
@@ -321,13 +321,12 @@ def _control_of_jobs(place: Place, buckets: list[str]) -> Document:
         ),
         _allow(
             "MakeRule",
-            "events:DescribeRule", "events:ListTargetsByRule", "events:PutRule", "events:PutTargets",
-            "events:TagResource",
+            "events:PutRule", "events:PutTargets", "events:TagResource",
             on=place.arn("events", f"rule/{RULE_PREFIX}*"),
         ),
         *_end_rule(place),
         _allow("SeeMonitor", "lambda:GetFunction", on=place.arn("lambda", f"function:{MONITOR_FUNCTION}")),
-        _find_leftovers(),
+        _allow("FindLeftovers", *_LEFTOVERS, "ecs:ListClusters", "sqs:ListQueues"),
     )  # fmt: skip
 
 
@@ -343,7 +342,7 @@ def _control_of_machines(place: Place) -> Document:
         "CreateLaunchTemplate", "CreateSecurityGroup", "RequestSpotFleet", "RunInstances",
     ]}}  # fmt: skip
     return _document(
-        *_read_cluster(place),
+        *_read_cluster(place, "ecs:DescribeTasks", "ecs:ListTasks"),
         _allow("MakeCluster", "ecs:CreateCluster", on=place.arn("ecs", "cluster/*")),
         _allow("MakeService", "ecs:CreateService", on=place.arn("ecs", "service/*/*Service")),
         _allow("MakeTask", "ecs:RegisterTaskDefinition", on=place.arn("ecs", "task-definition/*Task:*")),
@@ -351,7 +350,7 @@ def _control_of_machines(place: Place) -> Document:
         _allow("TagEcs", "ecs:TagResource", when={"Null": {"ecs:CreateAction": "false"}}),
         *_end_cluster(place),
         _allow("SeeEc2", *(f"ec2:Describe{what}" for what in seen), "ec2:GetInstanceMetadataDefaults"),
-        _see_fleet(place),
+        _see_fleet(place, "ec2:DescribeSpotFleetRequestHistory"),
         _allow("RequestFleet", "ec2:RequestSpotFleet", "ec2:RunInstances", on=_to_start(place)),
         _allow("TagEc2", "ec2:CreateTags", on=place.arn("ec2", "*/*"), when=made_here),
         _allow(
@@ -369,7 +368,7 @@ def _control_of_machines(place: Place) -> Document:
         _allow(
             "SeeWorkerImage", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", on=place.arn("ecr", "repository/*"),
         ),
-        _allow("SeeQuotas", "servicequotas:GetAWSDefaultServiceQuota", "servicequotas:GetServiceQuota"),
+        _allow("SeeQuotas", "servicequotas:GetServiceQuota"),
     )  # fmt: skip
 
 
@@ -422,10 +421,9 @@ def _to_start(place: Place) -> list[str]:
     return [*anybodys, *(place.arn("ec2", f"{kind}/*") for kind in kinds)]
 
 
-def _see_fleet(place: Place) -> dict[str, Any]:
+def _see_fleet(place: Place, *more: str) -> dict[str, Any]:
     """Without a tag: a fleet that EC2 has forgotten has none."""
-    actions = ("ec2:DescribeSpotFleetInstances", "ec2:DescribeSpotFleetRequestHistory")
-    return _allow("SeeFleet", *actions, on=place.arn("ec2", "spot-fleet-request/*"))
+    return _allow("SeeFleet", "ec2:DescribeSpotFleetInstances", *more, on=place.arn("ec2", "spot-fleet-request/*"))
 
 
 def _read_queues(place: Place) -> dict[str, Any]:
@@ -437,13 +435,13 @@ def _read_queues(place: Place) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _read_cluster(place: Place) -> list[dict[str, Any]]:
+def _read_cluster(place: Place, *more: str) -> list[dict[str, Any]]:
     things = [place.arn("ecs", f"{kind}/*") for kind in ("cluster", "container-instance", "service", "task")]
     return [
         _allow(
             "SeeCluster",
-            "ecs:DescribeClusters", "ecs:DescribeContainerInstances", "ecs:DescribeServices", "ecs:DescribeTasks",
-            "ecs:ListContainerInstances", "ecs:ListTasks",
+            "ecs:DescribeClusters", "ecs:DescribeContainerInstances", "ecs:DescribeServices",
+            "ecs:ListContainerInstances", *more,
             on=things,
         ),
         _allow("ListEcs", "ecs:ListServices", "ecs:ListTaskDefinitions"),
@@ -474,7 +472,6 @@ def _end_fleet(place: Place) -> list[dict[str, Any]]:
 
 def _alarms_and_dashboard(place: Place) -> list[dict[str, Any]]:
     return [
-        _allow("SeeDashboard", "cloudwatch:GetDashboard", on=_dashboards(place)),
         _allow("SeeAlarms", "cloudwatch:DescribeAlarms", on=place.arn("cloudwatch", "alarm:*")),
         _allow("EndAlarms", "cloudwatch:DeleteAlarms", on=place.arn("cloudwatch", "alarm:*_i-*")),
         _allow("SeeDashboards", "cloudwatch:ListDashboards"),
@@ -484,14 +481,6 @@ def _alarms_and_dashboard(place: Place) -> list[dict[str, Any]]:
 
 def _dashboards(place: Place) -> str:
     return place.arn("cloudwatch", "dashboard/*", region="")
-
-
-def _find_leftovers() -> dict[str, Any]:
-    return _allow("FindLeftovers", "ec2:DescribeVolumes", "ecs:ListClusters", "events:ListRules", "sqs:ListQueues")
-
-
-def _export_logs(place: Place) -> dict[str, Any]:
-    return _allow("ExportLogs", "logs:CreateExportTask", on=place.arn("logs", "log-group:*"), when=TAGGED)
 
 
 def _end_rule(place: Place) -> list[dict[str, Any]]:

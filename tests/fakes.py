@@ -21,7 +21,8 @@ from control.settings import Settings
 __all__ = ["ANY", "MONITOR_FILE", "SETTINGS", "Exact", "FakeBucket", "FakeSqs", "FakeTime", "exact"]
 
 MISSING_QUEUE = "AWS.SimpleQueueService.NonExistentQueue"
-SERVICES = ("sqs", "ecs", "ec2", "s3", "logs", "cloudwatch", "sts", "iam", "ecr", "service_quotas", "events")
+SERVICES = ("sqs", "ecs", "ec2", "s3", "logs", "cloudwatch", "sts", "iam", "ecr", "service_quotas", "events", "lambda_",
+            "ssm")  # fmt: skip
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/AppQueue"
 DEAD_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/AppDead"
 
@@ -58,7 +59,7 @@ class Exact:
         for service in SERVICES:
             client = getattr(clients, service)
             self._stubs[service] = stack.enter_context(Stubber(client))
-            name, note = f"before-parameter-build.{service.replace('_', '-')}", self._note(service)
+            name, note = f"before-parameter-build.{service.rstrip('_').replace('_', '-')}", self._note(service)
             client.meta.events.register(name, note)
             stack.callback(client.meta.events.unregister, name, note)
 

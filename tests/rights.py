@@ -16,12 +16,14 @@ from typing import Any
 import botocore.session
 from botocore import xform_name
 
+from control import policies
+
 ROOT = Path(__file__).resolve().parent.parent
 # What a client is called in the code, without leading underscores.
 _CLIENTS = {
     "sqs": "sqs", "ecs": "ecs", "ec2": "ec2", "s3": "s3", "s3_client": "s3", "logs": "logs", "logs_client": "logs",
     "cloudwatch": "cloudwatch", "iam": "iam", "sts": "sts", "ssm": "ssm", "lambda_": "lambda", "events": "events",
-    "ecr": "ecr", "service_quotas": "service-quotas", "pricing": "pricing", "aws": "logs",
+    "ecr": "ecr", "service_quotas": "service-quotas", "quotas": "service-quotas", "pricing": "pricing", "aws": "logs",
 }  # fmt: skip
 _PREFIXES = {"service-quotas": "servicequotas"}
 _OTHERWISE_NAMED = {  # calls whose right has another name
@@ -78,10 +80,20 @@ def _mentioned(node: ast.AST, module: str) -> set[tuple[str, str]]:
 
 
 def _right(node: ast.AST) -> str | None:
-    """Of `client.call`, and of `client.get_paginator("call")`."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get_paginator":
-        named = node.args[0] if node.args else None
-        node = ast.Attribute(node.func.value, str(named.value)) if isinstance(named, ast.Constant) else node
+    if call := _call(node):
+        return _TRANSFERS.get(call[1]) or action_of(*call)
+    return None
+
+
+def _call(node: ast.AST) -> tuple[str, str] | None:
+    """Service and operation of `client.call`, of `client.get_paginator("call")`, and of `look("describe_subnets")`,
+    which asks EC2."""
+    if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        named = str(node.args[0].value)
+        if _is_paginator(node):
+            node = ast.Attribute(node.func.value, named)  # type: ignore[attr-defined]
+        elif operation := _calls_of("ec2").get(named):
+            return "ec2", operation
     if not isinstance(node, ast.Attribute):
         return None
     base = node.value
@@ -90,10 +102,25 @@ def _right(node: ast.AST) -> str | None:
     if service is None:
         return None
     if service == "s3" and node.attr in _TRANSFERS:
-        return _TRANSFERS[node.attr]
+        return service, node.attr
     operation = _calls_of(service).get(node.attr)
-    right = f"{_PREFIXES.get(service, service)}:{operation}"
-    return _OTHERWISE_NAMED.get(right, right) if operation else None
+    return (service, operation) if operation else None
+
+
+def _is_paginator(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Attribute) and node.func.attr == "get_paginator"
+
+
+def called(paths: Iterable[Path]) -> dict[str, tuple[str, str]]:
+    """Every call in these files, «sqs.get_queue_url», with the operation and a file and line where."""
+    found: dict[str, tuple[str, str]] = {}
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if call := _call(node):
+                service, operation = call
+                where = f"{path.name}:{getattr(node, 'lineno', 0)}"
+                found.setdefault(f"{service}.{xform_name(operation)}", (operation, where))
+    return found
 
 
 def _calls_of(service: str) -> dict[str, str]:
@@ -142,3 +169,159 @@ def _like(value: str, pattern: str, test: str) -> bool:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+# What single requests need: on which things, and what IAM knows of them
+
+
+def action_of(service: str, operation: str) -> str:
+    """The right that a call needs. `service`: as boto3 names it."""
+    right = f"{_PREFIXES.get(service, service)}:{operation}"
+    return _OTHERWISE_NAMED.get(right, right)
+
+
+def resources_of(
+    place: Any, service: str, operation: str, parameters: Mapping[str, Any]
+) -> list[tuple[str, dict[str, Any]]]:
+    """The ARNs that a request is about, each with its context; «*» where AWS knows no narrower one.
+
+    Things that a run has made carry the tag `app`: `test_least_privilege` holds that the calls that make them say so.
+    """
+    parameters = dict(parameters)
+    tagged: dict[str, Any] = {"aws__ResourceTag___app": "App"}
+    asked = tag_keys(parameters)
+    if operation in _MAKING:
+        context: dict[str, Any] = {"aws__TagKeys": asked}
+    else:
+        context = tagged | ({"aws__TagKeys": asked} if asked else {})
+    context |= {"cloudwatch__AlarmActions": parameters["AlarmActions"]} if "AlarmActions" in parameters else {}
+    if (service, operation) == ("ec2", "DeleteSecurityGroup"):
+        context = {"aws__ResourceTag___made-by": "distributed-something"}
+    found = list(_arns(place, service, operation, parameters))
+    return [(arn, context) for arn in found or ["*"]]
+
+
+_MAKING = {"CreateQueue", "CreateLogGroup", "CreateCluster", "CreateService", "RequestSpotFleet", "PutRule",
+           "CreateLaunchTemplate", "CreateSecurityGroup", "RegisterTaskDefinition", "PutMetricAlarm"}  # fmt: skip
+# Calls that AWS lets nobody narrow, or that are about everything.
+_ABOUT_ALL = {"DescribeLogGroups", "ListDashboards", "ListTaskDefinitions", "DescribeTaskDefinition", "ListClusters",
+              "DeregisterTaskDefinition", "ListServices", "ListQueues", "GetServiceQuota", "GetCallerIdentity",
+              "ListRules", "ListRuleNamesByTarget"}  # fmt: skip
+_OF_EC2 = {
+    "InstanceIds": "instance", "SpotFleetRequestIds": "spot-fleet-request", "SpotFleetRequestId": "spot-fleet-request",
+    "VolumeId": "volume", "LaunchTemplateId": "launch-template", "GroupId": "security-group",
+}  # fmt: skip
+_BY_PREFIX = {"i": "instance", "vol": "volume", "sg": "security-group", "lt": "launch-template"}
+
+
+def tag_keys(parameters: Mapping[str, Any]) -> list[str]:
+    found = parameters.get("tags", parameters.get("Tags"))
+    if isinstance(found, dict):
+        return list(found)
+    groups = [tag for one in parameters.get("TagSpecifications", ()) for tag in one["Tags"]]
+    return [tag.get("Key", tag.get("key")) for tag in found or groups]
+
+
+def _arns(place: Any, service: str, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    if operation in _ABOUT_ALL:
+        return []
+    makers = {
+        "sqs": _of_sqs, "s3": _of_s3, "logs": _of_logs, "ecs": _of_ecs, "ec2": _of_ec2, "cloudwatch": _of_cloudwatch,
+        "events": _of_events, "lambda": _of_lambda, "iam": _of_iam, "ssm": _of_ssm, "ecr": _of_ecr,
+    }  # fmt: skip
+    return makers[service](lambda kind, name: place.arn(kind, name, place.region), operation, parameters)
+
+
+def _of_sqs(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    yield arn("sqs", parameters.get("QueueName") or parameters["QueueUrl"].rsplit("/", 1)[-1])
+
+
+def _of_s3(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    yield f"arn:aws:s3:::{parameters['Bucket']}" + (f"/{parameters['Key']}" if "Key" in parameters else "")
+
+
+def _of_logs(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    if "resourceArn" in parameters:
+        yield parameters["resourceArn"]
+        return
+    stream = f"log-stream:{parameters['logStreamName']}" if "logStreamName" in parameters else "*"
+    yield arn("logs", f"log-group:{parameters.get('logGroupName', '')}:{stream}")
+
+
+def _of_ecs(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    cluster = parameters.get("cluster", parameters.get("clusterName", ""))
+    if operation == "RegisterTaskDefinition":
+        yield arn("ecs", f"task-definition/{parameters['family']}:1")
+    elif operation in ("CreateService", "UpdateService", "DeleteService"):
+        yield arn("ecs", f"service/{cluster}/{parameters.get('serviceName', parameters.get('service'))}")
+    elif operation == "DescribeServices":
+        yield from (arn("ecs", f"service/{cluster}/{name}") for name in parameters["services"])
+    elif "containerInstances" in parameters:
+        yield from parameters["containerInstances"]
+    elif "tasks" in parameters:
+        yield from parameters["tasks"]
+    else:
+        names = parameters.get("clusters", [cluster])
+        yield from (name if name.startswith("arn:") else arn("ecs", f"cluster/{name}") for name in names)
+
+
+def _of_ec2(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    if operation == "CreateTags":
+        yield from (arn("ec2", f"{_BY_PREFIX[one.split('-')[0]]}/{one}") for one in parameters["Resources"])
+    elif operation == "RequestSpotFleet":
+        yield arn("ec2", "spot-fleet-request/sfr-1")
+    elif operation == "CreateSecurityGroup":
+        yield from (arn("ec2", "security-group/sg-1"), arn("ec2", f"vpc/{parameters['VpcId']}"))
+    elif operation == "CreateLaunchTemplate":
+        yield arn("ec2", "launch-template/lt-1")
+    elif not operation.startswith(("Describe", "Get")) or operation.startswith("DescribeSpotFleetRequestHistory"):
+        for name, kind in _OF_EC2.items():
+            ids = _list(parameters.get(name, []))
+            yield from (arn("ec2", f"{kind}/{one}") for one in ids)
+    elif operation == "DescribeSpotFleetInstances":
+        yield arn("ec2", f"spot-fleet-request/{parameters['SpotFleetRequestId']}")
+
+
+def _of_cloudwatch(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    names = _list(parameters.get("DashboardName", parameters.get("DashboardNames", [])))
+    account = arn("cloudwatch", "").split(":")[4]
+    yield from (f"arn:aws:cloudwatch::{account}:dashboard/{name}" for name in names)
+    alarms = _list(parameters.get("AlarmName", parameters.get("AlarmNames", [])))
+    yield from (arn("cloudwatch", f"alarm:{name}") for name in alarms)
+    if operation == "DescribeAlarms":
+        yield arn("cloudwatch", "alarm:*")
+
+
+def _of_events(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    yield arn("events", f"rule/{parameters.get('Rule', parameters.get('Name'))}")
+
+
+def _of_lambda(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    name = parameters["FunctionName"]
+    yield name if name.startswith("arn:") else arn("lambda", f"function:{name}")
+
+
+def _of_iam(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    account = arn("iam", "").split(":")[4]
+    if operation == "CreateServiceLinkedRole":
+        service = parameters["AWSServiceName"]
+        yield f"arn:aws:iam::{account}:role/aws-service-role/{service}/{_linked_to(service)}"
+    elif "InstanceProfileName" in parameters:
+        yield f"arn:aws:iam::{account}:instance-profile/{parameters['InstanceProfileName']}"
+    else:
+        name = parameters["RoleName"]
+        linked = name.startswith("AWSServiceRoleFor")
+        path = f"aws-service-role/{policies.SERVICE_LINKED[name]}/" if linked else ""
+        yield f"arn:aws:iam::{account}:role/{path}{name}"
+
+
+def _linked_to(service: str) -> str:
+    return next(name for name, one in policies.SERVICE_LINKED.items() if one == service)
+
+
+def _of_ssm(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    yield f"arn:aws:ssm:us-east-1::parameter{parameters['Name']}"
+
+
+def _of_ecr(arn: Any, operation: str, parameters: Mapping[str, Any]) -> Iterable[str]:
+    yield arn("ecr", f"repository/{parameters['repositoryName']}")

@@ -1,0 +1,128 @@
+"""A request held against all that botocore's model says of it: types, and what botocore itself does not look at.
+
+Lengths, numbers, patterns and enums are in the models, but a client sends what breaks them, and emulators take it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.model import Shape
+from botocore.validate import validate_parameters
+
+# AWS has newer types than any botocore; and ReceiveMessage takes this attribute, which the model gives to queues only.
+UNKNOWN_TO_MODELS = {("InstanceType", None), ("QueueAttributeName", "ApproximateReceiveCount")}
+
+# What AWS documents and botocore's models leave out, by the parameter's name (its last one, where it is inner):
+# (least, most) of a number, or of how many entries or characters; or a pattern.
+_NAME, _SECONDS = r"[\w-]{1,80}", (0, 43_200)
+_TAGS: dict[str, Any] = {"Key": (1, 127), "Value": (0, 256)}  # EC2: characters
+DOCUMENTED: dict[str, dict[str, Any]] = {
+    "sqs": {
+        "QueueName": _NAME, "Id": _NAME, "Entries": (1, 10), "MaxNumberOfMessages": (1, 10),
+        "VisibilityTimeout": _SECONDS, "WaitTimeSeconds": (0, 20), "MessageBody": (1, 1_048_576),
+        "MessageAttributes": (0, 10), "MaxResults": (1, 1000), "QueueNamePrefix": _NAME,
+        "MessageRetentionPeriod": (60, 1_209_600), "ReceiveMessageWaitTimeSeconds": (0, 20), "Tags": (0, 50),
+        "tags": (0, 50),
+    },
+    "ec2": _TAGS | {
+        "Values": (1, 200), "Filters": (0, 50), "InstanceIds": (1, 1000), "SpotFleetRequestIds": (1, 100),
+        "InstanceTypes": (1, 100), "Resources": (1, 1000), "TargetCapacity": (0, 10_000), "Tags": (0, 50),
+        "OnDemandTargetCapacity": (0, 10_000), "LaunchSpecifications": (1, 50), "Overrides": (0, 300),
+        "LaunchTemplateName": r"[a-zA-Z0-9().\-/_]{3,128}", "GroupName": (1, 255), "Description": (1, 255),
+        "UserData": (0, 21_848),  # 16 KiB, as base64
+        "HttpPutResponseHopLimit": (1, 64), "Iops": (100, 80_000), "VolumeSize": (1, 65_536),
+    },
+    "ecs": {
+        "clusterName": r"[\w-]{1,255}", "serviceName": r"[\w-]{1,255}", "family": r"[\w-]{1,255}",
+        "clusters": (1, 100), "services": (1, 10), "tasks": (1, 100), "containerInstances": (1, 100),
+        "tags": (0, 50), "placementConstraints": (0, 10), "expression": (1, 2000), "maxResults": (1, 100),
+        "stopTimeout": (1, 1_000_000), "desiredCount": (0, 5_000), "memory": (6, 10**9),
+    },
+    "cloudwatch": {"EvaluationPeriods": (1, 1000), "Period": (10, 604_800)},
+    "s3": {"PartNumber": (1, 10_000), "Key": (1, 1024), "Bucket": r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+           "MaxKeys": (1, 1000)},
+    "logs": {"logEvents": (1, 10_000), "limit": (1, 10_000)},
+    # of one call
+    "UpdateContainerInstancesStateRequest": {"containerInstances": (1, 10)},
+    "DescribeInstancesRequest": {"MaxResults": (5, 1000)},
+    "DescribeSpotFleetInstancesRequest": {"MaxResults": (1, 1000)},
+    "DescribeSpotFleetRequestHistoryRequest": {"MaxResults": (1, 1000)},
+    "DescribeLogStreamsRequest": {"limit": (1, 50)},
+}  # fmt: skip
+
+
+def faults(service: str, request: dict[str, Any], shape: Shape) -> list[str]:
+    """What AWS would refuse in the request, a line each."""
+    validate_parameters(request, shape)
+    return [
+        *_faults(request, shape, shape.name),
+        *_documented(request, DOCUMENTED.get(service, {}) | DOCUMENTED.get(shape.name, {})),
+    ]
+
+
+def _documented(value: Any, limits: dict[str, Any], name: str = "") -> Iterator[str]:
+    if isinstance(limit := limits.get(name), str):
+        if not re.fullmatch(limit, value):
+            yield f"{name}: {value!r} does not match {limit}"
+    elif limit is not None:
+        size = float(value) if isinstance(value, (int, float)) or _is_attribute(name, value) else len(value)
+        if not limit[0] <= size <= limit[1]:
+            yield f"{name}: {size} is not within {limit[0]} and {limit[1]}"
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _documented(inner, limits, str(key))
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _documented(inner, limits)
+
+
+def _is_attribute(name: str, value: Any) -> bool:
+    """SQS's attributes of a queue are numbers written as text."""
+    return isinstance(value, str) and value.isdecimal() and name[0].isupper() and name != "MessageBody"
+
+
+def _faults(value: Any, shape: Any, at: str) -> Iterator[str]:
+    kind = shape.type_name
+    if kind == "structure":
+        for name, inner in value.items():
+            yield from _faults(inner, shape.members[name], f"{at}.{name}")
+    elif kind == "map":
+        yield from _number(len(value), shape, at, "entries")
+        for key, inner in value.items():
+            yield from _faults(key, shape.key, f"{at} key {key!r}")
+            yield from _faults(inner, shape.value, f"{at}.{key}")
+    elif kind == "list":
+        yield from _number(len(value), shape, at, "entries")
+        for number, inner in enumerate(value):
+            yield from _faults(inner, shape.member, f"{at}[{number}]")
+    elif kind == "string":
+        yield from _number(len(value), shape, at, "characters")
+        yield from _text(value, shape, at)
+    elif kind in ("integer", "long", "float", "double"):
+        yield from _number(value, shape, at, "")
+
+
+def _number(value: float, shape: Shape, at: str, what: str) -> Iterator[str]:
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    if (least is not None and value < least) or (most is not None and value > most):
+        yield f"{at}: {value} {what} is not within {least} and {most}"
+
+
+def _text(value: str, shape: Any, at: str) -> Iterator[str]:
+    enum = getattr(shape, "enum", None)
+    if enum and value not in enum and not {(shape.name, None), (shape.name, value)} & UNKNOWN_TO_MODELS:
+        yield f"{at}: {value!r} is none of {enum}"
+    pattern = shape.metadata.get("pattern")
+    if pattern and not _matches(pattern, value):
+        yield f"{at}: {value!r} does not match {pattern}"
+
+
+def _matches(pattern: str, value: str) -> bool:
+    """Patterns are Java's; those that Python cannot read say nothing here."""
+    try:
+        return re.fullmatch(pattern.replace(r"\p{Alnum}", "a-zA-Z0-9").replace(r"\p{Digit}", "0-9"), value) is not None
+    except re.error:
+        return True
