@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from control.settings import Settings
 
 STOP_SECONDS = 110  # of the two minutes that a spot machine has left: ECS sends SIGTERM, then SIGKILL after this long
+ROLES = ("taskRoleArn", "executionRoleArn")
+NO_ROLES: Mapping[str, str] = {}
 DRAINING_WAIT_SECONDS = 120
 MACHINE_ATTRIBUTE = "app"  # what a machine tells ECS about itself: whose it is
 
@@ -31,8 +33,11 @@ class ServiceState:
     pending: int
 
 
-def task_definition(settings: Settings, queues: Queues, run: str | None, owner: str = "") -> dict[str, Any]:
-    """The request of RegisterTaskDefinition. No credentials in it: the container uses the machine's role.
+def task_definition(
+    settings: Settings, queues: Queues, run: str | None, owner: str = "", roles: Mapping[str, str] = NO_ROLES
+) -> dict[str, Any]:
+    """The request of RegisterTaskDefinition. No credentials in it: the container has a role (`iam.roles_of_tasks`), or
+    without one the machine's.
 
     `run`: the start of the run (`20261123T104500Z`), under which the workers put their records; None before a run.
     Its tags are the tasks' too.
@@ -67,7 +72,7 @@ def task_definition(settings: Settings, queues: Queues, run: str | None, owner: 
         "requiresCompatibilities": ["EC2"],
         "containerDefinitions": [container],
         "tags": tags.for_ecs(tags.of(settings, owner, run)),
-    }
+    } | dict(roles)
 
 
 def _rights(settings: Settings) -> dict[str, Any]:
@@ -107,7 +112,7 @@ def register_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
     """The ARN of a revision that says just this: the latest one if it does, else a new one."""
     with doing(f"registering the task definition {request['family']}"):
         latest = _latest(ecs, request["family"])
-        if latest is not None and _says(latest, request["containerDefinitions"]):
+        if latest is not None and _says(latest, request):
             return str(latest["taskDefinitionArn"])
         return ecs.register_task_definition(**request)["taskDefinition"]["taskDefinitionArn"]
 
@@ -203,10 +208,11 @@ def _latest(ecs: ECSClient, family: str) -> Any | None:
         raise
 
 
-def _says(latest: Any, containers: list[dict[str, Any]]) -> bool:
-    """Whether the registered containers agree in all that is asked for; ECS adds defaults of its own."""
-    registered = latest.get("containerDefinitions", [])
-    if len(registered) != len(containers) or latest.get("status", "ACTIVE") != "ACTIVE":
+def _says(latest: Any, request: dict[str, Any]) -> bool:
+    """Whether the registered one agrees in all that is asked for; ECS adds defaults of its own."""
+    registered, containers = latest.get("containerDefinitions", []), request["containerDefinitions"]
+    same_roles = all(latest.get(key) == request.get(key) for key in ROLES)
+    if not same_roles or len(registered) != len(containers) or latest.get("status", "ACTIVE") != "ACTIVE":
         return False
     return all(_agrees(have, want) for have, want in zip(registered, containers, strict=True))
 

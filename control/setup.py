@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from control import cluster, logs, queue, tags
+from control import cluster, iam, logs, queue, tags
 from control.clients import Clients
 from control.errors import doing
 
@@ -30,7 +30,8 @@ def setup(settings: Settings, clients: Clients, say: Callable[[str], None], slee
     say(f"cluster         {settings.ECS_CLUSTER}")
     with doing("looking for a run that is under way"):
         run = run_under_way(settings, clients)
-    definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run, owner))
+    wanted = cluster.task_definition(settings, queues, run, owner, iam.roles_of_tasks(clients.iam))
+    definition = cluster.register_task_definition(clients.ecs, wanted)
     say(f"task definition {definition.rsplit('/', 1)[-1]}")
     say(f"image           {settings.DOCKERHUB_TAG}")
     cluster.ensure_service(clients.ecs, settings, definition, marks, sleep)

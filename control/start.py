@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from control import account, cluster, fleet, fleetrequest, launchtemplate, monitorfile, schedule, submit, tags
+from control import account, cluster, fleet, fleetrequest, iam, launchtemplate, monitorfile, schedule, submit, tags
 from control.clients import Clients
 from control.errors import AWSError, CloudError, InputError, Problem, doing
 from control.monitorfile import MonitorFile
@@ -56,7 +56,8 @@ def start_cluster(
         content, settings, datetime.fromtimestamp(start, UTC), f"{settings.APP_NAME[:40]}-{run}", owner
     )
     template = None if half_done else launchtemplate.read(request, fleet_file, settings, clients.ec2)
-    definition = cluster.register_task_definition(clients.ecs, cluster.task_definition(settings, queues, run, owner))
+    wanted = cluster.task_definition(settings, queues, run, owner, iam.roles_of_tasks(clients.iam))
+    definition = cluster.register_task_definition(clients.ecs, wanted)
     marks = tags.of(settings, owner, run)
     fleet_id = half_done[0] if half_done else _request(settings, clients, request, template, marks)
     monitor_file = monitorfile.of_run(settings, fleet_id, start, cheapest=cheapest)

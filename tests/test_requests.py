@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from control import cluster, fleet, monitorfile, snapshot, start
+from control import cluster, fleet, iam, monitorfile, snapshot, start
 from control.costs import Prices
 from control.errors import CloudError, InputError
 from control.queue import Counts, Queues
@@ -48,6 +48,26 @@ FAMILY_ARN = "arn:aws:ecs:us-east-1:123456789012:task-definition/AppTask"
 CLUSTER_QUERY = {"clusters": ["app-cluster"], "include": ["TAGS"]}
 SERVICE_QUERY = {"cluster": "app-cluster", "services": ["AppService"]}
 WRITES = ("Create", "Put", "Update", "Set", "Register", "Request", "Modify", "Delete", "Cancel", "Tag")
+
+
+@pytest.fixture(autouse=True)
+def no_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account in which setupAWS was never run; the roles have their own tests."""
+    monkeypatch.setattr(iam, "roles_of_tasks", lambda client: {})
+
+
+def test_a_task_has_the_roles_of_the_account_and_a_changed_role_makes_a_new_revision(aws: Exact) -> None:
+    roles = {"taskRoleArn": "arn:task", "executionRoleArn": "arn:execution"}
+    request = cluster.task_definition(SETTINGS, Queues(QUEUE_URL, DEAD_URL), RUN, "lab", roles)
+    assert request["taskRoleArn"] == "arn:task"
+    assert request["executionRoleArn"] == "arn:execution"
+    registered = {"containerDefinitions": request["containerDefinitions"], "taskDefinitionArn": "arn:1", **roles}
+    aws.answer("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
+    assert cluster.register_task_definition(aws.clients.ecs, request) == "arn:1"
+    aws.answer("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
+    changed = request | {"taskRoleArn": "arn:other"}
+    aws.answer("ecs.register_task_definition", changed, taskDefinition={"taskDefinitionArn": "arn:2"})
+    assert cluster.register_task_definition(aws.clients.ecs, changed) == "arn:2"
 
 
 @pytest.fixture
