@@ -19,7 +19,7 @@ CLUSTER_MACHINES = 2  # how many machines; a new account may run spot machines o
 TASKS_PER_MACHINE = 1  # how many containers on a machine
 MACHINE_TYPE = ['m5.large']  # one for each launch specification of the Fleet file; this one: 2 virtual CPUs, 8 GiB
 MACHINE_PRICE = 0.10  # USD an hour, the most to pay for a machine; below the on-demand price come more interruptions
-ON_DEMAND_MACHINES = 0  # how many of them are not spot: dearer, never taken away; needs a launch template in the Fleet file
+ON_DEMAND_MACHINES = 0  # how many are no spot machines: dearer, never taken away; needs a launch template
 MAX_RUN_HOURS = 7 * 24  # the fleet ends by itself after that, whatever happens
 MAX_COST = 0  # USD for the whole run, estimated: at 80 % monitor warns, at 100 % no new job is begun; 0 is no limit
 OWNER = ''  # a tag for the bill on all that a run makes; '' is whoever is logged in
@@ -55,8 +55,8 @@ LOG_GROUP_NAME = APP_NAME
 EXPORT_LOGS = 'True'  # at the end, to AWS_BUCKET/exportedlogs/; every job's own log lies beside its record anyway
 
 # MONITORING:
-AUTO_MONITOR = 'False'  # the monitor in AWS itself: not in this version, leave `run.py monitor` running
-CREATE_DASHBOARD = 'False'  # a CloudWatch dashboard: not in this version
+AUTO_MONITOR = 'False'  # 'True': the monitor runs in AWS, made once by setupAWS; nothing has to stay on here
+CREATE_DASHBOARD = 'False'  # a CloudWatch dashboard of the run; an account's first three cost nothing
 CLEAN_DASHBOARD = 'True'  # the monitor deletes it when the run is through
 
 # REDUNDANCY CHECKS:

@@ -54,6 +54,12 @@ class Cloud:
 
         make_buckets(self, names)
 
+    def buckets(self) -> list[str]:
+        """The names of all buckets."""
+        from .session import client
+
+        return [bucket["Name"] for bucket in client(self, "s3").list_buckets()["Buckets"]]
+
     def fill_in(self, fleet: dict[str, Any]) -> dict[str, Any]:
         """A copy of a fleet file with what this account has in place of roles, images and networks that it lacks."""
         from .account import fill_in

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import undertaker
-from .client import CONTROL_PATH
+from .client import CONTROL_PATH, Cloud
 from .control import Action, Control
-from .emulators import Ministack, Moto
-from .endpoints import worker_environment
+from .emulators import Ministack, Moto, WsgiApp
+from .endpoints import AGENT_PATH, METADATA_PATH, function_environment, task_environment
 from .errors import LocalCloudError
 from .layout import Layout, State, layout_of, read_state, write_state
 
@@ -67,14 +67,26 @@ class Daemon:
             "interrupt": self.interrupt,
             "stop": self.stop,
         }
-        self.moto = Moto(CONTROL_PATH, Control(token, actions))
+        doors: dict[str, WsgiApp] = {CONTROL_PATH: Control(token, actions)}
+        self.moto = Moto(doors)
         self.state = State(os.getpid(), token, self.moto.url, ministack.url)
         self.player = self._player(worker_root)
+        self.moto.doors |= self._doors_of_machines()
 
     def _player(self, worker_root: Path) -> Player:
         from .player import Player  # moto takes a second to import, while ministack starts
 
-        return Player(self.layout, worker_root, partial(worker_environment, self.state.moto, self.state.ministack))
+        of_task, of_function = (
+            partial(environment, self.state.moto, self.state.ministack)
+            for environment in (task_environment, function_environment)
+        )
+        return Player(self.layout, worker_root, of_task, of_function)
+
+    def _doors_of_machines(self) -> dict[str, WsgiApp]:
+        from .agent import Agent
+        from .metadata import Metadata
+
+        return {AGENT_PATH: Agent(self.player.task), METADATA_PATH: Metadata(self.player.machine)}
 
     def serve(self) -> None:
         """Answers and plays until told to stop; then ends every worker."""
@@ -94,9 +106,20 @@ class Daemon:
     def _tick(self) -> None:
         with self.moto.lock:
             try:
-                self.player.tick(time.time())
+                ended = self.player.tick(time.time())
             except Exception:  # the loop's outermost edge: one emulated resource that is odd must not end the cloud
                 log.exception("a step of the local cloud failed; it goes on with the next")
+                return
+        if ended:
+            threading.Thread(target=self._show_results, daemon=True).start()
+
+    def _show_results(self) -> None:
+        """What a run wrote that was watched by a schedule: no command is there to make files of it."""
+        cloud = Cloud(self.layout, self.state, "us-east-1")
+        try:
+            cloud.export(cloud.buckets())
+        except Exception:  # the thread's edge: `stop` may end the emulator under it
+            log.exception("the results could not be copied")
 
     # what commands may ask
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +86,14 @@ def free_port() -> int:
 
 
 class Moto:
-    """Moto's server with a door beside it: paths below `control_path` go to `control`, all others to moto."""
+    """Moto's server with doors beside it: paths that begin as `doors` say go there, all others to moto."""
 
-    def __init__(self, control_path: str, control: WsgiApp) -> None:
+    def __init__(self, doors: Mapping[str, WsgiApp]) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 
         self.lock = threading.RLock()
         self._app = DomainDispatcherApplication(create_backend_app)
-        self._control_path = control_path
-        self._control = control
+        self.doors = dict(doors)
         self._faults = Faults()
         self._server: BaseWSGIServer = make_server(
             LOOPBACK, 0, self._serve, threaded=True, request_handler=MotoRequestHandler
@@ -105,11 +104,11 @@ class Moto:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def _serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        is_control = environ["PATH_INFO"].startswith(self._control_path)
-        if not is_control and self._faults.draw() is not Fault.NONE:
+        door = next((app for path, app in self.doors.items() if environ["PATH_INFO"].startswith(path)), None)
+        if door is None and self._faults.draw() is not Fault.NONE:
             status, content_type, body = self._faults.answer(is_json="HTTP_X_AMZ_TARGET" in environ)
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(f"{status} Fault", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
             return [body]
         with self.lock:
-            return list((self._control if is_control else self._app)(environ, start_response))
+            return list((door or self._app)(environ, start_response))

@@ -17,6 +17,12 @@ MOTO_SERVICES = ("EC2", "ECS", "SSM", "IAM", "STS", "LAMBDA", "SNS", "EVENTBRIDG
 ACCOUNT_ID = "123456789012"
 """Moto's fixed account number; ministack is told the same, so that names of one fit the other."""
 
+AGENT_PATH, METADATA_PATH = "/_localcloud-agent/", "/_localcloud-metadata/"
+"""On moto's port: what a task asks its machine's ECS agent, and a machine EC2's metadata."""
+
+IMMEDIATE = {"SETTLING_SECONDS": "2", "NEW_MACHINE_SECONDS": "3"}
+"""What the auto-monitor's function is told of this cloud: counts of the queue are exact, machines start at once."""
+
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": ""}
 
 NEUTRAL = {
@@ -52,6 +58,21 @@ def worker_environment(moto: str, ministack: str, region: str) -> dict[str, str]
         "NO_PROXY": loopback,
         "no_proxy": loopback,
     }
+
+
+def task_environment(moto: str, ministack: str, region: str, task_id: str, instance_id: str) -> dict[str, str]:
+    """For a task: beside the cloud the addresses that ECS's agent and EC2 have for it alone."""
+    return {
+        **worker_environment(moto, ministack, region),
+        "ECS_AGENT_URI": f"{moto}{AGENT_PATH}{task_id}",
+        "AWS_EC2_METADATA_DISABLED": "false",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{moto}{METADATA_PATH}{instance_id}",
+    }
+
+
+def function_environment(moto: str, ministack: str, region: str) -> dict[str, str]:
+    """For a Lambda function."""
+    return {**worker_environment(moto, ministack, region), **IMMEDIATE}
 
 
 def command_environment(

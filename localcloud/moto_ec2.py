@@ -19,6 +19,7 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.spot_requests import SpotFleetRequest, SpotRequestBackend
 from moto.ec2.responses.spot_fleets import SpotFleets
+from moto.ec2.utils import filter_dict_attribute_mapping
 
 _request = SpotFleets.request_spot_fleet
 _config: Callable[[SpotFleetRequest], dict[str, Any]] = vars(SpotFleetRequest)["spot_fleet_request_config"].fget
@@ -67,6 +68,7 @@ def ledger(fleet: SpotFleetRequest) -> Ledger:
 
 def apply() -> None:
     """Puts all of this into moto, once a process."""
+    filter_dict_attribute_mapping["iam-instance-profile.arn"] = "iam_instance_profile"
     replace_in(SpotFleets, request_spot_fleet, cancel_spot_fleet_requests, describe_spot_fleet_request_history)
     replace_in(SpotRequestBackend, modify_spot_fleet_request)
     replace_in(SpotFleetRequest, create_spot_requests, get_launch_spec_counts)

@@ -2,48 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from moto.awslambda.models import lambda_backends
 from moto.ec2.models import ec2_backends
 from moto.ecs.models import ecs_backends
+from moto.events.models import events_backends
 
-from . import engine, moto_ec2, moto_ecs
+from . import engine, moto_ec2, moto_ecs, moto_iam
 from .endpoints import ACCOUNT_ID
 from .errors import LocalCloudError
 from .fleets import play_fleets
+from .functions import Functions
 from .layout import Layout
 from .machines import Machine, Machines
 from .moto_ec2 import ledger
 from .runners import ContainerRunner, ProcessRunner, Runner
-from .services import Services, WorkerEnvironment
+from .schedules import Schedules
+from .services import Running, Services, TaskEnvironment
 
 
 @dataclass(frozen=True)
 class Region:
     machines: Machines
     services: Services
+    schedules: Schedules
 
 
 class Player:
     """Plays what happens in AWS while nobody calls it."""
 
-    def __init__(self, layout: Layout, worker_root: Path, environment: WorkerEnvironment) -> None:
-        moto_ec2.apply()
-        moto_ecs.apply()
+    def __init__(
+        self,
+        layout: Layout,
+        worker_root: Path,
+        task_environment: TaskEnvironment,
+        function_environment: Callable[[str], dict[str, str]],
+    ) -> None:
+        for patch in (moto_ec2, moto_ecs, moto_iam):
+            patch.apply()
         self.layout = layout
-        self.environment = environment
+        self.task_environment = task_environment
+        self.function_environment = function_environment
+        self.functions = Functions(layout)
         self.runner: Runner = ProcessRunner(layout, worker_root)
         self.regions: dict[str, Region] = {}
 
-    def tick(self, now: float) -> None:
-        """One step, at `now` seconds since the epoch."""
-        for name in list(ec2_backends[ACCOUNT_ID]):
+    def tick(self, now: float) -> list[str]:
+        """One step, at `now` seconds since the epoch; names the schedules that ended."""
+        ended: list[str] = []
+        for name in dict.fromkeys((*ec2_backends[ACCOUNT_ID], *events_backends[ACCOUNT_ID])):
             region = self._region(name)
             play_fleets(region.machines.ec2)
             region.machines.play()
             region.services.play(now, self.runner)
+            ended += region.schedules.play(now)
+        return ended
+
+    def task(self, task_id: str) -> tuple[Services, Running] | None:
+        """The task of this id, while it runs."""
+        found = ((region.services, run) for region in self.regions.values() for run in region.services.running)
+        return next((one for one in found if one[1].task.id == task_id), None)
+
+    def machine(self, instance_id: str) -> Machine | None:
+        """The machine of this id, while it is part of a cluster."""
+        found = (region.machines.joined.get(instance_id) for region in self.regions.values())
+        return next((one for one in found if one is not None), None)
 
     def use_containers(self, variables: Mapping[str, str]) -> None:
         """For tasks that start from now on. `variables` lead to the container engine."""
@@ -62,14 +88,18 @@ class Player:
         return machine.instance_id
 
     def end(self) -> None:
-        """Ends every worker."""
+        """Ends every worker and every call of a function."""
         for region in self.regions.values():
+            region.schedules.end()
             region.services.end()
 
     def _region(self, name: str) -> Region:
         if name not in self.regions:
             machines = Machines(ec2_backends[ACCOUNT_ID][name], ecs_backends[ACCOUNT_ID][name])
-            self.regions[name] = Region(machines, Services(machines.ecs, machines, self.environment))
+            services = Services(machines.ecs, machines, self.task_environment)
+            events, lambda_ = events_backends[ACCOUNT_ID][name], lambda_backends[ACCOUNT_ID][name]
+            schedules = Schedules(events, lambda_, self.functions, self.function_environment)
+            self.regions[name] = Region(machines, services, schedules)
         return self.regions[name]
 
     def _machines(self) -> Iterator[tuple[Region, Machine]]:

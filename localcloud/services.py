@@ -36,7 +36,11 @@ STOPPED_KEPT_SECONDS = 3600
 EVENTS_KEPT = 100
 """As many as DescribeServices shows."""
 
-WorkerEnvironment = Callable[[str], dict[str, str]]
+MAXIMUM_SHARE = 2
+"""A service's `maximumPercent`, unless it is told another: so many times the desired count may run for a while."""
+
+TaskEnvironment = Callable[[str, str, str], dict[str, str]]
+"""Of a region, a task's id and a machine's: where AWS is, and the addresses that are the task's own."""
 
 
 @dataclass
@@ -51,6 +55,11 @@ class Running:
     stop_seconds: int
     started: float
     kill_at: float | None = None
+    protected_until: float = 0.0
+    """In seconds since the epoch: until then scale-in and deployments leave it alone."""
+
+    def is_protected(self, now: float) -> bool:
+        return now < self.protected_until
 
     def begin_stop(self, now: float, reason: str, code: str, seconds: float | None = None) -> None:
         """SIGTERM once; a second reason to stop can only shorten the time that is left."""
@@ -65,7 +74,7 @@ class Running:
 class Services:
     """The services of one region's ECS backend."""
 
-    def __init__(self, ecs: Any, machines: Machines, environment: WorkerEnvironment) -> None:
+    def __init__(self, ecs: Any, machines: Machines, environment: TaskEnvironment) -> None:
         self.ecs = ecs
         self.machines = machines
         self.environment = environment
@@ -90,6 +99,15 @@ class Services:
         for run in self._on(machine):
             reason = f"Host EC2 (instance {machine.instance_id}) is being interrupted."
             run.begin_stop(now, reason, "SpotInterruption", notice_seconds)
+
+    def refusal(self, run: Running, now: float) -> str | None:
+        """Why ECS would not protect this task from scale-in; None where it would."""
+        service = next((one for one in self.ecs.services.values() if one.arn == run.service_arn), None)
+        if run.task.desired_status != "RUNNING" or service is None:
+            return "TASK_NOT_VALID"
+        others = [one for one in self.running if one.service_arn == run.service_arn and one is not run]
+        protected = sum(one.is_protected(now) for one in others)
+        return "DEPLOYMENT_BLOCKED" if protected > service.desired_count else None
 
     def end(self) -> None:
         """Ends every worker, now."""
@@ -149,7 +167,9 @@ class Services:
                 run.kill_at = now + KILL_AGAIN_SECONDS
 
     def _stop_surplus(self, service: Any, mine: list[Running], now: float) -> list[Running]:
-        """Stops tasks of an older revision, of a draining machine, or beyond the wish; returns those that stay."""
+        """Stops tasks of an older revision, of a draining machine, or beyond the wish; returns those that count as
+        wanted. A protected task is left alone while the service is there. Of the others the oldest go first: ECS
+        promises no order, and this is the worst for a job that is not protected."""
         wanted = service.desired_count if service.status == "ACTIVE" else 0
         usable = {machine.instance_id for machine in self.machines.alive() if machine.accepts_tasks}
         fit = [
@@ -157,20 +177,24 @@ class Services:
             for run in mine
             if run.task.task_definition_arn == service.task_definition and run.machine.instance_id in usable
         ]
-        stopping = [run for run in mine if run not in fit[:wanted]]
+        stay = sorted(fit, key=lambda run: (not run.is_protected(now), -run.started))[:wanted]
+        safe = [run for run in mine if service.status == "ACTIVE" and run.is_protected(now)]
+        stopping = [run for run in mine if run not in stay and run not in safe]
         reason = f"Scaling activity initiated by (deployment {deployment_id(service)})"
         for run in stopping:
             run.begin_stop(now, reason, "ServiceSchedulerInitiated")
         if stopping:
             tell(service, f"has stopped {len(stopping)} running tasks: {named(run.task for run in stopping)}.")
-        return fit[:wanted]
+        return stay
 
     # what can start
 
     def _schedule(self, service: Any, now: float, runner: Runner) -> None:
         mine = [run for run in self.running if run.service_arn == service.arn and run.task.desired_status == "RUNNING"]
         stay = self._stop_surplus(service, mine, now)
-        missing = service.desired_count - len(stay) if service.status == "ACTIVE" else 0
+        alive = sum(run.task.desired_status == "RUNNING" for run in mine)
+        most = service.desired_count * MAXIMUM_SHARE - alive
+        missing = min(service.desired_count - len(stay), most) if service.status == "ACTIVE" else 0
         if missing <= 0 or not service.task_definition:
             return
         throttle = self._throttle((service.arn, service.task_definition))
@@ -203,7 +227,8 @@ class Services:
         self, service: Any, task: Task, definition: Any, machine: Machine, needs: Needs, now: float, runner: Runner
     ) -> bool:
         container = definition.container_definitions[0]
-        order = work_order(task, container, self.environment(self.ecs.region_name), machine)
+        cloud = self.environment(self.ecs.region_name, task.id, machine.instance_id)
+        order = work_order(task, container, cloud, machine)
         try:
             worker = runner.start(order)
         except CannotStart as reason:

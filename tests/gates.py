@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
+from localcloud.agent import STATE
+from localcloud.endpoints import AGENT_PATH
+from localcloud.layout import layout_of, read_state
 from tests.project import Project, wait_for
 
 SCRIPT = """
@@ -43,9 +49,12 @@ class Gates:
         begun = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
         return [machine for job, machine in begun if job == name]
 
-    def wait_for_start(self, *names: str) -> None:
-        """Until each of these jobs has begun."""
-        wait_for(lambda: all(self.starts(name) for name in names), 60)
+    def wait_for_start(self, made: Project, name: str) -> str:
+        """The machine on which this job has begun, once its container is protected from scale-in."""
+        wait_for(lambda: bool(self.starts(name)), 60)
+        machine = self.starts(name)[-1]
+        wait_for(lambda: machine in protected(made))
+        return machine
 
 
 def machines(made: Project) -> set[str]:
@@ -53,6 +62,29 @@ def machines(made: Project) -> set[str]:
     running: Any = [{"Name": "instance-state-name", "Values": ["running"]}]
     found = made.client("ec2").describe_instances(Filters=running)["Reservations"]
     return {one["InstanceId"] for group in found for one in group["Instances"]}
+
+
+def protected(made: Project) -> set[str]:
+    """The ids of the machines with a container that the local cloud's ECS agent says to be protected."""
+    ecs = made.client("ecs")
+    arns = ecs.list_tasks(cluster="tryout-cluster")["taskArns"]
+    tasks = ecs.describe_tasks(cluster="tryout-cluster", tasks=arns)["tasks"] if arns else []
+    safe = [task["containerInstanceArn"] for task in tasks if _is_protected(made, task["taskArn"])]
+    if not safe:
+        return set()
+    found = ecs.describe_container_instances(cluster="tryout-cluster", containerInstances=safe)
+    return {one["ec2InstanceId"] for one in found["containerInstances"]}
+
+
+def _is_protected(made: Project, arn: str) -> bool:
+    state = read_state(layout_of(made.folder))
+    assert state is not None
+    address = f"{state.moto}{AGENT_PATH}{arn.rsplit('/', 1)[-1]}{STATE}"
+    try:
+        with build_opener(ProxyHandler({})).open(address, timeout=10) as answer:
+            return bool(json.load(answer)["protection"]["ProtectionEnabled"])
+    except HTTPError:  # it has ended since
+        return False
 
 
 def target(made: Project) -> int:

@@ -249,8 +249,10 @@ MONITOR_MISTAKES = [
                MONITOR_LOG_GROUP_NAME=""),
     in_monitor("a date", "MONITOR_START_TIME", "'today' does not fit; write a whole number",
                MONITOR_START_TIME="today"),
-    in_monitor("True for a time", "MONITOR_START_TIME", "True does not fit; write a whole number", MONITOR_START_TIME=True),
-    in_monitor("a time in the year 50,000", "MONITOR_START_TIME", "write a number from 0 to", MONITOR_START_TIME=10**15),
+    in_monitor("True for a time", "MONITOR_START_TIME", "True does not fit; write a whole number",
+               MONITOR_START_TIME=True),
+    in_monitor("a time in the year 50,000", "MONITOR_START_TIME", "write a number from 0 to",
+               MONITOR_START_TIME=10**15),
     in_monitor("maybe", "CLEAN_DASHBOARD", "'maybe' does not fit; write 'True' or 'False'", CLEAN_DASHBOARD="maybe"),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ process that survived fails the test that left it.
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import shutil
@@ -14,11 +15,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
@@ -26,11 +31,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from localcloud import Cloud, LocalCloudError, start, stop
 from localcloud.account import Account
+from localcloud.agent import STATE, Agent
+from localcloud.endpoints import AGENT_PATH, METADATA_PATH
 from localcloud.export import safe_path, safe_paths
+from localcloud.functions import Functions
 from localcloud.layout import layout_of, read_state
 from localcloud.placement import Needs, Room, Throttle, choose, why_not
 from localcloud.processes import CLOUD_MARK, marked, wait_until
+from localcloud.schedules import Schedules, period
+from localcloud.services import Running
 from localcloud.session import client
+from worker.machinery.machine import instance_id
+from worker.machinery.metadata import Metadata
+from worker.machinery.spot import SpotWatcher
 
 STUB = """
 import os, signal, subprocess, sys, time
@@ -124,6 +137,21 @@ class Lab:
         arns = self.ecs.list_container_instances(cluster=self.cluster)["containerInstanceArns"]
         found = self.ecs.describe_container_instances(cluster=self.cluster, containerInstances=arns) if arns else {}
         return list(found.get("containerInstances", []))
+
+    def address(self, path: str, name: str) -> str:
+        return f"{self.cloud.state.moto}{path}{name}"
+
+    def protect(self, task: Any, **state: Any) -> Any:
+        """What the task's own ECS agent answers to this state; without one to the question."""
+        url = self.address(AGENT_PATH, task["taskArn"].split("/")[-1]) + STATE
+        body = json.dumps(state).encode() if state else None
+        request = Request(url, data=body, method="PUT" if state else "GET")
+        with build_opener(ProxyHandler({})).open(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def arns(self) -> set[str]:
+        """Of the tasks that run and are to run."""
+        return {task["taskArn"] for task in self.tasks()}
 
     def fleet_state(self, fleet_id: str) -> Any:
         return self.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"][0]
@@ -408,6 +436,120 @@ def test_a_template_that_the_account_lacks_is_filled_in_and_one_it_has_is_kept(l
     assert lab.cloud.fill_in(filled) == filled
 
 
+def test_a_machine_that_ends_after_its_fleets_target_was_lowered_is_not_replaced(lab: Lab) -> None:
+    lab.serve(0)
+    fleet_id = lab.fleet(3)
+    eventually(lambda: len(lab.machines()) == 3)
+    lab.ec2.modify_spot_fleet_request(
+        SpotFleetRequestId=fleet_id, TargetCapacity=1, ExcessCapacityTerminationPolicy="noTermination"
+    )
+    ended, *others = sorted(one["ec2InstanceId"] for one in lab.machines())
+    lab.ec2.terminate_instances(InstanceIds=[ended])
+    eventually(lambda: "terminated" in lab.history(fleet_id))
+    assert sorted(one["ec2InstanceId"] for one in lab.machines()) == others
+    lab.ec2.modify_spot_fleet_request(SpotFleetRequestId=fleet_id, TargetCapacity=4)
+    eventually(lambda: len(lab.machines()) == 4)
+
+
+def test_a_lowered_desired_count_stops_tasks_that_are_not_protected(lab: Lab) -> None:
+    lab.serve(3)
+    lab.fleet(2)
+    eventually(lambda: lab.service()["runningCount"] == 3)
+    kept = lab.tasks()[0]
+    told = lab.protect(kept, ProtectionEnabled=True, ExpiresInMinutes=5)["protection"]
+    assert told["ProtectionEnabled"]
+    assert told["TaskArn"] == kept["taskArn"]
+    left = datetime.fromisoformat(told["ExpirationDate"]) - datetime.now(UTC)
+    assert timedelta(minutes=4) < left < timedelta(minutes=6)
+    for desired in (1, 0):
+        lab.want(desired)
+        eventually(lambda: lab.arns() == {kept["taskArn"]})
+    assert lab.protect(kept) == {"protection": told}
+    lab.protect(kept, ProtectionEnabled=False)
+    eventually(lambda: lab.tasks() == [])
+
+
+def test_no_more_tasks_are_protected_once_the_service_wants_fewer_than_are(lab: Lab) -> None:
+    lab.serve(3)
+    lab.fleet(2)
+    eventually(lambda: lab.service()["runningCount"] == 3)
+    one, two, three = lab.tasks()
+    for task in (one, two):
+        assert "protection" in lab.protect(task, ProtectionEnabled=True)
+    lab.ecs.update_service(cluster=lab.cluster, service="PlumService", desiredCount=1)
+    answer = lab.protect(three, ProtectionEnabled=True)
+    assert answer["failure"]["Reason"] in ("DEPLOYMENT_BLOCKED", "TASK_NOT_VALID")  # the latter if it stops already
+    eventually(lambda: lab.arns() == {one["taskArn"], two["taskArn"]})
+
+
+def test_a_protected_task_of_an_older_revision_runs_on_beside_the_new_one(lab: Lab) -> None:
+    lab.serve(1)
+    lab.fleet(1)
+    eventually(lambda: lab.service()["runningCount"] == 1)
+    (old,) = lab.tasks()
+    lab.protect(old, ProtectionEnabled=True)
+    newer = lab.define(NEWER="yes")
+    lab.ecs.update_service(cluster=lab.cluster, service="PlumService", taskDefinition="PlumTask")
+    eventually(lambda: {task["taskDefinitionArn"] for task in lab.tasks()} == {old["taskDefinitionArn"], newer})
+    lab.protect(old, ProtectionEnabled=False)
+    eventually(lambda: [task["taskDefinitionArn"] for task in lab.tasks()] == [newer])
+
+
+def test_a_draining_machine_gets_no_tasks_and_keeps_only_its_protected_ones(lab: Lab) -> None:
+    lab.serve(4)
+    lab.fleet(2)
+    eventually(lambda: lab.service()["runningCount"] == 4)
+    kept = lab.tasks()[0]
+    drained = kept["containerInstanceArn"]
+    (other,) = (task for task in lab.tasks() if task["containerInstanceArn"] == drained and task != kept)
+    lab.protect(kept, ProtectionEnabled=True)
+    lab.fleet(1)
+    eventually(lambda: len(lab.machines()) == 3)
+    lab.ecs.update_container_instances_state(cluster=lab.cluster, containerInstances=[drained], status="DRAINING")
+    # Two are replaced elsewhere; the protected one runs on beyond the wish.
+    eventually(lambda: other["taskArn"] not in lab.arns() and len(lab.arns()) == 5)
+    on_drained = {task["taskArn"] for task in lab.tasks() if task["containerInstanceArn"] == drained}
+    assert on_drained == {kept["taskArn"]}
+    lab.protect(kept, ProtectionEnabled=False)
+    eventually(lambda: kept["taskArn"] not in lab.arns())
+    eventually(lambda: {one["containerInstanceArn"]: one["runningTasksCount"] for one in lab.machines()}[drained] == 0)
+    assert len(lab.arns()) == 4
+
+
+def test_a_machine_that_is_terminated_takes_its_protected_tasks_with_it(lab: Lab) -> None:
+    lab.serve(1)
+    lab.fleet(1)
+    eventually(lambda: lab.service()["runningCount"] == 1)
+    (task,) = lab.tasks()
+    lab.protect(task, ProtectionEnabled=True)
+    lab.ec2.terminate_instances(InstanceIds=[lab.machines()[0]["ec2InstanceId"]])
+    eventually(lambda: bool(lab.arns()) and task["taskArn"] not in lab.arns())
+
+
+def test_a_machine_hears_of_its_interruption_as_on_ec2(lab: Lab) -> None:
+    lab.serve(1, STUB="deaf", stop_seconds=60)
+    lab.fleet(1)
+    eventually(lambda: bool(lab.tasks()) and "worker on" in lab.log_of(lab.tasks()[0]))
+    name = lab.machines()[0]["ec2InstanceId"]
+    metadata = Metadata({"AWS_EC2_METADATA_SERVICE_ENDPOINT": lab.address(METADATA_PATH, name)})
+    assert instance_id(metadata) == name
+    heard: list[float] = []
+    watcher = SpotWatcher(metadata, heard.append, lambda: None, time.time)
+    watcher.tick()
+    assert heard == []
+    ends_at = time.time() + 8
+    lab.cloud.interrupt(name, notice_seconds=8)
+    watcher.tick()
+    assert heard == [pytest.approx(ends_at, abs=3)]
+
+
+def test_service_linked_roles_have_awss_names(lab: Lab) -> None:
+    iam = client(lab.cloud, "iam")
+    for service, name in (("spot", "EC2Spot"), ("spotfleet", "EC2SpotFleet"), ("ecs", "ECS")):
+        made = iam.create_service_linked_role(AWSServiceName=f"{service}.amazonaws.com")
+        assert made["Role"]["RoleName"] == f"AWSServiceRoleFor{name}"
+
+
 def test_a_fleet_whose_time_is_over_ends_with_its_machines(lab: Lab) -> None:
     lab.serve(0)
     soon, later = (datetime.now(UTC) + timedelta(seconds=seconds) for seconds in (2, 600))
@@ -587,6 +729,136 @@ def test_containers_without_an_engine_are_refused(tmp_path: Path, monkeypatch: p
     with pytest.raises(LocalCloudError, match="container"):
         start(tmp_path, containers=True, worker_root=tmp_path)
     assert stop(tmp_path) is False
+
+
+# functions and their schedule
+
+
+CODE = """
+import importlib.util, json, sys, boto3, mine
+def handler(event, context):
+    strangers = [name for name in ("pydantic", "click", "moto", "control") if importlib.util.find_spec(name)]
+    boto3.client("s3").put_object(Bucket="calls", Key=event["key"], Body=json.dumps([strangers, mine.WORD]).encode())
+"""
+
+
+def zipped(**modules: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in modules.items():
+            archive.writestr(f"{name}.py", text)
+    return buffer.getvalue()
+
+
+def schedule(lab: Lab, rule: str, function: str, state: str = "ENABLED") -> Any:
+    """A rule that calls this function once a minute; the client of EventBridge."""
+    events = client(lab.cloud, "events")
+    events.put_rule(Name=rule, ScheduleExpression="rate(1 minute)", State=state)
+    target = {"Id": "1", "Arn": function, "Input": json.dumps({"key": rule})}
+    events.put_targets(Rule=rule, Targets=[target])
+    return events
+
+
+def calls(lab: Lab) -> dict[str, Any]:
+    """What the functions stored, by rule."""
+    s3 = client(lab.cloud, "s3")
+    keys = [one["Key"] for one in s3.list_objects_v2(Bucket="calls").get("Contents", [])]
+    return {key: json.load(s3.get_object(Bucket="calls", Key=key)["Body"]) for key in keys}
+
+
+def test_a_schedule_calls_its_function_which_has_its_code_and_boto3_and_nothing_else(own_lab: Lab) -> None:
+    lab = own_lab
+    lab.cloud.make_buckets(["calls"])
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    role = client(lab.cloud, "iam").create_role(RoleName="apples", AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+    made = client(lab.cloud, "lambda").create_function(
+        FunctionName="apples", Runtime="python3.13", Role=role["Arn"], Handler="entry.handler",
+        Code={"ZipFile": zipped(entry=CODE, mine="WORD = 'apple'")},
+    )  # fmt: skip
+    function = made["FunctionArn"]
+    schedule(lab, "off", function, "DISABLED")
+    schedule(lab, "astray", f"{function}-gone")
+    events = schedule(lab, "often", function)
+    eventually(lambda: "often" in calls(lab), 20)
+    assert calls(lab) == {"often": [[], "apple"]}
+    events.remove_targets(Rule="often", Ids=["1"])
+    events.delete_rule(Name="often")
+    # When a schedule ends, what it watched over has ended: results become files without a command.
+    eventually((lab.project / "local" / "calls" / "often").exists)
+    assert (
+        "calls arn:aws:lambda:us-east-1:123456789012:function:gone, which is not there"
+        in layout_of(lab.project).log.read_text()
+    )
+
+
+def test_a_call_that_takes_longer_than_its_function_may_is_ended_and_none_begins_beside_it(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path)
+    layout.make()
+    sleeper = SimpleNamespace(
+        function_name="sleeper", handler="entry.handler", timeout=60, memory_size=128, environment_vars={},
+        code_sha_256="a/b=", code_bytes=zipped(entry="import time\ndef handler(event, context): time.sleep(600)"),
+    )  # fmt: skip
+    rule = SimpleNamespace(
+        name="often", state="ENABLED", scheduled_expression="rate(1 minute)",
+        targets=[{"Id": "1", "Arn": "arn:aws:lambda:us-east-1:123456789012:function:sleeper"}],
+    )  # fmt: skip
+    events = SimpleNamespace(region_name="us-east-1", event_buses={"default": SimpleNamespace(rules={"often": rule})})
+    begun: list[Any] = []
+
+    class Counted(Functions):
+        def call(self, *arguments: Any) -> Any:
+            begun.append(super().call(*arguments))
+            return begun[-1]
+
+    schedules = Schedules(events, SimpleNamespace(get_function=lambda arn: sleeper), Counted(layout), lambda region: {})
+    try:
+        for now, count in ((0.0, 0), (1.9, 0), (2.0, 1), (4.0, 1), (61.9, 1)):
+            schedules.play(now)
+            assert len(begun) == count
+        assert begun[0].process.poll() is None
+        schedules.play(62.0)
+        assert begun[0].process.returncode == -signal.SIGKILL
+        assert len(begun) == 2
+        events.event_buses["default"].rules.clear()
+        assert schedules.play(63.0) == []  # its last call goes on
+    finally:
+        schedules.end()
+    assert schedules.play(64.0) == ["often"]
+    assert schedules.play(65.0) == []
+
+
+def test_a_rate_is_played_thirty_times_as_fast_and_what_is_none_never() -> None:
+    assert [period(f"rate({rate})") for rate in ("1 minute", "5 minutes", "1 hour")] == [2, 10, 120]
+    assert [period(other) for other in ("cron(0 12 * * ? *)", "", None)] == [0, 0, 0]
+
+
+def test_protection_ends_by_itself_and_what_ecs_does_not_take_is_refused() -> None:
+    clock = [1000.0]
+    run = Running(SimpleNamespace(task_arn="arn:t"), "arn:s", None, None, None, 30, 0.0)  # type: ignore[arg-type]
+    services = SimpleNamespace(refusal=lambda run, now: None)
+    agent = Agent(lambda name: (services, run) if name == "t" else None, lambda: clock[0])  # type: ignore[arg-type, return-value]
+
+    def ask(method: str, body: bytes = b"", task: str = "t") -> tuple[str, Any]:
+        said: list[str] = []
+        environ = {
+            "PATH_INFO": f"{AGENT_PATH}{task}{STATE}", "REQUEST_METHOD": method, "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": io.BytesIO(body),
+        }  # fmt: skip
+        (answer,) = agent(environ, lambda status, headers: said.append(status))
+        return said[0][:3], json.loads(answer)
+
+    status, answer = ask("PUT", b'{"ProtectionEnabled": true, "ExpiresInMinutes": 2}')
+    assert (status, answer["protection"]["ExpirationDate"]) == ("200", "1970-01-01T00:18:40Z")
+    clock[0] += 119
+    assert ask("GET")[1]["protection"]["ProtectionEnabled"] is True
+    clock[0] += 1
+    assert ask("GET")[1] == {"protection": {"ProtectionEnabled": False, "TaskArn": "arn:t"}}
+    wrong = (b"", b"[]", b"{}", b'{"ProtectionEnabled": "yes"}', b'{"ProtectionEnabled": true, "ExpiresInMinutes": 0}')
+    for body in (*wrong, b'{"ProtectionEnabled": true, "ExpiresInMinutes": 2881}'):
+        status, answer = ask("PUT", body)
+        assert (status, answer["error"]["Code"]) == ("400", "InvalidParameterException")
+    assert ask("PUT", b'{"ProtectionEnabled": true}', task="another")[0] == "404"
+    assert not run.is_protected(clock[0])
 
 
 # decisions without a cloud
