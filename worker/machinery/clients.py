@@ -30,4 +30,14 @@ class Clients:
     def __call__(self, service: str) -> Any:
         """A new client of `service`."""
         config = self._brief if service == "logs" else self._config
-        return self._session.client(service, config=config)  # type: ignore[call-overload]
+        client = self._session.client(service, config=config)  # type: ignore[call-overload]
+        if service == "s3":
+            _send_at_once(client)
+        return client
+
+
+def _send_at_once(s3: Any) -> None:
+    """Uploads do not ask for leave first (`Expect: 100-continue`): for a small file that is a second round trip."""
+    from botocore.handlers import add_expect_header
+
+    s3.meta.events.unregister("before-call.s3", add_expect_header)
