@@ -340,17 +340,17 @@ def test_killed_in_the_middle_it_goes_on_and_no_job_is_lost_and_none_acknowledge
 
 
 def test_ctrl_c_ends_with_130_and_tells_just_what_the_queue_got(home: Path, cloud: str) -> None:
-    sent = Typed(home, cloud, 3000)
+    sent = Typed(home, cloud, 20_000)
     code, said = sent.stop_in_the_middle(signal.SIGINT)
     assert code == run.Exit.INTERRUPTED
     through = len(acknowledged(sent.journal))
-    assert 100 <= through < 3000
+    assert 100 <= through < 20_000
     assert sent.in_queue() == through
     assert said == (
-        f"run.py: interrupted: {through:,} of 3,000 jobs are sent; the same command with --resume goes on\n"
+        f"run.py: interrupted: {through:,} of 20,000 jobs are sent; the same command with --resume goes on\n"
     )
     sent.resume()
-    assert sent.in_queue() == 3000
+    assert sent.in_queue() == 20_000
 
 
 def test_upload_folders_are_brought_up_once_and_then_only_what_changed(home: Path, cloud: str) -> None:
