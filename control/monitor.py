@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from control import cluster, fleet, history
 from control.act import act
-from control.costs import Prices
+from control.costs import Prices, so_far
 from control.decide import Close, End, Pace, decide
 from control.errors import AWSError, CloudError, code_of, doing, explain
 from control.history import History
@@ -28,8 +28,8 @@ NOTHING_WORKS = (
     "no job succeeds ({why}). The machines are stopped, the queue is kept. Mend what is wrong, then startCluster again"
 )
 COST_REACHED = (
-    "the run has cost about {cost:.2f} USD, and MAX_COST is {limit:.2f}: its machines are stopped, {jobs:,} jobs are"
-    " kept in the queue. startCluster goes on with them, in a run that may cost as much again"
+    "the run has cost {cost} (MAX_COST): its machines are stopped, {jobs:,} jobs are kept in the queue. startCluster"
+    " goes on with them, in a run that may cost as much again"
 )
 _FATAL = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "ExpiredToken",
           "ExpiredTokenException", "UnrecognizedClientException", "AuthFailure", "NoCredentialsError"}  # fmt: skip
@@ -88,8 +88,8 @@ def stopped(clients: Clients, file: MonitorFile, tick: Tick) -> CloudError:
             cluster.stop_tasks(clients.ecs, file.MONITOR_ECS_CLUSTER, file.service_name)
             fleet.cancel(clients.ec2, file.MONITOR_FLEET_ID)
     if tick.over is End.COST:
-        cost, limit = tick.history.cost, file.MONITOR_MAX_COST
-        return CloudError(COST_REACHED.format(cost=cost, limit=limit, jobs=tick.look.jobs))
+        cost = so_far(tick.history.cost, file.MONITOR_MAX_COST)
+        return CloudError(COST_REACHED.format(cost=cost, jobs=tick.look.jobs))
     if tick.over is End.NOTHING_WORKS:
         why = (*tick.look.paused, "run.py why, and the records of the failed jobs, say why")[0]
         return CloudError(NOTHING_WORKS.format(why=why))

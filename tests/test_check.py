@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from control import checks_cost, checks_fleet, checks_jobs, findings, machines, quotas
+from control import checks_cost, checks_fleet, checks_jobs, costs, findings, machines, quotas
 from control.asked import Specification, specifications
 from control.check import CHECKS, check, run
 from control.checks_jobs import ImageName, parse
@@ -861,7 +861,7 @@ def test_what_is_expected_is_never_above_the_ceiling(bid: float, now: list[float
     [(0.00001, "0.00001"), (0.03125, "0.0312"), (0.1, "0.10"), (1.256, "1.26"), (1250, "1,250.00"), (0, "0.00")],
 )
 def test_amounts_are_shown_as_people_write_them(amount: float, shown: str) -> None:
-    assert checks_cost._usd(amount) == shown
+    assert costs.usd(amount) == shown
 
 
 # How it looks
