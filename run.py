@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -206,6 +206,7 @@ def start_cluster(options: Options, fleet_file: Path, wait: float, cheapest: boo
     clients = options.clients(settings, cloud)
     if cloud is not None:
         content = cloud.fill_in(content)
+        settings = settings.model_copy(update={"EXPORT_LOGS": False})  # its log streams are files already
     clock = start.Clock()
     run = start.start_cluster(
         settings, clients, fleet_file, content, options.project, clock, cheapest=cheapest,
@@ -237,8 +238,6 @@ def monitor(options: Options, monitor_file: Path, cheapest: str | None, cheapest
     settings = options.settings()
     cloud = options.cloud(settings)
     clients = options.clients(settings, cloud)
-    if cloud is not None:
-        run = replace(run, MONITOR_EXPORT_LOGS=False)  # the local cloud's log streams are files already
     pace = Pace(look=0.5, settle=2.0, new=3.0) if cloud else Pace()  # the counts of the local queue are exact
     clean = finish.monitor(clients, run, settings, cheapest=cheapest == "True" or cheapest_option, pace=pace)
     if cloud is not None:

@@ -16,11 +16,11 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from control import cleanup, leftovers, records, schedule
+from control import cleanup, costs, export, leftovers, records, schedule
 from control.clients import Clients
 from control.costs import Prices
 from control.decide import End, Pace
-from control.errors import Problem, code_of
+from control.errors import AWSError, Problem, code_of, explain
 from control.monitor import Tick, step, stopped
 from control.monitorfile import MonitorFile, of_content
 from control.policies import monitor_rule
@@ -40,7 +40,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     tick = step(clients, file, time.time(), prices, cheapest=False, pace=_pace(os.environ))
     if tick.over is not None:
         return _end(clients, file, tick)
-    return {"jobs": tick.look.jobs, "dead": tick.look.dead, "cost": round(tick.history.cost, 4)}
+    cost = tick.history.cost
+    said = [*tick.look.paused, costs.warning(cost, file.MONITOR_MAX_COST)]
+    return {"jobs": tick.look.jobs, "dead": tick.look.dead, "cost": round(cost, 4), "said": list(filter(None, said))}
 
 
 def _pace(env: Mapping[str, str]) -> Pace:
@@ -71,18 +73,27 @@ def _end(clients: Clients, file: MonitorFile, tick: Tick) -> dict[str, Any]:
 
 
 def _clean_up(clients: Clients, file: MonitorFile) -> tuple[str, bool]:
+    """The words of the summary, and whether nothing is left. Of a large run reading the records takes minutes, so it
+    comes last: a function whose time is up then has ended all that costs money."""
     dead_letter_queue = file.MONITOR_DEAD_LETTER_QUEUE
-    summary = records.summarise(clients, file, dead_letter_queue)
     once = cleanup.Run(file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, patient=False, keep_rule=True)
     report = cleanup.cleanup(clients, once, time.sleep)
+    report.kept.extend(export.go_on(clients, file, time.time()))
     left = leftovers.look(clients, leftovers.Names(file, dead_letter_queue))
     left = replace(left, things=[one for one in left.things if one.kind != "rule"])  # its own goes last, by `_end`
+    if report.left or not left.clean:
+        return f"{report_text(report)}\n{leftovers.text(left)}", False
+    return f"{report_text(report)}\n{_summary(clients, file)}", True
+
+
+def _summary(clients: Clients, file: MonitorFile) -> str:
     seconds = time.time() - file.MONITOR_START_TIME / 1000
     where = f"s3://{file.MONITOR_BUCKET_NAME}/{records.prefix_of(file)}"
-    told = summary_text(summary, seconds=seconds, machines=file.MONITOR_MACHINES, records=where)
-    if not left.clean:
-        return f"{report_text(report)}\n{leftovers.text(left)}\n{told}", False
-    return f"{report_text(report)}\n{told}", not report.left
+    try:
+        found = records.summarise(clients, file, file.MONITOR_DEAD_LETTER_QUEUE)
+    except AWSError as error:
+        return str(explain("reading the records of the run", error))
+    return summary_text(found, seconds=seconds, machines=file.MONITOR_MACHINES, records=where)
 
 
 def _monitor_file(clients: Clients, event: dict[str, Any]) -> MonitorFile | None:

@@ -40,7 +40,7 @@ def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest:
 
         watch(clients, run, cheapest=cheapest, pace=pace, now=time.time, sleep=time.sleep, show=show, say=view.say)
     dead_letter_queue = _dead_letter_queue(clients, run, settings)
-    exported = export.begin(clients.logs, run, settings.AWS_REGION, time.time()) if run.MONITOR_EXPORT_LOGS else []
+    export.go_on(clients, run, time.time())
     report = cleanup.cleanup(clients, cleanup.Run(run, dead_letter_queue, pause=min(pace.look, 10)), time.sleep)
     seconds = time.time() - run.MONITOR_START_TIME / 1000
     where = f"s3://{run.MONITOR_BUCKET_NAME}/{records.prefix_of(run)}"
@@ -48,7 +48,7 @@ def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest:
         with doing("reading the records of the run"):
             summary = records.summarise(clients, run, dead_letter_queue)
     finally:  # whatever the records say, what could not be removed must be seen
-        report.kept.extend(outcome.line for outcome in exported)
+        report.kept.extend(export.go_on(clients, run, time.time()))
         print(report_text(report), flush=True)
     left = leftovers.verify(clients, leftovers.Names(run, dead_letter_queue), time.sleep, pause=min(pace.look, 10))
     if not left.clean:

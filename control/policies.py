@@ -156,7 +156,7 @@ def bucket_of_task(place: Place, bucket: str, *, write: bool) -> Document:
 
 
 def monitor(place: Place) -> Document:
-    """What the auto-monitor does: look, scale down, clean up, delete its own rule. It passes no role on."""
+    """What the auto-monitor does: look, scale down, export logs, clean up. It passes no role on."""
     return _document(
         _read_queues(place),
         _allow(
@@ -175,6 +175,7 @@ def monitor(place: Place) -> Document:
         *_alarms_and_dashboard(place),
         *_end_rule(place),
         _allow("FindLeftovers", *_LEFTOVERS),
+        _export_logs(place),
         _allow(
             "OwnLog", "logs:CreateLogStream", "logs:PutLogEvents",
             on=place.arn("logs", f"log-group:/aws/lambda/{MONITOR_FUNCTION}:*"),
@@ -311,7 +312,7 @@ def _control_of_jobs(place: Place, buckets: list[str]) -> Document:
             "logs:DeleteLogGroup", "logs:DescribeLogStreams", "logs:GetLogEvents", "logs:PutRetentionPolicy",
             on=groups, when=TAGGED,
         ),
-        _allow("ExportLogs", "logs:CreateExportTask", on=groups, when=TAGGED),
+        _export_logs(place),
         *_alarms_and_dashboard(place),
         _allow("MakeDashboard", "cloudwatch:GetDashboard", "cloudwatch:PutDashboard", on=_dashboards(place)),
         _allow(
@@ -409,6 +410,10 @@ def _write_logs(place: Place) -> dict[str, Any]:
     return _allow(
         "WriteLogs", "logs:CreateLogStream", "logs:PutLogEvents", on=place.arn("logs", "log-group:*"), when=TAGGED
     )
+
+
+def _export_logs(place: Place) -> dict[str, Any]:
+    return _allow("ExportLogs", "logs:CreateExportTask", on=place.arn("logs", "log-group:*"), when=TAGGED)
 
 
 def _to_start(place: Place) -> list[str]:
