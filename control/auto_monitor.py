@@ -41,7 +41,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if tick.over is not None:
         return _end(clients, file, tick)
     cost = tick.history.cost
-    said = [*tick.look.paused, costs.warning(cost, file.MONITOR_MAX_COST)]
+    said = [*tick.look.paused, *tick.look.news.values(), costs.warning(cost, file.MONITOR_MAX_COST)]
     return {"jobs": tick.look.jobs, "dead": tick.look.dead, "cost": round(cost, 4), "said": list(filter(None, said))}
 
 

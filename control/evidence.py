@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from control import cluster, fleet, machines, queue, quotas
@@ -20,6 +20,7 @@ from control.errors import AWSError, CloudError
 from control.monitorfile import MonitorFile, run_name
 from control.queue import Counts
 from control.rights import why_not
+from control.troubles import Event
 
 if TYPE_CHECKING:
     from control.settings import Settings
@@ -28,10 +29,8 @@ T = TypeVar("T")
 MACHINES_SEEN = 1000  # EC2: instances of one DescribeInstances call
 JOINED_SEEN, TASKS_SEEN = 100, 100  # ECS: of one Describe call
 PAUSED_SEEN = 10
-HISTORY_SECONDS = 6 * 3600.0  # of the fleet's events
 STREAMS_SEEN = 50
 LINES_SEEN = 5
-_BAD_NEWS = {"launchSpecUnusable", "launchSpecTemporarilyBlacklisted", "fleetProgressHalted"}  # no errors to EC2
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,6 @@ class Subject:
     start: float | None = None
     run: str | None = None
     unfound: str = ""
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that AWS reports; `at`: seconds since 1970."""
-
-    at: float
-    kind: str
-    said: str
 
 
 @dataclass(frozen=True)
@@ -182,6 +172,9 @@ def gather(clients: Clients, subject: Subject, now: float) -> Evidence:
         except AWSError as error:
             unseen[part] = why_not(error)
 
+    def lacks_machines() -> bool:
+        return bool(seen.get("fleet") and seen["fleet"].lacks_machines)
+
     look("counts", lambda: _counts(clients, subject.queue))
     look("dead", lambda: _dead(clients, subject.queue))
     look("service", lambda: cluster.describe_service(clients.ecs, subject.cluster, subject.service))
@@ -193,7 +186,7 @@ def gather(clients: Clients, subject: Subject, now: float) -> Evidence:
         look("fleet", lambda: fleet.state(clients.ec2, str(subject.fleet)))
         look("events", lambda: _events(clients, subject, now))
         look("machines", lambda: _machines(clients, subject))
-        look("quota", lambda: _quota(clients, str(subject.fleet)) if _lacks_machines(seen.get("fleet")) else None)
+        look("quota", lambda: _quota(clients, str(subject.fleet)) if lacks_machines() else None)
         look("paused", lambda: _paused(clients, subject))
     described = seen.pop("service", None)
     return Evidence(now, subject, **seen, **_service(described), unseen=unseen)
@@ -256,17 +249,7 @@ def _joined(clients: Clients, name: str) -> tuple[Joined, ...]:
 
 
 def _events(clients: Clients, subject: Subject, now: float) -> tuple[Event, ...]:
-    since = datetime.fromtimestamp(max(subject.start or 0.0, now - HISTORY_SECONDS), UTC)
-    records: Any = clients.ec2.describe_spot_fleet_request_history(
-        SpotFleetRequestId=str(subject.fleet), StartTime=since, MaxResults=1000
-    )["HistoryRecords"]
-    events = ((one.get("EventType"), _event(one)) for one in records)
-    return tuple(event for kind, event in events if kind == "error" or event.kind in _BAD_NEWS)
-
-
-def _event(record: Mapping[str, Any]) -> Event:
-    told = record.get("EventInformation", {})
-    return Event(_seconds(record.get("Timestamp")), told.get("EventSubType", ""), told.get("EventDescription", ""))
+    return tuple(fleet.bad_news(clients.ec2, str(subject.fleet), subject.start or 0.0, now))
 
 
 def _machines(clients: Clients, subject: Subject) -> tuple[Machine, ...]:
@@ -287,10 +270,6 @@ def _machine(one: Mapping[str, Any]) -> Machine:
         public=bool(one.get("PublicIpAddress")),
         why_ended=f"{reason.get('Code', '')}: {reason.get('Message', '')}" if reason else "",
     )
-
-
-def _lacks_machines(state: fleet.FleetState | None) -> bool:
-    return state is not None and state.active and len(state.machines) < state.target
 
 
 def _quota(clients: Clients, fleet_id: str) -> SpotQuota | None:

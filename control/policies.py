@@ -351,7 +351,7 @@ def _control_of_machines(place: Place) -> Document:
         _allow("TagEcs", "ecs:TagResource", when={"Null": {"ecs:CreateAction": "false"}}),
         *_end_cluster(place),
         _allow("SeeEc2", *(f"ec2:Describe{what}" for what in seen), "ec2:GetInstanceMetadataDefaults"),
-        _see_fleet(place, "ec2:DescribeSpotFleetRequestHistory"),
+        _see_fleet(place),
         _allow("RequestFleet", "ec2:RequestSpotFleet", "ec2:RunInstances", on=_to_start(place)),
         _allow("TagEc2", "ec2:CreateTags", on=place.arn("ec2", "*/*"), when=made_here),
         _allow(
@@ -426,9 +426,10 @@ def _to_start(place: Place) -> list[str]:
     return [*anybodys, *(place.arn("ec2", f"{kind}/*") for kind in kinds)]
 
 
-def _see_fleet(place: Place, *more: str) -> dict[str, Any]:
+def _see_fleet(place: Place) -> dict[str, Any]:
     """Without a tag: a fleet that EC2 has forgotten has none."""
-    return _allow("SeeFleet", "ec2:DescribeSpotFleetInstances", *more, on=place.arn("ec2", "spot-fleet-request/*"))
+    calls = ("ec2:DescribeSpotFleetInstances", "ec2:DescribeSpotFleetRequestHistory")
+    return _allow("SeeFleet", *calls, on=place.arn("ec2", "spot-fleet-request/*"))
 
 
 def _read_queues(place: Place) -> dict[str, Any]:

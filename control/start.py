@@ -109,16 +109,16 @@ def watch_arrivals(
     """Says when machines come, until all are there or `wait_minutes` are over. An error of AWS here ends nothing."""
     until, shown = clock.now() + wait_minutes * 60, -1
     told: set[str] = set()
-    since = datetime.fromtimestamp(monitor_file.MONITOR_START_TIME / 1000, UTC)
+    fleet_id, start = monitor_file.MONITOR_FLEET_ID, monitor_file.MONITOR_START_TIME / 1000
     while True:
         there = _machines(clients, monitor_file, shown)
         if there != shown:
             say(f"machines        {there} of {settings.CLUSTER_MACHINES}")
             shown = there
-        for trouble in fleet.troubles(clients.ec2, monitor_file.MONITOR_FLEET_ID, since):
-            if trouble not in told:
-                say(f"fleet           {trouble}")
-                told.add(trouble)
+        for cause, line in fleet.news(clients.ec2, fleet_id, start, clock.now()).items():
+            if cause not in told:
+                say(f"fleet           {line}")
+                told.add(cause)
         if there >= settings.CLUSTER_MACHINES:
             return
         if clock.now() >= until:

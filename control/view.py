@@ -54,6 +54,8 @@ class MonitorView:
         facts = self._facts(snapshot, history)
         for said in snapshot.paused:
             self._say_once(said, f"paused          {said}")
+        for cause, line in snapshot.news.items():
+            self._say_once(cause, f"fleet           {line}")
         if stage := costs.stage(history.cost, self._limit):
             self._say_once(stage, f"cost            {costs.warning(history.cost, self._limit)}")
         if self._live:

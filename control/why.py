@@ -14,9 +14,9 @@ from itertools import groupby
 
 from control import troubles
 from control.errors import one_line
-from control.evidence import Event, Evidence, Machine
+from control.evidence import Evidence, Machine
 from control.findings import WIDTH, counted, wrapped
-from control.troubles import Trouble
+from control.troubles import Event, Trouble
 
 JOINING_SECONDS = 600.0  # an ECS machine joins its cluster one to three minutes after its launch
 RECENT_SECONDS = 1800.0  # older events of a service or task say little about now

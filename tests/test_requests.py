@@ -574,7 +574,7 @@ def no_pauses(aws: Exact) -> None:
     aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
 
 
-def test_a_look_takes_twelve_calls_however_many_jobs_there_are(aws: Exact) -> None:
+def test_a_look_takes_fourteen_calls_however_many_jobs_there_are(aws: Exact) -> None:
     names = [f"ApproximateNumberOfMessages{more}" for more in ("", "NotVisible", "Delayed")]
     aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     told = dict(zip(names, ("1000000", "7", "3"), strict=True)) | {"RedrivePolicy": QUEUE_SETTINGS["RedrivePolicy"]}
@@ -599,13 +599,18 @@ def test_a_look_takes_twelve_calls_however_many_jobs_there_are(aws: Exact) -> No
     prices = [{"InstanceType": "m5.large", "SpotPrice": price} for price in ("0.03", "0.05")]
     wanted = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": ANY}
     aws.answer("ec2.describe_spot_price_history", wanted, SpotPriceHistory=prices)
+    for kind in ("error", "information"):  # as it lacks a machine
+        since = datetime.fromtimestamp(START, UTC)
+        wanted = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
+        aws.answer("ec2.describe_spot_fleet_request_history", wanted, HistoryRecords=[])
     seen = snapshot.observe(aws.clients, MONITOR_FILE, START, Prices())
+    assert seen.news == {}
     assert seen.queue == Counts(1_000_003, 7)
     assert (seen.dead, seen.done) == (40, 2_000_000 - 1_000_010 - 40)
     assert seen.fleet == fleet.FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
     assert seen.hosts == (snapshot.Host("i-0", "a", 2, START),)
     assert seen.hourly == pytest.approx(0.08)
-    assert len(aws.calls) == 12
+    assert len(aws.calls) == 14
 
 
 def test_a_look_at_what_is_gone_sees_nothing(aws: Exact) -> None:

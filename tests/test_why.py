@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from control import evidence, troubles, why
 from control.cluster import ServiceState
-from control.evidence import Event, Evidence, Joined, Logged, Machine, Paused, SpotQuota, Subject
+from control.evidence import Evidence, Joined, Logged, Machine, Paused, SpotQuota, Subject
 from control.fleet import FleetState
 from control.queue import Counts
+from control.troubles import Event
 from tests.account import Account, account
 from tests.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START
 
@@ -351,17 +352,16 @@ def test_jobs_and_a_queue_come_before_all_else(given_events: Any, given_stops: A
     assert first(plight).what == "there is no queue"
 
 
-def test_a_fleets_event_is_one_line_with_cause_remedy_and_ec2s_words() -> None:
-    assert troubles.fleet_words("error", "VcpuLimitExceeded").startswith("the account's quota")
-    assert troubles.fleet_words("error", "VcpuLimitExceeded").endswith("(error: VcpuLimitExceeded)")
-    assert troubles.fleet_words("odd", "words") == "odd: words"
-
-
 # The look
 
 AT = datetime.fromtimestamp(NOW - 60, UTC)
 ARN = "arn:aws:ecs:us-east-1:123456789012:"
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
+HISTORY: list[dict[str, Any]] = [
+    {"EventType": "error", "Timestamp": AT, "EventInformation": {
+        "EventSubType": "spotInstanceCountLimitExceeded", "EventDescription": "too many"}},
+    {"EventType": "information", "Timestamp": AT, "EventInformation": {"EventSubType": "launchSpecUnusable"}},
+]  # fmt: skip
 LOOK: dict[str, Any] = {
     "sqs.GetQueueUrl": {"QueueUrl": QUEUE_URL},
     "sqs.GetQueueAttributes": {"Attributes": {
@@ -388,11 +388,8 @@ LOOK: dict[str, Any] = {
             "IamFleetRole": "arn:role", "TargetCapacity": 3,
             "LaunchSpecifications": [{"InstanceType": "m5.large"}, {"InstanceType": "g5.xlarge"}]}}]},
     "ec2.DescribeSpotFleetInstances": {"ActiveInstances": [{"InstanceId": "i-1"}]},
-    "ec2.DescribeSpotFleetRequestHistory": {"HistoryRecords": [
-        {"EventType": "error", "Timestamp": AT, "EventInformation": {
-            "EventSubType": "spotInstanceCountLimitExceeded", "EventDescription": "too many"}},
-        {"EventType": "information", "Timestamp": AT, "EventInformation": {"EventSubType": "launchSpecUnusable"}},
-        {"EventType": "fleetRequestChange", "Timestamp": AT, "EventInformation": {"EventSubType": "active"}}]},
+    "ec2.DescribeSpotFleetRequestHistory": lambda asked: {"HistoryRecords": [one for one in HISTORY
+        if one["EventType"] == asked["EventType"]]},
     "ec2.DescribeInstances": {"Reservations": [{"Instances": [
         {"InstanceId": "i-1", "State": {"Name": "running"}, "LaunchTime": AT, "InstanceType": "m5.large"},
         {"InstanceId": "i-0", "State": {"Name": "terminated"}, "LaunchTime": datetime.fromtimestamp(START - 9, UTC)},
@@ -445,9 +442,6 @@ def test_a_look_asks_for_just_this(aws: Account) -> None:
         "cluster": "app-cluster", "serviceName": "AppService", "desiredStatus": "STOPPED", "maxResults": 100,
     }  # fmt: skip
     assert aws.parameters("ecs.ListContainerInstances") == {"cluster": "app-cluster", "maxResults": 100}
-    assert aws.parameters("ec2.DescribeSpotFleetRequestHistory") == {
-        "SpotFleetRequestId": FLEET_ID, "StartTime": datetime.fromtimestamp(START, UTC), "MaxResults": 1000,
-    }  # fmt: skip
     assert aws.parameters("ec2.DescribeInstances") == {
         "Filters": [{"Name": "tag:app", "Values": ["App"]}], "MaxResults": 1000,
     }  # fmt: skip
