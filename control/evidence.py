@@ -21,6 +21,7 @@ from control.monitorfile import MonitorFile, run_name
 from control.queue import Counts
 from control.rights import why_not
 from control.troubles import Event
+from worker.machinery.closing import is_closed, key_of
 
 if TYPE_CHECKING:
     from control.settings import Settings
@@ -99,7 +100,8 @@ class Paused:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One look. A part that could not be looked at is in `unseen` (part: why), and has its default here."""
+    """One look. A part that could not be looked at is in `unseen` (part: why), and has its default here. `closed`: the
+    monitor has told the workers that the run has cost what it may."""
 
     at: float
     subject: Subject
@@ -116,6 +118,7 @@ class Evidence:
     quota: SpotQuota | None = None
     logged: Logged | None = None
     paused: tuple[Paused, ...] = ()
+    closed: bool = False
     unseen: Mapping[str, str] = field(default_factory=dict)
 
     def saw(self, part: str) -> bool:
@@ -158,7 +161,7 @@ def without_file(settings: Settings, clients: Clients) -> Subject:
         return replace(subject, unfound=why_not(error.__cause__ or error))
     if found is None:
         return subject
-    return replace(subject, fleet=found[0], start=found[1], run=run_name(found[1]))
+    return replace(subject, fleet=found.id, start=found.start, run=run_name(found.start))
 
 
 def gather(clients: Clients, subject: Subject, now: float) -> Evidence:
@@ -188,6 +191,8 @@ def gather(clients: Clients, subject: Subject, now: float) -> Evidence:
         look("machines", lambda: _machines(clients, subject))
         look("quota", lambda: _quota(clients, str(subject.fleet)) if lacks_machines() else None)
         look("paused", lambda: _paused(clients, subject))
+        key = key_of(subject.app, str(subject.run))
+        look("closed", lambda: is_closed(clients.s3, subject.bucket, key))
     described = seen.pop("service", None)
     return Evidence(now, subject, **seen, **_service(described), unseen=unseen)
 

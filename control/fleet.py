@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -42,6 +42,14 @@ class FleetState:
     @property
     def lacks_machines(self) -> bool:
         return self.active and len(self.machines) < self.target
+
+
+class Running(NamedTuple):
+    """A fleet that is active: its id, its start (seconds since 1970), and how many machines it is to have."""
+
+    id: str
+    start: float
+    target: int
 
 
 def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:
@@ -92,8 +100,8 @@ def state(ec2: EC2Client, fleet_id: str) -> FleetState | None:
     return FleetState(told, config["TargetCapacity"], tuple(machines), tuple(machines.values()))
 
 
-def running(ec2: EC2Client, app_name: str) -> tuple[str, float] | None:
-    """Id and start (seconds since 1970) of a fleet of this app that is still active, by its tag; None without."""
+def running(ec2: EC2Client, app_name: str) -> Running | None:
+    """A fleet of this app that is still active, by its tag; None without."""
     with doing("looking for a fleet that runs already"):
         for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
             for found in page["SpotFleetRequestConfigs"]:
@@ -104,7 +112,8 @@ def running(ec2: EC2Client, app_name: str) -> tuple[str, float] | None:
                 ]
                 ours = any(tag.get("Key") == "app" and tag.get("Value") == app_name for tag in tags)
                 if ours and found["SpotFleetRequestState"] in _ACTIVE:
-                    return found["SpotFleetRequestId"], found["CreateTime"].timestamp()
+                    target = found["SpotFleetRequestConfig"]["TargetCapacity"]
+                    return Running(found["SpotFleetRequestId"], found["CreateTime"].timestamp(), target)
     return None
 
 

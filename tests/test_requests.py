@@ -553,6 +553,19 @@ def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(s
     assert "ec2.RequestSpotFleet" not in starter.aws.calls
 
 
+def test_a_run_that_is_being_ended_is_not_gone_on_with_as_if_it_had_just_begun(starter: Starter) -> None:
+    """MAX_COST is reached, or no job was left: the monitor has lowered service and fleet to nothing. Its workers may
+    have been told to begin no job any more, and containers that join them would idle, paid for."""
+    starter.machine_of(8192)
+    fading = running_fleet()
+    fading["SpotFleetRequestConfig"]["TargetCapacity"] = 0
+    starter.fleets(fading)
+    starter.service_wants(0)
+    starter.copy_is_put()
+    with pytest.raises(InputError, match="runs already; use monitor with this file"):
+        starter.start()
+
+
 # monitor: one look
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,7 +90,7 @@ def test_old_ends_of_containers_are_past_once_all_run() -> None:
         ),
         (replace(NO_MACHINE, fleet=None), "the fleet is gone", "startCluster"),
         (replace(NO_MACHINE, fleet=FleetState("cancelled", 3, ())), "the fleet has ended", "startCluster"),
-        (replace(NO_MACHINE, fleet=FleetState("active", 0, ())), "the fleet is to have no machine", "startCluster"),
+        (replace(NO_MACHINE, fleet=FleetState("active", 0, ())), "the fleet is to have no machine", "monitor"),
         (replace(IDLE, service=None), "there is no service", "setup"),
         (replace(IDLE, service=ServiceState(0, 0, 0)), "the service is to run no container", "startCluster"),
         (replace(IDLE, registered=None, joined=()), "there is no cluster", "setup"),
@@ -352,6 +353,22 @@ def test_jobs_and_a_queue_come_before_all_else(given_events: Any, given_stops: A
     assert first(plight).what == "there is no queue"
 
 
+def test_a_run_that_has_cost_what_it_may_is_told_as_that() -> None:
+    ending = replace(HEALTHY, closed=True, counts=Counts(9, 1), fleet=FleetState("active", 0, ("i-1",)),
+                     service=ServiceState(0, 1, 0))  # fmt: skip
+    assert first(ending).what == "the run has cost what it may (MAX_COST)"
+    ended = replace(ending, fleet=FleetState("cancelled_terminating", 0, ()))
+    assert first(ended).what == "the run has cost what it may (MAX_COST)"
+    assert "startCluster" in first(ended).remedy
+
+
+def test_a_fleet_without_a_target_is_raised_by_monitor() -> None:
+    causes = why.rank(replace(IDLE, fleet=FleetState("active", 0, ()), service=ServiceState(0, 0, 0)))
+    assert causes[0].what == "the fleet is to have no machine"
+    assert causes[0].remedy.startswith("run monitor")
+    assert "the service is to run no container" not in {cause.what for cause in causes}
+
+
 # The look
 
 AT = datetime.fromtimestamp(NOW - 60, UTC)
@@ -398,6 +415,7 @@ LOOK: dict[str, Any] = {
         {"InstanceType": "g5.xlarge", "VCpuInfo": {"DefaultVCpus": 4}, "MemoryInfo": {"SizeInMiB": 16384}}]},
     "service-quotas.GetServiceQuota": {"Quota": {"Value": 0.0}},
     "s3.ListObjectsV2": {"Contents": [{"Key": f"runs/App/{RUN}/machines/i-1-c.json", "LastModified": AT}]},
+    "s3.HeadObject": ClientError({"Error": {"Code": "404", "Message": "Not Found"}}, "HeadObject"),
     "s3.GetObject": lambda asked: {"Body": body({"state": "paused", "machine": "i-1", "reason": "the disk is full"})},
 }  # fmt: skip
 
@@ -433,6 +451,13 @@ def test_a_look_sees_all_this(aws: Account) -> None:
     assert [one.id for one in seen.machines] == ["i-1"]  # the other is of an earlier run
     assert seen.quota == SpotQuota("All G and VT Spot Instance Requests", "L-3819A6DF", 0.0, 4)
     assert seen.paused == (Paused("i-1", "the disk is full"),)
+    assert not seen.closed
+
+
+def test_a_look_sees_that_the_run_was_closed(aws: Account) -> None:
+    aws.answers["s3.HeadObject"] = {}
+    assert looked(aws).closed
+    assert aws.parameters("s3.HeadObject") == {"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/closed.json"}
 
 
 def test_a_look_asks_for_just_this(aws: Account) -> None:
@@ -454,7 +479,15 @@ def test_a_look_asks_for_just_this(aws: Account) -> None:
 
 def test_a_look_changes_nothing(aws: Account) -> None:
     looked(aws)
-    assert {call.partition(".")[2][:4] for call in aws.calls} <= {"GetQ", "Desc", "List", "GetL", "GetS", "GetO"}
+    assert {call.partition(".")[2][:4] for call in aws.calls} <= {
+        "GetQ",
+        "Desc",
+        "List",
+        "GetL",
+        "GetS",
+        "GetO",
+        "Head",
+    }
 
 
 def test_a_look_at_an_app_without_a_run_asks_nothing_of_its_fleet(aws: Account) -> None:
