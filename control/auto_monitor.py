@@ -16,15 +16,15 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from control import cleanup, costs, export, leftovers, records, schedule
+from control import cleanup, costs, ending, export, leftovers, schedule
 from control.clients import Clients
 from control.costs import Prices
 from control.decide import End, Pace
-from control.errors import AWSError, Problem, code_of, explain
+from control.errors import CloudError, Problem, code_of
 from control.monitor import Tick, step, stopped
 from control.monitorfile import MonitorFile, of_content
 from control.policies import monitor_rule
-from control.text import report_text, summary_text
+from control.text import report_text
 
 CLEANUP_PAUSE_SECONDS = 2.0  # what cannot go yet is tried again at the next step
 
@@ -61,20 +61,14 @@ def _end(clients: Clients, file: MonitorFile, tick: Tick) -> dict[str, Any]:
             words, done = str(stopped(clients, file, tick)), True
         except Problem as error:
             words, done = str(error), False
-    clients.s3.put_object(
-        Bucket=file.MONITOR_BUCKET_NAME,
-        Key=f"runs/{file.MONITOR_APP_NAME}/{file.run}/summary.txt",
-        Body=f"{words}\n".encode(),
-        ContentType="text/plain; charset=utf-8",
-    )
+    ending.leave(clients.s3, file, words)
     if done:
         schedule.stop(clients, monitor_rule(file.MONITOR_APP_NAME))
     return {"ended": tick.over.value if tick.over else "", "done": done, "words": words}
 
 
 def _clean_up(clients: Clients, file: MonitorFile) -> tuple[str, bool]:
-    """The words of the summary, and whether nothing is left. Of a large run reading the records takes minutes, so it
-    comes last: a function whose time is up then has ended all that costs money."""
+    """The words of the summary, and whether nothing is left."""
     dead_letter_queue = file.MONITOR_DEAD_LETTER_QUEUE
     once = cleanup.Run(file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, patient=False, keep_rule=True)
     report = cleanup.cleanup(clients, once, time.sleep)
@@ -83,17 +77,11 @@ def _clean_up(clients: Clients, file: MonitorFile) -> tuple[str, bool]:
     left = replace(left, things=[one for one in left.things if one.kind != "rule"])  # its own goes last, by `_end`
     if report.left or not left.clean:
         return f"{report_text(report)}\n{leftovers.text(left)}", False
-    return f"{report_text(report)}\n{_summary(clients, file)}", True
-
-
-def _summary(clients: Clients, file: MonitorFile) -> str:
-    seconds = time.time() - file.MONITOR_START_TIME / 1000
-    where = f"s3://{file.MONITOR_BUCKET_NAME}/{records.prefix_of(file)}"
     try:
-        found = records.summarise(clients, file, file.MONITOR_DEAD_LETTER_QUEUE)
-    except AWSError as error:
-        return str(explain("reading the records of the run", error))
-    return summary_text(found, seconds=seconds, machines=file.MONITOR_MACHINES, records=where)
+        told = ending.summary(clients, file, dead_letter_queue, file.MONITOR_MACHINES)
+    except CloudError as error:
+        told = str(error)
+    return f"{report_text(report)}\n{told}", True
 
 
 def _monitor_file(clients: Clients, event: dict[str, Any]) -> MonitorFile | None:
