@@ -655,6 +655,15 @@ def test_disks_fit_the_machine_image(volumes: Any, expected: list[str]) -> None:
     assert levels(found) == expected
 
 
+def test_a_disk_that_is_too_small_is_mended_where_its_size_is_written() -> None:
+    """EBS_VOL_SIZE is that of the last disk, as in published files; the first one's stands in the Fleet file."""
+    image = {"ami-1": image_of(("/dev/xvda", 30), ("/dev/xvdcz", 22))}
+    both = Specification("m5.large", image="ami-1", volumes=(("/dev/xvda", 8, None), ("/dev/xvdcz", 10, None)))
+    first, last = checks_fleet.judge_disks([both], image, {})
+    assert first.remedy == "raise its VolumeSize in the Fleet file to 30, or take it out"
+    assert last.remedy == "set EBS_VOL_SIZE to at least 22"
+
+
 # The network
 
 
