@@ -1,4 +1,4 @@
-"""A whole run that shrinks as its machines fall idle, while spot takes some away and its monitor is killed."""
+"""Whole runs that shrink: as machines fall idle, while spot takes some and monitors are killed, and at MAX_COST."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def test_idle_machines_end_while_a_long_job_runs_on_through_interruptions_and_tw
         gates.open("first")
         wait_for(lambda: target(made) == 1, 60)
         kill(second)
-        third = made.start("monitor", MONITOR_FILE)
+        # Two at once do no harm.
+        third, beside = made.start("monitor", MONITOR_FILE), made.start("monitor", MONITOR_FILE)
         wait_for(lambda: machines(made) == {long_on}, 60)
         assert third.poll() is None
         assert gates.starts("long") == [long_on]
@@ -42,6 +43,8 @@ def test_idle_machines_end_while_a_long_job_runs_on_through_interruptions_and_tw
         gates.open("last")
         out, err = third.communicate(timeout=60)
         assert third.returncode == 0, out + err
+        out, err = beside.communicate(timeout=60)
+        assert beside.returncode == 0, out + err
         assert "jobs done       7" in out
         assert "jobs failed     0" in out
         assert gates.starts("long") == [long_on]
