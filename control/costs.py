@@ -7,13 +7,13 @@ from math import floor, log10
 from typing import TYPE_CHECKING
 
 from control.fleet import FleetState
+from control.machines import TYPES_A_CALL
+from control.prices import PRODUCT
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 REFRESH_SECONDS = 600.0  # spot prices change a few times a day
-PRODUCT = "Linux/UNIX"
-TYPES_A_CALL = 100
 WARN_SHARE = 0.8  # of MAX_COST
 REACHED = (
     "MAX_COST is reached, {}: no new job is begun, those that run finish; the queue is kept, and startCluster goes on"

@@ -1,13 +1,12 @@
 """What can be seen of a run from outside: one look at each place where it may be stuck. Nothing here judges.
 
-A fixed number of calls (about twenty-five) however large the run is: of machines, tasks and pause documents the first
-hundred, hundred and ten are looked at. What AWS refuses to tell is noted, and the rest is looked at all the same.
+A fixed number of calls (about twenty-five) however large the run is: of machines, tasks and pauses the first hundred,
+hundred and five are looked at. What AWS refuses to tell is noted, and the rest is looked at all the same.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +20,7 @@ from control.monitorfile import MonitorFile, run_name
 from control.queue import Counts
 from control.rights import why_not
 from control.troubles import Event
+from worker.machinery import pauses
 from worker.machinery.closing import is_closed, key_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MACHINES_SEEN = 1000  # EC2: instances of one DescribeInstances call
 JOINED_SEEN, TASKS_SEEN = 100, 100  # ECS: of one Describe call
-PAUSED_SEEN = 10
 STREAMS_SEEN = 50
 LINES_SEEN = 5
 
@@ -190,7 +189,7 @@ def gather(clients: Clients, subject: Subject, now: float) -> Evidence:
         look("events", lambda: _events(clients, subject, now))
         look("machines", lambda: _machines(clients, subject))
         look("quota", lambda: _quota(clients, str(subject.fleet)) if lacks_machines() else None)
-        look("paused", lambda: _paused(clients, subject))
+        look("paused", lambda: _paused(clients, subject, now))
         key = key_of(subject.app, str(subject.run))
         look("closed", lambda: is_closed(clients.s3, subject.bucket, key))
     described = seen.pop("service", None)
@@ -314,28 +313,9 @@ def _last_lines(clients: Clients, group: str, stream: str) -> tuple[str, ...]:
     return tuple(str(event["message"]).rstrip() for event in events)
 
 
-def _paused(clients: Clients, subject: Subject) -> tuple[Paused, ...]:
-    """Machines whose newest documents under `runs/APP/RUN/machines/` say that they take no jobs."""
-    prefix = f"runs/{subject.app}/{subject.run}/machines/"
-    listed = clients.s3.list_objects_v2(Bucket=subject.bucket, Prefix=prefix).get("Contents", [])
-    newest = sorted(listed, key=lambda one: one["LastModified"], reverse=True)[:PAUSED_SEEN]
-    read = ((one["Key"], _document(clients, subject.bucket, one["Key"])) for one in newest)
-    return tuple(_pauses(read))
-
-
-def _pauses(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterable[Paused]:
-    for key, document in documents:
-        if document.get("state") == "paused":
-            machine = document.get("machine") or key.rsplit("/", 1)[-1].removesuffix(".json")
-            yield Paused(str(machine), str(document.get("reason", "no reason given")))
-
-
-def _document(clients: Clients, bucket: str, key: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _paused(clients: Clients, subject: Subject, now: float) -> tuple[Paused, ...]:
+    found = pauses.paused(clients.s3, subject.bucket, pauses.prefix_of(subject.app, str(subject.run)), now)
+    return tuple(Paused(one["machine"], one["reason"]) for one in found)
 
 
 def _seconds(at: Any) -> float:

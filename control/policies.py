@@ -9,6 +9,7 @@ Regions are left open in roles, which are the account's in all regions. Buckets 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,22 @@ def monitor_rule(app_name: str) -> str:
 def trust(service: str) -> Document:
     """Who may take the role: one service of AWS's."""
     return _document({"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"})
+
+
+def trusted(document: Any) -> set[str]:
+    """The services that a trust policy lets in; IAM tells it as an object or as JSON."""
+    read = json.loads(document) if isinstance(document, str) and document else document or {}
+    found: set[str] = set()
+    for statement in listed(read.get("Statement")):
+        principal = statement.get("Principal", {})
+        services = principal.get("Service") if isinstance(principal, dict) else None
+        found |= set(listed(services)) if statement.get("Effect") == "Allow" else set()
+    return found
+
+
+def listed(value: Any) -> list[Any]:
+    """IAM's documents hold one thing or a list of them."""
+    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def instance(place: Place) -> Document:
@@ -374,10 +391,8 @@ def _control_of_machines(place: Place) -> Document:
 
 
 def _others(document: Document, ours: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    statements = document.get("Statement", [])
     sids = {statement["Sid"] for statement in ours}
-    listed = [statements] if isinstance(statements, dict) else statements
-    return [statement for statement in listed if statement.get("Sid") not in sids]
+    return [statement for statement in listed(document.get("Statement")) if statement.get("Sid") not in sids]
 
 
 def _document(*statements: dict[str, Any]) -> Document:

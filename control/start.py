@@ -98,8 +98,9 @@ def _request(
     try:
         return fleet.request(clients.ec2, request)
     except CloudError:
+        made = request[fleetrequest.TEMPLATES][0]["LaunchTemplateSpecification"]["LaunchTemplateId"]
         with suppress(*AWSError):  # it costs nothing, and clean-up finds it
-            launchtemplate.delete_launch_templates(clients.ec2, settings.APP_NAME)
+            clients.ec2.delete_launch_template(LaunchTemplateId=made)
         raise
 
 

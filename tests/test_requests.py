@@ -432,9 +432,6 @@ def test_a_fleet_that_is_refused_leaves_no_launch_template(starter: Starter) -> 
     starter.task_is_registered()
     starter.template_is_made()
     starter.aws.refuse("ec2.request_spot_fleet", "InvalidSpotFleetRequestConfig")
-    filters = [{"Name": "tag:app", "Values": ["App"]}, {"Name": "tag-key", "Values": ["run"]}]
-    found = [{"LaunchTemplateName": f"App-{RUN}", "LaunchTemplateId": "lt-run"}]
-    starter.aws.answer("ec2.describe_launch_templates", {"Filters": filters}, LaunchTemplates=found)
     starter.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-run"})
     with pytest.raises(CloudError, match="InvalidSpotFleetRequestConfig"):
         starter.start(**TEMPLATED)

@@ -416,7 +416,8 @@ LOOK: dict[str, Any] = {
     "service-quotas.GetServiceQuota": {"Quota": {"Value": 0.0}},
     "s3.ListObjectsV2": {"Contents": [{"Key": f"runs/App/{RUN}/machines/i-1-c.json", "LastModified": AT}]},
     "s3.HeadObject": ClientError({"Error": {"Code": "404", "Message": "Not Found"}}, "HeadObject"),
-    "s3.GetObject": lambda asked: {"Body": body({"state": "paused", "machine": "i-1", "reason": "the disk is full"})},
+    "s3.GetObject": lambda asked: {"Body": body(
+        {"state": "paused", "machine": "i-1", "container": "c", "reason": "the disk is full"})},
 }  # fmt: skip
 
 
