@@ -104,7 +104,7 @@ def test_a_value_stays_one_word_for_a_shell_wherever_its_placeholder_stands(valu
 @settings(max_examples=15, deadline=None)
 @given(VALUES)
 def test_a_real_shell_agrees(value: str) -> None:
-    script = '# {v}\'s\nx=-\nprintf \'%s\\0\' {v} "{v}" \'{v}\' "$(echo -)" "$x{v}"'
+    script = '# {v}\'s\nx=-\nprintf \'%s\\0\' {v} "{v}" \'{v}\' "$(echo -)" "$x{v}" $x{v}'
     command = job(group={"v": value}, command=script, shell=True).command
     printed = subprocess.run(["/bin/sh", "-c", str(command)], capture_output=True, check=True).stdout
     assert printed == b"".join(text.encode() + b"\0" for text in (value, value, value, "-", f"-{value}", f"-{value}"))
