@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -107,8 +108,9 @@ def values_of(message: Mapping[str, Any], folders: Folders, identity: str) -> di
 
 @lru_cache(maxsize=1)
 def _scripts_dir() -> str:
-    """The folder `scripts` beside generic-worker.py: a developer's own scripts."""
-    return str(Path(sys.argv[0]).resolve().parent / "scripts")
+    """A developer's own scripts: `scripts` beside generic-worker.py, unless the local cloud says where else: a project
+    may have scripts and the template's generic-worker.py."""
+    return os.environ.get("WORKER_SCRIPTS_DIR") or str(Path(sys.argv[0]).resolve().parent / "scripts")
 
 
 def _command(message: Mapping[str, Any], values: Mapping[str, object]) -> list[str] | str:
