@@ -26,9 +26,11 @@ GROUPS = {
     "The four commands, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "The account, once; and a look before it costs money": ("setupAWS", "fleetFile", "check"),
     "When something is wrong": ("why", "cleanup"),
+    "Making your own": ("newProject",),
     "The cloud in this computer (with --local)": ("interrupt", "stop"),
 }
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Checked = TypeVar("_Checked")
 
 
 class Number(click.FloatRange):
@@ -378,6 +380,38 @@ def cleanup(
         raise SystemExit(Exit.CLOUD)
 
 
+@cli.command("newProject")
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--from", "example", metavar="EXAMPLE", help="Begin with an example of examples/ instead of the template."
+)
+@click.option("--app-name", metavar="NAME", help="APP_NAME, the name of all in AWS; the folder's without.")
+@click.option("--image", metavar="USER/PROJECT:TAG", help="The image that will be made.")
+@click.option("--base", metavar="IMAGE", help="The image that has the program.")
+@click.option("--program", metavar="COMMAND", help="What a job runs, with {file}, {input_dir} and {output_dir}.")
+@common
+@click.pass_obj
+def new_project(
+    options: Options, folder: Path, example: str | None, app_name: str | None, image: str | None, base: str | None,
+    program: str | None,
+) -> None:  # fmt: skip
+    """Make a repository for a program of your own."""
+    from control import newproject, starter
+
+    if example and (base or program):
+        raise click.UsageError("an example has its own program; leave --base and --program out, or --from")
+    newproject.check_place(ROOT, folder, example)
+    name = _asked("APP_NAME, the name of all in AWS", app_name, newproject.default_app_name(folder),
+                  newproject.app_name_of)  # fmt: skip
+    tag = _asked("The image that will be made", image, newproject.default_image(name), newproject.image_of)
+    if not example:
+        base = _asked("The image that has the program", base, "debian:bookworm-slim", newproject.base_of)
+        program = _asked("What a job runs", program, starter.PROGRAM, newproject.program_of)
+    newproject.make(ROOT, folder, newproject.Wanted(name, tag, base, program, example))
+    say(f"made            {folder}")
+    say(f"next: cd {folder}, then see README.md")
+
+
 @cli.command()
 @click.argument("machine", required=False, metavar="[INSTANCE_ID]")
 @click.option("--notice", default=120.0, show_default=True, metavar="SECONDS", type=Number(0, 120),
@@ -437,6 +471,23 @@ class _Lazily:
 def say(text: str) -> None:
     """Progress goes to standard error."""
     click.echo(text, err=True)
+
+
+def _asked(question: str, given: str | None, otherwise: str, check: Callable[[str], _Checked]) -> _Checked:
+    """What an option says, or else what is typed; where nobody sits at a terminal, `otherwise`."""
+    if given is not None or not sys.stdin.isatty():
+        return check(otherwise if given is None else given)
+
+    def typed(text: str) -> _Checked:
+        from control.errors import InputError
+
+        try:
+            return check(text)
+        except InputError as error:
+            raise click.UsageError(str(error)) from None  # asked again
+
+    answer: _Checked = click.prompt(question, default=otherwise, value_proc=typed, err=True)
+    return answer
 
 
 def _require_local(options: Options, command: str) -> None:

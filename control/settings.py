@@ -33,7 +33,7 @@ _RESERVED = re.compile(
 _PLACEHOLDERS = {
     "AWS_BUCKET": "your-bucket-name",
     "SSH_KEY_NAME": "your-key-file.pem",
-    "DOCKERHUB_TAG": "user/distributed-something:latest",
+    "DOCKERHUB_TAG": "user/",  # all that begins so: newProject puts the project's name behind it
 }
 
 
@@ -174,9 +174,10 @@ def load(path: Path) -> Settings:
 def require_filled_in(settings: Settings, path: Path) -> None:
     """Raises InputError where a placeholder of the shipped config is still there: AWS would be asked for it."""
     for key, placeholder in _PLACEHOLDERS.items():
-        if getattr(settings, key) == placeholder:
+        value = getattr(settings, key)
+        if value == placeholder or (placeholder.endswith("/") and value.startswith(placeholder)):
             raise InputError(
-                path, key, f"{placeholder!r} is a placeholder", "put your own there, or add --local to run without AWS"
+                path, key, f"{value!r} is a placeholder", "put your own there, or add --local to run without AWS"
             )
 
 
