@@ -26,7 +26,7 @@ GROUPS = {
     "The four commands, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "The account, once; and a look before it costs money": ("setupAWS", "fleetFile", "check"),
     "When something is wrong": ("why", "cleanup"),
-    "Making your own": ("newProject",),
+    "Making your own": ("newProject", "upgrade"),
     "The cloud in this computer (with --local)": ("interrupt", "stop"),
 }
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -410,6 +410,32 @@ def new_project(
     newproject.make(ROOT, folder, newproject.Wanted(name, tag, base, program, example))
     say(f"made            {folder}")
     say(f"next: cd {folder}, then see README.md")
+
+
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="Only list what would be done.")
+@click.option("--force", is_flag=True, help="Even if edits of the machinery are lost.")
+@common
+@click.pass_obj
+def upgrade(options: Options, dry_run: bool, force: bool) -> None:
+    """Bring this machinery into an implementation (--project)."""
+    from control import upgrade
+
+    planned = upgrade.plan(ROOT, options.project)
+    told = list(upgrade.to_look_at(planned, ROOT, options.project))
+    kinds = {"add": planned.added, "replace": planned.replaced, "remove": planned.removed, "EDITED": planned.edited}
+    if dry_run:
+        for kind, names in kinds.items():
+            for name in names:
+                click.echo(f"{kind:<15} {name}")
+    else:
+        if not force:
+            upgrade.require_unedited(planned, options.project)
+        upgrade.apply(planned, options.project)
+        say(f"upgraded        {len(planned.replaced)} files replaced, {len(planned.added)} added, "
+            f"{len(planned.removed)} removed")  # fmt: skip
+    for line in told:
+        click.echo(line)
 
 
 @cli.command()

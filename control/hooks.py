@@ -55,5 +55,15 @@ def explained(config: str, key: str) -> str:
     return found[0] if found else key
 
 
+def constants(path: Path) -> set[str]:
+    """The upper-case names that a config sets; none where it cannot be read."""
+    try:
+        tree = ast.parse(read_text(path, "a config file"))
+    except (InputError, SyntaxError, ValueError):
+        return set()  # the commands that need it say so
+    targets = (target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets)
+    return {target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()}
+
+
 def _digest(docstring: str | None) -> str:
     return hashlib.sha256(" ".join((docstring or "").split()).encode()).hexdigest()[:16]

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 from control import parts
 from control.errors import InputError
-from control.files import read_json_object, read_text
+from control.files import read_json_object, read_text, write_file
 
 NOTE = ".machinery.json"
 FOLDERS = ("control", "localcloud", "worker/machinery", "docs")
@@ -82,21 +80,7 @@ def write(root: Path, name: str, new: Piece) -> None:
     if name in parts.FILES:
         own = parts.split(read_text(path, "a file of two parts"), path).own
         content = parts.join(own, content.decode()).encode()
-    put(path, content, executable=new.executable)
-
-
-def put(path: Path, content: bytes, *, executable: bool = False) -> None:
-    """Writes a file so that a reader sees the old one or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.chmod(draft, 0o755 if executable else 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    write_file(path, content, executable=new.executable)
 
 
 def note(machinery: Mapping[str, Piece], config_keys: list[str], hooks: Mapping[str, Mapping[str, str]]) -> Note:
@@ -104,7 +88,7 @@ def note(machinery: Mapping[str, Piece], config_keys: list[str], hooks: Mapping[
 
 
 def write_note(root: Path, one: Note) -> None:
-    put(root / NOTE, (json.dumps(asdict(one), indent=1) + "\n").encode())
+    write_file(root / NOTE, (json.dumps(asdict(one), indent=1) + "\n").encode())
 
 
 def read_note(root: Path) -> Note | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from control import dockerfile, hooks, image, jobs, machinery, parts, patterns, settings, starter
 from control.errors import InputError, Problem, shown
-from control.files import read_text
+from control.files import read_text, write_file
 from control.image import ImageName
 
 LONGEST_APP_NAME = 64  # characters: queues' names are made of it, and SQS takes 80
@@ -149,13 +149,13 @@ def _lay(template: Path, draft: Path, wanted: Wanted) -> None:
     for name, one in pieces.items():  # after the example: nothing of it stands in place of the machinery
         if name in parts.FILES:
             text = own if name == "worker/Dockerfile" else _own_makefile(template, wanted, dockerfile.base_of(own))
-            machinery.put(draft / name, parts.join(text, one.content.decode()).encode())
+            write_file(draft / name, parts.join(text, one.content.decode()).encode())
         else:
-            machinery.put(draft / name, one.content, executable=one.executable)
+            write_file(draft / name, one.content, executable=one.executable)
     _set_names(draft / "config.py", wanted)
     needs = (draft / "requirements.txt").is_file()
     readme = starter.readme(wanted.app_name, wanted.example, packages=needs)
-    machinery.put(draft / "README.md", readme.encode())
+    write_file(draft / "README.md", readme.encode())
     if example is None:
         _lay_example_job(draft, wanted)
     machinery.write_note(draft, note_of(template, pieces))
@@ -201,7 +201,7 @@ def _set_names(config: Path, wanted: Wanted) -> None:
     if wanted.example is None:
         text = re.sub(r'\A""".*?"""\n', f'"""{_ABOUT.format(wanted.app_name)}"""\n', text, flags=re.S)
         text = re.sub(r"^EXPECTED_NUMBER_FILES = \d+", "EXPECTED_NUMBER_FILES = 1", text, flags=re.M)
-    machinery.put(config, text.encode())
+    write_file(config, text.encode())
 
 
 _ABOUT = """What you edit for a run of {}; `--local` runs it without an AWS account.
@@ -212,9 +212,9 @@ Truth values are the texts 'True' and 'False'. What is wrong in this file, run.p
 
 def _lay_example_job(draft: Path, wanted: Wanted) -> None:
     job = starter.job_file(wanted.app_name, wanted.program or starter.PROGRAM)
-    machinery.put(draft / "files" / "exampleJob.json", job.encode())
+    write_file(draft / "files" / "exampleJob.json", job.encode())
     for name, text in starter.DATA.items():
-        machinery.put(draft / "files" / "data" / name, text.encode())
+        write_file(draft / "files" / "data" / name, text.encode())
 
 
 def _check(draft: Path, wanted: Wanted) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import run
-from control import dockerfile, jobs, machinery, newproject, parts, settings, starter
+from control import dockerfile, files, jobs, machinery, newproject, parts, settings, starter
 from tests.offline import type_command
 from tests.test_makefile import NOTING
 
@@ -215,14 +215,14 @@ def test_a_project_of_a_project_is_refused(project: Path, tmp_path: Path) -> Non
 
 
 def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put, calls = machinery.put, iter(range(20))
+    put, calls = files.write_file, iter(range(20))
 
     def full(path: Path, content: bytes, *, executable: bool = False) -> None:
         if next(calls, None) is None:
             raise OSError(28, "No space left on device")
         put(path, content, executable=executable)
 
-    monkeypatch.setattr(machinery, "put", full)
+    monkeypatch.setattr(newproject, "write_file", full)
     outcome = type_command("newProject", str(tmp_path / "mine"))
     assert (outcome.code, "No space left on device — nothing was made" in outcome.err) == (run.Exit.CLOUD, True)
     assert list(tmp_path.iterdir()) == []
