@@ -8,7 +8,7 @@ only place that makes a boto3 session. boto3 is imported by the commands that ne
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -26,7 +26,7 @@ GROUPS = {
     "The four commands, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "The account, once; and a look before it costs money": ("setupAWS", "fleetFile", "check"),
     "When something is wrong": ("why", "cleanup"),
-    "Making your own": ("newProject", "upgrade"),
+    "Making your own": ("newProject", "makeJobs", "upgrade"),
     "The cloud in this computer (with --local)": ("interrupt", "stop"),
 }
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -410,6 +410,44 @@ def new_project(
     newproject.make(ROOT, folder, newproject.Wanted(name, tag, base, program, example))
     say(f"made            {folder}")
     say(f"next: cd {folder}, then see README.md")
+
+
+@cli.command("makeJobs")
+@click.option("--plates", metavar="LIST", help="Plates, such as P1,P2 or P01-P12.")
+@click.option("--wells", metavar="LIST", help="Wells: 96 or 384 for all, or A01-H12,B02.")
+@click.option("--rows", metavar="LIST", help="Rows, such as A-H; with --columns.")
+@click.option("--columns", metavar="LIST", help="Columns, such as 1-12.")
+@click.option("--sites", metavar="LIST", help="Sites, such as 1-9.")
+@click.option("--exclude", multiple=True, metavar="LIST", help="WELL, PLATE/WELL or PLATE/WELL/SITE, with *.")
+@click.option("--pad", default=2, show_default=True, type=click.IntRange(1, 9), help="Digits of a well's column.")
+@click.option("--batch", default=1, metavar="N", type=int, help="So many sites (or wells, or plates) a job.")
+@click.option("--table", metavar="FILE", type=click.Path(path_type=Path), help="One job a row of a CSV or TSV.")
+@click.option("--files", metavar="FOLDER", type=click.Path(path_type=Path), help="One job a file.")
+@click.option("--objects", metavar="S3://BUCKET/PREFIX/", help="One job an object of a bucket.")
+@click.option("--match", metavar="PATTERN", help="How files or objects are named: '{plate}/{well}_s{site}.tif'.")
+@click.option("--by", metavar="NAMES", help="One job for all that agree in these columns or parts of a name.")
+@click.option("--metadata", is_flag=True, help="In CellProfiler's form: Metadata_Plate=P1,Metadata_Well=A01.")
+@click.option("--like", metavar="JOBFILE", type=click.Path(path_type=Path), help="Whose shared keys to take.")
+@click.option("--set", "put", multiple=True, metavar="KEY=VALUE", help="Another shared key, or another value.")
+@click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path), help="Where to write it.")
+@click.option("--force", is_flag=True, help="Overwrite a file that exists.")
+@common
+@click.pass_obj
+def make_jobs(options: Options, /, output: Path | None, force: bool, **asked: Any) -> None:
+    """Make a Job file from plates, a table, files or a bucket."""
+    from control import makejobs, s3
+
+    def listed(bucket: str, prefix: str) -> Iterable[str]:
+        settings = options.settings()
+        return s3.keys(options.clients(settings, options.cloud(settings)).s3, bucket, prefix)
+
+    text, count = makejobs.make(makejobs.Asked(**asked), output, listed)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    makejobs.save(text, output, force=force)
+    say(f"jobs            {count:,} in {output}")
+    say(f"next: submitJob {output}")
 
 
 @cli.command()
