@@ -72,7 +72,7 @@ demo_lock = examples/cellcount/requirements.txt
 in_example = $(patsubst examples/%/requirements.txt,$(venv)/.example-%,\
   $(filter-out $(demo_lock),$(wildcard examples/*/requirements.txt)))
 
-projects += $(wildcard examples/*)
+projects += $(patsubst %/config.py,%,$(wildcard examples/*/config.py))
 ifneq ($(EXAMPLE),)
 config = examples/$(EXAMPLE)/config.py
 image = $$($(call constant,DOCKERHUB_TAG))
