@@ -86,7 +86,7 @@ demo: $(venv)/.demo $(filter %/.example-$(EXAMPLE),$(in_example))  ## run an exa
 	@$(in_venv) examples/demo.sh $(or $(EXAMPLE),cellcount)
 
 test: $(venv)/.test  ## run the tests, but for those of the examples
-	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -q
+	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -q -n 2 --dist loadfile
 
 test-examples: $(venv)/.test $(in_example)  ## run the examples with their real programs
 	@$(in_venv) python -m pytest tests/examples/ -q -rs --durations=0 --durations-min=1
