@@ -33,7 +33,7 @@ _RESERVED = re.compile(
 _PLACEHOLDERS = {
     "AWS_BUCKET": r"your-bucket-name",
     "SSH_KEY_NAME": r"your-key-file\.pem",
-    "DOCKERHUB_TAG": r"user/.+",  # in the examples' configs too
+    "DOCKERHUB_TAG": r"user/.+",  # the examples' too, and what newProject writes
 }
 
 

@@ -81,7 +81,7 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Nam
             id=identity,
             command=_command(message, values),
             shell=message.get("shell") is True,
-            inputs=[fill(text, values) for text in _texts(message, "inputs")],
+            inputs=[one for text in _texts(message, "inputs") for one in _inputs(text, values)],
             input_bucket=fill(_text(message, "input_bucket", defaults.aws_bucket), values),
             output_bucket=fill(_text(message, "output_bucket", defaults.aws_bucket), values),
             output_location=_location(_text(message, "output_location", defaults.app_name), values),
@@ -155,6 +155,14 @@ def _texts(message: Mapping[str, Any], key: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         raise BadMessage(f"`{key}` is no list of texts")
     return value
+
+
+def _inputs(text: str, values: Mapping[str, object]) -> list[str]:
+    """What one input stands for: a placeholder alone of a list of texts, all of them."""
+    several = values.get(text[1:-1]) if names(text) == {text[1:-1]} else None
+    if isinstance(several, list) and all(isinstance(one, str) and one for one in several):
+        return several
+    return [fill(text, values)]
 
 
 def _count(message: Mapping[str, Any], key: str) -> int:
