@@ -8,15 +8,12 @@ those of different jobs overlap.
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from . import done, program, records, staging
+from . import done, program, records, staging, workfolder
 from .attempt import Attempt, counts
 from .ending import Ending
 from .failures import AWS_ERRORS, AlreadyDone, Failed, Interrupted, LostLease
@@ -54,8 +51,8 @@ class Handler:
 
     def take(self, raw: dict[str, Any], received: float) -> Attempt:
         """Holds a message as SQS gave it at `received` (the keeper's clock). Raises OSError where no folder is made."""
-        folder = Path(tempfile.mkdtemp(prefix="job-", dir=self._settings.work_dir))
-        return Attempt(raw, self._keeper.hold(raw["ReceiptHandle"], received), Folders(folder), *counts(raw))
+        folders = workfolder.make(self._settings.work_dir)
+        return Attempt(raw, self._keeper.hold(raw["ReceiptHandle"], received), folders, *counts(raw))
 
     def begin(self, attempt: Attempt) -> bool:
         """Fetches the inputs; whether there is a program to run."""
@@ -119,7 +116,7 @@ class Handler:
 
     def _close(self, attempt: Attempt) -> None:
         self._keeper.release(attempt.lease)
-        shutil.rmtree(attempt.folders.root, ignore_errors=True)
+        workfolder.remove(attempt.folders)
 
     def _begin(self, attempt: Attempt) -> None:
         attempt.message = parse(attempt.raw["Body"])

@@ -24,7 +24,7 @@ class BadMessage(Exception):
 
 @dataclass(frozen=True)
 class Folders:
-    """A job's own folders, fresh at each attempt and removed after it."""
+    """A job's own folders, fresh at each attempt and removed after it. `root`: where its program runs."""
 
     root: Path
 
@@ -38,7 +38,8 @@ class Folders:
 
     @cached_property
     def log(self) -> Path:
-        return self.root / "log.txt"
+        """Beside the folder: programs write files of any name in it."""
+        return self.root.with_name(f"{self.root.name}.log")
 
 
 @dataclass
