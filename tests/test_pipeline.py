@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,13 @@ from hypothesis import strategies as st
 
 from tests.fakes import QUEUE_URL, FakeTime
 from worker.machinery import attempt
+from worker.machinery.container import Container
+from worker.machinery.handle import Hooks
 from worker.machinery.intake import LOOK_SECONDS, MOST_MESSAGES, POLL_SECONDS, Intake
+from worker.machinery.metadata import Metadata
 from worker.machinery.pace import MARGIN_SECONDS, PATIENCE_SECONDS, Pace
 from worker.machinery.settings import from_environment
+from worker.machinery.slot import Slot
 from worker.machinery.stop import RESERVE_SECONDS, Stop
 
 
@@ -234,6 +239,22 @@ def test_of_two_ends_the_earlier_one_counts() -> None:
 
 def test_without_an_end_nothing_is_over() -> None:
     assert not Stop(lambda: 1e12).over
+
+
+@pytest.mark.parametrize("part", [Slot, Intake])
+def test_a_container_whose_slot_or_intake_fails_ends_so_that_another_takes_its_place(
+    part: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Intake, "run", lambda intake: intake._stop.wait(60))
+    monkeypatch.setattr(part, "run", fail)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    told = from_environment({"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b", "DOCKER_CORES": "2"})
+    made: Any = Container(told, Hooks(*[lambda *_: None] * 3), SimpleQueue(), Metadata({}))
+    made._run_slots()
+    assert made._exit_code == 1
 
 
 # What a message tells of earlier attempts

@@ -56,7 +56,7 @@ def serve(
     prepare: Callable[[Job, Folders], None],
     failure: Callable[[Job, Folders, Result], str | None],
 ) -> int:
-    """Works until told to end. The exit code: 0, 1 (the mounted bucket was lost), 2 (the environment is wrong)."""
+    """Works until told to end. The exit code: 0, 1 (its bucket or its own code failed it), 2 (the environment is wrong)."""
     try:
         settings = from_environment()
         if settings.mount_s3 and (reason := mount.unusable()):
@@ -132,12 +132,21 @@ class Container:
                 Slot(n, self._intake, self._handler, uploads, self._stop, n * self._settings.seconds_to_start).run
                 for n in range(slots)
             ]
-            threads = [threading.Thread(target=work) for work in (self._intake.run, *works)]
+            threads = [threading.Thread(target=self._or_end, args=(work,)) for work in (self._intake.run, *works)]
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
                 with suppress(Empty):
                     self._stop.tell(self._told.get(timeout=0.2 if self._stop.asked else 1.0))
+
+    def _or_end(self, work: Callable[[], None]) -> None:
+        """A container that went on with a slot less would do less for its money, and hold the slot's job for ever."""
+        try:
+            work()
+        except Exception:
+            log.exception("the worker's own code failed: this container ends, so that another takes its place")
+            self._exit_code = 1
+            self._told.put(0.0)
 
     def _helpers(self, bucket: mount.Mount | None) -> Iterator[tuple[str, Callable[[], object]]]:
         """What goes on beside the slots, each in a thread of its own."""
