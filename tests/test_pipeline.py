@@ -283,7 +283,7 @@ def test_an_interruption_is_a_try_and_no_failure() -> None:
         tries, failures = 4, 1
 
     told: Any = Interrupted
-    again = attempt.attributes(told)
+    again = attempt.attributes(told, begun=True)
     assert attempt.counts({"Attributes": {"ApproximateReceiveCount": "1"}, "MessageAttributes": again}) == (5, 1)
 
 

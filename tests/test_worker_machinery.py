@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from worker.machinery.job import BadMessage, Folders, Job, job_from_message, par
 from worker.machinery.jobid import job_id
 from worker.machinery.joblog import JobLogs
 from worker.machinery.lease import Keeper
-from worker.machinery.program import run
+from worker.machinery.program import Result, run
 from worker.machinery.settings import BadEnvironment, Names, Settings, from_environment
 from worker.machinery.stop import Stop
 from worker.machinery.template import TemplateError, fill, names
@@ -41,6 +42,7 @@ ANYTHING = st.recursive(
 )
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 FOLDERS, DEFAULTS = Folders(Path("/job")), Names("bucket", "App")
+HOUR = 3600
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/queue"
 
 
@@ -255,6 +257,25 @@ def test_a_released_lease_is_not_extended(sqs: Any) -> None:
         keeper.tick()
 
 
+def test_a_lease_is_extended_up_to_sqss_twelve_hours_and_not_refused_for_asking_more(sqs: Any) -> None:
+    keeper = Keeper(sqs, URL, 8 * HOUR, clock := Clock())
+    lease = keeper.hold("r0", clock(), age=HOUR)  # received an hour ago by another worker
+    asked: list[int] = []
+    with Stubber(sqs) as stub:
+        sqs.meta.events.register(
+            "before-parameter-build.sqs.ChangeMessageVisibilityBatch",
+            lambda params, **_: asked.extend(entry["VisibilityTimeout"] for entry in params["Entries"]),
+        )
+        for _ in range(2):
+            stub.add_response("change_message_visibility_batch", extended(1))
+            clock.now += 2 * HOUR
+            keeper.tick()
+        clock.now += 7 * HOUR
+        keeper.tick()  # nothing to ask for any more
+    assert asked == [8 * HOUR, 7 * HOUR - 60]
+    assert lease.lost
+
+
 # The wrapped program
 
 
@@ -414,7 +435,8 @@ class Table:
         self.settings = from_environment(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
         self.keeper = Keeper(self.queue, URL, 30, time.monotonic)
 
-    def handle(self, body: Any = None, *, receives: int = 1, **hooks: Any) -> None:
+    def handle(self, body: Any = None, *, receives: int = 1, first: float = 0, **hooks: Any) -> None:
+        """`first`: how many hours ago the message was received for the first time."""
         chosen: dict[str, Any] = {
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
@@ -424,7 +446,11 @@ class Table:
         job_logs = JobLogs(None, "")
         handler = Handler(self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs)
         text = json.dumps(body or {"group": "g", "command": "touch {output_dir}/a"})
-        raw = {"ReceiptHandle": "r", "Body": text, "Attributes": {"ApproximateReceiveCount": str(receives)}}
+        told = {
+            "ApproximateReceiveCount": str(receives),
+            "ApproximateFirstReceiveTimestamp": str(int((time.time() - first * HOUR) * 1000)),
+        }
+        raw = {"ReceiptHandle": "r", "Body": text, "Attributes": told}
         attempt = handler.take(raw, time.monotonic())
         if handler.begin(attempt) and handler.run(attempt):
             handler.finish(attempt)
@@ -530,6 +556,44 @@ def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and
     assert (record["state"], record["reason_class"]) == ("interrupted", "interrupted")
     assert table.queue.calls == ["sent again", "deleted"]
     assert table.heard == []
+
+
+@pytest.mark.parametrize(
+    ("receives", "hours", "minutes", "calls"),
+    [
+        (2, 10, 100, ["sent again", "deleted"]),  # 2 hours are left: too few for its time limit and the upload
+        (2, 10, 80, ["deleted"]),
+        (2, 0.6, 660, ["sent again", "deleted"]),
+        (1, 10, 660, ["deleted"]),  # its first receive was just now: this machine's clock is wrong
+        (1, 0, 1e6, ["deleted"]),
+    ],
+)
+def test_a_message_too_old_for_its_jobs_time_limit_is_sent_again_as_new(
+    table: Table, receives: int, hours: float, minutes: float, calls: list[str]
+) -> None:
+    message = {"group": "g", "command": "true", "timeout_minutes": minutes}
+    table.handle(message, receives=receives, first=hours)
+    assert table.queue.calls == calls
+    if len(calls) == 2:
+        assert table.queue.told == [{"tries": "1", "failures": "1"}]
+        assert records.read(table.s3, table.settings, job_id(message)) is None
+
+
+def test_a_program_is_ended_before_sqs_ends_its_lease_whatever_time_a_hook_gives_it(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def seen(*words: Any, timeout_seconds: float, **named: Any) -> Result:
+        limits.append(timeout_seconds)
+        return run(*words, timeout_seconds=0.05, **named)
+
+    monkeypatch.setattr(handle.program, "run", seen)
+    message = {"group": "g", "command": "sleep 60"}
+    table.handle(message, make_job=lambda *words: replace(job_from_message(*words), timeout_seconds=1e9))
+    assert 11 * HOUR < limits[0] < 12 * HOUR - handle.UPLOAD_SECONDS
+    record = records.read(table.s3, table.settings, job_id(message)) or {}
+    assert (record["reason_class"], record["reason"]) == ("time-out", "it ran longer than 689 minutes")
 
 
 def test_the_last_try_goes_to_the_dead_letter_queue_with_its_class_and_reason(table: Table) -> None:

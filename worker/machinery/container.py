@@ -56,7 +56,7 @@ def serve(
     prepare: Callable[[Job, Folders], None],
     failure: Callable[[Job, Folders, Result], str | None],
 ) -> int:
-    """Works until told to end. The exit code: 0, 1 (its bucket or its own code failed it), 2 (the environment is wrong)."""
+    """Works until told to end. The exit code: 0, 1 (its mount or its own code failed), 2 (the environment is wrong)."""
     try:
         settings = from_environment()
         if settings.mount_s3 and (reason := mount.unusable()):

@@ -8,17 +8,18 @@ those of different jobs overlap.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from . import done, program, records, staging, workfolder
-from .attempt import Attempt, counts
+from .attempt import Attempt, age, counts
 from .ending import Ending
-from .failures import AWS_ERRORS, AlreadyDone, Failed, Interrupted, LostLease
+from .failures import AWS_ERRORS, AlreadyDone, Failed, Interrupted, LostLease, TooOld
 from .health import has_room
-from .job import BadMessage, Folders, Job, parse
+from .job import LONGEST_SECONDS, BadMessage, Folders, Job, parse
 from .jobid import job_id
 from .joblog import JobLogs
 from .lease import Keeper
@@ -27,6 +28,7 @@ from .program import Result
 from .settings import Settings
 from .stop import Stop
 
+UPLOAD_SECONDS = 1800.0  # kept free for the outputs, of the time that SQS leaves anybody a message
 log = logging.getLogger("worker")
 
 
@@ -52,7 +54,8 @@ class Handler:
     def take(self, raw: dict[str, Any], received: float) -> Attempt:
         """Holds a message as SQS gave it at `received` (the keeper's clock). Raises OSError where no folder is made."""
         folders = workfolder.make(self._settings.work_dir)
-        return Attempt(raw, self._keeper.hold(raw["ReceiptHandle"], received), folders, *counts(raw))
+        lease = self._keeper.hold(raw["ReceiptHandle"], received, age(raw, time.time()))
+        return Attempt(raw, lease, folders, *counts(raw))
 
     def begin(self, attempt: Attempt) -> bool:
         """Fetches the inputs; whether there is a program to run."""
@@ -97,6 +100,8 @@ class Handler:
             work(attempt)
         except AlreadyDone:
             return partial(ending.skipped, attempt)
+        except TooOld:
+            return partial(ending.renewed, attempt)
         except BadMessage as error:
             return partial(ending.bad, attempt, str(error))
         except Interrupted:
@@ -129,6 +134,8 @@ class Handler:
             if found.outputs is not None:
                 attempt.outputs = found.outputs
                 raise AlreadyDone
+        if attempt.lease.left - UPLOAD_SECONDS < min(job.timeout_seconds, LONGEST_SECONDS):
+            raise TooOld
         self._fetch(attempt, job)
 
     def _fetch(self, attempt: Attempt, job: Job) -> None:
@@ -144,11 +151,12 @@ class Handler:
         self._check_start(attempt)
         job, folders = job_of(attempt), attempt.folders
         log.info("start %s (attempt %d)", job.id, attempt.number)
+        attempt.time_limit = min(job.timeout_seconds, attempt.lease.left - UPLOAD_SECONDS)
         self._job_logs.follow(job.id, folders.log)
         try:
             attempt.result = program.run(
                 job.command, shell=job.shell, folder=folders.root, log=folders.log,
-                timeout_seconds=job.timeout_seconds, started=prefer_as_victim,
+                timeout_seconds=attempt.time_limit, started=prefer_as_victim,
                 should_stop=lambda: self._stop.over or attempt.lease.lost,
             )  # fmt: skip
         finally:
@@ -177,7 +185,7 @@ class Handler:
         result = attempt.result
         assert result is not None  # run() comes before finish()
         if result.timed_out:
-            raise Failed(f"it ran longer than {job.timeout_seconds / 60:g} minutes", "time-out")
+            raise Failed(f"it ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:
             self._check_time(attempt)
         reason = self._hooks.failure(job, attempt.folders, result)
