@@ -435,8 +435,8 @@ class Table:
         self.settings = from_environment(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
         self.keeper = Keeper(self.queue, URL, 30, time.monotonic)
 
-    def handle(self, body: Any = None, *, receives: int = 1, first: float = 0, **hooks: Any) -> None:
-        """`first`: how many hours ago the message was received for the first time."""
+    def handle(self, body: Any = None, *, receives: int = 1, first: float = 0, failures: int = 0, **hooks: Any) -> None:
+        """`first`: how many hours ago the message was first received; `failures`: what it carries of earlier ones."""
         chosen: dict[str, Any] = {
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
@@ -450,7 +450,8 @@ class Table:
             "ApproximateReceiveCount": str(receives),
             "ApproximateFirstReceiveTimestamp": str(int((time.time() - first * HOUR) * 1000)),
         }
-        raw = {"ReceiptHandle": "r", "Body": text, "Attributes": told}
+        carried = {"failures": {"StringValue": str(failures)}}
+        raw = {"ReceiptHandle": "r", "Body": text, "Attributes": told, "MessageAttributes": carried}
         attempt = handler.take(raw, time.monotonic())
         if handler.begin(attempt) and handler.run(attempt):
             handler.finish(attempt)
@@ -486,6 +487,15 @@ def test_a_bad_message_that_a_hook_finds_is_buried_with_a_reason_that_sqs_accept
     table.handle(make_job=refuse)
     assert table.queue.calls == ["buried", "deleted"]
     assert table.queue.told == [{"reason": "no ? well?"}]
+
+
+@pytest.mark.parametrize("ask", [lambda message: message["plate"], lambda message: message["group"]["plate"]])
+def test_a_message_without_a_key_that_a_hook_asks_for_is_buried_at_once(
+    table: Table, ask: Callable[[Any], Any]
+) -> None:
+    table.handle({"group": {}, "command": "true"}, make_job=lambda message, *_: ask(message))
+    assert table.queue.calls == ["buried", "deleted"]
+    assert table.queue.told == [{"reason": "the message has no `plate`"}]
 
 
 def test_a_message_is_deleted_only_after_its_record_is_written(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -602,6 +612,14 @@ def test_the_last_try_goes_to_the_dead_letter_queue_with_its_class_and_reason(ta
     assert table.queue.calls == ["given back", "buried", "deleted"]
     assert table.queue.told == [{"reason": "program: no well"}]
     assert table.heard == ["no well: program"] * 2
+
+
+def test_a_job_sent_again_whose_workers_are_lost_again_and_again_is_not_tried_for_ever(table: Table) -> None:
+    table.settings = replace(table.settings, job_retries=3)
+    table.handle({"group": "one", "command": "true"}, receives=2, failures=1)
+    table.handle({"group": "other", "command": "true"}, receives=2, failures=2)
+    assert table.queue.calls == ["deleted", "buried", "deleted"]
+    assert table.queue.told == [{"reason": "crash: tried 3 times, and at the last its worker was lost"}]
 
 
 def test_a_failure_is_told_with_the_last_line_that_the_program_printed(table: Table) -> None:

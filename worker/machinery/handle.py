@@ -134,6 +134,8 @@ class Handler:
             if found.outputs is not None:
                 attempt.outputs = found.outputs
                 raise AlreadyDone
+        if attempt.failures >= self._settings.job_retries:  # SQS's own count began anew with a message sent again
+            raise Failed(f"tried {attempt.failures} times, and at the last its worker was lost", "crash")
         if attempt.lease.left - UPLOAD_SECONDS < min(job.timeout_seconds, LONGEST_SECONDS):
             raise TooOld
         self._fetch(attempt, job)
