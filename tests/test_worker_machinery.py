@@ -30,6 +30,7 @@ from worker.machinery.job import BadMessage, Folders, Job, job_from_message, par
 from worker.machinery.jobid import job_id
 from worker.machinery.joblog import JobLogs
 from worker.machinery.lease import Keeper
+from worker.machinery.memory import OomKills
 from worker.machinery.program import Result, run
 from worker.machinery.settings import BadEnvironment, Names, Settings, from_environment
 from worker.machinery.stop import Stop
@@ -620,6 +621,20 @@ def test_a_job_sent_again_whose_workers_are_lost_again_and_again_is_not_tried_fo
     table.handle({"group": "other", "command": "true"}, receives=2, failures=2)
     assert table.queue.calls == ["deleted", "buried", "deleted"]
     assert table.queue.told == [{"reason": "crash: tried 3 times, and at the last its worker was lost"}]
+
+
+def test_out_of_memory_is_what_the_kernel_counted_while_the_program_ran(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = tmp_path / "memory.events"
+    counts.write_text("oom_kill 1\n")
+    monkeypatch.setattr(handle, "OomKills", lambda: OomKills(tmp_path))
+    classes = []
+    for command in (f"echo oom_kill 3 > {counts}; exit 9", "exit 9"):
+        message = {"group": "g", "command": command, "shell": True}
+        table.handle(message, failure=lambda *_: "exit code 9")
+        classes.append((records.read(table.s3, table.settings, job_id(message)) or {})["reason_class"])
+    assert classes == ["out of memory", "program"]
 
 
 def test_a_failure_is_told_with_the_last_line_that_the_program_printed(table: Table) -> None:

@@ -34,6 +34,7 @@ class Attempt:
     time_limit: float = 0.0  # seconds that its program has
     token: str = field(default_factory=lambda: secrets.token_hex(3))  # tells attempts apart that have the same number
     started: float = field(default_factory=time.time)
+    oom_kills: int = 0  # in this container before its program began
     result: Result | None = None
     bytes_in: int = 0
     outputs: list[Output] = field(default_factory=list)

@@ -153,6 +153,7 @@ class Handler:
         self._check_start(attempt)
         job, folders = job_of(attempt), attempt.folders
         log.info("start %s (attempt %d)", job.id, attempt.number)
+        attempt.oom_kills = self._oom_kills.count()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.left - UPLOAD_SECONDS)
         self._job_logs.follow(job.id, folders.log)
         try:
@@ -192,11 +193,11 @@ class Handler:
             self._check_time(attempt)
         reason = self._hooks.failure(job, attempt.folders, result)
         if reason is not None:
-            raise self._classed(reason, result)
+            raise self._classed(reason, attempt, result)
         self._check_time(attempt)
 
-    def _classed(self, reason: str, result: Result) -> Failed:
-        if self._oom_kills.claim():
+    def _classed(self, reason: str, attempt: Attempt, result: Result) -> Failed:
+        if self._oom_kills.claim(attempt.oom_kills):
             return Failed(f"out of memory: the kernel ended it ({reason})", "out of memory")
         if result.exit_code < 0:
             return Failed(f"killed by signal {-result.exit_code}", "signal")
