@@ -765,6 +765,16 @@ def test_files_of_an_earlier_attempt_that_died_are_not_taken_for_a_result(table:
     assert (record["state"], record["attempts"], record["exit_code"]) == ("done", 2, 0)
 
 
+def test_a_job_that_is_done_is_skipped_with_two_requests(table: Table) -> None:
+    table.handle()
+    asked: list[str] = []
+    table.s3.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
+    table.handle()
+    assert asked == ["ListObjectsV2", "GetObject"]
+    table.handle(receives=2)
+    assert asked[2:] == ["GetObject"]
+
+
 def test_a_job_sent_again_whose_files_are_there_has_its_failed_record_replaced(table: Table) -> None:
     table.handle(failure=lambda *_: "no")
     put(table.s3, f"App/{(table.record() or {})['job']}/a")

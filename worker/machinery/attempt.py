@@ -38,6 +38,7 @@ class Attempt:
     result: Result | None = None
     bytes_in: int = 0
     outputs: list[Output] = field(default_factory=list)
+    recorded: bool = True  # where it was done before: whether a record of this run says so
     there: dict[str, Listed] | None = None  # what lay at the outputs' place when it was begun; None: nobody looked
 
     @property

@@ -55,7 +55,7 @@ class Ending:
 
     def skipped(self, attempt: Attempt) -> None:
         """It was done before; a run that did not do it itself notes where its outputs are."""
-        if not records.is_done(records.read(self._s3, self._settings, attempt.name)):
+        if not attempt.recorded:
             self._record(attempt, records.DONE)
         self._delete_soon(attempt.raw["ReceiptHandle"])
         log.info("skip %s: it is done already", attempt.name)

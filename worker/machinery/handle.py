@@ -132,7 +132,7 @@ class Handler:
             found = done.look(self._s3, self._settings, job, first_try=attempt.tries == 0)
             attempt.there = found.there
             if found.outputs is not None:
-                attempt.outputs = found.outputs
+                attempt.outputs, attempt.recorded = found.outputs, found.recorded
                 raise AlreadyDone
         if attempt.failures >= self._settings.job_retries:  # SQS's own count began anew with a message sent again
             raise Failed(f"tried {attempt.failures} times, and at the last its worker was lost", "crash")
