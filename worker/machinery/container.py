@@ -32,7 +32,7 @@ from .handle import Handler, Hooks
 from .intake import Intake
 from .job import Folders, Job
 from .joblog import JobLogs
-from .lease import Keeper
+from .lease import Keeper, clock
 from .metadata import Metadata
 from .pace import Pace
 from .pauses import paused, prefix_of
@@ -83,7 +83,7 @@ class Container:
         self._stop, self._ended = Stop(time.monotonic), threading.Event()
         self._health = health.Health(lambda: health.has_room(settings.work_dir), self._others_pause)
         self._gate = Gate(self._health, settings.work_dir, time.time)
-        self._keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, time.monotonic)
+        self._keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, clock)
         self._job_logs = JobLogs(
             self._logs, settings.log_group_name, where=lambda job: f"named in {address_of(settings, job)}"
         )
@@ -91,7 +91,7 @@ class Container:
         heard = Heard(self._gate.succeeded, self._gate.failed)
         ending = Ending(sqs, self._s3, settings, self._keeper, heard, self._deleter.delete)
         self._handler = Handler(self._s3, settings, hooks, self._keeper, self._stop, ending, self._job_logs)
-        self._intake = Intake(sqs, settings, self._handler, self._stop, Pace(), self._gate, time.monotonic)
+        self._intake = Intake(sqs, settings, self._handler, self._stop, Pace(), self._gate, clock)
         self._exit_code = 0
 
     def serve(self) -> int:
