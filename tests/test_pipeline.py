@@ -255,6 +255,22 @@ def test_without_an_end_nothing_is_over() -> None:
     assert not Stop(lambda: 1e12).over
 
 
+def container(monkeypatch: pytest.MonkeyPatch, **env: str) -> Any:
+    """A container on AWS that nothing calls."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    told = from_environment({"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b"} | env)
+    return Container(told, Hooks(*[lambda *_: None] * 3), SimpleQueue(), Metadata({}))
+
+
+def test_a_containers_slots_begin_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(Stop, "wait", lambda _, seconds: waited.append(seconds))
+    monkeypatch.setattr(Intake, "run", lambda _: None)
+    monkeypatch.setattr(Intake, "next", lambda *_: None)
+    container(monkeypatch, DOCKER_CORES="3", SECONDS_TO_START="7")._run_slots()
+    assert sorted(waited) == [0, 7, 14]
+
+
 @pytest.mark.parametrize("part", [Slot, Intake])
 def test_a_container_whose_slot_or_intake_fails_ends_so_that_another_takes_its_place(
     part: type, monkeypatch: pytest.MonkeyPatch
@@ -264,9 +280,7 @@ def test_a_container_whose_slot_or_intake_fails_ends_so_that_another_takes_its_p
 
     monkeypatch.setattr(Intake, "run", lambda intake: intake._stop.wait(60))
     monkeypatch.setattr(part, "run", fail)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    told = from_environment({"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b", "DOCKER_CORES": "2"})
-    made: Any = Container(told, Hooks(*[lambda *_: None] * 3), SimpleQueue(), Metadata({}))
+    made = container(monkeypatch, DOCKER_CORES="2")
     made._run_slots()
     assert made._exit_code == 1
 
