@@ -57,9 +57,8 @@ class Sqs:
     def __init__(self, *bodies: str) -> None:
         self.bodies, self.asked = list(bodies), list[int]()
 
-    def receive_message(self, MaxNumberOfMessages: int, **more: Any) -> dict[str, Any]:
+    def receive_message(self, MaxNumberOfMessages: int, **_: Any) -> dict[str, Any]:
         self.asked.append(MaxNumberOfMessages)
-        self.more = more
         given = [self.bodies.pop(0) for _ in range(min(MaxNumberOfMessages, len(self.bodies)))]
         return {"Messages": [{"Body": body} for body in given]}
 
@@ -110,19 +109,6 @@ def test_sqs_is_never_asked_for_more_than_it_gives_at_once() -> None:
     bench.idle(*range(16))
     bench.look()
     assert bench.sqs.asked == [MOST_MESSAGES]
-
-
-def test_a_poll_asks_what_a_message_tells_of_earlier_receives() -> None:
-    bench = Bench()
-    bench.idle(0)
-    bench.look()
-    assert bench.sqs.more == {
-        "QueueUrl": QUEUE_URL,
-        "WaitTimeSeconds": POLL_SECONDS,
-        "VisibilityTimeout": 120,
-        "AttributeNames": ["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
-        "MessageAttributeNames": ["tries", "failures"],
-    }
 
 
 def test_nothing_is_taken_for_a_slot_whose_job_is_on_its_way() -> None:
