@@ -23,9 +23,16 @@ class BadMessage(Exception):
     """The message asks for nothing that can be done; another try would not change that."""
 
 
+class Message(dict[str, Any]):
+    """A message, or an object in it: a key that a hook asks for in vain makes the message bad."""
+
+    def __missing__(self, key: str) -> Any:
+        raise BadMessage(f"the message has no `{key}`")
+
+
 @dataclass(frozen=True)
 class Folders:
-    """A job's own folders, fresh at each attempt and removed after it."""
+    """A job's own folders, fresh at each attempt and removed after it. `root`: where its program runs."""
 
     root: Path
 
@@ -39,7 +46,8 @@ class Folders:
 
     @cached_property
     def log(self) -> Path:
-        return self.root / "log.txt"
+        """Beside the folder: programs write files of any name in it."""
+        return self.root.with_name(f"{self.root.name}.log")
 
 
 @dataclass
@@ -61,7 +69,7 @@ class Job:
 def parse(body: str) -> dict[str, Any]:
     """The message in an SQS body; raises BadMessage where it is no JSON object with a `group`."""
     try:
-        message = json.loads(body)
+        message = json.loads(body, object_hook=Message)
         json.dumps(message, ensure_ascii=False).encode()  # half a character ("\ud800") fits no key and no command
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"the message is no JSON that can be used ({error})") from None
