@@ -6,45 +6,63 @@ config = config.py
 # The image that has your program; the worker is laid beside it. For the example: base = cellcount (see its Dockerfile).
 base = debian:bookworm-slim
 
+# An example's name for demo and build, such as helloworld: make build EXAMPLE=helloworld
+EXAMPLE =
+# The command that builds, with options that your engine or network needs, such as --platform linux/amd64.
+docker_build = docker build
+
 PYTHON = python3
 venv = .venv
 # PATH, so that a recipe's `python` and the local workers' `python3` are the environment's.
 in_venv = PATH="$(CURDIR)/$(venv)/bin:$$PATH"
 pip = $(venv)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
 demo_locks = files/requirements.txt files/requirements-local.txt examples/cellcount/requirements.txt
+# What some examples' programs need on this computer.
+example_locks = $(filter-out $(demo_locks),$(wildcard examples/*/requirements.txt))
+in_example = $(patsubst examples/%/requirements.txt,$(venv)/.example-%,$(example_locks))
 
 image = $(user)/$(project):$(tag)
 # A constant of the config, as text.
 constant = $(PYTHON) -c 'import runpy; print(runpy.run_path("$(config)").get("$(1)", ""))'
 
-.PHONY: help demo test lint check bench build push clean same-image
+.PHONY: help demo test test-examples lint check bench build push clean same-image
 .DEFAULT_GOAL := help
 
 help:  ## list what make can do
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' Makefile
 
-demo: $(venv)/.demo  ## count the cells of a plate on this computer, without AWS
-	@$(in_venv) examples/cellcount/demo.sh
+demo: $(venv)/.demo $(filter %/.example-$(EXAMPLE),$(in_example))  ## run an example on this computer, without AWS (EXAMPLE=, else cellcount)
+	@$(in_venv) examples/demo.sh $(or $(EXAMPLE),cellcount)
 
-test: $(venv)/.test  ## run the tests
-	@$(in_venv) python -m pytest tests/ -q
+test: $(venv)/.test  ## run the tests, but for those of the examples
+	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -q
+
+test-examples: $(venv)/.test $(in_example)  ## run the examples with their real programs
+	@$(in_venv) python -m pytest tests/examples/ -q -rs --durations=0 --durations-min=1
 
 lint: $(venv)/.test  ## check format, style, types, Dockerfiles and shell scripts
 	@$(in_venv) ruff format --check .
 	@$(in_venv) ruff check .
 	@$(in_venv) mypy
 	@$(in_venv) hadolint worker/Dockerfile examples/*/worker/Dockerfile
-	@$(in_venv) shellcheck worker/*.sh examples/*/*.sh .ci/run
+	@$(in_venv) shellcheck worker/*.sh examples/*.sh examples/*/*.sh .ci/run
 
-check: lint test  ## lint, then test (the docs are held to the code by tests too)
+check: lint test test-examples  ## lint, then test (the docs are held to the code by tests too)
 
 bench: $(venv)/.test  ## measure how fast jobs are sent and worked off, on this computer
 	@$(in_venv) python -m tests.bench
 
-build: same-image  ## build the worker's image, with s3fs if the config says MOUNT_S3
-	docker build --build-arg BASE_IMAGE=$(base) --build-arg MOUNT_S3=$$($(call constant,MOUNT_S3)) --tag $(image) worker/
+ifeq ($(EXAMPLE),)
+build: same-image  ## build the worker's image, or an example's (EXAMPLE=), with s3fs if the config says MOUNT_S3
+	$(docker_build) --build-arg BASE_IMAGE=$(base) --build-arg MOUNT_S3=$$($(call constant,MOUNT_S3)) --tag $(image) worker/
+else
+config = examples/$(EXAMPLE)/config.py
+image = $$($(call constant,DOCKERHUB_TAG))
+build:
+	@PYTHON=$(PYTHON) DOCKER_BUILD="$(docker_build)" examples/build.sh $(EXAMPLE) $(if $(filter file,$(origin base)),,$(base))
+endif
 
-push: build  ## build the worker's image and push it to Docker Hub
+push: build  ## build the image and push it to Docker Hub
 	docker push $(image)
 
 same-image:
@@ -55,8 +73,9 @@ same-image:
 	    "machines would run another image than this; make them the same" >&2; exit 1 ;; esac
 
 clean:  ## delete what make and --local made: .venv, local, caches
-	@if [ -e $(venv)/.demo ] && [ -d local ]; then $(in_venv) python run.py --local stop; fi
-	rm -rf $(venv) local .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@for project in . examples/*; do if [ -e $(venv)/.demo ] && [ -d $$project/local ]; then \
+	  $(in_venv) python run.py --local --project $$project stop; fi; done
+	rm -rf $(venv) local examples/*/local .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: each is made anew only when a lock changed, so that a second call starts at once.
@@ -71,6 +90,11 @@ $(venv)/.made:
 $(venv)/.demo: $(venv)/.made $(demo_locks)
 	@echo "Installing the packages of $(demo_locks) into $(venv) (half a minute, once)" >&2
 	@$(pip) $(foreach lock,$(demo_locks),-r $(lock))
+	@touch $@
+
+$(in_example): $(venv)/.example-%: examples/%/requirements.txt $(venv)/.demo
+	@echo "Installing the packages of $< into $(venv) (once)" >&2
+	@$(pip) -r $<
 	@touch $@
 
 $(venv)/.test: $(venv)/.demo files/requirements-test.txt

@@ -104,11 +104,10 @@ def test_a_value_stays_one_word_for_a_shell_wherever_its_placeholder_stands(valu
 @settings(max_examples=15, deadline=None)
 @given(VALUES)
 def test_a_real_shell_agrees(value: str) -> None:
-    command = job(
-        group={"v": value}, command="# {v}'s\nprintf '%s\\0' {v} \"{v}\" '{v}' \"$(echo -)\"", shell=True
-    ).command
+    script = '# {v}\'s\nx=-\nprintf \'%s\\0\' {v} "{v}" \'{v}\' "$(echo -)" "$x{v}" $x{v}'
+    command = job(group={"v": value}, command=script, shell=True).command
     printed = subprocess.run(["/bin/sh", "-c", str(command)], capture_output=True, check=True).stdout
-    assert printed == b"".join(text.encode() + b"\0" for text in (value, value, value, "-"))
+    assert printed == b"".join(text.encode() + b"\0" for text in (value, value, value, "-", f"-{value}", f"-{value}"))
 
 
 @pytest.mark.parametrize(
@@ -126,8 +125,22 @@ def test_the_braces_of_awk_and_json_stay_literal(shell: bool) -> None:
     assert (words if isinstance(words, list) else shlex.split(words)) == expected
 
 
+def test_a_plain_value_stands_in_quotes_as_a_person_would_write_it() -> None:
+    made = job(group={"v": "cookie dough"}, command="printf \"I like {v}\" '{v}' {v}", shell=True)
+    assert made.command == "printf \"I like cookie dough\" 'cookie dough' 'cookie dough'"
+
+
 def test_a_shells_own_variables_stay_the_shells() -> None:
     assert job(command='echo ${HOME} "${v}" ${x:-{v}}', shell=True).command == 'echo ${HOME} "${v}" ${x:-x}'
+
+
+def test_a_developers_fallback_fills_what_the_message_lacks_and_leaves_the_jobs_id_alone() -> None:
+    message = {"group": {"v": "x"}, "timeout_minutes": 1}
+    fallback = {"command": "say {v} {tone}", "tone": "softly", "timeout_minutes": 5, "output_location": "said"}
+    made = job_from_message(message, FOLDERS, DEFAULTS, fallback)
+    assert made.command == ["say", "x", "softly"]
+    assert (made.id, made.timeout_seconds) == (job_id(message), 60)
+    assert made.output_location == f"said/{job_id(message)}"
 
 
 def test_a_value_is_never_read_again_as_a_template() -> None:

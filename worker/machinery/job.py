@@ -95,9 +95,15 @@ def parse(body: str) -> dict[str, Any]:
     return message
 
 
-def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Names) -> Job:
-    """The job of a message that follows the job file's known keys; raises BadMessage."""
+def job_from_message(
+    message: Mapping[str, Any], folders: Folders, defaults: Names, fallback: Mapping[str, Any] | None = None
+) -> Job:
+    """The job of a message that follows the job file's known keys; raises BadMessage.
+
+    `fallback` has the keys that a message may lack, such as the command of a program whose users write none.
+    """
     identity = job_id(message)
+    message = {**(fallback or {}), **message}
     values = values_of(message, folders, identity)
     try:
         return Job(
