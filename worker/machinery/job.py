@@ -58,7 +58,8 @@ class Job:
     text for a shell where `shell` is set.
 
     `leave_out`: patterns (`*.tmp`, `logs/*`) of files in `output_dir` that are no results. `upload_arguments`: what
-    S3's calls shall say beside; `upload_arguments(flags)` makes them of the AWS CLI's flags.
+    S3's calls shall say beside; `upload_arguments(flags)` makes them of the AWS CLI's flags. `own`: yours, what
+    `make_job` tells `prepare` and `failure`. Raises BadMessage for a location or a word that cannot be.
     """
 
     id: str
@@ -73,6 +74,14 @@ class Job:
     keep_failed: bool = False
     leave_out: list[str] = field(default_factory=list)
     upload_arguments: dict[str, object] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(part in ("", ".", "..") for part in self.output_location.split("/")):
+            wrong = "which leaves its place or has an empty part"
+            raise BadMessage(f"`output_location` would be {self.output_location!r}, {wrong}")
+        if "\0" in "".join(map("".join, self.commands)):
+            raise BadMessage("a word of the command holds a zero byte")
 
     @property
     def commands(self) -> list[Command]:
@@ -159,7 +168,7 @@ def _command(message: Mapping[str, Any], values: Mapping[str, object]) -> Comman
     if message.get("shell") is True:
         if not isinstance(command, str) or not command.strip():
             raise BadMessage("`shell` is set but `command` is no text")
-        return _without_zero_bytes([fill_shell(command, values)])[0]
+        return fill_shell(command, values)
     return _words_of(command, values)
 
 
@@ -170,22 +179,13 @@ def _words_of(command: object, values: Mapping[str, object]) -> list[str]:
     filled = [fill(part if isinstance(part, str) else json.dumps(part), values) for part in parts]
     if not filled or not filled[0]:
         raise BadMessage("the message has no `command`")
-    return _without_zero_bytes(filled)
-
-
-def _without_zero_bytes(filled: list[str]) -> list[str]:
-    if any("\0" in word for word in filled):
-        raise BadMessage("a word of the command holds a zero byte")
     return filled
 
 
 def _location(template: str, values: Mapping[str, object]) -> str:
     """The prefix of the job's outputs. The job's id is always in it: two jobs never share a location."""
     with_job = template if "job" in names(template) else f"{template.rstrip('/')}/{{job}}"
-    location = fill(with_job, values).strip("/")
-    if any(part in ("", ".", "..") for part in location.split("/")):
-        raise BadMessage(f"`output_location` would be {location!r}, which leaves its place or has an empty part")
-    return location
+    return fill(with_job, values).strip("/")
 
 
 def _inputs(message: Mapping[str, Any], values: Mapping[str, object]) -> Inputs:
