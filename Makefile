@@ -3,7 +3,7 @@ user = user
 project = distributed-something
 tag = latest
 config = config.py
-# The image that has your program; the worker is laid beside it. For the example: base = cellcount (see its Dockerfile).
+# The image that has your program; the worker is laid beside it.
 base = debian:bookworm-slim
 
 # An example's name for demo and build, such as helloworld: make build EXAMPLE=helloworld

@@ -33,8 +33,10 @@ results=${project}local/$(constant AWS_BUCKET)
 stop() {
   local status=$?
   trap - EXIT INT TERM
+  trap '' PIPE
+  set +e # whatever cannot be said any more, the cloud is stopped
   say "Stopping the cloud on this computer."
-  run "${command[@]}" stop || true
+  run "${command[@]}" stop
   if ((status == 0)); then
     goodbye
   else
@@ -88,6 +90,7 @@ fi
 trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+trap 'exit 141' PIPE
 
 four_commands "${project}files/exampleJob.json"
 if [[ -f $example/files/mergeJob.json ]]; then

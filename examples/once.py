@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Makes a folder outside the tree once, and prints where it is: `once.py NAME COMMAND…` runs COMMAND in it.
+"""Makes a folder outside the tree once, and prints where it is: `once.py NAME SCRIPT…` runs SCRIPT in it.
 
 For get-program.sh and get-data.sh, whose downloads must not be repeated. The folder is whole or made anew: whoever asks
-at the same time waits, what was interrupted is begun again, and so is what another COMMAND made.
+at the same time waits, what was interrupted is begun again, and so is what SCRIPT made before it was changed.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ def cache() -> Path:
     return Path(home) / "distributed-something"
 
 
-def once(folder: Path, command: list[str]) -> None:
-    """Runs `command` in `folder` unless it made it already. Raises CalledProcessError where it fails."""
+def once(folder: Path, script: Path, arguments: list[str]) -> None:
+    """Runs `script` in `folder` unless it made it already, as it is now. Raises CalledProcessError where it fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = folder / ".made-by"
+    made, by = folder / ".made-by", "\n".join([script.read_text(), *arguments])
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if made.exists() and made.read_text() == "\n".join(command):
+        if made.exists() and made.read_text() == by:
             return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
+        command = [str(script), *arguments]
         subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=True)
-        made.write_text("\n".join(command))
+        made.write_text(by)
 
 
-def main(name: str, *command: str) -> int:
+def main(name: str, script: str, *arguments: str) -> int:
     folder = cache() / name
     try:
-        once(folder, list(command))
+        once(folder, Path(script).resolve(), list(arguments))
     except KeyboardInterrupt:
         return 130
     except subprocess.CalledProcessError as error:

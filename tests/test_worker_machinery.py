@@ -134,15 +134,6 @@ def test_a_shells_own_variables_stay_the_shells() -> None:
     assert job(command='echo ${HOME} "${v}" ${x:-{v}}', shell=True).command == 'echo ${HOME} "${v}" ${x:-x}'
 
 
-def test_a_developers_fallback_fills_what_the_message_lacks_and_leaves_the_jobs_id_alone() -> None:
-    message = {"group": {"v": "x"}, "timeout_minutes": 1}
-    fallback = {"command": "say {v} {tone}", "tone": "softly", "timeout_minutes": 5, "output_location": "said"}
-    made = job_from_message(message, FOLDERS, DEFAULTS, fallback)
-    assert made.command == ["say", "x", "softly"]
-    assert (made.id, made.timeout_seconds) == (job_id(message), 60)
-    assert made.output_location == f"said/{job_id(message)}"
-
-
 def test_a_value_is_never_read_again_as_a_template() -> None:
     assert fill("{a}", {"a": "{b}", "b": "c"}) == "{b}"
     assert names("{a} {{b}} {c d} {e.f}") == {"a", "e.f"}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -76,6 +78,14 @@ class Example(Project):
         """Runs a script of the example, if it has one."""
         if (self.folder / script).exists():
             _ask(self.folder / script)
+
+
+def worker_of(name: str) -> dict[str, Any]:
+    """What the example's generic-worker.py defines; it finds `machinery` and its own modules as in the image."""
+    folder = ROOT / "examples" / name / "worker"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(folder), str(ROOT / "worker"), *sys.path])
+        return runpy.run_path(str(folder / "generic-worker.py"), run_name="worker")
 
 
 @cache

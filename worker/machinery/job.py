@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -104,15 +105,9 @@ def parse(body: str) -> dict[str, Any]:
     return message
 
 
-def job_from_message(
-    message: Mapping[str, Any], folders: Folders, defaults: Names, fallback: Mapping[str, Any] | None = None
-) -> Job:
-    """The job of a message that follows the job file's known keys; raises BadMessage.
-
-    `fallback` has the keys that a message may lack, such as the command of a program whose users write none.
-    """
+def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Names) -> Job:
+    """The job of a message that follows the job file's known keys; raises BadMessage."""
     identity = job_id(message)
-    message = {**(fallback or {}), **message}
     values = values_of(message, folders, identity)
     try:
         return Job(
@@ -157,8 +152,9 @@ def values_of(message: Mapping[str, Any], folders: Folders, identity: str) -> di
 
 @lru_cache(maxsize=1)
 def _scripts_dir() -> str:
-    """The folder `scripts` beside generic-worker.py: a developer's own scripts."""
-    return str(Path(sys.argv[0]).resolve().parent / "scripts")
+    """A developer's own scripts: `scripts` beside generic-worker.py, unless the local cloud says where else: a project
+    may have scripts and the template's generic-worker.py."""
+    return os.environ.get("WORKER_SCRIPTS_DIR") or str(Path(sys.argv[0]).resolve().parent / "scripts")
 
 
 def _command(message: Mapping[str, Any], values: Mapping[str, object]) -> Command | list[list[str]]:
