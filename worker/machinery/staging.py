@@ -14,10 +14,11 @@ from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from . import transfer
+from . import transfer, web
 from .failures import Failed, LostLease, MissingInput, UploadFailed
 from .uploadflags import NONE, Arguments, payer
 
@@ -72,7 +73,7 @@ def fetch(
     s3: Any, inputs: Iterable[str] | Mapping[str, str], bucket: str, folder: Path,
     check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
 ) -> int:  # fmt: skip
-    """Brings inputs (keys, prefixes that end in `/`, `s3://` addresses of either) to `folder`; the bytes.
+    """Brings inputs (keys, prefixes that end in `/`, `s3://` addresses of either, `https://`) to `folder`; the bytes.
 
     A key's file has the key's last part as its name; below a prefix the rest of the path is kept. A mapping names the
     place of each below `folder`: of a key its file, or where it ends in `/` its folder; of a prefix its folder.
@@ -101,6 +102,10 @@ class _Fetching:
 
     def sources(self, text: str, bucket: str, folder: Path, place: str) -> Iterator[tuple[tuple[str, str], Path]]:
         """The objects that one input stands for, and where each will lie."""
+        if web.is_url(text):
+            name = PurePosixPath(urlsplit(text).path).name
+            yield ("", text), _inside(folder, place if place and place[-1] != "/" else place + name)
+            return
         if text.startswith("s3://"):
             bucket, _, text = text.removeprefix("s3://").partition("/")
         if text and not text.endswith("/"):
@@ -119,7 +124,7 @@ class _Fetching:
         large: list[tuple[Path, transfer.Remote]] = []
         for path, remote in zip(wanted, pool.map(lambda path: self._first(*wanted[path], path), wanted), strict=True):
             total += remote.size
-            if transfer.rest_of(remote):
+            if remote.bucket and transfer.rest_of(remote):  # what is from the web came whole
                 large.append((path, remote))
         for path, remote in large:
             for _ in pool.map(lambda start, p=path, r=remote: self._part(r, start, p), transfer.rest_of(remote)):
@@ -127,6 +132,8 @@ class _Fetching:
         return total
 
     def _first(self, bucket: str, key: str, path: Path) -> transfer.Remote:
+        if not bucket:
+            return self._asked("", key, lambda: web.get(key, path, self._check))
         return self._asked(bucket, key, lambda: transfer.get(self._s3, bucket, key, path, self._check))
 
     def _part(self, remote: transfer.Remote, start: int, path: Path) -> None:
@@ -136,10 +143,10 @@ class _Fetching:
     def _asked(self, bucket: str, key: str, work: Callable[[], _T]) -> _T:
         try:
             return transfer.again(work, self._check, self._sleep)
-        except transfer.TROUBLE as error:
-            raise _refused(bucket, key, error) from None
+        except (*transfer.TROUBLE, web.NotThere) as error:
+            raise _refused(_address(bucket, key), error) from None
         except OSError as error:
-            raise _unwritable(f"s3://{bucket}/{key}", error) from None
+            raise _unwritable(_address(bucket, key), error) from None
 
 
 def _inside(folder: Path, relative: str) -> Path:
@@ -158,13 +165,20 @@ def _make_folders(paths: Iterable[Path]) -> None:
             raise _unwritable(parent.name, error) from None
 
 
-def _refused(bucket: str, key: str, error: Exception) -> Failed:
+def _address(bucket: str, key: str) -> str:
+    """As a job file names it; a key without a bucket is an address of the web."""
+    return f"s3://{bucket}/{key}" if bucket else key
+
+
+def _refused(address: str, error: Exception) -> Failed:
+    if isinstance(error, web.NotThere):
+        return MissingInput(f"the input {address} cannot be read ({error})")
     if not isinstance(error, ClientError) or transfer.passing(error):
-        return Failed(f"the input s3://{bucket}/{key} could not be fetched: {error}", "aws")
+        return Failed(f"the input {address} could not be fetched: {error}", "aws")
     code = str(error.response.get("Error", {}).get("Code", ""))
     if code in _NOT_THERE:
-        return MissingInput(f"the input s3://{bucket}/{key} does not exist")
-    return MissingInput(f"the input s3://{bucket}/{key} cannot be read ({code})")
+        return MissingInput(f"the input {address} does not exist")
+    return MissingInput(f"the input {address} cannot be read ({code})")
 
 
 def _unwritable(name: str, error: OSError) -> Failed:
