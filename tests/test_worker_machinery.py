@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from tests.emulator import KEYS, until
-from worker.machinery import handle, records, staging
+from worker.machinery import handle, program, records, staging
 from worker.machinery.ending import Ending, Heard
 from worker.machinery.failures import Failed, MissingInput, UploadFailed
 from worker.machinery.handle import Handler, Hooks
@@ -306,6 +306,25 @@ def test_a_program_is_ended_when_it_must_stop(tmp_path: Path) -> None:
         should_stop=lambda: time.monotonic() > begun + 0.1,
     )  # fmt: skip
     assert (result.exit_code, result.timed_out, result.stopped) == (-15, False, True)
+
+
+@pytest.mark.parametrize("is_program", [True, False])
+def test_a_process_that_just_becomes_another_program_is_asked_again_and_one_of_the_kernel_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_program: bool
+) -> None:
+    (tmp_path / "environ").touch()
+    if is_program:
+        (tmp_path / "exe").symlink_to("/bin/sleep")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 20:
+            (tmp_path / "environ").write_bytes(b"A=1\0B=2\0")
+
+    monkeypatch.setattr(program.time, "sleep", sleep)
+    assert program._environment(tmp_path) == ([b"A=1", b"B=2", b""] if is_program else [])
+    assert len(slept) == (20 if is_program else 0)
 
 
 # Staging
