@@ -32,7 +32,7 @@ from .handle import Handler, Hooks
 from .intake import Intake
 from .job import Folders, Job
 from .joblog import JobLogs
-from .lease import Keeper, clock
+from .lease import Keeper
 from .metadata import Metadata
 from .pace import Pace
 from .pauses import paused, prefix_of
@@ -43,6 +43,7 @@ from .settings import BadEnvironment, Settings, from_environment
 from .slot import Slot
 from .spot import SpotWatcher
 from .stop import Stop
+from .times import clock
 
 LAST_CALLS_SECONDS = 5.0  # at the end: for what a thread is just telling AWS
 CLOSING_SECONDS = 30.0  # between two looks at whether the monitor has closed the run
