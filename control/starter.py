@@ -61,7 +61,9 @@ this computer.
     python run.py --local monitor files/{app}SpotFleetRequestId.json
     python run.py --local stop
 
-Results are ordinary files below `local/`.
+Results are ordinary files below `local/`. One job alone, to see why it fails:
+
+    python run.py --local runJob files/exampleJob.json --index 1 --upload
 
 ## What you edit
 
