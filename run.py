@@ -471,7 +471,7 @@ def run_job(options: Options, job_file: Path, index: int | None, identity: str |
     if upload:
         s3.bring_up(clients().s3, settings.AWS_BUCKET, loaded.uploads, say)
     cloud = alike.cloud(settings)
-    aws = cloud.worker_environment() if cloud else clients().credentials()
+    aws = cloud.worker_environment() if cloud else clients().credentials() | onejob.addresses()
     folder, container = onejob.make_folder(options.project, job), onejob.container_of(settings)
     if options.containers:
         code = onejob.run_container(folder, container, aws, onejob.Docker())

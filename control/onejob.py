@@ -82,6 +82,11 @@ def environment_of(container: Mapping[str, Any]) -> dict[str, str]:
     return {one["name"]: one["value"] for one in container["environment"]}
 
 
+def addresses() -> dict[str, str]:
+    """Where this command was told that AWS is; nothing, as a rule."""
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")}
+
+
 # As a process
 
 

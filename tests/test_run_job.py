@@ -11,14 +11,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 import run
 from control import cluster, jobs, onejob
 from control.errors import InputError, Problem
 from control.queue import Queues
+from tests.emulator import ministack
 from tests.fakes import SETTINGS
-from tests.offline import Outcome, type_command
+from tests.offline import Outcome, type_command, write_project
 from tests.project import Project, project, wait_for
 from tests.test_image import worker_on
 from worker.machinery import onejob as workers
@@ -198,6 +200,34 @@ def test_a_worker_that_cannot_start_is_told(made: Project, own: Path) -> None:
     code, said, _ = one_job(made, command="true")
     assert (code, "the worker ended before its job, with exit code 1" in said) == (1, True)
     assert "No module named 'nothing_there'" in said
+
+
+# Without --local
+
+
+def test_without_the_local_cloud_it_has_the_credentials_and_addresses_of_whoever_types_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_project(tmp_path / "p")
+    with (folder / "config.py").open("a") as config:
+        config.write("SSH_KEY_NAME = 'key'\n")
+    (folder / "files" / "job.json").write_text(json.dumps({"command": "env", "inputs": ["in.txt"], "groups": ["a"]}))
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    with ministack(tmp_path) as url:
+        told = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "a-secret"}
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        s3 = boto3.client("s3", region_name="us-east-1")
+        s3.create_bucket(Bucket="tryout-bucket")
+        s3.put_object(Bucket="tryout-bucket", Key="in.txt", Body=b"x")
+        outcome = type_command("--project", str(folder), "runJob", str(folder / "files" / "job.json"), "--index", "1")
+        assert outcome.code == 0, outcome.out + outcome.err
+        assert [one["Key"] for one in s3.list_objects_v2(Bucket="tryout-bucket")["Contents"]] == ["in.txt"]
+    assert "a-secret" not in outcome.out + outcome.err
+    (log,) = folder.glob("local/runJob/*/log.txt")
+    seen = dict(line.split("=", 1) for line in log.read_text().splitlines() if "=" in line)
+    assert {name: seen.get(name) for name in told} == told
 
 
 # In a container
