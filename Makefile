@@ -17,19 +17,24 @@ locks = files/requirements.txt files/requirements-local.txt
 image = $(user)/$(project):$(tag)
 # A constant of the config, as text.
 constant = $(PYTHON) -c 'import runpy; print(runpy.run_path("$(config)").get("$(1)", ""))'
+# The command that builds, with options that your engine or network needs, such as --platform linux/amd64.
+docker_build = docker build
+build_image = $(docker_build) --build-arg BASE_IMAGE=$(base) --build-arg MOUNT_S3=$$($(call constant,MOUNT_S3)) \
+  --tag $(image) worker/
+projects = .
 
 .PHONY: help venv build push clean same-image
 .DEFAULT_GOAL := help
 
 help:  ## list what make can do
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 venv: $(venv)/.installed  ## install what run.py needs, here and for --local, into .venv
 
 build: same-image  ## build the worker's image, with s3fs if the config says MOUNT_S3
-	docker build --build-arg BASE_IMAGE=$(base) --build-arg MOUNT_S3=$$($(call constant,MOUNT_S3)) --tag $(image) worker/
+	$(build_image)
 
-push: build  ## build the worker's image and push it to Docker Hub
+push: build  ## build the image and push it to Docker Hub
 	docker push $(image)
 
 same-image:
@@ -40,8 +45,9 @@ same-image:
 	    "machines would run another image than this; make them the same" >&2; exit 1 ;; esac
 
 clean:  ## delete what make and --local made: .venv, local, caches
-	@if [ -e $(venv)/.installed ] && [ -d local ]; then $(in_venv) python run.py --local stop; fi
-	rm -rf $(venv) local .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@for project in $(projects); do if [ -e $(venv)/.installed ] && [ -d $$project/local ]; then \
+	  $(in_venv) python run.py --local --project $$project stop; fi; done
+	rm -rf $(venv) $(projects:%=%/local) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: each is made anew only when a lock changed, so that a second call starts at once.
@@ -59,28 +65,51 @@ $(venv)/.installed: $(venv)/.made $(locks)
 	@touch $@
 
 # ---- The template's own, from here on: no part of what is made from it.
-.PHONY: demo test lint check bench
+# An example's name for demo, build and push, such as helloworld: make build EXAMPLE=helloworld
+EXAMPLE =
+# What the examples' programs need on this computer; cellcount's is everybody's.
+demo_lock = examples/cellcount/requirements.txt
+in_example = $(patsubst examples/%/requirements.txt,$(venv)/.example-%,\
+  $(filter-out $(demo_lock),$(wildcard examples/*/requirements.txt)))
 
-demo: $(venv)/.demo  ## count the cells of a plate on this computer, without AWS
-	@$(in_venv) examples/cellcount/demo.sh
+projects += $(patsubst %/config.py,%,$(wildcard examples/*/config.py))
+ifneq ($(EXAMPLE),)
+config = examples/$(EXAMPLE)/config.py
+image = $$($(call constant,DOCKERHUB_TAG))
+build_image = @PYTHON=$(PYTHON) DOCKER_BUILD="$(docker_build)" \
+  examples/build.sh $(EXAMPLE) $(if $(filter file,$(origin base)),,$(base))
+endif
 
-test: $(venv)/.test  ## run the tests
-	@$(in_venv) python -m pytest tests/ -q
+.PHONY: demo test test-examples lint check bench
+
+demo: $(venv)/.demo $(filter %/.example-$(EXAMPLE),$(in_example))  ## run an example on this computer, without AWS (EXAMPLE=, else cellcount)
+	@$(in_venv) examples/demo.sh $(or $(EXAMPLE),cellcount)
+
+test: $(venv)/.test  ## run the tests, but for those of the examples
+	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -q -n 2 --dist loadfile
+
+test-examples: $(venv)/.test $(in_example)  ## run the examples with their real programs
+	@$(in_venv) python -m pytest tests/examples/ -q -rs --durations=0 --durations-min=1
 
 lint: $(venv)/.test  ## check format, style, types, Dockerfiles and shell scripts
 	@$(in_venv) ruff format --check .
 	@$(in_venv) ruff check .
 	@$(in_venv) mypy
 	@$(in_venv) hadolint worker/Dockerfile examples/*/worker/Dockerfile
-	@$(in_venv) shellcheck worker/*.sh examples/*/*.sh .ci/run
+	@$(in_venv) shellcheck worker/*.sh examples/*.sh examples/*/*.sh .ci/run
 
-check: lint test  ## lint, then test (the docs are held to the code by tests too)
+check: lint test test-examples  ## lint, then test (the docs are held to the code by tests too)
 
 bench: $(venv)/.test  ## measure how fast jobs are sent and worked off, on this computer
 	@$(in_venv) python -m tests.bench
 
-$(venv)/.demo: $(venv)/.installed examples/cellcount/requirements.txt
-	@$(pip) -r examples/cellcount/requirements.txt
+$(venv)/.demo: $(venv)/.installed $(demo_lock)
+	@$(pip) -r $(demo_lock)
+	@touch $@
+
+$(in_example): $(venv)/.example-%: examples/%/requirements.txt $(venv)/.demo
+	@echo "Installing the packages of $< into $(venv) (once)" >&2
+	@$(pip) -r $<
 	@touch $@
 
 $(venv)/.test: $(venv)/.demo files/requirements-test.txt

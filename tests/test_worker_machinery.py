@@ -104,11 +104,10 @@ def test_a_value_stays_one_word_for_a_shell_wherever_its_placeholder_stands(valu
 @settings(max_examples=15, deadline=None)
 @given(VALUES)
 def test_a_real_shell_agrees(value: str) -> None:
-    command = job(
-        group={"v": value}, command="# {v}'s\nprintf '%s\\0' {v} \"{v}\" '{v}' \"$(echo -)\"", shell=True
-    ).command
+    script = '# {v}\'s\nx=-\nprintf \'%s\\0\' {v} "{v}" \'{v}\' "$(echo -)" "$x{v}" $x{v}'
+    command = job(group={"v": value}, command=script, shell=True).command
     printed = subprocess.run(["/bin/sh", "-c", str(command)], capture_output=True, check=True).stdout
-    assert printed == b"".join(text.encode() + b"\0" for text in (value, value, value, "-"))
+    assert printed == b"".join(text.encode() + b"\0" for text in (value, value, value, "-", f"-{value}", f"-{value}"))
 
 
 @pytest.mark.parametrize(
@@ -124,6 +123,11 @@ def test_the_braces_of_awk_and_json_stay_literal(shell: bool) -> None:
     words = job(command="""awk -F, '{print $1}' {{v}} '{"a": 1}' {v}""", shell=shell).command
     expected = ["awk", "-F,", "{print $1}", "{v}", '{"a": 1}', "x"]
     assert (words if isinstance(words, list) else shlex.split(words)) == expected
+
+
+def test_a_plain_value_stands_in_quotes_as_a_person_would_write_it() -> None:
+    made = job(group={"v": "cookie dough"}, command="printf \"I like {v}\" '{v}' {v}", shell=True)
+    assert made.command == "printf \"I like cookie dough\" 'cookie dough' 'cookie dough'"
 
 
 def test_a_shells_own_variables_stay_the_shells() -> None:

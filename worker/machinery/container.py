@@ -24,6 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from . import closing, health, logs, machine, mount, onejob, usage
+from .checks import usual_failure
 from .clients import Clients
 from .delete import Deleter
 from .ending import Ending, Heard
@@ -31,7 +32,7 @@ from .failures import AWS_ERRORS
 from .gate import Gate
 from .handle import Handler, Hooks
 from .intake import Intake
-from .job import Folders, Job
+from .job import Folders, Job, job_from_message
 from .joblog import JobLogs
 from .lease import Keeper
 from .metadata import Metadata
@@ -53,11 +54,14 @@ log = logging.getLogger("worker")
 
 def serve(
     *,
-    make_job: Callable[[dict[str, Any], Folders, Settings], Job],
-    prepare: Callable[[Job, Folders], None],
-    failure: Callable[[Job, Folders, Result], str | None],
+    make_job: Callable[[dict[str, Any], Folders, Settings], Job] = job_from_message,
+    prepare: Callable[[Job, Folders], None] = lambda job, folders: None,
+    failure: Callable[[Job, Folders, Result], str | None] = usual_failure,
 ) -> int:
-    """Works until told to end. The exit code: 0, 1 (the mounted bucket was lost), 2 (the environment is wrong)."""
+    """Works until told to end; a hook that is not given does as shipped.
+
+    The exit code: 0, 1 (the mounted bucket was lost), 2 (the environment is wrong).
+    """
     try:
         settings = from_environment()
         if settings.mount_s3 and (reason := mount.unusable()):

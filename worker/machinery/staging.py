@@ -53,9 +53,17 @@ class Listed:
 
 def listed(s3: Any, bucket: str, prefix: str) -> dict[str, Listed]:
     """Every object below `prefix` by its key, all pages."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    found = (one for page in pages for one in page.get("Contents", []))
-    return {one["Key"]: Listed(one["Size"], one.get("ETag", ""), one["LastModified"]) for one in found}
+    found: dict[str, Listed] = {}
+    further: dict[str, str] = {}  # botocore's paginator does the same, at a fifth of a small listing's time
+    while True:
+        page = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, **further)
+        found |= {
+            one["Key"]: Listed(one["Size"], one.get("ETag", ""), one["LastModified"])
+            for one in page.get("Contents", [])
+        }
+        if not page.get("IsTruncated"):
+            return found
+        further = {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
