@@ -476,9 +476,8 @@ def run_job(options: Options, job_file: Path, index: int | None, identity: str |
     if options.containers:
         code = onejob.run_container(folder, container, aws, onejob.Docker())
     else:
-        own = options.project / "worker" / "generic-worker.py"
-        script = own if own.exists() else ROOT / "worker" / "generic-worker.py"
-        code = onejob.run_process(script, ROOT / "worker", folder, container, aws)
+        own = (options.project / "worker").resolve()
+        code = onejob.run_process(own, ROOT / "worker", folder, container, aws)
     shown = onejob.verdict(folder, code, uploads=bool(loaded.uploads) and not upload, container=options.containers)
     click.echo(shown.text)
     raise SystemExit(shown.exit_code)

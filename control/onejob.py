@@ -90,20 +90,22 @@ def addresses() -> dict[str, str]:
 # As a process
 
 
-def run_process(
-    script: Path, machinery: Path, folder: Path, container: Mapping[str, Any], aws: Mapping[str, str]
-) -> int:
-    """Runs `script`, a generic-worker.py; `machinery`: the folder of its package; `aws`: how it reaches AWS. The
-    worker's exit code."""
+def run_process(own: Path, shipped: Path, folder: Path, container: Mapping[str, Any], aws: Mapping[str, str]) -> int:
+    """Runs the generic-worker.py of the project's folder `worker` (`own`), or the shipped one; `aws`: how it reaches
+    AWS. The worker's exit code."""
+    script, scripts = (
+        own / name if (own / name).exists() else shipped / name for name in ("generic-worker.py", "scripts")
+    )
     mine = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     env = mine | {
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
         "HOME": os.environ.get("HOME", str(folder)),
         "LANG": os.environ.get("LANG", "C.UTF-8"),
-        "PYTHONPATH": str(machinery),
+        "PYTHONPATH": str(shipped),
         "PYTHONUNBUFFERED": "1",
         **environment_of(container),
         **aws,
+        "WORKER_SCRIPTS_DIR": str(scripts),
         VARIABLE: str(folder),
     }
     return _wait(subprocess.Popen([sys.executable, str(script)], cwd=folder, env=env, stdin=subprocess.DEVNULL))

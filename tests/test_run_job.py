@@ -343,6 +343,12 @@ def test_a_command_is_shown_as_it_could_be_typed(tmp_path: Path, command: object
     assert (said.exit_code, "verdict         failed (time-out): r" in lines) == (1, True)
 
 
-def test_the_shipped_worker_is_used_where_a_project_has_none_of_its_own(made: Project, own: Path) -> None:
+def test_the_shipped_worker_is_used_where_a_project_has_none_with_the_projects_own_scripts(
+    made: Project, own: Path
+) -> None:
     own.unlink()
-    assert one_job(made, command="true")[0] == 0
+    scripts = made.folder / "worker" / "scripts"
+    scripts.mkdir()
+    (scripts / "say.sh").write_text("echo mine > $1/said")
+    code, _, folder = one_job(made, command="sh {scripts_dir}/say.sh {output_dir}")
+    assert (code, (folder / "job" / "output" / "said").read_text()) == (0, "mine\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,9 +23,16 @@ class BadMessage(Exception):
     """The message asks for nothing that can be done; another try would not change that."""
 
 
+class Message(dict[str, Any]):
+    """A message, or an object in it: a key that a hook asks for in vain makes the message bad."""
+
+    def __missing__(self, key: str) -> Any:
+        raise BadMessage(f"the message has no `{key}`")
+
+
 @dataclass(frozen=True)
 class Folders:
-    """A job's own folders, fresh at each attempt and removed after it."""
+    """A job's own folders, fresh at each attempt and removed after it. `root`: where its program runs."""
 
     root: Path
 
@@ -38,7 +46,8 @@ class Folders:
 
     @cached_property
     def log(self) -> Path:
-        return self.root / "log.txt"
+        """Beside the folder: programs write files of any name in it."""
+        return self.root.with_name(f"{self.root.name}.log")
 
 
 @dataclass
@@ -60,7 +69,7 @@ class Job:
 def parse(body: str) -> dict[str, Any]:
     """The message in an SQS body; raises BadMessage where it is no JSON object with a `group`."""
     try:
-        message = json.loads(body)
+        message = json.loads(body, object_hook=Message)
         json.dumps(message, ensure_ascii=False).encode()  # half a character ("\ud800") fits no key and no command
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"the message is no JSON that can be used ({error})") from None
@@ -80,7 +89,7 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Nam
             id=identity,
             command=_command(message, values),
             shell=message.get("shell") is True,
-            inputs=[one for text in _texts(message, "inputs") for one in _inputs(text, values)],
+            inputs=[one for text in _texts(message, "inputs") for one in _stands_for(text, values)],
             input_bucket=fill(_text(message, "input_bucket", defaults.aws_bucket), values),
             output_bucket=fill(_text(message, "output_bucket", defaults.aws_bucket), values),
             output_location=_location(_text(message, "output_location", defaults.app_name), values),
@@ -107,8 +116,9 @@ def values_of(message: Mapping[str, Any], folders: Folders, identity: str) -> di
 
 @lru_cache(maxsize=1)
 def _scripts_dir() -> str:
-    """The folder `scripts` beside generic-worker.py: a developer's own scripts."""
-    return str(Path(sys.argv[0]).resolve().parent / "scripts")
+    """A developer's own scripts: `scripts` beside generic-worker.py, unless the local cloud says where else: a project
+    may have scripts and the template's generic-worker.py."""
+    return os.environ.get("WORKER_SCRIPTS_DIR") or str(Path(sys.argv[0]).resolve().parent / "scripts")
 
 
 def _command(message: Mapping[str, Any], values: Mapping[str, object]) -> list[str] | str:
@@ -155,7 +165,7 @@ def _texts(message: Mapping[str, Any], key: str) -> list[str]:
     return value
 
 
-def _inputs(text: str, values: Mapping[str, object]) -> list[str]:
+def _stands_for(text: str, values: Mapping[str, object]) -> list[str]:
     """What one input stands for: a placeholder alone of a list of texts, all of them."""
     several = values.get(text[1:-1]) if names(text) == {text[1:-1]} else None
     if isinstance(several, list) and all(isinstance(one, str) and one for one in several):
