@@ -82,6 +82,16 @@ def test_a_job_that_fails_says_why_with_its_command_and_last_lines(made: Project
     assert there(made) == before
 
 
+def test_an_output_that_could_not_be_published_is_a_failure_here_too(made: Project) -> None:
+    code, said, _ = one_job(made, command="ln -s /etc/hostname {output_dir}/link")
+    assert (code, "failed (program): the output 'link' is a link out of the job's folder" in said) == (1, True), said
+
+
+def test_what_a_job_leaves_out_is_not_counted(made: Project) -> None:
+    code, said, _ = one_job(made, command="touch {output_dir}/a {output_dir}/b.tmp", leave_out=["*.tmp"])
+    assert (code, "output          1 files, 0 bytes" in said) == (0, True), said
+
+
 def test_a_second_time_begins_anew(made: Project) -> None:
     content = {"command": "sh -c 'test ! -e {output_dir}/x && touch {output_dir}/x here'"}
     assert one_job(made, **content)[0] == 0

@@ -17,10 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import logs, mount
+from . import logs, mount, staging
 from .attempt import Attempt
 from .clients import Clients
 from .ending import Ending
+from .failures import Failed
 from .handle import Handler, Hooks, job_of
 from .job import Folders
 from .joblog import JobLogs
@@ -73,7 +74,9 @@ class _Alone(Handler):
     """Leaves out what the others would see of the job, and what would remove it."""
 
     def _finish(self, attempt: Attempt) -> None:
-        self._judge(attempt, job_of(attempt))
+        job = job_of(attempt)
+        self._judge(attempt, job)
+        staging.results(attempt.folders.output_dir, job.output_location, job.leave_out)  # each could be published
         self._ending.done(attempt)
 
     def _close(self, attempt: Attempt) -> None:
@@ -101,7 +104,7 @@ class Verdict(Ending):
     def told(self, attempt: Attempt) -> dict[str, Any]:
         """What `runJob` shows. Sizes in bytes; `command` as the hook gave it, null where none did."""
         job, result = attempt.job, attempt.result
-        files = [path for path in attempt.folders.output_dir.rglob("*") if path.is_file()]
+        files = _results(attempt)
         return {
             "job": attempt.name,
             "state": self.state,
@@ -117,6 +120,15 @@ class Verdict(Ending):
             "output_bytes": sum(path.stat().st_size for path in files),
             "place": f"s3://{job.output_bucket}/{job.output_location}/" if job else None,
         }
+
+
+def _results(attempt: Attempt) -> list[Path]:
+    """What a run would publish; nothing where it could not."""
+    job, folder = attempt.job, attempt.folders.output_dir
+    try:
+        return list(staging.results(folder, job.output_location, job.leave_out).values()) if job else []
+    except Failed:
+        return []
 
 
 @contextmanager
