@@ -264,6 +264,19 @@ def test_in_its_image_a_job_runs_as_whoever_the_image_says_and_its_folder_comes_
         assert image not in listed.stdout
 
 
+@pytest.mark.containers
+def test_in_its_image_a_job_reads_the_mounted_bucket(tmp_path: Path) -> None:
+    with project(tmp_path / "p", DOCKERHUB_TAG=worker_on("debian", mounting=True), MOUNT_S3="True") as made:
+        made.cloud().make_buckets(["tryout-bucket"])
+        made.client("s3").put_object(Bucket="tryout-bucket", Key="deep/in.txt", Body=b"pear\n")
+        command = "cp /home/ubuntu/bucket/deep/in.txt {output_dir}/got"
+        code, said, folder = one_job(made, "--containers", "--index", "1", command=command)
+        assert code == 0, said
+        assert (folder / "job" / "output" / "got").read_text() == "pear\n"
+        code, said, _ = one_job(made, command=command)
+        assert (code, "a --local run mounts only with --containers" in said) == (1, True), said
+
+
 class Engine:
     """A `docker` that notes what it is asked. `lacks`: the words that it refuses."""
 
