@@ -503,8 +503,8 @@ def upgrade(options: Options, dry_run: bool, force: bool) -> None:
         if not force:
             upgrade.require_unedited(planned, options.project)
         upgrade.apply(planned, options.project)
-        say(f"upgraded        {len(planned.replaced)} files replaced, {len(planned.added)} added, "
-            f"{len(planned.removed)} removed")  # fmt: skip
+        counts = f"{len(planned.replaced)} files replaced, {len(planned.added)} added, {len(planned.removed)} removed"
+        say(f"upgraded        {counts}" if planned.changed else "its machinery is this template's already")
     for line in told:
         click.echo(line)
 
