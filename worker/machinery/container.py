@@ -19,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from . import closing, health, logs, machine, mount, usage
+from . import closing, health, logs, machine, mount, onejob, usage
 from .checks import usual_failure
 from .clients import Clients
 from .delete import Deleter
@@ -70,6 +71,8 @@ def serve(
     except BadEnvironment as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    if folder := os.environ.pop(onejob.VARIABLE, ""):  # the program's environment has none of it
+        return onejob.run(Path(folder), settings, Hooks(make_job, prepare, failure))
     told: SimpleQueue[float] = SimpleQueue()  # seconds that are left; unlike an Event, made for signal handlers
     for number in (signal.SIGTERM, signal.SIGINT):  # early: a container's first process ignores what it does not handle
         signal.signal(number, lambda *_: told.put(float(settings.stop_seconds)))
