@@ -10,7 +10,7 @@ import pytest
 
 from tests.engine import build, docker, require_engine
 from tests.examples.clone import Clone
-from tests.examples.example import Example, example, program_of
+from tests.examples.example import Example, ask, example, program_of
 from tests.project import ROOT, processes_of
 
 # In place of the image from BioContainers: the same programs in the same versions, and as little beside them.
@@ -38,6 +38,7 @@ def aligned_and_merged(made: Example, *options: str) -> str:
 def test_24_jobs_align_the_reads_of_the_phage_lambda_and_one_merges_them(tmp_path: Path) -> None:
     program_of("biocontainer")
     clone = Clone(tmp_path / "clone")
+    ask(clone.home / "examples" / "biocontainer" / "get-data.sh")
     demo = clone.demo("biocontainer")
     out, err = demo.communicate(timeout=150)
     assert demo.returncode == 0, out + err
