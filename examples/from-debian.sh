@@ -9,7 +9,7 @@ fail() {
 }
 
 for tool in apt-get dpkg-deb; do
-  command -v "$tool" >/dev/null || fail "$* must be installed by hand: this computer has no $tool to get it with"
+  command -v "$tool" >/dev/null || fail "please install by hand: $* (this computer has no $tool to get them with)"
 done
 if ! apt-cache show "$@" >/dev/null 2>&1; then
   ((EUID == 0)) || fail "apt-get does not know $*; type: sudo apt-get update"
