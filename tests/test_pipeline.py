@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,13 @@ from hypothesis import strategies as st
 
 from tests.fakes import QUEUE_URL, FakeTime
 from worker.machinery import attempt
+from worker.machinery.container import Container
+from worker.machinery.handle import Hooks
 from worker.machinery.intake import LOOK_SECONDS, MOST_MESSAGES, POLL_SECONDS, Intake
+from worker.machinery.metadata import Metadata
 from worker.machinery.pace import MARGIN_SECONDS, PATIENCE_SECONDS, Pace
 from worker.machinery.settings import from_environment
+from worker.machinery.slot import Slot
 from worker.machinery.stop import RESERVE_SECONDS, Stop
 
 
@@ -236,6 +241,36 @@ def test_without_an_end_nothing_is_over() -> None:
     assert not Stop(lambda: 1e12).over
 
 
+def container(monkeypatch: pytest.MonkeyPatch, **env: str) -> Any:
+    """A container on AWS that nothing calls."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    told = from_environment({"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b"} | env)
+    return Container(told, Hooks(*[lambda *_: None] * 3), SimpleQueue(), Metadata({}))
+
+
+def test_a_containers_slots_begin_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(Stop, "wait", lambda _, seconds: waited.append(seconds))
+    monkeypatch.setattr(Intake, "run", lambda _: None)
+    monkeypatch.setattr(Intake, "next", lambda *_: None)
+    container(monkeypatch, DOCKER_CORES="3", SECONDS_TO_START="7")._run_slots()
+    assert sorted(waited) == [0, 7, 14]
+
+
+@pytest.mark.parametrize("part", [Slot, Intake])
+def test_a_container_whose_slot_or_intake_fails_ends_so_that_another_takes_its_place(
+    part: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Intake, "run", lambda intake: intake._stop.wait(60))
+    monkeypatch.setattr(part, "run", fail)
+    made = container(monkeypatch, DOCKER_CORES="2")
+    made._run_slots()
+    assert made._exit_code == 1
+
+
 # What a message tells of earlier attempts
 
 
@@ -262,7 +297,7 @@ def test_an_interruption_is_a_try_and_no_failure() -> None:
         tries, failures = 4, 1
 
     told: Any = Interrupted
-    again = attempt.attributes(told)
+    again = attempt.attributes(told, begun=True)
     assert attempt.counts({"Attributes": {"ApproximateReceiveCount": "1"}, "MessageAttributes": again}) == (5, 1)
 
 

@@ -120,6 +120,14 @@ def test_output_that_is_not_utf8_is_kept_and_told(lab: Lab) -> None:
     assert lab.text(record["log"].removeprefix(f"s3://{lab.name}/")) == b"\xff\xfe caf\xe9\n"
 
 
+@pytest.mark.parametrize("own", ["echo own > log.txt", "mkfifo log.txt", "mkdir log.txt", "ln -s /etc/hosts log.txt"])
+def test_a_programs_own_file_of_any_name_is_not_taken_for_its_log(lab: Lab, own: str) -> None:
+    message = lab.send(group={"x": own}, command=f"echo said; {own}; exit 3", shell=True)
+    record = lab.recorded(job_id(message), state="failed")
+    assert record["last_lines"] == ["said"]
+    assert lab.text(record["log"].removeprefix(f"s3://{lab.name}/")) == b"said\n"
+
+
 @pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="what left its process group is found through /proc"
 )

@@ -33,7 +33,7 @@ from .handle import Handler, Hooks
 from .intake import Intake
 from .job import Folders, Job, job_from_message
 from .joblog import JobLogs
-from .lease import Keeper
+from .lease import Keeper, clock
 from .metadata import Metadata
 from .pace import Pace
 from .pauses import paused, prefix_of
@@ -59,7 +59,7 @@ def serve(
 ) -> int:
     """Works until told to end; a hook that is not given does as shipped.
 
-    The exit code: 0, 1 (the mounted bucket was lost), 2 (the environment is wrong).
+    The exit code: 0, 1 (its mount or its own code failed), 2 (the environment is wrong).
     """
     try:
         settings = from_environment()
@@ -87,7 +87,7 @@ class Container:
         self._stop, self._ended = Stop(time.monotonic), threading.Event()
         self._health = health.Health(lambda: health.has_room(settings.work_dir), self._others_pause)
         self._gate = Gate(self._health, settings.work_dir, time.time)
-        self._keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, time.monotonic)
+        self._keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, clock)
         self._job_logs = JobLogs(
             self._logs, settings.log_group_name, where=lambda job: f"named in {address_of(settings, job)}"
         )
@@ -95,7 +95,7 @@ class Container:
         heard = Heard(self._gate.succeeded, self._gate.failed)
         ending = Ending(sqs, self._s3, settings, self._keeper, heard, self._deleter.delete)
         self._handler = Handler(self._s3, settings, hooks, self._keeper, self._stop, ending, self._job_logs)
-        self._intake = Intake(sqs, settings, self._handler, self._stop, Pace(), self._gate, time.monotonic)
+        self._intake = Intake(sqs, settings, self._handler, self._stop, Pace(), self._gate, clock)
         self._exit_code = 0
 
     def serve(self) -> int:
@@ -136,12 +136,21 @@ class Container:
                 Slot(n, self._intake, self._handler, uploads, self._stop, n * self._settings.seconds_to_start).run
                 for n in range(slots)
             ]
-            threads = [threading.Thread(target=work) for work in (self._intake.run, *works)]
+            threads = [threading.Thread(target=self._or_end, args=(work,)) for work in (self._intake.run, *works)]
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
                 with suppress(Empty):
                     self._stop.tell(self._told.get(timeout=0.2 if self._stop.asked else 1.0))
+
+    def _or_end(self, work: Callable[[], None]) -> None:
+        """A container that went on with a slot less would do less for its money, and hold the slot's job for ever."""
+        try:
+            work()
+        except Exception:
+            log.exception("the worker's own code failed: this container ends, so that another takes its place")
+            self._exit_code = 1
+            self._told.put(0.0)
 
     def _helpers(self, bucket: mount.Mount | None) -> Iterator[tuple[str, Callable[[], object]]]:
         """What goes on beside the slots, each in a thread of its own."""

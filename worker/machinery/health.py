@@ -28,7 +28,7 @@ LEAST_FREE_BYTES = 512 * 1024 * 1024
 LEAST_FREE_FILES = 1000  # a disk of many small files can have bytes left and no room for another file
 MOST_JOBS = 10  # that are named: the last
 LONGEST_REASON = 1000  # characters
-SAYS_NOTHING = frozenset({"missing input", "bad message", "interrupted", "lost lease"})  # of the machine
+SAYS_NOTHING = frozenset({"missing input", "bad message", "crash", "interrupted", "lost lease"})  # of the machine
 log = logging.getLogger("worker")
 
 

@@ -141,7 +141,7 @@ class Intake:
             MaxNumberOfMessages=min(begin + hold, MOST_MESSAGES),
             WaitTimeSeconds=min(POLL_SECONDS, max(1, self._settings.visibility_seconds // 3)),
             VisibilityTimeout=self._settings.visibility_seconds,
-            AttributeNames=["ApproximateReceiveCount"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
             MessageAttributeNames=[TRIES, FAILURES],
         )
         messages = answer.get("Messages", [])
