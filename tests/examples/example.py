@@ -63,9 +63,9 @@ class Example(Project):
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text()) for path in sorted(self.bucket().glob("runs/*/*/jobs/*.json"))]
 
-    def build(self, base: str = "") -> str:
+    def build(self, base: str = "", image: str = "") -> str:
         """Builds the example's image as `make build EXAMPLE=NAME` does, under a name of the tests' own; that name."""
-        image = IMAGE.format(name=self.name)
+        image = image or IMAGE.format(name=self.name)
         with (self.folder / "config.py").open("a") as config:
             config.write(f"\nDOCKERHUB_TAG = {image!r}\n")
         command = [str(self.home / "examples" / "build.sh"), self.name, *([base] if base else [])]
