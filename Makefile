@@ -89,7 +89,7 @@ test: $(venv)/.test  ## run the tests, but for those of the examples
 	@$(in_venv) python -m pytest tests/ --ignore=tests/examples -q -n 2 --dist loadfile
 
 test-examples: $(venv)/.test $(in_example)  ## run the examples with their real programs
-	@$(in_venv) python -m pytest tests/examples/ -q -rs --durations=0 --durations-min=1
+	@$(in_venv) python -m pytest tests/examples/ -q -n 2 --dist loadfile -rs --durations=0 --durations-min=1
 
 lint: $(venv)/.test  ## check format, style, types, Dockerfiles and shell scripts
 	@$(in_venv) ruff format --check .

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,7 +26,7 @@ GROUPS = {
     "The four commands, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "The account, once; and a look before it costs money": ("setupAWS", "fleetFile", "check"),
     "When something is wrong": ("why", "cleanup"),
-    "Making your own": ("newProject", "makeJobs", "upgrade"),
+    "Making your own": ("newProject", "makeJobs", "runJob", "upgrade"),
     "The cloud in this computer (with --local)": ("interrupt", "stop"),
 }
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -449,6 +449,39 @@ def make_jobs(options: Options, /, output: Path | None, force: bool, **asked: An
     say(f"next: submitJob {output}")
 
 
+@cli.command("runJob")
+@click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
+@click.option("--index", metavar="N", type=click.IntRange(1), help="Which job: its number in the Job file, from 1.")
+@click.option("--id", "identity", metavar="JOBID", help="Which job: its id, as monitor and records name it.")
+@click.option("--upload", is_flag=True, help="Bring the Job file's `upload` folders to the bucket first.")
+@common
+@click.pass_obj
+def run_job(options: Options, job_file: Path, index: int | None, identity: str | None, upload: bool) -> None:
+    """Run one job here and keep its folder, to see why it fails."""
+    from control import jobs, onejob, s3
+
+    if (index is None) == (identity is None):
+        raise click.UsageError("which job? give --index N, from 1, or --id JOBID")
+    settings = options.settings()
+    alike = replace(options, containers=False)  # the workers of a run under way stay what they are
+    clients = _Lazily(lambda: options.clients(settings, alike.cloud(settings)))
+    loaded = jobs.load(job_file, lambda bucket, prefix: s3.keys(clients().s3, bucket, prefix))
+    job = onejob.find(loaded, index, identity)
+    if upload:
+        s3.bring_up(clients().s3, settings.AWS_BUCKET, loaded.uploads, say)
+    cloud = alike.cloud(settings)
+    aws = cloud.worker_environment() if cloud else clients().credentials() | onejob.addresses()
+    folder, container = onejob.make_folder(options.project, job), onejob.container_of(settings)
+    if options.containers:
+        code = onejob.run_container(folder, container, aws, onejob.Docker())
+    else:
+        own = (options.project / "worker").resolve()
+        code = onejob.run_process(own, ROOT / "worker", folder, container, aws)
+    shown = onejob.verdict(folder, code, uploads=bool(loaded.uploads) and not upload, container=options.containers)
+    click.echo(shown.text)
+    raise SystemExit(shown.exit_code)
+
+
 @cli.command()
 @click.option("--dry-run", is_flag=True, help="Only list what would be done.")
 @click.option("--force", is_flag=True, help="Even if edits of the machinery are lost.")
@@ -469,8 +502,8 @@ def upgrade(options: Options, dry_run: bool, force: bool) -> None:
         if not force:
             upgrade.require_unedited(planned, options.project)
         upgrade.apply(planned, options.project)
-        say(f"upgraded        {len(planned.replaced)} files replaced, {len(planned.added)} added, "
-            f"{len(planned.removed)} removed")  # fmt: skip
+        counts = f"{len(planned.replaced)} files replaced, {len(planned.added)} added, {len(planned.removed)} removed"
+        say(f"upgraded        {counts}" if planned.changed else "its machinery is this template's already")
     for line in told:
         click.echo(line)
 

@@ -25,7 +25,7 @@ SINGLE = (
     "worker/requirements.in", "files/requirements.txt", "files/requirements.in", "files/requirements-local.txt",
     "files/requirements-local.in",
 )  # fmt: skip
-_NOT_OURS = ("__pycache__", ".DS_Store", "docs/plate.png")  # the picture is the template's README's
+_NOT_OURS = ("__pycache__", ".DS_Store", "docs/plate.png", "docs/examples.md")  # the last two: the template's own
 
 
 @dataclass(frozen=True)

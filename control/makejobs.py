@@ -61,7 +61,13 @@ def make(asked: Asked, output: Path | None, list_objects: ListObjects) -> tuple[
     shared = _shared(asked, output)
     path = output or asked.like or Path("the job file")
     count = submit.plan(jobs.of(path, {**shared, "groups": found}, list_objects)).count
-    return "".join(jobtext.lines(shared, found)), count
+    text = "".join(jobtext.lines(shared, found))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        wrong = f"{text[max(0, error.start - 10) : error.end]!a} has bytes that are no UTF-8"
+        raise InputError("makeJobs", "", wrong, "rename the file, or correct the value") from None
+    return text, count
 
 
 def save(text: str, output: Path, *, force: bool) -> None:

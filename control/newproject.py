@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from control import dockerfile, hooks, image, jobs, machinery, parts, patterns, settings, starter
+from control import dockerfile, example, hooks, image, jobs, machinery, parts, patterns, settings, starter
 from control.errors import InputError, Problem, shown
 from control.files import read_text, write_file
 from control.image import ImageName
@@ -22,17 +22,6 @@ from control.image import ImageName
 LONGEST_APP_NAME = 64  # characters: queues' names are made of it, and SQS takes 80
 _OWN = (".gitignore", ".gitattributes", "config.py", "files/exampleFleet.json", "worker/generic-worker.py",
         "worker/requirements-own.txt", "worker/scripts")  # fmt: skip
-# What an example has for its life in the template, or that a run made.
-_LEFT_OUT = (
-    "README.md",
-    "demo.sh",
-    "local",
-    "__pycache__",
-    ".venv",
-    "*SpotFleetRequestId.json",
-    "*.submitted",
-    "*.pyc",
-)
 
 
 @dataclass(frozen=True)
@@ -97,13 +86,13 @@ def examples(template: Path) -> list[str]:
     return sorted(path.parent.name for path in (template / "examples").glob("*/config.py"))
 
 
-def check_place(template: Path, folder: Path, example: str | None) -> None:
+def check_place(template: Path, folder: Path, name: str | None) -> None:
     """Raises InputError where no new project can be made of `template` at `folder`."""
     if (template / machinery.NOTE).exists():
         raise InputError(template, "", "this is an implementation itself", "type newProject in the template")
-    if example is not None and example not in examples(template):
+    if name is not None and name not in examples(template):
         right = f"there are: {', '.join(examples(template))}"
-        raise InputError("--from", "", f"there is no example {shown(example)}", right)
+        raise InputError("--from", "", f"there is no example {shown(name)}", right)
     if folder.resolve().is_relative_to(template.resolve()):
         right = f"give one outside, such as ../{folder.name or 'my-project'}"
         raise InputError(folder, "", "it would lie in the template's own folder", right)
@@ -139,13 +128,13 @@ def _whole_or_nothing(folder: Path) -> Iterator[Path]:
 
 
 def _lay(template: Path, draft: Path, wanted: Wanted) -> None:
-    example = template / "examples" / wanted.example if wanted.example else None
+    source = template / "examples" / wanted.example if wanted.example else None
     for name in _OWN:
         _copy(template / name, draft / name)
-    if example:
-        shutil.copytree(example, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    if source:
+        example.lay(source, draft)
     pieces = machinery.read(template)
-    own = _own_dockerfile(template, example, wanted)
+    own = _own_dockerfile(template, source, wanted)
     for name, one in pieces.items():  # after the example: nothing of it stands in place of the machinery
         if name in parts.FILES:
             text = own if name == "worker/Dockerfile" else _own_makefile(template, wanted, dockerfile.base_of(own))
@@ -153,10 +142,10 @@ def _lay(template: Path, draft: Path, wanted: Wanted) -> None:
         else:
             write_file(draft / name, one.content, executable=one.executable)
     _set_names(draft / "config.py", wanted)
-    needs = (draft / "requirements.txt").is_file()
-    readme = starter.readme(wanted.app_name, wanted.example, packages=needs)
+    shows = (draft / "show-results.sh").is_file()
+    readme = starter.readme(wanted.app_name, wanted.example, list(example.preparations(draft)), shows=shows)
     write_file(draft / "README.md", readme.encode())
-    if example is None:
+    if source is None:
         _lay_example_job(draft, wanted)
     machinery.write_note(draft, note_of(template, pieces))
 
@@ -175,10 +164,10 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _own_dockerfile(template: Path, example: Path | None, wanted: Wanted) -> str:
+def _own_dockerfile(template: Path, source: Path | None, wanted: Wanted) -> str:
     path = template / "worker" / "Dockerfile"
-    if example and (example / "worker" / "Dockerfile").is_file():
-        path = example / "worker" / "Dockerfile"
+    if source and (source / "worker" / "Dockerfile").is_file():
+        path = source / "worker" / "Dockerfile"
         return dockerfile.as_program(read_text(path, "a Dockerfile"), path)
     own = parts.split(read_text(path, "a Dockerfile"), path).own
     return dockerfile.with_base(own, wanted.base) if wanted.base else own

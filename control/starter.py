@@ -39,29 +39,39 @@ def job_file(app_name: str, program: str) -> str:
     return "".join(jobtext.lines(content, ({"file": name} for name in DATA)))
 
 
-def readme(app_name: str, example: str | None, *, packages: bool) -> str:
-    """`packages`: whether the example has a requirements.txt of its own, for workers that run as processes."""
+def readme(app_name: str, example: str | None, preparations: list[str], *, shows: bool) -> str:
+    """`preparations`: the commands that an example needs before the first of the four; `shows`: it has a script that
+    puts results together."""
     made = f"the example `{example}` of the template" if example else "the template"
-    install = "\n    pip install -r requirements.txt" if packages else ""
-    return _README.format(app=app_name, made=made, install=install)
+    prepared = "".join(f"\n    {command}" for command in preparations)
+    own = "" if example else _OWN_FILES
+    show = "; `./show-results.sh local/your-bucket-name` puts them together" if shows else ""
+    return _README.format(app=app_name, made=made, prepared=prepared, own=own, show=show)
 
 
+_OWN_FILES = """Files of your own: put them into `files/data/`, in place of the three small texts, and list them:
+
+    python run.py makeJobs --files files/data --like files/exampleJob.json -o files/exampleJob.json --force
+
+"""
 _README = """# {app}
 
-An implementation of Distributed-Something, made from {made}: it runs a program over many files, on AWS or on
-this computer.
+An implementation of Distributed-Something, made from {made}.
+It runs a program over many files, on AWS or on this computer.
 
 ## Run it here
 
     make venv                          # not needed where an environment of the template's is active
-    source .venv/bin/activate{install}
+    source .venv/bin/activate{prepared}
     python run.py --local setup
     python run.py --local submitJob files/exampleJob.json
     python run.py --local startCluster files/exampleFleet.json
     python run.py --local monitor files/{app}SpotFleetRequestId.json
     python run.py --local stop
 
-Results are ordinary files below `local/`.
+{own}Results are ordinary files below `local/`{show}. One job alone, to see why it fails:
+
+    python run.py --local runJob files/exampleJob.json --index 1 --upload
 
 ## What you edit
 

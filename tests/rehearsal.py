@@ -72,6 +72,7 @@ from worker.machinery.handle import Hooks
 from worker.machinery.job import job_from_message
 from worker.machinery.machine import alarm_request
 from worker.machinery.settings import from_environment
+from worker.machinery.stop import RESERVE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = Place("123456789012", "us-east-1")
@@ -368,7 +369,7 @@ class Story:
             try:
                 until(lambda: queue.counts(sqs, dead).jobs and not queue.counts(sqs, url).jobs, "jobs stay", 60)
             finally:
-                told.put(0.0)
+                told.put(RESERVE_SECONDS)
             assert ended.result() == 0
 
     def tick(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from worker.machinery.jobid import job_id
 from worker.machinery.metadata import Metadata
 from worker.machinery.pauses import prefix_of
 from worker.machinery.settings import from_environment
+from worker.machinery.stop import RESERVE_SECONDS
 
 # Where a program loads it, the worker switches this off itself.
 pytestmark = pytest.mark.filterwarnings("ignore:Timed out while delivering logs")
@@ -53,7 +54,7 @@ class Machine:
         return self._codes[0]
 
     def end(self) -> None:
-        self._told.put(0.0)
+        self._told.put(RESERVE_SECONDS)
         self._thread.join(30)
 
     def client(self, service: str) -> Any:

@@ -352,6 +352,12 @@ def test_what_is_wrong_is_told_in_one_line(asked: dict[str, Any], said: str) -> 
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_file_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "caf\udce9.tif").touch()  # Latin-1's é, as Python shows such a byte
+    with pytest.raises(InputError, match="has bytes that are no UTF-8; rename the file"):
+        groups(files=tmp_path)
+
+
 def test_a_column_that_a_table_lacks_is_named(table: Path) -> None:
     with pytest.raises(
         InputError, match=r"load_data\.csv: Site: it has no such column; its columns are: Metadata_Plate"

@@ -41,6 +41,16 @@ def project(tmp_path: Path) -> Path:
     return new(tmp_path / "My Reads")
 
 
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    """A copy of this template, to be changed."""
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "local", "tests", "__pycache__", ".*_cache", ".hypothesis", "data"
+    )
+    shutil.copytree(ROOT, tmp_path / "template", ignore=ignored)
+    return tmp_path / "template"
+
+
 def typed(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """`python run.py WORDS` in the project, with its own code."""
     command = [sys.executable, "run.py", *words]
@@ -119,7 +129,7 @@ def test_every_link_of_its_pages_leads_to_a_file(project: Path) -> None:
 
 def test_every_command_line_of_its_readme_is_one_that_run_py_takes(project: Path) -> None:
     lines = re.findall(r"^ {4}python run\.py (.*)$", (project / "README.md").read_text(), flags=re.M)
-    assert len(lines) >= 5
+    assert len(lines) >= 6
     for line in lines:
         words = shlex.split(line)
         name = next(word for word in words if word in run.cli.commands)
@@ -152,9 +162,31 @@ def test_the_cell_counts_data_and_program_come_along(tmp_path: Path) -> None:
     made = new(tmp_path / "cells", "--from", "cellcount")
     assert len(list((made / "images").glob("*.png"))) == 96
     assert (made / "program" / "count_cells.py").exists()
-    assert not (made / "demo.sh").exists()
+    assert (made / "show-results.sh").stat().st_mode & stat.S_IXUSR
     assert "pip install -r requirements.txt" in (made / "README.md").read_text()
     assert len(list(jobs.load(made / "files" / "exampleJob.json", lambda bucket, prefix: []).checked())) == 96
+
+
+def test_an_examples_scripts_find_beside_them_what_they_call(tmp_path: Path) -> None:
+    made = new(tmp_path / "deep" / "reads", "--from", "biocontainer")
+    scripts = sorted(made.glob("*.sh"))
+    assert {"get-data.sh", "get-program.sh", "from-debian.sh"} <= {path.name for path in scripts}
+    for script in scripts:
+        assert script.stat().st_mode & stat.S_IXUSR
+        called = re.findall(r'"\$here/([^"$]+)"', script.read_text())
+        assert [name for name in called if name != "data" and not (made / name).is_file()] == []
+    readme = (made / "README.md").read_text()
+    assert './get-data.sh\n    export PATH="$(./get-program.sh):$PATH"\n' in readme
+
+
+def test_what_was_fetched_for_an_example_does_not_come_along(tmp_path: Path, template: Path) -> None:
+    (tmp_path / "fetched").mkdir()
+    (template / "examples" / "helloworld" / "data").symlink_to(tmp_path / "fetched")
+    (template / "examples" / "helloworld" / "local").mkdir()
+    made = tmp_path / "mine"
+    newproject.make(template, made, newproject.Wanted("Mine", newproject.image_of("ada/mine:1"), example="helloworld"))
+    assert not (made / "data").is_symlink()
+    assert not (made / "local").exists()
 
 
 # Or nothing

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from tests.emulator import KEYS, until
-from worker.machinery import handle, records, staging
+from worker.machinery import handle, program, records, staging, times
 from worker.machinery.ending import Ending, Heard
 from worker.machinery.failures import Failed, MissingInput, UploadFailed
 from worker.machinery.handle import Handler, Hooks
@@ -30,7 +30,6 @@ from worker.machinery.job import BadMessage, Folders, Job, job_from_message, par
 from worker.machinery.jobid import job_id
 from worker.machinery.joblog import JobLogs
 from worker.machinery.lease import Keeper
-from worker.machinery.lease import clock as own_clock
 from worker.machinery.memory import OomKills
 from worker.machinery.program import Result, run
 from worker.machinery.settings import BadEnvironment, Names, Settings, from_environment
@@ -261,7 +260,7 @@ def test_a_lease_that_could_not_be_extended_before_it_ended_is_lost(sqs: Any) ->
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has a clock that goes on meanwhile")
 def test_a_lease_runs_out_while_the_computer_sleeps(sqs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     awake, asleep = time.clock_gettime(time.CLOCK_BOOTTIME), 3600.0
-    held = Keeper(sqs, URL, 30, own_clock).hold("r0", own_clock())
+    held = Keeper(sqs, URL, 30, times.clock).hold("r0", times.clock())
     assert not held.lost
     monkeypatch.setattr(time, "clock_gettime", lambda which: awake + asleep if which == time.CLOCK_BOOTTIME else awake)
     assert held.lost
@@ -312,6 +311,25 @@ def test_a_program_is_ended_when_it_must_stop(tmp_path: Path) -> None:
         should_stop=lambda: time.monotonic() > begun + 0.1,
     )  # fmt: skip
     assert (result.exit_code, result.timed_out, result.stopped) == (-15, False, True)
+
+
+@pytest.mark.parametrize("is_program", [True, False])
+def test_a_process_that_just_becomes_another_program_is_asked_again_and_one_of_the_kernel_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_program: bool
+) -> None:
+    (tmp_path / "environ").touch()
+    if is_program:
+        (tmp_path / "exe").symlink_to("/bin/sleep")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 20:
+            (tmp_path / "environ").write_bytes(b"A=1\0B=2\0")
+
+    monkeypatch.setattr(program.time, "sleep", sleep)
+    assert program._environment(tmp_path) == ([b"A=1", b"B=2", b""] if is_program else [])
+    assert len(slept) == (20 if is_program else 0)
 
 
 # Staging

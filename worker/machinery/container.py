@@ -19,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from . import closing, health, logs, machine, mount, usage
+from . import closing, health, logs, machine, mount, onejob, usage
 from .checks import usual_failure
 from .clients import Clients
 from .delete import Deleter
@@ -33,7 +34,7 @@ from .handle import Handler, Hooks
 from .intake import Intake
 from .job import Folders, Job, job_from_message
 from .joblog import JobLogs
-from .lease import Keeper, clock
+from .lease import Keeper
 from .metadata import Metadata
 from .pace import Pace
 from .pauses import paused, prefix_of
@@ -43,9 +44,11 @@ from .records import address_of
 from .settings import BadEnvironment, Settings, from_environment
 from .slot import Slot
 from .spot import SpotWatcher
-from .stop import Stop
+from .stop import RESERVE_SECONDS, Stop
+from .times import clock
 
-LAST_CALLS_SECONDS = 5.0  # at the end: for what a thread is just telling AWS
+LAST_CALLS_SECONDS = 5.0  # at the end: the most for what a thread is just telling AWS, thrice
+EXIT_SECONDS = 1.0  # kept free for the end of the process itself
 CLOSING_SECONDS = 30.0  # between two looks at whether the monitor has closed the run
 REPORT_SECONDS = 5.0  # between two looks at whether this container's health changed
 log = logging.getLogger("worker")
@@ -68,6 +71,8 @@ def serve(
     except BadEnvironment as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    if folder := os.environ.pop(onejob.VARIABLE, ""):  # the program's environment has none of it
+        return onejob.run(Path(folder), settings, Hooks(make_job, prepare, failure))
     told: SimpleQueue[float] = SimpleQueue()  # seconds that are left; unlike an Event, made for signal handlers
     for number in (signal.SIGTERM, signal.SIGINT):  # early: a container's first process ignores what it does not handle
         signal.signal(number, lambda *_: told.put(float(settings.stop_seconds)))
@@ -112,7 +117,7 @@ class Container:
         finally:
             if bucket is not None:
                 bucket.end()
-            logs.end(LAST_CALLS_SECONDS)
+            logs.end(self._for_last_calls(1))
         return self._exit_code
 
     def _work(self, bucket: mount.Mount | None) -> None:
@@ -123,10 +128,14 @@ class Container:
         self._ended.set()
         self._keeper.end()
         self._deleter.end()
-        self._job_logs.end(LAST_CALLS_SECONDS)
-        deadline = time.monotonic() + LAST_CALLS_SECONDS
+        self._job_logs.end(self._for_last_calls(3))
+        deadline = time.monotonic() + self._for_last_calls(2)
         for helper in helpers:  # a thread that is still in a call while Python ends can crash it
             helper.join(max(0.0, deadline - time.monotonic()))
+
+    def _for_last_calls(self, share: int) -> float:
+        """Seconds for one of so many waits that still come: within the time that there is, lest the end be a kill."""
+        return max(0.0, min(LAST_CALLS_SECONDS, (self._stop.left - EXIT_SECONDS) / share))
 
     def _run_slots(self) -> None:
         """Until the intake and every slot are through; this thread stays free for signals."""
@@ -150,7 +159,7 @@ class Container:
         except Exception:
             log.exception("the worker's own code failed: this container ends, so that another takes its place")
             self._exit_code = 1
-            self._told.put(0.0)
+            self._told.put(RESERVE_SECONDS)
 
     def _helpers(self, bucket: mount.Mount | None) -> Iterator[tuple[str, Callable[[], object]]]:
         """What goes on beside the slots, each in a thread of its own."""
@@ -211,7 +220,7 @@ class Container:
     def _mount_lost(self, reason: str) -> None:
         log.error("this container ends: %s", reason)
         self._exit_code = 1
-        self._told.put(0.0)
+        self._told.put(RESERVE_SECONDS)
 
 
 def _every(seconds: float, tick: Callable[[float], None], ended: threading.Event) -> None:

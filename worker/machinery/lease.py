@@ -7,7 +7,6 @@ extend, or that could not be extended before it ended, is lost: its job must sto
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +16,6 @@ BATCH = 10  # SQS: entries in one ChangeMessageVisibilityBatch
 # SQS hides a message for at most 12 hours from its first receive, and refuses to extend beyond that; less a minute for
 # clocks that differ. Source: «Amazon SQS visibility timeout», SQS's developer guide.
 LONGEST_SECONDS = 12 * 3600 - 60
-
-
-def clock() -> float:
-    """Seconds that only go forward, also while the computer sleeps: SQS counts them too. Not so on macOS."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lease:

@@ -212,7 +212,7 @@ def publish(
     What failed is tried again, with pauses that grow, and nothing else. Raises UploadFailed after the last try, Failed
     for a file that cannot be an object, and what `check`, called while bytes go up, raises: then nothing more is sent.
     """
-    files = {_key(location, name): path for name, path in _files(folder) if not _like(name, leave_out)}
+    files = results(folder, location, leave_out)
     publishing = _Publishing(s3, bucket, check, there, arguments)
     reason = ""
     for pause in (0, *transfer.PAUSES):
@@ -288,6 +288,12 @@ class _Publishing:
             self._before = {**(self._before or {}), **({key: now[key]} if key in now else {})}
         if wrong:
             raise UploadFailed(f"{len(wrong)} of {len(files)} files are not there or incomplete, such as {wrong[0]}")
+
+
+def results(folder: Path, location: str, leave_out: Sequence[str] = ()) -> dict[str, Path]:
+    """What `publish` brings to S3: keys and paths. Raises Failed for a file that cannot be an object, UploadFailed for
+    one that cannot be read."""
+    return {_key(location, name): path for name, path in _files(folder) if not _like(name, leave_out)}
 
 
 def still_there(s3: Any, location: str, outputs: list[Output], arguments: Arguments = NONE) -> bool:
