@@ -19,13 +19,11 @@ from control.snapshot import Snapshot
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-GAP_SECONDS = 3600.0  # a monitor that was away for longer does not know how many machines there were meanwhile
-
 
 @dataclass(frozen=True)
 class History:
     """Times in seconds since 1970. `first_…`: at the first look. `recent`: times and jobs of the looks within the
-    settling time. `cost`: USD so far, up to `at`."""
+    settling time. `cost`: USD so far, up to `at`; `hourly`: USD an hour then."""
 
     at: float | None = None
     empty_since: float | None = None
@@ -35,6 +33,7 @@ class History:
     first_submitted: int = 0
     recent: tuple[tuple[float, int], ...] = ()
     cost: float = 0.0
+    hourly: float = 0.0
     closed: bool = False
 
     @property
@@ -46,7 +45,8 @@ class History:
 def remember(history: History, look: Snapshot, settle: float) -> History:
     """`history` with one more look in it. `settle`: seconds that SQS's counts take to settle."""
     recent = (*(one for one in history.recent if look.at - one[0] <= settle), (look.at, look.jobs))
-    after = replace(history, at=look.at, recent=recent, cost=history.cost + _cost_since(history, look))
+    cost = history.cost + _cost_since(history, look)
+    after = replace(history, at=look.at, recent=recent, cost=cost, hourly=look.hourly or 0.0)
     if history.first_jobs is None and look.queue is not None:
         after = replace(after, first_jobs=look.jobs, first_dead=look.dead, first_submitted=look.submitted or 0)
     if look.jobs > 0:
@@ -61,17 +61,19 @@ def key_of(file: MonitorFile) -> str:
 
 
 def load(s3: S3Client, file: MonitorFile) -> History:
-    """The history that is there; an empty one without it, or where it is no history. Raises AWS's errors."""
+    """The history that is there; without it, or where it is no history, one that begins with the run: what ran before
+    anybody looked costs as much. Raises AWS's errors."""
+    none = History(at=file.MONITOR_START_TIME / 1000)
     try:
         body = s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key_of(file))["Body"].read()
     except ClientError as error:
         if code_of(error) in ("NoSuchKey", "404"):
-            return History()
+            return none
         raise
     try:
-        return _of_content(json.loads(body))
+        return _of_content(json.loads(body), none)
     except (ValueError, TypeError):
-        return History()
+        return none
 
 
 def save(s3: S3Client, file: MonitorFile, history: History) -> None:
@@ -80,16 +82,20 @@ def save(s3: S3Client, file: MonitorFile, history: History) -> None:
 
 
 def _cost_since(history: History, look: Snapshot) -> float:
-    if history.at is None or look.hourly is None:
+    """At the dearer of both looks: a fleet that nobody watches is lowered by nobody. Nothing where no machine is left:
+    nobody knows since when, and there is nothing that could be stopped."""
+    if history.at is None or not look.hourly:
         return 0.0
-    return look.hourly * min(max(0.0, look.at - history.at), GAP_SECONDS) / 3600
+    return max(history.hourly, look.hourly) * max(0.0, look.at - history.at) / 3600
 
 
-def _of_content(content: dict[str, Any]) -> History:
+def _of_content(content: Any, none: History) -> History:
+    if not isinstance(content, dict):
+        raise TypeError("no history")
     known = {field.name: content[field.name] for field in fields(History) if field.name in content}
     recent = tuple((float(at), int(jobs)) for at, jobs in known.pop("recent", ()))
-    found = History(**known, recent=recent)
-    numbers = (found.empty_looks, found.first_dead, found.first_submitted, found.cost, found.at or 0.0)
+    found = replace(none, **known, recent=recent)
+    numbers = (found.empty_looks, found.first_dead, found.first_submitted, found.cost, found.hourly, found.at or 0.0)
     if not all(isinstance(one, (int, float)) for one in (*numbers, found.empty_since or 0, found.first_jobs or 0)):
         raise TypeError("no history")
     return found

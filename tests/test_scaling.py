@@ -148,6 +148,27 @@ def test_the_cost_of_a_run_is_its_machines_hours_times_their_prices() -> None:
     assert seen.cost == pytest.approx(0.5)
 
 
+def test_the_hours_before_a_monitor_was_started_count_too() -> None:
+    s3: Any = FakeBucket()
+    late = look(80, *busy, at=START + 3 * 3600)
+    assert remember(history.load(s3, FILE), late, 75).cost == pytest.approx(3 * 0.5)
+
+
+def test_the_hours_in_which_no_monitor_looked_count_at_the_dearer_of_both_looks() -> None:
+    """Nobody lowers a fleet that nobody watches."""
+    before = remember(History(), look(80, *busy), 75)
+    idle_since = replace(look(80, host(0, 0), at=START + 10 * 3600), hourly=0.05)
+    assert remember(before, idle_since, 75).cost == pytest.approx(10 * 0.5)
+    dearer = replace(look(80, *busy, at=START + 10 * 3600), hourly=2.0)
+    assert remember(before, dearer, 75).cost == pytest.approx(10 * 2.0)
+
+
+def test_a_run_that_has_ended_costs_no_more_whenever_it_is_looked_at_again() -> None:
+    before = remember(History(cost=3.0), look(80, *busy), 75)
+    gone = replace(look(0, at=START + 72 * 3600), fleet=None, hourly=None)
+    assert remember(before, gone, 75).cost == 3.0
+
+
 def test_at_the_limit_no_new_job_is_begun_and_running_ones_finish() -> None:
     assert capped(look(80, *busy), 10.0) == [Close(), SetTasks(0), SetTarget(0)]
     assert capped(look(80, *busy, target=0, desired=0), 10.0, closed=True) == []
@@ -196,7 +217,7 @@ def test_without_a_limit_the_cost_is_shown_and_nothing_is_warned_of(capsys: pyte
 
 @given(
     st.builds(
-        History, at=st.none() | st.floats(0, 1e10), empty_since=st.none() | st.floats(0, 1e10),
+        History, at=st.floats(0, 1e10), hourly=st.floats(0, 1e4), empty_since=st.none() | st.floats(0, 1e10),
         empty_looks=st.integers(0, 9), first_jobs=st.none() | st.integers(0, 9), cost=st.floats(0, 1e6),
         recent=st.lists(st.tuples(st.floats(0, 1e10), st.integers(0, 9)), max_size=3).map(tuple),
     )
@@ -207,11 +228,12 @@ def test_a_history_is_read_as_it_was_written(before: History) -> None:
     assert history.load(s3, FILE) == before
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"cost": "much"}', b'{"recent": [7]}', b'{"empty_looks": null}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"cost": "much"}', b'{"recent": [7]}', b'{"empty_looks": null}',
+                                  b'{"hourly": "much"}'])  # fmt: skip
 def test_what_is_no_history_counts_as_none(body: bytes) -> None:
     s3: Any = FakeBucket()
     s3.put_object(Key=history.key_of(FILE), Body=body)
-    assert history.load(s3, FILE) == History()
+    assert history.load(s3, FILE) == History(at=START)
 
 
 # What is asked of AWS
