@@ -255,6 +255,24 @@ def test_a_repeated_request_asks_again_before_it_sends(out: Path) -> None:
             body.seek(0)  # what botocore does before it repeats
 
 
+def test_what_another_worker_put_in_its_place_before_it_was_verified_is_not_taken_for_ones_own(
+    s3: Any, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (out / "a").write_text("ours")
+    real, others = staging.listed, [b"ours", b"that"]
+
+    def replaced_meanwhile(*asked: Any) -> dict[str, staging.Listed]:
+        s3.put_object(Bucket="ours", Key="here/a", Body=others[0])
+        return real(*asked)
+
+    monkeypatch.setattr(staging, "listed", replaced_meanwhile)
+    (output,) = staging.publish(s3, out, "ours", "here", there={})
+    assert staging.still_there(s3, "here", [output])
+    others.pop(0)
+    with pytest.raises(LostLease):
+        staging.publish(s3, out, "ours", "here", there=real(s3, "ours", "here/"))
+
+
 # What counts as an output
 
 
