@@ -166,6 +166,22 @@ def test_a_large_output_goes_up_in_parts_and_its_checksum_is_the_whole_files(s3:
     assert calls.count("UploadPart") == 3
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_every_request_with_bytes_carries_a_checksum_that_s3_verifies(s3: Any, out: Path) -> None:
+    (out / "small").write_bytes(b"abc")
+    (out / "big").write_bytes(b"0" * 6 * 1024 * 1024)
+    sent: dict[str, set[str]] = {}
+
+    def note(request: Any, operation_name: str, **_: Any) -> None:
+        names = {name.lower() for name in request.headers} | set(str(request.headers.get("x-amz-trailer", "")).split())
+        sent[operation_name] = sent.get(operation_name, names) & names
+
+    s3.meta.events.register("request-created.s3", note)
+    staging.publish(s3, out, "ours", "here")
+    assert "x-amz-checksum-sha256" in sent["PutObject"]
+    assert "x-amz-checksum-crc32" in sent["UploadPart"]
+
+
 def cut(found: dict[str, staging.Listed], short: list[bool]) -> dict[str, staging.Listed]:
     """What is listed, but once with a file that has no bytes."""
     if "here/b" in found and short:
