@@ -39,7 +39,11 @@ def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest:
             traces.add(snapshot.queue is not None or snapshot.fleet is not None)
             view.show(snapshot, history)
 
-        watch(clients, run, cheapest=cheapest, pace=pace, now=time.time, sleep=time.sleep, show=show, say=view.say)
+        try:
+            watch(clients, run, cheapest=cheapest, pace=pace, now=time.time, sleep=time.sleep, show=show, say=view.say)
+        except CloudError as error:  # an end that keeps the jobs
+            _leave(clients, run, str(error), seen=True in traces)
+            raise
     return _end(
         clients, run, _dead_letter_queue(clients, run, settings), len(machines), min(pace.look, 10), seen=True in traces
     )
@@ -65,10 +69,15 @@ def _end(
     if not seen:
         told.append(NO_TRACE.format(queue=run.MONITOR_QUEUE_NAME, fleet=run.MONITOR_FLEET_ID))
     print("\n".join(told[1:]), flush=True)
-    if seen:  # else the one of the run's true end stays
-        with suppress(*AWSError):  # it was printed
-            ending.leave(clients.s3, run, "\n".join(told))
+    _leave(clients, run, "\n".join(told), seen=seen)
     return clean
+
+
+def _leave(clients: Clients, run: MonitorFile, words: str, *, seen: bool) -> None:
+    """Puts the summary into the bucket, where one of the run's true end may lie already if nothing of it was `seen`."""
+    if seen:
+        with suppress(*AWSError):  # it is printed
+            ending.leave(clients.s3, run, words)
 
 
 def _dead_letter_queue(clients: Clients, run: MonitorFile, settings: Settings) -> str:

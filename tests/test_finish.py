@@ -104,6 +104,20 @@ def test_a_run_of_which_nothing_was_there_is_not_called_done(
     assert ends.bucket.objects == {}, "the summary of the run's true end would be overwritten"
 
 
+def test_an_end_that_keeps_the_jobs_lies_in_the_bucket_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Finish(monkeypatch)
+
+    def watch(*_: Any, show: Callable[..., None], **__: Any) -> None:
+        show(LOOK, History())
+        raise CloudError("the run has cost what it may")
+
+    monkeypatch.setattr(finish, "watch", watch)
+    with pytest.raises(CloudError, match="has cost what it may"):
+        ends.monitor()
+    assert ends.bucket.objects == {f"runs/App/{RUN}/summary.txt": b"the run has cost what it may\n"}
+    assert ends.done == []
+
+
 def test_without_anything_stale_there_is_nothing_to_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
