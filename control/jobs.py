@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from control.errors import InputError
 from control.files import first_error, read_json_object
 from control.groups import ListObjects, Source, source
+from worker.machinery import uploadflags
 from worker.machinery.job import LONGEST_SECONDS, BadMessage, Folders, job_from_message
 from worker.machinery.jobid import job_id
 from worker.machinery.settings import Names
@@ -35,8 +36,17 @@ Text = Annotated[StrictStr, Field(min_length=1)]
 
 def _command(value: object) -> object:
     parts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+    if parts and all(isinstance(part, list) for part in parts):
+        return [_command(part) for part in parts]
     if not parts or not parts[0] or not all(type(part) in (str, int, float) for part in parts):
         raise ValueError("no command; write a text, or a list of texts and numbers")
+    return value
+
+
+def _inputs(value: object) -> object:
+    parts = value if isinstance(value, list) else [*value, *value.values()] if isinstance(value, dict) else [None]
+    if not all(isinstance(part, str) and part for part in parts):
+        raise ValueError('no inputs; write a list of texts, or an object such as {"plates/{plate}/": "images"}')
     return value
 
 
@@ -47,13 +57,15 @@ class KnownKeys(BaseModel):
 
     command: Annotated[str | list[Any] | None, BeforeValidator(_command)] = None
     shell: StrictBool = False
-    inputs: list[Text] = []
+    inputs: Annotated[Any, BeforeValidator(_inputs)] = []
     input_bucket: Text | None = None
     output_location: Text | None = None
     output_bucket: Text | None = None
     timeout_minutes: Annotated[float, Field(gt=0, le=LONGEST_JOB_MINUTES, strict=True)] | None = None
     expected_files: Annotated[StrictInt, Field(ge=0)] = 0
     keep_failed: StrictBool = False
+    leave_out: list[Text] = []
+    upload_flags: Annotated[object, BeforeValidator(uploadflags.parse)] = None
 
 
 @dataclass(frozen=True)
@@ -105,9 +117,8 @@ class JobFile:
         """Each placeholder with the key that uses it."""
         wanted: dict[str, str] = {}
         for key in ("command", "inputs", "input_bucket", "output_location", "output_bucket"):
-            value = self.shared.get(key)
-            for text in value if isinstance(value, list) else [value]:
-                wanted.update(dict.fromkeys(names(text) if isinstance(text, str) else (), key))
+            for text in _texts(self.shared.get(key)):
+                wanted.update(dict.fromkeys(names(text), key))
         return wanted
 
     def _check_placeholders(self, wanted: dict[str, str], keys: tuple[str, ...], where: str) -> None:
@@ -120,9 +131,22 @@ class JobFile:
                 )
 
 
+def _texts(value: object) -> Iterator[str]:
+    """Every text in `value`, however deep in lists and objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for part in value if isinstance(value, list) else [*value, *value.values()]:
+            yield from _texts(part)
+
+
 def load(path: Path, list_objects: ListObjects) -> JobFile:
     """Reads the job file `path`; raises InputError for whatever is wrong with it. Groups are not read yet."""
-    content = read_json_object(path, "a job file")
+    return of(path, read_json_object(path, "a job file"), list_objects)
+
+
+def of(path: Path, content: dict[str, Any], list_objects: ListObjects) -> JobFile:
+    """The job file that `path` holds, or shall hold."""
     groups_key = _groups_key(path, content)
     left_out = {groups_key, "upload"}
     shared = {key: value for key, value in content.items() if key not in left_out and "_comment" not in key}

@@ -28,12 +28,13 @@ MIN_LEASE_SECONDS = 10  # shorter leases cannot be extended in time when a call 
 
 _RESERVED = re.compile(
     r"(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|(LD|DYLD|PYTHON)_?\w*|PATH|HOME|RUN"
-    r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE|STOP_SECONDS|WORK_DIR|INSTANCE_ID)"
+    r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE|STOP_SECONDS|WORK_DIR|WORKER_SCRIPTS_DIR|INSTANCE_ID"
+    r"|ONE_JOB_FOLDER)"
 )
 _PLACEHOLDERS = {
-    "AWS_BUCKET": "your-bucket-name",
-    "SSH_KEY_NAME": "your-key-file.pem",
-    "DOCKERHUB_TAG": "user/distributed-something:latest",
+    "AWS_BUCKET": r"your-bucket-name",
+    "SSH_KEY_NAME": r"your-key-file\.pem",
+    "DOCKERHUB_TAG": r"user/.+",  # the examples' too, and what newProject writes
 }
 
 
@@ -76,6 +77,11 @@ LogGroup = Annotated[str, matching(*patterns.LOG_GROUP)]
 MachineType = Annotated[str, matching(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "an EC2 instance type, such as 'm5.large'")]
 
 
+def _named_after_app(suffix: str) -> Any:
+    """A field that is called as the shipped config calls it, where a shorter config does not say."""
+    return Field(default_factory=lambda given: given.get("APP_NAME", "") + suffix, validate_default=True)
+
+
 class Settings(BaseModel):
     """All that a run is told by its config. Upper-case names are the config's own."""
 
@@ -89,20 +95,23 @@ class Settings(BaseModel):
     AWS_BUCKET: Bucket
     ECS_CLUSTER: Name = "default"
     CLUSTER_MACHINES: Whole = Field(ge=1, le=SPOT_FLEET_MAX_TARGET)
-    TASKS_PER_MACHINE: Whole = Field(ge=1, le=100)
+    TASKS_PER_MACHINE: Whole = Field(default=1, ge=1, le=100)
     MACHINE_TYPE: list[MachineType] = Field(min_length=1, max_length=300)
     MACHINE_PRICE: Price = Field(gt=0, le=1000, allow_inf_nan=False, description="USD an hour a machine")
     EBS_VOL_SIZE: Whole = Field(default=30, ge=EBS_MIN_GIB, le=EBS_MAX_GIB, description="GiB")
     ASSIGN_IP: Truth = True
     DOCKER_CORES: Whole = Field(default=1, ge=1, le=1000)
-    CPU_SHARES: Whole = Field(ge=2, le=1024 * 448, description="1024 a virtual CPU")
+    CPU_SHARES: Whole = Field(
+        default_factory=lambda given: given.get("DOCKER_CORES", 1) * 1024, validate_default=True, ge=2, le=1024 * 448,
+        description="1024 a virtual CPU",
+    )  # fmt: skip
     MEMORY: Whole = Field(ge=6, le=1024 * 24_576, description="MiB a container")
     SECONDS_TO_START: Whole = Field(default=0, ge=0, le=3600)
-    SQS_QUEUE_NAME: QueueName
+    SQS_QUEUE_NAME: QueueName = _named_after_app("Queue")
     SQS_MESSAGE_VISIBILITY: Whole = Field(default=120, ge=MIN_LEASE_SECONDS, le=SQS_MAX_VISIBILITY_SECONDS)
-    SQS_DEAD_LETTER_QUEUE: QueueName
+    SQS_DEAD_LETTER_QUEUE: QueueName = _named_after_app("DeadMessages")
     JOB_RETRIES: Whole = Field(default=10, ge=1, le=1000)
-    LOG_GROUP_NAME: LogGroup
+    LOG_GROUP_NAME: LogGroup = _named_after_app("")
     AUTO_MONITOR: Truth = False
     CREATE_DASHBOARD: Truth = False
     CLEAN_DASHBOARD: Truth = True
@@ -174,9 +183,10 @@ def load(path: Path) -> Settings:
 def require_filled_in(settings: Settings, path: Path) -> None:
     """Raises InputError where a placeholder of the shipped config is still there: AWS would be asked for it."""
     for key, placeholder in _PLACEHOLDERS.items():
-        if getattr(settings, key) == placeholder:
+        value = getattr(settings, key)
+        if re.fullmatch(placeholder, value):
             raise InputError(
-                path, key, f"{placeholder!r} is a placeholder", "put your own there, or add --local to run without AWS"
+                path, key, f"{value!r} is a placeholder", "put your own there, or add --local to run without AWS"
             )
 
 

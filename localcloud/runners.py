@@ -97,9 +97,15 @@ class ProcessRunner:
             "PYTHONUNBUFFERED": "1",
             **order.environment,
             "TMPDIR": str(folder / "tmp"),
+            "WORKER_SCRIPTS_DIR": str(self._scripts()),
             CLOUD_MARK: self.layout.key,
             TASK_MARK: order.task_id,
         }
+
+    def _scripts(self) -> Path:
+        """As in an image, a project's own scripts count, whether or not it has a generic-worker.py of its own."""
+        own = self.layout.project / "worker" / "scripts"
+        return own if own.is_dir() else self.worker_root / "worker" / "scripts"
 
 
 @dataclass

@@ -273,6 +273,7 @@ class Story:
         self.submit()
         run = self.start(with_template=True)
         self._lose_a_volume(run)
+        self._lose_a_machine(run)
         self.tick()
         self.work(run)
         self.ask_why(run)
@@ -445,6 +446,12 @@ class Story:
         self.stage.root.logs.create_log_stream(**stream)
         line: Any = {"timestamp": int(time.time() * 1000), "message": "it runs"}
         self.stage.root.logs.put_log_events(**stream, logEvents=[line])
+
+    def _lose_a_machine(self, run: monitorfile.MonitorFile) -> None:
+        """Which is not replaced before the next tick sees that it is missing."""
+        ec2 = self.stage.root.ec2
+        found = ec2.describe_spot_fleet_instances(SpotFleetRequestId=run.MONITOR_FLEET_ID)["ActiveInstances"]
+        ec2.terminate_instances(InstanceIds=[found[0]["InstanceId"]])
 
     def _lose_a_volume(self, run: monitorfile.MonitorFile) -> None:
         """As a machine does that ends before EC2 has noted that its disk goes with it."""

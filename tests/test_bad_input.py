@@ -171,7 +171,16 @@ JOB_MISTAKES = [
     in_job("a shell with a list", "shell", "a shell takes one text; write `command` as one", shell=True, command=["a"]),
     in_job("a shell without a command", "shell", "a shell takes one text", "command", shell=True, x="{well}"),
     in_job("a word for shell", "shell", "'yes' does not fit; input should be a valid boolean", shell="yes"),
-    in_job("a text for inputs", "inputs", "'a.png' does not fit; input should be a valid list", inputs="a.png"),
+    in_job("a text for inputs", "inputs", "'a.png' does not fit; write a list of texts, or an object", inputs="a.png"),
+    in_job("no place for an input", "inputs", "does not fit; write a list of texts, or an object", inputs={"a.png": 1}),
+    in_job("a number in a second command", "command", "does not fit; write a text, or a list", command=[["a"], []]),
+    in_job("a pattern that is none", "leave_out", "'*.tmp' does not fit; input should be a valid list",
+           leave_out="*.tmp"),
+    in_job("an upload flag of another command", "upload_flags", "'--delete' is no flag that an upload here takes",
+           upload_flags="--delete"),
+    in_job("an upload flag without its value", "upload_flags", "--acl has no value behind it", upload_flags="--acl"),
+    in_job("an access list that S3 lacks", "upload_flags", "--acl is 'bucket-owner', not one of private, public-read",
+           upload_flags="--acl bucket-owner"),
     in_job("no time", "timeout_minutes", "0 does not fit; input should be greater than 0", timeout_minutes=0),
     in_job("a word for a time", "timeout_minutes", "'abc' does not fit; input should be a valid number",
            timeout_minutes="abc"),
@@ -348,7 +357,7 @@ MARKS = [
 texts = st.lists(st.sampled_from(MARKS) | st.text(max_size=3), max_size=4).map("".join)
 JOB_KEYS = (
     "command", "shell", "inputs", "input_bucket", "output_location", "output_bucket", "timeout_minutes",
-    "expected_files", "upload", "_comment", "own",
+    "expected_files", "leave_out", "upload_flags", "upload", "_comment", "own",
 )  # fmt: skip
 
 

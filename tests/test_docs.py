@@ -67,6 +67,13 @@ def test_the_shipped_config_explains_every_key_and_has_no_other() -> None:
     assert loaded.own == {}
 
 
+def test_the_names_that_a_config_must_hold_are_in_the_docs() -> None:
+    text = (ROOT / "docs" / "files.md").read_text()
+    told = text.partition("need hold no more than\n")[2].partition(".\n")[0]
+    needed = [name for name, field in settings.Settings.model_fields.items() if field.is_required()]
+    assert re.findall(r"`(\w+)`", told) == needed
+
+
 def test_every_key_of_a_job_file_is_in_the_docs() -> None:
     text = (ROOT / "docs" / "files.md").read_text()
     assert {key for key in jobs.KnownKeys.model_fields if f"`{key}`" not in text} == set()

@@ -122,6 +122,19 @@ def shell(name: str, script: str) -> list[str]:
     return [*(["/bin/busybox"] if name == "bare" else []), "sh", "-c", script]
 
 
+MARKER = "# ---- The machinery, from here on"
+
+
+def test_the_developers_part_of_the_dockerfile_is_an_image_by_itself_and_the_machinery_is_laid_on_it() -> None:
+    text = (ROOT / "worker" / "Dockerfile").read_text()
+    own, machinery = text.split(f"\n{MARKER}")
+    assert [line for line in own.splitlines() if line and not line.startswith("#")] == [
+        "ARG BASE_IMAGE=debian:bookworm-slim",
+        "FROM ${BASE_IMAGE} AS program",
+    ]
+    assert machinery.rpartition("\nFROM ")[2].splitlines()[0] == "program"
+
+
 # The program's image stays as it is
 
 

@@ -315,7 +315,7 @@ def test_a_folder_of_scripts_lies_beside_the_worker(tmp_path: Path, monkeypatch:
 
 def test_jobs_ahead_of_many_slots_come_several_in_one_call() -> None:
     bench = Bench(*"abcdefgh", slots=4)
-    bench.pace.ran(0.01)
+    bench.pace.ran(2)
     bench.idle(0, 1, 2, 3)
     bench.look()
     for slot in range(4):
@@ -327,3 +327,81 @@ def test_jobs_ahead_of_many_slots_come_several_in_one_call() -> None:
     bench.start(1)
     bench.look()
     assert bench.sqs.asked == [4, 4, 2]
+
+
+# Short jobs: more messages come in one call than are wanted now
+
+
+def short(*bodies: str, **more: Any) -> Bench:
+    """A container of one slot whose last job took a tenth of a second."""
+    bench = Bench(*bodies, **more)
+    bench.pace.ran(0.1)
+    bench.idle(0)
+    return bench
+
+
+def test_of_short_jobs_one_call_brings_as_many_as_a_second_takes_and_each_has_its_turn() -> None:
+    bench = short(*"abcdefghijkl")
+    begun = []
+    for _ in range(12):
+        bench.look()
+        begun.append(bench.start(0))
+        bench.time.sleep(0.1)
+        bench.intake.ended(0)
+        bench.idle(0)
+    assert begun == list("abcdefghijkl")
+    assert bench.sqs.asked == [10, 10]
+
+
+def test_of_messages_that_are_held_only_one_a_slot_is_fetched_ahead() -> None:
+    bench = short("a", "b", "c")
+    bench.look()
+    bench.start(0)
+    for _ in range(3):
+        bench.look()
+    assert [ready for ready, _ in bench.intake._ready] == ["b"]
+    assert [held for held, _ in bench.intake._held] == ["c"]
+
+
+def test_of_jobs_of_a_second_none_is_held() -> None:
+    bench = Bench("a", "b", "c")
+    bench.pace.ran(0.9)
+    bench.pace.fetched(0.2)
+    bench.idle(0)
+    bench.look()
+    assert bench.sqs.asked == [1]
+
+
+def test_a_message_that_is_held_too_long_goes_back() -> None:
+    bench = short("a", "b", "c")
+    bench.look()
+    bench.start(0)
+    bench.time.sleep(PATIENCE_SECONDS + 1)
+    bench.look()
+    assert set(bench.handler.back) == {"b", "c"}
+
+
+def test_told_to_end_messages_that_are_held_go_back() -> None:
+    bench = short("a", "b", "c")
+    bench.look()
+    bench.start(0)
+    bench.stop.tell(100)
+    bench.intake.run()
+    assert bench.handler.back == ["b", "c"]
+
+
+def test_a_container_that_may_take_one_job_only_holds_none() -> None:
+    bench = short("a", "b", places=lambda wanted, ahead: 1)
+    bench.look()
+    assert bench.sqs.asked == [1]
+
+
+def test_a_container_that_may_take_nothing_any_more_begins_nothing_that_it_holds() -> None:
+    allowed = [10, 0, 0]
+    bench = short("a", "b", "c", places=lambda wanted, ahead: allowed.pop(0))
+    bench.look()
+    bench.start(0)
+    bench.idle(0)
+    bench.look()
+    bench.look()
+    assert [held for held, _ in bench.intake._held] == ["b", "c"]

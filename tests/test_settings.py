@@ -74,6 +74,41 @@ def test_a_published_config_loads_as_it_is(tmp_path: Path) -> None:
     assert (loaded.task_family, loaded.service_name) == ("DistributedSomethingTask", "DistributedSomethingService")
 
 
+SHORT = """
+APP_NAME = 'CellCount'
+DOCKERHUB_TAG = 'ada/cellcount:1'
+AWS_BUCKET = 'adas-bucket'
+CLUSTER_MACHINES = 2
+MACHINE_TYPE = ['m5.large']
+MACHINE_PRICE = 0.10
+DOCKER_CORES = 2
+MEMORY = 7000
+"""
+
+
+def test_a_short_config_calls_things_as_the_shipped_one_does(tmp_path: Path) -> None:
+    loaded, shipped = settings.load(written(tmp_path, SHORT)), settings.load(ROOT / "config.py")
+    assert (loaded.CPU_SHARES, loaded.TASKS_PER_MACHINE, loaded.slots) == (2048, 1, 4)
+    for name in ("SQS_QUEUE_NAME", "SQS_DEAD_LETTER_QUEUE", "LOG_GROUP_NAME"):
+        assert getattr(loaded, name) == getattr(shipped, name).replace(shipped.APP_NAME, "CellCount")
+
+
+@pytest.mark.parametrize(("app", "wrong"), [("'a/b'", "APP_NAME"), ("'a' * 80", "SQS_QUEUE_NAME")])
+def test_a_name_that_spoils_those_made_of_it_is_told(tmp_path: Path, app: str, wrong: str) -> None:
+    with pytest.raises(InputError, match=rf"config\.py: {wrong}: .* does not fit; write "):
+        settings.load(written(tmp_path, SHORT.replace("'CellCount'", app)))
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("examples/*/config.py")))
+def test_an_examples_config_asks_for_your_own_names_before_aws_is_asked(name: str) -> None:
+    path = ROOT / "examples" / name / "config.py"
+    loaded = settings.load(path)
+    with pytest.raises(InputError, match="AWS_BUCKET"):
+        settings.require_filled_in(loaded, path)
+    with pytest.raises(InputError, match=r"DOCKERHUB_TAG: 'user/.*' is a placeholder"):
+        settings.require_filled_in(loaded.model_copy(update={"AWS_BUCKET": "mine"}), path)
+
+
 def test_keys_that_older_configs_lack_have_their_published_meaning(tmp_path: Path) -> None:
     loaded = settings.load(written(tmp_path, PUBLISHED))
     assert loaded.JOB_RETRIES == 10

@@ -107,11 +107,10 @@ def test_a_value_stays_one_word_for_a_shell_wherever_its_placeholder_stands(valu
 @settings(max_examples=15, deadline=None)
 @given(VALUES)
 def test_a_real_shell_agrees(value: str) -> None:
-    command = job(
-        group={"v": value}, command="# {v}'s\nprintf '%s\\0' {v} \"{v}\" '{v}' \"$(echo -)\"", shell=True
-    ).command
+    script = '# {v}\'s\nx=-\nprintf \'%s\\0\' {v} "{v}" \'{v}\' "$(echo -)" "$x{v}" $x{v}'
+    command = job(group={"v": value}, command=script, shell=True).command
     printed = subprocess.run(["/bin/sh", "-c", str(command)], capture_output=True, check=True).stdout
-    assert printed == b"".join(text.encode() + b"\0" for text in (value, value, value, "-"))
+    assert printed == b"".join(text.encode() + b"\0" for text in (value, value, value, "-", f"-{value}", f"-{value}"))
 
 
 @pytest.mark.parametrize(
@@ -127,6 +126,11 @@ def test_the_braces_of_awk_and_json_stay_literal(shell: bool) -> None:
     words = job(command="""awk -F, '{print $1}' {{v}} '{"a": 1}' {v}""", shell=shell).command
     expected = ["awk", "-F,", "{print $1}", "{v}", '{"a": 1}', "x"]
     assert (words if isinstance(words, list) else shlex.split(words)) == expected
+
+
+def test_a_plain_value_stands_in_quotes_as_a_person_would_write_it() -> None:
+    made = job(group={"v": "cookie dough"}, command="printf \"I like {v}\" '{v}' {v}", shell=True)
+    assert made.command == "printf \"I like cookie dough\" 'cookie dough' 'cookie dough'"
 
 
 def test_a_shells_own_variables_stay_the_shells() -> None:
@@ -172,7 +176,9 @@ def test_a_body_that_is_no_message_is_bad(body: str) -> None:
     "wrong",
     [
         {"command": ""}, {"command": 5}, {"command": "'"}, {"command": ["a\0b"]}, {"command": "a\0b", "shell": True},
-        {"inputs": "a"}, {"timeout_minutes": 0}, {"timeout_minutes": True}, {"expected_files": -1},
+        {"command": [["a"], []]}, {"command": [["a"], "b"]}, {"command": [["a\0b"]]}, {"inputs": {"a": 1}},
+        {"inputs": {"a": ""}}, {"leave_out": "a"}, {"upload_flags": "--delete"}, {"inputs": "a"},
+        {"timeout_minutes": 0}, {"timeout_minutes": True}, {"expected_files": -1},
         {"output_bucket": 1},
     ],
 )  # fmt: skip
@@ -355,6 +361,28 @@ def test_keys_prefixes_and_addresses_are_fetched(s3: Any, tmp_path: Path) -> Non
     assert size == len("in/a.txtp/1/xp/1/yother/z")
 
 
+def test_inputs_with_a_place_of_their_own_lie_there(s3: Any, tmp_path: Path) -> None:
+    put(s3, "in/a.txt", "p/1/x", "p/y", "b/z", "c/z")
+    staging.fetch(s3, {"in/a.txt": "d/e.txt", "p/": "plate", "b/z": "b/", "s3://ours/c/z": "c/"}, "ours", tmp_path)
+    assert fetched(tmp_path) == {
+        "d/e.txt": "in/a.txt", "plate/1/x": "p/1/x", "plate/y": "p/y", "b/z": "b/z", "c/z": "c/z",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["../a", "/../a", "..", "a/../../b", "x\0"])
+def test_a_place_outside_the_jobs_folder_is_refused(s3: Any, tmp_path: Path, place: str) -> None:
+    put(s3, "in/a")
+    with pytest.raises(Failed, match="would lie outside the job's folder"):
+        staging.fetch(s3, {"in/a": place.replace("\\0", "\0")}, "ours", tmp_path)
+
+
+def test_an_input_never_replaces_one_that_came_before(s3: Any, tmp_path: Path) -> None:
+    put(s3, "a/x", "b/x")
+    staging.fetch(s3, ["a/x"], "ours", tmp_path)
+    with pytest.raises(Failed, match="two inputs would be the same file: x"):
+        staging.fetch(s3, ["b/x"], "ours", tmp_path)
+
+
 def test_two_inputs_that_would_be_the_same_file_are_refused(s3: Any, tmp_path: Path) -> None:
     put(s3, "a/x", "b/x")
     with pytest.raises(Failed, match="two inputs would be the same file: x"):
@@ -525,6 +553,84 @@ def test_a_message_without_a_key_that_a_hook_asks_for_is_buried_at_once(
     table.handle({"group": {}, "command": "true"}, make_job=lambda message, *_: ask(message))
     assert table.queue.calls == ["buried", "deleted"]
     assert table.queue.told == [{"reason": "the message has no `plate`"}]
+
+
+def test_prepare_fetches_what_it_finds_in_a_fetched_file(table: Table) -> None:
+    put(table.s3, "table.csv", "images/a.tif", "images/b.tif")
+
+    def prepare(job: Job, folders: Folders) -> None:
+        assert (folders.input_dir / "table.csv").exists()
+        folders.fetch({f"images/{name}.tif": f"tif/{name}.tif" for name in "ab"})
+        assert (folders.input_dir / "tif" / "a.tif").read_text() == "images/a.tif"
+
+    message = {"group": "g", "command": "cp -r {input_dir}/tif {output_dir}", "inputs": ["table.csv"]}
+    table.handle(message, prepare=prepare)
+    record = records.read(table.s3, table.settings, job_id(message)) or {}
+    assert record["bytes_in"] == len("table.csv" + "images/a.tif" + "images/b.tif")
+    assert [one["key"].rpartition("/")[2] for one in record["outputs"]] == ["a.tif", "b.tif"]
+
+
+def test_a_further_input_that_is_missing_is_named(table: Table) -> None:
+    table.handle(prepare=lambda job, folders: folders.fetch(["images/gone.tif"]))
+    record = table.record() or {}
+    assert record["reason"] == "the input s3://ours/images/gone.tif does not exist"
+    assert record["reason_class"] == "missing input"
+
+
+def test_prepare_can_end_an_attempt_with_a_reason(table: Table) -> None:
+    def prepare(job: Job, folders: Folders) -> None:
+        raise Failed("a.tif is cut off", "bad input")
+
+    table.handle(prepare=prepare)
+    record = table.record() or {}
+    assert (record["reason"], record["reason_class"]) == ("a.tif is cut off", "bad input")
+    assert record["exit_code"] is None
+
+
+def test_more_inputs_are_fetched_in_prepare_only(table: Table) -> None:
+    table.handle(failure=lambda job, folders, result: folders.fetch(["images/a.tif"]))
+    assert (table.record() or {})["reason"] == "RuntimeError: folders.fetch is there in prepare() only"
+
+
+def test_files_that_are_no_results_are_left_out(table: Table) -> None:
+    command = "cd {output_dir} && mkdir logs sub && touch done done.csv a.tmp logs/a logs/b sub/done sub/logs sub/a.tmp"
+    message = {"group": "g", "leave_out": ["done", "logs/*", "*.tmp"], "command": command, "shell": True}
+    table.handle(message)
+    record = records.read(table.s3, table.settings, job_id(message)) or {}
+    keys = [one["key"].partition(job_id(message) + "/")[2] for one in record["outputs"]]
+    assert keys == ["done.csv", "sub/logs"]
+
+
+def test_several_commands_run_one_after_the_other_and_count_together(table: Table) -> None:
+    steps = [
+        ["sh", "-c", "sleep 0.2; echo one; echo 1 > {output_dir}/a"],
+        ["sh", "-c", "sleep 0.2; cat {output_dir}/a"],
+    ]
+    message = {"group": "g", "command": steps}
+    table.handle(message)
+    record = records.read(table.s3, table.settings, job_id(message)) or {}
+    assert record["exit_code"] == 0
+    assert record["program_seconds"] > 0.4
+    log = table.s3.get_object(Bucket="ours", Key=record["log"].removeprefix("s3://ours/"))["Body"].read()
+    assert log == b"one\n1\n"
+
+
+def test_after_a_command_that_fails_no_other_is_run(table: Table) -> None:
+    def failure(job: Job, folders: Folders, result: Result) -> str:
+        return f"exit code {result.exit_code}, {len(list(folders.output_dir.iterdir()))} files"
+
+    message = {"group": "g", "command": [["false"], ["touch", "{output_dir}/a"]]}
+    table.handle(message, failure=failure)
+    record = records.read(table.s3, table.settings, job_id(message)) or {}
+    assert record["reason"] == "exit code 1, 0 files"
+
+
+def test_the_time_limit_is_for_all_commands_together(table: Table) -> None:
+    message = {"group": "g", "command": [["sleep", "0.6"]] * 3, "timeout_minutes": 1 / 60}
+    table.handle(message)
+    record = records.read(table.s3, table.settings, job_id(message)) or {}
+    assert record["reason_class"] == "time-out"
+    assert record["program_seconds"] < 1.6
 
 
 def test_a_message_is_deleted_only_after_its_record_is_written(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:

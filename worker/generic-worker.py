@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from machinery import Folders, Job, Result, Settings, job_from_message, serve
+from machinery.checks import usual_failure
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
@@ -42,17 +43,13 @@ def prepare(job: Job, folders: Folders) -> None:
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
     """Why the job failed, or None for success. What lies in `folders.output_dir` is uploaded only after success.
 
-    For a program whose exit code says nothing, look at its files instead:
+    As shipped: an exit code other than 0, or fewer files than the job file's `expected_files`. For a program whose exit
+    code says nothing, look at its files instead:
 
         from machinery.checks import wrong_text
         return wrong_text(folders.output_dir / "done", "Complete")
     """
-    if result.exit_code != 0:
-        return f"exit code {result.exit_code}"
-    written = sum(path.is_file() for path in folders.output_dir.rglob("*"))
-    if written < job.expected_files:
-        return f"{written} files written, {job.expected_files} expected"
-    return None
+    return usual_failure(job, folders, result)
 
 
 if __name__ == "__main__":

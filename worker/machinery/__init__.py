@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .container import serve
-    from .job import BadMessage, Folders, Job, job_from_message
+    from .failures import Failed
+    from .job import BadMessage, Folders, Job, job_from_message, upload_arguments
     from .jobid import job_id
     from .program import Result
     from .settings import Settings
 
-__all__ = ["BadMessage", "Folders", "Job", "Result", "Settings", "job_from_message", "job_id", "serve"]
+__all__ = [
+    "BadMessage", "Failed", "Folders", "Job", "Result", "Settings", "job_from_message", "job_id", "serve",
+    "upload_arguments",
+]  # fmt: skip
 
 _HOMES = {
     "BadMessage": "job", "Folders": "job", "Job": "job", "job_from_message": "job", "job_id": "jobid",
-    "Result": "program", "serve": "container", "Settings": "settings",
+    "upload_arguments": "job", "Failed": "failures", "Result": "program", "serve": "container", "Settings": "settings",
 }  # fmt: skip
 
 

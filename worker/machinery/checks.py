@@ -13,13 +13,27 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .job import Folders, Job
+    from .program import Result
 
 MOST_BYTES = 4 * 1024 * 1024  # of one file; JSON takes some twenty times that in memory
 
 
 class _Unfit(Exception):
     """The file cannot be read as asked; the text says why."""
+
+
+def usual_failure(job: Job, folders: Folders, result: Result) -> str | None:
+    """As shipped: whether the exit code is other than 0, or fewer files were written than the job expects."""
+    if result.exit_code != 0:
+        return f"exit code {result.exit_code}"
+    written = sum(path.is_file() for path in folders.output_dir.rglob("*"))
+    if written < job.expected_files:
+        return f"{written} files written, {job.expected_files} expected"
+    return None
 
 
 def missing_files(folder: Path, at_least: int, match: str = "*", min_bytes: int = 0) -> str | None:

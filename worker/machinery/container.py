@@ -19,10 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from . import closing, health, logs, machine, mount, usage
+from . import closing, health, logs, machine, mount, onejob, usage
+from .checks import usual_failure
 from .clients import Clients
 from .delete import Deleter
 from .ending import Ending, Heard
@@ -30,7 +32,7 @@ from .failures import AWS_ERRORS
 from .gate import Gate
 from .handle import Handler, Hooks
 from .intake import Intake
-from .job import Folders, Job
+from .job import Folders, Job, job_from_message
 from .joblog import JobLogs
 from .lease import Keeper
 from .metadata import Metadata
@@ -54,11 +56,14 @@ log = logging.getLogger("worker")
 
 def serve(
     *,
-    make_job: Callable[[dict[str, Any], Folders, Settings], Job],
-    prepare: Callable[[Job, Folders], None],
-    failure: Callable[[Job, Folders, Result], str | None],
+    make_job: Callable[[dict[str, Any], Folders, Settings], Job] = job_from_message,
+    prepare: Callable[[Job, Folders], None] = lambda job, folders: None,
+    failure: Callable[[Job, Folders, Result], str | None] = usual_failure,
 ) -> int:
-    """Works until told to end. The exit code: 0, 1 (its mount or its own code failed), 2 (the environment is wrong)."""
+    """Works until told to end; a hook that is not given does as shipped.
+
+    The exit code: 0, 1 (its mount or its own code failed), 2 (the environment is wrong).
+    """
     try:
         settings = from_environment()
         if settings.mount_s3 and (reason := mount.unusable()):
@@ -66,6 +71,8 @@ def serve(
     except BadEnvironment as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    if folder := os.environ.pop(onejob.VARIABLE, ""):  # the program's environment has none of it
+        return onejob.run(Path(folder), settings, Hooks(make_job, prepare, failure))
     told: SimpleQueue[float] = SimpleQueue()  # seconds that are left; unlike an Event, made for signal handlers
     for number in (signal.SIGTERM, signal.SIGINT):  # early: a container's first process ignores what it does not handle
         signal.signal(number, lambda *_: told.put(float(settings.stop_seconds)))

@@ -31,7 +31,7 @@ def look(s3: Any, settings: Settings, job: Job, *, first_try: bool) -> Found:
     expected = job.expected_files or settings.expected_number_files
     if not first_try or not expected:
         return Found(_recorded(s3, settings, job))
-    there = listed(s3, job.output_bucket, f"{job.output_location}/")
+    there = listed(s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
     if not there:
         return Found(None, there)  # the usual case: one request
     recorded = _recorded(s3, settings, job)

@@ -100,7 +100,10 @@ class Ending:
             self._return(attempt)
 
     def _still_ours(self, attempt: Attempt) -> bool:
-        return attempt.job is not None and staging.still_there(self._s3, attempt.job.output_location, attempt.outputs)
+        job = attempt.job
+        return job is not None and staging.still_there(
+            self._s3, job.output_location, attempt.outputs, job.upload_arguments
+        )
 
     def _record(
         self, attempt: Attempt, state: str, reason: str | None = None, kind: str | None = None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from .attempt import Attempt, age, counts
 from .ending import Ending
 from .failures import AWS_ERRORS, AlreadyDone, Failed, Interrupted, LostLease, TooOld
 from .health import has_room
-from .job import LONGEST_SECONDS, BadMessage, Folders, Job, parse
+from .job import LONGEST_SECONDS, BadMessage, Folders, Inputs, Job, parse
 from .jobid import job_id
 from .joblog import JobLogs
 from .lease import Keeper
@@ -144,10 +144,13 @@ class Handler:
         folders = attempt.folders
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
-        attempt.bytes_in = staging.fetch(
-            self._s3, job.inputs, job.input_bucket, folders.input_dir, lambda: self._check_start(attempt)
+        self._bring(attempt, job, job.inputs)
+        self._hooks.prepare(job, replace(folders, fetch=partial(self._bring, attempt, job)))
+
+    def _bring(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
+        attempt.bytes_in += staging.fetch(
+            self._s3, inputs, job.input_bucket, attempt.folders.input_dir, lambda: self._check_start(attempt)
         )
-        self._hooks.prepare(job, folders)
 
     def _run(self, attempt: Attempt) -> None:
         self._check_start(attempt)
@@ -157,8 +160,8 @@ class Handler:
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.left - UPLOAD_SECONDS)
         self._job_logs.follow(job.id, folders.log)
         try:
-            attempt.result = program.run(
-                job.command, shell=job.shell, folder=folders.root, log=folders.log,
+            attempt.result = program.run_all(
+                job.commands, shell=job.shell, folder=folders.root, log=folders.log,
                 timeout_seconds=attempt.time_limit, started=prefer_as_victim,
                 should_stop=lambda: self._stop.over or attempt.lease.lost,
             )  # fmt: skip
@@ -171,6 +174,7 @@ class Handler:
         attempt.outputs = staging.publish(
             self._s3, attempt.folders.output_dir, job.output_bucket, job.output_location,
             check=lambda: self._check_time(attempt), there=self._what_is_there(attempt, job),
+            leave_out=job.leave_out, arguments=job.upload_arguments,
         )  # fmt: skip
         self._ending.done(attempt)
 
@@ -179,7 +183,7 @@ class Handler:
         a result that is done after that is other than what was listed, and S3 refuses to replace it."""
         if attempt.there == {}:
             return {}
-        there = staging.listed(self._s3, job.output_bucket, f"{job.output_location}/")
+        there = staging.listed(self._s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
         if records.is_done(records.read(self._s3, self._settings, job.id)):
             raise AlreadyDone  # delivered twice: the other result stays
         return there

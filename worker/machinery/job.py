@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from . import uploadflags
 from .jobid import job_id
 from .settings import Names
 from .shell import fill_shell
 from .template import TemplateError, fill, names, words
 
+Command = list[str] | str  # words, or a text for a shell
+Inputs = list[str] | dict[str, str]  # addresses, or each with the place below input_dir where it shall lie
 LONGEST_SECONDS = 11 * 3600  # SQS keeps a message 12 hours from its first receive: a job must end before that
 
 
@@ -29,11 +33,19 @@ class Message(dict[str, Any]):
         raise BadMessage(f"the message has no `{key}`")
 
 
+def _only_while_preparing(inputs: Inputs) -> None:
+    raise RuntimeError("folders.fetch is there in prepare() only")
+
+
 @dataclass(frozen=True)
 class Folders:
-    """A job's own folders, fresh at each attempt and removed after it. `root`: where its program runs."""
+    """A job's own folders, fresh at each attempt and removed after it. `root`: where its program runs.
+
+    `fetch` is for `prepare`: it brings more inputs to `input_dir`, as the job's own were brought.
+    """
 
     root: Path
+    fetch: Callable[[Inputs], None] = _only_while_preparing
 
     @cached_property
     def input_dir(self) -> Path:
@@ -51,18 +63,40 @@ class Folders:
 
 @dataclass
 class Job:
-    """One job. `command` is a list of words, or one text for a shell where `shell` is set."""
+    """One job. `command` is a list of words; or a list of such lists, run one after the other until one fails; or one
+    text for a shell where `shell` is set.
+
+    `leave_out`: patterns (`*.tmp`, `logs/*`) of files in `output_dir` that are no results. `upload_arguments`: what
+    S3's calls shall say beside; `upload_arguments(flags)` makes them of the AWS CLI's flags. `own`: yours, what
+    `make_job` tells `prepare` and `failure`. Raises BadMessage for a location or a word that cannot be.
+    """
 
     id: str
-    command: list[str] | str
+    command: Command | list[list[str]]
     input_bucket: str
     output_bucket: str
     output_location: str
-    inputs: list[str] = field(default_factory=list)
+    inputs: Inputs = field(default_factory=list)
     shell: bool = False
     timeout_seconds: float = LONGEST_SECONDS
     expected_files: int = 0
     keep_failed: bool = False
+    leave_out: list[str] = field(default_factory=list)
+    upload_arguments: dict[str, object] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(part in ("", ".", "..") for part in self.output_location.split("/")):
+            wrong = "which leaves its place or has an empty part"
+            raise BadMessage(f"`output_location` would be {self.output_location!r}, {wrong}")
+        if "\0" in "".join(map("".join, self.commands)):
+            raise BadMessage("a word of the command holds a zero byte")
+
+    @property
+    def commands(self) -> list[Command]:
+        """`command`, or what it lists, in order."""
+        several = [one for one in self.command if isinstance(one, list)]
+        return list(several) or [cast("Command", self.command)]
 
 
 def parse(body: str) -> dict[str, Any]:
@@ -88,16 +122,27 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Nam
             id=identity,
             command=_command(message, values),
             shell=message.get("shell") is True,
-            inputs=[fill(text, values) for text in _texts(message, "inputs")],
+            inputs=_inputs(message, values),
             input_bucket=fill(_text(message, "input_bucket", defaults.aws_bucket), values),
             output_bucket=fill(_text(message, "output_bucket", defaults.aws_bucket), values),
             output_location=_location(_text(message, "output_location", defaults.app_name), values),
             timeout_seconds=_seconds(message),
             expected_files=_count(message, "expected_files"),
             keep_failed=message.get("keep_failed") is True,
+            leave_out=_texts(message, "leave_out"),
+            upload_arguments=upload_arguments(message.get("upload_flags")),
         )
     except TemplateError as error:
         raise BadMessage(str(error)) from None
+
+
+def upload_arguments(flags: object) -> dict[str, object]:
+    """What S3's calls shall say for `flags` of `aws s3 cp`, such as `--acl bucket-owner-full-control`; nothing for "",
+    false or null. Raises BadMessage."""
+    try:
+        return uploadflags.parse(flags)
+    except uploadflags.BadFlags as error:
+        raise BadMessage(f"upload flags: {error}") from None
 
 
 def values_of(message: Mapping[str, Any], folders: Folders, identity: str) -> dict[str, object]:
@@ -115,38 +160,47 @@ def values_of(message: Mapping[str, Any], folders: Folders, identity: str) -> di
 
 @lru_cache(maxsize=1)
 def _scripts_dir() -> str:
-    """The folder `scripts` beside generic-worker.py: a developer's own scripts."""
-    return str(Path(sys.argv[0]).resolve().parent / "scripts")
+    """A developer's own scripts: `scripts` beside generic-worker.py, unless the local cloud says where else: a project
+    may have scripts and the template's generic-worker.py."""
+    return os.environ.get("WORKER_SCRIPTS_DIR") or str(Path(sys.argv[0]).resolve().parent / "scripts")
 
 
-def _command(message: Mapping[str, Any], values: Mapping[str, object]) -> list[str] | str:
+def _command(message: Mapping[str, Any], values: Mapping[str, object]) -> Command | list[list[str]]:
     command = message.get("command")
+    if isinstance(command, list) and any(isinstance(part, list) for part in command):
+        return [_words_of(part if isinstance(part, list) else None, values) for part in command]
     if message.get("shell") is True:
         if not isinstance(command, str) or not command.strip():
             raise BadMessage("`shell` is set but `command` is no text")
-        return _without_zero_bytes([fill_shell(command, values)])[0]
+        return fill_shell(command, values)
+    return _words_of(command, values)
+
+
+def _words_of(command: object, values: Mapping[str, object]) -> list[str]:
     parts: Iterable[object] = (
         words(command) if isinstance(command, str) else command if isinstance(command, list) else ()
     )
     filled = [fill(part if isinstance(part, str) else json.dumps(part), values) for part in parts]
     if not filled or not filled[0]:
         raise BadMessage("the message has no `command`")
-    return _without_zero_bytes(filled)
-
-
-def _without_zero_bytes(filled: list[str]) -> list[str]:
-    if any("\0" in word for word in filled):
-        raise BadMessage("a word of the command holds a zero byte")
     return filled
 
 
 def _location(template: str, values: Mapping[str, object]) -> str:
     """The prefix of the job's outputs. The job's id is always in it: two jobs never share a location."""
     with_job = template if "job" in names(template) else f"{template.rstrip('/')}/{{job}}"
-    location = fill(with_job, values).strip("/")
-    if any(part in ("", ".", "..") for part in location.split("/")):
-        raise BadMessage(f"`output_location` would be {location!r}, which leaves its place or has an empty part")
-    return location
+    return fill(with_job, values).strip("/")
+
+
+def _inputs(message: Mapping[str, Any], values: Mapping[str, object]) -> Inputs:
+    given = message.get("inputs", [])
+    if isinstance(given, list):
+        return [one for text in _texts(message, "inputs") for one in _each(text, values)]
+    if not isinstance(given, dict) or not all(
+        isinstance(part, str) and part for pair in given.items() for part in pair
+    ):
+        raise BadMessage('`inputs` is no list of texts and no object such as {"images/a.png": "a.png"}')
+    return {fill(text, values): fill(place, values) for text, place in given.items()}
 
 
 def _text(message: Mapping[str, Any], key: str, default: str) -> str:
@@ -161,6 +215,14 @@ def _texts(message: Mapping[str, Any], key: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         raise BadMessage(f"`{key}` is no list of texts")
     return value
+
+
+def _each(text: str, values: Mapping[str, object]) -> list[str]:
+    """What one input stands for: a placeholder alone of a list of texts, all of them."""
+    several = values.get(text[1:-1]) if names(text) == {text[1:-1]} else None
+    if isinstance(several, list) and all(isinstance(one, str) and one for one in several):
+        return several
+    return [fill(text, values)]
 
 
 def _count(message: Mapping[str, Any], key: str) -> int:

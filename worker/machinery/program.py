@@ -9,10 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from .failures import Failed
 
@@ -34,6 +35,13 @@ class Result:
     cpu_seconds: float
     timed_out: bool = False
     stopped: bool = False
+
+    def after(self, earlier: Result) -> Result:
+        """This command's end with what both of them used."""
+        return replace(
+            self, seconds=earlier.seconds + self.seconds, cpu_seconds=earlier.cpu_seconds + self.cpu_seconds,
+            peak_memory_bytes=max(earlier.peak_memory_bytes, self.peak_memory_bytes),
+        )  # fmt: skip
 
 
 def _own_variables() -> tuple[str, ...]:
@@ -79,6 +87,19 @@ def run(
             return _wait(process, start, timeout_seconds, should_stop, sleep)
     finally:
         _end_all(process.pid, folder)
+
+
+def run_all(commands: Sequence[list[str] | str], *, timeout_seconds: float, **how: Any) -> Result:
+    """Runs `commands` one after the other as `run` does, until one fails; what they came to together."""
+    together: Result | None = None
+    for command in commands:
+        left = timeout_seconds - (together.seconds if together else 0)
+        result = run(command, timeout_seconds=left, **how)
+        together = result.after(together) if together else result
+        if result.exit_code != 0 or result.timed_out or result.stopped:
+            break
+    assert together is not None  # a job has a command
+    return together
 
 
 @contextmanager

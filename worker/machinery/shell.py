@@ -19,6 +19,8 @@ _TOKENS = {
     '"': re.compile(rf"{_PLAIN}|\"|`|\$\(|{PLACEHOLDER}", re.S),
     "'": re.compile(rf"'|{PLACEHOLDER}"),
 }
+_SPECIAL = {'"': re.compile(r'[$`"\\]'), "'": re.compile("'")}  # what is not itself within such quotes
+_OPEN_NAME = re.compile(r"\$\w*\Z")  # of a variable: what follows at once would become part of it
 _UNTOLD = ("$'", "`", "<<", "$(")
 
 
@@ -33,13 +35,22 @@ def fill_shell(command: str, values: Mapping[str, object]) -> str:
             untold = untold or token
         if token in ("'", '"'):
             quotes = "" if quotes else token
-        filled.append(_filled(token, values, quotes, untold) if re.fullmatch(PLACEHOLDER, token) else token)
+        placeholder, joined = re.fullmatch(PLACEHOLDER, token), _OPEN_NAME.search(command[: match.start()])
+        filled.append(_filled(token, values, quotes, untold, plain=not joined) if placeholder else token)
     return "".join(filled) + command[at:]
 
 
-def _filled(token: str, values: Mapping[str, object], quotes: str, untold: str) -> str:
+def _filled(token: str, values: Mapping[str, object], quotes: str, untold: str, *, plain: bool) -> str:
     if untold and names(token):
         raise TemplateError(
             f"{token} stands behind {untold}, where no value can be quoted; put it into a variable first"
         )
-    return fill(token, values, quote=lambda text: f"{quotes}{shlex.quote(text)}{quotes}")
+    return fill(token, values, quote=lambda text: _quoted(text, quotes, plain))
+
+
+def _quoted(text: str, quotes: str, plain: bool) -> str:
+    """As a person would write it where that can be; else the quotes end before it and begin anew after it."""
+    if plain and quotes and not _SPECIAL[quotes].search(text):
+        return text
+    apart = "" if plain else "''"
+    return quotes + apart + shlex.quote(text) + quotes

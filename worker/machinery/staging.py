@@ -6,18 +6,21 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from . import transfer
+from . import transfer, web
 from .failures import Failed, LostLease, MissingInput, UploadFailed
+from .uploadflags import NONE, Arguments, payer
 
 AT_ONCE = 16  # requests
 SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files go up in parts, several at once
@@ -51,11 +54,19 @@ class Listed:
     modified: datetime
 
 
-def listed(s3: Any, bucket: str, prefix: str) -> dict[str, Listed]:
-    """Every object below `prefix` by its key, all pages."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    found = (one for page in pages for one in page.get("Contents", []))
-    return {one["Key"]: Listed(one["Size"], one.get("ETag", ""), one["LastModified"]) for one in found}
+def listed(s3: Any, bucket: str, prefix: str, arguments: Arguments = NONE) -> dict[str, Listed]:
+    """Every object below `prefix` by its key, all pages. `arguments`: as for the uploads there."""
+    found: dict[str, Listed] = {}
+    further = payer(arguments)
+    while True:  # botocore's paginator does the same, at a fifth of a small listing's time
+        page = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, **further)
+        found |= {
+            one["Key"]: Listed(one["Size"], one.get("ETag", ""), one["LastModified"])
+            for one in page.get("Contents", [])
+        }
+        if not page.get("IsTruncated"):
+            return found
+        further = {**further, "ContinuationToken": page["NextContinuationToken"]}
 
 
 def sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
@@ -67,19 +78,22 @@ def sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
 
 
 def fetch(
-    s3: Any, inputs: Iterable[str], bucket: str, folder: Path, check: Callable[[], None] = lambda: None,
-    sleep: Callable[[float], None] = time.sleep,
+    s3: Any, inputs: Iterable[str] | Mapping[str, str], bucket: str, folder: Path,
+    check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
 ) -> int:  # fmt: skip
-    """Brings inputs (keys, prefixes that end in `/`, `s3://` addresses of either) to `folder`; the bytes.
+    """Brings inputs (keys, prefixes that end in `/`, `s3://` addresses of either, `https://`) to `folder`; the bytes.
 
-    A key's file has the key's last part as its name; below a prefix the rest of the path is kept. Raises MissingInput
-    with its name, Failed where two inputs would be the same file, and what `check`, called while bytes arrive, raises.
+    A key's file has the key's last part as its name; below a prefix the rest of the path is kept. A mapping names the
+    place of each below `folder`: of a key its file, or where it ends in `/` its folder; of a prefix its folder.
+    Raises MissingInput with its name, Failed where two inputs would be the same file, or one that is there already,
+    and what `check`, called while bytes arrive, raises.
     """
     wanted: dict[Path, tuple[str, str]] = {}
     fetching = _Fetching(s3, check, sleep)
     for text in inputs:
-        for source, path in fetching.sources(text, bucket, folder):
-            if wanted.setdefault(path, source) != source:
+        place = inputs[text] if isinstance(inputs, Mapping) else ""
+        for source, path in fetching.sources(text, bucket, folder, place):
+            if wanted.setdefault(path, source) != source or path.exists():
                 raise Failed(f"two inputs would be the same file: {path.name}", "missing input")
     if not wanted:
         return 0
@@ -94,18 +108,23 @@ class _Fetching:
     def __init__(self, s3: Any, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
         self._s3, self._check, self._sleep = s3, check, sleep
 
-    def sources(self, text: str, bucket: str, folder: Path) -> Iterator[tuple[tuple[str, str], Path]]:
+    def sources(self, text: str, bucket: str, folder: Path, place: str) -> Iterator[tuple[tuple[str, str], Path]]:
         """The objects that one input stands for, and where each will lie."""
+        if web.is_url(text):
+            name = PurePosixPath(urlsplit(text).path).name
+            yield ("", text), _inside(folder, place if place and place[-1] != "/" else place + name)
+            return
         if text.startswith("s3://"):
             bucket, _, text = text.removeprefix("s3://").partition("/")
         if text and not text.endswith("/"):
-            yield (bucket, text), _inside(folder, PurePosixPath(text).name)
+            name = PurePosixPath(text).name
+            yield (bucket, text), _inside(folder, place if place and place[-1] != "/" else place + name)
             return
         keys = [key for key in self._asked(bucket, text, lambda: sizes(self._s3, bucket, text)) if key[-1] != "/"]
         if not keys:
             raise MissingInput(f"the input s3://{bucket}/{text} has no files")
         for key in keys:
-            yield (bucket, key), _inside(folder, key[len(text) :])
+            yield (bucket, key), _inside(folder, f"{place.rstrip('/')}/{key[len(text) :]}")
 
     def all(self, wanted: dict[Path, tuple[str, str]], pool: Executor) -> int:
         """First every file or its beginning, then the other parts of the large ones; the bytes."""
@@ -113,7 +132,7 @@ class _Fetching:
         large: list[tuple[Path, transfer.Remote]] = []
         for path, remote in zip(wanted, pool.map(lambda path: self._first(*wanted[path], path), wanted), strict=True):
             total += remote.size
-            if transfer.rest_of(remote):
+            if remote.bucket and transfer.rest_of(remote):  # what is from the web came whole
                 large.append((path, remote))
         for path, remote in large:
             for _ in pool.map(lambda start, p=path, r=remote: self._part(r, start, p), transfer.rest_of(remote)):
@@ -121,6 +140,8 @@ class _Fetching:
         return total
 
     def _first(self, bucket: str, key: str, path: Path) -> transfer.Remote:
+        if not bucket:
+            return self._asked("", key, lambda: web.get(key, path, self._check))
         return self._asked(bucket, key, lambda: transfer.get(self._s3, bucket, key, path, self._check))
 
     def _part(self, remote: transfer.Remote, start: int, path: Path) -> None:
@@ -130,10 +151,10 @@ class _Fetching:
     def _asked(self, bucket: str, key: str, work: Callable[[], _T]) -> _T:
         try:
             return transfer.again(work, self._check, self._sleep)
-        except transfer.TROUBLE as error:
-            raise _refused(bucket, key, error) from None
+        except (*transfer.TROUBLE, web.NotThere) as error:
+            raise _refused(_address(bucket, key), error) from None
         except OSError as error:
-            raise _unwritable(f"s3://{bucket}/{key}", error) from None
+            raise _unwritable(_address(bucket, key), error) from None
 
 
 def _inside(folder: Path, relative: str) -> Path:
@@ -152,13 +173,20 @@ def _make_folders(paths: Iterable[Path]) -> None:
             raise _unwritable(parent.name, error) from None
 
 
-def _refused(bucket: str, key: str, error: Exception) -> Failed:
+def _address(bucket: str, key: str) -> str:
+    """As a job file names it; a key without a bucket is an address of the web."""
+    return f"s3://{bucket}/{key}" if bucket else key
+
+
+def _refused(address: str, error: Exception) -> Failed:
+    if isinstance(error, web.NotThere):
+        return MissingInput(f"the input {address} cannot be read ({error})")
     if not isinstance(error, ClientError) or transfer.passing(error):
-        return Failed(f"the input s3://{bucket}/{key} could not be fetched: {error}", "aws")
+        return Failed(f"the input {address} could not be fetched: {error}", "aws")
     code = str(error.response.get("Error", {}).get("Code", ""))
     if code in _NOT_THERE:
-        return MissingInput(f"the input s3://{bucket}/{key} does not exist")
-    return MissingInput(f"the input s3://{bucket}/{key} cannot be read ({code})")
+        return MissingInput(f"the input {address} does not exist")
+    return MissingInput(f"the input {address} cannot be read ({code})")
 
 
 def _unwritable(name: str, error: OSError) -> Failed:
@@ -172,8 +200,10 @@ def _unwritable(name: str, error: OSError) -> Failed:
 def publish(
     s3: Any, folder: Path, bucket: str, location: str, check: Callable[[], None] = lambda: None,
     there: dict[str, Listed] | None = None, sleep: Callable[[float], None] = time.sleep,
+    leave_out: Sequence[str] = (), arguments: Arguments = NONE,
 ) -> list[Output]:  # fmt: skip
-    """Uploads all files of `folder` below `location` and verifies them: only then they count.
+    """Uploads all files of `folder` below `location`, but for those like a pattern of `leave_out`, and verifies them:
+    only then they count. `arguments`: what S3's calls shall say beside, such as `ACL`.
 
     `there`: what lay below `location` when it was last known that no other attempt was done (None: it is listed now).
     Only that is replaced: where something else has come since then, another worker has the job, and LostLease is
@@ -182,8 +212,8 @@ def publish(
     What failed is tried again, with pauses that grow, and nothing else. Raises UploadFailed after the last try, Failed
     for a file that cannot be an object, and what `check`, called while bytes go up, raises: then nothing more is sent.
     """
-    files = {_key(location, name): path for name, path in _files(folder)}
-    publishing = _Publishing(s3, bucket, check, there)
+    files = results(folder, location, leave_out)
+    publishing = _Publishing(s3, bucket, check, there, arguments)
     reason = ""
     for pause in (0, *transfer.PAUSES):
         transfer.rest(pause, check, sleep)
@@ -205,15 +235,18 @@ def publish(
 class _Publishing:
     """What all tries of one `publish` share: `before`, what it may replace; `there`, what it has brought to S3."""
 
-    def __init__(self, s3: Any, bucket: str, check: Callable[[], None], before: dict[str, Listed] | None) -> None:
+    def __init__(
+        self, s3: Any, bucket: str, check: Callable[[], None], before: dict[str, Listed] | None,
+        arguments: Arguments,
+    ) -> None:  # fmt: skip
         self._s3, self._bucket, self._check = s3, bucket, check
-        self._before = before
+        self._before, self._arguments = before, arguments
         self.there: dict[str, Output] = {}
 
     def send(self, prefix: str, files: dict[str, Path]) -> None:
         """Sends what is not there; the first that fails ends this try."""
         if self._before is None:
-            self._before = listed(self._s3, self._bucket, prefix)
+            self._before = listed(self._s3, self._bucket, prefix, self._arguments)
         todo = {key: path.stat().st_size for key, path in files.items() if key not in self.there}
         small = [key for key, size in todo.items() if size <= SINGLE_PUT_BYTES]
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -228,7 +261,7 @@ class _Publishing:
         before = (self._before or {}).get(key)
         condition = transfer.only_if(before.etag if before else None)
         try:
-            digest, etag = put(self._s3, path, self._bucket, key, self._check, **condition)
+            digest, etag = put(self._s3, path, self._bucket, key, self._check, arguments=self._arguments, **condition)
         except ClientError as error:
             if not transfer.is_other(error):
                 raise
@@ -240,13 +273,13 @@ class _Publishing:
         another worker. Raises LostLease if it is another worker's own."""
         with path.open("rb") as file:
             ours = hashlib.file_digest(file, "sha256").hexdigest()
-        if transfer.sha256_of(self._s3, self._bucket, key) != ours:
+        if transfer.sha256_of(self._s3, self._bucket, key, self._arguments) != ours:
             raise LostLease
         return ours
 
     def verify(self, prefix: str, files: dict[str, Path]) -> None:
         """Forgets, and tells, what a listing does not show in its size. Raises LostLease where it shows another's."""
-        now = listed(self._s3, self._bucket, prefix) if files else {}
+        now = listed(self._s3, self._bucket, prefix, self._arguments) if files else {}
         for key, path in files.items():
             if key in now and now[key].etag != self.there[key].etag:
                 self._same(key, path)
@@ -260,11 +293,17 @@ class _Publishing:
             raise UploadFailed(f"{len(wrong)} of {len(files)} files are not there or incomplete, such as {wrong[0]}")
 
 
-def still_there(s3: Any, location: str, outputs: list[Output]) -> bool:
+def results(folder: Path, location: str, leave_out: Sequence[str] = ()) -> dict[str, Path]:
+    """What `publish` brings to S3: keys and paths. Raises Failed for a file that cannot be an object, UploadFailed for
+    one that cannot be read."""
+    return {_key(location, name): path for name, path in _files(folder) if not _like(name, leave_out)}
+
+
+def still_there(s3: Any, location: str, outputs: list[Output], arguments: Arguments = NONE) -> bool:
     """Whether just these outputs, as they were verified, are what lies below `location` now."""
     if not outputs:
         return False
-    now = listed(s3, outputs[0].bucket, f"{location}/")
+    now = listed(s3, outputs[0].bucket, f"{location}/", arguments)
     return all(one.key in now and now[one.key].etag == one.etag for one in outputs)
 
 
@@ -278,6 +317,11 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     except OSError as error:
         raise UploadFailed(f"an output cannot be read: {error}") from None
     return sorted(found)
+
+
+def _like(name: str, patterns: Sequence[str]) -> bool:
+    """A pattern without `/` is about the file's own name, wherever it lies."""
+    return any(fnmatchcase(name if "/" in one else name.rpartition("/")[2], one) for one in patterns)
 
 
 def _raise(error: OSError) -> None:

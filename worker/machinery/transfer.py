@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from .failures import AWS_ERRORS
+from .uploadflags import NONE, Arguments, payer
 
 PART_BYTES = 16 * 1024 * 1024
 MOST_PARTS = 10_000  # S3: parts of one upload
@@ -163,28 +164,31 @@ def is_other(error: ClientError) -> bool:
     return error.response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
 
 
-def sha256_of(s3: Any, bucket: str, key: str) -> str:
+def sha256_of(s3: Any, bucket: str, key: str, arguments: Arguments = NONE) -> str:
     """The SHA-256 (hexadecimal) of an object that is there."""
     digest = hashlib.sha256()
-    with closing(s3.get_object(Bucket=bucket, Key=key)["Body"]) as body:
+    with closing(s3.get_object(Bucket=bucket, Key=key, **payer(arguments))["Body"]) as body:
         while chunk := body.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def put(s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], **more: str) -> tuple[str, str]:
+def put(
+    s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], arguments: Arguments = NONE, **more: str
+) -> tuple[str, str]:
     """Uploads a file in one request, which S3 refuses if its bytes are others; its SHA-256 (hexadecimal) and ETag."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         body = Body(file, 0, file.tell(), check)
         checksum = base64.b64encode(digest.digest()).decode()
-        answer = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **more)
+        answer = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **more)
     return digest.hexdigest(), answer.get("ETag", "")
 
 
 def put_parts(
-    s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], pool: Executor, **more: str
-) -> tuple[str, str]:
+    s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], pool: Executor,
+    arguments: Arguments = NONE, **more: str,
+) -> tuple[str, str]:  # fmt: skip
     """Uploads a large file in parts, each with a CRC-32 that S3 verifies, while its SHA-256 is computed; that, and its
     ETag.
 
@@ -192,9 +196,10 @@ def put_parts(
     """
     size = path.stat().st_size
     length = max(PART_BYTES, -(-size // MOST_PARTS))
-    upload = {"Bucket": bucket, "Key": key}
+    upload = {"Bucket": bucket, "Key": key} | payer(arguments)
     check()
-    upload["UploadId"] = s3.create_multipart_upload(**upload, ChecksumAlgorithm="CRC32")["UploadId"]
+    made = s3.create_multipart_upload(**(upload | dict(arguments)), ChecksumAlgorithm="CRC32")
+    upload["UploadId"] = made["UploadId"]
     hashed = pool.submit(_sha256, path, check)
     sent = [
         pool.submit(_put_part, s3, upload, number, path, start, min(length, size - start), check)
@@ -212,7 +217,7 @@ def put_parts(
 
 
 def _put_part(
-    s3: Any, upload: dict[str, str], number: int, path: Path, start: int, size: int, check: Callable[[], None]
+    s3: Any, upload: dict[str, Any], number: int, path: Path, start: int, size: int, check: Callable[[], None]
 ) -> dict[str, Any]:
     with path.open("rb") as file:
         body = Body(file, start, size, check)
@@ -221,7 +226,7 @@ def _put_part(
     return {"PartNumber": number, "ETag": answer["ETag"], **checksum}
 
 
-def _abort(s3: Any, upload: dict[str, str], begun: list[Future[Any]]) -> None:
+def _abort(s3: Any, upload: dict[str, Any], begun: list[Future[Any]]) -> None:
     """Parts that are still under way would stay in S3 behind the abort: it waits for them."""
     for one in begun:
         one.cancel()

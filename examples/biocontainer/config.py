@@ -1,0 +1,10 @@
+"""bwa and samtools: the least that a config holds. The config.py at the root explains each name."""
+
+APP_NAME = 'BioContainer'
+DOCKERHUB_TAG = 'user/bwa-samtools:latest'
+AWS_BUCKET = 'your-bucket-name'
+CLUSTER_MACHINES = 2
+MACHINE_TYPE = ['c5.large']
+MACHINE_PRICE = 0.10
+DOCKER_CORES = 2
+MEMORY = 3000

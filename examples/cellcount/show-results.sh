@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# show-results.sh RESULTS: draws the plate from the results of the 96 jobs, beside RESULTS (such as local/your-bucket-name).
+set -euo pipefail
+python3 "$(dirname "$0")/program/draw_plate.py" "$1/cellcount/results" "$(dirname "$1")/plate.png"

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Takes CellProfiler's own fly example out of the installed program, once: nine pictures (9 MB), the pipeline, and a table
+# that names the pictures below the mounted bucket, as published ones do. The link data/ beside this leads to them.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+make_data() {
+  local program fly
+  program=$("$here/get-program.sh")
+  fly=$(echo "$program"/../program/lib/python3*/site-packages/cellprofiler/data/examples/ExampleFly)
+  mkdir images workspace
+  cp "$fly"/images/*.TIF images/
+  python3 "$here/make_workspace.py" "$fly/ExampleFly.cppipe" workspace
+}
+
+if [[ ${1:-} == make ]]; then
+  make_data
+else
+  made_by=$(cat "$here/make_workspace.py")
+  folder=$(python3 "$here/../once.py" cellprofiler/data "$here/get-data.sh" make "$made_by")
+  ln -sfn "$folder" "$here/data"
+fi

@@ -1,0 +1,43 @@
+"""Says hello as Distributed-HelloWorld does. Its job files name favorite things and no command: that is made here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from machinery import BadMessage, Folders, Job, Settings, job_id, serve
+from machinery.shell import fill_shell
+
+COMMAND = (
+    'printf "Hi, my name is {name}, and my favorite {first} is {this}, and my favorite {second} is {that}"'
+    " > {output_dir}/HelloWorld.txt"
+)
+
+
+def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
+    """The job of two favorite things; raises BadMessage where there are fewer."""
+    group = message["group"]
+    if not isinstance(group, dict) or len(group) < 2:
+        raise BadMessage('a group needs two favorite things, such as {"ice_cream": "vanilla", "pizza": "margherita"}')
+    (first, this), (second, that), *_ = sorted(group.items())
+    words = {"name": os.environ["MY_NAME"], "first": first, "this": this, "second": second, "that": that}
+    printed = {name: as_printed(word) for name, word in words.items()}
+    return Job(
+        id=job_id(message),
+        command=fill_shell(COMMAND, printed | {"output_dir": str(folders.output_dir)}),
+        shell=True,
+        input_bucket=settings.aws_bucket,
+        output_bucket=settings.aws_bucket,
+        output_location=f"{first}-{second}/{job_id(message)}",
+        expected_files=1,
+    )
+
+
+def as_printed(word: object) -> str:
+    """The word as printf's first argument prints it: % and \\ are themselves."""
+    return str(word).replace("\\", r"\\").replace("%", "%%")
+
+
+if __name__ == "__main__":
+    sys.exit(serve(make_job=make_job))

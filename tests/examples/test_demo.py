@@ -1,0 +1,52 @@
+"""`make demo`: a newcomer's first run, whole, and what is left when it is broken off."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.examples.clone import Clone
+from tests.project import processes_of, wait_for
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Clone]:
+    made = Clone(tmp_path / "clone")
+    yield made
+    wait_for(lambda: processes_of(made.home) == [])
+
+
+def test_the_demo_counts_the_cells_of_a_plate_and_draws_it(clone: Clone) -> None:
+    demo = clone.demo()
+    out, err = demo.communicate(timeout=150)
+    assert demo.returncode == 0, out + err
+    assert "jobs done       96" in out
+    assert "1,705 cells in 96 wells" in out + err
+    assert (clone.home / "local" / "plate.png").stat().st_size > 100_000
+    assert "the local cloud is stopped" in err
+    assert "$ python run.py --local setup\n" in err
+    assert processes_of(clone.home) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_broken_off_stops_its_cloud(clone: Clone, number: signal.Signals) -> None:
+    demo = clone.demo("helloworld")
+    state = clone.home / "examples" / "helloworld" / "local" / ".cloud" / "state.json"
+    wait_for(state.exists)
+    os.killpg(demo.pid, number)
+    _, err = demo.communicate(timeout=60)
+    assert demo.returncode == 128 + number
+    assert "The demo did not finish" in err
+    assert processes_of(clone.home) == []
+
+
+def test_an_example_that_is_not_there_is_named_with_those_that_are(clone: Clone) -> None:
+    demo = clone.demo("nothing")
+    _, err = demo.communicate(timeout=20)
+    assert demo.returncode == 2
+    assert "there is no examples/nothing; the examples are: " in err
+    assert " helloworld" in err
