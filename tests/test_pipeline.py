@@ -241,6 +241,26 @@ def test_without_an_end_nothing_is_over() -> None:
     assert not Stop(lambda: 1e12).over
 
 
+def test_a_jobs_outputs_go_up_while_the_next_program_runs_and_at_most_one_jobs() -> None:
+    jobs, finished = list("abc"), list[str]()
+    begun = {job: threading.Event() for job in jobs}
+
+    def run(job: str) -> bool:
+        begun[job].set()
+        return True
+
+    def finish(job: str) -> None:
+        assert begun["b"].wait(10), "the next program does not start before these outputs are up"
+        assert job != "a" or not begun["c"].wait(0.2), "a second job's outputs wait behind these"
+        finished.append(job)
+
+    intake: Any = SimpleNamespace(next=lambda _: jobs.pop(0) if jobs else None, ended=lambda _: None)
+    handler: Any = SimpleNamespace(run=run, finish=finish)
+    with ThreadPoolExecutor(8) as uploads:
+        Slot(0, intake, handler, uploads, Stop(lambda: 0.0), 0.0).run()
+    assert finished == ["a", "b", "c"]
+
+
 def container(monkeypatch: pytest.MonkeyPatch, **env: str) -> Any:
     """A container on AWS that nothing calls."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

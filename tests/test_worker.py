@@ -288,6 +288,16 @@ def test_told_to_stop_the_worker_gives_its_job_back_at_once_and_exits_0(own: Lab
     assert list((own.folder / "work").iterdir()) == []
 
 
+def test_told_to_stop_a_worker_lets_a_program_end_in_the_time_that_there_is(own: Lab, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    message = own.send(group={"x": "ends"}, command=f"touch {started}; sleep 1; echo > {{output_dir}}/a", shell=True)
+    worker = own.worker(STOP_SECONDS="60")
+    until(started.exists, "the job does not start")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=20) == 0
+    assert (own.record(job_id(message)) or {})["state"] == "done"
+
+
 def test_a_worker_ends_in_the_time_that_there_is_although_cloudwatch_does_not_answer(own: Lab) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

@@ -832,10 +832,11 @@ def test_a_record_that_was_long_on_its_way_does_not_replace_one_that_is_done(tab
     assert (table.record() or {})["attempts"] == 7
 
 
-def test_where_the_outputs_in_s3_are_this_attempts_a_record_that_came_late_is_replaced(table: Table) -> None:
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_where_the_outputs_in_s3_are_this_attempts_anothers_record_is_replaced(table: Table, attempts: int) -> None:
     late = json.dumps({"job": "j", "state": "done", "attempts": 1}).encode()
     table.s3.put_object(Bucket="ours", Key=records.key_of(table.settings, "j"), Body=late)
-    ours = {"job": "j", "state": "done", "attempts": 1, "log": None, "machine": "this"}
+    ours = {"job": "j", "state": "done", "attempts": attempts, "log": None, "machine": "this"}
     assert not records.write(table.s3, table.settings, ours, Path("none"), lambda: False)
     assert records.write(table.s3, table.settings, ours, Path("none"), lambda: True)
     assert (records.read(table.s3, table.settings, "j") or {})["machine"] == "this"

@@ -72,12 +72,12 @@ def write(
     """Writes log and record. False where the job is done already: no other attempt overwrites that record, also none
     whose request was long on its way.
 
-    `still_ours()`: whether the outputs in S3 are this attempt's. Then it is the other's record that came late.
+    `still_ours()`: whether the outputs in S3 are this attempt's. Then it is the other's record that is not true.
     """
     body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
     if record["state"] != DONE or record["attempts"] > 1:
         found, etag = _read(s3, settings, job)
-        if is_done(found):
+        if is_done(found) and not still_ours():
             return False
     if record["log"] is not None:
         _write_log(s3, settings.aws_bucket, record["log"].removeprefix(f"s3://{settings.aws_bucket}/"), log)
