@@ -60,7 +60,8 @@ class Job:
 
     `leave_out`: patterns (`*.tmp`, `logs/*`) of files in `output_dir` that are no results. `upload_arguments`: what
     S3's calls shall say beside; `upload_arguments(flags)` makes them of the AWS CLI's flags. `own`: yours, what
-    `make_job` tells `prepare` and `failure`. Raises BadMessage for a location or a word that cannot be.
+    `make_job` tells `prepare` and `failure`. `output_dir`: where results lie, if not in `folders.output_dir`: a folder
+    below `folders.root` that the program makes itself. Raises BadMessage for a location or a word that cannot be.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Job:
     leave_out: list[str] = field(default_factory=list)
     upload_arguments: dict[str, object] = field(default_factory=dict)
     own: dict[str, Any] = field(default_factory=dict)
+    output_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
