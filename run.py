@@ -8,7 +8,7 @@ only place that makes a boto3 session. boto3 is imported by the commands that ne
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -26,9 +26,11 @@ GROUPS = {
     "The four commands, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "The account, once; and a look before it costs money": ("setupAWS", "fleetFile", "check"),
     "When something is wrong": ("why", "cleanup"),
+    "Making your own": ("newProject", "makeJobs", "runJob", "upgrade"),
     "The cloud in this computer (with --local)": ("interrupt", "stop"),
 }
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Checked = TypeVar("_Checked")
 
 
 class Number(click.FloatRange):
@@ -206,6 +208,7 @@ def start_cluster(options: Options, fleet_file: Path, wait: float, cheapest: boo
     clients = options.clients(settings, cloud)
     if cloud is not None:
         content = cloud.fill_in(content)
+        settings = settings.model_copy(update={"EXPORT_LOGS": False})  # its log streams are files already
     clock = start.Clock()
     run = start.start_cluster(
         settings, clients, fleet_file, content, options.project, clock, cheapest=cheapest,
@@ -237,8 +240,6 @@ def monitor(options: Options, monitor_file: Path, cheapest: str | None, cheapest
     settings = options.settings()
     cloud = options.cloud(settings)
     clients = options.clients(settings, cloud)
-    if cloud is not None:
-        run = replace(run, MONITOR_EXPORT_LOGS=False)  # the local cloud's log streams are files already
     pace = Pace(look=0.5, settle=2.0, new=3.0) if cloud else Pace()  # the counts of the local queue are exact
     clean = finish.monitor(clients, run, settings, cheapest=cheapest == "True" or cheapest_option, pace=pace)
     if cloud is not None:
@@ -378,6 +379,135 @@ def cleanup(
         raise SystemExit(Exit.CLOUD)
 
 
+@cli.command("newProject")
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--from", "example", metavar="EXAMPLE", help="Begin with an example of examples/ instead of the template."
+)
+@click.option("--app-name", metavar="NAME", help="APP_NAME, the name of all in AWS; the folder's without.")
+@click.option("--image", metavar="USER/PROJECT:TAG", help="The image that will be made.")
+@click.option("--base", metavar="IMAGE", help="The image that has the program.")
+@click.option("--program", metavar="COMMAND", help="What a job runs, with {file}, {input_dir} and {output_dir}.")
+@common
+@click.pass_obj
+def new_project(
+    options: Options, folder: Path, example: str | None, app_name: str | None, image: str | None, base: str | None,
+    program: str | None,
+) -> None:  # fmt: skip
+    """Make a repository for a program of your own."""
+    from control import newproject, starter
+
+    if example and (base or program):
+        raise click.UsageError("an example has its own program; leave --base and --program out, or --from")
+    newproject.check_place(ROOT, folder, example)
+    name = _asked("APP_NAME, the name of all in AWS", app_name, newproject.default_app_name(folder),
+                  newproject.app_name_of)  # fmt: skip
+    tag = _asked("The image that will be made", image, newproject.default_image(name), newproject.image_of)
+    if not example:
+        base = _asked("The image that has the program", base, "debian:bookworm-slim", newproject.base_of)
+        program = _asked("What a job runs", program, starter.PROGRAM, newproject.program_of)
+    newproject.make(ROOT, folder, newproject.Wanted(name, tag, base, program, example))
+    say(f"made            {folder}")
+    say(f"next: cd {folder}, then see README.md")
+
+
+@cli.command("makeJobs")
+@click.option("--plates", metavar="LIST", help="Plates, such as P1,P2 or P01-P12.")
+@click.option("--wells", metavar="LIST", help="Wells: 96 or 384 for all, or A01-H12,B02.")
+@click.option("--rows", metavar="LIST", help="Rows, such as A-H; with --columns.")
+@click.option("--columns", metavar="LIST", help="Columns, such as 1-12.")
+@click.option("--sites", metavar="LIST", help="Sites, such as 1-9.")
+@click.option("--exclude", multiple=True, metavar="LIST", help="WELL, PLATE/WELL or PLATE/WELL/SITE, with *.")
+@click.option("--pad", default=2, show_default=True, type=click.IntRange(1, 9), help="Digits of a well's column.")
+@click.option("--batch", default=1, metavar="N", type=int, help="So many sites (or wells, or plates) a job.")
+@click.option("--table", metavar="FILE", type=click.Path(path_type=Path), help="One job a row of a CSV or TSV.")
+@click.option("--files", metavar="FOLDER", type=click.Path(path_type=Path), help="One job a file.")
+@click.option("--objects", metavar="S3://BUCKET/PREFIX/", help="One job an object of a bucket.")
+@click.option("--match", metavar="PATTERN", help="How files or objects are named: '{plate}/{well}_s{site}.tif'.")
+@click.option("--by", metavar="NAMES", help="One job for all that agree in these columns or parts of a name.")
+@click.option("--metadata", is_flag=True, help="In CellProfiler's form: Metadata_Plate=P1,Metadata_Well=A01.")
+@click.option("--like", metavar="JOBFILE", type=click.Path(path_type=Path), help="Whose shared keys to take.")
+@click.option("--set", "put", multiple=True, metavar="KEY=VALUE", help="Another shared key, or another value.")
+@click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path), help="Where to write it.")
+@click.option("--force", is_flag=True, help="Overwrite a file that exists.")
+@common
+@click.pass_obj
+def make_jobs(options: Options, /, output: Path | None, force: bool, **asked: Any) -> None:
+    """Make a Job file from plates, a table, files or a bucket."""
+    from control import makejobs, s3
+
+    def listed(bucket: str, prefix: str) -> Iterable[str]:
+        settings = options.settings()
+        return s3.keys(options.clients(settings, options.cloud(settings)).s3, bucket, prefix)
+
+    text, count = makejobs.make(makejobs.Asked(**asked), output, listed)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    makejobs.save(text, output, force=force)
+    say(f"jobs            {count:,} in {output}")
+    say(f"next: submitJob {output}")
+
+
+@cli.command("runJob")
+@click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
+@click.option("--index", metavar="N", type=click.IntRange(1), help="Which job: its number in the Job file, from 1.")
+@click.option("--id", "identity", metavar="JOBID", help="Which job: its id, as monitor and records name it.")
+@click.option("--upload", is_flag=True, help="Bring the Job file's `upload` folders to the bucket first.")
+@common
+@click.pass_obj
+def run_job(options: Options, job_file: Path, index: int | None, identity: str | None, upload: bool) -> None:
+    """Run one job here and keep its folder, to see why it fails."""
+    from control import jobs, onejob, s3
+
+    if (index is None) == (identity is None):
+        raise click.UsageError("which job? give --index N, from 1, or --id JOBID")
+    settings = options.settings()
+    alike = replace(options, containers=False)  # the workers of a run under way stay what they are
+    clients = _Lazily(lambda: options.clients(settings, alike.cloud(settings)))
+    loaded = jobs.load(job_file, lambda bucket, prefix: s3.keys(clients().s3, bucket, prefix))
+    job = onejob.find(loaded, index, identity)
+    if upload:
+        s3.bring_up(clients().s3, settings.AWS_BUCKET, loaded.uploads, say)
+    cloud = alike.cloud(settings)
+    aws = cloud.worker_environment() if cloud else clients().credentials() | onejob.addresses()
+    folder, container = onejob.make_folder(options.project, job), onejob.container_of(settings)
+    if options.containers:
+        code = onejob.run_container(folder, container, aws, onejob.Docker())
+    else:
+        own = (options.project / "worker").resolve()
+        code = onejob.run_process(own, ROOT / "worker", folder, container, aws)
+    shown = onejob.verdict(folder, code, uploads=bool(loaded.uploads) and not upload, container=options.containers)
+    click.echo(shown.text)
+    raise SystemExit(shown.exit_code)
+
+
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="Only list what would be done.")
+@click.option("--force", is_flag=True, help="Even if edits of the machinery are lost.")
+@common
+@click.pass_obj
+def upgrade(options: Options, dry_run: bool, force: bool) -> None:
+    """Bring this machinery into an implementation (--project)."""
+    from control import upgrade
+
+    planned = upgrade.plan(ROOT, options.project)
+    told = list(upgrade.to_look_at(planned, ROOT, options.project))
+    kinds = {"add": planned.added, "replace": planned.replaced, "remove": planned.removed, "EDITED": planned.edited}
+    if dry_run:
+        for kind, names in kinds.items():
+            for name in names:
+                click.echo(f"{kind:<15} {name}")
+    else:
+        if not force:
+            upgrade.require_unedited(planned, options.project)
+        upgrade.apply(planned, options.project)
+        counts = f"{len(planned.replaced)} files replaced, {len(planned.added)} added, {len(planned.removed)} removed"
+        say(f"upgraded        {counts}" if planned.changed else "its machinery is this template's already")
+    for line in told:
+        click.echo(line)
+
+
 @cli.command()
 @click.argument("machine", required=False, metavar="[INSTANCE_ID]")
 @click.option("--notice", default=120.0, show_default=True, metavar="SECONDS", type=Number(0, 120),
@@ -437,6 +567,23 @@ class _Lazily:
 def say(text: str) -> None:
     """Progress goes to standard error."""
     click.echo(text, err=True)
+
+
+def _asked(question: str, given: str | None, otherwise: str, check: Callable[[str], _Checked]) -> _Checked:
+    """What an option says, or else what is typed; where nobody sits at a terminal, `otherwise`."""
+    if given is not None or not sys.stdin.isatty():
+        return check(otherwise if given is None else given)
+
+    def typed(text: str) -> _Checked:
+        from control.errors import InputError
+
+        try:
+            return check(text)
+        except InputError as error:
+            raise click.UsageError(str(error)) from None  # asked again
+
+    answer: _Checked = click.prompt(question, default=otherwise, value_proc=typed, err=True)
+    return answer
 
 
 def _require_local(options: Options, command: str) -> None:

@@ -16,15 +16,15 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from control import cleanup, leftovers, records, schedule
+from control import cleanup, costs, ending, export, leftovers, schedule
 from control.clients import Clients
 from control.costs import Prices
 from control.decide import End, Pace
-from control.errors import Problem, code_of
+from control.errors import CloudError, Problem, code_of
 from control.monitor import Tick, step, stopped
 from control.monitorfile import MonitorFile, of_content
 from control.policies import monitor_rule
-from control.text import report_text, summary_text
+from control.text import report_text
 
 CLEANUP_PAUSE_SECONDS = 2.0  # what cannot go yet is tried again at the next step
 
@@ -40,7 +40,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     tick = step(clients, file, time.time(), prices, cheapest=False, pace=_pace(os.environ))
     if tick.over is not None:
         return _end(clients, file, tick)
-    return {"jobs": tick.look.jobs, "dead": tick.look.dead, "cost": round(tick.history.cost, 4)}
+    cost = tick.history.cost
+    said = [*tick.look.paused, *tick.look.news.values(), costs.warning(cost, file.MONITOR_MAX_COST)]
+    return {"jobs": tick.look.jobs, "dead": tick.look.dead, "cost": round(cost, 4), "said": list(filter(None, said))}
 
 
 def _pace(env: Mapping[str, str]) -> Pace:
@@ -59,30 +61,27 @@ def _end(clients: Clients, file: MonitorFile, tick: Tick) -> dict[str, Any]:
             words, done = str(stopped(clients, file, tick)), True
         except Problem as error:
             words, done = str(error), False
-    clients.s3.put_object(
-        Bucket=file.MONITOR_BUCKET_NAME,
-        Key=f"runs/{file.MONITOR_APP_NAME}/{file.run}/summary.txt",
-        Body=f"{words}\n".encode(),
-        ContentType="text/plain; charset=utf-8",
-    )
+    ending.leave(clients.s3, file, words)
     if done:
         schedule.stop(clients, monitor_rule(file.MONITOR_APP_NAME))
     return {"ended": tick.over.value if tick.over else "", "done": done, "words": words}
 
 
 def _clean_up(clients: Clients, file: MonitorFile) -> tuple[str, bool]:
+    """The words of the summary, and whether nothing is left."""
     dead_letter_queue = file.MONITOR_DEAD_LETTER_QUEUE
-    summary = records.summarise(clients, file, dead_letter_queue)
     once = cleanup.Run(file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, patient=False, keep_rule=True)
     report = cleanup.cleanup(clients, once, time.sleep)
+    report.kept.extend(export.go_on(clients, file, time.time()))
     left = leftovers.look(clients, leftovers.Names(file, dead_letter_queue))
     left = replace(left, things=[one for one in left.things if one.kind != "rule"])  # its own goes last, by `_end`
-    seconds = time.time() - file.MONITOR_START_TIME / 1000
-    where = f"s3://{file.MONITOR_BUCKET_NAME}/{records.prefix_of(file)}"
-    told = summary_text(summary, seconds=seconds, machines=file.MONITOR_MACHINES, records=where)
-    if not left.clean:
-        return f"{report_text(report)}\n{leftovers.text(left)}\n{told}", False
-    return f"{report_text(report)}\n{told}", not report.left
+    if report.left or not left.clean:
+        return f"{report_text(report)}\n{leftovers.text(left)}", False
+    try:
+        told = ending.summary(clients, file, dead_letter_queue, file.MONITOR_MACHINES)
+    except CloudError as error:
+        told = str(error)
+    return f"{report_text(report)}\n{told}", True
 
 
 def _monitor_file(clients: Clients, event: dict[str, Any]) -> MonitorFile | None:

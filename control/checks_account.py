@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from control import asked, cluster
+from control import asked, cluster, policies
 from control.errors import AWSError, explain
 from control.facts import Facts, QueueFacts
 from control.findings import Finding, ok, warning, wrong
@@ -131,23 +130,12 @@ def judge_role(topic: str, name: str, role: Mapping[str, Any] | None, service: s
     """The role is there, and `service` may take it on."""
     if role is None:
         yield wrong(topic, f"there is no role {name}", SET_UP_ACCOUNT)
-    elif service not in trusted(role.get("AssumeRolePolicyDocument", {})):
+    elif service not in policies.trusted(role.get("AssumeRolePolicyDocument", {})):
         yield wrong(
             topic, f"{service} may not take on the role {name}", f"add {service} to its trust policy; setupAWS does so"
         )
     else:
         yield ok(topic, f"{name} is there, for {service}")
-
-
-def trusted(policy: Any) -> set[str]:
-    """The services that a trust policy lets in."""
-    document = json.loads(policy) if isinstance(policy, str) and policy else policy or {}
-    found: set[str] = set()
-    for statement in _listed(document.get("Statement")):
-        principal = statement.get("Principal", {})
-        services = principal.get("Service") if isinstance(principal, dict) else None
-        found |= set(_listed(services)) if statement.get("Effect") == "Allow" else set()
-    return found
 
 
 def log_export(facts: Facts) -> Iterator[Finding]:
@@ -169,11 +157,11 @@ def lets_logs_in(policy: Mapping[str, Any], region: str) -> bool:
     """Whether the bucket's policy lets CloudWatch Logs of that region read its ACL and write objects."""
     names = {"logs.amazonaws.com", f"logs.{region}.amazonaws.com"}
     actions: set[str] = set()
-    for statement in _listed(policy.get("Statement")):
+    for statement in policies.listed(policy.get("Statement")):
         principal = statement.get("Principal", {})
-        services = {"*"} if principal == "*" else set(_listed(principal.get("Service")))
+        services = {"*"} if principal == "*" else set(policies.listed(principal.get("Service")))
         if statement.get("Effect") == "Allow" and services & (names | {"*"}):
-            actions |= set(_listed(statement.get("Action")))
+            actions |= set(policies.listed(statement.get("Action")))
     everything = bool(actions & {"*", "s3:*"})
     return everything or {"s3:GetBucketAcl", "s3:PutObject"} <= actions
 
@@ -229,8 +217,3 @@ def judge_service(name: str, found: Mapping[str, Any] | None, app: str) -> Itera
 def _tag(found: Mapping[str, Any] | None, key: str) -> str | None:
     tags = found.get("tags", ()) if found else ()
     return next((str(tag.get("value")) for tag in tags if tag.get("key") == key), None)
-
-
-def _listed(value: Any) -> list[Any]:
-    """IAM's documents hold one thing or a list of them."""
-    return [] if value is None else value if isinstance(value, list) else [value]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from math import floor, log10
 from statistics import median
 from typing import TYPE_CHECKING
 
 from control import prices, quotas
 from control.checks_fleet import some
+from control.costs import usd
 from control.facts import Facts
 from control.findings import Finding, Level, counted, ok, warning, wrong
 from control.machines import MachineType
@@ -106,7 +106,7 @@ def judge_bid(price: float, markets: Iterable[Market]) -> Iterator[Finding]:
     if len(by_type) > 1 and all(one.least > price for rest in by_type.values() for one in rest):
         yield wrong(
             "bid",
-            f"{_usd(price)} is below every price of the week: no machine would start",
+            f"{usd(price)} is below every price of the week: no machine would start",
             _raise(by_type),
             by_user=True,
         )
@@ -115,30 +115,30 @@ def judge_bid(price: float, markets: Iterable[Market]) -> Iterator[Finding]:
 def _judge_type(price: float, markets: list[Market], *, alone: bool) -> Finding:
     cheap, dear = min(one.now for one in markets), max(one.now for one in markets)
     most, above = max(one.most for one in markets), max(one.above for one in markets)
-    now = _usd(cheap) if cheap == dear else f"{_usd(cheap)} to {_usd(dear)}"
+    now = usd(cheap) if cheap == dear else f"{usd(cheap)} to {usd(dear)}"
     zones = counted(len(markets), "zone")
-    said = f"{markets[0].machine_type}: {now} USD/h now in {zones}, {_usd(most)} at most in the week"
+    said = f"{markets[0].machine_type}: {now} USD/h now in {zones}, {usd(most)} at most in the week"
     details = {"bid": price, "markets": [vars(one) for one in markets]}
     if cheap > price:
         never = all(one.least > price for one in markets)
         level = Level.WRONG if alone and never else Level.WARNING
         told = (
-            f"{said}; MACHINE_PRICE {_usd(price)} is below: none would start {'at any time of it' if never else 'now'}"
+            f"{said}; MACHINE_PRICE {usd(price)} is below: none would start {'at any time of it' if never else 'now'}"
         )
         return Finding(level, "bid", told, _raise({"": markets}), by_user=True, details=details)
     if above > 0:
         return warning(
             "bid",
-            f"{said}; above MACHINE_PRICE {_usd(price)} for up to {above:.0%} of it: machines would be taken away then",
-            f"raise MACHINE_PRICE above {_usd(most)}",
+            f"{said}; above MACHINE_PRICE {usd(price)} for up to {above:.0%} of it: machines would be taken away then",
+            f"raise MACHINE_PRICE above {usd(most)}",
             details=details,
         )
-    return ok("bid", f"{said}; MACHINE_PRICE is {_usd(price)}", details=details)
+    return ok("bid", f"{said}; MACHINE_PRICE is {usd(price)}", details=details)
 
 
 def _raise(by_type: Mapping[str, list[Market]]) -> str:
     most = min(max(one.most for one in markets) for markets in by_type.values())
-    return f"raise MACHINE_PRICE above {_usd(most)}; you pay the market's price, not the bid"
+    return f"raise MACHINE_PRICE above {usd(most)}; you pay the market's price, not the bid"
 
 
 def cost(facts: Facts) -> Iterator[Finding]:
@@ -156,17 +156,17 @@ def judge_cost(settings: Settings, markets: Iterable[Market]) -> Finding:
     extras = count * extras_an_hour(settings)
     ceiling = count * settings.MACHINE_PRICE + extras
     reached = [one.now for one in markets if one.now <= settings.MACHINE_PRICE]
-    with_extras = f"disks{' and public addresses' if settings.ASSIGN_IP else ''} {_usd(extras)} of it"
+    with_extras = f"disks{' and public addresses' if settings.ASSIGN_IP else ''} {usd(extras)} of it"
     if not reached:
         return ok(
             "cost",
-            f"at most {_usd(ceiling)} USD an hour for {counted(count, 'machine')} ({with_extras})",
+            f"at most {usd(ceiling)} USD an hour for {counted(count, 'machine')} ({with_extras})",
             details={"ceiling": ceiling},
         )
     expected = count * median(reached) + extras
     return ok(
         "cost",
-        f"about {_usd(expected)} USD an hour for {counted(count, 'machine')} ({with_extras}), at most {_usd(ceiling)}",
+        f"about {usd(expected)} USD an hour for {counted(count, 'machine')} ({with_extras}), at most {usd(ceiling)}",
         details={"expected": expected, "ceiling": ceiling, "extras": extras},
     )
 
@@ -175,10 +175,3 @@ def extras_an_hour(settings: Settings) -> float:
     """USD an hour of a machine's disk (EBS_VOL_SIZE, gp3) and public address."""
     disk = settings.EBS_VOL_SIZE * GP3_USD_GIB_MONTH / HOURS_A_MONTH
     return disk + (IPV4_USD_HOUR if settings.ASSIGN_IP else 0.0)
-
-
-def _usd(amount: float) -> str:
-    """Three figures that count, and at least cents: 0.0312, 1.25, 1,250.00."""
-    places = 2 if amount <= 0 else max(2, 2 - floor(log10(amount)))
-    whole, _, rest = f"{amount:,.{places}f}".partition(".")
-    return f"{whole}.{rest.rstrip('0'):0<2}"

@@ -224,7 +224,9 @@ def _disk_faults(
             yield wrong(
                 "disk",
                 f"{device} would have {size} GiB, its snapshot needs {least}",
-                f"set EBS_VOL_SIZE to at least {least}",
+                f"set EBS_VOL_SIZE to at least {least}"
+                if device == one.volumes[-1][0]
+                else f"raise its VolumeSize in the Fleet file to {least}, or take it out",
                 by_user=True,
             )
         elif own and device not in own:

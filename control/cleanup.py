@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 from control import cluster, fleet, leftovers, logs, monitorfile, queue, schedule
 from control.clients import Clients
 from control.errors import AWSError, CloudError, InputError, code_of, doing, explain
+from control.findings import counted
 from control.leftovers import State, Thing
 from control.monitorfile import MonitorFile
 from control.policies import monitor_rule
@@ -201,7 +202,7 @@ def _cancel(clients: Clients, fleet_id: str, report: Report) -> None:
     except CloudError as error:
         raise NotYet(str(error)) from None
     if found is not None:
-        report.removed.append(f"fleet {fleet_id} and its {len(found.machines)} machines")
+        report.removed.append(f"fleet {fleet_id} and its {counted(len(found.machines), 'machine')}")
 
 
 def _end_machines(clients: Clients, run: Run, report: Report) -> None:

@@ -37,6 +37,19 @@ class Clients:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    def credentials(self) -> dict[str, str]:
+        """The session's own, for the environment of a child; none where it has none. Never written anywhere."""
+        found = self._session.get_credentials()
+        if found is None:
+            return {}
+        frozen = found.get_frozen_credentials()
+        named = {
+            "AWS_ACCESS_KEY_ID": frozen.access_key,
+            "AWS_SECRET_ACCESS_KEY": frozen.secret_key,
+            "AWS_SESSION_TOKEN": frozen.token,
+        }
+        return {name: value for name, value in named.items() if value}
+
     @cached_property
     def sqs(self) -> SQSClient:
         return self._session.client("sqs", config=_CONFIG)

@@ -126,7 +126,7 @@ def put_dashboard(cloudwatch: CloudWatchClient, settings: Settings, fleet_id: st
     except AWSError as error:
         return f"no dashboard, the run goes on without: {explain('making the dashboard', error)}"
     told = [one.get("Message", "") for one in answer.get("DashboardValidationMessages", [])]
-    return one_line(f"dashboard       {address(settings)}" + "".join(f"; AWS notes: {text}" for text in told))
+    return f"dashboard       {address(settings)}" + "".join(f"; AWS notes: {one_line(text)}" for text in told)
 
 
 def address(settings: Settings) -> str:

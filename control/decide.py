@@ -19,15 +19,15 @@ EMPTY_LOOKS = 3  # SQS's counts are approximate: a zero is believed only after t
 CHEAPEST_AFTER_SECONDS = 15 * 60.0  # as published: by then the fleet has had its chance to start
 SETTLING_SECONDS = 75.0  # longer than the minute in which, says SQS, its approximate counts settle
 HOPELESS_FAILURES = 50  # jobs that failed for good, with not one done: not a matter of single jobs
-WARN_SHARE = 0.8  # of MAX_COST
 
 
 @dataclass(frozen=True)
 class Pace:
-    """In seconds: how often to look; how long SQS's counts take to settle, so that an empty queue is believed; how long
-    a machine that joined just now is given to get its first task."""
+    """In seconds: how often to look, and how soon again after something was done; how long SQS's counts take to settle,
+    so that an empty queue is believed; how long a machine that joined just now is given to get its first task."""
 
     look: float = 30.0
+    soon: float = 15.0
     settle: float = SETTLING_SECONDS
     new: float = 120.0
 
@@ -85,11 +85,6 @@ def decide(look: Snapshot, history: History, file: MonitorFile, *, cheapest: boo
         return _close(look, history, pace)
     late = cheapest and look.at - file.MONITOR_START_TIME / 1000 >= CHEAPEST_AFTER_SECONDS
     return _scale(look, history, file, pace, cheapest=late)
-
-
-def near_limit(history: History, file: MonitorFile) -> bool:
-    """Whether the run has cost most of what it may."""
-    return bool(file.MONITOR_MAX_COST) and history.cost >= WARN_SHARE * file.MONITOR_MAX_COST
 
 
 def _nothing_works(look: Snapshot, history: History) -> bool:

@@ -1,15 +1,14 @@
 """What can be seen of a run from outside: one look at each place where it may be stuck. Nothing here judges.
 
-A fixed number of calls (about twenty-five) however large the run is: of machines, tasks and pause documents the first
-hundred, hundred and ten are looked at. What AWS refuses to tell is noted, and the rest is looked at all the same.
+A fixed number of calls (about twenty-five) however large the run is: of machines, tasks and pauses the first hundred,
+hundred and five are looked at. What AWS refuses to tell is noted, and the rest is looked at all the same.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from control import cluster, fleet, machines, queue, quotas
@@ -20,6 +19,9 @@ from control.errors import AWSError, CloudError
 from control.monitorfile import MonitorFile, run_name
 from control.queue import Counts
 from control.rights import why_not
+from control.troubles import Event
+from worker.machinery import pauses
+from worker.machinery.closing import is_closed, key_of
 
 if TYPE_CHECKING:
     from control.settings import Settings
@@ -27,11 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MACHINES_SEEN = 1000  # EC2: instances of one DescribeInstances call
 JOINED_SEEN, TASKS_SEEN = 100, 100  # ECS: of one Describe call
-PAUSED_SEEN = 10
-HISTORY_SECONDS = 6 * 3600.0  # of the fleet's events
 STREAMS_SEEN = 50
 LINES_SEEN = 5
-_BAD_NEWS = {"launchSpecUnusable", "launchSpecTemporarilyBlacklisted", "fleetProgressHalted"}  # no errors to EC2
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,6 @@ class Subject:
     start: float | None = None
     run: str | None = None
     unfound: str = ""
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that AWS reports; `at`: seconds since 1970."""
-
-    at: float
-    kind: str
-    said: str
 
 
 @dataclass(frozen=True)
@@ -109,7 +99,8 @@ class Paused:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One look. A part that could not be looked at is in `unseen` (part: why), and has its default here."""
+    """One look. A part that could not be looked at is in `unseen` (part: why), and has its default here. `closed`: the
+    monitor has told the workers that the run has cost what it may."""
 
     at: float
     subject: Subject
@@ -126,6 +117,7 @@ class Evidence:
     quota: SpotQuota | None = None
     logged: Logged | None = None
     paused: tuple[Paused, ...] = ()
+    closed: bool = False
     unseen: Mapping[str, str] = field(default_factory=dict)
 
     def saw(self, part: str) -> bool:
@@ -168,7 +160,7 @@ def without_file(settings: Settings, clients: Clients) -> Subject:
         return replace(subject, unfound=why_not(error.__cause__ or error))
     if found is None:
         return subject
-    return replace(subject, fleet=found[0], start=found[1], run=run_name(found[1]))
+    return replace(subject, fleet=found.id, start=found.start, run=run_name(found.start))
 
 
 def gather(clients: Clients, subject: Subject, now: float) -> Evidence:
@@ -182,6 +174,9 @@ def gather(clients: Clients, subject: Subject, now: float) -> Evidence:
         except AWSError as error:
             unseen[part] = why_not(error)
 
+    def lacks_machines() -> bool:
+        return bool(seen.get("fleet") and seen["fleet"].lacks_machines)
+
     look("counts", lambda: _counts(clients, subject.queue))
     look("dead", lambda: _dead(clients, subject.queue))
     look("service", lambda: cluster.describe_service(clients.ecs, subject.cluster, subject.service))
@@ -193,8 +188,10 @@ def gather(clients: Clients, subject: Subject, now: float) -> Evidence:
         look("fleet", lambda: fleet.state(clients.ec2, str(subject.fleet)))
         look("events", lambda: _events(clients, subject, now))
         look("machines", lambda: _machines(clients, subject))
-        look("quota", lambda: _quota(clients, str(subject.fleet)) if _lacks_machines(seen.get("fleet")) else None)
-        look("paused", lambda: _paused(clients, subject))
+        look("quota", lambda: _quota(clients, str(subject.fleet)) if lacks_machines() else None)
+        look("paused", lambda: _paused(clients, subject, now))
+        key = key_of(subject.app, str(subject.run))
+        look("closed", lambda: is_closed(clients.s3, subject.bucket, key))
     described = seen.pop("service", None)
     return Evidence(now, subject, **seen, **_service(described), unseen=unseen)
 
@@ -256,17 +253,7 @@ def _joined(clients: Clients, name: str) -> tuple[Joined, ...]:
 
 
 def _events(clients: Clients, subject: Subject, now: float) -> tuple[Event, ...]:
-    since = datetime.fromtimestamp(max(subject.start or 0.0, now - HISTORY_SECONDS), UTC)
-    records: Any = clients.ec2.describe_spot_fleet_request_history(
-        SpotFleetRequestId=str(subject.fleet), StartTime=since, MaxResults=1000
-    )["HistoryRecords"]
-    events = ((one.get("EventType"), _event(one)) for one in records)
-    return tuple(event for kind, event in events if kind == "error" or event.kind in _BAD_NEWS)
-
-
-def _event(record: Mapping[str, Any]) -> Event:
-    told = record.get("EventInformation", {})
-    return Event(_seconds(record.get("Timestamp")), told.get("EventSubType", ""), told.get("EventDescription", ""))
+    return tuple(fleet.bad_news(clients.ec2, str(subject.fleet), subject.start or 0.0, now))
 
 
 def _machines(clients: Clients, subject: Subject) -> tuple[Machine, ...]:
@@ -287,10 +274,6 @@ def _machine(one: Mapping[str, Any]) -> Machine:
         public=bool(one.get("PublicIpAddress")),
         why_ended=f"{reason.get('Code', '')}: {reason.get('Message', '')}" if reason else "",
     )
-
-
-def _lacks_machines(state: fleet.FleetState | None) -> bool:
-    return state is not None and state.active and len(state.machines) < state.target
 
 
 def _quota(clients: Clients, fleet_id: str) -> SpotQuota | None:
@@ -330,28 +313,9 @@ def _last_lines(clients: Clients, group: str, stream: str) -> tuple[str, ...]:
     return tuple(str(event["message"]).rstrip() for event in events)
 
 
-def _paused(clients: Clients, subject: Subject) -> tuple[Paused, ...]:
-    """Machines whose newest documents under `runs/APP/RUN/machines/` say that they take no jobs."""
-    prefix = f"runs/{subject.app}/{subject.run}/machines/"
-    listed = clients.s3.list_objects_v2(Bucket=subject.bucket, Prefix=prefix).get("Contents", [])
-    newest = sorted(listed, key=lambda one: one["LastModified"], reverse=True)[:PAUSED_SEEN]
-    read = ((one["Key"], _document(clients, subject.bucket, one["Key"])) for one in newest)
-    return tuple(_pauses(read))
-
-
-def _pauses(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterable[Paused]:
-    for key, document in documents:
-        if document.get("state") == "paused":
-            machine = document.get("machine") or key.rsplit("/", 1)[-1].removesuffix(".json")
-            yield Paused(str(machine), str(document.get("reason", "no reason given")))
-
-
-def _document(clients: Clients, bucket: str, key: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _paused(clients: Clients, subject: Subject, now: float) -> tuple[Paused, ...]:
+    found = pauses.paused(clients.s3, subject.bucket, pauses.prefix_of(subject.app, str(subject.run)), now)
+    return tuple(Paused(one["machine"], one["reason"]) for one in found)
 
 
 def _seconds(at: Any) -> float:

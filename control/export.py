@@ -7,8 +7,10 @@ in the bucket beside its record anyway.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from control.policies import EXPORT_PREFIX
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
 
+    from control.clients import Clients
     from control.monitorfile import MonitorFile
 
 LONGEST_NAME = 512  # CloudWatch Logs: characters of an export task's name
@@ -37,13 +40,31 @@ class Outcome:
     again: bool = False
 
 
+def go_on(clients: Clients, run: MonitorFile, now: float) -> list[str]:
+    """Begins what is not begun yet, at `now` (seconds since 1970); a line for each log group, none without an export.
+
+    To be called again a while later, as the second group is mostly refused while the first is at work. What needs no
+    later try is noted in the bucket, so that no monitor begins it twice. Raises nothing of AWS's.
+    """
+    if not run.MONITOR_EXPORT_LOGS:
+        return []
+    told, groups = _noted(clients, run), group_names(run.MONITOR_LOG_GROUP_NAME)
+    tried = begin(clients.logs, run, clients.logs.meta.region_name, now, [one for one in groups if one not in told])
+    settled = told | {one.group: one.line for one in tried if not one.again}
+    if settled != told:
+        with suppress(*AWSError):  # then another monitor may begin it once more: twice the files, no more
+            body = json.dumps(settled).encode()
+            clients.s3.put_object(Bucket=run.MONITOR_BUCKET_NAME, Key=_key_of(run), Body=body)
+    lines = told | {one.group: one.line for one in tried}
+    return [lines[group] for group in groups]
+
+
 def begin(
     logs: CloudWatchLogsClient, run: MonitorFile, region: str, now: float, groups: Iterable[str] | None = None
 ) -> list[Outcome]:
     """Asks for the export of both log groups (or of `groups`), from the run's start to `now` (seconds since 1970).
 
-    One call a group, no waiting, and no error of AWS's ever leaves it. The second group is mostly refused while the
-    first is at work: call again, at the very end, with those whose outcome says `again`.
+    One call a group, no waiting, and no error of AWS's ever leaves it.
     """
     wanted = group_names(run.MONITOR_LOG_GROUP_NAME) if groups is None else groups
     return [_begin(logs, run, region, now, group) for group in wanted]
@@ -60,6 +81,19 @@ def by_hand(run: MonitorFile, region: str, now: float, group: str) -> str:
              "--from", str(run.MONITOR_START_TIME), "--to", str(int(now * 1000)),
              "--destination", run.MONITOR_BUCKET_NAME, "--destination-prefix", prefix_of(run)]  # fmt: skip
     return shlex.join(words)
+
+
+def _key_of(run: MonitorFile) -> str:
+    return f"runs/{run.MONITOR_APP_NAME}/{run.run}/exports.json"
+
+
+def _noted(clients: Clients, run: MonitorFile) -> dict[str, str]:
+    try:
+        body = clients.s3.get_object(Bucket=run.MONITOR_BUCKET_NAME, Key=_key_of(run))["Body"].read()
+        found = json.loads(body)
+    except (*AWSError, ValueError):  # none yet, for one
+        return {}
+    return {str(group): str(line) for group, line in found.items()} if isinstance(found, dict) else {}
 
 
 def _begin(logs: CloudWatchLogsClient, run: MonitorFile, region: str, now: float, group: str) -> Outcome:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from control import cleanup, export, leftovers, queue, records, stale
+from control import cleanup, ending, export, leftovers, queue, stale
 from control.clients import Clients
 from control.decide import Pace
-from control.errors import AWSError, doing
+from control.errors import AWSError, CloudError
 from control.history import History
 from control.monitor import watch
 from control.monitorfile import MonitorFile
 from control.snapshot import Snapshot
-from control.text import report_text, summary_text
+from control.text import report_text
 from control.view import MonitorView
 
 if TYPE_CHECKING:
@@ -39,24 +40,35 @@ def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest:
             view.show(snapshot, history)
 
         watch(clients, run, cheapest=cheapest, pace=pace, now=time.time, sleep=time.sleep, show=show, say=view.say)
-    dead_letter_queue = _dead_letter_queue(clients, run, settings)
-    exported = export.begin(clients.logs, run, settings.AWS_REGION, time.time()) if run.MONITOR_EXPORT_LOGS else []
-    report = cleanup.cleanup(clients, cleanup.Run(run, dead_letter_queue, pause=min(pace.look, 10)), time.sleep)
-    seconds = time.time() - run.MONITOR_START_TIME / 1000
-    where = f"s3://{run.MONITOR_BUCKET_NAME}/{records.prefix_of(run)}"
+    return _end(
+        clients, run, _dead_letter_queue(clients, run, settings), len(machines), min(pace.look, 10), seen=True in traces
+    )
+
+
+def _end(
+    clients: Clients, run: MonitorFile, dead_letter_queue: str, machines: int, pause: float, *, seen: bool
+) -> bool:
+    """Cleans up, proves it, sums up. `machines`: how many there were; `seen`: whether any look saw the run."""
+    export.go_on(clients, run, time.time())
+    report = cleanup.cleanup(clients, cleanup.Run(run, dead_letter_queue, pause=pause), time.sleep)
+    report.kept.extend(export.go_on(clients, run, time.time()))
+    told = [report_text(report)]
+    print(told[0], flush=True)
+    left = leftovers.verify(clients, leftovers.Names(run, dead_letter_queue), time.sleep, pause=pause)
+    told += [] if left.clean else [leftovers.text(left)]
     try:
-        with doing("reading the records of the run"):
-            summary = records.summarise(clients, run, dead_letter_queue)
-    finally:  # whatever the records say, what could not be removed must be seen
-        report.kept.extend(outcome.line for outcome in exported)
-        print(report_text(report), flush=True)
-    left = leftovers.verify(clients, leftovers.Names(run, dead_letter_queue), time.sleep, pause=min(pace.look, 10))
-    if not left.clean:
-        print(leftovers.text(left), flush=True)
-    print(summary_text(summary, seconds=seconds, machines=len(machines), records=where), flush=True)
-    if True not in traces:
-        print(NO_TRACE.format(queue=run.MONITOR_QUEUE_NAME, fleet=run.MONITOR_FLEET_ID), flush=True)
-    return not report.left and left.clean and True in traces
+        told.append(ending.summary(clients, run, dead_letter_queue, machines))
+        clean = not report.left and left.clean and seen
+    except CloudError as error:
+        told.append(str(error))
+        clean = False
+    if not seen:
+        told.append(NO_TRACE.format(queue=run.MONITOR_QUEUE_NAME, fleet=run.MONITOR_FLEET_ID))
+    print("\n".join(told[1:]), flush=True)
+    if seen:  # else the one of the run's true end stays
+        with suppress(*AWSError):  # it was printed
+            ending.leave(clients.s3, run, "\n".join(told))
+    return clean
 
 
 def _dead_letter_queue(clients: Clients, run: MonitorFile, settings: Settings) -> str:
@@ -107,7 +119,8 @@ def remove_stale(clients: Clients, *, yes: bool) -> bool:
     if not yes:
         return True
     report = stale.remove(clients, found)
-    print(report_text(report), flush=True)
+    if told := report_text(report):
+        print(told, flush=True)
     return not report.left
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from control import troubles
 from control.errors import AWSError, CloudError, InputError, code_of, doing
+from control.troubles import Event
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from control.settings import Settings
 
 AGENT_SHARE = 0.08  # of a machine's memory, what the system and the ECS agent keep: 3 to 8 % is seen
+HISTORY_SECONDS = 6 * 3600.0  # of the fleet's events
+_BAD_INFORMATION = {"launchSpecUnusable", "launchSpecTemporarilyBlacklisted", "fleetProgressHalted"}  # no errors to EC2
 _ACTIVE = {"submitted", "active", "modifying"}
 _MISSING = {"InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetRequestId.Malformed"}
 
@@ -34,6 +38,18 @@ class FleetState:
     @property
     def active(self) -> bool:
         return self.state in _ACTIVE
+
+    @property
+    def lacks_machines(self) -> bool:
+        return self.active and len(self.machines) < self.target
+
+
+class Running(NamedTuple):
+    """A fleet that is active: its id, its start (seconds since 1970), and how many machines it is to have."""
+
+    id: str
+    start: float
+    target: int
 
 
 def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:
@@ -84,8 +100,8 @@ def state(ec2: EC2Client, fleet_id: str) -> FleetState | None:
     return FleetState(told, config["TargetCapacity"], tuple(machines), tuple(machines.values()))
 
 
-def running(ec2: EC2Client, app_name: str) -> tuple[str, float] | None:
-    """Id and start (seconds since 1970) of a fleet of this app that is still active, by its tag; None without."""
+def running(ec2: EC2Client, app_name: str) -> Running | None:
+    """A fleet of this app that is still active, by its tag; None without."""
     with doing("looking for a fleet that runs already"):
         for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
             for found in page["SpotFleetRequestConfigs"]:
@@ -96,7 +112,8 @@ def running(ec2: EC2Client, app_name: str) -> tuple[str, float] | None:
                 ]
                 ours = any(tag.get("Key") == "app" and tag.get("Value") == app_name for tag in tags)
                 if ours and found["SpotFleetRequestState"] in _ACTIVE:
-                    return found["SpotFleetRequestId"], found["CreateTime"].timestamp()
+                    target = found["SpotFleetRequestConfig"]["TargetCapacity"]
+                    return Running(found["SpotFleetRequestId"], found["CreateTime"].timestamp(), target)
     return None
 
 
@@ -128,19 +145,37 @@ def cancel(ec2: EC2Client, fleet_id: str) -> FleetState | None:
     return found
 
 
-def troubles(ec2: EC2Client, fleet_id: str, since: datetime) -> list[str]:
-    """What the fleet reports as errors since then, in EC2's words; nothing where the history cannot be had."""
-    try:
-        records = ec2.describe_spot_fleet_request_history(
-            SpotFleetRequestId=fleet_id, StartTime=since, EventType="error"
+def bad_news(ec2: EC2Client, fleet_id: str, start: float, now: float) -> Iterator[Event]:
+    """What the fleet of a run that began at `start` reports of what keeps it from starting machines, at most of the
+    last six hours. Raises AWS's errors.
+
+    Two calls: asked for all kinds of events at once, a large fleet would tell of its machines' launches alone.
+    """
+    since = datetime.fromtimestamp(max(start, now - HISTORY_SECONDS), UTC)
+    for kind in ("error", "information"):
+        records: Any = ec2.describe_spot_fleet_request_history(
+            SpotFleetRequestId=fleet_id,
+            StartTime=since,
+            EventType=kind,
+            MaxResults=1000,
         )["HistoryRecords"]
+        for event in map(_event, records):
+            if kind == "error" or event.kind in _BAD_INFORMATION:
+                yield event
+
+
+def news(ec2: EC2Client, fleet_id: str, start: float, now: float) -> dict[str, str]:
+    """The same in words, a line for each cause; nothing where AWS does not tell."""
+    try:
+        return troubles.fleet_words(bad_news(ec2, fleet_id, start, now))
     except AWSError:
-        return []
-    told = []
-    for record in records:
-        event = record["EventInformation"]
-        told.append(f"{event.get('EventSubType', 'error')}: {event.get('EventDescription', '')}")
-    return list(dict.fromkeys(told))
+        return {}
+
+
+def _event(record: Any) -> Event:
+    told, at = record.get("EventInformation", {}), record.get("Timestamp")
+    seconds = at.timestamp() if at else 0.0
+    return Event(seconds, told.get("EventSubType") or "error", told.get("EventDescription") or "")
 
 
 def _machines(ec2: EC2Client, fleet_id: str) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from control import policies
+from control import machines, policies
 from control.clients import Clients
 from control.errors import AWSError, CloudError, InputError, code_of, doing
 from control.files import write_json_atomically
@@ -34,8 +34,6 @@ IMAGE_PARAMETERS = {
 }
 ROOT_DEVICE = "/dev/xvda"  # the image's only volume
 SECURITY_GROUP = "distributed-something"
-TYPES_A_CALL = 100  # EC2: instance types in one DescribeInstanceTypes
-FILTER_VALUES = 200  # EC2: values of one filter
 _TAG = {"Key": MADE_BY[0], "Value": MADE_BY[1]}
 
 
@@ -116,11 +114,9 @@ def _architecture(ec2: EC2Client, types: list[str], config: Path) -> str:
 
 
 def _architectures(ec2: EC2Client, types: list[str], config: Path) -> Iterable[tuple[str, list[str]]]:
-    wanted = list(dict.fromkeys(types))
-    for first in range(0, len(wanted), TYPES_A_CALL):
-        some: Any = wanted[first : first + TYPES_A_CALL]
+    for some in machines.in_batches(list(dict.fromkeys(types)), machines.TYPES_A_CALL):
         try:
-            found: Any = ec2.describe_instance_types(InstanceTypes=some)["InstanceTypes"]
+            found: Any = ec2.describe_instance_types(InstanceTypes=some)["InstanceTypes"]  # type: ignore[arg-type]
         except ClientError as error:
             if code_of(error) != "InvalidInstanceType":
                 with doing("looking up MACHINE_TYPE"):
@@ -174,15 +170,8 @@ def _default_vpc(ec2: EC2Client) -> str:
 def _offered(ec2: EC2Client, types: list[str]) -> dict[str, set[str]]:
     """Which of the types each zone of the region offers."""
     offered: dict[str, set[str]] = {}
-    wanted = list(dict.fromkeys(types))
-    for first in range(0, len(wanted), FILTER_VALUES):
-        filters: Any = [{"Name": "instance-type", "Values": wanted[first : first + FILTER_VALUES]}]
-        pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
-            LocationType="availability-zone", Filters=filters
-        )
-        for page in pages:
-            for one in page["InstanceTypeOfferings"]:
-                offered.setdefault(one["Location"], set()).add(one["InstanceType"])
+    for kind, zone in machines.offered(ec2, types):
+        offered.setdefault(zone, set()).add(kind)
     return offered
 
 

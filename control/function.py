@@ -19,7 +19,7 @@ from control.policies import MONITOR_FUNCTION, MONITOR_ROLE, RULE_PREFIX, Place
 from control.steps import CHANGED, FOUND, KEPT, LEFT, MADE, MADE_BY, REMOVED, Row, Step, is_ours, or_none, patiently
 
 RUNTIME = "python3.13"  # supported until June 2029
-TIMEOUT_SECONDS = 300  # a step takes seconds; a clean-up waits for machines to end. Lambda: at most 900
+TIMEOUT_SECONDS = 900  # Lambda's most: a step takes seconds, reading the records of a million jobs minutes
 MEMORY_MB = 512  # Lambda gives processor time by it: importing boto3 takes seconds with less
 LOG_GROUP = f"/aws/lambda/{MONITOR_FUNCTION}"
 STATEMENT = "distributed-something-rules"

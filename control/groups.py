@@ -121,10 +121,8 @@ def _json_lines(lines: IO[str], path: Path) -> Iterator[Group]:
 
 
 def _from_bucket(groups: dict[str, Any], key: str, job_file: Path, list_objects: ListObjects) -> Source:
-    address, match = groups["s3"], groups.get("match", "*")
-    bucket, _, prefix = str(address).removeprefix("s3://").partition("/")
-    if not str(address).startswith("s3://") or not re.fullmatch(r"[A-Za-z0-9._-]{3,255}", bucket):
-        raise InputError(job_file, f"{key}.s3", f"{shown(address)} is no address", "write 's3://bucket/prefix/'")
+    match = groups.get("match", "*")
+    bucket, prefix = bucket_and_prefix(groups["s3"], job_file, f"{key}.s3")
     if not isinstance(match, str) or not match:
         raise InputError(job_file, f"{key}.match", f"{shown(match)} is no pattern", "write one such as '*.tif'")
     listed: list[IO[str]] = []
@@ -138,6 +136,14 @@ def _from_bucket(groups: dict[str, Any], key: str, job_file: Path, list_objects:
             yield json.loads(line)
 
     return read
+
+
+def bucket_and_prefix(address: object, file: Path | str, key: str = "") -> tuple[str, str]:
+    """The two in `s3://bucket/prefix`; raises InputError, which names `file` and `key`."""
+    bucket, _, prefix = str(address).removeprefix("s3://").partition("/")
+    if not str(address).startswith("s3://") or not re.fullmatch(r"[A-Za-z0-9._-]{3,255}", bucket):
+        raise InputError(file, key, f"{shown(address)} is no address", "write 's3://bucket/prefix/'")
+    return bucket, prefix
 
 
 def _matching_groups(keys: Iterable[str], prefix: str, match: str) -> Iterator[Group]:

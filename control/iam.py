@@ -39,7 +39,7 @@ def role(iam: IAMClient, wanted: Role) -> Step:
         return Step(Row("role", wanted.name, MADE), partial(_make_role, iam, wanted, trust))
     ours = is_ours(found.get("Tags"))
     note = "" if ours else "not made by setupAWS; what it has stays"
-    if not ours and not _trusts(found["AssumeRolePolicyDocument"], wanted.service):
+    if not ours and wanted.service not in policies.trusted(found["AssumeRolePolicyDocument"]):
         return Step(Row("role", wanted.name, LEFT, f"not made by setupAWS, and {wanted.service} may not take it"))
     changed = [name for name in wanted.policies if _policy(iam, wanted.name, name) != wanted.policies[name]]
     new_trust = ours and found["AssumeRolePolicyDocument"] != trust
@@ -168,16 +168,6 @@ def _policy(iam: IAMClient, role_name: str, name: str) -> Any | None:
 def _add_role(iam: IAMClient, name: str, sleep: Callable[[float], None]) -> None:
     call = partial(iam.add_role_to_instance_profile, InstanceProfileName=name, RoleName=name)
     patiently(call, _MISSING, sleep=sleep)  # the profile, or the role, that was made a moment ago
-
-
-def _trusts(document: Any, service: str) -> bool:
-    statements = document.get("Statement", [])
-    for statement in [statements] if isinstance(statements, dict) else statements:
-        principal = statement.get("Principal", {})
-        services = principal.get("Service", []) if isinstance(principal, dict) else []
-        if statement.get("Effect") == "Allow" and service in ([services] if isinstance(services, str) else services):
-            return True
-    return False
 
 
 def _foreign_to(iam: IAMClient, name: str) -> str:

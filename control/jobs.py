@@ -142,7 +142,11 @@ def _texts(value: object) -> Iterator[str]:
 
 def load(path: Path, list_objects: ListObjects) -> JobFile:
     """Reads the job file `path`; raises InputError for whatever is wrong with it. Groups are not read yet."""
-    content = read_json_object(path, "a job file")
+    return of(path, read_json_object(path, "a job file"), list_objects)
+
+
+def of(path: Path, content: dict[str, Any], list_objects: ListObjects) -> JobFile:
+    """The job file that `path` holds, or shall hold."""
     groups_key = _groups_key(path, content)
     left_out = {groups_key, "upload"}
     shared = {key: value for key, value in content.items() if key not in left_out and "_comment" not in key}

@@ -6,7 +6,6 @@ for each run, named APP_NAME-RUN and tagged; the user's own is only read. Clean-
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,6 @@ _NOT_OURS = (
     "InstanceRequirements",
     "InstanceMarketOptions",
 )  # what a fleet decides; it refuses the last
-_RUN = r"-\d{8}T\d{6}Z"
 
 Json = dict[str, Any]
 
@@ -89,21 +87,6 @@ def make(request: Json, content: Json, settings: Settings, marks: Mapping[str, s
         )["LaunchTemplate"]
     specification = {"LaunchTemplateId": made["LaunchTemplateId"], "Version": "1"}
     return request | {TEMPLATES: [{"LaunchTemplateSpecification": specification, "Overrides": overrides}]}
-
-
-def delete_launch_templates(ec2: EC2Client, app_name: str) -> list[str]:
-    """Deletes the copies that runs of this app left, known by tags and name; their names. Only after the fleet has
-    been cancelled: without its template it could replace no machine.
-
-    Needs ec2:DescribeLaunchTemplates, and ec2:DeleteLaunchTemplate on templates with the tag `app`.
-    """
-    ours = re.compile(re.escape(app_name) + _RUN)
-    filters: Any = [{"Name": "tag:app", "Values": [app_name]}, {"Name": "tag-key", "Values": ["run"]}]
-    pages = ec2.get_paginator("describe_launch_templates").paginate(Filters=filters)
-    found = [one for page in pages for one in page["LaunchTemplates"] if ours.fullmatch(one["LaunchTemplateName"])]
-    for one in found:
-        ec2.delete_launch_template(LaunchTemplateId=one["LaunchTemplateId"])
-    return [one["LaunchTemplateName"] for one in found]
 
 
 def _check(content: Json, path: Path, what: str, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from control import cluster, fleet, history
 from control.act import act
-from control.costs import Prices
+from control.costs import Prices, so_far
 from control.decide import Close, End, Pace, decide
 from control.errors import AWSError, CloudError, code_of, doing, explain
 from control.history import History
@@ -28,8 +28,8 @@ NOTHING_WORKS = (
     "no job succeeds ({why}). The machines are stopped, the queue is kept. Mend what is wrong, then startCluster again"
 )
 COST_REACHED = (
-    "the run has cost about {cost:.2f} USD, and MAX_COST is {limit:.2f}: its machines are stopped, {jobs:,} jobs are"
-    " kept in the queue. startCluster goes on with them, in a run that may cost as much again"
+    "the run has cost {cost} (MAX_COST): its machines are stopped, {jobs:,} jobs are kept in the queue. startCluster"
+    " goes on with them, in a run that may cost as much again"
 )
 _FATAL = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "ExpiredToken",
           "ExpiredTokenException", "UnrecognizedClientException", "AuthFailure", "NoCredentialsError"}  # fmt: skip
@@ -37,11 +37,13 @@ _FATAL = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Inv
 
 @dataclass(frozen=True)
 class Tick:
-    """What one step came to: the look, what is remembered of it, and what is over, if anything."""
+    """What one step came to: the look, what is remembered of it, what is over, if anything, and whether it did
+    something."""
 
     look: Snapshot
     history: History
     over: End | None
+    acted: bool = False
 
 
 def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, cheapest: bool, pace: Pace) -> Tick:
@@ -54,7 +56,8 @@ def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, che
     if Close() in actions:
         seen = replace(seen, closed=True)
     history.save(clients.s3, file, seen)
-    return Tick(look, seen, next((action for action in actions if isinstance(action, End)), None))
+    over = next((action for action in actions if isinstance(action, End)), None)
+    return Tick(look, seen, over, acted=bool(actions))
 
 
 def watch(
@@ -65,6 +68,7 @@ def watch(
     come before the first look succeeded (wrong credentials, missing rights), and for every other end."""
     prices, looked = Prices(file.MONITOR_MACHINE_PRICE), False
     while True:
+        pause = pace.look
         try:
             tick = step(clients, file, now(), prices, cheapest=cheapest, pace=pace)
         except AWSError as error:
@@ -78,7 +82,9 @@ def watch(
                 return
             if tick.over is not None:
                 raise stopped(clients, file, tick)
-        sleep(pace.look)
+            if tick.acted:  # a container that it stopped has ended soon, and its machine can go
+                pause = min(pace.soon, pace.look)
+        sleep(pause)
 
 
 def stopped(clients: Clients, file: MonitorFile, tick: Tick) -> CloudError:
@@ -88,8 +94,8 @@ def stopped(clients: Clients, file: MonitorFile, tick: Tick) -> CloudError:
             cluster.stop_tasks(clients.ecs, file.MONITOR_ECS_CLUSTER, file.service_name)
             fleet.cancel(clients.ec2, file.MONITOR_FLEET_ID)
     if tick.over is End.COST:
-        cost, limit = tick.history.cost, file.MONITOR_MAX_COST
-        return CloudError(COST_REACHED.format(cost=cost, limit=limit, jobs=tick.look.jobs))
+        cost = so_far(tick.history.cost, file.MONITOR_MAX_COST)
+        return CloudError(COST_REACHED.format(cost=cost, jobs=tick.look.jobs))
     if tick.over is End.NOTHING_WORKS:
         why = (*tick.look.paused, "run.py why, and the records of the failed jobs, say why")[0]
         return CloudError(NOTHING_WORKS.format(why=why))

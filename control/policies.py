@@ -9,6 +9,7 @@ Regions are left open in roles, which are the account's in all regions. Buckets 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,22 @@ def monitor_rule(app_name: str) -> str:
 def trust(service: str) -> Document:
     """Who may take the role: one service of AWS's."""
     return _document({"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"})
+
+
+def trusted(document: Any) -> set[str]:
+    """The services that a trust policy lets in; IAM tells it as an object or as JSON."""
+    read = json.loads(document) if isinstance(document, str) and document else document or {}
+    found: set[str] = set()
+    for statement in listed(read.get("Statement")):
+        principal = statement.get("Principal", {})
+        services = principal.get("Service") if isinstance(principal, dict) else None
+        found |= set(listed(services)) if statement.get("Effect") == "Allow" else set()
+    return found
+
+
+def listed(value: Any) -> list[Any]:
+    """IAM's documents hold one thing or a list of them."""
+    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def instance(place: Place) -> Document:
@@ -156,7 +173,7 @@ def bucket_of_task(place: Place, bucket: str, *, write: bool) -> Document:
 
 
 def monitor(place: Place) -> Document:
-    """What the auto-monitor does: look, scale down, clean up, delete its own rule. It passes no role on."""
+    """What the auto-monitor does: look, scale down, export logs, clean up. It passes no role on."""
     return _document(
         _read_queues(place),
         _allow(
@@ -175,6 +192,7 @@ def monitor(place: Place) -> Document:
         *_alarms_and_dashboard(place),
         *_end_rule(place),
         _allow("FindLeftovers", *_LEFTOVERS),
+        _export_logs(place),
         _allow(
             "OwnLog", "logs:CreateLogStream", "logs:PutLogEvents",
             on=place.arn("logs", f"log-group:/aws/lambda/{MONITOR_FUNCTION}:*"),
@@ -311,7 +329,7 @@ def _control_of_jobs(place: Place, buckets: list[str]) -> Document:
             "logs:DeleteLogGroup", "logs:DescribeLogStreams", "logs:GetLogEvents", "logs:PutRetentionPolicy",
             on=groups, when=TAGGED,
         ),
-        _allow("ExportLogs", "logs:CreateExportTask", on=groups, when=TAGGED),
+        _export_logs(place),
         *_alarms_and_dashboard(place),
         _allow("MakeDashboard", "cloudwatch:GetDashboard", "cloudwatch:PutDashboard", on=_dashboards(place)),
         _allow(
@@ -350,7 +368,7 @@ def _control_of_machines(place: Place) -> Document:
         _allow("TagEcs", "ecs:TagResource", when={"Null": {"ecs:CreateAction": "false"}}),
         *_end_cluster(place),
         _allow("SeeEc2", *(f"ec2:Describe{what}" for what in seen), "ec2:GetInstanceMetadataDefaults"),
-        _see_fleet(place, "ec2:DescribeSpotFleetRequestHistory"),
+        _see_fleet(place),
         _allow("RequestFleet", "ec2:RequestSpotFleet", "ec2:RunInstances", on=_to_start(place)),
         _allow("TagEc2", "ec2:CreateTags", on=place.arn("ec2", "*/*"), when=made_here),
         _allow(
@@ -373,10 +391,8 @@ def _control_of_machines(place: Place) -> Document:
 
 
 def _others(document: Document, ours: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    statements = document.get("Statement", [])
     sids = {statement["Sid"] for statement in ours}
-    listed = [statements] if isinstance(statements, dict) else statements
-    return [statement for statement in listed if statement.get("Sid") not in sids]
+    return [statement for statement in listed(document.get("Statement")) if statement.get("Sid") not in sids]
 
 
 def _document(*statements: dict[str, Any]) -> Document:
@@ -411,6 +427,10 @@ def _write_logs(place: Place) -> dict[str, Any]:
     )
 
 
+def _export_logs(place: Place) -> dict[str, Any]:
+    return _allow("ExportLogs", "logs:CreateExportTask", on=place.arn("logs", "log-group:*"), when=TAGGED)
+
+
 def _to_start(place: Place) -> list[str]:
     """What a fleet and its machines are started from, and become; images and their snapshots may be public."""
     kinds = (
@@ -421,9 +441,10 @@ def _to_start(place: Place) -> list[str]:
     return [*anybodys, *(place.arn("ec2", f"{kind}/*") for kind in kinds)]
 
 
-def _see_fleet(place: Place, *more: str) -> dict[str, Any]:
+def _see_fleet(place: Place) -> dict[str, Any]:
     """Without a tag: a fleet that EC2 has forgotten has none."""
-    return _allow("SeeFleet", "ec2:DescribeSpotFleetInstances", *more, on=place.arn("ec2", "spot-fleet-request/*"))
+    calls = ("ec2:DescribeSpotFleetInstances", "ec2:DescribeSpotFleetRequestHistory")
+    return _allow("SeeFleet", *calls, on=place.arn("ec2", "spot-fleet-request/*"))
 
 
 def _read_queues(place: Place) -> dict[str, Any]:

@@ -18,6 +18,7 @@ _LOGIN = {
 _NAMED = re.compile(r"perform:? ([a-z0-9-]+:[A-Za-z]+)")  # AWS's own words: «is not authorized to perform: …»
 _OTHERWISE_NAMED = {  # calls whose right has another name than the call
     "HeadBucket": "s3:ListBucket",
+    "HeadObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
     "CreateMultipartUpload": "s3:PutObject",
 }

@@ -28,12 +28,13 @@ MIN_LEASE_SECONDS = 10  # shorter leases cannot be extended in time when a call 
 
 _RESERVED = re.compile(
     r"(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|(LD|DYLD|PYTHON)_?\w*|PATH|HOME|RUN"
-    r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE|STOP_SECONDS|WORK_DIR|WORKER_SCRIPTS_DIR|INSTANCE_ID)"
+    r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE|STOP_SECONDS|WORK_DIR|WORKER_SCRIPTS_DIR|INSTANCE_ID"
+    r"|ONE_JOB_FOLDER)"
 )
 _PLACEHOLDERS = {
     "AWS_BUCKET": r"your-bucket-name",
     "SSH_KEY_NAME": r"your-key-file\.pem",
-    "DOCKERHUB_TAG": r"user/.+",  # in the examples' configs too
+    "DOCKERHUB_TAG": r"user/.+",  # the examples' too, and what newProject writes
 }
 
 

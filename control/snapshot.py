@@ -5,8 +5,8 @@ The number does not grow with the jobs; it grows by a call for a hundred machine
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -44,7 +44,8 @@ class Snapshot:
     """What one look at AWS saw. `queue` is None where the queue does not exist, `fleet` and `service` likewise.
 
     `paused`: what the newest containers say that take no jobs, since theirs failed in a row or their disk is full.
-    `hourly`: USD an hour of all machines; None where no price is known.
+    `hourly`: USD an hour of all machines; None where no price is known. `news`: what the fleet reports while it lacks
+    machines, a line for each cause.
     """
 
     at: float
@@ -56,6 +57,7 @@ class Snapshot:
     paused: tuple[str, ...] = ()
     hosts: tuple[Host, ...] = ()
     hourly: float | None = None
+    news: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def jobs(self) -> int:
@@ -85,6 +87,7 @@ def observe(clients: Clients, file: MonitorFile, now: float, prices: Prices) -> 
         paused=_look_at_pauses(clients, file, now),
         hosts=tuple(_hosts(clients.ecs, file.MONITOR_ECS_CLUSTER, found)) if found and found.machines else (),
         hourly=prices.hourly(clients.ec2, found, now) if found else None,
+        news=_look_at_news(clients, file, now) if found and found.lacks_machines else {},
     )
 
 
@@ -104,6 +107,10 @@ def _look_at_queue(clients: Clients, url: str) -> tuple[Counts | None, int, int 
 def _look_at_pauses(clients: Clients, file: MonitorFile, now: float) -> tuple[str, ...]:
     found = paused(clients.s3, file.MONITOR_BUCKET_NAME, prefix_of(file.MONITOR_APP_NAME, file.run), now)
     return tuple(f"{one['machine']} takes no jobs: {one['reason']}" for one in found)
+
+
+def _look_at_news(clients: Clients, file: MonitorFile, now: float) -> dict[str, str]:
+    return fleet.news(clients.ec2, file.MONITOR_FLEET_ID, file.MONITOR_START_TIME / 1000, now)
 
 
 def _hosts(ecs: ECSClient, name: str, found: FleetState) -> Iterator[Host]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from control import account, cluster, fleet, fleetrequest, iam, launchtemplate, monitorfile, schedule, submit, tags
 from control.clients import Clients
 from control.errors import AWSError, CloudError, InputError, Problem, doing
+from control.fleet import Running
 from control.monitorfile import MonitorFile
 from control.policies import Place
 from control.queue import Queues, find
@@ -49,7 +50,7 @@ def start_cluster(
     half_done = _half_done_start(settings, clients, path)
     queues = _what_setup_made(settings, clients)
     place = _auto_monitor(settings, clients)
-    start = half_done[1] if half_done else clock.now()
+    start = half_done.start if half_done else clock.now()
     run = monitorfile.run_name(start)
     owner = tags.owner_of(settings, clients.sts)
     request = fleetrequest.request_of(
@@ -59,7 +60,7 @@ def start_cluster(
     wanted = cluster.task_definition(settings, queues, run, owner, iam.roles_of_tasks(clients.iam))
     definition = cluster.register_task_definition(clients.ecs, wanted)
     marks = tags.of(settings, owner, run)
-    fleet_id = half_done[0] if half_done else _request(settings, clients, request, template, marks)
+    fleet_id = half_done.id if half_done else _request(settings, clients, request, template, marks)
     monitor_file = monitorfile.of_run(settings, fleet_id, start, cheapest=cheapest)
     try:
         monitorfile.save(monitor_file, path, clients.s3)
@@ -97,8 +98,9 @@ def _request(
     try:
         return fleet.request(clients.ec2, request)
     except CloudError:
+        made = request[fleetrequest.TEMPLATES][0]["LaunchTemplateSpecification"]["LaunchTemplateId"]
         with suppress(*AWSError):  # it costs nothing, and clean-up finds it
-            launchtemplate.delete_launch_templates(clients.ec2, settings.APP_NAME)
+            clients.ec2.delete_launch_template(LaunchTemplateId=made)
         raise
 
 
@@ -109,16 +111,16 @@ def watch_arrivals(
     """Says when machines come, until all are there or `wait_minutes` are over. An error of AWS here ends nothing."""
     until, shown = clock.now() + wait_minutes * 60, -1
     told: set[str] = set()
-    since = datetime.fromtimestamp(monitor_file.MONITOR_START_TIME / 1000, UTC)
+    fleet_id, start = monitor_file.MONITOR_FLEET_ID, monitor_file.MONITOR_START_TIME / 1000
     while True:
         there = _machines(clients, monitor_file, shown)
         if there != shown:
             say(f"machines        {there} of {settings.CLUSTER_MACHINES}")
             shown = there
-        for trouble in fleet.troubles(clients.ec2, monitor_file.MONITOR_FLEET_ID, since):
-            if trouble not in told:
-                say(f"fleet           {trouble}")
-                told.add(trouble)
+        for cause, line in fleet.news(clients.ec2, fleet_id, start, clock.now()).items():
+            if cause not in told:
+                say(f"fleet           {line}")
+                told.add(cause)
         if there >= settings.CLUSTER_MACHINES:
             return
         if clock.now() >= until:
@@ -147,8 +149,9 @@ def _what_setup_made(settings: Settings, clients: Clients) -> Queues:
     return Queues(url, dead)
 
 
-def _half_done_start(settings: Settings, clients: Clients, path: Path) -> tuple[str, float] | None:
-    """Id and start of a fleet whose start was killed before its service was raised: it is gone on with.
+def _half_done_start(settings: Settings, clients: Clients, path: Path) -> Running | None:
+    """A fleet whose start was killed before its service was raised: it is gone on with. Where the fleet is to have no
+    machine either, it is a monitor that has lowered both.
 
     One fleet an app: a second would be paid for and watched by nobody, so a run under way is refused (InputError). If
     its monitor file is lost, that is written anew.
@@ -158,10 +161,9 @@ def _half_done_start(settings: Settings, clients: Clients, path: Path) -> tuple[
         return None
     with doing(f"looking at the service {settings.service_name}"):
         service = cluster.service_state(clients.ecs, settings.ECS_CLUSTER, settings.service_name)
-    if service is not None and service.desired == 0:
+    if service is not None and service.desired == 0 and found.target > 0:
         return found
-    fleet_id, start = found
-    if not path.exists() or fleet_id != monitorfile.load(path).MONITOR_FLEET_ID:
-        monitorfile.save(monitorfile.of_run(settings, fleet_id, start), path, clients.s3)
-    wrong = f"the fleet {fleet_id} of {settings.APP_NAME} runs already"
+    if not path.exists() or found.id != monitorfile.load(path).MONITOR_FLEET_ID:
+        monitorfile.save(monitorfile.of_run(settings, found.id, found.start), path, clients.s3)
+    wrong = f"the fleet {found.id} of {settings.APP_NAME} runs already"
     raise InputError(path, "MONITOR_FLEET_ID", wrong, "use monitor with this file")

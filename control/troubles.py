@@ -7,7 +7,19 @@ why tasks stopped. In each the first pattern that matches counts, so a code stan
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from control.errors import one_line
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that AWS reports; `at`: seconds since 1970."""
+
+    at: float
+    kind: str
+    said: str
 
 
 @dataclass(frozen=True)
@@ -251,8 +263,12 @@ def find(table: tuple[Trouble, ...], text: str) -> Trouble | None:
     return next((one for one in table if re.search(one.pattern, text, re.S)), None)
 
 
-def fleet_words(sub_type: str, description: str) -> str:
-    """One event of a fleet as a line for a person: cause and remedy, or EC2's own words."""
-    said = f"{sub_type}: {description}"
-    found = find(FLEET, said)
-    return f"{found.cause} — {found.remedy} ({said})" if found else said
+def fleet_words(events: Iterable[Event]) -> dict[str, str]:
+    """What these events of a fleet mean: a line for each cause, with its remedy and EC2's words of the first event of
+    it; for what the table does not know EC2's words alone."""
+    lines: dict[str, str] = {}
+    for event in events:
+        said = one_line(f"{event.kind}: {event.said}")
+        found = find(FLEET, said)
+        lines.setdefault(found.cause if found else said, f"{found.cause} — {found.remedy} ({said})" if found else said)
+    return lines

@@ -12,12 +12,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from control import costs
 from control.history import History
 from control.monitorfile import MonitorFile
 from control.snapshot import Snapshot
 from control.text import duration
 
 SPEED_LOOKS = 20  # looks over which the speed is measured
+LEAST_SHOWN = 0.005  # USD: less is no cent
 
 
 class MonitorView:
@@ -25,7 +27,7 @@ class MonitorView:
 
     def __init__(self, monitor_file: MonitorFile) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._app = monitor_file.MONITOR_APP_NAME
+        self._app, self._limit = monitor_file.MONITOR_APP_NAME, monitor_file.MONITOR_MAX_COST
         self._looks: deque[tuple[float, int]] = deque(maxlen=SPEED_LOOKS)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._last = ""
@@ -43,12 +45,19 @@ class MonitorView:
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
 
+    def _say_once(self, what: str, line: str) -> None:
+        if what not in self._told:
+            self.say(line)
+            self._told.add(what)
+
     def show(self, snapshot: Snapshot, history: History) -> None:
         facts = self._facts(snapshot, history)
         for said in snapshot.paused:
-            if said not in self._told:
-                self.say(f"paused          {said}")
-                self._told.add(said)
+            self._say_once(said, f"paused          {said}")
+        for cause, line in snapshot.news.items():
+            self._say_once(cause, f"fleet           {line}")
+        if stage := costs.stage(history.cost, self._limit):
+            self._say_once(stage, f"cost            {costs.warning(history.cost, self._limit)}")
         if self._live:
             self._live.update(_table(self._app, facts), refresh=True)
             return
@@ -65,8 +74,8 @@ class MonitorView:
                  ("failed", f"{snapshot.dead:,}"),
                  ("machines", f"{len(found.machines)}/{found.target}" if found else "none"),
                  ("containers", f"{service.running}/{service.desired}" if service else "none")]  # fmt: skip
-        if history.cost >= 0.005:
-            facts.append(("cost", f"about {history.cost:.2f} USD"))
+        if history.cost >= LEAST_SHOWN or self._limit:
+            facts.append(("cost", costs.so_far(history.cost, self._limit)))
         return facts + self._outlook(snapshot, history)
 
     def _outlook(self, snapshot: Snapshot, history: History) -> list[tuple[str, str]]:

@@ -14,9 +14,9 @@ from itertools import groupby
 
 from control import troubles
 from control.errors import one_line
-from control.evidence import Event, Evidence, Machine
+from control.evidence import Evidence, Machine
 from control.findings import WIDTH, counted, wrapped
-from control.troubles import Trouble
+from control.troubles import Event, Trouble
 
 JOINING_SECONDS = 600.0  # an ECS machine joins its cluster one to three minutes after its launch
 RECENT_SECONDS = 1800.0  # older events of a service or task say little about now
@@ -62,6 +62,16 @@ def no_jobs(e: Evidence) -> Iterator[Cause]:
         yield Cause(95, "no job waits", f"the queue {e.subject.queue} is empty", "run submitJob; or the run is done")
 
 
+def cost_reached(e: Evidence) -> Iterator[Cause]:
+    if e.closed:
+        yield Cause(
+            95,
+            "the run has cost what it may (MAX_COST)",
+            "its monitor has told the workers to begin no job any more",
+            "let monitor end it and keep the queue; then startCluster goes on, in a run that may cost as much again",
+        )
+
+
 def no_fleet(e: Evidence) -> Iterator[Cause]:
     if e.subject.fleet is None and e.saw("fleet"):
         yield Cause(
@@ -77,7 +87,8 @@ def no_fleet(e: Evidence) -> Iterator[Cause]:
             "run startCluster, which requests another and goes on with the queue",
         )
     elif e.fleet is not None and e.fleet.target == 0:
-        yield Cause(91, "the fleet is to have no machine", f"the target of {e.subject.fleet} is 0", "run startCluster")
+        remedy = "run monitor, which raises it while jobs wait"
+        yield Cause(91, "the fleet is to have no machine", f"the target of {e.subject.fleet} is 0", remedy)
 
 
 def fleet_errors(e: Evidence) -> Iterator[Cause]:
@@ -208,7 +219,7 @@ def no_service(e: Evidence) -> Iterator[Cause]:
             f"no active service {e.subject.service} in {e.subject.cluster}",
             "run setup, then startCluster",
         )
-    elif e.service is not None and e.service.desired == 0:
+    elif e.service is not None and e.service.desired == 0 and not (e.fleet and e.fleet.active and not e.fleet.target):
         yield Cause(
             90,
             "the service is to run no container",
@@ -300,9 +311,9 @@ def all_held(e: Evidence) -> Iterator[Cause]:
 
 
 DIAGNOSES: tuple[Callable[[Evidence], Iterable[Cause]], ...] = (
-    no_queue, no_jobs, no_fleet, fleet_errors, small_quota, waiting_for_machines, ended_at_once, taken_by_spot,
-    not_joined, still_starting, agents_lost, no_cluster, no_service, service_events, stopped_tasks, pulling, paused,
-    silent_workers, all_held,
+    no_queue, no_jobs, cost_reached, no_fleet, fleet_errors, small_quota, waiting_for_machines, ended_at_once,
+    taken_by_spot, not_joined, still_starting, agents_lost, no_cluster, no_service, service_events, stopped_tasks,
+    pulling, paused, silent_workers, all_held,
 )  # fmt: skip
 
 

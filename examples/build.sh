@@ -8,8 +8,15 @@ cd "$(dirname "$0")/.."
 read -ra build <<<"${DOCKER_BUILD:-docker build}"
 example=examples/$1
 
-constant() { "${PYTHON:-python3}" -c 'import runpy, sys; print(runpy.run_path(sys.argv[1]).get(*sys.argv[2:]))' "$example/config.py" "$@"; }
-image=$(constant DOCKERHUB_TAG)
+# constant NAME ELSE: a constant of the example's config, as text.
+constant() {
+  "${PYTHON:-python3}" -c 'import runpy, sys; print(runpy.run_path(sys.argv[1]).get(*sys.argv[2:]))' \
+    "$example/config.py" "$@" 2>/dev/null || {
+    echo "$example/config.py cannot be read: python run.py --local --project $example setup says why" >&2
+    exit 1
+  }
+}
+image=$(constant DOCKERHUB_TAG "")
 mount=$(constant MOUNT_S3 False)
 base=${2:-}
 if [[ -z $base ]]; then

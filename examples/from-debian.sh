@@ -9,14 +9,21 @@ fail() {
 }
 
 for tool in apt-get dpkg-deb; do
-  command -v "$tool" >/dev/null || fail "$* must be installed by hand: this computer has no $tool to get it with"
+  command -v "$tool" >/dev/null || fail "please install by hand: $* (this computer has no $tool to get them with)"
 done
-if ! apt-cache show "$@" >/dev/null 2>&1; then
-  ((EUID == 0)) || fail "apt-get does not know $*; type: sudo apt-get update"
+
+# The packages, and what they need of what is not installed.
+download() {
+  local lacking
+  lacking=$(apt-get install --simulate --no-install-recommends "$@" | awk '$1 == "Inst" { print $2 }') &&
+    printf '%s\n' "$@" "$lacking" | sort -u | xargs apt-get download -qq
+}
+
+if ! download "$@" 2>/dev/null; then # the lists of packages are missing or old
+  ((EUID == 0)) || fail "apt-get cannot get $*; type: sudo apt-get update"
   apt-get update -qq
+  download "$@"
 fi
-lacking=$(apt-get install --simulate --no-install-recommends "$@" | awk '$1 == "Inst" { print $2 }')
-printf '%s\n' "$@" "$lacking" | sort -u | xargs apt-get download -qq
 for package in *.deb; do
   dpkg-deb --extract "$package" .
   rm "$package"

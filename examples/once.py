@@ -21,13 +21,18 @@ def cache() -> Path:
     return Path(home) / "distributed-something"
 
 
+def plain(script: str) -> str:
+    """The same wherever its helpers lie: above it, or beside it as in a project that newProject made."""
+    return script.replace("/../", "/")
+
+
 def once(folder: Path, script: Path, arguments: list[str]) -> None:
     """Runs `script` in `folder` unless it made it already, as it is now. Raises CalledProcessError where it fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     made, by = folder / ".made-by", "\n".join([script.read_text(), *arguments])
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if made.exists() and made.read_text() == by:
+        if made.exists() and plain(made.read_text()) == plain(by):
             return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

@@ -24,6 +24,7 @@ FLEET_ROLE = "aws-ec2-spot-fleet-tagging-role"
 MACHINE_ROLE = "ecsInstanceRole"
 KEY_PAIR = "local"
 LAUNCH_TEMPLATE = "local"
+DISK_GIB = 30  # the image of ECS_IMAGE has 30 in AWS, in moto fewer
 
 
 def make_buckets(cloud: Cloud, names: Iterable[str]) -> None:
@@ -48,6 +49,7 @@ def fill_in(cloud: Cloud, fleet: dict[str, Any]) -> dict[str, Any]:
         "IamInstanceProfile": account.instance_profile,
         "ImageId": account.image,
         "SnapshotId": account.snapshot,
+        "VolumeSize": account.size,
         "SubnetId": account.subnets,
         "KeyName": account.key_pair,
         "GroupId": account.security_group,
@@ -96,6 +98,11 @@ class Account:
 
     def snapshot(self, snapshot_id: Any) -> str:
         return self._kept(snapshot_id, self.ec2.describe_snapshots, "SnapshotIds", "Snapshots") or self.own_snapshot()
+
+    @staticmethod
+    def size(gib: Any) -> Any:
+        """Of a disk: this account's image and snapshot may be larger than those of the file."""
+        return max(gib, DISK_GIB) if isinstance(gib, int) else gib
 
     def subnets(self, ids: Any) -> str:
         """One id, or several with commas between them, as a spot fleet takes them."""
@@ -173,7 +180,7 @@ class Account:
         if mine:
             return str(mine[0]["SnapshotId"])
         zone = self.ec2.describe_availability_zones()["AvailabilityZones"][0]["ZoneName"]
-        volume = self.ec2.create_volume(AvailabilityZone=zone, Size=22)["VolumeId"]
+        volume = self.ec2.create_volume(AvailabilityZone=zone, Size=DISK_GIB)["VolumeId"]
         return str(self.ec2.create_snapshot(VolumeId=volume)["SnapshotId"])
 
     def _own_subnet(self) -> str:

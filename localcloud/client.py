@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from . import engine
-from .endpoints import command_environment
+from .endpoints import command_environment, worker_environment
 from .errors import LocalCloudError
 from .layout import Layout, State, layout_of, locked, read_state
 from .leftovers import clear
@@ -47,6 +47,10 @@ class Cloud:
         config_file = self.layout.root / "aws-config"
         config_file.write_text("[default]\n")
         return command_environment(self.state.moto, self.state.ministack, self.region, config_file, os.environ)
+
+    def worker_environment(self) -> dict[str, str]:
+        """Variables for a worker that starts with an empty environment: the cloud's addresses and credentials."""
+        return worker_environment(self.state.moto, self.state.ministack, self.region)
 
     def make_buckets(self, names: Iterable[str]) -> None:
         """Makes the buckets that do not exist yet."""

@@ -12,8 +12,7 @@ from typing import Any
 from botocore.model import Shape
 from botocore.validate import validate_parameters
 
-# AWS has newer types than any botocore; and ReceiveMessage takes this attribute, which the model gives to queues only.
-UNKNOWN_TO_MODELS = {("InstanceType", None), ("QueueAttributeName", "ApproximateReceiveCount")}
+UNKNOWN_TO_MODELS = {"InstanceType"}  # AWS has newer ones than any botocore
 
 # What AWS documents and botocore's models leave out, by the parameter's name (its last one, where it is inner):
 # (least, most) of a number, or of how many entries or characters; or a pattern.
@@ -113,7 +112,7 @@ def _number(value: float, shape: Shape, at: str, what: str) -> Iterator[str]:
 
 def _text(value: str, shape: Any, at: str) -> Iterator[str]:
     enum = getattr(shape, "enum", None)
-    if enum and value not in enum and not {(shape.name, None), (shape.name, value)} & UNKNOWN_TO_MODELS:
+    if enum and value not in enum and shape.name not in UNKNOWN_TO_MODELS:
         yield f"{at}: {value!r} is none of {enum}"
     pattern = shape.metadata.get("pattern")
     if pattern and not _matches(pattern, value):

@@ -70,9 +70,13 @@ class Project:
     def environment(more: Mapping[str, str]) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | dict(more)
 
+    def cloud(self) -> localcloud.Cloud:
+        """This project's local cloud, started if need be."""
+        return localcloud.start(self.folder, region="us-east-1", worker_root=ROOT)
+
     def client(self, service: str) -> Any:
         """A client of this project's local cloud."""
-        env = localcloud.start(self.folder, region="us-east-1", worker_root=ROOT).environment()
+        env = self.cloud().environment()
         endpoint = env.get(f"AWS_ENDPOINT_URL_{service.upper()}", env["AWS_ENDPOINT_URL"])
         return boto3.client(
             service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="local",

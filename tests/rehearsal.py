@@ -72,6 +72,7 @@ from worker.machinery.handle import Hooks
 from worker.machinery.job import job_from_message
 from worker.machinery.machine import alarm_request
 from worker.machinery.settings import from_environment
+from worker.machinery.stop import RESERVE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = Place("123456789012", "us-east-1")
@@ -272,6 +273,7 @@ class Story:
         self.submit()
         run = self.start(with_template=True)
         self._lose_a_volume(run)
+        self._lose_a_machine(run)
         self.tick()
         self.work(run)
         self.ask_why(run)
@@ -367,7 +369,7 @@ class Story:
             try:
                 until(lambda: queue.counts(sqs, dead).jobs and not queue.counts(sqs, url).jobs, "jobs stay", 60)
             finally:
-                told.put(0.0)
+                told.put(RESERVE_SECONDS)
             assert ended.result() == 0
 
     def tick(self) -> dict[str, Any]:
@@ -444,6 +446,12 @@ class Story:
         self.stage.root.logs.create_log_stream(**stream)
         line: Any = {"timestamp": int(time.time() * 1000), "message": "it runs"}
         self.stage.root.logs.put_log_events(**stream, logEvents=[line])
+
+    def _lose_a_machine(self, run: monitorfile.MonitorFile) -> None:
+        """Which is not replaced before the next tick sees that it is missing."""
+        ec2 = self.stage.root.ec2
+        found = ec2.describe_spot_fleet_instances(SpotFleetRequestId=run.MONITOR_FLEET_ID)["ActiveInstances"]
+        ec2.terminate_instances(InstanceIds=[found[0]["InstanceId"]])
 
     def _lose_a_volume(self, run: monitorfile.MonitorFile) -> None:
         """As a machine does that ends before EC2 has noted that its disk goes with it."""

@@ -202,7 +202,7 @@ def test_settings_of_the_auto_monitor_are_brought_up_to_date(clients: Clients) -
 
     assert [(row.state, row.note) for row in rows] == [("changed", "Runtime, Timeout")]
     found = clients.lambda_.get_function_configuration(FunctionName="distributed-something-monitor")
-    assert (found["Runtime"], found["Timeout"]) == ("python3.13", 300)
+    assert (found["Runtime"], found["Timeout"]) == ("python3.13", 900)
 
 
 def test_a_policy_and_a_trust_that_were_changed_are_set_right(clients: Clients) -> None:
@@ -496,7 +496,7 @@ def test_a_role_that_lambda_does_not_know_yet_is_waited_for(time: FakeTime) -> N
     wanted = {
         "FunctionName": "distributed-something-monitor", "Runtime": "python3.13",
         "Role": "arn:aws:iam::123456789012:role/distributed-something-monitor",
-        "Handler": "control.auto_monitor.handler", "Timeout": 300, "MemorySize": 512,
+        "Handler": "control.auto_monitor.handler", "Timeout": 900, "MemorySize": 512,
         "Description": "Watches runs of Distributed-Something and cleans up after them.",
         "Code": {"ZipFile": code}, "Tags": {"made-by": "distributed-something"},
     }  # fmt: skip

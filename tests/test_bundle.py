@@ -11,14 +11,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 from control import bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 # What Lambda's Python has beside its standard library.
 BOTO3 = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
-HANDLER = ROOT / "control" / "auto_monitor.py"
 LARGEST = 50 * 1000 * 1000  # Lambda: bytes of a zip that is sent with the call
 
 
@@ -73,7 +70,6 @@ def test_lambda_can_read_every_file_of_it() -> None:
     assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
 
 
-@pytest.mark.skipif(not HANDLER.exists(), reason="control/auto_monitor.py is not written yet")
 def test_unpacked_beside_boto3_alone_the_handler_can_be_imported(tmp_path: Path) -> None:
     code, packages = tmp_path / "code", tmp_path / "packages"
     zipfile.ZipFile(io.BytesIO(bundle.build(ROOT))).extractall(code)

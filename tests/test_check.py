@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from control import checks_cost, checks_fleet, checks_jobs, findings, machines, quotas
+from control import checks_cost, checks_fleet, checks_jobs, costs, findings, machines, quotas
 from control.asked import Specification, specifications
 from control.check import CHECKS, check, run
 from control.checks_jobs import ImageName, parse
@@ -655,6 +655,15 @@ def test_disks_fit_the_machine_image(volumes: Any, expected: list[str]) -> None:
     assert levels(found) == expected
 
 
+def test_a_disk_that_is_too_small_is_mended_where_its_size_is_written() -> None:
+    """EBS_VOL_SIZE is that of the last disk, as in published files; the first one's stands in the Fleet file."""
+    image = {"ami-1": image_of(("/dev/xvda", 30), ("/dev/xvdcz", 22))}
+    both = Specification("m5.large", image="ami-1", volumes=(("/dev/xvda", 8, None), ("/dev/xvdcz", 10, None)))
+    first, last = checks_fleet.judge_disks([both], image, {})
+    assert first.remedy == "raise its VolumeSize in the Fleet file to 30, or take it out"
+    assert last.remedy == "set EBS_VOL_SIZE to at least 22"
+
+
 # The network
 
 
@@ -861,7 +870,7 @@ def test_what_is_expected_is_never_above_the_ceiling(bid: float, now: list[float
     [(0.00001, "0.00001"), (0.03125, "0.0312"), (0.1, "0.10"), (1.256, "1.26"), (1250, "1,250.00"), (0, "0.00")],
 )
 def test_amounts_are_shown_as_people_write_them(amount: float, shown: str) -> None:
-    assert checks_cost._usd(amount) == shown
+    assert costs.usd(amount) == shown
 
 
 # How it looks

@@ -201,7 +201,7 @@ def test_it_is_put_under_the_apps_name(aws: Exact) -> None:
     aws.answer("cloudwatch.put_dashboard", wanted, DashboardValidationMessages=[])
     said = dashboard.put_dashboard(aws.clients.cloudwatch, SETTINGS, FLEET)
     address = "https://console.aws.amazon.com/cloudwatch/home?region=us-east-1#dashboards:name=App"
-    assert said == f"dashboard {address}"
+    assert said == f"dashboard       {address}"
 
 
 def test_what_cloudwatch_notes_is_said(aws: Exact) -> None:

@@ -462,13 +462,14 @@ class NoGate:
 def test_a_job_is_taken_with_its_lease_and_its_count_of_receives(aws: Exact, tmp_path: Path) -> None:
     wanted = {
         "QueueUrl": QUEUE_URL, "MaxNumberOfMessages": 1, "WaitTimeSeconds": 5, "VisibilityTimeout": 120,
-        "AttributeNames": ["ApproximateReceiveCount"], "MessageAttributeNames": [TRIES, FAILURES],
+        "MessageSystemAttributeNames": ["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
+        "MessageAttributeNames": [TRIES, FAILURES],
     }  # fmt: skip
     aws.answer("sqs.receive_message", wanted)
     settings = from_environment(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
     intake = Intake(aws.clients.sqs, settings, None, None, Pace(), NoGate(), FakeTime().now)  # type: ignore[arg-type]
 
-    intake._poll(None, 1)  # type: ignore[arg-type]
+    intake._poll(None, 1, 0)  # type: ignore[arg-type]
 
 
 def test_a_job_that_failed_goes_back_to_the_queue_at_once(aws: Exact, tmp_path: Path) -> None:

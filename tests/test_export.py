@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from control import export, policies
 from control.clients import Clients
 from control.export import Outcome
 from control.policies import Place
-from tests.fakes import MONITOR_FILE, RUN, START, Exact, exact
+from tests.fakes import MONITOR_FILE, RUN, START, Exact, FakeBucket, exact
 
 NOW = START + 3600
 GROUPS = ["AppLogs", "AppLogs_perInstance"]
@@ -135,3 +138,63 @@ def test_an_export_on_an_emulated_account_leaves_the_logs_in_the_bucket() -> Non
         found = clients.s3.list_objects_v2(Bucket="app-bucket", Prefix=f"exportedlogs/App/{RUN}/")
         assert found["KeyCount"] >= 1
         assert {one["Key"].split("/")[0] for one in found["Contents"]} == {"exportedlogs"}
+
+
+# Over several tries, by one monitor or two
+
+
+class Logs:
+    """CloudWatch Logs, as far as exports go: one at a time."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.begun: list[str] = []
+        self.meta = SimpleNamespace(region_name="us-east-1")
+
+    def create_export_task(self, *, logGroupName: str, **_: Any) -> dict[str, str]:
+        if self.busy:
+            raise ClientError({"Error": {"Code": "LimitExceededException", "Message": "one"}}, "CreateExportTask")
+        self.begun.append(logGroupName)
+        self.busy = True
+        return {"taskId": f"task-{len(self.begun)}"}
+
+
+def test_a_second_group_is_begun_at_a_later_try_and_none_is_begun_twice() -> None:
+    clients: Any = SimpleNamespace(logs=Logs(), s3=FakeBucket())
+
+    first = export.go_on(clients, MONITOR_FILE, NOW)
+    assert clients.logs.begun == GROUPS[:1]
+    assert "another export of this account is at work" in first[1]
+
+    assert export.go_on(clients, MONITOR_FILE, NOW) == first  # another monitor, or the same one started again
+    assert clients.logs.begun == GROUPS[:1]
+
+    clients.logs.busy = False
+    where = f"s3://app-bucket/exportedlogs/App/{RUN}/"
+    second = f"log group AppLogs_perInstance is being exported to {where} (task task-2)"
+    assert export.go_on(clients, MONITOR_FILE, NOW) == [first[0], second]
+    clients.logs.busy = False
+    export.go_on(clients, MONITOR_FILE, NOW)
+    assert clients.logs.begun == GROUPS
+
+
+def test_a_run_that_asks_for_no_export_has_none() -> None:
+    clients: Any = SimpleNamespace(logs=Logs(), s3=FakeBucket())
+    assert export.go_on(clients, replace(MONITOR_FILE, MONITOR_EXPORT_LOGS=False), NOW) == []
+    assert clients.logs.begun == []
+
+
+def test_a_bucket_that_does_not_answer_holds_up_no_export() -> None:
+    clients: Any = SimpleNamespace(logs=Logs(), s3=Silent())
+    told = export.go_on(clients, MONITOR_FILE, NOW)
+    assert "is being exported" in told[0]
+
+
+class Silent:
+    """A bucket that refuses everything."""
+
+    def get_object(self, **_: Any) -> None:
+        raise ClientError({"Error": {"Code": "SlowDown", "Message": "m"}}, "GetObject")
+
+    def put_object(self, **_: Any) -> None:
+        raise ClientError({"Error": {"Code": "SlowDown", "Message": "m"}}, "PutObject")

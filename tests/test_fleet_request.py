@@ -340,22 +340,6 @@ def test_a_file_without_a_template_reads_none() -> None:
     assert launchtemplate.read(request_of(written({})), PATH, of(), client()) is None
 
 
-def test_only_copies_for_runs_of_this_app_are_deleted() -> None:
-    ec2 = client()
-    filters = [{"Name": "tag:app", "Values": ["Tryout"]}, {"Name": "tag-key", "Values": ["run"]}]
-    names = [f"Tryout-{RUN}", "Tryout-mine", f"Tryout-Two-{RUN}", "Tryout-20261124T000000Z"]
-    first, second = names[:2], names[2:]
-    with Stubber(ec2) as stub:
-        for page, token, following in ((first, {}, {"NextToken": "2"}), (second, {"NextToken": "2"}, {})):
-            found = [{"LaunchTemplateName": name, "LaunchTemplateId": f"lt-{name}"} for name in page]
-            wanted = {"Filters": filters, **token}
-            stub.add_response("describe_launch_templates", {"LaunchTemplates": found, **following}, wanted)
-        for name in (names[0], names[3]):
-            stub.add_response("delete_launch_template", {}, {"LaunchTemplateId": f"lt-{name}"})
-        assert launchtemplate.delete_launch_templates(ec2, "Tryout") == [names[0], names[3]]
-        stub.assert_no_pending_responses()
-
-
 # the machine's script
 
 

@@ -62,7 +62,7 @@ class Region:
         used = vpc or "vpc-1"
         wanted = [{"Name": "vpc-id", "Values": [used]}, {"Name": "state", "Values": ["available"]}]
         groups = [GROUP_FILTERS[0], {"Name": "vpc-id", "Values": [used]}]
-        named = [{"Name": "instance-type", "Values": list(self.architectures)}]
+        named = [{"Name": "instance-type", "Values": sorted(self.architectures)}]
         calls: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
             ("describe_instance_types", {"InstanceTypes": types}, {"InstanceTypes": list(self.architectures)}),
             ("get_parameter", {"Parameter": {"Name": self.parameter, "Value": IMAGE}}, {"Name": self.parameter}),

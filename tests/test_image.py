@@ -168,9 +168,28 @@ def test_nothing_of_the_base_is_changed_and_no_tool_of_the_build_is_left() -> No
         assert one == other
 
 
+def test_what_is_compiled_holds_neither_time_nor_passing_names_so_that_two_builds_have_the_same_files() -> None:
+    """PEP 552: the second four bytes tell whether a compiled file names its source by a hash or by its time."""
+    code = (
+        "import marshal, pathlib\n"
+        "found = {path: path.read_bytes() for path in pathlib.Path('/opt/worker/lib/python3').rglob('*.pyc')}\n"
+        "sources = {marshal.loads(body[16:]).co_filename[:24] for body in found.values()}\n"
+        "print(len(found) > 100, sources, {body[4] for body in found.values()})\n"
+    )
+    assert in_image("debian", code) == "True {'/opt/worker/lib/python3/'} {1}\n"
+
+
 def test_the_worker_is_small() -> None:
     sizes = [int(docker("image", "inspect", "--format", "{{.Size}}", i)) for i in (base("bare"), worker_on("bare"))]
     assert sizes[1] - sizes[0] < 62e6
+
+
+def in_image(name: str, code: str) -> str:
+    """What the worker's own Python prints in the image on a base."""
+    python = ["--library-path", "/opt/worker/lib", "/opt/worker/bin/python3.11", "-E", "-s", "-c", code]
+    return docker(
+        "run", "--rm", "--network", "host", "--entrypoint", "/opt/worker/lib/loader.so", worker_on(name), *python
+    )
 
 
 def files_of(image: str) -> dict[str, tuple[object, ...]]:
@@ -257,8 +276,7 @@ def test_a_thread_that_still_runs_when_the_worker_ends_does_not_crash_it(on: str
         "for _ in range(8): threading.Thread(target=spin, daemon=True).start()\n"
         "time.sleep(0.05)\n"
     )
-    python = ["--library-path", "/opt/worker/lib", "/opt/worker/bin/python3.11", "-E", "-s", "-c", code]
-    docker("run", "--rm", "--network", "host", "--entrypoint", "/opt/worker/lib/loader.so", worker_on(on), *python)
+    in_image(on, code)
 
 
 def test_no_secret_is_in_the_image_the_containers_log_a_record_or_a_jobs_log(run: Containers) -> None:

@@ -699,6 +699,20 @@ def test_what_the_account_lacks_is_filled_in_and_what_it_has_is_kept(lab: Lab) -
     assert lab.cloud.fill_in(filled) == filled
 
 
+def test_a_published_files_disks_hold_the_image_that_stands_for_its_own(lab: Lab) -> None:
+    """Else a rehearsal would be refused for disks that fit the image of the file."""
+    disks = [
+        {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8, "SnapshotId": "snap-0123456789abcdef0"}},
+        {"DeviceName": "/dev/xvdcz", "Ebs": {"VolumeSize": 100, "VolumeType": "gp2"}},
+    ]
+    filled = lab.cloud.fill_in({"LaunchSpecifications": [{"ImageId": "ami-1", "BlockDeviceMappings": disks}]})
+    root, other = (one["Ebs"] for one in filled["LaunchSpecifications"][0]["BlockDeviceMappings"])
+    (image,) = lab.ec2.describe_images(ImageIds=[Account(lab.cloud).own_image()])["Images"]
+    (snapshot,) = lab.ec2.describe_snapshots(SnapshotIds=[root["SnapshotId"]])["Snapshots"]
+    assert root["VolumeSize"] >= max(image["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"], snapshot["VolumeSize"])
+    assert other["VolumeSize"] == 100
+
+
 def test_results_become_ordinary_files_and_unchanged_ones_are_left_alone(lab: Lab) -> None:
     lab.cloud.make_buckets(["pears", "pears"])
     s3 = client(lab.cloud, "s3")

@@ -151,6 +151,18 @@ def test_nothing_of_a_build_is_left(project: Path, example: Path, code: str) -> 
     assert sorted(path for path in project.rglob("*") if not str(path).startswith(str(project / "notes"))) == before
 
 
+@pytest.mark.parametrize(("name", "text"), [("cells", "1 / 0"), ("no-such-example", "")])
+def test_an_example_whose_config_cannot_be_read_is_told_in_one_line(
+    project: Path, example: Path, name: str, text: str
+) -> None:
+    (example.parent / "config.py").write_text(text)
+    done = make(project, "build", f"EXAMPLE={name}")
+    assert done.returncode != 0
+    assert f"examples/{name}/config.py cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert asked(project) == []
+
+
 def test_a_build_that_failed_fails_make(project: Path, example: Path) -> None:
     assert make(project, "build", "EXAMPLE=cells", DOCKER_EXIT="1").returncode != 0
     assert len(asked(project)) == 1

@@ -203,6 +203,10 @@ def test_a_machine_without_a_role_cannot_mount() -> None:
 def test_s3fs_gets_certificates_and_not_the_programs_libraries() -> None:
     env = mount.environment({"LD_PRELOAD": "/x.so", "LD_LIBRARY_PATH": "/x", "A": "b"}, "/own/cacert.pem")
     assert env == {"A": "b", "CURL_CA_BUNDLE": "/own/cacert.pem"}
+    assert "AWS_SESSION_TOKEN" not in mount.environment(
+        {"AWS_SESSION_TOKEN": ""}, "/c.pem"
+    )  # as the local cloud says it
+    assert mount.environment({"AWS_SESSION_TOKEN": "t"}, "/c.pem")["AWS_SESSION_TOKEN"] == "t"
     assert mount.environment({"AWS_CA_BUNDLE": "/lab.pem"}, "/own/cacert.pem")["CURL_CA_BUNDLE"] == "/lab.pem"
 
 

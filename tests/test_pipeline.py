@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,13 @@ from hypothesis import strategies as st
 
 from tests.fakes import QUEUE_URL, FakeTime
 from worker.machinery import attempt
+from worker.machinery.container import Container
+from worker.machinery.handle import Hooks
 from worker.machinery.intake import LOOK_SECONDS, MOST_MESSAGES, POLL_SECONDS, Intake
+from worker.machinery.metadata import Metadata
 from worker.machinery.pace import MARGIN_SECONDS, PATIENCE_SECONDS, Pace
 from worker.machinery.settings import from_environment
+from worker.machinery.slot import Slot
 from worker.machinery.stop import RESERVE_SECONDS, Stop
 
 
@@ -236,6 +241,36 @@ def test_without_an_end_nothing_is_over() -> None:
     assert not Stop(lambda: 1e12).over
 
 
+def container(monkeypatch: pytest.MonkeyPatch, **env: str) -> Any:
+    """A container on AWS that nothing calls."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    told = from_environment({"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b"} | env)
+    return Container(told, Hooks(*[lambda *_: None] * 3), SimpleQueue(), Metadata({}))
+
+
+def test_a_containers_slots_begin_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(Stop, "wait", lambda _, seconds: waited.append(seconds))
+    monkeypatch.setattr(Intake, "run", lambda _: None)
+    monkeypatch.setattr(Intake, "next", lambda *_: None)
+    container(monkeypatch, DOCKER_CORES="3", SECONDS_TO_START="7")._run_slots()
+    assert sorted(waited) == [0, 7, 14]
+
+
+@pytest.mark.parametrize("part", [Slot, Intake])
+def test_a_container_whose_slot_or_intake_fails_ends_so_that_another_takes_its_place(
+    part: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Intake, "run", lambda intake: intake._stop.wait(60))
+    monkeypatch.setattr(part, "run", fail)
+    made = container(monkeypatch, DOCKER_CORES="2")
+    made._run_slots()
+    assert made._exit_code == 1
+
+
 # What a message tells of earlier attempts
 
 
@@ -262,7 +297,7 @@ def test_an_interruption_is_a_try_and_no_failure() -> None:
         tries, failures = 4, 1
 
     told: Any = Interrupted
-    again = attempt.attributes(told)
+    again = attempt.attributes(told, begun=True)
     assert attempt.counts({"Attributes": {"ApproximateReceiveCount": "1"}, "MessageAttributes": again}) == (5, 1)
 
 
@@ -280,7 +315,7 @@ def test_a_folder_of_scripts_lies_beside_the_worker(tmp_path: Path, monkeypatch:
 
 def test_jobs_ahead_of_many_slots_come_several_in_one_call() -> None:
     bench = Bench(*"abcdefgh", slots=4)
-    bench.pace.ran(0.01)
+    bench.pace.ran(2)
     bench.idle(0, 1, 2, 3)
     bench.look()
     for slot in range(4):
@@ -292,3 +327,81 @@ def test_jobs_ahead_of_many_slots_come_several_in_one_call() -> None:
     bench.start(1)
     bench.look()
     assert bench.sqs.asked == [4, 4, 2]
+
+
+# Short jobs: more messages come in one call than are wanted now
+
+
+def short(*bodies: str, **more: Any) -> Bench:
+    """A container of one slot whose last job took a tenth of a second."""
+    bench = Bench(*bodies, **more)
+    bench.pace.ran(0.1)
+    bench.idle(0)
+    return bench
+
+
+def test_of_short_jobs_one_call_brings_as_many_as_a_second_takes_and_each_has_its_turn() -> None:
+    bench = short(*"abcdefghijkl")
+    begun = []
+    for _ in range(12):
+        bench.look()
+        begun.append(bench.start(0))
+        bench.time.sleep(0.1)
+        bench.intake.ended(0)
+        bench.idle(0)
+    assert begun == list("abcdefghijkl")
+    assert bench.sqs.asked == [10, 10]
+
+
+def test_of_messages_that_are_held_only_one_a_slot_is_fetched_ahead() -> None:
+    bench = short("a", "b", "c")
+    bench.look()
+    bench.start(0)
+    for _ in range(3):
+        bench.look()
+    assert [ready for ready, _ in bench.intake._ready] == ["b"]
+    assert [held for held, _ in bench.intake._held] == ["c"]
+
+
+def test_of_jobs_of_a_second_none_is_held() -> None:
+    bench = Bench("a", "b", "c")
+    bench.pace.ran(0.9)
+    bench.pace.fetched(0.2)
+    bench.idle(0)
+    bench.look()
+    assert bench.sqs.asked == [1]
+
+
+def test_a_message_that_is_held_too_long_goes_back() -> None:
+    bench = short("a", "b", "c")
+    bench.look()
+    bench.start(0)
+    bench.time.sleep(PATIENCE_SECONDS + 1)
+    bench.look()
+    assert set(bench.handler.back) == {"b", "c"}
+
+
+def test_told_to_end_messages_that_are_held_go_back() -> None:
+    bench = short("a", "b", "c")
+    bench.look()
+    bench.start(0)
+    bench.stop.tell(100)
+    bench.intake.run()
+    assert bench.handler.back == ["b", "c"]
+
+
+def test_a_container_that_may_take_one_job_only_holds_none() -> None:
+    bench = short("a", "b", places=lambda wanted, ahead: 1)
+    bench.look()
+    assert bench.sqs.asked == [1]
+
+
+def test_a_container_that_may_take_nothing_any_more_begins_nothing_that_it_holds() -> None:
+    allowed = [10, 0, 0]
+    bench = short("a", "b", "c", places=lambda wanted, ahead: allowed.pop(0))
+    bench.look()
+    bench.start(0)
+    bench.idle(0)
+    bench.look()
+    bench.look()
+    assert [held for held, _ in bench.intake._held] == ["b", "c"]

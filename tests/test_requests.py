@@ -432,9 +432,6 @@ def test_a_fleet_that_is_refused_leaves_no_launch_template(starter: Starter) -> 
     starter.task_is_registered()
     starter.template_is_made()
     starter.aws.refuse("ec2.request_spot_fleet", "InvalidSpotFleetRequestConfig")
-    filters = [{"Name": "tag:app", "Values": ["App"]}, {"Name": "tag-key", "Values": ["run"]}]
-    found = [{"LaunchTemplateName": f"App-{RUN}", "LaunchTemplateId": "lt-run"}]
-    starter.aws.answer("ec2.describe_launch_templates", {"Filters": filters}, LaunchTemplates=found)
     starter.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-run"})
     with pytest.raises(CloudError, match="InvalidSpotFleetRequestConfig"):
         starter.start(**TEMPLATED)
@@ -553,6 +550,19 @@ def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(s
     assert "ec2.RequestSpotFleet" not in starter.aws.calls
 
 
+def test_a_run_that_is_being_ended_is_not_gone_on_with_as_if_it_had_just_begun(starter: Starter) -> None:
+    """MAX_COST is reached, or no job was left: the monitor has lowered service and fleet to nothing. Its workers may
+    have been told to begin no job any more, and containers that join them would idle, paid for."""
+    starter.machine_of(8192)
+    fading = running_fleet()
+    fading["SpotFleetRequestConfig"]["TargetCapacity"] = 0
+    starter.fleets(fading)
+    starter.service_wants(0)
+    starter.copy_is_put()
+    with pytest.raises(InputError, match="runs already; use monitor with this file"):
+        starter.start()
+
+
 # monitor: one look
 
 
@@ -574,7 +584,7 @@ def no_pauses(aws: Exact) -> None:
     aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
 
 
-def test_a_look_takes_twelve_calls_however_many_jobs_there_are(aws: Exact) -> None:
+def test_a_look_takes_fourteen_calls_however_many_jobs_there_are(aws: Exact) -> None:
     names = [f"ApproximateNumberOfMessages{more}" for more in ("", "NotVisible", "Delayed")]
     aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     told = dict(zip(names, ("1000000", "7", "3"), strict=True)) | {"RedrivePolicy": QUEUE_SETTINGS["RedrivePolicy"]}
@@ -599,13 +609,18 @@ def test_a_look_takes_twelve_calls_however_many_jobs_there_are(aws: Exact) -> No
     prices = [{"InstanceType": "m5.large", "SpotPrice": price} for price in ("0.03", "0.05")]
     wanted = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": ANY}
     aws.answer("ec2.describe_spot_price_history", wanted, SpotPriceHistory=prices)
+    for kind in ("error", "information"):  # as it lacks a machine
+        since = datetime.fromtimestamp(START, UTC)
+        wanted = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
+        aws.answer("ec2.describe_spot_fleet_request_history", wanted, HistoryRecords=[])
     seen = snapshot.observe(aws.clients, MONITOR_FILE, START, Prices())
+    assert seen.news == {}
     assert seen.queue == Counts(1_000_003, 7)
     assert (seen.dead, seen.done) == (40, 2_000_000 - 1_000_010 - 40)
     assert seen.fleet == fleet.FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
     assert seen.hosts == (snapshot.Host("i-0", "a", 2, START),)
     assert seen.hourly == pytest.approx(0.08)
-    assert len(aws.calls) == 12
+    assert len(aws.calls) == 14
 
 
 def test_a_look_at_what_is_gone_sees_nothing(aws: Exact) -> None:

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from control import act, history
 from control.cluster import ServiceState
-from control.decide import Action, Close, End, EndIdle, Pace, SetTarget, SetTasks, decide, near_limit
+from control.decide import Action, Close, End, EndIdle, Pace, SetTarget, SetTasks, decide
 from control.fleet import FleetState
 from control.history import History, remember
+from control.monitorfile import MonitorFile
 from control.queue import Counts
 from control.snapshot import Host, Snapshot
+from control.view import MonitorView
 from tests.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, Exact, FakeBucket, exact
 
 PACE = Pace()
@@ -157,8 +159,36 @@ def test_when_the_last_running_job_is_through_the_run_ends_and_its_queue_stays()
 
 def test_below_the_limit_it_is_only_told() -> None:
     assert capped(look(80, *busy), 9.9) == []
-    assert [near_limit(History(cost=cost), CAPPED) for cost in (7.9, 8.0)] == [False, True]
-    assert not near_limit(History(cost=1e9), FILE)
+
+
+def shown(file: MonitorFile, *costs: float) -> None:
+    with MonitorView(file) as view:
+        for cost in costs:
+            view.show(look(80, *busy), History(cost=cost))
+
+
+def test_a_warning_comes_once_at_80_percent_of_the_limit_and_once_more_at_the_limit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown(CAPPED, 7.9)
+    assert "about 7.90 of 10.00 USD" in (below := capsys.readouterr().err)
+    assert "MAX_COST" not in below
+
+    shown(CAPPED, 8.0, 9.0, 9.5, 10.5, 11.0)
+    near, reached = [line for line in capsys.readouterr().err.splitlines() if "MAX_COST" in line]
+    assert near == (
+        "cost            warning: about 8.00 of 10.00 USD (MAX_COST): once it is reached, no new job is begun"
+    )
+    assert reached == (
+        "cost            MAX_COST is reached, about 10.50 of 10.00 USD: no new job is begun, those that run finish; the"
+        " queue is kept, and startCluster goes on with it, in a run that may cost as much again"
+    )
+
+
+def test_without_a_limit_the_cost_is_shown_and_nothing_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    shown(FILE, 1e6)
+    assert "about 1,000,000.00 USD" in (told := capsys.readouterr().err)
+    assert "MAX_COST" not in told
 
 
 # The history in the bucket

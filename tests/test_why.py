@@ -11,15 +11,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from hypothesis import given
 from hypothesis import strategies as st
 
 from control import evidence, troubles, why
 from control.cluster import ServiceState
-from control.evidence import Event, Evidence, Joined, Logged, Machine, Paused, SpotQuota, Subject
+from control.evidence import Evidence, Joined, Logged, Machine, Paused, SpotQuota, Subject
 from control.fleet import FleetState
 from control.queue import Counts
+from control.troubles import Event
 from tests.account import Account, account
 from tests.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START
 
@@ -88,7 +90,7 @@ def test_old_ends_of_containers_are_past_once_all_run() -> None:
         ),
         (replace(NO_MACHINE, fleet=None), "the fleet is gone", "startCluster"),
         (replace(NO_MACHINE, fleet=FleetState("cancelled", 3, ())), "the fleet has ended", "startCluster"),
-        (replace(NO_MACHINE, fleet=FleetState("active", 0, ())), "the fleet is to have no machine", "startCluster"),
+        (replace(NO_MACHINE, fleet=FleetState("active", 0, ())), "the fleet is to have no machine", "monitor"),
         (replace(IDLE, service=None), "there is no service", "setup"),
         (replace(IDLE, service=ServiceState(0, 0, 0)), "the service is to run no container", "startCluster"),
         (replace(IDLE, registered=None, joined=()), "there is no cluster", "setup"),
@@ -351,10 +353,20 @@ def test_jobs_and_a_queue_come_before_all_else(given_events: Any, given_stops: A
     assert first(plight).what == "there is no queue"
 
 
-def test_a_fleets_event_is_one_line_with_cause_remedy_and_ec2s_words() -> None:
-    assert troubles.fleet_words("error", "VcpuLimitExceeded").startswith("the account's quota")
-    assert troubles.fleet_words("error", "VcpuLimitExceeded").endswith("(error: VcpuLimitExceeded)")
-    assert troubles.fleet_words("odd", "words") == "odd: words"
+def test_a_run_that_has_cost_what_it_may_is_told_as_that() -> None:
+    ending = replace(HEALTHY, closed=True, counts=Counts(9, 1), fleet=FleetState("active", 0, ("i-1",)),
+                     service=ServiceState(0, 1, 0))  # fmt: skip
+    assert first(ending).what == "the run has cost what it may (MAX_COST)"
+    ended = replace(ending, fleet=FleetState("cancelled_terminating", 0, ()))
+    assert first(ended).what == "the run has cost what it may (MAX_COST)"
+    assert "startCluster" in first(ended).remedy
+
+
+def test_a_fleet_without_a_target_is_raised_by_monitor() -> None:
+    causes = why.rank(replace(IDLE, fleet=FleetState("active", 0, ()), service=ServiceState(0, 0, 0)))
+    assert causes[0].what == "the fleet is to have no machine"
+    assert causes[0].remedy.startswith("run monitor")
+    assert "the service is to run no container" not in {cause.what for cause in causes}
 
 
 # The look
@@ -362,6 +374,11 @@ def test_a_fleets_event_is_one_line_with_cause_remedy_and_ec2s_words() -> None:
 AT = datetime.fromtimestamp(NOW - 60, UTC)
 ARN = "arn:aws:ecs:us-east-1:123456789012:"
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
+HISTORY: list[dict[str, Any]] = [
+    {"EventType": "error", "Timestamp": AT, "EventInformation": {
+        "EventSubType": "spotInstanceCountLimitExceeded", "EventDescription": "too many"}},
+    {"EventType": "information", "Timestamp": AT, "EventInformation": {"EventSubType": "launchSpecUnusable"}},
+]  # fmt: skip
 LOOK: dict[str, Any] = {
     "sqs.GetQueueUrl": {"QueueUrl": QUEUE_URL},
     "sqs.GetQueueAttributes": {"Attributes": {
@@ -388,11 +405,8 @@ LOOK: dict[str, Any] = {
             "IamFleetRole": "arn:role", "TargetCapacity": 3,
             "LaunchSpecifications": [{"InstanceType": "m5.large"}, {"InstanceType": "g5.xlarge"}]}}]},
     "ec2.DescribeSpotFleetInstances": {"ActiveInstances": [{"InstanceId": "i-1"}]},
-    "ec2.DescribeSpotFleetRequestHistory": {"HistoryRecords": [
-        {"EventType": "error", "Timestamp": AT, "EventInformation": {
-            "EventSubType": "spotInstanceCountLimitExceeded", "EventDescription": "too many"}},
-        {"EventType": "information", "Timestamp": AT, "EventInformation": {"EventSubType": "launchSpecUnusable"}},
-        {"EventType": "fleetRequestChange", "Timestamp": AT, "EventInformation": {"EventSubType": "active"}}]},
+    "ec2.DescribeSpotFleetRequestHistory": lambda asked: {"HistoryRecords": [one for one in HISTORY
+        if one["EventType"] == asked["EventType"]]},
     "ec2.DescribeInstances": {"Reservations": [{"Instances": [
         {"InstanceId": "i-1", "State": {"Name": "running"}, "LaunchTime": AT, "InstanceType": "m5.large"},
         {"InstanceId": "i-0", "State": {"Name": "terminated"}, "LaunchTime": datetime.fromtimestamp(START - 9, UTC)},
@@ -401,7 +415,9 @@ LOOK: dict[str, Any] = {
         {"InstanceType": "g5.xlarge", "VCpuInfo": {"DefaultVCpus": 4}, "MemoryInfo": {"SizeInMiB": 16384}}]},
     "service-quotas.GetServiceQuota": {"Quota": {"Value": 0.0}},
     "s3.ListObjectsV2": {"Contents": [{"Key": f"runs/App/{RUN}/machines/i-1-c.json", "LastModified": AT}]},
-    "s3.GetObject": lambda asked: {"Body": body({"state": "paused", "machine": "i-1", "reason": "the disk is full"})},
+    "s3.HeadObject": ClientError({"Error": {"Code": "404", "Message": "Not Found"}}, "HeadObject"),
+    "s3.GetObject": lambda asked: {"Body": body(
+        {"state": "paused", "machine": "i-1", "container": "c", "reason": "the disk is full"})},
 }  # fmt: skip
 
 
@@ -436,6 +452,13 @@ def test_a_look_sees_all_this(aws: Account) -> None:
     assert [one.id for one in seen.machines] == ["i-1"]  # the other is of an earlier run
     assert seen.quota == SpotQuota("All G and VT Spot Instance Requests", "L-3819A6DF", 0.0, 4)
     assert seen.paused == (Paused("i-1", "the disk is full"),)
+    assert not seen.closed
+
+
+def test_a_look_sees_that_the_run_was_closed(aws: Account) -> None:
+    aws.answers["s3.HeadObject"] = {}
+    assert looked(aws).closed
+    assert aws.parameters("s3.HeadObject") == {"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/closed.json"}
 
 
 def test_a_look_asks_for_just_this(aws: Account) -> None:
@@ -445,9 +468,6 @@ def test_a_look_asks_for_just_this(aws: Account) -> None:
         "cluster": "app-cluster", "serviceName": "AppService", "desiredStatus": "STOPPED", "maxResults": 100,
     }  # fmt: skip
     assert aws.parameters("ecs.ListContainerInstances") == {"cluster": "app-cluster", "maxResults": 100}
-    assert aws.parameters("ec2.DescribeSpotFleetRequestHistory") == {
-        "SpotFleetRequestId": FLEET_ID, "StartTime": datetime.fromtimestamp(START, UTC), "MaxResults": 1000,
-    }  # fmt: skip
     assert aws.parameters("ec2.DescribeInstances") == {
         "Filters": [{"Name": "tag:app", "Values": ["App"]}], "MaxResults": 1000,
     }  # fmt: skip
@@ -460,7 +480,15 @@ def test_a_look_asks_for_just_this(aws: Account) -> None:
 
 def test_a_look_changes_nothing(aws: Account) -> None:
     looked(aws)
-    assert {call.partition(".")[2][:4] for call in aws.calls} <= {"GetQ", "Desc", "List", "GetL", "GetS", "GetO"}
+    assert {call.partition(".")[2][:4] for call in aws.calls} <= {
+        "GetQ",
+        "Desc",
+        "List",
+        "GetL",
+        "GetS",
+        "GetO",
+        "Head",
+    }
 
 
 def test_a_look_at_an_app_without_a_run_asks_nothing_of_its_fleet(aws: Account) -> None:

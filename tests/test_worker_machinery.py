@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from tests.emulator import KEYS, until
-from worker.machinery import handle, records, staging
+from worker.machinery import handle, program, records, staging, times
 from worker.machinery.ending import Ending, Heard
 from worker.machinery.failures import Failed, MissingInput, UploadFailed
 from worker.machinery.handle import Handler, Hooks
@@ -29,6 +30,7 @@ from worker.machinery.job import BadMessage, Folders, Job, job_from_message, par
 from worker.machinery.jobid import job_id
 from worker.machinery.joblog import JobLogs
 from worker.machinery.lease import Keeper
+from worker.machinery.memory import OomKills
 from worker.machinery.program import Result, run
 from worker.machinery.settings import BadEnvironment, Names, Settings, from_environment
 from worker.machinery.stop import Stop
@@ -41,6 +43,7 @@ ANYTHING = st.recursive(
 )
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 FOLDERS, DEFAULTS = Folders(Path("/job")), Names("bucket", "App")
+HOUR = 3600
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/queue"
 
 
@@ -254,11 +257,39 @@ def test_a_lease_that_could_not_be_extended_before_it_ended_is_lost(sqs: Any) ->
     assert lost == [False, False, True]
 
 
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has a clock that goes on meanwhile")
+def test_a_lease_runs_out_while_the_computer_sleeps(sqs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    awake, asleep = time.clock_gettime(time.CLOCK_BOOTTIME), 3600.0
+    held = Keeper(sqs, URL, 30, times.clock).hold("r0", times.clock())
+    assert not held.lost
+    monkeypatch.setattr(time, "clock_gettime", lambda which: awake + asleep if which == time.CLOCK_BOOTTIME else awake)
+    assert held.lost
+
+
 def test_a_released_lease_is_not_extended(sqs: Any) -> None:
     keeper = Keeper(sqs, URL, 30, clock := Clock())
     keeper.release(keeper.hold("r0", clock()))
     with Stubber(sqs):
         keeper.tick()
+
+
+def test_a_lease_is_extended_up_to_sqss_twelve_hours_and_not_refused_for_asking_more(sqs: Any) -> None:
+    keeper = Keeper(sqs, URL, 8 * HOUR, clock := Clock())
+    lease = keeper.hold("r0", clock(), age=HOUR)  # received an hour ago by another worker
+    asked: list[int] = []
+    with Stubber(sqs) as stub:
+        sqs.meta.events.register(
+            "before-parameter-build.sqs.ChangeMessageVisibilityBatch",
+            lambda params, **_: asked.extend(entry["VisibilityTimeout"] for entry in params["Entries"]),
+        )
+        for _ in range(2):
+            stub.add_response("change_message_visibility_batch", extended(1))
+            clock.now += 2 * HOUR
+            keeper.tick()
+        clock.now += 7 * HOUR
+        keeper.tick()  # nothing to ask for any more
+    assert asked == [8 * HOUR, 7 * HOUR - 60]
+    assert lease.lost
 
 
 # The wrapped program
@@ -280,6 +311,25 @@ def test_a_program_is_ended_when_it_must_stop(tmp_path: Path) -> None:
         should_stop=lambda: time.monotonic() > begun + 0.1,
     )  # fmt: skip
     assert (result.exit_code, result.timed_out, result.stopped) == (-15, False, True)
+
+
+@pytest.mark.parametrize("is_program", [True, False])
+def test_a_process_that_just_becomes_another_program_is_asked_again_and_one_of_the_kernel_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_program: bool
+) -> None:
+    (tmp_path / "environ").touch()
+    if is_program:
+        (tmp_path / "exe").symlink_to("/bin/sleep")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 20:
+            (tmp_path / "environ").write_bytes(b"A=1\0B=2\0")
+
+    monkeypatch.setattr(program.time, "sleep", sleep)
+    assert program._environment(tmp_path) == ([b"A=1", b"B=2", b""] if is_program else [])
+    assert len(slept) == (20 if is_program else 0)
 
 
 # Staging
@@ -442,7 +492,8 @@ class Table:
         self.settings = from_environment(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
         self.keeper = Keeper(self.queue, URL, 30, time.monotonic)
 
-    def handle(self, body: Any = None, *, receives: int = 1, **hooks: Any) -> None:
+    def handle(self, body: Any = None, *, receives: int = 1, first: float = 0, failures: int = 0, **hooks: Any) -> None:
+        """`first`: how many hours ago the message was first received; `failures`: what it carries of earlier ones."""
         chosen: dict[str, Any] = {
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
@@ -452,7 +503,12 @@ class Table:
         job_logs = JobLogs(None, "")
         handler = Handler(self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs)
         text = json.dumps(body or {"group": "g", "command": "touch {output_dir}/a"})
-        raw = {"ReceiptHandle": "r", "Body": text, "Attributes": {"ApproximateReceiveCount": str(receives)}}
+        told = {
+            "ApproximateReceiveCount": str(receives),
+            "ApproximateFirstReceiveTimestamp": str(int((time.time() - first * HOUR) * 1000)),
+        }
+        carried = {"failures": {"StringValue": str(failures)}}
+        raw = {"ReceiptHandle": "r", "Body": text, "Attributes": told, "MessageAttributes": carried}
         attempt = handler.take(raw, time.monotonic())
         if handler.begin(attempt) and handler.run(attempt):
             handler.finish(attempt)
@@ -488,6 +544,15 @@ def test_a_bad_message_that_a_hook_finds_is_buried_with_a_reason_that_sqs_accept
     table.handle(make_job=refuse)
     assert table.queue.calls == ["buried", "deleted"]
     assert table.queue.told == [{"reason": "no ? well?"}]
+
+
+@pytest.mark.parametrize("ask", [lambda message: message["plate"], lambda message: message["group"]["plate"]])
+def test_a_message_without_a_key_that_a_hook_asks_for_is_buried_at_once(
+    table: Table, ask: Callable[[Any], Any]
+) -> None:
+    table.handle({"group": {}, "command": "true"}, make_job=lambda message, *_: ask(message))
+    assert table.queue.calls == ["buried", "deleted"]
+    assert table.queue.told == [{"reason": "the message has no `plate`"}]
 
 
 def test_prepare_fetches_what_it_finds_in_a_fetched_file(table: Table) -> None:
@@ -648,12 +713,72 @@ def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and
     assert table.heard == []
 
 
+@pytest.mark.parametrize(
+    ("receives", "hours", "minutes", "calls"),
+    [
+        (2, 10, 100, ["sent again", "deleted"]),  # 2 hours are left: too few for its time limit and the upload
+        (2, 10, 80, ["deleted"]),
+        (2, 0.6, 660, ["sent again", "deleted"]),
+        (1, 10, 660, ["deleted"]),  # its first receive was just now: this machine's clock is wrong
+        (1, 0, 1e6, ["deleted"]),
+    ],
+)
+def test_a_message_too_old_for_its_jobs_time_limit_is_sent_again_as_new(
+    table: Table, receives: int, hours: float, minutes: float, calls: list[str]
+) -> None:
+    message = {"group": "g", "command": "true", "timeout_minutes": minutes}
+    table.handle(message, receives=receives, first=hours)
+    assert table.queue.calls == calls
+    if len(calls) == 2:
+        assert table.queue.told == [{"tries": "1", "failures": "1"}]
+        assert records.read(table.s3, table.settings, job_id(message)) is None
+
+
+def test_a_program_is_ended_before_sqs_ends_its_lease_whatever_time_a_hook_gives_it(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def seen(*words: Any, timeout_seconds: float, **named: Any) -> Result:
+        limits.append(timeout_seconds)
+        return run(*words, timeout_seconds=0.05, **named)
+
+    monkeypatch.setattr(handle.program, "run", seen)
+    message = {"group": "g", "command": "sleep 60"}
+    table.handle(message, make_job=lambda *words: replace(job_from_message(*words), timeout_seconds=1e9))
+    assert 11 * HOUR < limits[0] < 12 * HOUR - handle.UPLOAD_SECONDS
+    record = records.read(table.s3, table.settings, job_id(message)) or {}
+    assert (record["reason_class"], record["reason"]) == ("time-out", "it ran longer than 689 minutes")
+
+
 def test_the_last_try_goes_to_the_dead_letter_queue_with_its_class_and_reason(table: Table) -> None:
     table.handle(failure=lambda *_: "no well", receives=9)
     table.handle(failure=lambda *_: "no well", receives=10)
     assert table.queue.calls == ["given back", "buried", "deleted"]
     assert table.queue.told == [{"reason": "program: no well"}]
     assert table.heard == ["no well: program"] * 2
+
+
+def test_a_job_sent_again_whose_workers_are_lost_again_and_again_is_not_tried_for_ever(table: Table) -> None:
+    table.settings = replace(table.settings, job_retries=3)
+    table.handle({"group": "one", "command": "true"}, receives=2, failures=1)
+    table.handle({"group": "other", "command": "true"}, receives=2, failures=2)
+    assert table.queue.calls == ["deleted", "buried", "deleted"]
+    assert table.queue.told == [{"reason": "crash: tried 3 times, and at the last its worker was lost"}]
+
+
+def test_out_of_memory_is_what_the_kernel_counted_while_the_program_ran(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = tmp_path / "memory.events"
+    counts.write_text("oom_kill 1\n")
+    monkeypatch.setattr(handle, "OomKills", lambda: OomKills(tmp_path))
+    classes = []
+    for command in (f"echo oom_kill 3 > {counts}; exit 9", "exit 9"):
+        message = {"group": "g", "command": command, "shell": True}
+        table.handle(message, failure=lambda *_: "exit code 9")
+        classes.append((records.read(table.s3, table.settings, job_id(message)) or {})["reason_class"])
+    assert classes == ["out of memory", "program"]
 
 
 def test_a_failure_is_told_with_the_last_line_that_the_program_printed(table: Table) -> None:
@@ -782,6 +907,16 @@ def test_files_of_an_earlier_attempt_that_died_are_not_taken_for_a_result(table:
     table.handle(receives=2)
     record = table.record() or {}
     assert (record["state"], record["attempts"], record["exit_code"]) == ("done", 2, 0)
+
+
+def test_a_job_that_is_done_is_skipped_with_two_requests(table: Table) -> None:
+    table.handle()
+    asked: list[str] = []
+    table.s3.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
+    table.handle()
+    assert asked == ["ListObjectsV2", "GetObject"]
+    table.handle(receives=2)
+    assert asked[2:] == ["GetObject"]
 
 
 def test_a_job_sent_again_whose_files_are_there_has_its_failed_record_replaced(table: Table) -> None:

@@ -65,9 +65,9 @@ class Example(Project):
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text()) for path in sorted(self.bucket().glob("runs/*/*/jobs/*.json"))]
 
-    def build(self, base: str = "") -> str:
+    def build(self, base: str = "", image: str = "") -> str:
         """Builds the example's image as `make build EXAMPLE=NAME` does, under a name of the tests' own; that name."""
-        image = IMAGE.format(name=self.name)
+        image = image or IMAGE.format(name=self.name)
         with (self.folder / "config.py").open("a") as config:
             config.write(f"\nDOCKERHUB_TAG = {image!r}\n")
         command = [str(self.home / "examples" / "build.sh"), self.name, *([base] if base else [])]
@@ -79,7 +79,7 @@ class Example(Project):
     def _run_beside(self, script: str) -> None:
         """Runs a script of the example, if it has one."""
         if (self.folder / script).exists():
-            _ask(self.folder / script)
+            ask(self.folder / script)
 
 
 def worker_of(name: str) -> dict[str, Any]:
@@ -94,10 +94,10 @@ def worker_of(name: str) -> dict[str, Any]:
 def program_of(name: str) -> tuple[str, ...]:
     """The folder of the example's program, as its get-program.sh prints it; none where it has no such script."""
     script = ROOT / "examples" / name / "get-program.sh"
-    return (_ask(script),) if script.exists() else ()
+    return (ask(script),) if script.exists() else ()
 
 
-def _ask(script: Path) -> str:
+def ask(script: Path) -> str:
     """What a script prints. Where it cannot get what it is there for, the test skips; with CI=true it fails."""
     done = subprocess.run([str(script)], capture_output=True, text=True, timeout=900, check=False)
     if done.returncode == 0:

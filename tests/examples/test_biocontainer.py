@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.engine import build, docker, require_engine
 from tests.examples.clone import Clone
-from tests.examples.example import Example, example, program_of
+from tests.examples.example import Example, ask, example, program_of
 from tests.project import ROOT, processes_of
 
 # In place of the image from BioContainers: the same programs in the same versions, and as little beside them.
@@ -38,6 +39,7 @@ def aligned_and_merged(made: Example, *options: str) -> str:
 def test_24_jobs_align_the_reads_of_the_phage_lambda_and_one_merges_them(tmp_path: Path) -> None:
     program_of("biocontainer")
     clone = Clone(tmp_path / "clone")
+    ask(clone.home / "examples" / "biocontainer" / "get-data.sh")
     demo = clone.demo("biocontainer")
     out, err = demo.communicate(timeout=150)
     assert demo.returncode == 0, out + err
@@ -61,21 +63,39 @@ def test_its_image_on_a_base_that_has_only_the_programs_counts_the_same(tmp_path
     assert "example-biocontainer" not in docker("ps", "--all", "--format", "{{.Image}}")
 
 
-def test_the_image_from_biocontainers_is_named_in_one_line() -> None:
-    (line,) = (ROOT / "examples" / "biocontainer" / "worker" / "Dockerfile").read_text().splitlines()
-    assert line.startswith("FROM quay.io/biocontainers/")
+def test_one_line_names_the_image_from_biocontainers_with_the_versions_that_the_readme_tells() -> None:
+    folder = ROOT / "examples" / "biocontainer"
+    (line,) = (folder / "worker" / "Dockerfile").read_text().splitlines()
+    # How BioContainers names an image of several packages: a hash of their names, and one of their versions.
+    names, versions = (hashlib.sha1(text.encode()).hexdigest() for text in ("bwa\nsamtools", "0.7.17\n1.16.1"))
+    assert line == f"FROM quay.io/biocontainers/mulled-v2-{names}:{versions}-0"
+    assert "bwa 0.7.17 and samtools 1.16.1" in (folder / "README.md").read_text()
+
+
+SCRIPT = str(ROOT / "examples" / "biocontainer" / "get-program.sh")
+
+
+def without(tmp_path: Path, *programs: str) -> dict[str, str]:
+    """The environment of a computer that lacks these programs, with a cache of its own."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in (one for folder in ("/usr/bin", "/bin") for one in Path(folder).iterdir()):
+        if tool.name not in programs and not (tools / tool.name).is_symlink():
+            (tools / tool.name).symlink_to(tool)
+    return os.environ | {"PATH": str(tools), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def test_where_they_cannot_be_fetched_it_is_said_what_is_missing(tmp_path: Path) -> None:
+    env = without(tmp_path, "bwa", "samtools", "apt-get")
+    done = subprocess.run([SCRIPT], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert done.stderr == "please install by hand: bwa samtools (this computer has no apt-get to get them with)\n"
 
 
 def test_a_computer_without_the_programs_gets_them_once_whoever_asks_at_the_same_time(tmp_path: Path) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for folder in ("/usr/bin", "/bin"):
-        for tool in Path(folder).iterdir():
-            if tool.name not in ("bwa", "samtools") and not (tools / tool.name).is_symlink():
-                (tools / tool.name).symlink_to(tool)
-    env = os.environ | {"PATH": str(tools), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    script = str(ROOT / "examples" / "biocontainer" / "get-program.sh")
-    both = [subprocess.Popen([script], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    env = without(tmp_path, "bwa", "samtools")
+    both = [subprocess.Popen([SCRIPT], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = {one.communicate(timeout=120)[0].strip() for one in both}
     assert [one.returncode for one in both] == [0, 0]
     (folder,) = said

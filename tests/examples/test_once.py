@@ -92,3 +92,11 @@ def test_a_second_ask_is_quick(cache: Cache) -> None:
     start = time.monotonic()
     assert cache.ask().wait(timeout=20) == 0
     assert time.monotonic() - start < 1.5
+
+
+def test_a_script_whose_helpers_lie_beside_it_makes_nothing_anew(cache: Cache) -> None:
+    cache.says('true "$here/../once.py"; echo made >> log')
+    assert cache.ask().wait(timeout=20) == 0
+    cache.says('true "$here/once.py"; echo made >> log')  # as in a project that newProject made of the example
+    assert cache.ask().wait(timeout=20) == 0
+    assert cache.log() == ["made"]

@@ -21,8 +21,18 @@ _NO_CODE = {
 
 def lines_written(example: str) -> int:
     folder = ROOT / "examples" / example
-    files = [folder / "config.py", *(folder / "files").glob("*Job.json"), *(folder / "worker").rglob("*")]
-    return sum(_lines(path) for path in files if path.is_file() and "__pycache__" not in path.parts)
+    files = [folder / "config.py", *(folder / "files").glob("*Job.json"), *_of_worker(folder, "*")]
+    return sum(map(_lines, files))
+
+
+def lines_of_python(example: str) -> int:
+    """Those of the worker, scripts that jobs run among them."""
+    return sum(map(_lines, _of_worker(ROOT / "examples" / example, "*.py")))
+
+
+def _of_worker(folder: Path, match: str) -> list[Path]:
+    found = (folder / "worker").rglob(match)
+    return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
 
 
 def _lines(path: Path) -> int:

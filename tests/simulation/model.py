@@ -24,12 +24,14 @@ VISIBILITY_MEANS = 1.5  # of the published worker: what its manual advises
 class Outcome:
     """Ratios are over the lower bounds: of the machine-hours, work / slots a machine; of the makespan, work / slots, or
     the longest job where that is longer. `twice`: program time that came to nothing, as a share of the work.
-    `tail_hours`: machine-hours without a job from when nothing waited any more. `calls`: the monitor's, an hour."""
+    `tail_hours`: machine-hours without a job from when nothing waited any more. `longest_idle`: seconds that a machine
+    lived on after its last job, at most. `calls`: the monitor's, an hour."""
 
     makespan: float
     machine_hours: float
     bound_hours: float
     tail_hours: float
+    longest_idle: float
     twice: float
     calls: float
     undone: int
@@ -43,7 +45,7 @@ class Outcome:
 @dataclass
 class Run:
     """A run to be, of jobs that were submitted a while before the fleet was asked for. `later`: jobs that are submitted
-    at those seconds after. `look`: seconds between two looks of this project's monitor."""
+    at those seconds after. `look`: seconds between two looks of this project's monitor; `soon`: once it acted."""
 
     lengths: array[float]
     machines: int
@@ -53,6 +55,7 @@ class Run:
     assumed: Assumptions = field(default_factory=Assumptions)
     seed: int = 1
     look: float = Pace().look
+    soon: float = Pace().soon
     later: Sequence[tuple[float, array[float]]] = ()
     env: simpy.Environment = field(init=False)
     work: Work = field(init=False)
@@ -71,7 +74,8 @@ class Run:
             tasks_per_machine=self.tasks_per_machine, jobs_per_task=self.jobs_per_task,
             hears_notice=not self.published,
         )  # fmt: skip
-        self.monitor = Published(self.cloud) if self.published else Ours(self.cloud, replace(Pace(), look=self.look))
+        pace = replace(Pace(), look=self.look, soon=self.soon)
+        self.monitor = Published(self.cloud) if self.published else Ours(self.cloud, pace)
 
     def play(self) -> Outcome:
         """To the end."""
@@ -105,6 +109,7 @@ class Run:
             machine_hours=self.cloud.machine_seconds / 3600,
             bound_hours=work / slots / 3600,
             tail_hours=self.cloud.idle_seconds / 3600,
+            longest_idle=self.cloud.longest_idle,
             twice=(self.work.spent - useful) / work,
             calls=self.monitor.calls / (self.env.now / 3600),
             undone=undone,

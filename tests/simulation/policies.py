@@ -16,7 +16,7 @@ from control.snapshot import HOSTS_A_CALL, Snapshot
 from tests.simulation.clock import Process
 from tests.simulation.cloud import UP, Cloud
 
-CALLS_A_LOOK = 12  # queue 5, fleet 1, service 1, pauses 1, history 2, prices now and then, rounded up
+CALLS_A_LOOK = 12  # queue 5, fleet 1, service 1, pauses 1, history 2, prices and news now and then, rounded up
 INSTANCES_A_CALL = 1000  # EC2: in one DescribeSpotFleetInstances
 CALLS_A_HUNDRED = 2  # ECS: a page of the list, and its description
 
@@ -70,7 +70,7 @@ class Ours(Monitor):
                 return
             for action in actions:
                 yield from self._act(action)
-            yield self.cloud.env.timeout(self.pace.look)
+            yield self.cloud.env.timeout(self.pace.soon if actions else self.pace.look)
 
     def _file(self) -> MonitorFile:
         cloud = self.cloud

@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
 MARKED = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end -->)", re.S)
 HEADING = (
     "jobs", "machines", "length of jobs", "policy", "makespan", "machine-hours", "hours above", "idle at the end",
-    "in vain", "calls an hour", "jobs lost",
+    "longest idle", "in vain", "calls an hour", "jobs lost",
 )  # fmt: skip
 BENCH = Scenario(20_000, 200, "lognormal")
 GOAL = 1.03
@@ -43,6 +43,7 @@ def cells(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
         f"{mean(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})",
         f"{of(lambda one: one.machine_hours - one.bound_hours):,.1f}",
         f"{of(lambda one: one.tail_hours):,.1f}",
+        f"{max(one.longest_idle for one in outcomes) / 60:,.1f} min",
         f"{of(lambda one: one.twice):.2%}",
         f"{of(lambda one: one.calls):,.0f}",
         f"{sum(one.undone for one in outcomes)}",

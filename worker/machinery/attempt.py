@@ -31,11 +31,14 @@ class Attempt:
     name: str = "a message"
     message: dict[str, Any] = field(default_factory=dict)
     job: Job | None = None
+    time_limit: float = 0.0  # seconds that its program has
     token: str = field(default_factory=lambda: secrets.token_hex(3))  # tells attempts apart that have the same number
     started: float = field(default_factory=time.time)
+    oom_kills: int = 0  # in this container before its program began
     result: Result | None = None
     bytes_in: int = 0
     outputs: list[Output] = field(default_factory=list)
+    recorded: bool = True  # where it was done before: whether a record of this run says so
     there: dict[str, Listed] | None = None  # what lay at the outputs' place when it was begun; None: nobody looked
 
     @property
@@ -51,9 +54,18 @@ def counts(raw: dict[str, Any]) -> tuple[int, int]:
     return tries + received - 1, failures + received - 1
 
 
-def attributes(attempt: Attempt) -> dict[str, Any]:
-    """What an interrupted attempt's new message is told: this try counts, but not as a failure."""
-    told = {TRIES: attempt.tries + 1, FAILURES: attempt.failures}
+def age(raw: dict[str, Any], now: float) -> float:
+    """Seconds since the message's first receive, `now` being seconds since 1970; 0 if that is this one, however wrong
+    this machine's clock is."""
+    told = raw.get("Attributes", {})
+    first = told.get("ApproximateFirstReceiveTimestamp", "")
+    is_first = _whole(told.get("ApproximateReceiveCount")) < 2 or not first.isdecimal()
+    return 0.0 if is_first else max(0.0, now - int(first) / 1000)
+
+
+def attributes(attempt: Attempt, *, begun: bool) -> dict[str, Any]:
+    """What the message of a job that is sent again is told. A try that was `begun` counts, but not as a failure."""
+    told = {TRIES: attempt.tries + begun, FAILURES: attempt.failures}
     return {name: {"DataType": "Number", "StringValue": str(count)} for name, count in told.items()}
 
 

@@ -20,6 +20,7 @@ class Clients:
         self._config = Config(
             retries={"mode": "standard", "max_attempts": 8},
             max_pool_connections=MOST_AT_ONCE * slots + 10,
+            user_agent="distributed-something-worker",  # botocore's own is put together anew for each call: 5 % of it
             parameter_validation=False,  # a tenth of a call's time; the requests are tested against the model
             connect_timeout=5,
             read_timeout=20,  # a connection that says nothing is given up while the lease still stands

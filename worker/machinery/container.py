@@ -19,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from . import closing, health, logs, machine, mount, usage
+from . import closing, health, logs, machine, mount, onejob, usage
 from .checks import usual_failure
 from .clients import Clients
 from .delete import Deleter
@@ -43,9 +44,11 @@ from .records import address_of
 from .settings import BadEnvironment, Settings, from_environment
 from .slot import Slot
 from .spot import SpotWatcher
-from .stop import Stop
+from .stop import RESERVE_SECONDS, Stop
+from .times import clock
 
-LAST_CALLS_SECONDS = 5.0  # at the end: for what a thread is just telling AWS
+LAST_CALLS_SECONDS = 5.0  # at the end: the most for what a thread is just telling AWS, thrice
+EXIT_SECONDS = 1.0  # kept free for the end of the process itself
 CLOSING_SECONDS = 30.0  # between two looks at whether the monitor has closed the run
 REPORT_SECONDS = 5.0  # between two looks at whether this container's health changed
 log = logging.getLogger("worker")
@@ -59,7 +62,7 @@ def serve(
 ) -> int:
     """Works until told to end; a hook that is not given does as shipped.
 
-    The exit code: 0, 1 (the mounted bucket was lost), 2 (the environment is wrong).
+    The exit code: 0, 1 (its mount or its own code failed), 2 (the environment is wrong).
     """
     try:
         settings = from_environment()
@@ -68,6 +71,8 @@ def serve(
     except BadEnvironment as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    if folder := os.environ.pop(onejob.VARIABLE, ""):  # the program's environment has none of it
+        return onejob.run(Path(folder), settings, Hooks(make_job, prepare, failure))
     told: SimpleQueue[float] = SimpleQueue()  # seconds that are left; unlike an Event, made for signal handlers
     for number in (signal.SIGTERM, signal.SIGINT):  # early: a container's first process ignores what it does not handle
         signal.signal(number, lambda *_: told.put(float(settings.stop_seconds)))
@@ -87,7 +92,7 @@ class Container:
         self._stop, self._ended = Stop(time.monotonic), threading.Event()
         self._health = health.Health(lambda: health.has_room(settings.work_dir), self._others_pause)
         self._gate = Gate(self._health, settings.work_dir, time.time)
-        self._keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, time.monotonic)
+        self._keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, clock)
         self._job_logs = JobLogs(
             self._logs, settings.log_group_name, where=lambda job: f"named in {address_of(settings, job)}"
         )
@@ -95,7 +100,7 @@ class Container:
         heard = Heard(self._gate.succeeded, self._gate.failed)
         ending = Ending(sqs, self._s3, settings, self._keeper, heard, self._deleter.delete)
         self._handler = Handler(self._s3, settings, hooks, self._keeper, self._stop, ending, self._job_logs)
-        self._intake = Intake(sqs, settings, self._handler, self._stop, Pace(), self._gate, time.monotonic)
+        self._intake = Intake(sqs, settings, self._handler, self._stop, Pace(), self._gate, clock)
         self._exit_code = 0
 
     def serve(self) -> int:
@@ -112,7 +117,7 @@ class Container:
         finally:
             if bucket is not None:
                 bucket.end()
-            logs.end(LAST_CALLS_SECONDS)
+            logs.end(self._for_last_calls(1))
         return self._exit_code
 
     def _work(self, bucket: mount.Mount | None) -> None:
@@ -123,10 +128,14 @@ class Container:
         self._ended.set()
         self._keeper.end()
         self._deleter.end()
-        self._job_logs.end(LAST_CALLS_SECONDS)
-        deadline = time.monotonic() + LAST_CALLS_SECONDS
+        self._job_logs.end(self._for_last_calls(3))
+        deadline = time.monotonic() + self._for_last_calls(2)
         for helper in helpers:  # a thread that is still in a call while Python ends can crash it
             helper.join(max(0.0, deadline - time.monotonic()))
+
+    def _for_last_calls(self, share: int) -> float:
+        """Seconds for one of so many waits that still come: within the time that there is, lest the end be a kill."""
+        return max(0.0, min(LAST_CALLS_SECONDS, (self._stop.left - EXIT_SECONDS) / share))
 
     def _run_slots(self) -> None:
         """Until the intake and every slot are through; this thread stays free for signals."""
@@ -136,12 +145,21 @@ class Container:
                 Slot(n, self._intake, self._handler, uploads, self._stop, n * self._settings.seconds_to_start).run
                 for n in range(slots)
             ]
-            threads = [threading.Thread(target=work) for work in (self._intake.run, *works)]
+            threads = [threading.Thread(target=self._or_end, args=(work,)) for work in (self._intake.run, *works)]
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
                 with suppress(Empty):
                     self._stop.tell(self._told.get(timeout=0.2 if self._stop.asked else 1.0))
+
+    def _or_end(self, work: Callable[[], None]) -> None:
+        """A container that went on with a slot less would do less for its money, and hold the slot's job for ever."""
+        try:
+            work()
+        except Exception:
+            log.exception("the worker's own code failed: this container ends, so that another takes its place")
+            self._exit_code = 1
+            self._told.put(RESERVE_SECONDS)
 
     def _helpers(self, bucket: mount.Mount | None) -> Iterator[tuple[str, Callable[[], object]]]:
         """What goes on beside the slots, each in a thread of its own."""
@@ -202,7 +220,7 @@ class Container:
     def _mount_lost(self, reason: str) -> None:
         log.error("this container ends: %s", reason)
         self._exit_code = 1
-        self._told.put(0.0)
+        self._told.put(RESERVE_SECONDS)
 
 
 def _every(seconds: float, tick: Callable[[float], None], ended: threading.Event) -> None:

@@ -14,10 +14,12 @@ from .staging import Listed, Output, listed
 
 @dataclass(frozen=True)
 class Found:
-    """The outputs of a job that is done, None for one that is to do; what its place held, None if nobody looked."""
+    """The outputs of a job that is done, None for one that is to do; what its place held, None if nobody looked;
+    whether its record in this run says that it is done."""
 
     outputs: list[Output] | None
     there: dict[str, Listed] | None = None
+    recorded: bool = True
 
 
 def look(s3: Any, settings: Settings, job: Job, *, first_try: bool) -> Found:
@@ -41,7 +43,7 @@ def look(s3: Any, settings: Settings, job: Job, *, first_try: bool) -> Found:
         for key, one in there.items()
         if one.size >= settings.min_file_size_bytes and settings.necessary_string in key and one.modified < begun
     ]
-    return Found(good if len(good) >= expected else None)
+    return Found(good if len(good) >= expected else None, recorded=False)
 
 
 def _begin_of(run: str) -> datetime:

@@ -1,7 +1,7 @@
 """The ends of an attempt: what happens to its record, and what to its message.
 
-done, skipped: deleted.   interrupted: sent again as new, then deleted, since SQS counts every receive and would bring
-the job nearer to the dead-letter queue.   failed: back to the queue at once, or after the last try to the dead-letter
+done, skipped: deleted.   interrupted, renewed: sent again as new, then deleted, since SQS counts every receive, and the
+hours from the first one on.   failed: back to the queue at once, or after the last try to the dead-letter
 queue.   bad: to the dead-letter queue.   lost: nothing.   A copy is always sent before the original is deleted.
 """
 
@@ -55,7 +55,7 @@ class Ending:
 
     def skipped(self, attempt: Attempt) -> None:
         """It was done before; a run that did not do it itself notes where its outputs are."""
-        if not records.is_done(records.read(self._s3, self._settings, attempt.name)):
+        if not attempt.recorded:
             self._record(attempt, records.DONE)
         self._delete_soon(attempt.raw["ReceiptHandle"])
         log.info("skip %s: it is done already", attempt.name)
@@ -76,12 +76,12 @@ class Ending:
         log.info("interrupted %s: it goes back to the queue", attempt.name)
         if attempt.result is not None:
             self._try_to_record(attempt, records.INTERRUPTED, "its worker was told to stop", "interrupted")
-        self._sqs.send_message(
-            QueueUrl=self._settings.queue_url,
-            MessageBody=attempt.raw["Body"],
-            MessageAttributes=attributes(attempt),
-        )
-        self._delete(attempt)
+        self._send_again(attempt, begun=True)
+
+    def renewed(self, attempt: Attempt) -> None:
+        """It was received so long ago that SQS would end its lease before its program may have to end."""
+        log.info("renew %s: it goes back to the queue as a new message", attempt.name)
+        self._send_again(attempt, begun=False)
 
     def failed(self, attempt: Attempt, reason: str, kind: str) -> None:
         """Tried again at once, as long as there are tries."""
@@ -139,6 +139,14 @@ class Ending:
             staging.publish(self._s3, folder, self._settings.aws_bucket, prefix, check=check)
         except (*AWS_ERRORS, Failed, OSError) as error:
             log.warning("the failed outputs of %s could not be kept: %s", attempt.name, error)
+
+    def _send_again(self, attempt: Attempt, *, begun: bool) -> None:
+        self._sqs.send_message(
+            QueueUrl=self._settings.queue_url,
+            MessageBody=attempt.raw["Body"],
+            MessageAttributes=attributes(attempt, begun=begun),
+        )
+        self._delete(attempt)
 
     def _return(self, attempt: Attempt) -> None:
         self._keeper.release(attempt.lease)  # before, lest it be extended after

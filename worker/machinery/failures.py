@@ -39,3 +39,7 @@ class Interrupted(Exception):
 
 class LostLease(Exception):
     """Another worker may have the job by now: whatever this one did is dropped."""
+
+
+class TooOld(Exception):
+    """SQS would end the lease before the job's time limit: the message must be sent again as new."""

@@ -8,20 +8,18 @@ those of different jobs overlap.
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from . import done, program, records, staging
-from .attempt import Attempt, counts
+from . import done, program, records, staging, workfolder
+from .attempt import Attempt, age, counts
 from .ending import Ending
-from .failures import AWS_ERRORS, AlreadyDone, Failed, Interrupted, LostLease
+from .failures import AWS_ERRORS, AlreadyDone, Failed, Interrupted, LostLease, TooOld
 from .health import has_room
-from .job import BadMessage, Folders, Inputs, Job, parse
+from .job import LONGEST_SECONDS, BadMessage, Folders, Inputs, Job, parse
 from .jobid import job_id
 from .joblog import JobLogs
 from .lease import Keeper
@@ -30,6 +28,7 @@ from .program import Result
 from .settings import Settings
 from .stop import Stop
 
+UPLOAD_SECONDS = 1800.0  # kept free for the outputs, of the time that SQS leaves anybody a message
 log = logging.getLogger("worker")
 
 
@@ -54,8 +53,9 @@ class Handler:
 
     def take(self, raw: dict[str, Any], received: float) -> Attempt:
         """Holds a message as SQS gave it at `received` (the keeper's clock). Raises OSError where no folder is made."""
-        folder = Path(tempfile.mkdtemp(prefix="job-", dir=self._settings.work_dir))
-        return Attempt(raw, self._keeper.hold(raw["ReceiptHandle"], received), Folders(folder), *counts(raw))
+        folders = workfolder.make(self._settings.work_dir)
+        lease = self._keeper.hold(raw["ReceiptHandle"], received, age(raw, time.time()))
+        return Attempt(raw, lease, folders, *counts(raw))
 
     def begin(self, attempt: Attempt) -> bool:
         """Fetches the inputs; whether there is a program to run."""
@@ -100,6 +100,8 @@ class Handler:
             work(attempt)
         except AlreadyDone:
             return partial(ending.skipped, attempt)
+        except TooOld:
+            return partial(ending.renewed, attempt)
         except BadMessage as error:
             return partial(ending.bad, attempt, str(error))
         except Interrupted:
@@ -119,7 +121,7 @@ class Handler:
 
     def _close(self, attempt: Attempt) -> None:
         self._keeper.release(attempt.lease)
-        shutil.rmtree(attempt.folders.root, ignore_errors=True)
+        workfolder.remove(attempt.folders)
 
     def _begin(self, attempt: Attempt) -> None:
         attempt.message = parse(attempt.raw["Body"])
@@ -130,8 +132,12 @@ class Handler:
             found = done.look(self._s3, self._settings, job, first_try=attempt.tries == 0)
             attempt.there = found.there
             if found.outputs is not None:
-                attempt.outputs = found.outputs
+                attempt.outputs, attempt.recorded = found.outputs, found.recorded
                 raise AlreadyDone
+        if attempt.failures >= self._settings.job_retries:  # SQS's own count began anew with a message sent again
+            raise Failed(f"tried {attempt.failures} times, and at the last its worker was lost", "crash")
+        if attempt.lease.left - UPLOAD_SECONDS < min(job.timeout_seconds, LONGEST_SECONDS):
+            raise TooOld
         self._fetch(attempt, job)
 
     def _fetch(self, attempt: Attempt, job: Job) -> None:
@@ -150,11 +156,13 @@ class Handler:
         self._check_start(attempt)
         job, folders = job_of(attempt), attempt.folders
         log.info("start %s (attempt %d)", job.id, attempt.number)
+        attempt.oom_kills = self._oom_kills.count()
+        attempt.time_limit = min(job.timeout_seconds, attempt.lease.left - UPLOAD_SECONDS)
         self._job_logs.follow(job.id, folders.log)
         try:
             attempt.result = program.run_all(
                 job.commands, shell=job.shell, folder=folders.root, log=folders.log,
-                timeout_seconds=job.timeout_seconds, started=prefer_as_victim,
+                timeout_seconds=attempt.time_limit, started=prefer_as_victim,
                 should_stop=lambda: self._stop.over or attempt.lease.lost,
             )  # fmt: skip
         finally:
@@ -184,16 +192,16 @@ class Handler:
         result = attempt.result
         assert result is not None  # run() comes before finish()
         if result.timed_out:
-            raise Failed(f"it ran longer than {job.timeout_seconds / 60:g} minutes", "time-out")
+            raise Failed(f"it ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:
             self._check_time(attempt)
         reason = self._hooks.failure(job, attempt.folders, result)
         if reason is not None:
-            raise self._classed(reason, result)
+            raise self._classed(reason, attempt, result)
         self._check_time(attempt)
 
-    def _classed(self, reason: str, result: Result) -> Failed:
-        if self._oom_kills.claim():
+    def _classed(self, reason: str, attempt: Attempt, result: Result) -> Failed:
+        if self._oom_kills.claim(attempt.oom_kills):
             return Failed(f"out of memory: the kernel ended it ({reason})", "out of memory")
         if result.exit_code < 0:
             return Failed(f"killed by signal {-result.exit_code}", "signal")

@@ -14,12 +14,12 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .pauses import prefix_of
+from .times import utc
 
 SEVERAL = 5  # different jobs, none succeeding in between
 PAUSE_SECONDS = 20 * 60.0  # the idle alarm ends a machine after 15 minutes
@@ -28,7 +28,7 @@ LEAST_FREE_BYTES = 512 * 1024 * 1024
 LEAST_FREE_FILES = 1000  # a disk of many small files can have bytes left and no room for another file
 MOST_JOBS = 10  # that are named: the last
 LONGEST_REASON = 1000  # characters
-SAYS_NOTHING = frozenset({"missing input", "bad message", "interrupted", "lost lease"})  # of the machine
+SAYS_NOTHING = frozenset({"missing input", "bad message", "crash", "interrupted", "lost lease"})  # of the machine
 log = logging.getLogger("worker")
 
 
@@ -72,12 +72,6 @@ class Health:
         """The pause that is on; None while jobs are taken. A sick machine's lasts beyond `until`, up to a job's end."""
         with self._lock:
             return self._sick or self._full
-
-    def paused_until(self, now: float) -> float | None:
-        """Before when no job at all is taken; None where one may be."""
-        with self._lock:
-            ends = [self._probe_at if self._sick else now, self._look_at if self._full else now]
-        return max(ends) if max(ends) > now else None
 
     def places(self, wanted: int, now: float) -> int:
         """How many jobs may be taken: all, none, or after a pause one, which then is let through."""
@@ -170,17 +164,13 @@ def document(machine: str, container: str, pause: Pause | None, now: float) -> d
     """What is known of this container: paused, with until when and why, or working since now. Times in UTC."""
     told: dict[str, Any] = {"machine": machine, "container": container}
     if pause is None:
-        return told | {"state": "working", "since": _utc(now), "until": None, "reason": None, "jobs": []}
-    until = None if pause.until is None else _utc(pause.until)
+        return told | {"state": "working", "since": utc(now), "until": None, "reason": None, "jobs": []}
+    until = None if pause.until is None else utc(pause.until)
     why = {"reason": pause.reason, "jobs": list(pause.jobs)}
-    return told | {"state": "paused", "since": _utc(pause.since), "until": until} | why
+    return told | {"state": "paused", "since": utc(pause.since), "until": until} | why
 
 
 def key_of(app_name: str, run: str, machine: str, container: str) -> str:
     """Where the document lies in the app's bucket: beside the jobs' records."""
     name = re.sub(r"[^\w.-]", "-", f"{machine}-{container}", flags=re.ASCII)
     return f"{prefix_of(app_name, run)}{name}.json"
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,8 @@
 """Keeps a container's slots in work: takes messages from the queue and has each ready when a slot is free.
 
 One thread polls for all slots. A slot that has nothing to do gets a job; for a slot whose program is about to end, one
-is fetched ahead, so that no processor waits for S3.
+is fetched ahead, so that no processor waits for S3. Of short jobs several come in one call: those that are too many for
+now are held, and not fetched.
 """
 
 from __future__ import annotations
@@ -46,21 +47,23 @@ class Intake:
     ) -> None:  # fmt: skip
         self._sqs, self._settings, self._handler, self._stop = sqs, settings, handler, stop
         self._pace, self._gate, self._now = pace, gate, now
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._for_slots, self._for_polling = (threading.Condition(self._lock) for _ in range(2))  # who has to look
         self._idle: set[int] = set()
         self._running: dict[int, Running] = {}
         self._coming = 0
         self._ready: deque[tuple[Attempt, float]] = deque()
+        self._held: deque[tuple[Attempt, float]] = deque()  # the polling thread's own
 
     # for the slots
 
     def next(self, slot: int) -> Attempt | None:
         """Waits for the slot's next job; None when the container is told to end."""
-        with self._changed:
+        with self._lock:
             self._idle.add(slot)
-            self._changed.notify_all()
+            self._for_polling.notify()
             while not self._ready and not self._stop.asked:
-                self._changed.wait(LOOK_SECONDS)
+                self._for_slots.wait(LOOK_SECONDS)
             self._idle.discard(slot)
             if self._stop.asked:
                 return None
@@ -70,7 +73,7 @@ class Intake:
 
     def ended(self, slot: int) -> None:
         """The slot's program is through."""
-        with self._changed:
+        with self._lock:
             ran = self._now() - self._running.pop(slot).since
         self._pace.ran(ran)
 
@@ -93,75 +96,97 @@ class Intake:
                 self._gate.came_to_nothing()
                 self._stop.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-        for attempt in self._too_long_ready(patience=-1.0):
+        for attempt in self._too_long_waiting(patience=-1.0):
             self._handler.give_back(attempt)
 
     def look(self, pool: ThreadPoolExecutor) -> None:
-        """One round: returns what nobody began, and polls if a slot wants a job."""
-        for attempt in self._too_long_ready(PATIENCE_SECONDS):
+        """One round: returns what nobody began, begins what a slot wants, and polls if that is not at hand."""
+        for attempt in self._too_long_waiting(PATIENCE_SECONDS):
             self._handler.give_back(attempt)
-        count = self._count()
-        if count > 0:
-            self._poll(pool, count)
+        with self._lock:
+            wanted, ahead = self._wanted()
+            if not wanted and not ahead:
+                self._for_polling.wait(LOOK_SECONDS)
+                return
+        many = min(self._pace.in_a_second() * self._settings.docker_cores, MOST_MESSAGES)
+        places = self._gate.places(wanted, max(ahead, many - wanted))
+        begin = min(places, wanted + ahead)
+        if begin:
+            self._begin(pool, begin, hold=places - begin)
         else:
-            with self._changed:
-                self._changed.wait(LOOK_SECONDS)
+            self._stop.wait(LOOK_SECONDS)
 
-    def _count(self) -> int:
-        """How many jobs to take now. For a free slot at once; ahead, when that is worth a call."""
-        with self._changed:
-            there = self._coming + len(self._ready)
-            due = self._pace.ahead_after()
-            soon = sum(
-                one.ahead and due is not None and self._now() - one.since >= due for one in self._running.values()
-            )
-            wanted = max(0, len(self._idle) - there)
-            ahead = max(0, len(self._idle) + soon - there) - wanted
-            few = 2 * ahead < len(self._running)  # short jobs: half of the slots' next ones come in one call
-        return 0 if not wanted and (not ahead or few) else self._gate.places(wanted, ahead)
+    def _wanted(self) -> tuple[int, int]:
+        """How many jobs to begin for slots that have none, and how many ahead, when that is worth a call."""
+        there = self._coming + len(self._ready)
+        due = self._pace.ahead_after()
+        soon = sum(one.ahead and due is not None and self._now() - one.since >= due for one in self._running.values())
+        wanted = max(0, len(self._idle) - there)
+        ahead = max(0, len(self._idle) + soon - there) - wanted
+        few = 2 * ahead < len(self._running) and not self._held  # short jobs: half of the slots' next ones in one call
+        return wanted, 0 if few and not wanted else ahead
 
-    def _poll(self, pool: ThreadPoolExecutor, count: int) -> None:
+    def _begin(self, pool: ThreadPoolExecutor, count: int, hold: int) -> None:
+        """First those that are held; if they are too few, one call brings the rest, and `hold` more."""
+        for _ in range(min(count, len(self._held))):
+            self._submit(pool, self._held.popleft()[0])
+            count -= 1
+        if count:
+            self._poll(pool, count, hold)
+
+    def _poll(self, pool: ThreadPoolExecutor, begin: int, hold: int) -> None:
         asked = self._now()
         answer = self._sqs.receive_message(
             QueueUrl=self._settings.queue_url,
-            MaxNumberOfMessages=min(count, MOST_MESSAGES),
+            MaxNumberOfMessages=min(begin + hold, MOST_MESSAGES),
             WaitTimeSeconds=min(POLL_SECONDS, max(1, self._settings.visibility_seconds // 3)),
             VisibilityTimeout=self._settings.visibility_seconds,
-            AttributeNames=["ApproximateReceiveCount"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
             MessageAttributeNames=[TRIES, FAILURES],
         )
         messages = answer.get("Messages", [])
         if not messages:
             self._gate.came_to_nothing()
         # A lease began when SQS answered, later than it was asked: counted from there, it is safe.
-        for raw in messages:
+        for number, raw in enumerate(messages):
             attempt = self._handler.take(raw, asked)
-            with self._changed:
-                self._coming += 1
-            pool.submit(self._fetch, attempt)
+            if number < begin:
+                self._submit(pool, attempt)
+            else:
+                self._held.append((attempt, self._now()))
+
+    def _submit(self, pool: ThreadPoolExecutor, attempt: Attempt) -> None:
+        with self._lock:
+            self._coming += 1
+        pool.submit(self._fetch, attempt)
 
     def _fetch(self, attempt: Attempt) -> None:
         began, goes_on = self._now(), False
         try:
             goes_on = self._handler.begin(attempt)
         finally:
-            with self._changed:
+            with self._lock:
                 self._coming -= 1
                 if goes_on:
                     self._ready.append((attempt, self._now()))
-                self._changed.notify_all()
+                    self._for_slots.notify()
+                else:
+                    self._for_polling.notify()
         if goes_on:
             self._pace.fetched(self._now() - began)
         else:
             self._gate.came_to_nothing()
 
-    def _too_long_ready(self, patience: float) -> list[Attempt]:
-        """Jobs that lie fetched while their slot's program goes on; it gets no other before it ends."""
-        with self._changed:
+    def _too_long_waiting(self, patience: float) -> list[Attempt]:
+        """Jobs that are held, or lie fetched while their slot's program goes on; it gets no other before it ends."""
+        held = [pair for pair in self._held if self._now() - pair[1] > patience]
+        with self._lock:
             late = [pair for pair in self._ready if self._now() - pair[1] > patience]
             for pair in late:
                 self._ready.remove(pair)
             if late:
                 for one in self._running.values():
                     one.ahead = False
-        return [attempt for attempt, _ in late]
+        for pair in held:
+            self._held.remove(pair)
+        return [attempt for attempt, _ in (*late, *held)]

@@ -26,13 +26,20 @@ class BadMessage(Exception):
     """The message asks for nothing that can be done; another try would not change that."""
 
 
+class Message(dict[str, Any]):
+    """A message, or an object in it: a key that a hook asks for in vain makes the message bad."""
+
+    def __missing__(self, key: str) -> Any:
+        raise BadMessage(f"the message has no `{key}`")
+
+
 def _only_while_preparing(inputs: Inputs) -> None:
     raise RuntimeError("folders.fetch is there in prepare() only")
 
 
 @dataclass(frozen=True)
 class Folders:
-    """A job's own folders, fresh at each attempt and removed after it.
+    """A job's own folders, fresh at each attempt and removed after it. `root`: where its program runs.
 
     `fetch` is for `prepare`: it brings more inputs to `input_dir`, as the job's own were brought.
     """
@@ -50,7 +57,8 @@ class Folders:
 
     @cached_property
     def log(self) -> Path:
-        return self.root / "log.txt"
+        """Beside the folder: programs write files of any name in it."""
+        return self.root.with_name(f"{self.root.name}.log")
 
 
 @dataclass
@@ -96,7 +104,7 @@ class Job:
 def parse(body: str) -> dict[str, Any]:
     """The message in an SQS body; raises BadMessage where it is no JSON object with a `group`."""
     try:
-        message = json.loads(body)
+        message = json.loads(body, object_hook=Message)
         json.dumps(message, ensure_ascii=False).encode()  # half a character ("\ud800") fits no key and no command
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"the message is no JSON that can be used ({error})") from None
@@ -193,7 +201,7 @@ def _location(template: str, values: Mapping[str, object]) -> str:
 def _inputs(message: Mapping[str, Any], values: Mapping[str, object]) -> Inputs:
     given = message.get("inputs", [])
     if isinstance(given, list):
-        return [fill(text, values) for text in _texts(message, "inputs")]
+        return [one for text in _texts(message, "inputs") for one in _each(text, values)]
     if not isinstance(given, dict) or not all(
         isinstance(part, str) and part for pair in given.items() for part in pair
     ):
@@ -213,6 +221,14 @@ def _texts(message: Mapping[str, Any], key: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         raise BadMessage(f"`{key}` is no list of texts")
     return value
+
+
+def _each(text: str, values: Mapping[str, object]) -> list[str]:
+    """What one input stands for: a placeholder alone of a list of texts, all of them."""
+    several = values.get(text[1:-1]) if names(text) == {text[1:-1]} else None
+    if isinstance(several, list) and all(isinstance(one, str) and one for one in several):
+        return several
+    return [fill(text, values)]
 
 
 def _count(message: Mapping[str, Any], key: str) -> int:

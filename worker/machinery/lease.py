@@ -13,14 +13,22 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 BATCH = 10  # SQS: entries in one ChangeMessageVisibilityBatch
+# SQS hides a message for at most 12 hours from its first receive, and refuses to extend beyond that; less a minute for
+# clocks that differ. Source: «Amazon SQS visibility timeout», SQS's developer guide.
+LONGEST_SECONDS = 12 * 3600 - 60
 
 
 class Lease:
-    """One message that this worker holds until `expires` (on the clock `now`, seconds)."""
+    """One message that this worker holds until `expires`, at most until `ends` (on the clock `now`, seconds)."""
 
-    def __init__(self, receipt: str, expires: float, now: Callable[[], float]) -> None:
-        self.receipt, self.expires, self._now = receipt, expires, now
+    def __init__(self, receipt: str, expires: float, ends: float, now: Callable[[], float]) -> None:
+        self.receipt, self.expires, self._ends, self._now = receipt, expires, ends, now
         self.refused = False
+
+    @property
+    def left(self) -> float:
+        """For how many seconds it can still be extended, in all."""
+        return self._ends - self._now()
 
     @property
     def lost(self) -> bool:
@@ -38,9 +46,10 @@ class Keeper:
         self._extending = threading.Lock()  # so that nothing is extended after its release
         self._ended = threading.Event()
 
-    def hold(self, receipt: str, received: float) -> Lease:
-        """Begins to extend. `received`: when the receive call was made, which is never later than SQS's own start."""
-        lease = Lease(receipt, received + self._seconds, self._now)
+    def hold(self, receipt: str, received: float, age: float = 0.0) -> Lease:
+        """Begins to extend. `received`: when the receive call was made, which is never later than SQS's own start;
+        `age`: how many seconds before that the message was received for the first time."""
+        lease = Lease(receipt, received + self._seconds, received + LONGEST_SECONDS - age, self._now)
         with self._lock:
             self._held[receipt] = lease
         return lease
@@ -75,10 +84,14 @@ class Keeper:
 
     def _extend(self, leases: list[Lease]) -> None:
         asked = self._now()
+        seconds = [max(0, min(self._seconds, int(lease.left))) for lease in leases]
         entries = [
-            {"Id": str(n), "ReceiptHandle": lease.receipt, "VisibilityTimeout": self._seconds}
+            {"Id": str(n), "ReceiptHandle": lease.receipt, "VisibilityTimeout": seconds[n]}
             for n, lease in enumerate(leases)
+            if seconds[n]  # 0 would give it back
         ]
+        if not entries:
+            return
         try:
             answer = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
         except (ClientError, BotoCoreError):
@@ -86,7 +99,7 @@ class Keeper:
         for entry in answer.get("Successful", []):
             lease = leases[int(entry["Id"])]
             if not lease.lost:  # once lost, another worker may have had it in between
-                lease.expires = asked + self._seconds
+                lease.expires = asked + seconds[int(entry["Id"])]
         for entry in answer.get("Failed", []):
             if entry.get("SenderFault"):
                 leases[int(entry["Id"])].refused = True

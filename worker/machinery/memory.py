@@ -26,17 +26,19 @@ class OomKills:
 
     def __init__(self, cgroup: Path = CGROUP) -> None:
         self._cgroup, self._lock = cgroup, threading.Lock()
-        self._claimed = self._count()
+        self._claimed = 0
 
-    def claim(self) -> bool:
-        """Whether there was a kill since the start that nobody has claimed; it is claimed now."""
+    def claim(self, before: int) -> bool:
+        """Whether there was a kill that nobody has claimed since `count()` was `before`; it is claimed now."""
         with self._lock:
-            if self._count() <= self._claimed:
+            unclaimed = max(self._claimed, before)
+            if self.count() <= unclaimed:
                 return False
-            self._claimed += 1
+            self._claimed = unclaimed + 1
             return True
 
-    def _count(self) -> int:
+    def count(self) -> int:
+        """All kills so far."""
         for name in COUNTS:
             with suppress(OSError, ValueError):
                 if found := re.search(r"^oom_kill (\d+)$", (self._cgroup / name).read_text(), re.M):

@@ -97,8 +97,11 @@ def credentials(env: Mapping[str, str], metadata: Metadata) -> list[str]:
 
 
 def environment(env: Mapping[str, str], certificates: str) -> dict[str, str]:
-    """For s3fs: nothing that the program's image says to its own libraries; the base may have no certificates."""
+    """For s3fs: nothing that the program's image says to its own libraries; the base may have no certificates. An empty
+    session token, which boto3 takes for none, is a wrong one to s3fs."""
     kept = {name: value for name, value in env.items() if not name.startswith("LD_")}
+    if not kept.get("AWS_SESSION_TOKEN"):
+        kept.pop("AWS_SESSION_TOKEN", None)
     return kept | {"CURL_CA_BUNDLE": env.get("AWS_CA_BUNDLE") or certificates}
 
 

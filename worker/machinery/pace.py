@@ -1,7 +1,8 @@
 """When to fetch the next job's inputs, so that they are there when a slot's program ends, and not long before.
 
 A job that lies fetched is one that no idle worker elsewhere can take: at the end of a run that would cost more than
-the overlap gains. So the fetch begins as late as what this container's last jobs took allows.
+the overlap gains. So the fetch begins as late as what this container's last jobs took allows, and of messages no more
+are held than are worked off in a second.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from statistics import median
 
 REMEMBERED = 20  # jobs
 MARGIN_SECONDS = 2.0
+SHORTEST_SECONDS = 0.001  # of a job, lest it be divided by nothing
 PATIENCE_SECONDS = 60.0  # a job that was fetched and not begun by then goes back to the queue
 
 
@@ -38,3 +40,11 @@ class Pace:
                 return None
             fetch = max(self._fetches, default=0.0)
             return max(0.0, median(self._programs) - 1.5 * fetch - MARGIN_SECONDS)
+
+    def in_a_second(self) -> int:
+        """How many jobs a slot works off in a second; 0 as long as nothing is known."""
+        with self._lock:
+            if not self._programs:
+                return 0
+            seconds = median(self._programs) + max(self._fetches, default=0.0)
+            return int(1 / max(seconds, SHORTEST_SECONDS))

@@ -19,7 +19,7 @@ from .failures import Failed
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
 SWEEPS = 10  # for what a program left behind, and what that starts while it is looked for
-LOOKS, LOOK_PAUSE_SECONDS = 3, 0.001
+LOOKS, LOOK_PAUSE_SECONDS = 50, 0.002
 _LOOK_SECONDS = 0.1  # between two looks at whether the program must end
 # In the environment of all that a program starts, so that what it leaves behind can be found.
 _MARK = "DISTRIBUTED_JOB_FOLDER"
@@ -166,12 +166,13 @@ def _marked(mark: bytes, first: int) -> Iterator[int]:
 
 
 def _environment(process: Path) -> list[bytes]:
-    """Empty for one that is another user's, or ended meanwhile. One that just becomes another program shows none for
-    a moment."""
+    """Empty for one that is another user's, the kernel's, or ended meanwhile. One that just becomes another program
+    has its file already, but shows none for a moment, which on a busy machine may last."""
     for _ in range(LOOKS):
         try:
             if text := (process / "environ").read_bytes():
                 return text.split(b"\0")
+            (process / "exe").readlink()
         except OSError:
             break
         time.sleep(LOOK_PAUSE_SECONDS)

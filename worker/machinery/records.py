@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from . import program
 from .attempt import Attempt
 from .failures import UploadFailed
 from .settings import Settings
+from .times import utc
 from .transfer import LARGE_BYTES, is_other, only_if, put, put_parts
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
@@ -118,8 +118,8 @@ def of(attempt: Attempt, settings: Settings, state: str, reason: str | None, kin
         "run": settings.run,
         "machine": settings.machine,
         "image": settings.image,
-        "started": _utc(attempt.started),
-        "ended": _utc(ended),
+        "started": utc(attempt.started),
+        "ended": utc(ended),
         "seconds": round(ended - attempt.started, 3),
         "program_seconds": round(result.seconds, 3) if result else None,
         "exit_code": result.exit_code if result else None,
@@ -134,7 +134,3 @@ def of(attempt: Attempt, settings: Settings, state: str, reason: str | None, kin
         "log": f"s3://{settings.aws_bucket}/{log_key_of(settings, attempt)}" if has_log else None,
         "message": attempt.message,
     }
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -14,12 +14,12 @@ class Stop:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._programs_end = inf
+        self._end = inf
         self._asked = threading.Event()
 
     def tell(self, seconds: float) -> None:
         """The container is gone in so many seconds: no new jobs, and what runs may go on until little time is left."""
-        self._programs_end = min(self._programs_end, self._now() + seconds - RESERVE_SECONDS)
+        self._end = min(self._end, self._now() + seconds)
         self._asked.set()
 
     @property
@@ -30,7 +30,12 @@ class Stop:
     @property
     def over(self) -> bool:
         """Whether even what runs must end now."""
-        return self._now() >= self._programs_end
+        return self.left <= RESERVE_SECONDS
+
+    @property
+    def left(self) -> float:
+        """Seconds until the container is gone."""
+        return self._end - self._now()
 
     def wait(self, seconds: float) -> bool:
         """Waits at most so long; whether it was told to end."""

@@ -1,0 +1,73 @@
+"""CHECK_IF_DONE_BOOL: which files in the bucket make a job done, and which do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from tests.emulator import KEYS
+from worker.machinery import done
+from worker.machinery.job import Job
+from worker.machinery.settings import from_environment
+
+# A run that begins later than anything that a test writes: what is there is of an earlier one.
+SETTINGS = from_environment(
+    {"APP_NAME": "App", "SQS_QUEUE_URL": "u", "AWS_BUCKET": "ours", "RUN": "20991231T000000Z"}
+    | {"EXPECTED_NUMBER_FILES": "2", "MIN_FILE_SIZE_BYTES": "3", "NECESSARY_STRING": ".tif"}
+)
+JOB = Job(id="j", command="true", input_bucket="ours", output_bucket="ours", output_location="out/j")
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="ours")
+        yield client
+
+
+def found(s3: Any, *keys: str, size: int = 3, **settings: Any) -> list[str] | None:
+    """The keys that make the job done, where these lie at its outputs' place; None where it is to do."""
+    for key in keys:
+        s3.put_object(Bucket="ours", Key=key, Body=b"x" * size)
+    outputs = done.look(s3, replace(SETTINGS, **settings), JOB, first_try=True).outputs
+    return None if outputs is None else [output.key for output in outputs]
+
+
+def test_as_many_files_as_expected_make_a_job_done(s3: Any) -> None:
+    assert found(s3, "out/j/a.tif") is None
+    assert found(s3, "out/j/deep/b.tif") == ["out/j/a.tif", "out/j/deep/b.tif"]
+
+
+def test_files_that_are_too_small_do_not_count(s3: Any) -> None:
+    assert found(s3, "out/j/a.tif", "out/j/b.tif", size=2) is None
+
+
+def test_files_without_the_necessary_text_in_their_key_do_not_count(s3: Any) -> None:
+    assert found(s3, "out/j/a.tif", "out/j/b.csv") is None
+    assert found(s3, necessary_string="") == ["out/j/a.tif", "out/j/b.csv"]
+
+
+def test_files_of_another_job_whose_name_begins_alike_do_not_count(s3: Any) -> None:
+    assert found(s3, "out/j2/a.tif", "out/j2/b.tif") is None
+
+
+def test_what_the_program_writes_beyond_the_first_thousand_files_counts(s3: Any) -> None:
+    keys = [f"out/j/{number:04}.{'csv' if number < 1000 else 'tif'}" for number in range(1002)]
+    assert found(s3, *keys) == keys[1000:]
+
+
+def test_files_of_this_run_or_after_a_first_try_prove_nothing(s3: Any) -> None:
+    assert found(s3, "out/j/a.tif", "out/j/b.tif", run="20200101T000000Z") is None
+    assert done.look(s3, SETTINGS, JOB, first_try=False).outputs is None
+
+
+def test_where_no_file_is_expected_only_a_record_tells(s3: Any) -> None:
+    assert found(s3, "out/j/a.tif", expected_number_files=0) is None

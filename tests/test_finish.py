@@ -1,0 +1,109 @@
+"""The end of `run.py monitor`: what costs money goes first, and how the run ended is printed and lies in the bucket."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from control import cleanup, export, finish, leftovers, queue, records, stale
+from control.cleanup import Report
+from control.cluster import ServiceState
+from control.decide import Pace
+from control.fleet import FleetState
+from control.history import History
+from control.leftovers import Left, Thing
+from control.queue import Counts
+from control.records import Summary
+from control.snapshot import Snapshot
+from control.stale import Found
+from tests.fakes import MONITOR_FILE, RUN, SETTINGS, START, FakeBucket
+from tests.test_monitor import refused
+
+LOOK = Snapshot(START, Counts(0, 0), 0, 7, FleetState("active", 3, ("i-1", "i-2")), ServiceState(6, 6, 0))
+GROUP = "log group AppLogs is being exported"
+
+
+class Finish:
+    """`finish.monitor` on a run that is over; `done`: what it did, in order."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, look: Snapshot = LOOK) -> None:
+        self.done: list[str] = []
+        self.left, self.bucket = Left(), FakeBucket()
+        self.error: Exception | None = None
+        self.clients: Any = SimpleNamespace(s3=self.bucket, sqs=None)
+        patch.setattr(queue, "find", lambda *_: None)
+        patch.setattr(finish, "watch", lambda *_, show, **__: show(look, History()))
+        patch.setattr(export, "go_on", lambda *_: self._note("export", [GROUP]))
+        patch.setattr(cleanup, "cleanup", lambda *_: self._note("clean-up", Report(removed=["queue AppQueue"])))
+        patch.setattr(leftovers, "verify", lambda *_, **__: self._note("verify", self.left))
+        patch.setattr(records, "summarise", lambda *_: self._note("records", Summary(7, 0)))
+
+    def _note(self, what: str, answer: Any) -> Any:
+        self.done.append(what)
+        if what == "records" and self.error is not None:
+            raise self.error
+        return answer
+
+    def monitor(self) -> bool:
+        return finish.monitor(self.clients, MONITOR_FILE, SETTINGS, cheapest=False, pace=Pace())
+
+
+def test_the_run_ends_and_is_proven_gone_before_its_records_are_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = Finish(monkeypatch)
+    assert ends.monitor()
+    assert ends.done == ["export", "clean-up", "export", "verify", "records"]
+    told = capsys.readouterr().out
+    assert told.splitlines()[:3] == ["removed         queue AppQueue", f"kept            {GROUP}", "jobs done       7"]
+    assert ends.bucket.objects == {f"runs/App/{RUN}/summary.txt": told.encode()}
+
+
+def test_records_that_cannot_be_read_are_told_and_what_is_left_is_listed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = Finish(monkeypatch)
+    ends.error, ends.left = refused("SlowDown"), Left([Thing("machine", "i-1", "App")])
+    assert not ends.monitor()
+    told = capsys.readouterr().out
+    assert "LEFT            machine i-1 (app App)" in told
+    assert "while reading the records of the run: SlowDown: as told" in told
+
+
+def test_records_alone_that_cannot_be_read_are_a_failure_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Finish(monkeypatch)
+    ends.error = refused("AccessDenied")
+    assert not ends.monitor()
+
+
+def test_a_summary_that_the_bucket_does_not_take_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = Finish(monkeypatch)
+
+    def put_object(**_: Any) -> None:
+        raise refused("AccessDenied")
+
+    monkeypatch.setattr(ends.bucket, "put_object", put_object)
+    assert ends.monitor()
+    assert "jobs done       7" in capsys.readouterr().out
+
+
+def test_a_run_of_which_nothing_was_there_is_not_called_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = Finish(monkeypatch, Snapshot(START, None, 0, None, None, None))
+    assert not ends.monitor()
+    assert "NO TRACE        neither queue AppQueue nor fleet sfr-0123abcd was there" in capsys.readouterr().out
+    assert ends.bucket.objects == {}, "the summary of the run's true end would be overwritten"
+
+
+def test_without_anything_stale_there_is_nothing_to_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stale, "find", lambda _: Found())
+    monkeypatch.setattr(stale, "remove", lambda *_: Report())
+    assert finish.remove_stale(SimpleNamespace(), yes=True)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == "nothing of older runs is left\n"

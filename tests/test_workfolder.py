@@ -1,0 +1,73 @@
+"""A job's own folder goes after it, whatever its program made there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worker.machinery import workfolder
+
+NOBODY = 65534
+
+
+def test_each_attempt_has_an_empty_folder_of_its_own(tmp_path: Path) -> None:
+    one, other = workfolder.make(tmp_path), workfolder.make(tmp_path)
+    assert one.root != other.root
+    assert list(one.root.iterdir()) == []
+
+
+def test_files_folders_links_and_pipes_are_removed_and_what_a_link_points_to_is_not(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "a").touch()
+    folders = workfolder.make(tmp_path)
+    folders.output_dir.mkdir()
+    (folders.output_dir / "a\nb").touch()
+    (folders.output_dir / "l").symlink_to(kept)
+    os.mkfifo(folders.root / "p")
+    folders.log.touch()
+    workfolder.remove(folders)
+    assert list(tmp_path.iterdir()) == [kept]
+    assert list(kept.iterdir()) == [kept / "a"]
+
+
+def test_a_thousand_folders_in_each_other_are_removed(tmp_path: Path) -> None:
+    folders = workfolder.make(tmp_path)
+    make = "import os\nfor _ in range(1100):\n os.mkdir('deep'); os.chdir('deep')"  # longer than a path may be
+    subprocess.run([sys.executable, "-c", make], cwd=folders.root, check=True)
+    workfolder.remove(folders)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_other_than_root_removes_what_its_programs_locked() -> None:
+    code = (
+        "import os, tempfile\n"
+        "from pathlib import Path\n"
+        "from worker.machinery import workfolder\n"
+        f"if os.getuid() == 0: os.setuid({NOBODY})\n"
+        "with tempfile.TemporaryDirectory() as place:\n"
+        "    folders = workfolder.make(Path(place))\n"
+        "    inner = folders.root / 'a' / 'b'\n"
+        "    inner.mkdir(parents=True)\n"
+        "    (inner / 'f').touch()\n"
+        "    for path in (inner / 'f', inner, inner.parent, folders.root): path.chmod(0)\n"
+        "    workfolder.remove(folders)\n"
+        "    print(os.listdir(place))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_what_cannot_be_removed_is_told_and_nothing_is_raised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
+    folders = workfolder.make(tmp_path)
+    workfolder.remove(folders)
+    workfolder.remove(folders)
+    assert "what a job made cannot be removed" in caplog.text
