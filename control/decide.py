@@ -23,11 +23,10 @@ HOPELESS_FAILURES = 50  # jobs that failed for good, with not one done: not a ma
 
 @dataclass(frozen=True)
 class Pace:
-    """In seconds: how often to look, and how soon again after something was done; how long SQS's counts take to settle,
-    so that an empty queue is believed; how long a machine that joined just now is given to get its first task."""
+    """In seconds: how often to look; how long SQS's counts take to settle, so that an empty queue is believed; how long
+    a machine that joined just now is given to get its first task."""
 
     look: float = 30.0
-    soon: float = 15.0
     settle: float = SETTLING_SECONDS
     new: float = 120.0
 

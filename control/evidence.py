@@ -15,10 +15,10 @@ from control import cluster, fleet, machines, queue, quotas
 from control.asked import specifications
 from control.clients import Clients
 from control.cluster import ServiceState
-from control.errors import AWSError, CloudError
+from control.errors import AWSError, CloudError, explain
 from control.monitorfile import MonitorFile, run_name
 from control.queue import Counts
-from control.rights import why_not
+from control.rights import is_login, why_not
 from control.troubles import Event
 from worker.machinery import pauses
 from worker.machinery.closing import is_closed, key_of
@@ -164,7 +164,7 @@ def without_file(settings: Settings, clients: Clients) -> Subject:
 
 
 def gather(clients: Clients, subject: Subject, now: float) -> Evidence:
-    """Looks everywhere once; never raises for what AWS refuses."""
+    """Looks everywhere once. Raises CloudError only where AWS does not know who asks."""
     seen: dict[str, Any] = {}
     unseen: dict[str, str] = {"fleet": subject.unfound} if subject.unfound else {}
 
@@ -172,6 +172,8 @@ def gather(clients: Clients, subject: Subject, now: float) -> Evidence:
         try:
             seen[part] = ask()
         except AWSError as error:
+            if is_login(error):
+                raise explain("looking at the run", error) from error
             unseen[part] = why_not(error)
 
     def lacks_machines() -> bool:

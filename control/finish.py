@@ -113,11 +113,11 @@ def verify(clients: Clients, run: MonitorFile | None, settings: Settings, *, pau
 
 def remove_stale(clients: Clients, *, yes: bool) -> bool:
     """`run.py cleanup --stale`: lists what older runs left, and with `yes` removes what is surely theirs. Whether
-    nothing of that is left."""
+    nothing of that is left, and it was all looked at."""
     found = stale.find(clients)
     print(stale.text(found), flush=True)
     if not yes:
-        return True
+        return not found.unseen
     report = stale.remove(clients, found)
     if told := report_text(report):
         print(told, flush=True)

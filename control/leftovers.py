@@ -22,6 +22,7 @@ from control import cluster, dashboard, queue
 from control.clients import Clients
 from control.errors import AWSError, code_of, explain
 from control.policies import RULE_PREFIX, monitor_rule
+from control.rights import is_login
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -113,7 +114,8 @@ def verify(
     clients: Clients, names: Names | None, sleep: Callable[[float], None], *, pause: float = 10.0,
 ) -> Left:  # fmt: skip
     """What is left of a run, or of all runs (None), right after a clean-up: what seems to be left, or cannot be seen
-    just now, is looked at again for a minute, what is ending for five. Raises nothing of AWS's. `look` looks once."""
+    just now, is looked at again for a minute, what is ending for five. `look` looks once. Raises CloudError only where
+    AWS does not know who asks."""
     waited = 0.0
     while True:
         left = look(clients, names) if names else look_at_all(clients)
@@ -331,6 +333,8 @@ def _look(looks: Iterable[tuple[str, Look]]) -> Left:
         try:
             left.things.extend(find())
         except AWSError as error:
+            if is_login(error):
+                raise explain(f"looking for {what}", error) from error
             told = str(explain(f"looking for {what}", error))
             left.unseen.append(told)
             left.denied.extend([told] if code_of(error) in _DENIED else [])

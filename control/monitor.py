@@ -37,13 +37,11 @@ _FATAL = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Inv
 
 @dataclass(frozen=True)
 class Tick:
-    """What one step came to: the look, what is remembered of it, what is over, if anything, and whether it did
-    something."""
+    """What one step came to: the look, what is remembered of it, and what is over, if anything."""
 
     look: Snapshot
     history: History
     over: End | None
-    acted: bool = False
 
 
 def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, cheapest: bool, pace: Pace) -> Tick:
@@ -56,8 +54,7 @@ def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, che
     if Close() in actions:
         seen = replace(seen, closed=True)
     history.save(clients.s3, file, seen)
-    over = next((action for action in actions if isinstance(action, End)), None)
-    return Tick(look, seen, over, acted=bool(actions))
+    return Tick(look, seen, next((action for action in actions if isinstance(action, End)), None))
 
 
 def watch(
@@ -68,7 +65,6 @@ def watch(
     come before the first look succeeded (wrong credentials, missing rights), and for every other end."""
     prices, looked = Prices(file.MONITOR_MACHINE_PRICE), False
     while True:
-        pause = pace.look
         try:
             tick = step(clients, file, now(), prices, cheapest=cheapest, pace=pace)
         except AWSError as error:
@@ -82,9 +78,7 @@ def watch(
                 return
             if tick.over is not None:
                 raise stopped(clients, file, tick)
-            if tick.acted:  # a container that it stopped has ended soon, and its machine can go
-                pause = min(pace.soon, pace.look)
-        sleep(pause)
+        sleep(pace.look)
 
 
 def stopped(clients: Clients, file: MonitorFile, tick: Tick) -> CloudError:

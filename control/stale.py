@@ -23,6 +23,7 @@ from control.errors import AWSError, code_of, explain
 from control.leftovers import State, Thing
 from control.logs import group_names
 from control.policies import LONGEST_RULE_NAME, RULE_PREFIX
+from control.rights import is_login
 
 YOUNG_SECONDS = 3600.0
 EMPTY_SECONDS = 24 * 3600.0  # CloudWatch Logs counts a group's bytes hours late
@@ -53,7 +54,8 @@ class Found:
 
 
 def find(clients: Clients, now: Callable[[], float] = time.time) -> Found:
-    """Looks at every kind of thing; what AWS refuses is noted, and keeps no other from being looked at."""
+    """Looks at every kind of thing; what AWS refuses is noted, and keeps no other from being looked at. Raises
+    CloudError only where AWS does not know who asks."""
     found, account = Found(), _Account(clients, now())
     kinds: dict[str, Callable[[_Account], Iterable[Dead]]] = {
         "fleets": _fleets,
@@ -70,6 +72,8 @@ def find(clients: Clients, now: Callable[[], float] = time.time) -> Found:
         try:
             found.dead.extend(look(account))
         except AWSError as error:
+            if is_login(error):
+                raise explain(f"looking for {what} of older runs", error) from error
             found.unseen.append(str(explain(f"looking for {what} of older runs", error)))
     return found
 

@@ -335,12 +335,16 @@ def text(evidence: Evidence, causes: Sequence[Cause], width: int = WIDTH) -> str
 def standing(e: Evidence) -> str:
     """Jobs, machines and containers in one line."""
     counts, service = e.counts, e.service
-    return "  ".join([
-        f"jobs {counts.waiting:,} waiting, {counts.running:,} held" if counts else "no queue",
-        f"machines {len(e.fleet.machines)}/{e.fleet.target}" if e.fleet else "no fleet",
-        f"joined {e.registered}" if e.registered is not None else "no cluster",
-        f"containers {service.running}/{service.desired}" if service else "no service",
-    ])  # fmt: skip
+    parts = [
+        ("counts", "jobs", f"{counts.waiting:,} waiting, {counts.running:,} held" if counts else "", "no queue"),
+        ("fleet", "machines", f"{len(e.fleet.machines)}/{e.fleet.target}" if e.fleet else "", "no fleet"),
+        ("registered", "joined", f"{e.registered}" if e.registered is not None else "", "no cluster"),
+        ("service", "containers", f"{service.running}/{service.desired}" if service else "", "no service"),
+    ]
+    return "  ".join(
+        f"{name} {told}" if told else missing if e.saw(part) else f"{name} not seen"
+        for part, name, told, missing in parts
+    )
 
 
 def as_json(evidence: Evidence, causes: Sequence[Cause]) -> str:

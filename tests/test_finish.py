@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import botocore.client
 import pytest
+from botocore.exceptions import NoCredentialsError
 
-from control import cleanup, export, finish, leftovers, queue, records, stale
+from control import cleanup, evidence, export, finish, leftovers, queue, records, stale
 from control.cleanup import Report
 from control.cluster import ServiceState
 from control.decide import Pace
+from control.errors import CloudError
 from control.fleet import FleetState
 from control.history import History
 from control.leftovers import Left, Thing
@@ -18,7 +22,7 @@ from control.queue import Counts
 from control.records import Summary
 from control.snapshot import Snapshot
 from control.stale import Found
-from tests.fakes import MONITOR_FILE, RUN, SETTINGS, START, FakeBucket
+from tests.fakes import MONITOR_FILE, RUN, SETTINGS, START, FakeBucket, exact
 from tests.test_monitor import refused
 
 LOOK = Snapshot(START, Counts(0, 0), 0, 7, FleetState("active", 3, ("i-1", "i-2")), ServiceState(6, 6, 0))
@@ -107,3 +111,35 @@ def test_without_anything_stale_there_is_nothing_to_report(
     monkeypatch.setattr(stale, "remove", lambda *_: Report())
     assert finish.remove_stale(SimpleNamespace(), yes=True)  # type: ignore[arg-type]
     assert capsys.readouterr().out == "nothing of older runs is left\n"
+
+
+# Without a login
+
+
+def stranger(**_: Any) -> Any:
+    raise NoCredentialsError
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda clients: finish.verify(clients, None, SETTINGS, pause=300.0),
+        lambda clients: finish.verify(clients, MONITOR_FILE, SETTINGS, pause=300.0),
+        lambda clients: finish.remove_stale(clients, yes=False),
+        lambda clients: evidence.gather(clients, evidence.of_run(MONITOR_FILE), START),
+        lambda clients: evidence.gather(clients, evidence.without_file(SETTINGS, clients), START),
+    ],
+    ids=["--verify of all", "--verify of one", "--stale", "why", "why without a file"],
+)
+def test_who_is_not_logged_in_is_told_so_in_one_line(
+    command: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", lambda *_: stranger())
+    with exact() as aws, pytest.raises(CloudError, match=r"NoCredentialsError: .* — log in to AWS"):
+        command(aws.clients)
+    assert capsys.readouterr().out == ""
+
+
+def test_where_it_may_not_look_for_older_runs_nothing_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stale, "find", lambda _: Found(unseen=["while looking for fleets: AccessDenied"]))
+    assert not finish.remove_stale(SimpleNamespace(), yes=False)  # type: ignore[arg-type]

@@ -199,17 +199,6 @@ def test_a_watch_ends_when_empty_was_seen_often_and_long_enough(monkeypatch: pyt
     assert watched.time.slept == [PACE.look] * 7
 
 
-def test_after_an_action_a_watch_looks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it began, a container that stops or a machine that drains, is through by then."""
-    watched = Watched(monkeypatch, 3, 3, 0)
-    decided: list[list[decisions.Action]] = [[], [SetTarget(1)], [], [End.RUN]]
-    monkeypatch.setattr(monitor, "decide", lambda *_, **__: decided.pop(0))
-    monkeypatch.setattr(monitor, "act", lambda *_: None)
-    watched.watch()
-    assert watched.time.slept == [PACE.look, PACE.soon, PACE.look]
-    assert PACE.soon < PACE.look
-
-
 def test_a_watch_outlives_throttling_a_lost_network_and_rights_that_are_lost_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

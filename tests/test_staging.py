@@ -166,6 +166,22 @@ def test_a_large_output_goes_up_in_parts_and_its_checksum_is_the_whole_files(s3:
     assert calls.count("UploadPart") == 3
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_every_request_with_bytes_carries_a_checksum_that_s3_verifies(s3: Any, out: Path) -> None:
+    (out / "small").write_bytes(b"abc")
+    (out / "big").write_bytes(b"0" * 6 * 1024 * 1024)
+    sent: dict[str, set[str]] = {}
+
+    def note(request: Any, operation_name: str, **_: Any) -> None:
+        names = {name.lower() for name in request.headers} | set(str(request.headers.get("x-amz-trailer", "")).split())
+        sent[operation_name] = sent.get(operation_name, names) & names
+
+    s3.meta.events.register("request-created.s3", note)
+    staging.publish(s3, out, "ours", "here")
+    assert "x-amz-checksum-sha256" in sent["PutObject"]
+    assert "x-amz-checksum-crc32" in sent["UploadPart"]
+
+
 def cut(found: dict[str, staging.Listed], short: list[bool]) -> dict[str, staging.Listed]:
     """What is listed, but once with a file that has no bytes."""
     if "here/b" in found and short:
@@ -253,6 +269,24 @@ def test_a_repeated_request_asks_again_before_it_sends(out: Path) -> None:
         lease.left = 0
         with pytest.raises(LostLease):
             body.seek(0)  # what botocore does before it repeats
+
+
+def test_what_another_worker_put_in_its_place_before_it_was_verified_is_not_taken_for_ones_own(
+    s3: Any, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (out / "a").write_text("ours")
+    real, others = staging.listed, [b"ours", b"that"]
+
+    def replaced_meanwhile(*asked: Any) -> dict[str, staging.Listed]:
+        s3.put_object(Bucket="ours", Key="here/a", Body=others[0])
+        return real(*asked)
+
+    monkeypatch.setattr(staging, "listed", replaced_meanwhile)
+    (output,) = staging.publish(s3, out, "ours", "here", there={})
+    assert staging.still_there(s3, "here", [output])
+    others.pop(0)
+    with pytest.raises(LostLease):
+        staging.publish(s3, out, "ours", "here", there=real(s3, "ours", "here/"))
 
 
 # What counts as an output

@@ -369,6 +369,14 @@ def test_a_fleet_without_a_target_is_raised_by_monitor() -> None:
     assert "the service is to run no container" not in {cause.what for cause in causes}
 
 
+def test_how_things_stand_does_not_call_missing_what_was_not_seen() -> None:
+    nothing = Evidence(
+        NOW, SUBJECT, unseen=dict.fromkeys(["counts", "fleet", "registered", "service"], "needs a right")
+    )
+    assert why.standing(nothing) == "jobs not seen  machines not seen  joined not seen  containers not seen"
+    assert why.standing(Evidence(NOW, SUBJECT)) == "no queue  no fleet  no cluster  no service"
+
+
 # The look
 
 AT = datetime.fromtimestamp(NOW - 60, UTC)

@@ -123,9 +123,8 @@ def test_output_that_is_not_utf8_is_kept_and_told(lab: Lab) -> None:
 
 @pytest.mark.parametrize("own", ["echo own > log.txt", "mkfifo log.txt", "mkdir log.txt", "ln -s /etc/hosts log.txt"])
 def test_a_programs_own_file_of_any_name_is_not_taken_for_its_log(lab: Lab, own: str) -> None:
-    message = lab.send(group={"x": own}, command=f"echo said; {own}; exit 3", shell=True)
-    record = lab.recorded(job_id(message), state="failed")
-    assert record["last_lines"] == ["said"]
+    message = lab.send(group={"x": own}, command=f"echo said; {own}", shell=True)
+    record = lab.recorded(job_id(message), state="done")
     assert lab.text(record["log"].removeprefix(f"s3://{lab.name}/")) == b"said\n"
 
 

@@ -40,7 +40,7 @@ class Size:
     seed: int
     slots: int = 2
     lease: int = 4
-    tries: int = 12
+    tries: int = 30  # lost workers count, too
     stop_seconds: int = 6
     calm_seconds: float = 240
     program_seconds: float = PROGRAM_SECONDS

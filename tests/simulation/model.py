@@ -45,7 +45,7 @@ class Outcome:
 @dataclass
 class Run:
     """A run to be, of jobs that were submitted a while before the fleet was asked for. `later`: jobs that are submitted
-    at those seconds after. `look`: seconds between two looks of this project's monitor; `soon`: once it acted."""
+    at those seconds after. `look`: seconds between two looks of this project's monitor."""
 
     lengths: array[float]
     machines: int
@@ -55,7 +55,6 @@ class Run:
     assumed: Assumptions = field(default_factory=Assumptions)
     seed: int = 1
     look: float = Pace().look
-    soon: float = Pace().soon
     later: Sequence[tuple[float, array[float]]] = ()
     env: simpy.Environment = field(init=False)
     work: Work = field(init=False)
@@ -74,8 +73,7 @@ class Run:
             tasks_per_machine=self.tasks_per_machine, jobs_per_task=self.jobs_per_task,
             hears_notice=not self.published,
         )  # fmt: skip
-        pace = replace(Pace(), look=self.look, soon=self.soon)
-        self.monitor = Published(self.cloud) if self.published else Ours(self.cloud, pace)
+        self.monitor = Published(self.cloud) if self.published else Ours(self.cloud, replace(Pace(), look=self.look))
 
     def play(self) -> Outcome:
         """To the end."""

@@ -70,7 +70,7 @@ class Ours(Monitor):
                 return
             for action in actions:
                 yield from self._act(action)
-            yield self.cloud.env.timeout(self.pace.soon if actions else self.pace.look)
+            yield self.cloud.env.timeout(self.pace.look)
 
     def _file(self) -> MonitorFile:
         cloud = self.cloud

@@ -21,7 +21,7 @@ RAISED = 6000.0  # tasks a minute: ECS's quota, raised by AWS for whoever asks
 @dataclass(frozen=True)
 class Scenario:
     """`kind`: a distribution of `lengths`; `mean` in seconds; `placed_a_minute`: ECS's quota on started tasks; `look`:
-    seconds between two looks of this project's monitor; `soon`: after it did something."""
+    seconds between two looks of this project's monitor."""
 
     jobs: int
     machines: int
@@ -29,7 +29,6 @@ class Scenario:
     mean: float = SHORT
     placed_a_minute: float = RAISED
     look: float = Pace().look
-    soon: float = Pace().soon
 
     @property
     def name(self) -> str:
@@ -59,7 +58,7 @@ def of_size(jobs: int, machines: int) -> list[Scenario]:
 
 def whole() -> list[Scenario]:
     middle = Scenario(100_000, 1_000, "lognormal")
-    small = [Scenario(1_000, 10, "lognormal"), middle, replace(middle, look=AUTO_MONITOR_LOOK, soon=AUTO_MONITOR_LOOK)]
+    small = [Scenario(1_000, 10, "lognormal"), middle, replace(middle, look=AUTO_MONITOR_LOOK)]
     return small + of_size(1_000_000, 10_000)
 
 
@@ -81,6 +80,4 @@ def play(scenario: Scenario, published: bool, seed: int) -> Outcome:
     """One run of one policy; both policies have the same jobs of a seed."""
     jobs = lengths(scenario.kind, scenario.jobs, scenario.mean, Random(seed))
     assumed = Assumptions(placed_a_minute=scenario.placed_a_minute)
-    return Run(
-        jobs, scenario.machines, published, assumed=assumed, seed=seed, look=scenario.look, soon=scenario.soon
-    ).play()
+    return Run(jobs, scenario.machines, published, assumed=assumed, seed=seed, look=scenario.look).play()

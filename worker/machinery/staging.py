@@ -257,16 +257,16 @@ class _Publishing:
                 put_parts = partial(transfer.put_parts, pool=pool)
                 self._put(key, files[key], todo[key], put_parts)
 
-    def _put(self, key: str, path: Path, size: int, put: Callable[..., str] = transfer.put) -> None:
+    def _put(self, key: str, path: Path, size: int, put: Callable[..., tuple[str, str]] = transfer.put) -> None:
         before = (self._before or {}).get(key)
         condition = transfer.only_if(before.etag if before else None)
         try:
-            digest = put(self._s3, path, self._bucket, key, self._check, arguments=self._arguments, **condition)
+            digest, etag = put(self._s3, path, self._bucket, key, self._check, arguments=self._arguments, **condition)
         except ClientError as error:
             if not transfer.is_other(error):
                 raise
-            digest = self._same(key, path)
-        self.there[key] = Output(self._bucket, key, size, digest)
+            digest, etag = self._same(key, path), ""
+        self.there[key] = Output(self._bucket, key, size, digest, etag)
 
     def _same(self, key: str, path: Path) -> str:
         """The SHA-256 of what came in between, if it is this very file: sent by a try whose answer was lost, or by
@@ -278,8 +278,11 @@ class _Publishing:
         return ours
 
     def verify(self, prefix: str, files: dict[str, Path]) -> None:
-        """Forgets, and tells, what a listing does not show in its size."""
+        """Forgets, and tells, what a listing does not show in its size. Raises LostLease where it shows another's."""
         now = listed(self._s3, self._bucket, prefix, self._arguments) if files else {}
+        for key, path in files.items():
+            if key in now and now[key].etag != self.there[key].etag:
+                self._same(key, path)
         wrong = [key for key in files if key not in now or now[key].size != self.there[key].size]
         for key in files.keys() - set(wrong):
             self.there[key] = replace(self.there[key], etag=now[key].etag)

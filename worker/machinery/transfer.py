@@ -175,21 +175,22 @@ def sha256_of(s3: Any, bucket: str, key: str, arguments: Arguments = NONE) -> st
 
 def put(
     s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], arguments: Arguments = NONE, **more: str
-) -> str:
-    """Uploads a file in one request, which S3 refuses if its bytes are others; its SHA-256, hexadecimal."""
+) -> tuple[str, str]:
+    """Uploads a file in one request, which S3 refuses if its bytes are others; its SHA-256 (hexadecimal) and ETag."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         body = Body(file, 0, file.tell(), check)
         checksum = base64.b64encode(digest.digest()).decode()
-        s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **more)
-    return digest.hexdigest()
+        answer = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **more)
+    return digest.hexdigest(), answer.get("ETag", "")
 
 
 def put_parts(
     s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], pool: Executor,
     arguments: Arguments = NONE, **more: str,
-) -> str:  # fmt: skip
-    """Uploads a large file in parts, each with a CRC-32 that S3 verifies, while its SHA-256 is computed; that.
+) -> tuple[str, str]:  # fmt: skip
+    """Uploads a large file in parts, each with a CRC-32 that S3 verifies, while its SHA-256 is computed; that, and its
+    ETag.
 
     Whatever goes wrong, no half upload stays in S3. Must not be called from a thread of `pool`.
     """
@@ -208,8 +209,8 @@ def put_parts(
         parts = [part.result() for part in sent]
         digest = hashed.result()
         with _asking(s3, check):
-            s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **more)
-        return digest
+            answer = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **more)
+        return digest, answer.get("ETag", "")
     except BaseException:
         _abort(s3, upload, [hashed, *sent])
         raise
