@@ -601,6 +601,16 @@ def test_files_that_are_no_results_are_left_out(table: Table) -> None:
     assert keys == ["done.csv", "sub/logs"]
 
 
+def test_a_program_that_makes_its_output_folder_itself_has_results_there(table: Table) -> None:
+    def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
+        own = folders.root / "plate.zarr"
+        command = ["sh", "-c", f"mkdir {own} && echo 1 > {own}/chunk && touch {folders.output_dir}/not-this"]
+        return job_from_message(message, folders, settings, command=command, output_dir=own, output_location="p.zarr")
+
+    table.handle(make_job=make_job)
+    assert [one["key"] for one in (table.record() or {})["outputs"]] == ["p.zarr/chunk"]
+
+
 def test_several_commands_run_one_after_the_other_and_count_together(table: Table) -> None:
     steps = [
         ["sh", "-c", "sleep 0.2; echo one; echo 1 > {output_dir}/a"],

@@ -17,7 +17,7 @@ make_program() {
   cat >bin/ImageJ-linux64 <<'LAUNCHER'
 #!/bin/sh
 here=$(dirname "$0")/..
-exec java --add-opens java.base/java.lang=ALL-UNNAMED -Djava.awt.headless=true \
+exec java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 --add-opens java.base/java.lang=ALL-UNNAMED -Djava.awt.headless=true \
   '-Dscijava.plugin.blacklist=.*ResultsPostprocessor' \
   -cp "$here:$here/prokaryote/prokaryote-2.4.4.jar:$here/usr/share/java/*" Launcher "$@"
 LAUNCHER

@@ -124,7 +124,10 @@ class Ending:
 
     def _keep_outputs(self, attempt: Attempt) -> None:
         """What a failed attempt wrote, for a look at it, if the job file asks: apart from all that is a result."""
-        if attempt.job is None or not attempt.job.keep_failed or not attempt.folders.output_dir.is_dir():
+        if attempt.job is None or not attempt.job.keep_failed:
+            return
+        folder = attempt.job.output_dir or attempt.folders.output_dir
+        if not folder.is_dir():
             return
         prefix = f"{self._settings.records}failed/{attempt.name}"
 
@@ -133,7 +136,7 @@ class Ending:
                 raise LostLease
 
         try:
-            staging.publish(self._s3, attempt.folders.output_dir, self._settings.aws_bucket, prefix, check=check)
+            staging.publish(self._s3, folder, self._settings.aws_bucket, prefix, check=check)
         except (*AWS_ERRORS, Failed, OSError) as error:
             log.warning("the failed outputs of %s could not be kept: %s", attempt.name, error)
 

@@ -172,7 +172,7 @@ class Handler:
         job = job_of(attempt)
         self._judge(attempt, job)
         attempt.outputs = staging.publish(
-            self._s3, attempt.folders.output_dir, job.output_bucket, job.output_location,
+            self._s3, job.output_dir or attempt.folders.output_dir, job.output_bucket, job.output_location,
             check=lambda: self._check_time(attempt), there=self._what_is_there(attempt, job),
             leave_out=job.leave_out, arguments=job.upload_arguments,
         )  # fmt: skip

@@ -68,7 +68,8 @@ class Job:
 
     `leave_out`: patterns (`*.tmp`, `logs/*`) of files in `output_dir` that are no results. `upload_arguments`: what
     S3's calls shall say beside; `upload_arguments(flags)` makes them of the AWS CLI's flags. `own`: yours, what
-    `make_job` tells `prepare` and `failure`. Raises BadMessage for a location or a word that cannot be.
+    `make_job` tells `prepare` and `failure`. `output_dir`: where results lie, if not in `folders.output_dir`: a folder
+    below `folders.root` that the program makes itself. Raises BadMessage for a location or a word that cannot be.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Job:
     leave_out: list[str] = field(default_factory=list)
     upload_arguments: dict[str, object] = field(default_factory=dict)
     own: dict[str, Any] = field(default_factory=dict)
+    output_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
@@ -113,25 +115,29 @@ def parse(body: str) -> dict[str, Any]:
     return message
 
 
-def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Names) -> Job:
-    """The job of a message that follows the job file's known keys; raises BadMessage."""
+def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Names, **made: Any) -> Job:
+    """The job of a message that follows the job file's known keys; raises BadMessage.
+
+    `made`: fields of Job that are made elsewhere, in place of what the message says: job_from_message(…, command=[…]).
+    """
     identity = job_id(message)
     values = values_of(message, folders, identity)
+    fields: dict[str, Callable[[], Any]] = {
+        "id": lambda: identity,
+        "command": lambda: _command(message, values),
+        "shell": lambda: message.get("shell") is True,
+        "inputs": lambda: _inputs(message, values),
+        "input_bucket": lambda: fill(_text(message, "input_bucket", defaults.aws_bucket), values),
+        "output_bucket": lambda: fill(_text(message, "output_bucket", defaults.aws_bucket), values),
+        "output_location": lambda: _location(_text(message, "output_location", defaults.app_name), values),
+        "timeout_seconds": lambda: _seconds(message),
+        "expected_files": lambda: _count(message, "expected_files"),
+        "keep_failed": lambda: message.get("keep_failed") is True,
+        "leave_out": lambda: _texts(message, "leave_out"),
+        "upload_arguments": lambda: upload_arguments(message.get("upload_flags")),
+    }
     try:
-        return Job(
-            id=identity,
-            command=_command(message, values),
-            shell=message.get("shell") is True,
-            inputs=_inputs(message, values),
-            input_bucket=fill(_text(message, "input_bucket", defaults.aws_bucket), values),
-            output_bucket=fill(_text(message, "output_bucket", defaults.aws_bucket), values),
-            output_location=_location(_text(message, "output_location", defaults.app_name), values),
-            timeout_seconds=_seconds(message),
-            expected_files=_count(message, "expected_files"),
-            keep_failed=message.get("keep_failed") is True,
-            leave_out=_texts(message, "leave_out"),
-            upload_arguments=upload_arguments(message.get("upload_flags")),
-        )
+        return Job(**made, **{name: field() for name, field in fields.items() if name not in made})
     except TemplateError as error:
         raise BadMessage(str(error)) from None
 

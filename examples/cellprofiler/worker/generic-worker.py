@@ -14,7 +14,7 @@ from typing import Any
 
 from data_file import MOUNTED, Images
 from images import cut_off
-from machinery import BadMessage, Failed, Folders, Job, Result, Settings, job_id, serve, upload_arguments
+from machinery import BadMessage, Failed, Folders, Job, Result, Settings, job_from_message, serve, upload_arguments
 from machinery.checks import wrong_text
 
 DONE_FILE = "cp.is.done"
@@ -44,8 +44,8 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     command += ["-g", ",".join(map("=".join, metadata.items())), *_plugins()]
     command += ["--always-continue"] if _is_true("ALWAYS_CONTINUE") else []
     keys = [pipeline, data_file, *([default_input] if default_input else [])]
-    return Job(
-        id=job_id(message),
+    return job_from_message(
+        message, folders, settings,
         command=command,
         inputs={} if mounted else {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in keys},
         input_bucket=workspace,

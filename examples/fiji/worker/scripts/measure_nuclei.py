@@ -1,0 +1,32 @@
+# @String input_file_location
+# @String output_file_location
+# @String well
+# @String label
+# @Double minimum_size
+# ruff: noqa: F821, UP031 (SciJava makes variables of the parameters above; Jython is Python 2)
+"""Outlines the nuclei in one picture and measures them: nuclei.csv, with a line each, and outlines.png. Run by Fiji."""
+
+import os
+
+from ij import IJ
+from ij.measure import Measurements, ResultsTable
+from ij.plugin.filter import ParticleAnalyzer
+
+picture = IJ.openImage(os.path.join(input_file_location, well + ".png"))
+IJ.run(picture, "8-bit", "")
+IJ.run(picture, "Gaussian Blur...", "sigma=1.5")
+IJ.setAutoThreshold(picture, "Otsu dark")
+
+table = ResultsTable()
+options = ParticleAnalyzer.SHOW_OUTLINES | ParticleAnalyzer.EXCLUDE_EDGE_PARTICLES
+what = Measurements.AREA | Measurements.CENTROID | Measurements.MEAN
+analyzer = ParticleAnalyzer(options, what, table, minimum_size, float("inf"))
+analyzer.setHideOutputImage(True)
+analyzer.analyze(picture)
+
+for row in range(table.size()):
+    table.setValue("Well", row, well)
+    table.setValue("Label", row, label)
+table.save(os.path.join(output_file_location, "nuclei.csv"))
+IJ.saveAs(analyzer.getOutputImage(), "PNG", os.path.join(output_file_location, "outlines.png"))
+print("%s: %d nuclei (%s)" % (well, table.size(), label))

@@ -1,0 +1,56 @@
+"""make_plates.py IMAGES FOLDER: two plates as a microscope leaves them, out of the pictures A01.png to H12.png.
+
+FOLDER gets PLATE_A (rows A to D) and PLATE_B (rows E to H): in each `Images/`, with a TIFF a well and the OME-XML that
+tells of them, `plate.companion.ome`. The real bioformats2raw reads such a plate too.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+MICROMETRES = 0.65  # of a pixel; made up
+NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+
+
+def make_plate(name: str, rows: str, images: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    root = ElementTree.Element("OME", xmlns=NAMESPACE)
+    plate = ElementTree.SubElement(root, "Plate", ID="Plate:0", Name=name)
+    pictures = [path for path in sorted(images.glob("*.png")) if path.name[0] in rows]
+    for number, path in enumerate(pictures):
+        pixels = np.asarray(Image.open(path))
+        tifffile.imwrite(folder / f"{path.stem}.tiff", pixels, metadata=None)
+        _tell_of(path.stem, number, pixels.shape, root, plate, row=rows.index(path.name[0]))
+    ElementTree.ElementTree(root).write(folder / "plate.companion.ome", encoding="UTF-8", xml_declaration=True)
+
+
+def _tell_of(
+    well: str, number: int, shape: tuple[int, ...], root: ElementTree.Element, plate: ElementTree.Element, row: int
+) -> None:
+    told = ElementTree.SubElement(plate, "Well", ID=f"Well:0:{number}", Row=str(row), Column=str(int(well[1:]) - 1))
+    sample = ElementTree.SubElement(told, "WellSample", ID=f"WellSample:0:{number}:0", Index=str(number))
+    ElementTree.SubElement(sample, "ImageRef", ID=f"Image:{number}")
+    image = ElementTree.SubElement(root, "Image", ID=f"Image:{number}", Name=well)
+    pixels = ElementTree.SubElement(
+        image, "Pixels", ID=f"Pixels:{number}", DimensionOrder="XYZCT", Type="uint8", SizeX=str(shape[1]),
+        SizeY=str(shape[0]), SizeZ="1", SizeC="1", SizeT="1", PhysicalSizeX=str(MICROMETRES),
+        PhysicalSizeY=str(MICROMETRES),
+    )  # fmt: skip
+    ElementTree.SubElement(pixels, "Channel", ID=f"Channel:{number}:0", SamplesPerPixel="1")
+    data = ElementTree.SubElement(pixels, "TiffData", IFD="0", PlaneCount="1")
+    ElementTree.SubElement(data, "UUID", FileName=f"{well}.tiff").text = f"urn:uuid:{number:032x}"
+
+
+def main(images: str, folder: str) -> None:
+    for name, rows in (("PLATE_A", "ABCD"), ("PLATE_B", "EFGH")):
+        make_plate(name, rows, Path(images), Path(folder, name, "Images"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
