@@ -74,7 +74,8 @@ class Cloud:
         """Copies all objects to PROJECT/local/BUCKET/KEY, unchanged ones skipped, and returns PROJECT/local."""
         from .export import export
 
-        return export(self, buckets)
+        with locked(self.layout, "export.lock"):  # two monitors may end at once
+            return export(self, buckets)
 
     def interrupt(self, instance_id: str | None = None, notice_seconds: float = 120) -> str:
         """Takes one machine away as EC2 takes spot machines, and returns its id at once.

@@ -102,9 +102,9 @@ def read_state(layout: Layout) -> State | None:
 
 
 @contextlib.contextmanager
-def locked(layout: Layout) -> Iterator[None]:
-    """One command at a time starts or stops this project's cloud; the others wait."""
+def locked(layout: Layout, what: str = "lock") -> Iterator[None]:
+    """One command at a time starts or stops this project's cloud, or does `what` else; the others wait."""
     layout.make()
-    with open(layout.root / "lock", "w") as file:
+    with open(layout.root / what, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
