@@ -419,7 +419,13 @@ def test_a_batch_that_is_wrong_is_dropped_and_the_log_says_that_it_is_not_whole(
     desk.client.refusal = error("InvalidParameterException")
     path = desk.start()
     path.write_bytes(b"wrong\n" * (logstream.BATCH_EVENTS + 1))
-    until(lambda: desk.logs.tick() or (desk.logs._followed[0]._stream or desk).incomplete, "it is not refused")  # type: ignore[attr-defined]
+
+    def refused() -> bool:
+        desk.logs.tick()
+        stream = desk.logs._followed[0]._stream
+        return stream is not None and stream.incomplete
+
+    until(refused, "it is not refused")
     desk.client.refusal = None
     with path.open("ab") as log:
         log.write(b"right\n")
