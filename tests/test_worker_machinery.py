@@ -22,13 +22,14 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from tests.emulator import KEYS, until
-from worker.machinery import handle, program, records, staging, times
+from worker.machinery import handle, records, staging, times
 from worker.machinery.ending import Ending, Heard
 from worker.machinery.failures import Failed, MissingInput, UploadFailed
 from worker.machinery.handle import Handler, Hooks
 from worker.machinery.job import BadMessage, Folders, Job, job_from_message, parse
 from worker.machinery.jobid import job_id
 from worker.machinery.joblog import JobLogs
+from worker.machinery.launcher import Launcher
 from worker.machinery.lease import Keeper
 from worker.machinery.memory import OomKills
 from worker.machinery.program import Result, run
@@ -292,46 +293,6 @@ def test_a_lease_is_extended_up_to_sqss_twelve_hours_and_not_refused_for_asking_
     assert lease.lost
 
 
-# The wrapped program
-
-
-def test_a_program_that_ignores_the_time_limit_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.machinery.program.GRACE_SECONDS", 0.2)
-    command = "trap '' TERM; while :; do sleep 1; done"
-    result = run(
-        command, shell=True, folder=tmp_path, log=tmp_path / "log", timeout_seconds=0.2, should_stop=lambda: False
-    )
-    assert (result.exit_code, result.timed_out, result.stopped) == (-9, True, False)
-
-
-def test_a_program_is_ended_when_it_must_stop(tmp_path: Path) -> None:
-    begun = time.monotonic()
-    result = run(
-        ["sleep", "60"], shell=False, folder=tmp_path, log=tmp_path / "log", timeout_seconds=60,
-        should_stop=lambda: time.monotonic() > begun + 0.1,
-    )  # fmt: skip
-    assert (result.exit_code, result.timed_out, result.stopped) == (-15, False, True)
-
-
-@pytest.mark.parametrize("is_program", [True, False])
-def test_a_process_that_just_becomes_another_program_is_asked_again_and_one_of_the_kernel_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_program: bool
-) -> None:
-    (tmp_path / "environ").touch()
-    if is_program:
-        (tmp_path / "exe").symlink_to("/bin/sleep")
-    slept: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 20:
-            (tmp_path / "environ").write_bytes(b"A=1\0B=2\0")
-
-    monkeypatch.setattr(program.time, "sleep", sleep)
-    assert program._environment(tmp_path) == ([b"A=1", b"B=2", b""] if is_program else [])
-    assert len(slept) == (20 if is_program else 0)
-
-
 # Staging
 
 
@@ -486,7 +447,8 @@ class Queue:
 class Table:
     """A handler with its queue, and hooks that a test replaces."""
 
-    def __init__(self, s3: Any, tmp_path: Path) -> None:
+    def __init__(self, s3: Any, tmp_path: Path, launcher: Launcher) -> None:
+        self.launcher = launcher
         self.queue, self.stop, self.s3 = Queue(), Stop(time.monotonic), s3
         self.heard: list[str] = []
         self.settings = from_environment(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
@@ -501,7 +463,9 @@ class Table:
         delete_soon = lambda receipt: self.queue.calls.append("deleted")  # noqa: E731
         ending = Ending(self.queue, self.s3, self.settings, self.keeper, heard, delete_soon)
         job_logs = JobLogs(None, "")
-        handler = Handler(self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs)
+        handler = Handler(
+            self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs, self.launcher
+        )
         text = json.dumps(body or {"group": "g", "command": "touch {output_dir}/a"})
         told = {
             "ApproximateReceiveCount": str(receives),
@@ -520,9 +484,16 @@ class Table:
         return records.read(self.s3, self.settings, identity)
 
 
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    made = Launcher(1)
+    yield made
+    made.end()
+
+
 @pytest.fixture
-def table(s3: Any, tmp_path: Path) -> Table:
-    return Table(s3, tmp_path)
+def table(s3: Any, tmp_path: Path, launcher: Launcher) -> Table:
+    return Table(s3, tmp_path, launcher)
 
 
 def broken(*_: Any) -> Any:

@@ -34,6 +34,7 @@ from .handle import Handler, Hooks
 from .intake import Intake
 from .job import Folders, Job, job_from_message
 from .joblog import JobLogs
+from .launcher import Launcher
 from .lease import Keeper
 from .metadata import Metadata
 from .pace import Pace
@@ -88,6 +89,7 @@ class Container:
         self._settings, self._told, self._metadata = settings, told, metadata
         self._clients = Clients(settings.docker_cores)
         self._s3, self._logs = self._clients("s3"), self._clients("logs")
+        self._launcher = Launcher(settings.docker_cores, self._launcher_lost)
         sqs, self._name = self._clients("sqs"), socket.gethostname()
         self._stop, self._ended = Stop(time.monotonic), threading.Event()
         self._health = health.Health(lambda: health.has_room(settings.work_dir), self._others_pause)
@@ -99,7 +101,9 @@ class Container:
         self._deleter = Deleter(sqs, settings.queue_url)
         heard = Heard(self._gate.succeeded, self._gate.failed)
         ending = Ending(sqs, self._s3, settings, self._keeper, heard, self._deleter.delete)
-        self._handler = Handler(self._s3, settings, hooks, self._keeper, self._stop, ending, self._job_logs)
+        self._handler = Handler(
+            self._s3, settings, hooks, self._keeper, self._stop, ending, self._job_logs, self._launcher
+        )
         self._intake = Intake(sqs, settings, self._handler, self._stop, Pace(), self._gate, clock)
         self._exit_code = 0
 
@@ -125,6 +129,7 @@ class Container:
         for helper in helpers:
             helper.start()
         self._run_slots()
+        self._launcher.end()
         self._ended.set()
         self._keeper.end()
         self._deleter.end()
@@ -219,6 +224,11 @@ class Container:
 
     def _mount_lost(self, reason: str) -> None:
         log.error("this container ends: %s", reason)
+        self._exit_code = 1
+        self._told.put(RESERVE_SECONDS)
+
+    def _launcher_lost(self) -> None:
+        log.error("this container ends: what starts its programs was killed")
         self._exit_code = 1
         self._told.put(RESERVE_SECONDS)
 

@@ -22,8 +22,9 @@ from .health import has_room
 from .job import LONGEST_SECONDS, BadMessage, Folders, Inputs, Job, parse
 from .jobid import job_id
 from .joblog import JobLogs
+from .launcher import Launcher
 from .lease import Keeper
-from .memory import OomKills, prefer_as_victim
+from .memory import OomKills
 from .program import Result
 from .settings import Settings
 from .stop import Stop
@@ -45,11 +46,12 @@ class Handler:
     """Takes jobs through their stages; one object serves all slots of a container."""
 
     def __init__(
-        self, s3: Any, settings: Settings, hooks: Hooks, keeper: Keeper, stop: Stop, ending: Ending, job_logs: JobLogs
-    ) -> None:
+        self, s3: Any, settings: Settings, hooks: Hooks, keeper: Keeper, stop: Stop, ending: Ending, job_logs: JobLogs,
+        launcher: Launcher,
+    ) -> None:  # fmt: skip
         self._s3, self._settings, self._hooks = s3, settings, hooks
         self._keeper, self._stop, self._ending, self._job_logs = keeper, stop, ending, job_logs
-        self._oom_kills = OomKills()
+        self._launcher, self._oom_kills = launcher, OomKills()
 
     def take(self, raw: dict[str, Any], received: float) -> Attempt:
         """Holds a message as SQS gave it at `received` (the keeper's clock). Raises OSError where no folder is made."""
@@ -161,8 +163,8 @@ class Handler:
         self._job_logs.follow(job.id, folders.log)
         try:
             attempt.result = program.run_all(
-                job.commands, shell=job.shell, folder=folders.root, log=folders.log,
-                timeout_seconds=attempt.time_limit, started=prefer_as_victim,
+                self._launcher, job.commands, shell=job.shell, folder=folders.root, log=folders.log,
+                timeout_seconds=attempt.time_limit,
                 should_stop=lambda: self._stop.over or attempt.lease.lost,
             )  # fmt: skip
         finally:

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from .launcher import HOME, loader
 from .metadata import Metadata
 
 FOLDER = Path("/home/ubuntu/bucket")  # where the published worker mounts it
@@ -30,7 +31,6 @@ START_SECONDS = 60.0  # from the start of s3fs until it has asked for the bucket
 ROLE_PATH = "/latest/meta-data/iam/security-credentials/"  # in EC2's instance metadata: the role's name
 END_SECONDS = 5.0  # between SIGTERM and SIGKILL
 MOST_FAILURES = 3  # mounts in a row
-_HOME = Path(__file__).resolve().parent.parent  # /opt/worker in the image
 _MNT_DETACH = 2  # umount2(2): now for new files; the open ones end on their own
 _CAP_SYS_ADMIN = 21  # capabilities(7)
 log = logging.getLogger("worker")
@@ -49,7 +49,7 @@ class Process(Protocol):
     def wait(self, timeout: float) -> int: ...
 
 
-def unusable(home: Path = _HOME, fuse: Path = Path("/dev/fuse"), status: Path = Path("/proc/self/status")) -> str:
+def unusable(home: Path = HOME, fuse: Path = Path("/dev/fuse"), status: Path = Path("/proc/self/status")) -> str:
     """Why this container cannot mount anything, in one line; empty where it can."""
     if not (home / "bin" / "s3fs").exists():
         return (
@@ -75,9 +75,8 @@ def command(
         f"url={endpoint}", f"endpoint={region}", "use_path_request_style",  # that serves a bucket with dots in its name
         f"tmpdir={scratch}",
     ]  # fmt: skip
-    loader = [str(_HOME / "lib" / "loader.so"), "--library-path", str(_HOME / "lib")]
-    program = [str(_HOME / "bin" / "s3fs"), bucket, str(folder), "-f"]
-    return [*loader, *program, "-o", ",".join(options + credentials)]
+    program = [str(HOME / "bin" / "s3fs"), bucket, str(folder), "-f"]
+    return [*loader(), *program, "-o", ",".join(options + credentials)]
 
 
 def credentials(env: Mapping[str, str], metadata: Metadata) -> list[str]:

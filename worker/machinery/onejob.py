@@ -25,6 +25,7 @@ from .failures import Failed
 from .handle import Handler, Hooks, job_of
 from .job import Folders
 from .joblog import JobLogs
+from .launcher import Launcher
 from .lease import Keeper
 from .settings import Settings
 from .stop import Stop
@@ -47,9 +48,9 @@ def run(folder: Path, settings: Settings, hooks: Hooks) -> int:
         _Kept(folder / "job"), tries=0, failures=0,
     )  # fmt: skip
     attempt.folders.root.mkdir()
-    verdict = Verdict()
+    verdict, launcher = Verdict(), Launcher(1)
     here = replace(settings, check_if_done=False, work_dir=folder)
-    handler = _Alone(s3, here, hooks, keeper, stop, verdict, JobLogs(None, ""))
+    handler = _Alone(s3, here, hooks, keeper, stop, verdict, JobLogs(None, ""), launcher)
     try:
         with _bucket(s3, settings):
             if handler.begin(attempt) and handler.run(attempt):
@@ -57,6 +58,8 @@ def run(folder: Path, settings: Settings, hooks: Hooks) -> int:
     except mount.CannotMount as error:
         log.error("%s", error)
         return 1
+    finally:
+        launcher.end()
     (folder / VERDICT).write_text(json.dumps(verdict.told(attempt), indent=1), encoding="utf-8")
     return 0
 

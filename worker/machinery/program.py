@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .failures import Failed
+from . import sweep
+from .failures import Failed, Interrupted
+from .launcher import CannotStart, Gone, Launcher, Program
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
-SWEEPS = 10  # for what a program left behind, and what that starts while it is looked for
-LOOKS, LOOK_PAUSE_SECONDS = 50, 0.002
 _LOOK_SECONDS = 0.1  # between two looks at whether the program must end
-# In the environment of all that a program starts, so that what it leaves behind can be found.
-_MARK = "DISTRIBUTED_JOB_FOLDER"
 
 
 @dataclass(frozen=True)
@@ -57,44 +51,34 @@ def _own_variables() -> tuple[str, ...]:
 
 
 _OURS = _own_variables()
-_forking = threading.Lock()  # one fork at a time: a program must not inherit another one's open log
 
 
 def run(
-    command: list[str] | str, *, shell: bool, folder: Path, log: Path, timeout_seconds: float,
-    should_stop: Callable[[], bool], started: Callable[[int], None] = lambda pid: None,
-    env: Mapping[str, str] = os.environ,
+    launcher: Launcher, command: list[str] | str, *, shell: bool, folder: Path, log: Path, timeout_seconds: float,
+    should_stop: Callable[[], bool], env: Mapping[str, str] = os.environ,
 ) -> Result:  # fmt: skip
-    """Runs `command` in `folder`, its output in `log`. Raises Failed where it cannot be started.
-
-    `started` is told the program's process id, which is that of its process group and of its session too.
-    """
-    start = time.monotonic()
-    clean = {name: value for name, value in env.items() if name not in _OURS} | {_MARK: str(folder)}
+    """Runs `command` in `folder`, its output in `log`. Raises Failed where it cannot be started, Interrupted where the
+    launcher is lost."""
+    clean = {name: value for name, value in env.items() if name not in _OURS} | {sweep.VARIABLE: str(folder)}
     words = ["/bin/sh", "-c", str(command)] if shell else list(command)
-    with log.open("ab") as output:
-        try:
-            with _forking:
-                process = subprocess.Popen(
-                    words, cwd=folder, env=clean, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )  # fmt: skip
-        except (OSError, ValueError) as error:
-            raise Failed(f"the program {words[0]!r} cannot be started: {error}") from None
     try:
-        started(process.pid)
-        with _sleeper(process.pid) as sleep:
-            return _wait(process, start, timeout_seconds, should_stop, sleep)
-    finally:
-        _end_all(process.pid, folder)
+        with launcher.program(folder) as program:
+            program.start(words, clean, log)
+            return _wait(program, timeout_seconds, should_stop)
+    except CannotStart as error:
+        raise Failed(f"the program {words[0]!r} cannot be started: {error}") from None
+    except Gone:
+        raise Interrupted from None
 
 
-def run_all(commands: Sequence[list[str] | str], *, timeout_seconds: float, **how: Any) -> Result:
+def run_all(
+    launcher: Launcher, commands: Sequence[list[str] | str], *, timeout_seconds: float, **how: Any
+) -> Result:  # fmt: skip
     """Runs `commands` one after the other as `run` does, until one fails; what they came to together."""
     together: Result | None = None
     for command in commands:
         left = timeout_seconds - (together.seconds if together else 0)
-        result = run(command, timeout_seconds=left, **how)
+        result = run(launcher, command, timeout_seconds=left, **how)
         together = result.after(together) if together else result
         if result.exit_code != 0 or result.timed_out or result.stopped:
             break
@@ -102,93 +86,18 @@ def run_all(commands: Sequence[list[str] | str], *, timeout_seconds: float, **ho
     return together
 
 
-@contextmanager
-def _sleeper(pid: int) -> Iterator[Callable[[float], object]]:
-    """Sleeps so many seconds, or until the process ends. Elsewhere than on Linux in short pieces: no pidfd there."""
-    try:
-        fd = os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        yield lambda seconds: time.sleep(min(seconds, 0.01))
-        return
-    try:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        yield lambda seconds: poll.poll(seconds * 1000)
-    finally:
-        os.close(fd)
-
-
-def _wait(
-    process: subprocess.Popen[bytes], start: float, timeout: float, should_stop: Callable[[], bool],
-    sleep: Callable[[float], object],
-) -> Result:  # fmt: skip
+def _wait(program: Program, timeout: float, should_stop: Callable[[], bool]) -> Result:
+    start = time.monotonic()
     ending, timed_out, stopped = 0.0, False, False
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+    while (end := program.wait(_LOOK_SECONDS)) is None:
         now = time.monotonic()
-        if pid:
-            break
         if not ending and (now - start > timeout or should_stop()):
             timed_out, stopped, ending = now - start > timeout, now - start <= timeout, now
-            _signal_group(process.pid, signal.SIGTERM)
+            program.signal(signal.SIGTERM)
         elif ending and now - ending > GRACE_SECONDS:
-            _signal_group(process.pid, signal.SIGKILL)
-        sleep(_LOOK_SECONDS)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
-    cpu = usage.ru_utime + usage.ru_stime
-    return Result(process.returncode, now - start, usage.ru_maxrss * unit, cpu, timed_out, stopped)
-
-
-def _end_all(group: int, folder: Path) -> None:
-    """Ends what the program started and left behind, in its process group or, on Linux, in one of its own."""
-    _signal_group(group, signal.SIGKILL)
-    _reap(-group)
-    mark = f"{_MARK}={folder}".encode()
-    for _ in range(SWEEPS):
-        left = list(_marked(mark, group))
-        for pid in left:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-            _reap(pid)
-        if not left:
-            return
-
-
-def _marked(mark: bytes, first: int) -> Iterator[int]:
-    """Processes with `mark` in their environment. The program's are younger than itself: on a machine of many processes
-    only those are read, unless the kernel began again with small numbers meanwhile."""
-    with suppress(OSError):
-        newest = int(Path("/proc/loadavg").read_text().split()[-1])  # proc(5): the process made last
-        for name in os.listdir("/proc"):
-            if name.isdecimal() and not int(name) <= first <= newest and mark in _environment(Path("/proc", name)):
-                yield int(name)
-
-
-def _environment(process: Path) -> list[bytes]:
-    """Empty for one that is another user's, the kernel's, or ended meanwhile. One that just becomes another program
-    has its file already, but shows none for a moment, which on a busy machine may last."""
-    for _ in range(LOOKS):
-        try:
-            if text := (process / "environ").read_bytes():
-                return text.split(b"\0")
-            (process / "exe").readlink()
-        except OSError:
-            break
-        time.sleep(LOOK_PAUSE_SECONDS)
-    return []
-
-
-def _reap(pid: int) -> None:
-    """A container's first process inherits what others left: it waits for them, or they stay as zombies."""
-    with suppress(ChildProcessError):
-        while os.waitpid(pid, 0)[0] and pid < 0:
-            pass
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # nobody of the group is left
-        os.killpg(group, number)
+            program.signal(signal.SIGKILL)
+    seconds = time.monotonic() - start
+    return Result(end["exit_code"], seconds, end["peak_memory_bytes"], end["cpu_seconds"], timed_out, stopped)
 
 
 def last_lines(log: Path, count: int = 20, most_bytes: int = 8192) -> list[str]:

@@ -28,26 +28,38 @@ def remove(folders: Folders) -> None:
     """Removes it with the log beside it. Raises nothing: what cannot be removed is told in the worker's log."""
     with suppress(OSError):
         folders.log.unlink()
-    free_names = (folders.root.with_name(f"{folders.root.name}-{number}") for number in count())
-    todo = [folders.root]
+    free_names = (f"{folders.root}-{number}" for number in count())
+    todo = [str(folders.root)]
     while todo:
         folder = todo.pop()
         try:
+            os.chmod(folder, 0o700)
             todo += _empty(folder, free_names)
-            folder.rmdir()
+            os.rmdir(folder)
         except OSError as error:
             log.warning("what a job made cannot be removed: %s", error)
 
 
-def _empty(folder: Path, free_names: Iterator[Path]) -> list[Path]:
+def _empty(folder: str, free_names: Iterator[str]) -> list[str]:
     """Moves the folders in it beside the job's own, so that no path grows too long; these."""
     moved = []
-    folder.chmod(0o700)
     for entry in list(os.scandir(folder)):
         with suppress(OSError):  # rmdir() tells that something is left
             if entry.is_dir(follow_symlinks=False):
+                if _was_empty(entry.path):
+                    continue
                 os.chmod(entry.path, 0o700)  # moving it changes it
-                moved.append(Path(entry.path).rename(next(free_names)))
+                name = next(free_names)
+                os.rename(entry.path, name)
+                moved.append(name)
             else:
                 os.unlink(entry.path)
     return moved
+
+
+def _was_empty(folder: str) -> bool:
+    """Removes it if it is: no more is to be done for most folders."""
+    with suppress(OSError):
+        os.rmdir(folder)
+        return True
+    return False
