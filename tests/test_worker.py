@@ -149,11 +149,13 @@ def test_a_job_that_takes_too_long_fails_with_the_class_time_out(lab: Lab) -> No
     assert record["exit_code"] == -signal.SIGTERM
 
 
-def test_a_missing_input_is_named(lab: Lab) -> None:
+def test_a_job_with_a_missing_input_fails_at_once_and_names_it(lab: Lab) -> None:
     message = lab.send(group={"x": "nowhere"}, inputs=["in/{x}.tif"], command="true")
     record = lab.recorded(job_id(message), state="failed")
     assert record["reason_class"] == "missing input"
     assert f"s3://{lab.name}/in/nowhere.tif" in record["reason"]
+    assert record["attempts"] == 1
+    until(lambda: lab.dead(), "it does not come to the dead-letter queue")
 
 
 def test_a_job_killed_by_a_signal_says_so(lab: Lab) -> None:

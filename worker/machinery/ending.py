@@ -1,8 +1,8 @@
 """The ends of an attempt: what happens to its record, and what to its message.
 
 done, skipped: deleted.   interrupted, renewed: sent again as new, then deleted, since SQS counts every receive, and the
-hours from the first one on.   failed: back to the queue at once, or after the last try to the dead-letter
-queue.   bad: to the dead-letter queue.   lost: nothing.   A copy is always sent before the original is deleted.
+hours from the first one on.   failed: back to the queue at once; after the last try, or where none can help, to the
+dead-letter queue.   bad: to the dead-letter queue.   lost: nothing.   A copy is sent before the original is deleted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .settings import Settings
 
 LONGEST_LINE = 200  # characters, of a log's last line
 LONGEST_REASON = 1000  # characters, in a message attribute
+HOPELESS = frozenset({"missing input"})  # S3 has what was written as soon as it says so: no try will find more
 log = logging.getLogger("worker")
 
 
@@ -84,7 +85,7 @@ class Ending:
         self._send_again(attempt, begun=False)
 
     def failed(self, attempt: Attempt, reason: str, kind: str) -> None:
-        """Tried again at once, as long as there are tries."""
+        """Tried again at once, as long as there are tries and they can help."""
         if attempt.lease.lost:
             self.lost(attempt)
             return
@@ -94,7 +95,8 @@ class Ending:
             return
         self._keep_outputs(attempt)
         self._heard.failed(attempt.name, _with_last_line(reason, attempt.folders.log), kind)
-        if attempt.failures + 1 >= self._settings.job_retries and self._settings.dead_letter_queue_url:
+        last = kind in HOPELESS or attempt.failures + 1 >= self._settings.job_retries
+        if last and self._settings.dead_letter_queue_url:
             self._bury(attempt, f"{kind}: {reason}")
         else:
             self._return(attempt)
