@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from control import bundle, function, iam, policies
+from control import bundle, function, iam, lifecycle, policies
 from control.clients import Clients
 from control.errors import AWSError, code_of, doing, explain
 from control.iam import POLICY, Role
@@ -82,6 +82,7 @@ def set_up(
         partial(function.function, clients, place, code, sleep),
         partial(function.permission, clients, place),
         partial(bucket_policy, clients, place, buckets.own),
+        partial(lifecycle.rule, clients, buckets.own),
     ]
     for look in looks:
         with doing("looking at the account"):
@@ -108,6 +109,7 @@ def destroy(clients: Clients, place: Place, buckets: Buckets, *, dry_run: bool =
         *(partial(iam.end_role, clients.iam, role.name) for role in roles(place, buckets)),
         partial(_end_security_groups, clients),
         partial(_end_bucket_policy, clients, place, buckets.own),
+        partial(lifecycle.end_rule, clients, buckets.own),
         _keep_service_linked,
     ]
     for end in ends:

@@ -29,6 +29,7 @@ from control import (
     iam,
     launchtemplate,
     leftovers,
+    lifecycle,
     monitorfile,
     policies,
     queue,
@@ -237,6 +238,61 @@ def test_the_buckets_policy_is_merged_written_and_taken_away(aws: Exact) -> None
     (ended,) = account._end_bucket_policy(aws.clients, PLACE, "app-bucket")
     assert ended.act is not None
     ended.act()
+
+
+def test_the_rule_for_incomplete_uploads_is_added_and_taken_away_and_the_buckets_others_stay(aws: Exact) -> None:
+    bucket, smallest = {"Bucket": "app-bucket"}, {"TransitionDefaultMinimumObjectSize": "varies_by_storage_class"}
+    theirs = {"ID": "old", "Prefix": "logs/", "Status": "Enabled", "Expiration": {"Days": 30}}
+    both = [theirs, lifecycle.RULE]
+    aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=[theirs], **smallest)
+    aws.answer("s3.put_bucket_lifecycle_configuration", bucket | smallest | {"LifecycleConfiguration": {"Rules": both}})
+    aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=both, **smallest)
+    aws.answer(
+        "s3.put_bucket_lifecycle_configuration", bucket | smallest | {"LifecycleConfiguration": {"Rules": [theirs]}}
+    )
+
+    made = lifecycle.rule(aws.clients, "app-bucket")
+    assert made.act is not None
+    made.act()
+    (ended,) = lifecycle.end_rule(aws.clients, "app-bucket")
+    assert ended.act is not None
+    ended.act()
+
+
+def test_where_the_rule_is_the_only_one_all_are_made_and_deleted(aws: Exact) -> None:
+    bucket = {"Bucket": "app-bucket"}
+    aws.refuse("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration", wanted=bucket)
+    aws.answer(
+        "s3.put_bucket_lifecycle_configuration", bucket | {"LifecycleConfiguration": {"Rules": [lifecycle.RULE]}}
+    )
+    aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=[lifecycle.RULE])
+    aws.answer("s3.delete_bucket_lifecycle", bucket)
+
+    made = lifecycle.rule(aws.clients, "app-bucket")
+    assert made.act is not None
+    made.act()
+    (ended,) = lifecycle.end_rule(aws.clients, "app-bucket")
+    assert ended.act is not None
+    ended.act()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "enough"),
+    [
+        ({"Filter": {}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 3}}, True),
+        ({"Prefix": "", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}, True),
+        ({"Filter": {"Prefix": ""}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 30}}, False),
+        ({"Filter": {"Prefix": "a/"}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 3}}, False),
+        ({"Filter": {"Prefix": ""}, "Expiration": {"Days": 3}}, False),
+        ({"Filter": {}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 3}, "Status": "Disabled"}, False),
+    ],
+)
+def test_a_rule_of_the_buckets_own_that_does_the_same_is_enough(
+    aws: Exact, theirs: dict[str, Any], enough: bool
+) -> None:
+    rules = [{"ID": "theirs", "Status": "Enabled"} | theirs]
+    aws.answer("s3.get_bucket_lifecycle_configuration", {"Bucket": "app-bucket"}, Rules=rules)
+    assert (lifecycle.rule(aws.clients, "app-bucket").act is None) == enough
 
 
 def test_security_groups_of_all_pages_are_deleted(aws: Exact) -> None:

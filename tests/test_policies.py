@@ -24,7 +24,7 @@ BUCKET = "app-bucket"
 BUCKETS = Buckets(BUCKET, read=("public-images",), write=("results-bucket",))
 ROLE_LIMIT = 10_240  # IAM: characters of all inline policies of a role, white space not counted
 MANAGED_LIMIT = 6_144  # IAM: characters of a managed policy, white space not counted
-SETUP_AWS = ("account.py", "iam.py", "function.py")
+SETUP_AWS = ("account.py", "iam.py", "function.py", "lifecycle.py")
 TASK = [policies.task(PLACE), policies.bucket_of_task(PLACE, BUCKET, write=True)]
 MONITOR = [policies.monitor(PLACE), policies.bucket_of_monitor(PLACE, BUCKET)]
 CONTROL = list(policies.control(PLACE, BUCKETS.all).values())
