@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,8 @@ from botocore.exceptions import ClientError
 
 from control import troubles
 from control.errors import AWSError, CloudError, InputError, code_of, doing
+from control.launchtemplate import NOT_YET
+from control.steps import patiently
 from control.troubles import Event
 
 if TYPE_CHECKING:
@@ -78,10 +80,11 @@ def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:
         raise InputError(path, "CPU_SHARES", wrong, f"at most {max(cpu.values()) // tasks} fits")
 
 
-def request(ec2: EC2Client, config: dict[str, Any]) -> str:
-    """Asks for the fleet; its id. Raises CloudError where EC2 refuses."""
+def request(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) -> str:
+    """Asks for the fleet; its id. Raises CloudError where EC2 refuses; a template made just now may need a while."""
     with doing("requesting the spot fleet"):
-        return ec2.request_spot_fleet(SpotFleetRequestConfig=config)["SpotFleetRequestId"]  # type: ignore[arg-type]
+        answer = patiently(lambda: ec2.request_spot_fleet(SpotFleetRequestConfig=config), *NOT_YET, sleep=sleep)
+    return str(answer["SpotFleetRequestId"])
 
 
 def state(ec2: EC2Client, fleet_id: str) -> FleetState | None:
