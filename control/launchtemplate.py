@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from control import tags, userdata
 from control.errors import AWSError, CloudError, InputError, code_of, doing
+from control.fleet import NO_TEMPLATE_YET
 from control.fleetrequest import template_name
 from control.kinds import TEMPLATES, Json, Kind
 from control.steps import patiently
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 # Containers are one hop further from the machine's metadata than programs on it.
 METADATA = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
 TAGGED = ("instance", "volume")
-# What EC2 answers while not every part of it knows a template that was made a moment ago, or a version of it.
-NOT_YET = ("InvalidLaunchTemplateName.NotFound", "InvalidLaunchTemplateId.", "The specified launch template")
 _OF_FLEET = ("InstanceType", "InstanceRequirements", "InstanceMarketOptions")  # a fleet refuses the last
 
 
@@ -72,12 +71,14 @@ def of_run(content: Json, settings: Settings, marks: Mapping[str, str]) -> Json:
     """The LaunchTemplateData of a kind of machine with all that the run decides; the rest of `content` stays."""
     own = {key: value for key, value in content.items() if key not in _OF_FLEET}
     groups = list(own.pop("SecurityGroupIds", ()))
-    name = {"Name": f"{settings.APP_NAME}Worker"}
+    tagged = tags.specifications(
+        own.get("TagSpecifications", ()), TAGGED, {"Name": f"{settings.APP_NAME}Worker"} | dict(marks)
+    )
     return own | {
         "UserData": userdata.after(content.get("UserData", ""), settings),
         "MetadataOptions": own.get("MetadataOptions", {}) | METADATA,
         "NetworkInterfaces": _interfaces(own.get("NetworkInterfaces", ()), groups, public=settings.ASSIGN_IP),
-        "TagSpecifications": tags.specifications(own.get("TagSpecifications", ()), TAGGED, name | dict(marks)),
+        "TagSpecifications": tags.specifications(tagged, ["volume"], tags.KEPT) if _keeps_a_disk(own) else tagged,
     }
 
 
@@ -119,7 +120,7 @@ def _add_version(
     name = template_name(marks)
     request: Any = {"LaunchTemplateId": template, "ClientToken": f"{name}-{number}", "LaunchTemplateData": data}
     with doing(f"making version {number} of the launch template {name}"):
-        patiently(lambda: ec2.create_launch_template_version(**request), *NOT_YET, sleep=sleep)
+        patiently(lambda: ec2.create_launch_template_version(**request), *NO_TEMPLATE_YET, sleep=sleep)
 
 
 def _interfaces(given: Iterable[Json], groups: list[str], *, public: bool) -> list[Json]:
@@ -133,6 +134,11 @@ def _interfaces(given: Iterable[Json], groups: list[str], *, public: bool) -> li
         if interface.get("DeviceIndex", 0) == 0:
             interface["AssociatePublicIpAddress"] = public
     return interfaces
+
+
+def _keeps_a_disk(content: Json) -> bool:
+    """EC2 gives all volumes of a machine the same tags."""
+    return any(one.get("Ebs", {}).get("DeleteOnTermination") is False for one in content.get("BlockDeviceMappings", ()))
 
 
 def _check(content: Json, path: Path, what: str, settings: Settings) -> None:
