@@ -407,6 +407,16 @@ def test_launch_templates_and_volumes_of_others_stay(cleaner: Cleaner) -> None:
     assert cleaner.clean(whole_app=False).removed == []
 
 
+def test_the_launch_template_of_an_older_start_goes_along_and_that_of_a_newer_one_stays(cleaner: Cleaner) -> None:
+    """No fleet was made of the older one, or there would be no newer run; the newer may get its fleet any moment."""
+    nothing(cleaner, *FIRST, "dead", "queue", "definitions")
+    older, newer = "20250101T000000Z", "20270101T000000Z"
+    cleaner.templates(template(f"App-{older}", run=older), template(f"App-{newer}", run=newer))
+    cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
+    nothing(cleaner, "volumes", "cluster", "rule")
+    assert cleaner.clean().removed == [f"launch template App-{older}"]
+
+
 def test_a_volume_that_the_fleet_file_keeps_stays(cleaner: Cleaner) -> None:
     nothing(cleaner, *FIRST, "dead", "queue", "definitions", "templates")
     tags = ec2_tags(app="App", run=RUN, Name="AppWorker", **KEPT)

@@ -15,6 +15,8 @@ import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
 from botocore.stub import ANY, Stubber
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from control import fleetrequest, launchtemplate, model, tags, userdata
 from control.errors import CloudError, InputError
@@ -175,6 +177,19 @@ def test_specifications_that_differ_are_a_version_each_with_their_own_overrides(
         ["m5.large", "m6i.large"], ["m5a.large"],
     ]  # fmt: skip
     assert [one["ImageId"] for one in contents(content, MACHINE_TYPE=types)] == ["ami-1", "ami-2"]
+
+
+@given(st.lists(st.tuples(*(st.sampled_from(some) for some in (["a", "b"], TYPES, ["s,t", "t", ""])))))
+def test_each_specification_has_its_own_content_for_its_own_type_in_its_own_subnets(rows: list[Any]) -> None:
+    assume(rows)
+    specifications = [{"ImageId": image, "SubnetId": subnets} for image, _, subnets in rows]
+    types = [kind for _, kind, _ in rows]
+    kinds = kinds_of(written(*specifications), of(MACHINE_TYPE=types))
+    asked = [(kind.content or {}, one) for kind in kinds for one in kind.overrides]
+    pools = [(content["ImageId"], one["InstanceType"], one.get("SubnetId", "")) for content, one in asked]
+    assert len(pools) == len(set(pools))
+    assert set(pools) == {(image, kind, one) for image, kind, subnets in rows for one in subnets.split(",")}
+    assert len({content["ImageId"] for content, _ in asked}) == len(kinds)
 
 
 def test_more_versions_than_ec2_takes_are_refused(tmp_path: Path) -> None:
