@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RENEW = "run fleetFile, which writes a Fleet file with this account's own"
 PAST_SUPPORT = ("amzn-ami-", "amzn2-ami-ecs")  # Amazon Linux 1 ended in 2023, Amazon Linux 2's ECS image in 2026
+IMDSV2_BEGAN = "2019-11-19"  # announced that day in AWS's security blog: no older program asks with a token
 EVERYWHERE = "0.0.0.0/0"
 SHOWN = 5  # names in one line
 
@@ -172,6 +173,9 @@ def _judge_image(name: str, image: Mapping[str, Any], now: datetime) -> Finding:
     deprecated = str(image.get("DeprecationTime", ""))
     if image.get("State", "available") != "available":
         return wrong("AMI", f"{said} is {image['State']}", RENEW, by_user=True)
+    if "" < str(image.get("CreationDate", "")) < IMDSV2_BEGAN:
+        told = f"{said} is older than IMDSv2, which machines require: its agent would join no cluster"
+        return wrong("AMI", told, RENEW, by_user=True)
     if title.startswith(PAST_SUPPORT) or (deprecated and deprecated < now.strftime("%Y-%m-%dT%H:%M:%S")):
         return warning("AMI", f"{said} is past its support", RENEW)
     if "ecs" not in title.lower():

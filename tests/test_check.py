@@ -358,6 +358,14 @@ def test_a_machine_image_past_its_support(aws: Account) -> None:
     assert "past its support" in only(checked(aws), Level.WARNING).said
 
 
+@pytest.mark.parametrize(
+    ("made", "level"), [("2019-11-18T23:59:59.000Z", Level.WRONG), ("2020-02-01", None), ("", None)]
+)
+def test_a_machine_image_that_is_older_than_imdsv2(aws: Account, made: str, level: Level | None) -> None:
+    aws.answers["ec2.DescribeImages"]["Images"][0]["CreationDate"] = made
+    assert [one.level for one in not_ok(checked(aws))] == ([level] if level else [])
+
+
 def test_an_unknown_machine_type(aws: Account) -> None:
     aws.answers["ec2.DescribeInstanceTypes"] = {"InstanceTypes": []}
     found = not_ok(checked(aws))
