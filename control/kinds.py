@@ -57,9 +57,9 @@ def content_of(specification: Json, settings: Settings) -> Json:
 
 def _of_template(fleet: Json, settings: Settings, theirs: Json | None) -> Kind:
     named = ",".join(one.get("SubnetId", "") for config in fleet[TEMPLATES] for one in config.get("Overrides", ()))
-    place: Json = {"SubnetId": named} if named else {}
-    content = None if theirs is None else _without_place(copy.deepcopy(theirs), place)
-    return Kind(content, list(_overrides(place, settings.MACHINE_TYPE)))
+    specification = {"SubnetId": named}
+    content = None if theirs is None else _without_place(copy.deepcopy(theirs), _places(specification)[0])
+    return Kind(content, list(_overrides(specification, settings.MACHINE_TYPE)))
 
 
 def _paired(given: list[Json], types: list[str]) -> list[tuple[Json, list[str]]]:

@@ -128,8 +128,8 @@ def _interfaces(given: Iterable[Json], groups: list[str], *, public: bool) -> li
 
     `groups` are for an interface that is made here: EC2 takes security groups within interfaces only, if there are any.
     """
-    made: Json = {"DeviceIndex": 0, "DeleteOnTermination": True} | ({"Groups": groups} if groups else {})
-    interfaces = [dict(one) for one in given] or [made]
+    first: Json = {"DeviceIndex": 0, "DeleteOnTermination": True} | ({"Groups": groups} if groups else {})
+    interfaces = [dict(one) for one in given] or [first]
     for interface in interfaces:
         if interface.get("DeviceIndex", 0) == 0:
             interface["AssociatePublicIpAddress"] = public

@@ -464,7 +464,9 @@ def test_where_the_answer_to_the_request_is_lost_the_template_stays_as_the_fleet
 
 def test_a_templates_subnet_gives_way_to_the_files() -> None:
     content = {"NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-t"}]}
-    for overrides, left in (([{"SubnetId": "subnet-a"}], {}), ([], {"SubnetId": "subnet-t"})):
+    types_alone = [{"InstanceType": "m5.large"}, {"InstanceType": "m5a.large"}]
+    stays = {"SubnetId": "subnet-t"}
+    for overrides, left in (([{"SubnetId": "subnet-a"}], {}), ([], stays), (types_alone, stays)):
         (kind,) = kinds_of(templated(*overrides), of(), content)
         assert kind.content == {"NetworkInterfaces": [{"DeviceIndex": 0, **left}]}
 
