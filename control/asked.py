@@ -1,15 +1,17 @@
-"""What a fleet request asks EC2 for: its launch specifications, one by one, in the few values that can be looked up."""
+"""What a fleet request asks EC2 for: its combinations, one by one, in the few values that can be looked up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from control.kinds import Json, Kind
 
 
 @dataclass(frozen=True)
 class Specification:
-    """One kind of machine that the fleet may launch. None or empty: the request leaves it to EC2 or to a template."""
+    """One combination that the fleet may launch. None or empty: left to EC2, or in a template that was not read."""
 
     machine_type: str
     subnets: tuple[str, ...] = ()
@@ -18,23 +20,19 @@ class Specification:
     key: str | None = None
     profile: str | None = None
     volumes: tuple[tuple[str, int | None, str | None], ...] = ()  # device name, GiB, snapshot
-    templated: bool = False
+    unread: bool = False
 
 
-def specifications(request: Mapping[str, Any], templates: Mapping[str, Any] | None = None) -> list[Specification]:
-    """Those of a SpotFleetRequestConfig, be they written out or overrides of launch templates (`templates`: the data
-    of those that are known, by `template_key`)."""
-    written = [_written(one) for one in request.get("LaunchSpecifications", ())]
-    return written + [
-        one for config in request.get("LaunchTemplateConfigs", ()) for one in _templated(config, templates or {})
-    ]
+def specifications(kinds: Iterable[Kind]) -> list[Specification]:
+    """Every type in every place of every kind of machine."""
+    return [_specification(kind.content, override) for kind in kinds for override in kind.overrides]
 
 
-def template_key(config: Mapping[str, Any]) -> str:
-    """Which launch template, in one text: «lt-1 version 3»."""
-    named = config.get("LaunchTemplateSpecification", {})
-    name = named.get("LaunchTemplateId") or named.get("LaunchTemplateName", "")
-    return f"{name} version {named.get('Version', '$Default')}"
+def types_of(request: Mapping[str, Any]) -> set[str]:
+    """The machine types of a fleet as EC2 tells it; the published version's has LaunchSpecifications."""
+    overrides = (one for config in request.get("LaunchTemplateConfigs", ()) for one in config.get("Overrides", ()))
+    named = (one.get("InstanceType") for one in (*request.get("LaunchSpecifications", ()), *overrides))
+    return {kind for kind in named if kind}
 
 
 def name_of_profile(profile: str) -> str:
@@ -42,43 +40,26 @@ def name_of_profile(profile: str) -> str:
     return profile.rsplit("/", 1)[-1]
 
 
-def _written(one: Mapping[str, Any]) -> Specification:
-    interfaces = one.get("NetworkInterfaces", ())
-    subnets = [subnet for place in (one, *interfaces) for subnet in _split(place.get("SubnetId", ""))]
-    groups = [group.get("GroupId", "") for group in one.get("SecurityGroups", ())]
-    groups += one.get("SecurityGroupIds", ())
-    groups += [group for interface in interfaces for group in interface.get("Groups", ())]
-    profile = one.get("IamInstanceProfile", {})
+def _specification(content: Json | None, override: Json) -> Specification:
+    known = content or {}
+    interfaces = known.get("NetworkInterfaces", ())
+    groups = [*known.get("SecurityGroupIds", ()), *(group for one in interfaces for group in one.get("Groups", ()))]
+    subnets = [place["SubnetId"] for place in (override, *interfaces) if place.get("SubnetId")]
+    profile = known.get("IamInstanceProfile", {})
     return Specification(
-        machine_type=str(one.get("InstanceType", "")),
+        machine_type=override["InstanceType"],
         subnets=tuple(dict.fromkeys(subnets)),
-        groups=tuple(dict.fromkeys(filter(None, groups))),
-        image=one.get("ImageId"),
-        key=one.get("KeyName"),
+        groups=tuple(dict.fromkeys(groups)),
+        image=known.get("ImageId"),
+        key=known.get("KeyName"),
         profile=profile.get("Arn") or profile.get("Name"),
-        volumes=tuple(_volumes(one)),
+        volumes=tuple(_volumes(known)),
+        unread=content is None,
     )
 
 
-def _templated(config: Mapping[str, Any], templates: Mapping[str, Any]) -> Iterator[Specification]:
-    data = templates.get(template_key(config))
-    for override in config.get("Overrides") or [{}]:
-        merged = {**(data or {}), **override}
-        if override.get("SubnetId"):  # stands for the template's own
-            merged["NetworkInterfaces"] = [
-                {key: value for key, value in interface.items() if key != "SubnetId"}
-                for interface in merged.get("NetworkInterfaces", ())
-            ]
-        yield replace(_written(merged), templated=data is None)
-
-
-def _volumes(one: Mapping[str, Any]) -> Iterator[tuple[str, int | None, str | None]]:
-    for mapping in one.get("BlockDeviceMappings", ()):
+def _volumes(content: Json) -> Iterator[tuple[str, int | None, str | None]]:
+    for mapping in content.get("BlockDeviceMappings", ()):
         if "Ebs" in mapping:
             disk = mapping["Ebs"]
             yield str(mapping.get("DeviceName", "")), disk.get("VolumeSize"), disk.get("SnapshotId")
-
-
-def _split(subnets: str) -> list[str]:
-    """EC2 takes several subnets in one text, with commas."""
-    return [name.strip() for name in subnets.split(",") if name.strip()]

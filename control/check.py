@@ -32,7 +32,7 @@ CHECKS: tuple[tuple[str, Check | None], ...] = (
     ("image", checks_jobs.image),
     ("queue", checks_jobs.jobs),
     (FLEET_FILE, None),  # looked at first, told here
-    ("template", checks_fleet.templates),
+    ("template", checks_fleet.template),
     ("subnets", checks_fleet.subnets),
     ("groups", checks_fleet.groups),
     ("key pair", checks_fleet.keys),
@@ -57,24 +57,22 @@ def check(
 
     Nothing is made or changed in AWS, and nothing costs anything.
     """
-    first, request = fleet_file(settings, clients, path, content, now)
-    facts = Facts(settings, clients, now, request)
+    first, fleet = fleet_file(settings, clients, path, content)
+    facts = Facts(settings, clients, now, fleet)
     checks = [(FLEET_FILE, lambda _: [first]) if one is None else (topic, one) for topic, one in CHECKS]
     return list(run(checks, facts))
 
 
 def fleet_file(
-    settings: Settings, clients: Clients, path: Path | None, content: Mapping[str, Any] | None, now: datetime
+    settings: Settings, clients: Clients, path: Path | None, content: Mapping[str, Any] | None
 ) -> tuple[Finding, dict[str, Any] | None]:
-    """The Fleet file against the config, without a call, and the request that would be sent; None where there is no
-    file, or where it is wrong: then what is in it is not looked up."""
+    """The Fleet file against the config, without a call, and its content; None where there is no file, or where it is
+    wrong: then what is in it is not looked up."""
     if path is None or content is None:
         return ok(FLEET_FILE, "none was given: its subnets, image, roles and disks are not checked"), None
     try:
         fleetrequest.check(dict(content), path, settings, clients.ec2)
-        return ok(FLEET_FILE, f"{path.name} fits the config"), fleetrequest.request_of(
-            dict(content), settings, now, "check"
-        )
+        return ok(FLEET_FILE, f"{path.name} fits the config"), dict(content)
     except InputError as error:
         _, _, told = str(error).partition(": ")
         said, _, remedy = told.rpartition("; ")

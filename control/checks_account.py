@@ -75,16 +75,16 @@ def judge_bucket(name: str, region: str | None, wanted: str) -> Iterator[Finding
 
 def fleet_role(facts: Facts) -> Iterator[Finding]:
     """The role with which the fleet starts and tags machines."""
-    if facts.request is not None:
-        name = asked.name_of_profile(str(facts.request.get("IamFleetRole", "")))
+    if facts.fleet is not None:
+        name = asked.name_of_profile(str(facts.fleet.get("IamFleetRole", "")))
         yield from judge_role("fleet role", name, facts.fleet_role, FLEET_SERVICE)
 
 
 def profiles(facts: Facts) -> Iterator[Finding]:
     """The machines' instance profiles."""
-    if facts.request is None:
+    if facts.fleet is None:
         return
-    if any(one.profile is None and not one.templated for one in facts.specifications):
+    if any(one.profile is None and not one.unread for one in facts.specifications):
         said = "a launch specification names no IamInstanceProfile: its machines could not join the cluster"
         yield wrong("profile", said, "put the ARN of the instance profile ecsInstanceRole there", by_user=True)
     for name, found in facts.profiles.items():
@@ -93,9 +93,9 @@ def profiles(facts: Facts) -> Iterator[Finding]:
 
 def same_account(facts: Facts) -> Iterator[Finding]:
     """The Fleet file is of the account that one is logged in to."""
-    if facts.request is None:
+    if facts.fleet is None:
         return
-    arns = {"IamFleetRole": {str(facts.request.get("IamFleetRole", ""))}}
+    arns = {"IamFleetRole": {str(facts.fleet.get("IamFleetRole", ""))}}
     arns["IamInstanceProfile"] = {one.profile for one in facts.specifications if one.profile}
     for key, some_arns in arns.items():
         for arn in sorted(some_arns):

@@ -28,7 +28,9 @@ TYPES_SHOWN = 6
 
 def quota(facts: Facts) -> Iterator[Finding]:
     """The account's spot quota, in virtual CPUs, against the machines asked for."""
-    yield from judge_quotas(facts.settings.CLUSTER_MACHINES - facts.on_demand, facts.types, facts.quotas)
+    yield from judge_quotas(
+        facts.settings.CLUSTER_MACHINES - facts.settings.ON_DEMAND_MACHINES, facts.types, facts.quotas
+    )
 
 
 def judge_quotas(count: int, types: Mapping[str, MachineType], values: Mapping[Quota, float]) -> Iterator[Finding]:
@@ -145,8 +147,8 @@ def cost(facts: Facts) -> Iterator[Finding]:
     """What an hour of the whole fleet costs, and what it can cost at most."""
     markets = prices.markets(facts.prices, facts.settings.MACHINE_PRICE, facts.now)
     yield judge_cost(facts.settings, markets)
-    if facts.on_demand:
-        said = f"{counted(facts.on_demand, 'machine')} on demand cost AWS's list price, which is not looked up"
+    if on_demand := facts.settings.ON_DEMAND_MACHINES:
+        said = f"{counted(on_demand, 'machine')} on demand cost AWS's list price, which is not looked up"
         yield warning("cost", said, "look it up at aws.amazon.com/ec2/pricing, and at the quota for on-demand machines")
 
 

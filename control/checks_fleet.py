@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from control import machines
-from control.asked import Specification, template_key
+from control import launchtemplate, machines
+from control.asked import Specification
 from control.errors import AWSError
 from control.facts import Facts
 from control.findings import Finding, Level, counted, ok, warning, wrong
+from control.kinds import TEMPLATES
 from control.machines import MachineType
 
 if TYPE_CHECKING:
@@ -19,26 +20,25 @@ if TYPE_CHECKING:
 
 RENEW = "run fleetFile, which writes a Fleet file with this account's own"
 PAST_SUPPORT = ("amzn-ami-", "amzn2-ami-ecs")  # Amazon Linux 1 ended in 2023, Amazon Linux 2's ECS image in 2026
+IMDSV2_BEGAN = "2019-11-19"  # announced that day in AWS's security blog: no older program asks with a token
 EVERYWHERE = "0.0.0.0/0"
 SHOWN = 5  # names in one line
 
 
-def templates(facts: Facts) -> Iterator[Finding]:
-    """The launch templates that the Fleet file names; what is in them is checked as if it stood in the file."""
-    configs = (facts.request or {}).get("LaunchTemplateConfigs", ())
-    named = sorted({template_key(one) for one in configs})
-    missing = [key for key in named if key not in facts.templates]
-    if missing:
-        yield wrong(
-            "template", f"no such launch template: {some(missing)}", "correct it in the Fleet file", by_user=True
-        )
-    elif named:
-        yield ok("template", some(named))
+def template(facts: Facts) -> Iterator[Finding]:
+    """The launch template that the Fleet file names; what is in it is checked as if it stood in the file."""
+    if facts.fleet is None or TEMPLATES not in facts.fleet:
+        return
+    named = launchtemplate.words(facts.fleet)
+    if facts.template is None:
+        yield wrong("template", f"no such launch template: {named}", "correct it in the Fleet file", by_user=True)
+    else:
+        yield ok("template", named)
 
 
 def subnets(facts: Facts) -> Iterator[Finding]:
     """The subnets that the Fleet file names."""
-    if facts.request is not None:
+    if facts.fleet is not None:
         yield from judge_subnets(facts.specifications, facts.subnets, facts.settings.CLUSTER_MACHINES)
 
 
@@ -173,6 +173,9 @@ def _judge_image(name: str, image: Mapping[str, Any], now: datetime) -> Finding:
     deprecated = str(image.get("DeprecationTime", ""))
     if image.get("State", "available") != "available":
         return wrong("AMI", f"{said} is {image['State']}", RENEW, by_user=True)
+    if "" < str(image.get("CreationDate", "")) < IMDSV2_BEGAN:
+        told = f"{said} is older than IMDSv2, which machines require: its agent would join no cluster"
+        return wrong("AMI", told, RENEW, by_user=True)
     if title.startswith(PAST_SUPPORT) or (deprecated and deprecated < now.strftime("%Y-%m-%dT%H:%M:%S")):
         return warning("AMI", f"{said} is past its support", RENEW)
     if "ecs" not in title.lower():

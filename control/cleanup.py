@@ -310,10 +310,13 @@ def _deregister_task_definitions(clients: Clients, run: Run, report: Report) -> 
 
 
 def _delete_templates(clients: Clients, run: Run, report: Report) -> None:
-    """After the fleets: without its template a fleet could replace no machine."""
-    for found in list(_of_run(leftovers.templates(clients.ec2, run.monitor_file.MONITOR_APP_NAME), run)):
-        clients.ec2.delete_launch_template(LaunchTemplateId=found.id)
-        report.removed.append(f"launch template {found.name}")
+    """After the fleets: without its template a fleet could replace no machine. An older one is of a start that was
+    killed before its fleet was there: an app has one fleet at a time."""
+    file = run.monitor_file
+    for found in list(leftovers.templates(clients.ec2, file.MONITOR_APP_NAME)):
+        if found.state is State.LEFT and (run.whole_app or found.run <= file.run):
+            clients.ec2.delete_launch_template(LaunchTemplateId=found.id)
+            report.removed.append(f"launch template {found.name}")
 
 
 def _delete_volumes(clients: Clients, run: Run, report: Report) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from control import cluster, fleet, machines, queue, quotas
-from control.asked import specifications
+from control.asked import types_of
 from control.clients import Clients
 from control.cluster import ServiceState
 from control.errors import AWSError, CloudError, explain
@@ -281,8 +281,7 @@ def _machine(one: Mapping[str, Any]) -> Machine:
 def _quota(clients: Clients, fleet_id: str) -> SpotQuota | None:
     """The quota of the first type that the fleet asks for; None where it is not known which one it is."""
     found: Any = clients.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-    asked = specifications(found[0]["SpotFleetRequestConfig"]) if found else []
-    kinds = sorted({one.machine_type for one in asked if one.machine_type})
+    kinds = sorted(types_of(found[0]["SpotFleetRequestConfig"])) if found else []
     quota = quotas.class_of(kinds[0]) if kinds else None
     if quota is None:
         return None

@@ -7,17 +7,18 @@ prices. Nothing here judges, and nothing is changed in AWS.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from botocore.exceptions import ClientError
 
-from control import asked, cluster, machines, prices, queue, quotas
+from control import asked, cluster, launchtemplate, machines, prices, queue, quotas
 from control.asked import Specification
 from control.clients import Clients
 from control.errors import AWSError, code_of
+from control.kinds import TEMPLATES, kinds_of
 from control.machines import MachineType
 from control.prices import Report
 from control.queue import Counts
@@ -74,7 +75,7 @@ class QueueFacts:
 
 @dataclass
 class Facts:
-    """All look-ups of one check. `request`: the SpotFleetRequestConfig that would be sent; None without a fleet file.
+    """All look-ups of one check. `fleet`: the content of a Fleet file that is right; None without one.
 
     Every property raises botocore's errors for what AWS refuses; what is not there is None or missing in the answer.
     """
@@ -82,23 +83,19 @@ class Facts:
     settings: Settings
     clients: Clients
     now: datetime
-    request: Mapping[str, Any] | None = None
+    fleet: dict[str, Any] | None = None
     kept: dict[str, tuple[Any, BaseException | None]] = field(default_factory=dict, repr=False)
 
     @property
     def specifications(self) -> list[Specification]:
         """What the fleet asks for; without a fleet file just the config's types."""
-        if self.request is None:
+        if self.fleet is None:
             return [Specification(name) for name in self.settings.MACHINE_TYPE]
         try:
-            return asked.specifications(self.request, self.templates)
-        except AWSError:  # told by the check of the templates
-            return asked.specifications(self.request)
-
-    @property
-    def on_demand(self) -> int:
-        """How many of the machines are not to be spot machines."""
-        return int((self.request or {}).get("OnDemandTargetCapacity", 0))
+            theirs = self.template
+        except AWSError:  # told by the check of the template
+            theirs = None
+        return asked.specifications(kinds_of(self.fleet, self.settings, theirs))
 
     @property
     def type_names(self) -> list[str]:
@@ -156,7 +153,7 @@ class Facts:
     @once
     def fleet_role(self) -> Any | None:
         """The fleet's role; None where there is no such one."""
-        name = asked.name_of_profile(str((self.request or {}).get("IamFleetRole", "")))
+        name = asked.name_of_profile(str((self.fleet or {}).get("IamFleetRole", "")))
         return self._of_iam(lambda: self.clients.iam.get_role(RoleName=name)["Role"])
 
     @once
@@ -190,12 +187,11 @@ class Facts:
         return next((one for one in found if one["status"] == "ACTIVE"), None)
 
     @once
-    def templates(self) -> dict[str, Any]:
-        """The data of the launch templates that the fleet file names; one call each. Missing are those not there."""
-        configs = (self.request or {}).get("LaunchTemplateConfigs", ())
-        named = {asked.template_key(one): one["LaunchTemplateSpecification"] for one in configs}
-        found = {key: self._template(one) for key, one in named.items()}
-        return {key: data for key, data in found.items() if data is not None}
+    def template(self) -> dict[str, Any] | None:
+        """The content of the launch template that the Fleet file names; None where it names none that is there."""
+        if self.fleet is None or TEMPLATES not in self.fleet:
+            return None
+        return launchtemplate.look_up(self.fleet, self.clients.ec2)
 
     @once
     def subnets(self) -> dict[str, Any]:
@@ -259,17 +255,6 @@ class Facts:
         filters = [{"Name": by, "Values": sorted(wanted)}]
         answer = getattr(self.clients.ec2, call)(Filters=filters, **more)
         return {one[key]: one for one in answer[listed]}
-
-    def _template(self, named: Mapping[str, str]) -> Any | None:
-        which = {key: named[key] for key in ("LaunchTemplateId", "LaunchTemplateName") if key in named}
-        versions = [named.get("Version", "$Default")]
-        try:
-            found: Any = self.clients.ec2.describe_launch_template_versions(**which, Versions=versions)  # type: ignore[arg-type]
-        except ClientError as error:
-            if code_of(error).startswith("InvalidLaunchTemplate"):
-                return None
-            raise
-        return next((one["LaunchTemplateData"] for one in found["LaunchTemplateVersions"]), None)
 
     def _profile(self, name: str) -> Any | None:
         return self._of_iam(lambda: self.clients.iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from control import troubles
 from control.errors import AWSError, CloudError, InputError, code_of, doing
+from control.steps import patiently
 from control.troubles import Event
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from control.settings import Settings
 
 AGENT_SHARE = 0.08  # of a machine's memory, what the system and the ECS agent keep: 3 to 8 % is seen
+# What EC2 answers while not every part of it knows a launch template that was made a moment ago, or a version of it.
+NO_TEMPLATE_YET = ("InvalidLaunchTemplateName.NotFound", "InvalidLaunchTemplateId.", "The specified launch template")
 HISTORY_SECONDS = 6 * 3600.0  # of the fleet's events
 _BAD_INFORMATION = {"launchSpecUnusable", "launchSpecTemporarilyBlacklisted", "fleetProgressHalted"}  # no errors to EC2
 _ACTIVE = {"submitted", "active", "modifying"}
@@ -58,7 +61,7 @@ def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:
     Sizes are looked up in EC2 (read only); without the right to do so the check is left out.
     """
     try:
-        answer = ec2.describe_instance_types(InstanceTypes=settings.MACHINE_TYPE)  # type: ignore[arg-type]
+        answer = ec2.describe_instance_types(InstanceTypes=list(dict.fromkeys(settings.MACHINE_TYPE)))  # type: ignore[arg-type]
     except ClientError as error:
         if code_of(error) == "InvalidInstanceType":
             right = f"{error.response['Error']['Message']}; correct MACHINE_TYPE"
@@ -78,10 +81,11 @@ def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:
         raise InputError(path, "CPU_SHARES", wrong, f"at most {max(cpu.values()) // tasks} fits")
 
 
-def request(ec2: EC2Client, config: dict[str, Any]) -> str:
-    """Asks for the fleet; its id. Raises CloudError where EC2 refuses."""
+def request(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) -> str:
+    """Asks for the fleet; its id. Raises CloudError where EC2 refuses; a template made just now may need a while."""
     with doing("requesting the spot fleet"):
-        return ec2.request_spot_fleet(SpotFleetRequestConfig=config)["SpotFleetRequestId"]  # type: ignore[arg-type]
+        answer = patiently(lambda: ec2.request_spot_fleet(SpotFleetRequestConfig=config), *NO_TEMPLATE_YET, sleep=sleep)
+    return str(answer["SpotFleetRequestId"])
 
 
 def state(ec2: EC2Client, fleet_id: str) -> FleetState | None:

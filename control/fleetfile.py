@@ -1,9 +1,4 @@
-"""`run.py fleetFile`: a Fleet file for this account and region, ready for startCluster.
-
-A Spot Fleet's launch specification cannot ask for IMDSv2 (EC2 has no such key in it): the ECS-optimised Amazon Linux
-2023 image does, by its own ImdsSupport, with the hop limit of 2 that containers need. That is looked up, and so is an
-account-wide default that would overrule it.
-"""
+"""`run.py fleetFile`: a Fleet file for this account and region, ready for startCluster."""
 
 from __future__ import annotations
 
@@ -16,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from control import machines, policies
 from control.clients import Clients
-from control.errors import AWSError, CloudError, InputError, code_of, doing
+from control.errors import CloudError, InputError, code_of, doing
 from control.files import write_json_atomically
 from control.policies import Place
 from control.steps import MADE_BY, patiently
@@ -60,7 +55,6 @@ def write(
     architecture = _architecture(clients.ec2, settings.MACHINE_TYPE, config)
     image = _image(clients, architecture)
     network = _network(clients.ec2, settings.MACHINE_TYPE, config, vpc)
-    notes = _metadata_notes(clients.ec2, image)
     group = _security_group(clients.ec2, network.vpc, sleep)
     key = settings.SSH_KEY_NAME.removesuffix(".pem")
     content = fleet_file(place, image, key, list(network.subnets.values()), group)
@@ -72,17 +66,12 @@ def write(
         *(f"note: {zone} does not offer {', '.join(types)}" for zone, types in network.lacking.items()),
         f"security group  {group} (nothing may come in)",
         f"key pair        {key or 'none: nobody can log in to the machines'}",
-        *notes,
         f"fleet file      {path}",
     ]
 
 
 def fleet_file(place: Place, image: str, key: str, subnets: list[str], group: str) -> dict[str, Any]:
-    """The Fleet file's content: one launch specification, which startCluster makes into one for each type and subnet.
-
-    The subnets stand in the network interface, with commas: EC2 takes none beside an interface, and without an
-    interface ASSIGN_IP could not be said.
-    """
+    """The Fleet file's content: one launch specification, which startCluster combines with each type and subnet."""
     specification: dict[str, Any] = {
         "ImageId": image,
         "IamInstanceProfile": {"Arn": place.profile(policies.INSTANCE_ROLE)},
@@ -209,19 +198,3 @@ def _make_security_group(ec2: EC2Client, vpc: str, sleep: Callable[[float], None
         # Until every part of EC2 knows it, a fleet that names it is refused.
         patiently(lambda: ec2.describe_security_groups(GroupIds=[group]), "InvalidGroup.NotFound", sleep=sleep)
     return group
-
-
-def _metadata_notes(ec2: EC2Client, image: str) -> list[str]:
-    """Whether machines will require IMDSv2, as the image or the account says; a warning where not."""
-    try:
-        images = ec2.describe_images(ImageIds=[image])["Images"]
-        account = ec2.get_instance_metadata_defaults().get("AccountLevel", {})
-    except AWSError as error:
-        return [f"note: whether machines require IMDSv2 could not be looked up ({code_of(error)})"]
-    default = account.get("HttpTokens", "no-preference")
-    if default == "optional":
-        return ["warning: this account's default lets machines do without IMDSv2 (ModifyInstanceMetadataDefaults)"]
-    by_image = bool(images) and images[0].get("ImdsSupport") == "v2.0"
-    if by_image or default == "required":
-        return [f"IMDSv2          required, by {'the image' if by_image else 'the default of the account'}"]
-    return [f"warning: neither the image {image} nor the account requires IMDSv2"]

@@ -1,44 +1,38 @@
 """What EC2 is asked for: the Fleet file checked against the config, and the request that is made of both.
 
 Pure but for reading the file. A Fleet file describes its machines either by LaunchSpecifications, as published, or by
-a launch template; types, number, price and public address are the config's. Every type is combined with every subnet.
-
-Each combination is a specification of its own, with the subnet in its network interface: EC2 takes several subnets in
-one text beside an interface only (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/
-API_SpotFleetLaunchSpecification.html), where a public address cannot be asked for; within an interface it refuses them
-(hashicorp/terraform-provider-aws#4265).
+a launch template (`kinds`); types, number, price and public address are the config's. Of either, the run makes a launch
+template of its own (`launchtemplate`), which the request names: volumes get tags, machines ask for IMDSv2, and some may
+be no spot machines, only where a fleet is made of one.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from control import model, monitorfile, tags
 from control.errors import InputError
 from control.files import read_json_object
-from control.userdata import user_data
+from control.kinds import TEMPLATES, WRITTEN, Json, content_of, kinds_of
 
 if TYPE_CHECKING:
+    from botocore.model import Shape
     from mypy_boto3_ec2 import EC2Client
 
     from control.settings import Settings
 
 MAX_POOLS = 300  # EC2: combinations of type and subnet a fleet (User Guide: «Quotas for EC2 Fleet and Spot Fleet»)
-ROOT_DEVICE = "/dev/xvda"  # the only volume of the ECS-optimised Amazon Linux 2023 image: containers lie there
-WRITTEN, TEMPLATES = "LaunchSpecifications", "LaunchTemplateConfigs"
+MAX_KINDS = 50  # EC2: LaunchTemplateConfigs (said of CreateFleet; RequestSpotFleet's own number is nowhere)
 _PLACEHOLDERS = ("FILL_IN", "XXXX", "NNNN", "123456789123", "your-key")  # the shipped file's and the published file's
 _SET_BY_CONFIG = (
     "SpotPrice", "TargetCapacity", "OnDemandTargetCapacity", "ValidFrom", "ValidUntil", "ClientToken",
     "TerminateInstancesWithExpiration", "LaunchSpecifications", "LaunchTemplateConfigs", "TagSpecifications",
 )  # fmt: skip
 _IN_OVERRIDES = {"SubnetId", "InstanceType"}
-
-Json = dict[str, Any]
 
 
 def load(path: Path) -> Json:
@@ -64,25 +58,30 @@ def check(fleet: Json, path: Path, settings: Settings, ec2: EC2Client) -> None:
             raise InputError(path, key, f"{text!r} is a placeholder", "put your account's own there")
     _check_against(settings, fleet, path)
     _check_form(fleet, path, ec2)
-    request = {"SpotFleetRequestConfig": request_of(fleet, settings, datetime.now(UTC), "check")}
-    _hold(request, path, ec2)
-    pools = max(len(request["SpotFleetRequestConfig"].get(WRITTEN, ())), len(_overrides(fleet, settings)))
-    if pools > MAX_POOLS:
-        wrong = f"{pools} combinations of type and subnet are more than EC2 takes ({MAX_POOLS})"
+    for number, specification in enumerate(fleet.get(WRITTEN, [])):
+        _check_content(specification, path, f"{WRITTEN}[{number}]", settings, ec2)
+    request = request_of(fleet, settings, datetime.now(UTC), "check")
+    _hold({"SpotFleetRequestConfig": request}, path, ec2)
+    pools = [len(one["Overrides"]) for one in request[TEMPLATES]]
+    if sum(pools) > MAX_POOLS:
+        wrong = f"{sum(pools)} combinations of type and subnet are more than EC2 takes ({MAX_POOLS})"
         raise InputError(path, "MACHINE_TYPE", wrong, "name fewer types or subnets")
+    if len(pools) > MAX_KINDS:
+        wrong = f"{len(pools)} that differ in more than type and subnet are more than EC2 takes ({MAX_KINDS})"
+        raise InputError(path, WRITTEN, wrong, "make some of them equal")
 
 
 def request_of(fleet: Json, settings: Settings, start: datetime, token: str, owner: str = "") -> Json:
     """The SpotFleetRequestConfig: the Fleet file, with all that the config decides.
 
     `start`: of the run, which names it and from which its longest time counts. `token` makes the request idempotent:
-    EC2 answers a repeated one with the same fleet. A launch template stands in it as the file names it: see
-    `launchtemplate`.
+    EC2 answers a repeated one with the same fleet. Each kind of machine is a version of the run's launch template.
     """
     marks = tags.of(settings, owner, monitorfile.run_name(start.timestamp()))
     request: Json = {"Type": "maintain", "AllocationStrategy": "priceCapacityOptimized"}
-    request |= {key: value for key, value in copy.deepcopy(fleet).items() if key not in _SET_BY_CONFIG}
-    request |= {
+    request |= {key: value for key, value in fleet.items() if key not in _SET_BY_CONFIG}
+    request |= {"OnDemandTargetCapacity": settings.ON_DEMAND_MACHINES} if settings.ON_DEMAND_MACHINES else {}
+    return request | {
         "TargetCapacity": settings.CLUSTER_MACHINES,
         "SpotPrice": price(settings.MACHINE_PRICE),
         "ValidUntil": start.replace(microsecond=0) + timedelta(hours=settings.MAX_RUN_HOURS),
@@ -90,10 +89,13 @@ def request_of(fleet: Json, settings: Settings, start: datetime, token: str, own
         "ClientToken": token,
         # EC2 takes no other kind here: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RequestSpotFleet.html
         "TagSpecifications": tags.specifications(fleet.get("TagSpecifications", ()), ["spot-fleet-request"], marks),
+        TEMPLATES: list(_configs(fleet, settings, template_name(marks))),
     }
-    if TEMPLATES in fleet:
-        return request | _templated(fleet, settings)
-    return request | {WRITTEN: list(_written(fleet[WRITTEN], settings, marks))}
+
+
+def template_name(marks: Mapping[str, str]) -> str:
+    """The name of the run's launch template; `marks`: the run's tags."""
+    return f"{marks['app']}-{marks['run']}"
 
 
 def price(dollars: float) -> str:
@@ -101,82 +103,11 @@ def price(dollars: float) -> str:
     return format(Decimal(str(dollars)), "f")
 
 
-def subnets_of(text: str) -> list[str]:
-    """The subnets in one text, with commas between them."""
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def public_interface(interfaces: list[Json], groups: list[str], *, public: bool) -> list[Json]:
-    """The network interfaces, one at least, of which the first has a public address or has none.
-
-    `groups` are for an interface that is made here: EC2 takes security groups within interfaces only, if there are any.
-    """
-    if not interfaces:
-        made: Json = {"DeviceIndex": 0, "DeleteOnTermination": True}
-        interfaces = [made | ({"Groups": groups} if groups else {})]
-    for interface in interfaces:
-        if interface.get("DeviceIndex", 0) == 0:
-            interface["AssociatePublicIpAddress"] = public
-    return interfaces
-
-
-def _written(given: list[Json], settings: Settings, marks: dict[str, str]) -> Iterator[Json]:
-    for specification, machine_type in _paired(given, settings.MACHINE_TYPE):
-        filled = _filled(specification, machine_type, settings, marks)
-        first = filled["NetworkInterfaces"][0]
-        for subnet in subnets_of(specification.get("SubnetId") or first.get("SubnetId", "")) or [""]:
-            one = copy.deepcopy(filled)
-            if subnet:
-                one["NetworkInterfaces"][0]["SubnetId"] = subnet
-            yield one
-
-
-def _paired(given: list[Json], types: list[str]) -> list[tuple[Json, str]]:
-    """One specification with every type; several with the types in their order, as published."""
-    if len(given) == 1:
-        return [(given[0], machine_type) for machine_type in dict.fromkeys(types)]
-    return list(zip(given, types, strict=True))
-
-
-def _filled(specification: Json, machine_type: str, settings: Settings, marks: dict[str, str]) -> Json:
-    one = copy.deepcopy(specification)
-    for key in ("SubnetId", "SpotPrice"):
-        one.pop(key, None)
-    groups = [group["GroupId"] for group in one.pop("SecurityGroups", ())]
-    name = {"Name": f"{settings.APP_NAME}Worker"}
-    return one | {
-        "InstanceType": machine_type,
-        "UserData": user_data(settings),
-        "NetworkInterfaces": public_interface(one.get("NetworkInterfaces", []), groups, public=settings.ASSIGN_IP),
-        "BlockDeviceMappings": _disks(one.get("BlockDeviceMappings", []), settings.EBS_VOL_SIZE),
-        # EC2 takes no other kind here, so volumes get their tags from the worker.
-        "TagSpecifications": tags.specifications(one.get("TagSpecifications", ()), ["instance"], name | marks),
-    }
-
-
-def _disks(mappings: list[Json], size: int) -> list[Json]:
-    """The disks, of which the last is the containers' (published files list the root first) and has `size` GiB."""
-    mappings = mappings or [{"DeviceName": ROOT_DEVICE, "Ebs": {"VolumeType": "gp3"}}]
-    volumes: list[Json] = [mapping["Ebs"] for mapping in mappings if "Ebs" in mapping]
-    for volume in volumes:
-        volume.setdefault("DeleteOnTermination", True)  # else it is paid for when its machine has ended
-    if volumes:
-        volumes[-1]["VolumeSize"] = size
-    return mappings
-
-
-def _templated(fleet: Json, settings: Settings) -> Json:
-    template = {"Version": "$Default"} | fleet[TEMPLATES][0]["LaunchTemplateSpecification"]
-    share = {"OnDemandTargetCapacity": settings.ON_DEMAND_MACHINES} if settings.ON_DEMAND_MACHINES else {}
-    configs = [{"LaunchTemplateSpecification": template, "Overrides": _overrides(fleet, settings)}]
-    return {TEMPLATES: configs, **share}
-
-
-def _overrides(fleet: Json, settings: Settings) -> list[Json]:
-    """Every type in every subnet that the file's overrides name."""
-    named = [one.get("SubnetId", "") for config in fleet.get(TEMPLATES, ()) for one in config.get("Overrides", ())]
-    places = [{"SubnetId": subnet} for subnet in subnets_of(",".join(named))] or [{}]
-    return [{"InstanceType": kind, **place} for kind in dict.fromkeys(settings.MACHINE_TYPE) for place in places]
+def _configs(fleet: Json, settings: Settings, name: str) -> Iterator[Json]:
+    """EC2 numbers a template's versions in the order in which they are made."""
+    for number, kind in enumerate(kinds_of(fleet, settings), 1):
+        version = {"LaunchTemplateName": name, "Version": str(number)}
+        yield {"LaunchTemplateSpecification": version, "Overrides": kind.overrides}
 
 
 def _check_against(settings: Settings, fleet: Json, path: Path) -> None:
@@ -187,9 +118,6 @@ def _check_against(settings: Settings, fleet: Json, path: Path) -> None:
     if share > settings.CLUSTER_MACHINES:
         wrong = f"{share} are more than CLUSTER_MACHINES ({settings.CLUSTER_MACHINES}), of which they are a part"
         raise InputError(path, "ON_DEMAND_MACHINES", wrong, f"at most {settings.CLUSTER_MACHINES}")
-    if share and WRITTEN in fleet:
-        wrong = f"EC2 starts on-demand machines from a launch template only, and this file has {WRITTEN}"
-        raise InputError(path, "ON_DEMAND_MACHINES", wrong, f"make a launch template and name it in {TEMPLATES}, or 0")
 
 
 def _check_form(fleet: Json, path: Path, ec2: EC2Client) -> None:
@@ -198,19 +126,39 @@ def _check_form(fleet: Json, path: Path, ec2: EC2Client) -> None:
     _hold({"SpotFleetRequestConfig": {"TargetCapacity": 1} | own}, path, ec2)
     if fleet.get("Type") == "instant":
         raise InputError(path, "Type", "a Spot Fleet cannot be 'instant'", "write 'maintain' or 'request'")
-    kinds = {"spot-fleet-request": fleet.get("TagSpecifications", [])}
-    kinds["instance"] = [tag for one in fleet.get(WRITTEN, []) for tag in one.get("TagSpecifications", [])]
-    for kind, found in kinds.items():
-        if any(one.get("ResourceType") != kind for one in found):
-            raise InputError(path, "TagSpecifications", "EC2 tags no other kind of thing here", f"write {kind!r}")
+    _check_tags(path, fleet, "spot-fleet-request")
+    for specification in fleet.get(WRITTEN, []):
+        _check_tags(path, specification, "instance", "volume")
+
+
+def _check_tags(path: Path, tagged: Json, *kinds: str) -> None:
+    if any(one.get("ResourceType") not in kinds for one in tagged.get("TagSpecifications", [])):
+        right = f"write {' or '.join(map(repr, kinds))}"
+        raise InputError(path, "TagSpecifications", "EC2 tags no other kind of thing here", right)
+
+
+def _check_content(specification: Json, path: Path, key: str, settings: Settings, ec2: EC2Client) -> None:
+    """What a launch template cannot say is refused, so that nothing of the file is lost."""
+    if "InstanceRequirements" in specification:
+        raise InputError(path, f"{key}.InstanceRequirements", "MACHINE_TYPE of the config decides this", "take it out")
+    request = {"LaunchTemplateName": key, "LaunchTemplateData": content_of(specification, settings)}
+    fault = model.fault(request, _shape(ec2, "CreateLaunchTemplate"))
+    if fault is not None:
+        wrong = "a launch template, which startCluster makes of this, has no such key"
+        raise InputError(path, f"{key}.{fault.key}", wrong, "take it out")
 
 
 def _hold(request: Json, path: Path, ec2: EC2Client) -> None:
-    shape = ec2.meta.service_model.operation_model("RequestSpotFleet").input_shape
-    assert shape is not None  # RequestSpotFleet takes input
+    shape = _shape(ec2, "RequestSpotFleet")
     fault = model.fault(request, shape) or model.no_such_value(request, shape)
     if fault is not None:
         raise InputError(path, *fault)
+
+
+def _shape(ec2: EC2Client, call: str) -> Shape:
+    shape = ec2.meta.service_model.operation_model(call).input_shape
+    assert shape is not None  # these calls take input
+    return shape
 
 
 def _check_written(path: Path, given: object) -> None:

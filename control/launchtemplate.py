@@ -1,18 +1,24 @@
-"""The launch template of a run: a copy of the user's, in which machines join the run's cluster and carry its tags.
+"""The launch template of a run, of which its fleet is made: machines join the run's cluster and carry its tags.
 
-A fleet's overrides can change types and subnets of a launch template, but no user data. So startCluster makes a copy
-for each run, named APP_NAME-RUN and tagged; the user's own is only read. Clean-up deletes the copies.
+startCluster makes it of what the Fleet file says, or of the launch template that the file names, which is only read. It
+is named APP_NAME-RUN and tagged, has a version for each kind of machine, and is deleted by clean-up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from control import tags, userdata
-from control.errors import InputError, doing
-from control.fleetrequest import TEMPLATES, public_interface
+from control.errors import AWSError, CloudError, InputError, code_of, doing
+from control.fleet import NO_TEMPLATE_YET
+from control.fleetrequest import template_name
+from control.kinds import TEMPLATES, Json, Kind
+from control.steps import patiently
 
 if TYPE_CHECKING:
     from botocore.model import Shape
@@ -23,70 +29,116 @@ if TYPE_CHECKING:
 # Containers are one hop further from the machine's metadata than programs on it.
 METADATA = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
 TAGGED = ("instance", "volume")
-_NOT_OURS = (
-    "InstanceType",
-    "InstanceRequirements",
-    "InstanceMarketOptions",
-)  # what a fleet decides; it refuses the last
-
-Json = dict[str, Any]
+_OF_FLEET = ("InstanceType", "InstanceRequirements", "InstanceMarketOptions")  # a fleet refuses the last
 
 
-def read(request: Mapping[str, Any], path: Path, settings: Settings, ec2: EC2Client) -> Json | None:
-    """The content of the template that the request names, checked; None where it names none.
+def look_up(fleet: Json, ec2: EC2Client) -> Json | None:
+    """The content of the launch template that the Fleet file names; None where there is none. Raises AWS's errors."""
+    named = dict(fleet[TEMPLATES][0]["LaunchTemplateSpecification"])
+    version = named.pop("Version", "$Default")
+    try:
+        found: Any = ec2.describe_launch_template_versions(**named, Versions=[version])["LaunchTemplateVersions"]
+    except ClientError as error:
+        if code_of(error).startswith("InvalidLaunchTemplate"):
+            return None
+        raise
+    return dict(found[0]["LaunchTemplateData"]) if found else None
+
+
+def words(fleet: Json) -> str:
+    """Which launch template the Fleet file names, in one text: «lt-1 version 3»."""
+    named = fleet[TEMPLATES][0]["LaunchTemplateSpecification"]
+    name = named.get("LaunchTemplateId") or named["LaunchTemplateName"]
+    return f"{name} version {named.get('Version', '$Default')}"
+
+
+def read(fleet: Json, path: Path, settings: Settings, ec2: EC2Client) -> Json | None:
+    """The content of the template that the Fleet file names, checked; None where it names none.
 
     Raises InputError for a template that cannot be used (`path`: the Fleet file), CloudError where EC2 refuses.
     """
-    if TEMPLATES not in request:
+    if TEMPLATES not in fleet:
         return None
-    named = dict(request[TEMPLATES][0]["LaunchTemplateSpecification"])
-    version = named.pop("Version", "$Default")
-    name = next(iter(named.values()))
-    with doing(f"reading the launch template {name}"):
-        found = ec2.describe_launch_template_versions(**named, Versions=[version])["LaunchTemplateVersions"]
-    if not found:
-        raise InputError(path, TEMPLATES, f"{name} has no version {version}", "name another version")
-    content: Json = dict(found[0]["LaunchTemplateData"])
-    _check(content, path, f"the launch template {name}", settings)
+    with doing(f"reading the launch template {words(fleet)}"):
+        content = look_up(fleet, ec2)
+    if content is None:
+        raise InputError(path, TEMPLATES, f"there is no launch template {words(fleet)}", "name another")
+    _check(content, path, f"the launch template {words(fleet)}", settings)
     return content
 
 
-def of_run(content: Json, settings: Settings, marks: Mapping[str, str], *, subnets: bool) -> Json:
-    """The LaunchTemplateData of the run's copy. Image, role, key and disks stay; `subnets`: overrides name them."""
-    own = {key: value for key, value in content.items() if key not in _NOT_OURS}
+def of_run(content: Json, settings: Settings, marks: Mapping[str, str]) -> Json:
+    """The LaunchTemplateData of a kind of machine with all that the run decides; the rest of `content` stays."""
+    own = {key: value for key, value in content.items() if key not in _OF_FLEET}
     groups = list(own.pop("SecurityGroupIds", ()))
-    interfaces = [dict(one) for one in own.get("NetworkInterfaces", ())]
-    interfaces = public_interface(interfaces, groups, public=settings.ASSIGN_IP)
-    for interface in interfaces if subnets else ():
-        interface.pop("SubnetId", None)
-    name = {"Name": f"{settings.APP_NAME}Worker"}
+    tagged = tags.specifications(
+        own.get("TagSpecifications", ()), TAGGED, {"Name": f"{settings.APP_NAME}Worker"} | dict(marks)
+    )
     return own | {
         "UserData": userdata.after(content.get("UserData", ""), settings),
-        "MetadataOptions": METADATA | own.get("MetadataOptions", {}),
-        "NetworkInterfaces": interfaces,
-        "TagSpecifications": tags.specifications(own.get("TagSpecifications", ()), TAGGED, name | dict(marks)),
+        "MetadataOptions": own.get("MetadataOptions", {}) | METADATA,
+        "NetworkInterfaces": _interfaces(own.get("NetworkInterfaces", ()), groups, public=settings.ASSIGN_IP),
+        "TagSpecifications": tags.specifications(tagged, ["volume"], tags.KEPT) if _keeps_a_disk(own) else tagged,
     }
 
 
-def make(request: Json, content: Json, settings: Settings, marks: Mapping[str, str], ec2: EC2Client) -> Json:
-    """Makes the run's copy; the request that names it instead of the user's. Raises CloudError.
+@contextmanager
+def made(
+    kinds: list[Kind], settings: Settings, marks: Mapping[str, str], ec2: EC2Client, sleep: Callable[[float], None]
+) -> Iterator[None]:
+    """Makes the run's template, and deletes it again if EC2 refuses one of its versions or what the block asks for.
 
-    `marks`: tags with the run in them, which also names the copy.
+    `marks`: tags with the run in them, which also names the template. Raises CloudError.
     """
-    overrides = request[TEMPLATES][0]["Overrides"]
     shape = ec2.meta.service_model.shape_for("RequestLaunchTemplateData")
-    data = of_run(content, settings, marks, subnets=any("SubnetId" in one for one in overrides))
-    name = f"{settings.APP_NAME}-{marks['run']}"
+    first, *others = [_known(of_run(kind.content or {}, settings, marks), shape) for kind in kinds]
+    template = _make(first, marks, ec2)
+    try:
+        for number, data in enumerate(others, 2):
+            _add_version(template, number, data, marks, ec2, sleep)
+        yield
+    except CloudError as error:
+        if isinstance(error.__cause__, ClientError):  # else an answer may be lost, and the fleet be there
+            with suppress(*AWSError):  # it costs nothing, and clean-up finds it
+                ec2.delete_launch_template(LaunchTemplateId=template)
+        raise
+
+
+def _make(data: Any, marks: Mapping[str, str], ec2: EC2Client) -> str:
+    name = template_name(marks)
     specified: Any = tags.specifications((), ["launch-template"], marks)
     with doing(f"making the launch template {name}"):
-        made = ec2.create_launch_template(
-            LaunchTemplateName=name,
-            ClientToken=name,
-            LaunchTemplateData=_known(data, shape),
-            TagSpecifications=specified,
-        )["LaunchTemplate"]
-    specification = {"LaunchTemplateId": made["LaunchTemplateId"], "Version": "1"}
-    return request | {TEMPLATES: [{"LaunchTemplateSpecification": specification, "Overrides": overrides}]}
+        answer = ec2.create_launch_template(
+            LaunchTemplateName=name, ClientToken=name, LaunchTemplateData=data, TagSpecifications=specified
+        )
+    return answer["LaunchTemplate"]["LaunchTemplateId"]
+
+
+def _add_version(
+    template: str, number: int, data: Json, marks: Mapping[str, str], ec2: EC2Client, sleep: Callable[[float], None]
+) -> None:
+    name = template_name(marks)
+    request: Any = {"LaunchTemplateId": template, "ClientToken": f"{name}-{number}", "LaunchTemplateData": data}
+    with doing(f"making version {number} of the launch template {name}"):
+        patiently(lambda: ec2.create_launch_template_version(**request), *NO_TEMPLATE_YET, sleep=sleep)
+
+
+def _interfaces(given: Iterable[Json], groups: list[str], *, public: bool) -> list[Json]:
+    """The network interfaces, one at least, of which the first has a public address or has none.
+
+    `groups` are for an interface that is made here: EC2 takes security groups within interfaces only, if there are any.
+    """
+    first: Json = {"DeviceIndex": 0, "DeleteOnTermination": True} | ({"Groups": groups} if groups else {})
+    interfaces = [dict(one) for one in given] or [first]
+    for interface in interfaces:
+        if interface.get("DeviceIndex", 0) == 0:
+            interface["AssociatePublicIpAddress"] = public
+    return interfaces
+
+
+def _keeps_a_disk(content: Json) -> bool:
+    """EC2 gives all volumes of a machine the same tags."""
+    return any(one.get("Ebs", {}).get("DeleteOnTermination") is False for one in content.get("BlockDeviceMappings", ()))
 
 
 def _check(content: Json, path: Path, what: str, settings: Settings) -> None:

@@ -23,6 +23,7 @@ from control.clients import Clients
 from control.errors import AWSError, code_of, explain
 from control.policies import RULE_PREFIX, monitor_rule
 from control.rights import is_login
+from control.tags import KEPT
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -193,8 +194,10 @@ def volumes(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:
         for found in page["Volumes"]:
             tags, name = _tags(found.get("Tags")), found["VolumeId"]
             if _is_of(tags, app):
-                known = _signed(tags, tags.get("Name"), "Worker")
-                yield Thing("volume", name, tags["app"], tags.get("run", ""), "on no machine", known, id=name)
+                kept = KEPT.items() <= tags.items()
+                known = State.KEPT if kept else _signed(tags, tags.get("Name"), "Worker")
+                note = "kept, as the Fleet file says" if kept else "on no machine"
+                yield Thing("volume", name, tags["app"], tags.get("run", ""), note, known, id=name)
 
 
 def templates(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:

@@ -146,12 +146,6 @@ def task(place: Place) -> Document:
         ),
         _write_logs(place),
         _allow("KeepTask", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection", on=place.arn("ecs", "task/*/*")),
-        _allow("SeeVolumes", "ec2:DescribeVolumes"),
-        _allow(
-            "NameMachine", "ec2:CreateTags", on=place.arn("ec2", "instance/*"), when=TAGGED | _only_tags("Name"),
-        ),
-        # A Spot Fleet's launch specification tags no volumes, so there is no tag to know a machine's own by.
-        _allow("NameVolumes", "ec2:CreateTags", on=place.arn("ec2", "volume/*"), when=_only_tags("Name")),
         _allow(
             "IdleAlarm", "cloudwatch:PutMetricAlarm", on=place.arn("cloudwatch", "alarm:*_i-*"),
             when={"ForAllValues:StringLike": {
@@ -368,7 +362,7 @@ def _control_of_machines(place: Place) -> Document:
         _allow("SeeTask", "ecs:DescribeTaskDefinition"),
         _allow("TagEcs", "ecs:TagResource", when={"Null": {"ecs:CreateAction": "false"}}),
         *_end_cluster(place),
-        _allow("SeeEc2", *(f"ec2:Describe{what}" for what in seen), "ec2:GetInstanceMetadataDefaults"),
+        _allow("SeeEc2", *(f"ec2:Describe{what}" for what in seen)),
         _see_fleet(place),
         _allow("RequestFleet", "ec2:RequestSpotFleet", "ec2:RunInstances", on=_to_start(place)),
         _allow("TagEc2", "ec2:CreateTags", on=place.arn("ec2", "*/*"), when=made_here),
@@ -377,6 +371,7 @@ def _control_of_machines(place: Place) -> Document:
             on=[place.arn("ec2", "security-group/*"), place.arn("ec2", "vpc/*")],
         ),
         _allow("MakeLaunchTemplate", "ec2:CreateLaunchTemplate", on=place.arn("ec2", "launch-template/*")),
+        _allow("AddVersion", "ec2:CreateLaunchTemplateVersion", on=place.arn("ec2", "launch-template/*"), when=TAGGED),
         *_end_fleet(place),
         _pass(roles, services),
         _allow("SeeRoles", "iam:GetInstanceProfile", "iam:GetRole", on=[*roles, place.profile(INSTANCE_ROLE)]),
@@ -405,8 +400,8 @@ def _allow(sid: str, *actions: str, on: str | list[str] = "*", when: dict[str, A
     return statement | {"Condition": when} if when else statement
 
 
-def _only_tags(*keys: str) -> dict[str, Any]:
-    return {"ForAllValues:StringEquals": {"aws:TagKeys": list(keys) or CONTROL_TAGS}}
+def _only_tags() -> dict[str, Any]:
+    return {"ForAllValues:StringEquals": {"aws:TagKeys": CONTROL_TAGS}}
 
 
 def _pass(roles: list[str], services: list[str]) -> dict[str, Any]:

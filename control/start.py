@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from control import account, cluster, fleet, fleetrequest, iam, launchtemplate, 
 from control.clients import Clients
 from control.errors import AWSError, CloudError, InputError, Problem, doing
 from control.fleet import Running
+from control.kinds import Kind, kinds_of
 from control.monitorfile import MonitorFile
 from control.policies import Place
 from control.queue import Queues, find
@@ -56,11 +56,12 @@ def start_cluster(
     request = fleetrequest.request_of(
         content, settings, datetime.fromtimestamp(start, UTC), f"{settings.APP_NAME[:40]}-{run}", owner
     )
-    template = None if half_done else launchtemplate.read(request, fleet_file, settings, clients.ec2)
+    theirs = None if half_done else launchtemplate.read(content, fleet_file, settings, clients.ec2)
+    kinds = kinds_of(content, settings, theirs)
     wanted = cluster.task_definition(settings, queues, run, owner, iam.roles_of_tasks(clients.iam))
     definition = cluster.register_task_definition(clients.ecs, wanted)
     marks = tags.of(settings, owner, run)
-    fleet_id = half_done.id if half_done else _request(settings, clients, request, template, marks)
+    fleet_id = half_done.id if half_done else _request(settings, clients, request, kinds, marks, clock)
     monitor_file = monitorfile.of_run(settings, fleet_id, start, cheapest=cheapest)
     try:
         monitorfile.save(monitor_file, path, clients.s3)
@@ -88,20 +89,13 @@ def _request(
     settings: Settings,
     clients: Clients,
     request: dict[str, Any],
-    template: dict[str, Any] | None,
+    kinds: list[Kind],
     marks: dict[str, str],
+    clock: Clock,
 ) -> str:
-    """Asks for the fleet, with a launch template of the run's own where the Fleet file names one."""
-    if template is None:
-        return fleet.request(clients.ec2, request)
-    request = launchtemplate.make(request, template, settings, marks, clients.ec2)
-    try:
-        return fleet.request(clients.ec2, request)
-    except CloudError:
-        made = request[fleetrequest.TEMPLATES][0]["LaunchTemplateSpecification"]["LaunchTemplateId"]
-        with suppress(*AWSError):  # it costs nothing, and clean-up finds it
-            clients.ec2.delete_launch_template(LaunchTemplateId=made)
-        raise
+    """Asks for the fleet, of a launch template of the run's own."""
+    with launchtemplate.made(kinds, settings, marks, clients.ec2, clock.sleep):
+        return fleet.request(clients.ec2, request, clock.sleep)
 
 
 def watch_arrivals(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from control.settings import Settings
 
+KEPT = {"keep": "DeleteOnTermination is false"}  # on volumes that outlive their machines on purpose
 LONGEST_VALUE = 256  # characters of a tag's value, in every service
 _NOT_ALLOWED = re.compile(
     r"[^\w .:/=+@-]", re.ASCII

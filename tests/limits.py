@@ -29,9 +29,9 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "ec2": _TAGS | {
         "Values": (1, 200), "Filters": (0, 50), "InstanceIds": (1, 1000), "SpotFleetRequestIds": (1, 100),
         "InstanceTypes": (1, 100), "Resources": (1, 1000), "TargetCapacity": (0, 10_000), "Tags": (0, 50),
-        "OnDemandTargetCapacity": (0, 10_000), "LaunchSpecifications": (1, 50), "Overrides": (0, 300),
+        "OnDemandTargetCapacity": (0, 10_000), "LaunchTemplateConfigs": (1, 50), "Overrides": (0, 300),
         "LaunchTemplateName": r"[a-zA-Z0-9().\-/_]{3,128}", "GroupName": (1, 255), "Description": (1, 255),
-        "UserData": (0, 21_848),  # 16 KiB, as base64
+        "ClientToken": (1, 128), "UserData": (0, 21_848),  # 16 KiB, as base64
         "HttpPutResponseHopLimit": (1, 64), "Iops": (100, 80_000), "VolumeSize": (1, 65_536),
     },
     "ecs": {

@@ -323,11 +323,12 @@ class Story:
     def start(self, *, with_template: bool = False) -> monitorfile.MonitorFile:
         clients, path = self.user.clients, self.fleet
         assert iam.roles_of_tasks(clients.iam).keys() == {"taskRoleArn", "executionRoleArn"}
-        content = self._template() if with_template else fleetrequest.load(path)
+        content = self._template() if with_template else _two_kinds(fleetrequest.load(path))
+        settings = OURS.model_copy(update={"MACHINE_TYPE": OURS.MACHINE_TYPE * (1 if with_template else 2)})
         clock = start.Clock(time.time, self.time.sleep)
         asked = content if with_template else _with_more(content)
-        look = lambda: check.check(OURS, clients, path, asked, datetime.now(UTC))  # noqa: E731
-        run = start.start_cluster(OURS, clients, path, content, self.folder, clock, look=look)
+        look = lambda: check.check(settings, clients, path, asked, datetime.now(UTC))  # noqa: E731
+        run = start.start_cluster(settings, clients, path, content, self.folder, clock, look=look)
         assert "dashboard" in dashboard.put_dashboard(clients.cloudwatch, OURS, run.MONITOR_FLEET_ID)
         start.watch_arrivals(OURS, clients, run, clock, wait_minutes=0, pause=0.0, say=lambda _: None)
         self._play()
@@ -507,6 +508,12 @@ class Story:
         named = {"LaunchTemplateName": name, "Version": "$Default"}
         overrides = [{"SubnetId": one} for one in interface["SubnetId"].split(",")]
         return content | {"LaunchTemplateConfigs": [{"LaunchTemplateSpecification": named, "Overrides": overrides}]}
+
+
+def _two_kinds(content: dict[str, Any]) -> dict[str, Any]:
+    """The Fleet file with a second specification, of other content."""
+    (one,) = content["LaunchSpecifications"]
+    return content | {"LaunchSpecifications": [one, deepcopy(one) | {"EbsOptimized": True}]}
 
 
 def _with_more(content: dict[str, Any]) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from control import checks_cost, checks_fleet, checks_jobs, costs, findings, machines, quotas
-from control.asked import Specification, specifications
+from control.asked import Specification, specifications, types_of
 from control.check import CHECKS, check, run
 from control.checks_jobs import ImageName, parse
 from control.clients import Clients
 from control.facts import Facts, QueueFacts
 from control.findings import Finding, Level
+from control.kinds import kinds_of
 from control.machines import MachineType
 from control.prices import Market
 from control.queue import Counts
@@ -355,6 +356,14 @@ def test_a_type_that_is_no_spot_machine(aws: Account) -> None:
 def test_a_machine_image_past_its_support(aws: Account) -> None:
     aws.answers["ec2.DescribeImages"]["Images"][0]["Name"] = "amzn2-ami-ecs-hvm-2.0.20230906-x86_64-ebs"
     assert "past its support" in only(checked(aws), Level.WARNING).said
+
+
+@pytest.mark.parametrize(
+    ("made", "level"), [("2019-11-18T23:59:59.000Z", Level.WRONG), ("2020-02-01", None), ("", None)]
+)
+def test_a_machine_image_that_is_older_than_imdsv2(aws: Account, made: str, level: Level | None) -> None:
+    aws.answers["ec2.DescribeImages"]["Images"][0]["CreationDate"] = made
+    assert [one.level for one in not_ok(checked(aws))] == ([level] if level else [])
 
 
 def test_an_unknown_machine_type(aws: Account) -> None:
@@ -706,15 +715,28 @@ def test_a_type_that_one_zone_lacks_is_a_warning_and_one_that_all_lack_is_wrong(
     assert levels(checks_fleet.judge_offers(asked, zones, set(), types)) == ["wrong"]
 
 
-def test_several_subnets_may_stand_in_one_text() -> None:
-    request = {"LaunchSpecifications": [{"InstanceType": "m5.large", "SubnetId": "subnet-1, subnet-2"}]}
-    assert specifications(request)[0].subnets == ("subnet-1", "subnet-2")
+def test_each_type_is_looked_at_in_each_place_with_all_that_its_specification_names() -> None:
+    (one,) = specifications(kinds_of(copy.deepcopy(FLEET), of()))
+    assert (one.machine_type, one.subnets, one.groups) == ("m5.large", ("subnet-1",), ("sg-1",))
+    assert (one.image, one.key, one.unread) == ("ami-1", "my-key", False)
+    assert one.volumes == (("/dev/xvda", 30, None),)
+
+
+@pytest.mark.parametrize(
+    "fleet",
+    [
+        {"LaunchSpecifications": [{"InstanceType": "m5.large"}, {"ImageId": "ami-1"}]},  # the published version's
+        {"LaunchTemplateConfigs": [{"Overrides": [{"InstanceType": "m5.large", "SubnetId": "s"}]}, {}]},
+    ],
+)
+def test_the_types_of_a_fleet_are_known_whoever_has_started_it(fleet: dict[str, Any]) -> None:
+    assert types_of(fleet) == {"m5.large"}
 
 
 def templated(**override: str) -> dict[str, Any]:
     """The Fleet file with a launch template in place of its specification."""
     named = {"LaunchTemplateId": "lt-1", "Version": "3"}
-    config = {"LaunchTemplateSpecification": named, "Overrides": [{"InstanceType": "m5.large", **override}]}
+    config = {"LaunchTemplateSpecification": named, "Overrides": [override]}
     return {"IamFleetRole": FLEET["IamFleetRole"], "LaunchTemplateConfigs": [config]}
 
 
@@ -725,26 +747,26 @@ def template_data() -> dict[str, Any]:
 
 
 def test_a_launch_template_is_read_as_if_it_stood_in_the_file() -> None:
-    (one,) = specifications(templated(SubnetId="subnet-9"), {"lt-1 version 3": template_data()})
+    (one,) = specifications(kinds_of(templated(SubnetId="subnet-9"), of(), template_data()))
     assert (one.machine_type, one.subnets, one.groups) == ("m5.large", ("subnet-9",), ("sg-2", "sg-1"))
-    assert (one.image, one.key, one.templated) == ("ami-1", "my-key", False)
+    assert (one.image, one.key, one.unread) == ("ami-1", "my-key", False)
     assert one.volumes == (("/dev/xvda", 30, None),)
 
 
 def test_a_launch_template_that_could_not_be_read_leaves_its_overrides() -> None:
-    (one,) = specifications(templated(SubnetId="subnet-9"))
-    assert (one.machine_type, one.subnets, one.templated) == ("m5.large", ("subnet-9",), True)
+    (one,) = specifications(kinds_of(templated(SubnetId="subnet-9"), of()))
+    assert (one.machine_type, one.subnets, one.unread) == ("m5.large", ("subnet-9",), True)
 
 
-def facts_of(aws: Account, request: dict[str, Any]) -> Facts:
-    return Facts(of(), aws.clients, NOW, request)
+def facts_of(aws: Account, fleet: dict[str, Any], **constants: Any) -> Facts:
+    return Facts(of(**constants), aws.clients, NOW, fleet)
 
 
 def test_what_is_in_a_launch_template_is_looked_up(aws: Account) -> None:
     version = {"LaunchTemplateId": "lt-1", "VersionNumber": 3, "LaunchTemplateData": template_data()}
     aws.answers["ec2.DescribeLaunchTemplateVersions"] = {"LaunchTemplateVersions": [version]}
     facts = facts_of(aws, templated())
-    assert levels(checks_fleet.templates(facts)) == ["ok"]
+    assert levels(checks_fleet.template(facts)) == ["ok"]
     assert levels(checks_fleet.subnets(facts)) == ["ok"]
     assert levels(checks_fleet.disks(facts)) == ["ok"]
     assert aws.parameters("ec2.DescribeLaunchTemplateVersions") == {"LaunchTemplateId": "lt-1", "Versions": ["3"]}
@@ -752,14 +774,14 @@ def test_what_is_in_a_launch_template_is_looked_up(aws: Account) -> None:
 
 def test_a_launch_template_that_is_not_there_is_wrong(aws: Account) -> None:
     aws.refuse("ec2.DescribeLaunchTemplateVersions", "InvalidLaunchTemplateId.NotFound")
-    (one,) = checks_fleet.templates(facts_of(aws, templated()))
+    (one,) = checks_fleet.template(facts_of(aws, templated()))
     assert (one.level, one.said) == (Level.WRONG, "no such launch template: lt-1 version 3")
 
 
 def test_a_launch_template_that_may_not_be_read_is_told_once(aws: Account) -> None:
     aws.refuse("ec2.DescribeLaunchTemplateVersions", "UnauthorizedOperation")
     facts = facts_of(aws, templated())
-    found = list(run([("template", checks_fleet.templates), ("types", checks_fleet.types)], facts))
+    found = list(run([("template", checks_fleet.template), ("types", checks_fleet.types)], facts))
     assert found[0].said == "could not be looked up: needs ec2:DescribeLaunchTemplateVersions"
     assert levels(found) == ["warning", "ok"]
     assert aws.calls.count("ec2.DescribeLaunchTemplateVersions") == 1
@@ -767,7 +789,7 @@ def test_a_launch_template_that_may_not_be_read_is_told_once(aws: Account) -> No
 
 def test_machines_on_demand_are_not_held_against_the_spot_quota_nor_counted_as_cheap(aws: Account) -> None:
     aws.change("service-quotas.GetServiceQuota", Quota={"Value": 4.0})
-    facts = facts_of(aws, {"OnDemandTargetCapacity": 1, "LaunchSpecifications": [{"InstanceType": "m5.large"}]})
+    facts = facts_of(aws, FLEET, ON_DEMAND_MACHINES=1)
     assert levels(checks_cost.quota(facts)) == ["ok"]
     assert levels(checks_cost.cost(facts)) == ["ok", "warning"]
 

@@ -16,6 +16,7 @@ from control import cleanup, monitorfile
 from control.cleanup import NO_FLEET, Report
 from control.errors import CloudError, InputError
 from control.monitorfile import MonitorFile
+from control.tags import KEPT
 from tests.fakes import DEAD_URL, MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START, Exact, FakeTime, exact
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
@@ -404,6 +405,36 @@ def test_launch_templates_and_volumes_of_others_stay(cleaner: Cleaner) -> None:
     cleaner.volumes({"VolumeId": "vol-0", "Tags": tags})
     nothing(cleaner, "cluster", "rule")
     assert cleaner.clean(whole_app=False).removed == []
+
+
+def test_the_launch_template_of_an_older_start_goes_along_and_that_of_a_newer_one_stays(cleaner: Cleaner) -> None:
+    """No fleet was made of the older one, or there would be no newer run; the newer may get its fleet any moment."""
+    nothing(cleaner, *FIRST, "dead", "queue", "definitions")
+    older, newer = "20250101T000000Z", "20270101T000000Z"
+    cleaner.templates(template(f"App-{older}", run=older), template(f"App-{newer}", run=newer))
+    cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
+    nothing(cleaner, "volumes", "cluster", "rule")
+    assert cleaner.clean().removed == [f"launch template App-{older}"]
+
+
+def test_a_volume_that_the_fleet_file_keeps_stays(cleaner: Cleaner) -> None:
+    nothing(cleaner, *FIRST, "dead", "queue", "definitions", "templates")
+    tags = ec2_tags(app="App", run=RUN, Name="AppWorker", **KEPT)
+    cleaner.volumes({"VolumeId": "vol-0", "Tags": tags})
+    nothing(cleaner, "cluster", "rule")
+    assert cleaner.clean().removed == []
+
+
+def test_the_launch_template_of_a_start_that_was_killed_before_its_fleet_was_there_goes_with_the_app(
+    cleaner: Cleaner,
+) -> None:
+    nothing(cleaner, "service", "fleet")
+    cleaner.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[])
+    nothing(cleaner, "machines", "alarms", "dashboard", "dead", "queue", "definitions")
+    cleaner.templates(template("App-20250101T000000Z", app="App", run="20250101T000000Z"))
+    cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
+    nothing(cleaner, "volumes", "cluster", "rule")
+    assert cleaner.clean(whole_app=True).removed == ["launch template App-20250101T000000Z"]
 
 
 # The dead-letter queue

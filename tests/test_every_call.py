@@ -43,6 +43,7 @@ from control import (
 from control.account import Buckets
 from control.errors import CloudError
 from control.iam import Role
+from control.kinds import kinds_of
 from control.policies import Place
 from control.queue import Queues
 from control.settings import Settings
@@ -66,7 +67,6 @@ NAME = policies.MONITOR_FUNCTION
 WITHOUT_PARAMETERS = {
     "s3.upload_file": "s3transfer's own; the PutObject that it makes is held",
     "sts.get_caller_identity": "takes none",
-    "ec2.get_instance_metadata_defaults": "takes none",
 }
 
 
@@ -438,8 +438,8 @@ def test_what_a_fleet_file_names_is_looked_up_by_filters(aws: Exact) -> None:
         "KeyName": "key", "ImageId": "ami-1", "NetworkInterfaces": [{"SubnetId": "subnet-1", "Groups": ["sg-1"]}],
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvdb", "Ebs": {"SnapshotId": "snap-1"}}],
     }  # fmt: skip
-    request = {"LaunchSpecifications": [specification]}
-    looked = facts.Facts(SETTINGS, aws.clients, datetime(2026, 11, 23, tzinfo=UTC), request)
+    fleet = {"LaunchSpecifications": [specification]}
+    looked = facts.Facts(SETTINGS, aws.clients, datetime(2026, 11, 23, tzinfo=UTC), fleet)
     subnet = {"SubnetId": "subnet-1", "VpcId": "vpc-1"}
     aws.answer("ec2.describe_subnets", by("subnet-id", "subnet-1"), Subnets=[subnet])
     aws.answer("ec2.describe_route_tables", by("vpc-id", "vpc-1"), RouteTables=[{"RouteTableId": "rtb-1"}])
@@ -619,7 +619,6 @@ FLEET = {
         "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-1,subnet-2,subnet-3", "Groups": ["sg-1"]}],
     }],
 }  # fmt: skip
-TEMPLATE = {"ImageId": "ami-0123456789abcdef0", "SecurityGroupIds": ["sg-1"]}
 
 
 def requests(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -629,7 +628,8 @@ def requests(settings: Settings) -> dict[str, dict[str, Any]]:
     run = monitorfile.of_run(settings, "sfr-0123abcd", START)
     instance, name = "i-0123456789abcdef0", settings.APP_NAME
     fleet = fleetrequest.request_of(FLEET, settings, start, f"{name[:40]}-{RUN}", owner)
-    template = launchtemplate.of_run(TEMPLATE, settings, marks, subnets=True)
+    (kind,) = kinds_of(FLEET, settings)
+    template = launchtemplate.of_run(kind.content or {}, settings, marks)
     definition = cluster.task_definition(settings, Queues(QUEUE_URL, DEAD_URL), RUN, owner)
     body = json.dumps(dashboard.body(settings, run.MONITOR_FLEET_ID))
     roles = {
@@ -642,8 +642,7 @@ def requests(settings: Settings) -> dict[str, dict[str, Any]]:
     return roles | {
         "ec2.RequestSpotFleet": {"SpotFleetRequestConfig": fleet},
         "ec2.CreateLaunchTemplate": {"LaunchTemplateName": f"{name}-{RUN}", "LaunchTemplateData": template},
-        "ec2.CreateTags": machine.name_request(name, [instance]),
-        "ec2.DescribeVolumes": machine.volumes_request(instance),
+        "ec2.CreateLaunchTemplateVersion": {"ClientToken": f"{name}-{RUN}-50", "LaunchTemplateData": template},
         "ecs.RegisterTaskDefinition": definition,
         "ecs.CreateService": {"serviceName": settings.service_name, "placementConstraints": cluster.placement(name)},
         "cloudwatch.PutMetricAlarm": machine.alarm_request(name, instance, "us-east-1", "aws"),

@@ -13,14 +13,19 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from control import fleet, fleetrequest
+from control import fleet, fleetrequest, launchtemplate
 from control import settings as config
 from control.errors import CloudError, InputError
+from control.kinds import kinds_of
 from control.settings import Settings
+from tests.fakes import FakeTime
 from tests.offline import CONFIG, FLEET, no_way_out
 
 ROOT = Path(__file__).resolve().parent.parent
+MARKS = {"app": "DistributedSomething", "run": "20261123T104500Z", "owner": "alice"}
 NOW = datetime(2026, 11, 23, 10, 45, 0, 123_456, tzinfo=UTC)
+TAGS = [{"Key": key, "Value": value} for key, value in MARKS.items()]
+TWO: dict[str, Any] = {"MACHINE_TYPE": ["m5.large", "m5a.large"]}
 JOINING = (
     "#!/bin/bash\n"
     "cat >> /etc/ecs/ecs.config <<'EOF'\n"
@@ -54,46 +59,53 @@ def filled_in() -> dict[str, Any]:
     return loaded
 
 
+def templates_of(content: dict[str, Any], **constants: object) -> list[dict[str, Any]]:
+    """The content of each version of the run's launch template."""
+    settings = of(**constants)
+    return [launchtemplate.of_run(kind.content or {}, settings, MARKS) for kind in kinds_of(content, settings)]
+
+
 def request_of(content: dict[str, Any], **constants: object) -> dict[str, Any]:
     return fleetrequest.request_of(content, of(**constants), NOW, "Tryout-1")
 
 
-def specifications(count: int) -> dict[str, Any]:
-    """A Fleet file of so many launch specifications, each with two network interfaces and two disks."""
+def two_kinds() -> dict[str, Any]:
+    """A Fleet file of two launch specifications, each with two network interfaces and two disks."""
     one = {
-        "ImageId": "ami-1",
         "InstanceType": "left.over",
         "UserData": "bGVmdCBvdmVy",
         "NetworkInterfaces": [{"DeviceIndex": 0, "AssociatePublicIpAddress": "left over"}, {"DeviceIndex": 1}],
         "BlockDeviceMappings": [{"Ebs": {"VolumeSize": 8}}, {"Ebs": {"VolumeSize": 9}}, {"VirtualName": "ephemeral0"}],
     }
-    return {"IamFleetRole": "arn:role", "LaunchSpecifications": [copy.deepcopy(one) for _ in range(count)]}
+    both = [copy.deepcopy(one) | {"ImageId": image} for image in ("ami-1", "ami-2")]
+    return {"IamFleetRole": "arn:role", "LaunchSpecifications": both}
 
 
-def test_the_shipped_file_becomes_just_this_request() -> None:
+def test_the_shipped_file_becomes_just_this_launch_template() -> None:
     shipped = config.load(ROOT / "config.py")
-    marks = {"app": "DistributedSomething", "run": "20261123T104500Z", "owner": "alice"}
-    tags = [{"Key": key, "Value": value} for key, value in marks.items()]
+    named = [{"Key": "Name", "Value": "DistributedSomethingWorker"}, *TAGS]
     disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 30}
     interface = {
         "DeviceIndex": 0,
         "DeleteOnTermination": True,
-        "SubnetId": "subnet-0123456789abcdef0",
         "Groups": ["sg-0123456789abcdef0"],
         "AssociatePublicIpAddress": True,
     }
-    specification = {
+    (kind,) = kinds_of(filled_in(), shipped)
+    assert launchtemplate.of_run(kind.content or {}, shipped, MARKS) == {
         "ImageId": "ami-0123456789abcdef0",
         "KeyName": "my-key",
         "IamInstanceProfile": {"Arn": "arn:aws:iam::111122223333:instance-profile/ecsInstanceRole"},
-        "InstanceType": "m5.large",
         "UserData": base64.b64encode(JOINING.encode()).decode(),
+        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
         "NetworkInterfaces": [interface],
-        "TagSpecifications": [
-            {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "DistributedSomethingWorker"}, *tags]}
-        ],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": named} for kind in ("instance", "volume")],
     }
+
+
+def test_the_shipped_file_becomes_just_this_request() -> None:
+    shipped = config.load(ROOT / "config.py")
     expected = {
         "Type": "maintain",
         "AllocationStrategy": "priceCapacityOptimized",
@@ -103,8 +115,16 @@ def test_the_shipped_file_becomes_just_this_request() -> None:
         "SpotPrice": "0.1",
         "ValidUntil": datetime(2026, 11, 30, 10, 45, tzinfo=UTC),
         "ClientToken": "DistributedSomething-20261123T104500Z",
-        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": tags}],
-        "LaunchSpecifications": [specification],
+        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": TAGS}],
+        "LaunchTemplateConfigs": [
+            {
+                "LaunchTemplateSpecification": {
+                    "LaunchTemplateName": "DistributedSomething-20261123T104500Z",
+                    "Version": "1",
+                },
+                "Overrides": [{"InstanceType": "m5.large", "SubnetId": "subnet-0123456789abcdef0"}],
+            }
+        ],
     }
     token = "DistributedSomething-20261123T104500Z"
     assert fleetrequest.request_of(filled_in(), shipped, NOW, token, "alice") == expected
@@ -116,7 +136,7 @@ def test_botocore_takes_the_request_of_the_shipped_file() -> None:
     with Stubber(ec2) as stub:
         answer = {"SpotFleetRequestId": "sfr-4c12f856-8eb2-44f2-9b1c-4c12f8568eb2"}
         stub.add_response("request_spot_fleet", answer, {"SpotFleetRequestConfig": made})
-        assert fleet.request(ec2, made) == answer["SpotFleetRequestId"]
+        assert fleet.request(ec2, made, FakeTime().sleep) == answer["SpotFleetRequestId"]
 
 
 def test_checking_sends_nothing() -> None:
@@ -130,31 +150,22 @@ def test_the_shipped_file_as_it_stands_is_refused_for_aws() -> None:
         fleetrequest.check(fleetrequest.load(path), path, of(), client())
 
 
-def test_every_specification_gets_its_machine_type() -> None:
-    made = request_of(specifications(3), MACHINE_TYPE=["m5.large", "m5a.large", "m6i.large"])
-    types = [one["InstanceType"] for one in made["LaunchSpecifications"]]
-    assert types == ["m5.large", "m5a.large", "m6i.large"]
-
-
 def test_every_machine_joins_the_configs_cluster() -> None:
-    made = request_of(specifications(2), MACHINE_TYPE=["m5.large"] * 2, ECS_CLUSTER="ours")
-    for one in made["LaunchSpecifications"]:
+    for one in templates_of(two_kinds(), **TWO, ECS_CLUSTER="ours"):
         script = base64.b64decode(one["UserData"]).decode()
         assert script == JOINING.replace("=default", "=ours").replace("DistributedSomething", "Tryout")
 
 
 @pytest.mark.parametrize(("said", "asked"), [("True", True), ("False", False)])
 def test_every_specification_gets_a_public_address_as_the_config_says(said: str, asked: bool) -> None:
-    made = request_of(specifications(2), MACHINE_TYPE=["m5.large"] * 2, ASSIGN_IP=said)
-    for one in made["LaunchSpecifications"]:
+    for one in templates_of(two_kinds(), **TWO, ASSIGN_IP=said):
         first, second = one["NetworkInterfaces"]
         assert first["AssociatePublicIpAddress"] is asked
         assert "AssociatePublicIpAddress" not in second  # EC2 takes it on the first interface alone
 
 
 def test_the_last_disk_is_the_containers_and_has_the_configs_size() -> None:
-    made = request_of(specifications(2), MACHINE_TYPE=["m5.large"] * 2, EBS_VOL_SIZE=100)
-    for one in made["LaunchSpecifications"]:
+    for one in templates_of(two_kinds(), **TWO, EBS_VOL_SIZE=100):
         root, containers, _ = one["BlockDeviceMappings"]
         assert (root["Ebs"]["VolumeSize"], containers["Ebs"]["VolumeSize"]) == (8, 100)
 
@@ -186,9 +197,10 @@ def test_what_the_file_decides_is_taken_from_it() -> None:
 
 
 def test_the_file_itself_is_left_as_it_was() -> None:
-    content = specifications(1)
+    content = two_kinds()
     before = json.dumps(content)
-    request_of(content)
+    request_of(content, **TWO)
+    templates_of(content, **TWO)
     assert json.dumps(content) == before
 
 
@@ -221,7 +233,7 @@ def test_a_fleet_that_ec2_refuses_says_what_was_done_and_what_to_try() -> None:
     with Stubber(ec2) as stub:
         stub.add_client_error("request_spot_fleet", "SpotMaxPriceTooLow", "too low")
         with pytest.raises(CloudError, match=r"the spot fleet: SpotMaxPriceTooLow: too low — raise MACHINE_PRICE"):
-            fleet.request(ec2, made)
+            fleet.request(ec2, made, FakeTime().sleep)
 
 
 def check_memory(refused: tuple[str, str] | None = None, **constants: object) -> None:

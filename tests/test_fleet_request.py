@@ -5,17 +5,24 @@ from __future__ import annotations
 import base64
 import copy
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.stub import Stubber
+from botocore.exceptions import ReadTimeoutError
+from botocore.stub import ANY, Stubber
+from hypothesis import given
+from hypothesis import strategies as st
 
 from control import fleetrequest, launchtemplate, model, tags, userdata
 from control.errors import CloudError, InputError
+from control.kinds import Kind, kinds_of
 from control.settings import Settings
+from tests.fakes import FakeTime
 from tests.offline import CONFIG, no_way_out
 
 NOW = datetime(2026, 11, 23, 10, 45, tzinfo=UTC)
@@ -65,9 +72,15 @@ def check(content: dict[str, Any], tmp_path: Path, **constants: object) -> None:
         fleetrequest.check(fleetrequest.load(path), path, of(**constants), client())
 
 
+def contents(content: dict[str, Any], **constants: object) -> list[dict[str, Any]]:
+    """The LaunchTemplateData of each version of the run's launch template."""
+    settings = of(**constants)
+    return [launchtemplate.of_run(kind.content or {}, settings, MARKS) for kind in kinds_of(content, settings)]
+
+
 def pools(request: dict[str, Any]) -> list[tuple[str, str]]:
-    found = request["LaunchSpecifications"]
-    return [(one["InstanceType"], one["NetworkInterfaces"][0].get("SubnetId", "")) for one in found]
+    found = [one for config in request["LaunchTemplateConfigs"] for one in config["Overrides"]]
+    return [(one["InstanceType"], one.get("SubnetId", "")) for one in found]
 
 
 def shell(script: str) -> str:
@@ -108,6 +121,20 @@ def test_no_subnet_leaves_the_choice_to_ec2() -> None:
     assert pools(request_of(written({"ImageId": "ami-1"}))) == [("m5.large", "")]
 
 
+def test_zones_are_combined_as_subnets_are_where_no_subnet_is_named() -> None:
+    content = written({"Placement": {"AvailabilityZone": "us-east-1a, us-east-1b", "Tenancy": "dedicated"}})
+    (config,) = request_of(content)["LaunchTemplateConfigs"]
+    places = [{"InstanceType": "m5.large", "AvailabilityZone": f"us-east-1{end}"} for end in "ab"]
+    assert config["Overrides"] == places
+    assert contents(content)[0]["Placement"] == {"Tenancy": "dedicated"}
+
+
+def test_a_second_interface_in_another_subnet_stays_there_and_one_in_the_same_goes_along() -> None:
+    interfaces = [{"DeviceIndex": n, "SubnetId": f"subnet-{end}"} for n, end in enumerate("aab")]
+    (one,) = contents(written({"NetworkInterfaces": interfaces}))
+    assert [interface.get("SubnetId") for interface in one["NetworkInterfaces"]] == [None, None, "subnet-b"]
+
+
 def test_more_pools_than_ec2_takes_are_refused(tmp_path: Path) -> None:
     subnets = ",".join(f"subnet-{number}" for number in range(101))
     for content in (written(network(subnets)), templated({"SubnetId": subnets})):
@@ -120,38 +147,143 @@ def test_more_pools_than_ec2_takes_are_refused(tmp_path: Path) -> None:
 def test_a_subnet_without_an_interface_gets_one_that_says_whether_it_is_public(tmp_path: Path, public: bool) -> None:
     content = written({"ImageId": "ami-1", "SubnetId": "subnet-a,subnet-b", "SecurityGroups": [{"GroupId": "sg-1"}]})
     check(content, tmp_path)
-    for one, subnet in zip(
-        request_of(content, ASSIGN_IP=str(public))["LaunchSpecifications"], ("subnet-a", "subnet-b"), strict=True
-    ):
-        assert "SubnetId" not in one
-        assert "SecurityGroups" not in one  # EC2 takes neither beside an interface
-        assert one["NetworkInterfaces"] == [
-            {
-                "DeviceIndex": 0,
-                "DeleteOnTermination": True,
-                "Groups": ["sg-1"],
-                "SubnetId": subnet,
-                "AssociatePublicIpAddress": public,
-            }
-        ]
+    assert pools(request_of(content)) == [("m5.large", "subnet-a"), ("m5.large", "subnet-b")]
+    (one,) = contents(content, ASSIGN_IP=str(public))
+    assert one.keys().isdisjoint({"SubnetId", "SecurityGroups", "SecurityGroupIds"})  # EC2: not beside an interface
+    assert one["NetworkInterfaces"] == [
+        {"DeviceIndex": 0, "DeleteOnTermination": True, "Groups": ["sg-1"], "AssociatePublicIpAddress": public}
+    ]
 
 
-# what every specification gets
+# several specifications
+
+
+def test_specifications_of_equal_content_are_one_version_of_the_template() -> None:
+    content = written(network("subnet-a"), network("subnet-b"), network("subnet-a"))
+    (config,) = request_of(content, MACHINE_TYPE=[*TYPES, "m5.large"])["LaunchTemplateConfigs"]
+    pools = [("m5.large", "subnet-a"), ("m5a.large", "subnet-b")]  # EC2 takes each but once
+    assert config["Overrides"] == [{"InstanceType": kind, "SubnetId": subnet} for kind, subnet in pools]
+
+
+def test_specifications_that_differ_are_a_version_each_with_their_own_overrides(tmp_path: Path) -> None:
+    content = written(network("subnet-a"), network("subnet-a") | {"ImageId": "ami-2"}, network("subnet-b"))
+    types = [*TYPES, "m6i.large"]
+    check(content, tmp_path, MACHINE_TYPE=types)
+    configs = request_of(content, MACHINE_TYPE=types)["LaunchTemplateConfigs"]
+    assert [one["LaunchTemplateSpecification"] for one in configs] == [
+        {"LaunchTemplateName": f"Tryout-{RUN}", "Version": version} for version in "12"
+    ]
+    assert [[one["InstanceType"] for one in config["Overrides"]] for config in configs] == [
+        ["m5.large", "m6i.large"], ["m5a.large"],
+    ]  # fmt: skip
+    assert [one["ImageId"] for one in contents(content, MACHINE_TYPE=types)] == ["ami-1", "ami-2"]
+
+
+@given(st.lists(st.tuples(*(st.sampled_from(some) for some in (["a", "b"], TYPES, ["s,t", "t", ""]))), min_size=1))
+def test_each_specification_has_its_own_content_for_its_own_type_in_its_own_subnets(rows: list[Any]) -> None:
+    specifications = [{"ImageId": image, "SubnetId": subnets} for image, _, subnets in rows]
+    types = [kind for _, kind, _ in rows]
+    kinds = kinds_of(written(*specifications), of(MACHINE_TYPE=types))
+    asked = [(kind.content or {}, one) for kind in kinds for one in kind.overrides]
+    pools = [(content["ImageId"], one["InstanceType"], one.get("SubnetId", "")) for content, one in asked]
+    assert len(pools) == len(set(pools))
+    assert set(pools) == {(image, kind, one) for image, kind, subnets in rows for one in subnets.split(",")}
+    assert len({content["ImageId"] for content, _ in asked}) == len(kinds)
+
+
+def test_more_versions_than_ec2_takes_are_refused(tmp_path: Path) -> None:
+    content = written(*({"ImageId": f"ami-{number}"} for number in range(51)))
+    types = [f"m5.{number}xlarge" for number in range(51)]
+    with pytest.raises(InputError, match=r"LaunchSpecifications: 51 that differ .* than EC2 takes \(50\)"):
+        check(content, tmp_path, MACHINE_TYPE=types)
+
+
+# nothing of a specification is lost
+
+ALL_OF_ONE: dict[str, Any] = {
+    "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"Iops": 3000}}, {"DeviceName": "b", "NoDevice": ""}],
+    "EbsOptimized": True,
+    "IamInstanceProfile": {"Arn": "arn:aws:iam::111122223333:instance-profile/ecsInstanceRole"},
+    "ImageId": "ami-1",
+    "KernelId": "aki-1",
+    "KeyName": "my-key",
+    "Monitoring": {"Enabled": True},
+    "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": ["sg-1"], "Description": "mine"}],
+    "Placement": {"Tenancy": "dedicated", "GroupName": "near"},
+    "RamdiskId": "ari-1",
+}
+IN_OVERRIDES: dict[str, Any] = {"InstanceType": "m5.large", "SubnetId": "subnet-a", "WeightedCapacity": 2.0}
+DECIDED_BY_CONFIG = {"InstanceType": "x1.large", "SpotPrice": "9.99", "UserData": shell("left over")}
+# the rest of what EC2 takes in a specification, each with a test of its own here
+ELSEWHERE = {"AddressingType", "InstanceRequirements", "SecurityGroups", "TagSpecifications"}
+
+
+def test_every_key_of_a_specification_has_a_test_of_where_it_goes() -> None:
+    shape = client().meta.service_model.shape_for("SpotFleetLaunchSpecification")
+    assert shape.members.keys() == ALL_OF_ONE.keys() | IN_OVERRIDES.keys() | DECIDED_BY_CONFIG.keys() | ELSEWHERE
+
+
+def test_all_that_a_specification_says_arrives_in_the_template_or_in_its_overrides(tmp_path: Path) -> None:
+    content = written(ALL_OF_ONE | IN_OVERRIDES | DECIDED_BY_CONFIG | {"SubnetId": ""})
+    content["LaunchSpecifications"][0]["NetworkInterfaces"] = [
+        ALL_OF_ONE["NetworkInterfaces"][0] | {"SubnetId": "subnet-a"}
+    ]
+    check(content, tmp_path)
+    disk = {"Iops": 3000, "DeleteOnTermination": True, "VolumeSize": 30}
+    (one,) = contents(content)
+    assert request_of(content)["LaunchTemplateConfigs"][0]["Overrides"] == [IN_OVERRIDES]
+    assert {key: value for key, value in one.items() if key not in ("MetadataOptions", "TagSpecifications")} == {
+        **{key: value for key, value in ALL_OF_ONE.items() if key != "RamdiskId"},
+        "RamDiskId": "ari-1",
+        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}, ALL_OF_ONE["BlockDeviceMappings"][1]],
+        "NetworkInterfaces": [ALL_OF_ONE["NetworkInterfaces"][0] | {"AssociatePublicIpAddress": True}],
+        "UserData": userdata.user_data(of()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("AddressingType", "public"),
+        ("BlockDeviceMappings[0].Ebs.OutpostArn", "arn:outpost"),
+        ("NetworkInterfaces[0].Ipv6Addresses[0].IsPrimaryIpv6", True),
+    ],
+)
+def test_what_a_launch_template_cannot_say_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    said: Any = value
+    for name in reversed(key.split(".")):
+        said = {name.removesuffix("[0]"): [said] if name.endswith("[0]") else said}
+    with pytest.raises(InputError, match="has no such key; take it out") as caught:
+        check(written(said), tmp_path)
+    assert f": LaunchSpecifications[0].{key}: " in str(caught.value)
+
+
+# what every machine gets
 
 
 def test_a_file_without_disks_gets_the_images_own_in_the_configs_size() -> None:
-    (one,) = request_of(written({"ImageId": "ami-1"}), EBS_VOL_SIZE=77)["LaunchSpecifications"]
+    (one,) = contents(written({"ImageId": "ami-1"}), EBS_VOL_SIZE=77)
     disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 77}
     assert one["BlockDeviceMappings"] == [{"DeviceName": "/dev/xvda", "Ebs": disk}]
 
 
 def test_no_disk_outlives_its_machine_unless_the_file_says_so() -> None:
     disks = [{"Ebs": {}}, {"Ebs": {"DeleteOnTermination": False}}, {"Ebs": {}}]
-    (one,) = request_of(written({"BlockDeviceMappings": disks}))["LaunchSpecifications"]
+    (one,) = contents(written({"BlockDeviceMappings": disks}))
     assert [disk["Ebs"]["DeleteOnTermination"] for disk in one["BlockDeviceMappings"]] == [True, False, True]
 
 
-def test_every_machine_and_the_fleet_carry_app_run_and_owner_beside_the_files_own_tags(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_volumes_of_a_machine_with_a_disk_that_outlives_it_say_so_to_clean_up(ends: bool) -> None:
+    disks = [{"DeviceName": "/dev/xvda", "Ebs": {}}, {"DeviceName": "/dev/xvdb", "Ebs": {"DeleteOnTermination": ends}}]
+    (one,) = contents(written({"BlockDeviceMappings": disks}))
+    tagged = {found["ResourceType"]: found["Tags"] for found in one["TagSpecifications"]}
+    kept = [{"Key": "keep", "Value": "DeleteOnTermination is false"}]
+    assert tagged["volume"] == TAGGED + ([] if ends else kept)
+    assert tagged["instance"] == TAGGED
+
+
+def test_machines_volumes_and_the_fleet_carry_app_run_and_owner_beside_the_files_own_tags(tmp_path: Path) -> None:
     own = {"Key": "grant", "Value": "R01"}
     machine = {"TagSpecifications": [{"ResourceType": "instance", "Tags": [own, {"Key": "app", "Value": "x"}]}]}
     fleet = [{"ResourceType": "spot-fleet-request", "Tags": [own]}]
@@ -159,14 +291,17 @@ def test_every_machine_and_the_fleet_carry_app_run_and_owner_beside_the_files_ow
     check(content, tmp_path)
     request = request_of(content)
     assert request["TagSpecifications"] == [{"ResourceType": "spot-fleet-request", "Tags": [own, *TAG_LIST]}]
-    (found,) = request["LaunchSpecifications"][0]["TagSpecifications"]
-    assert {tag["Key"]: tag["Value"] for tag in found["Tags"]} == MARKS | {"grant": "R01", "Name": "TryoutWorker"}
+    (one,) = contents(content)
+    tagged = {found["ResourceType"]: found["Tags"] for found in one["TagSpecifications"]}
+    named = MARKS | {"Name": "TryoutWorker"}
+    assert {tag["Key"]: tag["Value"] for tag in tagged["instance"]} == named | {"grant": "R01"}
+    assert {tag["Key"]: tag["Value"] for tag in tagged["volume"]} == named
 
 
 def test_a_price_of_the_file_cannot_pass_the_configs() -> None:
     request = request_of(written({"SpotPrice": "9.99"}), MACHINE_PRICE=0.123456)
     assert request["SpotPrice"] == "0.123456"
-    assert "SpotPrice" not in request["LaunchSpecifications"][0]
+    assert "SpotPrice" not in request["LaunchTemplateConfigs"][0]["Overrides"][0]
 
 
 def test_the_fleet_ends_with_its_machines_after_the_configs_hours_whatever_the_file_says() -> None:
@@ -193,7 +328,11 @@ def test_the_fleet_ends_with_its_machines_after_the_configs_hours_whatever_the_f
             r"LaunchSpecifications\[0\]\.BlockDeviceMappings\[0\]\.Ebs\.VolumeType: 'gp9' is none of AWS's; write one",
         ),
         (written({}, TagSpecifications=[{"ResourceType": "volume"}]), "EC2 tags no other kind of thing here"),
-        (written({"TagSpecifications": [{"ResourceType": "volume"}]}), "EC2 tags no other kind of thing here"),
+        (written({"TagSpecifications": [{"ResourceType": "vpc"}]}), "no other kind .* write 'instance' or 'volume'"),
+        (
+            written({"InstanceRequirements": {"VCpuCount": {"Min": 2}, "MemoryMiB": {"Min": 1}}}),
+            r"LaunchSpecifications\[0\]\.InstanceRequirements: MACHINE_TYPE of the config decides this; take it out",
+        ),
         (written(network("subnet-a") | {"SubnetId": "subnet-b"}), "EC2 takes none beside NetworkInterfaces"),
         (written({"SecurityGroups": [{"GroupName": "lab"}]}), "a group has no GroupId"),
         (written({}) | templated(), "EC2 takes no LaunchTemplateConfigs beside them"),
@@ -222,24 +361,19 @@ def test_a_template_gets_every_type_in_every_subnet_as_overrides(tmp_path: Path)
     check(content, tmp_path, MACHINE_TYPE=TYPES)
     (config,) = request_of(content, MACHINE_TYPE=TYPES)["LaunchTemplateConfigs"]
     assert config == {
-        "LaunchTemplateSpecification": {"LaunchTemplateName": "lab", "Version": "$Default"},
+        "LaunchTemplateSpecification": {"LaunchTemplateName": f"Tryout-{RUN}", "Version": "1"},
         "Overrides": [{"InstanceType": kind, "SubnetId": f"subnet-{end}"} for kind in TYPES for end in "ab"],
     }
 
 
-def test_on_demand_machines_are_a_part_of_all_machines(tmp_path: Path) -> None:
-    content = templated()
+@pytest.mark.parametrize("content", [templated(), written({})], ids=["template", "specification"])
+def test_on_demand_machines_are_a_part_of_all_machines(tmp_path: Path, content: dict[str, Any]) -> None:
     check(content, tmp_path, ON_DEMAND_MACHINES=2)
     request = request_of(content, ON_DEMAND_MACHINES=2)
     assert (request["TargetCapacity"], request["OnDemandTargetCapacity"]) == (2, 2)
     assert "OnDemandTargetCapacity" not in request_of(content)
     with pytest.raises(InputError, match=r"ON_DEMAND_MACHINES: 3 are more than CLUSTER_MACHINES \(2\)"):
         check(content, tmp_path, ON_DEMAND_MACHINES=3)
-
-
-def test_on_demand_machines_without_a_template_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"ON_DEMAND_MACHINES: .*; make a launch template and name it in LaunchTem"):
-        check(written({}), tmp_path, ON_DEMAND_MACHINES=1)
 
 
 TEMPLATE: dict[str, Any] = {
@@ -255,28 +389,12 @@ TEMPLATE: dict[str, Any] = {
 }
 
 
-def make(content: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """The request after the run's copy was made; `data`: what EC2 must be given for it."""
-    ec2, request = client(), request_of(content)
-    with Stubber(ec2) as stub:
-        marks = [{"ResourceType": "launch-template", "Tags": TAG_LIST}]
-        name = f"Tryout-{RUN}"
-        wanted = {
-            "LaunchTemplateName": name,
-            "ClientToken": name,
-            "LaunchTemplateData": data,
-            "TagSpecifications": marks,
-        }
-        stub.add_response("create_launch_template", {"LaunchTemplate": {"LaunchTemplateId": "lt-run"}}, wanted)
-        return launchtemplate.make(request, copy.deepcopy(TEMPLATE), of(), MARKS, ec2)
-
-
-def test_the_runs_copy_keeps_the_template_and_joins_the_cluster() -> None:
+def test_the_runs_template_keeps_that_of_the_file_and_joins_the_cluster() -> None:
     script = "#!/bin/bash\nyum -y install htop\n" + userdata.joining(of())
     data = {
         "ImageId": "ami-1",
         "UserData": shell(script),
-        "MetadataOptions": {"HttpTokens": "optional", "HttpPutResponseHopLimit": 2},
+        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
         "TagSpecifications": [
             {"ResourceType": "volume", "Tags": [{"Key": "grant", "Value": "R01"}, *TAGGED]},
             {"ResourceType": "instance", "Tags": TAGGED},
@@ -286,25 +404,71 @@ def test_the_runs_copy_keeps_the_template_and_joins_the_cluster() -> None:
             {"DeviceIndex": 0, "DeleteOnTermination": True, "Groups": ["sg-1"], "AssociatePublicIpAddress": True}
         ],
     }
-    request = make(templated({"SubnetId": "subnet-a"}), data)
-    assert request["LaunchTemplateConfigs"] == [
-        {
-            "LaunchTemplateSpecification": {"LaunchTemplateId": "lt-run", "Version": "1"},
-            "Overrides": [{"InstanceType": "m5.large", "SubnetId": "subnet-a"}],
+    with template_of(data) as ec2:
+        make(ec2, kinds_of(templated({"SubnetId": "subnet-a"}), of(), copy.deepcopy(TEMPLATE)))
+
+
+@contextmanager
+def template_of(data: Any = ANY) -> Iterator[Any]:
+    """An EC2 that is asked for the run's template with this content, and makes it."""
+    ec2, name = client(), f"Tryout-{RUN}"
+    with Stubber(ec2) as stub:
+        marks = [{"ResourceType": "launch-template", "Tags": TAG_LIST}]
+        wanted = {
+            "LaunchTemplateName": name,
+            "ClientToken": name,
+            "LaunchTemplateData": data,
+            "TagSpecifications": marks,
         }
-    ]
+        stub.add_response("create_launch_template", {"LaunchTemplate": {"LaunchTemplateId": "lt-run"}}, wanted)
+        ec2.stub = stub
+        yield ec2
+        stub.assert_no_pending_responses()
 
 
-def test_a_template_that_says_nothing_of_metadata_gets_imdsv2_for_containers_too() -> None:
-    made = launchtemplate.of_run({}, of(), MARKS, subnets=False)
-    assert made["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
+def make(ec2: Any, kinds: list[Kind], error: Exception | None = None, time: FakeTime | None = None) -> None:
+    """Makes the run's template; `error`: of what the fleet's request comes to."""
+    with launchtemplate.made(kinds, of(), MARKS, ec2, (time or FakeTime()).sleep):
+        if error is not None:
+            raise error
 
 
-@pytest.mark.parametrize(("subnets", "left"), [(True, {}), (False, {"SubnetId": "subnet-t"})])
-def test_a_templates_subnet_gives_way_to_the_files(subnets: bool, left: dict[str, str]) -> None:
+BOTH = [Kind({"ImageId": "ami-1"}, []), Kind({"ImageId": "ami-2"}, [])]
+VERSION = {"LaunchTemplateId": "lt-run", "ClientToken": f"Tryout-{RUN}-2", "LaunchTemplateData": ANY}
+NOT_FOUND = ("create_launch_template_version", "InvalidLaunchTemplateId.NotFound")
+
+
+def test_further_kinds_become_versions_as_soon_as_ec2_knows_the_template() -> None:
+    time = FakeTime()
+    with template_of() as ec2:
+        ec2.stub.add_client_error(*NOT_FOUND, expected_params=VERSION)
+        ec2.stub.add_response("create_launch_template_version", {"LaunchTemplateVersion": {}}, VERSION)
+        make(ec2, BOTH, time=time)
+    assert time.slept == [1.0]
+
+
+def test_a_version_that_ec2_refuses_leaves_no_template() -> None:
+    with template_of() as ec2:
+        ec2.stub.add_client_error("create_launch_template_version", "VcpuLimitExceeded", expected_params=VERSION)
+        ec2.stub.add_response("delete_launch_template", {}, {"LaunchTemplateId": "lt-run"})
+        with pytest.raises(CloudError, match=f"making version 2 of the launch template Tryout-{RUN}: VcpuLimitExc"):
+            make(ec2, BOTH)
+
+
+def test_where_the_answer_to_the_request_is_lost_the_template_stays_as_the_fleet_may_be_there() -> None:
+    lost = CloudError("while requesting the spot fleet: ReadTimeoutError")
+    lost.__cause__ = ReadTimeoutError(endpoint_url="https://ec2")
+    with template_of() as ec2, pytest.raises(CloudError):
+        make(ec2, BOTH[:1], lost)
+
+
+def test_a_templates_subnet_gives_way_to_the_files() -> None:
     content = {"NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-t"}]}
-    made = launchtemplate.of_run(content, of(ASSIGN_IP="False"), MARKS, subnets=subnets)
-    assert made["NetworkInterfaces"] == [{"DeviceIndex": 0, "AssociatePublicIpAddress": False, **left}]
+    types_alone = [{"InstanceType": "m5.large"}, {"InstanceType": "m5a.large"}]
+    stays = {"SubnetId": "subnet-t"}
+    for overrides, left in (([{"SubnetId": "subnet-a"}], {}), ([], stays), (types_alone, stays)):
+        (kind,) = kinds_of(templated(*overrides), of(), content)
+        assert kind.content == {"NetworkInterfaces": [{"DeviceIndex": 0, **left}]}
 
 
 def read(*versions: dict[str, Any]) -> dict[str, Any] | None:
@@ -313,8 +477,7 @@ def read(*versions: dict[str, Any]) -> dict[str, Any] | None:
         found = [{"LaunchTemplateData": one} for one in versions]
         wanted = {"LaunchTemplateName": "lab", "Versions": ["7"]}
         stub.add_response("describe_launch_template_versions", {"LaunchTemplateVersions": found}, wanted)
-        request = request_of(templated(LaunchTemplateName="lab", Version="7"))
-        return launchtemplate.read(request, PATH, of(), ec2)
+        return launchtemplate.read(templated(LaunchTemplateName="lab", Version="7"), PATH, of(), ec2)
 
 
 def test_the_version_that_the_file_names_is_read() -> None:
@@ -324,7 +487,7 @@ def test_the_version_that_the_file_names_is_read() -> None:
 @pytest.mark.parametrize(
     ("versions", "said"),
     [
-        ([], "lab has no version 7; name another version"),
+        ([], "there is no launch template lab version 7; name another"),
         ([{"UserData": shell("MIME-Version: 1.0\n")}], "its user data is no shell script; begin it with #!/bin/bash"),
         ([{"UserData": "~"}], "its user data is no text; use a script"),
         ([{"UserData": shell("#!/bin/sh\n" + "x" * 16_300)}], "its user data is too long; shorten it to 16"),
@@ -337,7 +500,7 @@ def test_a_template_that_cannot_be_used_is_wrong_input(versions: list[dict[str, 
 
 
 def test_a_file_without_a_template_reads_none() -> None:
-    assert launchtemplate.read(request_of(written({})), PATH, of(), client()) is None
+    assert launchtemplate.read(written({}), PATH, of(), client()) is None
 
 
 # the machine's script

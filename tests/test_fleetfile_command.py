@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.stub import ANY, Stubber
+from botocore.stub import Stubber
 from moto import mock_aws
 
 from control import fleetfile, fleetrequest
@@ -40,8 +40,6 @@ class Region:
         self.subnets = [("subnet-a", "us-east-1a", 10), ("subnet-b", "us-east-1b", 10), ("subnet-c", "us-east-1c", 10)]
         self.vpcs = ["vpc-1"]
         self.groups: list[dict[str, Any]] = [OURS]
-        self.image: dict[str, Any] = {"ImageId": IMAGE, "ImdsSupport": "v2.0"}
-        self.account: dict[str, Any] = {}
         self.parameter = X86
 
     def answer(self, *, vpc: str = "", until: str = "") -> None:
@@ -72,8 +70,6 @@ class Region:
              {"LocationType": "availability-zone", "Filters": named}),
             ("describe_subnets", {"Subnets": subnets[:1], "NextToken": "more"}, {"Filters": wanted}),
             ("describe_subnets", {"Subnets": subnets[1:]}, {"Filters": wanted, "NextToken": "more"}),
-            ("describe_images", {"Images": [self.image]}, {"ImageIds": [IMAGE]}),
-            ("get_instance_metadata_defaults", {"AccountLevel": self.account}, {}),
             ("describe_security_groups", {"SecurityGroups": self.groups}, {"Filters": groups}),
         ]  # fmt: skip
         for call, response, parameters in calls:
@@ -162,7 +158,6 @@ def test_what_was_chosen_is_told(region: Region, tmp_path: Path) -> None:
         "note: us-east-1a does not offer c5.large",
         f"security group  {GROUP} (nothing may come in)",
         "key pair        none: nobody can log in to the machines",
-        "IMDSv2          required, by the image",
         f"fleet file      {tmp_path / 'fleet.json'}",
     ]
 
@@ -221,7 +216,7 @@ def test_types_that_no_zone_of_the_vpc_offers_are_refused_with_the_zones_that_do
     region: Region, tmp_path: Path
 ) -> None:
     region.zones = {"m5.large": ["us-east-1f"]}
-    region.answer(until="describe_images")
+    region.answer(until="describe_security_groups")
 
     with pytest.raises(InputError, match=r"no subnet of vpc-1 lies where these machines are offered \(us-east-1f\)"):
         write(region, tmp_path / "fleet.json")
@@ -280,47 +275,6 @@ def test_a_security_group_that_is_open_or_somebody_elses_is_not_used(
     assert not (tmp_path / "fleet.json").exists()
 
 
-# The instance metadata service
-
-
-def test_a_launch_specification_has_no_place_for_imdsv2(region: Region) -> None:
-    """The reason why the image must ask for it; once EC2 has such a key, the file should use it."""
-    shape: Any = region.clients.ec2.meta.service_model.shape_for("SpotFleetLaunchSpecification")
-
-    assert not [name for name in shape.members if "Metadata" in name]
-
-
-@pytest.mark.parametrize(
-    ("image", "account", "told"),
-    [
-        ({}, {"HttpTokens": "required"}, "IMDSv2          required, by the default of the account"),
-        ({}, {}, f"warning: neither the image {IMAGE} nor the account requires IMDSv2"),
-        (
-            {"ImdsSupport": "v2.0"},
-            {"HttpTokens": "optional"},
-            "warning: this account's default lets machines do without",
-        ),
-    ],
-)
-def test_machines_that_would_do_without_imdsv2_are_told(
-    region: Region, tmp_path: Path, image: dict[str, Any], account: dict[str, Any], told: str
-) -> None:
-    region.image, region.account = {"ImageId": IMAGE} | image, account
-    region.answer()
-
-    assert any(line.startswith(told) for line in write(region, tmp_path / "fleet.json"))
-
-
-def test_a_missing_right_to_look_at_that_stops_nothing(region: Region, tmp_path: Path) -> None:
-    region.answer(until="describe_images")
-    region.ec2.add_client_error("describe_images", "UnauthorizedOperation")
-    region.ec2.add_response("describe_security_groups", {"SecurityGroups": [OURS]}, {"Filters": ANY})
-
-    assert "note: whether machines require IMDSv2 could not be looked up (UnauthorizedOperation)" in write(
-        region, tmp_path / "fleet.json"
-    )
-
-
 # The file
 
 
@@ -342,8 +296,6 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(region: Region, tmp_pat
 def test_on_a_fresh_account_one_security_group_serves_every_file(tmp_path: Path) -> None:
     with mock_aws():
         clients = new_clients()
-        # moto lacks the call; an account that never set a default answers so.
-        clients.ec2.get_instance_metadata_defaults = lambda: {"AccountLevel": {}}  # type: ignore[method-assign,assignment,misc,return-value]
         for number in range(2):
             path = tmp_path / f"fleet-{number}.json"
             fleetfile.write(clients, PLACE, SETTINGS, CONFIG, path, FakeTime().sleep)

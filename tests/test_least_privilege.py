@@ -120,8 +120,9 @@ def test_what_a_run_makes_carries_the_tag_that_the_policies_ask_for(calls: list[
     for call in made:
         request = call.parameters.get("SpotFleetRequestConfig", call.parameters)
         assert "app" in rights.tag_keys(request), call.operation
-        for one in request.get("LaunchSpecifications", ()):  # the machines themselves
-            assert "app" in rights.tag_keys(one)
+        data = request.get("LaunchTemplateData", {"TagSpecifications": []})
+        for one in data["TagSpecifications"]:  # machines and volumes themselves
+            assert "app" in rights.tag_keys({"Tags": one["Tags"]})
 
 
 # They are the least

@@ -305,6 +305,16 @@ def test_nothing_is_said_after_one_look_of_a_dozen_calls(empty: Account, time: F
     assert empty.parameters("events.ListRules") == {"NamePrefix": "distributed-something-App"}
 
 
+def test_a_volume_that_its_fleet_file_keeps_is_listed_as_kept_and_is_no_leftover(
+    empty: Account, time: FakeTime
+) -> None:
+    tags = pairs(app="App", run=RUN, Name="AppWorker", keep="DeleteOnTermination is false")
+    empty.answers["ec2.DescribeVolumes"] = {"Volumes": [{"VolumeId": "vol-0", "Tags": tags}]}
+    left = leftovers.verify(empty.clients, NAMES, time.sleep)
+    told = f"kept            volume vol-0 (app App, run {RUN}, kept, as the Fleet file says)"
+    assert leftovers.text(left) == f"{told}\nnothing is left"
+
+
 def test_a_fleet_that_still_shows_and_a_machine_that_shuts_down_are_waited_for(empty: Account, time: FakeTime) -> None:
     fleets = [{"SpotFleetRequestConfigs": [fleet(state)]} for state in ("active", "cancelled_terminating", "cancelled")]
     empty.answers["ec2.DescribeSpotFleetRequests"] = Then(*fleets)

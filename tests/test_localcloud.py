@@ -405,28 +405,41 @@ def test_a_service_made_with_a_constraint_keeps_it_and_gives_its_tasks_the_defin
 
 def test_machines_of_a_launch_template_join_and_the_fleet_is_shown_as_it_was_asked_for(lab: Lab) -> None:
     lab.serve(1)
-    data = {
-        "ImageId": Account(lab.cloud).own_image(),
+    account, tag = Account(lab.cloud), {"Key": "app", "Value": "Plum"}
+    data: Any = {
+        "ImageId": account.own_image(),
         "UserData": base64.b64encode(lab.script().encode()).decode(),
-        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "app", "Value": "Plum"}]}],
+        "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": [account.own_security_group()]}],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": [tag]} for kind in ("instance", "volume")],
     }
     lab.ec2.create_launch_template(LaunchTemplateName=lab.cluster, LaunchTemplateData=data)
-    subnet = Account(lab.cloud).own_subnet()
-    overrides = [{"InstanceType": kind, "SubnetId": subnet} for kind in ("m5.large", "m5a.large")]
-    named = {"LaunchTemplateName": lab.cluster, "Version": "1"}
-    configs = [{"LaunchTemplateSpecification": named, "Overrides": overrides}]
-    config = {
-        "IamFleetRole": Account(lab.cloud).fleet_role("a role"), "TargetCapacity": 2, "OnDemandTargetCapacity": 1,
+    second = data | {"KeyName": account.key_pair("local")}
+    lab.ec2.create_launch_template_version(LaunchTemplateName=lab.cluster, LaunchTemplateData=second)
+    subnet = account.own_subnet()
+    types = ("m5.large", "m5a.large"), ("m6i.large",)
+    configs = [
+        {
+            "LaunchTemplateSpecification": {"LaunchTemplateName": lab.cluster, "Version": version},
+            "Overrides": [{"InstanceType": one, "SubnetId": subnet} for one in some],
+        }
+        for version, some in zip("12", types, strict=True)
+    ]
+    config: Any = {
+        "IamFleetRole": account.fleet_role("a role"), "TargetCapacity": 3, "OnDemandTargetCapacity": 1,
         "LaunchTemplateConfigs": configs, "AllocationStrategy": "diversified",
     }  # fmt: skip
     lab.fleets.append(lab.ec2.request_spot_fleet(SpotFleetRequestConfig=config)["SpotFleetRequestId"])
-    eventually(lambda: len(lab.machines()) == 2 and len(lab.tasks()) == 1)
+    eventually(lambda: len(lab.machines()) == 3 and len(lab.tasks()) == 1)
     shown = lab.fleet_state(lab.fleets[-1])["SpotFleetRequestConfig"]
     assert (shown["LaunchTemplateConfigs"], shown["OnDemandTargetCapacity"]) == (configs, 1)
     ids = [one["ec2InstanceId"] for one in lab.machines()]
     found = [one for group in lab.ec2.describe_instances(InstanceIds=ids)["Reservations"] for one in group["Instances"]]
-    assert {one["InstanceType"] for one in found} == {"m5.large", "m5a.large"}
-    assert all({"Key": "app", "Value": "Plum"} in one["Tags"] for one in found)
+    of_which_version = {(one["InstanceType"], one.get("KeyName", "")) for one in found}
+    assert of_which_version == {("m5.large", ""), ("m5a.large", ""), ("m6i.large", "local")}
+    assert all(tag in one["Tags"] and one["SubnetId"] == subnet for one in found)
+    volumes = lab.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": ids}])["Volumes"]
+    assert len(volumes) == 3
+    assert all(tag in one["Tags"] for one in volumes)
 
 
 def test_a_template_that_the_account_lacks_is_filled_in_and_one_it_has_is_kept(lab: Lab) -> None:

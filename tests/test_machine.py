@@ -1,4 +1,4 @@
-"""What a worker does for its machine on EC2 (its id, its name, its idle alarm, its usage), request by request."""
+"""What a worker does for its machine on EC2 (its id, its idle alarm, its usage), request by request."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from botocore.stub import Stubber
 
 from tests.fakes import ANY, START, Exact, exact
 from tests.metadata_server import INSTANCE, MetadataServer, metadata_server
-from worker.machinery.machine import alarm_request, instance_id, machine_id, name_request, settle
+from worker.machinery.machine import alarm_request, instance_id, machine_id, set_idle_alarm
 from worker.machinery.metadata import Metadata
 from worker.machinery.usage import Usage
 
-VOLUMES = {"Filters": [{"Name": "attachment.instance-id", "Values": [INSTANCE]}]}
 ALARM = {
     "AlarmName": f"App_{INSTANCE}",
     "AlarmDescription": "Ends a machine of App that has been idle for 15 minutes.",
@@ -37,11 +36,6 @@ ALARM = {
     "Tags": [{"Key": "app", "Value": "App"}],
 }
 STREAM = {"logGroupName": "AppLogs_perInstance", "logStreamName": INSTANCE}
-EC2_SAYS = (
-    "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/ecsInstanceRole/x "
-    "is not authorized to perform: ec2:CreateTags on resource: arn:aws:ec2:us-east-1:123456789012:volume/vol-1 "
-    "because no identity-based policy allows it. Encoded authorization failure message: " + "x" * 1000
-)
 
 
 @pytest.fixture
@@ -67,12 +61,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     logger.removeHandler(handler)
 
 
-def on(aws: Exact, server: MetadataServer, *, idle_alarm: bool = True) -> None:
-    settle(Metadata(server.env), lambda name: getattr(aws.clients, name), "App", idle_alarm=idle_alarm)
-
-
-def tags(*resources: str) -> dict[str, Any]:
-    return {"Resources": list(resources), "Tags": [{"Key": "Name", "Value": "AppWorker"}]}
+def on(aws: Exact, server: MetadataServer) -> None:
+    set_idle_alarm(Metadata(server.env), lambda name: getattr(aws.clients, name), "App")
 
 
 # The id
@@ -96,100 +86,66 @@ def test_elsewhere_than_on_ec2_the_machine_has_its_host_name() -> None:
     assert machine_id(Metadata({"AWS_EC2_METADATA_DISABLED": "true"}), {}) == socket.gethostname()
 
 
-# Name and alarm
+# The alarm
 
 
-def test_a_machine_and_its_volumes_are_named_in_one_call_and_its_alarm_set(
-    aws: Exact, server: MetadataServer, warnings: list[str]
-) -> None:
-    aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[{"VolumeId": "vol-1"}, {"VolumeId": "vol-2"}])
-    aws.answer("ec2.create_tags", tags(INSTANCE, "vol-1", "vol-2"))
-    aws.answer("cloudwatch.put_metric_alarm", ALARM)
-    on(aws, server)
-    assert warnings == []
-
-
-def test_a_second_container_of_the_machine_asks_for_just_the_same(
+def test_every_container_of_a_machine_sets_the_same_alarm(
     aws: Exact, server: MetadataServer, warnings: list[str]
 ) -> None:
     for _ in range(2):
-        aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[])
-        aws.answer("ec2.create_tags", tags(INSTANCE))
         aws.answer("cloudwatch.put_metric_alarm", ALARM)
     on(aws, server)
     on(aws, server)
     assert warnings == []
 
 
-def test_without_the_idle_alarm_the_machine_is_only_named(aws: Exact, server: MetadataServer) -> None:
-    aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[])
-    aws.answer("ec2.create_tags", tags(INSTANCE))
-    on(aws, server, idle_alarm=False)
-    assert aws.calls == ["ec2.DescribeVolumes", "ec2.CreateTags"]
-
-
 def test_elsewhere_than_on_ec2_nothing_is_called(server: MetadataServer) -> None:
     server.token_status = 404
     made: list[str] = []
-    settle(Metadata(server.env), made.append, "App", idle_alarm=True)
+    set_idle_alarm(Metadata(server.env), made.append, "App")
     assert made == []
 
 
-def test_a_machine_whose_volumes_cannot_be_seen_is_named_all_the_same(
-    aws: Exact, server: MetadataServer, warnings: list[str]
+@pytest.mark.parametrize(
+    ("code", "message", "said"),
+    [
+        (
+            "AccessDenied",
+            "User: arn:aws:sts::1:assumed-role/r/i is not authorized to perform: cloudwatch:TagResource on resource: a",
+            "its role lacks the right cloudwatch:TagResource",
+        ),
+        ("AccessDenied", "", "its role lacks the right cloudwatch:PutMetricAlarm and cloudwatch:TagResource"),
+        (
+            "Throttling",
+            "slow\ndown",
+            "An error occurred (Throttling) when calling the PutMetricAlarm operation: slow down",
+        ),
+    ],
+)
+def test_a_refusal_is_one_line_that_names_a_missing_right(
+    aws: Exact, server: MetadataServer, warnings: list[str], code: str, message: str, said: str
 ) -> None:
-    aws.refuse("ec2.describe_volumes", "UnauthorizedOperation", wanted=VOLUMES)
-    aws.answer("ec2.create_tags", tags(INSTANCE))
-    on(aws, server, idle_alarm=False)
-    assert warnings == [
-        "this machine goes on without a name for its volumes: its role lacks the right ec2:DescribeVolumes"
-    ]
-
-
-def test_a_missing_right_is_named_in_one_line_and_the_rest_goes_on(
-    aws: Exact, server: MetadataServer, warnings: list[str]
-) -> None:
-    aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[{"VolumeId": "vol-1"}])
-    aws.refuse("ec2.create_tags", "UnauthorizedOperation", EC2_SAYS)
-    aws.refuse(
-        "cloudwatch.put_metric_alarm", "AccessDenied",
-        "User: arn:aws:sts::1:assumed-role/r/i is not authorized to perform: cloudwatch:TagResource on resource: a",
-    )  # fmt: skip
+    aws.refuse("cloudwatch.put_metric_alarm", code, message)
     on(aws, server)
-    assert warnings == [
-        "this machine goes on without a name: its role lacks the right ec2:CreateTags",
-        "this machine goes on without an idle alarm: its role lacks the right cloudwatch:TagResource",
-    ]
-
-
-def test_a_denial_that_does_not_say_what_is_denied_names_what_the_call_needs(
-    aws: Exact, server: MetadataServer, warnings: list[str]
-) -> None:
-    aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[])
-    aws.answer("ec2.create_tags", tags(INSTANCE))
-    aws.refuse("cloudwatch.put_metric_alarm", "AccessDenied", "")
-    on(aws, server)
-    assert warnings[0].endswith("lacks the right cloudwatch:PutMetricAlarm and cloudwatch:TagResource")
+    assert warnings == [f"this machine goes on without an idle alarm: {said}"]
 
 
 def test_another_refusal_is_one_short_line(aws: Exact, server: MetadataServer, warnings: list[str]) -> None:
-    aws.answer("ec2.describe_volumes", VOLUMES, Volumes=[])
-    aws.refuse("ec2.create_tags", "RequestLimitExceeded", "slow\ndown " * 1000)
-    on(aws, server, idle_alarm=False)
-    assert len(warnings) == 1
-    assert "RequestLimitExceeded" in warnings[0]
-    assert "\n" not in warnings[0]
-    assert len(warnings[0]) < 400
+    aws.refuse("cloudwatch.put_metric_alarm", "InternalFailure", "slow\ndown " * 1000)
+    on(aws, server)
+    (line,) = warnings
+    assert "\n" not in line
+    assert len(line) < 400
 
 
-def test_a_client_that_cannot_be_made_or_does_not_reach_aws_costs_a_line_each(
+def test_a_client_that_cannot_be_made_or_does_not_reach_aws_costs_a_line(
     server: MetadataServer, warnings: list[str]
 ) -> None:
     def client(name: str) -> Any:
         raise EndpointConnectionError(endpoint_url=f"https://{name}")
 
-    settle(Metadata(server.env), client, "App", idle_alarm=True)
-    assert len(warnings) == 2
+    set_idle_alarm(Metadata(server.env), client, "App")
+    assert len(warnings) == 1
 
 
 @pytest.mark.parametrize(
@@ -198,13 +154,11 @@ def test_a_client_that_cannot_be_made_or_does_not_reach_aws_costs_a_line_each(
 )
 def test_the_alarm_ends_the_machine_in_its_own_partition(server: MetadataServer, region: str, partition: str) -> None:
     session = boto3.Session("test", "test", region_name=region)
-    ec2, cloudwatch = session.client("ec2"), session.client("cloudwatch")
-    with Stubber(ec2) as tagging, Stubber(cloudwatch) as stub:
-        tagging.add_response("describe_volumes", {}, VOLUMES)
-        tagging.add_response("create_tags", {})
+    cloudwatch = session.client("cloudwatch")
+    with Stubber(cloudwatch) as stub:
         action = f"arn:{partition}:automate:{region}:ec2:terminate"
         stub.add_response("put_metric_alarm", {}, ALARM | {"AlarmActions": [action]})
-        settle(Metadata(server.env), {"ec2": ec2, "cloudwatch": cloudwatch}.__getitem__, "App", idle_alarm=True)
+        set_idle_alarm(Metadata(server.env), {"cloudwatch": cloudwatch}.__getitem__, "App")
         stub.assert_no_pending_responses()
 
 
@@ -215,7 +169,6 @@ def test_the_requests_keep_to_the_limits_of_aws_for_the_longest_names() -> None:
     assert len(alarm["AlarmDescription"]) <= 1024
     assert alarm["Period"] % 60 == 0
     assert alarm["Period"] * alarm["EvaluationPeriods"] == 15 * 60
-    assert all(len(tag["Key"]) <= 127 and len(tag["Value"]) <= 255 for tag in name_request(app, [instance])["Tags"])
 
 
 # Usage

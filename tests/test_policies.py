@@ -31,6 +31,7 @@ CONTROL = list(policies.control(PLACE, BUCKETS.all).values())
 QUEUE = "arn:aws:sqs:us-east-1:111122223333:AppQueue"
 LOGS = "arn:aws:logs:us-east-1:111122223333:log-group:App:log-stream:job"
 MACHINE = "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0"
+TEMPLATE = "arn:aws:ec2:us-east-1:111122223333:launch-template/lt-0123456789abcdef0"
 VOLUME = "arn:aws:ec2:us-east-1:111122223333:volume/vol-0123456789abcdef0"
 ALARM = "arn:aws:cloudwatch:us-east-1:111122223333:alarm:App_i-0123456789abcdef0"
 ECS = "arn:aws:ecs:us-east-1:111122223333"
@@ -74,15 +75,14 @@ MUST: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
         ("ec2:DescribeImages", "*", {}), ("ec2:DescribeSubnets", "*", {}), ("ec2:DescribeInstanceStatus", "*", {}),
         ("ec2:RequestSpotInstances", "arn:aws:ec2:us-east-1:111122223333:spot-instances-request/sir-1", {}),
         ("ec2:RunInstances", MACHINE, {}), ("ec2:RunInstances", "arn:aws:ec2:us-east-1::image/ami-1", {}),
-        ("ec2:CreateTags", MACHINE, {}),
+        ("ec2:RunInstances", TEMPLATE, {}),
+        ("ec2:CreateTags", MACHINE, {}), ("ec2:CreateTags", VOLUME, {}),
         ("ec2:TerminateInstances", MACHINE, {"ec2__ResourceTag___aws__ec2spot__fleet-request-id": "sfr-1"}),
         ("iam:PassRole", PLACE.role("ecsInstanceRole"), {"iam__PassedToService": "ec2.amazonaws.com"}),
     ),
     "distributed-something-task/distributed-something": (
         *_LOGS_OF_A_RUN,
         ("ecs:UpdateTaskProtection", f"{ECS}:task/default/0123", {}),
-        ("ec2:CreateTags", MACHINE, {"aws__TagKeys": ["Name"]} | APP),
-        ("ec2:CreateTags", VOLUME, {"aws__TagKeys": ["Name"]}),
         ("cloudwatch:TagResource", ALARM, {}),
     ),
     "distributed-something-monitor/distributed-something": (
@@ -99,7 +99,9 @@ MUST: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     ),
     "distributed-something-machines": (
         ("ecs:TagResource", f"{ECS}:cluster/default", {"ecs__CreateAction": "CreateCluster"}),
-        ("ec2:CreateTags", MACHINE, {"ec2__CreateAction": "RunInstances"}),
+        *(("ec2:CreateTags", made, {"ec2__CreateAction": "RunInstances"}) for made in (MACHINE, VOLUME)),
+        ("ec2:CreateTags", TEMPLATE, {"ec2__CreateAction": "CreateLaunchTemplate"}),
+        ("ec2:RunInstances", TEMPLATE, {}),
         *(("iam:PassRole", PLACE.role(role), {"iam__PassedToService": f"{service}.amazonaws.com"})
           for role, service in (
               ("distributed-something-task", "ecs-tasks"), ("distributed-something-execution", "ecs-tasks"),
@@ -271,8 +273,6 @@ def test_a_worker_may_use_the_queues_of_apps(action: str) -> None:
 
 def test_a_worker_may_do_what_its_machine_needs() -> None:
     assert allows(TASK, "logs:PutLogEvents", LOGS, **APP)
-    assert allows(TASK, "ec2:CreateTags", MACHINE, aws__TagKeys=["Name"], **APP)
-    assert allows(TASK, "ec2:CreateTags", VOLUME, aws__TagKeys=["Name"])
     ends = "arn:aws:automate:us-east-1:ec2:terminate"
     assert allows(TASK, "cloudwatch:PutMetricAlarm", ALARM, cloudwatch__AlarmActions=[ends])
     task = "arn:aws:ecs:us-east-1:111122223333:task/default/0123"
@@ -356,10 +356,13 @@ def test_a_workers_alarm_can_do_nothing_but_end_a_machine() -> None:
         assert not allows(TASK, "cloudwatch:PutMetricAlarm", alarm, cloudwatch__AlarmActions=[does])
 
 
-def test_a_worker_gives_machines_no_tag_but_their_name() -> None:
-    assert not allows(TASK, "ec2:CreateTags", MACHINE, aws__TagKeys=["Name"])
-    assert not allows(TASK, "ec2:CreateTags", MACHINE, aws__TagKeys=["Name", "app"], **APP)
-    assert not allows(TASK, "ec2:CreateTags", VOLUME, aws__TagKeys=["app"])
+def test_a_worker_does_nothing_in_ec2() -> None:
+    assert not [action for action in actions(TASK) if action.startswith("ec2:")]
+
+
+def test_a_user_adds_a_version_to_the_launch_templates_of_runs_alone() -> None:
+    assert allows(CONTROL, "ec2:CreateLaunchTemplateVersion", TEMPLATE, **APP)
+    assert not allows(CONTROL, "ec2:CreateLaunchTemplateVersion", TEMPLATE)
 
 
 def test_only_a_user_passes_roles_and_only_to_the_services_that_take_them() -> None:

@@ -321,23 +321,33 @@ class Starter:
         registered = {"taskDefinition": {"taskDefinitionArn": f"{FAMILY_ARN}:2"}}
         self.aws.answer("ecs.register_task_definition", definition(RUN), **registered)
 
-    def fleet_is_requested(self) -> None:
+    def fleet_is_requested(self, *before: tuple[str, str], **theirs: Any) -> None:
+        """Up to the fleet's id. `before`: what EC2 answers first; `theirs`: of a template that the file names."""
         self.machine_of(8192)
         self.fleets()
         self.setup_was_made()
+        if theirs:
+            self.template_is_read(**theirs)
         self.task_is_registered()
-        self.aws.answer("ec2.request_spot_fleet", {"SpotFleetRequestConfig": requested()}, SpotFleetRequestId=FLEET_ID)
+        self.template_is_made(theirs.get("ImageId", "ami-0abc"))
+        wanted = {"SpotFleetRequestConfig": requested()}
+        if theirs:
+            del wanted["SpotFleetRequestConfig"]["LaunchTemplateConfigs"][0]["Overrides"][0]["SubnetId"]
+        for code, message in before:
+            self.aws.refuse("ec2.request_spot_fleet", code, message, wanted)
+        self.aws.answer("ec2.request_spot_fleet", wanted, SpotFleetRequestId=FLEET_ID)
 
     def template_is_read(self, **content: Any) -> None:
         wanted = {"LaunchTemplateId": "lt-0abc", "Versions": ["$Default"]}
-        found = [{"LaunchTemplateData": {"ImageId": "ami-0abc", **content}}]
+        found = [{"LaunchTemplateData": content}]
         self.aws.answer("ec2.describe_launch_template_versions", wanted, LaunchTemplateVersions=found)
 
-    def template_is_made(self) -> None:
-        wanted = {"LaunchTemplateName": f"App-{RUN}", "ClientToken": f"App-{RUN}", "LaunchTemplateData": ANY,
-                  "TagSpecifications": ANY}  # fmt: skip
-        made = {"LaunchTemplateId": "lt-run"}
-        self.aws.answer("ec2.create_launch_template", wanted, LaunchTemplate=made)
+    def template_is_made(self, image: str = "ami-0abc") -> None:
+        name = f"App-{RUN}"
+        marks = [{"ResourceType": "launch-template", "Tags": MARKS}]
+        wanted = {"LaunchTemplateName": name, "ClientToken": name, "LaunchTemplateData": template(image),
+                  "TagSpecifications": marks}  # fmt: skip
+        self.aws.answer("ec2.create_launch_template", wanted, LaunchTemplate={"LaunchTemplateId": "lt-run"})
 
     def copy_is_put(self) -> None:
         wanted = {"Bucket": "app-bucket", "Key": f"monitors/{MONITOR_NAME}", "Body": ANY}
@@ -348,29 +358,34 @@ class Starter:
         self.aws.answer("ec2.cancel_spot_fleet_requests", wanted)
 
 
+MARKS = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}, {"Key": "owner", "Value": "lab"}]
+SCRIPT = (
+    "#!/bin/bash\n"
+    "cat >> /etc/ecs/ecs.config <<'EOF'\n"
+    "ECS_CLUSTER=app-cluster\n"
+    'ECS_INSTANCE_ATTRIBUTES={"app":"App"}\n'
+    "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true\n"
+    "ECS_CONTAINER_STOP_TIMEOUT=110s\n"
+    "EOF\n"
+)
+
+
+def template(image: str) -> dict[str, Any]:
+    """The whole content of the run's launch template, written out."""
+    named = [{"Key": "Name", "Value": "AppWorker"}, *MARKS]
+    disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 30}
+    return {
+        "ImageId": image,
+        "UserData": base64.b64encode(SCRIPT.encode()).decode(),
+        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
+        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
+        "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": ["sg-0abc"], "AssociatePublicIpAddress": True}],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": named} for kind in ("instance", "volume")],
+    }
+
+
 def requested() -> dict[str, Any]:
     """The whole request, written out: the file's own keys, and what the config decides."""
-    script = (
-        "#!/bin/bash\n"
-        "cat >> /etc/ecs/ecs.config <<'EOF'\n"
-        "ECS_CLUSTER=app-cluster\n"
-        'ECS_INSTANCE_ATTRIBUTES={"app":"App"}\n'
-        "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true\n"
-        "ECS_CONTAINER_STOP_TIMEOUT=110s\n"
-        "EOF\n"
-    )
-    marks = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}, {"Key": "owner", "Value": "lab"}]
-    disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 30}
-    specification = {
-        "ImageId": "ami-0abc",
-        "InstanceType": "m5.large",
-        "UserData": base64.b64encode(script.encode()).decode(),
-        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
-        "NetworkInterfaces": [
-            {"DeviceIndex": 0, "SubnetId": "subnet-0abc", "Groups": ["sg-0abc"], "AssociatePublicIpAddress": True}
-        ],
-        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "AppWorker"}, *marks]}],
-    }
     return {
         "Type": "maintain",
         "AllocationStrategy": "priceCapacityOptimized",
@@ -380,8 +395,13 @@ def requested() -> dict[str, Any]:
         "SpotPrice": "0.1",
         "ValidUntil": datetime.fromtimestamp(START, UTC) + timedelta(days=7),
         "ClientToken": f"App-{RUN}",
-        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": marks}],
-        "LaunchSpecifications": [specification],
+        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": MARKS}],
+        "LaunchTemplateConfigs": [
+            {
+                "LaunchTemplateSpecification": {"LaunchTemplateName": f"App-{RUN}", "Version": "1"},
+                "Overrides": [{"InstanceType": "m5.large", "SubnetId": "subnet-0abc"}],
+            }
+        ],
     }
 
 
@@ -405,36 +425,55 @@ def test_a_start_checks_then_requests_then_writes_the_monitor_file_then_raises_t
     assert starter.start() == MONITOR_FILE
     assert monitorfile.load(starter.path) == MONITOR_FILE
     assert starter.aws.calls == [
-        *BEFORE, "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition", "ec2.RequestSpotFleet", "s3.PutObject",
-        "ecs.UpdateService",
+        *BEFORE, "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition", "ec2.CreateLaunchTemplate",
+        "ec2.RequestSpotFleet", "s3.PutObject", "ecs.UpdateService",
     ]  # fmt: skip
 
 
-def test_a_start_with_a_launch_template_makes_a_copy_of_it_for_the_run(starter: Starter) -> None:
-    starter.machine_of(8192)
-    starter.fleets()
-    starter.setup_was_made()
-    starter.template_is_read()
-    starter.task_is_registered()
-    starter.template_is_made()
-    wanted = {"SpotFleetRequestConfig": ANY}
-    starter.aws.answer("ec2.request_spot_fleet", wanted, SpotFleetRequestId=FLEET_ID)
+THEIRS: dict[str, Any] = {
+    "ImageId": "ami-theirs",
+    "BlockDeviceMappings": template("")["BlockDeviceMappings"],
+    "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": ["sg-0abc"]}],
+}
+
+
+def test_a_start_with_a_launch_template_makes_the_runs_own_of_it(starter: Starter) -> None:
+    starter.fleet_is_requested(**THEIRS)
     starter.copy_is_put()
     starter.aws.answer("ecs.update_service")
     assert starter.start(**TEMPLATED).MONITOR_FLEET_ID == FLEET_ID
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ("InvalidLaunchTemplateName.NotFoundException", "no such template"),
+        ("InvalidLaunchTemplateId.VersionNotFound", "no such version"),
+        (
+            "InvalidSpotFleetRequestConfig",
+            f"The specified launch template, with template name App-{RUN}, does not exist",
+        ),
+    ],
+)
+def test_a_template_that_ec2_does_not_know_yet_is_waited_for(starter: Starter, answer: tuple[str, str]) -> None:
+    starter.fleet_is_requested(answer, answer)
+    starter.copy_is_put()
+    starter.aws.answer("ecs.update_service")
+    assert starter.start() == MONITOR_FILE
+    assert starter.time.slept == [1.0, 2.0]
 
 
 def test_a_fleet_that_is_refused_leaves_no_launch_template(starter: Starter) -> None:
     starter.machine_of(8192)
     starter.fleets()
     starter.setup_was_made()
-    starter.template_is_read()
     starter.task_is_registered()
     starter.template_is_made()
     starter.aws.refuse("ec2.request_spot_fleet", "InvalidSpotFleetRequestConfig")
     starter.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-run"})
     with pytest.raises(CloudError, match="InvalidSpotFleetRequestConfig"):
-        starter.start(**TEMPLATED)
+        starter.start()
+    assert starter.time.slept == []
 
 
 def test_a_launch_template_that_cannot_be_used_is_wrong_input_and_nothing_is_made(starter: Starter) -> None:
@@ -442,7 +481,9 @@ def test_a_launch_template_that_cannot_be_used_is_wrong_input_and_nothing_is_mad
     starter.fleets()
     starter.setup_was_made()
     starter.template_is_read(UserData=base64.b64encode(b"#cloud-config\n").decode())
-    with pytest.raises(InputError, match=r"lt-0abc: its user data is no shell script; begin it with #!/bin/bash"):
+    with pytest.raises(
+        InputError, match=r"lt-0abc version \$Default: its user data is no shell script; begin it with #!/bin/bash"
+    ):
         starter.start(**TEMPLATED)
     assert writes(starter.aws) == []
 
@@ -547,7 +588,7 @@ def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(s
               "desiredCount": 6, **PLACED}  # fmt: skip
     starter.aws.answer("ecs.update_service", wanted)
     assert starter.start() == MONITOR_FILE
-    assert "ec2.RequestSpotFleet" not in starter.aws.calls
+    assert {"ec2.RequestSpotFleet", "ec2.CreateLaunchTemplate"}.isdisjoint(starter.aws.calls)
 
 
 def test_a_run_that_is_being_ended_is_not_gone_on_with_as_if_it_had_just_begun(starter: Starter) -> None:

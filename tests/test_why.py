@@ -411,7 +411,8 @@ LOOK: dict[str, Any] = {
     "ec2.DescribeSpotFleetRequests": {"SpotFleetRequestConfigs": [
         {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": "active", "SpotFleetRequestConfig": {
             "IamFleetRole": "arn:role", "TargetCapacity": 3,
-            "LaunchSpecifications": [{"InstanceType": "m5.large"}, {"InstanceType": "g5.xlarge"}]}}]},
+            "LaunchTemplateConfigs": [
+                {"Overrides": [{"InstanceType": "m5.large"}, {"InstanceType": "g5.xlarge"}]}]}}]},
     "ec2.DescribeSpotFleetInstances": {"ActiveInstances": [{"InstanceId": "i-1"}]},
     "ec2.DescribeSpotFleetRequestHistory": lambda asked: {"HistoryRecords": [one for one in HISTORY
         if one["EventType"] == asked["EventType"]]},

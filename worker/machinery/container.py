@@ -175,8 +175,9 @@ class Container:
         yield "health", partial(_every, REPORT_SECONDS, self._report().tick, ended)
         spot = SpotWatcher(self._metadata, self._notice, self._gate.rebalance, time.time)
         yield "spot", partial(spot.run, ended)
-        if "ECS_CONTAINER_METADATA_URI_V4" in os.environ and self._metadata.here:  # never somebody's own machine
-            yield "machine", self._settle
+        on_ecs = "ECS_CONTAINER_METADATA_URI_V4" in os.environ and self._metadata.here
+        if settings.idle_alarm and on_ecs:  # never somebody's own machine
+            yield "idle-alarm", self._set_idle_alarm
         if settings.log_group_name and self._metadata.here:
             report = usage.Usage(self._logs, settings.log_group_name, settings.machine, self._name, settings.work_dir)
             yield "usage", partial(_every, usage.EVERY_SECONDS, report.tick, ended)
@@ -192,9 +193,9 @@ class Container:
         if not self._gate.is_closed and closing.is_closed(self._s3, self._settings.aws_bucket, key):
             self._gate.close()
 
-    def _settle(self) -> None:
+    def _set_idle_alarm(self) -> None:
         clients = Clients(1)  # not the container's own: what these clients hold in memory goes with them
-        machine.settle(self._metadata, clients, self._settings.app_name, idle_alarm=self._settings.idle_alarm)
+        machine.set_idle_alarm(self._metadata, clients, self._settings.app_name)
 
     def _notice(self, end: float) -> None:
         log.warning("spot notice: this machine goes in %.0f s", end - time.time())

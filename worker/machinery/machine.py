@@ -1,7 +1,7 @@
-"""The machine that this container is on: its id; on EC2 also its name, and the alarm that ends it when it is idle.
+"""The machine that this container is on: its id; on EC2 also the alarm that ends it when it is idle.
 
-Every container of a machine does all of it, as none knows of the others: each call may be repeated. A refusal costs a
-name or an alarm, never the run.
+Every container of a machine sets it, as none knows of the others: the call may be repeated. A refusal costs an alarm,
+never the run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ IDLE_PERCENT = 1.0
 # most of the time. With it, the maximum over 300 s is that of five reports.
 PERIOD_SECONDS, PERIODS = 300, 3
 LONGEST_REASON = 300  # characters: EC2's own may hold an encoded kilobyte
-_DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}  # EC2's code, and CloudWatch's
+RIGHTS = "cloudwatch:PutMetricAlarm and cloudwatch:TagResource"
+_DENIED = {"AccessDenied", "AccessDeniedException"}
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 _MISSING_RIGHT = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
 log = logging.getLogger("worker")
@@ -40,28 +41,18 @@ def machine_id(metadata: Metadata, env: Mapping[str, str] = os.environ) -> str:
     return env.get("INSTANCE_ID") or instance_id(metadata) or socket.gethostname()
 
 
-def settle(metadata: Metadata, client: Callable[[str], Any], app_name: str, *, idle_alarm: bool) -> None:
-    """Names this machine and sets its idle alarm; nothing elsewhere than on EC2. Raises nothing of AWS's.
+def set_idle_alarm(metadata: Metadata, client: Callable[[str], Any], app_name: str) -> None:
+    """Sets this machine's idle alarm; nothing elsewhere than on EC2. What AWS refuses is one line in the log.
 
-    `client` makes a boto3 client by its name: EC2's alone takes 24 MB, so it is made where it is needed only.
+    `client` makes a boto3 client by its name, where it is needed only.
     """
     instance = instance_id(metadata)
     if instance is None:
         return
-    _try(lambda: _name(client("ec2"), app_name, instance), "a name", "ec2:CreateTags")
-    if idle_alarm:
-        rights = "cloudwatch:PutMetricAlarm and cloudwatch:TagResource"
-        _try(lambda: _set_alarm(client("cloudwatch"), app_name, instance), "an idle alarm", rights)
-
-
-def volumes_request(instance: str) -> dict[str, Any]:
-    """DescribeVolumes: what is attached to the machine."""
-    return {"Filters": [{"Name": "attachment.instance-id", "Values": [instance]}]}
-
-
-def name_request(app_name: str, resources: list[str]) -> dict[str, Any]:
-    """CreateTags, which takes 1,000 resources; a machine has at most 128 volumes."""
-    return {"Resources": resources, "Tags": [{"Key": "Name", "Value": f"{app_name}Worker"}]}
+    try:
+        _set_alarm(client("cloudwatch"), app_name, instance)
+    except (ClientError, BotoCoreError) as error:
+        log.warning("this machine goes on without an idle alarm: %s", _reason(error))
 
 
 def alarm_request(app_name: str, instance: str, region: str, partition: str) -> dict[str, Any]:
@@ -87,31 +78,15 @@ def alarm_request(app_name: str, instance: str, region: str, partition: str) -> 
     }
 
 
-def _name(ec2: Any, app_name: str, instance: str) -> None:
-    rights = "ec2:DescribeVolumes"
-    found = _try(lambda: ec2.describe_volumes(**volumes_request(instance)), "a name for its volumes", rights) or {}
-    volumes = [volume["VolumeId"] for volume in found.get("Volumes", [])]
-    ec2.create_tags(**name_request(app_name, [instance, *volumes]))
-
-
 def _set_alarm(cloudwatch: Any, app_name: str, instance: str) -> None:
     meta = cloudwatch.meta
     cloudwatch.put_metric_alarm(**alarm_request(app_name, instance, meta.region_name, meta.partition))
 
 
-def _try(call: Callable[[], Any], what: str, rights: str) -> Any:
-    """What `call` returns; None, and one line in the log, where AWS refuses."""
-    try:
-        return call()
-    except (ClientError, BotoCoreError) as error:
-        log.warning("this machine goes on without %s: %s", what, _reason(error, rights))
-        return None
-
-
-def _reason(error: ClientError | BotoCoreError, rights: str) -> str:
+def _reason(error: ClientError | BotoCoreError) -> str:
     """One line; for a missing right its name, as AWS says it or else what the call needs."""
     text = " ".join(str(error).split())[:LONGEST_REASON]
     if not isinstance(error, ClientError) or error.response["Error"].get("Code") not in _DENIED:
         return text
     said = _MISSING_RIGHT.search(error.response["Error"].get("Message", ""))
-    return f"its role lacks the right {said[1] if said else rights}"
+    return f"its role lacks the right {said[1] if said else RIGHTS}"
