@@ -613,7 +613,7 @@ def main(arguments: list[str] | None = None) -> int:
         text = " ".join(error.format_message().split()).rstrip(".")
         return _fail(error, f"run.py: {text}; see: {command} --help", Exit.INPUT, options)
     except (KeyboardInterrupt, click.Abort) as error:
-        return _fail(error, "run.py: interrupted; the same command goes on", Exit.INTERRUPTED, options)
+        return _fail(error, "run.py: interrupted; type the same command again", Exit.INTERRUPTED, options)
     except SystemExit as error:
         return int(error.code or 0)
     except Exception as error:  # the outermost edge: whatever it was, a user reads one line

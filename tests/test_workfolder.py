@@ -44,6 +44,14 @@ def test_a_thousand_folders_in_each_other_are_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folders_with_long_names_of_any_letters_are_removed(tmp_path: Path) -> None:
+    folders = workfolder.make(tmp_path)
+    make = "import os\nfor _ in range(40):\n os.mkdir('漢' * 85); os.chdir('漢' * 85); open('f', 'w').close()"
+    subprocess.run([sys.executable, "-c", make], cwd=folders.root, check=True)
+    workfolder.remove(folders)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_user_other_than_root_removes_what_its_programs_locked() -> None:
     code = (
         "import os, tempfile\n"

@@ -30,7 +30,8 @@ class Deleter:
         """Soon. Returns at once."""
         with self._changed:
             self._receipts.append(receipt)
-            self._changed.notify()
+            if len(self._receipts) in (1, BATCH):
+                self._changed.notify()
 
     def run(self) -> None:
         while self._wait():

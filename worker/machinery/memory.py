@@ -40,8 +40,8 @@ class OomKills:
     def count(self) -> int:
         """All kills so far."""
         for name in COUNTS:
-            with suppress(OSError, ValueError):
-                if found := re.search(r"^oom_kill (\d+)$", (self._cgroup / name).read_text(), re.M):
+            with suppress(OSError), open(self._cgroup / name, "rb", buffering=0) as file:  # for each job: no more calls
+                if found := re.search(rb"^oom_kill (\d+)$", file.read(), re.M):
                     return int(found[1])
         return 0
 

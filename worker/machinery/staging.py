@@ -249,9 +249,11 @@ class _Publishing:
             self._before = listed(self._s3, self._bucket, prefix, self._arguments)
         todo = {key: path.stat().st_size for key, path in files.items() if key not in self.there}
         small = [key for key, size in todo.items() if size <= SINGLE_PUT_BYTES]
+        if len(todo) == len(small) == 1:  # most jobs write one file: no threads for it
+            self._put(small[0], files[small[0]], todo[small[0]])
+            return
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            at_once = map if len(small) == 1 else pool.map  # most jobs write one file: no thread for it
-            for _ in at_once(lambda key: self._put(key, files[key], todo[key]), small):
+            for _ in pool.map(lambda key: self._put(key, files[key], todo[key]), small):
                 pass
             for key in todo.keys() - set(small):
                 put_parts = partial(transfer.put_parts, pool=pool)

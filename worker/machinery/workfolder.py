@@ -1,7 +1,7 @@
 """A job's own folder: made fresh for each attempt and removed after it, whatever its program made in it.
 
 shutil.rmtree calls itself for each folder in a folder: a thousand of them end the thread. Nor does it remove what is in
-a folder that nobody may write to.
+a folder that nobody may write to, nor a path that is longer than the kernel takes.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from .job import Folders
 
+LONG_PATH = 900  # characters, of up to 4 bytes; the kernel takes 4096 bytes, with a name of 255 in them
 log = logging.getLogger("worker")
 
 
@@ -29,37 +31,35 @@ def remove(folders: Folders) -> None:
     with suppress(OSError):
         folders.log.unlink()
     free_names = (f"{folders.root}-{number}" for number in count())
-    todo = [str(folders.root)]
-    while todo:
-        folder = todo.pop()
-        try:
-            os.chmod(folder, 0o700)
-            todo += _empty(folder, free_names)
-            os.rmdir(folder)
-        except OSError as error:
-            log.warning("what a job made cannot be removed: %s", error)
+    found = [str(folders.root)]
+    for folder in found:  # which grows meanwhile
+        _told(partial(_empty, folder, found, free_names))
+    for folder in reversed(found):
+        _told(partial(os.rmdir, folder))
 
 
-def _empty(folder: str, free_names: Iterator[str]) -> list[str]:
-    """Moves the folders in it beside the job's own, so that no path grows too long; these."""
-    moved = []
+def _empty(folder: str, found: list[str], free_names: Iterator[str]) -> None:
+    """Removes the files in it; adds the folders in it to `found`, of which those far down are moved up first."""
+    os.chmod(folder, 0o700)
     for entry in list(os.scandir(folder)):
         with suppress(OSError):  # rmdir() tells that something is left
             if entry.is_dir(follow_symlinks=False):
-                if _was_empty(entry.path):
-                    continue
-                os.chmod(entry.path, 0o700)  # moving it changes it
-                name = next(free_names)
-                os.rename(entry.path, name)
-                moved.append(name)
+                found.append(_moved(entry.path, free_names))
             else:
                 os.unlink(entry.path)
-    return moved
 
 
-def _was_empty(folder: str) -> bool:
-    """Removes it if it is: no more is to be done for most folders."""
-    with suppress(OSError):
-        os.rmdir(folder)
-        return True
-    return False
+def _moved(folder: str, free_names: Iterator[str]) -> str:
+    if len(folder) < LONG_PATH:
+        return folder
+    os.chmod(folder, 0o700)  # moving it changes it
+    name = next(free_names)
+    os.rename(folder, name)
+    return name
+
+
+def _told(remove: Callable[[], None]) -> None:
+    try:
+        remove()
+    except OSError as error:
+        log.warning("what a job made cannot be removed: %s", error)
