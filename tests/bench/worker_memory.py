@@ -1,4 +1,4 @@
-"""Memory of a worker process that waits for jobs, with one slot and with many."""
+"""Memory of a worker that waits for jobs, with one slot and with many."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def _idle(url: str, folder: Path, slots: int) -> int:
 
 
 def _resident(process: int) -> int:
-    """MB, as `ps` tells it on Linux and macOS."""
-    told = subprocess.run(["ps", "-o", "rss=", "-p", str(process)], capture_output=True, check=True, text=True)
-    return round(int(told.stdout) * 1024 / 1e6)
+    """MB of the worker and its launcher, as `ps` tells it on Linux and macOS: what both share counts twice."""
+    told = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,rss="], capture_output=True, check=True, text=True)
+    rows = (map(int, line.split()) for line in told.stdout.splitlines())
+    return round(sum(rss for pid, parent, rss in rows if process in (pid, parent)) * 1024 / 1e6)
