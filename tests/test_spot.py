@@ -103,6 +103,14 @@ def test_a_machine_where_nobody_answers_is_not_on_ec2_and_is_asked_only_once() -
             nobody.accept()
 
 
+@pytest.mark.parametrize("on_ecs", [True, False])
+def test_a_container_of_ecs_waits_for_metadata_that_are_late(monkeypatch: pytest.MonkeyPatch, on_ecs: bool) -> None:
+    metadata = Metadata({"ECS_CONTAINER_METADATA_URI_V4": "http://169.254.170.2/v4/1"} if on_ecs else {})
+    answers = iter([(0, "")] * 20 + [(200, "token==")])
+    monkeypatch.setattr(metadata, "_ask", lambda *_: next(answers))
+    assert metadata.here == on_ecs
+
+
 @pytest.mark.parametrize(
     "address",
     ["nonsense", "http://", "http://[", "http://127.0.0.1:port", "ftp://127.0.0.1", "file:///etc", "http://a b"],

@@ -20,6 +20,7 @@ TOKEN_SECONDS = 21_600  # EC2 allows 1 to 21,600
 RENEW_SECONDS = 300.0  # before a token's end
 TIMEOUT_SECONDS = 1.0  # botocore's own; the service is on the same host
 TRIES = 3  # off EC2 the address may swallow what is sent: a start takes at most TRIES time-outs longer
+TRIES_ON_ECS = 30  # a machine that is busy starting may be slow to answer, and without it no spot notice is heard
 MOST_BYTES = 16 * 1024  # of an answer that is read; EC2's own have a few hundred
 _TOKEN = re.compile(r"[\w.+/=-]{1,1024}", re.ASCII)  # some networks answer any address with a page: that is no token
 
@@ -33,6 +34,7 @@ class Metadata:
         self._token, self._renew_at = "", 0.0
         off = env.get("AWS_EC2_METADATA_DISABLED", "").strip().lower() == "true"
         self._here = False if off else None
+        self._tries = TRIES_ON_ECS if "ECS_CONTAINER_METADATA_URI_V4" in env else TRIES
         self._opener = OpenerDirector()  # bare: without proxies, redirects, or any scheme but http
         self._opener.add_handler(HTTPHandler())
 
@@ -40,7 +42,7 @@ class Metadata:
     def here(self) -> bool:
         """Whether this machine is on EC2. Found out at the first use, and for good."""
         if self._here is None:
-            self._here = any(self._renew() for _ in range(TRIES))
+            self._here = any(self._renew() for _ in range(self._tries))
         return self._here
 
     def get(self, path: str) -> str | None:
