@@ -9,17 +9,18 @@ from random import Random
 
 import pytest
 
-from control.decide import Action, EndIdle, Pace, SetTarget
+from control.decide import Action, Pace, SetTarget
 from control.snapshot import Snapshot
 from tests.simulation import report
 from tests.simulation.assumptions import Assumptions
 from tests.simulation.bucket import Bucket
+from tests.simulation.cloud import GOING
 from tests.simulation.lengths import KINDS, lengths
 from tests.simulation.model import Run
 from tests.simulation.policies import Ours
 from tests.simulation.scenarios import AUTO_MONITOR_LOOK, Scenario, compare
 
-CALM = Assumptions(interruptions_an_hour=0.0)
+CALM = Assumptions(interruptions_an_hour=0.0, noticed=1.0)
 STORMY = Assumptions(interruptions_an_hour=0.5, noticed=0.5)
 MINUTE = 60.0
 
@@ -82,12 +83,27 @@ def test_a_token_bucket_gives_what_it_holds_at_once_and_then_what_it_is_refilled
     assert now == 450.0
 
 
-def test_a_machine_that_spot_takes_is_ended_before_its_notice_is_over_where_it_has_no_job_and_none_waits() -> None:
-    run = a_run(jobs=400, assumed=replace(STORMY, interruptions_an_hour=5.0, noticed=1.0))
-    looks = watched(run)
-    drained = {host.instance for look, _ in looks for host in look.hosts if host.draining}
-    ended = {host.instance for _, actions in looks for one in actions if isinstance(one, EndIdle) for host in one.hosts}
-    assert drained & ended
+@pytest.mark.parametrize(("job", "left"), [(30.0, 0), (6 * MINUTE, 1)])
+def test_a_container_on_a_machine_that_spot_takes_ends_as_soon_as_it_has_no_job(job: float, left: int) -> None:
+    """The notice comes five minutes after the start: a job that was begun after three is over, or runs on."""
+    run = Run(array("d", [job]), machines=1, assumed=CALM)
+    run.queue.submit(1)
+    run.env.run(until=5 * MINUTE)
+    (machine,) = run.cloud.machines.values()
+    assert len(machine.workers) == 1
+    run.cloud.take(machine)
+    run.env.run(until=5 * MINUTE + 10)
+    assert len(machine.workers) == left
+
+
+def test_its_last_job_may_end_within_the_notice() -> None:
+    run = Run(array("d", [4 * MINUTE]), machines=1, assumed=CALM)
+    run.queue.submit(1)
+    run.env.run(until=5 * MINUTE)
+    (machine,) = run.cloud.machines.values()
+    run.cloud.take(machine)
+    run.env.run(until=5 * MINUTE + 110)
+    assert (machine.workers, run.work.left, machine.state) == ([], 0, GOING)
 
 
 def test_where_jobs_are_short_against_the_run_machine_hours_are_within_3_percent_of_the_bound() -> None:

@@ -131,14 +131,15 @@ class Cloud:
             machine,
         )
         if assumed.interruptions_an_hour:
-            after(self.env, self.random.expovariate(assumed.interruptions_an_hour / 3600), self._taken, machine)
+            after(self.env, self.random.expovariate(assumed.interruptions_an_hour / 3600), self.take, machine)
 
     def _registered(self, machine: Machine) -> None:
         if machine.state == BOOTING:
             machine.state, machine.registered = UP, self.env.now
             self._room[machine] = None
 
-    def _taken(self, machine: Machine) -> None:
+    def take(self, machine: Machine) -> None:
+        """Spot does, mostly with a notice."""
         if machine.state in (GOING, ENDED):
             return
         self.interrupted += 1
