@@ -240,7 +240,7 @@ def monitor(options: Options, monitor_file: Path, cheapest: str | None, cheapest
     settings = options.settings()
     cloud = options.cloud(settings)
     clients = options.clients(settings, cloud)
-    pace = Pace(look=0.5, settle=2.0, new=3.0) if cloud else Pace()  # the counts of the local queue are exact
+    pace = Pace(look=0.5, soon=0.5, settle=2.0, new=3.0) if cloud else Pace()  # the counts of the local queue are exact
     clean = finish.monitor(clients, run, settings, cheapest=cheapest == "True" or cheapest_option, pace=pace)
     if cloud is not None:
         say(f"results         {_short(cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME)}")

@@ -34,16 +34,20 @@ def act(clients: Clients, file: MonitorFile, action: Action) -> None:
 
 
 def _end_idle(clients: Clients, file: MonitorFile, hosts: tuple[Host, ...]) -> None:
+    """A hundred at a time, so that the first do not wait for the last."""
+    for first in range(0, len(hosts), HOSTS_A_CALL):
+        _drain_and_end(clients, file.MONITOR_ECS_CLUSTER, hosts[first : first + HOSTS_A_CALL])
+
+
+def _drain_and_end(clients: Clients, name: str, hosts: tuple[Host, ...]) -> None:
     """Drains first, so that no task can come; ends those that have none then. One that got a task meanwhile is ended
     at a later look, when that is through."""
-    name = file.MONITOR_ECS_CLUSTER
     waiting = [host.arn for host in hosts if not host.draining]
     for first in range(0, len(waiting), DRAINED_A_CALL):
         clients.ecs.update_container_instances_state(
             cluster=name, containerInstances=waiting[first : first + DRAINED_A_CALL], status="DRAINING"
         )
-    for first in range(0, len(hosts), HOSTS_A_CALL):
-        now = describe(clients.ecs, name, [host.arn for host in hosts[first : first + HOSTS_A_CALL]])
-        empty = [host.instance for host in now if not host.tasks]
-        if empty:
-            clients.ec2.terminate_instances(InstanceIds=empty)
+    now = describe(clients.ecs, name, [host.arn for host in hosts])
+    empty = [host.instance for host in now if not host.tasks]
+    if empty:
+        clients.ec2.terminate_instances(InstanceIds=empty)

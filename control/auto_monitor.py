@@ -1,4 +1,5 @@
 """The monitor in AWS itself: a Lambda function that does one step a minute, as `run.py monitor` does one every 30 s.
+While machines fall idle it does as many as that one.
 
 It is called by the rule that startCluster makes (AUTO_MONITOR) and that it deletes when the run is over. It may run
 beside `run.py monitor`. How the run ended lies in the bucket then: `runs/APP_NAME/RUN/summary.txt`.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,17 +28,17 @@ from control.policies import monitor_rule
 from control.text import report_text
 
 CLEANUP_PAUSE_SECONDS = 2.0  # what cannot go yet is tried again at the next step
+_QUICKER = {"LOOK_SECONDS": "look", "SOON_SECONDS": "soon", "SETTLING_SECONDS": "settle", "NEW_MACHINE_SECONDS": "new"}
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """One step. `event`: bucket and key of the monitor file, and the rule's name. What it returns is for the log."""
+    """One call. `event`: bucket and key of the monitor file, and the rule's name. What it returns is for the log."""
     clients = Clients(boto3.Session())
     file = _monitor_file(clients, event)
     if file is None:
         schedule.stop(clients, str(event.get("rule", "")))
         return {"ended": "there is no monitor file"}
-    prices = Prices(file.MONITOR_MACHINE_PRICE)
-    tick = step(clients, file, time.time(), prices, cheapest=False, pace=_pace(os.environ))
+    tick = steps(clients, file, _pace(os.environ), now=time.time, sleep=time.sleep)
     if tick.over is not None:
         return _end(clients, file, tick)
     cost = tick.history.cost
@@ -45,11 +46,22 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     return {"jobs": tick.look.jobs, "dead": tick.look.dead, "cost": round(cost, 4), "said": list(filter(None, said))}
 
 
+def steps(
+    clients: Clients, file: MonitorFile, pace: Pace, *, now: Callable[[], float], sleep: Callable[[float], None]
+) -> Tick:
+    """One step, and while machines fall idle, those that are due before the next call; what the last came to. Raises
+    AWS's errors."""
+    prices, next_call = Prices(file.MONITOR_MACHINE_PRICE), now() + pace.look
+    while True:
+        tick = step(clients, file, now(), prices, cheapest=False, pace=pace)
+        if tick.over is not None or not tick.soon or now() + pace.soon >= next_call:
+            return tick
+        sleep(pace.soon)
+
+
 def _pace(env: Mapping[str, str]) -> Pace:
     """The function's own environment may say how quick the cloud is, in seconds; AWS's needs none of it."""
-    usual = Pace(look=60.0)
-    settle, new = env.get("SETTLING_SECONDS", usual.settle), env.get("NEW_MACHINE_SECONDS", usual.new)
-    return replace(usual, settle=float(settle), new=float(new))
+    return replace(Pace(look=60.0), **{part: float(env[name]) for name, part in _QUICKER.items() if name in env})
 
 
 def _end(clients: Clients, file: MonitorFile, tick: Tick) -> dict[str, Any]:

@@ -23,10 +23,11 @@ HOPELESS_FAILURES = 50  # jobs that failed for good, with not one done: not a ma
 
 @dataclass(frozen=True)
 class Pace:
-    """In seconds: how often to look; how long SQS's counts take to settle, so that an empty queue is believed; how long
-    a machine that joined just now is given to get its first task."""
+    """In seconds: how often to look; how soon again while machines fall idle; how long SQS's counts take to settle, so
+    that an empty queue is believed; how long a machine that joined just now is given to get its first task."""
 
     look: float = 30.0
+    soon: float = 15.0  # ECS sees within seconds that its service is lowered, and an idle container ends in as many
     settle: float = SETTLING_SECONDS
     new: float = 120.0
 
@@ -86,6 +87,21 @@ def decide(look: Snapshot, history: History, file: MonitorFile, *, cheapest: boo
     return _scale(look, history, file, pace, cheapest=late)
 
 
+def to_look_soon(look: Snapshot, file: MonitorFile) -> bool:
+    """Whether the service has more containers than this look's jobs need. Some stop now, or will once the count is
+    believed; their machines are not to wait for a look at the usual time."""
+    found, service = look.fleet, look.service
+    if found is None or not found.active or service is None or not file.MONITOR_MACHINES:
+        return False
+    return service.desired > _tasks(look.jobs, file)
+
+
+def _tasks(jobs: int, file: MonitorFile) -> int:
+    """Containers for so many jobs, of those that the run may have."""
+    most = file.MONITOR_MACHINES * file.MONITOR_TASKS_PER_MACHINE
+    return min(most, ceil(jobs / file.MONITOR_JOBS_PER_TASK))
+
+
 def _nothing_works(look: Snapshot, history: History) -> bool:
     """No job was done since the first look, and either every container has paused or many jobs have failed for good."""
     if look.queue is None or history.first_jobs is None:
@@ -112,8 +128,9 @@ def _scale(look: Snapshot, history: History, file: MonitorFile, pace: Pace, *, c
         return []
     if not file.MONITOR_MACHINES or service is None:  # an older monitor file does not say what the run may use
         return [SetTarget(1)] if cheapest and found.target > 1 else []
-    most = file.MONITOR_MACHINES * file.MONITOR_TASKS_PER_MACHINE
-    tasks = min(most, ceil(history.most_jobs / file.MONITOR_JOBS_PER_TASK))
+    tasks = _tasks(history.most_jobs, file)
+    if not (look.queue and look.queue.waiting):  # one container more would find no job, whatever an older count says
+        tasks = min(tasks, service.desired)
     actions: list[Action] = [SetTasks(tasks)] if tasks != service.desired else []
     machines = ceil(tasks / file.MONITOR_TASKS_PER_MACHINE)
     target = min(machines, found.target, 1) if cheapest else machines

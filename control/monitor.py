@@ -1,8 +1,9 @@
 """The monitor: look, decide, act, again and again, until nothing is left to do and nothing is left behind.
 
 One monitor for every place where it may run: `step()` is a whole tick. `run.py monitor` loops over it; the auto-monitor
-in AWS does one a minute. What later ticks need to know of earlier ones lies in the bucket, so a monitor that was killed
-goes on when it is started again; two at once do no harm, since every action may be repeated.
+in AWS does one a minute, and a few while machines fall idle. What later ticks need to know of earlier ones lies in the
+bucket, so a monitor that was killed goes on when it is started again; two at once do no harm, since every action may be
+repeated.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from control import cluster, fleet, history
 from control.act import act
 from control.costs import Prices, so_far
-from control.decide import Close, End, Pace, decide
+from control.decide import Close, End, Pace, decide, to_look_soon
 from control.errors import AWSError, CloudError, code_of, doing, explain
 from control.history import History
 from control.monitorfile import MonitorFile
@@ -37,11 +38,13 @@ _FATAL = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Inv
 
 @dataclass(frozen=True)
 class Tick:
-    """What one step came to: the look, what is remembered of it, and what is over, if anything."""
+    """What one step came to: the look, what is remembered of it, what is over, if anything, and whether to look again
+    soon."""
 
     look: Snapshot
     history: History
     over: End | None
+    soon: bool = False
 
 
 def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, cheapest: bool, pace: Pace) -> Tick:
@@ -54,7 +57,8 @@ def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, che
     if Close() in actions:
         seen = replace(seen, closed=True)
     history.save(clients.s3, file, seen)
-    return Tick(look, seen, next((action for action in actions if isinstance(action, End)), None))
+    over = next((action for action in actions if isinstance(action, End)), None)
+    return Tick(look, seen, over, to_look_soon(look, file))
 
 
 def watch(
@@ -65,6 +69,7 @@ def watch(
     come before the first look succeeded (wrong credentials, missing rights), and for every other end."""
     prices, looked = Prices(file.MONITOR_MACHINE_PRICE), False
     while True:
+        pause = pace.look
         try:
             tick = step(clients, file, now(), prices, cheapest=cheapest, pace=pace)
         except AWSError as error:
@@ -78,7 +83,8 @@ def watch(
                 return
             if tick.over is not None:
                 raise stopped(clients, file, tick)
-        sleep(pace.look)
+            pause = pace.soon if tick.soon else pace.look
+        sleep(pause)
 
 
 def stopped(clients: Clients, file: MonitorFile, tick: Tick) -> CloudError:

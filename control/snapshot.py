@@ -1,6 +1,7 @@
 """One look at a run: everything that the monitor decides on, read from AWS in a fixed, small number of calls.
 
-The number does not grow with the jobs; it grows by a call for a hundred machines.
+The number does not grow with the jobs, nor with the machines that work; it grows by two calls for a hundred machines
+without a task, and by one for a thousand machines of the fleet.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from control.clients import Clients
 
 HOSTS_A_CALL = 100  # ECS: container instances in one DescribeContainerInstances, and in a page of the list
+WITHOUT_TASK = "runningTasksCount == 0"  # ECS's cluster query language, which does not know the tasks that wait
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Snapshot:
     """What one look at AWS saw. `queue` is None where the queue does not exist, `fleet` and `service` likewise.
 
     `paused`: what the newest containers say that take no jobs, since theirs failed in a row or their disk is full.
-    `hourly`: USD an hour of all machines; None where no price is known. `news`: what the fleet reports while it lacks
-    machines, a line for each cause.
+    `hosts`: the fleet's machines on which no task runs. `hourly`: USD an hour of all machines; None where no price is
+    known. `news`: what the fleet reports while it lacks machines, a line for each cause.
     """
 
     at: float
@@ -114,11 +116,12 @@ def _look_at_news(clients: Clients, file: MonitorFile, now: float) -> dict[str, 
 
 
 def _hosts(ecs: ECSClient, name: str, found: FleetState) -> Iterator[Host]:
-    """The fleet's machines that have joined the cluster; another app's in the same cluster are not looked at."""
+    """The fleet's machines that have joined the cluster and run no task; another app's in the same cluster are not
+    looked at."""
     ours = set(found.machines)
     try:
         pages = ecs.get_paginator("list_container_instances").paginate(
-            cluster=name, PaginationConfig={"PageSize": HOSTS_A_CALL}
+            cluster=name, filter=WITHOUT_TASK, PaginationConfig={"PageSize": HOSTS_A_CALL}
         )
         for page in pages:
             yield from (host for host in describe(ecs, name, page["containerInstanceArns"]) if host.instance in ours)

@@ -20,8 +20,9 @@ ACCOUNT_ID = "123456789012"
 AGENT_PATH, METADATA_PATH = "/_localcloud-agent/", "/_localcloud-metadata/"
 """On moto's port: what a task asks its machine's ECS agent, and a machine EC2's metadata."""
 
-IMMEDIATE = {"SETTLING_SECONDS": "2", "NEW_MACHINE_SECONDS": "3"}
-"""What the auto-monitor's function is told of this cloud: counts of the queue are exact, machines start at once."""
+IMMEDIATE = {"LOOK_SECONDS": "2", "SOON_SECONDS": "0.5", "SETTLING_SECONDS": "2", "NEW_MACHINE_SECONDS": "3"}
+"""What the auto-monitor's function is told of this cloud: a minute of its rule is short, counts of the queue are exact,
+machines start at once."""
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": ""}
 

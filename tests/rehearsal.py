@@ -80,7 +80,7 @@ BUCKET = SETTINGS.AWS_BUCKET
 BUCKETS = Buckets(BUCKET)
 INSTANCE = "i-0123456789abcdef0"
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
-AT_ONCE = Pace(look=0.01, settle=0.02, new=0.0)
+AT_ONCE = Pace(look=0.01, soon=0.01, settle=0.02, new=0.0)
 # What moto calls a right, or another call that it covers, that IAM calls otherwise.
 _ALSO = {f"sqs:{one}": [f"sqs:{one}Batch"] for one in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")} | {
     "s3:ListBucket": ["s3:HeadBucket"],

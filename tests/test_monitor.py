@@ -16,13 +16,14 @@ from control import decide as decisions
 from control import fleet, monitor
 from control.cluster import ServiceState
 from control.costs import Prices
-from control.decide import CHEAPEST_AFTER_SECONDS, EMPTY_LOOKS, End, Pace, SetTarget
+from control.decide import CHEAPEST_AFTER_SECONDS, EMPTY_LOOKS, End, Pace, SetTarget, SetTasks
 from control.errors import CloudError
 from control.fleet import FleetState
 from control.history import History, remember
+from control.monitor import Tick
 from control.queue import Counts
 from control.snapshot import Snapshot
-from tests.fakes import OLD_MONITOR_FILE, START, FakeBucket, FakeTime
+from tests.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, FakeBucket, FakeTime
 
 PACE = Pace(look=30.0, settle=75.0)
 
@@ -212,6 +213,38 @@ def test_a_watch_outlives_throttling_a_lost_network_and_rights_that_are_lost_for
     assert all("\n" not in line and line.endswith("(trying again)") for line in watched.said)
     assert watched.looks == len(watched.said) + len(watched.shown)
     assert [jobs_in(snapshot) for snapshot in watched.shown] == [2, 0, 0, 0, 0]
+
+
+def test_a_watch_looks_again_soon_while_containers_fall_idle_and_at_the_usual_time_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched = Watched(monkeypatch, 0)
+    look = Snapshot(START, Counts(0, 0), 0, 10, None, None)
+    ends = [(True, None), (True, None), (False, None), (True, End.RUN)]
+    ticks = iter([Tick(look, History(), over, soon) for soon, over in ends])
+    monkeypatch.setattr(monitor, "step", lambda *_, **__: next(ticks))
+    watched.watch()
+    assert watched.time.slept == [PACE.soon, PACE.soon, PACE.look]
+
+
+def test_a_look_at_a_service_that_is_larger_than_its_jobs_need_is_followed_by_another_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = replace(MONITOR_FILE, MONITOR_MACHINES=10, MONITOR_TASKS_PER_MACHINE=1, MONITOR_JOBS_PER_TASK=2)
+    done: list[decisions.Action] = []
+    monkeypatch.setattr(monitor, "act", lambda clients, file, action: done.append(action))
+    clients: Any = SimpleNamespace(s3=FakeBucket())
+    for at, jobs, soon, lowered in (
+        (0, 20, False, False),
+        (60, 8, True, False),
+        (75, 8, True, False),
+        (90, 8, True, True),
+    ):
+        fleet = FleetState("active", 10, ("i-1",))
+        look = Snapshot(START + at, Counts(0, jobs), 0, 100, fleet, ServiceState(10, 10, 0))
+        monkeypatch.setattr(monitor, "observe", lambda *_, look=look: look)
+        tick = monitor.step(clients, file, look.at, Prices(), cheapest=False, pace=PACE)
+        assert (tick.soon, SetTasks(4) in done) == (soon, lowered)
 
 
 def test_looks_that_failed_do_not_count_as_empty(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -625,7 +625,7 @@ def no_pauses(aws: Exact) -> None:
     aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
 
 
-def test_a_look_takes_fourteen_calls_however_many_jobs_there_are(aws: Exact) -> None:
+def test_a_look_takes_fourteen_calls_however_many_jobs_there_are_and_machines_that_run_them(aws: Exact) -> None:
     names = [f"ApproximateNumberOfMessages{more}" for more in ("", "NotVisible", "Delayed")]
     aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     told = dict(zip(names, ("1000000", "7", "3"), strict=True)) | {"RedrivePolicy": QUEUE_SETTINGS["RedrivePolicy"]}
@@ -637,12 +637,11 @@ def test_a_look_takes_fourteen_calls_however_many_jobs_there_are(aws: Exact) -> 
     fleet_has(aws)
     aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=6)])
     no_pauses(aws)
-    aws.answer(
-        "ecs.list_container_instances", {"cluster": "app-cluster", "maxResults": 100}, containerInstanceArns=["a", "b"]
-    )
-    described = {"registeredAt": datetime.fromtimestamp(START, UTC), "status": "ACTIVE", "pendingTasksCount": 1}
+    wanted = {"cluster": "app-cluster", "filter": "runningTasksCount == 0", "maxResults": 100}
+    aws.answer("ecs.list_container_instances", wanted, containerInstanceArns=["a", "b"])
+    described = {"registeredAt": datetime.fromtimestamp(START, UTC), "status": "ACTIVE", "pendingTasksCount": 2}
     hosts = [
-        described | {"ec2InstanceId": instance, "containerInstanceArn": arn, "runningTasksCount": 1}
+        described | {"ec2InstanceId": instance, "containerInstanceArn": arn, "runningTasksCount": 0}
         for instance, arn in (("i-0", "a"), ("i-of-another-app", "b"))
     ]
     wanted = {"cluster": "app-cluster", "containerInstances": ["a", "b"]}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from control import act, history
 from control.cluster import ServiceState
-from control.decide import Action, Close, End, EndIdle, Pace, SetTarget, SetTasks, decide
+from control.decide import Action, Close, End, EndIdle, Pace, SetTarget, SetTasks, decide, to_look_soon
 from control.fleet import FleetState
 from control.history import History, remember
 from control.monitorfile import MonitorFile
@@ -80,6 +80,18 @@ def test_jobs_that_come_later_raise_both_again() -> None:
     assert decided(look(1000, *hosts, target=1, desired=2)) == [SetTasks(20), SetTarget(10)]
 
 
+def held(jobs: int, *hosts: Host, **more: Any) -> Snapshot:
+    """The same, with no job that waits: workers have them all."""
+    return replace(look(jobs, *hosts, **more), queue=Counts(0, jobs))
+
+
+def test_as_long_as_no_job_waits_the_service_is_not_raised_again_by_a_count_that_is_late() -> None:
+    """It would put containers on machines that are about to end."""
+    assert decided(held(76, *busy, target=4, desired=8)) == []
+    waiting = replace(held(76, *busy, target=4, desired=8), queue=Counts(1, 75))
+    assert decided(waiting) == [SetTasks(19), SetTarget(10)]
+
+
 def test_in_cheapest_mode_the_target_stays_at_one() -> None:
     at = START + 3600
     assert decided(look(1000, *busy, at=at), cheapest=True) == [SetTarget(1)]
@@ -93,6 +105,25 @@ def test_an_older_monitor_file_scales_nothing_down() -> None:
 
 def test_a_fleet_that_has_ended_is_not_scaled() -> None:
     assert decided(look(3, *busy, state="cancelled_running")) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "soon"),
+    [
+        (look(79, *busy), False),
+        (look(76, *busy), True),
+        (look(76, *busy, desired=19), False),
+        (look(1000, *busy, desired=2), False),
+        (look(3, *busy, state="cancelled_running"), False),
+        (replace(look(3, *busy), service=None), False),
+        (replace(look(3, *busy), fleet=None), False),
+    ],
+)
+def test_while_the_service_has_more_containers_than_the_jobs_need_the_next_look_comes_soon(
+    seen: Snapshot, soon: bool
+) -> None:
+    assert to_look_soon(seen, FILE) == soon
+    assert not to_look_soon(seen, OLD_MONITOR_FILE)
 
 
 hosts_of_a_run = st.lists(st.integers(0, 2), max_size=12).map(lambda tasks: [host(n, t) for n, t in enumerate(tasks)])
@@ -130,6 +161,26 @@ def test_a_busy_machine_is_never_ended_and_what_was_done_needs_no_doing_again(
         if isinstance(action, SetTarget) and not cheapest:
             assert action.machines == min(10, ceil(ceil(jobs / 4) / 2))
     assert decided(applied(seen, actions), cheapest=cheapest) == []
+
+
+a_few_looks = st.lists(st.builds(Counts, st.integers(0, 3), st.integers(0, 100)), min_size=1, max_size=4)
+
+
+@given(a_few_looks, st.integers(0, 20))
+def test_after_a_look_that_lowers_the_service_another_comes_soon_and_only_jobs_that_wait_raise_it(
+    counts: list[Counts], desired: int
+) -> None:
+    """Whatever the looks before it saw."""
+    before = History()
+    for number, count in enumerate(counts):
+        seen = replace(look(0, *busy, desired=desired, at=START + 30 * number), queue=count)
+        before = remember(before, seen, PACE.settle)
+    set_to = [action.tasks for action in decide(seen, before, FILE, cheapest=False, pace=PACE)
+              if isinstance(action, SetTasks)]  # fmt: skip
+    if any(tasks < desired for tasks in set_to):
+        assert to_look_soon(seen, FILE)
+    if any(tasks > desired for tasks in set_to):
+        assert counts[-1].waiting > 0
 
 
 # What it may cost
@@ -260,6 +311,28 @@ def test_idle_machines_are_drained_first_and_one_that_got_a_task_meanwhile_is_sp
         aws.answer("ecs.describe_container_instances", wanted, containerInstances=told)
         aws.answer("ec2.terminate_instances", {"InstanceIds": ["i-0"]})
         ask(aws, EndIdle((host(0, 0), host(1, 0))))
+
+
+def test_idle_machines_are_ended_by_hundreds_so_that_the_first_do_not_wait_for_the_last() -> None:
+    with exact() as aws:
+        for numbers in (range(100), range(100, 105)):
+            for first in numbers[::10]:
+                arns = [f"arn:{number}" for number in numbers if first <= number < first + 10]
+                wanted = {"cluster": "app-cluster", "containerInstances": arns, "status": "DRAINING"}
+                aws.answer("ecs.update_container_instances_state", wanted)
+            told = [described(number, 0, "DRAINING") for number in numbers]
+            aws.answer("ecs.describe_container_instances", None, containerInstances=told)
+            aws.answer("ec2.terminate_instances", {"InstanceIds": [f"i-{number}" for number in numbers]})
+        ask(aws, EndIdle(tuple(host(number, 0) for number in range(105))))
+        assert [place for place, call in enumerate(aws.calls) if call == "ec2.TerminateInstances"] == [11, 14]
+
+
+def test_a_machine_that_drains_already_is_not_drained_again() -> None:
+    with exact() as aws:
+        told = [described(0, 0, "DRAINING")]
+        aws.answer("ecs.describe_container_instances", None, containerInstances=told)
+        aws.answer("ec2.terminate_instances", {"InstanceIds": ["i-0"]})
+        ask(aws, EndIdle((replace(host(0, 0), draining=True),)))
 
 
 def test_the_target_is_set_without_ending_a_machine_and_with_no_more_on_demand_than_it_has() -> None:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import re
 from array import array
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from control.decide import Action, SetTarget
+from control.decide import Action, Pace, SetTarget
 from control.snapshot import Snapshot
 from tests.simulation import report
 from tests.simulation.assumptions import Assumptions
-from tests.simulation.lengths import lengths
+from tests.simulation.bucket import Bucket
+from tests.simulation.cloud import GOING
+from tests.simulation.lengths import KINDS, lengths
 from tests.simulation.model import Run
 from tests.simulation.policies import Ours
-from tests.simulation.scenarios import Scenario, compare
+from tests.simulation.scenarios import AUTO_MONITOR_LOOK, Scenario, compare
 
-CALM = Assumptions(interruptions_an_hour=0.0)
+CALM = Assumptions(interruptions_an_hour=0.0, noticed=1.0)
 STORMY = Assumptions(interruptions_an_hour=0.5, noticed=0.5)
 MINUTE = 60.0
 
 
-def a_run(jobs: int = 2_000, machines: int = 20, assumed: Assumptions = STORMY, published: bool = False) -> Run:
+def a_run(
+    jobs: int = 2_000, machines: int = 20, assumed: Assumptions = STORMY, published: bool = False, *,
+    kind: str = "lognormal", seed: int = 7, look: float = Pace().look,
+) -> Run:  # fmt: skip
     """Ten-minute jobs, fifty a slot."""
-    return Run(lengths("lognormal", jobs, 10 * MINUTE, Random(7)), machines, published, assumed=assumed, seed=7)
+    of_jobs = lengths(kind, jobs, 10 * MINUTE, Random(seed))
+    return Run(of_jobs, machines, published, assumed=assumed, seed=seed, look=look)
 
 
 def watched(run: Run, *, cheapest: bool = False) -> list[tuple[Snapshot, list[Action]]]:
@@ -45,10 +52,58 @@ def test_every_job_is_done_though_machines_are_lost_and_the_monitor_ends_no_busy
     assert not run.cloud.machines
 
 
-def test_an_idle_machine_is_gone_within_three_minutes_of_its_last_job() -> None:
-    run = a_run(assumed=CALM)
-    run.play()
-    assert 0 < run.cloud.longest_idle <= 3 * MINUTE
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("look", [Pace().look, AUTO_MONITOR_LOOK])
+def test_an_idle_machine_is_gone_within_three_minutes_of_its_last_job(kind: str, look: float) -> None:
+    """Whichever monitor watches it."""
+    for seed, assumed in ((1, CALM), (2, CALM), (3, STORMY)):
+        run = a_run(assumed=assumed, kind=kind, seed=seed, look=look)
+        run.play()
+        assert 0 < run.cloud.longest_idle <= 3 * MINUTE
+        assert run.cloud.busy_ended == 0
+
+
+def test_what_ec2_throttles_is_ended_later_and_nothing_else_than_idle_machines() -> None:
+    slow = a_run(assumed=replace(CALM, ended_at_once=2.0, ended_a_second=0.01), kind="constant")
+    assert slow.play().undone == 0
+    assert slow.cloud.longest_idle > 3 * MINUTE
+    assert slow.cloud.busy_ended == 0
+
+
+def test_a_token_bucket_gives_what_it_holds_at_once_and_then_what_it_is_refilled_with() -> None:
+    """EC2's of machines that are ended: 10,000 take seven and a half minutes."""
+    bucket = Bucket(size=1000.0, refill=20.0)
+    assert bucket.take(1000, now=60.0) == 0.0
+    assert bucket.take(100, now=60.0) == 5.0
+    assert bucket.take(100, now=65.0) == 5.0
+    assert bucket.take(1000, now=1000.0) == 0.0
+    full, now = Bucket(size=1000.0, refill=20.0), 0.0
+    for _ in range(100):
+        now += full.take(100, now)
+    assert now == 450.0
+
+
+@pytest.mark.parametrize(("job", "left"), [(30.0, 0), (6 * MINUTE, 1)])
+def test_a_container_on_a_machine_that_spot_takes_ends_as_soon_as_it_has_no_job(job: float, left: int) -> None:
+    """The notice comes five minutes after the start: a job that was begun after three is over, or runs on."""
+    run = Run(array("d", [job]), machines=1, assumed=CALM)
+    run.queue.submit(1)
+    run.env.run(until=5 * MINUTE)
+    (machine,) = run.cloud.machines.values()
+    assert len(machine.workers) == 1
+    run.cloud.take(machine)
+    run.env.run(until=5 * MINUTE + 10)
+    assert len(machine.workers) == left
+
+
+def test_its_last_job_may_end_within_the_notice() -> None:
+    run = Run(array("d", [4 * MINUTE]), machines=1, assumed=CALM)
+    run.queue.submit(1)
+    run.env.run(until=5 * MINUTE)
+    (machine,) = run.cloud.machines.values()
+    run.cloud.take(machine)
+    run.env.run(until=5 * MINUTE + 110)
+    assert (machine.workers, run.work.left, machine.state) == ([], 0, GOING)
 
 
 def test_where_jobs_are_short_against_the_run_machine_hours_are_within_3_percent_of_the_bound() -> None:

@@ -27,7 +27,9 @@ class Assumptions:
     count_lag: float = 60.0  # SQS: its counts are of a moment so long ago at most
     count_noise: float = 0.01  # standard deviation, share of the count
     fetch: float = 3.0  # inputs of one job, the receive call included
-    call: float = 0.05  # one API call of the monitor
+    call: float = 0.05  # one API call of the monitor: 20 a second, what ECS sustains of the kinds that it makes most
+    ended_at_once: float = 1000.0  # EC2: machines that TerminateInstances ends, its documented bucket of resources …
+    ended_a_second: float = 20.0  # … and how it is refilled
 
 
 NOTICE = 120.0  # EC2: between notice and end

@@ -76,20 +76,16 @@ class Cloud:
         return ServiceState(self.desired, len(self._home), 0)
 
     def hosts(self) -> tuple[Host, ...]:
-        return tuple(one.host() for one in self.machines.values() if one.state in (UP, GOING))
+        """Those without a task."""
+        return tuple(one.host() for one in self.machines.values() if one.state in (UP, GOING) and not one.workers)
 
-    def end_idle(self, names: Iterable[str]) -> int:
-        """Drains them and ends those that still have no task; how many it ended."""
-        ended = 0
-        for name in names:
-            machine = self.machines.get(name)
-            if machine is not None:
-                machine.draining = True
-                self._room.pop(machine, None)
-                if not machine.workers:
-                    self.end(machine)
-                    ended += 1
-        return ended
+    def drain(self, names: Iterable[str]) -> list[Machine]:
+        """No task comes to them any more; those that have none."""
+        found = [self.machines[name] for name in names if name in self.machines]
+        for machine in found:
+            machine.draining = True
+            self._room.pop(machine, None)
+        return [machine for machine in found if not machine.workers]
 
     def end(self, machine: Machine, lease: float | None = 0.0) -> None:
         """The machine is gone. `lease`: see `Worker.cut`."""
@@ -135,14 +131,15 @@ class Cloud:
             machine,
         )
         if assumed.interruptions_an_hour:
-            after(self.env, self.random.expovariate(assumed.interruptions_an_hour / 3600), self._taken, machine)
+            after(self.env, self.random.expovariate(assumed.interruptions_an_hour / 3600), self.take, machine)
 
     def _registered(self, machine: Machine) -> None:
         if machine.state == BOOTING:
             machine.state, machine.registered = UP, self.env.now
             self._room[machine] = None
 
-    def _taken(self, machine: Machine) -> None:
+    def take(self, machine: Machine) -> None:
+        """Spot does, mostly with a notice."""
         if machine.state in (GOING, ENDED):
             return
         self.interrupted += 1
@@ -156,6 +153,8 @@ class Cloud:
         if self._hears_notice:
             for worker in machine.workers:
                 self._stop(worker)
+                if not worker.busy:
+                    after(self.env, self.assumed.task_stop, self._stopped, worker)
             after(self.env, LAST_OF_NOTICE, self._cut, machine)
         after(self.env, NOTICE, self._ends, machine)
 
@@ -241,6 +240,8 @@ class Cloud:
         machine.busy -= 1
         if not machine.busy:
             machine.idle_since = machine.last_job = self.env.now
+        if worker.stopping:
+            after(self.env, 0.0, self._stopped, worker)
 
     def _account_idle(self, machine: Machine) -> None:
         if self.idle_from is not None and machine.idle_since is not None:

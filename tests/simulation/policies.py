@@ -9,16 +9,17 @@ from math import ceil
 import simpy
 
 from control.act import DRAINED_A_CALL
-from control.decide import Action, End, EndIdle, Pace, SetTarget, SetTasks, decide
+from control.decide import Action, End, EndIdle, Pace, SetTarget, SetTasks, decide, to_look_soon
 from control.history import History, remember
 from control.monitorfile import MonitorFile
-from control.snapshot import HOSTS_A_CALL, Snapshot
+from control.snapshot import HOSTS_A_CALL, Host, Snapshot
+from tests.simulation.bucket import Bucket
 from tests.simulation.clock import Process
-from tests.simulation.cloud import UP, Cloud
+from tests.simulation.cloud import ENDED, UP, Cloud
 
 CALLS_A_LOOK = 12  # queue 5, fleet 1, service 1, pauses 1, history 2, prices and news now and then, rounded up
 INSTANCES_A_CALL = 1000  # EC2: in one DescribeSpotFleetInstances
-CALLS_A_HUNDRED = 2  # ECS: a page of the list, and its description
+CALLS_A_HUNDRED = 2  # ECS: a page of the list of machines without a task, and its description
 
 PUBLISHED_LOOK = 60.0
 PUBLISHED_SCALING = 600.0
@@ -51,6 +52,10 @@ class Ours(Monitor):
     pace: Pace = field(default_factory=Pace)
     cheapest: bool = False
     watch: Callable[[Snapshot, list[Action]], None] | None = None
+    _ended: Bucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ended = Bucket(self.cloud.assumed.ended_at_once, self.cloud.assumed.ended_a_second)
 
     def run(self) -> Process:
         file, history = self._file(), History()
@@ -59,7 +64,7 @@ class Ours(Monitor):
             yield self._calls(
                 CALLS_A_LOOK
                 + ceil(len(self.cloud.machines) / INSTANCES_A_CALL)
-                + CALLS_A_HUNDRED * ceil(len(look.hosts) / HOSTS_A_CALL)
+                + CALLS_A_HUNDRED * max(1, ceil(len(look.hosts) / HOSTS_A_CALL))
             )
             history = remember(history, look, self.pace.settle)
             actions = decide(look, history, file, cheapest=self.cheapest, pace=self.pace)
@@ -70,7 +75,7 @@ class Ours(Monitor):
                 return
             for action in actions:
                 yield from self._act(action)
-            yield self.cloud.env.timeout(self.pace.look)
+            yield self.cloud.env.timeout(self.pace.soon if to_look_soon(look, file) else self.pace.look)
 
     def _file(self) -> MonitorFile:
         cloud = self.cloud
@@ -103,10 +108,19 @@ class Ours(Monitor):
                 yield self._calls(1)
                 cloud.desired = tasks
             case EndIdle(hosts):
-                fresh = sum(not host.draining for host in hosts)
-                yield self._calls(ceil(fresh / DRAINED_A_CALL) + ceil(len(hosts) / HOSTS_A_CALL))
-                cloud.end_idle(host.instance for host in hosts)
-                yield self._calls(ceil(len(hosts) / HOSTS_A_CALL))
+                for first in range(0, len(hosts), HOSTS_A_CALL):
+                    yield from self._end_idle(hosts[first : first + HOSTS_A_CALL])
+
+    def _end_idle(self, hosts: tuple[Host, ...]) -> Process:
+        """As `control/act.py` does it; what EC2 throttles is tried again until it is taken."""
+        cloud = self.cloud
+        yield self._calls(ceil(sum(not host.draining for host in hosts) / DRAINED_A_CALL) + 1)
+        empty = cloud.drain(host.instance for host in hosts)
+        yield cloud.env.timeout(self._ended.take(len(empty), cloud.env.now))
+        yield self._calls(1)
+        for machine in empty:
+            if machine.state != ENDED:
+                cloud.end(machine)
 
 
 @dataclass

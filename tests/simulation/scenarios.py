@@ -21,7 +21,7 @@ RAISED = 6000.0  # tasks a minute: ECS's quota, raised by AWS for whoever asks
 @dataclass(frozen=True)
 class Scenario:
     """`kind`: a distribution of `lengths`; `mean` in seconds; `placed_a_minute`: ECS's quota on started tasks; `look`:
-    seconds between two looks of this project's monitor."""
+    seconds between two usual looks of this project's monitor."""
 
     jobs: int
     machines: int
@@ -33,7 +33,7 @@ class Scenario:
     @property
     def name(self) -> str:
         quota = "" if self.placed_a_minute == RAISED else f", {self.placed_a_minute:g} tasks a minute"
-        look = "" if self.look == Pace().look else f", a look in {self.look:g} s"
+        look = "" if self.look == Pace().look else ", auto-monitor"
         return f"{self.kind}, {self.mean / 60:g} min{quota}{look}"
 
 
@@ -58,8 +58,9 @@ def of_size(jobs: int, machines: int) -> list[Scenario]:
 
 def whole() -> list[Scenario]:
     middle = Scenario(100_000, 1_000, "lognormal")
-    small = [Scenario(1_000, 10, "lognormal"), middle, replace(middle, look=AUTO_MONITOR_LOOK)]
-    return small + of_size(1_000_000, 10_000)
+    large = Scenario(1_000_000, 10_000, "lognormal")
+    auto = [replace(one, look=AUTO_MONITOR_LOOK) for one in (middle, replace(middle, kind="constant"), large)]
+    return [Scenario(1_000, 10, "lognormal"), middle, *of_size(large.jobs, large.machines), *auto]
 
 
 def compare(scenarios: Iterable[Scenario], seeds: Sequence[int] = SEEDS) -> list[Compared]:
