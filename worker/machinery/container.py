@@ -89,7 +89,7 @@ class Container:
         self._settings, self._told, self._metadata = settings, told, metadata
         self._clients = Clients(settings.docker_cores, settings.aws_region)
         self._s3, self._logs = self._clients("s3"), self._clients("logs")
-        self._launcher = Launcher(settings.docker_cores, self._launcher_lost)
+        self._launcher = Launcher(settings.docker_cores)
         sqs, self._name = self._clients("sqs"), socket.gethostname()
         self._stop, self._ended = Stop(time.monotonic), threading.Event()
         self._health = health.Health(lambda: health.has_room(settings.work_dir), self._others_pause)
@@ -226,11 +226,6 @@ class Container:
 
     def _mount_lost(self, reason: str) -> None:
         log.error("this container ends: %s", reason)
-        self._exit_code = 1
-        self._told.put(RESERVE_SECONDS)
-
-    def _launcher_lost(self) -> None:
-        log.error("this container ends: what starts its programs was killed")
         self._exit_code = 1
         self._told.put(RESERVE_SECONDS)
 
