@@ -813,6 +813,48 @@ def test_a_record_that_was_long_on_its_way_does_not_replace_one_that_is_done(tab
     assert (table.record() or {})["attempts"] == 7
 
 
+@pytest.mark.parametrize("receives", [1, 2])
+def test_a_late_record_is_refused_once_another_attempt_claimed_the_outputs_also_if_that_one_is_lost(
+    table: Table, monkeypatch: pytest.MonkeyPatch, receives: int
+) -> None:
+    """This worker is frozen before its record; another gets the job, replaces the outputs, and is killed."""
+    identity = job_id({"group": "g", "command": "touch {output_dir}/a"})
+    write = records.write
+
+    def frozen(s3: Any, settings: Settings, record: dict[str, Any], *rest: Any) -> bool:
+        assert records.claim(s3, settings, record | {"state": "interrupted", "reason": records.CLAIM, "machine": "it"})
+        s3.put_object(Bucket="ours", Key=f"App/{identity}/a", Body=b"the other's")
+        return write(s3, settings, record, *rest)
+
+    monkeypatch.setattr(records, "write", frozen)
+    table.handle(receives=receives)
+    assert (table.record() or {})["state"] == "interrupted"
+    assert table.queue.calls == []
+    monkeypatch.undo()
+    table.handle(receives=3)
+    assert (table.record() or {})["state"] == "done"
+    assert table.s3.get_object(Bucket="ours", Key=f"App/{identity}/a")["Body"].read() == b""
+
+
+def test_an_attempt_that_replaces_what_another_left_has_claimed_it(table: Table) -> None:
+    identity = job_id({"group": "g", "command": "touch {output_dir}/a"})
+    table.s3.put_object(Bucket="ours", Key=f"App/{identity}/a", Body=b"half of it")
+    seen: list[Any] = []
+    put_object = table.s3.put_object
+
+    class Seeing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(s3, name)
+
+        def put_object(self, **words: Any) -> Any:
+            seen.append((words["Key"].rpartition("/")[2], (table.record() or {}).get("reason")))
+            return put_object(**words)
+
+    s3, table.s3 = table.s3, Seeing()
+    table.handle(receives=2)
+    assert seen == [(f"{identity}.json", None), ("a", records.CLAIM), (f"{identity}.json", records.CLAIM)]
+
+
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_where_the_outputs_in_s3_are_this_attempts_anothers_record_is_replaced(table: Table, attempts: int) -> None:
     late = json.dumps({"job": "j", "state": "done", "attempts": 1}).encode()

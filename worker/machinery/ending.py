@@ -54,6 +54,11 @@ class Ending:
         self._heard.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
         log.info("done %s (%.1f s)", attempt.name, time.time() - attempt.started)
 
+    def claim(self, attempt: Attempt) -> bool:
+        """Before it replaces what another attempt left; False where the job is done."""
+        record = records.of(attempt, self._settings, records.INTERRUPTED, records.CLAIM, "crash")
+        return records.claim(self._s3, self._settings, record)
+
     def skipped(self, attempt: Attempt) -> None:
         """It was done before; a run that did not do it itself notes where its outputs are."""
         if not attempt.recorded:

@@ -181,12 +181,18 @@ class Handler:
         self._ending.done(attempt)
 
     def _what_is_there(self, attempt: Attempt, job: Job) -> dict[str, staging.Listed]:
-        """What the outputs may replace: nothing, or what attempts left that died. First the listing, then the record:
-        a result that is done after that is other than what was listed, and S3 refuses to replace it."""
+        """What the outputs may replace: nothing, or what attempts left that died, once that is claimed. First the
+        listing, then the claim: a result that is done in between is other than what was listed, and S3 refuses to
+        replace it."""
         if attempt.there == {}:
             return {}
         there = staging.listed(self._s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
-        if records.is_done(records.read(self._s3, self._settings, job.id)):
+        done = (
+            not self._ending.claim(attempt)
+            if there
+            else records.is_done(records.read(self._s3, self._settings, job.id))
+        )
+        if done:
             raise AlreadyDone  # delivered twice: the other result stays
         return there
 

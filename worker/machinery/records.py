@@ -14,12 +14,14 @@ from botocore.exceptions import ClientError
 
 from . import program
 from .attempt import Attempt
-from .failures import UploadFailed
+from .failures import LostLease, UploadFailed
 from .settings import Settings
 from .times import utc
 from .transfer import LARGE_BYTES, is_other, only_if, put, put_parts
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+CLAIM = "its worker is lost, or still replaces what an earlier attempt left"
+BUSY = "its record is written by others again and again"
 WRITE_TRIES = 5
 LOG_PARTS_AT_ONCE = 4
 
@@ -66,6 +68,18 @@ def is_done(record: dict[str, Any] | None) -> bool:
     return record is not None and record.get("state") == DONE
 
 
+def claim(s3: Any, settings: Settings, record: dict[str, Any]) -> bool:
+    """Notes that this attempt replaces what another left. From then on that one's record is refused, however long it
+    was on its way: it would tell of bytes that are no more. False where the job is done."""
+    for _ in range(WRITE_TRIES):
+        found, etag = _read(s3, settings, record["job"])
+        if is_done(found):
+            return False
+        if _put(s3, settings, record["job"], json.dumps(record | {"log": None}, indent=1).encode(), etag):
+            return True
+    raise UploadFailed(BUSY)
+
+
 def write(
     s3: Any, settings: Settings, record: dict[str, Any], log: Path, still_ours: Callable[[], bool] = lambda: False
 ) -> bool:
@@ -73,30 +87,47 @@ def write(
     whose request was long on its way.
 
     `still_ours()`: whether the outputs in S3 are this attempt's. Then it is the other's record that is not true.
+    Raises LostLease where another attempt has claimed the outputs.
     """
     body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
     if record["state"] != DONE or record["attempts"] > 1:
         found, etag = _read(s3, settings, job)
         if is_done(found) and not still_ours():
             return False
+        _check_claim(found, record)
     if record["log"] is not None:
         _write_log(s3, settings.aws_bucket, record["log"].removeprefix(f"s3://{settings.aws_bucket}/"), log)
     for _ in range(WRITE_TRIES):
-        try:
-            s3.put_object(
-                Bucket=settings.aws_bucket, Key=key_of(settings, job), Body=body, ContentType="application/json",
-                **only_if(etag),
-            )  # fmt: skip
+        if _put(s3, settings, job, body, etag):
             return True
-        except ClientError as error:
-            if not is_other(error):
-                raise
         found, etag = _read(s3, settings, job)
         if found == json.loads(body):
             return True  # its own: the answer to an earlier request was lost
         if is_done(found) and not still_ours():
             return False
-    raise UploadFailed("its record is written by others again and again")
+        _check_claim(found, record)
+    raise UploadFailed(BUSY)
+
+
+def _put(s3: Any, settings: Settings, job: str, body: bytes, etag: str | None) -> bool:
+    """Whether it is written; not so if another record is there than that with `etag`, or than none."""
+    key = key_of(settings, job)
+    try:
+        s3.put_object(
+            Bucket=settings.aws_bucket, Key=key, Body=body, ContentType="application/json", **only_if(etag)
+        )  # fmt: skip
+    except ClientError as error:
+        if not is_other(error):
+            raise
+        return False
+    return True
+
+
+def _check_claim(found: dict[str, Any] | None, record: dict[str, Any]) -> None:
+    if record["state"] != DONE or found is None or found.get("reason") != CLAIM:
+        return
+    if any(found.get(name) != record.get(name) for name in ("machine", "started")):
+        raise LostLease
 
 
 def _write_log(s3: Any, bucket: str, key: str, log: Path) -> None:
