@@ -15,7 +15,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.stub import Stubber
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -544,8 +544,27 @@ def test_prepare_fetches_what_it_finds_in_a_fetched_file(table: Table) -> None:
 def test_a_further_input_that_is_missing_is_named(table: Table) -> None:
     table.handle(prepare=lambda job, folders: folders.fetch(["images/gone.tif"]))
     record = table.record() or {}
-    assert record["reason"] == "the input s3://ours/images/gone.tif does not exist"
+    assert record["reason"] == "the input s3://ours/images/gone.tif does not exist (NoSuchKey)"
     assert record["reason_class"] == "missing input"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "calls"), [("NoSuchKey", 404, ["buried", "deleted"]), ("AccessDenied", 403, ["given back"])]
+)
+def test_only_what_is_not_there_ends_a_job_at_its_first_try(
+    table: Table, monkeypatch: pytest.MonkeyPatch, code: str, status: int, calls: list[str]
+) -> None:
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+    def refuse(**_: Any) -> None:
+        raise ClientError(answer, "GetObject")  # type: ignore[arg-type]
+
+    table.settings = replace(table.settings, check_if_done=False)
+    message = {"group": "g", "command": "true", "inputs": ["in/a"]}
+    real = table.s3.get_object
+    monkeypatch.setattr(table.s3, "get_object", lambda **asked: refuse() if asked["Key"] == "in/a" else real(**asked))
+    table.handle(message)
+    assert table.queue.calls == calls
 
 
 def test_prepare_can_end_an_attempt_with_a_reason(table: Table) -> None:

@@ -85,8 +85,8 @@ def fetch(
 
     A key's file has the key's last part as its name; below a prefix the rest of the path is kept. A mapping names the
     place of each below `folder`: of a key its file, or where it ends in `/` its folder; of a prefix its folder.
-    Raises MissingInput with its name, Failed where two inputs would be the same file, or one that is there already,
-    and what `check`, called while bytes arrive, raises.
+    Raises MissingInput with its name, Failed for one that cannot be read, and where two inputs would be the same file,
+    or one that is there already, and what `check`, called while bytes arrive, raises.
     """
     wanted: dict[Path, tuple[str, str]] = {}
     fetching = _Fetching(s3, check, sleep)
@@ -151,7 +151,7 @@ class _Fetching:
     def _asked(self, bucket: str, key: str, work: Callable[[], _T]) -> _T:
         try:
             return transfer.again(work, self._check, self._sleep)
-        except (*transfer.TROUBLE, web.NotThere) as error:
+        except (*transfer.TROUBLE, web.Refused) as error:
             raise _refused(_address(bucket, key), error) from None
         except OSError as error:
             raise _unwritable(_address(bucket, key), error) from None
@@ -179,14 +179,13 @@ def _address(bucket: str, key: str) -> str:
 
 
 def _refused(address: str, error: Exception) -> Failed:
-    if isinstance(error, web.NotThere):
-        return MissingInput(f"the input {address} cannot be read ({error})")
-    if not isinstance(error, ClientError) or transfer.passing(error):
-        return Failed(f"the input {address} could not be fetched: {error}", "aws")
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    if code in _NOT_THERE:
-        return MissingInput(f"the input {address} does not exist")
-    return MissingInput(f"the input {address} cannot be read ({code})")
+    """Only what is not there is missing for certain: any other refusal may be this machine's fault, or its role's."""
+    told = str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else str(error)
+    if isinstance(error, web.NotThere) or told in _NOT_THERE:
+        return MissingInput(f"the input {address} does not exist ({told})")
+    if isinstance(error, web.Refused) or not transfer.passing(error):
+        return Failed(f"the input {address} cannot be read ({told})", "aws")
+    return Failed(f"the input {address} could not be fetched: {error}", "aws")
 
 
 def _unwritable(name: str, error: OSError) -> Failed:
