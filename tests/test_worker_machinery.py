@@ -444,6 +444,21 @@ class Queue:
         self.told.append({name: value["StringValue"] for name, value in MessageAttributes.items()})
 
 
+def message_of(
+    body: Any = None, receives: int = 1, first: float = 0, carried: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """A message as SQS gives it."""
+    return {
+        "ReceiptHandle": "r",
+        "Body": json.dumps(body or {"group": "g", "command": "touch {output_dir}/a"}),
+        "Attributes": {
+            "ApproximateReceiveCount": str(receives),
+            "ApproximateFirstReceiveTimestamp": str(int((time.time() - first * HOUR) * 1000)),
+        },
+        "MessageAttributes": {name: {"StringValue": text} for name, text in (carried or {}).items()},
+    }
+
+
 class Table:
     """A handler with its queue, and hooks that a test replaces."""
 
@@ -454,8 +469,24 @@ class Table:
         self.settings = from_environment(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
         self.keeper = Keeper(self.queue, URL, 30, time.monotonic)
 
-    def handle(self, body: Any = None, *, receives: int = 1, first: float = 0, failures: int = 0, **hooks: Any) -> None:
-        """`first`: how many hours ago the message was first received; `failures`: what it carries of earlier ones."""
+    def handle(
+        self, body: Any = None, *, receives: int = 1, first: float = 0, carried: dict[str, str] | None = None,
+        **hooks: Any,
+    ) -> None:  # fmt: skip
+        """`first`: how many hours ago the message was first received; `carried`: what it was told when it was sent."""
+        handler = self._handler(hooks)
+        attempt = handler.take(message_of(body, receives, first, carried or {}), time.monotonic())
+        if handler.begin(attempt) and handler.run(attempt):
+            handler.finish(attempt)
+        self._check_that_nothing_is_left()
+
+    def give_back(self) -> None:
+        """A message that was held for a slot, when the container ends."""
+        handler = self._handler({})
+        handler.give_back(handler.take(message_of(), time.monotonic()))
+        self._check_that_nothing_is_left()
+
+    def _handler(self, hooks: dict[str, Any]) -> Handler:
         chosen: dict[str, Any] = {
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
@@ -463,19 +494,9 @@ class Table:
         delete_soon = lambda receipt: self.queue.calls.append("deleted")  # noqa: E731
         ending = Ending(self.queue, self.s3, self.settings, self.keeper, heard, delete_soon)
         job_logs = JobLogs(None, "")
-        handler = Handler(
-            self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs, self.launcher
-        )
-        text = json.dumps(body or {"group": "g", "command": "touch {output_dir}/a"})
-        told = {
-            "ApproximateReceiveCount": str(receives),
-            "ApproximateFirstReceiveTimestamp": str(int((time.time() - first * HOUR) * 1000)),
-        }
-        carried = {"failures": {"StringValue": str(failures)}}
-        raw = {"ReceiptHandle": "r", "Body": text, "Attributes": told, "MessageAttributes": carried}
-        attempt = handler.take(raw, time.monotonic())
-        if handler.begin(attempt) and handler.run(attempt):
-            handler.finish(attempt)
+        return Handler(self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs, self.launcher)
+
+    def _check_that_nothing_is_left(self) -> None:
         assert self.keeper._held == {}
         assert list(self.settings.work_dir.glob("job-*")) == []
 
@@ -670,8 +691,18 @@ def test_a_job_that_was_not_begun_when_the_worker_is_told_to_stop_is_sent_again_
 ) -> None:
     table.handle(prepare=lambda *_: table.stop.tell(1000), receives=2)
     assert table.queue.calls == ["sent again", "deleted"]
-    assert table.queue.told == [{"tries": "2", "failures": "1"}]
+    assert table.queue.told == [{"tries": "1", "failures": "1"}]
     assert table.record() is None
+
+
+def test_a_job_of_an_earlier_run_that_was_given_back_unbegun_is_still_skipped_for_its_files(table: Table) -> None:
+    table.settings = replace(table.settings, expected_number_files=1, run="20991231T000000Z")
+    put(table.s3, f"App/{job_id({'group': 'g', 'command': 'touch {output_dir}/a'})}/a")
+    table.give_back()
+    (told,) = table.queue.told
+    table.handle(carried=told, failure=broken)
+    assert (table.record() or {})["state"] == "done"
+    assert table.queue.calls == ["sent again", "deleted", "deleted"]
 
 
 def test_a_lease_ends_before_its_message_is_given_back(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -700,6 +731,7 @@ def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and
     record = records.read(table.s3, table.settings, job_id(slow)) or {}
     assert (record["state"], record["reason_class"]) == ("interrupted", "interrupted")
     assert table.queue.calls == ["sent again", "deleted"]
+    assert table.queue.told == [{"tries": "1", "failures": "0"}]
     assert table.heard == []
 
 
@@ -751,8 +783,8 @@ def test_the_last_try_goes_to_the_dead_letter_queue_with_its_class_and_reason(ta
 
 def test_a_job_sent_again_whose_workers_are_lost_again_and_again_is_not_tried_for_ever(table: Table) -> None:
     table.settings = replace(table.settings, job_retries=3)
-    table.handle({"group": "one", "command": "true"}, receives=2, failures=1)
-    table.handle({"group": "other", "command": "true"}, receives=2, failures=2)
+    table.handle({"group": "one", "command": "true"}, receives=2, carried={"failures": "1"})
+    table.handle({"group": "other", "command": "true"}, receives=2, carried={"failures": "2"})
     assert table.queue.calls == ["deleted", "buried", "deleted"]
     assert table.queue.told == [{"reason": "crash: tried 3 times, and at the last its worker was lost"}]
 

@@ -75,14 +75,14 @@ class Ending:
         if attempt.lease.lost:
             return
         log.info("interrupted %s: it goes back to the queue", attempt.name)
-        if attempt.result is not None:
+        if attempt.begun:
             self._try_to_record(attempt, records.INTERRUPTED, "its worker was told to stop", "interrupted")
-        self._send_again(attempt, begun=True)
+        self._send_again(attempt)
 
     def renewed(self, attempt: Attempt) -> None:
         """It was received so long ago that SQS would end its lease before its program may have to end."""
         log.info("renew %s: it goes back to the queue as a new message", attempt.name)
-        self._send_again(attempt, begun=False)
+        self._send_again(attempt)
 
     def failed(self, attempt: Attempt, reason: str, kind: str) -> None:
         """Tried again at once, as long as there are tries and they can help."""
@@ -142,11 +142,11 @@ class Ending:
         except (*AWS_ERRORS, Failed, OSError) as error:
             log.warning("the failed outputs of %s could not be kept: %s", attempt.name, error)
 
-    def _send_again(self, attempt: Attempt, *, begun: bool) -> None:
+    def _send_again(self, attempt: Attempt) -> None:
         self._sqs.send_message(
             QueueUrl=self._settings.queue_url,
             MessageBody=attempt.raw["Body"],
-            MessageAttributes=attributes(attempt, begun=begun),
+            MessageAttributes=attributes(attempt),
         )
         self._delete(attempt)
 

@@ -161,6 +161,7 @@ class Handler:
         attempt.oom_kills = self._oom_kills.count()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.left - UPLOAD_SECONDS)
         self._job_logs.follow(job.id, folders.log)
+        attempt.begun = True
         try:
             attempt.result = program.run_all(
                 self._launcher, job.commands, shell=job.shell, folder=folders.root, log=folders.log,
