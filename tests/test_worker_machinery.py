@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.stub import Stubber
 from hypothesis import given, settings
@@ -30,7 +31,7 @@ from worker.machinery.job import BadMessage, Folders, Job, job_from_message, par
 from worker.machinery.jobid import job_id
 from worker.machinery.joblog import JobLogs
 from worker.machinery.launcher import Launcher
-from worker.machinery.lease import Keeper
+from worker.machinery.lease import Keeper, Lease
 from worker.machinery.memory import OomKills
 from worker.machinery.program import Result, run
 from worker.machinery.settings import BadEnvironment, Names, Settings, from_environment
@@ -267,6 +268,39 @@ def test_a_lease_runs_out_while_the_computer_sleeps(sqs: Any, monkeypatch: pytes
     assert held.lost
 
 
+@pytest.mark.parametrize(
+    "odd", [b"null", b"[]", b'"x"', b"\xff\xfe", b'{"Successful": [{"Id": "z"}]}', b'{"Successful": [{"Id": "99"}]}',
+            b'{"Successful": [null]}', b'{"Failed": [{"Id": "-1", "SenderFault": true}]}', b"<html>", b""]
+)  # fmt: skip
+def test_an_odd_answer_ends_neither_the_round_nor_the_leases(sqs: Any, odd: bytes) -> None:
+    keeper = Keeper(sqs, URL, 30, clock := Clock())
+    leases = [keeper.hold(f"r{n}", clock()) for n in range(11)]
+    right = json.dumps({"Successful": [{"Id": "0"}]}).encode()
+    answers = [odd, right, json.dumps(extended(10)).encode(), right]
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        return AWSResponse(request.url, 200, {}, Raw(answers.pop(0)))
+
+    sqs.meta.events.register("before-send.sqs", answer)
+    clock.now += 10
+    keeper.tick()
+    assert {lease.expires for lease in leases[:10]} == {1030.0}
+    assert leases[10].expires == 1040.0
+    keeper.tick()
+    assert {lease.expires for lease in leases} == {1040.0}
+    assert not any(lease.lost for lease in leases)
+
+
+class Raw:
+    """The bytes of an answer, as botocore reads them."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self) -> Iterator[bytes]:
+        yield self._content
+
+
 def test_a_released_lease_is_not_extended(sqs: Any) -> None:
     keeper = Keeper(sqs, URL, 30, clock := Clock())
     keeper.release(keeper.hold("r0", clock()))
@@ -466,6 +500,7 @@ class Table:
         self.launcher = launcher
         self.queue, self.stop, self.s3 = Queue(), Stop(time.monotonic), s3
         self.heard: list[str] = []
+        self.leaving: list[Lease] = []
         self.settings = from_environment(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
         self.keeper = Keeper(self.queue, URL, 30, time.monotonic)
 
@@ -491,13 +526,19 @@ class Table:
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
         heard = Heard(lambda size: self.heard.append("success"), lambda *words: self.heard.append(": ".join(words[1:])))
-        delete_soon = lambda receipt: self.queue.calls.append("deleted")  # noqa: E731
-        ending = Ending(self.queue, self.s3, self.settings, self.keeper, heard, delete_soon)
+        ending = Ending(self.queue, self.s3, self.settings, self.keeper, heard, self._delete_soon)
         job_logs = JobLogs(None, "")
         return Handler(self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs, self.launcher)
 
+    def _delete_soon(self, lease: Lease) -> None:
+        assert lease.receipt in self.keeper._held
+        self.leaving.append(lease)
+        self.queue.calls.append("deleted")
+
     def _check_that_nothing_is_left(self) -> None:
-        assert self.keeper._held == {}
+        assert list(self.keeper._held.values()) == self.leaving  # theirs end with their messages
+        while self.leaving:
+            self.keeper.release(self.leaving.pop())
         assert list(self.settings.work_dir.glob("job-*")) == []
 
     def record(self) -> dict[str, Any] | None:

@@ -36,6 +36,7 @@ class Attempt:
     started: float = field(default_factory=time.time)
     oom_kills: int = 0  # in this container before its program began
     begun: bool = False  # whether its program was
+    leaving: bool = False  # whether its message will be deleted: its lease ends with that
     result: Result | None = None
     bytes_in: int = 0
     outputs: list[Output] = field(default_factory=list)

@@ -122,7 +122,8 @@ class Handler:
         return None
 
     def _close(self, attempt: Attempt) -> None:
-        self._keeper.release(attempt.lease)
+        if not attempt.leaving:
+            self._keeper.release(attempt.lease)
         workfolder.remove(attempt.folders)
 
     def _begin(self, attempt: Attempt) -> None:
