@@ -193,6 +193,10 @@ JOB_MISTAKES = [
     in_job("an upload that climbs", "upload.here", "'../pictures' is no prefix", upload={"here": "../pictures"}),
     in_job("a list for upload", "upload", 'this is no object; write {"local/folder"', upload=["here"]),
     in_job("a message over 1 MiB", "groups[1]", "SQS takes 1 MiB at most", groups=[{"well": "A" * 1024 * 1024}]),
+    in_job("an input in no bucket", "groups[1]", "the input 's3:///x' would be in the bucket ''",
+           inputs=["s3:///x"]),
+    in_job("a bucket with a blank", "groups[1]", "'My Bucket', which no bucket can be called",
+           output_bucket="My Bucket"),
     in_job("a location that climbs", "groups[2]", "`output_location` would be '../x/",
            output_location="{well}", groups=[{"well": "A01"}, {"well": "../x"}]),
 ]  # fmt: skip

@@ -181,12 +181,30 @@ def test_a_body_that_is_no_message_is_bad(body: str) -> None:
         {"command": [["a"], []]}, {"command": [["a"], "b"]}, {"command": [["a\0b"]]}, {"inputs": {"a": 1}},
         {"inputs": {"a": ""}}, {"leave_out": "a"}, {"upload_flags": "--delete"}, {"inputs": "a"},
         {"timeout_minutes": 0}, {"timeout_minutes": True}, {"expected_files": -1},
-        {"output_bucket": 1},
+        {"output_bucket": 1}, {"output_bucket": "My Bucket"}, {"output_bucket": "{none}", "none": ""},
+        {"inputs": ["s3:///k"]}, {"inputs": ["s3://My Bucket/k"]}, {"inputs": {"s3://a/k": "k"}},
+        {"inputs": ["k"], "input_bucket": "a/b"}, {"inputs": ["k"], "input_bucket": "arn:aws:s3:::ours"},
     ],
 )  # fmt: skip
 def test_a_key_of_the_wrong_kind_makes_a_message_bad(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadMessage):
         job(**wrong)
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    [
+        "ours", "Our_Old.Bucket", "bucket--use1-az4--x-s3", "arn:aws:s3:us-east-1:123456789012:accesspoint/ours",
+        "arn:aws-cn:s3-outposts:us-east-1:123456789012:outpost/o/accesspoint/ours",
+    ],
+)  # fmt: skip
+def test_any_bucket_that_boto3_takes_may_be_a_jobs(bucket: str) -> None:
+    made = job(inputs=["k", "p/"], input_bucket=bucket, output_bucket=bucket)
+    assert (made.input_bucket, made.output_bucket) == (bucket, bucket)
+
+
+def test_an_address_of_the_web_needs_no_bucket() -> None:
+    assert Job("j", "true", "", "ours", "out/j", inputs=["https://example.org/a"]).input_bucket == ""
 
 
 def test_a_time_limit_ends_before_sqs_forgets_the_message() -> None:
@@ -340,6 +358,10 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield client
 
 
+def no_sleep(seconds: float) -> None:
+    raise AssertionError(f"it rests {seconds} s although nothing will pass")
+
+
 def put(s3: Any, *keys: str) -> None:
     for key in keys:
         s3.put_object(Bucket="ours", Key=key, Body=key.encode())
@@ -391,11 +413,40 @@ def test_two_inputs_that_would_be_the_same_file_are_refused(s3: Any, tmp_path: P
         ("no/", "s3://ours/no/ has no files"),
         ("s3://c-d/x", "s3://c-d/x"),
         ("s3://c-d/x/", "c-d/x/"),
+        ("s3:///k", "input 's3:///k' would be in the bucket ''"),
+        ("s3://", "would be in the bucket ''"),
+        ("s3://My Bucket/k", "in the bucket 'My Bucket'"),
+        ("s3://My Bucket/x/", "in the bucket 'My Bucket'"),
+        ("s3://arn:aws:s3:us-east-1:123456789012:accesspoint:x.y/k", "Invalid ARN"),
     ],
 )
 def test_a_missing_input_is_named(s3: Any, tmp_path: Path, wanted: str, named: str) -> None:
     with pytest.raises(MissingInput, match=named):
-        staging.fetch(s3, [wanted], "ours", tmp_path)
+        staging.fetch(s3, [wanted], "ours", tmp_path, sleep=no_sleep)
+
+
+def test_a_key_needs_a_bucket(s3: Any, tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match="the input 'k' would be in the bucket ''"):
+        staging.fetch(s3, ["k"], "", tmp_path)
+
+
+@pytest.mark.parametrize(("code", "status"), [("InvalidBucketName", 400), ("KeyTooLongError", 400)])
+def test_a_name_that_s3_knows_to_be_none_is_missing_at_once(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, status: int
+) -> None:
+    def refuse(**_: Any) -> None:
+        answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise ClientError(answer, "GetObject")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(s3, "get_object", refuse)
+    with pytest.raises(MissingInput, match=code):
+        staging.fetch(s3, ["in/a"], "a..b", tmp_path, sleep=no_sleep)
+
+
+def test_outputs_for_a_bucket_that_cannot_be_are_not_sent_again_and_again(s3: Any, tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(UploadFailed, match="My Bucket"):
+        staging.publish(s3, tmp_path, "My Bucket", "out", sleep=no_sleep)
 
 
 @pytest.mark.parametrize(("key", "wanted"), [("p/../../evil", "p/"), ("p/..", "p/.."), ("p/a/../../../evil", "p/")])

@@ -16,16 +16,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ParamValidationError
 
-from . import transfer, web
+from . import address, transfer, web
 from .failures import Failed, LostLease, MissingInput, UploadFailed
 from .uploadflags import NONE, Arguments, payer
 
 AT_ONCE = 16  # requests
 SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files go up in parts, several at once
 LONGEST_KEY_BYTES = 1024  # S3
-_NOT_THERE = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
+_NOT_THERE = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _T = TypeVar("_T")
 
@@ -110,12 +110,11 @@ class _Fetching:
 
     def sources(self, text: str, bucket: str, folder: Path, place: str) -> Iterator[tuple[tuple[str, str], Path]]:
         """The objects that one input stands for, and where each will lie."""
-        if web.is_url(text):
+        if address.is_url(text):
             name = PurePosixPath(urlsplit(text).path).name
             yield ("", text), _inside(folder, place if place and place[-1] != "/" else place + name)
             return
-        if text.startswith("s3://"):
-            bucket, _, text = text.removeprefix("s3://").partition("/")
+        bucket, text = _split(text, bucket)
         if text and not text.endswith("/"):
             name = PurePosixPath(text).name
             yield (bucket, text), _inside(folder, place if place and place[-1] != "/" else place + name)
@@ -157,6 +156,13 @@ class _Fetching:
             raise _unwritable(_address(bucket, key), error) from None
 
 
+def _split(text: str, bucket: str) -> tuple[str, str]:
+    try:
+        return address.split(text, bucket)
+    except address.BadAddress as error:
+        raise MissingInput(str(error)) from None
+
+
 def _inside(folder: Path, relative: str) -> Path:
     """Where an input lies. A key is any text: it may ask for a place that is not its own."""
     plain = os.path.normpath(relative.lstrip("/") or ".")
@@ -178,14 +184,14 @@ def _address(bucket: str, key: str) -> str:
     return f"s3://{bucket}/{key}" if bucket else key
 
 
-def _refused(address: str, error: Exception) -> Failed:
+def _refused(name: str, error: Exception) -> Failed:
     """Only what is not there is missing for certain: any other refusal may be this machine's fault, or its role's."""
     told = str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else str(error)
-    if isinstance(error, web.NotThere) or told in _NOT_THERE:
-        return MissingInput(f"the input {address} does not exist ({told})")
+    if isinstance(error, (web.NotThere, ParamValidationError)) or told in _NOT_THERE:
+        return MissingInput(f"the input {name} does not exist ({told})")
     if isinstance(error, web.Refused) or not transfer.passing(error):
-        return Failed(f"the input {address} cannot be read ({told})", "aws")
-    return Failed(f"the input {address} could not be fetched: {error}", "aws")
+        return Failed(f"the input {name} cannot be read ({told})", "aws")
+    return Failed(f"the input {name} could not be fetched: {error}", "aws")
 
 
 def _unwritable(name: str, error: OSError) -> Failed:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from .failures import AWS_ERRORS
 from .uploadflags import NONE, Arguments, payer
@@ -57,7 +57,7 @@ class Remote:
 def passing(error: Exception) -> bool:
     """Whether another try may go better."""
     if not isinstance(error, ClientError):
-        return True
+        return not isinstance(error, ParamValidationError)  # a bucket's name that cannot be: nothing was sent
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = str(error.response.get("Error", {}).get("Code"))
     return status >= 500 or status in _PASSING_STATUS or code in _PASSING or "Throttl" in code

@@ -25,10 +25,6 @@ class NotThere(Refused):
     """The server says that it has no such file."""
 
 
-def is_url(text: str) -> bool:
-    return text.startswith(("https://", "http://"))
-
-
 def get(url: str, path: Path, check: Callable[[], None]) -> Remote:
     """Fetches what is at `url`, whole; redirects are followed. Raises Cut, Refused or NotThere for what is not
     that file."""
