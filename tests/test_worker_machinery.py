@@ -413,10 +413,10 @@ def test_two_inputs_that_would_be_the_same_file_are_refused(s3: Any, tmp_path: P
         ("no/", "s3://ours/no/ has no files"),
         ("s3://c-d/x", "s3://c-d/x"),
         ("s3://c-d/x/", "c-d/x/"),
-        ("s3:///k", "input 's3:///k' would be in the bucket ''"),
-        ("s3://", "would be in the bucket ''"),
-        ("s3://My Bucket/k", "in the bucket 'My Bucket'"),
-        ("s3://My Bucket/x/", "in the bucket 'My Bucket'"),
+        ("s3:///k", "the input 's3:///k' is in no bucket: '' cannot be"),
+        ("s3://", "is in no bucket"),
+        ("s3://My Bucket/k", "in no bucket: 'My Bucket'"),
+        ("s3://My Bucket/x/", "in no bucket: 'My Bucket'"),
         ("s3://arn:aws:s3:us-east-1:123456789012:accesspoint:x.y/k", "Invalid ARN"),
     ],
 )
@@ -426,7 +426,7 @@ def test_a_missing_input_is_named(s3: Any, tmp_path: Path, wanted: str, named: s
 
 
 def test_a_key_needs_a_bucket(s3: Any, tmp_path: Path) -> None:
-    with pytest.raises(MissingInput, match="the input 'k' would be in the bucket ''"):
+    with pytest.raises(MissingInput, match="the input 'k' is in no bucket"):
         staging.fetch(s3, ["k"], "", tmp_path)
 
 

@@ -21,7 +21,7 @@ def is_url(text: str) -> bool:
 
 
 def is_bucket(name: str) -> bool:
-    """Whether a bucket can be called so."""
+    """Whether that can be a bucket's name."""
     return _BUCKET.fullmatch(name) is not None
 
 
@@ -31,5 +31,5 @@ def split(text: str, bucket: str) -> tuple[str, str]:
     if text.startswith("s3://"):
         bucket, _, key = text.removeprefix("s3://").partition("/")
     if not is_bucket(bucket):
-        raise BadAddress(f"the input {text!r} would be in the bucket {bucket!r}, which no bucket can be called")
+        raise BadAddress(f"the input {text!r} is in no bucket: {bucket!r} cannot be a bucket's name")
     return bucket, key

@@ -98,7 +98,7 @@ class Job:
 
     def _check_buckets(self) -> None:
         if not address.is_bucket(self.output_bucket):
-            raise BadMessage(f"`output_bucket` would be {self.output_bucket!r}, which no bucket can be called")
+            raise BadMessage(f"`output_bucket` would be {self.output_bucket!r}, which cannot be a bucket's name")
         try:
             for text in self.inputs:
                 if not address.is_url(text):
