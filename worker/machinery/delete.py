@@ -78,7 +78,7 @@ class Deleter:
         except AWS_ERRORS as error:
             log.warning("%d messages of done jobs are not deleted yet: %s", len(leases), error)
         except Exception:  # the loop's edge: without it no message would be deleted any more, unseen
-            log.exception("the worker's own code failed at the deletion of messages: trying again")
+            log.exception("messages of done jobs could not be deleted: trying again")
         return set()
 
     def _ask(self, leases: list[Lease]) -> set[str]:

@@ -91,7 +91,7 @@ class Keeper:
         except AWS_ERRORS as error:
             log.warning("%d leases are not extended yet: %s", len(leases), error)
         except Exception:  # the loop's edge: without it no lease would be extended any more, unseen
-            log.exception("the worker's own code failed at the extension of leases: trying again")
+            log.exception("leases could not be extended: trying again")
 
     def _ask(self, leases: list[Lease]) -> None:
         asked = self._now()
