@@ -47,7 +47,7 @@ JOB_RETRIES = 3
 # that hardly needs the CPU, such as long downloads or a GPU's.
 IDLE_ALARM = 'True'
 # The bucket as a read-only folder /home/ubuntu/bucket in the container, for programs that take paths there. Needs an
-# image built with it (make build MOUNT_S3=1). Without it, inputs are fetched: simpler and faster.
+# image that `make build` makes of this config. Without it, inputs are fetched: simpler and faster.
 MOUNT_S3 = 'False'
 
 # LOG GROUP INFORMATION:

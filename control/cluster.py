@@ -43,6 +43,7 @@ def task_definition(
     Its tags are the tasks' too.
     """
     environment = settings.for_worker() | {
+        "AWS_DEFAULT_REGION": settings.AWS_REGION,  # what boto3 in a wrapped program reads; others read AWS_REGION
         "SQS_QUEUE_URL": queues.url,
         "SQS_DEAD_LETTER_QUEUE_URL": queues.dead_letter_url,
         "DOCKER_IMAGE": settings.DOCKERHUB_TAG,

@@ -21,7 +21,8 @@ import boto3
 from botocore.exceptions import ClientError
 
 ROOT = Path(__file__).resolve().parent.parent
-KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+LOGIN = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+KEYS = LOGIN | {"AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @contextmanager
@@ -101,8 +102,8 @@ class Lab:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a task definition tells a worker."""
-        return KEYS | {
+        """What a task definition tells a worker, but for AWS_DEFAULT_REGION, which it must not need."""
+        return LOGIN | {
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": "us-east-1",

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.emulator import until
 from tests.fakes import QUEUE_URL, FakeTime
 from worker.machinery import attempt
 from worker.machinery.container import Container
@@ -83,6 +84,12 @@ class Bench:
 
     def look(self) -> None:
         self.intake.look(self.pool)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the polling thread waits until somebody tells it to look."""
+        waiters: Any = vars(self.intake._for_polling)["_waiters"]
+        return bool(waiters)
 
     def start(self, slot: int) -> str:
         """The slot takes the next job that is ready."""
@@ -235,6 +242,30 @@ def test_of_two_ends_the_earlier_one_counts() -> None:
     stop.tell(100)
     time.sleep(5)
     assert stop.over
+
+
+def test_the_next_job_is_fetched_as_soon_as_a_slot_has_the_one_that_it_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.machinery.intake.LOOK_SECONDS", 30)
+    bench = running("a", "b", "c", program=1, fetch=1)
+    submitted: list[Callable[[], Any]] = []
+    pool: Any = SimpleNamespace(submit=lambda work, *words: submitted.append(lambda: work(*words)))
+    looks = iter(lambda: bench.stop.asked, True)
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(lambda: [bench.intake.look(pool) for _ in looks])
+        try:
+            until(lambda: len(submitted) == 1, "no job is fetched ahead")
+            bench.intake.ended(0)
+            slot = threads.submit(bench.start, 0)
+            until(lambda: bench.intake._idle and bench.waits, "the slot does not wait")
+            submitted[0]()
+            assert slot.result(10) == "b"
+            until(lambda: len(submitted) == 2, "the next one is not fetched", seconds=5)
+        finally:
+            bench.stop.tell(0)
+            with bench.intake._lock:
+                bench.intake._for_polling.notify()
 
 
 def test_without_an_end_nothing_is_over() -> None:

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from tests.emulator import until
-from worker.machinery import sweep
-from worker.machinery.failures import Failed, Interrupted
+from worker.machinery.failures import Failed
 from worker.machinery.launcher import Launcher
 from worker.machinery.program import Result, last_lines, run
 
@@ -97,43 +96,26 @@ def test_the_peak_memory_is_the_programs_own_and_not_that_of_the_worker(ran: Run
 
 
 @needs_linux
-def test_what_a_program_leaves_behind_is_ended_also_in_a_session_of_its_own(ran: Run) -> None:
-    ran(["sh", "-c", "sleep 4321 & setsid sleep 4321 & sleep 0.1"])
-    assert processes("sleep 4321") == []
+@pytest.mark.parametrize(
+    "left",
+    [
+        "sleep 4321 & sleep 0.1",
+        "setsid sleep 4321 & sleep 0.1",
+        "env -i setsid sleep 4321 & sleep 0.1",
+        "(setsid sh -c 'sleep 4321 & sleep 4321' &) ; sleep 0.1",
+        "trap '' TERM; (trap '' TERM HUP; setsid sleep 4321) & sleep 0.1",
+    ],
+)
+def test_what_a_program_leaves_behind_is_ended_wherever_it_went(ran: Run, left: str) -> None:
+    ran(["sh", "-c", left])
+    assert processes("^sleep 4321") == []
 
 
 @needs_linux
-def test_what_an_ended_program_left_is_found_among_many_and_among_few_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for few in (sweep.FEW, 0):
-        monkeypatch.setattr(sweep, "FEW", few)
-        first = subprocess.Popen(["true"], start_new_session=True)
-        first.wait()
-        left = subprocess.Popen(["sleep", "60"], env={**os.environ, sweep.VARIABLE: str(tmp_path)})
-        assert sweep.sweep(str(tmp_path), first.pid) == [left.pid]
-        assert left.wait() == -signal.SIGKILL
-
-
-@pytest.mark.parametrize("is_program", [True, False])
-def test_a_process_that_just_becomes_another_program_is_asked_again_and_one_of_the_kernel_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_program: bool
-) -> None:
-    process = tmp_path / "1"
-    process.mkdir()
-    (process / "environ").touch()
-    if is_program:
-        (process / "exe").symlink_to("/bin/sleep")
-    slept: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 20:
-            (process / "environ").write_bytes(b"A=1\0B=2\0")
-
-    monkeypatch.setattr(sweep.time, "sleep", sleep)
-    assert sweep._environment(1, str(tmp_path)) == ([b"A=1", b"B=2", b""] if is_program else [])
-    assert len(slept) == (20 if is_program else 0)
+def test_no_zombie_is_left_of_what_ended_by_itself(ran: Run) -> None:
+    ran(["sh", "-c", "(setsid sleep 0.05 &) ; sleep 0.2"])
+    states = subprocess.run(["ps", "-A", "-o", "stat=,args="], capture_output=True, text=True, check=True).stdout
+    assert not [line for line in states.splitlines() if line.startswith("Z") and "sleep" in line]
 
 
 @needs_linux
@@ -143,33 +125,50 @@ def test_a_worker_that_is_killed_leaves_no_launcher_and_no_program(tmp_path: Pat
         "from worker.machinery.launcher import Launcher\n"
         "from worker.machinery.program import run\n"
         f"here = Path({str(tmp_path)!r})\n"
-        "run(Launcher(1), ['sh', '-c', 'sleep 5432 & setsid sleep 5432 & wait'], shell=False, folder=here,\n"
+        "run(Launcher(2), ['sh', '-c', 'sleep 5432 & setsid sleep 5432 & wait'], shell=False, folder=here,\n"
         "    log=here / 'log', timeout_seconds=60, should_stop=lambda: False)\n"
     )
     worker = subprocess.Popen([sys.executable, "-c", code])
-    until(lambda: len(processes("^sleep 5432")) == 2, 10)
-    (launcher,) = subprocess.run(["pgrep", "-P", str(worker.pid)], capture_output=True, text=True).stdout.split()
+    until(lambda: len(processes("^sleep 5432")) == 2, "the program does not start")
+    children = subprocess.run(["pgrep", "-P", str(worker.pid)], capture_output=True, text=True, check=True)
+    (launcher,) = children.stdout.split()
     worker.kill()
     worker.wait()
-    until(lambda: not processes("^sleep 5432") and not Path("/proc", launcher).exists(), 10)
+    until(lambda: not processes("^sleep 5432"), "its program is left")
+    until(lambda: not Path("/proc", launcher).exists(), "its launcher is left")
 
 
 @needs_linux
-def test_when_the_launcher_is_killed_the_job_is_interrupted_its_program_ended_and_the_container_told(
-    ran: Run,
+@pytest.mark.parametrize("deed", ["kill -9 $PPID", "kill -STOP $PPID"])
+def test_a_program_that_does_away_with_its_launcher_costs_its_own_attempt_alone(
+    ran: Run, monkeypatch: pytest.MonkeyPatch, deed: str
 ) -> None:
-    lost: list[str] = []
-    launcher = Launcher(1, lambda: lost.append("lost"))
-    process = launcher._process
-
-    def kill() -> bool:
-        process.kill()
-        return False
-
-    with pytest.raises(Interrupted):
-        ran(["sleep", "6543"], by=launcher, should_stop=kill)
-    assert processes("^sleep 6543") == []
-    with pytest.raises(Interrupted):
-        ran("true", by=launcher)
-    assert lost == ["lost", "lost"]
+    monkeypatch.setattr("worker.machinery.launcher.HANG_SECONDS", 0.5)
+    monkeypatch.setattr("worker.machinery.program.GRACE_SECONDS", 0.2)
+    launcher = Launcher(2)
+    with ThreadPoolExecutor(1) as other:
+        beside = other.submit(ran, ["sleep", "1.5"], by=launcher)
+        with pytest.raises(Failed, match="was killed or hangs") as caught:
+            ran(f"{deed}; exec sleep 6543", by=launcher, timeout_seconds=0.3)
+        assert caught.value.reason_class == "crash"
+        assert beside.result().exit_code == 0
+    assert ran("exit 7", by=launcher).exit_code == 7
+    until(lambda: processes("^sleep 6543") == [], "the program is left")
     launcher.end()
+
+
+@needs_linux
+def test_a_launcher_that_is_killed_before_a_program_is_replaced(ran: Run) -> None:
+    launcher = Launcher(1)
+    os.killpg(launcher._processes[0].pid, signal.SIGKILL)
+    launcher._processes[0].wait()
+    with pytest.raises(Failed):
+        ran("true", by=launcher)
+    assert ran("true", by=launcher).exit_code == 0
+    launcher.end()
+
+
+def test_a_log_that_cannot_be_written_is_the_machines_fault(ran: Run, tmp_path: Path) -> None:
+    with pytest.raises(Failed) as caught:
+        ran("true", log=tmp_path / "none" / "log")
+    assert caught.value.reason_class == "machine"

@@ -162,6 +162,7 @@ def test_a_worker_is_told_just_what_is_documented() -> None:
     assert environment == {
         "APP_NAME": "Tryout",
         "AWS_BUCKET": "tryout-bucket",
+        "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_REGION": "us-east-1",
         "CHECK_IF_DONE_BOOL": "True",
         "DOCKER_CORES": "1",

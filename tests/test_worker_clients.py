@@ -20,7 +20,7 @@ from worker.machinery.clients import Clients
 def clients(monkeypatch: pytest.MonkeyPatch) -> Clients:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    return Clients(2)
+    return Clients(2, "us-east-1")
 
 
 def test_an_upload_is_sent_in_one_round_trip(clients: Clients) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench import child
 from tests.bench.report import Line
-from tests.emulator import Lab, ministack
+from tests.emulator import KEYS, Lab, ministack
 
 SLOTS = 4
 OUTPUT = "out"
@@ -85,6 +85,6 @@ def _seconds(made: Lab, jobs: int) -> float:
 
 def _bare(url: str, folder: Path, jobs: int) -> float:
     made = lab(url, folder, jobs)
-    env = child.environment(**made.environment)
+    env = child.environment(**KEYS | made.environment)
     arguments = ["-m", "tests.bench.bare_worker", made.queue_url, made.name, str(jobs), str(SLOTS)]
     return float(child.run(arguments, env).output)

@@ -15,7 +15,7 @@ class Clients:
     Not so those of `logs`: a log is not worth waiting for, least of all at a container's end.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, region: str) -> None:
         import boto3
         import botocore.session
         from botocore.config import Config
@@ -31,7 +31,7 @@ class Clients:
         self._brief = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=5, read_timeout=10)
         session = botocore.session.get_session()
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
-        self._session = boto3.Session(botocore_session=session)
+        self._session = boto3.Session(botocore_session=session, region_name=region or None)
 
     def __call__(self, service: str) -> Any:
         """A new client of `service`."""

@@ -87,9 +87,9 @@ class Container:
 
     def __init__(self, settings: Settings, hooks: Hooks, told: SimpleQueue[float], metadata: Metadata) -> None:
         self._settings, self._told, self._metadata = settings, told, metadata
-        self._clients = Clients(settings.docker_cores)
+        self._clients = Clients(settings.docker_cores, settings.aws_region)
         self._s3, self._logs = self._clients("s3"), self._clients("logs")
-        self._launcher = Launcher(settings.docker_cores, self._launcher_lost)
+        self._launcher = Launcher(settings.docker_cores)
         sqs, self._name = self._clients("sqs"), socket.gethostname()
         self._stop, self._ended = Stop(time.monotonic), threading.Event()
         self._health = health.Health(lambda: health.has_room(settings.work_dir), self._others_pause)
@@ -194,7 +194,8 @@ class Container:
             self._gate.close()
 
     def _set_idle_alarm(self) -> None:
-        clients = Clients(1)  # not the container's own: what these clients hold in memory goes with them
+        # Not the container's own: what these clients hold in memory goes with them.
+        clients = Clients(1, self._settings.aws_region)
         machine.set_idle_alarm(self._metadata, clients, self._settings.app_name)
 
     def _notice(self, end: float) -> None:
@@ -225,11 +226,6 @@ class Container:
 
     def _mount_lost(self, reason: str) -> None:
         log.error("this container ends: %s", reason)
-        self._exit_code = 1
-        self._told.put(RESERVE_SECONDS)
-
-    def _launcher_lost(self) -> None:
-        log.error("this container ends: what starts its programs was killed")
         self._exit_code = 1
         self._told.put(RESERVE_SECONDS)
 

@@ -69,6 +69,7 @@ class Intake:
                 return None
             attempt, _ = self._ready.popleft()
             self._running[slot] = Running(self._now())
+            self._for_polling.notify()  # the job after this one may be due
             return attempt
 
     def ended(self, slot: int) -> None:

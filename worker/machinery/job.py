@@ -92,6 +92,8 @@ class Job:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
             wrong = "which leaves its place or has an empty part"
             raise BadMessage(f"`output_location` would be {self.output_location!r}, {wrong}")
+        if not all(self.commands):
+            raise BadMessage("the command is empty")
         if "\0" in "".join(map("".join, self.commands)):
             raise BadMessage("a word of the command holds a zero byte")
         self._check_buckets()

@@ -1,16 +1,17 @@
-"""Programs are started by a process of its own, the launcher: a small Python without threads.
+"""Programs are started by processes of their own, the launchers: small Pythons, one a slot.
 
 The worker's threads share one processor, as Python's do; what starting a program and looking after it takes is not
-taken from them. And the peak that the kernel counts for a program begins with the memory of what started it
-(getrusage(2)): of the launcher that is little.
+taken from them. The peak that the kernel counts for a program begins with the memory of what started it
+(getrusage(2)): of a launcher that is little. And all that a program leaves behind is its launcher's to end.
 
-Each slot has a channel. The worker asks {words, folder, env, log}, and may send a {signal}; the launcher answers
-{error}, or at the program's end {exit_code, cpu_seconds, peak_memory_bytes, group, left}. However the worker ends, its
-channels end with it; then the launcher ends, and what it started.
+A slot has a channel to its launcher. The worker asks {words, folder, env, log}, and may send a {signal}; the launcher
+answers {error, machine}, or at the program's end {exit_code, cpu_seconds, peak_memory_bytes}. However the worker ends,
+its channels end with it; then the launchers end, and what they started.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -19,23 +20,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NoReturn
 
 from .channel import Channel
-from .sweep import reap, sweep
 
 HOME = Path(__file__).resolve().parent.parent  # /opt/worker in the image
+START_SECONDS = 60.0  # of a machine that does much else
+HANG_SECONDS = 10.0  # after SIGKILL, which ends a program at once
 _SERVE = (
     "import sys; sys.path.insert(0, sys.argv[1]); from machinery.launcher_process import serve; serve(sys.argv[2:])"
 )
 
 
 class CannotStart(Exception):
-    """There is no such program, or it is none that this machine runs."""
+    """There is no such program, or it is none that this machine runs; `machine`: or it is the machine's fault."""
+
+    def __init__(self, reason: str, *, machine: bool) -> None:
+        super().__init__(reason)
+        self.machine = machine
 
 
 class Gone(Exception):
-    """The launcher has ended, as when the kernel killed it for memory."""
+    """The launcher was killed, perhaps by its own program, or does not answer."""
 
 
 def loader() -> list[str]:
@@ -45,44 +51,65 @@ def loader() -> list[str]:
 
 
 class Launcher:
-    """Starts the launcher, for so many programs at a time. `lost()` is called when it is gone."""
+    """The launchers of so many slots. Threads may share one object."""
 
-    def __init__(self, slots: int, lost: Callable[[], None] = lambda: None) -> None:
-        self._slots, self._lost = slots, lost
-        self._free: SimpleQueue[Channel] = SimpleQueue()
-        pairs = [socket.socketpair() for _ in range(slots)]
-        theirs = [end.fileno() for _, end in pairs]
-        words = [*loader(), sys.executable, "-E", "-s", "-S", "-c", _SERVE, str(HOME), *map(str, theirs)]
-        # A session of its own: what is meant for the worker, such as Ctrl-C, does not reach it.
-        self._process = subprocess.Popen(words, pass_fds=theirs, stdin=subprocess.DEVNULL, start_new_session=True)
-        for ours, end in pairs:
-            end.close()
-            self._free.put(Channel(ours))
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._free: SimpleQueue[tuple[Channel, int]] = SimpleQueue()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._add(slots)
 
     @contextmanager
     def program(self, folder: Path) -> Iterator[Program]:
         """A program in `folder`, to be started; what runs of it at the end is ended. Waits if all slots have one."""
-        channel = self._free.get()
-        program = Program(channel, folder, self._lost)
+        channel, process = self._free.get()
+        program = Program(channel, folder)
         try:
             yield program
         finally:
             program.end()
-            self._free.put(channel)
+            if program.hangs:
+                os.kill(process, signal.SIGKILL)  # what it started is then ended by its parent
+            if program.is_lost:
+                channel.close()
+                self._add(1)
+            else:
+                self._free.put((channel, process))
 
     def end(self) -> None:
-        """When all programs are closed."""
+        """When all programs are through."""
         for _ in range(self._slots):
-            self._free.get().close()
-        self._process.wait()
+            self._free.get()[0].close()
+        for process in self._processes:
+            try:
+                process.wait(HANG_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def _add(self, slots: int) -> None:
+        """Raises OSError where they cannot be started."""
+        pairs = [socket.socketpair() for _ in range(slots)]
+        theirs = [end.fileno() for _, end in pairs]
+        words = [*loader(), sys.executable, "-E", "-s", "-S", "-c", _SERVE, str(HOME), *map(str, theirs)]
+        # A session of their own: what is meant for the worker, such as Ctrl-C, does not reach them.
+        process = subprocess.Popen(words, pass_fds=theirs, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._processes.append(process)
+        for ours, end in pairs:
+            end.close()
+            channel = Channel(ours)
+            told = channel.hear(START_SECONDS)
+            if told is None:
+                raise TimeoutError("what starts programs does not start itself")
+            self._free.put((channel, told["pid"]))
 
 
 class Program:
-    """A program of the launcher's. Methods raise Gone."""
+    """A program of a launcher's. Methods raise Gone; then `is_lost` is set, and `hangs` if its launcher is there."""
 
-    def __init__(self, channel: Channel, folder: Path, lost: Callable[[], None]) -> None:
-        self._channel, self._folder, self._lost = channel, str(folder), lost
-        self._runs = False
+    def __init__(self, channel: Channel, folder: Path) -> None:
+        self._channel, self._folder = channel, str(folder)
+        self.is_lost = self.hangs = self._runs = False
 
     def start(self, words: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         """Begins it, in a session of its own, its output behind `log`."""
@@ -94,29 +121,37 @@ class Program:
         """Sends a signal to all of its process group."""
         self._talk(lambda: self._channel.tell({"signal": number}))
 
-    def wait(self, seconds: float | None) -> dict[str, Any] | None:
+    def wait(self, seconds: float) -> dict[str, Any] | None:
         """How it ended; None if it still runs after so many seconds. Raises CannotStart."""
         told: dict[str, Any] | None = self._talk(lambda: self._channel.hear(seconds))
         if told is None:
             return None
         self._runs = False
         if "error" in told:
-            raise CannotStart(told["error"])
-        reap(told["group"], told["left"])
+            raise CannotStart(told["error"], machine=told["machine"])
         return told
 
     def end(self) -> None:
         """Kills it if it runs."""
         if self._runs:
             with suppress(Gone, CannotStart):
-                self.signal(signal.SIGKILL)
-                self.wait(None)
+                self.kill()
+
+    def kill(self) -> dict[str, Any]:
+        """Kills it; how it ended."""
+        self.signal(signal.SIGKILL)
+        end = self.wait(HANG_SECONDS)
+        if end is None:
+            self.hangs = True
+            self._lose()
+        return end
 
     def _talk(self, talk: Callable[[], Any]) -> Any:
         try:
             return talk()
-        except OSError as error:
-            self._runs = False
-            sweep(self._folder, 0)
-            self._lost()
-            raise Gone from error
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> NoReturn:
+        self._runs, self.is_lost = False, True
+        raise Gone

@@ -1,95 +1,117 @@
-"""The launcher itself: starts programs, tells of their ends, and ends what they leave behind.
+"""The launchers themselves: each starts the programs of one slot, tells of their ends, and leaves nothing of them.
 
-It loads little, so that it is small: no boto3, nothing that loads it.
+They share what they load, which is little: no boto3, nothing that loads it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import selectors
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from .channel import Channel
+from .descendants import adopt, end_all, kill_children, signal_group
 from .memory import prefer_as_victim
-from .sweep import signal_group, sweep
+
+_OF_MACHINE = {errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC, errno.EIO}
 
 
 def serve(numbers: Sequence[str]) -> None:
-    """Serves the channels that have these file descriptors, until one of them ends."""
-    programs = [_Slot(Channel(socket.socket(fileno=int(number)))) for number in numbers]
-    ended, bell = socket.socketpair()
-    bell.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(bell.fileno())
-    with selectors.DefaultSelector() as selector:
-        selector.register(ended, selectors.EVENT_READ)
-        for program in programs:
-            selector.register(program.channel, selectors.EVENT_READ, program)
-        try:
-            while True:
-                for key, _ in selector.select():
-                    if key.data is None:
-                        ended.recv(1024)
-                    else:
-                        key.data.hear()
-                for program in programs:
-                    program.look()
-        except OSError:  # the worker is gone
-            for program in programs:
-                program.end()
+    """A process for each of the channels that have these file descriptors, until the worker closes them."""
+    channels = [Channel(socket.socket(fileno=int(number))) for number in numbers]
+    launchers = {_fork(channel, channels) for channel in channels}
+    for channel in channels:
+        channel.close()
+    adopt()  # what one of them leaves that was killed
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+            kill_children(but=launchers)
+
+
+def _fork(channel: Channel, channels: Sequence[Channel]) -> int:
+    """Its process id. Only it has the channel: who listens at the other end hears when it is killed."""
+    if process := os.fork():
+        return process
+    for other in channels:
+        if other is not channel:
+            other.close()
+    with suppress(OSError):  # the worker has closed the channel, or is gone
+        adopt()
+        slot = _Slot(channel)
+        channel.tell({"pid": os.getpid()})
+        while True:
+            slot.run(channel.hear() or {})
+    os._exit(0)
 
 
 class _Slot:
-    """A channel, and the program that runs for it."""
+    """Runs one program at a time."""
 
     def __init__(self, channel: Channel) -> None:
-        self.channel, self._folder = channel, ""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._channel = channel
+        self._ended, bell = socket.socketpair()
+        bell.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(bell.detach(), warn_on_full_buffer=False)
+        self._poll = select.poll()
+        for end in (channel, self._ended):
+            self._poll.register(end, select.POLLIN)
 
-    def hear(self) -> None:
-        """Starts a program or signals the one that runs, as the worker asks."""
-        asked = self.channel.hear() or {}
-        if "signal" not in asked:
-            self._start(asked)
-        elif self._process is not None:  # it may have ended while the worker asked
-            signal_group(self._process.pid, asked["signal"])
-
-    def look(self) -> None:
-        """Tells of the program's end, once."""
-        if self._process is None:
+    def run(self, asked: dict[str, Any]) -> None:
+        """A whole program, as the worker asks. Raises OSError when the worker is gone, and then the program too."""
+        if "signal" in asked:  # the program ended before it came
             return
-        pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
-        if not pid:
-            return
-        self._process.returncode = os.waitstatus_to_exitcode(status)
-        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
-        self.channel.tell({
-            "exit_code": self._process.returncode,
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "peak_memory_bytes": usage.ru_maxrss * unit,
-            "group": pid,
-            "left": sweep(self._folder, pid),
-        })  # fmt: skip
-        self._process = None
-
-    def end(self) -> None:
-        if self._process is not None:
-            sweep(self._folder, self._process.pid)
-
-    def _start(self, asked: dict[str, Any]) -> None:
-        self._folder = asked["folder"]
         try:
-            with open(asked["log"], "ab") as log:
-                self._process = subprocess.Popen(
-                    asked["words"], cwd=asked["folder"], env=asked["env"], stdin=subprocess.DEVNULL, stdout=log,
-                    stderr=subprocess.STDOUT, start_new_session=True,
-                )  # fmt: skip
-        except (OSError, ValueError) as error:
-            self.channel.tell({"error": str(error)})
-        else:
-            prefer_as_victim(self._process.pid)
+            process = _start(asked)
+        except Exception as error:  # whatever it is, it costs this program alone
+            self._channel.tell({"error": str(error), "machine": _is_machines(error, asked["log"])})
+            return
+        prefer_as_victim(process.pid)
+        try:
+            end = self._wait(process.pid)
+        finally:
+            end_all(process.pid)
+            process.returncode = 0  # it was waited for
+        self._channel.tell(end)
+
+    def _wait(self, program: int) -> dict[str, Any]:
+        while True:
+            pid, status, usage = os.wait3(os.WNOHANG)  # of what it left behind too, as that ends
+            if pid == program:
+                unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
+                return {
+                    "exit_code": os.waitstatus_to_exitcode(status),
+                    "cpu_seconds": usage.ru_utime + usage.ru_stime,
+                    "peak_memory_bytes": usage.ru_maxrss * unit,
+                }
+            if not pid:
+                self._look(program)
+
+    def _look(self, program: int) -> None:
+        """Waits for the end of a process, or for the worker's word."""
+        for end, _ in self._poll.poll():
+            if end == self._ended.fileno():
+                self._ended.recv(1024)
+            else:
+                signal_group(program, (self._channel.hear() or {})["signal"])
+
+
+def _start(asked: dict[str, Any]) -> subprocess.Popen[bytes]:
+    with open(asked["log"], "ab") as log:
+        return subprocess.Popen(
+            asked["words"], cwd=asked["folder"], env=asked["env"], stdin=subprocess.DEVNULL, stdout=log,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+def _is_machines(error: Exception, log: str) -> bool:
+    """Whether it is the machine that cannot, and not a program that is none."""
+    return isinstance(error, OSError) and (error.filename == log or error.errno in _OF_MACHINE)

@@ -42,7 +42,7 @@ def run(folder: Path, settings: Settings, hooks: Hooks) -> int:
     stop = Stop(time.monotonic)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.tell(0.0))
-    s3, keeper = Clients(1)("s3"), Keeper(None, "", NO_END_SECONDS, time.monotonic)
+    s3, keeper = Clients(1, settings.aws_region)("s3"), Keeper(None, "", NO_END_SECONDS, time.monotonic)
     attempt = Attempt(
         {"Body": (folder / MESSAGE).read_text(encoding="utf-8")}, keeper.hold("", time.monotonic()),
         _Kept(folder / "job"), tries=0, failures=0,

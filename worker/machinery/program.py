@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import sweep
-from .failures import Failed, Interrupted
+from .failures import Failed
 from .launcher import CannotStart, Gone, Launcher, Program
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
@@ -57,18 +56,21 @@ def run(
     launcher: Launcher, command: list[str] | str, *, shell: bool, folder: Path, log: Path, timeout_seconds: float,
     should_stop: Callable[[], bool], env: Mapping[str, str] = os.environ,
 ) -> Result:  # fmt: skip
-    """Runs `command` in `folder`, its output in `log`. Raises Failed where it cannot be started, Interrupted where the
-    launcher is lost."""
-    clean = {name: value for name, value in env.items() if name not in _OURS} | {sweep.VARIABLE: str(folder)}
+    """Runs `command` in `folder`, its output in `log`. Raises Failed where it cannot be started, or its end not be
+    told."""
+    clean = {name: value for name, value in env.items() if name not in _OURS}
     words = ["/bin/sh", "-c", str(command)] if shell else list(command)
     try:
         with launcher.program(folder) as program:
             program.start(words, clean, log)
             return _wait(program, timeout_seconds, should_stop)
     except CannotStart as error:
-        raise Failed(f"the program {words[0]!r} cannot be started: {error}") from None
+        kind = "machine" if error.machine else "program"
+        raise Failed(f"the program {words[0]!r} cannot be started: {error}", kind) from None
     except Gone:
-        raise Interrupted from None
+        raise Failed(
+            "the process that started the program was killed or hangs, perhaps by its doing", "crash"
+        ) from None
 
 
 def run_all(
@@ -95,7 +97,8 @@ def _wait(program: Program, timeout: float, should_stop: Callable[[], bool]) -> 
             timed_out, stopped, ending = now - start > timeout, now - start <= timeout, now
             program.signal(signal.SIGTERM)
         elif ending and now - ending > GRACE_SECONDS:
-            program.signal(signal.SIGKILL)
+            end = program.kill()
+            break
     seconds = time.monotonic() - start
     return Result(end["exit_code"], seconds, end["peak_memory_bytes"], end["cpu_seconds"], timed_out, stopped)
 
