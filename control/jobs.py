@@ -23,7 +23,9 @@ from worker.machinery.jobid import job_id
 from worker.machinery.settings import Names
 from worker.machinery.template import TemplateError, names, words
 
-MESSAGE_BYTES = 1024 * 1024  # SQS: the largest message
+# SQS takes 1 MiB, attributes included. When a worker sends a message again, or to the dead-letter queue, it tells there
+# how often it was tried, or why it failed: 1,000 characters of up to 4 bytes.
+MESSAGE_BYTES = 1024 * 1024 - 8 * 1024
 LONGEST_JOB_MINUTES = LONGEST_SECONDS / 60
 _GROUP_KEYS = ("groups", "plates")
 _GIVEN = {"job", "input_dir", "output_dir", "scripts_dir", "group"}  # placeholders that the worker fills
@@ -96,7 +98,8 @@ class JobFile:
                 fits.add(keys)
             if len(body) > MESSAGE_BYTES:
                 where = f"{self.groups_key}[{number}]"
-                raise InputError(self.path, where, f"its message has {len(body):,} bytes", "SQS takes 1 MiB at most")
+                most = f"{MESSAGE_BYTES:,} are the most: SQS takes 1 MiB, and 8 KiB of it stay free for why a job fails"
+                raise InputError(self.path, where, f"its message has {len(body):,} bytes", most)
             message = {**self.shared, "group": group}
             # Without a command it is for a generic-worker.py that was made for this kind of job.
             yield body, self._id_for_worker(message, number) if "command" in message else job_id(message)

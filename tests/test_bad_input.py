@@ -192,7 +192,12 @@ JOB_MISTAKES = [
     in_job("an upload to a root", "upload.here", "'/a' is no prefix; write one such as", upload={"here": "/a"}),
     in_job("an upload that climbs", "upload.here", "'../pictures' is no prefix", upload={"here": "../pictures"}),
     in_job("a list for upload", "upload", 'this is no object; write {"local/folder"', upload=["here"]),
-    in_job("a message over 1 MiB", "groups[1]", "SQS takes 1 MiB at most", groups=[{"well": "A" * 1024 * 1024}]),
+    in_job("a message over 1 MiB", "groups[1]", "1,040,384 are the most: SQS takes 1 MiB, and 8 KiB of it stay free",
+           groups=[{"well": "A" * 1024 * 1024}]),
+    in_job("an input in no bucket", "groups[1]", "the input 's3:///x' is in no bucket: '' cannot be",
+           inputs=["s3:///x"]),
+    in_job("a bucket with a blank", "groups[1]", "'My Bucket', which cannot be a bucket's name",
+           output_bucket="My Bucket"),
     in_job("a location that climbs", "groups[2]", "`output_location` would be '../x/",
            output_location="{well}", groups=[{"well": "A01"}, {"well": "../x"}]),
 ]  # fmt: skip

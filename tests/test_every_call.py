@@ -548,16 +548,19 @@ def test_a_job_that_failed_for_good_is_copied_before_it_is_deleted(aws: Exact, t
 
 
 def test_done_jobs_are_deleted_by_tens(aws: Exact) -> None:
-    deleter = Deleter(aws.clients.sqs, QUEUE_URL)
+    keeper = Keeper(aws.clients.sqs, QUEUE_URL, 60, FakeTime().now)
+    deleter = Deleter(aws.clients.sqs, QUEUE_URL, keeper.release)
     for n in range(11):
-        deleter.delete(f"r{n}")
+        deleter.delete(keeper.hold(f"r{n}", 0.0))
     entries = [{"Id": str(n), "ReceiptHandle": f"r{n}"} for n in range(10)]
-    none: Any = {"Successful": [], "Failed": []}
-    aws.answer("sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": entries}, **none)
+    gone: Any = {"Successful": [{"Id": str(n)} for n in range(10)], "Failed": []}
+    aws.answer("sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": entries}, **gone)
     last = [{"Id": "0", "ReceiptHandle": "r10"}]
-    aws.answer("sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": last}, **none)
+    aws.answer(
+        "sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": last}, Successful=[{"Id": "0"}], Failed=[]
+    )
 
-    deleter.send()
+    assert deleter.send()
 
 
 def test_whether_the_run_is_closed_is_asked_of_one_object(aws: Exact) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from control import jobs, submit
 from control.errors import InputError
+from worker.machinery import attempt, ending
 from worker.machinery.jobid import job_id
 
 COMMAND = {"command": "echo {job}"}
@@ -62,6 +63,16 @@ def test_a_body_is_ascii_whatever_its_words(tmp_path: Path) -> None:
     (body,) = job_file(tmp_path, COMMAND | {"groups": [{"plate": "Größe 💥"}]}).bodies()
     assert body.isascii()  # so that its length in characters is its length in bytes
     assert json.loads(body)["group"] == {"plate": "Größe 💥"}
+
+
+def test_the_largest_message_may_be_sent_again_with_all_that_a_worker_tells_of_it(tmp_path: Path) -> None:
+    empty = len(next(job_file(tmp_path, {"groups": ["x"]}).bodies())) - 1
+    (body,) = job_file(tmp_path, {"groups": ["x" * (jobs.MESSAGE_BYTES - empty)]}).checked()
+    with pytest.raises(InputError, match=r"its message has 1,040,385 bytes"):
+        list(job_file(tmp_path, {"groups": ["x" * (jobs.MESSAGE_BYTES - empty + 1)]}).checked())
+    told = {"reason": "💥" * ending.LONGEST_REASON, attempt.TRIES: "9" * 10, attempt.FAILURES: "9" * 10}
+    attributes = sum(len(f"{name}String{value}".encode()) for name, value in told.items())
+    assert len(body[0]) + attributes <= 1024 * 1024  # SQS counts both
 
 
 def test_plates_are_a_list_of_texts(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_a_worker_fetches_all_objects_of_a_job() -> None:
     content = made(objects="s3://images/raw/", match="{plate}/{well}_s{site}.tif", by="plate,well",
                    put=('inputs=["{objects}", "ref/{plate}.fa"]', "command=work {well}"))  # fmt: skip
     message = {key: value for key, value in content.items() if key != "groups"} | {"group": content["groups"][0]}
-    job = job_from_message(message, Folders(Path("job")), Names(aws_bucket="b", app_name="a"))
+    job = job_from_message(message, Folders(Path("job")), Names(aws_bucket="bucket", app_name="a"))
     assert job.inputs == ["s3://images/raw/P1/A01_s1.tif", "s3://images/raw/P1/A01_s2.tif", "ref/P1.fa"]
 
 

@@ -343,13 +343,11 @@ def test_counts_that_are_no_numbers_count_as_none(nonsense: object) -> None:
     assert attempt.counts(received("1", tries=nonsense, failures=nonsense)) == (0, 0)
 
 
-def test_an_interruption_is_a_try_and_no_failure() -> None:
-    class Interrupted:
-        tries, failures = 4, 1
-
-    told: Any = Interrupted
-    again = attempt.attributes(told, begun=True)
-    assert attempt.counts({"Attributes": {"ApproximateReceiveCount": "1"}, "MessageAttributes": again}) == (5, 1)
+@pytest.mark.parametrize(("begun", "tries"), [(True, 5), (False, 4)])
+def test_an_interruption_is_no_failure_and_a_try_if_the_program_was_begun(begun: bool, tries: int) -> None:
+    nothing: Any = None
+    again = attempt.attributes(attempt.Attempt({}, nothing, nothing, tries=4, failures=1, begun=begun))
+    assert attempt.counts({"Attributes": {"ApproximateReceiveCount": "1"}, "MessageAttributes": again}) == (tries, 1)
 
 
 def test_a_folder_of_scripts_lies_beside_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,9 @@ from moto import mock_aws
 
 from tests.emulator import KEYS
 from worker.machinery import staging, transfer
+from worker.machinery.ending import HOPELESS
 from worker.machinery.failures import Failed, LostLease, MissingInput, UploadFailed
+from worker.machinery.health import SAYS_NOTHING
 
 
 @pytest.fixture
@@ -129,15 +131,48 @@ def test_an_input_that_cannot_be_reached_fails_after_its_tries(s3: Any, tmp_path
     assert calls.count("GetObject") == len(transfer.PAUSES) + 1
 
 
-@pytest.mark.parametrize(
-    ("code", "status", "told"),
-    [("NoSuchKey", 404, "s3://ours/in/a does not exist"), ("AccessDenied", 403, r"s3://ours/in/a .*\(AccessDenied\)")],
-)
-def test_an_input_that_is_refused_is_named_at_once(s3: Any, tmp_path: Path, code: str, status: int, told: str) -> None:
+@pytest.mark.parametrize(("code", "status"), [("NoSuchKey", 404), ("404", 404), ("NoSuchBucket", 404)])
+def test_an_input_that_is_not_there_is_missing_by_name_at_once(s3: Any, tmp_path: Path, code: str, status: int) -> None:
     calls = Calls(s3, first_times(99, "GetObject", refused(code, status)))
-    with pytest.raises(MissingInput, match=told):
+    with pytest.raises(MissingInput, match="the input s3://ours/in/a does not exist"):
         staging.fetch(s3, ["in/a"], "ours", tmp_path)
     assert calls.names == ["GetObject"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("AccessDenied", 403), ("InvalidAccessKeyId", 403), ("KMS.DisabledException", 400), ("InvalidObjectState", 403),
+        ("PreconditionFailed", 412),
+    ],
+)  # fmt: skip
+def test_an_input_that_may_not_be_read_may_be_this_machines_fault_so_that_its_job_is_tried_again(
+    s3: Any, tmp_path: Path, code: str, status: int
+) -> None:
+    calls = Calls(s3, first_times(99, "GetObject", refused(code, status)))
+    with pytest.raises(Failed, match=rf"the input s3://ours/in/a .*\({code}\)") as failed:
+        staging.fetch(s3, ["in/a"], "ours", tmp_path)
+    assert failed.value.reason_class == "aws"
+    assert failed.value.reason_class not in HOPELESS | SAYS_NOTHING
+    assert calls.names == ["GetObject"]  # within one try of the job, S3 would say the same
+
+
+PASSING = [
+    ("ThrottlingException", 400), ("KMS.ThrottlingException", 400), ("TooManyRequests", 429),
+    ("RequestLimitExceeded", 400), ("OperationAborted", 409), ("ConditionalRequestConflict", 409),
+    ("RequestTimeTooSkewed", 403), ("RequestExpired", 400), ("ExpiredToken", 400), ("SlowDown", 503),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "status"), PASSING)
+def test_what_passes_is_asked_for_again(s3: Any, out: Path, tmp_path: Path, code: str, status: int) -> None:
+    (out / "a").touch()
+    calls = Calls(s3, first_times(1, "PutObject", refused(code, status)))
+    staging.publish(s3, out, "ours", "here", there={}, sleep=no_sleep)
+    assert calls.names == ["PutObject", "PutObject", "ListObjectsV2"]
+    calls = Calls(s3, first_times(1, "GetObject", refused(code, status)))
+    assert staging.fetch(s3, ["here/a"], "ours", tmp_path, sleep=no_sleep) == 0
+    assert calls.names == ["GetObject", "GetObject"]
 
 
 def test_a_full_disk_is_told_as_such(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ SCRIPT = b"print 'hello'\n" * 100_000
 
 
 class Server(BaseHTTPRequestHandler):
-    """`/script.py` is there; `/moved/…` leads there; `/short` breaks off; `/busy` is so twice; no other is there."""
+    """`/script.py` is there; `/moved/…` leads there; `/short` breaks off; `/busy` is so twice; `/forbidden` is so;
+    no other is there."""
 
     asked: list[str]
 
@@ -31,7 +32,7 @@ class Server(BaseHTTPRequestHandler):
         elif self.path in ("/script.py", "/script.py?from=moved", "/busy"):
             self._answer(200, SCRIPT)
         else:
-            self._answer(404, b"no")
+            self._answer({"/forbidden": 403, "/gone-for-good": 410}.get(self.path, 404), b"no")
 
     def _answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
@@ -79,10 +80,20 @@ def test_a_server_that_is_busy_is_asked_again(address: str, tmp_path: Path) -> N
     assert Server.asked == ["/busy"] * 3
 
 
-def test_what_the_server_does_not_have_is_missing_by_name_and_asked_for_once(address: str, tmp_path: Path) -> None:
-    with pytest.raises(MissingInput, match=f"the input {address}/gone cannot be read .*404"):
-        fetch([f"{address}/gone"], tmp_path)
-    assert Server.asked == ["/gone"]
+@pytest.mark.parametrize(("path", "status"), [("/gone", 404), ("/gone-for-good", 410)])
+def test_what_the_server_does_not_have_is_missing_by_name_and_asked_for_once(
+    address: str, tmp_path: Path, path: str, status: int
+) -> None:
+    with pytest.raises(MissingInput, match=f"the input {address}{path} does not exist .*{status}"):
+        fetch([address + path], tmp_path)
+    assert Server.asked == [path]
+
+
+def test_what_the_server_gives_to_nobody_here_is_named_and_not_taken_for_missing(address: str, tmp_path: Path) -> None:
+    with pytest.raises(Failed, match=f"the input {address}/forbidden cannot be read .*403") as failed:
+        fetch([f"{address}/forbidden"], tmp_path)
+    assert failed.value.reason_class == "aws"
+    assert Server.asked == ["/forbidden"]
 
 
 def test_what_broke_off_is_no_input(address: str, tmp_path: Path) -> None:

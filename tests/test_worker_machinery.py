@@ -15,7 +15,8 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.stub import Stubber
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ from worker.machinery.job import BadMessage, Folders, Job, job_from_message, par
 from worker.machinery.jobid import job_id
 from worker.machinery.joblog import JobLogs
 from worker.machinery.launcher import Launcher
-from worker.machinery.lease import Keeper
+from worker.machinery.lease import Keeper, Lease
 from worker.machinery.memory import OomKills
 from worker.machinery.program import Result, run
 from worker.machinery.settings import BadEnvironment, Names, Settings, from_environment
@@ -180,12 +181,30 @@ def test_a_body_that_is_no_message_is_bad(body: str) -> None:
         {"command": [["a"], []]}, {"command": [["a"], "b"]}, {"command": [["a\0b"]]}, {"inputs": {"a": 1}},
         {"inputs": {"a": ""}}, {"leave_out": "a"}, {"upload_flags": "--delete"}, {"inputs": "a"},
         {"timeout_minutes": 0}, {"timeout_minutes": True}, {"expected_files": -1},
-        {"output_bucket": 1},
+        {"output_bucket": 1}, {"output_bucket": "My Bucket"}, {"output_bucket": "{none}", "none": ""},
+        {"inputs": ["s3:///k"]}, {"inputs": ["s3://My Bucket/k"]}, {"inputs": {"s3://a/k": "k"}},
+        {"inputs": ["k"], "input_bucket": "a/b"}, {"inputs": ["k"], "input_bucket": "arn:aws:s3:::ours"},
     ],
 )  # fmt: skip
 def test_a_key_of_the_wrong_kind_makes_a_message_bad(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadMessage):
         job(**wrong)
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    [
+        "ours", "Our_Old.Bucket", "bucket--use1-az4--x-s3", "arn:aws:s3:us-east-1:123456789012:accesspoint/ours",
+        "arn:aws-cn:s3-outposts:us-east-1:123456789012:outpost/o/accesspoint/ours",
+    ],
+)  # fmt: skip
+def test_any_bucket_that_boto3_takes_may_be_a_jobs(bucket: str) -> None:
+    made = job(inputs=["k", "p/"], input_bucket=bucket, output_bucket=bucket)
+    assert (made.input_bucket, made.output_bucket) == (bucket, bucket)
+
+
+def test_an_address_of_the_web_needs_no_bucket() -> None:
+    assert Job("j", "true", "", "ours", "out/j", inputs=["https://example.org/a"]).input_bucket == ""
 
 
 def test_a_time_limit_ends_before_sqs_forgets_the_message() -> None:
@@ -267,6 +286,39 @@ def test_a_lease_runs_out_while_the_computer_sleeps(sqs: Any, monkeypatch: pytes
     assert held.lost
 
 
+@pytest.mark.parametrize(
+    "odd", [b"null", b"[]", b'"x"', b"\xff\xfe", b'{"Successful": [{"Id": "z"}]}', b'{"Successful": [{"Id": "99"}]}',
+            b'{"Successful": [null]}', b'{"Failed": [{"Id": "-1", "SenderFault": true}]}', b"<html>", b""]
+)  # fmt: skip
+def test_an_odd_answer_ends_neither_the_round_nor_the_leases(sqs: Any, odd: bytes) -> None:
+    keeper = Keeper(sqs, URL, 30, clock := Clock())
+    leases = [keeper.hold(f"r{n}", clock()) for n in range(11)]
+    right = json.dumps({"Successful": [{"Id": "0"}]}).encode()
+    answers = [odd, right, json.dumps(extended(10)).encode(), right]
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        return AWSResponse(request.url, 200, {}, Raw(answers.pop(0)))
+
+    sqs.meta.events.register("before-send.sqs", answer)
+    clock.now += 10
+    keeper.tick()
+    assert {lease.expires for lease in leases[:10]} == {1030.0}
+    assert leases[10].expires == 1040.0
+    keeper.tick()
+    assert {lease.expires for lease in leases} == {1040.0}
+    assert not any(lease.lost for lease in leases)
+
+
+class Raw:
+    """The bytes of an answer, as botocore reads them."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self) -> Iterator[bytes]:
+        yield self._content
+
+
 def test_a_released_lease_is_not_extended(sqs: Any) -> None:
     keeper = Keeper(sqs, URL, 30, clock := Clock())
     keeper.release(keeper.hold("r0", clock()))
@@ -304,6 +356,10 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         client = boto3.client("s3")
         client.create_bucket(Bucket="ours")
         yield client
+
+
+def no_sleep(seconds: float) -> None:
+    raise AssertionError(f"it rests {seconds} s although nothing will pass")
 
 
 def put(s3: Any, *keys: str) -> None:
@@ -357,11 +413,40 @@ def test_two_inputs_that_would_be_the_same_file_are_refused(s3: Any, tmp_path: P
         ("no/", "s3://ours/no/ has no files"),
         ("s3://c-d/x", "s3://c-d/x"),
         ("s3://c-d/x/", "c-d/x/"),
+        ("s3:///k", "the input 's3:///k' is in no bucket: '' cannot be"),
+        ("s3://", "is in no bucket"),
+        ("s3://My Bucket/k", "in no bucket: 'My Bucket'"),
+        ("s3://My Bucket/x/", "in no bucket: 'My Bucket'"),
+        ("s3://arn:aws:s3:us-east-1:123456789012:accesspoint:x.y/k", "Invalid ARN"),
     ],
 )
 def test_a_missing_input_is_named(s3: Any, tmp_path: Path, wanted: str, named: str) -> None:
     with pytest.raises(MissingInput, match=named):
-        staging.fetch(s3, [wanted], "ours", tmp_path)
+        staging.fetch(s3, [wanted], "ours", tmp_path, sleep=no_sleep)
+
+
+def test_a_key_needs_a_bucket(s3: Any, tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match="the input 'k' is in no bucket"):
+        staging.fetch(s3, ["k"], "", tmp_path)
+
+
+@pytest.mark.parametrize(("code", "status"), [("InvalidBucketName", 400), ("KeyTooLongError", 400)])
+def test_a_name_that_s3_knows_to_be_none_is_missing_at_once(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, status: int
+) -> None:
+    def refuse(**_: Any) -> None:
+        answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise ClientError(answer, "GetObject")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(s3, "get_object", refuse)
+    with pytest.raises(MissingInput, match=code):
+        staging.fetch(s3, ["in/a"], "a..b", tmp_path, sleep=no_sleep)
+
+
+def test_outputs_for_a_bucket_that_cannot_be_are_not_sent_again_and_again(s3: Any, tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(UploadFailed, match="My Bucket"):
+        staging.publish(s3, tmp_path, "My Bucket", "out", sleep=no_sleep)
 
 
 @pytest.mark.parametrize(("key", "wanted"), [("p/../../evil", "p/"), ("p/..", "p/.."), ("p/a/../../../evil", "p/")])
@@ -444,6 +529,21 @@ class Queue:
         self.told.append({name: value["StringValue"] for name, value in MessageAttributes.items()})
 
 
+def message_of(
+    body: Any = None, receives: int = 1, first: float = 0, carried: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """A message as SQS gives it."""
+    return {
+        "ReceiptHandle": "r",
+        "Body": json.dumps(body or {"group": "g", "command": "touch {output_dir}/a"}),
+        "Attributes": {
+            "ApproximateReceiveCount": str(receives),
+            "ApproximateFirstReceiveTimestamp": str(int((time.time() - first * HOUR) * 1000)),
+        },
+        "MessageAttributes": {name: {"StringValue": text} for name, text in (carried or {}).items()},
+    }
+
+
 class Table:
     """A handler with its queue, and hooks that a test replaces."""
 
@@ -451,32 +551,45 @@ class Table:
         self.launcher = launcher
         self.queue, self.stop, self.s3 = Queue(), Stop(time.monotonic), s3
         self.heard: list[str] = []
+        self.leaving: list[Lease] = []
         self.settings = from_environment(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
         self.keeper = Keeper(self.queue, URL, 30, time.monotonic)
 
-    def handle(self, body: Any = None, *, receives: int = 1, first: float = 0, failures: int = 0, **hooks: Any) -> None:
-        """`first`: how many hours ago the message was first received; `failures`: what it carries of earlier ones."""
+    def handle(
+        self, body: Any = None, *, receives: int = 1, first: float = 0, carried: dict[str, str] | None = None,
+        **hooks: Any,
+    ) -> None:  # fmt: skip
+        """`first`: how many hours ago the message was first received; `carried`: what it was told when it was sent."""
+        handler = self._handler(hooks)
+        attempt = handler.take(message_of(body, receives, first, carried or {}), time.monotonic())
+        if handler.begin(attempt) and handler.run(attempt):
+            handler.finish(attempt)
+        self._check_that_nothing_is_left()
+
+    def give_back(self) -> None:
+        """A message that was held for a slot, when the container ends."""
+        handler = self._handler({})
+        handler.give_back(handler.take(message_of(), time.monotonic()))
+        self._check_that_nothing_is_left()
+
+    def _handler(self, hooks: dict[str, Any]) -> Handler:
         chosen: dict[str, Any] = {
             "make_job": job_from_message, "prepare": lambda *_: None, "failure": lambda *_: None,
         } | hooks  # fmt: skip
         heard = Heard(lambda size: self.heard.append("success"), lambda *words: self.heard.append(": ".join(words[1:])))
-        delete_soon = lambda receipt: self.queue.calls.append("deleted")  # noqa: E731
-        ending = Ending(self.queue, self.s3, self.settings, self.keeper, heard, delete_soon)
+        ending = Ending(self.queue, self.s3, self.settings, self.keeper, heard, self._delete_soon)
         job_logs = JobLogs(None, "")
-        handler = Handler(
-            self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs, self.launcher
-        )
-        text = json.dumps(body or {"group": "g", "command": "touch {output_dir}/a"})
-        told = {
-            "ApproximateReceiveCount": str(receives),
-            "ApproximateFirstReceiveTimestamp": str(int((time.time() - first * HOUR) * 1000)),
-        }
-        carried = {"failures": {"StringValue": str(failures)}}
-        raw = {"ReceiptHandle": "r", "Body": text, "Attributes": told, "MessageAttributes": carried}
-        attempt = handler.take(raw, time.monotonic())
-        if handler.begin(attempt) and handler.run(attempt):
-            handler.finish(attempt)
-        assert self.keeper._held == {}
+        return Handler(self.s3, self.settings, Hooks(**chosen), self.keeper, self.stop, ending, job_logs, self.launcher)
+
+    def _delete_soon(self, lease: Lease) -> None:
+        assert lease.receipt in self.keeper._held
+        self.leaving.append(lease)
+        self.queue.calls.append("deleted")
+
+    def _check_that_nothing_is_left(self) -> None:
+        assert list(self.keeper._held.values()) == self.leaving  # theirs end with their messages
+        while self.leaving:
+            self.keeper.release(self.leaving.pop())
         assert list(self.settings.work_dir.glob("job-*")) == []
 
     def record(self) -> dict[str, Any] | None:
@@ -544,8 +657,27 @@ def test_prepare_fetches_what_it_finds_in_a_fetched_file(table: Table) -> None:
 def test_a_further_input_that_is_missing_is_named(table: Table) -> None:
     table.handle(prepare=lambda job, folders: folders.fetch(["images/gone.tif"]))
     record = table.record() or {}
-    assert record["reason"] == "the input s3://ours/images/gone.tif does not exist"
+    assert record["reason"] == "the input s3://ours/images/gone.tif does not exist (NoSuchKey)"
     assert record["reason_class"] == "missing input"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "calls"), [("NoSuchKey", 404, ["buried", "deleted"]), ("AccessDenied", 403, ["given back"])]
+)
+def test_only_what_is_not_there_ends_a_job_at_its_first_try(
+    table: Table, monkeypatch: pytest.MonkeyPatch, code: str, status: int, calls: list[str]
+) -> None:
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+    def refuse(**_: Any) -> None:
+        raise ClientError(answer, "GetObject")  # type: ignore[arg-type]
+
+    table.settings = replace(table.settings, check_if_done=False)
+    message = {"group": "g", "command": "true", "inputs": ["in/a"]}
+    real = table.s3.get_object
+    monkeypatch.setattr(table.s3, "get_object", lambda **asked: refuse() if asked["Key"] == "in/a" else real(**asked))
+    table.handle(message)
+    assert table.queue.calls == calls
 
 
 def test_prepare_can_end_an_attempt_with_a_reason(table: Table) -> None:
@@ -651,8 +783,18 @@ def test_a_job_that_was_not_begun_when_the_worker_is_told_to_stop_is_sent_again_
 ) -> None:
     table.handle(prepare=lambda *_: table.stop.tell(1000), receives=2)
     assert table.queue.calls == ["sent again", "deleted"]
-    assert table.queue.told == [{"tries": "2", "failures": "1"}]
+    assert table.queue.told == [{"tries": "1", "failures": "1"}]
     assert table.record() is None
+
+
+def test_a_job_of_an_earlier_run_that_was_given_back_unbegun_is_still_skipped_for_its_files(table: Table) -> None:
+    table.settings = replace(table.settings, expected_number_files=1, run="20991231T000000Z")
+    put(table.s3, f"App/{job_id({'group': 'g', 'command': 'touch {output_dir}/a'})}/a")
+    table.give_back()
+    (told,) = table.queue.told
+    table.handle(carried=told, failure=broken)
+    assert (table.record() or {})["state"] == "done"
+    assert table.queue.calls == ["sent again", "deleted", "deleted"]
 
 
 def test_a_lease_ends_before_its_message_is_given_back(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -681,6 +823,7 @@ def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and
     record = records.read(table.s3, table.settings, job_id(slow)) or {}
     assert (record["state"], record["reason_class"]) == ("interrupted", "interrupted")
     assert table.queue.calls == ["sent again", "deleted"]
+    assert table.queue.told == [{"tries": "1", "failures": "0"}]
     assert table.heard == []
 
 
@@ -732,8 +875,8 @@ def test_the_last_try_goes_to_the_dead_letter_queue_with_its_class_and_reason(ta
 
 def test_a_job_sent_again_whose_workers_are_lost_again_and_again_is_not_tried_for_ever(table: Table) -> None:
     table.settings = replace(table.settings, job_retries=3)
-    table.handle({"group": "one", "command": "true"}, receives=2, failures=1)
-    table.handle({"group": "other", "command": "true"}, receives=2, failures=2)
+    table.handle({"group": "one", "command": "true"}, receives=2, carried={"failures": "1"})
+    table.handle({"group": "other", "command": "true"}, receives=2, carried={"failures": "2"})
     assert table.queue.calls == ["deleted", "buried", "deleted"]
     assert table.queue.told == [{"reason": "crash: tried 3 times, and at the last its worker was lost"}]
 

@@ -35,6 +35,8 @@ class Attempt:
     token: str = field(default_factory=lambda: secrets.token_hex(3))  # tells attempts apart that have the same number
     started: float = field(default_factory=time.time)
     oom_kills: int = 0  # in this container before its program began
+    begun: bool = False  # whether its program was
+    leaving: bool = False  # whether its message will be deleted: its lease ends with that
     result: Result | None = None
     bytes_in: int = 0
     outputs: list[Output] = field(default_factory=list)
@@ -63,9 +65,10 @@ def age(raw: dict[str, Any], now: float) -> float:
     return 0.0 if is_first else max(0.0, now - int(first) / 1000)
 
 
-def attributes(attempt: Attempt, *, begun: bool) -> dict[str, Any]:
-    """What the message of a job that is sent again is told. A try that was `begun` counts, but not as a failure."""
-    told = {TRIES: attempt.tries + begun, FAILURES: attempt.failures}
+def attributes(attempt: Attempt) -> dict[str, Any]:
+    """What the message of a job that is sent again is told. That is no failure, and no try unless its program was
+    begun: before that, it leaves nothing behind."""
+    told = {TRIES: attempt.tries + attempt.begun, FAILURES: attempt.failures}
     return {name: {"DataType": "Number", "StringValue": str(count)} for name, count in told.items()}
 
 

@@ -98,7 +98,7 @@ class Container:
         self._job_logs = JobLogs(
             self._logs, settings.log_group_name, where=lambda job: f"named in {address_of(settings, job)}"
         )
-        self._deleter = Deleter(sqs, settings.queue_url)
+        self._deleter = Deleter(sqs, settings.queue_url, self._keeper.release)
         heard = Heard(self._gate.succeeded, self._gate.failed)
         ending = Ending(sqs, self._s3, settings, self._keeper, heard, self._deleter.delete)
         self._handler = Handler(

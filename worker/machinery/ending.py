@@ -17,7 +17,7 @@ from typing import Any
 from . import program, records, staging
 from .attempt import Attempt, attributes
 from .failures import AWS_ERRORS, AlreadyDone, Failed, LostLease
-from .lease import Keeper
+from .lease import Keeper, Lease
 from .settings import Settings
 
 LONGEST_LINE = 200  # characters, of a log's last line
@@ -37,11 +37,11 @@ class Heard:
 class Ending:
     """Ends attempts on one queue. Every method may raise AWS's errors; the lease then brings the job back.
 
-    `delete_soon` is told the receipts of jobs whose record says that they are done.
+    `delete_soon` is told the leases of jobs whose record says that they are done, and releases them.
     """
 
     def __init__(
-        self, sqs: Any, s3: Any, settings: Settings, keeper: Keeper, heard: Heard, delete_soon: Callable[[str], None]
+        self, sqs: Any, s3: Any, settings: Settings, keeper: Keeper, heard: Heard, delete_soon: Callable[[Lease], None]
     ) -> None:
         self._sqs, self._s3, self._settings, self._keeper, self._heard = sqs, s3, settings, keeper, heard
         self._delete_soon = delete_soon
@@ -50,7 +50,7 @@ class Ending:
         """Its outputs are verified. Raises AlreadyDone where another attempt's record says so first."""
         if not self._record(attempt, records.DONE, still_ours=lambda: self._still_ours(attempt)):
             raise AlreadyDone
-        self._delete_soon(attempt.raw["ReceiptHandle"])
+        self._leave(attempt)
         self._heard.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
         log.info("done %s (%.1f s)", attempt.name, time.time() - attempt.started)
 
@@ -63,7 +63,7 @@ class Ending:
         """It was done before; a run that did not do it itself notes where its outputs are."""
         if not attempt.recorded:
             self._record(attempt, records.DONE)
-        self._delete_soon(attempt.raw["ReceiptHandle"])
+        self._leave(attempt)
         log.info("skip %s: it is done already", attempt.name)
 
     def bad(self, attempt: Attempt, reason: str) -> None:
@@ -80,14 +80,14 @@ class Ending:
         if attempt.lease.lost:
             return
         log.info("interrupted %s: it goes back to the queue", attempt.name)
-        if attempt.result is not None:
+        if attempt.begun:
             self._try_to_record(attempt, records.INTERRUPTED, "its worker was told to stop", "interrupted")
-        self._send_again(attempt, begun=True)
+        self._send_again(attempt)
 
     def renewed(self, attempt: Attempt) -> None:
         """It was received so long ago that SQS would end its lease before its program may have to end."""
         log.info("renew %s: it goes back to the queue as a new message", attempt.name)
-        self._send_again(attempt, begun=False)
+        self._send_again(attempt)
 
     def failed(self, attempt: Attempt, reason: str, kind: str) -> None:
         """Tried again at once, as long as there are tries and they can help."""
@@ -147,11 +147,11 @@ class Ending:
         except (*AWS_ERRORS, Failed, OSError) as error:
             log.warning("the failed outputs of %s could not be kept: %s", attempt.name, error)
 
-    def _send_again(self, attempt: Attempt, *, begun: bool) -> None:
+    def _send_again(self, attempt: Attempt) -> None:
         self._sqs.send_message(
             QueueUrl=self._settings.queue_url,
             MessageBody=attempt.raw["Body"],
-            MessageAttributes=attributes(attempt, begun=begun),
+            MessageAttributes=attributes(attempt),
         )
         self._delete(attempt)
 
@@ -170,6 +170,10 @@ class Ending:
             QueueUrl=self._settings.dead_letter_queue_url, MessageBody=attempt.raw["Body"], MessageAttributes=told
         )
         self._delete(attempt)
+
+    def _leave(self, attempt: Attempt) -> None:
+        attempt.leaving = True
+        self._delete_soon(attempt.lease)
 
     def _delete(self, attempt: Attempt) -> None:
         self._sqs.delete_message(QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"])

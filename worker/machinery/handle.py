@@ -122,7 +122,8 @@ class Handler:
         return None
 
     def _close(self, attempt: Attempt) -> None:
-        self._keeper.release(attempt.lease)
+        if not attempt.leaving:
+            self._keeper.release(attempt.lease)
         workfolder.remove(attempt.folders)
 
     def _begin(self, attempt: Attempt) -> None:
@@ -161,6 +162,7 @@ class Handler:
         attempt.oom_kills = self._oom_kills.count()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.left - UPLOAD_SECONDS)
         self._job_logs.follow(job.id, folders.log)
+        attempt.begun = True
         try:
             attempt.result = program.run_all(
                 self._launcher, job.commands, shell=job.shell, folder=folders.root, log=folders.log,

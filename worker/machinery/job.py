@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from . import uploadflags
+from . import address, uploadflags
 from .jobid import job_id
 from .settings import Names
 from .shell import fill_shell
@@ -69,7 +69,8 @@ class Job:
     `leave_out`: patterns (`*.tmp`, `logs/*`) of files in `output_dir` that are no results. `upload_arguments`: what
     S3's calls shall say beside; `upload_arguments(flags)` makes them of the AWS CLI's flags. `own`: yours, what
     `make_job` tells `prepare` and `failure`. `output_dir`: where results lie, if not in `folders.output_dir`: a folder
-    below `folders.root` that the program makes itself. Raises BadMessage for a location or a word that cannot be.
+    below `folders.root` that the program makes itself. Raises BadMessage for a location, a bucket or a word that cannot
+    be.
     """
 
     id: str
@@ -95,6 +96,17 @@ class Job:
             raise BadMessage("the command is empty")
         if "\0" in "".join(map("".join, self.commands)):
             raise BadMessage("a word of the command holds a zero byte")
+        self._check_buckets()
+
+    def _check_buckets(self) -> None:
+        if not address.is_bucket(self.output_bucket):
+            raise BadMessage(f"`output_bucket` would be {self.output_bucket!r}, which cannot be a bucket's name")
+        try:
+            for text in self.inputs:
+                if not address.is_url(text):
+                    address.split(text, self.input_bucket)
+        except address.BadAddress as error:
+            raise BadMessage(str(error)) from None
 
     @property
     def commands(self) -> list[Command]:

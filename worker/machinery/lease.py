@@ -6,16 +6,18 @@ extend, or that could not be extended before it ended, is lost: its job must sto
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from .failures import AWS_ERRORS
 
 BATCH = 10  # SQS: entries in one ChangeMessageVisibilityBatch
 # SQS hides a message for at most 12 hours from its first receive, and refuses to extend beyond that; less a minute for
 # clocks that differ. Source: «Amazon SQS visibility timeout», SQS's developer guide.
 LONGEST_SECONDS = 12 * 3600 - 60
+log = logging.getLogger("worker")
 
 
 class Lease:
@@ -83,23 +85,29 @@ class Keeper:
                 self._extend(leases[first : first + BATCH])
 
     def _extend(self, leases: list[Lease]) -> None:
+        """What fails is tried again in the next round; the leases' own end decides."""
+        try:
+            self._ask(leases)
+        except AWS_ERRORS as error:
+            log.warning("%d leases are not extended yet: %s", len(leases), error)
+        except Exception:  # the loop's edge: without it no lease would be extended any more, unseen
+            log.exception("leases could not be extended: trying again")
+
+    def _ask(self, leases: list[Lease]) -> None:
         asked = self._now()
-        seconds = [max(0, min(self._seconds, int(lease.left))) for lease in leases]
+        seconds = {str(n): max(0, min(self._seconds, int(lease.left))) for n, lease in enumerate(leases)}
+        asked_for = {str(n): lease for n, lease in enumerate(leases) if seconds[str(n)]}  # 0 would give it back
         entries = [
-            {"Id": str(n), "ReceiptHandle": lease.receipt, "VisibilityTimeout": seconds[n]}
-            for n, lease in enumerate(leases)
-            if seconds[n]  # 0 would give it back
+            {"Id": number, "ReceiptHandle": lease.receipt, "VisibilityTimeout": seconds[number]}
+            for number, lease in asked_for.items()
         ]
         if not entries:
             return
-        try:
-            answer = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
-        except (ClientError, BotoCoreError):
-            return  # tried again in the next round; the leases' own end decides
+        answer = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
         for entry in answer.get("Successful", []):
-            lease = leases[int(entry["Id"])]
+            lease = asked_for[entry["Id"]]
             if not lease.lost:  # once lost, another worker may have had it in between
-                lease.expires = asked + seconds[int(entry["Id"])]
+                lease.expires = asked + seconds[entry["Id"]]
         for entry in answer.get("Failed", []):
             if entry.get("SenderFault"):
-                leases[int(entry["Id"])].refused = True
+                asked_for[entry["Id"]].refused = True

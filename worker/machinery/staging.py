@@ -16,16 +16,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ParamValidationError
 
-from . import transfer, web
+from . import address, transfer, web
 from .failures import Failed, LostLease, MissingInput, UploadFailed
 from .uploadflags import NONE, Arguments, payer
 
 AT_ONCE = 16  # requests
 SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files go up in parts, several at once
 LONGEST_KEY_BYTES = 1024  # S3
-_NOT_THERE = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
+_NOT_THERE = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _T = TypeVar("_T")
 
@@ -85,8 +85,8 @@ def fetch(
 
     A key's file has the key's last part as its name; below a prefix the rest of the path is kept. A mapping names the
     place of each below `folder`: of a key its file, or where it ends in `/` its folder; of a prefix its folder.
-    Raises MissingInput with its name, Failed where two inputs would be the same file, or one that is there already,
-    and what `check`, called while bytes arrive, raises.
+    Raises MissingInput with its name, Failed for one that cannot be read, and where two inputs would be the same file,
+    or one that is there already, and what `check`, called while bytes arrive, raises.
     """
     wanted: dict[Path, tuple[str, str]] = {}
     fetching = _Fetching(s3, check, sleep)
@@ -110,12 +110,11 @@ class _Fetching:
 
     def sources(self, text: str, bucket: str, folder: Path, place: str) -> Iterator[tuple[tuple[str, str], Path]]:
         """The objects that one input stands for, and where each will lie."""
-        if web.is_url(text):
+        if address.is_url(text):
             name = PurePosixPath(urlsplit(text).path).name
             yield ("", text), _inside(folder, place if place and place[-1] != "/" else place + name)
             return
-        if text.startswith("s3://"):
-            bucket, _, text = text.removeprefix("s3://").partition("/")
+        bucket, text = _split(text, bucket)
         if text and not text.endswith("/"):
             name = PurePosixPath(text).name
             yield (bucket, text), _inside(folder, place if place and place[-1] != "/" else place + name)
@@ -151,10 +150,17 @@ class _Fetching:
     def _asked(self, bucket: str, key: str, work: Callable[[], _T]) -> _T:
         try:
             return transfer.again(work, self._check, self._sleep)
-        except (*transfer.TROUBLE, web.NotThere) as error:
+        except (*transfer.TROUBLE, web.Refused) as error:
             raise _refused(_address(bucket, key), error) from None
         except OSError as error:
             raise _unwritable(_address(bucket, key), error) from None
+
+
+def _split(text: str, bucket: str) -> tuple[str, str]:
+    try:
+        return address.split(text, bucket)
+    except address.BadAddress as error:
+        raise MissingInput(str(error)) from None
 
 
 def _inside(folder: Path, relative: str) -> Path:
@@ -178,15 +184,14 @@ def _address(bucket: str, key: str) -> str:
     return f"s3://{bucket}/{key}" if bucket else key
 
 
-def _refused(address: str, error: Exception) -> Failed:
-    if isinstance(error, web.NotThere):
-        return MissingInput(f"the input {address} cannot be read ({error})")
-    if not isinstance(error, ClientError) or transfer.passing(error):
-        return Failed(f"the input {address} could not be fetched: {error}", "aws")
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    if code in _NOT_THERE:
-        return MissingInput(f"the input {address} does not exist")
-    return MissingInput(f"the input {address} cannot be read ({code})")
+def _refused(name: str, error: Exception) -> Failed:
+    """Only what is not there is missing for certain: any other refusal may be this machine's fault, or its role's."""
+    told = str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else str(error)
+    if isinstance(error, (web.NotThere, ParamValidationError)) or told in _NOT_THERE:
+        return MissingInput(f"the input {name} does not exist ({told})")
+    if isinstance(error, web.Refused) or not transfer.passing(error):
+        return Failed(f"the input {name} cannot be read ({told})", "aws")
+    return Failed(f"the input {name} could not be fetched: {error}", "aws")
 
 
 def _unwritable(name: str, error: OSError) -> Failed:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from .failures import AWS_ERRORS
 from .uploadflags import NONE, Arguments, payer
@@ -28,9 +28,11 @@ MOST_PARTS = 10_000  # S3: parts of one upload
 LARGE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
 CHUNK_BYTES = 256 * 1024
 PAUSES = (1, 5, 25)  # seconds between tries, each of which is botocore's own tries already
-# Refusals by S3 with a status below 500 that say nothing against the next try: what arrived was late, cut or garbled.
+# Refusals by S3, or by KMS behind it, with a status below 500 that say nothing against the next try: what arrived was
+# late, cut or garbled, or signed too long ago. Source: «Error responses», S3's API reference.
 _PASSING = {"RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "NoSuchUpload", "SlowDown",
-            "ConditionalRequestConflict"}  # fmt: skip
+            "RequestLimitExceeded", "RequestTimeTooSkewed", "RequestExpired", "ExpiredToken"}  # fmt: skip
+_PASSING_STATUS = {409, 429}  # HTTP: in conflict with another request that is under way; too many requests
 _T = TypeVar("_T")
 _completing = threading.local()
 
@@ -55,9 +57,10 @@ class Remote:
 def passing(error: Exception) -> bool:
     """Whether another try may go better."""
     if not isinstance(error, ClientError):
-        return True
+        return not isinstance(error, ParamValidationError)  # a bucket's name that cannot be: nothing was sent
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status >= 500 or error.response.get("Error", {}).get("Code") in _PASSING
+    code = str(error.response.get("Error", {}).get("Code"))
+    return status >= 500 or status in _PASSING_STATUS or code in _PASSING or "Throttl" in code
 
 
 def again(work: Callable[[], _T], check: Callable[[], None], sleep: Callable[[float], None] = time.sleep) -> _T:

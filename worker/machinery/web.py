@@ -14,24 +14,27 @@ from .transfer import CHUNK_BYTES, Cut, Remote
 TIMEOUT_SECONDS = 30.0  # without a byte
 REDIRECTS = 5
 _LATER = {408, 425, 429}  # HTTP: this may go better in a while; and so may what begins with 5
+_NOT_THERE = {404, 410}
 
 
-class NotThere(Exception):
-    """The server says that it has no such file, or that it gives it to nobody who asks like this."""
+class Refused(Exception):
+    """The server gives the file to nobody who asks like this, from here."""
 
 
-def is_url(text: str) -> bool:
-    return text.startswith(("https://", "http://"))
+class NotThere(Refused):
+    """The server says that it has no such file."""
 
 
 def get(url: str, path: Path, check: Callable[[], None]) -> Remote:
-    """Fetches what is at `url`, whole; redirects are followed. Raises Cut or NotThere for what is not that file."""
+    """Fetches what is at `url`, whole; redirects are followed. Raises Cut, Refused or NotThere for what is not
+    that file."""
     answer = _pool().request("GET", url, preload_content=False)
     try:
         if answer.status in _LATER or answer.status >= 500:
             raise Cut(f"the server answered {answer.status}")
         if answer.status != 200:
-            raise NotThere(f"the server answered {answer.status}")
+            kind = NotThere if answer.status in _NOT_THERE else Refused
+            raise kind(f"the server answered {answer.status}")
         size = 0
         with path.open("wb") as file:
             for chunk in answer.stream(CHUNK_BYTES):  # raises IncompleteRead, an HTTPError, where bytes are missing

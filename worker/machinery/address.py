@@ -1,0 +1,35 @@
+"""Where an input lies: at `s3://bucket/key`, at a key of the job's own bucket, or at an address of the web."""
+
+from __future__ import annotations
+
+import re
+
+# Names as S3 has them, those of older buckets included, and ARNs of access points, as botocore takes them.
+_BUCKET = re.compile(
+    r"[A-Za-z0-9._-]{3,255}"
+    r"|arn:aws[\w-]*:s3[\w-]*:[a-z0-9-]*:[0-9]{12}:(outpost[/:][\w-]+[/:])?accesspoint[/:][\w.-]{1,63}",
+    re.ASCII,
+)
+
+
+class BadAddress(ValueError):
+    """No input can be there; the text names it."""
+
+
+def is_url(text: str) -> bool:
+    return text.startswith(("https://", "http://"))
+
+
+def is_bucket(name: str) -> bool:
+    """Whether that can be a bucket's name."""
+    return _BUCKET.fullmatch(name) is not None
+
+
+def split(text: str, bucket: str) -> tuple[str, str]:
+    """Bucket and key (or prefix) of an input; `bucket`: where plain keys lie. Raises BadAddress."""
+    key = text
+    if text.startswith("s3://"):
+        bucket, _, key = text.removeprefix("s3://").partition("/")
+    if not is_bucket(bucket):
+        raise BadAddress(f"the input {text!r} is in no bucket: {bucket!r} cannot be a bucket's name")
+    return bucket, key
