@@ -240,6 +240,15 @@ def test_the_buckets_policy_is_merged_written_and_taken_away(aws: Exact) -> None
     ended.act()
 
 
+def add_and_end_the_rule(aws: Exact) -> None:
+    made = lifecycle.rule(aws.clients, "app-bucket")
+    assert made.act is not None
+    made.act()
+    (ended,) = lifecycle.end_rule(aws.clients, "app-bucket")
+    assert ended.act is not None
+    ended.act()
+
+
 def test_the_rule_for_incomplete_uploads_is_added_and_taken_away_and_the_buckets_others_stay(aws: Exact) -> None:
     bucket, smallest = {"Bucket": "app-bucket"}, {"TransitionDefaultMinimumObjectSize": "varies_by_storage_class"}
     theirs = {"ID": "old", "Prefix": "logs/", "Status": "Enabled", "Expiration": {"Days": 30}}
@@ -251,12 +260,7 @@ def test_the_rule_for_incomplete_uploads_is_added_and_taken_away_and_the_buckets
         "s3.put_bucket_lifecycle_configuration", bucket | smallest | {"LifecycleConfiguration": {"Rules": [theirs]}}
     )
 
-    made = lifecycle.rule(aws.clients, "app-bucket")
-    assert made.act is not None
-    made.act()
-    (ended,) = lifecycle.end_rule(aws.clients, "app-bucket")
-    assert ended.act is not None
-    ended.act()
+    add_and_end_the_rule(aws)
 
 
 def test_where_the_rule_is_the_only_one_all_are_made_and_deleted(aws: Exact) -> None:
@@ -268,12 +272,7 @@ def test_where_the_rule_is_the_only_one_all_are_made_and_deleted(aws: Exact) -> 
     aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=[lifecycle.RULE])
     aws.answer("s3.delete_bucket_lifecycle", bucket)
 
-    made = lifecycle.rule(aws.clients, "app-bucket")
-    assert made.act is not None
-    made.act()
-    (ended,) = lifecycle.end_rule(aws.clients, "app-bucket")
-    assert ended.act is not None
-    ended.act()
+    add_and_end_the_rule(aws)
 
 
 @pytest.mark.parametrize(
