@@ -240,6 +240,31 @@ def test_what_others_tag_with_the_word_app_is_doubted_and_never_counted(runs: Ru
     assert "not ours?       queue orders (app webshop, empty)" in leftovers.text(left)
 
 
+STRANGERS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("active", {"app": "webshop"}),
+    ("active", {"app": "webshop", "run": "nightly"}),
+    ("active", {"app": "webshop", "run": "20261399T104500Z"}),
+    ("cancelled_terminating", {"app": "webshop"}),
+)
+
+
+@pytest.mark.parametrize(("state", "tags"), STRANGERS)
+def test_a_fleet_of_somebody_elses_with_the_tag_app_is_neither_dead_nor_left(
+    empty: Account, state: str, tags: dict[str, str]
+) -> None:
+    """Only a run's name beside it says that a fleet is ours: cancelled, it takes its machines with it."""
+    theirs = fleet(state, Tags=pairs(**tags))
+    ends = {"InstanceId": "i-0", "State": {"Name": "shutting-down"}, "Tags": pairs(app="webshop")}
+    empty.answers["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [theirs]}
+    empty.answers["ec2.DescribeInstances"] = {"Reservations": [{"Instances": [ends]}]}
+    empty.answers["ecs.DescribeTaskDefinition"] = nowhere("DescribeTaskDefinition", "ClientException")
+    found = stale.find(empty.clients, lambda: START + 7200)
+    assert [one for one in found.dead if one.kind == "fleet"] == []
+    left = leftovers.look_at_all(empty.clients)
+    assert left.clean
+    assert kinds(left, State.UNKNOWN, "webshop") == {"fleet": 1, "machine": 1}
+
+
 # AWS's late answers
 
 
