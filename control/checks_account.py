@@ -179,9 +179,15 @@ def names(facts: Facts) -> Iterator[Finding]:
 
 
 def judge_queue_owner(name: str, found: QueueFacts | None, app: str, key: str) -> Iterator[Finding]:
-    """A queue that two apps share mixes their jobs."""
-    owner = found.tags.get("app") if found else None
-    if owner and owner != app:
+    """A queue that two apps share mixes their jobs; of one without a tag the roles of setupAWS let nobody take any."""
+    if found is None:
+        return
+    owner = found.tags.get("app")
+    if not owner:
+        yield warning(
+            "names", f"the queue {name} carries no tag `app`, on which rights depend", "run setup, which adds it"
+        )
+    elif owner != app:
         yield wrong(
             "names",
             f"the queue {name} belongs to the app {owner}: its jobs would mix with yours",

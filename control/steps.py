@@ -13,6 +13,7 @@ from control.errors import code_of
 MADE_BY = ("made-by", "distributed-something")  # the tag of what setupAWS and fleetFile make, and may delete
 # Seconds between tries while AWS's parts do not agree yet: a new role is known everywhere after some 10 s.
 PAUSES = (1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0, 10.0, 10.0)
+NOT_YET_TAGGED = "AccessDenied"  # what IAM answers until a tag on which a right depends is known everywhere
 FOUND, MADE, CHANGED, REMOVED = "found", "made", "changed", "removed"
 KEPT = "kept"  # on purpose
 LEFT = "left"  # not as it is to be; the note says why

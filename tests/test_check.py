@@ -425,6 +425,13 @@ def test_names_of_another_app(aws: Account) -> None:
     assert all(one.topic == "names" and "the app Theirs" in one.said for one in found)
 
 
+def test_a_queue_that_was_made_by_hand_has_no_tag(aws: Account) -> None:
+    aws.answers["sqs.ListQueueTags"] = {}
+    found = not_ok(checked(aws))
+    assert levels(found) == ["warning", "warning"]
+    assert all("carries no tag `app`" in one.said and "run setup" in one.remedy for one in found)
+
+
 def test_a_run_under_way_is_told(aws: Account) -> None:
     aws.answers["ecs.DescribeServices"]["services"][0]["desiredCount"] = 6
     assert "a run of App is under way" in only(checked(aws), Level.WARNING).said
