@@ -69,7 +69,8 @@ def set_up(
     clients: Clients, place: Place, buckets: Buckets, root: Path, sleep: Callable[[float], None], *,
     dry_run: bool = False,
 ) -> Iterator[Row]:  # fmt: skip
-    """A line for each thing, once it is as it is to be. Raises CloudError where AWS refuses; a repeat goes on.
+    """A line for each thing, once it is as it is to be. Raises CloudError where AWS refuses what runs cannot do
+    without; a repeat goes on.
 
     `root`: the folder of `control/`, which becomes the auto-monitor. `dry_run`: nothing is made or changed.
     """
@@ -87,10 +88,7 @@ def set_up(
     for look in looks:
         with doing("looking at the account"):
             step = look()
-        if step.act is not None and not dry_run:
-            with doing(f"setting up: {step.row.kind} {step.row.name}"):
-                step.act()
-        yield _would(step) if dry_run else step.row
+        yield _would(step) if dry_run else _made(step)
 
 
 def destroy(clients: Clients, place: Place, buckets: Buckets, *, dry_run: bool = False) -> Iterator[Row]:
@@ -187,6 +185,18 @@ def bucket_policy(clients: Clients, place: Place, bucket: str) -> Step:
 def _would(step: Step) -> Row:
     row = step.row
     return row if step.act is None else replace(row, state=f"would be {row.state}")
+
+
+def _made(step: Step) -> Row:
+    with doing(f"setting up: {step.row.kind} {step.row.name}"):
+        try:
+            if step.act is not None:
+                step.act()
+        except ClientError as error:
+            if not step.if_denied or code_of(error) != "AccessDenied":
+                raise
+            return replace(step.row, state=LEFT, note=step.if_denied)
+    return step.row
 
 
 def _removed(step: Step) -> Row:

@@ -34,10 +34,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Step:
-    """A line, and what makes it true; `act` is None where it is true already."""
+    """A line, and what makes it true; `act` is None where it is true already.
+
+    `if_denied`: of what one can do without, what to do where this login may not do it; then it is left.
+    """
 
     row: Row
     act: Callable[[], object] | None = None
+    if_denied: str = ""
 
 
 def patiently(call: Callable[[], Any], *not_yet: str, sleep: Callable[[float], None]) -> Any:
