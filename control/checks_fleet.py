@@ -32,6 +32,8 @@ def template(facts: Facts) -> Iterator[Finding]:
     named = launchtemplate.words(facts.fleet)
     if facts.template is None:
         yield wrong("template", f"no such launch template: {named}", "correct it in the Fleet file", by_user=True)
+    elif fault := launchtemplate.fault(facts.template, facts.settings):
+        yield wrong("template", f"{named}: {fault[0]}", fault[1], by_user=True)
     else:
         yield ok("template", named)
 

@@ -785,6 +785,26 @@ def test_a_launch_template_that_is_not_there_is_wrong(aws: Account) -> None:
     assert (one.level, one.said) == (Level.WRONG, "no such launch template: lt-1 version 3")
 
 
+@pytest.mark.parametrize(
+    ("content", "said", "remedy"),
+    [
+        ({"UserData": "TUlNRS1WZXJzaW9uOiAxLjAK"}, "its user data is no shell script", "begin it with #!/bin/bash"),
+        ({"SecurityGroups": ["lab"]}, "security groups by name", "by id"),
+        ({"NetworkInterfaces": [{"NetworkInterfaceId": "eni-1"}]}, "serves one machine", "take NetworkInterfaceId out"),
+    ],
+)
+def test_a_launch_template_that_start_cluster_would_refuse_is_wrong(
+    aws: Account, content: dict[str, Any], said: str, remedy: str
+) -> None:
+    version = {"LaunchTemplateId": "lt-1", "VersionNumber": 3, "LaunchTemplateData": {"ImageId": "ami-1"} | content}
+    aws.answers["ec2.DescribeLaunchTemplateVersions"] = {"LaunchTemplateVersions": [version]}
+    (one,) = checks_fleet.template(facts_of(aws, templated()))
+    assert (one.level, one.by_user) == (Level.WRONG, True)
+    assert "lt-1 version 3" in one.said
+    assert said in one.said
+    assert remedy in one.remedy
+
+
 def test_a_launch_template_that_may_not_be_read_is_told_once(aws: Account) -> None:
     aws.refuse("ec2.DescribeLaunchTemplateVersions", "UnauthorizedOperation")
     facts = facts_of(aws, templated())
