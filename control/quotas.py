@@ -1,6 +1,6 @@
 """The account's limit on spot machines, which counts virtual CPUs for each class of types on its own; and ECS's.
 
-Codes and classes: Service Quotas, service ec2, «All … Spot Instance Requests», read in November 2026. The codes of ECS's
+Codes and classes: Service Quotas, service ec2, «All … Spot Instance Requests», read in November 2026. Codes of ECS's
 are not documented; defaults: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html
 """
 
