@@ -475,10 +475,11 @@ def starter(aws: Exact, tmp_path: Path) -> Starter:
     return Starter(aws, tmp_path)
 
 
-def running_fleet(app: str = "App", state: str = "active") -> dict[str, Any]:
+def running_fleet(app: str = "App", state: str = "active", run: str = RUN) -> dict[str, Any]:
     config = {"IamFleetRole": "role", "TargetCapacity": 3}
     return {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": state, "SpotFleetRequestConfig": config,
-            "CreateTime": datetime.fromtimestamp(START, UTC), "Tags": [{"Key": "app", "Value": app}]}  # fmt: skip
+            "CreateTime": datetime.fromtimestamp(START, UTC),
+            "Tags": [{"Key": "app", "Value": app}, {"Key": "run", "Value": run}]}  # fmt: skip
 
 
 def test_a_start_checks_then_requests_then_writes_the_monitor_file_then_raises_the_service(starter: Starter) -> None:
@@ -640,6 +641,13 @@ def test_a_second_start_is_refused_and_a_lost_monitor_file_is_written_anew(start
     with pytest.raises(InputError, match="runs already"):
         starter.start()
     assert writes(starter.aws) == ["s3.PutObject"]
+
+
+@pytest.mark.parametrize("run", ["nightly", "", RUN])
+def test_a_fleet_of_somebody_elses_with_the_apps_name_in_its_tag_is_no_run_of_it(aws: Exact, run: str) -> None:
+    """Its id in a monitor file would let the monitor cancel it."""
+    aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[running_fleet(run=run)])
+    assert (fleet.running(aws.clients.ec2, "App") is not None) == (run == RUN)
 
 
 def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(starter: Starter) -> None:
