@@ -208,10 +208,16 @@ def judge_cluster(name: str, found: Mapping[str, Any] | None, app: str) -> Itera
 
 
 def judge_service(name: str, found: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:
-    """A service of the app that wants tasks now is a run under way."""
+    """A service of the app that wants tasks now is a run under way; without a tag it is the published version's."""
     owner = _tag(found, "app")
     if owner and owner != app:
         yield wrong("names", f"the service {name} belongs to the app {owner}", "choose another APP_NAME", by_user=True)
+    elif found and not owner:
+        yield warning(
+            "names",
+            f"the service {name} carries no tag `app`, on which rights depend",
+            "once nothing runs in it, aws ecs delete-service --force deletes it, and setup makes it anew",
+        )
     elif found and found.get("desiredCount"):
         yield warning(
             "names",

@@ -432,6 +432,14 @@ def test_a_queue_that_was_made_by_hand_has_no_tag(aws: Account) -> None:
     assert all("carries no tag `app`" in one.said and "run setup" in one.remedy for one in found)
 
 
+def test_a_service_of_the_published_version_has_no_tag(aws: Account) -> None:
+    """setup may not tag it: a right to tag services would reach every one whose name ends so."""
+    aws.answers["ecs.DescribeServices"]["services"][0]["tags"] = []
+    one = only(checked(aws), Level.WARNING)
+    assert "the service AppService carries no tag `app`" in one.said
+    assert "aws ecs delete-service --force" in one.remedy
+
+
 def test_a_run_under_way_is_told(aws: Account) -> None:
     aws.answers["ecs.DescribeServices"]["services"][0]["desiredCount"] = 6
     assert "a run of App is under way" in only(checked(aws), Level.WARNING).said
