@@ -275,19 +275,22 @@ def definitions(ecs: ECSClient, app: str) -> Iterator[Thing]:
 
 
 def all_definitions(ecs: ECSClient) -> Iterator[Thing]:
-    """Every active task definition named as ours are and tagged `app`; one call a family."""
+    """Every active task definition that is named, tagged and told its queue as ours are; one call a family."""
     pages = ecs.get_paginator("list_task_definitions").paginate(status="ACTIVE")
     arns = [arn for page in pages for arn in page["taskDefinitionArns"]]
     for family in dict.fromkeys(_family(arn) for arn in arns if _family(arn).endswith("Task")):
-        tags = described_tags(ecs, family)
-        if tags.get("app") == family.removesuffix("Task"):
+        latest = ecs.describe_task_definition(taskDefinition=family, include=["TAGS"])
+        app = _tags(latest.get("tags")).get("app")
+        if app == family.removesuffix("Task") and told(latest["taskDefinition"], "SQS_QUEUE_URL"):
             for arn in (arn for arn in arns if _family(arn) == family):
-                yield Thing("task definition", arn.rsplit("/", 1)[-1], tags["app"], id=arn)
+                yield Thing("task definition", arn.rsplit("/", 1)[-1], app, id=arn)
 
 
-def described_tags(ecs: ECSClient, family: str) -> dict[str, str]:
-    """The tags of the family's latest revision."""
-    return _tags(ecs.describe_task_definition(taskDefinition=family, include=["TAGS"]).get("tags"))
+def told(definition: Mapping[str, Any], name: str) -> str:
+    """What the containers of a task definition are told in the environment variable `name`."""
+    containers = definition.get("containerDefinitions", [])
+    pairs = [pair for one in containers for pair in one.get("environment", [])]
+    return next((str(pair.get("value", "")) for pair in pairs if pair.get("name") == name), "")
 
 
 def alarms(cloudwatch: CloudWatchClient, app: str | None = None) -> Iterator[Thing]:
@@ -437,7 +440,7 @@ def _tagged_services(ecs: ECSClient, cluster_name: str, names: list[str]) -> Ite
         some = names[first : first + SERVICES_A_CALL]
         for found in ecs.describe_services(cluster=cluster_name, services=some, include=["TAGS"])["services"]:
             app = _tags(found.get("tags")).get("app")
-            if app and found["serviceName"] == f"{app}Service":
+            if app and (found["serviceName"], _family(found["taskDefinition"])) == (f"{app}Service", f"{app}Task"):
                 yield from _service(found, app, cluster_name)
 
 

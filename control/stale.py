@@ -165,9 +165,7 @@ class _Account:
 
     def told(self, app: str, name: str) -> str:
         """What the app's containers are told in the environment variable `name`."""
-        containers = (self.definition(app) or {}).get("containerDefinitions", [])
-        pairs = [pair for one in containers for pair in one.get("environment", [])]
-        return next((str(pair.get("value", "")) for pair in pairs if pair.get("name") == name), "")
+        return leftovers.told(self.definition(app) or {}, name)
 
     def has_queue(self, app: str) -> bool:
         """Whether the queue that its containers take jobs from exists; untold, the one of the usual name."""

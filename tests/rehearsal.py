@@ -487,9 +487,10 @@ class Story:
         )
         for name in ("OldLogs", "OldLogs_perInstance"):
             root.logs.create_log_group(logGroupName=name, tags={"app": "Old"})
+        told: Any = [{"name": "SQS_QUEUE_URL", "value": "https://sqs.us-east-1.amazonaws.com/1/OldQueue"}]
         root.ecs.register_task_definition(
             family="OldTask",
-            containerDefinitions=[{"name": "x", "image": "x", "memory": 100}],
+            containerDefinitions=[{"name": "x", "image": "x", "memory": 100, "environment": told}],
             tags=[{"key": "app", "value": "Old"}],
         )
         body = json.dumps(dashboard.body(OURS.model_copy(update={"APP_NAME": "Old"}), "sfr-0"))
