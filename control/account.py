@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,7 @@ from control.steps import CHANGED, FOUND, KEPT, LEFT, MADE, MADE_BY, REMOVED, Ro
 if TYPE_CHECKING:
     from control.settings import Settings
 
+USED_SECONDS = 24 * 3600.0  # for so long after its last use in another region a role is thought to be in use there
 _ACTIVE = ("submitted", "active", "modifying")
 
 
@@ -69,7 +71,8 @@ def set_up(
     clients: Clients, place: Place, buckets: Buckets, root: Path, sleep: Callable[[float], None], *,
     dry_run: bool = False,
 ) -> Iterator[Row]:  # fmt: skip
-    """A line for each thing, once it is as it is to be. Raises CloudError where AWS refuses; a repeat goes on.
+    """A line for each thing, once it is as it is to be. Raises CloudError where AWS refuses what runs cannot do
+    without; a repeat goes on.
 
     `root`: the folder of `control/`, which becomes the auto-monitor. `dry_run`: nothing is made or changed.
     """
@@ -87,19 +90,18 @@ def set_up(
     for look in looks:
         with doing("looking at the account"):
             step = look()
-        if step.act is not None and not dry_run:
-            with doing(f"setting up: {step.row.kind} {step.row.name}"):
-                step.act()
-        yield _would(step) if dry_run else step.row
+        yield _would(step) if dry_run else _made(step)
 
 
-def destroy(clients: Clients, place: Place, buckets: Buckets, *, dry_run: bool = False) -> Iterator[Row]:
+def destroy(
+    clients: Clients, place: Place, buckets: Buckets, *, dry_run: bool = False, now: Callable[[], float] = time.time
+) -> Iterator[Row]:
     """A line for each thing that was removed or left, and why. Nothing goes while a run goes on.
 
     What AWS refuses is left, with its reason. Raises CloudError where not even looking is allowed.
     """
     with doing("looking for runs that go on"):
-        busy = in_use(clients, place)
+        busy = in_use(clients, place) or used_elsewhere(clients, place, now())
     if busy:
         yield Row("account", place.account, LEFT, f"{busy}: nothing was removed; end the run first")
         return
@@ -138,6 +140,19 @@ def in_use(clients: Clients, place: Place) -> str:
         for reservation in machines["Reservations"]:
             return f"the machine {reservation['Instances'][0]['InstanceId']} has the role {policies.INSTANCE_ROLE}"
     return ""
+
+
+def used_elsewhere(clients: Clients, place: Place, now: float) -> str:
+    """The other region in which machines had their role within a day: roles are of all regions. IAM tells of the region
+    of the last use alone, some hours late. https://docs.aws.amazon.com/IAM/latest/APIReference/API_RoleLastUsed.html
+    """
+    name = policies.INSTANCE_ROLE
+    found: Any = or_none(lambda: clients.iam.get_role(RoleName=name)["Role"], "NoSuchEntity") or {}
+    used = found.get("RoleLastUsed", {})
+    region, when = used.get("Region", place.region), used.get("LastUsedDate")
+    if region == place.region or when is None or now - when.timestamp() > USED_SECONDS:
+        return ""
+    return f"machines in {region} had the role {name} at {when:%Y-%m-%d %H:%M} UTC, less than a day ago"
 
 
 def to_hand_out(place: Place, buckets: Buckets) -> dict[str, policies.Document]:
@@ -187,6 +202,18 @@ def bucket_policy(clients: Clients, place: Place, bucket: str) -> Step:
 def _would(step: Step) -> Row:
     row = step.row
     return row if step.act is None else replace(row, state=f"would be {row.state}")
+
+
+def _made(step: Step) -> Row:
+    with doing(f"setting up: {step.row.kind} {step.row.name}"):
+        try:
+            if step.act is not None:
+                step.act()
+        except ClientError as error:
+            if not step.if_denied or code_of(error) != "AccessDenied":
+                raise
+            return replace(step.row, state=LEFT, note=step.if_denied)
+    return step.row
 
 
 def _removed(step: Step) -> Row:

@@ -41,6 +41,7 @@ CHECKS: tuple[tuple[str, Check | None], ...] = (
     ("disk", checks_fleet.disks),
     ("types", checks_fleet.types),
     ("room", checks_fleet.room),
+    ("ECS limits", checks_cost.ecs_limits),
     ("spot quota", checks_cost.quota),
     ("bid", checks_cost.bid),
     ("cost", checks_cost.cost),

@@ -179,9 +179,15 @@ def names(facts: Facts) -> Iterator[Finding]:
 
 
 def judge_queue_owner(name: str, found: QueueFacts | None, app: str, key: str) -> Iterator[Finding]:
-    """A queue that two apps share mixes their jobs."""
-    owner = found.tags.get("app") if found else None
-    if owner and owner != app:
+    """A queue that two apps share mixes their jobs; of one without a tag the roles of setupAWS let nobody take any."""
+    if found is None:
+        return
+    owner = found.tags.get("app")
+    if not owner:
+        yield warning(
+            "names", f"the queue {name} carries no tag `app`, on which rights depend", "run setup, which adds it"
+        )
+    elif owner != app:
         yield wrong(
             "names",
             f"the queue {name} belongs to the app {owner}: its jobs would mix with yours",
@@ -202,10 +208,16 @@ def judge_cluster(name: str, found: Mapping[str, Any] | None, app: str) -> Itera
 
 
 def judge_service(name: str, found: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:
-    """A service of the app that wants tasks now is a run under way."""
+    """A service of the app that wants tasks now is a run under way; without a tag it is the published version's."""
     owner = _tag(found, "app")
     if owner and owner != app:
         yield wrong("names", f"the service {name} belongs to the app {owner}", "choose another APP_NAME", by_user=True)
+    elif found and not owner:
+        yield warning(
+            "names",
+            f"the service {name} carries no tag `app`, on which rights depend",
+            "once nothing runs in it, aws ecs delete-service --force deletes it, and setup makes it anew",
+        )
     elif found and found.get("desiredCount"):
         yield warning(
             "names",

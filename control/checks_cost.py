@@ -27,14 +27,38 @@ TYPES_SHOWN = 6
 
 
 def quota(facts: Facts) -> Iterator[Finding]:
-    """The account's spot quota, in virtual CPUs, against the machines asked for."""
+    """The account's spot quota, in virtual CPUs, against the spot machines asked for."""
+    if facts.spot_machines == 0:
+        yield ok("spot quota", "no spot machine is asked for")
+        return
     yield from judge_quotas(
-        facts.settings.CLUSTER_MACHINES - facts.settings.ON_DEMAND_MACHINES, facts.types, facts.quotas
+        facts.spot_machines, facts.types, facts.quotas, others=facts.settings.ON_DEMAND_MACHINES > 0
     )
 
 
-def judge_quotas(count: int, types: Mapping[str, MachineType], values: Mapping[Quota, float]) -> Iterator[Finding]:
-    """`values`: virtual CPUs that the account may have, for each class of types."""
+def ecs_limits(facts: Facts) -> Iterator[Finding]:
+    """What ECS takes in a cluster and a service. Of that a run learns when its fleet was requested already."""
+    yield from judge_ecs(facts.settings.CLUSTER_MACHINES, facts.settings.TASKS_PER_MACHINE)
+
+
+def judge_ecs(machines: int, tasks: int) -> Iterator[Finding]:
+    """`tasks`: on each machine."""
+    for (name, most), wanted in zip(quotas.ECS_DEFAULTS.items(), (machines, machines * tasks), strict=True):
+        if wanted > most:
+            yield warning(
+                "ECS limits",
+                f"{wanted:,} are more than AWS's default for «{name}» ({most:,})",
+                "look at Service Quotas, Amazon ECS; if yours is no higher, take fewer, larger machines and containers "
+                "with more DOCKER_CORES",
+                details={"quota": name, "default": most, "needed": wanted},
+            )
+
+
+def judge_quotas(
+    count: int, types: Mapping[str, MachineType], values: Mapping[Quota, float], *, others: bool = False
+) -> Iterator[Finding]:
+    """`values`: virtual CPUs that the account may have, for each class of types; `others`: machines that are no spot
+    machines are asked for, too."""
     classes: dict[Quota | None, list[MachineType]] = defaultdict(list)
     for name, machine in types.items():
         classes[quotas.class_of(name)].append(machine)
@@ -46,7 +70,7 @@ def judge_quotas(count: int, types: Mapping[str, MachineType], values: Mapping[Q
                 "look at Service Quotas, Amazon EC2",
             )
         else:
-            yield _judge_quota(count, kind, members, values[kind], alone=len(classes) == 1)
+            yield _judge_quota(count, kind, members, values[kind], alone=len(classes) == 1 and not others)
 
 
 def _judge_quota(count: int, kind: Quota, members: list[MachineType], value: float, *, alone: bool) -> Finding:
@@ -54,7 +78,7 @@ def _judge_quota(count: int, kind: Quota, members: list[MachineType], value: flo
     said = f"{value:,.0f} virtual CPUs of «{kind.name}»"
     details = {"code": kind.code, "value": value, "needed": count * most}
     if value < least:
-        told = f"{said}: not one machine can start (the smallest has {least})"
+        told = f"{said}: not one spot machine can start (the smallest has {least})"
         level = Level.WRONG if alone else Level.WARNING
         return Finding(level, "spot quota", told, f"{QUOTA_PAGE} ({kind.code})", details=details)
     if value < count * least:
@@ -79,7 +103,9 @@ def _judge_quota(count: int, kind: Quota, members: list[MachineType], value: flo
 
 
 def bid(facts: Facts) -> Iterator[Finding]:
-    """MACHINE_PRICE against the market."""
+    """MACHINE_PRICE against the market, of which machines on demand know nothing."""
+    if facts.spot_machines == 0:
+        return
     markets = prices.markets(facts.prices, facts.settings.MACHINE_PRICE, facts.now)
     yield from judge_bid(facts.settings.MACHINE_PRICE, markets)
     silent = sorted(facts.types.keys() - {one.machine_type for one in markets})

@@ -32,6 +32,8 @@ def template(facts: Facts) -> Iterator[Finding]:
     named = launchtemplate.words(facts.fleet)
     if facts.template is None:
         yield wrong("template", f"no such launch template: {named}", "correct it in the Fleet file", by_user=True)
+    elif fault := launchtemplate.fault(facts.template, facts.settings):
+        yield wrong("template", f"{named}: {fault[0]}", fault[1], by_user=True)
     else:
         yield ok("template", named)
 
@@ -261,13 +263,13 @@ def judge_architectures(
 
 def types(facts: Facts) -> Iterator[Finding]:
     """The machine types: known, offered where the subnets are, as spot machines."""
-    yield from judge_types(facts.type_names, facts.types)
+    yield from judge_types(facts.type_names, facts.types, spot=facts.spot_machines > 0)
     zones = {name: one["AvailabilityZone"] for name, one in facts.subnets.items()}
     yield from judge_offers(facts.specifications, zones, facts.offered, facts.types)
 
 
-def judge_types(names: Iterable[str], found: Mapping[str, MachineType]) -> Iterator[Finding]:
-    """They are types of this region, and are sold as spot machines."""
+def judge_types(names: Iterable[str], found: Mapping[str, MachineType], *, spot: bool = True) -> Iterator[Finding]:
+    """They are types of this region and, if `spot` machines are asked for, are sold as such."""
     missing = [name for name in names if name not in found]
     if missing:
         yield wrong(
@@ -276,7 +278,7 @@ def judge_types(names: Iterable[str], found: Mapping[str, MachineType]) -> Itera
             "correct MACHINE_TYPE in the config",
             by_user=True,
         )
-    for name in sorted(name for name, one in found.items() if not one.spot):
+    for name in sorted(name for name, one in found.items() if spot and not one.spot):
         yield wrong("types", f"{name} is not sold as a spot machine", "take it out of MACHINE_TYPE", by_user=True)
 
 

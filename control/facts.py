@@ -98,6 +98,11 @@ class Facts:
         return asked.specifications(kinds_of(self.fleet, self.settings, theirs))
 
     @property
+    def spot_machines(self) -> int:
+        """How many of the machines are asked for as spot machines."""
+        return self.settings.CLUSTER_MACHINES - self.settings.ON_DEMAND_MACHINES
+
+    @property
     def type_names(self) -> list[str]:
         return sorted({one.machine_type for one in self.specifications if one.machine_type})
 

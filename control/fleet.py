@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from control import troubles
+from control import leftovers, troubles
 from control.errors import AWSError, CloudError, InputError, code_of, doing
 from control.steps import patiently
 from control.troubles import Event
@@ -105,16 +105,12 @@ def state(ec2: EC2Client, fleet_id: str) -> FleetState | None:
 
 
 def running(ec2: EC2Client, app_name: str) -> Running | None:
-    """A fleet of this app that is still active, by its tag; None without."""
+    """A fleet of this app's runs that is still active, by its tags; None without."""
     with doing("looking for a fleet that runs already"):
         for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
             for found in page["SpotFleetRequestConfigs"]:
-                tags = found.get("Tags") or [
-                    tag
-                    for group in found["SpotFleetRequestConfig"].get("TagSpecifications", [])
-                    for tag in group.get("Tags", [])
-                ]
-                ours = any(tag.get("Key") == "app" and tag.get("Value") == app_name for tag in tags)
+                tags = leftovers.fleet_tags(found)
+                ours = tags.get("app") == app_name and leftovers.is_of_a_run(tags)
                 if ours and found["SpotFleetRequestState"] in _ACTIVE:
                     target = found["SpotFleetRequestConfig"]["TargetCapacity"]
                     return Running(found["SpotFleetRequestId"], found["CreateTime"].timestamp(), target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from control import machines, policies
+from control.checks_fleet import way_out
 from control.clients import Clients
 from control.errors import CloudError, InputError, code_of, doing
 from control.files import write_json_atomically
@@ -34,11 +35,11 @@ _TAG = {"Key": MADE_BY[0], "Value": MADE_BY[1]}
 
 @dataclass(frozen=True)
 class Network:
-    """Where machines start: one subnet a zone, and the types that each zone lacks."""
+    """Where machines start: one subnet a zone, and what is to be said of zones."""
 
     vpc: str
     subnets: dict[str, str]
-    lacking: dict[str, list[str]]
+    notes: list[str]
 
 
 def write(
@@ -54,7 +55,7 @@ def write(
         raise InputError(path, "", "this file exists", "choose another with --output, or overwrite it with --force")
     architecture = _architecture(clients.ec2, settings.MACHINE_TYPE, config)
     image = _image(clients, architecture)
-    network = _network(clients.ec2, settings.MACHINE_TYPE, config, vpc)
+    network = _network(clients.ec2, settings, config, vpc)
     group = _security_group(clients.ec2, network.vpc, sleep)
     key = settings.SSH_KEY_NAME.removesuffix(".pem")
     content = fleet_file(place, image, key, list(network.subnets.values()), group)
@@ -63,7 +64,7 @@ def write(
     return [
         f"image           {image} (ECS-optimised Amazon Linux 2023, {architecture})",
         f"subnets         {zones}",
-        *(f"note: {zone} does not offer {', '.join(types)}" for zone, types in network.lacking.items()),
+        *(f"note: {note}" for note in network.notes),
         f"security group  {group} (nothing may come in)",
         f"key pair        {key or 'none: nobody can log in to the machines'}",
         f"fleet file      {path}",
@@ -121,31 +122,63 @@ def _image(clients: Clients, architecture: str) -> str:
     return value
 
 
-def _network(ec2: EC2Client, types: list[str], config: Path, vpc: str | None) -> Network:
+def _network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | None) -> Network:
     with doing("looking for subnets"):
         vpc = vpc or _default_vpc(ec2)
-        offered = _offered(ec2, types)
-        best: dict[str, Any] = {}
-        filters: Any = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "state", "Values": ["available"]}]
-        for page in ec2.get_paginator("describe_subnets").paginate(Filters=filters):
-            for subnet in page["Subnets"]:
-                zone = subnet["AvailabilityZone"]
-                if offered.get(zone) and _room(subnet) > _room(best.get(zone, {})):
-                    best[zone] = subnet
-    if not best:
+        offered = _offered(ec2, settings.MACHINE_TYPE)
+        subnets = [one for one in _subnets(ec2, vpc) if offered.get(one["AvailabilityZone"])]
+        ways = _ways_out(ec2, vpc, subnets)
+    if not subnets:
         zones = ", ".join(sorted(zone for zone, found in offered.items() if found)) or "no zone of this region"
         wrong = f"no subnet of {vpc} lies where these machines are offered ({zones})"
         raise InputError(config, "MACHINE_TYPE", wrong, "choose other types, or another VPC with --vpc")
-    lacking = {zone: sorted(set(types) - offered[zone]) for zone in sorted(best)}
-    return Network(
-        vpc,
-        {zone: best[zone]["SubnetId"] for zone in sorted(best)},
-        {zone: missing for zone, missing in lacking.items() if missing},
-    )
+    open_ones = [one for one in subnets if _lets_out(ways[one["SubnetId"]], public=settings.ASSIGN_IP)]
+    best = _roomiest(open_ones or subnets)
+    notes = list(_lacking(settings.MACHINE_TYPE, offered, best)) + list(_closed(subnets, best, bool(open_ones)))
+    return Network(vpc, best, notes)
+
+
+def _subnets(ec2: EC2Client, vpc: str) -> list[Any]:
+    filters: Any = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "state", "Values": ["available"]}]
+    pages = ec2.get_paginator("describe_subnets").paginate(Filters=filters)
+    return [subnet for page in pages for subnet in page["Subnets"]]
+
+
+def _ways_out(ec2: EC2Client, vpc: str, subnets: list[Any]) -> dict[str, str | None]:
+    """What each subnet's route to the internet leads to."""
+    filters: Any = [{"Name": "vpc-id", "Values": [vpc]}]
+    pages = ec2.get_paginator("describe_route_tables").paginate(Filters=filters)
+    tables = [table for page in pages for table in page["RouteTables"]]
+    return {one["SubnetId"]: way_out(one["SubnetId"], vpc, tables) for one in subnets}
+
+
+def _lets_out(way: str | None, *, public: bool) -> bool:
+    """Whether machines with a `public` address (ASSIGN_IP), or without one, reach AWS by this way."""
+    return way is not None and (public or way != "igw")
+
+
+def _roomiest(subnets: list[Any]) -> dict[str, str]:
+    """Of the subnets of each zone the one with the most free addresses: a fleet takes one of a zone."""
+    best: dict[str, Any] = {}
+    for one in sorted(subnets, key=_room, reverse=True):
+        best.setdefault(one["AvailabilityZone"], one)
+    return {zone: best[zone]["SubnetId"] for zone in sorted(best)}
+
+
+def _lacking(types: list[str], offered: dict[str, set[str]], zones: Iterable[str]) -> Iterator[str]:
+    for zone in zones:
+        if missing := sorted(set(types) - offered[zone]):
+            yield f"{zone} does not offer {', '.join(missing)}"
+
+
+def _closed(subnets: list[Any], best: dict[str, str], some_open: bool) -> Iterator[str]:
+    if not some_open:
+        yield "no subnet has a way to the internet, as ASSIGN_IP is: without VPC endpoints machines join no cluster"
+    for zone in sorted({one["AvailabilityZone"] for one in subnets} - best.keys()):
+        yield f"{zone} is left out: no subnet there has a way to the internet, as ASSIGN_IP is"
 
 
 def _room(subnet: Any) -> int:
-    """Addresses that are free: of several subnets in a zone, a fleet takes one."""
     return int(subnet.get("AvailableIpAddressCount", -1))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from control import model, monitorfile, tags
 from control.errors import InputError
 from control.files import read_json_object
-from control.kinds import TEMPLATES, WRITTEN, Json, content_of, kinds_of
+from control.kinds import TEMPLATES, WRITTEN, Json, content_of, fault_of_interfaces, kinds_of
 
 if TYPE_CHECKING:
     from botocore.model import Shape
@@ -138,9 +138,15 @@ def _check_tags(path: Path, tagged: Json, *kinds: str) -> None:
 
 
 def _check_content(specification: Json, path: Path, key: str, settings: Settings, ec2: EC2Client) -> None:
-    """What a launch template cannot say is refused, so that nothing of the file is lost."""
+    """What a launch template cannot say, or no machine starts with, is refused: nothing of the file is lost."""
     if "InstanceRequirements" in specification:
         raise InputError(path, f"{key}.InstanceRequirements", "MACHINE_TYPE of the config decides this", "take it out")
+    if specification.get("WeightedCapacity", 1) != 1:
+        wrong = "CLUSTER_MACHINES counts machines, of every type alike"
+        raise InputError(path, f"{key}.WeightedCapacity", wrong, "take it out")
+    found = fault_of_interfaces(specification.get("NetworkInterfaces", []), public=settings.ASSIGN_IP)
+    if found is not None:
+        raise InputError(path, f"{key}.NetworkInterfaces", *found)
     request = {"LaunchTemplateName": key, "LaunchTemplateData": content_of(specification, settings)}
     fault = model.fault(request, _shape(ec2, "CreateLaunchTemplate"))
     if fault is not None:

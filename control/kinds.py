@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 ROOT_DEVICE = "/dev/xvda"  # the only volume of the ECS-optimised Amazon Linux 2023 image: containers lie there
 WRITTEN, TEMPLATES = "LaunchSpecifications", "LaunchTemplateConfigs"
 _ZONES = ("AvailabilityZone", "AvailabilityZoneId")
-_OF_CONFIG = ("InstanceType", "SpotPrice", "UserData")  # of a specification, whatever the file says
-_OF_OVERRIDES = ("SubnetId", "WeightedCapacity")
+_OF_CONFIG = ("InstanceType", "SpotPrice", "UserData", "WeightedCapacity")  # whatever a specification says
+_OF_OVERRIDES = ("SubnetId",)
 
 Json = dict[str, Any]
 
@@ -55,6 +55,19 @@ def content_of(specification: Json, settings: Settings) -> Json:
     return _without_place(content, _places(specification)[0])
 
 
+def fault_of_interfaces(interfaces: list[Json], *, public: bool) -> tuple[str, str] | None:
+    """Why EC2 would start no machine with these NetworkInterfaces, and what would be right. `public`: ASSIGN_IP.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_LaunchTemplateInstanceNetworkInterfaceSpecificationRequest.html
+    """
+    if any("NetworkInterfaceId" in one for one in interfaces):
+        return "a network interface that exists serves one machine, and a fleet has many", "take NetworkInterfaceId out"
+    if public and len(interfaces) > 1:
+        wrong = "EC2 gives no public address (ASSIGN_IP) to a machine that starts with several network interfaces"
+        return wrong, "leave one, or set ASSIGN_IP to 'False' and give their subnets a NAT gateway"
+    return None
+
+
 def _of_template(fleet: Json, settings: Settings, theirs: Json | None) -> Kind:
     named = ",".join(one.get("SubnetId", "") for config in fleet[TEMPLATES] for one in config.get("Overrides", ()))
     specification = {"SubnetId": named}
@@ -78,9 +91,8 @@ def _add(found: list[Kind], kind: Kind) -> None:
 
 
 def _overrides(specification: Json, types: list[str]) -> Iterator[Json]:
-    weight = {key: specification[key] for key in ("WeightedCapacity",) if key in specification}
     for kind in dict.fromkeys(types):
-        yield from ({"InstanceType": kind, **place, **weight} for place in _places(specification))
+        yield from ({"InstanceType": kind, **place} for place in _places(specification))
 
 
 def _places(specification: Json) -> list[Json]:

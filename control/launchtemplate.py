@@ -17,7 +17,7 @@ from control import tags, userdata
 from control.errors import AWSError, CloudError, InputError, code_of, doing
 from control.fleet import NO_TEMPLATE_YET
 from control.fleetrequest import template_name
-from control.kinds import TEMPLATES, Json, Kind
+from control.kinds import TEMPLATES, Json, Kind, fault_of_interfaces
 from control.steps import patiently
 
 if TYPE_CHECKING:
@@ -63,8 +63,23 @@ def read(fleet: Json, path: Path, settings: Settings, ec2: EC2Client) -> Json | 
         content = look_up(fleet, ec2)
     if content is None:
         raise InputError(path, TEMPLATES, f"there is no launch template {words(fleet)}", "name another")
-    _check(content, path, f"the launch template {words(fleet)}", settings)
+    found = fault(content, settings)
+    if found is not None:
+        raise InputError(path, TEMPLATES, f"the launch template {words(fleet)}: {found[0]}", found[1])
     return content
+
+
+def fault(content: Json, settings: Settings) -> tuple[str, str] | None:
+    """Why a template of this content cannot be used, and what would be right; None where it can."""
+    interfaces = content.get("NetworkInterfaces", [])
+    if content.get("SecurityGroups") and not interfaces:
+        return "it names security groups by name, with which EC2 takes no ASSIGN_IP", "name them by id there"
+    try:
+        userdata.after(content.get("UserData", ""), settings)
+    except ValueError as error:
+        wrong, _, right = str(error).partition("; ")
+        return wrong, right
+    return fault_of_interfaces(interfaces, public=settings.ASSIGN_IP)
 
 
 def of_run(content: Json, settings: Settings, marks: Mapping[str, str]) -> Json:
@@ -124,32 +139,23 @@ def _add_version(
 
 
 def _interfaces(given: Iterable[Json], groups: list[str], *, public: bool) -> list[Json]:
-    """The network interfaces, one at least, of which the first has a public address or has none.
+    """The network interfaces, one at least. An only one has a public address or has none; EC2 gives none to several.
 
     `groups` are for an interface that is made here: EC2 takes security groups within interfaces only, if there are any.
     """
     first: Json = {"DeviceIndex": 0, "DeleteOnTermination": True} | ({"Groups": groups} if groups else {})
     interfaces = [dict(one) for one in given] or [first]
-    for interface in interfaces:
-        if interface.get("DeviceIndex", 0) == 0:
-            interface["AssociatePublicIpAddress"] = public
+    for number, interface in enumerate(interfaces):
+        interface.setdefault("DeviceIndex", number)  # without it EC2 starts no machine
+        interface.pop("AssociatePublicIpAddress", None)
+    if len(interfaces) == 1:
+        interfaces[0]["AssociatePublicIpAddress"] = public
     return interfaces
 
 
 def _keeps_a_disk(content: Json) -> bool:
     """EC2 gives all volumes of a machine the same tags."""
     return any(one.get("Ebs", {}).get("DeleteOnTermination") is False for one in content.get("BlockDeviceMappings", ()))
-
-
-def _check(content: Json, path: Path, what: str, settings: Settings) -> None:
-    if content.get("SecurityGroups") and not content.get("NetworkInterfaces"):
-        wrong = f"{what} names security groups by name, with which EC2 takes no ASSIGN_IP"
-        raise InputError(path, TEMPLATES, wrong, "name them by id there")
-    try:
-        userdata.after(content.get("UserData", ""), settings)
-    except ValueError as error:
-        wrong, _, right = str(error).partition("; ")
-        raise InputError(path, TEMPLATES, f"{what}: {wrong}", right) from None
 
 
 def _known(value: Any, shape: Shape) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -154,7 +154,7 @@ def fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:
             tags, state = fleet_tags(found), found["SpotFleetRequestState"]
             if not _is_of(tags, app) or state in ("cancelled", "failed"):
                 continue
-            known = State.ENDING if state == "cancelled_terminating" else State.LEFT
+            known = _ending_if(state == "cancelled_terminating", _signed(tags, None))
             name, made = found["SpotFleetRequestId"], found["CreateTime"].timestamp()
             yield Thing("fleet", name, tags["app"], tags.get("run", ""), state, known, id=name, made=made)
 
@@ -167,6 +167,11 @@ def start_of(run: str) -> float | None:
         return datetime.strptime(run, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None  # the 31st of February, say
+
+
+def is_of_a_run(tags: Mapping[str, str]) -> bool:
+    """Whether the tags tell a run as we write it, beside its app: the word `app` alone is everybody's."""
+    return "app" in tags and start_of(tags.get("run", "")) is not None
 
 
 def fleet_tags(found: Any) -> dict[str, str]:
@@ -182,7 +187,7 @@ def machines(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:
         for found in (one for reservation in page["Reservations"] for one in reservation["Instances"]):
             tags, state = _tags(found.get("Tags")), found["State"]["Name"]
             if _is_of(tags, app):
-                known = State.ENDING if state == "shutting-down" else _signed(tags, tags.get("Name"), "Worker")
+                known = _ending_if(state == "shutting-down", _signed(tags, tags.get("Name"), "Worker"))
                 name, run = found["InstanceId"], tags.get("run", "")
                 yield Thing("machine", name, tags["app"], run, state, known, id=name, fleet=tags.get(FLEET_TAG, ""))
 
@@ -270,19 +275,22 @@ def definitions(ecs: ECSClient, app: str) -> Iterator[Thing]:
 
 
 def all_definitions(ecs: ECSClient) -> Iterator[Thing]:
-    """Every active task definition named as ours are and tagged `app`; one call a family."""
+    """Every active task definition that is named, tagged and told its queue as ours are; one call a family."""
     pages = ecs.get_paginator("list_task_definitions").paginate(status="ACTIVE")
     arns = [arn for page in pages for arn in page["taskDefinitionArns"]]
     for family in dict.fromkeys(_family(arn) for arn in arns if _family(arn).endswith("Task")):
-        tags = described_tags(ecs, family)
-        if tags.get("app") == family.removesuffix("Task"):
+        latest = ecs.describe_task_definition(taskDefinition=family, include=["TAGS"])
+        app = _tags(latest.get("tags")).get("app")
+        if app == family.removesuffix("Task") and told(latest["taskDefinition"], "SQS_QUEUE_URL"):
             for arn in (arn for arn in arns if _family(arn) == family):
-                yield Thing("task definition", arn.rsplit("/", 1)[-1], tags["app"], id=arn)
+                yield Thing("task definition", arn.rsplit("/", 1)[-1], app, id=arn)
 
 
-def described_tags(ecs: ECSClient, family: str) -> dict[str, str]:
-    """The tags of the family's latest revision."""
-    return _tags(ecs.describe_task_definition(taskDefinition=family, include=["TAGS"]).get("tags"))
+def told(definition: Mapping[str, Any], name: str) -> str:
+    """What the containers of a task definition are told in the environment variable `name`."""
+    containers = definition.get("containerDefinitions", [])
+    pairs = [pair for one in containers for pair in one.get("environment", [])]
+    return next((str(pair.get("value", "")) for pair in pairs if pair.get("name") == name), "")
 
 
 def alarms(cloudwatch: CloudWatchClient, app: str | None = None) -> Iterator[Thing]:
@@ -382,6 +390,11 @@ def _ending_with_their_fleet(things: list[Thing]) -> list[Thing]:
     ]
 
 
+def _ending_if(ends: bool, known: State) -> State:
+    """What ends is waited for only where it is ours."""
+    return State.ENDING if ends and known is State.LEFT else known
+
+
 def _doubted(things: list[Thing]) -> list[Thing]:
     """Of a word as common as `app` as a tag: an app is one of ours where anything of it is surely ours."""
     sure = {thing.app for thing in things if thing.state is not State.UNKNOWN}
@@ -427,7 +440,7 @@ def _tagged_services(ecs: ECSClient, cluster_name: str, names: list[str]) -> Ite
         some = names[first : first + SERVICES_A_CALL]
         for found in ecs.describe_services(cluster=cluster_name, services=some, include=["TAGS"])["services"]:
             app = _tags(found.get("tags")).get("app")
-            if app and found["serviceName"] == f"{app}Service":
+            if app and (found["serviceName"], _family(found["taskDefinition"])) == (f"{app}Service", f"{app}Task"):
                 yield from _service(found, app, cluster_name)
 
 
@@ -471,6 +484,5 @@ def _is_of(tags: dict[str, str], app: str | None) -> bool:
 
 def _signed(tags: dict[str, str], name: str | None, *endings: str) -> State:
     """LEFT where a second sign says that it is ours: a tag that only we write, or the app's name with our ending."""
-    tagged = "jobs_submitted" in tags or bool(_RUN.fullmatch(tags.get("run", "")))
-    ours = tagged or name in {f"{tags['app']}{ending}" for ending in endings}
+    ours = "jobs_submitted" in tags or is_of_a_run(tags) or name in {f"{tags['app']}{ending}" for ending in endings}
     return State.LEFT if ours else State.UNKNOWN

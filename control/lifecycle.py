@@ -26,6 +26,14 @@ RULE = {
     "Filter": {"Prefix": ""},
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": DAYS},
 }
+MAY_NOT = (
+    "this login may not read and change the bucket's rules: ask its owner for s3:GetLifecycleConfiguration and "
+    "s3:PutLifecycleConfiguration, or for a rule that ends incomplete uploads"
+)
+_LEFT = {
+    "NoSuchBucket": "there is no such bucket: make it, then type setupAWS again",
+    "AccessDenied": MAY_NOT,
+}
 _row = partial(Row, "bucket rule")
 
 
@@ -34,22 +42,28 @@ def rule(clients: Clients, bucket: str) -> Step:
     try:
         current = _current(clients, bucket)
     except ClientError as error:
-        if code_of(error) != "NoSuchBucket":
+        if code_of(error) not in _LEFT:
             raise
-        return Step(_row(bucket, LEFT, "there is no such bucket: make it, then type setupAWS again"))
+        return Step(_row(bucket, LEFT, _LEFT[code_of(error)]))
     rules = current.get("Rules", [])
     if any(_does_it(one) for one in rules):
         return Step(_row(bucket, FOUND))
     others = [one for one in rules if one.get("ID") != NAME]
     note = f"parts of files whose upload was begun {DAYS} days ago and not completed are deleted"
-    return Step(
-        _row(bucket, CHANGED if rules else MADE, note), partial(_put, clients, bucket, current, [*others, RULE])
-    )
+    put = partial(_put, clients, bucket, current, [*others, RULE])
+    return Step(_row(bucket, CHANGED if rules else MADE, note), put, if_denied=MAY_NOT)
 
 
 def end_rule(clients: Clients, bucket: str) -> Iterator[Step]:
     """Takes the rule away."""
-    current = or_none(lambda: _current(clients, bucket), "NoSuchBucket") or {}
+    try:
+        current = _current(clients, bucket)
+    except ClientError as error:
+        if code_of(error) not in _LEFT:
+            raise
+        if code_of(error) != "NoSuchBucket":
+            yield Step(_row(bucket, LEFT, MAY_NOT))
+        return
     rules = current.get("Rules", [])
     others = [one for one in rules if one.get("ID") != NAME]
     if others == rules:
@@ -74,5 +88,13 @@ def _put(clients: Clients, bucket: str, current: dict[str, Any], rules: list[dic
     """All rules at once: S3 replaces what there is."""
     smallest = "TransitionDefaultMinimumObjectSize"  # of the whole configuration; what is not said again is lost
     kept: Any = {smallest: current[smallest]} if smallest in current else {}
-    wanted: Any = {"Rules": rules}
+    wanted: Any = {"Rules": [_in_new_form(one) for one in rules]}
     clients.s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=wanted, **kept)
+
+
+def _in_new_form(one: dict[str, Any]) -> dict[str, Any]:
+    """S3 refuses rules with a `Prefix`, as older tools write them, beside rules with a `Filter`; both say the same."""
+    if "Filter" in one:
+        return one
+    rest = {key: value for key, value in one.items() if key != "Prefix"}
+    return rest | {"Filter": {"Prefix": one.get("Prefix", "")}}

@@ -309,6 +309,7 @@ def _control_of_jobs(place: Place, buckets: list[str]) -> Document:
     groups, queues = place.arn("logs", "log-group:*"), place.arn("sqs", "*")
     return _document(
         _read_queues(place),
+        # Also what was made by hand is tagged, and has no tag yet; all other rights to it begin with that tag.
         _allow("MakeQueues", "sqs:CreateQueue", "sqs:TagQueue", on=queues, when=_only_tags()),
         _allow(
             "UseQueues",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from control.errors import code_of, doing
+from control.errors import InputError, code_of, doing
+from control.steps import NOT_YET_TAGGED, or_none, patiently
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -44,11 +45,22 @@ class Counts:
         return self.waiting + self.running
 
 
+class _Found(NamedTuple):
+    """A queue as it was found; `url` is None where there is none. One made by hand has no tag `app`."""
+
+    name: str
+    url: str | None
+    tagged: bool
+
+
 def ensure(sqs: SQSClient, settings: Settings, marks: Mapping[str, str], sleep: Callable[[float], None]) -> Queues:
-    """Makes both queues with these tags or brings their settings up to date."""
+    """Makes both queues with these tags or brings their settings up to date; raises InputError, before anything is
+    changed, where one is another app's."""
+    with doing("looking for the queues"):
+        found_dead, found = (_look(sqs, settings, key) for key in ("SQS_DEAD_LETTER_QUEUE", "SQS_QUEUE_NAME"))
     common = {"MessageRetentionPeriod": str(RETENTION_SECONDS), "SqsManagedSseEnabled": "true"}
     with doing(f"making the dead-letter queue {settings.SQS_DEAD_LETTER_QUEUE}"):
-        dead = _ensure_one(sqs, settings.SQS_DEAD_LETTER_QUEUE, common, marks, sleep)
+        dead = _ensure_one(sqs, found_dead, common, marks, sleep)
         arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": str(settings.JOB_RETRIES)}
     own = {
@@ -57,7 +69,7 @@ def ensure(sqs: SQSClient, settings: Settings, marks: Mapping[str, str], sleep: 
         "RedrivePolicy": json.dumps(redrive),
     }
     with doing(f"making the queue {settings.SQS_QUEUE_NAME}"):
-        return Queues(_ensure_one(sqs, settings.SQS_QUEUE_NAME, common | own, marks, sleep), dead)
+        return Queues(_ensure_one(sqs, found, common | own, marks, sleep), dead)
 
 
 def find(sqs: SQSClient, name: str) -> str | None:
@@ -114,16 +126,32 @@ def _dead_letter_name_in(attributes: Mapping[Any, str]) -> str | None:
     return str(policy.get("deadLetterTargetArn", "")).rsplit(":", 1)[-1] or None
 
 
-def _ensure_one(
-    sqs: SQSClient, name: str, attributes: dict[str, str], tags: Mapping[str, str], sleep: Callable[[float], None]
-) -> str:
+def _look(sqs: SQSClient, settings: Settings, key: str) -> _Found:
+    """The queue that the config names under `key`; raises InputError where it is another app's."""
+    name = getattr(settings, key)
     url = find(sqs, name)
+    answer = or_none(lambda: sqs.list_queue_tags(QueueUrl=url), *_MISSING) if url else None
+    if answer is None:  # SQS still gives the URL of a queue that was deleted a moment ago
+        return _Found(name, None, tagged=False)
+    owner = answer.get("Tags", {}).get("app")
+    if owner and owner != settings.APP_NAME:
+        raise InputError("config", key, f"the queue {name} belongs to the app {owner}", "choose another name")
+    return _Found(name, url, tagged=bool(owner))
+
+
+def _ensure_one(
+    sqs: SQSClient, found: _Found, attributes: dict[str, str], tags: Mapping[str, str], sleep: Callable[[float], None]
+) -> str:
+    url = found.url
     if url is None:
-        return _create(sqs, name, attributes, tags, sleep)
+        return _create(sqs, found.name, attributes, tags, sleep)
+    if not found.tagged:  # first, as the rights to all else ask for the tag
+        sqs.tag_queue(QueueUrl=url, Tags=tags)
     current = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    changed = {key: value for key, value in attributes.items() if not _same(current.get(key), value)}  # type: ignore[call-overload]
+    changed: Any = {key: value for key, value in attributes.items() if not _same(current.get(key), value)}  # type: ignore[call-overload]
     if changed:
-        sqs.set_queue_attributes(QueueUrl=url, Attributes=changed)  # type: ignore[arg-type]
+        not_yet = () if found.tagged else (NOT_YET_TAGGED,)
+        patiently(lambda: sqs.set_queue_attributes(QueueUrl=url, Attributes=changed), *not_yet, sleep=sleep)
     return url
 
 

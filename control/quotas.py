@@ -1,6 +1,7 @@
-"""The account's limit on spot machines. It counts virtual CPUs, for each class of types on its own.
+"""The account's limit on spot machines, which counts virtual CPUs for each class of types on its own; and ECS's.
 
-Codes and classes: Service Quotas, service ec2, «All … Spot Instance Requests», read in November 2026.
+Codes and classes: Service Quotas, service ec2, «All … Spot Instance Requests», read in November 2026. Codes of ECS's
+are not documented; defaults: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class Quota:
     name: str
 
 
+ECS_DEFAULTS = {"Container instances per cluster": 5000, "Tasks per service": 5000}  # as AWS names them
 _STANDARD = Quota("L-34B43A08", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests")
 _CLASSES = (  # the letters that a type begins with, before its generation; longer ones first
     (r"dl\d", Quota("L-85EED4F7", "All DL Spot Instance Requests")),

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def setup(settings: Settings, clients: Clients, say: Callable[[str], None], sleep: Callable[[float], None]) -> None:
-    """Makes all that jobs and machines need before they come; raises CloudError where AWS refuses."""
+    """Makes all that jobs and machines need before they come; raises CloudError where AWS refuses, and
+    InputError where a queue is another app's."""
     owner = tags.owner_of(settings, clients.sts)
     marks = tags.of(settings, owner)
     queues = queue.ensure(clients.sqs, settings, marks, sleep)
     say(f"queue           {settings.SQS_QUEUE_NAME}")
     say(f"for failed jobs {settings.SQS_DEAD_LETTER_QUEUE}")
-    logs.ensure(clients.logs, settings, marks)
-    for name in logs.group_names(settings.LOG_GROUP_NAME):
-        say(f"log group       {name}")
+    for name, other in logs.ensure(clients.logs, settings, marks, sleep).items():
+        say(f"log group       {name}" + (f" (of the app {other}: both write to it)" if other else ""))
     cluster.ensure_cluster(clients.ecs, settings.ECS_CLUSTER, marks)
     say(f"cluster         {settings.ECS_CLUSTER}")
     with doing("looking for a run that is under way"):

@@ -1,7 +1,8 @@
 """One look at a run: everything that the monitor decides on, read from AWS in a fixed, small number of calls.
 
 The number does not grow with the jobs, nor with the machines that work; it grows by two calls for a hundred machines
-without a task, and by one for a thousand machines of the fleet.
+without a task, by one for a thousand machines of the fleet, and by one for a thousand containers that ever paused: they
+are listed in the bucket's `machines/`, and the five newest are read.
 """
 
 from __future__ import annotations

@@ -165,9 +165,7 @@ class _Account:
 
     def told(self, app: str, name: str) -> str:
         """What the app's containers are told in the environment variable `name`."""
-        containers = (self.definition(app) or {}).get("containerDefinitions", [])
-        pairs = [pair for one in containers for pair in one.get("environment", [])]
-        return next((str(pair.get("value", "")) for pair in pairs if pair.get("name") == name), "")
+        return leftovers.told(self.definition(app) or {}, name)
 
     def has_queue(self, app: str) -> bool:
         """Whether the queue that its containers take jobs from exists; untold, the one of the usual name."""
@@ -188,13 +186,13 @@ class _Account:
 
 def _fleets(account: _Account) -> Iterator[Dead]:
     for one in account.fleets():
-        name, app = one["SpotFleetRequestId"], leftovers.fleet_tags(one).get("app")
+        name, tags = one["SpotFleetRequestId"], leftovers.fleet_tags(one)
         if one["SpotFleetRequestState"] == "cancelled_terminating" or account.is_young(one.get("CreateTime")):
             continue
-        if app is None:
+        if not leftovers.is_of_a_run(tags):
             yield from _published(name, one)
-        elif not account.has_queue(app):
-            yield Dead("fleet", name, f"the queue of its app {app} is gone", id=name)
+        elif not account.has_queue(tags["app"]):
+            yield Dead("fleet", name, f"the queue of its app {tags['app']} is gone", id=name)
 
 
 def _published(name: str, found: Any) -> Iterator[Dead]:
@@ -205,7 +203,7 @@ def _published(name: str, found: Any) -> Iterator[Dead]:
     if any(one.endswith("Worker") for one in names):
         command = f"aws ec2 cancel-spot-fleet-requests --terminate-instances --spot-fleet-request-ids {name}"
         yield Dead(
-            "fleet", name, f"its machines are named {min(names)}, no tag says whose it is: {command}", ours=False
+            "fleet", name, f"its machines are named {min(names)}, no tag says of which run: {command}", ours=False
         )
 
 

@@ -13,6 +13,7 @@ from control.errors import code_of
 MADE_BY = ("made-by", "distributed-something")  # the tag of what setupAWS and fleetFile make, and may delete
 # Seconds between tries while AWS's parts do not agree yet: a new role is known everywhere after some 10 s.
 PAUSES = (1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0, 10.0, 10.0)
+NOT_YET_TAGGED = "AccessDenied"  # what IAM answers until a tag on which a right depends is known everywhere
 FOUND, MADE, CHANGED, REMOVED = "found", "made", "changed", "removed"
 KEPT = "kept"  # on purpose
 LEFT = "left"  # not as it is to be; the note says why
@@ -33,10 +34,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Step:
-    """A line, and what makes it true; `act` is None where it is true already."""
+    """A line, and what makes it true; `act` is None where it is true already.
+
+    `if_denied`: of what one can do without, what to do where this login may not do it; then it is left.
+    """
 
     row: Row
     act: Callable[[], object] | None = None
+    if_denied: str = ""
 
 
 def patiently(call: Callable[[], Any], *not_yet: str, sleep: Callable[[float], None]) -> Any:

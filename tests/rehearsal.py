@@ -48,6 +48,7 @@ from control import (
     iam,
     jobs,
     leftovers,
+    logs,
     monitorfile,
     policies,
     queue,
@@ -270,6 +271,7 @@ class Story:
         """Every command, what the machines do meanwhile, and the auto-monitor. Three runs, then the clearing-up."""
         self.prepare_account()
         self.write_fleet_file()
+        self.leave_as_the_published_version()
         self.submit()
         run = self.start(with_template=True)
         self._lose_a_volume(run)
@@ -299,6 +301,12 @@ class Story:
         clients, config = self.user.clients, self.folder / "config.py"
         self.fleet = self.folder / "fleet.json"
         fleetfile.write(clients, PLACE, OURS, config, self.fleet, self.time.sleep, vpc=None, force=True)
+
+    def leave_as_the_published_version(self) -> None:
+        """Log groups outlive its runs, the dead-letter queue is made by hand, and nothing has a tag."""
+        for name in logs.group_names(OURS.LOG_GROUP_NAME):
+            self.stage.root.logs.create_log_group(logGroupName=name)
+        self.stage.root.sqs.create_queue(QueueName=OURS.SQS_DEAD_LETTER_QUEUE)
 
     def submit(self) -> None:
         clients, quiet = self.user.clients, lambda _: None
@@ -479,9 +487,10 @@ class Story:
         )
         for name in ("OldLogs", "OldLogs_perInstance"):
             root.logs.create_log_group(logGroupName=name, tags={"app": "Old"})
+        told: Any = [{"name": "SQS_QUEUE_URL", "value": "https://sqs.us-east-1.amazonaws.com/1/OldQueue"}]
         root.ecs.register_task_definition(
             family="OldTask",
-            containerDefinitions=[{"name": "x", "image": "x", "memory": 100}],
+            containerDefinitions=[{"name": "x", "image": "x", "memory": 100, "environment": told}],
             tags=[{"key": "app", "value": "Old"}],
         )
         body = json.dumps(dashboard.body(OURS.model_copy(update={"APP_NAME": "Old"}), "sfr-0"))

@@ -203,8 +203,10 @@ def resources_of(
     return [(arn, context) for arn in found or ["*"]]
 
 
+# What these are about carries no tag yet: it is being made, or was made by hand and gets its first.
 _MAKING = {"CreateQueue", "CreateLogGroup", "CreateCluster", "CreateService", "RequestSpotFleet", "PutRule",
-           "CreateLaunchTemplate", "CreateSecurityGroup", "RegisterTaskDefinition", "PutMetricAlarm"}  # fmt: skip
+           "CreateLaunchTemplate", "CreateSecurityGroup", "RegisterTaskDefinition", "PutMetricAlarm",
+           "TagQueue", "TagResource"}  # fmt: skip
 # Calls that AWS lets nobody narrow, or that are about everything.
 _ABOUT_ALL = {"DescribeLogGroups", "ListDashboards", "ListTaskDefinitions", "DescribeTaskDefinition", "ListClusters",
               "DeregisterTaskDefinition", "ListServices", "ListQueues", "GetServiceQuota", "GetCallerIdentity",

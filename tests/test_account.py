@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from control.errors import CloudError
 from control.iam import Role
 from control.policies import Place
 from control.steps import Row
-from tests.fakes import SETTINGS, FakeTime
+from tests.fakes import SETTINGS, START, FakeTime
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = Place("123456789012", "us-east-1")
@@ -425,6 +426,43 @@ def test_nothing_is_removed_while_a_fleet_has_the_role() -> None:
         ec2.add_response("describe_spot_fleet_requests", {"SpotFleetRequestConfigs": fleets[1:]}, {"NextToken": "more"})
 
         assert account.in_use(clients, PLACE) == "the fleet sfr-2 is active"
+
+
+@pytest.mark.parametrize(
+    ("region", "hours", "told"),
+    [
+        (
+            "eu-west-1",
+            3,
+            "machines in eu-west-1 had the role ecsInstanceRole at 2026-11-23 07:45 UTC, less than a day ago",
+        ),
+        ("eu-west-1", 25, ""),
+        ("us-east-1", 3, ""),
+        ("", 0, ""),
+    ],
+)
+def test_roles_that_machines_of_another_region_had_today_are_left(region: str, hours: int, told: str) -> None:
+    clients, when = new_clients(), datetime.fromtimestamp(START - hours * 3600, UTC)
+    used = {"RoleLastUsed": {"Region": region, "LastUsedDate": when}} if region else {}
+    role = {"RoleName": "ecsInstanceRole", "Path": "/", "RoleId": "A" * 16, "Arn": "arn:aws:iam::1:role/x" * 2}
+    with stubbed(clients.iam) as iam_stub:
+        answer = {"Role": role | {"CreateDate": when} | used}
+        iam_stub.add_response("get_role", answer, {"RoleName": "ecsInstanceRole"})
+
+        assert account.used_elsewhere(clients, PLACE, START) == told
+
+
+def test_nothing_is_removed_while_machines_of_another_region_have_the_role(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_up(clients)
+    before = everything(clients)
+    monkeypatch.setattr(account, "used_elsewhere", lambda *_: "machines in eu-west-1 had the role")
+
+    (row,) = destroy(clients)
+
+    assert row.note == "machines in eu-west-1 had the role: nothing was removed; end the run first"
+    assert everything(clients) == before
 
 
 def test_a_role_that_somebody_hung_a_policy_on_is_left(clients: Clients) -> None:

@@ -300,7 +300,7 @@ def test_a_fleet_file_of_another_account(aws: Account) -> None:
 def test_a_quota_of_zero(aws: Account) -> None:
     aws.change("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
     one = only(checked(aws), Level.WRONG)
-    assert "not one machine can start" in one.said
+    assert "not one spot machine can start" in one.said
     assert "L-34B43A08" in one.remedy
     assert findings.exit_code([one]) == 1  # the account's, not the user's
 
@@ -423,6 +423,21 @@ def test_names_of_another_app(aws: Account) -> None:
     found = not_ok(checked(aws))
     assert levels(found) == ["wrong", "wrong", "warning", "wrong"]
     assert all(one.topic == "names" and "the app Theirs" in one.said for one in found)
+
+
+def test_a_queue_that_was_made_by_hand_has_no_tag(aws: Account) -> None:
+    aws.answers["sqs.ListQueueTags"] = {}
+    found = not_ok(checked(aws))
+    assert levels(found) == ["warning", "warning"]
+    assert all("carries no tag `app`" in one.said and "run setup" in one.remedy for one in found)
+
+
+def test_a_service_of_the_published_version_has_no_tag(aws: Account) -> None:
+    """setup may not tag it: a right to tag services would reach every one whose name ends so."""
+    aws.answers["ecs.DescribeServices"]["services"][0]["tags"] = []
+    one = only(checked(aws), Level.WARNING)
+    assert "the service AppService carries no tag `app`" in one.said
+    assert "aws ecs delete-service --force" in one.remedy
 
 
 def test_a_run_under_way_is_told(aws: Account) -> None:
@@ -778,6 +793,26 @@ def test_a_launch_template_that_is_not_there_is_wrong(aws: Account) -> None:
     assert (one.level, one.said) == (Level.WRONG, "no such launch template: lt-1 version 3")
 
 
+@pytest.mark.parametrize(
+    ("content", "said", "remedy"),
+    [
+        ({"UserData": "TUlNRS1WZXJzaW9uOiAxLjAK"}, "its user data is no shell script", "begin it with #!/bin/bash"),
+        ({"SecurityGroups": ["lab"]}, "security groups by name", "by id"),
+        ({"NetworkInterfaces": [{"NetworkInterfaceId": "eni-1"}]}, "serves one machine", "take NetworkInterfaceId out"),
+    ],
+)
+def test_a_launch_template_that_start_cluster_would_refuse_is_wrong(
+    aws: Account, content: dict[str, Any], said: str, remedy: str
+) -> None:
+    version = {"LaunchTemplateId": "lt-1", "VersionNumber": 3, "LaunchTemplateData": {"ImageId": "ami-1"} | content}
+    aws.answers["ec2.DescribeLaunchTemplateVersions"] = {"LaunchTemplateVersions": [version]}
+    (one,) = checks_fleet.template(facts_of(aws, templated()))
+    assert (one.level, one.by_user) == (Level.WRONG, True)
+    assert "lt-1 version 3" in one.said
+    assert said in one.said
+    assert remedy in one.remedy
+
+
 def test_a_launch_template_that_may_not_be_read_is_told_once(aws: Account) -> None:
     aws.refuse("ec2.DescribeLaunchTemplateVersions", "UnauthorizedOperation")
     facts = facts_of(aws, templated())
@@ -792,6 +827,39 @@ def test_machines_on_demand_are_not_held_against_the_spot_quota_nor_counted_as_c
     facts = facts_of(aws, FLEET, ON_DEMAND_MACHINES=1)
     assert levels(checks_cost.quota(facts)) == ["ok"]
     assert levels(checks_cost.cost(facts)) == ["ok", "warning"]
+
+
+def test_where_no_spot_machine_is_asked_for_spot_quota_and_market_stop_nothing(aws: Account) -> None:
+    aws.change("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
+    aws.answers["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
+    found = checked(aws, ON_DEMAND_MACHINES=3, MACHINE_PRICE=0.0001)
+    assert [one.topic for one in not_ok(found)] == ["cost"], "the price on demand is not looked up"
+    assert any(one.said == "no spot machine is asked for" for one in found)
+
+
+def test_beside_machines_on_demand_a_spot_quota_of_zero_is_a_warning(aws: Account) -> None:
+    aws.change("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
+    facts = facts_of(aws, FLEET, ON_DEMAND_MACHINES=1)
+    assert levels(checks_cost.quota(facts)) == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("machines", "tasks", "named"),
+    [
+        (5000, 1, []),
+        (2500, 2, []),
+        (2501, 2, ["Tasks per service"]),
+        (5001, 1, ["Container instances per cluster", "Tasks per service"]),
+    ],
+)
+def test_a_run_above_what_ecs_takes_by_default_is_told_before_its_fleet(
+    aws: Account, machines: int, tasks: int, named: list[str]
+) -> None:
+    facts = facts_of(aws, FLEET, CLUSTER_MACHINES=machines, TASKS_PER_MACHINE=tasks)
+    found = list(checks_cost.ecs_limits(facts))
+    assert [one.details["quota"] for one in found] == named
+    assert {one.level for one in found} <= {Level.WARNING}
+    assert all(str(one.details["quota"]) in one.said for one in found)
 
 
 # Quota, bid, cost

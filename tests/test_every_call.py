@@ -252,15 +252,44 @@ def add_and_end_the_rule(aws: Exact) -> None:
 def test_the_rule_for_incomplete_uploads_is_added_and_taken_away_and_the_buckets_others_stay(aws: Exact) -> None:
     bucket, smallest = {"Bucket": "app-bucket"}, {"TransitionDefaultMinimumObjectSize": "varies_by_storage_class"}
     theirs = {"ID": "old", "Prefix": "logs/", "Status": "Enabled", "Expiration": {"Days": 30}}
-    both = [theirs, lifecycle.RULE]
+    kept = {"ID": "old", "Filter": {"Prefix": "logs/"}, "Status": "Enabled", "Expiration": {"Days": 30}}
+    both = [kept, lifecycle.RULE]  # S3 refuses both forms in one configuration
     aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=[theirs], **smallest)
     aws.answer("s3.put_bucket_lifecycle_configuration", bucket | smallest | {"LifecycleConfiguration": {"Rules": both}})
     aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=both, **smallest)
     aws.answer(
-        "s3.put_bucket_lifecycle_configuration", bucket | smallest | {"LifecycleConfiguration": {"Rules": [theirs]}}
+        "s3.put_bucket_lifecycle_configuration", bucket | smallest | {"LifecycleConfiguration": {"Rules": [kept]}}
     )
 
     add_and_end_the_rule(aws)
+
+
+@pytest.mark.parametrize("refused", ["get", "put"])
+def test_where_the_buckets_rules_may_not_be_changed_that_is_a_line_and_no_error(aws: Exact, refused: str) -> None:
+    """A bucket of another account, mostly. All before it is made; runs do without the rule."""
+    code = "AccessDenied" if refused == "get" else "NoSuchLifecycleConfiguration"
+    aws.refuse("s3.get_bucket_lifecycle_configuration", code)
+    if refused == "put":
+        aws.refuse("s3.put_bucket_lifecycle_configuration", "AccessDenied")
+
+    row = account._made(lifecycle.rule(aws.clients, "app-bucket"))
+
+    assert (row.state, row.note) == ("left", lifecycle.MAY_NOT)
+
+
+def test_where_the_buckets_rules_may_not_be_read_their_end_is_a_line_and_no_error(aws: Exact) -> None:
+    aws.refuse("s3.get_bucket_lifecycle_configuration", "AccessDenied")
+    (ended,) = lifecycle.end_rule(aws.clients, "app-bucket")
+    assert (ended.row.state, ended.act) == ("left", None)
+    aws.refuse("s3.get_bucket_lifecycle_configuration", "NoSuchBucket")
+    assert list(lifecycle.end_rule(aws.clients, "app-bucket")) == []
+
+
+def test_another_refusal_of_the_buckets_rules_is_an_error(aws: Exact) -> None:
+    aws.refuse("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
+    aws.refuse("s3.put_bucket_lifecycle_configuration", "MalformedXML")
+    with pytest.raises(CloudError, match="setting up: bucket rule app-bucket: MalformedXML"):
+        account._made(lifecycle.rule(aws.clients, "app-bucket"))
 
 
 def test_where_the_rule_is_the_only_one_all_are_made_and_deleted(aws: Exact) -> None:

@@ -158,10 +158,26 @@ def test_every_machine_joins_the_configs_cluster() -> None:
 
 @pytest.mark.parametrize(("said", "asked"), [("True", True), ("False", False)])
 def test_every_specification_gets_a_public_address_as_the_config_says(said: str, asked: bool) -> None:
-    for one in templates_of(two_kinds(), **TWO, ASSIGN_IP=said):
-        first, second = one["NetworkInterfaces"]
-        assert first["AssociatePublicIpAddress"] is asked
-        assert "AssociatePublicIpAddress" not in second  # EC2 takes it on the first interface alone
+    content = two_kinds()
+    for specification in content["LaunchSpecifications"]:
+        specification["NetworkInterfaces"].pop()
+    for one in templates_of(content, **TWO, ASSIGN_IP=said):
+        (interface,) = one["NetworkInterfaces"]
+        assert interface["AssociatePublicIpAddress"] is asked
+
+
+def test_beside_several_interfaces_ec2_takes_no_word_of_a_public_address() -> None:
+    for one in templates_of(two_kinds(), **TWO, ASSIGN_IP="False"):
+        assert one["NetworkInterfaces"] == [{"DeviceIndex": 0}, {"DeviceIndex": 1}]
+
+
+def test_an_interface_without_a_place_on_the_machine_gets_its_own() -> None:
+    """The EC2 console's templates have it; a file that was written by hand may not."""
+    content = two_kinds()
+    for specification in content["LaunchSpecifications"]:
+        specification["NetworkInterfaces"] = [{"Groups": ["sg-1"]}, {"Groups": ["sg-2"]}]
+    for one in templates_of(content, **TWO, ASSIGN_IP="False"):
+        assert [interface["DeviceIndex"] for interface in one["NetworkInterfaces"]] == [0, 1]
 
 
 def test_the_last_disk_is_the_containers_and_has_the_configs_size() -> None:

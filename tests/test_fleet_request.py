@@ -155,6 +155,10 @@ def test_a_subnet_without_an_interface_gets_one_that_says_whether_it_is_public(t
     ]
 
 
+def test_several_interfaces_are_taken_where_no_public_address_is_asked_for(tmp_path: Path) -> None:
+    check(written({"NetworkInterfaces": [{"DeviceIndex": 0}, {"DeviceIndex": 1}]}), tmp_path, ASSIGN_IP="False")
+
+
 # several specifications
 
 
@@ -212,8 +216,13 @@ ALL_OF_ONE: dict[str, Any] = {
     "Placement": {"Tenancy": "dedicated", "GroupName": "near"},
     "RamdiskId": "ari-1",
 }
-IN_OVERRIDES: dict[str, Any] = {"InstanceType": "m5.large", "SubnetId": "subnet-a", "WeightedCapacity": 2.0}
-DECIDED_BY_CONFIG = {"InstanceType": "x1.large", "SpotPrice": "9.99", "UserData": shell("left over")}
+IN_OVERRIDES: dict[str, Any] = {"InstanceType": "m5.large", "SubnetId": "subnet-a"}
+DECIDED_BY_CONFIG = {
+    "InstanceType": "x1.large",
+    "SpotPrice": "9.99",
+    "UserData": shell("left over"),
+    "WeightedCapacity": 1,
+}
 # the rest of what EC2 takes in a specification, each with a test of its own here
 ELSEWHERE = {"AddressingType", "InstanceRequirements", "SecurityGroups", "TagSpecifications"}
 
@@ -336,6 +345,18 @@ def test_the_fleet_ends_with_its_machines_after_the_configs_hours_whatever_the_f
         (written(network("subnet-a") | {"SubnetId": "subnet-b"}), "EC2 takes none beside NetworkInterfaces"),
         (written({"SecurityGroups": [{"GroupName": "lab"}]}), "a group has no GroupId"),
         (written({}) | templated(), "EC2 takes no LaunchTemplateConfigs beside them"),
+        (
+            written({"WeightedCapacity": 4.0}),
+            r"LaunchSpecifications\[0\]\.WeightedCapacity: CLUSTER_MACHINES counts machines, .*; take it out",
+        ),
+        (
+            written({"NetworkInterfaces": [{"DeviceIndex": 0}, {"DeviceIndex": 1}]}),
+            r"LaunchSpecifications\[0\]\.NetworkInterfaces: .* \(ASSIGN_IP\) .* several .*; leave one, or set",
+        ),
+        (
+            written({"NetworkInterfaces": [{"DeviceIndex": 0, "NetworkInterfaceId": "eni-1"}]}),
+            r"NetworkInterfaces: a network interface that exists serves one machine.*; take NetworkInterfaceId out",
+        ),
         (templated({"WeightedCapacity": 2}), r"Overrides\[0\]\.WeightedCapacity: the config decides this; take it out"),
         (templated(LaunchTemplateId="lt-1", LaunchTemplateName="lab"), "EC2 takes its id or its name"),
         (templated(Version="3"), "EC2 takes its id or its name"),
@@ -491,6 +512,8 @@ def test_the_version_that_the_file_names_is_read() -> None:
         ([{"UserData": shell("MIME-Version: 1.0\n")}], "its user data is no shell script; begin it with #!/bin/bash"),
         ([{"UserData": "~"}], "its user data is no text; use a script"),
         ([{"UserData": shell("#!/bin/sh\n" + "x" * 16_300)}], "its user data is too long; shorten it to 16"),
+        ([{"NetworkInterfaces": [{"NetworkInterfaceId": "eni-1"}]}], "lab version 7: .* take NetworkInterfaceId out"),
+        ([{"NetworkInterfaces": [{"DeviceIndex": 0}, {"DeviceIndex": 1}]}], "lab version 7: .*; leave one, or set"),
         ([{"SecurityGroups": ["lab"]}], "names security groups by name, .*; name them by id there"),
     ],
 )

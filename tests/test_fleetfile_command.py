@@ -38,6 +38,7 @@ class Region:
         self.architectures: dict[str, list[str]] = {"m5.large": ["x86_64"]}
         self.zones: dict[str, list[str]] = {"m5.large": ["us-east-1a", "us-east-1b"]}
         self.subnets = [("subnet-a", "us-east-1a", 10), ("subnet-b", "us-east-1b", 10), ("subnet-c", "us-east-1c", 10)]
+        self.ways: dict[str, str | None] = {}  # of subnets with a route table of their own: what it leads to
         self.vpcs = ["vpc-1"]
         self.groups: list[dict[str, Any]] = [OURS]
         self.parameter = X86
@@ -70,6 +71,10 @@ class Region:
              {"LocationType": "availability-zone", "Filters": named}),
             ("describe_subnets", {"Subnets": subnets[:1], "NextToken": "more"}, {"Filters": wanted}),
             ("describe_subnets", {"Subnets": subnets[1:]}, {"Filters": wanted, "NextToken": "more"}),
+            ("describe_route_tables", {"RouteTables": self.tables(used)[:1], "NextToken": "more"},
+             {"Filters": wanted[:1]}),
+            ("describe_route_tables", {"RouteTables": self.tables(used)[1:]},
+             {"Filters": wanted[:1], "NextToken": "more"}),
             ("describe_security_groups", {"SecurityGroups": self.groups}, {"Filters": groups}),
         ]  # fmt: skip
         for call, response, parameters in calls:
@@ -78,6 +83,18 @@ class Region:
             if call == "describe_vpcs" and vpc:
                 continue
             (self.ssm if call == "get_parameter" else self.ec2).add_response(call, response, parameters)
+
+    def tables(self, vpc: str) -> list[dict[str, Any]]:
+        """The main one leads to the internet; subnets in `ways` have one of their own."""
+
+        def table(association: dict[str, Any], way: str | None) -> dict[str, Any]:
+            key = "NatGatewayId" if way and way.startswith("nat-") else "GatewayId"
+            routes = [{"DestinationCidrBlock": "172.31.0.0/16", "GatewayId": "local", "State": "active"}]
+            routes += [{"DestinationCidrBlock": "0.0.0.0/0", key: way, "State": "active"}] if way else []
+            return {"VpcId": vpc, "Associations": [association], "Routes": routes}
+
+        own = [table({"SubnetId": name, "Main": False}, way) for name, way in self.ways.items()]
+        return [*own, table({"Main": True}, "igw-1")]
 
 
 @pytest.fixture
@@ -196,6 +213,30 @@ def test_of_several_subnets_in_a_zone_the_roomiest_is_taken(region: Region, tmp_
     write(region, tmp_path / "fleet.json")
 
     assert interface(tmp_path / "fleet.json")["SubnetId"] == "subnet-large,subnet-b"
+
+
+@pytest.mark.parametrize(
+    ("public", "ways", "chosen", "note"),
+    [
+        ("True", {"subnet-large": None}, "subnet-a,subnet-b", ""),
+        ("True", {"subnet-large": "nat-1"}, "subnet-large,subnet-b", ""),
+        ("False", {"subnet-large": "nat-1", "subnet-b": "nat-1"}, "subnet-large,subnet-b", ""),
+        ("False", {"subnet-a": "nat-1"}, "subnet-a", "note: us-east-1b is left out: no subnet there has a way to"),
+        ("False", {}, "subnet-large,subnet-b", "note: no subnet has a way to the internet, as ASSIGN_IP is: without"),
+    ],
+)
+def test_a_subnet_from_which_machines_reach_aws_comes_before_a_roomier_one(
+    region: Region, tmp_path: Path, public: str, ways: dict[str, str | None], chosen: str, note: str
+) -> None:
+    """With a public address by any gateway; without one an internet gateway is none."""
+    region.subnets.append(("subnet-large", "us-east-1a", 4000))
+    region.ways = ways
+    region.answer()
+
+    told = write(region, tmp_path / "fleet.json", constants={"ASSIGN_IP": public == "True"})
+
+    assert interface(tmp_path / "fleet.json")["SubnetId"] == chosen
+    assert [line.startswith(note) for line in told if line.startswith("note:")] == ([True] if note else [])
 
 
 def test_another_vpc_may_be_chosen(region: Region, tmp_path: Path) -> None:

@@ -234,10 +234,41 @@ def test_what_others_tag_with_the_word_app_is_doubted_and_never_counted(runs: Ru
         Dimensions=[{"Name": "InstanceId", "Value": "i-0123456789abcdef0"}], Period=300, EvaluationPeriods=3,
         Threshold=1, ComparisonOperator="LessThanThreshold", AlarmActions=["arn:aws:sns:us-east-1:123456789012:mail"],
     )  # fmt: skip
+    tags: Any = [{"key": "app", "value": "webshop"}]
+    containers: Any = [{"name": "shop", "image": "shop", "memory": 100}]
+    for family in ("webshopTask", "shop"):
+        runs.clients.ecs.register_task_definition(family=family, containerDefinitions=containers, tags=tags)
+    runs.clients.ecs.create_service(cluster="shop", serviceName="webshopService", taskDefinition="shop", tags=tags)
     left = leftovers.look_at_all(runs.clients)
     assert left.clean
     assert kinds(left, State.UNKNOWN, "webshop") == {"cluster": 1, "queue": 1}
+    assert stale.find(runs.clients, later).dead == []
     assert "not ours?       queue orders (app webshop, empty)" in leftovers.text(left)
+
+
+STRANGERS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("active", {"app": "webshop"}),
+    ("active", {"app": "webshop", "run": "nightly"}),
+    ("active", {"app": "webshop", "run": "20261399T104500Z"}),
+    ("cancelled_terminating", {"app": "webshop"}),
+)
+
+
+@pytest.mark.parametrize(("state", "tags"), STRANGERS)
+def test_a_fleet_of_somebody_elses_with_the_tag_app_is_neither_dead_nor_left(
+    empty: Account, state: str, tags: dict[str, str]
+) -> None:
+    """Only a run's name beside it says that a fleet is ours: cancelled, it takes its machines with it."""
+    theirs = fleet(state, Tags=pairs(**tags))
+    ends = {"InstanceId": "i-0", "State": {"Name": "shutting-down"}, "Tags": pairs(app="webshop")}
+    empty.answers["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [theirs]}
+    empty.answers["ec2.DescribeInstances"] = {"Reservations": [{"Instances": [ends]}]}
+    empty.answers["ecs.DescribeTaskDefinition"] = nowhere("DescribeTaskDefinition", "ClientException")
+    found = stale.find(empty.clients, lambda: START + 7200)
+    assert [one for one in found.dead if one.kind == "fleet"] == []
+    left = leftovers.look_at_all(empty.clients)
+    assert left.clean
+    assert kinds(left, State.UNKNOWN, "webshop") == {"fleet": 1, "machine": 1}
 
 
 # AWS's late answers
@@ -403,6 +434,7 @@ def test_the_pages_of_all_answers_are_read(empty: Account) -> None:
                     "serviceName": "AppService",
                     "status": "DRAINING",
                     "runningCount": 1,
+                    "taskDefinition": f"{arn}:task-definition/AppTask:7",
                     "tags": [{"key": "app", "value": "App"}],
                 }
             ]
@@ -410,7 +442,12 @@ def test_the_pages_of_all_answers_are_read(empty: Account) -> None:
         "ecs.ListTaskDefinitions": paged(
             "taskDefinitionArns", "nextToken", taskDefinitionArns=[f"{arn}:task-definition/AppTask:7"]
         ),
-        "ecs.DescribeTaskDefinition": {"taskDefinition": {}, "tags": [{"key": "app", "value": "App"}]},
+        "ecs.DescribeTaskDefinition": {
+            "taskDefinition": {
+                "containerDefinitions": [{"environment": [{"name": "SQS_QUEUE_URL", "value": QUEUE_URL}]}]
+            },
+            "tags": [{"key": "app", "value": "App"}],
+        },
         "cloudwatch.DescribeAlarms": paged("MetricAlarms", "NextToken", MetricAlarms=[alarm("App", "i-0a")]),
         "cloudwatch.ListDashboards": paged(
             "DashboardEntries", "NextToken", DashboardEntries=[{"DashboardName": "App"}]

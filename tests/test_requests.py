@@ -103,8 +103,9 @@ def described_cluster(**more: Any) -> dict[str, Any]:
 
 
 def new_queues(aws: Exact) -> None:
-    for name, url, attributes in (("AppDead", DEAD_URL, COMMON), ("AppQueue", QUEUE_URL, QUEUE_SETTINGS)):
+    for name in ("AppDead", "AppQueue"):
         aws.refuse("sqs.get_queue_url", MISSING_QUEUE, wanted={"QueueName": name})
+    for name, url, attributes in (("AppDead", DEAD_URL, COMMON), ("AppQueue", QUEUE_URL, QUEUE_SETTINGS)):
         wanted = {"QueueName": name, "Attributes": attributes, "tags": {"app": "App", "owner": "lab"}}
         aws.answer("sqs.create_queue", wanted, QueueUrl=url)
         if name == "AppDead":
@@ -116,24 +117,44 @@ def dead_arn(aws: Exact) -> None:
     aws.answer("sqs.get_queue_attributes", wanted, Attributes={"QueueArn": DEAD_ARN})
 
 
-def old_queues(aws: Exact, **changed: str) -> None:
-    """Both are there; the job queue with other settings where `changed` says so."""
-    for name, url, attributes in (("AppDead", DEAD_URL, COMMON), ("AppQueue", QUEUE_URL, QUEUE_SETTINGS | changed)):
+def found_queues(aws: Exact, **tags: str) -> None:
+    """Both are there, with these tags."""
+    for name, url in (("AppDead", DEAD_URL), ("AppQueue", QUEUE_URL)):
         aws.answer("sqs.get_queue_url", {"QueueName": name}, QueueUrl=url)
+        aws.answer("sqs.list_queue_tags", {"QueueUrl": url}, **({"Tags": tags} if tags else {}))
+
+
+def old_queues(aws: Exact, *, tagged: bool = True, **changed: str) -> None:
+    """Both are there; the job queue with other settings where `changed` says so."""
+    found_queues(aws, **({"app": "App"} if tagged else {}))
+    for url, attributes in ((DEAD_URL, COMMON), (QUEUE_URL, QUEUE_SETTINGS | changed)):
+        if not tagged:
+            aws.answer("sqs.tag_queue", {"QueueUrl": url, "Tags": {"app": "App", "owner": "lab"}})
         wanted = {"QueueUrl": url, "AttributeNames": ["All"]}
         aws.answer("sqs.get_queue_attributes", wanted, Attributes=attributes)
-        if name == "AppDead":
+        if url == DEAD_URL:
             dead_arn(aws)
 
 
-def log_groups(aws: Exact, *, there: bool) -> None:
+def log_groups(aws: Exact, *, there: bool, tags: dict[str, str] | None = None) -> None:
+    """`tags`: of groups that are there; those of a run of ours without."""
     for name in ("AppLogs", "AppLogs_perInstance"):
         wanted = {"logGroupName": name, "tags": {"app": "App", "owner": "lab"}}
         if there:
             aws.refuse("logs.create_log_group", "ResourceAlreadyExistsException", wanted=wanted)
+            old_log_group(aws, name, {"app": "App"} if tags is None else tags)
         else:
             aws.answer("logs.create_log_group", wanted)
         aws.answer("logs.put_retention_policy", {"logGroupName": name, "retentionInDays": 60})
+
+
+def old_log_group(aws: Exact, name: str, tags: dict[str, str]) -> None:
+    arn = f"arn:aws:logs:us-east-1:123456789012:log-group:{name}"
+    others = [{"logGroupName": f"{name}{end}", "arn": f"{arn}{end}:*"} for end in ("-older", "")]
+    aws.answer("logs.describe_log_groups", {"logGroupNamePrefix": name}, logGroups=others)
+    aws.answer("logs.list_tags_for_resource", {"resourceArn": arn}, tags=tags)
+    if "app" not in tags:
+        aws.answer("logs.tag_resource", {"resourceArn": arn, "tags": {"app": "App", "owner": "lab"}})
 
 
 def new_cluster_and_task(aws: Exact) -> None:
@@ -213,6 +234,48 @@ def test_a_queue_with_other_settings_gets_just_those_that_differ(aws: Exact, tim
     run_setup(aws, time)
 
 
+def test_what_was_there_without_the_tag_app_gets_it_first_as_every_right_asks_for_it(
+    aws: Exact, time: FakeTime
+) -> None:
+    """A published version's log groups outlive its runs, and its dead-letter queue was made by hand."""
+    old_queues(aws, tagged=False, VisibilityTimeout="30")
+    aws.refuse("sqs.set_queue_attributes", "AccessDenied", "the tag is not known everywhere yet")
+    aws.answer("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
+    log_groups(aws, there=True, tags={"lab": "north"})
+    live(aws, definition(), 1, desired=0)
+    repeated_service(aws, 1)
+    run_setup(aws, time)
+    assert time.slept == [1.0]
+    assert aws.calls.index("logs.TagResource") < aws.calls.index("logs.PutRetentionPolicy")
+
+
+def test_a_right_that_is_lacking_is_not_waited_for_where_the_tag_was_there(aws: Exact, time: FakeTime) -> None:
+    old_queues(aws, VisibilityTimeout="30")
+    aws.refuse("sqs.set_queue_attributes", "AccessDenied")
+    with pytest.raises(CloudError, match="making the queue AppQueue: AccessDenied"):
+        run_setup(aws, time)
+    assert time.slept == []
+
+
+def test_a_queue_of_another_app_is_refused_before_anything_is_changed(aws: Exact, time: FakeTime) -> None:
+    aws.refuse("sqs.get_queue_url", MISSING_QUEUE, wanted={"QueueName": "AppDead"})
+    aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "Theirs"})
+    with pytest.raises(InputError, match="config: SQS_QUEUE_NAME: the queue AppQueue belongs to the app Theirs"):
+        run_setup(aws, time)
+    assert writes(aws) == []
+
+
+def test_a_log_group_of_another_app_keeps_its_tag_and_is_told(aws: Exact, time: FakeTime) -> None:
+    old_queues(aws)
+    log_groups(aws, there=True, tags={"app": "Theirs"})
+    live(aws, definition(), 1, desired=0)
+    repeated_service(aws, 1)
+    said: list[str] = []
+    setup(SETTINGS, aws.clients, said.append, time.sleep)
+    assert "log group       AppLogs (of the app Theirs: both write to it)" in said
+
+
 def test_a_live_service_keeps_its_size_and_its_run(aws: Exact, time: FakeTime) -> None:
     old_queues(aws)
     log_groups(aws, there=True)
@@ -251,13 +314,15 @@ def test_a_service_that_drains_for_ever_ends_in_an_error(aws: Exact, time: FakeT
 
 
 def test_the_name_of_a_queue_that_was_just_deleted_is_waited_for(aws: Exact, time: FakeTime) -> None:
+    """One is known no more, of the other SQS still gives the URL."""
     aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
+    aws.answer("sqs.get_queue_url", QueueUrl=QUEUE_URL)
+    aws.refuse("sqs.list_queue_tags", MISSING_QUEUE)
     for _ in range(12):
         aws.refuse("sqs.create_queue", "AWS.SimpleQueueService.QueueDeletedRecently")
     aws.answer("sqs.create_queue", QueueUrl=DEAD_URL)
     dead_arn(aws)
-    aws.answer("sqs.get_queue_url", QueueUrl=QUEUE_URL)
-    aws.answer("sqs.get_queue_attributes", Attributes=QUEUE_SETTINGS)
+    aws.answer("sqs.create_queue", QueueUrl=QUEUE_URL)
     log_groups(aws, there=True)
     live(aws, definition(), 1, desired=0)
     repeated_service(aws, 1)
@@ -410,10 +475,11 @@ def starter(aws: Exact, tmp_path: Path) -> Starter:
     return Starter(aws, tmp_path)
 
 
-def running_fleet(app: str = "App", state: str = "active") -> dict[str, Any]:
+def running_fleet(app: str = "App", state: str = "active", run: str = RUN) -> dict[str, Any]:
     config = {"IamFleetRole": "role", "TargetCapacity": 3}
     return {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": state, "SpotFleetRequestConfig": config,
-            "CreateTime": datetime.fromtimestamp(START, UTC), "Tags": [{"Key": "app", "Value": app}]}  # fmt: skip
+            "CreateTime": datetime.fromtimestamp(START, UTC),
+            "Tags": [{"Key": "app", "Value": app}, {"Key": "run", "Value": run}]}  # fmt: skip
 
 
 def test_a_start_checks_then_requests_then_writes_the_monitor_file_then_raises_the_service(starter: Starter) -> None:
@@ -575,6 +641,13 @@ def test_a_second_start_is_refused_and_a_lost_monitor_file_is_written_anew(start
     with pytest.raises(InputError, match="runs already"):
         starter.start()
     assert writes(starter.aws) == ["s3.PutObject"]
+
+
+@pytest.mark.parametrize("run", ["nightly", "", RUN])
+def test_a_fleet_of_somebody_elses_with_the_apps_name_in_its_tag_is_no_run_of_it(aws: Exact, run: str) -> None:
+    """Its id in a monitor file would let the monitor cancel it."""
+    aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[running_fleet(run=run)])
+    assert (fleet.running(aws.clients.ec2, "App") is not None) == (run == RUN)
 
 
 def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(starter: Starter) -> None:
