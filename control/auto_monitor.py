@@ -67,7 +67,7 @@ def _pace(env: Mapping[str, str]) -> Pace:
 def _end(clients: Clients, file: MonitorFile, tick: Tick) -> dict[str, Any]:
     """Cleans up, or where jobs are kept, stops the machines; the rule goes last, when nothing is left to do."""
     if tick.over is End.RUN:
-        words, done = _clean_up(clients, file)
+        words, done = _clean_up(clients, file, tick.history.ended)
     else:
         try:
             words, done = str(stopped(clients, file, tick)), True
@@ -79,13 +79,13 @@ def _end(clients: Clients, file: MonitorFile, tick: Tick) -> dict[str, Any]:
     return {"ended": tick.over.value if tick.over else "", "done": done, "words": words}
 
 
-def _clean_up(clients: Clients, file: MonitorFile) -> tuple[str, bool]:
+def _clean_up(clients: Clients, file: MonitorFile, ended: float | None) -> tuple[str, bool]:
     """The words of the summary, and whether nothing is left."""
     dead_letter_queue = file.MONITOR_DEAD_LETTER_QUEUE
-    once = cleanup.Run(file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, patient=False, keep_rule=True)
+    once = cleanup.Run(file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, patient=False, keep_rule=True, ended=ended)
     report = cleanup.cleanup(clients, once, time.sleep)
     report.kept.extend(export.go_on(clients, file, time.time()))
-    left = leftovers.look(clients, leftovers.Names(file, dead_letter_queue))
+    left = leftovers.look(clients, leftovers.Names(file, dead_letter_queue, tagged=report.handed_on))
     left = replace(left, things=[one for one in left.things if one.kind != "rule"])  # its own goes last, by `_end`
     if report.left or not left.clean:
         return f"{report_text(report)}\n{leftovers.text(left)}", False

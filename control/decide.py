@@ -73,6 +73,8 @@ Action = End | SetTarget | SetTasks | EndIdle | Close
 
 def decide(look: Snapshot, history: History, file: MonitorFile, *, cheapest: bool, pace: Pace) -> list[Action]:
     """What to do now; `history` has this look in it."""
+    if history.ended is not None:
+        return [End.RUN]
     empty_for = look.at - history.empty_since if history.empty_since is not None else 0.0
     if history.empty_looks >= EMPTY_LOOKS and empty_for >= pace.settle:
         return [End.RUN]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class History:
     """Times in seconds since 1970. `first_…`: at the first look. `recent`: times and jobs of the looks within the
-    settling time. `cost`: USD so far, up to `at`; `hourly`: USD an hour then."""
+    settling time. `cost`: USD so far, up to `at`; `hourly`: USD an hour then. `ended`: when no job was left: from then
+    on the run is cleaned up, whatever comes under its names."""
 
     at: float | None = None
     empty_since: float | None = None
@@ -35,6 +36,7 @@ class History:
     cost: float = 0.0
     hourly: float = 0.0
     closed: bool = False
+    ended: float | None = None
 
     @property
     def most_jobs(self) -> int:
@@ -96,6 +98,7 @@ def _of_content(content: Any, none: History) -> History:
     recent = tuple((float(at), int(jobs)) for at, jobs in known.pop("recent", ()))
     found = replace(none, **known, recent=recent)
     numbers = (found.empty_looks, found.first_dead, found.first_submitted, found.cost, found.hourly, found.at or 0.0)
-    if not all(isinstance(one, (int, float)) for one in (*numbers, found.empty_since or 0, found.first_jobs or 0)):
+    optional = (found.empty_since or 0, found.first_jobs or 0, found.ended or 0)
+    if not all(isinstance(one, (int, float)) for one in (*numbers, *optional)):
         raise TypeError("no history")
     return found

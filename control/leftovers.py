@@ -102,10 +102,15 @@ class Left:
 
 @dataclass(frozen=True)
 class Names:
-    """Whose things are looked for: a run's, with the names that its tags do not tell."""
+    """Whose things are looked for: a run's, with the names that its tags do not tell. `tagged`: only what a tag says to
+    be this run's, where the names are the next batch's by now."""
 
     run: MonitorFile
     dead_letter_queue: str
+    tagged: bool = False
+
+    def of_run(self, thing: Thing) -> bool:
+        return thing.run == self.run.run or self.run.MONITOR_FLEET_ID in (thing.id, thing.fleet)
 
 
 Look = Callable[[], Iterable[Thing]]
@@ -130,7 +135,8 @@ def look(clients: Clients, names: Names) -> Left:
     """One look at every kind of thing that the run has; what AWS refuses is noted, and keeps no other from being
     looked at."""
     left = _look(_looks_at_run(clients, names))
-    return replace(left, things=_ending_with_their_fleet(left.things))
+    found = [one for one in left.things if not names.tagged or names.of_run(one)]
+    return replace(left, things=_ending_with_their_fleet(found))
 
 
 def look_at_all(clients: Clients) -> Left:

@@ -52,6 +52,8 @@ def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, che
     look = observe(clients, file, now, prices)
     seen = history.remember(history.load(clients.s3, file), look, pace.settle)
     actions = decide(look, seen, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
+    if End.RUN in actions and seen.ended is None:
+        seen = replace(seen, ended=look.at)
     for action in actions:
         act(clients, file, action)
     if Close() in actions:
@@ -64,9 +66,10 @@ def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, che
 def watch(
     clients: Clients, file: MonitorFile, *, cheapest: bool, pace: Pace, now: Callable[[], float],
     sleep: Callable[[float], None], show: Callable[[Snapshot, History], None], say: Callable[[str], None],
-) -> None:  # fmt: skip
-    """Ticks until no job is left. Passing errors of AWS are said and outlived; raises CloudError for lasting ones that
-    come before the first look succeeded (wrong credentials, missing rights), and for every other end."""
+) -> History:  # fmt: skip
+    """Ticks until no job is left; what is remembered then. Passing errors of AWS are said and outlived; raises
+    CloudError for lasting ones that come before the first look succeeded (wrong credentials, missing rights), and for
+    every other end."""
     prices, looked = Prices(file.MONITOR_MACHINE_PRICE), False
     while True:
         pause = pace.look
@@ -80,7 +83,7 @@ def watch(
             looked = True
             show(tick.look, tick.history)
             if tick.over is End.RUN:
-                return
+                return tick.history
             if tick.over is not None:
                 raise stopped(clients, file, tick)
             pause = pace.soon if tick.soon else pace.look

@@ -38,7 +38,7 @@ class Finish:
         self.error: Exception | None = None
         self.clients: Any = SimpleNamespace(s3=self.bucket, sqs=None)
         patch.setattr(queue, "find", lambda *_: None)
-        patch.setattr(finish, "watch", lambda *_, show, **__: show(look, History()))
+        patch.setattr(finish, "watch", lambda *_, show, **__: show(look, History()) or History())
         patch.setattr(export, "go_on", lambda *_: self._note("export", [GROUP]))
         patch.setattr(cleanup, "cleanup", lambda *_: self._note("clean-up", Report(removed=["queue AppQueue"])))
         patch.setattr(leftovers, "verify", lambda *_, **__: self._note("verify", self.left))
