@@ -7,7 +7,6 @@ compared whole.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -159,13 +158,11 @@ def _jobs(clients: Clients, name: str) -> int:
 
 
 def _copy_in_bucket(settings: Settings, clients: Clients) -> MonitorFile | None:
-    key = monitorfile.key_for(settings.APP_NAME)
     try:
-        content = json.loads(clients.s3.get_object(Bucket=settings.AWS_BUCKET, Key=key)["Body"].read())
-        found = monitorfile.of_content(content, f"s3://{settings.AWS_BUCKET}/{key}")
-    except (*AWSError, ValueError, TypeError, InputError):
-        return None  # no run of this app, or not to be read: then names and tags must do
-    return found if found.MONITOR_APP_NAME == settings.APP_NAME else None
+        found = monitorfile.copy_of(clients.s3, settings.AWS_BUCKET, monitorfile.key_for(settings.APP_NAME))
+    except (*AWSError, InputError):
+        return None  # not to be read: then names and tags must do
+    return found if found and found.MONITOR_APP_NAME == settings.APP_NAME else None
 
 
 def _steps(file: MonitorFile) -> Iterator[tuple[str, Step]]:
@@ -393,7 +390,7 @@ def _delete_rule(clients: Clients, run: Run, report: Report) -> None:
     if report.left or run.keep_rule:
         return
     name = monitor_rule(run.monitor_file.MONITOR_APP_NAME)
-    if schedule.stop(clients, name):
+    if schedule.stop(clients, name) if run.whole_app else schedule.stop_for(clients, run.monitor_file):
         report.removed.append(f"rule {name}")
 
 

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from control import patterns
-from control.errors import InputError, doing, shown
+from control.errors import InputError, code_of, doing, shown
 from control.files import read_json_object, write_json_atomically
 from control.patterns import Form
 
@@ -135,6 +137,23 @@ def save(monitor_file: MonitorFile, path: Path, s3: S3Client) -> None:
     key = key_for(monitor_file.MONITOR_APP_NAME)
     with doing(f"copying the monitor file to s3://{monitor_file.MONITOR_BUCKET_NAME}/{key}"):
         s3.put_object(Bucket=monitor_file.MONITOR_BUCKET_NAME, Key=key, Body=json.dumps(content, indent=2).encode())
+
+
+def copy_of(s3: S3Client, bucket: str, key: str) -> MonitorFile | None:
+    """The copy in the bucket, that of the app's newest run; None without. Raises InputError where it is wrong, and
+    AWS's errors."""
+    try:
+        body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if code_of(error) in ("NoSuchKey", "NoSuchBucket", "404"):
+            return None
+        raise
+    where = f"s3://{bucket}/{key}"
+    try:
+        content = json.loads(body)
+    except ValueError:
+        raise InputError(where, "", "this is no JSON", "startCluster writes it") from None
+    return of_content(content if isinstance(content, dict) else {}, where)
 
 
 def _checked(key: str, kind: str, value: Any, path: Path | str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from control import auto_monitor, finish, history, leftovers, monitorfile, schedule
+from control import auto_monitor, cleanup, finish, history, leftovers, monitorfile, schedule
 from control.clients import Clients
 from control.decide import Pace
 from control.history import History
@@ -135,3 +135,41 @@ def test_a_monitor_that_was_killed_while_it_cleaned_up_and_is_typed_again_keeps_
     assert finish.monitor(app.clients, app.file, QUIET, cheapest=False, pace=pace)
     assert app.kinds() == ALL_OF_SETUP
     assert "they are the next batch's" in capsys.readouterr().out
+
+
+# The rule that calls the function: one name for all runs of an app
+
+
+def rules(app: App) -> list[str]:
+    return [rule["Name"] for rule in app.clients.events.list_rules()["Rules"]]
+
+
+def test_a_late_call_for_the_run_before_leaves_the_next_runs_rule(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls overlap: this one reads the monitor file, and the next run starts while it ends the run that this names."""
+    app.seen_empty(ended=time.time() - 60)
+    end = auto_monitor._clean_up
+
+    def end_late(*given: Any) -> tuple[str, bool]:
+        told = end(*given)
+        app.start(NEXT_FLEET_ID, time.time())
+        return told
+
+    monkeypatch.setattr(auto_monitor, "_clean_up", end_late)
+    app.tick()
+    assert rules(app) == [monitor_rule("App")]
+
+
+def test_a_clean_up_of_the_run_before_leaves_the_next_runs_rule_and_without_a_run_named_it_goes(app: App) -> None:
+    app.start(NEXT_FLEET_ID, time.time())
+    run = cleanup.Run(app.file, QUIET.SQS_DEAD_LETTER_QUEUE)
+    cleanup.cleanup(app.clients, run, FakeTime().sleep)
+    assert rules(app) == [monitor_rule("App")]
+    cleanup.cleanup(app.clients, replace(run, whole_app=True), FakeTime().sleep)
+    assert rules(app) == []
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b"{}"])
+def test_a_monitor_file_that_is_none_keeps_no_rule(app: App, body: bytes) -> None:
+    app.clients.s3.put_object(Bucket=BUCKET, Key=EVENT["key"], Body=body)
+    assert schedule.stop_for(app.clients, app.file)
+    assert rules(app) == []
