@@ -54,11 +54,14 @@ def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, che
     actions = decide(look, seen, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if End.RUN in actions and seen.ended is None:
         seen = replace(seen, ended=look.at)
+    history.save(
+        clients.s3, file, seen
+    )  # first: an action that AWS refuses for ever is not to keep the run from its end
     for action in actions:
         act(clients, file, action)
     if Close() in actions:
         seen = replace(seen, closed=True)
-    history.save(clients.s3, file, seen)
+        history.save(clients.s3, file, seen)
     over = next((action for action in actions if isinstance(action, End)), None)
     return Tick(look, seen, over, to_look_soon(look, file))
 

@@ -253,6 +253,20 @@ def test_looks_that_failed_do_not_count_as_empty(monkeypatch: pytest.MonkeyPatch
     assert [jobs_in(snapshot) for snapshot in watched.shown] == [0, 0, 7, 0, 0, 0, 0]
 
 
+def test_an_action_that_aws_always_refuses_keeps_no_run_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, 3, 0)
+
+    def act(_clients: object, _file: object, action: decisions.Action) -> None:
+        if isinstance(action, SetTarget):
+            raise refused("RequestLimitExceeded")
+
+    monkeypatch.setattr(monitor, "decide", lambda *given, **more: decisions.decide(*given, **more) or [SetTarget(0)])
+    monkeypatch.setattr(monitor, "act", act)
+    watched.watch()
+    assert watched.looks == 5
+    assert "RequestLimitExceeded" in watched.said[0]
+
+
 @pytest.mark.parametrize(
     "code",
     ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "AuthFailure",
