@@ -49,14 +49,13 @@ class Tick:
 
 def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, cheapest: bool, pace: Pace) -> Tick:
     """One tick: looks, decides, acts (all but what an end asks for). Raises AWS's errors."""
+    before, now = history.load(clients.s3, file, now)
     look = observe(clients, file, now, prices)
-    seen = history.remember(history.load(clients.s3, file), look, pace.settle)
+    seen = history.remember(before, look, pace.settle)
     actions = decide(look, seen, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if End.RUN in actions and seen.ended is None:
         seen = replace(seen, ended=look.at)
-    history.save(
-        clients.s3, file, seen
-    )  # first: an action that AWS refuses for ever is not to keep the run from its end
+    history.save(clients.s3, file, seen)  # first: an action that AWS always refuses keeps no run from its end
     for action in actions:
         act(clients, file, action)
     if Close() in actions:

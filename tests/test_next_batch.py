@@ -91,7 +91,7 @@ def test_the_end_of_a_run_removes_all_that_has_its_names_and_is_noted(app: App) 
     app.seen_empty()
     assert app.tick()["done"]
     assert app.kinds() == set()
-    assert history.load(app.clients.s3, app.file).ended is not None
+    assert history.load(app.clients.s3, app.file, 0.0)[0].ended is not None
 
 
 @pytest.mark.parametrize("submitted", [False, True])
