@@ -113,7 +113,7 @@ def find_run(settings: Settings, clients: Clients, now: Callable[[], float] = ti
         return copy
     if active is None:
         return monitorfile.of_run(settings, NO_FLEET, now())
-    return monitorfile.of_run(settings, active.id, leftovers.start_of(active.run) or active.made)
+    return monitorfile.of_run(settings, active.id, monitorfile.start_of(active.run) or active.made)
 
 
 def check_loss(

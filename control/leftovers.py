@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from botocore.exceptions import ClientError
 from control import cluster, dashboard, queue
 from control.clients import Clients
 from control.errors import AWSError, code_of, explain
+from control.fleet import tags_of
 from control.policies import RULE_PREFIX, monitor_rule
 from control.rights import is_login
 from control.tags import KEPT
@@ -157,28 +157,12 @@ def fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:
     """Fleets that carry the tag `app` (of one app, or of any) and that still have, or may start, machines."""
     for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
         for found in page["SpotFleetRequestConfigs"]:
-            tags, state = fleet_tags(found), found["SpotFleetRequestState"]
+            tags, state = tags_of(found), found["SpotFleetRequestState"]
             if not _is_of(tags, app) or state in ("cancelled", "failed"):
                 continue
             known = State.ENDING if state == "cancelled_terminating" else State.LEFT
             name, made = found["SpotFleetRequestId"], found["CreateTime"].timestamp()
             yield Thing("fleet", name, tags["app"], tags.get("run", ""), state, known, id=name, made=made)
-
-
-def start_of(run: str) -> float | None:
-    """When the run of this name began, in seconds since 1970; None where this is no run's name."""
-    if not _RUN.fullmatch(run):
-        return None
-    try:
-        return datetime.strptime(run, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return None  # the 31st of February, say
-
-
-def fleet_tags(found: Any) -> dict[str, str]:
-    """The tags of a fleet, as they are or as they were asked for."""
-    asked = found["SpotFleetRequestConfig"].get("TagSpecifications", [])
-    return _tags(found.get("Tags") or [tag for group in asked for tag in group.get("Tags", [])])
 
 
 def machines(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:

@@ -34,6 +34,7 @@ _FORMS = {
     "MONITOR_LOG_GROUP_NAME": patterns.LOG_GROUP,
     "MONITOR_DEAD_LETTER_QUEUE": Form(f"({patterns.QUEUE_NAME.pattern})?", patterns.QUEUE_NAME.right),
 }
+_NAME_OF_RUN = "%Y%m%dT%H%M%SZ"
 _MOST = {"MONITOR_START_TIME": LAST_MILLISECOND}
 
 
@@ -77,7 +78,16 @@ class MonitorFile:
 
 def run_name(start: float) -> str:
     """The start of a run (seconds since 1970) as its name: UTC, sortable, safe in a key."""
-    return datetime.fromtimestamp(start, UTC).strftime("%Y%m%dT%H%M%SZ")
+    return datetime.fromtimestamp(start, UTC).strftime(_NAME_OF_RUN)
+
+
+def start_of(run: str) -> float | None:
+    """When the run of this name began, in seconds since 1970; None where this is no run's name."""
+    try:
+        start = datetime.strptime(run, _NAME_OF_RUN).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+    return start if run_name(start) == run else None  # strptime takes shorter ones too
 
 
 def path_for(project: Path, app_name: str) -> Path:
