@@ -184,7 +184,7 @@ class Watched:
         told = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(told, Exception):
             raise told
-        return Snapshot(now, Counts(told, 0), 0, 10, None, None)
+        return Snapshot(now, Counts(told, 0), 0, 10, FleetState("active", 1, ()), None)
 
     def watch(self) -> None:
         monitor.watch(
@@ -316,3 +316,12 @@ def test_a_fleet_that_ended_while_jobs_wait_is_told_instead_of_being_watched_for
     assert decide(look, History()) == [End.FLEET]
     assert decide(replace(look, fleet=replace(gone, machines=("i-1",))), History()) == []
     assert decide(replace(look, fleet=replace(gone, state="active")), History()) == []
+
+
+@pytest.mark.parametrize(("minutes", "taken"), [(1, []), (60, [End.FLEET]), (50 * 60, [End.FLEET])])
+def test_a_fleet_that_ec2_has_forgotten_has_ended_but_not_one_of_which_it_does_not_tell_yet(
+    minutes: float, taken: list[decisions.Action]
+) -> None:
+    look = Snapshot(START + minutes * 60, Counts(5, 0), 0, 5, fleet=None, service=ServiceState(2, 0, 0))
+    assert decide(look, History()) == taken
+    assert decide(replace(look, queue=Counts(0, 5)), History()) == [], "their workers may still be at it"

@@ -70,6 +70,17 @@ def test_as_many_idle_machines_stay_as_the_jobs_need() -> None:
     assert decided(look(16, *hosts, target=3, desired=4)) == [SetTarget(2), EndIdle((host(1, 0),))]
 
 
+def test_a_machine_that_drains_is_ended_though_jobs_came_back_and_another_takes_its_place() -> None:
+    """It would get no task any more."""
+    drained = replace(host(1, 0), draining=True)
+    hosts = [host(0, 2), drained, host(2, 0)]
+    assert decided(look(1000, *hosts, target=10)) == [EndIdle((drained,))]
+    assert decided(look(16, *hosts, target=2, desired=4)) == [EndIdle((drained,))]
+    assert decided(look(8, *hosts, target=1, desired=2)) == [EndIdle((drained, host(2, 0)))]
+    still_at_work = replace(host(1, 1), draining=True)
+    assert decided(look(1000, host(0, 2), still_at_work)) == []
+
+
 def test_a_machine_that_has_just_joined_is_given_time_to_get_a_task() -> None:
     assert decided(look(8, host(0, 2), host(1, 0, START - 60), target=1, desired=2)) == []
 
