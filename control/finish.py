@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from control import cleanup, ending, export, leftovers, queue, stale
+from control import cleanup, ending, export, leftovers, monitorfile, queue, stale
 from control.clients import Clients
 from control.decide import Pace
 from control.errors import AWSError, CloudError
@@ -30,6 +30,8 @@ NO_TRACE = (
 
 def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest: bool, pace: Pace) -> bool:
     """Whether all that the run made is gone, or kept on purpose. Raises CloudError where AWS refuses for good."""
+    if cheapest:
+        monitorfile.make_cheapest(run, clients.s3)
     machines: set[str] = set()
     traces: set[bool] = set()
     with MonitorView(run) as view:

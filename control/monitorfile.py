@@ -7,7 +7,8 @@ It lies in `files/` and, as a copy, in the bucket under `monitors/`. Published o
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,11 +143,23 @@ def of_content(content: dict[str, Any], path: Path | str) -> MonitorFile:
 
 def save(monitor_file: MonitorFile, path: Path, s3: S3Client) -> None:
     """Writes the file here first, then its copy in the bucket; raises CloudError if the copy fails."""
-    content = asdict(monitor_file)
-    write_json_atomically(path, content)
-    key = key_for(monitor_file.MONITOR_APP_NAME)
+    write_json_atomically(path, asdict(monitor_file))
+    _put_copy(monitor_file, s3)
+
+
+def make_cheapest(monitor_file: MonitorFile, s3: S3Client) -> None:
+    """Notes cheapest mode in the copy, if that is still this run's: the auto-monitor would undo it else. Raises
+    CloudError."""
+    with doing("telling the auto-monitor of the cheapest mode"), suppress(InputError):
+        found = copy_of(s3, monitor_file.MONITOR_BUCKET_NAME, key_for(monitor_file.MONITOR_APP_NAME))
+        if found and found.MONITOR_FLEET_ID == monitor_file.MONITOR_FLEET_ID and not found.MONITOR_CHEAPEST:
+            _put_copy(replace(found, MONITOR_CHEAPEST=True), s3)
+
+
+def _put_copy(monitor_file: MonitorFile, s3: S3Client) -> None:
+    key, body = key_for(monitor_file.MONITOR_APP_NAME), json.dumps(asdict(monitor_file), indent=2).encode()
     with doing(f"copying the monitor file to s3://{monitor_file.MONITOR_BUCKET_NAME}/{key}"):
-        s3.put_object(Bucket=monitor_file.MONITOR_BUCKET_NAME, Key=key, Body=json.dumps(content, indent=2).encode())
+        s3.put_object(Bucket=monitor_file.MONITOR_BUCKET_NAME, Key=key, Body=body)
 
 
 def copy_of(s3: S3Client, bucket: str, key: str) -> MonitorFile | None:
