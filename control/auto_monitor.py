@@ -7,7 +7,6 @@ beside `run.py monitor`. How the run ended lies in the bucket then: `runs/APP_NA
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -15,16 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
 
-from control import cleanup, costs, ending, export, leftovers, schedule
+from control import cleanup, costs, ending, export, leftovers, monitorfile, schedule
 from control.clients import Clients
 from control.costs import Prices
 from control.decide import End, Pace
-from control.errors import CloudError, Problem, code_of
+from control.errors import CloudError, Problem
 from control.monitor import Tick, step, stopped
-from control.monitorfile import MonitorFile, of_content
-from control.policies import monitor_rule
+from control.monitorfile import MonitorFile
 from control.text import report_text
 
 CLEANUP_PAUSE_SECONDS = 2.0  # what cannot go yet is tried again at the next step
@@ -34,7 +31,7 @@ _QUICKER = {"LOOK_SECONDS": "look", "SOON_SECONDS": "soon", "SETTLING_SECONDS": 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """One call. `event`: bucket and key of the monitor file, and the rule's name. What it returns is for the log."""
     clients = Clients(boto3.Session())
-    file = _monitor_file(clients, event)
+    file = monitorfile.copy_of(clients.s3, str(event["bucket"]), str(event["key"]))
     if file is None:
         schedule.stop(clients, str(event.get("rule", "")))
         return {"ended": "there is no monitor file"}
@@ -67,7 +64,7 @@ def _pace(env: Mapping[str, str]) -> Pace:
 def _end(clients: Clients, file: MonitorFile, tick: Tick) -> dict[str, Any]:
     """Cleans up, or where jobs are kept, stops the machines; the rule goes last, when nothing is left to do."""
     if tick.over is End.RUN:
-        words, done = _clean_up(clients, file)
+        words, done = _clean_up(clients, file, tick.history.ended)
     else:
         try:
             words, done = str(stopped(clients, file, tick)), True
@@ -75,17 +72,17 @@ def _end(clients: Clients, file: MonitorFile, tick: Tick) -> dict[str, Any]:
             words, done = str(error), False
     ending.leave(clients.s3, file, words)
     if done:
-        schedule.stop(clients, monitor_rule(file.MONITOR_APP_NAME))
+        schedule.stop_for(clients, file)
     return {"ended": tick.over.value if tick.over else "", "done": done, "words": words}
 
 
-def _clean_up(clients: Clients, file: MonitorFile) -> tuple[str, bool]:
+def _clean_up(clients: Clients, file: MonitorFile, ended: float | None) -> tuple[str, bool]:
     """The words of the summary, and whether nothing is left."""
     dead_letter_queue = file.MONITOR_DEAD_LETTER_QUEUE
-    once = cleanup.Run(file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, patient=False, keep_rule=True)
+    once = cleanup.Run(file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, patient=False, keep_rule=True, ended=ended)
     report = cleanup.cleanup(clients, once, time.sleep)
     report.kept.extend(export.go_on(clients, file, time.time()))
-    left = leftovers.look(clients, leftovers.Names(file, dead_letter_queue))
+    left = leftovers.look(clients, leftovers.Names(file, dead_letter_queue, tagged=report.handed_on))
     left = replace(left, things=[one for one in left.things if one.kind != "rule"])  # its own goes last, by `_end`
     if report.left or not left.clean:
         return f"{report_text(report)}\n{leftovers.text(left)}", False
@@ -94,16 +91,3 @@ def _clean_up(clients: Clients, file: MonitorFile) -> tuple[str, bool]:
     except CloudError as error:
         told = str(error)
     return f"{report_text(report)}\n{told}", True
-
-
-def _monitor_file(clients: Clients, event: dict[str, Any]) -> MonitorFile | None:
-    """None where it is gone: then there is no run to watch. Raises InputError, for the log, where it is wrong."""
-    bucket, key = str(event["bucket"]), str(event["key"])
-    try:
-        body = clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        if code_of(error) in ("NoSuchKey", "404"):
-            return None
-        raise
-    content = json.loads(body)
-    return of_content(content if isinstance(content, dict) else {}, f"s3://{bucket}/{key}")

@@ -7,7 +7,6 @@ compared whole.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +35,8 @@ MACHINES_A_CALL = 100  # EC2: TerminateInstances takes 1,000 and asks for smalle
 COUNT_LOOKS, COUNT_PAUSE_SECONDS = 3, 5.0  # SQS's counts are approximate: the highest of a few is believed
 NO_FLEET = "sfr-00000000-0000-0000-0000-000000000000"  # EC2 knows none of this id: for a run that never had one
 
+HANDED_ON = "queue {queue}, and what else is named after {app}: they are the next batch's, sent since this run ended"
+
 
 class NotYet(Exception):
     """The step cannot be done now, but may be in a moment."""
@@ -43,11 +44,13 @@ class NotYet(Exception):
 
 @dataclass
 class Report:
-    """What was removed, what was kept on purpose (with the reason), and what could not be removed."""
+    """What was removed, what was kept on purpose (with the reason), and what could not be removed. `handed_on`: what
+    has the app's names is the next batch's by now."""
 
     removed: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    handed_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Run:
 
     `whole_app`: every fleet and machine of the app goes, not only the run's. `failed_too`: a dead-letter queue goes
     with the failed jobs in it. Without `patient` every step is tried once: for a caller that comes again by itself.
-    `keep_rule`: what wakes that caller stays, until it has done all that it has to do.
+    `keep_rule`: what wakes that caller stays, until it has done all that it has to do. `ended`: when no job of the run
+    was left (seconds since 1970); a batch that comes later under the same names keeps what has them.
     """
 
     monitor_file: MonitorFile
@@ -66,6 +70,7 @@ class Run:
     failed_too: bool = False
     patient: bool = True
     keep_rule: bool = False
+    ended: float | None = None
 
 
 Step = Callable[[Clients, Run, Report], None]
@@ -76,8 +81,25 @@ def cleanup(clients: Clients, run: Run, sleep: Callable[[float], None]) -> Repor
     report = Report()
     for what, step in _steps(run.monitor_file):
         tries = (CLUSTER_TRIES if step is _delete_cluster else TRIES) if run.patient else 1
-        _try(what, partial(step, clients, run, report), report, tries, run.pause, sleep)
+        _try(what, partial(_take, step, clients, run, report), report, tries, run.pause, sleep)
     return report
+
+
+def _handed_on(clients: Clients, run: Run) -> bool:
+    """Whether the names of a run that has ended are the next batch's by now: the queue was made later, or has jobs
+    again. Raises AWS's errors."""
+    if run.ended is None:
+        return False
+    url = queue.find(clients.sqs, run.monitor_file.MONITOR_QUEUE_NAME)
+    if url is None:
+        return False
+    try:
+        counts, made = queue.counts_and_making(clients.sqs, url)
+    except ClientError as error:
+        if queue.is_missing(error):
+            return False  # deleted less than a minute ago: SQS still gives its URL
+        raise
+    return made > run.ended or counts.jobs > 0
 
 
 def find_run(settings: Settings, clients: Clients, now: Callable[[], float] = time.time) -> MonitorFile:
@@ -91,7 +113,7 @@ def find_run(settings: Settings, clients: Clients, now: Callable[[], float] = ti
         return copy
     if active is None:
         return monitorfile.of_run(settings, NO_FLEET, now())
-    return monitorfile.of_run(settings, active.id, leftovers.start_of(active.run) or active.made)
+    return monitorfile.of_run(settings, active.id, monitorfile.start_of(active.run) or active.made)
 
 
 def check_loss(
@@ -136,13 +158,11 @@ def _jobs(clients: Clients, name: str) -> int:
 
 
 def _copy_in_bucket(settings: Settings, clients: Clients) -> MonitorFile | None:
-    key = monitorfile.key_for(settings.APP_NAME)
     try:
-        content = json.loads(clients.s3.get_object(Bucket=settings.AWS_BUCKET, Key=key)["Body"].read())
-        found = monitorfile.of_content(content, f"s3://{settings.AWS_BUCKET}/{key}")
-    except (*AWSError, ValueError, TypeError, InputError):
-        return None  # no run of this app, or not to be read: then names and tags must do
-    return found if found.MONITOR_APP_NAME == settings.APP_NAME else None
+        found = monitorfile.copy_of(clients.s3, settings.AWS_BUCKET, monitorfile.key_for(settings.APP_NAME))
+    except (*AWSError, InputError):
+        return None  # not to be read: then names and tags must do
+    return found if found and found.MONITOR_APP_NAME == settings.APP_NAME else None
 
 
 def _steps(file: MonitorFile) -> Iterator[tuple[str, Step]]:
@@ -178,6 +198,15 @@ def _try(
         except AWSError as error:
             reason = str(explain(f"removing the {what}", error))
     report.left.append(f"{what}: {reason}")
+
+
+def _take(step: Step, clients: Clients, run: Run, report: Report) -> None:
+    """The step, but where what it would remove is the next batch's."""
+    if step not in _BY_NAME or not (report.handed_on or _handed_on(clients, run)):
+        step(clients, run, report)
+    elif not report.handed_on:
+        report.handed_on, file = True, run.monitor_file
+        report.kept.append(HANDED_ON.format(queue=file.MONITOR_QUEUE_NAME, app=file.MONITOR_APP_NAME))
 
 
 def _stop_service(clients: Clients, run: Run, report: Report) -> None:
@@ -361,5 +390,9 @@ def _delete_rule(clients: Clients, run: Run, report: Report) -> None:
     if report.left or run.keep_rule:
         return
     name = monitor_rule(run.monitor_file.MONITOR_APP_NAME)
-    if schedule.stop(clients, name):
+    if schedule.stop(clients, name) if run.whole_app else schedule.stop_for(clients, run.monitor_file):
         report.removed.append(f"rule {name}")
+
+
+_BY_NAME = {_stop_service, _delete_service, _delete_alarms, _delete_dashboard, _delete_dead_letter_queue, _delete_queue,
+            _deregister_task_definitions, _delete_cluster}  # fmt: skip

@@ -18,6 +18,7 @@ from control.snapshot import Host, Snapshot
 EMPTY_LOOKS = 3  # SQS's counts are approximate: a zero is believed only after this many in a row, and the settling time
 CHEAPEST_AFTER_SECONDS = 15 * 60.0  # as published: by then the fleet has had its chance to start
 SETTLING_SECONDS = 75.0  # longer than the minute in which, says SQS, its approximate counts settle
+SHOWN_SECONDS = 5 * 60.0  # by then EC2 tells of a fleet that was made just now; mostly it takes a second
 HOPELESS_FAILURES = 50  # jobs that failed for good, with not one done: not a matter of single jobs
 
 
@@ -34,7 +35,8 @@ class Pace:
 
 class End(Enum):
     """How it is over. RUN: no jobs are left. FLEET: its fleet has ended (cancelled by hand, or its time is up) while
-    jobs wait. NOTHING_WORKS: every job fails. COST: it has cost what it may, and nothing runs any more."""
+    jobs wait; two days later EC2 knows no such fleet. NOTHING_WORKS: every job fails. COST: it has cost what it may,
+    and nothing runs any more."""
 
     RUN = "run"
     FLEET = "fleet"
@@ -73,11 +75,12 @@ Action = End | SetTarget | SetTasks | EndIdle | Close
 
 def decide(look: Snapshot, history: History, file: MonitorFile, *, cheapest: bool, pace: Pace) -> list[Action]:
     """What to do now; `history` has this look in it."""
+    if history.ended is not None:
+        return [End.RUN]
     empty_for = look.at - history.empty_since if history.empty_since is not None else 0.0
     if history.empty_looks >= EMPTY_LOOKS and empty_for >= pace.settle:
         return [End.RUN]
-    found = look.fleet
-    if found and not found.active and not found.machines and look.queue and look.queue.waiting:
+    if look.queue and look.queue.waiting and _fleet_is_gone(look, file):
         return [End.FLEET]
     if _nothing_works(look, history):
         return [End.NOTHING_WORKS]
@@ -100,6 +103,13 @@ def _tasks(jobs: int, file: MonitorFile) -> int:
     """Containers for so many jobs, of those that the run may have."""
     most = file.MONITOR_MACHINES * file.MONITOR_TASKS_PER_MACHINE
     return min(most, ceil(jobs / file.MONITOR_JOBS_PER_TASK))
+
+
+def _fleet_is_gone(look: Snapshot, file: MonitorFile) -> bool:
+    """Ended, and so long ago, perhaps, that EC2 knows it no more; one of which EC2 does not tell yet is not gone."""
+    if look.fleet is None:
+        return look.at - file.MONITOR_START_TIME / 1000 >= SHOWN_SECONDS
+    return not look.fleet.active and not look.fleet.machines
 
 
 def _nothing_works(look: Snapshot, history: History) -> bool:
@@ -139,9 +149,11 @@ def _scale(look: Snapshot, history: History, file: MonitorFile, pace: Pace, *, c
 
 def _resize(look: Snapshot, target: int, needed: int, pace: Pace) -> list[Action]:
     """The target first: a machine that ends while the target stands is replaced. Of the machines beyond those that are
-    needed, the idle ones are ended."""
+    needed, the idle ones are ended; one that drains always, as it gets no task any more and the fleet replaces it."""
     assert look.fleet is not None
     change: list[Action] = [SetTarget(target)] if look.fleet.target != target else []
     idle = [host for host in look.hosts if not host.tasks and look.at - host.since >= pace.new]
-    surplus = len(look.fleet.machines) - needed
-    return [*change, EndIdle(tuple(idle[:surplus]))] if idle and surplus > 0 else change
+    drained, others = [host for host in idle if host.draining], [host for host in idle if not host.draining]
+    surplus = len(look.fleet.machines) - needed - len(drained)
+    ended = (*drained, *others[: max(0, surplus)])
+    return [*change, EndIdle(ended)] if ended else change

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from control import cleanup, ending, export, leftovers, queue, stale
+from control import cleanup, ending, export, leftovers, monitorfile, queue, stale
 from control.clients import Clients
 from control.decide import Pace
 from control.errors import AWSError, CloudError
@@ -30,6 +30,8 @@ NO_TRACE = (
 
 def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest: bool, pace: Pace) -> bool:
     """Whether all that the run made is gone, or kept on purpose. Raises CloudError where AWS refuses for good."""
+    if cheapest:
+        monitorfile.make_cheapest(run, clients.s3)
     machines: set[str] = set()
     traces: set[bool] = set()
     with MonitorView(run) as view:
@@ -40,25 +42,27 @@ def monitor(clients: Clients, run: MonitorFile, settings: Settings, *, cheapest:
             view.show(snapshot, history)
 
         try:
-            watch(clients, run, cheapest=cheapest, pace=pace, now=time.time, sleep=time.sleep, show=show, say=view.say)
+            last = watch(
+                clients, run, cheapest=cheapest, pace=pace, now=time.time, sleep=time.sleep, show=show, say=view.say
+            )
         except CloudError as error:  # an end that keeps the jobs
             _leave(clients, run, str(error), seen=True in traces)
             raise
-    return _end(
-        clients, run, _dead_letter_queue(clients, run, settings), len(machines), min(pace.look, 10), seen=True in traces
-    )
+    dead_letter_queue = _dead_letter_queue(clients, run, settings)
+    todo = cleanup.Run(run, dead_letter_queue, pause=min(pace.look, 10), ended=last.ended)
+    return _end(clients, todo, len(machines), seen=True in traces)
 
 
-def _end(
-    clients: Clients, run: MonitorFile, dead_letter_queue: str, machines: int, pause: float, *, seen: bool
-) -> bool:
+def _end(clients: Clients, todo: cleanup.Run, machines: int, *, seen: bool) -> bool:
     """Cleans up, proves it, sums up. `machines`: how many there were; `seen`: whether any look saw the run."""
+    run, dead_letter_queue = todo.monitor_file, todo.dead_letter_queue
     export.go_on(clients, run, time.time())
-    report = cleanup.cleanup(clients, cleanup.Run(run, dead_letter_queue, pause=pause), time.sleep)
+    report = cleanup.cleanup(clients, todo, time.sleep)
     report.kept.extend(export.go_on(clients, run, time.time()))
     told = [report_text(report)]
     print(told[0], flush=True)
-    left = leftovers.verify(clients, leftovers.Names(run, dead_letter_queue), time.sleep, pause=pause)
+    names = leftovers.Names(run, dead_letter_queue, tagged=report.handed_on)
+    left = leftovers.verify(clients, names, time.sleep, pause=todo.pause)
     told += [] if left.clean else [leftovers.text(left)]
     try:
         told.append(ending.summary(clients, run, dead_letter_queue, machines))

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from control import leftovers, troubles
+from control import troubles
 from control.errors import AWSError, CloudError, InputError, code_of, doing
+from control.monitorfile import start_of
 from control.steps import patiently
+from control.tags import is_of_a_run
 from control.troubles import Event
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class FleetState:
 
 
 class Running(NamedTuple):
-    """A fleet that is active: its id, its start (seconds since 1970), and how many machines it is to have."""
+    """A fleet that is active: its id, its run's start (seconds since 1970), and how many machines it is to have."""
 
     id: str
     start: float
@@ -109,12 +111,20 @@ def running(ec2: EC2Client, app_name: str) -> Running | None:
     with doing("looking for a fleet that runs already"):
         for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
             for found in page["SpotFleetRequestConfigs"]:
-                tags = leftovers.fleet_tags(found)
-                ours = tags.get("app") == app_name and leftovers.is_of_a_run(tags)
+                tags = tags_of(found)
+                ours = tags.get("app") == app_name and is_of_a_run(tags)
                 if ours and found["SpotFleetRequestState"] in _ACTIVE:
                     target = found["SpotFleetRequestConfig"]["TargetCapacity"]
-                    return Running(found["SpotFleetRequestId"], found["CreateTime"].timestamp(), target)
+                    start = start_of(tags.get("run", "")) or found["CreateTime"].timestamp()  # made seconds later
+                    return Running(found["SpotFleetRequestId"], start, target)
     return None
+
+
+def tags_of(found: Any) -> dict[str, str]:
+    """The tags of a fleet, as they are or as they were asked for."""
+    asked = found["SpotFleetRequestConfig"].get("TagSpecifications", [])
+    tags = found.get("Tags") or [tag for group in asked for tag in group.get("Tags", [])]
+    return {tag["Key"]: tag.get("Value", "") for tag in tags}
 
 
 def set_target(ec2: EC2Client, fleet_id: str, target: int) -> None:

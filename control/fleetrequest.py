@@ -124,8 +124,8 @@ def _check_form(fleet: Json, path: Path, ec2: EC2Client) -> None:
     """The file's own values, as what is made of them could hide what is wrong."""
     own = {key: value for key, value in fleet.items() if key not in ("ValidFrom", "ValidUntil")}
     _hold({"SpotFleetRequestConfig": {"TargetCapacity": 1} | own}, path, ec2)
-    if fleet.get("Type") == "instant":
-        raise InputError(path, "Type", "a Spot Fleet cannot be 'instant'", "write 'maintain' or 'request'")
+    if fleet.get("Type", "maintain") != "maintain":
+        raise InputError(path, "Type", "the monitor could not scale such a fleet", "write 'maintain', or leave it out")
     _check_tags(path, fleet, "spot-fleet-request")
     for specification in fleet.get(WRITTEN, []):
         _check_tags(path, specification, "instance", "volume")

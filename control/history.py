@@ -1,13 +1,14 @@
 """What earlier looks of the monitor saw, as far as later ones need it.
 
 It lies in the bucket beside the records, so that a monitor which is started again, or the next tick of the one in AWS,
-goes on where the last one was. Two monitors at once write the same.
+goes on where the last one was. Two monitors at once write the same, by AWS's clock.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -19,11 +20,14 @@ from control.snapshot import Snapshot
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+FINE_SECONDS = 2.0  # AWS dates its answers to the second: a clock here that is as near as this is finer
+
 
 @dataclass(frozen=True)
 class History:
     """Times in seconds since 1970. `first_…`: at the first look. `recent`: times and jobs of the looks within the
-    settling time. `cost`: USD so far, up to `at`; `hourly`: USD an hour then."""
+    settling time. `cost`: USD so far, up to `at`; `hourly`: USD an hour then. `ended`: when no job was left: from then
+    on the run is cleaned up, whatever comes under its names."""
 
     at: float | None = None
     empty_since: float | None = None
@@ -35,6 +39,7 @@ class History:
     cost: float = 0.0
     hourly: float = 0.0
     closed: bool = False
+    ended: float | None = None
 
     @property
     def most_jobs(self) -> int:
@@ -46,7 +51,8 @@ def remember(history: History, look: Snapshot, settle: float) -> History:
     """`history` with one more look in it. `settle`: seconds that SQS's counts take to settle."""
     recent = (*(one for one in history.recent if look.at - one[0] <= settle), (look.at, look.jobs))
     cost = history.cost + _cost_since(history, look)
-    after = replace(history, at=look.at, recent=recent, cost=cost, hourly=look.hourly or 0.0)
+    at = max(history.at or look.at, look.at)  # two monitors' looks may come in the wrong order by a second
+    after = replace(history, at=at, recent=recent, cost=cost, hourly=look.hourly or 0.0)
     if history.first_jobs is None and look.queue is not None:
         after = replace(after, first_jobs=look.jobs, first_dead=look.dead, first_submitted=look.submitted or 0)
     if look.jobs > 0:
@@ -60,25 +66,36 @@ def key_of(file: MonitorFile) -> str:
     return f"runs/{file.MONITOR_APP_NAME}/{file.run}/monitor.json"
 
 
-def load(s3: S3Client, file: MonitorFile) -> History:
-    """The history that is there; without it, or where it is no history, one that begins with the run: what ran before
-    anybody looked costs as much. Raises AWS's errors."""
+def load(s3: S3Client, file: MonitorFile, now: float) -> tuple[History, float]:
+    """The history that is there, and AWS's time (seconds since 1970), `now` where it tells none. Without a history, or
+    where it is none, one that begins with the run: what ran before anybody looked costs as much. Raises AWS's
+    errors."""
     none = History(at=file.MONITOR_START_TIME / 1000)
     try:
-        body = s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key_of(file))["Body"].read()
+        answer: Any = s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key_of(file))
     except ClientError as error:
         if code_of(error) in ("NoSuchKey", "404"):
-            return none
+            return none, _time_of(error.response, now)
         raise
     try:
-        return _of_content(json.loads(body), none)
+        return _of_content(json.loads(answer["Body"].read()), none), _time_of(answer, now)
     except (ValueError, TypeError):
-        return none
+        return none, _time_of(answer, now)
 
 
 def save(s3: S3Client, file: MonitorFile, history: History) -> None:
     """Raises AWS's errors."""
     s3.put_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key_of(file), Body=json.dumps(asdict(history)).encode())
+
+
+def _time_of(answer: Any, now: float) -> float:
+    """When AWS gave this answer. The monitors of a run share its history, and their clocks may be minutes apart."""
+    told = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        at = parsedate_to_datetime(told).timestamp()
+    except ValueError:
+        return now
+    return now if abs(at - now) <= FINE_SECONDS else at
 
 
 def _cost_since(history: History, look: Snapshot) -> float:
@@ -96,6 +113,7 @@ def _of_content(content: Any, none: History) -> History:
     recent = tuple((float(at), int(jobs)) for at, jobs in known.pop("recent", ()))
     found = replace(none, **known, recent=recent)
     numbers = (found.empty_looks, found.first_dead, found.first_submitted, found.cost, found.hourly, found.at or 0.0)
-    if not all(isinstance(one, (int, float)) for one in (*numbers, found.empty_since or 0, found.first_jobs or 0)):
+    optional = (found.empty_since or 0, found.first_jobs or 0, found.ended or 0)
+    if not all(isinstance(one, (int, float)) for one in (*numbers, *optional)):
         raise TypeError("no history")
     return found

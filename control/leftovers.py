@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,10 @@ from botocore.exceptions import ClientError
 from control import cluster, dashboard, queue
 from control.clients import Clients
 from control.errors import AWSError, code_of, explain
+from control.fleet import tags_of
 from control.policies import RULE_PREFIX, monitor_rule
 from control.rights import is_login
-from control.tags import KEPT
+from control.tags import KEPT, is_of_a_run
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -102,10 +102,15 @@ class Left:
 
 @dataclass(frozen=True)
 class Names:
-    """Whose things are looked for: a run's, with the names that its tags do not tell."""
+    """Whose things are looked for: a run's, with the names that its tags do not tell. `tagged`: only what a tag says to
+    be this run's, where the names are the next batch's by now."""
 
     run: MonitorFile
     dead_letter_queue: str
+    tagged: bool = False
+
+    def of_run(self, thing: Thing) -> bool:
+        return thing.run == self.run.run or self.run.MONITOR_FLEET_ID in (thing.id, thing.fleet)
 
 
 Look = Callable[[], Iterable[Thing]]
@@ -130,7 +135,8 @@ def look(clients: Clients, names: Names) -> Left:
     """One look at every kind of thing that the run has; what AWS refuses is noted, and keeps no other from being
     looked at."""
     left = _look(_looks_at_run(clients, names))
-    return replace(left, things=_ending_with_their_fleet(left.things))
+    found = [one for one in left.things if not names.tagged or names.of_run(one)]
+    return replace(left, things=_ending_with_their_fleet(found))
 
 
 def look_at_all(clients: Clients) -> Left:
@@ -151,33 +157,12 @@ def fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:
     """Fleets that carry the tag `app` (of one app, or of any) and that still have, or may start, machines."""
     for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
         for found in page["SpotFleetRequestConfigs"]:
-            tags, state = fleet_tags(found), found["SpotFleetRequestState"]
+            tags, state = tags_of(found), found["SpotFleetRequestState"]
             if not _is_of(tags, app) or state in ("cancelled", "failed"):
                 continue
             known = _ending_if(state == "cancelled_terminating", _signed(tags, None))
             name, made = found["SpotFleetRequestId"], found["CreateTime"].timestamp()
             yield Thing("fleet", name, tags["app"], tags.get("run", ""), state, known, id=name, made=made)
-
-
-def start_of(run: str) -> float | None:
-    """When the run of this name began, in seconds since 1970; None where this is no run's name."""
-    if not _RUN.fullmatch(run):
-        return None
-    try:
-        return datetime.strptime(run, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return None  # the 31st of February, say
-
-
-def is_of_a_run(tags: Mapping[str, str]) -> bool:
-    """Whether the tags tell a run as we write it, beside its app: the word `app` alone is everybody's."""
-    return "app" in tags and start_of(tags.get("run", "")) is not None
-
-
-def fleet_tags(found: Any) -> dict[str, str]:
-    """The tags of a fleet, as they are or as they were asked for."""
-    asked = found["SpotFleetRequestConfig"].get("TagSpecifications", [])
-    return _tags(found.get("Tags") or [tag for group in asked for tag in group.get("Tags", [])])
 
 
 def machines(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:

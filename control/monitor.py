@@ -49,14 +49,18 @@ class Tick:
 
 def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, cheapest: bool, pace: Pace) -> Tick:
     """One tick: looks, decides, acts (all but what an end asks for). Raises AWS's errors."""
+    before, now = history.load(clients.s3, file, now)
     look = observe(clients, file, now, prices)
-    seen = history.remember(history.load(clients.s3, file), look, pace.settle)
+    seen = history.remember(before, look, pace.settle)
     actions = decide(look, seen, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
+    if End.RUN in actions and seen.ended is None:
+        seen = replace(seen, ended=look.at)
+    history.save(clients.s3, file, seen)  # first: an action that AWS always refuses keeps no run from its end
     for action in actions:
         act(clients, file, action)
     if Close() in actions:
         seen = replace(seen, closed=True)
-    history.save(clients.s3, file, seen)
+        history.save(clients.s3, file, seen)
     over = next((action for action in actions if isinstance(action, End)), None)
     return Tick(look, seen, over, to_look_soon(look, file))
 
@@ -64,9 +68,10 @@ def step(clients: Clients, file: MonitorFile, now: float, prices: Prices, *, che
 def watch(
     clients: Clients, file: MonitorFile, *, cheapest: bool, pace: Pace, now: Callable[[], float],
     sleep: Callable[[float], None], show: Callable[[Snapshot, History], None], say: Callable[[str], None],
-) -> None:  # fmt: skip
-    """Ticks until no job is left. Passing errors of AWS are said and outlived; raises CloudError for lasting ones that
-    come before the first look succeeded (wrong credentials, missing rights), and for every other end."""
+) -> History:  # fmt: skip
+    """Ticks until no job is left; what is remembered then. Passing errors of AWS are said and outlived; raises
+    CloudError for lasting ones that come before the first look succeeded (wrong credentials, missing rights), and for
+    every other end."""
     prices, looked = Prices(file.MONITOR_MACHINE_PRICE), False
     while True:
         pause = pace.look
@@ -80,7 +85,7 @@ def watch(
             looked = True
             show(tick.look, tick.history)
             if tick.over is End.RUN:
-                return
+                return tick.history
             if tick.over is not None:
                 raise stopped(clients, file, tick)
             pause = pace.soon if tick.soon else pace.look

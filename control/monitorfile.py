@@ -7,13 +7,16 @@ It lies in `files/` and, as a copy, in the bucket under `monitors/`. Published o
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from control import patterns
-from control.errors import InputError, doing, shown
+from control.errors import InputError, code_of, doing, shown
 from control.files import read_json_object, write_json_atomically
 from control.patterns import Form
 
@@ -32,6 +35,7 @@ _FORMS = {
     "MONITOR_LOG_GROUP_NAME": patterns.LOG_GROUP,
     "MONITOR_DEAD_LETTER_QUEUE": Form(f"({patterns.QUEUE_NAME.pattern})?", patterns.QUEUE_NAME.right),
 }
+_NAME_OF_RUN = "%Y%m%dT%H%M%SZ"
 _MOST = {"MONITOR_START_TIME": LAST_MILLISECOND}
 
 
@@ -75,7 +79,16 @@ class MonitorFile:
 
 def run_name(start: float) -> str:
     """The start of a run (seconds since 1970) as its name: UTC, sortable, safe in a key."""
-    return datetime.fromtimestamp(start, UTC).strftime("%Y%m%dT%H%M%SZ")
+    return datetime.fromtimestamp(start, UTC).strftime(_NAME_OF_RUN)
+
+
+def start_of(run: str) -> float | None:
+    """When the run of this name began, in seconds since 1970; None where this is no run's name."""
+    try:
+        start = datetime.strptime(run, _NAME_OF_RUN).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+    return start if run_name(start) == run else None  # strptime takes shorter ones too
 
 
 def path_for(project: Path, app_name: str) -> Path:
@@ -130,11 +143,40 @@ def of_content(content: dict[str, Any], path: Path | str) -> MonitorFile:
 
 def save(monitor_file: MonitorFile, path: Path, s3: S3Client) -> None:
     """Writes the file here first, then its copy in the bucket; raises CloudError if the copy fails."""
-    content = asdict(monitor_file)
-    write_json_atomically(path, content)
-    key = key_for(monitor_file.MONITOR_APP_NAME)
+    write_json_atomically(path, asdict(monitor_file))
+    _put_copy(monitor_file, s3)
+
+
+def make_cheapest(monitor_file: MonitorFile, s3: S3Client) -> None:
+    """Notes cheapest mode in the copy, if that is still this run's: the auto-monitor would undo it else. Raises
+    CloudError."""
+    with doing("telling the auto-monitor of the cheapest mode"), suppress(InputError):
+        found = copy_of(s3, monitor_file.MONITOR_BUCKET_NAME, key_for(monitor_file.MONITOR_APP_NAME))
+        if found and found.MONITOR_FLEET_ID == monitor_file.MONITOR_FLEET_ID and not found.MONITOR_CHEAPEST:
+            _put_copy(replace(found, MONITOR_CHEAPEST=True), s3)
+
+
+def _put_copy(monitor_file: MonitorFile, s3: S3Client) -> None:
+    key, body = key_for(monitor_file.MONITOR_APP_NAME), json.dumps(asdict(monitor_file), indent=2).encode()
     with doing(f"copying the monitor file to s3://{monitor_file.MONITOR_BUCKET_NAME}/{key}"):
-        s3.put_object(Bucket=monitor_file.MONITOR_BUCKET_NAME, Key=key, Body=json.dumps(content, indent=2).encode())
+        s3.put_object(Bucket=monitor_file.MONITOR_BUCKET_NAME, Key=key, Body=body)
+
+
+def copy_of(s3: S3Client, bucket: str, key: str) -> MonitorFile | None:
+    """The copy in the bucket, that of the app's newest run; None without. Raises InputError where it is wrong, and
+    AWS's errors."""
+    try:
+        body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if code_of(error) in ("NoSuchKey", "NoSuchBucket", "404"):
+            return None
+        raise
+    where = f"s3://{bucket}/{key}"
+    try:
+        content = json.loads(body)
+    except ValueError:
+        raise InputError(where, "", "this is no JSON", "startCluster writes it") from None
+    return of_content(content if isinstance(content, dict) else {}, where)
 
 
 def _checked(key: str, kind: str, value: Any, path: Path | str) -> Any:

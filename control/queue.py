@@ -99,6 +99,13 @@ def counts_and_dead_letter_name(sqs: SQSClient, url: str) -> tuple[Counts, str |
     return _counts_in(found), _dead_letter_name_in(found)
 
 
+def counts_and_making(sqs: SQSClient, url: str) -> tuple[Counts, float]:
+    """The queue's counts and when it was made (seconds since 1970), in one call."""
+    wanted = [*_COUNTS, "CreatedTimestamp"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)["Attributes"]  # type: ignore[arg-type]
+    return _counts_in(found), float(found["CreatedTimestamp"])
+
+
 def submitted(sqs: SQSClient, url: str) -> int | None:
     """How many jobs were ever sent to this queue, as `submitJob` notes it; None where nobody did."""
     noted = sqs.list_queue_tags(QueueUrl=url).get("Tags", {}).get(SUBMITTED_TAG, "")

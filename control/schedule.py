@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from control.clients import Clients
-from control.errors import CloudError, code_of, doing
-from control.monitorfile import MonitorFile, key_for
+from control.errors import CloudError, InputError, code_of, doing
+from control.monitorfile import MonitorFile, copy_of, key_for
 from control.policies import Place, monitor_rule
 
 RATE = "rate(1 minute)"  # EventBridge's shortest
@@ -57,6 +58,16 @@ def start(clients: Clients, file: MonitorFile, place: Place, tags: dict[str, str
         failed = clients.events.put_targets(**targets_request(file, place.function)).get("FailedEntries", [])
     if failed:
         raise CloudError(f"the auto-monitor is not scheduled: {failed[0].get('ErrorMessage', 'no reason given')}")
+
+
+def stop_for(clients: Clients, file: MonitorFile) -> bool:
+    """Deletes the rule of this run; whether there was one. A newer run's has the same name, and stays. Raises AWS's
+    errors."""
+    with suppress(InputError):  # no run can be watched with a wrong one
+        newest = copy_of(clients.s3, file.MONITOR_BUCKET_NAME, key_for(file.MONITOR_APP_NAME))
+        if newest is not None and newest.MONITOR_FLEET_ID != file.MONITOR_FLEET_ID:
+            return False
+    return stop(clients, monitor_rule(file.MONITOR_APP_NAME))
 
 
 def stop(clients: Clients, rule: str) -> bool:

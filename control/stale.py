@@ -20,10 +20,13 @@ from control import cluster, dashboard, leftovers, queue, schedule
 from control.cleanup import ALARMS_A_CALL, MACHINES_A_CALL, Report, delete_alarms
 from control.clients import Clients
 from control.errors import AWSError, code_of, explain
+from control.fleet import tags_of
 from control.leftovers import State, Thing
 from control.logs import group_names
+from control.monitorfile import start_of
 from control.policies import LONGEST_RULE_NAME, RULE_PREFIX
 from control.rights import is_login
+from control.tags import is_of_a_run
 
 YOUNG_SECONDS = 3600.0
 EMPTY_SECONDS = 24 * 3600.0  # CloudWatch Logs counts a group's bytes hours late
@@ -146,7 +149,7 @@ class _Account:
         return self._fleets
 
     def has_fleet(self, app: str) -> bool:
-        return any(leftovers.fleet_tags(one).get("app") == app for one in self.fleets())
+        return any(tags_of(one).get("app") == app for one in self.fleets())
 
     def fleet_ids(self) -> set[str]:
         return {one["SpotFleetRequestId"] for one in self.fleets()}
@@ -186,10 +189,10 @@ class _Account:
 
 def _fleets(account: _Account) -> Iterator[Dead]:
     for one in account.fleets():
-        name, tags = one["SpotFleetRequestId"], leftovers.fleet_tags(one)
+        name, tags = one["SpotFleetRequestId"], tags_of(one)
         if one["SpotFleetRequestState"] == "cancelled_terminating" or account.is_young(one.get("CreateTime")):
             continue
-        if not leftovers.is_of_a_run(tags):
+        if not is_of_a_run(tags):
             yield from _published(name, one)
         elif not account.has_queue(tags["app"]):
             yield Dead("fleet", name, f"the queue of its app {tags['app']} is gone", id=name)
@@ -245,7 +248,7 @@ def _living(account: _Account, machines: set[str]) -> set[str]:
 
 def _templates(account: _Account) -> Iterator[Dead]:
     for one in leftovers.templates(account.clients.ec2):
-        start = leftovers.start_of(one.name.removeprefix(f"{one.app}-"))
+        start = start_of(one.name.removeprefix(f"{one.app}-"))
         if start is not None and not account.has_fleet(one.app) and account.now - start >= YOUNG_SECONDS:
             yield _judged(one, f"its app {one.app} has no fleet")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from control.errors import doing
+from control.monitorfile import start_of
 
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
@@ -61,3 +62,8 @@ def specifications(theirs: Iterable[Mapping[str, Any]], kinds: Iterable[str], ou
 
 def _of(specification: Mapping[str, Any]) -> dict[str, str]:
     return {str(tag.get("Key")): str(tag.get("Value", "")) for tag in specification.get("Tags", ())}
+
+
+def is_of_a_run(tags: Mapping[str, str]) -> bool:
+    """Whether the tags tell a run as we write it, beside its app: the word `app` alone is everybody's."""
+    return "app" in tags and start_of(tags.get("run", "")) is not None

@@ -195,6 +195,9 @@ def modify_spot_fleet_request(self: Any, fleet_id: str, target_capacity: int | N
         raise EC2ClientError(
             "InvalidSpotFleetRequestState", f"Fleet {fleet_id} is {fleet.state} and cannot be modified"
         )
+    if ledger(fleet).type != "maintain":
+        unfit = f"Fleet Request: {fleet_id} is not a modifiable fleet request type."
+        raise EC2ClientError("FleetNotInModifiableState", unfit)
     if target_capacity is not None:
         fleet.target_capacity = target_capacity
     ledger(fleet).excess_policy = policy

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from control import auto_monitor, cleanup, leftovers, records, schedule
+from control import auto_monitor, cleanup, leftovers, monitorfile, records, schedule
 from control.cleanup import Report
 from control.decide import End
 from control.errors import AWSError
@@ -41,7 +41,7 @@ class Ends:
         clients: Any = SimpleNamespace(s3=self.bucket)
         patch.setattr(auto_monitor, "Clients", lambda _: clients)
         patch.setattr(auto_monitor.boto3, "Session", lambda: None)
-        patch.setattr(auto_monitor, "_monitor_file", lambda *_: file)
+        patch.setattr(monitorfile, "copy_of", lambda *_: file)
         patch.setattr(auto_monitor, "step", lambda *_, **__: Tick(look, self.history, over))
         patch.setattr(cleanup, "cleanup", lambda *_: self._note("clean-up", self.removed))
         patch.setattr(leftovers, "look", lambda *_: self._note("look", self.left))
@@ -107,7 +107,7 @@ def test_its_own_rule_is_not_counted_as_left(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_run_without_a_monitor_file_is_watched_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = Ends(monkeypatch)
-    monkeypatch.setattr(auto_monitor, "_monitor_file", lambda *_: None)
+    monkeypatch.setattr(monitorfile, "copy_of", lambda *_: None)
     ends.call()
     assert ends.done == ["stop distributed-something-App"]
 

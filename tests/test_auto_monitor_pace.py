@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control import auto_monitor
+from control import auto_monitor, monitorfile
 from control.decide import End, Pace
 from control.history import History
 from control.monitor import Tick
@@ -80,12 +80,12 @@ def test_no_step_begins_when_the_next_call_is_due_however_long_steps_take(
 
 def test_the_functions_own_environment_may_say_how_quick_the_cloud_is(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Pace] = []
-    monkeypatch.setattr(auto_monitor, "Clients", lambda _: None)
+    monkeypatch.setattr(auto_monitor, "Clients", lambda _: SimpleNamespace(s3=None))
     monkeypatch.setattr(auto_monitor.boto3, "Session", lambda: None)
-    monkeypatch.setattr(auto_monitor, "_monitor_file", lambda *_: MONITOR_FILE)
+    monkeypatch.setattr(monitorfile, "copy_of", lambda *_: MONITOR_FILE)
     monkeypatch.setattr(auto_monitor, "step", lambda *_, pace, **__: told.append(pace) or tick(False))
-    auto_monitor.handler({}, None)
+    auto_monitor.handler({"bucket": "app-bucket", "key": "k"}, None)
     for name, value in (("LOOK", "2"), ("SOON", "0.5"), ("SETTLING", "3"), ("NEW_MACHINE", "4")):
         monkeypatch.setenv(f"{name}_SECONDS", value)
-    auto_monitor.handler({}, None)
+    auto_monitor.handler({"bucket": "app-bucket", "key": "k"}, None)
     assert told == [Pace(look=60.0), Pace(look=2.0, soon=0.5, settle=3.0, new=4.0)]

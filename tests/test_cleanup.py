@@ -171,7 +171,13 @@ class Cleaner:
     def delete_cluster(self) -> None:
         self.aws.answer("ecs.delete_cluster", {"cluster": "app-cluster"})
 
+    def monitor_file(self) -> None:
+        """Looked at first: a newer run's rule has the same name."""
+        wanted = {"Bucket": "app-bucket", "Key": "monitors/AppSpotFleetRequestId.json"}
+        self.aws.refuse("s3.get_object", "NoSuchKey", wanted=wanted)
+
     def rule(self) -> None:
+        self.monitor_file()
         self.aws.answer("events.remove_targets", {"Rule": RULE, "Ids": ["auto-monitor"]})
         self.aws.answer("events.delete_rule", {"Name": RULE})
 
@@ -184,6 +190,12 @@ def cleaner(aws: Exact) -> Cleaner:
 def nothing(cleaner: Cleaner, *steps: str) -> None:
     """The named steps find nothing to do."""
     refuse = cleaner.aws.refuse
+
+    def no_rule(*, of_run: bool = True) -> None:
+        if of_run:
+            cleaner.monitor_file()
+        refuse("events.remove_targets", "ResourceNotFoundException")
+
     empty: dict[str, Callable[[], None]] = {
         "service": cleaner.no_service,
         "fleet": lambda: refuse("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound"),
@@ -196,7 +208,8 @@ def nothing(cleaner: Cleaner, *steps: str) -> None:
         "templates": cleaner.templates,
         "volumes": cleaner.volumes,
         "cluster": lambda: cleaner.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[]),
-        "rule": lambda: refuse("events.remove_targets", "ResourceNotFoundException"),
+        "rule": no_rule,
+        "app's rule": lambda: no_rule(of_run=False),
     }
     for step in steps:
         empty[step]()
@@ -204,6 +217,7 @@ def nothing(cleaner: Cleaner, *steps: str) -> None:
 
 FIRST = ("service", "fleet", "machines", "alarms", "dashboard")  # the steps before the queues
 LAST = ("definitions", "templates", "volumes", "cluster", "rule")  # those after
+APPS_LAST = (*LAST[:-1], "app's rule")
 
 
 # The whole
@@ -383,7 +397,7 @@ def test_a_clean_up_of_the_whole_app_ends_all_its_fleets_and_machines_and_no_oth
         described_machine("i-4", Name="webserver", run="nightly"),
     )
     cleaner.end("i-1")
-    nothing(cleaner, "alarms", "dashboard", "dead", "queue", *LAST)
+    nothing(cleaner, "alarms", "dashboard", "dead", "queue", *APPS_LAST)
     removed = [f"fleet {OTHER_FLEET} and its 2 machines", "1 machines outside the fleet"]
     assert cleaner.clean(whole_app=True).removed == removed
 
@@ -433,7 +447,7 @@ def test_the_launch_template_of_a_start_that_was_killed_before_its_fleet_was_the
     nothing(cleaner, "machines", "alarms", "dashboard", "dead", "queue", "definitions")
     cleaner.templates(template("App-20250101T000000Z", app="App", run="20250101T000000Z"))
     cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
-    nothing(cleaner, "volumes", "cluster", "rule")
+    nothing(cleaner, "volumes", "cluster", "app's rule")
     assert cleaner.clean(whole_app=True).removed == ["launch template App-20250101T000000Z"]
 
 

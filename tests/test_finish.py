@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,7 @@ import botocore.client
 import pytest
 from botocore.exceptions import NoCredentialsError
 
-from control import cleanup, evidence, export, finish, leftovers, queue, records, stale
+from control import cleanup, evidence, export, finish, leftovers, monitorfile, queue, records, stale
 from control.cleanup import Report
 from control.cluster import ServiceState
 from control.decide import Pace
@@ -38,7 +40,7 @@ class Finish:
         self.error: Exception | None = None
         self.clients: Any = SimpleNamespace(s3=self.bucket, sqs=None)
         patch.setattr(queue, "find", lambda *_: None)
-        patch.setattr(finish, "watch", lambda *_, show, **__: show(look, History()))
+        patch.setattr(finish, "watch", lambda *_, show, **__: show(look, History()) or History())
         patch.setattr(export, "go_on", lambda *_: self._note("export", [GROUP]))
         patch.setattr(cleanup, "cleanup", lambda *_: self._note("clean-up", Report(removed=["queue AppQueue"])))
         patch.setattr(leftovers, "verify", lambda *_, **__: self._note("verify", self.left))
@@ -116,6 +118,34 @@ def test_an_end_that_keeps_the_jobs_lies_in_the_bucket_too(monkeypatch: pytest.M
         ends.monitor()
     assert ends.bucket.objects == {f"runs/App/{RUN}/summary.txt": b"the run has cost what it may\n"}
     assert ends.done == []
+
+
+@pytest.mark.parametrize(
+    ("word", "fleet_id", "noted"),
+    [
+        (True, MONITOR_FILE.MONITOR_FLEET_ID, True),
+        (False, MONITOR_FILE.MONITOR_FLEET_ID, False),
+        (True, "sfr-1", False),
+    ],
+)
+def test_cheapest_mode_is_noted_where_the_auto_monitor_reads_it_or_it_would_undo_it(
+    monkeypatch: pytest.MonkeyPatch, word: bool, fleet_id: str, noted: bool
+) -> None:
+    ends = Finish(monkeypatch)
+    before = replace(MONITOR_FILE, MONITOR_FLEET_ID=fleet_id)
+    key = monitorfile.key_for("App")
+    ends.bucket.put_object(Key=key, Body=json.dumps(asdict(before)).encode())
+    finish.monitor(ends.clients, MONITOR_FILE, SETTINGS, cheapest=word, pace=Pace())
+    read: Any = ends.bucket
+    assert monitorfile.copy_of(read, "app-bucket", key) == replace(before, MONITOR_CHEAPEST=noted)
+
+
+@pytest.mark.parametrize("body", [None, b"{"])
+def test_cheapest_mode_needs_no_copy_in_the_bucket(monkeypatch: pytest.MonkeyPatch, body: bytes | None) -> None:
+    ends = Finish(monkeypatch)
+    if body is not None:
+        ends.bucket.put_object(Key=monitorfile.key_for("App"), Body=body)
+    assert finish.monitor(ends.clients, MONITOR_FILE, SETTINGS, cheapest=True, pace=Pace())
 
 
 def test_without_anything_stale_there_is_nothing_to_report(

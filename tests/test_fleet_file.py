@@ -208,8 +208,8 @@ def test_what_the_config_decides_is_not_taken_from_the_file() -> None:
 
 
 def test_what_the_file_decides_is_taken_from_it() -> None:
-    made = request_of(filled_in() | {"AllocationStrategy": "lowestPrice", "Type": "request"})
-    assert (made["AllocationStrategy"], made["Type"]) == ("lowestPrice", "request")
+    made = request_of(filled_in() | {"AllocationStrategy": "lowestPrice"})
+    assert (made["AllocationStrategy"], made["Type"]) == ("lowestPrice", "maintain")
 
 
 def test_the_file_itself_is_left_as_it_was() -> None:

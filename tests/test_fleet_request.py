@@ -330,7 +330,8 @@ def test_the_fleet_ends_with_its_machines_after_the_configs_hours_whatever_the_f
             r"AllocationStrategy: 'cheapest' is none .*; write one of lowestP",
         ),
         (written({}, Type="maintained"), r"Type: 'maintained' is none of AWS's; write one of request, maintain"),
-        (written({}, Type="instant"), "Type: a Spot Fleet cannot be 'instant'"),
+        (written({}, Type="instant"), "Type: the monitor could not scale such a fleet"),
+        (written({}, Type="request"), "Type: the monitor could not scale such a fleet; write 'maintain'"),
         (written({}, InstanceInterruptionBehavior="end"), "InstanceInterruptionBehavior: 'end' is none of AWS's"),
         (
             written({"BlockDeviceMappings": [{"Ebs": {"VolumeType": "gp9"}}]}),

@@ -26,6 +26,7 @@ from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
+from botocore.exceptions import ClientError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -447,6 +448,12 @@ def test_a_template_that_the_account_lacks_is_filled_in_and_one_it_has_is_kept(l
     filled = lab.cloud.fill_in(asked)
     assert filled["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"] == {"LaunchTemplateName": "local"}
     assert lab.cloud.fill_in(filled) == filled
+
+
+def test_a_fleet_that_maintains_no_capacity_cannot_be_modified(lab: Lab) -> None:
+    fleet_id = lab.fleet(1, Type="request")
+    with pytest.raises(ClientError, match="FleetNotInModifiableState"):
+        lab.ec2.modify_spot_fleet_request(SpotFleetRequestId=fleet_id, TargetCapacity=2)
 
 
 def test_a_machine_that_ends_after_its_fleets_target_was_lowered_is_not_replaced(lab: Lab) -> None:

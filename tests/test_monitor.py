@@ -184,7 +184,7 @@ class Watched:
         told = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(told, Exception):
             raise told
-        return Snapshot(now, Counts(told, 0), 0, 10, None, None)
+        return Snapshot(now, Counts(told, 0), 0, 10, FleetState("active", 1, ()), None)
 
     def watch(self) -> None:
         monitor.watch(
@@ -253,6 +253,20 @@ def test_looks_that_failed_do_not_count_as_empty(monkeypatch: pytest.MonkeyPatch
     assert [jobs_in(snapshot) for snapshot in watched.shown] == [0, 0, 7, 0, 0, 0, 0]
 
 
+def test_an_action_that_aws_always_refuses_keeps_no_run_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, 3, 0)
+
+    def act(_clients: object, _file: object, action: decisions.Action) -> None:
+        if isinstance(action, SetTarget):
+            raise refused("RequestLimitExceeded")
+
+    monkeypatch.setattr(monitor, "decide", lambda *given, **more: decisions.decide(*given, **more) or [SetTarget(0)])
+    monkeypatch.setattr(monitor, "act", act)
+    watched.watch()
+    assert watched.looks == 5
+    assert "RequestLimitExceeded" in watched.said[0]
+
+
 @pytest.mark.parametrize(
     "code",
     ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "AuthFailure",
@@ -302,3 +316,12 @@ def test_a_fleet_that_ended_while_jobs_wait_is_told_instead_of_being_watched_for
     assert decide(look, History()) == [End.FLEET]
     assert decide(replace(look, fleet=replace(gone, machines=("i-1",))), History()) == []
     assert decide(replace(look, fleet=replace(gone, state="active")), History()) == []
+
+
+@pytest.mark.parametrize(("minutes", "taken"), [(1, []), (60, [End.FLEET]), (50 * 60, [End.FLEET])])
+def test_a_fleet_that_ec2_has_forgotten_has_ended_but_not_one_of_which_it_does_not_tell_yet(
+    minutes: float, taken: list[decisions.Action]
+) -> None:
+    look = Snapshot(START + minutes * 60, Counts(5, 0), 0, 5, fleet=None, service=ServiceState(2, 0, 0))
+    assert decide(look, History()) == taken
+    assert decide(replace(look, queue=Counts(0, 5)), History()) == [], "their workers may still be at it"

@@ -477,9 +477,9 @@ def starter(aws: Exact, tmp_path: Path) -> Starter:
 
 def running_fleet(app: str = "App", state: str = "active", run: str = RUN) -> dict[str, Any]:
     config = {"IamFleetRole": "role", "TargetCapacity": 3}
+    tags = [{"Key": "app", "Value": app}, {"Key": "run", "Value": run}]
     return {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": state, "SpotFleetRequestConfig": config,
-            "CreateTime": datetime.fromtimestamp(START, UTC),
-            "Tags": [{"Key": "app", "Value": app}, {"Key": "run", "Value": run}]}  # fmt: skip
+            "CreateTime": datetime.fromtimestamp(START + 4, UTC), "Tags": tags}  # fmt: skip
 
 
 def test_a_start_checks_then_requests_then_writes_the_monitor_file_then_raises_the_service(starter: Starter) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from email.utils import formatdate
 from math import ceil
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control import act, history
+from control import act, history, monitor
 from control.cluster import ServiceState
+from control.costs import Prices
 from control.decide import Action, Close, End, EndIdle, Pace, SetTarget, SetTasks, decide, to_look_soon
 from control.fleet import FleetState
 from control.history import History, remember
@@ -45,7 +49,7 @@ def decided(seen: Snapshot, before: History = NOTHING_SEEN, cheapest: bool = Fal
     return decide(seen, remember(before, seen, PACE.settle), FILE, cheapest=cheapest, pace=PACE)
 
 
-busy = [host(n, 2) for n in range(10)]
+busy = busy_ones = [host(n, 2) for n in range(10)]
 
 
 def test_as_long_as_there_are_jobs_for_all_slots_nothing_is_done() -> None:
@@ -64,6 +68,17 @@ def test_machines_without_a_task_are_ended_and_busy_ones_never() -> None:
 def test_as_many_idle_machines_stay_as_the_jobs_need() -> None:
     hosts = [host(0, 2), host(1, 0), host(2, 0)]
     assert decided(look(16, *hosts, target=3, desired=4)) == [SetTarget(2), EndIdle((host(1, 0),))]
+
+
+def test_a_machine_that_drains_is_ended_though_jobs_came_back_and_another_takes_its_place() -> None:
+    """It would get no task any more."""
+    drained = replace(host(1, 0), draining=True)
+    hosts = [host(0, 2), drained, host(2, 0)]
+    assert decided(look(1000, *hosts, target=10)) == [EndIdle((drained,))]
+    assert decided(look(16, *hosts, target=2, desired=4)) == [EndIdle((drained,))]
+    assert decided(look(8, *hosts, target=1, desired=2)) == [EndIdle((drained, host(2, 0)))]
+    still_at_work = replace(host(1, 1), draining=True)
+    assert decided(look(1000, host(0, 2), still_at_work)) == []
 
 
 def test_a_machine_that_has_just_joined_is_given_time_to_get_a_task() -> None:
@@ -202,7 +217,7 @@ def test_the_cost_of_a_run_is_its_machines_hours_times_their_prices() -> None:
 def test_the_hours_before_a_monitor_was_started_count_too() -> None:
     s3: Any = FakeBucket()
     late = look(80, *busy, at=START + 3 * 3600)
-    assert remember(history.load(s3, FILE), late, 75).cost == pytest.approx(3 * 0.5)
+    assert remember(history.load(s3, FILE, START)[0], late, 75).cost == pytest.approx(3 * 0.5)
 
 
 def test_the_hours_in_which_no_monitor_looked_count_at_the_dearer_of_both_looks() -> None:
@@ -276,7 +291,7 @@ def test_without_a_limit_the_cost_is_shown_and_nothing_is_warned_of(capsys: pyte
 def test_a_history_is_read_as_it_was_written(before: History) -> None:
     s3: Any = FakeBucket()
     history.save(s3, FILE, before)
-    assert history.load(s3, FILE) == before
+    assert history.load(s3, FILE, START)[0] == before
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"cost": "much"}', b'{"recent": [7]}', b'{"empty_looks": null}',
@@ -284,7 +299,54 @@ def test_a_history_is_read_as_it_was_written(before: History) -> None:
 def test_what_is_no_history_counts_as_none(body: bytes) -> None:
     s3: Any = FakeBucket()
     s3.put_object(Key=history.key_of(FILE), Body=body)
-    assert history.load(s3, FILE) == History(at=START)
+    assert history.load(s3, FILE, START)[0] == History(at=START)
+
+
+# Two monitors, and their clocks
+
+
+class DatedBucket(FakeBucket):
+    """Dates its answers, as AWS does, by the one clock that counts."""
+
+    at = START
+
+    def get_object(self, **given: Any) -> dict[str, Any]:
+        told = {"ResponseMetadata": {"HTTPHeaders": {"date": formatdate(self.at, usegmt=True)}}}
+        try:
+            return super().get_object(**given) | told
+        except ClientError as error:
+            error.response.update(told)  # type: ignore[typeddict-item]
+            raise
+
+
+clocks = st.floats(-600, 600)
+
+
+@given(st.lists(st.tuples(st.floats(0.5, 40), clocks), min_size=1, max_size=40), st.integers(0, 40))
+def test_monitors_whose_clocks_differ_end_no_run_early_and_count_no_hour_twice(
+    looks: list[tuple[float, float]], busy: int
+) -> None:
+    """Each look: so many seconds after the one before, by a clock that is wrong by so many. The first few see jobs."""
+    s3, clients = DatedBucket(), SimpleNamespace()
+    clients.s3 = s3
+    first_empty = None
+    for number, (pause, wrong) in enumerate(looks):
+        s3.at += pause
+        jobs = 5 if number < busy else 0
+        first_empty = first_empty or (None if jobs else s3.at)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(monitor, "observe", lambda _c, _f, now, _p, jobs=jobs: look(jobs, *busy_ones, at=now))
+            patch.setattr(monitor, "act", lambda *_: None)
+            tick = monitor.step(clients, FILE, s3.at + wrong, Prices(), cheapest=False, pace=PACE)  # type: ignore[arg-type]
+        if tick.over is End.RUN:
+            assert first_empty is not None
+            assert s3.at - first_empty >= PACE.settle - 2 * history.FINE_SECONDS
+        assert tick.history.cost == pytest.approx(0.5 * (s3.at - START) / 3600, abs=0.5 * 2.5 / 3600)
+
+
+def test_an_answer_without_a_date_leaves_the_clock_here() -> None:
+    s3: Any = FakeBucket()
+    assert history.load(s3, FILE, START + 7) == (History(at=START), START + 7)
 
 
 # What is asked of AWS

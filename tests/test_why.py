@@ -541,8 +541,8 @@ def test_a_pause_document_that_says_nothing_is_none(aws: Account, content: bytes
 
 def test_a_run_without_its_file_is_found_by_the_fleets_tag(aws: Account) -> None:
     config = aws.answers["ec2.DescribeSpotFleetRequests"]["SpotFleetRequestConfigs"][0]
-    config |= {"Tags": [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}]}
-    config |= {"CreateTime": datetime.fromtimestamp(START, UTC)}
+    tags = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}]
+    config |= {"Tags": tags, "CreateTime": datetime.fromtimestamp(START + 4, UTC)}  # EC2 makes it a while later
     found = evidence.without_file(SETTINGS, aws.clients)
     assert (found.fleet, found.start, found.run) == (FLEET_ID, START, RUN)
     assert replace(found, start=SUBJECT.start) == SUBJECT
