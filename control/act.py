@@ -21,7 +21,7 @@ def act(clients: Clients, file: MonitorFile, action: Action) -> None:
     """One action; the ends are the caller's. Raises AWS's errors."""
     match action:
         case SetTarget(machines):
-            fleet.set_target(clients.ec2, file.MONITOR_FLEET_ID, machines)
+            fleet.set_target(clients.ec2, file.MONITOR_FLEET_ID, machines, file.MONITOR_ON_DEMAND_MACHINES)
         case SetTasks(tasks):
             clients.ecs.update_service(cluster=file.MONITOR_ECS_CLUSTER, service=file.service_name, desiredCount=tasks)
         case EndIdle(hosts):

@@ -127,17 +127,19 @@ def tags_of(found: Any) -> dict[str, str]:
     return {tag["Key"]: tag.get("Value", "") for tag in tags}
 
 
-def set_target(ec2: EC2Client, fleet_id: str, target: int) -> None:
-    """Lets the fleet grow to `target`, or shrink to it as its machines end: none that runs is ended for it."""
+def set_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int) -> None:
+    """Lets the fleet grow to `target`, or shrink to it as its machines end: none that runs is ended for it. Of these,
+    `on_demand` are to be no spot machines, as far as there are so many."""
     found = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-    on_demand = found[0]["SpotFleetRequestConfig"].get("OnDemandTargetCapacity", 0) if found else 0
+    now = found[0]["SpotFleetRequestConfig"].get("OnDemandTargetCapacity", 0) if found else 0
     request: Any = {
         "SpotFleetRequestId": fleet_id,
         "TargetCapacity": target,
         "ExcessCapacityTerminationPolicy": "noTermination",
     }
-    if on_demand > target:  # EC2: never more than the target
-        request["OnDemandTargetCapacity"] = target
+    wanted = min(max(now, on_demand), target)  # EC2: never more than the target
+    if wanted != now:
+        request["OnDemandTargetCapacity"] = wanted
     ec2.modify_spot_fleet_request(**request)
 
 

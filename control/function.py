@@ -20,7 +20,9 @@ from control.steps import CHANGED, FOUND, KEPT, LEFT, MADE, MADE_BY, REMOVED, Ro
 
 RUNTIME = "python3.13"  # supported until June 2029
 TIMEOUT_SECONDS = 900  # Lambda's most: a step takes seconds, reading the records of a million jobs minutes
-MEMORY_MB = 512  # Lambda gives processor time by it: importing boto3 takes seconds with less
+# Lambda gives processor time by it, a whole core at this (its guide: «Configure Lambda function memory»). A run of a
+# million jobs ends with thousands of listings read: with a third of a core that took most of TIMEOUT_SECONDS.
+MEMORY_MB = 1769
 LOG_GROUP = f"/aws/lambda/{MONITOR_FUNCTION}"
 STATEMENT = "distributed-something-rules"
 _KIND = "auto-monitor"

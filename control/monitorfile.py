@@ -62,6 +62,7 @@ class MonitorFile:
     MONITOR_MAX_COST: float = 0.0
     MONITOR_EXPORT_LOGS: bool = True
     MONITOR_CHEAPEST: bool = False
+    MONITOR_ON_DEMAND_MACHINES: int = 0
 
     @property
     def run(self) -> str:
@@ -120,6 +121,7 @@ def of_run(settings: Settings, fleet_id: str, start: float, *, cheapest: bool = 
         MONITOR_MAX_COST=settings.MAX_COST,
         MONITOR_EXPORT_LOGS=settings.EXPORT_LOGS,
         MONITOR_CHEAPEST=cheapest,
+        MONITOR_ON_DEMAND_MACHINES=settings.ON_DEMAND_MACHINES,
     )
 
 

@@ -534,7 +534,7 @@ def test_a_role_that_lambda_does_not_know_yet_is_waited_for(time: FakeTime) -> N
     wanted = {
         "FunctionName": "distributed-something-monitor", "Runtime": "python3.13",
         "Role": "arn:aws:iam::123456789012:role/distributed-something-monitor",
-        "Handler": "control.auto_monitor.handler", "Timeout": 900, "MemorySize": 512,
+        "Handler": "control.auto_monitor.handler", "Timeout": 900, "MemorySize": 1769,
         "Description": "Watches runs of Distributed-Something and cleans up after them.",
         "Code": {"ZipFile": code}, "Tags": {"made-by": "distributed-something"},
     }  # fmt: skip

@@ -125,7 +125,7 @@ def test_an_end_that_keeps_the_jobs_lies_in_the_bucket_too(monkeypatch: pytest.M
     [
         (True, MONITOR_FILE.MONITOR_FLEET_ID, True),
         (False, MONITOR_FILE.MONITOR_FLEET_ID, False),
-        (True, "sfr-1", False),
+        (True, "sfr-4567abcd", False),  # the next run's
     ],
 )
 def test_cheapest_mode_is_noted_where_the_auto_monitor_reads_it_or_it_would_undo_it(

@@ -143,7 +143,7 @@ def test_steps_lower_the_target_of_the_fleet_once(
     asked: list[int] = []
     fleet_target = [5]
 
-    def set_target(ec2: object, fleet_id: str, target: int) -> None:
+    def set_target(ec2: object, fleet_id: str, target: int, on_demand: int) -> None:
         assert fleet_id == OLD_MONITOR_FILE.MONITOR_FLEET_ID
         asked.append(target)
         fleet_target[0] = target

@@ -397,10 +397,13 @@ def test_a_machine_that_drains_already_is_not_drained_again() -> None:
         ask(aws, EndIdle((replace(host(0, 0), draining=True),)))
 
 
-def test_the_target_is_set_without_ending_a_machine_and_with_no_more_on_demand_than_it_has() -> None:
+def test_the_target_is_set_without_ending_a_machine_and_with_as_many_on_demand_as_the_config_says_and_it_has() -> None:
     fleet_id = MONITOR_FILE.MONITOR_FLEET_ID
     with exact() as aws:
-        for on_demand, more in ((0, {}), (5, {"OnDemandTargetCapacity": 3})):
+        for on_demand, asked, more in (
+            (0, 0, {}), (5, 0, {"OnDemandTargetCapacity": 3}), (1, 2, {"OnDemandTargetCapacity": 2}), (2, 2, {}),
+            (0, 5, {"OnDemandTargetCapacity": 3}),
+        ):  # fmt: skip
             config = {"IamFleetRole": "r", "TargetCapacity": 9, "OnDemandTargetCapacity": on_demand}
             found = {"SpotFleetRequestConfig": config, "SpotFleetRequestId": fleet_id}
             aws.answer("ec2.describe_spot_fleet_requests", None, SpotFleetRequestConfigs=[found])
@@ -408,7 +411,7 @@ def test_the_target_is_set_without_ending_a_machine_and_with_no_more_on_demand_t
                 "SpotFleetRequestId": fleet_id, "TargetCapacity": 3, "ExcessCapacityTerminationPolicy": "noTermination"
             }  # fmt: skip
             aws.answer("ec2.modify_spot_fleet_request", wanted | more)
-            ask(aws, SetTarget(3))
+            act.act(aws.clients, replace(FILE, MONITOR_ON_DEMAND_MACHINES=asked), SetTarget(3))
 
 
 def test_the_service_is_set_and_the_run_is_closed() -> None:
