@@ -14,7 +14,6 @@ from control import troubles
 from control.errors import AWSError, CloudError, InputError, code_of, doing
 from control.monitorfile import start_of
 from control.steps import patiently
-from control.tags import is_of_a_run
 from control.troubles import Event
 
 if TYPE_CHECKING:
@@ -112,10 +111,9 @@ def running(ec2: EC2Client, app_name: str) -> Running | None:
         for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
             for found in page["SpotFleetRequestConfigs"]:
                 tags = tags_of(found)
-                ours = tags.get("app") == app_name and is_of_a_run(tags)
-                if ours and found["SpotFleetRequestState"] in _ACTIVE:
+                start = start_of(tags.get("run", ""))  # EC2 makes the fleet seconds later; without a run it is not ours
+                if start is not None and tags.get("app") == app_name and found["SpotFleetRequestState"] in _ACTIVE:
                     target = found["SpotFleetRequestConfig"]["TargetCapacity"]
-                    start = start_of(tags.get("run", "")) or found["CreateTime"].timestamp()  # made seconds later
                     return Running(found["SpotFleetRequestId"], start, target)
     return None
 
