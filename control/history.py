@@ -88,6 +88,13 @@ def save(s3: S3Client, file: MonitorFile, history: History) -> None:
     s3.put_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key_of(file), Body=json.dumps(asdict(history)).encode())
 
 
+def reopen(s3: S3Client, file: MonitorFile) -> None:
+    """A start goes on with this run, whose monitor was killed just when it began to end it. Raises AWS's errors."""
+    before, _ = load(s3, file, 0.0)
+    if before.ended is not None:
+        save(s3, file, replace(before, ended=None, empty_since=None, empty_looks=0))
+
+
 def _time_of(answer: Any, now: float) -> float:
     """When AWS gave this answer. The monitors of a run share its history, and their clocks may be minutes apart."""
     told = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")

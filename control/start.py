@@ -14,7 +14,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from control import account, cluster, fleet, fleetrequest, iam, launchtemplate, monitorfile, schedule, submit, tags
+from control import (
+    account,
+    cluster,
+    fleet,
+    fleetrequest,
+    history,
+    iam,
+    launchtemplate,
+    monitorfile,
+    schedule,
+    submit,
+    tags,
+)
 from control.clients import Clients
 from control.errors import AWSError, CloudError, InputError, Problem, doing
 from control.fleet import Running
@@ -64,7 +76,7 @@ def start_cluster(
     fleet_id = half_done.id if half_done else _request(settings, clients, request, kinds, marks, clock)
     monitor_file = monitorfile.of_run(settings, fleet_id, start, cheapest=cheapest)
     try:
-        monitorfile.save(monitor_file, path, clients.s3)
+        _note(clients, monitor_file, path, again=half_done is not None)
         desired = settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE
         cluster.start_tasks(clients.ecs, settings, definition, desired)
         if place is not None:
@@ -74,6 +86,14 @@ def start_cluster(
             clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
         raise
     return monitor_file
+
+
+def _note(clients: Clients, monitor_file: MonitorFile, path: Path, *, again: bool) -> None:
+    """Writes the monitor file; `again`: a start goes on with the run. Raises OSError or CloudError."""
+    monitorfile.save(monitor_file, path, clients.s3)
+    if again:
+        with doing("looking at what monitor saw of this run"):
+            history.reopen(clients.s3, monitor_file)
 
 
 def _auto_monitor(settings: Settings, clients: Clients) -> Place | None:

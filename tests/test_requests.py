@@ -660,6 +660,9 @@ def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(s
     wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
               "desiredCount": 6, **PLACED}  # fmt: skip
     starter.aws.answer("ecs.update_service", wanted)
+    starter.aws.refuse(
+        "s3.get_object", "NoSuchKey", wanted={"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/monitor.json"}
+    )
     assert starter.start() == MONITOR_FILE
     assert {"ec2.RequestSpotFleet", "ec2.CreateLaunchTemplate"}.isdisjoint(starter.aws.calls)
 

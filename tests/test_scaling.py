@@ -302,6 +302,15 @@ def test_what_is_no_history_counts_as_none(body: bytes) -> None:
     assert history.load(s3, FILE, START)[0] == History(at=START)
 
 
+def test_a_start_that_goes_on_with_a_run_takes_its_end_back_and_keeps_what_it_cost() -> None:
+    s3: Any = FakeBucket()
+    history.reopen(s3, FILE)
+    assert s3.objects == {}
+    history.save(s3, FILE, History(at=START, empty_since=START, empty_looks=7, cost=1.5, ended=START))
+    history.reopen(s3, FILE)
+    assert history.load(s3, FILE, START)[0] == History(at=START, cost=1.5)
+
+
 # Two monitors, and their clocks
 
 
