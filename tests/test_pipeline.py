@@ -308,6 +308,15 @@ def test_a_containers_slots_begin_one_after_the_other(monkeypatch: pytest.Monkey
     assert sorted(waited) == [0, 7, 14]
 
 
+def test_a_containers_slots_and_intake_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr("worker.machinery.container.keep_to_one", lambda: kept.append("one"))
+    monkeypatch.setattr(Slot, "run", lambda _: None)
+    monkeypatch.setattr(Intake, "run", lambda _: None)
+    container(monkeypatch, DOCKER_CORES="3")._run_slots()
+    assert kept == ["one"] * 4
+
+
 @pytest.mark.parametrize("part", [Slot, Intake])
 def test_a_container_whose_slot_or_intake_fails_ends_so_that_another_takes_its_place(
     part: type, monkeypatch: pytest.MonkeyPatch

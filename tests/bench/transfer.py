@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import boto3
-from botocore.config import Config
 
 from tests.bench import child
 from tests.bench.report import Line
 from tests.emulator import KEYS, roto
 from worker.machinery import staging
+from worker.machinery.clients import Clients
 
 BUCKET = "bench-bucket"
 SMALL_BYTES = 100_000
@@ -113,9 +113,8 @@ def _must_be_equal(source: Path, down: Path) -> None:
 
 
 def main(way: str, folder: str, place: str) -> None:
-    """What the worker does, with a client as its own."""
-    config = Config(retries={"mode": "standard", "max_attempts": 8}, max_pool_connections=50)
-    s3 = boto3.Session().client("s3", config=config)
+    """What the worker does, with its own client."""
+    s3 = Clients(1, "us-east-1")("s3")
     if way == "up":
         staging.publish(s3, Path(folder), BUCKET, place.rstrip("/"))
     else:

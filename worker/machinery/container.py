@@ -39,6 +39,7 @@ from .lease import Keeper
 from .metadata import Metadata
 from .pace import Pace
 from .pauses import paused, prefix_of
+from .processors import keep_to_one
 from .program import Result
 from .protection import Protection
 from .records import address_of
@@ -145,7 +146,7 @@ class Container:
     def _run_slots(self) -> None:
         """Until the intake and every slot are through; this thread stays free for signals."""
         slots = self._settings.docker_cores
-        with ThreadPoolExecutor(slots, thread_name_prefix="finish") as uploads:
+        with ThreadPoolExecutor(slots, "finish", initializer=keep_to_one) as uploads:
             works = [
                 Slot(n, self._intake, self._handler, uploads, self._stop, n * self._settings.seconds_to_start).run
                 for n in range(slots)
@@ -159,6 +160,7 @@ class Container:
 
     def _or_end(self, work: Callable[[], None]) -> None:
         """A container that went on with a slot less would do less for its money, and hold the slot's job for ever."""
+        keep_to_one()
         try:
             work()
         except Exception:

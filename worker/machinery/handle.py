@@ -25,6 +25,7 @@ from .joblog import JobLogs
 from .launcher import Launcher
 from .lease import Keeper
 from .memory import OomKills
+from .processors import all_of_them
 from .program import Result
 from .settings import Settings
 from .stop import Stop
@@ -129,7 +130,8 @@ class Handler:
     def _begin(self, attempt: Attempt) -> None:
         attempt.message = parse(attempt.raw["Body"])
         attempt.name = job_id(attempt.message)
-        job = self._hooks.make_job(attempt.message, attempt.folders, self._settings)
+        with all_of_them():
+            job = self._hooks.make_job(attempt.message, attempt.folders, self._settings)
         attempt.job, attempt.name = job, job.id
         if self._settings.check_if_done:
             found = done.look(self._s3, self._settings, job, first_try=attempt.tries == 0)
@@ -148,7 +150,8 @@ class Handler:
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
         self._bring(attempt, job, job.inputs)
-        self._hooks.prepare(job, replace(folders, fetch=partial(self._bring, attempt, job)))
+        with all_of_them():
+            self._hooks.prepare(job, replace(folders, fetch=partial(self._bring, attempt, job)))
 
     def _bring(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
         attempt.bytes_in += staging.fetch(
@@ -205,7 +208,8 @@ class Handler:
             raise Failed(f"it ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:
             self._check_time(attempt)
-        reason = self._hooks.failure(job, attempt.folders, result)
+        with all_of_them():
+            reason = self._hooks.failure(job, attempt.folders, result)
         if reason is not None:
             raise self._classed(reason, attempt, result)
         self._check_time(attempt)

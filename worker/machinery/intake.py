@@ -20,6 +20,7 @@ from .failures import AWS_ERRORS
 from .gate import Gate
 from .handle import Handler
 from .pace import PATIENCE_SECONDS, Pace
+from .processors import keep_to_one
 from .settings import Settings
 from .stop import Stop
 
@@ -83,7 +84,7 @@ class Intake:
     def run(self) -> None:
         """Polls until told to end, never ending because one poll was empty or one call failed."""
         pause = 1.0
-        with ThreadPoolExecutor(2 * self._settings.docker_cores, thread_name_prefix="fetch") as pool:
+        with ThreadPoolExecutor(2 * self._settings.docker_cores, "fetch", initializer=keep_to_one) as pool:
             while not self._stop.asked:
                 try:
                     self.look(pool)

@@ -23,6 +23,7 @@ from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from .channel import Channel
+from .processors import all_of_them
 
 HOME = Path(__file__).resolve().parent.parent  # /opt/worker in the image
 START_SECONDS = 60.0  # of a machine that does much else
@@ -93,7 +94,8 @@ class Launcher:
         theirs = [end.fileno() for _, end in pairs]
         words = [*loader(), sys.executable, "-E", "-s", "-S", "-c", _SERVE, str(HOME), *map(str, theirs)]
         # A session of their own: what is meant for the worker, such as Ctrl-C, does not reach them.
-        process = subprocess.Popen(words, pass_fds=theirs, stdin=subprocess.DEVNULL, start_new_session=True)
+        with all_of_them():
+            process = subprocess.Popen(words, pass_fds=theirs, stdin=subprocess.DEVNULL, start_new_session=True)
         self._processes.append(process)
         for ours, end in pairs:
             end.close()

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from . import program
 from .attempt import Attempt
 from .failures import LostLease, UploadFailed
+from .processors import use_all
 from .settings import Settings
 from .times import utc
 from .transfer import LARGE_BYTES, is_other, only_if, put, put_parts
@@ -131,7 +132,7 @@ def _check_claim(found: dict[str, Any] | None, record: dict[str, Any]) -> None:
 
 
 def _write_log(s3: Any, bucket: str, key: str, log: Path) -> None:
-    with ThreadPoolExecutor(LOG_PARTS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(LOG_PARTS_AT_ONCE, initializer=use_all) as pool:
         large = log.stat().st_size > LARGE_BYTES
         send = partial(put_parts, pool=pool) if large else put
         send(s3, log, bucket, key, lambda: None)

@@ -20,9 +20,11 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from . import address, transfer, web
 from .failures import Failed, LostLease, MissingInput, UploadFailed
+from .processors import use_all
 from .uploadflags import NONE, Arguments, payer
 
 AT_ONCE = 16  # requests
+NO_THREAD_BYTES = 1024 * 1024  # a single file up to here is sent without a thread of its own
 SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files go up in parts, several at once
 LONGEST_KEY_BYTES = 1024  # S3
 _NOT_THERE = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
@@ -98,7 +100,7 @@ def fetch(
     if not wanted:
         return 0
     _make_folders(wanted)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE, initializer=use_all) as pool:
         return fetching.all(wanted, pool)
 
 
@@ -254,10 +256,10 @@ class _Publishing:
             self._before = listed(self._s3, self._bucket, prefix, self._arguments)
         todo = {key: path.stat().st_size for key, path in files.items() if key not in self.there}
         small = [key for key, size in todo.items() if size <= SINGLE_PUT_BYTES]
-        if len(todo) == len(small) == 1:  # most jobs write one file: no threads for it
+        if len(todo) == 1 and sum(todo.values()) <= NO_THREAD_BYTES:  # as most jobs write
             self._put(small[0], files[small[0]], todo[small[0]])
             return
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(AT_ONCE, initializer=use_all) as pool:
             for _ in pool.map(lambda key: self._put(key, files[key], todo[key]), small):
                 pass
             for key in todo.keys() - set(small):
