@@ -42,15 +42,7 @@ def task_definition(
     `run`: the start of the run (`20261123T104500Z`), under which the workers put their records; None before a run.
     Its tags are the tasks' too.
     """
-    environment = settings.for_worker() | {
-        "AWS_DEFAULT_REGION": settings.AWS_REGION,  # what boto3 in a wrapped program reads; others read AWS_REGION
-        "SQS_QUEUE_URL": queues.url,
-        "SQS_DEAD_LETTER_QUEUE_URL": queues.dead_letter_url,
-        "DOCKER_IMAGE": settings.DOCKERHUB_TAG,
-        "STOP_SECONDS": str(STOP_SECONDS),
-    }
-    if run is not None:
-        environment["RUN"] = run
+    environment = _environment(settings, queues) | ({"RUN": run} if run is not None else {})
     container = {
         "name": settings.APP_NAME,
         "image": settings.DOCKERHUB_TAG,
@@ -74,6 +66,16 @@ def task_definition(
         "containerDefinitions": [container],
         "tags": tags.for_ecs(tags.of(settings, owner, run)),
     } | dict(roles)
+
+
+def _environment(settings: Settings, queues: Queues) -> dict[str, str]:
+    return settings.for_worker() | {
+        "AWS_DEFAULT_REGION": settings.AWS_REGION,  # what boto3 in a wrapped program reads; others read AWS_REGION
+        "SQS_QUEUE_URL": queues.url,
+        "SQS_DEAD_LETTER_QUEUE_URL": queues.dead_letter_url,
+        "DOCKER_IMAGE": settings.DOCKERHUB_TAG,
+        "STOP_SECONDS": str(STOP_SECONDS),
+    }
 
 
 def _rights(settings: Settings) -> dict[str, Any]:

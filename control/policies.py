@@ -31,6 +31,11 @@ SERVICE_LINKED = {
     "AWSServiceRoleForCloudWatchEvents": "events.amazonaws.com",  # ends a machine for its idle alarm
 }
 _LEFTOVERS = ("ec2:DescribeVolumes", "events:ListRules")  # what else a clean-up looks for
+_SEEN = (  # what run.py asks EC2 to describe
+    "Images", "InstanceTypeOfferings", "InstanceTypes", "Instances", "KeyPairs", "LaunchTemplateVersions",
+    "LaunchTemplates", "RouteTables", "SecurityGroups", "Snapshots", "SpotFleetRequests", "SpotPriceHistory",
+    "Subnets", "Vpcs",
+)  # fmt: skip
 # Of a thing that carries the tag `app`, whatever its value.
 TAGGED = {"Null": {"aws:ResourceTag/app": "false"}}
 
@@ -217,25 +222,8 @@ def control(place: Place, buckets: list[str]) -> dict[str, Document]:
 
 def administrator(place: Place, buckets: list[str]) -> Document:
     """What setupAWS itself needs."""
-    roles = [place.role(name) for name in (EXECUTION_ROLE, FLEET_ROLE, INSTANCE_ROLE, MONITOR_ROLE, TASK_ROLE)]
-    linked = [place.role(f"aws-service-role/{service}/{name}") for name, service in SERVICE_LINKED.items()]
     return _document(
-        _allow(
-            "Roles", *(f"iam:{what}" for what in (
-                "CreateRole", "DeleteRole", "DeleteRolePolicy", "GetRole", "GetRolePolicy",
-                "ListAttachedRolePolicies", "ListInstanceProfilesForRole", "ListRolePolicies", "PutRolePolicy",
-                "TagRole", "UpdateAssumeRolePolicy")),
-            on=[*roles, *linked],
-        ),
-        _allow(
-            "Profile", *(f"iam:{what}" for what in (
-                "AddRoleToInstanceProfile", "CreateInstanceProfile", "DeleteInstanceProfile", "GetInstanceProfile",
-                "RemoveRoleFromInstanceProfile", "TagInstanceProfile")),
-            on=place.profile(INSTANCE_ROLE),
-        ),
-        _allow("ServiceLinkedRoles", "iam:CreateServiceLinkedRole", on=linked),
-        # Adding a role to an instance profile passes it, with no service to name.
-        _allow("PassRoles", "iam:PassRole", on=[place.role(INSTANCE_ROLE), place.role(MONITOR_ROLE)]),
+        *_make_roles(place),
         _allow(
             "Function", *(f"lambda:{what}" for what in (
                 "AddPermission", "CreateFunction", "DeleteFunction", "GetFunction", "GetPolicy",
@@ -257,6 +245,29 @@ def administrator(place: Place, buckets: list[str]) -> Document:
         _allow("EndSecurityGroup", "ec2:DeleteSecurityGroup", on=place.arn("ec2", "security-group/*"),
                when={"StringEquals": {"aws:ResourceTag/made-by": "distributed-something"}}),
     )  # fmt: skip
+
+
+def _make_roles(place: Place) -> list[dict[str, Any]]:
+    roles = [place.role(name) for name in (EXECUTION_ROLE, FLEET_ROLE, INSTANCE_ROLE, MONITOR_ROLE, TASK_ROLE)]
+    linked = [place.role(f"aws-service-role/{service}/{name}") for name, service in SERVICE_LINKED.items()]
+    return [
+        _allow(
+            "Roles", *(f"iam:{what}" for what in (
+                "CreateRole", "DeleteRole", "DeleteRolePolicy", "GetRole", "GetRolePolicy",
+                "ListAttachedRolePolicies", "ListInstanceProfilesForRole", "ListRolePolicies", "PutRolePolicy",
+                "TagRole", "UpdateAssumeRolePolicy")),
+            on=[*roles, *linked],
+        ),
+        _allow(
+            "Profile", *(f"iam:{what}" for what in (
+                "AddRoleToInstanceProfile", "CreateInstanceProfile", "DeleteInstanceProfile", "GetInstanceProfile",
+                "RemoveRoleFromInstanceProfile", "TagInstanceProfile")),
+            on=place.profile(INSTANCE_ROLE),
+        ),
+        _allow("ServiceLinkedRoles", "iam:CreateServiceLinkedRole", on=linked),
+        # Adding a role to an instance profile passes it, with no service to name.
+        _allow("PassRoles", "iam:PassRole", on=[place.role(INSTANCE_ROLE), place.role(MONITOR_ROLE)]),
+    ]  # fmt: skip
 
 
 def export_statements(place: Place, bucket: str) -> list[dict[str, Any]]:
@@ -347,11 +358,6 @@ def _control_of_jobs(place: Place, buckets: list[str]) -> Document:
 def _control_of_machines(place: Place) -> Document:
     roles = [place.role(name) for name in (EXECUTION_ROLE, FLEET_ROLE, INSTANCE_ROLE, TASK_ROLE)]
     services = [ec2_service(place), "ecs-tasks.amazonaws.com", "spotfleet.amazonaws.com"]
-    seen = (
-        "Images", "InstanceTypeOfferings", "InstanceTypes", "Instances", "KeyPairs", "LaunchTemplateVersions",
-        "LaunchTemplates", "RouteTables", "SecurityGroups", "Snapshots", "SpotFleetRequests", "SpotPriceHistory",
-        "Subnets", "Vpcs",
-    )  # fmt: skip
     made_here = {"StringEquals": {"ec2:CreateAction": [
         "CreateLaunchTemplate", "CreateSecurityGroup", "RequestSpotFleet", "RunInstances",
     ]}}  # fmt: skip
@@ -363,7 +369,7 @@ def _control_of_machines(place: Place) -> Document:
         _allow("SeeTask", "ecs:DescribeTaskDefinition"),
         _allow("TagEcs", "ecs:TagResource", when={"Null": {"ecs:CreateAction": "false"}}),
         *_end_cluster(place),
-        _allow("SeeEc2", *(f"ec2:Describe{what}" for what in seen)),
+        _allow("SeeEc2", *(f"ec2:Describe{what}" for what in _SEEN)),
         _see_fleet(place),
         _allow("RequestFleet", "ec2:RequestSpotFleet", "ec2:RunInstances", on=_to_start(place)),
         _allow("TagEc2", "ec2:CreateTags", on=place.arn("ec2", "*/*"), when=made_here),
