@@ -168,6 +168,25 @@ def test_a_launcher_that_is_killed_before_a_program_is_replaced(ran: Run) -> Non
     launcher.end()
 
 
+@needs_linux
+def test_a_lost_launcher_that_cannot_be_replaced_now_is_replaced_when_the_machine_can(
+    ran: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError("Cannot allocate memory")
+
+    launcher = Launcher(1)
+    with pytest.raises(Failed, match="was killed or hangs"):
+        ran("kill -9 $PPID", by=launcher)
+    monkeypatch.setattr("worker.machinery.launcher.subprocess.Popen", refuse)
+    for _ in range(2):
+        with pytest.raises(OSError, match="allocate"):
+            ran("true", by=launcher)
+    monkeypatch.undo()
+    assert ran("exit 3", by=launcher).exit_code == 3
+    launcher.end()
+
+
 def test_a_log_that_cannot_be_written_is_the_machines_fault(ran: Run, tmp_path: Path) -> None:
     with pytest.raises(Failed) as caught:
         ran("true", log=tmp_path / "none" / "log")

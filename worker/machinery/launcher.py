@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from .channel import Channel
 from .processors import all_of_them
@@ -51,36 +51,50 @@ def loader() -> list[str]:
     return [str(own), "--library-path", str(own.parent)] if own.exists() else []
 
 
+class _Line(NamedTuple):
+    """To a launcher; `process`: its process id."""
+
+    channel: Channel
+    process: int
+
+
 class Launcher:
     """The launchers of so many slots. Threads may share one object."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._free: SimpleQueue[tuple[Channel, int]] = SimpleQueue()
+        self._free: SimpleQueue[_Line | None] = (
+            SimpleQueue()
+        )  # None: one that was lost, to be started when it is wanted
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._add(slots)
+        for line in self._started(slots):
+            self._free.put(line)
 
     @contextmanager
     def program(self, folder: Path) -> Iterator[Program]:
-        """A program in `folder`, to be started; what runs of it at the end is ended. Waits if all slots have one."""
-        channel, process = self._free.get()
-        program = Program(channel, folder)
+        """A program in `folder`, to be started; what runs of it at the end is ended. Waits if all slots have one.
+
+        Raises OSError where a launcher that was lost cannot be replaced now.
+        """
+        line = self._free.get()
         try:
-            yield program
+            line = line or self._started(1)[0]
+            program = Program(line.channel, folder)
+            try:
+                yield program
+            finally:
+                program.end()
+                if program.is_lost:
+                    _give_up(line, program.hangs)
+                    line = None
         finally:
-            program.end()
-            if program.hangs:
-                os.kill(process, signal.SIGKILL)  # what it started is then ended by its parent
-            if program.is_lost:
-                channel.close()
-                self._add(1)
-            else:
-                self._free.put((channel, process))
+            self._free.put(line)
 
     def end(self) -> None:
         """When all programs are through."""
         for _ in range(self._slots):
-            self._free.get()[0].close()
+            if line := self._free.get():
+                line.channel.close()
         for process in self._processes:
             try:
                 process.wait(HANG_SECONDS)
@@ -88,8 +102,8 @@ class Launcher:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def _add(self, slots: int) -> None:
-        """Raises OSError where they cannot be started."""
+    def _started(self, slots: int) -> list[_Line]:
+        """New launchers. Raises OSError where they cannot be started."""
         pairs = [socket.socketpair() for _ in range(slots)]
         theirs = [end.fileno() for _, end in pairs]
         words = [*loader(), sys.executable, "-E", "-s", "-S", "-c", _SERVE, str(HOME), *map(str, theirs)]
@@ -97,13 +111,23 @@ class Launcher:
         with all_of_them():
             process = subprocess.Popen(words, pass_fds=theirs, stdin=subprocess.DEVNULL, start_new_session=True)
         self._processes.append(process)
-        for ours, end in pairs:
+        for _, end in pairs:
             end.close()
-            channel = Channel(ours)
-            told = channel.hear(START_SECONDS)
-            if told is None:
-                raise TimeoutError("what starts programs does not start itself")
-            self._free.put((channel, told["pid"]))
+        return [_line(Channel(ours)) for ours, _ in pairs]
+
+
+def _line(channel: Channel) -> _Line:
+    told = channel.hear(START_SECONDS)
+    if told is None:
+        raise TimeoutError("what starts programs does not start itself")
+    return _Line(channel, told["pid"])
+
+
+def _give_up(line: _Line, hangs: bool) -> None:
+    line.channel.close()
+    if hangs:
+        with suppress(ProcessLookupError):
+            os.kill(line.process, signal.SIGKILL)  # what it started is then ended by its parent
 
 
 class Program:
