@@ -32,7 +32,8 @@ def logs_of(container: str) -> str:
 
 
 def build(folder: Path, name: str, **arguments: str) -> str:
-    """Builds the image of a folder's Dockerfile, whose steps are kept for the next build; `name`."""
+    """Builds the image of a folder's Dockerfile, whose steps are kept for the next build; `name`. Needs the engine."""
+    require_engine()
     given = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
     docker("build", "--network", "host", *given, "--tag", name, str(folder))
     return name

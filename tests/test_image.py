@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.emulator import ROOT, Lab, ministack, until
-from tests.engine import build, docker, logs_of, require_engine
+from tests.engine import build, docker, logs_of
 from worker.machinery import mount
 from worker.machinery.jobid import job_id
 
@@ -71,7 +71,6 @@ def base(name: str) -> str:
 @cache
 def worker_on(name: str, mounting: bool = False) -> str:
     """The name of the worker's image on a base."""
-    require_engine()
     arguments = {"BASE_IMAGE": base(name), "MOUNT_S3": str(mounting)}
     return build(ROOT / "worker", f"tests/worker-on-{name}{'-mounting' if mounting else ''}:1", **arguments)
 
@@ -302,7 +301,6 @@ def test_no_secret_is_in_the_image_the_containers_log_a_record_or_a_jobs_log(run
 def test_scripts_modules_and_packages_of_a_developer_are_in_the_image_without_an_edit_of_it(
     run: Containers, tmp_path: Path
 ) -> None:
-    require_engine()
     own = tmp_path / "worker"
     shutil.copytree(ROOT / "worker", own, ignore=shutil.ignore_patterns("__pycache__"))
     (own / "scripts" / "say.sh").write_text('echo "$1" from a script > "$2/said.txt"\n')
