@@ -11,10 +11,12 @@ import hashlib
 import itertools
 import json
 import os
+import signal
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -220,18 +222,46 @@ def _send_all(
             room.release()
 
     pool = ThreadPoolExecutor(SENDERS)
-    try:
-        for batch in batches(numbered):
-            room.acquire()
-            if failures:
-                break
-            pool.submit(send, batch)
-            progress(journal.done, journal.total)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=bool(failures))
+    with _ctrl_c() as pressed:
+        try:
+            for batch in batches(numbered):
+                room.acquire()
+                if failures or pressed.is_set():
+                    break
+                pool.submit(send, batch)
+                progress(journal.done, journal.total)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=bool(failures))
     progress(journal.done, journal.total)
     if failures:
         raise failures[0]
+    if pressed.is_set():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event, and only a second one is raised at once.
+
+    Raised while the pool starts a thread, it leaves one that the pool does not know of and so does not wait for: its
+    batch would be sent after the user was told how many were.
+    """
+    pressed = threading.Event()
+
+    def press(number: int, frame: object) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    main = threading.current_thread() is threading.main_thread()  # only it may set a handler, and only it is raised in
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield pressed
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _send_batch(

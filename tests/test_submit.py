@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,6 +134,32 @@ def test_interrupted_it_says_how_many_were_sent_and_the_journal_holds_just_these
     )
     assert error.exit_code == run.Exit.INTERRUPTED
     assert sent.sqs.tags == {"jobs_submitted": str(len(through))}
+
+
+def test_ctrl_c_while_a_sending_thread_starts_waits_for_its_batch_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = threading.Event()
+
+    class Slow(FakeSqs):
+        def send_message_batch(self, **request: Any) -> dict[str, Any]:
+            told.wait(0.5)  # as long as it takes, if the user was told before
+            return super().send_message_batch(**request)
+
+    start = threading.Thread.start
+
+    def start_and_interrupt(thread: threading.Thread) -> None:
+        start(thread)
+        signal.raise_signal(signal.SIGINT)
+
+    sent = Submission(tmp_path, 20, Slow())
+    monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
+    with pytest.raises(submit.Interrupted) as caught:
+        sent.send()
+    told.set()
+    assert str(caught.value) == "interrupted: 10 of 20 jobs are sent; the same command with --resume goes on"
+    assert acknowledged(sent.journal) == list(range(10))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_resume_sends_the_rest_and_nothing_again(tmp_path: Path) -> None:
