@@ -171,16 +171,21 @@ def _raise(by_type: Mapping[str, list[Market]]) -> str:
 
 def cost(facts: Facts) -> Iterator[Finding]:
     """What an hour of the whole fleet costs, and what it can cost at most."""
-    markets = prices.markets(facts.prices, facts.settings.MACHINE_PRICE, facts.now)
-    yield judge_cost(facts.settings, markets)
+    if facts.spot_machines:
+        markets = prices.markets(facts.prices, facts.settings.MACHINE_PRICE, facts.now)
+        yield judge_cost(facts.settings, markets)
     if on_demand := facts.settings.ON_DEMAND_MACHINES:
         said = f"{counted(on_demand, 'machine')} on demand cost AWS's list price, which is not looked up"
+        if facts.settings.MAX_COST:
+            said += ": MAX_COST counts spot prices for them, so that the run may cost more"
         yield warning("cost", said, "look it up at aws.amazon.com/ec2/pricing, and at the quota for on-demand machines")
 
 
 def judge_cost(settings: Settings, markets: Iterable[Market]) -> Finding:
-    """Expected: at the median of the prices now that the bid reaches. Disks and public addresses are added to both."""
-    count = settings.CLUSTER_MACHINES
+    """Of the spot machines. Expected: at the median of the prices now that the bid reaches. Disks and public addresses
+    are added to both."""
+    count = settings.CLUSTER_MACHINES - settings.ON_DEMAND_MACHINES
+    machines = counted(count, "spot machine" if settings.ON_DEMAND_MACHINES else "machine")
     extras = count * extras_an_hour(settings)
     ceiling = count * settings.MACHINE_PRICE + extras
     reached = [one.now for one in markets if one.now <= settings.MACHINE_PRICE]
@@ -188,13 +193,13 @@ def judge_cost(settings: Settings, markets: Iterable[Market]) -> Finding:
     if not reached:
         return ok(
             "cost",
-            f"at most {usd(ceiling)} USD an hour for {counted(count, 'machine')} ({with_extras})",
+            f"at most {usd(ceiling)} USD an hour for {machines} ({with_extras})",
             details={"ceiling": ceiling},
         )
     expected = count * median(reached) + extras
     return ok(
         "cost",
-        f"about {usd(expected)} USD an hour for {counted(count, 'machine')} ({with_extras}), at most {usd(ceiling)}",
+        f"about {usd(expected)} USD an hour for {machines} ({with_extras}), at most {usd(ceiling)}",
         details={"expected": expected, "ceiling": ceiling, "extras": extras},
     )
 

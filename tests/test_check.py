@@ -829,6 +829,12 @@ def test_machines_on_demand_are_not_held_against_the_spot_quota_nor_counted_as_c
     assert levels(checks_cost.cost(facts)) == ["ok", "warning"]
 
 
+@pytest.mark.parametrize(("limit", "told"), [(0.0, False), (50.0, True)])
+def test_a_limit_of_the_cost_is_told_not_to_know_the_price_on_demand(aws: Account, limit: float, told: bool) -> None:
+    (found,) = checks_cost.cost(facts_of(aws, FLEET, ON_DEMAND_MACHINES=3, MAX_COST=limit))
+    assert ("MAX_COST counts spot prices" in found.said) is told
+
+
 def test_where_no_spot_machine_is_asked_for_spot_quota_and_market_stop_nothing(aws: Account) -> None:
     aws.change("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
     aws.answers["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
@@ -941,6 +947,12 @@ def test_the_cost_of_an_hour_is_machines_disks_and_addresses() -> None:
     assert found.details["expected"] == pytest.approx(10 * 0.04 + extras)
     assert found.details["ceiling"] == pytest.approx(10 * 0.1 + extras)
     assert found.said.startswith("about 0.53 USD an hour for 10 machines")
+
+
+def test_the_ceiling_is_told_of_the_spot_machines_alone_since_the_bid_binds_no_others() -> None:
+    found = checks_cost.judge_cost(of(CLUSTER_MACHINES=10, ON_DEMAND_MACHINES=4, MACHINE_PRICE=0.1), [])
+    assert "USD an hour for 6 spot machines (" in found.said
+    assert found.details["ceiling"] < 10 * 0.1
 
 
 def test_without_public_addresses_none_are_paid_for() -> None:
