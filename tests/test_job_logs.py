@@ -210,6 +210,18 @@ def test_a_second_attempt_may_begin_while_the_firsts_log_is_still_sent(desk: Des
     assert sorted(desk.client.streams["one"]) == ["1", "2"]
 
 
+def test_of_a_job_that_came_twice_the_end_of_one_attempt_does_not_end_the_others_log(desk: Desk) -> None:
+    first, second = desk.folder / "1", desk.folder / "2"
+    for path in (first, second):
+        desk.logs.follow("one", path)
+    desk.logs.leave("one", first)
+    desk.logs.tick()
+    second.write_text("late")
+    desk.logs.leave("one", second)
+    desk.all_sent()
+    assert desk.client.streams["one"] == ["late"]
+
+
 def test_switched_off_it_opens_nothing(tmp_path: Path) -> None:
     off = JobLogs(None, "")
     off.follow("one", tmp_path / "log")
