@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from moto import mock_aws
 
 from tests.emulator import KEYS, until
 from worker.machinery import handle, records, staging, times
+from worker.machinery.checks import usual_failure
 from worker.machinery.ending import Ending, Heard
 from worker.machinery.failures import Failed, MissingInput, UploadFailed
 from worker.machinery.handle import Handler, Hooks
@@ -209,6 +211,7 @@ def test_an_address_of_the_web_needs_no_bucket() -> None:
 
 def test_a_time_limit_ends_before_sqs_forgets_the_message() -> None:
     assert job(timeout_minutes=1e6).timeout_seconds == 11 * 3600
+    assert job(timeout_minutes=10**400).timeout_seconds == 11 * 3600  # which is no float
     assert job(timeout_minutes=2).timeout_seconds == 120
 
 
@@ -223,11 +226,11 @@ class Clock:
         return self.now
 
 
-def batch(first: int, last: int) -> dict[str, Any]:
+def batch(first: int, last: int, first_id: int = 0) -> dict[str, Any]:
     """The request that extends the leases of receipts `first` to `last`."""
     entries = [
         {"Id": str(n), "ReceiptHandle": f"r{receipt}", "VisibilityTimeout": 30}
-        for n, receipt in enumerate(range(first, last + 1))
+        for n, receipt in enumerate(range(first, last + 1), first_id)
     ]
     return {"QueueUrl": URL, "Entries": entries}
 
@@ -317,6 +320,17 @@ class Raw:
 
     def stream(self) -> Iterator[bytes]:
         yield self._content
+
+
+def test_a_lease_that_is_lost_is_not_extended_any_more(sqs: Any) -> None:
+    keeper = Keeper(sqs, URL, 30, clock := Clock())
+    keeper.hold("r0", clock())
+    clock.now += 30
+    keeper.hold("r1", clock())
+    with Stubber(sqs) as stub:
+        stub.add_response("change_message_visibility_batch", extended(1), batch(1, 1, first_id=1))
+        keeper.tick()
+        stub.assert_no_pending_responses()
 
 
 def test_a_released_lease_is_not_extended(sqs: Any) -> None:
@@ -613,11 +627,18 @@ def broken(*_: Any) -> Any:
     raise KeyError("image")
 
 
+def leaving(*_: Any) -> Any:
+    sys.exit(3)
+
+
+@pytest.mark.parametrize(("fault", "reason"), [(broken, "KeyError: 'image'"), (leaving, "SystemExit: 3")])
 @pytest.mark.parametrize("hook", ["make_job", "prepare", "failure"])
-def test_a_fault_in_a_hook_costs_one_attempt_and_is_told(table: Table, hook: str) -> None:
-    table.handle(**{hook: broken})
+def test_a_fault_in_a_hook_costs_one_attempt_and_is_told(
+    table: Table, hook: str, fault: Callable[..., Any], reason: str
+) -> None:
+    table.handle(**{hook: fault})
     record = table.record() or {}
-    assert (record["reason"], record["reason_class"]) == ("KeyError: 'image'", "worker code")
+    assert (record["reason"], record["reason_class"]) == (reason, "worker code")
     assert table.queue.calls == ["given back"]
 
 
@@ -712,6 +733,17 @@ def test_a_program_that_makes_its_output_folder_itself_has_results_there(table: 
 
     table.handle(make_job=make_job)
     assert [one["key"] for one in (table.record() or {})["outputs"]] == ["p.zarr/chunk"]
+
+
+@pytest.mark.parametrize(("expected", "state"), [(1, "done"), (2, "failed")])
+def test_expected_files_are_counted_where_the_results_lie(table: Table, expected: int, state: str) -> None:
+    def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
+        own = folders.root / "plate.zarr"
+        command = ["sh", "-c", f"mkdir {own} && touch {own}/chunk {folders.output_dir}/a {folders.output_dir}/b"]
+        return job_from_message(message, folders, settings, command=command, output_dir=own, expected_files=expected)
+
+    table.handle(make_job=make_job, failure=usual_failure)
+    assert (table.record() or {})["state"] == state
 
 
 def test_several_commands_run_one_after_the_other_and_count_together(table: Table) -> None:
@@ -1050,11 +1082,16 @@ def test_a_message_that_cannot_be_sent_again_is_left_to_its_lease(
     assert table.queue.calls == []
 
 
-def test_a_machine_without_a_work_folder_holds_no_lease(table: Table, tmp_path: Path) -> None:
+def test_a_job_for_which_no_folder_can_be_made_goes_back_at_once_and_its_machine_is_to_blame(
+    table: Table, tmp_path: Path
+) -> None:
     tmp_path.rmdir()
-    with pytest.raises(OSError, match="No such file"):
-        table.handle()
-    assert table.keeper._held == {}
+    table.handle()
+    assert table.queue.calls == ["given back"]
+    assert (table.record() or {})["reason_class"] == "machine"
+    (heard,) = table.heard
+    assert heard.startswith("this machine: [Errno 2] No such file")
+    assert heard.endswith(": machine")
 
 
 def test_files_of_an_earlier_attempt_that_died_are_not_taken_for_a_result(table: Table) -> None:

@@ -256,4 +256,4 @@ def _seconds(message: Mapping[str, Any]) -> float:
     value = message.get("timeout_minutes", LONGEST_SECONDS / 60)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
         raise BadMessage("`timeout_minutes` is no number of minutes")
-    return min(float(value) * 60, LONGEST_SECONDS)
+    return min(value, LONGEST_SECONDS / 60) * 60.0
