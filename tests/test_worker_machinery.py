@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from tests.emulator import KEYS, until
 from worker.machinery import handle, records, staging, times
 from worker.machinery.checks import usual_failure
 from worker.machinery.ending import Ending, Heard
-from worker.machinery.failures import Failed, MissingInput, UploadFailed
+from worker.machinery.failures import Failed, Interrupted, MissingInput, TooOld, UploadFailed
 from worker.machinery.handle import Handler, Hooks
 from worker.machinery.job import BadMessage, Folders, Job, job_from_message, parse
 from worker.machinery.jobid import job_id
@@ -794,6 +795,38 @@ def test_an_attempt_that_lost_its_lease_publishes_nothing_and_touches_no_message
     table.handle(failure=lose)
     assert table.queue.calls == []
     assert staging.sizes(table.s3, "ours", "") == {}
+
+
+@pytest.mark.parametrize("failures", ["0", "9"])
+def test_an_attempt_that_loses_its_lease_while_its_failure_is_recorded_touches_no_message(
+    table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failures: str
+) -> None:
+    monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
+    written = records.write
+
+    def write(*words: Any) -> bool:
+        next(iter(table.keeper._held.values())).refused = True
+        return written(*words)
+
+    monkeypatch.setattr(handle.records, "write", write)
+    table.handle(failure=lambda *_: "no well", carried={"failures": failures})
+    assert table.queue.calls == []
+    assert "lost lease of g-" in caplog.text
+
+
+@pytest.mark.parametrize("end", [BadMessage("no"), Interrupted(), TooOld()])
+def test_of_a_message_whose_lease_is_lost_no_copy_is_sent_and_it_is_said(
+    table: Table, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, end: Exception
+) -> None:
+    monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
+
+    def lose(*_: Any) -> None:
+        next(iter(table.keeper._held.values())).refused = True
+        raise end
+
+    table.handle(prepare=lose)
+    assert table.queue.calls == []
+    assert "lost lease of g-" in caplog.text
 
 
 def test_a_download_is_left_when_the_worker_is_told_to_stop(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
