@@ -49,6 +49,9 @@ from .spot import SpotWatcher
 from .stop import RESERVE_SECONDS, Stop
 from .times import clock
 
+PROGRAM_PRELOAD = (
+    "PROGRAM_LD_PRELOAD"  # run-worker.sh keeps the image's LD_PRELOAD there, away from the worker's Python
+)
 LAST_CALLS_SECONDS = 5.0  # at the end: the most for what a thread is just telling AWS, thrice
 LEASE_SHARE = 6  # of a lease, for one call that extends it: begun after a third, it can hang twice
 EXIT_SECONDS = 1.0  # kept free for the end of the process itself
@@ -74,6 +77,8 @@ def serve(
     except BadEnvironment as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    if preload := os.environ.pop(PROGRAM_PRELOAD, ""):
+        os.environ["LD_PRELOAD"] = preload
     if folder := os.environ.pop(onejob.VARIABLE, ""):  # the program's environment has none of it
         return onejob.run(Path(folder), settings, Hooks(make_job, prepare, failure))
     told: SimpleQueue[float] = SimpleQueue()  # seconds that are left; unlike an Event, made for signal handlers
