@@ -278,7 +278,7 @@ def test_the_next_job_is_fetched_as_soon_as_a_slot_has_the_one_that_it_waited_fo
             until(lambda: bench.intake._idle and bench.waits, "the slot does not wait")
             submitted[0]()
             assert slot.result(10) == "b"
-            until(lambda: len(submitted) == 2, "the next one is not fetched", seconds=5)
+            until(lambda: len(submitted) == 2, "the next one is not fetched", seconds=20)
         finally:
             bench.stop.tell(0)
             with bench.intake._lock:

@@ -772,11 +772,11 @@ def test_after_a_command_that_fails_no_other_is_run(table: Table) -> None:
 
 
 def test_the_time_limit_is_for_all_commands_together(table: Table) -> None:
-    message = {"group": "g", "command": [["sleep", "0.6"]] * 3, "timeout_minutes": 1 / 60}
+    message = {"group": "g", "command": [["sleep", "0.6"]] * 20, "timeout_minutes": 1 / 60}
     table.handle(message)
     record = records.read(table.s3, table.settings, job_id(message)) or {}
     assert record["reason_class"] == "time-out"
-    assert record["program_seconds"] < 1.6
+    assert record["program_seconds"] < 6
 
 
 def test_a_message_is_deleted_only_after_its_record_is_written(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
