@@ -187,6 +187,7 @@ def test_a_body_that_is_no_message_is_bad(body: str) -> None:
         {"output_bucket": 1}, {"output_bucket": "My Bucket"}, {"output_bucket": "{none}", "none": ""},
         {"inputs": ["s3:///k"]}, {"inputs": ["s3://My Bucket/k"]}, {"inputs": {"s3://a/k": "k"}},
         {"inputs": ["k"], "input_bucket": "a/b"}, {"inputs": ["k"], "input_bucket": "arn:aws:s3:::ours"},
+        {"inputs": ["https://[x/a"]}, {"inputs": ["https://x:y/a"]}, {"inputs": ["https:///a"]},
     ],
 )  # fmt: skip
 def test_a_key_of_the_wrong_kind_makes_a_message_bad(wrong: dict[str, Any]) -> None:

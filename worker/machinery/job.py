@@ -103,8 +103,7 @@ class Job:
             raise BadMessage(f"`output_bucket` would be {self.output_bucket!r}, which cannot be a bucket's name")
         try:
             for text in self.inputs:
-                if not address.is_url(text):
-                    address.split(text, self.input_bucket)
+                address.check(text, self.input_bucket)
         except address.BadAddress as error:
             raise BadMessage(str(error)) from None
 
