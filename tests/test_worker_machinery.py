@@ -876,7 +876,12 @@ def test_a_program_that_ends_well_after_the_worker_was_told_to_stop_is_published
     assert table.queue.calls == ["deleted"]
 
 
-def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and_not_as_failed(table: Table) -> None:
+SLOW = {"group": "g", "command": "touch begun; sleep 600", "shell": True}
+
+
+def interrupt(table: Table) -> dict[str, Any]:
+    """Ends the container while SLOW's program runs; the record that is there then."""
+
     def when_it_runs(_job: Job, folders: Folders) -> None:
         def tell() -> None:
             until((folders.root / "begun").exists, "the program does not start")
@@ -884,9 +889,44 @@ def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and
 
         threading.Thread(target=tell).start()
 
-    slow = {"group": "g", "command": "touch begun; sleep 600", "shell": True}
-    table.handle(slow, prepare=when_it_runs)
-    record = records.read(table.s3, table.settings, job_id(slow)) or {}
+    table.handle(SLOW, prepare=when_it_runs)
+    return records.read(table.s3, table.settings, job_id(SLOW)) or {}
+
+
+def test_a_job_that_is_interrupted_goes_back_before_its_record_is_written_since_s3_may_hang(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: list[str] = []
+
+    def hang(*_: Any) -> bool:
+        before.extend(table.queue.calls)
+        raise EndpointConnectionError(endpoint_url="s3")
+
+    monkeypatch.setattr(handle.records, "write", hang)
+    assert interrupt(table) == {}
+    assert before == ["sent again", "deleted"]
+
+
+@pytest.mark.parametrize("found", [None, {"state": "failed", "attempts": 1}])
+def test_what_the_next_attempt_has_recorded_by_then_stays(
+    table: Table, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any] | None
+) -> None:
+    """`found`: what is there when the record is about to be written; the next attempt's comes before it, or amid."""
+    key, later = records.key_of(table.settings, job_id(SLOW)), {"state": "failed", "attempts": 2}
+    write = records._put
+
+    def amid(*words: Any) -> bool:
+        table.s3.put_object(Bucket="ours", Key=key, Body=json.dumps(later))
+        return write(*words)
+
+    table.s3.put_object(Bucket="ours", Key=key, Body=json.dumps(found or later))
+    if found:
+        monkeypatch.setattr(records, "_put", amid)
+    assert interrupt(table) == later
+
+
+def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and_not_as_failed(table: Table) -> None:
+    record = interrupt(table)
     assert (record["state"], record["reason_class"]) == ("interrupted", "interrupted")
     assert table.queue.calls == ["sent again", "deleted"]
     assert table.queue.told == [{"tries": "1", "failures": "0"}]

@@ -17,7 +17,7 @@ from typing import Any
 
 from . import program, records, staging
 from .attempt import Attempt, attributes
-from .failures import AWS_ERRORS, AlreadyDone, Failed, LostLease
+from .failures import AWS_ERRORS, AlreadyDone, Failed, LostLease, UploadFailed
 from .lease import Keeper, Lease
 from .settings import Settings
 
@@ -77,12 +77,12 @@ class Ending:
         log.warning("lost lease of %s: another worker may have it; nothing of this attempt is kept", attempt.name)
 
     def interrupted(self, attempt: Attempt) -> None:
-        """Not the job's fault."""
+        """Not the job's fault. Its message comes first: there is little time, and S3 may hang."""
         _check_lease(attempt)
         log.info("interrupted %s: it goes back to the queue", attempt.name)
+        self._send_again(attempt)
         if attempt.begun:
             self._try_to_record(attempt, records.INTERRUPTED, "its worker was told to stop", "interrupted")
-        self._send_again(attempt)
 
     def renewed(self, attempt: Attempt) -> None:
         """It was received so long ago that SQS would end its lease before its program may have to end."""
@@ -115,15 +115,16 @@ class Ending:
         self, attempt: Attempt, state: str, reason: str | None = None, kind: str | None = None,
         still_ours: Callable[[], bool] = lambda: False,
     ) -> bool:  # fmt: skip
-        _check_lease(attempt)
+        if state != records.INTERRUPTED:  # which has no lease any more
+            _check_lease(attempt)
         record = records.of(attempt, self._settings, state, reason, kind)
         return records.write(self._s3, self._settings, record, attempt.folders.log, still_ours)
 
     def _try_to_record(self, attempt: Attempt, state: str, reason: str, kind: str) -> bool:
-        """False only where a record says that the job is done."""
+        """False only where a record is there that must stay."""
         try:
             return self._record(attempt, state, reason, kind)
-        except (*AWS_ERRORS, OSError) as error:
+        except (*AWS_ERRORS, UploadFailed, OSError) as error:
             log.warning("the record of %s could not be written: %s", attempt.name, error)
             return True
 
@@ -143,13 +144,13 @@ class Ending:
             log.warning("the failed outputs of %s could not be kept: %s", attempt.name, error)
 
     def _send_again(self, attempt: Attempt) -> None:
-        _check_lease(attempt)
         self._sqs.send_message(
             QueueUrl=self._settings.queue_url,
             MessageBody=attempt.raw["Body"],
             MessageAttributes=attributes(attempt),
         )
         self._delete(attempt)
+        self._keeper.release(attempt.lease)
 
     def _return(self, attempt: Attempt) -> None:
         _check_lease(attempt)  # an old receipt may still do: the message would be taken from whoever has it now
