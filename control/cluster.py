@@ -57,6 +57,7 @@ def task_definition(
                 "awslogs-group": f"{settings.LOG_GROUP_NAME}_perInstance",
                 "awslogs-region": settings.AWS_REGION,
                 "awslogs-stream-prefix": settings.APP_NAME,
+                "mode": "non-blocking",  # else a worker stands still while CloudWatch does
             },
         },
     } | _rights(settings)

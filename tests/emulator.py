@@ -67,7 +67,7 @@ def roto(folder: Path) -> Iterator[str]:
         process.wait()
 
 
-def until(holds: Callable[[], Any], otherwise: str, seconds: float = 20) -> Any:
+def until(holds: Callable[[], Any], otherwise: str, seconds: float = 60) -> Any:
     """What `holds` returns as soon as it is true; fails the test with `otherwise` after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -258,7 +258,7 @@ def test_no_job_is_taken_while_the_disk_is_full_and_it_is_looked_at_every_minute
 def test_a_full_disk_is_a_pause_without_an_end() -> None:
     made = Health(lambda: False)
     made.places(1, START)
-    assert made.pause == Pause(START, None, "the disk is full")
+    assert made.pause == Pause(START, None, "the disk is full, or cannot be written")
 
 
 def test_a_full_disk_holds_back_even_the_job_that_would_be_let_through() -> None:
@@ -274,16 +274,16 @@ def test_a_full_disk_holds_back_even_the_job_that_would_be_let_through() -> None
 
 def disk(**changed: int) -> Any:
     """What statvfs says of a disk with just enough room."""
-    enough = {"f_bavail": LEAST_FREE_BYTES // 4096, "f_frsize": 4096, "f_files": 10**6, "f_favail": 1000}
+    enough = {"f_bavail": LEAST_FREE_BYTES // 4096, "f_frsize": 4096, "f_files": 10**6, "f_favail": 1000, "f_flag": 0}
     return lambda _: SimpleNamespace(**(enough | changed))
 
 
 @pytest.mark.parametrize(
     ("found", "room"),
     [({}, True), ({"f_bavail": LEAST_FREE_BYTES // 4096 - 1}, False), ({"f_favail": 999}, False),
-     ({"f_files": 0, "f_favail": 0}, True)],
+     ({"f_files": 0, "f_favail": 0}, True), ({"f_flag": os.ST_RDONLY}, False)],
 )  # fmt: skip
-def test_a_disk_has_room_with_enough_bytes_and_files_left(
+def test_a_disk_has_room_with_enough_bytes_and_files_left_if_it_can_be_written(
     monkeypatch: pytest.MonkeyPatch, found: dict[str, int], *, room: bool
 ) -> None:
     monkeypatch.setattr(health.os, "statvfs", disk(**found))

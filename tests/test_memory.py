@@ -72,7 +72,7 @@ def test_the_kernel_prefers_a_program_and_what_it_starts_to_the_worker() -> None
     shell = ["sh", "-c", "read go; cat /proc/self/oom_score_adj"]
     program = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     prefer_as_victim(program.pid)
-    said, _ = program.communicate("go\n", timeout=10)
+    said, _ = program.communicate("go\n", timeout=60)
     assert int(said) == VICTIM_SCORE > int(Path("/proc/self/oom_score_adj").read_text())
 
 

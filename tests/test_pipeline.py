@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control.settings import MIN_LEASE_SECONDS
 from tests.emulator import until
 from tests.fakes import QUEUE_URL, FakeTime
 from worker.machinery import attempt
@@ -199,6 +200,22 @@ def test_told_to_end_slots_get_no_job_and_what_was_fetched_goes_back() -> None:
     assert bench.handler.back == ["b"]
 
 
+def test_told_to_end_what_waits_goes_back_although_a_fetch_hangs() -> None:
+    bench = short("a", "b", "c")
+    begun, may_end = threading.Event(), threading.Event()
+    bench.handler.begin = lambda _: begun.set() or may_end.wait(60)  # type: ignore[method-assign, func-returns-value]
+    polling = threading.Thread(target=bench.intake.run)
+    polling.start()
+    try:
+        assert begun.wait(60)
+        bench.stop.tell(100)
+        until(lambda: bench.handler.back == ["b", "c"], "they wait for the fetch")
+    finally:
+        may_end.set()
+        polling.join()
+    assert bench.handler.back == ["b", "c", "a"]
+
+
 def test_a_slot_that_waits_is_woken_when_the_container_is_told_to_end() -> None:
     bench = Bench()
     got: list[object] = []
@@ -261,7 +278,7 @@ def test_the_next_job_is_fetched_as_soon_as_a_slot_has_the_one_that_it_waited_fo
             until(lambda: bench.intake._idle and bench.waits, "the slot does not wait")
             submitted[0]()
             assert slot.result(10) == "b"
-            until(lambda: len(submitted) == 2, "the next one is not fetched", seconds=5)
+            until(lambda: len(submitted) == 2, "the next one is not fetched", seconds=20)
         finally:
             bench.stop.tell(0)
             with bench.intake._lock:
@@ -306,6 +323,15 @@ def test_a_containers_slots_begin_one_after_the_other(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Intake, "next", lambda *_: None)
     container(monkeypatch, DOCKER_CORES="3", SECONDS_TO_START="7")._run_slots()
     assert sorted(waited) == [0, 7, 14]
+
+
+def test_a_call_that_hangs_is_repeated_while_a_lease_of_the_shortest_kind_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = container(monkeypatch, SQS_MESSAGE_VISIBILITY=str(MIN_LEASE_SECONDS))
+    config = made._keeper._sqs.meta.config
+    round_, pause = MIN_LEASE_SECONDS / 3, 1  # botocore's first pause is a second at most
+    assert round_ + 2 * max(config.connect_timeout, config.read_timeout) + pause < MIN_LEASE_SECONDS
 
 
 def test_a_containers_slots_and_intake_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:

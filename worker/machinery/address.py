@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 # Names as S3 has them, those of older buckets included, and ARNs of access points, as botocore takes them.
 _BUCKET = re.compile(
@@ -23,6 +24,20 @@ def is_url(text: str) -> bool:
 def is_bucket(name: str) -> bool:
     """Whether that can be a bucket's name."""
     return _BUCKET.fullmatch(name) is not None
+
+
+def check(text: str, bucket: str) -> None:
+    """Raises BadAddress where no input can be there."""
+    if not is_url(text):
+        split(text, bucket)
+        return
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # which are looked at only when they are asked for
+    except ValueError as error:
+        raise BadAddress(f"the input {text!r} is no address: {error}") from None
+    if not host:
+        raise BadAddress(f"the input {text!r} is no address: it names no host")
 
 
 def split(text: str, bucket: str) -> tuple[str, str]:

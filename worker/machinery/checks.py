@@ -30,7 +30,7 @@ def usual_failure(job: Job, folders: Folders, result: Result) -> str | None:
     """As shipped: whether the exit code is other than 0, or fewer files were written than the job expects."""
     if result.exit_code != 0:
         return f"exit code {result.exit_code}"
-    written = sum(path.is_file() for path in folders.output_dir.rglob("*"))
+    written = sum(path.is_file() for path in (job.output_dir or folders.output_dir).rglob("*"))
     if written < job.expected_files:
         return f"{written} files written, {job.expected_files} expected"
     return None

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+CONNECT_SECONDS, READ_SECONDS = 5.0, 20.0  # a connection that says nothing for so long is given up
 MOST_AT_ONCE = 2 * 16  # transfers of one slot: a job is fetched and another uploaded, each 16 files at once
 
 
@@ -25,17 +26,21 @@ class Clients:
             max_pool_connections=MOST_AT_ONCE * slots + 10,
             user_agent="distributed-something-worker",  # botocore's own is put together anew for each call: 5 % of it
             parameter_validation=False,  # a tenth of a call's time; the requests are tested against the model
-            connect_timeout=5,
-            read_timeout=20,  # a connection that says nothing is given up while the lease still stands
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
         )
         self._brief = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=5, read_timeout=10)
         session = botocore.session.get_session()
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
         self._session = boto3.Session(botocore_session=session, region_name=region or None)
 
-    def __call__(self, service: str) -> Any:
-        """A new client of `service`."""
+    def __call__(self, service: str, patience: float = READ_SECONDS) -> Any:
+        """A new client of `service`. `patience`: seconds after which a call that hangs is made anew, if not later."""
+        from botocore.config import Config
+
         config = self._brief if service == "logs" else self._config
+        if patience < READ_SECONDS:
+            config = config.merge(Config(connect_timeout=min(CONNECT_SECONDS, patience), read_timeout=patience))
         client = self._session.client(service, config=config)  # type: ignore[call-overload]
         if service == "s3":
             _send_at_once(client)

@@ -49,7 +49,11 @@ from .spot import SpotWatcher
 from .stop import RESERVE_SECONDS, Stop
 from .times import clock
 
+PROGRAM_PRELOAD = (
+    "PROGRAM_LD_PRELOAD"  # run-worker.sh keeps the image's LD_PRELOAD there, away from the worker's Python
+)
 LAST_CALLS_SECONDS = 5.0  # at the end: the most for what a thread is just telling AWS, thrice
+LEASE_SHARE = 6  # of a lease, for one call that extends it: begun after a third, it can hang twice
 EXIT_SECONDS = 1.0  # kept free for the end of the process itself
 CLOSING_SECONDS = 30.0  # between two looks at whether the monitor has closed the run
 REPORT_SECONDS = 5.0  # between two looks at whether this container's health changed
@@ -73,6 +77,8 @@ def serve(
     except BadEnvironment as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    if preload := os.environ.pop(PROGRAM_PRELOAD, ""):
+        os.environ["LD_PRELOAD"] = preload
     if folder := os.environ.pop(onejob.VARIABLE, ""):  # the program's environment has none of it
         return onejob.run(Path(folder), settings, Hooks(make_job, prepare, failure))
     told: SimpleQueue[float] = SimpleQueue()  # seconds that are left; unlike an Event, made for signal handlers
@@ -95,7 +101,8 @@ class Container:
         self._stop, self._ended = Stop(time.monotonic), threading.Event()
         self._health = health.Health(lambda: health.has_room(settings.work_dir), self._others_pause)
         self._gate = Gate(self._health, settings.work_dir, time.time)
-        self._keeper = Keeper(sqs, settings.queue_url, settings.visibility_seconds, clock)
+        leases = self._clients("sqs", patience=max(1.0, settings.visibility_seconds / LEASE_SHARE))
+        self._keeper = Keeper(leases, settings.queue_url, settings.visibility_seconds, clock)
         self._job_logs = JobLogs(
             self._logs, settings.log_group_name, where=lambda job: f"named in {address_of(settings, job)}"
         )

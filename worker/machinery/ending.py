@@ -11,12 +11,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import program, records, staging
 from .attempt import Attempt, attributes
-from .failures import AWS_ERRORS, AlreadyDone, Failed, LostLease
+from .failures import AWS_ERRORS, AlreadyDone, Failed, LostLease, UploadFailed
 from .lease import Keeper, Lease
 from .settings import Settings
 
@@ -35,7 +36,7 @@ class Heard:
 
 
 class Ending:
-    """Ends attempts on one queue. Every method may raise AWS's errors; the lease then brings the job back.
+    """Ends attempts on one queue. Every method may raise LostLease, or AWS's errors; a lease's end brings the job back.
 
     `delete_soon` is told the leases of jobs whose record says that they are done, and releases them.
     """
@@ -76,24 +77,22 @@ class Ending:
         log.warning("lost lease of %s: another worker may have it; nothing of this attempt is kept", attempt.name)
 
     def interrupted(self, attempt: Attempt) -> None:
-        """Not the job's fault."""
-        if attempt.lease.lost:
-            return
+        """Not the job's fault. Its message comes first: there is little time, and S3 may hang."""
+        _check_lease(attempt)
         log.info("interrupted %s: it goes back to the queue", attempt.name)
+        self._send_again(attempt)
         if attempt.begun:
             self._try_to_record(attempt, records.INTERRUPTED, "its worker was told to stop", "interrupted")
-        self._send_again(attempt)
 
     def renewed(self, attempt: Attempt) -> None:
         """It was received so long ago that SQS would end its lease before its program may have to end."""
+        _check_lease(attempt)
         log.info("renew %s: it goes back to the queue as a new message", attempt.name)
         self._send_again(attempt)
 
     def failed(self, attempt: Attempt, reason: str, kind: str) -> None:
         """Tried again at once, as long as there are tries and they can help."""
-        if attempt.lease.lost:
-            self.lost(attempt)
-            return
+        _check_lease(attempt)
         log.warning("failed %s (attempt %d): %s", attempt.name, attempt.number, reason)
         if not self._try_to_record(attempt, records.FAILED, reason, kind):
             self._delete(attempt)  # another worker did it
@@ -116,16 +115,16 @@ class Ending:
         self, attempt: Attempt, state: str, reason: str | None = None, kind: str | None = None,
         still_ours: Callable[[], bool] = lambda: False,
     ) -> bool:  # fmt: skip
-        if attempt.lease.lost:
-            raise LostLease
+        if state != records.INTERRUPTED:  # which has no lease any more
+            _check_lease(attempt)
         record = records.of(attempt, self._settings, state, reason, kind)
         return records.write(self._s3, self._settings, record, attempt.folders.log, still_ours)
 
     def _try_to_record(self, attempt: Attempt, state: str, reason: str, kind: str) -> bool:
-        """False only where a record says that the job is done."""
+        """False only where a record is there that must stay."""
         try:
             return self._record(attempt, state, reason, kind)
-        except (*AWS_ERRORS, OSError) as error:
+        except (*AWS_ERRORS, UploadFailed, OSError) as error:
             log.warning("the record of %s could not be written: %s", attempt.name, error)
             return True
 
@@ -138,10 +137,7 @@ class Ending:
             return
         prefix = f"{self._settings.records}failed/{attempt.name}"
 
-        def check() -> None:
-            if attempt.lease.lost:
-                raise LostLease
-
+        check = partial(_check_lease, attempt)
         try:
             staging.publish(self._s3, folder, self._settings.aws_bucket, prefix, check=check)
         except (*AWS_ERRORS, Failed, OSError) as error:
@@ -154,8 +150,10 @@ class Ending:
             MessageAttributes=attributes(attempt),
         )
         self._delete(attempt)
+        self._keeper.release(attempt.lease)
 
     def _return(self, attempt: Attempt) -> None:
+        _check_lease(attempt)  # an old receipt may still do: the message would be taken from whoever has it now
         self._keeper.release(attempt.lease)  # before, lest it be extended after
         self._sqs.change_message_visibility(
             QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"], VisibilityTimeout=0
@@ -165,6 +163,7 @@ class Ending:
         if not self._settings.dead_letter_queue_url:
             self._return(attempt)
             return
+        _check_lease(attempt)
         told = {"reason": {"DataType": "String", "StringValue": _printable(reason)[:LONGEST_REASON]}}
         self._sqs.send_message(
             QueueUrl=self._settings.dead_letter_queue_url, MessageBody=attempt.raw["Body"], MessageAttributes=told
@@ -177,6 +176,12 @@ class Ending:
 
     def _delete(self, attempt: Attempt) -> None:
         self._sqs.delete_message(QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"])
+
+
+def _check_lease(attempt: Attempt) -> None:
+    """Raises LostLease: what was a moment ago may be another worker's now, after each call to AWS."""
+    if attempt.lease.lost:
+        raise LostLease
 
 
 def _with_last_line(reason: str, log: Path) -> str:

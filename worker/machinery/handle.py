@@ -55,8 +55,8 @@ class Handler:
         self._launcher, self._oom_kills = launcher, OomKills()
 
     def take(self, raw: dict[str, Any], received: float) -> Attempt:
-        """Holds a message as SQS gave it at `received` (the keeper's clock). Raises OSError where no folder is made."""
-        folders = workfolder.make(self._settings.work_dir)
+        """Holds a message as SQS gave it at `received` (the keeper's clock)."""
+        folders = workfolder.named(self._settings.work_dir)
         lease = self._keeper.hold(raw["ReceiptHandle"], received, age(raw, time.time()))
         return Attempt(raw, lease, folders, *counts(raw))
 
@@ -117,7 +117,7 @@ class Handler:
             return partial(ending.failed, attempt, f"AWS: {error}", "aws")
         except OSError as error:
             return partial(ending.failed, attempt, f"this machine: {error}", "machine")
-        except Exception as error:  # a fault in a hook must cost one attempt, not the container
+        except (Exception, SystemExit) as error:  # what a hook does wrong costs one attempt, not the slot
             log.exception("the worker's own code failed on %s", attempt.name)
             return partial(ending.failed, attempt, f"{type(error).__name__}: {error}", "worker code")
         return None
@@ -130,6 +130,7 @@ class Handler:
     def _begin(self, attempt: Attempt) -> None:
         attempt.message = parse(attempt.raw["Body"])
         attempt.name = job_id(attempt.message)
+        workfolder.make(attempt.folders)
         with all_of_them():
             job = self._hooks.make_job(attempt.message, attempt.folders, self._settings)
         attempt.job, attempt.name = job, job.id
@@ -173,7 +174,7 @@ class Handler:
                 should_stop=lambda: self._stop.over or attempt.lease.lost,
             )  # fmt: skip
         finally:
-            self._job_logs.leave(job.id)
+            self._job_logs.leave(job.id, folders.log)
 
     def _finish(self, attempt: Attempt) -> None:
         job = job_of(attempt)

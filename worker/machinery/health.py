@@ -48,6 +48,8 @@ def has_room(path: Path, least_bytes: int = LEAST_FREE_BYTES) -> bool:
         found = os.statvfs(path)
     except OSError:
         return False
+    if found.f_flag & os.ST_RDONLY:  # as Linux makes a disk that has errors
+        return False
     counts_files = found.f_files > 0  # btrfs, for one, does not
     return found.f_bavail * found.f_frsize >= least_bytes and (not counts_files or found.f_favail >= LEAST_FREE_FILES)
 
@@ -135,8 +137,8 @@ class Health:
             return True
         full = not self._has_room()
         if full and self._full is None:
-            log.error("no jobs are taken as long as the disk is full")
-            self._full = Pause(now, None, "the disk is full")
+            log.error("no jobs are taken as long as the disk is full, or cannot be written")
+            self._full = Pause(now, None, "the disk is full, or cannot be written")
         elif not full and self._full is not None:
             log.info("the disk has room again: jobs are taken")
             self._full = None

@@ -98,13 +98,12 @@ class Intake:
                 self._gate.came_to_nothing()
                 self._stop.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-        for attempt in self._too_long_waiting(patience=-1.0):
-            self._handler.give_back(attempt)
+            self._give_back(patience=-1.0)  # at once: the pool's end waits for fetches, of which one may hang
+        self._give_back(patience=-1.0)
 
     def look(self, pool: ThreadPoolExecutor) -> None:
         """One round: returns what nobody began, begins what a slot wants, and polls if that is not at hand."""
-        for attempt in self._too_long_waiting(PATIENCE_SECONDS):
-            self._handler.give_back(attempt)
+        self._give_back(PATIENCE_SECONDS)
         with self._lock:
             wanted, ahead = self._wanted()
             if not wanted and not ahead:
@@ -178,6 +177,10 @@ class Intake:
             self._pace.fetched(self._now() - began)
         else:
             self._gate.came_to_nothing()
+
+    def _give_back(self, patience: float) -> None:
+        for attempt in self._too_long_waiting(patience):
+            self._handler.give_back(attempt)
 
     def _too_long_waiting(self, patience: float) -> list[Attempt]:
         """Jobs that are held, or lie fetched while their slot's program goes on; it gets no other before it ends."""

@@ -103,8 +103,7 @@ class Job:
             raise BadMessage(f"`output_bucket` would be {self.output_bucket!r}, which cannot be a bucket's name")
         try:
             for text in self.inputs:
-                if not address.is_url(text):
-                    address.split(text, self.input_bucket)
+                address.check(text, self.input_bucket)
         except address.BadAddress as error:
             raise BadMessage(str(error)) from None
 
@@ -256,4 +255,4 @@ def _seconds(message: Mapping[str, Any]) -> float:
     value = message.get("timeout_minutes", LONGEST_SECONDS / 60)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
         raise BadMessage("`timeout_minutes` is no number of minutes")
-    return min(float(value) * 60, LONGEST_SECONDS)
+    return min(value, LONGEST_SECONDS / 60) * 60.0

@@ -57,13 +57,15 @@ class JobLogs:
             self._trouble.say(error)
             return
         with self._lock:
-            self._followed.append(_Follower(job_id, file, partial(self._stream, job_id), partial(self._where, job_id)))
+            stream, where = partial(self._stream, job_id), partial(self._where, job_id)
+            self._followed.append(_Follower(job_id, path, file, stream, where))
 
-    def leave(self, job_id: str) -> None:
-        """The job's program ended. Returns at once; its file may be removed, what is in it is still sent."""
+    def leave(self, job_id: str, path: Path | None = None) -> None:
+        """The job's program that wrote to `path` ended (None: all that it has here, of a job that came twice). Returns
+        at once; its file may be removed, what is in it is still sent."""
         with self._lock:
             for follower in self._followed:
-                if follower.job_id == job_id and follower.left is None:
+                if follower.job_id == job_id and path in (None, follower.path) and follower.left is None:
                     follower.left = self._now()
         self._look.set()
 
@@ -133,9 +135,9 @@ class _Follower:
     """One job's log, read as it grows. Its stream is opened when there is something to send."""
 
     def __init__(
-        self, job_id: str, file: int, open_stream: Callable[[], Stream | None], where: Callable[[], str]
+        self, job_id: str, path: Path, file: int, open_stream: Callable[[], Stream | None], where: Callable[[], str]
     ) -> None:
-        self.job_id, self._open_stream, self._where = job_id, open_stream, where
+        self.job_id, self.path, self._open_stream, self._where = job_id, path, open_stream, where
         self.left: float | None = None  # when the program ended
         self._file: int | None = file
         self._stream: Stream | None = None

@@ -107,9 +107,12 @@ class Launcher:
         pairs = [socket.socketpair() for _ in range(slots)]
         theirs = [end.fileno() for _, end in pairs]
         words = [*loader(), sys.executable, "-E", "-s", "-S", "-c", _SERVE, str(HOME), *map(str, theirs)]
+        env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # which is for the program
         # A session of their own: what is meant for the worker, such as Ctrl-C, does not reach them.
         with all_of_them():
-            process = subprocess.Popen(words, pass_fds=theirs, stdin=subprocess.DEVNULL, start_new_session=True)
+            process = subprocess.Popen(
+                words, env=env, pass_fds=theirs, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         self._processes.append(process)
         for _, end in pairs:
             end.close()

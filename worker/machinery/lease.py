@@ -96,7 +96,8 @@ class Keeper:
     def _ask(self, leases: list[Lease]) -> None:
         asked = self._now()
         seconds = {str(n): max(0, min(self._seconds, int(lease.left))) for n, lease in enumerate(leases)}
-        asked_for = {str(n): lease for n, lease in enumerate(leases) if seconds[str(n)]}  # 0 would give it back
+        # 0 would give it back; one that is lost is perhaps another worker's by now.
+        asked_for = {str(n): lease for n, lease in enumerate(leases) if seconds[str(n)] and not lease.lost}
         entries = [
             {"Id": number, "ReceiptHandle": lease.receipt, "VisibilityTimeout": seconds[number]}
             for number, lease in asked_for.items()

@@ -47,7 +47,6 @@ def run(folder: Path, settings: Settings, hooks: Hooks) -> int:
         {"Body": (folder / MESSAGE).read_text(encoding="utf-8")}, keeper.hold("", time.monotonic()),
         _Kept(folder / "job"), tries=0, failures=0,
     )  # fmt: skip
-    attempt.folders.root.mkdir()
     verdict, launcher = Verdict(), Launcher(1)
     here = replace(settings, check_if_done=False, work_dir=folder)
     handler = _Alone(s3, here, hooks, keeper, stop, verdict, JobLogs(None, ""), launcher)

@@ -84,8 +84,8 @@ def claim(s3: Any, settings: Settings, record: dict[str, Any]) -> bool:
 def write(
     s3: Any, settings: Settings, record: dict[str, Any], log: Path, still_ours: Callable[[], bool] = lambda: False
 ) -> bool:
-    """Writes log and record. False where the job is done already: no other attempt overwrites that record, also none
-    whose request was long on its way.
+    """Writes log and record. False where another must stay: the job is done, or this attempt was interrupted and a
+    later one was faster. No other attempt overwrites that record, also none whose request was long on its way.
 
     `still_ours()`: whether the outputs in S3 are this attempt's. Then it is the other's record that is not true.
     Raises LostLease where another attempt has claimed the outputs.
@@ -93,7 +93,7 @@ def write(
     body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
     if record["state"] != DONE or record["attempts"] > 1:
         found, etag = _read(s3, settings, job)
-        if is_done(found) and not still_ours():
+        if _must_stay(found, record, still_ours):
             return False
         _check_claim(found, record)
     if record["log"] is not None:
@@ -104,7 +104,7 @@ def write(
         found, etag = _read(s3, settings, job)
         if found == json.loads(body):
             return True  # its own: the answer to an earlier request was lost
-        if is_done(found) and not still_ours():
+        if _must_stay(found, record, still_ours):
             return False
         _check_claim(found, record)
     raise UploadFailed(BUSY)
@@ -122,6 +122,14 @@ def _put(s3: Any, settings: Settings, job: str, body: bytes, etag: str | None) -
             raise
         return False
     return True
+
+
+def _must_stay(found: dict[str, Any] | None, record: dict[str, Any], still_ours: Callable[[], bool]) -> bool:
+    if found is None:
+        return False
+    if record["state"] == INTERRUPTED and found.get("attempts", 0) > record["attempts"]:
+        return True
+    return is_done(found) and not still_ours()
 
 
 def _check_claim(found: dict[str, Any] | None, record: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -21,17 +21,23 @@ LONG_PATH = 900  # characters, of up to 4 bytes; the kernel takes 4096 bytes, wi
 log = logging.getLogger("worker")
 
 
-def make(work_dir: Path) -> Folders:
+def named(work_dir: Path) -> Folders:
+    """A folder of a name of its own, which is not there yet."""
+    return Folders(work_dir / f"job-{secrets.token_hex(6)}")
+
+
+def make(folders: Folders) -> None:
     """Raises OSError where it cannot be made."""
-    return Folders(Path(tempfile.mkdtemp(prefix="job-", dir=work_dir)))
+    folders.root.mkdir(mode=0o700)
 
 
 def remove(folders: Folders) -> None:
     """Removes it with the log beside it. Raises nothing: what cannot be removed is told in the worker's log."""
-    with suppress(OSError):
-        folders.log.unlink()
+    for path in (folders.log, folders.root):  # which its program may have replaced by a link
+        with suppress(OSError):
+            path.unlink()
     free_names = (f"{folders.root}-{number}" for number in count())
-    found = [str(folders.root)]
+    found = [str(folders.root)] if folders.root.exists() else []  # it is made when its job is begun
     for folder in found:  # which grows meanwhile
         _told(partial(_empty, folder, found, free_names))
     for folder in reversed(found):
