@@ -16,6 +16,7 @@ from control.cluster import MACHINE_ATTRIBUTE, STOP_SECONDS
 if TYPE_CHECKING:
     from control.settings import Settings
 
+KEPT_MINUTES = 10  # an ended container's files; by the agent's own three hours, some that were killed fill the disk
 LONGEST_BYTES = 16 * 1024  # EC2: user data before it is encoded
 _SHELL = ("#!/bin/bash", "#!/bin/sh")
 
@@ -49,6 +50,7 @@ def joining(settings: Settings) -> str:
         f'ECS_INSTANCE_ATTRIBUTES={{"{MACHINE_ATTRIBUTE}":"{settings.APP_NAME}"}}\n'
         "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true\n"
         f"ECS_CONTAINER_STOP_TIMEOUT={STOP_SECONDS}s\n"
+        f"ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION={KEPT_MINUTES}m\n"
         "EOF\n"
     )
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from tests.emulator import KEYS
-from worker.machinery import done
+from worker.machinery import done, staging
+from worker.machinery.failures import LostLease
 from worker.machinery.job import Job
 from worker.machinery.settings import from_environment
 
@@ -67,6 +71,59 @@ def test_what_the_program_writes_beyond_the_first_thousand_files_counts(s3: Any)
 def test_files_of_this_run_or_after_a_first_try_prove_nothing(s3: Any) -> None:
     assert found(s3, "out/j/a.tif", "out/j/b.tif", run="20200101T000000Z") is None
     assert done.look(s3, SETTINGS, JOB, first_try=False).outputs is None
+
+
+def uploaded(s3: Any, folder: Path, *names: str, until: int) -> None:
+    """An attempt's upload of these files that ended after the first `until`."""
+    for name in names:
+        (folder / name).write_bytes(b"xxx")
+    sent: list[str] = []
+
+    def note(model: Any, **_: Any) -> None:
+        if model.name == "PutObject":
+            sent.append(model.name)
+            if len(sent) > until:
+                raise LostLease
+
+    s3.meta.events.register("before-call.s3", note, unique_id="cut")
+    with pytest.raises(LostLease) if until < len(names) else nullcontext():
+        staging.publish(s3, folder, "ours", "out/j", arguments={"Metadata": {"of": "us"}})
+    s3.meta.events.unregister("before-call.s3", unique_id="cut")
+
+
+def test_files_of_an_upload_that_never_came_to_its_end_make_no_job_done(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "AT_ONCE", 1)
+    names = ("a.tif", "b.tif", "c.tif")
+    uploaded(s3, tmp_path, *names, until=2)
+    assert found(s3, expected_number_files=1) is None
+    assert found(s3, expected_number_files=2) is None
+    uploaded(s3, tmp_path, *names, until=3)
+    assert found(s3, expected_number_files=1) == [f"out/j/{name}" for name in names]
+    assert s3.head_object(Bucket="ours", Key="out/j/a.tif")["Metadata"] == {"job-files": "3", "of": "us"}
+
+
+def test_a_job_that_is_done_is_known_with_two_requests(s3: Any, tmp_path: Path) -> None:
+    uploaded(s3, tmp_path, "a.tif", "b.tif", until=2)
+    asked: list[str] = []
+    s3.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
+    assert found(s3) is not None
+    assert asked == ["ListObjectsV2", "HeadObject"]
+
+
+@pytest.mark.parametrize("told", ["many", "", "-1"])
+def test_a_number_that_is_none_is_not_asked(s3: Any, told: str) -> None:
+    s3.put_object(Bucket="ours", Key="out/j/a.tif", Body=b"xxx", Metadata={"job-files": told})
+    assert found(s3, expected_number_files=1) == ["out/j/a.tif"]
+
+
+def test_files_that_may_be_listed_but_not_read_are_counted(s3: Any) -> None:
+    def refuse(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadObject")
+
+    s3.meta.events.register("before-call.s3.HeadObject", refuse)
+    assert found(s3, "out/j/a.tif", "out/j/b.tif") == ["out/j/a.tif", "out/j/b.tif"]
 
 
 def test_where_no_file_is_expected_only_a_record_tells(s3: Any) -> None:

@@ -539,6 +539,7 @@ def test_a_machine_joins_its_cluster_by_its_script_alone_and_says_whose_it_is() 
         'ECS_INSTANCE_ATTRIBUTES={"app":"Tryout"}',
         "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true",
         "ECS_CONTAINER_STOP_TIMEOUT=110s",
+        "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=10m",
         "EOF",
     ]
 

@@ -49,9 +49,7 @@ from .spot import SpotWatcher
 from .stop import RESERVE_SECONDS, Stop
 from .times import clock
 
-PROGRAM_PRELOAD = (
-    "PROGRAM_LD_PRELOAD"  # run-worker.sh keeps the image's LD_PRELOAD there, away from the worker's Python
-)
+PROGRAM_PRELOAD = "PROGRAM_LD_PRELOAD"  # where run-worker.sh keeps the image's LD_PRELOAD from the worker's Python
 LAST_CALLS_SECONDS = 5.0  # at the end: the most for what a thread is just telling AWS, thrice
 LEASE_SHARE = 6  # of a lease, for one call that extends it: begun after a third, it can hang twice
 EXIT_SECONDS = 1.0  # kept free for the end of the process itself

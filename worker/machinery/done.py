@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from . import records
 from .job import Job
 from .settings import Settings
-from .staging import Listed, Output, listed
+from .staging import FILES_KEY, Listed, Output, listed
+from .uploadflags import payer
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class Found:
 def look(s3: Any, settings: Settings, job: Job, *, first_try: bool) -> Found:
     """One or two requests (a page of 1,000 each).
 
-    Its record tells for certain. Without one, files tell it only if they are older than this run, and on the first try:
-    an attempt that died while it uploaded leaves some of them, and its record would tell if they were all.
+    Its record tells for certain. Files tell it only if they are older than this run, on the first try, and all of those
+    that went up together: an attempt that died while it uploaded leaves some of them.
     """
     expected = job.expected_files or settings.expected_number_files
     if not first_try or not expected:
@@ -34,16 +37,30 @@ def look(s3: Any, settings: Settings, job: Job, *, first_try: bool) -> Found:
     there = listed(s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
     if not there:
         return Found(None, there)  # the usual case: one request
-    recorded = _recorded(s3, settings, job)
-    if recorded is not None:
-        return Found(recorded)
     begun = _begin_of(settings.run)
+    old = {key: one for key, one in there.items() if one.modified < begun}
     good = [
         Output(job.output_bucket, key, one.size, "")
-        for key, one in there.items()
-        if one.size >= settings.min_file_size_bytes and settings.necessary_string in key and one.modified < begun
+        for key, one in old.items()
+        if one.size >= settings.min_file_size_bytes and settings.necessary_string in key
     ]
-    return Found(good if len(good) >= expected else None, recorded=False)
+    if len(good) >= expected and _all_went_up(s3, job, old):
+        return Found(good, recorded=False)
+    return Found(_recorded(s3, settings, job))
+
+
+def _all_went_up(s3: Any, job: Job, there: dict[str, Listed]) -> bool:
+    """Whether there are as many as the last one's attempt was to upload; where that is not told, nothing speaks against
+    it: one file alone, one of another program, or one that this worker may not read."""
+    last = max(there, key=lambda key: there[key].modified)
+    try:
+        answer = s3.head_object(Bucket=job.output_bucket, Key=last, **payer(job.upload_arguments))
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") != "403":
+            raise
+        return True
+    told = answer.get("Metadata", {}).get(FILES_KEY, "")
+    return not told.isdecimal() or int(told) <= len(there)
 
 
 def _begin_of(run: str) -> datetime:

@@ -27,6 +27,7 @@ AT_ONCE = 16  # requests
 NO_THREAD_BYTES = 1024 * 1024  # a single file up to here is sent without a thread of its own
 SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files go up in parts, several at once
 LONGEST_KEY_BYTES = 1024  # S3
+FILES_KEY = "job-files"  # in an object's metadata: of how many outputs it is one
 _NOT_THERE = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _T = TypeVar("_T")
@@ -210,7 +211,8 @@ def publish(
     leave_out: Sequence[str] = (), arguments: Arguments = NONE,
 ) -> list[Output]:  # fmt: skip
     """Uploads all files of `folder` below `location`, but for those like a pattern of `leave_out`, and verifies them:
-    only then they count. `arguments`: what S3's calls shall say beside, such as `ACL`.
+    only then they count. `arguments`: what S3's calls shall say beside, such as `ACL`. Each of several says how many
+    they are, so that the files of an upload that came to no end are known for what they are.
 
     `there`: what lay below `location` when it was last known that no other attempt was done (None: it is listed now).
     Only that is replaced: where something else has come since then, another worker has the job, and LostLease is
@@ -220,6 +222,9 @@ def publish(
     for a file that cannot be an object, and what `check`, called while bytes go up, raises: then nothing more is sent.
     """
     files = results(folder, location, leave_out)
+    if len(files) > 1:  # else it is there, or it is not
+        told: Any = arguments.get("Metadata", {})
+        arguments = {**arguments, "Metadata": {**told, FILES_KEY: str(len(files))}}
     publishing = _Publishing(s3, bucket, check, there, arguments)
     reason = ""
     for pause in (0, *transfer.PAUSES):
