@@ -25,6 +25,7 @@ AGENT_SHARE = 0.08  # of a machine's memory, what the system and the ECS agent k
 # What EC2 answers while not every part of it knows a launch template that was made a moment ago, or a version of it.
 NO_TEMPLATE_YET = ("InvalidLaunchTemplateName.NotFound", "InvalidLaunchTemplateId.", "The specified launch template")
 HISTORY_SECONDS = 6 * 3600.0  # of the fleet's events
+HISTORY_PAGES = 5  # of a thousand events of a kind; mostly there is one
 _BAD_INFORMATION = {"launchSpecUnusable", "launchSpecTemporarilyBlacklisted", "fleetProgressHalted"}  # no errors to EC2
 _ACTIVE = {"submitted", "active", "modifying"}
 _MISSING = {"InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetRequestId.Malformed"}
@@ -159,19 +160,25 @@ def bad_news(ec2: EC2Client, fleet_id: str, start: float, now: float) -> Iterato
     """What the fleet of a run that began at `start` reports of what keeps it from starting machines, at most of the
     last six hours. Raises AWS's errors.
 
-    Two calls: asked for all kinds of events at once, a large fleet would tell of its machines' launches alone.
+    Mostly two calls: asked for all kinds of events at once, a large fleet would tell of its machines' launches alone.
     """
     since = datetime.fromtimestamp(max(start, now - HISTORY_SECONDS), UTC)
     for kind in ("error", "information"):
-        records: Any = ec2.describe_spot_fleet_request_history(
-            SpotFleetRequestId=fleet_id,
-            StartTime=since,
-            EventType=kind,
-            MaxResults=1000,
-        )["HistoryRecords"]
-        for event in map(_event, records):
+        wanted = {"SpotFleetRequestId": fleet_id, "StartTime": since, "EventType": kind, "MaxResults": 1000}
+        for event in map(_event, _records(ec2, wanted)):
             if kind == "error" or event.kind in _BAD_INFORMATION:
                 yield event
+
+
+def _records(ec2: EC2Client, wanted: dict[str, Any]) -> Iterator[Any]:
+    """EC2 begins with the oldest, so what a fleet reports now may be pages later."""
+    token: dict[str, Any] = {}
+    for _ in range(HISTORY_PAGES):
+        answer = ec2.describe_spot_fleet_request_history(**wanted, **token)
+        yield from answer["HistoryRecords"]
+        if not answer.get("NextToken"):
+            return
+        token = {"NextToken": answer["NextToken"]}
 
 
 def news(ec2: EC2Client, fleet_id: str, start: float, now: float) -> dict[str, str]:
