@@ -241,7 +241,7 @@ def _end_bucket_policy(clients: Clients, place: Place, bucket: str) -> Iterator[
     if current is None:
         return
     others = policies.without(current, ours)
-    if others is not None and len(others["Statement"]) == len(current["Statement"]):
+    if others is not None and others["Statement"] == policies.listed(current["Statement"]):
         return
     row = Row("bucket policy", bucket, REMOVED, f"the statements {' and '.join(sorted(sids))}")
     if others is None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from control.settings import Settings
 
+TYPES_A_CALL = 100  # EC2: DescribeInstanceTypes answers at most 100 a call
 AGENT_SHARE = 0.08  # of a machine's memory, what the system and the ECS agent keep: 3 to 8 % is seen
 # What EC2 answers while not every part of it knows a launch template that was made a moment ago, or a version of it.
 NO_TEMPLATE_YET = ("InvalidLaunchTemplateName.NotFound", "InvalidLaunchTemplateId.", "The specified launch template")
@@ -62,8 +63,11 @@ def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:
 
     Sizes are looked up in EC2 (read only); without the right to do so the check is left out.
     """
+    types: Any = list(dict.fromkeys(settings.MACHINE_TYPE))
+    found: list[Any] = []
     try:
-        answer = ec2.describe_instance_types(InstanceTypes=list(dict.fromkeys(settings.MACHINE_TYPE)))  # type: ignore[arg-type]
+        for first in range(0, len(types), TYPES_A_CALL):
+            found += ec2.describe_instance_types(InstanceTypes=types[first : first + TYPES_A_CALL])["InstanceTypes"]
     except ClientError as error:
         if code_of(error) == "InvalidInstanceType":
             right = f"{error.response['Error']['Message']}; correct MACHINE_TYPE"
@@ -71,8 +75,8 @@ def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:
         return
     except AWSError:
         return
-    memory = {one["InstanceType"]: one["MemoryInfo"]["SizeInMiB"] for one in answer["InstanceTypes"]}
-    cpu = {one["InstanceType"]: one["VCpuInfo"]["DefaultVCpus"] * 1024 for one in answer["InstanceTypes"]}
+    memory = {one["InstanceType"]: one["MemoryInfo"]["SizeInMiB"] for one in found}
+    cpu = {one["InstanceType"]: one["VCpuInfo"]["DefaultVCpus"] * 1024 for one in found}
     tasks = settings.TASKS_PER_MACHINE
     if memory and all(settings.MEMORY * tasks > int(size * (1 - AGENT_SHARE)) for size in memory.values()):
         most = max(memory.values())

@@ -418,3 +418,5 @@ def test_china_has_arns_of_its_own() -> None:
     place = Place("111122223333", "cn-north-1", "aws-cn")
     for role in account.roles(place, BUCKETS):
         assert "arn:aws:" not in json.dumps(role.policies)
+    logs = {"Service": "logs.cn-north-1.amazonaws.com.cn"}
+    assert [one["Principal"] for one in policies.export_statements(place, BUCKET)] == [logs, logs]
