@@ -132,7 +132,10 @@ def fleet(place: Place) -> Document:
         _allow("Start", "ec2:RequestSpotInstances", "ec2:RunInstances", on=_to_start(place)),
         _allow(
             "TagMachines", "ec2:CreateTags",
-            on=[place.arn("ec2", f"{kind}/*") for kind in ("instance", "spot-instances-request", "volume")],
+            on=[
+                place.arn("ec2", f"{kind}/*")
+                for kind in ("instance", "network-interface", "spot-instances-request", "volume")
+            ],
         ),
         _allow(
             "EndItsOwn", "ec2:TerminateInstances", on=place.arn("ec2", "instance/*"),
