@@ -413,7 +413,7 @@ def test_nothing_is_removed_while_a_machine_has_the_role() -> None:
         events.add_response("list_rule_names_by_target", {"RuleNames": []})
         ec2.add_response("describe_spot_fleet_requests", {"SpotFleetRequestConfigs": []}, {})
         machines = {"Reservations": [{"Instances": [{"InstanceId": "i-1"}]}]}
-        ec2.add_response("describe_instances", machines, {"Filters": filters})
+        ec2.add_response("describe_instances", machines, {"Filters": filters, "MaxResults": 1000})
 
         (row,) = destroy(clients)
 
