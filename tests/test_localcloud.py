@@ -36,7 +36,7 @@ from localcloud.agent import STATE, Agent
 from localcloud.endpoints import AGENT_PATH, METADATA_PATH
 from localcloud.export import safe_path, safe_paths
 from localcloud.functions import Functions
-from localcloud.layout import layout_of, read_state
+from localcloud.layout import State, layout_of, read_state
 from localcloud.placement import Needs, Room, Throttle, choose, why_not
 from localcloud.processes import CLOUD_MARK, marked, wait_until
 from localcloud.schedules import Schedules, period
@@ -896,6 +896,20 @@ def test_protection_ends_by_itself_and_what_ecs_does_not_take_is_refused() -> No
 
 
 # decisions without a cloud
+
+
+def test_a_command_reads_its_profile_whole_while_others_begin(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path)
+    layout.make()
+    cloud = Cloud(layout, State(1, "token", "http://moto", "http://ministack"), "us-east-1")
+    profile = Path(cloud.environment()["AWS_CONFIG_FILE"])
+    others = [threading.Thread(target=lambda: [cloud.environment() for _ in range(500)]) for _ in range(2)]
+    for thread in others:
+        thread.start()
+    read = set()
+    while any(thread.is_alive() for thread in others):
+        read.add(profile.read_text())
+    assert read == {"[default]\n"}
 
 
 def test_no_key_leaves_its_buckets_folder() -> None:
