@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from control import bundle, function, iam, lifecycle, policies
-from control.clients import Clients
+from control.clients import EC2_PAGES, Clients
 from control.errors import AWSError, code_of, doing, explain
 from control.iam import POLICY, Role
 from control.policies import Place
@@ -136,7 +136,8 @@ def in_use(clients: Clients, place: Place) -> str:
         {"Name": "iam-instance-profile.arn", "Values": [place.profile(policies.INSTANCE_ROLE)]},
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
     ]
-    for machines in clients.ec2.get_paginator("describe_instances").paginate(Filters=filters):
+    pages = clients.ec2.get_paginator("describe_instances").paginate(Filters=filters, PaginationConfig=EC2_PAGES)
+    for machines in pages:
         for reservation in machines["Reservations"]:
             return f"the machine {reservation['Instances'][0]['InstanceId']} has the role {policies.INSTANCE_ROLE}"
     return ""
@@ -241,7 +242,7 @@ def _end_bucket_policy(clients: Clients, place: Place, bucket: str) -> Iterator[
     if current is None:
         return
     others = policies.without(current, ours)
-    if others is not None and len(others["Statement"]) == len(current["Statement"]):
+    if others is not None and others["Statement"] == policies.listed(current["Statement"]):
         return
     row = Row("bucket policy", bucket, REMOVED, f"the statements {' and '.join(sorted(sids))}")
     if others is None:

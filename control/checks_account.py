@@ -127,10 +127,10 @@ def judge_profile(name: str, found: Mapping[str, Any] | None) -> Iterator[Findin
 
 
 def judge_role(topic: str, name: str, role: Mapping[str, Any] | None, service: str) -> Iterator[Finding]:
-    """The role is there, and `service` may take it on."""
+    """The role is there, and `service`, whatever it is called in China, may take it on."""
     if role is None:
         yield wrong(topic, f"there is no role {name}", SET_UP_ACCOUNT)
-    elif service not in policies.trusted(role.get("AssumeRolePolicyDocument", {})):
+    elif not {service, service + policies.CHINA} & policies.trusted(role.get("AssumeRolePolicyDocument", {})):
         yield wrong(
             topic, f"{service} may not take on the role {name}", f"add {service} to its trust policy; setupAWS does so"
         )
@@ -155,7 +155,7 @@ def log_export(facts: Facts) -> Iterator[Finding]:
 
 def lets_logs_in(policy: Mapping[str, Any], region: str) -> bool:
     """Whether the bucket's policy lets CloudWatch Logs of that region read its ACL and write objects."""
-    names = {"logs.amazonaws.com", f"logs.{region}.amazonaws.com"}
+    names = {"logs.amazonaws.com", f"logs.{region}.amazonaws.com", f"logs.{region}.amazonaws.com{policies.CHINA}"}
     actions: set[str] = set()
     for statement in policies.listed(policy.get("Statement")):
         principal = statement.get("Principal", {})

@@ -93,6 +93,21 @@ def placement(app_name: str) -> list[Any]:
     return [{"type": "memberOf", "expression": f"attribute:{MACHINE_ATTRIBUTE} == {app_name}"}]
 
 
+def _service_keys(app_name: str) -> dict[str, Any]:
+    """What the service is told about its tasks, when it is made and (older ones) when a run starts.
+
+    ECS would balance a service over the zones, unless told not to: start containers where there are fewer, and end
+    others for them. Machines are where spot has some, and are to fall idle one by one. https://docs.aws.amazon.com/
+    AmazonECS/latest/developerguide/service-rebalancing.html
+    """
+    return {
+        "placementConstraints": placement(app_name),
+        "propagateTags": "TASK_DEFINITION",
+        "enableECSManagedTags": True,
+        "availabilityZoneRebalancing": "DISABLED",
+    }
+
+
 def ensure_cluster(ecs: ECSClient, name: str, marks: Mapping[str, str]) -> None:
     """Makes the cluster, tagged as this app's own; an active one stays as it is, whosever it may be."""
     with doing(f"making the cluster {name}"):
@@ -153,17 +168,15 @@ def describe_service(ecs: ECSClient, cluster: str, service: str) -> Any | None:
 
 
 def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: int) -> None:
-    """Tells the service how many tasks it shall run, from which revision, and on whose machines (`setup` of an older
-    version did not say). Tasks take the revision's tags."""
+    """Tells the service how many tasks it shall run, from which revision, and the rest that `setup` of an older version
+    did not say. Tasks take the revision's tags."""
     with doing(f"starting the service {settings.service_name}"):
         ecs.update_service(
             cluster=settings.ECS_CLUSTER,
             service=settings.service_name,
             taskDefinition=definition,
             desiredCount=desired,
-            placementConstraints=placement(settings.APP_NAME),
-            propagateTags="TASK_DEFINITION",
-            enableECSManagedTags=True,
+            **_service_keys(settings.APP_NAME),
         )
 
 
@@ -185,10 +198,8 @@ def _create_service(
                 taskDefinition=definition,
                 desiredCount=0,
                 launchType="EC2",
-                placementConstraints=placement(settings.APP_NAME),
-                propagateTags="TASK_DEFINITION",
-                enableECSManagedTags=True,
                 tags=tags.for_ecs(marks),  # type: ignore[arg-type]
+                **_service_keys(settings.APP_NAME),
             )
             return
         except ClientError as error:

@@ -261,7 +261,11 @@ def _events(clients: Clients, subject: Subject, now: float) -> tuple[Event, ...]
 def _machines(clients: Clients, subject: Subject) -> tuple[Machine, ...]:
     """The app's instances since the run's start; ended ones too, which EC2 shows for an hour."""
     filters: Any = [{"Name": "tag:app", "Values": [subject.app]}]
-    found: Any = clients.ec2.describe_instances(Filters=filters, MaxResults=MACHINES_SEEN)["Reservations"]
+    pages = clients.ec2.get_paginator("describe_instances").paginate(
+        Filters=filters,
+        PaginationConfig={"PageSize": MACHINES_SEEN, "MaxItems": MACHINES_SEEN},  # a page may be empty
+    )
+    found: Any = (reservation for page in pages for reservation in page["Reservations"])
     every = (_machine(one) for reservation in found for one in reservation["Instances"])
     return tuple(one for one in every if one.launched >= (subject.start or 0.0))
 
@@ -285,7 +289,7 @@ def _quota(clients: Clients, fleet_id: str) -> SpotQuota | None:
     quota = quotas.class_of(kinds[0]) if kinds else None
     if quota is None:
         return None
-    same = [kind for kind in kinds if quotas.class_of(kind) == quota][: machines.TYPES_A_CALL]
+    same = [kind for kind in kinds if quotas.class_of(kind) == quota][: fleet.TYPES_A_CALL]
     sizes = [one.vcpus for one in machines.look_up(clients.ec2, same).values()]
     value = quotas.value(clients.service_quotas, quota)
     return SpotQuota(quota.name, quota.code, value, min(sizes, default=1))

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
     from control.settings import Settings
 
+TYPES_A_CALL = 100  # EC2: DescribeInstanceTypes answers at most 100 a call
 AGENT_SHARE = 0.08  # of a machine's memory, what the system and the ECS agent keep: 3 to 8 % is seen
 # What EC2 answers while not every part of it knows a launch template that was made a moment ago, or a version of it.
 NO_TEMPLATE_YET = ("InvalidLaunchTemplateName.NotFound", "InvalidLaunchTemplateId.", "The specified launch template")
 HISTORY_SECONDS = 6 * 3600.0  # of the fleet's events
+HISTORY_PAGES = 5  # of a thousand events of a kind; mostly there is one
 _BAD_INFORMATION = {"launchSpecUnusable", "launchSpecTemporarilyBlacklisted", "fleetProgressHalted"}  # no errors to EC2
 _ACTIVE = {"submitted", "active", "modifying"}
 _MISSING = {"InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetRequestId.Malformed"}
@@ -61,8 +63,11 @@ def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:
 
     Sizes are looked up in EC2 (read only); without the right to do so the check is left out.
     """
+    types: Any = list(dict.fromkeys(settings.MACHINE_TYPE))
+    found: list[Any] = []
     try:
-        answer = ec2.describe_instance_types(InstanceTypes=list(dict.fromkeys(settings.MACHINE_TYPE)))  # type: ignore[arg-type]
+        for first in range(0, len(types), TYPES_A_CALL):
+            found += ec2.describe_instance_types(InstanceTypes=types[first : first + TYPES_A_CALL])["InstanceTypes"]
     except ClientError as error:
         if code_of(error) == "InvalidInstanceType":
             right = f"{error.response['Error']['Message']}; correct MACHINE_TYPE"
@@ -70,8 +75,8 @@ def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:
         return
     except AWSError:
         return
-    memory = {one["InstanceType"]: one["MemoryInfo"]["SizeInMiB"] for one in answer["InstanceTypes"]}
-    cpu = {one["InstanceType"]: one["VCpuInfo"]["DefaultVCpus"] * 1024 for one in answer["InstanceTypes"]}
+    memory = {one["InstanceType"]: one["MemoryInfo"]["SizeInMiB"] for one in found}
+    cpu = {one["InstanceType"]: one["VCpuInfo"]["DefaultVCpus"] * 1024 for one in found}
     tasks = settings.TASKS_PER_MACHINE
     if memory and all(settings.MEMORY * tasks > int(size * (1 - AGENT_SHARE)) for size in memory.values()):
         most = max(memory.values())
@@ -159,19 +164,25 @@ def bad_news(ec2: EC2Client, fleet_id: str, start: float, now: float) -> Iterato
     """What the fleet of a run that began at `start` reports of what keeps it from starting machines, at most of the
     last six hours. Raises AWS's errors.
 
-    Two calls: asked for all kinds of events at once, a large fleet would tell of its machines' launches alone.
+    Mostly two calls: asked for all kinds of events at once, a large fleet would tell of its machines' launches alone.
     """
     since = datetime.fromtimestamp(max(start, now - HISTORY_SECONDS), UTC)
     for kind in ("error", "information"):
-        records: Any = ec2.describe_spot_fleet_request_history(
-            SpotFleetRequestId=fleet_id,
-            StartTime=since,
-            EventType=kind,
-            MaxResults=1000,
-        )["HistoryRecords"]
-        for event in map(_event, records):
+        wanted = {"SpotFleetRequestId": fleet_id, "StartTime": since, "EventType": kind, "MaxResults": 1000}
+        for event in map(_event, _records(ec2, wanted)):
             if kind == "error" or event.kind in _BAD_INFORMATION:
                 yield event
+
+
+def _records(ec2: EC2Client, wanted: dict[str, Any]) -> Iterator[Any]:
+    """EC2 begins with the oldest, so what a fleet reports now may be pages later."""
+    token: dict[str, Any] = {}
+    for _ in range(HISTORY_PAGES):
+        answer = ec2.describe_spot_fleet_request_history(**wanted, **token)
+        yield from answer["HistoryRecords"]
+        if not answer.get("NextToken"):
+            return
+        token = {"NextToken": answer["NextToken"]}
 
 
 def news(ec2: EC2Client, fleet_id: str, start: float, now: float) -> dict[str, str]:

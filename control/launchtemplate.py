@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 METADATA = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
 TAGGED = ("instance", "volume")
 _OF_FLEET = ("InstanceType", "InstanceRequirements", "InstanceMarketOptions")  # a fleet refuses the last
+# No spot machine can have them, and of others neither monitor nor clean-up could end one that has.
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingDisableAPITermination.html
+_PROTECTION = ("DisableApiTermination", "DisableApiStop")
 
 
 def look_up(fleet: Json, ec2: EC2Client) -> Json | None:
@@ -84,7 +87,7 @@ def fault(content: Json, settings: Settings) -> tuple[str, str] | None:
 
 def of_run(content: Json, settings: Settings, marks: Mapping[str, str]) -> Json:
     """The LaunchTemplateData of a kind of machine with all that the run decides; the rest of `content` stays."""
-    own = {key: value for key, value in content.items() if key not in _OF_FLEET}
+    own = {key: value for key, value in content.items() if key not in _OF_FLEET + _PROTECTION}
     groups = list(own.pop("SecurityGroupIds", ()))
     tagged = tags.specifications(
         own.get("TagSpecifications", ()), TAGGED, {"Name": f"{settings.APP_NAME}Worker"} | dict(marks)

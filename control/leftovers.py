@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from control import cluster, dashboard, queue
-from control.clients import Clients
+from control.clients import EC2_PAGES, Clients
 from control.errors import AWSError, code_of, explain
 from control.fleet import tags_of
 from control.policies import RULE_PREFIX, monitor_rule
@@ -168,7 +168,7 @@ def fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:
 def machines(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:
     """Machines that carry the tag `app` and are not gone."""
     filters: Any = [_tag_filter(app), {"Name": "instance-state-name", "Values": _NOT_GONE}]
-    for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
+    for page in ec2.get_paginator("describe_instances").paginate(Filters=filters, PaginationConfig=EC2_PAGES):
         for found in (one for reservation in page["Reservations"] for one in reservation["Instances"]):
             tags, state = _tags(found.get("Tags")), found["State"]["Name"]
             if _is_of(tags, app):
@@ -180,7 +180,7 @@ def machines(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:
 def volumes(ec2: EC2Client, app: str | None = None) -> Iterator[Thing]:
     """Volumes that carry the tag `app` and hang on no machine: those that do go with it."""
     filters: Any = [_tag_filter(app), {"Name": "status", "Values": ["available"]}]
-    for page in ec2.get_paginator("describe_volumes").paginate(Filters=filters):
+    for page in ec2.get_paginator("describe_volumes").paginate(Filters=filters, PaginationConfig=EC2_PAGES):
         for found in page["Volumes"]:
             tags, name = _tags(found.get("Tags")), found["VolumeId"]
             if _is_of(tags, app):

@@ -21,6 +21,7 @@ MONITOR_ROLE = "distributed-something-monitor"
 MONITOR_FUNCTION = "distributed-something-monitor"
 RULE_PREFIX = "distributed-something-"
 LONGEST_RULE_NAME = 64  # EventBridge: characters
+CHINA = ".cn"  # what the names of some services end with there
 EXPORT_PREFIX = "exportedlogs"  # where the log export writes in the bucket
 MONITOR_PREFIX, RUNS_PREFIX = "monitors", "runs"
 CONTROL_TAGS = ["Name", "app", "jobs_submitted", "made-by", "owner", "run"]  # the tag keys that run.py writes
@@ -131,7 +132,10 @@ def fleet(place: Place) -> Document:
         _allow("Start", "ec2:RequestSpotInstances", "ec2:RunInstances", on=_to_start(place)),
         _allow(
             "TagMachines", "ec2:CreateTags",
-            on=[place.arn("ec2", f"{kind}/*") for kind in ("instance", "spot-instances-request", "volume")],
+            on=[
+                place.arn("ec2", f"{kind}/*")
+                for kind in ("instance", "network-interface", "spot-instances-request", "volume")
+            ],
         ),
         _allow(
             "EndItsOwn", "ec2:TerminateInstances", on=place.arn("ec2", "instance/*"),
@@ -276,7 +280,7 @@ def export_statements(place: Place, bucket: str) -> list[dict[str, Any]]:
     The region is the bucket's: logs are exported within a region. https://docs.aws.amazon.com/AmazonCloudWatch/latest/
     logs/S3ExportTasks.html
     """
-    principal = {"Service": f"logs.{place.region}.amazonaws.com"}
+    principal = {"Service": _own_in_china(f"logs.{place.region}.amazonaws.com", place)}
     ours = {"aws:SourceAccount": place.account}
     source = {"ArnLike": {"aws:SourceArn": place.arn("logs", "log-group:*", place.region)}}
     return [
@@ -312,8 +316,13 @@ def without(document: Document, ours: list[dict[str, Any]]) -> Document | None:
 
 
 def ec2_service(place: Place) -> str:
-    """EC2's name in policies: China has its own."""
-    return "ec2.amazonaws.com.cn" if place.partition == "aws-cn" else "ec2.amazonaws.com"
+    """EC2's name in policies."""
+    return _own_in_china("ec2.amazonaws.com", place)
+
+
+def _own_in_china(service: str, place: Place) -> str:
+    """The name of a service that has another one in China. Not all have: Lambda, ECS's tasks and Spot Fleet do not."""
+    return service + CHINA if place.partition == "aws-cn" else service
 
 
 def _control_of_jobs(place: Place, buckets: list[str]) -> Document:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from control.machines import TYPES_A_CALL, in_batches
+from control.fleet import TYPES_A_CALL
+from control.machines import in_batches
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client

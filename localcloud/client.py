@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,9 @@ class Cloud:
     def environment(self) -> dict[str, str]:
         """Variables to set for boto3, here or in a child: the cloud's addresses, and nothing of the user's AWS."""
         config_file = self.layout.root / "aws-config"
-        config_file.write_text("[default]\n")
+        draft = config_file.with_name(f"{config_file.name}.{uuid.uuid4().hex}")
+        draft.write_text("[default]\n")
+        draft.replace(config_file)  # other commands may be reading it
         return command_environment(self.state.moto, self.state.ministack, self.region, config_file, os.environ)
 
     def worker_environment(self) -> dict[str, str]:

@@ -51,7 +51,7 @@ class Gates:
 
     def wait_for_start(self, made: Project, name: str) -> str:
         """The machine on which this job has begun, once its container is protected from scale-in."""
-        wait_for(lambda: bool(self.starts(name)), 60)
+        wait_for(lambda: bool(self.starts(name)))
         machine = self.starts(name)[-1]
         wait_for(lambda: machine in protected(made))
         return machine

@@ -119,7 +119,7 @@ def processes_of(folder: Path) -> list[int]:
     return _processes(str(folder))
 
 
-def wait_for(true: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(true: Callable[[], bool], seconds: float = 120) -> None:
     """Waits for what other processes do; fails after `seconds`."""
     until = time.monotonic() + seconds
     while not true():

@@ -327,6 +327,14 @@ def test_the_buckets_own_statements_stay_beside_ours(clients: Clients) -> None:
     assert policy(clients) == theirs
 
 
+def test_a_policy_of_one_statement_without_a_list_is_left_as_it_is(clients: Clients) -> None:
+    theirs = {"Version": "2012-10-17", "Statement": THEIRS}
+    clients.s3.put_bucket_policy(Bucket="app-bucket", Policy=json.dumps(theirs))
+
+    assert "bucket policy app-bucket" not in states(destroy(clients))
+    assert policy(clients) == theirs
+
+
 def test_a_statement_of_ours_that_is_out_of_date_is_replaced_not_doubled(clients: Clients) -> None:
     old = policies.export_statements(Place("123456789012", "eu-west-1"), "app-bucket")
     document = {"Version": "2012-10-17", "Statement": [*old, THEIRS]}
@@ -405,7 +413,7 @@ def test_nothing_is_removed_while_a_machine_has_the_role() -> None:
         events.add_response("list_rule_names_by_target", {"RuleNames": []})
         ec2.add_response("describe_spot_fleet_requests", {"SpotFleetRequestConfigs": []}, {})
         machines = {"Reservations": [{"Instances": [{"InstanceId": "i-1"}]}]}
-        ec2.add_response("describe_instances", machines, {"Filters": filters})
+        ec2.add_response("describe_instances", machines, {"Filters": filters, "MaxResults": 1000})
 
         (row,) = destroy(clients)
 

@@ -26,11 +26,11 @@ def test_the_schedule_alone_scales_a_run_down_and_leaves_nothing_of_it(tmp_path:
         assert len(machines(made)) == 3
 
         gates.open("first")
-        wait_for(lambda: target(made) == 1 and machines(made) == {long_on}, 90)
+        wait_for(lambda: target(made) == 1 and machines(made) == {long_on})
         assert gates.starts("long") == [long_on]
 
         gates.open("last")
-        wait_for(lambda: rules(made) == [], 90)
+        wait_for(lambda: rules(made) == [])
         assert machines(made) == set()
         verified = made.run("cleanup", MONITOR_FILE, "--verify")
         assert "nothing is left" in verified.stdout

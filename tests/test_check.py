@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from control import checks_cost, checks_fleet, checks_jobs, costs, findings, machines, quotas
+from control import checks_account, checks_cost, checks_fleet, checks_jobs, costs, findings, machines, policies, quotas
+from control.account import Buckets, roles
 from control.asked import Specification, specifications, types_of
 from control.check import CHECKS, check, run
 from control.checks_jobs import ImageName, parse
@@ -26,6 +27,7 @@ from control.facts import Facts, QueueFacts
 from control.findings import Finding, Level
 from control.kinds import kinds_of
 from control.machines import MachineType
+from control.policies import Place
 from control.prices import Market
 from control.queue import Counts
 from control.settings import Settings
@@ -286,6 +288,15 @@ def test_an_instance_profile_without_its_role(aws: Account) -> None:
 def test_a_role_that_machines_may_not_take_on(aws: Account) -> None:
     aws.change("iam.GetInstanceProfile", InstanceProfile=profile([role("ecsInstanceRole", "ecs.amazonaws.com")]))
     assert "ec2.amazonaws.com may not take on" in only(checked(aws), Level.WRONG).said
+
+
+def test_what_setup_aws_makes_in_china_is_right_there() -> None:
+    place = Place(ACCOUNT, "cn-north-1", "aws-cn")
+    machines = next(one for one in roles(place, Buckets("app-bucket")) if one.name == "ecsInstanceRole")
+    found = checks_account.judge_profile(machines.name, profile([role(machines.name, machines.service)]))
+    assert [one.level for one in found] == [Level.OK]
+    policy = policies.merged(None, policies.export_statements(place, "app-bucket"))
+    assert checks_account.lets_logs_in(policy, place.region)
 
 
 def test_a_fleet_file_of_another_account(aws: Account) -> None:

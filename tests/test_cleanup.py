@@ -28,9 +28,13 @@ MACHINES_QUERY = {
     "Filters": [
         {"Name": "tag:app", "Values": ["App"]},
         {"Name": "instance-state-name", "Values": ["pending", "running", "shutting-down", "stopping", "stopped"]},
-    ]
+    ],
+    "MaxResults": 1000,
 }
-VOLUMES_QUERY = {"Filters": [{"Name": "tag:app", "Values": ["App"]}, {"Name": "status", "Values": ["available"]}]}
+VOLUMES_QUERY = {
+    "Filters": [{"Name": "tag:app", "Values": ["App"]}, {"Name": "status", "Values": ["available"]}],
+    "MaxResults": 1000,
+}
 TEMPLATES_QUERY = {"Filters": [{"Name": "tag:app", "Values": ["App"]}]}
 RULE = "distributed-something-App"
 COUNTS = [f"ApproximateNumberOfMessages{name}" for name in ("", "NotVisible", "Delayed")]

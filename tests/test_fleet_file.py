@@ -253,6 +253,16 @@ def test_a_fleet_that_ec2_refuses_says_what_was_done_and_what_to_try() -> None:
             fleet.request(ec2, made, FakeTime().sleep)
 
 
+def test_of_more_types_than_a_call_takes_a_second_call_asks() -> None:
+    names, ec2 = [f"m5.size{number}" for number in range(101)], client()
+    size = {"InstanceType": "m5.large", "MemoryInfo": {"SizeInMiB": 8192}, "VCpuInfo": {"DefaultVCpus": 2}}
+    with Stubber(ec2) as stub:
+        for some in (names[:100], names[100:]):
+            stub.add_response("describe_instance_types", {"InstanceTypes": [size]}, {"InstanceTypes": some})
+        with pytest.raises(InputError, match="MEMORY"):
+            fleet.check_memory(Path("fleet.json"), of(MACHINE_TYPE=names, MEMORY=9000), ec2)
+
+
 def check_memory(refused: tuple[str, str] | None = None, **constants: object) -> None:
     """`fleet.check_memory` where EC2 says that an m5.large has 8192 MiB and 2 virtual CPUs, or refuses to say."""
     ec2 = client()

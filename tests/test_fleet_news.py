@@ -70,6 +70,24 @@ def test_of_a_long_run_the_last_six_hours_are_asked_for(aws: Exact) -> None:
     assert news(aws, START + 24 * 3600) == {}
 
 
+def test_what_comes_after_a_full_page_is_told_too(aws: Exact) -> None:
+    """EC2 begins with the oldest: a fleet of many types that finds no machine fills a page within hours."""
+    call, wanted = "ec2.describe_spot_fleet_request_history", {"SpotFleetRequestId": FLEET_ID, "EventType": "error",
+               "StartTime": datetime.fromtimestamp(START, UTC), "MaxResults": 1000}  # fmt: skip
+    aws.answer(call, wanted, HistoryRecords=[], NextToken="more")  # a page may be empty
+    late = {"EventType": "error", "Timestamp": datetime.fromtimestamp(START, UTC),
+            "EventInformation": {"EventSubType": "spotInstanceCountLimitExceeded"}}  # fmt: skip
+    aws.answer(call, wanted | {"NextToken": "more"}, HistoryRecords=[late])
+    aws.answer(call, wanted | {"EventType": "information"}, HistoryRecords=[])
+    assert list(news(aws)) == ["the account's quota of spot machines (virtual CPUs) is used up"]
+
+
+def test_a_history_without_end_is_read_in_a_fixed_number_of_calls(aws: Exact) -> None:
+    for _ in range(2 * fleet.HISTORY_PAGES):
+        aws.answer("ec2.describe_spot_fleet_request_history", HistoryRecords=[], NextToken="more")
+    assert news(aws) == {}
+
+
 def test_a_history_that_cannot_be_had_ends_nothing(aws: Exact) -> None:
     aws.refuse("ec2.describe_spot_fleet_request_history", "UnauthorizedOperation")
     assert news(aws) == {}

@@ -402,6 +402,8 @@ TEMPLATE: dict[str, Any] = {
     "ImageId": "ami-1",
     "InstanceType": "t3.micro",
     "InstanceMarketOptions": {"MarketType": "spot"},
+    "DisableApiTermination": True,
+    "DisableApiStop": True,
     "SecurityGroupIds": ["sg-1"],
     "UserData": shell("#!/bin/bash\nyum -y install htop"),
     "MetadataOptions": {"State": "applied", "HttpTokens": "optional"},

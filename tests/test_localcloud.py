@@ -36,7 +36,7 @@ from localcloud.agent import STATE, Agent
 from localcloud.endpoints import AGENT_PATH, METADATA_PATH
 from localcloud.export import safe_path, safe_paths
 from localcloud.functions import Functions
-from localcloud.layout import layout_of, read_state
+from localcloud.layout import State, layout_of, read_state
 from localcloud.placement import Needs, Room, Throttle, choose, why_not
 from localcloud.processes import CLOUD_MARK, marked, wait_until
 from localcloud.schedules import Schedules, period
@@ -180,7 +180,8 @@ class Lab:
         eventually(lambda: not self.workers())
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Seconds are for a busy computer: what takes longer fails, and nothing is waited for that is there."""
     assert wait_until(condition, seconds), "this did not come true in time"
 
 
@@ -284,7 +285,7 @@ def test_a_lowered_desired_count_asks_a_worker_to_stop_and_takes_what_it_started
     eventually(lambda: len(lab.workers()) == 2)
     (task,) = lab.tasks()
     lab.want(0)
-    eventually(lambda: not lab.workers(), 5)
+    eventually(lambda: not lab.workers(), 20)  # well before it would be killed
     assert "asked to stop" in lab.log_of(task)
     assert lab.tasks("STOPPED")[0]["containers"][0]["exitCode"] == 7
 
@@ -294,7 +295,7 @@ def test_a_worker_deaf_to_the_stop_signal_is_killed_after_its_stop_timeout(lab: 
     lab.fleet(1)
     eventually(lambda: bool(lab.tasks()) and "worker on" in lab.log_of(lab.tasks()[0]))
     lab.want(0)
-    eventually(lambda: not lab.workers(), 5)
+    eventually(lambda: not lab.workers())
     eventually(lambda: lab.tasks("STOPPED")[0]["containers"][0].get("exitCode") == 137)
 
 
@@ -557,10 +558,12 @@ def test_a_machine_hears_of_its_interruption_as_on_ec2(lab: Lab) -> None:
     watcher = SpotWatcher(metadata, heard.append, lambda: None, time.time)
     watcher.tick()
     assert heard == []
-    ends_at = time.time() + 8
-    lab.cloud.interrupt(name, notice_seconds=8)
+    earliest = time.time() + 60
+    lab.cloud.interrupt(name, notice_seconds=60)
+    latest = time.time() + 60
     watcher.tick()
-    assert heard == [pytest.approx(ends_at, abs=3)]
+    (ends_at,) = heard
+    assert earliest - 1 <= ends_at <= latest + 1  # told to the second
 
 
 def test_service_linked_roles_have_awss_names(lab: Lab) -> None:
@@ -813,7 +816,7 @@ def test_a_schedule_calls_its_function_which_has_its_code_and_boto3_and_nothing_
     schedule(lab, "off", function, "DISABLED")
     schedule(lab, "astray", f"{function}-gone")
     events = schedule(lab, "often", function)
-    eventually(lambda: "often" in calls(lab), 20)
+    eventually(lambda: "often" in calls(lab))
     assert calls(lab) == {"often": [[], "apple"]}
     events.remove_targets(Rule="often", Ids=["1"])
     events.delete_rule(Name="often")
@@ -895,6 +898,20 @@ def test_protection_ends_by_itself_and_what_ecs_does_not_take_is_refused() -> No
 # decisions without a cloud
 
 
+def test_a_command_reads_its_profile_whole_while_others_begin(tmp_path: Path) -> None:
+    layout = layout_of(tmp_path)
+    layout.make()
+    cloud = Cloud(layout, State(1, "token", "http://moto", "http://ministack"), "us-east-1")
+    profile = Path(cloud.environment()["AWS_CONFIG_FILE"])
+    others = [threading.Thread(target=lambda: [cloud.environment() for _ in range(500)]) for _ in range(2)]
+    for thread in others:
+        thread.start()
+    read = set()
+    while any(thread.is_alive() for thread in others):
+        read.add(profile.read_text())
+    assert read == {"[default]\n"}
+
+
 def test_no_key_leaves_its_buckets_folder() -> None:
     for key in ("../x", "/x", "a/../../x", "..", "a//b", ".", "x" * 300, "nul\0"):
         path = safe_path(key)
@@ -961,13 +978,13 @@ def test_a_task_runs_as_a_container_with_its_limit_and_its_stop_signal(lab: Lab,
     lab.start(containers=True)
     lab.serve(1, memory=64, stop_seconds=20, image=image, MY_NAME="Ada\nByron")
     lab.fleet(1)
-    eventually(lambda: bool(lab.tasks()) and "Ada Byron at i-" in lab.log_of(lab.tasks()[0]), 20)
+    eventually(lambda: bool(lab.tasks()) and "Ada Byron at i-" in lab.log_of(lab.tasks()[0]))
     (task,) = lab.tasks()
     (container,) = containers_of(lab)
     inspected = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True)
     assert json.loads(inspected.stdout)[0]["HostConfig"]["Memory"] == 64 * 1024 * 1024
     lab.want(0)
-    eventually(lambda: not containers_of(lab), 20)
+    eventually(lambda: not containers_of(lab))
     eventually(lambda: lab.tasks("STOPPED")[0]["containers"][0].get("exitCode") == 7)
     assert "asked to stop" in lab.log_of(task)
 
@@ -978,15 +995,15 @@ def test_no_container_survives_stop_nor_a_killed_daemon(own_lab: Lab, image: str
         lab.start(containers=True)
         lab.serve(1, memory=64, image=image)
         lab.fleet(1)
-        eventually(lambda: len(containers_of(lab)) == 1, 20)
+        eventually(lambda: len(containers_of(lab)) == 1)
         end()
-        eventually(lambda: not containers_of(lab), 20)
+        eventually(lambda: not containers_of(lab))
 
 
 def test_an_image_that_is_not_there_is_said(lab: Lab, image: str) -> None:
     lab.start(containers=True)
     lab.serve(1, image="nobody/has-this:1")
     lab.fleet(1)
-    eventually(lambda: bool(lab.tasks("STOPPED")), 20)
+    eventually(lambda: bool(lab.tasks("STOPPED")))
     assert "CannotPullContainerError: the image nobody/has-this:1 is not on this computer" in lab.said()
     assert "nobody/has-this:1" in layout_of(lab.project).log.read_text()

@@ -381,6 +381,13 @@ def test_a_fleet_ends_only_the_machines_of_fleets() -> None:
     assert allows(fleet, "ec2:TerminateInstances", MACHINE, **tag)
 
 
+def test_a_fleet_tags_whatever_a_launch_template_may_tag() -> None:
+    """EC2's API reference, LaunchTemplateTagSpecificationRequest: of a tag that may not be made no machine starts."""
+    for kind in ("instance", "volume", "network-interface", "spot-instances-request"):
+        arn = f"arn:aws:ec2:us-east-1:111122223333:{kind}/x-1"
+        assert allows([policies.fleet(PLACE)], "ec2:CreateTags", arn), kind
+
+
 def test_the_log_export_may_write_for_this_account_and_below_its_prefix_only() -> None:
     look, write = policies.export_statements(PLACE, BUCKET)
 
@@ -418,3 +425,5 @@ def test_china_has_arns_of_its_own() -> None:
     place = Place("111122223333", "cn-north-1", "aws-cn")
     for role in account.roles(place, BUCKETS):
         assert "arn:aws:" not in json.dumps(role.policies)
+    logs = {"Service": "logs.cn-north-1.amazonaws.com.cn"}
+    assert [one["Principal"] for one in policies.export_statements(place, BUCKET)] == [logs, logs]

@@ -42,6 +42,7 @@ TAGS = [{"key": "app", "value": "App"}, {"key": "owner", "value": "lab"}]
 PLACED = {
     "placementConstraints": [{"type": "memberOf", "expression": "attribute:app == App"}],
     "propagateTags": "TASK_DEFINITION",
+    "availabilityZoneRebalancing": "DISABLED",
     "enableECSManagedTags": True,
 }
 FAMILY_ARN = "arn:aws:ecs:us-east-1:123456789012:task-definition/AppTask"

@@ -487,6 +487,14 @@ def test_a_look_asks_for_just_this(aws: Account) -> None:
     assert aws.parameters("s3.ListObjectsV2") == {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}
 
 
+def test_machines_beyond_an_empty_page_are_seen(aws: Account) -> None:
+    """EC2 may answer with a page that has nothing in it, and tell of another."""
+    described = aws.answers["ec2.DescribeInstances"]
+    empty: dict[str, Any] = {"Reservations": [], "NextToken": "more"}
+    aws.answers["ec2.DescribeInstances"] = lambda asked: described if "NextToken" in asked else empty
+    assert looked(aws).machines
+
+
 def test_a_look_changes_nothing(aws: Account) -> None:
     looked(aws)
     assert {call.partition(".")[2][:4] for call in aws.calls} <= {
