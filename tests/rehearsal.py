@@ -368,7 +368,7 @@ class Story:
             self.patch.setattr(container, name, seconds)
         self.patch.setattr(container.usage, "EVERY_SECONDS", 0.1)
         self.patch.setenv("ECS_CONTAINER_METADATA_URI_V4", "http://127.0.0.1:9")
-        self.patch.setattr(container, "Clients", lambda *_: self.container.session.client)
+        self.patch.setattr(container, "Clients", lambda *_: lambda service, **_: self.container.session.client(service))
         told: SimpleQueue[float] = SimpleQueue()
         hooks = Hooks(job_from_message, lambda *_: None, lambda job, folders, result: result.exit_code or None)
         metadata: Any = OnEc2(environment["INSTANCE_ID"])

@@ -89,12 +89,13 @@ def test_every_request_of_an_upload_says_what_the_flags_ask(
     (tmp_path / "b").write_text("larger")
     payer = {"RequestPayer": "requester"}
     listing = {"Bucket": "theirs", "Prefix": "out/"} | payer
-    new = {"IfNoneMatch": "*"}
+    new, told = {"IfNoneMatch": "*"}, {"Metadata": {"job-files": "2"}}
     found = [{"Key": "out/a", "Size": 5, "LastModified": 0}, {"Key": "out/b", "Size": 6, "LastModified": 0}]
     stubber.add_response("list_objects_v2", {}, listing)
     small, large = {"Bucket": "theirs", "Key": "out/a"} | payer, {"Bucket": "theirs", "Key": "out/b"} | payer
-    stubber.add_response("put_object", {}, small | OWNER | new | {"Body": ANY, "ChecksumSHA256": ANY})
-    stubber.add_response("create_multipart_upload", {"UploadId": "u"}, large | OWNER | {"ChecksumAlgorithm": "CRC32"})
+    stubber.add_response("put_object", {}, small | OWNER | new | told | {"Body": ANY, "ChecksumSHA256": ANY})
+    begun = large | OWNER | told | {"ChecksumAlgorithm": "CRC32"}
+    stubber.add_response("create_multipart_upload", {"UploadId": "u"}, begun)
     part = {"PartNumber": 1, "Body": ANY, "ChecksumAlgorithm": "CRC32"}
     stubber.add_response("upload_part", {"ETag": "e"}, large | {"UploadId": "u"} | part)
     parts = {"Parts": [{"PartNumber": 1, "ETag": "e"}]}
