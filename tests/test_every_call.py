@@ -529,11 +529,12 @@ ENVIRONMENT = {"APP_NAME": "App", "RUN": RUN, "SQS_QUEUE_URL": QUEUE_URL, "SQS_D
 
 def ending(aws: Exact, tmp_path: Path, *, retries: int) -> tuple[Ending, Attempt]:
     settings = from_environment(ENVIRONMENT | {"JOB_RETRIES": str(retries), "WORK_DIR": str(tmp_path)})
-    keeper = Keeper(aws.clients.sqs, QUEUE_URL, 60, FakeTime().now)
+    now = FakeTime().now
+    keeper = Keeper(aws.clients.sqs, QUEUE_URL, 60, now)
     heard = Heard(lambda _: None, lambda *_: None)
     made = Ending(aws.clients.sqs, aws.clients.s3, settings, keeper, heard, lambda _: None)
     raw = {"Body": "{}", "ReceiptHandle": "r", "MessageId": "m", "Attributes": {"ApproximateReceiveCount": "1"}}
-    return made, Attempt(raw, keeper.hold("r", 0.0), Folders(tmp_path), 0, 0)
+    return made, Attempt(raw, keeper.hold("r", now()), Folders(tmp_path), 0, 0)
 
 
 class NoGate:
