@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from math import floor, log10
 from typing import TYPE_CHECKING
 
-from control.fleet import TYPES_A_CALL, FleetState
+from control.fleet import FleetState
+from control.machines import TYPES_A_CALL
 from control.prices import PRODUCT
 
 if TYPE_CHECKING:

@@ -289,7 +289,7 @@ def _quota(clients: Clients, fleet_id: str) -> SpotQuota | None:
     quota = quotas.class_of(kinds[0]) if kinds else None
     if quota is None:
         return None
-    same = [kind for kind in kinds if quotas.class_of(kind) == quota][: fleet.TYPES_A_CALL]
+    same = [kind for kind in kinds if quotas.class_of(kind) == quota][: machines.TYPES_A_CALL]
     sizes = [one.vcpus for one in machines.look_up(clients.ec2, same).values()]
     value = quotas.value(clients.service_quotas, quota)
     return SpotQuota(quota.name, quota.code, value, min(sizes, default=1))

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from control import troubles
 from control.errors import AWSError, CloudError, InputError, code_of, doing
+from control.machines import AGENT_SHARE, TYPES_A_CALL, in_batches
 from control.monitorfile import start_of
 from control.steps import patiently
 from control.troubles import Event
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from control.settings import Settings
 
-TYPES_A_CALL = 100  # EC2: DescribeInstanceTypes answers at most 100 a call
-AGENT_SHARE = 0.08  # of a machine's memory, what the system and the ECS agent keep: 3 to 8 % is seen
 # What EC2 answers while not every part of it knows a launch template that was made a moment ago, or a version of it.
 NO_TEMPLATE_YET = ("InvalidLaunchTemplateName.NotFound", "InvalidLaunchTemplateId.", "The specified launch template")
 HISTORY_SECONDS = 6 * 3600.0  # of the fleet's events
@@ -63,11 +62,10 @@ def check_memory(path: Path, settings: Settings, ec2: EC2Client) -> None:
 
     Sizes are looked up in EC2 (read only); without the right to do so the check is left out.
     """
-    types: Any = list(dict.fromkeys(settings.MACHINE_TYPE))
     found: list[Any] = []
     try:
-        for first in range(0, len(types), TYPES_A_CALL):
-            found += ec2.describe_instance_types(InstanceTypes=types[first : first + TYPES_A_CALL])["InstanceTypes"]
+        for some in in_batches(list(dict.fromkeys(settings.MACHINE_TYPE)), TYPES_A_CALL):
+            found += ec2.describe_instance_types(InstanceTypes=some)["InstanceTypes"]  # type: ignore[arg-type]
     except ClientError as error:
         if code_of(error) == "InvalidInstanceType":
             right = f"{error.response['Error']['Message']}; correct MACHINE_TYPE"

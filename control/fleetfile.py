@@ -14,7 +14,6 @@ from control.checks_fleet import way_out
 from control.clients import Clients
 from control.errors import CloudError, InputError, code_of, doing
 from control.files import write_json_atomically
-from control.fleet import TYPES_A_CALL
 from control.policies import Place
 from control.steps import MADE_BY, patiently
 
@@ -105,7 +104,7 @@ def _architecture(ec2: EC2Client, types: list[str], config: Path) -> str:
 
 
 def _architectures(ec2: EC2Client, types: list[str], config: Path) -> Iterable[tuple[str, list[str]]]:
-    for some in machines.in_batches(list(dict.fromkeys(types)), TYPES_A_CALL):
+    for some in machines.in_batches(list(dict.fromkeys(types)), machines.TYPES_A_CALL):
         try:
             found: Any = ec2.describe_instance_types(InstanceTypes=some)["InstanceTypes"]  # type: ignore[arg-type]
         except ClientError as error:

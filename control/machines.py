@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from control.fleet import AGENT_SHARE, TYPES_A_CALL
-
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 CPU_UNITS = 1024  # ECS: of one virtual CPU
+AGENT_SHARE = 0.08  # of a machine's memory, what the system and the ECS agent keep: 3 to 8 % is seen
+TYPES_A_CALL = 100  # EC2: DescribeInstanceTypes answers at most 100 a call
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from control.fleet import TYPES_A_CALL
-from control.machines import in_batches
+from control.machines import TYPES_A_CALL, in_batches
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
