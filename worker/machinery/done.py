@@ -26,7 +26,7 @@ class Found:
 
 
 def look(s3: Any, settings: Settings, job: Job, *, first_try: bool) -> Found:
-    """One or two requests (a page of 1,000 each).
+    """One or two requests (a page of 1,000 each), three where an upload came to no end.
 
     Its record tells for certain. Files tell it only if they are older than this run, on the first try, and all of those
     that went up together: an attempt that died while it uploaded leaves some of them.
