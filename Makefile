@@ -19,8 +19,10 @@ image = $(user)/$(project):$(tag)
 constant = $(PYTHON) -c 'import runpy; print(runpy.run_path("$(config)").get("$(1)", ""))'
 # The command that builds, with options that your engine or network needs, such as --platform linux/amd64.
 docker_build = docker build
-build_image = $(docker_build) --build-arg BASE_IMAGE=$(base) --build-arg MOUNT_S3=$$($(call constant,MOUNT_S3)) \
-  --tag $(image) worker/
+build_image = @context=$$(mktemp -d) && trap 'rm -rf "$$context"' EXIT && set -x \
+  && distributed_something/worker/image/make-context.sh "$$context" worker \
+  && $(docker_build) --build-arg BASE_IMAGE=$(base) --build-arg MOUNT_S3=$$($(call constant,MOUNT_S3)) \
+    --tag $(image) "$$context"
 projects = .
 
 .PHONY: help venv build push clean same-image
@@ -96,12 +98,12 @@ lint: $(venv)/.test  ## check format, style, types, Dockerfiles and shell script
 	@$(in_venv) ruff check .
 	@$(in_venv) mypy
 	@$(in_venv) hadolint worker/Dockerfile examples/*/worker/Dockerfile
-	@$(in_venv) shellcheck worker/*.sh examples/*.sh examples/*/*.sh .ci/run
+	@$(in_venv) shellcheck distributed_something/worker/image/*.sh examples/*.sh examples/*/*.sh .ci/run
 
 check: lint test test-examples  ## lint, then test (the docs are held to the code by tests too)
 
 bench: $(venv)/.test  ## measure how fast jobs are sent and worked off, on this computer
-	@$(in_venv) python -m tests.bench
+	@$(in_venv) python -m tests.measure.bench
 
 $(venv)/.demo: $(venv)/.installed $(demo_lock)
 	@$(pip) -r $(demo_lock)

@@ -28,8 +28,6 @@ context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-cp -R worker/. "$context"
-cp -R "$example/worker/." "$context"
+distributed_something/worker/image/make-context.sh "$context" worker "$example/worker"
 cp worker/Dockerfile "$context" # the example's is the program's alone
-find "$context" -name __pycache__ -prune -exec rm -rf {} +
 "${build[@]}" --build-arg BASE_IMAGE="$base" --build-arg MOUNT_S3="$mount" --tag "$image" "$context"

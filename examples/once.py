@@ -15,24 +15,24 @@ import sys
 from pathlib import Path
 
 
-def cache() -> Path:
+def get_cache_folder() -> Path:
     """The user's own cache, where nothing is kept that cannot be fetched again."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "distributed-something"
 
 
-def plain(script: str) -> str:
+def normalize_script(script: str) -> str:
     """The same wherever its helpers lie: above it, or beside it as in a project that newProject made."""
     return script.replace("/../", "/")
 
 
-def once(folder: Path, script: Path, arguments: list[str]) -> None:
+def run_once(folder: Path, script: Path, arguments: list[str]) -> None:
     """Runs `script` in `folder` unless it made it already, as it is now. Raises CalledProcessError where it fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     made, by = folder / ".made-by", "\n".join([script.read_text(), *arguments])
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if made.exists() and plain(made.read_text()) == plain(by):
+        if made.exists() and normalize_script(made.read_text()) == normalize_script(by):
             return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -42,9 +42,9 @@ def once(folder: Path, script: Path, arguments: list[str]) -> None:
 
 
 def main(name: str, script: str, *arguments: str) -> int:
-    folder = cache() / name
+    folder = get_cache_folder() / name
     try:
-        once(folder, Path(script).resolve(), list(arguments))
+        run_once(folder, Path(script).resolve(), list(arguments))
     except KeyboardInterrupt:
         return 130
     except subprocess.CalledProcessError as error:

@@ -12,8 +12,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from machinery import Folders, Job, Result, Settings, job_from_message, serve
-from machinery.checks import usual_failure
+from distributed_something.worker import Folders, Job, Result, Settings, job_from_message, serve, usual_failure
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
@@ -46,7 +45,7 @@ def failure(job: Job, folders: Folders, result: Result) -> str | None:
     As shipped: an exit code other than 0, or fewer files than the job file's `expected_files`. For a program whose exit
     code says nothing, look at its files instead:
 
-        from machinery.checks import wrong_text
+        from distributed_something.worker import wrong_text
         return wrong_text(folders.output_dir / "done", "Complete")
     """
     return usual_failure(job, folders, result)

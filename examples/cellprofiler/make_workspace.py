@@ -10,7 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-LOAD_DATA = """LoadData:[module_num:1|svn_version:'Unknown'|variable_revision_number:6|show_window:False|notes:[]|\
+LOAD_DATA_MODULE = """\
+LoadData:[module_num:1|svn_version:'Unknown'|variable_revision_number:6|show_window:False|notes:[]|\
 batch_state:array([], dtype=uint8)|enabled:True|wants_pause:False]
     Input data file location:Elsewhere...|
     Name of the file:None
@@ -23,24 +24,28 @@ batch_state:array([], dtype=uint8)|enabled:True|wants_pause:False]
     Rescale intensities?:Yes"""
 POSITIONS = ("002", "076", "218")
 CHANNELS = {"OrigBlue": "D", "OrigGreen": "F", "OrigRed": "R"}
-IMAGES = "/home/ubuntu/bucket/project_folder/images"
+IMAGES_FOLDER = "/home/ubuntu/bucket/project_folder/images"
 
 
-def with_load_data(pipeline: str) -> str:
+def adapt_pipeline(pipeline: str) -> str:
     """The pipeline without its window's input modules and without the crop."""
     head, *modules = re.split(r"\n\n(?=\w+:\[module_num)", pipeline)
     left_out = ("Images:", "Metadata:", "NamesAndTypes:", "Groups:", "Crop:")
     kept = [module for module in modules if not module.startswith(left_out)]
-    text = "\n\n".join([head, LOAD_DATA, *kept])
+    text = "\n\n".join([head, LOAD_DATA_MODULE, *kept])
     text = re.sub(r"Crop(Blue|Green|Red)\b", r"Orig\1", text)
     return text.replace("After declumping only", "After both thresholding and declumping")
 
 
-def table() -> str:
+def build_image_table() -> str:
     """One row a picture, one FileName_ and PathName_ column a channel."""
     names = [f"{kind}_{channel}" for kind in ("FileName", "PathName") for channel in CHANNELS]
     rows = [
-        [position, *(f"01_POS{position}_{letter}.TIF" for letter in CHANNELS.values()), *[IMAGES] * len(CHANNELS)]
+        [
+            position,
+            *(f"01_POS{position}_{letter}.TIF" for letter in CHANNELS.values()),
+            *[IMAGES_FOLDER] * len(CHANNELS),
+        ]
         for position in POSITIONS
     ]
     return "".join(",".join(row) + "\n" for row in (["Metadata_Position", *names], *rows))
@@ -48,8 +53,8 @@ def table() -> str:
 
 def main(pipeline: str, folder: str) -> None:
     text = Path(pipeline).read_text(encoding="utf-8")
-    Path(folder, "ExampleFly.cppipe").write_text(with_load_data(text), encoding="utf-8")
-    Path(folder, "load_data.csv").write_text(table())
+    Path(folder, "ExampleFly.cppipe").write_text(adapt_pipeline(text), encoding="utf-8")
+    Path(folder, "load_data.csv").write_text(build_image_table())
 
 
 if __name__ == "__main__":

@@ -14,23 +14,23 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-MICROMETRES = 0.65  # of a pixel; made up
-NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+MICROMETERS_PER_PIXEL = 0.65  # of a pixel; made up
+OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
 
 def make_plate(name: str, rows: str, images: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
-    root = ElementTree.Element("OME", xmlns=NAMESPACE)
+    root = ElementTree.Element("OME", xmlns=OME_NAMESPACE)
     plate = ElementTree.SubElement(root, "Plate", ID="Plate:0", Name=name)
     pictures = [path for path in sorted(images.glob("*.png")) if path.name[0] in rows]
     for number, path in enumerate(pictures):
         pixels = np.asarray(Image.open(path))
         tifffile.imwrite(folder / f"{path.stem}.tiff", pixels, metadata=None)
-        _tell_of(path.stem, number, pixels.shape, root, plate, row=rows.index(path.name[0]))
+        _add_well(path.stem, number, pixels.shape, root, plate, row=rows.index(path.name[0]))
     ElementTree.ElementTree(root).write(folder / "plate.companion.ome", encoding="UTF-8", xml_declaration=True)
 
 
-def _tell_of(
+def _add_well(
     well: str, number: int, shape: tuple[int, ...], root: ElementTree.Element, plate: ElementTree.Element, row: int
 ) -> None:
     told = ElementTree.SubElement(plate, "Well", ID=f"Well:0:{number}", Row=str(row), Column=str(int(well[1:]) - 1))
@@ -39,8 +39,8 @@ def _tell_of(
     image = ElementTree.SubElement(root, "Image", ID=f"Image:{number}", Name=well)
     pixels = ElementTree.SubElement(
         image, "Pixels", ID=f"Pixels:{number}", DimensionOrder="XYZCT", Type="uint8", SizeX=str(shape[1]),
-        SizeY=str(shape[0]), SizeZ="1", SizeC="1", SizeT="1", PhysicalSizeX=str(MICROMETRES),
-        PhysicalSizeY=str(MICROMETRES),
+        SizeY=str(shape[0]), SizeZ="1", SizeC="1", SizeT="1", PhysicalSizeX=str(MICROMETERS_PER_PIXEL),
+        PhysicalSizeY=str(MICROMETERS_PER_PIXEL),
     )  # fmt: skip
     ElementTree.SubElement(pixels, "Channel", ID=f"Channel:{number}:0", SamplesPerPixel="1")
     data = ElementTree.SubElement(pixels, "TiffData", IFD="0", PlaneCount="1")

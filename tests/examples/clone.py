@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.project import ROOT
+from tests.support.project import ROOT
 
 SHIPPED = ("run.py", "config.py", "control", "localcloud", "worker", "files", "examples")
 

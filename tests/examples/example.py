@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from control import settings
-from tests.project import ROOT, Project
+from distributed_something.core.config_settings import load_settings
+from tests.support.project import ROOT, Project
 
 IMAGE = "tests/example-{name}:1"
 
@@ -37,7 +37,7 @@ class Example(Project):
             (home / "examples" / "cellcount").symlink_to(ROOT / "examples" / "cellcount")
         self.program = program_of(name)
         self._run_beside("get-data.sh")
-        self.settings = settings.load(self.folder / "config.py")
+        self.settings = load_settings(self.folder / "config.py")
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:  # type: ignore[override]
         own = super().environment(more)

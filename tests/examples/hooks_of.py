@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from tests.project import ROOT
-from worker.machinery.settings import Settings, from_environment
+from distributed_something.worker.job.worker_settings import Settings, read_worker_settings
+from tests.support.project import ROOT
 
 ENVIRONMENT = {"APP_NAME": "App", "SQS_QUEUE_URL": "https://sqs/q", "AWS_BUCKET": "ours"}
 
@@ -31,4 +31,4 @@ def load(name: str, patch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def settings(work_dir: Path, **more: str) -> Settings:
-    return from_environment(ENVIRONMENT | {"WORK_DIR": str(work_dir)} | more)
+    return read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(work_dir)} | more)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import build, docker, require_engine
 from tests.examples.clone import Clone
 from tests.examples.example import Example, ask, example, program_of
-from tests.project import ROOT, processes_of
+from tests.support.engine import build, docker, require_engine
+from tests.support.project import ROOT, processes_of
 
 # In place of the image from BioContainers: the same programs in the same versions, and as little beside them.
 ONLY_PROGRAMS = r"""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import docker, require_engine
 from tests.examples.example import Example, example
+from tests.support.engine import docker, require_engine
 
 
 def counted(made: Example) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.clone import Clone
-from tests.project import processes_of, wait_for
+from tests.support.project import processes_of, wait_for
 
 
 @pytest.fixture

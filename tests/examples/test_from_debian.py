@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import ROOT
+from tests.support.project import ROOT
 
 # It knows no package before `update`; `tool` needs `libtool`, which is not installed.
 APT_GET = r"""#!/bin/sh

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.engine import docker, require_engine
+from distributed_something.worker.job.job import Folders, Job
 from tests.examples.example import Example, example, worker_of
-from worker.machinery.job import Folders, Job
+from tests.support.engine import docker, require_engine
 
 SAID = {
     "Hi, my name is FirstName LastName, and my favorite ice_cream is salted caramel, and my favorite pizza is "

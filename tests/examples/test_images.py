@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import docker, require_engine
 from tests.examples.example import example
-from tests.project import ROOT
+from tests.support.engine import docker, require_engine
+from tests.support.project import ROOT
 
 pytestmark = pytest.mark.containers
 

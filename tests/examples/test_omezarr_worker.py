@@ -15,7 +15,7 @@ import pytest
 import zarr
 
 from tests.examples import hooks_of
-from tests.project import ROOT
+from tests.support.project import ROOT
 
 JOB = {
     "input_bucket": "SOURCE_BUCKET", "input_location": "projects/PROJECTNAME/BATCHNAME/images/",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import ROOT, wait_for
+from tests.support.project import ROOT, wait_for
 
 
 class Cache:

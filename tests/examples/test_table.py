@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.examples.written import lines_of_python, lines_written, python_lines
-from tests.project import ROOT
+from tests.support.project import ROOT
 
 EXAMPLES = sorted(path.parent.name for path in ROOT.glob("examples/*/config.py"))
 

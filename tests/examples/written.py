@@ -11,7 +11,7 @@ import io
 import tokenize
 from pathlib import Path
 
-from tests.project import ROOT
+from tests.support.project import ROOT
 
 _NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,

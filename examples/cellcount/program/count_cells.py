@@ -24,7 +24,7 @@ WAIST_PX = 0.3  # two hills of the distance map are two nuclei if the pass betwe
 SHAPE_SMOOTHING_PX = 1.4  # standard deviation of the blur of the distance map, so that a ragged rim parts nothing
 DISTANCE_SCALE = 20  # grey levels a pixel of distance: keeps fractions of a pixel in an 8-bit map
 ENLARGEMENT, LINE_PX = 3, 2  # marked.png is so many times as wide and as high as the picture; lines are so wide
-COUNTED_COLOUR, NEIGHBOURS_COLOUR = (255, 190, 0), (80, 130, 200)
+COUNTED_COLOR, NEIGHBOR_COLOR = (255, 190, 0), (80, 130, 200)
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Nucleus:
     counted: bool = True
 
 
-def otsu_threshold(histogram: list[int]) -> int:
+def compute_otsu_threshold(histogram: list[int]) -> int:
     """Return the grey level that parts the pixels best into a dark class (up to it) and a bright one (above it).
 
     Best is the largest variance between the classes: N. Otsu, "A threshold selection method from gray-level
@@ -55,7 +55,7 @@ def otsu_threshold(histogram: list[int]) -> int:
     return best_level
 
 
-def foreground(picture: Image.Image) -> Image.Image:
+def build_foreground_mask(picture: Image.Image) -> Image.Image:
     """Return a mask: 255 where the smoothed picture is brighter than the threshold, else 0.
 
     The threshold is sought among square roots of grey levels, where the noise of few photons and of many is alike
@@ -63,18 +63,18 @@ def foreground(picture: Image.Image) -> Image.Image:
     """
     roots = [round(math.sqrt(255 * level)) for level in range(256)]
     smooth = picture.filter(ImageFilter.GaussianBlur(SMOOTHING_PX)).point(roots)
-    threshold = max(otsu_threshold(smooth.histogram()), roots[LOWEST_THRESHOLD])
+    threshold = max(compute_otsu_threshold(smooth.histogram()), roots[LOWEST_THRESHOLD])
     return smooth.point([255 * (level > threshold) for level in range(256)])
 
 
-def erode(mask: Image.Image, by_cross: bool) -> Image.Image:
+def erode_mask(mask: Image.Image, by_cross: bool) -> Image.Image:
     """Return the mask without its outermost pixels, by a cross of 5 pixels or by a square of 9."""
     if not by_cross:
         return mask.filter(ImageFilter.MinFilter(3))
     return mask.filter(ImageFilter.Kernel((3, 3), (0, 1, 0, 1, 1, 1, 0, 1, 0))).point([0] * 255 + [255])
 
 
-def distance_map(mask: Image.Image) -> Image.Image:
+def build_distance_map(mask: Image.Image) -> Image.Image:
     """Return a map in which nuclei are hills: how many erosions each pixel survives, smoothed.
 
     Crosses and squares by turns make the distance an octagon's, close enough to a circle's.
@@ -84,11 +84,11 @@ def distance_map(mask: Image.Image) -> Image.Image:
     by_cross = True
     while mask.getbbox():
         heights = ImageChops.add(heights, ImageChops.multiply(mask, one_pixel))
-        mask, by_cross = erode(mask, by_cross), not by_cross
+        mask, by_cross = erode_mask(mask, by_cross), not by_cross
     return heights.filter(ImageFilter.GaussianBlur(SHAPE_SMOOTHING_PX))
 
 
-def neighbours(pixel: int, width: int, size: int) -> Iterator[int]:
+def iter_neighbors(pixel: int, width: int, size: int) -> Iterator[int]:
     """Yield the pixels above, below, left and right of one, those that exist."""
     if pixel >= width:
         yield pixel - width
@@ -100,7 +100,7 @@ def neighbours(pixel: int, width: int, size: int) -> Iterator[int]:
         yield pixel + 1
 
 
-def part_hills(heights: bytes, mask: bytes, width: int) -> list[Nucleus]:
+def separate_nuclei(heights: bytes, mask: bytes, width: int) -> list[Nucleus]:
     """Return the hills of the distance map: its pixels are visited from high to low, as sinking water uncovers them.
 
     A pixel beside no hill is a new top; else it joins the hill of its highest neighbour. Where hills meet is the pass
@@ -108,7 +108,7 @@ def part_hills(heights: bytes, mask: bytes, width: int) -> list[Nucleus]:
     """
     hill_of: dict[int, Nucleus] = {}
     for pixel in sorted((p for p, inside in enumerate(mask) if inside), key=lambda p: -heights[p]):
-        uncovered = [near for near in neighbours(pixel, width, len(mask)) if near in hill_of]
+        uncovered = [near for near in iter_neighbors(pixel, width, len(mask)) if near in hill_of]
         highest = max(uncovered, key=lambda near: heights[near], default=None)
         hill = Nucleus([], heights[pixel]) if highest is None else hill_of[highest]
         hill.pixels.append(pixel)
@@ -121,7 +121,7 @@ def part_hills(heights: bytes, mask: bytes, width: int) -> list[Nucleus]:
     return list({id(hill): hill for hill in hill_of.values()}.values())
 
 
-def touches_neighbour(pixels: list[int], width: int, size: int) -> bool:
+def is_cut_by_edge(pixels: list[int], width: int, size: int) -> bool:
     """Tell whether a nucleus is cut by the right or the lower edge: it is then the neighbouring picture's.
 
     So a nucleus on the line between two pictures is counted once, as in a counting chamber: H. J. G. Gundersen,
@@ -130,13 +130,13 @@ def touches_neighbour(pixels: list[int], width: int, size: int) -> bool:
     return any((pixel + 1) % width == 0 or pixel + width >= size for pixel in pixels)
 
 
-def find_nuclei(picture: Image.Image) -> list[Nucleus]:
+def detect_nuclei(picture: Image.Image) -> list[Nucleus]:
     """Return all nuclei of a grey picture, also those that belong to its neighbours."""
-    mask = foreground(picture)
-    hills = part_hills(distance_map(mask).tobytes(), mask.tobytes(), picture.width)
+    mask = build_foreground_mask(picture)
+    hills = separate_nuclei(build_distance_map(mask).tobytes(), mask.tobytes(), picture.width)
     nuclei = [hill for hill in hills if len(hill.pixels) >= SMALLEST_NUCLEUS_PX]
     for nucleus in nuclei:
-        nucleus.counted = not touches_neighbour(nucleus.pixels, picture.width, picture.width * picture.height)
+        nucleus.counted = not is_cut_by_edge(nucleus.pixels, picture.width, picture.width * picture.height)
     return nuclei
 
 
@@ -150,7 +150,7 @@ def write_counts(path: Path, well: str, nuclei: list[Nucleus], picture_area: int
         rows.writerow([well, len(areas), f"{sum(areas) / max(len(areas), 1):.1f}", f"{covered:.1f}"])
 
 
-def draw_marked(picture: Image.Image, nuclei: list[Nucleus]) -> Image.Image:
+def draw_marked_picture(picture: Image.Image, nuclei: list[Nucleus]) -> Image.Image:
     """Return the picture enlarged, with a line around each nucleus: one colour if counted, another if a neighbour's."""
     width, size, scale = picture.width, picture.width * picture.height, ENLARGEMENT
     grey = ImageOps.autocontrast(picture, cutoff=(0, 0.05))
@@ -159,14 +159,14 @@ def draw_marked(picture: Image.Image, nuclei: list[Nucleus]) -> Image.Image:
     for nucleus in nuclei:
         inside = set(nucleus.pixels)
         for pixel in nucleus.pixels:
-            for near in neighbours(pixel, width, size):
+            for near in iter_neighbors(pixel, width, size):
                 if near not in inside:
-                    colour = COUNTED_COLOUR if nucleus.counted else NEIGHBOURS_COLOUR
-                    draw.line(shared_side(pixel, near, width, scale), fill=colour, width=LINE_PX)
+                    colour = COUNTED_COLOR if nucleus.counted else NEIGHBOR_COLOR
+                    draw.line(compute_shared_side(pixel, near, width, scale), fill=colour, width=LINE_PX)
     return marked
 
 
-def shared_side(pixel: int, near: int, width: int, scale: int) -> tuple[int, int, int, int]:
+def compute_shared_side(pixel: int, near: int, width: int, scale: int) -> tuple[int, int, int, int]:
     """Return the line (x, y, x, y) between two neighbouring pixels of a picture enlarged by `scale`."""
     (row, column), (near_row, near_column) = divmod(pixel, width), divmod(near, width)
     left, top = max(column, near_column) * scale, max(row, near_row) * scale
@@ -184,10 +184,10 @@ def main(arguments: list[str]) -> int:
     except (UnidentifiedImageError, OSError) as error:
         print(f"count_cells.py: {source} cannot be read as a picture: {error}", file=sys.stderr)
         return 2
-    nuclei = find_nuclei(picture)
+    nuclei = detect_nuclei(picture)
     output.mkdir(parents=True, exist_ok=True)
     write_counts(output / "counts.csv", source.stem, nuclei, picture.width * picture.height)
-    draw_marked(picture, nuclei).save(output / "marked.png")
+    draw_marked_picture(picture, nuclei).save(output / "marked.png")
     print(f"{source.stem}: {sum(nucleus.counted for nucleus in nuclei)} cells")
     return 0
 

@@ -20,23 +20,23 @@ FRAME, STRIP, GAP = 5, 32, 8  # pixels: the coloured frame, the strip below that
 WELL_SIZE = (PICTURE_SIZE[0] + 2 * FRAME, PICTURE_SIZE[1] + FRAME + STRIP)
 LEFT, TOP, RIGHT, BOTTOM = 60, 152, 136, 32  # pixels: margins; they hold row names, title, colour bar, nothing
 BAR_WIDTH, TICK_LENGTH = 26, 7
-INK, PALE_INK, EMPTY = (33, 37, 41), (108, 117, 125), (241, 243, 245)
+INK_COLOR, PALE_INK_COLOR, EMPTY_COLOR = (33, 37, 41), (108, 117, 125), (241, 243, 245)
 # Viridis (S. van der Walt and N. Smith, 2015) at nine even steps: it stays ordered in grey and for the colour-blind.
-VIRIDIS = [
+VIRIDIS_COLORS = [
     *[(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141)],
     *[(39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37)],
 ]
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Result:
+class WellResult:
     cells: int
     marked: Path
 
 
-def read_results(folder: Path) -> dict[str, Result]:
+def read_results(folder: Path) -> dict[str, WellResult]:
     """Return the wells that have a count and a marked picture anywhere below the folder.
 
     Raises ValueError, naming the file, if a counts.csv does not hold a well and a whole number of cells.
@@ -45,7 +45,7 @@ def read_results(folder: Path) -> dict[str, Result]:
     for path in sorted(folder.rglob("counts.csv")):
         try:
             row = next(csv.DictReader(path.read_text().splitlines()))
-            result = Result(int(row["cells"]), path.with_name("marked.png"))
+            result = WellResult(int(row["cells"]), path.with_name("marked.png"))
         except (StopIteration, KeyError, ValueError) as error:
             raise ValueError(f"{path}: expected the columns well and cells and one row ({error!r})") from error
         if result.marked.exists():
@@ -53,28 +53,30 @@ def read_results(folder: Path) -> dict[str, Result]:
     return results
 
 
-def colour_of(share: float) -> Colour:
+def compute_color(share: float) -> Color:
     """Return the colour for a share of the largest count, 0 to 1."""
-    place = min(max(share, 0.0), 1.0) * (len(VIRIDIS) - 1)
-    lower = min(int(place), len(VIRIDIS) - 2)
+    place = min(max(share, 0.0), 1.0) * (len(VIRIDIS_COLORS) - 1)
+    lower = min(int(place), len(VIRIDIS_COLORS) - 2)
     part = place - lower
-    red, green, blue = (round(a + (b - a) * part) for a, b in zip(VIRIDIS[lower], VIRIDIS[lower + 1], strict=True))
+    red, green, blue = (
+        round(a + (b - a) * part) for a, b in zip(VIRIDIS_COLORS[lower], VIRIDIS_COLORS[lower + 1], strict=True)
+    )
     return red, green, blue
 
 
-def ink_on(colour: Colour) -> Colour:
+def choose_ink_color(colour: Color) -> Color:
     """Return white or dark ink, whichever can be read on the colour (weights of ITU-R BT.601)."""
     red, green, blue = colour
-    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+    return INK_COLOR if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
-def round_step(largest: int) -> int:
+def choose_tick_step(largest: int) -> int:
     """Return a step of 1, 2 or 5 times a power of ten that parts 0 to `largest` into at most six."""
     steps = (n * 10**power for power in itertools.count() for n in (1, 2, 5))
     return int(next(step for step in steps if step * 6 >= largest))
 
 
-class Plate:
+class PlateDrawing:
     """The picture under way: a white page with wells, names, title and colour bar."""
 
     def __init__(self, largest: int) -> None:
@@ -85,58 +87,60 @@ class Plate:
         self.image = Image.new("RGB", (width, self.foot + BOTTOM), "white")
         self.draw = ImageDraw.Draw(self.image)
 
-    def text(self, place: tuple[int, int], words: str, size: int, colour: Colour = INK, anchor: str = "mm") -> None:
+    def text(
+        self, place: tuple[int, int], words: str, size: int, colour: Color = INK_COLOR, anchor: str = "mm"
+    ) -> None:
         """Write words at a place; `size` in pixels, `anchor` as Pillow names them (mm: the place is the middle)."""
         self.draw.text(place, words, fill=colour, font=ImageFont.load_default(size), anchor=anchor)
 
-    def corner(self, row: int, column: int) -> tuple[int, int]:
+    def get_well_corner(self, row: int, column: int) -> tuple[int, int]:
         """Return the upper left corner of a well."""
         return LEFT + column * (WELL_SIZE[0] + GAP), TOP + row * (WELL_SIZE[1] + GAP)
 
-    def well(self, row: int, column: int, result: Result | None) -> None:
+    def well(self, row: int, column: int, result: WellResult | None) -> None:
         """Draw one well: its picture in a frame with its count, or an empty one."""
-        x, y = self.corner(row, column)
+        x, y = self.get_well_corner(row, column)
         box = (x, y, x + WELL_SIZE[0] - 1, y + WELL_SIZE[1] - 1)
         if result is None:
-            self.draw.rounded_rectangle(box, radius=6, fill=EMPTY, outline=(206, 212, 218), width=2)
+            self.draw.rounded_rectangle(box, radius=6, fill=EMPTY_COLOR, outline=(206, 212, 218), width=2)
             return
-        colour = colour_of(result.cells / self.largest)
+        colour = compute_color(result.cells / self.largest)
         self.draw.rounded_rectangle(box, radius=6, fill=colour)
         with Image.open(result.marked) as marked:
             small = marked.convert("RGB").resize(PICTURE_SIZE, Image.Resampling.LANCZOS)
         self.image.paste(small, (x + FRAME, y + FRAME))
-        self.text((x + WELL_SIZE[0] // 2, box[3] - STRIP // 2 + 1), str(result.cells), 26, ink_on(colour))
+        self.text((x + WELL_SIZE[0] // 2, box[3] - STRIP // 2 + 1), str(result.cells), 26, choose_ink_color(colour))
 
     def names(self, title: str, subtitle: str) -> None:
         """Write the title, and the names of rows and columns."""
         self.text((LEFT, 44), title, 46, anchor="lm")
-        self.text((LEFT, 90), subtitle, 27, PALE_INK, anchor="lm")
+        self.text((LEFT, 90), subtitle, 27, PALE_INK_COLOR, anchor="lm")
         for row, name in enumerate(ROWS):
-            self.text((LEFT // 2, self.corner(row, 0)[1] + WELL_SIZE[1] // 2), name, 32)
+            self.text((LEFT // 2, self.get_well_corner(row, 0)[1] + WELL_SIZE[1] // 2), name, 32)
         for column, name in enumerate(COLUMNS):
-            self.text((self.corner(0, column)[0] + WELL_SIZE[0] // 2, TOP - 22), name.lstrip("0"), 32)
+            self.text((self.get_well_corner(0, column)[0] + WELL_SIZE[0] // 2, TOP - 22), name.lstrip("0"), 32)
 
-    def colour_bar(self) -> None:
+    def draw_color_bar(self) -> None:
         """Draw the scale of colours on the right, with round numbers beside it."""
         x, lowest, height = self.image.width - RIGHT + 36, self.foot - 1, self.foot - 1 - TOP
         for step in range(height + 1):
-            self.draw.line((x, lowest - step, x + BAR_WIDTH - 1, lowest - step), fill=colour_of(step / height))
-        for count in range(0, self.largest + 1, round_step(self.largest)):
+            self.draw.line((x, lowest - step, x + BAR_WIDTH - 1, lowest - step), fill=compute_color(step / height))
+        for count in range(0, self.largest + 1, choose_tick_step(self.largest)):
             y = lowest - round(height * count / self.largest)
-            self.draw.line((x + BAR_WIDTH, y, x + BAR_WIDTH + TICK_LENGTH, y), fill=INK, width=2)
+            self.draw.line((x + BAR_WIDTH, y, x + BAR_WIDTH + TICK_LENGTH, y), fill=INK_COLOR, width=2)
             self.text((x + BAR_WIDTH + TICK_LENGTH + 6, y), str(count), 27, anchor="lm")
         self.text((x, TOP - 22), "cells", 27, anchor="lm")
 
 
-def draw_plate(results: dict[str, Result]) -> Image.Image:
+def draw_plate(results: dict[str, WellResult]) -> Image.Image:
     """Return the picture of the plate; wells that `results` lacks are empty."""
-    plate = Plate(max(1, *(result.cells for result in results.values())))
+    plate = PlateDrawing(max(1, *(result.cells for result in results.values())))
     total = sum(result.cells for result in results.values())
     plate.names("Cells in each well", f"{total:,} cells in {len(results)} wells; DNA stain, every nucleus outlined")
     for row, letter in enumerate(ROWS):
         for column, number in enumerate(COLUMNS):
             plate.well(row, column, results.get(letter + number))
-    plate.colour_bar()
+    plate.draw_color_bar()
     return plate.image
 
 

@@ -14,19 +14,30 @@ from typing import Any
 
 from data_file import MOUNTED, Images
 from images import cut_off
-from machinery import BadMessage, Failed, Folders, Job, Result, Settings, job_from_message, serve, upload_arguments
-from machinery.checks import wrong_text
+
+from distributed_something.worker import (
+    BadMessage,
+    Failed,
+    Folders,
+    Job,
+    Result,
+    Settings,
+    job_from_message,
+    serve,
+    upload_arguments,
+    wrong_text,
+)
 
 DONE_FILE = "cp.is.done"
-PLUGINS = "/home/ubuntu/CellProfiler-plugins"
+PLUGINS_FOLDER = "/home/ubuntu/CellProfiler-plugins"
 DATA_OPTIONS = {".csv": "--data-file={}", ".txt": "--file-list={}", ".h5": ""}
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
     """Paths are those of the mount, or of the job's folder, where a key lies below the name of its bucket."""
-    pipeline, data_file, output = (_key(message, name) for name in ("pipeline", "data_file", "output"))
-    default_input = f"{_key(message, 'input')}/" if message.get("input") else ""
-    metadata, suffix = _metadata(message["group"]), Path(data_file).suffix.lower()
+    pipeline, data_file, output = (_get_key(message, name) for name in ("pipeline", "data_file", "output"))
+    default_input = f"{_get_key(message, 'input')}/" if message.get("input") else ""
+    metadata, suffix = _parse_metadata(message["group"]), Path(data_file).suffix.lower()
     source, workspace, destination = (
         os.environ.get(f"{name}_BUCKET") or settings.aws_bucket for name in ("SOURCE", "WORKSPACE", "DESTINATION")
     )
@@ -41,7 +52,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", where_input_is]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
     command += [DATA_OPTIONS[suffix].format(f"{root}/{data_file}")] if DATA_OPTIONS[suffix] else []
-    command += ["-g", ",".join(map("=".join, metadata.items())), *_plugins()]
+    command += ["-g", ",".join(map("=".join, metadata.items())), *_build_plugin_options()]
     command += ["--always-continue"] if _is_true("ALWAYS_CONTINUE") else []
     keys = [pipeline, data_file, *([default_input] if default_input else [])]
     return job_from_message(
@@ -50,7 +61,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         inputs={} if mounted else {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in keys},
         input_bucket=workspace,
         output_bucket=destination,
-        output_location=f"{output}/{_place(message.get('output_structure') or '', metadata)}",
+        output_location=f"{output}/{_build_output_folder(message.get('output_structure') or '', metadata)}",
         leave_out=[DONE_FILE],
         upload_arguments=upload_arguments(os.environ.get("UPLOAD_FLAGS", "")),
         own={
@@ -64,7 +75,7 @@ def prepare(job: Job, folders: Folders) -> None:
     """Fetches the group's images. One that is cut off is a failure: CellProfiler would measure what is left of it."""
     if job.own["images"] is None:
         return
-    wanted = job.own["images"].wanted_by(job.own["data_file"], job.own["metadata"])
+    wanted = job.own["images"].collect_group_images(job.own["data_file"], job.own["metadata"])
     folders.fetch({address: place for address, place in wanted.items() if not (folders.input_dir / place).exists()})
     for address, place in wanted.items():
         if reason := cut_off(folders.input_dir / place):
@@ -76,7 +87,7 @@ def failure(job: Job, folders: Folders, result: Result) -> str | None:
     return wrong_text(folders.output_dir / DONE_FILE, "Complete")
 
 
-def _metadata(group: dict[str, Any] | str) -> dict[str, str]:
+def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:
     """`{"Metadata": "K=V,K=V"}`, `{"Metadata": {…}}` and plain `{"K": "V"}`, as --print-groups writes them."""
     found = group.get("Metadata", group) if isinstance(group, dict) else group
     pairs = [pair.partition("=")[::2] for pair in found.split(",")] if isinstance(found, str) else list(found.items())
@@ -86,7 +97,7 @@ def _metadata(group: dict[str, Any] | str) -> dict[str, str]:
     return metadata
 
 
-def _place(structure: str, metadata: dict[str, str]) -> str:
+def _build_output_folder(structure: str, metadata: dict[str, str]) -> str:
     """Where below `output` results go: as `output_structure` says, and apart from jobs that differ in other keys."""
     if not structure:
         return "-".join(metadata.values())
@@ -96,18 +107,18 @@ def _place(structure: str, metadata: dict[str, str]) -> str:
     return f"{named.strip('/')}/{others}" if others else named.strip("/")
 
 
-def _plugins() -> list[str]:
+def _build_plugin_options() -> list[str]:
     """Newer plugins have a folder for those that work."""
     if not _is_true("USE_PLUGINS"):
         return []
     if _is_true("UPDATE_PLUGINS"):
         raise BadMessage("UPDATE_PLUGINS is 'True', but plugins are put into the image: see worker/Dockerfile")
-    folder = os.environ.get("PLUGINS_PATH") or PLUGINS
+    folder = os.environ.get("PLUGINS_PATH") or PLUGINS_FOLDER
     active = Path(folder, "active_plugins")
     return [f"--plugins-directory={active if active.is_dir() else folder}"]
 
 
-def _key(message: dict[str, Any], name: str) -> str:
+def _get_key(message: dict[str, Any], name: str) -> str:
     key = message.get(name)
     if not isinstance(key, str) or not key.strip("/"):
         raise BadMessage(f"`{name}` is no key in the bucket")

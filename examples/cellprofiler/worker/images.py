@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 # TIFF 6.0 and BigTIFF: where strips or tiles begin, how many bytes each has, and the types that such numbers have.
-OFFSETS, LENGTHS = (273, 324), (279, 325)
-TYPES = {3: "H", 4: "I", 16: "Q"}
+OFFSET_TAGS, LENGTH_TAGS = (273, 324), (279, 325)
+NUMBER_FORMATS = {3: "H", 4: "I", 16: "Q"}
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-MOST_PAGES = 100_000
+MAX_PAGES = 100_000
 
 
-def cut_off(path: Path) -> str | None:
+def find_image_damage(path: Path) -> str | None:
     """Why a TIFF or PNG is not whole, or None; of other files only whether they are empty."""
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -27,13 +27,13 @@ def cut_off(path: Path) -> str | None:
         if start[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return None
         try:
-            needed = max(_ends(file, "<" if start[:2] == b"II" else ">"), default=0)
+            needed = max(_iter_part_ends(file, "<" if start[:2] == b"II" else ">"), default=0)
         except struct.error:
             return f"is cut off: its {size:,} bytes end where the picture is described"
     return f"is cut off: it has {size:,} of {needed:,} bytes" if needed > size else None
 
 
-def _ends(file: BinaryIO, order: str) -> Iterator[int]:
+def _iter_part_ends(file: BinaryIO, order: str) -> Iterator[int]:
     """Where each strip or tile of each page ends. Raises struct.error where the file ends before that is known."""
 
     def read(at: int, code: str) -> tuple[int, ...]:
@@ -43,17 +43,17 @@ def _ends(file: BinaryIO, order: str) -> Iterator[int]:
     big = read(2, "H") == (43,)
     count, word, entry = ("Q", "Q", 20) if big else ("H", "I", 12)
     page = read(8 if big else 4, word)[0]
-    for _ in range(MOST_PAGES):
+    for _ in range(MAX_PAGES):
         if not page:
             return
         first, entries = page + struct.calcsize(order + count), read(page, count)[0]
         found: dict[int, tuple[int, ...]] = {}
         for at in range(first, first + entries * entry, entry):
             tag, kind, number = read(at, f"HH{word}")
-            if tag in OFFSETS + LENGTHS and kind in TYPES:
-                code, place = f"{number}{TYPES[kind]}", at + entry - struct.calcsize(order + word)
+            if tag in OFFSET_TAGS + LENGTH_TAGS and kind in NUMBER_FORMATS:
+                code, place = f"{number}{NUMBER_FORMATS[kind]}", at + entry - struct.calcsize(order + word)
                 fits = struct.calcsize(order + code) <= struct.calcsize(order + word)
                 found[tag] = read(place if fits else read(place, word)[0], code)
-        for offsets, lengths in zip(OFFSETS, LENGTHS, strict=True):
+        for offsets, lengths in zip(OFFSET_TAGS, LENGTH_TAGS, strict=True):
             yield from map(sum, zip(found.get(offsets, ()), found.get(lengths, ()), strict=False))
         page = read(first + entries * entry, word)[0]

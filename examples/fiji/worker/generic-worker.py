@@ -13,13 +13,22 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from machinery import BadMessage, Folders, Job, Result, Settings, job_from_message, job_id, serve
-from machinery.checks import missing_files
-from machinery.template import as_text
+from distributed_something.worker import (
+    BadMessage,
+    Folders,
+    Job,
+    Result,
+    Settings,
+    as_text,
+    job_from_message,
+    job_id,
+    missing_files,
+    serve,
+)
 
-FIJI = ["ImageJ-linux64", "--ij2", "--headless", "--console", "--run"]
-MOUNTED = "/home/ubuntu/bucket"
-SHIPPED = Path(__file__).resolve().parent / "scripts"
+FIJI_COMMAND = ["ImageJ-linux64", "--ij2", "--headless", "--console", "--run"]
+MOUNT_FOLDER = "/home/ubuntu/bucket"
+SCRIPTS_FOLDER = Path(__file__).resolve().parent / "scripts"
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
@@ -29,14 +38,20 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         raise BadMessage("`shared_metadata` and a group must be objects of parameters")
     if not isinstance(location, str):
         raise BadMessage("`output_file_location` is no text")
-    parameters = {name: _value(name, value, folders, settings) for name, value in {**shared, **group}.items()}
+    parameters = {name: _fill_folders(name, value, folders, settings) for name, value in {**shared, **group}.items()}
     script = os.environ.get("SCRIPT_DOWNLOAD_URL", "")
     job = job_from_message(
-        message, folders, settings,
-        command=[*FIJI, _place_of(script, folders), ", ".join(map(_parameter, parameters, parameters.values()))],
+        message,
+        folders,
+        settings,
+        command=[
+            *FIJI_COMMAND,
+            _locate_script(script, folders),
+            ", ".join(map(_quote_parameter, parameters, parameters.values())),
+        ],
         output_location=f"{location.strip('/')}/{job_id(message)}".lstrip("/"),
         own={"min_bytes": settings.min_file_size_bytes},
-    )  # fmt: skip
+    )
     job.expected_files = job.expected_files or settings.expected_number_files
     if not _is_shipped(script):
         own = job.inputs if isinstance(job.inputs, dict) else dict.fromkeys(job.inputs, "/")
@@ -51,21 +66,21 @@ def failure(job: Job, folders: Folders, result: Result) -> str | None:
 
 def _is_shipped(script: str) -> bool:
     """Whether the script came with the image, in worker/scripts/."""
-    return "/" not in script and (SHIPPED / script).is_file()
+    return "/" not in script and (SCRIPTS_FOLDER / script).is_file()
 
 
-def _place_of(script: str, folders: Folders) -> str:
+def _locate_script(script: str, folders: Folders) -> str:
     """Where the script lies; it is a name in worker/scripts/, a key in the bucket, an s3:// or a web address."""
     name = PurePosixPath(urlsplit(script).path).name
     if not name:
         raise BadMessage("SCRIPT_DOWNLOAD_URL in config.py names no script")
-    return str(SHIPPED / script if _is_shipped(script) else folders.input_dir / "script" / name)
+    return str(SCRIPTS_FOLDER / script if _is_shipped(script) else folders.input_dir / "script" / name)
 
 
-def _value(name: str, value: object, folders: Folders, settings: Settings) -> str:
+def _fill_folders(name: str, value: object, folders: Folders, settings: Settings) -> str:
     """The value as a text, with the job's folders put in where it names them."""
     text = as_text(value)
-    if text.startswith(MOUNTED) and not settings.mount_s3:
+    if text.startswith(MOUNT_FOLDER) and not settings.mount_s3:
         raise BadMessage(
             f"the parameter {name} is {text!r}, but the bucket is not mounted: set MOUNT_S3 = 'True' in config.py, or"
             " name what a job needs in `inputs`, and write '{input_dir}'"
@@ -73,7 +88,7 @@ def _value(name: str, value: object, folders: Folders, settings: Settings) -> st
     return text.replace("{input_dir}", str(folders.input_dir)).replace("{output_dir}", str(folders.output_dir))
 
 
-def _parameter(name: str, value: str) -> str:
+def _quote_parameter(name: str, value: str) -> str:
     """As SciJava's parser reads it: single quotes around a text as it is, or double ones around one with escapes."""
     if not re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII):
         raise BadMessage(f"{name!r} is no name of a parameter: SciJava takes letters, digits and _")

@@ -6,8 +6,7 @@ import os
 import sys
 from typing import Any
 
-from machinery import BadMessage, Folders, Job, Settings, job_id, serve
-from machinery.shell import fill_shell
+from distributed_something.worker import BadMessage, Folders, Job, Settings, fill_shell, job_id, serve
 
 COMMAND = (
     'printf "Hi, my name is {name}, and my favorite {first} is {this}, and my favorite {second} is {that}"'
@@ -22,7 +21,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         raise BadMessage('a group needs two favorite things, such as {"ice_cream": "vanilla", "pizza": "margherita"}')
     (first, this), (second, that), *_ = sorted(group.items())
     words = {"name": os.environ["MY_NAME"], "first": first, "this": this, "second": second, "that": that}
-    printed = {name: as_printed(word) for name, word in words.items()}
+    printed = {name: escape_for_printf(word) for name, word in words.items()}
     return Job(
         id=job_id(message),
         command=fill_shell(COMMAND, printed | {"output_dir": str(folders.output_dir)}),
@@ -34,7 +33,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     )
 
 
-def as_printed(word: object) -> str:
+def escape_for_printf(word: object) -> str:
     """The word as printf's first argument prints it: % and \\ are themselves."""
     return str(word).replace("\\", r"\\").replace("%", "%%")
 

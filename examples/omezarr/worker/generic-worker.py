@@ -8,30 +8,39 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from machinery import BadMessage, Folders, Job, Result, Settings, job_from_message, serve
-from machinery.checks import missing_key, usual_failure
+from distributed_something.worker import (
+    BadMessage,
+    Folders,
+    Job,
+    Result,
+    Settings,
+    job_from_message,
+    missing_key,
+    serve,
+    usual_failure,
+)
 
-FLAGS = ("resolutions", "tile_width", "tile_height", "target-min-size")
+FLAG_KEYS = ("resolutions", "tile_width", "tile_height", "target-min-size")
 ENTRY_POINT = "/usr/local/bin/_entrypoint.sh"  # of the program's image: without it the program is not found there
-DOWNSAMPLE = Path(__file__).resolve().parent / "scripts" / "add_downsampling.py"
+DOWNSAMPLE_SCRIPT = Path(__file__).resolve().parent / "scripts" / "add_downsampling.py"
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
     """Converts a plate, or with `downsample_only` only adds a level to one that was converted before."""
-    plate, source = _plate(message["group"]), _text(message, "input_location").strip("/")
+    plate, source = _get_plate_name(message["group"]), _get_text(message, "input_location").strip("/")
     zarr = folders.root / f"{plate}.ome.zarr"
-    only = _set(message, "downsample_only")
+    only = _is_set(message, "downsample_only")
     convert = [*([ENTRY_POINT] if os.path.exists(ENTRY_POINT) else []), "bioformats2raw"]
-    convert += [f"{folders.input_dir / plate}/{'' if only else _text(message, 'path_to_metadata')}", str(zarr)]
-    convert += _flags(message)
-    shrink = ["python3", str(DOWNSAMPLE), str(zarr), str(message.get("downsample_scale"))]
-    steps = [shrink] if only else [convert, shrink] if _set(message, "downsample_after") else [convert]
+    convert += [f"{folders.input_dir / plate}/{'' if only else _get_text(message, 'path_to_metadata')}", str(zarr)]
+    convert += _build_flags(message)
+    shrink = ["python3", str(DOWNSAMPLE_SCRIPT), str(zarr), str(message.get("downsample_scale"))]
+    steps = [shrink] if only else [convert, shrink] if _is_set(message, "downsample_after") else [convert]
     fetched = zarr.name if only else plate
     return job_from_message(
         message, folders, settings,
         command=steps,
         inputs={f"{source}/{fetched}/": fetched},
-        output_location=f"{_text(message, 'output_location').strip('/')}/{zarr.name}",
+        output_location=f"{_get_text(message, 'output_location').strip('/')}/{zarr.name}",
         output_dir=zarr,
     )  # fmt: skip
 
@@ -49,30 +58,30 @@ def failure(job: Job, folders: Folders, result: Result) -> str | None:
     return usual_failure(job, folders, result) or missing_key(job.output_dir / ".zattrs", "plate")
 
 
-def _plate(group: object) -> str:
+def _get_plate_name(group: object) -> str:
     plate = group.get("plate") if isinstance(group, dict) else group
     if not isinstance(plate, str) or "/" in plate or plate in ("", ".", ".."):
         raise BadMessage(f"{plate!r} is no name of a plate")
     return plate
 
 
-def _set(message: dict[str, Any], key: str) -> bool:
+def _is_set(message: dict[str, Any], key: str) -> bool:
     """`false` leaves a key out, also as a text; so do null and nothing."""
     return message.get(key) not in (None, False, "", "false", "False")
 
 
-def _flags(message: dict[str, Any]) -> list[str]:
+def _build_flags(message: dict[str, Any]) -> list[str]:
     """`additional_flags` is split as a shell splits it, and never seen by one."""
-    flags = [word for key in FLAGS if _set(message, key) for word in (f"--{key}", str(message[key]))]
-    if not _set(message, "additional_flags"):
+    flags = [word for key in FLAG_KEYS if _is_set(message, key) for word in (f"--{key}", str(message[key]))]
+    if not _is_set(message, "additional_flags"):
         return flags
     try:
-        return flags + shlex.split(_text(message, "additional_flags"))
+        return flags + shlex.split(_get_text(message, "additional_flags"))
     except ValueError as error:
         raise BadMessage(f"`additional_flags` cannot be split into words ({error})") from None
 
 
-def _text(message: dict[str, Any], key: str) -> str:
+def _get_text(message: dict[str, Any], key: str) -> str:
     value = message.get(key)
     if not isinstance(value, str) or not value:
         raise BadMessage(f"`{key}` is no text")

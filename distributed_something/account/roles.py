@@ -1,0 +1,187 @@
+"""Roles, the instance profile and service-linked roles: what is there, what it lacks, and how it goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from distributed_something.account.policy_documents import PolicyDocument, build_trust_policy, list_trusted_services
+from distributed_something.account.step import (
+    MADE_BY_TAG,
+    STATUS_CHANGED,
+    STATUS_FOUND,
+    STATUS_KEPT,
+    STATUS_LEFT,
+    STATUS_MADE,
+    STATUS_REMOVED,
+    SetupRow,
+    SetupStep,
+    has_made_by_tag,
+)
+from distributed_something.aws.retry import none_if_missing, retry_until_consistent
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
+
+
+POLICY_NAME = "distributed-something"  # the inline policy of every role; those of buckets begin with it
+MADE_BY_TAGS = [{"Key": MADE_BY_TAG[0], "Value": MADE_BY_TAG[1]}]
+MISSING_CODE = "NoSuchEntity"
+
+
+@dataclass(frozen=True)
+class RoleSpec:
+    """A role as it is to be: who takes it, and its inline policies by name."""
+
+    name: str
+    service: str
+    policies: dict[str, PolicyDocument]
+
+
+def plan_role(iam: IAMClient, wanted: RoleSpec) -> SetupStep:
+    """Makes the role, or brings ours up to date. Somebody else's gets our policy beside its own, and no other trust."""
+    trust = build_trust_policy(wanted.service)
+    found: Any = none_if_missing(lambda: iam.get_role(RoleName=wanted.name)["Role"], MISSING_CODE)
+    if found is None:
+        return SetupStep(SetupRow("role", wanted.name, STATUS_MADE), partial(_create_role, iam, wanted, trust))
+    ours = has_made_by_tag(found.get("Tags"))
+    note = "" if ours else "not made by setupAWS; what it has stays"
+    if not ours and wanted.service not in list_trusted_services(found["AssumeRolePolicyDocument"]):
+        return SetupStep(
+            SetupRow("role", wanted.name, STATUS_LEFT, f"not made by setupAWS, and {wanted.service} may not take it")
+        )
+    changed = [name for name in wanted.policies if _find_policy(iam, wanted.name, name) != wanted.policies[name]]
+    new_trust = ours and found["AssumeRolePolicyDocument"] != trust
+    if not changed and not new_trust:
+        return SetupStep(SetupRow("role", wanted.name, STATUS_FOUND, note))
+    what = ", ".join([*(["trust"] if new_trust else []), *(f"policy {name}" for name in changed)])
+    act = partial(_update_role, iam, wanted, changed, trust if new_trust else None)
+    return SetupStep(SetupRow("role", wanted.name, STATUS_CHANGED, "; ".join(filter(None, [what, note]))), act)
+
+
+def plan_instance_profile(iam: IAMClient, name: str, sleep: Callable[[float], None]) -> SetupStep:
+    """Makes the instance profile and puts the role of the same name into it."""
+    found: Any = none_if_missing(
+        lambda: iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"], MISSING_CODE
+    )
+    kind = "instance profile"
+    add = partial(_add_role_to_profile, iam, name, sleep)
+    if found is None:
+
+        def make() -> None:
+            iam.create_instance_profile(InstanceProfileName=name, Tags=MADE_BY_TAGS)  # type: ignore[arg-type]
+            add()
+
+        return SetupStep(SetupRow(kind, name, STATUS_MADE), make)
+    roles = [one["RoleName"] for one in found["Roles"]]
+    if not roles:
+        return SetupStep(SetupRow(kind, name, STATUS_CHANGED, f"role {name} put into it"), add)
+    return SetupStep(
+        SetupRow(kind, name, *((STATUS_FOUND, "") if name in roles else (STATUS_LEFT, f"it holds the role {roles[0]}")))
+    )
+
+
+def plan_service_linked_role(iam: IAMClient, name: str, service: str) -> SetupStep:
+    """Makes the role that AWS's service takes by itself."""
+    if none_if_missing(lambda: iam.get_role(RoleName=name), MISSING_CODE) is not None:
+        return SetupStep(SetupRow("service-linked role", name, STATUS_FOUND))
+    # InvalidInput: «has been taken in this account»: the service made it just now.
+    return SetupStep(
+        SetupRow("service-linked role", name, STATUS_MADE),
+        lambda: none_if_missing(lambda: iam.create_service_linked_role(AWSServiceName=service), "InvalidInput"),
+    )
+
+
+def plan_role_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
+    """Deletes our role; of somebody else's, only our policies."""
+    found: Any = none_if_missing(lambda: iam.get_role(RoleName=name)["Role"], MISSING_CODE)
+    if found is None:
+        return
+    pages = iam.get_paginator("list_role_policies").paginate(RoleName=name)
+    inline = [one for page in pages for one in page["PolicyNames"]]
+    if not has_made_by_tag(found.get("Tags")):
+        mine = [one for one in inline if one.startswith(POLICY_NAME)]
+        if mine:
+            yield SetupStep(
+                SetupRow("policies", f"of {name}", STATUS_REMOVED), partial(_delete_policies, iam, name, mine)
+            )
+        yield SetupStep(SetupRow("role", name, STATUS_KEPT, "not made by setupAWS"))
+        return
+    others = _find_foreign_use(iam, name)
+    if others:
+        yield SetupStep(SetupRow("role", name, STATUS_LEFT, others))
+        return
+
+    def delete() -> None:
+        _delete_policies(iam, name, inline)
+        iam.delete_role(RoleName=name)
+
+    yield SetupStep(SetupRow("role", name, STATUS_REMOVED), delete)
+
+
+def plan_profile_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
+    """Deletes our instance profile; before the role in it."""
+    found: Any = none_if_missing(
+        lambda: iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"], MISSING_CODE
+    )
+    if found is None:
+        return
+    if not has_made_by_tag(found.get("Tags")):
+        yield SetupStep(SetupRow("instance profile", name, STATUS_KEPT, "not made by setupAWS"))
+        return
+
+    def delete() -> None:
+        for one in found["Roles"]:
+            iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=one["RoleName"])
+        iam.delete_instance_profile(InstanceProfileName=name)
+
+    yield SetupStep(SetupRow("instance profile", name, STATUS_REMOVED), delete)
+
+
+def _create_role(iam: IAMClient, wanted: RoleSpec, trust: PolicyDocument) -> None:
+    iam.create_role(RoleName=wanted.name, AssumeRolePolicyDocument=json.dumps(trust), Tags=MADE_BY_TAGS)  # type: ignore[arg-type]
+    _put_policies(iam, wanted, list(wanted.policies))
+
+
+def _update_role(iam: IAMClient, wanted: RoleSpec, changed: list[str], trust: PolicyDocument | None) -> None:
+    if trust is not None:
+        iam.update_assume_role_policy(RoleName=wanted.name, PolicyDocument=json.dumps(trust))
+    _put_policies(iam, wanted, changed)
+
+
+def _put_policies(iam: IAMClient, wanted: RoleSpec, names: list[str]) -> None:
+    for name in names:
+        document = json.dumps(wanted.policies[name], separators=(",", ":"))
+        iam.put_role_policy(RoleName=wanted.name, PolicyName=name, PolicyDocument=document)
+
+
+def _delete_policies(iam: IAMClient, role_name: str, names: list[str]) -> None:
+    for name in names:
+        iam.delete_role_policy(RoleName=role_name, PolicyName=name)
+
+
+def _find_policy(iam: IAMClient, role_name: str, name: str) -> Any | None:
+    found = none_if_missing(lambda: iam.get_role_policy(RoleName=role_name, PolicyName=name), MISSING_CODE)
+    return None if found is None else found["PolicyDocument"]
+
+
+def _add_role_to_profile(iam: IAMClient, name: str, sleep: Callable[[float], None]) -> None:
+    call = partial(iam.add_role_to_instance_profile, InstanceProfileName=name, RoleName=name)
+    retry_until_consistent(call, MISSING_CODE, sleep=sleep)  # the profile, or the role, that was made a moment ago
+
+
+def _find_foreign_use(iam: IAMClient, name: str) -> str:
+    """What others hung on our role: as long as it is there, the role is theirs too."""
+    attached = iam.get_paginator("list_attached_role_policies").paginate(RoleName=name)
+    found = [one["PolicyName"] for page in attached for one in page["AttachedPolicies"]]
+    if found:
+        return f"somebody attached {', '.join(found)}"
+    pages = iam.get_paginator("list_instance_profiles_for_role").paginate(RoleName=name)
+    for holder in [one["InstanceProfileName"] for page in pages for one in page["InstanceProfiles"]]:
+        tags = iam.get_instance_profile(InstanceProfileName=holder)["InstanceProfile"].get("Tags")
+        if holder != name or not has_made_by_tag(tags):
+            return f"the instance profile {holder} holds it, which setupAWS did not make"
+    return ""

@@ -1,0 +1,106 @@
+"""The AWS clients that a command is given, each made when it is first used.
+
+`run.py` makes the one session; nothing else does. Throttled and failed calls are repeated by botocore itself.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from boto3 import Session
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
+
+
+SENDER_THREADS = 16  # threads that send batches: more gain nothing at 30 ms round trip (measured 4,500 messages/s)
+# EC2 lets calls for many machines or volumes run out of time that do not ask for pages; these are its largest.
+EC2_PAGINATION: Any = {"PageSize": 1000}
+_CLIENT_CONFIG = Config(
+    retries={"mode": "standard", "max_attempts": 6},
+    max_pool_connections=SENDER_THREADS + 4,
+    connect_timeout=10,
+    read_timeout=60,
+)
+
+
+class Clients:
+    """One client a service, all from the same session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def credentials(self) -> dict[str, str]:
+        """The session's own, for the environment of a child; none where it has none. Never written anywhere."""
+        found = self._session.get_credentials()
+        if found is None:
+            return {}
+        frozen = found.get_frozen_credentials()
+        named = {
+            "AWS_ACCESS_KEY_ID": frozen.access_key,
+            "AWS_SECRET_ACCESS_KEY": frozen.secret_key,
+            "AWS_SESSION_TOKEN": frozen.token,
+        }
+        return {name: value for name, value in named.items() if value}
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        return self._session.client("sqs", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def ecs(self) -> ECSClient:
+        return self._session.client("ecs", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def ec2(self) -> EC2Client:
+        return self._session.client("ec2", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def s3(self) -> S3Client:
+        return self._session.client("s3", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def logs(self) -> CloudWatchLogsClient:
+        return self._session.client("logs", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def cloudwatch(self) -> CloudWatchClient:
+        return self._session.client("cloudwatch", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def iam(self) -> IAMClient:
+        return self._session.client("iam", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def sts(self) -> STSClient:
+        return self._session.client("sts", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def ecr(self) -> Any:
+        return self._session.client("ecr", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def service_quotas(self) -> Any:
+        return self._session.client("service-quotas", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def ssm(self) -> SSMClient:
+        return self._session.client("ssm", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def lambda_(self) -> Any:
+        return self._session.client("lambda", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def events(self) -> Any:
+        return self._session.client("events", config=_CLIENT_CONFIG)

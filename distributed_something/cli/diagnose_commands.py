@@ -1,0 +1,55 @@
+"""The commands that look and change nothing: `check` and `why`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from distributed_something.cli.context import Context
+from distributed_something.cli.group import Command
+
+
+@click.command(cls=Command)
+@click.argument("fleet_file", required=False, metavar="[FLEETFILE]", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The list for scripts.")
+@click.pass_obj
+def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
+    """Look at everything before it costs money."""
+    from datetime import UTC, datetime
+
+    from distributed_something.diagnose.check.check import run_preflight_checks
+    from distributed_something.diagnose.check.findings import build_findings_json, choose_exit_code, format_findings
+    from distributed_something.fleet.fleet_file import load_fleet_file
+
+    settings = context.settings
+    content = load_fleet_file(fleet_file) if fleet_file else None
+    clients = context.clients
+    if context.cloud is not None and content is not None:
+        content = context.cloud.adapt_fleet_file(content)
+    found = run_preflight_checks(settings, clients, fleet_file, content, datetime.now(UTC))
+    context.console.print_result(build_findings_json(found) if as_json else format_findings(found))
+    raise SystemExit(choose_exit_code(found))
+
+
+@click.command(cls=Command)
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The answer for scripts.")
+@click.pass_obj
+def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
+    """Say why nothing is running, the most likely cause first."""
+    import time
+
+    from distributed_something.diagnose.why import build_diagnosis_json, format_diagnosis, rank_causes
+    from distributed_something.observe.evidence import (
+        build_subject_from_run,
+        gather_evidence,
+        observe_active_subject,
+    )
+
+    run = context.load_monitor_file(monitor_file)
+    settings, clients = context.settings, context.clients
+    subject = build_subject_from_run(run) if run else observe_active_subject(settings, clients)
+    seen = gather_evidence(clients, subject, time.time())
+    causes = rank_causes(seen)
+    context.console.print_result(build_diagnosis_json(seen, causes) if as_json else format_diagnosis(seen, causes))

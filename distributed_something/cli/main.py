@@ -1,0 +1,71 @@
+"""The command line: `main()` parses the arguments, runs one command, and returns the exit code."""
+
+from __future__ import annotations
+
+import click
+
+from distributed_something.cli import (
+    account_commands,
+    diagnose_commands,
+    local_commands,
+    project_commands,
+    run_commands,
+)
+from distributed_something.cli.context import Context, ExitCode
+from distributed_something.cli.group import CommandGroup
+
+
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="docs/ has the whole story.",
+)
+def cli() -> None:
+    """Distribute a Dockerized program over AWS.
+
+    \b
+    Try it on this computer, without AWS:
+      python run.py --local setup
+      python run.py --local submitJob files/exampleJob.json
+      python run.py --local startCluster files/exampleFleet.json
+      python run.py --local monitor files/DistributedSomethingSpotFleetRequestId.json
+    """
+
+
+for command in (
+    run_commands.setup, run_commands.submit_job, run_commands.start_cluster, run_commands.monitor,
+    run_commands.cleanup, account_commands.setup_aws, account_commands.fleet_file, diagnose_commands.check,
+    diagnose_commands.why, project_commands.new_project, project_commands.make_jobs, project_commands.run_job,
+    project_commands.upgrade, local_commands.interrupt, local_commands.stop,
+):  # fmt: skip
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code. No traceback reaches a user, but for --debug."""
+    context = Context()
+    try:
+        cli.main(arguments, prog_name="run.py", standalone_mode=False, obj=context)
+        return ExitCode.DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        return _report_error(error, error.format_message(), ExitCode.INPUT, context)
+    except click.ClickException as error:
+        click_context = getattr(error, "ctx", None)
+        command_path = click_context.command_path if click_context else "run.py"
+        text = " ".join(error.format_message().split()).rstrip(".")
+        return _report_error(error, f"run.py: {text}; see: {command_path} --help", ExitCode.INPUT, context)
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _report_error(error, "run.py: interrupted; type the same command again", ExitCode.INTERRUPTED, context)
+    except SystemExit as error:
+        return int(error.code or 0)
+    except Exception as error:  # the outermost edge: whatever it was, a user reads one line
+        code = getattr(error, "exit_code", ExitCode.CLOUD)
+        text = " ".join(str(error).split()) or type(error).__name__
+        return _report_error(error, f"run.py: {text}", code, context)
+
+
+def _report_error(error: BaseException, text: str, code: int, context: Context) -> int:
+    if context.debug:
+        raise error
+    context.console.print_progress(text)
+    return int(code)

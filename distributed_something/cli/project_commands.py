@@ -1,0 +1,156 @@
+"""The commands for a project of one's own: `newProject`, `makeJobs`, `runJob`, and `upgrade`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from distributed_something.cli.context import ROOT, Context
+from distributed_something.cli.group import Command
+
+_Checked = TypeVar("_Checked")
+
+
+@click.command("newProject", cls=Command)
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--from", "example", metavar="EXAMPLE", help="Begin with an example of examples/ instead of the template."
+)
+@click.option("--app-name", metavar="NAME", help="APP_NAME, the name of all in AWS; the folder's without.")
+@click.option("--image", metavar="USER/PROJECT:TAG", help="The image that will be made.")
+@click.option("--base", metavar="IMAGE", help="The image that has the program.")
+@click.option("--program", metavar="COMMAND", help="What a job runs, with {file}, {input_dir} and {output_dir}.")
+@click.pass_obj
+def new_project(
+    context: Context, folder: Path, example: str | None, app_name: str | None, image: str | None, base: str | None,
+    program: str | None,
+) -> None:  # fmt: skip
+    """Make a repository for a program of your own."""
+    from distributed_something.project import new
+    from distributed_something.project.starter import DEFAULT_PROGRAM
+
+    if example and (base or program):
+        raise click.UsageError("an example has its own program; leave --base and --program out, or --from")
+    new.check_project_folder(ROOT, folder, example)
+    name = _ask(
+        "APP_NAME, the name of all in AWS", app_name, new.build_default_app_name(folder), new.check_app_name_option
+    )
+    tag = _ask("The image that will be made", image, new.build_default_image(name), new.parse_image_option)
+    if not example:
+        base = _ask("The image that has the program", base, "debian:bookworm-slim", new.check_base_option)
+        program = _ask("What a job runs", program, DEFAULT_PROGRAM, new.check_program_option)
+    new.make_project(ROOT, folder, new.ProjectSpec(name, tag, base, program, example))
+    context.console.print_progress(f"made            {folder}")
+    context.console.print_progress(f"next: cd {folder}, then see README.md")
+
+
+@click.command("makeJobs", cls=Command)
+@click.option("--plates", metavar="LIST", help="Plates, such as P1,P2 or P01-P12.")
+@click.option("--wells", metavar="LIST", help="Wells: 96 or 384 for all, or A01-H12,B02.")
+@click.option("--rows", metavar="LIST", help="Rows, such as A-H; with --columns.")
+@click.option("--columns", metavar="LIST", help="Columns, such as 1-12.")
+@click.option("--sites", metavar="LIST", help="Sites, such as 1-9.")
+@click.option("--exclude", multiple=True, metavar="LIST", help="WELL, PLATE/WELL or PLATE/WELL/SITE, with *.")
+@click.option("--pad", default=2, show_default=True, type=click.IntRange(1, 9), help="Digits of a well's column.")
+@click.option("--batch", default=1, metavar="N", type=int, help="So many sites (or wells, or plates) a job.")
+@click.option("--table", metavar="FILE", type=click.Path(path_type=Path), help="One job a row of a CSV or TSV.")
+@click.option("--files", metavar="FOLDER", type=click.Path(path_type=Path), help="One job a file.")
+@click.option("--objects", metavar="S3://BUCKET/PREFIX/", help="One job an object of a bucket.")
+@click.option("--match", metavar="PATTERN", help="How files or objects are named: '{plate}/{well}_s{site}.tif'.")
+@click.option("--by", metavar="NAMES", help="One job for all that agree in these columns or parts of a name.")
+@click.option("--metadata", is_flag=True, help="In CellProfiler's form: Metadata_Plate=P1,Metadata_Well=A01.")
+@click.option("--like", metavar="JOBFILE", type=click.Path(path_type=Path), help="Whose shared keys to take.")
+@click.option("--set", "put", multiple=True, metavar="KEY=VALUE", help="Another shared key, or another value.")
+@click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path), help="Where to write it.")
+@click.option("--force", is_flag=True, help="Overwrite a file that exists.")
+@click.pass_obj
+def make_jobs(context: Context, /, output: Path | None, force: bool, **options: Any) -> None:
+    """Make a Job file from plates, a table, files or a bucket."""
+    from distributed_something.jobs.make_jobs import MakeJobsOptions, build_job_file, save_job_file
+
+    text, count = build_job_file(MakeJobsOptions(**options), output, context.list_objects)
+    if output is None:
+        context.console.print_result(text.removesuffix("\n"))
+        return
+    save_job_file(text, output, force=force)
+    context.console.print_progress(f"jobs            {count:,} in {output}")
+    context.console.print_progress(f"next: submitJob {output}")
+
+
+@click.command("runJob", cls=Command)
+@click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
+@click.option("--index", metavar="N", type=click.IntRange(1), help="Which job: its number in the Job file, from 1.")
+@click.option("--id", "identity", metavar="JOBID", help="Which job: its id, as monitor and records name it.")
+@click.option("--upload", is_flag=True, help="Bring the Job file's `upload` folders to the bucket first.")
+@click.pass_obj
+def run_job(context: Context, job_file: Path, index: int | None, identity: str | None, upload: bool) -> None:
+    """Run one job here and keep its folder, to see why it fails."""
+    from distributed_something.aws.s3 import upload_folders
+    from distributed_something.jobs import run_job
+    from distributed_something.jobs.job_file import load_job_file
+
+    if (index is None) == (identity is None):
+        raise click.UsageError("which job? give --index N, from 1, or --id JOBID")
+    settings, containers = context.settings, context.containers
+    context = replace(context, containers=False)  # the workers of a run under way stay what they are
+    loaded = load_job_file(job_file, context.list_objects)
+    job = run_job.select_job(loaded, index, identity)
+    if upload:
+        upload_folders(context.clients.s3, settings.AWS_BUCKET, loaded.uploads, context.console.print_progress)
+    aws = (
+        context.cloud.build_worker_environment()
+        if context.cloud
+        else context.clients.credentials() | run_job.read_endpoint_variables()
+    )
+    folder, container = run_job.prepare_job_folder(context.project, job), run_job.build_one_job_container(settings)
+    if containers:
+        code = run_job.run_worker_container(folder, container, aws, run_job.Docker())
+    else:
+        code = run_job.run_worker_process((context.project / "worker").resolve(), ROOT, folder, container, aws)
+    outcome = run_job.load_job_outcome(folder, code, uploads=bool(loaded.uploads) and not upload, container=containers)
+    context.console.print_result(run_job.format_job_outcome(outcome))
+    raise SystemExit(outcome.exit_code)
+
+
+@click.command(cls=Command)
+@click.option("--dry-run", is_flag=True, help="Only list what would be done.")
+@click.option("--force", is_flag=True, help="Even if edits of the machinery are lost.")
+@click.pass_obj
+def upgrade(context: Context, dry_run: bool, force: bool) -> None:
+    """Bring this machinery into an implementation (--project)."""
+    from distributed_something.project import upgrade
+
+    planned = upgrade.plan_upgrade(ROOT, context.project)
+    notes = list(upgrade.format_upgrade_notes(planned, ROOT, context.project))
+    if dry_run:
+        for line in upgrade.format_upgrade_plan(planned):
+            context.console.print_result(line)
+    else:
+        if not force:
+            upgrade.check_no_edits(planned, context.project)
+        upgrade.apply_upgrade(planned, context.project)
+        context.console.print_progress(upgrade.format_upgrade_counts(planned))
+    for line in notes:
+        context.console.print_result(line)
+
+
+def _ask(question: str, given: str | None, default: str, check: Callable[[str], _Checked]) -> _Checked:
+    """Return what an option says, or else what is typed; without a terminal, `default`."""
+    if given is not None or not sys.stdin.isatty():
+        return check(default if given is None else given)
+
+    def parse_answer(text: str) -> _Checked:
+        from distributed_something.core.errors import InputError
+
+        try:
+            return check(text)
+        except InputError as error:
+            raise click.UsageError(str(error)) from None  # asked again
+
+    answer: _Checked = click.prompt(question, default=default, value_proc=parse_answer, err=True)
+    return answer

@@ -1,0 +1,174 @@
+"""The commands of a run, from `setup` to `cleanup`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distributed_something.cli.context import Context, ExitCode, shorten_path
+from distributed_something.cli.group import Command, Number
+
+if TYPE_CHECKING:
+    from distributed_something.run.monitor.policy import Pace
+
+CHEAPEST_HELP = "After 15 minutes, replace no machine that ends."
+
+
+@click.command(cls=Command)
+@click.pass_obj
+def setup(context: Context) -> None:
+    """Make the queue, the logs, the cluster and an empty service."""
+    import time
+
+    from distributed_something.run.setup import set_up_run
+
+    set_up_run(context.settings, context.clients, context.console.print_progress, time.sleep)
+    context.console.print_progress("next: submitJob JOBFILE")
+
+
+@click.command("submitJob", cls=Command)
+@click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
+@click.option(
+    "--dry-run", is_flag=True, help="Check everything, print the number of jobs and one message, send nothing."
+)
+@click.option("--resume", is_flag=True, help="Go on with a submission that was interrupted.")
+@click.pass_obj
+def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) -> None:
+    """Check a Job file and send its jobs to the queue."""
+    import time
+
+    from distributed_something.jobs.job_file import load_job_file
+    from distributed_something.jobs.submission_journal import SubmissionJournal
+    from distributed_something.jobs.submit import plan_submission, submit_jobs
+    from distributed_something.jobs.submit_view import SubmitView
+
+    settings, console = context.settings, context.console
+    loaded = load_job_file(job_file, context.list_objects)
+    planned = plan_submission(loaded)
+    if dry_run:
+        console.print_result(f"{planned.count} jobs; the first message:\n{planned.first}")
+        return
+    journal = SubmissionJournal(job_file.parent / f".{job_file.name}.submitted", resume=resume)
+    with SubmitView(planned.count, console) as progress:
+        sent = submit_jobs(
+            settings, context.clients, loaded, planned, journal=journal, progress=progress,
+            say=console.print_progress, sleep=time.sleep,
+        )  # fmt: skip
+    console.print_progress(f"jobs            {sent:,} of {planned.count:,} sent to {settings.SQS_QUEUE_NAME}")
+    console.print_progress("next: startCluster FLEETFILE")
+
+
+@click.command("startCluster", cls=Command)
+@click.argument("fleet_file", metavar="FLEETFILE", type=click.Path(path_type=Path))
+@click.option("--wait", default=10.0, show_default=True, metavar="MINUTES", type=Number(0, 1440),
+              help="How long to watch machines arrive.")  # fmt: skip
+@click.option("--cheapest", is_flag=True, help=CHEAPEST_HELP)
+@click.pass_obj
+def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: bool) -> None:
+    """Request the machines; they take jobs as they come."""
+    from distributed_something.core.clock import Clock
+    from distributed_something.core.monitor_file import build_monitor_file_path
+    from distributed_something.fleet.fleet_file import load_fleet_file
+    from distributed_something.run.dashboard import ensure_dashboard
+    from distributed_something.run.start import start_run, watch_machine_arrivals
+
+    settings, say = context.settings, context.console.print_progress
+    content = load_fleet_file(fleet_file)
+    if context.cloud is not None:
+        content = context.cloud.adapt_fleet_file(content)
+        settings = settings.model_copy(update={"EXPORT_LOGS": False})  # its log streams are files already
+    clients, clock = context.clients, Clock()
+    run = start_run(
+        settings, clients, fleet_file, content, context.project, clock, cheapest=cheapest,
+        check_account=lambda: _stop_if_check_fails(context, fleet_file, content),
+    )  # fmt: skip
+    path = shorten_path(build_monitor_file_path(context.project, settings.APP_NAME))
+    say(f"fleet           {run.MONITOR_FLEET_ID} (run {run.run})")
+    if settings.CREATE_DASHBOARD:
+        say(ensure_dashboard(clients.cloudwatch, settings, run.MONITOR_FLEET_ID))
+    say("monitor         runs in AWS, once a minute" if settings.AUTO_MONITOR else f"next: monitor {path}")
+    pause = 0.5 if context.local else 15.0
+    watch_machine_arrivals(settings, clients, run, clock, wait_minutes=wait, pause=pause, say=say)
+
+
+@click.command(cls=Command)
+@click.argument("monitor_file", metavar="MONITORFILE", type=click.Path(path_type=Path))
+@click.argument(
+    "cheapest", required=False, metavar="[True|False]", type=click.Choice(["True", "False"], case_sensitive=False)
+)
+@click.option("--cheapest", "cheapest_option", is_flag=True, help=CHEAPEST_HELP)
+@click.pass_obj
+def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest_option: bool) -> None:
+    """Watch the run; once all jobs are through, clean up."""
+    from distributed_something.core.clock import Clock
+    from distributed_something.core.monitor_file import load_monitor_file
+    from distributed_something.run.finish import monitor_run
+
+    run, cloud = load_monitor_file(monitor_file), None
+    settings, cloud = context.settings, context.cloud
+    clean = monitor_run(
+        context.clients, run, settings, Clock(), context.console,
+        cheapest=cheapest == "True" or cheapest_option, pace=_choose_pace(context),
+    )  # fmt: skip
+    if cloud is not None:
+        results = cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
+        context.console.print_progress(f"results         {shorten_path(results)}")
+    if not clean:
+        raise SystemExit(ExitCode.CLOUD)
+
+
+@click.command(cls=Command)
+@click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
+@click.option("--verify", is_flag=True, help="Only list what is left of this run, or without a file of all runs.")
+@click.option("--stale", is_flag=True, help="List what older runs left; with --yes, remove it.")
+@click.option("--yes", is_flag=True, help="Even if jobs are lost that still wait.")
+@click.option("--failed-too", is_flag=True, help="Delete the dead-letter queue with the failed jobs in it.")
+@click.pass_obj
+def cleanup(
+    context: Context, monitor_file: Path | None, verify: bool, stale: bool, yes: bool, failed_too: bool
+) -> None:
+    """Remove all of a run at once, or list what is left."""
+    from distributed_something.core.clock import Clock
+    from distributed_something.run.finish import clean_up_and_verify, clean_up_stale_runs, report_remaining_resources
+
+    run = context.load_monitor_file(monitor_file)
+    settings, clients, console, clock = context.settings, context.clients, context.console, Clock()
+    pause = 0.5 if context.local else 10.0
+    if stale:
+        clean = clean_up_stale_runs(clients, clock, console, yes=yes)
+    elif verify:
+        clean = report_remaining_resources(clients, run, settings, clock, console, pause=pause)
+    else:
+        where = monitor_file or context.config_file
+        clean = clean_up_and_verify(
+            clients, run, settings, where, clock, console, pause=pause, yes=yes, failed_too=failed_too
+        )
+    if not clean:
+        raise SystemExit(ExitCode.CLOUD)
+
+
+def _choose_pace(context: Context) -> Pace:
+    """The counts of the local queue are exact, and its machines start at once."""
+    from distributed_something.run.monitor.policy import Pace
+
+    return replace(Pace(), look=0.5, soon=0.5, settle=2.0, new=3.0) if context.local else Pace()
+
+
+def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, Any]) -> None:
+    """Ends the command where `check` finds something wrong, and prints its warnings. The local cloud lacks much that
+    `check` looks at, and costs nothing."""
+    from datetime import UTC, datetime
+
+    from distributed_something.diagnose.check.check import run_preflight_checks
+    from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
+
+    found = run_preflight_checks(context.settings, context.clients, fleet_file, content, datetime.now(UTC))
+    least = FindingLevel.WRONG if context.local else FindingLevel.WARNING
+    shown = (FindingLevel.WRONG,) if context.local else (FindingLevel.WRONG, FindingLevel.WARNING)
+    if any(one.level in shown for one in found):
+        context.console.print_progress(format_findings(found, least=least))
+    if code := choose_exit_code(found):
+        raise SystemExit(code)

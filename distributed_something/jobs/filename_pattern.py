@@ -1,0 +1,45 @@
+"""Names with parts: `{plate}/{well}_s{site}.tif` reads `P1/A01_s3.tif` as plate P1, well A01, site 3.
+
+A part, and `*`, stand for one character or more, without `/`; the shortest that fits. A part that is named twice must
+be the same at both places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from distributed_something.core.errors import InputError
+
+_TOKEN = re.compile(r"\{([A-Za-z_]\w*)\}|(\*)|([^{}*]+)|([{}])")
+
+
+class NamePattern:
+    """`parts`: the names in order."""
+
+    def __init__(self, text: str, option: str = "--match") -> None:
+        self.parts: list[str] = []
+        self._pattern = re.compile(
+            "".join(self._build_pattern_piece(match, text, option) for match in _TOKEN.finditer(text))
+        )
+        if not self.parts:
+            raise InputError(option, "", f"{text!r} names no part", "write one such as '{plate}/{well}_s{site}.tif'")
+
+    def read(self, name: str) -> Mapping[str, str] | None:
+        """The parts of `name`; None where it does not fit."""
+        match = self._pattern.fullmatch(name)
+        return match.groupdict() if match else None
+
+    def _build_pattern_piece(self, match: re.Match[str], text: str, option: str) -> str:
+        part, star, plain, brace = match.groups()
+        if brace:
+            right = "a part is {name}, of letters, digits and _"
+            raise InputError(option, "", f"{text!r} has a {brace!r} of no part", right)
+        if star:
+            return "[^/]+?"
+        if plain:
+            return re.escape(plain)
+        if part in self.parts:
+            return f"(?P={part})"
+        self.parts.append(part)
+        return f"(?P<{part}>[^/]+?)"

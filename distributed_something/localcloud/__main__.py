@@ -1,0 +1,9 @@
+"""`python -m distributed_something.localcloud PROJECT WORKER_ROOT`: the daemon, started by `start_local_cloud`."""
+
+import sys
+from pathlib import Path
+
+from distributed_something.localcloud.daemon.daemon import run_daemon
+
+if __name__ == "__main__":
+    run_daemon(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,34 @@
+"""boto3 clients of the local cloud that listen to no setting of the user's: no profile, file, proxy or bundle."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+
+from distributed_something.localcloud.base.endpoints import DUMMY_CREDENTIALS, MINISTACK_SERVICES
+from distributed_something.localcloud.base.layout import CloudState
+
+IGNORED_SETTINGS = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+    "ca_bundle": (None, None, None, None),
+}
+
+
+def build_client(state: CloudState, region: str, service: str, *, connections: int = 10) -> Any:
+    """A boto3 client for one service, with room for `connections` threads."""
+    session: Any = boto3.Session(botocore_session=botocore.session.Session(session_vars=IGNORED_SETTINGS))
+    fast = service.upper() in MINISTACK_SERVICES
+    return session.client(
+        service,
+        region_name=region,
+        endpoint_url=state.ministack if fast else state.moto,
+        aws_access_key_id=DUMMY_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=DUMMY_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        config=Config(proxies={}, max_pool_connections=connections, retries={"max_attempts": 3}),
+    )

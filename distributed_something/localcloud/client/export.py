@@ -1,0 +1,111 @@
+"""Objects of the local cloud as ordinary files, where a scientist looks for results.
+
+An index of ETags makes the second export cheap. A key is any text while a file name is not: what cannot be a name
+below the bucket's folder is written percent-encoded, and nothing is ever written outside that folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from distributed_something.localcloud.base.layout import CloudLayout
+
+DOWNLOAD_THREADS = 16
+MAX_NAME_BYTES = 255
+"""Longest file name of the usual file systems."""
+
+
+@dataclass(frozen=True)
+class ExportItem:
+    """One object and the file that shows it."""
+
+    bucket: str
+    key: str
+    etag: str
+    size: int
+    path: Path
+
+    def is_current(self, index: dict[str, str]) -> bool:
+        unchanged = index.get(f"{self.bucket}/{self.key}") == self.etag
+        return unchanged and self.path.is_file() and self.path.stat().st_size == self.size
+
+
+def export_buckets(s3: Any, layout: CloudLayout, buckets: Iterable[str]) -> Path:
+    """Copy all objects of the buckets that exist to LOCAL/BUCKET/KEY; return LOCAL."""
+    index_file = layout.root / "exported.json"
+    index = read_export_index(index_file)
+    existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+    for bucket in dict.fromkeys(buckets):
+        if bucket not in existing:
+            continue
+        stale = [item for item in iter_export_items(s3, bucket, layout.results) if not item.is_current(index)]
+        with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
+            list(pool.map(lambda item: download_object(s3, item), stale))
+        index |= {f"{item.bucket}/{item.key}": item.etag for item in stale}
+    index_file.write_text(json.dumps(index))
+    return layout.results
+
+
+def read_export_index(file: Path) -> dict[str, str]:
+    try:
+        index: dict[str, str] = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return index
+
+
+def iter_export_items(s3: Any, bucket: str, results: Path) -> Iterator[ExportItem]:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    objects = [found for page in pages for found in page.get("Contents", [])]
+    files = [found for found in objects if not found["Key"].endswith("/")]
+    paths = build_safe_paths(found["Key"] for found in files)
+    for found in files:
+        path = results / bucket / paths[found["Key"]]
+        yield ExportItem(bucket, found["Key"], found["ETag"], found["Size"], path)
+
+
+def build_safe_paths(keys: Iterable[str]) -> dict[str, PurePosixPath]:
+    """A relative path for each key. A key that is also the folder of another one gets a `%` at its end."""
+    paths = {key: build_safe_path(key) for key in keys}
+    folders = {parent for path in paths.values() for parent in path.parents}
+    return {key: path.with_name(path.name + "%") if path in folders else path for key, path in paths.items()}
+
+
+def build_safe_path(key: str) -> PurePosixPath:
+    return PurePosixPath(*(build_safe_name(name) for name in key.split("/")))
+
+
+def build_safe_name(name: str) -> str:
+    """One part of a key as a file name: never empty, never `.` or `..`, never too long."""
+    if name.strip(".") == "":
+        return "%2E" * len(name) or "%"
+    name = name.replace("\0", "%00")
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return name.encode()[: MAX_NAME_BYTES - 17].decode(errors="ignore") + "%" + digest
+
+
+def clear_target_path(item: ExportItem) -> None:
+    """A file of an earlier export gives way to a folder of its name, and the reverse: keys change their shape so."""
+    for folder in item.path.parents:
+        if folder.is_file():
+            folder.unlink()
+    item.path.parent.mkdir(parents=True, exist_ok=True)
+    if item.path.is_dir():
+        shutil.rmtree(item.path)
+
+
+def download_object(s3: Any, item: ExportItem) -> None:
+    """Downloads beside the target and renames, so that nobody ever opens half a file."""
+    clear_target_path(item)
+    draft = item.path.with_name(f".{hashlib.sha256(item.key.encode()).hexdigest()[:16]}.part")
+    s3.download_file(item.bucket, item.key, str(draft))
+    draft.replace(item.path)

@@ -1,0 +1,270 @@
+"""What moto's Spot Fleet lacks, put into its classes: defaults, network interfaces, cancelled fleets, history.
+
+Moto launches once and forgets. Here every fleet keeps a ledger (type, policy, events), and stays known after it was
+cancelled, as EC2 keeps it. Keeping it true over time is `fleets.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.spot_requests import SpotFleetRequest, SpotRequestBackend
+from moto.ec2.responses.spot_fleets import SpotFleets
+from moto.ec2.utils import filter_dict_attribute_mapping
+
+_original_request_spot_fleet = SpotFleets.request_spot_fleet
+_original_config: Callable[[SpotFleetRequest], dict[str, Any]] = vars(SpotFleetRequest)[
+    "spot_fleet_request_config"
+].fget
+_original_init = SpotFleetRequest.__init__
+REMEMBERED_KEYS = ("LaunchTemplateConfigs", "OnDemandTargetCapacity", "ValidUntil", "TerminateInstancesWithExpiration")
+
+
+@dataclass
+class FleetLedger:
+    """What EC2 remembers of a fleet and moto does not."""
+
+    type: str = "maintain"
+    excess_policy: str = "default"
+    asked: dict[str, Any] = field(default_factory=dict)
+    """What the request said and moto forgets, as DescribeSpotFleetRequests shows it."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    state: str = ""
+    known: dict[str, Any] = field(default_factory=dict)
+    """Instance id to instance, of those whose launch has been told and whose end has not."""
+
+    def tell(self, event_type: str, sub_type: str, instance_id: str = "", **description: str) -> None:
+        """Adds an event now, shaped as DescribeSpotFleetRequestHistory answers it."""
+        information = {"EventSubType": sub_type, "EventDescription": json.dumps(description) if description else None}
+        if instance_id:
+            information["InstanceId"] = instance_id
+        self.events.append({"EventInformation": information, "EventType": event_type, "Timestamp": utcnow()})
+
+
+def get_request_weight(request: Any) -> float:
+    """The capacity that one spot request of a fleet counts for."""
+    return float(request.launch_spec.weighted_capacity) if request.launch_spec else 1.0
+
+
+def sum_fulfilled_capacity(fleet: SpotFleetRequest) -> float:
+    return sum(get_request_weight(request) for request in fleet.spot_requests)
+
+
+def get_fleet_ledger(fleet: SpotFleetRequest) -> FleetLedger:
+    """A fleet's ledger; CloudFormation makes fleets that have none yet."""
+    if not hasattr(fleet, "ledger"):
+        fleet.ledger = FleetLedger()  # type: ignore[attr-defined]
+        fleet.create_time = utcnow()  # type: ignore[attr-defined]
+    found: FleetLedger = fleet.ledger  # type: ignore[attr-defined]
+    return found
+
+
+def patch_moto_ec2() -> None:
+    """Puts all of this into moto, once a process."""
+    filter_dict_attribute_mapping["iam-instance-profile.arn"] = "iam_instance_profile"
+    replace_methods(SpotFleets, request_spot_fleet, cancel_spot_fleet_requests, describe_spot_fleet_request_history)
+    replace_methods(SpotRequestBackend, modify_spot_fleet_request)
+    replace_methods(SpotFleetRequest, create_spot_requests, get_launch_spec_counts)
+    replace_methods(
+        SpotFleetRequest,
+        __init__=initialize_fleet_request,
+        spot_fleet_request_config=property(spot_fleet_request_config),
+    )
+
+
+def replace_methods(owner: type, *functions: Callable[..., Any], **named: Any) -> None:
+    """Puts functions in place of a class's methods, under their own names or the given ones."""
+    for name, function in {**{one.__name__: one for one in functions}, **named}.items():
+        setattr(owner, name, function)
+
+
+def request_spot_fleet(self: SpotFleets) -> ActionResult:
+    config = self._get_param("SpotFleetRequestConfig", {})
+    config.setdefault("AllocationStrategy", "lowestPrice")
+    asked = {key: config[key] for key in REMEMBERED_KEYS if config.get(key)}
+    if config.get("LaunchTemplateConfigs"):
+        config["LaunchSpecifications"] = list(
+            iter_launch_specifications(self.ec2_backend, config.pop("LaunchTemplateConfigs"))
+        )
+    result: Any = _original_request_spot_fleet(self)
+    fleet = self.ec2_backend.spot_fleet_requests[result.result["SpotFleetRequestId"]]
+    get_fleet_ledger(fleet).type = config.get("Type", "maintain")
+    get_fleet_ledger(fleet).excess_policy = config.get("ExcessCapacityTerminationPolicy", "default")
+    get_fleet_ledger(fleet).asked = asked
+    return ActionResult(result.result)
+
+
+def iter_launch_specifications(backend: Any, configs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Launch templates as launch specifications, one an override; moto takes the first and the newest version."""
+    for config in configs:
+        wanted = config["LaunchTemplateSpecification"]
+        if "LaunchTemplateId" in wanted:
+            template = backend.get_launch_template(wanted["LaunchTemplateId"])
+        else:
+            template = backend.get_launch_template_by_name(wanted["LaunchTemplateName"])
+        data = template.get_version(wanted.get("Version", "$Default")).data
+        groups = [{"GroupId": group} for group in data.get("SecurityGroupIds") or []]
+        for override in config.get("Overrides") or [{}]:
+            yield {**copy.deepcopy(data), **({"SecurityGroups": groups} if groups else {}), **override}
+
+
+def initialize_fleet_request(self: SpotFleetRequest, *args: Any, **kwargs: Any) -> None:
+    for spec in kwargs.get("launch_specs") or []:
+        normalize_network(spec)
+    _original_init(self, *args, **kwargs)
+
+
+def normalize_network(spec: dict[str, Any]) -> None:
+    """Moto reads subnet and groups of the specification only; of several subnets it takes one."""
+    interface: dict[str, Any] = next(iter(spec.get("NetworkInterfaces") or []), {})
+    subnet = spec.get("SubnetId") or interface.get("SubnetId")
+    if subnet:
+        spec["SubnetId"] = subnet.split(",")[0].strip()
+    groups = [group.get("GroupId") for group in spec.get("SecurityGroups") or [] if isinstance(group, dict)]
+    if groups or interface.get("Groups"):
+        spec["SecurityGroups"] = groups or interface["Groups"]
+
+
+def get_launch_spec_counts(self: SpotFleetRequest, missing: float) -> tuple[dict[Any, int], float]:
+    """How many machines of each specification fill `missing` capacity; moto rounds wrongly where weights are not 1."""
+    specs = self.launch_specs
+    if self.allocation_strategy != "diversified":
+        specs = [min(specs, key=lambda spec: float(spec.spot_price or "inf"))]
+    counts: dict[Any, int] = {}
+    added = 0.0
+    for number in range(math.ceil(missing) if missing > 0 else 0):
+        if added >= missing:
+            break
+        spec = specs[number % len(specs)]
+        counts[spec] = counts.get(spec, 0) + 1
+        added += spec.weighted_capacity
+    return counts, added
+
+
+def create_spot_requests(self: SpotFleetRequest, missing: float) -> None:
+    for spec, count in self.get_launch_spec_counts(missing)[0].items():
+        self.spot_requests += self.spot_backend.request_spot_instances(
+            price=spec.spot_price,
+            image_id=spec.image_id,
+            count=count,
+            spot_instance_type="persistent",
+            valid_from=None,
+            valid_until=None,
+            launch_group=None,
+            availability_zone_group=None,
+            key_name=spec.key_name,
+            security_groups=spec.group_set,
+            user_data=spec.user_data,
+            instance_type=spec.instance_type,
+            placement=None,
+            kernel_id=None,
+            ramdisk_id=None,
+            monitoring_enabled=spec.monitoring_enabled,
+            subnet_id=spec.subnet_id,
+            spot_fleet_id=self.id,
+            tags=spec.tag_specifications,
+            launch_spec=spec,
+        )
+    self.fulfilled_capacity = sum_fulfilled_capacity(self)
+
+
+def spot_fleet_request_config(self: SpotFleetRequest) -> dict[str, Any]:
+    book = get_fleet_ledger(self)
+    shown = {
+        **_original_config(self),
+        "Type": book.type,
+        "ExcessCapacityTerminationPolicy": book.excess_policy,
+        **book.asked,
+    }
+    if "LaunchTemplateConfigs" in book.asked:
+        del shown["LaunchSpecifications"]
+    return shown
+
+
+def get_known_fleet(backend: Any, fleet_id: str) -> Any:
+    """The fleet, or EC2's refusal of an id that it does not know."""
+    fleet = backend.spot_fleet_requests.get(fleet_id)
+    if fleet is None:
+        unknown = f"The spot fleet request ID '{fleet_id}' does not exist"
+        raise EC2ClientError("InvalidSpotFleetRequestId.NotFound", unknown)
+    return fleet
+
+
+def modify_spot_fleet_request(self: Any, fleet_id: str, target_capacity: int | None, policy: str) -> None:
+    """Sets the new target; the player of fleets then launches or ends machines."""
+    fleet = get_known_fleet(self, fleet_id)
+    if target_capacity is not None and target_capacity < 0:
+        raise EC2ClientError("InvalidParameterValue", "Target capacity must not be negative")
+    if fleet.state != "active":
+        raise EC2ClientError(
+            "InvalidSpotFleetRequestState", f"Fleet {fleet_id} is {fleet.state} and cannot be modified"
+        )
+    if get_fleet_ledger(fleet).type != "maintain":
+        unfit = f"Fleet Request: {fleet_id} is not a modifiable fleet request type."
+        raise EC2ClientError("FleetNotInModifiableState", unfit)
+    if target_capacity is not None:
+        fleet.target_capacity = target_capacity
+    get_fleet_ledger(fleet).excess_policy = policy
+    get_fleet_ledger(fleet).tell("fleetRequestChange", "modify_succeeded", targetCapacity=str(fleet.target_capacity))
+
+
+def cancel_spot_fleet_requests(self: SpotFleets) -> ActionResult:
+    terminate = self._get_bool_param("TerminateInstances")
+    done: list[dict[str, str]] = []
+    refused: list[dict[str, Any]] = []
+    for fleet_id in self._get_param("SpotFleetRequestIds", []):
+        try:
+            fleet = get_known_fleet(self.ec2_backend, fleet_id)
+        except EC2ClientError as error:
+            reason = {"Code": "fleetRequestIdDoesNotExist", "Message": str(error)}
+            refused.append({"SpotFleetRequestId": fleet_id, "Error": reason})
+            continue
+        before = fleet.state
+        cancel_fleet(fleet, bool(terminate))
+        done.append(
+            {
+                "SpotFleetRequestId": fleet_id,
+                "PreviousSpotFleetRequestState": before,
+                "CurrentSpotFleetRequestState": fleet.state,
+            }
+        )
+    return ActionResult({"SuccessfulFleetRequests": done, "UnsuccessfulFleetRequests": refused})
+
+
+def cancel_fleet(fleet: Any, terminate: bool) -> None:
+    """A cancelled fleet launches no more; with `terminate` its machines end now."""
+    if fleet.state != "cancelled":
+        fleet.state = "cancelled_terminating" if terminate else "cancelled_running"
+    if terminate and fleet.spot_requests:
+        fleet.ec2_backend.terminate_instances([request.instance.id for request in fleet.spot_requests])
+
+
+def describe_spot_fleet_request_history(self: SpotFleets) -> ActionResult:
+    fleet_id = self._get_param("SpotFleetRequestId")
+    start, event_type = self._get_param("StartTime"), self._get_param("EventType")
+    events = get_fleet_ledger(get_known_fleet(self.ec2_backend, fleet_id)).events
+    since = convert_to_naive_utc(start) if start else datetime.min
+    shown = [one for one in events if one["Timestamp"] >= since and event_type in (None, one["EventType"])]
+    return ActionResult(
+        {
+            "SpotFleetRequestId": fleet_id,
+            "StartTime": start,
+            "LastEvaluatedTime": utcnow(),
+            "HistoryRecords": shown,
+        }
+    )
+
+
+def convert_to_naive_utc(moment: datetime | str) -> datetime:
+    """Moto's own clock is naive UTC."""
+    parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return parsed.replace(tzinfo=None) - (parsed.utcoffset() or timedelta())

@@ -1,0 +1,245 @@
+"""What moto's ECS lacks, put into its classes: true tasks, honest lists, and the refusals that a clean-up meets.
+
+Moto sets a service's counts to the wish and starts nothing. Here its objects only store; `services.py` plays them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
+from moto.ecs.exceptions import ECSException, InvalidParameterException
+from moto.ecs.models import Cluster, Container, EC2ContainerServiceBackend, Service, TaskDefinition
+from moto.ecs.models import Task as MotoTask
+from moto.ecs.responses import EC2ContainerServiceResponse
+from moto.moto_api._internal import mock_random
+
+from distributed_something.localcloud.emulators.moto_ec2 import replace_methods
+
+_original_create_service = EC2ContainerServiceResponse.create_service
+_original_init = EC2ContainerServiceBackend.__init__
+_original_list_services = EC2ContainerServiceBackend.list_services
+_original_update_service = EC2ContainerServiceBackend.update_service
+_original_delete_cluster = EC2ContainerServiceBackend.delete_cluster
+
+
+class Task(MotoTask):
+    """A task that moto's API shows and that really runs. Its status is what it is, not a scripted transition."""
+
+    def __init__(
+        self, cluster: Cluster, definition: TaskDefinition, service: Service, machine_arn: str, backend: Any
+    ) -> None:
+        self.id = mock_random.uuid4().hex
+        self.cluster_name = cluster.name
+        self.cluster_arn = cluster.arn
+        self.container_instance_arn = machine_arn
+        self.desired_status = "RUNNING"
+        self.task_definition_arn = definition.arn
+        self.overrides = {"containerOverrides": [], "inferenceAcceleratorOverrides": []}
+        self.containers = [build_running_container(definition)]
+        self.started_by = str(service.deployments[0]["id"]) if service.deployments else ""
+        self.tags = list_propagated_tags(service, definition)
+        self.launch_type = "EC2"
+        self.capacity_provider_name = None
+        self.platform_version = None
+        self.stopped_reason = ""
+        self.stop_code: str | None = None
+        self.resource_requirements = backend._calculate_task_resource_requirements(definition)
+        self.region_name = cluster.region_name
+        self._account_id = backend.account_id
+        self._backend = backend
+        self.attachments = []
+        self.group = f"service:{service.name}"
+        self.cpu = str(self.resource_requirements["CPU"])
+        self.memory = str(self.resource_requirements["MEMORY"])
+        self.connectivity = "CONNECTED"
+        self.created_at = self.started_at = utcnow()
+        self.stopping_at: datetime | None = None
+        self.stopped_at: datetime | None = None
+        self._status: str | None = "RUNNING"
+        self.containers[0].task_arn = self.task_arn
+
+    @property
+    def status(self) -> str | None:
+        return self._status
+
+    @status.setter
+    def status(self, value: str) -> None:
+        self._status = value
+
+    def advance(self) -> None:
+        """Moto's scripted transitions do not apply."""
+
+    def request_stop(self, reason: str, code: str) -> None:
+        self.desired_status = "STOPPED"
+        self.stopped_reason = reason
+        self.stop_code = code
+        self.stopping_at = utcnow()
+
+    def mark_stopped(self, exit_code: int | None, reason: str | None = None) -> None:
+        """The container ended; `reason` is ECS's word where it never really ran."""
+        self.desired_status = self.last_status = self.containers[0].last_status = "STOPPED"
+        container: Any = self.containers[0]
+        container.exitCode, container.reason = exit_code, reason
+        self.connectivity = "DISCONNECTED"
+        self.stopped_at = utcnow()
+
+
+def list_propagated_tags(service: Service, definition: TaskDefinition) -> list[dict[str, str]]:
+    """The tags that a service gives its tasks."""
+    sources: dict[str, Any] = {"TASK_DEFINITION": definition.tags, "SERVICE": service.tags}
+    return list(sources.get(service.propagate_tags) or [])
+
+
+def build_running_container(definition: TaskDefinition) -> Any:
+    """Moto's container of a task, but running, and without an exit code until it has one."""
+    make: Any = Container  # moto leaves its CloudFormation part abstract
+    container = make(definition)
+    container.last_status = "RUNNING"
+    container.health_status = "UNKNOWN"
+    container.exitCode = None
+    container.cpu = str(container.cpu)
+    container.memory = str(container.memory) if container.memory else None
+    return container
+
+
+def patch_moto_ecs() -> None:
+    """Puts all of this into moto, once a process."""
+    replace_methods(EC2ContainerServiceBackend, list_tasks, stop_task, list_services, update_service, delete_cluster)
+    replace_methods(EC2ContainerServiceBackend, __init__=initialize_ecs_backend)
+    replace_methods(EC2ContainerServiceResponse, list_container_instances, create_service)
+
+
+def create_service(self: EC2ContainerServiceResponse) -> ActionResult:
+    """Moto forgets the placement constraints; UpdateService keeps what it is given."""
+    result: Any = _original_create_service(self)
+    service = result.result["service"]
+    service.placement_constraints = self._get_param("placementConstraints") or []
+    service.enable_ecs_managed_tags = bool(self._get_param("enableECSManagedTags"))
+    return ActionResult(result.result)
+
+
+def list_placement_expressions(service: Any) -> list[str]:
+    """The expressions that hold for the machines that a service's tasks may run on."""
+    found = getattr(service, "placement_constraints", None) or []
+    return [one.get("expression", "") for one in found if one.get("type") == "memberOf"]
+
+
+def initialize_ecs_backend(self: Any, *args: Any, **kwargs: Any) -> None:
+    _original_init(self, *args, **kwargs)
+    self.container_instances = defaultdict(dict)  # moto fails with a KeyError for a cluster without machines
+
+
+def list_tasks(
+    self: Any,
+    cluster_str: str | None = None,
+    container_instance: str | None = None,
+    family: str | None = None,
+    started_by: str | None = None,
+    service_name: str | None = None,
+    desiredStatus: str | None = None,
+) -> list[Any]:
+    """Moto compares clusters by substring, ignores the service, and lists stopped tasks unasked."""
+    cluster = self._get_cluster(cluster_str or "default")
+    wanted: list[tuple[str | None, Callable[[Any], str]]] = [
+        (desiredStatus or "RUNNING", lambda task: task.desired_status),
+        (get_arn_name(service_name), lambda task: task.group.removeprefix("service:")),
+        (get_arn_name(container_instance), lambda task: get_arn_name(task.container_instance_arn) or ""),
+        (family, lambda task: task.task_definition_arn.split("/")[-1].split(":")[0]),
+        (started_by, lambda task: task.started_by),
+    ]
+    tasks = self.tasks.get(cluster.name, {}).values()
+    return [task for task in tasks if all(value is None or value == of(task) for value, of in wanted)]
+
+
+def get_arn_name(arn: str | None) -> str | None:
+    """The last part of an ARN; a plain name is its own."""
+    return arn.split("/")[-1] if arn else None
+
+
+def stop_task(self: Any, cluster_str: str, task_str: str, reason: str | None) -> Any:
+    tasks = self.tasks.get(self._get_cluster(cluster_str).name, {})
+    task = next((one for one in tasks.values() if one.id == get_arn_name(task_str)), None)
+    if task is None:
+        raise InvalidParameterException("The referenced task was not found.")
+    if task.desired_status == "RUNNING":
+        task.request_stop(reason or "Task stopped by user", "UserInitiated")
+    return task
+
+
+def list_services(self: Any, *args: Any, **kwargs: Any) -> list[str]:
+    """ECS does not list deleted services."""
+    gone = {service.arn for service in self.services.values() if service.status == "INACTIVE"}
+    return [arn for arn in _original_list_services(self, *args, **kwargs) if arn not in gone]
+
+
+def update_service(self: Any, properties: dict[str, Any]) -> Service:
+    """Moto takes the wish for the count, and a family without a revision as it stands."""
+    if properties.get("task_definition"):
+        properties["task_definition"] = self.describe_task_definition(properties["task_definition"]).arn
+    service = self._get_service(properties.get("cluster", "default"), str(get_arn_name(properties["service"])))
+    if service.status != "ACTIVE":
+        raise ECSException("ServiceNotActiveException", "Service was not ACTIVE.")
+    counts = service.running_count, service.pending_count
+    updated = _original_update_service(self, properties)
+    updated.running_count, updated.pending_count = counts
+    return updated
+
+
+def delete_cluster(self: Any, cluster_str: str) -> Cluster:
+    """ECS keeps a cluster that is in use; a clean-up in the wrong order must learn it here."""
+    name = self._get_cluster(cluster_str).name
+    if any(one.cluster_name == name and one.status == "ACTIVE" for one in self.services.values()):
+        in_use = "The Cluster cannot be deleted while Services are active."
+        raise ECSException("ClusterContainsServicesException", in_use)
+    if self.container_instances.get(name):
+        raise ECSException(
+            "ClusterContainsContainerInstancesException",
+            "The Cluster cannot be deleted while Container Instances are active or draining.",
+        )
+    return _original_delete_cluster(self, name)
+
+
+def list_container_instances(self: EC2ContainerServiceResponse) -> ActionResult:
+    """Moto ignores the filter, and would call a busy machine idle."""
+    cluster, status = self._get_param("cluster", "default"), self._get_param("status")
+    backend: Any = self.ecs_backend
+    arns = backend.list_container_instances(cluster, status=status)
+    known = backend.container_instances[backend._get_cluster(cluster).name]
+    chosen = [
+        arn
+        for arn in arns
+        if is_expression_true(self._get_param("filter") or "", build_query_attributes(known[get_arn_name(arn)]))
+    ]
+    return ActionResult({"containerInstanceArns": chosen})
+
+
+def build_query_attributes(machine: Any) -> dict[str, str]:
+    """What an expression of the cluster query language can ask about a container instance."""
+    attributes = {f"attribute:{name}": str(value) for name, value in machine.attributes.items()}
+    return {
+        "runningTasksCount": str(machine.running_tasks_count),
+        "pendingTasksCount": str(machine.pending_tasks_count),
+        "ec2InstanceId": str(machine.ec2_instance_id),
+        "agentConnected": "true",
+        **attributes,
+    }
+
+
+def is_expression_true(expression: str, facts: dict[str, str]) -> bool:
+    """Whether `NAME == VALUE` or `NAME != VALUE`, any number joined by `and`, is true; ECS knows more than this."""
+    terms = [term for term in re.split(r"\s+and\s+", expression.strip()) if term]
+    return all(is_term_true(term, facts) for term in terms)
+
+
+def is_term_true(term: str, facts: dict[str, str]) -> bool:
+    parsed = re.fullmatch(r"\(?([\w:.-]+)\s*(==|!=)\s*['\"]?([^'\")]*)['\"]?\)?", term.strip())
+    if parsed is None:
+        raise InvalidParameterException(f"The local cloud does not understand this filter: {term}")
+    name, operator, value = parsed.groups()
+    return (facts.get(name) == value.strip()) == (operator == "==")

@@ -1,0 +1,116 @@
+"""All that the emulators do not do by themselves, in one step: fleets, machines, services, in every region in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from moto.awslambda.models import lambda_backends
+from moto.ec2.models import ec2_backends
+from moto.ecs.models import ecs_backends
+from moto.events.models import events_backends
+
+from distributed_something.localcloud.base.container_engine import save_engine
+from distributed_something.localcloud.base.endpoints import ACCOUNT_ID
+from distributed_something.localcloud.base.errors import LocalCloudError
+from distributed_something.localcloud.base.layout import CloudLayout
+from distributed_something.localcloud.emulators.moto_ec2 import get_fleet_ledger, patch_moto_ec2
+from distributed_something.localcloud.emulators.moto_ecs import patch_moto_ecs
+from distributed_something.localcloud.emulators.moto_iam import patch_moto_iam
+from distributed_something.localcloud.play.fleets import update_fleets
+from distributed_something.localcloud.play.functions import FunctionRunner, ScheduleSimulator
+from distributed_something.localcloud.play.machines import Machine, MachineSimulator
+from distributed_something.localcloud.play.runners import ContainerRunner, ProcessRunner, TaskRunner
+from distributed_something.localcloud.play.services import RunningTask, ServiceSimulator, TaskEnvironmentBuilder
+
+
+@dataclass(frozen=True)
+class SimulatedRegion:
+    machines: MachineSimulator
+    services: ServiceSimulator
+    schedules: ScheduleSimulator
+
+
+class CloudSimulator:
+    """Plays what happens in AWS while nobody calls it."""
+
+    def __init__(
+        self,
+        layout: CloudLayout,
+        worker_root: Path,
+        task_environment: TaskEnvironmentBuilder,
+        function_environment: Callable[[str], dict[str, str]],
+    ) -> None:
+        for patch in (patch_moto_ec2, patch_moto_ecs, patch_moto_iam):
+            patch()
+        self.layout = layout
+        self.task_environment = task_environment
+        self.function_environment = function_environment
+        self.functions = FunctionRunner(layout)
+        self.runner: TaskRunner = ProcessRunner(layout, worker_root)
+        self.regions: dict[str, SimulatedRegion] = {}
+
+    def tick(self, now: float) -> list[str]:
+        """One step, at `now` seconds since the epoch; names the schedules that ended."""
+        ended: list[str] = []
+        for name in dict.fromkeys((*ec2_backends[ACCOUNT_ID], *events_backends[ACCOUNT_ID])):
+            region = self._get_region(name)
+            update_fleets(region.machines.ec2)
+            region.machines.play()
+            region.services.play(now, self.runner)
+            ended += region.schedules.play(now)
+        return ended
+
+    def task(self, task_id: str) -> tuple[ServiceSimulator, RunningTask] | None:
+        """The task of this id, while it runs."""
+        found = ((region.services, run) for region in self.regions.values() for run in region.services.running)
+        return next((one for one in found if one[1].task.id == task_id), None)
+
+    def machine(self, instance_id: str) -> Machine | None:
+        """The machine of this id, while it is part of a cluster."""
+        found = (region.machines.joined.get(instance_id) for region in self.regions.values())
+        return next((one for one in found if one is not None), None)
+
+    def use_containers(self, variables: Mapping[str, str]) -> None:
+        """For tasks that start from now on. `variables` lead to the container engine."""
+        save_engine(self.layout.root, variables)
+        self.runner = ContainerRunner(self.layout, variables)
+
+    def interrupt(self, now: float, instance_id: str | None, notice_seconds: float) -> str:
+        """Takes away the named machine, or the busiest one. Raises LocalCloudError if there is none."""
+        running = [one for one in self._machines() if instance_id in (None, one[1].instance_id)]
+        if not running:
+            which = f"machine {instance_id}" if instance_id else "machine"
+            raise LocalCloudError(f"no {which} is running in the local cloud, so none can be taken away")
+        region, machine = max(running, key=lambda one: one[1].member.running_tasks_count)
+        region.services.interrupt(machine, now, notice_seconds)
+        self._record_interruption(region, machine)
+        return machine.instance_id
+
+    def end(self) -> None:
+        """Ends every worker and every call of a function."""
+        for region in self.regions.values():
+            region.schedules.end()
+            region.services.end()
+
+    def _get_region(self, name: str) -> SimulatedRegion:
+        if name not in self.regions:
+            machines = MachineSimulator(ec2_backends[ACCOUNT_ID][name], ecs_backends[ACCOUNT_ID][name])
+            services = ServiceSimulator(machines.ecs, machines, self.task_environment)
+            events, lambda_ = events_backends[ACCOUNT_ID][name], lambda_backends[ACCOUNT_ID][name]
+            schedules = ScheduleSimulator(events, lambda_, self.functions, self.function_environment)
+            self.regions[name] = SimulatedRegion(machines, services, schedules)
+        return self.regions[name]
+
+    def _machines(self) -> Iterator[tuple[SimulatedRegion, Machine]]:
+        for region in self.regions.values():
+            for machine in region.machines.joined.values():
+                if machine.ends_at is None and machine.instance.state == "running":
+                    yield region, machine
+
+    @staticmethod
+    def _record_interruption(region: SimulatedRegion, machine: Machine) -> None:
+        for fleet in region.machines.ec2.spot_fleet_requests.values():
+            if machine.instance_id in get_fleet_ledger(fleet).known:
+                get_fleet_ledger(fleet).tell("instanceChange", "termination_notified", machine.instance_id)

@@ -1,0 +1,64 @@
+"""How a run ended, as both monitors tell it: from its records, in words, which are left in the bucket beside these."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distributed_something.core.errors import translate_aws_errors
+from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.text import format_duration
+from distributed_something.results.records import FailedJob, RunSummary, build_records_prefix, summarize_records
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from distributed_something.aws.clients import Clients
+
+
+def format_summary_from_records(
+    clients: Clients, file: MonitorFile, dead_letter_queue: str, machines: int, now: float
+) -> str:
+    """Jobs, time and failures. Of a large run it takes minutes, so it is to come when nothing is left that costs money.
+    Raises CloudError where the records cannot be read."""
+    with translate_aws_errors("reading the records of the run"):
+        found = summarize_records(clients, file, dead_letter_queue)
+    seconds = now - file.MONITOR_START_TIME / 1000
+    where = f"s3://{file.MONITOR_BUCKET_NAME}/{build_records_prefix(file)}"
+    return format_run_summary(found, seconds=seconds, machines=machines, records=where)
+
+
+def save_run_summary(s3: S3Client, file: MonitorFile, words: str) -> None:
+    """Puts them into the bucket. Raises AWS's errors."""
+    s3.put_object(
+        Bucket=file.MONITOR_BUCKET_NAME,
+        Key=file.keys.summary,
+        Body=f"{words}\n".encode(),
+        ContentType="text/plain; charset=utf-8",
+    )
+
+
+MAX_FAILURES_SHOWN = 20
+MAX_FAILURE_LINES_SHOWN = 5
+
+
+def format_run_summary(summary: RunSummary, *, seconds: float, machines: int, records: str) -> str:
+    """The end of a run, as it goes to standard output."""
+    lines = [
+        f"jobs done       {summary.done:,}",
+        f"jobs failed     {summary.dead:,}",
+        f"time            {format_duration(seconds)}",
+        f"machines        {machines}",
+        f"records, logs   {records}",
+    ]
+    for failed in summary.failed[:MAX_FAILURES_SHOWN]:
+        lines += _format_failed_job(failed)
+    if len(summary.failed) > MAX_FAILURES_SHOWN:
+        lines.append(f"… and {summary.dead - MAX_FAILURES_SHOWN:,} more failed jobs; their records are beside these")
+    return "\n".join(lines)
+
+
+def _format_failed_job(failed: FailedJob) -> list[str]:
+    tries = f" (after {failed.attempts} attempts)" if failed.attempts else ""
+    lines = [f"failed          {failed.job}: {failed.reason}{tries}"]
+    lines += [f"                | {line}" for line in failed.last_lines[-MAX_FAILURE_LINES_SHOWN:]]
+    return [*lines, f"                log: {failed.log}"] if failed.log else lines

@@ -1,0 +1,155 @@
+"""The CloudWatch dashboard of a run: what it shows is data, filled in with the run's names.
+
+It is looked at by people who watch a run in AWS's console. `monitor` shows the same and more; nothing rests on it, so a
+refusal costs the dashboard and never the run.
+"""
+
+from __future__ import annotations
+
+import json
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from distributed_something.core.errors import AWSError, explain_aws_error, format_one_line
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+    from distributed_something.core.config_settings import Settings
+
+
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html
+DASHBOARD_COLUMNS = 24
+MAX_WIDGETS = 500
+WIDGET_HEIGHT_ROWS = 6  # rows of a widget
+MINUTE_SECONDS, FIVE_MINUTES_SECONDS = 60, 300  # seconds; EC2Spot's metrics come every five minutes
+
+# The lines that the worker writes into LOG_GROUP_NAME, which holds the programs' own lines too: so the whole beginning
+# of a line is asked for. `tests/test_dashboard.py` holds these against what the worker really logs.
+JOB_START_PATTERN = r"/^start (?<job>\S+) \(attempt (?<attempt>\d+)\)/"
+ERROR_LINE_PATTERN = r"/^(failed \S+.* \(attempt \d+\): |bad message |lost lease of |this container ends: )/"
+
+_START_STATISTICS = "stats count(*) as starts, count_distinct(job) as distinct_jobs"
+_START_QUERY = f"SOURCE '$logs' | parse @message {JOB_START_PATTERN} | filter ispresent(job) | {_START_STATISTICS}"
+
+# Each row: titles and contents, from left to right; the widgets of a row share its width.
+DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
+    (
+        {
+            "title": "Machines of the fleet",
+            "metrics": [
+                ["AWS/EC2Spot", "TargetCapacity", "FleetRequestId", "$fleet"],
+                ["AWS/EC2Spot", "FulfilledCapacity", "FleetRequestId", "$fleet"],
+                ["AWS/EC2Spot", "PendingCapacity", "FleetRequestId", "$fleet"],
+            ],
+            "stat": "Average",
+            "period": FIVE_MINUTES_SECONDS,
+        },
+        {
+            "title": "Messages received and deleted (jobs begun and through)",
+            "metrics": [
+                ["AWS/SQS", "NumberOfMessagesReceived", "QueueName", "$queue"],
+                ["AWS/SQS", "NumberOfMessagesDeleted", "QueueName", "$queue"],
+            ],
+            "stat": "Sum",
+            "period": MINUTE_SECONDS,
+        },
+        {
+            "title": "Memory and CPU of the containers, of what they reserve",
+            "metrics": [
+                ["AWS/ECS", "MemoryUtilization", "ClusterName", "$cluster", "ServiceName", "$service"],
+                ["AWS/ECS", "CPUUtilization", "ClusterName", "$cluster", "ServiceName", "$service"],
+            ],
+            "stat": "Maximum",
+            "period": MINUTE_SECONDS,
+        },
+    ),
+    (
+        {
+            "title": "Messages visible and in flight (jobs that wait and that run)",
+            "metrics": [
+                ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "$queue"],
+                ["AWS/SQS", "ApproximateNumberOfMessagesNotVisible", "QueueName", "$queue"],
+            ],
+            "stat": "Maximum",
+            "period": MINUTE_SECONDS,
+        },
+        {
+            "title": "Jobs that failed for good (dead-letter queue)",
+            "metrics": [["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "$dead"]],
+            "stat": "Maximum",
+            "period": FIVE_MINUTES_SECONDS,
+        },
+    ),
+    (
+        {"title": "Starts of jobs, all and distinct", "query": _START_QUERY, "view": "table"},
+        {
+            "title": "Starts of jobs every five minutes, all and distinct",
+            "query": f"{_START_QUERY} by bin(5m)",
+            "view": "timeSeries",
+        },
+    ),
+    (
+        {
+            "title": "Errors, the newest first",
+            "query": "SOURCE '$logs' | fields @timestamp, @message, @logStream"
+            f" | filter @message like {ERROR_LINE_PATTERN}"
+            " | sort @timestamp desc | limit 50",
+            "view": "table",
+        },
+    ),
+)
+
+
+def build_dashboard(settings: Settings, fleet_id: str) -> dict[str, Any]:
+    """The dashboard's body, as CloudWatch takes it (as JSON)."""
+    names = {
+        "fleet": fleet_id,
+        "queue": settings.SQS_QUEUE_NAME,
+        "dead": settings.SQS_DEAD_LETTER_QUEUE,
+        "cluster": settings.ECS_CLUSTER,
+        "service": settings.names.service,
+        "logs": settings.LOG_GROUP_NAME,
+    }
+    widgets = [
+        _build_widget(_fill_names(content, names), row, place, len(contents), settings.AWS_REGION)
+        for row, contents in enumerate(DASHBOARD_ROWS)
+        for place, content in enumerate(contents)
+    ]
+    return {"widgets": widgets}
+
+
+def ensure_dashboard(cloudwatch: CloudWatchClient, settings: Settings, fleet_id: str) -> str:
+    """Makes the dashboard APP_NAME, or replaces an older run's. The line to say; never raises for what AWS says."""
+    try:
+        answer = cloudwatch.put_dashboard(
+            DashboardName=settings.APP_NAME, DashboardBody=json.dumps(build_dashboard(settings, fleet_id))
+        )
+    except AWSError as error:
+        return f"no dashboard, the run goes on without: {explain_aws_error('making the dashboard', error)}"
+    told = [one.get("Message", "") for one in answer.get("DashboardValidationMessages", [])]
+    return f"dashboard       {build_dashboard_url(settings)}" + "".join(
+        f"; AWS notes: {format_one_line(text)}" for text in told
+    )
+
+
+def build_dashboard_url(settings: Settings) -> str:
+    """Where a browser shows it."""
+    region = settings.AWS_REGION
+    host = "console.amazonaws.cn" if region.startswith("cn-") else "console.aws.amazon.com"
+    return f"https://{host}/cloudwatch/home?region={region}#dashboards:name={settings.APP_NAME}"
+
+
+def _build_widget(content: dict[str, Any], row: int, place: int, places: int, region: str) -> dict[str, Any]:
+    width = DASHBOARD_COLUMNS // places
+    kind = {"type": "log"} if "query" in content else {"type": "metric"}
+    shape = {"x": place * width, "y": row * WIDGET_HEIGHT_ROWS, "width": width, "height": WIDGET_HEIGHT_ROWS}
+    return kind | shape | {"properties": {"region": region, "view": "timeSeries", **content}}
+
+
+def _fill_names(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill_names(inner, names) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fill_names(inner, names) for inner in value]
+    return Template(value).substitute(names) if isinstance(value, str) else value

@@ -1,0 +1,85 @@
+"""What wakes the auto-monitor: an EventBridge rule a run, made by startCluster, deleted by clean-up."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from distributed_something.aws.clients import Clients
+from distributed_something.core.errors import CloudError, InputError, get_error_code, translate_aws_errors
+from distributed_something.core.monitor_file import MonitorFile, build_monitor_file_key
+from distributed_something.core.names import AwsAccount, build_monitor_rule_name
+from distributed_something.run.monitor_file_copy import find_monitor_file_copy
+
+MONITOR_RULE_RATE = "rate(1 minute)"  # EventBridge's shortest
+_TARGET_ID = "auto-monitor"
+_MISSING_CODE = "ResourceNotFoundException"
+
+
+def build_rule_request(file: MonitorFile, tags: dict[str, str]) -> dict[str, Any]:
+    """PutRule."""
+    return {
+        "Name": build_monitor_rule_name(file.MONITOR_APP_NAME),
+        "ScheduleExpression": MONITOR_RULE_RATE,
+        "State": "ENABLED",
+        "Description": f"Watches the run {file.run} of {file.MONITOR_APP_NAME}.",
+        "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+    }
+
+
+def build_targets_request(file: MonitorFile, function: str) -> dict[str, Any]:
+    """PutTargets: the function is told where the monitor file lies, and what to delete if that is gone."""
+    event = {
+        "bucket": file.MONITOR_BUCKET_NAME,
+        "key": build_monitor_file_key(file.MONITOR_APP_NAME),
+        "rule": build_monitor_rule_name(file.MONITOR_APP_NAME),
+    }
+    target = {"Id": _TARGET_ID, "Arn": function, "Input": json.dumps(event)}
+    return {"Rule": build_monitor_rule_name(file.MONITOR_APP_NAME), "Targets": [target]}
+
+
+def check_auto_monitor(clients: Clients, place: AwsAccount) -> None:
+    """Raises CloudError where setupAWS has not made the function: to be asked before anything costs money."""
+    with translate_aws_errors("looking for the auto-monitor"):
+        try:
+            clients.lambda_.get_function(FunctionName=place.function)
+        except ClientError as error:
+            if get_error_code(error) != _MISSING_CODE:
+                raise
+            raise CloudError("AUTO_MONITOR is 'True', but there is no auto-monitor here: run setupAWS first") from None
+
+
+def ensure_monitor_rule(clients: Clients, file: MonitorFile, place: AwsAccount, tags: dict[str, str]) -> None:
+    """Has the function called once a minute. Raises CloudError."""
+    with translate_aws_errors(f"scheduling the auto-monitor of {file.MONITOR_APP_NAME}"):
+        clients.events.put_rule(**build_rule_request(file, tags))
+        failed = clients.events.put_targets(**build_targets_request(file, place.function)).get("FailedEntries", [])
+    if failed:
+        raise CloudError(f"the auto-monitor is not scheduled: {failed[0].get('ErrorMessage', 'no reason given')}")
+
+
+def delete_run_rule(clients: Clients, file: MonitorFile) -> bool:
+    """Deletes the rule of this run; whether there was one. A newer run's has the same name, and stays. Raises AWS's
+    errors."""
+    with suppress(InputError):  # no run can be watched with a wrong one
+        newest = find_monitor_file_copy(
+            clients.s3, file.MONITOR_BUCKET_NAME, build_monitor_file_key(file.MONITOR_APP_NAME)
+        )
+        if newest is not None and newest.MONITOR_FLEET_ID != file.MONITOR_FLEET_ID:
+            return False
+    return delete_rule_by_name(clients, build_monitor_rule_name(file.MONITOR_APP_NAME))
+
+
+def delete_rule_by_name(clients: Clients, rule: str) -> bool:
+    """Deletes the rule of this name; whether there was one. Raises AWS's errors."""
+    try:
+        clients.events.remove_targets(Rule=rule, Ids=[_TARGET_ID])
+        clients.events.delete_rule(Name=rule)
+    except ClientError as error:
+        if get_error_code(error) == _MISSING_CODE:
+            return False
+        raise
+    return True

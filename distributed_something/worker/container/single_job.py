@@ -1,0 +1,152 @@
+"""One job without a queue: `run.py runJob` starts the worker so, to see why a job fails.
+
+The job goes through the same stages as any other, but it ends with the judgement: nothing is published, no record is
+written, and its folder is kept. How it ended is in a file of that folder.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distributed_something.worker.attempt.attempt import Attempt
+from distributed_something.worker.attempt.handler import Hooks, JobHandler, get_attempt_job
+from distributed_something.worker.attempt.lease import LeaseKeeper
+from distributed_something.worker.attempt.outcomes import AttemptFinisher
+from distributed_something.worker.container.stop import StopRequest
+from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.job.job import Folders
+from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.logs.container_log import start_container_log
+from distributed_something.worker.logs.job_log import JobLogs
+from distributed_something.worker.machine.mount import BucketMount, MountError
+from distributed_something.worker.machine.worker_clients import Clients
+from distributed_something.worker.program.launcher import LauncherPool
+from distributed_something.worker.transfer.results import list_result_files
+
+ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # in the worker's environment: the folder that holds MESSAGE
+MESSAGE_FILE, VERDICT_FILE, LOG_FILE = "message.json", "verdict.json", "log.txt"
+ENDLESS_LEASE_SECONDS = 10**9  # of a lease that nobody gave
+log = logging.getLogger("worker")
+
+
+def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
+    """Runs the job of `folder`'s message in `folder`/job; the exit code: 0, or 1 (the bucket could not be mounted)."""
+    start_container_log(None, replace(settings, log_group_name=""))
+    stop = StopRequest(time.monotonic)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.tell(0.0))
+    s3, keeper = Clients(1, settings.aws_region)("s3"), LeaseKeeper(None, "", ENDLESS_LEASE_SECONDS, time.monotonic)
+    attempt = Attempt(
+        {"Body": (folder / MESSAGE_FILE).read_text(encoding="utf-8")}, keeper.add_lease("", time.monotonic()),
+        _KeptFolders(folder / "job"), tries=0, failures=0,
+    )  # fmt: skip
+    verdict, launcher = Verdict(), LauncherPool(1)
+    here = replace(settings, check_if_done=False, work_dir=folder)
+    handler = _OneJobHandler(s3, here, hooks, keeper, stop, verdict, JobLogs(None, ""), launcher)
+    try:
+        with _mount_bucket(s3, settings):
+            if handler.begin(attempt) and handler.run(attempt):
+                handler.finish(attempt)
+    except MountError as error:
+        log.error("%s", error)
+        return 1
+    finally:
+        launcher.end()
+    (folder / VERDICT_FILE).write_text(json.dumps(verdict.told(attempt), indent=1), encoding="utf-8")
+    return 0
+
+
+@dataclass(frozen=True)
+class _KeptFolders(Folders):
+    """The log lies beside the folder in which the program runs."""
+
+    @cached_property
+    def log(self) -> Path:
+        return self.root.with_name(LOG_FILE)
+
+
+class _OneJobHandler(JobHandler):
+    """Leaves out what the others would see of the job, and what would remove it."""
+
+    def _finish(self, attempt: Attempt) -> None:
+        job = get_attempt_job(attempt)
+        self._check_program_result(attempt, job)
+        list_result_files(attempt.folders.output_dir, job.output_location, job.leave_out)  # each could be published
+        self._ending.done(attempt)
+
+    def _close(self, attempt: Attempt) -> None:
+        pass
+
+
+class Verdict(AttemptFinisher):
+    """Notes how the attempt ended, and tells nobody."""
+
+    def __init__(self) -> None:
+        self.state, self.reason, self.reason_class = "", "", ""
+
+    def done(self, attempt: Attempt) -> None:
+        self.state = "done"
+
+    def bad(self, attempt: Attempt, reason: str) -> None:
+        self.state, self.reason, self.reason_class = "bad message", reason, "bad message"
+
+    def failed(self, attempt: Attempt, reason: str, kind: str) -> None:
+        self.state, self.reason, self.reason_class = "failed", reason, kind
+
+    def interrupted(self, attempt: Attempt) -> None:
+        self.state, self.reason, self.reason_class = "interrupted", "it was told to stop", "interrupted"
+
+    def told(self, attempt: Attempt) -> dict[str, Any]:
+        """What `runJob` shows. Sizes in bytes; `command` as the hook gave it, null where none did."""
+        job, result = attempt.job, attempt.result
+        files = _list_results(attempt)
+        return {
+            "job": attempt.name,
+            "state": self.state,
+            "reason": self.reason,
+            "reason_class": self.reason_class,
+            "command": job.command if job else None,
+            "shell": bool(job and job.shell),
+            "exit_code": result.exit_code if result else None,
+            "seconds": round(result.seconds, 3) if result else None,
+            "peak_memory_bytes": result.peak_memory_bytes if result else None,
+            "bytes_in": attempt.bytes_in,
+            "output_files": len(files),
+            "output_bytes": sum(path.stat().st_size for path in files),
+            "place": f"s3://{job.output_bucket}/{job.output_location}/" if job else None,
+        }
+
+
+def _list_results(attempt: Attempt) -> list[Path]:
+    """What a run would publish; nothing where it could not."""
+    job, folder = attempt.job, attempt.folders.output_dir
+    try:
+        return list(list_result_files(folder, job.output_location, job.leave_out).values()) if job else []
+    except Failed:
+        return []
+
+
+@contextmanager
+def _mount_bucket(s3: Any, settings: Settings) -> Iterator[None]:
+    """MOUNT_S3's folder, for as long as the job runs."""
+    if not settings.mount_s3:
+        yield
+        return
+    mounted = BucketMount(
+        settings.aws_bucket, settings.aws_region, s3.meta.endpoint_url, settings.work_dir,
+        lambda reason: log.error("the bucket is lost: %s", reason),
+    )  # fmt: skip
+    mounted.start()
+    try:
+        yield
+    finally:
+        mounted.end()

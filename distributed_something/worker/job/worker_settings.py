@@ -1,0 +1,100 @@
+"""What a worker is told by its environment (the task definition's, made from the config)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from distributed_something.worker.job.run_keys import RunKeys
+
+DOCKER_STOP_SECONDS = 10  # between SIGTERM and SIGKILL of `docker stop`; a task definition says its own
+
+
+class BadEnvironment(Exception):
+    """A variable is missing or wrong; the text names it."""
+
+
+@dataclass(frozen=True)
+class JobDefaults:
+    """The two settings that a job's own keys fall back on."""
+
+    aws_bucket: str
+    app_name: str
+
+
+@dataclass(frozen=True)
+class Settings(JobDefaults):
+    """One container's settings. Times are in seconds, sizes in bytes."""
+
+    run: str
+    queue_url: str
+    dead_letter_queue_url: str
+    log_group_name: str
+    docker_cores: int
+    visibility_seconds: int
+    seconds_to_start: int
+    check_if_done: bool
+    expected_number_files: int
+    min_file_size_bytes: int
+    necessary_string: str
+    job_retries: int
+    stop_seconds: int
+    mount_s3: bool
+    idle_alarm: bool
+    aws_region: str
+    machine: str
+    image: str
+    work_dir: Path
+
+    @property
+    def keys(self) -> RunKeys:
+        """Where this run's records, logs, and documents lie in `aws_bucket`."""
+        return RunKeys(self.app_name, self.run)
+
+
+def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
+    """Reads the environment; raises BadEnvironment for the first variable that is missing or wrong."""
+    return Settings(
+        app_name=_read_text(env, "APP_NAME"),
+        run=env.get("RUN", "by-hand"),
+        queue_url=_read_text(env, "SQS_QUEUE_URL"),
+        dead_letter_queue_url=env.get("SQS_DEAD_LETTER_QUEUE_URL", ""),
+        aws_bucket=_read_text(env, "AWS_BUCKET"),
+        log_group_name=env.get("LOG_GROUP_NAME", ""),
+        docker_cores=_read_number(env, "DOCKER_CORES", 1, least=1),
+        visibility_seconds=_read_number(env, "SQS_MESSAGE_VISIBILITY", 120, least=1),
+        seconds_to_start=_read_number(env, "SECONDS_TO_START", 0),
+        check_if_done=_read_boolean(env, "CHECK_IF_DONE_BOOL", "True"),
+        expected_number_files=_read_number(env, "EXPECTED_NUMBER_FILES", 1),
+        min_file_size_bytes=_read_number(env, "MIN_FILE_SIZE_BYTES", 1),
+        necessary_string=env.get("NECESSARY_STRING", ""),
+        job_retries=_read_number(env, "JOB_RETRIES", 10, least=1),
+        stop_seconds=_read_number(env, "STOP_SECONDS", DOCKER_STOP_SECONDS, least=1),
+        mount_s3=_read_boolean(env, "MOUNT_S3", "False"),
+        idle_alarm=_read_boolean(env, "IDLE_ALARM", "True"),
+        aws_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION", ""),
+        machine=env.get("INSTANCE_ID") or socket.gethostname(),
+        image=env.get("DOCKER_IMAGE", ""),
+        work_dir=Path(env.get("WORK_DIR") or tempfile.gettempdir()),
+    )
+
+
+def _read_text(env: Mapping[str, str], name: str) -> str:
+    if not env.get(name):
+        raise BadEnvironment(f"the environment variable {name} is not set; the task definition of setup sets it")
+    return env[name]
+
+
+def _read_boolean(env: Mapping[str, str], name: str, default: str) -> bool:
+    return env.get(name, default).strip().lower() == "true"
+
+
+def _read_number(env: Mapping[str, str], name: str, default: int, least: int = 0) -> int:
+    text = env.get(name, str(default))
+    if not text.strip().isdecimal() or int(text) < least:
+        raise BadEnvironment(f"the environment variable {name} is {text!r}; it must be a whole number from {least}")
+    return int(text)

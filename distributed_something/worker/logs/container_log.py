@@ -1,0 +1,58 @@
+"""The container's own log: to standard output, and through watchtower to LOG_GROUP_NAME. Never a reason to fail."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.logs.log_stream import LogBackoff, LogStream
+
+MAX_WAITING_LINES = 10_000  # lines kept while AWS does not take them; what comes then is on standard output only
+
+
+def start_container_log(logs_client: Any, settings: Settings) -> None:
+    """Sends what the worker logs to its places."""
+    logger = logging.getLogger("worker")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(console)
+    if settings.log_group_name:
+        name = f"{settings.machine}-{os.getpid()}"
+        stream = LogStream(logs_client, settings.log_group_name, name, LogBackoff("the container's log"))
+        logger.addHandler(CloudWatchHandler(stream))
+
+
+def stop_container_log(seconds: float) -> None:
+    """Sends what is left, at most that long. What is logged later goes to standard output only."""
+    logger = logging.getLogger("worker")
+    for handler in list(logger.handlers):
+        if isinstance(handler, CloudWatchHandler):
+            logger.removeHandler(handler)
+            handler.end(seconds)
+
+
+class CloudWatchHandler(logging.Handler):
+    """Hands lines to a stream, which sends them when it can."""
+
+    def __init__(self, stream: LogStream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if self._stream.waiting < MAX_WAITING_LINES:
+                self._stream.send(self.format(record), record.created)
+        except Exception:  # as every handler of logging: a line that cannot be written stops nobody
+            self.handleError(record)
+
+    def end(self, seconds: float) -> None:
+        """Sends what is left, at most that long."""
+        self._stream.close()
+        if not self._stream.join(seconds / 2):
+            self._stream.give_up()
+            self._stream.join(seconds / 2)

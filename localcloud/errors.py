@@ -1,5 +1,0 @@
-"""The one error of this package, so that a caller needs one `except`."""
-
-
-class LocalCloudError(Exception):
-    """The cloud in this computer cannot do what was asked; the message is one line for the user."""

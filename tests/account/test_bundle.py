@@ -1,0 +1,96 @@
+"""The auto-monitor's zip: the same bytes everywhere, all that it needs, and nothing that Lambda lacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from distributed_something.account.lambda_function import LAMBDA_HANDLER, build_bundle, hash_bundle
+from tests.support.paths import ROOT
+
+# What Lambda's Python has beside its standard library.
+BOTO3 = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
+LARGEST = 50 * 1000 * 1000  # Lambda: bytes of a zip that is sent with the call
+
+
+def names(content: bytes) -> list[str]:
+    return zipfile.ZipFile(io.BytesIO(content)).namelist()
+
+
+def project(folder: Path, **files: str) -> Path:
+    """A project of these files; `__` in a name stands for `/`."""
+    for name, content in files.items():
+        path = folder / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode())
+    return folder
+
+
+def test_it_holds_control_and_the_machinery_and_nothing_else() -> None:
+    content = build_bundle(ROOT)
+
+    found = names(content)
+    assert {"control/monitor.py", "control/cleanup.py", "worker/machinery/jobid.py"} <= set(found)
+    assert all(name.startswith(("control/", "worker/machinery/")) and name.endswith(".py") for name in found)
+    assert len(content) < LARGEST
+
+
+def test_the_same_files_give_the_same_bytes_whenever_and_however_they_were_checked_out(tmp_path: Path) -> None:
+    code = {"control__b": "x = 1\n", "control__a": "y = 2\n", "worker__machinery__c": "z = 3\n"}
+    one = project(tmp_path / "one", **code)
+    other = project(tmp_path / "other", **{name: text.replace("\n", "\r\n") for name, text in reversed(code.items())})
+    os.utime(other / "control" / "a.py", (0, 0))
+    (other / "control" / "a.py").chmod(0o700)
+    (other / "control" / "__pycache__").mkdir()
+    (other / "control" / "__pycache__" / "a.cpython-313.pyc").write_bytes(b"\0")
+    (other / "control" / "notes.txt").write_text("mine")
+
+    assert build_bundle(one) == build_bundle(other)
+    assert names(build_bundle(one)) == ["control/a.py", "control/b.py", "worker/machinery/c.py"]
+
+
+def test_a_changed_character_changes_the_digest(tmp_path: Path) -> None:
+    before = hash_bundle(build_bundle(project(tmp_path, control__a="x = 1\n")))
+    after = hash_bundle(build_bundle(project(tmp_path, control__a="x = 2\n")))
+
+    assert before != after
+    assert len(before) == 44  # base64 of 32 bytes, as Lambda's CodeSha256
+
+
+def test_lambda_can_read_every_file_of_it() -> None:
+    entries = zipfile.ZipFile(io.BytesIO(build_bundle(ROOT))).infolist()
+
+    assert {entry.external_attr >> 16 & 0o444 for entry in entries} == {0o444}
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_unpacked_beside_boto3_alone_the_handler_can_be_imported(tmp_path: Path) -> None:
+    code, packages = tmp_path / "code", tmp_path / "packages"
+    zipfile.ZipFile(io.BytesIO(build_bundle(ROOT))).extractall(code)
+    packages.mkdir()
+    for name in BOTO3:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        path = Path(spec.origin)
+        source = path.parent if path.name == "__init__.py" else path
+        (packages / source.name).symlink_to(source)
+    module, _, function = LAMBDA_HANDLER.rpartition(".")
+    program = (
+        f"import sys, json; sys.path[:0] = {[str(code), str(packages)]!r}; import {module} as m; "
+        f"print(json.dumps([callable(m.{function}), sorted(n.partition('.')[0] for n in sys.modules)]))"
+    )
+
+    # -S: no site-packages, so that whatever Lambda lacks is lacking here too.
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    is_callable, loaded = json.loads(done.stdout)
+    assert is_callable
+    assert not {"pydantic", "rich", "click"} & set(loaded)

@@ -1,0 +1,218 @@
+"""The config: published ones load, the user's own constants reach the container, and no credential ever does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from offline import CONFIG, config_text
+
+from distributed_something.aws.sqs import QueueUrls
+from distributed_something.aws.task_definition import build_task_definition
+from distributed_something.core.config_settings import Settings, check_placeholders_replaced, load_settings
+from distributed_something.core.errors import InputError
+from tests.support.paths import ROOT
+
+QUEUES = QueueUrls("https://sqs/1/TryoutQueue", "https://sqs/1/TryoutDead")
+
+# As configs were written before this project: an ARN, truth values in any case, products, and no newer keys.
+PUBLISHED = """
+# Constants (User configurable)
+APP_NAME = 'DistributedSomething'                # Used to generate derivative names unique to the application.
+DOCKERHUB_TAG = 'someone/distributed-something:1.2.3'
+AWS_REGION = 'eu-west-2'
+AWS_PROFILE = 'default'
+SSH_KEY_NAME = 'my-key.pem'
+AWS_BUCKET = 'a-lab.images'
+ECS_CLUSTER = 'default'
+CLUSTER_MACHINES = 3
+TASKS_PER_MACHINE = 1
+MACHINE_TYPE = ['m4.xlarge']
+MACHINE_PRICE = 0.13
+EBS_VOL_SIZE = 30
+DOCKER_CORES = 4
+CPU_SHARES = DOCKER_CORES * 1024
+MEMORY = 15000
+SECONDS_TO_START = 3*60
+SQS_QUEUE_NAME = APP_NAME + 'Queue'
+SQS_MESSAGE_VISIBILITY = 1*60
+SQS_DEAD_LETTER_QUEUE = 'arn:aws:sqs:eu-west-2:111122223333:DeadMessages'
+LOG_GROUP_NAME = APP_NAME
+CHECK_IF_DONE_BOOL = 'true'
+EXPECTED_NUMBER_FILES = 7
+MIN_FILE_SIZE_BYTES = 1
+NECESSARY_STRING = ''
+CREATE_DASHBOARD = 'FALSE'
+SOURCE_BUCKET = 'another-lab'
+UPLOAD_FLAGS = '--acl bucket-owner-full-control --metadata-directive REPLACE'
+USE_PLUGINS = True
+"""
+
+
+def of(**constants: object) -> Settings:
+    return Settings.model_validate(CONFIG | constants)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.py"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_config_loads() -> None:
+    loaded = load_settings(ROOT / "config.py")
+    assert loaded.APP_NAME == "DistributedSomething"
+    assert loaded.own == {}
+
+
+def test_a_published_config_loads_as_it_is(tmp_path: Path) -> None:
+    loaded = load_settings(written(tmp_path, PUBLISHED))
+    assert loaded.SQS_QUEUE_NAME == "DistributedSomethingQueue"
+    assert loaded.SQS_DEAD_LETTER_QUEUE == "DeadMessages"
+    assert (loaded.CHECK_IF_DONE_BOOL, loaded.CREATE_DASHBOARD) == (True, False)
+    assert (loaded.CPU_SHARES, loaded.SECONDS_TO_START, loaded.slots) == (4096, 180, 12)
+    assert (loaded.names.task_family, loaded.names.service) == ("DistributedSomethingTask", "DistributedSomethingService")
+
+
+SHORT = """
+APP_NAME = 'CellCount'
+DOCKERHUB_TAG = 'ada/cellcount:1'
+AWS_BUCKET = 'adas-bucket'
+CLUSTER_MACHINES = 2
+MACHINE_TYPE = ['m5.large']
+MACHINE_PRICE = 0.10
+DOCKER_CORES = 2
+MEMORY = 7000
+"""
+
+
+def test_a_short_config_calls_things_as_the_shipped_one_does(tmp_path: Path) -> None:
+    loaded, shipped = load_settings(written(tmp_path, SHORT)), load_settings(ROOT / "config.py")
+    assert (loaded.CPU_SHARES, loaded.TASKS_PER_MACHINE, loaded.slots) == (2048, 1, 4)
+    for name in ("SQS_QUEUE_NAME", "SQS_DEAD_LETTER_QUEUE", "LOG_GROUP_NAME"):
+        assert getattr(loaded, name) == getattr(shipped, name).replace(shipped.APP_NAME, "CellCount")
+
+
+@pytest.mark.parametrize(("app", "wrong"), [("'a/b'", "APP_NAME"), ("'a' * 80", "SQS_QUEUE_NAME")])
+def test_a_name_that_spoils_those_made_of_it_is_told(tmp_path: Path, app: str, wrong: str) -> None:
+    with pytest.raises(InputError, match=rf"config\.py: {wrong}: .* does not fit; write "):
+        load_settings(written(tmp_path, SHORT.replace("'CellCount'", app)))
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("examples/*/config.py")))
+def test_an_examples_config_asks_for_your_own_names_before_aws_is_asked(name: str) -> None:
+    path = ROOT / "examples" / name / "config.py"
+    loaded = load_settings(path)
+    with pytest.raises(InputError, match="AWS_BUCKET"):
+        check_placeholders_replaced(loaded, path)
+    with pytest.raises(InputError, match=r"DOCKERHUB_TAG: 'user/.*' is a placeholder"):
+        check_placeholders_replaced(loaded.model_copy(update={"AWS_BUCKET": "mine"}), path)
+
+
+def test_keys_that_older_configs_lack_have_their_published_meaning(tmp_path: Path) -> None:
+    loaded = load_settings(written(tmp_path, PUBLISHED))
+    assert loaded.JOB_RETRIES == 10
+    assert loaded.ASSIGN_IP is True
+    assert loaded.AUTO_MONITOR is False
+    assert loaded.CLEAN_DASHBOARD is True
+
+
+@pytest.mark.parametrize("text", ["True", "TRUE", "true", " tRue ", True])
+def test_truth_may_be_written_in_any_case(text: object) -> None:
+    assert of(CHECK_IF_DONE_BOOL=text).build_worker_environment()["CHECK_IF_DONE_BOOL"] == "True"
+
+
+@pytest.mark.parametrize("text", ["False", "FALSE", "false", False])
+def test_untruth_may_be_written_in_any_case(text: object) -> None:
+    assert of(CHECK_IF_DONE_BOOL=text).build_worker_environment()["CHECK_IF_DONE_BOOL"] == "False"
+
+
+@pytest.mark.parametrize("written_as", ["m5.large", ["m5.large"]])
+def test_one_machine_type_may_stand_without_a_list(written_as: object) -> None:
+    assert of(MACHINE_TYPE=written_as).MACHINE_TYPE == ["m5.large"]
+
+
+def test_the_users_own_constants_reach_the_container_as_text(tmp_path: Path) -> None:
+    own = "MY_NAME = 'Ada'\nSIZE = 3\nRATIO = 0.5\nFAST = True\nSIZES = [1, 2]\nlower = 1\n_HIDDEN = 1\nimport os\n"
+    loaded = load_settings(written(tmp_path, config_text(CONFIG) + own))
+    expected = {"MY_NAME": "Ada", "SIZE": "3", "RATIO": "0.5", "FAST": "True", "SIZES": "[1, 2]"}
+    assert loaded.own == expected
+    assert expected.items() <= loaded.build_worker_environment().items()
+
+
+@pytest.mark.parametrize(
+    ("key", "placeholder"),
+    [
+        ("AWS_BUCKET", "your-bucket-name"),
+        ("SSH_KEY_NAME", "your-key-file.pem"),
+        ("DOCKERHUB_TAG", "user/distributed-something:latest"),
+    ],
+)
+def test_a_placeholder_of_the_shipped_config_never_reaches_aws(key: str, placeholder: str) -> None:
+    with pytest.raises(InputError, match=f"config.py: {key}: '{placeholder}' is a placeholder; .*--local"):
+        check_placeholders_replaced(of(**{key: placeholder}), Path("config.py"))
+
+
+def test_a_config_that_is_filled_in_may_go_to_aws() -> None:
+    check_placeholders_replaced(of(), Path("config.py"))
+
+
+def test_a_worker_is_told_just_what_is_documented() -> None:
+    environment = environment_of(of(own={"MY_NAME": "Ada"}), run="20261123T104500Z")
+    assert environment == {
+        "APP_NAME": "Tryout",
+        "AWS_BUCKET": "tryout-bucket",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_REGION": "us-east-1",
+        "CHECK_IF_DONE_BOOL": "True",
+        "DOCKER_CORES": "1",
+        "DOCKER_IMAGE": "tests/tryout:1",
+        "ECS_CLUSTER": "tryout-cluster",
+        "EXPECTED_NUMBER_FILES": "1",
+        "IDLE_ALARM": "True",
+        "JOB_RETRIES": "10",
+        "LOG_GROUP_NAME": "Tryout",
+        "MIN_FILE_SIZE_BYTES": "1",
+        "MOUNT_S3": "False",
+        "MY_NAME": "Ada",
+        "NECESSARY_STRING": "",
+        "RUN": "20261123T104500Z",
+        "SECONDS_TO_START": "0",
+        "SQS_DEAD_LETTER_QUEUE_URL": QUEUES.dead_letter_url,
+        "SQS_MESSAGE_VISIBILITY": "120",
+        "SQS_QUEUE_URL": QUEUES.url,
+        "STOP_SECONDS": "110",
+    }
+
+
+def test_before_a_run_the_worker_is_told_of_none() -> None:
+    assert "RUN" not in environment_of(of(), run=None)
+
+
+def test_no_credential_is_in_the_task_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "wJalrXUtnFEMI")
+    definition = repr(build_task_definition(of(), QUEUES, "20261123T104500Z"))
+    for word in ("wJalrXUtnFEMI", "ACCESS_KEY", "SESSION_TOKEN", "AWS_PROFILE"):
+        assert word not in definition
+
+
+def test_the_task_definition_asks_for_one_container_of_the_configs_size() -> None:
+    definition = build_task_definition(of(), QUEUES, None)
+    assert definition["family"] == "TryoutTask"
+    assert definition["requiresCompatibilities"] == ["EC2"]
+    (container,) = definition["containerDefinitions"]
+    assert {key: container[key] for key in ("name", "image", "cpu", "memory", "essential", "stopTimeout")} == {
+        "name": "Tryout",
+        "image": "tests/tryout:1",
+        "cpu": 1024,
+        "memory": 2000,
+        "essential": True,
+        "stopTimeout": 110,
+    }
+    assert container["logConfiguration"]["options"]["awslogs-group"] == "Tryout_perInstance"
+
+
+def environment_of(loaded: Settings, run: str | None) -> dict[str, str]:
+    (container,) = build_task_definition(loaded, QUEUES, run)["containerDefinitions"]
+    return {pair["name"]: pair["value"] for pair in container["environment"]}

@@ -1,0 +1,106 @@
+"""The docs are held to the code: what they name exists, and what exists is in them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from distributed_something.cli.group import COMMAND_GROUPS
+from distributed_something.cli.main import cli
+from distributed_something.core.config_settings import Settings, load_settings
+from distributed_something.jobs.job_file import KnownJobKeys
+from distributed_something.results.records import FailedJob, RunSummary
+from distributed_something.results.summary import format_run_summary
+from distributed_something.run.cleanup.report import CleanupReport, format_cleanup_report
+from tests.support.paths import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "examples").glob("*/README.md"))
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_has_help_in_80_columns_and_a_place_in_the_docs(name: str) -> None:
+    shown = CliRunner().invoke(cli, [name, "--help"], terminal_width=80)
+    assert shown.exit_code == 0
+    assert cli.commands[name].help
+    assert max(map(len, shown.output.splitlines())) <= 80
+    assert f"## {name}" in (ROOT / "docs" / "commands.md").read_text()
+
+
+def test_help_lists_every_command_under_a_heading_without_cutting_a_word() -> None:
+    shown = CliRunner().invoke(cli, ["--help"], terminal_width=80)
+    assert sorted(name for names in COMMAND_GROUPS.values() for name in names) == sorted(cli.commands)
+    assert not [line for line in shown.output.splitlines()[1:] if line.endswith("...")]
+
+
+def test_every_option_is_in_the_docs() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text()
+    options = {name for command in cli.commands.values() for one in command.params for name in one.opts}
+    assert {name for name in options if name.startswith("--") and name not in text} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_line_in_the_docs_is_one_that_run_py_takes(page: Path) -> None:
+    for line in re.findall(r"^ {4,}(?:\w+=\S+ )?python run\.py (.*)$", page.read_text(), flags=re.M):
+        words = [word for word in shlex.split(line, comments=True) if word not in ("COMMAND", "…", "[options]")]
+        named = [word for word in words if word in cli.commands]
+        context = cli.make_context("run.py", words or ["--local"], resilient_parsing=True)
+        assert context is not None
+        for name in named:
+            cli.commands[name].make_context(name, words[words.index(name) + 1 :], resilient_parsing=False)
+        assert named or not words
+
+
+def test_the_shipped_config_explains_every_key_and_has_no_other() -> None:
+    loaded = load_settings(ROOT / "config.py")
+    written = set(re.findall(r"^([A-Z0-9_]+) =", (ROOT / "config.py").read_text(), flags=re.M))
+    assert written == set(Settings.model_fields) - {"own"}
+    assert loaded.own == {}
+
+
+def test_the_names_that_a_config_must_hold_are_in_the_docs() -> None:
+    text = (ROOT / "docs" / "files.md").read_text()
+    told = text.partition("need hold no more than\n")[2].partition(".\n")[0]
+    needed = [name for name, field in Settings.model_fields.items() if field.is_required()]
+    assert re.findall(r"`(\w+)`", told) == needed
+
+
+def test_every_key_of_a_job_file_is_in_the_docs() -> None:
+    text = (ROOT / "docs" / "files.md").read_text()
+    assert {key for key in KnownJobKeys.model_fields if f"`{key}`" not in text} == set()
+
+
+def test_the_job_file_in_the_docs_is_one() -> None:
+    text = (ROOT / "docs" / "files.md").read_text()
+    blocks = re.findall(r"(?:^ {4}.*\n)+", text, flags=re.M)
+    content = json.loads(next(block for block in blocks if '"groups"' in block))
+    KnownJobKeys(**content)
+
+
+def test_the_makefile_and_the_config_name_the_same_image() -> None:
+    named = dict(re.findall(r"^(user|project|tag) = (\S+)$", (ROOT / "Makefile").read_text(), flags=re.M))
+    image = f"{named['user']}/{named['project']}:{named['tag']}"
+    assert image == load_settings(ROOT / "config.py").DOCKERHUB_TAG
+
+
+def test_the_summary_names_failed_jobs_and_what_was_not_removed() -> None:
+    failed = FailedJob("A1-0123456789", "exit code 3", 3, 3, ("no such picture",), "s3://bucket/log.txt")
+    report = CleanupReport(kept=["log groups"], left=["queue Q: while removing the queue Q: AccessDenied: no"])
+    text = format_run_summary(RunSummary(5, 1, [failed]), seconds=4000, machines=2, records="s3://bucket/runs/")
+    assert "jobs done       5" in text
+    assert "failed          A1-0123456789: exit code 3 (after 3 attempts)" in text
+    assert "                | no such picture" in text
+    assert "NOT REMOVED     queue Q" in format_cleanup_report(report)
+    assert "kept            log groups" in format_cleanup_report(report)
+    assert "time            67 min" in text

@@ -1,0 +1,196 @@
+"""A queue and a bucket on this computer, and real workers on them: what the worker's tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from tests.support.paths import ROOT
+
+LOGIN = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+KEYS = LOGIN | {"AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@contextmanager
+def ministack(folder: Path) -> Iterator[str]:
+    """The address of an emulator that listens on loopback only and ends with the block."""
+    port = _free_port()
+    env = os.environ | {
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "LOG_LEVEL": "WARNING",
+        "TMPDIR": str(folder),
+        "STATE_DIR": str(folder),
+        "DOCKER_HOST": f"unix://{folder}/none.sock",  # with an engine it would remove other emulators' containers
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+    }
+    with (folder / "ministack.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ministack"], cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        until(lambda: process.poll() is None and _listens(port), "the emulator does not start")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def roto(folder: Path) -> Iterator[str]:
+    """The same with another emulator, so that no quirk of one is built in."""
+    port = _free_port()
+    server = Path(sysconfig.get_path("scripts")) / "roto-server"
+    command = [str(server), "--port", str(port), "--data-dir", str(folder / "roto-data")]
+    with (folder / "roto.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until(lambda: process.poll() is None and _listens(port), "the emulator does not start")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(holds: Callable[[], Any], otherwise: str, seconds: float = 60) -> Any:
+    """What `holds` returns as soon as it is true; fails the test with `otherwise` after `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := holds():
+            return found
+        time.sleep(0.03)
+    raise AssertionError(otherwise)
+
+
+@dataclass
+class Lab:
+    """A queue with its dead-letter queue, a bucket, and the workers that a test starts on them."""
+
+    url: str
+    folder: Path
+    tries: int = 2
+    visibility: int = 2
+    run: str = "20261123T104500Z"
+    name: str = field(default_factory=lambda: f"lab-{uuid.uuid4().hex[:8]}")
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+        self.sqs, self.s3 = (session.client(name, endpoint_url=self.url) for name in ("sqs", "s3"))
+        self.dead_url = self.sqs.create_queue(QueueName=f"{self.name}-dead")["QueueUrl"]
+        arn = self.sqs.get_queue_attributes(QueueUrl=self.dead_url, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": str(self.tries)})
+        self.queue_url = self.sqs.create_queue(QueueName=self.name, Attributes={"RedrivePolicy": redrive})["QueueUrl"]
+        self.s3.create_bucket(Bucket=self.name)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a task definition tells a worker, but for AWS_DEFAULT_REGION, which it must not need."""
+        return LOGIN | {
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": "us-east-1",
+            "APP_NAME": "App",
+            "RUN": self.run,
+            "SQS_QUEUE_URL": self.queue_url,
+            "SQS_DEAD_LETTER_QUEUE_URL": self.dead_url,
+            "AWS_BUCKET": self.name,
+            "SQS_MESSAGE_VISIBILITY": str(self.visibility),
+            "EXPECTED_NUMBER_FILES": "1",
+        }
+
+    def worker(self, **env: str) -> subprocess.Popen[bytes]:
+        """Starts `python worker/generic-worker.py`; its output is in `log()`."""
+        work = self.folder / "work"
+        work.mkdir(exist_ok=True)
+        paths = {"PATH": os.environ["PATH"], "WORK_DIR": str(work), "PYTHONPATH": "/nowhere"}
+        with (self.folder / "worker.log").open("ab") as log:
+            command = [sys.executable, str(ROOT / "worker" / "generic-worker.py")]
+            env = paths | self.environment | env
+            worker = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+        self.workers.append(worker)
+        return worker
+
+    def end(self) -> None:
+        """Ends what is still at work."""
+        for worker in self.workers:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+
+    def log(self) -> str:
+        return (self.folder / "worker.log").read_text()
+
+    def send(self, **message: Any) -> dict[str, Any]:
+        self.send_text(json.dumps(message))
+        return message
+
+    def send_text(self, body: str) -> None:
+        self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)
+
+    def text(self, key: str) -> bytes | None:
+        """The object's bytes; None without it."""
+        try:
+            return bytes(self.s3.get_object(Bucket=self.name, Key=key)["Body"].read())
+        except ClientError:
+            return None
+
+    def put(self, key: str, body: bytes = b"x") -> None:
+        self.s3.put_object(Bucket=self.name, Key=key, Body=body)
+
+    def record(self, job: str) -> dict[str, Any] | None:
+        found = self.text(f"runs/App/{self.run}/jobs/{job}.json")
+        return json.loads(found) if found else None
+
+    def recorded(self, job: str, **wanted: Any) -> dict[str, Any]:
+        """The job's record as soon as it has the `wanted` values."""
+
+        def fits() -> dict[str, Any] | None:
+            record = self.record(job)
+            return record if record and all(record[key] == value for key, value in wanted.items()) else None
+
+        until(fits, f"no record of {job} with {wanted}; there is {self.record(job)}")
+        return fits() or {}
+
+    def dead(self) -> list[dict[str, Any]]:
+        """Messages in the dead-letter queue; they stay hidden for two seconds from the next call."""
+        return list(
+            self.sqs.receive_message(
+                QueueUrl=self.dead_url, MaxNumberOfMessages=10, VisibilityTimeout=2, MessageAttributeNames=["All"]
+            ).get("Messages", [])
+        )
+
+    def waiting(self, hidden: bool = False) -> int:
+        """Messages in the queue that can be received, or that are `hidden` by a lease."""
+        name = "ApproximateNumberOfMessages" + ("NotVisible" if hidden else "")
+        answer = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=[name])
+        return int(answer["Attributes"][name])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

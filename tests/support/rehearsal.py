@@ -1,0 +1,563 @@
+"""One account and one run from its beginning to its end, in moto, by logins that have only their own policies.
+
+moto refuses what a login's policies lack, but it reads policies coarsely. So it is given them simplified: statements
+lose their conditions (moto denies every statement that has one), and outside of S3 their resources (it judges most
+calls as made on `*`); batches get a right of their own name, which AWS does not know. What is lost by that, resources
+and conditions, is judged by `rights.allows`, with the requests that were made here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stdout
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from io import BytesIO, StringIO
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+from zipfile import ZipFile
+
+import boto3
+import botocore.session
+import pytest
+from moto import mock_aws
+from moto import settings as moto_settings
+from moto.core.authorization import ActionAuthenticatorMixin, disable_iam_authentication
+from moto.core.responses import ActionResult, BaseResponse
+from moto.ec2.models import ec2_backends
+from moto.ecs.models import ecs_backends
+from moto.iam.access_control import IAMRequestBase
+from moto.iam.models import SERVICE_NAME_CONVERSION
+
+from distributed_something.account.policy_documents import PolicyDocument, build_trust_policy
+from distributed_something.account.setup_aws import Buckets, delete_account_setup, set_up_account
+from distributed_something.account.user_policies import (
+    SERVICE_LINKED_ROLES,
+    build_administrator_policy,
+    build_control_policies,
+)
+from distributed_something.aws.clients import Clients
+from distributed_something.aws.cloudwatch_logs import build_log_group_names
+from distributed_something.aws.ecs import find_task_roles
+from distributed_something.aws.s3 import iter_object_keys
+from distributed_something.aws.sqs import observe_queue_counts
+from distributed_something.core.clock import Clock
+from distributed_something.core.image_name import parse_image_reference
+from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.names import (
+    MONITOR_FUNCTION,
+    MONITOR_ROLE,
+    TASK_ROLE,
+    AwsAccount,
+    build_monitor_rule_name,
+)
+from distributed_something.diagnose.check.check import run_preflight_checks
+from distributed_something.diagnose.check.queue_and_image import find_ecr_architectures
+from distributed_something.diagnose.why import format_diagnosis, rank_causes
+from distributed_something.fleet.fleet_file import load_fleet_file
+from distributed_something.fleet.write_fleet_file import write_fleet_file
+from distributed_something.jobs.job_file import load_job_file
+from distributed_something.jobs.submission_journal import SubmissionJournal
+from distributed_something.jobs.submit import plan_submission, submit_jobs
+from distributed_something.localcloud.emulators import moto_ec2, moto_ecs
+from distributed_something.localcloud.play.fleets import update_fleets
+from distributed_something.localcloud.play.machines import MachineSimulator
+from distributed_something.observe.evidence import build_subject_from_run, gather_evidence, observe_active_subject
+from distributed_something.run import auto_monitor
+from distributed_something.run.auto_monitor import handler
+from distributed_something.run.cleanup.inventory import observe_all_resources
+from distributed_something.run.cleanup.orphans import delete_orphans, find_orphans
+from distributed_something.run.dashboard import build_dashboard, ensure_dashboard
+from distributed_something.run.finish import clean_up_and_verify, monitor_run
+from distributed_something.run.monitor.policy import Pace
+from distributed_something.run.setup import set_up_run
+from distributed_something.run.start import start_run, watch_machine_arrivals
+from distributed_something.worker.attempt.handler import Hooks
+from distributed_something.worker.container import serve
+from distributed_something.worker.container.container import Container
+from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS
+from distributed_something.worker.job.job import job_from_message
+from distributed_something.worker.job.worker_settings import read_worker_settings
+from distributed_something.worker.machine.idle_alarm import build_alarm_request
+from tests.support.emulator import until
+from tests.support.fakes import SETTINGS, FakeTime
+from tests.support.paths import ROOT
+
+PLACE = AwsAccount("123456789012", "us-east-1")
+BUCKET = SETTINGS.AWS_BUCKET
+BUCKETS = Buckets(BUCKET)
+INSTANCE = "i-0123456789abcdef0"
+DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
+AT_ONCE = Pace(look=0.01, soon=0.01, settle=0.02, new=0.0)
+# What moto calls a right, or another call that it covers, that IAM calls otherwise.
+_ALSO = {f"sqs:{one}": [f"sqs:{one}Batch"] for one in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")} | {
+    "s3:ListBucket": ["s3:HeadBucket"],
+    "s3:GetObject": ["s3:HeadObject"],
+}  # fmt: skip
+USER, ADMINISTRATOR, CONTAINER, MONITOR = "a user", "the administrator", "a container", "the auto-monitor"
+NOBODY = "nobody"  # who sets the stage
+# What moto does not know, but for an empty answer.
+_NOTHING: dict[str, Any] = {
+    "DescribeInstances": {"Reservations": []},  # with a filter of its own
+    "GetDownloadUrlForLayer": {"downloadUrl": "https://registry"},
+}
+
+
+@dataclass
+class Call:
+    """One request, as the code made it: whose, the service's name in boto3, the operation, the parameters; and the
+    error's code that it was answered with."""
+
+    who: str
+    service: str
+    operation: str
+    parameters: dict[str, Any]
+    error: str = ""
+
+
+@dataclass
+class Login:
+    """A name in the story, the real policies of it, and boto3's session."""
+
+    who: str
+    documents: list[PolicyDocument]
+    session: boto3.Session
+
+    @cached_property
+    def clients(self) -> Clients:
+        return Clients(self.session)
+
+
+@dataclass
+class Stage:
+    """An empty account, and what was asked of it."""
+
+    folder: Path
+    calls: list[Call] = field(default_factory=list)
+    loader: Any = field(default_factory=lambda: botocore.session.get_session().get_component("data_loader"))
+
+    def session(self, who: str, *keys: str) -> boto3.Session:
+        """Records all calls of its clients. The models are read once for all sessions."""
+        core = botocore.session.Session()
+        core.register_component("data_loader", self.loader)
+        core.register("before-parameter-build", lambda **told: self._began(who, **told))
+        core.register("after-call", self._ended)
+        core.register("after-call-error", lambda **told: None)
+        return boto3.Session(*keys, region_name=PLACE.region, botocore_session=core)
+
+    def _began(self, who: str, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
+        context["call"] = Call(who, model.service_model.names.service, model.name, dict(params))
+        self.calls.append(context["call"])
+
+    def _ended(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        if "Error" in parsed:
+            context["call"].error = str(parsed["Error"].get("Code", ""))
+
+    @cached_property
+    def root(self) -> Clients:
+        """Who may do everything. To be made before policies are enforced."""
+        anybody = Clients(self.session(NOBODY, "test", "test"))
+        anybody.iam.create_user(UserName="root")
+        every = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+        anybody.iam.put_user_policy(UserName="root", PolicyName="all", PolicyDocument=json.dumps(every))
+        key = anybody.iam.create_access_key(UserName="root")["AccessKey"]
+        return Clients(self.session(NOBODY, key["AccessKeyId"], key["SecretAccessKey"]))
+
+    def person(self, who: str, documents: Iterable[PolicyDocument]) -> Login:
+        """A user with just these policies."""
+        name, documents = who.replace(" ", "-"), list(documents)
+        self.root.iam.create_user(UserName=name)
+        for number, document in enumerate(documents):
+            text = json.dumps(for_moto(document))
+            self.root.iam.put_user_policy(UserName=name, PolicyName=str(number), PolicyDocument=text)
+        key = self.root.iam.create_access_key(UserName=name)["AccessKey"]
+        return Login(who, documents, self.session(who, key["AccessKeyId"], key["SecretAccessKey"]))
+
+    def taken_role(self, who: str, name: str) -> Login:
+        """Who takes a role that setupAWS made, with the policies that it gave."""
+        of_root, found = self.root.iam, []
+        for policy in of_root.list_role_policies(RoleName=name)["PolicyNames"]:
+            found.append(of_root.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"])
+            text = json.dumps(for_moto(found[-1]))  # type: ignore[arg-type]
+            of_root.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=text)
+        with disable_iam_authentication():  # moto fails over a trust policy that names a service
+            key = self.root.sts.assume_role(RoleArn=PLACE.role(name), RoleSessionName="rehearsal")["Credentials"]
+        session = self.session(who, key["AccessKeyId"], key["SecretAccessKey"], key["SessionToken"])
+        return Login(who, found, session)  # type: ignore[arg-type]
+
+
+def for_moto(document: Mapping[str, Any]) -> PolicyDocument:
+    """The policy, as far as moto can judge it."""
+    return {**document, "Statement": [_for_moto(one) for one in document["Statement"]]}
+
+
+def _for_moto(statement: Mapping[str, Any]) -> dict[str, Any]:
+    actions = [name for one in statement["Action"] for name in (one, *_ALSO.get(one, ()))]
+    actions = [one.replace("cloudwatch:", "monitoring:") for one in actions]  # as requests to it are signed
+    on = statement["Resource"] if actions[0].startswith("s3:") else "*"
+    return {"Effect": statement["Effect"], "Action": actions, "Resource": on}
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[Stage]:
+    """moto in this process, with what the local cloud mends in it, for as long as the block lasts."""
+    with pytest.MonkeyPatch.context() as patch:
+        _mend_moto(patch)
+        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "true")
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
+            patch.delenv(name, raising=False)
+        with mock_aws(config={"lambda": {"use_docker": False}}):
+            made = Stage(folder)
+            made.root.s3.create_bucket(Bucket=BUCKET)
+            _enforce(patch)
+            yield made
+
+
+def _enforce(patch: pytest.MonkeyPatch) -> None:
+    """Policies hold from here on, for all. Signatures are not looked at: moto reckons those of Lambda wrongly."""
+    patch.setattr(IAMRequestBase, "check_signature", lambda _: None)
+    patch.setattr(moto_settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
+    patch.setattr(ActionAuthenticatorMixin, "request_count", 0)
+
+
+def _mend_moto(patch: pytest.MonkeyPatch) -> None:
+    def replace_in(owner: type, *functions: Callable[..., Any], **named: Any) -> None:
+        for name, function in {**{one.__name__: one for one in functions}, **named}.items():
+            patch.setattr(owner, name, function, raising=False)
+
+    for module in (moto_ec2, moto_ecs):
+        patch.setattr(module, "replace_in", replace_in)
+        module.apply()
+    patch.setattr(BaseResponse, "call_action", _or_nothing(BaseResponse.call_action))
+    for name, service in SERVICE_LINKED_ROLES.items():  # moto's names for these differ from AWS's
+        short = service.removesuffix(".amazonaws.com")
+        patch.setitem(SERVICE_NAME_CONVERSION, short, name.removeprefix("AWSServiceRoleFor"))
+
+
+def _or_nothing(call_action: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What moto does not know is answered with nothing, once it has judged whether the call is allowed."""
+
+    def answer(self: Any) -> Any:
+        try:
+            return call_action(self)
+        except NotImplementedError:
+            return self.serialized(ActionResult(_NOTHING.get(self._get_action(), {})))
+
+    return answer
+
+
+# The story
+
+OURS = SETTINGS.model_copy(update={
+    "AUTO_MONITOR": True, "CREATE_DASHBOARD": True, "CLEAN_DASHBOARD": True, "EXPORT_LOGS": True, "JOB_RETRIES": 2,
+    "CLUSTER_MACHINES": 2, "TASKS_PER_MACHINE": 1, "MOUNT_S3": False,
+})  # fmt: skip
+BIG = 33 * 1024 * 1024  # bytes: more than one part
+
+
+DIGEST = f"sha256:{'0' * 64}"
+MANIFEST = {
+    "schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+    "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 7, "digest": DIGEST},
+    "layers": [],
+}  # fmt: skip
+
+
+class Story:
+    """Who takes part, and each act, in order. An act raises what its command would tell a user."""
+
+    def __init__(self, stage: Stage, patch: pytest.MonkeyPatch) -> None:
+        self.stage, self.patch, self.folder = stage, patch, stage.folder
+        self.administrator = stage.person(ADMINISTRATOR, [build_administrator_policy(PLACE, [BUCKET])])
+        self.user = stage.person(USER, build_control_policies(PLACE, [BUCKET]).values())
+        self.time = FakeTime(time.time())
+        backends = ec2_backends[PLACE.account][PLACE.region], ecs_backends[PLACE.account][PLACE.region]
+        self._machines = MachineSimulator(*backends)
+
+    def play(self) -> None:
+        """Every command, what the machines do meanwhile, and the auto-monitor. Three runs, then the clearing-up."""
+        self.prepare_account()
+        self.write_fleet_file()
+        self.leave_as_the_published_version()
+        self.submit()
+        run = self.start(with_template=True)
+        self._lose_a_volume(run)
+        self._lose_a_machine(run)
+        self.tick()
+        self.work(run)
+        self.ask_why(run)
+        until(lambda: self.tick().get("done"), "the auto-monitor does not end")
+        self.submit()
+        assert self.clean_up(self.start(with_template=True))
+        self.submit()
+        run = self.start()
+        self.work(run)
+        assert self.watch(run)
+        assert self.clean_up(None)
+        self.clean_up_after_others()
+        self.destroy_account()
+
+    def prepare_account(self) -> None:
+        self._set_up_account()
+        self._spoil_account()
+        self._set_up_account()
+        self.container = self.stage.taken_role(CONTAINER, TASK_ROLE)
+        self.monitor = self.stage.taken_role(MONITOR, MONITOR_ROLE)
+
+    def write_fleet_file(self) -> None:
+        clients, config = self.user.clients, self.folder / "config.py"
+        self.fleet = self.folder / "fleet.json"
+        write_fleet_file(clients, PLACE, OURS, config, self.fleet, self.time.sleep, vpc=None, force=True)
+
+    def leave_as_the_published_version(self) -> None:
+        """Log groups outlive its runs, the dead-letter queue is made by hand, and nothing has a tag."""
+        for name in build_log_group_names(OURS.LOG_GROUP_NAME):
+            self.stage.root.logs.create_log_group(logGroupName=name)
+        self.stage.root.sqs.create_queue(QueueName=OURS.SQS_DEAD_LETTER_QUEUE)
+
+    def submit(self) -> None:
+        clients, quiet = self.user.clients, lambda _: None
+        for settings in (OURS.model_copy(update={"SQS_MESSAGE_VISIBILITY": 600}), OURS):  # the second changes the queue
+            set_up_run(settings, clients, quiet, self.time.sleep)
+        (self.folder / "up").mkdir(exist_ok=True)
+        (self.folder / "up" / "a.txt").write_text("a")
+        path = self.folder / "job.json"
+        groups = [{"n": "1", "code": f"head -c {BIG} /dev/zero"}, {"n": "2", "code": "exit 1"}]
+        path.write_text(json.dumps({
+            "command": "cat {input_dir}/a.txt && sh -c {code} > {output_dir}/out", "shell": True, "inputs": ["in/"],
+            "upload": {"up": "in"}, "groups": groups,
+        }))  # fmt: skip
+        loaded = load_job_file(path, lambda bucket, prefix: iter_object_keys(clients.s3, bucket, prefix))
+        journal = SubmissionJournal(self.folder / f".{time.monotonic()}", resume=False)
+        progress = lambda *_: None  # noqa: E731
+        submit_jobs(
+            OURS, clients, loaded, plan_submission(loaded), journal=journal, progress=progress, say=quiet,
+            sleep=self.time.sleep,
+        )  # fmt: skip
+
+    def start(self, *, with_template: bool = False) -> MonitorFile:
+        clients, path = self.user.clients, self.fleet
+        assert find_task_roles(clients.iam).keys() == {"taskRoleArn", "executionRoleArn"}
+        content = self._template() if with_template else _two_kinds(load_fleet_file(path))
+        settings = OURS.model_copy(update={"MACHINE_TYPE": OURS.MACHINE_TYPE * (1 if with_template else 2)})
+        clock = Clock(time.time, self.time.sleep)
+        asked = content if with_template else _with_more(content)
+        look = lambda: run_preflight_checks(settings, clients, path, asked, datetime.now(UTC))  # noqa: E731
+        run = start_run(settings, clients, path, content, self.folder, clock, look=look)
+        assert "dashboard" in ensure_dashboard(clients.cloudwatch, OURS, run.MONITOR_FLEET_ID)
+        watch_machine_arrivals(OURS, clients, run, clock, wait_minutes=0, pause=0.0, say=lambda _: None)
+        self._play()
+        return run
+
+    def ask_why(self, run: MonitorFile) -> None:
+        clients = self.user.clients
+        self._stop_a_task(run)
+        self._log_a_line()
+        image = parse_image_reference(f"{PLACE.account}.dkr.ecr.{PLACE.region}.amazonaws.com/worker:1")
+        self.stage.root.ecr.create_repository(repositoryName="worker")
+        self.stage.root.ecr.put_image(repositoryName="worker", imageManifest=json.dumps(MANIFEST), imageTag="1")
+        assert image is not None
+        find_ecr_architectures(clients.ecr, image, lambda _: b"{}")
+        for subject in (build_subject_from_run(run), observe_active_subject(OURS, clients)):
+            format_diagnosis(seen := gather_evidence(clients, subject, time.time()), rank_causes(seen))
+
+    def work(self, run: MonitorFile) -> None:
+        """A container on the run's first machine works until one job is done and one has failed for good."""
+        sqs = self.stage.root.sqs
+        url, dead = (sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in (OURS.SQS_QUEUE_NAME, "AppDead"))
+        environment = {
+            "APP_NAME": "App", "RUN": run.run, "SQS_QUEUE_URL": url, "SQS_DEAD_LETTER_QUEUE_URL": dead,
+            "AWS_BUCKET": BUCKET, "LOG_GROUP_NAME": OURS.LOG_GROUP_NAME, "SQS_MESSAGE_VISIBILITY": "3",
+            "JOB_RETRIES": "2", "AWS_REGION": PLACE.region, "INSTANCE_ID": next(iter(self._machines.joined)),
+            "WORK_DIR": str(self.folder),
+        }  # fmt: skip
+        for name, seconds in (("CLOSING_SECONDS", 0.05), ("REPORT_SECONDS", 0.05)):
+            self.patch.setattr(serve, name, seconds)
+        self.patch.setattr(serve.usage, "EVERY_SECONDS", 0.1)
+        self.patch.setenv("ECS_CONTAINER_METADATA_URI_V4", "http://127.0.0.1:9")
+        self.patch.setattr(serve, "Clients", lambda *_: lambda service, **_: self.container.session.client(service))
+        told: SimpleQueue[float] = SimpleQueue()
+        hooks = Hooks(job_from_message, lambda *_: None, lambda job, folders, result: result.exit_code or None)
+        metadata: Any = OnEc2(environment["INSTANCE_ID"])
+        made = Container(read_worker_settings(environment), hooks, told, metadata)
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(made.serve)
+            try:
+                until(
+                    lambda: observe_queue_counts(sqs, dead).jobs and not observe_queue_counts(sqs, url).jobs,
+                    "jobs stay",
+                    60,
+                )
+            finally:
+                told.put(STOP_RESERVE_SECONDS)
+            assert ended.result() == 0
+
+    def tick(self) -> dict[str, Any]:
+        """One call of the auto-monitor, as its rule does it; the machines go on meanwhile."""
+        event = json.loads(self.stage.root.events.list_targets_by_rule(Rule=self._rule)["Targets"][0]["Input"])
+        self.patch.setattr(auto_monitor, "Clients", lambda _: self.monitor.clients)
+        self.patch.setattr(auto_monitor, "Pace", lambda **_: AT_ONCE)
+        self.patch.setattr(auto_monitor.boto3, "Session", lambda: None)
+        told = handler(event, None)
+        self._play()
+        return told
+
+    def watch(self, run: MonitorFile) -> bool:
+        """The user's own monitor, on a run whose jobs are through."""
+        with self._hurry(), redirect_stdout(StringIO()):
+            return monitor_run(self.user.clients, run, OURS, cheapest=True, pace=AT_ONCE)
+
+    def clean_up(self, run: MonitorFile | None) -> bool:
+        """At once, whatever waits, and the failed jobs with it."""
+        with self._hurry(), redirect_stdout(StringIO()):
+            return clean_up_and_verify(self.user.clients, run, OURS, self.fleet, pause=0.01, yes=True, failed_too=True)
+
+    def clean_up_after_others(self) -> None:
+        """What older runs left, of each kind."""
+        self._leave_things()
+        later = time.time() + 7 * 24 * 3600
+        found = find_orphans(self.user.clients, lambda: later)
+        assert found.unseen == []
+        assert delete_orphans(self.user.clients, found).left == []
+        assert observe_all_resources(self.user.clients).unseen == []
+
+    def _set_up_account(self) -> None:
+        list(set_up_account(self.administrator.clients, PLACE, BUCKETS, ROOT, self.time.sleep))
+
+    def _spoil_account(self) -> None:
+        """Changes what setupAWS then has to put right."""
+        root, name = self.stage.root, MONITOR_FUNCTION
+        trust = json.dumps(build_trust_policy("ec2.amazonaws.com"))
+        root.iam.update_assume_role_policy(RoleName=TASK_ROLE, PolicyDocument=trust)
+        root.lambda_.update_function_configuration(FunctionName=name, Timeout=3)
+        content = BytesIO()
+        with ZipFile(content, "w") as archive:
+            archive.writestr("older.py", "")
+        root.lambda_.update_function_code(FunctionName=name, ZipFile=content.getvalue())
+        root.lambda_.remove_permission(FunctionName=name, StatementId="distributed-something-rules")
+        root.lambda_.add_permission(
+            FunctionName=name, StatementId="distributed-something-rules", Action="lambda:InvokeFunction",
+            Principal="events.amazonaws.com",
+        )  # fmt: skip
+        root.logs.delete_retention_policy(logGroupName=f"/aws/lambda/{name}")
+
+    def destroy_account(self) -> None:
+        rows = list(delete_account_setup(self.administrator.clients, PLACE, BUCKETS))
+        assert [str(row) for row in rows if row.state == "left"] == []
+
+    @contextmanager
+    def _hurry(self) -> Iterator[None]:
+        """A pause takes no time, and after it machines are where AWS would have brought them."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "sleep", lambda _: self._play())
+            yield
+
+    def _stop_a_task(self, run: MonitorFile) -> None:
+        """Of the service, as ECS does it."""
+        self.stage.root.ecs.run_task(
+            cluster=run.MONITOR_ECS_CLUSTER, taskDefinition="AppTask", group=f"service:{run.names.service}"
+        )
+        for task in self._machines.ecs.tasks[run.MONITOR_ECS_CLUSTER].values():
+            task.desired_status = "STOPPED"
+
+    def _log_a_line(self) -> None:
+        """As ECS's log driver names a container's stream."""
+        stream = {"logGroupName": f"{OURS.LOG_GROUP_NAME}_perInstance", "logStreamName": "App/worker/0123"}
+        self.stage.root.logs.create_log_stream(**stream)
+        line: Any = {"timestamp": int(time.time() * 1000), "message": "it runs"}
+        self.stage.root.logs.put_log_events(**stream, logEvents=[line])
+
+    def _lose_a_machine(self, run: MonitorFile) -> None:
+        """Which is not replaced before the next tick sees that it is missing."""
+        ec2 = self.stage.root.ec2
+        found = ec2.describe_spot_fleet_instances(SpotFleetRequestId=run.MONITOR_FLEET_ID)["ActiveInstances"]
+        ec2.terminate_instances(InstanceIds=[found[0]["InstanceId"]])
+
+    def _lose_a_volume(self, run: MonitorFile) -> None:
+        """As a machine does that ends before EC2 has noted that its disk goes with it."""
+        tags: Any = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": run.run}]
+        self.stage.root.ec2.create_volume(
+            AvailabilityZone=f"{PLACE.region}a",
+            Size=8,
+            TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
+        )
+
+    def _leave_things(self) -> None:
+        """By an app that nobody knows any more."""
+        root, marks = self.stage.root, [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
+        root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, PLACE.region, "aws"))
+        root.events.put_rule(Name=build_monitor_rule_name("Old"), ScheduleExpression="rate(1 minute)")
+        zone = f"{PLACE.region}a"
+        root.ec2.create_volume(
+            AvailabilityZone=zone, Size=8, TagSpecifications=[{"ResourceType": "volume", "Tags": marks}]
+        )
+        root.ec2.create_launch_template(
+            LaunchTemplateName="Old-20250101T000000Z",
+            LaunchTemplateData={"InstanceType": "m5.large"},
+            TagSpecifications=[{"ResourceType": "launch-template", "Tags": marks}],
+        )
+        for name in ("OldLogs", "OldLogs_perInstance"):
+            root.logs.create_log_group(logGroupName=name, tags={"app": "Old"})
+        told: Any = [{"name": "SQS_QUEUE_URL", "value": "https://sqs.us-east-1.amazonaws.com/1/OldQueue"}]
+        root.ecs.register_task_definition(
+            family="OldTask",
+            containerDefinitions=[{"name": "x", "image": "x", "memory": 100, "environment": told}],
+            tags=[{"key": "app", "value": "Old"}],
+        )
+        body = json.dumps(build_dashboard(OURS.model_copy(update={"APP_NAME": "Old"}), "sfr-0"))
+        root.cloudwatch.put_dashboard(DashboardName="Old", DashboardBody=body)
+
+    _rule = build_monitor_rule_name("App")
+
+    def _play(self) -> None:
+        """What EC2 and the machines' agents do."""
+        update_fleets(self._machines.ec2)
+        self._machines.play()
+        for cluster in self._machines.ecs.clusters.values():
+            cluster.registered_container_instances_count = len(self._machines.ecs.container_instances[cluster.name])
+            cluster.running_tasks_count = 0  # moto counts what no service of its own starts
+
+    def _template(self) -> dict[str, Any]:
+        """A Fleet file with a launch template that somebody has made."""
+        content = load_fleet_file(self.fleet)
+        specification = content.pop("LaunchSpecifications")[0]
+        interface = specification.pop("NetworkInterfaces")[0]
+        data = specification | {"SecurityGroupIds": interface["Groups"]}
+        name = f"template-{time.monotonic()}"
+        self.stage.root.ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)
+        named = {"LaunchTemplateName": name, "Version": "$Default"}
+        overrides = [{"SubnetId": one} for one in interface["SubnetId"].split(",")]
+        return content | {"LaunchTemplateConfigs": [{"LaunchTemplateSpecification": named, "Overrides": overrides}]}
+
+
+def _two_kinds(content: dict[str, Any]) -> dict[str, Any]:
+    """The Fleet file with a second specification, of other content."""
+    (one,) = content["LaunchSpecifications"]
+    return content | {"LaunchSpecifications": [one, deepcopy(one) | {"EbsOptimized": True}]}
+
+
+def _with_more(content: dict[str, Any]) -> dict[str, Any]:
+    """The Fleet file, with a key pair and a disk from a snapshot: `check` looks these up too."""
+    more = deepcopy(content)
+    for one in more["LaunchSpecifications"]:
+        one["KeyName"] = "key"
+        one["BlockDeviceMappings"].append({"DeviceName": "/dev/xvdb", "Ebs": {"SnapshotId": "snap-0123456789abcdef0"}})
+    return more
+
+
+class OnEc2:
+    """What a machine is told about itself, on EC2."""
+
+    here = True
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+
+    def get(self, path: str) -> str | None:
+        return self._instance if path.endswith("instance-id") else None

@@ -1,0 +1,169 @@
+"""The checks that a developer calls in `failure()`: a reason for every way to be wrong, never an exception."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distributed_something.worker.job import checks
+from distributed_something.worker.job.checks import (
+    MAX_CHECKED_BYTES,
+    missing_files,
+    missing_key,
+    missing_text,
+    wrong_text,
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.lists(st.text() | st.integers(), max_size=3)
+OF_A_FILE: list[Callable[[Path], str | None]] = [
+    lambda path: wrong_text(path, "Complete"),
+    lambda path: missing_text(path, "Complete"),
+    lambda path: missing_key(path, "plate"),
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "file"
+
+
+def test_files_are_counted_in_all_folders_by_name_and_size(tmp_path: Path) -> None:
+    for name, size in {"a.csv": 10, "deep/er/b.csv": 3, "c.png": 9, "empty.csv": 0}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(size))
+    assert missing_files(tmp_path, 4) is None
+    assert missing_files(tmp_path, 5) == "4 files '*', 5 expected"
+    assert missing_files(tmp_path, 3, "*.csv") is None
+    assert missing_files(tmp_path, 3, "*.csv", min_bytes=1) == "2 files '*.csv' of 1 bytes or more, 3 expected"
+    assert missing_files(tmp_path, 1, "er/*.csv") is None
+
+
+def test_a_folder_that_is_not_there_has_no_files(tmp_path: Path) -> None:
+    assert missing_files(tmp_path / "none", 1) == "0 files '*', 1 expected"
+
+
+def test_folders_and_links_that_lead_nowhere_are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert missing_files(tmp_path, 1) == "0 files '*', 1 expected"
+
+
+def test_a_pattern_that_cannot_be_is_the_reason(tmp_path: Path) -> None:
+    assert "cannot be counted" in str(missing_files(tmp_path, 1, "/etc/*"))
+
+
+def test_a_done_file_must_say_its_word(file: Path) -> None:
+    file.write_text("Complete\n")
+    assert wrong_text(file, "Complete") is None
+    file.write_text("Failure\n")
+    assert wrong_text(file, "Complete") == "file says 'Failure', not 'Complete'"
+
+
+def test_a_word_is_found_in_a_log_of_any_encoding(file: Path) -> None:
+    file.write_bytes(b"5 \xb5m\nComplete\n")
+    assert missing_text(file, "Complete") is None
+    assert missing_text(file, "Done") == "file does not contain 'Done'"
+
+
+def test_a_key_inside_others_is_found_or_named(file: Path) -> None:
+    file.write_text(json.dumps({"plate": {"wells": [{"path": "A/1"}], "name": None}}))
+    assert missing_key(file, "plate") is None
+    assert missing_key(file, "plate", "name") is None
+    assert missing_key(file, "plate", "wells", 0, "path") is None
+    assert missing_key(file, "plate", "wells", 1, "path") == "file has no plate.wells.1"
+    assert missing_key(file, "plate", "name", "first") == "file has no plate.name.first"
+
+
+@pytest.mark.parametrize("check", OF_A_FILE)
+def test_a_file_that_is_not_there_a_folder_and_a_pipe_are_reasons(check: Any, file: Path) -> None:
+    assert check(file) == "file is not there"
+    file.mkdir()
+    assert check(file) == "file is no file"
+    file.rmdir()
+    os.mkfifo(file)
+    assert check(file) == "file is no file"  # and does not wait for a writer
+
+
+@pytest.mark.parametrize("check", OF_A_FILE)
+def test_a_file_that_may_not_be_read_is_a_reason(check: Any, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise PermissionError("not yours")
+
+    file.touch()
+    monkeypatch.setattr(checks.Path, "open", refuse)
+    assert check(file) == "file cannot be read: not yours"
+
+
+@pytest.mark.parametrize("check", OF_A_FILE)
+def test_of_a_huge_file_only_the_start_is_read(check: Any, file: Path) -> None:
+    with file.open("wb") as huge:
+        huge.truncate(1 << 40)  # no byte of it is on the disk
+    assert str(MAX_CHECKED_BYTES) in check(file)
+
+
+def test_bytes_that_are_not_utf8_are_named(file: Path) -> None:
+    file.write_bytes(b'{"plate": "\xb5"}')
+    assert missing_key(file, "plate") == "file is not UTF-8 (byte 11)"
+    assert wrong_text(file, "x") == "file is not UTF-8 (byte 11)"
+
+
+def test_what_is_no_json_is_a_reason(file: Path) -> None:
+    for text in ("", "{", "[" * 200_000, "9" * 10_000, '{"plate": '):
+        file.write_text(text)
+        assert "is no JSON" in str(missing_key(file, "plate"))
+
+
+@settings(deadline=None)  # of the disk
+@given(content=st.binary(max_size=200), keys=KEYS)
+def test_any_bytes_give_a_reason_and_never_an_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, keys: list[str | int]
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any"
+    file.write_bytes(content)
+    for reason in (missing_key(file, *keys, "x"), wrong_text(file, "a word"), missing_text(file, "a word")):
+        assert reason is None or reason.isprintable() or "\n" not in reason
+
+
+@settings(deadline=None)  # of the disk
+@given(value=JSON, keys=KEYS)
+def test_a_key_is_there_just_where_python_finds_it(
+    tmp_path_factory: pytest.TempPathFactory, value: Any, keys: list[str | int]
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "json"
+    file.write_text(json.dumps(value))
+    assert (missing_key(file, *keys) is None) == _python_finds(json.loads(json.dumps(value)), keys)
+
+
+@settings(deadline=None)  # of the disk
+@given(text=st.text(st.characters(exclude_categories=["Cs"])), word=st.text())
+def test_a_text_contains_what_python_finds_in_it(
+    tmp_path_factory: pytest.TempPathFactory, text: str, word: str
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "text"
+    file.write_bytes(text.encode())
+    assert (missing_text(file, word) is None) == (word in text)
+
+
+def _python_finds(value: Any, keys: list[str | int]) -> bool:
+    try:
+        for key in keys:
+            if isinstance(value, str) or (isinstance(key, int) and key < 0):
+                return False
+            value = value[key]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True

@@ -1,0 +1,39 @@
+"""A developer's own scripts are where a job file finds them on this computer, as they are in the image."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from distributed_something.localcloud.base.layout import build_layout
+from distributed_something.localcloud.play.runners import ProcessRunner, WorkOrder
+from tests.support.project import ROOT, wait_for
+
+ASK = "import sys; from distributed_something.worker import job; print(job._scripts_dir())"
+
+
+def ran(project: Path, template: Path) -> str:
+    """What a worker of this project says of its scripts."""
+    layout = build_layout(project)
+    layout.make()
+    worker = ProcessRunner(layout, template).start(WorkOrder("task", "image", {}))
+    wait_for(lambda: worker.exit_code() is not None)
+    return (layout.task_logs / "task.log").read_text().strip()
+
+
+@pytest.mark.parametrize("has_worker", [True, False])
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_a_projects_scripts_are_its_own_or_else_the_templates(
+    has_worker: bool, has_scripts: bool, tmp_path: Path
+) -> None:
+    project, template = tmp_path / "project", tmp_path / "template"
+    shutil.copytree(ROOT / "worker" / "machinery", template / "worker" / "machinery")
+    for folder, there in ((template, True), (project, has_worker)):
+        (folder / "worker").mkdir(parents=True, exist_ok=True)
+        if there:
+            (folder / "worker" / "generic-worker.py").write_text(ASK)
+    for folder in (template, project)[: 1 + has_scripts]:
+        (folder / "worker" / "scripts").mkdir()
+    assert ran(project, template) == str((project if has_scripts else template) / "worker" / "scripts")

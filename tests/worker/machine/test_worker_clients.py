@@ -1,0 +1,77 @@
+"""The worker's own clients of AWS."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.utils import parse_timestamp
+
+from distributed_something.worker.machine.worker_clients import Clients, _parse_time
+from tests.support.emulator import KEYS
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> Clients:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    return Clients(2, "us-east-1")
+
+
+def test_an_upload_is_sent_in_one_round_trip(clients: Clients) -> None:
+    s3, headers = clients("s3"), list[Any]()
+
+    class Sent(Exception):
+        pass
+
+    def look(request: Any, **_: Any) -> None:
+        headers.append({name.lower() for name in request.headers})
+        raise Sent
+
+    s3.meta.events.register("before-send.s3", look)
+    with pytest.raises(Sent):
+        s3.put_object(Bucket="bucket", Key="key", Body=io.BytesIO(b"x"))
+    assert "expect" not in headers[0]
+
+
+def test_a_log_is_not_waited_for_as_long_as_a_job(clients: Clients) -> None:
+    assert (
+        clients("logs").meta.config.retries["total_max_attempts"]
+        < clients("sqs").meta.config.retries["total_max_attempts"]
+    )
+    assert clients("logs").meta.config.read_timeout < clients("s3").meta.config.read_timeout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-25T13:40:31.000Z",
+        "2026-11-25T13:40:31+02:00",
+        "Wed, 25 Nov 2026 13:40:31 GMT",
+        1764078031.5,
+        "2026-11-25",
+    ],
+)
+def test_times_are_read_as_botocore_reads_them(text: Any) -> None:
+    assert _parse_time(text) == parse_timestamp(text)
+
+
+def test_the_times_of_a_listing_are_not_read_the_slow_way(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3 = clients("s3")
+    monkeypatch.setattr("botocore.utils.parse_timestamp", None)
+    body = (
+        b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size>"
+        b"<LastModified>2026-11-25T13:40:31.000Z</LastModified></Contents></ListBucketResult>"
+    )
+    s3.meta.events.register("before-send.s3", lambda **_: AWSResponse("", 200, {}, _Raw(body)))
+    found = s3.list_objects_v2(Bucket="bucket")["Contents"][0]
+    assert found["LastModified"] == datetime(2026, 11, 25, 13, 40, 31, tzinfo=UTC)
+
+
+class _Raw(io.BytesIO):
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()

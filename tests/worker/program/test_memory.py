@@ -1,0 +1,80 @@
+"""Out of memory is what the kernel counted in the container's control group, each kill told once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from distributed_something.worker.program.memory import OOM_VICTIM_SCORE, OomKills, mark_oom_victim
+
+V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"
+V2 = "low 0\nhigh 0\nmax 12\noom 3\noom_kill {}\noom_group_kill 0\n"
+
+
+class Cgroup:
+    """A control group of either version, whose count a test sets."""
+
+    def __init__(self, folder: Path, file: str, text: str) -> None:
+        self.folder, self._file, self._text = folder, folder / file, text
+        self._file.parent.mkdir(exist_ok=True)
+        self.count(0)
+
+    def count(self, kills: int) -> None:
+        self._file.write_text(self._text.format(kills))
+
+
+@pytest.fixture(params=[("memory.events", V2), ("memory/memory.oom_control", V1)], ids=["v2", "v1"])
+def cgroup(request: pytest.FixtureRequest, tmp_path: Path) -> Cgroup:
+    return Cgroup(tmp_path, *request.param)
+
+
+def test_a_kill_is_claimed_once(cgroup: Cgroup) -> None:
+    kills = OomKills(cgroup.folder)
+    assert not kills.claim(kills.count())
+    cgroup.count(2)
+    assert [kills.claim(0) for _ in range(4)] == [True, True, False, False]
+    cgroup.count(3)
+    assert kills.claim(0)
+
+
+def test_kills_before_a_programs_start_are_not_its_own(cgroup: Cgroup) -> None:
+    """Such as those of children that another job's program lost, which goes on, or fails and claims one of them."""
+    kills = OomKills(cgroup.folder)
+    cgroup.count(5)
+    before = kills.count()
+    assert not kills.claim(before)
+    cgroup.count(6)
+    assert [kills.claim(before), kills.claim(before)] == [True, False]
+
+
+def test_slots_that_ask_at_once_claim_no_kill_twice(cgroup: Cgroup) -> None:
+    kills = OomKills(cgroup.folder)
+    cgroup.count(20)
+    with ThreadPoolExecutor(16) as slots:
+        claims = list(slots.map(lambda _: kills.claim(0), range(200)))
+    assert sum(claims) == 20
+
+
+@pytest.mark.parametrize("text", [None, "", "oom 7\n", "oom_kill many\n", "oom_group_kill 4\n"])
+def test_without_a_count_nothing_is_claimed(tmp_path: Path, text: str | None) -> None:
+    kills = OomKills(tmp_path)
+    if text is not None:
+        (tmp_path / "memory.events").write_text(text)
+    assert not kills.claim(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_the_kernel_prefers_a_program_and_what_it_starts_to_the_worker() -> None:
+    shell = ["sh", "-c", "read go; cat /proc/self/oom_score_adj"]
+    program = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    mark_oom_victim(program.pid)
+    said, _ = program.communicate("go\n", timeout=60)
+    assert int(said) == OOM_VICTIM_SCORE > int(Path("/proc/self/oom_score_adj").read_text())
+
+
+def test_a_program_that_is_gone_or_a_system_without_proc_costs_nothing(tmp_path: Path) -> None:
+    mark_oom_victim(1, tmp_path)

@@ -1,0 +1,193 @@
+"""The wrapped program: how it is started, ended and measured, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.program.launcher import LauncherPool
+from distributed_something.worker.program.program import Result, read_last_lines, run_command
+from tests.support.emulator import until
+
+MB = 1024 * 1024
+Run = Callable[..., Result]
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[LauncherPool]:
+    made = LauncherPool(4)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def ran(launcher: LauncherPool, tmp_path: Path) -> Run:
+    """Runs a command in a folder of its own, for at most a minute if the test does not say otherwise."""
+
+    def start(command: Any, **how: Any) -> Result:
+        usual: dict[str, Any] = {
+            "shell": isinstance(command, str), "folder": tmp_path, "log": tmp_path / "log", "timeout_seconds": 60,
+            "should_stop": lambda: False,
+        }  # fmt: skip
+        return run_command(how.pop("by", launcher), command, **(usual | how))
+
+    return start
+
+
+def processes(word: str) -> list[str]:
+    """The process ids of those that have this word in their command line."""
+    return subprocess.run(["pgrep", "-f", word], capture_output=True, text=True, check=False).stdout.split()
+
+
+def test_a_program_that_ignores_the_time_limit_is_killed(ran: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.machinery.program.GRACE_SECONDS", 0.2)
+    result = ran("trap '' TERM; while :; do sleep 1; done", timeout_seconds=0.2)
+    assert (result.exit_code, result.timed_out, result.stopped) == (-9, True, False)
+
+
+def test_a_program_is_ended_when_it_must_stop(ran: Run) -> None:
+    begun = time.monotonic()
+    result = ran(["sleep", "60"], should_stop=lambda: time.monotonic() > begun + 0.1)
+    assert (result.exit_code, result.timed_out, result.stopped) == (-15, False, True)
+
+
+def test_programs_run_beside_each_other_and_each_has_its_own_end_and_log(ran: Run, tmp_path: Path) -> None:
+    def one(number: int) -> tuple[int, list[str]]:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        result = ran(f"echo {number}; exit {number}", folder=folder, log=folder / "log")
+        return result.exit_code, read_last_lines(folder / "log")
+
+    with ThreadPoolExecutor(8) as pool:  # twice as many as may run at a time
+        assert list(pool.map(one, range(20))) == [(number, [str(number)]) for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (["no-such-program"], "the program 'no-such-program' cannot be started: .*No such file or directory"),
+        (["echo", "a\0b"], "the program 'echo' cannot be started: embedded null byte"),
+        (["echo", "x" * 3 * MB], "the program 'echo' cannot be started: .*Argument list too long"),
+    ],
+)
+def test_a_program_that_cannot_be_started_is_named_with_the_reason(ran: Run, command: list[str], reason: str) -> None:
+    with pytest.raises(Failed, match=reason):
+        ran(command)
+    assert ran("true").exit_code == 0  # the next one can
+
+
+def test_the_peak_memory_is_the_programs_own_and_not_that_of_the_worker(ran: Run) -> None:
+    ballast = bytearray(os.urandom(100 * MB))  # what this process holds
+    small = ran(["sh", "-c", ":"]).peak_memory_bytes
+    large = ran([sys.executable, "-c", f"bytearray({50 * MB})"]).peak_memory_bytes
+    assert len(ballast) > 4 * small
+    assert 50 * MB < large < 100 * MB
+
+
+@needs_linux
+@pytest.mark.parametrize(
+    "left",
+    [
+        "sleep 4321 & sleep 0.1",
+        "setsid sleep 4321 & sleep 0.1",
+        "env -i setsid sleep 4321 & sleep 0.1",
+        "(setsid sh -c 'sleep 4321 & sleep 4321' &) ; sleep 0.1",
+        "trap '' TERM; (trap '' TERM HUP; setsid sleep 4321) & sleep 0.1",
+    ],
+)
+def test_what_a_program_leaves_behind_is_ended_wherever_it_went(ran: Run, left: str) -> None:
+    ran(["sh", "-c", left])
+    assert processes("^sleep 4321") == []
+
+
+@needs_linux
+def test_no_zombie_is_left_of_what_ended_by_itself(ran: Run) -> None:
+    ran(["sh", "-c", "(setsid sleep 0.05 &) ; sleep 0.2"])
+    states = subprocess.run(["ps", "-A", "-o", "stat=,args="], capture_output=True, text=True, check=True).stdout
+    assert not [line for line in states.splitlines() if line.startswith("Z") and "sleep" in line]
+
+
+@needs_linux
+def test_a_worker_that_is_killed_leaves_no_launcher_and_no_program(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from worker.machinery.launcher import Launcher\n"
+        "from worker.machinery.program import run\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        "run(Launcher(2), ['sh', '-c', 'sleep 5432 & setsid sleep 5432 & wait'], shell=False, folder=here,\n"
+        "    log=here / 'log', timeout_seconds=60, should_stop=lambda: False)\n"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", code])
+    until(lambda: len(processes("^sleep 5432")) == 2, "the program does not start")
+    children = subprocess.run(["pgrep", "-P", str(worker.pid)], capture_output=True, text=True, check=True)
+    (launcher,) = children.stdout.split()
+    worker.kill()
+    worker.wait()
+    until(lambda: not processes("^sleep 5432"), "its program is left")
+    until(lambda: not Path("/proc", launcher).exists(), "its launcher is left")
+
+
+@needs_linux
+@pytest.mark.parametrize("deed", ["kill -9 $PPID", "kill -STOP $PPID"])
+def test_a_program_that_does_away_with_its_launcher_costs_its_own_attempt_alone(
+    ran: Run, monkeypatch: pytest.MonkeyPatch, deed: str
+) -> None:
+    monkeypatch.setattr("worker.machinery.launcher.HANG_SECONDS", 0.5)
+    monkeypatch.setattr("worker.machinery.program.GRACE_SECONDS", 0.2)
+    launcher = LauncherPool(2)
+    with ThreadPoolExecutor(1) as other:
+        beside = other.submit(ran, ["sleep", "1.5"], by=launcher)
+        with pytest.raises(Failed, match="was killed or hangs") as caught:
+            ran(f"{deed}; exec sleep 6543", by=launcher, timeout_seconds=0.3)
+        assert caught.value.reason_class == "crash"
+        assert beside.result().exit_code == 0
+    assert ran("exit 7", by=launcher).exit_code == 7
+    until(lambda: processes("^sleep 6543") == [], "the program is left")
+    launcher.end()
+
+
+@needs_linux
+def test_a_launcher_that_is_killed_before_a_program_is_replaced(ran: Run) -> None:
+    launcher = LauncherPool(1)
+    os.killpg(launcher._processes[0].pid, signal.SIGKILL)
+    launcher._processes[0].wait()
+    with pytest.raises(Failed):
+        ran("true", by=launcher)
+    assert ran("true", by=launcher).exit_code == 0
+    launcher.end()
+
+
+@needs_linux
+def test_a_lost_launcher_that_cannot_be_replaced_now_is_replaced_when_the_machine_can(
+    ran: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError("Cannot allocate memory")
+
+    launcher = LauncherPool(1)
+    with pytest.raises(Failed, match="was killed or hangs"):
+        ran("kill -9 $PPID", by=launcher)
+    monkeypatch.setattr("worker.machinery.launcher.subprocess.Popen", refuse)
+    for _ in range(2):
+        with pytest.raises(OSError, match="allocate"):
+            ran("true", by=launcher)
+    monkeypatch.undo()
+    assert ran("exit 3", by=launcher).exit_code == 3
+    launcher.end()
+
+
+def test_a_log_that_cannot_be_written_is_the_machines_fault(ran: Run, tmp_path: Path) -> None:
+    with pytest.raises(Failed) as caught:
+        ran("true", log=tmp_path / "none" / "log")
+    assert caught.value.reason_class == "machine"
