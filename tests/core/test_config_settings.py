@@ -71,7 +71,10 @@ def test_a_published_config_loads_as_it_is(tmp_path: Path) -> None:
     assert loaded.SQS_DEAD_LETTER_QUEUE == "DeadMessages"
     assert (loaded.CHECK_IF_DONE_BOOL, loaded.CREATE_DASHBOARD) == (True, False)
     assert (loaded.CPU_SHARES, loaded.SECONDS_TO_START, loaded.slots) == (4096, 180, 12)
-    assert (loaded.names.task_family, loaded.names.service) == ("DistributedSomethingTask", "DistributedSomethingService")
+    assert (loaded.names.task_family, loaded.names.service) == (
+        "DistributedSomethingTask",
+        "DistributedSomethingService",
+    )
 
 
 SHORT = """
