@@ -106,7 +106,7 @@ class JobFile:
             if len(body) > MAX_MESSAGE_BYTES:
                 where = f"{self.groups_key}[{number}]"
                 most = (
-                    f"at most {MAX_MESSAGE_BYTES:,} fit: SQS takes 1 MiB, and 8 KiB of it stay free for why a job fails"
+                    f"{MAX_MESSAGE_BYTES:,} are the most: SQS takes 1 MiB, and 8 KiB of it stay free for why a job fails"
                 )
                 raise InputError(self.path, where, f"its message has {len(body):,} bytes", most)
             message = {**self.shared, "group": group}

@@ -124,7 +124,7 @@ def format_upgrade_notes(planned: UpgradePlan, template: Path, project: Path) ->
         yield f"hook            {change}: see worker/generic-worker.py of the template"
     if any(name.startswith("files/requirements") for name in planned.changed):
         yield "next: make venv, since run.py needs other packages"
-    if any(name.startswith("worker/") for name in planned.changed):
+    if any(name.startswith(("worker/", "distributed_something/worker/")) for name in planned.changed):
         yield "next: make build push, so that machines get the new worker"
 
 

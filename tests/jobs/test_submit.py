@@ -18,7 +18,6 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from distributed_something.aws import s3
 from distributed_something.aws.s3 import upload_folders
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
@@ -43,6 +42,7 @@ class Submission:
 
     def __init__(self, folder: Path, count: int, sqs: FakeSqs) -> None:
         self.sqs, self.time, self.count = sqs, FakeTime(), count
+        self.s3: Any = None
         self.said: list[str] = []
         self.path = folder / "job.json"
         self.journal = folder / ".job.json.submitted"
@@ -50,7 +50,7 @@ class Submission:
 
     def send(self, *, resume: bool = False, progress: Callable[[int, int], None] = lambda sent, total: None) -> int:
         loaded = load_job_file(self.path, lambda bucket, prefix: [])
-        clients: Any = SimpleNamespace(sqs=self.sqs, s3=None)
+        clients: Any = SimpleNamespace(sqs=self.sqs, s3=self.s3)
         return submit_jobs(
             SETTINGS, clients, loaded, plan_submission(loaded), journal=SubmissionJournal(self.journal, resume=resume),
             progress=progress, say=self.said.append, sleep=self.time.sleep,
@@ -234,17 +234,24 @@ def test_resume_without_an_interrupted_submission_is_refused(tmp_path: Path) -> 
     assert len(sent.sqs.received) == 20
 
 
-def test_interrupted_before_the_first_job_the_same_command_begins_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+def test_interrupted_before_the_first_job_the_same_command_begins_anew(tmp_path: Path) -> None:
+    class EmptyBucket:
+        """An S3 client in whose first call somebody presses Ctrl-C."""
+
+        pressed = False
+
+        def get_paginator(self, name: str) -> SimpleNamespace:
+            if not self.pressed:
+                self.pressed = True
+                raise KeyboardInterrupt
+            return SimpleNamespace(paginate=lambda **_: [])
 
     sent = Submission(tmp_path, 20, FakeSqs())
-    with monkeypatch.context() as patch:
-        patch.setattr(s3, "bring_up", interrupted)
-        with pytest.raises(SubmissionInterruption, match="0 of 20 jobs are sent; the same command begins anew"):
-            sent.send()
+    sent.s3 = EmptyBucket()
+    (tmp_path / "data").mkdir()
+    write_jobs(sent.path, 20, upload={"data": "data"})
+    with pytest.raises(SubmissionInterruption, match="0 of 20 jobs are sent; the same command begins anew"):
+        sent.send()
     assert sent.send() == 20
 
 
@@ -284,7 +291,7 @@ def test_a_plain_repeat_of_an_interrupted_submission_ends_with_2(
     sent = Submission(home, 2000, FakeSqs())
     sent.interrupt_after(500)
     before = len(sent.sqs.received)
-    monkeypatch.setattr(Context, "clients", lambda *_: SimpleNamespace(sqs=sent.sqs, s3=None))
+    monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sent.sqs, s3=None))
     assert main(typed(home)) == ExitCode.INPUT
     told = capsys.readouterr().err
     assert told.count("\n") == 1
@@ -297,7 +304,7 @@ def test_a_plain_repeat_of_an_interrupted_submission_ends_with_2(
 def test_dry_run_prints_the_number_and_one_message_and_asks_aws_nothing(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Context, "clients", lambda *_: pytest.fail("a client was made"))
+    monkeypatch.setattr(Context, "clients", property(lambda _: pytest.fail("a client was made")))
     write_jobs(home / "job.json", 1234)
     assert main(typed(home, "--dry-run")) == ExitCode.DONE
     assert capsys.readouterr().out == (
