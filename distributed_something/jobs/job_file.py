@@ -105,10 +105,9 @@ class JobFile:
                 fits.add(keys)
             if len(body) > MAX_MESSAGE_BYTES:
                 where = f"{self.groups_key}[{number}]"
-                most = (
-                    f"{MAX_MESSAGE_BYTES:,} are the most: SQS takes 1 MiB, and 8 KiB of it stay free for why a job fails"
-                )
-                raise InputError(self.path, where, f"its message has {len(body):,} bytes", most)
+                most = f"{MAX_MESSAGE_BYTES:,} are the most"
+                why = "SQS takes 1 MiB, and 8 KiB of it stay free for why a job fails"
+                raise InputError(self.path, where, f"its message has {len(body):,} bytes", f"{most}: {why}")
             message = {**self.shared, "group": group}
             # Without a command it is for a generic-worker.py that was made for this kind of job.
             yield body, self._id_for_worker(message, number) if "command" in message else job_id(message)
