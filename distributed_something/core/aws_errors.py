@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from distributed_something.core.errors import format_one_line
+from distributed_something.core.text import format_one_line
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class AWSEvent:
     kind: str
     said: str
 
+    @property
+    def words(self) -> str:
+        """All that AWS says, in which causes are looked for."""
+        return f"{self.kind}: {self.said}"
+
 
 @dataclass(frozen=True)
 class FailurePattern:
@@ -30,6 +35,15 @@ class FailurePattern:
     cause: str
     remedy: str
     weight: int
+
+
+@dataclass(frozen=True)
+class FleetFailure:
+    """Why a fleet starts no machines. `words`: EC2's own; `cause` and `remedy` are "" where the table has none."""
+
+    words: str
+    cause: str = ""
+    remedy: str = ""
 
 
 FLEET_FILE_REMEDY = "correct the Fleet file, or write one with fleetFile; then cleanup, setup and startCluster"
@@ -267,16 +281,27 @@ HARMLESS_STOP_PATTERN = re.compile(  # a container that ended for a reason that 
 
 
 def find_failure_pattern(table: tuple[FailurePattern, ...], text: str) -> FailurePattern | None:
-    """The first trouble of the table that `text` tells of."""
-    return next((one for one in table if re.search(one.pattern, text, re.S)), None)
+    """The first trouble of the table that AWS's words `text` tell of."""
+    words = " ".join(text.split())
+    return next((one for one in table if re.search(one.pattern, words, re.S)), None)
+
+
+def explain_fleet_events(events: Iterable[AWSEvent]) -> list[FleetFailure]:
+    """What these events of a fleet mean: one for each cause, with EC2's words of the first event of it."""
+    failures: dict[str, FleetFailure] = {}
+    for event in events:
+        found = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.words)
+        failure = FleetFailure(event.words, found.cause, found.remedy) if found else FleetFailure(event.words)
+        failures.setdefault(failure.cause or failure.words, failure)
+    return list(failures.values())
+
+
+def format_fleet_failure(failure: FleetFailure) -> str:
+    """Return the line that a user reads; for what the table does not know EC2's words alone."""
+    said = format_one_line(failure.words)
+    return f"{failure.cause} — {failure.remedy} ({said})" if failure.cause else said
 
 
 def format_fleet_events(events: Iterable[AWSEvent]) -> dict[str, str]:
-    """What these events of a fleet mean: a line for each cause, with its remedy and EC2's words of the first event of
-    it; for what the table does not know EC2's words alone."""
-    lines: dict[str, str] = {}
-    for event in events:
-        said = format_one_line(f"{event.kind}: {event.said}")
-        found = find_failure_pattern(FLEET_FAILURE_PATTERNS, said)
-        lines.setdefault(found.cause if found else said, f"{found.cause} — {found.remedy} ({said})" if found else said)
-    return lines
+    """What these events mean, a line for each cause."""
+    return {one.cause or one.words: format_fleet_failure(one) for one in explain_fleet_events(events)}

@@ -21,8 +21,7 @@ from distributed_something.core.aws_errors import (
     FailurePattern,
     find_failure_pattern,
 )
-from distributed_something.core.errors import format_one_line
-from distributed_something.core.text import TERMINAL_COLUMNS, format_count, format_wrapped_lines
+from distributed_something.core.text import TERMINAL_COLUMNS, format_count, format_one_line, format_wrapped_lines
 from distributed_something.observe.evidence import Evidence, ObservedMachine
 
 JOINING_SECONDS = 600.0  # an ECS machine joins its cluster one to three minutes after its launch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ParamValidationError
 from botocore.validate import validate_parameters
 
-from distributed_something.core.errors import MAX_SHOWN_CHARACTERS
+from distributed_something.core.text import MAX_SHOWN_CHARACTERS
 
 if TYPE_CHECKING:
     from botocore.model import Shape

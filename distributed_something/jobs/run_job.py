@@ -69,7 +69,8 @@ def prepare_job_folder(project: Path, job: OneJob) -> Path:
         folder.chmod(0o777)
         (folder / MESSAGE_FILE_NAME).write_text(job.body, encoding="utf-8")
     except OSError as error:
-        raise UserFacingError(f"while making {folder}: {error.strerror or error} — remove it, and try again") from None
+        reason = error.strerror or str(error)
+        raise UserFacingError(reason, "remove it, and try again", action=f"making {folder}") from None
     return folder
 
 
@@ -169,24 +170,26 @@ class Docker:
         done = self._run_docker(*words, env=env)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserFacingError(f"while asking docker to {words[0]}: {reason} — is the container engine running?")
+            raise UserFacingError(reason, "is the container engine running?", action=f"asking docker to {words[0]}")
         return done.stdout
 
     def require_image(self, image: str) -> None:
         """Raises Problem where the image is not on this computer: what it would pull may be a stranger's."""
         if self._run_docker("image", "inspect", image).returncode:
             self.ask("version")
-            right = "make build, or docker pull it, or leave --containers out"
-            raise UserFacingError(f"while running a job in {image}: this image is not on this computer — {right}")
+            wrong, right = (
+                "this image is not on this computer",
+                "make build, or docker pull it, or leave --containers out",
+            )
+            raise UserFacingError(wrong, right, action=f"running a job in {image}")
 
     def _run_docker(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         given = {**os.environ, **(env or {})}
         try:
             return self._run(["docker", *words], env=given, capture_output=True, text=True, check=False)
         except OSError as error:
-            raise UserFacingError(
-                f"while asking docker to {words[0]}: {error.strerror} — install it, or leave --containers out"
-            ) from None
+            reason, right = error.strerror or str(error), "install it, or leave --containers out"
+            raise UserFacingError(reason, right, action=f"asking docker to {words[0]}") from None
 
 
 # How it ended

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.core.files import read_text_file
+from distributed_something.core.text import format_names
 from distributed_something.project.dockerfile import parse_stages
 from distributed_something.project.hook_signatures import (
     HookSignatures,
@@ -78,12 +79,11 @@ def check_no_edits(planned: UpgradePlan, project: Path) -> None:
     """Raises InputError where an edit would be lost."""
     if not planned.edited:
         return
-    shown = ", ".join(planned.edited[:EDITED_FILES_SHOWN])
-    more = f" and {len(planned.edited) - EDITED_FILES_SHOWN} more" if len(planned.edited) > EDITED_FILES_SHOWN else ""
+    shown = format_names(planned.edited, EDITED_FILES_SHOWN)
     if planned.before is None:
-        wrong = f"nothing notes which machinery it has, and these files are others than this template's: {shown}{more}"
+        wrong = f"nothing notes which machinery it has, and these files are others than this template's: {shown}"
         raise InputError(project, "", wrong, "commit what is yours in them, then add --force")
-    wrong = f"the machinery was edited here, and that would be lost: {shown}{more}"
+    wrong = f"the machinery was edited here, and that would be lost: {shown}"
     raise InputError(project, "", wrong, "move it to files of your own (docs/your-own.md), or add --force")
 
 
@@ -96,8 +96,8 @@ def apply_upgrade(planned: UpgradePlan, project: Path) -> None:
             (project / name).unlink(missing_ok=True)
         write_machinery_note(project, planned.note)
     except OSError as error:
-        wrong = f"while upgrading {project}: {error.strerror or error}"
-        raise UserFacingError(f"{wrong} — type the same command again to complete it") from None
+        wrong, right = error.strerror or str(error), "type the same command again to complete it"
+        raise UserFacingError(wrong, right, action=f"upgrading {project}") from None
 
 
 def format_upgrade_plan(planned: UpgradePlan) -> Iterator[str]:

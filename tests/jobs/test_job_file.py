@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from distributed_something.core.errors import InputError
 from distributed_something.jobs.job_file import MAX_MESSAGE_BYTES, JobFile, load_job_file
+from distributed_something.jobs.send_batches import iter_message_batches
 from distributed_something.jobs.sources import ObjectLister
-from distributed_something.jobs.submit import iter_message_batches, plan_submission
+from distributed_something.jobs.submission_plan import plan_submission
 from distributed_something.worker.attempt.attempt import ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE
 from distributed_something.worker.attempt.outcomes import MAX_ATTRIBUTE_CHARACTERS
 from distributed_something.worker.job.job_id import job_id
