@@ -106,7 +106,7 @@ def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest
     from distributed_something.core.monitor_file import load_monitor_file
     from distributed_something.run.finish import monitor_run
 
-    run, cloud = load_monitor_file(monitor_file), None
+    run = load_monitor_file(monitor_file)
     settings, cloud = context.settings, context.cloud
     clean = monitor_run(
         context.clients, run, settings, Clock(), context.console,
@@ -131,9 +131,10 @@ def cleanup(
 ) -> None:
     """Remove all of a run at once, or list what is left."""
     from distributed_something.core.clock import Clock
+    from distributed_something.core.monitor_file import load_monitor_file
     from distributed_something.run.finish import clean_up_and_verify, clean_up_stale_runs, report_remaining_resources
 
-    run = context.load_monitor_file(monitor_file)
+    run = load_monitor_file(monitor_file) if monitor_file else None
     settings, clients, console, clock = context.settings, context.clients, context.console, Clock()
     pause = 0.5 if context.local else 10.0
     if stale:

@@ -140,7 +140,7 @@ def check_project_folder(template: Path, folder: Path, name: str | None) -> None
 
 
 def make_project(template: Path, folder: Path, wanted: ProjectSpec) -> None:
-    """Makes the project; raises InputError, and Problem where the disk refuses."""
+    """Makes the project; raises InputError, and UserFacingError where the disk refuses."""
     check_project_folder(template, folder, wanted.example)
     try:
         with _open_draft_folder(folder) as draft:

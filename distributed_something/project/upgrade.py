@@ -22,6 +22,7 @@ from distributed_something.project.hook_signatures import (
     read_hooks,
 )
 from distributed_something.project.new import build_template_note
+from distributed_something.project.older_version import check_project_version, is_older_project
 from distributed_something.project.shipped_files import (
     NOTE_FILE_NAME,
     TWO_PART_FILES,
@@ -88,7 +89,7 @@ def check_no_edits(planned: UpgradePlan, project: Path) -> None:
 
 
 def apply_upgrade(planned: UpgradePlan, project: Path) -> None:
-    """Does it; raises Problem where the disk refuses, and then the same command goes on."""
+    """Does it; raises UserFacingError where the disk refuses, and then the same command goes on."""
     try:
         for name in (*planned.added, *planned.replaced):
             write_machinery_file(project, name, planned.new[name])
@@ -153,6 +154,13 @@ def _check_folders(template: Path, project: Path) -> None:
     if (template / NOTE_FILE_NAME).exists() or project.resolve() == template.resolve():
         right = "type it in the newer template: python run.py --project IMPLEMENTATION upgrade"
         raise InputError("upgrade", "", "a newer machinery comes from a newer template", right)
+    if is_older_project(project):
+        wrong, right = (
+            "an older version made this project",
+            "this version cannot upgrade it; use the project's own run.py",
+        )
+        raise InputError(project, "", wrong, right)
+    check_project_version(project)
     if not (project / "distributed_something").is_dir() or not (project / "run.py").is_file():
         right = "give the folder of what newProject made"
         raise InputError(project, "", "it has no run.py and distributed_something/ of its own", right)

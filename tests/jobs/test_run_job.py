@@ -19,13 +19,12 @@ from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.jobs import run_job
+from distributed_something.jobs.docker import Docker, build_docker_options
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.run_job import (
     CONTAINER_FOLDER,
     ONE_JOB_VARIABLE,
     VERDICT_FILE_NAME,
-    Docker,
-    build_docker_options,
     build_one_job_container,
     format_job_outcome,
     get_container_environment,
