@@ -7,7 +7,7 @@ why tasks stopped. In each the first pattern that matches counts, so a code stan
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from distributed_something.core.text import format_one_line
@@ -21,11 +21,6 @@ class AWSEvent:
     kind: str
     said: str
 
-    @property
-    def words(self) -> str:
-        """All that AWS says, in which causes are looked for."""
-        return f"{self.kind}: {self.said}"
-
 
 @dataclass(frozen=True)
 class FailurePattern:
@@ -35,15 +30,6 @@ class FailurePattern:
     cause: str
     remedy: str
     weight: int
-
-
-@dataclass(frozen=True)
-class FleetFailure:
-    """Why a fleet starts no machines. `words`: EC2's own; `cause` and `remedy` are "" where the table has none."""
-
-    words: str
-    cause: str = ""
-    remedy: str = ""
 
 
 FLEET_FILE_REMEDY = "correct the Fleet file, or write one with fleetFile; then cleanup, setup and startCluster"
@@ -281,27 +267,38 @@ HARMLESS_STOP_PATTERN = re.compile(  # a container that ended for a reason that 
 
 
 def find_failure_pattern(table: tuple[FailurePattern, ...], text: str) -> FailurePattern | None:
-    """The first trouble of the table that AWS's words `text` tell of."""
-    words = " ".join(text.split())
-    return next((one for one in table if re.search(one.pattern, words, re.S)), None)
+    """The first trouble of the table that `text` tells of."""
+    return next((one for one in table if re.search(one.pattern, text, re.S)), None)
 
 
-def explain_fleet_events(events: Iterable[AWSEvent]) -> list[FleetFailure]:
-    """What these events of a fleet mean: one for each cause, with EC2's words of the first event of it."""
-    failures: dict[str, FleetFailure] = {}
+@dataclass(frozen=True)
+class FleetProblem:
+    """Something that keeps a fleet from starting machines: the first event of its cause, and what the event means.
+
+    `pattern` is None where the table does not know the event.
+    """
+
+    event: AWSEvent
+    pattern: FailurePattern | None
+
+    @property
+    def cause(self) -> Hashable:
+        """What two events of the same problem share."""
+        return self.pattern or (self.event.kind, self.event.said)
+
+
+def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
+    """Return what these events of a fleet mean, each cause once."""
+    problems: dict[Hashable, FleetProblem] = {}
     for event in events:
-        found = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.words)
-        failure = FleetFailure(event.words, found.cause, found.remedy) if found else FleetFailure(event.words)
-        failures.setdefault(failure.cause or failure.words, failure)
-    return list(failures.values())
+        pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, f"{event.kind}: {event.said}")
+        problem = FleetProblem(event, pattern)
+        problems.setdefault(problem.cause, problem)
+    return tuple(problems.values())
 
 
-def format_fleet_failure(failure: FleetFailure) -> str:
-    """Return the line that a user reads; for what the table does not know EC2's words alone."""
-    said = format_one_line(failure.words)
-    return f"{failure.cause} — {failure.remedy} ({said})" if failure.cause else said
-
-
-def format_fleet_events(events: Iterable[AWSEvent]) -> dict[str, str]:
-    """What these events mean, a line for each cause."""
-    return {one.cause or one.words: format_fleet_failure(one) for one in explain_fleet_events(events)}
+def format_fleet_problem(problem: FleetProblem) -> str:
+    """Return the cause, its remedy, and EC2's words, in one line; for an unknown event EC2's words alone."""
+    said = format_one_line(f"{problem.event.kind}: {problem.event.said}")
+    pattern = problem.pattern
+    return f"{pattern.cause} — {pattern.remedy} ({said})" if pattern else said
