@@ -12,6 +12,7 @@ import pytest
 from distributed_something.aws.ec2_fleet import MAX_HISTORY_PAGES, FleetState, format_launch_errors
 from distributed_something.aws.ecs import ServiceState
 from distributed_something.aws.sqs import QueueCounts
+from distributed_something.cli.console import Console
 from distributed_something.core.clock import Clock
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.history import RunHistory, update_history
@@ -136,7 +137,7 @@ def test_a_shortage_changes_nothing_that_the_monitor_does(machines: tuple[str, .
 
 
 def test_monitor_tells_of_a_shortage_once_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
-    with MonitorView(MONITOR_FILE) as view:
+    with MonitorView(MONITOR_FILE, Console()) as view:
         for words in ("words", "other words"):
             view.show(replace(short_of_machines(), news={NOWHERE: f"{NOWHERE} — wait ({words})"}), RunHistory())
     told = [line for line in capsys.readouterr().err.splitlines() if NOWHERE in line]

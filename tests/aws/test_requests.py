@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from distributed_something.account import roles
 from distributed_something.aws.ec2_fleet import FleetState, find_active_fleet
 from distributed_something.aws.ecs import DRAINING_WAIT_SECONDS, ensure_service, ensure_task_definition
 from distributed_something.aws.spot_prices import SpotPriceCache
@@ -58,10 +57,9 @@ SERVICE_QUERY = {"cluster": "app-cluster", "services": ["AppService"]}
 WRITES = ("Create", "Put", "Update", "Set", "Register", "Request", "Modify", "Delete", "Cancel", "Tag")
 
 
-@pytest.fixture(autouse=True)
-def no_roles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An account in which setupAWS was never run; the roles have their own tests."""
-    monkeypatch.setattr(roles, "roles_of_tasks", lambda client: {})
+def no_roles(aws: Exact) -> None:
+    """An account in which setupAWS was never run."""
+    aws.refuse("iam.get_role", "NoSuchEntity", wanted={"RoleName": "distributed-something-task"})
 
 
 def test_a_task_has_the_roles_of_the_account_and_a_changed_role_makes_a_new_revision(aws: Exact) -> None:
@@ -166,6 +164,7 @@ def old_log_group(aws: Exact, name: str, tags: dict[str, str]) -> None:
 
 
 def new_cluster_and_task(aws: Exact) -> None:
+    no_roles(aws)
     aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[])
     aws.answer("ecs.create_cluster", {"clusterName": "app-cluster", "tags": TAGS})
     aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])  # is a run under way?
@@ -181,6 +180,7 @@ def new_service(aws: Exact) -> None:
 
 def live(aws: Exact, registered: dict[str, Any], revision: int, desired: int) -> None:
     """Cluster, service and task definition are there; the service runs so many tasks of `registered`."""
+    no_roles(aws)
     found = {"taskDefinitionArn": f"{FAMILY_ARN}:{revision}", "status": "ACTIVE", **registered}
     found.pop("tags")
     aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[described_cluster()])
@@ -391,6 +391,7 @@ class Starter:
         self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service()])
 
     def task_is_registered(self) -> None:
+        no_roles(self.aws)
         self.aws.refuse("ecs.describe_task_definition", "ClientException")
         registered = {"taskDefinition": {"taskDefinitionArn": f"{FAMILY_ARN}:2"}}
         self.aws.answer("ecs.register_task_definition", definition(RUN), **registered)
@@ -501,7 +502,7 @@ def test_a_start_checks_then_requests_then_writes_the_monitor_file_then_raises_t
     assert starter.start() == MONITOR_FILE
     assert load_monitor_file(starter.path) == MONITOR_FILE
     assert starter.aws.calls == [
-        *BEFORE, "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition", "ec2.CreateLaunchTemplate",
+        *BEFORE, "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition", "ec2.CreateLaunchTemplate",
         "ec2.RequestSpotFleet", "s3.PutObject", "ecs.UpdateService",
     ]  # fmt: skip
 
