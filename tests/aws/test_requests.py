@@ -733,11 +733,15 @@ def test_a_look_takes_fourteen_calls_however_many_jobs_there_are_and_machines_th
     ]
     wanted = {"cluster": "app-cluster", "containerInstances": ["a", "b"]}
     aws.answer("ecs.describe_container_instances", wanted, containerInstances=hosts)
-    prices = [{"InstanceType": "m5.large", "SpotPrice": price} for price in ("0.03", "0.05")]
-    wanted = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": ANY}
+    since = datetime.fromtimestamp(START, UTC)
+    prices = [
+        {"InstanceType": "m5.large", "SpotPrice": price, "AvailabilityZone": f"us-east-1{zone}", "Timestamp": since}
+        for zone, price in (("a", "0.03"), ("b", "0.05"))
+    ]
+    wanted = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": since,
+              "MaxResults": 1000}  # fmt: skip
     aws.answer("ec2.describe_spot_price_history", wanted, SpotPriceHistory=prices)
     for kind in ("error", "information"):  # as it lacks a machine
-        since = datetime.fromtimestamp(START, UTC)
         wanted = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
         aws.answer("ec2.describe_spot_fleet_request_history", wanted, HistoryRecords=[])
     seen = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
