@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.account.step import (
-    MADE_BY_TAG,
     STATUS_CHANGED,
     STATUS_FOUND,
     STATUS_KEPT,
@@ -27,12 +26,12 @@ from distributed_something.account.step import (
     STATUS_REMOVED,
     SetupRow,
     SetupStep,
-    has_made_by_tag,
 )
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.cloudwatch_logs import LOG_RETENTION_DAYS
 from distributed_something.aws.retry import none_if_missing, retry_until_consistent
 from distributed_something.core.names import MONITOR_FUNCTION, MONITOR_ROLE, RULE_NAME_PREFIX, AwsAccount
+from distributed_something.core.tags import MADE_BY_TAG, has_made_by_tag
 
 LAMBDA_RUNTIME = "python3.13"  # supported until June 2029
 LAMBDA_TIMEOUT_SECONDS = 900  # Lambda's most: a step takes seconds, reading the records of a million jobs minutes
@@ -64,7 +63,7 @@ def plan_monitor_log_group(clients: Clients) -> SetupStep:
         )
 
     def make() -> None:
-        clients.logs.create_log_group(logGroupName=MONITOR_LOG_GROUP, tags=dict([MADE_BY_TAG]))
+        clients.logs.create_log_group(logGroupName=MONITOR_LOG_GROUP, tags=MADE_BY_TAG)
         keep()
 
     return SetupStep(SetupRow("log group", MONITOR_LOG_GROUP, STATUS_MADE), make)
@@ -165,7 +164,7 @@ def _build_configuration(place: AwsAccount) -> dict[str, Any]:
 
 
 def _create_function(clients: Clients, wanted: dict[str, Any], code: bytes, sleep: Callable[[float], None]) -> None:
-    call = partial(clients.lambda_.create_function, **wanted, Code={"ZipFile": code}, Tags=dict([MADE_BY_TAG]))
+    call = partial(clients.lambda_.create_function, **wanted, Code={"ZipFile": code}, Tags=MADE_BY_TAG)
     retry_until_consistent(call, _NEW_ROLE_WORDS, sleep=sleep)
 
 

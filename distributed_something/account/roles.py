@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from distributed_something.account.policy_documents import PolicyDocument, build_trust_policy, list_trusted_services
 from distributed_something.account.step import (
-    MADE_BY_TAG,
     STATUS_CHANGED,
     STATUS_FOUND,
     STATUS_KEPT,
@@ -19,16 +18,16 @@ from distributed_something.account.step import (
     STATUS_REMOVED,
     SetupRow,
     SetupStep,
-    has_made_by_tag,
 )
 from distributed_something.aws.retry import none_if_missing, retry_until_consistent
+from distributed_something.core.tags import MADE_BY_TAG, build_ec2_tags, has_made_by_tag
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
 
 POLICY_NAME = "distributed-something"  # the inline policy of every role; those of buckets begin with it
-MADE_BY_TAGS = [{"Key": MADE_BY_TAG[0], "Value": MADE_BY_TAG[1]}]
+MADE_BY_TAGS = build_ec2_tags(MADE_BY_TAG)
 MISSING_CODE = "NoSuchEntity"
 
 

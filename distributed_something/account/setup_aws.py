@@ -50,13 +50,11 @@ from distributed_something.account.roles import (
     plan_service_linked_role,
 )
 from distributed_something.account.step import (
-    MADE_BY_TAG,
     STATUS_KEPT,
     STATUS_LEFT,
     STATUS_REMOVED,
     SetupRow,
     SetupStep,
-    has_made_by_tag,
 )
 from distributed_something.account.user_policies import (
     SERVICE_LINKED_ROLES,
@@ -74,6 +72,7 @@ from distributed_something.core.names import (
     TASK_ROLE,
     AwsAccount,
 )
+from distributed_something.core.tags import MADE_BY_TAG, has_made_by_tag
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
@@ -257,10 +256,10 @@ def _apply_removal(step: SetupStep) -> SetupRow:
 
 def _plan_security_group_removals(clients: Clients) -> Iterator[SetupStep]:
     """Those that fleetFile made in this region."""
-    filters: Any = [{"Name": f"tag:{MADE_BY_TAG[0]}", "Values": [MADE_BY_TAG[1]]}]
+    filters: Any = [{"Name": f"tag:{key}", "Values": [value]} for key, value in MADE_BY_TAG.items()]
     for page in clients.ec2.get_paginator("describe_security_groups").paginate(Filters=filters):
         for group in page["SecurityGroups"]:
-            if has_made_by_tag(group.get("Tags", [])):
+            if has_made_by_tag(group.get("Tags")):
                 delete = partial(clients.ec2.delete_security_group, GroupId=group["GroupId"])
                 yield SetupStep(SetupRow("security group", group["GroupId"], STATUS_REMOVED), delete)
 

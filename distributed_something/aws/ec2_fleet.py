@@ -15,6 +15,7 @@ from distributed_something.aws.retry import retry_until_consistent
 from distributed_something.core.aws_errors import AWSEvent, format_fleet_events
 from distributed_something.core.errors import AWSError, CloudError, InputError, get_error_code, translate_aws_errors
 from distributed_something.core.monitor_file import parse_run_start
+from distributed_something.core.tags import parse_tags
 from distributed_something.worker import split_into_batches
 
 if TYPE_CHECKING:
@@ -141,8 +142,7 @@ def find_active_fleet(ec2: EC2Client, app_name: str) -> ActiveFleet | None:
 def get_fleet_tags(found: Any) -> dict[str, str]:
     """The tags of a fleet, as they are or as they were asked for."""
     asked = found["SpotFleetRequestConfig"].get("TagSpecifications", [])
-    tags = found.get("Tags") or [tag for group in asked for tag in group.get("Tags", [])]
-    return {tag["Key"]: tag.get("Value", "") for tag in tags}
+    return parse_tags(found.get("Tags") or [tag for group in asked for tag in group.get("Tags", [])])
 
 
 def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int) -> None:

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.task_definition import MACHINE_ATTRIBUTE
 from distributed_something.core.errors import get_error_code, is_access_denied, translate_aws_errors
 from distributed_something.core.names import EXECUTION_ROLE, TASK_ROLE
-from distributed_something.core.tags import build_ecs_tags
+from distributed_something.core.tags import build_ecs_tags, parse_tags
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
@@ -69,7 +69,7 @@ def describe_cluster(ecs: ECSClient, name: str) -> Any | None:
 
 def is_app_cluster(described: Any, app_name: str) -> bool:
     """Whether `setup` made this cluster for the app."""
-    return any(tag.get("key") == "app" and tag.get("value") == app_name for tag in described.get("tags", []))
+    return parse_tags(described.get("tags")).get("app") == app_name
 
 
 def ensure_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
