@@ -43,7 +43,7 @@ RULES_STATEMENT_ID = "distributed-something-rules"
 _ROW_KIND = "auto-monitor"
 _MISSING_CODE = "ResourceNotFoundException"
 _BUSY_CODE = "ResourceConflictException"  # the change before this one is still being made
-_NEW_ROLE_WORDS = "cannot be assumed"  # Lambda's words for a role that it does not know yet
+_NEW_ROLE_PHRASE = "cannot be assumed"  # of a role that Lambda does not know yet; the code is that of any wrong value
 
 
 def plan_monitor_log_group(clients: Clients) -> SetupStep:
@@ -165,7 +165,7 @@ def _build_configuration(place: AwsAccount) -> dict[str, Any]:
 
 def _create_function(clients: Clients, wanted: dict[str, Any], code: bytes, sleep: Callable[[float], None]) -> None:
     call = partial(clients.lambda_.create_function, **wanted, Code={"ZipFile": code}, Tags=MADE_BY_TAG)
-    retry_until_consistent(call, _NEW_ROLE_WORDS, sleep=sleep)
+    retry_until_consistent(call, phrases=[_NEW_ROLE_PHRASE], sleep=sleep)
 
 
 def _update_function(
@@ -174,7 +174,7 @@ def _update_function(
     name = {"FunctionName": MONITOR_FUNCTION}
     if settings:
         call = partial(clients.lambda_.update_function_configuration, **name, **settings)
-        retry_until_consistent(call, _BUSY_CODE, _NEW_ROLE_WORDS, sleep=sleep)
+        retry_until_consistent(call, _BUSY_CODE, phrases=[_NEW_ROLE_PHRASE], sleep=sleep)
     if code is not None:
         retry_until_consistent(
             partial(clients.lambda_.update_function_code, **name, ZipFile=code), _BUSY_CODE, sleep=sleep

@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 
 
 # What EC2 answers while not every part of it knows a launch template that was made a moment ago, or a version of it.
-TEMPLATE_NOT_READY_ERRORS = (
+TEMPLATE_NOT_READY_CODES = (
+    "InvalidLaunchTemplateId.NotFound",
+    "InvalidLaunchTemplateId.NotFoundException",
+    "InvalidLaunchTemplateId.VersionNotFound",
     "InvalidLaunchTemplateName.NotFound",
-    "InvalidLaunchTemplateId.",
-    "The specified launch template",
+    "InvalidLaunchTemplateName.NotFoundException",
+)
+_TEMPLATE_NOT_READY_PHRASE = (
+    "The specified launch template"  # RequestSpotFleet's code says only that its config is wrong
 )
 FLEET_HISTORY_SECONDS = 6 * 3600.0  # of the fleet's events
 MAX_HISTORY_PAGES = 5  # of a thousand events of a kind; mostly there is one
@@ -99,7 +104,10 @@ def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) ->
     """Asks for the fleet; its id. Raises CloudError where EC2 refuses; a template made just now may need a while."""
     with translate_aws_errors("requesting the spot fleet"):
         answer = retry_until_consistent(
-            lambda: ec2.request_spot_fleet(SpotFleetRequestConfig=config), *TEMPLATE_NOT_READY_ERRORS, sleep=sleep
+            lambda: ec2.request_spot_fleet(SpotFleetRequestConfig=config),
+            *TEMPLATE_NOT_READY_CODES,
+            phrases=[_TEMPLATE_NOT_READY_PHRASE],
+            sleep=sleep,
         )
     return str(answer["SpotFleetRequestId"])
 
