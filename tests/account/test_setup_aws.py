@@ -43,7 +43,7 @@ from distributed_something.account.setup_aws import (
     find_use_elsewhere,
     set_up_account,
 )
-from distributed_something.account.step import SetupRow, format_setup_row
+from distributed_something.account.step import SetupRow, SetupState, format_setup_row
 from distributed_something.account.user_policies import SERVICE_LINKED_ROLES
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.retry import RETRY_PAUSE_SECONDS
@@ -181,7 +181,7 @@ def test_a_dry_run_only_says(clients: Clients) -> None:
 
     rows = set_up(clients, dry_run=True)
 
-    assert {row.state for row in rows} == {"would be made"}
+    assert {(row.state, row.planned) for row in rows} == {("made", True)}
     assert everything(clients) == before
 
 
@@ -190,7 +190,7 @@ def test_a_dry_run_says_what_set_up_does(clients: Clients) -> None:
 
     would = set_up(clients, dry_run=True)
 
-    assert {name: state.removeprefix("would be ") for name, state in states(would).items()} == states(set_up(clients))
+    assert states(would) == states(set_up(clients))
 
 
 def test_new_code_reaches_the_auto_monitor(clients: Clients, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_new_code_reaches_the_auto_monitor(clients: Clients, tmp_path: Path) -> 
 
     rows = [row for row in set_up(clients, root=changed) if row.state != "found"]
 
-    assert rows == [SetupRow("auto-monitor", "distributed-something-monitor", "changed", "its code")]
+    assert rows == [SetupRow("auto-monitor", "distributed-something-monitor", SetupState.CHANGED, "its code")]
     assert everything(clients)["functions"]["distributed-something-monitor"] == hash_bundle(build_bundle(changed))
 
 
@@ -397,8 +397,8 @@ def test_destroying_dry_removes_nothing_and_says_what_would_be(clients: Clients)
     rows = destroy(clients, dry_run=True)
 
     assert everything(clients) == before
-    assert {row.state for row in rows} == {"would be removed", "kept"}
-    assert {name: state.removeprefix("would be ") for name, state in states(rows).items()} == states(destroy(clients))
+    assert {(row.state, row.planned) for row in rows} == {("removed", True), ("kept", False)}
+    assert states(rows) == states(destroy(clients))
 
 
 def test_nothing_is_removed_while_a_rule_calls_the_auto_monitor(clients: Clients) -> None:
@@ -713,8 +713,9 @@ def test_a_missing_right_is_told_with_what_was_being_done() -> None:
 
 
 def test_a_line_of_the_table_reads_well() -> None:
-    assert format_setup_row(SetupRow("role", "r", "would be changed", "trust")) == "would be changed  role r (trust)"
-    assert format_setup_row(SetupRow("role", "r", "found")) == "found             role r"
+    planned = SetupRow("role", "r", SetupState.CHANGED, "trust", planned=True)
+    assert format_setup_row(planned) == "would be changed  role r (trust)"
+    assert format_setup_row(SetupRow("role", "r", SetupState.FOUND)) == "found             role r"
 
 
 # Whose account, which buckets
