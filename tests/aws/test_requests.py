@@ -15,12 +15,14 @@ import pytest
 from distributed_something.aws.ec2_fleet import FleetState, find_active_fleet
 from distributed_something.aws.ecs import DRAINING_WAIT_SECONDS, ensure_service, ensure_task_definition
 from distributed_something.aws.spot_prices import SpotPriceCache
-from distributed_something.aws.sqs import QueueCounts, QueueUrls
+from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.monitor_file import MonitorFile, load_monitor_file
-from distributed_something.observe.snapshot import IdleInstance, RunSnapshot, observe_run
+from distributed_something.observe.machines import ContainerInstance
+from distributed_something.observe.queue import QueueCounts
+from distributed_something.observe.snapshot import RunSnapshot, observe_run
 from distributed_something.run.setup import set_up_run
 from distributed_something.run.start import start_run
 from tests.support.fakes import (
@@ -702,10 +704,11 @@ def fleet_has(aws: Exact, state: str = "active", machines: int = 2) -> None:
     aws.answer("ec2.describe_spot_fleet_instances", wanted_instances, ActiveInstances=instances)
 
 
-def counts_of(aws: Exact, url: str, waiting: int, running: int, delayed: int = 0) -> None:
+def counts_of(aws: Exact, url: str, waiting: int, running: int, delayed: int = 0, **more: str) -> None:
     prefix = "ApproximateNumberOfMessages"
     values = {prefix: str(waiting), f"{prefix}NotVisible": str(running), f"{prefix}Delayed": str(delayed)}
-    aws.answer("sqs.get_queue_attributes", {"QueueUrl": url, "AttributeNames": list(values)}, Attributes=values)
+    wanted = {"QueueUrl": url, "AttributeNames": [*values, "CreatedTimestamp", "RedrivePolicy"]}
+    aws.answer("sqs.get_queue_attributes", wanted, Attributes=values | more)
 
 
 def no_pauses(aws: Exact) -> None:
@@ -713,14 +716,11 @@ def no_pauses(aws: Exact) -> None:
 
 
 def test_a_look_takes_fourteen_calls_however_many_jobs_there_are_and_machines_that_run_them(aws: Exact) -> None:
-    names = [f"ApproximateNumberOfMessages{more}" for more in ("", "NotVisible", "Delayed")]
     aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-    told = dict(zip(names, ("1000000", "7", "3"), strict=True)) | {"RedrivePolicy": QUEUE_SETTINGS["RedrivePolicy"]}
-    wanted = {"QueueUrl": QUEUE_URL, "AttributeNames": [*names, "RedrivePolicy"]}
-    aws.answer("sqs.get_queue_attributes", wanted, Attributes=told)
-    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
+    counts_of(aws, QUEUE_URL, 1_000_000, 7, 3, RedrivePolicy=QUEUE_SETTINGS["RedrivePolicy"])
     aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
     counts_of(aws, DEAD_URL, 40, 0)
+    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
     fleet_has(aws)
     aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=6)])
     no_pauses(aws)
@@ -749,7 +749,7 @@ def test_a_look_takes_fourteen_calls_however_many_jobs_there_are_and_machines_th
     assert seen.queue == QueueCounts(1_000_003, 7)
     assert (seen.dead, seen.done) == (40, 2_000_000 - 1_000_010 - 40)
     assert seen.fleet == FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
-    assert seen.hosts == (IdleInstance("i-0", "a", 2, START),)
+    assert seen.hosts == (ContainerInstance("i-0", "a", 2, START, connected=False),)
     assert seen.hourly == pytest.approx(0.08)
     assert len(aws.calls) == 14
 
