@@ -26,10 +26,10 @@ def format_value(value: object) -> str:
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
 
 
-def format_names(names: Sequence[str], shown: int = MAX_NAMES_SHOWN) -> str:
-    """The first `shown` names, and how many more there are."""
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+def format_names(names: Sequence[str], most: int = MAX_NAMES_SHOWN) -> str:
+    """The first `most` names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def format_count(number: int, thing: str) -> str:

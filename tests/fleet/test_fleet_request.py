@@ -22,7 +22,6 @@ from distributed_something.aws.sts import resolve_owner
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.tags import build_tags
-from distributed_something.fleet.api_shapes import find_unknown_value
 from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
 from distributed_something.fleet.launch_specs import LaunchSpec, build_launch_specs
 from distributed_something.fleet.launch_template import build_run_template_data, create_run_template, load_template_data
@@ -376,11 +375,6 @@ def test_what_ec2_would_refuse_is_said_in_one_line(content: dict[str, Any], said
     with pytest.raises(InputError, match=said) as caught:
         check(content, tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_a_type_newer_than_this_botocore_is_left_to_ec2() -> None:
-    shape = client().meta.service_model.shape_for("SpotFleetLaunchSpecification")
-    assert find_unknown_value({"InstanceType": "m99.large"}, shape) is None
 
 
 # launch templates
