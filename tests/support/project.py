@@ -19,6 +19,7 @@ import boto3
 from distributed_something.localcloud import LocalCloud, start_local_cloud, stop_local_cloud
 from tests.support import offline
 from tests.support.paths import ROOT
+from tests.support.processes import list_processes_with
 
 CONFIG = offline.CONFIG | {
     "DOCKER_CORES": 2,
@@ -85,7 +86,7 @@ class Project:
 
     def workers(self) -> list[int]:
         """The process ids of this project's workers."""
-        return _processes(str(self.folder / "worker" / "generic-worker.py"))
+        return list_processes_with(str(self.folder / "worker" / "generic-worker.py"))
 
     def kill_a_worker(self) -> int:
         """SIGKILL to one of them, which is waited for."""
@@ -108,15 +109,9 @@ class Project:
         stop_local_cloud(self.folder)
 
 
-def _processes(words: str) -> list[int]:
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    found = (line.split(None, 1) for line in listed.splitlines() if words in line)
-    return [int(pid) for pid, _ in found]
-
-
 def processes_of(folder: Path) -> list[int]:
     """Every process with this folder in its arguments."""
-    return _processes(str(folder))
+    return list_processes_with(str(folder))
 
 
 def wait_for(true: Callable[[], bool], seconds: float = 120) -> None:
