@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
-
 from distributed_something.localcloud import LocalCloud, start_local_cloud, stop_local_cloud
 from tests.support import offline
 from tests.support.paths import ROOT
@@ -77,12 +75,7 @@ class Project:
 
     def client(self, service: str) -> Any:
         """A client of this project's local cloud."""
-        env = self.cloud().environment()
-        endpoint = env.get(f"AWS_ENDPOINT_URL_{service.upper()}", env["AWS_ENDPOINT_URL"])
-        return boto3.client(
-            service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="local",
-            aws_secret_access_key="local",
-        )  # fmt: skip
+        return self.cloud().build_client(service)
 
     def workers(self) -> list[int]:
         """The process ids of this project's workers."""
