@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.aws.instance_types import AGENT_MEMORY_SHARE, MACHINE_TYPES_PER_CALL
 from distributed_something.aws.retry import retry_until_consistent
-from distributed_something.core.aws_errors import AWSEvent, format_fleet_events
+from distributed_something.core.aws_errors import AWSEvent, FleetProblem, list_fleet_problems
 from distributed_something.core.errors import AWSError, CloudError, InputError, get_error_code, translate_aws_errors
 from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.worker import split_into_batches
@@ -200,12 +200,12 @@ def _iter_history_records(ec2: EC2Client, wanted: dict[str, Any]) -> Iterator[An
         token = {"NextToken": answer["NextToken"]}
 
 
-def format_launch_errors(ec2: EC2Client, fleet_id: str, start: float, now: float) -> dict[str, str]:
-    """The same in words, a line for each cause; nothing where AWS does not tell."""
+def observe_fleet_problems(ec2: EC2Client, fleet_id: str, start: float, now: float) -> tuple[FleetProblem, ...]:
+    """Return what keeps the fleet from starting machines, each cause once; nothing where AWS does not tell."""
     try:
-        return format_fleet_events(list_launch_errors(ec2, fleet_id, start, now))
+        return list_fleet_problems(list_launch_errors(ec2, fleet_id, start, now))
     except AWSError:
-        return {}
+        return ()
 
 
 def _parse_event(record: Any) -> AWSEvent:

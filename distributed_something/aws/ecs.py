@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -21,15 +20,6 @@ if TYPE_CHECKING:
 
 ROLE_KEYS = ("taskRoleArn", "executionRoleArn")
 DRAINING_WAIT_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class ServiceState:
-    """How many tasks the service wants and has."""
-
-    desired: int
-    running: int
-    pending: int
 
 
 def build_placement_constraints(app_name: str) -> list[Any]:
@@ -93,14 +83,6 @@ def ensure_service(
         _create_service(ecs, settings, definition, marks, sleep)
 
 
-def observe_service(ecs: ECSClient, cluster: str, service: str) -> ServiceState | None:
-    """The service's counts; None where cluster or service are not there (any more)."""
-    found = describe_service(ecs, cluster, service)
-    if found is None or found["status"] != "ACTIVE":
-        return None
-    return ServiceState(found["desiredCount"], found["runningCount"], found["pendingCount"])
-
-
 def describe_service(ecs: ECSClient, cluster: str, service: str) -> Any | None:
     """ECS's description of the service of exactly this name, whatever its status; None where there is none."""
     try:
@@ -127,7 +109,8 @@ def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: in
 
 def stop_tasks(ecs: ECSClient, cluster: str, service: str) -> None:
     """Lets the service run no task any more; one that is gone has none."""
-    if observe_service(ecs, cluster, service) is not None:
+    described = describe_service(ecs, cluster, service)
+    if described is not None and described["status"] == "ACTIVE":
         ecs.update_service(cluster=cluster, service=service, desiredCount=0)
 
 

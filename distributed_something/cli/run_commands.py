@@ -13,6 +13,7 @@ from distributed_something.cli.group import Command, Number
 
 if TYPE_CHECKING:
     from distributed_something.run.monitor.policy import Pace
+    from distributed_something.run.run_context import RunContext
 
 CHEAPEST_HELP = "After 15 minutes, replace no machine that ends."
 
@@ -103,18 +104,14 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
 @click.pass_obj
 def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest_option: bool) -> None:
     """Watch the run; once all jobs are through, clean up."""
-    from distributed_something.core.clock import Clock
     from distributed_something.core.monitor_file import load_monitor_file
     from distributed_something.run.finish import monitor_run
 
-    run, cloud = load_monitor_file(monitor_file), None
-    settings, cloud = context.settings, context.cloud
-    clean = monitor_run(
-        context.clients, run, settings, Clock(), context.console,
-        cheapest=cheapest == "True" or cheapest_option, pace=_choose_pace(context),
-    )  # fmt: skip
-    if cloud is not None:
-        results = cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
+    run = load_monitor_file(monitor_file)
+    lowest_cost = cheapest == "True" or cheapest_option
+    clean = monitor_run(_build_run_context(context), run, cheapest=lowest_cost, pace=_choose_pace(context))
+    if context.cloud is not None:
+        results = context.cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
         context.console.print_progress(f"results         {shorten_path(results)}")
     if not clean:
         raise SystemExit(ExitCode.CLOUD)
@@ -131,23 +128,29 @@ def cleanup(
     context: Context, monitor_file: Path | None, verify: bool, stale: bool, yes: bool, failed_too: bool
 ) -> None:
     """Remove all of a run at once, or list what is left."""
-    from distributed_something.core.clock import Clock
-    from distributed_something.run.finish import clean_up_and_verify, clean_up_stale_runs, report_remaining_resources
+    from distributed_something.run.cleanup.clean_up import (
+        clean_up_and_verify,
+        clean_up_stale_runs,
+        report_remaining_resources,
+    )
 
-    run = context.load_monitor_file(monitor_file)
-    settings, clients, console, clock = context.settings, context.clients, context.console, Clock()
-    pause = 0.5 if context.local else 10.0
+    run, run_context = context.load_monitor_file(monitor_file), _build_run_context(context)
     if stale:
-        clean = clean_up_stale_runs(clients, clock, console, yes=yes)
+        clean = clean_up_stale_runs(run_context, yes=yes)
     elif verify:
-        clean = report_remaining_resources(clients, run, settings, clock, console, pause=pause)
+        clean = report_remaining_resources(run_context, run)
     else:
         where = monitor_file or context.config_file
-        clean = clean_up_and_verify(
-            clients, run, settings, where, clock, console, pause=pause, yes=yes, failed_too=failed_too
-        )
+        clean = clean_up_and_verify(run_context, run, where, yes=yes, failed_too=failed_too)
     if not clean:
         raise SystemExit(ExitCode.CLOUD)
+
+
+def _build_run_context(context: Context) -> RunContext:
+    from distributed_something.run.run_context import RunContext
+
+    pause = 0.5 if context.local else 10.0
+    return RunContext(context.clients, context.settings, context.console, pause=pause)
 
 
 def _choose_pace(context: Context) -> Pace:

@@ -7,7 +7,7 @@ why tasks stopped. In each the first pattern that matches counts, so a code stan
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from distributed_something.core.errors import format_one_line
@@ -271,12 +271,34 @@ def find_failure_pattern(table: tuple[FailurePattern, ...], text: str) -> Failur
     return next((one for one in table if re.search(one.pattern, text, re.S)), None)
 
 
-def format_fleet_events(events: Iterable[AWSEvent]) -> dict[str, str]:
-    """What these events of a fleet mean: a line for each cause, with its remedy and EC2's words of the first event of
-    it; for what the table does not know EC2's words alone."""
-    lines: dict[str, str] = {}
+@dataclass(frozen=True)
+class FleetProblem:
+    """Something that keeps a fleet from starting machines: the first event of its cause, and what the event means.
+
+    `pattern` is None where the table does not know the event.
+    """
+
+    event: AWSEvent
+    pattern: FailurePattern | None
+
+    @property
+    def cause(self) -> Hashable:
+        """What two events of the same problem share."""
+        return self.pattern or (self.event.kind, self.event.said)
+
+
+def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
+    """Return what these events of a fleet mean, each cause once."""
+    problems: dict[Hashable, FleetProblem] = {}
     for event in events:
-        said = format_one_line(f"{event.kind}: {event.said}")
-        found = find_failure_pattern(FLEET_FAILURE_PATTERNS, said)
-        lines.setdefault(found.cause if found else said, f"{found.cause} — {found.remedy} ({said})" if found else said)
-    return lines
+        pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, f"{event.kind}: {event.said}")
+        problem = FleetProblem(event, pattern)
+        problems.setdefault(problem.cause, problem)
+    return tuple(problems.values())
+
+
+def format_fleet_problem(problem: FleetProblem) -> str:
+    """Return the cause, its remedy, and EC2's words, in one line; for an unknown event EC2's words alone."""
+    said = format_one_line(f"{problem.event.kind}: {problem.event.said}")
+    pattern = problem.pattern
+    return f"{pattern.cause} — {pattern.remedy} ({said})" if pattern else said

@@ -23,7 +23,8 @@ from distributed_something.core.aws_errors import (
 )
 from distributed_something.core.errors import format_one_line
 from distributed_something.core.text import TERMINAL_COLUMNS, format_count, format_wrapped_lines
-from distributed_something.observe.evidence import Evidence, ObservedMachine
+from distributed_something.observe.evidence import Evidence
+from distributed_something.observe.machines import ObservedMachine
 
 JOINING_SECONDS = 600.0  # an ECS machine joins its cluster one to three minutes after its launch
 RECENT_EVENT_SECONDS = 1800.0  # older events of a service or task say little about now
