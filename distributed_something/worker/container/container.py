@@ -1,8 +1,9 @@
-"""distributed_something.worker.container.container."""
+"""The Container: all parts of a worker, put together, and the threads that they run in."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -30,7 +31,6 @@ from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
 from distributed_something.worker.container.intake import JobIntake
 from distributed_something.worker.container.prefetch import JobDurations
-from distributed_something.worker.container.serve import log
 from distributed_something.worker.container.slot import Slot
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS, StopRequest
 from distributed_something.worker.job.failures import AWS_ERRORS
@@ -53,6 +53,7 @@ LEASE_DIVISOR = 6  # of a lease, for one call that extends it: begun after a thi
 EXIT_RESERVE_SECONDS = 1.0  # kept free for the end of the process itself
 CLOSED_CHECK_SECONDS = 30.0  # between two looks at whether the monitor has closed the run
 HEALTH_CHECK_SECONDS = 5.0  # between two looks at whether this container's health changed
+log = logging.getLogger("worker")
 
 
 class Container:
