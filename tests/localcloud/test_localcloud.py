@@ -414,15 +414,15 @@ def test_machines_of_a_launch_template_join_and_the_fleet_is_shown_as_it_was_ask
     lab.serve(1)
     account, tag = EmulatedAccount(lab.cloud.build_client), {"Key": "app", "Value": "Plum"}
     data: Any = {
-        "ImageId": account.own_image(),
+        "ImageId": account.own_image,
         "UserData": base64.b64encode(lab.script().encode()).decode(),
-        "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": [account.own_security_group()]}],
+        "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": [account.own_security_group]}],
         "TagSpecifications": [{"ResourceType": kind, "Tags": [tag]} for kind in ("instance", "volume")],
     }
     lab.ec2.create_launch_template(LaunchTemplateName=lab.cluster, LaunchTemplateData=data)
-    second = data | {"KeyName": account.key_pair("local")}
+    second = data | {"KeyName": account.adapt_key_pair("local")}
     lab.ec2.create_launch_template_version(LaunchTemplateName=lab.cluster, LaunchTemplateData=second)
-    subnet = account.own_subnet()
+    subnet = account.own_subnet
     types = ("m5.large", "m5a.large"), ("m6i.large",)
     configs = [
         {
@@ -432,7 +432,7 @@ def test_machines_of_a_launch_template_join_and_the_fleet_is_shown_as_it_was_ask
         for version, some in zip("12", types, strict=True)
     ]
     config: Any = {
-        "IamFleetRole": account.fleet_role("a role"), "TargetCapacity": 3, "OnDemandTargetCapacity": 1,
+        "IamFleetRole": account.adapt_fleet_role("a role"), "TargetCapacity": 3, "OnDemandTargetCapacity": 1,
         "LaunchTemplateConfigs": configs, "AllocationStrategy": "diversified",
     }  # fmt: skip
     lab.fleets.append(lab.ec2.request_spot_fleet(SpotFleetRequestConfig=config)["SpotFleetRequestId"])
@@ -631,7 +631,7 @@ def test_a_daemon_that_was_killed_leaves_no_worker_and_objects_survive_it(own_la
     assert (lab.cloud.export(["pears"]) / "pears" / "a").read_text() == "1"
 
 
-def test_the_next_start_clears_what_a_killed_daemon_and_its_undertaker_left(own_lab: Lab) -> None:
+def test_the_next_start_clears_what_a_killed_daemon_and_its_cleanup_process_left(own_lab: Lab) -> None:
     lab = own_lab
     lab.serve(1)
     lab.fleet(1)
@@ -721,7 +721,7 @@ def test_what_the_account_lacks_is_filled_in_and_what_it_has_is_kept(lab: Lab) -
     }
     filled = lab.cloud.adapt_fleet_file(fleet)
     account = EmulatedAccount(lab.cloud.build_client)
-    assert filled["LaunchSpecifications"][0]["SubnetId"] == account.own_subnet()
+    assert filled["LaunchSpecifications"][0]["SubnetId"] == account.own_subnet
     assert filled["LaunchSpecifications"][0]["InstanceType"] == "m5.large"
     assert fleet["IamFleetRole"].endswith("role/x")
     assert lab.cloud.adapt_fleet_file(filled) == filled
@@ -735,7 +735,7 @@ def test_a_published_files_disks_hold_the_image_that_stands_for_its_own(lab: Lab
     ]
     filled = lab.cloud.adapt_fleet_file({"LaunchSpecifications": [{"ImageId": "ami-1", "BlockDeviceMappings": disks}]})
     root, other = (one["Ebs"] for one in filled["LaunchSpecifications"][0]["BlockDeviceMappings"])
-    (image,) = lab.ec2.describe_images(ImageIds=[EmulatedAccount(lab.cloud.build_client).own_image()])["Images"]
+    (image,) = lab.ec2.describe_images(ImageIds=[EmulatedAccount(lab.cloud.build_client).own_image])["Images"]
     (snapshot,) = lab.ec2.describe_snapshots(SnapshotIds=[root["SnapshotId"]])["Snapshots"]
     assert root["VolumeSize"] >= max(image["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"], snapshot["VolumeSize"])
     assert other["VolumeSize"] == 100
@@ -835,7 +835,7 @@ def test_a_schedule_calls_its_function_which_has_its_code_and_boto3_and_nothing_
 
 def test_a_call_that_takes_longer_than_its_function_may_is_ended_and_none_begins_beside_it(tmp_path: Path) -> None:
     layout = build_layout(tmp_path)
-    layout.make()
+    layout.make_folders()
     sleeper = SimpleNamespace(
         function_name="sleeper", handler="entry.handler", timeout=60, memory_size=128, environment_vars={},
         code_sha_256="a/b=", code_bytes=zipped(entry="import time\ndef handler(event, context): time.sleep(600)"),
@@ -848,8 +848,8 @@ def test_a_call_that_takes_longer_than_its_function_may_is_ended_and_none_begins
     begun: list[Any] = []
 
     class Counted(FunctionRunner):
-        def call(self, *arguments: Any) -> Any:
-            begun.append(super().call(*arguments))
+        def start_call(self, *arguments: Any) -> Any:
+            begun.append(super().start_call(*arguments))
             return begun[-1]
 
     schedules = ScheduleSimulator(
@@ -857,18 +857,18 @@ def test_a_call_that_takes_longer_than_its_function_may_is_ended_and_none_begins
     )
     try:
         for now, count in ((0.0, 0), (1.9, 0), (2.0, 1), (4.0, 1), (61.9, 1)):
-            schedules.play(now)
+            schedules.simulate_step(now)
             assert len(begun) == count
         assert begun[0].process.poll() is None
-        schedules.play(62.0)
+        schedules.simulate_step(62.0)
         assert begun[0].process.returncode == -signal.SIGKILL
         assert len(begun) == 2
         events.event_buses["default"].rules.clear()
-        assert schedules.play(63.0) == []  # its last call goes on
+        assert schedules.simulate_step(63.0) == []  # its last call goes on
     finally:
-        schedules.end()
-    assert schedules.play(64.0) == ["often"]
-    assert schedules.play(65.0) == []
+        schedules.kill_calls()
+    assert schedules.simulate_step(64.0) == ["often"]
+    assert schedules.simulate_step(65.0) == []
 
 
 def test_a_rate_is_played_thirty_times_as_fast_and_what_is_none_never() -> None:
@@ -879,7 +879,7 @@ def test_a_rate_is_played_thirty_times_as_fast_and_what_is_none_never() -> None:
 def test_protection_ends_by_itself_and_what_ecs_does_not_take_is_refused() -> None:
     clock = [1000.0]
     run = RunningTask(SimpleNamespace(task_arn="arn:t"), "arn:s", None, None, None, 30, 0.0)  # type: ignore[arg-type]
-    services = SimpleNamespace(refusal=lambda run, now: None)
+    services = SimpleNamespace(find_protection_refusal=lambda run, now: None)
     agent = AgentEndpoint(lambda name: (services, run) if name == "t" else None, lambda: clock[0])  # type: ignore[arg-type, return-value]
 
     def ask(method: str, body: bytes = b"", task: str = "t") -> tuple[str, Any]:
@@ -912,7 +912,7 @@ def test_protection_ends_by_itself_and_what_ecs_does_not_take_is_refused() -> No
 
 def test_a_command_reads_its_profile_whole_while_others_begin(tmp_path: Path) -> None:
     layout = build_layout(tmp_path)
-    layout.make()
+    layout.make_folders()
     cloud = LocalCloud(layout, CloudState(1, "token", "http://moto", "http://ministack"), "us-east-1")
     profile = Path(cloud.environment()["AWS_CONFIG_FILE"])
     others = [threading.Thread(target=lambda: [cloud.environment() for _ in range(500)]) for _ in range(2)]
@@ -951,10 +951,10 @@ def test_a_worker_that_ends_at_once_again_and_again_waits_longer_each_time() -> 
     throttle = StartThrottle()
     delays = []
     for _ in range(10):
-        throttle.ended(1, now=100)
+        throttle.record_end(1, now=100)
         delays.append(throttle.open_from - 100)
     assert delays == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
-    throttle.ended(3600, now=100)
+    throttle.record_end(3600, now=100)
     assert throttle.is_open(100)
 
 
