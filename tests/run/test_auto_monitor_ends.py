@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from distributed_something.aws.sqs import QueueCounts
 from distributed_something.core import monitor_file
 from distributed_something.core.errors import AWSError
 from distributed_something.core.monitor_file import MonitorFile, build_monitor_file_key
+from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.resources import Resource
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.results import records

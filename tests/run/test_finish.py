@@ -14,12 +14,12 @@ from botocore.exceptions import NoCredentialsError
 
 from distributed_something.aws import sqs
 from distributed_something.aws.ec2_fleet import FleetState
-from distributed_something.aws.ecs import ServiceState
-from distributed_something.aws.sqs import QueueCounts
 from distributed_something.core.errors import CloudError
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence, observe_active_subject
+from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.resources import Resource
+from distributed_something.observe.service import ServiceState
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.results import records
 from distributed_something.results.records import RunSummary

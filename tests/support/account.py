@@ -49,7 +49,7 @@ class Account:
 
     def answer(self, client: Any, operation: str, parameters: dict[str, Any]) -> Any:
         model = client.meta.service_model
-        call = f"{model.names.service}.{operation}"
+        call = f"{model.service_name}.{operation}"
         self.asked.append((call, parameters))
         shapes = model.operation_model(operation)
         if shapes.input_shape is not None:

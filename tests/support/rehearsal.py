@@ -152,7 +152,7 @@ class Stage:
         return boto3.Session(*keys, region_name=PLACE.region, botocore_session=core)
 
     def _began(self, who: str, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
-        context["call"] = Call(who, model.service_model.names.service, model.name, dict(params))
+        context["call"] = Call(who, model.service_model.service_name, model.name, dict(params))
         self.calls.append(context["call"])
 
     def _ended(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
