@@ -36,6 +36,7 @@ from distributed_something.worker.machine.idle_alarm import build_alarm_request
 from tests.support.account import Account, account
 from tests.support.emulated_runs import Runs, emulated_account, pairs
 from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START, FakeTime
+from tests.support.run_account import EMPTY_ACCOUNT
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
 NAMES = RunNames(MONITOR_FILE, "AppDead")
@@ -207,27 +208,9 @@ def nowhere(call: str, code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "none"}}, call)
 
 
-NOTHING: dict[str, Any] = {
-    "ec2.DescribeSpotFleetRequests": {"SpotFleetRequestConfigs": []},
-    "ec2.DescribeInstances": {"Reservations": []},
-    "ec2.DescribeVolumes": {"Volumes": []},
-    "ec2.DescribeLaunchTemplates": {"LaunchTemplates": []},
-    "sqs.GetQueueUrl": nowhere("GetQueueUrl", MISSING_QUEUE),
-    "sqs.ListQueues": {},
-    "ecs.DescribeServices": {"services": []},
-    "ecs.DescribeClusters": {"clusters": []},
-    "ecs.ListClusters": {"clusterArns": []},
-    "ecs.ListTaskDefinitions": {"taskDefinitionArns": []},
-    "cloudwatch.DescribeAlarms": {"MetricAlarms": []},
-    "cloudwatch.ListDashboards": {"DashboardEntries": []},
-    "events.ListRules": {"Rules": []},
-    "logs.DescribeLogGroups": {"logGroups": []},
-}
-
-
 @pytest.fixture
 def empty() -> Iterator[Account]:
-    with account(NOTHING) as made:
+    with account(EMPTY_ACCOUNT) as made:
         yield made
 
 
