@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
-
-from botocore.exceptions import ClientError
 
 from distributed_something.core.monitor_file import MonitorFile
 from tests.support.account import Account, account
@@ -33,12 +32,12 @@ EMPTY_ACCOUNT: dict[str, Any] = {
 
 
 class RunAccount:
-    """`jobs`: what the queue holds. `exports`: the errors of the next log exports; without one an export begins."""
+    """`jobs`: what the queue holds."""
 
     def __init__(self, made: Account, file: MonitorFile) -> None:
-        self.account, self.file, self.clients = made, file, made.clients
+        self.account, self.file = made, file
+        self.clients: Any = _RunClients(made)
         self.bucket, self.queue_is_there, self.jobs = FakeBucket(), True, 0
-        self.exports: list[str] = []
         made.answers |= {
             "s3.GetObject": lambda asked: self.bucket.get_object(**asked),
             "s3.PutObject": lambda asked: self.bucket.put_object(**asked),
@@ -47,7 +46,6 @@ class RunAccount:
             "sqs.GetQueueAttributes": lambda _: {"Attributes": {"ApproximateNumberOfMessages": str(self.jobs)}},
             "sqs.ListQueueTags": {},
             "sqs.DeleteQueue": self._delete_queue,
-            "logs.CreateExportTask": self._begin_export,
             "events.RemoveTargets": {},
             "events.DeleteRule": {},
         }
@@ -115,10 +113,25 @@ class RunAccount:
         self.queue_is_there = False
         return {}
 
-    def _begin_export(self, asked: dict[str, Any]) -> dict[str, Any]:
-        if self.exports and (code := self.exports.pop(0)):
-            raise ClientError({"Error": {"Code": code, "Message": "no"}}, "CreateExportTask")
-        return {"taskId": f"task of {asked['logGroupName']}"}
+
+class _RunClients:
+    """The account's clients, but for CloudWatch Logs: one of its parameters has two names, and botocore's model knows
+    only the other. An export ends when the next one of the same log group is asked for."""
+
+    def __init__(self, made: Account) -> None:
+        self._account, self.logs, self.meta = made, self, SimpleNamespace(region_name="us-east-1")
+        self._asked: set[str] = set()
+
+    def __getattr__(self, service: str) -> Any:
+        return getattr(self._account.clients, service)
+
+    def create_export_task(self, *, logGroupName: str, **more: Any) -> dict[str, str]:
+        self._account.asked.append(("logs.CreateExportTask", {"logGroupName": logGroupName, **more}))
+        is_busy = bool(self._asked) and logGroupName not in self._asked
+        self._asked.add(logGroupName)
+        if is_busy:
+            raise refused("LimitExceededException", "CreateExportTask")
+        return {"taskId": f"task of {logGroupName}"}
 
 
 @contextmanager
