@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from tests.support.emulator import KEYS, Lab, ministack
 BRIEF = Size(jobs=100, workers=3, seconds=14, seed=11, lease=3, calm_seconds=100, program_seconds=0.2)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what belongs to a worker is found through /proc")
 @pytest.mark.parametrize("name", ["ministack", "roto"])
 def test_amid_chaos_no_job_is_lost_and_every_result_and_record_is_right(name: str, tmp_path: Path) -> None:
     outcome = chaos(BRIEF, getattr(emulator, name), tmp_path)

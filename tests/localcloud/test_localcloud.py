@@ -28,10 +28,10 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pytest
 from botocore.exceptions import ClientError
 
+from distributed_something.localcloud import LocalCloud, LocalCloudError, start_local_cloud, stop_local_cloud
 from distributed_something.localcloud.base.endpoints import AGENT_PATH, METADATA_PATH
 from distributed_something.localcloud.base.layout import CloudState, build_layout, read_cloud_state
 from distributed_something.localcloud.base.processes import CLOUD_MARK, list_marked_processes, wait_for_condition
-from distributed_something.localcloud.client.connection import build_client
 from distributed_something.localcloud.client.export import build_safe_path, build_safe_paths
 from distributed_something.localcloud.client.fill_in import EmulatedAccount
 from distributed_something.localcloud.daemon.ecs_agent import PROTECTION_STATE_PATH, AgentEndpoint
@@ -47,10 +47,6 @@ from distributed_something.localcloud.play.services import RunningTask
 from distributed_something.worker.machine.idle_alarm import find_instance_id
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from distributed_something.worker.machine.spot_notice import SpotWatcher
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from distributed_something.localcloud import LocalCloudError
 
 STUB = """
 import os, signal, subprocess, sys, time
@@ -79,9 +75,9 @@ class Lab:
         self.cloud = self.start()
         self.own = set(self.processes())
 
-    def start(self, **options: Any) -> Cloud:
-        self.cloud = start(self.project, worker_root=self.project, **options)
-        self.ec2, self.ecs = build_client(self.cloud, "ec2"), build_client(self.cloud, "ecs")
+    def start(self, **options: Any) -> LocalCloud:
+        self.cloud = start_local_cloud(self.project, worker_root=self.project, **options)
+        self.ec2, self.ecs = self.cloud.build_client("ec2"), self.cloud.build_client("ecs")
         return self.cloud
 
     def define(self, *, memory: int = 3000, stop_seconds: int = 2, image: str = "plum", **environment: str) -> str:
@@ -192,7 +188,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def close(lab: Lab) -> None:
-    stop(lab.project)
+    stop_local_cloud(lab.project)
     left = lab.processes()
     assert not left, f"processes survived the cloud: {left}"
 
@@ -202,7 +198,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project whose cloud serves all tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("shared") / "project"
     yield folder
-    stop(folder)
+    stop_local_cloud(folder)
 
 
 @pytest.fixture
@@ -227,8 +223,11 @@ def test_a_second_command_attaches_to_the_cloud_that_runs(lab: Lab) -> None:
 
 
 def test_commands_that_start_at_once_share_one_cloud(tmp_path: Path) -> None:
-    found: list[Cloud] = []
-    threads = [threading.Thread(target=lambda: found.append(start(tmp_path, worker_root=tmp_path))) for _ in range(3)]
+    found: list[LocalCloud] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(start_local_cloud(tmp_path, worker_root=tmp_path)))
+        for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -236,7 +235,7 @@ def test_commands_that_start_at_once_share_one_cloud(tmp_path: Path) -> None:
     try:
         assert len({cloud.state for cloud in found}) == 1
     finally:
-        stop(tmp_path)
+        stop_local_cloud(tmp_path)
 
 
 def test_tasks_start_up_to_the_desired_count_and_the_room_there_is(lab: Lab) -> None:
@@ -413,17 +412,17 @@ def test_a_service_made_with_a_constraint_keeps_it_and_gives_its_tasks_the_defin
 
 def test_machines_of_a_launch_template_join_and_the_fleet_is_shown_as_it_was_asked_for(lab: Lab) -> None:
     lab.serve(1)
-    account, tag = EmulatedAccount(lab.cloud), {"Key": "app", "Value": "Plum"}
+    account, tag = EmulatedAccount(lab.cloud.build_client), {"Key": "app", "Value": "Plum"}
     data: Any = {
-        "ImageId": account.own_image(),
+        "ImageId": account.own_image,
         "UserData": base64.b64encode(lab.script().encode()).decode(),
-        "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": [account.own_security_group()]}],
+        "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": [account.own_security_group]}],
         "TagSpecifications": [{"ResourceType": kind, "Tags": [tag]} for kind in ("instance", "volume")],
     }
     lab.ec2.create_launch_template(LaunchTemplateName=lab.cluster, LaunchTemplateData=data)
-    second = data | {"KeyName": account.key_pair("local")}
+    second = data | {"KeyName": account.adapt_key_pair("local")}
     lab.ec2.create_launch_template_version(LaunchTemplateName=lab.cluster, LaunchTemplateData=second)
-    subnet = account.own_subnet()
+    subnet = account.own_subnet
     types = ("m5.large", "m5a.large"), ("m6i.large",)
     configs = [
         {
@@ -433,7 +432,7 @@ def test_machines_of_a_launch_template_join_and_the_fleet_is_shown_as_it_was_ask
         for version, some in zip("12", types, strict=True)
     ]
     config: Any = {
-        "IamFleetRole": account.fleet_role("a role"), "TargetCapacity": 3, "OnDemandTargetCapacity": 1,
+        "IamFleetRole": account.adapt_fleet_role("a role"), "TargetCapacity": 3, "OnDemandTargetCapacity": 1,
         "LaunchTemplateConfigs": configs, "AllocationStrategy": "diversified",
     }  # fmt: skip
     lab.fleets.append(lab.ec2.request_spot_fleet(SpotFleetRequestConfig=config)["SpotFleetRequestId"])
@@ -573,7 +572,7 @@ def test_a_machine_hears_of_its_interruption_as_on_ec2(lab: Lab) -> None:
 
 
 def test_service_linked_roles_have_awss_names(lab: Lab) -> None:
-    iam = build_client(lab.cloud, "iam")
+    iam = lab.cloud.build_client("iam")
     for service, name in (("spot", "EC2Spot"), ("spotfleet", "EC2SpotFleet"), ("ecs", "ECS")):
         made = iam.create_service_linked_role(AWSServiceName=f"{service}.amazonaws.com")
         assert made["Role"]["RoleName"] == f"AWSServiceRoleFor{name}"
@@ -624,7 +623,7 @@ def test_a_daemon_that_was_killed_leaves_no_worker_and_objects_survive_it(own_la
     lab.serve(1)
     lab.fleet(1)
     lab.cloud.ensure_buckets(["pears"])
-    build_client(lab.cloud, "s3").put_object(Bucket="pears", Key="a", Body=b"1")
+    lab.cloud.build_client("s3").put_object(Bucket="pears", Key="a", Body=b"1")
     eventually(lambda: len(lab.workers()) == 2)
     os.kill(lab.cloud.state.pid, signal.SIGKILL)
     eventually(lambda: not lab.processes())
@@ -632,7 +631,7 @@ def test_a_daemon_that_was_killed_leaves_no_worker_and_objects_survive_it(own_la
     assert (lab.cloud.export(["pears"]) / "pears" / "a").read_text() == "1"
 
 
-def test_the_next_start_clears_what_a_killed_daemon_and_its_undertaker_left(own_lab: Lab) -> None:
+def test_the_next_start_clears_what_a_killed_daemon_and_its_cleanup_process_left(own_lab: Lab) -> None:
     lab = own_lab
     lab.serve(1)
     lab.fleet(1)
@@ -659,17 +658,17 @@ def test_two_projects_at_once_do_not_see_each_other(lab: Lab, tmp_path: Path) ->
         lab.fleet(1)
         eventually(lambda: lab.service()["runningCount"] == 1)
         assert other.service()["runningCount"] == 0
-        assert stop(other.project)
+        assert stop_local_cloud(other.project)
         assert lab.service()["runningCount"] == 1
     finally:
         close(other)
 
 
 def test_stop_says_whether_a_cloud_ran(tmp_path: Path) -> None:
-    assert stop(tmp_path) is False
-    start(tmp_path, worker_root=tmp_path)
-    assert stop(tmp_path) is True
-    assert stop(tmp_path) is False
+    assert stop_local_cloud(tmp_path) is False
+    start_local_cloud(tmp_path, worker_root=tmp_path)
+    assert stop_local_cloud(tmp_path) is True
+    assert stop_local_cloud(tmp_path) is False
     assert read_cloud_state(build_layout(tmp_path)) is None
 
 
@@ -721,8 +720,8 @@ def test_what_the_account_lacks_is_filled_in_and_what_it_has_is_kept(lab: Lab) -
         "LaunchSpecifications": [{"ImageId": "ami-1", "SubnetId": "subnet-1", "InstanceType": "m5.large"}],
     }
     filled = lab.cloud.adapt_fleet_file(fleet)
-    account = EmulatedAccount(lab.cloud)
-    assert filled["LaunchSpecifications"][0]["SubnetId"] == account.own_subnet()
+    account = EmulatedAccount(lab.cloud.build_client)
+    assert filled["LaunchSpecifications"][0]["SubnetId"] == account.own_subnet
     assert filled["LaunchSpecifications"][0]["InstanceType"] == "m5.large"
     assert fleet["IamFleetRole"].endswith("role/x")
     assert lab.cloud.adapt_fleet_file(filled) == filled
@@ -736,7 +735,7 @@ def test_a_published_files_disks_hold_the_image_that_stands_for_its_own(lab: Lab
     ]
     filled = lab.cloud.adapt_fleet_file({"LaunchSpecifications": [{"ImageId": "ami-1", "BlockDeviceMappings": disks}]})
     root, other = (one["Ebs"] for one in filled["LaunchSpecifications"][0]["BlockDeviceMappings"])
-    (image,) = lab.ec2.describe_images(ImageIds=[EmulatedAccount(lab.cloud).own_image()])["Images"]
+    (image,) = lab.ec2.describe_images(ImageIds=[EmulatedAccount(lab.cloud.build_client).own_image])["Images"]
     (snapshot,) = lab.ec2.describe_snapshots(SnapshotIds=[root["SnapshotId"]])["Snapshots"]
     assert root["VolumeSize"] >= max(image["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"], snapshot["VolumeSize"])
     assert other["VolumeSize"] == 100
@@ -744,7 +743,7 @@ def test_a_published_files_disks_hold_the_image_that_stands_for_its_own(lab: Lab
 
 def test_results_become_ordinary_files_and_unchanged_ones_are_left_alone(lab: Lab) -> None:
     lab.cloud.ensure_buckets(["pears", "pears"])
-    s3 = build_client(lab.cloud, "s3")
+    s3 = lab.cloud.build_client("s3")
     for key in ("a/b.txt", "a", "../../escape", "/absolute", "folder/"):
         s3.put_object(Bucket="pears", Key=key, Body=key.encode())
     results = lab.cloud.export(["pears", "no-such-bucket"]) / "pears"
@@ -762,7 +761,7 @@ def test_results_become_ordinary_files_and_unchanged_ones_are_left_alone(lab: La
 def test_a_cloud_that_cannot_start_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
     with pytest.raises(LocalCloudError) as refusal:
-        start(tmp_path, worker_root=tmp_path)
+        start_local_cloud(tmp_path, worker_root=tmp_path)
     assert "\n" not in str(refusal.value)
     assert "cloud.log" in str(refusal.value)
 
@@ -770,8 +769,8 @@ def test_a_cloud_that_cannot_start_says_why_in_one_line(tmp_path: Path, monkeypa
 def test_containers_without_an_engine_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(LocalCloudError, match="container"):
-        start(tmp_path, containers=True, worker_root=tmp_path)
-    assert stop(tmp_path) is False
+        start_local_cloud(tmp_path, containers=True, worker_root=tmp_path)
+    assert stop_local_cloud(tmp_path) is False
 
 
 # functions and their schedule
@@ -780,7 +779,8 @@ def test_containers_without_an_engine_are_refused(tmp_path: Path, monkeypatch: p
 CODE = """
 import importlib.util, json, sys, boto3, mine
 def handler(event, context):
-    strangers = [name for name in ("pydantic", "click", "moto", "control") if importlib.util.find_spec(name)]
+    names = ("pydantic", "click", "moto", "distributed_something")
+    strangers = [name for name in names if importlib.util.find_spec(name)]
     boto3.client("s3").put_object(Bucket="calls", Key=event["key"], Body=json.dumps([strangers, mine.WORD]).encode())
 """
 
@@ -795,7 +795,7 @@ def zipped(**modules: str) -> bytes:
 
 def schedule(lab: Lab, rule: str, function: str, state: str = "ENABLED") -> Any:
     """A rule that calls this function once a minute; the client of EventBridge."""
-    events = build_client(lab.cloud, "events")
+    events = lab.cloud.build_client("events")
     events.put_rule(Name=rule, ScheduleExpression="rate(1 minute)", State=state)
     target = {"Id": "1", "Arn": function, "Input": json.dumps({"key": rule})}
     events.put_targets(Rule=rule, Targets=[target])
@@ -804,7 +804,7 @@ def schedule(lab: Lab, rule: str, function: str, state: str = "ENABLED") -> Any:
 
 def calls(lab: Lab) -> dict[str, Any]:
     """What the functions stored, by rule."""
-    s3 = build_client(lab.cloud, "s3")
+    s3 = lab.cloud.build_client("s3")
     keys = [one["Key"] for one in s3.list_objects_v2(Bucket="calls").get("Contents", [])]
     return {key: json.load(s3.get_object(Bucket="calls", Key=key)["Body"]) for key in keys}
 
@@ -813,10 +813,10 @@ def test_a_schedule_calls_its_function_which_has_its_code_and_boto3_and_nothing_
     lab = own_lab
     lab.cloud.ensure_buckets(["calls"])
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    role = build_client(lab.cloud, "iam").create_role(RoleName="apples", AssumeRolePolicyDocument=json.dumps(trust))[
+    role = lab.cloud.build_client("iam").create_role(RoleName="apples", AssumeRolePolicyDocument=json.dumps(trust))[
         "Role"
     ]
-    made = build_client(lab.cloud, "lambda").create_function(
+    made = lab.cloud.build_client("lambda").create_function(
         FunctionName="apples", Runtime="python3.13", Role=role["Arn"], Handler="entry.handler",
         Code={"ZipFile": zipped(entry=CODE, mine="WORD = 'apple'")},
     )  # fmt: skip
@@ -835,7 +835,7 @@ def test_a_schedule_calls_its_function_which_has_its_code_and_boto3_and_nothing_
 
 def test_a_call_that_takes_longer_than_its_function_may_is_ended_and_none_begins_beside_it(tmp_path: Path) -> None:
     layout = build_layout(tmp_path)
-    layout.make()
+    layout.make_folders()
     sleeper = SimpleNamespace(
         function_name="sleeper", handler="entry.handler", timeout=60, memory_size=128, environment_vars={},
         code_sha_256="a/b=", code_bytes=zipped(entry="import time\ndef handler(event, context): time.sleep(600)"),
@@ -848,8 +848,8 @@ def test_a_call_that_takes_longer_than_its_function_may_is_ended_and_none_begins
     begun: list[Any] = []
 
     class Counted(FunctionRunner):
-        def call(self, *arguments: Any) -> Any:
-            begun.append(super().call(*arguments))
+        def start_call(self, *arguments: Any) -> Any:
+            begun.append(super().start_call(*arguments))
             return begun[-1]
 
     schedules = ScheduleSimulator(
@@ -857,18 +857,18 @@ def test_a_call_that_takes_longer_than_its_function_may_is_ended_and_none_begins
     )
     try:
         for now, count in ((0.0, 0), (1.9, 0), (2.0, 1), (4.0, 1), (61.9, 1)):
-            schedules.play(now)
+            schedules.simulate_step(now)
             assert len(begun) == count
         assert begun[0].process.poll() is None
-        schedules.play(62.0)
+        schedules.simulate_step(62.0)
         assert begun[0].process.returncode == -signal.SIGKILL
         assert len(begun) == 2
         events.event_buses["default"].rules.clear()
-        assert schedules.play(63.0) == []  # its last call goes on
+        assert schedules.simulate_step(63.0) == []  # its last call goes on
     finally:
-        schedules.end()
-    assert schedules.play(64.0) == ["often"]
-    assert schedules.play(65.0) == []
+        schedules.kill_calls()
+    assert schedules.simulate_step(64.0) == ["often"]
+    assert schedules.simulate_step(65.0) == []
 
 
 def test_a_rate_is_played_thirty_times_as_fast_and_what_is_none_never() -> None:
@@ -879,7 +879,7 @@ def test_a_rate_is_played_thirty_times_as_fast_and_what_is_none_never() -> None:
 def test_protection_ends_by_itself_and_what_ecs_does_not_take_is_refused() -> None:
     clock = [1000.0]
     run = RunningTask(SimpleNamespace(task_arn="arn:t"), "arn:s", None, None, None, 30, 0.0)  # type: ignore[arg-type]
-    services = SimpleNamespace(refusal=lambda run, now: None)
+    services = SimpleNamespace(find_protection_refusal=lambda run, now: None)
     agent = AgentEndpoint(lambda name: (services, run) if name == "t" else None, lambda: clock[0])  # type: ignore[arg-type, return-value]
 
     def ask(method: str, body: bytes = b"", task: str = "t") -> tuple[str, Any]:
@@ -912,8 +912,8 @@ def test_protection_ends_by_itself_and_what_ecs_does_not_take_is_refused() -> No
 
 def test_a_command_reads_its_profile_whole_while_others_begin(tmp_path: Path) -> None:
     layout = build_layout(tmp_path)
-    layout.make()
-    cloud = Cloud(layout, CloudState(1, "token", "http://moto", "http://ministack"), "us-east-1")
+    layout.make_folders()
+    cloud = LocalCloud(layout, CloudState(1, "token", "http://moto", "http://ministack"), "us-east-1")
     profile = Path(cloud.environment()["AWS_CONFIG_FILE"])
     others = [threading.Thread(target=lambda: [cloud.environment() for _ in range(500)]) for _ in range(2)]
     for thread in others:
@@ -951,10 +951,10 @@ def test_a_worker_that_ends_at_once_again_and_again_waits_longer_each_time() -> 
     throttle = StartThrottle()
     delays = []
     for _ in range(10):
-        throttle.ended(1, now=100)
+        throttle.record_end(1, now=100)
         delays.append(throttle.open_from - 100)
     assert delays == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
-    throttle.ended(3600, now=100)
+    throttle.record_end(3600, now=100)
     assert throttle.is_open(100)
 
 
@@ -1003,7 +1003,7 @@ def test_a_task_runs_as_a_container_with_its_limit_and_its_stop_signal(lab: Lab,
 
 def test_no_container_survives_stop_nor_a_killed_daemon(own_lab: Lab, image: str) -> None:
     lab = own_lab
-    for end in (lambda: stop(lab.project), lambda: os.kill(lab.cloud.state.pid, signal.SIGKILL)):
+    for end in (lambda: stop_local_cloud(lab.project), lambda: os.kill(lab.cloud.state.pid, signal.SIGKILL)):
         lab.start(containers=True)
         lab.serve(1, memory=64, image=image)
         lab.fleet(1)

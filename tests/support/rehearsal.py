@@ -65,7 +65,8 @@ from distributed_something.fleet.write_fleet_file import write_fleet_file
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.submission_journal import SubmissionJournal
 from distributed_something.jobs.submit import plan_submission, submit_jobs
-from distributed_something.localcloud.emulators import moto_ec2, moto_ecs
+from distributed_something.localcloud.emulators.moto_ec2 import patch_moto_ec2
+from distributed_something.localcloud.emulators.moto_ecs import patch_moto_ecs
 from distributed_something.localcloud.play.fleets import update_fleets
 from distributed_something.localcloud.play.machines import MachineSimulator
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence, observe_active_subject
@@ -231,9 +232,8 @@ def _mend_moto(patch: pytest.MonkeyPatch) -> None:
         for name, function in {**{one.__name__: one for one in functions}, **named}.items():
             patch.setattr(owner, name, function, raising=False)
 
-    for module in (moto_ec2, moto_ecs):
-        patch.setattr(module, "replace_in", replace_in)
-        module.apply()
+    patch_moto_ec2(replace_in)
+    patch_moto_ecs(replace_in)
     patch.setattr(BaseResponse, "call_action", _or_nothing(BaseResponse.call_action))
     for name, service in SERVICE_LINKED_ROLES.items():  # moto's names for these differ from AWS's
         short = service.removesuffix(".amazonaws.com")
@@ -518,7 +518,7 @@ class Story:
     def _play(self) -> None:
         """What EC2 and the machines' agents do."""
         update_fleets(self._machines.ec2)
-        self._machines.play()
+        self._machines.simulate_step()
         for cluster in self._machines.ecs.clusters.values():
             cluster.registered_container_instances_count = len(self._machines.ecs.container_instances[cluster.name])
             cluster.running_tasks_count = 0  # moto counts what no service of its own starts

@@ -300,4 +300,4 @@ class TestRights:
         """The words with which docker runs a task of the settings; a variable more or less is none of them."""
         task, machine = SimpleNamespace(id="task"), SimpleNamespace(instance_id="i-1")
         order = build_work_order(task, self.container(settings), {}, machine)  # type: ignore[arg-type]
-        return set(ContainerRunner(build_layout(folder), {})._build_options("name", order))
+        return set(ContainerRunner(build_layout(folder), {}).build_run_options("name", order))
