@@ -40,7 +40,8 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
     """Say why nothing is running, the most likely cause first."""
     import time
 
-    from distributed_something.diagnose.why import build_diagnosis_json, format_diagnosis, rank_causes
+    from distributed_something.diagnose.why.rank import rank_causes
+    from distributed_something.diagnose.why.view import build_diagnosis_json, format_diagnosis
     from distributed_something.observe.evidence import (
         build_subject_from_run,
         gather_evidence,

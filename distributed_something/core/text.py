@@ -9,10 +9,10 @@ from math import floor, log10
 MAX_NAMES_SHOWN = 5  # names in one line
 
 
-def format_names(names: Sequence[str]) -> str:
+def format_names(names: Sequence[str], most: int = MAX_NAMES_SHOWN) -> str:
     """The first few names, and how many more there are."""
-    more = len(names) - MAX_NAMES_SHOWN
-    return ", ".join(names[:MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def format_usd(amount: float) -> str:

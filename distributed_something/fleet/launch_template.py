@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.aws.ec2_fleet import TEMPLATE_NOT_READY_ERRORS
+from distributed_something.aws.ec2_fleet import TEMPLATE_NOT_READY_CODES
 from distributed_something.aws.retry import retry_until_consistent
 from distributed_something.core.errors import AWSError, CloudError, InputError, get_error_code, translate_aws_errors
 from distributed_something.core.tags import KEPT_VOLUME_TAG, build_tag_specifications
@@ -169,7 +169,7 @@ def _create_next_version(
     request: Any = {"LaunchTemplateId": template, "ClientToken": f"{name}-{number}", "LaunchTemplateData": data}
     with translate_aws_errors(f"making version {number} of the launch template {name}"):
         retry_until_consistent(
-            lambda: ec2.create_launch_template_version(**request), *TEMPLATE_NOT_READY_ERRORS, sleep=sleep
+            lambda: ec2.create_launch_template_version(**request), *TEMPLATE_NOT_READY_CODES, sleep=sleep
         )
 
 

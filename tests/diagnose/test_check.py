@@ -28,7 +28,6 @@ from distributed_something.aws.instance_types import (
     find_quota_class,
 )
 from distributed_something.aws.spot_prices import SpotMarket
-from distributed_something.aws.sqs import QueueCounts
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.image_name import ContainerImageReference, parse_image_reference
 from distributed_something.core.names import AwsAccount
@@ -75,6 +74,7 @@ from distributed_something.fleet.launch_specs import (
     list_requested_types,
 )
 from distributed_something.fleet.network import find_default_route_target
+from distributed_something.observe.queue import QueueCounts
 from tests.support.account import Account, account
 from tests.support.fakes import DEAD_URL, MISSING_QUEUE, QUEUE_URL, SETTINGS
 

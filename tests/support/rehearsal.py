@@ -59,7 +59,8 @@ from distributed_something.core.names import (
 )
 from distributed_something.diagnose.check.check import run_preflight_checks
 from distributed_something.diagnose.check.queue_and_image import find_ecr_architectures
-from distributed_something.diagnose.why import format_diagnosis, rank_causes
+from distributed_something.diagnose.why.rank import rank_causes
+from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
 from distributed_something.fleet.write_fleet_file import write_fleet_file
 from distributed_something.jobs.job_file import load_job_file
