@@ -19,6 +19,7 @@ from distributed_something.run.dashboard import (
     build_dashboard,
     ensure_dashboard,
 )
+from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.logs.container_log import CloudWatchHandler
 from tests.support.account import Account, account
@@ -152,7 +153,7 @@ def test_what_goes_to_cloudwatch_is_the_bare_line() -> None:
     sent: list[str] = []
 
     class Stream:
-        waiting = 0
+        waiting_events = 0
 
         def send(self, text: str, when: float) -> None:
             sent.append(text)
@@ -189,9 +190,9 @@ def test_a_lost_lease_is_among_the_errors(caplog: pytest.LogCaptureFixture) -> N
     """It takes a worker that stands still for minutes, so no worker of this test wrote it."""
     nothing: Any = None
     attempt: Any = SimpleNamespace(name="a-1")
-    finisher = AttemptFinisher(nothing, nothing, nothing, nothing, nothing, nothing)
+    finisher = AttemptFinisher(WorkerContext(nothing, nothing, nothing), nothing, nothing, nothing)
     with caplog.at_level(logging.INFO):
-        finisher.lost(attempt)
+        finisher.log_lost_lease(attempt)
     assert_error(*caplog.messages)
 
 
