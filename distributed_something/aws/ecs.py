@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.task_definition import MACHINE_ATTRIBUTE
-from distributed_something.core.errors import get_error_code, is_access_denied, translate_aws_errors
+from distributed_something.core.errors import get_error_code, get_error_message, is_access_denied, translate_aws_errors
 from distributed_something.core.names import EXECUTION_ROLE, TASK_ROLE
-from distributed_something.core.tags import build_ecs_tags
+from distributed_something.core.tags import build_ecs_tags, parse_tags
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
@@ -21,15 +20,7 @@ if TYPE_CHECKING:
 
 ROLE_KEYS = ("taskRoleArn", "executionRoleArn")
 DRAINING_WAIT_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class ServiceState:
-    """How many tasks the service wants and has."""
-
-    desired: int
-    running: int
-    pending: int
+_DRAINING_PHRASE = "raining"  # «Draining» and «draining»; the code is that of any wrong value
 
 
 def build_placement_constraints(app_name: str) -> list[Any]:
@@ -69,7 +60,7 @@ def describe_cluster(ecs: ECSClient, name: str) -> Any | None:
 
 def is_app_cluster(described: Any, app_name: str) -> bool:
     """Whether `setup` made this cluster for the app."""
-    return any(tag.get("key") == "app" and tag.get("value") == app_name for tag in described.get("tags", []))
+    return parse_tags(described.get("tags")).get("app") == app_name
 
 
 def ensure_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
@@ -91,14 +82,6 @@ def ensure_service(
             ecs.update_service(cluster=settings.ECS_CLUSTER, service=settings.names.service, taskDefinition=definition)
             return
         _create_service(ecs, settings, definition, marks, sleep)
-
-
-def observe_service(ecs: ECSClient, cluster: str, service: str) -> ServiceState | None:
-    """The service's counts; None where cluster or service are not there (any more)."""
-    found = describe_service(ecs, cluster, service)
-    if found is None or found["status"] != "ACTIVE":
-        return None
-    return ServiceState(found["desiredCount"], found["runningCount"], found["pendingCount"])
 
 
 def describe_service(ecs: ECSClient, cluster: str, service: str) -> Any | None:
@@ -127,7 +110,8 @@ def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: in
 
 def stop_tasks(ecs: ECSClient, cluster: str, service: str) -> None:
     """Lets the service run no task any more; one that is gone has none."""
-    if observe_service(ecs, cluster, service) is not None:
+    described = describe_service(ecs, cluster, service)
+    if described is not None and described["status"] == "ACTIVE":
         ecs.update_service(cluster=cluster, service=service, desiredCount=0)
 
 
@@ -148,7 +132,9 @@ def _create_service(
             )
             return
         except ClientError as error:
-            draining = get_error_code(error) == "InvalidParameterException" and "raining" in str(error)
+            draining = get_error_code(error) == "InvalidParameterException" and _DRAINING_PHRASE in get_error_message(
+                error
+            )
             if not draining or attempt * pause >= DRAINING_WAIT_SECONDS:
                 raise
             sleep(pause)  # a service that was deleted a moment ago still drains; its name is free after that

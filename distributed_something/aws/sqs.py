@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.retry import TAG_NOT_READY_ERROR, none_if_missing, retry_until_consistent
+from distributed_something.aws.retry import none_if_missing, retry_until_consistent
 from distributed_something.core.errors import CloudError, InputError, get_error_code, translate_aws_errors
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 MESSAGE_RETENTION_SECONDS = 14 * 24 * 3600  # SQS's longest: a job must outlive a long run and a holiday
 QUEUE_NAME_REUSE_SECONDS = 60  # SQS refuses a queue's name for 60 s after its deletion
-_COUNT_ATTRIBUTES = [f"ApproximateNumberOfMessages{name}" for name in ("", "NotVisible", "Delayed")]
 SUBMITTED_JOBS_TAG = "jobs_submitted"
 _MISSING_QUEUE_CODES = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 _DELETED_RECENTLY_CODES = {"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"}
@@ -33,18 +33,6 @@ class QueueUrls:
 
     url: str
     dead_letter_url: str
-
-
-@dataclass(frozen=True)
-class QueueCounts:
-    """SQS's approximate counts of one queue; they settle up to a minute after the last change."""
-
-    waiting: int
-    running: int
-
-    @property
-    def jobs(self) -> int:
-        return self.waiting + self.running
 
 
 class _QueueLookup(NamedTuple):
@@ -91,50 +79,17 @@ def is_missing_queue_error(error: BaseException) -> bool:
     return get_error_code(error) in _MISSING_QUEUE_CODES
 
 
-def observe_queue_counts(sqs: SQSClient, url: str) -> QueueCounts:
-    """How many jobs wait (delayed ones too) and how many are held by workers."""
-    return _parse_counts(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=_COUNT_ATTRIBUTES)["Attributes"])  # type: ignore[arg-type]
-
-
-def observe_counts_and_redrive(sqs: SQSClient, url: str) -> tuple[QueueCounts, str | None]:
-    """The queue's counts and the name of the dead-letter queue that it feeds, in one call."""
-    wanted = [*_COUNT_ATTRIBUTES, "RedrivePolicy"]
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)["Attributes"]  # type: ignore[arg-type]
-    return _parse_counts(found), _parse_dead_letter_name(found)
-
-
-def observe_counts_and_creation(sqs: SQSClient, url: str) -> tuple[QueueCounts, float]:
-    """The queue's counts and when it was made (seconds since 1970), in one call."""
-    wanted = [*_COUNT_ATTRIBUTES, "CreatedTimestamp"]
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)["Attributes"]  # type: ignore[arg-type]
-    return _parse_counts(found), float(found["CreatedTimestamp"])
-
-
 def find_submitted_count(sqs: SQSClient, url: str) -> int | None:
-    """How many jobs were ever sent to this queue, as `submitJob` notes it; None where nobody did."""
-    noted = sqs.list_queue_tags(QueueUrl=url).get("Tags", {}).get(SUBMITTED_JOBS_TAG, "")
+    """How many jobs were ever sent to this queue, as `submitJob` notes it; None where nobody did, or where the queue is
+    gone."""
+    answer = none_if_missing(partial(sqs.list_queue_tags, QueueUrl=url), *_MISSING_QUEUE_CODES) or {}
+    noted = answer.get("Tags", {}).get(SUBMITTED_JOBS_TAG, "")
     return int(noted) if noted.isdigit() else None
 
 
 def add_submitted_count(sqs: SQSClient, url: str, more: int) -> None:
     """Adds `more` to the count that lies on the queue as a tag, and so goes with it."""
     sqs.tag_queue(QueueUrl=url, Tags={SUBMITTED_JOBS_TAG: str((find_submitted_count(sqs, url) or 0) + more)})
-
-
-def find_dead_letter_name(sqs: SQSClient, url: str) -> str | None:
-    """The name of the dead-letter queue that the queue at `url` feeds."""
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"]).get("Attributes", {})
-    return _parse_dead_letter_name(found)
-
-
-def _parse_counts(attributes: Mapping[Any, str]) -> QueueCounts:
-    waiting, running, delayed = (int(attributes.get(name, "0")) for name in _COUNT_ATTRIBUTES)
-    return QueueCounts(waiting + delayed, running)
-
-
-def _parse_dead_letter_name(attributes: Mapping[Any, str]) -> str | None:
-    policy = json.loads(attributes.get("RedrivePolicy") or "{}")
-    return str(policy.get("deadLetterTargetArn", "")).rsplit(":", 1)[-1] or None
 
 
 def _look_up_queue(sqs: SQSClient, settings: Settings, key: str) -> _QueueLookup:
@@ -165,10 +120,8 @@ def _ensure_queue(
     current = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     changed: Any = {key: value for key, value in attributes.items() if not _is_same_attribute(current.get(key), value)}  # type: ignore[call-overload]
     if changed:
-        not_yet = () if found.tagged else (TAG_NOT_READY_ERROR,)
-        retry_until_consistent(
-            lambda: sqs.set_queue_attributes(QueueUrl=url, Attributes=changed), *not_yet, sleep=sleep
-        )
+        set_changed = partial(sqs.set_queue_attributes, QueueUrl=url, Attributes=changed)
+        retry_until_consistent(set_changed, until_allowed=not found.tagged, sleep=sleep)
     return url
 
 

@@ -13,6 +13,7 @@ from distributed_something.cli.group import Command, Number
 
 if TYPE_CHECKING:
     from distributed_something.run.monitor.policy import Pace
+    from distributed_something.run.run_context import RunContext
 
 CHEAPEST_HELP = "After 15 minutes, replace no machine that ends."
 
@@ -38,26 +39,25 @@ def setup(context: Context) -> None:
 @click.pass_obj
 def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) -> None:
     """Check a Job file and send its jobs to the queue."""
-    import time
-
+    from distributed_something.cli.submit_view import SubmitView
+    from distributed_something.core.clock import Clock
     from distributed_something.jobs.job_file import load_job_file
-    from distributed_something.jobs.submission_journal import SubmissionJournal
-    from distributed_something.jobs.submit import plan_submission, submit_jobs
-    from distributed_something.jobs.submit_view import SubmitView
+    from distributed_something.jobs.submission_journal import SubmissionJournal, build_journal_path
+    from distributed_something.jobs.submission_plan import plan_submission
+    from distributed_something.jobs.submit import Submission, submit_jobs
 
     settings, console = context.settings, context.console
     loaded = load_job_file(job_file, context.list_objects)
-    planned = plan_submission(loaded)
+    plan = plan_submission(loaded)
     if dry_run:
-        console.print_result(f"{planned.count} jobs; the first message:\n{planned.first}")
+        console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
         return
-    journal = SubmissionJournal(job_file.parent / f".{job_file.name}.submitted", resume=resume)
-    with SubmitView(planned.count, console) as progress:
+    submission = Submission(loaded, plan, SubmissionJournal(build_journal_path(job_file), resume=resume))
+    with SubmitView(plan.count, console) as progress:
         sent = submit_jobs(
-            settings, context.clients, loaded, planned, journal=journal, progress=progress,
-            say=console.print_progress, sleep=time.sleep,
-        )  # fmt: skip
-    console.print_progress(f"jobs            {sent:,} of {planned.count:,} sent to {settings.SQS_QUEUE_NAME}")
+            settings, context.clients, submission, Clock(), progress=progress, say=console.print_progress
+        )
+    console.print_progress(f"jobs            {sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}")
     console.print_progress("next: startCluster FLEETFILE")
 
 
@@ -103,18 +103,14 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
 @click.pass_obj
 def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest_option: bool) -> None:
     """Watch the run; once all jobs are through, clean up."""
-    from distributed_something.core.clock import Clock
     from distributed_something.core.monitor_file import load_monitor_file
     from distributed_something.run.finish import monitor_run
 
-    run, cloud = load_monitor_file(monitor_file), None
-    settings, cloud = context.settings, context.cloud
-    clean = monitor_run(
-        context.clients, run, settings, Clock(), context.console,
-        cheapest=cheapest == "True" or cheapest_option, pace=_choose_pace(context),
-    )  # fmt: skip
-    if cloud is not None:
-        results = cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
+    run = load_monitor_file(monitor_file)
+    lowest_cost = cheapest == "True" or cheapest_option
+    clean = monitor_run(_build_run_context(context), run, cheapest=lowest_cost, pace=_choose_pace(context))
+    if context.cloud is not None:
+        results = context.cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
         context.console.print_progress(f"results         {shorten_path(results)}")
     if not clean:
         raise SystemExit(ExitCode.CLOUD)
@@ -131,23 +127,31 @@ def cleanup(
     context: Context, monitor_file: Path | None, verify: bool, stale: bool, yes: bool, failed_too: bool
 ) -> None:
     """Remove all of a run at once, or list what is left."""
-    from distributed_something.core.clock import Clock
-    from distributed_something.run.finish import clean_up_and_verify, clean_up_stale_runs, report_remaining_resources
+    from distributed_something.core.monitor_file import load_monitor_file
+    from distributed_something.run.cleanup.clean_up import (
+        clean_up_and_verify,
+        clean_up_stale_runs,
+        report_remaining_resources,
+    )
 
-    run = context.load_monitor_file(monitor_file)
-    settings, clients, console, clock = context.settings, context.clients, context.console, Clock()
-    pause = 0.5 if context.local else 10.0
+    run = load_monitor_file(monitor_file) if monitor_file else None
+    run_context = _build_run_context(context)
     if stale:
-        clean = clean_up_stale_runs(clients, clock, console, yes=yes)
+        clean = clean_up_stale_runs(run_context, yes=yes)
     elif verify:
-        clean = report_remaining_resources(clients, run, settings, clock, console, pause=pause)
+        clean = report_remaining_resources(run_context, run)
     else:
         where = monitor_file or context.config_file
-        clean = clean_up_and_verify(
-            clients, run, settings, where, clock, console, pause=pause, yes=yes, failed_too=failed_too
-        )
+        clean = clean_up_and_verify(run_context, run, where, yes=yes, failed_too=failed_too)
     if not clean:
         raise SystemExit(ExitCode.CLOUD)
+
+
+def _build_run_context(context: Context) -> RunContext:
+    from distributed_something.run.run_context import RunContext
+
+    pause = 0.5 if context.local else 10.0
+    return RunContext(context.clients, context.settings, context.console, pause=pause)
 
 
 def _choose_pace(context: Context) -> Pace:

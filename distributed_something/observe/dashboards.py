@@ -1,4 +1,4 @@
-"""distributed_something.observe.dashboards."""
+"""What a dashboard's body shows: which fleet, and whether it is an app's own."""
 
 from __future__ import annotations
 

@@ -1,12 +1,15 @@
-"""distributed_something.observe.resources."""
+"""What AWS holds of an app, or of all apps, kind by kind: each service is asked itself.
+
+The tagging service would answer for all of them in one call, but it still lists what is deleted and not yet what is
+new, which is no proof that nothing is left. Names and tags are compared whole.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,8 @@ from distributed_something.core.errors import get_error_code
 from distributed_something.core.names import RULE_NAME_PREFIX, TASK_FAMILY_SUFFIX, AppNames, build_monitor_rule_name
 from distributed_something.core.tags import KEPT_VOLUME_TAG, has_run_tags
 from distributed_something.observe.dashboards import is_dashboard_of_app
+from distributed_something.observe.machines import iter_instances
+from distributed_something.observe.queue import observe_queue_at
 from distributed_something.worker import split_into_batches
 
 if TYPE_CHECKING:
@@ -47,6 +52,24 @@ class ResourceState(Enum):
     UNKNOWN = "of unknown origin"
 
 
+class ResourceKind(StrEnum):
+    """What a thing in AWS is, in the words that a user reads."""
+
+    FLEET = "fleet"
+    MACHINE = "machine"
+    VOLUME = "volume"
+    LAUNCH_TEMPLATE = "launch template"
+    QUEUE = "queue"
+    DEAD_LETTER_QUEUE = "dead-letter queue"
+    SERVICE = "service"
+    CLUSTER = "cluster"
+    TASK_DEFINITION = "task definition"
+    ALARM = "alarm"
+    DASHBOARD = "dashboard"
+    LOG_GROUP = "log group"
+    RULE = "rule"
+
+
 @dataclass(frozen=True)
 class Resource:
     """One thing in AWS: what it is, its name and AWS's id of it, whose it is, and why it is listed.
@@ -54,7 +77,7 @@ class Resource:
     `made`: of a fleet, when it was requested (seconds since 1970).
     """
 
-    kind: str
+    kind: ResourceKind
     name: str
     app: str
     run: str = ""
@@ -64,9 +87,12 @@ class Resource:
     fleet: str = ""
     made: float = 0.0
 
-    def __str__(self) -> str:
-        notes = [f"app {self.app}" if self.app else "", f"run {self.run}" if self.run else "", self.note]
-        return f"{self.kind} {self.name} ({', '.join(filter(None, notes))})"
+
+def format_resource(resource: Resource) -> str:
+    """Return the kind and name, and in parentheses whose it is and why it is listed."""
+    app, run = resource.app, resource.run
+    notes = [f"app {app}" if app else "", f"run {run}" if run else "", resource.note]
+    return f"{resource.kind} {resource.name} ({', '.join(filter(None, notes))})"
 
 
 def iter_tagged_fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
@@ -78,24 +104,23 @@ def iter_tagged_fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Resou
                 continue
             known = _choose_ending_state(state == "cancelled_terminating", _choose_ownership_state(tags, None))
             name, made = found["SpotFleetRequestId"], found["CreateTime"].timestamp()
-            yield Resource("fleet", name, tags["app"], tags.get("run", ""), state, known, id=name, made=made)
+            yield Resource(ResourceKind.FLEET, name, tags["app"], tags.get("run", ""), state, known, id=name, made=made)
 
 
 def iter_tagged_machines(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
     """Machines that carry the tag `app` and are not gone."""
     filters: Any = [_build_tag_filter(app), {"Name": "instance-state-name", "Values": _LIVE_INSTANCE_STATES}]
-    for page in ec2.get_paginator("describe_instances").paginate(Filters=filters, PaginationConfig=EC2_PAGINATION):
-        for found in (one for reservation in page["Reservations"] for one in reservation["Instances"]):
-            tags, state = _parse_tags(found.get("Tags")), found["State"]["Name"]
-            if _has_app_tag(tags, app):
-                known = _choose_ending_state(
-                    state == "shutting-down",
-                    _choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine),
-                )
-                name, run = found["InstanceId"], tags.get("run", "")
-                yield Resource(
-                    "machine", name, tags["app"], run, state, known, id=name, fleet=tags.get(FLEET_ID_TAG, "")
-                )
+    for found in iter_instances(ec2, filters):
+        tags, state = _parse_tags(found.get("Tags")), found["State"]["Name"]
+        if _has_app_tag(tags, app):
+            known = _choose_ending_state(
+                state == "shutting-down",
+                _choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine),
+            )
+            name, run = found["InstanceId"], tags.get("run", "")
+            yield Resource(
+                ResourceKind.MACHINE, name, tags["app"], run, state, known, id=name, fleet=tags.get(FLEET_ID_TAG, "")
+            )
 
 
 def iter_tagged_volumes(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
@@ -112,7 +137,7 @@ def iter_tagged_volumes(ec2: EC2Client, app: str | None = None) -> Iterator[Reso
                     else _choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine)
                 )
                 note = "kept, as the Fleet file says" if kept else "on no machine"
-                yield Resource("volume", name, tags["app"], tags.get("run", ""), note, known, id=name)
+                yield Resource(ResourceKind.VOLUME, name, tags["app"], tags.get("run", ""), note, known, id=name)
 
 
 def iter_tagged_templates(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
@@ -127,7 +152,9 @@ def iter_tagged_templates(ec2: EC2Client, app: str | None = None) -> Iterator[Re
                 )
                 known = ResourceState.LEFT if ours else ResourceState.UNKNOWN
                 run = tags.get("run", "")
-                yield Resource("launch template", name, tags["app"], run, state=known, id=found["LaunchTemplateId"])
+                yield Resource(
+                    ResourceKind.LAUNCH_TEMPLATE, name, tags["app"], run, state=known, id=found["LaunchTemplateId"]
+                )
 
 
 def iter_named_queues(sqs: SQSClient, app: str, names: Iterable[str]) -> Iterator[Resource]:
@@ -135,7 +162,7 @@ def iter_named_queues(sqs: SQSClient, app: str, names: Iterable[str]) -> Iterato
     for name in names:
         url = find_queue(sqs, name)
         if url is not None:
-            yield from _observe_queue(sqs, url, {"app": app}, ResourceState.LEFT)
+            yield from _iter_queue(sqs, url, {"app": app}, ResourceState.LEFT)
 
 
 def iter_tagged_queues(sqs: SQSClient) -> Iterator[Resource]:
@@ -144,7 +171,7 @@ def iter_tagged_queues(sqs: SQSClient) -> Iterator[Resource]:
         for url in page.get("QueueUrls", []):
             tags = _empty_if_missing(partial(sqs.list_queue_tags, QueueUrl=url)).get("Tags", {})
             if "app" in tags:
-                yield from _observe_queue(sqs, url, tags, _choose_queue_state(tags, url))
+                yield from _iter_queue(sqs, url, tags, _choose_queue_state(tags, url))
 
 
 def iter_app_services(ecs: ECSClient, cluster_name: str, app: str) -> Iterator[Resource]:
@@ -185,7 +212,7 @@ def iter_app_task_definitions(ecs: ECSClient, app: str) -> Iterator[Resource]:
     pages = ecs.get_paginator("list_task_definitions").paginate(familyPrefix=family, status="ACTIVE")
     for arn in (arn for page in pages for arn in page["taskDefinitionArns"]):
         if _parse_family(arn) == family:
-            yield Resource("task definition", arn.rsplit("/", 1)[-1], app, id=arn)
+            yield Resource(ResourceKind.TASK_DEFINITION, arn.rsplit("/", 1)[-1], app, id=arn)
 
 
 def iter_all_task_definitions(ecs: ECSClient) -> Iterator[Resource]:
@@ -199,7 +226,7 @@ def iter_all_task_definitions(ecs: ECSClient) -> Iterator[Resource]:
             latest["taskDefinition"], "SQS_QUEUE_URL"
         ):
             for arn in (arn for arn in arns if _parse_family(arn) == family):
-                yield Resource("task definition", arn.rsplit("/", 1)[-1], app, id=arn)
+                yield Resource(ResourceKind.TASK_DEFINITION, arn.rsplit("/", 1)[-1], app, id=arn)
 
 
 def get_container_variable(definition: Mapping[str, Any], name: str) -> str:
@@ -216,7 +243,7 @@ def iter_idle_alarms(cloudwatch: CloudWatchClient, app: str | None = None) -> It
         for found in page.get("MetricAlarms", []):
             match = _ALARM_NAME_PATTERN.fullmatch(found["AlarmName"])
             if match and (match["app"] == app or (app is None and _is_idle_alarm(found, match["machine"]))):
-                yield Resource("alarm", found["AlarmName"], match["app"], id=match["machine"])
+                yield Resource(ResourceKind.ALARM, found["AlarmName"], match["app"], id=match["machine"])
 
 
 def iter_app_dashboards(cloudwatch: CloudWatchClient, app: str, *, keep: bool = False) -> Iterator[Resource]:
@@ -224,14 +251,14 @@ def iter_app_dashboards(cloudwatch: CloudWatchClient, app: str, *, keep: bool = 
     pages = cloudwatch.get_paginator("list_dashboards").paginate(DashboardNamePrefix=app)
     if any(entry["DashboardName"] == app for page in pages for entry in page.get("DashboardEntries", [])):
         state, note = (ResourceState.KEPT, "CLEAN_DASHBOARD is 'False'") if keep else (ResourceState.LEFT, "")
-        yield Resource("dashboard", app, app, note=note, state=state)
+        yield Resource(ResourceKind.DASHBOARD, app, app, note=note, state=state)
 
 
 def iter_all_dashboards(cloudwatch: CloudWatchClient) -> Iterator[Resource]:
     """Every dashboard that shows what ours show."""
     for name, body in iter_dashboard_bodies(cloudwatch):
         if is_dashboard_of_app(body, name):
-            yield Resource("dashboard", name, name)
+            yield Resource(ResourceKind.DASHBOARD, name, name)
 
 
 def iter_dashboard_bodies(cloudwatch: CloudWatchClient) -> Iterator[tuple[str, str]]:
@@ -251,7 +278,7 @@ def iter_monitor_rules(events: Any, app: str | None = None) -> Iterator[Resource
     for page in events.get_paginator("list_rules").paginate(NamePrefix=wanted):
         for name in (rule["Name"] for rule in page["Rules"]):
             if app is None or name == wanted:
-                yield Resource("rule", name, app or name.removeprefix(RULE_NAME_PREFIX))
+                yield Resource(ResourceKind.RULE, name, app or name.removeprefix(RULE_NAME_PREFIX))
 
 
 def _choose_ending_state(ends: bool, known: ResourceState) -> ResourceState:
@@ -259,19 +286,16 @@ def _choose_ending_state(ends: bool, known: ResourceState) -> ResourceState:
     return ResourceState.ENDING if ends and known is ResourceState.LEFT else known
 
 
-def _observe_queue(sqs: SQSClient, url: str, tags: dict[str, str], known: ResourceState) -> Iterator[Resource]:
-    """Nothing where the queue is gone: SQS still gives the URL of one that was deleted a minute ago."""
-    wanted = ["RedrivePolicy", *(f"ApproximateNumberOfMessages{name}" for name in ("", "NotVisible", "Delayed"))]
-    answer = _empty_if_missing(partial(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=wanted))  # type: ignore[arg-type]
-    if not answer:
+def _iter_queue(sqs: SQSClient, url: str, tags: dict[str, str], known: ResourceState) -> Iterator[Resource]:
+    """Nothing where the queue is gone."""
+    queue = observe_queue_at(sqs, url)
+    if queue is None:
         return
-    found = answer.get("Attributes", {})
-    jobs = sum(int(value) for name, value in found.items() if name.startswith("Approximate"))
-    feeds = json.loads(found.get("RedrivePolicy", "{}")).get("deadLetterTargetArn")
+    jobs, feeds = queue.counts.jobs, queue.dead_letter_queue
     if jobs and not feeds:
         known = ResourceState.KEPT if known is ResourceState.LEFT else known
     note = f"holds {jobs} {'jobs' if feeds else 'failed jobs'}" if jobs else "empty"
-    yield Resource("queue", url.rsplit("/", 1)[-1], tags["app"], tags.get("run", ""), note, known, id=url)
+    yield Resource(ResourceKind.QUEUE, queue.name, tags["app"], tags.get("run", ""), note, known, id=url)
 
 
 def _empty_if_missing(call: Callable[[], Any]) -> Any:
@@ -287,7 +311,7 @@ def _build_service_resource(found: Any, app: str, cluster_name: str) -> Iterator
     state = {"ACTIVE": ResourceState.LEFT, "DRAINING": ResourceState.ENDING}.get(found["status"])
     if state is not None:
         note = f"in cluster {cluster_name}, {found['runningCount']} tasks run"
-        yield Resource("service", found["serviceName"], app, note=note, state=state, id=cluster_name)
+        yield Resource(ResourceKind.SERVICE, found["serviceName"], app, note=note, state=state, id=cluster_name)
 
 
 def _iter_tagged_services(ecs: ECSClient, cluster_name: str, names: list[str]) -> Iterator[Resource]:
@@ -306,7 +330,7 @@ def _build_cluster_resource(found: Any, tags: dict[str, str], known: ResourceSta
     state = states.get(found["status"])
     if state is not None:
         note = "other services use it" if state is ResourceState.KEPT else ""
-        yield Resource("cluster", found["clusterName"], tags["app"], tags.get("run", ""), note, state)
+        yield Resource(ResourceKind.CLUSTER, found["clusterName"], tags["app"], tags.get("run", ""), note, state)
 
 
 def _list_service_names(ecs: ECSClient, cluster_name: str) -> list[str]:

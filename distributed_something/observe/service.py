@@ -1,44 +1,84 @@
-"""distributed_something.observe.service."""
+"""What ECS says about the app's service: its counts, its events, and why its tasks stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from distributed_something.aws.clients import Clients
-from distributed_something.aws.ecs import ServiceState
+from distributed_something.aws.ecs import describe_service
 from distributed_something.core.aws_errors import AWSEvent
-from distributed_something.observe.evidence import MAX_STOPPED_TASKS, DiagnosisSubject, convert_to_seconds
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs import ECSClient
+
+STOPPED_TASKS_PER_CALL = 100  # ECS: of one ListTasks and one DescribeTasks call
 
 
-def build_service_evidence(described: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ServiceState:
+    """How many tasks the service wants and has."""
+
+    desired: int
+    running: int
+    pending: int
+
+
+@dataclass(frozen=True)
+class StoppedTask:
+    """A task that ended; `at`: seconds since 1970. `kind`: ECS's stop code; `said`: ECS's and its containers' reasons.
+
+    `exit_codes`: of its containers, those other than 0.
+    """
+
+    at: float
+    kind: str
+    said: str
+    exit_codes: tuple[int, ...] = ()
+
+
+def observe_service(ecs: ECSClient, cluster: str, service: str) -> ServiceState | None:
+    """Return the service's counts; None where cluster or service do not exist. Raises AWS's errors."""
+    return parse_service_state(describe_service(ecs, cluster, service))
+
+
+def parse_service_state(described: Mapping[str, Any] | None) -> ServiceState | None:
+    """Return the counts in ECS's description of a service; None for one that is not active."""
     if described is None or described.get("status") != "ACTIVE":
-        return {}
-    counts = ServiceState(described["desiredCount"], described["runningCount"], described["pendingCount"])
-    told = [
-        AWSEvent(convert_to_seconds(one["createdAt"]), "service", one["message"]) for one in described.get("events", ())
-    ]
-    return {"service": counts, "told": tuple(told)}
+        return None
+    return ServiceState(described["desiredCount"], described["runningCount"], described["pendingCount"])
 
 
-def list_stopped_tasks(clients: Clients, subject: DiagnosisSubject) -> tuple[AWSEvent, ...]:
-    wanted: Any = {"cluster": subject.cluster, "serviceName": subject.service, "desiredStatus": "STOPPED"}
-    try:
-        arns = clients.ecs.list_tasks(**wanted, maxResults=MAX_STOPPED_TASKS)["taskArns"]
-    except (clients.ecs.exceptions.ClusterNotFoundException, clients.ecs.exceptions.ServiceNotFoundException):
+def parse_service_events(described: Mapping[str, Any] | None) -> tuple[AWSEvent, ...]:
+    """Return the events in ECS's description of a service; none for one that is not active."""
+    if described is None or described.get("status") != "ACTIVE":
         return ()
-    tasks: Any = clients.ecs.describe_tasks(cluster=subject.cluster, tasks=arns)["tasks"] if arns else ()
-    return tuple(
-        AWSEvent(convert_to_seconds(task.get("stoppedAt")), str(task.get("stopCode", "")), _format_stop_reason(task))
-        for task in tasks
-    )
+    events = described.get("events", ())
+    return tuple(AWSEvent(convert_to_seconds(event["createdAt"]), "service", event["message"]) for event in events)
 
 
-def _format_stop_reason(task: Mapping[str, Any]) -> str:
-    """Why a task stopped, in ECS's words, with its containers' reasons and exit codes."""
-    parts = [str(task.get("stoppedReason", ""))]
-    for container in task.get("containers", ()):
-        parts.append(str(container.get("reason", "")))
-        if container.get("exitCode"):
-            parts.append(f"exit code {container['exitCode']}")
-    return "; ".join(part for part in parts if part)
+def list_stopped_tasks(ecs: ECSClient, cluster: str, service: str) -> tuple[StoppedTask, ...]:
+    """Return the service's stopped tasks, up to a hundred; ECS forgets them after an hour. Raises AWS's errors."""
+    missing = (ecs.exceptions.ClusterNotFoundException, ecs.exceptions.ServiceNotFoundException)
+    try:
+        arns = ecs.list_tasks(
+            cluster=cluster, serviceName=service, desiredStatus="STOPPED", maxResults=STOPPED_TASKS_PER_CALL
+        )["taskArns"]
+    except missing:
+        return ()
+    tasks: Any = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else ()
+    return tuple(map(_build_stopped_task, tasks))
+
+
+def convert_to_seconds(at: Any) -> float:
+    """Return one of AWS's times as seconds since 1970; 0 where it is missing."""
+    return at.timestamp() if isinstance(at, datetime) else 0.0
+
+
+def _build_stopped_task(task: Mapping[str, Any]) -> StoppedTask:
+    containers = task.get("containers", ())
+    reasons = [str(task.get("stoppedReason", "")), *(str(container.get("reason", "")) for container in containers)]
+    codes = tuple(int(container["exitCode"]) for container in containers if container.get("exitCode"))
+    reason = "; ".join(reason for reason in reasons if reason)
+    return StoppedTask(convert_to_seconds(task.get("stoppedAt")), str(task.get("stopCode", "")), reason, codes)

@@ -13,9 +13,10 @@ from botocore.exceptions import ClientError
 
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.s3 import iter_bucket_objects
-from distributed_something.aws.sqs import find_queue, is_missing_queue_error, observe_queue_counts
+from distributed_something.aws.sqs import is_missing_queue_error
 from distributed_something.core.errors import AWSError
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.observe.queue import observe_queue
 from distributed_something.worker import job_id, split_into_batches
 
 if TYPE_CHECKING:
@@ -66,16 +67,17 @@ def summarize_records(clients: Clients, monitor_file: MonitorFile, dead_letter_q
 
 
 def _read_dead_letters(sqs: SQSClient, name: str) -> tuple[int, list[Any]]:
-    """How many messages the dead-letter queue holds, and the first of them; none where it is gone (SQS may still give
-    the URL of a queue that was deleted a minute ago)."""
+    """Return how many messages the dead-letter queue holds, and the first of them; none where it is gone."""
+    queue = observe_queue(sqs, name)
+    if queue is None or not queue.counts.jobs:
+        return 0, []
     try:
-        url = find_queue(sqs, name)
-        dead = observe_queue_counts(sqs, url).jobs if url else 0
-        return dead, _peek_messages(sqs, url, min(dead, MAX_FAILED_JOBS_READ)) if url and dead else []
+        messages = _peek_messages(sqs, queue.url, min(queue.counts.jobs, MAX_FAILED_JOBS_READ))
     except ClientError as error:
         if is_missing_queue_error(error):
             return 0, []
         raise
+    return queue.counts.jobs, messages
 
 
 def _peek_messages(sqs: SQSClient, url: str, most: int) -> list[Any]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from distributed_something.aws.clients import Clients
 
+MAX_FAILURES_SHOWN = 20
+MAX_FAILURE_LINES_SHOWN = 5
+
 
 def format_summary_from_records(
     clients: Clients, file: MonitorFile, dead_letter_queue: str, machines: int, now: float
@@ -35,10 +38,6 @@ def save_run_summary(s3: S3Client, file: MonitorFile, words: str) -> None:
         Body=f"{words}\n".encode(),
         ContentType="text/plain; charset=utf-8",
     )
-
-
-MAX_FAILURES_SHOWN = 20
-MAX_FAILURE_LINES_SHOWN = 5
 
 
 def format_run_summary(summary: RunSummary, *, seconds: float, machines: int, records: str) -> str:

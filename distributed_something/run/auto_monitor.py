@@ -16,9 +16,12 @@ import boto3
 
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.spot_prices import SpotPriceCache
+from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, UserFacingError
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.observe.containers import format_paused_machine
+from distributed_something.observe.resources import ResourceKind
 from distributed_something.results.summary import format_summary_from_records, save_run_summary
 from distributed_something.run.cleanup.export_logs import continue_log_export
 from distributed_something.run.cleanup.inventory import RunNames, format_inventory, observe_run_resources
@@ -49,9 +52,10 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     tick = run_ticks(clients, file, _read_pace(os.environ), clock)
     if tick.over is not None:
         return _finish_run(clients, file, tick, clock)
-    cost = tick.history.cost
-    said = [*tick.look.paused, *tick.look.news.values(), format_cost_warning(cost, file.MONITOR_MAX_COST)]
-    return {"jobs": tick.look.jobs, "dead": tick.look.dead, "cost": round(cost, 4), "said": list(filter(None, said))}
+    look, cost = tick.look, tick.history.cost
+    said = [*map(format_paused_machine, look.paused), *map(format_fleet_problem, look.problems)]
+    said += filter(None, [format_cost_warning(cost, file.MONITOR_MAX_COST)])
+    return {"jobs": look.jobs, "dead": look.dead, "cost": round(cost, 4), "said": said}
 
 
 def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> Tick:
@@ -92,10 +96,13 @@ def _clean_up_once(clients: Clients, file: MonitorFile, ended: float | None, clo
         file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, patient=False, keep_rule=True, ended=ended
     )
     report = delete_run_resources(clients, once, clock.sleep)
-    report.kept.extend(continue_log_export(clients, file, clock.now()))
-    left = observe_run_resources(clients, RunNames(file, dead_letter_queue, tagged=report.handed_on))
-    left = replace(left, things=[one for one in left.things if one.kind != "rule"])  # its own goes last, by `_end`
-    if report.left or not left.clean:
+    report.exports = continue_log_export(clients, file, clock.now())
+    left = observe_run_resources(clients, RunNames(file, dead_letter_queue, tagged=report.next_batch is not None))
+    rest = [
+        thing for thing in left.things if thing.kind is not ResourceKind.RULE
+    ]  # its own goes last, by `_finish_run`
+    left = replace(left, things=rest)
+    if not (report.complete and left.clean):
         return f"{format_cleanup_report(report)}\n{format_inventory(left)}", False
     try:
         told = format_summary_from_records(clients, file, dead_letter_queue, file.MONITOR_MACHINES, clock.now())

@@ -1,4 +1,4 @@
-"""distributed_something.run.monitor_file_copy."""
+"""The monitor file in the bucket: what the auto-monitor reads, and what clean-up finds from any computer."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ cancelled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ from distributed_something.aws.ec2_fleet import (
     check_container_size,
     create_fleet,
     find_active_fleet,
-    format_launch_errors,
     observe_fleet,
+    observe_fleet_problems,
 )
-from distributed_something.aws.ecs import ensure_task_definition, find_task_roles, observe_service, start_tasks
+from distributed_something.aws.ecs import ensure_task_definition, find_task_roles, start_tasks
 from distributed_something.aws.sqs import QueueUrls, find_queue, require_job_queue
 from distributed_something.aws.sts import identify_account, resolve_owner
 from distributed_something.aws.task_definition import build_task_definition
+from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, CloudError, InputError, UserFacingError, translate_aws_errors
 from distributed_something.core.monitor_file import (
@@ -40,6 +41,7 @@ from distributed_something.fleet.fleet_file import check_fleet_file
 from distributed_something.fleet.launch_specs import LaunchSpec, build_launch_specs
 from distributed_something.fleet.launch_template import create_run_template, load_template_data
 from distributed_something.fleet.request import build_fleet_request
+from distributed_something.observe.service import observe_service
 from distributed_something.run.monitor.history import reopen_history
 from distributed_something.run.monitor_file_copy import save_monitor_file
 from distributed_something.run.schedule import check_auto_monitor, ensure_monitor_rule
@@ -127,17 +129,17 @@ def watch_machine_arrivals(
 ) -> None:  # fmt: skip
     """Says when machines come, until all are there or `wait_minutes` are over. An error of AWS here ends nothing."""
     until, shown = clock.now() + wait_minutes * 60, -1
-    told: set[str] = set()
+    told: set[Hashable] = set()
     fleet_id, start = monitor_file.MONITOR_FLEET_ID, monitor_file.MONITOR_START_TIME / 1000
     while True:
         there = _count_machines(clients, monitor_file, shown)
         if there != shown:
             say(f"machines        {there} of {settings.CLUSTER_MACHINES}")
             shown = there
-        for cause, line in format_launch_errors(clients.ec2, fleet_id, start, clock.now()).items():
-            if cause not in told:
-                say(f"fleet           {line}")
-                told.add(cause)
+        for problem in observe_fleet_problems(clients.ec2, fleet_id, start, clock.now()):
+            if problem.cause not in told:
+                say(f"{'fleet':<16}{format_fleet_problem(problem)}")
+                told.add(problem.cause)
         if there >= settings.CLUSTER_MACHINES:
             return
         if clock.now() >= until:

@@ -25,7 +25,7 @@ from distributed_something.aws.instance_types import (
     read_quota_value,
 )
 from distributed_something.aws.spot_prices import PriceReport, list_price_reports
-from distributed_something.aws.sqs import QueueCounts, find_queue
+from distributed_something.aws.sqs import find_queue
 from distributed_something.core.errors import AWSError, get_error_code
 from distributed_something.fleet.launch_specs import (
     LAUNCH_TEMPLATE_CONFIGS_KEY,
@@ -35,6 +35,7 @@ from distributed_something.fleet.launch_specs import (
     parse_arn_name,
 )
 from distributed_something.fleet.launch_template import find_template_data
+from distributed_something.observe.queue import QueueCounts
 from distributed_something.worker import RUNS_PREFIX
 
 if TYPE_CHECKING:

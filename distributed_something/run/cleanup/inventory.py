@@ -13,15 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.clients import Clients
-from distributed_something.core.errors import (
-    AWSError,
-    explain_aws_error,
-    is_access_denied,
-    is_login_error,
-)
+from distributed_something.observe.collect import UnseenPart, collect_findings
 from distributed_something.observe.resources import (
     Resource,
+    ResourceKind,
     ResourceState,
+    format_resource,
     iter_all_dashboards,
     iter_all_task_definitions,
     iter_app_clusters,
@@ -48,11 +45,10 @@ ENDING_WAIT_SECONDS = 300.0  # how long what is ending is given to end
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a look found, and where it could not look: then nothing is proven. `denied` of these will stay so."""
+    """What a look found, and what it could not see: then nothing is proven."""
 
     things: list[Resource] = field(default_factory=list)
-    unseen: list[str] = field(default_factory=list)
-    denied: list[str] = field(default_factory=list)
+    unseen: list[UnseenPart] = field(default_factory=list)
 
     def of(self, state: ResourceState) -> list[Resource]:
         return [thing for thing in self.things if thing.state is state]
@@ -65,7 +61,7 @@ class Inventory:
     @property
     def recheck_seconds(self) -> float:
         """Seconds after which another look could still tell something else."""
-        if self.of(ResourceState.LEFT) or len(self.unseen) > len(self.denied):
+        if self.of(ResourceState.LEFT) or any(not part.denied for part in self.unseen):
             return REMAINING_WAIT_SECONDS
         return ENDING_WAIT_SECONDS if self.of(ResourceState.ENDING) else 0.0
 
@@ -87,11 +83,11 @@ ResourceLister = Callable[[], Iterable[Resource]]
 
 
 def wait_for_removal(
-    clients: Clients, names: RunNames | None, sleep: Callable[[float], None], *, pause: float = 10.0,
-) -> Inventory:  # fmt: skip
+    clients: Clients, names: RunNames | None, sleep: Callable[[float], None], *, pause: float = 10.0
+) -> Inventory:
     """What is left of a run, or of all runs (None), right after a clean-up: what seems to be left, or cannot be seen
-    just now, is looked at again for a minute, what is ending for five. `look` looks once. Raises CloudError only where
-    AWS does not know who asks."""
+    just now, is looked at again for a minute, what is ending for five. Raises CloudError only where AWS does not know
+    who asks."""
     waited = 0.0
     while True:
         left = observe_run_resources(clients, names) if names else observe_all_resources(clients)
@@ -104,15 +100,15 @@ def wait_for_removal(
 def observe_run_resources(clients: Clients, names: RunNames) -> Inventory:
     """One look at every kind of thing that the run has; what AWS refuses is noted, and keeps no other from being
     looked at."""
-    left = _collect_inventory(_iter_run_listers(clients, names))
-    found = [one for one in left.things if not names.tagged or names.of_run(one)]
-    return replace(left, things=_mark_ending_machines(found))
+    things, unseen = collect_findings(_iter_run_listers(clients, names))
+    own = [thing for thing in things if not names.tagged or names.of_run(thing)]
+    return Inventory(_mark_ending_machines(own), unseen)
 
 
 def observe_all_resources(clients: Clients) -> Inventory:
     """The same for all runs of this account and region. Needs a few rights more, which the auto-monitor lacks."""
-    left = _collect_inventory(_iter_account_listers(clients))
-    return replace(left, things=_resolve_unknown_resources(_mark_ending_machines(left.things)))
+    things, unseen = collect_findings(_iter_account_listers(clients))
+    return Inventory(_resolve_unknown_resources(_mark_ending_machines(things)), unseen)
 
 
 def format_inventory(left: Inventory) -> str:
@@ -123,23 +119,9 @@ def format_inventory(left: Inventory) -> str:
         ResourceState.KEPT: "kept",
         ResourceState.UNKNOWN: "not ours?",
     }
-    lines = [f"{marks[state]:<16}{thing}" for state in ResourceState for thing in left.of(state)]
-    lines += [f"{'NOT SEEN':<16}{line}" for line in left.unseen]
+    lines = [f"{marks[state]:<16}{format_resource(thing)}" for state in ResourceState for thing in left.of(state)]
+    lines += [f"{'NOT SEEN':<16}{part.error}" for part in left.unseen]
     return "\n".join([*lines, "nothing is left"] if left.clean else lines)
-
-
-def _collect_inventory(looks: Iterable[tuple[str, ResourceLister]]) -> Inventory:
-    left = Inventory()
-    for what, find in looks:
-        try:
-            left.things.extend(find())
-        except AWSError as error:
-            if is_login_error(error):
-                raise explain_aws_error(f"looking for {what}", error) from error
-            told = str(explain_aws_error(f"looking for {what}", error))
-            left.unseen.append(told)
-            left.denied.extend([told] if is_access_denied(error) else [])
-    return left
 
 
 def _iter_run_listers(clients: Clients, names: RunNames) -> Iterator[tuple[str, ResourceLister]]:
@@ -173,10 +155,12 @@ def _iter_common_listers(clients: Clients, app: str | None) -> Iterator[tuple[st
 
 def _mark_ending_machines(things: list[Resource]) -> list[Resource]:
     """A fleet that is cancelled ends its machines itself, in its own time."""
-    fleets_ending = {thing.id for thing in things if thing.kind == "fleet" and thing.state is ResourceState.ENDING}
+    fleets_ending = {
+        thing.id for thing in things if thing.kind is ResourceKind.FLEET and thing.state is ResourceState.ENDING
+    }
     return [
         replace(thing, state=ResourceState.ENDING)
-        if thing.kind == "machine" and thing.fleet in fleets_ending
+        if thing.kind is ResourceKind.MACHINE and thing.fleet in fleets_ending
         else thing
         for thing in things
     ]

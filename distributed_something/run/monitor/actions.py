@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 from distributed_something.aws.ec2_fleet import set_fleet_target
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.observe.snapshot import CONTAINER_INSTANCES_PER_CALL, IdleInstance, list_cluster_instances
+from distributed_something.observe.machines import (
+    CONTAINER_INSTANCES_PER_CALL,
+    ContainerInstance,
+    observe_container_instances,
+)
 from distributed_something.run.monitor.policy import (
     FleetTargetChange,
     IdleMachineTermination,
@@ -38,19 +42,19 @@ def carry_out_action(clients: Clients, file: MonitorFile, action: MonitorAction)
             clients.s3.put_object(Bucket=file.MONITOR_BUCKET_NAME, Key=file.keys.closed, Body=body)
 
 
-def _terminate_idle_machines(clients: Clients, file: MonitorFile, hosts: tuple[IdleInstance, ...]) -> None:
+def _terminate_idle_machines(clients: Clients, file: MonitorFile, hosts: tuple[ContainerInstance, ...]) -> None:
     """A hundred at a time, so that the first do not wait for the last."""
     for batch in split_into_batches(hosts, CONTAINER_INSTANCES_PER_CALL):
         _drain_and_terminate(clients, file.MONITOR_ECS_CLUSTER, batch)
 
 
-def _drain_and_terminate(clients: Clients, name: str, hosts: list[IdleInstance]) -> None:
+def _drain_and_terminate(clients: Clients, name: str, hosts: list[ContainerInstance]) -> None:
     """Drains first, so that no task can come; ends those that have none then. One that got a task meanwhile is ended
     at a later look, when that is through."""
     waiting = [host.arn for host in hosts if not host.draining]
     for batch in split_into_batches(waiting, DRAINED_MACHINES_PER_CALL):
         clients.ecs.update_container_instances_state(cluster=name, containerInstances=batch, status="DRAINING")
-    now = list_cluster_instances(clients.ecs, name, [host.arn for host in hosts])
+    now = observe_container_instances(clients.ecs, name, [host.arn for host in hosts])
     empty = [host.instance for host in now if not host.tasks]
     if empty:
         clients.ec2.terminate_instances(InstanceIds=empty)

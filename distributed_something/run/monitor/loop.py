@@ -8,13 +8,13 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from distributed_something.aws.ec2_fleet import cancel_fleet
 from distributed_something.aws.ecs import stop_tasks
 from distributed_something.aws.spot_prices import SpotPriceCache
+from distributed_something.core.clock import Clock
 from distributed_something.core.errors import (
     AWSError,
     CloudError,
@@ -24,6 +24,7 @@ from distributed_something.core.errors import (
     translate_aws_errors,
 )
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.snapshot import RunSnapshot, observe_run
 from distributed_something.run.monitor.actions import carry_out_action
 from distributed_something.run.monitor.budget import format_cost_so_far
@@ -77,31 +78,41 @@ def run_tick(
     return Tick(look, seen, over, has_surplus_containers(look, file))
 
 
+class TickListener(Protocol):
+    """Where the monitor tells what it saw."""
+
+    def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
+        """Show a look that succeeded."""
+
+    def say(self, text: str) -> None:
+        """Print a line of progress."""
+
+
 def watch_run(
-    clients: Clients, file: MonitorFile, *, cheapest: bool, pace: Pace, now: Callable[[], float],
-    sleep: Callable[[float], None], show: Callable[[RunSnapshot, RunHistory], None], say: Callable[[str], None],
-) -> RunHistory:  # fmt: skip
-    """Ticks until no job is left; what is remembered then. Passing errors of AWS are said and outlived; raises
+    clients: Clients, file: MonitorFile, clock: Clock, listener: TickListener, *, cheapest: bool, pace: Pace
+) -> RunHistory:
+    """Tick until no job is left; return what is remembered then. Passing errors of AWS are said and outlived; raises
     CloudError for lasting ones that come before the first look succeeded (wrong credentials, missing rights), and for
     every other end."""
     prices, looked = SpotPriceCache(file.MONITOR_MACHINE_PRICE), False
     while True:
         pause = pace.look
         try:
-            tick = run_tick(clients, file, now(), prices, cheapest=cheapest, pace=pace)
+            tick = run_tick(clients, file, clock.now(), prices, cheapest=cheapest, pace=pace)
         except AWSError as error:
+            told = explain_aws_error("looking at the run", error)
             if not looked and (is_access_denied(error) or is_login_error(error)):
-                raise explain_aws_error("looking at the run", error) from error
-            say(f"{explain_aws_error('looking at the run', error)} (trying again)")
+                raise told from error
+            listener.say(f"{told} (trying again)")
         else:
             looked = True
-            show(tick.look, tick.history)
+            listener.show(tick.look, tick.history)
             if tick.over is EndReason.RUN:
                 return tick.history
             if tick.over is not None:
                 raise stop_unfinished_run(clients, file, tick)
             pause = pace.soon if tick.soon else pace.look
-        sleep(pause)
+        clock.sleep(pause)
 
 
 def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> CloudError:
@@ -114,6 +125,7 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> Clou
         cost = format_cost_so_far(tick.history.cost, file.MONITOR_MAX_COST)
         return CloudError(COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.look.jobs))
     if tick.over is EndReason.NOTHING_WORKS:
-        why = (*tick.look.paused, "run.py why, and the records of the failed jobs, say why")[0]
+        paused = next(map(format_paused_machine, tick.look.paused), None)
+        why = paused or "run.py why, and the records of the failed jobs, say why"
         return CloudError(NO_JOB_SUCCEEDS_MESSAGE.format(why=why))
     return CloudError(FLEET_ENDED_MESSAGE.format(fleet=file.MONITOR_FLEET_ID))

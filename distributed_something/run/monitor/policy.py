@@ -12,7 +12,8 @@ from enum import Enum
 from math import ceil
 
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.observe.snapshot import IdleInstance, RunSnapshot
+from distributed_something.observe.machines import ContainerInstance
+from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.history import RunHistory
 
 MIN_EMPTY_LOOKS = (
@@ -64,7 +65,7 @@ class TaskCountChange:
 class IdleMachineTermination:
     """End those of these machines that still have no task."""
 
-    hosts: tuple[IdleInstance, ...]
+    hosts: tuple[ContainerInstance, ...]
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Hashable
 
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.output import Output
 from distributed_something.core.text import format_duration
+from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.snapshot import RunSnapshot
-from distributed_something.run.monitor.budget import classify_cost, format_cost_so_far, format_cost_warning
+from distributed_something.run.monitor.budget import (
+    CostStage,
+    classify_cost,
+    format_cost_so_far,
+    format_cost_warning,
+)
 from distributed_something.run.monitor.history import RunHistory
 
 SPEED_LOOK_COUNT = 20  # looks over which the speed is measured
@@ -29,7 +37,7 @@ class MonitorView:
         self._looks: deque[tuple[float, int]] = deque(maxlen=SPEED_LOOK_COUNT)
         self._live = Live(console=output.screen, auto_refresh=False) if output.screen.is_terminal else None
         self._last = ""
-        self._told: set[str] = set()
+        self._told: set[Hashable] = set()
 
     def __enter__(self) -> MonitorView:
         if self._live:
@@ -43,19 +51,20 @@ class MonitorView:
     def say(self, text: str) -> None:
         self._output.print_progress(text)
 
-    def _say_once(self, what: str, line: str) -> None:
+    def _say_once(self, what: Hashable, line: str) -> None:
         if what not in self._told:
             self.say(line)
             self._told.add(what)
 
     def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         facts = self._format_facts(snapshot, history)
-        for said in snapshot.paused:
-            self._say_once(said, f"paused          {said}")
-        for cause, line in snapshot.news.items():
-            self._say_once(cause, f"fleet           {line}")
-        if stage := classify_cost(history.cost, self._limit):
-            self._say_once(stage, f"cost            {format_cost_warning(history.cost, self._limit)}")
+        for paused in snapshot.paused:
+            self._say_once(paused, f"{'paused':<16}{format_paused_machine(paused)}")
+        for problem in snapshot.problems:
+            self._say_once(problem.cause, f"{'fleet':<16}{format_fleet_problem(problem)}")
+        stage = classify_cost(history.cost, self._limit)
+        if stage is not CostStage.FAR:
+            self._say_once(stage, f"{'cost':<16}{format_cost_warning(history.cost, self._limit)}")
         if self._live:
             self._live.update(_build_table(self._app, facts), refresh=True)
             return

@@ -24,7 +24,7 @@ import pytest
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.machine.mount import MOUNT_FOLDER
 from tests.support.emulator import Lab, ministack, until
-from tests.support.engine import build, docker, logs_of
+from tests.support.engine import build, build_worker, docker, logs_of
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.containers
@@ -61,7 +61,6 @@ COPY --from=box /say /say
 }
 OF_AN_ENGINE = ("dev", "proc", "sys", "etc", "opt", ".dockerenv")  # folders that it makes, or changes the times of
 SECRET = "a-key-that-nobody-must-see"
-MAKE_CONTEXT = ROOT / "distributed_something" / "worker" / "image" / "make-context.sh"
 
 
 @cache
@@ -76,14 +75,7 @@ def base(name: str) -> str:
 def worker_on(name: str, mounting: bool = False) -> str:
     """The name of the worker's image on a base."""
     arguments = {"BASE_IMAGE": base(name), "MOUNT_S3": str(mounting)}
-    return build_worker(f"tests/worker-on-{name}{'-mounting' if mounting else ''}:1", ROOT / "worker", **arguments)
-
-
-def build_worker(name: str, folder: Path, **arguments: str) -> str:
-    """Builds the worker's image of this folder, as `make build` does it; `name`."""
-    with TemporaryDirectory() as context:
-        subprocess.run([MAKE_CONTEXT, context, folder], check=True)
-        return build(Path(context), name, **arguments)
+    return build_worker(ROOT / "worker", f"tests/worker-on-{name}{'-mounting' if mounting else ''}:1", **arguments)
 
 
 @pytest.fixture(params=["debian", "bare"])
@@ -317,11 +309,11 @@ def test_scripts_modules_and_packages_of_a_developer_are_in_the_image_without_an
     worker = own / "generic-worker.py"
     head, body = worker.read_text().split("\ndef prepare(", 1)
     body = body.replace('here."""\n', 'here."""\n    job.command.append(naming.NAME)\n', 1)
-    package = "from distributed_something.worker import"
-    worker.write_text(head.replace(package, f"import naming\n{package}", 1) + "\ndef prepare(" + body)
+    head = head.replace("from distributed_something", "import naming\nfrom distributed_something")
+    worker.write_text(f"{head}\ndef prepare({body}")
     for path in (worker, own / "naming.py"):
         path.chmod(0o600)  # as a cautious developer's disk has it
-    image = build_worker("tests/worker-with-own:1", own, BASE_IMAGE=base("debian"))
+    image = build_worker(own, "tests/worker-with-own:1", BASE_IMAGE=base("debian"))
     run.start(image, "--user", "4711")
     command = ["sh", "-c", 'sh "$0" "$2" "$1"', "{scripts_dir}/say.sh", "{output_dir}"]
     job = job_id(run.lab.send(group={"x": "own"}, command=command, output_location="own/{job}"))

@@ -1,0 +1,110 @@
+"""What EC2 and ECS say about machines: instances, and the same machines as the cluster knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from distributed_something.aws.clients import EC2_PAGINATION
+from distributed_something.core.errors import get_error_code
+from distributed_something.observe.service import convert_to_seconds
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ecs import ECSClient
+
+CONTAINER_INSTANCES_PER_CALL = 100  # ECS: in one DescribeContainerInstances, and in a page of the list
+IDLE_INSTANCES_FILTER = "runningTasksCount == 0"  # ECS's cluster query language, which does not know tasks that wait
+
+
+@dataclass(frozen=True)
+class ObservedMachine:
+    """An instance; `launched`: seconds since 1970. `end_code` and `why_ended`: EC2's code and words for its end."""
+
+    id: str
+    state: str
+    launched: float
+    kind: str = ""
+    public: bool = True
+    why_ended: str = ""
+    end_code: str = ""
+
+
+@dataclass(frozen=True)
+class ContainerInstance:
+    """A machine that has joined the cluster: its tasks, waiting ones too, and since when (seconds since 1970)."""
+
+    instance: str
+    arn: str
+    tasks: int
+    since: float
+    draining: bool = False
+    connected: bool = True
+
+
+def iter_instances(ec2: EC2Client, filters: Sequence[Mapping[str, Any]], limit: int | None = None) -> Iterator[Any]:
+    """Yield EC2's descriptions of the instances that match, at most `limit`. Raises AWS's errors."""
+    pagination: Any = EC2_PAGINATION if limit is None else {"PageSize": limit, "MaxItems": limit}
+    pages = ec2.get_paginator("describe_instances").paginate(
+        Filters=filters,  # type: ignore[arg-type]
+        PaginationConfig=pagination,
+    )
+    for page in pages:  # a page may be empty
+        for reservation in page["Reservations"]:
+            yield from reservation["Instances"]
+
+
+def parse_machine(described: Mapping[str, Any]) -> ObservedMachine:
+    """Return what is needed of EC2's description of an instance."""
+    reason = described.get("StateReason", {})
+    code, message = reason.get("Code", ""), reason.get("Message", "")
+    return ObservedMachine(
+        id=described["InstanceId"],
+        state=described["State"]["Name"],
+        launched=convert_to_seconds(described.get("LaunchTime")),
+        kind=described.get("InstanceType", ""),
+        public=bool(described.get("PublicIpAddress")),
+        why_ended=f"{code}: {message}" if reason else "",
+        end_code=code,
+    )
+
+
+def list_container_instances(ecs: ECSClient, cluster: str, limit: int) -> list[ContainerInstance]:
+    """Return up to `limit` (at most 100) machines of the cluster. Raises AWS's errors."""
+    arns = ecs.list_container_instances(cluster=cluster, maxResults=limit)["containerInstanceArns"]
+    return observe_container_instances(ecs, cluster, arns)
+
+
+def iter_idle_instances(ecs: ECSClient, cluster: str) -> Iterator[ContainerInstance]:
+    """Yield the cluster's machines on which no task runs; none where there is no cluster. Raises AWS's errors."""
+    try:
+        pages = ecs.get_paginator("list_container_instances").paginate(
+            cluster=cluster, filter=IDLE_INSTANCES_FILTER, PaginationConfig={"PageSize": CONTAINER_INSTANCES_PER_CALL}
+        )
+        for page in pages:
+            yield from observe_container_instances(ecs, cluster, page["containerInstanceArns"])
+    except ClientError as error:
+        if get_error_code(error) != "ClusterNotFoundException":
+            raise
+
+
+def observe_container_instances(ecs: ECSClient, cluster: str, arns: Sequence[str]) -> list[ContainerInstance]:
+    """Return the state of up to 100 machines of the cluster; those that have left it are left out."""
+    if not arns:
+        return []
+    answer = ecs.describe_container_instances(cluster=cluster, containerInstances=list(arns))
+    return [
+        ContainerInstance(
+            instance=described.get("ec2InstanceId", ""),
+            arn=described["containerInstanceArn"],
+            tasks=described.get("runningTasksCount", 0) + described.get("pendingTasksCount", 0),
+            since=convert_to_seconds(described.get("registeredAt")),
+            draining=described.get("status") == "DRAINING",
+            connected=bool(described.get("agentConnected")),
+        )
+        for described in answer["containerInstances"]
+        if described.get("status", "ACTIVE") in ("ACTIVE", "DRAINING")
+    ]

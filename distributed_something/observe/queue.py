@@ -1,0 +1,84 @@
+"""What SQS says about a queue: its counts, its age, and the dead-letter queue that it feeds, all from one call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from distributed_something.aws.sqs import find_queue, is_missing_queue_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+_COUNT_ATTRIBUTES = [f"ApproximateNumberOfMessages{suffix}" for suffix in ("", "NotVisible", "Delayed")]
+_ATTRIBUTES: Any = [*_COUNT_ATTRIBUTES, "CreatedTimestamp", "RedrivePolicy"]
+
+
+@dataclass(frozen=True)
+class QueueCounts:
+    """SQS's approximate counts of one queue; they settle up to a minute after the last change."""
+
+    waiting: int
+    running: int
+
+    @property
+    def jobs(self) -> int:
+        return self.waiting + self.running
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """A queue that exists. `created`: seconds since 1970. `dead_letter_queue`: the name of the queue that it feeds."""
+
+    url: str
+    counts: QueueCounts
+    created: float
+    dead_letter_queue: str | None
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+def observe_queue(sqs: SQSClient, name: str) -> QueueState | None:
+    """Return the state of the queue of exactly this name; None where there is none. Raises AWS's errors."""
+    url = find_queue(sqs, name)
+    return observe_queue_at(sqs, url) if url else None
+
+
+def observe_queue_at(sqs: SQSClient, url: str) -> QueueState | None:
+    """Return the state of the queue at `url`; None where it is gone: SQS still gives out the URL of a queue that was
+    deleted a minute ago. Raises AWS's errors."""
+    try:
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=_ATTRIBUTES).get("Attributes", {})
+    except ClientError as error:
+        if is_missing_queue_error(error):
+            return None
+        raise
+    return QueueState(
+        url,
+        _parse_counts(attributes),
+        float(attributes.get("CreatedTimestamp", 0)),
+        _parse_dead_letter_queue(attributes),
+    )
+
+
+def count_jobs(sqs: SQSClient, name: str | None) -> int:
+    """Return how many jobs the queue of this name holds; 0 where there is no such queue. Raises AWS's errors."""
+    queue = observe_queue(sqs, name) if name else None
+    return queue.counts.jobs if queue else 0
+
+
+def _parse_counts(attributes: Mapping[Any, str]) -> QueueCounts:
+    """Delayed messages are jobs that wait."""
+    waiting, running, delayed = (int(attributes.get(name, "0")) for name in _COUNT_ATTRIBUTES)
+    return QueueCounts(waiting + delayed, running)
+
+
+def _parse_dead_letter_queue(attributes: Mapping[Any, str]) -> str | None:
+    policy = json.loads(attributes.get("RedrivePolicy") or "{}")
+    return str(policy.get("deadLetterTargetArn", "")).rsplit(":", 1)[-1] or None

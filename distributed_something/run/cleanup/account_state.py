@@ -1,0 +1,93 @@
+"""What the search for orphans needs to know about the account: which apps, fleets and machines are alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from distributed_something.aws.clients import Clients
+from distributed_something.aws.ec2_fleet import get_fleet_tags
+from distributed_something.aws.sqs import find_queue
+from distributed_something.core.errors import get_error_code
+from distributed_something.core.names import AppNames
+from distributed_something.observe.machines import iter_instances, parse_machine
+from distributed_something.observe.resources import get_container_variable
+from distributed_something.observe.service import observe_service
+from distributed_something.worker import split_into_batches
+
+MIN_ORPHAN_AGE_SECONDS = 3600.0
+VALUES_PER_FILTER = 200  # EC2: values of one filter
+_ENDED_FLEET_STATES = {"cancelled", "failed"}
+_ENDED_MACHINE_STATES = {"terminated", "shutting-down"}
+_MISSING_DEFINITION_CODES = {"ClientException", "InvalidParameterException"}  # «Unable to describe»
+
+
+class AccountState:
+    """The account and region at `now` (seconds since 1970); everything is asked for once. Its methods raise AWS's
+    errors."""
+
+    def __init__(self, clients: Clients, now: float) -> None:
+        self.clients, self.now = clients, now
+        self._definitions: dict[str, Any] = {}
+
+    @cached_property
+    def fleets(self) -> list[Any]:
+        """EC2's descriptions of all fleets that have, or may start, machines."""
+        pages = self.clients.ec2.get_paginator("describe_spot_fleet_requests").paginate()
+        every = [fleet for page in pages for fleet in page["SpotFleetRequestConfigs"]]
+        return [fleet for fleet in every if fleet["SpotFleetRequestState"] not in _ENDED_FLEET_STATES]
+
+    @cached_property
+    def fleet_ids(self) -> set[str]:
+        return {fleet["SpotFleetRequestId"] for fleet in self.fleets}
+
+    def has_fleet(self, app: str) -> bool:
+        return any(get_fleet_tags(fleet).get("app") == app for fleet in self.fleets)
+
+    def find_task_definition(self, app: str) -> Any | None:
+        """Return the app's latest task definition; None where none is active."""
+        if app not in self._definitions:
+            self._definitions[app] = self._describe_task_definition(AppNames(app).task_family)
+        return self._definitions[app]
+
+    def get_variable(self, app: str, name: str) -> str:
+        """Return what the app's containers are told in the environment variable `name`."""
+        return get_container_variable(self.find_task_definition(app) or {}, name)
+
+    def has_queue(self, app: str) -> bool:
+        """Return whether the queue that its containers take jobs from exists; untold, the one of the usual name."""
+        name = self.get_variable(app, "SQS_QUEUE_URL").rsplit("/", 1)[-1] or AppNames(app).default_queue
+        return find_queue(self.clients.sqs, name) is not None
+
+    def has_service(self, app: str) -> bool:
+        cluster = self.get_variable(app, "ECS_CLUSTER")
+        return bool(cluster) and observe_service(self.clients.ecs, cluster, AppNames(app).service) is not None
+
+    def has_live_app(self, app: str) -> bool:
+        return self.has_fleet(app) or self.has_queue(app)
+
+    def list_live_machines(self, ids: Iterable[str]) -> set[str]:
+        """Return those of these machines that exist. They are asked for by a filter: named outright, a machine that EC2
+        has forgotten would refuse the whole call."""
+        live: set[str] = set()
+        for batch in split_into_batches(sorted(set(ids)), VALUES_PER_FILTER):
+            machines = map(parse_machine, iter_instances(self.clients.ec2, [{"Name": "instance-id", "Values": batch}]))
+            live.update(machine.id for machine in machines if machine.state not in _ENDED_MACHINE_STATES)
+        return live
+
+    def is_recent(self, when: datetime | None, seconds: float = MIN_ORPHAN_AGE_SECONDS) -> bool:
+        """Return whether `when` is less than `seconds` ago; of what says no date nothing is believed."""
+        return when is None or self.now - when.timestamp() < seconds
+
+    def _describe_task_definition(self, family: str) -> Any | None:
+        try:
+            answer = self.clients.ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
+        except ClientError as error:
+            if get_error_code(error) not in _MISSING_DEFINITION_CODES:
+                raise
+            return None
+        return answer if answer.get("status", "ACTIVE") == "ACTIVE" else None
