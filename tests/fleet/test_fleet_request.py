@@ -26,7 +26,12 @@ from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_
 from distributed_something.fleet.launch_specs import LaunchSpec, build_launch_specs
 from distributed_something.fleet.launch_template import build_run_template_data, create_run_template, load_template_data
 from distributed_something.fleet.request import build_fleet_request
-from distributed_something.fleet.user_data import build_ecs_config_lines, build_user_data, extend_user_data
+from distributed_something.fleet.user_data import (
+    UserDataError,
+    build_ecs_config_lines,
+    build_user_data,
+    extend_user_data,
+)
 from tests.support.fakes import FakeTime
 from tests.support.offline import CONFIG, no_way_out
 
@@ -546,6 +551,21 @@ def test_a_machine_joins_its_cluster_by_its_script_alone_and_says_whose_it_is() 
         "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=10m",
         "EOF",
     ]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "problem", "remedy"),
+    [
+        (shell("#cloud-config\n"), "its user data is no shell script", "begin it with #!/bin/bash, or leave it out"),
+        ("%", "its user data is no text", "use a script that begins with #!/bin/bash"),
+        (shell("#!/bin/sh\n" + "x" * 17_000), "its user data is too long", "shorten it to 16"),
+    ],
+)
+def test_user_data_that_cannot_be_extended_says_what_to_do(theirs: str, problem: str, remedy: str) -> None:
+    with pytest.raises(UserDataError) as caught:
+        extend_user_data(theirs, of())
+    assert caught.value.problem == problem
+    assert caught.value.remedy.startswith(remedy)
 
 
 def test_the_runs_cluster_counts_before_one_that_the_template_names() -> None:

@@ -24,8 +24,8 @@ print(job_from_message(message, Folders(Path("/job")), JobDefaults("bucket", "Ap
 def ran(project: Path, template: Path) -> str:
     """What a worker of this project says of its scripts."""
     layout = build_layout(project)
-    layout.make()
-    worker = ProcessRunner(layout, template).start(WorkOrder("task", "image", {}))
+    layout.make_folders()
+    worker = ProcessRunner(layout, template).start_task(WorkOrder("task", "image", {}))
     wait_for(lambda: worker.exit_code() is not None)
     return (layout.task_logs / "task.log").read_text().strip()
 
