@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ def client(service: str = "ec2") -> Any:
     return boto3.client(service, region_name="us-east-1", **keys)  # type: ignore[call-overload]
 
 
+@cache
+def unstubbed() -> Any:
+    """A client that is asked for its model alone."""
+    return client()
+
+
 def written(*specifications: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"IamFleetRole": ROLE, "LaunchSpecifications": list(specifications), **more}
 
@@ -72,7 +79,7 @@ def network(subnets: str) -> dict[str, Any]:
 
 
 def plan_of(content: dict[str, Any], theirs: dict[str, Any] | None = None, **constants: object) -> LaunchPlan:
-    return build_launch_plan(content, of(**constants), MARKS, client(), theirs)
+    return build_launch_plan(content, of(**constants), MARKS, unstubbed(), theirs)
 
 
 def request_of(content: dict[str, Any], **constants: object) -> dict[str, Any]:
@@ -480,12 +487,10 @@ def test_further_kinds_become_versions_as_soon_as_ec2_knows_the_template() -> No
     assert time.slept == [1.0]
 
 
-rows = st.lists(
-    st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from("12")), min_size=1, max_size=6
-)
+ROWS = st.lists(st.tuples(*map(st.sampled_from, ("abc", "xyz", "12"))), min_size=1, max_size=6)
 
 
-@given(rows)
+@given(ROWS)
 def test_each_version_that_the_request_names_is_created_with_the_content_of_its_own_specification(
     rows: list[tuple[str, str, str]],
 ) -> None:
