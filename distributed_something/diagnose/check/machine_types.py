@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 def check_machine_types(facts: Lookups) -> Iterator[Finding]:
     """The machine types: known, offered where the subnets are, as spot machines."""
-    yield from judge_machine_types(facts.type_names, facts.types, spot=facts.spot_machines > 0)
-    zones = {name: one["AvailabilityZone"] for name, one in facts.subnets.items()}
-    yield from judge_type_offerings(facts.specifications, zones, facts.offered, facts.types)
+    yield from judge_machine_types(facts.type_names, facts.types.value, spot=facts.spot_machines > 0)
+    zones = {name: one["AvailabilityZone"] for name, one in facts.subnets.value.items()}
+    yield from judge_type_offerings(facts.specifications, zones, facts.offered.value, facts.types.value)
 
 
 def judge_machine_types(
@@ -90,7 +90,7 @@ def judge_type_offerings(
 
 def check_machine_capacity(facts: Lookups) -> Iterator[Finding]:
     """How many containers fit on each type."""
-    yield from judge_machine_capacity(facts.settings, facts.types)
+    yield from judge_machine_capacity(facts.settings, facts.types.value)
 
 
 def judge_machine_capacity(settings: Settings, types: Mapping[str, MachineType]) -> Iterator[Finding]:
