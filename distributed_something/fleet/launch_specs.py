@@ -1,7 +1,7 @@
 """The kinds of machine that a Fleet file describes: each a launch template's content, and its overrides.
 
 Content is what machines of a kind have in common; an override says one type and one place of it. Every type is
-combined with every subnet. Pure. What the run itself adds to the content is `launchtemplate`'s.
+combined with every subnet. Pure. `launch_plan.py` adds what the run decides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""distributed_something.diagnose.check.machine_images."""
+"""Checks of the machine image (AMI) and the disks that machines start with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""distributed_something.diagnose.check.machine_types."""
+"""Checks of the machine types: known, offered where the subnets are, and large enough for the containers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the fleet against the account: network, image, disks, and what fits on the machines."""
+"""Checks of what the Fleet file names: its launch template, subnets, security groups, key pairs, and the way to AWS."""
 
 from __future__ import annotations
 
