@@ -67,7 +67,7 @@ def plan_monitor_function(
     """Makes the function, or brings its code and settings up to date."""
     row = partial(SetupRow, _ROW_KIND, MONITOR_FUNCTION)
     found = _find_function(clients)
-    wanted = _build_configuration(place)
+    wanted = build_function_configuration(place)
     if found is None:
         return SetupStep(row(SetupState.MADE), partial(_create_function, clients, wanted, code, sleep))
     if not has_made_by_tag(found.get("Tags")):
@@ -134,7 +134,7 @@ def plan_monitor_removal(clients: Clients) -> Iterator[SetupStep]:
         yield SetupStep(SetupRow("log group", MONITOR_LOG_GROUP, SetupState.KEPT, "not made by setupAWS"))
 
 
-def _build_configuration(place: AwsAccount) -> dict[str, Any]:
+def build_function_configuration(place: AwsAccount) -> dict[str, Any]:
     return {
         "FunctionName": MONITOR_FUNCTION,
         "Runtime": LAMBDA_RUNTIME,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.utils import parse_to_aware_datetime
 
-from distributed_something.core.errors import MAX_SHOWN_CHARACTERS
+from distributed_something.core.text import MAX_SHOWN_CHARACTERS
 
 if TYPE_CHECKING:
     from botocore.model import Shape

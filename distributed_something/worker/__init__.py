@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from .job.job import MAX_JOB_SECONDS, BadMessage, Folders, Job, job_from_message, upload_arguments
     from .job.job_id import job_id
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
+    from .job.program_result import Result
     from .job.run_keys import RUNS_PREFIX, RunKeys
     from .job.shell_values import fill_shell
     from .job.upload_flags import parse_upload_flags
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
-    from .program.program import Result
 
 _MODULES = {
     # what a generic-worker.py uses
@@ -36,9 +36,9 @@ _MODULES = {
     "job.job": "BadMessage Folders Job MAX_JOB_SECONDS job_from_message upload_arguments",
     "job.job_id": "job_id",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
+    "job.program_result": "Result",
     "job.shell_values": "fill_shell",
     "job.worker_settings": "JobDefaults Settings",
-    "program.program": "Result",
     "container.serve": "serve",
     # what the rest of distributed_something uses
     "admission.closing": "is_run_closed",

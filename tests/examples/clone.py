@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.project import ROOT
 
-SHIPPED = ("run.py", "config.py", "control", "localcloud", "worker", "files", "examples")
+SHIPPED = ("run.py", "config.py", "distributed_something", "worker", "files", "examples")
 
 
 class Clone:

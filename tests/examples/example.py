@@ -32,7 +32,8 @@ class Example(Project):
         shutil.copytree(ROOT / "examples" / name, self.folder, symlinks=True, ignore=made_here)
         for path in (ROOT / "examples").glob("*.*"):
             shutil.copy(path, home / "examples")
-        (home / "worker").symlink_to(ROOT / "worker")
+        for beside in ("worker", "distributed_something"):
+            (home / beside).symlink_to(ROOT / beside)
         if name != "cellcount":  # whose pictures others use
             (home / "examples" / "cellcount").symlink_to(ROOT / "examples" / "cellcount")
         self.program = program_of(name)
@@ -83,10 +84,10 @@ class Example(Project):
 
 
 def worker_of(name: str) -> dict[str, Any]:
-    """What the example's generic-worker.py defines; it finds `machinery` and its own modules as in the image."""
+    """What the example's generic-worker.py defines; it finds the package and its own modules as in the image."""
     folder = ROOT / "examples" / name / "worker"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(folder), str(ROOT / "worker"), *sys.path])
+        patch.setattr(sys, "path", [str(folder), str(ROOT), *sys.path])
         return runpy.run_path(str(folder / "generic-worker.py"), run_name="worker")
 
 

@@ -164,7 +164,7 @@ def test_two_projects_run_side_by_side(tmp_path: Path) -> None:
 
 
 def _shipped() -> list[Path]:
-    names = ("run.py", "config.py", "control", "localcloud", "worker", "files", "examples")
+    names = ("run.py", "config.py", "distributed_something", "worker", "files", "examples")
     return [ROOT / name for name in names]
 
 

@@ -121,7 +121,7 @@ class Lab:
         """Starts `python worker/generic-worker.py`; its output is in `log()`."""
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
-        paths = {"PATH": os.environ["PATH"], "WORK_DIR": str(work), "PYTHONPATH": "/nowhere"}
+        paths = {"PATH": os.environ["PATH"], "WORK_DIR": str(work), "PYTHONPATH": str(ROOT)}
         with (self.folder / "worker.log").open("ab") as log:
             command = [sys.executable, str(ROOT / "worker" / "generic-worker.py")]
             env = paths | self.environment | env

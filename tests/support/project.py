@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
-
 from distributed_something.localcloud import LocalCloud, start_local_cloud, stop_local_cloud
 from tests.support import offline
 from tests.support.paths import ROOT
+from tests.support.processes import list_processes_with
 
 CONFIG = offline.CONFIG | {
     "DOCKER_CORES": 2,
@@ -76,16 +75,11 @@ class Project:
 
     def client(self, service: str) -> Any:
         """A client of this project's local cloud."""
-        env = self.cloud().environment()
-        endpoint = env.get(f"AWS_ENDPOINT_URL_{service.upper()}", env["AWS_ENDPOINT_URL"])
-        return boto3.client(
-            service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="local",
-            aws_secret_access_key="local",
-        )  # fmt: skip
+        return self.cloud().build_client(service)
 
     def workers(self) -> list[int]:
         """The process ids of this project's workers."""
-        return _processes(str(self.folder / "worker" / "generic-worker.py"))
+        return list_processes_with(str(self.folder / "worker" / "generic-worker.py"))
 
     def kill_a_worker(self) -> int:
         """SIGKILL to one of them, which is waited for."""
@@ -108,15 +102,9 @@ class Project:
         stop_local_cloud(self.folder)
 
 
-def _processes(words: str) -> list[int]:
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    found = (line.split(None, 1) for line in listed.splitlines() if words in line)
-    return [int(pid) for pid, _ in found]
-
-
 def processes_of(folder: Path) -> list[int]:
     """Every process with this folder in its arguments."""
-    return _processes(str(folder))
+    return list_processes_with(str(folder))
 
 
 def wait_for(true: Callable[[], bool], seconds: float = 120) -> None:

@@ -57,7 +57,7 @@ class CloudLayout:
         """The project's own worker; it may not exist."""
         return self.project / "worker" / "generic-worker.py"
 
-    def make(self) -> None:
+    def make_folders(self) -> None:
         for folder in (self.task_logs, self.tasks, self.root / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -104,7 +104,7 @@ def read_cloud_state(layout: CloudLayout) -> CloudState | None:
 @contextlib.contextmanager
 def lock_cloud(layout: CloudLayout, what: str = "lock") -> Iterator[None]:
     """One command at a time starts or stops this project's cloud, or does `what` else; the others wait."""
-    layout.make()
+    layout.make_folders()
     with open(layout.root / what, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

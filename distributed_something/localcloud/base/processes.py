@@ -2,8 +2,8 @@
 
 Every process carries a mark in its environment, and children inherit it: the mark finds a program that a worker
 started in a session of its own, survives the death of the daemon, and can never name a stranger that got a reused
-process id. The price is a look at all of the user's processes (milliseconds on Linux, tens of them elsewhere), and a
-program that empties its environment is found only by its process group.
+process id. The price is a look at all of the user's processes (milliseconds), and a program that empties its
+environment is found only by its process group.
 """
 
 from __future__ import annotations
@@ -11,42 +11,27 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
+
+import psutil
 
 CLOUD_MARK = "LOCAL_CLOUD_KEY"
 TASK_MARK = "LOCAL_CLOUD_TASK"
 
-PROC_FOLDER = Path("/proc")
-
 
 def list_marked_processes(name: str, value: str) -> list[int]:
-    """Ids of the living processes whose environment holds NAME=VALUE; never one's own."""
-    mark = f"{name}={value}"
-    found = _iter_marked_in_proc(mark) if (PROC_FOLDER / "self" / "environ").exists() else _iter_marked_in_ps(mark)
-    return [pid for pid in found if pid != os.getpid()]
+    """Return the ids of the living processes whose environment holds NAME=VALUE, but for the caller's own."""
+    own = os.getpid()
+    return [process.pid for process in psutil.process_iter() if process.pid != own and has_mark(process, name, value)]
 
 
-def _iter_marked_in_proc(mark: str) -> Iterable[int]:
-    wanted = mark.encode()
-    for entry in PROC_FOLDER.iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):  # ended meanwhile, or another user's
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                yield int(entry.name)
-
-
-def _iter_marked_in_ps(mark: str) -> Iterable[int]:
-    shown = "-axEww" if sys.platform == "darwin" else "axeww"
-    listing = subprocess.run(["ps", shown, "-o", "pid=,command="], capture_output=True, text=True, errors="replace")
-    for line in listing.stdout.splitlines():
-        pid, _, command = line.strip().partition(" ")
-        if mark in command.split():
-            yield int(pid)
+def has_mark(process: psutil.Process, name: str, value: str) -> bool:
+    """Return whether the environment of a process holds NAME=VALUE; False if it ended or is another user's."""
+    try:
+        return process.environ().get(name) == value
+    except (psutil.Error, OSError):
+        return False
 
 
 def kill_process(pid: int) -> None:

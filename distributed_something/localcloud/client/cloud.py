@@ -67,13 +67,13 @@ class LocalCloud:
 
     def ensure_buckets(self, names: Iterable[str]) -> None:
         """Create the buckets that do not exist yet."""
-        from .fill_in import ensure_buckets
+        from distributed_something.localcloud.client.fill_in import ensure_buckets
 
         ensure_buckets(self.build_client("s3"), self.region, names)
 
     def build_client(self, service: str, *, connections: int = 10) -> Any:
         """Return a boto3 client of this cloud. boto3 is slow to import, so it is imported when it is needed."""
-        from .connection import build_client
+        from distributed_something.localcloud.client.connection import build_client
 
         return build_client(self.state, self.region, service, connections=connections)
 
@@ -83,13 +83,13 @@ class LocalCloud:
 
     def adapt_fleet_file(self, fleet: dict[str, Any]) -> dict[str, Any]:
         """A copy of a fleet file with what this account has in place of roles, images and networks that it lacks."""
-        from .fill_in import adapt_fleet_file
+        from distributed_something.localcloud.client.fill_in import adapt_fleet_file
 
         return adapt_fleet_file(self.build_client, fleet)
 
     def export(self, buckets: Iterable[str]) -> Path:
         """Copies all objects to PROJECT/local/BUCKET/KEY, unchanged ones skipped, and returns PROJECT/local."""
-        from .export import DOWNLOAD_THREADS, export_buckets
+        from distributed_something.localcloud.client.export import DOWNLOAD_THREADS, export_buckets
 
         s3 = self.build_client("s3", connections=DOWNLOAD_THREADS)
         with lock_cloud(self.layout, "export.lock"):  # two monitors may end at once

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cache
+from functools import cached_property
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -39,16 +39,16 @@ def adapt_fleet_file(build_client: Callable[[str], Any], fleet: dict[str, Any]) 
     """A copy of a fleet file in which everything that the emulated account lacks is replaced by what it has."""
     account = EmulatedAccount(build_client)
     replacers: dict[str, Callable[[Any], Any]] = {
-        "IamFleetRole": account.fleet_role,
-        "IamInstanceProfile": account.instance_profile,
-        "ImageId": account.image,
-        "SnapshotId": account.snapshot,
-        "VolumeSize": account.size,
-        "SubnetId": account.subnets,
-        "KeyName": account.key_pair,
-        "GroupId": account.security_group,
-        "Groups": account.security_groups,
-        "LaunchTemplateSpecification": account.launch_template,
+        "IamFleetRole": account.adapt_fleet_role,
+        "IamInstanceProfile": account.adapt_instance_profile,
+        "ImageId": account.adapt_image,
+        "SnapshotId": account.adapt_snapshot,
+        "VolumeSize": account.adapt_volume_size,
+        "SubnetId": account.adapt_subnets,
+        "KeyName": account.adapt_key_pair,
+        "GroupId": account.adapt_security_group,
+        "Groups": account.adapt_security_groups,
+        "LaunchTemplateSpecification": account.adapt_launch_template,
     }
     filled: dict[str, Any] = replace_values(fleet, replacers)
     return filled
@@ -73,49 +73,45 @@ class EmulatedAccount:
         self.ec2 = build_client("ec2")
         self.iam = build_client("iam")
         self.ssm = build_client("ssm")
-        self.own_image = cache(self._find_own_image)
-        self.own_snapshot = cache(self._ensure_own_snapshot)
-        self.own_subnet = cache(self._find_own_subnet)
-        self.own_security_group = cache(self._find_own_security_group)
 
-    def fleet_role(self, arn: Any) -> str:
+    def adapt_fleet_role(self, arn: Any) -> str:
         return str(arn) if self._has_role(arn) else self._ensure_role(FLEET_ROLE_NAME, "spotfleet.amazonaws.com")
 
-    def instance_profile(self, profile: Any) -> dict[str, str]:
+    def adapt_instance_profile(self, profile: Any) -> dict[str, str]:
         wanted = profile if isinstance(profile, dict) else {}
         known = self.iam.list_instance_profiles()["InstanceProfiles"]
         if any(wanted.get("Arn") == one["Arn"] or wanted.get("Name") == one["InstanceProfileName"] for one in known):
             return dict(wanted)
         return {"Arn": self._ensure_instance_profile()}
 
-    def image(self, image_id: Any) -> str:
-        return self._keep_if_known(image_id, self.ec2.describe_images, "ImageIds", "Images") or self.own_image()
+    def adapt_image(self, image_id: Any) -> str:
+        return self._keep_if_known(image_id, self.ec2.describe_images, "ImageIds", "Images") or self.own_image
 
-    def snapshot(self, snapshot_id: Any) -> str:
+    def adapt_snapshot(self, snapshot_id: Any) -> str:
         return (
             self._keep_if_known(snapshot_id, self.ec2.describe_snapshots, "SnapshotIds", "Snapshots")
-            or self.own_snapshot()
+            or self.own_snapshot
         )
 
     @staticmethod
-    def size(gib: Any) -> Any:
+    def adapt_volume_size(gib: Any) -> Any:
         """Of a disk: this account's image and snapshot may be larger than those of the file."""
         return max(gib, DISK_GIB) if isinstance(gib, int) else gib
 
-    def subnets(self, ids: Any) -> str:
+    def adapt_subnets(self, ids: Any) -> str:
         """One id, or several with commas between them, as a spot fleet takes them."""
         wanted = [one.strip() for one in str(ids).split(",")]
         kept = [one for one in wanted if self._keep_if_known(one, self.ec2.describe_subnets, "SubnetIds", "Subnets")]
-        return ",".join(kept) or self.own_subnet()
+        return ",".join(kept) or self.own_subnet
 
-    def security_group(self, group_id: Any) -> str:
+    def adapt_security_group(self, group_id: Any) -> str:
         found = self._keep_if_known(group_id, self.ec2.describe_security_groups, "GroupIds", "SecurityGroups")
-        return found or self.own_security_group()
+        return found or self.own_security_group
 
-    def security_groups(self, ids: Any) -> list[str]:
-        return list(dict.fromkeys(self.security_group(one) for one in (ids if isinstance(ids, list) else [ids])))
+    def adapt_security_groups(self, ids: Any) -> list[str]:
+        return list(dict.fromkeys(self.adapt_security_group(one) for one in (ids if isinstance(ids, list) else [ids])))
 
-    def key_pair(self, name: Any) -> str:
+    def adapt_key_pair(self, name: Any) -> str:
         known = {pair["KeyName"] for pair in self.ec2.describe_key_pairs()["KeyPairs"]}
         if name in known:
             return str(name)
@@ -123,7 +119,7 @@ class EmulatedAccount:
             self.ec2.create_key_pair(KeyName=KEY_PAIR_NAME)
         return KEY_PAIR_NAME
 
-    def launch_template(self, wanted: Any) -> dict[str, Any]:
+    def adapt_launch_template(self, wanted: Any) -> dict[str, Any]:
         """The template that the file names, or one with this account's image."""
         named = {key: text for key, text in dict(wanted).items() if key != "Version"}
         try:
@@ -165,15 +161,17 @@ class EmulatedAccount:
         return str(made["InstanceProfile"]["Arn"])
 
     def _ensure_launch_template(self) -> str:
-        data = {"ImageId": self.own_image(), "IamInstanceProfile": {"Arn": self._ensure_instance_profile()}}
+        data = {"ImageId": self.own_image, "IamInstanceProfile": {"Arn": self._ensure_instance_profile()}}
         with suppress(ClientError):  # a start before this one made it
             self.ec2.create_launch_template(LaunchTemplateName=LAUNCH_TEMPLATE_NAME, LaunchTemplateData=data)
         return LAUNCH_TEMPLATE_NAME
 
-    def _find_own_image(self) -> str:
+    @cached_property
+    def own_image(self) -> str:
         return str(self.ssm.get_parameter(Name=ECS_IMAGE_PARAMETER)["Parameter"]["Value"])
 
-    def _ensure_own_snapshot(self) -> str:
+    @cached_property
+    def own_snapshot(self) -> str:
         mine = self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
         if mine:
             return str(mine[0]["SnapshotId"])
@@ -181,10 +179,12 @@ class EmulatedAccount:
         volume = self.ec2.create_volume(AvailabilityZone=zone, Size=DISK_GIB)["VolumeId"]
         return str(self.ec2.create_snapshot(VolumeId=volume)["SnapshotId"])
 
-    def _find_own_subnet(self) -> str:
+    @cached_property
+    def own_subnet(self) -> str:
         default = [{"Name": "default-for-az", "Values": ["true"]}]
         return str(self.ec2.describe_subnets(Filters=default)["Subnets"][0]["SubnetId"])
 
-    def _find_own_security_group(self) -> str:
+    @cached_property
+    def own_security_group(self) -> str:
         default = [{"Name": "group-name", "Values": ["default"]}]
         return str(self.ec2.describe_security_groups(Filters=default)["SecurityGroups"][0]["GroupId"])

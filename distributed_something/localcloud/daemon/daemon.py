@@ -33,11 +33,11 @@ from distributed_something.localcloud.base.layout import (
 )
 from distributed_something.localcloud.client.cloud import LocalCloud
 from distributed_something.localcloud.daemon.api import ControlAction, ControlEndpoint
-from distributed_something.localcloud.daemon.undertaker import start_cleanup_process
+from distributed_something.localcloud.daemon.cleanup_process import start_cleanup_process
 from distributed_something.localcloud.emulators.start import MinistackServer, MotoServer, WsgiApp
 
 if TYPE_CHECKING:
-    from distributed_something.localcloud.play.player import CloudSimulator
+    from distributed_something.localcloud.play.simulator import CloudSimulator
 
 
 TICK_SECONDS = 0.3
@@ -50,11 +50,11 @@ def run_daemon(project: Path, worker_root: Path) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     layout = build_layout(project)
-    layout.make()
+    layout.make_folders()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    hired = start_cleanup_process(layout)
+    cleanup = start_cleanup_process(layout)
     ministack = MinistackServer(layout)
     try:
         CloudDaemon(layout, worker_root, ministack, stopping).serve()
@@ -62,8 +62,8 @@ def run_daemon(project: Path, worker_root: Path) -> None:
         sys.exit(str(error))
     finally:
         ministack.process.kill()
-        assert hired.stdin
-        hired.stdin.close()
+        assert cleanup.stdin
+        cleanup.stdin.close()
 
 
 class CloudDaemon:
@@ -85,11 +85,11 @@ class CloudDaemon:
         doors: dict[str, WsgiApp] = {CONTROL_PATH: ControlEndpoint(token, actions)}
         self.moto = MotoServer(doors)
         self.state = CloudState(os.getpid(), token, self.moto.url, ministack.url)
-        self.player = self._build_simulator(worker_root)
+        self.simulator = self._build_simulator(worker_root)
         self.moto.doors |= self._build_machine_apps()
 
     def _build_simulator(self, worker_root: Path) -> CloudSimulator:
-        from distributed_something.localcloud.play.player import CloudSimulator  # moto takes a second to import
+        from distributed_something.localcloud.play.simulator import CloudSimulator  # moto takes a second to import
 
         of_task, of_function = (
             partial(environment, self.state.moto, self.state.ministack)
@@ -98,14 +98,17 @@ class CloudDaemon:
         return CloudSimulator(self.layout, worker_root, of_task, of_function)
 
     def _build_machine_apps(self) -> dict[str, WsgiApp]:
-        from .ec2_metadata import MetadataEndpoint
-        from .ecs_agent import AgentEndpoint
+        from distributed_something.localcloud.daemon.ec2_metadata import MetadataEndpoint
+        from distributed_something.localcloud.daemon.ecs_agent import AgentEndpoint
 
-        return {AGENT_PATH: AgentEndpoint(self.player.task), METADATA_PATH: MetadataEndpoint(self.player.machine)}
+        return {
+            AGENT_PATH: AgentEndpoint(self.simulator.find_task),
+            METADATA_PATH: MetadataEndpoint(self.simulator.find_machine),
+        }
 
     def serve(self) -> None:
         """Answers and plays until told to stop; then ends every worker."""
-        self.ministack.wait()
+        self.ministack.wait_until_ready()
         self.moto.start()
         write_cloud_state(self.layout, self.state)
         log.info("the local cloud of %s is ready", self.layout.project)
@@ -115,13 +118,13 @@ class CloudDaemon:
                 self._tick()
         finally:
             with self.moto.lock:
-                self.player.end()
+                self.simulator.kill_all()
             log.info("the local cloud ends")
 
     def _tick(self) -> None:
         with self.moto.lock:
             try:
-                ended = self.player.tick(time.time())
+                ended = self.simulator.simulate_step(time.time())
             except Exception:  # the loop's outermost edge: one emulated resource that is odd must not end the cloud
                 log.exception("a step of the local cloud failed; it goes on with the next")
                 return
@@ -142,10 +145,10 @@ class CloudDaemon:
         return {"pid": self.state.pid}
 
     def use_containers(self, engine: dict[str, str]) -> None:
-        self.player.use_containers(engine)
+        self.simulator.use_containers(engine)
 
     def interrupt(self, instance_id: str | None, notice_seconds: float) -> dict[str, Any]:
-        return {"instance_id": self.player.interrupt(time.time(), instance_id, notice_seconds)}
+        return {"instance_id": self.simulator.interrupt_machine(time.time(), instance_id, notice_seconds)}
 
     def stop(self) -> None:
         self.stopping.set()

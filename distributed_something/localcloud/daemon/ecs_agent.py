@@ -59,7 +59,7 @@ class AgentEndpoint:
         except (ValueError, TypeError, KeyError) as reason:
             return 400, build_agent_error(run.task.task_arn, "InvalidParameterException", str(reason))
         now = self._now()
-        refusal = services.refusal(run, now) if minutes else None
+        refusal = services.find_protection_refusal(run, now) if minutes else None
         if refusal:
             return 200, {"failure": {"Arn": run.task.task_arn, "Detail": None, "Reason": refusal}}
         run.protected_until = now + minutes * 60 if minutes else 0.0

@@ -35,13 +35,13 @@ class FaultGenerator:
         self._random = random.Random(environment.get(SEED_VARIABLE, "1"))
         self._lock = threading.Lock()
 
-    def draw(self) -> Fault:
+    def draw_fault(self) -> Fault:
         with self._lock:
             if self._random.random() >= self._rate:
                 return Fault.NONE
             return Fault.ANSWER_LOST if self._random.random() < LOST_ANSWER_SHARE else Fault.REFUSED
 
-    def answer(self, *, is_json: bool) -> FaultAnswer:
+    def build_refusal(self, *, is_json: bool) -> FaultAnswer:
         """A refusal in the caller's protocol: throttled, or out of service."""
         with self._lock:
             throttled = self._random.random() < 0.5

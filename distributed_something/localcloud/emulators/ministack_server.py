@@ -36,7 +36,7 @@ def list_dead_letter_sources(request: dict[str, Any], _url: str) -> dict[str, An
 async def serve_with_faults(scope: Scope, receive: Receive, send: Send) -> None:
     """ministack's application behind a draw of faults; its own health page is spared."""
     path = str(scope.get("path", ""))
-    fault = Fault.NONE if scope["type"] != "http" or path.startswith("/_ministack") else _fault_generator.draw()
+    fault = Fault.NONE if scope["type"] != "http" or path.startswith("/_ministack") else _fault_generator.draw_fault()
     if fault is Fault.NONE:
         await _ministack_app(scope, receive, send)
         return
@@ -45,7 +45,7 @@ async def serve_with_faults(scope: Scope, receive: Receive, send: Send) -> None:
     else:
         await _read_request_body(receive)
     is_json = any(name == b"x-amz-target" for name, _ in scope["headers"])
-    await _send_answer(send, _fault_generator.answer(is_json=is_json))
+    await _send_answer(send, _fault_generator.build_refusal(is_json=is_json))
 
 
 async def _discard_message(_message: Any) -> None:

@@ -26,6 +26,9 @@ _original_config: Callable[[SpotFleetRequest], dict[str, Any]] = vars(SpotFleetR
     "spot_fleet_request_config"
 ].fget
 _original_init = SpotFleetRequest.__init__
+MethodReplacer = Callable[..., None]
+"""As `replace_methods`."""
+
 REMEMBERED_KEYS = ("LaunchTemplateConfigs", "OnDemandTargetCapacity", "ValidUntil", "TerminateInstancesWithExpiration")
 
 
@@ -42,7 +45,7 @@ class FleetLedger:
     known: dict[str, Any] = field(default_factory=dict)
     """Instance id to instance, of those whose launch has been told and whose end has not."""
 
-    def tell(self, event_type: str, sub_type: str, instance_id: str = "", **description: str) -> None:
+    def record_event(self, event_type: str, sub_type: str, instance_id: str = "", **description: str) -> None:
         """Adds an event now, shaped as DescribeSpotFleetRequestHistory answers it."""
         information = {"EventSubType": sub_type, "EventDescription": json.dumps(description) if description else None}
         if instance_id:
@@ -68,13 +71,13 @@ def get_fleet_ledger(fleet: SpotFleetRequest) -> FleetLedger:
     return found
 
 
-def patch_moto_ec2() -> None:
-    """Puts all of this into moto, once a process."""
+def patch_moto_ec2(replace: MethodReplacer) -> None:
+    """Put all of this into moto, once per process."""
     filter_dict_attribute_mapping["iam-instance-profile.arn"] = "iam_instance_profile"
-    replace_methods(SpotFleets, request_spot_fleet, cancel_spot_fleet_requests, describe_spot_fleet_request_history)
-    replace_methods(SpotRequestBackend, modify_spot_fleet_request)
-    replace_methods(SpotFleetRequest, create_spot_requests, get_launch_spec_counts)
-    replace_methods(
+    replace(SpotFleets, request_spot_fleet, cancel_spot_fleet_requests, describe_spot_fleet_request_history)
+    replace(SpotRequestBackend, modify_spot_fleet_request)
+    replace(SpotFleetRequest, create_spot_requests, get_launch_spec_counts)
+    replace(
         SpotFleetRequest,
         __init__=initialize_fleet_request,
         spot_fleet_request_config=property(spot_fleet_request_config),
@@ -82,7 +85,7 @@ def patch_moto_ec2() -> None:
 
 
 def replace_methods(owner: type, *functions: Callable[..., Any], **named: Any) -> None:
-    """Puts functions in place of a class's methods, under their own names or the given ones."""
+    """Put functions in place of a class's methods, under their own names or the given ones."""
     for name, function in {**{one.__name__: one for one in functions}, **named}.items():
         setattr(owner, name, function)
 
@@ -178,14 +181,14 @@ def create_spot_requests(self: SpotFleetRequest, missing: float) -> None:
 
 
 def spot_fleet_request_config(self: SpotFleetRequest) -> dict[str, Any]:
-    book = get_fleet_ledger(self)
+    ledger = get_fleet_ledger(self)
     shown = {
         **_original_config(self),
-        "Type": book.type,
-        "ExcessCapacityTerminationPolicy": book.excess_policy,
-        **book.asked,
+        "Type": ledger.type,
+        "ExcessCapacityTerminationPolicy": ledger.excess_policy,
+        **ledger.asked,
     }
-    if "LaunchTemplateConfigs" in book.asked:
+    if "LaunchTemplateConfigs" in ledger.asked:
         del shown["LaunchSpecifications"]
     return shown
 
@@ -200,7 +203,7 @@ def get_known_fleet(backend: Any, fleet_id: str) -> Any:
 
 
 def modify_spot_fleet_request(self: Any, fleet_id: str, target_capacity: int | None, policy: str) -> None:
-    """Sets the new target; the player of fleets then launches or ends machines."""
+    """Set the new target; the next step of the fleets launches or ends machines."""
     fleet = get_known_fleet(self, fleet_id)
     if target_capacity is not None and target_capacity < 0:
         raise EC2ClientError("InvalidParameterValue", "Target capacity must not be negative")
@@ -214,7 +217,9 @@ def modify_spot_fleet_request(self: Any, fleet_id: str, target_capacity: int | N
     if target_capacity is not None:
         fleet.target_capacity = target_capacity
     get_fleet_ledger(fleet).excess_policy = policy
-    get_fleet_ledger(fleet).tell("fleetRequestChange", "modify_succeeded", targetCapacity=str(fleet.target_capacity))
+    get_fleet_ledger(fleet).record_event(
+        "fleetRequestChange", "modify_succeeded", targetCapacity=str(fleet.target_capacity)
+    )
 
 
 def cancel_spot_fleet_requests(self: SpotFleets) -> ActionResult:

@@ -19,7 +19,7 @@ from moto.ecs.models import Task as MotoTask
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.moto_api._internal import mock_random
 
-from distributed_something.localcloud.emulators.moto_ec2 import replace_methods
+from distributed_something.localcloud.emulators.moto_ec2 import MethodReplacer
 
 _original_create_service = EC2ContainerServiceResponse.create_service
 _original_init = EC2ContainerServiceBackend.__init__
@@ -108,11 +108,11 @@ def build_running_container(definition: TaskDefinition) -> Any:
     return container
 
 
-def patch_moto_ecs() -> None:
-    """Puts all of this into moto, once a process."""
-    replace_methods(EC2ContainerServiceBackend, list_tasks, stop_task, list_services, update_service, delete_cluster)
-    replace_methods(EC2ContainerServiceBackend, __init__=initialize_ecs_backend)
-    replace_methods(EC2ContainerServiceResponse, list_container_instances, create_service)
+def patch_moto_ecs(replace: MethodReplacer) -> None:
+    """Put all of this into moto, once per process."""
+    replace(EC2ContainerServiceBackend, list_tasks, stop_task, list_services, update_service, delete_cluster)
+    replace(EC2ContainerServiceBackend, __init__=initialize_ecs_backend)
+    replace(EC2ContainerServiceResponse, list_container_instances, create_service)
 
 
 def create_service(self: EC2ContainerServiceResponse) -> ActionResult:

@@ -8,5 +8,5 @@ SERVICE_ROLE_NAMES = {"spot": "EC2Spot", "spotfleet": "EC2SpotFleet", "ecs": "EC
 
 
 def patch_moto_iam() -> None:
-    """Puts them into moto, once a process."""
+    """Put them into moto, once per process."""
     SERVICE_NAME_CONVERSION.update(SERVICE_ROLE_NAMES)

@@ -2,7 +2,7 @@
 
 ministack is a process of its own: it serves the traffic of all workers, and its crash is told from the daemon's. Moto
 lives in the daemon, because what it lacks is added by reaching into its backends; one lock keeps its request threads
-and the player of machines apart.
+and the simulation of machines apart.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class MinistackServer:
         self.url = f"http://{LOOPBACK}:{find_free_port()}"
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "distributed_something.localcloud.emulators.ministack_server"],
-            env=self.environment(layout.root),
+            env=self.build_environment(layout.root),
         )
 
-    def environment(self, root: Path) -> dict[str, str]:
+    def build_environment(self, root: Path) -> dict[str, str]:
         """Without a Docker socket: ministack would remove every ministack's containers on this computer."""
         return {
             **os.environ,
@@ -60,7 +60,7 @@ class MinistackServer:
             "SFTP_ENABLED": "0",
         }
 
-    def wait(self) -> None:
+    def wait_until_ready(self) -> None:
         """Raises LocalCloudError if it ends instead, or is not ready in time."""
         if not wait_for_condition(lambda: self.process.poll() is not None or self.is_ready(), READY_TIMEOUT_SECONDS):
             raise LocalCloudError(f"ministack is not ready after {READY_TIMEOUT_SECONDS} s")
@@ -106,8 +106,8 @@ class MotoServer:
 
     def _serve_request(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         door = next((app for path, app in self.doors.items() if environ["PATH_INFO"].startswith(path)), None)
-        if door is None and self._faults.draw() is not Fault.NONE:
-            status, content_type, body = self._faults.answer(is_json="HTTP_X_AMZ_TARGET" in environ)
+        if door is None and self._faults.draw_fault() is not Fault.NONE:
+            status, content_type, body = self._faults.build_refusal(is_json="HTTP_X_AMZ_TARGET" in environ)
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(f"{status} Fault", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
             return [body]

@@ -26,12 +26,12 @@ def update_fleets(backend: Any) -> None:
 
 
 def record_fleet_state(fleet: Any) -> None:
-    book = get_fleet_ledger(fleet)
-    if not book.state:
-        book.tell("fleetRequestChange", "submitted")
-    if fleet.state != book.state:
-        book.tell("fleetRequestChange", fleet.state)
-        book.state = fleet.state
+    ledger = get_fleet_ledger(fleet)
+    if not ledger.state:
+        ledger.record_event("fleetRequestChange", "submitted")
+    if fleet.state != ledger.state:
+        ledger.record_event("fleetRequestChange", fleet.state)
+        ledger.state = fleet.state
 
 
 def expire_fleet(fleet: Any) -> None:
@@ -62,13 +62,15 @@ def terminate_excess_instances(fleet: Any, excess: float) -> None:
 
 def record_instance_changes(fleet: Any) -> None:
     """Launches and ends since the last step, as history."""
-    book = get_fleet_ledger(fleet)
+    ledger = get_fleet_ledger(fleet)
     now = {request.instance.id: request.instance for request in fleet.spot_requests}
-    for instance_id in book.known.keys() - now.keys():
-        book.tell("instanceChange", "terminated", instance_id, **build_instance_description(book.known[instance_id]))
-    for instance_id in now.keys() - book.known.keys():
-        book.tell("instanceChange", "launched", instance_id, **build_instance_description(now[instance_id]))
-    book.known = now
+    for instance_id, instance in ledger.known.items():
+        if instance_id not in now:
+            ledger.record_event("instanceChange", "terminated", instance_id, **build_instance_description(instance))
+    for instance_id, instance in now.items():
+        if instance_id not in ledger.known:
+            ledger.record_event("instanceChange", "launched", instance_id, **build_instance_description(instance))
+    ledger.known = now
 
 
 def build_instance_description(instance: Any) -> dict[str, str]:

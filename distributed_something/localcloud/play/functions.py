@@ -67,7 +67,7 @@ class FunctionRunner:
         self._root = layout.root / "functions"
         self._key = layout.key
 
-    def call(self, function: Any, event: str, environment: Mapping[str, str], now: float) -> FunctionCall:
+    def start_call(self, function: Any, event: str, environment: Mapping[str, str], now: float) -> FunctionCall:
         """Starts a call. `function`: moto's; `event`: the input as JSON; `environment`: where AWS is."""
         code, name = self._unpack_code(function), str(function.function_name)
         command = [
@@ -148,7 +148,7 @@ class ScheduleSimulator:
         self._due: dict[str, float] = {}
         self._calls: dict[str, list[FunctionCall]] = {}
 
-    def play(self, now: float) -> list[str]:
+    def simulate_step(self, now: float) -> list[str]:
         """One step; names the rules that were deleted since the last one, and whose last calls have ended."""
         rules = {rule.name: rule for rule in self._list_active_rules()}
         for name, calls in list(self._calls.items()):
@@ -157,13 +157,13 @@ class ScheduleSimulator:
             due = self._due.setdefault(name, now + parse_rate_seconds(rule.scheduled_expression))
             if now >= due and not self._calls.get(name):
                 self._due[name] = now + parse_rate_seconds(rule.scheduled_expression)
-                self._calls[name] = list(self._begin(rule, now))
+                self._calls[name] = list(self._start_calls(rule, now))
         ended = [name for name in self._due if name not in rules and not self._calls.get(name)]
         for name in ended:
             del self._due[name]
         return ended
 
-    def end(self) -> None:
+    def kill_calls(self) -> None:
         """Ends every call, now."""
         for call in (call for calls in self._calls.values() for call in calls):
             call.kill()
@@ -173,7 +173,7 @@ class ScheduleSimulator:
         rules = [rule for bus in buses for rule in list(bus.rules.values())]
         return [rule for rule in rules if rule.state == "ENABLED" and parse_rate_seconds(rule.scheduled_expression)]
 
-    def _begin(self, rule: Any, now: float) -> list[FunctionCall]:
+    def _start_calls(self, rule: Any, now: float) -> list[FunctionCall]:
         calls = []
         for target in rule.targets:
             if ":lambda:" not in target["Arn"]:
@@ -184,7 +184,7 @@ class ScheduleSimulator:
                 log.error("the rule %s calls %s, which is not there", rule.name, target["Arn"])
                 continue
             environment = self._environment(self._events.region_name)
-            calls.append(self._functions.call(function, build_function_input(target), environment, now))
+            calls.append(self._functions.start_call(function, build_function_input(target), environment, now))
         return calls
 
 

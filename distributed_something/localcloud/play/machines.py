@@ -55,30 +55,35 @@ class MachineSimulator:
         self.ecs = ecs
         self.joined: dict[str, Machine] = {}
 
-    def play(self) -> None:
+    def simulate_step(self) -> None:
         """Lets new instances join and ended ones leave."""
         running = {instance.id: instance for instance in self._iter_instances() if instance.state == "running"}
         for instance_id in self.joined.keys() - running.keys():
-            self._leave(self.joined.pop(instance_id))
+            self._leave_cluster(self.joined.pop(instance_id))
         for instance_id in running.keys() - self.joined.keys():
             self._join_cluster(running[instance_id])
 
-    def alive(self) -> list[Machine]:
-        """Joined machines that nobody has deregistered."""
-        return [one for one in self.joined.values() if one.member.id in self.ecs.container_instances[one.cluster]]
+    def list_usable_machines(self) -> list[Machine]:
+        """Return the joined machines that take tasks: those that nobody has deregistered or is draining."""
+        members = self.ecs.container_instances
+        return [
+            machine
+            for machine in self.joined.values()
+            if machine.member.id in members[machine.cluster] and machine.can_accept_tasks
+        ]
 
-    def interrupt(self, machine: Machine, ends_at: float) -> None:
+    def drain_machine(self, machine: Machine, ends_at: float) -> None:
         """The machine takes no more tasks, as an agent with spot draining does, and ends at the latest at `ends_at`."""
         machine.ends_at = ends_at
         machine.member.status = "DRAINING"
 
-    def end(self, machine: Machine) -> None:
+    def terminate_machine(self, machine: Machine) -> None:
         """What spot does when the notice is over."""
         self.ec2.terminate_instances([machine.instance_id])
         machine.instance.state_reason.code = "Server.SpotInstanceTermination"
         machine.instance.state_reason.message = "Server.SpotInstanceTermination: Spot instance termination"
 
-    def count(self, machine: Machine, *, tasks: int, cpu: int, memory: int) -> None:
+    def update_resource_counts(self, machine: Machine, *, tasks: int, cpu: int, memory: int) -> None:
         """Shows what its tasks take."""
         machine.member.running_tasks_count = tasks
         set_resource_amounts(machine.member.remaining_resources, machine.cpu - cpu, machine.memory - memory)
@@ -100,7 +105,7 @@ class MachineSimulator:
         set_resource_amounts(member.remaining_resources, cpu, memory)
         self.joined[instance.id] = Machine(instance, member, cluster, cpu, memory)
 
-    def _leave(self, machine: Machine) -> None:
+    def _leave_cluster(self, machine: Machine) -> None:
         self.ecs.container_instances[machine.cluster].pop(machine.member.id, None)
 
 

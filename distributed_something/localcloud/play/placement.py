@@ -64,7 +64,7 @@ class StartThrottle:
     open_from: float = 0.0
     """Seconds since the epoch."""
 
-    def ended(self, ran_seconds: float, now: float) -> None:
+    def record_end(self, ran_seconds: float, now: float) -> None:
         """One call a step, with the longest of the tasks that ended in it. The first quick end costs nothing."""
         self.quick_ends = self.quick_ends + 1 if ran_seconds < QUICK_END_SECONDS else 0
         delay = min(2.0 ** (self.quick_ends - 2), MAX_DELAY_SECONDS) if self.quick_ends > 1 else 0.0

@@ -57,8 +57,8 @@ class TaskWorker(Protocol):
 
 
 class TaskRunner(Protocol):
-    def start(self, order: WorkOrder) -> TaskWorker:
-        """Starts a worker. Raises CannotStart."""
+    def start_task(self, order: WorkOrder) -> TaskWorker:
+        """Starts a worker. Raises TaskStartError."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ProcessRunner:
     layout: CloudLayout
     worker_root: Path
 
-    def start(self, order: WorkOrder) -> TaskWorker:
+    def start_task(self, order: WorkOrder) -> TaskWorker:
         own = self.layout.generic_worker
         script = own if own.exists() else self.worker_root / "worker" / "generic-worker.py"
         if not script.exists():
@@ -79,7 +79,7 @@ class ProcessRunner:
             process = subprocess.Popen(
                 [sys.executable, str(script), *order.command],
                 cwd=folder,
-                env=self._environment(order, folder),
+                env=self._build_environment(order, folder),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -87,7 +87,7 @@ class ProcessRunner:
             )
         return ProcessWorker(process, order.task_id, folder)
 
-    def _environment(self, order: WorkOrder, folder: Path) -> dict[str, str]:
+    def _build_environment(self, order: WorkOrder, folder: Path) -> dict[str, str]:
         """Little of the user's shell, as in a container; the marks come last, so that nothing can hide a worker."""
         return {
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
@@ -140,7 +140,7 @@ class ContainerRunner:
     layout: CloudLayout
     engine: Mapping[str, str]
 
-    def start(self, order: WorkOrder) -> TaskWorker:
+    def start_task(self, order: WorkOrder) -> TaskWorker:
         try:
             found = has_image(order.image, self.engine)
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -151,7 +151,7 @@ class ContainerRunner:
         name = f"localcloud-{order.task_id}"
         with open_task_log(self.layout, order) as log:
             client = subprocess.Popen(
-                ["docker", "run", *self._build_options(name, order), order.image, *order.command],
+                ["docker", "run", *self.build_run_options(name, order), order.image, *order.command],
                 env={**build_engine_environment(self.engine), **order.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -160,7 +160,7 @@ class ContainerRunner:
             )
         return ContainerWorker(client, name, self.engine)
 
-    def _build_options(self, name: str, order: WorkOrder) -> list[str]:
+    def build_run_options(self, name: str, order: WorkOrder) -> list[str]:
         """Values of variables travel in the client's environment: no process list and no file shows them."""
         options = ["--rm", "--pull", "never", "--name", name, "--label", f"{CONTAINER_LABEL}={self.layout.key}"]
         options += ["--network", "host", "--cpu-shares", str(max(order.cpu, 2))]
@@ -184,12 +184,12 @@ class ContainerWorker:
         return None if code is None else convert_exit_code(code)
 
     def stop(self, seconds: int) -> None:
-        self._tell("stop", "--time", str(seconds), self.name)
+        self._run_docker("stop", "--time", str(seconds), self.name)
 
     def kill(self) -> None:
-        self._tell("rm", "--force", "--volumes", self.name)
+        self._run_docker("rm", "--force", "--volumes", self.name)
 
-    def _tell(self, *arguments: str) -> None:
+    def _run_docker(self, *arguments: str) -> None:
         """Without waiting: the engine may take as long as the container does."""
         _docker_clients[:] = [one for one in _docker_clients if one.poll() is None]
         quiet = subprocess.DEVNULL

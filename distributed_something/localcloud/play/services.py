@@ -1,7 +1,7 @@
 """The ECS scheduler, played: each service of a region gets its tasks, and each task a worker that really runs.
 
-One callable step, `play(now)`; the clock stands outside. A rolling update stops the old task before it starts the new
-one, so that a full cluster can still be updated.
+One callable step, `simulate_step(now)`; the clock stands outside. A rolling update stops the old task before it starts
+the new one, so that a full cluster can still be updated.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ServiceSimulator:
         self.stopped: list[tuple[float, Task]] = []
         self.throttles: dict[tuple[str, str], StartThrottle] = {}
 
-    def play(self, now: float, runner: TaskRunner) -> None:
+    def simulate_step(self, now: float, runner: TaskRunner) -> None:
         """One step: what ended, what must stop, what can start, and the counts that show it."""
         self._collect_ended_tasks(now)
         self._stop_requested_tasks(now)
@@ -101,17 +101,17 @@ class ServiceSimulator:
             self._schedule_service(service, now, runner)
         self._end_interrupted_machines(now)
         self._kill_overdue_tasks(now)
-        self._forget(now)
-        self._count()
+        self._forget_old_tasks(now)
+        self._update_counts()
 
-    def interrupt(self, machine: Machine, now: float, notice_seconds: float) -> None:
+    def interrupt_machine(self, machine: Machine, now: float, notice_seconds: float) -> None:
         """Drains a machine that spot takes away."""
-        self.machines.interrupt(machine, now + notice_seconds)
+        self.machines.drain_machine(machine, now + notice_seconds)
         for run in self._list_tasks_on(machine):
             reason = f"Host EC2 (instance {machine.instance_id}) is being interrupted."
             run.begin_stop(now, reason, "SpotInterruption", notice_seconds)
 
-    def refusal(self, run: RunningTask, now: float) -> str | None:
+    def find_protection_refusal(self, run: RunningTask, now: float) -> str | None:
         """Why ECS would not protect this task from scale-in; None where it would."""
         service = next((one for one in self.ecs.services.values() if one.arn == run.service_arn), None)
         if run.task.desired_status != "RUNNING" or service is None:
@@ -120,7 +120,7 @@ class ServiceSimulator:
         protected = sum(one.is_protected(now) for one in others)
         return "DEPLOYMENT_BLOCKED" if protected > service.desired_count else None
 
-    def end(self) -> None:
+    def kill_workers(self) -> None:
         """Ends every worker, now."""
         for run in self.running:
             run.worker.kill()
@@ -144,7 +144,7 @@ class ServiceSimulator:
             run.task.mark_stopped(code)
             self.stopped.append((now, run.task))
         for key, seconds in quick.items():
-            self._get_throttle(key).ended(seconds, now)
+            self._get_throttle(key).record_end(seconds, now)
 
     def _get_throttle(self, key: tuple[str, str]) -> StartThrottle:
         return self.throttles.setdefault(key, StartThrottle())
@@ -168,7 +168,7 @@ class ServiceSimulator:
             if not left or now >= machine.ends_at:
                 for run in left:
                     run.kill_at = now
-                self.machines.end(machine)
+                self.machines.terminate_machine(machine)
                 machine.ends_at = None
 
     def _kill_overdue_tasks(self, now: float) -> None:
@@ -182,7 +182,7 @@ class ServiceSimulator:
         wanted. A protected task is left alone while the service is there. Of the others the oldest go first: ECS
         promises no order, and this is the worst for a job that is not protected."""
         wanted = service.desired_count if service.status == "ACTIVE" else 0
-        usable = {machine.instance_id for machine in self.machines.alive() if machine.can_accept_tasks}
+        usable = {machine.instance_id for machine in self.machines.list_usable_machines()}
         fit = [
             run
             for run in mine
@@ -214,11 +214,11 @@ class ServiceSimulator:
         if not throttle.is_open(now):
             add_service_event(service, "is unable to consistently start tasks successfully.")
             return
-        started = self._start(service, missing, now, runner)
+        started = self._start_tasks(service, missing, now, runner)
         if started:
             add_service_event(service, f"has started {len(started)} tasks: {format_task_ids(started)}.")
 
-    def _start(self, service: Any, missing: int, now: float, runner: TaskRunner) -> list[Task]:
+    def _start_tasks(self, service: Any, missing: int, now: float, runner: TaskRunner) -> list[Task]:
         definition = self.ecs.describe_task_definition(service.task_definition)
         needs = sum_task_requirements(definition)
         started: list[Task] = []
@@ -228,38 +228,33 @@ class ServiceSimulator:
             if room is None:
                 add_service_event(service, format_placement_failure(needs, rooms, outside))
                 break
-            machine = next(one for one in self.machines.alive() if one.arn == room.arn)
+            machine = next(one for one in self.machines.list_usable_machines() if one.arn == room.arn)
             task = Task(self.ecs.clusters[service.cluster_name], definition, service, machine.arn, self.ecs)
             self.ecs.tasks.setdefault(service.cluster_name, {})[task.task_arn] = task
-            if not self._run(service, task, definition, machine, needs, now, runner):
+            if not self._start_worker(service, task, definition, machine, now, runner):
                 break
             started.append(task)
         return started
 
-    def _run(
-        self,
-        service: Any,
-        task: Task,
-        definition: Any,
-        machine: Machine,
-        needs: TaskRequirements,
-        now: float,
-        runner: TaskRunner,
+    def _start_worker(
+        self, service: Any, task: Task, definition: Any, machine: Machine, now: float, runner: TaskRunner
     ) -> bool:
+        """Start the worker that is the task's container; False, and a stopped task that says why, if that fails."""
         container = definition.container_definitions[0]
         cloud = self.environment(self.ecs.region_name, task.id, machine.instance_id)
         order = build_work_order(task, container, cloud, machine)
         try:
-            worker = runner.start(order)
+            worker = runner.start_task(order)
         except TaskStartError as reason:
             log.error("%s: %s", service.name, reason)
             task.request_stop(str(reason), "TaskFailedToStart")
             task.mark_stopped(None, str(reason))
             self.stopped.append((now, task))
             add_service_event(service, f"was unable to start a task: {reason}")
-            self._get_throttle((service.arn, definition.arn)).ended(0, now)
+            self._get_throttle((service.arn, definition.arn)).record_end(0, now)
             return False
         seconds = int(container.get("stopTimeout") or DEFAULT_STOP_SECONDS)
+        needs = sum_task_requirements(definition)
         self.running.append(RunningTask(task, service.arn, machine, worker, needs, seconds, now))
         return True
 
@@ -268,32 +263,32 @@ class ServiceSimulator:
         wanted = list_placement_expressions(service)
         allowed: list[FreeCapacity] = []
         outside: list[FreeCapacity] = []
-        for machine in self.machines.alive():
-            if machine.cluster == service.cluster_name and machine.can_accept_tasks:
+        for machine in self.machines.list_usable_machines():
+            if machine.cluster == service.cluster_name:
                 fits = all(
                     is_expression_true(expression, build_query_attributes(machine.member)) for expression in wanted
                 )
-                (allowed if fits else outside).append(self._room(machine))
+                (allowed if fits else outside).append(self._measure_free_capacity(machine))
         return allowed, outside
 
-    def _room(self, machine: Machine) -> FreeCapacity:
+    def _measure_free_capacity(self, machine: Machine) -> FreeCapacity:
         there = self._list_tasks_on(machine)
         cpu, memory = sum_reserved_resources(there)
         return FreeCapacity(machine.arn, machine.cpu - cpu, machine.memory - memory, len(there))
 
     # what is shown
 
-    def _forget(self, now: float) -> None:
+    def _forget_old_tasks(self, now: float) -> None:
         """Drops tasks that stopped long ago."""
         while self.stopped and self.stopped[0][0] < now - STOPPED_TASK_SECONDS:
             task = self.stopped.pop(0)[1]
             self.ecs.tasks.get(task.cluster_name, {}).pop(task.task_arn, None)
 
-    def _count(self) -> None:
+    def _update_counts(self) -> None:
         for machine in self.machines.joined.values():
             there = self._list_tasks_on(machine)
             cpu, memory = sum_reserved_resources(there)
-            self.machines.count(machine, tasks=len(there), cpu=cpu, memory=memory)
+            self.machines.update_resource_counts(machine, tasks=len(there), cpu=cpu, memory=memory)
         for service in list(self.ecs.services.values()):
             alive = [run for run in self.running if run.service_arn == service.arn]
             update_service_counts(service, sum(run.task.desired_status == "RUNNING" for run in alive))

@@ -29,25 +29,25 @@ class AdmissionGate:
         self._closed = False
         self._largest = 0
 
-    def places(self, wanted: int, ahead: int) -> int:
+    def count_places(self, wanted: int, ahead: int) -> int:
         """How many jobs may be taken: `wanted` for free slots, `ahead` for those that run, if the disk holds them."""
         now = self._now()
         if self._closed or now < self._rests_until:
             return 0
         if ahead and not self._room(self._work_dir, MIN_FREE_BYTES + 2 * self._largest):
             ahead = 0
-        return self._health.places(wanted + ahead, now)
+        return self._health.count_places(wanted + ahead, now)
 
-    def came_to_nothing(self) -> None:
+    def release_probe(self) -> None:
         """What was let through brought no job."""
-        self._health.came_to_nothing(self._now())
+        self._health.release_probe(self._now())
 
-    def rebalance(self) -> None:
+    def pause_for_rebalance(self) -> None:
         """EC2 says that the machine is likelier to go: what runs goes on, nothing is begun for a while."""
         self._rests_until = self._now() + REBALANCE_PAUSE_SECONDS
         log.warning("rebalance recommendation: no jobs are begun for %.0f minutes", REBALANCE_PAUSE_SECONDS / 60)
 
-    def close(self) -> None:
+    def close_run(self) -> None:
         """The run has cost what it may: no job is begun any more."""
         if not self._closed:
             log.warning("the run has cost what it may (MAX_COST): no job is begun any more")
@@ -57,11 +57,11 @@ class AdmissionGate:
     def is_closed(self) -> bool:
         return self._closed
 
-    def succeeded(self, job_bytes: int) -> None:
+    def record_success(self, job_bytes: int) -> None:
         """A job is done that needed so much disk."""
         with self._lock:
             self._largest = max(self._largest, job_bytes)
-        self._health.succeeded(self._now())
+        self._health.record_success(self._now())
 
-    def failed(self, job_id: str, reason: str, reason_class: str) -> None:
-        self._health.failed(job_id, reason, reason_class, self._now())
+    def record_failure(self, job_id: str, reason: str, reason_class: str) -> None:
+        self._health.record_failure(job_id, reason, reason_class, self._now())

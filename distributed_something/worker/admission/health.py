@@ -28,9 +28,8 @@ MIN_FREE_BYTES = 512 * 1024 * 1024
 MIN_FREE_FILES = 1000  # a disk of many small files can have bytes left and no room for another file
 MAX_REPORTED_JOBS = 10  # that are named: the last
 MAX_REASON_CHARACTERS = 1000  # characters
-UNRELATED_REASON_CLASSES = frozenset(
-    {"missing input", "bad message", "crash", "interrupted", "lost lease"}
-)  # of the machine
+# These say nothing of the machine.
+UNRELATED_REASON_CLASSES = frozenset({"missing input", "bad message", "crash", "interrupted", "lost lease"})
 log = logging.getLogger("worker")
 
 
@@ -72,12 +71,12 @@ class ContainerHealth:
         self._look_at = 0.0
 
     @property
-    def pause(self) -> Pause | None:
+    def current_pause(self) -> Pause | None:
         """The pause that is on; None while jobs are taken. A sick machine's lasts beyond `until`, up to a job's end."""
         with self._lock:
             return self._sick or self._full
 
-    def places(self, wanted: int, now: float) -> int:
+    def count_places(self, wanted: int, now: float) -> int:
         """How many jobs may be taken: all, none, or after a pause one, which then is let through."""
         with self._lock:
             if wanted < 1 or self._is_disk_full(now):
@@ -89,13 +88,13 @@ class ContainerHealth:
             self._probe_at = now + SICK_PAUSE_SECONDS  # were its end never told, another would go then
             return 1
 
-    def came_to_nothing(self, now: float) -> None:
+    def release_probe(self, now: float) -> None:
         """The job that was let through says nothing of the machine, or never came: another may go."""
         with self._lock:
             if self._is_probe_due(now):
                 self._probe_at = now
 
-    def succeeded(self, now: float) -> None:
+    def record_success(self, now: float) -> None:
         """A job's program did well here: the machine is not sick."""
         with self._lock:
             self._failed.clear()
@@ -104,10 +103,10 @@ class ContainerHealth:
                 log.info("a job succeeded after %.0f minutes of pause: jobs are taken", (now - self._sick.since) / 60)
             self._sick = None
 
-    def failed(self, job_id: str, reason: str, reason_class: str, now: float) -> None:
+    def record_failure(self, job_id: str, reason: str, reason_class: str, now: float) -> None:
         """A job failed here; `reason_class`: as its record names it."""
         if reason_class in UNRELATED_REASON_CLASSES:
-            self.came_to_nothing(now)
+            self.release_probe(now)
             return
         alike = self._can_pause_for(job_id) and self._others_pause()  # not under the lock: S3 may take its time
         with self._lock:
@@ -119,7 +118,7 @@ class ContainerHealth:
                 log.warning("jobs still fail and nobody replaced this machine: they are taken again")
                 self._sick, self._gave_up = None, True
             elif self._sick is None and len(self._failed) >= MIN_FAILED_JOBS and not alike and not self._gave_up:
-                self._begin(reason, now)
+                self._start_pause(reason, now)
 
     def _can_pause_for(self, job_id: str) -> bool:
         with self._lock:
@@ -128,7 +127,7 @@ class ContainerHealth:
     def _is_probe_due(self, now: float) -> bool:
         return self._sick is not None and self._sick.until is not None and now >= self._sick.until
 
-    def _begin(self, last: str, now: float) -> None:
+    def _start_pause(self, last: str, now: float) -> None:
         reason = f"{len(self._failed)} different jobs failed in a row, at last: {last}"[:MAX_REASON_CHARACTERS]
         self._probe_at = now + SICK_PAUSE_SECONDS
         self._sick = Pause(now, self._probe_at, reason, tuple(self._failed)[-MAX_REPORTED_JOBS:])
@@ -160,7 +159,7 @@ class HealthReporter:
 
     def tick(self, now: float) -> None:
         """Writes if something changed. What `write` raises comes through, and the next tick tries again."""
-        pause = self._health.pause
+        pause = self._health.current_pause
         if pause != self._told:
             self._write(self._document(pause, now))
             self._told = pause

@@ -31,7 +31,7 @@ class MessageDeleter:
         self._changed = threading.Condition()
         self._ended = False
 
-    def delete(self, lease: Lease) -> None:
+    def delete_soon(self, lease: Lease) -> None:
         """Soon: returns at once. To release the lease is left to this object."""
         with self._changed:
             self._leases.append(lease)
@@ -39,11 +39,11 @@ class MessageDeleter:
                 self._changed.notify()
 
     def run(self) -> None:
-        while self._wait():
-            if not self.send():
-                self._rest()
+        while self._wait_for_batch():
+            if not self.send_all():
+                self._wait_before_retry()
         for _ in range(MAX_FINAL_DELETES):
-            if self.send():
+            if self.send_all():
                 break
 
     def end(self) -> None:
@@ -52,21 +52,21 @@ class MessageDeleter:
             self._ended = True
             self._changed.notify()
 
-    def send(self) -> bool:
+    def send_all(self) -> bool:
         """Sends all that there is, once; whether nothing of it must be sent again."""
         with self._changed:
             leases, self._leases = self._leases, []
         left: list[Lease] = []
         for batch in split_into_batches(leases, DELETE_BATCH_SIZE):
-            left += self._send(batch)
+            left += self._send_batch(batch)
         with self._changed:
             self._leases += left
         return not left
 
-    def _send(self, leases: list[Lease]) -> list[Lease]:
+    def _send_batch(self, leases: list[Lease]) -> list[Lease]:
         """Those that are to be sent again."""
         settled = self._try_delete_messages(leases)
-        left = [lease for n, lease in enumerate(leases) if str(n) not in settled and not lease.lost]
+        left = [lease for n, lease in enumerate(leases) if str(n) not in settled and not lease.is_lost]
         for lease in leases:
             if lease not in left:
                 self._release(lease)
@@ -75,14 +75,14 @@ class MessageDeleter:
     def _try_delete_messages(self, leases: list[Lease]) -> set[str]:
         """Which of them, by their numbers, are deleted or will never be."""
         try:
-            return self._ask(leases)
+            return self._send_delete_batch(leases)
         except AWS_ERRORS as error:
             log.warning("%d messages of done jobs are not deleted yet: %s", len(leases), error)
         except Exception:  # the loop's edge: without it no message would be deleted any more, unseen
             log.exception("messages of done jobs could not be deleted: trying again")
         return set()
 
-    def _ask(self, leases: list[Lease]) -> set[str]:
+    def _send_delete_batch(self, leases: list[Lease]) -> set[str]:
         entries = [{"Id": str(n), "ReceiptHandle": lease.receipt} for n, lease in enumerate(leases)]
         answer = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
         failed = answer.get("Failed", [])
@@ -91,7 +91,7 @@ class MessageDeleter:
         for_good = [entry for entry in failed if entry.get("SenderFault")]
         return {entry["Id"] for entry in (*answer.get("Successful", []), *for_good)}
 
-    def _wait(self) -> bool:
+    def _wait_for_batch(self) -> bool:
         """Whether to go on: some time after the first lease, or as soon as a batch is full."""
         with self._changed:
             while not self._leases and not self._ended:
@@ -99,6 +99,6 @@ class MessageDeleter:
             self._changed.wait_for(lambda: self._ended or len(self._leases) >= DELETE_BATCH_SIZE, DELETE_WAIT_SECONDS)
             return not self._ended
 
-    def _rest(self) -> None:
+    def _wait_before_retry(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._ended, DELETE_RETRY_SECONDS)

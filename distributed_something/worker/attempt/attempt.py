@@ -9,7 +9,7 @@ from typing import Any
 
 from distributed_something.worker.attempt.lease import Lease
 from distributed_something.worker.job.job import Folders, Job
-from distributed_something.worker.program.program import Result
+from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.transfer.results import ResultFile
 from distributed_something.worker.transfer.s3_listing import ListedObject
 
@@ -42,9 +42,8 @@ class Attempt:
     bytes_in: int = 0
     outputs: list[ResultFile] = field(default_factory=list)
     recorded: bool = True  # where it was done before: whether a record of this run says so
-    there: dict[str, ListedObject] | None = (
-        None  # what lay at the outputs' place when it was begun; None: nobody looked
-    )
+    # What lay at the outputs' place when it was begun; None: nobody looked.
+    there: dict[str, ListedObject] | None = None
 
     @property
     def number(self) -> int:

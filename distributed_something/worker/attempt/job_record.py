@@ -13,6 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from distributed_something.worker.attempt.attempt import Attempt
+from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.job.failures import LostLease, UploadError, is_missing_object
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.times import build_utc_timestamp
@@ -49,15 +50,16 @@ def build_log_key(settings: Settings, attempt: Attempt) -> str:
     return settings.keys.log(attempt.name, f"{attempt.number}-{attempt.token}")
 
 
-def read_record(s3: Any, settings: Settings, job: str) -> dict[str, Any] | None:
+def read_record(context: WorkerContext, job: str) -> dict[str, Any] | None:
     """The record that is there; None without one, or with one that is no JSON object."""
-    return _read_record_and_etag(s3, settings, job)[0]
+    return _read_record_and_etag(context, job)[0]
 
 
-def _read_record_and_etag(s3: Any, settings: Settings, job: str) -> tuple[dict[str, Any] | None, str | None]:
+def _read_record_and_etag(context: WorkerContext, job: str) -> tuple[dict[str, Any] | None, str | None]:
     """The record and its ETag."""
+    settings = context.settings
     try:
-        answer = s3.get_object(Bucket=settings.aws_bucket, Key=build_record_key(settings, job))
+        answer = context.s3.get_object(Bucket=settings.aws_bucket, Key=build_record_key(settings, job))
         body = answer["Body"].read()
     except ClientError as error:
         if is_missing_object(error):
@@ -75,20 +77,20 @@ def is_record_done(record: dict[str, Any] | None) -> bool:
     return record is not None and record.get("state") == DONE_STATE
 
 
-def claim_job_results(s3: Any, settings: Settings, record: dict[str, Any]) -> bool:
+def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
     """Notes that this attempt replaces what another left. From then on that one's record is refused, however long it
     was on its way: it would tell of bytes that are no more. False where the job is done."""
     for _ in range(MAX_WRITE_ATTEMPTS):
-        found, etag = _read_record_and_etag(s3, settings, record["job"])
+        found, etag = _read_record_and_etag(context, record["job"])
         if is_record_done(found):
             return False
-        if _put_record(s3, settings, record["job"], json.dumps(record | {"log": None}, indent=1).encode(), etag):
+        if _put_record(context, record["job"], json.dumps(record | {"log": None}, indent=1).encode(), etag):
             return True
     raise UploadError(BUSY_REASON)
 
 
 def write_record(
-    s3: Any, settings: Settings, record: dict[str, Any], log: Path, still_ours: Callable[[], bool] = lambda: False
+    context: WorkerContext, record: dict[str, Any], log: Path, still_ours: Callable[[], bool] = lambda: False
 ) -> bool:
     """Writes log and record. False where another must stay: the job is done, or this attempt was interrupted and a
     later one was faster. No other attempt overwrites that record, also none whose request was long on its way.
@@ -98,16 +100,17 @@ def write_record(
     """
     body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
     if record["state"] != DONE_STATE or record["attempts"] > 1:
-        found, etag = _read_record_and_etag(s3, settings, job)
+        found, etag = _read_record_and_etag(context, job)
         if _has_precedence(found, record, still_ours):
             return False
         _check_claim(found, record)
     if record["log"] is not None:
-        _upload_log(s3, settings.aws_bucket, record["log"].removeprefix(f"s3://{settings.aws_bucket}/"), log)
+        bucket = context.settings.aws_bucket
+        _upload_log(context.s3, bucket, record["log"].removeprefix(f"s3://{bucket}/"), log)
     for _ in range(MAX_WRITE_ATTEMPTS):
-        if _put_record(s3, settings, job, body, etag):
+        if _put_record(context, job, body, etag):
             return True
-        found, etag = _read_record_and_etag(s3, settings, job)
+        found, etag = _read_record_and_etag(context, job)
         if found == json.loads(body):
             return True  # its own: the answer to an earlier request was lost
         if _has_precedence(found, record, still_ours):
@@ -116,17 +119,11 @@ def write_record(
     raise UploadError(BUSY_REASON)
 
 
-def _put_record(s3: Any, settings: Settings, job: str, body: bytes, etag: str | None) -> bool:
+def _put_record(context: WorkerContext, job: str, body: bytes, etag: str | None) -> bool:
     """Whether it is written; not so if another record is there than that with `etag`, or than none."""
-    key = build_record_key(settings, job)
+    place = {"Bucket": context.settings.aws_bucket, "Key": build_record_key(context.settings, job)}
     try:
-        s3.put_object(
-            Bucket=settings.aws_bucket,
-            Key=key,
-            Body=body,
-            ContentType="application/json",
-            **build_write_condition(etag),
-        )
+        context.s3.put_object(**place, Body=body, ContentType="application/json", **build_write_condition(etag))
     except ClientError as error:
         if not is_precondition_error(error):
             raise
@@ -182,7 +179,7 @@ def build_record(
         "cpu_seconds": round(result.cpu_seconds, 3) if result else None,
         "bytes_in": attempt.bytes_in,
         "bytes_out": sum(output.size for output in attempt.outputs),
-        "outputs": [output.told() for output in attempt.outputs],
+        "outputs": [output.build_record_entry() for output in attempt.outputs],
         "log": f"s3://{settings.aws_bucket}/{build_log_key(settings, attempt)}" if has_log else None,
         "message": attempt.message,
     }

@@ -29,12 +29,12 @@ class Lease:
         self.refused = False
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """For how many seconds it can still be extended, in all."""
         return self._ends - self._now()
 
     @property
-    def lost(self) -> bool:
+    def is_lost(self) -> bool:
         """Asked of the clock itself: a process that was frozen knows it before any thread of it could tell."""
         return self.refused or self._now() >= self.expires
 
@@ -57,7 +57,7 @@ class LeaseKeeper:
             self._held[receipt] = lease
         return lease
 
-    def release(self, lease: Lease) -> None:
+    def release_lease(self, lease: Lease) -> None:
         """Extends no more. Waits for a round at work, which would hide again a message that is given back."""
         with self._lock:
             held = self._held.pop(lease.receipt, None)
@@ -66,9 +66,10 @@ class LeaseKeeper:
                 pass
 
     @property
-    def has_leases(self) -> bool:
-        """Whether the container has a job: one that runs, or is fetched, or is uploaded."""
-        return bool(self._held)
+    def held_leases(self) -> list[Lease]:
+        """Those that are extended: one for each job that runs, is fetched, or is uploaded here, the oldest first."""
+        with self._lock:
+            return list(self._held.values())
 
     def run(self) -> None:
         while not self._ended.wait(self._seconds / 3):
@@ -80,25 +81,23 @@ class LeaseKeeper:
     def tick(self) -> None:
         """Extends every lease once; notes those that SQS refuses."""
         with self._extending:
-            with self._lock:
-                leases = list(self._held.values())
-            for batch in split_into_batches(leases, LEASE_BATCH_SIZE):
+            for batch in split_into_batches(self.held_leases, LEASE_BATCH_SIZE):
                 self._extend_leases(batch)
 
     def _extend_leases(self, leases: list[Lease]) -> None:
         """What fails is tried again in the next round; the leases' own end decides."""
         try:
-            self._ask(leases)
+            self._extend_batch(leases)
         except AWS_ERRORS as error:
             log.warning("%d leases are not extended yet: %s", len(leases), error)
         except Exception:  # the loop's edge: without it no lease would be extended any more, unseen
             log.exception("leases could not be extended: trying again")
 
-    def _ask(self, leases: list[Lease]) -> None:
+    def _extend_batch(self, leases: list[Lease]) -> None:
         asked = self._now()
-        seconds = {str(n): max(0, min(self._seconds, int(lease.left))) for n, lease in enumerate(leases)}
+        seconds = {str(n): max(0, min(self._seconds, int(lease.seconds_left))) for n, lease in enumerate(leases)}
         # 0 would give it back; one that is lost is perhaps another worker's by now.
-        asked_for = {str(n): lease for n, lease in enumerate(leases) if seconds[str(n)] and not lease.lost}
+        asked_for = {str(n): lease for n, lease in enumerate(leases) if seconds[str(n)] and not lease.is_lost}
         entries = [
             {"Id": number, "ReceiptHandle": lease.receipt, "VisibilityTimeout": seconds[number]}
             for number, lease in asked_for.items()
@@ -108,7 +107,7 @@ class LeaseKeeper:
         answer = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
         for entry in answer.get("Successful", []):
             lease = asked_for[entry["Id"]]
-            if not lease.lost:  # once lost, another worker may have had it in between
+            if not lease.is_lost:  # once lost, another worker may have had it in between
                 lease.expires = asked + seconds[entry["Id"]]
         for entry in answer.get("Failed", []):
             if entry.get("SenderFault"):

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from distributed_something.worker.attempt.attempt import Attempt, build_message_attributes
+from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.job_record import (
     CLAIM_REASON,
     DONE_STATE,
@@ -27,15 +27,13 @@ from distributed_something.worker.attempt.job_record import (
 )
 from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
 from distributed_something.worker.job.failures import AWS_ERRORS, Failed, JobAlreadyDone, LostLease, UploadError
-from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.program.program import read_last_lines
-from distributed_something.worker.transfer.results import has_unchanged_results, upload_results
+from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 
 MAX_LINE_CHARACTERS = 200  # characters, of a log's last line
 MAX_ATTRIBUTE_CHARACTERS = 1000  # characters, in a message attribute
-FINAL_REASON_CLASSES = frozenset(
-    {"missing input"}
-)  # S3 has what was written as soon as it says so: no try will find more
+# S3 has what was written as soon as it says so: no further try will find more.
+FINAL_REASON_CLASSES = frozenset({"missing input"})
 log = logging.getLogger("worker")
 
 
@@ -54,47 +52,42 @@ class AttemptFinisher:
     """
 
     def __init__(
-        self,
-        sqs: Any,
-        s3: Any,
-        settings: Settings,
-        keeper: LeaseKeeper,
-        heard: OutcomeCallbacks,
+        self, context: WorkerContext, keeper: LeaseKeeper, callbacks: OutcomeCallbacks,
         delete_soon: Callable[[Lease], None],
-    ) -> None:
-        self._sqs, self._s3, self._settings, self._keeper, self._heard = sqs, s3, settings, keeper, heard
-        self._delete_soon = delete_soon
+    ) -> None:  # fmt: skip
+        self._context, self._keeper, self._callbacks = context, keeper, callbacks
+        self._sqs, self._settings, self._delete_soon = context.sqs, context.settings, delete_soon
 
-    def done(self, attempt: Attempt) -> None:
-        """Its outputs are verified. Raises AlreadyDone where another attempt's record says so first."""
+    def record_done(self, attempt: Attempt) -> None:
+        """Its outputs are verified. Raises JobAlreadyDone where another attempt's record says so first."""
         if not self._write_record(attempt, DONE_STATE, still_ours=lambda: self._has_own_results(attempt)):
             raise JobAlreadyDone
-        self._leave(attempt)
-        self._heard.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
+        self._queue_deletion(attempt)
+        self._callbacks.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
         log.info("done %s (%.1f s)", attempt.name, time.time() - attempt.started)
 
-    def claim(self, attempt: Attempt) -> bool:
+    def claim_results(self, attempt: Attempt) -> bool:
         """Before it replaces what another attempt left; False where the job is done."""
         record = build_record(attempt, self._settings, INTERRUPTED_STATE, CLAIM_REASON, "crash")
-        return claim_job_results(self._s3, self._settings, record)
+        return claim_job_results(self._context, record)
 
     def record_skipped(self, attempt: Attempt) -> None:
         """It was done before; a run that did not do it itself notes where its outputs are."""
         if not attempt.recorded:
             self._write_record(attempt, DONE_STATE)
-        self._leave(attempt)
+        self._queue_deletion(attempt)
         log.info("skip %s: it is done already", attempt.name)
 
-    def bad(self, attempt: Attempt, reason: str) -> None:
+    def reject_message(self, attempt: Attempt, reason: str) -> None:
         """No number of tries makes such a message better."""
         log.error("bad message %s: %s", attempt.raw.get("MessageId"), reason)
         self._move_to_dead_letters(attempt, reason)
 
-    def lost(self, attempt: Attempt) -> None:
+    def log_lost_lease(self, attempt: Attempt) -> None:
         """Another worker may have it."""
         log.warning("lost lease of %s: another worker may have it; nothing of this attempt is kept", attempt.name)
 
-    def interrupted(self, attempt: Attempt) -> None:
+    def return_interrupted(self, attempt: Attempt) -> None:
         """Not the job's fault. Its message comes first: there is little time, and S3 may hang."""
         _check_lease(attempt)
         log.info("interrupted %s: it goes back to the queue", attempt.name)
@@ -108,15 +101,15 @@ class AttemptFinisher:
         log.info("renew %s: it goes back to the queue as a new message", attempt.name)
         self._resend_message(attempt)
 
-    def failed(self, attempt: Attempt, reason: str, kind: str) -> None:
+    def record_failure(self, attempt: Attempt, reason: str, kind: str) -> None:
         """Tried again at once, as long as there are tries and they can help."""
         _check_lease(attempt)
         log.warning("failed %s (attempt %d): %s", attempt.name, attempt.number, reason)
         if not self._try_write_record(attempt, FAILED_STATE, reason, kind):
-            self._delete(attempt)  # another worker did it
+            self._delete_message(attempt)  # another worker did it
             return
         self._keep_failed_results(attempt)
-        self._heard.failed(attempt.name, _format_reason(reason, attempt.folders.log), kind)
+        self._callbacks.failed(attempt.name, _format_reason(reason, attempt.folders.log), kind)
         last = kind in FINAL_REASON_CLASSES or attempt.failures + 1 >= self._settings.job_retries
         if last and self._settings.dead_letter_queue_url:
             self._move_to_dead_letters(attempt, f"{kind}: {reason}")
@@ -126,7 +119,7 @@ class AttemptFinisher:
     def _has_own_results(self, attempt: Attempt) -> bool:
         job = attempt.job
         return job is not None and has_unchanged_results(
-            self._s3, job.output_location, attempt.outputs, job.upload_arguments
+            self._context.s3, job.output_location, attempt.outputs, job.upload_arguments
         )
 
     def _write_record(
@@ -136,7 +129,7 @@ class AttemptFinisher:
         if state != INTERRUPTED_STATE:  # which has no lease any more
             _check_lease(attempt)
         record = build_record(attempt, self._settings, state, reason, kind)
-        return write_record(self._s3, self._settings, record, attempt.folders.log, still_ours)
+        return write_record(self._context, record, attempt.folders.log, still_ours)
 
     def _try_write_record(self, attempt: Attempt, state: str, reason: str, kind: str) -> bool:
         """False only where a record is there that must stay."""
@@ -153,11 +146,9 @@ class AttemptFinisher:
         folder = attempt.job.output_dir or attempt.folders.output_dir
         if not folder.is_dir():
             return
-        prefix = self._settings.keys.failed_results(attempt.name)
-
-        check = partial(_check_lease, attempt)
+        apart = ResultDestination(self._settings.aws_bucket, self._settings.keys.failed_results(attempt.name))
         try:
-            upload_results(self._s3, folder, self._settings.aws_bucket, prefix, check=check)
+            upload_results(self._context.s3, folder, apart, check=partial(_check_lease, attempt))
         except (*AWS_ERRORS, Failed, OSError) as error:
             log.warning("the failed outputs of %s could not be kept: %s", attempt.name, error)
 
@@ -167,12 +158,12 @@ class AttemptFinisher:
             MessageBody=attempt.raw["Body"],
             MessageAttributes=build_message_attributes(attempt),
         )
-        self._delete(attempt)
-        self._keeper.release(attempt.lease)
+        self._delete_message(attempt)
+        self._keeper.release_lease(attempt.lease)
 
     def _return_message(self, attempt: Attempt) -> None:
         _check_lease(attempt)  # an old receipt may still do: the message would be taken from whoever has it now
-        self._keeper.release(attempt.lease)  # before, lest it be extended after
+        self._keeper.release_lease(attempt.lease)  # before, lest it be extended after
         self._sqs.change_message_visibility(
             QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"], VisibilityTimeout=0
         )
@@ -182,28 +173,25 @@ class AttemptFinisher:
             self._return_message(attempt)
             return
         _check_lease(attempt)
-        told = {
-            "reason": {
-                "DataType": "String",
-                "StringValue": _replace_control_characters(reason)[:MAX_ATTRIBUTE_CHARACTERS],
-            }
-        }
+        text = _replace_control_characters(reason)[:MAX_ATTRIBUTE_CHARACTERS]
         self._sqs.send_message(
-            QueueUrl=self._settings.dead_letter_queue_url, MessageBody=attempt.raw["Body"], MessageAttributes=told
+            QueueUrl=self._settings.dead_letter_queue_url,
+            MessageBody=attempt.raw["Body"],
+            MessageAttributes={"reason": {"DataType": "String", "StringValue": text}},
         )
-        self._delete(attempt)
+        self._delete_message(attempt)
 
-    def _leave(self, attempt: Attempt) -> None:
+    def _queue_deletion(self, attempt: Attempt) -> None:
         attempt.leaving = True
         self._delete_soon(attempt.lease)
 
-    def _delete(self, attempt: Attempt) -> None:
+    def _delete_message(self, attempt: Attempt) -> None:
         self._sqs.delete_message(QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"])
 
 
 def _check_lease(attempt: Attempt) -> None:
     """Raises LostLease: what was a moment ago may be another worker's now, after each call to AWS."""
-    if attempt.lease.lost:
+    if attempt.lease.is_lost:
         raise LostLease
 
 

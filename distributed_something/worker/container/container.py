@@ -1,8 +1,9 @@
-"""distributed_something.worker.container.container."""
+"""The Container: all parts of a worker, put together, and the threads that they run in."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -24,13 +25,12 @@ from distributed_something.worker.admission.health import (
 )
 from distributed_something.worker.admission.pauses import list_paused_containers
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
-from distributed_something.worker.attempt.handler import Hooks, JobHandler
+from distributed_something.worker.attempt.context import WorkerContext
+from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
 from distributed_something.worker.attempt.job_record import build_record_address
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
 from distributed_something.worker.container.intake import JobIntake
-from distributed_something.worker.container.prefetch import JobDurations
-from distributed_something.worker.container.serve import log
 from distributed_something.worker.container.slot import Slot
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS, StopRequest
 from distributed_something.worker.job.failures import AWS_ERRORS
@@ -39,7 +39,7 @@ from distributed_something.worker.logs.container_log import start_container_log,
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.machine.idle_alarm import ensure_idle_alarm
 from distributed_something.worker.machine.metadata import InstanceMetadata
-from distributed_something.worker.machine.mount import BucketMount, MountError
+from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
 from distributed_something.worker.machine.scale_in_protection import ScaleInProtection
 from distributed_something.worker.machine.spot_notice import SpotWatcher
 from distributed_something.worker.machine.times import read_boot_clock
@@ -49,46 +49,48 @@ from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.processors import use_one_processor
 
 MAX_LAST_CALL_SECONDS = 5.0  # at the end: the most for what a thread is just telling AWS, thrice
-LEASE_DIVISOR = 6  # of a lease, for one call that extends it: begun after a third, it can hang twice
 EXIT_RESERVE_SECONDS = 1.0  # kept free for the end of the process itself
 CLOSED_CHECK_SECONDS = 30.0  # between two looks at whether the monitor has closed the run
 HEALTH_CHECK_SECONDS = 5.0  # between two looks at whether this container's health changed
+log = logging.getLogger("worker")
 
 
 class Container:
-    """All parts of a worker, put together. `told` brings the seconds that are left when the container must end."""
+    """All parts of a worker, put together. `notices` brings the seconds that are left when the container must end.
 
-    def __init__(self, settings: Settings, hooks: Hooks, told: SimpleQueue[float], metadata: InstanceMetadata) -> None:
-        self._settings, self._told, self._metadata = settings, told, metadata
-        self._clients = Clients(settings.docker_cores, settings.aws_region)
-        self._s3, self._logs = self._clients("s3"), self._clients("logs")
-        self._launcher = LauncherPool(settings.docker_cores)
-        sqs, self._name = self._clients("sqs"), socket.gethostname()
-        self._stop, self._ended = StopRequest(time.monotonic), threading.Event()
-        self._health = ContainerHealth(lambda: has_disk_space(settings.work_dir), self._others_pause)
-        self._gate = AdmissionGate(self._health, settings.work_dir, time.time)
-        leases = self._clients("sqs", patience=max(1.0, settings.visibility_seconds / LEASE_DIVISOR))
+    `health` and `gate` say whether it takes jobs.
+    """
+
+    def __init__(
+        self, settings: Settings, hooks: Hooks, notices: SimpleQueue[float], metadata: InstanceMetadata
+    ) -> None:
+        self._settings, self._notices, self._metadata = settings, notices, metadata
+        clients = Clients(settings.docker_cores, settings.aws_region)
+        self._context = WorkerContext(settings, clients("sqs"), clients("s3"))
+        self._logs, self._name = clients("logs"), socket.gethostname()
+        self._stop, self._ended, self._exit_code = StopRequest(time.monotonic), threading.Event(), 0
+        self.health = ContainerHealth(lambda: has_disk_space(settings.work_dir), self._has_other_pause)
+        self.gate = AdmissionGate(self.health, settings.work_dir, time.time)
+        leases = clients.create_lease_client(settings.visibility_seconds)
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
         self._job_logs = JobLogs(
             self._logs, settings.log_group_name, where=lambda job: f"named in {build_record_address(settings, job)}"
         )
-        self._deleter = MessageDeleter(sqs, settings.queue_url, self._keeper.release)
-        heard = OutcomeCallbacks(self._gate.succeeded, self._gate.failed)
-        ending = AttemptFinisher(sqs, self._s3, settings, self._keeper, heard, self._deleter.delete)
-        self._handler = JobHandler(
-            self._s3, settings, hooks, self._keeper, self._stop, ending, self._job_logs, self._launcher
-        )
-        self._intake = JobIntake(sqs, settings, self._handler, self._stop, JobDurations(), self._gate, read_boot_clock)
-        self._exit_code = 0
+        self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
+        self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
+        callbacks = OutcomeCallbacks(self.gate.record_success, self.gate.record_failure)
+        finisher = AttemptFinisher(self._context, self._keeper, callbacks, self._deleter.delete_soon)
+        self._handler = JobHandler(self._context, hooks, self._keeper, self._stop, finisher, self._tools)
+        self._intake = JobIntake(self._context, self._handler, self._stop, self.gate, read_boot_clock)
 
     def serve(self) -> int:
         """Starts all, works, ends all; the exit code."""
         start_container_log(self._logs, self._settings)
-        bucket = self._mount() if self._settings.mount_s3 else None
+        bucket = self._build_mount() if self._settings.mount_s3 else None
         try:
             if bucket is not None:
                 bucket.start()
-            self._work(bucket)
+            self._run_until_stopped(bucket)
         except MountError as error:
             log.error("%s", error)
             self._exit_code = 1
@@ -98,14 +100,14 @@ class Container:
             stop_container_log(self._divide_remaining_seconds(1))
         return self._exit_code
 
-    def _work(self, bucket: BucketMount | None) -> None:
+    def _run_until_stopped(self, bucket: BucketMount | None) -> None:
         helpers = [
             threading.Thread(target=work, name=name, daemon=True) for name, work in self._iter_helper_threads(bucket)
         ]
         for helper in helpers:
             helper.start()
         self._run_slots()
-        self._launcher.end()
+        self._tools.launcher.end()
         self._ended.set()
         self._keeper.end()
         self._deleter.end()
@@ -116,7 +118,7 @@ class Container:
 
     def _divide_remaining_seconds(self, share: int) -> float:
         """Seconds for one of so many waits that still come: within the time that there is, lest the end be a kill."""
-        return max(0.0, min(MAX_LAST_CALL_SECONDS, (self._stop.left - EXIT_RESERVE_SECONDS) / share))
+        return max(0.0, min(MAX_LAST_CALL_SECONDS, (self._stop.seconds_left - EXIT_RESERVE_SECONDS) / share))
 
     def _run_slots(self) -> None:
         """Until the intake and every slot are through; this thread stays free for signals."""
@@ -131,7 +133,7 @@ class Container:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
                 with suppress(Empty):
-                    self._stop.tell(self._told.get(timeout=0.2 if self._stop.asked else 1.0))
+                    self._stop.announce_end(self._notices.get(timeout=0.2 if self._stop.is_announced else 1.0))
 
     def _run_or_stop(self, work: Callable[[], None]) -> None:
         """A container that went on with a slot less would do less for its money, and hold the slot's job for ever."""
@@ -141,7 +143,7 @@ class Container:
         except Exception:
             log.exception("the worker's own code failed: this container ends, so that another takes its place")
             self._exit_code = 1
-            self._told.put(STOP_RESERVE_SECONDS)
+            self._notices.put(STOP_RESERVE_SECONDS)
 
     def _iter_helper_threads(self, bucket: BucketMount | None) -> Iterator[tuple[str, Callable[[], object]]]:
         """What goes on beside the slots, each in a thread of its own."""
@@ -150,15 +152,15 @@ class Container:
         yield "deletions", self._deleter.run
         yield "job-logs", self._job_logs.run
         yield "health", partial(_repeat_until_ended, HEALTH_CHECK_SECONDS, self._build_health_report().tick, ended)
-        spot = SpotWatcher(self._metadata, self._handle_spot_notice, self._gate.rebalance, time.time)
+        spot = SpotWatcher(self._metadata, self._handle_spot_notice, self.gate.pause_for_rebalance, time.time)
         yield "spot", partial(spot.run, ended)
-        on_ecs = "ECS_CONTAINER_METADATA_URI_V4" in os.environ and self._metadata.here
+        on_ecs = "ECS_CONTAINER_METADATA_URI_V4" in os.environ and self._metadata.is_on_ec2
         if settings.idle_alarm and on_ecs:  # never somebody's own machine
             yield "idle-alarm", self._ensure_idle_alarm
-        if settings.log_group_name and self._metadata.here:
+        if settings.log_group_name and self._metadata.is_on_ec2:
             report = UsageReporter(self._logs, settings.log_group_name, settings.machine, self._name, settings.work_dir)
             yield "usage", partial(_repeat_until_ended, USAGE_REPORT_SECONDS, report.tick, ended)
-        protection = ScaleInProtection(lambda: self._keeper.has_leases)
+        protection = ScaleInProtection(lambda: bool(self._keeper.held_leases))
         if protection.has_agent:
             yield "protection", partial(protection.run, ended, time.monotonic)
         yield "closing", partial(_repeat_until_ended, CLOSED_CHECK_SECONDS, self._update_gate, ended)
@@ -167,8 +169,8 @@ class Container:
 
     def _update_gate(self, _now: float) -> None:
         settings = self._settings
-        if not self._gate.is_closed and is_run_closed(self._s3, settings.aws_bucket, settings.keys):
-            self._gate.close()
+        if not self.gate.is_closed and is_run_closed(self._context.s3, settings.aws_bucket, settings.keys):
+            self.gate.close_run()
 
     def _ensure_idle_alarm(self) -> None:
         # Not the container's own: what these clients hold in memory goes with them.
@@ -177,36 +179,33 @@ class Container:
 
     def _handle_spot_notice(self, end: float) -> None:
         log.warning("spot notice: this machine goes in %.0f s", end - time.time())
-        self._told.put(end - time.time())
+        self._notices.put(end - time.time())
 
-    def _others_pause(self) -> bool:
+    def _has_other_pause(self) -> bool:
         settings, now = self._settings, time.time()
         try:
-            found = list_paused_containers(self._s3, settings.aws_bucket, settings.keys, now)
+            found = list_paused_containers(self._context.s3, settings.aws_bucket, settings.keys, now)
         except AWS_ERRORS as error:
             log.warning("whether other machines pause cannot be told: %s", error)
             return False
-        return any(one["machine"] != settings.machine for one in found)
+        return any(paused["machine"] != settings.machine for paused in found)
 
     def _build_health_report(self) -> HealthReporter:
         settings = self._settings
         key = build_health_key(settings.keys, settings.machine, self._name)
 
         def write(document: dict[str, Any]) -> None:
-            self._s3.put_object(Bucket=settings.aws_bucket, Key=key, Body=json.dumps(document).encode())
+            self._context.s3.put_object(Bucket=settings.aws_bucket, Key=key, Body=json.dumps(document).encode())
 
-        return HealthReporter(self._health, write, settings.machine, self._name)
+        return HealthReporter(self.health, write, settings.machine, self._name)
 
-    def _mount(self) -> BucketMount:
-        settings, endpoint = self._settings, self._s3.meta.endpoint_url
-        return BucketMount(
-            settings.aws_bucket, settings.aws_region, endpoint, settings.work_dir, self._handle_lost_mount
-        )
+    def _build_mount(self) -> BucketMount:
+        return BucketMount(build_mount_plan(self._settings, self._context.s3), self._handle_lost_mount)
 
     def _handle_lost_mount(self, reason: str) -> None:
         log.error("this container ends: %s", reason)
         self._exit_code = 1
-        self._told.put(STOP_RESERVE_SECONDS)
+        self._notices.put(STOP_RESERVE_SECONDS)
 
 
 def _repeat_until_ended(seconds: float, tick: Callable[[float], None], ended: threading.Event) -> None:

@@ -13,15 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from distributed_something.worker.admission.gate import AdmissionGate
 from distributed_something.worker.attempt.attempt import ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE, Attempt
+from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import JobHandler
 from distributed_something.worker.container.prefetch import MAX_READY_SECONDS, JobDurations
 from distributed_something.worker.container.stop import StopRequest
 from distributed_something.worker.job.failures import AWS_ERRORS
-from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.program.processors import use_one_processor
 
 POLL_WAIT_SECONDS = 5  # SQS allows 20; an idle worker must end soon after it is told to
@@ -40,20 +39,15 @@ class RunningProgram:
 
 
 class JobIntake:
-    """`gate` says how many jobs may be taken now: the container may be sick, or its disk full."""
+    """`gate` says how many jobs may be taken now: the container may be sick, or its disk full. `now`: a clock that only
+    goes forward, seconds. `durations`: what the last jobs took."""
 
     def __init__(
-        self,
-        sqs: Any,
-        settings: Settings,
-        handler: JobHandler,
-        stop: StopRequest,
-        pace: JobDurations,
-        gate: AdmissionGate,
+        self, context: WorkerContext, handler: JobHandler, stop: StopRequest, gate: AdmissionGate,
         now: Callable[[], float],
-    ) -> None:
-        self._sqs, self._settings, self._handler, self._stop = sqs, settings, handler, stop
-        self._pace, self._gate, self._now = pace, gate, now
+    ) -> None:  # fmt: skip
+        self._sqs, self._settings, self._handler, self._stop = context.sqs, context.settings, handler, stop
+        self._gate, self._now, self.durations = gate, now, JobDurations()
         self._lock = threading.Lock()
         self._for_slots, self._for_polling = (threading.Condition(self._lock) for _ in range(2))  # who has to look
         self._idle: set[int] = set()
@@ -62,38 +56,39 @@ class JobIntake:
         self._ready: deque[tuple[Attempt, float]] = deque()
         self._held: deque[tuple[Attempt, float]] = deque()  # the polling thread's own
 
-    # for the slots
-
-    def wait_for_attempt(self, slot: int) -> Attempt | None:
-        """Waits for the slot's next job; None when the container is told to end."""
+    def announce_idle_slot(self, slot: int) -> None:
+        """The slot wants a job, which the next round takes into account."""
         with self._lock:
             self._idle.add(slot)
             self._for_polling.notify()
-            while not self._ready and not self._stop.asked:
+
+    def wait_for_attempt(self, slot: int) -> Attempt | None:
+        """Waits for the slot's next job; None when the container is told to end."""
+        self.announce_idle_slot(slot)
+        with self._lock:
+            while not self._ready and not self._stop.is_announced:
                 self._for_slots.wait(PREFETCH_CHECK_SECONDS)
             self._idle.discard(slot)
-            if self._stop.asked:
+            if self._stop.is_announced:
                 return None
             attempt, _ = self._ready.popleft()
             self._running[slot] = RunningProgram(self._now())
             self._for_polling.notify()  # the job after this one may be due
             return attempt
 
-    def ended(self, slot: int) -> None:
-        """The slot's program is through."""
+    def record_program_end(self, slot: int) -> None:
+        """The slot's program has ended."""
         with self._lock:
             ran = self._now() - self._running.pop(slot).since
-        self._pace.add_program_time(ran)
-
-    # for the thread that polls
+        self.durations.add_program_time(ran)
 
     def run(self) -> None:
         """Polls until told to end, never ending because one poll was empty or one call failed."""
         pause = 1.0
         with ThreadPoolExecutor(2 * self._settings.docker_cores, "fetch", initializer=use_one_processor) as pool:
-            while not self._stop.asked:
+            while not self._stop.is_announced:
                 try:
-                    self.look(pool)
+                    self.run_round(pool)
                     pause = 1.0
                 except (*AWS_ERRORS, OSError) as error:
                     log.warning("AWS or this machine refuses (%s): trying again in %.0f s", error, pause)
@@ -101,15 +96,14 @@ class JobIntake:
                     log.exception("the worker's own code failed: trying again in %.0f s", pause)
                 else:
                     continue
-                self._gate.came_to_nothing()
+                self._gate.release_probe()
                 self._stop.wait(pause)
                 pause = min(pause * 2, MAX_POLL_PAUSE_SECONDS)
-            self._return_overdue_attempts(
-                patience=-1.0
-            )  # at once: the pool's end waits for fetches, of which one may hang
+            # At once: the pool's end waits for fetches, of which one may hang.
+            self._return_overdue_attempts(patience=-1.0)
         self._return_overdue_attempts(patience=-1.0)
 
-    def look(self, pool: ThreadPoolExecutor) -> None:
+    def run_round(self, pool: ThreadPoolExecutor) -> None:
         """One round: returns what nobody began, begins what a slot wants, and polls if that is not at hand."""
         self._return_overdue_attempts(MAX_READY_SECONDS)
         with self._lock:
@@ -117,33 +111,34 @@ class JobIntake:
             if not wanted and not ahead:
                 self._for_polling.wait(PREFETCH_CHECK_SECONDS)
                 return
-        many = min(self._pace.get_jobs_per_second() * self._settings.docker_cores, MAX_RECEIVED_MESSAGES)
-        places = self._gate.places(wanted, max(ahead, many - wanted))
+        many = min(self.durations.get_jobs_per_second() * self._settings.docker_cores, MAX_RECEIVED_MESSAGES)
+        places = self._gate.count_places(wanted, max(ahead, many - wanted))
         begin = min(places, wanted + ahead)
         if begin:
-            self._begin(pool, begin, hold=places - begin)
+            self._start_jobs(pool, begin, hold=places - begin)
         else:
             self._stop.wait(PREFETCH_CHECK_SECONDS)
 
     def _count_wanted_jobs(self) -> tuple[int, int]:
         """How many jobs to begin for slots that have none, and how many ahead, when that is worth a call."""
         there = self._coming + len(self._ready)
-        due = self._pace.get_prefetch_delay()
-        soon = sum(one.ahead and due is not None and self._now() - one.since >= due for one in self._running.values())
+        due = self.durations.get_prefetch_delay()
+        now, running = self._now(), self._running.values()
+        soon = sum(program.ahead and due is not None and now - program.since >= due for program in running)
         wanted = max(0, len(self._idle) - there)
         ahead = max(0, len(self._idle) + soon - there) - wanted
-        few = 2 * ahead < len(self._running) and not self._held  # short jobs: half of the slots' next ones in one call
+        few = 2 * ahead < len(running) and not self._held  # short jobs: half of the slots' next ones in one call
         return wanted, 0 if few and not wanted else ahead
 
-    def _begin(self, pool: ThreadPoolExecutor, count: int, hold: int) -> None:
+    def _start_jobs(self, pool: ThreadPoolExecutor, count: int, hold: int) -> None:
         """First those that are held; if they are too few, one call brings the rest, and `hold` more."""
         for _ in range(min(count, len(self._held))):
-            self._submit(pool, self._held.popleft()[0])
+            self._submit_fetch(pool, self._held.popleft()[0])
             count -= 1
         if count:
-            self._poll(pool, count, hold)
+            self._poll_queue(pool, count, hold)
 
-    def _poll(self, pool: ThreadPoolExecutor, begin: int, hold: int) -> None:
+    def _poll_queue(self, pool: ThreadPoolExecutor, begin: int, hold: int) -> None:
         asked = self._now()
         answer = self._sqs.receive_message(
             QueueUrl=self._settings.queue_url,
@@ -155,24 +150,24 @@ class JobIntake:
         )
         messages = answer.get("Messages", [])
         if not messages:
-            self._gate.came_to_nothing()
+            self._gate.release_probe()
         # A lease began when SQS answered, later than it was asked: counted from there, it is safe.
         for number, raw in enumerate(messages):
-            attempt = self._handler.take(raw, asked)
+            attempt = self._handler.take_message(raw, asked)
             if number < begin:
-                self._submit(pool, attempt)
+                self._submit_fetch(pool, attempt)
             else:
                 self._held.append((attempt, self._now()))
 
-    def _submit(self, pool: ThreadPoolExecutor, attempt: Attempt) -> None:
+    def _submit_fetch(self, pool: ThreadPoolExecutor, attempt: Attempt) -> None:
         with self._lock:
             self._coming += 1
-        pool.submit(self._fetch, attempt)
+        pool.submit(self._prepare_attempt, attempt)
 
-    def _fetch(self, attempt: Attempt) -> None:
+    def _prepare_attempt(self, attempt: Attempt) -> None:
         began, goes_on = self._now(), False
         try:
-            goes_on = self._handler.begin(attempt)
+            goes_on = self._handler.begin_attempt(attempt)
         finally:
             with self._lock:
                 self._coming -= 1
@@ -182,9 +177,9 @@ class JobIntake:
                 else:
                     self._for_polling.notify()
         if goes_on:
-            self._pace.add_fetch_time(self._now() - began)
+            self.durations.add_fetch_time(self._now() - began)
         else:
-            self._gate.came_to_nothing()
+            self._gate.release_probe()
 
     def _return_overdue_attempts(self, patience: float) -> None:
         for attempt in self._pop_overdue_attempts(patience):
@@ -198,8 +193,8 @@ class JobIntake:
             for pair in late:
                 self._ready.remove(pair)
             if late:
-                for one in self._running.values():
-                    one.ahead = False
+                for program in self._running.values():
+                    program.ahead = False
         for pair in held:
             self._held.remove(pair)
         return [attempt for attempt, _ in (*late, *held)]

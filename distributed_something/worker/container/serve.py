@@ -6,7 +6,6 @@ what is left goes back to the queue.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -21,16 +20,12 @@ from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.single_job import ONE_JOB_VARIABLE, run_one_job
 from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.job import Folders, Job, job_from_message
+from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import BadEnvironment, Settings, read_worker_settings
-from distributed_something.worker.machine.idle_alarm import get_machine_id
-from distributed_something.worker.machine.metadata import InstanceMetadata
+from distributed_something.worker.machine.metadata import InstanceMetadata, get_machine_id
 from distributed_something.worker.machine.mount import format_mount_obstacle
-from distributed_something.worker.program.program import Result
 
-PROGRAM_PRELOAD_VARIABLE = (
-    "PROGRAM_LD_PRELOAD"  # where run-worker.sh keeps the image's LD_PRELOAD from the worker's Python
-)
-log = logging.getLogger("worker")
+PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"  # run-worker.sh keeps the image's LD_PRELOAD there, off its own Python
 
 
 def serve(

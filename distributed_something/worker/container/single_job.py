@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.attempt.attempt import Attempt
-from distributed_something.worker.attempt.handler import Hooks, JobHandler, get_attempt_job
+from distributed_something.worker.attempt.context import WorkerContext
+from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools, get_attempt_job
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.container.stop import StopRequest
@@ -27,10 +28,10 @@ from distributed_something.worker.job.job import Folders
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log
 from distributed_something.worker.logs.job_log import JobLogs
-from distributed_something.worker.machine.mount import BucketMount, MountError
+from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.launcher import LauncherPool
-from distributed_something.worker.transfer.results import list_result_files
+from distributed_something.worker.transfer.result_files import list_result_files
 
 ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # in the worker's environment: the folder that holds MESSAGE
 MESSAGE_FILE, VERDICT_FILE, LOG_FILE = "message.json", "verdict.json", "log.txt"
@@ -43,25 +44,26 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
     start_container_log(None, replace(settings, log_group_name=""))
     stop = StopRequest(time.monotonic)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.tell(0.0))
-    s3, keeper = Clients(1, settings.aws_region)("s3"), LeaseKeeper(None, "", ENDLESS_LEASE_SECONDS, time.monotonic)
+        signal.signal(number, lambda *_: stop.announce_end(0.0))
+    keeper = LeaseKeeper(None, "", ENDLESS_LEASE_SECONDS, time.monotonic)
     attempt = Attempt(
         {"Body": (folder / MESSAGE_FILE).read_text(encoding="utf-8")}, keeper.add_lease("", time.monotonic()),
         _KeptFolders(folder / "job"), tries=0, failures=0,
     )  # fmt: skip
     verdict, launcher = Verdict(), LauncherPool(1)
-    here = replace(settings, check_if_done=False, work_dir=folder)
-    handler = _OneJobHandler(s3, here, hooks, keeper, stop, verdict, JobLogs(None, ""), launcher)
+    s3 = Clients(1, settings.aws_region)("s3")
+    context = WorkerContext(replace(settings, check_if_done=False, work_dir=folder), None, s3)
+    handler = _OneJobHandler(context, hooks, keeper, stop, verdict, ProgramTools(launcher, JobLogs(None, "")))
     try:
         with _mount_bucket(s3, settings):
-            if handler.begin(attempt) and handler.run(attempt):
-                handler.finish(attempt)
+            if handler.begin_attempt(attempt) and handler.run_attempt(attempt):
+                handler.finish_attempt(attempt)
     except MountError as error:
         log.error("%s", error)
         return 1
     finally:
         launcher.end()
-    (folder / VERDICT_FILE).write_text(json.dumps(verdict.told(attempt), indent=1), encoding="utf-8")
+    (folder / VERDICT_FILE).write_text(json.dumps(verdict.build_document(attempt), indent=1), encoding="utf-8")
     return 0
 
 
@@ -77,13 +79,13 @@ class _KeptFolders(Folders):
 class _OneJobHandler(JobHandler):
     """Leaves out what the others would see of the job, and what would remove it."""
 
-    def _finish(self, attempt: Attempt) -> None:
+    def _publish_results(self, attempt: Attempt) -> None:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
         list_result_files(attempt.folders.output_dir, job.output_location, job.leave_out)  # each could be published
-        self._ending.done(attempt)
+        self._finisher.record_done(attempt)
 
-    def _close(self, attempt: Attempt) -> None:
+    def _release_attempt(self, attempt: Attempt) -> None:
         pass
 
 
@@ -93,19 +95,19 @@ class Verdict(AttemptFinisher):
     def __init__(self) -> None:
         self.state, self.reason, self.reason_class = "", "", ""
 
-    def done(self, attempt: Attempt) -> None:
+    def record_done(self, attempt: Attempt) -> None:
         self.state = "done"
 
-    def bad(self, attempt: Attempt, reason: str) -> None:
+    def reject_message(self, attempt: Attempt, reason: str) -> None:
         self.state, self.reason, self.reason_class = "bad message", reason, "bad message"
 
-    def failed(self, attempt: Attempt, reason: str, kind: str) -> None:
+    def record_failure(self, attempt: Attempt, reason: str, kind: str) -> None:
         self.state, self.reason, self.reason_class = "failed", reason, kind
 
-    def interrupted(self, attempt: Attempt) -> None:
+    def return_interrupted(self, attempt: Attempt) -> None:
         self.state, self.reason, self.reason_class = "interrupted", "it was told to stop", "interrupted"
 
-    def told(self, attempt: Attempt) -> dict[str, Any]:
+    def build_document(self, attempt: Attempt) -> dict[str, Any]:
         """What `runJob` shows. Sizes in bytes; `command` as the hook gave it, null where none did."""
         job, result = attempt.job, attempt.result
         files = _list_results(attempt)
@@ -141,10 +143,8 @@ def _mount_bucket(s3: Any, settings: Settings) -> Iterator[None]:
     if not settings.mount_s3:
         yield
         return
-    mounted = BucketMount(
-        settings.aws_bucket, settings.aws_region, s3.meta.endpoint_url, settings.work_dir,
-        lambda reason: log.error("the bucket is lost: %s", reason),
-    )  # fmt: skip
+    plan = build_mount_plan(settings, s3)
+    mounted = BucketMount(plan, lambda reason: log.error("the bucket is lost: %s", reason))
     mounted.start()
     try:
         yield

@@ -29,10 +29,10 @@ class Slot:
         self._stop.wait(self._delay)
         behind: Future[None] | None = None
         while (attempt := self._intake.wait_for_attempt(self._number)) is not None:
-            goes_on = self._handler.run(attempt)
-            self._intake.ended(self._number)
+            goes_on = self._handler.run_attempt(attempt)
+            self._intake.record_program_end(self._number)
             if behind is not None:
                 behind.result()
-            behind = self._uploads.submit(self._handler.finish, attempt) if goes_on else None
+            behind = self._uploads.submit(self._handler.finish_attempt, attempt) if goes_on else None
         if behind is not None:
             behind.result()

@@ -4,7 +4,7 @@ Checks read as an `or`, the first reason counts:
 
     return missing_files(folders.output_dir, 3, "*.csv") or wrong_text(folders.output_dir / "cp.is.done", "Complete")
 
-Whatever a program wrote, a check answers: it raises nothing and reads no more of a file than MOST_BYTES.
+Whatever a program wrote, a check answers: it raises nothing and reads no more of a file than MAX_CHECKED_BYTES.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from distributed_something.worker.job.job import Folders, Job
-    from distributed_something.worker.program.program import Result
-
+from distributed_something.worker.job.job import Folders, Job
+from distributed_something.worker.job.program_result import Result
 
 MAX_CHECKED_BYTES = 4 * 1024 * 1024  # of one file; JSON takes some twenty times that in memory
 
@@ -62,7 +60,8 @@ def wrong_text(path: Path, equals: str) -> str | None:
 
 
 def missing_text(path: Path, contains: str) -> str | None:
-    """Whether `contains` is nowhere in the file's text, or only beyond its first MOST_BYTES. Bytes need no encoding."""
+    """Whether `contains` is nowhere in the file's text, or only beyond its first MAX_CHECKED_BYTES. Bytes need no
+    encoding."""
     try:
         start = _read_start(path)
     except _UnreadableFile as error:
@@ -119,7 +118,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_start(path: Path) -> bytes:
-    """At most one byte more than MOST_BYTES, which tells a file that is too large."""
+    """At most one byte more than MAX_CHECKED_BYTES, which tells a file that is too large."""
     try:
         if not path.is_file():  # before it is opened: a pipe would wait for a writer
             raise _UnreadableFile(

@@ -45,7 +45,7 @@ class CloudWatchHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if self._stream.waiting < MAX_WAITING_LINES:
+            if self._stream.waiting_events < MAX_WAITING_LINES:
                 self._stream.send(self.format(record), record.created)
         except Exception:  # as every handler of logging: a line that cannot be written stops nobody
             self.handleError(record)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.logs.log_stream import (
-    FIRST_RETRY_SECONDS,
     MAX_EVENT_CHARACTERS,
     LogBackoff,
     LogStream,
@@ -41,16 +40,22 @@ class JobLogs:
         group: str,
         now: Callable[[], float] = time.time,
         where: Callable[[str], str] = lambda job_id: "S3, beside the job's record",
-        first_pause: float = FIRST_RETRY_SECONDS,
+        backoff: LogBackoff | None = None,
     ) -> None:
         """`group` "" switches it off. `now`: seconds since 1970. `where(job_id)`: where the whole log will lie."""
         self._client, self._group, self._now, self._where = logs_client, group, now, where
-        self._trouble = LogBackoff("logs of jobs", first_pause)
+        self._backoff = backoff or LogBackoff("logs of jobs")
         self._followed: list[_LogFollower] = []
         self._room = MAX_OPEN_LOGS  # streams that may still be opened in this tick
         self._lock = threading.Lock()  # of the list; never held while something is read or sent
         self._ticking = threading.Lock()
         self._look, self._ended = threading.Event(), threading.Event()
+
+    @property
+    def followed_jobs(self) -> list[str]:
+        """The ids of the jobs whose logs are read, or still sent."""
+        with self._lock:
+            return [follower.job_id for follower in self._followed]
 
     def follow_log(self, job_id: str, path: Path) -> None:
         """The job's program is about to write to `path`, which is made if need be."""
@@ -59,13 +64,13 @@ class JobLogs:
         try:
             file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except (OSError, ValueError) as error:
-            self._trouble.say(error)
+            self._backoff.log_once(error)
             return
         with self._lock:
-            stream, where = partial(self._stream, job_id), partial(self._where, job_id)
+            stream, where = partial(self._open_stream, job_id), partial(self._where, job_id)
             self._followed.append(_LogFollower(job_id, path, file, stream, where))
 
-    def leave(self, job_id: str, path: Path | None = None) -> None:
+    def unfollow_log(self, job_id: str, path: Path | None = None) -> None:
         """The job's program that wrote to `path` ended (None: all that it has here, of a job that came twice). Returns
         at once; its file may be removed, what is in it is still sent."""
         with self._lock:
@@ -79,7 +84,7 @@ class JobLogs:
             try:
                 busy = self.tick()
             except Exception as error:  # the loop's edge: the other jobs' logs go on
-                self._trouble.say(error)
+                self._backoff.log_once(error)
                 busy = False
             self._look.wait(BUSY_CHECK_SECONDS if busy else IDLE_CHECK_SECONDS)
             self._look.clear()
@@ -91,23 +96,21 @@ class JobLogs:
             with self._lock:
                 followed = list(self._followed)
             self._room = MAX_OPEN_LOGS - sum(follower.is_sending for follower in followed)
-            busy = [self._step(follower, now) for follower in followed]
-            ending = [follower for follower in followed if follower.left is not None and not follower.over]
+            busy = [self._step_follower(follower, now) for follower in followed]
+            ending = [follower for follower in followed if follower.left is not None and not follower.is_over]
             for follower in ending[:-MAX_OPEN_LOGS]:
                 follower.give_up(now)
             with self._lock:
-                self._followed = [follower for follower in self._followed if not follower.over]
-            return any(busy) and not self._trouble.seconds_left
+                self._followed = [follower for follower in self._followed if not follower.is_over]
+            return any(busy) and not self._backoff.seconds_left
 
     def end(self, seconds: float) -> None:
         """The container ends: sends what is left, at most that long."""
         deadline, last_call = time.monotonic() + seconds, time.monotonic() + seconds / 2
         self._ended.set()
         self._look.set()
-        with self._lock:
-            running = [follower.job_id for follower in self._followed]
-        for job_id in running:
-            self.leave(job_id)
+        for job_id in self.followed_jobs:
+            self.unfollow_log(job_id)
         self.tick()
         while self._followed and time.monotonic() < deadline:
             if time.monotonic() > last_call:
@@ -120,20 +123,20 @@ class JobLogs:
             for follower in self._followed:
                 follower.give_up(self._now())
 
-    def _step(self, follower: _LogFollower, now: float) -> bool:
+    def _step_follower(self, follower: _LogFollower, now: float) -> bool:
         try:
             return follower.step(now)
         except Exception as error:  # one log that cannot be read must not stop the others
-            self._trouble.say(error)
+            self._backoff.log_once(error)
             follower.abandon_log()
             return False
 
-    def _stream(self, job_id: str) -> LogStream | None:
+    def _open_stream(self, job_id: str) -> LogStream | None:
         """A new stream; None while AWS refuses, or while too many threads wait for it."""
-        if self._trouble.seconds_left or self._room <= 0:
+        if self._backoff.seconds_left or self._room <= 0:
             return None
         self._room -= 1
-        return LogStream(self._client, self._group, job_id, self._trouble)
+        return LogStream(self._client, self._group, job_id, self._backoff)
 
 
 class _LogFollower:
@@ -151,10 +154,10 @@ class _LogFollower:
 
     @property
     def is_sending(self) -> bool:
-        return self._stream is not None and (self._file is not None or self._stream.alive)
+        return self._stream is not None and (self._file is not None or self._stream.is_running)
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         return self._file is None and not self.is_sending
 
     def step(self, now: float) -> bool:
@@ -166,13 +169,13 @@ class _LogFollower:
         elif self._file is not None:
             self._send_new_lines(self._file, now)
             if left is not None and self._read_all:
-                self._finish(now)
-        return not self.over and (self.left is not None or not self._read_all)
+                self._close_log(now)
+        return not self.is_over and (self.left is not None or not self._read_all)
 
     def give_up(self, now: float) -> None:
         """Its time is over: no more is read, and its stream ends as soon as it can."""
         if self._file is not None:
-            self._finish(now)
+            self._close_log(now)
         if self._stream is not None:
             self._stream.give_up()
 
@@ -193,9 +196,9 @@ class _LogFollower:
         for _ in range(BURST_BYTES // READ_BLOCK_BYTES):
             block = os.read(file, READ_BLOCK_BYTES)
             self._read_all = not block
-            for line in self._lines.add(block):
+            for line in self._lines.add_block(block):
                 stream.send(line, now)
-            if self._read_all or stream.waiting >= BURST_EVENTS:
+            if self._read_all or stream.waiting_events >= BURST_EVENTS:
                 return
 
     def _get_ready_stream(self, file: int) -> LogStream | None:
@@ -204,13 +207,13 @@ class _LogFollower:
             self._read_all = os.fstat(file).st_size == 0
             if not self._read_all:
                 self._stream = self._open_stream()
-        return self._stream if self._stream is not None and not self._stream.waiting else None
+        return self._stream if self._stream is not None and not self._stream.waiting_events else None
 
-    def _finish(self, now: float) -> None:
+    def _close_log(self, now: float) -> None:
         if self._stream is not None:
             for line in self._lines.end():
                 self._stream.send(line, now)
-            if not self._read_all or self._stream.incomplete:
+            if not self._read_all or self._stream.is_incomplete:
                 self._stream.send(f"(worker) not all of this log is here; the whole log: {self._where()}", now)
             self._stream.close()
         if self._file is not None:
@@ -228,20 +231,20 @@ class LineSplitter:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
 
-    def add(self, block: bytes) -> Iterator[str]:
+    def add_block(self, block: bytes) -> Iterator[str]:
         """The lines that end in this block; an empty one is a space, because AWS takes no empty event."""
         *whole, self._rest = (self._rest + self._decoder.decode(block)).split("\n")
         for line in whole:
-            yield from self._events(line.removesuffix("\r") or " ")
+            yield from self._split_events(line.removesuffix("\r") or " ")
         while len(self._rest) > MAX_EVENT_CHARACTERS:
-            yield from self._events(self._rest[:MAX_EVENT_CHARACTERS])
+            yield from self._split_events(self._rest[:MAX_EVENT_CHARACTERS])
             self._rest = self._rest[MAX_EVENT_CHARACTERS:]
 
     def end(self) -> Iterator[str]:
         """The line that has no end."""
         rest, self._rest = self._rest + self._decoder.decode(b"", final=True), ""
-        return self._events(rest.removesuffix("\r"))
+        return self._split_events(rest.removesuffix("\r"))
 
-    def _events(self, line: str) -> Iterator[str]:
+    def _split_events(self, line: str) -> Iterator[str]:
         for first in range(0, len(line), MAX_EVENT_CHARACTERS):
             yield line[first : first + MAX_EVENT_CHARACTERS].translate(_CONTROL_PICTURES)

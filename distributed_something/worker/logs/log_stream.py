@@ -17,6 +17,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError, ParamValidationError
 
+from distributed_something.worker.job.failures import get_error_code
+
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html: a call holds 10,000 events
 # and 1,048,576 bytes, 26 a event included. Smaller here: a batch is in memory about four times over while it is sent.
 MAX_BATCH_EVENTS, MAX_BATCH_BYTES = 10_000, 1_048_576
@@ -46,24 +48,24 @@ class LogBackoff:
         """How long nothing should be tried; 0 without trouble."""
         return max(0.0, self._until - time.monotonic())
 
-    def note(self, error: Exception) -> None:
+    def note_failure(self, error: Exception) -> None:
         """A call failed: the next ones wait, longer each time. Calls that fail together count as one."""
         with self._lock:
             if not self.seconds_left:
                 self._until = time.monotonic() + self._pause
                 self._pause = min(self._pause * 2, MAX_RETRY_SECONDS)
-        self.say(error)
+        self.log_once(error)
 
-    def say(self, error: Exception) -> None:
+    def log_once(self, error: Exception) -> None:
         """Writes a kind of error to the container's log, once."""
-        kind = _get_error_code(error) or type(error).__name__
+        kind = get_error_code(error)
         with self._lock:
             if kind in self._said:
                 return
             self._said.add(kind)
         logging.getLogger("worker").warning("%s may be missing in CloudWatch (said once): %s", self._what, error)
 
-    def over(self) -> None:
+    def reset_pause(self) -> None:
         """A call went well."""
         self._pause, self._until = self._first_pause, 0.0
 
@@ -71,8 +73,8 @@ class LogBackoff:
 class LogStream:
     """A stream that is made by its first event. It may exist already: then it goes on."""
 
-    def __init__(self, logs_client: Any, group: str, name: str, trouble: LogBackoff) -> None:
-        self._client = _RetryingClient(logs_client, trouble)
+    def __init__(self, logs_client: Any, group: str, name: str, backoff: LogBackoff) -> None:
+        self._client = _RetryingClient(logs_client, backoff)
         self._handler: Any = _load_watchtower().CloudWatchLogHandler(
             log_group_name=group,
             log_stream_name=build_stream_name(name).replace("{", "{{").replace("}", "}}"),  # watchtower formats it
@@ -92,17 +94,17 @@ class LogStream:
         self._handler.emit(record)
 
     @property
-    def waiting(self) -> int:
+    def waiting_events(self) -> int:
         """Events that watchtower's thread has not taken yet."""
         return sum(queue.qsize() for queue in list(self._handler.queues.values()))
 
     @property
-    def incomplete(self) -> bool:
+    def is_incomplete(self) -> bool:
         """Whether AWS refused some of the events for good."""
         return self._client.incomplete
 
     @property
-    def alive(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its thread still runs."""
         return any(thread.is_alive() for thread in self._handler.threads)
 
@@ -119,14 +121,14 @@ class LogStream:
         end = time.monotonic() + seconds
         for thread in self._handler.threads:
             thread.join(max(0.0, end - time.monotonic()))
-        return not self.alive
+        return not self.is_running
 
 
 class _RetryingClient:
     """What watchtower takes for a client of AWS: it knows one call, which always seems to go well."""
 
-    def __init__(self, logs_client: Any, trouble: LogBackoff) -> None:
-        self._aws, self._trouble = logs_client, trouble
+    def __init__(self, logs_client: Any, backoff: LogBackoff) -> None:
+        self._aws, self._backoff = logs_client, backoff
         self.hurry = threading.Event()
         self.incomplete = False
         self._dropping = False
@@ -134,47 +136,47 @@ class _RetryingClient:
     def put_log_events(self, **request: Any) -> dict[str, Any]:
         """Returns when AWS has the batch, or when it never will."""
         while not self._dropping:
-            self.hurry.wait(self._trouble.seconds_left)
+            self.hurry.wait(self._backoff.seconds_left)
             try:
-                self.incomplete |= "rejectedLogEventsInfo" in self._put(request)
+                self.incomplete |= "rejectedLogEventsInfo" in self._put_events(request)
             except Exception as error:  # a log's failure is not a job's, whatever it is
-                self._failed(error)
+                self._handle_failure(error)
                 if _is_invalid_request(error):
                     break
             else:
-                self._trouble.over()
+                self._backoff.reset_pause()
                 break
         return {}
 
-    def _put(self, request: dict[str, Any]) -> Any:
+    def _put_events(self, request: dict[str, Any]) -> Any:
         try:
             return self._aws.put_log_events(**request)
         except ClientError as error:
-            if _get_error_code(error) != "ResourceNotFoundException":
+            if get_error_code(error) != "ResourceNotFoundException":
                 raise
-        self._create(logGroupName=request["logGroupName"], logStreamName=request["logStreamName"])
+        self._create_stream(logGroupName=request["logGroupName"], logStreamName=request["logStreamName"])
         return self._aws.put_log_events(**request)
 
-    def _create(self, **names: str) -> None:
+    def _create_stream(self, **names: str) -> None:
         try:
             self._aws.create_log_stream(**names)
         except ClientError as error:
-            if _get_error_code(error) != "ResourceAlreadyExistsException":
+            if get_error_code(error) != "ResourceAlreadyExistsException":
                 raise
 
-    def _failed(self, error: Exception) -> None:
+    def _handle_failure(self, error: Exception) -> None:
         if _is_invalid_request(error):
             self.incomplete = True
-            self._trouble.say(error)
+            self._backoff.log_once(error)
             return
-        self._trouble.note(error)
+        self._backoff.note_failure(error)
         if self.hurry.is_set():
             self._dropping = self.incomplete = True
 
 
 @cache
 def _load_watchtower() -> Any:
-    """Loaded when there is something to send. It warns of each failure anew; here Trouble says it, once."""
+    """Loaded when there is something to send. It warns of each failure anew; here LogBackoff says it, once."""
     import watchtower
 
     warnings.filterwarnings("ignore", category=watchtower.WatchtowerWarning)
@@ -186,9 +188,5 @@ def build_stream_name(name: str) -> str:
     return re.sub(r"[:*]", "-", name)[:MAX_STREAM_NAME_CHARACTERS] or "-"
 
 
-def _get_error_code(error: Exception) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
-
-
 def _is_invalid_request(error: Exception) -> bool:
-    return isinstance(error, ParamValidationError) or _get_error_code(error) in _INVALID_REQUEST_CODES
+    return isinstance(error, ParamValidationError) or get_error_code(error) in _INVALID_REQUEST_CODES

@@ -1,4 +1,4 @@
-"""The machine that this container is on: its id; on EC2 also the alarm that ends it when it is idle.
+"""On EC2: the alarm that ends this machine when it is idle.
 
 Every container of a machine sets it, as none knows of the others: the call may be repeated. A refusal costs an alarm,
 never the run.
@@ -7,39 +7,24 @@ never the run.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from distributed_something.worker.job.failures import is_access_denied
 from distributed_something.worker.machine.machine_names import build_alarm_name
-from distributed_something.worker.machine.metadata import InstanceMetadata
+from distributed_something.worker.machine.metadata import InstanceMetadata, find_instance_id
 
-INSTANCE_ID_PATH = "/latest/meta-data/instance-id"
 IDLE_CPU_PERCENT = 1.0
 # Without detailed monitoring EC2 reports the CPU every 300 s; an alarm of shorter periods would have none to look at
 # most of the time. With it, the maximum over 300 s is that of five reports.
 ALARM_PERIOD_SECONDS, ALARM_PERIODS = 300, 3
 MAX_ERROR_CHARACTERS = 300  # characters: EC2's own may hold an encoded kilobyte
 ALARM_PERMISSIONS = "cloudwatch:PutMetricAlarm and cloudwatch:TagResource"
-_INSTANCE_ID_PATTERN = re.compile(r"i-[0-9a-f]{8,17}")
 _MISSING_PERMISSION_PATTERN = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
 log = logging.getLogger("worker")
-
-
-def find_instance_id(metadata: InstanceMetadata) -> str | None:
-    """EC2's id of this machine; None elsewhere, or where the answer is no such id."""
-    text = (metadata.get(INSTANCE_ID_PATH) or "").strip()
-    return text if _INSTANCE_ID_PATTERN.fullmatch(text) else None
-
-
-def get_machine_id(metadata: InstanceMetadata, env: Mapping[str, str] = os.environ) -> str:
-    """What records and logs call this machine: INSTANCE_ID, else EC2's id, else the host name."""
-    return env.get("INSTANCE_ID") or find_instance_id(metadata) or socket.gethostname()
 
 
 def ensure_idle_alarm(metadata: InstanceMetadata, client: Callable[[str], Any], app_name: str) -> None:

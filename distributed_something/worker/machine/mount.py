@@ -17,10 +17,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from distributed_something.worker.program.launcher import WORKER_HOME, get_loader_command
 
@@ -40,6 +41,17 @@ class MountError(Exception):
     """The bucket is not mounted; the text says why."""
 
 
+@dataclass(frozen=True)
+class MountPlan:
+    """What is mounted where. `endpoint`: S3's address; `scratch`: the folder for the parts of files that are open."""
+
+    bucket: str
+    region: str
+    endpoint: str
+    scratch: Path
+    folder: Path = MOUNT_FOLDER
+
+
 class MountProcess(Protocol):
     """What is asked of s3fs; subprocess.Popen has it all."""
 
@@ -47,6 +59,11 @@ class MountProcess(Protocol):
     def terminate(self) -> None: ...
     def kill(self) -> None: ...
     def wait(self, timeout: float) -> int: ...
+
+
+def build_mount_plan(settings: Settings, s3: Any) -> MountPlan:
+    """Return the plan for the app's bucket, which is read from where `s3`, boto3's client, reads it."""
+    return MountPlan(settings.aws_bucket, settings.aws_region, s3.meta.endpoint_url, settings.work_dir)
 
 
 def format_mount_obstacle(
@@ -68,16 +85,15 @@ def format_mount_obstacle(
     return ""
 
 
-def build_mount_command(
-    bucket: str, region: str, endpoint: str, folder: Path, scratch: Path, credentials: list[str]
-) -> list[str]:  # fmt: skip
-    """s3fs through the worker's own loader. `scratch` is where it keeps the parts of files that are open."""
+def build_mount_command(plan: MountPlan, credentials: list[str]) -> list[str]:
+    """s3fs through the worker's own loader."""
     options = [
         "ro", "allow_other", "umask=0222",  # whatever user the program is, and whatever tool wrote the object
-        f"url={endpoint}", f"endpoint={region}", "use_path_request_style",  # that serves a bucket with dots in its name
-        f"tmpdir={scratch}",
+        f"url={plan.endpoint}", f"endpoint={plan.region}",
+        "use_path_request_style",  # that serves a bucket with dots in its name
+        f"tmpdir={plan.scratch}",
     ]  # fmt: skip
-    program = [str(WORKER_HOME / "bin" / "s3fs"), bucket, str(folder), "-f"]
+    program = [str(WORKER_HOME / "bin" / "s3fs"), plan.bucket, str(plan.folder), "-f"]
     return [*get_loader_command(), *program, "-o", ",".join(options + credentials)]
 
 
@@ -85,7 +101,7 @@ def build_credential_options(env: Mapping[str, str], metadata: InstanceMetadata)
     """The option by which s3fs finds what boto3 finds: keys of the environment, a task's role, the machine's role.
 
     The machine's role by its name: s3fs 1.90 asks for the name without a token, which machines refuse that require
-    IMDSv2, but for the credentials with one. Raises CannotMount where there is no role.
+    IMDSv2, but for the credentials with one. Raises MountError where there is no role.
     """
     if env.get("AWS_ACCESS_KEY_ID"):
         return []
@@ -106,13 +122,11 @@ def build_mount_environment(env: Mapping[str, str], certificates: str) -> dict[s
     return kept | {"CURL_CA_BUNDLE": env.get("AWS_CA_BUNDLE") or certificates}
 
 
-def start_mount_process(bucket: str, region: str, endpoint: str, folder: Path, scratch: Path) -> MountProcess:
+def start_mount_process(plan: MountPlan) -> MountProcess:
     """Starts s3fs, in a session of its own: no signal reaches it by chance. It speaks to the container's log."""
     import botocore
 
-    words = build_mount_command(
-        bucket, region, endpoint, folder, scratch, build_credential_options(os.environ, InstanceMetadata())
-    )
+    words = build_mount_command(plan, build_credential_options(os.environ, InstanceMetadata()))
     env = build_mount_environment(os.environ, str(Path(botocore.__file__).parent / "cacert.pem"))
     return subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)
 
@@ -137,56 +151,49 @@ def unmount_folder(folder: Path) -> None:
     ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(folder), _MNT_DETACH)
 
 
+@dataclass(frozen=True)
+class MountSystem:
+    """How a mount acts on this machine: s3fs's process, the kernel, and a clock in seconds that only goes forward."""
+
+    start_process: Callable[[MountPlan], MountProcess] = start_mount_process
+    is_responsive: Callable[[Path], bool] = is_mount_responsive
+    unmount: Callable[[Path], None] = unmount_folder
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
 class BucketMount:
-    """Mounts `bucket` at `folder` and keeps it there.
+    """Mounts a bucket as planned and keeps it there. `on_lost(reason)` is called once, when it cannot be kept."""
 
-    `endpoint`: S3's address (`s3.meta.endpoint_url`). `on_lost(reason)` is called once, when it cannot be kept.
-    """
-
-    def __init__(
-        self,
-        bucket: str,
-        region: str,
-        endpoint: str,
-        scratch: Path,
-        on_lost: Callable[[str], None],
-        folder: Path = MOUNT_FOLDER,
-        *,
-        spawn: Callable[[str, str, str, Path, Path], MountProcess] = start_mount_process,
-        answers: Callable[[Path], bool] = is_mount_responsive,
-        unmount: Callable[[Path], None] = unmount_folder,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._bucket, self._folder, self._on_lost = bucket, folder, on_lost
-        self._spawn: Callable[[], MountProcess] = partial(spawn, bucket, region, endpoint, folder, scratch)
-        self._answers, self._unmount, self._clock, self._sleep = answers, unmount, clock, sleep
+    def __init__(self, plan: MountPlan, on_lost: Callable[[str], None], system: MountSystem | None = None) -> None:
+        self._plan, self._on_lost, self._system = plan, on_lost, system or MountSystem()
         self._process: MountProcess | None = None
         self._failures, self._lost = 0, False
 
     def start(self) -> None:
-        """Returns when the bucket can be read. Raises CannotMount."""
+        """Returns when the bucket can be read. Raises MountError."""
         self.end()  # what a try before this one left
+        bucket, folder, system = self._plan.bucket, self._plan.folder, self._system
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._process = self._spawn()
+            folder.mkdir(parents=True, exist_ok=True)
+            self._process = system.start_process(self._plan)
         except OSError as error:
-            raise MountError(f"s3fs cannot be started for {self._folder}: {error}") from None
-        until = self._clock() + MOUNT_START_SECONDS
-        while not self._answers(self._folder):
+            raise MountError(f"s3fs cannot be started for {folder}: {error}") from None
+        until = system.clock() + MOUNT_START_SECONDS
+        while not system.is_responsive(folder):
             code = self._process.poll()
             if code is not None:
-                raise MountError(f"s3fs cannot mount {self._bucket} (exit code {code}; its words are in this log)")
-            if self._clock() > until:
-                raise MountError(f"s3fs has not mounted {self._bucket} after {MOUNT_START_SECONDS:.0f} s")
-            self._sleep(0.1)
-        log.info("mounted %s at %s", self._bucket, self._folder)
+                raise MountError(f"s3fs cannot mount {bucket} (exit code {code}; its words are in this log)")
+            if system.clock() > until:
+                raise MountError(f"s3fs has not mounted {bucket} after {MOUNT_START_SECONDS:.0f} s")
+            system.sleep(0.1)
+        log.info("mounted %s at %s", bucket, folder)
 
     def tick(self) -> None:
         """One look at the mount; a lost one is mounted again."""
         if self._lost or self._is_mounted():
             return
-        log.warning("the mount of %s does not answer: mounting it again", self._bucket)
+        log.warning("the mount of %s does not answer: mounting it again", self._plan.bucket)
         try:
             self.start()
             self._failures = 0
@@ -210,11 +217,11 @@ class BucketMount:
         if self._process is not None:
             _stop_process(self._process)
             self._process = None
-        self._unmount(self._folder)
+        self._system.unmount(self._plan.folder)
 
     def _is_mounted(self) -> bool:
         alive = self._process is not None and self._process.poll() is None
-        return alive and self._answers(self._folder)
+        return alive and self._system.is_responsive(self._plan.folder)
 
 
 def _stop_process(process: MountProcess) -> None:

@@ -55,16 +55,16 @@ class ScaleInProtection:
         if self._busy():
             self._last_busy = now
             if self._protected_at is None or now - self._protected_at >= PROTECTION_RENEW_SECONDS:
-                self._tell({"ProtectionEnabled": True, "ExpiresInMinutes": PROTECTION_MINUTES}, now)
+                self._send_state({"ProtectionEnabled": True, "ExpiresInMinutes": PROTECTION_MINUTES}, now)
         elif self._protected_at is not None and now - self._last_busy >= UNPROTECT_AFTER_SECONDS:
-            self._tell({"ProtectionEnabled": False}, None)
+            self._send_state({"ProtectionEnabled": False}, None)
 
     def run(self, ended: threading.Event, clock: Callable[[], float]) -> None:
         """Looks every second until `ended`."""
         while not ended.wait(1.0):
             self.tick(clock())
 
-    def _tell(self, state: dict[str, object], protected_at: float | None) -> None:
+    def _send_state(self, state: dict[str, object], protected_at: float | None) -> None:
         try:
             self._put(self._address, json.dumps(state).encode())
             self._protected_at, self._failed = protected_at, False

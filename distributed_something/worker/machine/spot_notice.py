@@ -34,8 +34,8 @@ class SpotWatcher:
         self._told: set[tuple[str, datetime | None]] = set()
 
     def run(self, ended: threading.Event) -> None:
-        """Looks every EVERY_SECONDS until `ended`; not on EC2 it returns at once."""
-        while self._metadata.here and not ended.is_set():
+        """Looks every SPOT_CHECK_SECONDS until `ended`; not on EC2 it returns at once."""
+        while self._metadata.is_on_ec2 and not ended.is_set():
             try:
                 self.tick()
             except Exception:  # the loop's edge: without it the next notice would go unheard
@@ -44,10 +44,10 @@ class SpotWatcher:
 
     def tick(self) -> None:
         """Looks once. No answer counts as no notice: the next look is soon."""
-        self._look(SPOT_NOTICE_PATH, "time", lambda when: self._on_notice(self._end(when)))
-        self._look(REBALANCE_PATH, "noticeTime", lambda _: self._on_rebalance())
+        self._check_notice(SPOT_NOTICE_PATH, "time", lambda when: self._on_notice(self._compute_end_time(when)))
+        self._check_notice(REBALANCE_PATH, "noticeTime", lambda _: self._on_rebalance())
 
-    def _look(self, path: str, key: str, tell: Callable[[datetime | None], None]) -> None:
+    def _check_notice(self, path: str, key: str, tell: Callable[[datetime | None], None]) -> None:
         text = self._metadata.get(path)
         if text is None:
             return
@@ -56,7 +56,7 @@ class SpotWatcher:
             tell(notice[1])
             self._told.add(notice)
 
-    def _end(self, when: datetime | None) -> float:
+    def _compute_end_time(self, when: datetime | None) -> float:
         """EC2 gives two minutes: a later time is a wrong clock, no time a broken notice."""
         latest = self._now() + SPOT_NOTICE_SECONDS
         return min(when.timestamp(), latest) if when else latest

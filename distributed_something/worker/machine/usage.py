@@ -40,7 +40,7 @@ class UsageReporter:
     def tick(self, now: float) -> None:
         """Sends one line; `now`: seconds since 1970. A refusal is said once, and the line dropped."""
         try:
-            self._send({"timestamp": int(now * 1000), "message": json.dumps(self._build_usage_line())})
+            self._send_event({"timestamp": int(now * 1000), "message": json.dumps(self._build_usage_line())})
         except (ClientError, BotoCoreError) as error:
             if not self._said:
                 log.warning("this machine's usage is not reported: %s", " ".join(str(error).split()))
@@ -48,9 +48,9 @@ class UsageReporter:
 
     def _build_usage_line(self) -> dict[str, Any]:
         line = {"container": self._container, "machine": self._machine}
-        return line | _read_disk_usage(self._disk) | _read_memory_usage(self._proc) | self._busy()
+        return line | _read_disk_usage(self._disk) | _read_memory_usage(self._proc) | self._read_cpu_usage()
 
-    def _busy(self) -> dict[str, float]:
+    def _read_cpu_usage(self) -> dict[str, float]:
         """Of all processors, since the last line."""
         before, self._cpu = self._cpu, _read_cpu_ticks(self._proc)
         if before is None or self._cpu is None or self._cpu[1] <= before[1]:
@@ -58,14 +58,14 @@ class UsageReporter:
         idle, total = self._cpu[0] - before[0], self._cpu[1] - before[1]
         return {"cpu_percent": _compute_percent(total - idle, total)}
 
-    def _send(self, event: dict[str, Any]) -> None:
+    def _send_event(self, event: dict[str, Any]) -> None:
         try:
             self._logs.put_log_events(**self._stream, logEvents=[event])
         except self._logs.exceptions.ResourceNotFoundException:
-            self._create()
+            self._create_stream()
             self._logs.put_log_events(**self._stream, logEvents=[event])
 
-    def _create(self) -> None:
+    def _create_stream(self) -> None:
         with suppress(self._logs.exceptions.ResourceAlreadyExistsException):  # another container was faster
             self._logs.create_log_stream(**self._stream)
 

@@ -6,8 +6,17 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.handlers import add_expect_header
+from botocore.utils import parse_timestamp
+
+from distributed_something.worker.transfer.s3_file import MAX_PARALLEL_REQUESTS
+
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 5.0, 20.0  # a connection that says nothing for so long is given up
-MAX_TRANSFERS_PER_SLOT = 2 * 16  # transfers of one slot: a job is fetched and another uploaded, each 16 files at once
+MAX_TRANSFERS_PER_SLOT = 2 * MAX_PARALLEL_REQUESTS  # a job is fetched while another is uploaded
+LEASE_DIVISOR = 6  # of a lease, for one call that extends it: begun after a third, it can hang twice
 
 
 class Clients:
@@ -17,10 +26,6 @@ class Clients:
     """
 
     def __init__(self, slots: int, region: str) -> None:
-        import boto3
-        import botocore.session
-        from botocore.config import Config
-
         self._config = Config(
             retries={"mode": "standard", "max_attempts": 8},
             max_pool_connections=MAX_TRANSFERS_PER_SLOT * slots + 10,
@@ -31,13 +36,11 @@ class Clients:
         )
         self._brief = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=5, read_timeout=10)
         session = botocore.session.get_session()
-        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_aws_time)
         self._session = boto3.Session(botocore_session=session, region_name=region or None)
 
     def __call__(self, service: str, patience: float = READ_TIMEOUT_SECONDS) -> Any:
         """A new client of `service`. `patience`: seconds after which a call that hangs is made anew, if not later."""
-        from botocore.config import Config
-
         config = self._brief if service == "logs" else self._config
         if patience < READ_TIMEOUT_SECONDS:
             config = config.merge(Config(connect_timeout=min(CONNECT_TIMEOUT_SECONDS, patience), read_timeout=patience))
@@ -46,18 +49,18 @@ class Clients:
             _disable_expect_header(client)
         return client
 
+    def create_lease_client(self, visibility_seconds: float) -> Any:
+        """A client of SQS whose calls are given up early enough that another one can still extend the lease."""
+        return self("sqs", patience=max(1.0, visibility_seconds / LEASE_DIVISOR))
+
 
 def _disable_expect_header(s3: Any) -> None:
     """Uploads do not ask for leave first (`Expect: 100-continue`): for a small file that is a second round trip."""
-    from botocore.handlers import add_expect_header
-
     s3.meta.events.unregister("before-call.s3", add_expect_header)
 
 
-def _parse_time(value: Any) -> datetime:
+def parse_aws_time(value: Any) -> datetime:
     """As botocore reads times, which takes 0.1 ms each: a page of a listing has a thousand."""
-    from botocore.utils import parse_timestamp
-
     with suppress(TypeError, ValueError):
         if (found := datetime.fromisoformat(value)).tzinfo:
             return found

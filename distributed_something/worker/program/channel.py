@@ -20,7 +20,7 @@ class Channel:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def tell(self, what: Mapping[str, Any]) -> None:
+    def send_message(self, what: Mapping[str, Any]) -> None:
         """Raises OSError where the other end is gone."""
         self._socket.sendall(json.dumps(what).encode() + b"\n")
 

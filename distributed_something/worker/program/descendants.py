@@ -10,10 +10,7 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 
-MAX_REAP_CHECKS, REAP_CHECK_SECONDS = (
-    2500,
-    0.002,
-)  # at what is left: what was killed is gone within milliseconds, as a rule
+MAX_REAP_CHECKS, REAP_CHECK_SECONDS = 2500, 0.002  # at what is left: what was killed is gone within milliseconds
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 

@@ -64,22 +64,21 @@ class LauncherPool:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._free: SimpleQueue[_LauncherConnection | None] = (
-            SimpleQueue()
-        )  # None: one that was lost, to be started when it is wanted
+        # None: one that was lost, to be started when it is wanted.
+        self._free: SimpleQueue[_LauncherConnection | None] = SimpleQueue()
         self._processes: list[subprocess.Popen[bytes]] = []
-        for line in self._started(slots):
+        for line in self._start_launchers(slots):
             self._free.put(line)
 
     @contextmanager
-    def program(self, folder: Path) -> Iterator[LaunchedProgram]:
+    def open_program(self, folder: Path) -> Iterator[LaunchedProgram]:
         """A program in `folder`, to be started; what runs of it at the end is ended. Waits if all slots have one.
 
         Raises OSError where a launcher that was lost cannot be replaced now.
         """
         line = self._free.get()
         try:
-            line = line or self._started(1)[0]
+            line = line or self._start_launchers(1)[0]
             program = LaunchedProgram(line.channel, folder)
             try:
                 yield program
@@ -103,21 +102,12 @@ class LauncherPool:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def _started(self, slots: int) -> list[_LauncherConnection]:
+    def _start_launchers(self, slots: int) -> list[_LauncherConnection]:
         """New launchers. Raises OSError where they cannot be started."""
         pairs = [socket.socketpair() for _ in range(slots)]
         theirs = [end.fileno() for _, end in pairs]
-        words = [
-            *get_loader_command(),
-            sys.executable,
-            "-E",
-            "-s",
-            "-S",
-            "-c",
-            _SERVE_CODE,
-            str(WORKER_HOME),
-            *map(str, theirs),
-        ]
+        python = [*get_loader_command(), sys.executable, "-E", "-s", "-S"]
+        words = [*python, "-c", _SERVE_CODE, str(WORKER_HOME), *map(str, theirs)]
         env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # which is for the program
         # A session of their own: what is meant for the worker, such as Ctrl-C, does not reach them.
         with run_on_all_processors():
@@ -145,7 +135,8 @@ def _drop_connection(line: _LauncherConnection, hangs: bool) -> None:
 
 
 class LaunchedProgram:
-    """A program of a launcher's. Methods raise Gone; then `is_lost` is set, and `hangs` if its launcher is there."""
+    """A program of a launcher's. Methods raise LostLauncher; then `is_lost` is set, and `hangs` if the launcher is
+    there."""
 
     def __init__(self, channel: Channel, folder: Path) -> None:
         self._channel, self._folder = channel, str(folder)
@@ -154,15 +145,15 @@ class LaunchedProgram:
     def start(self, words: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         """Begins it, in a session of its own, its output behind `log`."""
         asked = {"words": list(words), "folder": self._folder, "env": dict(env), "log": str(log)}
-        self._call_launcher(lambda: self._channel.tell(asked))
+        self._call_launcher(lambda: self._channel.send_message(asked))
         self._runs = True
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         """Sends a signal to all of its process group."""
-        self._call_launcher(lambda: self._channel.tell({"signal": number}))
+        self._call_launcher(lambda: self._channel.send_message({"signal": number}))
 
     def wait(self, seconds: float) -> dict[str, Any] | None:
-        """How it ended; None if it still runs after so many seconds. Raises CannotStart."""
+        """How it ended; None if it still runs after so many seconds. Raises ProgramStartError."""
         told: dict[str, Any] | None = self._call_launcher(lambda: self._channel.read_message(seconds))
         if told is None:
             return None
@@ -179,7 +170,7 @@ class LaunchedProgram:
 
     def kill(self) -> dict[str, Any]:
         """Kills it; how it ended."""
-        self.signal(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
         end = self.wait(KILL_WAIT_SECONDS)
         if end is None:
             self.hangs = True

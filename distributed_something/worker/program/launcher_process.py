@@ -51,9 +51,9 @@ def _fork_launcher(channel: Channel, channels: Sequence[Channel]) -> int:
     with suppress(OSError):  # the worker has closed the channel, or is gone
         adopt_orphans()
         slot = _LauncherSlot(channel)
-        channel.tell({"pid": os.getpid()})
+        channel.send_message({"pid": os.getpid()})
         while True:
-            slot.run(channel.read_message() or {})
+            slot.run_program(channel.read_message() or {})
     os._exit(0)
 
 
@@ -70,24 +70,24 @@ class _LauncherSlot:
         for end in (channel, self._ended):
             self._poll.register(end, select.POLLIN)
 
-    def run(self, asked: dict[str, Any]) -> None:
+    def run_program(self, asked: dict[str, Any]) -> None:
         """A whole program, as the worker asks. Raises OSError when the worker is gone, and then the program too."""
         if "signal" in asked:  # the program ended before it came
             return
         try:
             process = _start_program(asked)
         except Exception as error:  # whatever it is, it costs this program alone
-            self._channel.tell({"error": str(error), "machine": _is_machine_error(error, asked["log"])})
+            self._channel.send_message({"error": str(error), "machine": _is_machine_error(error, asked["log"])})
             return
         mark_oom_victim(process.pid)
         try:
-            end = self._wait(process.pid)
+            end = self._wait_for_program(process.pid)
         finally:
             kill_descendants(process.pid)
             process.returncode = 0  # it was waited for
-        self._channel.tell(end)
+        self._channel.send_message(end)
 
-    def _wait(self, program: int) -> dict[str, Any]:
+    def _wait_for_program(self, program: int) -> dict[str, Any]:
         while True:
             pid, status, usage = os.wait3(os.WNOHANG)  # of what it left behind too, as that ends
             if pid == program:
@@ -98,9 +98,9 @@ class _LauncherSlot:
                     "peak_memory_bytes": usage.ru_maxrss * unit,
                 }
             if not pid:
-                self._look(program)
+                self._wait_for_event(program)
 
-    def _look(self, program: int) -> None:
+    def _wait_for_event(self, program: int) -> None:
         """Waits for the end of a process, or for the worker's word."""
         for end, _ in self._poll.poll():
             if end == self._ended.fileno():

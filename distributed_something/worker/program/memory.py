@@ -11,9 +11,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-CGROUP_FOLDER = Path(
-    "/sys/fs/cgroup"
-)  # where a container sees its own control group, and nothing of the machine's others
+CGROUP_FOLDER = Path("/sys/fs/cgroup")  # a container sees its own control group there, and nothing of the machine's
 OOM_COUNT_FILES = ("memory.events", "memory/memory.oom_control")  # in cgroup v2; in v1 since Linux 4.13
 # proc_pid_oom_score_adj(5): -1000 to 1000, in thousandths of the memory there is. With it, a program goes before the
 # worker although the worker may hold more at that moment; every process may make itself more likely.
@@ -30,16 +28,16 @@ class OomKills:
         self._cgroup, self._lock = cgroup, threading.Lock()
         self._claimed = 0
 
-    def claim(self, before: int) -> bool:
-        """Whether there was a kill that nobody has claimed since `count()` was `before`; it is claimed now."""
+    def claim_kill(self, before: int) -> bool:
+        """Whether there was a kill that nobody has claimed since `count_kills()` was `before`; it is claimed now."""
         with self._lock:
             unclaimed = max(self._claimed, before)
-            if self.count() <= unclaimed:
+            if self.count_kills() <= unclaimed:
                 return False
             self._claimed = unclaimed + 1
             return True
 
-    def count(self) -> int:
+    def count_kills(self) -> int:
         """All kills so far."""
         for name in OOM_COUNT_FILES:
             with suppress(OSError), open(self._cgroup / name, "rb", buffering=0) as file:  # for each job: no more calls

@@ -19,9 +19,8 @@ def _get_allowed_processors() -> Set[int]:
 
 
 _ALL_PROCESSORS = _get_allowed_processors()
-_ONE_PROCESSOR = frozenset(
-    random.sample(sorted(_ALL_PROCESSORS), min(1, len(_ALL_PROCESSORS)))
-)  # a machine's containers know nothing of each other
+# At random: a machine's containers know nothing of each other.
+_ONE_PROCESSOR = frozenset(random.sample(sorted(_ALL_PROCESSORS), min(1, len(_ALL_PROCESSORS))))
 
 
 def use_one_processor() -> None:

@@ -7,34 +7,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program.launcher import LaunchedProgram, LauncherPool, LostLauncher, ProgramStartError
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
 _CHECK_SECONDS = 0.1  # between two looks at whether the program must end
-
-
-@dataclass(frozen=True)
-class Result:
-    """How the program ended. A program that a signal ended has the signal's number, negative, as exit code."""
-
-    exit_code: int
-    seconds: float
-    peak_memory_bytes: int
-    cpu_seconds: float
-    timed_out: bool = False
-    stopped: bool = False
-
-    def after(self, earlier: Result) -> Result:
-        """This command's end with what both of them used."""
-        return replace(
-            self, seconds=earlier.seconds + self.seconds, cpu_seconds=earlier.cpu_seconds + self.cpu_seconds,
-            peak_memory_bytes=max(earlier.peak_memory_bytes, self.peak_memory_bytes),
-        )  # fmt: skip
 
 
 def _list_worker_variables() -> tuple[str, ...]:
@@ -52,17 +33,26 @@ def _list_worker_variables() -> tuple[str, ...]:
 _WORKER_VARIABLES = _list_worker_variables()
 
 
+@dataclass(frozen=True)
+class ProgramSurroundings:
+    """Where a program runs: in `folder`, its output behind `log`; `shell`: its command is one text for a shell."""
+
+    folder: Path
+    log: Path
+    shell: bool = False
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
 def run_command(
-    launcher: LauncherPool, command: list[str] | str, *, shell: bool, folder: Path, log: Path, timeout_seconds: float,
-    should_stop: Callable[[], bool], env: Mapping[str, str] = os.environ,
+    launcher: LauncherPool, command: list[str] | str, surroundings: ProgramSurroundings, timeout_seconds: float,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:  # fmt: skip
-    """Runs `command` in `folder`, its output in `log`. Raises Failed where it cannot be started, or its end not be
-    told."""
-    clean = {name: value for name, value in env.items() if name not in _WORKER_VARIABLES}
-    words = ["/bin/sh", "-c", str(command)] if shell else list(command)
+    """Run one command to its end. Raises Failed where it cannot be started, or its end not be told."""
+    clean = {name: value for name, value in surroundings.env.items() if name not in _WORKER_VARIABLES}
+    words = ["/bin/sh", "-c", str(command)] if surroundings.shell else list(command)
     try:
-        with launcher.program(folder) as program:
-            program.start(words, clean, log)
+        with launcher.open_program(surroundings.folder) as program:
+            program.start(words, clean, surroundings.log)
             return _wait_for_end(program, timeout_seconds, should_stop)
     except ProgramStartError as error:
         kind = "machine" if error.machine else "program"
@@ -74,14 +64,15 @@ def run_command(
 
 
 def run_commands(
-    launcher: LauncherPool, commands: Sequence[list[str] | str], *, timeout_seconds: float, **how: Any
+    launcher: LauncherPool, commands: Sequence[list[str] | str], surroundings: ProgramSurroundings,
+    timeout_seconds: float, should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:  # fmt: skip
-    """Runs `commands` one after the other as `run` does, until one fails; what they came to together."""
+    """Run `commands` one after the other until one fails; return what they came to together. The time is for all."""
     together: Result | None = None
     for command in commands:
         left = timeout_seconds - (together.seconds if together else 0)
-        result = run_command(launcher, command, timeout_seconds=left, **how)
-        together = result.after(together) if together else result
+        result = run_command(launcher, command, surroundings, left, should_stop)
+        together = result.add_earlier(together) if together else result
         if result.exit_code != 0 or result.timed_out or result.stopped:
             break
     assert together is not None  # a job has a command
@@ -95,7 +86,7 @@ def _wait_for_end(program: LaunchedProgram, timeout: float, should_stop: Callabl
         now = time.monotonic()
         if not ending and (now - start > timeout or should_stop()):
             timed_out, stopped, ending = now - start > timeout, now - start <= timeout, now
-            program.signal(signal.SIGTERM)
+            program.send_signal(signal.SIGTERM)
         elif ending and now - ending > GRACE_SECONDS:
             end = program.kill()
             break

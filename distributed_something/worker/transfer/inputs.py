@@ -1,4 +1,4 @@
-"""distributed_something.worker.transfer.inputs."""
+"""Fetches a job's inputs, from S3 and from the web, several files and several parts of a large one at once."""
 
 from __future__ import annotations
 
@@ -14,27 +14,23 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError, ParamValidationError
 
 from distributed_something.worker.job.addresses import BadAddress, is_url, parse_input_address
-from distributed_something.worker.job.failures import Failed, MissingInput
+from distributed_something.worker.job.failures import Failed, MissingInput, get_error_code
 from distributed_something.worker.program.processors import use_all_processors
-from distributed_something.worker.transfer.results import MAX_PARALLEL_REQUESTS
+from distributed_something.worker.transfer.retry import TRANSFER_ERRORS, is_transient_error, retry_transient_errors
 from distributed_something.worker.transfer.s3_file import (
-    TRANSFER_ERRORS,
+    MAX_PARALLEL_REQUESTS,
     RemoteObject,
     fetch_object,
     fetch_object_part,
-    is_transient_error,
     list_remaining_parts,
-    retry_transient_errors,
 )
-from distributed_something.worker.transfer.s3_listing import list_object_sizes
+from distributed_something.worker.transfer.s3_listing import list_s3_objects
 from distributed_something.worker.transfer.web import MissingWebFile, WebRefusal, fetch_web_file
 
-_MISSING_OBJECT_CODES = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
+# S3 says so of a key, or of a name that can be no bucket's or no key's: no other try finds it.
+_MISSING_INPUT_CODES = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
 _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 _T = TypeVar("_T")
-
-
-# in
 
 
 def fetch_inputs(
@@ -59,11 +55,11 @@ def fetch_inputs(
         return 0
     _make_folders(wanted)
     with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
-        return fetching.all(wanted, pool)
+        return fetching.fetch_all(wanted, pool)
 
 
 class _InputFetcher:
-    """What all requests of one `fetch` share."""
+    """What all requests of one `fetch_inputs` share."""
 
     def __init__(self, s3: Any, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
         self._s3, self._check, self._sleep = s3, check, sleep
@@ -79,17 +75,14 @@ class _InputFetcher:
             name = PurePosixPath(text).name
             yield (bucket, text), _resolve_input_path(folder, place if place and place[-1] != "/" else place + name)
             return
-        keys = [
-            key
-            for key in self._asked(bucket, text, lambda: list_object_sizes(self._s3, bucket, text))
-            if key[-1] != "/"
-        ]
+        listed = self._fetch_with_retries(bucket, text, lambda: list_s3_objects(self._s3, bucket, text))
+        keys = [key for key in listed if key[-1] != "/"]
         if not keys:
             raise MissingInput(f"the input s3://{bucket}/{text} has no files")
         for key in keys:
             yield (bucket, key), _resolve_input_path(folder, f"{place.rstrip('/')}/{key[len(text) :]}")
 
-    def all(self, wanted: dict[Path, tuple[str, str]], pool: Executor) -> int:
+    def fetch_all(self, wanted: dict[Path, tuple[str, str]], pool: Executor) -> int:
         """First every file or its beginning, then the other parts of the large ones; the bytes."""
         total = 0
         large: list[tuple[Path, RemoteObject]] = []
@@ -108,14 +101,14 @@ class _InputFetcher:
 
     def _fetch_first_part(self, bucket: str, key: str, path: Path) -> RemoteObject:
         if not bucket:
-            return self._asked("", key, lambda: fetch_web_file(key, path, self._check))
-        return self._asked(bucket, key, lambda: fetch_object(self._s3, bucket, key, path, self._check))
+            return self._fetch_with_retries("", key, lambda: fetch_web_file(key, path, self._check))
+        return self._fetch_with_retries(bucket, key, lambda: fetch_object(self._s3, bucket, key, path, self._check))
 
     def _fetch_part(self, remote: RemoteObject, start: int, path: Path) -> None:
         get = fetch_object_part
-        self._asked(remote.bucket, remote.key, lambda: get(self._s3, remote, start, path, self._check))
+        self._fetch_with_retries(remote.bucket, remote.key, lambda: get(self._s3, remote, start, path, self._check))
 
-    def _asked(self, bucket: str, key: str, work: Callable[[], _T]) -> _T:
+    def _fetch_with_retries(self, bucket: str, key: str, work: Callable[[], _T]) -> _T:
         try:
             return retry_transient_errors(work, self._check, self._sleep)
         except (*TRANSFER_ERRORS, WebRefusal) as error:
@@ -154,8 +147,8 @@ def _format_address(bucket: str, key: str) -> str:
 
 def _explain_refused_input(name: str, error: Exception) -> Failed:
     """Only what is not there is missing for certain: any other refusal may be this machine's fault, or its role's."""
-    told = str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else str(error)
-    if isinstance(error, (MissingWebFile, ParamValidationError)) or told in _MISSING_OBJECT_CODES:
+    told = get_error_code(error) if isinstance(error, ClientError) else str(error)
+    if isinstance(error, (MissingWebFile, ParamValidationError)) or told in _MISSING_INPUT_CODES:
         return MissingInput(f"the input {name} does not exist ({told})")
     if isinstance(error, WebRefusal) or not is_transient_error(error):
         return Failed(f"the input {name} cannot be read ({told})", "aws")

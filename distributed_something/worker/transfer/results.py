@@ -1,40 +1,40 @@
-"""Inputs in, outputs out, both in parallel; what went up is verified before anybody says that a job is done."""
+"""Uploads a job's results; what went up is verified before anybody says that a job is done."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.worker.job.failures import Failed, LostLease, UploadError
+from distributed_something.worker.job.failures import LostLease, UploadError
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments
 from distributed_something.worker.program.processors import use_all_processors
-from distributed_something.worker.transfer.s3_file import (
+from distributed_something.worker.transfer.result_files import list_result_files
+from distributed_something.worker.transfer.retry import (
     RETRY_PAUSES_SECONDS,
     TRANSFER_ERRORS,
+    is_transient_error,
+    sleep_with_checks,
+)
+from distributed_something.worker.transfer.s3_file import (
+    MAX_PARALLEL_REQUESTS,
     build_write_condition,
     compute_object_sha256,
     is_precondition_error,
-    is_transient_error,
-    sleep_with_checks,
     upload_file_parts,
     upload_whole_file,
 )
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 
-MAX_PARALLEL_REQUESTS = 16  # requests
 MAX_INLINE_BYTES = 1024 * 1024  # a single file up to here is sent without a thread of its own
 MAX_SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files go up in parts, several at once
-MAX_KEY_BYTES = 1024  # S3
 FILE_COUNT_KEY = "job-files"  # in an object's metadata: of how many outputs it is one
 
 
@@ -48,43 +48,49 @@ class ResultFile:
     checksum_sha256: str
     etag: str = field(default="", compare=False)
 
-    def told(self) -> dict[str, Any]:
+    def build_record_entry(self) -> dict[str, Any]:
         """As it stands in a record."""
         return {"bucket": self.bucket, "key": self.key, "size": self.size, "checksum_sha256": self.checksum_sha256}
 
 
-# out
+@dataclass(frozen=True)
+class ResultDestination:
+    """Where a job's results go: below the prefix `location` of `bucket`.
+
+    `arguments`: what S3's calls shall say beside, such as `ACL`. `replaceable`: what lay there when it was last known
+    that no other attempt was done (None: it is listed when the upload begins). Only that is replaced.
+    """
+
+    bucket: str
+    location: str
+    arguments: S3Arguments = field(default_factory=dict)
+    replaceable: dict[str, ListedObject] | None = None
 
 
 def upload_results(
-    s3: Any, folder: Path, bucket: str, location: str, check: Callable[[], None] = lambda: None,
-    there: dict[str, ListedObject] | None = None, sleep: Callable[[float], None] = time.sleep,
-    leave_out: Sequence[str] = (), arguments: S3Arguments = NO_ARGUMENTS,
+    s3: Any, folder: Path, destination: ResultDestination, *, leave_out: Sequence[str] = (),
+    check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
 ) -> list[ResultFile]:  # fmt: skip
-    """Uploads all files of `folder` below `location`, but for those like a pattern of `leave_out`, and verifies them:
-    only then they count. `arguments`: what S3's calls shall say beside, such as `ACL`. Each of several says how many
-    they are, so that the files of an upload that came to no end are known for what they are.
+    """Upload all files of `folder`, but for those like a pattern of `leave_out`, and verify them: only then they count.
 
-    `there`: what lay below `location` when it was last known that no other attempt was done (None: it is listed now).
-    Only that is replaced: where something else has come since then, another worker has the job, and LostLease is
-    raised, unless the bytes are the same.
+    Each of several says how many they are, so that the files of an upload that came to no end are known for what they
+    are. Where something else than what is replaceable lies at the destination by now, another worker has the job, and
+    LostLease is raised, unless the bytes are the same.
 
-    What failed is tried again, with pauses that grow, and nothing else. Raises UploadFailed after the last try, Failed
+    What failed is tried again, with pauses that grow, and nothing else. Raises UploadError after the last try, Failed
     for a file that cannot be an object, and what `check`, called while bytes go up, raises: then nothing more is sent.
     """
+    bucket, location = destination.bucket, destination.location
     files = list_result_files(folder, location, leave_out)
-    if len(files) > 1:  # else it is there, or it is not
-        told: Any = arguments.get("Metadata", {})
-        arguments = {**arguments, "Metadata": {**told, FILE_COUNT_KEY: str(len(files))}}
-    publishing = _ResultUpload(s3, bucket, check, there, arguments)
+    upload = _ResultUpload(s3, _add_file_count(destination, len(files)), files, check)
     reason = ""
     for pause in (0, *RETRY_PAUSES_SECONDS):
         sleep_with_checks(pause, check, sleep)
         try:
             check()
-            publishing.send(f"{location}/", files)
-            publishing.verify(f"{location}/", files)
-            return [publishing.there[key] for key in files]
+            upload.send_missing_files()
+            upload.verify_files()
+            return [upload.uploaded[key] for key in files]
         except (*TRANSFER_ERRORS, UploadError) as error:
             check()  # botocore wraps what a body raises: it may be check's own
             reason = str(error)
@@ -95,43 +101,53 @@ def upload_results(
     raise UploadError(f"the outputs could not be uploaded to s3://{bucket}/{location}: {reason}")
 
 
+def _add_file_count(destination: ResultDestination, count: int) -> ResultDestination:
+    """One file is there or it is not; of several each says how many they are."""
+    if count < 2:
+        return destination
+    metadata: Any = destination.arguments.get("Metadata", {})
+    arguments = {**destination.arguments, "Metadata": {**metadata, FILE_COUNT_KEY: str(count)}}
+    return replace(destination, arguments=arguments)
+
+
 class _ResultUpload:
-    """What all tries of one `publish` share: `before`, what it may replace; `there`, what it has brought to S3."""
+    """What all tries of one upload share; `uploaded`: by key, the files that it has brought to S3."""
 
     def __init__(
-        self, s3: Any, bucket: str, check: Callable[[], None], before: dict[str, ListedObject] | None,
-        arguments: S3Arguments,
-    ) -> None:  # fmt: skip
-        self._s3, self._bucket, self._check = s3, bucket, check
-        self._before, self._arguments = before, arguments
-        self.there: dict[str, ResultFile] = {}
+        self, s3: Any, destination: ResultDestination, files: dict[str, Path], check: Callable[[], None]
+    ) -> None:
+        self._s3, self._files, self._check = s3, files, check
+        self._bucket, self._arguments = destination.bucket, destination.arguments
+        self._prefix, self._replaceable = f"{destination.location}/", destination.replaceable
+        self.uploaded: dict[str, ResultFile] = {}
 
-    def send(self, prefix: str, files: dict[str, Path]) -> None:
+    def send_missing_files(self) -> None:
         """Sends what is not there; the first that fails ends this try."""
-        if self._before is None:
-            self._before = list_s3_objects(self._s3, self._bucket, prefix, self._arguments)
-        todo = {key: path.stat().st_size for key, path in files.items() if key not in self.there}
+        if self._replaceable is None:
+            self._replaceable = self._list_destination()
+        todo = {key: path.stat().st_size for key, path in self._files.items() if key not in self.uploaded}
         small = [key for key, size in todo.items() if size <= MAX_SINGLE_PUT_BYTES]
         if len(todo) == 1 and sum(todo.values()) <= MAX_INLINE_BYTES:  # as most jobs write
-            self._put(small[0], files[small[0]], todo[small[0]])
+            self._send_file(small[0], todo[small[0]], upload_whole_file)
             return
         with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
-            for _ in pool.map(lambda key: self._put(key, files[key], todo[key]), small):
+            for _ in pool.map(lambda key: self._send_file(key, todo[key], upload_whole_file), small):
                 pass
             for key in todo.keys() - set(small):
-                put_parts = partial(upload_file_parts, pool=pool)
-                self._put(key, files[key], todo[key], put_parts)
+                self._send_file(key, todo[key], partial(upload_file_parts, pool=pool))
 
-    def _put(self, key: str, path: Path, size: int, put: Callable[..., tuple[str, str]] = upload_whole_file) -> None:
-        before = (self._before or {}).get(key)
+    def _send_file(self, key: str, size: int, upload: Callable[..., tuple[str, str]]) -> None:
+        path, before = self._files[key], (self._replaceable or {}).get(key)
         condition = build_write_condition(before.etag if before else None)
         try:
-            digest, etag = put(self._s3, path, self._bucket, key, self._check, arguments=self._arguments, **condition)
+            digest, etag = upload(
+                self._s3, path, self._bucket, key, self._check, arguments=self._arguments, **condition
+            )
         except ClientError as error:
             if not is_precondition_error(error):
                 raise
             digest, etag = self._check_same_content(key, path), ""
-        self.there[key] = ResultFile(self._bucket, key, size, digest, etag)
+        self.uploaded[key] = ResultFile(self._bucket, key, size, digest, etag)
 
     def _check_same_content(self, key: str, path: Path) -> str:
         """The SHA-256 of what came in between, if it is this very file: sent by a try whose answer was lost, or by
@@ -142,26 +158,24 @@ class _ResultUpload:
             raise LostLease
         return ours
 
-    def verify(self, prefix: str, files: dict[str, Path]) -> None:
+    def verify_files(self) -> None:
         """Forgets, and tells, what a listing does not show in its size. Raises LostLease where it shows another's."""
-        now = list_s3_objects(self._s3, self._bucket, prefix, self._arguments) if files else {}
-        for key, path in files.items():
-            if key in now and now[key].etag != self.there[key].etag:
+        now = self._list_destination() if self._files else {}
+        for key, path in self._files.items():
+            if key in now and now[key].etag != self.uploaded[key].etag:
                 self._check_same_content(key, path)
-        wrong = [key for key in files if key not in now or now[key].size != self.there[key].size]
-        for key in files.keys() - set(wrong):
-            self.there[key] = replace(self.there[key], etag=now[key].etag)
+        wrong = [key for key in self._files if key not in now or now[key].size != self.uploaded[key].size]
+        for key in self._files.keys() - set(wrong):
+            self.uploaded[key] = replace(self.uploaded[key], etag=now[key].etag)
         for key in wrong:
-            del self.there[key]
-            self._before = {**(self._before or {}), **({key: now[key]} if key in now else {})}
+            del self.uploaded[key]
+            self._replaceable = {**(self._replaceable or {}), **({key: now[key]} if key in now else {})}
         if wrong:
-            raise UploadError(f"{len(wrong)} of {len(files)} files are not there or incomplete, such as {wrong[0]}")
+            count = f"{len(wrong)} of {len(self._files)} files"
+            raise UploadError(f"{count} are not there or incomplete, such as {wrong[0]}")
 
-
-def list_result_files(folder: Path, location: str, leave_out: Sequence[str] = ()) -> dict[str, Path]:
-    """What `publish` brings to S3: keys and paths. Raises Failed for a file that cannot be an object, UploadFailed for
-    one that cannot be read."""
-    return {_build_key(location, name): path for name, path in _list_files(folder) if not _is_left_out(name, leave_out)}
+    def _list_destination(self) -> dict[str, ListedObject]:
+        return list_s3_objects(self._s3, self._bucket, self._prefix, self._arguments)
 
 
 def has_unchanged_results(
@@ -171,53 +185,4 @@ def has_unchanged_results(
     if not outputs:
         return False
     now = list_s3_objects(s3, outputs[0].bucket, f"{location}/", arguments)
-    return all(one.key in now and now[one.key].etag == one.etag for one in outputs)
-
-
-def _list_files(folder: Path) -> list[tuple[str, Path]]:
-    """Name below `folder` and path of every file, in order of names."""
-    found: list[tuple[str, Path]] = []
-    try:
-        for root, folders, names in os.walk(folder, onerror=_raise_error):
-            paths = (Path(root, name) for name in folders + names)
-            found += ((path.relative_to(folder).as_posix(), path) for path in paths if _is_result_file(path, folder))
-    except OSError as error:
-        raise UploadError(f"an output cannot be read: {error}") from None
-    return sorted(found)
-
-
-def _is_left_out(name: str, patterns: Sequence[str]) -> bool:
-    """A pattern without `/` is about the file's own name, wherever it lies."""
-    return any(fnmatchcase(name if "/" in one else name.rpartition("/")[2], one) for one in patterns)
-
-
-def _raise_error(error: OSError) -> None:
-    raise error
-
-
-def _is_result_file(path: Path, folder: Path) -> bool:
-    """Whether `path` is a file to upload. A link counts as the file that it points to, within the job's folder.
-
-    A job's values must never make it publish other files; nor may a result be missing without a word.
-    """
-    if not path.is_symlink():
-        return path.is_file()
-    name, target = path.relative_to(folder).as_posix(), Path(os.path.realpath(path))
-    if not target.is_relative_to(folder.resolve().parent):
-        raise Failed(f"the output {name!r} is a link out of the job's folder")
-    if not target.exists():
-        raise Failed(f"the output {name!r} is a link to nothing")
-    if target.is_dir() and not target.is_relative_to(folder.resolve()):
-        raise Failed(f"the output {name!r} is a link to a folder outside the output folder")
-    return target.is_file()  # a folder in the output folder: its files go up under their own names
-
-
-def _build_key(location: str, name: str) -> str:
-    key = f"{location}/{name}"
-    try:
-        length = len(key.encode())
-    except UnicodeEncodeError:
-        raise Failed(f"an output's name is not UTF-8: {name!r}") from None
-    if length > MAX_KEY_BYTES:
-        raise Failed(f"an output's key would have {length:,} bytes, S3 allows {MAX_KEY_BYTES:,}: {key[:100]}…")
-    return key
+    return all(file.key in now and now[file.key].etag == file.etag for file in outputs)

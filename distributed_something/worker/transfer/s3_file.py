@@ -10,48 +10,25 @@ import base64
 import hashlib
 import io
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from distributed_something.worker.job.failures import AWS_ERRORS
+from distributed_something.worker.job.failures import get_error_code
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments, select_payer_arguments
+from distributed_something.worker.transfer.retry import IncompleteTransfer
 
+MAX_PARALLEL_REQUESTS = 16  # of one job in one direction
 PART_BYTES = 16 * 1024 * 1024
 MAX_PARTS = 10_000  # S3: parts of one upload
 LARGE_FILE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
 CHUNK_BYTES = 256 * 1024
-RETRY_PAUSES_SECONDS = (1, 5, 25)  # seconds between tries, each of which is botocore's own tries already
-# Refusals by S3, or by KMS behind it, with a status below 500 that say nothing against the next try: what arrived was
-# late, cut or garbled, or signed too long ago. Source: «Error responses», S3's API reference.
-_TRANSIENT_CODES = {
-    "RequestTimeout",
-    "IncompleteBody",
-    "BadDigest",
-    "XAmzContentSHA256Mismatch",
-    "NoSuchUpload",
-    "SlowDown",
-    "RequestLimitExceeded",
-    "RequestTimeTooSkewed",
-    "RequestExpired",
-    "ExpiredToken",
-}
-_TRANSIENT_STATUSES = {409, 429}  # HTTP: in conflict with another request that is under way; too many requests
-_T = TypeVar("_T")
 _completing = threading.local()
-
-
-class IncompleteTransfer(Exception):
-    """A connection ended before all bytes had come."""
-
-
-TRANSFER_ERRORS = (*AWS_ERRORS, ConnectionError, TimeoutError, IncompleteTransfer)
 
 
 @dataclass(frozen=True)
@@ -62,41 +39,6 @@ class RemoteObject:
     key: str
     size: int
     etag: str
-
-
-def is_transient_error(error: Exception) -> bool:
-    """Whether another try may go better."""
-    if not isinstance(error, ClientError):
-        return not isinstance(error, ParamValidationError)  # a bucket's name that cannot be: nothing was sent
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    code = str(error.response.get("Error", {}).get("Code"))
-    return status >= 500 or status in _TRANSIENT_STATUSES or code in _TRANSIENT_CODES or "Throttl" in code
-
-
-def retry_transient_errors(
-    work: Callable[[], _T], check: Callable[[], None], sleep: Callable[[float], None] = time.sleep
-) -> _T:
-    """What `work` returns, tried again with pauses that grow while what AWS says may pass."""
-    for pause in RETRY_PAUSES_SECONDS:
-        try:
-            check()
-            return work()
-        except TRANSFER_ERRORS as error:
-            check()  # botocore wraps what a body raises: it may be check's own
-            if not is_transient_error(error):
-                raise
-        sleep_with_checks(pause, check, sleep)
-    return work()
-
-
-def sleep_with_checks(seconds: int, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
-    """Sleeps, asking `check` each second."""
-    for _ in range(seconds):
-        check()
-        sleep(1.0)
-
-
-# down
 
 
 def fetch_object(s3: Any, bucket: str, key: str, path: Path, check: Callable[[], None]) -> RemoteObject:
@@ -112,7 +54,7 @@ def fetch_object(s3: Any, bucket: str, key: str, path: Path, check: Callable[[],
 
 
 def list_remaining_parts(remote: RemoteObject) -> list[int]:
-    """Where the parts begin that `get` left."""
+    """Where the parts begin that `fetch_object` left."""
     return list(range(PART_BYTES, remote.size, PART_BYTES)) if remote.size > LARGE_FILE_BYTES else []
 
 
@@ -135,9 +77,6 @@ def _copy_body(body: Any, file: BinaryIO, size: int, check: Callable[[], None], 
         file.write(chunk)
     if came != size:
         raise IncompleteTransfer(f"{came} of {size} bytes came")
-
-
-# up
 
 
 class CheckedBody(io.RawIOBase):
@@ -176,7 +115,7 @@ def build_write_condition(etag: str | None) -> dict[str, str]:
 
 def is_precondition_error(error: ClientError) -> bool:
     """Whether S3 refused since another object is there than the upload expected."""
-    return error.response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
+    return get_error_code(error) in ("PreconditionFailed", "412")
 
 
 def compute_object_sha256(s3: Any, bucket: str, key: str, arguments: S3Arguments = NO_ARGUMENTS) -> str:
@@ -249,8 +188,8 @@ def _upload_part(
 
 def _abort_upload(s3: Any, upload: dict[str, Any], begun: list[Future[Any]]) -> None:
     """Parts that are still under way would stay in S3 behind the abort: it waits for them."""
-    for one in begun:
-        one.cancel()
+    for request in begun:
+        request.cancel()
     wait(begun)
     with suppress(ClientError, BotoCoreError):
         s3.abort_multipart_upload(**upload)

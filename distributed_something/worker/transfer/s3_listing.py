@@ -1,4 +1,4 @@
-"""distributed_something.worker.transfer.s3_listing."""
+"""What lies below a prefix of a bucket."""
 
 from __future__ import annotations
 
@@ -24,17 +24,12 @@ def list_s3_objects(
     """Every object below `prefix` by its key, all pages. `arguments`: as for the uploads there."""
     found: dict[str, ListedObject] = {}
     further = select_payer_arguments(arguments)
-    while True:  # botocore's paginator does the same, at a fifth of a small listing's time
+    while True:  # botocore's paginator would add 0.15 ms to the 0.4 ms of a page, and each job lists twice
         page = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, **further)
         found |= {
-            one["Key"]: ListedObject(one["Size"], one.get("ETag", ""), one["LastModified"])
-            for one in page.get("Contents", [])
+            listed["Key"]: ListedObject(listed["Size"], listed.get("ETag", ""), listed["LastModified"])
+            for listed in page.get("Contents", [])
         }
         if not page.get("IsTruncated"):
             return found
         further = {**further, "ContinuationToken": page["NextContinuationToken"]}
-
-
-def list_object_sizes(s3: Any, bucket: str, prefix: str) -> dict[str, int]:
-    """Key and size of every object below `prefix`, all pages."""
-    return {key: one.size for key, one in list_s3_objects(s3, bucket, prefix).items()}

@@ -9,7 +9,8 @@ from pathlib import Path
 import urllib3
 from botocore.httpsession import get_cert_path
 
-from distributed_something.worker.transfer.s3_file import CHUNK_BYTES, IncompleteTransfer, RemoteObject
+from distributed_something.worker.transfer.retry import IncompleteTransfer
+from distributed_something.worker.transfer.s3_file import CHUNK_BYTES, RemoteObject
 
 WEB_TIMEOUT_SECONDS = 30.0  # without a byte
 MAX_REDIRECTS = 5
@@ -26,8 +27,8 @@ class MissingWebFile(WebRefusal):
 
 
 def fetch_web_file(url: str, path: Path, check: Callable[[], None]) -> RemoteObject:
-    """Fetches what is at `url`, whole; redirects are followed. Raises Cut, Refused or NotThere for what is not
-    that file."""
+    """Fetches what is at `url`, whole; redirects are followed. Raises IncompleteTransfer, WebRefusal or MissingWebFile
+    for what is not that file."""
     answer = _get_connection_pool().request("GET", url, preload_content=False)
     try:
         if answer.status in _TRANSIENT_STATUSES or answer.status >= 500:

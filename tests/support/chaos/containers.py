@@ -1,7 +1,6 @@
 """Containers played with processes: each has its own folder and ends as a whole, as with a container's end.
 
-What belongs to a container is found by a variable of its environment, which every program in it inherits. Linux only:
-that is read from /proc.
+What belongs to a container is found by a variable of its environment, which every program in it inherits.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.support.processes import iter_marked_processes
 
 MARK = "CHAOS_CONTAINER"
 ABORT_SECONDS = 2.0
@@ -60,7 +60,7 @@ class Container:
 
     def pids(self) -> list[int]:
         """Everything that lives in the container, the worker first."""
-        found = marked(f"{MARK}={self.name}")
+        found = iter_marked_processes(MARK, self.name)
         return sorted(found, key=lambda pid: pid != self.process.pid)
 
     def signal(self, number: signal.Signals, *, whole: bool) -> None:
@@ -86,12 +86,3 @@ class Container:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
         shutil.rmtree(self.work, ignore_errors=True)
-
-
-def marked(entry: str) -> Iterator[int]:
-    """Processes with `entry` (NAME=value) in their environment; those that ended but are not yet reaped have none."""
-    wanted = entry.encode()
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if wanted in path.read_bytes().split(b"\0"):
-                yield int(path.parent.name)

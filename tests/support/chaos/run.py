@@ -19,10 +19,11 @@ from botocore.exceptions import ClientError
 
 from tests.support.chaos import havoc, proxy, verdict
 from tests.support.chaos.cases import Case, draw
-from tests.support.chaos.containers import MARK, Container, Disk, marked
+from tests.support.chaos.containers import MARK, Container, Disk
 from tests.support.chaos.havoc import Event, Slot
 from tests.support.emulator import Lab
 from tests.support.metadata_server import MetadataServer, metadata_server
+from tests.support.processes import iter_marked_processes
 
 SENDING_SHARE = 0.7  # of the time in which things happen
 LOOK_SECONDS = 0.1
@@ -234,7 +235,7 @@ class Run:
             if line.startswith("Exception in thread"):
                 found.violations["a worker's thread ended with an exception"].append(line)
         names = (f"{self.lab.name}-{number}" for number in range(next(self._names)))
-        left = [pid for name in names for pid in marked(f"{MARK}={name}")]
+        left = [pid for name in names for pid in iter_marked_processes(MARK, name)]
         if left:
             found.violations["processes are left"].append(str(left))
 

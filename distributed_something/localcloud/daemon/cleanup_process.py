@@ -15,7 +15,7 @@ from distributed_something.localcloud.base.remaining_processes import delete_rem
 
 
 def start_cleanup_process(layout: CloudLayout) -> subprocess.Popen[bytes]:
-    """Starts the undertaker of the calling process; it works when the answer's `stdin` closes."""
+    """Start the clean-up process of the calling process; it begins to clean up when its `stdin` closes."""
     command = [sys.executable, "-P", "-m", __spec__.name, str(layout.project)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 

@@ -15,7 +15,7 @@ from distributed_something.localcloud.base.container_engine import save_engine
 from distributed_something.localcloud.base.endpoints import ACCOUNT_ID
 from distributed_something.localcloud.base.errors import LocalCloudError
 from distributed_something.localcloud.base.layout import CloudLayout
-from distributed_something.localcloud.emulators.moto_ec2 import get_fleet_ledger, patch_moto_ec2
+from distributed_something.localcloud.emulators.moto_ec2 import get_fleet_ledger, patch_moto_ec2, replace_methods
 from distributed_something.localcloud.emulators.moto_ecs import patch_moto_ecs
 from distributed_something.localcloud.emulators.moto_iam import patch_moto_iam
 from distributed_something.localcloud.play.fleets import update_fleets
@@ -42,8 +42,9 @@ class CloudSimulator:
         task_environment: TaskEnvironmentBuilder,
         function_environment: Callable[[str], dict[str, str]],
     ) -> None:
-        for patch in (patch_moto_ec2, patch_moto_ecs, patch_moto_iam):
-            patch()
+        patch_moto_ec2(replace_methods)
+        patch_moto_ecs(replace_methods)
+        patch_moto_iam()
         self.layout = layout
         self.task_environment = task_environment
         self.function_environment = function_environment
@@ -51,23 +52,23 @@ class CloudSimulator:
         self.runner: TaskRunner = ProcessRunner(layout, worker_root)
         self.regions: dict[str, SimulatedRegion] = {}
 
-    def tick(self, now: float) -> list[str]:
+    def simulate_step(self, now: float) -> list[str]:
         """One step, at `now` seconds since the epoch; names the schedules that ended."""
         ended: list[str] = []
         for name in dict.fromkeys((*ec2_backends[ACCOUNT_ID], *events_backends[ACCOUNT_ID])):
             region = self._get_region(name)
             update_fleets(region.machines.ec2)
-            region.machines.play()
-            region.services.play(now, self.runner)
-            ended += region.schedules.play(now)
+            region.machines.simulate_step()
+            region.services.simulate_step(now, self.runner)
+            ended += region.schedules.simulate_step(now)
         return ended
 
-    def task(self, task_id: str) -> tuple[ServiceSimulator, RunningTask] | None:
+    def find_task(self, task_id: str) -> tuple[ServiceSimulator, RunningTask] | None:
         """The task of this id, while it runs."""
         found = ((region.services, run) for region in self.regions.values() for run in region.services.running)
         return next((one for one in found if one[1].task.id == task_id), None)
 
-    def machine(self, instance_id: str) -> Machine | None:
+    def find_machine(self, instance_id: str) -> Machine | None:
         """The machine of this id, while it is part of a cluster."""
         found = (region.machines.joined.get(instance_id) for region in self.regions.values())
         return next((one for one in found if one is not None), None)
@@ -77,22 +78,22 @@ class CloudSimulator:
         save_engine(self.layout.root, variables)
         self.runner = ContainerRunner(self.layout, variables)
 
-    def interrupt(self, now: float, instance_id: str | None, notice_seconds: float) -> str:
+    def interrupt_machine(self, now: float, instance_id: str | None, notice_seconds: float) -> str:
         """Takes away the named machine, or the busiest one. Raises LocalCloudError if there is none."""
-        running = [one for one in self._machines() if instance_id in (None, one[1].instance_id)]
+        running = [one for one in self._iter_interruptible_machines() if instance_id in (None, one[1].instance_id)]
         if not running:
             which = f"machine {instance_id}" if instance_id else "machine"
             raise LocalCloudError(f"no {which} is running in the local cloud, so none can be taken away")
         region, machine = max(running, key=lambda one: one[1].member.running_tasks_count)
-        region.services.interrupt(machine, now, notice_seconds)
+        region.services.interrupt_machine(machine, now, notice_seconds)
         self._record_interruption(region, machine)
         return machine.instance_id
 
-    def end(self) -> None:
+    def kill_all(self) -> None:
         """Ends every worker and every call of a function."""
         for region in self.regions.values():
-            region.schedules.end()
-            region.services.end()
+            region.schedules.kill_calls()
+            region.services.kill_workers()
 
     def _get_region(self, name: str) -> SimulatedRegion:
         if name not in self.regions:
@@ -103,7 +104,7 @@ class CloudSimulator:
             self.regions[name] = SimulatedRegion(machines, services, schedules)
         return self.regions[name]
 
-    def _machines(self) -> Iterator[tuple[SimulatedRegion, Machine]]:
+    def _iter_interruptible_machines(self) -> Iterator[tuple[SimulatedRegion, Machine]]:
         for region in self.regions.values():
             for machine in region.machines.joined.values():
                 if machine.ends_at is None and machine.instance.state == "running":
@@ -113,4 +114,4 @@ class CloudSimulator:
     def _record_interruption(region: SimulatedRegion, machine: Machine) -> None:
         for fleet in region.machines.ec2.spot_fleet_requests.values():
             if machine.instance_id in get_fleet_ledger(fleet).known:
-                get_fleet_ledger(fleet).tell("instanceChange", "termination_notified", machine.instance_id)
+                get_fleet_ledger(fleet).record_event("instanceChange", "termination_notified", machine.instance_id)

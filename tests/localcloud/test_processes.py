@@ -1,0 +1,99 @@
+"""How the processes of a local cloud are found and ended, whoever their parent is by now."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from distributed_something.localcloud.base.processes import (
+    kill_marked_processes,
+    list_marked_processes,
+    wait_for_condition,
+)
+
+MARK = "TEST_PROCESSES_MARK"
+SLEEPER = "import time; time.sleep(600)"
+PARENT = f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "{SLEEPER}"], start_new_session=True)
+print("ready", flush=True)
+if sys.argv[1] == "stay":
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def value() -> Iterator[str]:
+    """The value of a mark that no other process has; what still carries it is ended."""
+    made = uuid.uuid4().hex
+    yield made
+    kill_marked_processes(MARK, made)
+
+
+def start_parent(value: str, what_then: str) -> subprocess.Popen[str]:
+    """A marked process that has started a child in a session of the child's own."""
+    env = os.environ | {MARK: value}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PARENT, what_then], env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_process_and_what_it_started_in_another_session_are_found_and_ended(value: str) -> None:
+    parent = start_parent(value, "stay")
+    found = list_marked_processes(MARK, value)
+    assert parent.pid in found
+    assert len(found) == 2
+    kill_marked_processes(MARK, value)
+    assert list_marked_processes(MARK, value) == []
+    parent.communicate(timeout=20)
+
+
+def test_a_child_is_found_after_its_parent_has_ended(value: str) -> None:
+    parent = start_parent(value, "leave")
+    parent.wait(timeout=20)
+    assert wait_for_condition(lambda: len(list_marked_processes(MARK, value)) == 1, 20)
+    kill_marked_processes(MARK, value)
+    assert list_marked_processes(MARK, value) == []
+    parent.communicate(timeout=20)
+
+
+def test_another_value_is_another_mark_and_nobody_ends_oneself(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = start_parent(value, "stay")
+    assert list_marked_processes(MARK, value[:-1]) == []
+    assert list_marked_processes(f"MORE_{MARK}", value) == []
+    code = f"""if True:
+        from distributed_something.localcloud.base.processes import kill_marked_processes, list_marked_processes
+        kill_marked_processes("{MARK}", "{value}")
+        print("alive", list_marked_processes("{MARK}", "{value}"))
+    """
+    own = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {MARK: value}, capture_output=True, text=True, check=False
+    )
+    assert own.stdout == "alive []\n", own.stderr
+    parent.communicate(timeout=20)
+
+
+def test_waiting_ends_with_the_condition_or_with_the_time() -> None:
+    now = [0.0]
+
+    def wait(seconds_until_true: float) -> bool:
+        now[0] = 0.0
+        return wait_for_condition(
+            lambda: now[0] >= seconds_until_true,
+            5,
+            clock=lambda: now[0],
+            sleep=lambda seconds: now.__setitem__(0, now[0] + seconds),
+        )
+
+    assert wait(3)
+    assert 3 <= now[0] < 3.1
+    assert not wait(100)
+    assert 5 <= now[0] < 5.1
