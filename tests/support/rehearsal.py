@@ -353,7 +353,8 @@ class Story:
         clock = Clock(time.time, self.time.sleep)
         asked = content if with_template else _with_more(content)
         look = lambda: run_preflight_checks(settings, clients, path, asked, datetime.now(UTC))  # noqa: E731
-        run = start_run(settings, clients, path, content, self.folder, clock, check_account=look)
+        context = RunContext(clients, settings, FakeOutput(), clock)
+        run = start_run(context, path, content, self.folder, check_account=look)
         assert "dashboard" in ensure_dashboard(clients.cloudwatch, OURS, run.MONITOR_FLEET_ID)
         watch_machine_arrivals(OURS, clients, run, clock, wait_minutes=0, pause=0.0, say=lambda _: None)
         self._play()
