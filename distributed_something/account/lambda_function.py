@@ -30,7 +30,7 @@ LAMBDA_TIMEOUT_SECONDS = 900  # Lambda's most: a step takes seconds, reading the
 # million jobs ends with thousands of listings read: with a third of a core that took most of TIMEOUT_SECONDS.
 LAMBDA_MEMORY_MB = 1769
 LAMBDA_HANDLER = "distributed_something.run.auto_monitor.handler"
-BUNDLED_PACKAGES = ("account", "aws", "core", "fleet", "jobs", "observe", "results", "run", "worker")
+BUNDLED_PACKAGES = ("aws", "core", "fleet", "observe", "results", "run", "worker")  # `run` and all that it imports
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # of a zip's file; the dates of files say when they were cloned
 _FILE_MODE = 0o644 << 16  # Lambda runs as a user of its own
 _UNIX_SYSTEM = 3

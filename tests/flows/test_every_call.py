@@ -51,8 +51,7 @@ from distributed_something.core.monitor_file import build_monitor_file
 from distributed_something.core.names import MONITOR_FUNCTION, AwsAccount
 from distributed_something.core.tags import build_tags
 from distributed_something.diagnose.check.lookups import Lookups
-from distributed_something.fleet.launch_specs import build_launch_specs
-from distributed_something.fleet.launch_template import build_run_template_data
+from distributed_something.fleet.launch_plan import build_launch_plan
 from distributed_something.fleet.request import build_fleet_request
 from distributed_something.jobs.submit import _send_batch
 from distributed_something.observe.resources import iter_dashboard_bodies, iter_ecs_resources, iter_tagged_queues
@@ -73,6 +72,7 @@ from distributed_something.worker.job.job import Folders
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.machine.idle_alarm import build_alarm_request
 from distributed_something.worker.transfer.s3_file import PART_BYTES, build_write_condition, upload_file_parts
+from tests.support.account import new_clients
 from tests.support.fakes import (
     ANY,
     DEAD_URL,
@@ -451,9 +451,9 @@ def test_what_a_fleet_file_names_is_looked_up_by_filters(aws: Exact) -> None:
     )
     aws.answer("ec2.describe_snapshots", by("snapshot-id", "snap-1"), Snapshots=[{"SnapshotId": "snap-1"}])
 
-    assert looked.routes == [{"RouteTableId": "rtb-1"}]
+    assert looked.routes.value == {"rtb-1": {"RouteTableId": "rtb-1"}}
     for found in (looked.groups, looked.keys, looked.images, looked.snapshots):
-        assert len(found) == 1
+        assert len(found.value) == 1
 
 
 def by(name: str, value: str) -> dict[str, Any]:
@@ -644,9 +644,9 @@ def requests(settings: Settings) -> dict[str, dict[str, Any]]:
     marks = build_tags(settings, owner, RUN)
     run = build_monitor_file(settings, "sfr-0123abcd", START)
     instance, name = "i-0123456789abcdef0", settings.APP_NAME
-    fleet = build_fleet_request(FLEET, settings, start, f"{name[:40]}-{RUN}", owner)
-    (kind,) = build_launch_specs(FLEET, settings)
-    template = build_run_template_data(kind.content or {}, settings, marks)
+    plan = build_launch_plan(FLEET, settings, marks, new_clients().ec2)
+    fleet, (version,) = build_fleet_request(FLEET, settings, plan, start), plan.versions
+    template = version.data
     definition = build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), RUN, owner)
     body = json.dumps(build_dashboard(settings, run.MONITOR_FLEET_ID))
     roles = {
