@@ -9,8 +9,9 @@ import pkgutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,12 @@ USER = "a user"
 # Text that lies in the bucket by design, for a person or for the next monitor to show: how a run ended, and which
 # command repeats a log export. No code reads a decision from either.
 STORED_TEXTS = ("/summary.txt", "/exports.json")
-SEED = "http://motoapi.amazonaws.com/moto-api/seed?a=42"  # moto's random ids are the same in each rehearsal
+# Requests that a decision of clean-up leads to.
+DECISIONS = {
+    "ec2.TerminateInstances", "ec2.CancelSpotFleetRequests", "ec2.DeleteVolume", "ec2.DeleteLaunchTemplate",
+    "sqs.DeleteQueue", "sqs.ListDeadLetterSourceQueues", "ecs.DeleteCluster", "cloudwatch.DeleteAlarms",
+    "cloudwatch.DeleteDashboards",
+}  # fmt: skip
 
 
 @dataclass
@@ -150,9 +156,9 @@ class Rehearsal:
 
     def leave_machine_outside_fleet(self, run: MonitorFile) -> None:
         """One of the run that no fleet will end, and one of somebody else's."""
+        image = load_fleet_file(self.folder / "fleet.json")["LaunchSpecifications"][0]["ImageId"]
         for tags in ({"app": "App", "run": run.run, "Name": "AppWorker"}, {"app": "App", "Name": "webserver"}):
             pairs: Any = [{"Key": key, "Value": value} for key, value in tags.items()]
-            image = self.root.ec2.describe_images()["Images"][0]["ImageId"]
             self.root.ec2.run_instances(
                 ImageId=image, MinCount=1, MaxCount=1, InstanceType="m5.large",
                 TagSpecifications=[{"ResourceType": "instance", "Tags": pairs}],
@@ -171,30 +177,44 @@ class Rehearsal:
         )  # fmt: skip
 
 
-def rehearse(folder: Path) -> tuple[list[Call], FakeOutput]:
+def rehearse(folder: Path) -> tuple[list[str], FakeOutput]:
     """Play it in a fresh account; return every request, and what a user read."""
     folder.mkdir()
     with stage(folder, enforced=False) as made:
-        requests.post(SEED, timeout=10)
+        ec2 = ec2_backends[DEFAULT_ACCOUNT_ID][PLACE.region]
+        seed_ids()
+        ec2.reset()  # makes its default network once more
         clients = Clients(made.session(USER, "test", "test"))
         clients.s3.meta.events.register("after-call.s3", _remove_date)
         list(set_up_account(made.root, PLACE, BUCKETS, ROOT, lambda _: None))
+        seed_ids()
         write_fleet_file(
             made.root, PLACE, OURS, folder / "config.py", folder / "fleet.json", lambda _: None, vpc=None, force=True
         )
         played = Rehearsal(clients, made.root, folder)
         played.play()
-        return [replace(call, parameters=_copy(call)) for call in made.calls if call.who == USER], played.output
+        return [describe_call(call) for call in made.calls if call.who == USER], played.output
+
+
+def seed_ids() -> None:
+    """What comes next gets the same random ids in each rehearsal."""
+    requests.post("http://motoapi.amazonaws.com/moto-api/seed?a=42", timeout=10)
+
+
+def describe_call(call: Call) -> str:
+    stored = str(call.parameters.get("Key", "")).endswith(STORED_TEXTS)
+    ignored = {"UploadId", *(("Body",) if stored else ())}  # moto has ids that no seed makes the same
+    parameters = {key: _read(value) for key, value in call.parameters.items() if key not in ignored}
+    return f"{call.service}.{call.operation} {parameters}"
+
+
+def _read(value: Any) -> Any:
+    return value.getvalue() if isinstance(value, BytesIO) else value
 
 
 def _remove_date(parsed: dict[str, Any], **_: Any) -> None:
     """The monitor would believe moto's clock, which goes on."""
     parsed["ResponseMetadata"]["HTTPHeaders"].pop("date", None)
-
-
-def _copy(call: Call) -> dict[str, Any]:
-    stored = str(call.parameters.get("Key", "")).endswith(STORED_TEXTS)
-    return {key: "" if key == "Body" and stored else value for key, value in call.parameters.items()}
 
 
 def iter_modules() -> Iterator[Any]:
@@ -229,19 +249,8 @@ def test_without_any_text_for_people_the_same_requests_are_sent(tmp_path: Path) 
         sent, silent = rehearse(tmp_path / "without")
 
     assert count > 25, "formatters are no longer found"
-    assert {(call.service, call.operation) for call in wanted} >= DECISIONS
+    assert {call.partition(" ")[0] for call in wanted} >= DECISIONS
     assert "removed         1 machine outside the fleet" in told.printed
     assert "it holds 2 failed jobs" in told.printed
     assert "outside the fleet" not in silent.printed
-    assert [_describe(call) for call in sent] == [_describe(call) for call in wanted]
-
-
-DECISIONS = {
-    ("ec2", "TerminateInstances"), ("ec2", "CancelSpotFleetRequests"), ("ec2", "DeleteVolume"),
-    ("ec2", "DeleteLaunchTemplate"), ("sqs", "DeleteQueue"), ("sqs", "ListDeadLetterSourceQueues"),
-    ("ecs", "DeleteCluster"), ("cloudwatch", "DeleteAlarms"), ("cloudwatch", "DeleteDashboards"),
-}  # fmt: skip
-
-
-def _describe(call: Call) -> str:
-    return f"{call.service}.{call.operation} {call.parameters}"
+    assert sent == wanted
