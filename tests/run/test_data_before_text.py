@@ -35,6 +35,7 @@ from distributed_something.fleet.write_fleet_file import write_fleet_file
 from distributed_something.localcloud.play.fleets import update_fleets
 from distributed_something.localcloud.play.machines import MachineSimulator
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence
+from distributed_something.observe.resources import FLEET_ID_TAG
 from distributed_something.run.cleanup.clean_up import (
     clean_up_and_verify,
     clean_up_stale_runs,
@@ -75,6 +76,7 @@ class Rehearsal:
 
     def __post_init__(self) -> None:
         self.time, self.output = FakeTime(BEGIN), FakeOutput()
+        self.slow: list[tuple[str, str]] = []  # machines that end later than their fleet
         backends = [every[DEFAULT_ACCOUNT_ID][PLACE.region] for every in (ec2_backends, ecs_backends)]
         self.machines = MachineSimulator(*backends)
         self.clock = Clock(self.time.now, self.sleep)
@@ -83,15 +85,15 @@ class Rehearsal:
     def play(self) -> None:
         run = self.start()
         self.diagnose(run)
-        self.leave_machine_outside_fleet(run)
+        self.leave_machines(run)
         self.fail_jobs(2)
         assert monitor_run(self.context, run, cheapest=False, pace=Pace())
         run = self.start()
-        self.leave_machine_outside_fleet(run)
+        self.leave_machines(run)
         self.send_jobs(3)
         assert clean_up_and_verify(self.context, run, self.folder, yes=True, failed_too=False)
         run = self.start()
-        self.leave_machine_outside_fleet(run)
+        self.leave_machines(run)
         report_remaining_resources(self.context, run)
         assert clean_up_and_verify(self.context, None, self.folder, yes=True, failed_too=True)
         self.leave_things_of_older_run()
@@ -127,6 +129,7 @@ class Rehearsal:
         """Machines come and go meanwhile, and all jobs that wait are done."""
         self.time.sleep(seconds)
         self.step()
+        self.end_slow_machines()
         if len(self.time.slept) % 5 == 0:
             self.do_jobs()
 
@@ -154,15 +157,29 @@ class Rehearsal:
             for message in received.get("Messages", []):
                 self.root.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
-    def leave_machine_outside_fleet(self, run: MonitorFile) -> None:
-        """One of the run that no fleet will end, and one of somebody else's."""
+    def leave_machines(self, run: MonitorFile) -> None:
+        """One of the run that no fleet ends, one that its fleet ends a while after it was cancelled, and somebody
+        else's."""
+        ours = {"app": "App", "run": run.run, "Name": "AppWorker"}
+        self.add_machine(ours)
+        self.slow.append((self.add_machine(ours | {FLEET_ID_TAG: run.MONITOR_FLEET_ID}), run.MONITOR_FLEET_ID))
+        self.add_machine({"app": "App", "Name": "webserver"})
+
+    def add_machine(self, tags: dict[str, str]) -> str:
         image = load_fleet_file(self.folder / "fleet.json")["LaunchSpecifications"][0]["ImageId"]
-        for tags in ({"app": "App", "run": run.run, "Name": "AppWorker"}, {"app": "App", "Name": "webserver"}):
-            pairs: Any = [{"Key": key, "Value": value} for key, value in tags.items()]
-            self.root.ec2.run_instances(
-                ImageId=image, MinCount=1, MaxCount=1, InstanceType="m5.large",
-                TagSpecifications=[{"ResourceType": "instance", "Tags": pairs}],
-            )  # fmt: skip
+        pairs: Any = [{"Key": key, "Value": value} for key, value in tags.items()]
+        answer = self.root.ec2.run_instances(
+            ImageId=image, MinCount=1, MaxCount=1, InstanceType="m5.large",
+            TagSpecifications=[{"ResourceType": "instance", "Tags": pairs}],
+        )  # fmt: skip
+        return answer["Instances"][0]["InstanceId"]
+
+    def end_slow_machines(self) -> None:
+        fleets = self.root.ec2.describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
+        active = {fleet["SpotFleetRequestId"] for fleet in fleets if fleet["SpotFleetRequestState"] == "active"}
+        for instance, fleet in self.slow:
+            if fleet not in active:
+                self.root.ec2.terminate_instances(InstanceIds=[instance])
 
     def leave_things_of_older_run(self) -> None:
         marks: Any = [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
