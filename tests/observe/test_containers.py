@@ -33,7 +33,7 @@ def test_a_container_that_takes_no_jobs_is_told_with_its_machine_and_its_reason(
     prefix = f"runs/App/{RUN}/machines/"
     written = {"Key": f"{prefix}i-1-c1.json", "LastModified": datetime.fromtimestamp(START, UTC)}
     aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": prefix}, Contents=[written])
-    document = {"machine": "i-1", "container": "c1", "reason": "its disk is full", "paused": True}
+    document = {"machine": "i-1", "container": "c1", "reason": "its disk is full", "state": "paused"}
     raw = json.dumps(document).encode()
     wanted = {"Bucket": "app-bucket", "Key": written["Key"]}
     aws.answer("s3.get_object", wanted, Body=StreamingBody(io.BytesIO(raw), len(raw)))

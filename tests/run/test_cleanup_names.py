@@ -1,4 +1,4 @@
-"""Which machines clean-up terminates depends on what happened to their fleet, never on how an app or a queue is named."""
+"""Which machines clean-up terminates depends on what happened to their fleet, never on how an app is named."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class NamedRun:
     """A run whose app and queue have this name, with a machine of its fleet, and one that another fleet left."""
 
     def __init__(self, made: Account) -> None:
-        self.account, self.terminated = made, []  # type: tuple[Account, list[str]]
+        self.account = made
+        self.terminated: list[str] = []
 
     def clean(self, name: str, **cancelled: Any) -> CleanupReport:
         """`cancelled`: EC2's answer to the cancellation."""
