@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 
-from distributed_something.core.errors import format_one_line
+from distributed_something.core.text import format_one_line
 
 
 @dataclass(frozen=True)

@@ -745,7 +745,7 @@ def test_a_look_takes_fourteen_calls_however_many_jobs_there_are_and_machines_th
         wanted = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
         aws.answer("ec2.describe_spot_fleet_request_history", wanted, HistoryRecords=[])
     seen = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
-    assert seen.news == {}
+    assert seen.problems == ()
     assert seen.queue == QueueCounts(1_000_003, 7)
     assert (seen.dead, seen.done) == (40, 2_000_000 - 1_000_010 - 40)
     assert seen.fleet == FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))

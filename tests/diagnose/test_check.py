@@ -317,6 +317,23 @@ def test_no_credentials_are_one_line_and_nothing_more_is_asked(aws: Account) -> 
     assert [one.level for one in found if one.topic == "fleet file"] == [FindingLevel.OK]  # that needs no login
 
 
+def test_a_login_that_has_ended_says_how_to_log_in_again(aws: Account) -> None:
+    aws.refuse("sts.GetCallerIdentity", "ExpiredToken", "it ended — at noon")
+    found = checked(aws)[0]
+    assert found.said == "ExpiredToken: it ended — at noon"
+    assert found.remedy == "log in again (for SSO: aws sso login)"
+
+
+@pytest.mark.parametrize("name", ["fleet.json", "my: fleet; the second.json"])
+def test_a_wrong_fleet_file_is_told_by_its_key_whatever_its_name_is(aws: Account, name: str) -> None:
+    wrong = copy.deepcopy(FLEET) | {"AllocationStrategy": "cheapest; first"}
+    found = run_preflight_checks(of(), aws.clients, Path(name), wrong, NOW)
+    (one,) = [one for one in found if one.topic == "fleet file"]
+    assert one.said == "AllocationStrategy: 'cheapest; first' is none of AWS's"
+    assert one.remedy.startswith("write one of lowestPrice, ")
+    assert one.by_user
+
+
 def test_a_missing_instance_profile(aws: Account) -> None:
     aws.refuse("iam.GetInstanceProfile", "NoSuchEntity")
     one = only(checked(aws), FindingLevel.WRONG)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import docker, require_engine
+from tests.support.engine import build_worker, docker
 from tests.support.project import MONITOR_FILE, ROOT, processes_of, project, wait_for
 
 IMAGE = "tests/tryout:1"
@@ -14,9 +14,7 @@ IMAGE = "tests/tryout:1"
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    require_engine()
-    docker("build", "--network", "host", "--tag", IMAGE, str(ROOT / "worker"))
-    return IMAGE
+    return build_worker(ROOT / "worker", IMAGE)
 
 
 @pytest.mark.containers

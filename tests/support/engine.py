@@ -6,8 +6,13 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+
+from tests.support.paths import ROOT
+
+MAKE_CONTEXT = ROOT / "distributed_something" / "worker" / "image" / "make-context.sh"
 
 
 def require_engine() -> None:
@@ -37,6 +42,13 @@ def build(folder: Path, name: str, **arguments: str) -> str:
     given = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
     docker("build", "--network", "host", *given, "--tag", name, str(folder))
     return name
+
+
+def build_worker(folder: Path, name: str, **arguments: str) -> str:
+    """Builds the worker's image with the files of `folder`, which has a worker's Dockerfile, as `make build` does."""
+    with TemporaryDirectory() as context:
+        subprocess.run([str(MAKE_CONTEXT), context, str(folder)], check=True)
+        return build(Path(context), name, **arguments)
 
 
 def _docker(*words: str) -> subprocess.CompletedProcess[str]:

@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 from distributed_something.account.policy_documents import list_trusted_services, wrap_in_list
 from distributed_something.core.errors import (
     AWSError,
-    explain_aws_error,
     find_missing_permission,
+    find_remedy,
     format_lookup_error,
     is_login_error,
 )
@@ -38,9 +38,7 @@ def check_login(facts: Lookups) -> Iterator[Finding]:
     except AWSError as error:
         if not is_login_error(error):
             raise
-        yield build_wrong_finding(
-            "account", format_lookup_error(error), str(explain_aws_error("logging in", error)).rpartition(" — ")[2]
-        )
+        yield build_wrong_finding("account", format_lookup_error(error), find_remedy(error))
         return
     settings = facts.settings
     yield build_ok_finding("account", f"{who['Account']} as {parse_arn_name(who['Arn'])}, region {settings.AWS_REGION}")

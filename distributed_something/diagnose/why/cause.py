@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from distributed_something.core.aws_errors import AWSEvent, FailurePattern, find_failure_pattern
-from distributed_something.core.errors import format_one_line
+from distributed_something.core.text import format_one_line
 from distributed_something.observe.evidence import Evidence
 from distributed_something.observe.machines import ObservedMachine
 from distributed_something.observe.service import StoppedTask

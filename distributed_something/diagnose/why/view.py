@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from distributed_something.core.errors import format_one_line
-from distributed_something.core.text import TERMINAL_COLUMNS, format_wrapped_lines
+from distributed_something.core.text import TERMINAL_COLUMNS, format_one_line, format_wrapped_lines
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.observe.evidence import Evidence
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from pathlib import Path
+
+import psutil
 
 from tests.measure.bench.report import Line
 from tests.support.emulator import Lab, ministack
@@ -38,18 +39,11 @@ def _idle(url: str, folder: Path, slots: int) -> int:
 
 def _resident(process: int) -> int:
     """MB of the worker and its launchers; on Linux what several share counts once, elsewhere for each."""
-    told = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,rss="], capture_output=True, check=True, text=True)
-    rows = [tuple(map(int, line.split())) for line in told.stdout.splitlines()]
-    family = {process}
-    for _ in range(2):  # the launchers' own parent is the worker's child
-        family |= {pid for pid, parent, _ in rows if parent in family}
-    return round(sum(_kilobytes(pid, rss) for pid, _, rss in rows if pid in family) * 1024 / 1e6)
+    worker = psutil.Process(process)
+    return round(sum(map(_bytes, [worker, *worker.children(recursive=True)])) / 1e6)
 
 
-def _kilobytes(process: int, resident: int) -> int:
-    """Its share of the memory that it has (proc(5): Pss)."""
-    try:
-        told = Path(f"/proc/{process}/smaps_rollup").read_text()
-    except OSError:
-        return resident
-    return int(told.partition("Pss:")[2].split()[0])
+def _bytes(process: psutil.Process) -> int:
+    """Its share of the memory that it has (proc(5): Pss), where the system tells it."""
+    told = process.memory_full_info()
+    return int(getattr(told, "pss", told.rss))

@@ -71,6 +71,7 @@ class Faults:
 
     rng: random.Random
     on: bool = True
+    unanswered_seconds: float = UNANSWERED_SECONDS
     outage: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -134,7 +135,7 @@ class Proxy:
         if fault in ("unavailable", "throttled"):
             return await _send(writer, _refusal(request.service, fault), request)
         if fault == "unanswered":
-            await asyncio.sleep(UNANSWERED_SECONDS)
+            await asyncio.sleep(self.faults.unanswered_seconds)
             return False
         if fault == "slow":
             await asyncio.sleep(self.faults.rng.uniform(*SLOW_SECONDS))

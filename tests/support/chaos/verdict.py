@@ -139,7 +139,7 @@ def _record(case: Case, record: dict[str, Any], end: End, verdict: Verdict) -> N
         body = end.body(key)
         if body is None or output["size"] != len(body):
             verdict.violations["a record tells a wrong size"].append(key)
-        elif output["checksum_sha256"] not in _digests(body):
+        elif output["checksum_sha256"] not in list_digests(body):
             kind = "the bytes of another attempt than the record's" if key == case.nonce_key else "a wrong checksum"
             verdict.violations[f"under an output's key lie {kind}"].append(key)
     if record["message"] != case.message or record["exit_code"] != 0 or record["reason"] is not None:
@@ -152,7 +152,7 @@ def _record(case: Case, record: dict[str, Any], end: End, verdict: Verdict) -> N
         verdict.violations["a log is not the one of the attempt that is published"].append(case.id)
 
 
-def _digests(body: bytes) -> set[str]:
+def list_digests(body: bytes) -> set[str]:
     digest = hashlib.sha256(body)
     return {digest.hexdigest(), base64.b64encode(digest.digest()).decode()}
 

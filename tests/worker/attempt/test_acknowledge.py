@@ -30,7 +30,7 @@ class Sqs:
         if self.down:
             raise self.down
         failed = [fault for entry in Entries if (fault := self._fault(entry["ReceiptHandle"], entry["Id"]))]
-        wrong = {one["Id"] for one in failed}
+        wrong = {fault["Id"] for fault in failed}
         return {"Successful": [{"Id": one["Id"]} for one in Entries if one["Id"] not in wrong], "Failed": failed}
 
     def _fault(self, receipt: str, number: str) -> dict[str, Any] | None:
@@ -47,25 +47,25 @@ class Work:
     def __init__(self, fails: int = 0) -> None:
         self.sqs, self.now = Sqs(fails), 1000.0
         self.keeper = LeaseKeeper(self.sqs, QUEUE_URL, 30, lambda: self.now)
-        self.deleter = MessageDeleter(self.sqs, QUEUE_URL, self.keeper.release)
+        self.deleter = MessageDeleter(self.sqs, QUEUE_URL, self.keeper.release_lease)
 
     def delete(self, *receipts: str) -> list[Lease]:
         leases = [self.keeper.add_lease(receipt, self.now) for receipt in receipts]
         for lease in leases:
-            self.deleter.delete(lease)
+            self.deleter.delete_soon(lease)
         return leases
 
     @property
     def held(self) -> set[str]:
-        return set(self.keeper._held)
+        return {lease.receipt for lease in self.keeper.held_leases}
 
 
 def test_no_call_has_more_messages_than_sqs_takes() -> None:
     work = Work()
     work.delete(*(f"r{n}" for n in range(2 * DELETE_BATCH_SIZE + 3)))
-    work.deleter.send()
+    work.deleter.send_all()
     assert [len(batch) for batch in work.sqs.batches] == [DELETE_BATCH_SIZE, DELETE_BATCH_SIZE, 3]
-    work.deleter.send()
+    work.deleter.send_all()
     assert len(work.sqs.batches) == 3
 
 
@@ -73,16 +73,16 @@ def test_a_lease_is_kept_up_to_the_deletion_of_its_message() -> None:
     work = Work()
     work.delete("a", "b")
     assert work.held == {"a", "b"}
-    work.deleter.send()
+    work.deleter.send_all()
     assert work.held == set()
 
 
 def test_what_sqs_fails_to_delete_keeps_its_lease_and_is_tried_again() -> None:
     work = Work(fails=1)
     work.delete("a", "later")
-    assert not work.deleter.send()
+    assert not work.deleter.send_all()
     assert work.held == {"later"}
-    assert work.deleter.send()
+    assert work.deleter.send_all()
     assert work.sqs.batches == [["a", "later"], ["later"]]
     assert work.held == set()
 
@@ -92,9 +92,9 @@ def test_a_call_that_fails_is_made_again_with_the_same_messages(trouble: Excepti
     work = Work()
     work.sqs.down = trouble
     work.delete("a")
-    assert not work.deleter.send()
+    assert not work.deleter.send_all()
     work.sqs.down = None
-    assert work.deleter.send()
+    assert work.deleter.send_all()
     assert work.sqs.batches == [["a"], ["a"]]
     assert work.held == set()
 
@@ -104,7 +104,7 @@ def test_an_answer_that_does_not_name_a_message_has_not_deleted_it(monkeypatch: 
     work.delete("a")
     with monkeypatch.context() as odd:
         odd.setattr(work.sqs, "delete_message_batch", lambda **_: {})
-        assert not work.deleter.send()
+        assert not work.deleter.send_all()
     assert work.held == {"a"}
 
 
@@ -112,7 +112,7 @@ def test_what_sqs_refuses_for_good_is_told_and_left_to_its_jobs_record(caplog: p
     work = Work()
     work.delete("stale")
     with caplog.at_level(logging.WARNING):
-        assert work.deleter.send()
+        assert work.deleter.send_all()
     assert [record.getMessage().endswith("stale") for record in caplog.records] == [True]
     assert work.held == set()
 
@@ -121,8 +121,8 @@ def test_a_message_whose_lease_is_lost_is_tried_once_more_and_given_up() -> None
     work = Work(fails=99)
     (lease,) = work.delete("later")
     work.now += 31
-    assert lease.lost
-    assert work.deleter.send()
+    assert lease.is_lost
+    assert work.deleter.send_all()
     assert (work.sqs.batches, work.held) == ([["later"]], set())
 
 

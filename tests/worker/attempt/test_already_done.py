@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto import mock_aws
 
 from distributed_something.worker.attempt.already_done import observe_prior_results
+from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.job.failures import LostLease
 from distributed_something.worker.job.job import Job
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.transfer import results
-from distributed_something.worker.transfer.results import upload_results
-from tests.support.emulator import KEYS
+from distributed_something.worker.transfer.results import ResultDestination, upload_results
 
 # A run that begins later than anything that a test writes: what is there is of an earlier one.
 SETTINGS = read_worker_settings(
@@ -29,21 +26,12 @@ SETTINGS = read_worker_settings(
 JOB = Job(id="j", command="true", input_bucket="ours", output_bucket="ours", output_location="out/j")
 
 
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    with mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="ours")
-        yield client
-
-
 def found(s3: Any, *keys: str, size: int = 3, **settings: Any) -> list[str] | None:
     """The keys that make the job done, where these lie at its outputs' place; None where it is to do."""
     for key in keys:
         s3.put_object(Bucket="ours", Key=key, Body=b"x" * size)
-    outputs = observe_prior_results(s3, replace(SETTINGS, **settings), JOB, first_try=True).outputs
+    context = WorkerContext(replace(SETTINGS, **settings), None, s3)
+    outputs = observe_prior_results(context, JOB, first_try=True).outputs
     return None if outputs is None else [output.key for output in outputs]
 
 
@@ -72,7 +60,8 @@ def test_what_the_program_writes_beyond_the_first_thousand_files_counts(s3: Any)
 
 def test_files_of_this_run_or_after_a_first_try_prove_nothing(s3: Any) -> None:
     assert found(s3, "out/j/a.tif", "out/j/b.tif", run="20200101T000000Z") is None
-    assert observe_prior_results(s3, SETTINGS, JOB, first_try=False).outputs is None
+    context = WorkerContext(SETTINGS, None, s3)
+    assert observe_prior_results(context, JOB, first_try=False).outputs is None
 
 
 def uploaded(s3: Any, folder: Path, *names: str, until: int) -> None:
@@ -89,14 +78,14 @@ def uploaded(s3: Any, folder: Path, *names: str, until: int) -> None:
 
     s3.meta.events.register("before-call.s3", note, unique_id="cut")
     with pytest.raises(LostLease) if until < len(names) else nullcontext():
-        upload_results(s3, folder, "ours", "out/j", arguments={"Metadata": {"of": "us"}})
+        upload_results(s3, folder, ResultDestination("ours", "out/j", {"Metadata": {"of": "us"}}))
     s3.meta.events.unregister("before-call.s3", unique_id="cut")
 
 
 def test_files_of_an_upload_that_never_came_to_its_end_make_no_job_done(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "AT_ONCE", 1)
+    monkeypatch.setattr(results, "MAX_PARALLEL_REQUESTS", 1)
     names = ("a.tif", "b.tif", "c.tif")
     uploaded(s3, tmp_path, *names, until=2)
     assert found(s3, expected_number_files=1) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from distributed_something.worker.attempt import work_folder
 from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
 from distributed_something.worker.job.job import Folders
+from tests.support.paths import ROOT
 
 NOBODY = 65534
 
@@ -74,38 +74,35 @@ def test_a_user_other_than_root_removes_what_its_programs_locked() -> None:
     code = (
         "import os, tempfile\n"
         "from pathlib import Path\n"
-        "from worker.machinery import workfolder\n"
+        "from distributed_something.worker.attempt import work_folder\n"
         f"if os.getuid() == 0: os.setuid({NOBODY})\n"
         "with tempfile.TemporaryDirectory() as place:\n"
-        "    folders = workfolder.named(Path(place))\n"
-        "    workfolder.make(folders)\n"
+        "    folders = work_folder.build_job_folders(Path(place))\n"
+        "    work_folder.make_job_folder(folders)\n"
         "    inner = folders.root / 'a' / 'b'\n"
         "    inner.mkdir(parents=True)\n"
         "    (inner / 'f').touch()\n"
         "    for path in (inner / 'f', inner, inner.parent, folders.root): path.chmod(0)\n"
-        "    workfolder.remove(folders)\n"
+        "    work_folder.remove_job_folder(folders)\n"
         "    print(os.listdir(place))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
 def test_what_cannot_be_removed_is_told_and_nothing_is_raised(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, worker_log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
-
     def refuse(_: str) -> None:
         raise PermissionError("no")
 
     monkeypatch.setattr(work_folder.os, "rmdir", refuse)
     remove_job_folder(made(tmp_path))
-    assert "what a job made cannot be removed: no" in caplog.text
+    assert "what a job made cannot be removed: no" in worker_log.text
 
 
 def test_of_an_attempt_that_was_never_begun_there_is_nothing_to_remove(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, worker_log: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
     remove_job_folder(build_job_folders(tmp_path))
-    assert caplog.text == ""
+    assert worker_log.text == ""

@@ -24,7 +24,7 @@ import pytest
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.machine.mount import MOUNT_FOLDER
 from tests.support.emulator import ROOT, Lab, ministack, until
-from tests.support.engine import build, docker, logs_of
+from tests.support.engine import build, build_worker, docker, logs_of
 
 pytestmark = pytest.mark.containers
 
@@ -74,7 +74,7 @@ def base(name: str) -> str:
 def worker_on(name: str, mounting: bool = False) -> str:
     """The name of the worker's image on a base."""
     arguments = {"BASE_IMAGE": base(name), "MOUNT_S3": str(mounting)}
-    return build(ROOT / "worker", f"tests/worker-on-{name}{'-mounting' if mounting else ''}:1", **arguments)
+    return build_worker(ROOT / "worker", f"tests/worker-on-{name}{'-mounting' if mounting else ''}:1", **arguments)
 
 
 @pytest.fixture(params=["debian", "bare"])
@@ -308,10 +308,11 @@ def test_scripts_modules_and_packages_of_a_developer_are_in_the_image_without_an
     worker = own / "generic-worker.py"
     head, body = worker.read_text().split("\ndef prepare(", 1)
     body = body.replace('here."""\n', 'here."""\n    job.command.append(naming.NAME)\n', 1)
-    worker.write_text(head.replace("from machinery", "import naming\nfrom machinery") + "\ndef prepare(" + body)
+    head = head.replace("from distributed_something", "import naming\nfrom distributed_something")
+    worker.write_text(f"{head}\ndef prepare({body}")
     for path in (worker, own / "naming.py"):
         path.chmod(0o600)  # as a cautious developer's disk has it
-    image = build(own, "tests/worker-with-own:1", BASE_IMAGE=base("debian"))
+    image = build_worker(own, "tests/worker-with-own:1", BASE_IMAGE=base("debian"))
     run.start(image, "--user", "4711")
     command = ["sh", "-c", 'sh "$0" "$2" "$1"', "{scripts_dir}/say.sh", "{output_dir}"]
     job = job_id(run.lab.send(group={"x": "own"}, command=command, output_location="own/{job}"))

@@ -66,7 +66,7 @@ def fetch(inputs: list[str] | dict[str, str], folder: Path) -> int:
 def test_a_file_of_the_web_has_the_name_in_its_address(
     address: str, tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_file, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(s3_file, "LARGE_FILE_BYTES", 1000)
     assert fetch([address + path], tmp_path) == len(SCRIPT)
     assert (tmp_path / "script.py").read_bytes() == SCRIPT
 

@@ -1,0 +1,129 @@
+"""How a command starts, finds, and stops a project's local cloud, and what keeps it away from AWS."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from distributed_something.localcloud import LocalCloud, LocalCloudError, start_local_cloud, stop_local_cloud
+from distributed_something.localcloud.base.layout import CloudState, build_layout, read_cloud_state
+from tests.support.local_lab import Lab, close, eventually
+
+
+def test_a_second_command_attaches_to_the_cloud_that_runs(lab: Lab) -> None:
+    first = lab.cloud
+    assert lab.start().state == first.state
+
+
+def test_commands_that_start_at_once_share_one_cloud(tmp_path: Path) -> None:
+    found: list[LocalCloud] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(start_local_cloud(tmp_path, worker_root=tmp_path)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert len({cloud.state for cloud in found}) == 1
+    finally:
+        stop_local_cloud(tmp_path)
+
+
+def test_two_projects_at_once_do_not_see_each_other(lab: Lab, tmp_path: Path) -> None:
+    other = Lab(tmp_path / "project-two")
+    try:
+        for one in (lab, other):
+            one.serve(1)
+        lab.fleet(1)
+        eventually(lambda: lab.service()["runningCount"] == 1)
+        assert other.service()["runningCount"] == 0
+        assert stop_local_cloud(other.project)
+        assert lab.service()["runningCount"] == 1
+    finally:
+        close(other)
+
+
+def test_stop_says_whether_a_cloud_ran(tmp_path: Path) -> None:
+    assert stop_local_cloud(tmp_path) is False
+    start_local_cloud(tmp_path, worker_root=tmp_path)
+    assert stop_local_cloud(tmp_path) is True
+    assert stop_local_cloud(tmp_path) is False
+    assert read_cloud_state(build_layout(tmp_path)) is None
+
+
+def test_a_cloud_that_cannot_start_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))
+    with pytest.raises(LocalCloudError) as refusal:
+        start_local_cloud(tmp_path, worker_root=tmp_path)
+    assert "\n" not in str(refusal.value)
+    assert "cloud.log" in str(refusal.value)
+
+
+def test_containers_without_an_engine_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(LocalCloudError, match="container"):
+        start_local_cloud(tmp_path, containers=True, worker_root=tmp_path)
+    assert stop_local_cloud(tmp_path) is False
+
+
+def test_only_loopback_is_listened_on(lab: Lab) -> None:
+    for url in (lab.cloud.state.moto, lab.cloud.state.ministack):
+        assert url.startswith("http://127.0.0.1:")
+    environment = lab.cloud.environment()
+    addresses = {value for name, value in environment.items() if name.startswith("AWS_ENDPOINT_URL")}
+    assert addresses == {lab.cloud.state.moto, lab.cloud.state.ministack}
+
+
+def test_a_users_own_aws_settings_have_no_say(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "own-config").write_text("[profile mine]\nregion = eu-west-3\n")
+    hostile = {
+        "PATH": os.environ["PATH"],
+        "AWS_PROFILE": "mine",
+        "AWS_CONFIG_FILE": str(tmp_path / "own-config"),
+        "AWS_SESSION_TOKEN": "secret",
+        "AWS_CA_BUNDLE": "/nowhere.pem",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        "AWS_USE_FIPS_ENDPOINT": "true",
+        "AWS_ENDPOINT_URL_DYNAMODB": "https://example.com",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+    }
+    script = """if True:
+        import boto3
+        assert boto3.client("sts").get_caller_identity()["Account"] == "123456789012"
+        assert boto3.client("dynamodb").meta.endpoint_url.startswith("http://127.0.0.1:")
+        boto3.client("sqs").create_queue(QueueName="apples")
+        boto3.client("s3").list_buckets()
+        boto3.client("logs").describe_log_groups()
+        boto3.client("cloudwatch").list_dashboards()
+    """
+    environment = hostile | own_environment(lab, hostile)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def own_environment(lab: Lab, user: dict[str, str]) -> dict[str, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in user.items():
+            patch.setenv(name, value)
+        return lab.cloud.environment()
+
+
+def test_a_command_reads_its_profile_whole_while_others_begin(tmp_path: Path) -> None:
+    layout = build_layout(tmp_path)
+    layout.make_folders()
+    cloud = LocalCloud(layout, CloudState(1, "token", "http://moto", "http://ministack"), "us-east-1")
+    profile = Path(cloud.environment()["AWS_CONFIG_FILE"])
+    others = [threading.Thread(target=lambda: [cloud.environment() for _ in range(500)]) for _ in range(2)]
+    for thread in others:
+        thread.start()
+    read = set()
+    while any(thread.is_alive() for thread in others):
+        read.add(profile.read_text())
+    assert read == {"[default]\n"}

@@ -1,0 +1,105 @@
+"""Buckets as folders of ordinary files, and how patiently they are copied."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import ClientError
+
+from distributed_something.localcloud.client.export import build_safe_path, build_safe_paths, export_buckets
+from tests.support.local_lab import Lab
+
+
+def test_results_become_ordinary_files_and_unchanged_ones_are_left_alone(lab: Lab) -> None:
+    lab.cloud.ensure_buckets(["pears", "pears"])
+    s3 = lab.cloud.build_client("s3")
+    for key in ("a/b.txt", "a", "../../escape", "/absolute", "folder/"):
+        s3.put_object(Bucket="pears", Key=key, Body=key.encode())
+    results = lab.cloud.export(["pears", "no-such-bucket"]) / "pears"
+    assert (results / "a" / "b.txt").read_text() == "a/b.txt"
+    assert (results / "%2E%2E" / "%2E%2E" / "escape").exists()
+    assert not (results.parent / "escape").exists()
+    assert not (lab.project / "escape").exists()
+    before = (results / "a" / "b.txt").stat().st_ino
+    s3.put_object(Bucket="pears", Key="/absolute", Body=b"changed!!")
+    lab.cloud.export(["pears"])
+    assert (results / "a" / "b.txt").stat().st_ino == before
+    assert (results / "%" / "absolute").read_text() == "changed!!"
+
+
+def test_no_key_leaves_its_buckets_folder() -> None:
+    for key in ("../x", "/x", "a/../../x", "..", "a//b", ".", "x" * 300, "nul\0"):
+        path = build_safe_path(key)
+        assert not path.is_absolute()
+        assert ".." not in path.parts
+        assert all(0 < len(part.encode()) <= 255 and "\0" not in part for part in path.parts)
+
+
+def test_a_key_that_is_also_a_folder_gets_a_name_of_its_own() -> None:
+    assert {key: str(path) for key, path in build_safe_paths(["a", "a/b"]).items()} == {"a": "a%", "a/b": "a/b"}
+
+
+# faults
+
+
+class Body(BytesIO):
+    """An answer's body, as botocore reads it."""
+
+    def stream(self) -> Iterator[bytes]:
+        yield self.read()
+
+
+class Refusal:
+    """Answers each request with «slow down» so many times, before the emulator gets it."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.sent: Counter[tuple[str, str]] = Counter()
+
+    def __call__(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+        name = request.method, request.url
+        self.sent[name] += 1
+        if self.sent[name] > self.times:
+            return None
+        body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+        return AWSResponse(request.url, 503, {"Content-Type": "application/xml"}, Body(body))
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore takes no sleep of ours."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+
+def export_refused(lab: Lab, times: int) -> Refusal:
+    """Copies a bucket with two objects, each of whose requests is refused so many times."""
+    lab.cloud.ensure_buckets(["plums"])
+    for key in ("one", "two"):
+        lab.cloud.build_client("s3").put_object(Bucket="plums", Key=key, Body=key.encode())
+    s3 = lab.cloud.build_client("s3", connections=16)
+    refusal = Refusal(times)
+    s3.meta.events.register("before-send.s3", refusal)
+    export_buckets(s3, lab.cloud.layout, ["plums"])
+    return refusal
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_each_request_of_an_export_may_fail_seven_times(lab: Lab) -> None:
+    refusal = export_refused(lab, 7)
+    assert {path.name: path.read_text() for path in (lab.cloud.layout.results / "plums").iterdir()} == {
+        "one": "one",
+        "two": "two",
+    }
+    assert set(refusal.sent.values()) == {8}
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_cloud_that_refuses_on_and_on_ends_the_export(lab: Lab) -> None:
+    with pytest.raises(ClientError, match="SlowDown"):
+        export_refused(lab, 100)

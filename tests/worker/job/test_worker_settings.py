@@ -1,0 +1,22 @@
+"""What a worker reads from its environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributed_something.worker.job.worker_settings import BadEnvironment, Settings, read_worker_settings
+
+ENVIRONMENT = {"APP_NAME": "App", "SQS_QUEUE_URL": "https://sqs/queue", "AWS_BUCKET": "ours"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_BUCKET", ""), ("DOCKER_CORES", "0"), ("DOCKER_CORES", "two"), ("SECONDS_TO_START", "-1")]
+)
+def test_a_variable_that_is_wrong_is_named(name: str, value: str) -> None:
+    with pytest.raises(BadEnvironment, match=name):
+        read_worker_settings(ENVIRONMENT | {name: value})
+
+
+def test_a_worker_started_by_hand_has_defaults() -> None:
+    found: Settings = read_worker_settings(ENVIRONMENT)
+    assert (found.run, found.docker_cores, found.check_if_done) == ("by-hand", 1, True)
