@@ -62,7 +62,7 @@ from distributed_something.diagnose.check.queue_and_image import find_ecr_archit
 from distributed_something.diagnose.why.rank import rank_causes
 from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
-from distributed_something.fleet.write_fleet_file import write_fleet_file
+from distributed_something.fleet.write_fleet_file import FleetFileOptions, write_fleet_file
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.submission_journal import SubmissionJournal
 from distributed_something.jobs.submission_plan import plan_submission
@@ -321,7 +321,7 @@ class Story:
     def write_fleet_file(self) -> None:
         clients, config = self.user.clients, self.folder / "config.py"
         self.fleet = self.folder / "fleet.json"
-        write_fleet_file(clients, PLACE, OURS, config, self.fleet, self.time.sleep, vpc=None, force=True)
+        write_fleet_file(clients, PLACE, OURS, FleetFileOptions(self.fleet, config, force=True), self.time.sleep)
 
     def leave_as_the_published_version(self) -> None:
         """Log groups outlive its runs, the dead-letter queue is made by hand, and nothing has a tag."""
@@ -355,7 +355,8 @@ class Story:
         clock = Clock(time.time, self.time.sleep)
         asked = content if with_template else _with_more(content)
         look = lambda: run_preflight_checks(settings, clients, path, asked, datetime.now(UTC))  # noqa: E731
-        run = start_run(settings, clients, path, content, self.folder, clock, check_account=look)
+        context = RunContext(clients, settings, FakeOutput(), clock)
+        run = start_run(context, path, content, self.folder, check_account=look)
         assert "dashboard" in ensure_dashboard(clients.cloudwatch, OURS, run.MONITOR_FLEET_ID)
         watch_machine_arrivals(OURS, clients, run, clock, wait_minutes=0, pause=0.0, say=lambda _: None)
         self._play()
