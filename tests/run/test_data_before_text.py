@@ -31,7 +31,7 @@ from distributed_something.diagnose.check.findings import format_findings
 from distributed_something.diagnose.why.rank import rank_causes
 from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
-from distributed_something.fleet.write_fleet_file import write_fleet_file
+from distributed_something.fleet.write_fleet_file import FleetFileOptions, write_fleet_file
 from distributed_something.localcloud.play.fleets import update_fleets
 from distributed_something.localcloud.play.machines import MachineSimulator
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence
@@ -113,7 +113,7 @@ class Rehearsal:
             now = datetime.fromtimestamp(self.time.now(), UTC)
             self.output.print_result(format_findings(run_preflight_checks(OURS, self.clients, path, content, now)))
 
-        run = start_run(OURS, self.clients, path, content, self.folder, self.clock, check_account=check)
+        run = start_run(self.context, path, content, self.folder, check_account=check)
         self.output.print_progress(ensure_dashboard(self.clients.cloudwatch, OURS, run.MONITOR_FLEET_ID))
         watch_machine_arrivals(
             OURS, self.clients, run, self.clock, wait_minutes=1, pause=10.0, say=self.output.print_progress
@@ -205,9 +205,8 @@ def rehearse(folder: Path) -> tuple[list[str], FakeOutput]:
         clients.s3.meta.events.register("after-call.s3", _remove_date)
         list(set_up_account(made.root, PLACE, BUCKETS, ROOT, lambda _: None))
         seed_ids()
-        write_fleet_file(
-            made.root, PLACE, OURS, folder / "config.py", folder / "fleet.json", lambda _: None, vpc=None, force=True
-        )
+        options = FleetFileOptions(folder / "fleet.json", folder / "config.py", force=True)
+        write_fleet_file(made.root, PLACE, OURS, options, lambda _: None)
         played = Rehearsal(clients, made.root, folder)
         played.play()
         return [describe_call(call) for call in made.calls if call.who == USER], played.output
