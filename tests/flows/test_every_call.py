@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from distributed_something.account.bucket import (
@@ -51,8 +52,7 @@ from distributed_something.core.monitor_file import build_monitor_file
 from distributed_something.core.names import MONITOR_FUNCTION, AwsAccount
 from distributed_something.core.tags import build_tags
 from distributed_something.diagnose.check.lookups import Lookups
-from distributed_something.fleet.launch_specs import build_launch_specs
-from distributed_something.fleet.launch_template import build_run_template_data
+from distributed_something.fleet.launch_plan import build_launch_plan
 from distributed_something.fleet.request import build_fleet_request
 from distributed_something.jobs.send_batches import send_batch
 from distributed_something.observe.resources import iter_dashboard_bodies, iter_ecs_resources, iter_tagged_queues
@@ -451,9 +451,9 @@ def test_what_a_fleet_file_names_is_looked_up_by_filters(aws: Exact) -> None:
     )
     aws.answer("ec2.describe_snapshots", by("snapshot-id", "snap-1"), Snapshots=[{"SnapshotId": "snap-1"}])
 
-    assert looked.routes == [{"RouteTableId": "rtb-1"}]
-    for found in (looked.groups, looked.keys, looked.images, looked.snapshots):
-        assert len(found) == 1
+    assert looked.routes.found == {"rtb-1": {"RouteTableId": "rtb-1"}}
+    for answer in (looked.groups, looked.keys, looked.images, looked.snapshots):
+        assert len(answer.found) == 1
 
 
 def by(name: str, value: str) -> dict[str, Any]:
@@ -644,9 +644,10 @@ def requests(settings: Settings) -> dict[str, dict[str, Any]]:
     marks = build_tags(settings, owner, RUN)
     run = build_monitor_file(settings, "sfr-0123abcd", START)
     instance, name = "i-0123456789abcdef0", settings.APP_NAME
-    fleet = build_fleet_request(FLEET, settings, start, f"{name[:40]}-{RUN}", owner)
-    (kind,) = build_launch_specs(FLEET, settings)
-    template = build_run_template_data(kind.content or {}, settings, marks)
+    plan = build_launch_plan(FLEET, settings, marks, boto3.client("ec2", "us-east-1"))  # whose model alone is read
+    fleet = build_fleet_request(FLEET, settings, plan, start)
+    (version,) = plan.versions
+    template = version.data
     definition = build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), RUN, owner)
     body = json.dumps(build_dashboard(settings, run.MONITOR_FLEET_ID))
     roles = {
