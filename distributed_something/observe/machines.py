@@ -46,7 +46,7 @@ class ContainerInstance:
 
 
 def iter_instances(ec2: EC2Client, filters: Sequence[Mapping[str, Any]], limit: int | None = None) -> Iterator[Any]:
-    """Yield EC2's descriptions of the instances that match, at most `limit`. Raises AWS's errors."""
+    """Yield EC2's descriptions of the instances that match, of at most `limit` launches. Raises AWS's errors."""
     pagination: Any = EC2_PAGINATION if limit is None else {"PageSize": limit, "MaxItems": limit}
     pages = ec2.get_paginator("describe_instances").paginate(
         Filters=filters,  # type: ignore[arg-type]

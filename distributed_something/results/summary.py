@@ -18,16 +18,18 @@ MAX_FAILURES_SHOWN = 20
 MAX_FAILURE_LINES_SHOWN = 5
 
 
-def format_summary_from_records(
-    clients: Clients, file: MonitorFile, dead_letter_queue: str, machines: int, now: float
-) -> str:
-    """Jobs, time and failures. Of a large run it takes minutes, so it is to come when nothing is left that costs money.
-    Raises CloudError where the records cannot be read."""
+def load_run_summary(clients: Clients, file: MonitorFile, dead_letter_queue: str) -> RunSummary:
+    """Return what the run's records tell. Of a large run it takes minutes, so it is to come when nothing is left that
+    costs money. Raises CloudError where the records cannot be read."""
     with translate_aws_errors("reading the records of the run"):
-        found = summarize_records(clients, file, dead_letter_queue)
+        return summarize_records(clients, file, dead_letter_queue)
+
+
+def format_run_end(summary: RunSummary, file: MonitorFile, machines: int, now: float) -> str:
+    """Return jobs, time and failures of a run that had so many machines and ended at `now` (seconds since 1970)."""
     seconds = now - file.MONITOR_START_TIME / 1000
     where = f"s3://{file.MONITOR_BUCKET_NAME}/{build_records_prefix(file)}"
-    return format_run_summary(found, seconds=seconds, machines=machines, records=where)
+    return format_run_summary(summary, seconds=seconds, machines=machines, records=where)
 
 
 def save_run_summary(s3: S3Client, file: MonitorFile, words: str) -> None:

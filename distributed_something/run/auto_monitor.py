@@ -22,7 +22,7 @@ from distributed_something.core.errors import CloudError, UserFacingError
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.resources import ResourceKind
-from distributed_something.results.summary import format_summary_from_records, save_run_summary
+from distributed_something.results.summary import format_run_end, load_run_summary, save_run_summary
 from distributed_something.run.cleanup.export_logs import continue_log_export
 from distributed_something.run.cleanup.inventory import RunNames, format_inventory, observe_run_resources
 from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
@@ -105,7 +105,8 @@ def _clean_up_once(clients: Clients, file: MonitorFile, ended: float | None, clo
     if not (report.complete and left.clean):
         return f"{format_cleanup_report(report)}\n{format_inventory(left)}", False
     try:
-        told = format_summary_from_records(clients, file, dead_letter_queue, file.MONITOR_MACHINES, clock.now())
+        summary = load_run_summary(clients, file, dead_letter_queue)
+        told = format_run_end(summary, file, file.MONITOR_MACHINES, clock.now())
     except CloudError as error:
         told = str(error)
     return f"{format_cleanup_report(report)}\n{told}", True

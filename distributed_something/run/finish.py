@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from distributed_something.core.errors import AWSError, CloudError
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.snapshot import RunSnapshot
-from distributed_something.results.summary import format_summary_from_records, save_run_summary
+from distributed_something.results.summary import format_run_end, load_run_summary, save_run_summary
 from distributed_something.run.cleanup.clean_up import determine_dead_letter_queue
 from distributed_something.run.cleanup.export_logs import continue_log_export
 from distributed_something.run.cleanup.inventory import RunNames, format_inventory, wait_for_removal
@@ -81,8 +81,8 @@ def _finish_run(context: RunContext, request: CleanupRequest, watched: _Watched)
     told += [] if left.clean else [format_inventory(left)]
     clean = report.complete and left.clean and watched.seen
     try:
-        machines = len(watched.machines)
-        told.append(format_summary_from_records(clients, run, request.dead_letter_queue, machines, clock.now()))
+        summary = load_run_summary(clients, run, request.dead_letter_queue)
+        told.append(format_run_end(summary, run, len(watched.machines), clock.now()))
     except CloudError as error:
         told.append(str(error))
         clean = False

@@ -212,8 +212,9 @@ def _for_moto(statement: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
-    """moto in this process, with what the local cloud mends in it, for as long as the block lasts."""
+def stage(folder: Path, *, enforced: bool = True) -> Iterator[Stage]:
+    """moto in this process, with what the local cloud mends in it, for as long as the block lasts. `enforced`: whether
+    policies hold."""
     with pytest.MonkeyPatch.context() as patch:
         _mend_moto(patch)
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "true")
@@ -222,7 +223,8 @@ def stage(folder: Path) -> Iterator[Stage]:
         with mock_aws(config={"lambda": {"use_docker": False}}):
             made = Stage(folder)
             made.root.s3.create_bucket(Bucket=BUCKET)
-            _enforce(patch)
+            if enforced:
+                _enforce(patch)
             yield made
 
 

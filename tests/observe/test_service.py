@@ -1,0 +1,83 @@
+"""What is seen of the app's service, and of its tasks that stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from distributed_something.core.aws_errors import AWSEvent
+from distributed_something.observe.service import (
+    ServiceState,
+    StoppedTask,
+    list_stopped_tasks,
+    observe_service,
+    parse_service_events,
+    parse_service_state,
+)
+from tests.support.fakes import START, Exact, exact
+
+QUERY = {"cluster": "app-cluster", "services": ["AppService"]}
+SERVICE = {"serviceName": "AppService", "status": "ACTIVE", "desiredCount": 6, "runningCount": 4, "pendingCount": 1}
+AT_START = datetime.fromtimestamp(START, UTC)
+
+
+@pytest.fixture
+def aws() -> Iterator[Exact]:
+    with exact() as made:
+        yield made
+
+
+def test_an_active_service_has_counts(aws: Exact) -> None:
+    aws.answer("ecs.describe_services", QUERY, services=[SERVICE])
+    assert observe_service(aws.clients.ecs, "app-cluster", "AppService") == ServiceState(6, 4, 1)
+
+
+@pytest.mark.parametrize("code", ["ClusterNotFoundException", "ServiceNotFoundException"])
+def test_without_a_cluster_or_a_service_there_is_none(aws: Exact, code: str) -> None:
+    aws.refuse("ecs.describe_services", code)
+    assert observe_service(aws.clients.ecs, "app-cluster", "AppService") is None
+
+
+@pytest.mark.parametrize("status", ["DRAINING", "INACTIVE"])
+def test_a_service_that_was_deleted_has_neither_counts_nor_events(status: str) -> None:
+    deleted = SERVICE | {"status": status, "events": [{"createdAt": AT_START, "message": "it drains"}]}
+    assert parse_service_state(deleted) is None
+    assert parse_service_events(deleted) == ()
+
+
+def test_the_events_of_a_service_have_their_time() -> None:
+    active = SERVICE | {"events": [{"createdAt": AT_START, "message": "unable to place a task"}]}
+    assert parse_service_events(active) == (AWSEvent(START, "service", "unable to place a task"),)
+
+
+def list_tasks(aws: Exact, *tasks: dict[str, Any]) -> tuple[StoppedTask, ...]:
+    arns = [f"task-{number}" for number in range(len(tasks))]
+    aws.answer("ecs.list_tasks", None, taskArns=arns)
+    if tasks:
+        aws.answer("ecs.describe_tasks", {"cluster": "app-cluster", "tasks": arns}, tasks=list(tasks))
+    return list_stopped_tasks(aws.clients.ecs, "app-cluster", "AppService")
+
+
+def test_a_stopped_task_has_the_exit_codes_that_are_not_0_and_all_reasons(aws: Exact) -> None:
+    containers = [{"exitCode": 137, "reason": "OutOfMemoryError"}, {"exitCode": 0}, {"reason": "not started"}]
+    task = {"stoppedAt": AT_START, "stopCode": "EssentialContainerExited", "stoppedReason": "Essential container",
+            "containers": containers}  # fmt: skip
+    said = "Essential container; OutOfMemoryError; not started"
+    assert list_tasks(aws, task) == (StoppedTask(START, "EssentialContainerExited", said, (137,)),)
+
+
+def test_of_a_task_that_says_nothing_nothing_is_made_up(aws: Exact) -> None:
+    assert list_tasks(aws, {}) == (StoppedTask(0.0, "", ""),)
+
+
+def test_where_no_task_stopped_none_is_described(aws: Exact) -> None:
+    assert list_tasks(aws) == ()
+
+
+@pytest.mark.parametrize("code", ["ClusterNotFoundException", "ServiceNotFoundException"])
+def test_a_service_that_is_gone_has_no_stopped_tasks(aws: Exact, code: str) -> None:
+    aws.refuse("ecs.list_tasks", code)
+    assert list_stopped_tasks(aws.clients.ecs, "app-cluster", "AppService") == ()

@@ -1,0 +1,276 @@
+"""No decision is made by reading text that was made for a person: without any such text, the same requests are sent."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.ec2.models import ec2_backends
+from moto.ecs.models import ecs_backends
+
+import distributed_something
+from distributed_something.account.setup_aws import set_up_account
+from distributed_something.aws.clients import Clients
+from distributed_something.core.clock import Clock
+from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.diagnose.check.check import run_preflight_checks
+from distributed_something.diagnose.check.findings import format_findings
+from distributed_something.diagnose.why.rank import rank_causes
+from distributed_something.diagnose.why.view import format_diagnosis
+from distributed_something.fleet.fleet_file import load_fleet_file
+from distributed_something.fleet.write_fleet_file import FleetFileOptions, write_fleet_file
+from distributed_something.localcloud.play.fleets import update_fleets
+from distributed_something.localcloud.play.machines import MachineSimulator
+from distributed_something.observe.evidence import build_subject_from_run, gather_evidence
+from distributed_something.observe.resources import FLEET_ID_TAG
+from distributed_something.run.cleanup.clean_up import (
+    clean_up_and_verify,
+    clean_up_stale_runs,
+    report_remaining_resources,
+)
+from distributed_something.run.dashboard import ensure_dashboard
+from distributed_something.run.finish import monitor_run
+from distributed_something.run.monitor.policy import Pace
+from distributed_something.run.run_context import RunContext
+from distributed_something.run.setup import set_up_run
+from distributed_something.run.start import start_run, watch_machine_arrivals
+from distributed_something.worker.machine.idle_alarm import build_alarm_request
+from tests.support.fakes import FakeOutput, FakeTime
+from tests.support.paths import ROOT
+from tests.support.rehearsal import BUCKETS, OURS, PLACE, Call, stage
+
+BEGIN = time.time() + 3600  # seconds since 1970, of every rehearsal; later than anything that moto dates by itself
+WEEK = 7 * 24 * 3600.0
+USER = "a user"
+# Text that lies in the bucket by design, for a person or for the next monitor to show: how a run ended, and which
+# command repeats a log export. No code reads a decision from either.
+STORED_TEXTS = ("/summary.txt", "/exports.json")
+# Text that is made for AWS, as a part of a request: EC2 takes the price as text.
+REQUEST_TEXTS = {"format_spot_price"}
+# Requests that a decision of clean-up leads to.
+DECISIONS = {
+    "ec2.TerminateInstances", "ec2.CancelSpotFleetRequests", "ec2.DeleteVolume", "ec2.DeleteLaunchTemplate",
+    "sqs.DeleteQueue", "sqs.ListDeadLetterSourceQueues", "ecs.DeleteCluster", "cloudwatch.DeleteAlarms",
+    "cloudwatch.DeleteDashboards",
+}  # fmt: skip
+
+
+@dataclass
+class Rehearsal:
+    """Every command of a run, in an account where clean-up has to decide what is the run's."""
+
+    clients: Clients
+    root: Clients  # who sets the stage: not recorded
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.time, self.output = FakeTime(BEGIN), FakeOutput()
+        self.slow: list[tuple[str, str]] = []  # machines that end later than their fleet
+        backends = [every[DEFAULT_ACCOUNT_ID][PLACE.region] for every in (ec2_backends, ecs_backends)]
+        self.machines = MachineSimulator(*backends)
+        self.clock = Clock(self.time.now, self.sleep)
+        self.context = RunContext(self.clients, OURS, self.output, self.clock, pause=10.0)
+
+    def play(self) -> None:
+        run = self.start()
+        self.diagnose(run)
+        self.leave_machines(run)
+        self.fail_jobs(2)
+        assert monitor_run(self.context, run, cheapest=False, pace=Pace())
+        run = self.start()
+        self.leave_machines(run)
+        self.send_jobs(3)
+        assert clean_up_and_verify(self.context, run, self.folder, yes=True, failed_too=False)
+        run = self.start()
+        self.leave_machines(run)
+        report_remaining_resources(self.context, run)
+        assert clean_up_and_verify(self.context, None, self.folder, yes=True, failed_too=True)
+        self.leave_things_of_older_run()
+        self.time.time += WEEK
+        assert clean_up_stale_runs(self.context, yes=True)
+        report_remaining_resources(self.context, None)
+
+    def start(self) -> MonitorFile:
+        """setup, submitJob, startCluster."""
+        self.time.time += 60  # a run's name is its start, to the second
+        set_up_run(OURS, self.clients, self.output.print_progress, self.sleep)
+        self.send_jobs(1)
+        path = self.folder / "fleet.json"
+        content = load_fleet_file(path)
+
+        def check() -> None:
+            now = datetime.fromtimestamp(self.time.now(), UTC)
+            self.output.print_result(format_findings(run_preflight_checks(OURS, self.clients, path, content, now)))
+
+        run = start_run(self.context, path, content, self.folder, check_account=check)
+        self.output.print_progress(ensure_dashboard(self.clients.cloudwatch, OURS, run.MONITOR_FLEET_ID))
+        watch_machine_arrivals(
+            OURS, self.clients, run, self.clock, wait_minutes=1, pause=10.0, say=self.output.print_progress
+        )
+        self.step()
+        return run
+
+    def diagnose(self, run: MonitorFile) -> None:
+        evidence = gather_evidence(self.clients, build_subject_from_run(run), self.time.now())
+        self.output.print_result(format_diagnosis(evidence, rank_causes(evidence)))
+
+    def sleep(self, seconds: float) -> None:
+        """Machines come and go meanwhile, and all jobs that wait are done."""
+        self.time.sleep(seconds)
+        self.step()
+        self.end_slow_machines()
+        if len(self.time.slept) % 5 == 0:
+            self.do_jobs()
+
+    def step(self) -> None:
+        update_fleets(self.machines.ec2)
+        self.machines.simulate_step()
+        for cluster in self.machines.ecs.clusters.values():
+            joined = self.machines.ecs.container_instances[cluster.name]
+            cluster.registered_container_instances_count, cluster.running_tasks_count = len(joined), 0
+
+    def url(self, name: str) -> str:
+        return self.root.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+
+    def send_jobs(self, count: int, queue: str = OURS.SQS_QUEUE_NAME) -> None:
+        for number in range(count):
+            self.root.sqs.send_message(QueueUrl=self.url(queue), MessageBody=json.dumps({"job": f"job-{number}"}))
+
+    def fail_jobs(self, count: int) -> None:
+        self.send_jobs(count, OURS.SQS_DEAD_LETTER_QUEUE)
+
+    def do_jobs(self) -> None:
+        if OURS.SQS_QUEUE_NAME in str(self.root.sqs.list_queues().get("QueueUrls")):
+            url = self.url(OURS.SQS_QUEUE_NAME)
+            received = self.root.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0)
+            for message in received.get("Messages", []):
+                self.root.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+    def leave_machines(self, run: MonitorFile) -> None:
+        """One of the run that no fleet ends, one that its fleet ends a while after it was cancelled, and somebody
+        else's."""
+        ours = {"app": "App", "run": run.run, "Name": "AppWorker"}
+        self.add_machine(ours)
+        self.slow.append((self.add_machine(ours | {FLEET_ID_TAG: run.MONITOR_FLEET_ID}), run.MONITOR_FLEET_ID))
+        self.add_machine({"app": "App", "Name": "webserver"})
+
+    def add_machine(self, tags: dict[str, str]) -> str:
+        image = load_fleet_file(self.folder / "fleet.json")["LaunchSpecifications"][0]["ImageId"]
+        pairs: Any = [{"Key": key, "Value": value} for key, value in tags.items()]
+        answer = self.root.ec2.run_instances(
+            ImageId=image, MinCount=1, MaxCount=1, InstanceType="m5.large",
+            TagSpecifications=[{"ResourceType": "instance", "Tags": pairs}],
+        )  # fmt: skip
+        return answer["Instances"][0]["InstanceId"]
+
+    def end_slow_machines(self) -> None:
+        fleets = self.root.ec2.describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
+        active = {fleet["SpotFleetRequestId"] for fleet in fleets if fleet["SpotFleetRequestState"] == "active"}
+        for instance, fleet in self.slow:
+            if fleet not in active:
+                self.root.ec2.terminate_instances(InstanceIds=[instance])
+
+    def leave_things_of_older_run(self) -> None:
+        marks: Any = [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
+        self.root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", "i-0123456789abcdef0", PLACE.region, "aws"))
+        self.root.ec2.create_volume(
+            AvailabilityZone=f"{PLACE.region}a", Size=8,
+            TagSpecifications=[{"ResourceType": "volume", "Tags": marks}],
+        )  # fmt: skip
+        self.root.ec2.create_launch_template(
+            LaunchTemplateName="Old-20250101T000000Z", LaunchTemplateData={"InstanceType": "m5.large"},
+            TagSpecifications=[{"ResourceType": "launch-template", "Tags": marks}],
+        )  # fmt: skip
+
+
+def rehearse(folder: Path) -> tuple[list[str], FakeOutput]:
+    """Play it in a fresh account; return every request, and what a user read."""
+    folder.mkdir()
+    with stage(folder, enforced=False) as made:
+        ec2 = ec2_backends[DEFAULT_ACCOUNT_ID][PLACE.region]
+        seed_ids()
+        ec2.reset()  # makes its default network once more
+        clients = Clients(made.session(USER, "test", "test"))
+        clients.s3.meta.events.register("after-call.s3", _remove_date)
+        list(set_up_account(made.root, PLACE, BUCKETS, ROOT, lambda _: None))
+        seed_ids()
+        options = FleetFileOptions(folder / "fleet.json", folder / "config.py", force=True)
+        write_fleet_file(made.root, PLACE, OURS, options, lambda _: None)
+        played = Rehearsal(clients, made.root, folder)
+        played.play()
+        return [describe_call(call) for call in made.calls if call.who == USER], played.output
+
+
+def seed_ids() -> None:
+    """What comes next gets the same random ids in each rehearsal."""
+    requests.post("http://motoapi.amazonaws.com/moto-api/seed?a=42", timeout=10)
+
+
+def describe_call(call: Call) -> str:
+    stored = str(call.parameters.get("Key", "")).endswith(STORED_TEXTS)
+    ignored = {"UploadId", *(("Body",) if stored else ())}  # moto has ids that no seed makes the same
+    parameters = {key: _read(value) for key, value in call.parameters.items() if key not in ignored}
+    return f"{call.service}.{call.operation} {parameters}"
+
+
+def _read(value: Any) -> Any:
+    return value.getvalue() if isinstance(value, BytesIO) else value
+
+
+def _remove_date(parsed: dict[str, Any], **_: Any) -> None:
+    """The monitor would believe moto's clock, which goes on."""
+    parsed["ResponseMetadata"]["HTTPHeaders"].pop("date", None)
+
+
+def iter_modules() -> Iterator[Any]:
+    """Every module of the package, but for the emulated AWS."""
+    for found in pkgutil.walk_packages(distributed_something.__path__, "distributed_something."):
+        if ".localcloud" not in found.name and not found.name.endswith("__main__"):
+            yield importlib.import_module(found.name)
+
+
+@contextmanager
+def without_text() -> Iterator[int]:
+    """Every function that makes text for a person returns a question mark, wherever it was imported to; how many."""
+    modules = list(iter_modules())
+    formatters = {
+        function
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if name.startswith("format_")
+        and name not in REQUEST_TEXTS
+        and function.__module__.startswith("distributed_something")
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for module in modules:
+            for name, value in list(vars(module).items()):
+                if inspect.isfunction(value) and value in formatters:
+                    patch.setattr(module, name, lambda *_, **__: "?")
+        yield len(formatters)
+
+
+def test_without_any_text_for_people_the_same_requests_are_sent(tmp_path: Path) -> None:
+    """From setup to the last clean-up: with machines outside the fleet, failed jobs, and what older runs left."""
+    wanted, told = rehearse(tmp_path / "with")
+    with without_text() as count:
+        sent, silent = rehearse(tmp_path / "without")
+
+    assert count > 25, "formatters are no longer found"
+    assert {call.partition(" ")[0] for call in wanted} >= DECISIONS
+    assert "removed         1 machine outside the fleet" in told.printed
+    assert "it holds 2 failed jobs" in told.printed
+    assert "outside the fleet" not in silent.printed
+    assert sent == wanted
