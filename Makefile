@@ -19,8 +19,8 @@ image = $(user)/$(project):$(tag)
 constant = $(PYTHON) -c 'import runpy; print(runpy.run_path("$(config)").get("$(1)", ""))'
 # The command that builds, with options that your engine or network needs, such as --platform linux/amd64.
 docker_build = docker build
-build_image = @context=$$(mktemp -d) && trap 'rm -rf "$$context"' EXIT && set -x \
-  && distributed_something/worker/image/make-context.sh "$$context" worker \
+build_image = @context=$$(mktemp -d) && trap 'rm -rf "$$context"' EXIT && trap 'exit 130' INT && trap 'exit 143' TERM \
+  && set -x && distributed_something/worker/image/make-context.sh "$$context" worker \
   && $(docker_build) --build-arg BASE_IMAGE=$(base) --build-arg MOUNT_S3=$$($(call constant,MOUNT_S3)) \
     --tag $(image) "$$context"
 projects = .

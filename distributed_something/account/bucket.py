@@ -21,64 +21,14 @@ from distributed_something.account.policy_documents import (
     wrap_in_list,
 )
 from distributed_something.account.step import (
-    STATUS_CHANGED,
-    STATUS_FOUND,
-    STATUS_LEFT,
-    STATUS_MADE,
-    STATUS_REMOVED,
     SetupRow,
+    SetupState,
     SetupStep,
 )
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.retry import none_if_missing
-from distributed_something.core.errors import get_error_code
+from distributed_something.core.errors import get_error_code, is_access_denied
 from distributed_something.core.names import AwsAccount
-
-
-def plan_bucket_policy(clients: Clients, place: AwsAccount, bucket: str) -> SetupStep:
-    """Adds to the bucket's own policy what the log export needs; every other statement stays."""
-    row = partial(SetupRow, "bucket policy", bucket)
-    try:
-        current = _find_bucket_policy(clients, bucket)
-    except ClientError as error:
-        if get_error_code(error) != "NoSuchBucket":
-            raise
-        return SetupStep(row(STATUS_LEFT, "there is no such bucket: make it, then type setupAWS again"))
-    ours = build_log_export_statements(place, bucket)
-    wanted = merge_statements(current, ours)
-    statements = current["Statement"] if current else []
-    if current is not None and all(one in statements for one in ours):
-        return SetupStep(row(STATUS_FOUND))
-    note = f"log export; {len(wanted['Statement']) - len(ours)} other statements stay"
-    return SetupStep(
-        row(STATUS_CHANGED if current else STATUS_MADE, note), partial(_put_bucket_policy, clients, bucket, wanted)
-    )
-
-
-def _find_bucket_policy(clients: Clients, bucket: str) -> Any | None:
-    answer = none_if_missing(lambda: clients.s3.get_bucket_policy(Bucket=bucket), "NoSuchBucketPolicy")
-    return json.loads(answer["Policy"]) if answer else None
-
-
-def _put_bucket_policy(clients: Clients, bucket: str, document: PolicyDocument) -> None:
-    clients.s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(document))
-
-
-def plan_bucket_policy_removal(clients: Clients, place: AwsAccount, bucket: str) -> Iterator[SetupStep]:
-    current = none_if_missing(lambda: _find_bucket_policy(clients, bucket), "NoSuchBucket")
-    ours = build_log_export_statements(place, bucket)
-    sids = {one["Sid"] for one in ours}
-    if current is None:
-        return
-    others = remove_statements(current, ours)
-    if others is not None and others["Statement"] == wrap_in_list(current["Statement"]):
-        return
-    row = SetupRow("bucket policy", bucket, STATUS_REMOVED, f"the statements {' and '.join(sorted(sids))}")
-    if others is None:
-        yield SetupStep(row, partial(clients.s3.delete_bucket_policy, Bucket=bucket))
-    else:
-        yield SetupStep(row, partial(_put_bucket_policy, clients, bucket, others))
-
 
 LIFECYCLE_RULE_NAME = "distributed-something-incomplete-uploads"
 INCOMPLETE_UPLOAD_DAYS = (
@@ -94,11 +44,55 @@ LIFECYCLE_DENIED_ADVICE = (
     "this login may not read and change the bucket's rules: ask its owner for s3:GetLifecycleConfiguration and "
     "s3:PutLifecycleConfiguration, or for a rule that ends incomplete uploads"
 )
-_UNCHANGED_REASONS = {
-    "NoSuchBucket": "there is no such bucket: make it, then type setupAWS again",
-    "AccessDenied": LIFECYCLE_DENIED_ADVICE,
-}
+MISSING_BUCKET_CODE = "NoSuchBucket"
+MISSING_BUCKET_ADVICE = "there is no such bucket: make it, then type setupAWS again"
 _build_row = partial(SetupRow, "bucket rule")
+
+
+def plan_bucket_policy(clients: Clients, place: AwsAccount, bucket: str) -> SetupStep:
+    """Adds to the bucket's own policy what the log export needs; every other statement stays."""
+    row = partial(SetupRow, "bucket policy", bucket)
+    try:
+        current = _find_bucket_policy(clients, bucket)
+    except ClientError as error:
+        if get_error_code(error) != MISSING_BUCKET_CODE:
+            raise
+        return SetupStep(row(SetupState.LEFT, MISSING_BUCKET_ADVICE))
+    ours = build_log_export_statements(place, bucket)
+    wanted = merge_statements(current, ours)
+    statements = current["Statement"] if current else []
+    if current is not None and all(one in statements for one in ours):
+        return SetupStep(row(SetupState.FOUND))
+    note = f"log export; {len(wanted['Statement']) - len(ours)} other statements stay"
+    return SetupStep(
+        row(SetupState.CHANGED if current else SetupState.MADE, note),
+        partial(_put_bucket_policy, clients, bucket, wanted),
+    )
+
+
+def _find_bucket_policy(clients: Clients, bucket: str) -> Any | None:
+    answer = none_if_missing(lambda: clients.s3.get_bucket_policy(Bucket=bucket), "NoSuchBucketPolicy")
+    return json.loads(answer["Policy"]) if answer else None
+
+
+def _put_bucket_policy(clients: Clients, bucket: str, document: PolicyDocument) -> None:
+    clients.s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(document))
+
+
+def plan_bucket_policy_removal(clients: Clients, place: AwsAccount, bucket: str) -> Iterator[SetupStep]:
+    current = none_if_missing(lambda: _find_bucket_policy(clients, bucket), MISSING_BUCKET_CODE)
+    ours = build_log_export_statements(place, bucket)
+    sids = {one["Sid"] for one in ours}
+    if current is None:
+        return
+    others = remove_statements(current, ours)
+    if others is not None and others["Statement"] == wrap_in_list(current["Statement"]):
+        return
+    row = SetupRow("bucket policy", bucket, SetupState.REMOVED, f"the statements {' and '.join(sorted(sids))}")
+    if others is None:
+        yield SetupStep(row, partial(clients.s3.delete_bucket_policy, Bucket=bucket))
+    else:
+        yield SetupStep(row, partial(_put_bucket_policy, clients, bucket, others))
 
 
 def plan_lifecycle_rule(clients: Clients, bucket: str) -> SetupStep:
@@ -106,17 +100,21 @@ def plan_lifecycle_rule(clients: Clients, bucket: str) -> SetupStep:
     try:
         current = _describe_lifecycle(clients, bucket)
     except ClientError as error:
-        if get_error_code(error) not in _UNCHANGED_REASONS:
-            raise
-        return SetupStep(_build_row(bucket, STATUS_LEFT, _UNCHANGED_REASONS[get_error_code(error)]))
+        if get_error_code(error) == MISSING_BUCKET_CODE:
+            return SetupStep(_build_row(bucket, SetupState.LEFT, MISSING_BUCKET_ADVICE))
+        if is_access_denied(error):
+            return SetupStep(_build_row(bucket, SetupState.LEFT, LIFECYCLE_DENIED_ADVICE))
+        raise
     rules = current.get("Rules", [])
     if any(_is_equivalent_rule(one) for one in rules):
-        return SetupStep(_build_row(bucket, STATUS_FOUND))
+        return SetupStep(_build_row(bucket, SetupState.FOUND))
     others = [one for one in rules if one.get("ID") != LIFECYCLE_RULE_NAME]
     note = f"parts of files whose upload was begun {INCOMPLETE_UPLOAD_DAYS} days ago and not completed are deleted"
     put = partial(_put_lifecycle, clients, bucket, current, [*others, LIFECYCLE_RULE])
     return SetupStep(
-        _build_row(bucket, STATUS_CHANGED if rules else STATUS_MADE, note), put, if_denied=LIFECYCLE_DENIED_ADVICE
+        _build_row(bucket, SetupState.CHANGED if rules else SetupState.MADE, note),
+        put,
+        if_denied=LIFECYCLE_DENIED_ADVICE,
     )
 
 
@@ -125,10 +123,11 @@ def plan_lifecycle_rule_removal(clients: Clients, bucket: str) -> Iterator[Setup
     try:
         current = _describe_lifecycle(clients, bucket)
     except ClientError as error:
-        if get_error_code(error) not in _UNCHANGED_REASONS:
+        if get_error_code(error) == MISSING_BUCKET_CODE:
+            return
+        if not is_access_denied(error):
             raise
-        if get_error_code(error) != "NoSuchBucket":
-            yield SetupStep(_build_row(bucket, STATUS_LEFT, LIFECYCLE_DENIED_ADVICE))
+        yield SetupStep(_build_row(bucket, SetupState.LEFT, LIFECYCLE_DENIED_ADVICE))
         return
     rules = current.get("Rules", [])
     others = [one for one in rules if one.get("ID") != LIFECYCLE_RULE_NAME]
@@ -136,7 +135,7 @@ def plan_lifecycle_rule_removal(clients: Clients, bucket: str) -> Iterator[Setup
         return
     delete = partial(clients.s3.delete_bucket_lifecycle, Bucket=bucket)
     yield SetupStep(
-        _build_row(bucket, STATUS_REMOVED),
+        _build_row(bucket, SetupState.REMOVED),
         partial(_put_lifecycle, clients, bucket, current, others) if others else delete,
     )
 

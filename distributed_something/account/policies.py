@@ -1,4 +1,4 @@
-"""Every policy document that an account needs, built by pure functions: what may be done, and to which things.
+"""The policies of the account's roles and of its bucket, built by pure functions. Users' are in `user_policies.py`.
 
 The roles are one set an account, not one an app: an app is a name that a scientist invents in her config, and making a
 role for it would need an administrator each time. What keeps an app's machines from the rest of the account is the
@@ -19,13 +19,25 @@ from distributed_something.account.policy_documents import (
     get_ec2_service_name,
     localize_service_name,
 )
-from distributed_something.account.user_policies import REMAINING_RESOURCE_ACTIONS
+from distributed_something.account.statements import (
+    REMAINING_RESOURCE_ACTIONS,
+    allow_alarm_deletion,
+    allow_cluster_deletion,
+    allow_cluster_reading,
+    allow_fleet_deletion,
+    allow_fleet_reading,
+    allow_image_pull,
+    allow_log_export,
+    allow_log_writing,
+    allow_queue_reading,
+    allow_rule_deletion,
+    list_launch_arns,
+)
 from distributed_something.core.names import (
     EXPORT_PREFIX,
     INSTANCE_ROLE,
     MONITOR_FUNCTION,
     MONITOR_PREFIX,
-    RULE_NAME_PREFIX,
     AwsAccount,
 )
 from distributed_something.worker import RUNS_PREFIX
@@ -48,13 +60,13 @@ def build_instance_policy(place: AwsAccount) -> PolicyDocument:
             "ServeCluster", "ecs:Poll", "ecs:StartTelemetrySession", "ecs:UpdateContainerInstancesState",
             on=place.arn("ecs", "container-instance/*/*"),
         ),
-        *_allow_pull_and_log(place),
+        *allow_image_pull(place),
     )  # fmt: skip
 
 
 def build_execution_policy(place: AwsAccount) -> PolicyDocument:
     """What ECS does for a container before it runs: pull its image from this account's ECR, open its log."""
-    return build_document(*_allow_pull_and_log(place))
+    return build_document(*allow_image_pull(place))
 
 
 def build_fleet_policy(place: AwsAccount) -> PolicyDocument:
@@ -78,14 +90,14 @@ def build_fleet_policy(place: AwsAccount) -> PolicyDocument:
 
 
 def build_task_policy(place: AwsAccount) -> PolicyDocument:
-    """What the worker does in its container, its buckets left out: see `bucket_of_task`."""
+    """What the worker does in its container, its buckets left out: see `build_task_bucket_policy`."""
     return build_document(
         allow_actions(
             "TakeJobs",
             "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage", "sqs:SendMessage",
             on=place.arn("sqs", "*"), when=APP_TAG_CONDITION,
         ),
-        _allow_log_writing(place),
+        allow_log_writing(place),
         allow_actions("KeepTask", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection", on=place.arn("ecs", "task/*/*")),
         allow_actions(
             "IdleAlarm", "cloudwatch:PutMetricAlarm", on=place.arn("cloudwatch", "alarm:*_i-*"),
@@ -176,121 +188,3 @@ def build_log_export_statements(place: AwsAccount, bucket: str) -> list[dict[str
             "Condition": {"StringEquals": ours | {"s3:x-amz-acl": "bucket-owner-full-control"}, **source},
         },
     ]
-
-
-def _allow_pull_and_log(place: AwsAccount) -> list[dict[str, Any]]:
-    pull = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
-    return [
-        allow_actions("LogInToEcr", "ecr:GetAuthorizationToken"),
-        allow_actions("PullImage", *pull, on=place.arn("ecr", "repository/*")),
-        _allow_log_writing(place),
-    ]
-
-
-def _allow_log_writing(place: AwsAccount) -> dict[str, Any]:
-    return allow_actions(
-        "WriteLogs",
-        "logs:CreateLogStream",
-        "logs:PutLogEvents",
-        on=place.arn("logs", "log-group:*"),
-        when=APP_TAG_CONDITION,
-    )
-
-
-def allow_log_export(place: AwsAccount) -> dict[str, Any]:
-    return allow_actions(
-        "ExportLogs", "logs:CreateExportTask", on=place.arn("logs", "log-group:*"), when=APP_TAG_CONDITION
-    )
-
-
-def list_launch_arns(place: AwsAccount) -> list[str]:
-    """What a fleet and its machines are started from, and become; images and their snapshots may be public."""
-    kinds = (
-        "instance", "key-pair", "launch-template", "network-interface", "placement-group", "security-group",
-        "spot-fleet-request", "spot-instances-request", "subnet", "volume",
-    )  # fmt: skip
-    anybodys = [f"arn:{place.partition}:ec2:*:*:{kind}/*" for kind in ("image", "snapshot")]
-    return [*anybodys, *(place.arn("ec2", f"{kind}/*") for kind in kinds)]
-
-
-def allow_fleet_reading(place: AwsAccount) -> dict[str, Any]:
-    """Without a tag: a fleet that EC2 has forgotten has none."""
-    calls = ("ec2:DescribeSpotFleetInstances", "ec2:DescribeSpotFleetRequestHistory")
-    return allow_actions("SeeFleet", *calls, on=place.arn("ec2", "spot-fleet-request/*"))
-
-
-def allow_queue_reading(place: AwsAccount) -> dict[str, Any]:
-    """Without a tag: a queue that does not exist has none, and must be told from one that is forbidden."""
-    return allow_actions(
-        "SeeQueues",
-        "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListDeadLetterSourceQueues", "sqs:ListQueueTags",
-        on=place.arn("sqs", "*"),
-    )  # fmt: skip
-
-
-def allow_cluster_reading(place: AwsAccount, *more: str) -> list[dict[str, Any]]:
-    things = [place.arn("ecs", f"{kind}/*") for kind in ("cluster", "container-instance", "service", "task")]
-    return [
-        allow_actions(
-            "SeeCluster",
-            "ecs:DescribeClusters", "ecs:DescribeContainerInstances", "ecs:DescribeServices",
-            "ecs:ListContainerInstances", *more,
-            on=things,
-        ),
-        allow_actions("ListEcs", "ecs:ListServices", "ecs:ListTaskDefinitions"),
-    ]  # fmt: skip
-
-
-def allow_cluster_deletion(place: AwsAccount) -> list[dict[str, Any]]:
-    return [
-        allow_actions(
-            "EndService",
-            "ecs:DeleteCluster",
-            "ecs:DeleteService",
-            "ecs:UpdateService",
-            on=[place.arn("ecs", "cluster/*"), place.arn("ecs", "service/*/*Service")],
-            when=APP_TAG_CONDITION,
-        ),
-        allow_actions("EndTask", "ecs:DeregisterTaskDefinition"),  # AWS knows no narrower right
-        # Machines carry the app's tag in EC2, but not in ECS.
-        allow_actions(
-            "DrainMachines", "ecs:UpdateContainerInstancesState", on=place.arn("ecs", "container-instance/*/*")
-        ),
-    ]
-
-
-def allow_fleet_deletion(place: AwsAccount) -> list[dict[str, Any]]:
-    fleets = place.arn("ec2", "spot-fleet-request/*")
-    return [
-        allow_actions(
-            "EndFleet", "ec2:CancelSpotFleetRequests", "ec2:ModifySpotFleetRequest", on=fleets, when=APP_TAG_CONDITION
-        ),
-        allow_actions(
-            "EndMachines", "ec2:TerminateInstances", on=place.arn("ec2", "instance/*"), when=APP_TAG_CONDITION
-        ),
-        allow_actions("EndVolumes", "ec2:DeleteVolume", on=place.arn("ec2", "volume/*"), when=APP_TAG_CONDITION),
-        allow_actions(
-            "EndLaunchTemplate",
-            "ec2:DeleteLaunchTemplate",
-            on=place.arn("ec2", "launch-template/*"),
-            when=APP_TAG_CONDITION,
-        ),
-    ]
-
-
-def allow_alarm_deletion(place: AwsAccount) -> list[dict[str, Any]]:
-    return [
-        allow_actions("SeeAlarms", "cloudwatch:DescribeAlarms", on=place.arn("cloudwatch", "alarm:*")),
-        allow_actions("EndAlarms", "cloudwatch:DeleteAlarms", on=place.arn("cloudwatch", "alarm:*_i-*")),
-        allow_actions("SeeDashboards", "cloudwatch:ListDashboards"),
-        allow_actions("EndDashboard", "cloudwatch:DeleteDashboards", on=build_dashboard_arn(place)),
-    ]
-
-
-def build_dashboard_arn(place: AwsAccount) -> str:
-    return place.arn("cloudwatch", "dashboard/*", region="")
-
-
-def allow_rule_deletion(place: AwsAccount) -> list[dict[str, Any]]:
-    rules = place.arn("events", f"rule/{RULE_NAME_PREFIX}*")
-    return [allow_actions("EndRule", "events:DeleteRule", "events:RemoveTargets", on=rules)]

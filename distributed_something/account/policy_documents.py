@@ -1,11 +1,13 @@
-"""distributed_something.account.policy_documents."""
+"""Policy documents as data: building statements and documents, and reading those that are already in an account.
+
+What our policies allow is in `statements.py`, `policies.py`, and `user_policies.py`.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from distributed_something.account.user_policies import CONTROL_TAG_KEYS
 from distributed_something.core.names import CHINA_DOMAIN_SUFFIX, AwsAccount
 
 # Of a thing that carries the tag `app`, whatever its value.
@@ -71,10 +73,6 @@ def allow_actions(
 ) -> dict[str, Any]:
     statement: dict[str, Any] = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": on}
     return statement | {"Condition": when} if when else statement
-
-
-def build_tag_condition() -> dict[str, Any]:
-    return {"ForAllValues:StringEquals": {"aws:TagKeys": CONTROL_TAG_KEYS}}
 
 
 def allow_role_passing(roles: list[str], services: list[str]) -> dict[str, Any]:

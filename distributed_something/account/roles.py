@@ -9,26 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.account.policy_documents import PolicyDocument, build_trust_policy, list_trusted_services
-from distributed_something.account.step import (
-    MADE_BY_TAG,
-    STATUS_CHANGED,
-    STATUS_FOUND,
-    STATUS_KEPT,
-    STATUS_LEFT,
-    STATUS_MADE,
-    STATUS_REMOVED,
-    SetupRow,
-    SetupStep,
-    has_made_by_tag,
-)
+from distributed_something.account.step import SetupRow, SetupState, SetupStep
 from distributed_something.aws.retry import none_if_missing, retry_until_consistent
+from distributed_something.core.tags import MADE_BY_TAG, build_ec2_tags, has_made_by_tag
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
 
 POLICY_NAME = "distributed-something"  # the inline policy of every role; those of buckets begin with it
-MADE_BY_TAGS = [{"Key": MADE_BY_TAG[0], "Value": MADE_BY_TAG[1]}]
+MADE_BY_TAGS = build_ec2_tags(MADE_BY_TAG)
 MISSING_CODE = "NoSuchEntity"
 
 
@@ -43,31 +33,30 @@ class RoleSpec:
 
 def plan_role(iam: IAMClient, wanted: RoleSpec) -> SetupStep:
     """Makes the role, or brings ours up to date. Somebody else's gets our policy beside its own, and no other trust."""
+    row = partial(SetupRow, "role", wanted.name)
     trust = build_trust_policy(wanted.service)
     found: Any = none_if_missing(lambda: iam.get_role(RoleName=wanted.name)["Role"], MISSING_CODE)
     if found is None:
-        return SetupStep(SetupRow("role", wanted.name, STATUS_MADE), partial(_create_role, iam, wanted, trust))
+        return SetupStep(row(SetupState.MADE), partial(_create_role, iam, wanted, trust))
     ours = has_made_by_tag(found.get("Tags"))
     note = "" if ours else "not made by setupAWS; what it has stays"
     if not ours and wanted.service not in list_trusted_services(found["AssumeRolePolicyDocument"]):
-        return SetupStep(
-            SetupRow("role", wanted.name, STATUS_LEFT, f"not made by setupAWS, and {wanted.service} may not take it")
-        )
+        return SetupStep(row(SetupState.LEFT, f"not made by setupAWS, and {wanted.service} may not take it"))
     changed = [name for name in wanted.policies if _find_policy(iam, wanted.name, name) != wanted.policies[name]]
     new_trust = ours and found["AssumeRolePolicyDocument"] != trust
     if not changed and not new_trust:
-        return SetupStep(SetupRow("role", wanted.name, STATUS_FOUND, note))
+        return SetupStep(row(SetupState.FOUND, note))
     what = ", ".join([*(["trust"] if new_trust else []), *(f"policy {name}" for name in changed)])
     act = partial(_update_role, iam, wanted, changed, trust if new_trust else None)
-    return SetupStep(SetupRow("role", wanted.name, STATUS_CHANGED, "; ".join(filter(None, [what, note]))), act)
+    return SetupStep(row(SetupState.CHANGED, "; ".join(filter(None, [what, note]))), act)
 
 
 def plan_instance_profile(iam: IAMClient, name: str, sleep: Callable[[float], None]) -> SetupStep:
     """Makes the instance profile and puts the role of the same name into it."""
+    row = partial(SetupRow, "instance profile", name)
     found: Any = none_if_missing(
         lambda: iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"], MISSING_CODE
     )
-    kind = "instance profile"
     add = partial(_add_role_to_profile, iam, name, sleep)
     if found is None:
 
@@ -75,22 +64,22 @@ def plan_instance_profile(iam: IAMClient, name: str, sleep: Callable[[float], No
             iam.create_instance_profile(InstanceProfileName=name, Tags=MADE_BY_TAGS)  # type: ignore[arg-type]
             add()
 
-        return SetupStep(SetupRow(kind, name, STATUS_MADE), make)
+        return SetupStep(row(SetupState.MADE), make)
     roles = [one["RoleName"] for one in found["Roles"]]
     if not roles:
-        return SetupStep(SetupRow(kind, name, STATUS_CHANGED, f"role {name} put into it"), add)
-    return SetupStep(
-        SetupRow(kind, name, *((STATUS_FOUND, "") if name in roles else (STATUS_LEFT, f"it holds the role {roles[0]}")))
-    )
+        return SetupStep(row(SetupState.CHANGED, f"role {name} put into it"), add)
+    if name not in roles:
+        return SetupStep(row(SetupState.LEFT, f"it holds the role {roles[0]}"))
+    return SetupStep(row(SetupState.FOUND))
 
 
 def plan_service_linked_role(iam: IAMClient, name: str, service: str) -> SetupStep:
     """Makes the role that AWS's service takes by itself."""
     if none_if_missing(lambda: iam.get_role(RoleName=name), MISSING_CODE) is not None:
-        return SetupStep(SetupRow("service-linked role", name, STATUS_FOUND))
+        return SetupStep(SetupRow("service-linked role", name, SetupState.FOUND))
     # InvalidInput: «has been taken in this account»: the service made it just now.
     return SetupStep(
-        SetupRow("service-linked role", name, STATUS_MADE),
+        SetupRow("service-linked role", name, SetupState.MADE),
         lambda: none_if_missing(lambda: iam.create_service_linked_role(AWSServiceName=service), "InvalidInput"),
     )
 
@@ -106,20 +95,20 @@ def plan_role_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
         mine = [one for one in inline if one.startswith(POLICY_NAME)]
         if mine:
             yield SetupStep(
-                SetupRow("policies", f"of {name}", STATUS_REMOVED), partial(_delete_policies, iam, name, mine)
+                SetupRow("policies", f"of {name}", SetupState.REMOVED), partial(_delete_policies, iam, name, mine)
             )
-        yield SetupStep(SetupRow("role", name, STATUS_KEPT, "not made by setupAWS"))
+        yield SetupStep(SetupRow("role", name, SetupState.KEPT, "not made by setupAWS"))
         return
     others = _find_foreign_use(iam, name)
     if others:
-        yield SetupStep(SetupRow("role", name, STATUS_LEFT, others))
+        yield SetupStep(SetupRow("role", name, SetupState.LEFT, others))
         return
 
     def delete() -> None:
         _delete_policies(iam, name, inline)
         iam.delete_role(RoleName=name)
 
-    yield SetupStep(SetupRow("role", name, STATUS_REMOVED), delete)
+    yield SetupStep(SetupRow("role", name, SetupState.REMOVED), delete)
 
 
 def plan_profile_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
@@ -130,7 +119,7 @@ def plan_profile_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
     if found is None:
         return
     if not has_made_by_tag(found.get("Tags")):
-        yield SetupStep(SetupRow("instance profile", name, STATUS_KEPT, "not made by setupAWS"))
+        yield SetupStep(SetupRow("instance profile", name, SetupState.KEPT, "not made by setupAWS"))
         return
 
     def delete() -> None:
@@ -138,7 +127,7 @@ def plan_profile_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
             iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=one["RoleName"])
         iam.delete_instance_profile(InstanceProfileName=name)
 
-    yield SetupStep(SetupRow("instance profile", name, STATUS_REMOVED), delete)
+    yield SetupStep(SetupRow("instance profile", name, SetupState.REMOVED), delete)
 
 
 def _create_role(iam: IAMClient, wanted: RoleSpec, trust: PolicyDocument) -> None:

@@ -50,13 +50,9 @@ from distributed_something.account.roles import (
     plan_service_linked_role,
 )
 from distributed_something.account.step import (
-    MADE_BY_TAG,
-    STATUS_KEPT,
-    STATUS_LEFT,
-    STATUS_REMOVED,
     SetupRow,
+    SetupState,
     SetupStep,
-    has_made_by_tag,
 )
 from distributed_something.account.user_policies import (
     SERVICE_LINKED_ROLES,
@@ -65,7 +61,7 @@ from distributed_something.account.user_policies import (
 )
 from distributed_something.aws.clients import EC2_PAGINATION, Clients
 from distributed_something.aws.retry import none_if_missing
-from distributed_something.core.errors import AWSError, explain_aws_error, get_error_code, translate_aws_errors
+from distributed_something.core.errors import AWSError, explain_aws_error, is_access_denied, translate_aws_errors
 from distributed_something.core.names import (
     EXECUTION_ROLE,
     FLEET_ROLE,
@@ -74,6 +70,7 @@ from distributed_something.core.names import (
     TASK_ROLE,
     AwsAccount,
 )
+from distributed_something.core.tags import MADE_BY_TAG, has_made_by_tag
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
@@ -150,7 +147,7 @@ def delete_account_setup(
     with translate_aws_errors("looking for runs that go on"):
         busy = find_account_use(clients, place) or find_use_elsewhere(clients, place, now())
     if busy:
-        yield SetupRow("account", place.account, STATUS_LEFT, f"{busy}: nothing was removed; end the run first")
+        yield SetupRow("account", place.account, SetupState.LEFT, f"{busy}: nothing was removed; end the run first")
         return
     ends: list[Callable[[], Iterable[SetupStep]]] = [
         partial(plan_monitor_removal, clients),
@@ -231,7 +228,7 @@ def build_roles(place: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
 
 def _preview_step(step: SetupStep) -> SetupRow:
     row = step.row
-    return row if step.act is None else replace(row, state=f"would be {row.state}")
+    return row if step.act is None else replace(row, planned=True)
 
 
 def _apply_step(step: SetupStep) -> SetupRow:
@@ -240,9 +237,9 @@ def _apply_step(step: SetupStep) -> SetupRow:
             if step.act is not None:
                 step.act()
         except ClientError as error:
-            if not step.if_denied or get_error_code(error) != "AccessDenied":
+            if not step.if_denied or not is_access_denied(error):
                 raise
-            return replace(step.row, state=STATUS_LEFT, note=step.if_denied)
+            return replace(step.row, state=SetupState.LEFT, note=step.if_denied)
     return step.row
 
 
@@ -251,22 +248,24 @@ def _apply_removal(step: SetupStep) -> SetupRow:
         try:
             step.act()
         except AWSError as error:
-            return replace(step.row, state=STATUS_LEFT, note=str(explain_aws_error(f"removing {step.row.name}", error)))
+            return replace(
+                step.row, state=SetupState.LEFT, note=str(explain_aws_error(f"removing {step.row.name}", error))
+            )
     return step.row
 
 
 def _plan_security_group_removals(clients: Clients) -> Iterator[SetupStep]:
     """Those that fleetFile made in this region."""
-    filters: Any = [{"Name": f"tag:{MADE_BY_TAG[0]}", "Values": [MADE_BY_TAG[1]]}]
+    filters: Any = [{"Name": f"tag:{key}", "Values": [value]} for key, value in MADE_BY_TAG.items()]
     for page in clients.ec2.get_paginator("describe_security_groups").paginate(Filters=filters):
         for group in page["SecurityGroups"]:
-            if has_made_by_tag(group.get("Tags", [])):
+            if has_made_by_tag(group.get("Tags")):
                 delete = partial(clients.ec2.delete_security_group, GroupId=group["GroupId"])
-                yield SetupStep(SetupRow("security group", group["GroupId"], STATUS_REMOVED), delete)
+                yield SetupStep(SetupRow("security group", group["GroupId"], SetupState.REMOVED), delete)
 
 
 def _list_kept_roles() -> Iterator[SetupStep]:
     for name in SERVICE_LINKED_ROLES:
         yield SetupStep(
-            SetupRow("service-linked role", name, STATUS_KEPT, "AWS's own, shared by all that uses the service")
+            SetupRow("service-linked role", name, SetupState.KEPT, "AWS's own, shared by all that uses the service")
         )

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
-MADE_BY_TAG = ("made-by", "distributed-something")  # the tag of what setupAWS and fleetFile make, and may delete
-STATUS_FOUND, STATUS_MADE, STATUS_CHANGED, STATUS_REMOVED = "found", "made", "changed", "removed"
-STATUS_KEPT = "kept"  # on purpose
-STATUS_LEFT = "left"  # not as it is to be; the note says why
+
+class SetupState(StrEnum):
+    """What became of a thing."""
+
+    FOUND = "found"
+    MADE = "made"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    KEPT = "kept"  # on purpose
+    LEFT = "left"  # not as it is to be; the note says why
 
 
 @dataclass(frozen=True)
 class SetupRow:
-    """A line of the table: what kind of thing, its name, what became of it, and why."""
+    """A line of the table: what kind of thing, its name, what became of it, and why.
+
+    `planned`: it would become so, if this were not a dry run.
+    """
 
     kind: str
     name: str
-    state: str
+    state: SetupState
     note: str = ""
+    planned: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,12 +46,5 @@ class SetupStep:
 
 def format_setup_row(row: SetupRow) -> str:
     """Return the row as a line of setupAWS's table."""
-    return f"{row.state:<18}{row.kind} {row.name}" + (f" ({row.note})" if row.note else "")
-
-
-def has_made_by_tag(tags: list[Any] | dict[str, str] | None) -> bool:
-    """Whether the tag says so; services write tags in one of three ways."""
-    if isinstance(tags, dict):
-        return tags.get(MADE_BY_TAG[0]) == MADE_BY_TAG[1]
-    pairs = ((tag.get("Key", tag.get("key")), tag.get("Value", tag.get("value"))) for tag in tags or [])
-    return MADE_BY_TAG in pairs
+    state = f"would be {row.state}" if row.planned else row.state
+    return f"{state:<18}{row.kind} {row.name}" + (f" ({row.note})" if row.note else "")

@@ -1,10 +1,22 @@
-"""distributed_something.account.user_policies."""
+"""The policies of people, who log in themselves: a user, for every command but setupAWS, and an administrator, for it.
+
+An administrator attaches them to people or groups; nothing in an account refers to them by itself.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from distributed_something.account.policies import (
+from distributed_something.account.policy_documents import (
+    APP_TAG_CONDITION,
+    PolicyDocument,
+    allow_actions,
+    allow_role_passing,
+    build_document,
+    get_ec2_service_name,
+)
+from distributed_something.account.statements import (
+    REMAINING_RESOURCE_ACTIONS,
     allow_alarm_deletion,
     allow_cluster_deletion,
     allow_cluster_reading,
@@ -15,15 +27,6 @@ from distributed_something.account.policies import (
     allow_rule_deletion,
     build_dashboard_arn,
     list_launch_arns,
-)
-from distributed_something.account.policy_documents import (
-    APP_TAG_CONDITION,
-    PolicyDocument,
-    allow_actions,
-    allow_role_passing,
-    build_document,
-    build_tag_condition,
-    get_ec2_service_name,
 )
 from distributed_something.core.names import (
     EXECUTION_ROLE,
@@ -43,7 +46,6 @@ SERVICE_LINKED_ROLES = {
     "AWSServiceRoleForECS": "ecs.amazonaws.com",
     "AWSServiceRoleForCloudWatchEvents": "events.amazonaws.com",  # ends a machine for its idle alarm
 }
-REMAINING_RESOURCE_ACTIONS = ("ec2:DescribeVolumes", "events:ListRules")  # what else a clean-up looks for
 _DESCRIBED_EC2_RESOURCES = (  # what run.py asks EC2 to describe
     "Images", "InstanceTypeOfferings", "InstanceTypes", "Instances", "KeyPairs", "LaunchTemplateVersions",
     "LaunchTemplates", "RouteTables", "SecurityGroups", "Snapshots", "SpotFleetRequests", "SpotPriceHistory",
@@ -113,67 +115,83 @@ def _allow_role_setup(place: AwsAccount) -> list[dict[str, Any]]:
 
 
 def _build_control_jobs_policy(place: AwsAccount, buckets: list[str]) -> PolicyDocument:
-    groups, queues = place.arn("logs", "log-group:*"), place.arn("sqs", "*")
     return build_document(
-        allow_queue_reading(place),
-        # Also what was made by hand is tagged, and has no tag yet; all other rights to it begin with that tag.
-        allow_actions("MakeQueues", "sqs:CreateQueue", "sqs:TagQueue", on=queues, when=build_tag_condition()),
-        allow_actions(
-            "UseQueues",
-            "sqs:ChangeMessageVisibility",
-            "sqs:DeleteQueue",
-            "sqs:ReceiveMessage",
-            "sqs:SendMessage",
-            "sqs:SetQueueAttributes",
-            on=queues,
-            when=APP_TAG_CONDITION,
-        ),
-        allow_actions("MakeLogs", "logs:CreateLogGroup", "logs:TagResource", on=groups, when=build_tag_condition()),
-        allow_actions("SeeLogs", "logs:DescribeLogGroups"),
-        allow_actions("SeeLogTags", "logs:ListTagsForResource", on=groups),
-        allow_actions(
-            "UseLogs",
-            "logs:DeleteLogGroup",
-            "logs:DescribeLogStreams",
-            "logs:GetLogEvents",
-            "logs:PutRetentionPolicy",
-            on=groups,
-            when=APP_TAG_CONDITION,
-        ),
+        *_allow_queue_use(place),
+        *_allow_log_use(place),
         allow_log_export(place),
         *allow_alarm_deletion(place),
         allow_actions(
             "MakeDashboard", "cloudwatch:GetDashboard", "cloudwatch:PutDashboard", on=build_dashboard_arn(place)
         ),
         allow_actions(
-            "UseBuckets",
-            "s3:AbortMultipartUpload",
-            "s3:GetBucketPolicy",
-            "s3:GetObject",
-            "s3:ListBucket",
+            "UseBuckets", "s3:AbortMultipartUpload", "s3:GetBucketPolicy", "s3:GetObject", "s3:ListBucket",
             "s3:PutObject",
             on=[place.bucket(bucket, key) for bucket in buckets for key in ("", "*")],
         ),
         allow_actions(
-            "MakeRule",
-            "events:PutRule",
-            "events:PutTargets",
-            "events:TagResource",
+            "MakeRule", "events:PutRule", "events:PutTargets", "events:TagResource",
             on=place.arn("events", f"rule/{RULE_NAME_PREFIX}*"),
         ),
         *allow_rule_deletion(place),
         allow_actions("SeeMonitor", "lambda:GetFunction", on=place.arn("lambda", f"function:{MONITOR_FUNCTION}")),
         allow_actions("FindLeftovers", *REMAINING_RESOURCE_ACTIONS, "ecs:ListClusters", "sqs:ListQueues"),
-    )
+    )  # fmt: skip
+
+
+def _allow_queue_use(place: AwsAccount) -> list[dict[str, Any]]:
+    queues = place.arn("sqs", "*")
+    return [
+        allow_queue_reading(place),
+        # Also what was made by hand is tagged, and has no tag yet; all other rights to it begin with that tag.
+        allow_actions("MakeQueues", "sqs:CreateQueue", "sqs:TagQueue", on=queues, when=_build_tag_condition()),
+        allow_actions(
+            "UseQueues", "sqs:ChangeMessageVisibility", "sqs:DeleteQueue", "sqs:ReceiveMessage", "sqs:SendMessage",
+            "sqs:SetQueueAttributes",
+            on=queues, when=APP_TAG_CONDITION,
+        ),
+    ]  # fmt: skip
+
+
+def _allow_log_use(place: AwsAccount) -> list[dict[str, Any]]:
+    groups = place.arn("logs", "log-group:*")
+    return [
+        allow_actions("MakeLogs", "logs:CreateLogGroup", "logs:TagResource", on=groups, when=_build_tag_condition()),
+        allow_actions("SeeLogs", "logs:DescribeLogGroups"),
+        allow_actions("SeeLogTags", "logs:ListTagsForResource", on=groups),
+        allow_actions(
+            "UseLogs", "logs:DeleteLogGroup", "logs:DescribeLogStreams", "logs:GetLogEvents",
+            "logs:PutRetentionPolicy",
+            on=groups, when=APP_TAG_CONDITION,
+        ),
+    ]  # fmt: skip
+
+
+def _build_tag_condition() -> dict[str, Any]:
+    """Only the tag keys that run.py writes."""
+    return {"ForAllValues:StringEquals": {"aws:TagKeys": CONTROL_TAG_KEYS}}
 
 
 def _build_control_machines_policy(place: AwsAccount) -> PolicyDocument:
     roles = [place.role(name) for name in (EXECUTION_ROLE, FLEET_ROLE, INSTANCE_ROLE, TASK_ROLE)]
     services = [get_ec2_service_name(place), "ecs-tasks.amazonaws.com", "spotfleet.amazonaws.com"]
-    made_here = {"StringEquals": {"ec2:CreateAction": [
-        "CreateLaunchTemplate", "CreateSecurityGroup", "RequestSpotFleet", "RunInstances",
-    ]}}  # fmt: skip
     return build_document(
+        *_allow_cluster_use(place),
+        *_allow_fleet_use(place),
+        allow_role_passing(roles, services),
+        allow_actions("SeeRoles", "iam:GetInstanceProfile", "iam:GetRole", on=[*roles, place.profile(INSTANCE_ROLE)]),
+        allow_actions(
+            "SeeEcsImage", "ssm:GetParameter",
+            on=f"arn:{place.partition}:ssm:*:*:parameter/aws/service/ecs/optimized-ami/*",
+        ),
+        allow_actions(
+            "SeeWorkerImage", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", on=place.arn("ecr", "repository/*")
+        ),
+        allow_actions("SeeQuotas", "servicequotas:GetServiceQuota"),
+    )  # fmt: skip
+
+
+def _allow_cluster_use(place: AwsAccount) -> list[dict[str, Any]]:
+    return [
         *allow_cluster_reading(place, "ecs:DescribeTasks", "ecs:ListTasks"),
         allow_actions("MakeCluster", "ecs:CreateCluster", on=place.arn("ecs", "cluster/*")),
         allow_actions("MakeService", "ecs:CreateService", on=place.arn("ecs", "service/*/*Service")),
@@ -181,35 +199,24 @@ def _build_control_machines_policy(place: AwsAccount) -> PolicyDocument:
         allow_actions("SeeTask", "ecs:DescribeTaskDefinition"),
         allow_actions("TagEcs", "ecs:TagResource", when={"Null": {"ecs:CreateAction": "false"}}),
         *allow_cluster_deletion(place),
+    ]
+
+
+def _allow_fleet_use(place: AwsAccount) -> list[dict[str, Any]]:
+    templates = place.arn("ec2", "launch-template/*")
+    made_here = {"StringEquals": {"ec2:CreateAction": [
+        "CreateLaunchTemplate", "CreateSecurityGroup", "RequestSpotFleet", "RunInstances",
+    ]}}  # fmt: skip
+    return [
         allow_actions("SeeEc2", *(f"ec2:Describe{what}" for what in _DESCRIBED_EC2_RESOURCES)),
         allow_fleet_reading(place),
         allow_actions("RequestFleet", "ec2:RequestSpotFleet", "ec2:RunInstances", on=list_launch_arns(place)),
         allow_actions("TagEc2", "ec2:CreateTags", on=place.arn("ec2", "*/*"), when=made_here),
         allow_actions(
-            "MakeSecurityGroup",
-            "ec2:CreateSecurityGroup",
+            "MakeSecurityGroup", "ec2:CreateSecurityGroup",
             on=[place.arn("ec2", "security-group/*"), place.arn("ec2", "vpc/*")],
         ),
-        allow_actions("MakeLaunchTemplate", "ec2:CreateLaunchTemplate", on=place.arn("ec2", "launch-template/*")),
-        allow_actions(
-            "AddVersion",
-            "ec2:CreateLaunchTemplateVersion",
-            on=place.arn("ec2", "launch-template/*"),
-            when=APP_TAG_CONDITION,
-        ),
+        allow_actions("MakeLaunchTemplate", "ec2:CreateLaunchTemplate", on=templates),
+        allow_actions("AddVersion", "ec2:CreateLaunchTemplateVersion", on=templates, when=APP_TAG_CONDITION),
         *allow_fleet_deletion(place),
-        allow_role_passing(roles, services),
-        allow_actions("SeeRoles", "iam:GetInstanceProfile", "iam:GetRole", on=[*roles, place.profile(INSTANCE_ROLE)]),
-        allow_actions(
-            "SeeEcsImage",
-            "ssm:GetParameter",
-            on=f"arn:{place.partition}:ssm:*:*:parameter/aws/service/ecs/optimized-ami/*",
-        ),
-        allow_actions(
-            "SeeWorkerImage",
-            "ecr:BatchGetImage",
-            "ecr:GetDownloadUrlForLayer",
-            on=place.arn("ecr", "repository/*"),
-        ),
-        allow_actions("SeeQuotas", "servicequotas:GetServiceQuota"),
-    )
+    ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from distributed_something.aws.retry import TAG_NOT_READY_ERROR, retry_until_consistent
+from distributed_something.aws.retry import retry_until_consistent
 from distributed_something.core.errors import translate_aws_errors
 from distributed_something.worker import build_machine_log_group
 
@@ -38,7 +38,7 @@ def ensure_log_groups(
 def _ensure_log_group(
     logs: CloudWatchLogsClient, name: str, marks: Mapping[str, str], sleep: Callable[[float], None]
 ) -> str:
-    owner, not_yet = "", list[str]()
+    owner, is_new_tag = "", False
     try:
         logs.create_log_group(logGroupName=name, tags=marks)
     except logs.exceptions.ResourceAlreadyExistsException:
@@ -46,10 +46,11 @@ def _ensure_log_group(
         owner = logs.list_tags_for_resource(resourceArn=arn)["tags"].get("app", "")
         if not owner:  # a published run made it: containers may write only where the tag is
             logs.tag_resource(resourceArn=arn, tags=marks)
-            not_yet.append(TAG_NOT_READY_ERROR)
+            is_new_tag = True
     retry_until_consistent(
-        lambda: logs.put_retention_policy(logGroupName=name, retentionInDays=LOG_RETENTION_DAYS), *not_yet, sleep=sleep
-    )
+        lambda: logs.put_retention_policy(logGroupName=name, retentionInDays=LOG_RETENTION_DAYS),
+        until_allowed=is_new_tag, sleep=sleep,
+    )  # fmt: skip
     return "" if owner == marks["app"] else owner
 
 

@@ -15,6 +15,7 @@ from distributed_something.aws.retry import retry_until_consistent
 from distributed_something.core.aws_errors import AWSEvent, FleetProblem, list_fleet_problems
 from distributed_something.core.errors import AWSError, CloudError, InputError, get_error_code, translate_aws_errors
 from distributed_something.core.monitor_file import parse_run_start
+from distributed_something.core.tags import parse_tags
 from distributed_something.worker import split_into_batches
 
 if TYPE_CHECKING:
@@ -24,10 +25,15 @@ if TYPE_CHECKING:
 
 
 # What EC2 answers while not every part of it knows a launch template that was made a moment ago, or a version of it.
-TEMPLATE_NOT_READY_ERRORS = (
+TEMPLATE_NOT_READY_CODES = (
+    "InvalidLaunchTemplateId.NotFound",
+    "InvalidLaunchTemplateId.NotFoundException",
+    "InvalidLaunchTemplateId.VersionNotFound",
     "InvalidLaunchTemplateName.NotFound",
-    "InvalidLaunchTemplateId.",
-    "The specified launch template",
+    "InvalidLaunchTemplateName.NotFoundException",
+)
+_TEMPLATE_NOT_READY_PHRASE = (
+    "The specified launch template"  # RequestSpotFleet's code says only that its config is wrong
 )
 FLEET_HISTORY_SECONDS = 6 * 3600.0  # of the fleet's events
 MAX_HISTORY_PAGES = 5  # of a thousand events of a kind; mostly there is one
@@ -98,7 +104,10 @@ def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) ->
     """Asks for the fleet; its id. Raises CloudError where EC2 refuses; a template made just now may need a while."""
     with translate_aws_errors("requesting the spot fleet"):
         answer = retry_until_consistent(
-            lambda: ec2.request_spot_fleet(SpotFleetRequestConfig=config), *TEMPLATE_NOT_READY_ERRORS, sleep=sleep
+            lambda: ec2.request_spot_fleet(SpotFleetRequestConfig=config),
+            *TEMPLATE_NOT_READY_CODES,
+            phrases=[_TEMPLATE_NOT_READY_PHRASE],
+            sleep=sleep,
         )
     return str(answer["SpotFleetRequestId"])
 
@@ -141,8 +150,7 @@ def find_active_fleet(ec2: EC2Client, app_name: str) -> ActiveFleet | None:
 def get_fleet_tags(found: Any) -> dict[str, str]:
     """The tags of a fleet, as they are or as they were asked for."""
     asked = found["SpotFleetRequestConfig"].get("TagSpecifications", [])
-    tags = found.get("Tags") or [tag for group in asked for tag in group.get("Tags", [])]
-    return {tag["Key"]: tag.get("Value", "") for tag in tags}
+    return parse_tags(found.get("Tags") or [tag for group in asked for tag in group.get("Tags", [])])
 
 
 def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.task_definition import MACHINE_ATTRIBUTE
-from distributed_something.core.errors import get_error_code, is_access_denied, translate_aws_errors
+from distributed_something.core.errors import get_error_code, get_error_message, is_access_denied, translate_aws_errors
 from distributed_something.core.names import EXECUTION_ROLE, TASK_ROLE
-from distributed_something.core.tags import build_ecs_tags
+from distributed_something.core.tags import build_ecs_tags, parse_tags
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROLE_KEYS = ("taskRoleArn", "executionRoleArn")
 DRAINING_WAIT_SECONDS = 120
+_DRAINING_PHRASE = "raining"  # «Draining» and «draining»; the code is that of any wrong value
 
 
 def build_placement_constraints(app_name: str) -> list[Any]:
@@ -59,7 +60,7 @@ def describe_cluster(ecs: ECSClient, name: str) -> Any | None:
 
 def is_app_cluster(described: Any, app_name: str) -> bool:
     """Whether `setup` made this cluster for the app."""
-    return any(tag.get("key") == "app" and tag.get("value") == app_name for tag in described.get("tags", []))
+    return parse_tags(described.get("tags")).get("app") == app_name
 
 
 def ensure_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
@@ -131,7 +132,9 @@ def _create_service(
             )
             return
         except ClientError as error:
-            draining = get_error_code(error) == "InvalidParameterException" and "raining" in str(error)
+            draining = get_error_code(error) == "InvalidParameterException" and _DRAINING_PHRASE in get_error_message(
+                error
+            )
             if not draining or attempt * pause >= DRAINING_WAIT_SECONDS:
                 raise
             sleep(pause)  # a service that was deleted a moment ago still drains; its name is free after that

@@ -1,7 +1,8 @@
 """Spot prices: what a type costs now in each zone, and what it cost over the last week.
 
 EC2 reports a price when it changes, so each report holds until the next one; the answer begins with the report that
-held at the start of the time asked for.
+held at the start of the time asked for. Every question about prices goes through `_request_reports`, a hundred types a
+call.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.ec2_fleet import FleetState
@@ -21,41 +23,6 @@ if TYPE_CHECKING:
 
 
 PRICE_REFRESH_SECONDS = 600.0  # spot prices change a few times a day
-
-
-class SpotPriceCache:
-    """The spot prices of a run's types, asked for now and then. `otherwise`: USD an hour where EC2 tells none."""
-
-    def __init__(self, otherwise: float = 0.0) -> None:
-        self._otherwise = otherwise
-        self._asked_at = float("-inf")
-        self._of: dict[str, float] = {}
-
-    def hourly(self, ec2: EC2Client, fleet: FleetState, now: float) -> float | None:
-        """USD an hour of all machines of the fleet; None where no price at all is known. Raises AWS's errors."""
-        types = sorted({kind for kind in fleet.types if kind})
-        if types and (now - self._asked_at >= PRICE_REFRESH_SECONDS or not self._of.keys() >= set(types)):
-            self._of = self._of | list_spot_prices(ec2, types, now)
-            self._asked_at = now
-        if not self._of and not self._otherwise:
-            return None
-        return sum(self._of.get(kind, self._otherwise) for kind in fleet.types)
-
-
-def list_spot_prices(ec2: EC2Client, types: list[str], now: float) -> dict[str, float]:
-    """USD an hour now of each type, the mean over the region's zones. Types that EC2 tells no price of are left out."""
-    found: dict[str, list[float]] = {}
-    pages = ec2.get_paginator("describe_spot_price_history").paginate(
-        InstanceTypes=types[:MACHINE_TYPES_PER_CALL],  # type: ignore[arg-type]
-        ProductDescriptions=[SPOT_PRODUCT],
-        StartTime=datetime.fromtimestamp(now, UTC),
-    )
-    for page in pages:
-        for one in page["SpotPriceHistory"]:
-            found.setdefault(one["InstanceType"], []).append(float(one["SpotPrice"]))
-    return {kind: sum(prices) / len(prices) for kind, prices in found.items()}
-
-
 PRICE_HISTORY_PERIOD = timedelta(days=7)
 SPOT_PRODUCT = "Linux/UNIX"
 PRICE_REPORTS_PER_CALL = 1000  # EC2's most; a type has about 30 a zone and week
@@ -84,26 +51,70 @@ class SpotMarket:
     above: float
 
 
+class SpotPriceCache:
+    """The current spot prices of a run's types. Each type is looked up at most once in ten minutes, even if EC2 knows
+    no price for it.
+
+    `otherwise`: USD an hour of a type without a price.
+    """
+
+    def __init__(self, otherwise: float = 0.0) -> None:
+        self._otherwise = otherwise
+        self._prices: dict[str, float] = {}
+        self._asked_at: dict[str, float] = {}
+
+    def hourly(self, ec2: EC2Client, fleet: FleetState, now: float) -> float | None:
+        """Return USD an hour of all machines of the fleet; None where no price at all is known. Raises AWS's errors."""
+        types = sorted({kind for kind in fleet.types if kind})
+        due = [kind for kind in types if now - self._asked_at.get(kind, float("-inf")) >= PRICE_REFRESH_SECONDS]
+        if due:
+            self._prices |= list_spot_prices(ec2, due, now)
+            self._asked_at |= dict.fromkeys(due, now)
+        if not self._prices and not self._otherwise:
+            return None
+        return sum(self._prices.get(kind, self._otherwise) for kind in fleet.types)
+
+
+def list_spot_prices(ec2: EC2Client, names: Collection[str], now: float) -> dict[str, float]:
+    """Return USD an hour now of each type, the mean over the region's zones. Types that EC2 tells no price of are left
+    out. Raises AWS's errors."""
+    newest: dict[str, dict[str, PriceReport]] = defaultdict(dict)
+    for report in sorted(_request_reports(ec2, names, StartTime=datetime.fromtimestamp(now, UTC)), key=_get_time):
+        newest[report.machine_type][report.zone] = report
+    return {kind: mean(report.price for report in by_zone.values()) for kind, by_zone in newest.items()}
+
+
 def list_price_reports(
     ec2: EC2Client, names: Collection[str], zones: Collection[str], now: datetime
 ) -> list[PriceReport]:
-    """The reports of the last week for these types, in these zones (none: all of the region). Raises botocore's
+    """Return the reports of the last week for these types, in these zones (none: all of the region). Raises AWS's
     errors."""
-    filters = [{"Name": "availability-zone", "Values": sorted(set(zones))}] if zones else []
-    found: list[PriceReport] = []
+    period = {"StartTime": now - PRICE_HISTORY_PERIOD, "EndTime": now}
+    filters = {"Filters": [{"Name": "availability-zone", "Values": sorted(set(zones))}]} if zones else {}
+    return list(_request_reports(ec2, names, **period, **filters))
+
+
+def _request_reports(ec2: EC2Client, names: Collection[str], **wanted: Any) -> Iterator[PriceReport]:
+    paginator = ec2.get_paginator("describe_spot_price_history")
     for some in split_into_batches(sorted(set(names)), MACHINE_TYPES_PER_CALL):
-        wanted: Any = {
-            "InstanceTypes": some,
-            "ProductDescriptions": [SPOT_PRODUCT],
-            "StartTime": now - PRICE_HISTORY_PERIOD,
-            "EndTime": now,
-        }
-        wanted |= {"Filters": filters} if filters else {}
-        pages = ec2.get_paginator("describe_spot_price_history").paginate(
-            **wanted, PaginationConfig={"PageSize": PRICE_REPORTS_PER_CALL}
+        pages = paginator.paginate(
+            InstanceTypes=some,  # type: ignore[arg-type]
+            ProductDescriptions=[SPOT_PRODUCT],
+            PaginationConfig={"PageSize": PRICE_REPORTS_PER_CALL},
+            **wanted,
         )
-        found += [_build_report(one) for page in pages for one in page["SpotPriceHistory"]]
-    return found
+        for page in pages:
+            yield from map(_build_report, page["SpotPriceHistory"])
+
+
+def _build_report(described: Any) -> PriceReport:
+    return PriceReport(
+        described["InstanceType"], described["AvailabilityZone"], float(described["SpotPrice"]), described["Timestamp"]
+    )
+
+
+def _get_time(report: PriceReport) -> datetime:
+    return report.at
 
 
 def build_spot_markets(reports: Iterable[PriceReport], bid: float, now: datetime) -> list[SpotMarket]:
@@ -115,7 +126,7 @@ def build_spot_markets(reports: Iterable[PriceReport], bid: float, now: datetime
 
 
 def _build_market(reports: list[PriceReport], bid: float, now: datetime) -> SpotMarket:
-    ordered = sorted(reports, key=lambda report: report.at)
+    ordered = sorted(reports, key=_get_time)
     prices = [report.price for report in ordered]
     spans = list(_iter_price_spans(ordered, now))
     whole = sum(seconds for _, seconds in spans)
@@ -131,7 +142,3 @@ def _iter_price_spans(ordered: list[PriceReport], now: datetime) -> Iterator[tup
     ends = [report.at for report in ordered[1:]] + [now]
     for report, end in zip(ordered, ends, strict=True):
         yield report.price, max(0.0, (end - max(report.at, start)).total_seconds())
-
-
-def _build_report(told: Any) -> PriceReport:
-    return PriceReport(told["InstanceType"], told["AvailabilityZone"], float(told["SpotPrice"]), told["Timestamp"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.retry import TAG_NOT_READY_ERROR, none_if_missing, retry_until_consistent
+from distributed_something.aws.retry import none_if_missing, retry_until_consistent
 from distributed_something.core.errors import CloudError, InputError, get_error_code, translate_aws_errors
 
 if TYPE_CHECKING:
@@ -120,10 +120,8 @@ def _ensure_queue(
     current = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     changed: Any = {key: value for key, value in attributes.items() if not _is_same_attribute(current.get(key), value)}  # type: ignore[call-overload]
     if changed:
-        not_yet = () if found.tagged else (TAG_NOT_READY_ERROR,)
-        retry_until_consistent(
-            lambda: sqs.set_queue_attributes(QueueUrl=url, Attributes=changed), *not_yet, sleep=sleep
-        )
+        set_changed = partial(sqs.set_queue_attributes, QueueUrl=url, Attributes=changed)
+        retry_until_consistent(set_changed, until_allowed=not found.tagged, sleep=sleep)
     return url
 
 

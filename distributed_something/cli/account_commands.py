@@ -29,7 +29,7 @@ def setup_aws(
         delete_account_setup,
         set_up_account,
     )
-    from distributed_something.account.step import STATUS_LEFT, format_setup_row
+    from distributed_something.account.step import SetupState, format_setup_row
     from distributed_something.aws.sts import identify_account
     from distributed_something.core.clock import Clock
 
@@ -46,7 +46,7 @@ def setup_aws(
     left = False
     for row in rows:
         console.print_result(format_setup_row(row))
-        left = left or row.state == STATUS_LEFT
+        left = left or row.state is SetupState.LEFT
     if left:
         raise SystemExit(ExitCode.CLOUD)
 

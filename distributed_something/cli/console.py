@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from functools import cached_property
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     from rich.console import Console as Screen
@@ -13,18 +13,25 @@ if TYPE_CHECKING:
 class Console:
     """Implements `core.output.Output`. rich is imported when something is first drawn, so that help is quick."""
 
-    @cached_property
-    def screen(self) -> Screen:
-        from rich.console import Console as Screen
+    def __init__(self) -> None:
+        self._screen: Screen | None = None
 
-        return Screen(stderr=True, highlight=False, emoji=False, markup=False)
+    @property
+    def screen(self) -> Screen:
+        """The terminal that live displays draw on."""
+        if self._screen is None:
+            from rich.console import Console as Screen
+
+            self._screen = Screen(stderr=True, highlight=False, emoji=False, markup=False)
+        return self._screen
 
     def print_result(self, text: str) -> None:
-        print(text, flush=True)
+        """Print what the command was asked for."""
+        click.echo(text)
 
     def print_progress(self, text: str) -> None:
-        """Through the screen if it is in use: a live display must know of every line."""
-        if "screen" in self.__dict__:
-            self.screen.print(text, soft_wrap=True)
+        """Print what the command is doing; on the screen if there is one, because a live display moves down for it."""
+        if self._screen is None:
+            click.echo(text, err=True)
         else:
-            print(text, file=sys.stderr, flush=True)
+            self._screen.print(text, soft_wrap=True)

@@ -19,7 +19,6 @@ from distributed_something.cli.console import Console
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.config_settings import Settings
-    from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.localcloud import LocalCloud
 
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds run.py, worker/, and this package
@@ -51,9 +50,11 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        """The config; raises InputError for whatever is wrong with it."""
+        """The config; raises InputError for whatever is wrong with it, and for a project of an older version."""
         from distributed_something.core.config_settings import check_placeholders_replaced, load_settings
+        from distributed_something.project.older_version import check_project_version
 
+        check_project_version(self.project)
         loaded = load_settings(self.config_file)
         if not self.local:
             check_placeholders_replaced(loaded, self.config_file)
@@ -96,11 +97,6 @@ class Context:
         from distributed_something.aws.s3 import iter_object_keys
 
         return iter_object_keys(self.clients.s3, bucket, prefix)
-
-    def load_monitor_file(self, path: Path | None) -> MonitorFile | None:
-        from distributed_something.core.monitor_file import load_monitor_file
-
-        return load_monitor_file(path) if path else None
 
     def check_local(self, command: str) -> None:
         """Raise UsageError without --local."""

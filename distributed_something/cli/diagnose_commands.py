@@ -40,14 +40,16 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
     """Say why nothing is running, the most likely cause first."""
     import time
 
-    from distributed_something.diagnose.why import build_diagnosis_json, format_diagnosis, rank_causes
+    from distributed_something.core.monitor_file import load_monitor_file
+    from distributed_something.diagnose.why.rank import rank_causes
+    from distributed_something.diagnose.why.view import build_diagnosis_json, format_diagnosis
     from distributed_something.observe.evidence import (
         build_subject_from_run,
         gather_evidence,
         observe_active_subject,
     )
 
-    run = context.load_monitor_file(monitor_file)
+    run = load_monitor_file(monitor_file) if monitor_file else None
     settings, clients = context.settings, context.clients
     subject = build_subject_from_run(run) if run else observe_active_subject(settings, clients)
     seen = gather_evidence(clients, subject, time.time())

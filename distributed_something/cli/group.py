@@ -25,7 +25,7 @@ class Number(click.FloatRange):
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
         number: float = super().convert(value, parameter, context)
-        return number if number == number else self.fail(f"{value!r} is not a number", parameter, context)
+        return number if number == number else self.fail(f"{value!r} is no number", parameter, context)
 
 
 class Command(click.Command):

@@ -25,8 +25,8 @@ def interrupt(context: Context, machine: str | None, notice: float) -> None:
 @click.pass_obj
 def stop(context: Context) -> None:
     """End the cloud in this computer and all its processes."""
+    context.check_local("stop")
     from distributed_something.localcloud import stop_local_cloud
 
-    context.check_local("stop")
     stopped = stop_local_cloud(context.project)
     context.console.print_progress("the local cloud is stopped" if stopped else "no local cloud was running")

@@ -13,6 +13,7 @@ from distributed_something.cli import (
 )
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.group import CommandGroup
+from distributed_something.cli.missing_package import explain_missing_package
 
 
 @click.group(
@@ -60,8 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
         return int(error.code or 0)
     except Exception as error:  # the outermost edge: whatever it was, a user reads one line
         code = getattr(error, "exit_code", ExitCode.CLOUD)
+        missing = explain_missing_package(error) if isinstance(error, ImportError) else None
         text = " ".join(str(error).split()) or type(error).__name__
-        return _report_error(error, f"run.py: {text}", code, context)
+        return _report_error(error, missing or f"run.py: {text}", code, context)
 
 
 def _report_error(error: BaseException, text: str, code: int, context: Context) -> int:

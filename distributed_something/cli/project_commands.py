@@ -92,12 +92,13 @@ def run_job(context: Context, job_file: Path, index: int | None, identity: str |
     """Run one job here and keep its folder, to see why it fails."""
     from distributed_something.aws.s3 import upload_folders
     from distributed_something.jobs import run_job
+    from distributed_something.jobs.docker import Docker
     from distributed_something.jobs.job_file import load_job_file
 
     if (index is None) == (identity is None):
         raise click.UsageError("which job? give --index N, from 1, or --id JOBID")
-    settings, containers = context.settings, context.containers
-    context = replace(context, containers=False)  # the workers of a run under way stay what they are
+    containers, context = context.containers, replace(context, containers=False)  # workers of a run stay what they are
+    settings = context.settings
     loaded = load_job_file(job_file, context.list_objects)
     job = run_job.select_job(loaded, index, identity)
     if upload:
@@ -109,7 +110,7 @@ def run_job(context: Context, job_file: Path, index: int | None, identity: str |
     )
     folder, container = run_job.prepare_job_folder(context.project, job), run_job.build_one_job_container(settings)
     if containers:
-        code = run_job.run_worker_container(folder, container, aws, run_job.Docker())
+        code = run_job.run_worker_container(folder, container, aws, Docker())
     else:
         code = run_job.run_worker_process((context.project / "worker").resolve(), ROOT, folder, container, aws)
     outcome = run_job.load_job_outcome(folder, code, uploads=bool(loaded.uploads) and not upload, container=containers)

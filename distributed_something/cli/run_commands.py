@@ -39,26 +39,25 @@ def setup(context: Context) -> None:
 @click.pass_obj
 def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) -> None:
     """Check a Job file and send its jobs to the queue."""
-    import time
-
+    from distributed_something.cli.submit_view import SubmitView
+    from distributed_something.core.clock import Clock
     from distributed_something.jobs.job_file import load_job_file
-    from distributed_something.jobs.submission_journal import SubmissionJournal
-    from distributed_something.jobs.submit import plan_submission, submit_jobs
-    from distributed_something.jobs.submit_view import SubmitView
+    from distributed_something.jobs.submission_journal import SubmissionJournal, build_journal_path
+    from distributed_something.jobs.submission_plan import plan_submission
+    from distributed_something.jobs.submit import Submission, submit_jobs
 
     settings, console = context.settings, context.console
     loaded = load_job_file(job_file, context.list_objects)
-    planned = plan_submission(loaded)
+    plan = plan_submission(loaded)
     if dry_run:
-        console.print_result(f"{planned.count} jobs; the first message:\n{planned.first}")
+        console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
         return
-    journal = SubmissionJournal(job_file.parent / f".{job_file.name}.submitted", resume=resume)
-    with SubmitView(planned.count, console) as progress:
+    submission = Submission(loaded, plan, SubmissionJournal(build_journal_path(job_file), resume=resume))
+    with SubmitView(plan.count, console) as progress:
         sent = submit_jobs(
-            settings, context.clients, loaded, planned, journal=journal, progress=progress,
-            say=console.print_progress, sleep=time.sleep,
-        )  # fmt: skip
-    console.print_progress(f"jobs            {sent:,} of {planned.count:,} sent to {settings.SQS_QUEUE_NAME}")
+            settings, context.clients, submission, Clock(), progress=progress, say=console.print_progress
+        )
+    console.print_progress(f"jobs            {sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}")
     console.print_progress("next: startCluster FLEETFILE")
 
 
@@ -128,13 +127,15 @@ def cleanup(
     context: Context, monitor_file: Path | None, verify: bool, stale: bool, yes: bool, failed_too: bool
 ) -> None:
     """Remove all of a run at once, or list what is left."""
+    from distributed_something.core.monitor_file import load_monitor_file
     from distributed_something.run.cleanup.clean_up import (
         clean_up_and_verify,
         clean_up_stale_runs,
         report_remaining_resources,
     )
 
-    run, run_context = context.load_monitor_file(monitor_file), _build_run_context(context)
+    run = load_monitor_file(monitor_file) if monitor_file else None
+    run_context = _build_run_context(context)
     if stale:
         clean = clean_up_stale_runs(run_context, yes=yes)
     elif verify:

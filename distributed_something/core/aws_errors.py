@@ -1,16 +1,17 @@
 """What AWS says when something does not start, in plain words: cause and remedy.
 
 Three tables: events of a Spot Fleet (and the EC2 error codes inside them), events of an ECS service, and the reasons
-why tasks stopped. In each the first pattern that matches counts, so a code stands before the event that wraps it.
+why tasks stopped. In each the first pattern that matches counts, so a code stands before the event that wraps it. What
+AWS tells as a code or a number is compared as such; only its messages are searched for words.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 
-from distributed_something.core.errors import format_one_line
+from distributed_something.core.text import format_one_line
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,26 @@ class AWSEvent:
 
 @dataclass(frozen=True)
 class FailurePattern:
-    """What it means, what to do, and how surely it keeps a run from going (0 to 100)."""
+    """What it means, what to do, and how surely it keeps a run from going (0 to 100).
+
+    `pattern`: a regular expression that is searched for in AWS's message. `kinds`: what AWS calls such events.
+    `exit_codes`: of a container; what it logged last says more then.
+    """
 
     pattern: str
     cause: str
     remedy: str
     weight: int
+    kinds: frozenset[str] = frozenset()
+    exit_codes: Collection[int] = ()
+
+    def matches(self, kind: str, said: str, exit_codes: Collection[int] = ()) -> bool:
+        """Whether AWS's report of this kind, with this message and these containers' exit codes, means this."""
+        return (
+            kind in self.kinds
+            or any(code in self.exit_codes for code in exit_codes)
+            or (self.pattern != "" and re.search(self.pattern, said, re.S) is not None)
+        )
 
 
 FLEET_FILE_REMEDY = "correct the Fleet file, or write one with fleetFile; then cleanup, setup and startCluster"
@@ -40,6 +55,7 @@ FLEET_FAILURE_PATTERNS = (
         "the account's quota of spot machines (virtual CPUs) is used up",
         "ask for more at Service Quotas, Amazon EC2, «… Spot Instance Requests»; or smaller or fewer machines",
         92,
+        kinds=frozenset({"spotInstanceCountLimitExceeded"}),
     ),
     FailurePattern(
         r"service-linked role|ServiceLinkedRole",
@@ -93,6 +109,7 @@ FLEET_FAILURE_PATTERNS = (
         "MACHINE_PRICE is below the market's price",
         "raise MACHINE_PRICE (you pay the market's price, not the bid), or add types",
         90,
+        kinds=frozenset({"launchSpecUnusable", "fleetProgressHalted"}),
     ),
     FailurePattern(
         r"InsufficientInstanceCapacity|InsufficientCapacity|[Cc]apacity.not.available|UnfulfillableCapacity",
@@ -105,6 +122,7 @@ FLEET_FAILURE_PATTERNS = (
         "the fleet's role may not start, tag or end machines",
         "run setupAWS, and put its role as IamFleetRole into the Fleet file",
         92,
+        kinds=frozenset({"iamFleetRoleInvalid"}),
     ),
     FailurePattern(
         r"Unsupported",
@@ -118,6 +136,7 @@ FLEET_FAILURE_PATTERNS = (
         "values of the Fleet file do not fit together (image and type, disk, network)",
         "run check with the Fleet file; then correct what EC2 says here",
         90,
+        kinds=frozenset({"spotFleetRequestConfigurationInvalid"}),
     ),
     FailurePattern(
         r"RequestLimitExceeded|Throttl", "EC2 asks to be called less often", "wait; it tries again by itself", 30
@@ -128,6 +147,7 @@ FLEET_FAILURE_PATTERNS = (
         "EC2 refused every specification of the fleet several times",
         "run check with the Fleet file; the fleet tries again after some minutes",
         80,
+        kinds=frozenset({"launchSpecTemporarilyBlacklisted", "allLaunchSpecsTemporarilyBlacklisted"}),
     ),
 )
 SERVICE_FAILURE_PATTERNS = (
@@ -230,45 +250,83 @@ TASK_FAILURE_PATTERNS = (
         88,
     ),
     FailurePattern(
-        r"OutOfMemory|exit code 137",
+        r"OutOfMemory",
         "containers are killed, for want of memory it seems",
         "raise MEMORY, or lower DOCKER_CORES; then setup",
         80,
+        exit_codes=(137,),
     ),
     FailurePattern(
-        r"exit code 2\b",
+        "",
         "the worker ends at once: its settings do not fit its version",
         "build and push the image anew, then setup and startCluster; its log says more",
         86,
+        exit_codes=(2,),
     ),
     FailurePattern(
-        r"exit code 12[67]\b",
+        "",
         "the image cannot start its program: a file is missing or may not be run",
         "build the image with worker/Dockerfile, and try it: make build, run.py --local --containers",
         88,
+        exit_codes=(126, 127),
     ),
     FailurePattern(
-        r"exit code 139\b",
+        "",
         "the worker crashes (segmentation fault)",
         "try the image on this computer: run.py --local --containers",
         80,
+        exit_codes=(139,),
     ),
     FailurePattern(
         r"CannotStartContainer|CannotCreateContainer|ContainerRuntime|TaskFailedToStart|ResourceInitialization",
         "containers cannot be started",
         "look at AWS's words; try the image on this computer: run.py --local --containers",
         85,
+        kinds=frozenset({"TaskFailedToStart"}),
     ),
-    FailurePattern(r"exit code [1-9]", "the worker ends with an error", "its log says why", 78),
+    FailurePattern(
+        "",
+        "the worker ends with an error",
+        "its log says why",
+        78,
+        exit_codes=range(1, 256),
+    ),
 )
-HARMLESS_STOP_PATTERN = re.compile(  # a container that ended for a reason that is none of its own
+# A container that ended for a reason that is none of its own: ECS's stop codes, or its words if the code is another.
+_HARMLESS_STOP_CODES = {"SpotInterruption", "TerminationNotice", "UserInitiated"}
+_HARMLESS_STOP_PATTERN = re.compile(
     r"(?i)scaling activity|spot interruption|host ec2|instance .*terminated|deployment|stopped by user|draining"
 )
+# EC2's codes for the end of a machine. Others that begin like these are faults of the request or of EC2.
+_ORDERED_END_CODES = {
+    "Client.InstanceInitiatedShutdown",
+    "Client.UserInitiatedHibernate",
+    "Client.UserInitiatedShutdown",
+}
+_FAULTY_END_PREFIXES = ("Client.", "Server.Internal")
+_SPOT_END_CODES = {"Server.SpotInstanceShutdown", "Server.SpotInstanceTermination"}
 
 
-def find_failure_pattern(table: tuple[FailurePattern, ...], text: str) -> FailurePattern | None:
-    """The first trouble of the table that `text` tells of."""
-    return next((one for one in table if re.search(one.pattern, text, re.S)), None)
+def is_harmless_stop(kind: str, said: str) -> bool:
+    """Whether a task with this stop code and reason ended because it was told to, or lost its machine."""
+    return kind in _HARMLESS_STOP_CODES or _HARMLESS_STOP_PATTERN.search(said) is not None
+
+
+def is_faulty_end(code: str) -> bool:
+    """Whether a machine that ended with this code could not run: not because spot or a person took it."""
+    return code.startswith(_FAULTY_END_PREFIXES) and code not in _ORDERED_END_CODES
+
+
+def is_spot_interruption(code: str) -> bool:
+    """Whether EC2 took the spot machine that ended with this code."""
+    return code in _SPOT_END_CODES
+
+
+def find_failure_pattern(
+    table: tuple[FailurePattern, ...], kind: str, said: str, exit_codes: Collection[int] = ()
+) -> FailurePattern | None:
+    """Return the first pattern of the table that AWS's report matches."""
+    return next((pattern for pattern in table if pattern.matches(kind, said, exit_codes)), None)
 
 
 @dataclass(frozen=True)
@@ -291,7 +349,7 @@ def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
     """Return what these events of a fleet mean, each cause once."""
     problems: dict[Hashable, FleetProblem] = {}
     for event in events:
-        pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, f"{event.kind}: {event.said}")
+        pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.kind, event.said)
         problem = FleetProblem(event, pattern)
         problems.setdefault(problem.cause, problem)
     return tuple(problems.values())

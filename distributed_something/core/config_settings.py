@@ -17,8 +17,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from distributed_something.core.errors import InputError, format_one_line
-from distributed_something.core.files import explain_validation_error, read_text_file
+from distributed_something.core.errors import InputError
+from distributed_something.core.files import build_value_error, explain_validation_error, read_text_file
+from distributed_something.core.image_name import IMAGE_NAME_FORMAT
 from distributed_something.core.names import (
     BUCKET_NAME_FORMAT,
     LOG_GROUP_NAME_FORMAT,
@@ -26,6 +27,7 @@ from distributed_something.core.names import (
     RESOURCE_NAME_FORMAT,
     AppNames,
 )
+from distributed_something.core.text import format_one_line
 
 SQS_MAX_VISIBILITY_SECONDS = 43_200  # SQS: 12 hours
 SPOT_FLEET_MAX_TARGET = 10_000  # EC2: target capacity of one Spot Fleet
@@ -50,14 +52,14 @@ def _parse_boolean(value: object) -> object:
     words = {"true": True, "false": False}
     known = words.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(known, bool):
-        raise ValueError("no truth value; write 'True' or 'False'")
+        raise build_value_error("write 'True' or 'False'")
     return known
 
 
 def _check_not_boolean(value: object) -> object:
     """Python counts True as 1; a config that says so means something else."""
     if isinstance(value, bool):
-        raise ValueError("no number; write a number")
+        raise build_value_error("write a number")
     return value
 
 
@@ -66,7 +68,7 @@ def build_pattern_validator(pattern: str, right: str) -> BeforeValidator:
 
     def check(value: object) -> object:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise ValueError(f"no match; write {right}")
+            raise build_value_error(f"write {right}")
         return value
 
     return BeforeValidator(check)
@@ -79,9 +81,7 @@ ResourceName = Annotated[str, build_pattern_validator(*RESOURCE_NAME_FORMAT)]
 QueueName = Annotated[str, build_pattern_validator(*QUEUE_NAME_FORMAT)]
 BucketName = Annotated[str, build_pattern_validator(*BUCKET_NAME_FORMAT)]
 RegionName = Annotated[str, build_pattern_validator(r"[a-z]{2}(-[a-z]+)+-\d", "a region's name, such as 'us-east-1'")]
-DockerImage = Annotated[
-    str, build_pattern_validator(r"[a-z0-9][a-zA-Z0-9._/:@-]{0,254}", "an image's name, such as 'user/project:tag'")
-]
+DockerImage = Annotated[str, build_pattern_validator(*IMAGE_NAME_FORMAT)]
 LogGroupName = Annotated[str, build_pattern_validator(*LOG_GROUP_NAME_FORMAT)]
 MachineTypeName = Annotated[
     str, build_pattern_validator(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "an EC2 instance type, such as 'm5.large'")
@@ -160,7 +160,7 @@ class Settings(BaseModel):
     @classmethod
     def _check_queues_differ(cls, value: str, info: ValidationInfo) -> str:
         if value == info.data.get("SQS_QUEUE_NAME"):
-            raise ValueError("same name; write another name than SQS_QUEUE_NAME's: there must be two different queues")
+            raise build_value_error("write another name than SQS_QUEUE_NAME's: there must be two different queues")
         return value
 
     @property
@@ -213,11 +213,12 @@ def _execute_config(path: Path) -> dict[str, Any]:
     except SyntaxError as error:
         raise InputError(path, f"line {error.lineno}", f"this is not Python ({error.msg})", "correct it") from None
     except (Exception, SystemExit) as error:  # a config is a program of the user's: whatever it raises is wrong input
-        line = _format_error_line(path, error)
+        line = _find_error_line(path, error)
         raise InputError(path, line, format_one_line(f"{type(error).__name__}: {error}"), "correct this line") from None
 
 
-def _format_error_line(path: Path, error: BaseException) -> str:
+def _find_error_line(path: Path, error: BaseException) -> str:
+    """The last line of the config that ran: «line 7»; "" where none did."""
     trace, line = error.__traceback__, ""
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):

@@ -15,6 +15,7 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from distributed_something.core.text import format_one_line
 from distributed_something.worker import get_error_code as get_error_code
 from distributed_something.worker import is_access_denied as is_access_denied
 from distributed_something.worker import is_missing_object as is_missing_object
@@ -25,8 +26,6 @@ AWSError = (
     Boto3Error,
     ResponseParserError,
 )  # the last: an answer that is no answer of AWS's
-
-MAX_SHOWN_CHARACTERS = 60  # characters of a wrong value that a line repeats
 
 _REMEDIES_BY_CODE = {
     "AccessDenied": "ask your administrator for this right",
@@ -52,19 +51,32 @@ _REMEDIES_BY_CODE = {
 
 
 class UserFacingError(Exception):
-    """Base of all that a user is told in one line; `exit_code` is what `run.py` ends with."""
+    """Base of all that a user is told in one line; `exit_code` is what `run.py` ends with.
+
+    `action`: what was being done, or "" if `problem` says it all. `remedy`: what to try, if anything.
+    """
 
     exit_code = 1
 
+    def __init__(self, problem: str, remedy: str = "", *, action: str = "") -> None:
+        super().__init__(problem, remedy, action)
+        self.problem, self.remedy, self.action = problem, remedy, action
+
+    def __str__(self) -> str:
+        return format_user_facing_error(self)
+
 
 class InputError(UserFacingError):
-    """Something that the user wrote is wrong. Nothing was created or sent."""
+    """Something that the user wrote is wrong. Nothing was created or sent.
+
+    `key`: where in the file, or "". `others`: how many more things are wrong in it.
+    """
 
     exit_code = 2
 
-    def __init__(self, file: Path | str, key: str, problem: str, remedy: str) -> None:
-        super().__init__(file, key, problem, remedy)
-        self.file, self.key, self.problem, self.remedy = file, key, problem, remedy
+    def __init__(self, file: Path | str, key: str, problem: str, remedy: str, *, others: int = 0) -> None:
+        super().__init__(problem, remedy)
+        self.file, self.key, self.others = file, key, others
 
     def __str__(self) -> str:
         return format_input_error(self)
@@ -73,45 +85,38 @@ class InputError(UserFacingError):
 class CloudError(UserFacingError):
     """AWS refused or failed.
 
-    `action`: what was being done, or "" if `problem` says it all. `code`: AWS's code, or the kind of error where no
-    answer came; "" where AWS answered and the answer does not do. `remedy`: what to try, if anything.
+    `code`: AWS's code, or the kind of error where no answer came; "" where AWS answered and the answer does not do.
     """
 
     def __init__(self, problem: str, remedy: str = "", *, action: str = "", code: str = "") -> None:
-        super().__init__(problem)
-        self.problem, self.remedy, self.action, self.code = problem, remedy, action, code
+        super().__init__(problem, remedy, action=action)
+        self.code = code
 
     def __str__(self) -> str:
         return format_cloud_error(self)
 
 
-def format_input_error(error: InputError) -> str:
-    """Return the one line that a user reads: file, key, what is wrong, how to fix it."""
-    where = f"{error.file}: {error.key}" if error.key else f"{error.file}"
-    return format_one_line(f"{where}: {error.problem}; {error.remedy}")
+def format_user_facing_error(error: UserFacingError) -> str:
+    """Return the one line that a user reads: what was being done, what went wrong, what to try."""
+    return _format_error_line(error.action, error.problem, error.remedy)
 
 
 def format_cloud_error(error: CloudError) -> str:
-    """Return the one line that a user reads."""
-    action = f"while {error.action}: " if error.action else ""
+    """Return the one line that a user reads; AWS's code stands before its words."""
     code = f"{error.code}: " if error.code else ""
-    remedy = f" — {error.remedy}" if error.remedy else ""
-    return format_one_line(f"{action}{code}{error.problem}{remedy}")
+    return _format_error_line(error.action, f"{code}{error.problem}", error.remedy)
 
 
-def format_one_line(text: str) -> str:
-    """`text` with every run of white space (line ends too) as one space, and what a terminal cannot show escaped."""
-    spaced = " ".join(text.split())
-    return spaced if spaced.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in spaced)
+def format_input_error(error: InputError) -> str:
+    """Return the one line that a user reads: file, key, what is wrong, how to fix it."""
+    where = f"{error.file}: {error.key}" if error.key else f"{error.file}"
+    others = f" (and {error.others} more)" if error.others else ""
+    return format_one_line(f"{where}: {error.problem}; {error.remedy}{others}")
 
 
-def format_value(value: object) -> str:
-    """`value` as it would be written in a file, cut to what fits in a line."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a whole number of more than 4,300 digits, for one
-        text = f"this {type(value).__name__}"
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+def _format_error_line(action: str, problem: str, remedy: str) -> str:
+    doing, then = f"while {action}: " if action else "", f" — {remedy}" if remedy else ""
+    return format_one_line(f"{doing}{problem}{then}")
 
 
 def get_error_message(error: BaseException) -> str:

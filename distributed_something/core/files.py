@@ -1,4 +1,4 @@
-"""Reading and writing the small files that people edit, with errors that name the file and the place."""
+"""Reading, checking, and writing the small files that people edit, with errors that name the file and the place."""
 
 from __future__ import annotations
 
@@ -9,13 +9,35 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed_something.core.errors import InputError, format_value
+from distributed_something.core.errors import InputError
+from distributed_something.core.text import format_value
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import PydanticCustomError
 
 
 MAX_JSON_LEVELS = 50  # levels of JSON inside JSON; no file of a user needs so many, and Python can follow them all
+_VALUE_ERROR_TYPE = "unfit_value"
+_REMEDIES_BY_ERROR_TYPE = {  # for pydantic's own checks, filled in from the error's context; for others its own words
+    "greater_than": "input should be greater than {gt:.15g}",
+    "greater_than_equal": "input should be greater than or equal to {ge:.15g}",
+    "less_than": "input should be less than {lt:.15g}",
+    "less_than_equal": "input should be less than or equal to {le:.15g}",
+    "finite_number": "input should be a finite number",
+    "int_type": "input should be a valid integer",
+    "int_parsing": "input should be a valid integer, unable to parse string as an integer",
+    "int_parsing_size": "unable to parse input string as an integer, exceeded maximum size",
+    "int_from_float": "input should be a valid integer, got a number with a fractional part",
+    "float_type": "input should be a valid number",
+    "float_parsing": "input should be a valid number, unable to parse string as a number",
+    "bool_type": "input should be a valid boolean",
+    "string_type": "input should be a valid string",
+    "string_too_short": "string should have at least {min_length} character",
+    "list_type": "input should be a valid list",
+    "too_short": "list should have at least {min_length} item after validation, not {actual_length}",
+    "too_long": "list should have at most {max_length} items after validation, not {actual_length}",
+}
 
 
 def read_text_file(path: Path, what: str) -> str:
@@ -84,45 +106,44 @@ def _check_json_usable(value: object, text: str) -> None:
         json.dumps(value, ensure_ascii=False).encode()
 
 
+def build_value_error(remedy: str, problem: str = "does not fit") -> PydanticCustomError:
+    """Return what a validator raises about a value: «VALUE `problem`; `remedy`»."""
+    from pydantic_core import PydanticCustomError  # not in the auto-monitor's Lambda
+
+    return PydanticCustomError(_VALUE_ERROR_TYPE, "{problem}; {remedy}", {"problem": problem, "remedy": remedy})
+
+
 def explain_validation_error(path: Path | str, error: ValidationError) -> InputError:
     """What pydantic found, as one line about the first wrong key."""
-    errors = error.errors(include_url=False, include_context=False)
-    first = errors[0]
+    errors = error.errors(include_url=False)
+    first, others = errors[0], len(errors) - 1
     parts = (f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
     key = "".join(parts).lstrip(".") or "the file"
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "missing":
-        return InputError(path, key, "this key is missing", f"add it{more}")
-    wrong, _, right = first["msg"].removeprefix("Value error, ").partition("; ")
-    right = right or wrong
-    return InputError(
-        path, key, f"{format_value(first['input'])} does not fit", f"{right[:1].lower()}{right[1:]}{more}"
-    )
+        return InputError(path, key, "this key is missing", "add it", others=others)
+    context = first.get("ctx", {})
+    if first["type"] == _VALUE_ERROR_TYPE:
+        problem, remedy = context["problem"], context["remedy"]
+    else:
+        template = _REMEDIES_BY_ERROR_TYPE.get(first["type"])
+        problem, remedy = "does not fit", template.format_map(context) if template else first["msg"]
+    return InputError(path, key, f"{format_value(first['input'])} {problem}", remedy, others=others)
 
 
 def write_json_atomically(path: Path, value: object) -> None:
     """Writes `value` as JSON so that a reader sees the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=2)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_file_atomically(path, f"{json.dumps(value, indent=2)}\n".encode())
 
 
 def write_file_atomically(path: Path, content: bytes, *, executable: bool = False) -> None:
-    """Writes a file so that a reader sees the old one or the whole new one."""
+    """Writes a file so that a reader sees the old one or the whole new one, after a power cut too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.chmod(draft, 0o755 if executable else 0o644)
         os.replace(draft, path)
     except BaseException:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed_something.core.errors import InputError, format_value
+from distributed_something.core.errors import InputError
 from distributed_something.core.files import read_json_object
 from distributed_something.core.names import (
     BUCKET_NAME_FORMAT,
@@ -22,6 +22,7 @@ from distributed_something.core.names import (
     AppNames,
     NameFormat,
 )
+from distributed_something.core.text import format_value
 from distributed_something.worker import RunKeys
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _FORMATS_BY_KEY = {
     "MONITOR_DEAD_LETTER_QUEUE": NameFormat(f"({QUEUE_NAME_FORMAT.pattern})?", QUEUE_NAME_FORMAT.right),
 }
 _RUN_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
+MAX_NUMBER = 10**9  # of machines, USD, …
 _MAX_VALUES_BY_KEY = {"MONITOR_START_TIME": MAX_START_MILLISECONDS}
 
 
@@ -149,22 +151,35 @@ def parse_monitor_file(content: dict[str, Any], path: Path | str) -> MonitorFile
 
 
 def _parse_value(key: str, kind: str, value: Any, path: Path | str) -> Any:
-    right = ""
-    if kind == "str":
-        right = "" if _FORMATS_BY_KEY[key].fits(value) else f"write {_FORMATS_BY_KEY[key].right}"
-    elif kind == "bool":
-        value = {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
-        right = "" if isinstance(value, bool) else "write 'True' or 'False'"
-    else:
-        right = _format_number_hint(key, kind, value)
-    if right:
-        raise InputError(path, key, f"{format_value(value)} does not fit", right)
+    """The value as the field holds it; `kind`: the field's type. Raises InputError."""
+    if kind == "bool" and isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower(), value)
+    if not _is_valid_value(key, kind, value):
+        raise InputError(path, key, f"{format_value(value)} does not fit", _build_remedy(key, kind, value))
     return value
 
 
-def _format_number_hint(key: str, kind: str, value: Any) -> str:
-    wanted = (int,) if kind == "int" else (int, float)
-    if isinstance(value, bool) or not isinstance(value, wanted):
+def _is_valid_value(key: str, kind: str, value: Any) -> bool:
+    if kind == "str":
+        return _FORMATS_BY_KEY[key].fits(value)
+    if kind == "bool":
+        return isinstance(value, bool)
+    return _is_number(kind, value) and 0 <= value <= _get_maximum(key)
+
+
+def _build_remedy(key: str, kind: str, value: Any) -> str:
+    if kind == "str":
+        return f"write {_FORMATS_BY_KEY[key].right}"
+    if kind == "bool":
+        return "write 'True' or 'False'"
+    if not _is_number(kind, value):
         return "write a whole number" if kind == "int" else "write a number"
-    most = _MAX_VALUES_BY_KEY.get(key, 10**9)
-    return "" if 0 <= value <= most else f"write a number from 0 to {most}"
+    return f"write a number from 0 to {_get_maximum(key)}"
+
+
+def _is_number(kind: str, value: Any) -> bool:
+    return isinstance(value, int if kind == "int" else (int, float)) and not isinstance(value, bool)
+
+
+def _get_maximum(key: str) -> int:
+    return _MAX_VALUES_BY_KEY.get(key, MAX_NUMBER)

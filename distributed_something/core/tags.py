@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
+MADE_BY_TAG = {"made-by": "distributed-something"}  # on what setupAWS and fleetFile make, and may delete
 KEPT_VOLUME_TAG = {"keep": "DeleteOnTermination is false"}  # on volumes that outlive their machines on purpose
 MAX_TAG_VALUE_CHARACTERS = 256  # characters of a tag's value, in every service
 _INVALID_CHARACTER_PATTERN = re.compile(
@@ -40,20 +41,27 @@ def build_ecs_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": text} for key, text in tags.items()]
 
 
+def parse_tags(tags: Iterable[Mapping[str, Any]] | Mapping[str, str] | None) -> dict[str, str]:
+    """Return tags as a dictionary, however their service writes them: as a list of Key and Value (EC2, IAM), a list of
+    key and value (ECS), or a dictionary (SQS, Lambda, CloudWatch Logs). None: there are none."""
+    if isinstance(tags, Mapping):
+        return dict(tags)
+    return {str(tag.get("Key", tag.get("key"))): str(tag.get("Value", tag.get("value")) or "") for tag in tags or ()}
+
+
+def has_made_by_tag(tags: Iterable[Mapping[str, Any]] | Mapping[str, str] | None) -> bool:
+    """Whether setupAWS or fleetFile made the thing that has these tags."""
+    return MADE_BY_TAG.items() <= parse_tags(tags).items()
+
+
 def build_tag_specifications(
     theirs: Iterable[Mapping[str, Any]], kinds: Iterable[str], ours: Mapping[str, str]
 ) -> list[Any]:
     """EC2's TagSpecifications: `theirs`, with `ours` in each of `kinds`; ours count where both have a key."""
-    merged: dict[str, dict[str, str]] = {
-        str(one.get("ResourceType", "")): _parse_specification_tags(one) for one in theirs
-    }
+    merged = {str(one.get("ResourceType", "")): parse_tags(one.get("Tags")) for one in theirs}
     for kind in kinds:
         merged[kind] = merged.get(kind, {}) | dict(ours)
     return [{"ResourceType": kind, "Tags": build_ec2_tags(tags)} for kind, tags in merged.items()]
-
-
-def _parse_specification_tags(specification: Mapping[str, Any]) -> dict[str, str]:
-    return {str(tag.get("Key")): str(tag.get("Value", "")) for tag in specification.get("Tags", ())}
 
 
 def has_run_tags(tags: Mapping[str, str]) -> bool:

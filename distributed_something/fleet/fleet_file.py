@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import InputError
 from distributed_something.core.files import read_json_object
-from distributed_something.fleet.api_shapes import find_request_fault, find_unknown_value
+from distributed_something.fleet.api_shapes import find_request_fault
 from distributed_something.fleet.launch_specs import (
     LAUNCH_SPECIFICATIONS_KEY,
     LAUNCH_TEMPLATE_CONFIGS_KEY,
@@ -133,7 +133,7 @@ def _check_template_content(
 
 def _check_request(request: JsonObject, path: Path, ec2: EC2Client) -> None:
     shape = _get_input_shape(ec2, "RequestSpotFleet")
-    fault = find_request_fault(request, shape) or find_unknown_value(request, shape)
+    fault = find_request_fault(request, shape)
     if fault is not None:
         raise InputError(path, *fault)
 

@@ -24,6 +24,13 @@ _OVERRIDE_KEYS = ("SubnetId",)
 JsonObject = dict[str, Any]
 
 
+class TemplateFault(NamedTuple):
+    """Why no machine can be started as a Fleet file or a launch template says, and what to do."""
+
+    problem: str
+    remedy: str
+
+
 class LaunchSpec(NamedTuple):
     """LaunchTemplateData (None: of a template that was not read) and LaunchTemplateOverrides, as EC2 takes them."""
 
@@ -59,16 +66,17 @@ def build_template_data(specification: JsonObject, settings: Settings) -> JsonOb
     return _remove_place(content, _list_places(specification)[0])
 
 
-def find_interface_fault(interfaces: list[JsonObject], *, public: bool) -> tuple[str, str] | None:
-    """Why EC2 would start no machine with these NetworkInterfaces, and what would be right. `public`: ASSIGN_IP.
+def find_interface_fault(interfaces: list[JsonObject], *, public: bool) -> TemplateFault | None:
+    """Return why EC2 would start no machine with these NetworkInterfaces; None where it would. `public`: ASSIGN_IP.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_LaunchTemplateInstanceNetworkInterfaceSpecificationRequest.html
     """
     if any("NetworkInterfaceId" in one for one in interfaces):
-        return "a network interface that exists serves one machine, and a fleet has many", "take NetworkInterfaceId out"
+        problem = "a network interface that exists serves one machine, and a fleet has many"
+        return TemplateFault(problem, "take NetworkInterfaceId out")
     if public and len(interfaces) > 1:
-        wrong = "EC2 gives no public address (ASSIGN_IP) to a machine that starts with several network interfaces"
-        return wrong, "leave one, or set ASSIGN_IP to 'False' and give their subnets a NAT gateway"
+        problem = "EC2 gives no public address (ASSIGN_IP) to a machine that starts with several network interfaces"
+        return TemplateFault(problem, "leave one, or set ASSIGN_IP to 'False' and give their subnets a NAT gateway")
     return None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.aws.ec2_fleet import TEMPLATE_NOT_READY_ERRORS
+from distributed_something.aws.ec2_fleet import TEMPLATE_NOT_READY_CODES
 from distributed_something.aws.retry import retry_until_consistent
 from distributed_something.core.errors import AWSError, CloudError, InputError, get_error_code, translate_aws_errors
 from distributed_something.core.tags import KEPT_VOLUME_TAG, build_tag_specifications
@@ -21,10 +21,11 @@ from distributed_something.fleet.launch_specs import (
     LAUNCH_TEMPLATE_CONFIGS_KEY,
     JsonObject,
     LaunchSpec,
+    TemplateFault,
     find_interface_fault,
 )
 from distributed_something.fleet.request import build_template_name
-from distributed_something.fleet.user_data import extend_user_data
+from distributed_something.fleet.user_data import UserDataError, extend_user_data
 
 if TYPE_CHECKING:
     from botocore.model import Shape
@@ -78,27 +79,23 @@ def load_template_data(fleet: JsonObject, path: Path, settings: Settings, ec2: E
             f"there is no launch template {format_template_name(fleet)}",
             "name another",
         )
-    found = find_template_fault(content, settings)
-    if found is not None:
-        raise InputError(
-            path,
-            LAUNCH_TEMPLATE_CONFIGS_KEY,
-            f"the launch template {format_template_name(fleet)}: {found[0]}",
-            found[1],
-        )
+    fault = find_template_fault(content, settings)
+    if fault is not None:
+        problem = f"the launch template {format_template_name(fleet)}: {fault.problem}"
+        raise InputError(path, LAUNCH_TEMPLATE_CONFIGS_KEY, problem, fault.remedy)
     return content
 
 
-def find_template_fault(content: JsonObject, settings: Settings) -> tuple[str, str] | None:
-    """Why a template of this content cannot be used, and what would be right; None where it can."""
+def find_template_fault(content: JsonObject, settings: Settings) -> TemplateFault | None:
+    """Return why a template of this content cannot be used; None where it can."""
     interfaces = content.get("NetworkInterfaces", [])
     if content.get("SecurityGroups") and not interfaces:
-        return "it names security groups by name, with which EC2 takes no ASSIGN_IP", "name them by id there"
+        problem = "it names security groups by name, with which EC2 takes no ASSIGN_IP"
+        return TemplateFault(problem, "name them by id there")
     try:
         extend_user_data(content.get("UserData", ""), settings)
-    except ValueError as error:
-        wrong, _, right = str(error).partition("; ")
-        return wrong, right
+    except UserDataError as error:
+        return TemplateFault(error.problem, error.remedy)
     return find_interface_fault(interfaces, public=settings.ASSIGN_IP)
 
 
@@ -169,7 +166,7 @@ def _create_next_version(
     request: Any = {"LaunchTemplateId": template, "ClientToken": f"{name}-{number}", "LaunchTemplateData": data}
     with translate_aws_errors(f"making version {number} of the launch template {name}"):
         retry_until_consistent(
-            lambda: ec2.create_launch_template_version(**request), *TEMPLATE_NOT_READY_ERRORS, sleep=sleep
+            lambda: ec2.create_launch_template_version(**request), *TEMPLATE_NOT_READY_CODES, sleep=sleep
         )
 
 

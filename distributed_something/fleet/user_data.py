@@ -17,11 +17,18 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-CONTAINER_RETENTION_MINUTES = (
-    10  # an ended container's files; by the agent's own three hours, some that were killed fill the disk
-)
+# Of an ended container's files; by the agent's own three hours, some that were killed fill the disk.
+CONTAINER_RETENTION_MINUTES = 10
 MAX_USER_DATA_BYTES = 16 * 1024  # EC2: user data before it is encoded
 _SHELL_SHEBANGS = ("#!/bin/bash", "#!/bin/sh")
+
+
+class UserDataError(Exception):
+    """User data to which the lines that join the cluster cannot be added: what is wrong with it, and what to do."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        self.problem, self.remedy = problem, remedy
 
 
 def build_user_data(settings: Settings) -> str:
@@ -32,19 +39,17 @@ def build_user_data(settings: Settings) -> str:
 def extend_user_data(theirs: str, settings: Settings) -> str:
     """`theirs` (user data in base64, or nothing) and then the lines that join the cluster, in base64.
 
-    Raises ValueError where `theirs` is no shell script, or both are too long.
+    Raises UserDataError where `theirs` is no shell script, or both are too long.
     """
     script = _decode_script(theirs)
     if not script.strip():
         return build_user_data(settings)
     if not script.startswith(_SHELL_SHEBANGS):
-        raise ValueError("its user data is no shell script; begin it with #!/bin/bash, or leave it out")
+        raise UserDataError("its user data is no shell script", "begin it with #!/bin/bash, or leave it out")
     whole = script.rstrip("\n") + "\n" + build_ecs_config_lines(settings)
     if len(whole.encode()) > MAX_USER_DATA_BYTES:
-        raise ValueError(
-            "its user data is too long; shorten it to "
-            f"{MAX_USER_DATA_BYTES - len(build_ecs_config_lines(settings))} bytes"
-        )
+        free = MAX_USER_DATA_BYTES - len(build_ecs_config_lines(settings))
+        raise UserDataError("its user data is too long", f"shorten it to {free} bytes")
     return _encode_script(whole)
 
 
@@ -69,4 +74,4 @@ def _decode_script(theirs: str) -> str:
     try:
         return base64.b64decode(theirs, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
-        raise ValueError("its user data is no text; use a script that begins with #!/bin/bash") from None
+        raise UserDataError("its user data is no text", "use a script that begins with #!/bin/bash") from None

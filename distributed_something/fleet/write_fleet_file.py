@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.account.step import MADE_BY_TAG
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.instance_types import MACHINE_TYPES_PER_CALL
 from distributed_something.aws.retry import retry_until_consistent
 from distributed_something.core.errors import CloudError, InputError, get_error_code, translate_aws_errors
 from distributed_something.core.files import write_json_atomically
 from distributed_something.core.names import FLEET_ROLE, INSTANCE_ROLE, AwsAccount
+from distributed_something.core.tags import MADE_BY_TAG, build_tag_specifications, has_made_by_tag
 from distributed_something.fleet.network import choose_network
 from distributed_something.worker import split_into_batches
 
@@ -32,7 +32,6 @@ IMAGE_PARAMETERS = {
 }
 ECS_IMAGE_ROOT_DEVICE = "/dev/xvda"  # the image's only volume
 SECURITY_GROUP_NAME = "distributed-something"
-_MADE_BY_TAG = {"Key": MADE_BY_TAG[0], "Value": MADE_BY_TAG[1]}
 
 
 def write_fleet_file(
@@ -132,10 +131,11 @@ def _ensure_security_group(ec2: EC2Client, vpc: str, sleep: Callable[[float], No
     if not found:
         return _create_security_group(ec2, vpc, sleep)
     group = found[0]
-    if _MADE_BY_TAG not in group.get("Tags", []):
+    if not has_made_by_tag(group.get("Tags")):
+        ((key, value),) = MADE_BY_TAG.items()
         raise CloudError(
             f"the security group {group['GroupId']} is named {SECURITY_GROUP_NAME}, but fleetFile did not make it; "
-            f"rename it, or give it the tag {MADE_BY_TAG[0]}={MADE_BY_TAG[1]}"
+            f"rename it, or give it the tag {key}={value}"
         )
     if group["IpPermissions"]:
         raise CloudError(
@@ -147,9 +147,7 @@ def _ensure_security_group(ec2: EC2Client, vpc: str, sleep: Callable[[float], No
 
 def _create_security_group(ec2: EC2Client, vpc: str, sleep: Callable[[float], None]) -> str:
     """A new group has no inbound rule, and one that lets everything out."""
-    tags: Any = [
-        {"ResourceType": "security-group", "Tags": [_MADE_BY_TAG, {"Key": "Name", "Value": SECURITY_GROUP_NAME}]}
-    ]
+    tags: Any = build_tag_specifications((), ["security-group"], MADE_BY_TAG | {"Name": SECURITY_GROUP_NAME})
     with translate_aws_errors(f"making the security group {SECURITY_GROUP_NAME}"):
         group: str = ec2.create_security_group(
             GroupName=SECURITY_GROUP_NAME,

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from distributed_something.core.errors import InputError
-from distributed_something.core.files import explain_validation_error, read_json_object
+from distributed_something.core.files import build_value_error, explain_validation_error, read_json_object
 from distributed_something.jobs.sources import GroupSource, JobGroup, ObjectLister, build_group_source
 from distributed_something.worker import (
     MAX_JOB_SECONDS,
@@ -48,15 +48,22 @@ def _validate_command(value: object) -> object:
     if parts and all(isinstance(part, list) for part in parts):
         return [_validate_command(part) for part in parts]
     if not parts or not parts[0] or not all(type(part) in (str, int, float) for part in parts):
-        raise ValueError("no command; write a text, or a list of texts and numbers")
+        raise build_value_error("write a text, or a list of texts and numbers")
     return value
 
 
 def _validate_inputs(value: object) -> object:
     parts = value if isinstance(value, list) else [*value, *value.values()] if isinstance(value, dict) else [None]
     if not all(isinstance(part, str) and part for part in parts):
-        raise ValueError('no inputs; write a list of texts, or an object such as {"plates/{plate}/": "images"}')
+        raise build_value_error('write a list of texts, or an object such as {"plates/{plate}/": "images"}')
     return value
+
+
+def _validate_upload_flags(value: object) -> object:
+    try:
+        return parse_upload_flags(value)
+    except ValueError as error:
+        raise build_value_error(str(error)) from None
 
 
 class KnownJobKeys(BaseModel):
@@ -74,7 +81,7 @@ class KnownJobKeys(BaseModel):
     expected_files: Annotated[StrictInt, Field(ge=0)] = 0
     keep_failed: StrictBool = False
     leave_out: list[NonEmptyText] = []
-    upload_flags: Annotated[object, BeforeValidator(parse_upload_flags)] = None
+    upload_flags: Annotated[object, BeforeValidator(_validate_upload_flags)] = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +112,9 @@ class JobFile:
                 fits.add(keys)
             if len(body) > MAX_MESSAGE_BYTES:
                 where = f"{self.groups_key}[{number}]"
-                most = (
-                    f"at most {MAX_MESSAGE_BYTES:,} fit: SQS takes 1 MiB, and 8 KiB of it stay free for why a job fails"
-                )
-                raise InputError(self.path, where, f"its message has {len(body):,} bytes", most)
+                most = f"{MAX_MESSAGE_BYTES:,} are the most"
+                why = "SQS takes 1 MiB, and 8 KiB of it stay free for why a job fails"
+                raise InputError(self.path, where, f"its message has {len(body):,} bytes", f"{most}: {why}")
             message = {**self.shared, "group": group}
             # Without a command it is for a generic-worker.py that was made for this kind of job.
             yield body, self._id_for_worker(message, number) if "command" in message else job_id(message)

@@ -14,13 +14,14 @@ from itertools import groupby, islice, product
 from pathlib import Path
 from typing import Any
 
-from distributed_something.core.errors import InputError, format_value
+from distributed_something.core.errors import InputError
 from distributed_something.core.files import read_json_object, write_file_atomically
+from distributed_something.core.text import format_value
 from distributed_something.jobs.filename_pattern import NamePattern
 from distributed_something.jobs.job_file import iter_job_file_lines, parse_job_file
 from distributed_something.jobs.plates import BadRange, build_well_name, expand_ranges, expand_wells
 from distributed_something.jobs.sources import JobGroup, ObjectLister, build_group_source, parse_s3_address
-from distributed_something.jobs.submit import plan_submission
+from distributed_something.jobs.submission_plan import plan_submission
 
 OBJECTS_KEY = "objects"  # the key of a group that holds its objects' addresses
 _OPTION_SOURCES = {"plates": "plates", "wells": "plates", "rows": "plates", "sites": "plates", "table": "table",
@@ -145,8 +146,9 @@ def _expand_option(option: str, text: str | None, how: Callable[[str], list[str]
     try:
         return None if text is None else how(text)
     except BadRange as error:
-        right = "write values with commas between, and ranges such as A-H, 1-12 or 01-12"
-        raise InputError(option, "", str(error), right) from None
+        remedies = [error.remedy] if error.remedy else []
+        remedies.append("write values with commas between, and ranges such as A-H, 1-12 or 01-12")
+        raise InputError(option, "", error.problem, "; ".join(remedies)) from None
 
 
 class _ExclusionRules:

@@ -23,7 +23,11 @@ _WELL_BLOCK = re.compile(r"([A-Za-z]{1,2})(\d{1,3})-([A-Za-z]{1,2})(\d{1,3})")
 
 
 class BadRange(ValueError):
-    """The text names no values; it says why."""
+    """The text names no values. `problem`: why; `remedy`: what is right, where that is more than how ranges look."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem, self.remedy = problem, remedy
 
 
 def expand_ranges(text: str) -> list[str]:
@@ -35,7 +39,7 @@ def expand_wells(text: str, digits: int) -> list[str]:
     """The wells of `A01,C03-D04`, row by row, the column with at least so many digits; `96` is a whole plate."""
     if text.isdecimal():
         if int(text) not in PLATE_SIZES:
-            raise BadRange(f"there is no plate of {text} wells; there are {', '.join(map(str, PLATE_SIZES))}")
+            raise BadRange(f"there is no plate of {text} wells", f"there are {', '.join(map(str, PLATE_SIZES))}")
         rows, columns = PLATE_SIZES[int(text)]
         return [
             build_well_name(row, column, digits) for row in _iter_row_names(1, rows) for column in range(1, columns + 1)
@@ -56,7 +60,7 @@ def _expand_well_item(item: str, digits: int) -> Iterator[str]:
         for row, column in product(_expand_letters(match[1], match[3], item), columns):
             yield build_well_name(row, column, digits)
     else:
-        raise BadRange(f"{item!r} is no well; write one such as A01, or A01-H12 for all between")
+        raise BadRange(f"{item!r} is no well", "write one such as A01, or A01-H12 for all between")
 
 
 def _split_items(text: str) -> list[str]:

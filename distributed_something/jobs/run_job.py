@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.errors import InputError, UserFacingError
+from distributed_something.jobs.docker import Docker, build_docker_options
 from distributed_something.jobs.job_file import JobFile
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def prepare_job_folder(project: Path, job: OneJob) -> Path:
         folder.chmod(0o777)
         (folder / MESSAGE_FILE_NAME).write_text(job.body, encoding="utf-8")
     except OSError as error:
-        raise UserFacingError(f"while making {folder}: {error.strerror or error} — remove it, and try again") from None
+        reason = error.strerror or str(error)
+        raise UserFacingError(reason, "remove it, and try again", action=f"making {folder}") from None
     return folder
 
 
@@ -145,48 +147,6 @@ def run_worker_container(folder: Path, container: Mapping[str, Any], aws: Mappin
         return code
     finally:
         docker.ask("rm", "--force", "--volumes", name)
-
-
-def build_docker_options(container: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:
-    """Of `docker create`. Values travel in the client's environment: no process list shows them."""
-    rights = container.get("linuxParameters", {})
-    devices = [one["hostPath"] for one in rights.get("devices", [])]
-    words = ["--pull", "never", "--network", "host", "--cpu-shares", str(container["cpu"])]
-    words += ["--memory", f"{container['memory']}m"]
-    words += [word for name in rights.get("capabilities", {}).get("add", []) for word in ("--cap-add", name)]
-    words += [word for path in devices for word in ("--device", path)]
-    return words + [word for name in env for word in ("--env", name)]
-
-
-class Docker:
-    """The container engine's own command line."""
-
-    def __init__(self, run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run) -> None:
-        self._run = run
-
-    def ask(self, *words: str, env: Mapping[str, str] | None = None) -> str:
-        """What it answers; raises Problem where it refuses, or is not there."""
-        done = self._run_docker(*words, env=env)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserFacingError(f"while asking docker to {words[0]}: {reason} — is the container engine running?")
-        return done.stdout
-
-    def require_image(self, image: str) -> None:
-        """Raises Problem where the image is not on this computer: what it would pull may be a stranger's."""
-        if self._run_docker("image", "inspect", image).returncode:
-            self.ask("version")
-            right = "make build, or docker pull it, or leave --containers out"
-            raise UserFacingError(f"while running a job in {image}: this image is not on this computer — {right}")
-
-    def _run_docker(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        given = {**os.environ, **(env or {})}
-        try:
-            return self._run(["docker", *words], env=given, capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise UserFacingError(
-                f"while asking docker to {words[0]}: {error.strerror} — install it, or leave --containers out"
-            ) from None
 
 
 # How it ended

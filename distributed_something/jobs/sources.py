@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from distributed_something.core.errors import InputError, format_value
+from distributed_something.core.errors import InputError
 from distributed_something.core.files import parse_json
+from distributed_something.core.text import format_value
 
 JobGroup = dict[str, Any] | str
 GroupSource = Callable[[], Iterator[JobGroup]]

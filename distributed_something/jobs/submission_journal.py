@@ -1,4 +1,7 @@
-"""distributed_something.jobs.submission_journal."""
+"""The journal of a submission: a file beside the job file that says which jobs SQS has acknowledged.
+
+It is there while a submission is under way, and after an interruption, so that `--resume` sends the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,16 @@ import json
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from distributed_something.core.errors import InputError
+from distributed_something.jobs.submission_plan import SubmissionPlan
 
-NumberedMessage = tuple[int, str]  # (place in the job file from 0, message body)
 
-
-@dataclass(frozen=True)
-class SubmissionPlan:
-    """What a job file amounts to: how many jobs, the first one's body, and a digest of them all."""
-
-    count: int
-    first: str
-    digest: str
+def build_journal_path(job_file: Path) -> Path:
+    """Where the journal of a job file lies."""
+    return job_file.parent / f".{job_file.name}.submitted"
 
 
 class SubmissionJournal:

@@ -1,4 +1,4 @@
-"""`run.py submitJob`: every job is checked before the first is sent; batches of ten go out from several threads.
+"""`run.py submitJob`: once every job is checked, those that SQS does not have yet are sent.
 
 What SQS acknowledged is written to a journal beside the job file, so that an interrupted submission goes on with
 `--resume` where it stopped. A job is sent twice only if the process dies between SQS's answer and the journal's
@@ -8,21 +8,20 @@ line; the worker makes that harmless.
 from __future__ import annotations
 
 import hashlib
-import itertools
-import signal
-import threading
-from array import array
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distributed_something.aws.clients import SENDER_THREADS, Clients
+from distributed_something.aws.clients import Clients
 from distributed_something.aws.s3 import upload_folders
 from distributed_something.aws.sqs import add_submitted_count, require_job_queue
-from distributed_something.core.errors import AWSError, CloudError, InputError, UserFacingError, explain_aws_error
+from distributed_something.core.clock import Clock
+from distributed_something.core.errors import AWSError, CloudError, UserFacingError
 from distributed_something.jobs.job_file import JobFile
-from distributed_something.jobs.submission_journal import NumberedMessage, SubmissionJournal, SubmissionPlan
+from distributed_something.jobs.send_batches import NumberedMessage, ProgressCallback, send_all_batches
+from distributed_something.jobs.submission_journal import SubmissionJournal
+from distributed_something.jobs.submission_plan import SubmissionPlan
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -30,185 +29,97 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-MAX_BATCH_MESSAGES = 10  # SQS: messages in one SendMessageBatch
-MAX_BATCH_BYTES = 1024 * 1024  # SQS: one message and one batch may hold 1 MiB
-SEND_ATTEMPTS = 8
-_SHARD_COUNT = 256
-ProgressCallback = Callable[[int, int], None]  # (sent so far, of how many)
+@dataclass(frozen=True)
+class Submission:
+    """A job file that was checked, and the journal of those of its jobs that SQS has."""
+
+    job_file: JobFile
+    plan: SubmissionPlan
+    journal: SubmissionJournal
 
 
 class SubmissionInterruption(UserFacingError):
-    """Ctrl-C in the middle of sending; what was sent is known."""
+    """Ctrl-C in the middle of sending: `sent` of `total` jobs are sent."""
 
     exit_code = 130
 
+    def __init__(self, sent: int, total: int) -> None:
+        super().__init__("interrupted")
+        self.sent, self.total = sent, total
 
-def plan_submission(job_file: JobFile) -> SubmissionPlan:
-    """Reads and checks every job without sending anything; raises InputError for the first that is wrong."""
-    seen = [array("Q") for _ in range(_SHARD_COUNT)]
-    whole, count, first = hashlib.sha256(), 0, ""
-    for body, identity in job_file.iter_checked_messages():
-        first = first or body
-        count += 1
-        whole.update(body.encode())
-        digest = hashlib.blake2b(identity.encode(), digest_size=8).digest()
-        seen[digest[0]].append(int.from_bytes(digest, "big"))
-    if not count:
-        raise InputError(job_file.path, job_file.groups_key, "there is no job in it", "list at least one")
-    _check_duplicates(job_file, seen)
-    return SubmissionPlan(count, first, whole.hexdigest())
+    def __str__(self) -> str:
+        return f"{self.problem}: {format_submission_progress(self.sent, self.total)}"
+
+
+class SubmissionError(CloudError):
+    """AWS refused in the middle of sending: `cause` says why, and `sent` of `total` jobs are sent."""
+
+    def __init__(self, cause: CloudError, sent: int, total: int) -> None:
+        super().__init__(cause.problem, cause.remedy, action=cause.action, code=cause.code)
+        self.cause, self.sent, self.total = cause, sent, total
+
+    def __str__(self) -> str:
+        return f"{self.cause}; {format_submission_progress(self.sent, self.total)}"
+
+
+class ChangedTableError(UserFacingError):
+    """The jobs that were sent are not those that were checked."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("its table changed while its jobs were sent; not all of them were checked")
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
 
 
 def submit_jobs(
     settings: Settings,
     clients: Clients,
-    job_file: JobFile,
-    planned: SubmissionPlan,
+    submission: Submission,
+    clock: Clock,
     *,
-    journal: SubmissionJournal,
     progress: ProgressCallback,
     say: Callable[[str], None],
-    sleep: Callable[[float], None],
 ) -> int:
     """Brings the `upload` folders up, sends every job that the journal does not hold; how many were sent now."""
+    journal, total = submission.journal, submission.plan.count
     url = require_job_queue(settings, clients)
-    journal.open(planned, url)
+    journal.open(submission.plan, url)
     before = journal.done
     try:
-        upload_folders(clients.s3, settings.AWS_BUCKET, job_file.uploads, say)
-        _send_all_batches(clients.sqs, url, _iter_unsent_jobs(job_file, planned, journal), journal, progress, sleep)
+        upload_folders(clients.s3, settings.AWS_BUCKET, submission.job_file.uploads, say)
+        send_all_batches(clients.sqs, url, _iter_unsent_jobs(submission), journal, progress, clock.sleep)
     except KeyboardInterrupt:
-        raise SubmissionInterruption(f"interrupted: {_format_progress(journal.done, planned.count)}") from None
+        raise SubmissionInterruption(journal.done, total) from None
     except CloudError as error:
-        raise CloudError(f"{error}; {_format_progress(journal.done, planned.count)}") from error
+        raise SubmissionError(error, journal.done, total) from error
     finally:
         _note_submitted_count(clients.sqs, url, journal.done - before, say)
         journal.close()
-        if journal.done in (0, planned.count):
+        if journal.done in (0, total):
             journal.remove()  # nothing to go on with
     return journal.done - before
 
 
-def _iter_unsent_jobs(
-    job_file: JobFile, planned: SubmissionPlan, journal: SubmissionJournal
-) -> Iterator[NumberedMessage]:
-    """The jobs that the journal does not hold; raises Problem at the end where they are not those that were checked."""
+def format_submission_progress(sent: int, total: int) -> str:
+    """Return how far an interrupted submission came, and how it goes on."""
+    if sent == total:
+        return f"but all {total:,} jobs are sent"
+    how = "with --resume goes on" if sent else "begins anew"
+    return f"{sent:,} of {total:,} jobs are sent; the same command {how}"
+
+
+def _iter_unsent_jobs(submission: Submission) -> Iterator[NumberedMessage]:
+    """The jobs that the journal does not hold; raises ChangedTableError at the end where they are not those that were
+    checked."""
     whole = hashlib.sha256()
-    for number, body in enumerate(job_file.bodies()):
+    for number, body in enumerate(submission.job_file.bodies()):
         whole.update(body.encode())
-        if not journal.is_sent(number):
+        if not submission.journal.is_sent(number):
             yield number, body
-    if whole.hexdigest() != planned.digest:
-        raise UserFacingError(
-            f"{job_file.path}: its table changed while its jobs were sent; not all of them were checked"
-        )
-
-
-def iter_message_batches(numbered: Iterable[NumberedMessage]) -> Iterator[list[NumberedMessage]]:
-    """Cuts a stream of messages into batches that SQS takes: ten messages and 1 MiB at the most."""
-    batch: list[NumberedMessage] = []
-    size = 0
-    for number, body in numbered:
-        if batch and (len(batch) == MAX_BATCH_MESSAGES or size + len(body) > MAX_BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append((number, body))
-        size += len(body)  # bodies are ASCII: json.dumps escapes the rest
-    if batch:
-        yield batch
-
-
-def _send_all_batches(
-    sqs: SQSClient,
-    url: str,
-    numbered: Iterable[NumberedMessage],
-    journal: SubmissionJournal,
-    progress: ProgressCallback,
-    sleep: Callable[[float], None],
-) -> None:
-    room = threading.Semaphore(2 * SENDER_THREADS)  # so that a stream of a million jobs does not wait in memory
-    failures: list[Exception] = []
-
-    def send(batch: list[NumberedMessage]) -> None:
-        try:
-            _send_batch(sqs, url, batch, journal, sleep)
-        except Exception as error:  # whatever it is: raised again below, in the thread that the user waits for
-            failures.append(error)
-        finally:
-            room.release()
-
-    pool = ThreadPoolExecutor(SENDER_THREADS)
-    with _catch_ctrl_c() as pressed:
-        try:
-            for batch in iter_message_batches(numbered):
-                room.acquire()
-                if failures or pressed.is_set():
-                    break
-                pool.submit(send, batch)
-                progress(journal.done, journal.total)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=bool(failures))
-    progress(journal.done, journal.total)
-    if failures:
-        raise failures[0]
-    if pressed.is_set():
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def _catch_ctrl_c() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event, and only a second one is raised at once.
-
-    Raised while the pool starts a thread, it leaves one that the pool does not know of and so does not wait for: its
-    batch would be sent after the user was told how many were.
-    """
-    pressed = threading.Event()
-
-    def press(number: int, frame: object) -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
-        pressed.set()
-
-    main = threading.current_thread() is threading.main_thread()  # only it may set a handler, and only it is raised in
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield pressed
-        return
-    signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _send_batch(
-    sqs: SQSClient, url: str, batch: list[NumberedMessage], journal: SubmissionJournal, sleep: Callable[[float], None]
-) -> None:
-    """Sends until SQS has acknowledged every message of the batch; raises CloudError when it will not."""
-    left = batch
-    for attempt in range(SEND_ATTEMPTS):
-        if attempt:
-            sleep(min(0.2 * 2**attempt, 10))
-        try:
-            answer = sqs.send_message_batch(
-                QueueUrl=url, Entries=[{"Id": str(number), "MessageBody": body} for number, body in left]
-            )
-        except AWSError as error:
-            raise explain_aws_error("sending jobs", error) from error
-        acknowledged = {int(entry["Id"]) for entry in answer.get("Successful", [])}
-        if acknowledged:
-            journal.add(sorted(acknowledged))
-        left = [(number, body) for number, body in left if number not in acknowledged]
-        if not left:
-            return
-    reason = next((entry.get("Message", entry["Code"]) for entry in answer.get("Failed", [])), "no reason given")
-    raise CloudError(f"while sending job {left[0][0] + 1}: SQS refuses it ({reason})")
-
-
-def _format_progress(done: int, count: int) -> str:
-    if done == count:
-        return f"but all {count:,} jobs are sent"
-    how = "with --resume goes on" if done else "begins anew"
-    return f"{done:,} of {count:,} jobs are sent; the same command {how}"
+    if whole.hexdigest() != submission.plan.digest:
+        raise ChangedTableError(submission.job_file.path)
 
 
 def _note_submitted_count(sqs: SQSClient, url: str, sent: int, say: Callable[[str], None]) -> None:
@@ -219,18 +130,3 @@ def _note_submitted_count(sqs: SQSClient, url: str, sent: int, say: Callable[[st
         add_submitted_count(sqs, url, sent)
     except AWSError:
         say("note: the count of jobs could not be put on the queue; monitor will count from what it sees")
-
-
-def _check_duplicates(job_file: JobFile, seen: list[array[int]]) -> None:
-    for shard in seen:
-        ordered = sorted(shard)
-        twin = next((a for a, b in itertools.pairwise(ordered) if a == b), None)
-        if twin is None:
-            continue
-        places = [
-            n
-            for n, (_, identity) in enumerate(job_file.iter_checked_messages(), 1)
-            if int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "big") == twin
-        ]
-        wrong = f"jobs {' and '.join(map(str, places[:3]))} are the same job"
-        raise InputError(job_file.path, job_file.groups_key, wrong, "keep one of them")

@@ -84,30 +84,6 @@ def _count_directives(lines: list[str]) -> int:
     return next((number for number, line in enumerate(lines) if not _DIRECTIVE.match(line)), len(lines))
 
 
-_NAME_PART = r"[a-z0-9][a-z0-9._-]*"
-_IMAGE_NAME = re.compile(
-    rf"(?P<user>{_NAME_PART}(?::\d+)?(?:/{_NAME_PART})*)/(?P<project>{_NAME_PART})(?::(?P<tag>\w[\w.-]{{0,127}}))?"
-)
-IMAGE_NAME_ADVICE = "write user/project:tag, in lower case, such as 'ada/seqtk:1.4'"
-
-
-class ProjectImageName(NamedTuple):
-    """`user` may hold a registry's host."""
-
-    user: str
-    project: str
-    tag: str
-
-    def __str__(self) -> str:
-        return f"{self.user}/{self.project}:{self.tag}"
-
-
-def parse_project_image(text: str) -> ProjectImageName | None:
-    """The parts of an image's name; None where it is none that the Makefile can hold. Without a tag it is `latest`."""
-    match = _IMAGE_NAME.fullmatch(text)
-    return ProjectImageName(match["user"], match["project"], match["tag"] or "latest") if match else None
-
-
 def replace_makefile_values(own: str, values: Mapping[str, str]) -> str:
     """The developer's part of a Makefile with other values (images' names) of its variables."""
     for name, value in values.items():

@@ -15,16 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distributed_something.core.config_settings import Settings, load_settings
-from distributed_something.core.errors import InputError, UserFacingError, format_value
+from distributed_something.core.errors import InputError, UserFacingError, format_input_error
 from distributed_something.core.files import read_text_file, write_file_atomically
+from distributed_something.core.image_name import IMAGE_NAME_FORMAT, ProjectImageName, parse_project_image
 from distributed_something.core.names import RESOURCE_NAME_FORMAT
+from distributed_something.core.text import format_value
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.project.dockerfile import (
-    IMAGE_NAME_ADVICE,
-    ProjectImageName,
     convert_to_program_stage,
     find_base_image,
-    parse_project_image,
     replace_base_image,
     replace_makefile_values,
 )
@@ -55,6 +54,13 @@ _DEVELOPER_FILES = (".gitignore", ".gitattributes", "config.py", "files/exampleF
         "worker/requirements-own.txt", "worker/scripts")  # fmt: skip
 
 
+class DraftError(InputError):
+    """A file that the project would have is wrong. Nothing was made."""
+
+    def __str__(self) -> str:
+        return f"newProject: {format_input_error(self)}; nothing was made"
+
+
 @dataclass(frozen=True)
 class ProjectSpec:
     """What a new project is told. `base` and `program` are None where an example says them."""
@@ -74,7 +80,8 @@ def build_default_app_name(folder: Path) -> str:
 
 def build_default_image(app_name: str) -> str:
     """A name to fill in: `user` is nobody's, and run.py asks for another before it calls AWS."""
-    return f"user/{app_name.lower().strip('-_') or 'program'}:latest"
+    name = re.sub(r"[-_]*(-_|_-|___)[-_]*", "-", app_name.lower().strip("-_"))  # Docker takes no such mixture
+    return f"user/{name or 'program'}:latest"
 
 
 def check_app_name_option(text: str) -> str:
@@ -89,13 +96,14 @@ def parse_image_option(text: str) -> ProjectImageName:
     """`text` as the image's name; raises InputError."""
     found = parse_project_image(text)
     if found is None:
-        raise InputError("--image", "", f"{format_value(text)} is no image's name", IMAGE_NAME_ADVICE)
+        right = "write user/project:tag, in lower case, such as 'ada/seqtk:1.4'"
+        raise InputError("--image", "", f"{format_value(text)} is no image's name", right)
     return found
 
 
 def check_base_option(text: str) -> str:
     """`text` as the name of the image that has the program; raises InputError."""
-    if not re.fullmatch(r"[a-z0-9][a-zA-Z0-9._/:@-]{0,254}", text):
+    if not IMAGE_NAME_FORMAT.fits(text):
         right = "write one such as 'biocontainers/bwa:0.7.17'"
         raise InputError("--base", "", f"{format_value(text)} is no image's name", right)
     return text
@@ -132,14 +140,14 @@ def check_project_folder(template: Path, folder: Path, name: str | None) -> None
 
 
 def make_project(template: Path, folder: Path, wanted: ProjectSpec) -> None:
-    """Makes the project; raises InputError, and Problem where the disk refuses."""
+    """Makes the project; raises InputError, and UserFacingError where the disk refuses."""
     check_project_folder(template, folder, wanted.example)
     try:
         with _open_draft_folder(folder) as draft:
             _fill_draft(template, draft, wanted)
             _check_project(draft, wanted)
     except OSError as error:
-        raise UserFacingError(f"while making {folder}: {error.strerror or error} — nothing was made") from None
+        raise UserFacingError(error.strerror or str(error), "nothing was made", action=f"making {folder}") from None
 
 
 @contextmanager
@@ -249,4 +257,6 @@ def _check_project(draft: Path, wanted: ProjectSpec) -> None:
             for _ in job_file.iter_checked_messages():
                 pass
     except InputError as error:
-        raise InputError("newProject", "", str(error).replace(f"{draft}/", ""), "nothing was made") from None
+        file = Path(error.file)
+        name = file.relative_to(draft) if file.is_relative_to(draft) else file
+        raise DraftError(name, error.key, error.problem, error.remedy, others=error.others) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.core.files import read_text_file
+from distributed_something.core.text import format_names
 from distributed_something.project.dockerfile import parse_stages
 from distributed_something.project.hook_signatures import (
     HookSignatures,
@@ -21,6 +22,7 @@ from distributed_something.project.hook_signatures import (
     read_hooks,
 )
 from distributed_something.project.new import build_template_note
+from distributed_something.project.older_version import check_project_version, is_older_project
 from distributed_something.project.shipped_files import (
     NOTE_FILE_NAME,
     TWO_PART_FILES,
@@ -78,17 +80,16 @@ def check_no_edits(planned: UpgradePlan, project: Path) -> None:
     """Raises InputError where an edit would be lost."""
     if not planned.edited:
         return
-    shown = ", ".join(planned.edited[:EDITED_FILES_SHOWN])
-    more = f" and {len(planned.edited) - EDITED_FILES_SHOWN} more" if len(planned.edited) > EDITED_FILES_SHOWN else ""
+    shown = format_names(planned.edited, EDITED_FILES_SHOWN)
     if planned.before is None:
-        wrong = f"nothing notes which machinery it has, and these files are others than this template's: {shown}{more}"
+        wrong = f"nothing notes which machinery it has, and these files are others than this template's: {shown}"
         raise InputError(project, "", wrong, "commit what is yours in them, then add --force")
-    wrong = f"the machinery was edited here, and that would be lost: {shown}{more}"
+    wrong = f"the machinery was edited here, and that would be lost: {shown}"
     raise InputError(project, "", wrong, "move it to files of your own (docs/your-own.md), or add --force")
 
 
 def apply_upgrade(planned: UpgradePlan, project: Path) -> None:
-    """Does it; raises Problem where the disk refuses, and then the same command goes on."""
+    """Does it; raises UserFacingError where the disk refuses, and then the same command goes on."""
     try:
         for name in (*planned.added, *planned.replaced):
             write_machinery_file(project, name, planned.new[name])
@@ -96,8 +97,8 @@ def apply_upgrade(planned: UpgradePlan, project: Path) -> None:
             (project / name).unlink(missing_ok=True)
         write_machinery_note(project, planned.note)
     except OSError as error:
-        wrong = f"while upgrading {project}: {error.strerror or error}"
-        raise UserFacingError(f"{wrong} — type the same command again to complete it") from None
+        wrong, right = error.strerror or str(error), "type the same command again to complete it"
+        raise UserFacingError(wrong, right, action=f"upgrading {project}") from None
 
 
 def format_upgrade_plan(planned: UpgradePlan) -> Iterator[str]:
@@ -124,7 +125,7 @@ def format_upgrade_notes(planned: UpgradePlan, template: Path, project: Path) ->
         yield f"hook            {change}: see worker/generic-worker.py of the template"
     if any(name.startswith("files/requirements") for name in planned.changed):
         yield "next: make venv, since run.py needs other packages"
-    if any(name.startswith("worker/") for name in planned.changed):
+    if any(name.startswith(("worker/", "distributed_something/worker/")) for name in planned.changed):
         yield "next: make build push, so that machines get the new worker"
 
 
@@ -153,6 +154,13 @@ def _check_folders(template: Path, project: Path) -> None:
     if (template / NOTE_FILE_NAME).exists() or project.resolve() == template.resolve():
         right = "type it in the newer template: python run.py --project IMPLEMENTATION upgrade"
         raise InputError("upgrade", "", "a newer machinery comes from a newer template", right)
+    if is_older_project(project):
+        wrong, right = (
+            "an older version made this project",
+            "this version cannot upgrade it; use the project's own run.py",
+        )
+        raise InputError(project, "", wrong, right)
+    check_project_version(project)
     if not (project / "distributed_something").is_dir() or not (project / "run.py").is_file():
         right = "give the folder of what newProject made"
         raise InputError(project, "", "it has no run.py and distributed_something/ of its own", right)

@@ -10,7 +10,8 @@ import json
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from distributed_something.core.errors import AWSError, explain_aws_error, format_one_line
+from distributed_something.core.errors import AWSError, explain_aws_error
+from distributed_something.core.text import format_one_line
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient

@@ -24,40 +24,45 @@ def names(content: bytes) -> list[str]:
 
 
 def project(folder: Path, **files: str) -> Path:
-    """A project of these files; `__` in a name stands for `/`."""
-    for name, content in files.items():
-        path = folder / f"{name.replace('__', '/')}.py"
+    """A project whose package has these modules; `__` in a name stands for `/`."""
+    for name, content in {"__init__": "", **files}.items():
+        path = folder / "distributed_something" / f"{name if name == '__init__' else name.replace('__', '/')}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode())
     return folder
 
 
-def test_it_holds_control_and_the_machinery_and_nothing_else() -> None:
+def test_it_holds_what_the_auto_monitor_may_import_and_nothing_else() -> None:
     content = build_bundle(ROOT)
 
     found = names(content)
-    assert {"control/monitor.py", "control/cleanup.py", "worker/machinery/jobid.py"} <= set(found)
-    assert all(name.startswith(("control/", "worker/machinery/")) and name.endswith(".py") for name in found)
+    assert {"distributed_something/__init__.py", "distributed_something/run/monitor/loop.py",
+            "distributed_something/worker/job/job_id.py"} <= set(found)  # fmt: skip
+    assert all(name.startswith("distributed_something/") and name.endswith(".py") for name in found)
+    assert not {"cli", "diagnose", "localcloud", "project"} & {name.split("/")[1] for name in found}
     assert len(content) < LARGEST
 
 
 def test_the_same_files_give_the_same_bytes_whenever_and_however_they_were_checked_out(tmp_path: Path) -> None:
-    code = {"control__b": "x = 1\n", "control__a": "y = 2\n", "worker__machinery__c": "z = 3\n"}
+    code = {"run__b": "x = 1\n", "run__a": "y = 2\n", "worker__job__c": "z = 3\n"}
     one = project(tmp_path / "one", **code)
     other = project(tmp_path / "other", **{name: text.replace("\n", "\r\n") for name, text in reversed(code.items())})
-    os.utime(other / "control" / "a.py", (0, 0))
-    (other / "control" / "a.py").chmod(0o700)
-    (other / "control" / "__pycache__").mkdir()
-    (other / "control" / "__pycache__" / "a.cpython-313.pyc").write_bytes(b"\0")
-    (other / "control" / "notes.txt").write_text("mine")
+    folder = other / "distributed_something" / "run"
+    os.utime(folder / "a.py", (0, 0))
+    (folder / "a.py").chmod(0o700)
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "a.cpython-313.pyc").write_bytes(b"\0")
+    (folder / "notes.txt").write_text("mine")
 
     assert build_bundle(one) == build_bundle(other)
-    assert names(build_bundle(one)) == ["control/a.py", "control/b.py", "worker/machinery/c.py"]
+    assert names(build_bundle(one)) == [
+        f"distributed_something/{name}.py" for name in ("__init__", "run/a", "run/b", "worker/job/c")
+    ]
 
 
 def test_a_changed_character_changes_the_digest(tmp_path: Path) -> None:
-    before = hash_bundle(build_bundle(project(tmp_path, control__a="x = 1\n")))
-    after = hash_bundle(build_bundle(project(tmp_path, control__a="x = 2\n")))
+    before = hash_bundle(build_bundle(project(tmp_path, run__a="x = 1\n")))
+    after = hash_bundle(build_bundle(project(tmp_path, run__a="x = 2\n")))
 
     assert before != after
     assert len(before) == 44  # base64 of 32 bytes, as Lambda's CodeSha256

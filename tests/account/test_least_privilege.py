@@ -13,17 +13,16 @@ from typing import Any
 import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError
-from tests.support.account.test_policies import MUST
-from tests.support.account.test_policies import PLACE as PLACE_OF_POLICIES
-from tests.support.account.test_policies import documents as documents_by_name
 
 from distributed_something.account.policy_documents import PolicyDocument
 from distributed_something.account.setup_aws import build_roles
 from distributed_something.account.user_policies import build_administrator_policy, build_control_policies
 from distributed_something.core.names import MONITOR_ROLE, TASK_ROLE
+from tests.account.test_policies import COMMANDS, MUST
+from tests.account.test_policies import PLACE as PLACE_OF_POLICIES
+from tests.account.test_policies import documents as documents_by_name
 from tests.support import rights
 from tests.support.limits import faults
-from tests.support.paths import ROOT
 from tests.support.rehearsal import (
     ADMINISTRATOR,
     BUCKET,
@@ -92,10 +91,9 @@ def test_nobody_is_refused_anything(calls: list[Call]) -> None:
 
 
 def test_the_story_makes_every_call_that_there_is_in_the_code(calls: list[Call]) -> None:
-    files = [*(ROOT / "control").glob("*.py"), *(ROOT / "worker" / "machinery").glob("*.py")]
     made = {action_of(call.service, call.operation) for call in calls}
 
-    assert rights.needed(files).keys() - made == set()
+    assert rights.needed(rights.modules_of(*COMMANDS, "account", "worker")).keys() - made == set()
 
 
 @pytest.mark.parametrize("who", WHO)

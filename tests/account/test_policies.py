@@ -23,13 +23,9 @@ from distributed_something.account.setup_aws import Buckets, build_roles
 from distributed_something.account.user_policies import build_administrator_policy, build_control_policies
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.core.names import EXPORT_PREFIX, AwsAccount, build_monitor_rule_name
-from distributed_something.results.records import build_records_prefix
 from distributed_something.run.cleanup.export_logs import build_export_prefix
-from distributed_something.run.monitor.history import build_history_key
-from distributed_something.worker.admission.closing import build_closing_key
 from tests.support import rights
 from tests.support.fakes import MONITOR_FILE
-from tests.support.paths import ROOT
 from tests.support.rights import allows
 
 PLACE = AwsAccount("111122223333", "us-east-1")
@@ -37,7 +33,9 @@ BUCKET = "app-bucket"
 BUCKETS = Buckets(BUCKET, read=("public-images",), write=("results-bucket",))
 ROLE_LIMIT = 10_240  # IAM: characters of all inline policies of a role, white space not counted
 MANAGED_LIMIT = 6_144  # IAM: characters of a managed policy, white space not counted
-SETUP_AWS = ("account.py", "iam.py", "function.py", "lifecycle.py")
+# Which packages send requests for whom: setupAWS is a package of its own, and `worker` is what containers run.
+COMMANDS = ("aws", "diagnose", "fleet", "jobs", "observe", "project", "results", "run")
+AUTO_MONITOR = "distributed_something.run.auto_monitor"
 TASK = [build_task_policy(PLACE), build_task_bucket_policy(PLACE, BUCKET, write=True)]
 MONITOR = [build_monitor_policy(PLACE), build_monitor_bucket_policy(PLACE, BUCKET)]
 CONTROL = list(build_control_policies(PLACE, BUCKETS.all).values())
@@ -150,9 +148,8 @@ def actions(documents: list[PolicyDocument]) -> set[str]:
 
 
 def _called() -> set[str]:
-    """The rights of all calls in `control/` and in the worker's machinery."""
-    files = [*(ROOT / "control").glob("*.py"), *(ROOT / "worker" / "machinery").glob("*.py")]
-    return set(rights.needed(files))
+    """The rights of all calls that there are in the code."""
+    return set(rights.needed(rights.modules_of(*COMMANDS, "account", "worker")))
 
 
 def size(document: PolicyDocument) -> int:
@@ -216,16 +213,14 @@ def test_a_right_that_aws_can_narrow_to_the_account_is_narrowed() -> None:
 
 
 def test_a_users_rights_are_enough_for_every_call_of_the_commands() -> None:
-    files = [path for path in (ROOT / "control").glob("*.py") if path.name not in SETUP_AWS]
-    needed = rights.needed(files)
+    needed = rights.needed(rights.modules_of(*COMMANDS))
 
     assert len(needed) > 30, "calls are no longer found"
     assert {right: where for right, where in needed.items() if right not in actions(CONTROL)} == {}
 
 
 def test_an_administrators_rights_are_enough_for_every_call_of_setup_aws() -> None:
-    files = [ROOT / "control" / name for name in SETUP_AWS]
-    needed = rights.needed(files)
+    needed = rights.needed(rights.modules_of("account"))
 
     given = actions([build_administrator_policy(PLACE, BUCKETS.all)])
     assert len(needed) > 25, "calls are no longer found"
@@ -233,17 +228,14 @@ def test_an_administrators_rights_are_enough_for_every_call_of_setup_aws() -> No
 
 
 def test_the_auto_monitors_rights_are_enough_for_every_call_it_can_come_to() -> None:
-    modules = {path.stem: path for path in (ROOT / "control").glob("*.py")}
-    starts = {"monitor", "cleanup", "auto_monitor"} & modules.keys()
-    needed = rights.needed_from(modules, starts)
+    needed = rights.needed_from(AUTO_MONITOR)
 
-    assert len(needed) > 15, "calls are no longer found"
+    assert len(needed) > 30, "calls are no longer found"
     assert {right: where for right, where in needed.items() if right not in actions(MONITOR)} == {}
 
 
 def test_a_containers_rights_are_enough_for_every_call_of_the_worker() -> None:
-    files = list((ROOT / "worker" / "machinery").glob("*.py"))
-    needed = rights.needed(files)
+    needed = rights.needed(rights.modules_of("worker"))
 
     assert {"sqs:ReceiveMessage", "s3:PutObject", "logs:PutLogEvents"} <= needed.keys(), "calls are no longer found"
     assert {right: where for right, where in needed.items() if right not in actions(TASK)} == {}
@@ -271,16 +263,14 @@ def test_every_statement_is_missed_once_it_is_taken_away() -> None:
 
 @pytest.mark.parametrize("who", ["a user", "setupAWS", "the auto-monitor", "a container"])
 def test_no_right_is_given_that_nothing_needs(who: str) -> None:
-    control, worker = ROOT / "control", ROOT / "worker" / "machinery"
-    given, files = {
-        "a user": (CONTROL, [path for path in control.glob("*.py") if path.name not in SETUP_AWS]),
-        "setupAWS": ([build_administrator_policy(PLACE, [BUCKET])], [control / name for name in SETUP_AWS]),
-        "the auto-monitor": (MONITOR, list(control.glob("*.py"))),
-        "a container": (TASK, list(worker.glob("*.py"))),
+    given, needed = {
+        "a user": (CONTROL, rights.needed(rights.modules_of(*COMMANDS))),
+        "setupAWS": ([build_administrator_policy(PLACE, [BUCKET])], rights.needed(rights.modules_of("account"))),
+        "the auto-monitor": (MONITOR, rights.needed_from(AUTO_MONITOR)),
+        "a container": (TASK, rights.needed(rights.modules_of("worker"))),
     }[who]
-    needed = rights.needed(files).keys() | WITHOUT_A_CALL
 
-    assert actions(given) - needed == set()
+    assert actions(given) - needed.keys() - WITHOUT_A_CALL == set()
 
 
 @pytest.mark.parametrize("action", ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "SendMessage"])
@@ -302,10 +292,10 @@ def test_the_auto_monitor_may_use_the_objects_of_a_run() -> None:
     run = MONITOR_FILE
     for action, key in (
         ("s3:GetObject", build_monitor_file_key(run.MONITOR_APP_NAME)),
-        ("s3:GetObject", f"{build_records_prefix(run)}job.json"),
-        ("s3:GetObject", build_history_key(run)),
-        ("s3:PutObject", build_history_key(run)),
-        ("s3:PutObject", build_closing_key(run.MONITOR_APP_NAME, run.run)),
+        ("s3:GetObject", f"{run.keys.jobs}job.json"),
+        ("s3:GetObject", run.keys.history),
+        ("s3:PutObject", run.keys.history),
+        ("s3:PutObject", run.keys.closed),
     ):
         assert allows(MONITOR, action, f"arn:aws:s3:::{BUCKET}/{key}"), (action, key)
     assert not allows(MONITOR, "s3:GetObject", f"arn:aws:s3:::{BUCKET}/images/x")

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.stub import Stubber
 from moto import mock_aws
 from moto.iam.models import SERVICE_NAME_CONVERSION
 
-from distributed_something.account import setup_aws
 from distributed_something.account.lambda_function import (
     MONITOR_LOG_GROUP,
     build_bundle,
@@ -48,13 +43,14 @@ from distributed_something.account.setup_aws import (
     find_use_elsewhere,
     set_up_account,
 )
-from distributed_something.account.step import SetupRow
+from distributed_something.account.step import SetupRow, SetupState, format_setup_row
 from distributed_something.account.user_policies import SERVICE_LINKED_ROLES
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.retry import RETRY_PAUSE_SECONDS
 from distributed_something.aws.sts import identify_account
 from distributed_something.core.errors import CloudError
 from distributed_something.core.names import AwsAccount, build_monitor_rule_name
+from tests.support.account import OUR_TAG, new_clients, stubbed
 from tests.support.fakes import SETTINGS, START, FakeTime
 from tests.support.paths import ROOT
 
@@ -62,19 +58,8 @@ PLACE = AwsAccount("123456789012", "us-east-1")
 BUCKETS = Buckets("app-bucket")
 ROLES = ("ecsInstanceRole", "aws-ec2-spot-fleet-tagging-role", "distributed-something-task",
          "distributed-something-execution", "distributed-something-monitor")  # fmt: skip
-OUR_TAG = {"Key": "made-by", "Value": "distributed-something"}
 THEIRS = {"Sid": "Theirs", "Effect": "Deny", "Principal": "*", "Action": "s3:DeleteBucket",
           "Resource": "arn:aws:s3:::app-bucket"}  # fmt: skip
-
-
-@cache
-def session() -> boto3.Session:
-    """One for all tests: it keeps the models of the services, which take most of a second to read."""
-    return boto3.Session("test", "test", region_name="us-east-1")
-
-
-def new_clients() -> Clients:
-    return Clients(session())
 
 
 @pytest.fixture
@@ -97,19 +82,12 @@ def time() -> FakeTime:
     return FakeTime()
 
 
-@contextmanager
-def stubbed(client: Any) -> Iterator[Stubber]:
-    with Stubber(client) as stub:
-        yield stub
-        stub.assert_no_pending_responses()
-
-
 def set_up(clients: Clients, buckets: Buckets = BUCKETS, root: Path = ROOT, **more: bool) -> list[SetupRow]:
     return list(set_up_account(clients, PLACE, buckets, root, FakeTime().sleep, **more))
 
 
 def destroy(clients: Clients, **more: bool) -> list[SetupRow]:
-    return list(delete_account_setup(clients, PLACE, BUCKETS, **more))
+    return list(delete_account_setup(clients, PLACE, BUCKETS, FakeTime().now, **more))
 
 
 def states(rows: list[SetupRow]) -> dict[str, str]:
@@ -157,7 +135,7 @@ def copied(folder: Path, added: str = "") -> Path:
     for name, content in iter_bundle_files(ROOT):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    (folder / "control" / "added.py").write_text(added)
+    (folder / "distributed_something" / "run" / "added.py").write_text(added)
     return folder
 
 
@@ -203,7 +181,7 @@ def test_a_dry_run_only_says(clients: Clients) -> None:
 
     rows = set_up(clients, dry_run=True)
 
-    assert {row.state for row in rows} == {"would be made"}
+    assert {(row.state, row.planned) for row in rows} == {("made", True)}
     assert everything(clients) == before
 
 
@@ -212,7 +190,7 @@ def test_a_dry_run_says_what_set_up_does(clients: Clients) -> None:
 
     would = set_up(clients, dry_run=True)
 
-    assert {name: state.removeprefix("would be ") for name, state in states(would).items()} == states(set_up(clients))
+    assert states(would) == states(set_up(clients))
 
 
 def test_new_code_reaches_the_auto_monitor(clients: Clients, tmp_path: Path) -> None:
@@ -221,7 +199,7 @@ def test_new_code_reaches_the_auto_monitor(clients: Clients, tmp_path: Path) -> 
 
     rows = [row for row in set_up(clients, root=changed) if row.state != "found"]
 
-    assert rows == [SetupRow("auto-monitor", "distributed-something-monitor", "changed", "its code")]
+    assert rows == [SetupRow("auto-monitor", "distributed-something-monitor", SetupState.CHANGED, "its code")]
     assert everything(clients)["functions"]["distributed-something-monitor"] == hash_bundle(build_bundle(changed))
 
 
@@ -419,8 +397,8 @@ def test_destroying_dry_removes_nothing_and_says_what_would_be(clients: Clients)
     rows = destroy(clients, dry_run=True)
 
     assert everything(clients) == before
-    assert {row.state for row in rows} == {"would be removed", "kept"}
-    assert {name: state.removeprefix("would be ") for name, state in states(rows).items()} == states(destroy(clients))
+    assert {(row.state, row.planned) for row in rows} == {("removed", True), ("kept", False)}
+    assert states(rows) == states(destroy(clients))
 
 
 def test_nothing_is_removed_while_a_rule_calls_the_auto_monitor(clients: Clients) -> None:
@@ -494,16 +472,23 @@ def test_roles_that_machines_of_another_region_had_today_are_left(region: str, h
         assert find_use_elsewhere(clients, PLACE, START) == told
 
 
-def test_nothing_is_removed_while_machines_of_another_region_have_the_role(
-    clients: Clients, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_removed_while_machines_of_another_region_have_the_role(clients: Clients) -> None:
     set_up(clients)
     before = everything(clients)
-    monkeypatch.setattr(setup_aws, "used_elsewhere", lambda *_: "machines in eu-west-1 had the role")
+    get_role, used = clients.iam.get_role, {"Region": "eu-west-1", "LastUsedDate": datetime.fromtimestamp(START, UTC)}
 
+    def get_used_role(**asked: Any) -> Any:
+        answer: Any = get_role(**asked)
+        return answer | {"Role": answer["Role"] | {"RoleLastUsed": used}}
+
+    clients.iam.get_role = get_used_role  # type: ignore[method-assign,assignment]
     (row,) = destroy(clients)
 
-    assert row.note == "machines in eu-west-1 had the role: nothing was removed; end the run first"
+    assert row.state == "left"
+    assert row.note == (
+        "machines in eu-west-1 had the role ecsInstanceRole at 2026-11-23 10:45 UTC, less than a day ago: "
+        "nothing was removed; end the run first"
+    )
     assert everything(clients) == before
 
 
@@ -576,7 +561,7 @@ def test_a_role_that_lambda_does_not_know_yet_is_waited_for(time: FakeTime) -> N
     wanted = {
         "FunctionName": "distributed-something-monitor", "Runtime": "python3.13",
         "Role": "arn:aws:iam::123456789012:role/distributed-something-monitor",
-        "Handler": "control.auto_monitor.handler", "Timeout": 900, "MemorySize": 1769,
+        "Handler": "distributed_something.run.auto_monitor.handler", "Timeout": 900, "MemorySize": 1769,
         "Description": "Watches runs of Distributed-Something and cleans up after them.",
         "Code": {"ZipFile": code}, "Tags": {"made-by": "distributed-something"},
     }  # fmt: skip
@@ -728,8 +713,9 @@ def test_a_missing_right_is_told_with_what_was_being_done() -> None:
 
 
 def test_a_line_of_the_table_reads_well() -> None:
-    assert str(SetupRow("role", "r", "would be changed", "trust")) == "would be changed  role r (trust)"
-    assert str(SetupRow("role", "r", "found")) == "found             role r"
+    planned = SetupRow("role", "r", SetupState.CHANGED, "trust", planned=True)
+    assert format_setup_row(planned) == "would be changed  role r (trust)"
+    assert format_setup_row(SetupRow("role", "r", SetupState.FOUND)) == "found             role r"
 
 
 # Whose account, which buckets

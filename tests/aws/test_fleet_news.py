@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from distributed_something.aws.ec2_fleet import MAX_HISTORY_PAGES, FleetState, format_launch_errors
-from distributed_something.aws.ecs import ServiceState
-from distributed_something.aws.sqs import QueueCounts
+from distributed_something.aws.ec2_fleet import MAX_HISTORY_PAGES, FleetState, observe_fleet_problems
+from distributed_something.cli.console import Console
+from distributed_something.core.aws_errors import AWSEvent, format_fleet_problem, list_fleet_problems
 from distributed_something.core.clock import Clock
+from distributed_something.observe.queue import QueueCounts
+from distributed_something.observe.service import ServiceState
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.history import RunHistory, update_history
 from distributed_something.run.monitor.policy import Pace, choose_actions
@@ -47,15 +49,16 @@ def reported(
         aws.answer("ec2.describe_spot_fleet_request_history", wanted, HistoryRecords=found)
 
 
-def news(aws: Exact, now: float = START) -> dict[str, str]:
-    return format_launch_errors(aws.clients.ec2, FLEET_ID, START, now)
+def news(aws: Exact, now: float = START) -> list[str]:
+    """The lines that tell of the fleet's problems, one for each cause."""
+    return [format_fleet_problem(one) for one in observe_fleet_problems(aws.clients.ec2, FLEET_ID, START, now)]
 
 
 def test_each_cause_is_one_line_with_its_remedy_and_ec2s_words(aws: Exact) -> None:
     reported(aws, errors=(SHORTAGE, SHORTAGE), information=(LOW_BID, ("fleetIdle", "nothing to do")))
-    told = news(aws)
-    assert list(told) == [NOWHERE, "MACHINE_PRICE is below the market's price"]
-    assert told[NOWHERE] == (
+    shortage, low_bid = news(aws)
+    assert low_bid.startswith("MACHINE_PRICE is below the market's price — ")
+    assert shortage == (
         f"{NOWHERE} — wait, the fleet goes on trying; more types in MACHINE_TYPE and more subnets give more chances"
         " (allLaunchSpecsTemporarilyBlacklisted: us-east-1a, m5.large: InsufficientInstanceCapacity)"
     )
@@ -63,12 +66,12 @@ def test_each_cause_is_one_line_with_its_remedy_and_ec2s_words(aws: Exact) -> No
 
 def test_an_error_that_nobody_knows_is_told_in_ec2s_words(aws: Exact) -> None:
     reported(aws, errors=(("newKind", "as told"),))
-    assert list(news(aws).values()) == ["newKind: as told"]
+    assert news(aws) == ["newKind: as told"]
 
 
 def test_of_a_long_run_the_last_six_hours_are_asked_for(aws: Exact) -> None:
     reported(aws, since=START + 18 * 3600)
-    assert news(aws, START + 24 * 3600) == {}
+    assert news(aws, START + 24 * 3600) == []
 
 
 def test_what_comes_after_a_full_page_is_told_too(aws: Exact) -> None:
@@ -80,18 +83,19 @@ def test_what_comes_after_a_full_page_is_told_too(aws: Exact) -> None:
             "EventInformation": {"EventSubType": "spotInstanceCountLimitExceeded"}}  # fmt: skip
     aws.answer(call, wanted | {"NextToken": "more"}, HistoryRecords=[late])
     aws.answer(call, wanted | {"EventType": "information"}, HistoryRecords=[])
-    assert list(news(aws)) == ["the account's quota of spot machines (virtual CPUs) is used up"]
+    (line,) = news(aws)
+    assert line.startswith("the account's quota of spot machines (virtual CPUs) is used up — ")
 
 
 def test_a_history_without_end_is_read_in_a_fixed_number_of_calls(aws: Exact) -> None:
     for _ in range(2 * MAX_HISTORY_PAGES):
         aws.answer("ec2.describe_spot_fleet_request_history", HistoryRecords=[], NextToken="more")
-    assert news(aws) == {}
+    assert news(aws) == []
 
 
 def test_a_history_that_cannot_be_had_ends_nothing(aws: Exact) -> None:
     aws.refuse("ec2.describe_spot_fleet_request_history", "UnauthorizedOperation")
-    assert news(aws) == {}
+    assert news(aws) == []
 
 
 def test_start_cluster_tells_of_a_shortage_once_and_leaves_the_fleet_with_its_machines(aws: Exact) -> None:
@@ -121,11 +125,9 @@ def test_start_cluster_tells_of_a_shortage_once_and_leaves_the_fleet_with_its_ma
     assert not [call for call in aws.calls if "Cancel" in call]
 
 
-def short_of_machines(*machines: str) -> RunSnapshot:
-    state = FleetState("active", 3, machines)
-    return RunSnapshot(
-        START, QueueCounts(9, 0), 0, 9, state, ServiceState(6, 0, 0), news={NOWHERE: f"{NOWHERE} — wait (words)"}
-    )
+def short_of_machines(*machines: str, said: str = SHORTAGE[1]) -> RunSnapshot:
+    state, problems = FleetState("active", 3, machines), list_fleet_problems([AWSEvent(START, SHORTAGE[0], said)])
+    return RunSnapshot(START, QueueCounts(9, 0), 0, 9, state, ServiceState(6, 0, 0), problems=problems)
 
 
 @pytest.mark.parametrize("machines", [(), ("i-1",)])
@@ -136,8 +138,9 @@ def test_a_shortage_changes_nothing_that_the_monitor_does(machines: tuple[str, .
 
 
 def test_monitor_tells_of_a_shortage_once_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
-    with MonitorView(MONITOR_FILE) as view:
-        for words in ("words", "other words"):
-            view.show(replace(short_of_machines(), news={NOWHERE: f"{NOWHERE} — wait ({words})"}), RunHistory())
-    told = [line for line in capsys.readouterr().err.splitlines() if NOWHERE in line]
-    assert told == [f"fleet           {NOWHERE} — wait (words)"]
+    with MonitorView(MONITOR_FILE, Console()) as view:
+        for zone in ("us-east-1a", "us-east-1b"):
+            view.show(short_of_machines(said=f"{zone}: InsufficientInstanceCapacity"), RunHistory())
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if NOWHERE in line]
+    assert told.startswith(f"fleet           {NOWHERE} — wait")
+    assert told.endswith("us-east-1a: InsufficientInstanceCapacity)")

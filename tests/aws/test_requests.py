@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
-from distributed_something.account import roles
 from distributed_something.aws.ec2_fleet import FleetState, find_active_fleet
 from distributed_something.aws.ecs import DRAINING_WAIT_SECONDS, ensure_service, ensure_task_definition
 from distributed_something.aws.spot_prices import SpotPriceCache
-from distributed_something.aws.sqs import QueueCounts, QueueUrls
+from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.monitor_file import MonitorFile, load_monitor_file
-from distributed_something.observe.snapshot import IdleInstance, RunSnapshot, observe_run
+from distributed_something.observe.machines import ContainerInstance
+from distributed_something.observe.queue import QueueCounts
+from distributed_something.observe.snapshot import RunSnapshot, observe_run
 from distributed_something.run.setup import set_up_run
 from distributed_something.run.start import start_run
 from tests.support.fakes import (
@@ -58,10 +59,9 @@ SERVICE_QUERY = {"cluster": "app-cluster", "services": ["AppService"]}
 WRITES = ("Create", "Put", "Update", "Set", "Register", "Request", "Modify", "Delete", "Cancel", "Tag")
 
 
-@pytest.fixture(autouse=True)
-def no_roles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An account in which setupAWS was never run; the roles have their own tests."""
-    monkeypatch.setattr(roles, "roles_of_tasks", lambda client: {})
+def no_roles(aws: Exact) -> None:
+    """An account in which setupAWS was never run."""
+    aws.refuse("iam.get_role", "NoSuchEntity", wanted={"RoleName": "distributed-something-task"})
 
 
 def test_a_task_has_the_roles_of_the_account_and_a_changed_role_makes_a_new_revision(aws: Exact) -> None:
@@ -166,6 +166,7 @@ def old_log_group(aws: Exact, name: str, tags: dict[str, str]) -> None:
 
 
 def new_cluster_and_task(aws: Exact) -> None:
+    no_roles(aws)
     aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[])
     aws.answer("ecs.create_cluster", {"clusterName": "app-cluster", "tags": TAGS})
     aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])  # is a run under way?
@@ -181,6 +182,7 @@ def new_service(aws: Exact) -> None:
 
 def live(aws: Exact, registered: dict[str, Any], revision: int, desired: int) -> None:
     """Cluster, service and task definition are there; the service runs so many tasks of `registered`."""
+    no_roles(aws)
     found = {"taskDefinitionArn": f"{FAMILY_ARN}:{revision}", "status": "ACTIVE", **registered}
     found.pop("tags")
     aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[described_cluster()])
@@ -391,6 +393,7 @@ class Starter:
         self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service()])
 
     def task_is_registered(self) -> None:
+        no_roles(self.aws)
         self.aws.refuse("ecs.describe_task_definition", "ClientException")
         registered = {"taskDefinition": {"taskDefinitionArn": f"{FAMILY_ARN}:2"}}
         self.aws.answer("ecs.register_task_definition", definition(RUN), **registered)
@@ -501,7 +504,7 @@ def test_a_start_checks_then_requests_then_writes_the_monitor_file_then_raises_t
     assert starter.start() == MONITOR_FILE
     assert load_monitor_file(starter.path) == MONITOR_FILE
     assert starter.aws.calls == [
-        *BEFORE, "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition", "ec2.CreateLaunchTemplate",
+        *BEFORE, "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition", "ec2.CreateLaunchTemplate",
         "ec2.RequestSpotFleet", "s3.PutObject", "ecs.UpdateService",
     ]  # fmt: skip
 
@@ -701,10 +704,11 @@ def fleet_has(aws: Exact, state: str = "active", machines: int = 2) -> None:
     aws.answer("ec2.describe_spot_fleet_instances", wanted_instances, ActiveInstances=instances)
 
 
-def counts_of(aws: Exact, url: str, waiting: int, running: int, delayed: int = 0) -> None:
+def counts_of(aws: Exact, url: str, waiting: int, running: int, delayed: int = 0, **more: str) -> None:
     prefix = "ApproximateNumberOfMessages"
     values = {prefix: str(waiting), f"{prefix}NotVisible": str(running), f"{prefix}Delayed": str(delayed)}
-    aws.answer("sqs.get_queue_attributes", {"QueueUrl": url, "AttributeNames": list(values)}, Attributes=values)
+    wanted = {"QueueUrl": url, "AttributeNames": [*values, "CreatedTimestamp", "RedrivePolicy"]}
+    aws.answer("sqs.get_queue_attributes", wanted, Attributes=values | more)
 
 
 def no_pauses(aws: Exact) -> None:
@@ -712,14 +716,11 @@ def no_pauses(aws: Exact) -> None:
 
 
 def test_a_look_takes_fourteen_calls_however_many_jobs_there_are_and_machines_that_run_them(aws: Exact) -> None:
-    names = [f"ApproximateNumberOfMessages{more}" for more in ("", "NotVisible", "Delayed")]
     aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-    told = dict(zip(names, ("1000000", "7", "3"), strict=True)) | {"RedrivePolicy": QUEUE_SETTINGS["RedrivePolicy"]}
-    wanted = {"QueueUrl": QUEUE_URL, "AttributeNames": [*names, "RedrivePolicy"]}
-    aws.answer("sqs.get_queue_attributes", wanted, Attributes=told)
-    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
+    counts_of(aws, QUEUE_URL, 1_000_000, 7, 3, RedrivePolicy=QUEUE_SETTINGS["RedrivePolicy"])
     aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
     counts_of(aws, DEAD_URL, 40, 0)
+    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
     fleet_has(aws)
     aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=6)])
     no_pauses(aws)
@@ -732,19 +733,23 @@ def test_a_look_takes_fourteen_calls_however_many_jobs_there_are_and_machines_th
     ]
     wanted = {"cluster": "app-cluster", "containerInstances": ["a", "b"]}
     aws.answer("ecs.describe_container_instances", wanted, containerInstances=hosts)
-    prices = [{"InstanceType": "m5.large", "SpotPrice": price} for price in ("0.03", "0.05")]
-    wanted = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": ANY}
+    since = datetime.fromtimestamp(START, UTC)
+    prices = [
+        {"InstanceType": "m5.large", "SpotPrice": price, "AvailabilityZone": f"us-east-1{zone}", "Timestamp": since}
+        for zone, price in (("a", "0.03"), ("b", "0.05"))
+    ]
+    wanted = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": since,
+              "MaxResults": 1000}  # fmt: skip
     aws.answer("ec2.describe_spot_price_history", wanted, SpotPriceHistory=prices)
     for kind in ("error", "information"):  # as it lacks a machine
-        since = datetime.fromtimestamp(START, UTC)
         wanted = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
         aws.answer("ec2.describe_spot_fleet_request_history", wanted, HistoryRecords=[])
     seen = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
-    assert seen.news == {}
+    assert seen.problems == ()
     assert seen.queue == QueueCounts(1_000_003, 7)
     assert (seen.dead, seen.done) == (40, 2_000_000 - 1_000_010 - 40)
     assert seen.fleet == FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
-    assert seen.hosts == (IdleInstance("i-0", "a", 2, START),)
+    assert seen.hosts == (ContainerInstance("i-0", "a", 2, START, connected=False),)
     assert seen.hourly == pytest.approx(0.08)
     assert len(aws.calls) == 14
 

@@ -16,12 +16,22 @@ import boto3
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from offline import CONFIG, FLEET, JOB, MONITOR, Outcome, config_text, no_way_out, type_command, write_project
 
 from distributed_something.core.config_settings import Settings, load_settings
 from distributed_something.core.errors import InputError
 from distributed_something.core.monitor_file import load_monitor_file
 from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
+from tests.support.offline import (
+    CONFIG,
+    FLEET,
+    JOB,
+    MONITOR,
+    Outcome,
+    config_text,
+    no_way_out,
+    type_command,
+    write_project,
+)
 
 SUBMIT = ("submitJob", "files/job.json")
 START = ("startCluster", "files/fleet.json")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from offline import CONFIG, config_text
 
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.config_settings import Settings, check_placeholders_replaced, load_settings
 from distributed_something.core.errors import InputError
+from tests.support.offline import CONFIG, config_text
 from tests.support.paths import ROOT
 
 QUEUES = QueueUrls("https://sqs/1/TryoutQueue", "https://sqs/1/TryoutDead")

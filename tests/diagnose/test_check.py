@@ -28,7 +28,6 @@ from distributed_something.aws.instance_types import (
     find_quota_class,
 )
 from distributed_something.aws.spot_prices import SpotMarket
-from distributed_something.aws.sqs import QueueCounts
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.image_name import ContainerImageReference, parse_image_reference
 from distributed_something.core.names import AwsAccount
@@ -75,6 +74,7 @@ from distributed_something.fleet.launch_specs import (
     list_requested_types,
 )
 from distributed_something.fleet.network import find_default_route_target
+from distributed_something.observe.queue import QueueCounts
 from tests.support.account import Account, account
 from tests.support.fakes import DEAD_URL, MISSING_QUEUE, QUEUE_URL, SETTINGS
 
@@ -315,6 +315,23 @@ def test_no_credentials_are_one_line_and_nothing_more_is_asked(aws: Account) -> 
     assert "bucket" in found[-1].said
     assert "cost" in found[-1].said
     assert [one.level for one in found if one.topic == "fleet file"] == [FindingLevel.OK]  # that needs no login
+
+
+def test_a_login_that_has_ended_says_how_to_log_in_again(aws: Account) -> None:
+    aws.refuse("sts.GetCallerIdentity", "ExpiredToken", "it ended — at noon")
+    found = checked(aws)[0]
+    assert found.said == "ExpiredToken: it ended — at noon"
+    assert found.remedy == "log in again (for SSO: aws sso login)"
+
+
+@pytest.mark.parametrize("name", ["fleet.json", "my: fleet; the second.json"])
+def test_a_wrong_fleet_file_is_told_by_its_key_whatever_its_name_is(aws: Account, name: str) -> None:
+    wrong = copy.deepcopy(FLEET) | {"AllocationStrategy": "cheapest; first"}
+    found = run_preflight_checks(of(), aws.clients, Path(name), wrong, NOW)
+    (one,) = [one for one in found if one.topic == "fleet file"]
+    assert one.said == "AllocationStrategy: 'cheapest; first' is none of AWS's"
+    assert one.remedy.startswith("write one of lowestPrice, ")
+    assert one.by_user
 
 
 def test_a_missing_instance_profile(aws: Account) -> None:

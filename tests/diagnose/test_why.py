@@ -17,34 +17,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_something.aws.ec2_fleet import FleetState
-from distributed_something.aws.ecs import ServiceState
-from distributed_something.aws.sqs import QueueCounts
 from distributed_something.core.aws_errors import (
     FLEET_FAILURE_PATTERNS,
     SERVICE_FAILURE_PATTERNS,
     TASK_FAILURE_PATTERNS,
     AWSEvent,
 )
-from distributed_something.diagnose.why import (
-    Cause,
-    build_diagnosis_json,
-    format_diagnosis,
-    format_run_status,
-    rank_causes,
-)
+from distributed_something.diagnose.why.cause import Cause
+from distributed_something.diagnose.why.rank import rank_causes
+from distributed_something.diagnose.why.view import build_diagnosis_json, format_diagnosis, format_run_status
+from distributed_something.observe.containers import LogTail, PausedMachine
 from distributed_something.observe.evidence import (
     ClusterMachine,
     DiagnosisSubject,
     Evidence,
-    LogTail,
-    ObservedMachine,
-    PausedMachine,
     SpotQuota,
     build_subject_from_config,
     build_subject_from_run,
     gather_evidence,
     observe_active_subject,
 )
+from distributed_something.observe.machines import ObservedMachine, parse_machine
+from distributed_something.observe.queue import QueueCounts
+from distributed_something.observe.service import ServiceState, StoppedTask
 from tests.support.account import Account, account
 from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START
 
@@ -76,8 +71,14 @@ def error(said: str, kind: str = "error", ago: float = 60) -> AWSEvent:
     return AWSEvent(NOW - ago, kind, said)
 
 
-def stopped(said: str, ago: float = 60) -> AWSEvent:
-    return AWSEvent(NOW - ago, "EssentialContainerExited", said)
+def stopped(said: str, *exit_codes: int, kind: str = "EssentialContainerExited", ago: float = 60) -> StoppedTask:
+    return StoppedTask(NOW - ago, kind, said, exit_codes)
+
+
+def ended(code: str, message: str) -> ObservedMachine:
+    """A machine that EC2 ended with this code, as `observe` reads it."""
+    reason = {"Code": code, "Message": message} if code else {}
+    return parse_machine({"InstanceId": "i-1", "State": {"Name": "terminated"}, "StateReason": reason})
 
 
 # What comes first
@@ -212,13 +213,22 @@ def test_lost_agents_are_told() -> None:
 
 
 def test_machines_that_end_at_once_are_told_with_ec2s_words() -> None:
-    dead = (ObservedMachine("i-1", "terminated", NOW - 100, why_ended="Client.InternalError: Client error on launch"),)
+    dead = (ended("Client.InternalError", "Client error on launch"),)
     assert "Client.InternalError" in first(replace(NO_MACHINE, machines=dead)).seen
 
 
+@pytest.mark.parametrize("code", ["Client.UserInitiatedShutdown", "Client.InstanceInitiatedShutdown", ""])
+def test_machines_that_somebody_ended_are_no_trouble(code: str) -> None:
+    assert rank_causes(replace(NO_MACHINE, machines=(ended(code, "as told"),))) == rank_causes(NO_MACHINE)
+
+
+def test_a_machines_end_is_judged_by_its_code_and_not_by_its_words() -> None:
+    faulty = ended("Client.InvalidSnapshot.NotFound", "its disk, after a shutdown that was UserInitiated")
+    assert first(replace(NO_MACHINE, machines=(faulty,))).what == "machines end as soon as they start"
+
+
 def test_spot_machines_that_were_taken_are_told() -> None:
-    words = "Server.SpotInstanceTermination: Spot instance termination"
-    dead = (ObservedMachine("i-1", "terminated", NOW - 100, why_ended=words),)
+    dead = (ended("Server.SpotInstanceTermination", "Spot instance termination"),)
     assert first(replace(NO_MACHINE, machines=dead)).what == "AWS has taken the spot machines back"
 
 
@@ -261,11 +271,7 @@ def test_no_room_without_machines_is_a_consequence_and_comes_after_the_cause() -
         ("CannotPullContainerError: no matching manifest for linux/arm64 in the manifest list", "processors"),
         ("CannotPullContainerError: write /var/lib/docker: no space left on device", "disk"),
         ("CannotPullContainerError: something new", "cannot be pulled"),
-        ("Essential container in task exited; OutOfMemoryError: Container killed due to memory usage; exit code 137",
-         "memory"),
-        ("Essential container in task exited; exit code 2", "settings do not fit"),
-        ("Essential container in task exited; exit code 127", "cannot start its program"),
-        ("Essential container in task exited; exit code 1", "ends with an error"),
+        ("Essential container in task exited; OutOfMemoryError: Container killed due to memory usage", "memory"),
         ("CannotStartContainerError: failed to initialize logging driver: ResourceNotFoundException", "log"),
         ("CannotStartContainerError: exec /run-worker.sh: exec format error", "processors"),
         ("CannotStartContainerError: something new", "cannot be started"),
@@ -277,24 +283,44 @@ def test_why_containers_ended_is_told_in_plain_words(said: str, words: str) -> N
     assert found.remedy
 
 
+EXITED = "Essential container in task exited"
+
+
 @pytest.mark.parametrize(
-    "said",
-    ["Scaling activity initiated by (deployment ecs-svc/1); exit code 143", "Host EC2 (instance i-1) terminated.",
-     "Task was stopped by user; exit code 137", "Your Spot Task was interrupted: spot interruption; exit code 137"],
+    ("exit_code", "words"),
+    [(137, "memory"), (2, "settings do not fit"), (126, "cannot start its program"), (127, "cannot start its program"),
+     (139, "segmentation fault"), (1, "ends with an error"), (12, "ends with an error"), (22, "ends with an error")],
 )  # fmt: skip
-def test_containers_that_were_told_to_end_are_no_trouble(said: str) -> None:
-    assert not any("containers" in cause.seen or "worker" in cause.what for cause in rank_causes(replace(
-        IDLE, stopped=(stopped(said),))))  # fmt: skip
+def test_an_exit_code_says_why_a_container_ended(exit_code: int, words: str) -> None:
+    found = first(replace(IDLE, stopped=(stopped(EXITED, exit_code),)))
+    assert words in found.what
+    assert found.seen == f"EssentialContainerExited: {EXITED}; exit code {exit_code}; its log ends: a line"
+
+
+def test_a_number_in_awss_words_is_no_exit_code() -> None:
+    plight = replace(IDLE, stopped=(stopped("the health check ended with exit code 137", 2),))
+    assert "settings do not fit" in first(plight).what
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        stopped("Scaling activity initiated by (deployment ecs-svc/1)", 143),
+        stopped("Host EC2 (instance i-1) terminated."), stopped("Task was stopped by user", 137),
+        stopped("Your Spot Task was interrupted: spot interruption", 137),
+        stopped("as told", 137, kind="UserInitiated"), stopped("", 137, kind="SpotInterruption"),
+    ],
+)  # fmt: skip
+def test_containers_that_were_told_to_end_are_no_trouble(task: StoppedTask) -> None:
+    assert rank_causes(replace(IDLE, stopped=(task,))) == rank_causes(IDLE)
 
 
 def test_what_stopped_hours_ago_says_nothing_about_now() -> None:
-    assert rank_causes(replace(IDLE, stopped=(stopped("exit code 1", ago=3 * 3600),))) == rank_causes(IDLE)
+    assert rank_causes(replace(IDLE, stopped=(stopped(EXITED, 1, ago=3 * 3600),))) == rank_causes(IDLE)
 
 
 def test_the_last_line_of_a_workers_log_goes_with_its_exit() -> None:
-    plight = replace(
-        IDLE, stopped=(stopped("exit code 2"),), logged=LogTail(NOW - 60, ("worker: AWS_BUCKET is missing",))
-    )
+    plight = replace(IDLE, stopped=(stopped(EXITED, 2),), logged=LogTail(NOW - 60, ("worker: AWS_BUCKET is missing",)))
     assert "its log ends: worker: AWS_BUCKET is missing" in first(plight).seen
 
 
@@ -335,6 +361,8 @@ events = st.builds(
     ),
 )
 several = st.lists(events, max_size=5).map(tuple)
+tasks = st.builds(StoppedTask, st.floats(0, NOW), words, words, st.lists(st.integers(1, 255), max_size=2).map(tuple))
+several_tasks = st.lists(tasks, max_size=5).map(tuple)
 small = st.integers(0, 5)
 ids = st.sampled_from(["i-1", "i-2", "i-3", "i-4"])
 plights = st.builds(
@@ -357,6 +385,7 @@ plights = st.builds(
             words,
             st.booleans(),
             words,
+            words,
         ),
         max_size=4,
     ).map(tuple),
@@ -364,7 +393,7 @@ plights = st.builds(
     joined=st.lists(st.builds(ClusterMachine, ids, st.booleans(), small), max_size=4).map(tuple),
     service=st.none() | st.builds(ServiceState, small, small, small),
     told=several,
-    stopped=several,
+    stopped=several_tasks,
     quota=st.none() | st.builds(SpotQuota, words, words, st.floats(0, 100), small),
     logged=st.none() | st.builds(LogTail, st.floats(0, NOW), st.lists(words, max_size=2).map(tuple)),
     paused=st.lists(st.builds(PausedMachine, words, words), max_size=2).map(tuple),
@@ -397,7 +426,7 @@ def test_what_could_not_be_seen_is_never_called_missing(plight: Evidence) -> Non
     assert not said & {"there is no queue", "the fleet is gone", "there is no service", "there is no cluster"}
 
 
-@given(several, several)
+@given(several, several_tasks)
 def test_jobs_and_a_queue_come_before_all_else(given_events: Any, given_stops: Any) -> None:
     plight = replace(NO_MACHINE, counts=None, events=given_events, stopped=given_stops)
     assert first(plight).what == "there is no queue"
@@ -453,7 +482,8 @@ LOOK: dict[str, Any] = {
         {"clusterName": "app-cluster", "status": "ACTIVE", "registeredContainerInstancesCount": 1}]},
     "ecs.ListContainerInstances": {"containerInstanceArns": [f"{ARN}container-instance/1"]},
     "ecs.DescribeContainerInstances": {"containerInstances": [
-        {"ec2InstanceId": "i-1", "agentConnected": True, "runningTasksCount": 2}]},
+        {"ec2InstanceId": "i-1", "containerInstanceArn": f"{ARN}container-instance/1", "status": "ACTIVE",
+         "agentConnected": True, "runningTasksCount": 2}]},
     "logs.DescribeLogStreams": {"logStreams": [
         {"logStreamName": "i-1-usage", "lastEventTimestamp": int(NOW * 1000) - 5000},
         {"logStreamName": "App/App/1", "lastEventTimestamp": int(NOW * 1000) - 9000}]},
@@ -501,8 +531,7 @@ def test_a_look_sees_all_this(aws: Account) -> None:
     assert (seen.counts, seen.dead) == (QueueCounts(9, 1), 10)
     assert seen.service == ServiceState(6, 0, 1)
     assert seen.told == (AWSEvent(NOW - 60, "service", PLACE),)
-    ended = "Essential container in task exited; because; exit code 2"
-    assert seen.stopped == (AWSEvent(NOW - 60, "TaskFailedToStart", ended),)
+    assert seen.stopped == (StoppedTask(NOW - 60, "TaskFailedToStart", f"{EXITED}; because", (2,)),)
     assert (seen.registered, seen.joined) == (1, (ClusterMachine("i-1", True, 2),))
     assert seen.logged == LogTail(NOW - 5, ("worker: no",))
     assert seen.fleet is not None

@@ -22,12 +22,16 @@ from distributed_something.aws.sts import resolve_owner
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.tags import build_tags
-from distributed_something.fleet.api_shapes import find_unknown_value
 from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
 from distributed_something.fleet.launch_specs import LaunchSpec, build_launch_specs
 from distributed_something.fleet.launch_template import build_run_template_data, create_run_template, load_template_data
 from distributed_something.fleet.request import build_fleet_request
-from distributed_something.fleet.user_data import build_ecs_config_lines, build_user_data, extend_user_data
+from distributed_something.fleet.user_data import (
+    UserDataError,
+    build_ecs_config_lines,
+    build_user_data,
+    extend_user_data,
+)
 from tests.support.fakes import FakeTime
 from tests.support.offline import CONFIG, no_way_out
 
@@ -378,11 +382,6 @@ def test_what_ec2_would_refuse_is_said_in_one_line(content: dict[str, Any], said
     assert "\n" not in str(caught.value)
 
 
-def test_a_type_newer_than_this_botocore_is_left_to_ec2() -> None:
-    shape = client().meta.service_model.shape_for("SpotFleetLaunchSpecification")
-    assert find_unknown_value({"InstanceType": "m99.large"}, shape) is None
-
-
 # launch templates
 
 
@@ -552,6 +551,21 @@ def test_a_machine_joins_its_cluster_by_its_script_alone_and_says_whose_it_is() 
         "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=10m",
         "EOF",
     ]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "problem", "remedy"),
+    [
+        (shell("#cloud-config\n"), "its user data is no shell script", "begin it with #!/bin/bash, or leave it out"),
+        ("%", "its user data is no text", "use a script that begins with #!/bin/bash"),
+        (shell("#!/bin/sh\n" + "x" * 17_000), "its user data is too long", "shorten it to 16"),
+    ],
+)
+def test_user_data_that_cannot_be_extended_says_what_to_do(theirs: str, problem: str, remedy: str) -> None:
+    with pytest.raises(UserDataError) as caught:
+        extend_user_data(theirs, of())
+    assert caught.value.problem == problem
+    assert caught.value.remedy.startswith(remedy)
 
 
 def test_the_runs_cluster_counts_before_one_that_the_template_names() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
-from tests.support.account.test_setup_aws import OUR_TAG, new_clients, stubbed
 
 from distributed_something.aws.clients import Clients
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.names import AwsAccount
 from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
 from distributed_something.fleet.write_fleet_file import write_fleet_file
+from tests.support.account import OUR_TAG, new_clients, stubbed
 from tests.support.fakes import SETTINGS, FakeTime
 
 CONFIG = Path("config.py")

@@ -55,7 +55,7 @@ from distributed_something.diagnose.check.lookups import Lookups
 from distributed_something.fleet.launch_specs import build_launch_specs
 from distributed_something.fleet.launch_template import build_run_template_data
 from distributed_something.fleet.request import build_fleet_request
-from distributed_something.jobs.submit import _send_batch
+from distributed_something.jobs.send_batches import send_batch
 from distributed_something.observe.evidence import MAX_STOPPED_TASKS, build_subject_from_run
 from distributed_something.observe.resources import iter_dashboard_bodies, iter_ecs_resources, iter_tagged_queues
 from distributed_something.observe.service import list_stopped_tasks
@@ -419,7 +419,7 @@ def test_what_sqs_throttles_in_a_batch_is_sent_again_and_nothing_else(aws: Exact
     aws.answer("sqs.send_message_batch", then, Successful=[done[0] | {"Id": "1"}], Failed=[])
 
     batch: Any = [(0, "a"), (1, "b")]
-    _send_batch(aws.clients.sqs, QUEUE_URL, batch, journal, time.sleep)  # type: ignore[arg-type]
+    send_batch(aws.clients.sqs, QUEUE_URL, batch, journal, time.sleep)  # type: ignore[arg-type]
 
     assert journal.sent == [0, 1]
 

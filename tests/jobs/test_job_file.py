@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distributed_something.core.errors import InputError
-from distributed_something.jobs import job_file
 from distributed_something.jobs.job_file import MAX_MESSAGE_BYTES, JobFile, load_job_file
-from distributed_something.jobs.submit import iter_message_batches, plan_submission
+from distributed_something.jobs.send_batches import iter_message_batches
+from distributed_something.jobs.sources import ObjectLister
+from distributed_something.jobs.submission_plan import plan_submission
 from distributed_something.worker.attempt.attempt import ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE
 from distributed_something.worker.attempt.outcomes import MAX_ATTRIBUTE_CHARACTERS
 from distributed_something.worker.job.job_id import job_id
@@ -28,15 +29,15 @@ def no_bucket(bucket: str, prefix: str) -> NoReturn:
     raise AssertionError(f"s3://{bucket}/{prefix} was listed")
 
 
-def job_file(folder: Path, content: dict[str, object], list_objects: job_file.ListObjects = no_bucket) -> JobFile:
+def write_job_file(folder: Path, content: dict[str, object], list_objects: ObjectLister = no_bucket) -> JobFile:
     path = folder / "job.json"
     path.write_text(json.dumps(content))
     return load_job_file(path, list_objects)
 
 
-def groups_of(folder: Path, groups: object, list_objects: job_file.ListObjects = no_bucket) -> list[object]:
+def groups_of(folder: Path, groups: object, list_objects: ObjectLister = no_bucket) -> list[object]:
     """The groups that `groups` stands for, read twice: each reading must give the same."""
-    loaded = job_file(folder, COMMAND | {"groups": groups}, list_objects)
+    loaded = write_job_file(folder, COMMAND | {"groups": groups}, list_objects)
     first, again = list(loaded.groups()), list(loaded.groups())
     assert first == again
     return list(first)
@@ -53,33 +54,33 @@ def test_a_message_is_the_shared_keys_and_its_group(tmp_path: Path) -> None:
         "output_comment2": "not sent either: its name has _comment in it",
     }
     shared = {"pipeline": "p.cppipe", "settings": content["settings"], "number": 1.5}
-    bodies = [json.loads(body) for body in job_file(tmp_path, content).bodies()]
+    bodies = [json.loads(body) for body in write_job_file(tmp_path, content).bodies()]
     assert bodies == [shared | {"group": well} for well in WELLS]
 
 
 def test_a_message_without_shared_keys_is_its_group_alone(tmp_path: Path) -> None:
-    bodies = list(job_file(tmp_path, {"groups": WELLS}).bodies())
+    bodies = list(write_job_file(tmp_path, {"groups": WELLS}).bodies())
     assert [json.loads(body) for body in bodies] == [{"group": well} for well in WELLS]
 
 
 def test_a_body_is_ascii_whatever_its_words(tmp_path: Path) -> None:
-    (body,) = job_file(tmp_path, COMMAND | {"groups": [{"plate": "Größe 💥"}]}).bodies()
+    (body,) = write_job_file(tmp_path, COMMAND | {"groups": [{"plate": "Größe 💥"}]}).bodies()
     assert body.isascii()  # so that its length in characters is its length in bytes
     assert json.loads(body)["group"] == {"plate": "Größe 💥"}
 
 
 def test_the_largest_message_may_be_sent_again_with_all_that_a_worker_tells_of_it(tmp_path: Path) -> None:
-    empty = len(next(job_file(tmp_path, {"groups": ["x"]}).bodies())) - 1
-    (body,) = job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty)]}).iter_checked_messages()
+    empty = len(next(write_job_file(tmp_path, {"groups": ["x"]}).bodies())) - 1
+    (body,) = write_job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty)]}).iter_checked_messages()
     with pytest.raises(InputError, match=r"its message has 1,040,385 bytes"):
-        list(job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty + 1)]}).iter_checked_messages())
+        list(write_job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty + 1)]}).iter_checked_messages())
     told = {"reason": "💥" * MAX_ATTRIBUTE_CHARACTERS, ATTEMPTS_ATTRIBUTE: "9" * 10, FAILURES_ATTRIBUTE: "9" * 10}
     attributes = sum(len(f"{name}String{value}".encode()) for name, value in told.items())
     assert len(body[0]) + attributes <= 1024 * 1024  # SQS counts both
 
 
 def test_plates_are_a_list_of_texts(tmp_path: Path) -> None:
-    bodies = job_file(tmp_path, {"plates": ["P1", "P2"], "input_bucket": "images"}).bodies()
+    bodies = write_job_file(tmp_path, {"plates": ["P1", "P2"], "input_bucket": "images"}).bodies()
     assert [json.loads(body) for body in bodies] == [{"input_bucket": "images", "group": name} for name in ("P1", "P2")]
 
 
@@ -138,7 +139,7 @@ def test_a_pattern_may_speak_of_folders_below_the_prefix(tmp_path: Path) -> None
 
 def test_a_table_is_read_no_further_than_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(20_000)) + "the last row,is wrong\n")
-    loaded = job_file(tmp_path, COMMAND | {"groups": "jobs.csv"})
+    loaded = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"})
     assert next(loaded.groups()) == {"n": "0"}
     assert len(list(itertools.islice(loaded.bodies(), 5))) == 5
     with pytest.raises(InputError, match=r"jobs.csv: line 20002: 2 cells under 1 names"):
@@ -147,7 +148,7 @@ def test_a_table_is_read_no_further_than_it_is_asked_for(tmp_path: Path) -> None
 
 def test_a_cross_is_read_no_further_than_it_is_asked_for(tmp_path: Path) -> None:
     axes = {name: list(range(100)) for name in "abcdefgh"}  # 10,000 million million jobs
-    loaded = job_file(tmp_path, COMMAND | {"groups": {"cross": axes}})
+    loaded = write_job_file(tmp_path, COMMAND | {"groups": {"cross": axes}})
     assert [group["h"] for group in itertools.islice(loaded.groups(), 3) if isinstance(group, dict)] == [0, 1, 2]
 
 
@@ -165,13 +166,15 @@ def test_different_messages_have_different_ids_though_their_values_read_alike() 
 
 
 def test_the_ids_of_a_job_file_are_those_that_the_worker_computes(tmp_path: Path) -> None:
-    for body, identity in job_file(tmp_path, COMMAND | {"groups": WELLS, "_comment": "x"}).iter_checked_messages():
+    for body, identity in write_job_file(
+        tmp_path, COMMAND | {"groups": WELLS, "_comment": "x"}
+    ).iter_checked_messages():
         assert job_id(json.loads(body)) == identity
 
 
 def test_a_plan_counts_the_jobs_shows_the_first_and_tells_one_file_from_another(tmp_path: Path) -> None:
-    planned = plan_submission(job_file(tmp_path, COMMAND | {"groups": WELLS}))
-    other = plan_submission(job_file(tmp_path, COMMAND | {"groups": WELLS[::-1]}))
+    planned = plan_submission(write_job_file(tmp_path, COMMAND | {"groups": WELLS}))
+    other = plan_submission(write_job_file(tmp_path, COMMAND | {"groups": WELLS[::-1]}))
     assert planned.count == other.count == 2
     assert json.loads(planned.first) == COMMAND | {"group": WELLS[0]}
     assert planned.digest != other.digest

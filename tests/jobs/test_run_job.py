@@ -19,16 +19,16 @@ from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.jobs import run_job
+from distributed_something.jobs.docker import Docker, build_docker_options
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.run_job import (
     CONTAINER_FOLDER,
     ONE_JOB_VARIABLE,
     VERDICT_FILE_NAME,
-    Docker,
-    build_docker_options,
     build_one_job_container,
-    format_job_report,
+    format_job_outcome,
     get_container_environment,
+    load_job_outcome,
     run_worker_container,
     select_job,
 )
@@ -129,7 +129,7 @@ def test_inputs_come_from_the_bucket_and_upload_brings_them_there(made: Project)
 def test_the_program_sees_what_a_container_of_the_run_would_tell_it(made: Project) -> None:
     _, _, folder = one_job(made, command="env")
     seen = dict(line.split("=", 1) for line in (folder / "log.txt").read_text().splitlines() if "=" in line)
-    settings = Context(project=made.folder).settings()
+    settings = Context(project=made.folder).settings
     queues = QueueUrls("", "")
     wanted = get_container_environment(build_task_definition(settings, queues, None)["containerDefinitions"][0])
     assert {name: seen.get(name) for name in wanted if "QUEUE_URL" not in name} == {
@@ -348,8 +348,9 @@ def test_a_container_that_cannot_be_filled_is_removed(tmp_path: Path) -> None:
 
 
 def test_both_sides_speak_of_the_same_files() -> None:
-    names = ("VARIABLE", "MESSAGE", "VERDICT", "LOG")
-    assert [getattr(run_job, name) for name in names] == [getattr(single_job, name) for name in names]
+    ours = (run_job.ONE_JOB_VARIABLE, run_job.MESSAGE_FILE_NAME, run_job.VERDICT_FILE_NAME, run_job.LOG_FILE_NAME)
+    theirs = (single_job.ONE_JOB_VARIABLE, single_job.MESSAGE_FILE, single_job.VERDICT_FILE, single_job.LOG_FILE)
+    assert ours == theirs
 
 
 def test_a_job_file_is_checked_up_to_the_job(tmp_path: Path) -> None:
@@ -374,10 +375,10 @@ def test_a_command_is_shown_as_it_could_be_typed(tmp_path: Path, command: object
     told = {"job": "j", "state": "failed", "reason": "r", "reason_class": "time-out", "exit_code": None}
     told["command"] = command  # type: ignore[assignment]
     (tmp_path / VERDICT_FILE_NAME).write_text(json.dumps(told))
-    said = format_job_report(tmp_path, 0, uploads=False, container=False)
-    lines = said.text.splitlines()
+    outcome = load_job_outcome(tmp_path, 0, uploads=False, container=False)
+    lines = format_job_outcome(outcome).splitlines()
     assert [line.removeprefix("command         ") for line in lines if line.startswith("command")] == shown
-    assert (said.exit_code, "verdict         failed (time-out): r" in lines) == (1, True)
+    assert (outcome.exit_code, "verdict         failed (time-out): r" in lines) == (1, True)
 
 
 def test_the_shipped_worker_is_used_where_a_project_has_none_with_the_projects_own_scripts(

@@ -18,18 +18,20 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from distributed_something.aws import s3
 from distributed_something.aws.s3 import upload_folders
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
-from distributed_something.core.errors import CloudError, InputError, UserFacingError
+from distributed_something.core.clock import Clock
+from distributed_something.core.errors import CloudError, InputError
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.jobs.submission_journal import SubmissionJournal, SubmissionPlan
+from distributed_something.jobs.send_batches import SEND_ATTEMPTS, iter_message_batches
+from distributed_something.jobs.submission_journal import SubmissionJournal
+from distributed_something.jobs.submission_plan import SubmissionPlan, plan_submission
 from distributed_something.jobs.submit import (
-    SEND_ATTEMPTS,
+    ChangedTableError,
+    Submission,
+    SubmissionError,
     SubmissionInterruption,
-    iter_message_batches,
-    plan_submission,
     submit_jobs,
 )
 from tests.support.emulator import KEYS, ROOT, ministack, until
@@ -38,11 +40,13 @@ from tests.support.fakes import SETTINGS, FakeSqs, FakeTime
 CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
 
 
-class Submission:
+class Sender:
     """A job file of so many jobs, and the queue that it is sent to."""
 
     def __init__(self, folder: Path, count: int, sqs: FakeSqs) -> None:
         self.sqs, self.time, self.count = sqs, FakeTime(), count
+        self.s3: Any = None
+        self.clock = Clock(self.time.now, self.time.sleep)
         self.said: list[str] = []
         self.path = folder / "job.json"
         self.journal = folder / ".job.json.submitted"
@@ -50,11 +54,9 @@ class Submission:
 
     def send(self, *, resume: bool = False, progress: Callable[[int, int], None] = lambda sent, total: None) -> int:
         loaded = load_job_file(self.path, lambda bucket, prefix: [])
-        clients: Any = SimpleNamespace(sqs=self.sqs, s3=None)
-        return submit_jobs(
-            SETTINGS, clients, loaded, plan_submission(loaded), journal=SubmissionJournal(self.journal, resume=resume),
-            progress=progress, say=self.said.append, sleep=self.time.sleep,
-        )  # fmt: skip
+        clients: Any = SimpleNamespace(sqs=self.sqs, s3=self.s3)
+        submission = Submission(loaded, plan_submission(loaded), SubmissionJournal(self.journal, resume=resume))
+        return submit_jobs(SETTINGS, clients, submission, self.clock, progress=progress, say=self.said.append)
 
     def interrupt_after(self, sent: int) -> SubmissionInterruption:
         """Sends until at least `sent` jobs are through, then Ctrl-C."""
@@ -87,7 +89,7 @@ def acknowledged(journal: Path) -> list[int]:
 
 
 def test_jobs_go_out_in_batches_of_ten_from_several_threads(tmp_path: Path) -> None:
-    sent = Submission(tmp_path, 1005, FakeSqs())
+    sent = Sender(tmp_path, 1005, FakeSqs())
     assert sent.send() == 1005
     assert Counter(map(len, sent.sqs.batches)) == {10: 100, 5: 1}
     assert len(sent.sqs.threads) > 1
@@ -102,7 +104,7 @@ def test_a_batch_holds_at_most_a_mebibyte() -> None:
 
 
 def test_what_a_batch_reports_as_failed_is_sent_again_and_only_that(tmp_path: Path) -> None:
-    sent = Submission(tmp_path, 40, FakeSqs(lambda body, attempt: number_of(body) % 10 == 3 and attempt < 3))
+    sent = Sender(tmp_path, 40, FakeSqs(lambda body, attempt: number_of(body) % 10 == 3 and attempt < 3))
     assert sent.send() == 40
     again = [[number_of(body) for body in batch] for batch in sent.sqs.batches if len(batch) < 10]
     assert sorted(again) == [[3], [3], [13], [13], [23], [23], [33], [33]]
@@ -112,9 +114,11 @@ def test_what_a_batch_reports_as_failed_is_sent_again_and_only_that(tmp_path: Pa
 
 
 def test_it_gives_up_on_a_job_that_sqs_never_takes(tmp_path: Path) -> None:
-    sent = Submission(tmp_path, 10, FakeSqs(lambda body, attempt: number_of(body) == 3))
-    with pytest.raises(CloudError) as caught:
+    sent = Sender(tmp_path, 10, FakeSqs(lambda body, attempt: number_of(body) == 3))
+    with pytest.raises(SubmissionError) as caught:
         sent.send()
+    assert (caught.value.sent, caught.value.total) == (9, 10)
+    assert (caught.value.action, caught.value.problem) == ("sending job 4", "SQS refuses it (later, please)")
     assert str(caught.value) == (
         "while sending job 4: SQS refuses it (later, please); "
         "9 of 10 jobs are sent; the same command with --resume goes on"
@@ -124,7 +128,7 @@ def test_it_gives_up_on_a_job_that_sqs_never_takes(tmp_path: Path) -> None:
 
 
 def test_the_queue_is_told_how_many_jobs_it_ever_got(tmp_path: Path) -> None:
-    sent = Submission(tmp_path, 30, FakeSqs())
+    sent = Sender(tmp_path, 30, FakeSqs())
     sent.sqs.tags["jobs_submitted"] = "12"
     sent.send()
     assert sent.sqs.tags == {"jobs_submitted": "42"}
@@ -134,9 +138,10 @@ def test_the_queue_is_told_how_many_jobs_it_ever_got(tmp_path: Path) -> None:
 
 
 def test_interrupted_it_says_how_many_were_sent_and_the_journal_holds_just_these(tmp_path: Path) -> None:
-    sent = Submission(tmp_path, 2000, FakeSqs())
+    sent = Sender(tmp_path, 2000, FakeSqs())
     error = sent.interrupt_after(500)
     through = sorted(map(number_of, sent.sqs.received))
+    assert (error.sent, error.total) == (len(through), 2000)
     assert 500 <= len(through) < 2000
     assert sorted(acknowledged(sent.journal)) == through
     assert str(error) == (
@@ -162,7 +167,7 @@ def test_ctrl_c_while_a_sending_thread_starts_waits_for_its_batch_too(
         start(thread)
         signal.raise_signal(signal.SIGINT)
 
-    sent = Submission(tmp_path, 20, Slow())
+    sent = Sender(tmp_path, 20, Slow())
     monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
     with pytest.raises(SubmissionInterruption) as caught:
         sent.send()
@@ -173,7 +178,7 @@ def test_ctrl_c_while_a_sending_thread_starts_waits_for_its_batch_too(
 
 
 def test_resume_sends_the_rest_and_nothing_again(tmp_path: Path) -> None:
-    sent = Submission(tmp_path, 2000, FakeSqs())
+    sent = Sender(tmp_path, 2000, FakeSqs())
     sent.interrupt_after(500)
     before = len(sent.sqs.received)
     assert sent.send(resume=True) == 2000 - before
@@ -183,7 +188,7 @@ def test_resume_sends_the_rest_and_nothing_again(tmp_path: Path) -> None:
 
 
 def test_a_line_of_the_journal_that_was_cut_off_counts_as_not_sent(tmp_path: Path) -> None:
-    sent = Submission(tmp_path, 2000, FakeSqs())
+    sent = Sender(tmp_path, 2000, FakeSqs())
     sent.interrupt_after(500)
     with sent.journal.open("a") as file:
         file.write("1999 19")
@@ -209,7 +214,7 @@ def test_what_is_noted_after_a_cut_off_line_never_reads_as_another_job(tmp_path:
 
 
 def test_resume_is_refused_when_the_jobs_changed(tmp_path: Path) -> None:
-    sent = Submission(tmp_path, 2000, FakeSqs())
+    sent = Sender(tmp_path, 2000, FakeSqs())
     sent.interrupt_after(500)
     before = len(sent.sqs.received)
     write_jobs(sent.path, 2001)
@@ -220,36 +225,43 @@ def test_resume_is_refused_when_the_jobs_changed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "\0\xff", "[]\n", "3\n1 2 3\n"])
 def test_resume_is_refused_when_the_journal_is_no_journal(tmp_path: Path, content: str) -> None:
-    sent = Submission(tmp_path, 20, FakeSqs())
+    sent = Sender(tmp_path, 20, FakeSqs())
     sent.journal.write_text(content)
     with pytest.raises(InputError, match="delete this file"):
         sent.send(resume=True)
 
 
 def test_resume_without_an_interrupted_submission_is_refused(tmp_path: Path) -> None:
-    sent = Submission(tmp_path, 20, FakeSqs())
+    sent = Sender(tmp_path, 20, FakeSqs())
     sent.send()
     with pytest.raises(InputError, match="leave --resume out"):
         sent.send(resume=True)
     assert len(sent.sqs.received) == 20
 
 
-def test_interrupted_before_the_first_job_the_same_command_begins_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+def test_interrupted_before_the_first_job_the_same_command_begins_anew(tmp_path: Path) -> None:
+    class EmptyBucket:
+        """An S3 client in whose first call somebody presses Ctrl-C."""
 
-    sent = Submission(tmp_path, 20, FakeSqs())
-    with monkeypatch.context() as patch:
-        patch.setattr(s3, "bring_up", interrupted)
-        with pytest.raises(SubmissionInterruption, match="0 of 20 jobs are sent; the same command begins anew"):
-            sent.send()
+        pressed = False
+
+        def get_paginator(self, name: str) -> SimpleNamespace:
+            if not self.pressed:
+                self.pressed = True
+                raise KeyboardInterrupt
+            return SimpleNamespace(paginate=lambda **_: [])
+
+    sent = Sender(tmp_path, 20, FakeSqs())
+    sent.s3 = EmptyBucket()
+    (tmp_path / "data").mkdir()
+    write_jobs(sent.path, 20, upload={"data": "data"})
+    with pytest.raises(SubmissionInterruption, match="0 of 20 jobs are sent; the same command begins anew"):
+        sent.send()
     assert sent.send() == 20
 
 
 def test_interrupted_after_the_last_job_nothing_is_left_to_do(tmp_path: Path) -> None:
-    sent = Submission(tmp_path, 10, FakeSqs())
+    sent = Sender(tmp_path, 10, FakeSqs())
     assert str(sent.interrupt_after(10)) == "interrupted: but all 10 jobs are sent"
     assert not sent.journal.exists()
 
@@ -258,7 +270,7 @@ def test_a_cloud_that_takes_no_job_at_all_leaves_nothing_to_resume(tmp_path: Pat
     def refuse(**_: object) -> None:
         raise EndpointConnectionError(endpoint_url="https://sqs")
 
-    sent = Submission(tmp_path, 10, FakeSqs())
+    sent = Sender(tmp_path, 10, FakeSqs())
     sent.sqs.send_message_batch = refuse  # type: ignore[method-assign,assignment]
     with pytest.raises(CloudError, match="0 of 10 jobs are sent; the same command begins anew"):
         sent.send()
@@ -281,10 +293,10 @@ def typed(home: Path, *arguments: str) -> list[str]:
 def test_a_plain_repeat_of_an_interrupted_submission_ends_with_2(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sent = Submission(home, 2000, FakeSqs())
+    sent = Sender(home, 2000, FakeSqs())
     sent.interrupt_after(500)
     before = len(sent.sqs.received)
-    monkeypatch.setattr(Context, "clients", lambda *_: SimpleNamespace(sqs=sent.sqs, s3=None))
+    monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sent.sqs, s3=None))
     assert main(typed(home)) == ExitCode.INPUT
     told = capsys.readouterr().err
     assert told.count("\n") == 1
@@ -297,7 +309,7 @@ def test_a_plain_repeat_of_an_interrupted_submission_ends_with_2(
 def test_dry_run_prints_the_number_and_one_message_and_asks_aws_nothing(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Context, "clients", lambda *_: pytest.fail("a client was made"))
+    monkeypatch.setattr(Context, "clients", property(lambda _: pytest.fail("a client was made")))
     write_jobs(home / "job.json", 1234)
     assert main(typed(home, "--dry-run")) == ExitCode.DONE
     assert capsys.readouterr().out == (
@@ -424,8 +436,6 @@ def test_a_table_that_changes_between_the_check_and_the_sending_is_told(tmp_path
     planned = plan_submission(loaded)
     table.write_text("n\n" + rows)
     clients: Any = SimpleNamespace(sqs=sqs, s3=None)
-    with pytest.raises(UserFacingError, match="its table changed while its jobs were sent"):
-        submit_jobs(
-            SETTINGS, clients, loaded, planned, journal=SubmissionJournal(tmp_path / "journal", resume=False),
-            progress=lambda sent, total: None, say=lambda text: None, sleep=FakeTime().sleep,
-        )  # fmt: skip
+    submission = Submission(loaded, planned, SubmissionJournal(tmp_path / "journal", resume=False))
+    with pytest.raises(ChangedTableError, match=r"job\.json: its table changed while its jobs were sent; not all"):
+        submit_jobs(SETTINGS, clients, submission, Clock(), progress=lambda sent, total: None, say=lambda text: None)

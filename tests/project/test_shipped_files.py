@@ -8,10 +8,10 @@ from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
 from distributed_something.core.errors import InputError
+from distributed_something.core.image_name import parse_project_image
 from distributed_something.project.dockerfile import (
     convert_to_program_stage,
     find_base_image,
-    parse_project_image,
     parse_stages,
     replace_base_image,
     replace_makefile_values,

@@ -38,7 +38,13 @@ IGNORED = shutil.ignore_patterns(
     ".git", ".venv", "local", "tests", "__pycache__", "examples", ".*_cache", ".hypothesis"
 )
 EDITED = ("config.py", "files/exampleJob.json", "files/exampleFleet.json", "worker/generic-worker.py", "README.md",
-          "worker/requirements-own.txt", "worker/scripts/own.sh", "control/mine.py", "worker/helpers.py")  # fmt: skip
+          "worker/requirements-own.txt", "worker/scripts/own.sh", "distributed_something/mine.py",
+          "worker/helpers.py")  # fmt: skip
+
+CHANGED, REMOVED, ADDED = (f"distributed_something/{name}.py" for name in ("jobs/job_file", "core/text", "core/new"))
+OTHER = "distributed_something/aws/sqs.py"  # which the newer one leaves alone
+WORKER = "distributed_something/worker/job/job.py"
+RUN_WORKER = "distributed_something/worker/image/run-worker.sh"
 
 
 @pytest.fixture
@@ -63,14 +69,14 @@ def project(tmp_path: Path, template: Path) -> Path:
 
 def newer(template: Path) -> None:
     """The template a year later."""
-    append(template / "control" / "jobs.py", "# newer\n")
-    append(template / "worker" / "machinery" / "job.py", "# newer\n")
-    append(template / "worker" / "run-worker.sh", "# newer\n")
+    append(template / CHANGED, "# newer\n")
+    append(template / WORKER, "# newer\n")
+    append(template / RUN_WORKER, "# newer\n")
     append(template / "files" / "requirements.txt", "# newer\n")
     append(template / "config.py", "# newer\n")
     append(template / "worker" / "generic-worker.py", "# newer\n")
-    (template / "control" / "new.py").write_text("# newer\n")
-    (template / "control" / "text.py").unlink()
+    (template / ADDED).write_text("# newer\n")
+    (template / REMOVED).unlink()
     for name in TWO_PART_FILES:
         path = template / name
         path.write_text(path.read_text().replace(MACHINERY_MARKER, f"# the template's own\n{MACHINERY_MARKER}", 1))
@@ -107,17 +113,16 @@ def test_the_machinery_is_the_newer_one_and_every_edited_file_is_as_it_was(templ
         assert split_parts(after[name].decode(), name).own == split_parts(before[name].decode(), name).own
         assert after[name].decode().endswith("# newer\n")
         assert "# the template's own" not in after[name].decode()
-    assert "control/text.py" not in after
-    assert after["control/new.py"] == b"# newer\n"
+    assert REMOVED not in after
+    assert after[ADDED] == b"# newer\n"
 
 
 def test_rights_of_files_are_kept(template: Path, project: Path) -> None:
     newer(template)
-    (template / "control" / "new.py").chmod(0o755)
+    (template / ADDED).chmod(0o755)
     upgraded(template, project)
-    executable = [name for name in ("worker/run-worker.sh", "control/new.py", "control/jobs.py")
-                  if (project / name).stat().st_mode & stat.S_IXUSR]  # fmt: skip
-    assert executable == ["worker/run-worker.sh", "control/new.py"]
+    executable = [name for name in (RUN_WORKER, ADDED, CHANGED) if (project / name).stat().st_mode & stat.S_IXUSR]
+    assert executable == [RUN_WORKER, ADDED]
 
 
 def test_a_second_upgrade_has_nothing_to_do(template: Path, project: Path) -> None:
@@ -133,10 +138,10 @@ def test_a_second_upgrade_has_nothing_to_do(template: Path, project: Path) -> No
 @pytest.mark.parametrize(
     ("name", "edit"),
     [
-        ("control/jobs.py", lambda path: append(path, "# mine\n")),
-        ("control/text.py", lambda path: append(path, "# mine\n")),  # gone in the newer one
+        (CHANGED, lambda path: append(path, "# mine\n")),
+        (REMOVED, lambda path: append(path, "# mine\n")),  # gone in the newer one
         ("worker/Dockerfile", lambda path: append(path, "RUN mine\n")),
-        ("control/new.py", lambda path: path.write_text("# mine\n")),  # a name that the newer one takes
+        (ADDED, lambda path: path.write_text("# mine\n")),  # a name that the newer one takes
     ],
 )
 def test_an_edit_of_the_machinery_stops_it_before_anything_is_done(
@@ -154,11 +159,11 @@ def test_an_edit_of_the_machinery_stops_it_before_anything_is_done(
 
 
 def test_an_edit_that_the_newer_machinery_does_not_touch_stays_without_a_word(template: Path, project: Path) -> None:
-    append(template / "control" / "jobs.py", "# newer\n")
-    append(project / "control" / "text.py", "# mine\n")
-    append(template / "control" / "text.py", "# mine\n")  # or which it brings itself
+    append(template / CHANGED, "# newer\n")
+    append(project / OTHER, "# mine\n")
+    append(template / OTHER, "# mine\n")  # or which it brings itself
     upgraded(template, project)
-    assert (project / "control" / "text.py").read_text().endswith("# mine\n")
+    assert (project / OTHER).read_text().endswith("# mine\n")
 
 
 @run_with(derandomize=True, deadline=None, max_examples=12, database=None)
@@ -172,7 +177,7 @@ def test_interrupted_anywhere_and_again_the_same_command_completes_it(
     newer(folder / "template")
     for stop in stops:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(shipped_files, "write_file", failing_after(stop, write_file_atomically))
+            patch.setattr(shipped_files, "write_file_atomically", failing_after(stop, write_file_atomically))
             planned = plan_upgrade(folder / "template", folder / "mine")
             check_no_edits(planned, folder / "mine")
             if planned.changed and stop < len(planned.added) + len(planned.replaced):
@@ -197,7 +202,7 @@ def failing_after(count: int, put: Callable[..., None]) -> Callable[..., None]:
 def test_without_a_note_nothing_is_overwritten_unless_it_is_forced(template: Path, project: Path) -> None:
     newer(template)
     (project / NOTE_FILE_NAME).unlink()
-    with pytest.raises(InputError, match=r"nothing notes which machinery it has.*control/jobs\.py.*then add --force"):
+    with pytest.raises(InputError, match=rf"nothing notes which machinery it has.*{CHANGED}.*then add --force"):
         upgraded(template, project)
     apply_upgrade(plan_upgrade(template, project), project)
     assert read_machinery_note(project) is not None
@@ -261,8 +266,10 @@ def test_a_hook_that_changed_is_said_whatever_the_developer_made_of_it(template:
 
 
 def test_what_is_to_be_done_after_it_is_said(template: Path, project: Path) -> None:
-    append(template / "control" / "jobs.py", "# newer\n")
+    append(template / CHANGED, "# newer\n")
     assert upgraded(template, project) == []
+    append(template / WORKER, "# newer\n")
+    assert upgraded(template, project) == ["next: make build push, so that machines get the new worker"]
     newer(template)
     assert upgraded(template, project) == [
         "next: make venv, since run.py needs other packages",
@@ -281,18 +288,18 @@ def test_a_hook_is_described_by_names_and_defaults_and_its_words_alone() -> None
 
 def test_the_newer_templates_own_run_py_does_it(template: Path, project: Path) -> None:
     newer(template)
-    (template / "control" / "text.py").write_text((ROOT / "control" / "text.py").read_text())
+    (template / REMOVED).write_text((ROOT / REMOVED).read_text())
     command = [sys.executable, str(template / "run.py"), "--project", str(project), "upgrade"]
     dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, timeout=60, check=False)
     assert dry.returncode == 0, dry.stderr
     assert "replace         worker/Dockerfile\n" in dry.stdout
-    assert "add             control/new.py\n" in dry.stdout
+    assert f"add             {ADDED}\n" in dry.stdout
     assert plan_upgrade(template, project).changed
-    append(project / "control" / "queue.py", "# mine\n")
-    append(template / "control" / "queue.py", "# newer\n")
+    append(project / OTHER, "# mine\n")
+    append(template / OTHER, "# newer\n")
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == ExitCode.INPUT
-    assert "control/queue.py; move it to files of your own (docs/your-own.md), or add --force" in refused.stderr
+    assert f"{OTHER}; move it to files of your own (docs/your-own.md), or add --force" in refused.stderr
     done = subprocess.run([*command, "--force"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "1 added, 0 removed" in done.stderr
@@ -304,7 +311,7 @@ def test_the_newer_templates_own_run_py_does_it(template: Path, project: Path) -
     ("words", "said"),
     [
         ([], "a newer machinery comes from a newer template; type it in the newer template"),
-        (["--project", str(ROOT / "examples" / "cellcount")], "it has no run.py and control/ of its own"),
+        (["--project", str(ROOT / "examples" / "cellcount")], "it has no run.py and distributed_something/ of its own"),
     ],
 )
 def test_what_is_no_implementation_is_named(words: list[str], said: str) -> None:

@@ -13,10 +13,18 @@ from click.testing import CliRunner
 from distributed_something.cli.group import COMMAND_GROUPS
 from distributed_something.cli.main import cli
 from distributed_something.core.config_settings import Settings, load_settings
+from distributed_something.core.errors import CloudError
 from distributed_something.jobs.job_file import KnownJobKeys
+from distributed_something.observe.resources import ResourceKind
 from distributed_something.results.records import FailedJob, RunSummary
 from distributed_something.results.summary import format_run_summary
-from distributed_something.run.cleanup.report import CleanupReport, format_cleanup_report
+from distributed_something.run.cleanup.report import (
+    CleanupReport,
+    FailedRemoval,
+    KeepReason,
+    KeptResource,
+    format_cleanup_report,
+)
 from tests.support.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -96,11 +104,15 @@ def test_the_makefile_and_the_config_name_the_same_image() -> None:
 
 def test_the_summary_names_failed_jobs_and_what_was_not_removed() -> None:
     failed = FailedJob("A1-0123456789", "exit code 3", 3, 3, ("no such picture",), "s3://bucket/log.txt")
-    report = CleanupReport(kept=["log groups"], left=["queue Q: while removing the queue Q: AccessDenied: no"])
+    kept = KeptResource(ResourceKind.LOG_GROUP, "L", KeepReason.RETENTION, 60)
+    refused = CloudError("no", action="removing the queue Q", code="AccessDenied")
+    report = CleanupReport(kept=[kept], failed=[FailedRemoval(ResourceKind.QUEUE, "queue Q", refused)])
     text = format_run_summary(RunSummary(5, 1, [failed]), seconds=4000, machines=2, records="s3://bucket/runs/")
     assert "jobs done       5" in text
     assert "failed          A1-0123456789: exit code 3 (after 3 attempts)" in text
     assert "                | no such picture" in text
-    assert "NOT REMOVED     queue Q" in format_cleanup_report(report)
-    assert "kept            log groups" in format_cleanup_report(report)
+    assert format_cleanup_report(report).splitlines() == [
+        "kept            log group L (60 days)",
+        "NOT REMOVED     queue Q: while removing the queue Q: AccessDenied: no",
+    ]
     assert "time            67 min" in text

@@ -1,9 +1,14 @@
-"""`make build` and `make push`, with a `docker` that only notes what it was asked (and what it was given to build)."""
+"""`make build` and `make push`, with a `docker` that only notes what it was asked (and what it was given to build).
+
+The worker's image is built in a folder that is put together for it and removed afterwards: `worker/` and the worker's
+package.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.project import wait_for
 
 NOTING = """#!/bin/sh
 echo "$@" >> "$NOTES"
 for last; do :; done
 [ "$1" = build ] && cp -R "$last" "$NOTES.$(wc -l < "$NOTES" | tr -d ' ')"
+[ -z "$DOCKER_WAITS" ] || sleep 600
 exit "${DOCKER_EXIT:-0}"
 """
 
@@ -25,7 +32,9 @@ def project(tmp_path: Path) -> Path:
     """A folder with the template's Makefile and config, and the noting `docker`."""
     for name in ("Makefile", "config.py"):
         shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "worker", tmp_path / "worker")
+    ignored = shutil.ignore_patterns("__pycache__")
+    for folder in ("worker", "distributed_something"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     for folder in ("bin", "tmp"):
         (tmp_path / folder).mkdir()
     docker = tmp_path / "bin" / "docker"
@@ -35,16 +44,38 @@ def project(tmp_path: Path) -> Path:
 
 
 def make(project: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": f"{project}/bin:{os.environ['PATH']}", "NOTES": str(project / "notes")}
-    env |= {"TMPDIR": str(project / "tmp"), **more}
-    command = ["make", f"PYTHON={sys.executable}", *words]
+    command, env = ["make", f"PYTHON={sys.executable}", *words], environment(project) | more
     return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def environment(project: Path) -> dict[str, str]:
+    return {
+        "PATH": f"{project}/bin:{os.environ['PATH']}",
+        "NOTES": str(project / "notes"),
+        "TMPDIR": str(project / "tmp"),
+    }
 
 
 def asked(project: Path) -> list[str]:
     """The calls of docker."""
     notes = project / "notes"
     return notes.read_text().splitlines() if notes.exists() else []
+
+
+def built(project: Path, number: int = 1) -> Path:
+    """A copy of the folder that docker's call of this number was given to build."""
+    return project / f"notes.{number}"
+
+
+def package_files(folder: Path) -> dict[str, bytes]:
+    """What the worker's package consists of, below `folder`."""
+    package = folder / "distributed_something"
+    found = [package / "__init__.py", *(package / "worker").rglob("*")]
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in found
+        if path.is_file() and path.suffix != ".pyc"
+    }
 
 
 def say(project: Path, text: str) -> None:
@@ -57,8 +88,22 @@ def test_the_untouched_template_builds_and_pushes_its_image(project: Path) -> No
     assert make(project, "push").returncode == 0
     build, push = asked(project)
     assert build.startswith("build --build-arg BASE_IMAGE=debian:bookworm-slim ")
-    assert build.endswith(" --tag user/distributed-something:latest worker/")
+    assert " --tag user/distributed-something:latest " in build
     assert push == "push user/distributed-something:latest"
+
+
+def test_an_image_is_built_of_the_worker_folder_and_the_workers_package_alone(project: Path) -> None:
+    (project / "distributed_something" / "worker" / "__pycache__").mkdir()
+    assert make(project, "build").returncode == 0
+    folder = built(project)
+    for path in (path for path in (ROOT / "worker").rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        assert (folder / path.relative_to(ROOT / "worker")).read_bytes() == path.read_bytes()
+    package = package_files(ROOT)
+    assert package_files(folder) == package
+    assert {path.relative_to(folder).as_posix() for path in (folder / "distributed_something").rglob("*.py")} <= set(
+        package
+    )
+    assert not list(folder.rglob("__pycache__"))
 
 
 @pytest.mark.parametrize("target", ["build", "push"])
@@ -127,12 +172,11 @@ def test_an_examples_image_is_its_programs_with_the_worker_and_its_own_files_on_
     assert worker.startswith("build --build-arg BASE_IMAGE=ada/cells:2-program --build-arg MOUNT_S3=True ")
     assert " --tag ada/cells:2 " in worker
     assert push == "push ada/cells:2"
-    built = project / "notes.2"
+    folder = built(project, 2)
     for own in (path.relative_to(example) for path in example.rglob("*") if path.is_file()):
-        text = (built / own).read_text()
+        text = (folder / own).read_text()
         assert text == ((ROOT / "worker" / own).read_text() if own.name == "Dockerfile" else "own")
-    of_the_template = {path.name for path in (ROOT / "worker" / "machinery").glob("*.py")}
-    assert {path.name for path in (built / "machinery").iterdir()} == of_the_template
+    assert package_files(folder) == package_files(ROOT)
 
 
 def test_an_example_is_built_on_another_base_and_with_other_options_where_they_are_given(
@@ -145,11 +189,23 @@ def test_an_example_is_built_on_another_base_and_with_other_options_where_they_a
 
 
 @pytest.mark.parametrize("code", ["0", "1"])
-def test_nothing_of_a_build_is_left(project: Path, example: Path, code: str) -> None:
+@pytest.mark.parametrize("words", [(), ("EXAMPLE=cells", "base=local/cells")], ids=["own", "example"])
+def test_nothing_of_a_build_is_left(project: Path, example: Path, words: tuple[str, ...], code: str) -> None:
     before = sorted(path for path in project.rglob("*") if "notes" not in path.name)
-    make(project, "build", "EXAMPLE=cells", "base=local/cells", DOCKER_EXIT=code)
+    assert (make(project, "build", *words, DOCKER_EXIT=code).returncode == 0) == (code == "0")
     assert len(asked(project)) == 1
     assert sorted(path for path in project.rglob("*") if not str(path).startswith(str(project / "notes"))) == before
+
+
+@pytest.mark.parametrize("words", [(), ("EXAMPLE=cells", "base=local/cells")], ids=["own", "example"])
+def test_ctrl_c_leaves_nothing_of_a_build(project: Path, example: Path, words: tuple[str, ...]) -> None:
+    command = ["make", f"PYTHON={sys.executable}", "build", *words]
+    env = environment(project) | {"DOCKER_WAITS": "yes"}
+    making = subprocess.Popen(command, cwd=project, env=env, start_new_session=True, stderr=subprocess.DEVNULL)
+    wait_for(lambda: bool(asked(project)))
+    os.killpg(making.pid, signal.SIGINT)
+    assert making.wait(120) != 0
+    wait_for(lambda: not list((project / "tmp").iterdir()))
 
 
 @pytest.mark.parametrize(("name", "text"), [("cells", "1 / 0"), ("no-such-example", "")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.support.paths import ROOT
@@ -110,7 +111,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     def walk(name: str, way: list[str]) -> None:
         if name in way:
             steps = [*way[way.index(name) :], name]
-            lines = [str(graph[one][other]) for one, other in zip(steps, steps[1:], strict=False)]
+            lines = [str(graph[one][other]) for one, other in pairwise(steps)]
             raise AssertionError("a cycle:\n" + "\n".join(lines))
         if name in done or name not in graph:
             return

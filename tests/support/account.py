@@ -15,9 +15,12 @@ import boto3
 import botocore.client
 import pytest
 from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 from botocore.validate import validate_parameters
 
 from distributed_something.aws.clients import Clients
+
+OUR_TAG = {"Key": "made-by", "Value": "distributed-something"}
 
 
 class Account:
@@ -49,7 +52,7 @@ class Account:
 
     def answer(self, client: Any, operation: str, parameters: dict[str, Any]) -> Any:
         model = client.meta.service_model
-        call = f"{model.names.service}.{operation}"
+        call = f"{model.service_name}.{operation}"
         self.asked.append((call, parameters))
         shapes = model.operation_model(operation)
         if shapes.input_shape is not None:
@@ -67,8 +70,27 @@ class Account:
 
 
 @cache
+def _session() -> boto3.Session:
+    """One for all tests: it keeps the models of the services, which take most of a second to read."""
+    return boto3.Session("test", "test", region_name="us-east-1")
+
+
+@cache
 def _clients() -> Clients:
-    return Clients(boto3.Session("test", "test", region_name="us-east-1"))
+    return new_clients()
+
+
+def new_clients() -> Clients:
+    """Clients of a test's own, for Stubbers and moto."""
+    return Clients(_session())
+
+
+@contextmanager
+def stubbed(client: Any) -> Iterator[Stubber]:
+    """A Stubber around one client, all of whose answers must be asked for."""
+    with Stubber(client) as stub:
+        yield stub
+        stub.assert_no_pending_responses()
 
 
 @contextmanager

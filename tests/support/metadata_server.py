@@ -24,6 +24,7 @@ class MetadataServer:
         self.asked: list[str] = []
         self.lives: list[str] = []  # the seconds asked for each token
         self.token_status = 200
+        self.late_tokens = 0  # so many requests for a token fail before one is given
         self.answers: list[tuple[int, bytes]] = []  # given to the next requests other than for a token, whatever asked
         self.token = "first=="
         self.texts: dict[str, str] = {}
@@ -77,7 +78,9 @@ def _handler(server: MetadataServer) -> type[BaseHTTPRequestHandler]:
             life = self.headers.get(LIFE_HEADER, "")
             server.lives.append(life)
             good = self.path == "/latest/api/token" and life.isdecimal() and 1 <= int(life) <= 21_600
-            self._answer(server.token_status if good else 400, server.token.encode())
+            late, server.late_tokens = server.late_tokens > 0, max(0, server.late_tokens - 1)
+            status = 503 if late else server.token_status
+            self._answer(status if good else 400, server.token.encode())
 
         def do_GET(self) -> None:
             server.asked.append(f"GET {self.path}")

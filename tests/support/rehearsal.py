@@ -59,12 +59,14 @@ from distributed_something.core.names import (
 )
 from distributed_something.diagnose.check.check import run_preflight_checks
 from distributed_something.diagnose.check.queue_and_image import find_ecr_architectures
-from distributed_something.diagnose.why import format_diagnosis, rank_causes
+from distributed_something.diagnose.why.rank import rank_causes
+from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
 from distributed_something.fleet.write_fleet_file import write_fleet_file
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.submission_journal import SubmissionJournal
-from distributed_something.jobs.submit import plan_submission, submit_jobs
+from distributed_something.jobs.submission_plan import plan_submission
+from distributed_something.jobs.submit import Submission, submit_jobs
 from distributed_something.localcloud.emulators.moto_ec2 import patch_moto_ec2
 from distributed_something.localcloud.emulators.moto_ecs import patch_moto_ecs
 from distributed_something.localcloud.play.fleets import update_fleets
@@ -336,10 +338,8 @@ class Story:
         loaded = load_job_file(path, lambda bucket, prefix: iter_object_keys(clients.s3, bucket, prefix))
         journal = SubmissionJournal(self.folder / f".{time.monotonic()}", resume=False)
         progress = lambda *_: None  # noqa: E731
-        submit_jobs(
-            OURS, clients, loaded, plan_submission(loaded), journal=journal, progress=progress, say=quiet,
-            sleep=self.time.sleep,
-        )  # fmt: skip
+        submission, clock = Submission(loaded, plan_submission(loaded), journal), Clock(time.time, self.time.sleep)
+        submit_jobs(OURS, clients, submission, clock, progress=progress, say=quiet)
 
     def start(self, *, with_template: bool = False) -> MonitorFile:
         clients, path = self.user.clients, self.fleet

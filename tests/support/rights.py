@@ -17,7 +17,9 @@ import botocore.session
 from botocore import xform_name
 
 from distributed_something.account.user_policies import SERVICE_LINKED_ROLES
+from tests.support.paths import ROOT
 
+PACKAGE = ROOT / "distributed_something"
 # What a client is called in the code, without leading underscores.
 _CLIENTS = {
     "sqs": "sqs", "ecs": "ecs", "ec2": "ec2", "s3": "s3", "s3_client": "s3", "logs": "logs", "logs_client": "logs",
@@ -39,6 +41,11 @@ _FREE = {"sts:GetCallerIdentity"}  # allowed whatever the policies say
 _operations: dict[str, dict[str, str]] = {}
 
 
+def modules_of(*packages: str) -> list[Path]:
+    """The source files of these packages of `distributed_something`."""
+    return [path for package in packages for path in sorted((PACKAGE / package).rglob("*.py"))]
+
+
 def needed(paths: Iterable[Path]) -> dict[str, str]:
     """Every right that the calls in these files need, and a file and line where."""
     found: dict[str, str] = {}
@@ -49,35 +56,51 @@ def needed(paths: Iterable[Path]) -> dict[str, str]:
     return {right: where for right, where in found.items() if right not in _FREE}
 
 
-def needed_from(modules: Mapping[str, Path], starts: Iterable[str]) -> dict[str, str]:
-    """As `needed`, of all functions that can be reached from those of the modules `starts`.
+def needed_from(start: str) -> dict[str, str]:
+    """As `needed`, of all that can be reached from the functions of the module `start`.
 
-    `module.function` is followed, and a bare name within its module; a method by its name within its module.
+    Names are followed within their module and through its imports; who reaches a class reaches all its methods.
     """
-    functions = {
-        (name, node.name): node
-        for name, path in modules.items()
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef)
-    }
-    waiting = [key for key in functions if key[0] in set(starts)]
+    trees = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+    modules = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): tree for path, tree in trees.items()}
+    defined = {name: _definitions(tree) for name, tree in modules.items()}
+    imported = {name: _imports(tree) for name, tree in modules.items()}
+    waiting = [(start, name) for name in defined[start]]
     seen = set(waiting)
     found: dict[str, str] = {}
     while waiting:
         module, name = waiting.pop()
-        for node in ast.walk(functions[module, name]):
+        for node in ast.walk(defined[module][name]):
             if right := _right(node):
                 found.setdefault(right, f"{module}.{name}")
-            for other in _mentioned(node, module) & functions.keys() - seen:
-                seen.add(other)
-                waiting.append(other)
+            if isinstance(node, ast.Name):
+                home, original = imported[module].get(node.id, (module, node.id))
+                if original in defined.get(home, {}) and (home, original) not in seen:
+                    seen.add((home, original))
+                    waiting.append((home, original))
     return {right: where for right, where in found.items() if right not in _FREE}
 
 
-def _mentioned(node: ast.AST, module: str) -> set[tuple[str, str]]:
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return {(node.value.id, node.attr), (module, node.attr)}
-    return {(module, node.id)} if isinstance(node, ast.Name) else set()
+def _definitions(tree: ast.Module) -> dict[str, ast.AST]:
+    """What a module defines: functions, classes, and what is assigned to a name."""
+    found: dict[str, ast.AST] = {}
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found[node.name] = node
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def _imports(tree: ast.Module) -> dict[str, tuple[str, str]]:
+    """Each imported name, with the module that it is from and its name there."""
+    return {
+        alias.asname or alias.name: (node.module or "", alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
 
 
 def _right(node: ast.AST) -> str | None:

@@ -8,15 +8,15 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from distributed_something.account.policy_documents import list_trusted_services, wrap_in_list
-from distributed_something.aws.ecs import is_app_cluster
 from distributed_something.core.errors import (
     AWSError,
-    explain_aws_error,
     find_missing_permission,
+    find_remedy,
     format_lookup_error,
     is_login_error,
 )
 from distributed_something.core.names import CHINA_DOMAIN_SUFFIX
+from distributed_something.core.tags import parse_tags
 from distributed_something.diagnose.check.findings import (
     Finding,
     build_ok_finding,
@@ -38,9 +38,7 @@ def check_login(facts: Lookups) -> Iterator[Finding]:
     except AWSError as error:
         if not is_login_error(error):
             raise
-        yield build_wrong_finding(
-            "account", format_lookup_error(error), str(explain_aws_error("logging in", error)).rpartition(" — ")[2]
-        )
+        yield build_wrong_finding("account", format_lookup_error(error), find_remedy(error))
         return
     settings = facts.settings
     yield build_ok_finding("account", f"{who['Account']} as {parse_arn_name(who['Arn'])}, region {settings.AWS_REGION}")
@@ -216,8 +214,8 @@ def judge_queue_owner(name: str, found: QueueFacts | None, app: str, key: str) -
 
 def judge_cluster_owner(name: str, found: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:
     """Apps may share a cluster; one of their own is simpler to watch."""
-    owner = _find_tag(found, "app") if found and not is_app_cluster(found, app) else None
-    if owner:
+    owner = _find_owner(found)
+    if owner and owner != app:
         yield build_warning_finding(
             "names",
             f"the cluster {name} was made by the app {owner}, and machines of both would be in it",
@@ -227,7 +225,7 @@ def judge_cluster_owner(name: str, found: Mapping[str, Any] | None, app: str) ->
 
 def judge_service_owner(name: str, found: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:
     """A service of the app that wants tasks now is a run under way; without a tag it is the published version's."""
-    owner = _find_tag(found, "app")
+    owner = _find_owner(found)
     if owner and owner != app:
         yield build_wrong_finding(
             "names", f"the service {name} belongs to the app {owner}", "choose another APP_NAME", by_user=True
@@ -246,6 +244,6 @@ def judge_service_owner(name: str, found: Mapping[str, Any] | None, app: str) ->
         )
 
 
-def _find_tag(found: Mapping[str, Any] | None, key: str) -> str | None:
-    tags = found.get("tags", ()) if found else ()
-    return next((str(tag.get("value")) for tag in tags if tag.get("key") == key), None)
+def _find_owner(described: Mapping[str, Any] | None) -> str | None:
+    """The app whose tag a cluster or service has; None without one."""
+    return parse_tags(described.get("tags") if described else None).get("app")

@@ -104,9 +104,8 @@ def judge_fleet_file(
         check_fleet_file(dict(content), path, settings, clients.ec2)
         return build_ok_finding(FLEET_FILE_TOPIC, f"{path.name} fits the config"), dict(content)
     except InputError as error:
-        _, _, told = str(error).partition(": ")
-        said, _, remedy = told.rpartition("; ")
-        return build_wrong_finding(FLEET_FILE_TOPIC, said, remedy, by_user=True), None
+        said = f"{error.key}: {error.problem}" if error.key else error.problem
+        return build_wrong_finding(FLEET_FILE_TOPIC, said, error.remedy, by_user=True), None
 
 
 def iter_findings(checks: Iterable[tuple[str, CheckFunction]], facts: Lookups) -> Iterator[Finding]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from distributed_something.core.errors import format_one_line
-from distributed_something.core.text import TERMINAL_COLUMNS, format_count, format_wrapped_lines
+from distributed_something.core.text import TERMINAL_COLUMNS, format_count, format_one_line, format_wrapped_lines
 
 FindingDetails = Mapping[str, Any] | None
 _TOPIC_COLUMN, _MESSAGE_COLUMN = 9, 25  # columns where the topic and what was found begin

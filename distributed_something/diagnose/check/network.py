@@ -31,7 +31,7 @@ def check_launch_template(facts: Lookups) -> Iterator[Finding]:
             "template", f"no such launch template: {named}", "correct it in the Fleet file", by_user=True
         )
     elif fault := find_template_fault(facts.template, facts.settings):
-        yield build_wrong_finding("template", f"{named}: {fault[0]}", fault[1], by_user=True)
+        yield build_wrong_finding("template", f"{named}: {fault.problem}", fault.remedy, by_user=True)
     else:
         yield build_ok_finding("template", named)
 

@@ -16,14 +16,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.cloudwatch_logs import build_log_group_names
-from distributed_something.core.errors import (
-    AWSError,
-    explain_aws_error,
-    format_one_line,
-    get_error_code,
-    get_error_message,
-)
+from distributed_something.core.errors import AWSError, explain_aws_error, get_error_code, get_error_message
 from distributed_something.core.names import EXPORT_PREFIX
+from distributed_something.core.text import format_one_line
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient

@@ -8,17 +8,18 @@ what `run.py submitJob` does, boto3 loaded and a client made. Run it as
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import boto3
 
 from distributed_something.aws.clients import Clients
+from distributed_something.core.clock import Clock
 from distributed_something.core.config_settings import load_settings
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.submission_journal import SubmissionJournal
-from distributed_something.jobs.submit import plan_submission, submit_jobs
+from distributed_something.jobs.submission_plan import plan_submission
+from distributed_something.jobs.submit import Submission, submit_jobs
 from tests.measure.bench import child, project
 from tests.measure.bench.report import Line
 
@@ -57,11 +58,11 @@ def _submit(config: Path, path: Path) -> None:
     assert clients.sqs  # the real one, for its memory, before the stand-in takes its place
     clients.__dict__["sqs"] = AtOnce()
     job_file = load_job_file(path, lambda bucket, prefix: [])
+    journal = SubmissionJournal(path.parent / ".journal", resume=False)
+    submission = Submission(job_file, plan_submission(job_file), journal)
     submit_jobs(
-        load_settings(config), clients, job_file, plan_submission(job_file),
-        journal=SubmissionJournal(path.parent / ".journal", resume=False),
-        progress=lambda sent, total: None, say=lambda text: None, sleep=time.sleep,
-    )  # fmt: skip
+        load_settings(config), clients, submission, Clock(), progress=lambda sent, total: None, say=lambda text: None
+    )
 
 
 if __name__ == "__main__":

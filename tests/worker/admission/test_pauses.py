@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from distributed_something.worker.admission.health import Pause, build_health_document, build_health_key
-from distributed_something.worker.admission.pauses import (
-    MAX_PAUSE_DOCUMENTS,
-    build_machines_prefix,
-    list_paused_containers,
-)
-from tests.support.emulator import KEYS
+from distributed_something.worker.admission.pauses import MAX_PAUSE_DOCUMENTS, list_paused_containers
+from distributed_something.worker.job.run_keys import RunKeys
 
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    with mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="ours")
-        yield client
+KEYS = RunKeys("App", "RUN")
 
 
 def write(s3: Any, machine: str, body: object) -> float:
     """Puts a document of `machine`; S3's time of it."""
-    key = build_health_key("App", "RUN", machine, "box")
+    key = build_health_key(KEYS, machine, "box")
     s3.put_object(Bucket="ours", Key=key, Body=body if isinstance(body, bytes) else json.dumps(body).encode())
     when = s3.head_object(Bucket="ours", Key=key)["LastModified"] + timedelta(seconds=1)
     return float(when.timestamp())
 
 
 def machines(s3: Any, now: float) -> list[str]:
-    return [one["machine"] for one in list_paused_containers(s3, "ours", build_machines_prefix("App", "RUN"), now)]
+    return [paused["machine"] for paused in list_paused_containers(s3, "ours", KEYS, now)]
 
 
 def pause(machine: str, since: float, until: float | None) -> dict[str, Any]:

@@ -12,17 +12,16 @@ from typing import Any
 import boto3
 import pytest
 
-from distributed_something.worker.admission.closing import build_closing_key
 from distributed_something.worker.admission.health import MIN_FAILED_JOBS
-from distributed_something.worker.admission.pauses import build_machines_prefix
 from distributed_something.worker.attempt.handler import Hooks
-from distributed_something.worker.container import serve
+from distributed_something.worker.container import container
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS
 from distributed_something.worker.job.job import job_from_message
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.run_keys import RunKeys
 from distributed_something.worker.job.worker_settings import read_worker_settings
-from distributed_something.worker.machine import spot_notice, usage
+from distributed_something.worker.machine import spot_notice
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from tests.support.emulator import KEYS, Lab, ministack, until
 from tests.support.metadata_server import INSTANCE, MetadataServer, metadata_server
@@ -43,13 +42,14 @@ class Machine:
     def __init__(self, lab: Lab, metadata: MetadataServer, failure: Callable[..., str | None]) -> None:
         self.lab, self.metadata = lab, metadata
         told = {"WORK_DIR": str(lab.folder), "LOG_GROUP_NAME": lab.name, "INSTANCE_ID": INSTANCE}
-        self._told: SimpleQueue[float] = SimpleQueue()
-        self.made: Any = Container(
-            read_worker_settings(lab.environment | told), Hooks(job_from_message, lambda *_: None, failure), self._told,
-            InstanceMetadata(metadata.env),
-        )  # fmt: skip
+        self._notices: SimpleQueue[float] = SimpleQueue()
+        settings, hooks = (
+            read_worker_settings(lab.environment | told),
+            Hooks(job_from_message, lambda *_: None, failure),
+        )
+        self.container = Container(settings, hooks, self._notices, InstanceMetadata(metadata.env))
         self._codes: list[int] = []
-        self._thread = threading.Thread(target=lambda: self._codes.append(self.made.serve()))
+        self._thread = threading.Thread(target=lambda: self._codes.append(self.container.serve()))
         self._thread.start()
 
     def wait(self) -> int:
@@ -57,7 +57,7 @@ class Machine:
         return self._codes[0]
 
     def end(self) -> None:
-        self._told.put(STOP_RESERVE_SECONDS)
+        self._notices.put(STOP_RESERVE_SECONDS)
         self._thread.join(30)
 
     def client(self, service: str) -> Any:
@@ -81,8 +81,9 @@ def machine(cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         environment = KEYS | metadata.env | {"AWS_ENDPOINT_URL": cloud, "ECS_CONTAINER_METADATA_URI_V4": "here"}
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        for module, name in ((serve, "CLOSING"), (serve, "REPORT"), (spot_notice, "EVERY"), (usage, "EVERY")):
-            monkeypatch.setattr(module, f"{name}_SECONDS", 0.05)
+        for name in ("CLOSED_CHECK_SECONDS", "HEALTH_CHECK_SECONDS", "USAGE_REPORT_SECONDS"):
+            monkeypatch.setattr(container, name, 0.05)
+        monkeypatch.setattr(spot_notice, "SPOT_CHECK_SECONDS", 0.05)
         found = Machine(lab, metadata, lambda job, folders, result: "it failed" if result.exit_code else None)
         logs = found.client("logs")
         for group in (lab.name, f"{lab.name}_perInstance"):
@@ -105,20 +106,20 @@ def test_a_spot_notice_ends_the_container_with_exit_code_0(machine: Machine) -> 
 
 def test_after_a_rebalance_recommendation_no_job_is_begun(machine: Machine) -> None:
     machine.metadata.rebalance(time.time())
-    until(lambda: machine.made._gate.places(1, 0) == 0, "it goes on")
+    until(lambda: machine.container.gate.count_places(1, 0) == 0, "it goes on")
 
 
 def test_a_run_that_is_closed_begins_no_job(machine: Machine) -> None:
-    machine.lab.put(build_closing_key("App", machine.lab.run))
-    until(lambda: machine.made._gate.is_closed, "it goes on")
+    machine.lab.put(RunKeys("App", machine.lab.run).closed)
+    until(lambda: machine.container.gate.is_closed, "it goes on")
 
 
 def test_a_sick_container_takes_no_jobs_and_says_so_beside_the_records(machine: Machine) -> None:
     for number in range(MIN_FAILED_JOBS):
         machine.lab.send(group={"n": number}, command="false")
-    until(lambda: machine.made._health.pause, "it does not pause")
-    assert machine.made._gate.places(1, 0) == 0
-    prefix = build_machines_prefix("App", machine.lab.run)
+    until(lambda: machine.container.health.current_pause, "it does not pause")
+    assert machine.container.gate.count_places(1, 0) == 0
+    prefix = RunKeys("App", machine.lab.run).machines
     listed = lambda: machine.lab.s3.list_objects_v2(Bucket=machine.lab.name, Prefix=prefix).get("Contents")  # noqa: E731
     (document,) = until(listed, "it says nothing")
     assert b'"paused"' in (machine.lab.text(document["Key"]) or b"")

@@ -7,18 +7,9 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from distributed_something.aws.ecs import ensure_task_definition
-from distributed_something.aws.sqs import QueueUrls
-from distributed_something.aws.task_definition import build_task_definition
-from distributed_something.core.config_settings import Settings
-from distributed_something.localcloud.base.layout import build_layout
-from distributed_something.localcloud.play.runners import ContainerRunner
-from distributed_something.localcloud.play.services import build_work_order
 from distributed_something.worker.machine import mount
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from distributed_something.worker.machine.mount import (
@@ -27,16 +18,19 @@ from distributed_something.worker.machine.mount import (
     ROLE_PATH,
     BucketMount,
     MountError,
+    MountPlan,
+    MountSystem,
     build_credential_options,
     build_mount_command,
     build_mount_environment,
     format_mount_obstacle,
     is_mount_responsive,
 )
-from tests.support.fakes import DEAD_URL, QUEUE_URL, SETTINGS, FakeTime, exact
+from tests.support.fakes import FakeTime
 from tests.support.metadata_server import metadata_server
 
 ENDPOINT = "https://s3.eu-west-1.amazonaws.com"
+PLAN = MountPlan("my.bucket", "eu-west-1", ENDPOINT, Path("/s"), Path("/b"))
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
@@ -63,23 +57,28 @@ class S3fs:
 
 
 class World:
-    """Whether s3fs can start and what it mounts; notes what was done, in order."""
+    """Whether s3fs can start, and answers, or answers again once it is started anew; notes what was done, in order."""
 
     def __init__(self, folder: Path) -> None:
-        self.time, self.starts, self.answering = FakeTime(), True, True
+        self.time, self.starts, self.answering, self.answers_again = FakeTime(), True, True, False
         self.processes: list[S3fs] = []
         self.done: list[str] = []
         self.lost: list[str] = []
-        self.mount = BucketMount(
-            "plates", "eu-west-1", ENDPOINT, Path("/scratch"), self.lost.append, folder / "home" / "bucket",
-            spawn=self.spawn, answers=self.answers, unmount=lambda _: self.done.append("unmount"),
-            clock=self.time.now, sleep=self.time.sleep,
-        )  # fmt: skip
+        plan = MountPlan("plates", "eu-west-1", ENDPOINT, Path("/scratch"), folder / "home" / "bucket")
+        system = MountSystem(self.spawn, self.answers, self.unmount, self.time.now, self.time.sleep)
+        self.mount = BucketMount(plan, self.lost.append, system)
 
-    def spawn(self, *_: object) -> S3fs:
+    def spawn(self, plan: MountPlan) -> S3fs:
+        assert plan.bucket == "plates"
         self.done.append("spawn")
         self.processes.append(S3fs(code=None if self.starts else 1))
+        self.answering = self.answering or self.answers_again
         return self.processes[-1]
+
+    def unmount(self, _: Path) -> None:
+        """Notes it, with the exit code of an s3fs that was deaf to a request to end."""
+        deaf = [f", s3fs {process.code}" for process in self.processes[-1:] if process.deaf]
+        self.done.append("".join(["unmount", *deaf]))
 
     def answers(self, folder: Path) -> bool:
         assert folder.is_dir()
@@ -109,11 +108,7 @@ def test_a_dead_mount_is_taken_away_and_mounted_again(world: World) -> None:
 
 def test_a_mount_that_hangs_is_ended_before_it_is_taken_away(world: World) -> None:
     world.mount.start()
-    hanging = world.processes[0]
-    hanging.deaf, world.answering = True, False
-    world.mount._unmount = lambda _: world.done.append(f"unmount, s3fs {hanging.code}")
-    spawn = world.spawn
-    world.mount._spawn = lambda: (setattr(world, "answering", True), spawn())[1]
+    world.processes[0].deaf, world.answering, world.answers_again = True, False, True
     del world.done[:]
     world.mount.tick()
     assert world.done == ["unmount, s3fs -9", "spawn"]
@@ -184,9 +179,7 @@ def test_a_plain_folder_or_none_is_no_mount(tmp_path: Path) -> None:
 
 
 def options(*credentials: str) -> list[str]:
-    return build_mount_command("my.bucket", "eu-west-1", ENDPOINT, Path("/b"), Path("/s"), list(credentials))[-1].split(
-        ","
-    )
+    return build_mount_command(PLAN, list(credentials))[-1].split(",")
 
 
 def test_the_mount_is_read_only_for_every_user_and_at_the_regions_address() -> None:
@@ -251,53 +244,3 @@ class TestUnusable:
     def test_a_user_without_the_right_to_mount_is_told_which(self, image: Path, status: str) -> None:
         (image / "status").write_text(status)
         assert "SYS_ADMIN" in self.unusable(image)
-
-
-class TestRights:
-    """What a container may do because of MOUNT_S3, in AWS and on this computer."""
-
-    MOUNTING = Settings.model_validate(SETTINGS.model_dump() | {"MOUNT_S3": True})
-
-    def container(self, settings: Settings) -> dict[str, Any]:
-        request = build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), None)
-        return dict(request["containerDefinitions"][0])
-
-    def test_without_the_mount_a_container_has_no_rights_of_its_own(self) -> None:
-        assert {"linuxParameters", "privileged"} & self.container(SETTINGS).keys() == set()
-
-    def test_the_mount_needs_one_capability_and_one_device_and_is_never_privileged(self) -> None:
-        container = self.container(self.MOUNTING)
-        assert "privileged" not in container
-        assert container["linuxParameters"] == {
-            "capabilities": {"add": ["SYS_ADMIN"]},
-            "devices": [{"hostPath": "/dev/fuse", "containerPath": "/dev/fuse", "permissions": ["read", "write"]}],
-        }
-
-    def test_a_revision_to_which_ecs_added_its_defaults_is_not_registered_again(self) -> None:
-        request = build_task_definition(self.MOUNTING, QueueUrls(QUEUE_URL, DEAD_URL), None)
-        (asked,) = request["containerDefinitions"]
-        rights = asked["linuxParameters"]
-        added = rights | {"capabilities": rights["capabilities"] | {"drop": []}, "tmpfs": []}
-        registered = {"taskDefinitionArn": "arn:1", "containerDefinitions": [asked | {"linuxParameters": added}]}
-        with exact() as aws:
-            aws.answer("ecs.describe_task_definition", taskDefinition=registered)
-            assert ensure_task_definition(aws.clients.ecs, request) == "arn:1"
-
-    def test_a_revision_without_the_rights_is_registered_anew(self) -> None:
-        request = build_task_definition(self.MOUNTING, QueueUrls(QUEUE_URL, DEAD_URL), None)
-        (asked,) = request["containerDefinitions"]
-        less = {name: value for name, value in asked.items() if name != "linuxParameters"}
-        with exact() as aws:
-            aws.answer("ecs.describe_task_definition", taskDefinition={"containerDefinitions": [less]})
-            aws.answer("ecs.register_task_definition", request, taskDefinition={"taskDefinitionArn": "arn:2"})
-            assert ensure_task_definition(aws.clients.ecs, request) == "arn:2"
-
-    def test_a_local_container_gets_just_the_rights_of_the_task_definition(self, tmp_path: Path) -> None:
-        plain, mounting = (self.options(settings, tmp_path) for settings in (SETTINGS, self.MOUNTING))
-        assert mounting - plain == {"--cap-add", "SYS_ADMIN", "--device", "/dev/fuse:/dev/fuse:rw"}
-
-    def options(self, settings: Settings, folder: Path) -> set[str]:
-        """The words with which docker runs a task of the settings; a variable more or less is none of them."""
-        task, machine = SimpleNamespace(id="task"), SimpleNamespace(instance_id="i-1")
-        order = build_work_order(task, self.container(settings), {}, machine)  # type: ignore[arg-type]
-        return set(ContainerRunner(build_layout(folder), {}).build_run_options("name", order))

@@ -1,46 +1,26 @@
-"""Instance metadata and spot notices, against a server that demands tokens as EC2's does."""
+"""Spot notices and rebalance recommendations: each is told once, and never later than EC2 gives."""
 
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distributed_something.worker.machine.metadata import (
-    MAX_METADATA_BYTES,
-    METADATA_ATTEMPTS,
-    TOKEN_SECONDS,
-    InstanceMetadata,
-)
+from distributed_something.worker.machine.metadata import METADATA_ATTEMPTS, InstanceMetadata
 from distributed_something.worker.machine.spot_notice import (
     REBALANCE_PATH,
     SPOT_CHECK_SECONDS,
-    SPOT_NOTICE_PATH,
     SPOT_NOTICE_SECONDS,
     SpotWatcher,
 )
 from tests.support.fakes import START, FakeTime
-from tests.support.metadata_server import INSTANCE, MetadataServer, metadata_server, utc
+from tests.support.metadata_server import MetadataServer, utc
 
-ID_PATH = "/latest/meta-data/instance-id"
 TOKEN = "PUT /latest/api/token"
-
-
-@pytest.fixture
-def server() -> Iterator[MetadataServer]:
-    with metadata_server() as made:
-        yield made
-
-
-@pytest.fixture
-def clock() -> FakeTime:
-    return FakeTime(0.0)
 
 
 class Heard:
@@ -59,121 +39,6 @@ class Heard:
         for _ in range(times):
             self.watcher.tick()
             self.time.time += 5
-
-
-# Metadata
-
-
-def test_a_token_is_asked_for_first_and_used_again(server: MetadataServer) -> None:
-    metadata = InstanceMetadata(server.env)
-    assert [metadata.get(ID_PATH), metadata.get(ID_PATH)] == [INSTANCE, INSTANCE]
-    assert server.asked == [TOKEN, f"GET {ID_PATH}", f"GET {ID_PATH}"]
-    assert server.lives == [str(TOKEN_SECONDS)]
-
-
-def test_a_token_is_renewed_before_it_ends(server: MetadataServer, clock: FakeTime) -> None:
-    metadata = InstanceMetadata(server.env, clock.now)
-    for clock.time in (0.0, TOKEN_SECONDS - 301, TOKEN_SECONDS - 299):
-        assert metadata.get(ID_PATH) == INSTANCE
-    assert server.asked.count(TOKEN) == 2
-
-
-def test_a_token_that_is_not_known_any_more_is_replaced(server: MetadataServer) -> None:
-    metadata = InstanceMetadata(server.env)
-    assert metadata.here
-    server.forget_tokens()
-    assert metadata.get(ID_PATH) == INSTANCE
-    assert server.asked == [TOKEN, f"GET {ID_PATH}", TOKEN, f"GET {ID_PATH}"]
-
-
-def test_what_is_not_there_is_none_on_a_machine_that_is_on_ec2(server: MetadataServer) -> None:
-    metadata = InstanceMetadata(server.env)
-    assert metadata.get(SPOT_NOTICE_PATH) is None
-    assert metadata.here
-    assert server.asked.count(f"GET {SPOT_NOTICE_PATH}") == 1
-
-
-@pytest.mark.parametrize("word", ["true", "True", "TRUE", " true "])
-def test_nothing_is_asked_where_metadata_is_switched_off(server: MetadataServer, word: str) -> None:
-    metadata = InstanceMetadata(server.env | {"AWS_EC2_METADATA_DISABLED": word})
-    assert not metadata.here
-    assert metadata.get(ID_PATH) is None
-    assert server.asked == []
-
-
-def test_a_machine_where_nobody_answers_is_not_on_ec2_and_is_asked_only_once() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        metadata = InstanceMetadata(
-            {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{nobody.getsockname()[1]}"}
-        )
-        assert not metadata.here
-        nobody.listen()
-        nobody.setblocking(False)
-        assert metadata.get(ID_PATH) is None
-        with pytest.raises(BlockingIOError):
-            nobody.accept()
-
-
-@pytest.mark.parametrize("on_ecs", [True, False])
-def test_a_container_of_ecs_waits_for_metadata_that_are_late(monkeypatch: pytest.MonkeyPatch, on_ecs: bool) -> None:
-    metadata = InstanceMetadata({"ECS_CONTAINER_METADATA_URI_V4": "http://169.254.170.2/v4/1"} if on_ecs else {})
-    answers = iter([(0, "")] * 20 + [(200, "token==")])
-    monkeypatch.setattr(metadata, "_ask", lambda *_: next(answers))
-    assert metadata.here == on_ecs
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["nonsense", "http://", "http://[", "http://127.0.0.1:port", "ftp://127.0.0.1", "file:///etc", "http://a b"],
-)
-def test_an_address_that_is_none_is_not_ec2(address: str) -> None:
-    assert not InstanceMetadata({"AWS_EC2_METADATA_SERVICE_ENDPOINT": address}).here
-
-
-def test_a_network_that_answers_everything_with_a_page_is_not_ec2(server: MetadataServer) -> None:
-    server.token = "<html>please log in</html>"
-    assert not InstanceMetadata(server.env).here
-
-
-@pytest.mark.parametrize("status", [302, 403, 404, 503])
-def test_a_refused_token_is_not_ec2(server: MetadataServer, status: int) -> None:
-    server.token_status = status
-    assert not InstanceMetadata(server.env).here
-    assert server.asked == [TOKEN] * METADATA_ATTEMPTS
-
-
-def test_neither_proxies_nor_redirects_are_followed(server: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    metadata = InstanceMetadata(server.env)
-    assert metadata.get(ID_PATH) == INSTANCE
-    server.answers = [(302, b"")] * METADATA_ATTEMPTS
-    assert metadata.get(ID_PATH) is None
-    assert "GET /elsewhere" not in server.asked
-
-
-@pytest.mark.parametrize(
-    "answer", [(500, b"no"), (200, b"\xff\xfe"), (200, b"x" * (MAX_METADATA_BYTES + 1)), (429, b"")]
-)
-def test_a_failure_or_nonsense_is_asked_again_and_a_good_answer_taken(
-    server: MetadataServer, answer: tuple[int, bytes]
-) -> None:
-    server.answers = [answer]
-    assert InstanceMetadata(server.env).get(ID_PATH) == INSTANCE
-
-
-def test_a_machine_on_ec2_stays_on_ec2_while_its_metadata_fail(server: MetadataServer, clock: FakeTime) -> None:
-    metadata = InstanceMetadata(server.env, clock.now)
-    assert metadata.here
-    clock.time, server.token_status = TOKEN_SECONDS, 503
-    assert metadata.get(ID_PATH) is None
-    assert metadata.here
-    server.token_status = 200
-    assert metadata.get(ID_PATH) == INSTANCE
-
-
-# Spot notices
 
 
 def test_without_a_notice_nothing_is_told(server: MetadataServer) -> None:

@@ -11,7 +11,8 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.utils import parse_timestamp
 
-from distributed_something.worker.machine.worker_clients import Clients, _parse_time
+from distributed_something.core.config_settings import MIN_LEASE_SECONDS
+from distributed_something.worker.machine.worker_clients import Clients, parse_aws_time
 from tests.support.emulator import KEYS
 
 
@@ -46,6 +47,12 @@ def test_a_log_is_not_waited_for_as_long_as_a_job(clients: Clients) -> None:
     assert clients("logs").meta.config.read_timeout < clients("s3").meta.config.read_timeout
 
 
+def test_a_call_that_hangs_is_repeated_while_a_lease_of_the_shortest_kind_stands(clients: Clients) -> None:
+    config = clients.create_lease_client(MIN_LEASE_SECONDS).meta.config
+    round_, pause = MIN_LEASE_SECONDS / 3, 1  # botocore's first pause is a second at most
+    assert round_ + 2 * max(config.connect_timeout, config.read_timeout) + pause < MIN_LEASE_SECONDS
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -57,7 +64,7 @@ def test_a_log_is_not_waited_for_as_long_as_a_job(clients: Clients) -> None:
     ],
 )
 def test_times_are_read_as_botocore_reads_them(text: Any) -> None:
-    assert _parse_time(text) == parse_timestamp(text)
+    assert parse_aws_time(text) == parse_timestamp(text)
 
 
 def test_the_times_of_a_listing_are_not_read_the_slow_way(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:

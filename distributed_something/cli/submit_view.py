@@ -10,7 +10,7 @@ from distributed_something.core.output import Output
 
 
 class SubmitView:
-    """A bar while jobs are sent; elsewhere than in a terminal a line now and then."""
+    """A bar in a terminal while jobs are sent; nothing elsewhere."""
 
     def __init__(self, total: int, output: Output) -> None:
         console = output.screen

@@ -1,0 +1,70 @@
+"""The judgment of `run.py why`: every diagnosis is asked, and the causes that hold are ordered.
+
+Each diagnosis is a small pure function that names the causes of one kind, how likely they are (0 to 100), what it saw,
+and what to do. The weights only order causes that hold at the same time: what must be there before anything else (a
+queue, jobs, a fleet) stands above what comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from distributed_something.diagnose.why.cause import Cause
+from distributed_something.diagnose.why.container_causes import (
+    diagnose_image_pull,
+    diagnose_missing_cluster,
+    diagnose_missing_service,
+    diagnose_service_events,
+    diagnose_silent_workers,
+    diagnose_stopped_tasks,
+)
+from distributed_something.diagnose.why.fleet_causes import (
+    diagnose_fleet_errors,
+    diagnose_missing_fleet,
+    diagnose_slow_launch,
+    diagnose_small_quota,
+)
+from distributed_something.diagnose.why.machine_causes import (
+    diagnose_disconnected_agents,
+    diagnose_failed_launches,
+    diagnose_paused_machines,
+    diagnose_spot_interruptions,
+    diagnose_starting_machines,
+    diagnose_unregistered_machines,
+)
+from distributed_something.diagnose.why.queue_causes import (
+    diagnose_cost_limit,
+    diagnose_empty_queue,
+    diagnose_missing_queue,
+    diagnose_orphaned_leases,
+)
+from distributed_something.observe.evidence import Evidence
+
+DIAGNOSES: tuple[Callable[[Evidence], Iterable[Cause]], ...] = (
+    diagnose_missing_queue,
+    diagnose_empty_queue,
+    diagnose_cost_limit,
+    diagnose_orphaned_leases,
+    diagnose_missing_fleet,
+    diagnose_fleet_errors,
+    diagnose_small_quota,
+    diagnose_slow_launch,
+    diagnose_failed_launches,
+    diagnose_spot_interruptions,
+    diagnose_unregistered_machines,
+    diagnose_starting_machines,
+    diagnose_disconnected_agents,
+    diagnose_paused_machines,
+    diagnose_missing_cluster,
+    diagnose_missing_service,
+    diagnose_service_events,
+    diagnose_stopped_tasks,
+    diagnose_image_pull,
+    diagnose_silent_workers,
+)
+
+
+def rank_causes(evidence: Evidence) -> list[Cause]:
+    """Return all causes that hold, the most likely first; none where nothing is wrong that can be seen."""
+    causes = [cause for diagnose in DIAGNOSES for cause in diagnose(evidence)]
+    return sorted(causes, key=lambda cause: (-cause.weight, cause.what))

@@ -1,0 +1,153 @@
+"""run.py finds its Python environment, or says in one line how to make one. Every command is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.support.offline import write_project
+from tests.support.paths import ROOT
+
+BASE_PYTHON = os.path.realpath(sys.executable)  # the one that an environment was made with, and in none itself
+SITE_PACKAGES = Path(click.__file__).parents[1]
+MAKE_VENV = "run make venv"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What of this repository run.py needs, without an environment."""
+    folder = tmp_path / "clone"
+    shutil.copytree(ROOT / "distributed_something", folder / "distributed_something")
+    shutil.copy(ROOT / "run.py", folder)
+    return folder
+
+
+def run(*command: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    clean = {"PATH": os.defpath} | dict(env or {})
+    words = [str(word) for word in command]
+    return subprocess.run(words, env=clean, capture_output=True, text=True, timeout=60, check=False)
+
+
+def write_venv_python(clone: Path, script: str, mode: int = 0o755) -> None:
+    """`.venv/bin/python` of the clone is this file."""
+    path = clone / ".venv" / "bin" / "python"
+    path.parent.mkdir(parents=True)
+    path.write_text(script)
+    path.chmod(mode)
+
+
+def packages_without(folder: Path, *missing: str) -> Path:
+    """A folder for PYTHONPATH that has every installed package but these."""
+    folder.mkdir()
+    for path in SITE_PACKAGES.iterdir():
+        if path.name not in missing and path.suffix != ".pth":
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], line: str) -> None:
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{line}\n")
+
+
+# Which Python
+
+
+def test_outside_of_an_environment_the_projects_own_is_used_with_the_same_words_and_exit_code(clone: Path) -> None:
+    write_venv_python(clone, "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 7\n")
+    done = run(BASE_PYTHON, clone / "run.py", "submitJob", "a b", "")
+    assert (done.returncode, done.stdout.splitlines()) == (7, [str(clone / "run.py"), "submitJob", "a b", ""])
+
+
+def test_inside_of_an_environment_no_other_is_used(clone: Path, tmp_path: Path) -> None:
+    write_venv_python(clone, "#!/bin/sh\necho another\n")
+    subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", tmp_path / "mine"], check=True)
+    done = run(tmp_path / "mine" / "bin" / "python", clone / "run.py", "--help")
+    assert_one_line(done, f"run.py: click is not installed: {MAKE_VENV}")
+
+
+@pytest.mark.parametrize(("script", "mode"), [("#!/bin/sh\necho no\n", 0o644), ("\x7fELF of another computer", 0o755)])
+def test_an_environment_that_cannot_be_started_is_left_aside(clone: Path, script: str, mode: int) -> None:
+    write_venv_python(clone, script, mode)
+    done = run(BASE_PYTHON, "-S", clone / "run.py", "--help", env={"PYTHONPATH": str(SITE_PACKAGES)})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: run.py ")
+
+
+def test_an_environment_that_is_none_is_tried_once(clone: Path) -> None:
+    write_venv_python(clone, f'#!/bin/sh\nexec "{BASE_PYTHON}" -S "$@"\n')
+    assert_one_line(run(BASE_PYTHON, "-S", clone / "run.py"), f"run.py: click is not installed: {MAKE_VENV}")
+
+
+def test_an_environment_without_the_packages_says_how_to_make_one(clone: Path) -> None:
+    subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", clone / ".venv"], check=True)
+    assert_one_line(run(BASE_PYTHON, clone / "run.py", "setup"), f"run.py: click is not installed: {MAKE_VENV}")
+
+
+# What is not installed
+
+
+@pytest.mark.parametrize("options", [["-I", "-S"], ["-S"]])
+def test_without_any_package_one_line_says_how_to_get_them(clone: Path, options: list[str]) -> None:
+    done = run(BASE_PYTHON, *options, clone / "run.py", "--help")
+    assert_one_line(done, f"run.py: click is not installed: {MAKE_VENV}")
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("boto3", ["setup"]),
+        ("botocore", ["check"]),
+        ("pydantic", ["makeJobs", "--plates", "P1"]),
+        ("pydantic", ["--local", "monitor", "files/monitor.json"]),
+        ("rich", ["submitJob", "files/job.json"]),
+    ],
+)
+def test_a_package_that_a_command_misses_later_is_named_in_one_line(
+    clone: Path, tmp_path: Path, missing: str, words: list[str]
+) -> None:
+    project = write_project(tmp_path / "project")
+    words = [str(project / word) if word.startswith("files/") else word for word in words]
+    env = {"PYTHONPATH": str(packages_without(tmp_path / "packages", missing))}
+    done = run(BASE_PYTHON, "-S", clone / "run.py", "--project", project, *words, env=env)
+    assert_one_line(done, f"run.py: {missing} is not installed: {MAKE_VENV}")
+    debugged = run(BASE_PYTHON, "-S", clone / "run.py", "--debug", "--project", project, *words, env=env)
+    assert f"ModuleNotFoundError: No module named '{missing}" in debugged.stderr
+
+
+def test_a_package_of_another_version_is_named_too(clone: Path, tmp_path: Path) -> None:
+    packages = packages_without(tmp_path / "packages", "click")
+    (packages / "click.py").write_text("")
+    (clone / "distributed_something" / "cli" / "context.py").write_text("from click import nothing_like_that\n")
+    done = run(BASE_PYTHON, "-S", clone / "run.py", env={"PYTHONPATH": str(packages)})
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("run.py: cannot import name 'nothing_like_that' from 'click'")
+    assert done.stderr.endswith(f": {MAKE_VENV}\n")
+
+
+def test_a_module_of_this_project_that_is_gone_is_no_matter_of_the_environment(clone: Path) -> None:
+    (clone / "distributed_something" / "cli" / "context.py").unlink()
+    done = run(sys.executable, clone / "run.py", "--help")
+    assert_one_line(done, "run.py: No module named 'distributed_something.cli.context'")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["submitJob", "--help"], ["makeJobs", "--help"], []])
+def test_help_imports_nothing_that_takes_its_time(words: list[str]) -> None:
+    script = """
+import atexit, runpy, sys
+atexit.register(lambda: print(*sorted({name.partition(".")[0] for name in sys.modules})))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    done = run(sys.executable, "-c", script, ROOT / "run.py", *words)
+    assert "Usage: run.py" in done.stdout + done.stderr
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert {"click", "distributed_something"} <= imported
+    assert imported & {"boto3", "botocore", "pydantic", "rich"} == set()

@@ -1,0 +1,18 @@
+"""What AWS's events mean is decided by AWS's own words, not by how they are printed."""
+
+from __future__ import annotations
+
+import pytest
+
+from distributed_something.core import aws_errors
+from distributed_something.core.aws_errors import AWSEvent, list_fleet_problems
+
+QUOTA = AWSEvent(1.0, "launchSpecUnusable", "MaxSpotInstanceCountExceeded: no\n more")
+UNKNOWN = AWSEvent(3.0, "error", "Hamster\tasleep")
+
+
+def test_a_cause_does_not_depend_on_how_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = list_fleet_problems([QUOTA, UNKNOWN])
+    monkeypatch.setattr(aws_errors, "format_one_line", lambda text: "?")
+    assert list_fleet_problems([QUOTA, UNKNOWN]) == problems
+    assert [one.pattern is None for one in problems] == [False, True]

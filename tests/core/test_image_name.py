@@ -1,0 +1,73 @@
+"""Names of images: a Makefile holds some of those that registries take, and a config takes all of these."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as run_with
+from hypothesis import strategies as st
+
+from distributed_something.core.config_settings import Settings
+from distributed_something.core.errors import InputError
+from distributed_something.core.image_name import IMAGE_NAME_FORMAT, parse_image_reference, parse_project_image
+from distributed_something.project.new import (
+    build_default_image,
+    check_app_name_option,
+    check_base_option,
+    parse_image_option,
+)
+from tests.support.offline import CONFIG
+
+quick = run_with(derandomize=True, deadline=None, max_examples=500, database=None)
+names = st.text(st.sampled_from("ab1A._-/:@ "), max_size=12) | st.from_regex(
+    r"([ab.:5]{1,6}/)?[ab1._-]{1,4}(/[ab1._-]{1,4})?(:[abA_1.-]{1,3})?(@sha256:0{64})?", fullmatch=True
+)
+
+
+def in_config(name: str) -> str:
+    """DOCKERHUB_TAG of a config that says `name`."""
+    return Settings.model_validate(CONFIG | {"DOCKERHUB_TAG": name}).DOCKERHUB_TAG
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "debian", "ada/seqtk:1.4", "ada/seqtk:V1-Beta", "registry.example.org:5000/ada/x", f"ada/x@sha256:{'0' * 64}",
+        "111122223333.dkr.ecr.us-east-1.amazonaws.com/tools/app:1", "localhost:5000/app",
+    ],
+)  # fmt: skip
+def test_a_config_and_a_base_may_name_any_image(name: str) -> None:
+    assert in_config(name) == name
+    assert check_base_option(name) == name
+    assert parse_image_reference(name) is not None
+
+
+@pytest.mark.parametrize("name", ["a_/b", "a/b-", "a:/b", "a/b@", "-a.org/b", "a.org:/b", "a.org:x/b", "é.org/b"])
+def test_no_registry_takes_what_docker_cannot_read(name: str) -> None:
+    assert parse_image_reference(name) is None
+    assert parse_project_image(name) is None
+
+
+@quick
+@given(name=names)
+def test_a_projects_image_is_one_that_registries_and_configs_take(name: str) -> None:
+    found = parse_project_image(name)
+    if found is None:
+        return
+    for text in (name, str(found)):
+        assert parse_image_reference(text) is not None
+        assert IMAGE_NAME_FORMAT.fits(text)
+    assert parse_project_image(str(found)) == found
+    assert parse_image_option(name) == found
+
+
+@quick
+@given(app=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", fullmatch=True))
+def test_whatever_the_app_is_called_the_image_that_newproject_proposes_is_one(app: str) -> None:
+    assert parse_project_image(build_default_image(check_app_name_option(app))) is not None
+
+
+def test_a_name_that_only_a_registry_would_refuse_is_left_to_check() -> None:
+    assert in_config("ada//x") == "ada//x"
+    with pytest.raises(InputError, match="--image: 'ada//x' is no image's name"):
+        parse_image_option("ada//x")

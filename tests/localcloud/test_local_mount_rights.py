@@ -1,0 +1,42 @@
+"""What a container on this computer may do because of MOUNT_S3: just what its task definition says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+from distributed_something.aws.sqs import QueueUrls
+from distributed_something.aws.task_definition import build_task_definition
+from distributed_something.core.config_settings import Settings
+from distributed_something.localcloud.base.layout import build_layout
+from distributed_something.localcloud.play.runners import ContainerRunner
+from distributed_something.localcloud.play.services import build_work_order
+from tests.support.fakes import DEAD_URL, QUEUE_URL, SETTINGS
+from tests.support.project import wait_for
+
+NOTING_DOCKER = '#!/bin/sh\ntest "$1" = run && printf "%s\\n" "$@" > "$0.asked"\nexit 0\n'
+
+
+def docker_words(settings: Settings, folder: Path) -> set[str]:
+    """The words with which docker is asked to run a task of the settings, by a docker that only notes them."""
+    layout, docker = build_layout(folder), folder / "bin" / "docker"
+    layout.make_folders()
+    docker.parent.mkdir()
+    docker.write_text(NOTING_DOCKER)
+    docker.chmod(0o755)
+    definition = build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), None)["containerDefinitions"][0]
+    task, machine = SimpleNamespace(id="task"), SimpleNamespace(instance_id="i-1")
+    order = build_work_order(task, definition, {}, machine)  # type: ignore[arg-type]
+    engine = {"PATH": f"{docker.parent}{os.pathsep}{os.environ['PATH']}"}
+    worker = ContainerRunner(layout, engine).start_task(order)
+    wait_for(lambda: worker.exit_code() is not None)
+    return set(Path(f"{docker}.asked").read_text().splitlines())
+
+
+def test_a_local_container_gets_just_the_rights_of_the_task_definition(tmp_path: Path) -> None:
+    mounting = Settings.model_validate(SETTINGS.model_dump() | {"MOUNT_S3": True})
+    plain, more = (docker_words(settings, tmp_path / name) for name, settings in (("a", SETTINGS), ("b", mounting)))
+    assert {word for word in more - plain if not word.startswith("localcloud=")} == {
+        "--cap-add", "SYS_ADMIN", "--device", "/dev/fuse:/dev/fuse:rw",
+    }  # fmt: skip

@@ -1,0 +1,58 @@
+"""What a container makes of its parts: slots that start one after the other on one processor, and an end on a fault."""
+
+from __future__ import annotations
+
+import time
+from queue import SimpleQueue
+
+import pytest
+
+from distributed_something.worker.attempt.handler import Hooks
+from distributed_something.worker.container import container
+from distributed_something.worker.container.container import Container
+from distributed_something.worker.container.intake import JobIntake
+from distributed_something.worker.container.slot import Slot
+from distributed_something.worker.container.stop import StopRequest
+from distributed_something.worker.job.worker_settings import read_worker_settings
+from distributed_something.worker.machine.metadata import InstanceMetadata
+from tests.support.fakes import QUEUE_URL
+
+
+def build_container(monkeypatch: pytest.MonkeyPatch, **env: str) -> Container:
+    """A container on AWS that nothing calls."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    settings = read_worker_settings({"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b"} | env)
+    metadata = InstanceMetadata({"AWS_EC2_METADATA_DISABLED": "true"})
+    return Container(settings, Hooks(*[lambda *_: None] * 3), SimpleQueue(), metadata)
+
+
+def test_a_containers_slots_begin_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(StopRequest, "wait", lambda _, seconds: waited.append(seconds))
+    monkeypatch.setattr(JobIntake, "run", lambda _: None)
+    monkeypatch.setattr(JobIntake, "wait_for_attempt", lambda *_: None)
+    assert build_container(monkeypatch, DOCKER_CORES="3", SECONDS_TO_START="7").serve() == 0
+    assert sorted(waited) == [0, 7, 14]
+
+
+def test_a_containers_slots_and_intake_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(container, "use_one_processor", lambda: kept.append("one"))
+    monkeypatch.setattr(Slot, "run", lambda _: None)
+    monkeypatch.setattr(JobIntake, "run", lambda _: None)
+    assert build_container(monkeypatch, DOCKER_CORES="3").serve() == 0
+    assert kept == ["one"] * 4
+
+
+@pytest.mark.parametrize("part", [Slot, JobIntake])
+def test_a_container_whose_slot_or_intake_fails_ends_so_that_another_takes_its_place(
+    part: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stop = StopRequest(time.monotonic)
+    monkeypatch.setattr(container, "StopRequest", lambda _: stop)
+    monkeypatch.setattr(JobIntake, "run", lambda _: stop.wait(60))
+    monkeypatch.setattr(part, "run", fail)
+    assert build_container(monkeypatch, DOCKER_CORES="2").serve() == 1
