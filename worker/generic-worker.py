@@ -1,8 +1,8 @@
 """The file that a developer edits: how a message becomes a command, and what counts as success.
 
-As shipped it runs any job file that has a `command`; a command-line program needs no change here. The machinery
-beside it does the rest: it takes messages from the queue, fetches inputs, runs the command, uploads what it wrote,
-writes the record, and tries a failed job again.
+As shipped it runs any job file that has a `command`; a command-line program needs no change here. The package
+`distributed_something.worker` does the rest: it takes messages from the queue, fetches inputs, runs the command,
+uploads what it wrote, writes the record, and tries a failed job again.
 
 A message is the job file's shared keys plus `"group"`. Each of the four functions below is a point of customisation.
 """

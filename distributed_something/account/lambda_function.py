@@ -30,7 +30,7 @@ LAMBDA_TIMEOUT_SECONDS = 900  # Lambda's most: a step takes seconds, reading the
 # million jobs ends with thousands of listings read: with a third of a core that took most of TIMEOUT_SECONDS.
 LAMBDA_MEMORY_MB = 1769
 LAMBDA_HANDLER = "distributed_something.run.auto_monitor.handler"
-BUNDLED_PACKAGES = ("account", "aws", "core", "fleet", "jobs", "observe", "results", "run", "worker")
+BUNDLED_PACKAGES = ("aws", "core", "fleet", "observe", "results", "run", "worker")  # `run` and all that it imports
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # of a zip's file; the dates of files say when they were cloned
 _FILE_MODE = 0o644 << 16  # Lambda runs as a user of its own
 _UNIX_SYSTEM = 3
@@ -67,7 +67,7 @@ def plan_monitor_function(
     """Makes the function, or brings its code and settings up to date."""
     row = partial(SetupRow, _ROW_KIND, MONITOR_FUNCTION)
     found = _find_function(clients)
-    wanted = _build_configuration(place)
+    wanted = build_function_configuration(place)
     if found is None:
         return SetupStep(row(SetupState.MADE), partial(_create_function, clients, wanted, code, sleep))
     if not has_made_by_tag(found.get("Tags")):
@@ -134,7 +134,7 @@ def plan_monitor_removal(clients: Clients) -> Iterator[SetupStep]:
         yield SetupStep(SetupRow("log group", MONITOR_LOG_GROUP, SetupState.KEPT, "not made by setupAWS"))
 
 
-def _build_configuration(place: AwsAccount) -> dict[str, Any]:
+def build_function_configuration(place: AwsAccount) -> dict[str, Any]:
     return {
         "FunctionName": MONITOR_FUNCTION,
         "Runtime": LAMBDA_RUNTIME,

@@ -134,7 +134,7 @@ def set_up_account(
     for look in looks:
         with translate_aws_errors("looking at the account"):
             step = look()
-        yield _preview_step(step) if dry_run else _apply_step(step)
+        yield _preview_step(step) if dry_run else apply_step(step)
 
 
 def delete_account_setup(
@@ -153,7 +153,7 @@ def delete_account_setup(
         partial(plan_monitor_removal, clients),
         partial(plan_profile_removal, clients.iam, INSTANCE_ROLE),
         *(partial(plan_role_removal, clients.iam, role.name) for role in build_roles(place, buckets)),
-        partial(_plan_security_group_removals, clients),
+        partial(plan_security_group_removals, clients),
         partial(plan_bucket_policy_removal, clients, place, buckets.own),
         partial(plan_lifecycle_rule_removal, clients, buckets.own),
         _list_kept_roles,
@@ -231,7 +231,7 @@ def _preview_step(step: SetupStep) -> SetupRow:
     return row if step.act is None else replace(row, planned=True)
 
 
-def _apply_step(step: SetupStep) -> SetupRow:
+def apply_step(step: SetupStep) -> SetupRow:
     with translate_aws_errors(f"setting up: {step.row.kind} {step.row.name}"):
         try:
             if step.act is not None:
@@ -254,7 +254,7 @@ def _apply_removal(step: SetupStep) -> SetupRow:
     return step.row
 
 
-def _plan_security_group_removals(clients: Clients) -> Iterator[SetupStep]:
+def plan_security_group_removals(clients: Clients) -> Iterator[SetupStep]:
     """Those that fleetFile made in this region."""
     filters: Any = [{"Name": f"tag:{key}", "Values": [value]} for key, value in MADE_BY_TAG.items()]
     for page in clients.ec2.get_paginator("describe_security_groups").paginate(Filters=filters):

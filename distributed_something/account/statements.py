@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from distributed_something.account.policy_documents import APP_TAG_CONDITION, allow_actions
-from distributed_something.core.names import RULE_NAME_PREFIX, AwsAccount
+from distributed_something.core.names import RULE_NAME_PREFIX, AppNames, AwsAccount
 
+ANY_APP = AppNames("*")  # the names of every app's resources, as patterns
 REMAINING_RESOURCE_ACTIONS = ("ec2:DescribeVolumes", "events:ListRules")  # what else a clean-up looks for
 
 
@@ -80,7 +81,7 @@ def allow_cluster_deletion(place: AwsAccount) -> list[dict[str, Any]]:
             "ecs:DeleteCluster",
             "ecs:DeleteService",
             "ecs:UpdateService",
-            on=[place.arn("ecs", "cluster/*"), place.arn("ecs", "service/*/*Service")],
+            on=[place.arn("ecs", "cluster/*"), place.arn("ecs", f"service/*/{ANY_APP.service}")],
             when=APP_TAG_CONDITION,
         ),
         allow_actions("EndTask", "ecs:DeregisterTaskDefinition"),  # AWS knows no narrower right

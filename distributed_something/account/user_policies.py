@@ -16,6 +16,7 @@ from distributed_something.account.policy_documents import (
     get_ec2_service_name,
 )
 from distributed_something.account.statements import (
+    ANY_APP,
     REMAINING_RESOURCE_ACTIONS,
     allow_alarm_deletion,
     allow_cluster_deletion,
@@ -194,8 +195,10 @@ def _allow_cluster_use(place: AwsAccount) -> list[dict[str, Any]]:
     return [
         *allow_cluster_reading(place, "ecs:DescribeTasks", "ecs:ListTasks"),
         allow_actions("MakeCluster", "ecs:CreateCluster", on=place.arn("ecs", "cluster/*")),
-        allow_actions("MakeService", "ecs:CreateService", on=place.arn("ecs", "service/*/*Service")),
-        allow_actions("MakeTask", "ecs:RegisterTaskDefinition", on=place.arn("ecs", "task-definition/*Task:*")),
+        allow_actions("MakeService", "ecs:CreateService", on=place.arn("ecs", f"service/*/{ANY_APP.service}")),
+        allow_actions(
+            "MakeTask", "ecs:RegisterTaskDefinition", on=place.arn("ecs", f"task-definition/{ANY_APP.task_family}:*")
+        ),
         allow_actions("SeeTask", "ecs:DescribeTaskDefinition"),
         allow_actions("TagEcs", "ecs:TagResource", when={"Null": {"ecs:CreateAction": "false"}}),
         *allow_cluster_deletion(place),

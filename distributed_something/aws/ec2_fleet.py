@@ -1,27 +1,23 @@
-"""The Spot Fleet as it lives in EC2: requested, looked at, lowered, ended. What is asked for is `fleetrequest`'s."""
+"""The Spot Fleet as it lives in EC2: requested, looked at, lowered, ended. `fleet/request.py` builds the request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from distributed_something.aws.instance_types import AGENT_MEMORY_SHARE, MACHINE_TYPES_PER_CALL
+from distributed_something.aws.clients import EC2_PAGINATION
 from distributed_something.aws.retry import retry_until_consistent
 from distributed_something.core.aws_errors import AWSEvent, FleetProblem, list_fleet_problems
-from distributed_something.core.errors import AWSError, CloudError, InputError, get_error_code, translate_aws_errors
+from distributed_something.core.errors import AWSError, CloudError, get_error_code, translate_aws_errors
 from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.tags import parse_tags
-from distributed_something.worker import split_into_batches
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
-
-    from distributed_something.core.config_settings import Settings
 
 
 # What EC2 answers while not every part of it knows a launch template that was made a moment ago, or a version of it.
@@ -70,34 +66,6 @@ class ActiveFleet(NamedTuple):
     id: str
     start: float
     target: int
-
-
-def check_container_size(path: Path, settings: Settings, ec2: EC2Client) -> None:
-    """Raises InputError where TASKS_PER_MACHINE containers of MEMORY or CPU_SHARES fit none of the machines.
-
-    Sizes are looked up in EC2 (read only); without the right to do so the check is left out.
-    """
-    found: list[Any] = []
-    try:
-        for some in split_into_batches(list(dict.fromkeys(settings.MACHINE_TYPE)), MACHINE_TYPES_PER_CALL):
-            found += ec2.describe_instance_types(InstanceTypes=some)["InstanceTypes"]  # type: ignore[arg-type]
-    except ClientError as error:
-        if get_error_code(error) == "InvalidInstanceType":
-            right = f"{error.response['Error']['Message']}; correct MACHINE_TYPE"
-            raise InputError(path, "MACHINE_TYPE", f"{settings.MACHINE_TYPE} is not known to EC2", right) from None
-        return
-    except AWSError:
-        return
-    memory = {one["InstanceType"]: one["MemoryInfo"]["SizeInMiB"] for one in found}
-    cpu = {one["InstanceType"]: one["VCpuInfo"]["DefaultVCpus"] * 1024 for one in found}
-    tasks = settings.TASKS_PER_MACHINE
-    if memory and all(settings.MEMORY * tasks > int(size * (1 - AGENT_MEMORY_SHARE)) for size in memory.values()):
-        most = max(memory.values())
-        wrong = f"{tasks} x {settings.MEMORY} MiB fit none of the machines (largest: {most} MiB)"
-        raise InputError(path, "MEMORY", wrong, f"at most {int(most * (1 - AGENT_MEMORY_SHARE)) // tasks} fits")
-    if cpu and all(settings.CPU_SHARES * tasks > size for size in cpu.values()):
-        wrong = f"{tasks} x {settings.CPU_SHARES} fit none of the machines (largest: {max(cpu.values())})"
-        raise InputError(path, "CPU_SHARES", wrong, f"at most {max(cpu.values()) // tasks} fits")
 
 
 def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) -> str:
@@ -198,7 +166,7 @@ def list_launch_errors(ec2: EC2Client, fleet_id: str, start: float, now: float) 
 
 
 def _iter_history_records(ec2: EC2Client, wanted: dict[str, Any]) -> Iterator[Any]:
-    """EC2 begins with the oldest, so what a fleet reports now may be pages later."""
+    """EC2 begins with the oldest, so what a fleet reports now may be pages later. botocore has no paginator for it."""
     token: dict[str, Any] = {}
     for _ in range(MAX_HISTORY_PAGES):
         answer = ec2.describe_spot_fleet_request_history(**wanted, **token)
@@ -224,10 +192,8 @@ def _parse_event(record: Any) -> AWSEvent:
 
 def _iter_machines(ec2: EC2Client, fleet_id: str) -> Iterator[tuple[str, str]]:
     """Id and type of each."""
-    token: dict[str, Any] = {}
-    while True:
-        answer = ec2.describe_spot_fleet_instances(SpotFleetRequestId=fleet_id, MaxResults=1000, **token)
-        yield from ((one["InstanceId"], one.get("InstanceType", "")) for one in answer["ActiveInstances"])
-        if not answer.get("NextToken"):
-            return
-        token = {"NextToken": answer["NextToken"]}
+    pages = ec2.get_paginator("describe_spot_fleet_instances").paginate(
+        SpotFleetRequestId=fleet_id, PaginationConfig=EC2_PAGINATION
+    )
+    for page in pages:
+        yield from ((machine["InstanceId"], machine.get("InstanceType", "")) for machine in page["ActiveInstances"])

@@ -84,10 +84,11 @@ def ensure_service(
         _create_service(ecs, settings, definition, marks, sleep)
 
 
-def describe_service(ecs: ECSClient, cluster: str, service: str) -> Any | None:
+def describe_service(ecs: ECSClient, cluster: str, service: str, *, with_tags: bool = False) -> Any | None:
     """ECS's description of the service of exactly this name, whatever its status; None where there is none."""
+    more: Any = {"include": ["TAGS"]} if with_tags else {}
     try:
-        found = ecs.describe_services(cluster=cluster, services=[service])["services"]
+        found = ecs.describe_services(cluster=cluster, services=[service], **more)["services"]
     except ClientError as error:
         if get_error_code(error) in ("ClusterNotFoundException", "ServiceNotFoundException"):
             return None

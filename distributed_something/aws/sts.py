@@ -1,4 +1,4 @@
-"""distributed_something.aws.sts."""
+"""Who is logged in, and to whose account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""distributed_something.aws.task_definition."""
+"""The task definition that ECS starts containers from: image, size, log, and the environment that a worker reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MACHINE_ATTRIBUTE = "app"  # what a machine tells ECS about itself: whose it is
 def build_task_definition(
     settings: Settings, queues: QueueUrls, run: str | None, owner: str = "", roles: Mapping[str, str] = NO_ROLES
 ) -> dict[str, Any]:
-    """The request of RegisterTaskDefinition. No credentials in it: the container has a role (`iam.roles_of_tasks`), or
+    """The request of RegisterTaskDefinition. No credentials in it: the container has a role (`find_task_roles`), or
     without one the machine's.
 
     `run`: the start of the run (`20261123T104500Z`), under which the workers put their records; None before a run.

@@ -61,11 +61,16 @@ def fleet_file(context: Context, vpc: str | None, output: Path | None, force: bo
     import time
 
     from distributed_something.aws.sts import identify_account
-    from distributed_something.fleet.write_fleet_file import write_fleet_file
+    from distributed_something.fleet.write_fleet_file import (
+        FleetFileOptions,
+        format_fleet_file_summary,
+        write_fleet_file,
+    )
 
     settings, clients, say = context.settings, context.clients, context.console.print_progress
     place = identify_account(clients, settings.AWS_REGION)
     path = output or shorten_path(context.project / "files" / f"{settings.APP_NAME}Fleet.json")
-    for line in write_fleet_file(clients, place, settings, context.config_file, path, time.sleep, vpc=vpc, force=force):
+    options = FleetFileOptions(path, context.config_file, vpc, force)
+    for line in format_fleet_file_summary(write_fleet_file(clients, place, settings, options, time.sleep)):
         say(line)
     say(f"next: startCluster {path}")

@@ -69,7 +69,6 @@ def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) ->
 @click.pass_obj
 def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: bool) -> None:
     """Request the machines; they take jobs as they come."""
-    from distributed_something.core.clock import Clock
     from distributed_something.core.monitor_file import build_monitor_file_path
     from distributed_something.fleet.fleet_file import load_fleet_file
     from distributed_something.run.dashboard import ensure_dashboard
@@ -80,9 +79,10 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     if context.cloud is not None:
         content = context.cloud.adapt_fleet_file(content)
         settings = settings.model_copy(update={"EXPORT_LOGS": False})  # its log streams are files already
-    clients, clock = context.clients, Clock()
+    run_context = replace(_build_run_context(context), settings=settings)
+    clients, clock = run_context.clients, run_context.clock
     run = start_run(
-        settings, clients, fleet_file, content, context.project, clock, cheapest=cheapest,
+        run_context, fleet_file, content, context.project, cheapest=cheapest,
         check_account=lambda: _stop_if_check_fails(context, fleet_file, content),
     )  # fmt: skip
     path = shorten_path(build_monitor_file_path(context.project, settings.APP_NAME))

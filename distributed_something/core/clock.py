@@ -1,4 +1,4 @@
-"""The clock that everything is passed which waits or asks for the time."""
+"""The clock, passed to whatever waits or asks for the time."""
 
 from __future__ import annotations
 

@@ -125,8 +125,8 @@ def explain_validation_error(path: Path | str, error: ValidationError) -> InputE
     if first["type"] == _VALUE_ERROR_TYPE:
         problem, remedy = context["problem"], context["remedy"]
     else:
-        template = _REMEDIES_BY_ERROR_TYPE.get(first["type"])
-        problem, remedy = "does not fit", template.format_map(context) if template else first["msg"]
+        template, words = _REMEDIES_BY_ERROR_TYPE.get(first["type"]), first["msg"]
+        problem, remedy = "does not fit", template.format_map(context) if template else words[:1].lower() + words[1:]
     return InputError(path, key, f"{format_value(first['input'])} {problem}", remedy, others=others)
 
 

@@ -1,4 +1,4 @@
-"""What names in AWS look like: a pattern that the whole text must match, and what to write instead."""
+"""Names of things in AWS: what they look like, those that an app's resources have, and those of an account's roles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TASK_FAMILY_SUFFIX, MACHINE_SUFFIX = "Task", "Worker"  # behind APP_NAME
 
 
 class NameFormat(NamedTuple):
-    """A pattern, and in words what is right."""
+    """What a name looks like: a pattern that it matches as a whole, and in words what to write."""
 
     pattern: str
     right: str

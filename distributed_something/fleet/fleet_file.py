@@ -1,8 +1,8 @@
-"""What EC2 is asked for: the Fleet file checked against the config, and the request that is made of both.
+"""The Fleet file, read and checked against the config and botocore's model of the call. Nothing is sent.
 
-Pure but for reading the file. A Fleet file describes its machines either by LaunchSpecifications, as published, or by
-a launch template (`kinds`); types, number, price and public address are the config's. Of either, the run makes a launch
-template of its own (`launchtemplate`), which the request names: volumes get tags, machines ask for IMDSv2, and some may
+A Fleet file describes its machines either by LaunchSpecifications, as published, or by a launch template (in
+`launch_specs.py`); types, number, price and public address are the config's. Of either, the run makes a launch
+template of its own (`launch_plan.py`), which the request names: volumes get tags, machines ask for IMDSv2, and some may
 be no spot machines, only where a fleet is made of one.
 """
 
@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import InputError
 from distributed_something.core.files import read_json_object
+from distributed_something.core.monitor_file import build_run_name
+from distributed_something.core.tags import build_tags
 from distributed_something.fleet.api_shapes import find_request_fault
+from distributed_something.fleet.launch_plan import build_launch_plan
 from distributed_something.fleet.launch_specs import (
     LAUNCH_SPECIFICATIONS_KEY,
     LAUNCH_TEMPLATE_CONFIGS_KEY,
@@ -72,9 +75,10 @@ def check_fleet_file(fleet: JsonObject, path: Path, settings: Settings, ec2: EC2
     _check_file_form(fleet, path, ec2)
     for number, specification in enumerate(fleet.get(LAUNCH_SPECIFICATIONS_KEY, [])):
         _check_template_content(specification, path, f"{LAUNCH_SPECIFICATIONS_KEY}[{number}]", settings, ec2)
-    request = build_fleet_request(fleet, settings, datetime.now(UTC), "check")
-    _check_request({"SpotFleetRequestConfig": request}, path, ec2)
-    pools = [len(one["Overrides"]) for one in request[LAUNCH_TEMPLATE_CONFIGS_KEY]]
+    start = datetime.fromtimestamp(0, UTC)  # of no run: the form of the request is the same
+    plan = build_launch_plan(fleet, settings, build_tags(settings, run=build_run_name(start.timestamp())), ec2)
+    _check_request({"SpotFleetRequestConfig": build_fleet_request(fleet, settings, plan, start)}, path, ec2)
+    pools = [len(version.overrides) for version in plan.versions]
     if sum(pools) > MAX_POOLS:
         wrong = f"{sum(pools)} combinations of type and subnet are more than EC2 takes ({MAX_POOLS})"
         raise InputError(path, "MACHINE_TYPE", wrong, "name fewer types or subnets")
@@ -121,9 +125,9 @@ def _check_template_content(
     if specification.get("WeightedCapacity", 1) != 1:
         wrong = "CLUSTER_MACHINES counts machines, of every type alike"
         raise InputError(path, f"{key}.WeightedCapacity", wrong, "take it out")
-    found = find_interface_fault(specification.get("NetworkInterfaces", []), public=settings.ASSIGN_IP)
-    if found is not None:
-        raise InputError(path, f"{key}.NetworkInterfaces", *found)
+    interface_fault = find_interface_fault(specification.get("NetworkInterfaces", []), public=settings.ASSIGN_IP)
+    if interface_fault is not None:
+        raise InputError(path, f"{key}.NetworkInterfaces", *interface_fault)
     request = {"LaunchTemplateName": key, "LaunchTemplateData": build_template_data(specification, settings)}
     fault = find_request_fault(request, _get_input_shape(ec2, "CreateLaunchTemplate"))
     if fault is not None:

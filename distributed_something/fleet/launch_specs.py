@@ -1,7 +1,7 @@
 """The kinds of machine that a Fleet file describes: each a launch template's content, and its overrides.
 
 Content is what machines of a kind have in common; an override says one type and one place of it. Every type is
-combined with every subnet. Pure. What the run itself adds to the content is `launchtemplate`'s.
+combined with every subnet. Pure. `launch_plan.py` adds what the run decides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-DEFAULT_ROOT_DEVICE = "/dev/xvda"  # the only volume of the ECS-optimised Amazon Linux 2023 image: containers lie there
+# The only volume of the ECS-optimised Amazon Linux 2023 image: containers lie there.
+ECS_IMAGE_ROOT_DEVICE = "/dev/xvda"
 LAUNCH_SPECIFICATIONS_KEY, LAUNCH_TEMPLATE_CONFIGS_KEY = "LaunchSpecifications", "LaunchTemplateConfigs"
 _ZONE_KEYS = ("AvailabilityZone", "AvailabilityZoneId")
 _CONFIG_KEYS = ("InstanceType", "SpotPrice", "UserData", "WeightedCapacity")  # whatever a specification says
@@ -136,7 +137,7 @@ def _remove_place(content: JsonObject, place: JsonObject) -> JsonObject:
 
 def _build_disk_mappings(mappings: list[JsonObject], size: int) -> list[JsonObject]:
     """The disks, of which the last is the containers' (published files list the root first) and has `size` GiB."""
-    mappings = mappings or [{"DeviceName": DEFAULT_ROOT_DEVICE, "Ebs": {"VolumeType": "gp3"}}]
+    mappings = mappings or [{"DeviceName": ECS_IMAGE_ROOT_DEVICE, "Ebs": {"VolumeType": "gp3"}}]
     volumes: list[JsonObject] = [mapping["Ebs"] for mapping in mappings if "Ebs" in mapping]
     for volume in volumes:
         volume.setdefault("DeleteOnTermination", True)  # else it is paid for when its machine has ended

@@ -1,9 +1,10 @@
-"""distributed_something.fleet.network."""
+"""The network that a Fleet file puts machines into: which subnets offer them, and lead to AWS."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,29 +35,51 @@ def find_default_route_target(subnet: str, network: str, tables: Sequence[Any]) 
 
 @dataclass(frozen=True)
 class FleetNetwork:
-    """Where machines start: one subnet a zone, and what is to be said of zones."""
+    """Where machines start: one subnet for each zone. `missing_types`: those that a zone does not offer.
+
+    `closed_zones`: left out, as no subnet there reaches the internet. `is_closed`: none of the subnets reaches it.
+    """
 
     vpc: str
     subnets: dict[str, str]
-    notes: list[str]
+    missing_types: dict[str, list[str]]
+    closed_zones: list[str]
+    is_closed: bool
 
 
 def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | None) -> FleetNetwork:
+    """Return the subnets of the VPC (None: the region's default one) where the config's machines are offered, those
+    first from which they reach AWS. Raises InputError (`config`: the file that it names) or CloudError."""
     with translate_aws_errors("looking for subnets"):
         vpc = vpc or _require_default_vpc(ec2)
         offered = _list_types_by_zone(ec2, settings.MACHINE_TYPE)
-        subnets = [one for one in _list_subnets(ec2, vpc) if offered.get(one["AvailabilityZone"])]
+        subnets = [subnet for subnet in _list_subnets(ec2, vpc) if offered.get(subnet["AvailabilityZone"])]
         ways = _list_default_route_targets(ec2, vpc, subnets)
     if not subnets:
         zones = ", ".join(sorted(zone for zone, found in offered.items() if found)) or "no zone of this region"
         wrong = f"no subnet of {vpc} lies where these machines are offered ({zones})"
         raise InputError(config, "MACHINE_TYPE", wrong, "choose other types, or another VPC with --vpc")
-    open_ones = [one for one in subnets if _can_reach_aws(ways[one["SubnetId"]], public=settings.ASSIGN_IP)]
-    best = _choose_subnets(open_ones or subnets)
-    notes = list(_format_missing_types(settings.MACHINE_TYPE, offered, best)) + list(
-        _format_closed_zones(subnets, best, bool(open_ones))
+    is_open = partial(_can_reach_aws, public=settings.ASSIGN_IP)
+    open_subnets = [subnet for subnet in subnets if is_open(ways[subnet["SubnetId"]])]
+    best = _choose_subnets(open_subnets or subnets)
+    types = set(settings.MACHINE_TYPE)
+    return FleetNetwork(
+        vpc,
+        best,
+        missing_types={zone: sorted(types - offered[zone]) for zone in best if types - offered[zone]},
+        closed_zones=sorted({subnet["AvailabilityZone"] for subnet in subnets} - best.keys()),
+        is_closed=not open_subnets,
     )
-    return FleetNetwork(vpc, best, notes)
+
+
+def format_network_notes(network: FleetNetwork) -> Iterator[str]:
+    """Yield what is to be said of the zones, a line each."""
+    for zone, missing in network.missing_types.items():
+        yield f"{zone} does not offer {', '.join(missing)}"
+    if network.is_closed:
+        yield "no subnet has a way to the internet, as ASSIGN_IP is: without VPC endpoints machines join no cluster"
+    for zone in network.closed_zones:
+        yield f"{zone} is left out: no subnet there has a way to the internet, as ASSIGN_IP is"
 
 
 def _list_subnets(ec2: EC2Client, vpc: str) -> list[Any]:
@@ -86,19 +109,6 @@ def _choose_subnets(subnets: list[Any]) -> dict[str, str]:
     return {zone: best[zone]["SubnetId"] for zone in sorted(best)}
 
 
-def _format_missing_types(types: list[str], offered: dict[str, set[str]], zones: Iterable[str]) -> Iterator[str]:
-    for zone in zones:
-        if missing := sorted(set(types) - offered[zone]):
-            yield f"{zone} does not offer {', '.join(missing)}"
-
-
-def _format_closed_zones(subnets: list[Any], best: dict[str, str], some_open: bool) -> Iterator[str]:
-    if not some_open:
-        yield "no subnet has a way to the internet, as ASSIGN_IP is: without VPC endpoints machines join no cluster"
-    for zone in sorted({one["AvailabilityZone"] for one in subnets} - best.keys()):
-        yield f"{zone} is left out: no subnet there has a way to the internet, as ASSIGN_IP is"
-
-
 def _count_free_addresses(subnet: Any) -> int:
     return int(subnet.get("AvailableIpAddressCount", -1))
 
@@ -113,6 +123,6 @@ def _require_default_vpc(ec2: EC2Client) -> str:
 def _list_types_by_zone(ec2: EC2Client, types: list[str]) -> dict[str, set[str]]:
     """Which of the types each zone of the region offers."""
     offered: dict[str, set[str]] = {}
-    for kind, zone in list_type_offerings(ec2, types):
-        offered.setdefault(zone, set()).add(kind)
+    for name, zone in list_type_offerings(ec2, types):
+        offered.setdefault(zone, set()).add(name)
     return offered

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.instance_types import MACHINE_TYPES_PER_CALL
+from distributed_something.aws.instance_types import list_machine_types
 from distributed_something.aws.retry import retry_until_consistent
-from distributed_something.core.errors import CloudError, InputError, get_error_code, translate_aws_errors
+from distributed_something.core.errors import CloudError, InputError, translate_aws_errors
 from distributed_something.core.files import write_json_atomically
 from distributed_something.core.names import FLEET_ROLE, INSTANCE_ROLE, AwsAccount
 from distributed_something.core.tags import MADE_BY_TAG, build_tag_specifications, has_made_by_tag
-from distributed_something.fleet.network import choose_network
-from distributed_something.worker import split_into_batches
+from distributed_something.core.text import format_names
+from distributed_something.fleet.launch_specs import ECS_IMAGE_ROOT_DEVICE
+from distributed_something.fleet.network import FleetNetwork, choose_network, format_network_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,43 +29,66 @@ IMAGE_PARAMETERS = {
     "x86_64": "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id",
     "arm64": "/aws/service/ecs/optimized-ami/amazon-linux-2023/arm64/recommended/image_id",
 }
-ECS_IMAGE_ROOT_DEVICE = "/dev/xvda"  # the image's only volume
 SECURITY_GROUP_NAME = "distributed-something"
+
+
+@dataclass(frozen=True)
+class FleetFileOptions:
+    """Where the Fleet file is written to, and what a user may choose.
+
+    `config`: the config file, which errors name. `vpc`: another than the region's default one. `force`: overwrite a
+    file that exists.
+    """
+
+    path: Path
+    config: Path
+    vpc: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class FleetFileSummary:
+    """What is in a Fleet file that was written. `key`: the name of the key pair, "" without one."""
+
+    path: Path
+    image: str
+    architecture: str
+    network: FleetNetwork
+    group: str
+    key: str
 
 
 def write_fleet_file(
     clients: Clients,
     place: AwsAccount,
     settings: Settings,
-    config: Path,
-    path: Path,
+    options: FleetFileOptions,
     sleep: Callable[[float], None],
-    *,
-    vpc: str | None = None,
-    force: bool = False,
-) -> list[str]:
-    """Writes the Fleet file to `path`; lines that tell what is in it.
-
-    `config`: the config file, which errors name. `vpc`: another than the region's default one. An existing file is
-    overwritten only with `force`. Raises InputError (nothing was made) or CloudError.
-    """
-    if path.exists() and not force:
-        raise InputError(path, "", "this file exists", "choose another with --output, or overwrite it with --force")
-    architecture = _choose_architecture(clients.ec2, settings.MACHINE_TYPE, config)
+) -> FleetFileSummary:
+    """Write the Fleet file; return what is in it. Raises InputError (nothing was made) or CloudError."""
+    if options.path.exists() and not options.force:
+        remedy = "choose another with --output, or overwrite it with --force"
+        raise InputError(options.path, "", "this file exists", remedy)
+    architecture = _choose_architecture(clients.ec2, settings.MACHINE_TYPE, options.config)
     image = _read_latest_image_id(clients, architecture)
-    network = choose_network(clients.ec2, settings, config, vpc)
+    network = choose_network(clients.ec2, settings, options.config, options.vpc)
     group = _ensure_security_group(clients.ec2, network.vpc, sleep)
     key = settings.SSH_KEY_NAME.removesuffix(".pem")
     content = build_fleet_file(place, image, key, list(network.subnets.values()), group)
-    write_json_atomically(path, content)
-    zones = ", ".join(f"{subnet} ({zone})" for zone, subnet in network.subnets.items())
+    write_json_atomically(options.path, content)
+    return FleetFileSummary(options.path, image, architecture, network, group, key)
+
+
+def format_fleet_file_summary(written: FleetFileSummary) -> list[str]:
+    """Return lines that tell what is in the file."""
+    zones = ", ".join(f"{subnet} ({zone})" for zone, subnet in written.network.subnets.items())
     return [
-        f"image           {image} (ECS-optimised Amazon Linux 2023, {architecture})",
+        f"image           {written.image} (ECS-optimised Amazon Linux 2023, {written.architecture})",
         f"subnets         {zones}",
-        *(f"note: {note}" for note in network.notes),
-        f"security group  {group} (nothing may come in)",
-        f"key pair        {key or 'none: nobody can log in to the machines'}",
-        f"fleet file      {path}",
+        *(f"note: {note}" for note in format_network_notes(written.network)),
+        f"security group  {written.group} (nothing may come in)",
+        f"key pair        {written.key or 'none: nobody can log in to the machines'}",
+        f"fleet file      {written.path}",
     ]
 
 
@@ -95,26 +117,17 @@ def build_fleet_file(place: AwsAccount, image: str, key: str, subnets: list[str]
 
 def _choose_architecture(ec2: EC2Client, types: list[str], config: Path) -> str:
     """The one that every type has; raises InputError where there is none."""
-    supported = {name: set(found) for name, found in _iter_type_architectures(ec2, types, config)}
-    common = set(IMAGE_PARAMETERS).intersection(*supported.values())
+    with translate_aws_errors("looking up MACHINE_TYPE"):
+        found = list_machine_types(ec2, types)
+    if missing := sorted(set(types) - found.keys()):
+        problem = f"no such machine type in this region: {format_names(missing)}"
+        raise InputError(config, "MACHINE_TYPE", problem, "correct MACHINE_TYPE")
+    common = set(IMAGE_PARAMETERS).intersection(*(machine.architectures for machine in found.values()))
     if common:
         return "x86_64" if "x86_64" in common else "arm64"
-    what = ", ".join(f"{name} is {'/'.join(sorted(found))}" for name, found in supported.items())
+    what = ", ".join(f"{name} is {'/'.join(sorted(machine.architectures))}" for name, machine in found.items())
     right = "use types of one, x86_64 or arm64: the containers' image is built for one"
     raise InputError(config, "MACHINE_TYPE", f"these machines have different processors ({what})", right)
-
-
-def _iter_type_architectures(ec2: EC2Client, types: list[str], config: Path) -> Iterable[tuple[str, list[str]]]:
-    for some in split_into_batches(list(dict.fromkeys(types)), MACHINE_TYPES_PER_CALL):
-        try:
-            found: Any = ec2.describe_instance_types(InstanceTypes=some)["InstanceTypes"]  # type: ignore[arg-type]
-        except ClientError as error:
-            if get_error_code(error) != "InvalidInstanceType":
-                with translate_aws_errors("looking up MACHINE_TYPE"):
-                    raise
-            right = f"{error.response['Error'].get('Message', '')}; correct MACHINE_TYPE"
-            raise InputError(config, "MACHINE_TYPE", "EC2 does not know all of these types", right) from None
-        yield from ((one["InstanceType"], one["ProcessorInfo"]["SupportedArchitectures"]) for one in found)
 
 
 def _read_latest_image_id(clients: Clients, architecture: str) -> str:

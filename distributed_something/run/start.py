@@ -7,7 +7,8 @@ cancelled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.ec2_fleet import (
     ActiveFleet,
-    check_container_size,
     create_fleet,
     find_active_fleet,
     observe_fleet,
@@ -38,7 +38,7 @@ from distributed_something.core.monitor_file import (
 from distributed_something.core.names import AwsAccount
 from distributed_something.core.tags import build_tags
 from distributed_something.fleet.fleet_file import check_fleet_file
-from distributed_something.fleet.launch_specs import LaunchSpec, build_launch_specs
+from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_template import create_run_template, load_template_data
 from distributed_something.fleet.request import build_fleet_request
 from distributed_something.observe.service import observe_service
@@ -48,49 +48,64 @@ from distributed_something.run.schedule import check_auto_monitor, ensure_monito
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
+    from distributed_something.run.run_context import RunContext
 
 
 def start_run(
-    settings: Settings, clients: Clients, fleet_file: Path, content: dict[str, Any], project: Path, clock: Clock, *,
+    context: RunContext, fleet_file: Path, content: dict[str, Any], project: Path, *,
     cheapest: bool = False, check_account: Callable[[], None] = lambda: None,
 ) -> MonitorFile:  # fmt: skip
     """Requests the fleet, writes the monitor file, raises the service; raises InputError or CloudError.
 
-    `check_account`: called once the file is right and before anything is made; it ends the start by raising.
+    `content`: of the Fleet file. `check_account`: called once the file is right and before anything is made; it ends
+    the start by raising.
     """
+    settings, clients = context.settings, context.clients
     check_fleet_file(content, fleet_file, settings, clients.ec2)
-    check_container_size(fleet_file, settings, clients.ec2)
     check_account()
     path = build_monitor_file_path(project, settings.APP_NAME)
     half_done = _find_unfinished_start(settings, clients, path)
     queues = _check_setup_resources(settings, clients)
     place = _find_auto_monitor(settings, clients)
-    start = half_done.start if half_done else clock.now()
-    run = build_run_name(start)
-    owner = resolve_owner(settings, clients.sts)
-    request = build_fleet_request(
-        content, settings, datetime.fromtimestamp(start, UTC), f"{settings.APP_NAME[:40]}-{run}", owner
-    )
+    start = half_done.start if half_done else context.clock.now()
+    run, owner = build_run_name(start), resolve_owner(settings, clients.sts)
+    tags = build_tags(settings, owner, run)
     theirs = None if half_done else load_template_data(content, fleet_file, settings, clients.ec2)
-    kinds = build_launch_specs(content, settings, theirs)
     wanted = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
     definition = ensure_task_definition(clients.ecs, wanted)
-    marks = build_tags(settings, owner, run)
-    fleet_id = half_done.id if half_done else _request_fleet(settings, clients, request, kinds, marks, clock)
+    if half_done is None:
+        plan = build_launch_plan(content, settings, tags, clients.ec2, theirs)
+        fleet_id = _request_fleet(context, content, plan, start)
+    else:
+        fleet_id = half_done.id
     monitor_file = build_monitor_file(settings, fleet_id, start, cheapest=cheapest)
-    try:
+    with _cancel_fleet_on_error(clients, fleet_id):
         _save_monitor_file(clients, monitor_file, path, again=half_done is not None)
-        desired = settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE
-        start_tasks(clients.ecs, settings, definition, desired)
+        start_tasks(clients.ecs, settings, definition, settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE)
         if place is not None:
-            ensure_monitor_rule(clients, monitor_file, place, marks)
+            ensure_monitor_rule(clients, monitor_file, place, tags)
+    return monitor_file
+
+
+def _request_fleet(context: RunContext, content: dict[str, Any], plan: LaunchPlan, start: float) -> str:
+    """Asks for the fleet, of a launch template of the run's own; its id."""
+    ec2, sleep = context.clients.ec2, context.clock.sleep
+    request = build_fleet_request(content, context.settings, plan, datetime.fromtimestamp(start, UTC))
+    with create_run_template(plan, ec2, sleep):
+        return create_fleet(ec2, request, sleep)
+
+
+@contextmanager
+def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
+    """Cancels the fleet if what the block does fails: else its machines would idle, paid for."""
+    try:
+        yield
     except (OSError, UserFacingError) as error:
         with translate_aws_errors(
             f"cancelling the fleet {fleet_id}, WHICH COSTS MONEY UNTIL YOU CANCEL IT, because of: {error}"
         ):
             clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
         raise
-    return monitor_file
 
 
 def _save_monitor_file(clients: Clients, monitor_file: MonitorFile, path: Path, *, again: bool) -> None:
@@ -108,19 +123,6 @@ def _find_auto_monitor(settings: Settings, clients: Clients) -> AwsAccount | Non
     place = identify_account(clients, settings.AWS_REGION)
     check_auto_monitor(clients, place)
     return place
-
-
-def _request_fleet(
-    settings: Settings,
-    clients: Clients,
-    request: dict[str, Any],
-    kinds: list[LaunchSpec],
-    marks: dict[str, str],
-    clock: Clock,
-) -> str:
-    """Asks for the fleet, of a launch template of the run's own."""
-    with create_run_template(kinds, settings, marks, clients.ec2, clock.sleep):
-        return create_fleet(clients.ec2, request, clock.sleep)
 
 
 def watch_machine_arrivals(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import io
 import json
@@ -41,6 +42,15 @@ def test_it_holds_what_the_auto_monitor_may_import_and_nothing_else() -> None:
     assert all(name.startswith("distributed_something/") and name.endswith(".py") for name in found)
     assert not {"cli", "diagnose", "localcloud", "project"} & {name.split("/")[1] for name in found}
     assert len(content) < LARGEST
+
+
+def test_whatever_it_imports_of_the_package_is_in_it() -> None:
+    archive = zipfile.ZipFile(io.BytesIO(build_bundle(ROOT)))
+    modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in archive.namelist()}
+    for name in archive.namelist():
+        for node in ast.walk(ast.parse(archive.read(name))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("distributed_something"):
+                assert node.module in modules, f"{name} imports {node.module}"
 
 
 def test_the_same_files_give_the_same_bytes_whenever_and_however_they_were_checked_out(tmp_path: Path) -> None:

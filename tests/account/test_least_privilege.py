@@ -96,6 +96,15 @@ def test_the_story_makes_every_call_that_there_is_in_the_code(calls: list[Call])
     assert rights.needed(rights.modules_of(*COMMANDS, "account", "worker")).keys() - made == set()
 
 
+def test_the_story_makes_it_one_by_one_and_in_batches(calls: list[Call]) -> None:
+    """Calls that share a right are made each."""
+    made = {xform_name(call.operation) for call in calls} | {"upload_file"}  # that is s3transfer's: a PutObject
+    called = rights.called(rights.modules_of(*COMMANDS, "account", "worker"))
+
+    assert len(called) > 120, "calls are no longer found"
+    assert {call: where for call, (_, where) in called.items() if call.partition(".")[2] not in made} == {}
+
+
 @pytest.mark.parametrize("who", WHO)
 def test_each_request_is_allowed_on_its_own_things_and_under_its_conditions(calls: list[Call], who: str) -> None:
     mine = [call for call in calls if call.who == who]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from distributed_something.aws.ecs import DRAINING_WAIT_SECONDS, ensure_service,
 from distributed_something.aws.spot_prices import SpotPriceCache
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
+from distributed_something.cli.console import Console
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.monitor_file import MonitorFile, load_monitor_file
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.snapshot import RunSnapshot, observe_run
+from distributed_something.run.run_context import RunContext
 from distributed_something.run.setup import set_up_run
 from distributed_something.run.start import start_run
 from tests.support.fakes import (
@@ -360,8 +362,8 @@ TEMPLATED = {
 }
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
 MONITOR_NAME = "AppSpotFleetRequestId.json"
-BEFORE = ["ec2.DescribeInstanceTypes", "ec2.DescribeSpotFleetRequests", "s3.HeadBucket", "sqs.GetQueueUrl",
-          "sqs.GetQueueUrl", "ecs.DescribeServices"]  # fmt: skip
+BEFORE = ["ec2.DescribeSpotFleetRequests", "s3.HeadBucket", "sqs.GetQueueUrl", "sqs.GetQueueUrl",
+          "ecs.DescribeServices"]  # fmt: skip
 
 
 class Starter:
@@ -371,14 +373,10 @@ class Starter:
         self.aws, self.folder, self.time = aws, folder, FakeTime()
         self.path = folder / "files" / MONITOR_NAME
 
-    def start(self, **changed: Any) -> MonitorFile:
-        content, clock = copy.deepcopy(FLEET) | changed, Clock(self.time.now, self.time.sleep)
-        content = {key: value for key, value in content.items() if value is not None}
-        return start_run(SETTINGS, self.aws.clients, Path("fleet.json"), content, self.folder, clock)
-
-    def machine_of(self, mebibytes: int) -> None:
-        found = {"InstanceType": "m5.large", "MemoryInfo": {"SizeInMiB": mebibytes}, "VCpuInfo": {"DefaultVCpus": 2}}
-        self.aws.answer("ec2.describe_instance_types", {"InstanceTypes": ["m5.large"]}, InstanceTypes=[found])
+    def start(self, check_account: Callable[[], None] = lambda: None, **changed: Any) -> MonitorFile:
+        content = {key: value for key, value in (copy.deepcopy(FLEET) | changed).items() if value is not None}
+        context = RunContext(self.aws.clients, SETTINGS, Console(), Clock(self.time.now, self.time.sleep))
+        return start_run(context, Path("fleet.json"), content, self.folder, check_account=check_account)
 
     def fleets(self, *found: dict[str, Any]) -> None:
         self.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(found))
@@ -400,7 +398,6 @@ class Starter:
 
     def fleet_is_requested(self, *before: tuple[str, str], **theirs: Any) -> None:
         """Up to the fleet's id. `before`: what EC2 answers first; `theirs`: of a template that the file names."""
-        self.machine_of(8192)
         self.fleets()
         self.setup_was_made()
         if theirs:
@@ -543,7 +540,6 @@ def test_a_template_that_ec2_does_not_know_yet_is_waited_for(starter: Starter, a
 
 
 def test_a_fleet_that_is_refused_leaves_no_launch_template(starter: Starter) -> None:
-    starter.machine_of(8192)
     starter.fleets()
     starter.setup_was_made()
     starter.task_is_registered()
@@ -556,7 +552,6 @@ def test_a_fleet_that_is_refused_leaves_no_launch_template(starter: Starter) -> 
 
 
 def test_a_launch_template_that_cannot_be_used_is_wrong_input_and_nothing_is_made(starter: Starter) -> None:
-    starter.machine_of(8192)
     starter.fleets()
     starter.setup_was_made()
     starter.template_is_read(UserData=base64.b64encode(b"#cloud-config\n").decode())
@@ -579,15 +574,16 @@ def test_a_wrong_fleet_file_reaches_aws_with_no_call(starter: Starter) -> None:
     assert starter.aws.calls == []
 
 
-def test_memory_that_fits_no_machine_is_refused_before_anything_is_made(starter: Starter) -> None:
-    starter.machine_of(4096)
-    with pytest.raises(InputError, match="MEMORY: 2 x 2000 MiB fit none of the machines"):
-        starter.start()
-    assert starter.aws.calls == ["ec2.DescribeInstanceTypes"]
+def test_an_account_in_which_something_is_wrong_ends_the_start_before_anything_is_asked(starter: Starter) -> None:
+    def refuse() -> None:
+        raise SystemExit(2)
+
+    with pytest.raises(SystemExit):
+        starter.start(check_account=refuse)
+    assert starter.aws.calls == []
 
 
-def test_without_the_right_to_look_up_machines_the_start_goes_on(starter: Starter) -> None:
-    starter.aws.refuse("ec2.describe_instance_types", "UnauthorizedOperation")
+def test_without_its_bucket_nothing_is_started(starter: Starter) -> None:
     starter.fleets()
     starter.aws.refuse("s3.head_bucket", "404")
     with pytest.raises(CloudError, match="looking at the bucket app-bucket: 404"):
@@ -596,7 +592,6 @@ def test_without_the_right_to_look_up_machines_the_start_goes_on(starter: Starte
 
 
 def test_before_setup_nothing_is_started(starter: Starter) -> None:
-    starter.machine_of(8192)
     starter.fleets()
     starter.aws.answer("s3.head_bucket")
     starter.aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
@@ -641,14 +636,12 @@ def test_a_fleet_that_cannot_even_be_cancelled_is_named(starter: Starter) -> Non
 
 
 def test_a_second_start_is_refused_and_a_lost_monitor_file_is_written_anew(starter: Starter) -> None:
-    starter.machine_of(8192)
     starter.fleets(running_fleet("Another"), running_fleet(state="cancelled"), running_fleet())
     starter.service_wants(6)
     starter.copy_is_put()
     with pytest.raises(InputError, match="runs already; use monitor with this file"):
         starter.start()
     assert load_monitor_file(starter.path) == MONITOR_FILE
-    starter.machine_of(8192)
     starter.fleets(running_fleet())
     starter.service_wants(6)
     with pytest.raises(InputError, match="runs already"):
@@ -664,7 +657,6 @@ def test_a_fleet_of_somebody_elses_with_the_apps_name_in_its_tag_is_no_run_of_it
 
 
 def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(starter: Starter) -> None:
-    starter.machine_of(8192)
     starter.fleets(running_fleet())
     starter.service_wants(0)
     starter.setup_was_made()
@@ -683,7 +675,6 @@ def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(s
 def test_a_run_that_is_being_ended_is_not_gone_on_with_as_if_it_had_just_begun(starter: Starter) -> None:
     """MAX_COST is reached, or no job was left: the monitor has lowered service and fleet to nothing. Its workers may
     have been told to begin no job any more, and containers that join them would idle, paid for."""
-    starter.machine_of(8192)
     fading = running_fleet()
     fading["SpotFleetRequestConfig"]["TargetCapacity"] = 0
     starter.fleets(fading)

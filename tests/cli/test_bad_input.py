@@ -316,9 +316,7 @@ def test_a_mistake_is_answered_with_one_line_that_helps_and_nothing_else_happens
     mistake: Mistake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(write_project(tmp_path))
-    (tmp_path / "files" / "here").mkdir()
-    for path, content in mistake.files.items():
-        _put(tmp_path / path, content)
+    put_files(tmp_path, mistake)
     before = _everything_in(tmp_path)
     outcome = type_command("--project", str(tmp_path), *mistake.arguments)
     assert outcome.code == 2
@@ -339,6 +337,13 @@ def test_the_project_that_the_mistakes_are_made_in_is_right(tmp_path: Path, monk
     loaded = load_settings(tmp_path / "config.py")
     check_fleet_file(load_fleet_file(tmp_path / "files" / "fleet.json"), Path("fleet.json"), loaded, _ec2())
     assert load_monitor_file(tmp_path / "files" / "monitor.json").MONITOR_APP_NAME == "Tryout"
+
+
+def put_files(project: Path, mistake: Mistake) -> None:
+    """The mistake is in the project."""
+    (project / "files" / "here").mkdir()
+    for path, content in mistake.files.items():
+        _put(project / path, content)
 
 
 def _put(path: Path, content: str | bytes | None) -> None:

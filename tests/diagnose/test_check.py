@@ -77,6 +77,7 @@ from distributed_something.fleet.network import find_default_route_target
 from distributed_something.observe.queue import QueueCounts
 from tests.support.account import Account, account
 from tests.support.fakes import DEAD_URL, MISSING_QUEUE, QUEUE_URL, SETTINGS
+from tests.support.offline import CONFIG, config_text, type_command, write_project
 
 NOW = datetime(2026, 11, 23, 10, 45, tzinfo=UTC)
 ACCOUNT = "111122223333"
@@ -95,6 +96,7 @@ FLEET: dict[str, Any] = {
     ],
 }
 M5 = MachineType("m5.large", 2, 8192, frozenset({"x86_64"}))
+M5_SMALL = MachineType("m5.small", 1, 4096, frozenset({"x86_64"}))
 STANDARD = find_quota_class("m5.large")
 
 
@@ -702,9 +704,52 @@ def test_what_fits_is_said(tasks: int, cpu: int, memory: int, said: list[str]) -
     assert all(one.remedy for one in found)
 
 
+def test_memory_that_fits_none_of_the_machines_is_wrong_with_the_most_that_fits() -> None:
+    (found,) = judge_machine_capacity(of(MEMORY=4000), {"m5.large": M5, "m5.small": M5_SMALL})
+    assert (found.level, found.by_user) == (FindingLevel.WRONG, True)
+    assert found.said == "MEMORY: 2 x 4000 MiB fit none of the machines (largest: 8192 MiB)"
+    assert found.remedy == "at most 3768 fits; or lower TASKS_PER_MACHINE"
+
+
+def test_processors_that_fit_none_of_the_machines_are_wrong_with_the_most_that_fits() -> None:
+    (found,) = judge_machine_capacity(of(TASKS_PER_MACHINE=1, CPU_SHARES=4096), {"m5.large": M5})
+    assert (found.level, found.by_user) == (FindingLevel.WRONG, True)
+    assert found.said == "CPU_SHARES: 1 x 4096 fit none of the machines (largest: 2048)"
+    assert found.remedy == "at most 2048 fits; or lower TASKS_PER_MACHINE"
+
+
+def test_memory_and_processors_that_no_machine_has_together_are_wrong() -> None:
+    fast = MachineType("c5.xlarge", 4, 4096, frozenset({"x86_64"}))
+    wide = MachineType("r5.large", 1, 16384, frozenset({"x86_64"}))
+    (found,) = judge_machine_capacity(of(MEMORY=3700, CPU_SHARES=2048), {"c5.xlarge": fast, "r5.large": wide})
+    assert (found.level, found.by_user) == (FindingLevel.WRONG, True)
+    assert found.said == "c5.xlarge holds 1 of 2, r5.large holds 0 of 2 containers (CPU for 0 to 2, memory for 1 to 4)"
+
+
+def test_start_cluster_ends_with_2_before_anything_is_made_where_memory_fits_no_machine(tmp_path: Path) -> None:
+    project = write_project(tmp_path)
+    names = {"APP_NAME": "App", "AWS_BUCKET": "app-bucket", "ECS_CLUSTER": "app-cluster", "SQS_QUEUE_NAME": "AppQueue",
+             "SQS_DEAD_LETTER_QUEUE": "AppDead", "DOCKERHUB_TAG": ECR}  # fmt: skip
+    (project / "config.py").write_text(config_text(CONFIG | names | {"MEMORY": 8000}))
+    (project / "files" / "fleet.json").write_text(json.dumps(FLEET))
+    with account(copy.deepcopy(RIGHT)) as aws:
+        outcome = type_command("--project", str(project), "startCluster", str(project / "files" / "fleet.json"))
+    assert outcome.code == 2
+    assert "MEMORY: 1 x 8000 MiB fit none of the machines (largest: 8192 MiB)" in " ".join(outcome.err.split())
+    assert "at most 7536 fits" in outcome.err
+    assert "1 wrong, 0 warnings" in outcome.err
+    assert not [call for call in aws.calls if call.startswith(("ec2.Create", "ec2.Request", "ecs."))
+                and not call.startswith("ecs.Describe")]  # fmt: skip
+
+
+def test_a_hundred_types_are_looked_up_in_one_call(aws: Account) -> None:
+    checked(aws, None, MACHINE_TYPE=[f"m5.{number}xlarge" for number in range(101)])
+    asked = [parameters for call, parameters in aws.asked if call == "ec2.DescribeInstanceTypes"]
+    assert [len(one["Filters"][0]["Values"]) for one in asked] == [100, 1]
+
+
 def test_one_type_that_is_too_small_is_a_warning_where_others_fit() -> None:
-    small = MachineType("m5.small", 1, 4096, frozenset({"x86_64"}))
-    found = list(judge_machine_capacity(of(), {"m5.large": M5, "m5.small": small}))
+    found = list(judge_machine_capacity(of(), {"m5.large": M5, "m5.small": M5_SMALL}))
     assert levels(found) == ["warning"]
     assert found[0].said == "m5.small holds 1 of 2 containers (CPU for 1, memory for 1)"
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from distributed_something.worker.job.worker_settings import Settings, read_worker_settings
-from tests.support.project import ROOT
+from tests.support.paths import ROOT
 
 ENVIRONMENT = {"APP_NAME": "App", "SQS_QUEUE_URL": "https://sqs/q", "AWS_BUCKET": "ours"}
 
@@ -18,8 +18,7 @@ ENVIRONMENT = {"APP_NAME": "App", "SQS_QUEUE_URL": "https://sqs/q", "AWS_BUCKET"
 def load(name: str, patch: pytest.MonkeyPatch) -> ModuleType:
     """`examples/NAME/worker/generic-worker.py`. Modules beside it are this example's, as long as the test lasts."""
     folder = ROOT / "examples" / name / "worker"
-    for path in (ROOT / "worker", folder):
-        patch.syspath_prepend(path)
+    patch.syspath_prepend(folder)
     for beside in folder.glob("*.py"):
         patch.delitem(sys.modules, beside.stem, raising=False)
     spec = importlib.util.spec_from_file_location(f"worker_of_{name}", folder / "generic-worker.py")
@@ -31,4 +30,5 @@ def load(name: str, patch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def settings(work_dir: Path, **more: str) -> Settings:
+    """A worker's settings, with `more` variables of its environment."""
     return read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(work_dir)} | more)

@@ -264,12 +264,12 @@ def test_a_picture_that_is_cut_off_anywhere_is_told(
     whole = tiff(order, big, tiled)
     path = tmp_path / "a.tif"
     path.write_bytes(whole)
-    assert cellprofiler.cut_off(path) is None
+    assert cellprofiler.find_image_damage(path) is None
     path.write_bytes(whole + b"more")
-    assert cellprofiler.cut_off(path) is None
+    assert cellprofiler.find_image_damage(path) is None
     for length in range(4, len(whole)):
         path.write_bytes(whole[:length])
-        assert "is cut off" in (cellprofiler.cut_off(path) or "")
+        assert "is cut off" in (cellprofiler.find_image_damage(path) or "")
 
 
 @pytest.mark.parametrize(
@@ -285,5 +285,5 @@ def test_of_other_files_only_what_is_known_is_said(
     cellprofiler: ModuleType, tmp_path: Path, content: bytes, told: str | None
 ) -> None:
     (tmp_path / "a").write_bytes(content)
-    found = cellprofiler.cut_off(tmp_path / "a")
+    found = cellprofiler.find_image_damage(tmp_path / "a")
     assert found is None if told is None else told in found

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import hooks_of
+from tests.support.paths import ROOT
 
 JOB = {
     "output_file_location": "projects/output/",
@@ -19,6 +20,7 @@ JOB = {
     },
 }  # fmt: skip
 URL = "https://some/url/with/a/script.py"
+SCRIPTS_FOLDER = ROOT / "examples" / "fiji" / "worker" / "scripts"
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_a_script_is_fetched_or_shipped(
     monkeypatch.setenv("SCRIPT_DOWNLOAD_URL", script)
     made = job(fiji, tmp_path, inputs=["projects/input/{Well}.tif"])
     assert made.inputs == {"projects/input/A1.tif": "/"} | inputs if inputs else ["projects/input/A1.tif"]
-    assert made.command[5] == (f"{tmp_path}/{word}" if word else str(fiji.SHIPPED / script))
+    assert made.command[5] == (f"{tmp_path}/{word}" if word else str(SCRIPTS_FOLDER / script))
 
 
 @pytest.mark.parametrize("script", ["", "https://somewhere/", "."])
@@ -98,8 +100,8 @@ def test_a_place_in_the_bucket_is_refused_where_it_is_not_mounted(fiji: ModuleTy
         ("", "p=''"),
     ],
 )
-def test_quotes_and_commas_survive(fiji: ModuleType, value: str, word: str) -> None:
-    assert fiji._parameter("p", value) == word
+def test_quotes_and_commas_survive(fiji: ModuleType, tmp_path: Path, value: str, word: str) -> None:
+    assert job(fiji, tmp_path, {"p": value}, shared_metadata={}).command[-1] == word
 
 
 def as_scijava_reads(word: str) -> list[tuple[str, str]]:
@@ -116,12 +118,13 @@ def as_scijava_reads(word: str) -> list[tuple[str, str]]:
     return found
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0")), min_size=1, max_size=4))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1, max_size=4))
 def test_any_values_are_read_as_they_were_written(values: list[str]) -> None:
+    parameters = {f"p{number}": value for number, value in enumerate(values)}
     with pytest.MonkeyPatch.context() as patch:
-        parameter = hooks_of.load("fiji", patch)._parameter
-    word = ", ".join(parameter(f"p{number}", value) for number, value in enumerate(values))
-    assert as_scijava_reads(word) == [(f"p{number}", value) for number, value in enumerate(values)]
+        patch.setenv("SCRIPT_DOWNLOAD_URL", URL)
+        word = job(hooks_of.load("fiji", patch), Path("/job"), parameters, shared_metadata={}).command[-1]
+    assert as_scijava_reads(word) == list(parameters.items())
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,11 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from distributed_something.aws.ec2_fleet import check_container_size, create_fleet
+from distributed_something.aws.ec2_fleet import create_fleet
 from distributed_something.core.config_settings import Settings, load_settings
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
-from distributed_something.fleet.launch_specs import build_launch_specs
-from distributed_something.fleet.launch_template import build_run_template_data
+from distributed_something.fleet.launch_plan import build_launch_plan
 from distributed_something.fleet.request import build_fleet_request
 from tests.support.fakes import FakeTime
 from tests.support.offline import CONFIG, FLEET, no_way_out
@@ -64,14 +63,12 @@ def filled_in() -> dict[str, Any]:
 
 def templates_of(content: dict[str, Any], **constants: object) -> list[dict[str, Any]]:
     """The content of each version of the run's launch template."""
-    settings = of(**constants)
-    return [
-        build_run_template_data(kind.content or {}, settings, MARKS) for kind in build_launch_specs(content, settings)
-    ]
+    return [version.data for version in build_launch_plan(content, of(**constants), MARKS, client()).versions]
 
 
 def request_of(content: dict[str, Any], **constants: object) -> dict[str, Any]:
-    return build_fleet_request(content, of(**constants), NOW, "Tryout-1")
+    settings = of(**constants)
+    return build_fleet_request(content, settings, build_launch_plan(content, settings, MARKS, client()), NOW)
 
 
 def two_kinds() -> dict[str, Any]:
@@ -96,8 +93,8 @@ def test_the_shipped_file_becomes_just_this_launch_template() -> None:
         "Groups": ["sg-0123456789abcdef0"],
         "AssociatePublicIpAddress": True,
     }
-    (kind,) = build_launch_specs(filled_in(), shipped)
-    assert build_run_template_data(kind.content or {}, shipped, MARKS) == {
+    (version,) = build_launch_plan(filled_in(), shipped, MARKS, client()).versions
+    assert version.data == {
         "ImageId": "ami-0123456789abcdef0",
         "KeyName": "my-key",
         "IamInstanceProfile": {"Arn": "arn:aws:iam::111122223333:instance-profile/ecsInstanceRole"},
@@ -131,8 +128,8 @@ def test_the_shipped_file_becomes_just_this_request() -> None:
             }
         ],
     }
-    token = "DistributedSomething-20261123T104500Z"
-    assert build_fleet_request(filled_in(), shipped, NOW, token, "alice") == expected
+    plan = build_launch_plan(filled_in(), shipped, MARKS, client())
+    assert build_fleet_request(filled_in(), shipped, plan, NOW) == expected
 
 
 def test_botocore_takes_the_request_of_the_shipped_file() -> None:
@@ -225,29 +222,6 @@ def test_the_file_itself_is_left_as_it_was() -> None:
     assert json.dumps(content) == before
 
 
-def test_memory_that_fits_none_of_the_machines_is_refused_with_the_most_that_fits() -> None:
-    with pytest.raises(InputError, match=r"MEMORY: 2 x 4000 MiB fit none .*largest: 8192 MiB.*; at most 3768 fits"):
-        check_memory(MEMORY=4000, TASKS_PER_MACHINE=2)
-
-
-def test_processors_that_fit_none_of_the_machines_are_refused_with_the_most_that_fits() -> None:
-    with pytest.raises(InputError, match=r"CPU_SHARES: 1 x 4096 fit none .*largest: 2048.*; at most 2048 fits"):
-        check_memory(CPU_SHARES=4096)
-
-
-def test_containers_that_fit_are_accepted() -> None:
-    check_memory(MEMORY=7000, CPU_SHARES=2048)
-
-
-def test_a_machine_type_that_ec2_does_not_know_is_wrong_input() -> None:
-    with pytest.raises(InputError, match=r"MACHINE_TYPE: .*; The following .* correct MACHINE_TYPE"):
-        check_memory(refused=("InvalidInstanceType", "The following supplied instance types do not exist: [m5.huge]"))
-
-
-def test_without_the_right_to_look_sizes_up_the_run_goes_on() -> None:
-    check_memory(MEMORY=100_000, refused=("UnauthorizedOperation", "no"))
-
-
 def test_a_fleet_that_ec2_refuses_says_what_was_done_and_what_to_try() -> None:
     ec2 = client()
     made = request_of(dict(FLEET))
@@ -255,25 +229,3 @@ def test_a_fleet_that_ec2_refuses_says_what_was_done_and_what_to_try() -> None:
         stub.add_client_error("request_spot_fleet", "SpotMaxPriceTooLow", "too low")
         with pytest.raises(CloudError, match=r"the spot fleet: SpotMaxPriceTooLow: too low — raise MACHINE_PRICE"):
             create_fleet(ec2, made, FakeTime().sleep)
-
-
-def test_of_more_types_than_a_call_takes_a_second_call_asks() -> None:
-    names, ec2 = [f"m5.size{number}" for number in range(101)], client()
-    size = {"InstanceType": "m5.large", "MemoryInfo": {"SizeInMiB": 8192}, "VCpuInfo": {"DefaultVCpus": 2}}
-    with Stubber(ec2) as stub:
-        for some in (names[:100], names[100:]):
-            stub.add_response("describe_instance_types", {"InstanceTypes": [size]}, {"InstanceTypes": some})
-        with pytest.raises(InputError, match="MEMORY"):
-            check_container_size(Path("fleet.json"), of(MACHINE_TYPE=names, MEMORY=9000), ec2)
-
-
-def check_memory(refused: tuple[str, str] | None = None, **constants: object) -> None:
-    """`fleet.check_memory` where EC2 says that an m5.large has 8192 MiB and 2 virtual CPUs, or refuses to say."""
-    ec2 = client()
-    size = {"InstanceType": "m5.large", "MemoryInfo": {"SizeInMiB": 8192}, "VCpuInfo": {"DefaultVCpus": 2}}
-    with Stubber(ec2) as stub:
-        if refused is None:
-            stub.add_response("describe_instance_types", {"InstanceTypes": [size]}, {"InstanceTypes": ["m5.large"]})
-        else:
-            stub.add_client_error("describe_instance_types", *refused)
-        check_container_size(Path("fleet.json"), of(**constants), ec2)

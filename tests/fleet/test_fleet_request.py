@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.tags import build_tags
 from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
-from distributed_something.fleet.launch_specs import LaunchSpec, build_launch_specs
-from distributed_something.fleet.launch_template import build_run_template_data, create_run_template, load_template_data
+from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
+from distributed_something.fleet.launch_specs import build_launch_specs
+from distributed_something.fleet.launch_template import create_run_template, load_template_data
 from distributed_something.fleet.request import build_fleet_request
 from distributed_something.fleet.user_data import (
     UserDataError,
@@ -54,6 +56,12 @@ def client(service: str = "ec2") -> Any:
     return boto3.client(service, region_name="us-east-1", **keys)  # type: ignore[call-overload]
 
 
+@cache
+def unstubbed() -> Any:
+    """A client that is asked for its model alone."""
+    return client()
+
+
 def written(*specifications: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"IamFleetRole": ROLE, "LaunchSpecifications": list(specifications), **more}
 
@@ -70,8 +78,12 @@ def network(subnets: str) -> dict[str, Any]:
     return {"ImageId": "ami-1", "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": subnets, "Groups": ["sg-1"]}]}
 
 
+def plan_of(content: dict[str, Any], theirs: dict[str, Any] | None = None, **constants: object) -> LaunchPlan:
+    return build_launch_plan(content, of(**constants), MARKS, unstubbed(), theirs)
+
+
 def request_of(content: dict[str, Any], **constants: object) -> dict[str, Any]:
-    return build_fleet_request(content, of(**constants), NOW, "Tryout-1", "alice")
+    return build_fleet_request(content, of(**constants), plan_of(content, **constants), NOW)
 
 
 def check(content: dict[str, Any], tmp_path: Path, **constants: object) -> None:
@@ -84,10 +96,7 @@ def check(content: dict[str, Any], tmp_path: Path, **constants: object) -> None:
 
 def contents(content: dict[str, Any], **constants: object) -> list[dict[str, Any]]:
     """The LaunchTemplateData of each version of the run's launch template."""
-    settings = of(**constants)
-    return [
-        build_run_template_data(kind.content or {}, settings, MARKS) for kind in build_launch_specs(content, settings)
-    ]
+    return [version.data for version in plan_of(content, **constants).versions]
 
 
 def pools(request: dict[str, Any]) -> list[tuple[str, str]]:
@@ -436,7 +445,7 @@ def test_the_runs_template_keeps_that_of_the_file_and_joins_the_cluster() -> Non
         ],
     }
     with template_of(data) as ec2:
-        make(ec2, build_launch_specs(templated({"SubnetId": "subnet-a"}), of(), copy.deepcopy(TEMPLATE)))
+        make(ec2, plan_of(templated({"SubnetId": "subnet-a"}), copy.deepcopy(TEMPLATE)))
 
 
 @contextmanager
@@ -457,14 +466,14 @@ def template_of(data: Any = ANY) -> Iterator[Any]:
         stub.assert_no_pending_responses()
 
 
-def make(ec2: Any, kinds: list[LaunchSpec], error: Exception | None = None, time: FakeTime | None = None) -> None:
+def make(ec2: Any, plan: LaunchPlan, error: Exception | None = None, time: FakeTime | None = None) -> None:
     """Makes the run's template; `error`: of what the fleet's request comes to."""
-    with create_run_template(kinds, of(), MARKS, ec2, (time or FakeTime()).sleep):
+    with create_run_template(plan, ec2, (time or FakeTime()).sleep):
         if error is not None:
             raise error
 
 
-BOTH = [LaunchSpec({"ImageId": "ami-1"}, []), LaunchSpec({"ImageId": "ami-2"}, [])]
+BOTH = plan_of(written({"ImageId": "ami-1"}, {"ImageId": "ami-2"}), MACHINE_TYPE=TYPES)
 VERSION = {"LaunchTemplateId": "lt-run", "ClientToken": f"Tryout-{RUN}-2", "LaunchTemplateData": ANY}
 NOT_FOUND = ("create_launch_template_version", "InvalidLaunchTemplateId.NotFound")
 
@@ -476,6 +485,42 @@ def test_further_kinds_become_versions_as_soon_as_ec2_knows_the_template() -> No
         ec2.stub.add_response("create_launch_template_version", {"LaunchTemplateVersion": {}}, VERSION)
         make(ec2, BOTH, time=time)
     assert time.slept == [1.0]
+
+
+ROWS = st.lists(st.tuples(*map(st.sampled_from, ("abc", "xyz", "12"))), min_size=1, max_size=6)
+
+
+@given(ROWS)
+def test_each_version_that_the_request_names_is_created_with_the_content_of_its_own_specification(
+    rows: list[tuple[str, str, str]],
+) -> None:
+    specifications = [{"ImageId": f"ami-{image}", "KeyName": key, "SubnetId": subnet} for image, key, subnet in rows]
+    types = [f"m5.{number}xlarge" for number in range(len(rows))]  # each is of one specification
+    content = written(*specifications)
+    plan = plan_of(content, MACHINE_TYPE=types)
+    created = created_versions(plan)
+    for config in build_fleet_request(content, of(MACHINE_TYPE=types), plan, NOW)["LaunchTemplateConfigs"]:
+        data = created[config["LaunchTemplateSpecification"]["Version"]]
+        for override in config["Overrides"]:
+            own = specifications[types.index(override["InstanceType"])]
+            assert (data["ImageId"], data["KeyName"], override["SubnetId"]) == tuple(own.values())
+
+
+def created_versions(plan: LaunchPlan) -> dict[str, Any]:
+    """What EC2 has of the run's template after it was created, by the numbers that EC2 gives."""
+    created: list[Any] = []
+
+    class Ec2:
+        def create_launch_template(self, **asked: Any) -> Any:
+            created.append(asked["LaunchTemplateData"])
+            return {"LaunchTemplate": {"LaunchTemplateId": "lt-run"}}
+
+        def create_launch_template_version(self, **asked: Any) -> None:
+            created.append(asked["LaunchTemplateData"])
+
+    ec2: Any = Ec2()
+    make(ec2, plan)
+    return {str(number): data for number, data in enumerate(created, 1)}
 
 
 def test_a_version_that_ec2_refuses_leaves_no_template() -> None:
@@ -490,7 +535,7 @@ def test_where_the_answer_to_the_request_is_lost_the_template_stays_as_the_fleet
     lost = CloudError("while requesting the spot fleet: ReadTimeoutError")
     lost.__cause__ = ReadTimeoutError(endpoint_url="https://ec2")
     with template_of() as ec2, pytest.raises(CloudError):
-        make(ec2, BOTH[:1], lost)
+        make(ec2, plan_of(written({"ImageId": "ami-1"})), lost)
 
 
 def test_a_templates_subnet_gives_way_to_the_files() -> None:

@@ -15,7 +15,11 @@ from distributed_something.aws.clients import Clients
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.names import AwsAccount
 from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_file
-from distributed_something.fleet.write_fleet_file import write_fleet_file
+from distributed_something.fleet.write_fleet_file import (
+    FleetFileOptions,
+    format_fleet_file_summary,
+    write_fleet_file,
+)
 from tests.support.account import OUR_TAG, new_clients, stubbed
 from tests.support.fakes import SETTINGS, FakeTime
 
@@ -29,6 +33,16 @@ X86, ARM = (
 )
 OURS = {"GroupId": GROUP, "Tags": [OUR_TAG], "IpPermissions": []}
 GROUP_FILTERS = [{"Name": "group-name", "Values": ["distributed-something"]}, {"Name": "vpc-id", "Values": ["vpc-1"]}]
+
+
+def described(name: str, architectures: list[str]) -> dict[str, Any]:
+    """A type as EC2 describes it."""
+    return {
+        "InstanceType": name,
+        "VCpuInfo": {"DefaultVCpus": 2},
+        "MemoryInfo": {"SizeInMiB": 8192},
+        "ProcessorInfo": {"SupportedArchitectures": architectures},
+    }
 
 
 class Region:
@@ -46,10 +60,7 @@ class Region:
 
     def answer(self, *, vpc: str = "", until: str = "") -> None:
         """Sets up the answers, up to and without the call `until`."""
-        types = [
-            {"InstanceType": name, "ProcessorInfo": {"SupportedArchitectures": found}}
-            for name, found in self.architectures.items()
-        ]
+        types = [described(name, found) for name, found in self.architectures.items()]
         offered = [
             {"InstanceType": name, "LocationType": "availability-zone", "Location": zone}
             for name, zones in self.zones.items()
@@ -64,7 +75,7 @@ class Region:
         groups = [GROUP_FILTERS[0], {"Name": "vpc-id", "Values": [used]}]
         named = [{"Name": "instance-type", "Values": sorted(self.architectures)}]
         calls: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-            ("describe_instance_types", {"InstanceTypes": types}, {"InstanceTypes": list(self.architectures)}),
+            ("describe_instance_types", {"InstanceTypes": types}, {"Filters": named}),
             ("get_parameter", {"Parameter": {"Name": self.parameter, "Value": IMAGE}}, {"Name": self.parameter}),
             ("describe_vpcs", {"Vpcs": [{"VpcId": one} for one in self.vpcs]},
              {"Filters": [{"Name": "is-default", "Values": ["true"]}]}),
@@ -107,7 +118,8 @@ def region() -> Iterator[Region]:
 
 def write(region: Region, path: Path, **more: Any) -> list[str]:
     settings = SETTINGS.model_copy(update=more.pop("constants", {}))
-    return write_fleet_file(region.clients, PLACE, settings, CONFIG, path, FakeTime().sleep, **more)
+    options = FleetFileOptions(path, CONFIG, **more)
+    return format_fleet_file_summary(write_fleet_file(region.clients, PLACE, settings, options, FakeTime().sleep))
 
 
 def specification(path: Path) -> dict[str, Any]:
@@ -199,11 +211,18 @@ def test_machines_of_different_processors_are_refused_before_anything_is_made(re
     assert not (tmp_path / "fleet.json").exists()
 
 
-def test_an_unknown_type_is_told_in_ec2s_words(region: Region, tmp_path: Path) -> None:
-    words = "The following supplied instance types do not exist: [m5.larg]"
-    region.ec2.add_client_error("describe_instance_types", "InvalidInstanceType", words)
+def test_an_unknown_type_is_named(region: Region, tmp_path: Path) -> None:
+    answer = {"InstanceTypes": [described("m5.large", ["x86_64"])]}
+    region.ec2.add_response("describe_instance_types", answer)
 
-    with pytest.raises(InputError, match=r"do not exist: \[m5.larg\]; correct MACHINE_TYPE"):
+    with pytest.raises(InputError, match=r"no such machine type in this region: m5.larg; correct MACHINE_TYPE"):
+        write(region, tmp_path / "fleet.json", constants={"MACHINE_TYPE": ["m5.large", "m5.larg"]})
+
+
+def test_without_the_right_to_look_types_up_no_file_is_written(region: Region, tmp_path: Path) -> None:
+    region.ec2.add_client_error("describe_instance_types", "UnauthorizedOperation")
+
+    with pytest.raises(CloudError, match="while looking up MACHINE_TYPE: UnauthorizedOperation"):
         write(region, tmp_path / "fleet.json")
 
 
@@ -265,10 +284,11 @@ def test_types_that_no_zone_of_the_vpc_offers_are_refused_with_the_zones_that_do
 
 
 def test_more_types_than_one_call_takes_are_asked_in_several(region: Region, tmp_path: Path) -> None:
-    types = [f"m5.{n}xlarge" for n in range(150)]
-    for first in (types[:100], types[100:]):
-        answer = [{"InstanceType": name, "ProcessorInfo": {"SupportedArchitectures": ["x86_64"]}} for name in first]
-        region.ec2.add_response("describe_instance_types", {"InstanceTypes": answer}, {"InstanceTypes": first})
+    types = [f"m5.{n}xlarge" for n in range(100, 250)]
+    for some in (types[:100], types[100:]):
+        answer = {"InstanceTypes": [described(name, ["x86_64"]) for name in some]}
+        asked = {"Filters": [{"Name": "instance-type", "Values": some}]}
+        region.ec2.add_response("describe_instance_types", answer, asked)
     region.ssm.add_client_error("get_parameter", "ParameterNotFound")
 
     with pytest.raises(CloudError, match="looking up the newest ECS-optimised image: ParameterNotFound"):
@@ -340,7 +360,7 @@ def test_on_a_fresh_account_one_security_group_serves_every_file(tmp_path: Path)
         clients = new_clients()
         for number in range(2):
             path = tmp_path / f"fleet-{number}.json"
-            write_fleet_file(clients, PLACE, SETTINGS, CONFIG, path, FakeTime().sleep)
+            write_fleet_file(clients, PLACE, SETTINGS, FleetFileOptions(path, CONFIG), FakeTime().sleep)
             check_fleet_file(load_fleet_file(path), path, SETTINGS, clients.ec2)
         groups = clients.ec2.describe_security_groups(Filters=GROUP_FILTERS[:1])["SecurityGroups"]
 

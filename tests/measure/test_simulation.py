@@ -1,4 +1,4 @@
-"""Whole runs in a model of AWS by discrete events (`tests/simulation/`), scaled by the real `decide`."""
+"""Whole runs in a model of AWS by discrete events (`tests/measure/simulation`), scaled by the real policy."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from distributed_something.core.files import write_file_atomically
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.project import new
 from distributed_something.project.dockerfile import find_base_image, parse_stages
-from distributed_something.project.new import ProjectSpec, list_examples, make_project, parse_image_option
+from distributed_something.project.new import DraftError, ProjectSpec, list_examples, make_project, parse_image_option
 from distributed_something.project.shipped_files import read_machinery, read_machinery_note, split_parts
 from distributed_something.project.starter import has_shell_syntax
 from tests.repository.test_makefile import NOTING
@@ -226,6 +226,20 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_is_made(tmp_path: Path, w
     assert len(outcome.err.splitlines()) == 1
     assert str(tmp_path) not in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_in_a_file_that_it_would_have_keeps_its_place(tmp_path: Path) -> None:
+    wanted = ProjectSpec("Mine", parse_image_option("ada/mine:1"), program="count {well}")
+    with pytest.raises(DraftError) as caught:
+        make_project(ROOT, tmp_path / "mine", wanted)
+    error = caught.value
+    assert (error.file, error.key) == (Path("files/exampleJob.json"), "command")
+    assert error.problem == "nothing fills the placeholder {well} in groups[1]"
+    assert error.remedy == "its keys are: file"
+    assert str(error) == (
+        "newProject: files/exampleJob.json: command: nothing fills the placeholder {well} in groups[1];"
+        " its keys are: file; nothing was made"
+    )
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:

@@ -75,5 +75,5 @@ def assert_it_had_boto3_alone(made: Project) -> None:
     assert answers[-1]["ended"] == "run"
     assert all("jobs" in answer or "ended" in answer for answer in answers)
     importable = {path.stem for folder in functions.iterdir() if folder.is_dir() for path in folder.iterdir()}
-    assert {"control", "worker", "boto3", "botocore"} <= importable
+    assert {"distributed_something", "boto3", "botocore"} <= importable
     assert not set(NOT_IN_LAMBDA) & importable

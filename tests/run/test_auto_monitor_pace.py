@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import repeat
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributed_something.aws.sqs import QueueCounts
-from distributed_something.core import monitor_file
+from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run import auto_monitor
 from distributed_something.run.auto_monitor import handler, run_ticks
 from distributed_something.run.monitor.history import RunHistory
 from distributed_something.run.monitor.loop import Tick
 from distributed_something.run.monitor.policy import EndReason, Pace
-from tests.support.fakes import MONITOR_FILE, START, FakeTime
+from tests.support.fakes import MONITOR_FILE, START, FakeBucket, FakeTime
 
 PACE = Pace(look=60.0, soon=15.0)
 LOOK = RunSnapshot(START, QueueCounts(5, 5), 0, 10, None, None)
@@ -36,9 +37,9 @@ class Call:
 
     def run(self) -> Tick:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(auto_monitor, "step", self._step)
+            patch.setattr(auto_monitor, "run_tick", self._step)
             clients: Any = SimpleNamespace()
-            return run_ticks(clients, MONITOR_FILE, PACE, now=self.time.now, sleep=self.time.sleep)
+            return run_ticks(clients, MONITOR_FILE, PACE, self.time.clock)
 
     def _step(self, _clients: object, _file: object, now: float, *_: object, **__: object) -> Tick:
         assert now == self.time.time
@@ -82,12 +83,13 @@ def test_no_step_begins_when_the_next_call_is_due_however_long_steps_take(
 
 def test_the_functions_own_environment_may_say_how_quick_the_cloud_is(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Pace] = []
-    monkeypatch.setattr(auto_monitor, "Clients", lambda _: SimpleNamespace(s3=None))
+    bucket, event = FakeBucket(), {"bucket": "app-bucket", "key": "k"}
+    bucket.put_object(Key="k", Body=json.dumps(asdict(MONITOR_FILE)).encode())
+    monkeypatch.setattr(auto_monitor, "Clients", lambda _: SimpleNamespace(s3=bucket))
     monkeypatch.setattr(auto_monitor.boto3, "Session", lambda: None)
-    monkeypatch.setattr(monitor_file, "copy_of", lambda *_: MONITOR_FILE)
-    monkeypatch.setattr(auto_monitor, "step", lambda *_, pace, **__: told.append(pace) or tick(False))
-    handler({"bucket": "app-bucket", "key": "k"}, None)
+    monkeypatch.setattr(auto_monitor, "run_tick", lambda *_, pace, **__: told.append(pace) or tick(False))
+    handler(event, None)
     for name, value in (("LOOK", "2"), ("SOON", "0.5"), ("SETTLING", "3"), ("NEW_MACHINE", "4")):
         monkeypatch.setenv(f"{name}_SECONDS", value)
-    handler({"bucket": "app-bucket", "key": "k"}, None)
+    handler(event, None)
     assert told == [Pace(look=60.0), Pace(look=2.0, soon=0.5, settle=3.0, new=4.0)]

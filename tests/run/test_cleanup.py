@@ -15,13 +15,21 @@ from botocore.response import StreamingBody
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.monitor_file import MonitorFile, build_monitor_file
 from distributed_something.core.tags import KEPT_VOLUME_TAG
+from distributed_something.observe.resources import ResourceKind
 from distributed_something.run.cleanup.find_run import NO_FLEET_ID, check_cleanup_safety, recover_monitor_file
 from distributed_something.run.cleanup.remove import MAX_STEP_ATTEMPTS, CleanupRequest, delete_run_resources
-from distributed_something.run.cleanup.report import CleanupReport
+from distributed_something.run.cleanup.report import (
+    CleanupReport,
+    KeepReason,
+    KeptResource,
+    RemovedResource,
+    format_cleanup_report,
+)
 from tests.support.fakes import (
     DEAD_URL,
     MISSING_QUEUE,
     MONITOR_FILE,
+    QUEUE_ATTRIBUTES,
     QUEUE_URL,
     RUN,
     SETTINGS,
@@ -49,7 +57,6 @@ VOLUMES_QUERY = {
 }
 TEMPLATES_QUERY = {"Filters": [{"Name": "tag:app", "Values": ["App"]}]}
 RULE = "distributed-something-App"
-COUNTS = [f"ApproximateNumberOfMessages{name}" for name in ("", "NotVisible", "Delayed")]
 ALARMS = [f"App_i-{number:04x}" for number in range(250)]
 NOT_OURS = ["App_i-0abc_by_hand", "App_i-XYZ"]  # the prefix's, but not named as this app names its alarms
 WRITES = ("Create", "Put", "Update", "Set", "Deregister", "Request", "Modify", "Delete", "Cancel", "Tag", "Terminate")
@@ -106,7 +113,7 @@ class Cleaner:
         """The report, in which so many things could not be removed. A call that no test listed counts as one."""
         run = CleanupRequest(file, "AppDead", pause=10.0, **more)
         report = delete_run_resources(self.aws.clients, run, self.time.sleep)
-        assert len(report.left) == left, report.left
+        assert len(report.failed) == left, report.failed
         return report
 
     def service(self) -> None:
@@ -157,8 +164,9 @@ class Cleaner:
         self.aws.answer("sqs.list_dead_letter_source_queues", {"QueueUrl": DEAD_URL}, queueUrls=urls)
 
     def counts(self, url: str, waiting: int, running: int = 0) -> None:
-        values = dict(zip(COUNTS, (str(waiting), str(running), "0"), strict=True))
-        self.aws.answer("sqs.get_queue_attributes", {"QueueUrl": url, "AttributeNames": COUNTS}, Attributes=values)
+        values = dict(zip(QUEUE_ATTRIBUTES, (str(waiting), str(running), "0"), strict=False))
+        wanted = {"QueueUrl": url, "AttributeNames": QUEUE_ATTRIBUTES}
+        self.aws.answer("sqs.get_queue_attributes", wanted, Attributes=values)
 
     def queue(self) -> None:
         self.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
@@ -201,6 +209,11 @@ class Cleaner:
 @pytest.fixture
 def cleaner(aws: Exact) -> Cleaner:
     return Cleaner(aws)
+
+
+def kept_lines(report: CleanupReport) -> list[str]:
+    """What a user reads of what stays."""
+    return [line for line in format_cleanup_report(report).splitlines() if line.startswith("kept ")]
 
 
 def nothing(cleaner: Cleaner, *steps: str) -> None:
@@ -263,12 +276,14 @@ def test_a_whole_clean_up_call_by_call(cleaner: Cleaner) -> None:
     cleaner.delete_cluster()
     cleaner.rule()
     report = cleaner.clean()
-    assert report.removed == [
-        f"fleet {FLEET_ID} and its 2 machines", "service AppService", "250 alarms", "dashboard App",
-        "dead-letter queue AppDead", "queue AppQueue", "2 task definitions AppTask", f"launch template App-{RUN}",
-        "volume vol-0", "cluster app-cluster", f"rule {RULE}",
+    assert format_cleanup_report(report).splitlines() == [
+        f"removed         fleet {FLEET_ID} and its 2 machines", "removed         service AppService",
+        "removed         250 alarms", "removed         dashboard App", "removed         dead-letter queue AppDead",
+        "removed         queue AppQueue", "removed         2 task definitions AppTask",
+        f"removed         launch template App-{RUN}", "removed         volume vol-0",
+        "removed         cluster app-cluster", f"removed         rule {RULE}",
+        "kept            log group AppLogs (60 days)", "kept            log group AppLogs_perInstance (60 days)",
     ]  # fmt: skip
-    assert all("log group" in line for line in report.kept)
     assert cleaner.aws.calls.index("ecs.UpdateService") < cleaner.aws.calls.index("ec2.CancelSpotFleetRequests")
     assert cleaner.time.slept == []
 
@@ -299,7 +314,10 @@ def test_the_pages_of_an_answer_are_all_read(cleaner: Cleaner) -> None:
     for number in (1, 2, 3):
         cleaner.deregister(f"AppTask:{number}")
     nothing(cleaner, "templates", "volumes", "cluster", "rule")
-    assert cleaner.clean().removed == ["2 alarms", "3 task definitions AppTask"]
+    assert cleaner.clean().removed == [
+        RemovedResource(ResourceKind.ALARM, count=2),
+        RemovedResource(ResourceKind.TASK_DEFINITION, "AppTask", count=3),
+    ]
 
 
 def test_another_apps_dashboard_of_the_same_beginning_stays(cleaner: Cleaner) -> None:
@@ -314,7 +332,8 @@ def test_a_dashboard_stays_where_the_config_says_so(cleaner: Cleaner) -> None:
     cleaner.dashboards("App")
     nothing(cleaner, "dead", "queue", *LAST)
     report = cleaner.clean(file=replace(MONITOR_FILE, CLEAN_DASHBOARD=False))
-    assert report.kept[0] == "dashboard App (CLEAN_DASHBOARD is 'False')"
+    assert report.kept[0] == KeptResource(ResourceKind.DASHBOARD, "App", KeepReason.CLEAN_DASHBOARD)
+    assert kept_lines(report)[0] == "kept            dashboard App (CLEAN_DASHBOARD is 'False')"
 
 
 # What fails
@@ -335,11 +354,15 @@ def test_a_step_that_fails_is_tried_again_and_keeps_no_other_from_being_tried(cl
     cleaner.queue()
     nothing(cleaner, "definitions", "templates", "volumes", "cluster")
     report = cleaner.clean(left=2)
-    assert report.removed == [f"fleet {FLEET_ID} and its 2 machines", "1 alarms", "queue AppQueue"]
-    assert [line.partition(":")[0] for line in report.left] == [
-        "service AppService (stopping its tasks)", "service AppService",
+    lines = format_cleanup_report(report).splitlines()
+    assert lines[:3] == [
+        f"removed         fleet {FLEET_ID} and its 2 machines", "removed         1 alarm",
+        "removed         queue AppQueue",
     ]  # fmt: skip
-    assert all("ask your administrator" in line for line in report.left)
+    assert [line.partition(":")[0] for line in lines[-2:]] == [
+        "NOT REMOVED     service AppService (stopping its tasks)", "NOT REMOVED     service AppService",
+    ]  # fmt: skip
+    assert all("ask your administrator" in line for line in lines[-2:])
     assert cleaner.time.slept == [10.0] * (2 * (MAX_STEP_ATTEMPTS - 1) + 1)
 
 
@@ -348,7 +371,7 @@ def test_a_caller_that_comes_again_by_itself_waits_for_nothing(cleaner: Cleaner)
     cleaner.aws.refuse("cloudwatch.describe_alarms", "ThrottlingException")
     nothing(cleaner, "dashboard", "dead", "queue", "definitions", "templates", "volumes")
     cleaner.cluster(registeredContainerInstancesCount=2)
-    assert [line.partition(":")[0] for line in cleaner.clean(left=2, patient=False).left] == [
+    assert [failure.what for failure in cleaner.clean(left=2, patient=False).failed] == [
         "alarms App_i-…", "cluster app-cluster",
     ]  # fmt: skip
     assert cleaner.time.slept == []
@@ -366,7 +389,10 @@ def test_a_fleet_that_ec2_does_not_cancel_is_listed_with_the_reason_and_its_mach
         cleaner.fleet_has()
         cleaner.cancel(UnsuccessfulFleetRequests=[refused])
     nothing(cleaner, "alarms", "dashboard", "dead", "queue", "definitions", "templates", "volumes", "cluster")
-    assert cleaner.clean(left=1).left == [f"fleet {FLEET_ID}: EC2 does not cancel it: not now"]
+    report = cleaner.clean(left=1)
+    told = f"NOT REMOVED     fleet {FLEET_ID}: EC2 does not cancel it: not now"
+    assert format_cleanup_report(report).splitlines()[-1] == told
+    assert [failure.kind for failure in report.failed] == [ResourceKind.FLEET]
 
 
 def test_a_queue_that_was_deleted_a_minute_ago_is_gone(cleaner: Cleaner) -> None:
@@ -396,7 +422,9 @@ def test_machines_that_no_fleet_ends_are_ended_but_only_this_runs(cleaner: Clean
     )
     cleaner.end("i-1", "i-2")
     nothing(cleaner, "alarms", "dashboard", "dead", "queue", *LAST)
-    assert cleaner.clean().removed == ["2 machines outside the fleet"]
+    report = cleaner.clean()
+    assert report.removed == [RemovedResource(ResourceKind.MACHINE, "outside the fleet", count=2)]
+    assert format_cleanup_report(report).splitlines()[0] == "removed         2 machines outside the fleet"
 
 
 def test_a_clean_up_of_the_whole_app_ends_all_its_fleets_and_machines_and_no_others(cleaner: Cleaner) -> None:
@@ -414,8 +442,10 @@ def test_a_clean_up_of_the_whole_app_ends_all_its_fleets_and_machines_and_no_oth
     )
     cleaner.end("i-1")
     nothing(cleaner, "alarms", "dashboard", "dead", "queue", *APPS_LAST)
-    removed = [f"fleet {OTHER_FLEET} and its 2 machines", "1 machines outside the fleet"]
-    assert cleaner.clean(whole_app=True).removed == removed
+    assert cleaner.clean(whole_app=True).removed == [
+        RemovedResource(ResourceKind.FLEET, OTHER_FLEET, machines=2),
+        RemovedResource(ResourceKind.MACHINE, "outside the fleet", count=1),
+    ]
 
 
 def test_machines_are_ended_by_hundreds(cleaner: Cleaner) -> None:
@@ -444,7 +474,7 @@ def test_the_launch_template_of_an_older_start_goes_along_and_that_of_a_newer_on
     cleaner.templates(template(f"App-{older}", run=older), template(f"App-{newer}", run=newer))
     cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
     nothing(cleaner, "volumes", "cluster", "rule")
-    assert cleaner.clean().removed == [f"launch template App-{older}"]
+    assert cleaner.clean().removed == [RemovedResource(ResourceKind.LAUNCH_TEMPLATE, f"App-{older}")]
 
 
 def test_a_volume_that_the_fleet_file_keeps_stays(cleaner: Cleaner) -> None:
@@ -464,7 +494,8 @@ def test_the_launch_template_of_a_start_that_was_killed_before_its_fleet_was_the
     cleaner.templates(template("App-20250101T000000Z", app="App", run="20250101T000000Z"))
     cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
     nothing(cleaner, "volumes", "cluster", "app's rule")
-    assert cleaner.clean(whole_app=True).removed == ["launch template App-20250101T000000Z"]
+    removed = cleaner.clean(whole_app=True).removed
+    assert removed == [RemovedResource(ResourceKind.LAUNCH_TEMPLATE, "App-20250101T000000Z")]
 
 
 # The dead-letter queue
@@ -481,7 +512,7 @@ def test_a_dead_letter_queue_with_jobs_or_of_others_is_kept(
     cleaner.dead_letters(waiting, *sources)
     cleaner.queue()
     nothing(cleaner, *LAST)
-    assert cleaner.clean().kept[0] == f"dead-letter queue AppDead ({why})"
+    assert kept_lines(cleaner.clean())[0] == f"kept            dead-letter queue AppDead ({why})"
 
 
 def test_failed_jobs_go_where_the_user_says_so_but_never_those_of_others(cleaner: Cleaner) -> None:
@@ -491,7 +522,8 @@ def test_failed_jobs_go_where_the_user_says_so_but_never_those_of_others(cleaner
         if gone:
             cleaner.aws.answer("sqs.delete_queue", {"QueueUrl": DEAD_URL})
         nothing(cleaner, "queue", *LAST)
-        assert ("dead-letter queue AppDead" in cleaner.clean(failed_too=True).removed) == gone
+        removed = cleaner.clean(failed_too=True).removed
+        assert (RemovedResource(ResourceKind.DEAD_LETTER_QUEUE, "AppDead") in removed) == gone
 
 
 # The cluster
@@ -504,14 +536,15 @@ def test_the_cluster_of_others_is_kept(cleaner: Cleaner, tags: list[dict[str, st
     nothing(cleaner, *FIRST, "dead", "queue", "definitions", "templates", "volumes")
     cleaner.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[described_cluster(tags=tags)])
     nothing(cleaner, "rule")
-    assert cleaner.clean().kept[0] == "cluster app-cluster (it was there before this app)"
+    told = "kept            cluster app-cluster (it was there before this app)"
+    assert kept_lines(cleaner.clean())[0] == told
 
 
 def test_our_cluster_is_kept_while_another_service_uses_it(cleaner: Cleaner) -> None:
     nothing(cleaner, *FIRST, "dead", "queue", "definitions", "templates", "volumes")
     cleaner.cluster("AppService", "AppTwoService")
     nothing(cleaner, "rule")
-    assert cleaner.clean().kept[0] == "cluster app-cluster (other services use it)"
+    assert kept_lines(cleaner.clean())[0] == "kept            cluster app-cluster (other services use it)"
 
 
 def test_the_cluster_goes_once_its_machines_have_ended(cleaner: Cleaner) -> None:
@@ -523,7 +556,7 @@ def test_the_cluster_goes_once_its_machines_have_ended(cleaner: Cleaner) -> None
     cleaner.cluster()
     cleaner.delete_cluster()
     nothing(cleaner, "rule")
-    assert cleaner.clean().removed == ["cluster app-cluster"]
+    assert cleaner.clean().removed == [RemovedResource(ResourceKind.CLUSTER, "app-cluster")]
     assert cleaner.time.slept == [10.0] * 5
 
 
@@ -545,7 +578,7 @@ class Asker:
             self.cleaner.counts(QUEUE_URL, number, running=number // 2)
 
     def ask(self, *, yes: bool = False) -> None:
-        check_cleanup_safety(self.aws.clients, MONITOR_FILE, "monitor.json", self.time.sleep, yes=yes)
+        check_cleanup_safety(self.aws.clients, MONITOR_FILE, "monitor.json", self.time.clock, yes=yes)
 
 
 @pytest.fixture

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto import mock_aws
 
 from distributed_something.aws.clients import Clients
 from distributed_something.core.names import build_monitor_rule_name
-from distributed_something.observe.resources import ResourceState, iter_tagged_machines
+from distributed_something.observe.resources import ResourceKind, ResourceState, format_resource
 from distributed_something.run.cleanup.find_run import NO_FLEET_ID, recover_monitor_file
 from distributed_something.run.cleanup.inventory import (
     ENDING_WAIT_SECONDS,
@@ -28,130 +24,34 @@ from distributed_something.run.cleanup.inventory import (
     observe_run_resources,
     wait_for_removal,
 )
-from distributed_something.run.cleanup.orphans import delete_orphans, find_orphans, format_orphans
-from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
-from distributed_something.run.cleanup.report import CleanupReport
-from distributed_something.run.dashboard import build_dashboard, ensure_dashboard
-from distributed_something.run.schedule import MONITOR_RULE_RATE, build_targets_request
-from distributed_something.run.setup import set_up_run
+from distributed_something.run.cleanup.orphans import (
+    delete_orphans,
+    find_orphans,
+    format_orphan_removal,
+    format_orphans,
+)
+from distributed_something.run.cleanup.report import format_cleanup_report
+from distributed_something.run.dashboard import build_dashboard
 from distributed_something.worker.machine.idle_alarm import build_alarm_request
 from tests.support.account import Account, account
+from tests.support.emulated_runs import Runs, emulated_account, pairs
 from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START, FakeTime
+from tests.support.run_account import EMPTY_ACCOUNT
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
 NAMES = RunNames(MONITOR_FILE, "AppDead")
 OLDER = "20260101T000000Z"
 
 
-@cache
-def session() -> boto3.Session:
-    return boto3.Session("test", "test", region_name="us-east-1")
-
-
 @pytest.fixture
-def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
-    """An empty account."""
-    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
-    with mock_aws():
-        made = Clients(session())
-        made.ec2.meta.events.register("after-call.ec2.DescribeSpotFleetRequests", dated)
-        made.ecs.meta.events.register("after-call.ecs.DescribeTaskDefinition", dated)
+def clients() -> Iterator[Clients]:
+    with emulated_account() as made:
         yield made
-
-
-def dated(parsed: dict[str, Any], **_: Any) -> None:
-    """AWS says when a thing was made; moto does not."""
-    for one in parsed.get("SpotFleetRequestConfigs", []):
-        one.setdefault("CreateTime", datetime.now(UTC))
-    if "taskDefinition" in parsed:
-        parsed["taskDefinition"].setdefault("registeredAt", datetime.now(UTC))
 
 
 @pytest.fixture
 def time() -> FakeTime:
     return FakeTime()
-
-
-class Runs:
-    """Makes all that a run of an app has, as setup, startCluster, fleet and workers make it."""
-
-    def __init__(self, clients: Clients) -> None:
-        self.clients = clients
-
-    def start(self, app: str = "App", jobs: int = 0) -> str:
-        """The fleet's id."""
-        names = {"APP_NAME": app, "SQS_QUEUE_NAME": f"{app}Queue", "SQS_DEAD_LETTER_QUEUE": f"{app}DeadMessages",
-                 "ECS_CLUSTER": f"{app}-cluster", "LOG_GROUP_NAME": f"{app}Logs"}  # fmt: skip
-        settings = SETTINGS.model_copy(update=names)
-        set_up_run(settings, self.clients, lambda text: None, lambda seconds: None)
-        for _ in range(jobs):
-            self.clients.sqs.send_message(QueueUrl=self.queue(app), MessageBody="{}")
-        fleet_id = self.fleet(app)
-        ensure_dashboard(self.clients.cloudwatch, settings, fleet_id)
-        for machine in self.machines(app):
-            self.clients.cloudwatch.put_metric_alarm(**build_alarm_request(app, machine, "us-east-1", "aws"))
-        self.clients.events.put_rule(Name=build_monitor_rule_name(app), ScheduleExpression=MONITOR_RULE_RATE)
-        file = replace(MONITOR_FILE, MONITOR_APP_NAME=app)
-        function = "arn:aws:lambda:us-east-1:123456789012:function:monitor"
-        self.clients.events.put_targets(**build_targets_request(file, function))
-        self.volume(app)
-        self.template(app)
-        return fleet_id
-
-    def queue(self, app: str) -> str:
-        return self.clients.sqs.get_queue_url(QueueName=f"{app}Queue")["QueueUrl"]
-
-    def fleet(self, app: str, **tags: str) -> str:
-        marks = pairs(**{"app": app, "run": RUN} | tags)
-        machine_tags: Any = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": f"{app}Worker"}, *marks]}]
-        image = self.clients.ec2.describe_images()["Images"]
-        config: Any = {
-            "IamFleetRole": "arn:aws:iam::123456789012:role/fleet",
-            "TargetCapacity": 2,
-            "SpotPrice": "0.1",
-            "AllocationStrategy": "lowestPrice",
-            "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": marks}],
-            "LaunchSpecifications": [
-                {
-                    "ImageId": image[0]["ImageId"] if image else "ami-12c6146b",
-                    "InstanceType": "m5.large",
-                    "SubnetId": self.clients.ec2.describe_subnets()["Subnets"][0]["SubnetId"],
-                    "TagSpecifications": machine_tags,
-                }
-            ],
-        }
-        return self.clients.ec2.request_spot_fleet(SpotFleetRequestConfig=config)["SpotFleetRequestId"]
-
-    def machines(self, app: str) -> list[str]:
-        return [one.id for one in iter_tagged_machines(self.clients.ec2, app)]
-
-    def volume(self, app: str) -> None:
-        marks: Any = [{"ResourceType": "volume", "Tags": pairs(app=app, run=RUN)}]
-        self.clients.ec2.create_volume(AvailabilityZone="us-east-1a", Size=30, TagSpecifications=marks)
-
-    def template(self, app: str, run: str = RUN) -> None:
-        marks: Any = [{"ResourceType": "launch-template", "Tags": pairs(app=app, run=run)}]
-        data: Any = {"InstanceType": "m5.large"}
-        self.clients.ec2.create_launch_template(
-            LaunchTemplateName=f"{app}-{run}", LaunchTemplateData=data, TagSpecifications=marks
-        )
-
-    def names(self, app: str, fleet_id: str) -> RunNames:
-        file = replace(
-            MONITOR_FILE, MONITOR_FLEET_ID=fleet_id, MONITOR_APP_NAME=app, MONITOR_QUEUE_NAME=f"{app}Queue",
-            MONITOR_ECS_CLUSTER=f"{app}-cluster", MONITOR_LOG_GROUP_NAME=f"{app}Logs",
-        )  # fmt: skip
-        return RunNames(file, f"{app}DeadMessages")
-
-    def clean(self, names: RunNames, **more: bool) -> CleanupReport:
-        run = CleanupRequest(names.run, names.dead_letter_queue, **more)
-        return delete_run_resources(self.clients, run, FakeTime().sleep)
-
-
-def pairs(**tags: str) -> list[Any]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 @pytest.fixture
@@ -184,7 +84,7 @@ def test_after_a_clean_up_nothing_is_left_of_the_run_and_all_of_another_is(runs:
     runs.start("AppTwo")
     names = runs.names("App", fleet_id)
     report = runs.clean(names)
-    assert report.left == []
+    assert report.failed == []
     left = wait_for_removal(runs.clients, names, time.sleep)
     assert left.clean, format_inventory(left)
     assert format_inventory(left) == "nothing is left"
@@ -201,13 +101,13 @@ def test_a_clean_up_from_another_computer_needs_no_monitor_file(runs: Runs, time
     settings = SETTINGS.model_copy(update={
         "SQS_DEAD_LETTER_QUEUE": "AppDeadMessages", "ECS_CLUSTER": "App-cluster", "SQS_QUEUE_NAME": "AppQueue"
     })  # fmt: skip
-    file = recover_monitor_file(settings, runs.clients)
+    file = recover_monitor_file(settings, runs.clients, time.now)
     names = RunNames(file, "AppDeadMessages")
-    assert runs.clean(names, whole_app=True).left == []
+    assert runs.clean(names, whole_app=True).failed == []
     assert wait_for_removal(runs.clients, names, time.sleep).clean
     assert observe_all_resources(runs.clients).clean
     assert file.run == RUN, "as the fleet's tag says"
-    again = recover_monitor_file(settings, runs.clients)
+    again = recover_monitor_file(settings, runs.clients, time.now)
     assert again.MONITOR_FLEET_ID == NO_FLEET_ID
     assert runs.clean(RunNames(again, "AppDeadMessages"), whole_app=True).removed == []
 
@@ -217,7 +117,7 @@ def test_two_fleets_of_an_app_are_both_ended_by_a_clean_up_of_the_app(runs: Runs
     runs.fleet("App", run=OLDER)
     names = runs.names("App", fleet_id)
     report = runs.clean(names, whole_app=True)
-    assert sum(line.startswith("fleet ") for line in report.removed) == 2
+    assert len(report.list_removed(ResourceKind.FLEET)) == 2
     assert kinds(observe_run_resources(runs.clients, names)) == {}
 
 
@@ -225,13 +125,14 @@ def test_failed_jobs_are_kept_and_nothing_else(runs: Runs) -> None:
     names = runs.names("App", runs.start())
     url = runs.clients.sqs.get_queue_url(QueueName="AppDeadMessages")["QueueUrl"]
     runs.clients.sqs.send_message(QueueUrl=url, MessageBody="{}")
-    assert "dead-letter queue AppDeadMessages (it holds 1 failed jobs)" in runs.clean(names).kept
+    told = "kept            dead-letter queue AppDeadMessages (it holds 1 failed jobs)"
+    assert told in format_cleanup_report(runs.clean(names)).splitlines()
     for left in (observe_run_resources(runs.clients, names), observe_all_resources(runs.clients)):
         assert left.clean
-        assert [str(one) for one in left.of(ResourceState.KEPT)] == [
+        assert [format_resource(one) for one in left.of(ResourceState.KEPT)] == [
             "queue AppDeadMessages (app App, holds 1 failed jobs)"
         ]
-    assert "dead-letter queue AppDeadMessages" in runs.clean(names, failed_too=True).removed
+    assert runs.clean(names, failed_too=True).list_removed(ResourceKind.DEAD_LETTER_QUEUE) == ["AppDeadMessages"]
     assert observe_run_resources(runs.clients, names).things == []
 
 
@@ -307,27 +208,9 @@ def nowhere(call: str, code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "none"}}, call)
 
 
-NOTHING: dict[str, Any] = {
-    "ec2.DescribeSpotFleetRequests": {"SpotFleetRequestConfigs": []},
-    "ec2.DescribeInstances": {"Reservations": []},
-    "ec2.DescribeVolumes": {"Volumes": []},
-    "ec2.DescribeLaunchTemplates": {"LaunchTemplates": []},
-    "sqs.GetQueueUrl": nowhere("GetQueueUrl", MISSING_QUEUE),
-    "sqs.ListQueues": {},
-    "ecs.DescribeServices": {"services": []},
-    "ecs.DescribeClusters": {"clusters": []},
-    "ecs.ListClusters": {"clusterArns": []},
-    "ecs.ListTaskDefinitions": {"taskDefinitionArns": []},
-    "cloudwatch.DescribeAlarms": {"MetricAlarms": []},
-    "cloudwatch.ListDashboards": {"DashboardEntries": []},
-    "events.ListRules": {"Rules": []},
-    "logs.DescribeLogGroups": {"logGroups": []},
-}
-
-
 @pytest.fixture
 def empty() -> Iterator[Account]:
-    with account(NOTHING) as made:
+    with account(EMPTY_ACCOUNT) as made:
         yield made
 
 
@@ -405,7 +288,10 @@ def test_where_it_may_not_look_nothing_is_proven(empty: Account, time: FakeTime)
     empty.refuse("cloudwatch.DescribeAlarms", "AccessDenied")
     left = wait_for_removal(empty.clients, NAMES, time.sleep)
     assert not left.clean
-    (line,) = left.unseen
+    (part,) = left.unseen
+    assert part.denied
+    (line,) = format_inventory(left).splitlines()
+    assert line.startswith("NOT SEEN        ")
     assert "looking for alarms: AccessDenied" in line
     assert "events.ListRules" in empty.calls, "the look after it is taken"
     assert time.slept == [], "a right does not come by waiting"
@@ -508,13 +394,12 @@ def test_what_a_crashed_clean_up_of_an_older_run_left_is_found_told_and_removed(
     found = find_orphans(runs.clients, later)
     assert found.unseen == []
     assert [(one.kind, one.reason) for one in found.dead] == [("fleet", "the queue of its app App is gone")]
-    report = delete_orphans(runs.clients, found)
-    assert report.left == []
+    assert delete_orphans(runs.clients, found).failed == []
     found = find_orphans(runs.clients, later)  # the fleet and its machines are gone now, and with them what needed them
     assert sorted(one.kind for one in found.dead) == [
         "alarm", "alarm", "dashboard", "launch template", "log group", "log group", "rule", "task definition", "volume",
     ]  # fmt: skip
-    assert delete_orphans(runs.clients, found).left == []
+    assert delete_orphans(runs.clients, found).failed == []
     assert find_orphans(runs.clients, later).dead == []
     every = observe_all_resources(runs.clients)
     assert kinds(every) == {"cluster": 1, "queue": 1}
@@ -532,9 +417,11 @@ def test_what_is_young_may_be_a_start_under_way(runs: Runs) -> None:
 def test_machines_whose_fleet_is_gone_are_dead(empty: Account) -> None:
     empty.answers["ec2.DescribeInstances"] = machine("running")
     found = find_orphans(empty.clients, lambda: START)
-    assert [str(one) for one in found.dead] == [f"machine i-0a: running, but its fleet {FLEET_ID} is gone"]
+    assert format_orphans(found) == f"dead            machine i-0a: running, but its fleet {FLEET_ID} is gone"
     empty.answers["ec2.TerminateInstances"] = {}
-    assert delete_orphans(empty.clients, found).removed == ["machine i-0a"]
+    removal = delete_orphans(empty.clients, found)
+    assert removal.removed == found.dead
+    assert format_orphan_removal(removal, found) == "removed         machine i-0a"
     assert empty.parameters("ec2.TerminateInstances") == {"InstanceIds": ["i-0a"]}
     empty.answers["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [fleet("cancelled_running")]}
     empty.answers["ecs.DescribeTaskDefinition"] = nowhere("DescribeTaskDefinition", "ClientException")
@@ -600,8 +487,10 @@ def test_what_the_published_version_left_without_a_tag_is_listed_with_its_comman
     asked = [parameters for call, parameters in empty.asked if call == "logs.ListTagsForResource"]
     assert asked[0] == {"resourceArn": f"{arn}:Old"}, "tags are asked for without the :* of the ARN"
     calls = len(empty.calls)
-    report = delete_orphans(empty.clients, found)
-    assert (len(report.kept), report.removed, len(empty.calls)) == (5, [], calls)
+    removal = delete_orphans(empty.clients, found)
+    assert (removal.removed, removal.failed, len(empty.calls)) == ([], [], calls)
+    lines = format_orphan_removal(removal, found).splitlines()
+    assert [line.split()[0] for line in lines] == ["kept"] * 5
 
 
 def test_dashboards_of_others_and_of_apps_that_live_are_let_be(empty: Account) -> None:
@@ -633,13 +522,15 @@ def test_one_kind_that_is_refused_keeps_no_other_from_being_found_or_removed(emp
     empty.answers["cloudwatch.DescribeAlarms"] = {"MetricAlarms": [alarm("App", "i-0b")]}
     found = find_orphans(empty.clients, lambda: START)
     assert [one.kind for one in found.dead] == ["machine", "alarm"]
-    assert "looking for task definitions of older runs: AccessDeniedException" in found.unseen[0]
-    assert "NOT SEEN" in format_orphans(found)
+    told = "looking for task definitions of older runs: AccessDeniedException"
+    assert told in format_orphans(found).partition("NOT SEEN")[2]
     empty.refuse("ec2.TerminateInstances", "UnauthorizedOperation")
     empty.answers["cloudwatch.DeleteAlarms"] = {}
-    report = delete_orphans(empty.clients, found)
-    assert report.removed == ["alarm App_i-0b"]
-    assert [line.partition(":")[0] for line in report.left][1:] == ["machine i-0a"]
+    lines = format_orphan_removal(delete_orphans(empty.clients, found), found).splitlines()
+    assert lines[0] == "removed         alarm App_i-0b"
+    assert told in lines[1].partition("NOT REMOVED")[2]
+    assert lines[2].startswith("NOT REMOVED     machine i-0a: ")
+    assert len(lines) == 3
 
 
 def test_a_fleet_that_ec2_does_not_cancel_is_told(empty: Account) -> None:
@@ -647,7 +538,9 @@ def test_a_fleet_that_ec2_does_not_cancel_is_told(empty: Account) -> None:
     empty.answers["ecs.DescribeTaskDefinition"] = nowhere("DescribeTaskDefinition", "ClientException")
     refused = {"SpotFleetRequestId": FLEET_ID, "Error": {"Code": "unexpectedError", "Message": "not now"}}
     empty.answers["ec2.CancelSpotFleetRequests"] = {"UnsuccessfulFleetRequests": [refused]}
-    report = delete_orphans(empty.clients, find_orphans(empty.clients, lambda: START + 7200))
-    assert "unexpectedError: not now" in report.left[0]
+    found = find_orphans(empty.clients, lambda: START + 7200)
+    (line,) = format_orphan_removal(delete_orphans(empty.clients, found), found).splitlines()
+    assert line.startswith(f"NOT REMOVED     fleet {FLEET_ID}: ")
+    assert "unexpectedError: not now" in line
     wanted = {"SpotFleetRequestIds": [FLEET_ID], "TerminateInstances": True}
     assert empty.parameters("ec2.CancelSpotFleetRequests") == wanted

@@ -8,18 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributed_something.aws import ec2_fleet
 from distributed_something.aws.ec2_fleet import FleetState
-from distributed_something.aws.ecs import ServiceState
 from distributed_something.aws.spot_prices import SpotPriceCache
-from distributed_something.aws.sqs import QueueCounts
 from distributed_something.core.errors import CloudError
+from distributed_something.observe.containers import PausedMachine
+from distributed_something.observe.queue import QueueCounts
+from distributed_something.observe.service import ServiceState
 from distributed_something.observe.snapshot import RunSnapshot
-from distributed_something.run.monitor import loop, policy
+from distributed_something.run.monitor import actions, loop
 from distributed_something.run.monitor.history import RunHistory, update_history
 from distributed_something.run.monitor.loop import Tick, run_tick, watch_run
 from distributed_something.run.monitor.policy import (
@@ -32,7 +32,7 @@ from distributed_something.run.monitor.policy import (
     TaskCountChange,
     choose_actions,
 )
-from tests.support.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, FakeBucket, FakeTime
+from tests.support.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, FakeBucket, FakeTime, refused
 
 PACE = Pace(look=30.0, settle=75.0)
 
@@ -108,7 +108,7 @@ def test_one_look_that_sees_a_job_undoes_all_doubt(
 
 @given(looks, st.booleans())
 def test_the_same_looks_give_the_same_decisions(given_looks: list[tuple[float, RunSnapshot]], cheapest: bool) -> None:
-    def decisions() -> list[list[policy.Action]]:
+    def decisions() -> list[list[MonitorAction]]:
         history, taken = RunHistory(), []
         for snapshot in dated(given_looks):
             history = update_history(history, snapshot, PACE.settle)
@@ -159,8 +159,8 @@ def test_steps_lower_the_target_of_the_fleet_once(
         asked.append(target)
         fleet_target[0] = target
 
-    monkeypatch.setattr(ec2_fleet, "set_target", set_target)
-    monkeypatch.setattr(loop, "observe", lambda clients, file, now, prices: run_of(fleet_target[0], (now - START) / 60))
+    monkeypatch.setattr(actions, "set_fleet_target", set_target)
+    monkeypatch.setattr(loop, "observe_run", lambda _c, _f, now, _p: run_of(fleet_target[0], (now - START) / 60))
     clients: Any = SimpleNamespace(ec2=None, s3=FakeBucket())
     for minute in range(30):
         tick = run_tick(clients, OLD_MONITOR_FILE, START + minute * 60, SpotPriceCache(), cheapest=word, pace=PACE)
@@ -172,12 +172,8 @@ def test_steps_lower_the_target_of_the_fleet_once(
 # What a watch outlives
 
 
-def refused(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "as told"}}, "DescribeServices")
-
-
 class Watched:
-    """`watch` on a script of looks: a number is the jobs in the queue, an error is raised; the last one repeats."""
+    """`watch_run` on a script of looks: a number is the jobs in the queue, an error is raised; the last one repeats."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *script: int | Exception) -> None:
         self.script, self.time = list(script), FakeTime()
@@ -185,7 +181,7 @@ class Watched:
         self.said: list[str] = []
         self.looks = 0
         self.clients: Any = SimpleNamespace(s3=FakeBucket())
-        monkeypatch.setattr(loop, "observe", self._observe)
+        monkeypatch.setattr(loop, "observe_run", self._observe)
 
     def _observe(self, clients: object, file: object, now: float, prices: object) -> RunSnapshot:
         assert now == self.time.time
@@ -196,10 +192,13 @@ class Watched:
         return RunSnapshot(now, QueueCounts(told, 0), 0, 10, FleetState("active", 1, ()), None)
 
     def watch(self) -> None:
-        watch_run(
-            self.clients, OLD_MONITOR_FILE, cheapest=False, pace=PACE, now=self.time.now, sleep=self.time.sleep,
-            show=lambda snapshot, history: self.shown.append(snapshot), say=self.said.append,
-        )  # fmt: skip
+        watch_run(self.clients, OLD_MONITOR_FILE, self.time.clock, self, cheapest=False, pace=PACE)
+
+    def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
+        self.shown.append(snapshot)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 def test_a_watch_ends_when_empty_was_seen_often_and_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +230,7 @@ def test_a_watch_looks_again_soon_while_containers_fall_idle_and_at_the_usual_ti
     look = RunSnapshot(START, QueueCounts(0, 0), 0, 10, None, None)
     ends = [(True, None), (True, None), (False, None), (True, EndReason.RUN)]
     ticks = iter([Tick(look, RunHistory(), over, soon) for soon, over in ends])
-    monkeypatch.setattr(loop, "step", lambda *_, **__: next(ticks))
+    monkeypatch.setattr(loop, "run_tick", lambda *_, **__: next(ticks))
     watched.watch()
     assert watched.time.slept == [PACE.soon, PACE.soon, PACE.look]
 
@@ -241,7 +240,7 @@ def test_a_look_at_a_service_that_is_larger_than_its_jobs_need_is_followed_by_an
 ) -> None:
     file = replace(MONITOR_FILE, MONITOR_MACHINES=10, MONITOR_TASKS_PER_MACHINE=1, MONITOR_JOBS_PER_TASK=2)
     done: list[MonitorAction] = []
-    monkeypatch.setattr(loop, "act", lambda clients, file, action: done.append(action))
+    monkeypatch.setattr(loop, "carry_out_action", lambda clients, file, action: done.append(action))
     clients: Any = SimpleNamespace(s3=FakeBucket())
     for at, jobs, soon, lowered in (
         (0, 20, False, False),
@@ -251,7 +250,7 @@ def test_a_look_at_a_service_that_is_larger_than_its_jobs_need_is_followed_by_an
     ):
         fleet = FleetState("active", 10, ("i-1",))
         look = RunSnapshot(START + at, QueueCounts(0, jobs), 0, 100, fleet, ServiceState(10, 10, 0))
-        monkeypatch.setattr(loop, "observe", lambda *_, look=look: look)
+        monkeypatch.setattr(loop, "observe_run", lambda *_, look=look: look)
         tick = run_tick(clients, file, look.at, SpotPriceCache(), cheapest=False, pace=PACE)
         assert (tick.soon, TaskCountChange(4) in done) == (soon, lowered)
 
@@ -269,8 +268,11 @@ def test_an_action_that_aws_always_refuses_keeps_no_run_from_its_end(monkeypatch
         if isinstance(action, FleetTargetChange):
             raise refused("RequestLimitExceeded")
 
-    monkeypatch.setattr(loop, "decide", lambda *given, **more: choose_actions(*given, **more) or [FleetTargetChange(0)])
-    monkeypatch.setattr(loop, "act", act)
+    def choose(*given: Any, **more: Any) -> list[MonitorAction]:
+        return choose_actions(*given, **more) or [FleetTargetChange(0)]
+
+    monkeypatch.setattr(loop, "choose_actions", choose)
+    monkeypatch.setattr(loop, "carry_out_action", act)
     watched.watch()
     assert watched.looks == 5
     assert "RequestLimitExceeded" in watched.said[0]
@@ -291,7 +293,7 @@ def test_missing_rights_at_the_first_look_end_it_at_once_with_a_remedy(
 
 
 def seen(jobs: int, dead: int, *, submitted: int = 100, running: int = 2, paused: int = 0) -> RunSnapshot:
-    said = ("i-1 takes no jobs: exit code 1",) * paused
+    said = (PausedMachine("i-1", "exit code 1"),) * paused
     fleet = FleetState("active", target=2, machines=("i-1", "i-2"))
     return RunSnapshot(START, QueueCounts(jobs, 0), dead, submitted, fleet, ServiceState(2, running, 0), said)
 

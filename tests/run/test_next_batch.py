@@ -9,23 +9,23 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from moto import mock_aws
 
 from distributed_something.aws.clients import Clients
 from distributed_something.core.monitor_file import MonitorFile, build_monitor_file, build_monitor_file_key
 from distributed_something.core.names import AwsAccount, build_monitor_rule_name
 from distributed_something.observe.resources import ResourceState
 from distributed_something.run import auto_monitor
-from distributed_something.run.auto_monitor import _clean_up_once, handler
+from distributed_something.run.auto_monitor import handler
 from distributed_something.run.cleanup.inventory import RunNames, observe_run_resources
 from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
 from distributed_something.run.finish import monitor_run
 from distributed_something.run.monitor.history import RunHistory, load_history, save_history
 from distributed_something.run.monitor.policy import Pace
+from distributed_something.run.run_context import RunContext
 from distributed_something.run.schedule import delete_run_rule, ensure_monitor_rule
 from distributed_something.run.setup import set_up_run
-from tests.run.test_inventory import dated, pairs, session
-from tests.support.fakes import SETTINGS, FakeTime
+from tests.support.emulated_runs import emulated_account, pairs
+from tests.support.fakes import SETTINGS, FakeOutput, FakeTime
 
 QUIET = SETTINGS.model_copy(update={"EXPORT_LOGS": False, "CREATE_DASHBOARD": False})
 FLEET_ID = "sfr-0123abcd-0000-0000-0000-000000000000"
@@ -85,11 +85,7 @@ ALL_OF_SETUP = {"queue", "service", "cluster", "task definition"}
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
-    with mock_aws():
-        clients = Clients(session())
-        clients.ec2.meta.events.register("after-call.ec2.DescribeSpotFleetRequests", dated)
+    with emulated_account() as clients:
         monkeypatch.setattr(auto_monitor, "Clients", lambda _: clients)
         yield App(clients)
 
@@ -134,15 +130,13 @@ def test_a_queue_that_could_not_be_deleted_at_the_end_goes_at_the_next_call(app:
     assert app.kinds() == set()
 
 
-def test_a_monitor_that_was_killed_while_it_cleaned_up_and_is_typed_again_keeps_the_next_batch(
-    app: App, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_monitor_that_was_killed_while_it_cleaned_up_and_is_typed_again_keeps_the_next_batch(app: App) -> None:
     app.seen_empty(ended=time.time() - 60)
     app.setup()
-    pace = Pace(look=0.0, soon=0.0, settle=0.0)
-    assert monitor_run(app.clients, app.file, QUIET, cheapest=False, pace=pace)
+    output, pace = FakeOutput(), Pace(look=0.0, soon=0.0, settle=0.0)
+    assert monitor_run(RunContext(app.clients, QUIET, output), app.file, cheapest=False, pace=pace)
     assert app.kinds() == ALL_OF_SETUP
-    assert "they are the next batch's" in capsys.readouterr().out
+    assert "they are the next batch's" in output.printed
 
 
 # The rule that calls the function: one name for all runs of an app
@@ -152,17 +146,16 @@ def rules(app: App) -> list[str]:
     return [rule["Name"] for rule in app.clients.events.list_rules()["Rules"]]
 
 
-def test_a_late_call_for_the_run_before_leaves_the_next_runs_rule(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls overlap: this one reads the monitor file, and the next run starts while it ends the run that this names."""
+def test_a_late_call_for_the_run_before_leaves_the_next_runs_rule(app: App) -> None:
+    """Calls overlap: this one reads the monitor file, and the next run starts before it has written how the run that
+    this names has ended."""
     app.seen_empty(ended=time.time() - 60)
-    end = _clean_up_once
 
-    def end_late(*given: Any) -> tuple[str, bool]:
-        told = end(*given)
-        app.start(NEXT_FLEET_ID, time.time())
-        return told
+    def start_next(params: dict[str, Any], **_: Any) -> None:
+        if params["Key"] == app.file.keys.summary:
+            app.start(NEXT_FLEET_ID, time.time())
 
-    monkeypatch.setattr(auto_monitor, "_clean_up", end_late)
+    app.clients.s3.meta.events.register("provide-client-params.s3.PutObject", start_next)
     app.tick()
     assert rules(app) == [build_monitor_rule_name("App")]
 

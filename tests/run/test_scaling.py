@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_something.aws.ec2_fleet import FleetState
-from distributed_something.aws.ecs import ServiceState
 from distributed_something.aws.spot_prices import SpotPriceCache
-from distributed_something.aws.sqs import QueueCounts
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.observe.snapshot import IdleInstance, RunSnapshot
+from distributed_something.observe.machines import ContainerInstance
+from distributed_something.observe.queue import QueueCounts
+from distributed_something.observe.service import ServiceState
+from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor import loop
 from distributed_something.run.monitor.actions import carry_out_action
 from distributed_something.run.monitor.history import (
@@ -43,7 +44,7 @@ from distributed_something.run.monitor.policy import (
     has_surplus_containers,
 )
 from distributed_something.run.monitor.view import MonitorView
-from tests.support.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, Exact, FakeBucket, exact
+from tests.support.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, Exact, FakeBucket, FakeOutput, exact
 
 PACE = Pace()
 FILE = replace(MONITOR_FILE, MONITOR_MACHINES=10, MONITOR_TASKS_PER_MACHINE=2, MONITOR_JOBS_PER_TASK=4)
@@ -51,12 +52,12 @@ LONG_AGO = START - 3600
 NOTHING_SEEN = RunHistory()
 
 
-def host(number: int, tasks: int, since: float = LONG_AGO) -> IdleInstance:
-    return IdleInstance(f"i-{number}", f"arn:{number}", tasks, since)
+def host(number: int, tasks: int, since: float = LONG_AGO) -> ContainerInstance:
+    return ContainerInstance(f"i-{number}", f"arn:{number}", tasks, since)
 
 
 def look(
-    jobs: int, *hosts: IdleInstance, target: int = 10, desired: int = 20, at: float = START, state: str = "active"
+    jobs: int, *hosts: ContainerInstance, target: int = 10, desired: int = 20, at: float = START, state: str = "active"
 ) -> RunSnapshot:
     """A run with so many jobs, whose fleet has just these machines."""
     machines = tuple(one.instance for one in hosts)
@@ -118,7 +119,7 @@ def test_jobs_that_come_later_raise_both_again() -> None:
     assert decided(look(1000, *hosts, target=1, desired=2)) == [TaskCountChange(20), FleetTargetChange(10)]
 
 
-def held(jobs: int, *hosts: IdleInstance, **more: Any) -> RunSnapshot:
+def held(jobs: int, *hosts: ContainerInstance, **more: Any) -> RunSnapshot:
     """The same, with no job that waits: workers have them all."""
     return replace(look(jobs, *hosts, **more), queue=QueueCounts(0, jobs))
 
@@ -189,7 +190,7 @@ def applied(seen: RunSnapshot, actions: list[MonitorAction]) -> RunSnapshot:
 
 @given(st.integers(1, 200), hosts_of_a_run, st.integers(0, 10), st.integers(0, 20), st.booleans())
 def test_a_busy_machine_is_never_ended_and_what_was_done_needs_no_doing_again(
-    jobs: int, hosts: list[IdleInstance], target: int, desired: int, cheapest: bool
+    jobs: int, hosts: list[ContainerInstance], target: int, desired: int, cheapest: bool
 ) -> None:
     seen = look(jobs, *hosts, target=target, desired=desired, at=START + 3600)
     actions = decided(seen, cheapest=cheapest)
@@ -275,21 +276,21 @@ def test_below_the_limit_it_is_only_told() -> None:
     assert capped(look(80, *busy), 9.9) == []
 
 
-def shown(file: MonitorFile, *costs: float) -> None:
-    with MonitorView(file) as view:
+def shown(file: MonitorFile, *costs: float) -> list[str]:
+    """The lines that a user sees."""
+    output = FakeOutput()
+    with MonitorView(file, output) as view:
         for cost in costs:
             view.show(look(80, *busy), RunHistory(cost=cost))
+    return output.progress
 
 
-def test_a_warning_comes_once_at_80_percent_of_the_limit_and_once_more_at_the_limit(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    shown(CAPPED, 7.9)
-    assert "about 7.90 of 10.00 USD" in (below := capsys.readouterr().err)
+def test_a_warning_comes_once_at_80_percent_of_the_limit_and_once_more_at_the_limit() -> None:
+    (below,) = shown(CAPPED, 7.9)
+    assert "about 7.90 of 10.00 USD" in below
     assert "MAX_COST" not in below
 
-    shown(CAPPED, 8.0, 9.0, 9.5, 10.5, 11.0)
-    near, reached = [line for line in capsys.readouterr().err.splitlines() if "MAX_COST" in line]
+    near, reached = [line for line in shown(CAPPED, 8.0, 9.0, 9.5, 10.5, 11.0) if "MAX_COST" in line]
     assert near == (
         "cost            warning: about 8.00 of 10.00 USD (MAX_COST): once it is reached, no new job is begun"
     )
@@ -299,9 +300,9 @@ def test_a_warning_comes_once_at_80_percent_of_the_limit_and_once_more_at_the_li
     )
 
 
-def test_without_a_limit_the_cost_is_shown_and_nothing_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
-    shown(FILE, 1e6)
-    assert "about 1,000,000.00 USD" in (told := capsys.readouterr().err)
+def test_without_a_limit_the_cost_is_shown_and_nothing_is_warned_of() -> None:
+    (told,) = shown(FILE, 1e6)
+    assert "about 1,000,000.00 USD" in told
     assert "MAX_COST" not in told
 
 
@@ -371,8 +372,8 @@ def test_monitors_whose_clocks_differ_end_no_run_early_and_count_no_hour_twice(
         jobs = 5 if number < busy else 0
         first_empty = first_empty or (None if jobs else s3.at)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "observe", lambda _c, _f, now, _p, jobs=jobs: look(jobs, *busy_ones, at=now))
-            patch.setattr(loop, "act", lambda *_: None)
+            patch.setattr(loop, "observe_run", lambda _c, _f, now, _p, jobs=jobs: look(jobs, *busy_ones, at=now))
+            patch.setattr(loop, "carry_out_action", lambda *_: None)
             tick = run_tick(clients, FILE, s3.at + wrong, SpotPriceCache(), cheapest=False, pace=PACE)  # type: ignore[arg-type]
         if tick.over is EndReason.RUN:
             assert first_empty is not None

@@ -7,24 +7,35 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
-from io import BytesIO
+from io import BytesIO, StringIO
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
+from rich.console import Console as Screen
 
 from distributed_something.aws.clients import Clients
+from distributed_something.core.clock import Clock
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.monitor_file import build_monitor_file
+from distributed_something.run.run_context import RunContext
 
-__all__ = ["ANY", "MONITOR_FILE", "SETTINGS", "Exact", "FakeBucket", "FakeSqs", "FakeTime", "exact"]
+__all__ = [
+    "ANY", "MONITOR_FILE", "SETTINGS", "Exact", "FakeBucket", "FakeOutput", "FakeSqs", "FakeTime", "build_context",
+    "exact", "refused",
+]  # fmt: skip
 
 MISSING_QUEUE = "AWS.SimpleQueueService.NonExistentQueue"
 SERVICES = ("sqs", "ecs", "ec2", "s3", "logs", "cloudwatch", "sts", "iam", "ecr", "service_quotas", "events", "lambda_",
             "ssm")  # fmt: skip
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/AppQueue"
 DEAD_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/AppDead"
+
+QUEUE_ATTRIBUTES = [
+    "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed",
+    "CreatedTimestamp", "RedrivePolicy",
+]  # fmt: skip
 
 SETTINGS = Settings(
     APP_NAME="App",
@@ -109,6 +120,42 @@ class FakeTime:
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.time += seconds
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(self.now, self.sleep)
+
+
+class FakeOutput:
+    """Where a command prints, on no terminal: what it was asked for, and what it is doing."""
+
+    def __init__(self) -> None:
+        self.results: list[str] = []
+        self.progress: list[str] = []
+        self.screen = Screen(file=StringIO())
+
+    def print_result(self, text: str) -> None:
+        self.results.append(text)
+
+    def print_progress(self, text: str) -> None:
+        self.progress.append(text)
+
+    @property
+    def printed(self) -> str:
+        """Standard output, all of it."""
+        return "".join(f"{text}\n" for text in self.results)
+
+
+def build_context(
+    clients: Any, time: FakeTime | None = None, output: FakeOutput | None = None, settings: Settings = SETTINGS
+) -> RunContext:
+    """What a command of a run is given, with a clock that only sleeping moves."""
+    return RunContext(clients, settings, output or FakeOutput(), (time or FakeTime()).clock)
+
+
+def refused(code: str, operation: str = "DescribeServices") -> ClientError:
+    """An error of AWS's."""
+    return ClientError({"Error": {"Code": code, "Message": "as told"}}, operation)
 
 
 class FakeSqs:

@@ -12,12 +12,12 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -37,6 +37,7 @@ from moto.iam.models import SERVICE_NAME_CONVERSION
 
 from distributed_something.account.policy_documents import PolicyDocument, build_trust_policy
 from distributed_something.account.setup_aws import Buckets, delete_account_setup, set_up_account
+from distributed_something.account.step import SetupState
 from distributed_something.account.user_policies import (
     SERVICE_LINKED_ROLES,
     build_administrator_policy,
@@ -46,7 +47,6 @@ from distributed_something.aws.clients import Clients
 from distributed_something.aws.cloudwatch_logs import build_log_group_names
 from distributed_something.aws.ecs import find_task_roles
 from distributed_something.aws.s3 import iter_object_keys
-from distributed_something.aws.sqs import observe_queue_counts
 from distributed_something.core.clock import Clock
 from distributed_something.core.image_name import parse_image_reference
 from distributed_something.core.monitor_file import MonitorFile
@@ -62,7 +62,7 @@ from distributed_something.diagnose.check.queue_and_image import find_ecr_archit
 from distributed_something.diagnose.why.rank import rank_causes
 from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
-from distributed_something.fleet.write_fleet_file import write_fleet_file
+from distributed_something.fleet.write_fleet_file import FleetFileOptions, write_fleet_file
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.submission_journal import SubmissionJournal
 from distributed_something.jobs.submission_plan import plan_submission
@@ -72,24 +72,28 @@ from distributed_something.localcloud.emulators.moto_ecs import patch_moto_ecs
 from distributed_something.localcloud.play.fleets import update_fleets
 from distributed_something.localcloud.play.machines import MachineSimulator
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence, observe_active_subject
+from distributed_something.observe.queue import count_jobs
 from distributed_something.run import auto_monitor
 from distributed_something.run.auto_monitor import handler
+from distributed_something.run.cleanup.clean_up import clean_up_and_verify
 from distributed_something.run.cleanup.inventory import observe_all_resources
 from distributed_something.run.cleanup.orphans import delete_orphans, find_orphans
 from distributed_something.run.dashboard import build_dashboard, ensure_dashboard
-from distributed_something.run.finish import clean_up_and_verify, monitor_run
+from distributed_something.run.finish import monitor_run
 from distributed_something.run.monitor.policy import Pace
+from distributed_something.run.run_context import RunContext
 from distributed_something.run.setup import set_up_run
 from distributed_something.run.start import start_run, watch_machine_arrivals
 from distributed_something.worker.attempt.handler import Hooks
-from distributed_something.worker.container import serve
+from distributed_something.worker.container import container
 from distributed_something.worker.container.container import Container
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS
+from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.job import job_from_message
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.machine.idle_alarm import build_alarm_request
 from tests.support.emulator import until
-from tests.support.fakes import SETTINGS, FakeTime
+from tests.support.fakes import SETTINGS, FakeOutput, FakeTime
 from tests.support.paths import ROOT
 
 PLACE = AwsAccount("123456789012", "us-east-1")
@@ -155,7 +159,7 @@ class Stage:
         return boto3.Session(*keys, region_name=PLACE.region, botocore_session=core)
 
     def _began(self, who: str, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
-        context["call"] = Call(who, model.service_model.names.service, model.name, dict(params))
+        context["call"] = Call(who, model.service_model.service_name, model.name, dict(params))
         self.calls.append(context["call"])
 
     def _ended(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
@@ -315,7 +319,7 @@ class Story:
     def write_fleet_file(self) -> None:
         clients, config = self.user.clients, self.folder / "config.py"
         self.fleet = self.folder / "fleet.json"
-        write_fleet_file(clients, PLACE, OURS, config, self.fleet, self.time.sleep, vpc=None, force=True)
+        write_fleet_file(clients, PLACE, OURS, FleetFileOptions(self.fleet, config, force=True), self.time.sleep)
 
     def leave_as_the_published_version(self) -> None:
         """Log groups outlive its runs, the dead-letter queue is made by hand, and nothing has a tag."""
@@ -349,7 +353,8 @@ class Story:
         clock = Clock(time.time, self.time.sleep)
         asked = content if with_template else _with_more(content)
         look = lambda: run_preflight_checks(settings, clients, path, asked, datetime.now(UTC))  # noqa: E731
-        run = start_run(settings, clients, path, content, self.folder, clock, look=look)
+        context = RunContext(clients, settings, FakeOutput(), clock)
+        run = start_run(context, path, content, self.folder, check_account=look)
         assert "dashboard" in ensure_dashboard(clients.cloudwatch, OURS, run.MONITOR_FLEET_ID)
         watch_machine_arrivals(OURS, clients, run, clock, wait_minutes=0, pause=0.0, say=lambda _: None)
         self._play()
@@ -377,20 +382,19 @@ class Story:
             "JOB_RETRIES": "2", "AWS_REGION": PLACE.region, "INSTANCE_ID": next(iter(self._machines.joined)),
             "WORK_DIR": str(self.folder),
         }  # fmt: skip
-        for name, seconds in (("CLOSING_SECONDS", 0.05), ("REPORT_SECONDS", 0.05)):
-            self.patch.setattr(serve, name, seconds)
-        self.patch.setattr(serve.usage, "EVERY_SECONDS", 0.1)
+        for name in ("CLOSED_CHECK_SECONDS", "HEALTH_CHECK_SECONDS", "USAGE_REPORT_SECONDS"):
+            self.patch.setattr(container, name, 0.05)
         self.patch.setenv("ECS_CONTAINER_METADATA_URI_V4", "http://127.0.0.1:9")
-        self.patch.setattr(serve, "Clients", lambda *_: lambda service, **_: self.container.session.client(service))
+        self.patch.setattr(container, "Clients", lambda *_: WorkerClients(self.container.session))
         told: SimpleQueue[float] = SimpleQueue()
-        hooks = Hooks(job_from_message, lambda *_: None, lambda job, folders, result: result.exit_code or None)
+        hooks = Hooks(job_from_message, lambda *_: None, usual_failure)
         metadata: Any = OnEc2(environment["INSTANCE_ID"])
         made = Container(read_worker_settings(environment), hooks, told, metadata)
         with ThreadPoolExecutor(1) as pool:
             ended = pool.submit(made.serve)
             try:
                 until(
-                    lambda: observe_queue_counts(sqs, dead).jobs and not observe_queue_counts(sqs, url).jobs,
+                    lambda: count_jobs(sqs, "AppDead") and not count_jobs(sqs, OURS.SQS_QUEUE_NAME),
                     "jobs stay",
                     60,
                 )
@@ -401,8 +405,9 @@ class Story:
     def tick(self) -> dict[str, Any]:
         """One call of the auto-monitor, as its rule does it; the machines go on meanwhile."""
         event = json.loads(self.stage.root.events.list_targets_by_rule(Rule=self._rule)["Targets"][0]["Input"])
+        for name, seconds in (("LOOK", 0.01), ("SOON", 0.01), ("SETTLING", 0.02), ("NEW_MACHINE", 0.0)):
+            self.patch.setenv(f"{name}_SECONDS", str(seconds))
         self.patch.setattr(auto_monitor, "Clients", lambda _: self.monitor.clients)
-        self.patch.setattr(auto_monitor, "Pace", lambda **_: AT_ONCE)
         self.patch.setattr(auto_monitor.boto3, "Session", lambda: None)
         told = handler(event, None)
         self._play()
@@ -410,13 +415,11 @@ class Story:
 
     def watch(self, run: MonitorFile) -> bool:
         """The user's own monitor, on a run whose jobs are through."""
-        with self._hurry(), redirect_stdout(StringIO()):
-            return monitor_run(self.user.clients, run, OURS, cheapest=True, pace=AT_ONCE)
+        return monitor_run(self.context, run, cheapest=True, pace=AT_ONCE)
 
     def clean_up(self, run: MonitorFile | None) -> bool:
         """At once, whatever waits, and the failed jobs with it."""
-        with self._hurry(), redirect_stdout(StringIO()):
-            return clean_up_and_verify(self.user.clients, run, OURS, self.fleet, pause=0.01, yes=True, failed_too=True)
+        return clean_up_and_verify(self.context, run, self.fleet, yes=True, failed_too=True)
 
     def clean_up_after_others(self) -> None:
         """What older runs left, of each kind."""
@@ -424,7 +427,7 @@ class Story:
         later = time.time() + 7 * 24 * 3600
         found = find_orphans(self.user.clients, lambda: later)
         assert found.unseen == []
-        assert delete_orphans(self.user.clients, found).left == []
+        assert delete_orphans(self.user.clients, found).failed == []
         assert observe_all_resources(self.user.clients).unseen == []
 
     def _set_up_account(self) -> None:
@@ -448,15 +451,14 @@ class Story:
         root.logs.delete_retention_policy(logGroupName=f"/aws/lambda/{name}")
 
     def destroy_account(self) -> None:
-        rows = list(delete_account_setup(self.administrator.clients, PLACE, BUCKETS))
-        assert [str(row) for row in rows if row.state == "left"] == []
+        rows = list(delete_account_setup(self.administrator.clients, PLACE, BUCKETS, time.time))
+        assert [row for row in rows if row.state is SetupState.LEFT] == []
 
-    @contextmanager
-    def _hurry(self) -> Iterator[None]:
+    @property
+    def context(self) -> RunContext:
         """A pause takes no time, and after it machines are where AWS would have brought them."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(time, "sleep", lambda _: self._play())
-            yield
+        clock = Clock(time.time, lambda _: self._play())
+        return RunContext(self.user.clients, OURS, FakeOutput(), clock, pause=0.01)
 
     def _stop_a_task(self, run: MonitorFile) -> None:
         """Of the service, as ECS does it."""
@@ -554,10 +556,23 @@ def _with_more(content: dict[str, Any]) -> dict[str, Any]:
 class OnEc2:
     """What a machine is told about itself, on EC2."""
 
-    here = True
+    is_on_ec2 = True
 
     def __init__(self, instance: str) -> None:
         self._instance = instance
 
     def get(self, path: str) -> str | None:
         return self._instance if path.endswith("instance-id") else None
+
+
+class WorkerClients:
+    """A container's clients, of the login that it has in the story."""
+
+    def __init__(self, session: boto3.Session) -> None:
+        self._session = session
+
+    def __call__(self, service: Any, **_: Any) -> Any:
+        return self._session.client(service)
+
+    def create_lease_client(self, _: float) -> Any:
+        return self._session.client("sqs")

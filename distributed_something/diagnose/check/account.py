@@ -34,7 +34,7 @@ FLEET_SERVICE_PRINCIPAL, EC2_SERVICE_PRINCIPAL = "spotfleet.amazonaws.com", "ec2
 def check_login(facts: Lookups) -> Iterator[Finding]:
     """Any credentials may ask who they are; so whoever is refused here can do nothing."""
     try:
-        who = facts.identity
+        who = facts.identity.value
     except AWSError as error:
         if not is_login_error(error):
             raise
@@ -48,7 +48,7 @@ def check_bucket(facts: Lookups) -> Iterator[Finding]:
     """It is there, near the machines, and may be written to."""
     settings = facts.settings
     try:
-        yield from judge_bucket(settings.AWS_BUCKET, facts.bucket_region, settings.AWS_REGION)
+        yield from judge_bucket(settings.AWS_BUCKET, facts.bucket_region.value, settings.AWS_REGION)
     except ClientError as error:
         if find_missing_permission(error) is None:
             raise
@@ -91,7 +91,7 @@ def check_fleet_role(facts: Lookups) -> Iterator[Finding]:
     """The role with which the fleet starts and tags machines."""
     if facts.fleet is not None:
         name = parse_arn_name(str(facts.fleet.get("IamFleetRole", "")))
-        yield from judge_role("fleet role", name, facts.fleet_role, FLEET_SERVICE_PRINCIPAL)
+        yield from judge_role("fleet role", name, facts.fleet_role.value, FLEET_SERVICE_PRINCIPAL)
 
 
 def check_instance_profiles(facts: Lookups) -> Iterator[Finding]:
@@ -103,7 +103,7 @@ def check_instance_profiles(facts: Lookups) -> Iterator[Finding]:
         yield build_wrong_finding(
             "profile", said, "put the ARN of the instance profile ecsInstanceRole there", by_user=True
         )
-    for name, found in facts.profiles.items():
+    for name, found in facts.profiles.value.items():
         yield from judge_instance_profile(name, found)
 
 
@@ -115,7 +115,7 @@ def check_same_account(facts: Lookups) -> Iterator[Finding]:
     arns["IamInstanceProfile"] = {one.profile for one in facts.specifications if one.profile}
     for key, some_arns in arns.items():
         for arn in sorted(some_arns):
-            yield from judge_arn_account(arn, key, facts.identity["Account"])
+            yield from judge_arn_account(arn, key, facts.identity.value["Account"])
 
 
 def judge_arn_account(arn: str, key: str, account: str) -> Iterator[Finding]:
@@ -158,7 +158,7 @@ def check_log_export(facts: Lookups) -> Iterator[Finding]:
     """Log export puts logs into the bucket by a right that the bucket's policy gives."""
     if facts.no_bucket:
         return
-    if is_log_export_allowed(facts.bucket_policy, facts.settings.AWS_REGION):
+    if is_log_export_allowed(facts.bucket_policy.value, facts.settings.AWS_REGION):
         yield build_ok_finding("log export", "the bucket's policy lets CloudWatch Logs write")
     else:
         yield build_warning_finding(
@@ -186,10 +186,10 @@ def check_name_owners(facts: Lookups) -> Iterator[Finding]:
     """Nothing that this run would use is another app's."""
     settings, app = facts.settings, facts.settings.APP_NAME
     found = [
-        *judge_queue_owner(settings.SQS_QUEUE_NAME, facts.job_queue, app, "SQS_QUEUE_NAME"),
-        *judge_queue_owner(settings.SQS_DEAD_LETTER_QUEUE, facts.dead_queue, app, "SQS_DEAD_LETTER_QUEUE"),
-        *judge_cluster_owner(settings.ECS_CLUSTER, facts.cluster, app),
-        *judge_service_owner(settings.names.service, facts.service, app),
+        *judge_queue_owner(settings.SQS_QUEUE_NAME, facts.job_queue.value, app, "SQS_QUEUE_NAME"),
+        *judge_queue_owner(settings.SQS_DEAD_LETTER_QUEUE, facts.dead_queue.value, app, "SQS_DEAD_LETTER_QUEUE"),
+        *judge_cluster_owner(settings.ECS_CLUSTER, facts.cluster.value, app),
+        *judge_service_owner(settings.names.service, facts.service.value, app),
     ]
     yield from found or [build_ok_finding("names", "queues, cluster and service are no other app's")]
 

@@ -1,6 +1,6 @@
 """`run.py check [FLEET]`: everything that can be looked at before a cent is spent, in one list.
 
-Each check is a function of the `Facts`; it asks for what it needs and judges it by a pure function beside it. One
+Each check is a function of the `Lookups`; it asks for what it needs and judges it by a pure function beside it. One
 check never stops another: what AWS refuses to tell becomes a warning with the right that it needs.
 """
 

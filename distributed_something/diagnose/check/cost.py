@@ -38,7 +38,7 @@ def check_spot_quota(facts: Lookups) -> Iterator[Finding]:
         yield build_ok_finding("spot quota", "no spot machine is asked for")
         return
     yield from judge_spot_quotas(
-        facts.spot_machines, facts.types, facts.quotas, others=facts.settings.ON_DEMAND_MACHINES > 0
+        facts.spot_machines, facts.types.value, facts.quotas.value, others=facts.settings.ON_DEMAND_MACHINES > 0
     )
 
 
@@ -114,9 +114,9 @@ def check_bid(facts: Lookups) -> Iterator[Finding]:
     """MACHINE_PRICE against the market, of which machines on demand know nothing."""
     if facts.spot_machines == 0:
         return
-    markets = build_spot_markets(facts.prices, facts.settings.MACHINE_PRICE, facts.now)
+    markets = build_spot_markets(facts.prices.value, facts.settings.MACHINE_PRICE, facts.now)
     yield from judge_bid(facts.settings.MACHINE_PRICE, markets)
-    silent = sorted(facts.types.keys() - {one.machine_type for one in markets})
+    silent = sorted(facts.types.value.keys() - {one.machine_type for one in markets})
     if silent:
         yield build_warning_finding(
             "bid",
@@ -180,7 +180,7 @@ def _format_bid_remedy(by_type: Mapping[str, list[SpotMarket]]) -> str:
 def check_cost(facts: Lookups) -> Iterator[Finding]:
     """What an hour of the whole fleet costs, and what it can cost at most."""
     if facts.spot_machines:
-        markets = build_spot_markets(facts.prices, facts.settings.MACHINE_PRICE, facts.now)
+        markets = build_spot_markets(facts.prices.value, facts.settings.MACHINE_PRICE, facts.now)
         yield judge_cost(facts.settings, markets)
     if on_demand := facts.settings.ON_DEMAND_MACHINES:
         said = f"{format_count(on_demand, 'machine')} on demand cost AWS's list price, which is not looked up"

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
-
-from botocore.exceptions import ClientError
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.ecs import describe_cluster
+from distributed_something.aws.ecs import describe_cluster, describe_service
 from distributed_something.aws.instance_types import (
     MachineType,
     QuotaClass,
@@ -24,9 +23,9 @@ from distributed_something.aws.instance_types import (
     list_type_offerings,
     read_quota_value,
 )
+from distributed_something.aws.retry import none_if_missing
 from distributed_something.aws.spot_prices import PriceReport, list_price_reports
-from distributed_something.aws.sqs import find_queue
-from distributed_something.core.errors import AWSError, get_error_code
+from distributed_something.core.errors import AWSError
 from distributed_something.fleet.launch_specs import (
     LAUNCH_TEMPLATE_CONFIGS_KEY,
     LaunchSpecification,
@@ -35,7 +34,7 @@ from distributed_something.fleet.launch_specs import (
     parse_arn_name,
 )
 from distributed_something.fleet.launch_template import find_template_data
-from distributed_something.observe.queue import QueueCounts
+from distributed_something.observe.queue import QueueCounts, observe_queue
 from distributed_something.worker import RUNS_PREFIX
 
 if TYPE_CHECKING:
@@ -48,35 +47,26 @@ T = TypeVar("T")
 _MISSING_CODES = {"404", "NoSuchBucket", "NoSuchEntity", "NoSuchBucketPolicy"}
 
 
-class CachedLookup(Generic[T]):
-    """A property that is looked up once; what AWS refused is raised again without another call."""
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """What AWS answered to one look-up: what was found, or the refusal, which is raised by every use of `value`."""
 
-    def __init__(self, look: Callable[[Any], T]) -> None:
-        self._look, self.__doc__ = look, look.__doc__
+    found: T | None = None
+    refusal: BaseException | None = None
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, facts: None, owner: type) -> CachedLookup[T]: ...
-    @overload
-    def __get__(self, facts: Lookups, owner: type) -> T: ...
-    def __get__(self, facts: Lookups | None, owner: type) -> CachedLookup[T] | T:
-        if facts is None:
-            return self
-        if self._name not in facts.kept:
-            facts.kept[self._name] = _run_lookup(lambda: self._look(facts))
-        value, error = facts.kept[self._name]
-        if error is not None:
-            raise error
-        return value  # type: ignore[no-any-return]
+    @property
+    def value(self) -> T:
+        if self.refusal is not None:
+            raise self.refusal
+        return self.found  # type: ignore[return-value]  # what is None is a T then
 
 
-def _run_lookup(look: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+def ask(look: Callable[[], T]) -> Answer[T]:
+    """Look once. Errors that are none of AWS's pass."""
     try:
-        return look(), None
+        return Answer(look())
     except AWSError as error:
-        return None, error
+        return Answer(refusal=error)
 
 
 @dataclass(frozen=True)
@@ -90,27 +80,24 @@ class QueueFacts:
 
 @dataclass
 class Lookups:
-    """All look-ups of one check. `fleet`: the content of a Fleet file that is right; None without one.
+    """All look-ups of one check, each made when it is first wanted. `fleet`: the content of a Fleet file that is right;
+    None without one.
 
-    Every property raises botocore's errors for what AWS refuses; what is not there is None or missing in the answer.
+    What is not there is None or missing in what was found.
     """
 
     settings: Settings
     clients: Clients
     now: datetime
     fleet: dict[str, Any] | None = None
-    kept: dict[str, tuple[Any, BaseException | None]] = field(default_factory=dict, repr=False)
 
     @property
     def specifications(self) -> list[LaunchSpecification]:
-        """What the fleet asks for; without a fleet file just the config's types."""
+        """What the fleet asks for; without a fleet file just the config's types. Of a launch template that may not be
+        read (the check of the template tells that) only what the file says itself."""
         if self.fleet is None:
             return [LaunchSpecification(name) for name in self.settings.MACHINE_TYPE]
-        try:
-            theirs = self.template
-        except AWSError:  # told by the check of the template
-            theirs = None
-        return build_launch_specifications(build_launch_specs(self.fleet, self.settings, theirs))
+        return build_launch_specifications(build_launch_specs(self.fleet, self.settings, self.template.found))
 
     @property
     def spot_machines(self) -> int:
@@ -123,45 +110,28 @@ class Lookups:
 
     @property
     def zones(self) -> set[str]:
-        """The zones of the fleet's subnets; empty where it names none."""
-        return {subnet["AvailabilityZone"] for subnet in self.subnets.values()}
+        """The zones of the fleet's subnets; empty where it names none, or where they may not be looked up."""
+        return {subnet["AvailabilityZone"] for subnet in (self.subnets.found or {}).values()}
 
-    @CachedLookup
-    def identity(self) -> Any:
+    @cached_property
+    def identity(self) -> Answer[Any]:
         """Who calls: account, ARN."""
-        return self.clients.sts.get_caller_identity()
+        return ask(self.clients.sts.get_caller_identity)
 
-    @CachedLookup
-    def bucket_region(self) -> str | None:
+    @cached_property
+    def bucket_region(self) -> Answer[str | None]:
         """Where the bucket is; None where there is none, '' where S3 does not say."""
-        try:
-            answer: Any = self.clients.s3.head_bucket(Bucket=self.settings.AWS_BUCKET)
-        except ClientError as error:
-            if get_error_code(error) in _MISSING_CODES:
-                return None
-            raise
-        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        return str(answer.get("BucketRegion") or headers.get("x-amz-bucket-region") or "")
+        return ask(self._find_bucket_region)
 
     @property
     def no_bucket(self) -> bool:
         """Whether it is known that there is none."""
-        try:
-            return self.bucket_region is None
-        except AWSError:
-            return False
+        return self.bucket_region == Answer(None)
 
-    @CachedLookup
-    def bucket_policy(self) -> dict[str, Any]:
+    @cached_property
+    def bucket_policy(self) -> Answer[dict[str, Any]]:
         """The bucket's policy; empty where there is none."""
-        try:
-            found = self.clients.s3.get_bucket_policy(Bucket=self.settings.AWS_BUCKET)["Policy"]
-        except ClientError as error:
-            if get_error_code(error) in _MISSING_CODES:
-                return {}
-            raise
-        policy = json.loads(found or "{}")
-        return policy if isinstance(policy, dict) else {}
+        return ask(self._read_bucket_policy)
 
     def check_bucket_write(self) -> None:
         """Raises ClientError where nothing may be written to the bucket. Leaves nothing behind: it begins an upload
@@ -170,144 +140,134 @@ class Lookups:
         begun = self.clients.s3.create_multipart_upload(**place)["UploadId"]  # type: ignore[arg-type]
         self.clients.s3.abort_multipart_upload(**place, UploadId=begun)  # type: ignore[arg-type]
 
-    @CachedLookup
-    def fleet_role(self) -> Any | None:
+    @cached_property
+    def fleet_role(self) -> Answer[Any | None]:
         """The fleet's role; None where there is no such one."""
         name = parse_arn_name(str((self.fleet or {}).get("IamFleetRole", "")))
-        return self._none_if_missing(lambda: self.clients.iam.get_role(RoleName=name)["Role"])
+        find_role = partial(self.clients.iam.get_role, RoleName=name)
+        return ask(lambda: (none_if_missing(find_role, *_MISSING_CODES) or {}).get("Role"))
 
-    @CachedLookup
-    def profiles(self) -> dict[str, Any | None]:
+    @cached_property
+    def profiles(self) -> Answer[dict[str, Any | None]]:
         """The instance profiles that the fleet names, each None where there is no such one."""
         wanted = sorted({parse_arn_name(one.profile) for one in self.specifications if one.profile})
-        return {name: self._profile(name) for name in wanted}
+        return ask(lambda: {name: self._find_profile(name) for name in wanted})
 
-    @CachedLookup
-    def job_queue(self) -> QueueFacts | None:
-        return _observe_queue(self.clients.sqs, self.settings.SQS_QUEUE_NAME)
+    @cached_property
+    def job_queue(self) -> Answer[QueueFacts | None]:
+        return ask(partial(_find_queue_facts, self.clients.sqs, self.settings.SQS_QUEUE_NAME))
 
-    @CachedLookup
-    def dead_queue(self) -> QueueFacts | None:
-        return _observe_queue(self.clients.sqs, self.settings.SQS_DEAD_LETTER_QUEUE)
+    @cached_property
+    def dead_queue(self) -> Answer[QueueFacts | None]:
+        return ask(partial(_find_queue_facts, self.clients.sqs, self.settings.SQS_DEAD_LETTER_QUEUE))
 
-    @CachedLookup
-    def cluster(self) -> Any | None:
-        return describe_cluster(self.clients.ecs, self.settings.ECS_CLUSTER)
+    @cached_property
+    def cluster(self) -> Answer[Any | None]:
+        return ask(partial(describe_cluster, self.clients.ecs, self.settings.ECS_CLUSTER))
 
-    @CachedLookup
-    def service(self) -> Any | None:
-        """The app's service with its tags."""
-        name = {"cluster": self.settings.ECS_CLUSTER, "services": [self.settings.names.service]}
-        try:
-            found: Any = self.clients.ecs.describe_services(**name, include=["TAGS"])["services"]  # type: ignore[arg-type]
-        except ClientError as error:
-            if get_error_code(error) == "ClusterNotFoundException":
-                return None
-            raise
-        return next((one for one in found if one["status"] == "ACTIVE"), None)
+    @cached_property
+    def service(self) -> Answer[Any | None]:
+        """The app's active service with its tags."""
+        return ask(self._find_active_service)
 
-    @CachedLookup
-    def template(self) -> dict[str, Any] | None:
+    @cached_property
+    def template(self) -> Answer[dict[str, Any] | None]:
         """The content of the launch template that the Fleet file names; None where it names none that is there."""
         if self.fleet is None or LAUNCH_TEMPLATE_CONFIGS_KEY not in self.fleet:
-            return None
-        return find_template_data(self.fleet, self.clients.ec2)
+            return Answer(None)
+        return ask(partial(find_template_data, self.fleet, self.clients.ec2))
 
-    @CachedLookup
-    def subnets(self) -> dict[str, Any]:
+    @cached_property
+    def subnets(self) -> Answer[dict[str, Any]]:
         wanted = {subnet for one in self.specifications for subnet in one.subnets}
         return self._describe_by_filter("describe_subnets", "subnet-id", wanted, "Subnets", "SubnetId")
 
-    @CachedLookup
-    def routes(self) -> list[Any]:
+    @cached_property
+    def routes(self) -> Answer[dict[str, Any]]:
         """The route tables of the subnets' networks."""
-        networks = {subnet["VpcId"] for subnet in self.subnets.values()}
-        return list(
-            self._describe_by_filter(
-                "describe_route_tables", "vpc-id", networks, "RouteTables", "RouteTableId"
-            ).values()
-        )
+        networks = {subnet["VpcId"] for subnet in (self.subnets.found or {}).values()}
+        return self._describe_by_filter("describe_route_tables", "vpc-id", networks, "RouteTables", "RouteTableId")
 
-    @CachedLookup
-    def groups(self) -> dict[str, Any]:
+    @cached_property
+    def groups(self) -> Answer[dict[str, Any]]:
         wanted = {group for one in self.specifications for group in one.groups}
         return self._describe_by_filter("describe_security_groups", "group-id", wanted, "SecurityGroups", "GroupId")
 
-    @CachedLookup
-    def keys(self) -> dict[str, Any]:
+    @cached_property
+    def keys(self) -> Answer[dict[str, Any]]:
         wanted = {one.key for one in self.specifications if one.key}
         return self._describe_by_filter("describe_key_pairs", "key-name", wanted, "KeyPairs", "KeyName")
 
-    @CachedLookup
-    def images(self) -> dict[str, Any]:
+    @cached_property
+    def images(self) -> Answer[dict[str, Any]]:
         wanted = {one.image for one in self.specifications if one.image}
         return self._describe_by_filter(
             "describe_images", "image-id", wanted, "Images", "ImageId", IncludeDeprecated=True
         )
 
-    @CachedLookup
-    def snapshots(self) -> dict[str, Any]:
+    @cached_property
+    def snapshots(self) -> Answer[dict[str, Any]]:
         """The snapshots that the fleet file itself names."""
         wanted = {snapshot for one in self.specifications for _, _, snapshot in one.volumes if snapshot}
         return self._describe_by_filter("describe_snapshots", "snapshot-id", wanted, "Snapshots", "SnapshotId")
 
-    @CachedLookup
-    def types(self) -> dict[str, MachineType]:
-        return list_machine_types(self.clients.ec2, self.type_names)
+    @cached_property
+    def types(self) -> Answer[dict[str, MachineType]]:
+        return ask(partial(list_machine_types, self.clients.ec2, self.type_names))
 
-    @CachedLookup
-    def offered(self) -> set[tuple[str, str]]:
-        return list_type_offerings(self.clients.ec2, self.type_names)
+    @cached_property
+    def offered(self) -> Answer[set[tuple[str, str]]]:
+        return ask(partial(list_type_offerings, self.clients.ec2, self.type_names))
 
-    @CachedLookup
-    def quotas(self) -> dict[QuotaClass, float]:
+    @cached_property
+    def quotas(self) -> Answer[dict[QuotaClass, float]]:
         """Virtual CPUs for each class of the fleet's types."""
-        classes = {find_quota_class(name) for name in self.type_names} - {None}
-        ordered = sorted(classes, key=lambda quota: quota.code if quota else "")
-        return {quota: read_quota_value(self.clients.service_quotas, quota) for quota in ordered if quota}
+        classes = {quota for name in self.type_names if (quota := find_quota_class(name)) is not None}
+        ordered = sorted(classes, key=lambda quota: quota.code)
+        return ask(lambda: {quota: read_quota_value(self.clients.service_quotas, quota) for quota in ordered})
 
-    @CachedLookup
-    def prices(self) -> list[PriceReport]:
-        try:
-            zones = self.zones
-        except AWSError:  # then the whole region's
-            zones = set()
-        return list_price_reports(self.clients.ec2, self.type_names, zones, self.now)
+    @cached_property
+    def prices(self) -> Answer[list[PriceReport]]:
+        """Of the last week, in the zones of the subnets; where these are not known, in the whole region."""
+        return ask(partial(list_price_reports, self.clients.ec2, self.type_names, self.zones, self.now))
 
     def _describe_by_filter(
         self, call: str, by: str, wanted: set[str], listed: str, key: str, **more: Any
-    ) -> dict[str, Any]:
+    ) -> Answer[dict[str, Any]]:
         """What EC2 knows of `wanted`, by id; no call where nothing is wanted."""
         if not wanted:
-            return {}
+            return Answer({})
         filters = [{"Name": by, "Values": sorted(wanted)}]
-        answer = getattr(self.clients.ec2, call)(Filters=filters, **more)
-        return {one[key]: one for one in answer[listed]}
+        describe = partial(getattr(self.clients.ec2, call), Filters=filters, **more)
+        return ask(lambda: {described[key]: described for described in describe()[listed]})
 
-    def _profile(self, name: str) -> Any | None:
-        return self._none_if_missing(
-            lambda: self.clients.iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
-        )
+    def _find_bucket_region(self) -> str | None:
+        head: Any = partial(self.clients.s3.head_bucket, Bucket=self.settings.AWS_BUCKET)
+        answer = none_if_missing(head, *_MISSING_CODES)
+        if answer is None:
+            return None
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return str(answer.get("BucketRegion") or headers.get("x-amz-bucket-region") or "")
 
-    @staticmethod
-    def _none_if_missing(look: Callable[[], Any]) -> Any | None:
-        try:
-            return look()
-        except ClientError as error:
-            if get_error_code(error) in _MISSING_CODES:
-                return None
-            raise
+    def _read_bucket_policy(self) -> dict[str, Any]:
+        read: Any = partial(self.clients.s3.get_bucket_policy, Bucket=self.settings.AWS_BUCKET)
+        answer = none_if_missing(read, *_MISSING_CODES)
+        policy = json.loads(answer["Policy"] or "{}") if answer else {}
+        return policy if isinstance(policy, dict) else {}
+
+    def _find_profile(self, name: str) -> Any | None:
+        find = partial(self.clients.iam.get_instance_profile, InstanceProfileName=name)
+        return (none_if_missing(find, *_MISSING_CODES) or {}).get("InstanceProfile")
+
+    def _find_active_service(self) -> Any | None:
+        cluster, name = self.settings.ECS_CLUSTER, self.settings.names.service
+        described = describe_service(self.clients.ecs, cluster, name, with_tags=True)
+        return described if described is not None and described["status"] == "ACTIVE" else None
 
 
-def _observe_queue(sqs: SQSClient, name: str) -> QueueFacts | None:
-    url = find_queue(sqs, name)
-    if url is None:
+def _find_queue_facts(sqs: SQSClient, name: str) -> QueueFacts | None:
+    queue = observe_queue(sqs, name)
+    if queue is None:
         return None
-    answer: Any = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    tags = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
-    visible, held, delayed = (
-        int(answer.get(f"ApproximateNumberOfMessages{kind}", 0)) for kind in ("", "NotVisible", "Delayed")
-    )
-    policy = json.loads(answer.get("RedrivePolicy", "{}"))
-    feeds = str(policy.get("deadLetterTargetArn", "")).rsplit(":", 1)[-1]
-    return QueueFacts(QueueCounts(visible + delayed, held), dict(tags), feeds)
+    tags = sqs.list_queue_tags(QueueUrl=queue.url).get("Tags", {})
+    return QueueFacts(queue.counts, dict(tags), queue.dead_letter_queue or "")

@@ -1,4 +1,4 @@
-"""distributed_something.diagnose.check.machine_images."""
+"""Checks of the machine image (AMI) and the disks that machines start with."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ IMDSV2_START_DATE = "2019-11-19"  # announced that day in AWS's security blog: n
 def check_machine_images(facts: Lookups) -> Iterator[Finding]:
     """The machine images (AMI)."""
     asked = facts.specifications
-    yield from judge_machine_images(asked, facts.images, facts.now)
-    yield from judge_image_architectures(asked, facts.images, facts.types)
+    yield from judge_machine_images(asked, facts.images.value, facts.now)
+    yield from judge_image_architectures(asked, facts.images.value, facts.types.value)
 
 
 def check_disks(facts: Lookups) -> Iterator[Finding]:
     """The disks that the machines get."""
-    yield from judge_disks(facts.specifications, facts.images, facts.snapshots)
+    yield from judge_disks(facts.specifications, facts.images.value, facts.snapshots.value)
 
 
 def judge_machine_images(

@@ -1,4 +1,4 @@
-"""distributed_something.diagnose.check.machine_types."""
+"""Checks of the machine types: known, offered where the subnets are, and large enough for the containers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from distributed_something.aws.instance_types import (
 from distributed_something.core.text import format_count, format_names
 from distributed_something.diagnose.check.findings import (
     Finding,
+    FindingDetails,
     FindingLevel,
     build_ok_finding,
     build_warning_finding,
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 def check_machine_types(facts: Lookups) -> Iterator[Finding]:
     """The machine types: known, offered where the subnets are, as spot machines."""
-    yield from judge_machine_types(facts.type_names, facts.types, spot=facts.spot_machines > 0)
-    zones = {name: one["AvailabilityZone"] for name, one in facts.subnets.items()}
-    yield from judge_type_offerings(facts.specifications, zones, facts.offered, facts.types)
+    yield from judge_machine_types(facts.type_names, facts.types.value, spot=facts.spot_machines > 0)
+    zones = {name: one["AvailabilityZone"] for name, one in facts.subnets.value.items()}
+    yield from judge_type_offerings(facts.specifications, zones, facts.offered.value, facts.types.value)
 
 
 def judge_machine_types(
@@ -89,7 +90,7 @@ def judge_type_offerings(
 
 def check_machine_capacity(facts: Lookups) -> Iterator[Finding]:
     """How many containers fit on each type."""
-    yield from judge_machine_capacity(facts.settings, facts.types)
+    yield from judge_machine_capacity(facts.settings, facts.types.value)
 
 
 def judge_machine_capacity(settings: Settings, types: Mapping[str, MachineType]) -> Iterator[Finding]:
@@ -100,14 +101,7 @@ def judge_machine_capacity(settings: Settings, types: Mapping[str, MachineType])
     large = {name: one for name, one in fits.items() if one.containers > tasks}
     details = {name: {"by_cpu": one.by_cpu, "by_memory": one.by_memory} for name, one in fits.items()}
     if small:
-        said = format_names([f"{name} holds {one.containers} of {tasks}" for name, one in small.items()])
-        said += (
-            f" containers (CPU for {_format_range(one.by_cpu for one in small.values())}, memory for "
-            f"{_format_range(one.by_memory for one in small.values())})"
-        )
-        none_fits = len(small) == len(fits)
-        level = FindingLevel.WRONG if none_fits else FindingLevel.WARNING
-        yield Finding(level, "room", said, _format_fit_remedy(settings, types), by_user=none_fits, details=details)
+        yield from _judge_small_machines(settings, types, small, details)
     if large:
         said = format_names([f"{name} holds {one.containers}" for name, one in large.items()])
         cpu, memory = _compute_container_shares(types, tasks)
@@ -124,6 +118,44 @@ def judge_machine_capacity(settings: Settings, types: Mapping[str, MachineType])
             f"{tasks} x {settings.CPU_SHARES} CPU units and {settings.MEMORY} MiB fit on every type",
             details=details,
         )
+
+
+def _judge_small_machines(
+    settings: Settings, types: Mapping[str, MachineType], small: Mapping[str, ContainerFit], details: FindingDetails
+) -> Iterator[Finding]:
+    """Those of the `types` that hold fewer containers than TASKS_PER_MACHINE."""
+    is_wrong = len(small) == len(types)
+    oversized = list(_judge_oversized_containers(settings, types.values(), details)) if is_wrong else []
+    if oversized:
+        yield from oversized
+        return
+    said = format_names(
+        [f"{name} holds {fit.containers} of {settings.TASKS_PER_MACHINE}" for name, fit in small.items()]
+    )
+    said += (
+        f" containers (CPU for {_format_range(fit.by_cpu for fit in small.values())}, memory for "
+        f"{_format_range(fit.by_memory for fit in small.values())})"
+    )
+    level = FindingLevel.WRONG if is_wrong else FindingLevel.WARNING
+    remedy = _format_fit_remedy(settings, types)
+    yield Finding(level, "room", said, remedy, by_user=is_wrong, details=dict(details or {}))
+
+
+def _judge_oversized_containers(
+    settings: Settings, machines: Collection[MachineType], details: FindingDetails
+) -> Iterator[Finding]:
+    """MEMORY or CPU_SHARES of which TASKS_PER_MACHINE fit on none of the machines."""
+    tasks = settings.TASKS_PER_MACHINE
+    cpu, memory = (max(capacity) for capacity in zip(*map(compute_usable_capacity, machines), strict=True))
+    largest = max(machine.memory for machine in machines)
+    for key, amount, most, unit, shown in (
+        ("MEMORY", settings.MEMORY, memory, " MiB", largest),
+        ("CPU_SHARES", settings.CPU_SHARES, cpu, "", cpu),
+    ):
+        if amount * tasks > most:
+            said = f"{key}: {tasks} x {amount}{unit} fit none of the machines (largest: {shown}{unit})"
+            remedy = f"at most {most // tasks} fits; or lower TASKS_PER_MACHINE"
+            yield build_wrong_finding("room", said, remedy, by_user=True, details=details)
 
 
 def _judge_idle_capacity(tasks: int, fits: Mapping[str, ContainerFit]) -> Iterator[Finding]:

@@ -1,11 +1,10 @@
-"""Checks of the fleet against the account: network, image, disks, and what fits on the machines."""
+"""Checks of what the Fleet file names: its launch template, subnets, security groups, key pairs, and the way to AWS."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from distributed_something.core.errors import AWSError
 from distributed_something.core.text import format_count, format_names
 from distributed_something.diagnose.check.findings import (
     Finding,
@@ -26,11 +25,11 @@ def check_launch_template(facts: Lookups) -> Iterator[Finding]:
     if facts.fleet is None or LAUNCH_TEMPLATE_CONFIGS_KEY not in facts.fleet:
         return
     named = format_template_name(facts.fleet)
-    if facts.template is None:
+    if facts.template.value is None:
         yield build_wrong_finding(
             "template", f"no such launch template: {named}", "correct it in the Fleet file", by_user=True
         )
-    elif fault := find_template_fault(facts.template, facts.settings):
+    elif fault := find_template_fault(facts.template.value, facts.settings):
         yield build_wrong_finding("template", f"{named}: {fault.problem}", fault.remedy, by_user=True)
     else:
         yield build_ok_finding("template", named)
@@ -39,26 +38,26 @@ def check_launch_template(facts: Lookups) -> Iterator[Finding]:
 def check_subnets(facts: Lookups) -> Iterator[Finding]:
     """The subnets that the Fleet file names."""
     if facts.fleet is not None:
-        yield from judge_subnets(facts.specifications, facts.subnets, facts.settings.CLUSTER_MACHINES)
+        yield from judge_subnets(facts.specifications, facts.subnets.value, facts.settings.CLUSTER_MACHINES)
 
 
 def check_security_groups(facts: Lookups) -> Iterator[Finding]:
     """The security groups that the Fleet file names."""
-    try:
-        networks = {one["VpcId"] for one in facts.subnets.values()}
-    except AWSError:  # told by the check of the subnets
-        networks = set()
-    yield from judge_security_groups(facts.specifications, facts.groups, networks)
+    found = facts.subnets.found or {}  # a refusal is told by the check of the subnets
+    networks = {subnet["VpcId"] for subnet in found.values()}
+    yield from judge_security_groups(facts.specifications, facts.groups.value, networks)
 
 
 def check_key_pairs(facts: Lookups) -> Iterator[Finding]:
     """The key pairs that the Fleet file names."""
-    yield from judge_key_pairs(facts.specifications, facts.keys)
+    yield from judge_key_pairs(facts.specifications, facts.keys.value)
 
 
 def check_internet_routes(facts: Lookups) -> Iterator[Finding]:
     """A way from each subnet to AWS."""
-    yield from judge_internet_routes(facts.subnets, facts.routes, public=facts.settings.ASSIGN_IP)
+    yield from judge_internet_routes(
+        facts.subnets.value, list(facts.routes.value.values()), public=facts.settings.ASSIGN_IP
+    )
 
 
 def judge_subnets(asked: Iterable[LaunchSpecification], found: Mapping[str, Any], machines: int) -> Iterator[Finding]:

@@ -117,22 +117,22 @@ def judge_container_image(
 
 
 def list_machine_architectures(facts: Lookups) -> dict[str, frozenset[str]]:
-    return {name: machine.architectures for name, machine in facts.types.items()}
+    return {name: machine.architectures for name, machine in facts.types.value.items()}
 
 
 def check_job_queues(facts: Lookups) -> Iterator[Finding]:
     """The queue and how many jobs wait in it."""
     settings = facts.settings
     machines = settings.CLUSTER_MACHINES
-    yield from judge_job_queue(settings.SQS_QUEUE_NAME, facts.job_queue, machines, settings.slots // machines)
+    yield from judge_job_queue(settings.SQS_QUEUE_NAME, facts.job_queue.value, machines, settings.slots // machines)
     name = settings.SQS_DEAD_LETTER_QUEUE
-    if facts.job_queue and facts.job_queue.feeds != name:
+    if facts.job_queue.value and facts.job_queue.value.feeds != name:
         yield build_warning_finding(
             "queue",
-            f"jobs that fail do not go to {name} but to {facts.job_queue.feeds or 'no queue'}",
+            f"jobs that fail do not go to {name} but to {facts.job_queue.value.feeds or 'no queue'}",
             "run setup, which corrects it",
         )
-    yield from judge_dead_letter_queue(name, facts.dead_queue)
+    yield from judge_dead_letter_queue(name, facts.dead_queue.value)
 
 
 def judge_job_queue(name: str, found: QueueFacts | None, machines: int, slots: int) -> Iterator[Finding]:

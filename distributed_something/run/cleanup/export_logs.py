@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.cloudwatch_logs import build_log_group_names
 from distributed_something.core.errors import AWSError, explain_aws_error, get_error_code, get_error_message
@@ -122,10 +122,18 @@ def format_export_command(run: MonitorFile, region: str, now: float, group: str)
 def _load_settled_exports(clients: Clients, run: MonitorFile) -> dict[str, ExportOutcome]:
     try:
         body = clients.s3.get_object(Bucket=run.MONITOR_BUCKET_NAME, Key=run.keys.exports)["Body"].read()
-        found = [ExportOutcome(**{**entry, "status": ExportStatus(entry["status"])}) for entry in json.loads(body)]
+        outcomes = [_parse_outcome(entry) for entry in json.loads(body)]
     except (*AWSError, ValueError, TypeError, KeyError):  # none yet, for one
         return {}
-    return {outcome.group: outcome for outcome in found}
+    return {outcome.group: outcome for outcome in outcomes if outcome.settled}
+
+
+def _parse_outcome(entry: Any) -> ExportOutcome:
+    """Raise ValueError, TypeError, or KeyError for what is not an outcome."""
+    outcome = ExportOutcome(**{**entry, "status": ExportStatus(entry["status"])})
+    if not all(isinstance(value, str) for value in asdict(outcome).values()):
+        raise TypeError("every field of an outcome is text")
+    return outcome
 
 
 def _save_settled_exports(clients: Clients, run: MonitorFile, settled: Mapping[str, ExportOutcome]) -> None:

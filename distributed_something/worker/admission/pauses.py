@@ -18,11 +18,11 @@ def list_paused_containers(s3: Any, bucket: str, keys: RunKeys, now: float) -> l
     Each has at least `machine`, `container` and `reason` as texts. Raises AWS's errors.
     """
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=keys.machines)
-    found = [one for page in pages for one in page.get("Contents", [])]
-    fresh = [one for one in found if now - one["LastModified"].timestamp() < MAX_PAUSE_AGE_SECONDS]
-    newest = sorted(fresh, key=lambda one: one["LastModified"], reverse=True)[:MAX_PAUSE_DOCUMENTS]
-    read = (_parse_document(s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read()) for one in newest)
-    return [one for one in read if one is not None and _is_paused(one, now)]
+    listed = [entry for page in pages for entry in page.get("Contents", [])]
+    fresh = [entry for entry in listed if now - entry["LastModified"].timestamp() < MAX_PAUSE_AGE_SECONDS]
+    newest = sorted(fresh, key=lambda entry: entry["LastModified"], reverse=True)[:MAX_PAUSE_DOCUMENTS]
+    read = (_parse_document(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()) for entry in newest)
+    return [document for document in read if document is not None and _is_paused(document, now)]
 
 
 def _parse_document(body: bytes) -> dict[str, Any] | None:

@@ -236,7 +236,7 @@ class JobHandler:
 
     def _check_program_result(self, attempt: Attempt, job: Job) -> None:
         result = attempt.result
-        assert result is not None  # run() comes before finish()
+        assert result is not None  # run_attempt() comes before finish_attempt()
         if result.timed_out:
             raise Failed(f"it ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:
@@ -270,6 +270,6 @@ class JobHandler:
 
 
 def get_attempt_job(attempt: Attempt) -> Job:
-    """The attempt's job; begin() has made it before any other stage."""
+    """The attempt's job; begin_attempt() has made it before any other stage."""
     assert attempt.job is not None
     return attempt.job

@@ -3,7 +3,7 @@
 # -E: what the program's image says to Python (PYTHONPATH, PYTHONHOME) is for the program, not for the worker.
 here=${0%/*}
 if [ -x /opt/worker/lib/loader.so ]; then
-    # What the image would load into its own programs may be none for this C library: container.py puts it back for them.
+    # What the image would load into its own programs may be none for this C library: serve.py puts it back for them.
     if [ -n "${LD_PRELOAD:-}" ]; then export PROGRAM_LD_PRELOAD="$LD_PRELOAD"; fi
     unset LD_PRELOAD
     # An image may have no /tmp, or none that its user may write to.

@@ -67,11 +67,8 @@ def missing_text(path: Path, contains: str) -> str | None:
     except _UnreadableFile as error:
         return str(error)
     if contains.encode("utf-8", "surrogatepass") not in start[:MAX_CHECKED_BYTES]:
-        where = (
-            f"the first {MAX_CHECKED_BYTES} bytes of {_format_name(path)}"
-            if len(start) > MAX_CHECKED_BYTES
-            else _format_name(path)
-        )
+        whole = len(start) <= MAX_CHECKED_BYTES
+        where = _format_name(path) if whole else f"the first {MAX_CHECKED_BYTES} bytes of {_format_name(path)}"
         return f"{where} does not contain {_format_excerpt(contains)}"
     return None
 
@@ -84,7 +81,7 @@ def missing_key(path: Path, *keys: str | int) -> str | None:
         return str(error)
     for depth, key in enumerate(keys, 1):
         if not _has_key(value, key):
-            return f"{_format_name(path)} has no {'.'.join(str(one) for one in keys[:depth])}"
+            return f"{_format_name(path)} has no {'.'.join(map(str, keys[:depth]))}"
         value = value[key]
     return None
 
@@ -121,9 +118,7 @@ def _read_start(path: Path) -> bytes:
     """At most one byte more than MAX_CHECKED_BYTES, which tells a file that is too large."""
     try:
         if not path.is_file():  # before it is opened: a pipe would wait for a writer
-            raise _UnreadableFile(
-                f"{_format_name(path)} is no file" if path.exists() else f"{_format_name(path)} is not there"
-            )
+            raise _UnreadableFile(f"{_format_name(path)} is {'no file' if path.exists() else 'not there'}")
         with path.open("rb") as file:
             return file.read(MAX_CHECKED_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name

@@ -116,7 +116,7 @@ class Job:
     @property
     def commands(self) -> list[Command]:
         """`command`, or what it lists, in order."""
-        several = [one for one in self.command if isinstance(one, list)]
+        several = [command for command in self.command if isinstance(command, list)]
         return list(several) or [cast("Command", self.command)]
 
 
@@ -220,7 +220,7 @@ def _build_location(template: str, values: Mapping[str, object]) -> str:
 def _build_inputs(message: Mapping[str, Any], values: Mapping[str, object]) -> Inputs:
     given = message.get("inputs", [])
     if isinstance(given, list):
-        return [one for text in _read_text_list(message, "inputs") for one in _expand_input(text, values)]
+        return [address for text in _read_text_list(message, "inputs") for address in _expand_input(text, values)]
     if not isinstance(given, dict) or not all(
         isinstance(part, str) and part for pair in given.items() for part in pair
     ):
@@ -237,7 +237,7 @@ def _read_text(message: Mapping[str, Any], key: str, default: str) -> str:
 
 def _read_text_list(message: Mapping[str, Any], key: str) -> list[str]:
     value = message.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise BadMessage(f"`{key}` is no list of texts")
     return value
 
@@ -245,7 +245,7 @@ def _read_text_list(message: Mapping[str, Any], key: str) -> list[str]:
 def _expand_input(text: str, values: Mapping[str, object]) -> list[str]:
     """What one input stands for: a placeholder alone of a list of texts, all of them."""
     several = values.get(text[1:-1]) if list_placeholders(text) == {text[1:-1]} else None
-    if isinstance(several, list) and all(isinstance(one, str) and one for one in several):
+    if isinstance(several, list) and all(isinstance(value, str) and value for value in several):
         return several
     return [fill_placeholders(text, values)]
 

@@ -21,9 +21,8 @@ _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]+|(?<![A-Za-z0-9])_+")
 def job_id(message: Mapping[str, Any]) -> str:
     """The id of the job that `message` (shared keys and `group`) asks for."""
     digest = hashlib.sha256(_encode_canonical_json(message).encode()).hexdigest()[:HASH_CHARACTERS]
-    readable = _UNSAFE_CHARACTERS.sub("-", "-".join(_iter_group_values(message.get("group"))))[
-        :MAX_READABLE_CHARACTERS
-    ].strip("-_")
+    values = "-".join(_iter_group_values(message.get("group")))
+    readable = _UNSAFE_CHARACTERS.sub("-", values)[:MAX_READABLE_CHARACTERS].strip("-_")
     return f"{readable or 'job'}-{digest}"
 
 

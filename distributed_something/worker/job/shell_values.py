@@ -40,10 +40,8 @@ def fill_shell(command: str, values: Mapping[str, object]) -> str:
             untold = untold or token
         if token in ("'", '"'):
             quotes = "" if quotes else token
-        placeholder, joined = (
-            re.fullmatch(PLACEHOLDER_PATTERN, token),
-            _OPEN_VARIABLE_PATTERN.search(command[: match.start()]),
-        )
+        placeholder = re.fullmatch(PLACEHOLDER_PATTERN, token)
+        joined = _OPEN_VARIABLE_PATTERN.search(command[: match.start()])
         filled.append(_fill_placeholder(token, values, quotes, untold, plain=not joined) if placeholder else token)
     return "".join(filled) + command[at:]
 

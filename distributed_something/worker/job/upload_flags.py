@@ -30,7 +30,7 @@ def _parse_metadata(value: str) -> dict[str, str]:
     """`name=value,name=value`, or JSON, as the AWS CLI takes both."""
     if value.lstrip().startswith("{"):
         found = json.loads(value)
-        if not all(isinstance(one, str) for one in found.values()):
+        if not all(isinstance(text, str) for text in found.values()):
             raise ValueError(f"is {value!r}, whose values are no texts")
         return dict(found)
     pairs = [pair.partition("=") for pair in value.split(",")]

@@ -58,9 +58,8 @@ def run_command(
         kind = "machine" if error.machine else "program"
         raise Failed(f"the program {words[0]!r} cannot be started: {error}", kind) from None
     except LostLauncher:
-        raise Failed(
-            "the process that started the program was killed or hangs, perhaps by its doing", "crash"
-        ) from None
+        reason = "the process that started the program was killed or hangs, perhaps by its doing"
+        raise Failed(reason, "crash") from None
 
 
 def run_commands(

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_file import MOUNTED, Images
-from images import cut_off
+from data_file import MOUNT_FOLDER, ImageSource
+from images import find_image_damage
 
 from distributed_something.worker import (
     BadMessage,
@@ -42,11 +42,11 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         os.environ.get(f"{name}_BUCKET") or settings.aws_bucket for name in ("SOURCE", "WORKSPACE", "DESTINATION")
     )
     mounted = settings.mount_s3 and not _is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
-    root, out = MOUNTED if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
+    root, out = MOUNT_FOLDER if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
     if suffix not in DATA_OPTIONS:
         raise BadMessage(f"`data_file` is {data_file!r}; it must be a .csv, .txt or .h5")
     if suffix == ".h5" and not mounted:
-        raise BadMessage(f"{data_file} names its images below {MOUNTED}: a batch file needs MOUNT_S3 = 'True'")
+        raise BadMessage(f"{data_file} names its images below {MOUNT_FOLDER}: a batch file needs MOUNT_S3 = 'True'")
 
     where_input_is = f"{root}/{message['input']}" if default_input else f"{folders.input_dir}"
     command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", where_input_is]
@@ -66,7 +66,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         upload_arguments=upload_arguments(os.environ.get("UPLOAD_FLAGS", "")),
         own={
             "data_file": Path(root, data_file), "metadata": metadata,
-            "images": None if mounted else Images(source, default_input, folders.input_dir),
+            "images": None if mounted else ImageSource(source, default_input, folders.input_dir),
         },
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ def prepare(job: Job, folders: Folders) -> None:
     wanted = job.own["images"].collect_group_images(job.own["data_file"], job.own["metadata"])
     folders.fetch({address: place for address, place in wanted.items() if not (folders.input_dir / place).exists()})
     for address, place in wanted.items():
-        if reason := cut_off(folders.input_dir / place):
+        if reason := find_image_damage(folders.input_dir / place):
             raise Failed(f"the image {address} {reason}", "bad input")
 
 

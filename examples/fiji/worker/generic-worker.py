@@ -40,18 +40,13 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         raise BadMessage("`output_file_location` is no text")
     parameters = {name: _fill_folders(name, value, folders, settings) for name, value in {**shared, **group}.items()}
     script = os.environ.get("SCRIPT_DOWNLOAD_URL", "")
+    words = ", ".join(map(_quote_parameter, parameters, parameters.values()))
     job = job_from_message(
-        message,
-        folders,
-        settings,
-        command=[
-            *FIJI_COMMAND,
-            _locate_script(script, folders),
-            ", ".join(map(_quote_parameter, parameters, parameters.values())),
-        ],
+        message, folders, settings,
+        command=[*FIJI_COMMAND, _locate_script(script, folders), words],
         output_location=f"{location.strip('/')}/{job_id(message)}".lstrip("/"),
         own={"min_bytes": settings.min_file_size_bytes},
-    )
+    )  # fmt: skip
     job.expected_files = job.expected_files or settings.expected_number_files
     if not _is_shipped(script):
         own = job.inputs if isinstance(job.inputs, dict) else dict.fromkeys(job.inputs, "/")

@@ -21,7 +21,7 @@ import boto3
 
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.transfer.inputs import fetch_inputs
-from distributed_something.worker.transfer.results import upload_results
+from distributed_something.worker.transfer.results import ResultDestination, upload_results
 from tests.measure.bench import child
 from tests.measure.bench.report import Line
 from tests.support.emulator import KEYS, roto
@@ -118,7 +118,7 @@ def main(way: str, folder: str, place: str) -> None:
     """What the worker does, with its own client."""
     s3 = Clients(1, "us-east-1")("s3")
     if way == "up":
-        upload_results(s3, Path(folder), BUCKET, place.rstrip("/"))
+        upload_results(s3, Path(folder), ResultDestination(BUCKET, place.rstrip("/")))
     else:
         fetch_inputs(s3, [place], BUCKET, Path(folder))
 

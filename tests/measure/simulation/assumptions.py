@@ -33,6 +33,6 @@ class Assumptions:
 
 
 NOTICE = 120.0  # EC2: between notice and end
-LAST_OF_NOTICE = 110.0  # worker/machinery/stop.py: programs may run so long of it
+LAST_OF_NOTICE = 110.0  # worker/container/stop.py: programs may run so long of it
 LEASE = 120.0  # SQS_MESSAGE_VISIBILITY of config.py; the worker extends it every third
-PROTECTION_REST = 10.0  # worker/machinery/protection.py
+PROTECTION_REST = 10.0  # worker/machine/scale_in_protection.py

@@ -8,8 +8,8 @@ from random import Random
 import simpy
 
 from distributed_something.aws.ec2_fleet import FleetState
-from distributed_something.aws.ecs import ServiceState
-from distributed_something.observe.snapshot import IdleInstance
+from distributed_something.observe.machines import ContainerInstance
+from distributed_something.observe.service import ServiceState
 from tests.measure.simulation.assumptions import LAST_OF_NOTICE, NOTICE, PROTECTION_REST, Assumptions
 from tests.measure.simulation.clock import Process, after
 from tests.measure.simulation.queue import Queue
@@ -30,13 +30,13 @@ class Machine:
         self.busy = 0
         self.idle_since: float | None = at
         self.last_job: float | None = None
-        self._host: IdleInstance | None = None
+        self._host: ContainerInstance | None = None
 
-    def host(self) -> IdleInstance:
+    def host(self) -> ContainerInstance:
         """As ECS describes it."""
         tasks = len(self.workers)
         if self._host is None or self._host.tasks != tasks or self._host.draining != self.draining:
-            self._host = IdleInstance(self.name, f"arn:{self.name}", tasks, self.registered, self.draining)
+            self._host = ContainerInstance(self.name, f"arn:{self.name}", tasks, self.registered, self.draining)
         return self._host
 
 
@@ -75,7 +75,7 @@ class Cloud:
     def service_state(self) -> ServiceState:
         return ServiceState(self.desired, len(self._home), 0)
 
-    def hosts(self) -> tuple[IdleInstance, ...]:
+    def hosts(self) -> tuple[ContainerInstance, ...]:
         """Those without a task."""
         return tuple(one.host() for one in self.machines.values() if one.state in (UP, GOING) and not one.workers)
 

@@ -9,7 +9,8 @@ from math import ceil
 import simpy
 
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.observe.snapshot import CONTAINER_INSTANCES_PER_CALL, IdleInstance, RunSnapshot
+from distributed_something.observe.machines import CONTAINER_INSTANCES_PER_CALL, ContainerInstance
+from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.actions import DRAINED_MACHINES_PER_CALL
 from distributed_something.run.monitor.history import RunHistory, update_history
 from distributed_something.run.monitor.policy import (
@@ -55,8 +56,8 @@ class Monitor:
 
 @dataclass
 class Ours(Monitor):
-    """`run.py monitor`: observe is the model's, decide and remember are the real ones. `cheapest`: its cheapest mode;
-    `watch`: shown every look and what was decided on it. The run begins at time 0."""
+    """`run.py monitor`: what it observes is the model's, `choose_actions` and `update_history` are the real ones.
+    `cheapest`: its cheapest mode; `watch`: shown every look and what was decided on it. The run begins at time 0."""
 
     pace: Pace = field(default_factory=Pace)
     cheapest: bool = False
@@ -120,8 +121,8 @@ class Ours(Monitor):
                 for first in range(0, len(hosts), CONTAINER_INSTANCES_PER_CALL):
                     yield from self._end_idle(hosts[first : first + CONTAINER_INSTANCES_PER_CALL])
 
-    def _end_idle(self, hosts: tuple[IdleInstance, ...]) -> Process:
-        """As `control/act.py` does it; what EC2 throttles is tried again until it is taken."""
+    def _end_idle(self, hosts: tuple[ContainerInstance, ...]) -> Process:
+        """As `run/monitor/actions.py` does it; what EC2 throttles is tried again until it is taken."""
         cloud = self.cloud
         yield self._calls(ceil(sum(not host.draining for host in hosts) / DRAINED_MACHINES_PER_CALL) + 1)
         empty = cloud.drain(host.instance for host in hosts)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import simpy
 
-from distributed_something.aws.sqs import QueueCounts
+from distributed_something.observe.queue import QueueCounts
 from tests.measure.simulation.clock import Process
 
 WAITING, HELD, GONE = 0, 1, 2

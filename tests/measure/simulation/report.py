@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import mean
 
 from tests.measure.bench.report import Line
 from tests.measure.simulation.model import Outcome
 from tests.measure.simulation.scenarios import Compared, Scenario, compare
+from tests.support.paths import ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
+PAGE = ROOT / "docs" / "scaling.md"
 MARKED = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end -->)", re.S)
 HEADING = (
     "jobs", "machines", "length of jobs", "policy", "makespan", "machine-hours", "hours above", "idle at the end",

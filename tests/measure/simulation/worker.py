@@ -1,5 +1,6 @@
-"""A container: slots that run jobs, and one job fetched ahead of a program's end. As `worker/machinery/intake.py`
-does it, with the real `Pace`; the published worker fetches nothing ahead and extends no lease.
+"""A container: slots that run jobs, and one job fetched ahead of a program's end. As
+`distributed_something/worker/container/intake.py` does it, with the real `JobDurations`; the published worker
+fetches nothing ahead and extends no lease.
 """
 
 from __future__ import annotations

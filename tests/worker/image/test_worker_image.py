@@ -23,8 +23,9 @@ import pytest
 
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.machine.mount import MOUNT_FOLDER
-from tests.support.emulator import ROOT, Lab, ministack, until
+from tests.support.emulator import Lab, ministack, until
 from tests.support.engine import build, build_worker, docker, logs_of
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.containers
 

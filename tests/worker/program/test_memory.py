@@ -34,28 +34,28 @@ def cgroup(request: pytest.FixtureRequest, tmp_path: Path) -> Cgroup:
 
 def test_a_kill_is_claimed_once(cgroup: Cgroup) -> None:
     kills = OomKills(cgroup.folder)
-    assert not kills.claim(kills.count())
+    assert not kills.claim_kill(kills.count_kills())
     cgroup.count(2)
-    assert [kills.claim(0) for _ in range(4)] == [True, True, False, False]
+    assert [kills.claim_kill(0) for _ in range(4)] == [True, True, False, False]
     cgroup.count(3)
-    assert kills.claim(0)
+    assert kills.claim_kill(0)
 
 
 def test_kills_before_a_programs_start_are_not_its_own(cgroup: Cgroup) -> None:
     """Such as those of children that another job's program lost, which goes on, or fails and claims one of them."""
     kills = OomKills(cgroup.folder)
     cgroup.count(5)
-    before = kills.count()
-    assert not kills.claim(before)
+    before = kills.count_kills()
+    assert not kills.claim_kill(before)
     cgroup.count(6)
-    assert [kills.claim(before), kills.claim(before)] == [True, False]
+    assert [kills.claim_kill(before), kills.claim_kill(before)] == [True, False]
 
 
 def test_slots_that_ask_at_once_claim_no_kill_twice(cgroup: Cgroup) -> None:
     kills = OomKills(cgroup.folder)
     cgroup.count(20)
     with ThreadPoolExecutor(16) as slots:
-        claims = list(slots.map(lambda _: kills.claim(0), range(200)))
+        claims = list(slots.map(lambda _: kills.claim_kill(0), range(200)))
     assert sum(claims) == 20
 
 
@@ -64,7 +64,7 @@ def test_without_a_count_nothing_is_claimed(tmp_path: Path, text: str | None) ->
     kills = OomKills(tmp_path)
     if text is not None:
         (tmp_path / "memory.events").write_text(text)
-    assert not kills.claim(0)
+    assert not kills.claim_kill(0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")

@@ -4,54 +4,51 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from distributed_something.worker.job.failures import Failed
+from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.program import launcher, program
 from distributed_something.worker.program.launcher import LauncherPool
-from distributed_something.worker.program.program import Result, read_last_lines, run_command
+from distributed_something.worker.program.program import ProgramSurroundings, read_last_lines, run_command
 from tests.support.emulator import until
+from tests.support.paths import ROOT
 
 MB = 1024 * 1024
 Run = Callable[..., Result]
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
 
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[LauncherPool]:
-    made = LauncherPool(4)
-    yield made
-    made.end()
-
-
 @pytest.fixture
 def ran(launcher: LauncherPool, tmp_path: Path) -> Run:
     """Runs a command in a folder of its own, for at most a minute if the test does not say otherwise."""
 
-    def start(command: Any, **how: Any) -> Result:
-        usual: dict[str, Any] = {
-            "shell": isinstance(command, str), "folder": tmp_path, "log": tmp_path / "log", "timeout_seconds": 60,
-            "should_stop": lambda: False,
-        }  # fmt: skip
-        return run_command(how.pop("by", launcher), command, **(usual | how))
+    def start(
+        command: Any, *, by: LauncherPool = launcher, folder: Path = tmp_path, log: Path = tmp_path / "log",
+        timeout_seconds: float = 60, should_stop: Callable[[], bool] = lambda: False,
+    ) -> Result:  # fmt: skip
+        surroundings = ProgramSurroundings(folder, log, shell=isinstance(command, str))
+        return run_command(by, command, surroundings, timeout_seconds, should_stop)
 
     return start
 
 
-def processes(word: str) -> list[str]:
-    """The process ids of those that have this word in their command line."""
-    return subprocess.run(["pgrep", "-f", word], capture_output=True, text=True, check=False).stdout.split()
+def sleepers(seconds: int) -> list[psutil.Process]:
+    """The processes `sleep SECONDS`, zombies apart."""
+    command = ["sleep", str(seconds)]
+    return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == command]
 
 
 def test_a_program_that_ignores_the_time_limit_is_killed(ran: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.machinery.program.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(program, "GRACE_SECONDS", 0.2)
     result = ran("trap '' TERM; while :; do sleep 1; done", timeout_seconds=0.2)
     assert (result.exit_code, result.timed_out, result.stopped) == (-9, True, False)
 
@@ -108,34 +105,33 @@ def test_the_peak_memory_is_the_programs_own_and_not_that_of_the_worker(ran: Run
 )
 def test_what_a_program_leaves_behind_is_ended_wherever_it_went(ran: Run, left: str) -> None:
     ran(["sh", "-c", left])
-    assert processes("^sleep 4321") == []
+    assert sleepers(4321) == []
 
 
 @needs_linux
 def test_no_zombie_is_left_of_what_ended_by_itself(ran: Run) -> None:
     ran(["sh", "-c", "(setsid sleep 0.05 &) ; sleep 0.2"])
-    states = subprocess.run(["ps", "-A", "-o", "stat=,args="], capture_output=True, text=True, check=True).stdout
-    assert not [line for line in states.splitlines() if line.startswith("Z") and "sleep" in line]
+    below = psutil.Process().children(recursive=True)
+    assert not [process for process in below if process.status() == psutil.STATUS_ZOMBIE]
 
 
 @needs_linux
 def test_a_worker_that_is_killed_leaves_no_launcher_and_no_program(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"
-        "from worker.machinery.launcher import Launcher\n"
-        "from worker.machinery.program import run\n"
+        "from distributed_something.worker.program.launcher import LauncherPool\n"
+        "from distributed_something.worker.program.program import ProgramSurroundings, run_command\n"
         f"here = Path({str(tmp_path)!r})\n"
-        "run(Launcher(2), ['sh', '-c', 'sleep 5432 & setsid sleep 5432 & wait'], shell=False, folder=here,\n"
-        "    log=here / 'log', timeout_seconds=60, should_stop=lambda: False)\n"
+        "words = ['sh', '-c', 'sleep 5432 & setsid sleep 5432 & wait']\n"
+        "run_command(LauncherPool(2), words, ProgramSurroundings(here, here / 'log'), 60)\n"
     )
-    worker = subprocess.Popen([sys.executable, "-c", code])
-    until(lambda: len(processes("^sleep 5432")) == 2, "the program does not start")
-    children = subprocess.run(["pgrep", "-P", str(worker.pid)], capture_output=True, text=True, check=True)
-    (launcher,) = children.stdout.split()
+    worker = psutil.Popen([sys.executable, "-c", code], cwd=ROOT)
+    until(lambda: len(sleepers(5432)) == 2, "the program does not start")
+    (launcher,) = worker.children()
     worker.kill()
     worker.wait()
-    until(lambda: not processes("^sleep 5432"), "its program is left")
-    until(lambda: not Path("/proc", launcher).exists(), "its launcher is left")
+    until(lambda: not sleepers(5432), "its program is left")
+    until(lambda: not launcher.is_running(), "its launcher is left")
 
 
 @needs_linux
@@ -143,29 +139,31 @@ def test_a_worker_that_is_killed_leaves_no_launcher_and_no_program(tmp_path: Pat
 def test_a_program_that_does_away_with_its_launcher_costs_its_own_attempt_alone(
     ran: Run, monkeypatch: pytest.MonkeyPatch, deed: str
 ) -> None:
-    monkeypatch.setattr("worker.machinery.launcher.HANG_SECONDS", 0.5)
-    monkeypatch.setattr("worker.machinery.program.GRACE_SECONDS", 0.2)
-    launcher = LauncherPool(2)
+    monkeypatch.setattr(launcher, "KILL_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(program, "GRACE_SECONDS", 0.2)
+    pool = LauncherPool(2)
     with ThreadPoolExecutor(1) as other:
-        beside = other.submit(ran, ["sleep", "1.5"], by=launcher)
+        beside = other.submit(ran, ["sleep", "1.5"], by=pool)
         with pytest.raises(Failed, match="was killed or hangs") as caught:
-            ran(f"{deed}; exec sleep 6543", by=launcher, timeout_seconds=0.3)
+            ran(f"{deed}; exec sleep 6543", by=pool, timeout_seconds=0.3)
         assert caught.value.reason_class == "crash"
         assert beside.result().exit_code == 0
-    assert ran("exit 7", by=launcher).exit_code == 7
-    until(lambda: processes("^sleep 6543") == [], "the program is left")
-    launcher.end()
+    assert ran("exit 7", by=pool).exit_code == 7
+    until(lambda: sleepers(6543) == [], "the program is left")
+    pool.end()
 
 
 @needs_linux
 def test_a_launcher_that_is_killed_before_a_program_is_replaced(ran: Run) -> None:
-    launcher = LauncherPool(1)
-    os.killpg(launcher._processes[0].pid, signal.SIGKILL)
-    launcher._processes[0].wait()
+    before = set(psutil.Process().children())
+    pool = LauncherPool(1)
+    (started,) = set(psutil.Process().children()) - before
+    os.killpg(started.pid, signal.SIGKILL)
+    until(lambda: started.status() == psutil.STATUS_ZOMBIE, "the launchers go on")
     with pytest.raises(Failed):
-        ran("true", by=launcher)
-    assert ran("true", by=launcher).exit_code == 0
-    launcher.end()
+        ran("true", by=pool)
+    assert ran("true", by=pool).exit_code == 0
+    pool.end()
 
 
 @needs_linux
@@ -175,16 +173,16 @@ def test_a_lost_launcher_that_cannot_be_replaced_now_is_replaced_when_the_machin
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError("Cannot allocate memory")
 
-    launcher = LauncherPool(1)
+    pool = LauncherPool(1)
     with pytest.raises(Failed, match="was killed or hangs"):
-        ran("kill -9 $PPID", by=launcher)
-    monkeypatch.setattr("worker.machinery.launcher.subprocess.Popen", refuse)
+        ran("kill -9 $PPID", by=pool)
+    monkeypatch.setattr(launcher.subprocess, "Popen", refuse)
     for _ in range(2):
         with pytest.raises(OSError, match="allocate"):
-            ran("true", by=launcher)
+            ran("true", by=pool)
     monkeypatch.undo()
-    assert ran("exit 3", by=launcher).exit_code == 3
-    launcher.end()
+    assert ran("exit 3", by=pool).exit_code == 3
+    pool.end()
 
 
 def test_a_log_that_cannot_be_written_is_the_machines_fault(ran: Run, tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""No decision rests on text that is made for a person: with every formatter answering «?», all is decided as before."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import distributed_something
+from distributed_something.cli.context import ExitCode
+from tests.cli.test_bad_input import MISTAKES, Mistake, put_files
+from tests.support.offline import no_way_out, type_command, write_project
+
+PACKAGES = ("cli", "core", "jobs", "project")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _formatters_say_nothing() -> Iterator[None]:
+    with no_way_out(), pytest.MonkeyPatch.context() as patch:
+        for package in PACKAGES:
+            folder = Path(str(distributed_something.__path__[0])) / package
+            for found in pkgutil.iter_modules([str(folder)]):
+                module = importlib.import_module(f"distributed_something.{package}.{found.name}")
+                for name in [name for name in vars(module) if name.startswith("format_")]:
+                    patch.setattr(module, name, lambda *_, **__: "?")
+        yield
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_mistake_is_found_however_it_is_told(
+    mistake: Mistake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_project(tmp_path))
+    put_files(tmp_path, mistake)
+    assert type_command("--project", str(tmp_path), *mistake.arguments).code == ExitCode.INPUT
+
+
+def test_what_is_right_is_taken_however_it_would_be_told(tmp_path: Path) -> None:
+    project = str(write_project(tmp_path / "p"))
+    job_file = str(tmp_path / "p" / "files" / "job.json")
+    assert type_command("--project", project, "submitJob", job_file, "--dry-run").out.startswith("2 jobs; ")
+    assert type_command("makeJobs", "--wells", "96", "--exclude", "A01", "-o", str(tmp_path / "made.json")).code == 0
+    assert type_command("newProject", str(tmp_path / "new"), "--image", "ada/x:1").code == 0

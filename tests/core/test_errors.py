@@ -1,0 +1,137 @@
+"""Errors keep what they are about as fields; a user reads one line that is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+from pydantic import BaseModel, Field, ValidationError
+
+from distributed_something.core.config_settings import load_settings
+from distributed_something.core.errors import CloudError, InputError, UserFacingError, explain_aws_error
+from distributed_something.core.files import explain_validation_error
+from distributed_something.core.monitor_file import parse_monitor_file
+from distributed_something.jobs.job_file import parse_job_file
+from distributed_something.jobs.make_jobs import MakeJobsOptions, build_job_file
+from distributed_something.jobs.plates import BadRange, expand_wells
+from tests.support.offline import CONFIG, JOB, MONITOR, config_text
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserFacingError("no room"), "no room"),
+        (
+            UserFacingError("no room", "make some", action="making a\nfolder"),
+            "while making a folder: no room — make some",
+        ),
+        (
+            InputError(Path("a/b.json"), "groups[1]", "it is empty", "fill it"),
+            "a/b.json: groups[1]: it is empty; fill it",
+        ),
+        (InputError("b.json", "", "it is empty", "fill it", others=2), "b.json: it is empty; fill it (and 2 more)"),
+        (CloudError("no\x1b[2J", "wait", action="asking", code="Denied"), r"while asking: Denied: no\x1b[2J — wait"),
+        (CloudError("no such queue"), "no such queue"),
+    ],
+)
+def test_an_error_is_one_line_of_its_fields(error: UserFacingError, line: str) -> None:
+    assert str(error) == line
+
+
+def test_what_aws_refuses_keeps_awss_code_and_words() -> None:
+    refusal = ClientError({"Error": {"Code": "NoSuchBucket", "Message": "gone; or never there"}}, "HeadBucket")
+    error = explain_aws_error("looking at it", refusal)
+    assert (error.action, error.code, error.problem) == ("looking at it", "NoSuchBucket", "gone; or never there")
+    assert error.remedy == "make the bucket first, or correct AWS_BUCKET in the config"
+
+
+def job_error(**keys: object) -> InputError:
+    with pytest.raises(InputError) as caught:
+        parse_job_file(Path("job.json"), dict(JOB) | keys, lambda bucket, prefix: [])
+    return caught.value
+
+
+def test_a_semicolon_in_a_value_cuts_nothing_off_its_error() -> None:
+    error = job_error(upload_flags="--acl 'a; b'")
+    assert (error.file, error.key) == (Path("job.json"), "upload_flags")
+    assert error.problem == "\"--acl 'a; b'\" does not fit"
+    assert error.remedy.startswith("--acl is 'a; b', not one of private, public-read")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem", "remedy"),
+    [
+        ("APP_NAME", "a/b", "'a/b' does not fit", "write at most 80 letters, digits, -, _, the first no sign"),
+        ("ASSIGN_IP", "maybe", "'maybe' does not fit", "write 'True' or 'False'"),
+        ("CLUSTER_MACHINES", 0, "0 does not fit", "input should be greater than or equal to 1"),
+        ("MAX_COST", -1, "-1 does not fit", "input should be greater than or equal to 0"),
+        ("MAX_COST", 10**9, "1000000000 does not fit", "input should be less than or equal to 10000000"),
+        ("MEMORY", "much", "'much' does not fit",
+         "input should be a valid integer, unable to parse string as an integer"),
+        ("MACHINE_TYPE", [], "[] does not fit", "list should have at least 1 item after validation, not 0"),
+    ],
+)  # fmt: skip
+def test_what_a_config_has_wrong_is_told_by_its_fields(
+    tmp_path: Path, key: str, value: object, problem: str, remedy: str
+) -> None:
+    path = tmp_path / "config.py"
+    path.write_text(config_text(CONFIG | {key: value}))
+    with pytest.raises(InputError) as caught:
+        load_settings(path)
+    error = caught.value
+    assert (error.file, error.key, error.problem, error.remedy) == (path, key, problem, remedy)
+
+
+def test_how_many_more_things_are_wrong_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text(config_text(CONFIG | {"MEMORY": 0, "CPU_SHARES": 0, "EBS_VOL_SIZE": 0}))
+    with pytest.raises(InputError) as caught:
+        load_settings(path)
+    assert caught.value.others == 2
+
+
+def test_a_check_of_pydantics_that_no_table_has_is_told_in_its_words() -> None:
+    class Even(BaseModel):
+        number: int = Field(multiple_of=2)
+
+    with pytest.raises(ValidationError) as caught:
+        Even(number=3)
+    error = explain_validation_error("f", caught.value)
+    assert (error.problem, error.remedy) == ("3 does not fit", "input should be a multiple of 2")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem", "remedy"),
+    [
+        ("MONITOR_START_TIME", "today", "'today' does not fit", "write a whole number"),
+        ("MONITOR_MAX_COST", -1, "-1 does not fit", "write a number from 0 to 1000000000"),
+        ("MONITOR_MAX_COST", True, "True does not fit", "write a number"),
+        ("CLEAN_DASHBOARD", 1, "1 does not fit", "write 'True' or 'False'"),
+        (
+            "MONITOR_QUEUE_NAME",
+            "a b",
+            "'a b' does not fit",
+            "write a queue's name: at most 80 letters, digits, - and _",
+        ),
+    ],
+)
+def test_what_a_monitor_file_has_wrong_is_told_by_its_fields(
+    key: str, value: object, problem: str, remedy: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_monitor_file(dict(MONITOR) | {key: value}, "monitor.json")
+    error = caught.value
+    assert (error.file, error.key, error.problem, error.remedy) == ("monitor.json", key, problem, remedy)
+
+
+def test_a_range_that_is_a_slip_says_what_would_be_right() -> None:
+    with pytest.raises(BadRange) as caught:
+        expand_wells("97", 2)
+    assert (caught.value.problem, caught.value.remedy) == (
+        "there is no plate of 97 wells", "there are 6, 12, 24, 48, 96, 384, 1536",
+    )  # fmt: skip
+    with pytest.raises(InputError) as told:
+        build_job_file(MakeJobsOptions(wells="97"), None, lambda bucket, prefix: [])
+    assert (told.value.file, told.value.problem) == ("--wells", "there is no plate of 97 wells")
+    assert told.value.remedy.startswith("there are 6, 12, 24, 48, 96, 384, 1536; write values with commas between")

@@ -1,0 +1,81 @@
+"""A CloudWatch Logs in this process, and streams whose state a test sees."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from distributed_something.worker.logs.log_stream import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, LogBackoff, LogStream
+
+GROUP = "AppLogs"
+EVENT_BYTES = 256 * 1024  # what CloudWatch took of an event before 2025, and watchtower still takes
+
+
+class FakeLogs:
+    """CloudWatch Logs as far as it matters: streams that must exist, AWS's limits, and refusals as a test tells."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, list[str]] = {}
+        self.calls: list[str] = []
+        self.refusal: Exception | None = None
+        self.open = threading.Event()  # calls wait while it is clear
+        self.open.set()
+        self.largest = 0
+
+    def put_log_events(self, *, logGroupName: str, logStreamName: str, logEvents: list[dict[str, Any]]) -> Any:
+        self._call("put")
+        if logStreamName not in self.streams:
+            raise error("ResourceNotFoundException")
+        times = [event["timestamp"] for event in logEvents]
+        sizes = [len(event["message"].encode()) for event in logEvents]
+        assert times == sorted(times)
+        assert 0 < len(logEvents) <= MAX_BATCH_EVENTS
+        assert min(sizes) > 0
+        assert max(sizes) <= EVENT_BYTES
+        assert sum(sizes) + 26 * len(sizes) <= MAX_BATCH_BYTES
+        self.streams[logStreamName] += [event["message"] for event in logEvents]
+        return {"nextSequenceToken": "1"}
+
+    def create_log_stream(self, *, logGroupName: str, logStreamName: str) -> None:
+        self._call("create")
+        if logStreamName in self.streams:
+            raise error("ResourceAlreadyExistsException")
+        self.streams[logStreamName] = []
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        self.open.wait()
+        if self.refusal:
+            raise self.refusal
+
+
+class CountingLogs(FakeLogs):
+    """Keeps the number of bytes alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def put_log_events(self, *, logEvents: list[dict[str, Any]], **names: Any) -> Any:
+        super().put_log_events(logEvents=logEvents, **names)
+        self.bytes += sum(len(event["message"]) for event in logEvents)
+        self.streams[names["logStreamName"]].clear()
+        return {}
+
+
+def error(code: str) -> ClientError:
+    """AWS's refusal with this code."""
+    return ClientError({"Error": {"Code": code, "Message": "as told"}}, "PutLogEvents")
+
+
+class StreamRecorder:
+    """Stands for LogStream: makes one, and keeps it for the test."""
+
+    def __init__(self) -> None:
+        self.streams: list[LogStream] = []
+
+    def __call__(self, logs_client: Any, group: str, name: str, backoff: LogBackoff) -> LogStream:
+        self.streams.append(LogStream(logs_client, group, name, backoff))
+        return self.streams[-1]
