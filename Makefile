@@ -82,7 +82,7 @@ build_image = @PYTHON=$(PYTHON) DOCKER_BUILD="$(docker_build)" \
   examples/build.sh $(EXAMPLE) $(if $(filter file,$(origin base)),,$(base))
 endif
 
-.PHONY: demo test test-examples lint check bench
+.PHONY: demo test test-examples lint check check-long bench
 
 demo: $(venv)/.demo $(filter %/.example-$(EXAMPLE),$(in_example))  ## run an example on this computer, without AWS (EXAMPLE=, else cellcount)
 	@$(in_venv) examples/demo.sh $(or $(EXAMPLE),cellcount)
@@ -98,9 +98,12 @@ lint: $(venv)/.test  ## check format, style, types, Dockerfiles and shell script
 	@$(in_venv) ruff check .
 	@$(in_venv) mypy
 	@$(in_venv) hadolint worker/Dockerfile examples/*/worker/Dockerfile
-	@$(in_venv) shellcheck distributed_something/worker/image/*.sh examples/*.sh examples/*/*.sh .ci/run
+	@$(in_venv) shellcheck distributed_something/worker/image/*.sh examples/*.sh examples/*/*.sh .ci/*
 
 check: lint test test-examples  ## lint, then test (the docs are held to the code by tests too)
+
+check-long: check  ## check, then demo and test of the last commit in a bare Debian container (needs Docker)
+	@.ci/bare-machine
 
 bench: $(venv)/.test  ## measure how fast jobs are sent and worked off, on this computer
 	@$(in_venv) python -m tests.measure.bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -48,6 +49,23 @@ def test_two_projects_at_once_do_not_see_each_other(lab: Lab, tmp_path: Path) ->
         assert lab.service()["runningCount"] == 1
     finally:
         close(other)
+
+
+def test_a_copy_of_a_project_has_a_cloud_of_its_own(lab: Lab, tmp_path: Path) -> None:
+    lab.cloud.ensure_buckets(["copied"])
+    lab.cloud.build_client("s3").put_object(Bucket="copied", Key="a", Body=b"1")
+    original, copy = lab.cloud.state, tmp_path / "copy"
+    shutil.copytree(lab.project, copy)
+    assert stop_local_cloud(copy) is False
+    cloud = start_local_cloud(copy, worker_root=copy)
+    try:
+        assert cloud.state.moto != original.moto
+        assert (cloud.export(["copied"]) / "copied" / "a").read_text() == "1"
+        assert stop_local_cloud(copy) is True
+        assert lab.start().state == original
+        assert "copied" in lab.cloud.list_bucket_names()
+    finally:
+        stop_local_cloud(copy)
 
 
 def test_stop_says_whether_a_cloud_ran(tmp_path: Path) -> None:
@@ -118,7 +136,7 @@ def own_environment(lab: Lab, user: dict[str, str]) -> dict[str, str]:
 def test_a_command_reads_its_profile_whole_while_others_begin(tmp_path: Path) -> None:
     layout = build_layout(tmp_path)
     layout.make_folders()
-    cloud = LocalCloud(layout, CloudState(1, "token", "http://moto", "http://ministack"), "us-east-1")
+    cloud = LocalCloud(layout, CloudState(1, "token", "http://moto", "http://ministack", layout.key), "us-east-1")
     profile = Path(cloud.environment()["AWS_CONFIG_FILE"])
     others = [threading.Thread(target=lambda: [cloud.environment() for _ in range(500)]) for _ in range(2)]
     for thread in others:

@@ -32,8 +32,11 @@ def test_the_next_start_clears_what_a_killed_daemon_and_its_cleanup_process_left
     for pid in lab.processes():
         if pid not in workers:
             os.kill(pid, signal.SIGKILL)
+    folders = build_layout(lab.project).tasks
+    assert list(folders.iterdir())
     lab.start()
     assert not set(workers) & set(lab.processes())
+    assert list(folders.iterdir()) == []
 
 
 def test_a_cloud_whose_folder_is_deleted_ends(own_lab: Lab) -> None:

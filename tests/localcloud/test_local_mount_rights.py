@@ -21,7 +21,7 @@ NOTING_DOCKER = '#!/bin/sh\ntest "$1" = run && printf "%s\\n" "$@" > "$0.asked"\
 def docker_words(settings: Settings, folder: Path) -> set[str]:
     """The words with which docker is asked to run a task of the settings, by a docker that only notes them."""
     layout, docker = build_layout(folder), folder / "bin" / "docker"
-    layout.make()
+    layout.make_folders()
     docker.parent.mkdir()
     docker.write_text(NOTING_DOCKER)
     docker.chmod(0o755)
@@ -29,7 +29,7 @@ def docker_words(settings: Settings, folder: Path) -> set[str]:
     task, machine = SimpleNamespace(id="task"), SimpleNamespace(instance_id="i-1")
     order = build_work_order(task, definition, {}, machine)  # type: ignore[arg-type]
     engine = {"PATH": f"{docker.parent}{os.pathsep}{os.environ['PATH']}"}
-    worker = ContainerRunner(layout, engine).start(order)
+    worker = ContainerRunner(layout, engine).start_task(order)
     wait_for(lambda: worker.exit_code() is not None)
     return set(Path(f"{docker}.asked").read_text().splitlines())
 

@@ -76,12 +76,16 @@ def build_layout(project: Path) -> CloudLayout:
 
 @dataclass(frozen=True)
 class CloudState:
-    """What a command must know to reach a running cloud: the daemon's process, its two addresses, its password."""
+    """What a command must know to reach a running cloud: the daemon's process, its two addresses, its password.
+
+    `key` is the project's: a copy of a project has a copy of its state file, too, but not its cloud.
+    """
 
     pid: int
     token: str
     moto: str
     ministack: str
+    key: str
 
 
 def write_cloud_state(layout: CloudLayout, state: CloudState) -> None:
@@ -94,11 +98,15 @@ def write_cloud_state(layout: CloudLayout, state: CloudState) -> None:
 
 
 def read_cloud_state(layout: CloudLayout) -> CloudState | None:
-    """The state file, or None where there is none that can be understood (a kill may have left anything)."""
+    """Return what the state file says; None without one that can be understood and is about this project's cloud.
+
+    A kill may have left anything, and a project that was copied while its cloud ran has the other project's file.
+    """
     try:
-        return CloudState(**json.loads(layout.state.read_text()))
+        state = CloudState(**json.loads(layout.state.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+    return state if state.key == layout.key else None
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -156,6 +157,8 @@ def launch_cloud(layout: CloudLayout, worker_root: Path) -> CloudState:
     """Clears what an earlier cloud may have left, starts the daemon and waits until it answers."""
     delete_remaining_resources(layout)
     layout.state.unlink(missing_ok=True)
+    shutil.rmtree(layout.tasks, ignore_errors=True)
+    layout.make_folders()
     daemon = spawn_daemon(layout, worker_root)
     _daemons.append(daemon)
 

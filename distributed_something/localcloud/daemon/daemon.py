@@ -84,7 +84,7 @@ class CloudDaemon:
         }
         doors: dict[str, WsgiApp] = {CONTROL_PATH: ControlEndpoint(token, actions)}
         self.moto = MotoServer(doors)
-        self.state = CloudState(os.getpid(), token, self.moto.url, ministack.url)
+        self.state = CloudState(os.getpid(), token, self.moto.url, ministack.url, layout.key)
         self.simulator = self._build_simulator(worker_root)
         self.moto.doors |= self._build_machine_apps()
 

@@ -151,7 +151,7 @@ class ContainerRunner:
         name = f"localcloud-{order.task_id}"
         with open_task_log(self.layout, order) as log:
             client = subprocess.Popen(
-                ["docker", "run", *self.build_run_options(name, order), order.image, *order.command],
+                ["docker", "run", *self._build_run_options(name, order), order.image, *order.command],
                 env={**build_engine_environment(self.engine), **order.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -160,7 +160,7 @@ class ContainerRunner:
             )
         return ContainerWorker(client, name, self.engine)
 
-    def build_run_options(self, name: str, order: WorkOrder) -> list[str]:
+    def _build_run_options(self, name: str, order: WorkOrder) -> list[str]:
         """Values of variables travel in the client's environment: no process list and no file shows them."""
         options = ["--rm", "--pull", "never", "--name", name, "--label", f"{CONTAINER_LABEL}={self.layout.key}"]
         options += ["--network", "host", "--cpu-shares", str(max(order.cpu, 2))]
