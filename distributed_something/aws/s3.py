@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.core.errors import translate_aws_errors
+from distributed_something.core.text import format_row
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -43,7 +44,11 @@ def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], say: 
             with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
                 for _ in pool.map(lambda pair: s3.upload_file(str(pair[0]), bucket, pair[1]), missing):
                     pass
-        say(f"upload          {os.path.normpath(folder)}: {len(missing)} files, {len(files) - len(missing)} were there")
+        say(
+            format_row(
+                "upload", f"{os.path.normpath(folder)}: {len(missing)} files, {len(files) - len(missing)} were there"
+            )
+        )
 
 
 def _iter_files(folder: Path, prefix: str) -> Iterator[tuple[Path, str]]:

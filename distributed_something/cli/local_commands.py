@@ -6,6 +6,7 @@ import click
 
 from distributed_something.cli.context import Context
 from distributed_something.cli.group import Command, Number
+from distributed_something.core.text import format_row
 
 
 @click.command(cls=Command)
@@ -18,7 +19,9 @@ def interrupt(context: Context, machine: str | None, notice: float) -> None:
     context.check_local("interrupt")
     assert context.cloud is not None
     cloud = context.cloud
-    context.console.print_progress(f"machine         {cloud.interrupt(machine, notice_seconds=notice)} is taken away")
+    context.console.print_progress(
+        format_row("machine", f"{cloud.interrupt(machine, notice_seconds=notice)} is taken away")
+    )
 
 
 @click.command(cls=Command)

@@ -12,6 +12,7 @@ import click
 
 from distributed_something.cli.context import ROOT, Context
 from distributed_something.cli.group import Command
+from distributed_something.core.text import format_row
 
 _Checked = TypeVar("_Checked")
 
@@ -45,7 +46,7 @@ def new_project(
         base = _ask("The image that has the program", base, "debian:bookworm-slim", new.check_base_option)
         program = _ask("What a job runs", program, DEFAULT_PROGRAM, new.check_program_option)
     new.make_project(ROOT, folder, new.ProjectSpec(name, tag, base, program, example))
-    context.console.print_progress(f"made            {folder}")
+    context.console.print_progress(format_row("made", folder))
     context.console.print_progress(f"next: cd {folder}, then see README.md")
 
 
@@ -78,7 +79,7 @@ def make_jobs(context: Context, /, output: Path | None, force: bool, **options: 
         context.console.print_result(text.removesuffix("\n"))
         return
     save_job_file(text, output, force=force)
-    context.console.print_progress(f"jobs            {count:,} in {output}")
+    context.console.print_progress(format_row("jobs", f"{count:,} in {output}"))
     context.console.print_progress(f"next: submitJob {output}")
 
 

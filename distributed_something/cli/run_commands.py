@@ -10,6 +10,7 @@ import click
 
 from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command, Number
+from distributed_something.core.text import format_row
 
 if TYPE_CHECKING:
     from distributed_something.run.monitor.policy import Pace
@@ -57,7 +58,7 @@ def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) ->
         sent = submit_jobs(
             settings, context.clients, submission, Clock(), progress=progress, say=console.print_progress
         )
-    console.print_progress(f"jobs            {sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}")
+    console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     console.print_progress("next: startCluster FLEETFILE")
 
 
@@ -86,10 +87,10 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
         check_account=lambda: _stop_if_check_fails(context, fleet_file, content),
     )  # fmt: skip
     path = shorten_path(build_monitor_file_path(context.project, settings.APP_NAME))
-    say(f"fleet           {run.MONITOR_FLEET_ID} (run {run.run})")
+    say(format_row("fleet", f"{run.MONITOR_FLEET_ID} (run {run.run})"))
     if settings.CREATE_DASHBOARD:
         say(ensure_dashboard(clients.cloudwatch, settings, run.MONITOR_FLEET_ID))
-    say("monitor         runs in AWS, once a minute" if settings.AUTO_MONITOR else f"next: monitor {path}")
+    say(format_row("monitor", "runs in AWS, once a minute") if settings.AUTO_MONITOR else f"next: monitor {path}")
     pause = 0.5 if context.local else 15.0
     watch_machine_arrivals(settings, clients, run, clock, wait_minutes=wait, pause=pause, say=say)
 
@@ -111,7 +112,7 @@ def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest
     clean = monitor_run(_build_run_context(context), run, cheapest=lowest_cost, pace=_choose_pace(context))
     if context.cloud is not None:
         results = context.cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
-        context.console.print_progress(f"results         {shorten_path(results)}")
+        context.console.print_progress(format_row("results", shorten_path(results)))
     if not clean:
         raise SystemExit(ExitCode.CLOUD)
 

@@ -8,6 +8,7 @@ from math import floor, log10
 
 MAX_NAMES_SHOWN = 5  # names in one line
 MAX_SHOWN_CHARACTERS = 60  # characters of a wrong value that a line repeats
+LABEL_COLUMNS = 16  # columns in which the text of a labeled line begins
 TERMINAL_COLUMNS = 80  # columns of a terminal that nobody has widened
 
 
@@ -24,6 +25,11 @@ def format_value(value: object) -> str:
     except (ValueError, RecursionError):  # a whole number of more than 4,300 digits, for one
         text = f"this {type(value).__name__}"
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+
+
+def format_row(label: str, text: object) -> str:
+    """Return a labeled line, as all commands print them: the text begins in the same column in each."""
+    return f"{label:<{LABEL_COLUMNS}}{text}"
 
 
 def format_names(names: Sequence[str], most: int = MAX_NAMES_SHOWN) -> str:

@@ -13,7 +13,7 @@ from distributed_something.core.errors import CloudError, InputError, translate_
 from distributed_something.core.files import write_json_atomically
 from distributed_something.core.names import FLEET_ROLE, INSTANCE_ROLE, AwsAccount
 from distributed_something.core.tags import MADE_BY_TAG, build_tag_specifications, has_made_by_tag
-from distributed_something.core.text import format_names
+from distributed_something.core.text import format_names, format_row
 from distributed_something.fleet.launch_specs import ECS_IMAGE_ROOT_DEVICE
 from distributed_something.fleet.network import FleetNetwork, choose_network, format_network_notes
 
@@ -83,12 +83,12 @@ def format_fleet_file_summary(written: FleetFileSummary) -> list[str]:
     """Return lines that tell what is in the file."""
     zones = ", ".join(f"{subnet} ({zone})" for zone, subnet in written.network.subnets.items())
     return [
-        f"image           {written.image} (ECS-optimised Amazon Linux 2023, {written.architecture})",
-        f"subnets         {zones}",
+        format_row("image", f"{written.image} (ECS-optimised Amazon Linux 2023, {written.architecture})"),
+        format_row("subnets", zones),
         *(f"note: {note}" for note in format_network_notes(written.network)),
-        f"security group  {written.group} (nothing may come in)",
-        f"key pair        {written.key or 'none: nobody can log in to the machines'}",
-        f"fleet file      {written.path}",
+        format_row("security group", f"{written.group} (nothing may come in)"),
+        format_row("key pair", f"{written.key or 'none: nobody can log in to the machines'}"),
+        format_row("fleet file", written.path),
     ]
 
 

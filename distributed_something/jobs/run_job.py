@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.errors import InputError, UserFacingError
+from distributed_something.core.text import format_row
 from distributed_something.jobs.docker import Docker, build_docker_options
 from distributed_something.jobs.job_file import JobFile
 
@@ -185,21 +186,21 @@ def format_job_outcome(outcome: JobOutcome) -> str:
     folder, told = outcome.folder, outcome.verdict
     if told is None:
         code = outcome.worker_code
-        lines = [f"verdict         the worker ended before its job, with exit code {code}; it said why above"]
-        return "\n".join([*lines, f"folder          {folder}"])
+        lines = [format_row("verdict", f"the worker ended before its job, with exit code {code}; it said why above")]
+        return "\n".join([*lines, format_row("folder", folder)])
     called = f", {CONTAINER_FOLDER} in the container" if outcome.container else ""
     lines = [
-        f"job             {told['job']}",
-        *(f"command         {line}" for line in _format_commands(told["command"])),
-        f"exit code       {_format_exit_code(told['exit_code'])}",
+        format_row("job", told["job"]),
+        *(format_row("command", line) for line in _format_commands(told["command"])),
+        format_row("exit code", _format_exit_code(told["exit_code"])),
         *_format_usage(told),
-        f"folder          {folder} (job/input, job/output, {LOG_FILE_NAME}{called})",
-        f"verdict         {_format_verdict(told)}",
+        format_row("folder", f"{folder} (job/input, job/output, {LOG_FILE_NAME}{called})"),
+        format_row("verdict", _format_verdict(told)),
         *_format_last_lines(folder / LOG_FILE_NAME, told["state"]),
     ]
     if told["reason_class"] == "missing input" and outcome.uploads:
         lines.append(
-            "hint            --upload brings the job file's `upload` folders to the bucket first, as submitJob does"
+            format_row("hint", "--upload brings the job file's `upload` folders to the bucket first, as submitJob does")
         )
     return "\n".join(lines)
 
@@ -228,8 +229,8 @@ def _format_usage(told: Mapping[str, Any]) -> list[str]:
         return []
     size = f"{told['output_files']:,} files, {told['output_bytes']:,} bytes; a run would bring them to {told['place']}"
     return [
-        f"used            {told['seconds']:,} s, {told['peak_memory_bytes'] / 1024**2:,.0f} MiB of memory",
-        f"output          {size}",
+        format_row("used", f"{told['seconds']:,} s, {told['peak_memory_bytes'] / 1024**2:,.0f} MiB of memory"),
+        format_row("output", size),
     ]
 
 
@@ -237,4 +238,4 @@ def _format_last_lines(log: Path, state: str) -> list[str]:
     if state == "done" or not log.exists():
         return []
     text = log.read_bytes()[-8192:].decode("utf-8", "replace")
-    return [f"                | {line}" for line in text.splitlines()[-LOG_TAIL_LINES:]]
+    return [format_row("", f"| {line}") for line in text.splitlines()[-LOG_TAIL_LINES:]]

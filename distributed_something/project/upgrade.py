@@ -12,7 +12,7 @@ from pathlib import Path
 
 from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.core.files import read_text_file
-from distributed_something.core.text import format_names
+from distributed_something.core.text import format_names, format_row
 from distributed_something.project.dockerfile import parse_stages
 from distributed_something.project.hook_signatures import (
     HookSignatures,
@@ -114,7 +114,7 @@ def format_upgrade_counts(planned: UpgradePlan) -> str:
     if not planned.changed:
         return "its machinery is this template's already"
     counts = f"{len(planned.replaced)} files replaced, {len(planned.added)} added, {len(planned.removed)} removed"
-    return f"upgraded        {counts}"
+    return format_row("upgraded", counts)
 
 
 def format_upgrade_notes(planned: UpgradePlan, template: Path, project: Path) -> Iterator[str]:
@@ -122,7 +122,7 @@ def format_upgrade_notes(planned: UpgradePlan, template: Path, project: Path) ->
     yield from _format_config_changes(planned, template, project)
     before = planned.before.hooks if planned.before else _read_own_hooks(project, planned.note.hooks)
     for change in format_hook_changes(before, planned.note.hooks):
-        yield f"hook            {change}: see worker/generic-worker.py of the template"
+        yield format_row("hook", f"{change}: see worker/generic-worker.py of the template")
     if any(name.startswith("files/requirements") for name in planned.changed):
         yield "next: make venv, since run.py needs other packages"
     if any(name.startswith(("worker/", "distributed_something/worker/")) for name in planned.changed):
@@ -136,11 +136,11 @@ def _format_config_changes(planned: UpgradePlan, template: Path, project: Path) 
     for key in now:
         if key not in before:
             there = "; your config has it already: hold it against this" if key in own else ""
-            yield f"config          new: {get_config_line(config, key)}{there}"
+            yield format_row("config", f"new: {get_config_line(config, key)}{there}")
     for key in before:
         if key not in now:
             there = "; in your config it is now a constant of your own, for the program" if key in own else ""
-            yield f"config          gone: {key}{there}"
+            yield format_row("config", f"gone: {key}{there}")
 
 
 def _read_own_hooks(project: Path, now: HookSignatures) -> HookSignatures:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.core.text import format_duration
+from distributed_something.core.text import format_duration, format_row
 from distributed_something.results.records import FailedJob, RunSummary, build_records_prefix, summarize_records
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def save_run_summary(s3: S3Client, file: MonitorFile, words: str) -> None:
 def format_run_summary(summary: RunSummary, *, seconds: float, machines: int, records: str) -> str:
     """The end of a run, as it goes to standard output."""
     lines = [
-        f"jobs done       {summary.done:,}",
-        f"jobs failed     {summary.dead:,}",
-        f"time            {format_duration(seconds)}",
-        f"machines        {machines}",
-        f"records, logs   {records}",
+        format_row("jobs done", f"{summary.done:,}"),
+        format_row("jobs failed", f"{summary.dead:,}"),
+        format_row("time", format_duration(seconds)),
+        format_row("machines", machines),
+        format_row("records, logs", records),
     ]
     for failed in summary.failed[:MAX_FAILURES_SHOWN]:
         lines += _format_failed_job(failed)
@@ -60,6 +60,6 @@ def format_run_summary(summary: RunSummary, *, seconds: float, machines: int, re
 
 def _format_failed_job(failed: FailedJob) -> list[str]:
     tries = f" (after {failed.attempts} attempts)" if failed.attempts else ""
-    lines = [f"failed          {failed.job}: {failed.reason}{tries}"]
-    lines += [f"                | {line}" for line in failed.last_lines[-MAX_FAILURE_LINES_SHOWN:]]
-    return [*lines, f"                log: {failed.log}"] if failed.log else lines
+    lines = [format_row("failed", f"{failed.job}: {failed.reason}{tries}")]
+    lines += [format_row("", f"| {line}") for line in failed.last_lines[-MAX_FAILURE_LINES_SHOWN:]]
+    return [*lines, format_row("", f"log: {failed.log}")] if failed.log else lines

@@ -11,7 +11,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.core.errors import AWSError, explain_aws_error
-from distributed_something.core.text import format_one_line
+from distributed_something.core.text import format_one_line, format_row
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -129,7 +129,7 @@ def ensure_dashboard(cloudwatch: CloudWatchClient, settings: Settings, fleet_id:
     except AWSError as error:
         return f"no dashboard, the run goes on without: {explain_aws_error('making the dashboard', error)}"
     told = [one.get("Message", "") for one in answer.get("DashboardValidationMessages", [])]
-    return f"dashboard       {build_dashboard_url(settings)}" + "".join(
+    return format_row("dashboard", build_dashboard_url(settings)) + "".join(
         f"; AWS notes: {format_one_line(text)}" for text in told
     )
 

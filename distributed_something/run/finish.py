@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import AWSError, CloudError
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.text import format_row
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.results.summary import format_run_end, load_run_summary, save_run_summary
 from distributed_something.run.cleanup.clean_up import determine_dead_letter_queue
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from distributed_something.run.run_context import RunContext
 
 
-NO_TRACE_MESSAGE = (
-    "NO TRACE        neither queue {queue} nor fleet {fleet} was there: if the run had not ended,\n"
-    "                its jobs are gone with the queue; setup, submitJob and startCluster run what is not done"
+NO_TRACE_MESSAGE = "\n".join(
+    [
+        format_row("NO TRACE", "neither queue {queue} nor fleet {fleet} was there: if the run had not ended,"),
+        format_row("", "its jobs are gone with the queue; setup, submitJob and startCluster run what is not done"),
+    ]
 )
 
 

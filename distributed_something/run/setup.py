@@ -22,6 +22,7 @@ from distributed_something.aws.sts import resolve_owner
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.errors import translate_aws_errors
 from distributed_something.core.tags import build_tags
+from distributed_something.core.text import format_row
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
@@ -35,20 +36,20 @@ def set_up_run(
     owner = resolve_owner(settings, clients.sts)
     marks = build_tags(settings, owner)
     queues = ensure_queues(clients.sqs, settings, marks, sleep)
-    say(f"queue           {settings.SQS_QUEUE_NAME}")
-    say(f"for failed jobs {settings.SQS_DEAD_LETTER_QUEUE}")
+    say(format_row("queue", settings.SQS_QUEUE_NAME))
+    say(format_row("for failed jobs", settings.SQS_DEAD_LETTER_QUEUE))
     for name, other in ensure_log_groups(clients.logs, settings, marks, sleep).items():
-        say(f"log group       {name}" + (f" (of the app {other}: both write to it)" if other else ""))
+        say(format_row("log group", name) + (f" (of the app {other}: both write to it)" if other else ""))
     ensure_cluster(clients.ecs, settings.ECS_CLUSTER, marks)
-    say(f"cluster         {settings.ECS_CLUSTER}")
+    say(format_row("cluster", settings.ECS_CLUSTER))
     with translate_aws_errors("looking for a run that is under way"):
         run = find_active_run(settings, clients)
     wanted = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
     definition = ensure_task_definition(clients.ecs, wanted)
-    say(f"task definition {definition.rsplit('/', 1)[-1]}")
-    say(f"image           {settings.DOCKERHUB_TAG}")
+    say(format_row("task definition", definition.rsplit("/", 1)[-1]))
+    say(format_row("image", settings.DOCKERHUB_TAG))
     ensure_service(clients.ecs, settings, definition, marks, sleep)
-    say(f"service         {settings.names.service}")
+    say(format_row("service", settings.names.service))
 
 
 def find_active_run(settings: Settings, clients: Clients) -> str | None:

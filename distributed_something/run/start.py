@@ -37,6 +37,7 @@ from distributed_something.core.monitor_file import (
 )
 from distributed_something.core.names import AwsAccount
 from distributed_something.core.tags import build_tags
+from distributed_something.core.text import format_row
 from distributed_something.fleet.fleet_file import check_fleet_file
 from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_template import create_run_template, load_template_data
@@ -136,11 +137,11 @@ def watch_machine_arrivals(
     while True:
         there = _count_machines(clients, monitor_file, shown)
         if there != shown:
-            say(f"machines        {there} of {settings.CLUSTER_MACHINES}")
+            say(format_row("machines", f"{there} of {settings.CLUSTER_MACHINES}"))
             shown = there
         for problem in observe_fleet_problems(clients.ec2, fleet_id, start, clock.now()):
             if problem.cause not in told:
-                say(f"{'fleet':<16}{format_fleet_problem(problem)}")
+                say(format_row("fleet", format_fleet_problem(problem)))
                 told.add(problem.cause)
         if there >= settings.CLUSTER_MACHINES:
             return

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.clients import Clients
+from distributed_something.core.text import format_row
 from distributed_something.observe.collect import UnseenPart, collect_findings
 from distributed_something.observe.resources import (
     Resource,
@@ -119,8 +120,8 @@ def format_inventory(left: Inventory) -> str:
         ResourceState.KEPT: "kept",
         ResourceState.UNKNOWN: "not ours?",
     }
-    lines = [f"{marks[state]:<16}{format_resource(thing)}" for state in ResourceState for thing in left.of(state)]
-    lines += [f"{'NOT SEEN':<16}{part.error}" for part in left.unseen]
+    lines = [format_row(marks[state], format_resource(thing)) for state in ResourceState for thing in left.of(state)]
+    lines += [format_row("NOT SEEN", part.error) for part in left.unseen]
     return "\n".join([*lines, "nothing is left"] if left.clean else lines)
 
 

@@ -22,6 +22,7 @@ from distributed_something.core.errors import AWSError, CloudError, explain_aws_
 from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.names import MACHINE_SUFFIX, MAX_RULE_NAME_LENGTH, RULE_NAME_PREFIX
 from distributed_something.core.tags import has_run_tags
+from distributed_something.core.text import format_row
 from distributed_something.observe.collect import UnseenPart, collect_findings
 from distributed_something.observe.dashboards import find_dashboard_fleet, is_dashboard_of_app
 from distributed_something.observe.resources import (
@@ -108,19 +109,19 @@ def delete_orphans(clients: Clients, found: OrphanReport) -> OrphanRemoval:
 
 def format_orphans(found: OrphanReport) -> str:
     """Return a line for each thing, for standard output."""
-    lines = [f"{'dead' if orphan.ours else 'not ours?':<16}{_format_orphan(orphan)}" for orphan in found.dead]
-    lines += [f"{'NOT SEEN':<16}{part.error}" for part in found.unseen]
+    lines = [format_row("dead" if orphan.ours else "not ours?", _format_orphan(orphan)) for orphan in found.dead]
+    lines += [format_row("NOT SEEN", part.error) for part in found.unseen]
     return "\n".join(lines) or "nothing of older runs is left"
 
 
 def format_orphan_removal(removal: OrphanRemoval, found: OrphanReport) -> str:
     """Return a line for each thing that was removed, kept, or could not be removed."""
-    lines = [f"{'removed':<16}{orphan.kind} {orphan.name}" for orphan in removal.removed]
-    lines += [f"{'kept':<16}{_format_orphan(orphan)}" for orphan in found.dead if not orphan.ours]
-    lines += [f"{'NOT REMOVED':<16}{part.error}" for part in found.unseen]
+    lines = [format_row("removed", f"{orphan.kind} {orphan.name}") for orphan in removal.removed]
+    lines += [format_row("kept", _format_orphan(orphan)) for orphan in found.dead if not orphan.ours]
+    lines += [format_row("NOT REMOVED", part.error) for part in found.unseen]
     for batch, error in removal.failed:
         names = ", ".join(f"{orphan.kind} {orphan.name}" for orphan in batch)
-        lines.append(f"{'NOT REMOVED':<16}{names}: {error}")
+        lines.append(format_row("NOT REMOVED", f"{names}: {error}"))
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from distributed_something.core.errors import CloudError
-from distributed_something.core.text import format_count
+from distributed_something.core.text import format_count, format_row
 from distributed_something.observe.resources import ResourceKind
 from distributed_something.run.cleanup.export_logs import ExportOutcome, format_export_outcome
 
@@ -89,9 +89,9 @@ class CleanupReport:
 
 def format_cleanup_report(report: CleanupReport) -> str:
     """Return a line for each thing, as it goes to standard output."""
-    lines = [f"{'removed':<16}{_format_removed(resource)}" for resource in report.removed]
-    lines += [f"{'kept':<16}{text}" for text in _iter_kept(report)]
-    lines += [f"{'NOT REMOVED':<16}{failure.what}: {failure.error}" for failure in report.failed]
+    lines = [format_row("removed", _format_removed(resource)) for resource in report.removed]
+    lines += [format_row("kept", text) for text in _iter_kept(report)]
+    lines += [format_row("NOT REMOVED", f"{failure.what}: {failure.error}") for failure in report.failed]
     return "\n".join(lines)
 
 

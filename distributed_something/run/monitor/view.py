@@ -13,7 +13,7 @@ from rich.table import Table
 from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.output import Output
-from distributed_something.core.text import format_duration
+from distributed_something.core.text import format_duration, format_row
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.budget import (
@@ -59,12 +59,12 @@ class MonitorView:
     def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         facts = self._format_facts(snapshot, history)
         for paused in snapshot.paused:
-            self._say_once(paused, f"{'paused':<16}{format_paused_machine(paused)}")
+            self._say_once(paused, format_row("paused", format_paused_machine(paused)))
         for problem in snapshot.problems:
-            self._say_once(problem.cause, f"{'fleet':<16}{format_fleet_problem(problem)}")
+            self._say_once(problem.cause, format_row("fleet", format_fleet_problem(problem)))
         stage = classify_cost(history.cost, self._limit)
         if stage is not CostStage.FAR:
-            self._say_once(stage, f"{'cost':<16}{format_cost_warning(history.cost, self._limit)}")
+            self._say_once(stage, format_row("cost", format_cost_warning(history.cost, self._limit)))
         if self._live:
             self._live.update(_build_table(self._app, facts), refresh=True)
             return
