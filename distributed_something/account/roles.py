@@ -86,29 +86,25 @@ def plan_service_linked_role(iam: IAMClient, name: str, service: str) -> SetupSt
 
 def plan_role_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
     """Deletes our role; of somebody else's, only our policies."""
+    row = partial(SetupRow, "role", name)
     found: Any = none_if_missing(lambda: iam.get_role(RoleName=name)["Role"], MISSING_CODE)
     if found is None:
         return
     pages = iam.get_paginator("list_role_policies").paginate(RoleName=name)
-    inline = [one for page in pages for one in page["PolicyNames"]]
+    inline = [policy for page in pages for policy in page["PolicyNames"]]
     if not has_made_by_tag(found.get("Tags")):
-        mine = [one for one in inline if one.startswith(POLICY_NAME)]
-        if mine:
-            yield SetupStep(
-                SetupRow("policies", f"of {name}", SetupState.REMOVED), partial(_delete_policies, iam, name, mine)
-            )
-        yield SetupStep(SetupRow("role", name, SetupState.KEPT, "not made by setupAWS"))
-        return
-    others = _find_foreign_use(iam, name)
-    if others:
-        yield SetupStep(SetupRow("role", name, SetupState.LEFT, others))
-        return
-
-    def delete() -> None:
-        _delete_policies(iam, name, inline)
-        iam.delete_role(RoleName=name)
-
-    yield SetupStep(SetupRow("role", name, SetupState.REMOVED), delete)
+        own = [policy for policy in inline if policy.startswith(POLICY_NAME)]
+        if own:
+            removed = SetupRow("policies", f"of {name}", SetupState.REMOVED)
+            yield SetupStep(removed, partial(_delete_policies, iam, name, own))
+        yield SetupStep(row(SetupState.KEPT, "not made by setupAWS"))
+    elif attached := _list_attached_policies(iam, name):
+        yield SetupStep(row(SetupState.LEFT, f"somebody attached {', '.join(attached)}"))
+    elif holder := _find_foreign_profile(iam, name):
+        reason = f"the instance profile {holder} holds it, which setupAWS did not make"
+        yield SetupStep(row(SetupState.LEFT, reason))
+    else:
+        yield SetupStep(row(SetupState.REMOVED), partial(_delete_role, iam, name, inline))
 
 
 def plan_profile_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
@@ -152,6 +148,11 @@ def _delete_policies(iam: IAMClient, role_name: str, names: list[str]) -> None:
         iam.delete_role_policy(RoleName=role_name, PolicyName=name)
 
 
+def _delete_role(iam: IAMClient, name: str, policies: list[str]) -> None:
+    _delete_policies(iam, name, policies)
+    iam.delete_role(RoleName=name)
+
+
 def _find_policy(iam: IAMClient, role_name: str, name: str) -> Any | None:
     found = none_if_missing(lambda: iam.get_role_policy(RoleName=role_name, PolicyName=name), MISSING_CODE)
     return None if found is None else found["PolicyDocument"]
@@ -162,15 +163,17 @@ def _add_role_to_profile(iam: IAMClient, name: str, sleep: Callable[[float], Non
     retry_until_consistent(call, MISSING_CODE, sleep=sleep)  # the profile, or the role, that was made a moment ago
 
 
-def _find_foreign_use(iam: IAMClient, name: str) -> str:
-    """What others hung on our role: as long as it is there, the role is theirs too."""
-    attached = iam.get_paginator("list_attached_role_policies").paginate(RoleName=name)
-    found = [one["PolicyName"] for page in attached for one in page["AttachedPolicies"]]
-    if found:
-        return f"somebody attached {', '.join(found)}"
+def _list_attached_policies(iam: IAMClient, name: str) -> list[str]:
+    """What others attached to our role: as long as it is there, the role is theirs too."""
+    pages = iam.get_paginator("list_attached_role_policies").paginate(RoleName=name)
+    return [policy["PolicyName"] for page in pages for policy in page["AttachedPolicies"]]
+
+
+def _find_foreign_profile(iam: IAMClient, name: str) -> str | None:
+    """An instance profile that holds our role, but is not ours."""
     pages = iam.get_paginator("list_instance_profiles_for_role").paginate(RoleName=name)
-    for holder in [one["InstanceProfileName"] for page in pages for one in page["InstanceProfiles"]]:
+    for holder in [profile["InstanceProfileName"] for page in pages for profile in page["InstanceProfiles"]]:
         tags = iam.get_instance_profile(InstanceProfileName=holder)["InstanceProfile"].get("Tags")
         if holder != name or not has_made_by_tag(tags):
-            return f"the instance profile {holder} holds it, which setupAWS did not make"
-    return ""
+            return holder
+    return None

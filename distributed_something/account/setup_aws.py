@@ -24,7 +24,6 @@ from distributed_something.account.bucket import (
 )
 from distributed_something.account.lambda_function import (
     build_bundle,
-    list_monitor_rules,
     plan_monitor_function,
     plan_monitor_log_group,
     plan_monitor_permission,
@@ -54,13 +53,13 @@ from distributed_something.account.step import (
     SetupState,
     SetupStep,
 )
+from distributed_something.account.use import find_account_use, format_account_use
 from distributed_something.account.user_policies import (
     SERVICE_LINKED_ROLES,
     build_administrator_policy,
     build_control_policies,
 )
-from distributed_something.aws.clients import EC2_PAGINATION, Clients
-from distributed_something.aws.retry import none_if_missing
+from distributed_something.aws.clients import Clients
 from distributed_something.core.errors import AWSError, explain_aws_error, is_access_denied, translate_aws_errors
 from distributed_something.core.names import (
     EXECUTION_ROLE,
@@ -74,12 +73,6 @@ from distributed_something.core.tags import MADE_BY_TAG, has_made_by_tag
 
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
-
-
-RECENT_USE_SECONDS = (
-    24 * 3600.0
-)  # for so long after its last use in another region a role is thought to be in use there
-_ACTIVE_FLEET_STATES = ("submitted", "active", "modifying")
 
 
 @dataclass(frozen=True)
@@ -145,9 +138,10 @@ def delete_account_setup(
     What AWS refuses is left, with its reason. Raises CloudError where not even looking is allowed.
     """
     with translate_aws_errors("looking for runs that go on"):
-        busy = find_account_use(clients, place) or find_use_elsewhere(clients, place, now())
-    if busy:
-        yield SetupRow("account", place.account, SetupState.LEFT, f"{busy}: nothing was removed; end the run first")
+        use = find_account_use(clients, place, now())
+    if use is not None:
+        reason = f"{format_account_use(use)}: nothing was removed; end the run first"
+        yield SetupRow("account", place.account, SetupState.LEFT, reason)
         return
     ends: list[Callable[[], Iterable[SetupStep]]] = [
         partial(plan_monitor_removal, clients),
@@ -163,41 +157,6 @@ def delete_account_setup(
             steps = list(end())
         for step in steps:
             yield _preview_step(step) if dry_run else _apply_removal(step)
-
-
-def find_account_use(clients: Clients, place: AwsAccount) -> str:
-    """The first thing found that still needs the account's roles; nothing where none does."""
-    found = list_monitor_rules(clients, place)
-    if found:
-        return f"the rule {found[0]} calls the auto-monitor"
-    fleet_role = place.role(FLEET_ROLE)
-    for page in clients.ec2.get_paginator("describe_spot_fleet_requests").paginate():
-        for one in page["SpotFleetRequestConfigs"]:
-            role = one["SpotFleetRequestConfig"]["IamFleetRole"]
-            if one["SpotFleetRequestState"] in _ACTIVE_FLEET_STATES and role == fleet_role:
-                return f"the fleet {one['SpotFleetRequestId']} is active"
-    filters: Any = [
-        {"Name": "iam-instance-profile.arn", "Values": [place.profile(INSTANCE_ROLE)]},
-        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
-    ]
-    pages = clients.ec2.get_paginator("describe_instances").paginate(Filters=filters, PaginationConfig=EC2_PAGINATION)
-    for machines in pages:
-        for reservation in machines["Reservations"]:
-            return f"the machine {reservation['Instances'][0]['InstanceId']} has the role {INSTANCE_ROLE}"
-    return ""
-
-
-def find_use_elsewhere(clients: Clients, place: AwsAccount, now: float) -> str:
-    """The other region in which machines had their role within a day: roles are of all regions. IAM tells of the region
-    of the last use alone, some hours late. https://docs.aws.amazon.com/IAM/latest/APIReference/API_RoleLastUsed.html
-    """
-    name = INSTANCE_ROLE
-    found: Any = none_if_missing(lambda: clients.iam.get_role(RoleName=name)["Role"], "NoSuchEntity") or {}
-    used = found.get("RoleLastUsed", {})
-    region, when = used.get("Region", place.region), used.get("LastUsedDate")
-    if region == place.region or when is None or now - when.timestamp() > RECENT_USE_SECONDS:
-        return ""
-    return f"machines in {region} had the role {name} at {when:%Y-%m-%d %H:%M} UTC, less than a day ago"
 
 
 def build_handout_policies(place: AwsAccount, buckets: Buckets) -> dict[str, PolicyDocument]:

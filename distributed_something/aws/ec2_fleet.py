@@ -53,7 +53,7 @@ class FleetState:
 
     @property
     def active(self) -> bool:
-        return self.state in _ACTIVE_STATES
+        return is_active_fleet_state(self.state)
 
     @property
     def lacks_machines(self) -> bool:
@@ -66,6 +66,11 @@ class ActiveFleet(NamedTuple):
     id: str
     start: float
     target: int
+
+
+def is_active_fleet_state(state: str) -> bool:
+    """Whether a fleet in this state of EC2's may start machines."""
+    return state in _ACTIVE_STATES
 
 
 def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) -> str:
@@ -108,7 +113,7 @@ def find_active_fleet(ec2: EC2Client, app_name: str) -> ActiveFleet | None:
                 if (
                     start is not None
                     and tags.get("app") == app_name
-                    and found["SpotFleetRequestState"] in _ACTIVE_STATES
+                    and is_active_fleet_state(found["SpotFleetRequestState"])
                 ):
                     target = found["SpotFleetRequestConfig"]["TargetCapacity"]
                     return ActiveFleet(found["SpotFleetRequestId"], start, target)

@@ -39,11 +39,16 @@ from distributed_something.account.setup_aws import (
     build_roles,
     collect_buckets,
     delete_account_setup,
-    find_account_use,
-    find_use_elsewhere,
     set_up_account,
 )
 from distributed_something.account.step import SetupRow, SetupState, format_setup_row
+from distributed_something.account.use import (
+    AccountUse,
+    UseKind,
+    find_account_use,
+    find_use_elsewhere,
+    format_account_use,
+)
 from distributed_something.account.user_policies import SERVICE_LINKED_ROLES
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.retry import RETRY_PAUSE_SECONDS
@@ -445,7 +450,10 @@ def test_nothing_is_removed_while_a_fleet_has_the_role() -> None:
         ec2.add_response("describe_spot_fleet_requests", page, {})
         ec2.add_response("describe_spot_fleet_requests", {"SpotFleetRequestConfigs": fleets[1:]}, {"NextToken": "more"})
 
-        assert find_account_use(clients, PLACE) == "the fleet sfr-2 is active"
+        use = find_account_use(clients, PLACE, START)
+
+    assert use == AccountUse(UseKind.FLEET, "sfr-2")
+    assert format_account_use(use) == "the fleet sfr-2 is active"
 
 
 @pytest.mark.parametrize(
@@ -469,7 +477,9 @@ def test_roles_that_machines_of_another_region_had_today_are_left(region: str, h
         answer = {"Role": role | {"CreateDate": when} | used}
         iam_stub.add_response("get_role", answer, {"RoleName": "ecsInstanceRole"})
 
-        assert find_use_elsewhere(clients, PLACE, START) == told
+        use = find_use_elsewhere(clients, PLACE, START)
+
+    assert (format_account_use(use) if use else "") == told
 
 
 def test_nothing_is_removed_while_machines_of_another_region_have_the_role(clients: Clients) -> None:
