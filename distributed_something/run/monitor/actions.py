@@ -1,4 +1,4 @@
-"""Does what `decide` says. Each action may be repeated, and done by two monitors at once, without harm."""
+"""Carries out what the policy chose. Each action may be repeated, and done by two monitors at once, without harm."""
 
 from __future__ import annotations
 
