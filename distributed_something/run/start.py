@@ -72,13 +72,10 @@ def start_run(
     run, owner = build_run_name(start), resolve_owner(settings, clients.sts)
     tags = build_tags(settings, owner, run)
     theirs = None if half_done else load_template_data(content, fleet_file, settings, clients.ec2)
+    plan = build_launch_plan(content, settings, tags, clients.ec2, theirs)
     wanted = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
     definition = ensure_task_definition(clients.ecs, wanted)
-    if half_done is None:
-        plan = build_launch_plan(content, settings, tags, clients.ec2, theirs)
-        fleet_id = _request_fleet(context, content, plan, start)
-    else:
-        fleet_id = half_done.id
+    fleet_id = half_done.id if half_done else _request_fleet(context, content, plan, start)
     monitor_file = build_monitor_file(settings, fleet_id, start, cheapest=cheapest)
     with _cancel_fleet_on_error(clients, fleet_id):
         _save_monitor_file(clients, monitor_file, path, again=half_done is not None)
