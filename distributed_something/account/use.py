@@ -48,8 +48,8 @@ def find_use_elsewhere(clients: Clients, place: AwsAccount, now: float) -> Accou
     region of the last use alone, some hours late.
     https://docs.aws.amazon.com/IAM/latest/APIReference/API_RoleLastUsed.html
     """
-    found: Any = none_if_missing(lambda: clients.iam.get_role(RoleName=INSTANCE_ROLE)["Role"], "NoSuchEntity") or {}
-    used = found.get("RoleLastUsed", {})
+    role: Any = none_if_missing(lambda: clients.iam.get_role(RoleName=INSTANCE_ROLE)["Role"], "NoSuchEntity") or {}
+    used = role.get("RoleLastUsed", {})
     region, when = used.get("Region", place.region), used.get("LastUsedDate")
     if region == place.region or when is None or now - when.timestamp() > RECENT_USE_SECONDS:
         return None

@@ -96,9 +96,9 @@ def list_price_reports(
 
 def _request_reports(ec2: EC2Client, names: Collection[str], **wanted: Any) -> Iterator[PriceReport]:
     paginator = ec2.get_paginator("describe_spot_price_history")
-    for some in split_into_batches(sorted(set(names)), MACHINE_TYPES_PER_CALL):
+    for batch in split_into_batches(sorted(set(names)), MACHINE_TYPES_PER_CALL):
         pages = paginator.paginate(
-            InstanceTypes=some,  # type: ignore[arg-type]
+            InstanceTypes=batch,  # type: ignore[arg-type]
             ProductDescriptions=[SPOT_PRODUCT],
             PaginationConfig={"PageSize": PRICE_REPORTS_PER_CALL},
             **wanted,

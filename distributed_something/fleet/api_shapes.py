@@ -59,8 +59,8 @@ def find_request_fault(request: dict[str, Any], shape: Shape) -> RequestFault | 
     from within the one parameter that a call such as RequestSpotFleet takes.
     """
     nodes = list(_iter_nodes(_Node(request, shape, "")))
-    found = (check(node) for check in (_find_form_fault, _find_unknown_value) for node in nodes)
-    return next((fault for fault in found if fault is not None), None)
+    faults = (find_fault(node) for find_fault in (_find_form_fault, _find_unknown_value) for node in nodes)
+    return next((fault for fault in faults if fault is not None), None)
 
 
 def _iter_nodes(node: _Node) -> Iterator[_Node]:

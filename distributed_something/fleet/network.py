@@ -56,7 +56,7 @@ def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | 
         subnets = [subnet for subnet in _list_subnets(ec2, vpc) if offered.get(subnet["AvailabilityZone"])]
         ways = _list_default_route_targets(ec2, vpc, subnets)
     if not subnets:
-        zones = ", ".join(sorted(zone for zone, found in offered.items() if found)) or "no zone of this region"
+        zones = ", ".join(sorted(zone for zone, names in offered.items() if names)) or "no zone of this region"
         wrong = f"no subnet of {vpc} lies where these machines are offered ({zones})"
         raise InputError(config, "MACHINE_TYPE", wrong, "choose other types, or another VPC with --vpc")
     is_open = partial(_can_reach_aws, public=settings.ASSIGN_IP)

@@ -118,14 +118,14 @@ def build_fleet_file(place: AwsAccount, image: str, key: str, subnets: list[str]
 def _choose_architecture(ec2: EC2Client, types: list[str], config: Path) -> str:
     """The one that every type has; raises InputError where there is none."""
     with translate_aws_errors("looking up MACHINE_TYPE"):
-        found = list_machine_types(ec2, types)
-    if missing := sorted(set(types) - found.keys()):
+        machines = list_machine_types(ec2, types)
+    if missing := sorted(set(types) - machines.keys()):
         problem = f"no such machine type in this region: {format_names(missing)}"
         raise InputError(config, "MACHINE_TYPE", problem, "correct MACHINE_TYPE")
-    common = set(IMAGE_PARAMETERS).intersection(*(machine.architectures for machine in found.values()))
+    common = set(IMAGE_PARAMETERS).intersection(*(machine.architectures for machine in machines.values()))
     if common:
         return "x86_64" if "x86_64" in common else "arm64"
-    what = ", ".join(f"{name} is {'/'.join(sorted(machine.architectures))}" for name, machine in found.items())
+    what = ", ".join(f"{name} is {'/'.join(sorted(machine.architectures))}" for name, machine in machines.items())
     right = "use types of one, x86_64 or arm64: the containers' image is built for one"
     raise InputError(config, "MACHINE_TYPE", f"these machines have different processors ({what})", right)
 

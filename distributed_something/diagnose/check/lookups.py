@@ -49,16 +49,16 @@ _MISSING_CODES = {"404", "NoSuchBucket", "NoSuchEntity", "NoSuchBucketPolicy"}
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What AWS answered to one look-up: what was found, or the refusal, which is raised by every use of `value`."""
+    """What AWS answered to one look-up: a result, or a refusal, which every use of `value` raises."""
 
-    found: T | None = None
+    result: T | None = None
     refusal: BaseException | None = None
 
     @property
     def value(self) -> T:
         if self.refusal is not None:
             raise self.refusal
-        return self.found  # type: ignore[return-value]  # what is None is a T then
+        return self.result  # type: ignore[return-value]  # what is None is a T then
 
 
 def ask(look: Callable[[], T]) -> Answer[T]:
@@ -83,7 +83,7 @@ class Lookups:
     """All look-ups of one check, each made when it is first wanted. `fleet`: the content of a Fleet file that is right;
     None without one.
 
-    What is not there is None or missing in what was found.
+    What does not exist is None, or missing in the result.
     """
 
     settings: Settings
@@ -97,7 +97,7 @@ class Lookups:
         read (the check of the template tells that) only what the file says itself."""
         if self.fleet is None:
             return [LaunchSpecification(name) for name in self.settings.MACHINE_TYPE]
-        return build_launch_specifications(build_launch_specs(self.fleet, self.settings, self.template.found))
+        return build_launch_specifications(build_launch_specs(self.fleet, self.settings, self.template.result))
 
     @property
     def spot_machines(self) -> int:
@@ -106,12 +106,14 @@ class Lookups:
 
     @property
     def type_names(self) -> list[str]:
-        return sorted({one.machine_type for one in self.specifications if one.machine_type})
+        return sorted(
+            {specification.machine_type for specification in self.specifications if specification.machine_type}
+        )
 
     @property
     def zones(self) -> set[str]:
         """The zones of the fleet's subnets; empty where it names none, or where they may not be looked up."""
-        return {subnet["AvailabilityZone"] for subnet in (self.subnets.found or {}).values()}
+        return {subnet["AvailabilityZone"] for subnet in (self.subnets.result or {}).values()}
 
     @cached_property
     def identity(self) -> Answer[Any]:
@@ -150,7 +152,9 @@ class Lookups:
     @cached_property
     def profiles(self) -> Answer[dict[str, Any | None]]:
         """The instance profiles that the fleet names, each None where there is no such one."""
-        wanted = sorted({parse_arn_name(one.profile) for one in self.specifications if one.profile})
+        wanted = sorted(
+            {parse_arn_name(specification.profile) for specification in self.specifications if specification.profile}
+        )
         return ask(lambda: {name: self._find_profile(name) for name in wanted})
 
     @cached_property
@@ -179,28 +183,28 @@ class Lookups:
 
     @cached_property
     def subnets(self) -> Answer[dict[str, Any]]:
-        wanted = {subnet for one in self.specifications for subnet in one.subnets}
+        wanted = {subnet for specification in self.specifications for subnet in specification.subnets}
         return self._describe_by_filter("describe_subnets", "subnet-id", wanted, "Subnets", "SubnetId")
 
     @cached_property
     def routes(self) -> Answer[dict[str, Any]]:
         """The route tables of the subnets' networks."""
-        networks = {subnet["VpcId"] for subnet in (self.subnets.found or {}).values()}
+        networks = {subnet["VpcId"] for subnet in (self.subnets.result or {}).values()}
         return self._describe_by_filter("describe_route_tables", "vpc-id", networks, "RouteTables", "RouteTableId")
 
     @cached_property
     def groups(self) -> Answer[dict[str, Any]]:
-        wanted = {group for one in self.specifications for group in one.groups}
+        wanted = {group for specification in self.specifications for group in specification.groups}
         return self._describe_by_filter("describe_security_groups", "group-id", wanted, "SecurityGroups", "GroupId")
 
     @cached_property
     def keys(self) -> Answer[dict[str, Any]]:
-        wanted = {one.key for one in self.specifications if one.key}
+        wanted = {specification.key for specification in self.specifications if specification.key}
         return self._describe_by_filter("describe_key_pairs", "key-name", wanted, "KeyPairs", "KeyName")
 
     @cached_property
     def images(self) -> Answer[dict[str, Any]]:
-        wanted = {one.image for one in self.specifications if one.image}
+        wanted = {specification.image for specification in self.specifications if specification.image}
         return self._describe_by_filter(
             "describe_images", "image-id", wanted, "Images", "ImageId", IncludeDeprecated=True
         )
@@ -208,7 +212,9 @@ class Lookups:
     @cached_property
     def snapshots(self) -> Answer[dict[str, Any]]:
         """The snapshots that the fleet file itself names."""
-        wanted = {snapshot for one in self.specifications for _, _, snapshot in one.volumes if snapshot}
+        wanted = {
+            snapshot for specification in self.specifications for _, _, snapshot in specification.volumes if snapshot
+        }
         return self._describe_by_filter("describe_snapshots", "snapshot-id", wanted, "Snapshots", "SnapshotId")
 
     @cached_property

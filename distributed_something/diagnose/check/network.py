@@ -43,8 +43,8 @@ def check_subnets(facts: Lookups) -> Iterator[Finding]:
 
 def check_security_groups(facts: Lookups) -> Iterator[Finding]:
     """The security groups that the Fleet file names."""
-    found = facts.subnets.found or {}  # a refusal is told by the check of the subnets
-    networks = {subnet["VpcId"] for subnet in found.values()}
+    subnets = facts.subnets.result or {}  # the check of the subnets tells a refusal
+    networks = {subnet["VpcId"] for subnet in subnets.values()}
     yield from judge_security_groups(facts.specifications, facts.groups.value, networks)
 
 
