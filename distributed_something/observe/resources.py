@@ -21,7 +21,7 @@ from distributed_something.aws.ecs import describe_cluster, describe_service, is
 from distributed_something.aws.sqs import SUBMITTED_JOBS_TAG, find_queue, is_missing_queue_error
 from distributed_something.core.errors import get_error_code
 from distributed_something.core.names import RULE_NAME_PREFIX, TASK_FAMILY_SUFFIX, AppNames, build_monitor_rule_name
-from distributed_something.core.tags import KEPT_VOLUME_TAG, has_run_tags
+from distributed_something.core.tags import KEPT_VOLUME_TAG, has_run_tags, parse_tags
 from distributed_something.observe.dashboards import is_dashboard_of_app
 from distributed_something.observe.machines import iter_instances
 from distributed_something.observe.queue import observe_queue_at
@@ -111,7 +111,7 @@ def iter_tagged_machines(ec2: EC2Client, app: str | None = None) -> Iterator[Res
     """Machines that carry the tag `app` and are not gone."""
     filters: Any = [_build_tag_filter(app), {"Name": "instance-state-name", "Values": _LIVE_INSTANCE_STATES}]
     for found in iter_instances(ec2, filters):
-        tags, state = _parse_tags(found.get("Tags")), found["State"]["Name"]
+        tags, state = parse_tags(found.get("Tags")), found["State"]["Name"]
         if _has_app_tag(tags, app):
             known = _choose_ending_state(
                 state == "shutting-down",
@@ -128,7 +128,7 @@ def iter_tagged_volumes(ec2: EC2Client, app: str | None = None) -> Iterator[Reso
     filters: Any = [_build_tag_filter(app), {"Name": "status", "Values": ["available"]}]
     for page in ec2.get_paginator("describe_volumes").paginate(Filters=filters, PaginationConfig=EC2_PAGINATION):
         for found in page["Volumes"]:
-            tags, name = _parse_tags(found.get("Tags")), found["VolumeId"]
+            tags, name = parse_tags(found.get("Tags")), found["VolumeId"]
             if _has_app_tag(tags, app):
                 kept = KEPT_VOLUME_TAG.items() <= tags.items()
                 known = (
@@ -145,7 +145,7 @@ def iter_tagged_templates(ec2: EC2Client, app: str | None = None) -> Iterator[Re
     filters: Any = [_build_tag_filter(app)]
     for page in ec2.get_paginator("describe_launch_templates").paginate(Filters=filters):
         for found in page["LaunchTemplates"]:
-            tags, name = _parse_tags(found.get("Tags")), found["LaunchTemplateName"]
+            tags, name = parse_tags(found.get("Tags")), found["LaunchTemplateName"]
             if _has_app_tag(tags, app):
                 ours = name.startswith(f"{tags['app']}-") and _RUN_NAME_PATTERN.fullmatch(
                     name.removeprefix(f"{tags['app']}-")
@@ -198,7 +198,7 @@ def iter_ecs_resources(ecs: ECSClient) -> Iterator[Resource]:
         for found in described["clusters"]:
             names = _list_service_names(ecs, found["clusterName"]) if found["status"] == "ACTIVE" else []
             yield from _iter_tagged_services(ecs, found["clusterName"], names)
-            tags = _parse_tags(found.get("tags"))
+            tags = parse_tags(found.get("tags"))
             if "app" in tags:
                 others = [one for one in names if one != AppNames(tags["app"]).service]
                 yield from _build_cluster_resource(
@@ -221,7 +221,7 @@ def iter_all_task_definitions(ecs: ECSClient) -> Iterator[Resource]:
     arns = [arn for page in pages for arn in page["taskDefinitionArns"]]
     for family in dict.fromkeys(_parse_family(arn) for arn in arns if _parse_family(arn).endswith(TASK_FAMILY_SUFFIX)):
         latest = ecs.describe_task_definition(taskDefinition=family, include=["TAGS"])
-        app = _parse_tags(latest.get("tags")).get("app")
+        app = parse_tags(latest.get("tags")).get("app")
         if app == family.removesuffix(TASK_FAMILY_SUFFIX) and get_container_variable(
             latest["taskDefinition"], "SQS_QUEUE_URL"
         ):
@@ -317,7 +317,7 @@ def _build_service_resource(found: Any, app: str, cluster_name: str) -> Iterator
 def _iter_tagged_services(ecs: ECSClient, cluster_name: str, names: list[str]) -> Iterator[Resource]:
     for batch in split_into_batches(names, SERVICES_PER_CALL):
         for found in ecs.describe_services(cluster=cluster_name, services=batch, include=["TAGS"])["services"]:
-            app = _parse_tags(found.get("tags")).get("app")
+            app = parse_tags(found.get("tags")).get("app")
             if app and (found["serviceName"], _parse_family(found["taskDefinition"])) == (
                 AppNames(app).service,
                 AppNames(app).task_family,
@@ -348,11 +348,6 @@ def _is_idle_alarm(found: Any, machine: str) -> bool:
 
 def _parse_family(arn: str) -> str:
     return arn.rsplit("/", 1)[-1].rsplit(":", 1)[0]
-
-
-def _parse_tags(tags: Iterable[Any] | None) -> dict[str, str]:
-    """EC2 writes Key and Value, ECS key and value."""
-    return {tag.get("Key", tag.get("key")): tag.get("Value", tag.get("value", "")) for tag in tags or ()}
 
 
 def _build_tag_filter(app: str | None) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The monitor: look, decide, act, again and again, until nothing is left to do and nothing is left behind.
 
-One monitor for every place where it may run: `run_tick` is a whole tick. `run.py monitor` loops over it; the auto-monitor
-in AWS does one a minute, and a few while machines fall idle. What later ticks need to know of earlier ones lies in the
-bucket, so a monitor that was killed goes on when it is started again; two at once do no harm, since every action may be
-repeated.
+One monitor for every place where it may run: `run_tick` is a whole tick. `run.py monitor` loops over it; the
+auto-monitor in AWS does one a minute, and a few while machines fall idle. What later ticks need to know of earlier ones
+lies in the bucket, so a monitor that was killed goes on when it is started again; two at once do no harm, since every
+action may be repeated.
 """
 
 from __future__ import annotations
