@@ -63,12 +63,12 @@ def read_export_index(file: Path) -> dict[str, str]:
 
 def iter_export_items(s3: Any, bucket: str, results: Path) -> Iterator[ExportItem]:
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    objects = [found for page in pages for found in page.get("Contents", [])]
-    files = [found for found in objects if not found["Key"].endswith("/")]
-    paths = build_safe_paths(found["Key"] for found in files)
-    for found in files:
-        path = results / bucket / paths[found["Key"]]
-        yield ExportItem(bucket, found["Key"], found["ETag"], found["Size"], path)
+    objects = [listed for page in pages for listed in page.get("Contents", [])]
+    files = [listed for listed in objects if not listed["Key"].endswith("/")]
+    paths = build_safe_paths(listed["Key"] for listed in files)
+    for listed in files:
+        path = results / bucket / paths[listed["Key"]]
+        yield ExportItem(bucket, listed["Key"], listed["ETag"], listed["Size"], path)
 
 
 def build_safe_paths(keys: Iterable[str]) -> dict[str, PurePosixPath]:

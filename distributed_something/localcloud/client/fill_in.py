@@ -79,9 +79,9 @@ class EmulatedAccount:
 
     def adapt_instance_profile(self, profile: Any) -> dict[str, str]:
         wanted = profile if isinstance(profile, dict) else {}
-        known = self.iam.list_instance_profiles()["InstanceProfiles"]
-        if any(wanted.get("Arn") == one["Arn"] or wanted.get("Name") == one["InstanceProfileName"] for one in known):
-            return dict(wanted)
+        for known in self.iam.list_instance_profiles()["InstanceProfiles"]:
+            if wanted.get("Arn") == known["Arn"] or wanted.get("Name") == known["InstanceProfileName"]:
+                return dict(wanted)
         return {"Arn": self._ensure_instance_profile()}
 
     def adapt_image(self, image_id: Any) -> str:
@@ -100,8 +100,9 @@ class EmulatedAccount:
 
     def adapt_subnets(self, ids: Any) -> str:
         """One id, or several with commas between them, as a spot fleet takes them."""
-        wanted = [one.strip() for one in str(ids).split(",")]
-        kept = [one for one in wanted if self._keep_if_known(one, self.ec2.describe_subnets, "SubnetIds", "Subnets")]
+        describe = self.ec2.describe_subnets
+        wanted = [subnet.strip() for subnet in str(ids).split(",")]
+        kept = [subnet for subnet in wanted if self._keep_if_known(subnet, describe, "SubnetIds", "Subnets")]
         return ",".join(kept) or self.own_subnet
 
     def adapt_security_group(self, group_id: Any) -> str:
@@ -109,7 +110,8 @@ class EmulatedAccount:
         return found or self.own_security_group
 
     def adapt_security_groups(self, ids: Any) -> list[str]:
-        return list(dict.fromkeys(self.adapt_security_group(one) for one in (ids if isinstance(ids, list) else [ids])))
+        wanted = ids if isinstance(ids, list) else [ids]
+        return list(dict.fromkeys(self.adapt_security_group(group) for group in wanted))
 
     def adapt_key_pair(self, name: Any) -> str:
         known = {pair["KeyName"] for pair in self.ec2.describe_key_pairs()["KeyPairs"]}

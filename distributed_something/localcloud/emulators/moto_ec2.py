@@ -86,7 +86,7 @@ def patch_moto_ec2(replace: MethodReplacer) -> None:
 
 def replace_methods(owner: type, *functions: Callable[..., Any], **named: Any) -> None:
     """Put functions in place of a class's methods, under their own names or the given ones."""
-    for name, function in {**{one.__name__: one for one in functions}, **named}.items():
+    for name, function in {**{function.__name__: function for function in functions}, **named}.items():
         setattr(owner, name, function)
 
 
@@ -258,7 +258,7 @@ def describe_spot_fleet_request_history(self: SpotFleets) -> ActionResult:
     start, event_type = self._get_param("StartTime"), self._get_param("EventType")
     events = get_fleet_ledger(get_known_fleet(self.ec2_backend, fleet_id)).events
     since = convert_to_naive_utc(start) if start else datetime.min
-    shown = [one for one in events if one["Timestamp"] >= since and event_type in (None, one["EventType"])]
+    shown = [event for event in events if event["Timestamp"] >= since and event_type in (None, event["EventType"])]
     return ActionResult(
         {
             "SpotFleetRequestId": fleet_id,

@@ -126,8 +126,8 @@ def create_service(self: EC2ContainerServiceResponse) -> ActionResult:
 
 def list_placement_expressions(service: Any) -> list[str]:
     """The expressions that hold for the machines that a service's tasks may run on."""
-    found = getattr(service, "placement_constraints", None) or []
-    return [one.get("expression", "") for one in found if one.get("type") == "memberOf"]
+    constraints = getattr(service, "placement_constraints", None) or []
+    return [constraint.get("expression", "") for constraint in constraints if constraint.get("type") == "memberOf"]
 
 
 def initialize_ecs_backend(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -164,7 +164,7 @@ def get_arn_name(arn: str | None) -> str | None:
 
 def stop_task(self: Any, cluster_str: str, task_str: str, reason: str | None) -> Any:
     tasks = self.tasks.get(self._get_cluster(cluster_str).name, {})
-    task = next((one for one in tasks.values() if one.id == get_arn_name(task_str)), None)
+    task = next((task for task in tasks.values() if task.id == get_arn_name(task_str)), None)
     if task is None:
         raise InvalidParameterException("The referenced task was not found.")
     if task.desired_status == "RUNNING":
@@ -194,7 +194,7 @@ def update_service(self: Any, properties: dict[str, Any]) -> Service:
 def delete_cluster(self: Any, cluster_str: str) -> Cluster:
     """ECS keeps a cluster that is in use; a clean-up in the wrong order must learn it here."""
     name = self._get_cluster(cluster_str).name
-    if any(one.cluster_name == name and one.status == "ACTIVE" for one in self.services.values()):
+    if any(service.cluster_name == name and service.status == "ACTIVE" for service in self.services.values()):
         in_use = "The Cluster cannot be deleted while Services are active."
         raise ECSException("ClusterContainsServicesException", in_use)
     if self.container_instances.get(name):

@@ -101,7 +101,7 @@ class FunctionRunner:
 
     def _unpack_code(self, function: Any) -> Path:
         """The folder of the function's code, unpacked once."""
-        folder = self._root / "".join(one if one.isalnum() else "-" for one in str(function.code_sha_256))
+        folder = self._root / re.sub(r"\W", "-", str(function.code_sha_256), flags=re.ASCII)
         if not folder.exists():
             draft = folder.with_suffix(".part")
             zipfile.ZipFile(io.BytesIO(function.code_bytes)).extractall(draft)

@@ -191,7 +191,7 @@ class ContainerWorker:
 
     def _run_docker(self, *arguments: str) -> None:
         """Without waiting: the engine may take as long as the container does."""
-        _docker_clients[:] = [one for one in _docker_clients if one.poll() is None]
+        _docker_clients[:] = [client for client in _docker_clients if client.poll() is None]
         quiet = subprocess.DEVNULL
         environment = build_engine_environment(self.engine)
         client = subprocess.Popen(["docker", *arguments], env=environment, stdin=quiet, stdout=quiet, stderr=quiet)

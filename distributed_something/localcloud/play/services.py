@@ -113,11 +113,11 @@ class ServiceSimulator:
 
     def find_protection_refusal(self, run: RunningTask, now: float) -> str | None:
         """Why ECS would not protect this task from scale-in; None where it would."""
-        service = next((one for one in self.ecs.services.values() if one.arn == run.service_arn), None)
+        service = next((service for service in self.ecs.services.values() if service.arn == run.service_arn), None)
         if run.task.desired_status != "RUNNING" or service is None:
             return "TASK_NOT_VALID"
-        others = [one for one in self.running if one.service_arn == run.service_arn and one is not run]
-        protected = sum(one.is_protected(now) for one in others)
+        others = [other for other in self.running if other.service_arn == run.service_arn and other is not run]
+        protected = sum(other.is_protected(now) for other in others)
         return "DEPLOYMENT_BLOCKED" if protected > service.desired_count else None
 
     def kill_workers(self) -> None:
@@ -228,7 +228,7 @@ class ServiceSimulator:
             if room is None:
                 add_service_event(service, format_placement_failure(needs, rooms, outside))
                 break
-            machine = next(one for one in self.machines.list_usable_machines() if one.arn == room.arn)
+            machine = next(machine for machine in self.machines.list_usable_machines() if machine.arn == room.arn)
             task = Task(self.ecs.clusters[service.cluster_name], definition, service, machine.arn, self.ecs)
             self.ecs.tasks.setdefault(service.cluster_name, {})[task.task_arn] = task
             if not self._start_worker(service, task, definition, machine, now, runner):
@@ -299,8 +299,8 @@ class ServiceSimulator:
         cluster.running_tasks_count = sum(run.machine.cluster == cluster.name for run in self.running)
         cluster.pending_tasks_count = 0
         cluster.registered_container_instances_count = len(self.ecs.container_instances[cluster.name])
-        services = (one for one in self.ecs.services.values() if one.cluster_name == cluster.name)
-        cluster.active_services_count = sum(one.status == "ACTIVE" for one in services)
+        services = (service for service in self.ecs.services.values() if service.cluster_name == cluster.name)
+        cluster.active_services_count = sum(service.status == "ACTIVE" for service in services)
 
 
 def sum_reserved_resources(runs: Iterable[RunningTask]) -> tuple[int, int]:
@@ -312,13 +312,13 @@ def sum_reserved_resources(runs: Iterable[RunningTask]) -> tuple[int, int]:
 def sum_task_requirements(definition: Any) -> TaskRequirements:
     """The sum over the containers; `memoryReservation` counts before `memory`, as in ECS."""
     containers = definition.container_definitions
-    cpu = sum(int(one.get("cpu") or 0) for one in containers)
-    memory = sum(int(one.get("memoryReservation") or one.get("memory") or 0) for one in containers)
+    cpu = sum(int(container.get("cpu") or 0) for container in containers)
+    memory = sum(int(container.get("memoryReservation") or container.get("memory") or 0) for container in containers)
     return TaskRequirements(int(definition.cpu or cpu), int(definition.memory or memory))
 
 
 def build_work_order(task: Task, container: dict[str, Any], cloud: dict[str, str], machine: Machine) -> WorkOrder:
-    own = {one["name"]: one.get("value", "") for one in container.get("environment") or []}
+    own = {variable["name"]: variable.get("value", "") for variable in container.get("environment") or []}
     linux = container.get("linuxParameters") or {}
     return WorkOrder(
         task_id=task.id,
@@ -328,7 +328,7 @@ def build_work_order(task: Task, container: dict[str, Any], cloud: dict[str, str
         memory=container.get("memory"),
         command=list(container.get("command") or []),
         capabilities=list((linux.get("capabilities") or {}).get("add") or []),
-        devices=[build_device_option(one) for one in linux.get("devices") or []],
+        devices=[build_device_option(device) for device in linux.get("devices") or []],
     )
 
 

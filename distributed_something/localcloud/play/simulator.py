@@ -65,13 +65,16 @@ class CloudSimulator:
 
     def find_task(self, task_id: str) -> tuple[ServiceSimulator, RunningTask] | None:
         """The task of this id, while it runs."""
-        found = ((region.services, run) for region in self.regions.values() for run in region.services.running)
-        return next((one for one in found if one[1].task.id == task_id), None)
+        for region in self.regions.values():
+            for run in region.services.running:
+                if run.task.id == task_id:
+                    return region.services, run
+        return None
 
     def find_machine(self, instance_id: str) -> Machine | None:
         """The machine of this id, while it is part of a cluster."""
-        found = (region.machines.joined.get(instance_id) for region in self.regions.values())
-        return next((one for one in found if one is not None), None)
+        machines = (region.machines.joined.get(instance_id) for region in self.regions.values())
+        return next(filter(None, machines), None)
 
     def use_containers(self, variables: Mapping[str, str]) -> None:
         """For tasks that start from now on. `variables` lead to the container engine."""
@@ -80,11 +83,15 @@ class CloudSimulator:
 
     def interrupt_machine(self, now: float, instance_id: str | None, notice_seconds: float) -> str:
         """Takes away the named machine, or the busiest one. Raises LocalCloudError if there is none."""
-        running = [one for one in self._iter_interruptible_machines() if instance_id in (None, one[1].instance_id)]
+        running = [
+            (region, machine)
+            for region, machine in self._iter_interruptible_machines()
+            if instance_id in (None, machine.instance_id)
+        ]
         if not running:
             which = f"machine {instance_id}" if instance_id else "machine"
             raise LocalCloudError(f"no {which} is running in the local cloud, so none can be taken away")
-        region, machine = max(running, key=lambda one: one[1].member.running_tasks_count)
+        region, machine = max(running, key=lambda pair: pair[1].member.running_tasks_count)
         region.services.interrupt_machine(machine, now, notice_seconds)
         self._record_interruption(region, machine)
         return machine.instance_id
