@@ -62,6 +62,7 @@ from distributed_something.account.user_policies import (
 from distributed_something.aws.clients import Clients
 from distributed_something.core.errors import AWSError, explain_aws_error, is_access_denied, translate_aws_errors
 from distributed_something.core.names import (
+    BUCKET_NAME_FORMAT,
     EXECUTION_ROLE,
     FLEET_ROLE,
     INSTANCE_ROLE,
@@ -93,7 +94,7 @@ def collect_buckets(settings: Settings, read: Iterable[str] = (), write: Iterabl
     those given: a job file may name others, which the config cannot know."""
     reads, writes = list(read), list(write)
     for name, value in settings.own.items():
-        if name.endswith("_BUCKET") and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        if name.endswith("_BUCKET") and BUCKET_NAME_FORMAT.fits(value):
             (writes if re.search("DESTINATION|OUTPUT", name) else reads).append(value)
     written = {settings.AWS_BUCKET, *writes}
     return Buckets(

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from distributed_something.core.text import format_row
+
+STATE_COLUMNS = 18  # columns of the longest state, and a space
+
 
 class SetupState(StrEnum):
     """What became of a thing."""
@@ -47,4 +51,5 @@ class SetupStep:
 def format_setup_row(row: SetupRow) -> str:
     """Return the row as a line of setupAWS's table."""
     state = f"would be {row.state}" if row.planned else row.state
-    return f"{state:<18}{row.kind} {row.name}" + (f" ({row.note})" if row.note else "")
+    note = f" ({row.note})" if row.note else ""
+    return format_row(state, f"{row.kind} {row.name}{note}", STATE_COLUMNS)

@@ -10,7 +10,7 @@ from typing import Any
 
 from distributed_something.account.lambda_function import list_monitor_rules
 from distributed_something.aws.clients import EC2_PAGINATION, Clients
-from distributed_something.aws.ec2_fleet import is_active_fleet_state
+from distributed_something.aws.ec2_fleet import is_active_fleet_state, iter_fleets
 from distributed_something.aws.retry import none_if_missing
 from distributed_something.core.names import FLEET_ROLE, INSTANCE_ROLE, AwsAccount
 
@@ -74,11 +74,10 @@ def _iter_rules(clients: Clients, place: AwsAccount) -> Iterator[AccountUse]:
 
 
 def _iter_active_fleets(clients: Clients, place: AwsAccount) -> Iterator[AccountUse]:
-    for page in clients.ec2.get_paginator("describe_spot_fleet_requests").paginate():
-        for fleet in page["SpotFleetRequestConfigs"]:
-            role = fleet["SpotFleetRequestConfig"]["IamFleetRole"]
-            if is_active_fleet_state(fleet["SpotFleetRequestState"]) and role == place.role(FLEET_ROLE):
-                yield AccountUse(UseKind.FLEET, fleet["SpotFleetRequestId"])
+    for fleet in iter_fleets(clients.ec2):
+        role = fleet["SpotFleetRequestConfig"]["IamFleetRole"]
+        if is_active_fleet_state(fleet["SpotFleetRequestState"]) and role == place.role(FLEET_ROLE):
+            yield AccountUse(UseKind.FLEET, fleet["SpotFleetRequestId"])
 
 
 def _iter_machines(clients: Clients, place: AwsAccount) -> Iterator[AccountUse]:

@@ -39,6 +39,7 @@ _FAILURE_EVENT_KINDS = {
     "fleetProgressHalted",
 }  # no errors to EC2
 _ACTIVE_STATES = {"submitted", "active", "modifying"}
+_ENDED_STATES = {"cancelled", "failed"}
 _MISSING_FLEET_CODES = {"InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetRequestId.Malformed"}
 
 
@@ -66,6 +67,11 @@ class ActiveFleet(NamedTuple):
     id: str
     start: float
     target: int
+
+
+def has_fleet_ended(state: str) -> bool:
+    """Return whether a fleet in this state of EC2's has no machines any more, and starts none."""
+    return state in _ENDED_STATES
 
 
 def is_active_fleet_state(state: str) -> bool:
@@ -101,22 +107,23 @@ def observe_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
     return FleetState(told, config["TargetCapacity"], tuple(machines), tuple(machines.values()))
 
 
+def iter_fleets(ec2: EC2Client) -> Iterator[Any]:
+    """Yield EC2's descriptions of all fleets; ended ones too, which it shows for two days. Raises AWS's errors."""
+    for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
+        yield from page["SpotFleetRequestConfigs"]
+
+
 def find_active_fleet(ec2: EC2Client, app_name: str) -> ActiveFleet | None:
     """A fleet of this app's runs that is still active, by its tags; None without."""
     with translate_aws_errors("looking for a fleet that runs already"):
-        for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
-            for found in page["SpotFleetRequestConfigs"]:
-                tags = get_fleet_tags(found)
-                start = parse_run_start(
-                    tags.get("run", "")
-                )  # EC2 makes the fleet seconds later; without a run it is not ours
-                if (
-                    start is not None
-                    and tags.get("app") == app_name
-                    and is_active_fleet_state(found["SpotFleetRequestState"])
-                ):
-                    target = found["SpotFleetRequestConfig"]["TargetCapacity"]
-                    return ActiveFleet(found["SpotFleetRequestId"], start, target)
+        for found in iter_fleets(ec2):
+            tags = get_fleet_tags(found)
+            start = parse_run_start(tags.get("run", ""))  # EC2 makes the fleet seconds later
+            if start is None or tags.get("app") != app_name:  # without a run it is not ours
+                continue
+            if is_active_fleet_state(found["SpotFleetRequestState"]):
+                target = found["SpotFleetRequestConfig"]["TargetCapacity"]
+                return ActiveFleet(found["SpotFleetRequestId"], start, target)
     return None
 
 

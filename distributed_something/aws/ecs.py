@@ -84,6 +84,12 @@ def ensure_service(
         _create_service(ecs, settings, definition, marks, sleep)
 
 
+def list_service_names(ecs: ECSClient, cluster: str) -> list[str]:
+    """Return the names of all services of the cluster. Raises AWS's errors."""
+    pages = ecs.get_paginator("list_services").paginate(cluster=cluster)
+    return [arn.rsplit("/", 1)[-1] for page in pages for arn in page["serviceArns"]]
+
+
 def describe_service(ecs: ECSClient, cluster: str, service: str, *, with_tags: bool = False) -> Any | None:
     """ECS's description of the service of exactly this name, whatever its status; None where there is none."""
     more: Any = {"include": ["TAGS"]} if with_tags else {}

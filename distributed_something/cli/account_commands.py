@@ -58,9 +58,8 @@ def setup_aws(
 @click.pass_obj
 def fleet_file(context: Context, vpc: str | None, output: Path | None, force: bool) -> None:
     """Write a Fleet file that is ready for this account."""
-    import time
-
     from distributed_something.aws.sts import identify_account
+    from distributed_something.core.clock import Clock
     from distributed_something.fleet.write_fleet_file import (
         FleetFileOptions,
         format_fleet_file_summary,
@@ -71,6 +70,6 @@ def fleet_file(context: Context, vpc: str | None, output: Path | None, force: bo
     place = identify_account(clients, settings.AWS_REGION)
     path = output or shorten_path(context.project / "files" / f"{settings.APP_NAME}Fleet.json")
     options = FleetFileOptions(path, context.config_file, vpc, force)
-    for line in format_fleet_file_summary(write_fleet_file(clients, place, settings, options, time.sleep)):
+    for line in format_fleet_file_summary(write_fleet_file(clients, place, settings, options, Clock().sleep)):
         say(line)
     say(f"next: startCluster {path}")

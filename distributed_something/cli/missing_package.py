@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def explain_missing_package(error: ImportError) -> str | None:
     """Return the line that a user reads; None if the error is about this project's own modules."""
@@ -9,4 +12,6 @@ def explain_missing_package(error: ImportError) -> str | None:
     if name in ("", "distributed_something"):
         return None
     problem = f"{name} is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
-    return f"run.py: {problem}: run make venv"
+    other = sys.prefix != sys.base_prefix and os.path.basename(sys.prefix) != ".venv"
+    leave = "leave this virtual environment with deactivate, then " if other else ""
+    return f"run.py: {problem}: {leave}run make venv"

@@ -23,11 +23,10 @@ CHEAPEST_HELP = "After 15 minutes, replace no machine that ends."
 @click.pass_obj
 def setup(context: Context) -> None:
     """Make the queue, the logs, the cluster and an empty service."""
-    import time
-
+    from distributed_something.core.clock import Clock
     from distributed_something.run.setup import set_up_run
 
-    set_up_run(context.settings, context.clients, context.console.print_progress, time.sleep)
+    set_up_run(context.settings, context.clients, context.console.print_progress, Clock().sleep)
     context.console.print_progress("next: submitJob JOBFILE")
 
 

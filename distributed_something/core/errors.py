@@ -6,7 +6,6 @@ on the error; its text is made where it is printed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from distributed_something.core.text import format_one_line
+from distributed_something.worker import find_named_permission
 from distributed_something.worker import get_error_code as get_error_code
 from distributed_something.worker import is_access_denied as is_access_denied
 from distributed_something.worker import is_missing_object as is_missing_object
@@ -27,10 +27,8 @@ AWSError = (
     ResponseParserError,
 )  # the last: an answer that is no answer of AWS's
 
+ACCESS_DENIED_REMEDY = "ask your administrator for this right"
 _REMEDIES_BY_CODE = {
-    "AccessDenied": "ask your administrator for this right",
-    "AccessDeniedException": "ask your administrator for this right",
-    "UnauthorizedOperation": "ask your administrator for this right",
     "ExpiredToken": "log in again (for SSO: aws sso login)",
     "ExpiredTokenException": "log in again (for SSO: aws sso login)",
     "InvalidClientTokenId": "check AWS_PROFILE in the config and your credentials",
@@ -126,9 +124,10 @@ def get_error_message(error: BaseException) -> str:
 
 def find_remedy(error: BaseException) -> str:
     """Return what to try after this refusal."""
-    return _REMEDIES_BY_CODE.get(
-        get_error_code(error), "try again; if it stays so, look the code up in AWS's documentation"
-    )
+    remedy = _REMEDIES_BY_CODE.get(get_error_code(error))
+    if remedy is None and is_access_denied(error):
+        return ACCESS_DENIED_REMEDY
+    return remedy or "try again; if it stays so, look the code up in AWS's documentation"
 
 
 def explain_aws_error(action: str, error: BaseException) -> CloudError:
@@ -152,9 +151,6 @@ _LOGIN_ERROR_CODES = {
     "UnrecognizedClientException", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException",
     "IncompleteSignature", "InvalidAccessKeyId", "RequestExpired",
 }  # fmt: skip
-_PERMISSION_PATTERN = re.compile(
-    r"perform:? ([a-z0-9-]+:[A-Za-z]+)"
-)  # AWS's own words: «is not authorized to perform: …»
 _PERMISSIONS_BY_CALL = {  # calls whose right has another name than the call
     "HeadBucket": "s3:ListBucket",
     "HeadObject": "s3:GetObject",
@@ -179,11 +175,10 @@ def find_missing_permission(error: BaseException) -> str | None:
     """The right that the refused call needs, as a policy names it; None where the call failed for another reason."""
     if not isinstance(error, ClientError) or not is_access_denied(error):
         return None
-    named = _PERMISSION_PATTERN.search(str(error.response.get("Error", {}).get("Message", "")))
     call = error.operation_name
-    if named:
-        return named[1]
-    return _PERMISSIONS_BY_CALL.get(call) or f"{_SERVICES_BY_CALL.get(call, 'ec2')}:{call}"
+    return (
+        find_named_permission(error) or _PERMISSIONS_BY_CALL.get(call) or f"{_SERVICES_BY_CALL.get(call, 'ec2')}:{call}"
+    )
 
 
 def is_login_error(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ from distributed_something.core.names import (
     BUCKET_NAME_FORMAT,
     FLEET_ID_FORMAT,
     LOG_GROUP_NAME_FORMAT,
+    MONITOR_PREFIX,
     QUEUE_NAME_FORMAT,
     RESOURCE_NAME_FORMAT,
     AppNames,
@@ -106,7 +107,7 @@ def build_monitor_file_path(project: Path, app_name: str) -> Path:
 
 def build_monitor_file_key(app_name: str) -> str:
     """Where its copy lies in the bucket."""
-    return f"monitors/{app_name}SpotFleetRequestId.json"
+    return f"{MONITOR_PREFIX}/{app_name}SpotFleetRequestId.json"
 
 
 def build_monitor_file(settings: Settings, fleet_id: str, start: float, *, cheapest: bool = False) -> MonitorFile:

@@ -27,9 +27,9 @@ def format_value(value: object) -> str:
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 1] + "…"
 
 
-def format_row(label: str, text: object) -> str:
+def format_row(label: str, text: object, columns: int = LABEL_COLUMNS) -> str:
     """Return a labeled line, as all commands print them: the text begins in the same column in each."""
-    return f"{label:<{LABEL_COLUMNS}}{text}"
+    return f"{label:<{columns}}{text}"
 
 
 def format_names(names: Sequence[str], most: int = MAX_NAMES_SHOWN) -> str:

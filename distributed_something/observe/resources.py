@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.clients import EC2_PAGINATION
-from distributed_something.aws.ec2_fleet import get_fleet_tags
-from distributed_something.aws.ecs import describe_cluster, describe_service, is_app_cluster
+from distributed_something.aws.ec2_fleet import get_fleet_tags, has_fleet_ended, iter_fleets
+from distributed_something.aws.ecs import describe_cluster, describe_service, is_app_cluster, list_service_names
 from distributed_something.aws.sqs import SUBMITTED_JOBS_TAG, find_queue, is_missing_queue_error
 from distributed_something.core.errors import get_error_code
 from distributed_something.core.names import RULE_NAME_PREFIX, TASK_FAMILY_SUFFIX, AppNames, build_monitor_rule_name
@@ -97,14 +97,13 @@ def format_resource(resource: Resource) -> str:
 
 def iter_tagged_fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
     """Fleets that carry the tag `app` (of one app, or of any) and that still have, or may start, machines."""
-    for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
-        for found in page["SpotFleetRequestConfigs"]:
-            tags, state = get_fleet_tags(found), found["SpotFleetRequestState"]
-            if not _has_app_tag(tags, app) or state in ("cancelled", "failed"):
-                continue
-            known = _choose_ending_state(state == "cancelled_terminating", _choose_ownership_state(tags, None))
-            name, made = found["SpotFleetRequestId"], found["CreateTime"].timestamp()
-            yield Resource(ResourceKind.FLEET, name, tags["app"], tags.get("run", ""), state, known, id=name, made=made)
+    for found in iter_fleets(ec2):
+        tags, state = get_fleet_tags(found), found["SpotFleetRequestState"]
+        if not _has_app_tag(tags, app) or has_fleet_ended(state):
+            continue
+        known = _choose_ending_state(state == "cancelled_terminating", _choose_ownership_state(tags, None))
+        name, made = found["SpotFleetRequestId"], found["CreateTime"].timestamp()
+        yield Resource(ResourceKind.FLEET, name, tags["app"], tags.get("run", ""), state, known, id=name, made=made)
 
 
 def iter_tagged_machines(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
@@ -185,7 +184,7 @@ def iter_app_clusters(ecs: ECSClient, name: str, app: str) -> Iterator[Resource]
     """The cluster of this name, where it is the app's own."""
     found = describe_cluster(ecs, name)
     if found is not None and is_app_cluster(found, app):
-        others = [one for one in _list_service_names(ecs, name) if one != AppNames(app).service]
+        others = [one for one in list_service_names(ecs, name) if one != AppNames(app).service]
         yield from _build_cluster_resource(found, {"app": app}, ResourceState.KEPT if others else ResourceState.LEFT)
 
 
@@ -196,7 +195,7 @@ def iter_ecs_resources(ecs: ECSClient) -> Iterator[Resource]:
     for batch in split_into_batches(arns, CLUSTERS_PER_CALL):
         described = ecs.describe_clusters(clusters=batch, include=["TAGS"])
         for found in described["clusters"]:
-            names = _list_service_names(ecs, found["clusterName"]) if found["status"] == "ACTIVE" else []
+            names = list_service_names(ecs, found["clusterName"]) if found["status"] == "ACTIVE" else []
             yield from _iter_tagged_services(ecs, found["clusterName"], names)
             tags = parse_tags(found.get("tags"))
             if "app" in tags:
@@ -331,11 +330,6 @@ def _build_cluster_resource(found: Any, tags: dict[str, str], known: ResourceSta
     if state is not None:
         note = "other services use it" if state is ResourceState.KEPT else ""
         yield Resource(ResourceKind.CLUSTER, found["clusterName"], tags["app"], tags.get("run", ""), note, state)
-
-
-def _list_service_names(ecs: ECSClient, cluster_name: str) -> list[str]:
-    pages = ecs.get_paginator("list_services").paginate(cluster=cluster_name)
-    return [arn.rsplit("/", 1)[-1] for page in pages for arn in page["serviceArns"]]
 
 
 def _is_idle_alarm(found: Any, machine: str) -> bool:

@@ -106,7 +106,7 @@ def format_upgrade_plan(planned: UpgradePlan) -> Iterator[str]:
     kinds = {"add": planned.added, "replace": planned.replaced, "remove": planned.removed, "EDITED": planned.edited}
     for kind, names in kinds.items():
         for name in names:
-            yield f"{kind:<15} {name}"
+            yield format_row(kind, name)
 
 
 def format_upgrade_counts(planned: UpgradePlan) -> str:

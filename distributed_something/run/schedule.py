@@ -12,6 +12,7 @@ from distributed_something.aws.clients import Clients
 from distributed_something.core.errors import CloudError, InputError, get_error_code, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile, build_monitor_file_key
 from distributed_something.core.names import AwsAccount, build_monitor_rule_name
+from distributed_something.core.tags import build_ec2_tags
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
 
 MONITOR_RULE_RATE = "rate(1 minute)"  # EventBridge's shortest
@@ -26,7 +27,7 @@ def build_rule_request(file: MonitorFile, tags: dict[str, str]) -> dict[str, Any
         "ScheduleExpression": MONITOR_RULE_RATE,
         "State": "ENABLED",
         "Description": f"Watches the run {file.run} of {file.MONITOR_APP_NAME}.",
-        "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+        "Tags": build_ec2_tags(tags),
     }
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .attempt.batches import split_into_batches
     from .container.serve import serve
     from .job.checks import missing_files, missing_key, missing_text, usual_failure, wrong_text
-    from .job.failures import Failed, get_error_code, is_access_denied, is_missing_object
+    from .job.failures import Failed, find_named_permission, get_error_code, is_access_denied, is_missing_object
     from .job.job import MAX_JOB_SECONDS, BadMessage, Folders, Job, job_from_message, upload_arguments
     from .job.job_id import job_id
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _MODULES = {
     # what a generic-worker.py uses
     "job.checks": "missing_files missing_key missing_text usual_failure wrong_text",
-    "job.failures": "Failed get_error_code is_access_denied is_missing_object",
+    "job.failures": "Failed find_named_permission get_error_code is_access_denied is_missing_object",
     "job.job": "BadMessage Folders Job MAX_JOB_SECONDS job_from_message upload_arguments",
     "job.job_id": "job_id",
     "job.placeholders": "TemplateError as_text list_placeholders split_command",
@@ -53,10 +53,10 @@ _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name i
 __all__ = [
     "MAX_JOB_SECONDS", "RUNS_PREFIX", "BadMessage", "Failed", "Folders", "Job", "JobDefaults", "Result", "RunKeys",
     "Settings", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group", "fill_shell",
-    "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed", "job_from_message", "job_id",
-    "list_paused_containers", "list_placeholders", "missing_files", "missing_key", "missing_text",
-    "parse_upload_flags", "serve", "split_command", "split_into_batches", "upload_arguments", "usual_failure",
-    "wrong_text",
+    "find_named_permission", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
+    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "missing_files",
+    "missing_key", "missing_text", "parse_upload_flags", "serve", "split_command", "split_into_batches",
+    "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

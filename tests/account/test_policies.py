@@ -36,6 +36,7 @@ MANAGED_LIMIT = 6_144  # IAM: characters of a managed policy, white space not co
 # Which packages send requests for whom: setupAWS is a package of its own, and `worker` is what containers run.
 COMMANDS = ("aws", "diagnose", "fleet", "jobs", "observe", "project", "results", "run")
 AUTO_MONITOR = "distributed_something.run.auto_monitor"
+SETUP_AWS = "distributed_something.account.setup_aws"
 TASK = [build_task_policy(PLACE), build_task_bucket_policy(PLACE, BUCKET, write=True)]
 MONITOR = [build_monitor_policy(PLACE), build_monitor_bucket_policy(PLACE, BUCKET)]
 CONTROL = list(build_control_policies(PLACE, BUCKETS.all).values())
@@ -212,6 +213,11 @@ def test_a_right_that_aws_can_narrow_to_the_account_is_narrowed() -> None:
 # They suffice
 
 
+def needed_by_setup_aws() -> dict[str, str]:
+    """Of the package, and of what its command reaches in others."""
+    return rights.needed(rights.modules_of("account")) | rights.needed_from(SETUP_AWS)
+
+
 def test_a_users_rights_are_enough_for_every_call_of_the_commands() -> None:
     needed = rights.needed(rights.modules_of(*COMMANDS))
 
@@ -220,7 +226,7 @@ def test_a_users_rights_are_enough_for_every_call_of_the_commands() -> None:
 
 
 def test_an_administrators_rights_are_enough_for_every_call_of_setup_aws() -> None:
-    needed = rights.needed(rights.modules_of("account"))
+    needed = needed_by_setup_aws()
 
     given = actions([build_administrator_policy(PLACE, BUCKETS.all)])
     assert len(needed) > 25, "calls are no longer found"
@@ -265,7 +271,7 @@ def test_every_statement_is_missed_once_it_is_taken_away() -> None:
 def test_no_right_is_given_that_nothing_needs(who: str) -> None:
     given, needed = {
         "a user": (CONTROL, rights.needed(rights.modules_of(*COMMANDS))),
-        "setupAWS": ([build_administrator_policy(PLACE, [BUCKET])], rights.needed(rights.modules_of("account"))),
+        "setupAWS": ([build_administrator_policy(PLACE, [BUCKET])], needed_by_setup_aws()),
         "the auto-monitor": (MONITOR, rights.needed_from(AUTO_MONITOR)),
         "a container": (TASK, rights.needed(rights.modules_of("worker"))),
     }[who]

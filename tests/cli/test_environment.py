@@ -69,7 +69,8 @@ def test_inside_of_an_environment_no_other_is_used(clone: Path, tmp_path: Path) 
     write_venv_python(clone, "#!/bin/sh\necho another\n")
     subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", tmp_path / "mine"], check=True)
     done = run(tmp_path / "mine" / "bin" / "python", clone / "run.py", "--help")
-    assert_one_line(done, f"run.py: click is not installed: {MAKE_VENV}")
+    leave = "leave this virtual environment with deactivate, then"
+    assert_one_line(done, f"run.py: click is not installed: {leave} {MAKE_VENV}")
 
 
 @pytest.mark.parametrize(("script", "mode"), [("#!/bin/sh\necho no\n", 0o644), ("\x7fELF of another computer", 0o755)])

@@ -135,3 +135,10 @@ def test_a_range_that_is_a_slip_says_what_would_be_right() -> None:
         build_job_file(MakeJobsOptions(wells="97"), None, lambda bucket, prefix: [])
     assert (told.value.file, told.value.problem) == ("--wells", "there is no plate of 97 wells")
     assert told.value.remedy.startswith("there are 6, 12, 24, 48, 96, 384, 1536; write values with commas between")
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException", "AuthorizationError", "Forbidden",
+                                  "UnauthorizedOperation"])  # fmt: skip
+def test_a_missing_right_is_asked_of_the_administrator_whatever_the_service_calls_it(code: str) -> None:
+    error = explain_aws_error("looking at it", ClientError({"Error": {"Code": code, "Message": "no"}}, "GetThing"))
+    assert str(error) == f"while looking at it: {code}: no — ask your administrator for this right"

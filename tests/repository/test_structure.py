@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
+from tests.support.imports import PACKAGE, Import, imports_of, modules, package_of
 from tests.support.paths import ROOT
 
-PACKAGE = "distributed_something"
 # A package may import those that stand in a line below its own, and `worker`'s public names.
 LAYERS = (
     ("cli",),
@@ -24,58 +21,16 @@ LAYERS = (
     ("core",),
 )
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
+ABOVE = {"config", "examples", "run", "tests"}  # beside the package, in the repository
 MAX_MODULES, MAX_MODULE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 12, 400, 40, 7
 MIN_WORDS = 2.0  # of a function's name, on average
-
-
-@dataclass(frozen=True)
-class Import:
-    """`importer` imports `module`, or the module of that name's `name`, in this line."""
-
-    importer: str
-    path: Path
-    line: int
-    module: str
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.importer} imports {self.module}"
-
-
-def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name."""
-    paths = sorted((ROOT / PACKAGE).rglob("*.py"))
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
-
-
-def imports_of(name: str, path: Path, known: dict[str, Path]) -> Iterator[Import]:
-    """Imports of the package's own modules: at the top, inside functions, and behind TYPE_CHECKING alike."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.startswith(PACKAGE):
-                    yield Import(name, path.relative_to(ROOT), node.lineno, alias.name)
-        elif isinstance(node, ast.ImportFrom):
-            home = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            for _ in range(max(0, node.level - 1)):
-                home = home.rpartition(".")[0]
-            base = node.module or ""
-            if node.level:
-                base = f"{home}.{base}".rstrip(".")
-            if base.startswith(PACKAGE):
-                for alias in node.names:
-                    inner = f"{base}.{alias.name}"
-                    yield Import(name, path.relative_to(ROOT), node.lineno, inner if inner in known else base)
-
-
-def package_of(module: str) -> str:
-    """`distributed_something.run.monitor.loop` → `run`."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else ""
 
 
 def fault_of(one: Import) -> str | None:
     """Why this import breaks the rules; None where it does not."""
     importer, imported = package_of(one.importer), package_of(one.module)
+    if importer == "worker" and one.module == f"{PACKAGE}.worker" != one.importer:
+        return "worker's modules import each other, not the list of its public names"
     if importer == imported or not importer or not imported:
         return None
     if imported == "worker":
@@ -94,6 +49,25 @@ def test_every_package_imports_only_what_stands_below_it() -> None:
         for name, path in known.items()
         for one in imports_of(name, path, known)
         if (fault := fault_of(one))
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_modules_are_imported_by_name_and_nothing_above_the_package_is() -> None:
+    """`import distributed_something.run` would reach any module of it, and no rule would see which."""
+    faults = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: import {alias.name}"
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if (alias.name.startswith(PACKAGE) and alias.asname is None) or alias.name.split(".")[0] in ABOVE
+    ]
+    faults += [
+        f"{path.relative_to(ROOT)}:{node.lineno}: from {node.module} import …"
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and not node.level and str(node.module).split(".")[0] in ABOVE
     ]
     assert not faults, "\n".join(faults)
 

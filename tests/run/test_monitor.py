@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from distributed_something.aws.ec2_fleet import FleetState
 from distributed_something.aws.spot_prices import SpotPriceCache
+from distributed_something.cli.console import Console
 from distributed_something.core.errors import CloudError
 from distributed_something.observe.containers import PausedMachine
 from distributed_something.observe.queue import QueueCounts
@@ -32,6 +36,7 @@ from distributed_something.run.monitor.policy import (
     TaskCountChange,
     choose_actions,
 )
+from distributed_something.run.monitor.view import MonitorView
 from tests.support.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, FakeBucket, FakeTime, refused
 
 PACE = Pace(look=30.0, settle=75.0)
@@ -340,3 +345,26 @@ def test_a_fleet_that_ec2_has_forgotten_has_ended_but_not_one_of_which_it_does_n
     look = RunSnapshot(START + minutes * 60, QueueCounts(5, 0), 0, 5, fleet=None, service=ServiceState(2, 0, 0))
     assert decide(look, RunHistory()) == taken
     assert decide(replace(look, queue=QueueCounts(0, 5)), RunHistory()) == [], "their workers may still be at it"
+
+
+# What a person sees
+
+
+def test_a_terminal_of_80_columns_shows_every_figure_in_bold_on_a_line_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    drawn = StringIO()
+    console = Console()
+    monkeypatch.setattr(sys, "stderr", drawn)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    look = RunSnapshot(START, QueueCounts(5, 2), 1, 10, FleetState("active", 3, ("i-1", "i-2")), ServiceState(6, 4, 0))
+    with MonitorView(replace(MONITOR_FILE, MONITOR_APP_NAME="[bold]App[/]"), console) as view:
+        view.show(look, RunHistory())
+    lines = drawn.getvalue().splitlines()
+    plain = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in lines]
+    assert plain[0] == "[bold]App[/]  Ctrl-C leaves the run going; monitor takes it up again"
+    assert plain[1:7] == ["waiting       5", "running       2", "done          2", "failed        1",
+                          "machines      2/3", "containers    4/6"]  # fmt: skip
+    assert lines[1].startswith("waiting       \x1b[1m5 ")

@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.ec2_fleet import get_fleet_tags
+from distributed_something.aws.ec2_fleet import get_fleet_tags, has_fleet_ended, iter_fleets
 from distributed_something.aws.sqs import find_queue
 from distributed_something.core.errors import get_error_code
 from distributed_something.core.names import AppNames
@@ -21,7 +21,6 @@ from distributed_something.worker import split_into_batches
 
 MIN_ORPHAN_AGE_SECONDS = 3600.0
 VALUES_PER_FILTER = 200  # EC2: values of one filter
-_ENDED_FLEET_STATES = {"cancelled", "failed"}
 _ENDED_MACHINE_STATES = {"terminated", "shutting-down"}
 _MISSING_DEFINITION_CODES = {"ClientException", "InvalidParameterException"}  # «Unable to describe»
 
@@ -37,9 +36,7 @@ class AccountState:
     @cached_property
     def fleets(self) -> list[Any]:
         """EC2's descriptions of all fleets that have, or may start, machines."""
-        pages = self.clients.ec2.get_paginator("describe_spot_fleet_requests").paginate()
-        every = [fleet for page in pages for fleet in page["SpotFleetRequestConfigs"]]
-        return [fleet for fleet in every if fleet["SpotFleetRequestState"] not in _ENDED_FLEET_STATES]
+        return [fleet for fleet in iter_fleets(self.clients.ec2) if not has_fleet_ended(fleet["SpotFleetRequestState"])]
 
     @cached_property
     def fleet_ids(self) -> set[str]:

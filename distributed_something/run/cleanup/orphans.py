@@ -21,7 +21,7 @@ from distributed_something.aws.ec2_fleet import get_fleet_tags
 from distributed_something.core.errors import AWSError, CloudError, explain_aws_error
 from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.names import MACHINE_SUFFIX, MAX_RULE_NAME_LENGTH, RULE_NAME_PREFIX
-from distributed_something.core.tags import has_run_tags
+from distributed_something.core.tags import has_run_tags, parse_tags
 from distributed_something.core.text import format_row
 from distributed_something.observe.collect import UnseenPart, collect_findings
 from distributed_something.observe.dashboards import find_dashboard_fleet, is_dashboard_of_app
@@ -167,13 +167,14 @@ def _iter_untagged_fleets(name: str, found: Any) -> Iterator[Orphan]:
     """The published version tags no fleets, but names their machines."""
     specifications = found["SpotFleetRequestConfig"].get("LaunchSpecifications", [])
     groups = [group for one in specifications for group in one.get("TagSpecifications", [])]
-    names = {tag.get("Value", "") for group in groups for tag in group.get("Tags", []) if tag.get("Key") == "Name"}
-    if any(one.endswith(MACHINE_SUFFIX) for one in names):
+    names = {parse_tags(group.get("Tags")).get("Name", "") for group in groups}
+    own = [text for text in names if text.endswith(MACHINE_SUFFIX)]
+    if own:
         command = f"aws ec2 cancel-spot-fleet-requests --terminate-instances --spot-fleet-request-ids {name}"
         yield Orphan(
             ResourceKind.FLEET,
             name,
-            f"its machines are named {min(names)}, no tag says of which run: {command}",
+            f"its machines are named {min(own)}, no tag says of which run: {command}",
             ours=False,
         )
 

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.clients import Clients
 from distributed_something.aws.cloudwatch_logs import LOG_RETENTION_DAYS, build_log_group_names
 from distributed_something.aws.ec2_fleet import cancel_fleet
-from distributed_something.aws.ecs import describe_cluster, is_app_cluster, stop_tasks
+from distributed_something.aws.ecs import describe_cluster, is_app_cluster, list_service_names, stop_tasks
 from distributed_something.aws.sqs import find_queue, is_missing_queue_error
 from distributed_something.core.errors import AWSError, CloudError, explain_aws_error, get_error_code
 from distributed_something.core.monitor_file import MonitorFile
@@ -299,9 +299,7 @@ def _delete_cluster(clients: Clients, run: CleanupRequest, report: CleanupReport
     if not is_app_cluster(found, app):
         report.kept.append(KeptResource(ResourceKind.CLUSTER, name, KeepReason.OLDER_THAN_APP))
         return
-    pages = clients.ecs.get_paginator("list_services").paginate(cluster=name)
-    services = [arn.rsplit("/", 1)[-1] for page in pages for arn in page["serviceArns"]]
-    if any(service != run.monitor_file.names.service for service in services):
+    if any(service != run.monitor_file.names.service for service in list_service_names(clients.ecs, name)):
         report.kept.append(KeptResource(ResourceKind.CLUSTER, name, KeepReason.OTHER_SERVICES))
         return
     if found["registeredContainerInstancesCount"] or found["runningTasksCount"]:

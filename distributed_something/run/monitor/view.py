@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Hashable
 
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.monitor_file import MonitorFile
@@ -101,7 +101,7 @@ class MonitorView:
 
 def _build_table(app: str, facts: list[tuple[str, str]]) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row(f"[bold]{escape(app)}[/]", "Ctrl-C leaves the run going; monitor takes it up again")
+    table.add_row(Text(app, style="bold"), "Ctrl-C leaves the run going; monitor takes it up again")
     for name, value in facts:
-        table.add_row(name, f"[bold]{escape(value)}[/]")
+        table.add_row(name, Text(value, style="bold"))
     return table

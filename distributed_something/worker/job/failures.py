@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -15,6 +17,7 @@ AWS_ERRORS = (ClientError, BotoCoreError, Boto3Error, ResponseParserError, HTTPE
 _DENIED_CODES = {
     "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403", "Forbidden",
 }  # fmt: skip
+_PERMISSION_PATTERN = re.compile(r"perform:? ([a-z0-9-]+:[A-Za-z]+)")
 _NOT_FOUND_CODES = {"404", "NoSuchKey"}
 
 
@@ -28,6 +31,12 @@ def get_error_code(error: BaseException) -> str:
 def is_access_denied(error: BaseException) -> bool:
     """Whether AWS refused the call because a right is missing."""
     return isinstance(error, ClientError) and get_error_code(error) in _DENIED_CODES
+
+
+def find_named_permission(error: ClientError) -> str | None:
+    """Return the right that AWS's own words name, such as `sqs:SendMessage`: «… is not authorized to perform: …»."""
+    named = _PERMISSION_PATTERN.search(str(error.response.get("Error", {}).get("Message", "")))
+    return named[1] if named else None
 
 
 def is_missing_object(error: BaseException) -> bool:

@@ -7,13 +7,12 @@ never the run.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from distributed_something.worker.job.failures import is_access_denied
+from distributed_something.worker.job.failures import find_named_permission, is_access_denied
 from distributed_something.worker.machine.machine_names import build_alarm_name
 from distributed_something.worker.machine.metadata import InstanceMetadata, find_instance_id
 
@@ -23,7 +22,6 @@ IDLE_CPU_PERCENT = 1.0
 ALARM_PERIOD_SECONDS, ALARM_PERIODS = 300, 3
 MAX_ERROR_CHARACTERS = 300  # characters: EC2's own may hold an encoded kilobyte
 ALARM_PERMISSIONS = "cloudwatch:PutMetricAlarm and cloudwatch:TagResource"
-_MISSING_PERMISSION_PATTERN = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
 log = logging.getLogger("worker")
 
 
@@ -74,5 +72,4 @@ def _format_reason(error: ClientError | BotoCoreError) -> str:
     text = " ".join(str(error).split())[:MAX_ERROR_CHARACTERS]
     if not isinstance(error, ClientError) or not is_access_denied(error):
         return text
-    said = _MISSING_PERMISSION_PATTERN.search(error.response["Error"].get("Message", ""))
-    return f"its role lacks the right {said[1] if said else ALARM_PERMISSIONS}"
+    return f"its role lacks the right {find_named_permission(error) or ALARM_PERMISSIONS}"
