@@ -514,7 +514,7 @@ def ending(aws: Exact, tmp_path: Path, *, retries: int) -> tuple[AttemptFinisher
     context = WorkerContext(settings, aws.clients.sqs, FakeBucket())
     made = AttemptFinisher(context, keeper, callbacks, lambda _: None)
     raw = {"Body": "{}", "ReceiptHandle": "r", "MessageId": "m", "Attributes": {"ApproximateReceiveCount": "1"}}
-    return made, Attempt(raw, keeper.add_lease("r", now()), Folders(tmp_path), 0, 0)
+    return made, Attempt(raw, keeper.add_lease("r", now()), Folders(tmp_path), 0, 0, now())
 
 
 class OpenGate:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,12 +28,12 @@ class Attempt:
     folders: Folders
     tries: int
     failures: int
+    started: float  # seconds since 1970
     name: str = "a message"
     message: dict[str, Any] = field(default_factory=dict)
     job: Job | None = None
     time_limit: float = 0.0  # seconds that its program has
     token: str = field(default_factory=lambda: secrets.token_hex(3))  # tells attempts apart that have the same number
-    started: float = field(default_factory=time.time)
     oom_kills: int = 0  # in this container before its program began
     begun: bool = False  # whether its program was
     leaving: bool = False  # whether its message will be deleted: its lease ends with that

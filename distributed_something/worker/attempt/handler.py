@@ -8,7 +8,6 @@ those of different jobs overlap.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -85,13 +84,14 @@ class JobHandler:
         tools: ProgramTools,
     ) -> None:  # fmt: skip
         self._context, self._s3, self._settings = context, context.s3, context.settings
+        self._clock = context.clock
         self._hooks, self._keeper, self._stop, self._finisher, self._tools = hooks, keeper, stop, finisher, tools
 
     def take_message(self, raw: dict[str, Any], received: float) -> Attempt:
         """Holds a message as SQS gave it at `received` (the keeper's clock)."""
-        folders = build_job_folders(self._settings.work_dir)
-        lease = self._keeper.add_lease(raw["ReceiptHandle"], received, get_message_age(raw, time.time()))
-        return Attempt(raw, lease, folders, *read_attempt_counts(raw))
+        folders, now = build_job_folders(self._settings.work_dir), self._clock.now()
+        lease = self._keeper.add_lease(raw["ReceiptHandle"], received, get_message_age(raw, now))
+        return Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
 
     def begin_attempt(self, attempt: Attempt) -> bool:
         """Fetches the inputs; whether there is a program to run."""
@@ -189,8 +189,9 @@ class JobHandler:
 
     def _fetch_inputs(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
         attempt.bytes_in += fetch_inputs(
-            self._s3, inputs, job.input_bucket, attempt.folders.input_dir, lambda: self._check_can_start(attempt)
-        )
+            self._s3, inputs, job.input_bucket, attempt.folders.input_dir, lambda: self._check_can_start(attempt),
+            self._clock.sleep,
+        )  # fmt: skip
 
     def _run_program(self, attempt: Attempt) -> None:
         self._check_can_start(attempt)
@@ -198,12 +199,13 @@ class JobHandler:
         log.info("start %s (attempt %d)", job.id, attempt.number)
         attempt.oom_kills = self._tools.oom_kills.count_kills()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS)
+        surroundings = ProgramSurroundings(folders.root, folders.log, job.shell, monotonic=self._clock.monotonic)
         self._tools.job_logs.follow_log(job.id, folders.log)
         attempt.begun = True
         try:
             attempt.result = run_commands(
-                self._tools.launcher, job.commands, ProgramSurroundings(folders.root, folders.log, job.shell),
-                attempt.time_limit, should_stop=lambda: self._stop.is_due or attempt.lease.is_lost,
+                self._tools.launcher, job.commands, surroundings, attempt.time_limit,
+                should_stop=lambda: self._stop.is_due or attempt.lease.is_lost,
             )  # fmt: skip
         finally:
             self._tools.job_logs.unfollow_log(job.id, folders.log)
@@ -215,7 +217,7 @@ class JobHandler:
         attempt.outputs = upload_results(
             self._s3, job.output_dir or attempt.folders.output_dir,
             ResultDestination(job.output_bucket, job.output_location, job.upload_arguments, replaceable),
-            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt),
+            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
         )  # fmt: skip
         self._finisher.record_done(attempt)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -154,10 +153,11 @@ def _upload_log(s3: Any, bucket: str, key: str, log: Path) -> None:
 
 
 def build_record(
-    attempt: Attempt, settings: Settings, state: str, reason: str | None, kind: str | None
+    context: WorkerContext, attempt: Attempt, state: str, reason: str | None, kind: str | None
 ) -> dict[str, Any]:
     """The record of an attempt that ended in `state`. Times in UTC, sizes in bytes, `log` null where it is empty."""
-    result, ended, log = attempt.result, time.time(), attempt.folders.log
+    settings, ended = context.settings, context.clock.now()
+    result, log = attempt.result, attempt.folders.log
     has_log = log.exists() and log.stat().st_size > 0
     return {
         "job": attempt.name,

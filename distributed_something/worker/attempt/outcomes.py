@@ -8,7 +8,6 @@ dead-letter queue.   bad: to the dead-letter queue.   lost: nothing.   A copy is
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -64,11 +63,11 @@ class AttemptFinisher:
             raise JobAlreadyDone
         self._queue_deletion(attempt)
         self._callbacks.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
-        log.info("done %s (%.1f s)", attempt.name, time.time() - attempt.started)
+        log.info("done %s (%.1f s)", attempt.name, self._context.clock.now() - attempt.started)
 
     def claim_results(self, attempt: Attempt) -> bool:
         """Before it replaces what another attempt left; False where the job is done."""
-        record = build_record(attempt, self._settings, INTERRUPTED_STATE, CLAIM_REASON, "crash")
+        record = build_record(self._context, attempt, INTERRUPTED_STATE, CLAIM_REASON, "crash")
         return claim_job_results(self._context, record)
 
     def record_skipped(self, attempt: Attempt) -> None:
@@ -128,7 +127,7 @@ class AttemptFinisher:
     ) -> bool:  # fmt: skip
         if state != INTERRUPTED_STATE:  # which has no lease any more
             _check_lease(attempt)
-        record = build_record(attempt, self._settings, state, reason, kind)
+        record = build_record(self._context, attempt, state, reason, kind)
         return write_record(self._context, record, attempt.folders.log, still_ours)
 
     def _try_write_record(self, attempt: Attempt, state: str, reason: str, kind: str) -> bool:
@@ -148,7 +147,9 @@ class AttemptFinisher:
             return
         apart = ResultDestination(self._settings.aws_bucket, self._settings.keys.failed_results(attempt.name))
         try:
-            upload_results(self._context.s3, folder, apart, check=partial(_check_lease, attempt))
+            upload_results(
+                self._context.s3, folder, apart, check=partial(_check_lease, attempt), sleep=self._context.clock.sleep
+            )
         except (*AWS_ERRORS, Failed, OSError) as error:
             log.warning("the failed outputs of %s could not be kept: %s", attempt.name, error)
 

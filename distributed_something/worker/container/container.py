@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -37,6 +36,7 @@ from distributed_something.worker.job.failures import AWS_ERRORS
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log, stop_container_log
 from distributed_something.worker.logs.job_log import JobLogs
+from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.machine.idle_alarm import ensure_idle_alarm
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
@@ -65,17 +65,19 @@ class Container:
         self, settings: Settings, hooks: Hooks, notices: SimpleQueue[float], metadata: InstanceMetadata
     ) -> None:
         self._settings, self._notices, self._metadata = settings, notices, metadata
+        self._clock = Clock()
         clients = Clients(settings.docker_cores, settings.aws_region)
-        self._context = WorkerContext(settings, clients("sqs"), clients("s3"))
+        self._context = WorkerContext(settings, clients("sqs"), clients("s3"), self._clock)
         self._logs, self._name = clients("logs"), socket.gethostname()
-        self._stop, self._ended, self._exit_code = StopRequest(time.monotonic), threading.Event(), 0
+        self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
         self.health = ContainerHealth(lambda: has_disk_space(settings.work_dir), self._has_other_pause)
-        self.gate = AdmissionGate(self.health, settings.work_dir, time.time)
+        self.gate = AdmissionGate(self.health, settings.work_dir, self._clock.now)
         leases = clients.create_lease_client(settings.visibility_seconds)
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
         self._job_logs = JobLogs(
-            self._logs, settings.log_group_name, where=lambda job: f"named in {build_record_address(settings, job)}"
-        )
+            self._logs, settings.log_group_name, self._clock,
+            where=lambda job: f"named in {build_record_address(settings, job)}",
+        )  # fmt: skip
         self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
         callbacks = OutcomeCallbacks(self.gate.record_success, self.gate.record_failure)
@@ -112,9 +114,9 @@ class Container:
         self._keeper.end()
         self._deleter.end()
         self._job_logs.end(self._divide_remaining_seconds(3))
-        deadline = time.monotonic() + self._divide_remaining_seconds(2)
+        deadline = self._clock.monotonic() + self._divide_remaining_seconds(2)
         for helper in helpers:  # a thread that is still in a call while Python ends can crash it
-            helper.join(max(0.0, deadline - time.monotonic()))
+            helper.join(max(0.0, deadline - self._clock.monotonic()))
 
     def _divide_remaining_seconds(self, share: int) -> float:
         """Seconds for one of so many waits that still come: within the time that there is, lest the end be a kill."""
@@ -148,22 +150,23 @@ class Container:
     def _iter_helper_threads(self, bucket: BucketMount | None) -> Iterator[tuple[str, Callable[[], object]]]:
         """What goes on beside the slots, each in a thread of its own."""
         settings, ended = self._settings, self._ended
+        repeat = partial(_repeat_until_ended, ended=ended, now=self._clock.now)
         yield "leases", self._keeper.run
         yield "deletions", self._deleter.run
         yield "job-logs", self._job_logs.run
-        yield "health", partial(_repeat_until_ended, HEALTH_CHECK_SECONDS, self._build_health_report().tick, ended)
-        spot = SpotWatcher(self._metadata, self._handle_spot_notice, self.gate.pause_for_rebalance, time.time)
+        yield "health", partial(repeat, HEALTH_CHECK_SECONDS, self._build_health_report().tick)
+        spot = SpotWatcher(self._metadata, self._handle_spot_notice, self.gate.pause_for_rebalance, self._clock.now)
         yield "spot", partial(spot.run, ended)
         on_ecs = "ECS_CONTAINER_METADATA_URI_V4" in os.environ and self._metadata.is_on_ec2
         if settings.idle_alarm and on_ecs:  # never somebody's own machine
             yield "idle-alarm", self._ensure_idle_alarm
         if settings.log_group_name and self._metadata.is_on_ec2:
             report = UsageReporter(self._logs, settings.log_group_name, settings.machine, self._name, settings.work_dir)
-            yield "usage", partial(_repeat_until_ended, USAGE_REPORT_SECONDS, report.tick, ended)
+            yield "usage", partial(repeat, USAGE_REPORT_SECONDS, report.tick)
         protection = ScaleInProtection(lambda: bool(self._keeper.held_leases))
         if protection.has_agent:
-            yield "protection", partial(protection.run, ended, time.monotonic)
-        yield "closing", partial(_repeat_until_ended, CLOSED_CHECK_SECONDS, self._update_gate, ended)
+            yield "protection", partial(protection.run, ended, self._clock.monotonic)
+        yield "closing", partial(repeat, CLOSED_CHECK_SECONDS, self._update_gate)
         if bucket is not None:
             yield "mount", partial(bucket.run, ended)
 
@@ -178,11 +181,11 @@ class Container:
         ensure_idle_alarm(self._metadata, clients, self._settings.app_name)
 
     def _handle_spot_notice(self, end: float) -> None:
-        log.warning("spot notice: this machine goes in %.0f s", end - time.time())
-        self._notices.put(end - time.time())
+        log.warning("spot notice: this machine goes in %.0f s", end - self._clock.now())
+        self._notices.put(end - self._clock.now())
 
     def _has_other_pause(self) -> bool:
-        settings, now = self._settings, time.time()
+        settings, now = self._settings, self._clock.now()
         try:
             found = list_paused_containers(self._context.s3, settings.aws_bucket, settings.keys, now)
         except AWS_ERRORS as error:
@@ -208,11 +211,13 @@ class Container:
         self._notices.put(STOP_RESERVE_SECONDS)
 
 
-def _repeat_until_ended(seconds: float, tick: Callable[[float], None], ended: threading.Event) -> None:
+def _repeat_until_ended(
+    seconds: float, tick: Callable[[float], None], ended: threading.Event, now: Callable[[], float]
+) -> None:
     """Calls `tick` with the time (seconds since 1970) again and again; what AWS refuses is tried at the next."""
     while not ended.wait(seconds):
         try:
-            tick(time.time())
+            tick(now())
         except AWS_ERRORS as error:
             log.warning("not told to AWS, trying again: %s", error)
         except Exception:  # the loop's edge: this must not end unseen, nor end the container

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from distributed_something.worker.job.job import Folders
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log
 from distributed_something.worker.logs.job_log import JobLogs
+from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.launcher import LauncherPool
@@ -42,18 +42,20 @@ log = logging.getLogger("worker")
 def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
     """Runs the job of `folder`'s message in `folder`/job; the exit code: 0, or 1 (the bucket could not be mounted)."""
     start_container_log(None, replace(settings, log_group_name=""))
-    stop = StopRequest(time.monotonic)
+    clock = Clock()
+    stop = StopRequest(clock.monotonic)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.announce_end(0.0))
-    keeper = LeaseKeeper(None, "", ENDLESS_LEASE_SECONDS, time.monotonic)
+    keeper = LeaseKeeper(None, "", ENDLESS_LEASE_SECONDS, clock.monotonic)
     attempt = Attempt(
-        {"Body": (folder / MESSAGE_FILE).read_text(encoding="utf-8")}, keeper.add_lease("", time.monotonic()),
-        _KeptFolders(folder / "job"), tries=0, failures=0,
+        {"Body": (folder / MESSAGE_FILE).read_text(encoding="utf-8")}, keeper.add_lease("", clock.monotonic()),
+        _KeptFolders(folder / "job"), tries=0, failures=0, started=clock.now(),
     )  # fmt: skip
     verdict, launcher = Verdict(), LauncherPool(1)
     s3 = Clients(1, settings.aws_region)("s3")
-    context = WorkerContext(replace(settings, check_if_done=False, work_dir=folder), None, s3)
-    handler = _OneJobHandler(context, hooks, keeper, stop, verdict, ProgramTools(launcher, JobLogs(None, "")))
+    context = WorkerContext(replace(settings, check_if_done=False, work_dir=folder), None, s3, clock)
+    tools = ProgramTools(launcher, JobLogs(None, "", clock))
+    handler = _OneJobHandler(context, hooks, keeper, stop, verdict, tools)
     try:
         with _mount_bucket(s3, settings):
             if handler.begin_attempt(attempt) and handler.run_attempt(attempt):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from distributed_something.worker.logs.log_stream import (
     LogBackoff,
     LogStream,
 )
+from distributed_something.worker.machine.clock import Clock
 
 SEND_AFTER_END_SECONDS = 30.0  # how long a log is still sent after its program's end
 IDLE_CHECK_SECONDS, BUSY_CHECK_SECONDS = 1.0, 0.02  # between two looks at the logs
@@ -38,13 +38,14 @@ class JobLogs:
         self,
         logs_client: Any,
         group: str,
-        now: Callable[[], float] = time.time,
+        clock: Clock | None = None,
         where: Callable[[str], str] = lambda job_id: "S3, beside the job's record",
         backoff: LogBackoff | None = None,
     ) -> None:
-        """`group` "" switches it off. `now`: seconds since 1970. `where(job_id)`: where the whole log will lie."""
-        self._client, self._group, self._now, self._where = logs_client, group, now, where
-        self._backoff = backoff or LogBackoff("logs of jobs")
+        """`group` "" switches it off. `where(job_id)`: where the whole log will lie."""
+        self._client, self._group, self._where = logs_client, group, where
+        self._clock = clock or Clock()
+        self._backoff = backoff or LogBackoff("logs of jobs", monotonic=self._clock.monotonic)
         self._followed: list[_LogFollower] = []
         self._room = MAX_OPEN_LOGS  # streams that may still be opened in this tick
         self._lock = threading.Lock()  # of the list; never held while something is read or sent
@@ -76,7 +77,7 @@ class JobLogs:
         with self._lock:
             for follower in self._followed:
                 if follower.job_id == job_id and path in (None, follower.path) and follower.left is None:
-                    follower.left = self._now()
+                    follower.left = self._clock.now()
         self._look.set()
 
     def run(self) -> None:
@@ -92,7 +93,7 @@ class JobLogs:
     def tick(self) -> bool:
         """Looks at each log once; whether there is more to do soon. Calls no AWS: watchtower's threads do."""
         with self._ticking:
-            now = self._now()
+            now = self._clock.now()
             with self._lock:
                 followed = list(self._followed)
             self._room = MAX_OPEN_LOGS - sum(follower.is_sending for follower in followed)
@@ -106,22 +107,23 @@ class JobLogs:
 
     def end(self, seconds: float) -> None:
         """The container ends: sends what is left, at most that long."""
-        deadline, last_call = time.monotonic() + seconds, time.monotonic() + seconds / 2
+        start = self._clock.monotonic()
+        deadline, last_call = start + seconds, start + seconds / 2
         self._ended.set()
         self._look.set()
         for job_id in self.followed_jobs:
             self.unfollow_log(job_id)
         self.tick()
-        while self._followed and time.monotonic() < deadline:
-            if time.monotonic() > last_call:
+        while self._followed and self._clock.monotonic() < deadline:
+            if self._clock.monotonic() > last_call:
                 self._give_up_logs()
-            time.sleep(BUSY_CHECK_SECONDS)
+            self._clock.sleep(BUSY_CHECK_SECONDS)
             self.tick()
 
     def _give_up_logs(self) -> None:
         with self._ticking:
             for follower in self._followed:
-                follower.give_up(self._now())
+                follower.give_up(self._clock.now())
 
     def _step_follower(self, follower: _LogFollower, now: float) -> bool:
         try:

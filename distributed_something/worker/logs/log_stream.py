@@ -12,6 +12,7 @@ import re
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -36,9 +37,11 @@ _INVALID_REQUEST_CODES = {"InvalidParameterException", "ValidationException"}  #
 class LogBackoff:
     """What streams of one container know together of AWS's refusals: how long to wait, and what was said already."""
 
-    def __init__(self, what: str, first_pause: float = FIRST_RETRY_SECONDS) -> None:
+    def __init__(
+        self, what: str, first_pause: float = FIRST_RETRY_SECONDS, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """`what`: whose logs they are, for the one line a kind of refusal in the container's log."""
-        self._what, self._first_pause = what, first_pause
+        self._what, self._first_pause, self._monotonic = what, first_pause, monotonic
         self._pause, self._until = first_pause, 0.0
         self._said: set[str] = set()
         self._lock = threading.Lock()
@@ -46,13 +49,13 @@ class LogBackoff:
     @property
     def seconds_left(self) -> float:
         """How long nothing should be tried; 0 without trouble."""
-        return max(0.0, self._until - time.monotonic())
+        return max(0.0, self._until - self._monotonic())
 
     def note_failure(self, error: Exception) -> None:
         """A call failed: the next ones wait, longer each time. Calls that fail together count as one."""
         with self._lock:
             if not self.seconds_left:
-                self._until = time.monotonic() + self._pause
+                self._until = self._monotonic() + self._pause
                 self._pause = min(self._pause * 2, MAX_RETRY_SECONDS)
         self.log_once(error)
 

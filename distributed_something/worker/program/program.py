@@ -35,12 +35,16 @@ _WORKER_VARIABLES = _list_worker_variables()
 
 @dataclass(frozen=True)
 class ProgramSurroundings:
-    """Where a program runs: in `folder`, its output behind `log`; `shell`: its command is one text for a shell."""
+    """Where a program runs: in `folder`, its output behind `log`; `shell`: its command is one text for a shell.
+
+    `monotonic`: the clock that times it, seconds.
+    """
 
     folder: Path
     log: Path
     shell: bool = False
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    monotonic: Callable[[], float] = time.monotonic
 
 
 def run_command(
@@ -53,7 +57,7 @@ def run_command(
     try:
         with launcher.open_program(surroundings.folder) as program:
             program.start(words, clean, surroundings.log)
-            return _wait_for_end(program, timeout_seconds, should_stop)
+            return _wait_for_end(program, timeout_seconds, should_stop, surroundings.monotonic)
     except ProgramStartError as error:
         kind = "machine" if error.machine else "program"
         raise Failed(f"the program {words[0]!r} cannot be started: {error}", kind) from None
@@ -78,18 +82,20 @@ def run_commands(
     return together
 
 
-def _wait_for_end(program: LaunchedProgram, timeout: float, should_stop: Callable[[], bool]) -> Result:
-    start = time.monotonic()
+def _wait_for_end(
+    program: LaunchedProgram, timeout: float, should_stop: Callable[[], bool], monotonic: Callable[[], float]
+) -> Result:
+    start = monotonic()
     ending, timed_out, stopped = 0.0, False, False
     while (end := program.wait(_CHECK_SECONDS)) is None:
-        now = time.monotonic()
+        now = monotonic()
         if not ending and (now - start > timeout or should_stop()):
             timed_out, stopped, ending = now - start > timeout, now - start <= timeout, now
             program.send_signal(signal.SIGTERM)
         elif ending and now - ending > GRACE_SECONDS:
             end = program.kill()
             break
-    seconds = time.monotonic() - start
+    seconds = monotonic() - start
     return Result(end["exit_code"], seconds, end["peak_memory_bytes"], end["cpu_seconds"], timed_out, stopped)
 
 

@@ -19,6 +19,7 @@ from distributed_something.worker.job.job import Folders, Job, job_from_message
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.logs.job_log import JobLogs
+from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
 from tests.support.emulator import until
@@ -85,19 +86,20 @@ class WatchedS3:
 
 
 class Table:
-    """A handler with its queue, and hooks that a test replaces."""
+    """A handler with its queue; a test replaces its hooks, its clock, and the clock of its leases."""
 
     def __init__(self, s3: Any, tmp_path: Path, launcher: LauncherPool) -> None:
         self.launcher, self.oom_kills = launcher, OomKills()
+        self.clock, self.lease_clock = Clock(), time.monotonic
         self.queue, self.stop, self.s3 = Queue(), StopRequest(time.monotonic), s3
         self.heard: list[str] = []
         self.leaving: list[Lease] = []
         self.settings = read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
-        self.keeper = LeaseKeeper(self.queue, URL, 30, time.monotonic)
+        self.keeper = LeaseKeeper(self.queue, URL, 30, lambda: self.lease_clock())
 
     @property
     def context(self) -> WorkerContext:
-        return WorkerContext(self.settings, self.queue, self.s3)
+        return WorkerContext(self.settings, self.queue, self.s3, self.clock)
 
     def handle(
         self, body: Any = None, *, receives: int = 1, first: float = 0, carried: dict[str, str] | None = None,
@@ -105,7 +107,7 @@ class Table:
     ) -> None:  # fmt: skip
         """`first`: how many hours ago the message was first received; `carried`: what it was told when it was sent."""
         handler = self._handler(hooks)
-        attempt = handler.take_message(message_of(body, receives, first, carried or {}), time.monotonic())
+        attempt = handler.take_message(message_of(body, receives, first, carried or {}), self.lease_clock())
         if handler.begin_attempt(attempt) and handler.run_attempt(attempt):
             handler.finish_attempt(attempt)
         self._check_that_nothing_is_left()
@@ -113,7 +115,7 @@ class Table:
     def give_back(self) -> None:
         """A message that was held for a slot, when the container ends."""
         handler = self._handler({})
-        handler.give_back(handler.take_message(message_of(), time.monotonic()))
+        handler.give_back(handler.take_message(message_of(), self.lease_clock()))
         self._check_that_nothing_is_left()
 
     def interrupt(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def test_counts_that_are_no_numbers_count_as_none(nonsense: object) -> None:
 @pytest.mark.parametrize(("begun", "tries"), [(True, 5), (False, 4)])
 def test_an_interruption_is_no_failure_and_a_try_if_the_program_was_begun(begun: bool, tries: int) -> None:
     nothing: Any = None
-    again = build_message_attributes(Attempt({}, nothing, nothing, tries=4, failures=1, begun=begun))
+    again = build_message_attributes(Attempt({}, nothing, nothing, tries=4, failures=1, started=0, begun=begun))
     assert read_attempt_counts({"Attributes": {"ApproximateReceiveCount": "1"}, "MessageAttributes": again}) == (
         tries,
         1,

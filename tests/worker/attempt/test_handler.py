@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from distributed_something.worker.attempt import handler
 from distributed_something.worker.attempt.handler import UPLOAD_RESERVE_SECONDS
+from distributed_something.worker.attempt.lease import MAX_LEASE_SECONDS
 from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.program.memory import OomKills
-from distributed_something.worker.program.program import run_commands
+from tests.support.fakes import FakeTime
 from tests.support.objects import put_objects
 from tests.worker.attempt.table import HOUR, Table, broken
 
@@ -27,6 +28,12 @@ from tests.worker.attempt.table import HOUR, Table, broken
 def leaving(*_: Any) -> Any:
     """A hook that ends its process."""
     sys.exit(3)
+
+
+def clock_showing(*times: float) -> Callable[[], float]:
+    """A clock that shows one time after the other, and the last for good."""
+    left = list(times)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
 
 
 @pytest.mark.parametrize(("fault", "reason"), [(broken, "KeyError: 'image'"), (leaving, "SystemExit: 3")])
@@ -157,21 +164,25 @@ def test_the_time_limit_is_for_all_commands_together(table: Table) -> None:
     assert record["program_seconds"] < 6
 
 
-def test_a_program_is_ended_before_sqs_ends_its_lease_whatever_time_a_hook_gives_it(
-    table: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limits: list[float] = []
-
-    def see(launcher: Any, commands: Any, surroundings: Any, timeout_seconds: float, **stop: Any) -> Result:
-        limits.append(timeout_seconds)
-        return run_commands(launcher, commands, surroundings, 0.05, **stop)
-
-    monkeypatch.setattr(handler, "run_commands", see)
+def test_a_program_is_ended_before_sqs_ends_its_lease_whatever_time_a_hook_gives_it(table: Table) -> None:
+    limit = MAX_LEASE_SECONDS - UPLOAD_RESERVE_SECONDS
+    table.lease_clock = lambda: 1000.0
+    table.clock = Clock(monotonic=clock_showing(0, limit, limit + 1))  # at its start, at a look, and from then on
     message = {"group": "g", "command": "sleep 60"}
     table.handle(message, make_job=lambda *words: replace(job_from_message(*words), timeout_seconds=1e9))
-    assert 11 * HOUR < limits[0] < 12 * HOUR - UPLOAD_RESERVE_SECONDS
     record = table.record(job_id(message))
     assert (record["reason_class"], record["reason"]) == ("time-out", "it ran longer than 689 minutes")
+    assert record["program_seconds"] == limit + 1
+    assert 11 * HOUR < limit < 12 * HOUR - UPLOAD_RESERVE_SECONDS
+
+
+def test_a_record_tells_when_its_attempt_began_and_ended(table: Table) -> None:
+    time = FakeTime(0)
+    table.clock = Clock(now=time.now)
+    table.handle(prepare=lambda *_: time.sleep(90.5))
+    record = table.record()
+    assert (record["started"], record["ended"]) == ("1970-01-01T00:00:00.000Z", "1970-01-01T00:01:30.500Z")
+    assert record["seconds"] == 90.5
 
 
 def test_out_of_memory_is_what_the_kernel_counted_while_the_program_ran(table: Table, tmp_path: Path) -> None:

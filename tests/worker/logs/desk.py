@@ -8,6 +8,7 @@ from typing import Any
 
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.logs.log_stream import LogBackoff
+from distributed_something.worker.machine.clock import Clock
 from tests.support.emulator import until
 from tests.support.fakes import FakeTime
 from tests.worker.logs.fake_logs import GROUP
@@ -16,12 +17,13 @@ PLACE = "s3://bucket/runs/App/R/jobs/one.txt"
 
 
 class Desk:
-    """A container's job logs, stepped by the test, with a folder a job."""
+    """A container's job logs, stepped by the test, with a folder a job. `waits`: whether their end takes real time."""
 
-    def __init__(self, folder: Path, client: Any, first_pause: float = 0.05) -> None:
+    def __init__(self, folder: Path, client: Any, first_pause: float = 0.05, waits: bool = True) -> None:
         self.folder, self.client, self.time = folder, client, FakeTime()
         self.backoff = LogBackoff("logs of jobs", first_pause)
-        self.logs = JobLogs(client, GROUP, self.time.now, where=lambda job_id: PLACE, backoff=self.backoff)
+        clock = Clock(self.time.now) if waits else Clock(self.time.now, self.time.now, self.time.sleep)
+        self.logs = JobLogs(client, GROUP, clock, where=lambda job_id: PLACE, backoff=self.backoff)
         self._before = set(threading.enumerate())
 
     def start(self, job: str = "one") -> Path:
