@@ -60,9 +60,9 @@ def test_the_shipped_files_count_96_wells_unedited_from_another_folder(tmp_path:
     assert processes_of(home) == []
 
 
-# Deliveries of a message before it goes to the dead-letter queue. One answer in 40 is lost, and a message that was in it
-# is delivered again, as is one whose worker was killed. That 3 deliveries do not suffice for one of 200 jobs happens once
-# in a hundred runs (two kills of one job and a lost answer); 6, once in 600,000 (two kills and four lost answers).
+# Deliveries of a message before it goes to the dead-letter queue. One answer in 40 is lost, and a message that was in
+# it is delivered again, as is one whose worker was killed. With 3 deliveries, one run in a hundred loses a job (two
+# kills of one job and a lost answer); with 6, one in 600,000 (two kills and four lost answers).
 DELIVERIES = 6
 
 
