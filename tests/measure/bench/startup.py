@@ -7,7 +7,10 @@ import statistics
 from tests.measure.bench import child
 from tests.measure.bench.report import Line
 
-_MODULES_OF_HELP = "import sys, run; run.main(['--help']); print('boto3' in sys.modules or 'botocore' in sys.modules)"
+_MODULES_OF_HELP = (
+    "import sys; from distributed_something.cli.main import main; main(['--help']);"
+    " print('boto3' in sys.modules or 'botocore' in sys.modules)"
+)
 
 
 def lines(runs: int) -> list[Line]:
