@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-import botocore.client
+import boto3
 import pytest
-from botocore.exceptions import NoCredentialsError
 
+from distributed_something.aws.clients import Clients
 from distributed_something.core.errors import CloudError
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence, observe_active_subject
@@ -20,7 +21,7 @@ from distributed_something.run.monitor.policy import Pace
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
 from distributed_something.run.run_context import RunContext
 from tests.support.account import Account, account
-from tests.support.fakes import MONITOR_FILE, SETTINGS, START, FakeOutput, FakeTime, build_context, exact
+from tests.support.fakes import MONITOR_FILE, SETTINGS, START, FakeOutput, FakeTime, build_context
 from tests.support.run_account import EMPTY_ACCOUNT, RunAccount, run_account
 
 SUMMARY = MONITOR_FILE.keys.summary
@@ -142,10 +143,6 @@ def test_where_it_may_not_look_for_older_runs_nothing_is_proven(empty: Account) 
 # Without a login
 
 
-def stranger(**_: Any) -> Any:
-    raise NoCredentialsError
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -158,10 +155,15 @@ def stranger(**_: Any) -> Any:
     ids=["--verify of all", "--verify of one", "--stale", "why", "why without a file"],
 )
 def test_who_is_not_logged_in_is_told_so_in_one_line(
-    command: Callable[[RunContext], Any], monkeypatch: pytest.MonkeyPatch
+    command: Callable[[RunContext], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", lambda *_: stranger())
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     output = FakeOutput()
-    with exact() as aws, pytest.raises(CloudError, match=r"NoCredentialsError: .* — log in to AWS"):
-        command(build_context(aws.clients, output=output))
+    clients = Clients(boto3.Session(region_name="us-east-1"))
+    with pytest.raises(CloudError, match=r"NoCredentialsError: .* — log in to AWS"):
+        command(build_context(clients, output=output))
     assert output.results == []
