@@ -59,11 +59,17 @@ def main(arguments: list[str] | None = None) -> int:
         return _report_error(error, "run.py: interrupted; type the same command again", ExitCode.INTERRUPTED, context)
     except SystemExit as error:
         return int(error.code or 0)
-    except Exception as error:  # the outermost edge: whatever it was, a user reads one line
+    except Exception as error:  # the outermost handler: a user reads a message, never a traceback
         code = getattr(error, "exit_code", ExitCode.CLOUD)
         missing = explain_missing_package(error) if isinstance(error, ImportError) else None
-        text = " ".join(str(error).split()) or type(error).__name__
-        return _report_error(error, missing or f"run.py: {text}", code, context)
+        return _report_error(error, missing or _format_error(error, code), code, context)
+
+
+def _format_error(error: Exception, code: int) -> str:
+    """Return one line, or one line per problem if the user's input is wrong."""
+    lines = str(error).splitlines() if code == ExitCode.INPUT else [str(error)]
+    texts = (" ".join(line.split()) or type(error).__name__ for line in lines)
+    return "\n".join(f"run.py: {text}" for text in texts)
 
 
 def _report_error(error: BaseException, text: str, code: int, context: Context) -> int:

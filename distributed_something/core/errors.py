@@ -1,12 +1,12 @@
-"""What can go wrong, as a user reads it: one line, an exit code, and what to do next.
+"""The errors that users read: one line that says what went wrong and what to do next, and an exit code.
 
-Every error that is meant for a user derives from `UserFacingError`; anything else that escapes is a bug. The data stay
-on the error; its text is made where it is printed.
+Every error meant for a user derives from `UserFacingError`; any other exception that reaches a user is a bug. The
+errors hold data; the `format_…` functions turn them into text where it is printed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,26 +20,23 @@ from distributed_something.worker import get_error_code as get_error_code
 from distributed_something.worker import is_access_denied as is_access_denied
 from distributed_something.worker import is_missing_object as is_missing_object
 
-AWSError = (
-    ClientError,
-    BotoCoreError,
-    Boto3Error,
-    ResponseParserError,
-)  # the last: an answer that is no answer of AWS's
+# ResponseParserError: the response did not come from AWS, but for example from a proxy.
+AWSError = (ClientError, BotoCoreError, Boto3Error, ResponseParserError)
 
-ACCESS_DENIED_REMEDY = "ask your administrator for this right"
+MAX_PROBLEMS_SHOWN = 20  # lines of one answer about a file; more would scroll off the screen
+ACCESS_DENIED_REMEDY = "ask your administrator for this permission"
 _REMEDIES_BY_CODE = {
     "ExpiredToken": "log in again (for SSO: aws sso login)",
     "ExpiredTokenException": "log in again (for SSO: aws sso login)",
     "InvalidClientTokenId": "check AWS_PROFILE in the config and your credentials",
     "UnrecognizedClientException": "check AWS_PROFILE in the config and your credentials",
     "AuthFailure": "check AWS_PROFILE in the config and your credentials",
-    "NoCredentialsError": "log in to AWS and name your profile in AWS_PROFILE, or add --local to run without AWS",
-    "ProfileNotFound": "name a profile of ~/.aws/config in AWS_PROFILE, or add --local to run without AWS",
-    "EndpointConnectionError": "check the network and AWS_REGION",
-    "404": "it does not exist: make it first, or correct the config",
-    "403": "ask your administrator for the right to use it, or correct the config",
-    "NoSuchBucket": "make the bucket first, or correct AWS_BUCKET in the config",
+    "NoCredentialsError": "log in to AWS and set AWS_PROFILE to your profile, or add --local to run without AWS",
+    "ProfileNotFound": "set AWS_PROFILE to a profile in ~/.aws/config, or add --local to run without AWS",
+    "EndpointConnectionError": "check your network connection and AWS_REGION",
+    "404": "it does not exist: create it first, or correct the config",
+    "403": "ask your administrator for permission to use it, or correct the config",
+    "NoSuchBucket": "create the bucket first, or correct AWS_BUCKET in the config",
     "AWS.SimpleQueueService.NonExistentQueue": "run setup first",
     "QueueDoesNotExist": "run setup first",
     "ServiceNotFoundException": "run setup first",
@@ -49,9 +46,9 @@ _REMEDIES_BY_CODE = {
 
 
 class UserFacingError(Exception):
-    """Base of all that a user is told in one line; `exit_code` is what `run.py` ends with.
+    """The base class of errors that a user reads as one line; `run.py` exits with `exit_code`.
 
-    `action`: what was being done, or "" if `problem` says it all. `remedy`: what to try, if anything.
+    `action`: what the program was doing (a gerund phrase), or "". `remedy`: what the user can do, or "".
     """
 
     exit_code = 1
@@ -65,25 +62,67 @@ class UserFacingError(Exception):
 
 
 class InputError(UserFacingError):
-    """Something that the user wrote is wrong. Nothing was created or sent.
+    """An error in something that the user wrote. Nothing was created or sent.
 
-    `key`: where in the file, or "". `others`: how many more things are wrong in it.
+    `key`: where in the file, or "". `others`: further problems of the same input.
     """
 
     exit_code = 2
 
-    def __init__(self, file: Path | str, key: str, problem: str, remedy: str, *, others: int = 0) -> None:
+    def __init__(
+        self, file: Path | str, key: str, problem: str, remedy: str, *, others: Sequence[InputError] = ()
+    ) -> None:
         super().__init__(problem, remedy)
-        self.file, self.key, self.others = file, key, others
+        self.file, self.key, self.others = file, key, tuple(others)
+
+    @property
+    def problems(self) -> list[InputError]:
+        """This problem and all others, in the order in which they were found."""
+        return [self, *(problem for other in self.others for problem in other.problems)]
 
     def __str__(self) -> str:
-        return format_input_error(self)
+        return "\n".join(format_input_problems(self))
+
+
+class InputProblems:
+    """Collects the problems of one input, so that the user sees all of them at once instead of one per attempt."""
+
+    def __init__(self) -> None:
+        self._errors: list[InputError] = []
+
+    def add(self, error: InputError) -> None:
+        self._errors.append(error)
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether any further problem would not be shown, so that a long input need not be read to its end."""
+        return len(self._errors) > MAX_PROBLEMS_SHOWN
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Catch an InputError raised inside the block and continue after it."""
+        try:
+            yield
+        except InputError as error:
+            self.add(error)
+
+    def raise_if_any(self) -> None:
+        """Raise one InputError that holds all problems collected so far, if there are any."""
+        if self._errors:
+            raise merge_input_errors(self._errors)
+
+
+def merge_input_errors(errors: Iterable[InputError]) -> InputError:
+    """Return one error that holds the problems of all `errors`; there is at least one."""
+    first, *others = (problem for error in errors for problem in error.problems)
+    return InputError(first.file, first.key, first.problem, first.remedy, others=others)
 
 
 class CloudError(UserFacingError):
-    """AWS refused or failed.
+    """An error that AWS returned, or a failure to reach AWS.
 
-    `code`: AWS's code, or the kind of error where no answer came; "" where AWS answered and the answer does not do.
+    `code`: AWS's error code, or the name of botocore's exception if there was no response; "" if AWS reported success
+    but the response is not usable.
     """
 
     def __init__(self, problem: str, remedy: str = "", *, action: str = "", code: str = "") -> None:
@@ -95,50 +134,55 @@ class CloudError(UserFacingError):
 
 
 def format_user_facing_error(error: UserFacingError) -> str:
-    """Return the one line that a user reads: what was being done, what went wrong, what to try."""
+    """Return the line that a user reads: what the program was doing, what went wrong, and what to do."""
     return _format_error_line(error.action, error.problem, error.remedy)
 
 
 def format_cloud_error(error: CloudError) -> str:
-    """Return the one line that a user reads; AWS's code stands before its words."""
+    """Return the line that a user reads, with AWS's error code before AWS's message."""
     code = f"{error.code}: " if error.code else ""
     return _format_error_line(error.action, f"{code}{error.problem}", error.remedy)
 
 
-def format_input_error(error: InputError) -> str:
-    """Return the one line that a user reads: file, key, what is wrong, how to fix it."""
+def format_input_problems(error: InputError) -> list[str]:
+    """Return one line per problem: file, key, what is wrong, how to fix it. Show at most MAX_PROBLEMS_SHOWN."""
+    problems = error.problems
+    lines = [_format_input_problem(problem) for problem in problems[:MAX_PROBLEMS_SHOWN]]
+    return [*lines, "there are more problems; fix these first"] if len(problems) > MAX_PROBLEMS_SHOWN else lines
+
+
+def _format_input_problem(error: InputError) -> str:
     where = f"{error.file}: {error.key}" if error.key else f"{error.file}"
-    others = f" (and {error.others} more)" if error.others else ""
-    return format_one_line(f"{where}: {error.problem}; {error.remedy}{others}")
+    return format_one_line(f"{where}: {error.problem}; {error.remedy}")
 
 
 def _format_error_line(action: str, problem: str, remedy: str) -> str:
-    doing, then = f"while {action}: " if action else "", f" — {remedy}" if remedy else ""
-    return format_one_line(f"{doing}{problem}{then}")
+    prefix, suffix = f"while {action}: " if action else "", f" — {remedy}" if remedy else ""
+    return format_one_line(f"{prefix}{problem}{suffix}")
 
 
 def get_error_message(error: BaseException) -> str:
-    """Return AWS's own words, or botocore's where no answer came."""
+    """Return AWS's message, or botocore's if there was no response."""
     return error.response.get("Error", {}).get("Message", "") if isinstance(error, ClientError) else str(error)
 
 
 def find_remedy(error: BaseException) -> str:
-    """Return what to try after this refusal."""
+    """Return what the user can do about this error."""
     remedy = _REMEDIES_BY_CODE.get(get_error_code(error))
     if remedy is None and is_access_denied(error):
         return ACCESS_DENIED_REMEDY
-    return remedy or "try again; if it stays so, look the code up in AWS's documentation"
+    return remedy or "try again; if it happens again, look up the code in AWS's documentation"
 
 
 def explain_aws_error(action: str, error: BaseException) -> CloudError:
-    """Return `error` as one that a user can read; `action`: what was being done."""
+    """Return `error` as an error that a user can read; `action`: what the program was doing."""
     problem = get_error_message(error) or "no reason given"
     return CloudError(problem, find_remedy(error), action=action, code=get_error_code(error))
 
 
 @contextmanager
 def translate_aws_errors(action: str) -> Iterator[None]:
-    """Turn what AWS refuses inside the block into a CloudError; `action`: what is being done."""
+    """Turn AWS errors inside the block into a CloudError; `action`: what the program is doing."""
     try:
         yield
     except AWSError as error:
@@ -151,13 +195,13 @@ _LOGIN_ERROR_CODES = {
     "UnrecognizedClientException", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException",
     "IncompleteSignature", "InvalidAccessKeyId", "RequestExpired",
 }  # fmt: skip
-_PERMISSIONS_BY_CALL = {  # calls whose right has another name than the call
+_PERMISSIONS_BY_CALL = {  # calls whose permission has a different name
     "HeadBucket": "s3:ListBucket",
     "HeadObject": "s3:GetObject",
     "ListObjectsV2": "s3:ListBucket",
     "CreateMultipartUpload": "s3:PutObject",
 }
-_CALLS_BY_SERVICE = {  # the service of a call, where AWS does not name the right
+_CALLS_BY_SERVICE = {  # to find a call's service if AWS does not name the permission
     "sts": ("GetCallerIdentity",),
     "s3": ("GetBucketPolicy", "AbortMultipartUpload", "GetObject"),
     "iam": ("GetRole", "GetInstanceProfile"),
@@ -172,7 +216,10 @@ _SERVICES_BY_CALL = {call: service for service, calls in _CALLS_BY_SERVICE.items
 
 
 def find_missing_permission(error: BaseException) -> str | None:
-    """The right that the refused call needs, as a policy names it; None where the call failed for another reason."""
+    """Return the permission that the refused call needs, as a policy names it.
+
+    Return None if the call failed for another reason.
+    """
     if not isinstance(error, ClientError) or not is_access_denied(error):
         return None
     call = error.operation_name
@@ -182,13 +229,13 @@ def find_missing_permission(error: BaseException) -> str | None:
 
 
 def is_login_error(error: BaseException) -> bool:
-    """Whether no call can succeed, because AWS does not know who calls."""
+    """Return whether AWS does not accept the caller's credentials, so that no call can succeed."""
     return get_error_code(error) in _LOGIN_ERROR_CODES
 
 
 def format_lookup_error(error: BaseException) -> str:
-    """Why something could not be looked up: the right that it needs, or AWS's words."""
-    right = find_missing_permission(error)
-    if right:
-        return f"needs {right}"
+    """Return why something could not be looked up: the permission that it needs, or AWS's code and message."""
+    permission = find_missing_permission(error)
+    if permission:
+        return f"needs {permission}"
     return format_one_line(f"{get_error_code(error)}: {get_error_message(error)}")

@@ -9,34 +9,35 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed_something.core.errors import InputError
+from distributed_something.core.errors import InputError, merge_input_errors
 from distributed_something.core.text import format_value
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
-    from pydantic_core import PydanticCustomError
+    from pydantic_core import ErrorDetails, PydanticCustomError
 
 
-MAX_JSON_LEVELS = 50  # levels of JSON inside JSON; no file of a user needs so many, and Python can follow them all
+MAX_JSON_LEVELS = 50  # nesting depth; deeper than any user's file, and shallow enough for Python's recursion limit
 _VALUE_ERROR_TYPE = "unfit_value"
-_REMEDIES_BY_ERROR_TYPE = {  # for pydantic's own checks, filled in from the error's context; for others its own words
-    "greater_than": "input should be greater than {gt:.15g}",
-    "greater_than_equal": "input should be greater than or equal to {ge:.15g}",
-    "less_than": "input should be less than {lt:.15g}",
-    "less_than_equal": "input should be less than or equal to {le:.15g}",
-    "finite_number": "input should be a finite number",
-    "int_type": "input should be a valid integer",
-    "int_parsing": "input should be a valid integer, unable to parse string as an integer",
-    "int_parsing_size": "unable to parse input string as an integer, exceeded maximum size",
-    "int_from_float": "input should be a valid integer, got a number with a fractional part",
-    "float_type": "input should be a valid number",
-    "float_parsing": "input should be a valid number, unable to parse string as a number",
-    "bool_type": "input should be a valid boolean",
-    "string_type": "input should be a valid string",
-    "string_too_short": "string should have at least {min_length} character",
-    "list_type": "input should be a valid list",
-    "too_short": "list should have at least {min_length} item after validation, not {actual_length}",
-    "too_long": "list should have at most {max_length} items after validation, not {actual_length}",
+# What is wrong and what to write, for pydantic's own checks, filled in from the error's context.
+_MESSAGES_BY_ERROR_TYPE = {
+    "greater_than": ("is too small", "write a number greater than {gt:.15g}"),
+    "greater_than_equal": ("is too small", "write a number that is at least {ge:.15g}"),
+    "less_than": ("is too large", "write a number less than {lt:.15g}"),
+    "less_than_equal": ("is too large", "write a number that is at most {le:.15g}"),
+    "finite_number": ("is not a finite number", "write an ordinary number, such as 1.5"),
+    "int_type": ("is not a whole number", "write a whole number, such as 4"),
+    "int_parsing": ("is not a whole number", "write a whole number, such as 4"),
+    "int_parsing_size": ("is too large", "write a smaller number"),
+    "int_from_float": ("is not a whole number", "write a whole number, such as 4"),
+    "float_type": ("is not a number", "write a number with a decimal point, such as 0.10"),
+    "float_parsing": ("is not a number", "write a number with a decimal point, such as 0.10"),
+    "bool_type": ("is not true or false", "write true or false, without quotes"),
+    "string_type": ("is not a string", "write it in quotes"),
+    "string_too_short": ("is too short", "write at least {min_length} character(s)"),
+    "list_type": ("is not a list", "write a list: […]"),
+    "too_short": ("is too short", "list at least {min_length}"),
+    "too_long": ("is too long ({actual_length} items)", "list at most {max_length}"),
 }
 
 
@@ -114,20 +115,24 @@ def build_value_error(remedy: str, problem: str = "does not fit") -> PydanticCus
 
 
 def explain_validation_error(path: Path | str, error: ValidationError) -> InputError:
-    """What pydantic found, as one line about the first wrong key."""
-    errors = error.errors(include_url=False)
-    first, others = errors[0], len(errors) - 1
-    parts = (f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    """Return all problems that pydantic found, as one InputError."""
+    return merge_input_errors(_explain_error_details(path, details) for details in error.errors(include_url=False))
+
+
+def _explain_error_details(path: Path | str, details: ErrorDetails) -> InputError:
+    parts = (f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
     key = "".join(parts).lstrip(".") or "the file"
-    if first["type"] == "missing":
-        return InputError(path, key, "this key is missing", "add it", others=others)
-    context = first.get("ctx", {})
-    if first["type"] == _VALUE_ERROR_TYPE:
+    if details["type"] == "missing":
+        return InputError(path, key, "this key is missing", "add it")
+    context = details.get("ctx", {})
+    if details["type"] == _VALUE_ERROR_TYPE:
         problem, remedy = context["problem"], context["remedy"]
+    elif details["type"] in _MESSAGES_BY_ERROR_TYPE:
+        problem, remedy = (text.format_map(context) for text in _MESSAGES_BY_ERROR_TYPE[details["type"]])
     else:
-        template, words = _REMEDIES_BY_ERROR_TYPE.get(first["type"]), first["msg"]
-        problem, remedy = "does not fit", template.format_map(context) if template else words[:1].lower() + words[1:]
-    return InputError(path, key, f"{format_value(first['input'])} {problem}", remedy, others=others)
+        message = details["msg"]
+        problem, remedy = "is not valid", message[:1].lower() + message[1:]
+    return InputError(path, key, f"{format_value(details['input'])} {problem}", remedy)
 
 
 def write_json_atomically(path: Path, value: object) -> None:

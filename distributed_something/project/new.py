@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distributed_something.core.config_settings import Settings, load_settings
-from distributed_something.core.errors import InputError, UserFacingError, format_input_error
+from distributed_something.core.errors import InputError, UserFacingError, format_input_problems
 from distributed_something.core.files import read_text_file, write_file_atomically
 from distributed_something.core.image_name import IMAGE_NAME_FORMAT, ProjectImageName, parse_project_image
 from distributed_something.core.names import RESOURCE_NAME_FORMAT
@@ -58,7 +58,7 @@ class DraftError(InputError):
     """A file that the project would have is wrong. Nothing was made."""
 
     def __str__(self) -> str:
-        return f"newProject: {format_input_error(self)}; nothing was made"
+        return "\n".join(f"newProject: {line}; nothing was created" for line in format_input_problems(self))
 
 
 @dataclass(frozen=True)

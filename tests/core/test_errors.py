@@ -9,7 +9,14 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel, Field, ValidationError
 
 from distributed_something.core.config_settings import load_settings
-from distributed_something.core.errors import CloudError, InputError, UserFacingError, explain_aws_error
+from distributed_something.core.errors import (
+    MAX_PROBLEMS_SHOWN,
+    CloudError,
+    InputError,
+    InputProblems,
+    UserFacingError,
+    explain_aws_error,
+)
 from distributed_something.core.files import explain_validation_error
 from distributed_something.core.monitor_file import parse_monitor_file
 from distributed_something.jobs.job_file import parse_job_file
@@ -30,7 +37,10 @@ from tests.support.offline import CONFIG, JOB, MONITOR, config_text
             InputError(Path("a/b.json"), "groups[1]", "it is empty", "fill it"),
             "a/b.json: groups[1]: it is empty; fill it",
         ),
-        (InputError("b.json", "", "it is empty", "fill it", others=2), "b.json: it is empty; fill it (and 2 more)"),
+        (
+            InputError("b.json", "", "it is empty", "fill it", others=[InputError("b.json", "x", "no\nwhere", "go")]),
+            "b.json: it is empty; fill it\nb.json: x: no where; go",
+        ),
         (CloudError("no\x1b[2J", "wait", action="asking", code="Denied"), r"while asking: Denied: no\x1b[2J — wait"),
         (CloudError("no such queue"), "no such queue"),
     ],
@@ -64,12 +74,11 @@ def test_a_semicolon_in_a_value_cuts_nothing_off_its_error() -> None:
     [
         ("APP_NAME", "a/b", "'a/b' does not fit", "write at most 80 letters, digits, -, _, the first no sign"),
         ("ASSIGN_IP", "maybe", "'maybe' does not fit", "write 'True' or 'False'"),
-        ("CLUSTER_MACHINES", 0, "0 does not fit", "input should be greater than or equal to 1"),
-        ("MAX_COST", -1, "-1 does not fit", "input should be greater than or equal to 0"),
-        ("MAX_COST", 10**9, "1000000000 does not fit", "input should be less than or equal to 10000000"),
-        ("MEMORY", "much", "'much' does not fit",
-         "input should be a valid integer, unable to parse string as an integer"),
-        ("MACHINE_TYPE", [], "[] does not fit", "list should have at least 1 item after validation, not 0"),
+        ("CLUSTER_MACHINES", 0, "0 is too small", "write a number that is at least 1"),
+        ("MAX_COST", -1, "-1 is too small", "write a number that is at least 0"),
+        ("MAX_COST", 10**9, "1000000000 is too large", "write a number that is at most 10000000"),
+        ("MEMORY", "much", "'much' is not a whole number", "write a whole number, such as 4"),
+        ("MACHINE_TYPE", [], "[] is too short", "list at least 1"),
     ],
 )  # fmt: skip
 def test_what_a_config_has_wrong_is_told_by_its_fields(
@@ -83,12 +92,39 @@ def test_what_a_config_has_wrong_is_told_by_its_fields(
     assert (error.file, error.key, error.problem, error.remedy) == (path, key, problem, remedy)
 
 
-def test_how_many_more_things_are_wrong_is_a_number(tmp_path: Path) -> None:
+def test_all_wrong_values_of_a_config_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "config.py"
     path.write_text(config_text(CONFIG | {"MEMORY": 0, "CPU_SHARES": 0, "EBS_VOL_SIZE": 0}))
     with pytest.raises(InputError) as caught:
         load_settings(path)
-    assert caught.value.others == 2
+    assert [problem.key for problem in caught.value.problems] == ["EBS_VOL_SIZE", "CPU_SHARES", "MEMORY"]
+
+
+def test_checks_after_a_problem_still_run_and_report_theirs() -> None:
+    problems = InputProblems()
+    for key in ("a", "b"):
+        with problems.collect():
+            raise InputError("f", key, "bad", "fix it")
+    with pytest.raises(InputError, match="f: a: bad; fix it\nf: b: bad; fix it") as caught:
+        problems.raise_if_any()
+    assert [problem.key for problem in caught.value.problems] == ["a", "b"]
+
+
+def test_nothing_is_raised_if_no_problem_was_found() -> None:
+    problems = InputProblems()
+    with problems.collect():
+        pass
+    problems.raise_if_any()
+
+
+def test_an_input_with_hundreds_of_problems_does_not_fill_the_screen() -> None:
+    problems = InputProblems()
+    while not problems.is_full:
+        problems.add(InputError("f", "k", "bad", "fix it"))
+    with pytest.raises(InputError) as caught:
+        problems.raise_if_any()
+    lines = str(caught.value).splitlines()
+    assert lines == ["f: k: bad; fix it"] * MAX_PROBLEMS_SHOWN + ["there are more problems; fix these first"]
 
 
 def test_a_check_of_pydantics_that_no_table_has_is_told_in_its_words() -> None:
@@ -98,7 +134,7 @@ def test_a_check_of_pydantics_that_no_table_has_is_told_in_its_words() -> None:
     with pytest.raises(ValidationError) as caught:
         Even(number=3)
     error = explain_validation_error("f", caught.value)
-    assert (error.problem, error.remedy) == ("3 does not fit", "input should be a multiple of 2")
+    assert (error.problem, error.remedy) == ("3 is not valid", "input should be a multiple of 2")
 
 
 @pytest.mark.parametrize(
