@@ -1,5 +1,5 @@
-"""From a Fleet file to the request for a Spot Fleet: the file, its launch specifications, the run's launch template.
+"""The Fleet file, its launch specifications, the run's launch template, and the request for a Spot Fleet.
 
-`observe`, `run`, and `diagnose` import it; it imports `aws` and `core`. Start with `fleet_file.py`, which reads and
-checks the file, then `launch_plan.py`, from which everything that EC2 is sent is made.
+`observe`, `run`, and `diagnose` import this package; it imports `aws` and `core`. Start reading in `fleet_file.py`,
+which reads and checks the file, and then in `launch_plan.py`, from which everything that EC2 receives is built.
 """

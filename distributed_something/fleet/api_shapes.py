@@ -1,7 +1,7 @@
-"""A request held against botocore's model of the call, before anything is sent, and answered in a user's words.
+"""Checks of a request against botocore's model of the call, before anything is sent.
 
-botocore checks requests too, but tells what is wrong in one text for programmers, and it does not look at values of
-which AWS takes only some.
+botocore validates requests too, but it reports all errors as one text for programmers, and it does not check values
+against the lists of values that AWS accepts.
 """
 
 from __future__ import annotations
@@ -13,31 +13,32 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.utils import parse_to_aware_datetime
 
-from distributed_something.core.text import MAX_SHOWN_CHARACTERS
+from distributed_something.core.text import format_value
 
 if TYPE_CHECKING:
     from botocore.model import Shape
 
 
-MAX_CHOICES_SHOWN = 12  # values that one line lists
-_TYPES: dict[str, tuple[tuple[type, ...], str]] = {  # botocore's name of a type: Python's types, and what to write
-    "structure": ((dict,), "an object"),
-    "map": ((dict,), "an object"),
-    "list": ((list, tuple), "a list"),
-    "string": ((str,), "a text"),
-    "integer": ((int,), "a whole number"),
-    "long": ((int,), "a whole number"),
-    "float": ((float, Decimal, int), "a number"),
-    "double": ((float, Decimal, int), "a number"),
-    "boolean": ((bool,), "true or false"),
-    "timestamp": ((datetime,), "a time, as 2026-11-23T10:45:00Z"),
+MAX_CHOICES_SHOWN = 12  # accepted values that one line lists
+# botocore's name of a type: Python's types, what a user calls it, and what to write
+_TYPES: dict[str, tuple[tuple[type, ...], str, str]] = {
+    "structure": ((dict,), "an object", "write an object: { … }"),
+    "map": ((dict,), "an object", "write an object: { … }"),
+    "list": ((list, tuple), "a list", "write a list: [ … ]"),
+    "string": ((str,), "a string", "write it in quotes"),
+    "integer": ((int,), "a whole number", "write a whole number, such as 4"),
+    "long": ((int,), "a whole number", "write a whole number, such as 4"),
+    "float": ((float, Decimal, int), "a number", "write a number, such as 1.5"),
+    "double": ((float, Decimal, int), "a number", "write a number, such as 1.5"),
+    "boolean": ((bool,), "true or false", "write true or false, without quotes"),
+    "timestamp": ((datetime,), "a time", "write a time, such as 2026-11-23T10:45:00Z"),
 }
-_SIZED_TYPES = {"list": "entries", "string": "characters", "integer": "", "long": "", "float": "", "double": ""}
-_NEWER_VALUES = ("InstanceType",)  # shapes of which AWS has newer values than any botocore
+_NUMBER_TYPES = ("integer", "long", "float", "double")
+_GROWING_ENUMS = ("InstanceType",)  # AWS adds values to these faster than botocore does
 
 
 class RequestFault(NamedTuple):
-    """One thing that is wrong with a request: the key's path, what is wrong, what to do."""
+    """One error in a request: the path of the key, the problem, and the remedy."""
 
     key: str
     problem: str
@@ -45,28 +46,28 @@ class RequestFault(NamedTuple):
 
 
 class _Node(NamedTuple):
-    """A value in a request, what AWS expects there, and the value's path."""
+    """A value in a request, its shape in botocore's model, and its path."""
 
     value: Any
     shape: Any
     path: str
 
 
-def find_request_fault(request: dict[str, Any], shape: Shape) -> RequestFault | None:
-    """Return the first thing in `request` that AWS would refuse; None if there is nothing.
+def find_request_faults(request: dict[str, Any], shape: Shape) -> list[RequestFault]:
+    """Return everything in `request` that AWS would refuse: first unknown and missing keys and wrong types, then values
+    that AWS does not accept.
 
-    Faults of form (unknown and missing keys, wrong types) come before values that are none of AWS's. Keys are named
-    from within the one parameter that a call such as RequestSpotFleet takes.
+    Keys are relative to the single parameter that a call such as RequestSpotFleet takes.
     """
     nodes = list(_iter_nodes(_Node(request, shape, "")))
-    faults = (find_fault(node) for find_fault in (_find_form_fault, _find_unknown_value) for node in nodes)
-    return next((fault for fault in faults if fault is not None), None)
+    return [fault for find_faults in (_find_form_faults, _find_unknown_value) for node in nodes
+            for fault in find_faults(node)]  # fmt: skip
 
 
 def _iter_nodes(node: _Node) -> Iterator[_Node]:
-    """Yield the node and all below it that AWS knows, in the order of the request; nothing below a wrong type."""
+    """Yield the node and all known nodes below it, in the order of the request; skip what is below a wrong type."""
     yield node
-    if not _has_right_type(node):
+    if not _has_expected_type(node):
         return
     value, shape, path = node
     children: list[_Node] = []
@@ -82,49 +83,52 @@ def _iter_nodes(node: _Node) -> Iterator[_Node]:
         yield from _iter_nodes(child)
 
 
-def _find_form_fault(node: _Node) -> RequestFault | None:
+def _find_form_faults(node: _Node) -> Iterator[RequestFault]:
     value, shape, path = node
-    if not _has_right_type(node):
-        shown = str(value)[:MAX_SHOWN_CHARACTERS]
-        return RequestFault(_format_key(path), f"{shown} does not fit", f"write {_TYPES[shape.type_name][1]}")
-    return _find_key_fault(node) if shape.type_name == "structure" else _find_size_fault(node)
+    if not _has_expected_type(node):
+        _, name, remedy = _TYPES[shape.type_name]
+        yield RequestFault(_format_key(path), f"{format_value(value)} is not {name}", remedy)
+    elif shape.type_name == "structure":
+        yield from _find_key_faults(node)
+    else:
+        yield from _find_size_fault(node)
 
 
-def _find_size_fault(node: _Node) -> RequestFault | None:
+def _find_size_fault(node: _Node) -> Iterator[RequestFault]:
     value, shape, path = node
     least = shape.metadata.get("min")
-    if least is None or shape.type_name not in _SIZED_TYPES:
-        return None
-    unit = _SIZED_TYPES[shape.type_name]
-    if (len(value) if unit else value) >= least:
-        return None
-    problem = f"{str(value)[:MAX_SHOWN_CHARACTERS]!r} is too {'short' if unit else 'small'}"
-    return RequestFault(_format_key(path), problem, f"write at least {least} {unit}".rstrip())
+    if least is None:
+        return
+    if shape.type_name in _NUMBER_TYPES and value < least:
+        remedy = f"write a number that is at least {least}"
+        yield RequestFault(_format_key(path), f"{format_value(value)} is too small", remedy)
+    if shape.type_name in ("list", "string") and len(value) < least:
+        remedy = f"list at least {least}" if shape.type_name == "list" else f"write at least {least} character(s)"
+        yield RequestFault(_format_key(path), f"{format_value(value)} is too short", remedy)
 
 
-def _find_key_fault(node: _Node) -> RequestFault | None:
+def _find_key_faults(node: _Node) -> Iterator[RequestFault]:
     value, shape, path = node
     for name in shape.metadata.get("required", ()):
         if name not in value:
-            return RequestFault(_format_key(f"{path}.{name}"), "this key is missing", "add it")
+            yield RequestFault(_format_key(f"{path}.{name}"), "this key is missing", "add it")
     for name in value:
         if name not in shape.members:
-            others = f"there are: {', '.join(shape.members)}"
-            return RequestFault(_format_key(f"{path}.{name}"), "AWS knows no such key here", others)
-    return None
+            remedy = f"use one of {', '.join(shape.members)}"
+            yield RequestFault(_format_key(f"{path}.{name}"), "AWS does not know this key", remedy)
 
 
-def _find_unknown_value(node: _Node) -> RequestFault | None:
+def _find_unknown_value(node: _Node) -> Iterator[RequestFault]:
     value, shape, path = node
-    known = getattr(shape, "enum", None)
-    if not known or value in known or shape.name in _NEWER_VALUES:
-        return None
-    shown = known if len(known) <= MAX_CHOICES_SHOWN else [*known[:MAX_CHOICES_SHOWN], "…"]
-    problem = f"{str(value)[:MAX_SHOWN_CHARACTERS]!r} is none of AWS's"
-    return RequestFault(_format_key(path), problem, f"write one of {', '.join(shown)}")
+    choices = getattr(shape, "enum", None)
+    if not choices or value in choices or shape.name in _GROWING_ENUMS or not _has_expected_type(node):
+        return
+    shown = choices if len(choices) <= MAX_CHOICES_SHOWN else [*choices[:MAX_CHOICES_SHOWN], "…"]
+    problem = f"AWS does not accept {format_value(value)}"
+    yield RequestFault(_format_key(path), problem, f"write one of {', '.join(shown)}")
 
 
-def _has_right_type(node: _Node) -> bool:
+def _has_expected_type(node: _Node) -> bool:
     if node.shape.type_name == "timestamp":
         return _is_time(node.value)
     types = _TYPES.get(node.shape.type_name)
@@ -140,6 +144,6 @@ def _is_time(value: Any) -> bool:
 
 
 def _format_key(path: str) -> str:
-    """The path without the one parameter of the call, unless that is all."""
+    """Return the path without the name of the call's single parameter, unless the path is only that name."""
     key = path.lstrip(".")
     return key.partition(".")[2] or key

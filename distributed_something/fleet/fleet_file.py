@@ -1,24 +1,25 @@
-"""The Fleet file, read and checked against the config and botocore's model of the call. Nothing is sent.
+"""The Fleet file, checked against the config and botocore's model of the call before anything is sent.
 
-A Fleet file describes its machines either by LaunchSpecifications, as published, or by a launch template (in
-`launch_specs.py`); types, number, price and public address are the config's. Of either, the run makes a launch
-template of its own (`launch_plan.py`), which the request names: volumes get tags, machines ask for IMDSv2, and some may
-be no spot machines, only where a fleet is made of one.
+A Fleet file describes its machines either by LaunchSpecifications, as in the published system, or by a launch template
+(see `launch_specs.py`). The config decides machine types, number, price, and public address. From either form the run
+makes its own launch template (`launch_plan.py`) and requests the fleet with it, because only with a launch template do
+volumes get tags, do machines require IMDSv2, and can some machines be on-demand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distributed_something.core.errors import InputError
+from distributed_something.core.errors import InputError, merge_input_errors
 from distributed_something.core.files import read_json_object
 from distributed_something.core.monitor_file import build_run_name
 from distributed_something.core.tags import build_tags
-from distributed_something.fleet.api_shapes import find_request_fault
-from distributed_something.fleet.launch_plan import build_launch_plan
+from distributed_something.core.text import format_value
+from distributed_something.fleet.api_shapes import find_request_faults
+from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_specs import (
     LAUNCH_SPECIFICATIONS_KEY,
     LAUNCH_TEMPLATE_CONFIGS_KEY,
@@ -29,193 +30,285 @@ from distributed_something.fleet.launch_specs import (
 from distributed_something.fleet.request import build_fleet_request
 
 if TYPE_CHECKING:
-    from botocore.model import Shape
+    from botocore.model import ServiceModel, Shape
     from mypy_boto3_ec2 import EC2Client
 
     from distributed_something.core.config_settings import Settings
 
 
-MAX_POOLS = 300  # EC2: combinations of type and subnet a fleet (User Guide: «Quotas for EC2 Fleet and Spot Fleet»)
-MAX_LAUNCH_SPECS = 50  # EC2: LaunchTemplateConfigs (said of CreateFleet; RequestSpotFleet's own number is nowhere)
-_PLACEHOLDERS = ("FILL_IN", "XXXX", "NNNN", "123456789123", "your-key")  # the shipped file's and the published file's
+MAX_POOLS = 300  # EC2: combinations of type and subnet per fleet (User Guide: "Quotas for EC2 Fleet and Spot Fleet")
+MAX_LAUNCH_SPECS = 50  # EC2: LaunchTemplateConfigs of CreateFleet; no limit is documented for RequestSpotFleet
+_PLACEHOLDERS = ("FILL_IN", "XXXX", "NNNN", "123456789123", "your-key")  # in the shipped and the published Fleet file
+_OBJECT_LISTS = ("NetworkInterfaces", "BlockDeviceMappings", "SecurityGroups", "TagSpecifications")
 _OVERRIDE_KEYS = {"SubnetId", "InstanceType"}
+_SUBNET_REMEDY = "write 'subnet-…', or several, separated by commas"
 
 
-def load_fleet_file(path: Path) -> JsonObject:
-    """The Fleet file `path`: a JSON object with LaunchSpecifications or one launch template; raises InputError."""
+def load_fleet_file(path: Path, *, settings: Settings | None = None, is_local: bool = False) -> JsonObject:
+    """Return the content of the Fleet file: a JSON object with LaunchSpecifications or one launch template.
+
+    Raise InputError if its form is wrong. The error then also holds what `check_fleet_file` would report later, as far
+    as this is known without AWS. `settings`: the config, to report conflicts with it. `is_local`: the file may have
+    placeholders, because the local cloud replaces them.
+    """
     fleet = read_json_object(path, "a fleet file")
-    if (LAUNCH_SPECIFICATIONS_KEY in fleet) == (LAUNCH_TEMPLATE_CONFIGS_KEY in fleet):
-        wrong = (
-            f"EC2 takes no {LAUNCH_TEMPLATE_CONFIGS_KEY} beside them"
-            if LAUNCH_SPECIFICATIONS_KEY in fleet
-            else "there is none"
-        )
-        raise InputError(
-            path,
-            LAUNCH_SPECIFICATIONS_KEY,
-            wrong,
-            f"list one here, or a launch template in {LAUNCH_TEMPLATE_CONFIGS_KEY}",
-        )
-    if LAUNCH_SPECIFICATIONS_KEY in fleet:
-        _check_launch_specifications(path, fleet[LAUNCH_SPECIFICATIONS_KEY])
-    else:
-        _check_template_configs(path, fleet[LAUNCH_TEMPLATE_CONFIGS_KEY])
-    if not isinstance(fleet.get("IamFleetRole"), str):
-        raise InputError(path, "IamFleetRole", "this key is missing or no text", "give the fleet tagging role's ARN")
+    errors = list(_iter_form_errors(fleet, path))
+    if errors:
+        errors += [] if is_local else _iter_placeholder_errors(fleet, path)
+        errors += _iter_config_conflicts(settings, fleet, path) if settings is not None else []
+        keys = [error.key for error in errors]
+        faults = _iter_own_request_errors(_load_ec2_model(), fleet, path)
+        raise merge_input_errors([*errors, *(fault for fault in faults if not _is_inside(fault.key, keys))])
     return fleet
 
 
 def check_fleet_file(fleet: JsonObject, path: Path, settings: Settings, ec2: EC2Client) -> None:
-    """Holds the Fleet file against the config and botocore's model of the call; nothing is sent. Raises InputError."""
-    for key, text in _iter_texts(fleet, ""):
-        found = next((mark for mark in _PLACEHOLDERS if mark in text), None)
-        if found is not None:
-            raise InputError(path, key, f"{text!r} is a placeholder", "put your account's own there")
-    _check_against_config(settings, fleet, path)
-    _check_file_form(fleet, path, ec2)
-    for number, specification in enumerate(fleet.get(LAUNCH_SPECIFICATIONS_KEY, [])):
-        _check_template_content(specification, path, f"{LAUNCH_SPECIFICATIONS_KEY}[{number}]", settings, ec2)
-    start = datetime.fromtimestamp(0, UTC)  # of no run: the form of the request is the same
+    """Raise one InputError for everything in the Fleet file that does not fit the config or botocore's model.
+
+    Nothing is sent. `fleet`: the content that `load_fleet_file` returned.
+    """
+    model = ec2.meta.service_model
+    errors = [*_iter_placeholder_errors(fleet, path), *_iter_config_conflicts(settings, fleet, path)]
+    request_errors = list(_iter_own_request_errors(model, fleet, path))
+    errors += request_errors or _iter_content_errors(model, settings, fleet, path)
+    _raise_if_any(errors)
+    start = datetime.fromtimestamp(0, UTC)  # the form of the request does not depend on the time
     plan = build_launch_plan(fleet, settings, build_tags(settings, run=build_run_name(start.timestamp())), ec2)
-    _check_request({"SpotFleetRequestConfig": build_fleet_request(fleet, settings, plan, start)}, path, ec2)
-    pools = [len(version.overrides) for version in plan.versions]
-    if sum(pools) > MAX_POOLS:
-        wrong = f"{sum(pools)} combinations of type and subnet are more than EC2 takes ({MAX_POOLS})"
-        raise InputError(path, "MACHINE_TYPE", wrong, "name fewer types or subnets")
-    if len(pools) > MAX_LAUNCH_SPECS:
-        wrong = f"{len(pools)} that differ in more than type and subnet are more than EC2 takes ({MAX_LAUNCH_SPECS})"
-        raise InputError(path, LAUNCH_SPECIFICATIONS_KEY, wrong, "make some of them equal")
+    request = {"SpotFleetRequestConfig": build_fleet_request(fleet, settings, plan, start)}
+    _raise_if_any([*_iter_request_errors(model, request, path), *_iter_exceeded_limits(plan, path)])
 
 
-def _check_against_config(settings: Settings, fleet: JsonObject, path: Path) -> None:
-    given, types, share = fleet.get(LAUNCH_SPECIFICATIONS_KEY, []), settings.MACHINE_TYPE, settings.ON_DEMAND_MACHINES
-    if len(given) > 1 and len(given) != len(types):
-        wrong = f"there are {len(given)} for {len(types)} MACHINE_TYPE in the config"
-        raise InputError(
-            path, LAUNCH_SPECIFICATIONS_KEY, wrong, "give one, for all types, or make them equal in number"
-        )
-    if share > settings.CLUSTER_MACHINES:
-        wrong = f"{share} are more than CLUSTER_MACHINES ({settings.CLUSTER_MACHINES}), of which they are a part"
-        raise InputError(path, "ON_DEMAND_MACHINES", wrong, f"at most {settings.CLUSTER_MACHINES}")
+def _raise_if_any(errors: list[InputError]) -> None:
+    if errors:
+        raise merge_input_errors(errors)
 
 
-def _check_file_form(fleet: JsonObject, path: Path, ec2: EC2Client) -> None:
-    """The file's own values, as what is made of them could hide what is wrong."""
-    own = {key: value for key, value in fleet.items() if key not in ("ValidFrom", "ValidUntil")}
-    _check_request({"SpotFleetRequestConfig": {"TargetCapacity": 1} | own}, path, ec2)
-    if fleet.get("Type", "maintain") != "maintain":
-        raise InputError(path, "Type", "the monitor could not scale such a fleet", "write 'maintain', or leave it out")
-    _check_tags(path, fleet, "spot-fleet-request")
-    for specification in fleet.get(LAUNCH_SPECIFICATIONS_KEY, []):
-        _check_tags(path, specification, "instance", "volume")
+# Checks that need only the file
 
 
-def _check_tags(path: Path, tagged: JsonObject, *kinds: str) -> None:
-    if any(one.get("ResourceType") not in kinds for one in tagged.get("TagSpecifications", [])):
-        right = f"write {' or '.join(map(repr, kinds))}"
-        raise InputError(path, "TagSpecifications", "EC2 tags no other kind of thing here", right)
+def _iter_form_errors(fleet: JsonObject, path: Path) -> Iterator[InputError]:
+    has_specifications, has_template = LAUNCH_SPECIFICATIONS_KEY in fleet, LAUNCH_TEMPLATE_CONFIGS_KEY in fleet
+    if has_specifications and has_template:
+        problem = f"EC2 does not accept it together with {LAUNCH_TEMPLATE_CONFIGS_KEY}"
+        yield InputError(path, LAUNCH_SPECIFICATIONS_KEY, problem, "remove one of the two")
+    elif not has_specifications and not has_template:
+        remedy = f"list one launch specification, or name a launch template in {LAUNCH_TEMPLATE_CONFIGS_KEY}"
+        yield InputError(path, LAUNCH_SPECIFICATIONS_KEY, "this key is missing", remedy)
+    if has_specifications:
+        yield from _iter_specification_list_errors(fleet[LAUNCH_SPECIFICATIONS_KEY], path)
+    if has_template:
+        yield from _iter_template_config_errors(fleet[LAUNCH_TEMPLATE_CONFIGS_KEY], path)
+    role, remedy = fleet.get("IamFleetRole"), "write the ARN of the fleet tagging role"
+    if "IamFleetRole" not in fleet:
+        yield InputError(path, "IamFleetRole", "this key is missing", remedy)
+    elif not isinstance(role, str):
+        yield InputError(path, "IamFleetRole", f"{format_value(role)} is not a string", remedy)
 
 
-def _check_template_content(
-    specification: JsonObject, path: Path, key: str, settings: Settings, ec2: EC2Client
-) -> None:
-    """What a launch template cannot say, or no machine starts with, is refused: nothing of the file is lost."""
-    if "InstanceRequirements" in specification:
-        raise InputError(path, f"{key}.InstanceRequirements", "MACHINE_TYPE of the config decides this", "take it out")
-    if specification.get("WeightedCapacity", 1) != 1:
-        wrong = "CLUSTER_MACHINES counts machines, of every type alike"
-        raise InputError(path, f"{key}.WeightedCapacity", wrong, "take it out")
-    interface_fault = find_interface_fault(specification.get("NetworkInterfaces", []), public=settings.ASSIGN_IP)
-    if interface_fault is not None:
-        raise InputError(path, f"{key}.NetworkInterfaces", *interface_fault)
-    request = {"LaunchTemplateName": key, "LaunchTemplateData": build_template_data(specification, settings)}
-    fault = find_request_fault(request, _get_input_shape(ec2, "CreateLaunchTemplate"))
-    if fault is not None:
-        wrong = "a launch template, which startCluster makes of this, has no such key"
-        raise InputError(path, f"{key}.{fault.key}", wrong, "take it out")
+def _iter_specification_list_errors(specifications: object, path: Path) -> Iterator[InputError]:
+    if not isinstance(specifications, list) or not specifications:
+        problem = f"{format_value(specifications)} is not a list of launch specifications"
+        remedy = "list one, which is used for each MACHINE_TYPE of the config"
+        yield InputError(path, LAUNCH_SPECIFICATIONS_KEY, problem, remedy)
+        return
+    for number, specification in enumerate(specifications):
+        key = f"{LAUNCH_SPECIFICATIONS_KEY}[{number}]"
+        if isinstance(specification, dict):
+            yield from _iter_specification_errors(specification, key, path)
+        else:
+            problem = f"{format_value(specification)} is not an object"
+            yield InputError(path, key, problem, "write one launch specification: { … }")
 
 
-def _check_request(request: JsonObject, path: Path, ec2: EC2Client) -> None:
-    shape = _get_input_shape(ec2, "RequestSpotFleet")
-    fault = find_request_fault(request, shape)
-    if fault is not None:
-        raise InputError(path, *fault)
-
-
-def _get_input_shape(ec2: EC2Client, call: str) -> Shape:
-    shape = ec2.meta.service_model.operation_model(call).input_shape
-    assert shape is not None  # these calls take input
-    return shape
-
-
-def _check_launch_specifications(path: Path, given: object) -> None:
-    if not isinstance(given, list) or not given:
-        raise InputError(
-            path, LAUNCH_SPECIFICATIONS_KEY, "there is none", "list one, for all MACHINE_TYPE of the config"
-        )
-    for number, specification in enumerate(given):
-        _check_specification(path, f"{LAUNCH_SPECIFICATIONS_KEY}[{number}]", specification)
-
-
-def _check_specification(path: Path, key: str, specification: object) -> None:
-    if not isinstance(specification, dict):
-        raise InputError(path, key, "this is no object", "write one launch specification: { … }")
-    for name in ("NetworkInterfaces", "BlockDeviceMappings", "SecurityGroups", "TagSpecifications"):
-        _check_object_list(path, f"{key}.{name}", specification.get(name, []))
-    for mapping in specification.get("BlockDeviceMappings", []):
+def _iter_specification_errors(specification: JsonObject, key: str, path: Path) -> Iterator[InputError]:
+    lists = {name: specification.get(name, []) for name in _OBJECT_LISTS}
+    for name, value in lists.items():
+        if not _is_object_list(value):
+            yield _build_object_list_error(value, f"{key}.{name}", path)
+            lists[name] = []
+    for number, mapping in enumerate(lists["BlockDeviceMappings"]):
         if not isinstance(mapping.get("Ebs", {}), dict):
-            raise InputError(path, f"{key}.BlockDeviceMappings.Ebs", "this is no object", "write { … }")
-    for number, specified in enumerate(specification.get("TagSpecifications", [])):
-        _check_object_list(path, f"{key}.TagSpecifications[{number}].Tags", specified.get("Tags", []))
-    _check_network(path, key, specification)
+            problem = f"{format_value(mapping['Ebs'])} is not an object"
+            yield InputError(path, f"{key}.BlockDeviceMappings[{number}].Ebs", problem, "write { … }")
+    for number, tagged in enumerate(lists["TagSpecifications"]):
+        if not _is_object_list(tagged.get("Tags", [])):
+            yield _build_object_list_error(tagged["Tags"], f"{key}.TagSpecifications[{number}].Tags", path)
+    for number, group in enumerate(lists["SecurityGroups"]):
+        if not isinstance(group.get("GroupId"), str):
+            problem, remedy = "the group has no GroupId", 'write {"GroupId": "sg-…"}'
+            yield InputError(path, f"{key}.SecurityGroups[{number}]", problem, remedy)
+    yield from _iter_network_errors(specification, lists["NetworkInterfaces"], key, path)
 
 
-def _check_network(path: Path, key: str, specification: JsonObject) -> None:
-    interfaces, groups = specification.get("NetworkInterfaces", []), specification.get("SecurityGroups", [])
+def _iter_network_errors(
+    specification: JsonObject, interfaces: list[JsonObject], key: str, path: Path
+) -> Iterator[InputError]:
     for name in ("SubnetId", "SecurityGroups"):
         if interfaces and specification.get(name):
-            right = "put it into the first of NetworkInterfaces (security groups as Groups)"
-            raise InputError(path, f"{key}.{name}", "EC2 takes none beside NetworkInterfaces", right)
-    if not all(isinstance(group.get("GroupId"), str) for group in groups):
-        raise InputError(path, f"{key}.SecurityGroups", "a group has no GroupId", 'write [{"GroupId": "sg-…"}]')
-    named = [specification.get("SubnetId", "")] + [one.get("SubnetId", "") for one in interfaces]
-    if not all(isinstance(text, str) for text in named):
-        raise InputError(path, f"{key}.SubnetId", "this is no text", "write 'subnet-…', several with commas")
+            remedy = "move it into the first network interface (security groups as Groups)"
+            yield InputError(path, f"{key}.{name}", "EC2 does not accept it together with NetworkInterfaces", remedy)
+    owners = {key: specification}
+    owners |= {f"{key}.NetworkInterfaces[{number}]": interface for number, interface in enumerate(interfaces)}
+    for owner_key, owner in owners.items():
+        yield from _iter_subnet_errors(owner, owner_key, path)
 
 
-def _check_template_configs(path: Path, configs: object) -> None:
-    _check_object_list(path, LAUNCH_TEMPLATE_CONFIGS_KEY, configs)
-    if not isinstance(configs, list) or len(configs) != 1:
-        right = "give one: MACHINE_TYPE and its subnets make the rest"
-        raise InputError(path, LAUNCH_TEMPLATE_CONFIGS_KEY, "there is not just one", right)
-    template, key = (
-        configs[0].get("LaunchTemplateSpecification"),
-        f"{LAUNCH_TEMPLATE_CONFIGS_KEY}[0].LaunchTemplateSpecification",
-    )
-    if not isinstance(template, dict) or ("LaunchTemplateId" in template) == ("LaunchTemplateName" in template):
-        raise InputError(path, key, "EC2 takes its id or its name", "give LaunchTemplateId or LaunchTemplateName")
-    overrides = configs[0].get("Overrides", [])
-    _check_object_list(path, f"{LAUNCH_TEMPLATE_CONFIGS_KEY}[0].Overrides", overrides)
+def _iter_subnet_errors(owner: JsonObject, key: str, path: Path) -> Iterator[InputError]:
+    subnets = owner.get("SubnetId", "")
+    if not isinstance(subnets, str):
+        yield InputError(path, f"{key}.SubnetId", f"{format_value(subnets)} is not a string", _SUBNET_REMEDY)
+
+
+def _iter_template_config_errors(configs: object, path: Path) -> Iterator[InputError]:
+    if not isinstance(configs, list) or not _is_object_list(configs):
+        yield _build_object_list_error(configs, LAUNCH_TEMPLATE_CONFIGS_KEY, path)
+        return
+    if len(configs) != 1:
+        remedy = "write exactly one; startCluster combines it with each MACHINE_TYPE and subnet"
+        yield InputError(path, LAUNCH_TEMPLATE_CONFIGS_KEY, f"the list has {len(configs)} entries", remedy)
+    for number, config in enumerate(configs[:1]):
+        key = f"{LAUNCH_TEMPLATE_CONFIGS_KEY}[{number}]"
+        template = config.get("LaunchTemplateSpecification")
+        if not isinstance(template, dict) or ("LaunchTemplateId" in template) == ("LaunchTemplateName" in template):
+            problem = "EC2 needs exactly one of the template's ID and its name"
+            remedy = "write either LaunchTemplateId or LaunchTemplateName"
+            yield InputError(path, f"{key}.LaunchTemplateSpecification", problem, remedy)
+        yield from _iter_override_errors(config.get("Overrides", []), f"{key}.Overrides", path)
+
+
+def _iter_override_errors(overrides: object, key: str, path: Path) -> Iterator[InputError]:
+    if not isinstance(overrides, list) or not _is_object_list(overrides):
+        yield _build_object_list_error(overrides, key, path)
+        return
     for number, override in enumerate(overrides):
-        where = f"{LAUNCH_TEMPLATE_CONFIGS_KEY}[0].Overrides[{number}]"
-        if unknown := sorted(override.keys() - _OVERRIDE_KEYS):
-            raise InputError(path, f"{where}.{unknown[0]}", "the config decides this", "take it out")
-        if not isinstance(override.get("SubnetId", ""), str):
-            raise InputError(path, f"{where}.SubnetId", "this is no text", "write 'subnet-…', several with commas")
+        for name in sorted(override.keys() - _OVERRIDE_KEYS):
+            yield InputError(path, f"{key}[{number}].{name}", "the config decides this", "remove this key")
+        yield from _iter_subnet_errors(override, f"{key}[{number}]", path)
 
 
-def _check_object_list(path: Path, key: str, value: object) -> None:
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise InputError(path, key, "this is no list of objects", "write [{ … }]")
+def _is_object_list(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
-def _iter_texts(value: object, key: str) -> Iterator[tuple[str, str]]:
-    """Every text in a JSON value with its place, as `LaunchSpecifications[0].ImageId`."""
+def _build_object_list_error(value: object, key: str, path: Path) -> InputError:
+    return InputError(path, key, f"{format_value(value)} is not a list of objects", "write [{ … }]")
+
+
+def _iter_placeholder_errors(fleet: JsonObject, path: Path) -> Iterator[InputError]:
+    for key, text in _iter_strings(fleet, ""):
+        if any(placeholder in text for placeholder in _PLACEHOLDERS):
+            yield InputError(path, key, f"{text!r} is a placeholder", "replace it with your account's own value")
+
+
+def _iter_strings(value: object, key: str) -> Iterator[tuple[str, str]]:
+    """Yield the path, such as `LaunchSpecifications[0].ImageId`, and the text of each string in a JSON value."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from _iter_texts(inner, f"{key}.{name}" if key else name)
+            yield from _iter_strings(inner, f"{key}.{name}" if key else name)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from _iter_texts(inner, f"{key}[{number}]")
+            yield from _iter_strings(inner, f"{key}[{number}]")
+
+
+# Checks that need the config
+
+
+def _iter_config_conflicts(settings: Settings, fleet: JsonObject, path: Path) -> Iterator[InputError]:
+    specifications = fleet.get(LAUNCH_SPECIFICATIONS_KEY, [])
+    count, types = len(specifications) if isinstance(specifications, list) else 0, len(settings.MACHINE_TYPE)
+    if count > 1 and count != types:
+        problem = f"{count} launch specifications do not match {types} MACHINE_TYPE in the config"
+        remedy = "write one for all types, or one for each type"
+        yield InputError(path, LAUNCH_SPECIFICATIONS_KEY, problem, remedy)
+    on_demand, machines = settings.ON_DEMAND_MACHINES, settings.CLUSTER_MACHINES
+    if on_demand > machines:
+        problem = f"{on_demand} is more than CLUSTER_MACHINES ({machines}), which includes on-demand machines"
+        yield InputError(path, "ON_DEMAND_MACHINES", problem, f"set it to at most {machines} in the config")
+
+
+def _iter_content_errors(
+    model: ServiceModel, settings: Settings, fleet: JsonObject, path: Path
+) -> Iterator[InputError]:
+    """Yield what the run cannot use although EC2 would accept it; the form of the request is correct."""
+    if fleet.get("Type", "maintain") != "maintain":
+        problem = f"the monitor cannot scale a fleet of the type {format_value(fleet['Type'])}"
+        yield InputError(path, "Type", problem, "write 'maintain', or remove this key")
+    yield from _iter_tag_errors(fleet, "", ("spot-fleet-request",), path)
+    for number, specification in enumerate(fleet.get(LAUNCH_SPECIFICATIONS_KEY, [])):
+        key = f"{LAUNCH_SPECIFICATIONS_KEY}[{number}]"
+        yield from _iter_tag_errors(specification, f"{key}.", ("instance", "volume"), path)
+        yield from _iter_launch_errors(model, settings, specification, key, path)
+
+
+def _iter_tag_errors(tagged: JsonObject, prefix: str, accepted: tuple[str, ...], path: Path) -> Iterator[InputError]:
+    for number, specification in enumerate(tagged.get("TagSpecifications", [])):
+        resource_type = specification.get("ResourceType")
+        if resource_type not in accepted:
+            key = f"{prefix}TagSpecifications[{number}].ResourceType"
+            problem = f"EC2 does not tag {format_value(resource_type)} here" if resource_type else "this key is missing"
+            yield InputError(path, key, problem, f"write {' or '.join(map(repr, accepted))}")
+
+
+def _iter_launch_errors(
+    model: ServiceModel, settings: Settings, specification: JsonObject, key: str, path: Path
+) -> Iterator[InputError]:
+    """Yield what a launch template cannot hold or what keeps machines from starting, so that nothing is dropped."""
+    if "InstanceRequirements" in specification:
+        problem = "MACHINE_TYPE in the config decides this"
+        yield InputError(path, f"{key}.InstanceRequirements", problem, "remove this key")
+    weight = specification.get("WeightedCapacity", 1)
+    if weight != 1:
+        problem = f"{format_value(weight)} is not 1, but CLUSTER_MACHINES counts every machine as one"
+        yield InputError(path, f"{key}.WeightedCapacity", problem, "remove this key")
+    interface_fault = find_interface_fault(specification.get("NetworkInterfaces", []), public=settings.ASSIGN_IP)
+    if interface_fault is not None:
+        yield InputError(path, f"{key}.NetworkInterfaces", *interface_fault)
+    request = {"LaunchTemplateName": key, "LaunchTemplateData": build_template_data(specification, settings)}
+    for fault in find_request_faults(request, _get_input_shape(model, "CreateLaunchTemplate")):
+        problem = "startCluster makes a launch template of this specification, and templates do not have this key"
+        yield InputError(path, f"{key}.{fault.key}", problem, "remove it")
+
+
+# Checks against botocore's model
+
+
+def _iter_own_request_errors(model: ServiceModel, fleet: JsonObject, path: Path) -> Iterator[InputError]:
+    """Yield the errors in the file's own values, which the values from the config would hide in the final request."""
+    own = {key: value for key, value in fleet.items() if key not in ("ValidFrom", "ValidUntil")}
+    return _iter_request_errors(model, {"SpotFleetRequestConfig": {"TargetCapacity": 1} | own}, path)
+
+
+def _iter_request_errors(model: ServiceModel, request: JsonObject, path: Path) -> Iterator[InputError]:
+    faults = find_request_faults(request, _get_input_shape(model, "RequestSpotFleet"))
+    return (InputError(path, *fault) for fault in faults)
+
+
+def _iter_exceeded_limits(plan: LaunchPlan, path: Path) -> Iterator[InputError]:
+    pools = sum(len(version.overrides) for version in plan.versions)
+    if pools > MAX_POOLS:
+        problem = f"{pools} combinations of type and subnet are more than EC2 accepts ({MAX_POOLS})"
+        yield InputError(path, "MACHINE_TYPE", problem, "name fewer types or subnets")
+    versions = len(plan.versions)
+    if versions > MAX_LAUNCH_SPECS:
+        problem = f"{versions} that differ in more than type and subnet are more than EC2 accepts ({MAX_LAUNCH_SPECS})"
+        yield InputError(path, LAUNCH_SPECIFICATIONS_KEY, problem, "make some of them equal")
+
+
+def _get_input_shape(model: ServiceModel, call: str) -> Shape:
+    shape = model.operation_model(call).input_shape
+    assert shape is not None  # these calls take input
+    return shape
+
+
+def _load_ec2_model() -> ServiceModel:
+    """Return botocore's model of EC2 without a client, which would need credentials and a region."""
+    import botocore.session  # takes long
+
+    return botocore.session.get_session().get_service_model("ec2")
+
+
+def _is_inside(key: str, outer_keys: Iterable[str]) -> bool:
+    """Return whether the key is one of these, or below one of them."""
+    return any(key == outer or key.startswith((f"{outer}.", f"{outer}[")) for outer in outer_keys)

@@ -1,7 +1,8 @@
-"""The kinds of machine that a Fleet file describes: each a launch template's content, and its overrides.
+"""The launch specifications of a Fleet file, each as the content of a launch template and its overrides.
 
-Content is what machines of a kind have in common; an override says one type and one place of it. Every type is
-combined with every subnet. Pure. `launch_plan.py` adds what the run decides.
+The content is what all machines of a specification have in common; each override is one machine type in one subnet or
+zone. Every type is combined with every subnet. `launch_plan.py` adds the values that the run decides. Nothing here
+calls AWS.
 """
 
 from __future__ import annotations
@@ -15,47 +16,46 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-# The only volume of the ECS-optimised Amazon Linux 2023 image: containers lie there.
+# The only volume of the ECS-optimized Amazon Linux 2023 image; it also holds the containers.
 ECS_IMAGE_ROOT_DEVICE = "/dev/xvda"
 LAUNCH_SPECIFICATIONS_KEY, LAUNCH_TEMPLATE_CONFIGS_KEY = "LaunchSpecifications", "LaunchTemplateConfigs"
 _ZONE_KEYS = ("AvailabilityZone", "AvailabilityZoneId")
-_CONFIG_KEYS = ("InstanceType", "SpotPrice", "UserData", "WeightedCapacity")  # whatever a specification says
+_CONFIG_KEYS = ("InstanceType", "SpotPrice", "UserData", "WeightedCapacity")  # replaced by the config's values
 _OVERRIDE_KEYS = ("SubnetId",)
 
 JsonObject = dict[str, Any]
 
 
 class TemplateFault(NamedTuple):
-    """Why no machine can be started as a Fleet file or a launch template says, and what to do."""
+    """The reason why EC2 cannot start machines from a Fleet file or a launch template, and what to do."""
 
     problem: str
     remedy: str
 
 
 class LaunchSpec(NamedTuple):
-    """LaunchTemplateData (None: of a template that was not read) and LaunchTemplateOverrides, as EC2 takes them."""
+    """The LaunchTemplateData (None if the template was not read) and LaunchTemplateOverrides of one specification."""
 
     content: JsonObject | None
     overrides: list[JsonObject]
 
 
-def build_launch_specs(fleet: JsonObject, settings: Settings, theirs: JsonObject | None = None) -> list[LaunchSpec]:
-    """Those of a Fleet file whose form is right. Specifications of equal content are one kind.
+def build_launch_specs(fleet: JsonObject, settings: Settings, template: JsonObject | None = None) -> list[LaunchSpec]:
+    """Return the launch specifications of a Fleet file whose form is correct; those with equal content become one.
 
-    `theirs`: the content of the launch template that the file names, if it was read.
+    `template`: the content of the launch template that the file names, if it was read.
     """
     if LAUNCH_TEMPLATE_CONFIGS_KEY in fleet:
-        return [_build_spec_from_template(fleet, settings, theirs)]
-    found: list[LaunchSpec] = []
+        return [_build_spec_from_template(settings, fleet, template)]
+    specs: list[LaunchSpec] = []
     for specification, types in _pair_with_types(fleet[LAUNCH_SPECIFICATIONS_KEY], settings.MACHINE_TYPE):
-        _add_launch_spec(
-            found, LaunchSpec(build_template_data(specification, settings), list(_iter_overrides(specification, types)))
-        )
-    return found
+        content = build_template_data(specification, settings)
+        _add_launch_spec(specs, LaunchSpec(content, list(_iter_overrides(specification, types))))
+    return specs
 
 
 def build_template_data(specification: JsonObject, settings: Settings) -> JsonObject:
-    """What a launch specification says but for type, place and what the config decides, as LaunchTemplateData."""
+    """Return a launch specification as LaunchTemplateData, without type, subnet, zone, and what the config decides."""
     content = {
         key: copy.deepcopy(value) for key, value in specification.items() if key not in _CONFIG_KEYS + _OVERRIDE_KEYS
     }
@@ -68,50 +68,50 @@ def build_template_data(specification: JsonObject, settings: Settings) -> JsonOb
 
 
 def find_interface_fault(interfaces: list[JsonObject], *, public: bool) -> TemplateFault | None:
-    """Return why EC2 would start no machine with these NetworkInterfaces; None where it would. `public`: ASSIGN_IP.
+    """Return why EC2 cannot start a fleet's machines with these NetworkInterfaces, or None if it can.
 
+    `public`: ASSIGN_IP. Source:
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_LaunchTemplateInstanceNetworkInterfaceSpecificationRequest.html
     """
-    if any("NetworkInterfaceId" in one for one in interfaces):
-        problem = "a network interface that exists serves one machine, and a fleet has many"
-        return TemplateFault(problem, "take NetworkInterfaceId out")
+    if any("NetworkInterfaceId" in interface for interface in interfaces):
+        problem = "an existing network interface works for only one machine, but a fleet has several"
+        return TemplateFault(problem, "remove NetworkInterfaceId")
     if public and len(interfaces) > 1:
-        problem = "EC2 gives no public address (ASSIGN_IP) to a machine that starts with several network interfaces"
-        return TemplateFault(problem, "leave one, or set ASSIGN_IP to 'False' and give their subnets a NAT gateway")
+        problem = "EC2 assigns no public address (ASSIGN_IP) to a machine with several network interfaces"
+        return TemplateFault(problem, "keep one, or set ASSIGN_IP to 'False' and give their subnets a NAT gateway")
     return None
 
 
-def _build_spec_from_template(fleet: JsonObject, settings: Settings, theirs: JsonObject | None) -> LaunchSpec:
-    named = ",".join(
-        one.get("SubnetId", "") for config in fleet[LAUNCH_TEMPLATE_CONFIGS_KEY] for one in config.get("Overrides", ())
-    )
-    specification = {"SubnetId": named}
-    content = None if theirs is None else _remove_place(copy.deepcopy(theirs), _list_places(specification)[0])
+def _build_spec_from_template(settings: Settings, fleet: JsonObject, template: JsonObject | None) -> LaunchSpec:
+    overrides = [override for config in fleet[LAUNCH_TEMPLATE_CONFIGS_KEY] for override in config.get("Overrides", ())]
+    specification = {"SubnetId": ",".join(override.get("SubnetId", "") for override in overrides)}
+    content = None if template is None else _remove_place(copy.deepcopy(template), _list_places(specification)[0])
     return LaunchSpec(content, list(_iter_overrides(specification, settings.MACHINE_TYPE)))
 
 
-def _pair_with_types(given: list[JsonObject], types: list[str]) -> list[tuple[JsonObject, list[str]]]:
-    """One specification with every type; several with the types in their order, as published."""
-    if len(given) == 1:
-        return [(given[0], types)]
-    return [(one, [kind]) for one, kind in zip(given, types, strict=True)]
+def _pair_with_types(specifications: list[JsonObject], types: list[str]) -> list[tuple[JsonObject, list[str]]]:
+    """Pair a single specification with all types, and several with one type each, as the published system does."""
+    if len(specifications) == 1:
+        return [(specifications[0], types)]
+    return [(specification, [name]) for specification, name in zip(specifications, types, strict=True)]
 
 
-def _add_launch_spec(found: list[LaunchSpec], kind: LaunchSpec) -> None:
-    same = next((one for one in found if one.content == kind.content), None)
+def _add_launch_spec(specs: list[LaunchSpec], new: LaunchSpec) -> None:
+    """Add `new`, or only its overrides if there is a specification with the same content."""
+    same = next((spec for spec in specs if spec.content == new.content), None)
     if same is None:
-        found.append(kind)
-    else:
-        same.overrides.extend(one for one in kind.overrides if one not in same.overrides)  # EC2: each pool once
+        specs.append(new)
+    else:  # EC2 refuses a request that names the same type and subnet twice
+        same.overrides.extend(override for override in new.overrides if override not in same.overrides)
 
 
 def _iter_overrides(specification: JsonObject, types: list[str]) -> Iterator[JsonObject]:
-    for kind in dict.fromkeys(types):
-        yield from ({"InstanceType": kind, **place} for place in _list_places(specification))
+    for machine_type in dict.fromkeys(types):
+        yield from ({"InstanceType": machine_type, **place} for place in _list_places(specification))
 
 
 def _list_places(specification: JsonObject) -> list[JsonObject]:
-    """The subnets, or else the zones; an empty place where EC2 is to choose."""
+    """Return the subnets, or the zones if there are none, or one empty place if EC2 may choose."""
     interfaces, placement = specification.get("NetworkInterfaces") or [{}], specification.get("Placement", {})
     subnets = specification.get("SubnetId") or interfaces[0].get("SubnetId", "")
     for key, text in (("SubnetId", subnets), *((key, placement.get(key, "")) for key in _ZONE_KEYS)):
@@ -121,7 +121,7 @@ def _list_places(specification: JsonObject) -> list[JsonObject]:
 
 
 def _remove_place(content: JsonObject, place: JsonObject) -> JsonObject:
-    """`content`, but for what an override with this place says instead. Interfaces in other subnets keep theirs."""
+    """Return `content` without the subnet or zone that overrides set; interfaces in other subnets keep theirs."""
     interfaces, placement = content.get("NetworkInterfaces") or [{}], content.get("Placement", {})
     first = interfaces[0].get("SubnetId")
     for interface in interfaces if "SubnetId" in place else ():
@@ -136,11 +136,11 @@ def _remove_place(content: JsonObject, place: JsonObject) -> JsonObject:
 
 
 def _build_disk_mappings(mappings: list[JsonObject], size: int) -> list[JsonObject]:
-    """The disks, of which the last is the containers' (published files list the root first) and has `size` GiB."""
+    """Return the disks, with `size` GiB for the last one, which holds the containers (the root comes first)."""
     mappings = mappings or [{"DeviceName": ECS_IMAGE_ROOT_DEVICE, "Ebs": {"VolumeType": "gp3"}}]
     volumes: list[JsonObject] = [mapping["Ebs"] for mapping in mappings if "Ebs" in mapping]
     for volume in volumes:
-        volume.setdefault("DeleteOnTermination", True)  # else it is paid for when its machine has ended
+        volume.setdefault("DeleteOnTermination", True)  # otherwise it costs money after its machine ended
     if volumes:
         volumes[-1]["VolumeSize"] = size
     return mappings
@@ -148,7 +148,7 @@ def _build_disk_mappings(mappings: list[JsonObject], size: int) -> list[JsonObje
 
 @dataclass(frozen=True)
 class LaunchSpecification:
-    """One combination that the fleet may launch. None or empty: left to EC2, or in a template that was not read."""
+    """One combination that the fleet may launch. None or empty: EC2 chooses, or the template was not read."""
 
     machine_type: str
     subnets: tuple[str, ...] = ()
@@ -160,37 +160,40 @@ class LaunchSpecification:
     unread: bool = False
 
 
-def build_launch_specifications(kinds: Iterable[LaunchSpec]) -> list[LaunchSpecification]:
-    """Every type in every place of every kind of machine."""
-    return [_build_launch_specification(kind.content, override) for kind in kinds for override in kind.overrides]
+def build_launch_specifications(specs: Iterable[LaunchSpec]) -> list[LaunchSpecification]:
+    """Return one launch specification for each override of each of `specs`."""
+    return [_build_launch_specification(spec.content, override) for spec in specs for override in spec.overrides]
 
 
 def list_requested_types(request: Mapping[str, Any]) -> set[str]:
-    """The machine types of a fleet as EC2 tells it; the published version's has LaunchSpecifications."""
-    overrides = (one for config in request.get("LaunchTemplateConfigs", ()) for one in config.get("Overrides", ()))
-    named = (one.get("InstanceType") for one in (*request.get("LaunchSpecifications", ()), *overrides))
-    return {kind for kind in named if kind}
+    """Return the machine types of a fleet request from EC2; the published system's has LaunchSpecifications."""
+    overrides = (item for config in request.get("LaunchTemplateConfigs", ()) for item in config.get("Overrides", ()))
+    types = (item.get("InstanceType") for item in (*request.get("LaunchSpecifications", ()), *overrides))
+    return {name for name in types if name}
 
 
 def parse_arn_name(profile: str) -> str:
-    """The name in an instance profile's ARN; a name stays as it is. The same holds for a role."""
+    """Return the name in the ARN of an instance profile or a role; a plain name is returned as it is."""
     return profile.rsplit("/", 1)[-1]
 
 
 def _build_launch_specification(content: JsonObject | None, override: JsonObject) -> LaunchSpecification:
-    known = content or {}
-    interfaces = known.get("NetworkInterfaces", ())
-    groups = [*known.get("SecurityGroupIds", ()), *(group for one in interfaces for group in one.get("Groups", ()))]
+    data = content or {}
+    interfaces = data.get("NetworkInterfaces", ())
+    groups = [
+        *data.get("SecurityGroupIds", ()),
+        *(group for interface in interfaces for group in interface.get("Groups", ())),
+    ]
     subnets = [place["SubnetId"] for place in (override, *interfaces) if place.get("SubnetId")]
-    profile = known.get("IamInstanceProfile", {})
+    profile = data.get("IamInstanceProfile", {})
     return LaunchSpecification(
         machine_type=override["InstanceType"],
         subnets=tuple(dict.fromkeys(subnets)),
         groups=tuple(dict.fromkeys(groups)),
-        image=known.get("ImageId"),
-        key=known.get("KeyName"),
+        image=data.get("ImageId"),
+        key=data.get("KeyName"),
         profile=profile.get("Arn") or profile.get("Name"),
-        volumes=tuple(_iter_volumes(known)),
+        volumes=tuple(_iter_volumes(data)),
         unread=content is None,
     )
 

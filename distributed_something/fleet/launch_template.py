@@ -1,7 +1,7 @@
-"""Launch templates in EC2: the one that a Fleet file may name, which is only read, and the run's own, which is created.
+"""Launch templates in EC2: the one that a Fleet file may name, which is only read, and the run's own.
 
-The run's is named APP_NAME-RUN and tagged, has a version for each kind of machine (`launch_plan.py`), and is deleted by
-clean-up.
+The run's launch template is named APP_NAME-RUN and has tags and one version for each launch specification
+(`launch_plan.py`). Cleanup deletes it.
 """
 
 from __future__ import annotations
@@ -33,41 +33,41 @@ if TYPE_CHECKING:
 
 
 def find_template_data(fleet: JsonObject, ec2: EC2Client) -> JsonObject | None:
-    """The content of the launch template that the Fleet file names; None where there is none. Raises AWS's errors."""
-    named = dict(fleet[LAUNCH_TEMPLATE_CONFIGS_KEY][0]["LaunchTemplateSpecification"])
-    version = named.pop("Version", "$Default")
+    """Return the content of the launch template that the Fleet file names, or None if it does not exist.
+
+    Raise botocore's errors.
+    """
+    template = dict(fleet[LAUNCH_TEMPLATE_CONFIGS_KEY][0]["LaunchTemplateSpecification"])
+    version = template.pop("Version", "$Default")
     try:
-        found: Any = ec2.describe_launch_template_versions(**named, Versions=[version])["LaunchTemplateVersions"]
+        versions: Any = ec2.describe_launch_template_versions(**template, Versions=[version])["LaunchTemplateVersions"]
     except ClientError as error:
         if get_error_code(error).startswith("InvalidLaunchTemplate"):
             return None
         raise
-    return dict(found[0]["LaunchTemplateData"]) if found else None
+    return dict(versions[0]["LaunchTemplateData"]) if versions else None
 
 
 def format_template_name(fleet: JsonObject) -> str:
-    """Which launch template the Fleet file names, in one text: «lt-1 version 3»."""
-    named = fleet[LAUNCH_TEMPLATE_CONFIGS_KEY][0]["LaunchTemplateSpecification"]
-    name = named.get("LaunchTemplateId") or named["LaunchTemplateName"]
-    return f"{name} version {named.get('Version', '$Default')}"
+    """Return the launch template that the Fleet file names, such as "lt-1 version 3"."""
+    template = fleet[LAUNCH_TEMPLATE_CONFIGS_KEY][0]["LaunchTemplateSpecification"]
+    name = template.get("LaunchTemplateId") or template["LaunchTemplateName"]
+    return f"{name} version {template.get('Version', '$Default')}"
 
 
 def load_template_data(fleet: JsonObject, path: Path, settings: Settings, ec2: EC2Client) -> JsonObject | None:
-    """The content of the template that the Fleet file names, checked; None where it names none.
+    """Return the checked content of the launch template that the Fleet file names, or None if it names none.
 
-    Raises InputError for a template that cannot be used (`path`: the Fleet file), CloudError where EC2 refuses.
+    Raise InputError, which names the Fleet file `path`, if the template does not exist or cannot be used. Raise
+    CloudError if EC2 refuses.
     """
     if LAUNCH_TEMPLATE_CONFIGS_KEY not in fleet:
         return None
     with translate_aws_errors(f"reading the launch template {format_template_name(fleet)}"):
         content = find_template_data(fleet, ec2)
     if content is None:
-        raise InputError(
-            path,
-            LAUNCH_TEMPLATE_CONFIGS_KEY,
-            f"there is no launch template {format_template_name(fleet)}",
-            "name another",
-        )
+        problem = f"there is no launch template {format_template_name(fleet)}"
+        raise InputError(path, LAUNCH_TEMPLATE_CONFIGS_KEY, problem, "name one that exists in this region")
     fault = find_template_fault(content, settings)
     if fault is not None:
         problem = f"the launch template {format_template_name(fleet)}: {fault.problem}"
@@ -76,13 +76,13 @@ def load_template_data(fleet: JsonObject, path: Path, settings: Settings, ec2: E
 
 
 def find_template_fault(content: JsonObject, settings: Settings) -> TemplateFault | None:
-    """Return why a template of this content cannot be used; None where it can."""
+    """Return why a run cannot use a launch template with this content, or None if it can."""
     interfaces = content.get("NetworkInterfaces", [])
     if content.get("SecurityGroups") and not interfaces:
-        problem = "it names security groups by name, with which EC2 takes no ASSIGN_IP"
-        return TemplateFault(problem, "name them by id there")
+        problem = "it lists security groups by name, and EC2 does not combine these with ASSIGN_IP"
+        return TemplateFault(problem, "list them by ID in the template")
     try:
-        extend_user_data(content.get("UserData", ""), settings)
+        extend_user_data(settings, content.get("UserData", ""))
     except UserDataError as error:
         return TemplateFault(error.problem, error.remedy)
     return find_interface_fault(interfaces, public=settings.ASSIGN_IP)
@@ -90,38 +90,41 @@ def find_template_fault(content: JsonObject, settings: Settings) -> TemplateFaul
 
 @contextmanager
 def create_run_template(plan: LaunchPlan, ec2: EC2Client, sleep: Callable[[float], None]) -> Iterator[None]:
-    """Create the run's launch template with the versions of the plan, and delete it again if EC2 refuses one of them or
-    what the block asks for. Raises CloudError."""
+    """Create the run's launch template with the versions of the plan.
+
+    Delete it again if EC2 refuses one of the versions or a request inside the block. Raise CloudError.
+    """
     first, *others = plan.versions
-    template = _create_first_version(plan, first, ec2)
+    template = _create_first_version(ec2, plan, first)
     try:
         for version in others:
-            _create_next_version(plan, version, template, ec2, sleep)
+            _create_next_version(ec2, template, plan, version, sleep)
         yield
     except CloudError as error:
-        if isinstance(error.__cause__, ClientError):  # else an answer may be lost, and the fleet be there
-            with suppress(*AWSError):  # it costs nothing, and clean-up finds it
+        # Without a response from AWS, the fleet may exist and need the template.
+        if isinstance(error.__cause__, ClientError):
+            with suppress(*AWSError):  # the template costs nothing, and cleanup finds it
                 ec2.delete_launch_template(LaunchTemplateId=template)
         raise
 
 
-def _create_first_version(plan: LaunchPlan, version: TemplateVersion, ec2: EC2Client) -> str:
-    """Return the template's id."""
+def _create_first_version(ec2: EC2Client, plan: LaunchPlan, version: TemplateVersion) -> str:
+    """Create the launch template and return its ID."""
     data: Any = version.data
-    specified: Any = build_tag_specifications((), ["launch-template"], plan.tags)
-    with translate_aws_errors(f"making the launch template {plan.name}"):
-        answer = ec2.create_launch_template(
-            LaunchTemplateName=plan.name, ClientToken=plan.name, LaunchTemplateData=data, TagSpecifications=specified
+    tags: Any = build_tag_specifications((), ["launch-template"], plan.tags)
+    with translate_aws_errors(f"creating the launch template {plan.name}"):
+        response = ec2.create_launch_template(
+            LaunchTemplateName=plan.name, ClientToken=plan.name, LaunchTemplateData=data, TagSpecifications=tags
         )
-    return answer["LaunchTemplate"]["LaunchTemplateId"]
+    return response["LaunchTemplate"]["LaunchTemplateId"]
 
 
 def _create_next_version(
-    plan: LaunchPlan, version: TemplateVersion, template: str, ec2: EC2Client, sleep: Callable[[float], None]
+    ec2: EC2Client, template: str, plan: LaunchPlan, version: TemplateVersion, sleep: Callable[[float], None]
 ) -> None:
     token, data = f"{plan.name}-{version.number}", version.data
     request: Any = {"LaunchTemplateId": template, "ClientToken": token, "LaunchTemplateData": data}
-    with translate_aws_errors(f"making version {version.number} of the launch template {plan.name}"):
+    with translate_aws_errors(f"creating version {version.number} of the launch template {plan.name}"):
         retry_until_consistent(
             lambda: ec2.create_launch_template_version(**request), *TEMPLATE_NOT_READY_CODES, sleep=sleep
         )

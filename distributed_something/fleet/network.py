@@ -1,4 +1,4 @@
-"""The network that a Fleet file puts machines into: which subnets offer them, and lead to AWS."""
+"""The subnets of a new Fleet file: those whose zones offer the machine types and from which machines can reach AWS."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ ANY_IPV4_CIDR = "0.0.0.0/0"
 
 
 def find_default_route_target(subnet: str, network: str, tables: Sequence[Any]) -> str | None:
-    """What the subnet's route to everywhere leads to: 'igw', another kind, or None without such a route."""
-    links = [(table, link) for table in tables for link in table.get("Associations", ())]
-    own = [table for table, link in links if link.get("SubnetId") == subnet]
-    main = [table for table, link in links if link.get("Main") and table.get("VpcId") == network]
+    """Return the kind of target of the subnet's default route, such as 'igw' or 'nat', or None if it has none.
+
+    `network`: the VPC, whose main route table applies if the subnet has none of its own.
+    """
+    associations = [(table, association) for table in tables for association in table.get("Associations", ())]
+    own = [table for table, association in associations if association.get("SubnetId") == subnet]
+    main = [table for table, association in associations if association.get("Main") and table.get("VpcId") == network]
     for table in own or main:
         for route in table.get("Routes", ()):
             target = route.get("GatewayId") or route.get("NatGatewayId") or route.get("TransitGatewayId")
@@ -35,9 +38,10 @@ def find_default_route_target(subnet: str, network: str, tables: Sequence[Any]) 
 
 @dataclass(frozen=True)
 class FleetNetwork:
-    """Where machines start: one subnet for each zone. `missing_types`: those that a zone does not offer.
+    """The subnets in which machines start, one for each zone.
 
-    `closed_zones`: left out, as no subnet there reaches the internet. `is_closed`: none of the subnets reaches it.
+    `missing_types`: by zone, the machine types that it does not offer. `closed_zones`: zones without a subnet that
+    reaches the internet; they are not used. `is_closed`: no subnet at all reaches the internet.
     """
 
     vpc: str
@@ -48,19 +52,22 @@ class FleetNetwork:
 
 
 def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | None) -> FleetNetwork:
-    """Return the subnets of the VPC (None: the region's default one) where the config's machines are offered, those
-    first from which they reach AWS. Raises InputError (`config`: the file that it names) or CloudError."""
+    """Return the subnets of the VPC whose zones offer the config's machine types.
+
+    Prefer subnets from which machines can reach AWS. `vpc`: None for the region's default VPC. Raise InputError, which
+    names the file `config`, or CloudError.
+    """
     with translate_aws_errors("looking for subnets"):
         vpc = vpc or _require_default_vpc(ec2)
         offered = _list_types_by_zone(ec2, settings.MACHINE_TYPE)
         subnets = [subnet for subnet in _list_subnets(ec2, vpc) if offered.get(subnet["AvailabilityZone"])]
-        ways = _list_default_route_targets(ec2, vpc, subnets)
+        routes = _list_default_route_targets(ec2, vpc, subnets)
     if not subnets:
         zones = ", ".join(sorted(zone for zone, names in offered.items() if names)) or "no zone of this region"
-        wrong = f"no subnet of {vpc} lies where these machines are offered ({zones})"
-        raise InputError(config, "MACHINE_TYPE", wrong, "choose other types, or another VPC with --vpc")
+        problem = f"{vpc} has no subnet in a zone that offers these machine types ({zones})"
+        raise InputError(config, "MACHINE_TYPE", problem, "choose other types, or another VPC with --vpc")
     is_open = partial(_can_reach_aws, public=settings.ASSIGN_IP)
-    open_subnets = [subnet for subnet in subnets if is_open(ways[subnet["SubnetId"]])]
+    open_subnets = [subnet for subnet in subnets if is_open(routes[subnet["SubnetId"]])]
     best = _choose_subnets(open_subnets or subnets)
     types = set(settings.MACHINE_TYPE)
     return FleetNetwork(
@@ -73,13 +80,13 @@ def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | 
 
 
 def format_network_notes(network: FleetNetwork) -> Iterator[str]:
-    """Yield what is to be said of the zones, a line each."""
+    """Yield one line for each zone or network that limits the run."""
     for zone, missing in network.missing_types.items():
         yield f"{zone} does not offer {', '.join(missing)}"
     if network.is_closed:
-        yield "no subnet has a way to the internet, as ASSIGN_IP is: without VPC endpoints machines join no cluster"
+        yield "no subnet reaches the internet with this ASSIGN_IP: machines need VPC endpoints to join the cluster"
     for zone in network.closed_zones:
-        yield f"{zone} is left out: no subnet there has a way to the internet, as ASSIGN_IP is"
+        yield f"{zone} is not used: no subnet there reaches the internet with this ASSIGN_IP"
 
 
 def _list_subnets(ec2: EC2Client, vpc: str) -> list[Any]:
@@ -89,23 +96,24 @@ def _list_subnets(ec2: EC2Client, vpc: str) -> list[Any]:
 
 
 def _list_default_route_targets(ec2: EC2Client, vpc: str, subnets: list[Any]) -> dict[str, str | None]:
-    """What each subnet's route to the internet leads to."""
+    """Return the kind of target of each subnet's default route, by subnet ID."""
     filters: Any = [{"Name": "vpc-id", "Values": [vpc]}]
     pages = ec2.get_paginator("describe_route_tables").paginate(Filters=filters)
     tables = [table for page in pages for table in page["RouteTables"]]
-    return {one["SubnetId"]: find_default_route_target(one["SubnetId"], vpc, tables) for one in subnets}
+    names = [subnet["SubnetId"] for subnet in subnets]
+    return {name: find_default_route_target(name, vpc, tables) for name in names}
 
 
-def _can_reach_aws(way: str | None, *, public: bool) -> bool:
-    """Whether machines with a `public` address (ASSIGN_IP), or without one, reach AWS by this way."""
-    return way is not None and (public or way != "igw")
+def _can_reach_aws(route_target: str | None, *, public: bool) -> bool:
+    """Return whether machines reach AWS; `public`: they have a public address (ASSIGN_IP)."""
+    return route_target is not None and (public or route_target != "igw")
 
 
 def _choose_subnets(subnets: list[Any]) -> dict[str, str]:
-    """Of the subnets of each zone the one with the most free addresses: a fleet takes one of a zone."""
+    """Return the subnet with the most free addresses in each zone; a fleet uses one subnet per zone."""
     best: dict[str, Any] = {}
-    for one in sorted(subnets, key=_count_free_addresses, reverse=True):
-        best.setdefault(one["AvailabilityZone"], one)
+    for subnet in sorted(subnets, key=_count_free_addresses, reverse=True):
+        best.setdefault(subnet["AvailabilityZone"], subnet)
     return {zone: best[zone]["SubnetId"] for zone in sorted(best)}
 
 
@@ -114,14 +122,14 @@ def _count_free_addresses(subnet: Any) -> int:
 
 
 def _require_default_vpc(ec2: EC2Client) -> str:
-    found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
-    if not found:
-        raise InputError("--vpc", "", "this region has no default VPC", "add --vpc with the id of one of yours")
-    return found[0]["VpcId"]
+    vpcs = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    if not vpcs:
+        raise InputError("--vpc", "", "this region has no default VPC", "add --vpc with the ID of your VPC")
+    return vpcs[0]["VpcId"]
 
 
 def _list_types_by_zone(ec2: EC2Client, types: list[str]) -> dict[str, set[str]]:
-    """Which of the types each zone of the region offers."""
+    """Return the machine types that each zone of the region offers."""
     offered: dict[str, set[str]] = {}
     for name, zone in list_type_offerings(ec2, types):
         offered.setdefault(zone, set()).add(name)

@@ -1,4 +1,4 @@
-"""The request for a Spot Fleet: the Fleet file, with all that the config decides. Pure."""
+"""The request for a Spot Fleet: the Fleet file with the values that the config decides. Nothing here calls AWS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distributed_something.fleet.launch_specs import LAUNCH_TEMPLATE_CONFIGS_KEY
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
-MAX_TOKEN_NAME_CHARACTERS = 40  # of APP_NAME in the ClientToken; EC2 takes 64 characters in all
+MAX_TOKEN_NAME_CHARACTERS = 40  # of APP_NAME in the ClientToken; EC2 accepts 64 in total
 _KEYS_SET_BY_CONFIG = (
     "SpotPrice", "TargetCapacity", "OnDemandTargetCapacity", "ValidFrom", "ValidUntil", "ClientToken",
     "TerminateInstancesWithExpiration", "LaunchSpecifications", "LaunchTemplateConfigs", "TagSpecifications",
@@ -21,9 +21,9 @@ _KEYS_SET_BY_CONFIG = (
 
 
 def build_fleet_request(fleet: JsonObject, settings: Settings, plan: LaunchPlan, start: datetime) -> JsonObject:
-    """Return the SpotFleetRequestConfig of a run that begins at `start`, from which its longest time counts.
+    """Return the SpotFleetRequestConfig of a run that starts at `start`; MAX_RUN_HOURS count from there.
 
-    Its ClientToken names the run: EC2 answers a repeated request with the same fleet.
+    The ClientToken contains the run, so that EC2 returns the same fleet if the request is repeated.
     """
     request: JsonObject = {"Type": "maintain", "AllocationStrategy": "priceCapacityOptimized"}
     request |= {key: value for key, value in fleet.items() if key not in _KEYS_SET_BY_CONFIG}
@@ -34,7 +34,7 @@ def build_fleet_request(fleet: JsonObject, settings: Settings, plan: LaunchPlan,
         "ValidUntil": start.replace(microsecond=0) + timedelta(hours=settings.MAX_RUN_HOURS),
         "TerminateInstancesWithExpiration": True,
         "ClientToken": f"{settings.APP_NAME[:MAX_TOKEN_NAME_CHARACTERS]}-{plan.tags['run']}",
-        # EC2 takes no other kind here: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RequestSpotFleet.html
+        # EC2 accepts no other resource type here: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RequestSpotFleet.html
         "TagSpecifications": build_tag_specifications(
             fleet.get("TagSpecifications", ()), ["spot-fleet-request"], plan.tags
         ),
@@ -43,5 +43,5 @@ def build_fleet_request(fleet: JsonObject, settings: Settings, plan: LaunchPlan,
 
 
 def format_spot_price(dollars: float) -> str:
-    """As the config says it: the shortest text that is this number, never with an exponent, never rounded."""
+    """Return the shortest decimal text of this number, without an exponent and without rounding."""
     return format(Decimal(str(dollars)), "f")

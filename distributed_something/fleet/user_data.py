@@ -1,8 +1,9 @@
-"""The script that a machine runs when it starts: with it alone the machine joins the run's cluster.
+"""User data: the script that a machine runs at startup, which makes it join the run's cluster.
 
-ECS's agent on the ECS-optimised image reads /etc/ecs/ecs.config, of lines of the same name the last one
-(amazon-ecs-agent: ecs-init/docker/docker.go). Roles for tasks and the awslogs driver are on there without a line. Not
-set on purpose: ECS_AWSVPC_BLOCK_IMDS, as workers ask the machine whether it is being taken away.
+The ECS agent on the ECS-optimized image reads /etc/ecs/ecs.config; if a name occurs twice, the last line counts
+(amazon-ecs-agent: ecs-init/docker/docker.go). Task roles and the awslogs driver are enabled there by default.
+ECS_AWSVPC_BLOCK_IMDS must stay unset, because workers read the machine's interruption notice from the instance metadata
+service.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-# Of an ended container's files; by the agent's own three hours, some that were killed fill the disk.
+# How long the agent keeps the files of a stopped container. Its default of three hours lets killed containers fill the
+# disk.
 CONTAINER_RETENTION_MINUTES = 10
 MAX_USER_DATA_BYTES = 16 * 1024  # EC2: user data before it is encoded
 _SHELL_SHEBANGS = ("#!/bin/bash", "#!/bin/sh")
 
 
 class UserDataError(Exception):
-    """User data to which the lines that join the cluster cannot be added: what is wrong with it, and what to do."""
+    """User data to which the lines that join the cluster cannot be added."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem, remedy)
@@ -32,29 +34,32 @@ class UserDataError(Exception):
 
 
 def build_user_data(settings: Settings) -> str:
-    """The whole script, in base64 as EC2 takes it."""
+    """Return the complete script, in base64 as EC2 expects it."""
     return _encode_script("#!/bin/bash\n" + build_ecs_config_lines(settings))
 
 
-def extend_user_data(theirs: str, settings: Settings) -> str:
-    """`theirs` (user data in base64, or nothing) and then the lines that join the cluster, in base64.
+def extend_user_data(settings: Settings, user_data: str) -> str:
+    """Return `user_data` (base64, or empty) with the lines that join the cluster at its end, in base64.
 
-    Raises UserDataError where `theirs` is no shell script, or both are too long.
+    Raise UserDataError if `user_data` is not a shell script, or if the result is too long.
     """
-    script = _decode_script(theirs)
+    script = _decode_script(user_data)
     if not script.strip():
         return build_user_data(settings)
     if not script.startswith(_SHELL_SHEBANGS):
-        raise UserDataError("its user data is no shell script", "begin it with #!/bin/bash, or leave it out")
-    whole = script.rstrip("\n") + "\n" + build_ecs_config_lines(settings)
-    if len(whole.encode()) > MAX_USER_DATA_BYTES:
+        raise UserDataError("its user data is not a shell script", "begin it with #!/bin/bash, or remove it")
+    extended = script.rstrip("\n") + "\n" + build_ecs_config_lines(settings)
+    if len(extended.encode()) > MAX_USER_DATA_BYTES:
         free = MAX_USER_DATA_BYTES - len(build_ecs_config_lines(settings))
-        raise UserDataError("its user data is too long", f"shorten it to {free} bytes")
-    return _encode_script(whole)
+        raise UserDataError(f"its user data has {len(script.encode()):,} bytes", f"shorten it to {free:,} bytes")
+    return _encode_script(extended)
 
 
 def build_ecs_config_lines(settings: Settings) -> str:
-    """The lines for ECS's agent. The attribute keeps other apps' containers off: each app's demand their own."""
+    """Return the lines for the ECS agent.
+
+    The attribute keeps containers of other apps off the machine: each app's containers require the app's own attribute.
+    """
     return (
         "cat >> /etc/ecs/ecs.config <<'EOF'\n"
         f"ECS_CLUSTER={settings.ECS_CLUSTER}\n"
@@ -70,8 +75,10 @@ def _encode_script(script: str) -> str:
     return base64.b64encode(script.encode()).decode()
 
 
-def _decode_script(theirs: str) -> str:
+def _decode_script(user_data: str) -> str:
     try:
-        return base64.b64decode(theirs, validate=True).decode()
+        return base64.b64decode(user_data, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
-        raise UserDataError("its user data is no text", "use a script that begins with #!/bin/bash") from None
+        raise UserDataError(
+            "its user data is not base64 of UTF-8 text", "use a script that begins with #!/bin/bash"
+        ) from None

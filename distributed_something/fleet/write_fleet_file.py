@@ -1,4 +1,4 @@
-"""`run.py fleetFile`: a Fleet file for this account and region, ready for startCluster."""
+"""`run.py fleetFile`: a Fleet file for this account and region that startCluster can use as it is."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ SECURITY_GROUP_NAME = "distributed-something"
 
 @dataclass(frozen=True)
 class FleetFileOptions:
-    """Where the Fleet file is written to, and what a user may choose.
+    """The options of `fleetFile`.
 
-    `config`: the config file, which errors name. `vpc`: another than the region's default one. `force`: overwrite a
-    file that exists.
+    `path`: the Fleet file to write. `config`: the config file, named in errors. `vpc`: the VPC to use instead of the
+    region's default VPC. `force`: overwrite an existing file.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class FleetFileOptions:
 
 @dataclass(frozen=True)
 class FleetFileSummary:
-    """What is in a Fleet file that was written. `key`: the name of the key pair, "" without one."""
+    """The choices in a new Fleet file. `key`: the name of the key pair, or "" if there is none."""
 
     path: Path
     image: str
@@ -60,43 +60,46 @@ class FleetFileSummary:
 
 def write_fleet_file(
     clients: Clients,
-    place: AwsAccount,
+    account: AwsAccount,
     settings: Settings,
     options: FleetFileOptions,
     sleep: Callable[[float], None],
 ) -> FleetFileSummary:
-    """Write the Fleet file; return what is in it. Raises InputError (nothing was made) or CloudError."""
+    """Write the Fleet file and return the choices in it. Raise InputError (nothing was created) or CloudError."""
     if options.path.exists() and not options.force:
-        remedy = "choose another with --output, or overwrite it with --force"
-        raise InputError(options.path, "", "this file exists", remedy)
+        remedy = "choose another path with --output, or add --force to overwrite it"
+        raise InputError(options.path, "", "this file already exists", remedy)
     architecture = _choose_architecture(clients.ec2, settings.MACHINE_TYPE, options.config)
     image = _read_latest_image_id(clients, architecture)
     network = choose_network(clients.ec2, settings, options.config, options.vpc)
     group = _ensure_security_group(clients.ec2, network.vpc, sleep)
     key = settings.SSH_KEY_NAME.removesuffix(".pem")
-    content = build_fleet_file(place, image, key, list(network.subnets.values()), group)
+    content = build_fleet_file(account, image, key, list(network.subnets.values()), group)
     write_json_atomically(options.path, content)
     return FleetFileSummary(options.path, image, architecture, network, group, key)
 
 
-def format_fleet_file_summary(written: FleetFileSummary) -> list[str]:
-    """Return lines that tell what is in the file."""
-    zones = ", ".join(f"{subnet} ({zone})" for zone, subnet in written.network.subnets.items())
+def format_fleet_file_summary(summary: FleetFileSummary) -> list[str]:
+    """Return labeled lines with the choices in the file."""
+    zones = ", ".join(f"{subnet} ({zone})" for zone, subnet in summary.network.subnets.items())
     return [
-        format_row("image", f"{written.image} (ECS-optimised Amazon Linux 2023, {written.architecture})"),
+        format_row("image", f"{summary.image} (ECS-optimized Amazon Linux 2023, {summary.architecture})"),
         format_row("subnets", zones),
-        *(f"note: {note}" for note in format_network_notes(written.network)),
-        format_row("security group", f"{written.group} (nothing may come in)"),
-        format_row("key pair", f"{written.key or 'none: nobody can log in to the machines'}"),
-        format_row("fleet file", written.path),
+        *(f"note: {note}" for note in format_network_notes(summary.network)),
+        format_row("security group", f"{summary.group} (no inbound traffic)"),
+        format_row("key pair", f"{summary.key or 'none: you cannot log in to the machines'}"),
+        format_row("fleet file", summary.path),
     ]
 
 
-def build_fleet_file(place: AwsAccount, image: str, key: str, subnets: list[str], group: str) -> dict[str, Any]:
-    """The Fleet file's content: one launch specification, which startCluster combines with each type and subnet."""
+def build_fleet_file(account: AwsAccount, image: str, key: str, subnets: list[str], group: str) -> dict[str, Any]:
+    """Return the content of a Fleet file.
+
+    It has one launch specification, which startCluster combines with each machine type and subnet.
+    """
     specification: dict[str, Any] = {
         "ImageId": image,
-        "IamInstanceProfile": {"Arn": place.profile(INSTANCE_ROLE)},
+        "IamInstanceProfile": {"Arn": account.profile(INSTANCE_ROLE)},
         "BlockDeviceMappings": [
             {"DeviceName": ECS_IMAGE_ROOT_DEVICE, "Ebs": {"VolumeType": "gp3", "DeleteOnTermination": True}}
         ],
@@ -110,13 +113,13 @@ def build_fleet_file(place: AwsAccount, image: str, key: str, subnets: list[str]
         "Type": "maintain",
         "AllocationStrategy": "priceCapacityOptimized",
         "TerminateInstancesWithExpiration": True,
-        "IamFleetRole": place.role(FLEET_ROLE),
+        "IamFleetRole": account.role(FLEET_ROLE),
         "LaunchSpecifications": [specification],
     }
 
 
 def _choose_architecture(ec2: EC2Client, types: list[str], config: Path) -> str:
-    """The one that every type has; raises InputError where there is none."""
+    """Return an architecture that all machine types support. Raise InputError if there is none."""
     with translate_aws_errors("looking up MACHINE_TYPE"):
         machines = list_machine_types(ec2, types)
     if missing := sorted(set(types) - machines.keys()):
@@ -125,50 +128,53 @@ def _choose_architecture(ec2: EC2Client, types: list[str], config: Path) -> str:
     common = set(IMAGE_PARAMETERS).intersection(*(machine.architectures for machine in machines.values()))
     if common:
         return "x86_64" if "x86_64" in common else "arm64"
-    what = ", ".join(f"{name} is {'/'.join(sorted(machine.architectures))}" for name, machine in machines.items())
-    right = "use types of one, x86_64 or arm64: the containers' image is built for one"
-    raise InputError(config, "MACHINE_TYPE", f"these machines have different processors ({what})", right)
+    by_type = ", ".join(f"{name} is {'/'.join(sorted(machine.architectures))}" for name, machine in machines.items())
+    remedy = "use types with the same one, x86_64 or arm64, because the Docker image is built for one"
+    raise InputError(config, "MACHINE_TYPE", f"these machine types have different processors ({by_type})", remedy)
 
 
 def _read_latest_image_id(clients: Clients, architecture: str) -> str:
-    with translate_aws_errors("looking up the newest ECS-optimised image"):
+    with translate_aws_errors("looking up the newest ECS-optimized image"):
         value: str = clients.ssm.get_parameter(Name=IMAGE_PARAMETERS[architecture])["Parameter"]["Value"]
     return value
 
 
 def _ensure_security_group(ec2: EC2Client, vpc: str, sleep: Callable[[float], None]) -> str:
-    """Ours in this VPC, made if there is none; raises CloudError where it lets something in, or is somebody else's."""
+    """Return the ID of this package's security group in the VPC; create the group if it does not exist.
+
+    Raise CloudError if the group has inbound rules, or if somebody else created it.
+    """
     filters: Any = [{"Name": "group-name", "Values": [SECURITY_GROUP_NAME]}, {"Name": "vpc-id", "Values": [vpc]}]
     with translate_aws_errors(f"looking for the security group {SECURITY_GROUP_NAME}"):
-        found = ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
-    if not found:
+        groups = ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+    if not groups:
         return _create_security_group(ec2, vpc, sleep)
-    group = found[0]
+    group = groups[0]
     if not has_made_by_tag(group.get("Tags")):
         ((key, value),) = MADE_BY_TAG.items()
         raise CloudError(
-            f"the security group {group['GroupId']} is named {SECURITY_GROUP_NAME}, but fleetFile did not make it; "
-            f"rename it, or give it the tag {key}={value}"
+            f"the security group {group['GroupId']} is named {SECURITY_GROUP_NAME}, but fleetFile did not create it",
+            f"rename the group, or add the tag {key}={value} to let fleetFile use it",
         )
     if group["IpPermissions"]:
         raise CloudError(
-            f"the security group {group['GroupId']} ({SECURITY_GROUP_NAME}) lets something in: machines need nothing "
-            "from outside; remove its inbound rules, or put a group of your own into the Fleet file"
+            f"the security group {group['GroupId']} ({SECURITY_GROUP_NAME}) allows inbound traffic",
+            "remove its inbound rules, which machines do not need, or write your own group into the Fleet file",
         )
     return group["GroupId"]
 
 
 def _create_security_group(ec2: EC2Client, vpc: str, sleep: Callable[[float], None]) -> str:
-    """A new group has no inbound rule, and one that lets everything out."""
+    """Create the security group, without inbound rules and with all outbound traffic (EC2's default); return its ID."""
     tags: Any = build_tag_specifications((), ["security-group"], MADE_BY_TAG | {"Name": SECURITY_GROUP_NAME})
-    with translate_aws_errors(f"making the security group {SECURITY_GROUP_NAME}"):
+    with translate_aws_errors(f"creating the security group {SECURITY_GROUP_NAME}"):
         group: str = ec2.create_security_group(
             GroupName=SECURITY_GROUP_NAME,
-            Description="Machines of Distributed-Something: nothing may come in",
+            Description="Machines of Distributed-Something: no inbound traffic",
             VpcId=vpc,
             TagSpecifications=tags,
         )["GroupId"]
-        # Until every part of EC2 knows it, a fleet that names it is refused.
+        # EC2 refuses a fleet that names a security group until all of EC2 knows the group.
         retry_until_consistent(
             lambda: ec2.describe_security_groups(GroupIds=[group]), "InvalidGroup.NotFound", sleep=sleep
         )
