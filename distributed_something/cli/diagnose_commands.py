@@ -23,7 +23,7 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     from distributed_something.fleet.fleet_file import load_fleet_file
 
     settings = context.settings
-    content = load_fleet_file(fleet_file) if fleet_file else None
+    content = load_fleet_file(fleet_file, settings=settings, is_local=context.local) if fleet_file else None
     clients = context.clients
     if context.cloud is not None and content is not None:
         content = context.cloud.adapt_fleet_file(content)

@@ -75,7 +75,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     from distributed_something.run.start import start_run, watch_machine_arrivals
 
     settings, say = context.settings, context.console.print_progress
-    content = load_fleet_file(fleet_file)
+    content = load_fleet_file(fleet_file, settings=settings, is_local=context.local)
     if context.cloud is not None:
         content = context.cloud.adapt_fleet_file(content)
         settings = settings.model_copy(update={"EXPORT_LOGS": False})  # its log streams are files already

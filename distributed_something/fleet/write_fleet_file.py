@@ -129,7 +129,7 @@ def _choose_architecture(ec2: EC2Client, types: list[str], config: Path) -> str:
     if common:
         return "x86_64" if "x86_64" in common else "arm64"
     by_type = ", ".join(f"{name} is {'/'.join(sorted(machine.architectures))}" for name, machine in machines.items())
-    remedy = "use types with the same one, x86_64 or arm64, because the Docker image is built for one"
+    remedy = "use only x86_64 types or only arm64 types, because the Docker image is built for one of them"
     raise InputError(config, "MACHINE_TYPE", f"these machine types have different processors ({by_type})", remedy)
 
 

@@ -1,7 +1,7 @@
-"""Names with parts: `{plate}/{well}_s{site}.tif` reads `P1/A01_s3.tif` as plate P1, well A01, site 3.
+"""Patterns for file names: `{plate}/{well}_s{site}.tif` reads `P1/A01_s3.tif` as plate P1, well A01, site 3.
 
-A part, and `*`, stand for one character or more, without `/`; the shortest that fits. A part that is named twice must
-be the same at both places.
+A part, and also `*`, matches one or more characters other than `/`, as few as possible. A part that occurs twice in a
+pattern must have the same value in both positions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TOKEN = re.compile(r"\{([A-Za-z_]\w*)\}|(\*)|([^{}*]+)|([{}])")
 
 
 class NamePattern:
-    """`parts`: the names in order."""
+    """A pattern with named parts. `parts`: their names in order."""
 
     def __init__(self, text: str, option: str = "--match") -> None:
         self.parts: list[str] = []
@@ -23,18 +23,20 @@ class NamePattern:
             "".join(self._build_pattern_piece(match, text, option) for match in _TOKEN.finditer(text))
         )
         if not self.parts:
-            raise InputError(option, "", f"{text!r} names no part", "write one such as '{plate}/{well}_s{site}.tif'")
+            raise InputError(
+                option, "", f"{text!r} has no named part", "write a pattern such as '{plate}/{well}_s{site}.tif'"
+            )
 
     def read(self, name: str) -> Mapping[str, str] | None:
-        """The parts of `name`; None where it does not fit."""
+        """Return the values of the parts in `name`, or None if it does not match."""
         match = self._pattern.fullmatch(name)
         return match.groupdict() if match else None
 
     def _build_pattern_piece(self, match: re.Match[str], text: str, option: str) -> str:
         part, star, plain, brace = match.groups()
         if brace:
-            right = "a part is {name}, of letters, digits and _"
-            raise InputError(option, "", f"{text!r} has a {brace!r} of no part", right)
+            remedy = "write parts as {name}, with letters, digits, and _"
+            raise InputError(option, "", f"{text!r} has a {brace!r} that does not belong to a part", remedy)
         if star:
             return "[^/]+?"
         if plain:

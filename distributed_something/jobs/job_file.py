@@ -1,7 +1,7 @@
-"""The Job file: what all jobs share, and a stream of what is each one's own; together, the messages.
+"""The Job file: keys that all jobs share, and a stream of groups, one for each job.
 
-A message is the shared keys plus `"group"`, as JSON: the published wire format. Keys with `_comment` in their name are
-left out, and so are `upload` (for submitJob alone) and the list of groups itself.
+A job's message is the shared keys plus `"group"`, as JSON. This is the published wire format. Messages do not contain
+the list of groups, `upload` (which only submitJob uses), or keys with `_comment` in their names.
 """
 
 from __future__ import annotations
@@ -14,9 +14,19 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from distributed_something.core.errors import InputError
+from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.core.files import build_value_error, explain_validation_error, read_json_object
-from distributed_something.jobs.sources import GroupSource, JobGroup, ObjectLister, build_group_source
+from distributed_something.core.text import format_value
+from distributed_something.jobs.sources import (
+    GroupReader,
+    GroupSource,
+    JobGroup,
+    ObjectLister,
+    ProblemHandler,
+    build_group_source,
+    build_problem_collector,
+    raise_problem,
+)
 from distributed_something.worker import (
     MAX_JOB_SECONDS,
     BadMessage,
@@ -30,12 +40,12 @@ from distributed_something.worker import (
     split_command,
 )
 
-# SQS takes 1 MiB, attributes included. When a worker sends a message again, or to the dead-letter queue, it tells there
-# how often it was tried, or why it failed: 1,000 characters of up to 4 bytes.
+# SQS accepts 1 MiB, including attributes. When a worker sends a message again or to the dead-letter queue, it adds the
+# number of attempts or the reason for the failure as attributes: up to 1,000 characters of up to 4 bytes.
 MAX_MESSAGE_BYTES = 1024 * 1024 - 8 * 1024
 MAX_JOB_MINUTES = MAX_JOB_SECONDS / 60
 _GROUP_KEYS = ("groups", "plates")
-_WORKER_PLACEHOLDERS = {"job", "input_dir", "output_dir", "scripts_dir", "group"}  # placeholders that the worker fills
+_WORKER_PLACEHOLDERS = {"job", "input_dir", "output_dir", "scripts_dir", "group"}  # filled by the worker
 
 _SAMPLE_FOLDERS = Folders(Path("job"))
 _SAMPLE_NAMES = JobDefaults(aws_bucket="bucket", app_name="app")
@@ -48,14 +58,15 @@ def _validate_command(value: object) -> object:
     if parts and all(isinstance(part, list) for part in parts):
         return [_validate_command(part) for part in parts]
     if not parts or not parts[0] or not all(type(part) in (str, int, float) for part in parts):
-        raise build_value_error("write a text, or a list of texts and numbers")
+        raise build_value_error("write a string, or a list of strings and numbers", "is not a command")
     return value
 
 
 def _validate_inputs(value: object) -> object:
     parts = value if isinstance(value, list) else [*value, *value.values()] if isinstance(value, dict) else [None]
     if not all(isinstance(part, str) and part for part in parts):
-        raise build_value_error('write a list of texts, or an object such as {"plates/{plate}/": "images"}')
+        remedy = 'write a list of strings, or an object such as {"plates/{plate}/": "images"}'
+        raise build_value_error(remedy, "is not a list of inputs")
     return value
 
 
@@ -63,11 +74,11 @@ def _validate_upload_flags(value: object) -> object:
     try:
         return parse_upload_flags(value)
     except ValueError as error:
-        raise build_value_error(str(error)) from None
+        raise build_value_error(str(error), "cannot be used") from None
 
 
 class KnownJobKeys(BaseModel):
-    """The keys that the shipped worker understands; all others are the implementation's own."""
+    """The keys that the shipped worker understands. All other keys belong to the implementation."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -86,7 +97,7 @@ class KnownJobKeys(BaseModel):
 
 @dataclass(frozen=True)
 class JobFile:
-    """A job file that was read and whose shared keys are right. Its groups are read as a stream, as often as asked."""
+    """A job file whose shared keys are correct. Its groups are a stream that can be read any number of times."""
 
     path: Path
     groups_key: str
@@ -95,62 +106,108 @@ class JobFile:
     uploads: dict[Path, str]
 
     def bodies(self) -> Iterator[str]:
-        """The body of each message."""
-        start = self._start()
+        """Yield the body of each message. Raise InputError at the first wrong group."""
+        start = self._build_body_start()
         for group in self.groups():
             yield f"{start}{json.dumps(group)}}}"
 
-    def iter_checked_messages(self) -> Iterator[tuple[str, str]]:
-        """The body and the job id of each message; raises InputError at the first that no worker could take."""
-        wanted, start = self._placeholders(), self._start()
-        fits: set[tuple[str, ...]] = set()
-        for number, group in enumerate(self.groups(), 1):
+    def iter_checked_messages(self, on_problem: ProblemHandler = raise_problem) -> Iterator[tuple[int, str, str]]:
+        """Yield the number (from 1), body, and job ID of each message that a worker can use.
+
+        Call `on_problem` with an InputError for all other groups; by default, raise the first one. A problem of the
+        shared keys is reported only once.
+        """
+        shared_problems: set[str] = set()
+        for number, body, group in self._iter_messages(self.groups.read, on_problem):
+            message = {**self.shared, "group": group}
+            if "command" not in message:  # a generic-worker.py written for this kind of job reads it
+                yield number, body, job_id(message)
+                continue
+            try:
+                identity = job_from_message(message, _SAMPLE_FOLDERS, _SAMPLE_NAMES).id
+            except BadMessage as error:
+                problem = str(error)
+            else:
+                yield number, body, identity
+                continue
+            if problem not in shared_problems:
+                if self._is_shared_problem(problem, group):
+                    shared_problems.add(problem)
+                remedy = "correct the job file or its table"
+                on_problem(InputError(self.path, self._format_place(number), problem, remedy))
+
+    def report_preview_problems(self, on_problem: ProblemHandler) -> None:
+        """Report wrong groups and unfilled placeholders even though the shared keys are wrong."""
+        for _ in self._iter_messages(self.groups.preview, on_problem):
+            pass
+
+    def _iter_messages(self, read: GroupReader, on_problem: ProblemHandler) -> Iterator[tuple[int, str, JobGroup]]:
+        """Yield number, body, and group of each message that is not too large and whose placeholders can be filled."""
+        placeholders, start = self._map_placeholders(), self._build_body_start()
+        skipped = 0
+
+        def skip_group(error: InputError) -> None:
+            nonlocal skipped
+            skipped += 1
+            on_problem(error)
+
+        can_fill: dict[tuple[str, ...], bool] = {}  # by the group's keys, so that a table's columns are checked once
+        for count, group in enumerate(read(skip_group), 1):
+            number = count + skipped
             body = f"{start}{json.dumps(group)}}}"
             keys = tuple(group) if isinstance(group, dict) else ()
-            if keys not in fits:
-                self._check_placeholders(wanted, keys, f"{self.groups_key}[{number}]")
-                fits.add(keys)
+            if keys not in can_fill:
+                errors = list(self._iter_placeholder_errors(placeholders, keys, number))
+                can_fill[keys] = not errors
+                for error in errors:
+                    on_problem(error)
             if len(body) > MAX_MESSAGE_BYTES:
-                where = f"{self.groups_key}[{number}]"
-                most = f"{MAX_MESSAGE_BYTES:,} are the most"
-                why = "SQS takes 1 MiB, and 8 KiB of it stay free for why a job fails"
-                raise InputError(self.path, where, f"its message has {len(body):,} bytes", f"{most}: {why}")
-            message = {**self.shared, "group": group}
-            # Without a command it is for a generic-worker.py that was made for this kind of job.
-            yield body, self._id_for_worker(message, number) if "command" in message else job_id(message)
+                on_problem(self._build_size_error(len(body), number))
+            elif can_fill[keys]:
+                yield number, body, group
 
-    def _start(self) -> str:
-        """What every body begins with: the shared keys need to be written once only."""
+    def _build_body_start(self) -> str:
+        """Return the beginning of every body, so that the shared keys are encoded only once."""
         return json.dumps(self.shared)[:-1] + (", " if self.shared else "") + '"group": '
 
-    def _id_for_worker(self, message: dict[str, Any], number: int) -> str:
-        """The job's id, after reading the message as the shipped worker will."""
+    def _is_shared_problem(self, problem: str, group: JobGroup) -> bool:
+        """Return whether the problem does not depend on the group's values."""
+        sample = dict.fromkeys(group, "x") if isinstance(group, dict) else "x"
         try:
-            return job_from_message(message, _SAMPLE_FOLDERS, _SAMPLE_NAMES).id
+            job_from_message({**self.shared, "group": sample}, _SAMPLE_FOLDERS, _SAMPLE_NAMES)
         except BadMessage as error:
-            where = f"{self.groups_key}[{number}]"
-            raise InputError(self.path, where, str(error), "correct the job file or its table") from None
+            return str(error) == problem
+        return False
 
-    def _placeholders(self) -> dict[str, str]:
-        """Each placeholder with the key that uses it."""
-        wanted: dict[str, str] = {}
+    def _map_placeholders(self) -> dict[str, str]:
+        """Return each placeholder with the shared key that uses it."""
+        placeholders: dict[str, str] = {}
         for key in ("command", "inputs", "input_bucket", "output_location", "output_bucket"):
             for text in _iter_texts(self.shared.get(key)):
-                wanted.update(dict.fromkeys(list_placeholders(text), key))
-        return wanted
+                placeholders.update(dict.fromkeys(list_placeholders(text), key))
+        return placeholders
 
-    def _check_placeholders(self, wanted: dict[str, str], keys: tuple[str, ...], where: str) -> None:
-        known = {*self.shared, *keys, *_WORKER_PLACEHOLDERS}
-        for name, key in wanted.items():
-            if name not in known:
-                own = ", ".join(keys) or "none"
-                raise InputError(
-                    self.path, key, f"nothing fills the placeholder {{{name}}} in {where}", f"its keys are: {own}"
-                )
+    def _iter_placeholder_errors(
+        self, placeholders: dict[str, str], keys: tuple[str, ...], number: int
+    ) -> Iterator[InputError]:
+        filled = {*self.shared, *keys, *_WORKER_PLACEHOLDERS}
+        remedy = f"use one of its keys ({', '.join(keys)}), or add this one" if keys else "use {group} or {job}"
+        for name, key in sorted(placeholders.items()):
+            if name not in filled:
+                problem = f"nothing fills the placeholder {{{name}}} in {self._format_place(number)}"
+                yield InputError(self.path, key, problem, remedy)
+
+    def _build_size_error(self, size: int, number: int) -> InputError:
+        problem = f"its message has {size:,} bytes, more than the maximum of {MAX_MESSAGE_BYTES:,}"
+        remedy = "shorten it; SQS accepts 1 MiB, of which 8 KiB are reserved for the reason if the job fails"
+        return InputError(self.path, self._format_place(number), problem, remedy)
+
+    def _format_place(self, number: int) -> str:
+        return f"{self.groups_key}[{number}]"
 
 
 def _iter_texts(value: object) -> Iterator[str]:
-    """Every text in `value`, however deep in lists and objects."""
+    """Yield every string in `value`, at any depth of lists and objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (list, dict)):
@@ -159,30 +216,61 @@ def _iter_texts(value: object) -> Iterator[str]:
 
 
 def load_job_file(path: Path, list_objects: ObjectLister) -> JobFile:
-    """Reads the job file `path`; raises InputError for whatever is wrong with it. Groups are not read yet."""
+    """Return the job file `path`. Raise InputError as `parse_job_file` does."""
     return parse_job_file(path, read_json_object(path, "a job file"), list_objects)
 
 
 def parse_job_file(path: Path, content: dict[str, Any], list_objects: ObjectLister) -> JobFile:
-    """The job file that `path` holds, or shall hold."""
-    groups_key = _parse_groups_key(path, content)
-    left_out = {groups_key, "upload"}
+    """Return the job file with this content; groups from a table or a bucket are not read yet.
+
+    Raise one InputError for everything that is wrong with it. The error then also holds the problems of its groups, as
+    far as they are known without AWS. `path`: the file that holds `content`, or will hold it.
+    """
+    problems = InputProblems()
+    left_out = {*_GROUP_KEYS, "upload"}
     shared = {key: value for key, value in content.items() if key not in left_out and "_comment" not in key}
+    groups_key, source, uploads = "", None, None
+    with problems.collect():
+        uploads = _parse_shared_keys(path, shared, content.get("upload", {}))
+    with problems.collect():
+        groups_key = _parse_groups_key(path, content)
+        source = build_group_source(content[groups_key], groups_key, path, list_objects)
+    if source is not None and (uploads is None or not source.is_valid):
+        job_file = JobFile(path, groups_key, shared, source, {})
+        job_file.report_preview_problems(build_problem_collector(problems))
+    problems.raise_if_any()
+    assert source is not None  # otherwise there was a problem
+    assert uploads is not None
+    return JobFile(path, groups_key, shared, source, uploads)
+
+
+def _parse_shared_keys(path: Path, shared: dict[str, Any], uploads: object) -> dict[Path, str]:
+    """Return the folders to upload, with their prefixes, after checking the shared keys."""
+    problems = InputProblems()
     if "group" in shared:
-        raise InputError(path, "group", "this key is where a message holds its own job", "rename it, or write 'groups'")
+        problem = "this name is reserved for the job's own values in its message"
+        problems.add(InputError(path, "group", problem, "rename this key, or write 'groups'"))
+    wrong_keys: set[str] = set()
     try:
         KnownJobKeys(**shared)
     except ValidationError as error:
-        raise explain_validation_error(path, error) from None
-    _check_command(path, shared)
-    groups = build_group_source(content[groups_key], groups_key, path, list_objects)
-    return JobFile(path, groups_key, shared, groups, _parse_uploads(path, content.get("upload", {})))
+        wrong_keys = {str(details["loc"][0]) for details in error.errors(include_url=False)}
+        problems.add(explain_validation_error(path, error))
+    if wrong_keys.isdisjoint({"command", "shell"}):
+        with problems.collect():
+            _check_command(path, shared)
+    folders: dict[Path, str] = {}
+    with problems.collect():
+        folders = _parse_uploads(path, uploads)
+    problems.raise_if_any()
+    return folders
 
 
 def _check_command(path: Path, shared: dict[str, Any]) -> None:
     command, shell = shared.get("command"), shared.get("shell")
     if shell and not isinstance(command, str):
-        raise InputError(path, "shell", "a shell takes one text", "write `command` as one text, or leave `shell` out")
+        remedy = "write `command` as one string, or remove `shell`"
+        raise InputError(path, "shell", "a shell runs only a command that is one string", remedy)
     if isinstance(command, str) and not shell:
         try:
             split_command(command)
@@ -191,25 +279,30 @@ def _check_command(path: Path, shared: dict[str, Any]) -> None:
 
 
 def _parse_groups_key(path: Path, content: dict[str, Any]) -> str:
-    found = [key for key in _GROUP_KEYS if key in content]
-    if len(found) != 1:
-        wrong = "both 'groups' and 'plates' are there" if found else "it lists no jobs"
-        raise InputError(path, "groups", wrong, 'give one of them: "groups": [{…}, …]')
-    return found[0]
+    keys = [key for key in _GROUP_KEYS if key in content]
+    if len(keys) > 1:
+        raise InputError(path, "groups", "the file has both 'groups' and 'plates'", "remove one of them")
+    if not keys:
+        raise InputError(path, "groups", "this key is missing", 'list the jobs: "groups": [{…}, …]')
+    return keys[0]
 
 
 def _parse_uploads(path: Path, uploads: object) -> dict[Path, str]:
     if not isinstance(uploads, dict):
-        raise InputError(path, "upload", "this is no object", 'write {"local/folder": "prefix/in/the/bucket"}')
-    found = {}
+        remedy = 'write {"local/folder": "prefix/in/the/bucket"}'
+        raise InputError(path, "upload", f"{format_value(uploads)} is not an object", remedy)
+    folders, problems = {}, InputProblems()
     for folder, prefix in uploads.items():
+        key, local = f"upload.{folder}", path.parent / folder
         if not isinstance(prefix, str) or not prefix.strip("/") or prefix.startswith("/") or ".." in prefix.split("/"):
-            raise InputError(path, f"upload.{folder}", f"{prefix!r} is no prefix", "write one such as 'project/images'")
-        local = path.parent / folder
+            problem = f"{format_value(prefix)} is not a prefix in the bucket"
+            problems.add(InputError(path, key, problem, "write a prefix such as 'project/images'"))
         if not _is_existing_path(local):
-            raise InputError(path, f"upload.{folder}", f"there is no {local}", "paths are relative to the job file")
-        found[local] = prefix
-    return found
+            remedy = "correct the path, which is relative to the job file"
+            problems.add(InputError(path, key, f"there is no {local}", remedy))
+        folders[local] = prefix
+    problems.raise_if_any()
+    return folders
 
 
 def _is_existing_path(path: Path) -> bool:
@@ -222,20 +315,20 @@ def _is_existing_path(path: Path) -> bool:
 def iter_job_file_lines(
     shared: Mapping[str, Any], groups: Iterable[JobGroup], groups_key: str = "groups"
 ) -> Iterator[str]:
-    """The file, line by line; a million jobs are never one text."""
+    """Yield the file line by line, because the text of a million jobs would need much memory."""
     yield "{\n"
     for key, value in shared.items():
         yield f"    {json.dumps(key)}: {_encode_value(value)},\n"
     yield f"    {json.dumps(groups_key)}: ["
-    between = "\n"
+    separator = "\n"
     for group in groups:
-        yield f"{between}        {json.dumps(group, ensure_ascii=False)}"
-        between = ",\n"
+        yield f"{separator}        {json.dumps(group, ensure_ascii=False)}"
+        separator = ",\n"
     yield "\n    ]\n}\n"
 
 
 def _encode_value(value: Any) -> str:
-    """On one line where that is short."""
+    """Return `value` as JSON, on one line if it is short."""
     short = json.dumps(value, ensure_ascii=False)
     if len(short) <= 100:
         return short

@@ -1,6 +1,6 @@
-"""`run.py makeJobs`: the long list of jobs of a job file, from a plate's layout, a table, or names of files or objects.
+"""`run.py makeJobs`: a Job file from a plate layout, a table, or the names of files or objects.
 
-What it writes has passed the checks of `submitJob` before a byte of it is written.
+The job file passes the checks of `submitJob` before any of it is written.
 """
 
 from __future__ import annotations
@@ -14,25 +14,36 @@ from itertools import groupby, islice, product
 from pathlib import Path
 from typing import Any
 
-from distributed_something.core.errors import InputError
+from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.core.files import read_json_object, write_file_atomically
 from distributed_something.core.text import format_value
 from distributed_something.jobs.filename_pattern import NamePattern
 from distributed_something.jobs.job_file import iter_job_file_lines, parse_job_file
 from distributed_something.jobs.plates import BadRange, build_well_name, expand_ranges, expand_wells
-from distributed_something.jobs.sources import JobGroup, ObjectLister, build_group_source, parse_s3_address
+from distributed_something.jobs.sources import (
+    JobGroup,
+    ObjectLister,
+    build_group_source,
+    build_problem_collector,
+    parse_s3_address,
+)
 from distributed_something.jobs.submission_plan import plan_submission
 
-OBJECTS_KEY = "objects"  # the key of a group that holds its objects' addresses
+OBJECTS_KEY = "objects"  # the key of a group that holds the addresses of its objects
 _OPTION_SOURCES = {"plates": "plates", "wells": "plates", "rows": "plates", "sites": "plates", "table": "table",
             "objects": "objects", "files": "files"}  # fmt: skip
-_NO_SOURCE_MESSAGE = "nothing says which jobs"
-_SOURCE_ADVICE = "give --plates, --wells or --sites, --table, --files or --objects"
+# Options that do not apply to all sources; elsewhere they would be ignored.
+_APPLICABLE_SOURCES = {
+    "exclude": ("plates",),
+    "batch": ("plates",),
+    "match": ("files", "objects"),
+    "by": ("table", "files", "objects"),
+}
 
 
 @dataclass(frozen=True)
 class MakeJobsOptions:
-    """The options of `makeJobs`, as they were typed."""
+    """The options of `makeJobs` as the user typed them."""
 
     plates: str | None = None
     wells: str | None = None
@@ -52,123 +63,164 @@ class MakeJobsOptions:
     put: tuple[str, ...] = ()
 
 
-def build_job_file(asked: MakeJobsOptions, output: Path | None, list_objects: ObjectLister) -> tuple[str, int]:
-    """The job file's text and its number of jobs; raises InputError for whatever is wrong.
+def build_job_file(options: MakeJobsOptions, output: Path | None, list_objects: ObjectLister) -> tuple[str, int]:
+    """Return the text of the job file and its number of jobs. Raise InputError with all problems of the options.
 
-    `output`: where it will lie, so that the paths of `upload` lead from there.
+    `output`: where the file will be, because its `upload` paths are relative to it.
     """
-    found = list(_build_groups(asked, list_objects))
-    if asked.metadata:
-        found = [{"Metadata": _build_metadata(group)} for group in found]
-    shared = _build_shared_keys(asked, output)
-    path = output or asked.like or Path("the job file")
-    count = plan_submission(parse_job_file(path, {**shared, "groups": found}, list_objects)).count
-    text = "".join(iter_job_file_lines(shared, found))
+    problems = InputProblems()
+    groups: list[JobGroup] = []
+    shared: dict[str, Any] = {}
+    with problems.collect():
+        groups = _build_groups(options, list_objects)
+    with problems.collect():
+        shared = _build_shared_keys(options, output)
+    problems.raise_if_any()
+    path = output or options.like or Path("the job file")
+    count = plan_submission(parse_job_file(path, {**shared, "groups": groups}, list_objects)).count
+    text = "".join(iter_job_file_lines(shared, groups))
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        wrong = f"{text[max(0, error.start - 10) : error.end]!a} has bytes that are no UTF-8"
-        raise InputError("makeJobs", "", wrong, "rename the file, or correct the value") from None
+        problem = f"{text[max(0, error.start - 10) : error.end]!a} has bytes that are not UTF-8"
+        raise InputError("makeJobs", "", problem, "rename the file, or correct the value") from None
     return text, count
 
 
 def save_job_file(text: str, output: Path, *, force: bool) -> None:
-    """Writes the job file; raises InputError where there is one already, or none can be written."""
+    """Write the job file. Raise InputError if it already exists (unless `force`) or cannot be written."""
     if output.exists() and not force:
-        raise InputError(output, "", "there is a file already", "add --force to overwrite it, or give another name")
+        remedy = "choose another path, or add --force to overwrite it"
+        raise InputError(output, "", "this file already exists", remedy)
     try:
         write_file_atomically(output, text.encode())
     except OSError as error:
-        raise InputError(output, "", f"it cannot be written ({error.strerror})", "give another name") from None
+        raise InputError(output, "", f"it cannot be written ({error.strerror})", "choose another path") from None
 
 
 # Which jobs
 
 
-def _build_groups(asked: MakeJobsOptions, list_objects: ObjectLister) -> Iterable[JobGroup]:
-    sources = {kind for name, kind in _OPTION_SOURCES.items() if getattr(asked, name) is not None}
-    if len(sources) != 1:
-        wrong = f"{' and '.join(sorted(sources))} are two lists of jobs" if sources else _NO_SOURCE_MESSAGE
-        raise InputError("makeJobs", "", wrong, "give one of them" if sources else _SOURCE_ADVICE)
-    source = sources.pop()
-    _check_options(asked, source)
+def _build_groups(options: MakeJobsOptions, list_objects: ObjectLister) -> list[JobGroup]:
+    problems = InputProblems()
+    source = _choose_source(options)
+    for name, sources in _APPLICABLE_SOURCES.items():
+        if getattr(options, name) != getattr(MakeJobsOptions, name) and source not in sources:
+            problem = f"this option does not apply to jobs from {source}"
+            problems.add(InputError(f"--{name}", "", problem, "leave it out"))
+    groups: list[JobGroup] = []
+    with problems.collect():
+        groups = list(_iter_groups(options, source, list_objects))
+        groups = _convert_to_metadata(groups) if options.metadata else groups
+    problems.raise_if_any()
+    return groups
+
+
+def _choose_source(options: MakeJobsOptions) -> str:
+    sources = {source for name, source in _OPTION_SOURCES.items() if getattr(options, name) is not None}
+    if not sources:
+        remedy = "use --plates, --wells, --sites, --table, --files, or --objects"
+        raise InputError("makeJobs", "", "no source of jobs given", remedy)
+    if len(sources) > 1:
+        problem = f"{' and '.join(sorted(sources))} are different sources of jobs"
+        raise InputError("makeJobs", "", problem, "use only one of them")
+    return sources.pop()
+
+
+def _iter_groups(options: MakeJobsOptions, source: str, list_objects: ObjectLister) -> Iterable[JobGroup]:
     if source == "plates":
-        return _build_plate_groups(asked)
+        return _build_plate_groups(options)
     if source == "table":
-        return _read_table_groups(asked, list_objects)
-    return _build_name_groups(asked, list_objects)
-
-
-def _check_options(asked: MakeJobsOptions, source: str) -> None:
-    """Raises InputError for an option that this kind of list does not know: it would be ignored."""
-    kinds = {"exclude": "plates", "batch": "plates", "match": "files objects", "by": "table files objects"}
-    for name, known in kinds.items():
-        if getattr(asked, name) != getattr(MakeJobsOptions, name) and source not in known.split():
-            raise InputError(f"--{name}", "", f"it says nothing about a list from {source}", "leave it out")
+        return _read_table_groups(options, list_objects)
+    return _build_name_groups(options, list_objects)
 
 
 # Plates
 
 
-def _build_plate_groups(asked: MakeJobsOptions) -> Iterator[JobGroup]:
-    axes = {
-        "plate": _expand_option("--plates", asked.plates),
-        "well": _expand_well_options(asked),
-        "site": _expand_option("--sites", asked.sites),
-    }
-    there = {name: values for name, values in axes.items() if values is not None}
-    excluded = _ExclusionRules(asked.exclude, asked.pad)
-    every = (dict(zip(there, values, strict=True)) for values in product(*there.values()))
-    kept = [group for group in every if not excluded.is_excluded(group)]
-    excluded.check_used()
-    if asked.batch < 1 or (asked.batch > 1 and asked.metadata):
-        wrong = "CellProfiler's metadata have one value a name" if asked.metadata else f"{asked.batch} is no batch"
-        raise InputError("--batch", "", wrong, "leave it out" if asked.metadata else "write 2 or more")
-    return _batch_groups(kept, list(there), asked.batch)
+def _build_plate_groups(options: MakeJobsOptions) -> Iterator[JobGroup]:
+    problems = InputProblems()
+    axes: dict[str, list[str] | None] = {}
+    with problems.collect():
+        axes["plate"] = _expand_option("--plates", options.plates)
+    with problems.collect():
+        axes["well"] = _expand_well_options(options)
+    with problems.collect():
+        axes["site"] = _expand_option("--sites", options.sites)
+    with problems.collect():
+        _check_batch_size(options)
+    problems.raise_if_any()
+    used_axes = {name: values for name, values in axes.items() if values is not None}
+    rules = _ExclusionRules(options.exclude, options.pad)
+    groups = (dict(zip(used_axes, values, strict=True)) for values in product(*used_axes.values()))
+    remaining = [group for group in groups if not rules.is_excluded(group)]
+    rules.check_used()
+    return _batch_groups(remaining, list(used_axes), options.batch)
 
 
-def _expand_well_options(asked: MakeJobsOptions) -> list[str] | None:
-    if asked.wells is not None and (asked.rows is not None or asked.columns is not None):
-        raise InputError("--wells", "", "rows and columns say the same", "give either, not both")
-    if (asked.rows is None) != (asked.columns is None):
-        raise InputError("--rows", "", "rows and columns belong together", "give --columns too, or --wells")
-    if asked.wells is not None:
-        return _expand_option("--wells", asked.wells, lambda text: expand_wells(text, asked.pad))
-    rows, columns = _expand_option("--rows", asked.rows), _expand_option("--columns", asked.columns)
+def _check_batch_size(options: MakeJobsOptions) -> None:
+    if options.batch < 1:
+        raise InputError("--batch", "", f"{options.batch} is not a batch size", "write 2 or more")
+    if options.batch > 1 and options.metadata:
+        problem = "with --metadata each name has only one value"
+        raise InputError("--batch", "", problem, "leave out --batch or --metadata")
+
+
+def _expand_well_options(options: MakeJobsOptions) -> list[str] | None:
+    if options.wells is not None and (options.rows is not None or options.columns is not None):
+        problem = "it cannot be combined with --rows and --columns"
+        raise InputError("--wells", "", problem, "use either --wells, or --rows and --columns")
+    if (options.rows is None) != (options.columns is None):
+        option, missing = ("--rows", "--columns") if options.columns is None else ("--columns", "--rows")
+        raise InputError(option, "", f"it needs {missing}", f"add {missing}, or use --wells instead")
+    if options.wells is not None:
+        return _expand_option("--wells", options.wells, lambda text: expand_wells(text, options.pad))
+    problems = InputProblems()
+    rows = columns = None
+    with problems.collect():
+        rows = _expand_option("--rows", options.rows)
+    with problems.collect():
+        columns = _expand_option("--columns", options.columns)
+        if not all(column.isdecimal() for column in columns or ()):
+            problem = f"{format_value(options.columns)} is not a range of numbers"
+            raise InputError("--columns", "", problem, "write a range such as 1-12")
+    problems.raise_if_any()
     if rows is None or columns is None:
         return None
-    if not all(column.isdecimal() for column in columns):
-        raise InputError("--columns", "", f"{format_value(asked.columns)} are no numbers", "write such as 1-12")
-    return [build_well_name(row, column, asked.pad) for row, column in product(rows, columns)]
+    return [build_well_name(row, column, options.pad) for row, column in product(rows, columns)]
 
 
-def _expand_option(option: str, text: str | None, how: Callable[[str], list[str]] = expand_ranges) -> list[str] | None:
+def _expand_option(
+    option: str, text: str | None, expand: Callable[[str], list[str]] = expand_ranges
+) -> list[str] | None:
     try:
-        return None if text is None else how(text)
+        return None if text is None else expand(text)
     except BadRange as error:
         remedies = [error.remedy] if error.remedy else []
-        remedies.append("write values with commas between, and ranges such as A-H, 1-12 or 01-12")
+        remedies.append("write values separated by commas, and ranges such as A-H, 1-12, or 01-12")
         raise InputError(option, "", error.problem, "; ".join(remedies)) from None
 
 
 class _ExclusionRules:
-    """What `--exclude` says: WELL, PLATE/WELL or PLATE/WELL/SITE, with `*` for anything, wells also as A01-A12."""
+    """The patterns of `--exclude`: WELL, PLATE/WELL, or PLATE/WELL/SITE. `*` matches anything; A01-A12 is a block."""
 
     def __init__(self, texts: Iterable[str], digits: int) -> None:
-        self._patterns = {pattern: False for text in texts for pattern in _parse_patterns(text, digits)}
+        self._is_used = {pattern: False for text in texts for pattern in _parse_patterns(text, digits)}
 
     def is_excluded(self, group: Mapping[str, str]) -> bool:
         names = (group.get("well", ""), f"{group.get('plate')}/{group.get('well')}", "/".join(group.values()))
-        hit = [pattern for pattern in self._patterns if any(fnmatch.fnmatchcase(name, pattern) for name in names)]
-        self._patterns |= dict.fromkeys(hit, True)
-        return bool(hit)
+        matches = [pattern for pattern in self._is_used if any(fnmatch.fnmatchcase(name, pattern) for name in names)]
+        self._is_used |= dict.fromkeys(matches, True)
+        return bool(matches)
 
     def check_used(self) -> None:
-        """Raises InputError for one that excluded nothing: a slip, and paid for."""
-        for pattern, used in self._patterns.items():
-            if not used:
-                right = "write WELL, PLATE/WELL or PLATE/WELL/SITE, with * for anything"
-                raise InputError("--exclude", "", f"{pattern!r} is no job of these", right)
+        """Raise InputError for patterns that excluded nothing: they are typing errors, and the jobs cost money."""
+        problems = InputProblems()
+        for pattern, is_used in self._is_used.items():
+            if not is_used:
+                remedy = "write WELL, PLATE/WELL, or PLATE/WELL/SITE, with * for anything"
+                problems.add(InputError("--exclude", "", f"{pattern!r} matches no job", remedy))
+        problems.raise_if_any()
 
 
 def _parse_patterns(text: str, digits: int) -> Iterator[str]:
@@ -179,70 +231,87 @@ def _parse_patterns(text: str, digits: int) -> Iterator[str]:
             yield item.strip()
 
 
-def _batch_groups(found: Iterable[dict[str, str]], names: list[str], size: int) -> Iterator[JobGroup]:
-    """So many values of the last name in one job, as `"sites": "1,2,3"`; never of two wells or plates."""
+def _batch_groups(groups: Iterable[dict[str, str]], names: list[str], size: int) -> Iterator[JobGroup]:
+    """Yield groups that hold up to `size` values of the last name, such as `"sites": "1,2,3"`.
+
+    Values of different wells or plates are never in one group.
+    """
     *leading, last = names
-    for values, same in groupby(found, key=lambda group: [group[name] for name in leading]):
-        several = iter([group[last] for group in same])
-        while batch := list(islice(several, size)):
-            one = {last: batch[0]} if size == 1 else {f"{last}s": ",".join(batch)}
-            yield dict(zip(leading, values, strict=True)) | one
+    for values, same in groupby(groups, key=lambda group: [group[name] for name in leading]):
+        last_values = iter([group[last] for group in same])
+        while batch := list(islice(last_values, size)):
+            own = {last: batch[0]} if size == 1 else {f"{last}s": ",".join(batch)}
+            yield dict(zip(leading, values, strict=True)) | own
 
 
 # Tables
 
 
-def _read_table_groups(asked: MakeJobsOptions, list_objects: ObjectLister) -> Iterator[JobGroup]:
-    assert asked.table is not None
-    rows = build_group_source(asked.table.name, "--table", asked.table, list_objects)()
-    if asked.by is None:
+def _read_table_groups(options: MakeJobsOptions, list_objects: ObjectLister) -> Iterator[JobGroup]:
+    assert options.table is not None
+    problems = InputProblems()
+    source = build_group_source(options.table.name, "--table", options.table, list_objects)
+    rows = source(build_problem_collector(problems))
+    if options.by is None:
         yield from rows
-        return
-    columns, seen = asked.by.split(","), set()
+    else:
+        yield from _merge_rows(rows, options.by.split(","), options.table)
+    problems.raise_if_any()
+
+
+def _merge_rows(rows: Iterable[JobGroup], columns: list[str], table: Path) -> Iterator[JobGroup]:
+    """Yield one group for all rows that agree in `columns`."""
+    known_values = set()
     for row in rows:
-        missing = [name for name in columns if not isinstance(row, dict) or name not in row]
-        if missing:
-            there = ", ".join(row) if isinstance(row, dict) else "none"
-            raise InputError(asked.table, missing[0], "it has no such column", f"its columns are: {there}")
-        assert isinstance(row, dict)
-        values = tuple(str(row[name]) for name in columns)
-        if values not in seen:
-            seen.add(values)
-            yield {name: row[name] for name in columns}
+        available = row if isinstance(row, dict) else {}
+        problems = InputProblems()
+        for name in columns:
+            if name not in available:
+                remedy = f"use one of its columns: {', '.join(available)}" if available else "use a table with columns"
+                problems.add(InputError(table, name, "the table does not have this column", remedy))
+        problems.raise_if_any()
+        values = tuple(str(available[name]) for name in columns)
+        if values not in known_values:
+            known_values.add(values)
+            yield {name: available[name] for name in columns}
 
 
 # Names
 
 
-def _build_name_groups(asked: MakeJobsOptions, list_objects: ObjectLister) -> Iterator[JobGroup]:
-    where = asked.objects if asked.objects is not None else str(asked.files)
-    pattern = NamePattern(asked.match or "{file}")
-    names = _choose_part_names(asked.by, pattern)
-    found: dict[tuple[str, ...], list[str]] = {}
-    for name, address in _iter_objects(where, list_objects) if asked.objects is not None else _iter_files(Path(where)):
+def _build_name_groups(options: MakeJobsOptions, list_objects: ObjectLister) -> Iterator[JobGroup]:
+    location = options.objects if options.objects is not None else str(options.files)
+    pattern = NamePattern(options.match or "{file}")
+    names = _choose_part_names(options.by, pattern)
+    addresses_by_values: dict[tuple[str, ...], list[str]] = {}
+    is_bucket = options.objects is not None
+    for name, address in _iter_objects(location, list_objects) if is_bucket else _iter_files(Path(location)):
         parts = pattern.read(name)
         if parts is not None:
-            found.setdefault(tuple(parts[one] for one in names), []).append(address)
-    if not found:
-        raise InputError("--match", "", f"{asked.match or '{file}'!r} fits nothing in {where}", "correct one of them")
-    for values, addresses in sorted(found.items()):
-        own = {OBJECTS_KEY: addresses} if asked.objects is not None else {}
+            addresses_by_values.setdefault(tuple(parts[part] for part in names), []).append(address)
+    if not addresses_by_values:
+        problem = f"{options.match or '{file}'!r} matches nothing in {location}"
+        raise InputError("--match", "", problem, "correct one of them")
+    for values, addresses in sorted(addresses_by_values.items()):
+        own = {OBJECTS_KEY: addresses} if is_bucket else {}
         yield dict(zip(names, values, strict=True)) | own
 
 
 def _choose_part_names(by: str | None, pattern: NamePattern) -> list[str]:
     names = by.split(",") if by is not None else pattern.parts
+    problems = InputProblems()
     for name in names:
         if name not in pattern.parts:
-            right = f"--match has: {', '.join(pattern.parts)}"
-            raise InputError("--by", "", f"{format_value(name)} is no part of a name", right)
+            remedy = f"use one of: {', '.join(pattern.parts)}"
+            problems.add(InputError("--by", "", f"{format_value(name)} is not a part of --match", remedy))
+    problems.raise_if_any()
     return names
 
 
 def _iter_files(folder: Path) -> Iterator[tuple[str, str]]:
-    """Each file's path below `folder`, hidden ones left out."""
+    """Yield the path of each file relative to `folder`, twice; skip hidden files."""
     if not folder.is_dir():
-        raise InputError("--files", "", f"there is no folder {folder}", "give the folder that has the files")
+        raise InputError("--files", "", f"there is no folder {folder}", "give the folder that contains the files")
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and not any(part.startswith(".") for part in name.parts):
@@ -250,7 +319,7 @@ def _iter_files(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _iter_objects(address: str, list_objects: ObjectLister) -> Iterator[tuple[str, str]]:
-    """Each object's key below the prefix, and its address."""
+    """Yield each object's key relative to the prefix, and its address."""
     bucket, prefix = parse_s3_address(address, "--objects")
     for key in list_objects(bucket, prefix):
         if not key.endswith("/"):
@@ -260,22 +329,26 @@ def _iter_objects(address: str, list_objects: ObjectLister) -> Iterator[tuple[st
 # What all jobs share
 
 
-def _build_shared_keys(asked: MakeJobsOptions, output: Path | None) -> dict[str, Any]:
-    content = read_json_object(asked.like, "a job file") if asked.like else {}
+def _build_shared_keys(options: MakeJobsOptions, output: Path | None) -> dict[str, Any]:
+    problems = InputProblems()
+    content: dict[str, Any] = {}
+    with problems.collect():
+        content = read_json_object(options.like, "a job file") if options.like else {}
     shared = {key: value for key, value in content.items() if key not in ("groups", "plates")}
-    for text in asked.put:
+    for text in options.put:
         key, equals, value = text.partition("=")
         if not key or not equals:
-            raise InputError("--set", "", f"{format_value(text)} sets no key", "write KEY=VALUE")
+            problems.add(InputError("--set", "", f"{format_value(text)} does not set a key", "write KEY=VALUE"))
         shared[key] = _parse_value(value)
+    problems.raise_if_any()
     uploads = shared.get("upload")
-    if asked.like and output and isinstance(uploads, dict):
-        shared["upload"] = {_rebase_folder(folder, asked.like, output): prefix for folder, prefix in uploads.items()}
+    if options.like and output and isinstance(uploads, dict):
+        shared["upload"] = {_rebase_folder(folder, options.like, output): prefix for folder, prefix in uploads.items()}
     return shared
 
 
 def _parse_value(text: str) -> Any:
-    """A number, truth value, list or object as JSON writes it; all else is a text."""
+    """Return a number, truth value, list, or object if `text` is JSON, and `text` itself otherwise."""
     try:
         return json.loads(text)
     except ValueError:
@@ -283,21 +356,28 @@ def _parse_value(text: str) -> Any:
 
 
 def _rebase_folder(folder: str, like: Path, output: Path) -> str:
-    """The path of an upload folder, seen from the new file."""
+    """Return the path of an upload folder relative to the new file."""
     if os.path.isabs(folder) or like.parent.resolve() == output.parent.resolve():
         return folder
     return Path(os.path.relpath(like.parent.resolve() / folder, output.parent.resolve())).as_posix()
 
 
-def _build_metadata(group: JobGroup) -> str:
-    """The published form: `Metadata_Plate=P1,Metadata_Well=A01`."""
-    assert isinstance(group, dict)
-    pairs = {_build_metadata_name(name): str(value) for name, value in group.items() if name != OBJECTS_KEY}
-    for name, value in pairs.items():
-        if not value or set(value) & set(",="):
-            right = "CellProfiler's metadata have values without comma and ="
-            raise InputError("--metadata", "", f"{name} would be {format_value(value)}", right)
-    return ",".join(f"{name}={value}" for name, value in pairs.items())
+def _convert_to_metadata(groups: Iterable[JobGroup]) -> list[JobGroup]:
+    """Return each group in the published form: `{"Metadata": "Metadata_Plate=P1,Metadata_Well=A01"}`."""
+    problems = InputProblems()
+    on_problem = build_problem_collector(problems)
+    texts: list[JobGroup] = []
+    for group in groups:
+        assert isinstance(group, dict)
+        pairs = {_build_metadata_name(name): str(value) for name, value in group.items() if name != OBJECTS_KEY}
+        for name, value in pairs.items():
+            if not value or set(value) & set(",="):
+                problem = f"{format_value(value)} cannot be the value of {name}"
+                remedy = "use values that are not empty and have no comma or equals sign"
+                on_problem(InputError("--metadata", "", problem, remedy))
+        texts.append({"Metadata": ",".join(f"{name}={value}" for name, value in pairs.items())})
+    problems.raise_if_any()
+    return texts
 
 
 def _build_metadata_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Short ways to write many values: `A-H`, `1-12`, `01-12`, `P1-P3`, wells such as `A01-H12`, or a whole plate: `96`."""
+"""Short forms for many values: `A-H`, `1-12`, `01-12`, `P1-P3`, wells such as `A01-H12`, or `96` for a full plate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import product
 
-MAX_RANGE_VALUES = 100_000  # of one option: more is a slip
+MAX_RANGE_VALUES = 100_000  # per option; more values are a typing error
 PLATE_SIZES = {
     6: (2, 3),
     12: (3, 4),
@@ -23,7 +23,7 @@ _WELL_BLOCK = re.compile(r"([A-Za-z]{1,2})(\d{1,3})-([A-Za-z]{1,2})(\d{1,3})")
 
 
 class BadRange(ValueError):
-    """The text names no values. `problem`: why; `remedy`: what is right, where that is more than how ranges look."""
+    """An error in a range. `remedy`: advice beyond the general form of ranges, or ""."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem, remedy)
@@ -31,24 +31,31 @@ class BadRange(ValueError):
 
 
 def expand_ranges(text: str) -> list[str]:
-    """The values of `1-3,7` in order, each once. A number that is written with zeros in front keeps its width."""
+    """Return the values of a text such as `1-3,7` in order. Numbers with leading zeros keep their width.
+
+    Raise BadRange if the text is not a list of values and ranges, or has a value twice.
+    """
     return _check_unique(value for item in _split_items(text) for value in _expand_item(item))
 
 
 def expand_wells(text: str, digits: int) -> list[str]:
-    """The wells of `A01,C03-D04`, row by row, the column with at least so many digits; `96` is a whole plate."""
+    """Return the wells of a text such as `A01,C03-D04`, row by row; `96` is a full plate.
+
+    `digits`: the minimum number of digits of the column. Raise BadRange.
+    """
     if text.isdecimal():
         if int(text) not in PLATE_SIZES:
-            raise BadRange(f"there is no plate of {text} wells", f"there are {', '.join(map(str, PLATE_SIZES))}")
+            sizes = ", ".join(map(str, PLATE_SIZES))
+            raise BadRange(f"there is no plate with {text} wells", f"use one of the plate sizes {sizes}")
         rows, columns = PLATE_SIZES[int(text)]
         return [
             build_well_name(row, column, digits) for row in _iter_row_names(1, rows) for column in range(1, columns + 1)
         ]
-    return _check_unique(one for item in _split_items(text) for one in _expand_well_item(item, digits))
+    return _check_unique(well for item in _split_items(text) for well in _expand_well_item(item, digits))
 
 
 def build_well_name(row: str, column: int | str, digits: int) -> str:
-    """`A01`."""
+    """Return a well name such as `A01`."""
     return f"{row}{int(column):0{digits}d}"
 
 
@@ -60,7 +67,7 @@ def _expand_well_item(item: str, digits: int) -> Iterator[str]:
         for row, column in product(_expand_letters(match[1], match[3], item), columns):
             yield build_well_name(row, column, digits)
     else:
-        raise BadRange(f"{item!r} is no well", "write one such as A01, or A01-H12 for all between")
+        raise BadRange(f"{item!r} is not a well", "write a well such as A01, or a block such as A01-H12")
 
 
 def _split_items(text: str) -> list[str]:
@@ -77,19 +84,19 @@ def _expand_item(item: str) -> Iterator[str]:
         width = len(match[2]) if match[2].startswith("0") else 0
         yield from (f"{match[1]}{n:0{width}d}" for n in _build_number_range(int(match[2]), int(match[4]), item))
     else:
-        yield item  # a name, though there may be a dash in it
+        yield item  # a single value, which may contain a dash
 
 
 def _build_number_range(first: int, last: int, item: str) -> range:
     if last < first:
-        raise BadRange(f"{item!r} runs backwards")
+        raise BadRange(f"{item!r} runs backward")
     if last - first >= MAX_RANGE_VALUES:
         raise BadRange(f"{item!r} has more than {MAX_RANGE_VALUES:,} values")
     return range(first, last + 1)
 
 
 def _expand_letters(first: str, last: str, item: str) -> Iterator[str]:
-    """`A` to `Z`, then `AA`, as on plates and in spreadsheets."""
+    """Yield the rows from `first` to `last`. After `Z` comes `AA`, as on plates and in spreadsheets."""
     numbers = _build_number_range(_parse_row_number(first), _parse_row_number(last), item)
     return (row.lower() if first.islower() else row for row in _iter_row_names(numbers[0], numbers[-1]))
 
@@ -108,8 +115,8 @@ def _parse_row_number(letters: str) -> int:
 
 
 def _check_unique(values: Iterator[str]) -> list[str]:
-    found = list(values)
-    if len(set(found)) < len(found):
-        twice = next(value for value in found if found.count(value) > 1)
-        raise BadRange(f"{twice!r} stands there twice")
-    return found
+    unique = list(values)
+    if len(set(unique)) < len(unique):
+        duplicate = next(value for value in unique if unique.count(value) > 1)
+        raise BadRange(f"{duplicate!r} is listed twice")
+    return unique

@@ -1,7 +1,8 @@
-"""`run.py runJob`: one job of a job file, run here in the worker's own way and kept, to see why it fails.
+"""`run.py runJob`: one job of a Job file, run here exactly as a worker runs it, to find out why it fails.
 
-The worker does it (`worker/container/single_job.py`), as a process or in its image, with the environment that its task
-definition would have. Nothing is published, no queue is asked, no record is written.
+The worker's own code (`worker/container/single_job.py`) runs the job, as a process or in its Docker image, with the
+environment variables of the task definition. The job's folder is kept. Nothing is published, no queue is read, and no
+record is written.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # as worker/container/single_job.py has these four
+ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # the same four names as in worker/container/single_job.py
 MESSAGE_FILE_NAME, VERDICT_FILE_NAME, LOG_FILE_NAME = "message.json", "verdict.json", "log.txt"
-RUN_JOB_FOLDER = "local/runJob"  # of the project; no bucket of the local cloud can have this name
+RUN_JOB_FOLDER = "local/runJob"  # in the project; a bucket of the local cloud cannot have this name
 CONTAINER_FOLDER = "/one-job"
 PLACEHOLDER_QUEUES = QueueUrls("no-queue", "")
-WORKER_STOP_SECONDS = 15  # after Ctrl-C: the worker ends its program within these
+WORKER_STOP_SECONDS = 15  # after Ctrl-C, for the worker to end its program
 LOG_TAIL_LINES = 20
 
 
 @dataclass(frozen=True)
 class OneJob:
-    """A job of a job file: its number there from 1, its id, and the body of its message."""
+    """A job of a job file: its number (from 1), its ID, and the body of its message."""
 
     number: int
     identity: str
@@ -47,22 +48,25 @@ class OneJob:
 
 
 def select_job(job_file: JobFile, number: int | None, identity: str | None) -> OneJob:
-    """The job of this number (from 1) or id; raises InputError where there is none, or a job before it is wrong."""
-    count, first = 0, ""
-    for count, (body, found) in enumerate(job_file.iter_checked_messages(), 1):
-        first = first or found
-        if number == count or identity == found:
-            return OneJob(count, found, body)
+    """Return the job with this number (from 1) or this ID. Raise InputError if there is none.
+
+    Also raise InputError if one of the jobs before it is wrong; later jobs are not checked.
+    """
+    count, first_identity = 0, ""
+    for count, body, job_identity in job_file.iter_checked_messages():
+        first_identity = first_identity or job_identity
+        if number == count or identity == job_identity:
+            return OneJob(count, job_identity, body)
     if not count:
-        raise InputError(job_file.path, job_file.groups_key, "there is no job in it", "list at least one")
+        raise InputError(job_file.path, job_file.groups_key, "it contains no jobs", "list at least one")
     if identity is not None:
-        right = f"ids are such as {first}; --index takes a number from 1 to {count:,}"
-        raise InputError(job_file.path, "--id", f"no job has the id {identity!r}", right)
-    raise InputError(job_file.path, "--index", f"there is no job {number}", f"give a number from 1 to {count:,}")
+        remedy = f"write an ID such as {first_identity}, or use --index with a number from 1 to {count:,}"
+        raise InputError(job_file.path, "--id", f"no job has the ID {identity!r}", remedy)
+    raise InputError(job_file.path, "--index", f"there is no job {number}", f"write a number from 1 to {count:,}")
 
 
 def prepare_job_folder(project: Path, job: OneJob) -> Path:
-    """The job's folder, fresh, with its message in it. Whatever user the image has may write there."""
+    """Return a new, empty folder for the job that holds its message. Any user of a Docker image may write to it."""
     folder = (project / RUN_JOB_FOLDER / job.identity).resolve()
     try:
         if folder.exists():
@@ -72,22 +76,22 @@ def prepare_job_folder(project: Path, job: OneJob) -> Path:
         (folder / MESSAGE_FILE_NAME).write_text(job.body, encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserFacingError(reason, "remove it, and try again", action=f"making {folder}") from None
+        raise UserFacingError(reason, "delete this folder and try again", action=f"creating {folder}") from None
     return folder
 
 
 def build_one_job_container(settings: Settings) -> dict[str, Any]:
-    """The container that `startCluster` would register, but for the queues."""
+    """Return the container definition that `startCluster` would register, except for the queues."""
     container: dict[str, Any] = build_task_definition(settings, PLACEHOLDER_QUEUES, None)["containerDefinitions"][0]
     return container
 
 
 def get_container_environment(container: Mapping[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["value"] for one in container["environment"]}
+    return {variable["name"]: variable["value"] for variable in container["environment"]}
 
 
 def read_endpoint_variables() -> dict[str, str]:
-    """Where this command was told that AWS is; nothing, as a rule."""
+    """Return the environment variables that set the addresses of AWS services; usually there are none."""
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")}
 
 
@@ -97,13 +101,16 @@ def read_endpoint_variables() -> dict[str, str]:
 def run_worker_process(
     own: Path, root: Path, folder: Path, container: Mapping[str, Any], aws: Mapping[str, str]
 ) -> int:
-    """Runs the generic-worker.py of the project's folder `worker` (`own`), or the one in `root`/worker; `aws`: how it
-    reaches AWS. The worker's exit code."""
+    """Run the job in `folder` with a worker process, and return the worker's exit code.
+
+    `own`: the project's folder `worker`. What is missing there is taken from `root`/worker. `aws`: the environment
+    variables with which the worker reaches AWS.
+    """
     script, scripts = (
         own / name if (own / name).exists() else root / "worker" / name for name in ("generic-worker.py", "scripts")
     )
-    mine = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    env = mine | {
+    proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    env = proxies | {
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
         "HOME": os.environ.get("HOME", str(folder)),
         "LANG": os.environ.get("LANG", "C.UTF-8"),
@@ -120,7 +127,7 @@ def run_worker_process(
 
 
 def _wait_for_worker(worker: subprocess.Popen[bytes]) -> int:
-    """Interrupted, it tells the worker, which ends its program and gets the time for that."""
+    """Return the worker's exit code. After Ctrl-C, stop the worker and give it time to end its program."""
     try:
         return worker.wait()
     except KeyboardInterrupt:
@@ -136,28 +143,32 @@ def _wait_for_worker(worker: subprocess.Popen[bytes]) -> int:
 
 
 def run_worker_container(folder: Path, container: Mapping[str, Any], aws: Mapping[str, str], docker: Docker) -> int:
-    """Runs the image as ECS would. Files are copied in and out: the engine may be elsewhere, and the image's user
-    another."""
+    """Run the job in `folder` in its Docker image, as ECS would, and return the worker's exit code.
+
+    Files are copied in and out, because the container engine may be on another computer and the image may have its own
+    user.
+    """
     env = get_container_environment(container) | dict(aws) | {ONE_JOB_VARIABLE: CONTAINER_FOLDER}
     docker.require_image(container["image"])
-    name = docker.ask("create", *build_docker_options(container, env), container["image"], env=env).strip()
+    name = docker.run("create", *build_docker_options(container, env), container["image"], env=env).strip()
     try:
-        docker.ask("cp", f"{folder}/.", f"{name}:{CONTAINER_FOLDER}")
+        docker.run("cp", f"{folder}/.", f"{name}:{CONTAINER_FOLDER}")
         code = _wait_for_worker(subprocess.Popen(["docker", "start", "--attach", name], stdin=subprocess.DEVNULL))
-        docker.ask("cp", f"{name}:{CONTAINER_FOLDER}/.", str(folder))
+        docker.run("cp", f"{name}:{CONTAINER_FOLDER}/.", str(folder))
         return code
     finally:
-        docker.ask("rm", "--force", "--volumes", name)
+        docker.run("rm", "--force", "--volumes", name)
 
 
-# How it ended
+# The outcome
 
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """How the job of `folder` ended. `verdict` is what the worker wrote about it; None where it wrote nothing.
+    """The outcome of the job in `folder`.
 
-    `uploads`: the job file has `upload` folders that were not brought up now. `container`: it ran in its image.
+    `verdict`: what the worker wrote about the job, or None if it wrote nothing. `uploads`: the job file has `upload`
+    folders that were not uploaded this time. `container`: the job ran in its Docker image.
     """
 
     folder: Path
@@ -168,7 +179,7 @@ class JobOutcome:
 
     @property
     def exit_code(self) -> int:
-        """What `run.py runJob` ends with."""
+        """The exit code of `run.py runJob`."""
         return 1 if self.verdict is None else {"done": 0, "bad message": 2}.get(self.verdict["state"], 1)
 
 
@@ -182,55 +193,60 @@ def load_job_outcome(folder: Path, worker_code: int, *, uploads: bool, container
 
 
 def format_job_outcome(outcome: JobOutcome) -> str:
-    """Return the outcome as it goes to standard output."""
-    folder, told = outcome.folder, outcome.verdict
-    if told is None:
+    """Return the outcome as labeled lines for standard output."""
+    folder, verdict = outcome.folder, outcome.verdict
+    if verdict is None:
         code = outcome.worker_code
-        lines = [format_row("verdict", f"the worker ended before its job, with exit code {code}; it said why above")]
+        lines = [
+            format_row("verdict", f"the worker ended before its job, with exit code {code}; see its messages above")
+        ]
         return "\n".join([*lines, format_row("folder", folder)])
-    called = f", {CONTAINER_FOLDER} in the container" if outcome.container else ""
+    container_note = f", {CONTAINER_FOLDER} in the container" if outcome.container else ""
     lines = [
-        format_row("job", told["job"]),
-        *(format_row("command", line) for line in _format_commands(told["command"])),
-        format_row("exit code", _format_exit_code(told["exit_code"])),
-        *_format_usage(told),
-        format_row("folder", f"{folder} (job/input, job/output, {LOG_FILE_NAME}{called})"),
-        format_row("verdict", _format_verdict(told)),
-        *_format_last_lines(folder / LOG_FILE_NAME, told["state"]),
+        format_row("job", verdict["job"]),
+        *(format_row("command", line) for line in _format_commands(verdict["command"])),
+        format_row("exit code", _format_exit_code(verdict["exit_code"])),
+        *_format_usage(verdict),
+        format_row("folder", f"{folder} (job/input, job/output, {LOG_FILE_NAME}{container_note})"),
+        format_row("verdict", _format_verdict(verdict)),
+        *_format_last_lines(folder / LOG_FILE_NAME, verdict["state"]),
     ]
-    if told["reason_class"] == "missing input" and outcome.uploads:
+    if verdict["reason_class"] == "missing input" and outcome.uploads:
         lines.append(
-            format_row("hint", "--upload brings the job file's `upload` folders to the bucket first, as submitJob does")
+            format_row(
+                "hint", "--upload first uploads the job file's `upload` folders to the bucket, as submitJob does"
+            )
         )
     return "\n".join(lines)
 
 
-def _format_verdict(told: Mapping[str, Any]) -> str:
-    if told["state"] == "done":
+def _format_verdict(verdict: Mapping[str, Any]) -> str:
+    if verdict["state"] == "done":
         return "success"
-    kind = "" if told["reason_class"] in (told["state"], "") else f" ({told['reason_class']})"
-    return f"{told['state']}{kind}: {told['reason']}"
+    kind = "" if verdict["reason_class"] in (verdict["state"], "") else f" ({verdict['reason_class']})"
+    return f"{verdict['state']}{kind}: {verdict['reason']}"
 
 
 def _format_commands(command: Any) -> list[str]:
-    """As a shell would take it; a list of lists is one command after the other."""
+    """Return each command as it could be typed in a shell. A list of lists has several commands."""
     if command is None:
         return ["none"]
-    several = [command] if isinstance(command, str) or not any(isinstance(one, list) for one in command) else command
-    return [one if isinstance(one, str) else shlex.join(map(str, one)) for one in several]
+    is_single = isinstance(command, str) or not any(isinstance(part, list) for part in command)
+    commands = [command] if is_single else command
+    return [part if isinstance(part, str) else shlex.join(map(str, part)) for part in commands]
 
 
 def _format_exit_code(value: object) -> object:
     return "none: no program ran" if value is None else value
 
 
-def _format_usage(told: Mapping[str, Any]) -> list[str]:
-    if told["exit_code"] is None:
+def _format_usage(verdict: Mapping[str, Any]) -> list[str]:
+    if verdict["exit_code"] is None:
         return []
-    size = f"{told['output_files']:,} files, {told['output_bytes']:,} bytes; a run would bring them to {told['place']}"
+    size = f"{verdict['output_files']:,} files, {verdict['output_bytes']:,} bytes"
     return [
-        format_row("used", f"{told['seconds']:,} s, {told['peak_memory_bytes'] / 1024**2:,.0f} MiB of memory"),
-        format_row("output", size),
+        format_row("used", f"{verdict['seconds']:,} s, {verdict['peak_memory_bytes'] / 1024**2:,.0f} MiB of memory"),
+        format_row("output", f"{size}; a run would upload them to {verdict['place']}"),
     ]
 
 

@@ -1,7 +1,7 @@
-"""Messages to SQS: in batches of ten, from several threads, until SQS has acknowledged each.
+"""Sending messages to SQS in batches of ten, from several threads, until SQS has acknowledged each message.
 
-What it acknowledged is written to the journal at once. After Ctrl-C or an error no batch is begun any more, and those
-that are on their way are waited for.
+Acknowledged messages are written to the journal at once. After Ctrl-C or an error no new batch is started, and batches
+that are being sent are completed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 MAX_BATCH_MESSAGES = 10  # SQS: messages in one SendMessageBatch
-MAX_BATCH_BYTES = 1024 * 1024  # SQS: one message and one batch may hold 1 MiB
+MAX_BATCH_BYTES = 1024 * 1024  # SQS: the limit of a message and also of a batch
 SEND_ATTEMPTS = 8
-NumberedMessage = tuple[int, str]  # (place in the job file from 0, message body)
-ProgressCallback = Callable[[int, int], None]  # (sent so far, of how many)
+NumberedMessage = tuple[int, str]  # (index in the job file from 0, message body)
+ProgressCallback = Callable[[int, int], None]  # (number of sent jobs, number of all jobs)
 Sleep = Callable[[float], None]
 
 
 def iter_message_batches(numbered: Iterable[NumberedMessage]) -> Iterator[list[NumberedMessage]]:
-    """Cuts a stream of messages into batches that SQS takes: ten messages and 1 MiB at the most."""
+    """Split a stream of messages into batches that SQS accepts: at most ten messages and 1 MiB."""
     batch: list[NumberedMessage] = []
     size = 0
     for number, body in numbered:
@@ -38,7 +38,7 @@ def iter_message_batches(numbered: Iterable[NumberedMessage]) -> Iterator[list[N
             yield batch
             batch, size = [], 0
         batch.append((number, body))
-        size += len(body)  # bodies are ASCII: json.dumps escapes the rest
+        size += len(body)  # bodies are ASCII, because json.dumps escapes all other characters
     if batch:
         yield batch
 
@@ -51,23 +51,23 @@ def send_all_batches(
     progress: ProgressCallback,
     sleep: Sleep,
 ) -> None:
-    """Sends every message; raises the first error, or KeyboardInterrupt, once no batch is on its way any more."""
-    room = threading.Semaphore(2 * SENDER_THREADS)  # so that a stream of a million jobs does not wait in memory
+    """Send every message. Raise the first error, or KeyboardInterrupt, after all started batches are completed."""
+    free_places = threading.Semaphore(2 * SENDER_THREADS)  # limits the batches that wait in memory
     failures: list[Exception] = []
 
     def send(batch: list[NumberedMessage]) -> None:
         try:
             send_batch(sqs, url, batch, journal, sleep)
-        except Exception as error:  # whatever it is: raised again below, in the thread that the user waits for
+        except Exception as error:  # raised again below, in the main thread
             failures.append(error)
         finally:
-            room.release()
+            free_places.release()
 
     pool = ThreadPoolExecutor(SENDER_THREADS)
     with _catch_ctrl_c() as pressed:
         try:
             for batch in iter_message_batches(numbered):
-                room.acquire()
+                free_places.acquire()
                 if failures or pressed.is_set():
                     break
                 pool.submit(send, batch)
@@ -84,33 +84,33 @@ def send_all_batches(
 def send_batch(
     sqs: SQSClient, url: str, batch: list[NumberedMessage], journal: SubmissionJournal, sleep: Sleep
 ) -> None:
-    """Sends until SQS has acknowledged every message of the batch; raises CloudError when it will not."""
-    left = batch
+    """Send the batch until SQS has acknowledged each message. Raise CloudError if SQS keeps refusing one."""
+    remaining = batch
     for attempt in range(SEND_ATTEMPTS):
         if attempt:
             sleep(min(0.2 * 2**attempt, 10))
         try:
-            answer = sqs.send_message_batch(
-                QueueUrl=url, Entries=[{"Id": str(number), "MessageBody": body} for number, body in left]
+            response = sqs.send_message_batch(
+                QueueUrl=url, Entries=[{"Id": str(number), "MessageBody": body} for number, body in remaining]
             )
         except AWSError as error:
             raise explain_aws_error("sending jobs", error) from error
-        acknowledged = {int(entry["Id"]) for entry in answer.get("Successful", [])}
+        acknowledged = {int(entry["Id"]) for entry in response.get("Successful", [])}
         if acknowledged:
             journal.add(sorted(acknowledged))
-        left = [(number, body) for number, body in left if number not in acknowledged]
-        if not left:
+        remaining = [(number, body) for number, body in remaining if number not in acknowledged]
+        if not remaining:
             return
-    reason = next((entry.get("Message", entry["Code"]) for entry in answer.get("Failed", [])), "no reason given")
-    raise CloudError(f"SQS refuses it ({reason})", action=f"sending job {left[0][0] + 1}")
+    reason = next((entry.get("Message", entry["Code"]) for entry in response.get("Failed", [])), "no reason given")
+    raise CloudError(f"SQS refuses the message ({reason})", action=f"sending job {remaining[0][0] + 1}")
 
 
 @contextmanager
 def _catch_ctrl_c() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event, and only a second one is raised at once.
+    """Let Ctrl-C set the event that is yielded; only a second Ctrl-C raises KeyboardInterrupt at once.
 
-    Raised while the pool starts a thread, it leaves one that the pool does not know of and so does not wait for: its
-    batch would be sent after the user was told how many were.
+    If KeyboardInterrupt were raised while the pool starts a thread, the pool would not know that thread and would not
+    wait for it. Its batch would be sent after the user has read how many jobs were sent.
     """
     pressed = threading.Event()
 
@@ -119,8 +119,8 @@ def _catch_ctrl_c() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         pressed.set()
 
-    main = threading.current_thread() is threading.main_thread()  # only it may set a handler, and only it is raised in
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    is_main = threading.current_thread() is threading.main_thread()  # only this thread may set signal handlers
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield pressed
         return
     signal.signal(signal.SIGINT, press)

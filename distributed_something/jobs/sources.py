@@ -1,7 +1,7 @@
-"""Where the jobs of a job file come from: a list, a table, every combination of some values, or a bucket's objects.
+"""Where the jobs of a Job file come from: a list, a table, all combinations of some values, or the objects of a bucket.
 
-A source is a function that starts the same stream of groups anew at each call: one reading checks, the next sends,
-and a table of a million rows never lies in memory.
+A source can be read any number of times and always yields the same groups: one pass checks them, the next one sends
+them. A table of a million rows is never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -13,27 +13,61 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
-from distributed_something.core.errors import InputError
+from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.core.files import parse_json
 from distributed_something.core.text import format_value
 
 JobGroup = dict[str, Any] | str
-GroupSource = Callable[[], Iterator[JobGroup]]
+ProblemHandler = Callable[[InputError], None]  # is called for each wrong group; the group is then skipped
+GroupReader = Callable[[ProblemHandler], Iterator[JobGroup]]
 ObjectLister = Callable[[str, str], Iterable[str]]  # (bucket, prefix) -> keys
 
 _GROUPS_ADVICE = (
-    "give a list of objects, the path of a .csv, .tsv or .jsonl table, "
-    '{"cross": {"plate": […], "well": […]}} or {"s3": "s3://bucket/prefix/", "match": "*.tif"}'
+    "write a list of objects, the path of a .csv, .tsv, or .jsonl table, "
+    '{"cross": {"plate": […], "well": […]}}, or {"s3": "s3://bucket/prefix/", "match": "*.tif"}'
 )
 
 
-def build_group_source(groups: object, key: str, job_file: Path, list_objects: ObjectLister) -> GroupSource:
-    """The stream of groups that `groups` stands for; raises InputError where it stands for none.
+def raise_problem(error: InputError) -> NoReturn:
+    """Stop at the first problem."""
+    raise error
 
-    `key`: the name that `groups` has in the job file (`groups` or `plates`), for messages.
+
+def build_problem_collector(problems: InputProblems) -> ProblemHandler:
+    """Return a handler that collects problems and raises all of them once further ones would not be shown."""
+
+    def collect_problem(error: InputError) -> None:
+        problems.add(error)
+        if problems.is_full:
+            problems.raise_if_any()
+
+    return collect_problem
+
+
+@dataclass(frozen=True)
+class GroupSource:
+    """A stream of groups that starts from the beginning at each call.
+
+    `preview`: yields enough groups to find unfilled placeholders, without calling AWS and without trying all
+    combinations. `is_valid`: False if reading is known to report a problem.
+    """
+
+    read: GroupReader
+    preview: GroupReader
+    is_valid: bool = True
+
+    def __call__(self, on_problem: ProblemHandler = raise_problem) -> Iterator[JobGroup]:
+        return self.read(on_problem)
+
+
+def build_group_source(groups: object, key: str, job_file: Path, list_objects: ObjectLister) -> GroupSource:
+    """Return the source that `groups` describes. Raise InputError, with all problems, if it describes none.
+
+    `key`: the name of `groups` in the job file (`groups` or `plates`), for messages.
     """
     if isinstance(groups, list):
         return _build_list_source(groups, key, job_file)
@@ -43,123 +77,167 @@ def build_group_source(groups: object, key: str, job_file: Path, list_objects: O
         return _build_cross_source(groups["cross"], key, job_file)
     if isinstance(groups, dict) and "s3" in groups and set(groups) <= {"s3", "match"}:
         return _build_bucket_source(groups, key, job_file, list_objects)
-    raise InputError(job_file, key, f"{format_value(groups)} is no list of jobs", _GROUPS_ADVICE)
+    raise InputError(job_file, key, f"{format_value(groups)} is not a list of jobs", _GROUPS_ADVICE)
+
+
+# A list
 
 
 def _build_list_source(groups: list[Any], key: str, job_file: Path) -> GroupSource:
-    for number, group in enumerate(groups, 1):
-        if not isinstance(group, (dict, str)) or not group:
-            right = 'write an object such as {"well": "A01"}, or a text'
-            raise InputError(job_file, f"{key}[{number}]", f"{format_value(group)} is no job", right)
-    return lambda: iter(groups)
+    def read_checked(on_problem: ProblemHandler) -> Iterator[JobGroup]:
+        for number, group in enumerate(groups, 1):
+            if _is_group(group):
+                yield group
+            else:
+                remedy = 'write an object such as {"well": "A01"}, or a string'
+                on_problem(InputError(job_file, f"{key}[{number}]", f"{format_value(group)} is not a job", remedy))
+
+    if all(map(_is_group, groups)):
+        return GroupSource(lambda _: iter(groups), lambda _: iter(groups))
+    return GroupSource(read_checked, read_checked, is_valid=False)
+
+
+def _is_group(value: object) -> bool:
+    return isinstance(value, (dict, str)) and bool(value)
+
+
+# All combinations
 
 
 def _build_cross_source(axes: object, key: str, job_file: Path) -> GroupSource:
     if not isinstance(axes, dict) or not axes:
-        raise InputError(job_file, f"{key}.cross", f"{format_value(axes)} has no lists", _GROUPS_ADVICE)
+        raise InputError(job_file, f"{key}.cross", f"{format_value(axes)} has no lists of values", _GROUPS_ADVICE)
+    problems = InputProblems()
     for name, values in axes.items():
         if not isinstance(values, list) or not values:
-            raise InputError(
-                job_file, f"{key}.cross.{name}", f"{format_value(values)} is no list", "give a list of values"
-            )
-    names = list(axes)
-    return lambda: (dict(zip(names, values, strict=True)) for values in itertools.product(*axes.values()))
+            problem = f"{format_value(values)} is not a list of values"
+            problems.add(InputError(job_file, f"{key}.cross.{name}", problem, "write at least one value: [ … ]"))
+    problems.raise_if_any()
+
+    def read(_: ProblemHandler) -> Iterator[JobGroup]:
+        return (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
+
+    return GroupSource(read, lambda on_problem: itertools.islice(read(on_problem), 1))
+
+
+# A table
 
 
 def _build_table_source(name: str, key: str, job_file: Path) -> GroupSource:
     path = job_file.parent / name
-    readers: dict[str, Callable[[IO[str], Path], Iterator[JobGroup]]] = {
-        ".csv": lambda lines, path: _read_rows(lines, path, ","),
-        ".tsv": lambda lines, path: _read_rows(lines, path, "\t"),
+    row_readers: dict[str, Callable[[IO[str], Path, ProblemHandler], Iterator[JobGroup]]] = {
+        ".csv": lambda lines, path, on_problem: _read_rows(lines, path, ",", on_problem),
+        ".tsv": lambda lines, path, on_problem: _read_rows(lines, path, "\t", on_problem),
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
     }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(job_file, key, f"{name!r} is no table", "name a .csv, .tsv or .jsonl file beside the job file")
+    row_reader = row_readers.get(path.suffix.lower())
+    if row_reader is None:
+        remedy = "name a .csv, .tsv, or .jsonl file next to the job file"
+        raise InputError(job_file, key, f"{name!r} is not a table", remedy)
     try:
         is_file = path.is_file()
     except (OSError, ValueError):
         is_file = False
     if not is_file:
-        raise InputError(job_file, key, f"there is no table {path}", "paths are relative to the job file")
-    return lambda: _read_table(path, reader)
+        remedy = "correct the path, which is relative to the job file"
+        raise InputError(job_file, key, f"there is no table {path}", remedy)
+
+    def read(on_problem: ProblemHandler) -> Iterator[JobGroup]:
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as lines:
+                yield from row_reader(lines, path, on_problem)
+        except UnicodeDecodeError as error:
+            on_problem(InputError(path, "", f"this is not UTF-8 text ({error.reason})", "save the table as UTF-8"))
+        except csv.Error as error:
+            on_problem(InputError(path, "", f"this is not a table ({error})", "check quotes and line ends"))
+        except OSError as error:
+            on_problem(InputError(path, "", f"it cannot be read ({error.strerror})", "check the file"))
+
+    return GroupSource(read, read)
 
 
-def _read_table(path: Path, reader: Callable[[IO[str], Path], Iterator[JobGroup]]) -> Iterator[JobGroup]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            yield from reader(lines, path)
-    except UnicodeDecodeError as error:
-        raise InputError(path, "", f"this is not UTF-8 text ({error.reason})", "save the table as UTF-8") from None
-    except csv.Error as error:
-        raise InputError(path, "", f"this is no table ({error})", "check quotes and line ends") from None
-    except OSError as error:
-        raise InputError(path, "", f"it cannot be read ({error.strerror})", "check the file") from None
-
-
-def _read_rows(lines: IO[str], path: Path, delimiter: str) -> Iterator[JobGroup]:
+def _read_rows(lines: IO[str], path: Path, delimiter: str, on_problem: ProblemHandler) -> Iterator[JobGroup]:
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
     header = next(rows, [])
     if not header or any(not name.strip() for name in header) or len(set(header)) < len(header):
-        raise InputError(path, "line 1", f"{header} is no header", "name every column once in the first line")
+        remedy = "give each column a name of its own in the first line"
+        on_problem(InputError(path, "line 1", f"{format_value(header)} is not a header", remedy))
+        return
     width = len(header)
     for row in rows:
-        if len(row) != width:
-            if not row:
-                continue  # an empty line, as editors leave at the end
-            raise InputError(path, f"line {rows.line_num}", f"{len(row)} cells under {width} names", "make them equal")
-        yield dict(zip(header, row, strict=True))
+        if len(row) == width:
+            yield dict(zip(header, row, strict=True))
+        elif row:  # editors leave an empty line at the end
+            problem = f"the row has {len(row)} cells, but the header has {width}"
+            on_problem(InputError(path, f"line {rows.line_num}", problem, "make the numbers equal"))
 
 
-def _read_json_lines(lines: IO[str], path: Path) -> Iterator[JobGroup]:
+def _read_json_lines(lines: IO[str], path: Path, on_problem: ProblemHandler) -> Iterator[JobGroup]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{path} line {number}"
-        group = parse_json(line, where)
-        if not isinstance(group, (dict, str)) or not group:
-            raise InputError(where, "", f"{format_value(group)} is no job", 'write an object such as {"well": "A01"}')
-        yield group
+        try:
+            group = parse_json(line, where)
+        except InputError as error:
+            on_problem(error)
+            continue
+        if _is_group(group):
+            yield group
+        else:
+            remedy = 'write an object such as {"well": "A01"}'
+            on_problem(InputError(where, "", f"{format_value(group)} is not a job", remedy))
+
+
+# The objects of a bucket
 
 
 def _build_bucket_source(groups: dict[str, Any], key: str, job_file: Path, list_objects: ObjectLister) -> GroupSource:
+    problems = InputProblems()
+    bucket = prefix = ""
+    with problems.collect():
+        bucket, prefix = parse_s3_address(groups["s3"], job_file, f"{key}.s3")
     match = groups.get("match", "*")
-    bucket, prefix = parse_s3_address(groups["s3"], job_file, f"{key}.s3")
     if not isinstance(match, str) or not match:
-        raise InputError(job_file, f"{key}.match", f"{format_value(match)} is no pattern", "write one such as '*.tif'")
-    listed: list[IO[str]] = []
+        problem = f"{format_value(match)} is not a pattern"
+        problems.add(InputError(job_file, f"{key}.match", problem, "write a pattern such as '*.tif'"))
+    problems.raise_if_any()
+    spools: list[IO[str]] = []
 
-    def read() -> Iterator[JobGroup]:
-        # Listed once and kept in a file: both readings must see the same jobs, and a bucket may change between them.
-        if not listed:
-            listed.append(_spool_groups(_iter_matching_groups(list_objects(bucket, prefix), prefix, match)))
-        listed[0].seek(0)
-        for line in listed[0]:
+    def read(_: ProblemHandler) -> Iterator[JobGroup]:
+        # List the bucket once and keep the list in a file, because the bucket may change between the two passes.
+        if not spools:
+            spools.append(_spool_groups(_iter_matching_groups(list_objects(bucket, prefix), prefix, match)))
+        spools[0].seek(0)
+        for line in spools[0]:
             yield json.loads(line)
 
-    return read
+    return GroupSource(read, lambda _: iter([_build_object_group(f"{prefix}object")]))
 
 
 def parse_s3_address(address: object, file: Path | str, key: str = "") -> tuple[str, str]:
-    """The two in `s3://bucket/prefix`; raises InputError, which names `file` and `key`."""
+    """Return bucket and prefix of `s3://bucket/prefix`. Raise InputError, which names `file` and `key`."""
     bucket, _, prefix = str(address).removeprefix("s3://").partition("/")
     if not str(address).startswith("s3://") or not re.fullmatch(r"[A-Za-z0-9._-]{3,255}", bucket):
-        raise InputError(file, key, f"{format_value(address)} is no address", "write 's3://bucket/prefix/'")
+        problem = f"{format_value(address)} is not the address of a bucket"
+        raise InputError(file, key, problem, "write an address such as 's3://bucket/prefix/'")
     return bucket, prefix
 
 
 def _iter_matching_groups(keys: Iterable[str], prefix: str, match: str) -> Iterator[JobGroup]:
     for key in keys:
-        name = PurePosixPath(key).name
-        relative = key[len(prefix) :]
-        if key.endswith("/") or not (fnmatch.fnmatchcase(name, match) or fnmatch.fnmatchcase(relative, match)):
-            continue
-        yield {"key": key, "name": name, "stem": PurePosixPath(key).stem}
+        name, relative = PurePosixPath(key).name, key[len(prefix) :]
+        if not key.endswith("/") and (fnmatch.fnmatchcase(name, match) or fnmatch.fnmatchcase(relative, match)):
+            yield _build_object_group(key)
+
+
+def _build_object_group(key: str) -> JobGroup:
+    return {"key": key, "name": PurePosixPath(key).name, "stem": PurePosixPath(key).stem}
 
 
 def _spool_groups(groups: Iterable[JobGroup]) -> IO[str]:
-    spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the source
+    spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - needed as long as the source
     for group in groups:
         spool.write(json.dumps(group) + "\n")
     return spool

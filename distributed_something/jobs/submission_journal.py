@@ -1,6 +1,6 @@
-"""The journal of a submission: a file beside the job file that says which jobs SQS has acknowledged.
+"""The journal of a submission: a file next to the job file that lists the jobs that SQS has acknowledged.
 
-It is there while a submission is under way, and after an interruption, so that `--resume` sends the rest.
+It exists while jobs are being sent and after an interruption, so that `--resume` can send the remaining jobs.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from distributed_something.jobs.submission_plan import SubmissionPlan
 
 
 def build_journal_path(job_file: Path) -> Path:
-    """Where the journal of a job file lies."""
+    """Return the path of the journal of a job file."""
     return job_file.parent / f".{job_file.name}.submitted"
 
 
 class SubmissionJournal:
-    """Which jobs SQS acknowledged: a header line, then one line of numbers a batch; removed when all are sent."""
+    """The jobs that SQS acknowledged: a header line, then one line of job indexes (from 0) for each batch.
+
+    `done`: the number of acknowledged jobs. `total`: the number of all jobs.
+    """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self._path, self._resume = path, resume
@@ -32,40 +35,41 @@ class SubmissionJournal:
         self.done = 0
         self.total = 0
 
-    def open(self, planned: SubmissionPlan, url: str) -> None:
-        """Reads what an interrupted submission left, or begins a new journal; raises InputError where they clash."""
-        header = {"digest": planned.digest, "queue": url, "count": planned.count}
-        self.total, self._sent = planned.count, bytearray(planned.count)
+    def open(self, plan: SubmissionPlan, url: str) -> None:
+        """Read the journal of an interrupted submission, or start a new journal.
+
+        Raise InputError if this is not possible with or without `--resume`, or if jobs or queue have changed.
+        """
+        header = {"digest": plan.digest, "queue": url, "count": plan.count}
+        self.total, self._sent = plan.count, bytearray(plan.count)
         exists = self._path.exists()
         if exists and not self._resume:
-            right = f"add --resume to go on, or delete {self._path} to send every job anew"
-            raise InputError(self._path, "", "an earlier submission of this job file was interrupted", right)
+            remedy = f"add --resume to continue it, or delete {self._path} to send all jobs again"
+            raise InputError(self._path, "", "an earlier submission of this job file was interrupted", remedy)
         if self._resume and not exists:
-            right = "leave --resume out to send every job"
-            raise InputError(
-                self._path, "", "no submission of this job file was interrupted: this file is not there", right
-            )
+            problem = "this file does not exist, so no submission of this job file was interrupted"
+            raise InputError(self._path, "", problem, "leave out --resume to send all jobs")
         if exists:
             self._read(header)
         else:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps(header) + "\n")
-        self._file = self._path.open("a", buffering=1)  # each line reaches the system at once
+        self._file = self._path.open("a", buffering=1)  # each line is written at once
 
     def is_sent(self, number: int) -> bool:
         if number >= self.total:
-            raise InputError(self._path, "", "the table grew while its jobs were sent", "put the old one back")
+            raise InputError(self._path, "", "the table grew while its jobs were being sent", "restore the old table")
         return bool(self._sent[number])
 
     def add(self, numbers: list[int]) -> None:
-        """Notes that SQS has these jobs."""
+        """Write down that SQS has acknowledged these jobs."""
         with self._lock:
             assert self._file is not None  # open() comes first
             self._file.write(" ".join(map(str, numbers)) + "\n")
             self._mark_sent(numbers)
 
     def close(self) -> None:
-        """Leaves the journal for `--resume`."""
+        """Close the journal and keep it for `--resume`."""
         if self._file is not None:
             self._file.close()
 
@@ -82,18 +86,18 @@ class SubmissionJournal:
         self._cut_last_line()
         with self._path.open() as lines:
             try:
-                written = json.loads(next(lines, ""))
+                journal_header = json.loads(next(lines, ""))
             except ValueError:
-                written = None
-            if written != header:
-                right = "put the old ones back, or delete this file to send every job anew"
-                raise InputError(self._path, "", "the job file, its table or the queue changed since then", right)
+                journal_header = None
+            if journal_header != header:
+                problem = "the job file, its table, or the queue has changed since the interruption"
+                raise InputError(self._path, "", problem, "restore them, or delete this file to send all jobs again")
             for line in lines:
                 self._mark_sent(int(word) for word in line.split() if word.isdigit())
 
     def _cut_last_line(self) -> None:
-        """A line without its end was cut off while it was written: a part of a number is another job's number."""
+        """Remove an incomplete last line: its last number may be cut off and would then mean another job."""
         content = self._path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(self._path, whole)
+        complete = content.rfind(b"\n") + 1
+        if complete < len(content):
+            os.truncate(self._path, complete)

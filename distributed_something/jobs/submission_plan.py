@@ -1,21 +1,24 @@
-"""What a job file amounts to, once every job in it is read and checked. Nothing is sent here."""
+"""The plan of a submission: the number of jobs in a job file, after all of them were checked. Nothing is sent here."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from distributed_something.core.errors import InputError
+from distributed_something.core.errors import MAX_PROBLEMS_SHOWN, InputError, InputProblems
 from distributed_something.jobs.job_file import JobFile
+from distributed_something.jobs.sources import build_problem_collector
 
 _SHARD_COUNT = 256
+_NUMBERS_SHOWN = 3  # of jobs that are the same
 
 
 @dataclass(frozen=True)
 class SubmissionPlan:
-    """How many jobs there are, the first one's body, and a digest of them all."""
+    """The number of jobs, the body of the first message, and a digest of all messages."""
 
     count: int
     first: str
@@ -23,36 +26,46 @@ class SubmissionPlan:
 
 
 def plan_submission(job_file: JobFile) -> SubmissionPlan:
-    """Reads and checks every job without sending anything; raises InputError for the first that is wrong."""
-    seen = [array("Q") for _ in range(_SHARD_COUNT)]
-    whole, count, first = hashlib.sha256(), 0, ""
-    for body, identity in job_file.iter_checked_messages():
+    """Read and check every job without sending anything. Raise one InputError for all wrong jobs."""
+    problems = InputProblems()
+    shards = [array("Q") for _ in range(_SHARD_COUNT)]
+    digest, count, first = hashlib.sha256(), 0, ""
+    for _, body, identity in job_file.iter_checked_messages(build_problem_collector(problems)):
         first = first or body
         count += 1
-        whole.update(body.encode())
-        digest = _hash_identity(identity)
-        seen[digest[0]].append(int.from_bytes(digest, "big"))
+        digest.update(body.encode())
+        identity_hash = _hash_identity(identity)
+        shards[identity_hash[0]].append(int.from_bytes(identity_hash, "big"))
+    for error in _iter_duplicate_errors(job_file, shards):
+        problems.add(error)
+    problems.raise_if_any()
     if not count:
-        raise InputError(job_file.path, job_file.groups_key, "there is no job in it", "list at least one")
-    _check_duplicates(job_file, seen)
-    return SubmissionPlan(count, first, whole.hexdigest())
+        raise InputError(job_file.path, job_file.groups_key, "it contains no jobs", "list at least one")
+    return SubmissionPlan(count, first, digest.hexdigest())
 
 
-def _check_duplicates(job_file: JobFile, seen: list[array[int]]) -> None:
-    for shard in seen:
-        ordered = sorted(shard)
-        twin = next((a for a, b in itertools.pairwise(ordered) if a == b), None)
-        if twin is None:
-            continue
-        places = [
-            number
-            for number, (_, identity) in enumerate(job_file.iter_checked_messages(), 1)
-            if int.from_bytes(_hash_identity(identity), "big") == twin
-        ]
-        wrong = f"jobs {' and '.join(map(str, places[:3]))} are the same job"
-        raise InputError(job_file.path, job_file.groups_key, wrong, "keep one of them")
+def _iter_duplicate_errors(job_file: JobFile, shards: list[array[int]]) -> Iterator[InputError]:
+    """Yield an error for each job that occurs several times, up to the limit of what is shown."""
+    duplicates = itertools.islice(_iter_duplicates(shards), MAX_PROBLEMS_SHOWN + 1)
+    numbers: dict[int, list[int]] = {identity_hash: [] for identity_hash in duplicates}
+    if not numbers:
+        return
+    for number, _, identity in job_file.iter_checked_messages(lambda _: None):  # its problems are already reported
+        same_job = numbers.get(int.from_bytes(_hash_identity(identity), "big"))
+        if same_job is not None and len(same_job) < _NUMBERS_SHOWN:
+            same_job.append(number)
+    for same_job in sorted(numbers.values()):
+        problem = f"jobs {' and '.join(map(str, same_job))} are the same job"
+        yield InputError(job_file.path, job_file.groups_key, problem, "keep one of them")
+
+
+def _iter_duplicates(shards: list[array[int]]) -> Iterator[int]:
+    """Yield each hash that occurs several times; only one shard at a time is sorted, to save memory."""
+    for shard in shards:
+        pairs = itertools.pairwise(sorted(shard))
+        yield from dict.fromkeys(first for first, second in pairs if first == second)
 
 
 def _hash_identity(identity: str) -> bytes:
-    """Eight bytes of a job's id: a million ids are never in memory."""
+    """Return 8 bytes of a hash of the job ID, because a million job IDs need too much memory."""
     return hashlib.blake2b(identity.encode(), digest_size=8).digest()

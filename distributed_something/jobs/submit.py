@@ -1,8 +1,8 @@
-"""`run.py submitJob`: once every job is checked, those that SQS does not have yet are sent.
+"""`run.py submitJob`: after every job is checked, the jobs that SQS does not have yet are sent.
 
-What SQS acknowledged is written to a journal beside the job file, so that an interrupted submission goes on with
-`--resume` where it stopped. A job is sent twice only if the process dies between SQS's answer and the journal's
-line; the worker makes that harmless.
+Jobs that SQS has acknowledged are written to a journal next to the job file, so that `--resume` can continue an
+interrupted submission. A job is sent twice only if the process dies between SQS's response and the line in the journal;
+workers handle that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Submission:
-    """A job file that was checked, and the journal of those of its jobs that SQS has."""
+    """A checked job file and the journal of the jobs that SQS has already acknowledged."""
 
     job_file: JobFile
     plan: SubmissionPlan
@@ -39,7 +39,7 @@ class Submission:
 
 
 class SubmissionInterruption(UserFacingError):
-    """Ctrl-C in the middle of sending: `sent` of `total` jobs are sent."""
+    """Ctrl-C while jobs were being sent: `sent` of `total` jobs were sent."""
 
     exit_code = 130
 
@@ -52,7 +52,7 @@ class SubmissionInterruption(UserFacingError):
 
 
 class SubmissionError(CloudError):
-    """AWS refused in the middle of sending: `cause` says why, and `sent` of `total` jobs are sent."""
+    """An error from AWS, `cause`, while jobs were being sent: `sent` of `total` jobs were sent."""
 
     def __init__(self, cause: CloudError, sent: int, total: int) -> None:
         super().__init__(cause.problem, cause.remedy, action=cause.action, code=cause.code)
@@ -63,10 +63,10 @@ class SubmissionError(CloudError):
 
 
 class ChangedTableError(UserFacingError):
-    """The jobs that were sent are not those that were checked."""
+    """The jobs that were sent are not the jobs that were checked, because their table has changed."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("its table changed while its jobs were sent; not all of them were checked")
+        super().__init__("its table changed while its jobs were being sent; not all of them were checked")
         self.path = path
 
     def __str__(self) -> str:
@@ -82,7 +82,10 @@ def submit_jobs(
     progress: ProgressCallback,
     say: Callable[[str], None],
 ) -> int:
-    """Brings the `upload` folders up, sends every job that the journal does not hold; how many were sent now."""
+    """Upload the `upload` folders, send every job that is not in the journal, and return how many were sent now.
+
+    Raise InputError, CloudError, SubmissionInterruption, SubmissionError, or ChangedTableError.
+    """
     journal, total = submission.journal, submission.plan.count
     url = require_job_queue(settings, clients)
     journal.open(submission.plan, url)
@@ -95,38 +98,37 @@ def submit_jobs(
     except CloudError as error:
         raise SubmissionError(error, journal.done, total) from error
     finally:
-        _note_submitted_count(clients.sqs, url, journal.done - before, say)
+        _add_submitted_count(clients.sqs, url, journal.done - before, say)
         journal.close()
         if journal.done in (0, total):
-            journal.remove()  # nothing to go on with
+            journal.remove()  # nothing to resume
     return journal.done - before
 
 
 def format_submission_progress(sent: int, total: int) -> str:
-    """Return how far an interrupted submission came, and how it goes on."""
+    """Return how many jobs an interrupted submission sent, and how to continue it."""
     if sent == total:
-        return f"but all {total:,} jobs are sent"
-    how = "with --resume goes on" if sent else "begins anew"
-    return f"{sent:,} of {total:,} jobs are sent; the same command {how}"
+        return f"but all {total:,} jobs were sent"
+    remedy = "add --resume to the command to continue" if sent else "run the command again"
+    return f"{sent:,} of {total:,} jobs were sent; {remedy}"
 
 
 def _iter_unsent_jobs(submission: Submission) -> Iterator[NumberedMessage]:
-    """The jobs that the journal does not hold; raises ChangedTableError at the end where they are not those that were
-    checked."""
-    whole = hashlib.sha256()
+    """Yield the jobs that are not in the journal. Raise ChangedTableError at the end if the jobs have changed."""
+    digest = hashlib.sha256()
     for number, body in enumerate(submission.job_file.bodies()):
-        whole.update(body.encode())
+        digest.update(body.encode())
         if not submission.journal.is_sent(number):
             yield number, body
-    if whole.hexdigest() != submission.plan.digest:
+    if digest.hexdigest() != submission.plan.digest:
         raise ChangedTableError(submission.job_file.path)
 
 
-def _note_submitted_count(sqs: SQSClient, url: str, sent: int, say: Callable[[str], None]) -> None:
-    """Tells the monitor how many jobs there are; without it only its view of «done» is poorer."""
+def _add_submitted_count(sqs: SQSClient, url: str, sent: int, say: Callable[[str], None]) -> None:
+    """Add to the count of submitted jobs on the queue, which only makes the monitor's progress display more exact."""
     if not sent:
         return
     try:
         add_submitted_count(sqs, url, sent)
     except AWSError:
-        say("note: the count of jobs could not be put on the queue; monitor will count from what it sees")
+        say("note: the number of jobs could not be stored on the queue; monitor estimates it from the queue")
