@@ -114,7 +114,12 @@ class InputProblems:
 
 def merge_input_errors(errors: Iterable[InputError]) -> InputError:
     """Return one error that holds the problems of all `errors`; there is at least one."""
-    first, *others = (problem for error in errors for problem in error.problems)
+    first, *others = (
+        # Without their own `others`, which follow in the same list and would otherwise be shown twice.
+        InputError(problem.file, problem.key, problem.problem, problem.remedy)
+        for error in errors
+        for problem in error.problems
+    )
     return InputError(first.file, first.key, first.problem, first.remedy, others=others)
 
 

@@ -191,7 +191,7 @@ class JobFile:
         self, placeholders: dict[str, str], keys: tuple[str, ...], number: int
     ) -> Iterator[InputError]:
         filled = {*self.shared, *keys, *_WORKER_PLACEHOLDERS}
-        remedy = f"use one of its keys ({', '.join(keys)}), or add this one" if keys else "use {group} or {job}"
+        remedy = f"use one of its keys ({', '.join(keys)}), or add this key" if keys else "use {group} or {job}"
         for name, key in sorted(placeholders.items()):
             if name not in filled:
                 problem = f"nothing fills the placeholder {{{name}}} in {self._format_place(number)}"
@@ -299,7 +299,7 @@ def _parse_uploads(path: Path, uploads: object) -> dict[Path, str]:
             problems.add(InputError(path, key, problem, "write a prefix such as 'project/images'"))
         if not _is_existing_path(local):
             remedy = "correct the path, which is relative to the job file"
-            problems.add(InputError(path, key, f"there is no {local}", remedy))
+            problems.add(InputError(path, key, f"there is no file or folder {local}", remedy))
         folders[local] = prefix
     problems.raise_if_any()
     return folders

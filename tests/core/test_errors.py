@@ -65,7 +65,7 @@ def job_error(**keys: object) -> InputError:
 def test_a_semicolon_in_a_value_cuts_nothing_off_its_error() -> None:
     error = job_error(upload_flags="--acl 'a; b'")
     assert (error.file, error.key) == (Path("job.json"), "upload_flags")
-    assert error.problem == "\"--acl 'a; b'\" does not fit"
+    assert error.problem == "\"--acl 'a; b'\" cannot be used"
     assert error.remedy.startswith("--acl is 'a; b', not one of private, public-read")
 
 
@@ -108,6 +108,15 @@ def test_checks_after_a_problem_still_run_and_report_theirs() -> None:
     with pytest.raises(InputError, match="f: a: bad; fix it\nf: b: bad; fix it") as caught:
         problems.raise_if_any()
     assert [problem.key for problem in caught.value.problems] == ["a", "b"]
+
+
+def test_problems_of_nested_checks_are_reported_once() -> None:
+    problems = InputProblems()
+    problems.add(InputError("f", "a", "bad", "fix it"))
+    problems.add(InputError("f", "b", "bad", "fix it", others=[InputError("f", "c", "bad", "fix it")]))
+    with pytest.raises(InputError) as caught:
+        problems.raise_if_any()
+    assert [problem.key for problem in caught.value.problems] == ["a", "b", "c"]
 
 
 def test_nothing_is_raised_if_no_problem_was_found() -> None:
@@ -165,12 +174,12 @@ def test_a_range_that_is_a_slip_says_what_would_be_right() -> None:
     with pytest.raises(BadRange) as caught:
         expand_wells("97", 2)
     assert (caught.value.problem, caught.value.remedy) == (
-        "there is no plate of 97 wells", "there are 6, 12, 24, 48, 96, 384, 1536",
+        "there is no plate with 97 wells", "use one of the plate sizes 6, 12, 24, 48, 96, 384, 1536",
     )  # fmt: skip
     with pytest.raises(InputError) as told:
         build_job_file(MakeJobsOptions(wells="97"), None, lambda bucket, prefix: [])
-    assert (told.value.file, told.value.problem) == ("--wells", "there is no plate of 97 wells")
-    assert told.value.remedy.startswith("there are 6, 12, 24, 48, 96, 384, 1536; write values with commas between")
+    assert (told.value.file, told.value.problem) == ("--wells", "there is no plate with 97 wells")
+    assert told.value.remedy.startswith("use one of the plate sizes 6, 12, 24, 48, 96, 384, 1536; write values sep")
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException", "AuthorizationError", "Forbidden",

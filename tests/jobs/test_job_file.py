@@ -1,4 +1,4 @@
-"""The Job file: what a message is, every way to list jobs, and the batches that they leave in."""
+"""The Job file: messages, all ways to list jobs, all problems in one error, and batches for SQS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distributed_something.core.errors import InputError
+from distributed_something.core.errors import MAX_PROBLEMS_SHOWN, InputError
 from distributed_something.jobs.job_file import MAX_MESSAGE_BYTES, JobFile, load_job_file
 from distributed_something.jobs.send_batches import iter_message_batches
 from distributed_something.jobs.sources import ObjectLister
@@ -25,67 +25,69 @@ COMMAND = {"command": "echo {job}"}
 WELLS = [{"plate": "P1", "well": "A01"}, {"plate": "P1", "well": "A02"}]
 
 
-def no_bucket(bucket: str, prefix: str) -> NoReturn:
+def refuse_listing(bucket: str, prefix: str) -> NoReturn:
     raise AssertionError(f"s3://{bucket}/{prefix} was listed")
 
 
-def write_job_file(folder: Path, content: dict[str, object], list_objects: ObjectLister = no_bucket) -> JobFile:
+def write_job_file(folder: Path, content: dict[str, object], list_objects: ObjectLister = refuse_listing) -> JobFile:
     path = folder / "job.json"
     path.write_text(json.dumps(content))
     return load_job_file(path, list_objects)
 
 
-def groups_of(folder: Path, groups: object, list_objects: ObjectLister = no_bucket) -> list[object]:
-    """The groups that `groups` stands for, read twice: each reading must give the same."""
-    loaded = write_job_file(folder, COMMAND | {"groups": groups}, list_objects)
-    first, again = list(loaded.groups()), list(loaded.groups())
-    assert first == again
+def read_groups(folder: Path, groups: object, list_objects: ObjectLister = refuse_listing) -> list[object]:
+    """Return the groups of a job file with this `groups`, after checking that a second pass yields the same."""
+    job_file = write_job_file(folder, COMMAND | {"groups": groups}, list_objects)
+    first, second = list(job_file.groups()), list(job_file.groups())
+    assert first == second
     return list(first)
 
 
-def test_a_message_is_the_shared_keys_and_its_group(tmp_path: Path) -> None:
+def test_a_message_has_the_shared_keys_and_its_group(tmp_path: Path) -> None:
     content = {
         "_comment": "not sent",
         "pipeline": "p.cppipe",
-        "settings": {"_comment": "inside it is data"},
+        "settings": {"_comment": "this is data"},
         "number": 1.5,
         "upload": {".": "here"},
         "groups": WELLS,
-        "output_comment2": "not sent either: its name has _comment in it",
+        "output_comment2": "not sent, because its name contains _comment",
     }
     shared = {"pipeline": "p.cppipe", "settings": content["settings"], "number": 1.5}
     bodies = [json.loads(body) for body in write_job_file(tmp_path, content).bodies()]
     assert bodies == [shared | {"group": well} for well in WELLS]
 
 
-def test_a_message_without_shared_keys_is_its_group_alone(tmp_path: Path) -> None:
+def test_a_message_without_shared_keys_has_only_its_group(tmp_path: Path) -> None:
     bodies = list(write_job_file(tmp_path, {"groups": WELLS}).bodies())
     assert [json.loads(body) for body in bodies] == [{"group": well} for well in WELLS]
 
 
-def test_a_body_is_ascii_whatever_its_words(tmp_path: Path) -> None:
+def test_a_body_is_ascii_for_any_text(tmp_path: Path) -> None:
     (body,) = write_job_file(tmp_path, COMMAND | {"groups": [{"plate": "Größe 💥"}]}).bodies()
     assert body.isascii()  # so that its length in characters is its length in bytes
     assert json.loads(body)["group"] == {"plate": "Größe 💥"}
 
 
-def test_the_largest_message_may_be_sent_again_with_all_that_a_worker_tells_of_it(tmp_path: Path) -> None:
+def test_a_worker_can_resend_the_largest_message_with_its_attributes(tmp_path: Path) -> None:
     empty = len(next(write_job_file(tmp_path, {"groups": ["x"]}).bodies())) - 1
-    (body,) = write_job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty)]}).iter_checked_messages()
-    with pytest.raises(InputError, match=r"its message has 1,040,385 bytes"):
+    ((_, body, _),) = write_job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty)]}).iter_checked_messages()
+    with pytest.raises(
+        InputError, match=r"its message has 1,040,385 bytes, more than the maximum of 1,040,384; shorten"
+    ):
         list(write_job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty + 1)]}).iter_checked_messages())
-    told = {"reason": "💥" * MAX_ATTRIBUTE_CHARACTERS, ATTEMPTS_ATTRIBUTE: "9" * 10, FAILURES_ATTRIBUTE: "9" * 10}
-    attributes = sum(len(f"{name}String{value}".encode()) for name, value in told.items())
-    assert len(body[0]) + attributes <= 1024 * 1024  # SQS counts both
+    attributes = {"reason": "💥" * MAX_ATTRIBUTE_CHARACTERS, ATTEMPTS_ATTRIBUTE: "9" * 10, FAILURES_ATTRIBUTE: "9" * 10}
+    attribute_bytes = sum(len(f"{name}String{value}".encode()) for name, value in attributes.items())
+    assert len(body) + attribute_bytes <= 1024 * 1024  # SQS counts both
 
 
-def test_plates_are_a_list_of_texts(tmp_path: Path) -> None:
+def test_plates_are_a_list_of_strings(tmp_path: Path) -> None:
     bodies = write_job_file(tmp_path, {"plates": ["P1", "P2"], "input_bucket": "images"}).bodies()
     assert [json.loads(body) for body in bodies] == [{"input_bucket": "images", "group": name} for name in ("P1", "P2")]
 
 
 def test_groups_may_be_a_list_of_objects(tmp_path: Path) -> None:
-    assert groups_of(tmp_path, WELLS) == WELLS
+    assert read_groups(tmp_path, WELLS) == WELLS
 
 
 @pytest.mark.parametrize(
@@ -98,107 +100,269 @@ def test_groups_may_be_a_list_of_objects(tmp_path: Path) -> None:
         ("jobs.ndjson", '\ufeff{"plate": "P1", "well": "A01"}\n{"plate": "P1", "well": "A02"}\n'),
     ],
 )
-def test_groups_may_be_a_table_beside_the_job_file(tmp_path: Path, name: str, table: str) -> None:
+def test_groups_may_be_a_table_next_to_the_job_file(tmp_path: Path, name: str, table: str) -> None:
     (tmp_path / name).write_bytes(table.encode())
-    assert groups_of(tmp_path, name) == WELLS
+    assert read_groups(tmp_path, name) == WELLS
 
 
-def test_a_cell_may_hold_what_separates_cells_and_lines(tmp_path: Path) -> None:
+def test_a_cell_may_contain_separators_and_line_breaks(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text('name\n"a,b"\n"c\nd"\n" e ""f"" "\n')
-    assert groups_of(tmp_path, "jobs.csv") == [{"name": "a,b"}, {"name": "c\nd"}, {"name": ' e "f" '}]
+    assert read_groups(tmp_path, "jobs.csv") == [{"name": "a,b"}, {"name": "c\nd"}, {"name": ' e "f" '}]
 
 
-def test_groups_may_be_every_combination_of_some_values(tmp_path: Path) -> None:
+def test_groups_may_be_all_combinations_of_some_values(tmp_path: Path) -> None:
     cross = {"cross": {"plate": ["P1", "P2"], "well": ["A01", "A02", 3]}}
     expected = [{"plate": plate, "well": well} for plate in ("P1", "P2") for well in ("A01", "A02", 3)]
-    assert groups_of(tmp_path, cross) == expected
+    assert read_groups(tmp_path, cross) == expected
 
 
 def test_groups_may_be_the_objects_of_a_bucket(tmp_path: Path) -> None:
     listings = []
 
-    def two_images(bucket: str, prefix: str) -> Iterable[str]:
+    def list_images(bucket: str, prefix: str) -> Iterable[str]:
         listings.append((bucket, prefix))
         return ["in/", "in/a.b.tif", "in/notes.txt", "in/deep/ü 1.tif"]
 
-    groups = groups_of(tmp_path, {"s3": "s3://images/in/", "match": "*.tif"}, two_images)
+    groups = read_groups(tmp_path, {"s3": "s3://images/in/", "match": "*.tif"}, list_images)
     assert groups == [
         {"key": "in/a.b.tif", "name": "a.b.tif", "stem": "a.b"},
         {"key": "in/deep/ü 1.tif", "name": "ü 1.tif", "stem": "ü 1"},
     ]
-    assert listings == [("images", "in/")]  # once: the bucket may change between checking and sending
+    assert listings == [("images", "in/")]  # only once, because the bucket may change between checking and sending
 
 
-def test_a_pattern_may_speak_of_folders_below_the_prefix(tmp_path: Path) -> None:
-    def images(bucket: str, prefix: str) -> Iterable[str]:
+def test_a_pattern_may_contain_folders_below_the_prefix(tmp_path: Path) -> None:
+    def list_images(bucket: str, prefix: str) -> Iterable[str]:
         return ["in/raw/a.tif", "in/old/b.tif"]
 
-    groups = groups_of(tmp_path, {"s3": "s3://images/in/", "match": "raw/*"}, images)
+    groups = read_groups(tmp_path, {"s3": "s3://images/in/", "match": "raw/*"}, list_images)
     assert groups == [{"key": "in/raw/a.tif", "name": "a.tif", "stem": "a"}]
 
 
-def test_a_table_is_read_no_further_than_it_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "jobs.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(20_000)) + "the last row,is wrong\n")
-    loaded = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"})
-    assert next(loaded.groups()) == {"n": "0"}
-    assert len(list(itertools.islice(loaded.bodies(), 5))) == 5
-    with pytest.raises(InputError, match=r"jobs.csv: line 20002: 2 cells under 1 names"):
-        plan_submission(loaded)
+def test_a_table_is_read_only_as_far_as_needed(tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_text(
+        "n\n" + "".join(f"{n}\n" for n in range(20_000)) + "the last row,has two cells\n"
+    )
+    job_file = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"})
+    assert next(job_file.groups()) == {"n": "0"}
+    assert len(list(itertools.islice(job_file.bodies(), 5))) == 5
+    with pytest.raises(InputError, match=r"jobs.csv: line 20002: the row has 2 cells, but the header has 1; make"):
+        plan_submission(job_file)
 
 
-def test_a_cross_is_read_no_further_than_it_is_asked_for(tmp_path: Path) -> None:
-    axes = {name: list(range(100)) for name in "abcdefgh"}  # 10,000 million million jobs
-    loaded = write_job_file(tmp_path, COMMAND | {"groups": {"cross": axes}})
-    assert [group["h"] for group in itertools.islice(loaded.groups(), 3) if isinstance(group, dict)] == [0, 1, 2]
+def test_a_cross_is_read_only_as_far_as_needed(tmp_path: Path) -> None:
+    axes = {name: list(range(100)) for name in "abcdefgh"}  # 10 to the power of 16 jobs
+    job_file = write_job_file(tmp_path, COMMAND | {"groups": {"cross": axes}})
+    assert [group["h"] for group in itertools.islice(job_file.groups(), 3) if isinstance(group, dict)] == [0, 1, 2]
 
 
-def test_the_same_message_has_the_same_id_in_whatever_order_it_is_written() -> None:
+def test_the_order_of_keys_does_not_change_a_job_id() -> None:
     message = {"command": "a", "group": {"well": "A01", "plate": "P1"}}
     assert job_id(message) == job_id(json.loads(json.dumps(message)))
     assert job_id(message).rsplit("-", 1)[1] == job_id(dict(reversed(message.items()))).rsplit("-", 1)[1]
     assert job_id(message).startswith("A01-P1-")
 
 
-def test_different_messages_have_different_ids_though_their_values_read_alike() -> None:
+def test_different_messages_with_similar_values_have_different_job_ids() -> None:
     messages = [{"group": group} for group in ({"a": "1"}, {"a": 1}, {"b": "1"}, {"a": "1 "}, "1")]
     messages.append({"command": "x", "group": {"a": "1"}})
     assert len({job_id(message) for message in messages}) == len(messages)
 
 
-def test_the_ids_of_a_job_file_are_those_that_the_worker_computes(tmp_path: Path) -> None:
-    for body, identity in write_job_file(
-        tmp_path, COMMAND | {"groups": WELLS, "_comment": "x"}
-    ).iter_checked_messages():
+def test_the_job_ids_of_a_job_file_are_those_that_the_worker_computes(tmp_path: Path) -> None:
+    job_file = write_job_file(tmp_path, COMMAND | {"groups": WELLS, "_comment": "x"})
+    for _, body, identity in job_file.iter_checked_messages():
         assert job_id(json.loads(body)) == identity
 
 
-def test_a_plan_counts_the_jobs_shows_the_first_and_tells_one_file_from_another(tmp_path: Path) -> None:
-    planned = plan_submission(write_job_file(tmp_path, COMMAND | {"groups": WELLS}))
+def test_a_plan_has_the_number_of_jobs_the_first_message_and_a_digest_of_all(tmp_path: Path) -> None:
+    plan = plan_submission(write_job_file(tmp_path, COMMAND | {"groups": WELLS}))
     other = plan_submission(write_job_file(tmp_path, COMMAND | {"groups": WELLS[::-1]}))
-    assert planned.count == other.count == 2
-    assert json.loads(planned.first) == COMMAND | {"group": WELLS[0]}
-    assert planned.digest != other.digest
+    assert plan.count == other.count == 2
+    assert json.loads(plan.first) == COMMAND | {"group": WELLS[0]}
+    assert plan.digest != other.digest
 
 
 @settings(derandomize=True, deadline=None, max_examples=100, database=None)
 @given(sizes=st.lists(st.sampled_from([1, 100, 70_000, 104_857, 104_858, 524_288, 524_289, 2**20]), max_size=40))
-def test_a_batch_never_holds_more_than_sqs_takes_and_no_message_is_lost(sizes: list[int]) -> None:
+def test_batches_stay_below_the_limits_of_sqs_and_lose_no_message(sizes: list[int]) -> None:
     numbered = [(number, "x" * size) for number, size in enumerate(sizes)]
     batches = list(iter_message_batches(numbered))
     assert [message for batch in batches for message in batch] == numbered
     for batch in batches:
         assert 1 <= len(batch) <= 10
         assert sum(len(body) for _, body in batch) <= 2**20
-    for batch, after in itertools.pairwise(batches):  # and none is cut sooner than it must be
-        assert len(batch) == 10 or sum(len(body) for _, body in [*batch, after[0]]) > 2**20
+    for batch, next_batch in itertools.pairwise(batches):  # and no batch is smaller than necessary
+        assert len(batch) == 10 or sum(len(body) for _, body in [*batch, next_batch[0]]) > 2**20
 
 
 def test_every_object_of_a_bucket_is_checked_and_sent_once(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text('{"command": "work {name}", "groups": {"s3": "s3://bucket/raw/", "match": "*.tif"}}')
     keys = [f"raw/{number}.tif" for number in range(5)]
-    loaded = load_job_file(path, lambda bucket, prefix: keys)
-    checked = [json.loads(body)["group"]["key"] for body, _ in loaded.iter_checked_messages()]
+    job_file = load_job_file(path, lambda bucket, prefix: keys)
+    checked = [json.loads(body)["group"]["key"] for _, body, _ in job_file.iter_checked_messages()]
     assert checked == keys
-    assert len({identity for _, identity in loaded.iter_checked_messages()}) == 5
-    assert [json.loads(body)["group"]["key"] for body in loaded.bodies()] == keys
+    assert len({identity for _, _, identity in job_file.iter_checked_messages()}) == 5
+    assert [json.loads(body)["group"]["key"] for body in job_file.bodies()] == keys
+
+
+# All problems in one error
+
+
+def find_load_problems(folder: Path, content: dict[str, object]) -> list[str]:
+    """Return the lines of the error with which a job file with this content is refused before any job is checked."""
+    with pytest.raises(InputError) as caught:
+        write_job_file(folder, content)
+    return str(caught.value).replace(f"{folder}/", "").splitlines()
+
+
+def find_plan_problems(folder: Path, content: dict[str, object]) -> list[str]:
+    """Return the lines of the error with which the jobs of this content are refused before any job is sent."""
+    with pytest.raises(InputError) as caught:
+        plan_submission(write_job_file(folder, content))
+    return str(caught.value).replace(f"{folder}/", "").splitlines()
+
+
+def test_all_problems_of_a_job_file_are_in_one_error(tmp_path: Path) -> None:
+    lines = find_load_problems(
+        tmp_path,
+        {
+            "command": "echo {plate} {row}", "inputs": "a.png", "timeout_minutes": 0, "expected_files": -1, "group": 1,
+            "upload": {"nowhere": "/root", "..": "good"}, "groups": [{"well": "A01"}, {}, 7],
+        },
+    )  # fmt: skip
+    assert lines == [
+        "job.json: group: this name is reserved for the job's own values in its message; rename this key, or write "
+        "'groups'",
+        "job.json: inputs: 'a.png' is not a list of inputs; write a list of strings, or an object such as "
+        '{"plates/{plate}/": "images"}',
+        "job.json: timeout_minutes: 0 is too small; write a number greater than 0",
+        "job.json: expected_files: -1 is too small; write a number that is at least 0",
+        "job.json: upload.nowhere: '/root' is not a prefix in the bucket; write a prefix such as 'project/images'",
+        "job.json: upload.nowhere: there is no file or folder nowhere; correct the path, which is relative to the job "
+        "file",
+        "job.json: command: nothing fills the placeholder {plate} in groups[1]; use one of its keys (well), or add "
+        "this key",
+        "job.json: command: nothing fills the placeholder {row} in groups[1]; use one of its keys (well), or add "
+        "this key",
+        'job.json: groups[2]: {} is not a job; write an object such as {"well": "A01"}, or a string',
+        'job.json: groups[3]: 7 is not a job; write an object such as {"well": "A01"}, or a string',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({}, "groups: this key is missing; list the jobs"),
+        ({"groups": ["a"], "plates": ["b"]}, "groups: the file has both 'groups' and 'plates'; remove one of them"),
+        ({"groups": "jobs.csv"}, "groups: there is no table jobs.csv; correct the path"),
+    ],
+)
+def test_a_wrong_source_of_groups_is_reported_with_wrong_shared_keys(
+    tmp_path: Path, content: dict[str, object], problem: str
+) -> None:
+    first, second = find_load_problems(tmp_path, {"keep_failed": "yes", **content})
+    assert first == "job.json: keep_failed: 'yes' is not true or false; write true or false, without quotes"
+    assert second.startswith(f"job.json: {problem}")
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"cross": {name: list(range(100)) for name in "abcdefgh"}},
+        {"s3": "s3://images/in/", "match": "*.tif"},
+        [{"well": f"A{number}"} for number in range(100)],
+    ],
+    ids=["cross", "s3", "list"],
+)
+def test_an_unfilled_placeholder_is_reported_once_with_wrong_shared_keys(tmp_path: Path, groups: object) -> None:
+    """Nothing is listed for this, and not all combinations are tried."""
+    lines = find_load_problems(tmp_path, {"command": "echo {plate}", "shell": "yes", "groups": groups})
+    assert [line.split(": ")[1] for line in lines] == ["shell", "command"]
+    assert "nothing fills the placeholder {plate} in groups[1]" in lines[1]
+
+
+def test_all_wrong_rows_of_a_table_are_reported_with_wrong_shared_keys(tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_text("well\nA01,x\nA02\nA03,x\n")
+    lines = find_load_problems(tmp_path, {"command": 7, "groups": "jobs.csv"})
+    assert [line.split(": ")[1] for line in lines] == ["command", "line 2", "line 4"]
+
+
+def test_both_problems_of_a_bucket_are_reported(tmp_path: Path) -> None:
+    lines = find_load_problems(tmp_path, COMMAND | {"groups": {"s3": "images/in", "match": 5}})
+    assert lines == [
+        "job.json: groups.s3: 'images/in' is not the address of a bucket; write an address such as "
+        "'s3://bucket/prefix/'",
+        "job.json: groups.match: 5 is not a pattern; write a pattern such as '*.tif'",
+    ]
+
+
+def test_all_wrong_lists_of_a_cross_are_reported(tmp_path: Path) -> None:
+    lines = find_load_problems(tmp_path, COMMAND | {"groups": {"cross": {"a": [], "b": [1], "c": "x"}}})
+    assert lines == [
+        "job.json: groups.cross.a: [] is not a list of values; write at least one value: [ … ]",
+        "job.json: groups.cross.c: 'x' is not a list of values; write at least one value: [ … ]",
+    ]
+
+
+def test_all_wrong_jobs_are_in_one_error_with_their_own_numbers(tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_text("out\na\nb,b\n../c\na\nd\n../e\n../c\nd\nd\nd\n")
+    lines = find_plan_problems(tmp_path, COMMAND | {"output_location": "{out}", "groups": "jobs.csv"})
+    assert [line.split(": ")[1] for line in lines] == [
+        "line 3", "groups[3]", "groups[6]", "groups[7]", "groups", "groups",
+    ]  # fmt: skip
+    assert [line.split("`output_location` would be ")[1].split("-")[0] for line in lines[1:4]] == [
+        "'../c/c", "'../e/e", "'../c/c",
+    ]  # fmt: skip
+    assert lines[4:] == [
+        "job.json: groups: jobs 1 and 4 are the same job; keep one of them",
+        "job.json: groups: jobs 5 and 8 and 9 are the same job; keep one of them",
+    ]
+
+
+def test_all_wrong_json_lines_are_in_one_error(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text('{"well": "A01"}\n{well}\n7\n{"plate": "P1"}\n')
+    lines = find_plan_problems(tmp_path, {"command": "echo {well}", "groups": "jobs.jsonl"})
+    assert [line.partition(": ")[0] for line in lines] == ["jobs.jsonl line 2", "jobs.jsonl line 3", "job.json"]
+    assert "nothing fills the placeholder {well} in groups[4]; use one of its keys (plate), or add this key" in lines[2]
+
+
+def test_a_table_that_ends_too_early_is_reported_with_its_wrong_rows(tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_text('well\nA01,x\n"A02\n')
+    lines = find_plan_problems(tmp_path, COMMAND | {"groups": "jobs.csv"})
+    assert lines == [
+        "jobs.csv: line 2: the row has 2 cells, but the header has 1; make the numbers equal",
+        "jobs.csv: this is not a table (unexpected end of data); check quotes and line ends",
+    ]
+
+
+def test_a_problem_of_the_shared_keys_is_reported_for_the_first_job_only(tmp_path: Path) -> None:
+    (line,) = find_plan_problems(tmp_path, COMMAND | {"output_bucket": "My Bucket", "groups": WELLS})
+    assert line.startswith("job.json: groups[1]: `output_bucket` would be 'My Bucket', ")
+
+
+def test_reading_stops_when_further_problems_would_not_be_shown(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text("7\n" * 100 + "[" * 100_000)
+    lines = find_plan_problems(tmp_path, COMMAND | {"groups": "jobs.jsonl"})
+    assert len(lines) == MAX_PROBLEMS_SHOWN + 1
+    assert lines[-2].startswith(f"jobs.jsonl line {MAX_PROBLEMS_SHOWN}: ")
+    assert lines[-1] == "there are more problems; fix these first"
+
+
+def test_the_same_jobs_are_reported_up_to_the_limit(tmp_path: Path) -> None:
+    groups = [{"n": number} for number in range(100)]
+    lines = find_plan_problems(tmp_path, COMMAND | {"groups": groups * 4})
+    assert len(lines) == MAX_PROBLEMS_SHOWN + 1
+    assert all(" are the same job; keep one of them" in line for line in lines[:-1])
+
+
+def test_the_pass_that_sends_stops_at_the_first_wrong_row(tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_text("well\nA01\nA02,x\nA03,x\n")
+    bodies = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"}).bodies()
+    assert json.loads(next(bodies))["group"] == {"well": "A01"}
+    with pytest.raises(InputError) as caught:
+        next(bodies)
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path}/jobs.csv: line 3: the row has 2 cells, but the header has 1; make the numbers equal"
+    ]

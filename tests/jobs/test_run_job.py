@@ -1,4 +1,4 @@
-"""runJob: one job as a worker runs it, kept to be looked at; nothing of it reaches queue, results or records."""
+"""runJob: one job runs as a worker runs it and keeps its folder; it does not touch queue, results, or records."""
 
 from __future__ import annotations
 
@@ -39,161 +39,167 @@ from tests.support.offline import Outcome, type_command, write_project
 from tests.support.project import Project, project, wait_for
 from tests.worker.image.test_worker_image import worker_on
 
-ODD = "a \"quote' \\ $HOME {job} %s\n;|& é💥\t"
-TELL = 'printf "%s" "$1" > "$2/got"; echo said; echo warned >&2; exit "$3"'
+ODD_TEXT = "a \"quote' \\ $HOME {job} %s\n;|& é💥\t"
+SCRIPT = 'printf "%s" "$1" > "$2/copy"; echo output; echo warning >&2; exit "$3"'
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project with a local cloud, in which nothing was set up."""
-    with project(tmp_path_factory.mktemp("one") / "p", MY_NAME="Ada") as one:
-        one.cloud().ensure_buckets(["tryout-bucket"])
-        yield one
+def local_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Yield a project with a local cloud that has a bucket; `setup` did not run."""
+    with project(tmp_path_factory.mktemp("one") / "p", MY_NAME="Ada") as new_project:
+        new_project.cloud().ensure_buckets(["tryout-bucket"])
+        yield new_project
 
 
-def one_job(made: Project, *words: str, **content: object) -> tuple[int, str, Path]:
-    """`runJob` of such a job file's first job: exit code, what it said, the job's folder."""
-    path = made.job_file(**{"groups": [{"text": ODD}], **content})
-    done = made.run("runJob", str(path), *(words or ("--index", "1")), check=False)
-    folder = next((line.split()[1] for line in done.stdout.splitlines() if line.startswith("folder ")), "")
-    return done.returncode, done.stdout + done.stderr, Path(folder)
+def run_one_job(local_project: Project, *arguments: str, **content: object) -> tuple[int, str, Path]:
+    """Run `runJob` with a job file of this content; return the exit code, the output, and the job's folder."""
+    path = local_project.job_file(**{"groups": [{"text": ODD_TEXT}], **content})
+    process = local_project.run("runJob", str(path), *(arguments or ("--index", "1")), check=False)
+    folder = next((line.split()[1] for line in process.stdout.splitlines() if line.startswith("folder ")), "")
+    return process.returncode, process.stdout + process.stderr, Path(folder)
 
 
-def wrong(made: Project, *words: str) -> Outcome:
-    """`runJob` of the last job file, which is refused before any cloud is asked for."""
-    return type_command("--project", str(made.folder), "runJob", str(made.folder / "files" / "job.json"), *words)
+def run_refused_job(local_project: Project, *arguments: str) -> Outcome:
+    """Run `runJob` with the last job file and arguments that are refused before the local cloud is needed."""
+    path = local_project.folder / "files" / "job.json"
+    return type_command("--project", str(local_project.folder), "runJob", str(path), *arguments)
 
 
-def there(made: Project) -> tuple[list[str], list[str]]:
-    """Queues, and objects in the bucket."""
-    queues = made.client("sqs").list_queues().get("QueueUrls", [])
-    objects = made.client("s3").list_objects_v2(Bucket="tryout-bucket").get("Contents", [])
-    return queues, [one["Key"] for one in objects]
+def list_resources(local_project: Project) -> tuple[list[str], list[str]]:
+    """Return the URLs of all queues and the keys of all objects in the bucket."""
+    queues = local_project.client("sqs").list_queues().get("QueueUrls", [])
+    objects = local_project.client("s3").list_objects_v2(Bucket="tryout-bucket").get("Contents", [])
+    return queues, [item["Key"] for item in objects]
 
 
-def test_a_job_that_succeeds_leaves_its_folder_and_nothing_else(made: Project) -> None:
-    before = there(made)
-    code, said, folder = one_job(made, command=["sh", "-c", TELL, "x", "{text}", "{output_dir}", "0"])
-    assert (code, "verdict         success" in said) == (0, True), said
-    assert (folder / "job" / "output" / "got").read_text() == ODD  # as it arrives from a queue
-    assert (folder / "log.txt").read_text() == "said\nwarned\n"
-    assert folder.is_relative_to(made.folder / "local")
-    assert "exit code       0" in said
-    assert "output          1 files, " in said
-    assert "s3://tryout-bucket/Tryout/" in said
-    assert there(made) == before
+def test_a_successful_job_creates_only_its_folder(local_project: Project) -> None:
+    before = list_resources(local_project)
+    code, output, folder = run_one_job(local_project, command=["sh", "-c", SCRIPT, "x", "{text}", "{output_dir}", "0"])
+    assert (code, "verdict         success" in output) == (0, True), output
+    assert (folder / "job" / "output" / "copy").read_text() == ODD_TEXT  # exactly as a queue delivers it
+    assert (folder / "log.txt").read_text() == "output\nwarning\n"
+    assert folder.is_relative_to(local_project.folder / "local")
+    assert "exit code       0" in output
+    assert "output          1 files, " in output
+    assert "s3://tryout-bucket/Tryout/" in output
+    assert list_resources(local_project) == before
     assert before[0] == []
 
 
-def test_a_job_that_fails_says_why_with_its_command_and_last_lines(made: Project) -> None:
-    before = there(made)
-    code, said, folder = one_job(made, command=["sh", "-c", TELL, "x", "{text}", "{output_dir}", "7"], keep_failed=True)
+def test_a_failed_job_shows_its_reason_command_and_last_lines(local_project: Project) -> None:
+    before = list_resources(local_project)
+    code, output, folder = run_one_job(
+        local_project, command=["sh", "-c", SCRIPT, "x", "{text}", "{output_dir}", "7"], keep_failed=True
+    )
     assert code == 1
-    assert "verdict         failed (program): exit code 7\n" in said
-    assert "exit code       7\n" in said
-    assert "                | said\n                | warned\n" in said
-    assert f"{folder}/job/output 7" in said
-    assert there(made) == before
+    assert "verdict         failed (program): exit code 7\n" in output
+    assert "exit code       7\n" in output
+    assert "                | output\n                | warning\n" in output
+    assert f"{folder}/job/output 7" in output
+    assert list_resources(local_project) == before
 
 
-def test_an_output_that_could_not_be_published_is_a_failure_here_too(made: Project) -> None:
-    code, said, _ = one_job(made, command="ln -s /etc/hostname {output_dir}/link")
-    assert (code, "failed (program): the output 'link' is a link out of the job's folder" in said) == (1, True), said
+def test_an_output_that_cannot_be_published_is_a_failure(local_project: Project) -> None:
+    code, output, _ = run_one_job(local_project, command="ln -s /etc/hostname {output_dir}/link")
+    assert (code, "failed (program): the output 'link' is a link out of the job's folder" in output) == (1, True), (
+        output
+    )
 
 
-def test_what_a_job_leaves_out_is_not_counted(made: Project) -> None:
-    code, said, _ = one_job(made, command="touch {output_dir}/a {output_dir}/b.tmp", leave_out=["*.tmp"])
-    assert (code, "output          1 files, 0 bytes" in said) == (0, True), said
+def test_left_out_files_are_not_counted(local_project: Project) -> None:
+    code, output, _ = run_one_job(local_project, command="touch {output_dir}/a {output_dir}/b.tmp", leave_out=["*.tmp"])
+    assert (code, "output          1 files, 0 bytes" in output) == (0, True), output
 
 
-def test_a_second_time_begins_anew(made: Project) -> None:
+def test_a_repeated_job_starts_with_an_empty_folder(local_project: Project) -> None:
     content = {"command": "sh -c 'test ! -e {output_dir}/x && touch {output_dir}/x here'"}
-    assert one_job(made, **content)[0] == 0
-    assert one_job(made, **content)[0] == 0
+    assert run_one_job(local_project, **content)[0] == 0
+    assert run_one_job(local_project, **content)[0] == 0
 
 
-def test_inputs_come_from_the_bucket_and_upload_brings_them_there(made: Project) -> None:
-    (made.folder / "files" / "data").mkdir()
-    (made.folder / "files" / "data" / "a.txt").write_text("pear\n")
+def test_inputs_come_from_the_bucket_and_upload_fills_it(local_project: Project) -> None:
+    (local_project.folder / "files" / "data").mkdir()
+    (local_project.folder / "files" / "data" / "a.txt").write_text("pear\n")
     content = {"upload": {"data": "in"}, "inputs": ["in/a.txt"], "command": "cp {input_dir}/a.txt {output_dir}/b"}
-    code, said, _ = one_job(made, **content)
+    code, output, _ = run_one_job(local_project, **content)
     assert code == 1
-    assert "failed (missing input): the input s3://tryout-bucket/in/a.txt does not exist" in said
-    assert "exit code       none: no program ran" in said
-    assert "hint            --upload brings" in said
-    code, said, folder = one_job(made, "--index", "1", "--upload", **content)
-    assert (code, (folder / "job" / "output" / "b").read_text()) == (0, "pear\n"), said
-    assert there(made)[1] == ["in/a.txt"]
+    assert "failed (missing input): the input s3://tryout-bucket/in/a.txt does not exist" in output
+    assert "exit code       none: no program ran" in output
+    assert "hint            --upload first uploads the job file's" in output
+    code, output, folder = run_one_job(local_project, "--index", "1", "--upload", **content)
+    assert (code, (folder / "job" / "output" / "b").read_text()) == (0, "pear\n"), output
+    assert list_resources(local_project)[1] == ["in/a.txt"]
 
 
-def test_the_program_sees_what_a_container_of_the_run_would_tell_it(made: Project) -> None:
-    _, _, folder = one_job(made, command="env")
-    seen = dict(line.split("=", 1) for line in (folder / "log.txt").read_text().splitlines() if "=" in line)
-    settings = Context(project=made.folder).settings
+def test_the_program_has_the_environment_of_a_container_of_the_run(local_project: Project) -> None:
+    _, _, folder = run_one_job(local_project, command="env")
+    actual = dict(line.split("=", 1) for line in (folder / "log.txt").read_text().splitlines() if "=" in line)
+    settings = Context(project=local_project.folder).settings
     queues = QueueUrls("", "")
-    wanted = get_container_environment(build_task_definition(settings, queues, None)["containerDefinitions"][0])
-    assert {name: seen.get(name) for name in wanted if "QUEUE_URL" not in name} == {
-        name: value for name, value in wanted.items() if "QUEUE_URL" not in name
+    expected = get_container_environment(build_task_definition(settings, queues, None)["containerDefinitions"][0])
+    assert {name: actual.get(name) for name in expected if "QUEUE_URL" not in name} == {
+        name: value for name, value in expected.items() if "QUEUE_URL" not in name
     }
-    assert seen["MY_NAME"] == "Ada"
-    assert ONE_JOB_VARIABLE not in seen
+    assert actual["MY_NAME"] == "Ada"
+    assert ONE_JOB_VARIABLE not in actual
 
 
-def test_a_job_is_named_by_its_number_or_its_id(made: Project) -> None:
+def test_a_job_is_selected_by_its_number_or_its_id(local_project: Project) -> None:
     groups = [{"n": number} for number in range(1, 6)]
     content: dict[str, object] = {"command": "echo number {n}", "groups": groups}
-    _, _, folder = one_job(made, "--index", "4", **content)
+    _, _, folder = run_one_job(local_project, "--index", "4", **content)
     assert (folder / "log.txt").read_text() == "number 4\n"
-    _, _, again = one_job(made, "--id", folder.name, **content)
-    assert again == folder
-    for words, said in (
-        (("--index", "6"), "there is no job 6; give a number from 1 to 5"),
-        (("--id", "nobody"), "no job has the id 'nobody'; ids are such as 1-"),
+    _, _, folder_by_id = run_one_job(local_project, "--id", folder.name, **content)
+    assert folder_by_id == folder
+    for arguments, problem in (
+        (("--index", "6"), "there is no job 6; write a number from 1 to 5"),
+        (("--id", "nobody"), "no job has the ID 'nobody'; write an ID such as 1-"),
     ):
-        outcome = wrong(made, *words)
-        assert (outcome.code, said in outcome.err) == (ExitCode.INPUT, True)
+        outcome = run_refused_job(local_project, *arguments)
+        assert (outcome.code, problem in outcome.err) == (ExitCode.INPUT, True)
 
 
-@pytest.mark.parametrize("words", [(), ("--index", "1", "--id", "x"), ("--index", "0")])
-def test_which_job_must_be_said_once(made: Project, words: tuple[str, ...]) -> None:
-    made.job_file(command="true", groups=["a"])
-    outcome = wrong(made, *words)
+@pytest.mark.parametrize("arguments", [(), ("--index", "1", "--id", "x"), ("--index", "0")])
+def test_the_job_must_be_selected_exactly_once(local_project: Project, arguments: tuple[str, ...]) -> None:
+    local_project.job_file(command="true", groups=["a"])
+    outcome = run_refused_job(local_project, *arguments)
     assert (outcome.code, len(outcome.err.splitlines())) == (ExitCode.INPUT, 1)
 
 
-def test_ctrl_c_ends_the_program_too(made: Project) -> None:
-    job = made.job_file(command="sh -c 'echo $$ > {output_dir}/pid; sleep 100; true'", groups=["long"])
-    typed = made.start("runJob", str(job), "--index", "1")
-    found: list[Path] = []
-    wait_for(lambda: bool(found.extend(made.folder.glob("local/runJob/long-*/job/output/pid")) or found))
-    wait_for(lambda: found[0].read_text() != "")
-    typed.send_signal(signal.SIGINT)
-    typed.communicate(timeout=30)
-    assert typed.returncode == ExitCode.INTERRUPTED
+def test_ctrl_c_also_ends_the_program(local_project: Project) -> None:
+    job = local_project.job_file(command="sh -c 'echo $$ > {output_dir}/pid; sleep 100; true'", groups=["long"])
+    process = local_project.start("runJob", str(job), "--index", "1")
+    pid_files: list[Path] = []
+    pattern = "local/runJob/long-*/job/output/pid"
+    wait_for(lambda: bool(pid_files.extend(local_project.folder.glob(pattern)) or pid_files))
+    wait_for(lambda: pid_files[0].read_text() != "")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == ExitCode.INTERRUPTED
     with pytest.raises(ProcessLookupError):
-        os.kill(int(found[0].read_text()), 0)
+        os.kill(int(pid_files[0].read_text()), 0)
 
 
-# The developer's own functions
+# The developer's own hooks
 
 
 @pytest.fixture
-def own(made: Project) -> Iterator[Path]:
-    """The project's generic-worker.py, to be edited; afterwards as it was."""
-    path = made.folder / "worker" / "generic-worker.py"
+def own_worker(local_project: Project) -> Iterator[Path]:
+    """Yield the path of the project's generic-worker.py, and restore the file after the test."""
+    path = local_project.folder / "worker" / "generic-worker.py"
     text = path.read_text()
     yield path
     path.write_text(text)
 
 
-def test_the_projects_own_hooks_are_what_is_tried(made: Project, own: Path) -> None:
+def test_the_projects_own_hooks_run(local_project: Project, own_worker: Path) -> None:
     hooks = """
 import sys
 from distributed_something.worker import BadMessage, Job, job_id, serve
 
 def make_job(message, folders, settings):
     if message["group"] == "bad":
-        raise BadMessage("a bad one")
+        raise BadMessage("a bad group")
     return Job(job_id(message), ["cat", "prepared"], settings.aws_bucket, settings.aws_bucket, "out")
 
 def prepare(job, folders):
@@ -207,29 +213,29 @@ def failure(job, folders, result):
 
 sys.exit(serve(make_job=make_job, prepare=prepare, failure=failure))
 """
-    own.write_text(hooks)
-    code, said, _ = one_job(made, groups=["good"])
-    assert (code, "failed (program): not good enough" in said) == (1, True), said
-    assert "command         cat prepared\n" in said
-    code, said, _ = one_job(made, groups=["bad"])
-    assert (code, "verdict         bad message: a bad one" in said) == (ExitCode.INPUT, True), said
-    own.write_text(hooks.replace('by prepare")', 'x")'))
-    code, said, _ = one_job(made, groups=["good"])
-    assert (code, "failed (worker code): ValueError: x" in said) == (1, True), said
-    assert 'generic-worker.py", line' in said  # where it was raised
+    own_worker.write_text(hooks)
+    code, output, _ = run_one_job(local_project, groups=["good"])
+    assert (code, "failed (program): not good enough" in output) == (1, True), output
+    assert "command         cat prepared\n" in output
+    code, output, _ = run_one_job(local_project, groups=["bad"])
+    assert (code, "verdict         bad message: a bad group" in output) == (ExitCode.INPUT, True), output
+    own_worker.write_text(hooks.replace('by prepare")', 'x")'))
+    code, output, _ = run_one_job(local_project, groups=["good"])
+    assert (code, "failed (worker code): ValueError: x" in output) == (1, True), output
+    assert 'generic-worker.py", line' in output  # where it was raised
 
 
-def test_a_worker_that_cannot_start_is_told(made: Project, own: Path) -> None:
-    own.write_text("import nothing_there\n")
-    code, said, _ = one_job(made, command="true")
-    assert (code, "the worker ended before its job, with exit code 1" in said) == (1, True)
-    assert "No module named 'nothing_there'" in said
+def test_a_worker_that_cannot_start_is_reported(local_project: Project, own_worker: Path) -> None:
+    own_worker.write_text("import no_such_module\n")
+    code, output, _ = run_one_job(local_project, command="true")
+    assert (code, "the worker ended before its job, with exit code 1; see its messages above" in output) == (1, True)
+    assert "No module named 'no_such_module'" in output
 
 
 # Without --local
 
 
-def test_without_the_local_cloud_it_has_the_credentials_and_addresses_of_whoever_types_it(
+def test_without_the_local_cloud_a_job_has_the_users_credentials_and_addresses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_project(tmp_path / "p")
@@ -239,131 +245,138 @@ def test_without_the_local_cloud_it_has_the_credentials_and_addresses_of_whoever
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     with ministack(tmp_path) as url:
-        told = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "a-secret"}
-        for name, value in told.items():
+        variables = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "a-secret"}
+        for name, value in variables.items():
             monkeypatch.setenv(name, value)
         s3 = boto3.client("s3", region_name="us-east-1")
         s3.create_bucket(Bucket="tryout-bucket")
         s3.put_object(Bucket="tryout-bucket", Key="in.txt", Body=b"x")
         outcome = type_command("--project", str(folder), "runJob", str(folder / "files" / "job.json"), "--index", "1")
         assert outcome.code == 0, outcome.out + outcome.err
-        assert [one["Key"] for one in s3.list_objects_v2(Bucket="tryout-bucket")["Contents"]] == ["in.txt"]
+        assert [item["Key"] for item in s3.list_objects_v2(Bucket="tryout-bucket")["Contents"]] == ["in.txt"]
     assert "a-secret" not in outcome.out + outcome.err
     (log,) = folder.glob("local/runJob/*/log.txt")
-    seen = dict(line.split("=", 1) for line in log.read_text().splitlines() if "=" in line)
-    assert {name: seen.get(name) for name in told} == told
+    actual = dict(line.split("=", 1) for line in log.read_text().splitlines() if "=" in line)
+    assert {name: actual.get(name) for name in variables} == variables
 
 
 # In a container
 
 
 @pytest.mark.containers
-def test_in_its_image_a_job_runs_as_whoever_the_image_says_and_its_folder_comes_back(tmp_path: Path) -> None:
-    image = worker_on("bare")  # a busybox and nothing else, for a user other than root
-    with project(tmp_path / "p", DOCKERHUB_TAG=image, MEMORY=300) as made:
-        made.cloud().ensure_buckets(["tryout-bucket"])
-        made.client("s3").put_object(Bucket="tryout-bucket", Key="in.txt", Body=b"pear\n")
+def test_in_its_image_a_job_runs_as_the_images_user_and_its_folder_is_copied_back(tmp_path: Path) -> None:
+    image = worker_on("bare")  # only BusyBox, with a user other than root
+    with project(tmp_path / "p", DOCKERHUB_TAG=image, MEMORY=300) as local_project:
+        local_project.cloud().ensure_buckets(["tryout-bucket"])
+        local_project.client("s3").put_object(Bucket="tryout-bucket", Key="in.txt", Body=b"pear\n")
         box = ["/bin/busybox", "sh", "-c"]
-        script = 'b=/bin/busybox; $b id -u; $b cat "$1"/in.txt > "$2"/got; echo "$3"; exit 5'
-        code, said, folder = one_job(
-            made, "--containers", "--index", "1", inputs=["in.txt"],
+        script = 'b=/bin/busybox; $b id -u; $b cat "$1"/in.txt > "$2"/copy; echo "$3"; exit 5'
+        code, output, folder = run_one_job(
+            local_project, "--containers", "--index", "1", inputs=["in.txt"],
             command=[*box, script, "x", "{input_dir}", "{output_dir}", "{text}"],
         )  # fmt: skip
-        assert (code, "verdict         failed (program): exit code 5" in said) == (1, True), said
-        assert (folder / "job" / "output" / "got").read_text() == "pear\n"
-        assert (folder / "log.txt").read_text() == f"4711\n{ODD}\n"
-        assert "/one-job in the container" in said
-        shutil.rmtree(folder)  # it is the user's own
-        listed = subprocess.run(["docker", "ps", "--all", "--format", "{{.Image}}"], capture_output=True, text=True)
-        assert image not in listed.stdout
+        assert (code, "verdict         failed (program): exit code 5" in output) == (1, True), output
+        assert (folder / "job" / "output" / "copy").read_text() == "pear\n"
+        assert (folder / "log.txt").read_text() == f"4711\n{ODD_TEXT}\n"
+        assert "/one-job in the container" in output
+        shutil.rmtree(folder)  # works because the folder belongs to the user
+        process = subprocess.run(["docker", "ps", "--all", "--format", "{{.Image}}"], capture_output=True, text=True)
+        assert image not in process.stdout
 
 
 @pytest.mark.containers
 def test_in_its_image_a_job_reads_the_mounted_bucket(tmp_path: Path) -> None:
-    with project(tmp_path / "p", DOCKERHUB_TAG=worker_on("debian", mounting=True), MOUNT_S3="True") as made:
-        made.cloud().ensure_buckets(["tryout-bucket"])
-        made.client("s3").put_object(Bucket="tryout-bucket", Key="deep/in.txt", Body=b"pear\n")
-        command = "cp /home/ubuntu/bucket/deep/in.txt {output_dir}/got"
-        code, said, folder = one_job(made, "--containers", "--index", "1", command=command)
-        assert code == 0, said
-        assert (folder / "job" / "output" / "got").read_text() == "pear\n"
-        code, said, _ = one_job(made, command=command)
-        assert (code, "a --local run mounts only with --containers" in said) == (1, True), said
+    with project(tmp_path / "p", DOCKERHUB_TAG=worker_on("debian", mounting=True), MOUNT_S3="True") as local_project:
+        local_project.cloud().ensure_buckets(["tryout-bucket"])
+        local_project.client("s3").put_object(Bucket="tryout-bucket", Key="deep/in.txt", Body=b"pear\n")
+        command = "cp /home/ubuntu/bucket/deep/in.txt {output_dir}/copy"
+        code, output, folder = run_one_job(local_project, "--containers", "--index", "1", command=command)
+        assert code == 0, output
+        assert (folder / "job" / "output" / "copy").read_text() == "pear\n"
+        code, output, _ = run_one_job(local_project, command=command)
+        assert (code, "a --local run mounts only with --containers" in output) == (1, True), output
 
 
-class Engine:
-    """A `docker` that notes what it is asked. `lacks`: the words that it refuses."""
+class FakeDocker:
+    """A `docker` command that records its arguments. `failing`: the subcommands that fail."""
 
-    def __init__(self, lacks: tuple[str, ...] = ()) -> None:
-        self.asked: list[tuple[str, ...]] = []
-        self.lacks = lacks
+    def __init__(self, failing: tuple[str, ...] = ()) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self.failing = failing
         self.env: Mapping[str, str] = {}
 
     def __call__(self, words: list[str], *, env: Mapping[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
-        self.asked.append(tuple(words[1:]))
+        self.calls.append(tuple(words[1:]))
         self.env = {**self.env, **env}
-        refused = words[1] in self.lacks
-        return subprocess.CompletedProcess(words, int(refused), "", "first line\nCannot connect" if refused else "")
+        has_failed = words[1] in self.failing
+        return subprocess.CompletedProcess(
+            words, int(has_failed), "", "first line\nCannot connect" if has_failed else ""
+        )
 
 
-def test_an_image_that_is_not_here_is_never_pulled() -> None:
-    engine = Engine(lacks=("image",))
+def test_a_missing_image_is_never_pulled() -> None:
+    engine = FakeDocker(failing=("image",))
     with pytest.raises(
-        UserFacingError, match=r"tests/app:1: this image is not on this computer — make build, or docker pull it"
+        UserFacingError, match=r"tests/app:1: this image is not on this computer — build it with make build, get it"
     ):
         run_worker_container(Path("f"), build_one_job_container(SETTINGS), {}, Docker(engine))
-    assert [words[0] for words in engine.asked] == ["image", "version"]
+    assert [words[0] for words in engine.calls] == ["image", "version"]
 
 
-def test_an_engine_that_does_not_answer_is_told() -> None:
-    with pytest.raises(UserFacingError, match="while asking docker to version: Cannot connect"):
-        Docker(Engine(lacks=("image", "version"))).require_image("x")
+def test_an_engine_that_does_not_respond_is_reported() -> None:
+    with pytest.raises(UserFacingError, match="while running docker version: Cannot connect"):
+        Docker(FakeDocker(failing=("image", "version"))).require_image("x")
 
 
-def test_no_docker_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_docker_command_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserFacingError, match="No such file or directory — install it, or leave --containers out"):
-        Docker().ask("version")
+    with pytest.raises(UserFacingError, match="No such file or directory — install it, or leave out --containers"):
+        Docker().run("version")
 
 
-def test_a_container_has_the_limits_and_rights_of_the_task_and_no_value_on_its_command_line() -> None:
-    mounting = SETTINGS.model_copy(update={"MOUNT_S3": True})
-    words = build_docker_options(build_one_job_container(mounting), {"AWS_SECRET_ACCESS_KEY": "secret", "A": "b"})
-    assert " ".join(words) == (
+def test_a_container_has_the_limits_of_the_task_and_no_values_on_its_command_line() -> None:
+    settings = SETTINGS.model_copy(update={"MOUNT_S3": True})
+    options = build_docker_options(build_one_job_container(settings), {"AWS_SECRET_ACCESS_KEY": "secret", "A": "b"})
+    assert " ".join(options) == (
         "--pull never --network host --cpu-shares 1024 --memory 2000m --cap-add SYS_ADMIN --device /dev/fuse"
         " --env AWS_SECRET_ACCESS_KEY --env A"
     )
 
 
-def test_a_container_that_cannot_be_filled_is_removed(tmp_path: Path) -> None:
-    engine = Engine(lacks=("cp",))
-    with pytest.raises(UserFacingError, match="while asking docker to cp"):
+def test_a_container_is_removed_if_copying_fails(tmp_path: Path) -> None:
+    engine = FakeDocker(failing=("cp",))
+    with pytest.raises(UserFacingError, match="while running docker cp"):
         run_worker_container(tmp_path, build_one_job_container(SETTINGS), {"AWS_X": "y"}, Docker(engine))
-    assert [words[0] for words in engine.asked] == ["image", "create", "cp", "rm"]
+    assert [words[0] for words in engine.calls] == ["image", "create", "cp", "rm"]
     assert engine.env["AWS_X"] == "y"
     assert engine.env[ONE_JOB_VARIABLE] == CONTAINER_FOLDER
 
 
-# Small things
+# Details
 
 
-def test_both_sides_speak_of_the_same_files() -> None:
-    ours = (run_job.ONE_JOB_VARIABLE, run_job.MESSAGE_FILE_NAME, run_job.VERDICT_FILE_NAME, run_job.LOG_FILE_NAME)
-    theirs = (single_job.ONE_JOB_VARIABLE, single_job.MESSAGE_FILE, single_job.VERDICT_FILE, single_job.LOG_FILE)
-    assert ours == theirs
+def test_the_command_and_the_worker_use_the_same_file_names() -> None:
+    command_names = (
+        run_job.ONE_JOB_VARIABLE,
+        run_job.MESSAGE_FILE_NAME,
+        run_job.VERDICT_FILE_NAME,
+        run_job.LOG_FILE_NAME,
+    )
+    worker_names = (single_job.ONE_JOB_VARIABLE, single_job.MESSAGE_FILE, single_job.VERDICT_FILE, single_job.LOG_FILE)
+    assert command_names == worker_names
 
 
-def test_a_job_file_is_checked_up_to_the_job(tmp_path: Path) -> None:
+def test_a_job_file_is_checked_up_to_the_selected_job(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text('{"command": "a {well}", "groups": [{"well": "A01"}, {"plate": "P1"}]}')
-    loaded = load_job_file(path, lambda bucket, prefix: [])
-    assert select_job(loaded, 1, None).number == 1
+    job_file = load_job_file(path, lambda bucket, prefix: [])
+    assert select_job(job_file, 1, None).number == 1
     with pytest.raises(InputError, match=r"nothing fills the placeholder \{well\} in groups\[2\]"):
-        select_job(loaded, 2, None)
+        select_job(job_file, 2, None)
 
 
 @pytest.mark.parametrize(
-    ("command", "shown"),
+    ("command", "expected"),
     [
         (["a b", "$c"], ["'a b' '$c'"]),
         ("a | b", ["a | b"]),
@@ -371,22 +384,24 @@ def test_a_job_file_is_checked_up_to_the_job(tmp_path: Path) -> None:
         (None, ["none"]),
     ],
 )
-def test_a_command_is_shown_as_it_could_be_typed(tmp_path: Path, command: object, shown: list[str]) -> None:
-    told = {"job": "j", "state": "failed", "reason": "r", "reason_class": "time-out", "exit_code": None}
-    told["command"] = command  # type: ignore[assignment]
-    (tmp_path / VERDICT_FILE_NAME).write_text(json.dumps(told))
+def test_a_command_is_shown_as_it_could_be_typed_in_a_shell(
+    tmp_path: Path, command: object, expected: list[str]
+) -> None:
+    verdict = {"job": "j", "state": "failed", "reason": "r", "reason_class": "time-out", "exit_code": None}
+    verdict["command"] = command  # type: ignore[assignment]
+    (tmp_path / VERDICT_FILE_NAME).write_text(json.dumps(verdict))
     outcome = load_job_outcome(tmp_path, 0, uploads=False, container=False)
     lines = format_job_outcome(outcome).splitlines()
-    assert [line.removeprefix("command         ") for line in lines if line.startswith("command")] == shown
+    assert [line.removeprefix("command         ") for line in lines if line.startswith("command")] == expected
     assert (outcome.exit_code, "verdict         failed (time-out): r" in lines) == (1, True)
 
 
-def test_the_shipped_worker_is_used_where_a_project_has_none_with_the_projects_own_scripts(
-    made: Project, own: Path
+def test_a_project_without_a_worker_uses_the_shipped_worker_with_its_own_scripts(
+    local_project: Project, own_worker: Path
 ) -> None:
-    own.unlink()
-    scripts = made.folder / "worker" / "scripts"
+    own_worker.unlink()
+    scripts = local_project.folder / "worker" / "scripts"
     scripts.mkdir()
-    (scripts / "say.sh").write_text("echo mine > $1/said")
-    code, _, folder = one_job(made, command="sh {scripts_dir}/say.sh {output_dir}")
-    assert (code, (folder / "job" / "output" / "said").read_text()) == (0, "mine\n")
+    (scripts / "write.sh").write_text("echo own > $1/result")
+    code, _, folder = run_one_job(local_project, command="sh {scripts_dir}/write.sh {output_dir}")
+    assert (code, (folder / "job" / "output" / "result").read_text()) == (0, "own\n")
