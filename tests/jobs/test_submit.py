@@ -1,4 +1,4 @@
-"""submitJob: what is sent, what is sent again, and what survives an interruption."""
+"""submitJob: sending, retrying, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).it
 
 
 class Sender:
-    """A job file of so many jobs, and the queue that it is sent to."""
+    """A job file with `count` jobs and the queue to which it is sent."""
 
     def __init__(self, folder: Path, count: int, sqs: FakeSqs) -> None:
         self.sqs, self.time, self.count = sqs, FakeTime(), count
         self.s3: Any = None
         self.clock = Clock(self.time.now, self.time.sleep)
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self.path = folder / "job.json"
         self.journal = folder / ".job.json.submitted"
         write_jobs(self.path, count)
 
     def send(self, *, resume: bool = False, progress: Callable[[int, int], None] = lambda sent, total: None) -> int:
-        loaded = load_job_file(self.path, lambda bucket, prefix: [])
+        job_file = load_job_file(self.path, lambda bucket, prefix: [])
         clients: Any = SimpleNamespace(sqs=self.sqs, s3=self.s3)
-        submission = Submission(loaded, plan_submission(loaded), SubmissionJournal(self.journal, resume=resume))
-        return submit_jobs(SETTINGS, clients, submission, self.clock, progress=progress, say=self.said.append)
+        submission = Submission(job_file, plan_submission(job_file), SubmissionJournal(self.journal, resume=resume))
+        return submit_jobs(SETTINGS, clients, submission, self.clock, progress=progress, say=self.lines.append)
 
     def interrupt_after(self, sent: int) -> SubmissionInterruption:
-        """Sends until at least `sent` jobs are through, then Ctrl-C."""
+        """Send at least `sent` jobs, then press Ctrl-C."""
 
         def progress(done: int, total: int) -> None:
             if done >= sent:
@@ -75,27 +75,27 @@ def write_jobs(path: Path, count: int, **shared: object) -> None:
     path.write_text(json.dumps({"command": "work {number}", **shared, "groups": groups}))
 
 
-def number_of(body: str) -> int:
+def parse_number(body: str) -> int:
     return int(json.loads(body)["group"]["number"])
 
 
-def acknowledged(journal: Path) -> list[int]:
-    """The whole lines of the journal, the first aside."""
-    whole = [line for line in journal.read_text().splitlines(keepends=True)[1:] if line.endswith("\n")]
-    return [int(word) for line in whole for word in line.split()]
+def read_acknowledged(journal: Path) -> list[int]:
+    """Return the job indexes in the complete lines of the journal, without its header."""
+    complete = [line for line in journal.read_text().splitlines(keepends=True)[1:] if line.endswith("\n")]
+    return [int(word) for line in complete for word in line.split()]
 
 
 # Sending
 
 
-def test_jobs_go_out_in_batches_of_ten_from_several_threads(tmp_path: Path) -> None:
-    sent = Sender(tmp_path, 1005, FakeSqs())
-    assert sent.send() == 1005
-    assert Counter(map(len, sent.sqs.batches)) == {10: 100, 5: 1}
-    assert len(sent.sqs.threads) > 1
-    assert sorted(map(number_of, sent.sqs.received)) == list(range(1005))
-    assert not sent.journal.exists()
-    assert sent.time.slept == []
+def test_jobs_are_sent_in_batches_of_ten_from_several_threads(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 1005, FakeSqs())
+    assert sender.send() == 1005
+    assert Counter(map(len, sender.sqs.batches)) == {10: 100, 5: 1}
+    assert len(sender.sqs.threads) > 1
+    assert sorted(map(parse_number, sender.sqs.received)) == list(range(1005))
+    assert not sender.journal.exists()
+    assert sender.time.slept == []
 
 
 def test_a_batch_holds_at_most_a_mebibyte() -> None:
@@ -103,62 +103,62 @@ def test_a_batch_holds_at_most_a_mebibyte() -> None:
     assert [len(batch) for batch in iter_message_batches(numbered)] == [3, 3, 1]
 
 
-def test_what_a_batch_reports_as_failed_is_sent_again_and_only_that(tmp_path: Path) -> None:
-    sent = Sender(tmp_path, 40, FakeSqs(lambda body, attempt: number_of(body) % 10 == 3 and attempt < 3))
-    assert sent.send() == 40
-    again = [[number_of(body) for body in batch] for batch in sent.sqs.batches if len(batch) < 10]
-    assert sorted(again) == [[3], [3], [13], [13], [23], [23], [33], [33]]
-    assert len(sent.sqs.received) == 40
-    assert len(sent.time.slept) == 8
-    assert all(0 < pause <= 10 for pause in sent.time.slept)
+def test_only_the_failed_messages_of_a_batch_are_sent_again(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 40, FakeSqs(lambda body, attempt: parse_number(body) % 10 == 3 and attempt < 3))
+    assert sender.send() == 40
+    retries = [[parse_number(body) for body in batch] for batch in sender.sqs.batches if len(batch) < 10]
+    assert sorted(retries) == [[3], [3], [13], [13], [23], [23], [33], [33]]
+    assert len(sender.sqs.received) == 40
+    assert len(sender.time.slept) == 8
+    assert all(0 < pause <= 10 for pause in sender.time.slept)
 
 
-def test_it_gives_up_on_a_job_that_sqs_never_takes(tmp_path: Path) -> None:
-    sent = Sender(tmp_path, 10, FakeSqs(lambda body, attempt: number_of(body) == 3))
+def test_a_job_that_sqs_keeps_refusing_ends_the_submission(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 10, FakeSqs(lambda body, attempt: parse_number(body) == 3))
     with pytest.raises(SubmissionError) as caught:
-        sent.send()
+        sender.send()
     assert (caught.value.sent, caught.value.total) == (9, 10)
-    assert (caught.value.action, caught.value.problem) == ("sending job 4", "SQS refuses it (later, please)")
+    assert (caught.value.action, caught.value.problem) == ("sending job 4", "SQS refuses the message (later, please)")
     assert str(caught.value) == (
-        "while sending job 4: SQS refuses it (later, please); "
-        "9 of 10 jobs are sent; the same command with --resume goes on"
+        "while sending job 4: SQS refuses the message (later, please); "
+        "9 of 10 jobs were sent; add --resume to the command to continue"
     )
-    assert len(sent.sqs.batches) == SEND_ATTEMPTS
-    assert acknowledged(sent.journal) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert len(sender.sqs.batches) == SEND_ATTEMPTS
+    assert read_acknowledged(sender.journal) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
 
 
-def test_the_queue_is_told_how_many_jobs_it_ever_got(tmp_path: Path) -> None:
-    sent = Sender(tmp_path, 30, FakeSqs())
-    sent.sqs.tags["jobs_submitted"] = "12"
-    sent.send()
-    assert sent.sqs.tags == {"jobs_submitted": "42"}
+def test_the_queue_has_a_tag_with_the_number_of_all_submitted_jobs(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 30, FakeSqs())
+    sender.sqs.tags["jobs_submitted"] = "12"
+    sender.send()
+    assert sender.sqs.tags == {"jobs_submitted": "42"}
 
 
-# Interrupted, and going on
+# Interruptions and --resume
 
 
-def test_interrupted_it_says_how_many_were_sent_and_the_journal_holds_just_these(tmp_path: Path) -> None:
-    sent = Sender(tmp_path, 2000, FakeSqs())
-    error = sent.interrupt_after(500)
-    through = sorted(map(number_of, sent.sqs.received))
-    assert (error.sent, error.total) == (len(through), 2000)
-    assert 500 <= len(through) < 2000
-    assert sorted(acknowledged(sent.journal)) == through
+def test_an_interruption_reports_the_jobs_that_the_journal_lists(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    error = sender.interrupt_after(500)
+    sent_numbers = sorted(map(parse_number, sender.sqs.received))
+    assert (error.sent, error.total) == (len(sent_numbers), 2000)
+    assert 500 <= len(sent_numbers) < 2000
+    assert sorted(read_acknowledged(sender.journal)) == sent_numbers
     assert str(error) == (
-        f"interrupted: {len(through):,} of 2,000 jobs are sent; the same command with --resume goes on"
+        f"interrupted: {len(sent_numbers):,} of 2,000 jobs were sent; add --resume to the command to continue"
     )
     assert error.exit_code == ExitCode.INTERRUPTED
-    assert sent.sqs.tags == {"jobs_submitted": str(len(through))}
+    assert sender.sqs.tags == {"jobs_submitted": str(len(sent_numbers))}
 
 
-def test_ctrl_c_while_a_sending_thread_starts_waits_for_its_batch_too(
+def test_ctrl_c_while_a_sending_thread_starts_also_waits_for_its_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = threading.Event()
+    is_reported = threading.Event()
 
-    class Slow(FakeSqs):
+    class SlowSqs(FakeSqs):
         def send_message_batch(self, **request: Any) -> dict[str, Any]:
-            told.wait(0.5)  # as long as it takes, if the user was told before
+            is_reported.wait(0.5)  # would end at once if the count were reported before the batch was sent
             return super().send_message_batch(**request)
 
     start = threading.Thread.start
@@ -167,81 +167,85 @@ def test_ctrl_c_while_a_sending_thread_starts_waits_for_its_batch_too(
         start(thread)
         signal.raise_signal(signal.SIGINT)
 
-    sent = Sender(tmp_path, 20, Slow())
+    sender = Sender(tmp_path, 20, SlowSqs())
     monkeypatch.setattr(threading.Thread, "start", start_and_interrupt)
     with pytest.raises(SubmissionInterruption) as caught:
-        sent.send()
-    told.set()
-    assert str(caught.value) == "interrupted: 10 of 20 jobs are sent; the same command with --resume goes on"
-    assert acknowledged(sent.journal) == list(range(10))
+        sender.send()
+    is_reported.set()
+    assert str(caught.value) == "interrupted: 10 of 20 jobs were sent; add --resume to the command to continue"
+    assert read_acknowledged(sender.journal) == list(range(10))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_resume_sends_the_rest_and_nothing_again(tmp_path: Path) -> None:
-    sent = Sender(tmp_path, 2000, FakeSqs())
-    sent.interrupt_after(500)
-    before = len(sent.sqs.received)
-    assert sent.send(resume=True) == 2000 - before
-    assert sorted(map(number_of, sent.sqs.received)) == list(range(2000))
-    assert sent.sqs.tags == {"jobs_submitted": "2000"}
-    assert not sent.journal.exists()
+def test_resume_sends_only_the_remaining_jobs(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    sender.interrupt_after(500)
+    before = len(sender.sqs.received)
+    assert sender.send(resume=True) == 2000 - before
+    assert sorted(map(parse_number, sender.sqs.received)) == list(range(2000))
+    assert sender.sqs.tags == {"jobs_submitted": "2000"}
+    assert not sender.journal.exists()
 
 
-def test_a_line_of_the_journal_that_was_cut_off_counts_as_not_sent(tmp_path: Path) -> None:
-    sent = Sender(tmp_path, 2000, FakeSqs())
-    sent.interrupt_after(500)
-    with sent.journal.open("a") as file:
+def test_an_incomplete_line_of_the_journal_counts_as_not_sent(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    sender.interrupt_after(500)
+    with sender.journal.open("a") as file:
         file.write("1999 19")
-    sent.send(resume=True)
-    assert sorted(map(number_of, sent.sqs.received)) == list(range(2000))
+    sender.send(resume=True)
+    assert sorted(map(parse_number, sender.sqs.received)) == list(range(2000))
 
 
-def test_what_is_noted_after_a_cut_off_line_never_reads_as_another_job(tmp_path: Path) -> None:
-    planned, path = SubmissionPlan(200, "{}", "digest"), tmp_path / "journal"
+def test_a_line_after_an_incomplete_line_is_never_read_as_another_job(tmp_path: Path) -> None:
+    plan, path = SubmissionPlan(200, "{}", "digest"), tmp_path / "journal"
     first = SubmissionJournal(path, resume=False)
-    first.open(planned, "url")
+    first.open(plan, "url")
     first.add([0, 1])
     first.close()
     with path.open("a") as file:
-        file.write("3 1")  # killed while it wrote «3 14»
-    for noted in ([7, 8], [9]):  # interrupted again, and gone on with again
-        again = SubmissionJournal(path, resume=True)
-        again.open(planned, "url")
-        again.add(noted)
-        again.close()
-    assert acknowledged(path) == [0, 1, 7, 8, 9]
-    assert again.done == 5
+        file.write("3 1")  # killed while it wrote "3 14"
+    for numbers in ([7, 8], [9]):  # resumed twice
+        resumed = SubmissionJournal(path, resume=True)
+        resumed.open(plan, "url")
+        resumed.add(numbers)
+        resumed.close()
+    assert read_acknowledged(path) == [0, 1, 7, 8, 9]
+    assert resumed.done == 5
 
 
 def test_resume_is_refused_when_the_jobs_changed(tmp_path: Path) -> None:
-    sent = Sender(tmp_path, 2000, FakeSqs())
-    sent.interrupt_after(500)
-    before = len(sent.sqs.received)
-    write_jobs(sent.path, 2001)
-    with pytest.raises(InputError, match="changed since then"):
-        sent.send(resume=True)
-    assert len(sent.sqs.received) == before
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    sender.interrupt_after(500)
+    before = len(sender.sqs.received)
+    write_jobs(sender.path, 2001)
+    with pytest.raises(
+        InputError, match="the job file, its table, or the queue has changed since the interruption; restore them"
+    ):
+        sender.send(resume=True)
+    assert len(sender.sqs.received) == before
 
 
 @pytest.mark.parametrize("content", ["", "\0\xff", "[]\n", "3\n1 2 3\n"])
-def test_resume_is_refused_when_the_journal_is_no_journal(tmp_path: Path, content: str) -> None:
-    sent = Sender(tmp_path, 20, FakeSqs())
-    sent.journal.write_text(content)
-    with pytest.raises(InputError, match="delete this file"):
-        sent.send(resume=True)
+def test_resume_is_refused_when_the_journal_cannot_be_read(tmp_path: Path, content: str) -> None:
+    sender = Sender(tmp_path, 20, FakeSqs())
+    sender.journal.write_text(content)
+    with pytest.raises(InputError, match="delete this file to send all jobs again"):
+        sender.send(resume=True)
 
 
 def test_resume_without_an_interrupted_submission_is_refused(tmp_path: Path) -> None:
-    sent = Sender(tmp_path, 20, FakeSqs())
-    sent.send()
-    with pytest.raises(InputError, match="leave --resume out"):
-        sent.send(resume=True)
-    assert len(sent.sqs.received) == 20
+    sender = Sender(tmp_path, 20, FakeSqs())
+    sender.send()
+    with pytest.raises(
+        InputError, match=r"this file does not exist, so .* was interrupted; leave out --resume to send all jobs"
+    ):
+        sender.send(resume=True)
+    assert len(sender.sqs.received) == 20
 
 
-def test_interrupted_before_the_first_job_the_same_command_begins_anew(tmp_path: Path) -> None:
+def test_a_submission_interrupted_before_the_first_job_can_be_repeated(tmp_path: Path) -> None:
     class EmptyBucket:
-        """An S3 client in whose first call somebody presses Ctrl-C."""
+        """An S3 client whose first call is interrupted by Ctrl-C."""
 
         pressed = False
 
@@ -251,33 +255,33 @@ def test_interrupted_before_the_first_job_the_same_command_begins_anew(tmp_path:
                 raise KeyboardInterrupt
             return SimpleNamespace(paginate=lambda **_: [])
 
-    sent = Sender(tmp_path, 20, FakeSqs())
-    sent.s3 = EmptyBucket()
+    sender = Sender(tmp_path, 20, FakeSqs())
+    sender.s3 = EmptyBucket()
     (tmp_path / "data").mkdir()
-    write_jobs(sent.path, 20, upload={"data": "data"})
-    with pytest.raises(SubmissionInterruption, match="0 of 20 jobs are sent; the same command begins anew"):
-        sent.send()
-    assert sent.send() == 20
+    write_jobs(sender.path, 20, upload={"data": "data"})
+    with pytest.raises(SubmissionInterruption, match="0 of 20 jobs were sent; run the command again"):
+        sender.send()
+    assert sender.send() == 20
 
 
-def test_interrupted_after_the_last_job_nothing_is_left_to_do(tmp_path: Path) -> None:
-    sent = Sender(tmp_path, 10, FakeSqs())
-    assert str(sent.interrupt_after(10)) == "interrupted: but all 10 jobs are sent"
-    assert not sent.journal.exists()
+def test_an_interruption_after_the_last_job_leaves_no_journal(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 10, FakeSqs())
+    assert str(sender.interrupt_after(10)) == "interrupted: but all 10 jobs were sent"
+    assert not sender.journal.exists()
 
 
-def test_a_cloud_that_takes_no_job_at_all_leaves_nothing_to_resume(tmp_path: Path) -> None:
+def test_a_submission_without_any_acknowledged_job_leaves_no_journal(tmp_path: Path) -> None:
     def refuse(**_: object) -> None:
         raise EndpointConnectionError(endpoint_url="https://sqs")
 
-    sent = Sender(tmp_path, 10, FakeSqs())
-    sent.sqs.send_message_batch = refuse  # type: ignore[method-assign,assignment]
-    with pytest.raises(CloudError, match="0 of 10 jobs are sent; the same command begins anew"):
-        sent.send()
-    assert not sent.journal.exists()
+    sender = Sender(tmp_path, 10, FakeSqs())
+    sender.sqs.send_message_batch = refuse  # type: ignore[method-assign,assignment]
+    with pytest.raises(CloudError, match="0 of 10 jobs were sent; run the command again"):
+        sender.send()
+    assert not sender.journal.exists()
 
 
-# As typed
+# The command
 
 
 @pytest.fixture
@@ -286,39 +290,39 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def typed(home: Path, *arguments: str) -> list[str]:
+def build_arguments(home: Path, *arguments: str) -> list[str]:
     return ["--config", str(home / "config.py"), "submitJob", str(home / "job.json"), *arguments]
 
 
-def test_a_plain_repeat_of_an_interrupted_submission_ends_with_2(
+def test_repeating_an_interrupted_submission_without_resume_is_refused(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sent = Sender(home, 2000, FakeSqs())
-    sent.interrupt_after(500)
-    before = len(sent.sqs.received)
-    monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sent.sqs, s3=None))
-    assert main(typed(home)) == ExitCode.INPUT
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "add --resume to go on, or delete" in told
-    assert len(sent.sqs.received) == before
-    assert main(typed(home, "--resume")) == ExitCode.DONE
+    sender = Sender(home, 2000, FakeSqs())
+    sender.interrupt_after(500)
+    before = len(sender.sqs.received)
+    monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sender.sqs, s3=None))
+    assert main(build_arguments(home)) == ExitCode.INPUT
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "was interrupted; add --resume to continue it, or delete" in error
+    assert len(sender.sqs.received) == before
+    assert main(build_arguments(home, "--resume")) == ExitCode.DONE
     assert f"{2000 - before:,} of 2,000 sent" in capsys.readouterr().err
 
 
-def test_dry_run_prints_the_number_and_one_message_and_asks_aws_nothing(
+def test_dry_run_prints_the_number_of_jobs_and_one_message_without_calling_aws(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Context, "clients", property(lambda _: pytest.fail("a client was made")))
+    monkeypatch.setattr(Context, "clients", property(lambda _: pytest.fail("a client was created")))
     write_jobs(home / "job.json", 1234)
-    assert main(typed(home, "--dry-run")) == ExitCode.DONE
+    assert main(build_arguments(home, "--dry-run")) == ExitCode.DONE
     assert capsys.readouterr().out == (
         '1234 jobs; the first message:\n{"command": "work {number}", "group": {"number": 0}}\n'
     )
     assert sorted(path.name for path in home.iterdir()) == ["config.py", "job.json"]
 
 
-# Real processes, a real queue
+# Real processes and a real queue
 
 
 @pytest.fixture(scope="module")
@@ -327,100 +331,100 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-class Typed:
-    """`run.py submitJob` as a process, sending to an emulator; every message is large, so that it takes a while."""
+class SubmitProcess:
+    """`run.py submitJob` as a process that sends to an emulator. Large messages make it slow enough to interrupt."""
 
     def __init__(self, home: Path, cloud: str, count: int) -> None:
         self.home, self.count = home, count
         self.journal = home / ".job.json.submitted"
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         self.env |= KEYS | {"AWS_ENDPOINT_URL": cloud}
-        self.sqs: Any = client("sqs", cloud)
+        self.sqs: Any = build_client("sqs", cloud)
         self.url = self.sqs.create_queue(QueueName="AppQueue")["QueueUrl"]
         self.sqs.purge_queue(QueueUrl=self.url)
         write_jobs(home / "job.json", count, padding="x" * 4000)
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, str(ROOT / "run.py"), *typed(self.home, *arguments)]
+        return [sys.executable, str(ROOT / "run.py"), *build_arguments(self.home, *arguments)]
 
     def stop_in_the_middle(self, number: int) -> tuple[int, str]:
-        """Starts the command, sends it the signal `number` once jobs are through; exit code and what it said."""
+        """Start the command and signal it after 100 jobs; return its exit code and its standard error."""
         process = subprocess.Popen(self.command(), env=self.env, stderr=subprocess.PIPE, text=True)
-        until(lambda: self.journal.exists() and len(acknowledged(self.journal)) >= 100, "nothing was sent")
+        until(lambda: self.journal.exists() and len(read_acknowledged(self.journal)) >= 100, "nothing was sent")
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-        return process.returncode, said
+        _, error = process.communicate(timeout=60)
+        return process.returncode, error
 
     def resume(self) -> None:
         subprocess.run(self.command("--resume"), env=self.env, check=True, capture_output=True, timeout=60)
 
-    def in_queue(self) -> int:
-        answer = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["ApproximateNumberOfMessages"])
-        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+    def count_queued_jobs(self) -> int:
+        response = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["ApproximateNumberOfMessages"])
+        return int(response["Attributes"]["ApproximateNumberOfMessages"])
 
-    def received(self) -> Counter[int]:
-        """How often each job is in the queue."""
-        found: Counter[int] = Counter()
+    def count_received_jobs(self) -> Counter[int]:
+        """Return how often each job is in the queue."""
+        counts: Counter[int] = Counter()
         while messages := self.sqs.receive_message(
             QueueUrl=self.url, MaxNumberOfMessages=10, VisibilityTimeout=600
         ).get("Messages"):
-            found.update(number_of(message["Body"]) for message in messages)
-        return found
+            counts.update(parse_number(message["Body"]) for message in messages)
+        return counts
 
 
-def client(service: str, url: str) -> Any:
+def build_client(service: str, url: str) -> Any:
     session: Any = boto3.Session("test", "test", region_name="us-east-1")
     return session.client(service, endpoint_url=url)
 
 
-def test_killed_in_the_middle_it_goes_on_and_no_job_is_lost_and_none_acknowledged_comes_twice(
+def test_a_killed_submission_can_be_resumed_without_losing_or_repeating_acknowledged_jobs(
     home: Path, cloud: str
 ) -> None:
-    sent = Typed(home, cloud, 3000)
-    code, _ = sent.stop_in_the_middle(signal.SIGKILL)
+    submission = SubmitProcess(home, cloud, 3000)
+    code, _ = submission.stop_in_the_middle(signal.SIGKILL)
     assert code == -signal.SIGKILL
-    before = acknowledged(sent.journal)
+    before = read_acknowledged(submission.journal)
     assert 100 <= len(before) < 3000
-    sent.resume()
-    found = sent.received()
-    assert sorted(found) == list(range(3000))
-    assert {found[number] for number in before} == {1}
-    assert not sent.journal.exists()
+    submission.resume()
+    counts = submission.count_received_jobs()
+    assert sorted(counts) == list(range(3000))
+    assert {counts[number] for number in before} == {1}
+    assert not submission.journal.exists()
 
 
-def test_ctrl_c_ends_with_130_and_tells_just_what_the_queue_got(home: Path, cloud: str) -> None:
-    sent = Typed(home, cloud, 20_000)
-    code, said = sent.stop_in_the_middle(signal.SIGINT)
+def test_ctrl_c_exits_with_130_and_reports_the_number_of_queued_jobs(home: Path, cloud: str) -> None:
+    submission = SubmitProcess(home, cloud, 20_000)
+    code, error = submission.stop_in_the_middle(signal.SIGINT)
     assert code == ExitCode.INTERRUPTED
-    through = len(acknowledged(sent.journal))
-    assert 100 <= through < 20_000
-    assert sent.in_queue() == through
-    assert said == (
-        f"run.py: interrupted: {through:,} of 20,000 jobs are sent; the same command with --resume goes on\n"
+    sent_count = len(read_acknowledged(submission.journal))
+    assert 100 <= sent_count < 20_000
+    assert submission.count_queued_jobs() == sent_count
+    assert error == (
+        f"run.py: interrupted: {sent_count:,} of 20,000 jobs were sent; add --resume to the command to continue\n"
     )
-    sent.resume()
-    assert sent.in_queue() == 20_000
+    submission.resume()
+    assert submission.count_queued_jobs() == 20_000
 
 
-def test_upload_folders_are_brought_up_once_and_then_only_what_changed(home: Path, cloud: str) -> None:
-    s3 = client("s3", cloud)
+def test_upload_folders_are_uploaded_once_and_later_only_what_changed(home: Path, cloud: str) -> None:
+    s3 = build_client("s3", cloud)
     s3.create_bucket(Bucket="app-bucket")
     images = home / "images"
     (images / "deep").mkdir(parents=True)
     (images / "a.txt").write_text("a")
     (images / "deep" / "b.txt").write_text("b")
-    said: list[str] = []
+    lines: list[str] = []
 
-    def bring_up() -> None:
-        upload_folders(s3, "app-bucket", {images: "project/images"}, said.append)
+    def upload() -> None:
+        upload_folders(s3, "app-bucket", {images: "project/images"}, lines.append)
 
-    bring_up()
-    bring_up()
+    upload()
+    upload()
     later = (images / "a.txt").stat().st_mtime + 60
-    (images / "a.txt").write_text("z")  # of the same size: only its time tells
+    (images / "a.txt").write_text("z")  # of the same size, so that only its time differs
     os.utime(images / "a.txt", (later, later))
-    bring_up()
-    assert [line.split(": ")[-1] for line in said] == [
+    upload()
+    assert [line.split(": ")[-1] for line in lines] == [
         "2 files, 0 were there", "0 files, 2 were there", "1 files, 1 were there",
     ]  # fmt: skip
     assert s3.get_object(Bucket="app-bucket", Key="project/images/a.txt")["Body"].read() == b"z"
@@ -428,14 +432,34 @@ def test_upload_folders_are_brought_up_once_and_then_only_what_changed(home: Pat
 
 
 @pytest.mark.parametrize("rows", ["1\n2\n4\n", "1\n2\n"])
-def test_a_table_that_changes_between_the_check_and_the_sending_is_told(tmp_path: Path, rows: str) -> None:
+def test_a_table_that_changes_after_the_check_is_reported(tmp_path: Path, rows: str) -> None:
     path, table, sqs = tmp_path / "job.json", tmp_path / "jobs.csv", FakeSqs()
     path.write_text('{"command": "work {n}", "groups": "jobs.csv"}')
     table.write_text("n\n1\n2\n3\n")
-    loaded = load_job_file(path, lambda bucket, prefix: [])
-    planned = plan_submission(loaded)
+    job_file = load_job_file(path, lambda bucket, prefix: [])
+    plan = plan_submission(job_file)
     table.write_text("n\n" + rows)
     clients: Any = SimpleNamespace(sqs=sqs, s3=None)
-    submission = Submission(loaded, planned, SubmissionJournal(tmp_path / "journal", resume=False))
-    with pytest.raises(ChangedTableError, match=r"job\.json: its table changed while its jobs were sent; not all"):
+    submission = Submission(job_file, plan, SubmissionJournal(tmp_path / "journal", resume=False))
+    with pytest.raises(
+        ChangedTableError, match=r"job\.json: its table changed while its jobs were being sent; not all"
+    ):
         submit_jobs(SETTINGS, clients, submission, Clock(), progress=lambda sent, total: None, say=lambda text: None)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_wrong_jobs_are_reported_in_one_line_each_and_nothing_is_sent(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(Context, "clients", property(lambda _: pytest.fail("a client was created")))
+    (home / "jobs.csv").write_text("well\nA01\nA02,x\nA03,x\nA01\n")
+    (home / "job.json").write_text('{"command": "work {well}", "groups": "jobs.csv"}')
+    assert main(build_arguments(home, *arguments)) == ExitCode.INPUT
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.replace(f"{home}/", "").splitlines() == [
+        "run.py: jobs.csv: line 3: the row has 2 cells, but the header has 1; make the numbers equal",
+        "run.py: jobs.csv: line 4: the row has 2 cells, but the header has 1; make the numbers equal",
+        "run.py: job.json: groups: jobs 1 and 4 are the same job; keep one of them",
+    ]
+    assert not (home / ".job.json.submitted").exists()
