@@ -33,6 +33,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str, str]] = {
     "boolean": ((bool,), "true or false", "write true or false, without quotes"),
     "timestamp": ((datetime,), "a time", "write a time, such as 2026-11-23T10:45:00Z"),
 }
+UNKNOWN_KEY_PROBLEM = "AWS does not know this key"
 _NUMBER_TYPES = ("integer", "long", "float", "double")
 _GROWING_ENUMS = ("InstanceType",)  # AWS adds values to these faster than botocore does
 
@@ -115,7 +116,7 @@ def _find_key_faults(node: _Node) -> Iterator[RequestFault]:
     for name in value:
         if name not in shape.members:
             remedy = f"use one of {', '.join(shape.members)}"
-            yield RequestFault(_format_key(f"{path}.{name}"), "AWS does not know this key", remedy)
+            yield RequestFault(_format_key(f"{path}.{name}"), UNKNOWN_KEY_PROBLEM, remedy)
 
 
 def _find_unknown_value(node: _Node) -> Iterator[RequestFault]:

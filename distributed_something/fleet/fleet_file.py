@@ -18,7 +18,7 @@ from distributed_something.core.files import read_json_object
 from distributed_something.core.monitor_file import build_run_name
 from distributed_something.core.tags import build_tags
 from distributed_something.core.text import format_value
-from distributed_something.fleet.api_shapes import find_request_faults
+from distributed_something.fleet.api_shapes import UNKNOWN_KEY_PROBLEM, find_request_faults
 from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_specs import (
     LAUNCH_SPECIFICATIONS_KEY,
@@ -54,11 +54,12 @@ def load_fleet_file(path: Path, *, settings: Settings | None = None, is_local: b
     fleet = read_json_object(path, "a fleet file")
     errors = list(_iter_form_errors(fleet, path))
     if errors:
+        wrong_keys = [error.key for error in errors]
         errors += [] if is_local else _iter_placeholder_errors(fleet, path)
         errors += _iter_config_conflicts(settings, fleet, path) if settings is not None else []
-        keys = [error.key for error in errors]
-        faults = _iter_own_request_errors(_load_ec2_model(), fleet, path)
-        raise merge_input_errors([*errors, *(fault for fault in faults if not _is_inside(fault.key, keys))])
+        request_errors = _iter_own_request_errors(_load_ec2_model(), fleet, path)
+        errors += (error for error in request_errors if not _is_inside(error.key, wrong_keys))
+        raise merge_input_errors(errors)
     return fleet
 
 
@@ -265,10 +266,14 @@ def _iter_launch_errors(
     interface_fault = find_interface_fault(specification.get("NetworkInterfaces", []), public=settings.ASSIGN_IP)
     if interface_fault is not None:
         yield InputError(path, f"{key}.NetworkInterfaces", *interface_fault)
-    request = {"LaunchTemplateName": key, "LaunchTemplateData": build_template_data(specification, settings)}
+    other_keys = {name: value for name, value in specification.items() if name != "InstanceRequirements"}
+    request = {"LaunchTemplateName": key, "LaunchTemplateData": build_template_data(other_keys, settings)}
     for fault in find_request_faults(request, _get_input_shape(model, "CreateLaunchTemplate")):
-        problem = "startCluster makes a launch template of this specification, and templates do not have this key"
-        yield InputError(path, f"{key}.{fault.key}", problem, "remove it")
+        problem, remedy = fault.problem, fault.remedy
+        if problem == UNKNOWN_KEY_PROBLEM:
+            problem = "startCluster turns this into a launch template, and launch templates do not have this key"
+            remedy = "remove it"
+        yield InputError(path, f"{key}.{fault.key}", problem, remedy)
 
 
 # Checks against botocore's model

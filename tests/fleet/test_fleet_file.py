@@ -1,4 +1,4 @@
-"""The request that a Fleet file and a config become, key by key, and held against botocore's model of the call."""
+"""The request that is built from a Fleet file and a config, key by key, checked against botocore's model."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.support.fakes import FakeTime
 from tests.support.offline import CONFIG, FLEET, no_way_out
 from tests.support.paths import ROOT
 
-MARKS = {"app": "DistributedSomething", "run": "20261123T104500Z", "owner": "alice"}
+RUN_TAGS = {"app": "DistributedSomething", "run": "20261123T104500Z", "owner": "alice"}
 NOW = datetime(2026, 11, 23, 10, 45, 0, 123_456, tzinfo=UTC)
-TAGS = [{"Key": key, "Value": value} for key, value in MARKS.items()]
-TWO: dict[str, Any] = {"MACHINE_TYPE": ["m5.large", "m5a.large"]}
-JOINING = (
+TAGS = [{"Key": key, "Value": value} for key, value in RUN_TAGS.items()]
+TWO_TYPES: dict[str, Any] = {"MACHINE_TYPE": ["m5.large", "m5a.large"]}
+JOIN_SCRIPT = (
     "#!/bin/bash\n"
     "cat >> /etc/ecs/ecs.config <<'EOF'\n"
     "ECS_CLUSTER=default\n"
@@ -39,53 +39,56 @@ JOINING = (
 )
 
 
-def of(**constants: object) -> Settings:
+def build_settings(**constants: object) -> Settings:
     return Settings.model_validate(CONFIG | constants)
 
 
-def client() -> Any:
+def build_client() -> Any:
     keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
     return boto3.client("ec2", region_name="us-east-1", **keys)
 
 
-def filled_in() -> dict[str, Any]:
-    """The shipped Fleet file after a user has put her account's own into it."""
+def fill_in_example() -> dict[str, Any]:
+    """Return the shipped Fleet file with the placeholders replaced by values of an account."""
     text = (ROOT / "files" / "exampleFleet.json").read_text()
-    for placeholder, own in (
+    for placeholder, value in (
         ("FILL_IN_ACCOUNT_ID", "111122223333"),
         ("FILL_IN_KEY_PAIR_NAME", "my-key"),
         ("-FILL_IN", "-0123456789abcdef0"),
     ):
-        text = text.replace(placeholder, own)
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+        text = text.replace(placeholder, value)
+    content: dict[str, Any] = json.loads(text)
+    return content
 
 
-def templates_of(content: dict[str, Any], **constants: object) -> list[dict[str, Any]]:
-    """The content of each version of the run's launch template."""
-    return [version.data for version in build_launch_plan(content, of(**constants), MARKS, client()).versions]
+def build_templates(content: dict[str, Any], **constants: object) -> list[dict[str, Any]]:
+    """Return the content of each version of the run's launch template."""
+    return [
+        version.data
+        for version in build_launch_plan(content, build_settings(**constants), RUN_TAGS, build_client()).versions
+    ]
 
 
-def request_of(content: dict[str, Any], **constants: object) -> dict[str, Any]:
-    settings = of(**constants)
-    return build_fleet_request(content, settings, build_launch_plan(content, settings, MARKS, client()), NOW)
+def build_request(content: dict[str, Any], **constants: object) -> dict[str, Any]:
+    settings = build_settings(**constants)
+    return build_fleet_request(content, settings, build_launch_plan(content, settings, RUN_TAGS, build_client()), NOW)
 
 
-def two_kinds() -> dict[str, Any]:
-    """A Fleet file of two launch specifications, each with two network interfaces and two disks."""
-    one = {
-        "InstanceType": "left.over",
-        "UserData": "bGVmdCBvdmVy",
-        "NetworkInterfaces": [{"DeviceIndex": 0, "AssociatePublicIpAddress": "left over"}, {"DeviceIndex": 1}],
+def build_two_specifications() -> dict[str, Any]:
+    """Return a Fleet file with two launch specifications, each with two network interfaces and two disks."""
+    specification = {
+        "InstanceType": "from.file",
+        "UserData": "ZnJvbSBmaWxl",
+        "NetworkInterfaces": [{"DeviceIndex": 0, "AssociatePublicIpAddress": "from file"}, {"DeviceIndex": 1}],
         "BlockDeviceMappings": [{"Ebs": {"VolumeSize": 8}}, {"Ebs": {"VolumeSize": 9}}, {"VirtualName": "ephemeral0"}],
     }
-    both = [copy.deepcopy(one) | {"ImageId": image} for image in ("ami-1", "ami-2")]
+    both = [copy.deepcopy(specification) | {"ImageId": image} for image in ("ami-1", "ami-2")]
     return {"IamFleetRole": "arn:role", "LaunchSpecifications": both}
 
 
-def test_the_shipped_file_becomes_just_this_launch_template() -> None:
+def test_the_launch_template_of_the_shipped_file() -> None:
     shipped = load_settings(ROOT / "config.py")
-    named = [{"Key": "Name", "Value": "DistributedSomethingWorker"}, *TAGS]
+    machine_tags = [{"Key": "Name", "Value": "DistributedSomethingWorker"}, *TAGS]
     disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 30}
     interface = {
         "DeviceIndex": 0,
@@ -93,20 +96,20 @@ def test_the_shipped_file_becomes_just_this_launch_template() -> None:
         "Groups": ["sg-0123456789abcdef0"],
         "AssociatePublicIpAddress": True,
     }
-    (version,) = build_launch_plan(filled_in(), shipped, MARKS, client()).versions
+    (version,) = build_launch_plan(fill_in_example(), shipped, RUN_TAGS, build_client()).versions
     assert version.data == {
         "ImageId": "ami-0123456789abcdef0",
         "KeyName": "my-key",
         "IamInstanceProfile": {"Arn": "arn:aws:iam::111122223333:instance-profile/ecsInstanceRole"},
-        "UserData": base64.b64encode(JOINING.encode()).decode(),
+        "UserData": base64.b64encode(JOIN_SCRIPT.encode()).decode(),
         "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
         "NetworkInterfaces": [interface],
-        "TagSpecifications": [{"ResourceType": kind, "Tags": named} for kind in ("instance", "volume")],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": machine_tags} for kind in ("instance", "volume")],
     }
 
 
-def test_the_shipped_file_becomes_just_this_request() -> None:
+def test_the_request_of_the_shipped_file() -> None:
     shipped = load_settings(ROOT / "config.py")
     expected = {
         "Type": "maintain",
@@ -128,104 +131,114 @@ def test_the_shipped_file_becomes_just_this_request() -> None:
             }
         ],
     }
-    plan = build_launch_plan(filled_in(), shipped, MARKS, client())
-    assert build_fleet_request(filled_in(), shipped, plan, NOW) == expected
+    plan = build_launch_plan(fill_in_example(), shipped, RUN_TAGS, build_client())
+    assert build_fleet_request(fill_in_example(), shipped, plan, NOW) == expected
 
 
-def test_botocore_takes_the_request_of_the_shipped_file() -> None:
-    ec2 = client()
-    made = request_of(filled_in())
+def test_botocore_accepts_the_request_of_the_shipped_file() -> None:
+    ec2 = build_client()
+    request = build_request(fill_in_example())
     with Stubber(ec2) as stub:
-        answer = {"SpotFleetRequestId": "sfr-4c12f856-8eb2-44f2-9b1c-4c12f8568eb2"}
-        stub.add_response("request_spot_fleet", answer, {"SpotFleetRequestConfig": made})
-        assert create_fleet(ec2, made, FakeTime().sleep) == answer["SpotFleetRequestId"]
+        response = {"SpotFleetRequestId": "sfr-4c12f856-8eb2-44f2-9b1c-4c12f8568eb2"}
+        stub.add_response("request_spot_fleet", response, {"SpotFleetRequestConfig": request})
+        assert create_fleet(ec2, request, FakeTime().sleep) == response["SpotFleetRequestId"]
 
 
 def test_checking_sends_nothing() -> None:
     with no_way_out():
-        check_fleet_file(filled_in(), Path("fleet.json"), of(), client())
+        check_fleet_file(fill_in_example(), Path("fleet.json"), build_settings(), build_client())
 
 
-def test_the_shipped_file_as_it_stands_is_refused_for_aws() -> None:
+def test_the_shipped_file_with_its_placeholders_is_refused_on_aws() -> None:
     path = ROOT / "files" / "exampleFleet.json"
-    with pytest.raises(InputError, match=r"IamFleetRole: .*FILL_IN_ACCOUNT_ID.* is a placeholder"):
-        check_fleet_file(load_fleet_file(path), path, of(), client())
+    with pytest.raises(InputError) as caught:
+        check_fleet_file(load_fleet_file(path), path, build_settings(), build_client())
+    lines = str(caught.value).removeprefix(f"{path}: ").splitlines()
+    assert [line.removeprefix(f"{path}: ").split(": ")[0] for line in lines] == [
+        "IamFleetRole",
+        "LaunchSpecifications[0].ImageId",
+        "LaunchSpecifications[0].KeyName",
+        "LaunchSpecifications[0].IamInstanceProfile.Arn",
+        "LaunchSpecifications[0].NetworkInterfaces[0].SubnetId",
+        "LaunchSpecifications[0].NetworkInterfaces[0].Groups[0]",
+    ]
+    assert all(line.endswith("is a placeholder; replace it with your account's own value") for line in lines)
 
 
-def test_every_machine_joins_the_configs_cluster() -> None:
-    for one in templates_of(two_kinds(), **TWO, ECS_CLUSTER="ours"):
-        script = base64.b64decode(one["UserData"]).decode()
-        assert script == JOINING.replace("=default", "=ours").replace("DistributedSomething", "Tryout")
+def test_every_machine_joins_the_cluster_of_the_config() -> None:
+    for template in build_templates(build_two_specifications(), **TWO_TYPES, ECS_CLUSTER="other"):
+        script = base64.b64decode(template["UserData"]).decode()
+        assert script == JOIN_SCRIPT.replace("=default", "=other").replace("DistributedSomething", "Tryout")
 
 
-@pytest.mark.parametrize(("said", "asked"), [("True", True), ("False", False)])
-def test_every_specification_gets_a_public_address_as_the_config_says(said: str, asked: bool) -> None:
-    content = two_kinds()
+@pytest.mark.parametrize(("assign_ip", "is_public"), [("True", True), ("False", False)])
+def test_every_specification_gets_a_public_address_if_the_config_asks_for_it(assign_ip: str, is_public: bool) -> None:
+    content = build_two_specifications()
     for specification in content["LaunchSpecifications"]:
         specification["NetworkInterfaces"].pop()
-    for one in templates_of(content, **TWO, ASSIGN_IP=said):
-        (interface,) = one["NetworkInterfaces"]
-        assert interface["AssociatePublicIpAddress"] is asked
+    for template in build_templates(content, **TWO_TYPES, ASSIGN_IP=assign_ip):
+        (interface,) = template["NetworkInterfaces"]
+        assert interface["AssociatePublicIpAddress"] is is_public
 
 
-def test_beside_several_interfaces_ec2_takes_no_word_of_a_public_address() -> None:
-    for one in templates_of(two_kinds(), **TWO, ASSIGN_IP="False"):
-        assert one["NetworkInterfaces"] == [{"DeviceIndex": 0}, {"DeviceIndex": 1}]
+def test_several_interfaces_get_no_key_for_a_public_address() -> None:
+    for template in build_templates(build_two_specifications(), **TWO_TYPES, ASSIGN_IP="False"):
+        assert template["NetworkInterfaces"] == [{"DeviceIndex": 0}, {"DeviceIndex": 1}]
 
 
-def test_an_interface_without_a_place_on_the_machine_gets_its_own() -> None:
-    """The EC2 console's templates have it; a file that was written by hand may not."""
-    content = two_kinds()
+def test_an_interface_without_a_device_index_gets_one() -> None:
+    """Templates of the EC2 console have an index; a handwritten file may not."""
+    content = build_two_specifications()
     for specification in content["LaunchSpecifications"]:
         specification["NetworkInterfaces"] = [{"Groups": ["sg-1"]}, {"Groups": ["sg-2"]}]
-    for one in templates_of(content, **TWO, ASSIGN_IP="False"):
-        assert [interface["DeviceIndex"] for interface in one["NetworkInterfaces"]] == [0, 1]
+    for template in build_templates(content, **TWO_TYPES, ASSIGN_IP="False"):
+        assert [interface["DeviceIndex"] for interface in template["NetworkInterfaces"]] == [0, 1]
 
 
-def test_the_last_disk_is_the_containers_and_has_the_configs_size() -> None:
-    for one in templates_of(two_kinds(), **TWO, EBS_VOL_SIZE=100):
-        root, containers, _ = one["BlockDeviceMappings"]
+def test_the_last_disk_is_for_containers_and_has_the_size_of_the_config() -> None:
+    for template in build_templates(build_two_specifications(), **TWO_TYPES, EBS_VOL_SIZE=100):
+        root, containers, _ = template["BlockDeviceMappings"]
         assert (root["Ebs"]["VolumeSize"], containers["Ebs"]["VolumeSize"]) == (8, 100)
 
 
 @pytest.mark.parametrize(
-    ("price", "asked"), [(0.1, "0.1"), (1, "1.0"), (0.00001, "0.00001"), (12.345, "12.345"), (1e3, "1000.0")]
+    ("price", "expected"), [(0.1, "0.1"), (1, "1.0"), (0.00001, "0.00001"), (12.345, "12.345"), (1e3, "1000.0")]
 )
-def test_the_price_is_asked_as_it_is_written_and_never_with_an_exponent(price: float, asked: str) -> None:
-    assert request_of(filled_in(), MACHINE_PRICE=price)["SpotPrice"] == asked
+def test_the_price_is_requested_exactly_and_without_an_exponent(price: float, expected: str) -> None:
+    assert build_request(fill_in_example(), MACHINE_PRICE=price)["SpotPrice"] == expected
 
 
-def test_the_fleet_ends_by_itself_after_seven_days_in_utc() -> None:
-    until = request_of(filled_in())["ValidUntil"]
+def test_the_fleet_expires_after_seven_days_in_utc() -> None:
+    until = build_request(fill_in_example())["ValidUntil"]
     assert until == NOW.replace(microsecond=0) + timedelta(days=7)
     assert until.utcoffset() == timedelta(0)
 
 
-def test_what_the_config_decides_is_not_taken_from_the_file() -> None:
+def test_values_of_the_config_replace_those_of_the_file() -> None:
     published = {"SpotPrice": "9.99", "TargetCapacity": 99, "ValidFrom": "2016-01-01T00:00:00Z", "ValidUntil": "2017"}
-    made = request_of(filled_in() | published, CLUSTER_MACHINES=3)
-    assert (made["TargetCapacity"], made["SpotPrice"]) == (3, "0.1")
-    assert made["ValidUntil"].year == 2026
-    assert "ValidFrom" not in made
+    request = build_request(fill_in_example() | published, CLUSTER_MACHINES=3)
+    assert (request["TargetCapacity"], request["SpotPrice"]) == (3, "0.1")
+    assert request["ValidUntil"].year == 2026
+    assert "ValidFrom" not in request
 
 
-def test_what_the_file_decides_is_taken_from_it() -> None:
-    made = request_of(filled_in() | {"AllocationStrategy": "lowestPrice"})
-    assert (made["AllocationStrategy"], made["Type"]) == ("lowestPrice", "maintain")
+def test_other_values_of_the_file_are_requested() -> None:
+    request = build_request(fill_in_example() | {"AllocationStrategy": "lowestPrice"})
+    assert (request["AllocationStrategy"], request["Type"]) == ("lowestPrice", "maintain")
 
 
-def test_the_file_itself_is_left_as_it_was() -> None:
-    content = two_kinds()
+def test_the_content_of_the_file_is_not_changed() -> None:
+    content = build_two_specifications()
     before = json.dumps(content)
-    request_of(content, **TWO)
-    templates_of(content, **TWO)
+    build_request(content, **TWO_TYPES)
+    build_templates(content, **TWO_TYPES)
     assert json.dumps(content) == before
 
 
-def test_a_fleet_that_ec2_refuses_says_what_was_done_and_what_to_try() -> None:
-    ec2 = client()
-    made = request_of(dict(FLEET))
+def test_a_refused_fleet_request_names_the_action_and_the_remedy() -> None:
+    ec2 = build_client()
+    request = build_request(dict(FLEET))
     with Stubber(ec2) as stub:
         stub.add_client_error("request_spot_fleet", "SpotMaxPriceTooLow", "too low")
         with pytest.raises(CloudError, match=r"the spot fleet: SpotMaxPriceTooLow: too low — raise MACHINE_PRICE"):
-            create_fleet(ec2, made, FakeTime().sleep)
+            create_fleet(ec2, request, FakeTime().sleep)
