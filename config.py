@@ -40,7 +40,7 @@ SQS_QUEUE_NAME = APP_NAME + 'Queue'
 # Seconds until the job of a lost machine runs elsewhere. Long jobs do not need more: a worker keeps its job for as long
 # as it works on it.
 SQS_MESSAGE_VISIBILITY = 120
-SQS_DEAD_LETTER_QUEUE = APP_NAME + 'DeadMessages'  # where a job goes after it has failed JOB_RETRIES times
+SQS_DEAD_LETTER_QUEUE = APP_NAME + 'DeadMessages'  # gets a job that has failed JOB_RETRIES times
 JOB_RETRIES = 3
 
 # THE MACHINE:
