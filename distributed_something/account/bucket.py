@@ -158,7 +158,9 @@ def _describe_lifecycle(clients: Clients, bucket: str) -> dict[str, Any]:
 
 def _put_lifecycle(clients: Clients, bucket: str, current: dict[str, Any], rules: list[dict[str, Any]]) -> None:
     """Replace the whole lifecycle configuration: S3 cannot change single rules."""
-    size_key = "TransitionDefaultMinimumObjectSize"  # a setting beside the rules, lost unless it is sent again
+    size_key = (
+        "TransitionDefaultMinimumObjectSize"  # a setting of the configuration that is lost unless it is sent again
+    )
     current_size: Any = {size_key: current[size_key]} if size_key in current else {}
     configuration: Any = {"Rules": [_convert_old_rule(rule) for rule in rules]}
     clients.s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=configuration, **current_size)

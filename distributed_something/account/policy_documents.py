@@ -68,17 +68,20 @@ def _list_other_statements(document: PolicyDocument, ours: list[dict[str, Any]])
 
 
 def build_document(*statements: dict[str, Any]) -> PolicyDocument:
+    """Return a policy document with these statements."""
     return {"Version": "2012-10-17", "Statement": list(statements)}
 
 
 def allow_actions(
     sid: str, *actions: str, on: str | list[str] = "*", when: dict[str, Any] | None = None
 ) -> dict[str, Any]:
+    """Return a statement that allows the actions `on` resources, given by ARN, `when` a condition is met."""
     statement: dict[str, Any] = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": on}
     return statement | {"Condition": when} if when else statement
 
 
 def allow_role_passing(roles: list[str], services: list[str]) -> dict[str, Any]:
+    """Return a statement that allows passing the roles, given by ARN, to these services only."""
     return allow_actions(
         "PassRoles", "iam:PassRole", on=roles, when={"StringEquals": {"iam:PassedToService": services}}
     )

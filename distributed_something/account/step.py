@@ -19,7 +19,7 @@ class SetupState(StrEnum):
     CHANGED = "changed"
     REMOVED = "removed"
     KEPT = "kept"  # intentionally
-    LEFT = "left"  # not as it should be; the note says why
+    LEFT = "left"  # not as it should be, for the reason in the note
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ TEMPLATE_NOT_READY_CODES = (
     "InvalidLaunchTemplateName.NotFound",
     "InvalidLaunchTemplateName.NotFoundException",
 )
-# The same in RequestSpotFleet's message: its code says only that the request is invalid.
+# The phrase for this in RequestSpotFleet's message. Its error code says only that the request is invalid.
 _TEMPLATE_NOT_READY_PHRASE = "The specified launch template"
 FLEET_HISTORY_SECONDS = 6 * 3600.0  # how far back the fleet's events are read
 MAX_HISTORY_PAGES = 5  # for each kind of event, with 1,000 events a page; usually there is one page
@@ -41,7 +41,7 @@ _MISSING_FLEET_CODES = {"InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetR
 
 @dataclass(frozen=True)
 class FleetState:
-    """The state of a fleet in EC2's words, its target number of instances, its instances' ids, and the type of each."""
+    """A fleet's state in EC2's words, its target number of instances, and the ids and types of its instances."""
 
     state: str
     target: int
@@ -169,10 +169,10 @@ def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
 
 
 def list_launch_errors(ec2: EC2Client, fleet_id: str, start: float, now: float) -> Iterator[AWSEvent]:
-    """Yield the events that keep the fleet from starting instances, since the run's `start` or for the last six hours.
+    """Yield the events that keep the fleet from starting instances, since the run's `start`. Raise AWS's errors.
 
-    Raise AWS's errors. This usually takes two calls, one for each kind of event. With all kinds in one call, the
-    launches of a large fleet would fill the response.
+    Events older than six hours are not read. This usually takes two calls, one for each kind of event. With all kinds
+    in one call, the launches of a large fleet would fill the response.
     """
     since = datetime.fromtimestamp(max(start, now - FLEET_HISTORY_SECONDS), UTC)
     for kind in ("error", "information"):

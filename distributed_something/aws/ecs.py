@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROLE_KEYS = ("taskRoleArn", "executionRoleArn")
 DRAINING_WAIT_SECONDS = 120
-# In ECS's message, as "Draining" or "draining". The error code is the same for every invalid value.
+# Part of ECS's message, which contains "Draining" or "draining". The error code is the same for every invalid value.
 _DRAINING_PHRASE = "raining"
 
 
@@ -34,7 +34,7 @@ def build_placement_constraints(app_name: str) -> list[Any]:
 
 
 def _build_service_options(app_name: str) -> dict[str, Any]:
-    """Return the service's options for its tasks, to be set when it is created and again at the start of a run.
+    """Return the service's options for its tasks, which are set at its creation and again at the start of a run.
 
     Rebalancing over zones is disabled, because ECS would stop tasks in one zone to start others elsewhere. Instances
     are in the zones that have spot capacity, and should become idle one by one.
@@ -110,7 +110,7 @@ def describe_service(ecs: ECSClient, cluster: str, service: str, *, with_tags: b
 
 
 def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: int) -> None:
-    """Set the service's number of tasks, and the revision that they are started from and whose tags they get.
+    """Let the service run `desired` tasks of the revision `definition`, whose tags they get.
 
     Also set the options that an older version's `setup` did not set. Raise CloudError if ECS refuses.
     """

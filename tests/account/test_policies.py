@@ -279,7 +279,7 @@ def test_no_statement_can_be_removed() -> None:
 
 
 @pytest.mark.parametrize("owner", ["a user", "setupAWS", "the auto-monitor", "a container"])
-def test_no_permission_is_granted_that_nothing_needs(owner: str) -> None:
+def test_every_granted_permission_is_needed(owner: str) -> None:
     granted, needed = {
         "a user": (CONTROL, rights.needed(rights.modules_of(*COMMANDS))),
         "setupAWS": ([build_administrator_policy(ACCOUNT, [BUCKET])], list_actions_of_setup_aws()),

@@ -61,8 +61,8 @@ from tests.support.paths import ROOT
 
 ACCOUNT = AwsAccount("123456789012", "us-east-1")
 BUCKETS = Buckets("app-bucket")
-ROLES = ("ecsInstanceRole", "aws-ec2-spot-fleet-tagging-role", "distributed-something-task",
-         "distributed-something-execution", "distributed-something-monitor")  # fmt: skip
+ROLE_NAMES = ("ecsInstanceRole", "aws-ec2-spot-fleet-tagging-role", "distributed-something-task",
+              "distributed-something-execution", "distributed-something-monitor")  # fmt: skip
 OTHER_STATEMENT = {"Sid": "Other", "Effect": "Deny", "Principal": "*", "Action": "s3:DeleteBucket",
                    "Resource": "arn:aws:s3:::app-bucket"}  # fmt: skip
 
@@ -100,12 +100,12 @@ def get_states(rows: list[SetupRow]) -> dict[str, str]:
 
 
 def get_left_reasons(rows: list[SetupRow]) -> dict[str, str]:
-    """Return the names of the resources that could not be set up or removed, with the reason."""
+    """Return the resources that could not be set up or removed, by name, with the reason."""
     return {row.name: row.note for row in rows if row.state == "left"}
 
 
 def get_kept_reasons(rows: list[SetupRow]) -> dict[str, str]:
-    """Return the names of the resources that are kept intentionally, except for AWS's own roles, with the reason."""
+    """Return the resources that were kept intentionally, by name, with the reason. AWS's own roles are left out."""
     return {row.name: row.note for row in rows if row.state == "kept" and row.kind != "service-linked role"}
 
 
@@ -155,7 +155,7 @@ def test_an_empty_account_gets_everything_that_runs_need(clients: Clients) -> No
     rows = set_up(clients)
 
     assert {row.state for row in rows} == {"made"}
-    assert {row.name for row in rows if row.kind == "role"} == set(ROLES)
+    assert {row.name for row in rows if row.kind == "role"} == set(ROLE_NAMES)
     resources = describe_account(clients)
     assert resources["profiles"] == {"ecsInstanceRole": ["ecsInstanceRole"]}
     assert resources["functions"] == {"distributed-something-monitor": hash_bundle(build_bundle(ROOT))}
@@ -169,7 +169,7 @@ def test_an_empty_account_gets_everything_that_runs_need(clients: Clients) -> No
 def test_new_resources_have_the_tag_that_marks_them_for_removal(clients: Clients) -> None:
     set_up(clients)
 
-    for name in ROLES:
+    for name in ROLE_NAMES:
         assert clients.iam.get_role(RoleName=name)["Role"]["Tags"] == [OUR_TAG]
     profile = clients.iam.get_instance_profile(InstanceProfileName="ecsInstanceRole")["InstanceProfile"]
     assert profile["Tags"] == [OUR_TAG]

@@ -77,11 +77,8 @@ def test_prices_of_up_to_a_hundred_types_are_requested_in_one_call(aws: Exact) -
 
 
 def test_a_price_is_valid_until_the_next_report() -> None:
-    reports = [
-        build_report(0.05, 24),
-        build_report(0.03, 24 * 8),
-        build_report(0.04, 84),
-    ]  # 24 h at 0.05, 60 h at 0.04, 84 h at 0.03
+    reports = [build_report(0.05, 24), build_report(0.03, 24 * 8), build_report(0.04, 84)]
+    # Within the week, the price was 0.03 for 84 hours, 0.04 for 60 hours, and 0.05 for 24 hours.
     (market,) = build_spot_markets(reports, 0.045, NOW)
     assert (market.now, market.least, market.most) == (0.05, 0.03, 0.05)
     assert market.above == pytest.approx(24 / 168)

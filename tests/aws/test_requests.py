@@ -374,7 +374,7 @@ TEMPLATE_KEYS = {
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
 MONITOR_NAME = "AppSpotFleetRequestId.json"
 LOOKUP_CALLS = ["ec2.DescribeSpotFleetRequests", "s3.HeadBucket", "sqs.GetQueueUrl", "sqs.GetQueueUrl",
-          "ecs.DescribeServices"]  # fmt: skip
+                "ecs.DescribeServices"]  # fmt: skip
 
 
 class Starter:
@@ -510,13 +510,13 @@ def test_start_requests_the_fleet_then_writes_the_monitor_file_then_starts_tasks
     starter.expect_fleet_request()
     starter.expect_monitor_file_copy()
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
-              "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
+               "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
     starter.aws.answer("ecs.update_service", request)
     assert starter.start() == MONITOR_FILE
     assert load_monitor_file(starter.path) == MONITOR_FILE
     assert starter.aws.calls == [
-        *LOOKUP_CALLS, "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition", "ec2.CreateLaunchTemplate",
-        "ec2.RequestSpotFleet", "s3.PutObject", "ecs.UpdateService",
+        *LOOKUP_CALLS, "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition",
+        "ec2.CreateLaunchTemplate", "ec2.RequestSpotFleet", "s3.PutObject", "ecs.UpdateService",
     ]  # fmt: skip
 
 
@@ -677,7 +677,7 @@ def test_a_start_that_was_killed_before_it_started_tasks_is_continued(starter: S
     starter.expect_task_registration()
     starter.expect_monitor_file_copy()
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
-              "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
+               "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
     starter.aws.answer("ecs.update_service", request)
     starter.aws.refuse(
         "s3.get_object", "NoSuchKey", wanted={"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/monitor.json"}
@@ -751,7 +751,7 @@ def test_an_observation_takes_fourteen_calls_for_any_number_of_jobs_and_machines
         for zone, price in (("a", "0.03"), ("b", "0.05"))
     ]
     request = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": since,
-              "MaxResults": 1000}  # fmt: skip
+               "MaxResults": 1000}  # fmt: skip
     aws.answer("ec2.describe_spot_price_history", request, SpotPriceHistory=prices)
     for kind in ("error", "information"):  # because the fleet has too few machines
         request = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
