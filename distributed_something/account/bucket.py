@@ -41,7 +41,7 @@ LIFECYCLE_RULE = {
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": INCOMPLETE_UPLOAD_DAYS},
 }
 LIFECYCLE_DENIED_ADVICE = (
-    "you may not read and change the bucket's lifecycle rules; ask its owner for s3:GetLifecycleConfiguration and "
+    "you are not allowed to read and change lifecycle rules; ask the owner for s3:GetLifecycleConfiguration and "
     "s3:PutLifecycleConfiguration, or for a rule that deletes incomplete uploads"
 )
 MISSING_BUCKET_CODE = "NoSuchBucket"

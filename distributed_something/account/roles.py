@@ -44,7 +44,8 @@ def plan_role(iam: IAMClient, spec: RoleSpec) -> SetupStep:
     is_ours = has_made_by_tag(role.get("Tags"))
     note = "" if is_ours else "not created by setupAWS; its own policies stay"
     if not is_ours and spec.service not in list_trusted_services(role["AssumeRolePolicyDocument"]):
-        return SetupStep(row(SetupState.LEFT, f"not created by setupAWS, and {spec.service} may not assume it"))
+        reason = f"not created by setupAWS, and {spec.service} cannot assume it; add the service to its trust policy"
+        return SetupStep(row(SetupState.LEFT, reason))
     changed = [name for name in spec.policies if _find_policy(iam, spec.name, name) != spec.policies[name]]
     has_new_trust = is_ours and role["AssumeRolePolicyDocument"] != trust
     if not changed and not has_new_trust:
@@ -72,7 +73,7 @@ def plan_instance_profile(iam: IAMClient, name: str, sleep: Callable[[float], No
     if not roles:
         return SetupStep(row(SetupState.CHANGED, f"role {name} added"), add_role)
     if name not in roles:
-        return SetupStep(row(SetupState.LEFT, f"contains the role {roles[0]} instead of {name}"))
+        return SetupStep(row(SetupState.LEFT, f"contains the role {roles[0]} instead of {name}; replace the role"))
     return SetupStep(row(SetupState.FOUND))
 
 

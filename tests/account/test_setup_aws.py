@@ -307,7 +307,9 @@ def test_an_existing_role_that_our_service_may_not_assume_is_left_and_reported(c
 
     rows = set_up(clients)
 
-    reason = "not created by setupAWS, and ecs-tasks.amazonaws.com may not assume it"
+    reason = (
+        "not created by setupAWS, and ecs-tasks.amazonaws.com cannot assume it; add the service to its trust policy"
+    )
     assert get_left_reasons(rows) == {"distributed-something-task": reason}
     assert describe_account(clients)["roles"]["distributed-something-task"][1] == {}
 
@@ -335,7 +337,7 @@ def test_an_existing_profile_with_another_role_is_left_and_reported(clients: Cli
     clients.iam.add_role_to_instance_profile(InstanceProfileName="ecsInstanceRole", RoleName="other")
 
     assert get_left_reasons(set_up(clients)) == {
-        "ecsInstanceRole": "contains the role other instead of ecsInstanceRole"
+        "ecsInstanceRole": "contains the role other instead of ecsInstanceRole; replace the role"
     }
 
 
