@@ -647,7 +647,9 @@ def test_who_cannot_be_looked_up_is_told_what_spares_it() -> None:
     sts = client("sts")
     with Stubber(sts) as stub:
         stub.add_client_error("get_caller_identity", "ExpiredToken", "expired")
-        with pytest.raises(CloudError, match=r"looking up who you are \(OWNER in the config spares it\): ExpiredToken"):
+        with pytest.raises(
+            CloudError, match=r"looking up your user name \(not needed if the config sets OWNER\): ExpiredToken"
+        ):
             resolve_owner(of(), sts)
 
 

@@ -390,7 +390,7 @@ def test_a_fleet_that_ec2_does_not_cancel_is_listed_with_the_reason_and_its_mach
         cleaner.cancel(UnsuccessfulFleetRequests=[refused])
     nothing(cleaner, "alarms", "dashboard", "dead", "queue", "definitions", "templates", "volumes", "cluster")
     report = cleaner.clean(left=1)
-    told = f"NOT REMOVED     fleet {FLEET_ID}: EC2 does not cancel it: not now"
+    told = f"NOT REMOVED     fleet {FLEET_ID}: EC2 refused to cancel it: not now"
     assert format_cleanup_report(report).splitlines()[-1] == told
     assert [failure.kind for failure in report.failed] == [ResourceKind.FLEET]
 
