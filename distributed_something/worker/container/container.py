@@ -77,7 +77,7 @@ class Container:
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
         self._job_logs = JobLogs(
             self._logs, settings.log_group_name,
-            describe_location=lambda job: f"named in {build_record_address(settings, job)}", clock=self._clock,
+            describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}", clock=self._clock,
         )  # fmt: skip
         self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
