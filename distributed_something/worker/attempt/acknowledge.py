@@ -1,4 +1,4 @@
-"""Deletion of the messages of finished jobs in batches of up to ten: one call per message would slow down short jobs.
+"""Deletion of the messages of finished jobs, in batches of up to ten: single calls would slow down short jobs.
 
 A message keeps its lease until SQS confirms the deletion, and failed deletions are retried until then. If the lease is
 lost nevertheless, the message may be delivered again; the job's record then shows that the job is done.

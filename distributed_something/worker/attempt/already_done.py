@@ -57,10 +57,9 @@ def observe_prior_results(context: WorkerContext, job: Job, *, is_first_attempt:
 
 
 def _is_upload_complete(context: WorkerContext, job: Job, listed_objects: dict[str, ListedObject]) -> bool:
-    """Return whether all files of the most recent upload exist; its files carry their number in their metadata.
+    """Return whether all files of the most recent upload exist. Each file's metadata contains the number of files.
 
-    Also returns True if the number is unknown: for a single file, a file of another program, or one that this worker
-    may not read.
+    Also return True if the number is unknown, as for a single file, a file of another program, or an unreadable one.
     """
     last = max(listed_objects, key=lambda key: listed_objects[key].modified)
     try:

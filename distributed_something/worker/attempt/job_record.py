@@ -164,7 +164,7 @@ def _upload_log(s3: Any, bucket: str, key: str, log: Path) -> None:
 
 
 def build_record(
-    context: WorkerContext, attempt: Attempt, state: str, reason: str | None, kind: str | None
+    context: WorkerContext, attempt: Attempt, state: str, reason: str | None, reason_class: str | None
 ) -> dict[str, Any]:
     """Return the record of an attempt that ended in `state`.
 
@@ -187,7 +187,7 @@ def build_record(
         "program_seconds": round(result.seconds, 3) if result else None,
         "exit_code": result.exit_code if result else None,
         "reason": reason,
-        "reason_class": kind,
+        "reason_class": reason_class,
         "last_lines": read_last_lines(log) if reason and has_log else [],
         "peak_memory_bytes": result.peak_memory_bytes if result else None,
         "cpu_seconds": round(result.cpu_seconds, 3) if result else None,

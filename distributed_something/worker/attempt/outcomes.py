@@ -94,7 +94,7 @@ class AttemptFinisher:
         self._move_to_dead_letters(attempt, reason)
 
     def log_lost_lease(self, attempt: Attempt) -> None:
-        """Log that the lease is lost, so that another worker may have the job."""
+        """Log that the lease is lost and another worker may have the job."""
         log.warning("lost lease of %s: another worker may have the job; this attempt is discarded", attempt.name)
 
     def return_interrupted(self, attempt: Attempt) -> None:
@@ -117,21 +117,21 @@ class AttemptFinisher:
         log.info("renew %s: it returns to the queue as a new message", attempt.name)
         self._resend_message(attempt)
 
-    def record_failure(self, attempt: Attempt, reason: str, kind: str) -> None:
+    def record_failure(self, attempt: Attempt, reason: str, reason_class: str) -> None:
         """Record the failure, and return the job to the queue.
 
         After the last attempt, or if retrying cannot help, move the message to the dead-letter queue instead.
         """
         _check_lease(attempt)
         log.warning("failed %s (attempt %d): %s", attempt.name, attempt.number, reason)
-        if not self._try_write_record(attempt, FAILED_STATE, reason, kind):
+        if not self._try_write_record(attempt, FAILED_STATE, reason, reason_class):
             self._delete_message(attempt)  # another attempt has finished the job
             return
         self._upload_failed_results(attempt)
-        self._callbacks.failed(attempt.name, _format_reason(reason, attempt.folders.log), kind)
-        is_final = kind in FINAL_REASON_CLASSES or attempt.failures + 1 >= self._settings.job_retries
+        self._callbacks.failed(attempt.name, _format_reason(reason, attempt.folders.log), reason_class)
+        is_final = reason_class in FINAL_REASON_CLASSES or attempt.failures + 1 >= self._settings.job_retries
         if is_final and self._settings.dead_letter_queue_url:
-            self._move_to_dead_letters(attempt, f"{kind}: {reason}")
+            self._move_to_dead_letters(attempt, f"{reason_class}: {reason}")
         else:
             self._return_message(attempt)
 
@@ -142,18 +142,18 @@ class AttemptFinisher:
         )
 
     def _write_record(
-        self, attempt: Attempt, state: str, reason: str | None = None, kind: str | None = None,
+        self, attempt: Attempt, state: str, reason: str | None = None, reason_class: str | None = None,
         has_own_results: Callable[[], bool] = lambda: False,
     ) -> bool:  # fmt: skip
         if state != INTERRUPTED_STATE:  # an interrupted attempt has already released its lease
             _check_lease(attempt)
-        record = build_record(self._context, attempt, state, reason, kind)
+        record = build_record(self._context, attempt, state, reason, reason_class)
         return write_record(self._context, record, attempt.folders.log, has_own_results)
 
-    def _try_write_record(self, attempt: Attempt, state: str, reason: str, kind: str) -> bool:
+    def _try_write_record(self, attempt: Attempt, state: str, reason: str, reason_class: str) -> bool:
         """Write the record, and return False if another attempt's record must stay. Errors are logged."""
         try:
-            return self._write_record(attempt, state, reason, kind)
+            return self._write_record(attempt, state, reason, reason_class)
         except (*AWS_ERRORS, UploadError, OSError) as error:
             log.warning("the record of %s could not be written: %s", attempt.name, error)
             return True

@@ -1,4 +1,4 @@
-"""The Container: builds all parts of a worker and starts the threads in which they run."""
+"""The container: creates all parts of a worker and starts the threads in which they run."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class Container:
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
         self._job_logs = JobLogs(
             self._logs, settings.log_group_name,
-            describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}", clock=self._clock,
+            describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
+            clock=self._clock,
         )  # fmt: skip
         self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
@@ -229,5 +230,5 @@ def _repeat_until_ended(
             tick(now())
         except AWS_ERRORS as error:
             log.warning("an AWS call failed; it will be retried: %s", error)
-        except Exception:  # otherwise this thread would end unnoticed, or the whole container would
+        except Exception:  # otherwise this thread would end unnoticed
             log.exception("the worker's own code failed")

@@ -34,7 +34,7 @@ def serve(
     prepare: Callable[[Job, Folders], None] = lambda job, folders: None,
     failure: Callable[[Job, Folders, Result], str | None] = usual_failure,
 ) -> int:
-    """Run jobs until the container must end; each hook that is not given has the standard behavior.
+    """Run jobs until the container must end. A hook that is not given has the standard behavior.
 
     Returns the exit code: 0, 1 (the mount or the worker's own code failed), or 2 (an environment variable is missing or
     invalid).

@@ -108,8 +108,8 @@ class Verdict(AttemptFinisher):
     def reject_message(self, attempt: Attempt, reason: str) -> None:
         self.state, self.reason, self.reason_class = "bad message", reason, "bad message"
 
-    def record_failure(self, attempt: Attempt, reason: str, kind: str) -> None:
-        self.state, self.reason, self.reason_class = "failed", reason, kind
+    def record_failure(self, attempt: Attempt, reason: str, reason_class: str) -> None:
+        self.state, self.reason, self.reason_class = "failed", reason, reason_class
 
     def return_interrupted(self, attempt: Attempt) -> None:
         self.state, self.reason, self.reason_class = "interrupted", "the worker was stopped", "interrupted"

@@ -58,7 +58,7 @@ class SpotWatcher:
             self._handled_notices.add(notice)
 
     def _compute_end_time(self, announced: datetime | None) -> float:
-        """Return when the machine ends: at most two minutes from now, whatever a wrong clock or a broken notice says."""
+        """Return when the machine ends: at most two minutes from now, whatever a wrong clock or broken notice says."""
         latest = self._now() + SPOT_NOTICE_SECONDS
         return min(announced.timestamp(), latest) if announced else latest
 

@@ -23,7 +23,7 @@ SETTINGS = read_worker_settings(
     {"APP_NAME": "App", "SQS_QUEUE_URL": "u", "AWS_BUCKET": "ours", "RUN": "20991231T000000Z"}
     | {"EXPECTED_NUMBER_FILES": "2", "MIN_FILE_SIZE_BYTES": "3", "NECESSARY_STRING": ".tif"}
 )
-JOB_ID = Job(id="j", command="true", input_bucket="ours", output_bucket="ours", output_location="out/j")
+JOB = Job(id="j", command="true", input_bucket="ours", output_bucket="ours", output_location="out/j")
 
 
 def find_result_keys(s3: Any, *keys: str, size: int = 3, **settings: Any) -> list[str] | None:
@@ -31,7 +31,7 @@ def find_result_keys(s3: Any, *keys: str, size: int = 3, **settings: Any) -> lis
     for key in keys:
         s3.put_object(Bucket="ours", Key=key, Body=b"x" * size)
     context = WorkerContext(replace(SETTINGS, **settings), None, s3)
-    outputs = observe_prior_results(context, JOB_ID, is_first_attempt=True).outputs
+    outputs = observe_prior_results(context, JOB, is_first_attempt=True).outputs
     return None if outputs is None else [output.key for output in outputs]
 
 
@@ -61,7 +61,7 @@ def test_files_beyond_the_first_thousand_count(s3: Any) -> None:
 def test_files_of_this_run_or_after_the_first_attempt_do_not_count(s3: Any) -> None:
     assert find_result_keys(s3, "out/j/a.tif", "out/j/b.tif", run="20200101T000000Z") is None
     context = WorkerContext(SETTINGS, None, s3)
-    assert observe_prior_results(context, JOB_ID, is_first_attempt=False).outputs is None
+    assert observe_prior_results(context, JOB, is_first_attempt=False).outputs is None
 
 
 def upload_files(s3: Any, folder: Path, *names: str, until: int) -> None:

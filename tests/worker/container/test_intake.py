@@ -1,4 +1,4 @@
-"""The job intake: which messages it receives when, what it fetches ahead, and what it returns to the queue."""
+"""The job intake: when it receives messages, which jobs it fetches ahead, and which it returns to the queue."""
 
 from __future__ import annotations
 
