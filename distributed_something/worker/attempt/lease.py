@@ -22,8 +22,7 @@ log = logging.getLogger("worker")
 
 
 class Lease:
-    """A message's visibility timeout, which a worker extends. It lasts until `expires` and can be extended up to
-    `ends`.
+    """A message's visibility timeout, which lasts until `expires` and can be extended up to `ends`.
 
     Times are in seconds on the clock `now`.
     """

@@ -159,8 +159,7 @@ class AttemptFinisher:
             return True
 
     def _upload_failed_results(self, attempt: Attempt) -> None:
-        """Upload the files of a failed attempt for inspection if the job asks for it (`keep_failed`), apart from
-        results."""
+        """Upload the files of a failed attempt, apart from results, if the job asks for it (`keep_failed`)."""
         if attempt.job is None or not attempt.job.keep_failed:
             return
         folder = attempt.job.output_dir or attempt.folders.output_dir

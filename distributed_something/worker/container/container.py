@@ -88,9 +88,7 @@ class Container:
         self._intake = JobIntake(self._context, self._handler, self._stop, self.gate, read_boot_clock)
 
     def serve(self) -> int:
-        """Run the worker until it is stopped, and return its exit code: 0, or 1 if the mount or the worker's code
-        failed.
-        """
+        """Run the worker until it must stop, and return its exit code: 0, or 1 if the mount or its code failed."""
         start_container_log(self._logs, self._settings)
         bucket = self._build_mount() if self._settings.mount_s3 else None
         try:
@@ -123,8 +121,9 @@ class Container:
             helper.join(max(0.0, deadline - self._clock.monotonic()))
 
     def _divide_remaining_seconds(self, share: int) -> float:
-        """Return the time limit in seconds for one of `share` waits that are still to come, so that all of them fit
-        into the time that remains. A container that takes longer is killed.
+        """Return the time limit in seconds for one of `share` waits that are still to come.
+
+        All of them together must fit into the remaining time, because a container that takes longer is killed.
         """
         return max(0.0, min(MAX_LAST_CALL_SECONDS, (self._stop.seconds_left - EXIT_RESERVE_SECONDS) / share))
 

@@ -43,8 +43,10 @@ class JobLogs:
         backoff: LogBackoff | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """`group`: the log group; "" switches job logs off. `describe_location(job_id)` says where the whole log will
-        be."""
+        """Create the job logs for the log group `group`; "" switches them off.
+
+        `describe_location(job_id)` says where the whole log of a job will be.
+        """
         self._client, self._group, self._describe_location = logs_client, group, describe_location
         self._clock = clock or Clock()
         self._backoff = backoff or LogBackoff("logs of jobs", monotonic=self._clock.monotonic)
@@ -74,10 +76,10 @@ class JobLogs:
             self._followed.append(_LogFollower(job_id, path, file, open_stream, describe))
 
     def unfollow_log(self, job_id: str, path: Path | None = None) -> None:
-        """Note that the job's program has ended, and return at once. The rest of the log is still sent, even if the
-        file is removed.
+        """Note that the job's program has ended, and return at once.
 
-        `path`: the log file; None for all logs of this job, which may have been delivered twice.
+        The rest of the log is still sent, even if the file is removed. `path`: the log file; None for all logs of this
+        job, which may have been delivered twice.
         """
         with self._lock:
             for follower in self._followed:

@@ -26,8 +26,7 @@ from tests.worker.attempt.attempt_harness import JOB_ID, SLOW_MESSAGE, AttemptHa
 def test_the_record_that_the_next_attempt_has_already_written_stays(
     harness: AttemptHarness, existing: dict[str, Any] | None
 ) -> None:
-    """`existing`: the record when this attempt reads it. The next attempt's record is written before that (None) or
-    after."""
+    """The next attempt writes its record before this one reads (`existing` is None), or between its read and write."""
     key, later = build_record_key(harness.settings, job_id(SLOW_MESSAGE)), {"state": "failed", "attempts": 2}
     s3 = harness.s3
 
