@@ -1,8 +1,8 @@
 """Outcomes of an attempt: what happens to the job's record and to its message.
 
 - done, skipped: the message is deleted.
-- interrupted, renewed: the message is sent again as a new one, then deleted, because SQS counts every receive of a
-  message, and limits its leases to 12 hours from its first receive.
+- interrupted, renewed: the message is sent again as a new one, then deleted, because SQS counts all receives of a
+  message and limits its leases to 12 hours from its first receive.
 - failed: the message returns to the queue at once. After the last attempt, or if retrying cannot help, it moves to the
   dead-letter queue.
 - bad message: it moves to the dead-letter queue.

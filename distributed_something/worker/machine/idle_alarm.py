@@ -68,7 +68,7 @@ def _put_alarm(cloudwatch: Any, app_name: str, instance: str) -> None:
 
 
 def _format_reason(error: ClientError | BotoCoreError) -> str:
-    """Return the error as one line. If a permission is missing, it begins with the permission's name."""
+    """Return the error as one line. If a permission is missing, the line names it first."""
     text = " ".join(str(error).split())[:MAX_ERROR_CHARACTERS]
     if not isinstance(error, ClientError) or not is_access_denied(error):
         return text

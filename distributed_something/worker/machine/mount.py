@@ -27,7 +27,7 @@ from distributed_something.worker.program.launcher import WORKER_HOME, get_loade
 
 MOUNT_FOLDER = Path("/home/ubuntu/bucket")  # as in the published system
 MOUNT_CHECK_SECONDS = 5.0
-# A mount that does not respond within this time hangs: for the call that checks it, s3fs does not need S3.
+# A mount that does not respond within this time hangs. The check itself does not make s3fs call S3.
 MOUNT_RESPONSE_SECONDS = 15.0
 MOUNT_START_SECONDS = 60.0  # until s3fs has started and accessed the bucket
 ROLE_PATH = "/latest/meta-data/iam/security-credentials/"  # the role's name in EC2's instance metadata

@@ -1,4 +1,4 @@
-"""The watcher for EC2's notices that this spot machine will be interrupted, in about two minutes or probably soon."""
+"""The watcher for EC2's notices about this spot machine: it ends in about two minutes, or is at elevated risk."""
 
 from __future__ import annotations
 

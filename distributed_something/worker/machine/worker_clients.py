@@ -16,7 +16,8 @@ from distributed_something.worker.transfer.s3_file import MAX_PARALLEL_REQUESTS
 
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 5.0, 20.0
 MAX_TRANSFERS_PER_SLOT = 2 * MAX_PARALLEL_REQUESTS  # one job is fetched while another one is uploaded
-# A call that extends a lease may take this part of the lease: it starts after a third, so it may hang twice.
+# A call that extends a lease times out after a sixth of the lease. The first call starts after a third, so two calls
+# that hang still leave time for another one.
 LEASE_DIVISOR = 6
 
 
@@ -57,12 +58,12 @@ class Clients:
 
 
 def _disable_expect_header(s3: Any) -> None:
-    """Send uploads without asking first (`Expect: 100-continue`), which costs small files a second round trip."""
+    """Send uploads without `Expect: 100-continue`, which would cost small files a second round trip."""
     s3.meta.events.unregister("before-call.s3", add_expect_header)
 
 
 def parse_aws_time(value: Any) -> datetime:
-    """Return the time as botocore would parse it, but faster: botocore takes 0.1 ms, and a listing has 1,000 times."""
+    """Return the time as botocore would, but faster: botocore takes 0.1 ms, and a page of a listing has 1,000 times."""
     with suppress(TypeError, ValueError):
         if (time := datetime.fromisoformat(value)).tzinfo:
             return time
