@@ -134,7 +134,7 @@ def judge_arn_account(arn: str, key: str, account: str) -> Iterator[Finding]:
         yield build_wrong_finding(
             "roles",
             f"{key} belongs to account {parts[4]}, but you are logged in to {account}",
-            f"use a Fleet file for {account}, or an AWS_PROFILE for {parts[4]}",
+            f"use a Fleet file for {account}, or set AWS_PROFILE to a profile for {parts[4]}",
             is_user_error=True,
         )
 

@@ -88,10 +88,7 @@ def run_preflight_checks(
     """
     fleet_file_finding, fleet = judge_fleet_file(clients, settings, path, content)
     facts = Lookups(settings, clients, now, fleet)
-    checks = [
-        (topic, (lambda _: [fleet_file_finding]) if check_topic is None else check_topic)
-        for topic, check_topic in CHECKS
-    ]
+    checks = [(topic, check_function or (lambda _: [fleet_file_finding])) for topic, check_function in CHECKS]
     return list(iter_findings(checks, facts))
 
 
@@ -116,12 +113,12 @@ def iter_findings(checks: Iterable[tuple[str, CheckFunction]], facts: Lookups) -
     """Yield the findings of these checks in order. After a failed login, skip the checks that call AWS."""
     skipped_topics: list[str] = []
     has_login_failed = False
-    for topic, check_topic in checks:
+    for topic, check_function in checks:
         if has_login_failed and topic != FLEET_FILE_TOPIC:
             skipped_topics.append(topic)
             continue
         try:
-            for finding in check_topic(facts):
+            for finding in check_function(facts):
                 has_login_failed = has_login_failed or (topic == "account" and finding.level is FindingLevel.WRONG)
                 yield finding
         except AWSError as error:

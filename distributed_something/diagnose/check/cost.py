@@ -68,8 +68,8 @@ def judge_spot_quotas(
     on-demand machines or another class of types can still start (`has_on_demand`: on-demand machines are requested).
     """
     classes: dict[QuotaClass | None, list[MachineType]] = defaultdict(list)
-    for name, machine in types.items():
-        classes[find_quota_class(name)].append(machine)
+    for name, machine_type in types.items():
+        classes[find_quota_class(name)].append(machine_type)
     for quota_class, machine_types in classes.items():
         if quota_class is None or quota_class not in quotas:
             names = format_names([machine_type.name for machine_type in machine_types])
@@ -88,7 +88,7 @@ def _judge_quota_class(
 ) -> Finding:
     smallest = min(machine_type.vcpus for machine_type in machine_types)
     largest = max(machine_type.vcpus for machine_type in machine_types)
-    message = f'"{quota_class.name}" is {quota:,.0f} virtual CPUs'
+    message = f'the quota "{quota_class.name}" is {quota:,.0f} virtual CPUs'
     remedy = f"request more ({quota_class.code}) at Service Quotas, Amazon EC2, which may take a day"
     details = {"code": quota_class.code, "value": quota, "needed": count * largest}
     if quota < smallest:
@@ -127,8 +127,8 @@ def check_bid(facts: Lookups) -> Iterator[Finding]:
     if unpriced_types:
         yield build_warning_finding(
             "bid",
-            f"no spot price in the last week for {format_names(unpriced_types)} in these zones, so AWS may not sell it "
-            "there",
+            f"no spot price in the last week for {format_names(unpriced_types)} in these zones; AWS may not offer "
+            "spot machines there",
             "add types or zones",
         )
 

@@ -1,7 +1,7 @@
 """Findings of the checks, as text for a terminal and as JSON for scripts.
 
-The level "wrong" is only for what cannot work. Anything that may work, or that could not be looked up, is a warning,
-because only wrong findings stop startCluster.
+The level WRONG is only for what cannot work, because it stops startCluster. Anything that may work, or that could not
+be looked up, is a WARNING.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ def build_ok_finding(topic: str, message: str, remedy: str = "", *, details: Fin
 
 
 def build_warning_finding(topic: str, message: str, remedy: str, *, details: FindingDetails = None) -> Finding:
-    """Return a finding that may work, may cost more, or could not be looked up."""
+    """Return a finding about something that may fail, may cost more, or could not be looked up."""
     return Finding(FindingLevel.WARNING, topic, format_one_line(message), remedy, details=dict(details or {}))
 
 
 def build_wrong_finding(
     topic: str, message: str, remedy: str, *, is_user_error: bool = False, details: FindingDetails = None
 ) -> Finding:
-    """Return a finding that keeps a run from working."""
+    """Return a finding about a problem that keeps a run from working."""
     return Finding(FindingLevel.WRONG, topic, format_one_line(message), remedy, is_user_error, dict(details or {}))
 
 
 def choose_exit_code(findings: Iterable[Finding]) -> int:
-    """Return 0 if no finding is wrong, 2 if one of the user's files is, and 1 if only the account is."""
+    """Return 0 without a WRONG finding, 2 if one of them is a user error, and 1 if all concern the account."""
     wrong_findings = [finding for finding in findings if finding.level is FindingLevel.WRONG]
     if not wrong_findings:
         return 0

@@ -19,7 +19,7 @@ from distributed_something.fleet.launch_specs import LaunchSpecification
 
 # AWS ended support for Amazon Linux 1 in 2023 and for Amazon Linux 2's ECS image in 2026
 UNSUPPORTED_IMAGE_PREFIXES = ("amzn-ami-", "amzn2-ami-ecs")
-IMDSV2_START_DATE = "2019-11-19"  # AWS's security blog announced it that day; older programs cannot use it
+IMDSV2_START_DATE = "2019-11-19"  # AWS announced IMDSv2 that day in its security blog; older programs cannot use it
 
 
 def check_machine_images(facts: Lookups) -> Iterator[Finding]:

@@ -135,7 +135,7 @@ def _judge_small_types(
 ) -> Iterator[Finding]:
     """Yield a finding about `small_types`, which hold fewer containers than TASKS_PER_MACHINE.
 
-    The finding is wrong if these are all of the `types`, and a warning otherwise.
+    Its level is WRONG if these are all of the `types`, else WARNING.
     """
     is_wrong = len(small_types) == len(types)
     size_findings = list(_judge_oversized_containers(settings, types.values(), details)) if is_wrong else []
@@ -186,7 +186,7 @@ def _judge_idle_capacity(tasks: int, fits: Mapping[str, ContainerFit]) -> Iterat
     for resource, count in idle_types.items():
         yield build_ok_finding(
             "room",
-            f"{count} of {len(fits)} machine types have unused {resource} for at least one more container",
+            f"unused {resource} for at least one more container on {count} of {len(fits)} machine types",
             f"use a type with less {resource}, which may cost less, or give the containers more {resource}",
         )
 

@@ -139,7 +139,7 @@ def check_job_queues(facts: Lookups) -> Iterator[Finding]:
         actual_name = facts.job_queue.value.dead_letter_queue or "no dead-letter queue"
         yield build_warning_finding(
             "queue",
-            f"SQS moves failed jobs to {actual_name}, not to {name}",
+            f"failed jobs should go to {name}, but they go to {actual_name}",
             "run setup, which corrects it",
         )
     yield from judge_dead_letter_queue(name, facts.dead_letter_queue.value)
@@ -152,7 +152,7 @@ def judge_job_queue(name: str, queue: QueueFacts | None, machines: int, slots: i
         return
     counts = queue.counts
     details = {"waiting": counts.waiting, "running": counts.running}
-    message = f"{counts.waiting:,} jobs are waiting in {name}, {counts.running:,} are leased by workers"
+    message = f"{format_count(counts.waiting, 'waiting job')} in {name}, {counts.running:,} leased by workers"
     if counts.jobs == 0:
         yield build_warning_finding(
             "queue", f"{name} has no jobs, so machines would idle", "run submitJob first", details=details
@@ -176,7 +176,7 @@ def judge_dead_letter_queue(name: str, queue: QueueFacts | None) -> Iterator[Fin
         yield build_warning_finding(
             "queue",
             f"{format_count(queue.counts.jobs, 'failed job')} of an earlier run in {name}",
-            "look at them first; the next run counts them as its own",
+            "look at them first; the summary of this run would count them too",
             details={"dead": queue.counts.jobs},
         )
 

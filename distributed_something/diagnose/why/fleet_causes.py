@@ -57,10 +57,11 @@ def diagnose_fleet_errors(evidence: Evidence) -> Iterator[Cause]:
 def diagnose_small_quota(evidence: Evidence) -> Iterator[Cause]:
     quota = evidence.quota
     if quota and quota.value < quota.smallest_vcpus and not list_running_machines(evidence):
+        limit = f'the quota "{quota.name}" is {quota.value:,.0f} virtual CPUs'
         yield Cause(
             97,
             "the account's quota is too small for one spot machine",
-            f'"{quota.name}" is {quota.value:,.0f} virtual CPUs; the smallest machine has {quota.smallest_vcpus}',
+            f"{limit}; the smallest machine has {quota.smallest_vcpus}",
             f"request more ({quota.code}) at Service Quotas, Amazon EC2; or use smaller machines",
         )
 

@@ -26,8 +26,8 @@ def diagnose_failed_launches(evidence: Evidence) -> Iterator[Cause]:
             89,
             "machines terminate as soon as they start",
             f"{_format_few_names([machine.id for machine in failed])}: {failed[0].end_reason}",
-            "correct the Fleet file: Client.InternalError concerns the disk's encryption key; InvalidSnapshot and "
-            "VolumeLimitExceeded, the disk",
+            "correct the Fleet file: the disk's encryption key for Client.InternalError, the disk itself for "
+            "InvalidSnapshot or VolumeLimitExceeded",
         )
 
 

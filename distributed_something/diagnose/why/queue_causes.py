@@ -48,5 +48,5 @@ def diagnose_orphaned_leases(evidence: Evidence) -> Iterator[Cause]:
             68,
             "all jobs are leased by workers that no longer run",
             f"{format_count(counts.running, 'leased job')}, none waiting, no container running",
-            "wait: the jobs return to the queue when their leases expire, after SQS_MESSAGE_VISIBILITY",
+            "wait: the jobs return to the queue when their leases expire (SQS_MESSAGE_VISIBILITY)",
         )
