@@ -1,4 +1,4 @@
-"""Several lookups in a row, in which one that AWS refuses does not stop the others."""
+"""Series of lookups in AWS, in which a refused lookup does not stop the others."""
 
 from __future__ import annotations
 

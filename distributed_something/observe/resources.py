@@ -310,7 +310,7 @@ def _iter_queue(sqs: SQSClient, url: str, tags: dict[str, str], state: ResourceS
         return
     jobs, is_job_queue = queue.counts.jobs, bool(queue.dead_letter_queue)
     if jobs and not is_job_queue and state is ResourceState.LEFT:
-        state = ResourceState.KEPT  # a queue without a dead-letter queue is one itself; cleanup keeps failed jobs
+        state = ResourceState.KEPT  # this is a dead-letter queue itself, and cleanup keeps failed jobs
     note = f"holds {format_count(jobs, 'job' if is_job_queue else 'failed job')}" if jobs else "empty"
     yield Resource(ResourceKind.QUEUE, queue.name, tags["app"], tags.get("run", ""), note, state, id=url)
 
