@@ -130,7 +130,7 @@ def test_failed_jobs_are_kept_and_nothing_else(runs: Runs) -> None:
     for left in (observe_run_resources(runs.clients, names), observe_all_resources(runs.clients)):
         assert left.clean
         assert [format_resource(one) for one in left.of(ResourceState.KEPT)] == [
-            "queue AppDeadMessages (app App, holds 1 failed jobs)"
+            "queue AppDeadMessages (app App, holds 1 failed job)"
         ]
     assert runs.clean(names, failed_too=True).list_removed(ResourceKind.DEAD_LETTER_QUEUE) == ["AppDeadMessages"]
     assert observe_run_resources(runs.clients, names).things == []
@@ -242,7 +242,7 @@ def test_a_volume_that_its_fleet_file_keeps_is_listed_as_kept_and_is_no_leftover
     tags = pairs(app="App", run=RUN, Name="AppWorker", keep="DeleteOnTermination is false")
     empty.answers["ec2.DescribeVolumes"] = {"Volumes": [{"VolumeId": "vol-0", "Tags": tags}]}
     left = wait_for_removal(empty.clients, NAMES, time.sleep)
-    told = f"kept            volume vol-0 (app App, run {RUN}, kept, as the Fleet file says)"
+    told = f"kept            volume vol-0 (app App, run {RUN}, kept, as the Fleet file requests)"
     assert format_inventory(left) == f"{told}\nnothing is left"
 
 
