@@ -1,4 +1,4 @@
-"""`python -m distributed_something.localcloud PROJECT WORKER_ROOT`: the daemon, started by `start_local_cloud`."""
+"""The daemon's entry point: `start_local_cloud` runs `python -m distributed_something.localcloud PROJECT WORKER_ROOT`."""
 
 import sys
 from pathlib import Path
