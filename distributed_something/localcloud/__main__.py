@@ -1,4 +1,7 @@
-"""The daemon's entry point: `start_local_cloud` runs `python -m distributed_something.localcloud PROJECT WORKER_ROOT`."""
+"""The daemon's entry point: `python -m distributed_something.localcloud PROJECT WORKER_ROOT`.
+
+`start_local_cloud` runs it.
+"""
 
 import sys
 from pathlib import Path

@@ -46,7 +46,10 @@ log = logging.getLogger("localcloud")
 
 
 def run_daemon(project: Path, worker_root: Path) -> None:
-    """Run one project's local cloud until it is stopped. On failure, log the reason as the last line and exit with 1."""
+    """Run one project's local cloud until it is stopped. On failure, print the reason as the last line and exit with 1.
+
+    `worker_root` is the folder whose `worker/` is used if the project does not have its own.
+    """
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     layout = build_layout(project)

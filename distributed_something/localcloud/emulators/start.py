@@ -98,7 +98,7 @@ def find_free_port() -> int:
 
 
 class MotoServer:
-    """Moto's server with additional WSGI applications. `apps` maps path prefixes to them; moto serves all other paths."""
+    """Moto's server with additional WSGI applications. `apps` maps path prefixes to them; moto serves other paths."""
 
     def __init__(self, apps: Mapping[str, WsgiApp]) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app

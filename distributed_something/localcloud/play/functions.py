@@ -119,7 +119,7 @@ class FunctionRunner:
 
     @cached_property
     def _packages_folder(self) -> Path:
-        """Folder with links to boto3 and its dependencies. Each start creates it again, because Python may have moved."""
+        """Folder with links to boto3 and its dependencies. Each start recreates it, because Python may have moved."""
         folder = self._root / "packages"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
