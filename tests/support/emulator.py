@@ -71,14 +71,14 @@ def roto(folder: Path) -> Iterator[str]:
         process.wait()
 
 
-def until(holds: Callable[[], Any], otherwise: str, seconds: float = 60) -> Any:
-    """Wait until `holds` returns a true value and return that value. Fail the test with `otherwise` after `seconds`."""
+def until(condition: Callable[[], Any], failure: str, seconds: float = 60) -> Any:
+    """Wait until the condition returns a true value, and return it. Fail the test with `failure` after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if value := holds():
+        if value := condition():
             return value
         time.sleep(0.03)
-    raise AssertionError(otherwise)
+    raise AssertionError(failure)
 
 
 @dataclass

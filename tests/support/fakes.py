@@ -1,4 +1,4 @@
-"""Fakes for AWS and time: exact requests with botocore's Stubber, a small SQS, and a clock advanced only by sleeping."""
+"""Fakes for AWS and time: exact requests with a Stubber, a small SQS, and a clock that only sleeping advances."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Exact:
         service, _, method = call.partition(".")
         self._stubs[service].add_client_error(method, code, message, expected_params=wanted)
 
-    def all_made(self) -> None:
+    def verify_all_calls(self) -> None:
         """Fail the test if an expected call was not made."""
         for stub in self._stubs.values():
             stub.assert_no_pending_responses()
@@ -105,7 +105,7 @@ def exact() -> Iterator[Exact]:
     with ExitStack() as stack:
         exact_clients = Exact(_clients(), stack)
         yield exact_clients
-        exact_clients.all_made()
+        exact_clients.verify_all_calls()
 
 
 class FakeTime:

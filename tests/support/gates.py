@@ -32,12 +32,12 @@ class Gates:
 
     folder: Path
 
-    def job_file(self, made: Project, **gate_of: str) -> str:
+    def job_file(self, project: Project, **gate_of: str) -> str:
         """Write a job file with one job per name, each waiting for its gate. Return the file's path."""
         self.folder.mkdir()
         groups = [{"name": name, "gate": gate} for name, gate in gate_of.items()]
         command = ["python3", "-c", SCRIPT, str(self.folder), "{name}", "{gate}", "{output_dir}"]
-        return str(made.job_file(command=command, output_location="results/{name}", groups=groups))
+        return str(project.job_file(command=command, output_location="results/{name}", groups=groups))
 
     def open(self, gate: str) -> None:
         """Let all jobs finish that wait at this gate now or later."""
@@ -49,35 +49,35 @@ class Gates:
         lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
         return [machine for job, machine in lines if job == name]
 
-    def wait_for_start(self, made: Project, name: str) -> str:
+    def wait_for_start(self, project: Project, name: str) -> str:
         """Wait until a job has started and its container is protected from scale-in. Return its machine."""
         wait_for(lambda: bool(self.starts(name)))
         machine = self.starts(name)[-1]
-        wait_for(lambda: machine in protected(made))
+        wait_for(lambda: machine in protected(project))
         return machine
 
 
-def machines(made: Project) -> set[str]:
+def machines(project: Project) -> set[str]:
     """Return the IDs of the running machines."""
     filters: Any = [{"Name": "instance-state-name", "Values": ["running"]}]
-    reservations = made.client("ec2").describe_instances(Filters=filters)["Reservations"]
+    reservations = project.client("ec2").describe_instances(Filters=filters)["Reservations"]
     return {instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]}
 
 
-def protected(made: Project) -> set[str]:
+def protected(project: Project) -> set[str]:
     """Return the IDs of the machines with a protected container, according to the local cloud's ECS agent."""
-    ecs = made.client("ecs")
+    ecs = project.client("ecs")
     arns = ecs.list_tasks(cluster="tryout-cluster")["taskArns"]
     tasks = ecs.describe_tasks(cluster="tryout-cluster", tasks=arns)["tasks"] if arns else []
-    arns = [task["containerInstanceArn"] for task in tasks if _is_protected(made, task["taskArn"])]
+    arns = [task["containerInstanceArn"] for task in tasks if _is_protected(project, task["taskArn"])]
     if not arns:
         return set()
     response = ecs.describe_container_instances(cluster="tryout-cluster", containerInstances=arns)
     return {machine["ec2InstanceId"] for machine in response["containerInstances"]}
 
 
-def _is_protected(made: Project, arn: str) -> bool:
-    state = read_cloud_state(build_layout(made.folder))
+def _is_protected(project: Project, arn: str) -> bool:
+    state = read_cloud_state(build_layout(project.folder))
     assert state is not None
     address = f"{state.moto}{AGENT_PATH}{arn.rsplit('/', 1)[-1]}{PROTECTION_STATE_PATH}"
     try:
@@ -87,7 +87,7 @@ def _is_protected(made: Project, arn: str) -> bool:
         return False
 
 
-def target(made: Project) -> int:
+def target(project: Project) -> int:
     """Return the target capacity of the only fleet."""
-    (fleet,) = made.client("ec2").describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
+    (fleet,) = project.client("ec2").describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
     return int(fleet["SpotFleetRequestConfig"]["TargetCapacity"])

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-TOKEN_HEADER, LIFE_HEADER = "X-aws-ec2-metadata-token", "X-aws-ec2-metadata-token-ttl-seconds"
+TOKEN_HEADER, TTL_HEADER = "X-aws-ec2-metadata-token", "X-aws-ec2-metadata-token-ttl-seconds"
 INSTANCE = "i-0123456789abcdef0"
 PATHS = {"instance": "instance-id", "spot": "spot/instance-action", "rebalance": "events/recommendations/rebalance"}
 
@@ -75,7 +75,7 @@ def _build_handler(server: MetadataServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             server.asked.append(f"PUT {self.path}")
-            lifetime = self.headers.get(LIFE_HEADER, "")
+            lifetime = self.headers.get(TTL_HEADER, "")
             server.lives.append(lifetime)
             is_valid = self.path == "/latest/api/token" and lifetime.isdecimal() and 1 <= int(lifetime) <= 21_600
             is_late, server.late_tokens = server.late_tokens > 0, max(0, server.late_tokens - 1)

@@ -109,10 +109,10 @@ def processes_of(folder: Path) -> list[int]:
     return list_processes_with(str(folder))
 
 
-def wait_for(true: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until a condition is true, which depends on other processes. Fail the test after `seconds`."""
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until a condition that depends on other processes is true. Fail the test after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, f"the condition is still false after {seconds} s"
         time.sleep(0.05)
 

@@ -70,7 +70,7 @@ class MinistackServer:
     def wait_until_ready(self) -> None:
         """Wait until ministack responds. Raise LocalCloudError if it exits or does not respond in time."""
         if not wait_for_condition(lambda: self.process.poll() is not None or self.is_ready(), READY_TIMEOUT_SECONDS):
-            raise LocalCloudError(f"ministack is not ready after {READY_TIMEOUT_SECONDS} s")
+            raise LocalCloudError(f"ministack did not respond within {READY_TIMEOUT_SECONDS} s")
         self.check_alive()
 
     def is_ready(self) -> bool:

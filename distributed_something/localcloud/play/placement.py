@@ -32,21 +32,21 @@ class FreeCapacity:
     memory: int
     tasks: int = 0
 
-    def fits(self, needs: TaskRequirements) -> bool:
-        return needs.cpu <= self.cpu and needs.memory <= self.memory
+    def fits(self, requirements: TaskRequirements) -> bool:
+        return requirements.cpu <= self.cpu and requirements.memory <= self.memory
 
 
-def choose_machine(needs: TaskRequirements, machines: Sequence[FreeCapacity]) -> FreeCapacity | None:
+def choose_machine(requirements: TaskRequirements, machines: Sequence[FreeCapacity]) -> FreeCapacity | None:
     """Return the machine with the fewest tasks that can fit the task, or None.
 
     Among machines with equally many tasks, prefer the one with the most free memory.
     """
-    candidates = [machine for machine in machines if machine.fits(needs)]
+    candidates = [machine for machine in machines if machine.fits(requirements)]
     return min(candidates, key=lambda machine: (machine.tasks, -machine.memory, machine.arn), default=None)
 
 
 def format_placement_failure(
-    needs: TaskRequirements, machines: Sequence[FreeCapacity], excluded_machines: Sequence[FreeCapacity] = ()
+    requirements: TaskRequirements, machines: Sequence[FreeCapacity], excluded_machines: Sequence[FreeCapacity] = ()
 ) -> str:
     """Return ECS's message for a task that fits on no machine.
 
@@ -59,8 +59,8 @@ def format_placement_failure(
         return f"{refusal} The closest matching (container-instance {name}) {unmet}"
     if not machines:
         return f"{refusal} Reason: No Container Instances were found in your cluster."
-    closest = max(machines, key=lambda machine: (machine.memory >= needs.memory, machine.memory, machine.cpu))
-    resource = "memory" if closest.memory < needs.memory else "CPU units"
+    closest = max(machines, key=lambda machine: (machine.memory >= requirements.memory, machine.memory, machine.cpu))
+    resource = "memory" if closest.memory < requirements.memory else "CPU units"
     name = closest.arn.split("/")[-1]
     return f"{refusal} The closest matching (container-instance {name}) has insufficient {resource} available."
 

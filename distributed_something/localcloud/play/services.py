@@ -62,7 +62,7 @@ class RunningTask:
     service_arn: str
     machine: Machine
     worker: TaskWorker
-    needs: TaskRequirements
+    requirements: TaskRequirements
     stop_seconds: int
     started: float
     kill_at: float | None = None
@@ -232,13 +232,13 @@ class ServiceSimulator:
 
     def _start_tasks(self, service: Any, missing: int, runner: TaskRunner, now: float) -> list[Task]:
         definition = self.ecs.describe_task_definition(service.task_definition)
-        needs = sum_task_requirements(definition)
+        requirements = sum_task_requirements(definition)
         started: list[Task] = []
         while len(started) < missing:
             capacities, excluded_capacities = self._list_free_capacities(service)
-            chosen = choose_machine(needs, capacities)
+            chosen = choose_machine(requirements, capacities)
             if chosen is None:
-                add_service_event(service, format_placement_failure(needs, capacities, excluded_capacities))
+                add_service_event(service, format_placement_failure(requirements, capacities, excluded_capacities))
                 break
             machine = next(machine for machine in self.machines.list_usable_machines() if machine.arn == chosen.arn)
             task = Task(self.ecs.clusters[service.cluster_name], definition, service, machine.arn, self.ecs)
@@ -266,8 +266,8 @@ class ServiceSimulator:
             self._get_throttle((service.arn, definition.arn)).record_end(0, now)
             return False
         seconds = int(container.get("stopTimeout") or DEFAULT_STOP_SECONDS)
-        needs = sum_task_requirements(definition)
-        self.running_tasks.append(RunningTask(task, service.arn, machine, worker, needs, seconds, now))
+        requirements = sum_task_requirements(definition)
+        self.running_tasks.append(RunningTask(task, service.arn, machine, worker, requirements, seconds, now))
         return True
 
     def _list_free_capacities(self, service: Any) -> tuple[list[FreeCapacity], list[FreeCapacity]]:
@@ -314,7 +314,7 @@ class ServiceSimulator:
 
 def sum_reserved_resources(tasks: list[RunningTask]) -> tuple[int, int]:
     """Return the CPU units and the MiB of memory that tasks have reserved."""
-    return sum(task.needs.cpu for task in tasks), sum(task.needs.memory for task in tasks)
+    return sum(task.requirements.cpu for task in tasks), sum(task.requirements.memory for task in tasks)
 
 
 def sum_task_requirements(definition: Any) -> TaskRequirements:

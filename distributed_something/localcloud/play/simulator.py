@@ -94,8 +94,9 @@ class CloudSimulator:
             if instance_id in (None, machine.instance_id)
         ]
         if not candidates:
-            name = f"machine {instance_id}" if instance_id else "machine"
-            raise LocalCloudError(f"no {name} is running in the local cloud; wait until one has started")
+            problem = f"no machine{f' {instance_id}' if instance_id else ''} is running in the local cloud"
+            remedy = "check its ID" if instance_id else "wait until one has started"
+            raise LocalCloudError(f"{problem}; {remedy}")
         region, machine = max(candidates, key=lambda candidate: candidate[1].member.running_tasks_count)
         region.services.interrupt_machine(machine, notice_seconds, now)
         self._record_interruption(region, machine)
