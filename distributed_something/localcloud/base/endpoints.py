@@ -24,8 +24,8 @@ AGENT_PATH, METADATA_PATH = "/_localcloud-agent/", "/_localcloud-metadata/"
 """Paths on moto's port: the ECS agent, which tasks call, and the EC2 instance metadata, which machines read."""
 
 FUNCTION_TIMINGS = {"LOOK_SECONDS": "2", "SOON_SECONDS": "0.5", "SETTLING_SECONDS": "2", "NEW_MACHINE_SECONDS": "3"}
-"""Timings of the auto-monitor's function in the local cloud. They are shorter than on AWS: a minute of its rule is
-short, queue counts are exact, and machines start immediately."""
+"""Timings of the auto-monitor's function in the local cloud. They are shorter than on AWS, because its rule calls it
+every two seconds, queue counts are exact, and machines start immediately."""
 
 DUMMY_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": ""}
 
