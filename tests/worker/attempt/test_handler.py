@@ -99,7 +99,7 @@ def test_prepare_can_end_an_attempt_with_a_reason(table: Table) -> None:
 
 def test_more_inputs_are_fetched_in_prepare_only(table: Table) -> None:
     table.handle(failure=lambda job, folders, result: folders.fetch(["images/a.tif"]))
-    assert table.record()["reason"] == "RuntimeError: folders.fetch is there in prepare() only"
+    assert table.record()["reason"] == "RuntimeError: folders.fetch can be called only in prepare()"
 
 
 def test_files_that_are_no_results_are_left_out(table: Table) -> None:

@@ -96,7 +96,7 @@ def test_a_bad_message_goes_to_the_dead_letter_queue_at_once_with_its_reason(lab
 
     until(all_dead, f"not all are dead: {reasons}")
     assert "no JSON" in reasons[bodies[0]]
-    assert "nothing fills {plate}" in reasons[bodies[1]]
+    assert "the placeholder {plate} has no value" in reasons[bodies[1]]
 
 
 @pytest.mark.parametrize(
