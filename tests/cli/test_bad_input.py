@@ -188,7 +188,7 @@ JOB_MISTAKES = [
            leave_out="*.tmp"),
     in_job("an upload flag of another command", "upload_flags",
            "'--delete' is not a supported upload flag; use one of --acl,", upload_flags="--delete"),
-    in_job("an upload flag without its value", "upload_flags", "--acl has no value; write one after it",
+    in_job("an upload flag without its value", "upload_flags", "--acl has no value; write a value after it",
            upload_flags="--acl"),
     in_job("an access list that S3 lacks", "upload_flags", "--acl is 'bucket-owner', not one of private, public-read",
            upload_flags="--acl bucket-owner"),

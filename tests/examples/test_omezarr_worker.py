@@ -106,7 +106,7 @@ def test_a_plate_without_its_key_is_a_failure(omezarr: ModuleType, tmp_path: Pat
     assert omezarr.failure(made, folders, result) == ".zattrs does not exist"
     made.output_dir.mkdir()
     (made.output_dir / ".zattrs").write_text('{"multiscales": []}')
-    assert omezarr.failure(made, folders, result) == ".zattrs has no plate"
+    assert omezarr.failure(made, folders, result) == ".zattrs has no key plate"
     (made.output_dir / ".zattrs").write_text('{"plate": {}}')
     assert omezarr.failure(made, folders, result) is None
     assert omezarr.failure(made, folders, omezarr.Result(1, 1.0, 0, 0.0)) == "exit code 1"

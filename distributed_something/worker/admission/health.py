@@ -179,8 +179,8 @@ class HealthReporter:
         self._reported_pause: Pause | None = None
 
     def tick(self, now: float) -> None:
-        """Write a document if the pause has changed. If `write` raises, the caller gets the error, and the next tick
-        writes again."""
+        """Write a document if the pause has changed. If `write` raises an error, it is passed on, and the next tick
+        tries to write again."""
         pause = self._health.current_pause
         if pause != self._reported_pause:
             self._write(self._build_document(pause, now))

@@ -26,7 +26,7 @@ from distributed_something.worker.job.worker_settings import JobDefaults
 
 Command = list[str] | str  # words, or one string for a shell
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
-MAX_JOB_SECONDS = 11 * 3600  # SQS ends a lease at most 12 hours after the message was received
+MAX_JOB_SECONDS = 11 * 3600  # less than 12 hours, when SQS ends the lease of a received message
 
 
 class BadMessage(Exception):

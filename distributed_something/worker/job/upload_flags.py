@@ -128,7 +128,7 @@ def _pop_value(flag: str, words: list[str]) -> str:
         return words.pop(0)
     if flag in _DEFAULT_VALUES:
         return _DEFAULT_VALUES[flag]
-    raise BadFlags(f"{flag} has no value; write one after it")
+    raise BadFlags(f"{flag} has no value; write a value after it")
 
 
 def _convert_value(flag: str, convert: Callable[[str], object], value: str) -> object:

@@ -37,11 +37,11 @@ _SERVE_CODE = (
 
 
 class ProgramStartError(Exception):
-    """A program that cannot be started. `machine` is True if the machine is the cause, not the program."""
+    """A program that cannot be started. `is_machine_fault`: whether the machine is the cause, not the program."""
 
-    def __init__(self, reason: str, *, machine: bool) -> None:
+    def __init__(self, reason: str, *, is_machine_fault: bool) -> None:
         super().__init__(reason)
-        self.machine = machine
+        self.is_machine_fault = is_machine_fault
 
 
 class LostLauncher(Exception):
@@ -91,7 +91,7 @@ class LauncherPool:
             finally:
                 program.end()
                 if program.is_lost:
-                    _drop_connection(connection, program.hangs)
+                    _drop_connection(connection, program.is_hanging)
                     connection = None
         finally:
             self._free.put(connection)
@@ -133,9 +133,9 @@ def _open_connection(channel: Channel) -> _LauncherConnection:
     return _LauncherConnection(channel, message["pid"])
 
 
-def _drop_connection(connection: _LauncherConnection, hangs: bool) -> None:
+def _drop_connection(connection: _LauncherConnection, is_hanging: bool) -> None:
     connection.channel.close()
-    if hangs:
+    if is_hanging:
         with suppress(ProcessLookupError):
             os.kill(connection.process, signal.SIGKILL)  # its parent then ends the processes that it started
 
@@ -143,13 +143,13 @@ def _drop_connection(connection: _LauncherConnection, hangs: bool) -> None:
 class LaunchedProgram:
     """A program that a launcher runs.
 
-    Methods raise LostLauncher if the launcher is lost. `is_lost` is then True, and `hangs` is True if the launcher
+    Methods raise LostLauncher if the launcher is lost. `is_lost` is then True, and `is_hanging` is True if the launcher
     still exists but does not respond.
     """
 
     def __init__(self, channel: Channel, folder: Path) -> None:
         self._channel, self._folder = channel, str(folder)
-        self.is_lost = self.hangs = self._is_running = False
+        self.is_lost = self.is_hanging = self._is_running = False
 
     def start(self, words: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         """Start the program in a new session and append its output to `log`."""
@@ -171,7 +171,7 @@ class LaunchedProgram:
             return None
         self._is_running = False
         if "error" in reply:
-            raise ProgramStartError(reply["error"], machine=reply["machine"])
+            raise ProgramStartError(reply["error"], is_machine_fault=reply["machine"])
         return reply
 
     def end(self) -> None:
@@ -185,7 +185,7 @@ class LaunchedProgram:
         self.send_signal(signal.SIGKILL)
         reply = self.wait(KILL_WAIT_SECONDS)
         if reply is None:
-            self.hangs = True
+            self.is_hanging = True
             self._mark_lost()
         return reply
 

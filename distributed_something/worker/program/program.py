@@ -61,7 +61,7 @@ def run_command(
             program.start(words, clean, surroundings.log)
             return _wait_for_end(program, timeout_seconds, should_stop, surroundings.monotonic)
     except ProgramStartError as error:
-        kind = "machine" if error.machine else "program"
+        kind = "machine" if error.is_machine_fault else "program"
         raise Failed(f"the program {words[0]!r} cannot be started: {error}", kind) from None
     except LostLauncher:
         reason = "the launcher of the program was killed or hangs; the program itself may be the cause"

@@ -98,7 +98,7 @@ def upload_results(
             upload.verify_files()
             return [upload.uploaded[key] for key in files]
         except (*TRANSFER_ERRORS, UploadError) as error:
-            check()  # raises check's own error if botocore has wrapped it
+            check()  # if botocore wrapped an error of `check`, raise the original error
             reason = str(error)
             if not is_transient_error(error):
                 break

@@ -48,13 +48,16 @@ def is_transient_error(error: Exception) -> bool:
 def retry_transient_errors(
     transfer: Callable[[], _T], check: Callable[[], None], sleep: Callable[[float], None] = time.sleep
 ) -> _T:
-    """Return the result of `transfer`, which is retried after temporary errors, with longer and longer pauses."""
+    """Call `transfer` and return its result. After a temporary error, retry it with longer and longer pauses.
+
+    `check` is called before each call and may raise an exception to end the retries.
+    """
     for pause in RETRY_PAUSES_SECONDS:
         try:
             check()
             return transfer()
         except TRANSFER_ERRORS as error:
-            check()  # raises check's own error if botocore has wrapped it
+            check()  # if botocore wrapped an error of `check`, raise the original error
             if not is_transient_error(error):
                 raise
         sleep_with_checks(pause, check, sleep)

@@ -27,19 +27,19 @@ def list_paused_machines(s3: Any, now: float) -> list[str]:
     return [paused["machine"] for paused in list_paused_containers(s3, "ours", KEYS, now)]
 
 
-def build_pause(machine: str, since: float, until: float | None) -> dict[str, Any]:
+def build_pause_document(machine: str, since: float, until: float | None) -> dict[str, Any]:
     return build_health_document(machine, "box", Pause(since, until, "exit code 1", ()), since)
 
 
 def test_a_paused_container_is_listed_until_its_pause_ends(s3: Any) -> None:
     now = write_document(s3, "i-1", {})
-    write_document(s3, "i-1", build_pause("i-1", now, now + 60))
+    write_document(s3, "i-1", build_pause_document("i-1", now, now + 60))
     assert list_paused_machines(s3, now + 59) == ["i-1"]
     assert list_paused_machines(s3, now + 61) == []
 
 
 def test_a_container_with_a_full_disk_is_listed(s3: Any) -> None:
-    now = write_document(s3, "i-1", build_pause("i-1", 0, None))
+    now = write_document(s3, "i-1", build_pause_document("i-1", 0, None))
     assert list_paused_machines(s3, now) == ["i-1"]
 
 
@@ -49,7 +49,7 @@ def test_a_container_that_works_again_is_not_listed(s3: Any) -> None:
 
 
 def test_an_old_document_is_ignored(s3: Any) -> None:
-    now = write_document(s3, "i-1", build_pause("i-1", 0, None))
+    now = write_document(s3, "i-1", build_pause_document("i-1", 0, None))
     assert list_paused_machines(s3, now + 3600) == []
 
 
@@ -62,5 +62,7 @@ def test_an_invalid_document_is_ignored(s3: Any, body: object) -> None:
 
 
 def test_only_the_newest_of_many_documents_are_read(s3: Any) -> None:
-    now = max(write_document(s3, f"i-{n}", build_pause(f"i-{n}", 0, None)) for n in range(3 * MAX_PAUSE_DOCUMENTS))
+    now = max(
+        write_document(s3, f"i-{n}", build_pause_document(f"i-{n}", 0, None)) for n in range(3 * MAX_PAUSE_DOCUMENTS)
+    )
     assert len(list_paused_machines(s3, now)) == MAX_PAUSE_DOCUMENTS

@@ -95,7 +95,7 @@ def test_a_bad_message_goes_to_the_dead_letter_queue_at_once_with_its_reason(lab
         return set(reasons) >= set(bodies)
 
     until(all_dead, f"not all are dead: {reasons}")
-    assert "no JSON" in reasons[bodies[0]]
+    assert "the message is not valid JSON" in reasons[bodies[0]]
     assert "the placeholder {plate} has no value" in reasons[bodies[1]]
 
 

@@ -73,10 +73,10 @@ def build_base(name: str) -> str:
 
 
 @cache
-def build_worker_on(name: str, can_mount: bool = False) -> str:
+def worker_on(name: str, mounting: bool = False) -> str:
     """Build the worker's image on a base and return its image name."""
-    arguments = {"BASE_IMAGE": build_base(name), "MOUNT_S3": str(can_mount)}
-    return build_worker(ROOT / "worker", f"tests/worker-on-{name}{'-mounting' if can_mount else ''}:1", **arguments)
+    arguments = {"BASE_IMAGE": build_base(name), "MOUNT_S3": str(mounting)}
+    return build_worker(ROOT / "worker", f"tests/worker-on-{name}{'-mounting' if mounting else ''}:1", **arguments)
 
 
 @pytest.fixture(params=["debian", "bare"])
@@ -142,7 +142,7 @@ def test_the_developers_part_of_the_dockerfile_is_an_image_to_which_the_rest_add
 
 
 def test_a_program_gets_the_environment_of_its_image_without_changes_by_the_worker(base: str, run: Containers) -> None:
-    run.start(build_worker_on(base))
+    run.start(worker_on(base))
     env = ["/bin/busybox", "env"] if base == "bare" else ["env"]
     record = run.lab.recorded(job_id(run.lab.send(group={"x": "env"}, command=env)), state="done")
     lines = run.read_job_log(record).splitlines()
@@ -154,7 +154,7 @@ def test_a_program_gets_the_environment_of_its_image_without_changes_by_the_work
 
 def test_the_programs_own_python_has_the_same_paths_and_libraries_as_without_the_worker(run: Containers) -> None:
     code = "import six, sys, ssl; print(sys.version, sys.path, sys.prefix, six.__file__, ssl.OPENSSL_VERSION)"
-    run.start(build_worker_on("debian"))
+    run.start(worker_on("debian"))
     record = run.lab.recorded(job_id(run.lab.send(group={"x": "py"}, command=["python3", "-c", code])), state="done")
     assert run.read_job_log(record) == docker(
         "run", "--rm", "--entrypoint", "python3", build_base("debian"), "-c", code
@@ -162,14 +162,14 @@ def test_the_programs_own_python_has_the_same_paths_and_libraries_as_without_the
 
 
 def test_no_file_of_the_base_is_changed_and_no_build_tool_stays_in_the_image() -> None:
-    before, after = list_files(build_base("debian")), list_files(build_worker_on("debian"))
+    before, after = list_files(build_base("debian")), list_files(worker_on("debian"))
     own = {name for name in after if name.startswith("opt/worker")}
     assert {name: after[name] for name in after.keys() - own} == before
     assert {name for name in own if "/bin/" in name} == {"opt/worker/bin/python3.11", "opt/worker/bin/busybox"}
     assert [name for name in own if "/pip/" in name or "/setuptools/" in name] == []
     for setting in ("Env", "User", "WorkingDir"):
         base_value, worker_value = (
-            read_image_setting(image, setting) for image in (build_base("debian"), build_worker_on("debian"))
+            read_image_setting(image, setting) for image in (build_base("debian"), worker_on("debian"))
         )
         assert base_value == worker_value
 
@@ -186,7 +186,7 @@ def test_compiled_files_contain_no_times_or_temporary_paths_so_that_two_builds_a
 
 
 def test_the_worker_adds_less_than_62_mb_to_an_image() -> None:
-    images = (build_base("bare"), build_worker_on("bare"))
+    images = (build_base("bare"), worker_on("bare"))
     sizes = [int(docker("image", "inspect", "--format", "{{.Size}}", image)) for image in images]
     assert sizes[1] - sizes[0] < 62e6
 
@@ -195,7 +195,7 @@ def run_worker_python(name: str, code: str) -> str:
     """Run code with the worker's own Python in the image on a base, and return its output."""
     python = ["--library-path", "/opt/worker/lib", "/opt/worker/bin/python3.11", "-E", "-s", "-c", code]
     options = ["--network", "host", "--env", "LD_PRELOAD=", "--entrypoint", "/opt/worker/lib/loader.so"]
-    return docker("run", "--rm", *options, build_worker_on(name), *python)
+    return docker("run", "--rm", *options, worker_on(name), *python)
 
 
 def list_files(image: str) -> dict[str, tuple[object, ...]]:
@@ -223,7 +223,7 @@ def read_image_setting(image: str, setting: str) -> str:
 
 
 def test_a_program_linked_against_musl_runs_and_its_results_are_uploaded(run: Containers) -> None:
-    run.start(build_worker_on("musl"))
+    run.start(worker_on("musl"))
     words = ["/say", "{output_dir}/said.txt", 'it\'s; $(id)\n"é"']
     job = job_id(run.lab.send(group={"x": "musl"}, command=words, output_location="out/{job}"))
     record = run.lab.recorded(job, state="done")
@@ -234,7 +234,7 @@ def test_a_program_linked_against_musl_runs_and_its_results_are_uploaded(run: Co
 @pytest.mark.parametrize(("name", "user", "expected"), [("debian", "4711:42", "4711 42"), ("bare", "0", "0 0")])
 def test_a_container_can_run_as_any_user(name: str, user: str, expected: str, run: Containers) -> None:
     box = "/bin/busybox " if name == "bare" else ""
-    run.start(build_worker_on(name), "--user", user)
+    run.start(worker_on(name), "--user", user)
     command = build_shell_command(
         name, f"echo $({box}id -u) $({box}id -g) > {{output_dir}}/who; {box}cat {{output_dir}}/who"
     )
@@ -246,7 +246,7 @@ def test_a_container_can_run_as_any_user(name: str, user: str, expected: str, ru
 
 
 def test_processes_that_a_program_leaves_behind_are_ended(base: str, run: Containers) -> None:
-    container = run.start(build_worker_on(base))
+    container = run.start(worker_on(base))
     box = "/bin/busybox " if base == "bare" else ""
     command = build_shell_command(base, f"{box}sleep 600 & {box}setsid {box}sleep 600 & {box}true")
     run.lab.recorded(job_id(run.lab.send(group={"x": "left"}, command=command)), state="done")
@@ -258,7 +258,7 @@ def test_processes_that_a_program_leaves_behind_are_ended(base: str, run: Contai
 
 
 def test_docker_stop_returns_the_job_to_the_queue_at_once(base: str, run: Containers) -> None:
-    container = run.start(build_worker_on(base))
+    container = run.start(worker_on(base))
     run.lab.send(
         group={"x": "stopped"},
         command=build_shell_command(base, f"{'/bin/busybox ' if base == 'bare' else ''}sleep 600"),
@@ -272,7 +272,7 @@ def test_docker_stop_returns_the_job_to_the_queue_at_once(base: str, run: Contai
 
 
 def test_an_out_of_memory_kill_is_distinguished_from_another_kill(run: Containers) -> None:
-    container = run.start(build_worker_on("debian"), "--memory", "200m", "--memory-swap", "200m", JOB_RETRIES="1")
+    container = run.start(worker_on("debian"), "--memory", "200m", "--memory-swap", "200m", JOB_RETRIES="1")
     lab = run.lab
     eater = job_id(lab.send(group={"x": "eater"}, command=build_shell_command("debian", "tail /dev/zero")))
     assert lab.recorded(eater, state="failed")["reason_class"] == "out of memory"
@@ -294,7 +294,7 @@ def test_a_thread_that_still_runs_when_python_ends_does_not_crash_it(base: str) 
 
 
 def test_no_secret_appears_in_the_image_the_logs_or_a_record(run: Containers) -> None:
-    image = build_worker_on("debian")
+    image = worker_on("debian")
     container = run.start(image, AWS_SECRET_ACCESS_KEY=SECRET, AWS_SESSION_TOKEN=SECRET, JOB_RETRIES="1")
     good, bad = (run.lab.send(group={"x": word}, command=word, timeout_minutes=1) for word in ("true", "nonsense"))
     run.lab.recorded(job_id(good), state="done")
@@ -347,7 +347,7 @@ def mounting_image() -> str:
     """Build a worker's image that can mount the bucket."""
     if not Path("/dev/fuse").exists():
         pytest.skip("this computer has no /dev/fuse")
-    return build_worker_on("debian", can_mount=True)
+    return worker_on("debian", mounting=True)
 
 
 def read_from_mount(run: Containers, key: str) -> str:
@@ -401,7 +401,7 @@ def test_a_bucket_that_cannot_be_mounted_ends_the_container(run: Containers, mou
 def test_a_missing_requirement_of_the_mount_is_reported_in_one_line_before_a_job_is_taken(
     run: Containers, mounting_image: str, has_s3fs: bool, options: tuple[str, ...], word: str
 ) -> None:
-    container = run.start(mounting_image if has_s3fs else build_worker_on("debian"), *options, MOUNT_S3="True")
+    container = run.start(mounting_image if has_s3fs else worker_on("debian"), *options, MOUNT_S3="True")
     assert docker("wait", container).strip() == "2"
     (line,) = logs_of(container).splitlines()
     assert "MOUNT_S3" in line

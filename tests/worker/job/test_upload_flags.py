@@ -40,8 +40,8 @@ def test_flags_become_arguments_of_s3_requests(flags: str, arguments: dict[str, 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--acl", "--acl has no value; write one after it"),
-        ("--acl --sse", "--acl has no value; write one after it"),
+        ("--acl", "--acl has no value; write a value after it"),
+        ("--acl --sse", "--acl has no value; write a value after it"),
         ("--acl everyone", "--acl is 'everyone', not one of private"),
         ("--delete", "'--delete' is not a supported upload flag; use one of --acl, "),
         ("bucket-owner-full-control", "'bucket-owner-full-control' is not a supported upload flag"),
