@@ -98,7 +98,7 @@ class ContainerHealth:
                 return wanted
             if now < self._next_probe_at:
                 return 0
-            self._next_probe_at = now + SICK_PAUSE_SECONDS  # another probe, if the end of this one is never recorded
+            self._next_probe_at = now + SICK_PAUSE_SECONDS  # allows another one if this one never reports its end
             return 1
 
     def release_probe(self, now: float) -> None:

@@ -1,6 +1,6 @@
 """The launcher processes. Each starts the programs of one slot, reports how they ended, and kills their descendants.
 
-All launchers are forked from one process and share its memory. To keep that small, this module loads neither boto3 nor
+All launchers are forked from one process and share its memory. To keep it small, this module loads neither boto3 nor
 anything that does.
 """
 
