@@ -121,7 +121,7 @@ def test_start_cluster_tells_of_a_shortage_once_and_leaves_the_fleet_with_its_ma
     first, told, last = said
     assert first == "machines        1 of 3"
     assert told.startswith(f"fleet           {NOWHERE} — wait, the fleet goes on trying")
-    assert last == "not every machine is there yet; more may come while monitor runs"
+    assert last == "not all machines have started; more may start while monitor runs"
     assert not [call for call in aws.calls if "Cancel" in call]
 
 

@@ -286,7 +286,7 @@ def test_a_log_group_of_another_app_keeps_its_tag_and_is_told(aws: Exact, time: 
     repeated_service(aws, 1)
     said: list[str] = []
     set_up_run(SETTINGS, aws.clients, said.append, time.sleep)
-    assert "log group       AppLogs (of the app Theirs: both write to it)" in said
+    assert "log group       AppLogs (shared with the app Theirs)" in said
 
 
 def test_a_live_service_keeps_its_size_and_its_run(aws: Exact, time: FakeTime) -> None:
@@ -586,7 +586,7 @@ def test_an_account_in_which_something_is_wrong_ends_the_start_before_anything_i
 def test_without_its_bucket_nothing_is_started(starter: Starter) -> None:
     starter.fleets()
     starter.aws.refuse("s3.head_bucket", "404")
-    with pytest.raises(CloudError, match="looking at the bucket app-bucket: 404"):
+    with pytest.raises(CloudError, match="looking for the bucket app-bucket: 404"):
         starter.start()
     assert writes(starter.aws) == []
 
@@ -639,12 +639,12 @@ def test_a_second_start_is_refused_and_a_lost_monitor_file_is_written_anew(start
     starter.fleets(running_fleet("Another"), running_fleet(state="cancelled"), running_fleet())
     starter.service_wants(6)
     starter.copy_is_put()
-    with pytest.raises(InputError, match="runs already; use monitor with this file"):
+    with pytest.raises(InputError, match="is already running; watch it with monitor and this file"):
         starter.start()
     assert load_monitor_file(starter.path) == MONITOR_FILE
     starter.fleets(running_fleet())
     starter.service_wants(6)
-    with pytest.raises(InputError, match="runs already"):
+    with pytest.raises(InputError, match="is already running"):
         starter.start()
     assert writes(starter.aws) == ["s3.PutObject"]
 
@@ -680,7 +680,7 @@ def test_a_run_that_is_being_ended_is_not_gone_on_with_as_if_it_had_just_begun(s
     starter.fleets(fading)
     starter.service_wants(0)
     starter.copy_is_put()
-    with pytest.raises(InputError, match="runs already; use monitor with this file"):
+    with pytest.raises(InputError, match="is already running; watch it with monitor and this file"):
         starter.start()
 
 
