@@ -62,9 +62,12 @@ def ensure_monitor_rule(clients: Clients, file: MonitorFile, account: AwsAccount
     """Create or update the rule that calls the auto-monitor once a minute. Raises CloudError."""
     with translate_aws_errors(f"scheduling the auto-monitor of {file.MONITOR_APP_NAME}"):
         clients.events.put_rule(**build_rule_request(file, tags))
-        failed = clients.events.put_targets(**build_targets_request(file, account.function)).get("FailedEntries", [])
-    if failed:
-        raise CloudError(f"the auto-monitor could not be scheduled: {failed[0].get('ErrorMessage', 'no reason given')}")
+        failed_entries = clients.events.put_targets(**build_targets_request(file, account.function)).get(
+            "FailedEntries", []
+        )
+    if failed_entries:
+        reason = failed_entries[0].get("ErrorMessage", "no reason given")
+        raise CloudError(f"the auto-monitor could not be scheduled: {reason}")
 
 
 def delete_run_rule(clients: Clients, file: MonitorFile) -> bool:

@@ -164,12 +164,12 @@ def _check_setup_resources(clients: Clients, settings: Settings) -> QueueUrls:
     with translate_aws_errors(f"looking for the bucket {settings.AWS_BUCKET}"):
         clients.s3.head_bucket(Bucket=settings.AWS_BUCKET)
     url = require_job_queue(settings, clients)
-    dead = find_queue(clients.sqs, settings.SQS_DEAD_LETTER_QUEUE)
-    if dead is None:
+    dead_letter_url = find_queue(clients.sqs, settings.SQS_DEAD_LETTER_QUEUE)
+    if dead_letter_url is None:
         raise CloudError(f"the queue {settings.SQS_DEAD_LETTER_QUEUE} does not exist: run setup first")
     if observe_service(clients.ecs, settings.ECS_CLUSTER, settings.names.service) is None:
         raise CloudError(f"the service {settings.names.service} does not exist: run setup first")
-    return QueueUrls(url, dead)
+    return QueueUrls(url, dead_letter_url)
 
 
 def _find_unfinished_start(clients: Clients, settings: Settings, path: Path) -> ActiveFleet | None:

@@ -28,7 +28,7 @@ LAST_TICK = Tick(SNAPSHOT, RunHistory(), EndReason.RUN, is_scaling_down=True)
 
 
 class FunctionCall:
-    """One call of the function, whose ticks have these outcomes and take so many seconds each."""
+    """One call of the function, with the outcomes of its ticks and the seconds that each of them takes."""
 
     def __init__(self, ticks: Iterable[Tick], seconds: Iterable[float]) -> None:
         self._ticks, self._seconds = iter(ticks), iter(seconds)

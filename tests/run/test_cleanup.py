@@ -77,10 +77,10 @@ def build_service(desired: int = 0) -> dict[str, Any]:
     return {"serviceName": "AppService", "status": "ACTIVE", **counts}
 
 
-def build_cluster(**more: Any) -> dict[str, Any]:
+def build_cluster(**changes: Any) -> dict[str, Any]:
     tags = [{"key": "app", "value": "App"}]
     return {"clusterName": "app-cluster", "status": "ACTIVE", "tags": tags, "activeServicesCount": 0,
-            "registeredContainerInstancesCount": 0, "runningTasksCount": 0, **more}  # fmt: skip
+            "registeredContainerInstancesCount": 0, "runningTasksCount": 0, **changes}  # fmt: skip
 
 
 def build_fleet(name: str = FLEET_ID, app: str = "App", state: str = "active", run: str = RUN) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Cleaner:
         self.aws, self.time = aws, FakeTime()
 
     def clean_up(self, *, failures: int = 0, file: MonitorFile = MONITOR_FILE, **options: bool) -> CleanupReport:
-        """Return the report. So many steps must fail; a call that the test did not list fails its step too."""
+        """Return the report. Exactly `failures` steps must fail; calls that the test does not list fail too."""
         request = CleanupRequest(file, "AppDead", pause=10.0, **options)
         report = delete_run_resources(self.aws.clients, request, self.time.sleep)
         assert len(report.failed) == failures, report.failed
@@ -187,8 +187,8 @@ class Cleaner:
     def volumes(self, *volumes: dict[str, Any]) -> None:
         self.aws.answer("ec2.describe_volumes", VOLUMES_QUERY, Volumes=list(volumes))
 
-    def cluster(self, *services: str, **more: Any) -> None:
-        self.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[build_cluster(**more)])
+    def cluster(self, *services: str, **changes: Any) -> None:
+        self.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[build_cluster(**changes)])
         arns = [f"arn:aws:ecs:us-east-1:123456789012:service/app-cluster/{name}" for name in services]
         self.aws.answer("ecs.list_services", {"cluster": "app-cluster"}, serviceArns=arns)
 
@@ -231,7 +231,7 @@ def skip_steps(cleaner: Cleaner, *steps: str) -> None:
         "machines": cleaner.machines,
         "alarms": cleaner.alarms,
         "dashboard": cleaner.dashboards,
-        "dead": lambda: refuse("sqs.get_queue_url", MISSING_QUEUE),
+        "dead-letter queue": lambda: refuse("sqs.get_queue_url", MISSING_QUEUE),
         "queue": lambda: refuse("sqs.get_queue_url", MISSING_QUEUE),
         "definitions": cleaner.definitions,
         "templates": cleaner.templates,
@@ -295,7 +295,7 @@ def build_template(name: str, **tags: str) -> dict[str, Any]:
 
 
 def test_a_second_cleanup_deletes_nothing(cleaner: Cleaner) -> None:
-    skip_steps(cleaner, *FIRST_STEPS, "dead", "queue", *LAST_STEPS)
+    skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", *LAST_STEPS)
     assert cleaner.clean_up().removed == []
     assert list_writes(cleaner.aws) == []
 
@@ -307,11 +307,11 @@ def test_all_pages_of_a_response_are_read(cleaner: Cleaner) -> None:
     cleaner.aws.answer("cloudwatch.describe_alarms", query, MetricAlarms=first, NextToken="more")
     cleaner.aws.answer("cloudwatch.describe_alarms", {**query, "NextToken": "more"}, MetricAlarms=second)
     cleaner.aws.answer("cloudwatch.delete_alarms", {"AlarmNames": ["App_i-0a", "App_i-0b"]})
-    skip_steps(cleaner, "dashboard", "dead", "queue")
+    skip_steps(cleaner, "dashboard", "dead-letter queue", "queue")
     query = {"familyPrefix": "AppTask", "status": "ACTIVE"}
     for number, token in ((1, {}), (2, {"nextToken": "1"}), (3, {"nextToken": "2"})):
-        arns, more = [f"{FAMILY_ARN}:{number}"], {"nextToken": str(number)} if number < 3 else {}
-        cleaner.aws.answer("ecs.list_task_definitions", query | token, taskDefinitionArns=arns, **more)
+        arns, next_token = [f"{FAMILY_ARN}:{number}"], {"nextToken": str(number)} if number < 3 else {}
+        cleaner.aws.answer("ecs.list_task_definitions", query | token, taskDefinitionArns=arns, **next_token)
     for number in (1, 2, 3):
         cleaner.deregister(f"AppTask:{number}")
     skip_steps(cleaner, "templates", "volumes", "cluster", "rule")
@@ -324,14 +324,14 @@ def test_all_pages_of_a_response_are_read(cleaner: Cleaner) -> None:
 def test_the_dashboard_of_an_app_whose_name_has_the_same_prefix_is_kept(cleaner: Cleaner) -> None:
     skip_steps(cleaner, "service", "fleet", "machines", "alarms")
     cleaner.dashboards("AppTwo")
-    skip_steps(cleaner, "dead", "queue", *LAST_STEPS)
+    skip_steps(cleaner, "dead-letter queue", "queue", *LAST_STEPS)
     assert cleaner.clean_up().removed == []
 
 
 def test_the_dashboard_is_kept_if_the_config_says_so(cleaner: Cleaner) -> None:
     skip_steps(cleaner, "service", "fleet", "machines", "alarms")
     cleaner.dashboards("App")
-    skip_steps(cleaner, "dead", "queue", *LAST_STEPS)
+    skip_steps(cleaner, "dead-letter queue", "queue", *LAST_STEPS)
     report = cleaner.clean_up(file=replace(MONITOR_FILE, CLEAN_DASHBOARD=False))
     assert report.kept[0] == KeptResource(ResourceKind.DASHBOARD, "App", KeepReason.CLEAN_DASHBOARD)
     assert list_kept_lines(report)[0] == "kept            dashboard App (CLEAN_DASHBOARD is 'False')"
@@ -351,7 +351,7 @@ def test_a_failing_step_is_retried_and_does_not_stop_the_others(cleaner: Cleaner
     cleaner.aws.refuse("cloudwatch.describe_alarms", "ThrottlingException")
     cleaner.alarms("App_i-0a")
     cleaner.aws.answer("cloudwatch.delete_alarms", {"AlarmNames": ["App_i-0a"]})
-    skip_steps(cleaner, "dashboard", "dead")
+    skip_steps(cleaner, "dashboard", "dead-letter queue")
     cleaner.queue()
     skip_steps(cleaner, "definitions", "templates", "volumes", "cluster")
     report = cleaner.clean_up(failures=2)
@@ -370,13 +370,13 @@ def test_a_failing_step_is_retried_and_does_not_stop_the_others(cleaner: Cleaner
 def test_without_retries_each_step_is_attempted_once(cleaner: Cleaner) -> None:
     skip_steps(cleaner, "service", "fleet", "machines")
     cleaner.aws.refuse("cloudwatch.describe_alarms", "ThrottlingException")
-    skip_steps(cleaner, "dashboard", "dead", "queue", "definitions", "templates", "volumes")
+    skip_steps(cleaner, "dashboard", "dead-letter queue", "queue", "definitions", "templates", "volumes")
     cleaner.cluster(registeredContainerInstancesCount=2)
     assert [failure.label for failure in cleaner.clean_up(failures=2, retry_steps=False).failed] == [
         "alarms App_i-…", "cluster app-cluster",
     ]  # fmt: skip
     assert cleaner.time.slept == []
-    skip_steps(cleaner, *FIRST_STEPS, "dead", "queue", "definitions", "templates", "volumes", "cluster")
+    skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions", "templates", "volumes", "cluster")
     cleaner.clean_up(retry_steps=False, keep_rule=True)
 
 
@@ -387,7 +387,9 @@ def test_a_fleet_that_ec2_does_not_cancel_is_reported_and_its_machines_are_not_t
     for _ in range(MAX_STEP_ATTEMPTS):
         cleaner.describe_fleet()
         cleaner.cancel_fleet(UnsuccessfulFleetRequests=[failure])
-    skip_steps(cleaner, "alarms", "dashboard", "dead", "queue", "definitions", "templates", "volumes", "cluster")
+    skip_steps(
+        cleaner, "alarms", "dashboard", "dead-letter queue", "queue", "definitions", "templates", "volumes", "cluster"
+    )
     report = cleaner.clean_up(failures=1)
     expected = f"NOT REMOVED     fleet {FLEET_ID}: EC2 does not cancel it: not now"
     assert format_cleanup_report(report).splitlines()[-1] == expected
@@ -420,7 +422,7 @@ def test_machines_of_the_run_without_a_fleet_are_terminated(cleaner: Cleaner) ->
         build_machine("i-5", "shutting-down", run=RUN),
     )
     cleaner.terminate("i-1", "i-2")
-    skip_steps(cleaner, "alarms", "dashboard", "dead", "queue", *LAST_STEPS)
+    skip_steps(cleaner, "alarms", "dashboard", "dead-letter queue", "queue", *LAST_STEPS)
     report = cleaner.clean_up()
     assert report.removed == [RemovedResource(ResourceKind.MACHINE, "outside the fleet", count=2)]
     assert format_cleanup_report(report).splitlines()[0] == "removed         2 machines outside the fleet"
@@ -440,7 +442,7 @@ def test_a_cleanup_of_the_whole_app_ends_all_its_fleets_and_machines_and_no_othe
         build_machine("i-4", Name="webserver", run="nightly"),
     )
     cleaner.terminate("i-1")
-    skip_steps(cleaner, "alarms", "dashboard", "dead", "queue", *LAST_APP_STEPS)
+    skip_steps(cleaner, "alarms", "dashboard", "dead-letter queue", "queue", *LAST_APP_STEPS)
     assert cleaner.clean_up(whole_app=True).removed == [
         RemovedResource(ResourceKind.FLEET, OTHER_FLEET, machines=2),
         RemovedResource(ResourceKind.MACHINE, "outside the fleet", count=1),
@@ -453,12 +455,12 @@ def test_machines_are_terminated_in_batches_of_100(cleaner: Cleaner) -> None:
     cleaner.machines(*(build_machine(name, run=RUN) for name in names))
     cleaner.terminate(*names[:100])
     cleaner.terminate(*names[100:])
-    skip_steps(cleaner, "alarms", "dashboard", "dead", "queue", *LAST_STEPS)
+    skip_steps(cleaner, "alarms", "dashboard", "dead-letter queue", "queue", *LAST_STEPS)
     cleaner.clean_up()
 
 
 def test_launch_templates_and_volumes_of_others_are_kept(cleaner: Cleaner) -> None:
-    skip_steps(cleaner, *FIRST_STEPS, "dead", "queue", "definitions")
+    skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions")
     cleaner.templates(build_template("App-handmade"), build_template(f"App-Two-{RUN}"), build_template(f"AppTwo-{RUN}"))
     tags = build_ec2_tags(app="App", Name="precious data")
     cleaner.volumes({"VolumeId": "vol-0", "Tags": tags})
@@ -467,8 +469,8 @@ def test_launch_templates_and_volumes_of_others_are_kept(cleaner: Cleaner) -> No
 
 
 def test_the_launch_template_of_an_older_start_is_deleted_and_that_of_a_newer_one_is_kept(cleaner: Cleaner) -> None:
-    """The older start cannot have a fleet, because an app has only one; the newer may request its fleet any moment."""
-    skip_steps(cleaner, *FIRST_STEPS, "dead", "queue", "definitions")
+    """The older start cannot have a fleet, because an app has only one; the newer may request its fleet soon."""
+    skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions")
     older, newer = "20250101T000000Z", "20270101T000000Z"
     cleaner.templates(build_template(f"App-{older}", run=older), build_template(f"App-{newer}", run=newer))
     cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
@@ -477,7 +479,7 @@ def test_the_launch_template_of_an_older_start_is_deleted_and_that_of_a_newer_on
 
 
 def test_a_volume_that_the_fleet_file_keeps_is_not_deleted(cleaner: Cleaner) -> None:
-    skip_steps(cleaner, *FIRST_STEPS, "dead", "queue", "definitions", "templates")
+    skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions", "templates")
     tags = build_ec2_tags(app="App", run=RUN, Name="AppWorker", **KEPT_VOLUME_TAG)
     cleaner.volumes({"VolumeId": "vol-0", "Tags": tags})
     skip_steps(cleaner, "cluster", "rule")
@@ -488,7 +490,7 @@ def test_a_cleanup_of_the_whole_app_deletes_the_launch_template_of_a_killed_star
     """The start was killed before it requested its fleet."""
     skip_steps(cleaner, "service", "fleet")
     cleaner.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[])
-    skip_steps(cleaner, "machines", "alarms", "dashboard", "dead", "queue", "definitions")
+    skip_steps(cleaner, "machines", "alarms", "dashboard", "dead-letter queue", "queue", "definitions")
     cleaner.templates(build_template("App-20250101T000000Z", app="App", run="20250101T000000Z"))
     cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
     skip_steps(cleaner, "volumes", "cluster", "app's rule")
@@ -531,7 +533,7 @@ def test_failed_jobs_are_deleted_on_request_unless_the_queue_is_shared(cleaner: 
     "tags", [[], [{"key": "app", "value": "AppTwo"}], [{"key": "other", "value": "App"}]], ids=["none", "two", "other"]
 )
 def test_a_cluster_that_setup_did_not_create_for_this_app_is_kept(cleaner: Cleaner, tags: list[dict[str, str]]) -> None:
-    skip_steps(cleaner, *FIRST_STEPS, "dead", "queue", "definitions", "templates", "volumes")
+    skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions", "templates", "volumes")
     cleaner.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[build_cluster(tags=tags)])
     skip_steps(cleaner, "rule")
     expected = "kept            cluster app-cluster (not created by this app)"
@@ -539,14 +541,14 @@ def test_a_cluster_that_setup_did_not_create_for_this_app_is_kept(cleaner: Clean
 
 
 def test_the_cluster_is_kept_while_another_service_uses_it(cleaner: Cleaner) -> None:
-    skip_steps(cleaner, *FIRST_STEPS, "dead", "queue", "definitions", "templates", "volumes")
+    skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions", "templates", "volumes")
     cleaner.cluster("AppService", "AppTwoService")
     skip_steps(cleaner, "rule")
     assert list_kept_lines(cleaner.clean_up())[0] == "kept            cluster app-cluster (other services use it)"
 
 
 def test_the_cluster_is_deleted_when_its_machines_have_ended(cleaner: Cleaner) -> None:
-    skip_steps(cleaner, *FIRST_STEPS, "dead", "queue", "definitions", "templates", "volumes")
+    skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions", "templates", "volumes")
     for _ in range(4):
         cleaner.cluster(registeredContainerInstancesCount=2)
     cleaner.cluster()

@@ -199,10 +199,10 @@ def test_a_foreign_fleet_with_the_tag_app_is_neither_an_orphan_nor_remaining(
 # Delayed responses of AWS
 
 
-def build_fleet(state: str = "active", **more: Any) -> dict[str, Any]:
+def build_fleet(state: str = "active", **changes: Any) -> dict[str, Any]:
     return {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": state, "Tags": pairs(app="App", run=RUN),
             "SpotFleetRequestConfig": {"IamFleetRole": "role", "TargetCapacity": 3},
-            "CreateTime": datetime.fromtimestamp(START, UTC), **more}  # fmt: skip
+            "CreateTime": datetime.fromtimestamp(START, UTC), **changes}  # fmt: skip
 
 
 def build_machine(state: str, name: str = "i-0a", **tags: str) -> dict[str, Any]:

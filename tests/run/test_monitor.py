@@ -136,7 +136,7 @@ def test_the_number_of_done_jobs_is_never_negative_and_unknown_without_a_count(s
 
 
 def build_busy_snapshot(target: int, minutes: float, state: str = "active") -> RunSnapshot:
-    """Return a snapshot of a busy run so many minutes after its start."""
+    """Return a snapshot of a busy run this many minutes after its start."""
     fleet = FleetState(state, target, ("i-1",))
     return RunSnapshot(START + minutes * 60, QueueCounts(5, 2), 0, 10, fleet, ServiceState(4, 2, 0))
 

@@ -109,7 +109,7 @@ def test_resources_that_were_set_up_after_the_end_are_kept_and_those_of_the_run_
     response = app.call_auto_monitor()
     assert app.list_kinds() == SETUP_KINDS
     assert response["done"]
-    assert "kept            queue AppQueue, and the other resources of App: a newer batch" in response["words"]
+    assert "kept            queue AppQueue and other resources of App: a newer batch" in response["words"]
     assert "removed         volume vol-" in response["words"]
 
 
@@ -135,7 +135,7 @@ def test_a_monitor_that_is_restarted_during_its_cleanup_keeps_the_newer_batch(ap
     output, pace = FakeOutput(), Pace(look=0.0, soon=0.0, settle=0.0)
     assert monitor_run(RunContext(app.clients, QUIET, output), app.file, cheapest=False, pace=pace)
     assert app.list_kinds() == SETUP_KINDS
-    assert "a newer batch of jobs uses them" in output.printed
+    assert "a newer batch uses them" in output.printed
 
 
 # The rule that calls the auto-monitor has the same name for all runs of an app

@@ -65,7 +65,7 @@ def build_snapshot(
     at: float = START,
     state: str = "active",
 ) -> RunSnapshot:
-    """Return a snapshot of a run with so many waiting jobs, whose fleet has exactly these machines."""
+    """Return a snapshot of a run with this many waiting jobs, whose fleet has exactly these machines."""
     machines = tuple(instance.instance for instance in instances)
     fleet = FleetState(state, target, machines, ("m5.large",) * len(machines))
     running = sum(instance.tasks for instance in instances)

@@ -67,7 +67,7 @@ def report_remaining_resources(context: RunContext, run: MonitorFile | None) -> 
 def clean_up_stale_runs(context: RunContext, *, yes: bool) -> bool:
     """Print what older runs left behind, and with `yes` delete what is certainly theirs.
 
-    Return whether AWS let it look at everything and, with `yes`, deleted everything that it was asked to delete.
+    Return whether AWS let it list everything and, with `yes`, delete everything that had to be deleted.
     """
     report = find_orphans(context.clients, context.clock.now)
     context.output.print_result(format_orphans(report))

@@ -99,7 +99,9 @@ def format_export_outcome(outcome: ExportOutcome) -> str:
         case ExportStatus.MISSING:
             return f"{not_exported}: it does not exist"
         case ExportStatus.BUSY:
-            problem = "another export is running in this account, and AWS allows one at a time; when it has ended, run"
+            problem = (
+                "another export is running in this account, and AWS allows one at a time; when it has finished, run"
+            )
             return f"{not_exported}: {problem}: {outcome.command}"
         case ExportStatus.REFUSED:
             remedy = "run setupAWS to write the bucket policy, then run"

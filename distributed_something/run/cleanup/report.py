@@ -109,7 +109,7 @@ def _format_removed(removed: RemovedResource) -> str:
 def _iter_kept(report: CleanupReport) -> Iterator[str]:
     if report.next_batch:
         batch = report.next_batch
-        yield f"queue {batch.queue}, and the other resources of {batch.app}: a newer batch of jobs uses them"
+        yield f"queue {batch.queue} and other resources of {batch.app}: a newer batch uses them"
     for kept in report.kept:
         yield f"{kept.kind} {kept.name} ({kept.reason.value.format(count=kept.count)})"
     for outcome in report.exports:

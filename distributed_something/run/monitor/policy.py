@@ -106,8 +106,7 @@ def choose_actions(
 def has_surplus_containers(snapshot: RunSnapshot, file: MonitorFile) -> bool:
     """Return whether the service has more containers than the snapshot's jobs need.
 
-    Some of them stop now, or will as soon as the count is believed. Their machines should not wait for the next regular
-    tick.
+    Then some containers will stop soon, and their machines should be terminated before the next regular tick.
     """
     fleet, service = snapshot.fleet, snapshot.service
     if fleet is None or not fleet.active or service is None or not file.MONITOR_MACHINES:
@@ -116,7 +115,7 @@ def has_surplus_containers(snapshot: RunSnapshot, file: MonitorFile) -> bool:
 
 
 def _count_needed_tasks(jobs: int, file: MonitorFile) -> int:
-    """Return the number of containers for so many jobs, at most as many as the run may have."""
+    """Return how many containers these jobs need, at most the number that the run may have."""
     max_tasks = file.MONITOR_MACHINES * file.MONITOR_TASKS_PER_MACHINE
     return min(max_tasks, ceil(jobs / file.MONITOR_JOBS_PER_TASK))
 
