@@ -31,7 +31,7 @@ RUN_NOT_FOUND_MESSAGE = "\n".join(
         format_row("NOT FOUND", "neither queue {queue}"),
         format_row("", "nor fleet {fleet} exists."),
         format_row("", "If the run had not ended, its jobs were lost with the queue: run"),
-        format_row("", "setup, submitJob, and startCluster to process what is not done."),
+        format_row("", "setup, submitJob, and startCluster to process the remaining jobs."),
     ]
 )
 

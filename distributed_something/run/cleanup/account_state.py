@@ -68,7 +68,7 @@ class AccountState:
         return self.has_fleet(app) or self.has_queue(app)
 
     def list_live_machines(self, ids: Iterable[str]) -> set[str]:
-        """Return those of these machines that exist.
+        """Return the ids of those machines that still exist.
 
         They are requested with a filter: EC2 refuses a call that names a machine that it no longer knows.
         """

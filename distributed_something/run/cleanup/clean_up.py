@@ -37,8 +37,8 @@ def clean_up_and_verify(
 ) -> bool:
     """Delete the run's resources, or all resources of the app if `run` is None; return whether nothing is left.
 
-    `source`: the file that errors name. Raises InputError if jobs would be lost, and CloudError if AWS does not even
-    let it look for the run.
+    `source`: the file that errors name. Raises InputError if jobs would be lost, and CloudError if AWS
+    refuses to list fleets or to count jobs.
     """
     clients, clock = context.clients, context.clock
     file = run or recover_monitor_file(clients, context.settings, clock.now)
@@ -65,7 +65,7 @@ def report_remaining_resources(context: RunContext, run: MonitorFile | None) -> 
 
 
 def clean_up_stale_runs(context: RunContext, *, yes: bool) -> bool:
-    """Print what older runs left behind, and with `yes` delete what is certainly theirs.
+    """Print the orphans of older runs; with `yes`, delete those that certainly belong to this package.
 
     Return whether AWS let it list everything and, with `yes`, delete everything that had to be deleted.
     """

@@ -31,8 +31,8 @@ NO_FLEET_ID = "sfr-00000000-0000-0000-0000-000000000000"  # for a run without a 
 def recover_monitor_file(clients: Clients, settings: Settings, now: Callable[[], float]) -> MonitorFile:
     """Return the monitor file of the app's run when the user gave none.
 
-    It is that of the app's active fleet, or else the newest copy in the bucket, or else one with the names in the
-    config and without a fleet. Raises CloudError if AWS refuses to list fleets.
+    This is the file of the app's active fleet, or else the newest copy in the bucket, or else a file with the names in
+    the config and without a fleet. Raises CloudError if AWS refuses to list fleets.
     """
     with translate_aws_errors(f"looking for a fleet of {settings.APP_NAME}"):
         fleets = list(iter_tagged_fleets(clients.ec2, settings.APP_NAME))

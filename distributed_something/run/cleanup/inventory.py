@@ -63,7 +63,7 @@ class Inventory:
 
     @property
     def recheck_seconds(self) -> float:
-        """How many seconds after the cleanup it is still worthwhile to look again."""
+        """How many seconds after the cleanup this inventory may still change by itself."""
         if self.filter_by_state(ResourceState.LEFT) or any(not part.denied for part in self.unseen):
             return REMAINING_WAIT_SECONDS
         return ENDING_WAIT_SECONDS if self.filter_by_state(ResourceState.ENDING) else 0.0
