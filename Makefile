@@ -93,10 +93,11 @@ test: $(venv)/.test  ## run the tests, but for those of the examples
 test-examples: $(venv)/.test $(in_example)  ## run the examples with their real programs
 	@$(in_venv) python -m pytest tests/examples/ -q -n 2 --dist loadfile -rs --durations=0 --durations-min=1
 
-lint: $(venv)/.test  ## check format, style, types, Dockerfiles and shell scripts
+lint: $(venv)/.test  ## check format, style, types, spelling, Dockerfiles, and shell scripts
 	@$(in_venv) ruff format --check .
 	@$(in_venv) ruff check .
 	@$(in_venv) mypy
+	@$(in_venv) codespell
 	@$(in_venv) hadolint worker/Dockerfile examples/*/worker/Dockerfile
 	@$(in_venv) shellcheck distributed_something/worker/image/*.sh examples/*.sh examples/*/*.sh .ci/*
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Distribute a Dockerized program over AWS, or over this computer with --local: `python run.py --help`."""
+"""Run a Dockerized program over thousands of inputs on AWS, or on this computer with --local. See --help."""
 
 import os
 import sys
@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-PYTHON = ROOT / ".venv" / "bin" / "python"  # what `make venv` makes
-STARTED_AGAIN = "RUN_PY_STARTED_AGAIN"  # in the environment: whatever .venv turns out to be, it is tried once
+PYTHON = ROOT / ".venv" / "bin" / "python"  # created by `make venv`
+STARTED_AGAIN = "RUN_PY_STARTED_AGAIN"  # environment variable that prevents a second attempt to use .venv
 
 if __name__ == "__main__":
-    again = os.environ.pop(STARTED_AGAIN, None)
-    if sys.prefix == sys.base_prefix and again is None:
-        with suppress(OSError):  # there is no .venv, or it is another computer's
+    was_started_again = os.environ.pop(STARTED_AGAIN, None)
+    if sys.prefix == sys.base_prefix and was_started_again is None:
+        with suppress(OSError):  # there is no .venv, or it was copied from another computer
             os.execve(PYTHON, [str(PYTHON), *sys.argv], {**os.environ, STARTED_AGAIN: "True"})
     sys.path.insert(0, str(ROOT))
     from distributed_something.cli.missing_package import explain_missing_package

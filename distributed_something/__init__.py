@@ -1,1 +1,1 @@
-"""Distributed-Something: everything that no user needs to edit. See docs/architecture.md."""
+"""Distributed-Something: the package behind run.py and the worker. See docs/architecture.md."""

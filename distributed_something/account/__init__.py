@@ -1,5 +1,5 @@
-"""`run.py setupAWS`: what an AWS account needs once, before anybody's first run.
+"""The one-time setup of an AWS account for runs: the command `run.py setupAWS`.
 
-Only `cli` and `diagnose` import it; it imports `aws` and `core`. Start with `setup_aws.py`, the list of steps; what
-roles and people may do is in `policies.py` and `user_policies.py`.
+Only `cli` and `diagnose` import this package; it imports `aws` and `core`. Start with `setup_aws.py`, which lists the
+steps. The permissions of roles are in `policies.py`, those of users in `user_policies.py`.
 """

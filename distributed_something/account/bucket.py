@@ -1,7 +1,8 @@
-"""The bucket's own rule that ends uploads which nobody completes: a worker that is killed leaves parts of a large file.
+"""The bucket policy for the log export, and the lifecycle rule for incomplete uploads.
 
-S3 keeps and bills them, and lists them nowhere where people look. The rule is AWS's own remedy; other rules of the
-bucket stay. https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpu-abort-incomplete-mpu-lifecycle-config.html
+If a worker is killed during the upload of a large file, S3 keeps and bills the uploaded parts, but does not list them
+with the bucket's objects. A lifecycle rule deletes such parts. Other statements and rules of the bucket do not change.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpu-abort-incomplete-mpu-lifecycle-config.html
 """
 
 from __future__ import annotations
@@ -31,9 +32,8 @@ from distributed_something.core.errors import get_error_code, is_access_denied
 from distributed_something.core.names import AwsAccount
 
 LIFECYCLE_RULE_NAME = "distributed-something-incomplete-uploads"
-INCOMPLETE_UPLOAD_DAYS = (
-    7  # no upload of a worker lasts longer than a job may: 12 hours; other people's in the bucket may
-)
+# A worker's upload ends within 12 hours, the longest time a job may take. Other users of the bucket may need longer.
+INCOMPLETE_UPLOAD_DAYS = 7
 LIFECYCLE_RULE = {
     "ID": LIFECYCLE_RULE_NAME,
     "Status": "Enabled",
@@ -41,16 +41,16 @@ LIFECYCLE_RULE = {
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": INCOMPLETE_UPLOAD_DAYS},
 }
 LIFECYCLE_DENIED_ADVICE = (
-    "this login may not read and change the bucket's rules: ask its owner for s3:GetLifecycleConfiguration and "
-    "s3:PutLifecycleConfiguration, or for a rule that ends incomplete uploads"
+    "you are not allowed to read and change lifecycle rules; ask the owner for s3:GetLifecycleConfiguration and "
+    "s3:PutLifecycleConfiguration, or for a rule that deletes incomplete uploads"
 )
 MISSING_BUCKET_CODE = "NoSuchBucket"
-MISSING_BUCKET_ADVICE = "there is no such bucket: make it, then type setupAWS again"
+MISSING_BUCKET_ADVICE = "the bucket does not exist; create it, then run setupAWS again"
 _build_row = partial(SetupRow, "bucket rule")
 
 
-def plan_bucket_policy(clients: Clients, place: AwsAccount, bucket: str) -> SetupStep:
-    """Adds to the bucket's own policy what the log export needs; every other statement stays."""
+def plan_bucket_policy(clients: Clients, account: AwsAccount, bucket: str) -> SetupStep:
+    """Plan to add the statements for the log export to the bucket policy. All other statements stay as they are."""
     row = partial(SetupRow, "bucket policy", bucket)
     try:
         current = _find_bucket_policy(clients, bucket)
@@ -58,37 +58,38 @@ def plan_bucket_policy(clients: Clients, place: AwsAccount, bucket: str) -> Setu
         if get_error_code(error) != MISSING_BUCKET_CODE:
             raise
         return SetupStep(row(SetupState.LEFT, MISSING_BUCKET_ADVICE))
-    ours = build_log_export_statements(place, bucket)
-    wanted = merge_statements(current, ours)
+    ours = build_log_export_statements(account, bucket)
+    merged = merge_statements(current, ours)
     statements = current["Statement"] if current else []
-    if current is not None and all(one in statements for one in ours):
+    if current is not None and all(statement in statements for statement in ours):
         return SetupStep(row(SetupState.FOUND))
-    note = f"log export; {len(wanted['Statement']) - len(ours)} other statements stay"
+    note = f"for the log export; other statements kept: {len(merged['Statement']) - len(ours)}"
     return SetupStep(
         row(SetupState.CHANGED if current else SetupState.MADE, note),
-        partial(_put_bucket_policy, clients, bucket, wanted),
+        partial(_put_bucket_policy, clients, bucket, merged),
     )
 
 
 def _find_bucket_policy(clients: Clients, bucket: str) -> Any | None:
-    answer = none_if_missing(lambda: clients.s3.get_bucket_policy(Bucket=bucket), "NoSuchBucketPolicy")
-    return json.loads(answer["Policy"]) if answer else None
+    response = none_if_missing(lambda: clients.s3.get_bucket_policy(Bucket=bucket), "NoSuchBucketPolicy")
+    return json.loads(response["Policy"]) if response else None
 
 
 def _put_bucket_policy(clients: Clients, bucket: str, document: PolicyDocument) -> None:
     clients.s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(document))
 
 
-def plan_bucket_policy_removal(clients: Clients, place: AwsAccount, bucket: str) -> Iterator[SetupStep]:
+def plan_bucket_policy_removal(clients: Clients, account: AwsAccount, bucket: str) -> Iterator[SetupStep]:
+    """Plan to remove our statements from the bucket policy, or to delete the policy if it has no others."""
     current = none_if_missing(lambda: _find_bucket_policy(clients, bucket), MISSING_BUCKET_CODE)
-    ours = build_log_export_statements(place, bucket)
-    sids = {one["Sid"] for one in ours}
+    ours = build_log_export_statements(account, bucket)
+    sids = {statement["Sid"] for statement in ours}
     if current is None:
         return
     others = remove_statements(current, ours)
     if others is not None and others["Statement"] == wrap_in_list(current["Statement"]):
         return
-    row = SetupRow("bucket policy", bucket, SetupState.REMOVED, f"the statements {' and '.join(sorted(sids))}")
+    row = SetupRow("bucket policy", bucket, SetupState.REMOVED, f"statements {' and '.join(sorted(sids))}")
     if others is None:
         yield SetupStep(row, partial(clients.s3.delete_bucket_policy, Bucket=bucket))
     else:
@@ -96,7 +97,7 @@ def plan_bucket_policy_removal(clients: Clients, place: AwsAccount, bucket: str)
 
 
 def plan_lifecycle_rule(clients: Clients, bucket: str) -> SetupStep:
-    """Adds the rule, if the bucket has none that does the same."""
+    """Plan to add the rule for incomplete uploads, unless the bucket has a rule with the same effect."""
     try:
         current = _describe_lifecycle(clients, bucket)
     except ClientError as error:
@@ -106,20 +107,20 @@ def plan_lifecycle_rule(clients: Clients, bucket: str) -> SetupStep:
             return SetupStep(_build_row(bucket, SetupState.LEFT, LIFECYCLE_DENIED_ADVICE))
         raise
     rules = current.get("Rules", [])
-    if any(_is_equivalent_rule(one) for one in rules):
+    if any(_is_equivalent_rule(rule) for rule in rules):
         return SetupStep(_build_row(bucket, SetupState.FOUND))
-    others = [one for one in rules if one.get("ID") != LIFECYCLE_RULE_NAME]
-    note = f"parts of files whose upload was begun {INCOMPLETE_UPLOAD_DAYS} days ago and not completed are deleted"
+    others = [rule for rule in rules if rule.get("ID") != LIFECYCLE_RULE_NAME]
+    note = f"deletes the parts of uploads that are not complete after {INCOMPLETE_UPLOAD_DAYS} days"
     put = partial(_put_lifecycle, clients, bucket, current, [*others, LIFECYCLE_RULE])
     return SetupStep(
         _build_row(bucket, SetupState.CHANGED if rules else SetupState.MADE, note),
         put,
-        if_denied=LIFECYCLE_DENIED_ADVICE,
+        denied_note=LIFECYCLE_DENIED_ADVICE,
     )
 
 
 def plan_lifecycle_rule_removal(clients: Clients, bucket: str) -> Iterator[SetupStep]:
-    """Takes the rule away."""
+    """Plan to delete our rule for incomplete uploads. Other rules stay."""
     try:
         current = _describe_lifecycle(clients, bucket)
     except ClientError as error:
@@ -130,7 +131,7 @@ def plan_lifecycle_rule_removal(clients: Clients, bucket: str) -> Iterator[Setup
         yield SetupStep(_build_row(bucket, SetupState.LEFT, LIFECYCLE_DENIED_ADVICE))
         return
     rules = current.get("Rules", [])
-    others = [one for one in rules if one.get("ID") != LIFECYCLE_RULE_NAME]
+    others = [rule for rule in rules if rule.get("ID") != LIFECYCLE_RULE_NAME]
     if others == rules:
         return
     delete = partial(clients.s3.delete_bucket_lifecycle, Bucket=bucket)
@@ -140,29 +141,37 @@ def plan_lifecycle_rule_removal(clients: Clients, bucket: str) -> Iterator[Setup
     )
 
 
-def _is_equivalent_rule(one: dict[str, Any]) -> bool:
-    """Whether a rule ends incomplete uploads in the whole bucket, in a week or less. Old rules have `Prefix` alone."""
-    everywhere = one.get("Filter", {"Prefix": one.get("Prefix")}) in ({}, {"Prefix": ""})
-    days = one.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation", INCOMPLETE_UPLOAD_DAYS + 1)
-    return one.get("Status") == "Enabled" and everywhere and days <= INCOMPLETE_UPLOAD_DAYS
+def _is_equivalent_rule(rule: dict[str, Any]) -> bool:
+    """Return whether the rule deletes incomplete uploads in the whole bucket after a week or sooner.
+
+    Old rules have `Prefix` instead of `Filter`.
+    """
+    is_bucket_wide = rule.get("Filter", {"Prefix": rule.get("Prefix")}) in ({}, {"Prefix": ""})
+    days = rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation", INCOMPLETE_UPLOAD_DAYS + 1)
+    return rule.get("Status") == "Enabled" and is_bucket_wide and days <= INCOMPLETE_UPLOAD_DAYS
 
 
 def _describe_lifecycle(clients: Clients, bucket: str) -> dict[str, Any]:
-    ask = partial(clients.s3.get_bucket_lifecycle_configuration, Bucket=bucket)
-    return none_if_missing(ask, "NoSuchLifecycleConfiguration") or {}
+    request = partial(clients.s3.get_bucket_lifecycle_configuration, Bucket=bucket)
+    return none_if_missing(request, "NoSuchLifecycleConfiguration") or {}
 
 
 def _put_lifecycle(clients: Clients, bucket: str, current: dict[str, Any], rules: list[dict[str, Any]]) -> None:
-    """All rules at once: S3 replaces what there is."""
-    smallest = "TransitionDefaultMinimumObjectSize"  # of the whole configuration; what is not said again is lost
-    kept: Any = {smallest: current[smallest]} if smallest in current else {}
-    wanted: Any = {"Rules": [_convert_old_rule(one) for one in rules]}
-    clients.s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=wanted, **kept)
+    """Replace the whole lifecycle configuration: S3 cannot change single rules."""
+    size_key = (
+        "TransitionDefaultMinimumObjectSize"  # a setting of the configuration that is lost unless it is sent again
+    )
+    current_size: Any = {size_key: current[size_key]} if size_key in current else {}
+    configuration: Any = {"Rules": [_convert_old_rule(rule) for rule in rules]}
+    clients.s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=configuration, **current_size)
 
 
-def _convert_old_rule(one: dict[str, Any]) -> dict[str, Any]:
-    """S3 refuses rules with a `Prefix`, as older tools write them, beside rules with a `Filter`; both say the same."""
-    if "Filter" in one:
-        return one
-    rest = {key: value for key, value in one.items() if key != "Prefix"}
-    return rest | {"Filter": {"Prefix": one.get("Prefix", "")}}
+def _convert_old_rule(rule: dict[str, Any]) -> dict[str, Any]:
+    """Return the rule with a `Filter` instead of the `Prefix` that older tools write.
+
+    Both mean the same, but S3 refuses a configuration that uses both.
+    """
+    if "Filter" in rule:
+        return rule
+    other_keys = {key: value for key, value in rule.items() if key != "Prefix"}
+    return other_keys | {"Filter": {"Prefix": rule.get("Prefix", "")}}

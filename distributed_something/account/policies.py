@@ -1,9 +1,9 @@
 """The policies of the account's roles and of its bucket, built by pure functions. Users' are in `user_policies.py`.
 
-The roles are one set an account, not one an app: an app is a name that a scientist invents in her config, and making a
-role for it would need an administrator each time. What keeps an app's machines from the rest of the account is the
-tag `app`, which all that `setup` and `startCluster` make carries, or a fixed part of a name where AWS knows no tags.
-Regions are left open in roles, which are the account's in all regions. Buckets have a policy of their own each.
+All apps of an account share one set of roles. An app is just a name that a scientist chooses in the config, and a role
+for each app would need an administrator every time. The policies separate apps from the rest of the account by the tag
+`app`, which `setup` and `startCluster` put on everything they create, or by part of a name if AWS has no tags there.
+Roles belong to the account in all regions, so their policies allow every region. Each bucket has its own policy.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from distributed_something.core.names import (
 from distributed_something.worker import RUNS_PREFIX
 
 
-def build_instance_policy(place: AwsAccount) -> PolicyDocument:
-    """What ECS's agent does on a machine: join a cluster, tell how its tasks are, pull their image, write their log.
+def build_instance_policy(account: AwsAccount) -> PolicyDocument:
+    """Return the policy for the ECS agent on an instance: join a cluster, report on tasks, pull images, write logs.
 
-    Images and logs are in the execution role too: which of the two roles the agent uses depends on its version.
+    The execution role allows images and logs too: which of the two roles the agent uses depends on its version.
     """
     return build_document(
         allow_actions("FindEcs", "ecs:DiscoverPollEndpoint"),
@@ -54,137 +54,142 @@ def build_instance_policy(place: AwsAccount) -> PolicyDocument:
             "JoinCluster",
             "ecs:DeregisterContainerInstance", "ecs:RegisterContainerInstance", "ecs:SubmitAttachmentStateChanges",
             "ecs:SubmitContainerStateChange", "ecs:SubmitTaskStateChange",
-            on=place.arn("ecs", "cluster/*"),
+            on=account.arn("ecs", "cluster/*"),
         ),
         allow_actions(
             "ServeCluster", "ecs:Poll", "ecs:StartTelemetrySession", "ecs:UpdateContainerInstancesState",
-            on=place.arn("ecs", "container-instance/*/*"),
+            on=account.arn("ecs", "container-instance/*/*"),
         ),
-        *allow_image_pull(place),
+        *allow_image_pull(account),
     )  # fmt: skip
 
 
-def build_execution_policy(place: AwsAccount) -> PolicyDocument:
-    """What ECS does for a container before it runs: pull its image from this account's ECR, open its log."""
-    return build_document(*allow_image_pull(place))
+def build_execution_policy(account: AwsAccount) -> PolicyDocument:
+    """Return the policy for ECS to start a container: pull its image from this account's ECR and open its log."""
+    return build_document(*allow_image_pull(account))
 
 
-def build_fleet_policy(place: AwsAccount) -> PolicyDocument:
-    """What a Spot Fleet does: start machines with `ecsInstanceRole`, tag them, end its own."""
+def build_fleet_policy(account: AwsAccount) -> PolicyDocument:
+    """Return the policy for Spot Fleets: start instances with `ecsInstanceRole`, tag them, and terminate their own."""
     return build_document(
         allow_actions("Look", "ec2:DescribeImages", "ec2:DescribeInstanceStatus", "ec2:DescribeSubnets"),
-        allow_actions("Start", "ec2:RequestSpotInstances", "ec2:RunInstances", on=list_launch_arns(place)),
+        allow_actions("Start", "ec2:RequestSpotInstances", "ec2:RunInstances", on=list_launch_arns(account)),
         allow_actions(
             "TagMachines", "ec2:CreateTags",
             on=[
-                place.arn("ec2", f"{kind}/*")
+                account.arn("ec2", f"{kind}/*")
                 for kind in ("instance", "network-interface", "spot-instances-request", "volume")
             ],
         ),
         allow_actions(
-            "EndItsOwn", "ec2:TerminateInstances", on=place.arn("ec2", "instance/*"),
+            "EndItsOwn", "ec2:TerminateInstances", on=account.arn("ec2", "instance/*"),
             when={"Null": {"ec2:ResourceTag/aws:ec2spot:fleet-request-id": "false"}},
         ),
-        allow_role_passing([place.role(INSTANCE_ROLE)], [get_ec2_service_name(place)]),
+        allow_role_passing([account.role(INSTANCE_ROLE)], [get_ec2_service_name(account)]),
     )  # fmt: skip
 
 
-def build_task_policy(place: AwsAccount) -> PolicyDocument:
-    """What the worker does in its container, its buckets left out: see `build_task_bucket_policy`."""
+def build_task_policy(account: AwsAccount) -> PolicyDocument:
+    """Return the policy for the worker in its container, without its buckets: see `build_task_bucket_policy`."""
     return build_document(
         allow_actions(
             "TakeJobs",
             "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage", "sqs:SendMessage",
-            on=place.arn("sqs", "*"), when=APP_TAG_CONDITION,
+            on=account.arn("sqs", "*"), when=APP_TAG_CONDITION,
         ),
-        allow_log_writing(place),
-        allow_actions("KeepTask", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection", on=place.arn("ecs", "task/*/*")),
+        allow_log_writing(account),
         allow_actions(
-            "IdleAlarm", "cloudwatch:PutMetricAlarm", on=place.arn("cloudwatch", "alarm:*_i-*"),
-            when={"ForAllValues:StringLike": {
-                "cloudwatch:AlarmActions": [f"arn:{place.partition}:automate:*:ec2:terminate"]}},
+            "KeepTask", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection", on=account.arn("ecs", "task/*/*")
         ),
-        allow_actions("TagAlarm", "cloudwatch:TagResource", on=place.arn("cloudwatch", "alarm:*_i-*")),
+        allow_actions(
+            "IdleAlarm", "cloudwatch:PutMetricAlarm", on=account.arn("cloudwatch", "alarm:*_i-*"),
+            when={"ForAllValues:StringLike": {
+                "cloudwatch:AlarmActions": [f"arn:{account.partition}:automate:*:ec2:terminate"]}},
+        ),
+        allow_actions("TagAlarm", "cloudwatch:TagResource", on=account.arn("cloudwatch", "alarm:*_i-*")),
     )  # fmt: skip
 
 
-def build_task_bucket_policy(place: AwsAccount, bucket: str, *, write: bool) -> PolicyDocument:
-    """What the worker does with one bucket. Never deletes."""
+def build_task_bucket_policy(account: AwsAccount, bucket: str, *, write: bool) -> PolicyDocument:
+    """Return the policy for the worker to list and read a bucket, and to write to it if `write`; never to delete."""
     statements = [
-        allow_actions("List", "s3:ListBucket", on=place.bucket(bucket)),
-        allow_actions("Read", "s3:GetObject", on=place.bucket(bucket, "*")),
+        allow_actions("List", "s3:ListBucket", on=account.bucket(bucket)),
+        allow_actions("Read", "s3:GetObject", on=account.bucket(bucket, "*")),
     ]
     if write:
         statements.append(
-            allow_actions("Write", "s3:AbortMultipartUpload", "s3:PutObject", on=place.bucket(bucket, "*"))
+            allow_actions("Write", "s3:AbortMultipartUpload", "s3:PutObject", on=account.bucket(bucket, "*"))
         )
     return build_document(*statements)
 
 
-def build_monitor_policy(place: AwsAccount) -> PolicyDocument:
-    """What the auto-monitor does: look, scale down, export logs, clean up. It passes no role on."""
+def build_monitor_policy(account: AwsAccount) -> PolicyDocument:
+    """Return the policy for the auto-monitor to observe a run, scale it down, export its logs, and clean up.
+
+    The auto-monitor cannot pass a role to a service.
+    """
     return build_document(
-        allow_queue_reading(place),
+        allow_queue_reading(account),
         allow_actions(
             "EndQueues", "sqs:ChangeMessageVisibility", "sqs:DeleteQueue", "sqs:ReceiveMessage",
-            on=place.arn("sqs", "*"), when=APP_TAG_CONDITION,
+            on=account.arn("sqs", "*"), when=APP_TAG_CONDITION,
         ),
-        *allow_cluster_reading(place),
-        *allow_cluster_deletion(place),
+        *allow_cluster_reading(account),
+        *allow_cluster_deletion(account),
         allow_actions(
             "SeeEc2",
             "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates", "ec2:DescribeSpotFleetRequests",
             "ec2:DescribeSpotPriceHistory",
         ),
-        allow_fleet_reading(place),
-        *allow_fleet_deletion(place),
-        *allow_alarm_deletion(place),
-        *allow_rule_deletion(place),
+        allow_fleet_reading(account),
+        *allow_fleet_deletion(account),
+        *allow_alarm_deletion(account),
+        *allow_rule_deletion(account),
         allow_actions("FindLeftovers", *REMAINING_RESOURCE_ACTIONS),
-        allow_log_export(place),
+        allow_log_export(account),
         allow_actions(
             "OwnLog", "logs:CreateLogStream", "logs:PutLogEvents",
-            on=place.arn("logs", f"log-group:/aws/lambda/{MONITOR_FUNCTION}:*"),
+            on=account.arn("logs", f"log-group:/aws/lambda/{MONITOR_FUNCTION}:*"),
         ),
     )  # fmt: skip
 
 
-def build_monitor_bucket_policy(place: AwsAccount, bucket: str) -> PolicyDocument:
-    """What the auto-monitor reads and writes: monitor files, records, and what it remembers between two ticks."""
+def build_monitor_bucket_policy(account: AwsAccount, bucket: str) -> PolicyDocument:
+    """Return the policy for the auto-monitor to access monitor files, records, and its own history in the bucket."""
     prefixes = [f"{prefix}/*" for prefix in (MONITOR_PREFIX, RUNS_PREFIX)]
     return build_document(
-        # Not narrowed to these prefixes: S3 would then answer 403 instead of 404 for an object that is not there.
-        allow_actions("List", "s3:ListBucket", on=place.bucket(bucket)),
+        # The whole bucket, not only these prefixes: otherwise S3 returns 403 instead of 404 for a missing object.
+        allow_actions("List", "s3:ListBucket", on=account.bucket(bucket)),
         allow_actions(
-            "ReadAndWrite", "s3:GetObject", "s3:PutObject", on=[place.bucket(bucket, key) for key in prefixes]
+            "ReadAndWrite", "s3:GetObject", "s3:PutObject", on=[account.bucket(bucket, key) for key in prefixes]
         ),
     )
 
 
-def build_log_export_statements(place: AwsAccount, bucket: str) -> list[dict[str, Any]]:
-    """The statements of the bucket's own policy that let CloudWatch Logs export to it, for this account alone.
+def build_log_export_statements(account: AwsAccount, bucket: str) -> list[dict[str, Any]]:
+    """Return the statements of the bucket policy that let CloudWatch Logs export this account's logs to the bucket.
 
-    The region is the bucket's: logs are exported within a region. https://docs.aws.amazon.com/AmazonCloudWatch/latest/
-    logs/S3ExportTasks.html
+    Logs are exported within a region, so the region is the bucket's.
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/S3ExportTasks.html
     """
-    principal = {"Service": localize_service_name(f"logs.{place.region}.amazonaws.com", place)}
-    ours = {"aws:SourceAccount": place.account}
-    source = {"ArnLike": {"aws:SourceArn": place.arn("logs", "log-group:*", place.region)}}
+    principal = {"Service": localize_service_name(f"logs.{account.region}.amazonaws.com", account)}
+    same_account = {"aws:SourceAccount": account.account}
+    source = {"ArnLike": {"aws:SourceArn": account.arn("logs", "log-group:*", account.region)}}
     return [
         {
             "Sid": "DistributedSomethingLogExportLook",
             "Effect": "Allow",
             "Principal": principal,
             "Action": "s3:GetBucketAcl",
-            "Resource": place.bucket(bucket),
-            "Condition": {"StringEquals": ours, **source},
+            "Resource": account.bucket(bucket),
+            "Condition": {"StringEquals": same_account, **source},
         },
         {
             "Sid": "DistributedSomethingLogExportWrite",
             "Effect": "Allow",
             "Principal": principal,
             "Action": "s3:PutObject",
-            "Resource": place.bucket(bucket, f"{EXPORT_PREFIX}/*"),
-            "Condition": {"StringEquals": ours | {"s3:x-amz-acl": "bucket-owner-full-control"}, **source},
+            "Resource": account.bucket(bucket, f"{EXPORT_PREFIX}/*"),
+            "Condition": {"StringEquals": same_account | {"s3:x-amz-acl": "bucket-owner-full-control"}, **source},
         },
     ]

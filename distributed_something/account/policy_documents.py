@@ -1,6 +1,6 @@
-"""Policy documents as data: building statements and documents, and reading those that are already in an account.
+"""Policy documents as data: functions that build, merge, and read them.
 
-What our policies allow is in `statements.py`, `policies.py`, and `user_policies.py`.
+The permissions themselves are in `statements.py`, `policies.py`, and `user_policies.py`.
 """
 
 from __future__ import annotations
@@ -10,53 +10,56 @@ from typing import Any
 
 from distributed_something.core.names import CHINA_DOMAIN_SUFFIX, AwsAccount
 
-# Of a thing that carries the tag `app`, whatever its value.
+# Limits a statement to resources that have the tag `app`, with any value.
 APP_TAG_CONDITION = {"Null": {"aws:ResourceTag/app": "false"}}
 
 PolicyDocument = dict[str, Any]
 
 
 def build_trust_policy(service: str) -> PolicyDocument:
-    """Who may take the role: one service of AWS's."""
+    """Return a trust policy that lets one AWS service assume the role."""
     return build_document({"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"})
 
 
 def list_trusted_services(document: Any) -> set[str]:
-    """The services that a trust policy lets in; IAM tells it as an object or as JSON."""
-    read = json.loads(document) if isinstance(document, str) and document else document or {}
-    found: set[str] = set()
-    for statement in wrap_in_list(read.get("Statement")):
+    """Return the services that may assume the role. `document`: its trust policy, as an object or as JSON."""
+    trust = json.loads(document) if isinstance(document, str) and document else document or {}
+    trusted: set[str] = set()
+    for statement in wrap_in_list(trust.get("Statement")):
         principal = statement.get("Principal", {})
         services = principal.get("Service") if isinstance(principal, dict) else None
-        found |= set(wrap_in_list(services)) if statement.get("Effect") == "Allow" else set()
-    return found
+        trusted |= set(wrap_in_list(services)) if statement.get("Effect") == "Allow" else set()
+    return trusted
 
 
 def wrap_in_list(value: Any) -> list[Any]:
-    """IAM's documents hold one thing or a list of them."""
+    """Return the value as a list: in IAM documents, a list with one item may be written as the bare item."""
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def merge_statements(document: PolicyDocument | None, ours: list[dict[str, Any]]) -> PolicyDocument:
-    """`document` with our statements in place of those of the same Sid; all others stay as they are."""
+    """Return the document with our statements added. They replace those with the same Sid; all others stay."""
     document = document or {"Version": "2012-10-17", "Statement": []}
     return document | {"Statement": [*_list_other_statements(document, ours), *ours]}
 
 
 def remove_statements(document: PolicyDocument, ours: list[dict[str, Any]]) -> PolicyDocument | None:
-    """`document` without our statements; None where nothing else is in it."""
+    """Return the document without our statements, or None if it has no others."""
     others = _list_other_statements(document, ours)
     return document | {"Statement": others} if others else None
 
 
-def get_ec2_service_name(place: AwsAccount) -> str:
-    """EC2's name in policies."""
-    return localize_service_name("ec2.amazonaws.com", place)
+def get_ec2_service_name(account: AwsAccount) -> str:
+    """Return EC2's service name in policies, which differs in China."""
+    return localize_service_name("ec2.amazonaws.com", account)
 
 
-def localize_service_name(service: str, place: AwsAccount) -> str:
-    """The name of a service that has another one in China. Not all have: Lambda, ECS's tasks and Spot Fleet do not."""
-    return service + CHINA_DOMAIN_SUFFIX if place.partition == "aws-cn" else service
+def localize_service_name(service: str, account: AwsAccount) -> str:
+    """Return the service's name in the account's partition.
+
+    Call this only for services with another name in China. Lambda, ECS tasks, and Spot Fleet have the same name there.
+    """
+    return service + CHINA_DOMAIN_SUFFIX if account.partition == "aws-cn" else service
 
 
 def _list_other_statements(document: PolicyDocument, ours: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -65,17 +68,20 @@ def _list_other_statements(document: PolicyDocument, ours: list[dict[str, Any]])
 
 
 def build_document(*statements: dict[str, Any]) -> PolicyDocument:
+    """Return a policy document with these statements."""
     return {"Version": "2012-10-17", "Statement": list(statements)}
 
 
 def allow_actions(
     sid: str, *actions: str, on: str | list[str] = "*", when: dict[str, Any] | None = None
 ) -> dict[str, Any]:
+    """Return a statement that allows the actions `on` resources, given by ARN, `when` a condition is met."""
     statement: dict[str, Any] = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": on}
     return statement | {"Condition": when} if when else statement
 
 
 def allow_role_passing(roles: list[str], services: list[str]) -> dict[str, Any]:
+    """Return a statement that allows passing the roles, given by ARN, to these services only."""
     return allow_actions(
         "PassRoles", "iam:PassRole", on=roles, when={"StringEquals": {"iam:PassedToService": services}}
     )

@@ -1,8 +1,9 @@
-"""`run.py setupAWS`: what an account needs once, before anybody's first run; and its removal.
+"""The steps of `run.py setupAWS`, which sets up an AWS account once for all runs, and the steps that undo it.
 
-Every step looks first and does only what is missing, so it may be repeated at any time, also after a change of the
-config or of the code. What was there before is never overwritten: it is added to, or left and told. What setupAWS
-makes carries the tag made-by=distributed-something, and only that is ever deleted.
+Each step first looks at the account, then does only what is missing, so the command can be repeated at any time, for
+example after a change of the config or the code. Existing resources of others are never overwritten: setupAWS adds to
+them, or reports why it cannot. What setupAWS creates has the tag made-by=distributed-something, and nothing else is
+ever deleted.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Buckets:
-    """The buckets of a config: AWS_BUCKET; others that jobs read; and others that they write too."""
+    """The buckets of a config: AWS_BUCKET, other buckets that jobs read, and other buckets that jobs also write."""
 
     own: str
     read: tuple[str, ...] = ()
@@ -90,8 +91,11 @@ class Buckets:
 
 
 def collect_buckets(settings: Settings, read: Iterable[str] = (), write: Iterable[str] = ()) -> Buckets:
-    """AWS_BUCKET, the user's own constants named …_BUCKET (written to, if DESTINATION or OUTPUT is in the name), and
-    those given: a job file may name others, which the config cannot know."""
+    """Return the buckets of the config, with additional ones to `read` or `write` that only job files name.
+
+    The config names AWS_BUCKET and any user-defined constants …_BUCKET. Jobs also write to the latter if the constant's
+    name contains DESTINATION or OUTPUT.
+    """
     reads, writes = list(read), list(write)
     for name, value in settings.own.items():
         if name.endswith("_BUCKET") and BUCKET_NAME_FORMAT.fits(value):
@@ -105,83 +109,83 @@ def collect_buckets(settings: Settings, read: Iterable[str] = (), write: Iterabl
 
 
 def set_up_account(
-    clients: Clients, place: AwsAccount, buckets: Buckets, root: Path, sleep: Callable[[float], None], *,
+    clients: Clients, account: AwsAccount, buckets: Buckets, root: Path, sleep: Callable[[float], None], *,
     dry_run: bool = False,
 ) -> Iterator[SetupRow]:  # fmt: skip
-    """A line for each thing, once it is as it is to be. Raises CloudError where AWS refuses what runs cannot do
-    without; a repeat goes on.
+    """Yield one row per resource after creating or updating it.
 
-    `root`: the folder that holds `distributed_something/`, which becomes the auto-monitor. `dry_run`: only report what
-    would be made or changed.
+    Raise CloudError if AWS refuses something that runs need; a repeated call continues from there. `root`: the folder
+    that contains `distributed_something/`, the code of the auto-monitor. `dry_run`: only report the changes.
     """
     code = build_bundle(root)
-    looks: list[Callable[[], SetupStep]] = [
-        *(partial(plan_service_linked_role, clients.iam, *one) for one in SERVICE_LINKED_ROLES.items()),
-        *(partial(plan_role, clients.iam, role) for role in build_roles(place, buckets)),
+    planners: list[Callable[[], SetupStep]] = [
+        *(partial(plan_service_linked_role, clients.iam, *names) for names in SERVICE_LINKED_ROLES.items()),
+        *(partial(plan_role, clients.iam, role) for role in build_roles(account, buckets)),
         partial(plan_instance_profile, clients.iam, INSTANCE_ROLE, sleep),
         partial(plan_monitor_log_group, clients),
-        partial(plan_monitor_function, clients, place, code, sleep),
-        partial(plan_monitor_permission, clients, place),
-        partial(plan_bucket_policy, clients, place, buckets.own),
+        partial(plan_monitor_function, clients, account, code, sleep),
+        partial(plan_monitor_permission, clients, account),
+        partial(plan_bucket_policy, clients, account, buckets.own),
         partial(plan_lifecycle_rule, clients, buckets.own),
     ]
-    for look in looks:
-        with translate_aws_errors("looking at the account"):
-            step = look()
+    for plan in planners:
+        with translate_aws_errors("inspecting the account"):
+            step = plan()
         yield _preview_step(step) if dry_run else apply_step(step)
 
 
 def delete_account_setup(
-    clients: Clients, place: AwsAccount, buckets: Buckets, now: Callable[[], float], *, dry_run: bool = False
+    clients: Clients, account: AwsAccount, buckets: Buckets, now: Callable[[], float], *, dry_run: bool = False
 ) -> Iterator[SetupRow]:
-    """A line for each thing that was removed or left, and why. Nothing goes while a run goes on.
+    """Yield one row per resource that was deleted or had to stay, with the reason.
 
-    What AWS refuses is left, with its reason. Raises CloudError where not even looking is allowed.
+    While a run is active, nothing is deleted. If AWS refuses a deletion, the row gives AWS's reason. Raise CloudError
+    if the account cannot be inspected. `dry_run`: only report the deletions.
     """
-    with translate_aws_errors("looking for runs that go on"):
-        use = find_account_use(clients, place, now())
+    with translate_aws_errors("looking for active runs"):
+        use = find_account_use(clients, account, now())
     if use is not None:
         reason = f"{format_account_use(use)}: nothing was removed; end the run first"
-        yield SetupRow("account", place.account, SetupState.LEFT, reason)
+        yield SetupRow("account", account.account, SetupState.LEFT, reason)
         return
-    ends: list[Callable[[], Iterable[SetupStep]]] = [
+    planners: list[Callable[[], Iterable[SetupStep]]] = [
         partial(plan_monitor_removal, clients),
         partial(plan_profile_removal, clients.iam, INSTANCE_ROLE),
-        *(partial(plan_role_removal, clients.iam, role.name) for role in build_roles(place, buckets)),
+        *(partial(plan_role_removal, clients.iam, role.name) for role in build_roles(account, buckets)),
         partial(plan_security_group_removals, clients),
-        partial(plan_bucket_policy_removal, clients, place, buckets.own),
+        partial(plan_bucket_policy_removal, clients, account, buckets.own),
         partial(plan_lifecycle_rule_removal, clients, buckets.own),
         _list_kept_roles,
     ]
-    for end in ends:
-        with translate_aws_errors("looking at the account"):
-            steps = list(end())
+    for plan in planners:
+        with translate_aws_errors("inspecting the account"):
+            steps = list(plan())
         for step in steps:
             yield _preview_step(step) if dry_run else _apply_removal(step)
 
 
-def build_handout_policies(place: AwsAccount, buckets: Buckets) -> dict[str, PolicyDocument]:
-    """What an administrator gives to people, by name: a user's two policies, and what setupAWS itself needs."""
-    return build_control_policies(place, buckets.all) | {
-        "distributed-something-administrator": build_administrator_policy(place, buckets.all)
+def build_handout_policies(account: AwsAccount, buckets: Buckets) -> dict[str, PolicyDocument]:
+    """Return the policies that an administrator attaches to people, by name: two for users, one for setupAWS."""
+    return build_control_policies(account, buckets.all) | {
+        "distributed-something-administrator": build_administrator_policy(account, buckets.all)
     }
 
 
-def build_roles(place: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
-    """The roles as they are to be. Each bucket has a policy of its own, so that configs with other buckets add up."""
+def build_roles(account: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
+    """Return the roles to set up. Each bucket has its own policy, so configs with other buckets add to these roles."""
     written = (buckets.own, *buckets.write)
-    task = {POLICY_NAME: build_task_policy(place)} | {
-        f"{POLICY_NAME}-{name}": build_task_bucket_policy(place, name, write=name in written) for name in buckets.all
+    task = {POLICY_NAME: build_task_policy(account)} | {
+        f"{POLICY_NAME}-{name}": build_task_bucket_policy(account, name, write=name in written) for name in buckets.all
     }
     monitor = {
-        POLICY_NAME: build_monitor_policy(place),
-        f"{POLICY_NAME}-{buckets.own}": build_monitor_bucket_policy(place, buckets.own),
+        POLICY_NAME: build_monitor_policy(account),
+        f"{POLICY_NAME}-{buckets.own}": build_monitor_bucket_policy(account, buckets.own),
     }
     return [
-        RoleSpec(INSTANCE_ROLE, get_ec2_service_name(place), {POLICY_NAME: build_instance_policy(place)}),
-        RoleSpec(FLEET_ROLE, "spotfleet.amazonaws.com", {POLICY_NAME: build_fleet_policy(place)}),
+        RoleSpec(INSTANCE_ROLE, get_ec2_service_name(account), {POLICY_NAME: build_instance_policy(account)}),
+        RoleSpec(FLEET_ROLE, "spotfleet.amazonaws.com", {POLICY_NAME: build_fleet_policy(account)}),
         RoleSpec(TASK_ROLE, "ecs-tasks.amazonaws.com", task),
-        RoleSpec(EXECUTION_ROLE, "ecs-tasks.amazonaws.com", {POLICY_NAME: build_execution_policy(place)}),
+        RoleSpec(EXECUTION_ROLE, "ecs-tasks.amazonaws.com", {POLICY_NAME: build_execution_policy(account)}),
         RoleSpec(MONITOR_ROLE, "lambda.amazonaws.com", monitor),
     ]
 
@@ -192,14 +196,18 @@ def _preview_step(step: SetupStep) -> SetupRow:
 
 
 def apply_step(step: SetupStep) -> SetupRow:
+    """Carry out the step and return its row.
+
+    Raise CloudError if AWS refuses, unless the step is optional: then return a row that says what to do.
+    """
     with translate_aws_errors(f"setting up: {step.row.kind} {step.row.name}"):
         try:
             if step.act is not None:
                 step.act()
         except ClientError as error:
-            if not step.if_denied or not is_access_denied(error):
+            if not step.denied_note or not is_access_denied(error):
                 raise
-            return replace(step.row, state=SetupState.LEFT, note=step.if_denied)
+            return replace(step.row, state=SetupState.LEFT, note=step.denied_note)
     return step.row
 
 
@@ -208,14 +216,13 @@ def _apply_removal(step: SetupStep) -> SetupRow:
         try:
             step.act()
         except AWSError as error:
-            return replace(
-                step.row, state=SetupState.LEFT, note=str(explain_aws_error(f"removing {step.row.name}", error))
-            )
+            note = str(explain_aws_error(f"removing {step.row.name}", error))
+            return replace(step.row, state=SetupState.LEFT, note=note)
     return step.row
 
 
 def plan_security_group_removals(clients: Clients) -> Iterator[SetupStep]:
-    """Those that fleetFile made in this region."""
+    """Plan to delete the security groups that fleetFile created in this region."""
     filters: Any = [{"Name": f"tag:{key}", "Values": [value]} for key, value in MADE_BY_TAG.items()]
     for page in clients.ec2.get_paginator("describe_security_groups").paginate(Filters=filters):
         for group in page["SecurityGroups"]:
@@ -225,7 +232,6 @@ def plan_security_group_removals(clients: Clients) -> Iterator[SetupStep]:
 
 
 def _list_kept_roles() -> Iterator[SetupStep]:
+    note = "owned by AWS, shared by everything that uses the service"
     for name in SERVICE_LINKED_ROLES:
-        yield SetupStep(
-            SetupRow("service-linked role", name, SetupState.KEPT, "AWS's own, shared by all that uses the service")
-        )
+        yield SetupStep(SetupRow("service-linked role", name, SetupState.KEPT, note))

@@ -1,4 +1,4 @@
-"""What setupAWS does, step by step: each was looked up first, is a line of its table, and may have nothing to do."""
+"""One step of setupAWS: a planned change, and the row that reports it in the printed table."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from enum import StrEnum
 
 from distributed_something.core.text import format_row
 
-STATE_COLUMNS = 18  # columns of the longest state, and a space
+STATE_COLUMNS = 18  # width of the longest state, "would be changed", plus two spaces
 
 
 class SetupState(StrEnum):
-    """What became of a thing."""
+    """What happened to a resource."""
 
     FOUND = "found"
     MADE = "made"
     CHANGED = "changed"
     REMOVED = "removed"
-    KEPT = "kept"  # on purpose
-    LEFT = "left"  # not as it is to be; the note says why
+    KEPT = "kept"  # intentionally
+    LEFT = "left"  # not as it should be, for the reason in the note
 
 
 @dataclass(frozen=True)
 class SetupRow:
-    """A line of the table: what kind of thing, its name, what became of it, and why.
+    """A row of the table: the resource's kind and name, what happened to it, and a note.
 
-    `planned`: it would become so, if this were not a dry run.
+    `planned`: it has not happened, because this is a dry run.
     """
 
     kind: str
@@ -38,14 +38,14 @@ class SetupRow:
 
 @dataclass(frozen=True)
 class SetupStep:
-    """A line, and what makes it true; `act` is None where it is true already.
+    """A row, and the action that carries it out; `act` is None if there is nothing to do.
 
-    `if_denied`: of what one can do without, what to do where this login may not do it; then it is left.
+    `denied_note`: set for a step that runs can do without. If AWS denies it, the resource is left, with this note.
     """
 
     row: SetupRow
     act: Callable[[], object] | None = None
-    if_denied: str = ""
+    denied_note: str = ""
 
 
 def format_setup_row(row: SetupRow) -> str:

@@ -1,5 +1,5 @@
 """The calls to AWS that more than one package needs, with one module for each service.
 
-Everything above it imports it; it imports `core` alone. Start with `clients.py`, which makes the clients that all
-functions here are given, and `retry.py`.
+This package imports only `core`. Start with `clients.py`, which creates the clients that all functions here take, and
+with `retry.py`.
 """

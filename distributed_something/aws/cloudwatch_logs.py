@@ -1,4 +1,4 @@
-"""The log groups of an app: its jobs' logs, and beside them its machines'."""
+"""The two log groups of an app: one for its jobs, and one for its machines and their containers."""
 
 from __future__ import annotations
 
@@ -19,44 +19,46 @@ LOG_RETENTION_DAYS = 60
 
 
 def build_log_group_names(log_group_name: str) -> tuple[str, str]:
-    """LOG_GROUP_NAME and LOG_GROUP_NAME_perInstance."""
+    """Return the names of both log groups: LOG_GROUP_NAME and LOG_GROUP_NAME_perInstance."""
     return log_group_name, build_machine_log_group(log_group_name)
 
 
 def ensure_log_groups(
-    logs: CloudWatchLogsClient, settings: Settings, marks: Mapping[str, str], sleep: Callable[[float], None]
+    logs: CloudWatchLogsClient, settings: Settings, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> dict[str, str]:
-    """Makes both log groups with these tags; their events are kept 60 days. By name, the other app whose tag a group
-    carries; nothing for one of our own."""
+    """Create both log groups with these tags, and delete their events after 60 days.
+
+    Return, by name of the log group, the other app that owns it according to its tag, or "" if it is our own.
+    Raise CloudError if AWS refuses.
+    """
     owners = {}
     for name in build_log_group_names(settings.LOG_GROUP_NAME):
-        with translate_aws_errors(f"making the log group {name}"):
-            owners[name] = _ensure_log_group(logs, name, marks, sleep)
+        with translate_aws_errors(f"setting up the log group {name}"):
+            owners[name] = _ensure_log_group(logs, name, tags, sleep)
     return owners
 
 
 def _ensure_log_group(
-    logs: CloudWatchLogsClient, name: str, marks: Mapping[str, str], sleep: Callable[[float], None]
+    logs: CloudWatchLogsClient, name: str, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> str:
     owner, is_new_tag = "", False
     try:
-        logs.create_log_group(logGroupName=name, tags=marks)
+        logs.create_log_group(logGroupName=name, tags=tags)
     except logs.exceptions.ResourceAlreadyExistsException:
         arn = _find_log_group_arn(logs, name)
         owner = logs.list_tags_for_resource(resourceArn=arn)["tags"].get("app", "")
-        if not owner:  # a published run made it: containers may write only where the tag is
-            logs.tag_resource(resourceArn=arn, tags=marks)
+        if not owner:  # a published version created it; containers may write only to groups that have the tag
+            logs.tag_resource(resourceArn=arn, tags=tags)
             is_new_tag = True
     retry_until_consistent(
         lambda: logs.put_retention_policy(logGroupName=name, retentionInDays=LOG_RETENTION_DAYS),
         until_allowed=is_new_tag, sleep=sleep,
     )  # fmt: skip
-    return "" if owner == marks["app"] else owner
+    return "" if owner == tags["app"] else owner
 
 
 def _find_log_group_arn(logs: CloudWatchLogsClient, name: str) -> str:
-    """As calls about tags want it: without the `:*` at its end."""
+    """Return the ARN without the `:*` at its end, as calls about tags take it."""
     pages = logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=name)
-    return next(
-        one["arn"].removesuffix(":*") for page in pages for one in page["logGroups"] if one["logGroupName"] == name
-    )
+    groups = (group for page in pages for group in page["logGroups"])
+    return next(group["arn"].removesuffix(":*") for group in groups if group["logGroupName"] == name)

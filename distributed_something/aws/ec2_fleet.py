@@ -1,4 +1,4 @@
-"""The Spot Fleet as it lives in EC2: requested, looked at, lowered, ended. `fleet/request.py` builds the request."""
+"""The Spot Fleet in EC2: creating, observing, resizing, and canceling it. `fleet/request.py` builds the request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 
-# What EC2 answers while not every part of it knows a launch template that was made a moment ago, or a version of it.
+# EC2's error codes for a new launch template, or a new version of one, that is not yet known everywhere in EC2.
 TEMPLATE_NOT_READY_CODES = (
     "InvalidLaunchTemplateId.NotFound",
     "InvalidLaunchTemplateId.NotFoundException",
@@ -28,16 +28,12 @@ TEMPLATE_NOT_READY_CODES = (
     "InvalidLaunchTemplateName.NotFound",
     "InvalidLaunchTemplateName.NotFoundException",
 )
-_TEMPLATE_NOT_READY_PHRASE = (
-    "The specified launch template"  # RequestSpotFleet's code says only that its config is wrong
-)
-FLEET_HISTORY_SECONDS = 6 * 3600.0  # of the fleet's events
-MAX_HISTORY_PAGES = 5  # of a thousand events of a kind; mostly there is one
-_FAILURE_EVENT_KINDS = {
-    "launchSpecUnusable",
-    "launchSpecTemporarilyBlacklisted",
-    "fleetProgressHalted",
-}  # no errors to EC2
+# The phrase for this in RequestSpotFleet's message. Its error code says only that the request is invalid.
+_TEMPLATE_NOT_READY_PHRASE = "The specified launch template"
+FLEET_HISTORY_SECONDS = 6 * 3600.0  # how far back the fleet's events are read
+MAX_HISTORY_PAGES = 5  # for each kind of event, with 1,000 events a page; usually there is one page
+# Events that keep a fleet from starting instances although EC2 does not report them as errors.
+_FAILURE_EVENT_KINDS = {"launchSpecUnusable", "launchSpecTemporarilyBlacklisted", "fleetProgressHalted"}
 _ACTIVE_STATES = {"submitted", "active", "modifying"}
 _ENDED_STATES = {"cancelled", "failed"}
 _MISSING_FLEET_CODES = {"InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetRequestId.Malformed"}
@@ -45,7 +41,7 @@ _MISSING_FLEET_CODES = {"InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetR
 
 @dataclass(frozen=True)
 class FleetState:
-    """The fleet's state in EC2's words, the machines it is to have, those it has, and the type of each of these."""
+    """A fleet's state in EC2's words, its target number of instances, and the ids and types of its instances."""
 
     state: str
     target: int
@@ -62,7 +58,7 @@ class FleetState:
 
 
 class ActiveFleet(NamedTuple):
-    """A fleet that is active: its id, its run's start (seconds since 1970), and how many machines it is to have."""
+    """An active fleet: its id, the start of its run (seconds since 1970), and its target number of instances."""
 
     id: str
     start: float
@@ -70,126 +66,135 @@ class ActiveFleet(NamedTuple):
 
 
 def has_fleet_ended(state: str) -> bool:
-    """Return whether a fleet in this state of EC2's has no machines any more, and starts none."""
+    """Return whether a fleet in this EC2 state has no instances left and starts none."""
     return state in _ENDED_STATES
 
 
 def is_active_fleet_state(state: str) -> bool:
-    """Whether a fleet in this state of EC2's may start machines."""
+    """Return whether a fleet in this EC2 state may start instances."""
     return state in _ACTIVE_STATES
 
 
 def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) -> str:
-    """Asks for the fleet; its id. Raises CloudError where EC2 refuses; a template made just now may need a while."""
+    """Request the fleet and return its id. Retry while EC2 does not know a new launch template yet.
+
+    Raise CloudError if EC2 refuses.
+    """
     with translate_aws_errors("requesting the spot fleet"):
-        answer = retry_until_consistent(
+        response = retry_until_consistent(
             lambda: ec2.request_spot_fleet(SpotFleetRequestConfig=config),
             *TEMPLATE_NOT_READY_CODES,
             phrases=[_TEMPLATE_NOT_READY_PHRASE],
             sleep=sleep,
         )
-    return str(answer["SpotFleetRequestId"])
+    return str(response["SpotFleetRequestId"])
 
 
 def observe_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
-    """What the fleet is and which machines it has now; None where EC2 does not know it (any more)."""
+    """Return the fleet's state and its instances; None if EC2 does not know the fleet, or no longer does."""
     try:
-        found = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-        if not found:
+        fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
+        if not fleets:
             return None
-        machines = dict(_iter_machines(ec2, fleet_id))
+        types_by_id = dict(_iter_instance_types(ec2, fleet_id))
     except ClientError as error:
         if get_error_code(error) in _MISSING_FLEET_CODES:
             return None
         raise
-    config = found[0]["SpotFleetRequestConfig"]
-    told = str(found[0]["SpotFleetRequestState"])
-    return FleetState(told, config["TargetCapacity"], tuple(machines), tuple(machines.values()))
+    config = fleets[0]["SpotFleetRequestConfig"]
+    state = str(fleets[0]["SpotFleetRequestState"])
+    return FleetState(state, config["TargetCapacity"], tuple(types_by_id), tuple(types_by_id.values()))
 
 
 def iter_fleets(ec2: EC2Client) -> Iterator[Any]:
-    """Yield EC2's descriptions of all fleets; ended ones too, which it shows for two days. Raises AWS's errors."""
+    """Yield EC2's description of each fleet, including those that ended in the last two days. Raise AWS's errors."""
     for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
         yield from page["SpotFleetRequestConfigs"]
 
 
 def find_active_fleet(ec2: EC2Client, app_name: str) -> ActiveFleet | None:
-    """A fleet of this app's runs that is still active, by its tags; None without."""
-    with translate_aws_errors("looking for a fleet that runs already"):
-        for found in iter_fleets(ec2):
-            tags = get_fleet_tags(found)
-            start = parse_run_start(tags.get("run", ""))  # EC2 makes the fleet seconds later
-            if start is None or tags.get("app") != app_name:  # without a run it is not ours
+    """Return an active fleet of this app, identified by its tags; None if there is none. Raise CloudError."""
+    with translate_aws_errors("looking for an active fleet"):
+        for fleet in iter_fleets(ec2):
+            tags = get_fleet_tags(fleet)
+            start = parse_run_start(tags.get("run", ""))  # not the fleet's creation time, which is seconds later
+            if start is None or tags.get("app") != app_name:  # a fleet without a run's start is not ours
                 continue
-            if is_active_fleet_state(found["SpotFleetRequestState"]):
-                target = found["SpotFleetRequestConfig"]["TargetCapacity"]
-                return ActiveFleet(found["SpotFleetRequestId"], start, target)
+            if is_active_fleet_state(fleet["SpotFleetRequestState"]):
+                target = fleet["SpotFleetRequestConfig"]["TargetCapacity"]
+                return ActiveFleet(fleet["SpotFleetRequestId"], start, target)
     return None
 
 
-def get_fleet_tags(found: Any) -> dict[str, str]:
-    """The tags of a fleet, as they are or as they were asked for."""
-    asked = found["SpotFleetRequestConfig"].get("TagSpecifications", [])
-    return parse_tags(found.get("Tags") or [tag for group in asked for tag in group.get("Tags", [])])
+def get_fleet_tags(fleet: Any) -> dict[str, str]:
+    """Return the tags in EC2's description of a fleet, or those of its request if the description has none."""
+    requested = fleet["SpotFleetRequestConfig"].get("TagSpecifications", [])
+    return parse_tags(fleet.get("Tags") or [tag for group in requested for tag in group.get("Tags", [])])
 
 
 def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int) -> None:
-    """Lets the fleet grow to `target`, or shrink to it as its machines end: none that runs is ended for it. Of these,
-    `on_demand` are to be no spot machines, as far as there are so many."""
-    found = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-    now = found[0]["SpotFleetRequestConfig"].get("OnDemandTargetCapacity", 0) if found else 0
+    """Set the fleet's target number of instances. A smaller target terminates no running instance.
+
+    `on_demand`: how many of them must at least be on-demand instances. This number never decreases, except that it
+    cannot exceed the target.
+    """
+    fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
+    current = fleets[0]["SpotFleetRequestConfig"].get("OnDemandTargetCapacity", 0) if fleets else 0
     request: Any = {
         "SpotFleetRequestId": fleet_id,
         "TargetCapacity": target,
         "ExcessCapacityTerminationPolicy": "noTermination",
     }
-    wanted = min(max(now, on_demand), target)  # EC2: never more than the target
-    if wanted != now:
-        request["OnDemandTargetCapacity"] = wanted
+    on_demand_target = min(max(current, on_demand), target)  # EC2 refuses more than the target
+    if on_demand_target != current:
+        request["OnDemandTargetCapacity"] = on_demand_target
     ec2.modify_spot_fleet_request(**request)
 
 
 def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
-    """Ends the fleet and its machines; what it was, or None where there is nothing (any more) to end. Raises CloudError
-    where EC2 will not."""
-    found = observe_fleet(ec2, fleet_id)
-    if found is None or found.state == "cancelled" or (not found.active and not found.machines):
+    """Cancel the fleet and terminate its instances.
+
+    Return the fleet's state before that, or None if there was nothing to cancel. Raise CloudError if EC2 refuses.
+    """
+    fleet = observe_fleet(ec2, fleet_id)
+    if fleet is None or fleet.state == "cancelled" or (not fleet.active and not fleet.machines):
         return None
-    if found.state != "cancelled_terminating":
-        answer = ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
-        refused = answer.get("UnsuccessfulFleetRequests") or []
-        if refused:
-            raise CloudError(f"EC2 does not cancel it: {refused[0].get('Error', {}).get('Message', 'no reason given')}")
-    return found
+    if fleet.state != "cancelled_terminating":
+        response = ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+        failures = response.get("UnsuccessfulFleetRequests") or []
+        if failures:
+            reason = failures[0].get("Error", {}).get("Message", "no reason given")
+            raise CloudError(f"EC2 refused to cancel it: {reason}")
+    return fleet
 
 
 def list_launch_errors(ec2: EC2Client, fleet_id: str, start: float, now: float) -> Iterator[AWSEvent]:
-    """What the fleet of a run that began at `start` reports of what keeps it from starting machines, at most of the
-    last six hours. Raises AWS's errors.
+    """Yield the events that keep the fleet from starting instances, since the run's `start`. Raise AWS's errors.
 
-    Mostly two calls: asked for all kinds of events at once, a large fleet would tell of its machines' launches alone.
+    Events older than six hours are not read. This usually takes two calls, one for each kind of event. With all kinds
+    in one call, the launches of a large fleet would fill the response.
     """
     since = datetime.fromtimestamp(max(start, now - FLEET_HISTORY_SECONDS), UTC)
     for kind in ("error", "information"):
-        wanted = {"SpotFleetRequestId": fleet_id, "StartTime": since, "EventType": kind, "MaxResults": 1000}
-        for event in map(_parse_event, _iter_history_records(ec2, wanted)):
+        request = {"SpotFleetRequestId": fleet_id, "StartTime": since, "EventType": kind, "MaxResults": 1000}
+        for event in map(_parse_event, _iter_history_records(ec2, request)):
             if kind == "error" or event.kind in _FAILURE_EVENT_KINDS:
                 yield event
 
 
-def _iter_history_records(ec2: EC2Client, wanted: dict[str, Any]) -> Iterator[Any]:
-    """EC2 begins with the oldest, so what a fleet reports now may be pages later. botocore has no paginator for it."""
+def _iter_history_records(ec2: EC2Client, request: dict[str, Any]) -> Iterator[Any]:
+    """Yield events from several pages: EC2 lists the oldest first. botocore has no paginator for this call."""
     token: dict[str, Any] = {}
     for _ in range(MAX_HISTORY_PAGES):
-        answer = ec2.describe_spot_fleet_request_history(**wanted, **token)
-        yield from answer["HistoryRecords"]
-        if not answer.get("NextToken"):
+        response = ec2.describe_spot_fleet_request_history(**request, **token)
+        yield from response["HistoryRecords"]
+        if not response.get("NextToken"):
             return
-        token = {"NextToken": answer["NextToken"]}
+        token = {"NextToken": response["NextToken"]}
 
 
 def observe_fleet_problems(ec2: EC2Client, fleet_id: str, start: float, now: float) -> tuple[FleetProblem, ...]:
-    """Return what keeps the fleet from starting machines, each cause once; nothing where AWS does not tell."""
+    """Return the problems that keep the fleet from starting instances, one for each cause; empty if AWS refuses."""
     try:
         return list_fleet_problems(list_launch_errors(ec2, fleet_id, start, now))
     except AWSError:
@@ -197,15 +202,15 @@ def observe_fleet_problems(ec2: EC2Client, fleet_id: str, start: float, now: flo
 
 
 def _parse_event(record: Any) -> AWSEvent:
-    told, at = record.get("EventInformation", {}), record.get("Timestamp")
-    seconds = at.timestamp() if at else 0.0
-    return AWSEvent(seconds, told.get("EventSubType") or "error", told.get("EventDescription") or "")
+    information, timestamp = record.get("EventInformation", {}), record.get("Timestamp")
+    seconds = timestamp.timestamp() if timestamp else 0.0
+    return AWSEvent(seconds, information.get("EventSubType") or "error", information.get("EventDescription") or "")
 
 
-def _iter_machines(ec2: EC2Client, fleet_id: str) -> Iterator[tuple[str, str]]:
-    """Id and type of each."""
+def _iter_instance_types(ec2: EC2Client, fleet_id: str) -> Iterator[tuple[str, str]]:
+    """Yield the id and the type of each instance of the fleet."""
     pages = ec2.get_paginator("describe_spot_fleet_instances").paginate(
         SpotFleetRequestId=fleet_id, PaginationConfig=EC2_PAGINATION
     )
     for page in pages:
-        yield from ((machine["InstanceId"], machine.get("InstanceType", "")) for machine in page["ActiveInstances"])
+        yield from ((instance["InstanceId"], instance.get("InstanceType", "")) for instance in page["ActiveInstances"])

@@ -1,4 +1,4 @@
-"""The cluster, the task definition and the service in ECS."""
+"""The cluster, the task definition, and the service in ECS."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ if TYPE_CHECKING:
 
 ROLE_KEYS = ("taskRoleArn", "executionRoleArn")
 DRAINING_WAIT_SECONDS = 120
-_DRAINING_PHRASE = "raining"  # «Draining» and «draining»; the code is that of any wrong value
+# Part of ECS's message, which contains "Draining" or "draining". The error code is the same for every invalid value.
+_DRAINING_PHRASE = "raining"
 
 
 def build_placement_constraints(app_name: str) -> list[Any]:
-    """Where the service's tasks may run: on this app's machines alone. Tasks of other apps stay off those, as theirs
-    demand their own; only a service that somebody else made in this cluster, without such a constraint, may come."""
+    """Return the constraints that limit the service's tasks to instances of this app.
+
+    Other apps' tasks have the same constraint for their own instances. Only a service without one, which somebody else
+    created in the cluster, may place tasks on ours.
+    """
     return [{"type": "memberOf", "expression": f"attribute:{MACHINE_ATTRIBUTE} == {app_name}"}]
 
 
 def _build_service_options(app_name: str) -> dict[str, Any]:
-    """What the service is told about its tasks, when it is made and (older ones) when a run starts.
+    """Return the service's options for its tasks, which are set at its creation and again at the start of a run.
 
-    ECS would balance a service over the zones, unless told not to: start containers where there are fewer, and end
-    others for them. Machines are where spot has some, and are to fall idle one by one. https://docs.aws.amazon.com/
-    AmazonECS/latest/developerguide/service-rebalancing.html
+    Rebalancing over zones is disabled, because ECS would stop tasks in one zone to start others elsewhere. Instances
+    are in the zones that have spot capacity, and should become idle one by one.
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-rebalancing.html
     """
     return {
         "placementConstraints": build_placement_constraints(app_name),
@@ -44,27 +48,27 @@ def _build_service_options(app_name: str) -> dict[str, Any]:
     }
 
 
-def ensure_cluster(ecs: ECSClient, name: str, marks: Mapping[str, str]) -> None:
-    """Makes the cluster, tagged as this app's own; an active one stays as it is, whosever it may be."""
-    with translate_aws_errors(f"making the cluster {name}"):
-        found = describe_cluster(ecs, name)
-        if found is None or found["status"] != "ACTIVE":
-            ecs.create_cluster(clusterName=name, tags=build_ecs_tags(marks))  # type: ignore[arg-type]
+def ensure_cluster(ecs: ECSClient, name: str, tags: Mapping[str, str]) -> None:
+    """Create the cluster with these tags. An active cluster does not change, whoever owns it. Raise CloudError."""
+    with translate_aws_errors(f"setting up the cluster {name}"):
+        cluster = describe_cluster(ecs, name)
+        if cluster is None or cluster["status"] != "ACTIVE":
+            ecs.create_cluster(clusterName=name, tags=build_ecs_tags(tags))  # type: ignore[arg-type]
 
 
 def describe_cluster(ecs: ECSClient, name: str) -> Any | None:
-    """ECS's description of the cluster with its tags; None where there is none of this name."""
-    found = ecs.describe_clusters(clusters=[name], include=["TAGS"])["clusters"]
-    return next((one for one in found if one["clusterName"] == name), None)
+    """Return ECS's description of the cluster with its tags; None if it does not exist. Raise AWS's errors."""
+    clusters = ecs.describe_clusters(clusters=[name], include=["TAGS"])["clusters"]
+    return next((cluster for cluster in clusters if cluster["clusterName"] == name), None)
 
 
-def is_app_cluster(described: Any, app_name: str) -> bool:
-    """Whether `setup` made this cluster for the app."""
-    return parse_tags(described.get("tags")).get("app") == app_name
+def is_app_cluster(cluster: Any, app_name: str) -> bool:
+    """Return whether `setup` created this cluster for the app. `cluster`: see `describe_cluster`."""
+    return parse_tags(cluster.get("tags")).get("app") == app_name
 
 
 def ensure_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
-    """The ARN of a revision that says just this: the latest one if it does, else a new one."""
+    """Return the ARN of the latest revision if it equals the request, and otherwise of a new one. Raise CloudError."""
     with translate_aws_errors(f"registering the task definition {request['family']}"):
         latest = _describe_latest_definition(ecs, request["family"])
         if latest is not None and _is_same_definition(latest, request):
@@ -73,38 +77,43 @@ def ensure_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
 
 
 def ensure_service(
-    ecs: ECSClient, settings: Settings, definition: str, marks: Mapping[str, str], sleep: Callable[[float], None]
+    ecs: ECSClient, settings: Settings, definition: str, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> None:
-    """Makes the service with no tasks, or gives a live one the new task definition and leaves its size alone."""
-    with translate_aws_errors(f"making the service {settings.names.service}"):
+    """Create the service without tasks, or set the task definition of an active service and keep its number of tasks.
+
+    `definition`: the ARN of the revision. Raise CloudError if ECS refuses.
+    """
+    with translate_aws_errors(f"setting up the service {settings.names.service}"):
         status = _find_service_status(ecs, settings)
         if status == "ACTIVE":
             ecs.update_service(cluster=settings.ECS_CLUSTER, service=settings.names.service, taskDefinition=definition)
             return
-        _create_service(ecs, settings, definition, marks, sleep)
+        _create_service(ecs, settings, definition, tags, sleep)
 
 
 def list_service_names(ecs: ECSClient, cluster: str) -> list[str]:
-    """Return the names of all services of the cluster. Raises AWS's errors."""
+    """Return the names of all services of the cluster. Raise AWS's errors."""
     pages = ecs.get_paginator("list_services").paginate(cluster=cluster)
     return [arn.rsplit("/", 1)[-1] for page in pages for arn in page["serviceArns"]]
 
 
 def describe_service(ecs: ECSClient, cluster: str, service: str, *, with_tags: bool = False) -> Any | None:
-    """ECS's description of the service of exactly this name, whatever its status; None where there is none."""
-    more: Any = {"include": ["TAGS"]} if with_tags else {}
+    """Return ECS's description of the service, whatever its status; None if it does not exist. Raise AWS's errors."""
+    options: Any = {"include": ["TAGS"]} if with_tags else {}
     try:
-        found = ecs.describe_services(cluster=cluster, services=[service], **more)["services"]
+        services = ecs.describe_services(cluster=cluster, services=[service], **options)["services"]
     except ClientError as error:
         if get_error_code(error) in ("ClusterNotFoundException", "ServiceNotFoundException"):
             return None
         raise
-    return next((one for one in found if one["serviceName"] == service), None)
+    return next((described for described in services if described["serviceName"] == service), None)
 
 
 def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: int) -> None:
-    """Tells the service how many tasks it shall run, from which revision, and the rest that `setup` of an older version
-    did not say. Tasks take the revision's tags."""
+    """Let the service run `desired` tasks of the revision `definition`, whose tags they get.
+
+    Also set the options that an older version's `setup` did not set. Raise CloudError if ECS refuses.
+    """
     with translate_aws_errors(f"starting the service {settings.names.service}"):
         ecs.update_service(
             cluster=settings.ECS_CLUSTER,
@@ -116,14 +125,14 @@ def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: in
 
 
 def stop_tasks(ecs: ECSClient, cluster: str, service: str) -> None:
-    """Lets the service run no task any more; one that is gone has none."""
+    """Set the service's number of tasks to 0, unless the service does not exist. Raise AWS's errors."""
     described = describe_service(ecs, cluster, service)
     if described is not None and described["status"] == "ACTIVE":
         ecs.update_service(cluster=cluster, service=service, desiredCount=0)
 
 
 def _create_service(
-    ecs: ECSClient, settings: Settings, definition: str, marks: Mapping[str, str], sleep: Callable[[float], None]
+    ecs: ECSClient, settings: Settings, definition: str, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> None:
     pause = 5.0
     for attempt in range(int(DRAINING_WAIT_SECONDS / pause) + 1):
@@ -134,68 +143,69 @@ def _create_service(
                 taskDefinition=definition,
                 desiredCount=0,
                 launchType="EC2",
-                tags=build_ecs_tags(marks),  # type: ignore[arg-type]
+                tags=build_ecs_tags(tags),  # type: ignore[arg-type]
                 **_build_service_options(settings.APP_NAME),
             )
             return
         except ClientError as error:
-            draining = get_error_code(error) == "InvalidParameterException" and _DRAINING_PHRASE in get_error_message(
-                error
-            )
-            if not draining or attempt * pause >= DRAINING_WAIT_SECONDS:
+            has_draining_phrase = _DRAINING_PHRASE in get_error_message(error)
+            is_draining = get_error_code(error) == "InvalidParameterException" and has_draining_phrase
+            if not is_draining or attempt * pause >= DRAINING_WAIT_SECONDS:
                 raise
-            sleep(pause)  # a service that was deleted a moment ago still drains; its name is free after that
+            sleep(pause)  # a service that was just deleted keeps its name while it drains
 
 
 def _find_service_status(ecs: ECSClient, settings: Settings) -> str | None:
-    found = describe_service(ecs, settings.ECS_CLUSTER, settings.names.service)
-    return None if found is None else str(found["status"])
+    service = describe_service(ecs, settings.ECS_CLUSTER, settings.names.service)
+    return None if service is None else str(service["status"])
 
 
 def _describe_latest_definition(ecs: ECSClient, family: str) -> Any | None:
     try:
         return ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
     except ClientError as error:
-        if get_error_code(error) in (
-            "ClientException",
-            "InvalidParameterException",
-        ):  # ECS: «Unable to describe»: none yet
+        # With these codes, ECS says "Unable to describe task definition": there is none yet.
+        if get_error_code(error) in ("ClientException", "InvalidParameterException"):
             return None
         raise
 
 
 def _is_same_definition(latest: Any, request: dict[str, Any]) -> bool:
-    """Whether the registered one agrees in all that is asked for; ECS adds defaults of its own."""
+    """Return whether the latest revision has all requested values. It may have more, because ECS adds defaults."""
     registered, containers = latest.get("containerDefinitions", []), request["containerDefinitions"]
-    same_roles = all(latest.get(key) == request.get(key) for key in ROLE_KEYS)
-    if not same_roles or len(registered) != len(containers) or latest.get("status", "ACTIVE") != "ACTIVE":
+    has_same_roles = all(latest.get(key) == request.get(key) for key in ROLE_KEYS)
+    if not has_same_roles or len(registered) != len(containers) or latest.get("status", "ACTIVE") != "ACTIVE":
         return False
-    return all(_has_wanted_values(have, want) for have, want in zip(registered, containers, strict=True))
+    return all(
+        _has_requested_values(actual, requested) for actual, requested in zip(registered, containers, strict=True)
+    )
 
 
-def _has_wanted_values(have: Any, want: Any) -> bool:
-    """Whether all of `want` is in `have`; lists may have another order."""
-    if isinstance(want, dict):
-        return isinstance(have, dict) and all(_has_wanted_values(have.get(key), value) for key, value in want.items())
-    if isinstance(want, list):
-        return isinstance(have, list) and sorted(have, key=repr) == sorted(want, key=repr)
-    return bool(have == want)
+def _has_requested_values(actual: Any, requested: Any) -> bool:
+    """Return whether `actual` contains all that is in `requested`. The order of lists does not matter."""
+    if isinstance(requested, dict):
+        return isinstance(actual, dict) and all(
+            _has_requested_values(actual.get(key), value) for key, value in requested.items()
+        )
+    if isinstance(requested, list):
+        return isinstance(actual, list) and sorted(actual, key=repr) == sorted(requested, key=repr)
+    return bool(actual == requested)
 
 
 def find_task_roles(iam: IAMClient) -> dict[str, str]:
-    """The roles of the containers, as RegisterTaskDefinition takes them: `taskRoleArn`, which the worker works with,
-    and `executionRoleArn`, with which ECS pulls its image and opens its log.
+    """Return the ARNs of the roles of containers, as RegisterTaskDefinition takes them.
 
-    Empty where setupAWS was never run here, or where this login may not look: then containers go on with the role of
-    their machine, as in the published version. Raises CloudError for any other refusal.
+    The worker uses `taskRoleArn`. ECS uses `executionRoleArn` to pull the image and to open the log. Return an empty
+    dictionary if setupAWS was never run, or if you may not look up the roles. Containers then use the role of their
+    instance, as in the published version. Raise CloudError for any other refusal.
     """
-    found = {}
+    roles = {}
     for key, name in (("taskRoleArn", TASK_ROLE), ("executionRoleArn", EXECUTION_ROLE)):
         with translate_aws_errors(f"looking for the role {name}"):
             try:
-                found[key] = str(iam.get_role(RoleName=name)["Role"]["Arn"])
+                roles[key] = str(iam.get_role(RoleName=name)["Role"]["Arn"])
             except ClientError as error:
                 if get_error_code(error) == "NoSuchEntity" or is_access_denied(error):
                     return {}
                 raise
-    return found
+    return roles

@@ -1,6 +1,6 @@
-"""Machine types: their size and architecture, where they are offered, and how many containers fit.
+"""Instance types: their size, architecture, zones, and quotas, and how many containers fit on them.
 
-Look-ups go by filters, so that a type which EC2 does not know is missing in the answer instead of refusing the call.
+All lookups use filters. A type that EC2 does not know is then missing in the response, instead of failing the call.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 
-CPU_UNITS_PER_VCPU = 1024  # ECS: of one virtual CPU
-AGENT_MEMORY_SHARE = 0.08  # of a machine's memory, what the system and the ECS agent keep: 3 to 8 % is seen
-MACHINE_TYPES_PER_CALL = 100  # EC2: DescribeInstanceTypes answers at most 100 a call
+CPU_UNITS_PER_VCPU = 1024  # defined by ECS
+AGENT_MEMORY_SHARE = 0.08  # share of an instance's memory that the system and the ECS agent use: 3 to 8% in practice
+MACHINE_TYPES_PER_CALL = 100  # the most that EC2's DescribeInstanceTypes accepts
 
 
 @dataclass(frozen=True)
 class MachineType:
-    """An instance type: virtual CPUs, memory (MiB), the architectures that its processor runs ('x86_64', 'arm64')."""
+    """An instance type: virtual CPUs, memory in MiB, architectures such as 'x86_64', and whether it exists as spot."""
 
     name: str
     vcpus: int
@@ -34,7 +34,7 @@ class MachineType:
 
 @dataclass(frozen=True)
 class ContainerFit:
-    """How many containers a machine holds, by CPU and by memory after the ECS agent's share."""
+    """The number of containers that fit on an instance by its CPU, and by its memory without the ECS agent's share."""
 
     by_cpu: int
     by_memory: int
@@ -45,36 +45,42 @@ class ContainerFit:
 
 
 def compute_usable_capacity(machine: MachineType) -> tuple[int, int]:
-    """CPU units and MiB that a machine has for containers, after the share of the system and the ECS agent."""
+    """Return the CPU units and the MiB of memory for containers, without the share of the system and the ECS agent."""
     return machine.vcpus * CPU_UNITS_PER_VCPU, int(machine.memory * (1 - AGENT_MEMORY_SHARE))
 
 
 def compute_container_fit(machine: MachineType, cpu_shares: int, memory: int) -> ContainerFit:
-    """Containers of `cpu_shares` (1024 a virtual CPU) and `memory` (MiB) on one such machine."""
+    """Return how many containers with `cpu_shares` (1024 for a virtual CPU) and `memory` (MiB) fit on an instance."""
     cpu, mib = compute_usable_capacity(machine)
     return ContainerFit(cpu // cpu_shares, mib // memory)
 
 
 def list_machine_types(ec2: EC2Client, names: Collection[str]) -> dict[str, MachineType]:
-    """The types of these names that the region has. One call a hundred types. Raises botocore's errors."""
-    found: dict[str, MachineType] = {}
-    for some in split_into_batches(sorted(set(names)), MACHINE_TYPES_PER_CALL):
-        filters: Any = [{"Name": "instance-type", "Values": some}]
+    """Return those of the named types that the region has, by name. One call for 100 types. Raise botocore's errors."""
+    types: dict[str, MachineType] = {}
+    for batch in split_into_batches(sorted(set(names)), MACHINE_TYPES_PER_CALL):
+        filters: Any = [{"Name": "instance-type", "Values": batch}]
         for page in ec2.get_paginator("describe_instance_types").paginate(Filters=filters):
-            found.update((one["InstanceType"], _build_machine_type(one)) for one in page["InstanceTypes"])
-    return dict(sorted(found.items()))
+            types.update(
+                (described["InstanceType"], _build_machine_type(described)) for described in page["InstanceTypes"]
+            )
+    return dict(sorted(types.items()))
 
 
 def list_type_offerings(ec2: EC2Client, names: Collection[str]) -> set[tuple[str, str]]:
-    """(type, availability zone) for each zone of the region where a type of these names is offered."""
-    found: set[tuple[str, str]] = set()
-    for some in split_into_batches(sorted(set(names)), MACHINE_TYPES_PER_CALL):
-        filters: Any = [{"Name": "instance-type", "Values": some}]
+    """Return (type, availability zone) for each zone of the region that offers one of the named types.
+
+    Raise botocore's errors.
+    """
+    offerings: set[tuple[str, str]] = set()
+    for batch in split_into_batches(sorted(set(names)), MACHINE_TYPES_PER_CALL):
+        filters: Any = [{"Name": "instance-type", "Values": batch}]
         pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
             LocationType="availability-zone", Filters=filters
         )
-        found |= {(one["InstanceType"], one["Location"]) for page in pages for one in page["InstanceTypeOfferings"]}
-    return found
+        for page in pages:
+            offerings |= {(offer["InstanceType"], offer["Location"]) for offer in page["InstanceTypeOfferings"]}
+    return offerings
 
 
 def _build_machine_type(described: Any) -> MachineType:
@@ -89,15 +95,15 @@ def _build_machine_type(described: Any) -> MachineType:
 
 @dataclass(frozen=True)
 class QuotaClass:
-    """One class of types: its code in Service Quotas, and what AWS calls it."""
+    """A class of instance types that share a quota: its code in Service Quotas, and AWS's name for it."""
 
     code: str
     name: str
 
 
-ECS_DEFAULT_LIMITS = {"Container instances per cluster": 5000, "Tasks per service": 5000}  # as AWS names them
+ECS_DEFAULT_LIMITS = {"Container instances per cluster": 5000, "Tasks per service": 5000}  # with AWS's names
 _STANDARD_CLASS = QuotaClass("L-34B43A08", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests")
-_CLASS_PATTERNS = (  # the letters that a type begins with, before its generation; longer ones first
+_CLASS_PATTERNS = (  # matched with the start of the type's family; the first match counts
     (r"dl\d", QuotaClass("L-85EED4F7", "All DL Spot Instance Requests")),
     (r"f\d", QuotaClass("L-88CF9481", "All F Spot Instance Requests")),
     (r"(g|gr|vt)\d", QuotaClass("L-3819A6DF", "All G and VT Spot Instance Requests")),
@@ -111,12 +117,15 @@ _CLASS_PATTERNS = (  # the letters that a type begins with, before its generatio
 
 
 def find_quota_class(machine_type: str) -> QuotaClass | None:
-    """The quota that a type such as 'm5.large' counts against; None where this project knows of none."""
+    """Return the quota that a type such as 'm5.large' counts against; None if it is not in our table."""
     family = machine_type.partition(".")[0]
     return next((quota for pattern, quota in _CLASS_PATTERNS if re.match(pattern, family)), None)
 
 
 def read_quota_value(quotas: Any, quota: QuotaClass) -> float:
-    """How many virtual CPUs the account may have in that class. `quotas`: a client. Raises botocore's errors."""
-    answer = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota.code)
-    return float(answer["Quota"]["Value"])
+    """Return how many virtual CPUs the account may use in that class. Raise botocore's errors.
+
+    `quotas`: a client of Service Quotas.
+    """
+    response = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota.code)
+    return float(response["Quota"]["Value"])

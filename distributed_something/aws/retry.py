@@ -1,6 +1,6 @@
-"""What AWS's parts do not agree about yet, and what it says is missing: both are answers, and no errors.
+"""Refusals that are not errors: AWS does not know a new resource everywhere yet, or a resource does not exist.
 
-Throttled and failed calls are repeated by botocore itself (`clients.py`).
+botocore itself retries throttled and failed calls (see `clients.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.core.errors import get_error_code, get_error_message, is_access_denied
 
-# Seconds between tries while AWS's parts do not agree yet: a new role is known everywhere after some 10 s.
+# Pauses between attempts until AWS is consistent. A new role, for example, is known everywhere after about 10 s.
 RETRY_PAUSE_SECONDS = (1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0, 10.0, 10.0)
 
 
@@ -23,27 +23,27 @@ def retry_until_consistent(
     until_allowed: bool = False,
     sleep: Callable[[float], None],
 ) -> Any:
-    """Return what `call` returns. Try again for about a minute while AWS refuses it with one of the `codes`.
+    """Return what `call` returns. Retry it for about a minute while AWS refuses it with one of the error codes.
 
-    `phrases`: parts of AWS's message, for refusals whose code says nothing. `until_allowed`: also try again while the
-    right is missing, because it depends on a tag that was set a moment ago.
+    `phrases`: parts of AWS's message, for refusals whose code is not specific. `until_allowed`: also retry while access
+    is denied, because the permission depends on a tag that was just set. Raise AWS's error if it persists.
     """
     for pause in RETRY_PAUSE_SECONDS:
         try:
             return call()
         except ClientError as error:
-            not_yet = get_error_code(error) in codes or (until_allowed and is_access_denied(error))
-            if not not_yet and not any(phrase in get_error_message(error) for phrase in phrases):
+            has_retry_code = get_error_code(error) in codes or (until_allowed and is_access_denied(error))
+            if not has_retry_code and not any(phrase in get_error_message(error) for phrase in phrases):
                 raise
             sleep(pause)
     return call()
 
 
-def none_if_missing(call: Callable[[], Any], *missing: str) -> Any:
-    """Return what `call` returns; None where AWS answers with one of the codes `missing`."""
+def none_if_missing(call: Callable[[], Any], *codes: str) -> Any:
+    """Return what `call` returns, or None if AWS refuses it with one of the error codes. Raise all other errors."""
     try:
         return call()
     except ClientError as error:
-        if get_error_code(error) in missing:
+        if get_error_code(error) in codes:
             return None
         raise

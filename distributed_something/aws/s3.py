@@ -1,4 +1,4 @@
-"""Small things asked of S3: listings of any length, and folders brought up."""
+"""Helpers for S3: listing of objects, and uploads of local folders."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ UPLOAD_THREADS = 16
 
 
 def iter_bucket_objects(s3: S3Client, bucket: str, prefix: str) -> Iterator[Any]:
-    """Every object below `prefix`, page after page (1,000 a call)."""
+    """Yield S3's description of every object under `prefix`. One call for 1,000 objects. Raise AWS's errors."""
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         yield from page.get("Contents", [])
 
 
 def iter_object_keys(s3: S3Client, bucket: str, prefix: str) -> Iterator[str]:
-    """The key of every object below `prefix`; raises CloudError."""
+    """Yield the key of every object under `prefix`. Raise CloudError."""
     with translate_aws_errors(f"listing s3://{bucket}/{prefix}"):
-        for found in iter_bucket_objects(s3, bucket, prefix):
-            yield found["Key"]
+        for item in iter_bucket_objects(s3, bucket, prefix):
+            yield item["Key"]
 
 
-def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], say: Callable[[str], None]) -> None:
-    """Uploads local folders (or files) to their prefixes; what lies there in the same size and is newer stays."""
+def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], report: Callable[[str], None]) -> None:
+    """Upload local folders or files to their prefixes, and report one line for each. Raise CloudError.
+
+    Skip a file if the bucket has it with the same size and a later date.
+    """
     for folder, prefix in folders.items():
         with translate_aws_errors(f"uploading {folder} to s3://{bucket}/{prefix}"):
-            there = {
-                found["Key"]: (found["Size"], found["LastModified"].timestamp())
-                for found in iter_bucket_objects(s3, bucket, prefix)
+            uploaded = {
+                item["Key"]: (item["Size"], item["LastModified"].timestamp())
+                for item in iter_bucket_objects(s3, bucket, prefix)
             }
             files = list(_iter_files(folder, prefix))
-            missing = [(file, key) for file, key in files if not _is_unchanged(file, there.get(key))]
+            changed = [(file, key) for file, key in files if not _is_uploaded(file, uploaded.get(key))]
             with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
-                for _ in pool.map(lambda pair: s3.upload_file(str(pair[0]), bucket, pair[1]), missing):
+                for _ in pool.map(lambda pair: s3.upload_file(str(pair[0]), bucket, pair[1]), changed):
                     pass
-        say(
-            format_row(
-                "upload", f"{os.path.normpath(folder)}: {len(missing)} files, {len(files) - len(missing)} were there"
-            )
-        )
+        counts = f"{len(changed)} files uploaded, {len(files) - len(changed)} unchanged"
+        report(format_row("upload", f"{os.path.normpath(folder)}: {counts}"))
 
 
 def _iter_files(folder: Path, prefix: str) -> Iterator[tuple[Path, str]]:
+    """Yield each file of the folder with its key. `folder` may also be a single file."""
     if folder.is_file():
         yield folder, prefix + folder.name if prefix.endswith("/") else prefix
         return
@@ -60,6 +61,7 @@ def _iter_files(folder: Path, prefix: str) -> Iterator[tuple[Path, str]]:
             yield file, f"{prefix.rstrip('/')}/{file.relative_to(folder).as_posix()}"
 
 
-def _is_unchanged(file: Path, there: tuple[int, float] | None) -> bool:
+def _is_uploaded(file: Path, uploaded: tuple[int, float] | None) -> bool:
+    """Return whether the bucket has the file already. `uploaded`: the object's size and date, or None."""
     status = file.stat()
-    return there is not None and there[0] == status.st_size and there[1] >= status.st_mtime
+    return uploaded is not None and uploaded[0] == status.st_size and uploaded[1] >= status.st_mtime

@@ -1,8 +1,7 @@
-"""Spot prices: what a type costs now in each zone, and what it cost over the last week.
+"""Spot prices: the current price of an instance type in each zone, and its prices over the last week.
 
-EC2 reports a price when it changes, so each report holds until the next one; the answer begins with the report that
-held at the start of the time asked for. Every question about prices goes through `_request_reports`, a hundred types a
-call.
+EC2 reports a price only when it changes, so each report is valid until the next one. A response begins with the report
+that was valid at the start of the requested period. All lookups use `_request_reports`, with up to 100 types a call.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ if TYPE_CHECKING:
 PRICE_REFRESH_SECONDS = 600.0  # spot prices change a few times a day
 PRICE_HISTORY_PERIOD = timedelta(days=7)
 SPOT_PRODUCT = "Linux/UNIX"
-PRICE_REPORTS_PER_CALL = 1000  # EC2's most; a type has about 30 a zone and week
+PRICE_REPORTS_PER_CALL = 1000  # EC2's maximum; a type has about 30 reports a week in each zone
 
 
 @dataclass(frozen=True)
 class PriceReport:
-    """`machine_type` costs `price` (USD an hour) in `zone` from `at` on."""
+    """A price change: since `at`, `machine_type` costs `price` (USD an hour) in `zone`."""
 
     machine_type: str
     zone: str
@@ -40,8 +39,10 @@ class PriceReport:
 
 @dataclass(frozen=True)
 class SpotMarket:
-    """One type in one zone: USD an hour now, the least and the most of the week, and the share of the week (0 to 1)
-    in which the price was above the bid."""
+    """An instance type in a zone, with prices in USD an hour: the current one, and the week's lowest and highest.
+
+    `above`: the share of the week (0 to 1) in which the price was above the bid.
+    """
 
     machine_type: str
     zone: str
@@ -52,32 +53,34 @@ class SpotMarket:
 
 
 class SpotPriceCache:
-    """The current spot prices of a run's types. Each type is looked up at most once in ten minutes, even if EC2 knows
-    no price for it.
+    """The current spot prices of a run's instance types.
 
-    `otherwise`: USD an hour of a type without a price.
+    Each type is looked up at most once in ten minutes, even if EC2 has no price for it. `otherwise`: the price (USD an
+    hour) of types that EC2 has no price for.
     """
 
     def __init__(self, otherwise: float = 0.0) -> None:
         self._otherwise = otherwise
         self._prices: dict[str, float] = {}
-        self._asked_at: dict[str, float] = {}
+        self._updated_at: dict[str, float] = {}
 
     def hourly(self, ec2: EC2Client, fleet: FleetState, now: float) -> float | None:
-        """Return USD an hour of all machines of the fleet; None where no price at all is known. Raises AWS's errors."""
+        """Return the cost of the fleet's instances in USD an hour; None without any price. Raise AWS's errors."""
         types = sorted({kind for kind in fleet.types if kind})
-        due = [kind for kind in types if now - self._asked_at.get(kind, float("-inf")) >= PRICE_REFRESH_SECONDS]
+        due = [kind for kind in types if now - self._updated_at.get(kind, float("-inf")) >= PRICE_REFRESH_SECONDS]
         if due:
             self._prices |= list_spot_prices(ec2, due, now)
-            self._asked_at |= dict.fromkeys(due, now)
+            self._updated_at |= dict.fromkeys(due, now)
         if not self._prices and not self._otherwise:
             return None
         return sum(self._prices.get(kind, self._otherwise) for kind in fleet.types)
 
 
 def list_spot_prices(ec2: EC2Client, names: Collection[str], now: float) -> dict[str, float]:
-    """Return USD an hour now of each type, the mean over the region's zones. Types that EC2 tells no price of are left
-    out. Raises AWS's errors."""
+    """Return the current price of each type in USD an hour, as the mean of the region's zones. Raise AWS's errors.
+
+    Types that EC2 has no price for are missing in the result.
+    """
     newest: dict[str, dict[str, PriceReport]] = defaultdict(dict)
     for report in sorted(_request_reports(ec2, names, StartTime=datetime.fromtimestamp(now, UTC)), key=_get_time):
         newest[report.machine_type][report.zone] = report
@@ -87,21 +90,23 @@ def list_spot_prices(ec2: EC2Client, names: Collection[str], now: float) -> dict
 def list_price_reports(
     ec2: EC2Client, names: Collection[str], zones: Collection[str], now: datetime
 ) -> list[PriceReport]:
-    """Return the reports of the last week for these types, in these zones (none: all of the region). Raises AWS's
-    errors."""
+    """Return the reports of the last week for these types in these zones. Raise AWS's errors.
+
+    Without zones, return the reports of all zones of the region.
+    """
     period = {"StartTime": now - PRICE_HISTORY_PERIOD, "EndTime": now}
     filters = {"Filters": [{"Name": "availability-zone", "Values": sorted(set(zones))}]} if zones else {}
     return list(_request_reports(ec2, names, **period, **filters))
 
 
-def _request_reports(ec2: EC2Client, names: Collection[str], **wanted: Any) -> Iterator[PriceReport]:
+def _request_reports(ec2: EC2Client, names: Collection[str], **parameters: Any) -> Iterator[PriceReport]:
     paginator = ec2.get_paginator("describe_spot_price_history")
     for batch in split_into_batches(sorted(set(names)), MACHINE_TYPES_PER_CALL):
         pages = paginator.paginate(
             InstanceTypes=batch,  # type: ignore[arg-type]
             ProductDescriptions=[SPOT_PRODUCT],
             PaginationConfig={"PageSize": PRICE_REPORTS_PER_CALL},
-            **wanted,
+            **parameters,
         )
         for page in pages:
             yield from map(_build_report, page["SpotPriceHistory"])
@@ -118,26 +123,27 @@ def _get_time(report: PriceReport) -> datetime:
 
 
 def build_spot_markets(reports: Iterable[PriceReport], bid: float, now: datetime) -> list[SpotMarket]:
-    """One entry a type and zone, cheapest first."""
+    """Return one entry for each type and zone, the cheapest first."""
     grouped: dict[tuple[str, str], list[PriceReport]] = defaultdict(list)
     for report in reports:
         grouped[report.machine_type, report.zone].append(report)
-    return sorted((_build_market(some, bid, now) for some in grouped.values()), key=lambda one: (one.now, one.zone))
+    markets = [_build_market(group, bid, now) for group in grouped.values()]
+    return sorted(markets, key=lambda market: (market.now, market.zone))
 
 
 def _build_market(reports: list[PriceReport], bid: float, now: datetime) -> SpotMarket:
     ordered = sorted(reports, key=_get_time)
     prices = [report.price for report in ordered]
     spans = list(_iter_price_spans(ordered, now))
-    whole = sum(seconds for _, seconds in spans)
-    above = sum(seconds for price, seconds in spans if price > bid)
-    share = above / whole if whole else float(prices[-1] > bid)
+    total_seconds = sum(seconds for _, seconds in spans)
+    seconds_above_bid = sum(seconds for price, seconds in spans if price > bid)
+    share = seconds_above_bid / total_seconds if total_seconds else float(prices[-1] > bid)
     last = ordered[-1]
     return SpotMarket(last.machine_type, last.zone, last.price, min(prices), max(prices), share)
 
 
 def _iter_price_spans(ordered: list[PriceReport], now: datetime) -> Iterator[tuple[float, float]]:
-    """(price, seconds within the last week for which it held)."""
+    """Yield each price with the number of seconds for which it was valid within the last week."""
     start = now - PRICE_HISTORY_PERIOD
     ends = [report.at for report in ordered[1:]] + [now]
     for report, end in zip(ordered, ends, strict=True):

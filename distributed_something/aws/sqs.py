@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-MESSAGE_RETENTION_SECONDS = 14 * 24 * 3600  # SQS's longest: a job must outlive a long run and a holiday
-QUEUE_NAME_REUSE_SECONDS = 60  # SQS refuses a queue's name for 60 s after its deletion
+MESSAGE_RETENTION_SECONDS = 14 * 24 * 3600  # SQS's maximum, so that jobs last for a long run and over a vacation
+QUEUE_NAME_REUSE_SECONDS = 60  # for so long after a queue's deletion, SQS refuses a new queue with its name
 SUBMITTED_JOBS_TAG = "jobs_submitted"
 _MISSING_QUEUE_CODES = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 _DELETED_RECENTLY_CODES = {"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"}
@@ -29,43 +29,49 @@ _DELETED_RECENTLY_CODES = {"AWS.SimpleQueueService.QueueDeletedRecently", "Queue
 
 @dataclass(frozen=True)
 class QueueUrls:
-    """The URLs of the two queues of an app."""
+    """The URLs of an app's job queue and its dead-letter queue."""
 
     url: str
     dead_letter_url: str
 
 
 class _QueueLookup(NamedTuple):
-    """A queue as it was found; `url` is None where there is none. One made by hand has no tag `app`."""
+    """The result of a queue lookup: `url` is None if the queue does not exist.
+
+    `is_tagged`: the queue has the tag `app`. A queue created by hand does not.
+    """
 
     name: str
     url: str | None
-    tagged: bool
+    is_tagged: bool
 
 
 def ensure_queues(
-    sqs: SQSClient, settings: Settings, marks: Mapping[str, str], sleep: Callable[[float], None]
+    sqs: SQSClient, settings: Settings, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> QueueUrls:
-    """Makes both queues with these tags or brings their settings up to date; raises InputError, before anything is
-    changed, where one is another app's."""
+    """Create both queues with these tags, or update their settings.
+
+    Raise InputError, before any change, if one of them belongs to another app. Raise CloudError if SQS refuses.
+    """
     with translate_aws_errors("looking for the queues"):
-        found_dead, found = (_look_up_queue(sqs, settings, key) for key in ("SQS_DEAD_LETTER_QUEUE", "SQS_QUEUE_NAME"))
+        dead_letter_lookup = _look_up_queue(sqs, settings, "SQS_DEAD_LETTER_QUEUE")
+        lookup = _look_up_queue(sqs, settings, "SQS_QUEUE_NAME")
     common = {"MessageRetentionPeriod": str(MESSAGE_RETENTION_SECONDS), "SqsManagedSseEnabled": "true"}
-    with translate_aws_errors(f"making the dead-letter queue {settings.SQS_DEAD_LETTER_QUEUE}"):
-        dead = _ensure_queue(sqs, found_dead, common, marks, sleep)
-        arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": str(settings.JOB_RETRIES)}
+    with translate_aws_errors(f"setting up the dead-letter queue {settings.SQS_DEAD_LETTER_QUEUE}"):
+        dead_letter_url = _ensure_queue(sqs, dead_letter_lookup, common, tags, sleep)
+        response = sqs.get_queue_attributes(QueueUrl=dead_letter_url, AttributeNames=["QueueArn"])
+    redrive = {"deadLetterTargetArn": response["Attributes"]["QueueArn"], "maxReceiveCount": str(settings.JOB_RETRIES)}
     own = {
         "VisibilityTimeout": str(settings.SQS_MESSAGE_VISIBILITY),
         "ReceiveMessageWaitTimeSeconds": "20",
         "RedrivePolicy": json.dumps(redrive),
     }
-    with translate_aws_errors(f"making the queue {settings.SQS_QUEUE_NAME}"):
-        return QueueUrls(_ensure_queue(sqs, found, common | own, marks, sleep), dead)
+    with translate_aws_errors(f"setting up the queue {settings.SQS_QUEUE_NAME}"):
+        return QueueUrls(_ensure_queue(sqs, lookup, common | own, tags, sleep), dead_letter_url)
 
 
 def find_queue(sqs: SQSClient, name: str) -> str | None:
-    """The URL of the queue of exactly this name, None where there is none."""
+    """Return the queue's URL, or None if it does not exist. Raise AWS's other errors."""
     try:
         return sqs.get_queue_url(QueueName=name)["QueueUrl"]
     except ClientError as error:
@@ -75,53 +81,56 @@ def find_queue(sqs: SQSClient, name: str) -> str | None:
 
 
 def is_missing_queue_error(error: BaseException) -> bool:
-    """Whether AWS says that the queue does not exist."""
+    """Return whether AWS's error says that the queue does not exist."""
     return get_error_code(error) in _MISSING_QUEUE_CODES
 
 
 def find_submitted_count(sqs: SQSClient, url: str) -> int | None:
-    """How many jobs were ever sent to this queue, as `submitJob` notes it; None where nobody did, or where the queue is
-    gone."""
-    answer = none_if_missing(partial(sqs.list_queue_tags, QueueUrl=url), *_MISSING_QUEUE_CODES) or {}
-    noted = answer.get("Tags", {}).get(SUBMITTED_JOBS_TAG, "")
-    return int(noted) if noted.isdigit() else None
+    """Return how many jobs `submitJob` has sent to this queue so far, according to the queue's tag.
+
+    Return None if there is no such tag, or if the queue does not exist.
+    """
+    response = none_if_missing(partial(sqs.list_queue_tags, QueueUrl=url), *_MISSING_QUEUE_CODES) or {}
+    tag_value = response.get("Tags", {}).get(SUBMITTED_JOBS_TAG, "")
+    return int(tag_value) if tag_value.isdigit() else None
 
 
-def add_submitted_count(sqs: SQSClient, url: str, more: int) -> None:
-    """Adds `more` to the count that lies on the queue as a tag, and so goes with it."""
-    sqs.tag_queue(QueueUrl=url, Tags={SUBMITTED_JOBS_TAG: str((find_submitted_count(sqs, url) or 0) + more)})
+def add_submitted_count(sqs: SQSClient, url: str, count: int) -> None:
+    """Add `count` to the number of submitted jobs. It is a tag of the queue, so it is deleted with the queue."""
+    total = (find_submitted_count(sqs, url) or 0) + count
+    sqs.tag_queue(QueueUrl=url, Tags={SUBMITTED_JOBS_TAG: str(total)})
 
 
 def _look_up_queue(sqs: SQSClient, settings: Settings, key: str) -> _QueueLookup:
-    """The queue that the config names under `key`; raises InputError where it is another app's."""
+    """Look up the queue that the config names under `key`. Raise InputError if it belongs to another app."""
     name = getattr(settings, key)
     url = find_queue(sqs, name)
-    answer = none_if_missing(lambda: sqs.list_queue_tags(QueueUrl=url), *_MISSING_QUEUE_CODES) if url else None
-    if answer is None:  # SQS still gives the URL of a queue that was deleted a moment ago
-        return _QueueLookup(name, None, tagged=False)
-    owner = answer.get("Tags", {}).get("app")
+    response = none_if_missing(lambda: sqs.list_queue_tags(QueueUrl=url), *_MISSING_QUEUE_CODES) if url else None
+    if response is None:  # SQS may still return the URL of a queue that was just deleted
+        return _QueueLookup(name, None, is_tagged=False)
+    owner = response.get("Tags", {}).get("app")
     if owner and owner != settings.APP_NAME:
         raise InputError("config", key, f"the queue {name} belongs to the app {owner}", "choose another name")
-    return _QueueLookup(name, url, tagged=bool(owner))
+    return _QueueLookup(name, url, is_tagged=bool(owner))
 
 
 def _ensure_queue(
     sqs: SQSClient,
-    found: _QueueLookup,
+    lookup: _QueueLookup,
     attributes: dict[str, str],
     tags: Mapping[str, str],
     sleep: Callable[[float], None],
 ) -> str:
-    url = found.url
+    url = lookup.url
     if url is None:
-        return _create_queue(sqs, found.name, attributes, tags, sleep)
-    if not found.tagged:  # first, as the rights to all else ask for the tag
+        return _create_queue(sqs, lookup.name, attributes, tags, sleep)
+    if not lookup.is_tagged:  # first, because all other permissions depend on the tag
         sqs.tag_queue(QueueUrl=url, Tags=tags)
     current = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     changed: Any = {key: value for key, value in attributes.items() if not _is_same_attribute(current.get(key), value)}  # type: ignore[call-overload]
     if changed:
         set_changed = partial(sqs.set_queue_attributes, QueueUrl=url, Attributes=changed)
-        retry_until_consistent(set_changed, until_allowed=not found.tagged, sleep=sleep)
+        retry_until_consistent(set_changed, until_allowed=not lookup.is_tagged, sleep=sleep)
     return url
 
 
@@ -139,15 +148,15 @@ def _create_queue(
     return sqs.create_queue(QueueName=name, Attributes=attributes, tags=tags)["QueueUrl"]  # type: ignore[arg-type]
 
 
-def _is_same_attribute(current: str | None, wanted: str) -> bool:
-    """Equal as SQS means it: a redrive policy may come back with other spacing and with numbers for texts."""
-    if current is None or not wanted.startswith("{"):
-        return current == wanted
-    return bool({k: str(v) for k, v in json.loads(current).items()} == json.loads(wanted))
+def _is_same_attribute(current: str | None, requested: str) -> bool:
+    """Return whether both values mean the same. SQS may return a redrive policy with other spaces, or with numbers."""
+    if current is None or not requested.startswith("{"):
+        return current == requested
+    return bool({key: str(value) for key, value in json.loads(current).items()} == json.loads(requested))
 
 
 def require_job_queue(settings: Settings, clients: Clients) -> str:
-    """The job queue's URL; raises CloudError where `setup` has not made it."""
+    """Return the job queue's URL. Raise CloudError if it does not exist, because `setup` was not run."""
     with translate_aws_errors(f"looking for the queue {settings.SQS_QUEUE_NAME}"):
         url = find_queue(clients.sqs, settings.SQS_QUEUE_NAME)
     if url is None:

@@ -1,4 +1,4 @@
-"""Who is logged in, and to whose account."""
+"""The AWS account in use, and the name of the user who is logged in."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 
 
 def identify_account(clients: Clients, region: str) -> AwsAccount:
-    """Whose account this login is of; raises CloudError."""
-    with translate_aws_errors("asking AWS who you are"):
-        answer = clients.sts.get_caller_identity()
-    return AwsAccount(answer["Account"], region, answer["Arn"].split(":")[1])
+    """Return the account that you are logged in to. Raise CloudError."""
+    with translate_aws_errors("looking up your AWS account"):
+        response = clients.sts.get_caller_identity()
+    return AwsAccount(response["Account"], region, response["Arn"].split(":")[1])
 
 
 def resolve_owner(settings: Settings, sts: STSClient) -> str:
-    """OWNER of the config; without it the name of who is logged in: a user, or the session of a role. Nobody needs a
-    right for that call. Raises CloudError."""
+    """Return OWNER of the config, or else the name of the IAM user or role session that is logged in. Raise CloudError.
+
+    The call to look up the name needs no permission.
+    """
     if settings.OWNER:
         return settings.OWNER
-    with translate_aws_errors("looking up who you are (OWNER in the config spares it)"):
+    with translate_aws_errors("looking up your user name (not needed if the config sets OWNER)"):
         arn = sts.get_caller_identity()["Arn"]
     return build_tag_value(arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1])

@@ -1,4 +1,4 @@
-"""The task definition that ECS starts containers from: image, size, log, and the environment that a worker reads."""
+"""The task definition that ECS starts tasks from: image, size, log, and the worker's environment variables."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-STOP_SECONDS = 110  # of the two minutes that a spot machine has left: ECS sends SIGTERM, then SIGKILL after this long
+# ECS sends SIGTERM, then SIGKILL after this time. A spot instance has two minutes from its notice to its end.
+STOP_SECONDS = 110
 NO_ROLES: Mapping[str, str] = {}
-MACHINE_ATTRIBUTE = "app"  # what a machine tells ECS about itself: whose it is
+MACHINE_ATTRIBUTE = "app"  # the attribute with which an instance tells ECS its app
 
 
 def build_task_definition(
     settings: Settings, queues: QueueUrls, run: str | None, owner: str = "", roles: Mapping[str, str] = NO_ROLES
 ) -> dict[str, Any]:
-    """The request of RegisterTaskDefinition. No credentials in it: the container has a role (`find_task_roles`), or
-    without one the machine's.
+    """Return the request for RegisterTaskDefinition.
 
-    `run`: the start of the run (`20261123T104500Z`), under which the workers put their records; None before a run.
-    Its tags are the tasks' too.
+    It contains no credentials: the container has its own role (see `find_task_roles`) or uses that of its instance.
+    Tasks get the tags of the definition. `run`: the start of the run, such as `20261123T104500Z`, which is part of the
+    keys of its records; None before a run.
     """
     environment = _build_environment(settings, queues) | ({"RUN": run} if run is not None else {})
     container = {
@@ -42,7 +43,7 @@ def build_task_definition(
                 "awslogs-group": build_machine_log_group(settings.LOG_GROUP_NAME),
                 "awslogs-region": settings.AWS_REGION,
                 "awslogs-stream-prefix": settings.APP_NAME,
-                "mode": "non-blocking",  # else a worker stands still while CloudWatch does
+                "mode": "non-blocking",  # otherwise a worker would wait whenever CloudWatch is slow
             },
         },
     } | _build_mount_permissions(settings)
@@ -56,7 +57,7 @@ def build_task_definition(
 
 def _build_environment(settings: Settings, queues: QueueUrls) -> dict[str, str]:
     return settings.build_worker_environment() | {
-        "AWS_DEFAULT_REGION": settings.AWS_REGION,  # what boto3 in a wrapped program reads; others read AWS_REGION
+        "AWS_DEFAULT_REGION": settings.AWS_REGION,  # for boto3 in the wrapped program; other SDKs read AWS_REGION
         "SQS_QUEUE_URL": queues.url,
         "SQS_DEAD_LETTER_QUEUE_URL": queues.dead_letter_url,
         "DOCKER_IMAGE": settings.DOCKERHUB_TAG,
@@ -65,7 +66,10 @@ def _build_environment(settings: Settings, queues: QueueUrls) -> dict[str, str]:
 
 
 def _build_mount_permissions(settings: Settings) -> dict[str, Any]:
-    """What mounting the bucket needs, and nothing without it: one capability and one device, never `privileged`."""
+    """Return the permissions to mount the bucket: one capability and one device, never `privileged`.
+
+    Empty without MOUNT_S3.
+    """
     if not settings.MOUNT_S3:
         return {}
     fuse = {"hostPath": "/dev/fuse", "containerPath": "/dev/fuse", "permissions": ["read", "write"]}

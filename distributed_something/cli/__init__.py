@@ -1,5 +1,5 @@
-"""What a person types: the commands of run.py, and all that is printed.
+"""The command line: the commands of run.py, their help, and everything they print.
 
-Nothing else may import it; it may import every package, and it alone knows the local cloud. Start reading in `main.py`,
-then in `context.py`, which makes settings, cloud, and clients when a command first needs them.
+It may import every package; no other package may import it, and only this package imports `localcloud`. Start with
+`main.py`, then read `context.py`, which creates settings, clients, and the local cloud when a command first needs them.
 """

@@ -1,4 +1,4 @@
-"""The commands for an account: `setupAWS` and `fleetFile`."""
+"""The commands that prepare an AWS account: `setupAWS` and `fleetFile`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from distributed_something.cli.context import ROOT, Context, ExitCode, shorten_p
 from distributed_something.cli.group import Command
 
 
-@click.command("setupAWS", cls=Command)
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--destroy", is_flag=True, help="Remove what setupAWS made.")
-@click.option("--read", multiple=True, metavar="BUCKET", help="Another bucket that job files read; repeatable.")
-@click.option("--write", multiple=True, metavar="BUCKET", help="Another bucket that job files write; repeatable.")
-@click.option("--policies", is_flag=True, help="Print what an administrator hands out to people, and do nothing.")
+@click.command(
+    "setupAWS",
+    cls=Command,
+    needs="config.py with your bucket and region, and a login that may create IAM roles (an administrator's).",
+    examples=("setupAWS --dry-run", "setupAWS --read another-bucket"),
+    next_step="fleetFile",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be created or changed.")
+@click.option("--destroy", is_flag=True, help="Delete what setupAWS created.")
+@click.option("--read", multiple=True, metavar="BUCKET", help="Another bucket that jobs may read; repeatable.")
+@click.option("--write", multiple=True, metavar="BUCKET", help="Another bucket that jobs may write to; repeatable.")
+@click.option("--policies", is_flag=True, help="Only print the policies that an administrator gives to users.")
 @click.pass_obj
 def setup_aws(
     context: Context, dry_run: bool, destroy: bool, read: tuple[str, ...], write: tuple[str, ...], policies: bool
 ) -> None:
-    """Make the account's roles and its auto-monitor."""
+    """Create the account's roles and its auto-monitor, once."""
     import json
 
     from distributed_something.account.setup_aws import (
@@ -34,30 +40,38 @@ def setup_aws(
     from distributed_something.core.clock import Clock
 
     settings, clients, console, clock = context.settings, context.clients, context.console, Clock()
-    place, buckets = identify_account(clients, settings.AWS_REGION), collect_buckets(settings, read, write)
+    account, buckets = identify_account(clients, settings.AWS_REGION), collect_buckets(settings, read, write)
     if policies:
-        console.print_result(json.dumps(build_handout_policies(place, buckets), indent=2))
+        console.print_result(json.dumps(build_handout_policies(account, buckets), indent=2))
         return
     rows = (
-        delete_account_setup(clients, place, buckets, clock.now, dry_run=dry_run)
+        delete_account_setup(clients, account, buckets, clock.now, dry_run=dry_run)
         if destroy
-        else set_up_account(clients, place, buckets, ROOT, clock.sleep, dry_run=dry_run)
+        else set_up_account(clients, account, buckets, ROOT, clock.sleep, dry_run=dry_run)
     )
-    left = False
+    is_incomplete = False
     for row in rows:
         console.print_result(format_setup_row(row))
-        left = left or row.state is SetupState.LEFT
-    if left:
+        is_incomplete = is_incomplete or row.state is SetupState.LEFT
+    if is_incomplete:
         raise SystemExit(ExitCode.CLOUD)
 
 
-@click.command("fleetFile", cls=Command)
-@click.option("--vpc", metavar="ID", help="Another network than the region's default one.")
-@click.option("--output", type=click.Path(path_type=Path), help="Where to write it; files/APP_NAMEFleet.json without.")
-@click.option("--force", is_flag=True, help="Overwrite a file that exists.")
+@click.command(
+    "fleetFile",
+    cls=Command,
+    needs="config.py, and the roles that setupAWS creates.",
+    examples=("fleetFile", "fleetFile --vpc vpc-0123456789abcdef0 --force"),
+    next_step="check FLEETFILE, which shows what a run would cost and what is missing",
+)
+@click.option("--vpc", metavar="ID", help="Use this network instead of the region's default one.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where to write it [default: files/APP_NAMEFleet.json]."
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.pass_obj
 def fleet_file(context: Context, vpc: str | None, output: Path | None, force: bool) -> None:
-    """Write a Fleet file that is ready for this account."""
+    """Write a Fleet file for this account."""
     from distributed_something.aws.sts import identify_account
     from distributed_something.core.clock import Clock
     from distributed_something.fleet.write_fleet_file import (
@@ -66,10 +80,10 @@ def fleet_file(context: Context, vpc: str | None, output: Path | None, force: bo
         write_fleet_file,
     )
 
-    settings, clients, say = context.settings, context.clients, context.console.print_progress
-    place = identify_account(clients, settings.AWS_REGION)
+    settings, clients, print_progress = context.settings, context.clients, context.console.print_progress
+    account = identify_account(clients, settings.AWS_REGION)
     path = output or shorten_path(context.project / "files" / f"{settings.APP_NAME}Fleet.json")
     options = FleetFileOptions(path, context.config_file, vpc, force)
-    for line in format_fleet_file_summary(write_fleet_file(clients, place, settings, options, Clock().sleep)):
-        say(line)
-    say(f"next: startCluster {path}")
+    for line in format_fleet_file_summary(write_fleet_file(clients, account, settings, options, Clock().sleep)):
+        print_progress(line)
+    print_progress(f"next: startCluster {path}")

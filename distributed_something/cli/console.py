@@ -1,4 +1,4 @@
-"""The one console that all output goes through: results to standard output, progress to standard error."""
+"""The console for all output: results to standard output, progress to standard error."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Implements `core.output.Output`. rich is imported when something is first drawn, so that help is quick."""
+    """The implementation of `core.output.Output`. It imports rich only when needed, so that --help is fast."""
 
     def __init__(self) -> None:
         self._screen: Screen | None = None
 
     @property
     def screen(self) -> Screen:
-        """The terminal that live displays draw on."""
+        """Return the terminal that live displays draw on."""
         if self._screen is None:
             from rich.console import Console as Screen
 
@@ -26,11 +26,11 @@ class Console:
         return self._screen
 
     def print_result(self, text: str) -> None:
-        """Print what the command was asked for."""
+        """Print the result of the command."""
         click.echo(text)
 
     def print_progress(self, text: str) -> None:
-        """Print what the command is doing; on the screen if there is one, because a live display moves down for it."""
+        """Print what the command is doing. If a live display is active, the line appears above it."""
         if self._screen is None:
             click.echo(text, err=True)
         else:

@@ -1,6 +1,6 @@
-"""What the commands share: the common options, and the settings, cloud, and clients, each made when first needed.
+"""State shared by all commands: common options, settings, local cloud, and clients, each created when first needed.
 
-It is the only place that makes a boto3 session. boto3 is imported by the commands that need it, so that help is quick.
+Only this module creates a boto3 session. It imports boto3 where it is needed, so that --help is fast.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
     from distributed_something.localcloud import LocalCloud
 
-ROOT = Path(__file__).resolve().parents[2]  # the folder that holds run.py, worker/, and this package
+ROOT = Path(__file__).resolve().parents[2]  # the folder with run.py, worker/, and this package
 
 
 class ExitCode(IntEnum):
-    """What run.py ends with."""
+    """The exit code of run.py."""
 
     DONE = 0
-    CLOUD = 1  # AWS refused or failed
-    INPUT = 2  # arguments, config, job, fleet or monitor file are wrong; nothing was created or sent
+    CLOUD = 1  # AWS returned an error, or something could not be removed
+    INPUT = 2  # an argument or a file is wrong; nothing was created or sent
     INTERRUPTED = 130
 
 
 @dataclass
 class Context:
-    """One call of run.py. The fields are the shared options; each may stand before or after the command."""
+    """The state of one call of run.py. The fields are the options that may stand before or after the command."""
 
     local: bool = False
     containers: bool = False
@@ -50,19 +50,22 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        """The config; raises InputError for whatever is wrong with it, and for a project of an older version."""
+        """Return the settings in the config.
+
+        Raise InputError if the config is wrong or the project belongs to an older version.
+        """
         from distributed_something.core.config_settings import check_placeholders_replaced, load_settings
         from distributed_something.project.older_version import check_project_version
 
         check_project_version(self.project)
-        loaded = load_settings(self.config_file)
+        settings = load_settings(self.config_file)
         if not self.local:
-            check_placeholders_replaced(loaded, self.config_file)
-        return loaded
+            check_placeholders_replaced(settings, self.config_file)
+        return settings
 
     @cached_property
     def cloud(self) -> LocalCloud | None:
-        """The cloud in this computer, started if need be; None for AWS. Raises LocalCloudError."""
+        """Return the local cloud, started if necessary, or None for AWS. Raise LocalCloudError if it does not start."""
         if not self.local:
             return None
         from distributed_something.localcloud import start_local_cloud
@@ -76,7 +79,7 @@ class Context:
 
     @cached_property
     def clients(self) -> Clients:
-        """The clients of AWS, or of the cloud in this computer; raises CloudError if nobody is logged in."""
+        """Return the clients for AWS or for the local cloud. Raise CloudError if the user is not logged in."""
         import os
 
         import boto3
@@ -93,19 +96,19 @@ class Context:
             return Clients(boto3.Session(profile_name=profile, region_name=settings.AWS_REGION))
 
     def list_objects(self, bucket: str, prefix: str) -> Iterable[str]:
-        """Yield the keys below a prefix. Job files that list no bucket never need clients."""
+        """Yield the keys below a prefix. Clients are created only for Job files that list a bucket."""
         from distributed_something.aws.s3 import iter_object_keys
 
         return iter_object_keys(self.clients.s3, bucket, prefix)
 
     def check_local(self, command: str) -> None:
-        """Raise UsageError without --local."""
+        """Raise UsageError if `command` is used without --local."""
         if not self.local:
-            raise click.UsageError(f"{command} is about the cloud in this computer; write: run.py --local {command}")
+            raise click.UsageError(f"{command} works only with the local cloud; type: run.py --local {command}")
 
 
 def shorten_path(path: Path) -> Path:
-    """Return the path as a user would type it from here."""
+    """Return the path as a user would type it in the current folder."""
     try:
         return path.resolve().relative_to(Path.cwd())
     except (ValueError, OSError):

@@ -1,4 +1,4 @@
-"""The commands that look and change nothing: `check` and `why`."""
+"""The commands that only read: `check` and `why`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from distributed_something.cli.context import Context
 from distributed_something.cli.group import Command
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    needs="config.py and a login; the Fleet file if you have one.",
+    examples=("check", "check files/exampleFleet.json"),
+    next_step="setup, after you have corrected what it found",
+)
 @click.argument("fleet_file", required=False, metavar="[FLEETFILE]", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="The list for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_obj
 def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
-    """Look at everything before it costs money."""
+    """Check config, account, and Fleet file before you pay."""
     from datetime import UTC, datetime
 
     from distributed_something.diagnose.check.check import run_preflight_checks
@@ -27,17 +32,22 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     clients = context.clients
     if context.cloud is not None and content is not None:
         content = context.cloud.adapt_fleet_file(content)
-    found = run_preflight_checks(settings, clients, fleet_file, content, datetime.now(UTC))
-    context.console.print_result(build_findings_json(found) if as_json else format_findings(found))
-    raise SystemExit(choose_exit_code(found))
+    findings = run_preflight_checks(settings, clients, fleet_file, content, datetime.now(UTC))
+    context.console.print_result(build_findings_json(findings) if as_json else format_findings(findings))
+    raise SystemExit(choose_exit_code(findings))
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    needs="config.py; the monitor file if startCluster has already written it.",
+    examples=("why", "why files/DistributedSomethingSpotFleetRequestId.json"),
+    next_step="Do what the most likely cause suggests, or go on with monitor.",
+)
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="The answer for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print the causes as JSON.")
 @click.pass_obj
 def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
-    """Say why nothing is running, the most likely cause first."""
+    """Explain why nothing is running, the most likely cause first."""
     import time
 
     from distributed_something.core.monitor_file import load_monitor_file
@@ -52,6 +62,7 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
     run = load_monitor_file(monitor_file) if monitor_file else None
     settings, clients = context.settings, context.clients
     subject = build_subject_from_run(run) if run else observe_active_subject(settings, clients)
-    seen = gather_evidence(clients, subject, time.time())
-    causes = rank_causes(seen)
-    context.console.print_result(build_diagnosis_json(seen, causes) if as_json else format_diagnosis(seen, causes))
+    evidence = gather_evidence(clients, subject, time.time())
+    causes = rank_causes(evidence)
+    format_causes = build_diagnosis_json if as_json else format_diagnosis
+    context.console.print_result(format_causes(evidence, causes))

@@ -1,7 +1,8 @@
-"""How commands are listed, and the options that every command takes."""
+"""The help pages, the groups in which commands are listed, and the options that every command takes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +11,57 @@ import click
 from distributed_something.cli.context import Context
 
 COMMAND_GROUPS = {
-    "The four commands, in this order": ("setup", "submitJob", "startCluster", "monitor"),
-    "The account, once; and a look before it costs money": ("setupAWS", "fleetFile", "check"),
-    "When something is wrong": ("why", "cleanup"),
-    "Making your own": ("newProject", "makeJobs", "runJob", "upgrade"),
-    "The cloud in this computer (with --local)": ("interrupt", "stop"),
+    "The four commands of a run, in this order": ("setup", "submitJob", "startCluster", "monitor"),
+    "Before the first run": ("setupAWS", "fleetFile", "check"),
+    "If something goes wrong": ("why", "cleanup"),
+    "Your own program": ("newProject", "makeJobs", "runJob", "upgrade"),
+    "The local cloud (with --local)": ("interrupt", "stop"),
 }
 
 
 class Number(click.FloatRange):
-    """A number within limits; click's own type accepts nan, which is within none."""
+    """A number within limits. Unlike click's own type, it does not accept nan."""
 
     name = "number"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
         number: float = super().convert(value, parameter, context)
-        return number if number == number else self.fail(f"{value!r} is no number", parameter, context)
+        return number if number == number else self.fail(f"{value!r} is not a valid number", parameter, context)
 
 
 class Command(click.Command):
-    """A command that also takes the shared options."""
+    """A command that takes the shared options and explains itself.
 
-    def __init__(self, name: str | None, *, params: list[click.Parameter] | None = None, **attributes: Any) -> None:
+    Its help page has, besides the docstring and the options: `needs`, what must exist before; `examples`, arguments of
+    run.py to paste; `next_step`, what usually comes next.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        *,
+        needs: str,
+        examples: Sequence[str],
+        next_step: str,
+        params: list[click.Parameter] | None = None,
+        **attributes: Any,
+    ) -> None:
         super().__init__(name, params=[*(params or ()), *build_shared_options()], **attributes)
+        self.needs, self.examples, self.next_step = needs, tuple(examples), next_step
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_help_text(ctx, formatter)
+        with formatter.section("Needs"):
+            formatter.write_text(self.needs)
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}python run.py {example}\n")
+        with formatter.section("Next"):
+            formatter.write_text(self.next_step)
 
 
 class CommandGroup(click.Group):
-    """Takes the shared options, and lists the commands in the order in which a user meets them."""
+    """The root command: it takes the shared options and lists the commands in the order in which users need them."""
 
     command_class = Command
 
@@ -50,14 +75,16 @@ class CommandGroup(click.Group):
 
 
 def build_shared_options() -> list[click.Parameter]:
-    """Return the options that may stand before or after the command; their values go into the Context."""
+    """Return the options that may stand before or after the command; their values are saved in the Context."""
     folder, file = click.Path(path_type=Path, file_okay=False, exists=True), click.Path(path_type=Path)
     shared: dict[str, Any] = {"expose_value": False, "callback": _save_in_context}
     return [
-        click.Option(["--local"], is_flag=True, help="Use the cloud in this computer instead of AWS.", **shared),
+        click.Option(["--local"], is_flag=True, help="Use the local cloud instead of AWS.", **shared),
         click.Option(["--containers"], is_flag=True, help="With --local: run workers in Docker containers.", **shared),
-        click.Option(["--config"], type=file, help="Another config file.", **shared),
-        click.Option(["--project"], type=folder, help="Another folder with config.py, files/ and worker/.", **shared),
+        click.Option(["--config"], type=file, help="Use another config file.", **shared),
+        click.Option(
+            ["--project"], type=folder, help="Use another folder with config.py, files/, and worker/.", **shared
+        ),
         click.Option(["--debug"], is_flag=True, help="Show the traceback of an error.", **shared),
     ]
 

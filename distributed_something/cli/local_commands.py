@@ -1,4 +1,4 @@
-"""The commands for the cloud in this computer: `interrupt` and `stop`."""
+"""The commands for the local cloud: `interrupt` and `stop`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,35 @@ from distributed_something.cli.group import Command, Number
 from distributed_something.core.text import format_row
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    needs="A run in the local cloud (startCluster).",
+    examples=("--local interrupt", "--local interrupt --notice 5"),
+    next_step="monitor, which shows how the run recovers",
+)
 @click.argument("machine", required=False, metavar="[INSTANCE_ID]")
 @click.option("--notice", default=120.0, show_default=True, metavar="SECONDS", type=Number(0, 120),
-              help="How long the machine has left, as spot machines do.")  # fmt: skip
+              help="How long the machine keeps running after the notice.")  # fmt: skip
 @click.pass_obj
 def interrupt(context: Context, machine: str | None, notice: float) -> None:
-    """Take a machine away as a spot machine is taken."""
+    """Interrupt a machine, as EC2 interrupts spot machines."""
     context.check_local("interrupt")
     assert context.cloud is not None
     cloud = context.cloud
     context.console.print_progress(
-        format_row("machine", f"{cloud.interrupt(machine, notice_seconds=notice)} is taken away")
+        format_row("machine", f"{cloud.interrupt(machine, notice_seconds=notice)} is interrupted")
     )
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    needs="Nothing. Results stay in the folder local/.",
+    examples=("--local stop", "--local --project examples/cellcount stop"),
+    next_step="setup, which starts the local cloud again",
+)
 @click.pass_obj
 def stop(context: Context) -> None:
-    """End the cloud in this computer and all its processes."""
+    """Stop the local cloud and all its processes."""
     context.check_local("stop")
     from distributed_something.localcloud import stop_local_cloud
 

@@ -1,4 +1,4 @@
-"""The command line: `main()` parses the arguments, runs one command, and returns the exit code."""
+"""The entry point: `main()` parses the arguments, runs one command, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from distributed_something.cli.missing_package import explain_missing_package
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="docs/ has the whole story.",
+    epilog="Each command explains itself: run.py COMMAND --help. The documentation is in docs/.",
 )
 def cli() -> None:
-    """Distribute a Dockerized program over AWS.
+    """Run a Dockerized program over thousands of inputs on AWS.
 
     \b
     Try it on this computer, without AWS:
@@ -43,7 +43,7 @@ for command in (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code. No traceback reaches a user, but for --debug."""
+    """Run the command line and return the exit code. Only --debug shows a traceback."""
     context = Context()
     try:
         cli.main(arguments, prog_name="run.py", standalone_mode=False, obj=context)
@@ -56,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         text = " ".join(error.format_message().split()).rstrip(".")
         return _report_error(error, f"run.py: {text}; see: {command_path} --help", ExitCode.INPUT, context)
     except (KeyboardInterrupt, click.Abort) as error:
-        return _report_error(error, "run.py: interrupted; type the same command again", ExitCode.INTERRUPTED, context)
+        return _report_error(
+            error, "run.py: interrupted; to continue, type the same command again", ExitCode.INTERRUPTED, context
+        )
     except SystemExit as error:
         return int(error.code or 0)
     except Exception as error:  # the outermost handler: a user reads a message, never a traceback

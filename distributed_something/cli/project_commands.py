@@ -1,4 +1,4 @@
-"""The commands for a project of one's own: `newProject`, `makeJobs`, `runJob`, and `upgrade`."""
+"""The commands for your own project: `newProject`, `makeJobs`, `runJob`, and `upgrade`."""
 
 from __future__ import annotations
 
@@ -17,61 +17,97 @@ from distributed_something.core.text import format_row
 _Checked = TypeVar("_Checked")
 
 
-@click.command("newProject", cls=Command)
-@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
-@click.option(
-    "--from", "example", metavar="EXAMPLE", help="Begin with an example of examples/ instead of the template."
+@click.command(
+    "newProject",
+    cls=Command,
+    needs="A Docker image that contains your program, and the command that runs it on one file.",
+    examples=(
+        "newProject ../seqtk --base biocontainers/seqtk:v1.3-1-deb_cv1",
+        "newProject ../my-cells --from cellprofiler --app-name MyCells",
+    ),
+    next_step="Read README.md in the new project: it shows how to build the image and run it.",
 )
-@click.option("--app-name", metavar="NAME", help="APP_NAME, the name of all in AWS; the folder's without.")
-@click.option("--image", metavar="USER/PROJECT:TAG", help="The image that will be made.")
-@click.option("--base", metavar="IMAGE", help="The image that has the program.")
-@click.option("--program", metavar="COMMAND", help="What a job runs, with {file}, {input_dir} and {output_dir}.")
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option("--from", "example", metavar="EXAMPLE", help="Start from a folder in examples/ instead of the template.")
+@click.option("--app-name", metavar="NAME", help="APP_NAME, which names everything in AWS [default: from FOLDER].")
+@click.option("--image", metavar="USER/PROJECT:TAG", help="The name of the image that you will build.")
+@click.option("--base", metavar="IMAGE", help="The image that contains the program.")
+@click.option("--program", metavar="COMMAND", help="What a job runs, with {file}, {input_dir}, and {output_dir}.")
 @click.pass_obj
 def new_project(
     context: Context, folder: Path, example: str | None, app_name: str | None, image: str | None, base: str | None,
     program: str | None,
 ) -> None:  # fmt: skip
-    """Make a repository for a program of your own."""
+    """Create a repository for your own program."""
     from distributed_something.project import new
     from distributed_something.project.starter import DEFAULT_PROGRAM
 
     if example and (base or program):
-        raise click.UsageError("an example has its own program; leave --base and --program out, or --from")
+        raise click.UsageError("an example has its own program; leave out either --from, or --base and --program")
     new.check_project_folder(ROOT, folder, example)
     name = _ask(
-        "APP_NAME, the name of all in AWS", app_name, new.build_default_app_name(folder), new.check_app_name_option
+        "APP_NAME, which names everything in AWS",
+        app_name,
+        new.build_default_app_name(folder),
+        new.check_app_name_option,
     )
-    tag = _ask("The image that will be made", image, new.build_default_image(name), new.parse_image_option)
+    tag = _ask(
+        "The name of the image that you will build", image, new.build_default_image(name), new.parse_image_option
+    )
     if not example:
-        base = _ask("The image that has the program", base, "debian:bookworm-slim", new.check_base_option)
+        base = _ask("The image that contains the program", base, "debian:bookworm-slim", new.check_base_option)
         program = _ask("What a job runs", program, DEFAULT_PROGRAM, new.check_program_option)
     new.make_project(ROOT, folder, new.ProjectSpec(name, tag, base, program, example))
-    context.console.print_progress(format_row("made", folder))
-    context.console.print_progress(f"next: cd {folder}, then see README.md")
+    context.console.print_progress(format_row("created", folder))
+    context.console.print_progress(f"next: cd {folder}, then read README.md")
 
 
-@click.command("makeJobs", cls=Command)
+@click.command(
+    "makeJobs",
+    cls=Command,
+    needs="The plates and wells of your experiment, a table, a folder of files, or a prefix in a bucket.",
+    examples=(
+        "makeJobs --plates P1,P2 --wells 96 --like files/exampleJob.json",
+        "makeJobs --files images --match '{plate}/{well}.tif'",
+    ),
+    next_step="submitJob JOBFILE --dry-run, which checks the file",
+)
 @click.option("--plates", metavar="LIST", help="Plates, such as P1,P2 or P01-P12.")
 @click.option("--wells", metavar="LIST", help="Wells: 96 or 384 for all, or A01-H12,B02.")
 @click.option("--rows", metavar="LIST", help="Rows, such as A-H; with --columns.")
 @click.option("--columns", metavar="LIST", help="Columns, such as 1-12.")
 @click.option("--sites", metavar="LIST", help="Sites, such as 1-9.")
-@click.option("--exclude", multiple=True, metavar="LIST", help="WELL, PLATE/WELL or PLATE/WELL/SITE, with *.")
-@click.option("--pad", default=2, show_default=True, type=click.IntRange(1, 9), help="Digits of a well's column.")
-@click.option("--batch", default=1, metavar="N", type=int, help="So many sites (or wells, or plates) a job.")
-@click.option("--table", metavar="FILE", type=click.Path(path_type=Path), help="One job a row of a CSV or TSV.")
-@click.option("--files", metavar="FOLDER", type=click.Path(path_type=Path), help="One job a file.")
-@click.option("--objects", metavar="S3://BUCKET/PREFIX/", help="One job an object of a bucket.")
-@click.option("--match", metavar="PATTERN", help="How files or objects are named: '{plate}/{well}_s{site}.tif'.")
-@click.option("--by", metavar="NAMES", help="One job for all that agree in these columns or parts of a name.")
-@click.option("--metadata", is_flag=True, help="In CellProfiler's form: Metadata_Plate=P1,Metadata_Well=A01.")
-@click.option("--like", metavar="JOBFILE", type=click.Path(path_type=Path), help="Whose shared keys to take.")
-@click.option("--set", "put", multiple=True, metavar="KEY=VALUE", help="Another shared key, or another value.")
-@click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path), help="Where to write it.")
-@click.option("--force", is_flag=True, help="Overwrite a file that exists.")
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="LIST",
+    help="Leave out WELL, PLATE/WELL, or PLATE/WELL/SITE; * matches any; repeatable.",
+)
+@click.option(
+    "--pad", default=2, show_default=True, type=click.IntRange(1, 9), help="Digits of a well's column number."
+)
+@click.option("--batch", default=1, metavar="N", type=int, help="Put N sites (or wells, or plates) into one job.")
+@click.option("--table", metavar="FILE", type=click.Path(path_type=Path), help="One job per row of a CSV or TSV file.")
+@click.option("--files", metavar="FOLDER", type=click.Path(path_type=Path), help="One job per file.")
+@click.option("--objects", metavar="S3://BUCKET/PREFIX/", help="One job per object in a bucket.")
+@click.option("--match", metavar="PATTERN", help="Pattern of the names, such as '{plate}/{well}_s{site}.tif'.")
+@click.option("--by", metavar="NAMES", help="One job for all rows or files that agree in these fields.")
+@click.option("--metadata", is_flag=True, help="Write CellProfiler's form: Metadata_Plate=P1,Metadata_Well=A01.")
+@click.option(
+    "--like", metavar="JOBFILE", type=click.Path(path_type=Path), help="Copy the shared keys of this Job file."
+)
+@click.option("--set", "put", multiple=True, metavar="KEY=VALUE", help="Add or replace a shared key; repeatable.")
+@click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where to write it [default: standard output].",
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.pass_obj
 def make_jobs(context: Context, /, output: Path | None, force: bool, **options: Any) -> None:
-    """Make a Job file from plates, a table, files or a bucket."""
+    """Write a Job file from plates, a table, files, or a bucket."""
     from distributed_something.jobs.make_jobs import MakeJobsOptions, build_job_file, save_job_file
 
     text, count = build_job_file(MakeJobsOptions(**options), output, context.list_objects)
@@ -83,22 +119,34 @@ def make_jobs(context: Context, /, output: Path | None, force: bool, **options: 
     context.console.print_progress(f"next: submitJob {output}")
 
 
-@click.command("runJob", cls=Command)
+@click.command(
+    "runJob",
+    cls=Command,
+    needs="config.py and a Job file; with --containers, Docker and the image.",
+    examples=(
+        "--local runJob files/exampleJob.json --index 1",
+        "--containers runJob files/exampleJob.json --id A01-0123456789",
+    ),
+    next_step="Read the log in the folder that it names, correct the job, and submit it again.",
+)
 @click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
-@click.option("--index", metavar="N", type=click.IntRange(1), help="Which job: its number in the Job file, from 1.")
-@click.option("--id", "identity", metavar="JOBID", help="Which job: its id, as monitor and records name it.")
-@click.option("--upload", is_flag=True, help="Bring the Job file's `upload` folders to the bucket first.")
+@click.option("--index", metavar="N", type=click.IntRange(1), help="The job's number in the Job file, from 1.")
+@click.option("--id", "identity", metavar="JOBID", help="The job's ID, as monitor and records show it.")
+@click.option("--upload", is_flag=True, help="First upload the folders in the Job file's `upload` key.")
 @click.pass_obj
 def run_job(context: Context, job_file: Path, index: int | None, identity: str | None, upload: bool) -> None:
-    """Run one job here and keep its folder, to see why it fails."""
+    """Run one job on this computer, to see why it fails."""
     from distributed_something.aws.s3 import upload_folders
     from distributed_something.jobs import run_job
     from distributed_something.jobs.docker import Docker
     from distributed_something.jobs.job_file import load_job_file
 
     if (index is None) == (identity is None):
-        raise click.UsageError("which job? give --index N, from 1, or --id JOBID")
-    containers, context = context.containers, replace(context, containers=False)  # workers of a run stay what they are
+        raise click.UsageError("name one job with --index N (from 1) or --id JOBID")
+    containers, context = (
+        context.containers,
+        replace(context, containers=False),
+    )  # the workers of a local run are not affected
     settings = context.settings
     loaded = load_job_file(job_file, context.list_objects)
     job = run_job.select_job(loaded, index, identity)
@@ -119,32 +167,37 @@ def run_job(context: Context, job_file: Path, index: int | None, identity: str |
     raise SystemExit(outcome.exit_code)
 
 
-@click.command(cls=Command)
-@click.option("--dry-run", is_flag=True, help="Only list what would be done.")
-@click.option("--force", is_flag=True, help="Even if edits of the machinery are lost.")
+@click.command(
+    cls=Command,
+    needs="The template repository at the version you want, and the folder of your project.",
+    examples=("--project ../my-cells upgrade --dry-run", "--project ../my-cells upgrade"),
+    next_step="make build, in your project",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be changed.")
+@click.option("--force", is_flag=True, help="Also replace files that you have edited.")
 @click.pass_obj
 def upgrade(context: Context, dry_run: bool, force: bool) -> None:
-    """Bring this machinery into an implementation (--project)."""
+    """Bring this version of the package into a project."""
     from distributed_something.project import upgrade
 
-    planned = upgrade.plan_upgrade(ROOT, context.project)
-    notes = list(upgrade.format_upgrade_notes(planned, ROOT, context.project))
+    plan = upgrade.plan_upgrade(ROOT, context.project)
+    notes = list(upgrade.format_upgrade_notes(plan, ROOT, context.project))
     if dry_run:
-        for line in upgrade.format_upgrade_plan(planned):
+        for line in upgrade.format_upgrade_plan(plan):
             context.console.print_result(line)
     else:
         if not force:
-            upgrade.check_no_edits(planned, context.project)
-        upgrade.apply_upgrade(planned, context.project)
-        context.console.print_progress(upgrade.format_upgrade_counts(planned))
+            upgrade.check_no_edits(plan, context.project)
+        upgrade.apply_upgrade(plan, context.project)
+        context.console.print_progress(upgrade.format_upgrade_counts(plan))
     for line in notes:
         context.console.print_result(line)
 
 
-def _ask(question: str, given: str | None, default: str, check: Callable[[str], _Checked]) -> _Checked:
-    """Return what an option says, or else what is typed; without a terminal, `default`."""
-    if given is not None or not sys.stdin.isatty():
-        return check(default if given is None else given)
+def _ask(question: str, option: str | None, default: str, check: Callable[[str], _Checked]) -> _Checked:
+    """Return the value of the option, or what the user types; without a terminal, return `default`."""
+    if option is not None or not sys.stdin.isatty():
+        return check(default if option is None else option)
 
     def parse_answer(text: str) -> _Checked:
         from distributed_something.core.errors import InputError
@@ -152,7 +205,7 @@ def _ask(question: str, given: str | None, default: str, check: Callable[[str], 
         try:
             return check(text)
         except InputError as error:
-            raise click.UsageError(str(error)) from None  # asked again
+            raise click.UsageError(str(error)) from None  # click asks again
 
     answer: _Checked = click.prompt(question, default=default, value_proc=parse_answer, err=True)
     return answer

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from distributed_something.run.monitor.policy import Pace
     from distributed_something.run.run_context import RunContext
 
-CHEAPEST_HELP = "After 15 minutes, replace no machine that ends."
+CHEAPEST_HELP = "After 15 minutes, do not replace machines that end."
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    needs="config.py; on AWS also a login and the roles that setupAWS creates.",
+    examples=("setup", "--local setup"),
+    next_step="submitJob JOBFILE",
+)
 @click.pass_obj
 def setup(context: Context) -> None:
-    """Make the queue, the logs, the cluster and an empty service."""
+    """Create the queue, log groups, cluster, and an empty service."""
     from distributed_something.core.clock import Clock
     from distributed_something.run.setup import set_up_run
 
@@ -30,12 +35,18 @@ def setup(context: Context) -> None:
     context.console.print_progress("next: submitJob JOBFILE")
 
 
-@click.command("submitJob", cls=Command)
+@click.command(
+    "submitJob",
+    cls=Command,
+    needs="A Job file, and the queue that setup creates.",
+    examples=("submitJob files/exampleJob.json --dry-run", "submitJob files/exampleJob.json"),
+    next_step="startCluster FLEETFILE",
+)
 @click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
 @click.option(
-    "--dry-run", is_flag=True, help="Check everything, print the number of jobs and one message, send nothing."
+    "--dry-run", is_flag=True, help="Check every job, print their number and the first message, but send nothing."
 )
-@click.option("--resume", is_flag=True, help="Go on with a submission that was interrupted.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted submission.")
 @click.pass_obj
 def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) -> None:
     """Check a Job file and send its jobs to the queue."""
@@ -61,24 +72,32 @@ def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) ->
     console.print_progress("next: startCluster FLEETFILE")
 
 
-@click.command("startCluster", cls=Command)
+@click.command(
+    "startCluster",
+    cls=Command,
+    needs="A Fleet file (fleetFile writes one), and jobs in the queue. On AWS, machines cost money from now on.",
+    examples=("startCluster files/exampleFleet.json", "startCluster files/exampleFleet.json --cheapest"),
+    next_step="monitor MONITORFILE, unless the config has AUTO_MONITOR = 'True'",
+)
 @click.argument("fleet_file", metavar="FLEETFILE", type=click.Path(path_type=Path))
 @click.option("--wait", default=10.0, show_default=True, metavar="MINUTES", type=Number(0, 1440),
-              help="How long to watch machines arrive.")  # fmt: skip
+              help="How long to wait for the machines to start.")  # fmt: skip
 @click.option("--cheapest", is_flag=True, help=CHEAPEST_HELP)
 @click.pass_obj
 def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: bool) -> None:
-    """Request the machines; they take jobs as they come."""
+    """Start the machines, which take jobs from the queue."""
     from distributed_something.core.monitor_file import build_monitor_file_path
     from distributed_something.fleet.fleet_file import load_fleet_file
     from distributed_something.run.dashboard import ensure_dashboard
     from distributed_something.run.start import start_run, watch_machine_arrivals
 
-    settings, say = context.settings, context.console.print_progress
+    settings, print_progress = context.settings, context.console.print_progress
     content = load_fleet_file(fleet_file, settings=settings, is_local=context.local)
     if context.cloud is not None:
         content = context.cloud.adapt_fleet_file(content)
-        settings = settings.model_copy(update={"EXPORT_LOGS": False})  # its log streams are files already
+        settings = settings.model_copy(
+            update={"EXPORT_LOGS": False}
+        )  # the local cloud writes log streams to files anyway
     run_context = replace(_build_run_context(context), settings=settings)
     clients, clock = run_context.clients, run_context.clock
     run = start_run(
@@ -86,15 +105,26 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
         check_account=lambda: _stop_if_check_fails(context, fleet_file, content),
     )  # fmt: skip
     path = shorten_path(build_monitor_file_path(context.project, settings.APP_NAME))
-    say(format_row("fleet", f"{run.MONITOR_FLEET_ID} (run {run.run})"))
+    print_progress(format_row("fleet", f"{run.MONITOR_FLEET_ID} (run {run.run})"))
     if settings.CREATE_DASHBOARD:
-        say(ensure_dashboard(clients.cloudwatch, settings, run.MONITOR_FLEET_ID))
-    say(format_row("monitor", "runs in AWS, once a minute") if settings.AUTO_MONITOR else f"next: monitor {path}")
+        print_progress(ensure_dashboard(clients.cloudwatch, settings, run.MONITOR_FLEET_ID))
+    if settings.AUTO_MONITOR:
+        print_progress(format_row("monitor", "runs in AWS, once a minute"))
+    else:
+        print_progress(f"next: monitor {path}")
     pause = 0.5 if context.local else 15.0
-    watch_machine_arrivals(settings, clients, run, clock, wait_minutes=wait, pause=pause, say=say)
+    watch_machine_arrivals(settings, clients, run, clock, wait_minutes=wait, pause=pause, say=print_progress)
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    needs="The monitor file, which startCluster writes. Leave this command running; if it stops, type it again.",
+    examples=(
+        "monitor files/DistributedSomethingSpotFleetRequestId.json",
+        "monitor files/DistributedSomethingSpotFleetRequestId.json True",
+    ),
+    next_step="The results are in your bucket; the summary at the end shows where.",
+)
 @click.argument("monitor_file", metavar="MONITORFILE", type=click.Path(path_type=Path))
 @click.argument(
     "cheapest", required=False, metavar="[True|False]", type=click.Choice(["True", "False"], case_sensitive=False)
@@ -102,7 +132,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
 @click.option("--cheapest", "cheapest_option", is_flag=True, help=CHEAPEST_HELP)
 @click.pass_obj
 def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest_option: bool) -> None:
-    """Watch the run; once all jobs are through, clean up."""
+    """Watch a run, scale its fleet, and clean up at the end."""
     from distributed_something.core.monitor_file import load_monitor_file
     from distributed_something.run.finish import monitor_run
 
@@ -116,17 +146,22 @@ def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest
         raise SystemExit(ExitCode.CLOUD)
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    needs="config.py, and the monitor file to clean up one run; without a file, it cleans up the whole app.",
+    examples=("cleanup files/DistributedSomethingSpotFleetRequestId.json", "cleanup --verify"),
+    next_step="setup, for the next run",
+)
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
-@click.option("--verify", is_flag=True, help="Only list what is left of this run, or without a file of all runs.")
-@click.option("--stale", is_flag=True, help="List what older runs left; with --yes, remove it.")
-@click.option("--yes", is_flag=True, help="Even if jobs are lost that still wait.")
-@click.option("--failed-too", is_flag=True, help="Delete the dead-letter queue with the failed jobs in it.")
+@click.option("--verify", is_flag=True, help="Only list what remains of this run, or, without a file, of all runs.")
+@click.option("--stale", is_flag=True, help="List what older runs left behind; with --yes, delete it.")
+@click.option("--yes", is_flag=True, help="Delete the queue even if jobs are waiting in it.")
+@click.option("--failed-too", is_flag=True, help="Also delete the dead-letter queue and the failed jobs in it.")
 @click.pass_obj
 def cleanup(
     context: Context, monitor_file: Path | None, verify: bool, stale: bool, yes: bool, failed_too: bool
 ) -> None:
-    """Remove all of a run at once, or list what is left."""
+    """Stop a run and delete its resources, or list what remains."""
     from distributed_something.core.monitor_file import load_monitor_file
     from distributed_something.run.cleanup.clean_up import (
         clean_up_and_verify,
@@ -141,8 +176,8 @@ def cleanup(
     elif verify:
         clean = report_remaining_resources(run_context, run)
     else:
-        where = monitor_file or context.config_file
-        clean = clean_up_and_verify(run_context, run, where, yes=yes, failed_too=failed_too)
+        source = monitor_file or context.config_file
+        clean = clean_up_and_verify(run_context, run, source, yes=yes, failed_too=failed_too)
     if not clean:
         raise SystemExit(ExitCode.CLOUD)
 
@@ -155,24 +190,26 @@ def _build_run_context(context: Context) -> RunContext:
 
 
 def _choose_pace(context: Context) -> Pace:
-    """The counts of the local queue are exact, and its machines start at once."""
+    """Return how often to look: more often locally, where counts are exact and machines start at once."""
     from distributed_something.run.monitor.policy import Pace
 
     return replace(Pace(), look=0.5, soon=0.5, settle=2.0, new=3.0) if context.local else Pace()
 
 
 def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, Any]) -> None:
-    """Ends the command where `check` finds something wrong, and prints its warnings. The local cloud lacks much that
-    `check` looks at, and costs nothing."""
+    """Print the warnings of `check`, and end the command if it finds something wrong.
+
+    Warnings are not printed for the local cloud, which costs nothing and does not emulate all that `check` looks at.
+    """
     from datetime import UTC, datetime
 
     from distributed_something.diagnose.check.check import run_preflight_checks
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
 
-    found = run_preflight_checks(context.settings, context.clients, fleet_file, content, datetime.now(UTC))
+    findings = run_preflight_checks(context.settings, context.clients, fleet_file, content, datetime.now(UTC))
     least = FindingLevel.WRONG if context.local else FindingLevel.WARNING
     shown = (FindingLevel.WRONG,) if context.local else (FindingLevel.WRONG, FindingLevel.WARNING)
-    if any(one.level in shown for one in found):
-        context.console.print_progress(format_findings(found, least=least))
-    if code := choose_exit_code(found):
+    if any(finding.level in shown for finding in findings):
+        context.console.print_progress(format_findings(findings, least=least))
+    if code := choose_exit_code(findings):
         raise SystemExit(code)

@@ -10,7 +10,7 @@ from distributed_something.core.output import Output
 
 
 class SubmitView:
-    """A bar in a terminal while jobs are sent; nothing elsewhere."""
+    """A progress bar while jobs are sent, shown only in a terminal."""
 
     def __init__(self, total: int, output: Output) -> None:
         console = output.screen

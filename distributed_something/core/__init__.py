@@ -1,5 +1,5 @@
-"""What every other package builds on: the config, the monitor file, names and tags in AWS, errors, files, and text.
+"""The basis of all other packages: config, monitor file, names and tags in AWS, errors, files, and text.
 
-Every package but `worker` and `localcloud` may import it; it imports only the public names of `worker`. Start reading
-in `config_settings.py` and `errors.py`.
+Every package except `worker` and `localcloud` may import it; it imports only the public names of `worker`. Start with
+`config_settings.py` and `errors.py`.
 """

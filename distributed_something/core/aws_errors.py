@@ -1,8 +1,8 @@
-"""What AWS says when something does not start, in plain words: cause and remedy.
+"""Explanations of AWS's reports about fleets, services, and tasks: the cause in plain words, and a remedy.
 
-Three tables: events of a Spot Fleet (and the EC2 error codes inside them), events of an ECS service, and the reasons
-why tasks stopped. In each the first pattern that matches counts, so a code stands before the event that wraps it. What
-AWS tells as a code or a number is compared as such; only its messages are searched for words.
+There are three tables: events of a Spot Fleet (with the EC2 error codes inside them), events of an ECS service, and the
+reasons why tasks stopped. The first matching pattern of a table is used, so a specific error code is listed before the
+event that contains it. Codes and numbers are compared exactly; only messages are searched for words.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from distributed_something.core.text import format_one_line
 
 @dataclass(frozen=True)
 class AWSEvent:
-    """Something that AWS reports; `at`: seconds since 1970."""
+    """An event that AWS reported. `at`: seconds since 1970; `said`: AWS's message."""
 
     at: float
     kind: str
@@ -25,10 +25,10 @@ class AWSEvent:
 
 @dataclass(frozen=True)
 class FailurePattern:
-    """What it means, what to do, and how surely it keeps a run from going (0 to 100).
+    """A kind of failure: how to recognize it, what it means, and what to do.
 
-    `pattern`: a regular expression that is searched for in AWS's message. `kinds`: what AWS calls such events.
-    `exit_codes`: of a container; what it logged last says more then.
+    `pattern`: a regular expression to search for in AWS's message. `kinds`: AWS's names of such events. `exit_codes`:
+    exit codes of a container. `weight`: how certainly this failure stops a run, from 0 to 100.
     """
 
     pattern: str
@@ -39,7 +39,7 @@ class FailurePattern:
     exit_codes: Collection[int] = ()
 
     def matches(self, kind: str, said: str, exit_codes: Collection[int] = ()) -> bool:
-        """Whether AWS's report of this kind, with this message and these containers' exit codes, means this."""
+        """Return whether a report of this kind, with this message and these exit codes, is this kind of failure."""
         return (
             kind in self.kinds
             or any(code in self.exit_codes for code in exit_codes)
@@ -47,48 +47,48 @@ class FailurePattern:
         )
 
 
-FLEET_FILE_REMEDY = "correct the Fleet file, or write one with fleetFile; then cleanup, setup and startCluster"
+FLEET_FILE_REMEDY = "correct the Fleet file or create one with fleetFile; then run cleanup, setup, and startCluster"
 
 FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"MaxSpotInstanceCountExceeded|spotInstanceCountLimitExceeded|VcpuLimitExceeded|InstanceLimitExceeded",
-        "the account's quota of spot machines (virtual CPUs) is used up",
-        "ask for more at Service Quotas, Amazon EC2, «… Spot Instance Requests»; or smaller or fewer machines",
+        "the account's quota for spot machines (virtual CPUs) is used up",
+        "request more (Service Quotas, Amazon EC2, 'Spot Instance Requests'), or use fewer or smaller machines",
         92,
         kinds=frozenset({"spotInstanceCountLimitExceeded"}),
     ),
     FailurePattern(
         r"service-linked role|ServiceLinkedRole",
-        "the account lacks AWS's own role for spot machines",
-        "run once: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
+        "the account does not have AWS's service-linked role for spot machines",
+        "run this once: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
         93,
     ),
     FailurePattern(
         r"PendingVerification|OptInRequired|Blocked",
-        "AWS has not yet opened this account for EC2 in this region",
-        "wait some hours after opening the account or the region; else ask AWS's support",
+        "AWS has not yet enabled EC2 for this account in this region",
+        "wait a few hours after opening the account or enabling the region; after that, ask AWS Support",
         93,
     ),
     FailurePattern(
         r"InvalidSubnetID", "a subnet of the Fleet file is not in this account and region", FLEET_FILE_REMEDY, 92
     ),
     FailurePattern(
-        r"InvalidGroup|InvalidSecurityGroup", "a security group of the Fleet file is not there", FLEET_FILE_REMEDY, 92
+        r"InvalidGroup|InvalidSecurityGroup", "a security group of the Fleet file does not exist", FLEET_FILE_REMEDY, 92
     ),
     FailurePattern(
         r"InvalidAMIID", "the machine image (AMI) of the Fleet file is not in this region", FLEET_FILE_REMEDY, 92
     ),
     FailurePattern(r"InvalidKeyPair", "the key pair of the Fleet file is not in this region", FLEET_FILE_REMEDY, 92),
-    FailurePattern(r"InvalidSnapshot", "a snapshot that the Fleet file names is not there", FLEET_FILE_REMEDY, 92),
+    FailurePattern(r"InvalidSnapshot", "a snapshot that the Fleet file names does not exist", FLEET_FILE_REMEDY, 92),
     FailurePattern(
         r"InvalidBlockDeviceMapping",
-        "the disks of the Fleet file do not fit its image",
-        "take SnapshotId out; EBS_VOL_SIZE must be at least the image's own size",
+        "the disks of the Fleet file do not match its machine image",
+        "remove SnapshotId, and set EBS_VOL_SIZE to at least the size of the image",
         92,
     ),
     FailurePattern(
         r"(?i)instance ?profile",
-        "the machines' instance profile is not there, or may not be handed on",
+        "the machines' instance profile does not exist, or the fleet's role may not pass it on",
         "run setupAWS; the fleet's role needs iam:PassRole for the machines' role",
         92,
     ),
@@ -100,52 +100,57 @@ FLEET_FAILURE_PATTERNS = (
     ),
     FailurePattern(
         r"VolumeLimitExceeded",
-        "the account's limit of disk space (EBS) is reached",
-        "lower EBS_VOL_SIZE, or ask for more at Service Quotas, EBS",
+        "the account's quota for disk space (EBS) is used up",
+        "lower EBS_VOL_SIZE, or request a higher quota (Service Quotas, EBS)",
         88,
     ),
     FailurePattern(
         r"SpotMaxPriceTooLow|launchSpecUnusable|fleetProgressHalted|[Ss]pot market price|price-too-low",
-        "MACHINE_PRICE is below the market's price",
-        "raise MACHINE_PRICE (you pay the market's price, not the bid), or add types",
+        "MACHINE_PRICE is below the current spot price",
+        "raise MACHINE_PRICE (you pay the spot price, not your maximum), or add machine types",
         90,
         kinds=frozenset({"launchSpecUnusable", "fleetProgressHalted"}),
     ),
     FailurePattern(
         r"InsufficientInstanceCapacity|InsufficientCapacity|[Cc]apacity.not.available|UnfulfillableCapacity",
-        "AWS has no free machines of these types in these zones now",
-        "wait, the fleet goes on trying; more types in MACHINE_TYPE and more subnets give more chances",
+        "AWS has no free machines of these types in these zones at the moment",
+        "wait: the fleet keeps trying; more types in MACHINE_TYPE and more subnets improve the chances",
         75,
     ),
     FailurePattern(
         r"iamFleetRoleInvalid|UnauthorizedOperation|AccessDenied|not authorized",
-        "the fleet's role may not start, tag or end machines",
-        "run setupAWS, and put its role as IamFleetRole into the Fleet file",
+        "the fleet's role may not start, tag, or terminate machines",
+        "run setupAWS, and write the role it creates as IamFleetRole in the Fleet file",
         92,
         kinds=frozenset({"iamFleetRoleInvalid"}),
     ),
     FailurePattern(
         r"Unsupported",
         "a machine type is not offered in a zone of the subnets, or not with this image",
-        "run check with the Fleet file: it names the types and zones",
+        "run check with the Fleet file: it lists the types and zones",
         85,
     ),
     FailurePattern(
         r"InvalidParameterCombination|InvalidParameterValue|InvalidParameter|spotFleetRequestConfigurationInvalid"
         r"|MissingParameter|InvalidInput",
-        "values of the Fleet file do not fit together (image and type, disk, network)",
-        "run check with the Fleet file; then correct what EC2 says here",
+        "values in the Fleet file contradict each other (image and type, disk, or network)",
+        "run check with the Fleet file, then correct what EC2 reports here",
         90,
         kinds=frozenset({"spotFleetRequestConfigurationInvalid"}),
     ),
     FailurePattern(
-        r"RequestLimitExceeded|Throttl", "EC2 asks to be called less often", "wait; it tries again by itself", 30
+        r"RequestLimitExceeded|Throttl",
+        "EC2 limits how often it can be called",
+        "wait: the fleet retries by itself",
+        30,
     ),
-    FailurePattern(r"InternalError|ServerInternal", "EC2 had a fault of its own", "wait; it tries again by itself", 40),
+    FailurePattern(
+        r"InternalError|ServerInternal", "EC2 had an internal error", "wait: the fleet retries by itself", 40
+    ),
     FailurePattern(
         r"TemporarilyBlacklisted",
-        "EC2 refused every specification of the fleet several times",
-        "run check with the Fleet file; the fleet tries again after some minutes",
+        "EC2 has refused all launch specifications of the fleet several times",
+        "run check with the Fleet file; the fleet retries after a few minutes",
         80,
         kinds=frozenset({"launchSpecTemporarilyBlacklisted", "allLaunchSpecsTemporarilyBlacklisted"}),
     ),
@@ -154,150 +159,150 @@ SERVICE_FAILURE_PATTERNS = (
     FailurePattern(
         r"No Container Instances were found",
         "no machine has joined the cluster",
-        "see what keeps the machines from starting or joining",
+        "find out what keeps the machines from starting or joining",
         45,
     ),
     FailurePattern(
         r"insufficient memory",
-        "no machine has room for a container: memory",
-        "lower MEMORY or TASKS_PER_MACHINE, or take larger machines; then setup and startCluster",
+        "no machine has enough free memory for a container",
+        "lower MEMORY or TASKS_PER_MACHINE, or use larger machines; then run setup and startCluster",
         84,
     ),
     FailurePattern(
         r"insufficient CPU",
-        "no machine has room for a container: CPU",
-        "lower CPU_SHARES or TASKS_PER_MACHINE, or take larger machines; then setup and startCluster",
+        "no machine has enough free CPU for a container",
+        "lower CPU_SHARES or TASKS_PER_MACHINE, or use larger machines; then run setup and startCluster",
         84,
     ),
     FailurePattern(
         r"missing an attribute|constraint|did not meet",
-        "the machines in the cluster are not this app's, or lack what its containers ask for",
-        "was the fleet requested by this version's startCluster? Else cleanup and start again",
+        "the machines in the cluster belong to another app, or lack an attribute that the containers require",
+        "if another version of startCluster requested the fleet, run cleanup and start again",
         82,
     ),
     FailurePattern(
         r"(?i)agent.*(disconnected|not connected)|error 'AGENT'|\"AGENT\"",
         "the ECS agent on the machines has lost its connection",
-        "the machines need a way out to AWS (HTTPS); end them, and the fleet starts others",
+        "check that the machines can reach AWS over HTTPS; if you terminate them, the fleet starts new ones",
         80,
     ),
     FailurePattern(
         r"unable to assume (the )?role",
-        "ECS may not take on the task's or the execution role",
+        "ECS may not assume the task role or the execution role",
         "run setupAWS, then setup",
         86,
     ),
     FailurePattern(
         r"unable to consistently start",
-        "containers start and end again and again, so ECS waits between them",
-        "see the stopped containers' reasons",
+        "containers keep stopping soon after they start, so ECS waits before it starts more",
+        "look at the reasons why containers stopped",
         60,
     ),
     FailurePattern(
         r"unable to place a task",
-        "ECS finds no machine for a container",
-        "compare MEMORY and CPU_SHARES with the machines: check",
+        "ECS cannot find a machine for a container",
+        "run check, which compares MEMORY and CPU_SHARES with the machines",
         70,
     ),
 )
 TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)toomanyrequests|rate limit",
-        "the image cannot be pulled: Docker Hub allows only so many pulls",
-        "copy the image to ECR, and name it there in DOCKERHUB_TAG",
+        "the image cannot be pulled: Docker Hub's limit on pulls is reached",
+        "copy the image to ECR and set DOCKERHUB_TAG to its name there",
         88,
     ),
     FailurePattern(
         r"(?i)no matching manifest|exec format error|image operating system|does not match the .*platform",
-        "the image is not made for the machines' processors",
-        "build it for them (docker build --platform), or choose other MACHINE_TYPE",
+        "the image is built for a different type of processor than the machines have",
+        "build it for their processors (docker build --platform), or change MACHINE_TYPE",
         90,
     ),
     FailurePattern(
         r"(?i)no space left",
         "the disk of the machine is full",
-        "raise EBS_VOL_SIZE; then cleanup, setup and startCluster",
+        "raise EBS_VOL_SIZE; then run cleanup, setup, and startCluster",
         88,
     ),
     FailurePattern(
         r"(?i)CannotPull.*(not found|manifest unknown|does not exist|pull access denied|invalid reference)",
-        "the image cannot be pulled: it is not there, or private",
-        "correct DOCKERHUB_TAG and push the image (make push); then setup",
+        "the image cannot be pulled: it does not exist or is private",
+        "correct DOCKERHUB_TAG or push the image (make push); then run setup",
         90,
     ),
     FailurePattern(
         r"(?i)CannotPull.*(basic auth|denied|403|not authorized|unauthorized)",
-        "the image cannot be pulled: the machines' role may not",
-        "run setupAWS: the role needs the right to read from ECR; a private image elsewhere must become public",
+        "the image cannot be pulled: the machines' role is not allowed to",
+        "run setupAWS, which lets the role read from ECR; make a private image elsewhere public",
         90,
     ),
     FailurePattern(
         r"(?i)CannotPull.*(timeout|timed out|connection refused|no such host|deadline|canceled|unreachable)",
-        "the image cannot be pulled: the machines do not reach the registry",
-        "the subnets need a way to the internet (ASSIGN_IP or a NAT gateway) and outgoing HTTPS",
+        "the image cannot be pulled: the machines cannot reach the registry",
+        "give the subnets internet access (ASSIGN_IP or a NAT gateway) and allow outgoing HTTPS",
         88,
     ),
     FailurePattern(
         r"CannotPull",
         "the image cannot be pulled",
-        "look at AWS's words; correct DOCKERHUB_TAG, push the image, then setup",
+        "read AWS's message; correct DOCKERHUB_TAG or push the image, then run setup",
         87,
     ),
     FailurePattern(
         r"(?i)logging driver|ResourceNotFoundException.*log|awslogs",
-        "containers cannot open their log",
-        "run setup, which makes the log groups; the machines' role needs logs:CreateLogStream and PutLogEvents",
+        "containers cannot write to their log",
+        "run setup, which creates the log groups; the machines' role needs logs:CreateLogStream and logs:PutLogEvents",
         88,
     ),
     FailurePattern(
         r"OutOfMemory",
-        "containers are killed, for want of memory it seems",
-        "raise MEMORY, or lower DOCKER_CORES; then setup",
+        "containers are killed, probably because they run out of memory",
+        "raise MEMORY or lower DOCKER_CORES; then run setup",
         80,
         exit_codes=(137,),
     ),
     FailurePattern(
         "",
-        "the worker ends at once: its settings do not fit its version",
-        "build and push the image anew, then setup and startCluster; its log says more",
+        "the worker stops at once: its settings do not match its version",
+        "build and push the image again, then run setup and startCluster; see its log for details",
         86,
         exit_codes=(2,),
     ),
     FailurePattern(
         "",
-        "the image cannot start its program: a file is missing or may not be run",
-        "build the image with worker/Dockerfile, and try it: make build, run.py --local --containers",
+        "the image cannot start its program: a file is missing or not executable",
+        "build the image with worker/Dockerfile (make build), and try it with run.py --local --containers",
         88,
         exit_codes=(126, 127),
     ),
     FailurePattern(
         "",
         "the worker crashes (segmentation fault)",
-        "try the image on this computer: run.py --local --containers",
+        "try the image on this computer with run.py --local --containers",
         80,
         exit_codes=(139,),
     ),
     FailurePattern(
         r"CannotStartContainer|CannotCreateContainer|ContainerRuntime|TaskFailedToStart|ResourceInitialization",
         "containers cannot be started",
-        "look at AWS's words; try the image on this computer: run.py --local --containers",
+        "read AWS's message; try the image on this computer with run.py --local --containers",
         85,
         kinds=frozenset({"TaskFailedToStart"}),
     ),
     FailurePattern(
         "",
-        "the worker ends with an error",
-        "its log says why",
+        "the worker stops with an error",
+        "read its log",
         78,
         exit_codes=range(1, 256),
     ),
 )
-# A container that ended for a reason that is none of its own: ECS's stop codes, or its words if the code is another.
+# ECS's stop codes for containers that did not fail, and words in its reason if the code is a general one.
 _HARMLESS_STOP_CODES = {"SpotInterruption", "TerminationNotice", "UserInitiated"}
 _HARMLESS_STOP_PATTERN = re.compile(
     r"(?i)scaling activity|spot interruption|host ec2|instance .*terminated|deployment|stopped by user|draining"
 )
-# EC2's codes for the end of a machine. Others that begin like these are faults of the request or of EC2.
+# EC2's codes for instances that somebody stopped. Other codes with these prefixes mean that the instance failed.
 _ORDERED_END_CODES = {
     "Client.InstanceInitiatedShutdown",
     "Client.UserInitiatedHibernate",
@@ -308,17 +313,17 @@ _SPOT_END_CODES = {"Server.SpotInstanceShutdown", "Server.SpotInstanceTerminatio
 
 
 def is_harmless_stop(kind: str, said: str) -> bool:
-    """Whether a task with this stop code and reason ended because it was told to, or lost its machine."""
+    """Return whether a task with this stop code and reason was stopped on purpose or lost its machine."""
     return kind in _HARMLESS_STOP_CODES or _HARMLESS_STOP_PATTERN.search(said) is not None
 
 
 def is_faulty_end(code: str) -> bool:
-    """Whether a machine that ended with this code could not run: not because spot or a person took it."""
+    """Return whether an instance that ended with this code failed, rather than being interrupted or stopped."""
     return code.startswith(_FAULTY_END_PREFIXES) and code not in _ORDERED_END_CODES
 
 
 def is_spot_interruption(code: str) -> bool:
-    """Whether EC2 took the spot machine that ended with this code."""
+    """Return whether EC2 interrupted the spot instance that ended with this code."""
     return code in _SPOT_END_CODES
 
 
@@ -331,9 +336,9 @@ def find_failure_pattern(
 
 @dataclass(frozen=True)
 class FleetProblem:
-    """Something that keeps a fleet from starting machines: the first event of its cause, and what the event means.
+    """A problem that keeps a fleet from starting machines: the first event that reports it, and its explanation.
 
-    `pattern` is None where the table does not know the event.
+    `pattern` is None if the event is not in the table.
     """
 
     event: AWSEvent
@@ -341,12 +346,12 @@ class FleetProblem:
 
     @property
     def cause(self) -> Hashable:
-        """What two events of the same problem share."""
+        """Return a value that is equal for two events of the same problem."""
         return self.pattern or (self.event.kind, self.event.said)
 
 
 def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
-    """Return what these events of a fleet mean, each cause once."""
+    """Return the problems that these events of a fleet report, one per cause."""
     problems: dict[Hashable, FleetProblem] = {}
     for event in events:
         pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.kind, event.said)
@@ -356,7 +361,7 @@ def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
 
 
 def format_fleet_problem(problem: FleetProblem) -> str:
-    """Return the cause, its remedy, and EC2's words, in one line; for an unknown event EC2's words alone."""
-    said = format_one_line(f"{problem.event.kind}: {problem.event.said}")
+    """Return the cause, its remedy, and EC2's message on one line; for an unknown event only EC2's message."""
+    message = format_one_line(f"{problem.event.kind}: {problem.event.said}")
     pattern = problem.pattern
-    return f"{pattern.cause} — {pattern.remedy} ({said})" if pattern else said
+    return f"{pattern.cause} — {pattern.remedy} ({message})" if pattern else message

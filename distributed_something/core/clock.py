@@ -1,4 +1,4 @@
-"""The clock, passed to whatever waits or asks for the time."""
+"""The clock, passed to all code that waits or needs the current time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds since 1970, and a way to wait; tests pass in one that they step."""
+    """The current time in seconds since 1970, and a way to wait. Tests pass in a clock that they advance."""
 
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep

@@ -1,8 +1,8 @@
-"""The config that a user edits, read once and checked whole.
+"""The user's config, read and validated as a whole.
 
-`config.py` is Python because the published one is (names built from APP_NAME, products of numbers); it is run, then
-every upper-case constant is taken: those that the system knows are checked here, the others are the user's own and
-reach the container as environment variables.
+`config.py` is Python, as in the published template, so that it can build names from APP_NAME and multiply numbers. The
+file is executed and its upper-case constants are read. Known constants are validated here; all others are the user's
+own and become environment variables in the container.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from distributed_something.core.errors import InputError
+from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.core.files import build_value_error, explain_validation_error, read_text_file
 from distributed_something.core.image_name import IMAGE_NAME_FORMAT
 from distributed_something.core.names import (
@@ -27,13 +27,14 @@ from distributed_something.core.names import (
     RESOURCE_NAME_FORMAT,
     AppNames,
 )
-from distributed_something.core.text import format_one_line
+from distributed_something.core.text import format_one_line, format_value
 
 SQS_MAX_VISIBILITY_SECONDS = 43_200  # SQS: 12 hours
 SPOT_FLEET_MAX_TARGET = 10_000  # EC2: target capacity of one Spot Fleet
-EBS_MIN_GIB, EBS_MAX_GIB = 22, 16_384  # the ECS-optimised image's snapshot and its container disk; EC2's gp2/gp3 limit
+# Minimum: the ECS-optimized image with its container disk. Maximum: EC2's limit for gp2 and gp3.
+EBS_MIN_GIB, EBS_MAX_GIB = 22, 16_384
 MAX_RUN_HOURS = 365 * 24
-MIN_LEASE_SECONDS = 10  # shorter leases cannot be extended in time when a call to AWS is repeated
+MIN_LEASE_SECONDS = 10  # a shorter lease could end while a call that extends it is retried
 
 _RESERVED_NAME_PATTERN = re.compile(
     r"(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|(LD|DYLD|PYTHON)_?\w*|PATH|HOME|RUN"
@@ -43,58 +44,68 @@ _RESERVED_NAME_PATTERN = re.compile(
 _PLACEHOLDER_PATTERNS = {
     "AWS_BUCKET": r"your-bucket-name",
     "SSH_KEY_NAME": r"your-key-file\.pem",
-    "DOCKERHUB_TAG": r"user/.+",  # the examples' too, and what newProject writes
+    "DOCKERHUB_TAG": r"user/.+",  # also matches the images of the examples and of new projects
 }
 
 
 def _parse_boolean(value: object) -> object:
-    """'True' and 'False' in any case, as published, or a real boolean."""
-    words = {"true": True, "false": False}
-    known = words.get(value.strip().lower()) if isinstance(value, str) else value
-    if not isinstance(known, bool):
-        raise build_value_error("write 'True' or 'False'")
-    return known
+    """Accept 'True' and 'False' in any case, as in published configs, or a real boolean."""
+    booleans = {"true": True, "false": False}
+    parsed = booleans.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(parsed, bool):
+        raise build_value_error("write 'True' or 'False'", "is not 'True' or 'False'")
+    return parsed
 
 
-def _check_not_boolean(value: object) -> object:
-    """Python counts True as 1; a config that says so means something else."""
+def _check_number(value: object) -> object:
+    """Refuse what Python would accept as a number, or would report in a misleading way."""
     if isinstance(value, bool):
-        raise build_value_error("write a number")
+        raise build_value_error("write a number", "is not a number")
+    if isinstance(value, tuple) and value and all(type(part) in (int, float) for part in value):
+        number = ".".join(str(part) for part in value) if len(value) == 2 and type(value[0]) is int else value[0]
+        raise build_value_error(f"write {number}, with a dot and without a comma", "is not a number")
+    if isinstance(value, str) and re.fullmatch(r"\d+,\d+", value.strip()):
+        raise build_value_error(f"write {value.strip().replace(',', '.')}, with a dot", "is not a number")
     return value
 
 
-def build_pattern_validator(pattern: str, right: str) -> BeforeValidator:
-    """Lets only a text through that `pattern` matches whole; `right` says what to write."""
+def build_pattern_validator(pattern: str, noun: str, remedy: str) -> BeforeValidator:
+    """Return a validator that accepts only strings that `pattern` matches as a whole.
 
-    def check(value: object) -> object:
+    Its error reads "VALUE is not `noun`; `remedy`".
+    """
+
+    def validate(value: object) -> object:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise build_value_error(f"write {right}")
+            raise build_value_error(remedy, f"is not {noun}")
         return value
 
-    return BeforeValidator(check)
+    return BeforeValidator(validate)
 
 
 ConfigBoolean = Annotated[bool, BeforeValidator(_parse_boolean)]
-ConfigInteger = Annotated[int, BeforeValidator(_check_not_boolean)]
-ConfigNumber = Annotated[float, BeforeValidator(_check_not_boolean)]
+ConfigInteger = Annotated[int, BeforeValidator(_check_number)]
+ConfigNumber = Annotated[float, BeforeValidator(_check_number)]
 ResourceName = Annotated[str, build_pattern_validator(*RESOURCE_NAME_FORMAT)]
 QueueName = Annotated[str, build_pattern_validator(*QUEUE_NAME_FORMAT)]
 BucketName = Annotated[str, build_pattern_validator(*BUCKET_NAME_FORMAT)]
-RegionName = Annotated[str, build_pattern_validator(r"[a-z]{2}(-[a-z]+)+-\d", "a region's name, such as 'us-east-1'")]
+RegionName = Annotated[
+    str, build_pattern_validator(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region", "write one such as 'us-east-1'")
+]
 DockerImage = Annotated[str, build_pattern_validator(*IMAGE_NAME_FORMAT)]
 LogGroupName = Annotated[str, build_pattern_validator(*LOG_GROUP_NAME_FORMAT)]
 MachineTypeName = Annotated[
-    str, build_pattern_validator(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "an EC2 instance type, such as 'm5.large'")
+    str, build_pattern_validator(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "an EC2 instance type", "write one such as 'm5.large'")
 ]
 
 
 def _build_app_named_field(choose_name: Callable[[AppNames], str]) -> Any:
-    """Return a field that has the shipped config's value where a shorter config does not set it."""
+    """Return a field whose default is the name that the shipped config would give it."""
     return Field(default_factory=lambda given: choose_name(AppNames(given.get("APP_NAME", ""))), validate_default=True)
 
 
 class Settings(BaseModel):
-    """All that a run is told by its config. Upper-case names are the config's own."""
+    """The settings of a run. The upper-case names are those of the config."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -108,15 +119,15 @@ class Settings(BaseModel):
     CLUSTER_MACHINES: ConfigInteger = Field(ge=1, le=SPOT_FLEET_MAX_TARGET)
     TASKS_PER_MACHINE: ConfigInteger = Field(default=1, ge=1, le=100)
     MACHINE_TYPE: list[MachineTypeName] = Field(min_length=1, max_length=300)
-    MACHINE_PRICE: ConfigNumber = Field(gt=0, le=1000, allow_inf_nan=False, description="USD an hour a machine")
+    MACHINE_PRICE: ConfigNumber = Field(gt=0, le=1000, allow_inf_nan=False, description="USD per machine-hour")
     EBS_VOL_SIZE: ConfigInteger = Field(default=30, ge=EBS_MIN_GIB, le=EBS_MAX_GIB, description="GiB")
     ASSIGN_IP: ConfigBoolean = True
     DOCKER_CORES: ConfigInteger = Field(default=1, ge=1, le=1000)
     CPU_SHARES: ConfigInteger = Field(
         default_factory=lambda given: given.get("DOCKER_CORES", 1) * 1024, validate_default=True, ge=2, le=1024 * 448,
-        description="1024 a virtual CPU",
+        description="1024 per virtual CPU",
     )  # fmt: skip
-    MEMORY: ConfigInteger = Field(ge=6, le=1024 * 24_576, description="MiB a container")
+    MEMORY: ConfigInteger = Field(ge=6, le=1024 * 24_576, description="MiB per container")
     SECONDS_TO_START: ConfigInteger = Field(default=0, ge=0, le=3600)
     SQS_QUEUE_NAME: QueueName = _build_app_named_field(lambda names: names.default_queue)
     SQS_MESSAGE_VISIBILITY: ConfigInteger = Field(default=120, ge=MIN_LEASE_SECONDS, le=SQS_MAX_VISIBILITY_SECONDS)
@@ -129,7 +140,9 @@ class Settings(BaseModel):
     CHECK_IF_DONE_BOOL: ConfigBoolean = True
     EXPECTED_NUMBER_FILES: ConfigInteger = Field(default=1, ge=0)
     MIN_FILE_SIZE_BYTES: ConfigInteger = Field(default=1, ge=0)
-    NECESSARY_STRING: Annotated[str, build_pattern_validator(r"[^\0]*", "a text without zero bytes")] = ""
+    NECESSARY_STRING: Annotated[
+        str, build_pattern_validator(r"[^\0]*", "a string without zero bytes", "write plain text")
+    ] = ""
     MOUNT_S3: ConfigBoolean = False
     IDLE_ALARM: ConfigBoolean = True
     ON_DEMAND_MACHINES: ConfigInteger = Field(default=0, ge=0, le=SPOT_FLEET_MAX_TARGET)
@@ -137,13 +150,16 @@ class Settings(BaseModel):
         default=7 * 24, gt=0, le=MAX_RUN_HOURS, allow_inf_nan=False, description="hours"
     )
     MAX_COST: ConfigNumber = Field(
-        default=0, ge=0, le=10_000_000, allow_inf_nan=False, description="USD a run; 0: no limit"
+        default=0, ge=0, le=10_000_000, allow_inf_nan=False, description="USD per run; 0: no limit"
     )
     EXPORT_LOGS: ConfigBoolean = True
     OWNER: Annotated[
-        str, build_pattern_validator(r"[\w .:/=+@-]{0,256}", "a text of letters, digits, spaces and . : / = + - @")
+        str,
+        build_pattern_validator(
+            r"[\w .:/=+@-]{0,256}", "a tag value", "use at most 256 letters, digits, spaces, or any of . : / = + - @ _"
+        ),
     ] = ""
-    own: dict[str, str] = Field(default_factory=dict, description="the user's constants, as environment values")
+    own: dict[str, str] = Field(default_factory=dict, description="the user's own constants, as environment variables")
 
     @field_validator("MACHINE_TYPE", mode="before")
     @classmethod
@@ -153,72 +169,90 @@ class Settings(BaseModel):
     @field_validator("SQS_DEAD_LETTER_QUEUE", mode="before")
     @classmethod
     def _extract_queue_name(cls, value: object) -> object:
-        """Older configs hold the queue's ARN; its last part is the name."""
+        """Accept the queue's ARN, as in older configs; its last part is the name."""
         return value.rsplit(":", 1)[-1] if isinstance(value, str) and value.startswith("arn:") else value
 
     @field_validator("SQS_DEAD_LETTER_QUEUE")
     @classmethod
     def _check_queues_differ(cls, value: str, info: ValidationInfo) -> str:
         if value == info.data.get("SQS_QUEUE_NAME"):
-            raise build_value_error("write another name than SQS_QUEUE_NAME's: there must be two different queues")
+            raise build_value_error("give the two queues different names", "is also SQS_QUEUE_NAME")
         return value
 
     @property
     def names(self) -> AppNames:
-        """What the app's resources are called in AWS."""
+        """Return the names of the app's resources in AWS."""
         return AppNames(self.APP_NAME)
 
     @property
     def slots(self) -> int:
-        """Jobs that run at once when every machine is there."""
+        """Return how many jobs run at once when all machines are running."""
         return self.CLUSTER_MACHINES * self.TASKS_PER_MACHINE * self.DOCKER_CORES
 
     def build_worker_environment(self) -> dict[str, str]:
-        """The settings that a worker reads, as environment variables; booleans as 'True' and 'False'."""
-        known = (
+        """Return the environment variables for a worker: the settings that it reads, and the user's own constants."""
+        keys = (
             "AWS_REGION", "APP_NAME", "AWS_BUCKET", "DOCKER_CORES", "LOG_GROUP_NAME", "CHECK_IF_DONE_BOOL",
             "EXPECTED_NUMBER_FILES", "ECS_CLUSTER", "SECONDS_TO_START", "MIN_FILE_SIZE_BYTES", "NECESSARY_STRING",
             "SQS_MESSAGE_VISIBILITY", "JOB_RETRIES", "MOUNT_S3", "IDLE_ALARM",
         )  # fmt: skip
-        return {name: str(getattr(self, name)) for name in known} | self.own
+        return {key: str(getattr(self, key)) for key in keys} | self.own
 
 
 def load_settings(path: Path) -> Settings:
-    """The settings in the config file `path`; raises InputError for whatever is wrong with it."""
+    """Return the settings in the config file `path`; raise InputError with everything that is wrong with it."""
     constants = {name: value for name, value in _execute_config(path).items() if re.fullmatch(r"[A-Z][A-Z0-9_]*", name)}
     known = {name: value for name, value in constants.items() if name in Settings.model_fields}
-    own = {name: _encode_environment_value(path, name, value) for name, value in constants.items() if name not in known}
+    problems, own = InputProblems(), {}
+    for name, value in constants.items():
+        if name not in known:
+            with problems.collect():
+                own[name] = _encode_environment_value(path, name, value)
+    settings = None
     try:
-        return Settings(**known, own=own)
+        settings = Settings(**known, own=own)
     except ValidationError as error:
-        raise explain_validation_error(path, error) from None
+        problems.add(explain_validation_error(path, error))
+    problems.raise_if_any()
+    assert settings is not None  # else there was a problem
+    return settings
 
 
 def check_placeholders_replaced(settings: Settings, path: Path) -> None:
-    """Raises InputError where a placeholder of the shipped config is still there: AWS would be asked for it."""
+    """Raise InputError if placeholders of the shipped config are still in use, because AWS would reject them."""
+    problems = InputProblems()
     for key, placeholder in _PLACEHOLDER_PATTERNS.items():
         value = getattr(settings, key)
         if re.fullmatch(placeholder, value):
-            raise InputError(
-                path, key, f"{value!r} is a placeholder", "put your own there, or add --local to run without AWS"
-            )
+            remedy = "replace it with your own, or add --local to run without AWS"
+            problems.add(InputError(path, key, f"{value!r} is a placeholder", remedy))
+    problems.raise_if_any()
 
 
 def _execute_config(path: Path) -> dict[str, Any]:
     read_text_file(path, "a config file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # '\d' in a text, for one: an error of the file is told in one line
+            warnings.simplefilter("ignore")  # Python's warnings, such as about '\d', would only confuse the user
             return runpy.run_path(str(path))
     except SyntaxError as error:
-        raise InputError(path, f"line {error.lineno}", f"this is not Python ({error.msg})", "correct it") from None
-    except (Exception, SystemExit) as error:  # a config is a program of the user's: whatever it raises is wrong input
+        raise _explain_syntax_error(path, error) from None
+    except (Exception, SystemExit) as error:  # the config is the user's program: whatever it raises is invalid input
         line = _find_error_line(path, error)
         raise InputError(path, line, format_one_line(f"{type(error).__name__}: {error}"), "correct this line") from None
 
 
+def _explain_syntax_error(path: Path, error: SyntaxError) -> InputError:
+    remedy = "correct this line or the one before it"
+    if (
+        "leading zeros" in error.msg or "invalid decimal literal" in error.msg
+    ):  # Python's message for 0,05 is about octal
+        remedy = "write numbers with a dot and without leading zeros or units, such as 0.05, and text in quotes"
+    return InputError(path, f"line {error.lineno}", f"this is not valid Python ({error.msg})", remedy)
+
+
 def _find_error_line(path: Path, error: BaseException) -> str:
-    """The last line of the config that ran: «line 7»; "" where none did."""
+    """Return the last line of the config that was executed, as "line 7", or "" if none was."""
     trace, line = error.__traceback__, ""
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):
@@ -228,17 +262,21 @@ def _find_error_line(path: Path, error: BaseException) -> str:
 
 
 def _encode_environment_value(path: Path, name: str, value: object) -> str:
-    """A user's own constant as the environment holds it: text as it is, everything else as JSON or True/False."""
+    """Return a user's own constant as text: strings as they are, numbers and booleans as in Python, others as JSON.
+
+    Raise InputError if the name is reserved or the value cannot become text.
+    """
     if _RESERVED_NAME_PATTERN.fullmatch(name):
-        raise InputError(
-            path, name, "this name is the system's own, or a key that must not be sent", "choose another name"
-        )
+        problem = "this name is reserved, or its value is a secret that must not be sent"
+        raise InputError(path, name, problem, "choose another name, or remove it")
     try:
         text = str(value) if isinstance(value, (str, bool, int, float)) else json.dumps(value)
         text.encode()
     except (TypeError, ValueError, RecursionError):
-        wrong = f"this {type(value).__name__} cannot reach the container"
-        raise InputError(path, name, wrong, "use a text or a number") from None
+        problem = f"a value of type {type(value).__name__} cannot be passed to the container"
+        if isinstance(value, str):
+            problem = f"{format_value(value)} is not valid Unicode text"
+        raise InputError(path, name, problem, "use a string or a number") from None
     if "\0" in text:
-        raise InputError(path, name, "a zero byte cannot reach the container", "take it out")
+        raise InputError(path, name, "a zero byte cannot be passed to the container", "remove it")
     return text

@@ -1,4 +1,4 @@
-"""Reading, checking, and writing the small files that people edit, with errors that name the file and the place."""
+"""Reading, checking, and writing the small files that people edit. Errors name the file and the line or key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distributed_something.core.errors import InputError, merge_input_errors
 from distributed_something.core.text import format_value
@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails, PydanticCustomError
 
 
+_JSON_TYPE_NAMES = {list: "list", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
+_STRAY_WORDS = {"True": "true", "False": "false", "None": "null"}
+_JSON_EXPLANATIONS_BY_MESSAGE = {  # the beginnings of Python's messages
+    "Expecting ',' delimiter": ("missing comma or closing bracket before this", "add it"),
+    "Expecting ':' delimiter": ("missing colon after a key", 'write "key": value'),
+    "Unterminated string": ("this string has no closing quote", "add one"),
+    "Invalid control character": ("line break or tab inside a string", "write \\n or \\t"),
+    "Invalid \\escape": ("single backslash inside a string", "write two: \\\\"),
+    "Extra data": ("text after the end of the JSON value", "remove it"),
+    "Expecting property name": ("missing key in double quotes", 'write "key": value'),
+}
 MAX_JSON_LEVELS = 50  # nesting depth; deeper than any user's file, and shallow enough for Python's recursion limit
 _VALUE_ERROR_TYPE = "unfit_value"
 # What is wrong and what to write, for pydantic's own checks, filled in from the error's context.
@@ -41,82 +52,154 @@ _MESSAGES_BY_ERROR_TYPE = {
 }
 
 
-def read_text_file(path: Path, what: str) -> str:
-    """The text of `path`; raises InputError where it is no readable UTF-8 file. `what`: «a job file», …"""
+def read_text_file(path: Path, description: str) -> str:
+    """Return the text of `path`; raise InputError if it cannot be read as UTF-8. `description`: "a Job file", …"""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise InputError(path, "", "there is no such file", f"give the path of {what}") from None
+        raise InputError(path, "", "there is no such file", f"give the path of {description}") from None
     except UnicodeDecodeError as error:
         raise InputError(path, f"byte {error.start}", "this is not UTF-8 text", "save the file as UTF-8") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(path, "", f"it cannot be read ({reason})", f"give the path of {what}") from None
+        raise InputError(path, "", f"it cannot be read ({reason})", f"give the path of {description}") from None
 
 
-def read_json_object(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in `path`; raises InputError for anything else, keys written twice included."""
-    value = parse_json(read_text_file(path, what), path)
+def read_json_object(path: Path, description: str) -> dict[str, Any]:
+    """Return the JSON object in `path`; raise InputError for anything else, including duplicate keys."""
+    value = parse_json(read_text_file(path, description), path)
     if not isinstance(value, dict):
-        raise InputError(path, "", f"it holds a {type(value).__name__}", "write one JSON object: { … }")
+        problem = f"it contains a JSON {_JSON_TYPE_NAMES[type(value)]}, not an object"
+        raise InputError(path, "", problem, "write one JSON object: { … }")
     return value
 
 
 def parse_json(text: str, path: Path | str) -> Any:
-    """`text` as strict JSON (no NaN, no key twice, no half characters); raises InputError with line and column."""
+    """Return `text` parsed as strict JSON: no NaN, no duplicate keys, no unpaired surrogates.
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    Raise InputError with the line and column.
+    """
+
+    def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
-        twice = next((key for key in keys if keys.count(key) > 1), None) if len(set(keys)) < len(keys) else None
-        if twice is not None:
-            raise InputError(path, repr(twice), "this key stands there twice", "keep one of them")
+        if len(set(keys)) < len(keys):
+            duplicate = next(key for key in keys if keys.count(key) > 1)
+            raise InputError(path, repr(duplicate), "duplicate key", "keep one of them")
         return dict(pairs)
 
-    def constant(name: str) -> Any:
-        raise InputError(path, name, "this is no JSON value", "use a number, a text or null")
+    def refuse_constant(name: str) -> Any:
+        raise InputError(path, name, "this is not a JSON value", "use a number, a string, or null")
 
-    def finite(digits: str) -> float:
+    def parse_number(digits: str) -> float:
         number = float(digits)
-        return number if math.isfinite(number) else constant(digits)
+        return number if math.isfinite(number) else refuse_constant(digits)
 
     try:
-        value = json.loads(text, object_pairs_hook=once, parse_constant=constant, parse_float=finite)
+        value = json.loads(
+            text, object_pairs_hook=build_object, parse_constant=refuse_constant, parse_float=parse_number
+        )
         _check_json_usable(value, text)
         return value
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise InputError(path, where, f"this is not JSON ({error.msg})", "correct it there or just before") from None
+        raise _explain_json_error(path, text, error) from None
     except UnicodeEncodeError as error:
-        half = ascii(error.object[error.start])
-        raise InputError(path, half, "this is half of a character", "write both halves, or the character") from None
+        surrogate = ascii(error.object[error.start])
+        problem = "this is one half of a surrogate pair, not a character"
+        raise InputError(path, surrogate, problem, "write the character itself") from None
     except (RecursionError, ValueError) as error:
-        raise InputError(path, "", f"this JSON is too deep or too large ({error})", "make it simpler") from None
+        raise InputError(path, "", f"this JSON is too deep or too large ({error})", "simplify it") from None
 
 
 def _check_json_usable(value: object, text: str) -> None:
-    """Raises ValueError for what is JSON but cannot be sent on."""
+    """Raise ValueError if `value`, parsed from `text`, is valid JSON but cannot be put into a message."""
     level = [value]
     for _ in range(MAX_JSON_LEVELS):
-        insides = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list))]
-        level = [inner for inside in insides for inner in inside]
+        containers = [
+            node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list)
+        ]
+        level = [child for container in containers for child in container]
         if not level:
             break
     else:
         raise ValueError(f"more than {MAX_JSON_LEVELS} levels")
-    if "\\u" in text:  # only an escape can write half of a character, as "\ud83d" without the other half
+    if "\\u" in text:  # only an escape such as "\ud83d" can be an unpaired surrogate
         json.dumps(value, ensure_ascii=False).encode()
 
 
-def build_value_error(remedy: str, problem: str = "does not fit") -> PydanticCustomError:
-    """Return what a validator raises about a value: «VALUE `problem`; `remedy`»."""
-    from pydantic_core import PydanticCustomError  # not in the auto-monitor's Lambda
+class _JsonMistake(NamedTuple):
+    position: int
+    problem: str
+    remedy: str
+
+
+def _explain_json_error(path: Path | str, text: str, error: json.JSONDecodeError) -> InputError:
+    """Return an error that names the mistake in `text`.
+
+    Python's parser reports where it gave up, which is often after the mistake, and what it expected there. The usual
+    mistakes are recognized from the characters around that position.
+    """
+    mistake = _find_json_mistake(text, error)
+    line = text.count("\n", 0, mistake.position) + 1
+    column = mistake.position - text.rfind("\n", 0, mistake.position)
+    return InputError(path, f"line {line}, column {column}", mistake.problem, mistake.remedy)
+
+
+def _find_json_mistake(text: str, error: json.JSONDecodeError) -> _JsonMistake:
+    position = error.pos
+    if not text.strip():
+        return _JsonMistake(0, "the file is empty", "write one JSON object: { … }")
+    comma = _find_trailing_comma(text, position)
+    if comma is not None:
+        bracket = text[comma + 1 :].lstrip()[0]
+        if text[:comma].rstrip().endswith(("[", "{", ":", ",")):
+            return _JsonMistake(comma, "missing value before the comma", "add it, or remove the comma")
+        return _JsonMistake(comma, f"trailing comma before {bracket}", "remove it")
+    following = text[position:]
+    if following.startswith(("#", "//", "/*")):
+        return _JsonMistake(position, "comment, which JSON does not have", 'remove it, or write "_comment": "…"')
+    if following.startswith(("'", "\u2018", "\u2019", "\u201c", "\u201d")):
+        return _JsonMistake(position, f"{following[0]} is not a JSON quote", 'use straight double quotes: "')
+    for word, replacement in _STRAY_WORDS.items():
+        if following.startswith(word):
+            return _JsonMistake(position, f"{word} is Python, not JSON", f"write {replacement}")
+    if not following.strip():
+        return _JsonMistake(position, "the file ends too early", "add the missing closing ] or }")
+    for message, (problem, remedy) in _JSON_EXPLANATIONS_BY_MESSAGE.items():
+        if error.msg.startswith(message):
+            return _JsonMistake(position, problem, remedy)
+    problem = f"this is not valid JSON ({error.msg})"
+    return _JsonMistake(position, problem, "correct it here or just before; text needs double quotes")
+
+
+def _find_trailing_comma(text: str, position: int) -> int | None:
+    """Return where the trailing comma is if the parser failed because of one.
+
+    Python 3.13 and newer stop at the comma, older versions at the bracket after it.
+    """
+    if text[position : position + 1] in ("]", "}"):
+        before = text[:position].rstrip()
+        return len(before) - 1 if before.endswith(",") else None
+    if text[position : position + 1] == "," and text[position + 1 :].lstrip()[:1] in ("]", "}"):
+        return position
+    return None
+
+
+def build_value_error(remedy: str, problem: str = "is not valid") -> PydanticCustomError:
+    """Return the error that a validator raises about a value; users read "VALUE `problem`; `remedy`"."""
+    from pydantic_core import PydanticCustomError  # not available in the auto-monitor's Lambda function
 
     return PydanticCustomError(_VALUE_ERROR_TYPE, "{problem}; {remedy}", {"problem": problem, "remedy": remedy})
 
 
 def explain_validation_error(path: Path | str, error: ValidationError) -> InputError:
     """Return all problems that pydantic found, as one InputError."""
-    return merge_input_errors(_explain_error_details(path, details) for details in error.errors(include_url=False))
+    all_details = error.errors(include_url=False)
+    # Pydantic does not compute a default that depends on an invalid field; that is not a problem of its own.
+    return merge_input_errors(
+        _explain_error_details(path, details)
+        for details in all_details
+        if details["type"] != "default_factory_not_called"
+    )
 
 
 def _explain_error_details(path: Path | str, details: ErrorDetails) -> InputError:
@@ -136,12 +219,12 @@ def _explain_error_details(path: Path | str, details: ErrorDetails) -> InputErro
 
 
 def write_json_atomically(path: Path, value: object) -> None:
-    """Writes `value` as JSON so that a reader sees the old file or the whole new one, never a part."""
+    """Write `value` as JSON; a reader sees either the old file or the complete new one."""
     write_file_atomically(path, f"{json.dumps(value, indent=2)}\n".encode())
 
 
 def write_file_atomically(path: Path, content: bytes, *, executable: bool = False) -> None:
-    """Writes a file so that a reader sees the old one or the whole new one, after a power cut too."""
+    """Write a file; a reader sees either the old file or the complete new one, even after a power failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

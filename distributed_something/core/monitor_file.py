@@ -1,7 +1,7 @@
-"""The monitor file: what a run is called in AWS and what it may use, so that any computer can watch it and clean up
-after it, the auto-monitor in AWS too (which has no pydantic: the keys are checked here).
+"""The monitor file: the names and limits of a run, so that any computer can watch the run and clean up after it.
 
-It lies in `files/` and, as a copy, in the bucket under `monitors/`. Published ones are read as they are.
+`startCluster` writes it to `files/` and a copy to `monitors/` in the bucket. Files of the published system are
+accepted. The auto-monitor reads it too; because pydantic is not available there, this module checks the keys itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed_something.core.errors import InputError
+from distributed_something.core.errors import InputError, InputProblems
 from distributed_something.core.files import read_json_object
 from distributed_something.core.names import (
     BUCKET_NAME_FORMAT,
@@ -21,7 +21,6 @@ from distributed_something.core.names import (
     QUEUE_NAME_FORMAT,
     RESOURCE_NAME_FORMAT,
     AppNames,
-    NameFormat,
 )
 from distributed_something.core.text import format_value
 from distributed_something.worker import RunKeys
@@ -38,18 +37,23 @@ _FORMATS_BY_KEY = {
     "MONITOR_QUEUE_NAME": QUEUE_NAME_FORMAT,
     "MONITOR_BUCKET_NAME": BUCKET_NAME_FORMAT,
     "MONITOR_LOG_GROUP_NAME": LOG_GROUP_NAME_FORMAT,
-    "MONITOR_DEAD_LETTER_QUEUE": NameFormat(f"({QUEUE_NAME_FORMAT.pattern})?", QUEUE_NAME_FORMAT.right),
+    "MONITOR_DEAD_LETTER_QUEUE": QUEUE_NAME_FORMAT._replace(pattern=f"({QUEUE_NAME_FORMAT.pattern})?"),
+}
+_KEYS_BY_FILE_KIND = {
+    "Fleet file": {"LaunchSpecifications", "LaunchTemplateConfigs", "IamFleetRole"},
+    "Job file": {"groups", "plates", "command", "output_location"},
 }
 _RUN_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
-MAX_NUMBER = 10**9  # of machines, USD, …
+MAX_NUMBER = 10**9  # machines, USD, …
 _MAX_VALUES_BY_KEY = {"MONITOR_START_TIME": MAX_START_MILLISECONDS}
 
 
 @dataclass(frozen=True)
 class MonitorFile:
-    """One run. MONITOR_START_TIME is in milliseconds since 1970, UTC; prices and costs are in USD.
+    """The content of a monitor file, which describes one run.
 
-    Older files lack what follows CLEAN_DASHBOARD: where MONITOR_MACHINES is 0, the fleet is not scaled down.
+    MONITOR_START_TIME is in milliseconds since 1970, UTC; prices and costs are in USD. Files of the published system do
+    not have the keys after CLEAN_DASHBOARD; if MONITOR_MACHINES is 0, the fleet is not scaled down.
     """
 
     MONITOR_FLEET_ID: str
@@ -72,46 +76,46 @@ class MonitorFile:
 
     @property
     def run(self) -> str:
-        """The run's name in the bucket."""
+        """Return the run's name, as it appears in keys of the bucket."""
         return build_run_name(self.MONITOR_START_TIME / 1000)
 
     @property
     def keys(self) -> RunKeys:
-        """Where the run's records, logs, and documents lie in the bucket."""
+        """Return the keys of the run's records, logs, and documents in the bucket."""
         return RunKeys(self.MONITOR_APP_NAME, self.run)
 
     @property
     def names(self) -> AppNames:
-        """What the app's resources are called in AWS."""
+        """Return the names of the app's resources in AWS."""
         return AppNames(self.MONITOR_APP_NAME)
 
 
 def build_run_name(start: float) -> str:
-    """The start of a run (seconds since 1970) as its name: UTC, sortable, safe in a key."""
+    """Return the name of a run that starts at `start` (seconds since 1970): UTC, sortable, and safe in a key."""
     return datetime.fromtimestamp(start, UTC).strftime(_RUN_NAME_FORMAT)
 
 
 def parse_run_start(run: str) -> float | None:
-    """When the run of this name began, in seconds since 1970; None where this is no run's name."""
+    """Return when the run of this name started, in seconds since 1970, or None if it is not the name of a run."""
     try:
         start = datetime.strptime(run, _RUN_NAME_FORMAT).replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
-    return start if build_run_name(start) == run else None  # strptime takes shorter ones too
+    return start if build_run_name(start) == run else None  # strptime also accepts shorter ones
 
 
 def build_monitor_file_path(project: Path, app_name: str) -> Path:
-    """Where the project keeps the monitor file."""
+    """Return the path of the monitor file in a project."""
     return project / "files" / f"{app_name}SpotFleetRequestId.json"
 
 
 def build_monitor_file_key(app_name: str) -> str:
-    """Where its copy lies in the bucket."""
+    """Return the key of the monitor file's copy in the bucket."""
     return f"{MONITOR_PREFIX}/{app_name}SpotFleetRequestId.json"
 
 
 def build_monitor_file(settings: Settings, fleet_id: str, start: float, *, cheapest: bool = False) -> MonitorFile:
-    """The monitor file of a run that began at `start` (seconds since 1970)."""
+    """Return the monitor file of a run that started at `start` (seconds since 1970)."""
     return MonitorFile(
         MONITOR_FLEET_ID=fleet_id,
         MONITOR_APP_NAME=settings.APP_NAME,
@@ -134,52 +138,71 @@ def build_monitor_file(settings: Settings, fleet_id: str, start: float, *, cheap
 
 
 def load_monitor_file(path: Path) -> MonitorFile:
-    """Reads a monitor file; raises InputError for whatever is wrong with it."""
+    """Return the content of a monitor file; raise InputError with everything that is wrong with it."""
     return parse_monitor_file(
         read_json_object(path, "a monitor file: startCluster writes files/APP_NAMESpotFleetRequestId.json"), path
     )
 
 
 def parse_monitor_file(content: dict[str, Any], path: Path | str) -> MonitorFile:
-    """The monitor file that a JSON object is; raises InputError about the first wrong key. Unknown keys are left."""
-    given = {}
+    """Return the monitor file that `content` represents. Unknown keys are ignored.
+
+    Raise InputError with all missing keys and invalid values, or if the file is of another kind.
+    """
+    _check_file_kind(content, path)
+    problems, values = InputProblems(), {}
     for field in fields(MonitorFile):
         if field.name in content:
-            given[field.name] = _parse_value(field.name, str(field.type), content[field.name], path)
+            with problems.collect():
+                values[field.name] = _parse_value(field.name, str(field.type), content[field.name], path)
         elif field.default is MISSING:
-            raise InputError(path, field.name, "this key is missing", "add it")
-    return MonitorFile(**given)
+            problems.add(InputError(path, field.name, "this key is missing", "add it, or run startCluster again"))
+    problems.raise_if_any()
+    return MonitorFile(**values)
 
 
-def _parse_value(key: str, kind: str, value: Any, path: Path | str) -> Any:
-    """The value as the field holds it; `kind`: the field's type. Raises InputError."""
-    if kind == "bool" and isinstance(value, str):
+def _check_file_kind(content: dict[str, Any], path: Path | str) -> None:
+    """Raise InputError if the user confused the monitor file with another file of the project."""
+    if any(field.name in content for field in fields(MonitorFile)):
+        return
+    for kind, keys in _KEYS_BY_FILE_KIND.items():
+        if not keys.isdisjoint(content):
+            remedy = "give the monitor file, files/APP_NAMESpotFleetRequestId.json, which startCluster writes"
+            raise InputError(path, "", f"this is a {kind}, not a monitor file", remedy)
+
+
+def _parse_value(key: str, type_name: str, value: Any, path: Path | str) -> Any:
+    """Return the value as the field holds it; `type_name`: the type of the field. Raise InputError if it is invalid."""
+    if type_name == "bool" and isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower(), value)
-    if not _is_valid_value(key, kind, value):
-        raise InputError(path, key, f"{format_value(value)} does not fit", _build_remedy(key, kind, value))
+    if not _is_valid_value(key, type_name, value):
+        problem, remedy = _explain_invalid_value(key, type_name, value)
+        raise InputError(path, key, f"{format_value(value)} {problem}", remedy)
     return value
 
 
-def _is_valid_value(key: str, kind: str, value: Any) -> bool:
-    if kind == "str":
+def _is_valid_value(key: str, type_name: str, value: Any) -> bool:
+    if type_name == "str":
         return _FORMATS_BY_KEY[key].fits(value)
-    if kind == "bool":
+    if type_name == "bool":
         return isinstance(value, bool)
-    return _is_number(kind, value) and 0 <= value <= _get_maximum(key)
+    return _is_number(type_name, value) and 0 <= value <= _get_maximum(key)
 
 
-def _build_remedy(key: str, kind: str, value: Any) -> str:
-    if kind == "str":
-        return f"write {_FORMATS_BY_KEY[key].right}"
-    if kind == "bool":
-        return "write 'True' or 'False'"
-    if not _is_number(kind, value):
-        return "write a whole number" if kind == "int" else "write a number"
-    return f"write a number from 0 to {_get_maximum(key)}"
+def _explain_invalid_value(key: str, type_name: str, value: Any) -> tuple[str, str]:
+    """Return what is wrong with the value and how to fix it."""
+    if type_name == "str":
+        return f"is not {_FORMATS_BY_KEY[key].noun}", _FORMATS_BY_KEY[key].remedy
+    if type_name == "bool":
+        return "is not 'True' or 'False'", "write 'True' or 'False'"
+    if not _is_number(type_name, value):
+        noun = "a whole number" if type_name == "int" else "a number"
+        return f"is not {noun}", f"write {noun}"
+    return "is out of range", f"write a number from 0 to {_get_maximum(key)}"
 
 
-def _is_number(kind: str, value: Any) -> bool:
-    return isinstance(value, int if kind == "int" else (int, float)) and not isinstance(value, bool)
+def _is_number(type_name: str, value: Any) -> bool:
+    return isinstance(value, int if type_name == "int" else (int, float)) and not isinstance(value, bool)
 
 
 def _get_maximum(key: str) -> int:

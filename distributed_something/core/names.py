@@ -1,4 +1,4 @@
-"""Names of things in AWS: what they look like, those that an app's resources have, and those of an account's roles."""
+"""Names in AWS: their formats, the names of an app's resources, and the names of an account's roles."""
 
 from __future__ import annotations
 
@@ -7,31 +7,48 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-TASK_FAMILY_SUFFIX, MACHINE_SUFFIX = "Task", "Worker"  # behind APP_NAME
+TASK_FAMILY_SUFFIX, MACHINE_SUFFIX = "Task", "Worker"  # appended to APP_NAME
 
 
 class NameFormat(NamedTuple):
-    """What a name looks like: a pattern that it matches as a whole, and in words what to write."""
+    """The format of a kind of name.
+
+    `pattern`: a regular expression that matches the whole name. `noun`: what the name is, with its article. `remedy`:
+    what to write, for an error message.
+    """
 
     pattern: str
-    right: str
+    noun: str
+    remedy: str
 
     def fits(self, value: object) -> bool:
-        """Whether `value` is a text of this form."""
+        """Return whether `value` is a string in this format."""
         return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
 
 
 RESOURCE_NAME_FORMAT = NameFormat(
-    r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", "at most 80 letters, digits, -, _, the first no sign"
+    r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}",
+    "a valid name",
+    "use at most 80 letters, digits, - or _, starting with a letter or digit, such as 'CellCount'",
 )
-QUEUE_NAME_FORMAT = NameFormat(r"[A-Za-z0-9_-]{1,80}", "a queue's name: at most 80 letters, digits, - and _")
-BUCKET_NAME_FORMAT = NameFormat(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket's name: 3 to 63 of a-z 0-9 . -")
+QUEUE_NAME_FORMAT = NameFormat(
+    r"[A-Za-z0-9_-]{1,80}", "a queue name", "use at most 80 letters, digits, - or _, such as 'CellCountQueue'"
+)
+BUCKET_NAME_FORMAT = NameFormat(
+    r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+    "a bucket name",
+    "use 3 to 63 lowercase letters, digits, . or -, such as 'my-lab-data'",
+)
 LOG_GROUP_NAME_FORMAT = NameFormat(
-    r"[A-Za-z0-9._/#-]{1,480}", "a log group's name: at most 480 of a-z A-Z 0-9 . - _ / #"
+    r"[A-Za-z0-9._/#-]{1,480}",
+    "a log group name",
+    "use at most 480 letters, digits, or any of . - _ / #, such as 'CellCount'",
 )
-FLEET_ID_FORMAT = NameFormat(r"sfr-[0-9a-f-]{8,60}", "a Spot Fleet's id, such as 'sfr-0123abcd-…'")
+FLEET_ID_FORMAT = NameFormat(
+    r"sfr-[0-9a-f-]{8,60}", "the ID of a Spot Fleet", "write one such as 'sfr-0123abcd-…', or run startCluster again"
+)
 
-INSTANCE_ROLE = "ecsInstanceRole"  # and its instance profile: the name that published Fleet files have
+INSTANCE_ROLE = "ecsInstanceRole"  # also the name of its instance profile, as in published Fleet files
 FLEET_ROLE = "aws-ec2-spot-fleet-tagging-role"
 TASK_ROLE = "distributed-something-task"
 EXECUTION_ROLE = "distributed-something-execution"
@@ -39,21 +56,21 @@ MONITOR_ROLE = "distributed-something-monitor"
 MONITOR_FUNCTION = "distributed-something-monitor"
 RULE_NAME_PREFIX = "distributed-something-"
 MAX_RULE_NAME_LENGTH = 64  # EventBridge: characters
-CHINA_DOMAIN_SUFFIX = ".cn"  # what the names of some services end with there
-EXPORT_PREFIX = "exportedlogs"  # where the log export writes in the bucket
-MONITOR_PREFIX = "monitors"  # where copies of monitor files lie in the bucket
+CHINA_DOMAIN_SUFFIX = ".cn"  # what the names of some services end with in China
+EXPORT_PREFIX = "exportedlogs"  # prefix of exported logs in the bucket
+MONITOR_PREFIX = "monitors"  # prefix of the copies of monitor files in the bucket
 
 
 @dataclass(frozen=True)
 class AwsAccount:
-    """Whose AWS it is, and where: the account's 12 digits, the region, the partition (`aws`, `aws-cn`, …)."""
+    """An AWS account (12 digits) in a region and partition (`aws`, `aws-cn`, …), and the ARNs of its resources."""
 
     account: str
     region: str
     partition: str = "aws"
 
     def arn(self, service: str, resource: str, region: str = "*") -> str:
-        """Of something of this account, in every region unless one is named."""
+        """Return the ARN of a resource of this account, in all regions unless `region` is given."""
         return f"arn:{self.partition}:{service}:{region}:{self.account}:{resource}"
 
     def role(self, name: str) -> str:
@@ -67,12 +84,12 @@ class AwsAccount:
 
     @property
     def function(self) -> str:
-        """The auto-monitor's ARN."""
+        """Return the ARN of the auto-monitor."""
         return self.arn("lambda", f"function:{MONITOR_FUNCTION}", self.region)
 
 
 def build_monitor_rule_name(app_name: str) -> str:
-    """The name of the EventBridge rule that wakes the auto-monitor for an app: at most 64 characters."""
+    """Return the name of the EventBridge rule that starts the auto-monitor for an app: at most 64 characters."""
     name = RULE_NAME_PREFIX + app_name
     if len(name) <= MAX_RULE_NAME_LENGTH:
         return name
@@ -81,7 +98,7 @@ def build_monitor_rule_name(app_name: str) -> str:
 
 @dataclass(frozen=True)
 class AppNames:
-    """What an app's resources are called in AWS; `app` is its APP_NAME."""
+    """The names of an app's resources in AWS; `app` is its APP_NAME."""
 
     app: str
 
@@ -95,24 +112,24 @@ class AppNames:
 
     @property
     def machine(self) -> str:
-        """The tag `Name` of instances and volumes."""
+        """Return the value of the tag `Name` of instances and volumes."""
         return f"{self.app}{MACHINE_SUFFIX}"
 
     @property
     def default_queue(self) -> str:
-        """SQS_QUEUE_NAME where a config does not set it."""
+        """Return SQS_QUEUE_NAME for a config that does not set it."""
         return f"{self.app}Queue"
 
     @property
     def default_dead_letter_queue(self) -> str:
-        """SQS_DEAD_LETTER_QUEUE where a config does not set it."""
+        """Return SQS_DEAD_LETTER_QUEUE for a config that does not set it."""
         return f"{self.app}DeadMessages"
 
     def launch_template(self, run: str) -> str:
-        """The launch template of the run that is called `run`."""
+        """Return the name of the launch template of the run named `run`."""
         return f"{self.app}-{run}"
 
     @property
     def monitor_rule(self) -> str:
-        """The EventBridge rule that wakes the auto-monitor: at most 64 characters."""
+        """Return the name of the EventBridge rule that starts the auto-monitor: at most 64 characters."""
         return build_monitor_rule_name(self.app)

@@ -1,4 +1,4 @@
-"""Where a command's output goes. The one implementation is `cli/console.py`; it is passed down to what prints."""
+"""The interface to a command's output. `cli/console.py` implements it; functions that print take it as an argument."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Output(Protocol):
 
     @property
     def screen(self) -> Screen:
-        """The terminal that live displays draw on."""
+        """Return the terminal that live displays draw on."""
 
     def print_result(self, text: str) -> None:
-        """Print what the command was asked for; a script may read it."""
+        """Print the result of the command, which a script may read."""
 
     def print_progress(self, text: str) -> None:
         """Print what the command is doing."""

@@ -1,4 +1,4 @@
-"""What all that a run makes is marked with, so that the bill and the clean-up know whose it is: app, run and owner."""
+"""Tags on all resources of a run (app, run, and owner), so that the bill and the cleanup can attribute them."""
 
 from __future__ import annotations
 
@@ -12,58 +12,64 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-MADE_BY_TAG = {"made-by": "distributed-something"}  # on what setupAWS and fleetFile make, and may delete
-KEPT_VOLUME_TAG = {"keep": "DeleteOnTermination is false"}  # on volumes that outlive their machines on purpose
-MAX_TAG_VALUE_CHARACTERS = 256  # characters of a tag's value, in every service
+MADE_BY_TAG = {"made-by": "distributed-something"}  # on resources that setupAWS and fleetFile create and may delete
+KEPT_VOLUME_TAG = {"keep": "DeleteOnTermination is false"}  # on volumes that are meant to outlive their machines
+MAX_TAG_VALUE_CHARACTERS = 256  # characters; the limit of every service
 _INVALID_CHARACTER_PATTERN = re.compile(
     r"[^\w .:/=+@-]", re.ASCII
-)  # what every service takes: letters, digits, space and these signs
+)  # every service accepts letters, digits, spaces, and these characters
 
 
 def build_tags(settings: Settings, owner: str = "", run: str | None = None) -> dict[str, str]:
-    """The tags of what is made for this app; `run`: its start (`20261123T104500Z`), None for what outlives runs."""
-    found = {"app": settings.APP_NAME, "run": run, "owner": build_tag_value(owner)}
-    return {key: text for key, text in found.items() if text}
+    """Return the tags of this app's resources.
+
+    `run`: the run's name (`20261123T104500Z`), or None for resources that outlive runs.
+    """
+    tags = {"app": settings.APP_NAME, "run": run, "owner": build_tag_value(owner)}
+    return {key: text for key, text in tags.items() if text}
 
 
 def build_tag_value(text: str) -> str:
-    """`text` as a tag's value, in which the signs that AWS does not take are a `-`."""
+    """Return `text` as the value of a tag; characters that AWS does not accept become `-`."""
     return _INVALID_CHARACTER_PATTERN.sub("-", text)[:MAX_TAG_VALUE_CHARACTERS].strip()
 
 
 def build_ec2_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """As EC2 takes them."""
+    """Return tags in EC2's form."""
     return [{"Key": key, "Value": text} for key, text in tags.items()]
 
 
 def build_ecs_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """As ECS takes them."""
+    """Return tags in ECS's form."""
     return [{"key": key, "value": text} for key, text in tags.items()]
 
 
 def parse_tags(tags: Iterable[Mapping[str, Any]] | Mapping[str, str] | None) -> dict[str, str]:
-    """Return tags as a dictionary, however their service writes them: as a list of Key and Value (EC2, IAM), a list of
-    key and value (ECS), or a dictionary (SQS, Lambda, CloudWatch Logs). None: there are none."""
+    """Return tags as a dictionary, from the form of any service.
+
+    The forms are a list of Key and Value (EC2, IAM), a list of key and value (ECS), a dictionary (SQS, Lambda, and
+    CloudWatch Logs), and None if there are no tags.
+    """
     if isinstance(tags, Mapping):
         return dict(tags)
     return {str(tag.get("Key", tag.get("key"))): str(tag.get("Value", tag.get("value")) or "") for tag in tags or ()}
 
 
 def has_made_by_tag(tags: Iterable[Mapping[str, Any]] | Mapping[str, str] | None) -> bool:
-    """Whether setupAWS or fleetFile made the thing that has these tags."""
+    """Return whether setupAWS or fleetFile created the resource that has these tags."""
     return MADE_BY_TAG.items() <= parse_tags(tags).items()
 
 
 def build_tag_specifications(
-    theirs: Iterable[Mapping[str, Any]], kinds: Iterable[str], ours: Mapping[str, str]
+    specifications: Iterable[Mapping[str, Any]], resource_types: Iterable[str], tags: Mapping[str, str]
 ) -> list[Any]:
-    """EC2's TagSpecifications: `theirs`, with `ours` in each of `kinds`; ours count where both have a key."""
-    merged = {str(one.get("ResourceType", "")): parse_tags(one.get("Tags")) for one in theirs}
-    for kind in kinds:
-        merged[kind] = merged.get(kind, {}) | dict(ours)
-    return [{"ResourceType": kind, "Tags": build_ec2_tags(tags)} for kind, tags in merged.items()]
+    """Return EC2's TagSpecifications with `tags` added to each of `resource_types`, replacing equal keys."""
+    merged = {str(given.get("ResourceType", "")): parse_tags(given.get("Tags")) for given in specifications}
+    for resource_type in resource_types:
+        merged[resource_type] = merged.get(resource_type, {}) | dict(tags)
+    return [{"ResourceType": kind, "Tags": build_ec2_tags(merged_tags)} for kind, merged_tags in merged.items()]
 
 
 def has_run_tags(tags: Mapping[str, str]) -> bool:
-    """Whether the tags tell a run as we write it, beside its app: the word `app` alone is everybody's."""
+    """Return whether the tags name an app and a run of this package; others use the tag `app` too."""
     return "app" in tags and parse_run_start(tags.get("run", "")) is not None

@@ -1,4 +1,4 @@
-"""What a run produced, read from the records that its workers wrote, and how that is summed up.
+"""The results of a run: reading the records that workers wrote, and summarizing them.
 
 `run` and `diagnose` import it; it imports `observe`, `aws`, and `core`. Start with `records.py`.
 """

@@ -1,6 +1,6 @@
-"""What a run did, read from what its workers wrote: a record a job in the bucket, and the dead-letter queue.
+"""The outcome of a run, read from one record per job in the bucket and from the dead-letter queue.
 
-The number of records is counted by listing (one call a thousand jobs); only the records of failed jobs are opened.
+Records are counted by listing them (one call per 1,000 jobs); only the records of failed jobs are opened.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 
-MAX_FAILED_JOBS_READ = 1000  # failed jobs that a summary opens; the count is of all
-MESSAGES_PER_CALL = 10  # SQS: in one call
-_PEEK_LEASE_SECONDS = 60  # how long a look into the dead-letter queue hides its messages from others
+MAX_FAILED_JOBS_READ = 1000  # failed jobs whose records a summary reads; it counts all of them
+MESSAGES_PER_CALL = 10  # SQS: messages per call
+_PEEK_LEASE_SECONDS = 60  # how long reading the dead-letter queue hides its messages from others
 
 
 @dataclass(frozen=True)
 class FailedJob:
-    """A job in the dead-letter queue, and why."""
+    """A job in the dead-letter queue, and why it failed."""
 
     job: str
     reason: str
@@ -43,7 +43,7 @@ class FailedJob:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run ended: jobs done, jobs in the dead-letter queue, and those of them that could be looked at."""
+    """The outcome of a run: the number of jobs done, of jobs in the dead-letter queue, and details of the latter."""
 
     done: int
     dead: int
@@ -51,23 +51,23 @@ class RunSummary:
 
 
 def build_records_prefix(monitor_file: MonitorFile) -> str:
-    """Where the run's records and logs lie in the bucket."""
+    """Return the prefix of the run's records and logs in the bucket."""
     return monitor_file.keys.jobs
 
 
 def summarize_records(clients: Clients, monitor_file: MonitorFile, dead_letter_queue: str) -> RunSummary:
-    """Counts records, opens those of failed jobs. Raises botocore's errors."""
+    """Count the records, and read those of failed jobs. Raise botocore's errors."""
     bucket, prefix = monitor_file.MONITOR_BUCKET_NAME, build_records_prefix(monitor_file)
-    keys = (found["Key"] for found in iter_bucket_objects(clients.s3, bucket, prefix))
+    keys = (item["Key"] for item in iter_bucket_objects(clients.s3, bucket, prefix))
     recorded = {key for key in keys if key.endswith(".json") and "/" not in key[len(prefix) :]}  # not failed/JOB/…
     dead, messages = _read_dead_letters(clients.sqs, dead_letter_queue)
     failed = [_load_failed_job(clients.s3, bucket, prefix, message) for message in messages]
-    not_done = sum(f"{prefix}{one.job}.json" in recorded for one in failed)
-    return RunSummary(len(recorded) - not_done, dead, failed)
+    failed_records = sum(f"{prefix}{job.job}.json" in recorded for job in failed)
+    return RunSummary(len(recorded) - failed_records, dead, failed)
 
 
 def _read_dead_letters(sqs: SQSClient, name: str) -> tuple[int, list[Any]]:
-    """Return how many messages the dead-letter queue holds, and the first of them; none where it is gone."""
+    """Return the number of messages in the dead-letter queue, and the first of them; 0 if there is no such queue."""
     queue = observe_queue(sqs, name)
     if queue is None or not queue.counts.jobs:
         return 0, []
@@ -80,10 +80,10 @@ def _read_dead_letters(sqs: SQSClient, name: str) -> tuple[int, list[Any]]:
     return queue.counts.jobs, messages
 
 
-def _peek_messages(sqs: SQSClient, url: str, most: int) -> list[Any]:
-    """Up to `most` messages of the queue, left in it."""
-    found: dict[str, Any] = {}
-    while len(found) < most:
+def _peek_messages(sqs: SQSClient, url: str, limit: int) -> list[Any]:
+    """Return up to `limit` messages of the queue, which stay in it."""
+    messages_by_id: dict[str, Any] = {}
+    while len(messages_by_id) < limit:
         messages = sqs.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=MESSAGES_PER_CALL,
@@ -93,9 +93,9 @@ def _peek_messages(sqs: SQSClient, url: str, most: int) -> list[Any]:
         ).get("Messages", [])
         if not messages:
             break
-        found.update((message["MessageId"], message) for message in messages)
-    _release_messages(sqs, url, list(found.values()))
-    return list(found.values())
+        messages_by_id.update((message["MessageId"], message) for message in messages)
+    _release_messages(sqs, url, list(messages_by_id.values()))
+    return list(messages_by_id.values())
 
 
 def _release_messages(sqs: SQSClient, url: str, messages: list[Any]) -> None:
@@ -113,13 +113,13 @@ def _load_failed_job(s3_client: S3Client, bucket: str, prefix: str, message: Any
     try:
         job = job_id(json.loads(message["Body"]))
     except (ValueError, TypeError, KeyError, AttributeError):
-        told = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue", "its message cannot be read")
-        return FailedJob(f"message {message['MessageId']}", told, None, None, (), "")
+        reason = _get_reason(message) or "its message cannot be read"
+        return FailedJob(f"message {message['MessageId']}", reason, None, None, (), "")
     try:
         record = json.loads(s3_client.get_object(Bucket=bucket, Key=f"{prefix}{job}.json")["Body"].read())
     except (*AWSError, ValueError):
-        told = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue")
-        return FailedJob(job, told or "no record: its worker was killed at each attempt", None, None, (), "")
+        reason = _get_reason(message) or "no record: its worker was killed at each attempt"
+        return FailedJob(job, reason, None, None, (), "")
     return FailedJob(
         job=job,
         reason=str(record.get("reason") or "no reason given"),
@@ -128,3 +128,9 @@ def _load_failed_job(s3_client: S3Client, bucket: str, prefix: str, message: Any
         last_lines=tuple(str(line) for line in record.get("last_lines") or ()),
         log=str(record.get("log") or ""),
     )
+
+
+def _get_reason(message: Any) -> str | None:
+    """Return why the worker sent this message to the dead-letter queue; None if SQS moved it."""
+    reason: str | None = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue")
+    return reason

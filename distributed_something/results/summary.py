@@ -1,4 +1,4 @@
-"""How a run ended, as both monitors tell it: from its records, in words, which are left in the bucket beside these."""
+"""The summary of a run: built from its records, printed by both monitors, and saved beside the records."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ MAX_FAILURE_LINES_SHOWN = 5
 
 
 def load_run_summary(clients: Clients, file: MonitorFile, dead_letter_queue: str) -> RunSummary:
-    """Return what the run's records tell. Of a large run it takes minutes, so it is to come when nothing is left that
-    costs money. Raises CloudError where the records cannot be read."""
+    """Return the outcome of the run according to its records. Raise CloudError if they cannot be read.
+
+    This takes minutes for a large run, so call it when nothing costs money any more.
+    """
     with translate_aws_errors("reading the records of the run"):
         return summarize_records(clients, file, dead_letter_queue)
 
 
 def format_run_end(summary: RunSummary, file: MonitorFile, machines: int, now: float) -> str:
-    """Return jobs, time and failures of a run that had so many machines and ended at `now` (seconds since 1970)."""
+    """Return the jobs, time, and failures of a run that ended at `now` (seconds since 1970)."""
     seconds = now - file.MONITOR_START_TIME / 1000
     where = f"s3://{file.MONITOR_BUCKET_NAME}/{build_records_prefix(file)}"
     return format_run_summary(summary, seconds=seconds, machines=machines, records=where)
 
 
-def save_run_summary(s3: S3Client, file: MonitorFile, words: str) -> None:
-    """Puts them into the bucket. Raises AWS's errors."""
+def save_run_summary(s3: S3Client, file: MonitorFile, text: str) -> None:
+    """Save the text of the summary in the bucket. Raise AWS's errors."""
     s3.put_object(
         Bucket=file.MONITOR_BUCKET_NAME,
         Key=file.keys.summary,
-        Body=f"{words}\n".encode(),
+        Body=f"{text}\n".encode(),
         ContentType="text/plain; charset=utf-8",
     )
 
 
 def format_run_summary(summary: RunSummary, *, seconds: float, machines: int, records: str) -> str:
-    """The end of a run, as it goes to standard output."""
+    """Return the summary that is printed to standard output."""
     lines = [
         format_row("jobs done", f"{summary.done:,}"),
         format_row("jobs failed", f"{summary.dead:,}"),
@@ -54,12 +56,12 @@ def format_run_summary(summary: RunSummary, *, seconds: float, machines: int, re
     for failed in summary.failed[:MAX_FAILURES_SHOWN]:
         lines += _format_failed_job(failed)
     if len(summary.failed) > MAX_FAILURES_SHOWN:
-        lines.append(f"… and {summary.dead - MAX_FAILURES_SHOWN:,} more failed jobs; their records are beside these")
+        lines.append(f"… and {summary.dead - MAX_FAILURES_SHOWN:,} more failed jobs; see their records")
     return "\n".join(lines)
 
 
 def _format_failed_job(failed: FailedJob) -> list[str]:
-    tries = f" (after {failed.attempts} attempts)" if failed.attempts else ""
-    lines = [format_row("failed", f"{failed.job}: {failed.reason}{tries}")]
+    attempts = f" (after {failed.attempts} attempts)" if failed.attempts else ""
+    lines = [format_row("failed", f"{failed.job}: {failed.reason}{attempts}")]
     lines += [format_row("", f"| {line}") for line in failed.last_lines[-MAX_FAILURE_LINES_SHOWN:]]
     return [*lines, format_row("", f"log: {failed.log}")] if failed.log else lines

@@ -1,4 +1,4 @@
-"""bwa and samtools: the least that a config holds. The config.py at the root explains each name."""
+"""The config of bwa and samtools, as short as possible. The config.py at the root explains each constant."""
 
 APP_NAME = 'BioContainer'
 DOCKERHUB_TAG = 'user/bwa-samtools:latest'

@@ -1,4 +1,4 @@
-"""The least that a config holds. The others have defaults; the config.py at the root explains each."""
+"""A config as short as possible. Other constants have defaults; the config.py at the root explains each."""
 
 APP_NAME = 'CellCount'
 DOCKERHUB_TAG = 'user/cellcount:latest'

@@ -1,13 +1,13 @@
-"""CellProfiler, for `run.py --project examples/cellprofiler`: the keys of Distributed-CellProfiler's config.
+"""The config of CellProfiler, for `run.py --project examples/cellprofiler`: the keys of Distributed-CellProfiler.
 
-What is not here has a default, and the config.py at the root explains it.
+Constants that are missing here have defaults; the config.py at the root explains them.
 """
 
 APP_NAME = 'ExampleFly'
 DOCKERHUB_TAG = 'user/distributed-cellprofiler:4.2.8'
 
 AWS_REGION = 'us-east-1'
-AWS_BUCKET = 'your-bucket-name'         # records and logs; and what the three below leave out
+AWS_BUCKET = 'your-bucket-name'         # has records and logs, and stands in for any of these three that is missing
 SOURCE_BUCKET = AWS_BUCKET              # has the images
 WORKSPACE_BUCKET = AWS_BUCKET           # has pipelines and data files
 DESTINATION_BUCKET = AWS_BUCKET         # gets the results
@@ -18,8 +18,8 @@ TASKS_PER_MACHINE = 1
 MACHINE_TYPE = ['m5.xlarge']
 MACHINE_PRICE = 0.20
 EBS_VOL_SIZE = 30
-MOUNT_S3 = 'False'                      # 'True': images are read in the mounted bucket, unless
-DOWNLOAD_FILES = 'True'                 # this says to fetch them all the same
+MOUNT_S3 = 'False'                      # 'True': images are read in the mounted bucket
+DOWNLOAD_FILES = 'True'                 # 'True': images are fetched even if the bucket is mounted
 
 DOCKER_CORES = 1
 CPU_SHARES = 4 * 1024
@@ -33,6 +33,6 @@ LOG_GROUP_NAME = APP_NAME
 CHECK_IF_DONE_BOOL = 'True'
 EXPECTED_NUMBER_FILES = 5
 
-ALWAYS_CONTINUE = 'False'               # 'True': an image set that fails does not end its group
-USE_PLUGINS = 'False'                   # 'True': plugins of PLUGINS_PATH, which worker/Dockerfile puts there
+ALWAYS_CONTINUE = 'False'               # 'True': CellProfiler continues a group after an image set failed
+USE_PLUGINS = 'False'                   # 'True': uses the plugins that worker/Dockerfile puts into PLUGINS_PATH
 PLUGINS_PATH = '/home/ubuntu/CellProfiler-plugins'

@@ -1,6 +1,6 @@
-"""Fiji, for `run.py --project examples/fiji`: the keys of Distributed-Fiji's config.
+"""The config of Fiji, for `run.py --project examples/fiji`: the keys of Distributed-Fiji.
 
-What is not here has a default, and the config.py at the root explains it.
+Constants that are missing here have defaults; the config.py at the root explains them.
 """
 
 APP_NAME = 'ExampleFiji'
@@ -13,7 +13,7 @@ CLUSTER_MACHINES = 2
 TASKS_PER_MACHINE = 1
 MACHINE_TYPE = ['m5.large']
 MACHINE_PRICE = 0.10
-MOUNT_S3 = 'False'                      # 'True': parameters may name files below /home/ubuntu/bucket
+MOUNT_S3 = 'False'                      # 'True': parameters may name files in /home/ubuntu/bucket
 
 DOCKER_CORES = 1
 CPU_SHARES = 2 * 1024
@@ -27,5 +27,5 @@ SQS_DEAD_LETTER_QUEUE = APP_NAME + '_DeadMessages'
 LOG_GROUP_NAME = APP_NAME
 
 CHECK_IF_DONE_BOOL = 'True'
-EXPECTED_NUMBER_FILES = 2               # fewer, and the job has failed: Fiji's exit code says nothing
+EXPECTED_NUMBER_FILES = 2               # a job with fewer files has failed; Fiji's exit code does not tell
 MIN_FILE_SIZE_BYTES = 1

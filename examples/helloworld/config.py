@@ -1,4 +1,4 @@
-"""Distributed-HelloWorld: the least that a config holds, and MY_NAME. The config.py at the root explains each name."""
+"""The config of Distributed-HelloWorld, as short as possible. The config.py at the root explains each constant."""
 
 APP_NAME = 'DistributedHelloWorld'
 DOCKERHUB_TAG = 'user/distributed-helloworld:latest'
@@ -8,5 +8,5 @@ MACHINE_TYPE = ['t3.micro']
 MACHINE_PRICE = 0.10
 MEMORY = 800
 
-# The program's own: every further name in capitals reaches it as an environment variable.
+# Every other constant in capitals reaches the program as an environment variable.
 MY_NAME = 'FirstName LastName'

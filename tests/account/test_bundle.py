@@ -1,4 +1,4 @@
-"""The auto-monitor's zip: the same bytes everywhere, all that it needs, and nothing that Lambda lacks."""
+"""The auto-monitor's zip file: reproducible, complete, and importable with only what Lambda provides."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pathlib import Path
 from distributed_something.account.lambda_function import LAMBDA_HANDLER, build_bundle, hash_bundle
 from tests.support.paths import ROOT
 
-# What Lambda's Python has beside its standard library.
-BOTO3 = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
-LARGEST = 50 * 1000 * 1000  # Lambda: bytes of a zip that is sent with the call
+# The packages that Lambda's Python has in addition to the standard library.
+LAMBDA_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
+MAX_ZIP_BYTES = 50 * 1000 * 1000  # Lambda's limit for a zip file that is sent with the call
 
 
-def names(content: bytes) -> list[str]:
+def list_file_names(content: bytes) -> list[str]:
     return zipfile.ZipFile(io.BytesIO(content)).namelist()
 
 
-def project(folder: Path, **files: str) -> Path:
-    """A project whose package has these modules; `__` in a name stands for `/`."""
+def write_project(folder: Path, **files: str) -> Path:
+    """Write a project whose package has these modules, and return its folder. `__` in a name stands for `/`."""
     for name, content in {"__init__": "", **files}.items():
         path = folder / "distributed_something" / f"{name if name == '__init__' else name.replace('__', '/')}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,18 +33,18 @@ def project(folder: Path, **files: str) -> Path:
     return folder
 
 
-def test_it_holds_what_the_auto_monitor_may_import_and_nothing_else() -> None:
+def test_the_zip_contains_the_packages_of_the_auto_monitor_and_no_others() -> None:
     content = build_bundle(ROOT)
 
-    found = names(content)
+    names = list_file_names(content)
     assert {"distributed_something/__init__.py", "distributed_something/run/monitor/loop.py",
-            "distributed_something/worker/job/job_id.py"} <= set(found)  # fmt: skip
-    assert all(name.startswith("distributed_something/") and name.endswith(".py") for name in found)
-    assert not {"cli", "diagnose", "localcloud", "project"} & {name.split("/")[1] for name in found}
-    assert len(content) < LARGEST
+            "distributed_something/worker/job/job_id.py"} <= set(names)  # fmt: skip
+    assert all(name.startswith("distributed_something/") and name.endswith(".py") for name in names)
+    assert not {"cli", "diagnose", "localcloud", "project"} & {name.split("/")[1] for name in names}
+    assert len(content) < MAX_ZIP_BYTES
 
 
-def test_whatever_it_imports_of_the_package_is_in_it() -> None:
+def test_the_zip_contains_every_module_of_the_package_that_it_imports() -> None:
     archive = zipfile.ZipFile(io.BytesIO(build_bundle(ROOT)))
     modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in archive.namelist()}
     for name in archive.namelist():
@@ -53,43 +53,45 @@ def test_whatever_it_imports_of_the_package_is_in_it() -> None:
                 assert node.module in modules, f"{name} imports {node.module}"
 
 
-def test_the_same_files_give_the_same_bytes_whenever_and_however_they_were_checked_out(tmp_path: Path) -> None:
+def test_line_ends_dates_modes_and_other_files_do_not_change_the_zip(tmp_path: Path) -> None:
     code = {"run__b": "x = 1\n", "run__a": "y = 2\n", "worker__job__c": "z = 3\n"}
-    one = project(tmp_path / "one", **code)
-    other = project(tmp_path / "other", **{name: text.replace("\n", "\r\n") for name, text in reversed(code.items())})
+    project = write_project(tmp_path / "one", **code)
+    other = write_project(
+        tmp_path / "other", **{name: text.replace("\n", "\r\n") for name, text in reversed(code.items())}
+    )
     folder = other / "distributed_something" / "run"
     os.utime(folder / "a.py", (0, 0))
     (folder / "a.py").chmod(0o700)
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "a.cpython-313.pyc").write_bytes(b"\0")
-    (folder / "notes.txt").write_text("mine")
+    (folder / "notes.txt").write_text("notes")
 
-    assert build_bundle(one) == build_bundle(other)
-    assert names(build_bundle(one)) == [
+    assert build_bundle(project) == build_bundle(other)
+    assert list_file_names(build_bundle(project)) == [
         f"distributed_something/{name}.py" for name in ("__init__", "run/a", "run/b", "worker/job/c")
     ]
 
 
 def test_a_changed_character_changes_the_digest(tmp_path: Path) -> None:
-    before = hash_bundle(build_bundle(project(tmp_path, run__a="x = 1\n")))
-    after = hash_bundle(build_bundle(project(tmp_path, run__a="x = 2\n")))
+    before = hash_bundle(build_bundle(write_project(tmp_path, run__a="x = 1\n")))
+    after = hash_bundle(build_bundle(write_project(tmp_path, run__a="x = 2\n")))
 
     assert before != after
     assert len(before) == 44  # base64 of 32 bytes, as Lambda's CodeSha256
 
 
-def test_lambda_can_read_every_file_of_it() -> None:
+def test_every_file_in_the_zip_is_readable_by_everybody_and_has_the_same_date() -> None:
     entries = zipfile.ZipFile(io.BytesIO(build_bundle(ROOT))).infolist()
 
     assert {entry.external_attr >> 16 & 0o444 for entry in entries} == {0o444}
     assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
 
 
-def test_unpacked_beside_boto3_alone_the_handler_can_be_imported(tmp_path: Path) -> None:
+def test_the_handler_can_be_imported_with_boto3_as_the_only_other_package(tmp_path: Path) -> None:
     code, packages = tmp_path / "code", tmp_path / "packages"
     zipfile.ZipFile(io.BytesIO(build_bundle(ROOT))).extractall(code)
     packages.mkdir()
-    for name in BOTO3:
+    for name in LAMBDA_PACKAGES:
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.origin is not None
@@ -102,10 +104,10 @@ def test_unpacked_beside_boto3_alone_the_handler_can_be_imported(tmp_path: Path)
         f"print(json.dumps([callable(m.{function}), sorted(n.partition('.')[0] for n in sys.modules)]))"
     )
 
-    # -S: no site-packages, so that whatever Lambda lacks is lacking here too.
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+    # -S disables site-packages, so that only the packages of Lambda can be imported.
+    process = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
 
-    assert done.returncode == 0, done.stderr
-    is_callable, loaded = json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr
+    is_callable, loaded = json.loads(process.stdout)
     assert is_callable
     assert not {"pydantic", "rich", "click"} & set(loaded)

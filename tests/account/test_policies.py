@@ -1,4 +1,4 @@
-"""The policies: what parliament and AWS's limits say of them, whether they suffice, and what they must not allow."""
+"""The policies: valid, within AWS's limits, sufficient for every call, and no more than that."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from tests.support import rights
 from tests.support.fakes import MONITOR_FILE
 from tests.support.rights import allows
 
-PLACE = AwsAccount("111122223333", "us-east-1")
+ACCOUNT = AwsAccount("111122223333", "us-east-1")
 BUCKET = "app-bucket"
 BUCKETS = Buckets(BUCKET, read=("public-images",), write=("results-bucket",))
-ROLE_LIMIT = 10_240  # IAM: characters of all inline policies of a role, white space not counted
-MANAGED_LIMIT = 6_144  # IAM: characters of a managed policy, white space not counted
-# Which packages send requests for whom: setupAWS is a package of its own, and `worker` is what containers run.
+MAX_ROLE_CHARACTERS = 10_240  # IAM's limit for all inline policies of a role, without white space
+MAX_MANAGED_CHARACTERS = 6_144  # IAM's limit for a managed policy, without white space
+# The packages that send requests for users. setupAWS is the package `account`, and containers run `worker`.
 COMMANDS = ("aws", "diagnose", "fleet", "jobs", "observe", "project", "results", "run")
 AUTO_MONITOR = "distributed_something.run.auto_monitor"
 SETUP_AWS = "distributed_something.account.setup_aws"
-TASK = [build_task_policy(PLACE), build_task_bucket_policy(PLACE, BUCKET, write=True)]
-MONITOR = [build_monitor_policy(PLACE), build_monitor_bucket_policy(PLACE, BUCKET)]
-CONTROL = list(build_control_policies(PLACE, BUCKETS.all).values())
+TASK = [build_task_policy(ACCOUNT), build_task_bucket_policy(ACCOUNT, BUCKET, write=True)]
+MONITOR = [build_monitor_policy(ACCOUNT), build_monitor_bucket_policy(ACCOUNT, BUCKET)]
+CONTROL = list(build_control_policies(ACCOUNT, BUCKETS.all).values())
 QUEUE = "arn:aws:sqs:us-east-1:111122223333:AppQueue"
 LOGS = "arn:aws:logs:us-east-1:111122223333:log-group:App:log-stream:job"
 MACHINE = "arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0"
@@ -51,20 +51,20 @@ ECR = "arn:aws:ecr:us-east-1:111122223333:repository/worker"
 APP: dict[str, Any] = {"aws__ResourceTag___app": "App"}
 
 
-# Rights that no call in the source is named after, and why they are given.
-_TAGGED_WHEN_MADE = ("ec2:CreateTags", "ecs:TagResource", "logs:TagResource", "events:TagResource", "iam:TagRole",
+# Permissions that no call in the source is named after, with the reason why they are granted.
+_TAGGED_AT_CREATION = ("ec2:CreateTags", "ecs:TagResource", "logs:TagResource", "events:TagResource", "iam:TagRole",
                      "iam:TagInstanceProfile", "lambda:TagResource", "cloudwatch:TagResource")  # fmt: skip
 _BY_AWS = {
-    "lambda:ListTags": "GetFunction tells tags only with it",
-    "ec2:RunInstances": "what a Spot Fleet does for its user",
-    "iam:PassRole": "roles that are handed to services",
+    "lambda:ListTags": "GetFunction needs it to return tags",
+    "ec2:RunInstances": "a Spot Fleet calls it for its user",
+    "iam:PassRole": "needed to pass roles to services",
     "ecs:GetTaskProtection": "ECS's agent calls it with the task's role",
     "ecs:UpdateTaskProtection": "ECS's agent calls it with the task's role",
     "logs:CreateLogStream": "Lambda calls it with the auto-monitor's role",
     "logs:PutLogEvents": "Lambda calls it with the auto-monitor's role",
 }
-# What each policy must allow though no call in the source says so: who it is for calls it, or AWS on its behalf.
-_LOGS_OF_A_RUN = (
+# What each policy must allow for calls that are not in the source, because its owner or AWS makes them.
+_RUN_LOGS = (
     ("logs:CreateLogStream", LOGS, APP), ("logs:PutLogEvents", LOGS, APP),
 )  # fmt: skip
 _IMAGE = (
@@ -72,7 +72,7 @@ _IMAGE = (
     ("ecr:GetDownloadUrlForLayer", ECR, {}), ("ecr:BatchCheckLayerAvailability", ECR, {}),
 )  # fmt: skip
 _RULE = "arn:aws:events:us-east-1:111122223333:rule/distributed-something-App"
-MUST: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
+REQUIRED: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     "ecsInstanceRole/distributed-something": (
         ("ecs:DiscoverPollEndpoint", "*", {}),
         *((f"ecs:{call}", f"{ECS}:cluster/default", {}) for call in (
@@ -80,9 +80,9 @@ MUST: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             "SubmitContainerStateChange", "SubmitAttachmentStateChanges")),
         *((f"ecs:{call}", f"{ECS}:container-instance/default/0123", {}) for call in (
             "Poll", "StartTelemetrySession", "UpdateContainerInstancesState")),
-        *_IMAGE, *_LOGS_OF_A_RUN,
+        *_IMAGE, *_RUN_LOGS,
     ),
-    "distributed-something-execution/distributed-something": (*_IMAGE, *_LOGS_OF_A_RUN),
+    "distributed-something-execution/distributed-something": (*_IMAGE, *_RUN_LOGS),
     "aws-ec2-spot-fleet-tagging-role/distributed-something": (
         ("ec2:DescribeImages", "*", {}), ("ec2:DescribeSubnets", "*", {}), ("ec2:DescribeInstanceStatus", "*", {}),
         ("ec2:RequestSpotInstances", "arn:aws:ec2:us-east-1:111122223333:spot-instances-request/sir-1", {}),
@@ -90,10 +90,10 @@ MUST: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
         ("ec2:RunInstances", TEMPLATE, {}),
         ("ec2:CreateTags", MACHINE, {}), ("ec2:CreateTags", VOLUME, {}),
         ("ec2:TerminateInstances", MACHINE, {"ec2__ResourceTag___aws__ec2spot__fleet-request-id": "sfr-1"}),
-        ("iam:PassRole", PLACE.role("ecsInstanceRole"), {"iam__PassedToService": "ec2.amazonaws.com"}),
+        ("iam:PassRole", ACCOUNT.role("ecsInstanceRole"), {"iam__PassedToService": "ec2.amazonaws.com"}),
     ),
     "distributed-something-task/distributed-something": (
-        *_LOGS_OF_A_RUN,
+        *_RUN_LOGS,
         ("ecs:UpdateTaskProtection", f"{ECS}:task/default/0123", {}),
         ("cloudwatch:TagResource", ALARM, {}),
     ),
@@ -107,90 +107,93 @@ MUST: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     "distributed-something-jobs": (
         ("logs:DescribeLogGroups", "*", {}),
         *((f"events:{call}", _RULE, {}) for call in ("PutRule", "PutTargets", "TagResource", "DeleteRule")),
-        ("lambda:GetFunction", PLACE.function, {}),
+        ("lambda:GetFunction", ACCOUNT.function, {}),
     ),
     "distributed-something-machines": (
         ("ecs:TagResource", f"{ECS}:cluster/default", {"ecs__CreateAction": "CreateCluster"}),
         *(("ec2:CreateTags", made, {"ec2__CreateAction": "RunInstances"}) for made in (MACHINE, VOLUME)),
         ("ec2:CreateTags", TEMPLATE, {"ec2__CreateAction": "CreateLaunchTemplate"}),
         ("ec2:RunInstances", TEMPLATE, {}),
-        *(("iam:PassRole", PLACE.role(role), {"iam__PassedToService": f"{service}.amazonaws.com"})
+        *(("iam:PassRole", ACCOUNT.role(role), {"iam__PassedToService": f"{service}.amazonaws.com"})
           for role, service in (
               ("distributed-something-task", "ecs-tasks"), ("distributed-something-execution", "ecs-tasks"),
               ("ecsInstanceRole", "ec2"), ("aws-ec2-spot-fleet-tagging-role", "spotfleet"))),
         ("servicequotas:GetServiceQuota", "*", {}),
     ),
-    "administrator": (("iam:PassRole", PLACE.role("distributed-something-monitor"), {}),),
+    "administrator": (("iam:PassRole", ACCOUNT.role("distributed-something-monitor"), {}),),
 }  # fmt: skip
-WITHOUT_A_CALL = {*_TAGGED_WHEN_MADE, *_BY_AWS}
+WITHOUT_A_CALL = {*_TAGGED_AT_CREATION, *_BY_AWS}
 
 
-def documents() -> dict[str, PolicyDocument]:
-    """Every document by a name that a failed test can show."""
-    found = {
+def build_all_documents() -> dict[str, PolicyDocument]:
+    """Return every policy document by name, as role/policy or as the name of a managed policy."""
+    role_policies = {
         f"{role.name}/{name}": document
-        for role in build_roles(PLACE, BUCKETS)
+        for role in build_roles(ACCOUNT, BUCKETS)
         for name, document in role.policies.items()
     }
     return (
-        found
-        | build_control_policies(PLACE, BUCKETS.all)
-        | {"administrator": build_administrator_policy(PLACE, BUCKETS.all)}
+        role_policies
+        | build_control_policies(ACCOUNT, BUCKETS.all)
+        | {"administrator": build_administrator_policy(ACCOUNT, BUCKETS.all)}
     )
 
 
-def statements() -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, document in documents().items():
+def iter_statements() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, document in build_all_documents().items():
         yield from ((name, statement) for statement in document["Statement"])
 
 
-def actions(documents: list[PolicyDocument]) -> set[str]:
-    return {action for document in documents for one in document["Statement"] for action in one["Action"]}
+def list_actions(documents: list[PolicyDocument]) -> set[str]:
+    return {action for document in documents for statement in document["Statement"] for action in statement["Action"]}
 
 
-def _called() -> set[str]:
-    """The rights of all calls that there are in the code."""
+def list_needed_actions() -> set[str]:
+    """Return the permissions that all calls in the source need."""
     return set(rights.needed(rights.modules_of(*COMMANDS, "account", "worker")))
 
 
-def size(document: PolicyDocument) -> int:
+def count_characters(document: PolicyDocument) -> int:
     return len("".join(json.dumps(document, separators=(",", ":")).split()))
 
 
-# What others say of them
+# Validity and limits
 
 
-@pytest.mark.parametrize("name", documents())
-def test_parliament_finds_nothing(name: str) -> None:
-    found = parliament.analyze_policy_string(json.dumps(documents()[name])).findings
+@pytest.mark.parametrize("name", build_all_documents())
+def test_parliament_has_no_findings(name: str) -> None:
+    findings = parliament.analyze_policy_string(json.dumps(build_all_documents()[name])).findings
 
-    # Who may write a bucket's policy could let himself in by it: that is what an administrator is trusted with.
+    # With the permission to write bucket policies, administrators could grant themselves access. We trust them.
     allowed = {"RESOURCE_POLICY_PRIVILEGE_ESCALATION"} if name == "administrator" else set()
-    assert [f"{one.issue}: {one.detail}" for one in found if one.issue not in allowed] == []
+    assert [f"{finding.issue}: {finding.detail}" for finding in findings if finding.issue not in allowed] == []
 
 
-def test_inline_policies_fit_their_roles_with_the_longest_names_of_six_buckets() -> None:
-    names = tuple(f"{n}{'b' * 62}" for n in range(5))
-    for role in build_roles(PLACE, Buckets(f"9{'b' * 62}", write=names)):
-        assert sum(size(document) for document in role.policies.values()) <= ROLE_LIMIT, role.name
+def test_inline_policies_are_within_the_limit_with_six_buckets_that_have_the_longest_names() -> None:
+    names = tuple(f"{number}{'b' * 62}" for number in range(5))
+    for role in build_roles(ACCOUNT, Buckets(f"9{'b' * 62}", write=names)):
+        assert sum(count_characters(document) for document in role.policies.values()) <= MAX_ROLE_CHARACTERS, role.name
 
 
-def test_a_users_policies_fit_managed_ones_with_ten_buckets() -> None:
-    for name, document in build_control_policies(PLACE, [f"{n:063}" for n in range(10)]).items():
-        assert size(document) <= MANAGED_LIMIT, name
-    assert size(build_administrator_policy(PLACE, [f"{n:063}" for n in range(10)])) <= MANAGED_LIMIT
+def test_policies_of_users_and_administrators_are_within_the_limit_with_ten_buckets() -> None:
+    for name, document in build_control_policies(ACCOUNT, [f"{number:063}" for number in range(10)]).items():
+        assert count_characters(document) <= MAX_MANAGED_CHARACTERS, name
+    assert (
+        count_characters(build_administrator_policy(ACCOUNT, [f"{number:063}" for number in range(10)]))
+        <= MAX_MANAGED_CHARACTERS
+    )
 
 
-def test_no_right_is_given_by_a_wildcard() -> None:
-    for name, statement in statements():
+def test_no_action_has_a_wildcard() -> None:
+    for name, statement in iter_statements():
         assert not [action for action in statement["Action"] if "*" in action], f"{name}: {statement['Sid']}"
 
 
-def test_no_statement_says_what_another_of_its_policy_says_already() -> None:
-    for name, document in documents().items():
+def test_no_statement_repeats_another_statement_of_its_policy() -> None:
+    for name, document in build_all_documents().items():
         sids = [statement["Sid"] for statement in document["Statement"]]
         assert len(set(sids)) == len(sids), name
-        said = [
+        grants = [
             (action, resource, json.dumps(statement.get("Condition")))
             for statement in document["Statement"]
             for action in statement["Action"]
@@ -198,96 +201,104 @@ def test_no_statement_says_what_another_of_its_policy_says_already() -> None:
                 [statement["Resource"]] if isinstance(statement["Resource"], str) else statement["Resource"]
             )
         ]
-        assert len(set(said)) == len(said), name
+        assert len(set(grants)) == len(grants), name
 
 
-def test_a_right_that_aws_can_narrow_to_the_account_is_narrowed() -> None:
-    for name, statement in statements():
+def test_resources_are_limited_to_the_account_unless_they_are_public() -> None:
+    for name, statement in iter_statements():
         resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
         for resource in resources:
-            public = resource.startswith(("arn:aws:s3:::", "arn:aws:ssm:*:*:parameter/aws/service/",
+            is_public = resource.startswith(("arn:aws:s3:::", "arn:aws:ssm:*:*:parameter/aws/service/",
                                           "arn:aws:ec2:*:*:image/", "arn:aws:ec2:*:*:snapshot/"))  # fmt: skip
-            assert resource == "*" or public or ":111122223333:" in resource, f"{name}: {statement['Sid']}"
+            assert resource == "*" or is_public or ":111122223333:" in resource, f"{name}: {statement['Sid']}"
 
 
-# They suffice
+# The policies are sufficient
 
 
-def needed_by_setup_aws() -> dict[str, str]:
-    """Of the package, and of what its command reaches in others."""
+def list_actions_of_setup_aws() -> dict[str, str]:
+    """Return the permissions that the package `account` needs, and those of the modules that it calls."""
     return rights.needed(rights.modules_of("account")) | rights.needed_from(SETUP_AWS)
 
 
-def test_a_users_rights_are_enough_for_every_call_of_the_commands() -> None:
+def test_users_have_the_permissions_for_every_call_of_the_commands() -> None:
     needed = rights.needed(rights.modules_of(*COMMANDS))
 
-    assert len(needed) > 30, "calls are no longer found"
-    assert {right: where for right, where in needed.items() if right not in actions(CONTROL)} == {}
+    assert len(needed) > 30, "the search no longer finds the calls"
+    assert {action: where for action, where in needed.items() if action not in list_actions(CONTROL)} == {}
 
 
-def test_an_administrators_rights_are_enough_for_every_call_of_setup_aws() -> None:
-    needed = needed_by_setup_aws()
+def test_administrators_have_the_permissions_for_every_call_of_setup_aws() -> None:
+    needed = list_actions_of_setup_aws()
 
-    given = actions([build_administrator_policy(PLACE, BUCKETS.all)])
-    assert len(needed) > 25, "calls are no longer found"
-    assert {right: where for right, where in needed.items() if right not in given} == {}
+    granted = list_actions([build_administrator_policy(ACCOUNT, BUCKETS.all)])
+    assert len(needed) > 25, "the search no longer finds the calls"
+    assert {action: where for action, where in needed.items() if action not in granted} == {}
 
 
-def test_the_auto_monitors_rights_are_enough_for_every_call_it_can_come_to() -> None:
+def test_the_auto_monitor_has_the_permissions_for_every_call_it_can_reach() -> None:
     needed = rights.needed_from(AUTO_MONITOR)
 
-    assert len(needed) > 30, "calls are no longer found"
-    assert {right: where for right, where in needed.items() if right not in actions(MONITOR)} == {}
+    assert len(needed) > 30, "the search no longer finds the calls"
+    assert {action: where for action, where in needed.items() if action not in list_actions(MONITOR)} == {}
 
 
-def test_a_containers_rights_are_enough_for_every_call_of_the_worker() -> None:
+def test_containers_have_the_permissions_for_every_call_of_the_worker() -> None:
     needed = rights.needed(rights.modules_of("worker"))
 
-    assert {"sqs:ReceiveMessage", "s3:PutObject", "logs:PutLogEvents"} <= needed.keys(), "calls are no longer found"
-    assert {right: where for right, where in needed.items() if right not in actions(TASK)} == {}
+    assert {"sqs:ReceiveMessage", "s3:PutObject", "logs:PutLogEvents"} <= needed.keys(), (
+        "the search no longer finds the calls"
+    )
+    assert {action: where for action, where in needed.items() if action not in list_actions(TASK)} == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "action", "resource", "context"), [(name, *one) for name in MUST for one in MUST[name]]
+    ("name", "action", "resource", "context"), [(name, *request) for name in REQUIRED for request in REQUIRED[name]]
 )
-def test_a_policy_allows_what_aws_does_on_its_behalf(
+def test_a_policy_allows_the_calls_that_are_not_in_the_source(
     name: str, action: str, resource: str, context: dict[str, Any]
 ) -> None:
-    assert allows([documents()[name]], action, resource, **context)
+    assert allows([build_all_documents()[name]], action, resource, **context)
 
 
-def test_every_statement_is_missed_once_it_is_taken_away() -> None:
-    called = _called()
-    for name, document in documents().items():
-        bucket = {"s3:ListBucket", "s3:GetObject", "s3:PutObject"} if "-bucket" in name or "images" in name else set()
-        needed = actions([document]) & (called | bucket)
+def test_no_statement_can_be_removed() -> None:
+    needed_by_code = list_needed_actions()
+    for name, document in build_all_documents().items():
+        bucket_actions = (
+            {"s3:ListBucket", "s3:GetObject", "s3:PutObject"} if "-bucket" in name or "images" in name else set()
+        )
+        needed = list_actions([document]) & (needed_by_code | bucket_actions)
         for statement in document["Statement"]:
-            rest = [document | {"Statement": [one for one in document["Statement"] if one is not statement]}]
-            refused = [one for one in MUST.get(name, ()) if not allows(rest, one[0], one[1], **one[2])]
-            assert refused or needed - actions(rest), f"{name}: nothing needs {statement['Sid']}"
+            remaining = [kept for kept in document["Statement"] if kept is not statement]
+            reduced = [document | {"Statement": remaining}]
+            required = REQUIRED.get(name, ())
+            is_required = not all(
+                allows(reduced, action, resource, **context) for action, resource, context in required
+            )
+            assert is_required or needed - list_actions(reduced), f"{name}: nothing needs {statement['Sid']}"
 
 
-@pytest.mark.parametrize("who", ["a user", "setupAWS", "the auto-monitor", "a container"])
-def test_no_right_is_given_that_nothing_needs(who: str) -> None:
-    given, needed = {
+@pytest.mark.parametrize("owner", ["a user", "setupAWS", "the auto-monitor", "a container"])
+def test_every_granted_permission_is_needed(owner: str) -> None:
+    granted, needed = {
         "a user": (CONTROL, rights.needed(rights.modules_of(*COMMANDS))),
-        "setupAWS": ([build_administrator_policy(PLACE, [BUCKET])], needed_by_setup_aws()),
+        "setupAWS": ([build_administrator_policy(ACCOUNT, [BUCKET])], list_actions_of_setup_aws()),
         "the auto-monitor": (MONITOR, rights.needed_from(AUTO_MONITOR)),
         "a container": (TASK, rights.needed(rights.modules_of("worker"))),
-    }[who]
+    }[owner]
 
-    assert actions(given) - needed.keys() - WITHOUT_A_CALL == set()
+    assert list_actions(granted) - needed.keys() - WITHOUT_A_CALL == set()
 
 
 @pytest.mark.parametrize("action", ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "SendMessage"])
-def test_a_worker_may_use_the_queues_of_apps(action: str) -> None:
+def test_a_worker_may_use_queues_that_have_the_tag_of_an_app(action: str) -> None:
     assert allows(TASK, f"sqs:{action}", QUEUE, **APP)
 
 
-def test_a_worker_may_do_what_its_machine_needs() -> None:
+def test_a_worker_may_write_logs_alarms_task_protection_and_objects() -> None:
     assert allows(TASK, "logs:PutLogEvents", LOGS, **APP)
-    ends = "arn:aws:automate:us-east-1:ec2:terminate"
-    assert allows(TASK, "cloudwatch:PutMetricAlarm", ALARM, cloudwatch__AlarmActions=[ends])
+    terminate_action = "arn:aws:automate:us-east-1:ec2:terminate"
+    assert allows(TASK, "cloudwatch:PutMetricAlarm", ALARM, cloudwatch__AlarmActions=[terminate_action])
     task = "arn:aws:ecs:us-east-1:111122223333:task/default/0123"
     assert allows(TASK, "ecs:UpdateTaskProtection", task)
     assert allows(TASK, "s3:PutObject", f"arn:aws:s3:::{BUCKET}/runs/App/x.json")
@@ -295,30 +306,30 @@ def test_a_worker_may_do_what_its_machine_needs() -> None:
 
 
 def test_the_auto_monitor_may_use_the_objects_of_a_run() -> None:
-    run = MONITOR_FILE
+    keys = MONITOR_FILE.keys
     for action, key in (
-        ("s3:GetObject", build_monitor_file_key(run.MONITOR_APP_NAME)),
-        ("s3:GetObject", f"{run.keys.jobs}job.json"),
-        ("s3:GetObject", run.keys.history),
-        ("s3:PutObject", run.keys.history),
-        ("s3:PutObject", run.keys.closed),
+        ("s3:GetObject", build_monitor_file_key(MONITOR_FILE.MONITOR_APP_NAME)),
+        ("s3:GetObject", f"{keys.jobs}job.json"),
+        ("s3:GetObject", keys.history),
+        ("s3:PutObject", keys.history),
+        ("s3:PutObject", keys.closed),
     ):
         assert allows(MONITOR, action, f"arn:aws:s3:::{BUCKET}/{key}"), (action, key)
     assert not allows(MONITOR, "s3:GetObject", f"arn:aws:s3:::{BUCKET}/images/x")
 
 
-def test_an_object_that_is_not_there_is_told_as_missing_not_as_forbidden() -> None:
-    """S3 answers 404 only to those who may list the bucket, and such a request names no prefix."""
+def test_s3_reports_a_missing_object_as_missing_instead_of_forbidden() -> None:
+    """S3 returns 404 only to those who may list the bucket without a condition on the prefix."""
     for documents in (MONITOR, TASK, CONTROL):
         assert allows(documents, "s3:ListBucket", f"arn:aws:s3:::{BUCKET}")
 
 
-def test_the_log_export_writes_where_the_buckets_policy_lets_it() -> None:
+def test_the_log_export_writes_under_the_prefix_that_the_bucket_policy_allows() -> None:
     assert build_export_prefix(MONITOR_FILE).startswith(f"{EXPORT_PREFIX}/")
 
 
-def test_setup_can_tell_a_queue_that_is_not_there_from_one_that_is_forbidden() -> None:
-    """A thing that does not exist has no tag: with a condition on it AWS would answer AccessDenied."""
+def test_a_missing_queue_or_service_is_reported_as_missing_instead_of_forbidden() -> None:
+    """A resource that does not exist has no tag. With a condition on a tag, AWS would return AccessDenied."""
     for documents in (CONTROL, MONITOR):
         assert allows(documents, "sqs:GetQueueUrl", QUEUE)
         assert allows(
@@ -326,7 +337,7 @@ def test_setup_can_tell_a_queue_that_is_not_there_from_one_that_is_forbidden() -
         )
 
 
-def test_a_user_may_make_what_carries_known_tags() -> None:
+def test_a_user_may_create_resources_with_our_tag_keys_only() -> None:
     assert allows(CONTROL, "sqs:CreateQueue", QUEUE, aws__TagKeys=["app"])
     assert not allows(CONTROL, "sqs:CreateQueue", QUEUE, aws__TagKeys=["app", "cost-center"])
     fleet = "arn:aws:ec2:us-east-1:111122223333:spot-fleet-request/sfr-1"
@@ -334,109 +345,119 @@ def test_a_user_may_make_what_carries_known_tags() -> None:
     assert allows(CONTROL, "ec2:CreateTags", fleet, ec2__CreateAction="RequestSpotFleet")
 
 
-# What they must not allow
+# What the policies must not allow
 
 
 @pytest.mark.parametrize(
     "action",
     ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:SendMessage", "sqs:DeleteQueue", "sqs:SetQueueAttributes"],
 )
-def test_nobody_may_touch_a_queue_that_is_no_apps(action: str) -> None:
+def test_nobody_may_use_a_queue_without_the_tag_of_an_app(action: str) -> None:
     for documents in (TASK, MONITOR, CONTROL):
         assert not allows(documents, action, QUEUE)
 
 
 @pytest.mark.parametrize("action", ["ec2:TerminateInstances", "ec2:CancelSpotFleetRequests", "ecs:DeleteCluster"])
-def test_nobody_may_end_what_is_no_apps(action: str) -> None:
-    things = (MACHINE, "arn:aws:ec2:us-east-1:111122223333:spot-fleet-request/sfr-1",
-              "arn:aws:ecs:us-east-1:111122223333:cluster/default")  # fmt: skip
+def test_nobody_may_delete_resources_without_the_tag_of_an_app(action: str) -> None:
+    resources = (MACHINE, "arn:aws:ec2:us-east-1:111122223333:spot-fleet-request/sfr-1",
+                 "arn:aws:ecs:us-east-1:111122223333:cluster/default")  # fmt: skip
     for documents in (MONITOR, CONTROL):
-        assert any(allows(documents, action, thing, **APP) for thing in things)
-        assert not any(allows(documents, action, thing) for thing in things)
+        assert any(allows(documents, action, resource, **APP) for resource in resources)
+        assert not any(allows(documents, action, resource) for resource in resources)
 
 
-def test_a_worker_never_deletes_and_never_leaves_its_buckets() -> None:
-    assert not [action for action in actions(TASK) if action.startswith("s3:Delete")]
+def test_a_worker_may_not_delete_objects_or_use_other_buckets() -> None:
+    assert not [action for action in list_actions(TASK) if action.startswith("s3:Delete")]
     assert not allows(TASK, "s3:GetObject", "arn:aws:s3:::another-bucket/x")
-    reading = [build_task_bucket_policy(PLACE, "public-images", write=False)]
-    assert allows(reading, "s3:GetObject", "arn:aws:s3:::public-images/x")
-    assert not allows(reading, "s3:PutObject", "arn:aws:s3:::public-images/x")
+    read_only = [build_task_bucket_policy(ACCOUNT, "public-images", write=False)]
+    assert allows(read_only, "s3:GetObject", "arn:aws:s3:::public-images/x")
+    assert not allows(read_only, "s3:PutObject", "arn:aws:s3:::public-images/x")
 
 
-def test_a_workers_alarm_can_do_nothing_but_end_a_machine() -> None:
-    for alarm, does in ((ALARM, "arn:aws:sns:us-east-1:111122223333:topic"), (ALARM, "arn:aws:lambda:us-east-1:1:f"),
-                        (ALARM.replace("App_i-", "Billing"), "arn:aws:automate:us-east-1:ec2:terminate")):  # fmt: skip
-        assert not allows(TASK, "cloudwatch:PutMetricAlarm", alarm, cloudwatch__AlarmActions=[does])
+def test_an_alarm_of_a_worker_can_only_terminate_an_instance() -> None:
+    other_alarm = ALARM.replace("App_i-", "Billing")
+    for alarm, alarm_action in (
+        (ALARM, "arn:aws:sns:us-east-1:111122223333:topic"),
+        (ALARM, "arn:aws:lambda:us-east-1:1:f"),
+        (other_alarm, "arn:aws:automate:us-east-1:ec2:terminate"),
+    ):
+        assert not allows(TASK, "cloudwatch:PutMetricAlarm", alarm, cloudwatch__AlarmActions=[alarm_action])
 
 
-def test_a_worker_does_nothing_in_ec2() -> None:
-    assert not [action for action in actions(TASK) if action.startswith("ec2:")]
+def test_a_worker_has_no_permissions_in_ec2() -> None:
+    assert not [action for action in list_actions(TASK) if action.startswith("ec2:")]
 
 
-def test_a_user_adds_a_version_to_the_launch_templates_of_runs_alone() -> None:
+def test_a_user_may_add_versions_only_to_launch_templates_of_runs() -> None:
     assert allows(CONTROL, "ec2:CreateLaunchTemplateVersion", TEMPLATE, **APP)
     assert not allows(CONTROL, "ec2:CreateLaunchTemplateVersion", TEMPLATE)
 
 
-def test_only_a_user_passes_roles_and_only_to_the_services_that_take_them() -> None:
-    assert "iam:PassRole" not in actions(TASK) | actions(MONITOR) | actions([build_instance_policy(PLACE)])
-    role = PLACE.role("distributed-something-task")
+def test_only_a_user_may_pass_roles_and_only_to_the_services_that_assume_them() -> None:
+    assert "iam:PassRole" not in list_actions(TASK) | list_actions(MONITOR) | list_actions(
+        [build_instance_policy(ACCOUNT)]
+    )
+    role = ACCOUNT.role("distributed-something-task")
     assert allows(CONTROL, "iam:PassRole", role, iam__PassedToService="ecs-tasks.amazonaws.com")
     assert not allows(CONTROL, "iam:PassRole", role, iam__PassedToService="lambda.amazonaws.com")
-    monitor = PLACE.role("distributed-something-monitor")
+    monitor = ACCOUNT.role("distributed-something-monitor")
     assert not allows(CONTROL, "iam:PassRole", monitor, iam__PassedToService="ec2.amazonaws.com")
 
 
-def test_a_fleet_ends_only_the_machines_of_fleets() -> None:
-    fleet = [build_fleet_policy(PLACE)]
+def test_a_fleet_may_terminate_only_instances_of_fleets() -> None:
+    fleet = [build_fleet_policy(ACCOUNT)]
     assert not allows(fleet, "ec2:TerminateInstances", MACHINE, **APP)
     tag = {"ec2:ResourceTag/aws:ec2spot:fleet-request-id".replace("/", "___").replace(":", "__"): "sfr-1"}
     assert allows(fleet, "ec2:TerminateInstances", MACHINE, **tag)
 
 
-def test_a_fleet_tags_whatever_a_launch_template_may_tag() -> None:
-    """EC2's API reference, LaunchTemplateTagSpecificationRequest: of a tag that may not be made no machine starts."""
+def test_a_fleet_may_tag_every_kind_of_resource_that_a_launch_template_may_tag() -> None:
+    """If the role may not set one of the tags, no instance starts.
+
+    The kinds are from EC2's API reference, LaunchTemplateTagSpecificationRequest.
+    """
     for kind in ("instance", "volume", "network-interface", "spot-instances-request"):
         arn = f"arn:aws:ec2:us-east-1:111122223333:{kind}/x-1"
-        assert allows([build_fleet_policy(PLACE)], "ec2:CreateTags", arn), kind
+        assert allows([build_fleet_policy(ACCOUNT)], "ec2:CreateTags", arn), kind
 
 
-def test_the_log_export_may_write_for_this_account_and_below_its_prefix_only() -> None:
-    look, write = build_log_export_statements(PLACE, BUCKET)
+def test_the_log_export_may_write_only_for_this_account_and_under_its_prefix() -> None:
+    acl_statement, write_statement = build_log_export_statements(ACCOUNT, BUCKET)
 
-    assert look["Principal"] == write["Principal"] == {"Service": "logs.us-east-1.amazonaws.com"}
-    assert (look["Action"], look["Resource"]) == ("s3:GetBucketAcl", "arn:aws:s3:::app-bucket")
-    assert (write["Action"], write["Resource"]) == ("s3:PutObject", "arn:aws:s3:::app-bucket/exportedlogs/*")
-    for statement in (look, write):
+    assert acl_statement["Principal"] == write_statement["Principal"] == {"Service": "logs.us-east-1.amazonaws.com"}
+    assert (acl_statement["Action"], acl_statement["Resource"]) == ("s3:GetBucketAcl", "arn:aws:s3:::app-bucket")
+    assert write_statement["Action"] == "s3:PutObject"
+    assert write_statement["Resource"] == "arn:aws:s3:::app-bucket/exportedlogs/*"
+    for statement in (acl_statement, write_statement):
         assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] == "111122223333"
         assert statement["Condition"]["ArnLike"] == {"aws:SourceArn": "arn:aws:logs:us-east-1:111122223333:log-group:*"}
 
 
-# Small things
+# Documents, names, and partitions
 
 
-def test_other_statements_survive_merging_and_taking_out() -> None:
-    ours = build_log_export_statements(PLACE, BUCKET)
-    theirs = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}
+def test_other_statements_survive_when_ours_are_merged_and_removed() -> None:
+    ours = build_log_export_statements(ACCOUNT, BUCKET)
+    other = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}
 
-    merged = merge_statements({"Version": "2008-10-17", "Id": "x", "Statement": theirs}, ours)
+    merged = merge_statements({"Version": "2008-10-17", "Id": "x", "Statement": other}, ours)
 
-    assert merged == {"Version": "2008-10-17", "Id": "x", "Statement": [theirs, *ours]}
+    assert merged == {"Version": "2008-10-17", "Id": "x", "Statement": [other, *ours]}
     assert merge_statements(merged, ours) == merged
-    assert remove_statements(merged, ours) == {"Version": "2008-10-17", "Id": "x", "Statement": [theirs]}
+    assert remove_statements(merged, ours) == {"Version": "2008-10-17", "Id": "x", "Statement": [other]}
     assert remove_statements(merge_statements(None, ours), ours) is None
 
 
-def test_rules_of_apps_with_long_names_are_short_and_differ() -> None:
+def test_rule_names_of_apps_with_long_names_are_short_and_unique() -> None:
     names = {build_monitor_rule_name("A" * 79 + last) for last in "AB"} | {build_monitor_rule_name("App")}
 
     assert len(names) == 3
     assert all(len(name) <= 64 and name.startswith("distributed-something-") for name in names)
 
 
-def test_china_has_arns_of_its_own() -> None:
-    place = AwsAccount("111122223333", "cn-north-1", "aws-cn")
-    for role in build_roles(place, BUCKETS):
+def test_policies_use_the_arns_and_service_names_of_china() -> None:
+    account = AwsAccount("111122223333", "cn-north-1", "aws-cn")
+    for role in build_roles(account, BUCKETS):
         assert "arn:aws:" not in json.dumps(role.policies)
     logs = {"Service": "logs.cn-north-1.amazonaws.com.cn"}
-    assert [one["Principal"] for one in build_log_export_statements(place, BUCKET)] == [logs, logs]
+    assert [statement["Principal"] for statement in build_log_export_statements(account, BUCKET)] == [logs, logs]

@@ -1,4 +1,4 @@
-"""What a fleet reports when it cannot start machines is told as it comes, in words, and ends nothing."""
+"""The problems of a fleet that cannot start machines are shown in plain words, and do not end a run."""
 
 from __future__ import annotations
 
@@ -23,92 +23,93 @@ from distributed_something.run.start import watch_machine_arrivals
 from tests.support.fakes import MONITOR_FILE, SETTINGS, START, Exact, FakeTime, exact
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
-NOWHERE = "AWS has no free machines of these types in these zones now"
+NO_CAPACITY = "AWS has no free machines of these types in these zones now"
 SHORTAGE = ("allLaunchSpecsTemporarilyBlacklisted", "us-east-1a, m5.large: InsufficientInstanceCapacity")
 LOW_BID = ("launchSpecUnusable", "m5.large, ami-1, Linux/UNIX, us-east-1a: Spot bid price is less than market price")
 
 
 @pytest.fixture
 def aws() -> Iterator[Exact]:
-    with exact() as made:
-        yield made
+    with exact() as emulated:
+        yield emulated
 
 
-def reported(
+def add_fleet_history(
     aws: Exact, *, errors: tuple[Any, ...] = (), information: tuple[Any, ...] = (), since: float = START
 ) -> None:
-    """EC2's history has these (sub type, description), asked for by their kind: launches would fill it."""
+    """Let EC2 return these events, as (sub type, description), to one request for each kind of event."""
     for kind, events in (("error", errors), ("information", information)):
-        wanted = {"SpotFleetRequestId": FLEET_ID, "StartTime": datetime.fromtimestamp(since, UTC), "EventType": kind,
-                  "MaxResults": 1000}  # fmt: skip
-        found = [
+        request = {"SpotFleetRequestId": FLEET_ID, "StartTime": datetime.fromtimestamp(since, UTC), "EventType": kind,
+                   "MaxResults": 1000}  # fmt: skip
+        records = [
             {"EventType": kind, "Timestamp": datetime.fromtimestamp(START, UTC),
-             "EventInformation": {"EventSubType": sub_type, "EventDescription": said}}
-            for sub_type, said in events
+             "EventInformation": {"EventSubType": sub_type, "EventDescription": description}}
+            for sub_type, description in events
         ]  # fmt: skip
-        aws.answer("ec2.describe_spot_fleet_request_history", wanted, HistoryRecords=found)
+        aws.answer("ec2.describe_spot_fleet_request_history", request, HistoryRecords=records)
 
 
-def news(aws: Exact, now: float = START) -> list[str]:
-    """The lines that tell of the fleet's problems, one for each cause."""
-    return [format_fleet_problem(one) for one in observe_fleet_problems(aws.clients.ec2, FLEET_ID, START, now)]
+def format_problems(aws: Exact, now: float = START) -> list[str]:
+    """Return one line for each problem of the fleet."""
+    return [format_fleet_problem(problem) for problem in observe_fleet_problems(aws.clients.ec2, FLEET_ID, START, now)]
 
 
 def test_each_cause_is_one_line_with_its_remedy_and_ec2s_words(aws: Exact) -> None:
-    reported(aws, errors=(SHORTAGE, SHORTAGE), information=(LOW_BID, ("fleetIdle", "nothing to do")))
-    shortage, low_bid = news(aws)
+    add_fleet_history(aws, errors=(SHORTAGE, SHORTAGE), information=(LOW_BID, ("fleetIdle", "nothing to do")))
+    shortage, low_bid = format_problems(aws)
     assert low_bid.startswith("MACHINE_PRICE is below the market's price — ")
     assert shortage == (
-        f"{NOWHERE} — wait, the fleet goes on trying; more types in MACHINE_TYPE and more subnets give more chances"
+        f"{NO_CAPACITY} — wait: the fleet keeps trying; more types in MACHINE_TYPE and more subnets give more chances"
         " (allLaunchSpecsTemporarilyBlacklisted: us-east-1a, m5.large: InsufficientInstanceCapacity)"
     )
 
 
-def test_an_error_that_nobody_knows_is_told_in_ec2s_words(aws: Exact) -> None:
-    reported(aws, errors=(("newKind", "as told"),))
-    assert news(aws) == ["newKind: as told"]
+def test_an_unknown_error_is_shown_in_ec2s_words(aws: Exact) -> None:
+    add_fleet_history(aws, errors=(("newKind", "its description"),))
+    assert format_problems(aws) == ["newKind: its description"]
 
 
-def test_of_a_long_run_the_last_six_hours_are_asked_for(aws: Exact) -> None:
-    reported(aws, since=START + 18 * 3600)
-    assert news(aws, START + 24 * 3600) == []
+def test_only_the_last_six_hours_of_a_long_run_are_requested(aws: Exact) -> None:
+    add_fleet_history(aws, since=START + 18 * 3600)
+    assert format_problems(aws, START + 24 * 3600) == []
 
 
-def test_what_comes_after_a_full_page_is_told_too(aws: Exact) -> None:
-    """EC2 begins with the oldest: a fleet of many types that finds no machine fills a page within hours."""
-    call, wanted = "ec2.describe_spot_fleet_request_history", {"SpotFleetRequestId": FLEET_ID, "EventType": "error",
-               "StartTime": datetime.fromtimestamp(START, UTC), "MaxResults": 1000}  # fmt: skip
-    aws.answer(call, wanted, HistoryRecords=[], NextToken="more")  # a page may be empty
-    late = {"EventType": "error", "Timestamp": datetime.fromtimestamp(START, UTC),
-            "EventInformation": {"EventSubType": "spotInstanceCountLimitExceeded"}}  # fmt: skip
-    aws.answer(call, wanted | {"NextToken": "more"}, HistoryRecords=[late])
-    aws.answer(call, wanted | {"EventType": "information"}, HistoryRecords=[])
-    (line,) = news(aws)
+def test_events_are_read_from_all_pages(aws: Exact) -> None:
+    """EC2 lists the oldest first. A fleet of many types that cannot start machines fills a page within hours."""
+    call = "ec2.describe_spot_fleet_request_history"
+    request = {"SpotFleetRequestId": FLEET_ID, "EventType": "error", "StartTime": datetime.fromtimestamp(START, UTC),
+               "MaxResults": 1000}  # fmt: skip
+    aws.answer(call, request, HistoryRecords=[], NextToken="more")  # a page may be empty
+    record = {"EventType": "error", "Timestamp": datetime.fromtimestamp(START, UTC),
+              "EventInformation": {"EventSubType": "spotInstanceCountLimitExceeded"}}  # fmt: skip
+    aws.answer(call, request | {"NextToken": "more"}, HistoryRecords=[record])
+    aws.answer(call, request | {"EventType": "information"}, HistoryRecords=[])
+    (line,) = format_problems(aws)
     assert line.startswith("the account's quota of spot machines (virtual CPUs) is used up — ")
 
 
-def test_a_history_without_end_is_read_in_a_fixed_number_of_calls(aws: Exact) -> None:
+def test_an_endless_history_is_read_only_up_to_the_maximum_number_of_pages(aws: Exact) -> None:
     for _ in range(2 * MAX_HISTORY_PAGES):
         aws.answer("ec2.describe_spot_fleet_request_history", HistoryRecords=[], NextToken="more")
-    assert news(aws) == []
+    assert format_problems(aws) == []
 
 
-def test_a_history_that_cannot_be_had_ends_nothing(aws: Exact) -> None:
+def test_a_history_that_cannot_be_read_is_not_an_error(aws: Exact) -> None:
     aws.refuse("ec2.describe_spot_fleet_request_history", "UnauthorizedOperation")
-    assert news(aws) == []
+    assert format_problems(aws) == []
 
 
-def test_start_cluster_tells_of_a_shortage_once_and_leaves_the_fleet_with_its_machines(aws: Exact) -> None:
-    said: list[str] = []
+def test_start_cluster_reports_a_shortage_once_and_does_not_cancel_the_fleet(aws: Exact) -> None:
+    messages: list[str] = []
     time = FakeTime()
     for number in range(3):
         config = {"IamFleetRole": "role", "TargetCapacity": 3}
-        found = {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": "active", "SpotFleetRequestConfig": config}
+        fleet = {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": "active", "SpotFleetRequestConfig": config}
         aws.answer(
-            "ec2.describe_spot_fleet_requests", {"SpotFleetRequestIds": [FLEET_ID]}, SpotFleetRequestConfigs=[found]
+            "ec2.describe_spot_fleet_requests", {"SpotFleetRequestIds": [FLEET_ID]}, SpotFleetRequestConfigs=[fleet]
         )
         aws.answer("ec2.describe_spot_fleet_instances", None, ActiveInstances=[{"InstanceId": "i-1"}])
-        reported(aws, errors=((SHORTAGE[0], f"{SHORTAGE[1]} {number}"),))
+        add_fleet_history(aws, errors=((SHORTAGE[0], f"{SHORTAGE[1]} {number}"),))
     watch_machine_arrivals(
         SETTINGS,
         aws.clients,
@@ -116,31 +117,32 @@ def test_start_cluster_tells_of_a_shortage_once_and_leaves_the_fleet_with_its_ma
         Clock(time.now, time.sleep),
         wait_minutes=1,
         pause=30,
-        say=said.append,
+        say=messages.append,
     )
-    first, told, last = said
+    first, problem, last = messages
     assert first == "machines        1 of 3"
-    assert told.startswith(f"fleet           {NOWHERE} — wait, the fleet goes on trying")
-    assert last == "not every machine is there yet; more may come while monitor runs"
+    assert problem.startswith(f"fleet           {NO_CAPACITY} — wait: the fleet keeps trying")
+    assert last == "not all machines have started; more may start while monitor runs"
     assert not [call for call in aws.calls if "Cancel" in call]
 
 
-def short_of_machines(*machines: str, said: str = SHORTAGE[1]) -> RunSnapshot:
-    state, problems = FleetState("active", 3, machines), list_fleet_problems([AWSEvent(START, SHORTAGE[0], said)])
+def build_snapshot(*machines: str, message: str = SHORTAGE[1]) -> RunSnapshot:
+    """Return a snapshot of a run whose fleet has these machines, and cannot start more."""
+    state, problems = FleetState("active", 3, machines), list_fleet_problems([AWSEvent(START, SHORTAGE[0], message)])
     return RunSnapshot(START, QueueCounts(9, 0), 0, 9, state, ServiceState(6, 0, 0), problems=problems)
 
 
 @pytest.mark.parametrize("machines", [(), ("i-1",)])
-def test_a_shortage_changes_nothing_that_the_monitor_does(machines: tuple[str, ...]) -> None:
-    look = short_of_machines(*machines)
+def test_a_shortage_causes_no_action_of_the_monitor(machines: tuple[str, ...]) -> None:
+    snapshot = build_snapshot(*machines)
     file = replace(MONITOR_FILE, MONITOR_JOBS_PER_TASK=1)
-    assert choose_actions(look, update_history(RunHistory(), look, 75), file, cheapest=False, pace=Pace()) == []
+    assert choose_actions(snapshot, update_history(RunHistory(), snapshot, 75), file, cheapest=False, pace=Pace()) == []
 
 
-def test_monitor_tells_of_a_shortage_once_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_monitor_reports_a_shortage_only_once(capsys: pytest.CaptureFixture[str]) -> None:
     with MonitorView(MONITOR_FILE, Console()) as view:
         for zone in ("us-east-1a", "us-east-1b"):
-            view.show(short_of_machines(said=f"{zone}: InsufficientInstanceCapacity"), RunHistory())
-    (told,) = [line for line in capsys.readouterr().err.splitlines() if NOWHERE in line]
-    assert told.startswith(f"fleet           {NOWHERE} — wait")
-    assert told.endswith("us-east-1a: InsufficientInstanceCapacity)")
+            view.show(build_snapshot(message=f"{zone}: InsufficientInstanceCapacity"), RunHistory())
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if NO_CAPACITY in line]
+    assert line.startswith(f"fleet           {NO_CAPACITY} — wait")
+    assert line.endswith("us-east-1a: InsufficientInstanceCapacity)")

@@ -1,4 +1,4 @@
-"""What a container may do because of MOUNT_S3, as its task definition says it."""
+"""The permissions that a container's task definition has because of MOUNT_S3."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.support.fakes import DEAD_URL, QUEUE_URL, SETTINGS, exact
 MOUNTING = Settings.model_validate(SETTINGS.model_dump() | {"MOUNT_S3": True})
 
 
-def container_of(settings: Settings) -> dict[str, Any]:
-    """The one container of the settings' task definition."""
+def build_container(settings: Settings) -> dict[str, Any]:
+    """Return the only container of the task definition."""
     return dict(build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), None)["containerDefinitions"][0])
 
 
-def test_without_the_mount_a_container_has_no_rights_of_its_own() -> None:
-    assert {"linuxParameters", "privileged"} & container_of(SETTINGS).keys() == set()
+def test_without_mount_s3_a_container_has_no_additional_permissions() -> None:
+    assert {"linuxParameters", "privileged"} & build_container(SETTINGS).keys() == set()
 
 
-def test_the_mount_needs_one_capability_and_one_device_and_is_never_privileged() -> None:
-    container = container_of(MOUNTING)
+def test_with_mount_s3_a_container_has_one_capability_and_one_device_but_is_not_privileged() -> None:
+    container = build_container(MOUNTING)
     assert "privileged" not in container
     assert container["linuxParameters"] == {
         "capabilities": {"add": ["SYS_ADMIN"]},
@@ -31,22 +31,23 @@ def test_the_mount_needs_one_capability_and_one_device_and_is_never_privileged()
     }
 
 
-def test_a_revision_to_which_ecs_added_its_defaults_is_not_registered_again() -> None:
+def test_defaults_that_ecs_added_do_not_cause_a_new_revision() -> None:
     request = build_task_definition(MOUNTING, QueueUrls(QUEUE_URL, DEAD_URL), None)
-    (asked,) = request["containerDefinitions"]
-    rights = asked["linuxParameters"]
-    added = rights | {"capabilities": rights["capabilities"] | {"drop": []}, "tmpfs": []}
-    registered = {"taskDefinitionArn": "arn:1", "containerDefinitions": [asked | {"linuxParameters": added}]}
+    (container,) = request["containerDefinitions"]
+    requested = container["linuxParameters"]
+    with_defaults = requested | {"capabilities": requested["capabilities"] | {"drop": []}, "tmpfs": []}
+    registered_container = container | {"linuxParameters": with_defaults}
+    registered = {"taskDefinitionArn": "arn:1", "containerDefinitions": [registered_container]}
     with exact() as aws:
         aws.answer("ecs.describe_task_definition", taskDefinition=registered)
         assert ensure_task_definition(aws.clients.ecs, request) == "arn:1"
 
 
-def test_a_revision_without_the_rights_is_registered_anew() -> None:
+def test_a_revision_without_the_permissions_causes_a_new_revision() -> None:
     request = build_task_definition(MOUNTING, QueueUrls(QUEUE_URL, DEAD_URL), None)
-    (asked,) = request["containerDefinitions"]
-    less = {name: value for name, value in asked.items() if name != "linuxParameters"}
+    (container,) = request["containerDefinitions"]
+    older = {name: value for name, value in container.items() if name != "linuxParameters"}
     with exact() as aws:
-        aws.answer("ecs.describe_task_definition", taskDefinition={"containerDefinitions": [less]})
+        aws.answer("ecs.describe_task_definition", taskDefinition={"containerDefinitions": [older]})
         aws.answer("ecs.register_task_definition", request, taskDefinition={"taskDefinitionArn": "arn:2"})
         assert ensure_task_definition(aws.clients.ecs, request) == "arn:2"

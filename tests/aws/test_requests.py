@@ -1,4 +1,4 @@
-"""What the commands ask of AWS, call for call: botocore's Stubber answers only what a test lists."""
+"""The requests of the commands to AWS, call by call. botocore's Stubber accepts only the calls that a test lists."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ QUEUE_SETTINGS = COMMON | {
     "RedrivePolicy": json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": "3"}),
 }
 TAGS = [{"key": "app", "value": "App"}, {"key": "owner", "value": "lab"}]
-PLACED = {
+TASK_OPTIONS = {
     "placementConstraints": [{"type": "memberOf", "expression": "attribute:app == App"}],
     "propagateTags": "TASK_DEFINITION",
     "availabilityZoneRebalancing": "DISABLED",
@@ -58,15 +58,15 @@ PLACED = {
 FAMILY_ARN = "arn:aws:ecs:us-east-1:123456789012:task-definition/AppTask"
 CLUSTER_QUERY = {"clusters": ["app-cluster"], "include": ["TAGS"]}
 SERVICE_QUERY = {"cluster": "app-cluster", "services": ["AppService"]}
-WRITES = ("Create", "Put", "Update", "Set", "Register", "Request", "Modify", "Delete", "Cancel", "Tag")
+WRITE_PREFIXES = ("Create", "Put", "Update", "Set", "Register", "Request", "Modify", "Delete", "Cancel", "Tag")
 
 
-def no_roles(aws: Exact) -> None:
-    """An account in which setupAWS was never run."""
+def expect_missing_roles(aws: Exact) -> None:
+    """Expect a lookup of the roles in an account in which setupAWS was never run."""
     aws.refuse("iam.get_role", "NoSuchEntity", wanted={"RoleName": "distributed-something-task"})
 
 
-def test_a_task_has_the_roles_of_the_account_and_a_changed_role_makes_a_new_revision(aws: Exact) -> None:
+def test_a_task_definition_has_the_roles_and_a_changed_role_causes_a_new_revision(aws: Exact) -> None:
     roles = {"taskRoleArn": "arn:task", "executionRoleArn": "arn:execution"}
     request = build_task_definition(SETTINGS, QueueUrls(QUEUE_URL, DEAD_URL), RUN, "lab", roles)
     assert request["taskRoleArn"] == "arn:task"
@@ -82,8 +82,8 @@ def test_a_task_has_the_roles_of_the_account_and_a_changed_role_makes_a_new_revi
 
 @pytest.fixture
 def aws() -> Iterator[Exact]:
-    with exact() as made:
-        yield made
+    with exact() as emulated:
+        yield emulated
 
 
 @pytest.fixture
@@ -91,133 +91,145 @@ def time() -> FakeTime:
     return FakeTime()
 
 
-def writes(aws: Exact) -> list[str]:
-    return [call for call in aws.calls if call.partition(".")[2].startswith(WRITES)]
+def list_writes(aws: Exact) -> list[str]:
+    """Return the calls that change something in AWS."""
+    return [call for call in aws.calls if call.partition(".")[2].startswith(WRITE_PREFIXES)]
 
 
-def definition(run: str | None = None) -> dict[str, Any]:
+def build_definition(run: str | None = None) -> dict[str, Any]:
     return build_task_definition(SETTINGS, QueueUrls(QUEUE_URL, DEAD_URL), run, "lab")
 
 
-def service(status: str = "ACTIVE", desired: int = 0, **more: Any) -> dict[str, Any]:
+def describe_service(status: str = "ACTIVE", desired: int = 0, **fields: Any) -> dict[str, Any]:
     counts = {"desiredCount": desired, "runningCount": 0, "pendingCount": 0}
-    return {"serviceName": "AppService", "status": status, **counts, **more}
+    return {"serviceName": "AppService", "status": status, **counts, **fields}
 
 
-def described_cluster(**more: Any) -> dict[str, Any]:
+def describe_cluster() -> dict[str, Any]:
     return {"clusterName": "app-cluster", "status": "ACTIVE", "tags": TAGS, "activeServicesCount": 0,
-            "registeredContainerInstancesCount": 0, "runningTasksCount": 0, **more}  # fmt: skip
+            "registeredContainerInstancesCount": 0, "runningTasksCount": 0}  # fmt: skip
 
 
 # setup
 
 
-def new_queues(aws: Exact) -> None:
+def expect_new_queues(aws: Exact) -> None:
+    """Expect both queues to be created."""
     for name in ("AppDead", "AppQueue"):
         aws.refuse("sqs.get_queue_url", MISSING_QUEUE, wanted={"QueueName": name})
     for name, url, attributes in (("AppDead", DEAD_URL, COMMON), ("AppQueue", QUEUE_URL, QUEUE_SETTINGS)):
-        wanted = {"QueueName": name, "Attributes": attributes, "tags": {"app": "App", "owner": "lab"}}
-        aws.answer("sqs.create_queue", wanted, QueueUrl=url)
+        request = {"QueueName": name, "Attributes": attributes, "tags": {"app": "App", "owner": "lab"}}
+        aws.answer("sqs.create_queue", request, QueueUrl=url)
         if name == "AppDead":
-            dead_arn(aws)
+            expect_arn_lookup(aws)
 
 
-def dead_arn(aws: Exact) -> None:
-    wanted = {"QueueUrl": DEAD_URL, "AttributeNames": ["QueueArn"]}
-    aws.answer("sqs.get_queue_attributes", wanted, Attributes={"QueueArn": DEAD_ARN})
+def expect_arn_lookup(aws: Exact) -> None:
+    """Expect a lookup of the dead-letter queue's ARN."""
+    request = {"QueueUrl": DEAD_URL, "AttributeNames": ["QueueArn"]}
+    aws.answer("sqs.get_queue_attributes", request, Attributes={"QueueArn": DEAD_ARN})
 
 
-def found_queues(aws: Exact, **tags: str) -> None:
-    """Both are there, with these tags."""
+def expect_queue_lookup(aws: Exact, **tags: str) -> None:
+    """Expect a lookup of both queues, which exist and have these tags."""
     for name, url in (("AppDead", DEAD_URL), ("AppQueue", QUEUE_URL)):
         aws.answer("sqs.get_queue_url", {"QueueName": name}, QueueUrl=url)
         aws.answer("sqs.list_queue_tags", {"QueueUrl": url}, **({"Tags": tags} if tags else {}))
 
 
-def old_queues(aws: Exact, *, tagged: bool = True, **changed: str) -> None:
-    """Both are there; the job queue with other settings where `changed` says so."""
-    found_queues(aws, **({"app": "App"} if tagged else {}))
+def expect_existing_queues(aws: Exact, *, is_tagged: bool = True, **changed: str) -> None:
+    """Expect both queues to be looked up and updated. `changed`: attributes of the job queue that differ."""
+    expect_queue_lookup(aws, **({"app": "App"} if is_tagged else {}))
     for url, attributes in ((DEAD_URL, COMMON), (QUEUE_URL, QUEUE_SETTINGS | changed)):
-        if not tagged:
+        if not is_tagged:
             aws.answer("sqs.tag_queue", {"QueueUrl": url, "Tags": {"app": "App", "owner": "lab"}})
-        wanted = {"QueueUrl": url, "AttributeNames": ["All"]}
-        aws.answer("sqs.get_queue_attributes", wanted, Attributes=attributes)
+        request = {"QueueUrl": url, "AttributeNames": ["All"]}
+        aws.answer("sqs.get_queue_attributes", request, Attributes=attributes)
         if url == DEAD_URL:
-            dead_arn(aws)
+            expect_arn_lookup(aws)
 
 
-def log_groups(aws: Exact, *, there: bool, tags: dict[str, str] | None = None) -> None:
-    """`tags`: of groups that are there; those of a run of ours without."""
+def expect_log_groups(aws: Exact, *, exist: bool, tags: dict[str, str] | None = None) -> None:
+    """Expect both log groups to be created or updated. `tags`: those of existing groups, by default the app's."""
     for name in ("AppLogs", "AppLogs_perInstance"):
-        wanted = {"logGroupName": name, "tags": {"app": "App", "owner": "lab"}}
-        if there:
-            aws.refuse("logs.create_log_group", "ResourceAlreadyExistsException", wanted=wanted)
-            old_log_group(aws, name, {"app": "App"} if tags is None else tags)
+        request = {"logGroupName": name, "tags": {"app": "App", "owner": "lab"}}
+        if exist:
+            aws.refuse("logs.create_log_group", "ResourceAlreadyExistsException", wanted=request)
+            expect_tag_lookup(aws, name, {"app": "App"} if tags is None else tags)
         else:
-            aws.answer("logs.create_log_group", wanted)
+            aws.answer("logs.create_log_group", request)
         aws.answer("logs.put_retention_policy", {"logGroupName": name, "retentionInDays": 60})
 
 
-def old_log_group(aws: Exact, name: str, tags: dict[str, str]) -> None:
+def expect_tag_lookup(aws: Exact, name: str, tags: dict[str, str]) -> None:
+    """Expect the tags of a log group to be looked up, and the tag `app` to be added if it is missing."""
     arn = f"arn:aws:logs:us-east-1:123456789012:log-group:{name}"
-    others = [{"logGroupName": f"{name}{end}", "arn": f"{arn}{end}:*"} for end in ("-older", "")]
-    aws.answer("logs.describe_log_groups", {"logGroupNamePrefix": name}, logGroups=others)
+    groups = [{"logGroupName": f"{name}{end}", "arn": f"{arn}{end}:*"} for end in ("-older", "")]
+    aws.answer("logs.describe_log_groups", {"logGroupNamePrefix": name}, logGroups=groups)
     aws.answer("logs.list_tags_for_resource", {"resourceArn": arn}, tags=tags)
     if "app" not in tags:
         aws.answer("logs.tag_resource", {"resourceArn": arn, "tags": {"app": "App", "owner": "lab"}})
 
 
-def new_cluster_and_task(aws: Exact) -> None:
-    no_roles(aws)
+def expect_new_cluster_and_task(aws: Exact) -> None:
+    """Expect the cluster and the task definition to be created."""
+    expect_missing_roles(aws)
     aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[])
     aws.answer("ecs.create_cluster", {"clusterName": "app-cluster", "tags": TAGS})
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])  # is a run under way?
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])  # setup first checks whether a run is active
     aws.refuse("ecs.describe_task_definition", "ClientException", wanted={"taskDefinition": "AppTask"})
-    aws.answer("ecs.register_task_definition", definition(), taskDefinition={"taskDefinitionArn": f"{FAMILY_ARN}:1"})
+    aws.answer(
+        "ecs.register_task_definition", build_definition(), taskDefinition={"taskDefinitionArn": f"{FAMILY_ARN}:1"}
+    )
 
 
-def new_service(aws: Exact) -> None:
-    wanted = {"cluster": "app-cluster", "serviceName": "AppService", "taskDefinition": f"{FAMILY_ARN}:1",
-              "desiredCount": 0, "launchType": "EC2", "tags": TAGS, **PLACED}  # fmt: skip
-    aws.answer("ecs.create_service", wanted)
+def expect_new_service(aws: Exact) -> None:
+    """Expect the service to be created."""
+    request = {"cluster": "app-cluster", "serviceName": "AppService", "taskDefinition": f"{FAMILY_ARN}:1",
+               "desiredCount": 0, "launchType": "EC2", "tags": TAGS, **TASK_OPTIONS}  # fmt: skip
+    aws.answer("ecs.create_service", request)
 
 
-def live(aws: Exact, registered: dict[str, Any], revision: int, desired: int) -> None:
-    """Cluster, service and task definition are there; the service runs so many tasks of `registered`."""
-    no_roles(aws)
-    found = {"taskDefinitionArn": f"{FAMILY_ARN}:{revision}", "status": "ACTIVE", **registered}
-    found.pop("tags")
-    aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[described_cluster()])
-    running = service(desired=desired, taskDefinition=found["taskDefinitionArn"])
+def expect_active_service(aws: Exact, registered: dict[str, Any], revision: int, desired: int) -> None:
+    """Expect a lookup of the cluster, the service, and the task definition, which all exist.
+
+    `registered`: the task definition's content. `desired`: the service's number of tasks.
+    """
+    expect_missing_roles(aws)
+    described = {"taskDefinitionArn": f"{FAMILY_ARN}:{revision}", "status": "ACTIVE", **registered}
+    described.pop("tags")
+    aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[describe_cluster()])
+    running = describe_service(desired=desired, taskDefinition=described["taskDefinitionArn"])
     aws.answer("ecs.describe_services", SERVICE_QUERY, services=[running])
     if desired:
-        aws.answer("ecs.describe_task_definition", {"taskDefinition": f"{FAMILY_ARN}:{revision}"}, taskDefinition=found)
-    aws.answer("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=found)
+        request = {"taskDefinition": f"{FAMILY_ARN}:{revision}"}
+        aws.answer("ecs.describe_task_definition", request, taskDefinition=described)
+    aws.answer("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=described)
 
 
-def repeated_service(aws: Exact, revision: int, desired: int = 0) -> None:
-    """No desiredCount in the update: the size of a live service is not setup's business."""
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=desired)])
-    wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:{revision}"}
-    aws.answer("ecs.update_service", wanted)
+def expect_service_update(aws: Exact, revision: int, desired: int = 0) -> None:
+    """Expect an update of the service without `desiredCount`, because setup does not change the number of tasks."""
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=desired)])
+    request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:{revision}"}
+    aws.answer("ecs.update_service", request)
 
 
 def run_setup(aws: Exact, time: FakeTime) -> None:
     set_up_run(SETTINGS, aws.clients, lambda text: None, time.sleep)
 
 
-def test_a_fresh_setup_makes_everything_and_waits_for_nothing(aws: Exact, time: FakeTime) -> None:
-    new_queues(aws)
-    log_groups(aws, there=False)
-    new_cluster_and_task(aws)
+def test_the_first_setup_creates_everything_without_waiting(aws: Exact, time: FakeTime) -> None:
+    expect_new_queues(aws)
+    expect_log_groups(aws, exist=False)
+    expect_new_cluster_and_task(aws)
     aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])
-    new_service(aws)
+    expect_new_service(aws)
     run_setup(aws, time)
     assert time.slept == []
 
 
-def test_the_task_definition_is_one_container_without_any_credential() -> None:
-    (container,) = definition(RUN)["containerDefinitions"]
+def test_the_task_definition_has_one_container_and_no_credentials() -> None:
+    (container,) = build_definition(RUN)["containerDefinitions"]
     environment = {pair["name"]: pair["value"] for pair in container["environment"]}
     assert (container["name"], container["image"], container["memory"]) == ("App", "tests/app:1", 2000)
     assert (container["stopTimeout"], container["essential"]) == (110, True)
@@ -228,117 +240,116 @@ def test_the_task_definition_is_one_container_without_any_credential() -> None:
     assert not any("KEY" in name or "SECRET" in name or "TOKEN" in name for name in environment)
 
 
-def test_a_second_setup_reads_and_repeats_only_what_changes_nothing(aws: Exact, time: FakeTime) -> None:
-    old_queues(aws)
-    log_groups(aws, there=True)
-    live(aws, definition(), 1, desired=0)
-    repeated_service(aws, 1)
+def test_a_second_setup_makes_only_calls_that_change_nothing(aws: Exact, time: FakeTime) -> None:
+    expect_existing_queues(aws)
+    expect_log_groups(aws, exist=True)
+    expect_active_service(aws, build_definition(), 1, desired=0)
+    expect_service_update(aws, 1)
     run_setup(aws, time)
-    assert writes(aws) == ["logs.CreateLogGroup", "logs.PutRetentionPolicy"] * 2 + ["ecs.UpdateService"]
+    assert list_writes(aws) == ["logs.CreateLogGroup", "logs.PutRetentionPolicy"] * 2 + ["ecs.UpdateService"]
 
 
-def test_a_queue_with_other_settings_gets_just_those_that_differ(aws: Exact, time: FakeTime) -> None:
-    spaced = QUEUE_SETTINGS["RedrivePolicy"].replace('"3"', "3").replace(" ", "")  # as AWS answers: no difference
-    old_queues(aws, VisibilityTimeout="30", RedrivePolicy=spaced)
+def test_only_the_settings_of_a_queue_that_differ_are_updated(aws: Exact, time: FakeTime) -> None:
+    # The same policy, in the form that SQS returns.
+    policy = QUEUE_SETTINGS["RedrivePolicy"].replace('"3"', "3").replace(" ", "")
+    expect_existing_queues(aws, VisibilityTimeout="30", RedrivePolicy=policy)
     aws.answer("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
-    log_groups(aws, there=True)
-    live(aws, definition(), 1, desired=0)
-    repeated_service(aws, 1)
+    expect_log_groups(aws, exist=True)
+    expect_active_service(aws, build_definition(), 1, desired=0)
+    expect_service_update(aws, 1)
     run_setup(aws, time)
 
 
-def test_what_was_there_without_the_tag_app_gets_it_first_as_every_right_asks_for_it(
-    aws: Exact, time: FakeTime
-) -> None:
-    """A published version's log groups outlive its runs, and its dead-letter queue was made by hand."""
-    old_queues(aws, tagged=False, VisibilityTimeout="30")
+def test_existing_resources_without_the_tag_app_are_tagged_before_any_other_change(aws: Exact, time: FakeTime) -> None:
+    """Permissions depend on the tag. Log groups and a dead-letter queue of a published version do not have it."""
+    expect_existing_queues(aws, is_tagged=False, VisibilityTimeout="30")
     aws.refuse("sqs.set_queue_attributes", "AccessDenied", "the tag is not known everywhere yet")
     aws.answer("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
-    log_groups(aws, there=True, tags={"lab": "north"})
-    live(aws, definition(), 1, desired=0)
-    repeated_service(aws, 1)
+    expect_log_groups(aws, exist=True, tags={"lab": "north"})
+    expect_active_service(aws, build_definition(), 1, desired=0)
+    expect_service_update(aws, 1)
     run_setup(aws, time)
     assert time.slept == [1.0]
     assert aws.calls.index("logs.TagResource") < aws.calls.index("logs.PutRetentionPolicy")
 
 
-def test_a_right_that_is_lacking_is_not_waited_for_where_the_tag_was_there(aws: Exact, time: FakeTime) -> None:
-    old_queues(aws, VisibilityTimeout="30")
+def test_denied_access_is_not_retried_if_the_resource_already_has_the_tag(aws: Exact, time: FakeTime) -> None:
+    expect_existing_queues(aws, VisibilityTimeout="30")
     aws.refuse("sqs.set_queue_attributes", "AccessDenied")
-    with pytest.raises(CloudError, match="making the queue AppQueue: AccessDenied"):
+    with pytest.raises(CloudError, match="setting up the queue AppQueue: AccessDenied"):
         run_setup(aws, time)
     assert time.slept == []
 
 
-def test_a_queue_of_another_app_is_refused_before_anything_is_changed(aws: Exact, time: FakeTime) -> None:
+def test_a_queue_of_another_app_is_an_error_before_any_change(aws: Exact, time: FakeTime) -> None:
     aws.refuse("sqs.get_queue_url", MISSING_QUEUE, wanted={"QueueName": "AppDead"})
     aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "Theirs"})
-    with pytest.raises(InputError, match="config: SQS_QUEUE_NAME: the queue AppQueue belongs to the app Theirs"):
+    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "Other"})
+    with pytest.raises(InputError, match="config: SQS_QUEUE_NAME: the queue AppQueue belongs to the app Other"):
         run_setup(aws, time)
-    assert writes(aws) == []
+    assert list_writes(aws) == []
 
 
-def test_a_log_group_of_another_app_keeps_its_tag_and_is_told(aws: Exact, time: FakeTime) -> None:
-    old_queues(aws)
-    log_groups(aws, there=True, tags={"app": "Theirs"})
-    live(aws, definition(), 1, desired=0)
-    repeated_service(aws, 1)
-    said: list[str] = []
-    set_up_run(SETTINGS, aws.clients, said.append, time.sleep)
-    assert "log group       AppLogs (of the app Theirs: both write to it)" in said
+def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: Exact, time: FakeTime) -> None:
+    expect_existing_queues(aws)
+    expect_log_groups(aws, exist=True, tags={"app": "Other"})
+    expect_active_service(aws, build_definition(), 1, desired=0)
+    expect_service_update(aws, 1)
+    messages: list[str] = []
+    set_up_run(SETTINGS, aws.clients, messages.append, time.sleep)
+    assert "log group       AppLogs (shared with the app Other)" in messages
 
 
-def test_a_live_service_keeps_its_size_and_its_run(aws: Exact, time: FakeTime) -> None:
-    old_queues(aws)
-    log_groups(aws, there=True)
-    older = definition(RUN)
+def test_setup_during_a_run_keeps_the_number_of_tasks_and_the_run(aws: Exact, time: FakeTime) -> None:
+    expect_existing_queues(aws)
+    expect_log_groups(aws, exist=True)
+    older = build_definition(RUN)
     older["containerDefinitions"][0]["memory"] = 1000
-    live(aws, older, 4, desired=6)
+    expect_active_service(aws, older, 4, desired=6)
     registered = {"taskDefinition": {"taskDefinitionArn": f"{FAMILY_ARN}:5"}}
-    aws.answer("ecs.register_task_definition", definition(RUN), **registered)
-    repeated_service(aws, 5, desired=6)
+    aws.answer("ecs.register_task_definition", build_definition(RUN), **registered)
+    expect_service_update(aws, 5, desired=6)
     run_setup(aws, time)
 
 
-def test_the_name_of_a_service_that_drains_is_waited_for(aws: Exact, time: FakeTime) -> None:
-    new_queues(aws)
-    log_groups(aws, there=False)
-    new_cluster_and_task(aws)
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service("DRAINING")])
+def test_setup_waits_while_a_deleted_service_still_drains(aws: Exact, time: FakeTime) -> None:
+    expect_new_queues(aws)
+    expect_log_groups(aws, exist=False)
+    expect_new_cluster_and_task(aws)
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service("DRAINING")])
     for _ in range(3):
         aws.refuse(
             "ecs.create_service", "InvalidParameterException", "Unable to Start a service that is still Draining."
         )
-    new_service(aws)
+    expect_new_service(aws)
     run_setup(aws, time)
     assert time.slept == [5.0] * 3
 
 
-def test_a_service_that_drains_for_ever_ends_in_an_error(aws: Exact, time: FakeTime) -> None:
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service("DRAINING")])
+def test_setup_fails_if_a_deleted_service_drains_for_too_long(aws: Exact, time: FakeTime) -> None:
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service("DRAINING")])
     for _ in range(25):
         aws.refuse(
             "ecs.create_service", "InvalidParameterException", "Unable to Start a service that is still Draining."
         )
-    with pytest.raises(CloudError, match="while making the service AppService"):
+    with pytest.raises(CloudError, match="while setting up the service AppService"):
         ensure_service(aws.clients.ecs, SETTINGS, f"{FAMILY_ARN}:1", {"app": "App"}, time.sleep)
     assert sum(time.slept) == DRAINING_WAIT_SECONDS
 
 
-def test_the_name_of_a_queue_that_was_just_deleted_is_waited_for(aws: Exact, time: FakeTime) -> None:
-    """One is known no more, of the other SQS still gives the URL."""
+def test_setup_waits_until_the_name_of_a_deleted_queue_can_be_used_again(aws: Exact, time: FakeTime) -> None:
+    """SQS no longer knows one of the deleted queues, but still returns the URL of the other."""
     aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
     aws.answer("sqs.get_queue_url", QueueUrl=QUEUE_URL)
     aws.refuse("sqs.list_queue_tags", MISSING_QUEUE)
     for _ in range(12):
         aws.refuse("sqs.create_queue", "AWS.SimpleQueueService.QueueDeletedRecently")
     aws.answer("sqs.create_queue", QueueUrl=DEAD_URL)
-    dead_arn(aws)
+    expect_arn_lookup(aws)
     aws.answer("sqs.create_queue", QueueUrl=QUEUE_URL)
-    log_groups(aws, there=True)
-    live(aws, definition(), 1, desired=0)
-    repeated_service(aws, 1)
+    expect_log_groups(aws, exist=True)
+    expect_active_service(aws, build_definition(), 1, desired=0)
+    expect_service_update(aws, 1)
     run_setup(aws, time)
     assert sum(time.slept) == 60
 
@@ -356,18 +367,18 @@ FLEET: dict[str, Any] = {
         }
     ],
 }
-TEMPLATED = {
+TEMPLATE_KEYS = {
     "LaunchSpecifications": None,
     "LaunchTemplateConfigs": [{"LaunchTemplateSpecification": {"LaunchTemplateId": "lt-0abc"}}],
 }
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
 MONITOR_NAME = "AppSpotFleetRequestId.json"
-BEFORE = ["ec2.DescribeSpotFleetRequests", "s3.HeadBucket", "sqs.GetQueueUrl", "sqs.GetQueueUrl",
-          "ecs.DescribeServices"]  # fmt: skip
+LOOKUP_CALLS = ["ec2.DescribeSpotFleetRequests", "s3.HeadBucket", "sqs.GetQueueUrl", "sqs.GetQueueUrl",
+                "ecs.DescribeServices"]  # fmt: skip
 
 
 class Starter:
-    """startCluster in a project folder of the test's own."""
+    """startCluster in its own project folder, with methods that expect the requests of each phase."""
 
     def __init__(self, aws: Exact, folder: Path) -> None:
         self.aws, self.folder, self.time = aws, folder, FakeTime()
@@ -378,62 +389,65 @@ class Starter:
         context = RunContext(self.aws.clients, SETTINGS, Console(), Clock(self.time.now, self.time.sleep))
         return start_run(context, Path("fleet.json"), content, self.folder, check_account=check_account)
 
-    def fleets(self, *found: dict[str, Any]) -> None:
-        self.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(found))
+    def expect_fleets(self, *fleets: dict[str, Any]) -> None:
+        self.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(fleets))
 
-    def service_wants(self, desired: int) -> None:
-        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service() | {"desiredCount": desired}])
+    def expect_desired_tasks(self, desired: int) -> None:
+        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=desired)])
 
-    def setup_was_made(self) -> None:
+    def expect_setup_lookup(self) -> None:
         self.aws.answer("s3.head_bucket", {"Bucket": "app-bucket"})
         self.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
         self.aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
-        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service()])
+        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service()])
 
-    def task_is_registered(self) -> None:
-        no_roles(self.aws)
+    def expect_task_registration(self) -> None:
+        expect_missing_roles(self.aws)
         self.aws.refuse("ecs.describe_task_definition", "ClientException")
         registered = {"taskDefinition": {"taskDefinitionArn": f"{FAMILY_ARN}:2"}}
-        self.aws.answer("ecs.register_task_definition", definition(RUN), **registered)
+        self.aws.answer("ecs.register_task_definition", build_definition(RUN), **registered)
 
-    def fleet_is_requested(self, *before: tuple[str, str], **theirs: Any) -> None:
-        """Up to the fleet's id. `before`: what EC2 answers first; `theirs`: of a template that the file names."""
-        self.fleets()
-        self.setup_was_made()
-        if theirs:
-            self.template_is_read(**theirs)
-        self.task_is_registered()
-        self.template_is_made(theirs.get("ImageId", "ami-0abc"))
-        wanted = {"SpotFleetRequestConfig": requested()}
-        if theirs:
-            del wanted["SpotFleetRequestConfig"]["LaunchTemplateConfigs"][0]["Overrides"][0]["SubnetId"]
-        for code, message in before:
-            self.aws.refuse("ec2.request_spot_fleet", code, message, wanted)
-        self.aws.answer("ec2.request_spot_fleet", wanted, SpotFleetRequestId=FLEET_ID)
+    def expect_fleet_request(self, *errors: tuple[str, str], **template_data: Any) -> None:
+        """Expect all requests up to that of the fleet.
 
-    def template_is_read(self, **content: Any) -> None:
-        wanted = {"LaunchTemplateId": "lt-0abc", "Versions": ["$Default"]}
-        found = [{"LaunchTemplateData": content}]
-        self.aws.answer("ec2.describe_launch_template_versions", wanted, LaunchTemplateVersions=found)
+        `errors`: EC2's errors before it accepts the fleet. `template_data`: the launch template that the file names.
+        """
+        self.expect_fleets()
+        self.expect_setup_lookup()
+        if template_data:
+            self.expect_template_lookup(**template_data)
+        self.expect_task_registration()
+        self.expect_new_template(template_data.get("ImageId", "ami-0abc"))
+        request = {"SpotFleetRequestConfig": build_fleet_request()}
+        if template_data:
+            del request["SpotFleetRequestConfig"]["LaunchTemplateConfigs"][0]["Overrides"][0]["SubnetId"]
+        for code, message in errors:
+            self.aws.refuse("ec2.request_spot_fleet", code, message, request)
+        self.aws.answer("ec2.request_spot_fleet", request, SpotFleetRequestId=FLEET_ID)
 
-    def template_is_made(self, image: str = "ami-0abc") -> None:
+    def expect_template_lookup(self, **content: Any) -> None:
+        request = {"LaunchTemplateId": "lt-0abc", "Versions": ["$Default"]}
+        versions = [{"LaunchTemplateData": content}]
+        self.aws.answer("ec2.describe_launch_template_versions", request, LaunchTemplateVersions=versions)
+
+    def expect_new_template(self, image: str = "ami-0abc") -> None:
         name = f"App-{RUN}"
-        marks = [{"ResourceType": "launch-template", "Tags": MARKS}]
-        wanted = {"LaunchTemplateName": name, "ClientToken": name, "LaunchTemplateData": template(image),
-                  "TagSpecifications": marks}  # fmt: skip
-        self.aws.answer("ec2.create_launch_template", wanted, LaunchTemplate={"LaunchTemplateId": "lt-run"})
+        tags = [{"ResourceType": "launch-template", "Tags": RUN_TAGS}]
+        request = {"LaunchTemplateName": name, "ClientToken": name, "LaunchTemplateData": build_template(image),
+                   "TagSpecifications": tags}  # fmt: skip
+        self.aws.answer("ec2.create_launch_template", request, LaunchTemplate={"LaunchTemplateId": "lt-run"})
 
-    def copy_is_put(self) -> None:
-        wanted = {"Bucket": "app-bucket", "Key": f"monitors/{MONITOR_NAME}", "Body": ANY}
-        self.aws.answer("s3.put_object", wanted)
+    def expect_monitor_file_copy(self) -> None:
+        request = {"Bucket": "app-bucket", "Key": f"monitors/{MONITOR_NAME}", "Body": ANY}
+        self.aws.answer("s3.put_object", request)
 
-    def fleet_is_cancelled(self) -> None:
-        wanted = {"SpotFleetRequestIds": [FLEET_ID], "TerminateInstances": True}
-        self.aws.answer("ec2.cancel_spot_fleet_requests", wanted)
+    def expect_fleet_cancellation(self) -> None:
+        request = {"SpotFleetRequestIds": [FLEET_ID], "TerminateInstances": True}
+        self.aws.answer("ec2.cancel_spot_fleet_requests", request)
 
 
-MARKS = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}, {"Key": "owner", "Value": "lab"}]
-SCRIPT = (
+RUN_TAGS = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}, {"Key": "owner", "Value": "lab"}]
+USER_DATA = (
     "#!/bin/bash\n"
     "cat >> /etc/ecs/ecs.config <<'EOF'\n"
     "ECS_CLUSTER=app-cluster\n"
@@ -445,22 +459,22 @@ SCRIPT = (
 )
 
 
-def template(image: str) -> dict[str, Any]:
-    """The whole content of the run's launch template, written out."""
-    named = [{"Key": "Name", "Value": "AppWorker"}, *MARKS]
+def build_template(image: str) -> dict[str, Any]:
+    """Return the complete launch template of the run."""
+    tags = [{"Key": "Name", "Value": "AppWorker"}, *RUN_TAGS]
     disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 30}
     return {
         "ImageId": image,
-        "UserData": base64.b64encode(SCRIPT.encode()).decode(),
+        "UserData": base64.b64encode(USER_DATA.encode()).decode(),
         "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": disk}],
         "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": ["sg-0abc"], "AssociatePublicIpAddress": True}],
-        "TagSpecifications": [{"ResourceType": kind, "Tags": named} for kind in ("instance", "volume")],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
     }
 
 
-def requested() -> dict[str, Any]:
-    """The whole request, written out: the file's own keys, and what the config decides."""
+def build_fleet_request() -> dict[str, Any]:
+    """Return the complete fleet request: the keys of the Fleet file, and those that the config determines."""
     return {
         "Type": "maintain",
         "AllocationStrategy": "priceCapacityOptimized",
@@ -470,7 +484,7 @@ def requested() -> dict[str, Any]:
         "SpotPrice": "0.1",
         "ValidUntil": datetime.fromtimestamp(START, UTC) + timedelta(days=7),
         "ClientToken": f"App-{RUN}",
-        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": MARKS}],
+        "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": RUN_TAGS}],
         "LaunchTemplateConfigs": [
             {
                 "LaunchTemplateSpecification": {"LaunchTemplateName": f"App-{RUN}", "Version": "1"},
@@ -485,43 +499,43 @@ def starter(aws: Exact, tmp_path: Path) -> Starter:
     return Starter(aws, tmp_path)
 
 
-def running_fleet(app: str = "App", state: str = "active", run: str = RUN) -> dict[str, Any]:
+def describe_fleet(app: str = "App", state: str = "active", run: str = RUN) -> dict[str, Any]:
     config = {"IamFleetRole": "role", "TargetCapacity": 3}
     tags = [{"Key": "app", "Value": app}, {"Key": "run", "Value": run}]
     return {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": state, "SpotFleetRequestConfig": config,
             "CreateTime": datetime.fromtimestamp(START + 4, UTC), "Tags": tags}  # fmt: skip
 
 
-def test_a_start_checks_then_requests_then_writes_the_monitor_file_then_raises_the_service(starter: Starter) -> None:
-    starter.fleet_is_requested()
-    starter.copy_is_put()
-    wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
-              "desiredCount": 6, **PLACED}  # fmt: skip
-    starter.aws.answer("ecs.update_service", wanted)
+def test_start_requests_the_fleet_then_writes_the_monitor_file_then_starts_tasks(starter: Starter) -> None:
+    starter.expect_fleet_request()
+    starter.expect_monitor_file_copy()
+    request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
+               "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
+    starter.aws.answer("ecs.update_service", request)
     assert starter.start() == MONITOR_FILE
     assert load_monitor_file(starter.path) == MONITOR_FILE
     assert starter.aws.calls == [
-        *BEFORE, "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition", "ec2.CreateLaunchTemplate",
-        "ec2.RequestSpotFleet", "s3.PutObject", "ecs.UpdateService",
+        *LOOKUP_CALLS, "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition",
+        "ec2.CreateLaunchTemplate", "ec2.RequestSpotFleet", "s3.PutObject", "ecs.UpdateService",
     ]  # fmt: skip
 
 
-THEIRS: dict[str, Any] = {
-    "ImageId": "ami-theirs",
-    "BlockDeviceMappings": template("")["BlockDeviceMappings"],
+TEMPLATE_DATA: dict[str, Any] = {
+    "ImageId": "ami-of-template",
+    "BlockDeviceMappings": build_template("")["BlockDeviceMappings"],
     "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": ["sg-0abc"]}],
 }
 
 
-def test_a_start_with_a_launch_template_makes_the_runs_own_of_it(starter: Starter) -> None:
-    starter.fleet_is_requested(**THEIRS)
-    starter.copy_is_put()
+def test_the_run_gets_its_own_copy_of_the_launch_template_that_the_fleet_file_names(starter: Starter) -> None:
+    starter.expect_fleet_request(**TEMPLATE_DATA)
+    starter.expect_monitor_file_copy()
     starter.aws.answer("ecs.update_service")
-    assert starter.start(**TEMPLATED).MONITOR_FLEET_ID == FLEET_ID
+    assert starter.start(**TEMPLATE_KEYS).MONITOR_FLEET_ID == FLEET_ID
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "error",
     [
         ("InvalidLaunchTemplateName.NotFoundException", "no such template"),
         ("InvalidLaunchTemplateId.VersionNotFound", "no such version"),
@@ -531,19 +545,19 @@ def test_a_start_with_a_launch_template_makes_the_runs_own_of_it(starter: Starte
         ),
     ],
 )
-def test_a_template_that_ec2_does_not_know_yet_is_waited_for(starter: Starter, answer: tuple[str, str]) -> None:
-    starter.fleet_is_requested(answer, answer)
-    starter.copy_is_put()
+def test_the_fleet_request_is_retried_until_ec2_knows_the_template(starter: Starter, error: tuple[str, str]) -> None:
+    starter.expect_fleet_request(error, error)
+    starter.expect_monitor_file_copy()
     starter.aws.answer("ecs.update_service")
     assert starter.start() == MONITOR_FILE
     assert starter.time.slept == [1.0, 2.0]
 
 
-def test_a_fleet_that_is_refused_leaves_no_launch_template(starter: Starter) -> None:
-    starter.fleets()
-    starter.setup_was_made()
-    starter.task_is_registered()
-    starter.template_is_made()
+def test_the_launch_template_is_deleted_if_ec2_refuses_the_fleet(starter: Starter) -> None:
+    starter.expect_fleets()
+    starter.expect_setup_lookup()
+    starter.expect_task_registration()
+    starter.expect_new_template()
     starter.aws.refuse("ec2.request_spot_fleet", "InvalidSpotFleetRequestConfig")
     starter.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-run"})
     with pytest.raises(CloudError, match="InvalidSpotFleetRequestConfig"):
@@ -551,120 +565,120 @@ def test_a_fleet_that_is_refused_leaves_no_launch_template(starter: Starter) -> 
     assert starter.time.slept == []
 
 
-def test_a_launch_template_that_cannot_be_used_is_wrong_input_and_nothing_is_made(starter: Starter) -> None:
-    starter.fleets()
-    starter.setup_was_made()
-    starter.template_is_read(UserData=base64.b64encode(b"#cloud-config\n").decode())
+def test_an_unusable_launch_template_is_an_input_error_and_nothing_is_created(starter: Starter) -> None:
+    starter.expect_fleets()
+    starter.expect_setup_lookup()
+    starter.expect_template_lookup(UserData=base64.b64encode(b"#cloud-config\n").decode())
     with pytest.raises(
         InputError, match=r"lt-0abc version \$Default: its user data is no shell script; begin it with #!/bin/bash"
     ):
-        starter.start(**TEMPLATED)
-    assert writes(starter.aws) == []
+        starter.start(**TEMPLATE_KEYS)
+    assert list_writes(starter.aws) == []
 
 
-def test_a_wrong_fleet_file_reaches_aws_with_no_call(starter: Starter) -> None:
-    for wrong in (
+def test_an_invalid_fleet_file_causes_no_call_to_aws(starter: Starter) -> None:
+    for invalid in (
         {"IamFleetRole": "arn:aws:iam::FILL_IN_ACCOUNT_ID:role/x"},
         {"LaunchSpecifications": [*FLEET["LaunchSpecifications"]] * 2},
         {"AllocationStrategy": "cheapest"},
         {"NoSuchKey": 1},
     ):
         with pytest.raises(InputError, match=r"fleet\.json"):
-            starter.start(**wrong)
+            starter.start(**invalid)
     assert starter.aws.calls == []
 
 
-def test_an_account_in_which_something_is_wrong_ends_the_start_before_anything_is_asked(starter: Starter) -> None:
-    def refuse() -> None:
+def test_a_failed_check_of_the_account_ends_the_start_before_any_call(starter: Starter) -> None:
+    def fail_check() -> None:
         raise SystemExit(2)
 
     with pytest.raises(SystemExit):
-        starter.start(check_account=refuse)
+        starter.start(check_account=fail_check)
     assert starter.aws.calls == []
 
 
-def test_without_its_bucket_nothing_is_started(starter: Starter) -> None:
-    starter.fleets()
+def test_nothing_is_started_without_the_bucket(starter: Starter) -> None:
+    starter.expect_fleets()
     starter.aws.refuse("s3.head_bucket", "404")
-    with pytest.raises(CloudError, match="looking at the bucket app-bucket: 404"):
+    with pytest.raises(CloudError, match="looking for the bucket app-bucket: 404"):
         starter.start()
-    assert writes(starter.aws) == []
+    assert list_writes(starter.aws) == []
 
 
-def test_before_setup_nothing_is_started(starter: Starter) -> None:
-    starter.fleets()
+def test_nothing_is_started_before_setup(starter: Starter) -> None:
+    starter.expect_fleets()
     starter.aws.answer("s3.head_bucket")
     starter.aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
     with pytest.raises(CloudError, match="the queue AppQueue does not exist: run setup first"):
         starter.start()
-    assert writes(starter.aws) == []
+    assert list_writes(starter.aws) == []
 
 
-def test_a_monitor_file_that_cannot_be_written_cancels_the_fleet(starter: Starter) -> None:
-    starter.fleet_is_requested()
-    starter.fleet_is_cancelled()
+def test_the_fleet_is_canceled_if_the_monitor_file_cannot_be_written(starter: Starter) -> None:
+    starter.expect_fleet_request()
+    starter.expect_fleet_cancellation()
     (starter.folder / "files").write_text("a file where the folder should be")
     with pytest.raises(OSError, match="files"):
         starter.start()
     assert starter.aws.calls[-1] == "ec2.CancelSpotFleetRequests"
 
 
-def test_a_copy_that_s3_refuses_cancels_the_fleet(starter: Starter) -> None:
-    starter.fleet_is_requested()
+def test_the_fleet_is_canceled_if_s3_refuses_the_copy_of_the_monitor_file(starter: Starter) -> None:
+    starter.expect_fleet_request()
     starter.aws.refuse("s3.put_object", "AccessDenied")
-    starter.fleet_is_cancelled()
+    starter.expect_fleet_cancellation()
     with pytest.raises(CloudError, match="copying the monitor file"):
         starter.start()
 
 
-def test_a_service_that_cannot_be_started_cancels_the_fleet(starter: Starter) -> None:
-    """Else its machines would idle, paid for, under a monitor that waits for jobs which nobody takes."""
-    starter.fleet_is_requested()
-    starter.copy_is_put()
+def test_the_fleet_is_canceled_if_the_service_cannot_be_started(starter: Starter) -> None:
+    """Otherwise the machines would cost money without doing anything, while the monitor waits for jobs to end."""
+    starter.expect_fleet_request()
+    starter.expect_monitor_file_copy()
     starter.aws.refuse("ecs.update_service", "AccessDeniedException")
-    starter.fleet_is_cancelled()
+    starter.expect_fleet_cancellation()
     with pytest.raises(CloudError, match="starting the service AppService"):
         starter.start()
 
 
-def test_a_fleet_that_cannot_even_be_cancelled_is_named(starter: Starter) -> None:
-    starter.fleet_is_requested()
+def test_a_fleet_that_cannot_be_canceled_is_named_in_the_error(starter: Starter) -> None:
+    starter.expect_fleet_request()
     starter.aws.refuse("s3.put_object", "AccessDenied")
     starter.aws.refuse("ec2.cancel_spot_fleet_requests", "UnauthorizedOperation")
     with pytest.raises(CloudError, match=f"{FLEET_ID}, WHICH COSTS MONEY UNTIL YOU CANCEL IT"):
         starter.start()
 
 
-def test_a_second_start_is_refused_and_a_lost_monitor_file_is_written_anew(starter: Starter) -> None:
-    starter.fleets(running_fleet("Another"), running_fleet(state="cancelled"), running_fleet())
-    starter.service_wants(6)
-    starter.copy_is_put()
-    with pytest.raises(InputError, match="runs already; use monitor with this file"):
+def test_a_second_start_is_refused_and_writes_a_lost_monitor_file_again(starter: Starter) -> None:
+    starter.expect_fleets(describe_fleet("Another"), describe_fleet(state="cancelled"), describe_fleet())
+    starter.expect_desired_tasks(6)
+    starter.expect_monitor_file_copy()
+    with pytest.raises(InputError, match="is already running; watch it with monitor and this file"):
         starter.start()
     assert load_monitor_file(starter.path) == MONITOR_FILE
-    starter.fleets(running_fleet())
-    starter.service_wants(6)
-    with pytest.raises(InputError, match="runs already"):
+    starter.expect_fleets(describe_fleet())
+    starter.expect_desired_tasks(6)
+    with pytest.raises(InputError, match="is already running"):
         starter.start()
-    assert writes(starter.aws) == ["s3.PutObject"]
+    assert list_writes(starter.aws) == ["s3.PutObject"]
 
 
 @pytest.mark.parametrize("run", ["nightly", "", RUN])
-def test_a_fleet_of_somebody_elses_with_the_apps_name_in_its_tag_is_no_run_of_it(aws: Exact, run: str) -> None:
-    """Its id in a monitor file would let the monitor cancel it."""
-    aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[running_fleet(run=run)])
+def test_a_fleet_with_the_tag_of_the_app_but_no_start_of_a_run_is_not_ours(aws: Exact, run: str) -> None:
+    """If its id were written to a monitor file, the monitor would cancel it."""
+    aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[describe_fleet(run=run)])
     assert (find_active_fleet(aws.clients.ec2, "App") is not None) == (run == RUN)
 
 
-def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(starter: Starter) -> None:
-    starter.fleets(running_fleet())
-    starter.service_wants(0)
-    starter.setup_was_made()
-    starter.task_is_registered()
-    starter.copy_is_put()
-    wanted = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
-              "desiredCount": 6, **PLACED}  # fmt: skip
-    starter.aws.answer("ecs.update_service", wanted)
+def test_a_start_that_was_killed_before_it_started_tasks_is_continued(starter: Starter) -> None:
+    starter.expect_fleets(describe_fleet())
+    starter.expect_desired_tasks(0)
+    starter.expect_setup_lookup()
+    starter.expect_task_registration()
+    starter.expect_monitor_file_copy()
+    request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
+               "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
+    starter.aws.answer("ecs.update_service", request)
     starter.aws.refuse(
         "s3.get_object", "NoSuchKey", wanted={"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/monitor.json"}
     )
@@ -672,83 +686,90 @@ def test_a_start_that_was_killed_before_its_service_was_raised_is_gone_on_with(s
     assert {"ec2.RequestSpotFleet", "ec2.CreateLaunchTemplate"}.isdisjoint(starter.aws.calls)
 
 
-def test_a_run_that_is_being_ended_is_not_gone_on_with_as_if_it_had_just_begun(starter: Starter) -> None:
-    """MAX_COST is reached, or no job was left: the monitor has lowered service and fleet to nothing. Its workers may
-    have been told to begin no job any more, and containers that join them would idle, paid for."""
-    fading = running_fleet()
-    fading["SpotFleetRequestConfig"]["TargetCapacity"] = 0
-    starter.fleets(fading)
-    starter.service_wants(0)
-    starter.copy_is_put()
-    with pytest.raises(InputError, match="runs already; use monitor with this file"):
+def test_a_run_that_the_monitor_is_ending_is_not_continued(starter: Starter) -> None:
+    """When MAX_COST is reached or no jobs remain, the monitor sets the targets of the service and the fleet to 0.
+
+    Workers may then no longer start jobs, so additional containers would only cost money.
+    """
+    ending_fleet = describe_fleet()
+    ending_fleet["SpotFleetRequestConfig"]["TargetCapacity"] = 0
+    starter.expect_fleets(ending_fleet)
+    starter.expect_desired_tasks(0)
+    starter.expect_monitor_file_copy()
+    with pytest.raises(InputError, match="is already running; watch it with monitor and this file"):
         starter.start()
 
 
-# monitor: one look
+# monitor: one observation
 
 
-def fleet_has(aws: Exact, state: str = "active", machines: int = 2) -> None:
-    wanted = {"SpotFleetRequestIds": [FLEET_ID]}
-    aws.answer("ec2.describe_spot_fleet_requests", wanted, SpotFleetRequestConfigs=[running_fleet(state=state)])
-    instances = [{"InstanceId": f"i-{number}", "InstanceType": "m5.large"} for number in range(machines)]
-    wanted_instances = {"SpotFleetRequestId": FLEET_ID, "MaxResults": 1000}
-    aws.answer("ec2.describe_spot_fleet_instances", wanted_instances, ActiveInstances=instances)
+def expect_fleet_lookup(aws: Exact) -> None:
+    """Expect a lookup of the fleet, which has two instances."""
+    request: dict[str, Any] = {"SpotFleetRequestIds": [FLEET_ID]}
+    aws.answer("ec2.describe_spot_fleet_requests", request, SpotFleetRequestConfigs=[describe_fleet()])
+    instances = [{"InstanceId": f"i-{number}", "InstanceType": "m5.large"} for number in range(2)]
+    request = {"SpotFleetRequestId": FLEET_ID, "MaxResults": 1000}
+    aws.answer("ec2.describe_spot_fleet_instances", request, ActiveInstances=instances)
 
 
-def counts_of(aws: Exact, url: str, waiting: int, running: int, delayed: int = 0, **more: str) -> None:
+def expect_message_counts(
+    aws: Exact, url: str, waiting: int, running: int, delayed: int = 0, **attributes: str
+) -> None:
+    """Expect a lookup of the numbers of messages in a queue."""
     prefix = "ApproximateNumberOfMessages"
     values = {prefix: str(waiting), f"{prefix}NotVisible": str(running), f"{prefix}Delayed": str(delayed)}
-    wanted = {"QueueUrl": url, "AttributeNames": [*values, "CreatedTimestamp", "RedrivePolicy"]}
-    aws.answer("sqs.get_queue_attributes", wanted, Attributes=values | more)
+    request = {"QueueUrl": url, "AttributeNames": [*values, "CreatedTimestamp", "RedrivePolicy"]}
+    aws.answer("sqs.get_queue_attributes", request, Attributes=values | attributes)
 
 
-def no_pauses(aws: Exact) -> None:
+def expect_no_pauses(aws: Exact) -> None:
+    """Expect a listing of the machines that are paused, which is empty."""
     aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
 
 
-def test_a_look_takes_fourteen_calls_however_many_jobs_there_are_and_machines_that_run_them(aws: Exact) -> None:
+def test_an_observation_takes_fourteen_calls_for_any_number_of_jobs_and_machines(aws: Exact) -> None:
     aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-    counts_of(aws, QUEUE_URL, 1_000_000, 7, 3, RedrivePolicy=QUEUE_SETTINGS["RedrivePolicy"])
+    expect_message_counts(aws, QUEUE_URL, 1_000_000, 7, 3, RedrivePolicy=QUEUE_SETTINGS["RedrivePolicy"])
     aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
-    counts_of(aws, DEAD_URL, 40, 0)
+    expect_message_counts(aws, DEAD_URL, 40, 0)
     aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
-    fleet_has(aws)
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[service(desired=6)])
-    no_pauses(aws)
-    wanted = {"cluster": "app-cluster", "filter": "runningTasksCount == 0", "maxResults": 100}
-    aws.answer("ecs.list_container_instances", wanted, containerInstanceArns=["a", "b"])
-    described = {"registeredAt": datetime.fromtimestamp(START, UTC), "status": "ACTIVE", "pendingTasksCount": 2}
-    hosts = [
-        described | {"ec2InstanceId": instance, "containerInstanceArn": arn, "runningTasksCount": 0}
+    expect_fleet_lookup(aws)
+    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=6)])
+    expect_no_pauses(aws)
+    request = {"cluster": "app-cluster", "filter": "runningTasksCount == 0", "maxResults": 100}
+    aws.answer("ecs.list_container_instances", request, containerInstanceArns=["a", "b"])
+    common = {"registeredAt": datetime.fromtimestamp(START, UTC), "status": "ACTIVE", "pendingTasksCount": 2}
+    instances = [
+        common | {"ec2InstanceId": instance, "containerInstanceArn": arn, "runningTasksCount": 0}
         for instance, arn in (("i-0", "a"), ("i-of-another-app", "b"))
     ]
-    wanted = {"cluster": "app-cluster", "containerInstances": ["a", "b"]}
-    aws.answer("ecs.describe_container_instances", wanted, containerInstances=hosts)
+    request = {"cluster": "app-cluster", "containerInstances": ["a", "b"]}
+    aws.answer("ecs.describe_container_instances", request, containerInstances=instances)
     since = datetime.fromtimestamp(START, UTC)
     prices = [
         {"InstanceType": "m5.large", "SpotPrice": price, "AvailabilityZone": f"us-east-1{zone}", "Timestamp": since}
         for zone, price in (("a", "0.03"), ("b", "0.05"))
     ]
-    wanted = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": since,
-              "MaxResults": 1000}  # fmt: skip
-    aws.answer("ec2.describe_spot_price_history", wanted, SpotPriceHistory=prices)
-    for kind in ("error", "information"):  # as it lacks a machine
-        wanted = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
-        aws.answer("ec2.describe_spot_fleet_request_history", wanted, HistoryRecords=[])
-    seen = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
-    assert seen.problems == ()
-    assert seen.queue == QueueCounts(1_000_003, 7)
-    assert (seen.dead, seen.done) == (40, 2_000_000 - 1_000_010 - 40)
-    assert seen.fleet == FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
-    assert seen.hosts == (ContainerInstance("i-0", "a", 2, START, connected=False),)
-    assert seen.hourly == pytest.approx(0.08)
+    request = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": since,
+               "MaxResults": 1000}  # fmt: skip
+    aws.answer("ec2.describe_spot_price_history", request, SpotPriceHistory=prices)
+    for kind in ("error", "information"):  # because the fleet has too few machines
+        request = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
+        aws.answer("ec2.describe_spot_fleet_request_history", request, HistoryRecords=[])
+    snapshot = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
+    assert snapshot.problems == ()
+    assert snapshot.queue == QueueCounts(1_000_003, 7)
+    assert (snapshot.dead, snapshot.done) == (40, 2_000_000 - 1_000_010 - 40)
+    assert snapshot.fleet == FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
+    assert snapshot.hosts == (ContainerInstance("i-0", "a", 2, START, connected=False),)
+    assert snapshot.hourly == pytest.approx(0.08)
     assert len(aws.calls) == 14
 
 
-def test_a_look_at_what_is_gone_sees_nothing(aws: Exact) -> None:
+def test_an_observation_of_deleted_resources_is_empty(aws: Exact) -> None:
     aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
     aws.refuse("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound")
     aws.refuse("ecs.describe_services", "ClusterNotFoundException")
-    no_pauses(aws)
-    seen = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
-    assert seen == RunSnapshot(START, None, 0, None, None, None)
+    expect_no_pauses(aws)
+    snapshot = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
+    assert snapshot == RunSnapshot(START, None, 0, None, None, None)

@@ -1,4 +1,4 @@
-"""Calls that are tried again until AWS's parts agree, and answers that mean that something is missing."""
+"""Retries until AWS is consistent, and errors that mean that a resource is missing."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from distributed_something.aws.retry import RETRY_PAUSE_SECONDS, none_if_missing
 from tests.support.fakes import FakeTime
 
 
-def refused(code: str, message: str = "no") -> ClientError:
+def build_error(code: str, message: str = "no") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": message}}, "Call")
 
 
-def answers(*errors: ClientError) -> Callable[[], str]:
-    """A call that is refused with these errors in turn, then succeeds."""
-    left = list(errors)
+def build_call(*errors: ClientError) -> Callable[[], str]:
+    """Return a call that fails with these errors in turn, then succeeds."""
+    remaining = list(errors)
 
     def call() -> str:
-        if left:
-            raise left.pop(0)
+        if remaining:
+            raise remaining.pop(0)
         return "done"
 
     return call
 
 
-def test_a_code_that_means_not_yet_is_waited_for_with_growing_pauses() -> None:
+def test_a_call_is_retried_with_growing_pauses_while_it_fails_with_one_of_the_codes() -> None:
     time = FakeTime()
-    call = answers(*[refused("NotReady")] * 3)
+    call = build_call(*[build_error("NotReady")] * 3)
     assert retry_until_consistent(call, "NotReady", "Busy", sleep=time.sleep) == "done"
     assert time.slept == list(RETRY_PAUSE_SECONDS[:3])
 
 
-def test_after_a_minute_the_refusal_is_passed_on() -> None:
+def test_the_error_is_raised_after_a_minute_of_retries() -> None:
     time = FakeTime()
-    call = answers(*[refused("NotReady")] * (len(RETRY_PAUSE_SECONDS) + 1))
+    call = build_call(*[build_error("NotReady")] * (len(RETRY_PAUSE_SECONDS) + 1))
     with pytest.raises(ClientError, match="NotReady"):
         retry_until_consistent(call, "NotReady", sleep=time.sleep)
     assert 45 <= sum(time.slept) <= 90
@@ -45,36 +45,36 @@ def test_after_a_minute_the_refusal_is_passed_on() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        refused("Invalid", "the value NotReady is wrong"),  # the user's own value, repeated by AWS
-        refused("NotReadyAtAll"),
-        refused("Invalid", "its role cannot be assumed"),
+        build_error("Invalid", "the value NotReady is wrong"),  # AWS repeats the user's value
+        build_error("NotReadyAtAll"),
+        build_error("Invalid", "its role cannot be assumed"),
     ],
 )
-def test_a_code_is_compared_whole_and_never_looked_for_in_a_message(error: ClientError) -> None:
+def test_a_code_must_match_exactly_and_is_not_searched_for_in_the_message(error: ClientError) -> None:
     time = FakeTime()
     with pytest.raises(ClientError):
-        retry_until_consistent(answers(error), "NotReady", sleep=time.sleep)
+        retry_until_consistent(build_call(error), "NotReady", sleep=time.sleep)
     assert time.slept == []
 
 
-def test_a_phrase_is_looked_for_in_the_message_alone() -> None:
+def test_a_phrase_is_searched_for_in_the_message_but_not_in_the_code() -> None:
     time = FakeTime()
-    call = answers(refused("Invalid", "The role cannot be assumed by Lambda."))
+    call = build_call(build_error("Invalid", "The role cannot be assumed by Lambda."))
     assert retry_until_consistent(call, phrases=["cannot be assumed"], sleep=time.sleep) == "done"
     with pytest.raises(ClientError):
-        retry_until_consistent(answers(refused("Invalid")), phrases=["Invalid"], sleep=time.sleep)
+        retry_until_consistent(build_call(build_error("Invalid")), phrases=["Invalid"], sleep=time.sleep)
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"])
-def test_a_right_that_depends_on_a_new_tag_is_waited_for_where_that_is_said(code: str) -> None:
+def test_denied_access_is_retried_only_with_until_allowed(code: str) -> None:
     time = FakeTime()
-    assert retry_until_consistent(answers(refused(code)), until_allowed=True, sleep=time.sleep) == "done"
+    assert retry_until_consistent(build_call(build_error(code)), until_allowed=True, sleep=time.sleep) == "done"
     with pytest.raises(ClientError):
-        retry_until_consistent(answers(refused(code)), sleep=time.sleep)
+        retry_until_consistent(build_call(build_error(code)), sleep=time.sleep)
 
 
-def test_what_is_missing_is_none_and_other_refusals_are_passed_on() -> None:
-    assert none_if_missing(answers(), "Gone") == "done"
-    assert none_if_missing(answers(refused("Gone")), "Gone", "Never") is None
+def test_a_missing_resource_gives_none_and_other_errors_are_raised() -> None:
+    assert none_if_missing(build_call(), "Gone") == "done"
+    assert none_if_missing(build_call(build_error("Gone")), "Gone", "Never") is None
     with pytest.raises(ClientError):
-        none_if_missing(answers(refused("Forbidden", "Gone")), "Gone")
+        none_if_missing(build_call(build_error("Forbidden", "Gone")), "Gone")

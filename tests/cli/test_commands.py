@@ -1,4 +1,4 @@
-"""What a command starts, and when: what the user wrote is read first, and only what the command needs is made."""
+"""Commands read all user input first, and start only what they need."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def typed(*words: str) -> Outcome:
+def type_in_project(*words: str) -> Outcome:
     return type_command("--project", ".", *words)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("setup", "--config", "none.py"), "none.py: there is no such file"),
         (("submitJob", "none.json"), "none.json: there is no such file; give the path of a job file"),
@@ -46,80 +46,86 @@ def typed(*words: str) -> Outcome:
         (("interrupt", "--config", "none.py"), "none.py: there is no such file"),
     ],
 )
-def test_a_wrong_input_starts_no_local_cloud(project: Path, words: tuple[str, ...], said: str) -> None:
+def test_invalid_input_does_not_start_the_local_cloud(project: Path, words: tuple[str, ...], message: str) -> None:
     before = sorted(project.rglob("*"))
-    outcome = typed("--local", *words)
-    assert (outcome.code, outcome.out, said in outcome.err) == (ExitCode.INPUT, "", True), outcome.err
+    outcome = type_in_project("--local", *words)
+    assert (outcome.code, outcome.out, message in outcome.err) == (ExitCode.INPUT, "", True), outcome.err
     assert sorted(project.rglob("*")) == before
 
 
-def test_a_dry_run_starts_no_local_cloud(project: Path) -> None:
-    assert typed("--local", "submitJob", "files/job.json", "--dry-run").code == ExitCode.DONE
+def test_a_dry_run_does_not_start_the_local_cloud(project: Path) -> None:
+    assert type_in_project("--local", "submitJob", "files/job.json", "--dry-run").code == ExitCode.DONE
 
 
 @pytest.fixture
-def starts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether each local cloud that is started shall run workers in containers; none of them starts."""
-    asked: list[bool] = []
+def container_options(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Record the option `containers` of each attempt to start a local cloud, and let all attempts fail."""
+    options: list[bool] = []
 
     def start(project: Path, *, containers: bool, **_: Any) -> None:
-        asked.append(containers)
-        raise UserFacingError("this is as far as it goes")
+        options.append(containers)
+        raise UserFacingError("not in this test")
 
     monkeypatch.setattr("distributed_something.localcloud.start_local_cloud", start)
-    return asked
+    return options
 
 
 @pytest.mark.parametrize("containers", [False, True])
-def test_a_local_cloud_runs_its_workers_as_it_is_asked(project: Path, starts: list[bool], containers: bool) -> None:
-    options = ["--local", "--containers"] if containers else ["--local"]
-    assert typed(*options, "setup") == Outcome(ExitCode.CLOUD, "", "run.py: this is as far as it goes\n")
-    assert starts == [containers]
-
-
-def test_one_job_in_a_container_leaves_the_workers_of_a_local_cloud_as_they_are(
-    project: Path, starts: list[bool]
+def test_the_local_cloud_gets_the_option_containers(
+    project: Path, container_options: list[bool], containers: bool
 ) -> None:
-    typed("--local", "--containers", "runJob", "files/job.json", "--index", "1")
-    assert starts == [False]
+    options = ["--local", "--containers"] if containers else ["--local"]
+    assert type_in_project(*options, "setup") == Outcome(ExitCode.CLOUD, "", "run.py: not in this test\n")
+    assert container_options == [containers]
 
 
-def test_the_config_is_read_once(project: Path, starts: list[bool]) -> None:
+def test_running_one_job_in_a_container_does_not_change_the_workers_of_the_local_cloud(
+    project: Path, container_options: list[bool]
+) -> None:
+    type_in_project("--local", "--containers", "runJob", "files/job.json", "--index", "1")
+    assert container_options == [False]
+
+
+def test_the_config_is_read_once(project: Path, container_options: list[bool]) -> None:
     with (project / "config.py").open("a") as config:
         config.write("open('times', 'a').write('read\\n')\n")
     for words in (("setup",), ("runJob", "files/job.json", "--index", "1")):
-        typed("--local", *words)
+        type_in_project("--local", *words)
     assert (project / "times").read_text() == "read\n" * 2
 
 
-# Where output goes
+# Output
 
 
-def test_results_are_printed_apart_from_progress(capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_go_to_standard_output_and_progress_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console()
     console.print_result("a result")
-    console.print_progress("at work")
+    console.print_progress("working")
     assert console.screen.is_terminal is False
-    console.print_progress("[bold]at work[/bold] :smile: " + "x" * 200)
+    console.print_progress("[bold]working[/bold] :smile: " + "x" * 200)
     out, err = capsys.readouterr()
-    assert (out, err) == ("a result\n", "at work\n[bold]at work[/bold] :smile: " + "x" * 200 + "\n")
+    assert (out, err) == ("a result\n", "working\n[bold]working[/bold] :smile: " + "x" * 200 + "\n")
 
 
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (KeyboardInterrupt(), ExitCode.INTERRUPTED, "\nrun.py: interrupted; type the same command again\n"),
+        (
+            KeyboardInterrupt(),
+            ExitCode.INTERRUPTED,
+            "\nrun.py: interrupted; to continue, type the same command again\n",
+        ),
         (ZeroDivisionError("two\nlines"), ExitCode.CLOUD, "run.py: two lines\n"),
         (ZeroDivisionError(), ExitCode.CLOUD, "run.py: ZeroDivisionError\n"),
         (UserFacingError("no", "try", action="testing"), ExitCode.CLOUD, "run.py: while testing: no — try\n"),
         (SystemExit(3), 3, ""),
     ],
 )
-def test_whatever_happens_a_user_reads_one_line_and_with_debug_the_traceback(
+def test_every_error_is_one_line_and_debug_shows_its_traceback(
     project: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str
 ) -> None:
     monkeypatch.setattr(Context, "settings", property(raising(error)))
-    assert typed("setup") == Outcome(code, "", line)
+    assert type_in_project("setup") == Outcome(code, "", line)
     if isinstance(error, Exception):
         with pytest.raises(type(error)):
             main(["--debug", "--project", ".", "setup"])

@@ -1,4 +1,4 @@
-"""No decision rests on text that is made for a person: with every formatter answering «?», all is decided as before."""
+"""Decisions do not depend on text for people: they are the same if every formatter returns "?"."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ PACKAGES = ("cli", "core", "jobs", "project")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _formatters_say_nothing() -> Iterator[None]:
+def _replace_formatters() -> Iterator[None]:
     with no_way_out(), pytest.MonkeyPatch.context() as patch:
         for package in PACKAGES:
             folder = Path(str(distributed_something.__path__[0])) / package
-            for found in pkgutil.iter_modules([str(folder)]):
-                module = importlib.import_module(f"distributed_something.{package}.{found.name}")
+            for module_info in pkgutil.iter_modules([str(folder)]):
+                module = importlib.import_module(f"distributed_something.{package}.{module_info.name}")
                 for name in [name for name in vars(module) if name.startswith("format_")]:
                     patch.setattr(module, name, lambda *_, **__: "?")
         yield
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
-def test_a_mistake_is_found_however_it_is_told(
+def test_a_mistake_is_found_whatever_its_message_is(
     mistake: Mistake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(write_project(tmp_path))
@@ -38,7 +38,7 @@ def test_a_mistake_is_found_however_it_is_told(
     assert type_command("--project", str(tmp_path), *mistake.arguments).code == ExitCode.INPUT
 
 
-def test_what_is_right_is_taken_however_it_would_be_told(tmp_path: Path) -> None:
+def test_correct_input_is_accepted_whatever_the_messages_are(tmp_path: Path) -> None:
     project = str(write_project(tmp_path / "p"))
     job_file = str(tmp_path / "p" / "files" / "job.json")
     assert type_command("--project", project, "submitJob", job_file, "--dry-run").out.startswith("2 jobs; ")

@@ -1,4 +1,4 @@
-"""run.py finds its Python environment, or says in one line how to make one. Every command is a process of its own."""
+"""run.py finds its Python environment, or prints one line that explains how to create one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from tests.support.offline import write_project
 from tests.support.paths import ROOT
 
-BASE_PYTHON = os.path.realpath(sys.executable)  # the one that an environment was made with, and in none itself
+BASE_PYTHON = os.path.realpath(sys.executable)  # the interpreter outside of any environment
 SITE_PACKAGES = Path(click.__file__).parents[1]
 MAKE_VENV = "run make venv"
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """What of this repository run.py needs, without an environment."""
+    """Return a copy of the files that run.py needs, without an environment."""
     folder = tmp_path / "clone"
     shutil.copytree(ROOT / "distributed_something", folder / "distributed_something")
     shutil.copy(ROOT / "run.py", folder)
@@ -36,15 +36,15 @@ def run(*command: object, env: Mapping[str, str] | None = None) -> subprocess.Co
 
 
 def write_venv_python(clone: Path, script: str, mode: int = 0o755) -> None:
-    """`.venv/bin/python` of the clone is this file."""
+    """Write `script` as `.venv/bin/python` of the clone."""
     path = clone / ".venv" / "bin" / "python"
     path.parent.mkdir(parents=True)
     path.write_text(script)
     path.chmod(mode)
 
 
-def packages_without(folder: Path, *missing: str) -> Path:
-    """A folder for PYTHONPATH that has every installed package but these."""
+def link_packages_without(folder: Path, *missing: str) -> Path:
+    """Return a folder for PYTHONPATH with all installed packages except these."""
     folder.mkdir()
     for path in SITE_PACKAGES.iterdir():
         if path.name not in missing and path.suffix != ".pth":
@@ -59,13 +59,13 @@ def assert_one_line(done: subprocess.CompletedProcess[str], line: str) -> None:
 # Which Python
 
 
-def test_outside_of_an_environment_the_projects_own_is_used_with_the_same_words_and_exit_code(clone: Path) -> None:
+def test_outside_of_an_environment_the_projects_environment_runs_the_same_command(clone: Path) -> None:
     write_venv_python(clone, "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 7\n")
     done = run(BASE_PYTHON, clone / "run.py", "submitJob", "a b", "")
     assert (done.returncode, done.stdout.splitlines()) == (7, [str(clone / "run.py"), "submitJob", "a b", ""])
 
 
-def test_inside_of_an_environment_no_other_is_used(clone: Path, tmp_path: Path) -> None:
+def test_inside_another_environment_that_environment_is_used(clone: Path, tmp_path: Path) -> None:
     write_venv_python(clone, "#!/bin/sh\necho another\n")
     subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", tmp_path / "mine"], check=True)
     done = run(tmp_path / "mine" / "bin" / "python", clone / "run.py", "--help")
@@ -74,28 +74,28 @@ def test_inside_of_an_environment_no_other_is_used(clone: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("script", "mode"), [("#!/bin/sh\necho no\n", 0o644), ("\x7fELF of another computer", 0o755)])
-def test_an_environment_that_cannot_be_started_is_left_aside(clone: Path, script: str, mode: int) -> None:
+def test_an_environment_that_does_not_start_is_ignored(clone: Path, script: str, mode: int) -> None:
     write_venv_python(clone, script, mode)
     done = run(BASE_PYTHON, "-S", clone / "run.py", "--help", env={"PYTHONPATH": str(SITE_PACKAGES)})
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: run.py ")
 
 
-def test_an_environment_that_is_none_is_tried_once(clone: Path) -> None:
+def test_a_broken_environment_is_tried_only_once(clone: Path) -> None:
     write_venv_python(clone, f'#!/bin/sh\nexec "{BASE_PYTHON}" -S "$@"\n')
     assert_one_line(run(BASE_PYTHON, "-S", clone / "run.py"), f"run.py: click is not installed: {MAKE_VENV}")
 
 
-def test_an_environment_without_the_packages_says_how_to_make_one(clone: Path) -> None:
+def test_an_environment_without_the_packages_is_reported(clone: Path) -> None:
     subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", clone / ".venv"], check=True)
     assert_one_line(run(BASE_PYTHON, clone / "run.py", "setup"), f"run.py: click is not installed: {MAKE_VENV}")
 
 
-# What is not installed
+# Missing packages
 
 
 @pytest.mark.parametrize("options", [["-I", "-S"], ["-S"]])
-def test_without_any_package_one_line_says_how_to_get_them(clone: Path, options: list[str]) -> None:
+def test_without_any_packages_one_line_explains_how_to_install_them(clone: Path, options: list[str]) -> None:
     done = run(BASE_PYTHON, *options, clone / "run.py", "--help")
     assert_one_line(done, f"run.py: click is not installed: {MAKE_VENV}")
 
@@ -110,20 +110,20 @@ def test_without_any_package_one_line_says_how_to_get_them(clone: Path, options:
         ("rich", ["submitJob", "files/job.json"]),
     ],
 )
-def test_a_package_that_a_command_misses_later_is_named_in_one_line(
+def test_a_package_that_only_some_commands_need_is_named_if_it_is_missing(
     clone: Path, tmp_path: Path, missing: str, words: list[str]
 ) -> None:
     project = write_project(tmp_path / "project")
     words = [str(project / word) if word.startswith("files/") else word for word in words]
-    env = {"PYTHONPATH": str(packages_without(tmp_path / "packages", missing))}
+    env = {"PYTHONPATH": str(link_packages_without(tmp_path / "packages", missing))}
     done = run(BASE_PYTHON, "-S", clone / "run.py", "--project", project, *words, env=env)
     assert_one_line(done, f"run.py: {missing} is not installed: {MAKE_VENV}")
     debugged = run(BASE_PYTHON, "-S", clone / "run.py", "--debug", "--project", project, *words, env=env)
     assert f"ModuleNotFoundError: No module named '{missing}" in debugged.stderr
 
 
-def test_a_package_of_another_version_is_named_too(clone: Path, tmp_path: Path) -> None:
-    packages = packages_without(tmp_path / "packages", "click")
+def test_a_package_of_the_wrong_version_is_named(clone: Path, tmp_path: Path) -> None:
+    packages = link_packages_without(tmp_path / "packages", "click")
     (packages / "click.py").write_text("")
     (clone / "distributed_something" / "cli" / "context.py").write_text("from click import nothing_like_that\n")
     done = run(BASE_PYTHON, "-S", clone / "run.py", env={"PYTHONPATH": str(packages)})
@@ -133,14 +133,14 @@ def test_a_package_of_another_version_is_named_too(clone: Path, tmp_path: Path) 
     assert done.stderr.endswith(f": {MAKE_VENV}\n")
 
 
-def test_a_module_of_this_project_that_is_gone_is_no_matter_of_the_environment(clone: Path) -> None:
+def test_a_missing_module_of_our_own_is_not_blamed_on_the_environment(clone: Path) -> None:
     (clone / "distributed_something" / "cli" / "context.py").unlink()
     done = run(sys.executable, clone / "run.py", "--help")
     assert_one_line(done, "run.py: No module named 'distributed_something.cli.context'")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["submitJob", "--help"], ["makeJobs", "--help"], []])
-def test_help_imports_nothing_that_takes_its_time(words: list[str]) -> None:
+def test_help_imports_no_slow_packages(words: list[str]) -> None:
     script = """
 import atexit, runpy, sys
 atexit.register(lambda: print(*sorted({name.partition(".")[0] for name in sys.modules})))

@@ -1,4 +1,4 @@
-"""What AWS's events mean is decided by AWS's own words, not by how they are printed."""
+"""AWS's events are explained from their data, not from printed text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ QUOTA = AWSEvent(1.0, "launchSpecUnusable", "MaxSpotInstanceCountExceeded: no\n 
 UNKNOWN = AWSEvent(3.0, "error", "Hamster\tasleep")
 
 
-def test_a_cause_does_not_depend_on_how_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_explanation_does_not_depend_on_how_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     problems = list_fleet_problems([QUOTA, UNKNOWN])
     monkeypatch.setattr(aws_errors, "format_one_line", lambda text: "?")
     assert list_fleet_problems([QUOTA, UNKNOWN]) == problems
-    assert [one.pattern is None for one in problems] == [False, True]
+    assert [problem.pattern is None for problem in problems] == [False, True]

@@ -1,4 +1,4 @@
-"""Errors keep what they are about as fields; a user reads one line that is made of them."""
+"""Errors hold their data as fields; the line that a user reads is built from them."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ from tests.support.offline import CONFIG, JOB, MONITOR, config_text
         (CloudError("no such queue"), "no such queue"),
     ],
 )
-def test_an_error_is_one_line_of_its_fields(error: UserFacingError, line: str) -> None:
+def test_an_error_is_printed_as_one_line_per_problem(error: UserFacingError, line: str) -> None:
     assert str(error) == line
 
 
-def test_what_aws_refuses_keeps_awss_code_and_words() -> None:
+def test_an_aws_error_keeps_the_code_and_message_of_aws() -> None:
     refusal = ClientError({"Error": {"Code": "NoSuchBucket", "Message": "gone; or never there"}}, "HeadBucket")
     error = explain_aws_error("looking at it", refusal)
     assert (error.action, error.code, error.problem) == ("looking at it", "NoSuchBucket", "gone; or never there")
-    assert error.remedy == "make the bucket first, or correct AWS_BUCKET in the config"
+    assert error.remedy == "create the bucket first, or correct AWS_BUCKET in the config"
 
 
 def job_error(**keys: object) -> InputError:
@@ -62,7 +62,7 @@ def job_error(**keys: object) -> InputError:
     return caught.value
 
 
-def test_a_semicolon_in_a_value_cuts_nothing_off_its_error() -> None:
+def test_a_semicolon_in_a_value_does_not_truncate_its_error() -> None:
     error = job_error(upload_flags="--acl 'a; b'")
     assert (error.file, error.key) == (Path("job.json"), "upload_flags")
     assert error.problem == "\"--acl 'a; b'\" cannot be used"
@@ -72,8 +72,9 @@ def test_a_semicolon_in_a_value_cuts_nothing_off_its_error() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "problem", "remedy"),
     [
-        ("APP_NAME", "a/b", "'a/b' does not fit", "write at most 80 letters, digits, -, _, the first no sign"),
-        ("ASSIGN_IP", "maybe", "'maybe' does not fit", "write 'True' or 'False'"),
+        ("APP_NAME", "a/b", "'a/b' is not a valid name",
+         "use at most 80 letters, digits, - or _, starting with a letter or digit, such as 'CellCount'"),
+        ("ASSIGN_IP", "maybe", "'maybe' is not 'True' or 'False'", "write 'True' or 'False'"),
         ("CLUSTER_MACHINES", 0, "0 is too small", "write a number that is at least 1"),
         ("MAX_COST", -1, "-1 is too small", "write a number that is at least 0"),
         ("MAX_COST", 10**9, "1000000000 is too large", "write a number that is at most 10000000"),
@@ -81,7 +82,7 @@ def test_a_semicolon_in_a_value_cuts_nothing_off_its_error() -> None:
         ("MACHINE_TYPE", [], "[] is too short", "list at least 1"),
     ],
 )  # fmt: skip
-def test_what_a_config_has_wrong_is_told_by_its_fields(
+def test_an_invalid_value_in_a_config_is_explained(
     tmp_path: Path, key: str, value: object, problem: str, remedy: str
 ) -> None:
     path = tmp_path / "config.py"
@@ -136,7 +137,7 @@ def test_an_input_with_hundreds_of_problems_does_not_fill_the_screen() -> None:
     assert lines == ["f: k: bad; fix it"] * MAX_PROBLEMS_SHOWN + ["there are more problems; fix these first"]
 
 
-def test_a_check_of_pydantics_that_no_table_has_is_told_in_its_words() -> None:
+def test_a_check_that_is_not_in_the_table_keeps_the_message_of_pydantic() -> None:
     class Even(BaseModel):
         number: int = Field(multiple_of=2)
 
@@ -149,41 +150,84 @@ def test_a_check_of_pydantics_that_no_table_has_is_told_in_its_words() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "problem", "remedy"),
     [
-        ("MONITOR_START_TIME", "today", "'today' does not fit", "write a whole number"),
-        ("MONITOR_MAX_COST", -1, "-1 does not fit", "write a number from 0 to 1000000000"),
-        ("MONITOR_MAX_COST", True, "True does not fit", "write a number"),
-        ("CLEAN_DASHBOARD", 1, "1 does not fit", "write 'True' or 'False'"),
+        ("MONITOR_START_TIME", "today", "'today' is not a whole number", "write a whole number"),
+        ("MONITOR_MAX_COST", -1, "-1 is out of range", "write a number from 0 to 1000000000"),
+        ("MONITOR_MAX_COST", True, "True is not a number", "write a number"),
+        ("CLEAN_DASHBOARD", 1, "1 is not 'True' or 'False'", "write 'True' or 'False'"),
         (
             "MONITOR_QUEUE_NAME",
             "a b",
-            "'a b' does not fit",
-            "write a queue's name: at most 80 letters, digits, - and _",
+            "'a b' is not a queue name",
+            "use at most 80 letters, digits, - or _, such as 'CellCountQueue'",
         ),
     ],
 )
-def test_what_a_monitor_file_has_wrong_is_told_by_its_fields(
-    key: str, value: object, problem: str, remedy: str
-) -> None:
+def test_an_invalid_value_in_a_monitor_file_is_explained(key: str, value: object, problem: str, remedy: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_monitor_file(dict(MONITOR) | {key: value}, "monitor.json")
     error = caught.value
     assert (error.file, error.key, error.problem, error.remedy) == ("monitor.json", key, problem, remedy)
 
 
-def test_a_range_that_is_a_slip_says_what_would_be_right() -> None:
+def test_an_impossible_range_is_answered_with_the_possible_ones() -> None:
     with pytest.raises(BadRange) as caught:
         expand_wells("97", 2)
     assert (caught.value.problem, caught.value.remedy) == (
         "there is no plate with 97 wells", "use one of the plate sizes 6, 12, 24, 48, 96, 384, 1536",
     )  # fmt: skip
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error_info:
         build_job_file(MakeJobsOptions(wells="97"), None, lambda bucket, prefix: [])
-    assert (told.value.file, told.value.problem) == ("--wells", "there is no plate with 97 wells")
-    assert told.value.remedy.startswith("use one of the plate sizes 6, 12, 24, 48, 96, 384, 1536; write values sep")
+    assert (error_info.value.file, error_info.value.problem) == ("--wells", "there is no plate with 97 wells")
+    assert error_info.value.remedy.startswith(
+        "use one of the plate sizes 6, 12, 24, 48, 96, 384, 1536; write values sep"
+    )
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException", "AuthorizationError", "Forbidden",
                                   "UnauthorizedOperation"])  # fmt: skip
-def test_a_missing_right_is_asked_of_the_administrator_whatever_the_service_calls_it(code: str) -> None:
+def test_users_are_sent_to_the_administrator_whatever_a_service_calls_a_missing_permission(code: str) -> None:
     error = explain_aws_error("looking at it", ClientError({"Error": {"Code": code, "Message": "no"}}, "GetThing"))
-    assert str(error) == f"while looking at it: {code}: no — ask your administrator for this right"
+    assert str(error) == f"while looking at it: {code}: no — ask your administrator for this permission"
+
+
+def test_a_comma_instead_of_a_decimal_point_is_recognized(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    for source, remedy in (
+        ("0,10", "write 0.10, with a dot and without a comma"),
+        ("0.25,", "write 0.25, with a dot and without a comma"),
+        ("'0,25'", "write 0.25, with a dot"),
+    ):
+        path.write_text(config_text(CONFIG) + f"MACHINE_PRICE = {source}\n")
+        with pytest.raises(InputError) as caught:
+            load_settings(path)
+        assert (caught.value.key, caught.value.remedy) == ("MACHINE_PRICE", remedy)
+        assert caught.value.problem.endswith(" is not a number")
+    path.write_text(config_text(CONFIG) + "MACHINE_PRICE = 0,05\n")
+    with pytest.raises(InputError, match=r"line \d+: this is not valid Python .*; write numbers with a dot"):
+        load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ({"IamFleetRole": "arn", "LaunchSpecifications": [{}]}, "Fleet file"),
+        ({"command": "echo", "groups": [{"well": "A01"}]}, "Job file"),
+    ],
+)
+def test_another_kind_of_file_given_as_the_monitor_file_is_recognized(content: dict[str, object], kind: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_monitor_file(content, "files/other.json")
+    assert str(caught.value) == (
+        f"files/other.json: this is a {kind}, not a monitor file; "
+        "give the monitor file, files/APP_NAMESpotFleetRequestId.json, which startCluster writes"
+    )
+
+
+def test_all_missing_keys_of_a_monitor_file_are_reported_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        parse_monitor_file({"MONITOR_FLEET_ID": "sfr-0123abcd", "MONITOR_START_TIME": -1}, "monitor.json")
+    keys = [problem.key for problem in caught.value.problems]
+    assert keys == [
+        "MONITOR_APP_NAME", "MONITOR_ECS_CLUSTER", "MONITOR_QUEUE_NAME", "MONITOR_BUCKET_NAME",
+        "MONITOR_LOG_GROUP_NAME", "MONITOR_START_TIME",
+    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Small files are written whole or not at all."""
+"""Small files: written completely or not at all, and errors in JSON that name the mistake."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from distributed_something.core.files import write_file_atomically, write_json_atomically
+from distributed_something.core.errors import InputError
+from distributed_something.core.files import parse_json, write_file_atomically, write_json_atomically
 
 
-def test_a_file_is_written_with_its_folder_and_rights(tmp_path: Path) -> None:
+def test_a_file_is_written_with_its_folder_and_permissions(tmp_path: Path) -> None:
     write_file_atomically(tmp_path / "deep" / "run.sh", b"#!/bin/sh\n", executable=True)
     write_json_atomically(tmp_path / "deep" / "a.json", {"é": [1]})
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep").iterdir()}
@@ -21,7 +22,7 @@ def test_a_file_is_written_with_its_folder_and_rights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
-def test_a_disk_that_refuses_leaves_the_old_file_and_nothing_else(
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def refuse(*_: object) -> None:
@@ -36,7 +37,7 @@ def test_a_disk_that_refuses_leaves_the_old_file_and_nothing_else(
     assert path.read_text() == '"old"\n'
 
 
-def test_what_cannot_be_json_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_value_that_cannot_become_json_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json_atomically(path, "old")
     with pytest.raises(TypeError):
@@ -45,7 +46,7 @@ def test_what_cannot_be_json_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == '"old"\n'
 
 
-def test_what_is_written_is_on_the_disk_before_it_takes_the_old_files_place(
+def test_a_new_file_is_flushed_to_disk_before_it_replaces_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -54,3 +55,35 @@ def test_what_is_written_is_on_the_disk_before_it_takes_the_old_files_place(
         monkeypatch.setattr(os, name, lambda *a, name=name, original=original: calls.append(name) or original(*a))
     write_file_atomically(tmp_path / "a", b"x")
     assert calls == ["fsync", "replace"]
+
+
+@pytest.mark.parametrize(
+    ("text", "explanation"),
+    [
+        ("", "line 1, column 1: the file is empty; write one JSON object: { … }"),
+        ('{"a": 1,}', "line 1, column 8: trailing comma before }; remove it"),
+        ("[1,\n 2,\n]", "line 2, column 3: trailing comma before ]; remove it"),
+        ('{\n  "groups": [\n    {"a": 1},\n  ],\n}', "line 3, column 13: trailing comma before ]; remove it"),
+        ("[,]", "line 1, column 2: missing value before the comma; add it, or remove the comma"),
+        ("{'a': 1}", "line 1, column 2: ' is not a JSON quote; use straight double quotes: \""),
+        ('{"a": \u201cb\u201d}', "line 1, column 7: \u201c is not a JSON quote; use straight double quotes: \""),
+        ('{"a": True}', "line 1, column 7: True is Python, not JSON; write true"),
+        ('{"a": None}', "line 1, column 7: None is Python, not JSON; write null"),
+        ('{"a": 1 "b": 2}', "line 1, column 9: missing comma or closing bracket before this; add it"),
+        ('{"a" 1}', 'line 1, column 6: missing colon after a key; write "key": value'),
+        ('{a: 1}', 'line 1, column 2: missing key in double quotes; write "key": value'),
+        ('{"a": "x\ny"}', "line 1, column 9: line break or tab inside a string; write \\n or \\t"),
+        ('{"a": "C:\\data"}', "line 1, column 10: single backslash inside a string; write two: \\\\"),
+        ('{"a": "b}', "line 1, column 7: this string has no closing quote; add one"),
+        ('{"a": [1', "line 1, column 9: the file ends too early; add the missing closing ] or }"),
+        ('{"a": 1} x', "line 1, column 10: text after the end of the JSON value; remove it"),
+        ('{\n# b\n"a": 1}', 'line 2, column 1: comment, which JSON does not have; remove it, or write "_comment": "…"'),
+        ('{"a": 1 // b\n}', 'line 1, column 9: comment, which JSON does not have; remove it, or write "_comment": "…"'),
+        ('{"a": sfr-1}', "line 1, column 7: this is not valid JSON (Expecting value); correct it here or just before; "
+                         "text needs double quotes"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_json_is_named_with_its_line_and_column(text: str, explanation: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_json(text, "job.json")
+    assert str(caught.value) == f"job.json: {explanation}"

@@ -1,4 +1,4 @@
-"""Names of images: a Makefile holds some of those that registries take, and a config takes all of these."""
+"""Names of images: a config accepts more than a registry, and a registry more than a Makefile."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ names = st.text(st.sampled_from("ab1A._-/:@ "), max_size=12) | st.from_regex(
 )
 
 
-def in_config(name: str) -> str:
-    """DOCKERHUB_TAG of a config that says `name`."""
+def load_image_from_config(name: str) -> str:
+    """Return DOCKERHUB_TAG of a config in which it is `name`."""
     return Settings.model_validate(CONFIG | {"DOCKERHUB_TAG": name}).DOCKERHUB_TAG
 
 
@@ -36,38 +36,38 @@ def in_config(name: str) -> str:
         "111122223333.dkr.ecr.us-east-1.amazonaws.com/tools/app:1", "localhost:5000/app",
     ],
 )  # fmt: skip
-def test_a_config_and_a_base_may_name_any_image(name: str) -> None:
-    assert in_config(name) == name
+def test_a_config_and_the_option_base_accept_any_image(name: str) -> None:
+    assert load_image_from_config(name) == name
     assert check_base_option(name) == name
     assert parse_image_reference(name) is not None
 
 
 @pytest.mark.parametrize("name", ["a_/b", "a/b-", "a:/b", "a/b@", "-a.org/b", "a.org:/b", "a.org:x/b", "é.org/b"])
-def test_no_registry_takes_what_docker_cannot_read(name: str) -> None:
+def test_a_name_that_docker_cannot_parse_is_not_an_image_reference(name: str) -> None:
     assert parse_image_reference(name) is None
     assert parse_project_image(name) is None
 
 
 @quick
 @given(name=names)
-def test_a_projects_image_is_one_that_registries_and_configs_take(name: str) -> None:
-    found = parse_project_image(name)
-    if found is None:
+def test_the_image_of_a_project_is_valid_for_registries_and_configs(name: str) -> None:
+    image = parse_project_image(name)
+    if image is None:
         return
-    for text in (name, str(found)):
+    for text in (name, str(image)):
         assert parse_image_reference(text) is not None
         assert IMAGE_NAME_FORMAT.fits(text)
-    assert parse_project_image(str(found)) == found
-    assert parse_image_option(name) == found
+    assert parse_project_image(str(image)) == image
+    assert parse_image_option(name) == image
 
 
 @quick
 @given(app=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", fullmatch=True))
-def test_whatever_the_app_is_called_the_image_that_newproject_proposes_is_one(app: str) -> None:
+def test_newproject_proposes_a_valid_image_for_every_app_name(app: str) -> None:
     assert parse_project_image(build_default_image(check_app_name_option(app))) is not None
 
 
-def test_a_name_that_only_a_registry_would_refuse_is_left_to_check() -> None:
-    assert in_config("ada//x") == "ada//x"
+def test_a_config_accepts_a_name_that_only_a_registry_refuses() -> None:
+    assert load_image_from_config("ada//x") == "ada//x"
     with pytest.raises(InputError, match="--image: 'ada//x' is no image's name"):
         parse_image_option("ada//x")

@@ -213,7 +213,8 @@ def test_a_list_of_files_is_fetched_whole(cellprofiler: ModuleType, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("Complete\n", None), ("Failure\n", "cp.is.done says 'Failure'"), (None, "not there")]
+    ("text", "reason"),
+    [("Complete\n", None), ("Failure\n", "cp.is.done contains 'Failure'"), (None, "cp.is.done does not exist")],
 )
 def test_the_done_file_says_whether_it_succeeded(
     cellprofiler: ModuleType, tmp_path: Path, text: str | None, reason: str | None

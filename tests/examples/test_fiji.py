@@ -32,4 +32,4 @@ def test_nuclei_are_measured_in_three_pictures_and_a_script_that_breaks_is_told_
         assert counted == {"A01": 12, "E06": 16, "H12": 14}
         assert all(LABEL in text for text in tables.values())
         assert len(made.files("fiji/output/")) == 6
-        assert "0 files '*' of 1 bytes or more, 2 expected" in summary
+        assert "0 files match '*' and have 1 bytes or more, 2 expected" in summary

@@ -143,6 +143,6 @@ def test_files_say_whether_it_succeeded(fiji: ModuleType, tmp_path: Path) -> Non
     (folders.output_dir / "a.csv").write_text("a")
     (folders.output_dir / "b.csv").touch()
     result = fiji.Result(0, 1.0, 0, 0.0)
-    assert fiji.failure(made, folders, result) == "1 files '*' of 1 bytes or more, 2 expected"
+    assert fiji.failure(made, folders, result) == "1 files match '*' and have 1 bytes or more, 2 expected"
     (folders.output_dir / "b.csv").write_text("b")
     assert fiji.failure(made, folders, result) is None

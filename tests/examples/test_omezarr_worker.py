@@ -103,10 +103,10 @@ def test_a_message_that_makes_no_job_is_bad(omezarr: ModuleType, tmp_path: Path,
 
 def test_a_plate_without_its_key_is_a_failure(omezarr: ModuleType, tmp_path: Path) -> None:
     made, folders, result = job(omezarr, tmp_path), omezarr.Folders(tmp_path), omezarr.Result(0, 1.0, 0, 0.0)
-    assert omezarr.failure(made, folders, result) == ".zattrs is not there"
+    assert omezarr.failure(made, folders, result) == ".zattrs does not exist"
     made.output_dir.mkdir()
     (made.output_dir / ".zattrs").write_text('{"multiscales": []}')
-    assert omezarr.failure(made, folders, result) == ".zattrs has no plate"
+    assert omezarr.failure(made, folders, result) == ".zattrs has no key plate"
     (made.output_dir / ".zattrs").write_text('{"plate": {}}')
     assert omezarr.failure(made, folders, result) is None
     assert omezarr.failure(made, folders, omezarr.Result(1, 1.0, 0, 0.0)) == "exit code 1"

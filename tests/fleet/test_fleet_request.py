@@ -793,7 +793,9 @@ def test_an_error_of_the_look_up_names_the_config_key_that_avoids_it() -> None:
     sts = build_client("sts")
     with Stubber(sts) as stub:
         stub.add_client_error("get_caller_identity", "ExpiredToken", "expired")
-        with pytest.raises(CloudError, match=r"looking up who you are \(OWNER in the config spares it\): ExpiredToken"):
+        with pytest.raises(
+            CloudError, match=r"looking up your user name \(not needed if the config sets OWNER\): ExpiredToken"
+        ):
             resolve_owner(build_settings(), sts)
 
 

@@ -117,7 +117,7 @@ def test_a_job_that_always_fails_is_in_the_dead_letter_queue_and_named_with_its_
         assert "B2-" in done.stdout
         assert "exit code 7 (after 3 attempts)" in done.stdout
         assert "| well B2 is empty" in done.stdout
-        assert "kept            dead-letter queue TryoutDead (it holds 1 failed jobs)" in done.stdout
+        assert "kept            dead-letter queue TryoutDead (failed jobs in it: 1)" in done.stdout
         failed = [record for record in made.records() if record["state"] == "failed"]
         assert [(record["exit_code"], record["attempts"]) for record in failed] == [(7, 3)]
 
@@ -132,7 +132,7 @@ def test_nothing_is_left_after_a_run_and_every_command_may_be_typed_twice(tmp_pa
         made.run("setup")  # on a live run: its tasks go on
         again = made.run("startCluster", "files/fleet.json", check=False)
         assert again.returncode == 2
-        assert "runs already" in again.stderr
+        assert "is already running" in again.stderr
         first = made.run("monitor", MONITOR_FILE)
         assert "jobs done       8" in first.stdout
         second = made.run("monitor", MONITOR_FILE)
@@ -187,4 +187,4 @@ def test_a_monitor_that_finds_no_trace_of_its_run_says_so_and_does_not_call_it_d
         made.stop()  # the queue of the local cloud lives in memory: it is gone, as after a kill
         done = made.run("monitor", MONITOR_FILE, check=False)
         assert done.returncode == 1
-        assert "NO TRACE        neither queue TryoutQueue nor fleet sfr-" in done.stdout
+        assert "NOT FOUND       neither queue TryoutQueue\n                nor fleet sfr-" in done.stdout

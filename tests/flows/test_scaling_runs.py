@@ -70,13 +70,13 @@ def test_at_max_cost_no_job_is_begun_running_ones_finish_and_another_start_goes_
         assert watching.poll() is None
         refused = made.run("startCluster", "files/fleet.json", check=False)
         assert refused.returncode == 2
-        assert "use monitor with this file" in refused.stderr
+        assert "watch it with monitor and this file" in refused.stderr
 
         gates.open("first")
         out, err = watching.communicate(timeout=120)
         assert watching.returncode == 1, out + err
         assert sum("MAX_COST is reached" in line for line in err.splitlines()) == 1
-        assert "3 jobs are kept in the queue. startCluster goes on with them" in err.splitlines()[-1]
+        assert "3 jobs remain in the queue. startCluster continues with them" in err.splitlines()[-1]
         assert gates.starts("c") == gates.starts("d") == gates.starts("e") == []
         wait_for(lambda: machines(made) == set())
 

@@ -101,9 +101,10 @@ def test_a_failed_job_shows_its_reason_command_and_last_lines(local_project: Pro
 
 def test_an_output_that_cannot_be_published_is_a_failure(local_project: Project) -> None:
     code, output, _ = run_one_job(local_project, command="ln -s /etc/hostname {output_dir}/link")
-    assert (code, "failed (program): the output 'link' is a link out of the job's folder" in output) == (1, True), (
-        output
-    )
+    assert (code, "failed (program): the output 'link' is a link to a path outside the job's folder" in output) == (
+        1,
+        True,
+    ), output
 
 
 def test_left_out_files_are_not_counted(local_project: Project) -> None:

@@ -425,7 +425,7 @@ def test_upload_folders_are_uploaded_once_and_later_only_what_changed(home: Path
     os.utime(images / "a.txt", (later, later))
     upload()
     assert [line.split(": ")[-1] for line in lines] == [
-        "2 files, 0 were there", "0 files, 2 were there", "1 files, 1 were there",
+        "2 files uploaded, 0 unchanged", "0 files uploaded, 2 unchanged", "1 files uploaded, 1 unchanged",
     ]  # fmt: skip
     assert s3.get_object(Bucket="app-bucket", Key="project/images/a.txt")["Body"].read() == b"z"
     assert s3.get_object(Bucket="app-bucket", Key="project/images/deep/b.txt")["Body"].read() == b"b"

@@ -248,7 +248,7 @@ def test_a_hook_that_changed_is_said_whatever_the_developer_made_of_it(template:
     text = worker.read_text().replace(
         "def prepare(job: Job, folders: Folders)", "def prepare(job: Job, folders: Folders, *, n: int = 1)"
     )
-    text = text.replace("Why the job failed, or None", "Why this job failed, or None")
+    text = text.replace("the reason why the job failed, or None", "the reason why this job failed, or None")
     worker.write_text(
         text.replace(
             'if __name__ == "__main__"', 'def after(job: Job) -> None:\n    pass\n\n\nif __name__ == "__main__"'

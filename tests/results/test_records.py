@@ -1,4 +1,4 @@
-"""What a run did is read from its records and its dead-letter queue."""
+"""The outcome of a run is read from its records and its dead-letter queue."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run() -> Iterator[Run]:
         yield Run()
 
 
-def test_every_record_is_a_job_done_but_logs_and_what_failed_attempts_wrote_are_none(run: Run) -> None:
+def test_records_are_counted_and_logs_and_files_of_failed_attempts_are_not(run: Run) -> None:
     run.record("A01-1")
     run.record("A02-2")
     run.put("A01-1.log", b"start")
@@ -54,7 +54,7 @@ def test_every_record_is_a_job_done_but_logs_and_what_failed_attempts_wrote_are_
     assert (summary.done, summary.dead, summary.failed) == (2, 0, [])
 
 
-def test_a_failed_job_is_told_with_what_its_record_says_and_is_no_job_done(run: Run) -> None:
+def test_a_failed_job_is_described_by_its_record_and_not_counted_as_done(run: Run) -> None:
     message = {"group": {"well": "A01"}}
     job = job_id(message)
     run.record(job, reason="exit code 3", attempts=3, exit_code=3, last_lines=["no such image"], log="s3://b/a.log")
@@ -65,25 +65,23 @@ def test_a_failed_job_is_told_with_what_its_record_says_and_is_no_job_done(run: 
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
-    [(None, "no record: its worker was killed at each attempt"), ("it is no job", "it is no job")],
+    ("reason", "expected"),
+    [(None, "no record: its worker was killed at each attempt"), ("it is not a job", "it is not a job")],
 )
-def test_a_failed_job_without_a_record_is_told_with_what_its_message_says(
-    run: Run, reason: str | None, told: str
-) -> None:
+def test_a_failed_job_without_a_record_is_described_by_its_message(run: Run, reason: str | None, expected: str) -> None:
     message = {"group": "A01"}
     run.fail(json.dumps(message), reason)
     (failed,) = summarize_records(run.clients, MONITOR_FILE, QUEUE).failed
-    assert (failed.job, failed.reason) == (job_id(message), told)
+    assert (failed.job, failed.reason) == (job_id(message), expected)
 
 
 def test_a_message_that_cannot_be_read_is_named_by_its_id(run: Run) -> None:
-    identity = run.fail("not JSON")
+    message_id = run.fail("not JSON")
     (failed,) = summarize_records(run.clients, MONITOR_FILE, QUEUE).failed
-    assert (failed.job, failed.reason) == (f"message {identity}", "its message cannot be read")
+    assert (failed.job, failed.reason) == (f"message {message_id}", "its message cannot be read")
 
 
-def test_failed_jobs_are_looked_at_and_stay_in_the_queue(run: Run) -> None:
+def test_reading_failed_jobs_leaves_them_in_the_queue(run: Run) -> None:
     for number in range(25):
         run.fail(json.dumps({"group": number}))
     assert len(summarize_records(run.clients, MONITOR_FILE, QUEUE).failed) == 25
