@@ -177,17 +177,19 @@ def _read_json_lines(lines: IO[str], path: Path, on_problem: ProblemHandler) -> 
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        where = f"{path} line {number}"
+        place = f"line {number}"
         try:
-            group = parse_json(line, where)
+            group = parse_json(line, path)
         except InputError as error:
-            on_problem(error)
+            detail = error.key.removeprefix("line 1, ")  # the parser sees only this line
+            key = f"{place}, {detail}" if detail else place
+            on_problem(InputError(path, key, error.problem, error.remedy))
             continue
         if _is_group(group):
             yield group
         else:
             remedy = 'write an object such as {"well": "A01"}'
-            on_problem(InputError(where, "", f"{format_value(group)} is not a job", remedy))
+            on_problem(InputError(path, place, f"{format_value(group)} is not a job", remedy))
 
 
 # The objects of a bucket

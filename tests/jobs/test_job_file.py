@@ -312,7 +312,7 @@ def test_all_wrong_jobs_are_in_one_error_with_their_own_numbers(tmp_path: Path) 
     assert [line.split(": ")[1] for line in lines] == [
         "line 3", "groups[3]", "groups[6]", "groups[7]", "groups", "groups",
     ]  # fmt: skip
-    assert [line.split("`output_location` would be ")[1].split("-")[0] for line in lines[1:4]] == [
+    assert [line.split("`output_location` is ")[1].split("-")[0] for line in lines[1:4]] == [
         "'../c/c", "'../e/e", "'../c/c",
     ]  # fmt: skip
     assert lines[4:] == [
@@ -324,7 +324,11 @@ def test_all_wrong_jobs_are_in_one_error_with_their_own_numbers(tmp_path: Path) 
 def test_all_wrong_json_lines_are_in_one_error(tmp_path: Path) -> None:
     (tmp_path / "jobs.jsonl").write_text('{"well": "A01"}\n{well}\n7\n{"plate": "P1"}\n')
     lines = find_plan_problems(tmp_path, {"command": "echo {well}", "groups": "jobs.jsonl"})
-    assert [line.partition(": ")[0] for line in lines] == ["jobs.jsonl line 2", "jobs.jsonl line 3", "job.json"]
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["jobs.jsonl", "line 2, column 2"],
+        ["jobs.jsonl", "line 3"],
+        ["job.json", "command"],
+    ]
     assert "nothing fills the placeholder {well} in groups[4]; use one of its keys (plate), or add this key" in lines[2]
 
 
@@ -339,14 +343,14 @@ def test_a_table_that_ends_too_early_is_reported_with_its_wrong_rows(tmp_path: P
 
 def test_a_problem_of_the_shared_keys_is_reported_for_the_first_job_only(tmp_path: Path) -> None:
     (line,) = find_plan_problems(tmp_path, COMMAND | {"output_bucket": "My Bucket", "groups": WELLS})
-    assert line.startswith("job.json: groups[1]: `output_bucket` would be 'My Bucket', ")
+    assert line.startswith("job.json: groups[1]: `output_bucket` is 'My Bucket', ")
 
 
 def test_reading_stops_when_further_problems_would_not_be_shown(tmp_path: Path) -> None:
     (tmp_path / "jobs.jsonl").write_text("7\n" * 100 + "[" * 100_000)
     lines = find_plan_problems(tmp_path, COMMAND | {"groups": "jobs.jsonl"})
     assert len(lines) == MAX_PROBLEMS_SHOWN + 1
-    assert lines[-2].startswith(f"jobs.jsonl line {MAX_PROBLEMS_SHOWN}: ")
+    assert lines[-2].startswith(f"jobs.jsonl: line {MAX_PROBLEMS_SHOWN}: ")
     assert lines[-1] == "there are more problems; fix these first"
 
 
