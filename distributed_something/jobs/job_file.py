@@ -136,10 +136,18 @@ class JobFile:
                 remedy = "correct the job file or its table"
                 on_problem(InputError(self.path, self._format_place(number), problem, remedy))
 
-    def report_preview_problems(self, on_problem: ProblemHandler) -> None:
-        """Report wrong groups and unfilled placeholders even though the shared keys are wrong."""
-        for _ in self._iter_messages(self.groups.preview, on_problem):
+    def report_problems(self, on_problem: ProblemHandler, *, has_valid_keys: bool) -> None:
+        """Call `on_problem` for each wrong group and unfilled placeholder.
+
+        `has_valid_keys`: False if the shared keys are wrong; then only the source's preview is read, and jobs are not
+        checked as the worker would check them.
+        """
+        read = self.iter_checked_messages if has_valid_keys else self._iter_preview_messages
+        for _ in read(on_problem):
             pass
+
+    def _iter_preview_messages(self, on_problem: ProblemHandler) -> Iterator[tuple[int, str, JobGroup]]:
+        return self._iter_messages(self.groups.preview, on_problem)
 
     def _iter_messages(self, read: GroupReader, on_problem: ProblemHandler) -> Iterator[tuple[int, str, JobGroup]]:
         """Yield number, body, and group of each message that is not too large and whose placeholders can be filled."""
@@ -237,7 +245,7 @@ def parse_job_file(path: Path, content: dict[str, Any], list_objects: ObjectList
         source = build_group_source(content[groups_key], groups_key, path, list_objects)
     if source is not None and (uploads is None or not source.is_valid):
         job_file = JobFile(path, groups_key, shared, source, {})
-        job_file.report_preview_problems(build_problem_collector(problems))
+        job_file.report_problems(build_problem_collector(problems), has_valid_keys=uploads is not None)
     problems.raise_if_any()
     assert source is not None  # otherwise there was a problem
     assert uploads is not None

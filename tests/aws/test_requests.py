@@ -570,7 +570,7 @@ def test_an_unusable_launch_template_is_an_input_error_and_nothing_is_created(st
     starter.expect_setup_lookup()
     starter.expect_template_lookup(UserData=base64.b64encode(b"#cloud-config\n").decode())
     with pytest.raises(
-        InputError, match=r"lt-0abc version \$Default: its user data is no shell script; begin it with #!/bin/bash"
+        InputError, match=r"lt-0abc version \$Default: its user data is not a shell script; begin it with #!/bin/bash"
     ):
         starter.start(**TEMPLATE_KEYS)
     assert list_writes(starter.aws) == []

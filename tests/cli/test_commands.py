@@ -42,7 +42,7 @@ def type_in_project(*words: str) -> Outcome:
         (("why", "none.json"), "none.json: there is no such file; give the path of a monitor file"),
         (("check", "none.json"), "none.json: there is no such file; give the path of a fleet file"),
         (("runJob", "none.json", "--index", "1"), "none.json: there is no such file; give the path of a job file"),
-        (("runJob", "files/job.json", "--index", "3"), "there is no job 3; give a number from 1 to 2"),
+        (("runJob", "files/job.json", "--index", "3"), "there is no job 3; write a number from 1 to 2"),
         (("interrupt", "--config", "none.py"), "none.py: there is no such file"),
     ],
 )

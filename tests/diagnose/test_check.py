@@ -966,12 +966,12 @@ def test_a_missing_launch_template_is_wrong(aws: Account) -> None:
 @pytest.mark.parametrize(
     ("content", "problem", "remedy"),
     [
-        ({"UserData": "TUlNRS1WZXJzaW9uOiAxLjAK"}, "its user data is no shell script", "begin it with #!/bin/bash"),
-        ({"SecurityGroups": ["lab"]}, "security groups by name", "by id"),
+        ({"UserData": "TUlNRS1WZXJzaW9uOiAxLjAK"}, "its user data is not a shell script", "begin it with #!/bin/bash"),
+        ({"SecurityGroups": ["lab"]}, "security groups by name", "by ID"),
         (
             {"NetworkInterfaces": [{"NetworkInterfaceId": "eni-1"}]},
-            "serves one machine",
-            "take NetworkInterfaceId out",
+            "works for only one machine",
+            "remove NetworkInterfaceId",
         ),
     ],
 )

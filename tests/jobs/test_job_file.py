@@ -321,6 +321,13 @@ def test_all_wrong_jobs_are_in_one_error_with_their_own_numbers(tmp_path: Path) 
     ]
 
 
+def test_wrong_groups_of_a_list_are_reported_with_jobs_that_no_worker_can_use(tmp_path: Path) -> None:
+    groups: list[object] = [{"out": "a"}, 7, {"out": "../b"}, {}]
+    lines = find_load_problems(tmp_path, COMMAND | {"output_location": "{out}", "groups": groups})
+    assert [line.split(": ")[1] for line in lines] == ["groups[2]", "groups[3]", "groups[4]"]
+    assert "`output_location` is '../b" in lines[1]
+
+
 def test_all_wrong_json_lines_are_in_one_error(tmp_path: Path) -> None:
     (tmp_path / "jobs.jsonl").write_text('{"well": "A01"}\n{well}\n7\n{"plate": "P1"}\n')
     lines = find_plan_problems(tmp_path, {"command": "echo {well}", "groups": "jobs.jsonl"})

@@ -86,27 +86,32 @@ def run_preflight_checks(
     `path` and `content` are the Fleet file's; both are None without one. AWS errors become findings. The checks create
     and change nothing in AWS, and they cost nothing.
     """
-    fleet_file_finding, fleet = judge_fleet_file(clients, settings, path, content)
+    fleet_file_findings, fleet = judge_fleet_file(clients, settings, path, content)
     facts = Lookups(settings, clients, now, fleet)
-    checks = [(topic, check_function or (lambda _: [fleet_file_finding])) for topic, check_function in CHECKS]
+    checks = [(topic, check_function or (lambda _: fleet_file_findings)) for topic, check_function in CHECKS]
     return list(iter_findings(checks, facts))
 
 
 def judge_fleet_file(
     clients: Clients, settings: Settings, path: Path | None, content: Mapping[str, Any] | None
-) -> tuple[Finding, dict[str, Any] | None]:
-    """Check the Fleet file against the config, without a call to AWS; return the finding and the file's content.
+) -> tuple[list[Finding], dict[str, Any] | None]:
+    """Check the Fleet file against the config, without a call to AWS; return the findings and the file's content.
 
     The content is None if there is no file or if it has an error, because its values cannot be looked up then.
     """
     if path is None or content is None:
-        return build_ok_finding(FLEET_FILE_TOPIC, "none given: subnets, image, roles, and disks are not checked"), None
+        message = "none given: subnets, image, roles, and disks are not checked"
+        return [build_ok_finding(FLEET_FILE_TOPIC, message)], None
     try:
         check_fleet_file(dict(content), path, settings, clients.ec2)
-        return build_ok_finding(FLEET_FILE_TOPIC, f"{path.name} fits the config"), dict(content)
+        return [build_ok_finding(FLEET_FILE_TOPIC, f"{path.name} fits the config")], dict(content)
     except InputError as error:
-        message = f"{error.key}: {error.problem}" if error.key else error.problem
-        return build_wrong_finding(FLEET_FILE_TOPIC, message, error.remedy, is_user_error=True), None
+        return [_build_problem_finding(problem) for problem in error.problems], None
+
+
+def _build_problem_finding(problem: InputError) -> Finding:
+    message = f"{problem.key}: {problem.problem}" if problem.key else problem.problem
+    return build_wrong_finding(FLEET_FILE_TOPIC, message, problem.remedy, is_user_error=True)
 
 
 def iter_findings(checks: Iterable[tuple[str, CheckFunction]], facts: Lookups) -> Iterator[Finding]:
