@@ -309,7 +309,7 @@ def _get_input_shape(model: ServiceModel, call: str) -> Shape:
 
 def _load_ec2_model() -> ServiceModel:
     """Return botocore's model of EC2 without a client, which would need credentials and a region."""
-    import botocore.session  # takes long
+    import botocore.session  # slow, and needed only for an error
 
     return botocore.session.get_session().get_service_model("ec2")
 

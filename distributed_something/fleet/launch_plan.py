@@ -89,7 +89,7 @@ def _build_version_data(settings: Settings, content: JsonObject, tags: Mapping[s
         "NetworkInterfaces": _build_interfaces(own.get("NetworkInterfaces", ()), groups, public=settings.ASSIGN_IP),
         "TagSpecifications": tagged,
     }
-    data: JsonObject = _keep_known_keys(own | run_values, shape)
+    data: JsonObject = _drop_unknown_keys(own | run_values, shape)
     return data
 
 
@@ -115,12 +115,12 @@ def _has_persistent_volume(content: JsonObject) -> bool:
     return any(mapping.get("Ebs", {}).get("DeleteOnTermination") is False for mapping in mappings)
 
 
-def _keep_known_keys(value: Any, shape: Shape) -> Any:
+def _drop_unknown_keys(value: Any, shape: Shape) -> Any:
     """Return `value` without keys that the request does not have, such as MetadataOptions.State in EC2's responses."""
     if shape.type_name == "structure":
         members: Mapping[str, Shape] = shape.members  # type: ignore[attr-defined]
-        known = {key: _keep_known_keys(inner, members[key]) for key, inner in value.items() if key in members}
+        known = {key: _drop_unknown_keys(inner, members[key]) for key, inner in value.items() if key in members}
         return {key: inner for key, inner in known.items() if inner not in ([], {}, None)}
     if shape.type_name == "list":
-        return [_keep_known_keys(inner, shape.member) for inner in value]  # type: ignore[attr-defined]
+        return [_drop_unknown_keys(inner, shape.member) for inner in value]  # type: ignore[attr-defined]
     return value

@@ -336,9 +336,16 @@ def test_an_error_in_the_fleet_file_names_the_key_whatever_the_file_name_is(aws:
     faulty_fleet = copy.deepcopy(FLEET) | {"AllocationStrategy": "cheapest; first"}
     findings = run_preflight_checks(build_settings(), aws.clients, Path(name), faulty_fleet, NOW)
     (finding,) = [finding for finding in findings if finding.topic == "fleet file"]
-    assert finding.message == "AllocationStrategy: 'cheapest; first' is none of AWS's"
+    assert finding.message == "AllocationStrategy: AWS does not accept 'cheapest; first'"
     assert finding.remedy.startswith("write one of lowestPrice, ")
     assert finding.is_user_error
+
+
+def test_every_error_in_the_fleet_file_is_a_finding(aws: Account) -> None:
+    faulty_fleet = copy.deepcopy(FLEET) | {"AllocationStrategy": "cheapest", "Color": "red"}
+    findings = run_preflight_checks(build_settings(), aws.clients, Path("fleet.json"), faulty_fleet, NOW)
+    messages = [finding.message for finding in findings if finding.topic == "fleet file"]
+    assert messages == ["Color: AWS does not know this key", "AllocationStrategy: AWS does not accept 'cheapest'"]
 
 
 def test_a_missing_instance_profile_is_wrong(aws: Account) -> None:

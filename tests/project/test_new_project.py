@@ -235,10 +235,10 @@ def test_what_is_wrong_in_a_file_that_it_would_have_keeps_its_place(tmp_path: Pa
     error = caught.value
     assert (error.file, error.key) == (Path("files/exampleJob.json"), "command")
     assert error.problem == "nothing fills the placeholder {well} in groups[1]"
-    assert error.remedy == "its keys are: file"
+    assert error.remedy == "use one of its keys (file), or add this key"
     assert str(error) == (
         "newProject: files/exampleJob.json: command: nothing fills the placeholder {well} in groups[1];"
-        " its keys are: file; nothing was made"
+        " use one of its keys (file), or add this key; nothing was made"
     )
 
 
