@@ -69,5 +69,5 @@ def test_whatever_the_app_is_called_the_image_that_newproject_proposes_is_one(ap
 
 def test_a_name_that_only_a_registry_would_refuse_is_left_to_check() -> None:
     assert in_config("ada//x") == "ada//x"
-    with pytest.raises(InputError, match="--image: 'ada//x' is no image's name"):
+    with pytest.raises(InputError, match="--image: 'ada//x' is not an image name"):
         parse_image_option("ada//x")
