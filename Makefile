@@ -9,7 +9,7 @@ base = debian:bookworm-slim
 # ---- The machinery, from here on: do not edit; a newer version replaces this whole part.
 PYTHON = python3
 venv = .venv
-# Recipes' `python` and local workers' `python3` must be those of the virtual environment, hence PATH.
+# Puts the virtual environment first in PATH, because recipes call `python` and local workers call `python3`.
 in_venv = PATH="$(CURDIR)/$(venv)/bin:$$PATH"
 pip = $(venv)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
 locks = files/requirements.txt files/requirements-local.txt

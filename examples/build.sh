@@ -20,7 +20,7 @@ image=$(constant DOCKERHUB_TAG "")
 mount=$(constant MOUNT_S3 False)
 base=${2:-}
 if [[ -z $base ]]; then
-  base=$image-program # lengthens the tag, or the name if there is no tag
+  base=$image-program # this adds to the tag, or to the name if there is no tag
   "${build[@]}" --tag "$base" "$example/worker"
 fi
 

@@ -46,21 +46,21 @@ stop() {
   exit "$status"
 }
 
-goodbye() {
-  say "Done in $SECONDS seconds.
-  results     $results/ (one folder per job)
-  records     $results/runs/ (what happened to each job, and its log)
+show_entry() { printf '  %-45s %s\n' "$1" "$2" >&2; }
 
-Next steps:
-  source .venv/bin/activate               then you can type the same commands yourself
-  ${project}config.py                     number and type of machines, jobs at a time
-  ${project}files/exampleJob.json         the jobs: their inputs, command, and results
-  $example/README.md     more about this example
-Without --local, the same four commands use AWS. README.md explains how to prepare an account."
+goodbye() {
+  say "Done in $SECONDS seconds."
+  show_entry "$results/" "the results, one folder per job"
+  show_entry "$results/runs/" "what happened to each job, and its log"
+  say "Next steps: type the same commands yourself, after 'source .venv/bin/activate'. You can edit:"
+  show_entry "${project}config.py" "number and type of machines, jobs at a time"
+  show_entry "${project}files/exampleJob.json" "the jobs: inputs, command, results"
+  say "$example/README.md describes this example.
+Without --local, the same commands use AWS. README.md explains how to prepare an account."
 }
 
 four_commands() {
-  say "1. Create what a run needs: a queue for jobs, log groups, and a cluster. Their names are in ${project}config.py."
+  say "1. Create a queue for the jobs, log groups, and a cluster, as named in ${project}config.py."
   run "${command[@]}" setup
 
   say "2. Upload the input files to the bucket and send the jobs to the queue."

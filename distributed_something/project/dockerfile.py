@@ -43,7 +43,7 @@ def convert_to_program_stage(text: str, path: Path | str) -> str:
     """
     stages = parse_stages(text)
     if not stages:
-        raise InputError(path, "FROM", "there is no such line", "name the image that contains your program")
+        raise InputError(path, "FROM", "this line is missing", "write FROM and the image that contains your program")
     last = stages[-1]
     is_fixed = "$" not in last.image and last.image not in {stage.name for stage in stages[:-1]}
     lines = text.splitlines()

@@ -184,8 +184,10 @@ def _fill_draft(template: Path, draft: Path, spec: ProjectSpec) -> None:
         else:
             write_file_atomically(draft / name, file.content, executable=file.executable)
     _set_config_names(draft / "config.py", spec)
-    shows = (draft / "show-results.sh").is_file()
-    readme = build_readme(spec.app_name, spec.example, list(iter_preparation_commands(draft)), shows=shows)
+    has_results_script = (draft / "show-results.sh").is_file()
+    readme = build_readme(
+        spec.app_name, spec.example, list(iter_preparation_commands(draft)), has_results_script=has_results_script
+    )
     write_file_atomically(draft / "README.md", readme.encode())
     if source is None:
         _write_example_job(draft, spec)

@@ -33,7 +33,7 @@ def is_older_project(project: Path) -> bool:
 
 
 def _find_older_import(path: Path) -> int | None:
-    """Return the number of a line that imports the older package, or None if there is none or the file is invalid."""
+    """Return the number of a line that imports the older package; None if there is none or the file cannot be read."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):

@@ -84,7 +84,7 @@ def read_machinery_file(root: Path, name: str) -> MachineryFile:
 
 
 def write_machinery_file(root: Path, name: str, new: MachineryFile) -> None:
-    """Replace a file atomically, with its mode; in a file of two parts, keep the part above the marker line."""
+    """Replace a file atomically, with its mode; in a file in two parts, keep the part above the marker line."""
     path, content = root / name, new.content
     if name in TWO_PART_FILES:
         own = split_parts(read_text_file(path, "a text file"), path).own

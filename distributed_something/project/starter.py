@@ -45,16 +45,16 @@ def build_example_job(app_name: str, program: str) -> str:
     return "".join(iter_job_file_lines(content, ({"file": name} for name in EXAMPLE_DATA)))
 
 
-def build_readme(app_name: str, example: str | None, preparations: list[str], *, shows: bool) -> str:
+def build_readme(app_name: str, example: str | None, preparations: list[str], *, has_results_script: bool) -> str:
     """Return the text of a new project's README.
 
-    `preparations` are the commands that an example needs before the first run. `shows` is true if the example has a
+    `preparations` are the commands that an example needs before the first run. `has_results_script` is true if the example has a
     show-results.sh.
     """
     source = f"the example `{example}`" if example else "the template"
     prepared = "".join(f"\n    {command}" for command in preparations)
     own = "" if example else _OWN_FILES_SECTION
-    show = " To show them together: `./show-results.sh local/your-bucket-name`." if shows else ""
+    show = " To show them together: `./show-results.sh local/your-bucket-name`." if has_results_script else ""
     return _README_TEMPLATE.format(app=app_name, source=source, prepared=prepared, own=own, show=show)
 
 

@@ -113,7 +113,7 @@ def format_upgrade_plan(planned: UpgradePlan) -> Iterator[str]:
 
 
 def format_upgrade_counts(planned: UpgradePlan) -> str:
-    """Return a line with the numbers of changed files."""
+    """Return one line with the number of files that were replaced, added, and removed."""
     if not planned.changed:
         return "the project already has the files of this template"
     counts = f"{len(planned.replaced)} files replaced, {len(planned.added)} added, {len(planned.removed)} removed"

@@ -2,8 +2,9 @@
 
 Usage: python3 make_workspace.py PIPELINE FOLDER
 
-CellProfiler ships the pipeline for its window, with modules that find image files and a module that crops each image to
-a corner. Jobs need LoadData instead of the input modules. Cropping is removed, so that whole images are measured.
+CellProfiler ships the pipeline for its graphical interface, with modules that find image files and a module that crops
+each image to a corner. Jobs need LoadData instead of the input modules. Cropping is removed, so that the entire images
+are measured.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def test_common_forms_of_dockerfiles_become_the_stage_program(text: str, expecte
 
 
 def test_a_dockerfile_without_a_from_line_is_rejected() -> None:
-    with pytest.raises(InputError, match="Dockerfile: FROM: there is no such line"):
+    with pytest.raises(InputError, match="Dockerfile: FROM: this line is missing; write FROM and the image"):
         convert_to_program_stage("RUN a \\\nFROM b\n", "Dockerfile")
 
 

@@ -35,7 +35,7 @@ class Nucleus:
 
     pixels: list[int]
     top: int
-    counted: bool = True
+    is_counted: bool = True
 
 
 def compute_otsu_threshold(histogram: list[int]) -> int:
@@ -139,13 +139,13 @@ def detect_nuclei(picture: Image.Image) -> list[Nucleus]:
     hills = separate_nuclei(build_distance_map(mask).tobytes(), mask.tobytes(), picture.width)
     nuclei = [hill for hill in hills if len(hill.pixels) >= SMALLEST_NUCLEUS_PX]
     for nucleus in nuclei:
-        nucleus.counted = not is_cut_by_edge(nucleus.pixels, picture.width, picture.width * picture.height)
+        nucleus.is_counted = not is_cut_by_edge(nucleus.pixels, picture.width, picture.width * picture.height)
     return nuclei
 
 
 def write_counts(path: Path, well: str, nuclei: list[Nucleus], picture_area: int) -> None:
     """Write a header and one row: well, cell count, mean cell area in pixels, and percentage of the image covered."""
-    areas = [len(nucleus.pixels) for nucleus in nuclei if nucleus.counted]
+    areas = [len(nucleus.pixels) for nucleus in nuclei if nucleus.is_counted]
     covered = 100 * sum(len(nucleus.pixels) for nucleus in nuclei) / picture_area
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -164,7 +164,7 @@ def draw_marked_picture(picture: Image.Image, nuclei: list[Nucleus]) -> Image.Im
         for pixel in nucleus.pixels:
             for neighbor in iter_neighbors(pixel, width, size):
                 if neighbor not in inside:
-                    color = COUNTED_COLOR if nucleus.counted else NEIGHBOR_COLOR
+                    color = COUNTED_COLOR if nucleus.is_counted else NEIGHBOR_COLOR
                     draw.line(compute_shared_side(pixel, neighbor, width, scale), fill=color, width=LINE_PX)
     return marked
 
@@ -191,7 +191,7 @@ def main(arguments: list[str]) -> int:
     output.mkdir(parents=True, exist_ok=True)
     write_counts(output / "counts.csv", source.stem, nuclei, picture.width * picture.height)
     draw_marked_picture(picture, nuclei).save(output / "marked.png")
-    print(f"{source.stem}: {sum(nucleus.counted for nucleus in nuclei)} cells")
+    print(f"{source.stem}: {sum(nucleus.is_counted for nucleus in nuclei)} cells")
     return 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 ROWS, COLUMNS = "ABCDEFGH", [f"{column:02}" for column in range(1, 13)]
-PICTURE_SIZE = (124, 62)  # pixels; size of one well's image, as wide relative to its height as the example's images
+PICTURE_SIZE = (124, 62)  # pixels; size of one well's image, which is twice as wide as high, like the example's images
 FRAME, STRIP, GAP = 5, 32, 8  # pixels: width of the frame, height of the strip with the count, gap between wells
 WELL_SIZE = (PICTURE_SIZE[0] + 2 * FRAME, PICTURE_SIZE[1] + FRAME + STRIP)
 LEFT, TOP, RIGHT, BOTTOM = 60, 152, 136, 32  # pixels: margins for row names, title, color bar, and an empty one

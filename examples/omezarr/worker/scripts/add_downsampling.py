@@ -91,7 +91,10 @@ def _write_json(path: Path, value: Any) -> None:
 
 def main(root: str, factor: str) -> int:
     if not factor.isdecimal() or int(factor) < 2:
-        print(f"add_downsampling.py: FACTOR: {factor!r} is not a whole number; write 2 or more", file=sys.stderr)
+        print(
+            f"add_downsampling.py: FACTOR: {factor!r} is not a whole number from 2 up; write 4, for example",
+            file=sys.stderr,
+        )
         return 2
     pictures = list(iter_pictures(Path(root)))
     with ThreadPoolExecutor(MAX_PARALLEL_PICTURES) as pool:
