@@ -48,8 +48,8 @@ def build_example_job(app_name: str, program: str) -> str:
 def build_readme(app_name: str, example: str | None, preparations: list[str], *, has_results_script: bool) -> str:
     """Return the text of a new project's README.
 
-    `preparations` are the commands that an example needs before the first run. `has_results_script` is true if the example has a
-    show-results.sh.
+    `preparations` are the commands that an example needs before the first run. `has_results_script` is true if the
+    project has a show-results.sh.
     """
     source = f"the example `{example}`" if example else "the template"
     prepared = "".join(f"\n    {command}" for command in preparations)

@@ -91,10 +91,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 def main(root: str, factor: str) -> int:
     if not factor.isdecimal() or int(factor) < 2:
-        print(
-            f"add_downsampling.py: FACTOR: {factor!r} is not a whole number from 2 up; write 4, for example",
-            file=sys.stderr,
-        )
+        print(f"add_downsampling.py: FACTOR: {factor!r} is not a whole number above 1; write 4", file=sys.stderr)
         return 2
     pictures = list(iter_pictures(Path(root)))
     with ThreadPoolExecutor(MAX_PARALLEL_PICTURES) as pool:
