@@ -207,7 +207,7 @@ class JobFile:
 
     def _build_size_error(self, size: int, number: int) -> InputError:
         problem = f"its message has {size:,} bytes, more than the maximum of {MAX_MESSAGE_BYTES:,}"
-        remedy = "shorten it; SQS accepts 1 MiB, of which 8 KiB are reserved for the reason if the job fails"
+        remedy = "shorten it; SQS accepts 1 MiB, and 8 KiB are reserved for the reason if the job fails"
         return InputError(self.path, self._format_place(number), problem, remedy)
 
     def _format_place(self, number: int) -> str:

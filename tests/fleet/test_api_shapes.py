@@ -98,7 +98,7 @@ scalars = st.one_of(
 
 
 def draw_values(shape: Shape, depth: int = 5) -> st.SearchStrategy[Any]:
-    """Return a strategy for values of this shape, most of which have the expected form."""
+    """Return a strategy for values of this shape; most have the expected form."""
     correct = _draw_correct_values(shape, depth) if depth else st.nothing()
     return st.one_of(correct, correct, correct, scalars, st.just([]), st.just({}))
 

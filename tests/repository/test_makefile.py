@@ -111,7 +111,7 @@ def test_a_config_that_names_another_image_stops_make_before_docker_is_asked(pro
     say(project, "DOCKERHUB_TAG = 'ada/cells:2'")
     done = make(project, target)
     assert done.returncode != 0
-    assert "DOCKERHUB_TAG in config.py is 'ada/cells:2'" in done.stderr
+    assert "config.py: DOCKERHUB_TAG: 'ada/cells:2' is not the image that the Makefile builds" in done.stderr
     assert "'user/distributed-something:latest'" in done.stderr
     assert asked(project) == []
 

@@ -99,15 +99,9 @@ def test_prepare_can_end_an_attempt_with_a_reason(harness: AttemptHarness) -> No
     assert record["exit_code"] is None
 
 
-<<<<<<< HEAD
 def test_only_prepare_can_fetch_more_inputs(harness: AttemptHarness) -> None:
     harness.handle(failure=lambda job, folders, result: folders.fetch(["images/a.tif"]))
-    assert harness.read_record()["reason"] == "RuntimeError: folders.fetch is there in prepare() only"
-=======
-def test_more_inputs_are_fetched_in_prepare_only(table: Table) -> None:
-    table.handle(failure=lambda job, folders, result: folders.fetch(["images/a.tif"]))
-    assert table.record()["reason"] == "RuntimeError: folders.fetch can be called only in prepare()"
->>>>>>> en-worker-b
+    assert harness.read_record()["reason"] == "RuntimeError: folders.fetch can be called only in prepare()"
 
 
 def test_files_that_match_leave_out_are_not_uploaded(harness: AttemptHarness) -> None:
