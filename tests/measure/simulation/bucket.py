@@ -18,7 +18,7 @@ class TokenBucket:
         self._tokens = self.size
 
     def take_tokens(self, count: int, now: float) -> float:
-        """Take `count` tokens, even if the bucket has fewer. Return the seconds until it has gained the missing ones."""
+        """Take `count` tokens, even if it has fewer. Return the seconds until it has gained the missing ones."""
         self._tokens = min(self.size, self._tokens + (now - self._updated_at) * self.refill) - count
         self._updated_at = now
         return max(0.0, -self._tokens / self.refill)

@@ -1,4 +1,4 @@
-"""Distributions of job lengths. Their means are about equal, so that a comparison shows only the effect of the shape."""
+"""Distributions of job lengths. Their means are about equal, so that only their shapes differ."""
 
 from __future__ import annotations
 
