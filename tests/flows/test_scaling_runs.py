@@ -57,7 +57,7 @@ def test_idle_machines_end_while_a_long_job_continues_despite_interruptions_and_
 
 
 def test_at_max_cost_running_jobs_finish_no_new_ones_start_and_startcluster_continues_the_run(tmp_path: Path) -> None:
-    """A spot machine of the local cloud costs 0.00001 USD an hour."""
+    """A spot machine of the local cloud costs 0.00001 USD an hour, and this run has two."""
     gates, cost_per_second = Gates(tmp_path / "gates"), 2 * 0.00001 / 3600
     with project(tmp_path / "p", CLUSTER_MACHINES=2, DOCKER_CORES=1, MAX_COST=4 * cost_per_second) as test_project:
         test_project.run("setup")
