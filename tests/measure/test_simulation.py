@@ -96,7 +96,7 @@ def test_a_token_bucket_allows_a_burst_and_then_its_refill_rate() -> None:
 def test_a_container_on_an_interrupted_machine_stops_when_it_has_no_job(
     job_seconds: float, remaining_workers: int
 ) -> None:
-    """The notice arrives in minute five, when the short job is done and the long one is still running."""
+    """The notice arrives after five minutes, when the short job is done and the long one is still running."""
     run = Run(array("d", [job_seconds]), machines=1, assumptions=NO_INTERRUPTIONS)
     run.queue.submit_jobs(1)
     run.env.run(until=5 * MINUTE)

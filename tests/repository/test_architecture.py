@@ -1,4 +1,4 @@
-"""Checks that `docs/architecture.md` agrees with the packages and their imports."""
+"""Tests of `docs/architecture.md`, which must agree with the packages and their imports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_package_has_a_paragraph(package: str) -> None:
 
 
 def test_the_diagram_shows_every_import_between_packages_and_nothing_else() -> None:
-    """An import may also be shown by a path of several arrows, so that the diagram stays readable."""
+    """A path of several arrows also shows an import. This keeps the number of arrows small."""
     arrows = set(re.findall(r"^    (\w+) --> (\w+)$", TEXT.split("```mermaid\n")[1].split("```")[0], re.M))
     module_paths = modules()
     package_pairs = {

@@ -1,4 +1,4 @@
-"""Checks that the docs and the code agree: what the docs name exists, and they cover all commands and keys."""
+"""Tests of the docs: what they name exists, and they describe all commands, options, and keys."""
 
 from __future__ import annotations
 

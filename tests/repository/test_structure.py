@@ -39,11 +39,9 @@ def find_import_problem(item: Import) -> str | None:
         return None if importer == "cli" else "only cli may import localcloud"
     if importer in ("worker", "localcloud"):
         return f"{importer} must not import other packages"
-    return (
-        None
-        if LAYER_BY_PACKAGE[imported] > LAYER_BY_PACKAGE[importer]
-        else f"{importer} must not import {imported}, which is not in a lower layer"
-    )
+    if LAYER_BY_PACKAGE[imported] <= LAYER_BY_PACKAGE[importer]:
+        return f"{importer} must not import {imported}, which is not in a lower layer"
+    return None
 
 
 def test_every_package_imports_only_from_lower_layers() -> None:

@@ -35,4 +35,4 @@ class Assumptions:
 NOTICE = 120.0  # EC2: from the notice to the end of the machine
 PROGRAM_SECONDS_AFTER_NOTICE = 110.0  # worker/container/stop.py: how long programs may still run
 LEASE = 120.0  # SQS_MESSAGE_VISIBILITY in config.py; the worker extends the lease after each third of it
-PROTECTION_REST = 10.0  # worker/machine/scale_in_protection.py: how long an idle container stays protected
+IDLE_PROTECTION = 10.0  # worker/machine/scale_in_protection.py: how long an idle container stays protected

@@ -10,7 +10,7 @@ import simpy
 from distributed_something.aws.ec2_fleet import FleetState
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.service import ServiceState
-from tests.measure.simulation.assumptions import NOTICE, PROGRAM_SECONDS_AFTER_NOTICE, PROTECTION_REST, Assumptions
+from tests.measure.simulation.assumptions import NOTICE, PROGRAM_SECONDS_AFTER_NOTICE, IDLE_PROTECTION, Assumptions
 from tests.measure.simulation.clock import Process, call_after
 from tests.measure.simulation.queue import Queue
 from tests.measure.simulation.worker import JobProgress, Worker, compute_remaining_lease
@@ -213,7 +213,7 @@ class Cloud:
 
     def _stop_idle_workers(self, max_count: int) -> None:
         now = self.env.now
-        unprotected = [worker for worker in self._idle_workers if now - worker.idle_since >= PROTECTION_REST]
+        unprotected = [worker for worker in self._idle_workers if now - worker.idle_since >= IDLE_PROTECTION]
         for worker in unprotected[:max_count]:
             if not worker.is_stopping:
                 self._stop_worker(worker)

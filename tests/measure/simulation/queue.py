@@ -28,7 +28,7 @@ class Poller(Protocol):
 
 
 class Queue:
-    """The job queue. Jobs are numbered from zero. A job that returns to the queue is received in random order."""
+    """The job queue. Jobs are numbered from zero. A returned job gets a random position among the waiting jobs."""
 
     def __init__(self, env: simpy.Environment, random: Random, lag: float, noise: float) -> None:
         self._env, self._random, self._noise = env, random, noise
@@ -56,7 +56,7 @@ class Queue:
             self._offer_job(job, self._new_jobs)
 
     def settle_counts(self) -> None:
-        """Make the counts exact up to noise, as if nothing had happened for longer than they lag."""
+        """Make the counts current, as if the queue had not changed for longer than they lag."""
         self._samples.extend([(self.waiting, self.leased)] * (self._samples.maxlen or 1))
 
     def receive_job(self) -> int | None:

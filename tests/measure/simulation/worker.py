@@ -120,9 +120,10 @@ class Worker:
         self._update_busy()
 
     def kill_programs(self, lease_seconds: float | None) -> None:
-        """Stop, and lose the work of all running programs.
+        """Kill all running programs and start no more jobs.
 
-        Their messages reappear after `lease_seconds`; if that is None, when the published worker's visibility ends.
+        The killed jobs reappear in the queue after `lease_seconds`. If that is None, they reappear when the published
+        worker's visibility timeout ends.
         """
         self.stop_intake()
         visibility = self._progress.visibility_seconds
