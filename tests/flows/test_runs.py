@@ -154,7 +154,7 @@ def test_an_interrupted_machine_is_replaced_and_its_jobs_are_done_on_another(tmp
         test_project.run("startCluster", "files/fleet.json")
         wait_for(lambda: len(test_project.workers()) == 2)
         interruption = test_project.run("interrupt", "--notice", "5")
-        assert "is taken away" in interruption.stderr
+        assert "is interrupted" in interruption.stderr
         result = test_project.run("monitor", MONITOR_FILE)
         assert "jobs done       12" in result.stdout
         assert len(test_project.results()) == 12

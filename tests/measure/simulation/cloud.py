@@ -10,7 +10,7 @@ import simpy
 from distributed_something.aws.ec2_fleet import FleetState
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.service import ServiceState
-from tests.measure.simulation.assumptions import NOTICE, PROGRAM_SECONDS_AFTER_NOTICE, IDLE_PROTECTION, Assumptions
+from tests.measure.simulation.assumptions import IDLE_PROTECTION, NOTICE, PROGRAM_SECONDS_AFTER_NOTICE, Assumptions
 from tests.measure.simulation.clock import Process, call_after
 from tests.measure.simulation.queue import Queue
 from tests.measure.simulation.worker import JobProgress, Worker, compute_remaining_lease
