@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# `make demo` and `make demo EXAMPLE=NAME`: the four commands of a run, on this computer, one after the other, explained.
-# Needs the environment that make makes. Whatever happens, the local cloud is stopped at the end.
+# demo.sh [NAME]: runs and explains the four commands of a run on this computer, for an example (default: cellcount).
+# Type `make demo` or `make demo EXAMPLE=NAME`, which first sets up the virtual environment. The local cloud is always
+# stopped at the end, even after an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 example=examples/${1:-cellcount}
 
 say() { printf '\n%s\n' "$*" >&2; }
 
-# Show a command as a user would type it, then run it.
+# Shows a command as a user would type it, then runs it.
 run() {
   printf '  $ %s\n' "$*" >&2
   "$@"
@@ -16,13 +17,13 @@ run() {
 if [[ ! -f $example/config.py ]]; then
   names=(examples/*/config.py)
   names=("${names[@]#examples/}")
-  echo "there is no $example; the examples are: ${names[*]%/config.py}" >&2
+  echo "$example does not exist; use one of these examples: ${names[*]%/config.py}" >&2
   exit 2
 fi
 project=$example/
 command=(python run.py --local --project "$example")
 if [[ $example == examples/cellcount ]]; then
-  project='' # config.py and files/ at the root are its own: a newcomer types the commands without --project
+  project='' # this example uses config.py and files/ at the root, so its commands need no --project
   command=(python run.py --local)
 fi
 
@@ -34,56 +35,56 @@ stop() {
   local status=$?
   trap - EXIT INT TERM
   trap '' PIPE
-  set +e # whatever cannot be said any more, the cloud is stopped
-  say "Stopping the cloud on this computer."
+  set +e # stop the local cloud even if a message cannot be printed
+  say "Stopping the local cloud."
   run "${command[@]}" stop
   if ((status == 0)); then
     goodbye
   else
-    say "The demo did not finish (exit code $status): the lines before \"Stopping\" say why."
+    say "The demo did not finish (exit code $status). The lines before \"Stopping\" show the error."
   fi
   exit "$status"
 }
 
-goodbye() {
-  say "Done in $SECONDS seconds.
-  the results     $results/, one folder a job
-  the records     $results/runs/, what happened to each job, and its log
+show_entry() { printf '  %-45s %s\n' "$1" "$2" >&2; }
 
-To go on:
-  source .venv/bin/activate, then the same commands work as you type them
-  ${project}config.py says how many machines, of which kind, how many jobs at once
-  ${project}files/exampleJob.json says what a job is: its inputs, its command, its results
-  $example/README.md says more about this example
-Without --local, the same four commands use AWS: README.md says what an account needs first."
+goodbye() {
+  say "Done in $SECONDS seconds."
+  show_entry "$results/" "the results, one folder per job"
+  show_entry "$results/runs/" "what happened to each job, and its log"
+  say "Next steps: type the same commands yourself, after 'source .venv/bin/activate'. You can edit:"
+  show_entry "${project}config.py" "number and type of machines, jobs at a time"
+  show_entry "${project}files/exampleJob.json" "the jobs: inputs, command, results"
+  say "$example/README.md describes this example.
+Without --local, the same commands use AWS. README.md explains how to prepare an account."
 }
 
 four_commands() {
-  say "1. Make what a run needs: a queue for the jobs, a place for logs, a cluster. ${project}config.py names them."
+  say "1. Create a queue for the jobs, log groups, and a cluster, as named in ${project}config.py."
   run "${command[@]}" setup
 
-  say "2. Bring what the jobs need to the bucket, and send the jobs to the queue."
+  say "2. Upload the input files to the bucket and send the jobs to the queue."
   run "${command[@]}" submitJob "$1"
 
-  say "3. Ask for machines. They take jobs from the queue as soon as they are there."
+  say "3. Request machines. They take jobs from the queue as soon as they have started."
   run "${command[@]}" startCluster files/exampleFleet.json
 
-  say "4. Watch until all jobs are through, then end the machines and clean up."
+  say "4. Watch the run until all jobs have ended, then stop the machines and clean up."
   run "${command[@]}" monitor "${project}files/${name}SpotFleetRequestId.json"
 }
 
-# The first paragraph of the example's README says what it does.
-awk 'NR > 1 && NF { seen = 1; print } seen && !NF { exit }' "$example/README.md" >&2
+# The first paragraph of the example's README describes it.
+awk 'NR > 1 && NF { started = 1; print } started && !NF { exit }' "$example/README.md" >&2
 
 if [[ -x $example/get-program.sh ]]; then
-  say "The program must be on this computer. (On AWS, it is in the image that $example/worker/Dockerfile names.)"
-  # shellcheck disable=SC2016 # shown as a user would type it
+  say "Get the program for this computer. (On AWS, it is in the image that $example/worker/Dockerfile builds.)"
+  # shellcheck disable=SC2016 # printed as a user would type it
   printf '  $ export PATH="$(%s/get-program.sh):$PATH"\n' "$example" >&2
   program=$("$example/get-program.sh")
   export PATH="$program:$PATH"
 fi
 if [[ -x $example/get-data.sh ]]; then
-  say "The data are too large for this repository: they are fetched once."
+  say "Get the example's data, which are not in this repository. They are fetched once."
   run "$example/get-data.sh"
 fi
 
@@ -94,10 +95,10 @@ trap 'exit 141' PIPE
 
 four_commands "${project}files/exampleJob.json"
 if [[ -f $example/files/mergeJob.json ]]; then
-  say "The results are there, one a job. A second Job file puts them together, with the same four commands."
+  say "Each job has uploaded its result. A second Job file merges them, with the same four commands."
   four_commands "${project}files/mergeJob.json"
 fi
 if [[ -x $example/show-results.sh ]]; then
-  say "5. The results are ordinary files now. Look at them together."
+  say "5. The results are ordinary files now. Show them all together."
   run "$example/show-results.sh" "$results"
 fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# from-debian.sh PACKAGE…: unpacks Debian's packages into the current folder, with the libraries that this computer lacks,
-# and installs nothing. Their programs are in bin/. Needs Debian or Ubuntu, and no root where `apt-get update` was done.
+# from-debian.sh PACKAGE…: unpacks Debian packages, and the libraries they need that are not installed, into the current
+# folder. Installs nothing; the programs are in bin/. Needs Debian or Ubuntu, and root only if the package lists are missing
+# or outdated.
 set -euo pipefail
 
 fail() {
@@ -9,18 +10,18 @@ fail() {
 }
 
 for tool in apt-get dpkg-deb; do
-  command -v "$tool" >/dev/null || fail "please install by hand: $* (this computer has no $tool to get them with)"
+  command -v "$tool" >/dev/null || fail "$tool does not exist on this computer; install these yourself: $*"
 done
 
-# The packages, and what they need of what is not installed.
+# Downloads the packages and their dependencies that are not installed.
 download() {
-  local lacking
-  lacking=$(apt-get install --simulate --no-install-recommends "$@" | awk '$1 == "Inst" { print $2 }') &&
-    printf '%s\n' "$@" "$lacking" | sort -u | xargs apt-get download -qq
+  local missing
+  missing=$(apt-get install --simulate --no-install-recommends "$@" | awk '$1 == "Inst" { print $2 }') &&
+    printf '%s\n' "$@" "$missing" | sort -u | xargs apt-get download -qq
 }
 
-if ! download "$@" 2>/dev/null; then # the lists of packages are missing or old
-  ((EUID == 0)) || fail "apt-get cannot get $*; type: sudo apt-get update"
+if ! download "$@" 2>/dev/null; then # the package lists are missing or outdated
+  ((EUID == 0)) || fail "apt-get cannot download $*; update its package lists: sudo apt-get update"
   apt-get update -qq
   download "$@"
 fi

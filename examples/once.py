@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Makes a folder outside the tree once, and prints where it is: `once.py NAME SCRIPT…` runs SCRIPT in it.
+"""Cache for programs and data: `once.py NAME SCRIPT [ARGUMENT…]` runs SCRIPT in a new folder and prints its path.
 
-For get-program.sh and get-data.sh, whose downloads must not be repeated. The folder is whole or made anew: whoever asks
-at the same time waits, what was interrupted is begun again, and so is what SCRIPT made before it was changed.
+get-program.sh and get-data.sh use it so that nothing is downloaded twice. A second call runs SCRIPT again only if the
+first was interrupted or failed, or if SCRIPT or its arguments have changed since. Calls at the same time wait for each
+other.
 """
 
 from __future__ import annotations
@@ -16,29 +17,32 @@ from pathlib import Path
 
 
 def get_cache_folder() -> Path:
-    """The user's own cache, where nothing is kept that cannot be fetched again."""
+    """Return the folder in the user's cache, which can be deleted at any time."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "distributed-something"
 
 
 def normalize_script(script: str) -> str:
-    """The same wherever its helpers lie: above it, or beside it as in a project that newProject made."""
+    """Return the script as newProject copies it, with its helpers in the same folder, so that both copies are equal."""
     return script.replace("/../", "/")
 
 
 def run_once(folder: Path, script: Path, arguments: list[str]) -> None:
-    """Runs `script` in `folder` unless it made it already, as it is now. Raises CalledProcessError where it fails."""
+    """Run `script` in `folder` unless this version of it has filled the folder before.
+
+    Raises CalledProcessError if the script fails.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made, by = folder / ".made-by", "\n".join([script.read_text(), *arguments])
+    stamp, stamp_text = folder / ".made-by", "\n".join([script.read_text(), *arguments])
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if made.exists() and normalize_script(made.read_text()) == normalize_script(by):
+        if stamp.exists() and normalize_script(stamp.read_text()) == normalize_script(stamp_text):
             return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         command = [str(script), *arguments]
         subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=True)
-        made.write_text(by)
+        stamp.write_text(stamp_text)
 
 
 def main(name: str, script: str, *arguments: str) -> int:

@@ -1,10 +1,11 @@
-"""The file that a developer edits: how a message becomes a command, and what counts as success.
+"""The hooks, which you edit to adapt the worker: how a message becomes a command, and what counts as success.
 
-As shipped it runs any job file that has a `command`; a command-line program needs no change here. The package
-`distributed_something.worker` does the rest: it takes messages from the queue, fetches inputs, runs the command,
-uploads what it wrote, writes the record, and tries a failed job again.
+Without changes, this file runs any job file that has a `command`, so a command-line program usually needs no changes
+here. The package `distributed_something.worker` takes messages from the queue, downloads the inputs, runs the command,
+uploads the results, writes the record, and retries failed jobs.
 
-A message is the job file's shared keys plus `"group"`. Each of the four functions below is a point of customisation.
+A message contains the shared keys of the job file and `"group"`. The worker calls the three functions below for each
+job; edit those that you need.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from distributed_something.worker import Folders, Job, Result, Settings, job_fro
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
-    """The job that `message` asks for. Raise BadMessage for a message that no try will make better.
+    """Return the job for `message`. Raise BadMessage if the message is invalid, so that retrying cannot help.
 
-    To build the command in Python instead of in the job file, make the Job yourself:
+    To build the command in Python instead of in the job file, create the Job yourself:
 
         group = message["group"]
         return Job(
-            id=job_id(message),                                # readable, stable, safe in a key
+            id=job_id(message),                                # readable, always the same, allowed in S3 keys
             command=["my-program", group["image"], "--out", str(folders.output_dir)],
             inputs=[f"{message['input']}/{group['image']}"],   # keys, prefixes/ or s3://bucket/key
             input_bucket=settings.aws_bucket,
@@ -30,20 +31,22 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
             output_location=f"{message['output']}/{job_id(message)}",
         )
 
-    The user's own constants of config.py are environment variables: os.environ["MY_NAME"].
+    Constants that you add to config.py are environment variables here: os.environ["MY_NAME"].
     """
     return job_from_message(message, folders, settings)
 
 
 def prepare(job: Job, folders: Folders) -> None:
-    """Runs when the inputs are in `folders.input_dir` and before the command: write or change files here."""
+    """Prepare the job's files. The worker calls this after it has downloaded the inputs to `folders.input_dir` and
+    before it runs the command."""
 
 
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """Why the job failed, or None for success. What lies in `folders.output_dir` is uploaded only after success.
+    """Return the reason why the job failed, or None for success. The files in `folders.output_dir` are uploaded only
+    after success.
 
-    As shipped: an exit code other than 0, or fewer files than the job file's `expected_files`. For a program whose exit
-    code says nothing, look at its files instead:
+    Without changes, a job fails if its exit code is not 0 or if it wrote fewer files than `expected_files` in the job
+    file. If the exit code of your program is not reliable, check its files instead:
 
         from distributed_something.worker import wrong_text
         return wrong_text(folders.output_dir / "done", "Complete")

@@ -1,5 +1,5 @@
-"""What is wrong, before a run (`check`) and while nothing happens (`why`).
+"""Diagnosis of problems, before a run (`check`) and when nothing is running (`why`).
 
-Nothing here changes anything in AWS. `cli` imports it; it imports everything below `run`. Start with `check/check.py`
-and `why/rank.py`.
+Nothing here changes anything in AWS. `cli` imports this package; it may import every package below `run`. Start with
+`check/check.py` and `why/rank.py`.
 """

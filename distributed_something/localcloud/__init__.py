@@ -1,8 +1,9 @@
 """AWS emulated on this computer, for `run.py --local`.
 
-One daemon per project holds the emulators and simulates what they lack: machines that join a cluster and are
-interrupted, tasks that really run. Only `cli` imports this package, and what it imports here costs little: the
-emulators live in the daemon, and boto3 is imported by the first call that needs it. Start reading in `client/cloud.py`.
+Each project has one daemon. It hosts two emulators and simulates what they do not emulate: machines that join a
+cluster and are interrupted, and tasks that run real programs. Only `cli` imports this package. The import is cheap:
+the emulators run in the daemon, and boto3 is imported by the first call that needs it. Start reading in
+`client/cloud.py`.
 """
 
 from .base.errors import LocalCloudError

@@ -1,4 +1,7 @@
-"""`python -m distributed_something.localcloud PROJECT WORKER_ROOT`: the daemon, started by `start_local_cloud`."""
+"""The daemon's entry point: `python -m distributed_something.localcloud PROJECT WORKER_ROOT`.
+
+`start_local_cloud` runs it.
+"""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""What AWS says about a run right now: its queue, fleet, machines, service, and everything else that it owns.
+"""Observation of a run in AWS: its queue, fleet, machines, service, and all other resources.
 
-Nothing here changes anything or decides anything. `run`, `results`, and `diagnose` import it; it imports `fleet`,
-`aws`, and `core`. Start with `snapshot.py`, the one look that the monitor decides on.
+Nothing here changes a resource or makes a decision. `run`, `results`, and `diagnose` import this package; it imports
+`fleet`, `aws`, and `core`. Start with `snapshot.py`, the observation on which the monitor bases its decisions.
 """

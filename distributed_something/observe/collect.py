@@ -1,4 +1,4 @@
-"""Several looks one after the other, where a look that AWS refuses does not stop the rest."""
+"""Series of lookups in AWS, in which a refused lookup does not stop the others."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from typing import TypeVar
 
 from distributed_something.core.errors import AWSError, CloudError, explain_aws_error, is_access_denied, is_login_error
 
-Found = TypeVar("Found")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class UnseenPart:
-    """A look that AWS refused. `denied`: it will refuse the next one too."""
+    """A lookup that AWS refused. `denied`: a permission is missing, so a retry would fail too."""
 
     error: CloudError
     denied: bool
 
 
 def collect_findings(
-    looks: Iterable[tuple[str, Callable[[], Iterable[Found]]]],
-) -> tuple[list[Found], list[UnseenPart]]:
-    """Take every look, each with the words for what is looked for; return everything found, and what AWS refused.
+    lookups: Iterable[tuple[str, Callable[[], Iterable[Item]]]],
+) -> tuple[list[Item], list[UnseenPart]]:
+    """Make all lookups and return their items and the lookups that AWS refused.
 
-    Raises CloudError only where AWS does not know who asks.
+    Each lookup has a label for error messages, such as "queues". Raises CloudError only if AWS does not accept the
+    credentials.
     """
-    found: list[Found] = []
-    unseen: list[UnseenPart] = []
-    for what, look in looks:
+    items: list[Item] = []
+    refused_lookups: list[UnseenPart] = []
+    for label, look_up in lookups:
         try:
-            found.extend(look())
+            items.extend(look_up())
         except AWSError as error:
-            told = explain_aws_error(f"looking for {what}", error)
+            explained_error = explain_aws_error(f"looking for {label}", error)
             if is_login_error(error):
-                raise told from error
-            unseen.append(UnseenPart(told, is_access_denied(error)))
-    return found, unseen
+                raise explained_error from error
+            refused_lookups.append(UnseenPart(explained_error, is_access_denied(error)))
+    return items, refused_lookups

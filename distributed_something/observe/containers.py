@@ -1,4 +1,4 @@
-"""What the run's containers say about themselves: pauses in the bucket, and the last lines in CloudWatch."""
+"""Reports of the run's containers: their pauses, from the bucket, and their last log lines, from CloudWatch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_LOG_LINES = 5
 
 @dataclass(frozen=True)
 class PausedMachine:
-    """A machine whose worker takes no jobs, and why."""
+    """A machine whose worker takes no jobs, and the reason."""
 
     machine: str
     reason: str
@@ -25,29 +25,31 @@ class PausedMachine:
 
 @dataclass(frozen=True)
 class LogTail:
-    """The newest line that the run's machines logged (seconds since 1970), and the last lines of a container."""
+    """Time of the machines' newest log line (`at`, seconds since 1970) and the last lines of a container."""
 
     at: float
     lines: tuple[str, ...] = ()
 
 
 def list_paused_machines(s3: S3Client, bucket: str, keys: RunKeys, now: float) -> tuple[PausedMachine, ...]:
-    """Return what the newest containers say that take no jobs at `now`: theirs failed in a row, or their disk is full.
+    """Return the newest containers that are paused at `now` because several jobs failed in a row or the disk is full.
 
-    One listing and at most five reads. Raises AWS's errors.
+    Makes one listing and at most five reads. Raises AWS's errors.
     """
-    found = list_paused_containers(s3, bucket, keys, now)
-    return tuple(PausedMachine(document["machine"], document["reason"]) for document in found)
+    documents = list_paused_containers(s3, bucket, keys, now)
+    return tuple(PausedMachine(document["machine"], document["reason"]) for document in documents)
 
 
 def format_paused_machine(paused: PausedMachine) -> str:
-    """Return the pause as the monitor shows it."""
+    """Return the line with which the monitor reports the pause."""
     return f"{paused.machine} takes no jobs: {paused.reason}"
 
 
 def find_log_tail(logs: CloudWatchLogsClient, log_group_name: str, app: str) -> LogTail | None:
-    """Return the newest sign of life of the app's machines, and the last lines of the container that wrote last; None
-    where none wrote. Raises AWS's errors."""
+    """Return the time of the newest log line of any machine and the last lines of the app's most recent container.
+
+    Returns None if there are no log lines. Raises AWS's errors.
+    """
     group = build_machine_log_group(log_group_name)
     try:
         streams: Any = logs.describe_log_streams(
@@ -55,12 +57,12 @@ def find_log_tail(logs: CloudWatchLogsClient, log_group_name: str, app: str) -> 
         )["logStreams"]
     except logs.exceptions.ResourceNotFoundException:
         return None
-    written = [stream for stream in streams if "lastEventTimestamp" in stream]
-    if not written:
+    used_streams = [stream for stream in streams if "lastEventTimestamp" in stream]
+    if not used_streams:
         return None
-    newest = max(stream["lastEventTimestamp"] for stream in written) / 1000
-    own = [stream["logStreamName"] for stream in written if stream["logStreamName"].startswith(f"{app}/")]
-    return LogTail(newest, _list_last_lines(logs, group, own[0]) if own else ())
+    newest = max(stream["lastEventTimestamp"] for stream in used_streams) / 1000
+    app_streams = [stream["logStreamName"] for stream in used_streams if stream["logStreamName"].startswith(f"{app}/")]
+    return LogTail(newest, _list_last_lines(logs, group, app_streams[0]) if app_streams else ())
 
 
 def _list_last_lines(logs: CloudWatchLogsClient, group: str, stream: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a dashboard's body shows: which fleet, and whether it is an app's own."""
+"""Bodies of CloudWatch dashboards: which fleet they show, and whether they belong to an app."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from distributed_something.core.names import AppNames
 
 
 def find_dashboard_fleet(text: str) -> str | None:
-    """The fleet whose capacity a dashboard's body shows, ours or a published one's; None if it shows none."""
+    """Return the fleet whose capacity the dashboard shows, or None.
+
+    Works for dashboards of this package and of the published system.
+    """
     for metric in _parse_metrics(text):
         if metric[:1] == ["AWS/EC2Spot"] and "FleetRequestId" in metric[:-1]:
             return str(metric[metric.index("FleetRequestId") + 1])
@@ -17,15 +20,15 @@ def find_dashboard_fleet(text: str) -> str | None:
 
 
 def is_dashboard_of_app(text: str, app: str) -> bool:
-    """Whether the body shows the app's own service and a fleet, as ours does."""
-    shows = any(metric[:1] == ["AWS/ECS"] and AppNames(app).service in metric for metric in _parse_metrics(text))
-    return shows and find_dashboard_fleet(text) is not None
+    """Return whether the dashboard shows the app's service and a fleet, as those of this package do."""
+    has_service = any(metric[:1] == ["AWS/ECS"] and AppNames(app).service in metric for metric in _parse_metrics(text))
+    return has_service and find_dashboard_fleet(text) is not None
 
 
 def _parse_metrics(text: str) -> list[list[Any]]:
     try:
         widgets = json.loads(text)["widgets"]
-        found = [metric for widget in widgets for metric in widget.get("properties", {}).get("metrics", [])]
+        metrics = [metric for widget in widgets for metric in widget.get("properties", {}).get("metrics", [])]
     except (ValueError, TypeError, KeyError, AttributeError):
-        return []  # somebody else's, in a form that we do not know
-    return [metric for metric in found if isinstance(metric, list)]
+        return []  # a dashboard of another program, in an unknown form
+    return [metric for metric in metrics if isinstance(metric, list)]

@@ -1,7 +1,8 @@
-"""What can be seen of a run from outside: one look at each place where it may be stuck. Nothing here judges.
+"""Evidence for `why`: one observation of every part of a run that may be stuck. Nothing here evaluates it.
 
-A fixed number of calls (about twenty-five) however large the run is: of machines, tasks and pauses the first hundred,
-hundred and five are looked at. What AWS refuses to tell is noted, and the rest is looked at all the same.
+The number of calls is fixed (about twenty-five), however large the run is: at most 1,000 machines of the run, 100
+machines of the cluster, 100 stopped tasks, and 5 pauses are read. A lookup that AWS refuses is noted and does not stop
+the others.
 """
 
 from __future__ import annotations
@@ -50,14 +51,17 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-MAX_RUN_MACHINES = 1000  # EC2: instances of one DescribeInstances call
-MAX_CLUSTER_MACHINES = 100  # ECS: of one Describe call
+MAX_RUN_MACHINES = 1000  # EC2: limit of one DescribeInstances call
+MAX_CLUSTER_MACHINES = 100  # ECS: limit of one DescribeContainerInstances call
 
 
 @dataclass(frozen=True)
 class DiagnosisSubject:
-    """Whose run it is. `fleet` and `start` (seconds since 1970) are None where no run was begun, or where it could not
-    be found out whether one was (`unfound`: why)."""
+    """The app and the run to diagnose.
+
+    `fleet` and `start` (seconds since 1970) are None if no run is active, or if the fleets could not be looked up;
+    `fleet_error` is the reason then.
+    """
 
     app: str
     cluster: str
@@ -68,57 +72,61 @@ class DiagnosisSubject:
     fleet: str | None = None
     start: float | None = None
     run: str | None = None
-    unfound: str = ""
+    fleet_error: str = ""
 
 
 @dataclass(frozen=True)
 class ClusterMachine:
-    """A machine as the cluster knows it."""
+    """A machine that has joined the cluster. `is_connected`: ECS has a connection to its agent."""
 
     id: str
-    connected: bool
+    is_connected: bool
     tasks: int
 
 
 @dataclass(frozen=True)
 class SpotQuota:
-    """Virtual CPUs that the account may have, and those of the smallest machine asked for."""
+    """The account's quota, in virtual CPUs, and the virtual CPUs of the smallest requested machine type."""
 
     name: str
     code: str
     value: float
-    least: int
+    smallest_vcpus: int
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One look. A part that could not be looked at is in `unseen` (part: why), and has its default here. `closed`: the
-    monitor has told the workers that the run has cost what it may."""
+    """One observation of a run.
+
+    An attribute that could not be looked up has its default value, and `lookup_errors` contains its name and the
+    reason. `is_closed`: the run has reached its cost limit, so the workers start no more jobs.
+    """
 
     at: float
     subject: DiagnosisSubject
     counts: QueueCounts | None = None
-    dead: int = 0
+    failed_jobs: int = 0
     fleet: FleetState | None = None
-    events: tuple[AWSEvent, ...] = ()
+    fleet_events: tuple[AWSEvent, ...] = ()
     machines: tuple[ObservedMachine, ...] = ()
-    registered: int | None = None
-    joined: tuple[ClusterMachine, ...] = ()
+    registered_count: int | None = None
+    cluster_machines: tuple[ClusterMachine, ...] = ()
     service: ServiceState | None = None
-    told: tuple[AWSEvent, ...] = ()
-    stopped: tuple[StoppedTask, ...] = ()
+    service_events: tuple[AWSEvent, ...] = ()
+    stopped_tasks: tuple[StoppedTask, ...] = ()
     quota: SpotQuota | None = None
-    logged: LogTail | None = None
-    paused: tuple[PausedMachine, ...] = ()
-    closed: bool = False
-    unseen: Mapping[str, str] = field(default_factory=dict)
+    log_tail: LogTail | None = None
+    paused_machines: tuple[PausedMachine, ...] = ()
+    is_closed: bool = False
+    lookup_errors: Mapping[str, str] = field(default_factory=dict)
 
     def has_observed(self, part: str) -> bool:
-        return part not in self.unseen
+        """Return whether the attribute `part` was looked up without an error."""
+        return part not in self.lookup_errors
 
 
 def build_subject_from_run(monitor_file: MonitorFile) -> DiagnosisSubject:
-    """The run of a monitor file."""
+    """Return the run of a monitor file."""
     return DiagnosisSubject(
         app=monitor_file.MONITOR_APP_NAME,
         cluster=monitor_file.MONITOR_ECS_CLUSTER,
@@ -133,7 +141,7 @@ def build_subject_from_run(monitor_file: MonitorFile) -> DiagnosisSubject:
 
 
 def build_subject_from_config(settings: Settings) -> DiagnosisSubject:
-    """The app of a config, where no run was begun."""
+    """Return the app of a config, without a run."""
     return DiagnosisSubject(
         app=settings.APP_NAME,
         cluster=settings.ECS_CLUSTER,
@@ -145,65 +153,77 @@ def build_subject_from_config(settings: Settings) -> DiagnosisSubject:
 
 
 def observe_active_subject(settings: Settings, clients: Clients) -> DiagnosisSubject:
-    """The app's active fleet, found by its tag; its config alone where there is none, or where that is not told."""
+    """Return the app's active run, found by its fleet's tag.
+
+    Without an active fleet, or if the fleets cannot be looked up, returns the app without a run.
+    """
     subject = build_subject_from_config(settings)
     try:
-        found = find_active_fleet(clients.ec2, settings.APP_NAME)
+        fleet = find_active_fleet(clients.ec2, settings.APP_NAME)
     except CloudError as error:
-        return replace(subject, unfound=format_lookup_error(error.__cause__ or error))
-    if found is None:
+        return replace(subject, fleet_error=format_lookup_error(error.__cause__ or error))
+    if fleet is None:
         return subject
-    return replace(subject, fleet=found.id, start=found.start, run=build_run_name(found.start))
+    return replace(subject, fleet=fleet.id, start=fleet.start, run=build_run_name(fleet.start))
 
 
 def gather_evidence(clients: Clients, subject: DiagnosisSubject, now: float) -> Evidence:
-    """Look everywhere once. Raises CloudError only where AWS does not know who asks."""
-    looks = _Looks({"fleet": subject.unfound} if subject.unfound else {})
-    queue: QueueState | None = looks.take("counts", lambda: observe_queue(clients.sqs, subject.queue))
-    if looks.has_seen("counts"):
-        looks.take("dead", lambda: count_jobs(clients.sqs, queue.dead_letter_queue) if queue else 0)
-    service = looks.take("service", lambda: describe_service(clients.ecs, subject.cluster, subject.service))
-    looks.take("stopped", lambda: list_stopped_tasks(clients.ecs, subject.cluster, subject.service))
-    registered = looks.take("registered", lambda: _count_registered_instances(clients, subject.cluster))
-    looks.take("joined", lambda: _list_cluster_machines(clients, subject.cluster) if registered else ())
-    looks.take("logged", lambda: find_log_tail(clients.logs, subject.log_group, subject.app))
+    """Return one observation of the run. Raises CloudError only if AWS does not accept the credentials."""
+    collector = _EvidenceCollector({"fleet": subject.fleet_error} if subject.fleet_error else {})
+    queue: QueueState | None = collector.look_up("counts", lambda: observe_queue(clients.sqs, subject.queue))
+    if collector.has_observed("counts"):
+        collector.look_up("failed_jobs", lambda: count_jobs(clients.sqs, queue.dead_letter_queue) if queue else 0)
+    service = collector.look_up("service", lambda: describe_service(clients.ecs, subject.cluster, subject.service))
+    collector.look_up("stopped_tasks", lambda: list_stopped_tasks(clients.ecs, subject.cluster, subject.service))
+    registered_count = collector.look_up(
+        "registered_count", lambda: _count_registered_instances(clients, subject.cluster)
+    )
+    collector.look_up(
+        "cluster_machines", lambda: _list_cluster_machines(clients, subject.cluster) if registered_count else ()
+    )
+    collector.look_up("log_tail", lambda: find_log_tail(clients.logs, subject.log_group, subject.app))
     if subject.fleet:
-        _look_at_fleet(clients, subject, subject.fleet, now, looks)
-    seen = looks.seen | {"counts": queue.counts if queue else None}
-    seen |= {"service": parse_service_state(service), "told": parse_service_events(service)}
-    return Evidence(now, subject, **seen, unseen=looks.unseen)
+        _look_up_fleet(clients, subject, subject.fleet, collector, now)
+    parts = collector.parts | {
+        "counts": queue.counts if queue else None,
+        "service": parse_service_state(service),
+        "service_events": parse_service_events(service),
+    }
+    return Evidence(now, subject, **parts, lookup_errors=collector.lookup_errors)
 
 
-class _Looks:
-    """What each look saw, by its part of the evidence, and why the others saw nothing."""
+class _EvidenceCollector:
+    """Attributes of `Evidence` that were looked up, and the errors of the other lookups."""
 
-    def __init__(self, unseen: dict[str, str]) -> None:
-        self.seen: dict[str, Any] = {}
-        self.unseen = unseen
+    def __init__(self, lookup_errors: dict[str, str]) -> None:
+        self.parts: dict[str, Any] = {}
+        self.lookup_errors = lookup_errors
 
-    def take(self, part: str, look: Callable[[], Any]) -> Any:
-        """Return what `look` returns; None where AWS refuses. Raises CloudError where AWS does not know who asks."""
+    def look_up(self, part: str, call: Callable[[], Any]) -> Any:
+        """Return what `call` returns; None if AWS refuses. Raises CloudError if AWS does not accept the credentials."""
         try:
-            self.seen[part] = look()
+            self.parts[part] = call()
         except AWSError as error:
             if is_login_error(error):
                 raise explain_aws_error("looking at the run", error) from error
-            self.unseen[part] = format_lookup_error(error)
-        return self.seen.get(part)
+            self.lookup_errors[part] = format_lookup_error(error)
+        return self.parts.get(part)
 
-    def has_seen(self, part: str) -> bool:
-        return part in self.seen
+    def has_observed(self, part: str) -> bool:
+        return part in self.parts
 
 
-def _look_at_fleet(clients: Clients, subject: DiagnosisSubject, fleet_id: str, now: float, looks: _Looks) -> None:
+def _look_up_fleet(
+    clients: Clients, subject: DiagnosisSubject, fleet_id: str, collector: _EvidenceCollector, now: float
+) -> None:
     ec2, start, keys = clients.ec2, subject.start or 0.0, RunKeys(subject.app, str(subject.run))
-    fleet = looks.take("fleet", lambda: observe_fleet(ec2, fleet_id))
+    fleet = collector.look_up("fleet", lambda: observe_fleet(ec2, fleet_id))
     lacks_machines = fleet is not None and fleet.lacks_machines
-    looks.take("events", lambda: tuple(list_launch_errors(ec2, fleet_id, start, now)))
-    looks.take("machines", lambda: _list_run_machines(clients, subject.app, start))
-    looks.take("quota", lambda: _find_spot_quota(clients, fleet_id) if lacks_machines else None)
-    looks.take("paused", lambda: list_paused_machines(clients.s3, subject.bucket, keys, now))
-    looks.take("closed", lambda: is_run_closed(clients.s3, subject.bucket, keys))
+    collector.look_up("fleet_events", lambda: tuple(list_launch_errors(ec2, fleet_id, start, now)))
+    collector.look_up("machines", lambda: _list_run_machines(clients, subject.app, start))
+    collector.look_up("quota", lambda: _find_spot_quota(clients, fleet_id) if lacks_machines else None)
+    collector.look_up("paused_machines", lambda: list_paused_machines(clients.s3, subject.bucket, keys, now))
+    collector.look_up("is_closed", lambda: is_run_closed(clients.s3, subject.bucket, keys))
 
 
 def _count_registered_instances(clients: Clients, name: str) -> int | None:
@@ -219,20 +239,20 @@ def _list_cluster_machines(clients: Clients, name: str) -> tuple[ClusterMachine,
 
 
 def _list_run_machines(clients: Clients, app: str, start: float) -> tuple[ObservedMachine, ...]:
-    """The app's instances since the run's start; ended ones too, which EC2 shows for an hour."""
+    """Return the app's instances since the run's start, including terminated ones, which EC2 lists for an hour."""
     instances = iter_instances(clients.ec2, [{"Name": "tag:app", "Values": [app]}], MAX_RUN_MACHINES)
     machines = map(parse_machine, instances)
-    return tuple(machine for machine in machines if machine.launched >= start)
+    return tuple(machine for machine in machines if machine.launch_time >= start)
 
 
 def _find_spot_quota(clients: Clients, fleet_id: str) -> SpotQuota | None:
-    """The quota of the first type that the fleet asks for; None where it is not known which one it is."""
-    found: Any = clients.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
-    kinds = sorted(list_requested_types(found[0]["SpotFleetRequestConfig"])) if found else []
-    quota = find_quota_class(kinds[0]) if kinds else None
+    """Return the quota for the first machine type of the fleet; None if the type's quota class is unknown."""
+    fleets: Any = clients.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
+    type_names = sorted(list_requested_types(fleets[0]["SpotFleetRequestConfig"])) if fleets else []
+    quota = find_quota_class(type_names[0]) if type_names else None
     if quota is None:
         return None
-    same = [kind for kind in kinds if find_quota_class(kind) == quota][:MACHINE_TYPES_PER_CALL]
-    sizes = [one.vcpus for one in list_machine_types(clients.ec2, same).values()]
+    class_types = [name for name in type_names if find_quota_class(name) == quota][:MACHINE_TYPES_PER_CALL]
+    sizes = [machine_type.vcpus for machine_type in list_machine_types(clients.ec2, class_types).values()]
     value = read_quota_value(clients.service_quotas, quota)
     return SpotQuota(quota.name, quota.code, value, min(sizes, default=1))

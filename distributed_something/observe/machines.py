@@ -1,4 +1,4 @@
-"""What EC2 and ECS say about machines: instances, and the same machines as the cluster knows them."""
+"""Observation of machines: as instances in EC2 and as container instances in the ECS cluster."""
 
 from __future__ import annotations
 
@@ -16,26 +16,32 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ecs import ECSClient
 
-CONTAINER_INSTANCES_PER_CALL = 100  # ECS: in one DescribeContainerInstances, and in a page of the list
-IDLE_INSTANCES_FILTER = "runningTasksCount == 0"  # ECS's cluster query language, which does not know tasks that wait
+CONTAINER_INSTANCES_PER_CALL = 100  # ECS: limit of DescribeContainerInstances and of a page of ListContainerInstances
+IDLE_INSTANCES_FILTER = "runningTasksCount == 0"  # ECS's cluster query language, which cannot query pending tasks
 
 
 @dataclass(frozen=True)
 class ObservedMachine:
-    """An instance; `launched`: seconds since 1970. `end_code` and `why_ended`: EC2's code and words for its end."""
+    """An EC2 instance.
+
+    `launch_time`: seconds since 1970. `end_code` and `end_reason`: EC2's code and message about its termination.
+    """
 
     id: str
     state: str
-    launched: float
-    kind: str = ""
-    public: bool = True
-    why_ended: str = ""
+    launch_time: float
+    machine_type: str = ""
+    has_public_address: bool = True
+    end_reason: str = ""
     end_code: str = ""
 
 
 @dataclass(frozen=True)
 class ContainerInstance:
-    """A machine that has joined the cluster: its tasks, waiting ones too, and since when (seconds since 1970)."""
+    """A machine that has joined the cluster.
+
+    `tasks`: number of its tasks, including pending ones. `since`: when it joined, in seconds since 1970.
+    """
 
     instance: str
     arn: str
@@ -46,28 +52,28 @@ class ContainerInstance:
 
 
 def iter_instances(ec2: EC2Client, filters: Sequence[Mapping[str, Any]], limit: int | None = None) -> Iterator[Any]:
-    """Yield EC2's descriptions of the instances that match, of at most `limit` launches. Raises AWS's errors."""
+    """Yield EC2's descriptions of at most `limit` instances that match the filters. Raises AWS's errors."""
     pagination: Any = EC2_PAGINATION if limit is None else {"PageSize": limit, "MaxItems": limit}
     pages = ec2.get_paginator("describe_instances").paginate(
         Filters=filters,  # type: ignore[arg-type]
         PaginationConfig=pagination,
     )
-    for page in pages:  # a page may be empty
+    for page in pages:  # EC2 may return an empty page before others
         for reservation in page["Reservations"]:
             yield from reservation["Instances"]
 
 
 def parse_machine(described: Mapping[str, Any]) -> ObservedMachine:
-    """Return what is needed of EC2's description of an instance."""
+    """Return the machine in EC2's description of an instance."""
     reason = described.get("StateReason", {})
     code, message = reason.get("Code", ""), reason.get("Message", "")
     return ObservedMachine(
         id=described["InstanceId"],
         state=described["State"]["Name"],
-        launched=convert_to_seconds(described.get("LaunchTime")),
-        kind=described.get("InstanceType", ""),
-        public=bool(described.get("PublicIpAddress")),
-        why_ended=f"{code}: {message}" if reason else "",
+        launch_time=convert_to_seconds(described.get("LaunchTime")),
+        machine_type=described.get("InstanceType", ""),
+        has_public_address=bool(described.get("PublicIpAddress")),
+        end_reason=f"{code}: {message}" if reason else "",
         end_code=code,
     )
 
@@ -79,7 +85,7 @@ def list_container_instances(ecs: ECSClient, cluster: str, limit: int) -> list[C
 
 
 def iter_idle_instances(ecs: ECSClient, cluster: str) -> Iterator[ContainerInstance]:
-    """Yield the cluster's machines on which no task runs; none where there is no cluster. Raises AWS's errors."""
+    """Yield the cluster's machines without a running task; none if there is no cluster. Raises AWS's errors."""
     try:
         pages = ecs.get_paginator("list_container_instances").paginate(
             cluster=cluster, filter=IDLE_INSTANCES_FILTER, PaginationConfig={"PageSize": CONTAINER_INSTANCES_PER_CALL}
@@ -92,10 +98,10 @@ def iter_idle_instances(ecs: ECSClient, cluster: str) -> Iterator[ContainerInsta
 
 
 def observe_container_instances(ecs: ECSClient, cluster: str, arns: Sequence[str]) -> list[ContainerInstance]:
-    """Return the state of up to 100 machines of the cluster; those that have left it are left out."""
+    """Return up to 100 machines of the cluster, without those that have left it. Raises AWS's errors."""
     if not arns:
         return []
-    answer = ecs.describe_container_instances(cluster=cluster, containerInstances=list(arns))
+    response = ecs.describe_container_instances(cluster=cluster, containerInstances=list(arns))
     return [
         ContainerInstance(
             instance=described.get("ec2InstanceId", ""),
@@ -105,6 +111,6 @@ def observe_container_instances(ecs: ECSClient, cluster: str, arns: Sequence[str
             draining=described.get("status") == "DRAINING",
             connected=bool(described.get("agentConnected")),
         )
-        for described in answer["containerInstances"]
+        for described in response["containerInstances"]
         if described.get("status", "ACTIVE") in ("ACTIVE", "DRAINING")
     ]

@@ -1,4 +1,4 @@
-"""What SQS says about a queue: its counts, its age, and the dead-letter queue that it feeds, all from one call."""
+"""Observation of a queue: its job counts, its age, and its dead-letter queue, all from one call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ATTRIBUTES: Any = [*_COUNT_ATTRIBUTES, "CreatedTimestamp", "RedrivePolicy"]
 
 @dataclass(frozen=True)
 class QueueCounts:
-    """SQS's approximate counts of one queue; they settle up to a minute after the last change."""
+    """SQS's approximate job counts of a queue, which may lag behind changes by up to a minute."""
 
     waiting: int
     running: int
@@ -32,7 +32,7 @@ class QueueCounts:
 
 @dataclass(frozen=True)
 class QueueState:
-    """A queue that exists. `created`: seconds since 1970. `dead_letter_queue`: the name of the queue that it feeds."""
+    """An existing queue. `created`: seconds since 1970. `dead_letter_queue`: its name, or None if there is none."""
 
     url: str
     counts: QueueCounts
@@ -45,14 +45,16 @@ class QueueState:
 
 
 def observe_queue(sqs: SQSClient, name: str) -> QueueState | None:
-    """Return the state of the queue of exactly this name; None where there is none. Raises AWS's errors."""
+    """Return the state of the queue with exactly this name; None if it does not exist. Raises AWS's errors."""
     url = find_queue(sqs, name)
     return observe_queue_at(sqs, url) if url else None
 
 
 def observe_queue_at(sqs: SQSClient, url: str) -> QueueState | None:
-    """Return the state of the queue at `url`; None where it is gone: SQS still gives out the URL of a queue that was
-    deleted a minute ago. Raises AWS's errors."""
+    """Return the state of the queue at `url`; None if it has been deleted. Raises AWS's errors.
+
+    SQS still returns the URL of a queue for about a minute after its deletion.
+    """
     try:
         attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=_ATTRIBUTES).get("Attributes", {})
     except ClientError as error:
@@ -68,13 +70,13 @@ def observe_queue_at(sqs: SQSClient, url: str) -> QueueState | None:
 
 
 def count_jobs(sqs: SQSClient, name: str | None) -> int:
-    """Return how many jobs the queue of this name holds; 0 where there is no such queue. Raises AWS's errors."""
+    """Return the number of jobs in the queue with this name; 0 if it does not exist. Raises AWS's errors."""
     queue = observe_queue(sqs, name) if name else None
     return queue.counts.jobs if queue else 0
 
 
 def _parse_counts(attributes: Mapping[Any, str]) -> QueueCounts:
-    """Delayed messages are jobs that wait."""
+    """Return the counts; delayed messages count as waiting jobs."""
     waiting, running, delayed = (int(attributes.get(name, "0")) for name in _COUNT_ATTRIBUTES)
     return QueueCounts(waiting + delayed, running)
 

@@ -1,7 +1,8 @@
-"""What AWS holds of an app, or of all apps, kind by kind: each service is asked itself.
+"""Lists of all AWS resources of an app, or of all apps, one function per kind of resource.
 
-The tagging service would answer for all of them in one call, but it still lists what is deleted and not yet what is
-new, which is no proof that nothing is left. Names and tags are compared whole.
+Each function queries the AWS service that owns the resources. AWS's tagging service could list all kinds in one call,
+but it still lists deleted resources and does not yet list new ones, so it cannot show that nothing remains. Names and
+tags must match exactly.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from distributed_something.aws.sqs import SUBMITTED_JOBS_TAG, find_queue, is_mis
 from distributed_something.core.errors import get_error_code
 from distributed_something.core.names import RULE_NAME_PREFIX, TASK_FAMILY_SUFFIX, AppNames, build_monitor_rule_name
 from distributed_something.core.tags import KEPT_VOLUME_TAG, has_run_tags, parse_tags
+from distributed_something.core.text import format_count
 from distributed_something.observe.dashboards import is_dashboard_of_app
 from distributed_something.observe.machines import iter_instances
 from distributed_something.observe.queue import observe_queue_at
@@ -36,15 +38,19 @@ if TYPE_CHECKING:
 
 CLUSTERS_PER_CALL = 100  # ECS: DescribeClusters
 SERVICES_PER_CALL = 10  # ECS: DescribeServices
-FLEET_ID_TAG = "aws:ec2spot:fleet-request-id"  # EC2 puts it on every machine of a fleet
-_LIVE_INSTANCE_STATES = ["pending", "running", "shutting-down", "stopping", "stopped"]  # states of an instance
+FLEET_ID_TAG = "aws:ec2spot:fleet-request-id"  # EC2 adds it to every machine of a fleet
+_LIVE_INSTANCE_STATES = ["pending", "running", "shutting-down", "stopping", "stopped"]
 _RUN_NAME_PATTERN = re.compile(r"\d{8}T\d{6}Z")
 _MISSING_DASHBOARD_CODES = {"DashboardNotFoundError", "ResourceNotFound"}
 _ALARM_NAME_PATTERN = re.compile(r"(?P<app>.+)_(?P<machine>i-[0-9a-f]+)")
 
 
 class ResourceState(Enum):
-    """LEFT must go; ENDING goes by itself; KEPT stays on purpose; UNKNOWN says `app`, but may be somebody else's."""
+    """What happens to a resource at cleanup.
+
+    LEFT must be deleted. ENDING is being deleted by AWS. KEPT stays on purpose. UNKNOWN has a tag `app`, but may belong
+    to another program.
+    """
 
     LEFT = "left"
     ENDING = "still ending"
@@ -53,7 +59,7 @@ class ResourceState(Enum):
 
 
 class ResourceKind(StrEnum):
-    """What a thing in AWS is, in the words that a user reads."""
+    """Kind of an AWS resource, as shown to users."""
 
     FLEET = "fleet"
     MACHINE = "machine"
@@ -72,10 +78,7 @@ class ResourceKind(StrEnum):
 
 @dataclass(frozen=True)
 class Resource:
-    """One thing in AWS: what it is, its name and AWS's id of it, whose it is, and why it is listed.
-
-    `made`: of a fleet, when it was requested (seconds since 1970).
-    """
+    """One AWS resource. `note`: why it is listed. `made`: when a fleet was requested (seconds since 1970)."""
 
     kind: ResourceKind
     name: str
@@ -89,75 +92,82 @@ class Resource:
 
 
 def format_resource(resource: Resource) -> str:
-    """Return the kind and name, and in parentheses whose it is and why it is listed."""
+    """Return the kind and name, and in parentheses the app, the run, and the note."""
     app, run = resource.app, resource.run
     notes = [f"app {app}" if app else "", f"run {run}" if run else "", resource.note]
     return f"{resource.kind} {resource.name} ({', '.join(filter(None, notes))})"
 
 
 def iter_tagged_fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
-    """Fleets that carry the tag `app` (of one app, or of any) and that still have, or may start, machines."""
-    for found in iter_fleets(ec2):
-        tags, state = get_fleet_tags(found), found["SpotFleetRequestState"]
-        if not _has_app_tag(tags, app) or has_fleet_ended(state):
+    """Yield the fleets with the tag `app` (of one app, or of any app) that have machines or may still start some."""
+    for fleet in iter_fleets(ec2):
+        tags, fleet_state = get_fleet_tags(fleet), fleet["SpotFleetRequestState"]
+        if not _has_app_tag(tags, app) or has_fleet_ended(fleet_state):
             continue
-        known = _choose_ending_state(state == "cancelled_terminating", _choose_ownership_state(tags, None))
-        name, made = found["SpotFleetRequestId"], found["CreateTime"].timestamp()
-        yield Resource(ResourceKind.FLEET, name, tags["app"], tags.get("run", ""), state, known, id=name, made=made)
+        yield Resource(
+            ResourceKind.FLEET,
+            fleet["SpotFleetRequestId"],
+            tags["app"],
+            tags.get("run", ""),
+            note=fleet_state,
+            state=_choose_ending_state(fleet_state == "cancelled_terminating", _choose_ownership_state(tags, None)),
+            id=fleet["SpotFleetRequestId"],
+            made=fleet["CreateTime"].timestamp(),
+        )
 
 
 def iter_tagged_machines(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
-    """Machines that carry the tag `app` and are not gone."""
+    """Yield the machines with the tag `app` that have not been terminated."""
     filters: Any = [_build_tag_filter(app), {"Name": "instance-state-name", "Values": _LIVE_INSTANCE_STATES}]
-    for found in iter_instances(ec2, filters):
-        tags, state = parse_tags(found.get("Tags")), found["State"]["Name"]
+    for instance in iter_instances(ec2, filters):
+        tags, instance_state = parse_tags(instance.get("Tags")), instance["State"]["Name"]
         if _has_app_tag(tags, app):
-            known = _choose_ending_state(
-                state == "shutting-down",
-                _choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine),
-            )
-            name, run = found["InstanceId"], tags.get("run", "")
+            ownership = _choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine)
             yield Resource(
-                ResourceKind.MACHINE, name, tags["app"], run, state, known, id=name, fleet=tags.get(FLEET_ID_TAG, "")
+                ResourceKind.MACHINE,
+                instance["InstanceId"],
+                tags["app"],
+                tags.get("run", ""),
+                note=instance_state,
+                state=_choose_ending_state(instance_state == "shutting-down", ownership),
+                id=instance["InstanceId"],
+                fleet=tags.get(FLEET_ID_TAG, ""),
             )
 
 
 def iter_tagged_volumes(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
-    """Volumes that carry the tag `app` and hang on no machine: those that do go with it."""
+    """Yield the volumes with the tag `app` that are not attached to a machine.
+
+    Attached volumes are not listed, because EC2 deletes them together with their machine.
+    """
     filters: Any = [_build_tag_filter(app), {"Name": "status", "Values": ["available"]}]
     for page in ec2.get_paginator("describe_volumes").paginate(Filters=filters, PaginationConfig=EC2_PAGINATION):
-        for found in page["Volumes"]:
-            tags, name = parse_tags(found.get("Tags")), found["VolumeId"]
+        for volume in page["Volumes"]:
+            tags, name = parse_tags(volume.get("Tags")), volume["VolumeId"]
             if _has_app_tag(tags, app):
-                kept = KEPT_VOLUME_TAG.items() <= tags.items()
-                known = (
-                    ResourceState.KEPT
-                    if kept
-                    else _choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine)
-                )
-                note = "kept, as the Fleet file says" if kept else "on no machine"
-                yield Resource(ResourceKind.VOLUME, name, tags["app"], tags.get("run", ""), note, known, id=name)
+                is_kept = KEPT_VOLUME_TAG.items() <= tags.items()
+                ownership = _choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine)
+                state = ResourceState.KEPT if is_kept else ownership
+                note = "kept, as the Fleet file requests" if is_kept else "not attached to a machine"
+                yield Resource(ResourceKind.VOLUME, name, tags["app"], tags.get("run", ""), note, state, id=name)
 
 
 def iter_tagged_templates(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
-    """Launch templates that carry the tag `app` and are named `APP_NAME-RUN`."""
+    """Yield the launch templates with the tag `app`; LEFT if they are named `APP_NAME-RUN`, else UNKNOWN."""
     filters: Any = [_build_tag_filter(app)]
     for page in ec2.get_paginator("describe_launch_templates").paginate(Filters=filters):
-        for found in page["LaunchTemplates"]:
-            tags, name = parse_tags(found.get("Tags")), found["LaunchTemplateName"]
+        for template in page["LaunchTemplates"]:
+            tags, name = parse_tags(template.get("Tags")), template["LaunchTemplateName"]
             if _has_app_tag(tags, app):
-                ours = name.startswith(f"{tags['app']}-") and _RUN_NAME_PATTERN.fullmatch(
-                    name.removeprefix(f"{tags['app']}-")
-                )
-                known = ResourceState.LEFT if ours else ResourceState.UNKNOWN
-                run = tags.get("run", "")
-                yield Resource(
-                    ResourceKind.LAUNCH_TEMPLATE, name, tags["app"], run, state=known, id=found["LaunchTemplateId"]
-                )
+                prefix = f"{tags['app']}-"
+                is_own = name.startswith(prefix) and _RUN_NAME_PATTERN.fullmatch(name.removeprefix(prefix))
+                state = ResourceState.LEFT if is_own else ResourceState.UNKNOWN
+                run, template_id = tags.get("run", ""), template["LaunchTemplateId"]
+                yield Resource(ResourceKind.LAUNCH_TEMPLATE, name, tags["app"], run, state=state, id=template_id)
 
 
 def iter_named_queues(sqs: SQSClient, app: str, names: Iterable[str]) -> Iterator[Resource]:
-    """The queues of just these names, whatever their tags."""
+    """Yield the queues with exactly these names, whatever their tags."""
     for name in names:
         url = find_queue(sqs, name)
         if url is not None:
@@ -165,7 +175,7 @@ def iter_named_queues(sqs: SQSClient, app: str, names: Iterable[str]) -> Iterato
 
 
 def iter_tagged_queues(sqs: SQSClient) -> Iterator[Resource]:
-    """All queues that carry the tag `app`. Two calls a queue."""
+    """Yield all queues with the tag `app`. Makes two calls per queue."""
     for page in sqs.get_paginator("list_queues").paginate(PaginationConfig={"PageSize": 1000}):
         for url in page.get("QueueUrls", []):
             tags = _empty_if_missing(partial(sqs.list_queue_tags, QueueUrl=url)).get("Tags", {})
@@ -174,39 +184,39 @@ def iter_tagged_queues(sqs: SQSClient) -> Iterator[Resource]:
 
 
 def iter_app_services(ecs: ECSClient, cluster_name: str, app: str) -> Iterator[Resource]:
-    """The app's service in this cluster."""
-    found = describe_service(ecs, cluster_name, AppNames(app).service)
-    if found is not None:
-        yield from _build_service_resource(found, app, cluster_name)
+    """Yield the app's service in this cluster, if it exists."""
+    service = describe_service(ecs, cluster_name, AppNames(app).service)
+    if service is not None:
+        yield from _build_service_resource(service, app, cluster_name)
 
 
 def iter_app_clusters(ecs: ECSClient, name: str, app: str) -> Iterator[Resource]:
-    """The cluster of this name, where it is the app's own."""
-    found = describe_cluster(ecs, name)
-    if found is not None and is_app_cluster(found, app):
-        others = [one for one in list_service_names(ecs, name) if one != AppNames(app).service]
-        yield from _build_cluster_resource(found, {"app": app}, ResourceState.KEPT if others else ResourceState.LEFT)
+    """Yield the cluster with this name, if the app created it; KEPT if it has services of other apps."""
+    cluster = describe_cluster(ecs, name)
+    if cluster is not None and is_app_cluster(cluster, app):
+        other_services = [service for service in list_service_names(ecs, name) if service != AppNames(app).service]
+        state = ResourceState.KEPT if other_services else ResourceState.LEFT
+        yield from _build_cluster_resource(cluster, {"app": app}, state)
 
 
 def iter_ecs_resources(ecs: ECSClient) -> Iterator[Resource]:
-    """Every cluster and service that carries the tag `app`."""
+    """Yield all clusters and services with the tag `app`."""
     pages = ecs.get_paginator("list_clusters").paginate()
     arns = [arn for page in pages for arn in page["clusterArns"]]
     for batch in split_into_batches(arns, CLUSTERS_PER_CALL):
         described = ecs.describe_clusters(clusters=batch, include=["TAGS"])
-        for found in described["clusters"]:
-            names = list_service_names(ecs, found["clusterName"]) if found["status"] == "ACTIVE" else []
-            yield from _iter_tagged_services(ecs, found["clusterName"], names)
-            tags = parse_tags(found.get("tags"))
+        for cluster in described["clusters"]:
+            cluster_name, tags = cluster["clusterName"], parse_tags(cluster.get("tags"))
+            service_names = list_service_names(ecs, cluster_name) if cluster["status"] == "ACTIVE" else []
+            yield from _iter_tagged_services(ecs, cluster_name, service_names)
             if "app" in tags:
-                others = [one for one in names if one != AppNames(tags["app"]).service]
-                yield from _build_cluster_resource(
-                    found, tags, ResourceState.KEPT if others else _choose_ownership_state(tags, found["clusterName"])
-                )
+                other_services = [name for name in service_names if name != AppNames(tags["app"]).service]
+                state = ResourceState.KEPT if other_services else _choose_ownership_state(tags, cluster_name)
+                yield from _build_cluster_resource(cluster, tags, state)
 
 
 def iter_app_task_definitions(ecs: ECSClient, app: str) -> Iterator[Resource]:
-    """The app's task definitions that are still active."""
+    """Yield the app's active task definitions."""
     family = AppNames(app).task_family
     pages = ecs.get_paginator("list_task_definitions").paginate(familyPrefix=family, status="ACTIVE")
     for arn in (arn for page in pages for arn in page["taskDefinitionArns"]):
@@ -215,7 +225,10 @@ def iter_app_task_definitions(ecs: ECSClient, app: str) -> Iterator[Resource]:
 
 
 def iter_all_task_definitions(ecs: ECSClient) -> Iterator[Resource]:
-    """Every active task definition that is named, tagged and told its queue as ours are; one call a family."""
+    """Yield the active task definitions of all apps, recognized by name, tag, and environment variable.
+
+    Makes one call per family.
+    """
     pages = ecs.get_paginator("list_task_definitions").paginate(status="ACTIVE")
     arns = [arn for page in pages for arn in page["taskDefinitionArns"]]
     for family in dict.fromkeys(_parse_family(arn) for arn in arns if _parse_family(arn).endswith(TASK_FAMILY_SUFFIX)):
@@ -229,24 +242,27 @@ def iter_all_task_definitions(ecs: ECSClient) -> Iterator[Resource]:
 
 
 def get_container_variable(definition: Mapping[str, Any], name: str) -> str:
-    """What the containers of a task definition are told in the environment variable `name`."""
+    """Return the value of an environment variable of the containers in a task definition; '' if it is not set."""
     containers = definition.get("containerDefinitions", [])
-    pairs = [pair for one in containers for pair in one.get("environment", [])]
+    pairs = [pair for container in containers for pair in container.get("environment", [])]
     return next((str(pair.get("value", "")) for pair in pairs if pair.get("name") == name), "")
 
 
 def iter_idle_alarms(cloudwatch: CloudWatchClient, app: str | None = None) -> Iterator[Resource]:
-    """Idle alarms: named APP_NAME_INSTANCE and, of all apps, shaped as ours; `id` is the machine's."""
-    wanted: Any = {"AlarmNamePrefix": f"{app}_i-"} if app else {"AlarmTypes": ["MetricAlarm"]}
-    for page in cloudwatch.get_paginator("describe_alarms").paginate(**wanted):
-        for found in page.get("MetricAlarms", []):
-            match = _ALARM_NAME_PATTERN.fullmatch(found["AlarmName"])
-            if match and (match["app"] == app or (app is None and _is_idle_alarm(found, match["machine"]))):
-                yield Resource(ResourceKind.ALARM, found["AlarmName"], match["app"], id=match["machine"])
+    """Yield the idle alarms; their `id` is the machine's id.
+
+    Alarms of one app are recognized by their name, APP_NAME_INSTANCE; those of all apps also by their content.
+    """
+    query: Any = {"AlarmNamePrefix": f"{app}_i-"} if app else {"AlarmTypes": ["MetricAlarm"]}
+    for page in cloudwatch.get_paginator("describe_alarms").paginate(**query):
+        for alarm in page.get("MetricAlarms", []):
+            match = _ALARM_NAME_PATTERN.fullmatch(alarm["AlarmName"])
+            if match and (match["app"] == app or (app is None and _is_idle_alarm(alarm, match["machine"]))):
+                yield Resource(ResourceKind.ALARM, alarm["AlarmName"], match["app"], id=match["machine"])
 
 
 def iter_app_dashboards(cloudwatch: CloudWatchClient, app: str, *, keep: bool = False) -> Iterator[Resource]:
-    """The app's dashboard."""
+    """Yield the app's dashboard, if it exists; KEPT if `keep`."""
     pages = cloudwatch.get_paginator("list_dashboards").paginate(DashboardNamePrefix=app)
     if any(entry["DashboardName"] == app for page in pages for entry in page.get("DashboardEntries", [])):
         state, note = (ResourceState.KEPT, "CLEAN_DASHBOARD is 'False'") if keep else (ResourceState.LEFT, "")
@@ -254,47 +270,49 @@ def iter_app_dashboards(cloudwatch: CloudWatchClient, app: str, *, keep: bool = 
 
 
 def iter_all_dashboards(cloudwatch: CloudWatchClient) -> Iterator[Resource]:
-    """Every dashboard that shows what ours show."""
+    """Yield the dashboards of all apps, recognized by their content."""
     for name, body in iter_dashboard_bodies(cloudwatch):
         if is_dashboard_of_app(body, name):
             yield Resource(ResourceKind.DASHBOARD, name, name)
 
 
 def iter_dashboard_bodies(cloudwatch: CloudWatchClient) -> Iterator[tuple[str, str]]:
-    """Name and body of every dashboard; a call each."""
+    """Yield the name and body of every dashboard. Makes one call per dashboard."""
     pages = cloudwatch.get_paginator("list_dashboards").paginate()
     for name in [entry["DashboardName"] for page in pages for entry in page.get("DashboardEntries", [])]:
         try:
             yield name, cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"]
         except ClientError as error:
-            if get_error_code(error) not in _MISSING_DASHBOARD_CODES:  # deleted between two calls
+            if get_error_code(error) not in _MISSING_DASHBOARD_CODES:  # it may be deleted between the two calls
                 raise
 
 
 def iter_monitor_rules(events: Any, app: str | None = None) -> Iterator[Resource]:
-    """The rules that wake the auto-monitor. The app is read from the rule's name, which is cut for long ones."""
-    wanted = build_monitor_rule_name(app) if app else RULE_NAME_PREFIX
-    for page in events.get_paginator("list_rules").paginate(NamePrefix=wanted):
+    """Yield the rules that start the auto-monitor.
+
+    Without `app`, the app is taken from the rule's name, in which a long APP_NAME is truncated.
+    """
+    prefix = build_monitor_rule_name(app) if app else RULE_NAME_PREFIX
+    for page in events.get_paginator("list_rules").paginate(NamePrefix=prefix):
         for name in (rule["Name"] for rule in page["Rules"]):
-            if app is None or name == wanted:
+            if app is None or name == prefix:
                 yield Resource(ResourceKind.RULE, name, app or name.removeprefix(RULE_NAME_PREFIX))
 
 
-def _choose_ending_state(ends: bool, known: ResourceState) -> ResourceState:
-    """What ends is waited for only where it is ours."""
-    return ResourceState.ENDING if ends and known is ResourceState.LEFT else known
+def _choose_ending_state(is_ending: bool, ownership: ResourceState) -> ResourceState:
+    """Return ENDING for an ending resource of an app, so that cleanup waits for it; else its ownership state."""
+    return ResourceState.ENDING if is_ending and ownership is ResourceState.LEFT else ownership
 
 
-def _iter_queue(sqs: SQSClient, url: str, tags: dict[str, str], known: ResourceState) -> Iterator[Resource]:
-    """Nothing where the queue is gone."""
+def _iter_queue(sqs: SQSClient, url: str, tags: dict[str, str], state: ResourceState) -> Iterator[Resource]:
     queue = observe_queue_at(sqs, url)
     if queue is None:
         return
-    jobs, feeds = queue.counts.jobs, queue.dead_letter_queue
-    if jobs and not feeds:
-        known = ResourceState.KEPT if known is ResourceState.LEFT else known
-    note = f"holds {jobs} {'jobs' if feeds else 'failed jobs'}" if jobs else "empty"
-    yield Resource(ResourceKind.QUEUE, queue.name, tags["app"], tags.get("run", ""), note, known, id=url)
+    jobs, is_job_queue = queue.counts.jobs, bool(queue.dead_letter_queue)
+    if jobs and not is_job_queue and state is ResourceState.LEFT:
+        state = ResourceState.KEPT  # this is a dead-letter queue itself, and cleanup keeps failed jobs
+    note = f"holds {format_count(jobs, 'job' if is_job_queue else 'failed job')}" if jobs else "empty"
+    yield Resource(ResourceKind.QUEUE, queue.name, tags["app"], tags.get("run", ""), note, state, id=url)
 
 
 def _empty_if_missing(call: Callable[[], Any]) -> Any:
@@ -306,37 +324,37 @@ def _empty_if_missing(call: Callable[[], Any]) -> Any:
         raise
 
 
-def _build_service_resource(found: Any, app: str, cluster_name: str) -> Iterator[Resource]:
-    state = {"ACTIVE": ResourceState.LEFT, "DRAINING": ResourceState.ENDING}.get(found["status"])
+def _build_service_resource(service: Any, app: str, cluster_name: str) -> Iterator[Resource]:
+    state = {"ACTIVE": ResourceState.LEFT, "DRAINING": ResourceState.ENDING}.get(service["status"])
     if state is not None:
-        note = f"in cluster {cluster_name}, {found['runningCount']} tasks run"
-        yield Resource(ResourceKind.SERVICE, found["serviceName"], app, note=note, state=state, id=cluster_name)
+        note = f"in cluster {cluster_name}, {format_count(service['runningCount'], 'running task')}"
+        yield Resource(ResourceKind.SERVICE, service["serviceName"], app, note=note, state=state, id=cluster_name)
 
 
 def _iter_tagged_services(ecs: ECSClient, cluster_name: str, names: list[str]) -> Iterator[Resource]:
     for batch in split_into_batches(names, SERVICES_PER_CALL):
-        for found in ecs.describe_services(cluster=cluster_name, services=batch, include=["TAGS"])["services"]:
-            app = parse_tags(found.get("tags")).get("app")
-            if app and (found["serviceName"], _parse_family(found["taskDefinition"])) == (
+        for service in ecs.describe_services(cluster=cluster_name, services=batch, include=["TAGS"])["services"]:
+            app = parse_tags(service.get("tags")).get("app")
+            if app and (service["serviceName"], _parse_family(service["taskDefinition"])) == (
                 AppNames(app).service,
                 AppNames(app).task_family,
             ):
-                yield from _build_service_resource(found, app, cluster_name)
+                yield from _build_service_resource(service, app, cluster_name)
 
 
-def _build_cluster_resource(found: Any, tags: dict[str, str], known: ResourceState) -> Iterator[Resource]:
-    states = {"ACTIVE": known, "PROVISIONING": known, "DEPROVISIONING": ResourceState.ENDING}
-    state = states.get(found["status"])
+def _build_cluster_resource(cluster: Any, tags: dict[str, str], ownership: ResourceState) -> Iterator[Resource]:
+    states = {"ACTIVE": ownership, "PROVISIONING": ownership, "DEPROVISIONING": ResourceState.ENDING}
+    state = states.get(cluster["status"])
     if state is not None:
         note = "other services use it" if state is ResourceState.KEPT else ""
-        yield Resource(ResourceKind.CLUSTER, found["clusterName"], tags["app"], tags.get("run", ""), note, state)
+        yield Resource(ResourceKind.CLUSTER, cluster["clusterName"], tags["app"], tags.get("run", ""), note, state)
 
 
-def _is_idle_alarm(found: Any, machine: str) -> bool:
-    """Whether the alarm looks at this machine and ends it, as ours and the published ones do."""
-    looks_at = {(one["Name"], one["Value"]) for one in found.get("Dimensions", [])}
-    return looks_at == {("InstanceId", machine)} and any(
-        action.endswith(":ec2:terminate") for action in found.get("AlarmActions", [])
+def _is_idle_alarm(alarm: Any, machine: str) -> bool:
+    """Return whether the alarm watches and terminates this machine, as alarms of any version of the system do."""
+    dimensions = {(dimension["Name"], dimension["Value"]) for dimension in alarm.get("Dimensions", [])}
+    return dimensions == {("InstanceId", machine)} and any(
+        action.endswith(":ec2:terminate") for action in alarm.get("AlarmActions", [])
     )
 
 
@@ -357,7 +375,10 @@ def _choose_queue_state(tags: dict[str, str], url: str) -> ResourceState:
     return _choose_ownership_state(tags, url.rsplit("/", 1)[-1], names.default_queue, names.default_dead_letter_queue)
 
 
-def _choose_ownership_state(tags: dict[str, str], name: str | None, *own: str) -> ResourceState:
-    """LEFT where a second sign says that it is ours: a tag that only we write, or a name of our `own`."""
-    ours = SUBMITTED_JOBS_TAG in tags or has_run_tags(tags) or name in own
-    return ResourceState.LEFT if ours else ResourceState.UNKNOWN
+def _choose_ownership_state(tags: dict[str, str], name: str | None, *own_names: str) -> ResourceState:
+    """Return LEFT if more than the tag `app` shows that an app owns the resource, else UNKNOWN.
+
+    Proof is a tag that only this package writes, or one of `own_names`.
+    """
+    is_own = SUBMITTED_JOBS_TAG in tags or has_run_tags(tags) or name in own_names
+    return ResourceState.LEFT if is_own else ResourceState.UNKNOWN

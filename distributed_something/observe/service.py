@@ -1,4 +1,4 @@
-"""What ECS says about the app's service: its counts, its events, and why its tasks stopped."""
+"""Observation of the app's ECS service: its task counts, its events, and its stopped tasks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from distributed_something.core.aws_errors import AWSEvent
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
 
-STOPPED_TASKS_PER_CALL = 100  # ECS: of one ListTasks and one DescribeTasks call
+STOPPED_TASKS_PER_CALL = 100  # ECS: limit of ListTasks and of DescribeTasks
 
 
 @dataclass(frozen=True)
 class ServiceState:
-    """How many tasks the service wants and has."""
+    """Numbers of tasks that the service should run, is running, and is starting."""
 
     desired: int
     running: int
@@ -27,9 +27,10 @@ class ServiceState:
 
 @dataclass(frozen=True)
 class StoppedTask:
-    """A task that ended; `at`: seconds since 1970. `kind`: ECS's stop code; `said`: ECS's and its containers' reasons.
+    """A stopped task.
 
-    `exit_codes`: of its containers, those other than 0.
+    `at`: seconds since 1970. `kind`: ECS's stop code. `said`: the reasons that ECS reports for the task and its
+    containers. `exit_codes`: the nonzero exit codes of its containers.
     """
 
     at: float
@@ -39,19 +40,19 @@ class StoppedTask:
 
 
 def observe_service(ecs: ECSClient, cluster: str, service: str) -> ServiceState | None:
-    """Return the service's counts; None where cluster or service do not exist. Raises AWS's errors."""
+    """Return the service's task counts; None if the cluster or the service does not exist. Raises AWS's errors."""
     return parse_service_state(describe_service(ecs, cluster, service))
 
 
 def parse_service_state(described: Mapping[str, Any] | None) -> ServiceState | None:
-    """Return the counts in ECS's description of a service; None for one that is not active."""
+    """Return the task counts in ECS's description of a service; None if it is not active."""
     if described is None or described.get("status") != "ACTIVE":
         return None
     return ServiceState(described["desiredCount"], described["runningCount"], described["pendingCount"])
 
 
 def parse_service_events(described: Mapping[str, Any] | None) -> tuple[AWSEvent, ...]:
-    """Return the events in ECS's description of a service; none for one that is not active."""
+    """Return the events in ECS's description of a service; none if it is not active."""
     if described is None or described.get("status") != "ACTIVE":
         return ()
     events = described.get("events", ())
@@ -59,20 +60,20 @@ def parse_service_events(described: Mapping[str, Any] | None) -> tuple[AWSEvent,
 
 
 def list_stopped_tasks(ecs: ECSClient, cluster: str, service: str) -> tuple[StoppedTask, ...]:
-    """Return the service's stopped tasks, up to a hundred; ECS forgets them after an hour. Raises AWS's errors."""
-    missing = (ecs.exceptions.ClusterNotFoundException, ecs.exceptions.ServiceNotFoundException)
+    """Return up to 100 stopped tasks of the service. ECS lists them for about an hour. Raises AWS's errors."""
+    missing_errors = (ecs.exceptions.ClusterNotFoundException, ecs.exceptions.ServiceNotFoundException)
     try:
         arns = ecs.list_tasks(
             cluster=cluster, serviceName=service, desiredStatus="STOPPED", maxResults=STOPPED_TASKS_PER_CALL
         )["taskArns"]
-    except missing:
+    except missing_errors:
         return ()
     tasks: Any = ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else ()
     return tuple(map(_build_stopped_task, tasks))
 
 
 def convert_to_seconds(at: Any) -> float:
-    """Return one of AWS's times as seconds since 1970; 0 where it is missing."""
+    """Return a time from AWS in seconds since 1970; 0 if it is missing."""
     return at.timestamp() if isinstance(at, datetime) else 0.0
 
 

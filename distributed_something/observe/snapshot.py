@@ -1,8 +1,8 @@
-"""One look at a run: everything that the monitor decides on, read from AWS in a fixed, small number of calls.
+"""Snapshot of a run: everything on which the monitor bases its decisions, read from AWS in a few calls.
 
-The number does not grow with the jobs, nor with the machines that work; it grows by two calls for a hundred machines
-without a task, by one for a thousand machines of the fleet, and by one for a thousand containers that ever paused: they
-are listed in the bucket's `machines/`, and the five newest are read.
+The number of calls does not depend on the number of jobs or of busy machines. It grows by two calls per 100 machines
+without a task, by one per 1,000 machines of the fleet, and by one per 1,000 containers that ever paused (these are
+listed in the bucket's `machines/`, and the five newest are read).
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """What one look at AWS saw. `queue` is None where the queue does not exist, `fleet` and `service` likewise.
+    """State of a run at one time. `queue`, `fleet`, and `service` are None if they do not exist.
 
-    `paused`: what the newest containers say that take no jobs, since theirs failed in a row or their disk is full.
-    `hosts`: the fleet's machines on which no task runs. `hourly`: USD an hour of all machines; None where no price is
-    known. `problems`: what the fleet reports while it lacks machines, each cause once.
+    `dead`: jobs in the dead-letter queue. `submitted`: jobs submitted so far; None if this was not recorded. `paused`:
+    the newest containers that have paused because several jobs failed in a row or their disk is full. `hosts`: the
+    fleet's machines without a running task. `hourly`: cost of all machines in USD an hour; None if no price is known.
+    `problems`: what the fleet reports while it has too few machines, one entry per cause.
     """
 
     at: float
@@ -46,19 +47,19 @@ class RunSnapshot:
 
     @property
     def jobs(self) -> int:
-        """Jobs that wait or are held by workers."""
+        """Number of jobs that are waiting or leased by workers."""
         return self.queue.jobs if self.queue else 0
 
     @property
     def done(self) -> int | None:
-        """Jobs that are through, as far as the approximate counts tell; None where nobody noted how many there are."""
+        """Number of finished jobs, from SQS's approximate counts; None if the number of submitted jobs is unknown."""
         if self.submitted is None or self.queue is None:
             return None
         return max(0, self.submitted - self.queue.jobs - self.dead)
 
 
 def observe_run(clients: Clients, file: MonitorFile, now: float, prices: SpotPriceCache) -> RunSnapshot:
-    """One look. Raises AWS's errors."""
+    """Return a snapshot of the run. Raises AWS's errors."""
     queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
     fleet = observe_fleet(clients.ec2, file.MONITOR_FLEET_ID)
     return RunSnapshot(
@@ -76,11 +77,10 @@ def observe_run(clients: Clients, file: MonitorFile, now: float, prices: SpotPri
 
 
 def _list_idle_machines(clients: Clients, file: MonitorFile, fleet: FleetState) -> tuple[ContainerInstance, ...]:
-    """The fleet's machines that have joined the cluster and run no task; another app's in the same cluster are not
-    looked at."""
-    own = set(fleet.machines)
-    idle = iter_idle_instances(clients.ecs, file.MONITOR_ECS_CLUSTER)
-    return tuple(machine for machine in idle if machine.instance in own)
+    """Return the fleet's machines in the cluster that run no task. Other apps' machines in the cluster are ignored."""
+    fleet_machines = set(fleet.machines)
+    idle_machines = iter_idle_instances(clients.ecs, file.MONITOR_ECS_CLUSTER)
+    return tuple(machine for machine in idle_machines if machine.instance in fleet_machines)
 
 
 def _observe_problems(clients: Clients, file: MonitorFile, now: float) -> tuple[FleetProblem, ...]:

@@ -1,5 +1,5 @@
-"""What a project of one's own is made of: `newProject` makes it, and `upgrade` brings a newer machinery into it.
+"""Projects for the user's own programs: `newProject` creates them, and `upgrade` updates their copy of the package.
 
-Only `cli` imports it; it imports `jobs` and `core`. Start reading in `shipped_files.py`, which says whose each file is,
-then in `new.py`.
+Only `cli` imports this package; it imports `jobs` and `core`. Start reading in `shipped_files.py`, which defines which
+files belong to the package and which to the developer, then read `new.py`.
 """

@@ -1,7 +1,7 @@
-"""The developer's part of `worker/Dockerfile`: stages of which the last one, `program`, is the image with the program.
+"""The developer's part of `worker/Dockerfile`, whose last stage, `program`, builds the image with the program.
 
-An example's Dockerfile knows nothing of that: its last stage is its image. Put into an implementation it becomes the
-stage `program`, and the image that it begins with the default of BASE_IMAGE, which the Makefile's `base` names.
+In an example's Dockerfile, the last stage has no such name. newProject names it `program` and makes the image in its
+FROM line the default of BASE_IMAGE, which `base` in the Makefile sets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DIRECTIVE = re.compile(r"#\s*(syntax|escape|check)\s*=", re.IGNORECASE)  # must
 
 
 class DockerfileStage(NamedTuple):
-    """A FROM line: its number in the file from 0, what it begins with, and the stage's name if it has one."""
+    """FROM line of a Dockerfile: its number in the file, counted from 0, its image, and the name of its stage."""
 
     line: int
     image: str
@@ -28,7 +28,7 @@ class DockerfileStage(NamedTuple):
 
 
 def parse_stages(text: str) -> list[DockerfileStage]:
-    """Every FROM of a Dockerfile. A line that a backslash continues is no instruction of its own."""
+    """Return the stages of a Dockerfile; skip continuations of lines that end with a backslash."""
     return [
         DockerfileStage(number, match["image"], match["name"])
         for number, line in _iter_instructions(text)
@@ -37,46 +37,46 @@ def parse_stages(text: str) -> list[DockerfileStage]:
 
 
 def convert_to_program_stage(text: str, path: Path | str) -> str:
-    """An example's Dockerfile as the developer's part; raises InputError where it has no FROM.
+    """Return an example's Dockerfile with its last stage named `program`; raise InputError if it has no FROM line.
 
-    An image that is no fixed name (`${VERSION}`, or an earlier stage) stays where it stands.
+    The image of this stage becomes the default of BASE_IMAGE, unless it contains a variable or is an earlier stage.
     """
-    found = parse_stages(text)
-    if not found:
-        raise InputError(path, "FROM", "there is no such line", "begin with the image that has your program")
-    last = found[-1]
-    fixed = "$" not in last.image and last.image not in {stage.name for stage in found[:-1]}
+    stages = parse_stages(text)
+    if not stages:
+        raise InputError(path, "FROM", "this line is missing", "write FROM and the image that contains your program")
+    last = stages[-1]
+    is_fixed = "$" not in last.image and last.image not in {stage.name for stage in stages[:-1]}
     lines = text.splitlines()
     head = _extract_from_head(lines[last.line])
-    lines[last.line] = f"{head}{'${BASE_IMAGE}' if fixed else last.image} AS program"
-    if fixed:
+    lines[last.line] = f"{head}{'${BASE_IMAGE}' if is_fixed else last.image} AS program"
+    if is_fixed:
         lines.insert(_count_directives(lines), f"ARG BASE_IMAGE={last.image}")
     return "\n".join(lines) + "\n"
 
 
 def find_base_image(own: str) -> str | None:
-    """The default of BASE_IMAGE in a developer's part; None where it has none."""
-    found = re.findall(r"^\s*ARG\s+BASE_IMAGE=[\"']?([^\s\"']+)", own, re.M | re.I)
-    return found[0] if found else None
+    """Return the default of BASE_IMAGE in the developer's part, or None if there is no default."""
+    match = re.search(r"^\s*ARG\s+BASE_IMAGE=[\"']?([^\s\"']+)", own, re.M | re.I)
+    return match[1] if match else None
 
 
 def replace_base_image(own: str, image: str) -> str:
-    """The developer's part with another default of BASE_IMAGE."""
+    """Return the developer's part with `image` as the default of BASE_IMAGE."""
     return re.sub(r"^(\s*ARG\s+BASE_IMAGE=)\S+", lambda match: match[1] + image, own, count=1, flags=re.M | re.I)
 
 
 def _iter_instructions(text: str) -> Iterator[tuple[int, str]]:
-    continued = False
+    is_continued = False
     for number, line in enumerate(text.splitlines()):
-        comment = line.lstrip().startswith("#")
-        if not continued and not comment:
+        is_comment = line.lstrip().startswith("#")
+        if not is_continued and not is_comment:
             yield number, line
-        continued = continued if comment else line.rstrip().endswith("\\")
+        is_continued = is_continued if is_comment else line.rstrip().endswith("\\")
 
 
 def _extract_from_head(line: str) -> str:
     match = _FROM_LINE.match(line)
-    assert match is not None  # stages() found it
+    assert match is not None  # parse_stages matched this line
     return match["head"]
 
 
@@ -85,7 +85,7 @@ def _count_directives(lines: list[str]) -> int:
 
 
 def replace_makefile_values(own: str, values: Mapping[str, str]) -> str:
-    """The developer's part of a Makefile with other values (images' names) of its variables."""
+    """Return the developer's part of a Makefile with new values of its variables, which are names of images."""
     for name, value in values.items():
         own = re.sub(rf"^({name} *= *).*$", rf"\g<1>{value}", own, count=1, flags=re.M)
     return own

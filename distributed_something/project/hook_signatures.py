@@ -1,6 +1,6 @@
-"""What a developer's code rests on: the functions of `generic-worker.py` as the template has them, and config's keys.
+"""Hooks and config keys that a developer's code depends on, so that `upgrade` can report their changes.
 
-Read as text (ast), never run: two versions of one module cannot be imported side by side.
+Modules are parsed instead of imported, because two versions of one module cannot be imported together.
 """
 
 from __future__ import annotations
@@ -18,52 +18,52 @@ HookSignatures = Mapping[str, Mapping[str, str]]
 
 
 def read_hooks(path: Path) -> dict[str, dict[str, str]]:
-    """The signature of each public function in the file, and a digest of its docstring; raises InputError."""
+    """Return the signature and a hash of the docstring of each public function; raise InputError for invalid Python."""
     try:
         tree = ast.parse(read_text_file(path, "generic-worker.py"))
     except (SyntaxError, ValueError) as error:
-        raise InputError(path, "", f"this is not Python ({error})", "correct it") from None
-    found = (node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"))
+        raise InputError(path, "", f"this is not valid Python ({error})", "correct the syntax") from None
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"))
     return {
         node.name: {"signature": build_signature(node), "docstring": _hash_docstring(ast.get_docstring(node))}
-        for node in found
+        for node in functions
     }
 
 
 def build_signature(node: ast.FunctionDef) -> str:
-    """`make_job(message, folders, settings)`: names and defaults, as a caller sees them; types aside."""
+    """Return a signature without types, such as `make_job(message, folders, settings)`."""
     for argument in ast.walk(node.args):
         if isinstance(argument, ast.arg):
             argument.annotation = None
     return f"{node.name}({ast.unparse(node.args)})"
 
 
-def format_hook_changes(before: HookSignatures, now: HookSignatures) -> Iterator[str]:
-    """What a developer should look at, a line for each function that is new, gone or other than before."""
-    for name in now:
+def format_hook_changes(before: HookSignatures, after: HookSignatures) -> Iterator[str]:
+    """Yield one line for each hook that was added, changed, or removed."""
+    for name in after:
         if name not in before:
-            yield f"{now[name]['signature']} is new"
-        elif before[name]["signature"] != now[name]["signature"]:
-            yield f"{before[name]['signature']} is now {now[name]['signature']}"
-        elif before[name].get("docstring") != now[name]["docstring"]:
-            yield f"{now[name]['signature']} is described anew"
+            yield f"{after[name]['signature']} is new"
+        elif before[name]["signature"] != after[name]["signature"]:
+            yield f"{before[name]['signature']} is now {after[name]['signature']}"
+        elif before[name].get("docstring") != after[name]["docstring"]:
+            yield f"{after[name]['signature']} has a new description"
     for name in before:
-        if name not in now:
-            yield f"{before[name]['signature']} is gone"
+        if name not in after:
+            yield f"{before[name]['signature']} was removed"
 
 
 def get_config_line(config: str, key: str) -> str:
-    """What the template's config.py says of a key: its line, in one piece."""
-    found = re.search(rf"^{re.escape(key)} = .*$", config, re.M)
-    return found[0] if found else key
+    """Return the line that sets the key in the text of a config.py, or the key if there is no such line."""
+    match = re.search(rf"^{re.escape(key)} = .*$", config, re.M)
+    return match[0] if match else key
 
 
 def read_config_constants(path: Path) -> set[str]:
-    """The upper-case names that a config sets; none where it cannot be read."""
+    """Return the uppercase names that a config file sets, or an empty set if it cannot be read."""
     try:
         tree = ast.parse(read_text_file(path, "a config file"))
     except (InputError, SyntaxError, ValueError):
-        return set()  # the commands that need it say so
+        return set()  # commands that need the config report the error
     targets = (target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets)
     return {target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()}
 

@@ -1,7 +1,7 @@
-"""Which files of a project are the machinery: taken whole into an implementation, and replaced by a newer version.
+"""Shipped files ("machinery"): newProject copies them from the template to a project, and `upgrade` replaces them.
 
-What was put there is noted as hashes in `.machinery.json`, so that an edit of the developer's is seen before it would
-be lost, and with it what the config and the hooks were, so that what is new can be said.
+`.machinery.json` records their hashes, so that `upgrade` can find the developer's edits before it overwrites them. It
+also records config keys and hooks, so that `upgrade` can report their changes.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _EXCLUDED_PATH_PARTS = (
     ".DS_Store",
     "docs/plate.png",
     "docs/examples.md",
-)  # the last two: the template's own
+)  # the last two files belong only to the template
 
 
 @dataclass(frozen=True)
 class MachineryFile:
-    """A file of the machinery, or the machinery's part of one."""
+    """Shipped file, or the shipped part of a file in two parts."""
 
     content: bytes
     executable: bool
@@ -51,7 +51,7 @@ class MachineryFile:
 
 @dataclass(frozen=True)
 class MachineryNote:
-    """What a version put into an implementation. `files`: path and SHA-256; `hooks`: name, and what describes it."""
+    """Content of `.machinery.json`: SHA-256 hashes of files by path, config keys, and hook signatures by name."""
 
     files: Mapping[str, str]
     config_keys: list[str]
@@ -59,37 +59,35 @@ class MachineryNote:
 
 
 def iter_machinery_paths(root: Path) -> Iterator[str]:
-    """The paths of the machinery at `root`, whole files first."""
+    """Yield the paths of the shipped files in the folder `root`; files in two parts are last."""
     yield from (name for name in MACHINERY_FILES if (root / name).is_file())
     for folder in MACHINERY_FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             name = path.relative_to(root).as_posix()
-            if path.is_file() and not any(word in name for word in _EXCLUDED_PATH_PARTS):
+            if path.is_file() and not any(part in name for part in _EXCLUDED_PATH_PARTS):
                 yield name
     yield from (name for name in TWO_PART_FILES if (root / name).is_file())
 
 
 def read_machinery(root: Path) -> dict[str, MachineryFile]:
-    """The machinery at `root`."""
+    """Return the shipped files in the folder `root` by path."""
     return {name: read_machinery_file(root, name) for name in iter_machinery_paths(root)}
 
 
 def read_machinery_file(root: Path, name: str) -> MachineryFile:
-    """One file of it; of a file of two parts the machinery's. Raises InputError where that has none."""
+    """Return a shipped file, or its shipped part; raise InputError if a file in two parts has no marker line."""
     path = root / name
     executable = bool(path.stat().st_mode & stat.S_IXUSR)
     if name in TWO_PART_FILES:
-        return MachineryFile(
-            split_parts(read_text_file(path, "a file of two parts"), path).machinery.encode(), executable
-        )
+        return MachineryFile(split_parts(read_text_file(path, "a text file"), path).machinery.encode(), executable)
     return MachineryFile(path.read_bytes(), executable)
 
 
 def write_machinery_file(root: Path, name: str, new: MachineryFile) -> None:
-    """Puts it there at once, rights included; in a file of two parts, what is above the marker stays."""
+    """Replace a file atomically, with its mode; in a file in two parts, keep the part above the marker line."""
     path, content = root / name, new.content
     if name in TWO_PART_FILES:
-        own = split_parts(read_text_file(path, "a file of two parts"), path).own
+        own = split_parts(read_text_file(path, "a text file"), path).own
         content = join_parts(own, content.decode()).encode()
     write_file_atomically(path, content, executable=new.executable)
 
@@ -97,23 +95,24 @@ def write_machinery_file(root: Path, name: str, new: MachineryFile) -> None:
 def build_machinery_note(
     machinery: Mapping[str, MachineryFile], config_keys: list[str], hooks: Mapping[str, Mapping[str, str]]
 ) -> MachineryNote:
-    return MachineryNote({name: one.digest for name, one in machinery.items()}, config_keys, hooks)
+    return MachineryNote({name: file.digest for name, file in machinery.items()}, config_keys, hooks)
 
 
-def write_machinery_note(root: Path, one: MachineryNote) -> None:
-    write_file_atomically(root / NOTE_FILE_NAME, (json.dumps(asdict(one), indent=1) + "\n").encode())
+def write_machinery_note(root: Path, note: MachineryNote) -> None:
+    write_file_atomically(root / NOTE_FILE_NAME, (json.dumps(asdict(note), indent=1) + "\n").encode())
 
 
 def read_machinery_note(root: Path) -> MachineryNote | None:
-    """What is noted in an implementation; None where nothing is. Raises InputError for a note that was broken."""
+    """Return the content of `.machinery.json`, or None if the file does not exist; raise InputError if invalid."""
     if not (root / NOTE_FILE_NAME).exists():
         return None
-    found: dict[str, Any] = read_json_object(root / NOTE_FILE_NAME, "the note of the machinery")
+    content: dict[str, Any] = read_json_object(root / NOTE_FILE_NAME, "the record of shipped files")
     try:
-        return MachineryNote(dict(found["files"]), list(found["config_keys"]), dict(found["hooks"]))
+        return MachineryNote(dict(content["files"]), list(content["config_keys"]), dict(content["hooks"]))
     except (KeyError, TypeError, ValueError):
-        right = "delete it and use --force, if nothing of the machinery was edited"
-        raise InputError(root / NOTE_FILE_NAME, "", "this is not what newProject or upgrade wrote", right) from None
+        remedy = "if you did not edit shipped files, delete this file and use --force"
+        problem = "this file was changed after newProject or upgrade wrote it"
+        raise InputError(root / NOTE_FILE_NAME, "", problem, remedy) from None
 
 
 MACHINERY_MARKER = "# ---- The machinery, from here on"
@@ -122,28 +121,31 @@ TWO_PART_FILES = ("worker/Dockerfile", "Makefile")
 
 
 class FileParts(NamedTuple):
-    """The two parts as they stand in the file; the marker line begins the machinery's."""
+    """Parts of a file: the developer's own part, and the shipped part, which begins with the marker line."""
 
     own: str
     machinery: str
 
 
 def split_parts(text: str, path: Path | str) -> FileParts:
-    """The parts of `text`, without the template's own third; raises InputError where `path` has no marker line."""
+    """Return the two parts of `text`, without a third part that only the template has.
+
+    Raises InputError with the file's `path` if there is no marker line.
+    """
     start = _find_line_start(MACHINERY_MARKER, text)
     if start is None:
-        right = "put it below what is yours, as the template's has it"
-        raise InputError(path, "", f"it has no line that begins with {MACHINERY_MARKER!r}", right)
+        remedy = "copy this line and all lines below it from the template's file"
+        raise InputError(path, "", f"there is no line that begins with {MACHINERY_MARKER!r}", remedy)
     end = _find_line_start(TEMPLATE_MARKER, text, start)
     return FileParts(text[:start], text[start:end].rstrip("\n") + "\n")
 
 
 def join_parts(own: str, machinery: str) -> str:
-    """The file of these parts, with one empty line between them. What has a marker line cannot be a part above it."""
-    above = own.rstrip("\n")
-    return f"{above}\n\n{machinery}" if above else machinery
+    """Return both parts joined, with an empty line between them; `own` must not contain a marker line."""
+    own_text = own.rstrip("\n")
+    return f"{own_text}\n\n{machinery}" if own_text else machinery
 
 
-def _find_line_start(words: str, text: str, start: int = 0) -> int | None:
-    found = re.compile(f"^{re.escape(words)}", re.M).search(text, start)
-    return found.start() if found else None
+def _find_line_start(marker: str, text: str, start: int = 0) -> int | None:
+    match = re.compile(f"^{re.escape(marker)}", re.M).search(text, start)
+    return match.start() if match else None

@@ -1,7 +1,7 @@
-"""`run.py upgrade`: brings this template's machinery into an implementation, and touches nothing of the developer's.
+"""`run.py upgrade`: replaces the shipped files of a project with those of this template, but not the developer's files.
 
-Each file is replaced at once and the note of what was put there is written last: interrupted anywhere, the same command
-completes it. A file that is neither as it was noted nor as it shall be was edited, and stops all before it begins.
+Each file is replaced atomically and `.machinery.json` is written last, so the same command completes an interrupted
+upgrade. A file that differs from both the recorded and the new version was edited; then nothing is upgraded.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EDITED_FILES_SHOWN = 10  # files that one line names
 
 @dataclass(frozen=True)
 class UpgradePlan:
-    """What an upgrade will do. `edited`: what would be lost with it."""
+    """Files that an upgrade adds, replaces, and removes; edits in the `edited` ones would be lost."""
 
     new: Mapping[str, MachineryFile]
     added: list[str]
@@ -57,39 +57,42 @@ class UpgradePlan:
 
 
 def plan_upgrade(template: Path, project: Path) -> UpgradePlan:
-    """Compares the two; raises InputError where `project` is no implementation that can be upgraded from `template`."""
+    """Return the changes to be made; raise InputError if `project` cannot be upgraded from `template`."""
     _check_folders(template, project)
-    everything = read_machinery(template)
-    note = build_template_note(template, everything)
-    # Of a file of two parts only the developer can make the upper one: where it was deleted it stays so.
-    new = {name: one for name, one in everything.items() if name not in TWO_PART_FILES or (project / name).exists()}
+    template_files = read_machinery(template)
+    note = build_template_note(template, template_files)
+    # The developer's part of a file in two parts cannot be recreated, so a deleted file stays deleted.
+    new = {
+        name: file for name, file in template_files.items() if name not in TWO_PART_FILES or (project / name).exists()
+    }
     before = read_machinery_note(project)
-    known = before.files if before else {}
-    there = {name: read_machinery_file(project, name) for name in (*new, *known) if (project / name).is_file()}
-    replaced = [name for name, one in new.items() if name in there and there[name] != one]
-    removed = [name for name in known if name in there and name not in new]
+    recorded = before.files if before else {}
+    existing = {name: read_machinery_file(project, name) for name in (*new, *recorded) if (project / name).is_file()}
+    replaced = [name for name, file in new.items() if name in existing and existing[name] != file]
+    removed = [name for name in recorded if name in existing and name not in new]
     edited = [
         name
         for name in (*replaced, *removed)
-        if there[name].digest != known.get(name) and (name not in new or there[name].digest != new[name].digest)
+        if existing[name].digest != recorded.get(name)
+        and (name not in new or existing[name].digest != new[name].digest)
     ]
-    return UpgradePlan(new, [name for name in new if name not in there], replaced, removed, edited, note, before)
+    return UpgradePlan(new, [name for name in new if name not in existing], replaced, removed, edited, note, before)
 
 
 def check_no_edits(planned: UpgradePlan, project: Path) -> None:
-    """Raises InputError where an edit would be lost."""
+    """Raise InputError if an upgrade would overwrite edits."""
     if not planned.edited:
         return
-    shown = format_names(planned.edited, EDITED_FILES_SHOWN)
+    names = format_names(planned.edited, EDITED_FILES_SHOWN)
     if planned.before is None:
-        wrong = f"nothing notes which machinery it has, and these files are others than this template's: {shown}"
-        raise InputError(project, "", wrong, "commit what is yours in them, then add --force")
-    wrong = f"the machinery was edited here, and that would be lost: {shown}"
-    raise InputError(project, "", wrong, "move it to files of your own (docs/your-own.md), or add --force")
+        problem = f"{NOTE_FILE_NAME} is missing, and these files differ from the template's: {names}"
+        raise InputError(project, "", problem, "commit your edits in them, then add --force")
+    problem = f"upgrade would overwrite your edits in: {names}"
+    raise InputError(project, "", problem, "move them to files of your own (docs/your-own.md), or add --force")
 
 
 def apply_upgrade(planned: UpgradePlan, project: Path) -> None:
-    """Does it; raises UserFacingError where the disk refuses, and then the same command goes on."""
+    """Change the files; raise UserFacingError if writing fails, after which the same command completes the upgrade."""
     try:
         for name in (*planned.added, *planned.replaced):
             write_machinery_file(project, name, planned.new[name])
@@ -97,8 +100,8 @@ def apply_upgrade(planned: UpgradePlan, project: Path) -> None:
             (project / name).unlink(missing_ok=True)
         write_machinery_note(project, planned.note)
     except OSError as error:
-        wrong, right = error.strerror or str(error), "type the same command again to complete it"
-        raise UserFacingError(wrong, right, action=f"upgrading {project}") from None
+        remedy = "type the same command again to complete the upgrade"
+        raise UserFacingError(error.strerror or str(error), remedy, action=f"upgrading {project}") from None
 
 
 def format_upgrade_plan(planned: UpgradePlan) -> Iterator[str]:
@@ -110,63 +113,64 @@ def format_upgrade_plan(planned: UpgradePlan) -> Iterator[str]:
 
 
 def format_upgrade_counts(planned: UpgradePlan) -> str:
-    """Return what an upgrade did, in one line."""
+    """Return one line with the number of files that were replaced, added, and removed."""
     if not planned.changed:
-        return "its machinery is this template's already"
+        return "the project already has the files of this template"
     counts = f"{len(planned.replaced)} files replaced, {len(planned.added)} added, {len(planned.removed)} removed"
     return format_row("upgraded", counts)
 
 
 def format_upgrade_notes(planned: UpgradePlan, template: Path, project: Path) -> Iterator[str]:
-    """What is new for the developer: keys of the config, hooks, and what is to be done next; a line each."""
+    """Yield one line for each changed config key, each changed hook, and each next step of the developer."""
     yield from _format_config_changes(planned, template, project)
     before = planned.before.hooks if planned.before else _read_own_hooks(project, planned.note.hooks)
     for change in format_hook_changes(before, planned.note.hooks):
-        yield format_row("hook", f"{change}: see worker/generic-worker.py of the template")
+        yield format_row("hook", f"{change}: see worker/generic-worker.py in the template")
     if any(name.startswith("files/requirements") for name in planned.changed):
-        yield "next: make venv, since run.py needs other packages"
+        yield "next: make venv, to install the packages that run.py now needs"
     if any(name.startswith(("worker/", "distributed_something/worker/")) for name in planned.changed):
-        yield "next: make build push, so that machines get the new worker"
+        yield "next: make build push, so that machines run the new worker"
 
 
 def _format_config_changes(planned: UpgradePlan, template: Path, project: Path) -> Iterator[str]:
-    now, config = planned.note.config_keys, read_text_file(template / "config.py", "a config file")
-    before = planned.before.config_keys if planned.before else now
+    after, config = planned.note.config_keys, read_text_file(template / "config.py", "a config file")
+    before = planned.before.config_keys if planned.before else after
     own = read_config_constants(project / "config.py")
-    for key in now:
+    for key in after:
         if key not in before:
-            there = "; your config has it already: hold it against this" if key in own else ""
-            yield format_row("config", f"new: {get_config_line(config, key)}{there}")
+            note = "; your config already sets it, check its value" if key in own else ""
+            yield format_row("config", f"new: {get_config_line(config, key)}{note}")
     for key in before:
-        if key not in now:
-            there = "; in your config it is now a constant of your own, for the program" if key in own else ""
-            yield format_row("config", f"gone: {key}{there}")
+        if key not in after:
+            note = "; in your config, it is now one of your own constants for the program" if key in own else ""
+            yield format_row("config", f"removed: {key}{note}")
 
 
-def _read_own_hooks(project: Path, now: HookSignatures) -> HookSignatures:
-    """The implementation's own, where nothing notes the template's: docstrings are the developer's there."""
+def _read_own_hooks(project: Path, template_hooks: HookSignatures) -> HookSignatures:
+    """Return the project's hooks with the template's docstrings, because the developer may have edited theirs."""
     path = project / "worker" / "generic-worker.py"
     own = read_hooks(path) if path.exists() else {}
-    return {name: one | {"docstring": now.get(name, one)["docstring"]} for name, one in own.items() if name in now}
+    return {
+        name: hook | {"docstring": template_hooks[name]["docstring"]}
+        for name, hook in own.items()
+        if name in template_hooks
+    }
 
 
 def _check_folders(template: Path, project: Path) -> None:
     if (template / NOTE_FILE_NAME).exists() or project.resolve() == template.resolve():
-        right = "type it in the newer template: python run.py --project IMPLEMENTATION upgrade"
-        raise InputError("upgrade", "", "a newer machinery comes from a newer template", right)
+        remedy = "type this in a newer clone of the template: python run.py --project YOUR_PROJECT upgrade"
+        raise InputError("upgrade", "", "a project is upgraded from the template, not from a project", remedy)
     if is_older_project(project):
-        wrong, right = (
-            "an older version made this project",
-            "this version cannot upgrade it; use the project's own run.py",
-        )
-        raise InputError(project, "", wrong, right)
+        problem = "an older version created this project, and this version cannot upgrade it"
+        raise InputError(project, "", problem, "use the project's own run.py")
     check_project_version(project)
     if not (project / "distributed_something").is_dir() or not (project / "run.py").is_file():
-        right = "give the folder of what newProject made"
-        raise InputError(project, "", "it has no run.py and distributed_something/ of its own", right)
+        remedy = "name a folder that newProject created"
+        raise InputError(project, "", "run.py or distributed_something/ is missing in this folder", remedy)
     path = project / "worker" / "Dockerfile"
     if path.exists():
         own = split_parts(read_text_file(path, "a Dockerfile"), path).own
         if "program" not in [stage.name for stage in parse_stages(own)]:
-            right = "end it with the line: FROM your/image AS program"
-            raise InputError(path, "FROM", "the part above the marker line has no stage `program`", right)
+            remedy = "name its last stage: FROM your/image AS program"
+            raise InputError(path, "FROM", "the part above the marker line has no stage `program`", remedy)

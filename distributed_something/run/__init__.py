@@ -1,5 +1,5 @@
-"""A run's life: setup, start, monitor, finish, and the monitor that runs in AWS.
+"""The life of a run: setup, start, monitor, finish, and the auto-monitor that runs in AWS.
 
-`diagnose` and `cli` import it; it imports everything below: `results`, `observe`, `fleet`, `jobs`, `account`, `aws`,
-`core`. Start with `start.py`, then `monitor/loop.py`, then `finish.py`.
+`diagnose` and `cli` import it. It imports the packages below it: `results`, `observe`, `fleet`, `jobs`, `account`,
+`aws`, and `core`. Start with `start.py`, then `monitor/loop.py`, then `finish.py`.
 """

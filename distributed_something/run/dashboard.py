@@ -1,7 +1,7 @@
-"""The CloudWatch dashboard of a run: what it shows is data, filled in with the run's names.
+"""The CloudWatch dashboard of a run: a table of widgets, filled in with the run's names.
 
-It is looked at by people who watch a run in AWS's console. `monitor` shows the same and more; nothing rests on it, so a
-refusal costs the dashboard and never the run.
+It is for people who watch a run in the AWS console. `monitor` shows the same and more. The run does not depend on the
+dashboard, so an AWS error while creating it does not stop the run.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html
 DASHBOARD_COLUMNS = 24
 MAX_WIDGETS = 500
-WIDGET_HEIGHT_ROWS = 6  # rows of a widget
-MINUTE_SECONDS, FIVE_MINUTES_SECONDS = 60, 300  # seconds; EC2Spot's metrics come every five minutes
+WIDGET_HEIGHT_ROWS = 6  # rows of the grid
+MINUTE_SECONDS, FIVE_MINUTES_SECONDS = 60, 300  # EC2Spot publishes its metrics every five minutes
 
-# The lines that the worker writes into LOG_GROUP_NAME, which holds the programs' own lines too: so the whole beginning
-# of a line is asked for. `tests/test_dashboard.py` holds these against what the worker really logs.
+# Lines that the worker writes to LOG_GROUP_NAME. The log group also contains the lines of the programs, so the patterns
+# match the complete beginning of a line. `tests/run/test_dashboard.py` compares them with what the worker really logs.
 JOB_START_PATTERN = r"/^start (?<job>\S+) \(attempt (?<attempt>\d+)\)/"
 ERROR_LINE_PATTERN = r"/^(failed \S+.* \(attempt \d+\): |bad message |lost lease of |this container ends: )/"
 
 _START_STATISTICS = "stats count(*) as starts, count_distinct(job) as distinct_jobs"
 _START_QUERY = f"SOURCE '$logs' | parse @message {JOB_START_PATTERN} | filter ispresent(job) | {_START_STATISTICS}"
 
-# Each row: titles and contents, from left to right; the widgets of a row share its width.
+# Rows of widgets from left to right. The widgets of a row share its width equally.
 DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
     (
         {
@@ -47,7 +47,7 @@ DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
             "period": FIVE_MINUTES_SECONDS,
         },
         {
-            "title": "Messages received and deleted (jobs begun and through)",
+            "title": "Messages received and deleted (jobs started and finished)",
             "metrics": [
                 ["AWS/SQS", "NumberOfMessagesReceived", "QueueName", "$queue"],
                 ["AWS/SQS", "NumberOfMessagesDeleted", "QueueName", "$queue"],
@@ -56,7 +56,7 @@ DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
             "period": MINUTE_SECONDS,
         },
         {
-            "title": "Memory and CPU of the containers, of what they reserve",
+            "title": "Memory and CPU of the containers, relative to what they reserve",
             "metrics": [
                 ["AWS/ECS", "MemoryUtilization", "ClusterName", "$cluster", "ServiceName", "$service"],
                 ["AWS/ECS", "CPUUtilization", "ClusterName", "$cluster", "ServiceName", "$service"],
@@ -67,7 +67,7 @@ DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
     ),
     (
         {
-            "title": "Messages visible and in flight (jobs that wait and that run)",
+            "title": "Messages visible and in flight (jobs waiting and running)",
             "metrics": [
                 ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "$queue"],
                 ["AWS/SQS", "ApproximateNumberOfMessagesNotVisible", "QueueName", "$queue"],
@@ -76,23 +76,23 @@ DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
             "period": MINUTE_SECONDS,
         },
         {
-            "title": "Jobs that failed for good (dead-letter queue)",
+            "title": "Failed jobs (dead-letter queue)",
             "metrics": [["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "$dead"]],
             "stat": "Maximum",
             "period": FIVE_MINUTES_SECONDS,
         },
     ),
     (
-        {"title": "Starts of jobs, all and distinct", "query": _START_QUERY, "view": "table"},
+        {"title": "Job starts, total and distinct", "query": _START_QUERY, "view": "table"},
         {
-            "title": "Starts of jobs every five minutes, all and distinct",
+            "title": "Job starts in five minutes, total and distinct",
             "query": f"{_START_QUERY} by bin(5m)",
             "view": "timeSeries",
         },
     ),
     (
         {
-            "title": "Errors, the newest first",
+            "title": "Errors, newest first",
             "query": "SOURCE '$logs' | fields @timestamp, @message, @logStream"
             f" | filter @message like {ERROR_LINE_PATTERN}"
             " | sort @timestamp desc | limit 50",
@@ -103,7 +103,7 @@ DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
 
 
 def build_dashboard(settings: Settings, fleet_id: str) -> dict[str, Any]:
-    """The dashboard's body, as CloudWatch takes it (as JSON)."""
+    """Return the dashboard's body, which CloudWatch expects as JSON."""
     names = {
         "fleet": fleet_id,
         "queue": settings.SQS_QUEUE_NAME,
@@ -113,38 +113,42 @@ def build_dashboard(settings: Settings, fleet_id: str) -> dict[str, Any]:
         "logs": settings.LOG_GROUP_NAME,
     }
     widgets = [
-        _build_widget(_fill_names(content, names), row, place, len(contents), settings.AWS_REGION)
+        _build_widget(_fill_names(content, names), row, position, len(contents), settings.AWS_REGION)
         for row, contents in enumerate(DASHBOARD_ROWS)
-        for place, content in enumerate(contents)
+        for position, content in enumerate(contents)
     ]
     return {"widgets": widgets}
 
 
 def ensure_dashboard(cloudwatch: CloudWatchClient, settings: Settings, fleet_id: str) -> str:
-    """Makes the dashboard APP_NAME, or replaces an older run's. The line to say; never raises for what AWS says."""
+    """Create the dashboard APP_NAME, or replace that of an older run; return the line to print.
+
+    An AWS error is part of the line, not raised.
+    """
     try:
-        answer = cloudwatch.put_dashboard(
+        response = cloudwatch.put_dashboard(
             DashboardName=settings.APP_NAME, DashboardBody=json.dumps(build_dashboard(settings, fleet_id))
         )
     except AWSError as error:
-        return f"no dashboard, the run goes on without: {explain_aws_error('making the dashboard', error)}"
-    told = [one.get("Message", "") for one in answer.get("DashboardValidationMessages", [])]
+        return f"the run continues without a dashboard: {explain_aws_error('creating the dashboard', error)}"
+    notes = [note.get("Message", "") for note in response.get("DashboardValidationMessages", [])]
     return format_row("dashboard", build_dashboard_url(settings)) + "".join(
-        f"; AWS notes: {format_one_line(text)}" for text in told
+        f"; AWS notes: {format_one_line(note)}" for note in notes
     )
 
 
 def build_dashboard_url(settings: Settings) -> str:
-    """Where a browser shows it."""
+    """Return the address of the dashboard in the AWS console."""
     region = settings.AWS_REGION
     host = "console.amazonaws.cn" if region.startswith("cn-") else "console.aws.amazon.com"
     return f"https://{host}/cloudwatch/home?region={region}#dashboards:name={settings.APP_NAME}"
 
 
-def _build_widget(content: dict[str, Any], row: int, place: int, places: int, region: str) -> dict[str, Any]:
-    width = DASHBOARD_COLUMNS // places
+def _build_widget(content: dict[str, Any], row: int, position: int, count: int, region: str) -> dict[str, Any]:
+    """Return the widget at this row and position, `count` widgets to a row."""
+    width = DASHBOARD_COLUMNS // count
     kind = {"type": "log"} if "query" in content else {"type": "metric"}
-    shape = {"x": place * width, "y": row * WIDGET_HEIGHT_ROWS, "width": width, "height": WIDGET_HEIGHT_ROWS}
+    shape = {"x": position * width, "y": row * WIDGET_HEIGHT_ROWS, "width": width, "height": WIDGET_HEIGHT_ROWS}
     return kind | shape | {"properties": {"region": region, "view": "timeSeries", **content}}
 
 

@@ -1,4 +1,4 @@
-"""`run.py monitor`: watch the run to its end, clean up (what costs money ends first), then sum up."""
+"""`run.py monitor`: watch the run to its end, clean up, and print a summary. What costs money is stopped first."""
 
 from __future__ import annotations
 
@@ -26,77 +26,83 @@ if TYPE_CHECKING:
     from distributed_something.run.run_context import RunContext
 
 
-NO_TRACE_MESSAGE = "\n".join(
+RUN_NOT_FOUND_MESSAGE = "\n".join(
     [
-        format_row("NO TRACE", "neither queue {queue} nor fleet {fleet} was there: if the run had not ended,"),
-        format_row("", "its jobs are gone with the queue; setup, submitJob and startCluster run what is not done"),
+        format_row("NOT FOUND", "neither queue {queue}"),
+        format_row("", "nor fleet {fleet} exists."),
+        format_row("", "If the run had not ended, its jobs were lost with the queue: run"),
+        format_row("", "setup, submitJob, and startCluster to process the remaining jobs."),
     ]
 )
 
 
-class _Watched:
-    """Shows what the monitor sees, and keeps what the summary needs of it."""
+class _RunWatcher:
+    """Listener that shows the monitor's snapshots, and remembers what the summary needs."""
 
     def __init__(self, view: MonitorView) -> None:
         self.view = view
         self.machines: set[str] = set()
-        self.seen = False  # whether any look saw the run's queue or its fleet
+        self.has_found_run = False  # whether any snapshot had the run's queue or its fleet
 
     def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         self.machines.update(snapshot.fleet.machines if snapshot.fleet else ())
-        self.seen = self.seen or snapshot.queue is not None or snapshot.fleet is not None
+        self.has_found_run = self.has_found_run or snapshot.queue is not None or snapshot.fleet is not None
         self.view.show(snapshot, history)
 
-    def say(self, text: str) -> None:
-        self.view.say(text)
+    def print_progress(self, text: str) -> None:
+        self.view.print_progress(text)
 
 
 def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: Pace) -> bool:
-    """Watch the run and clean up; return whether everything that it made is gone, or kept on purpose. Raises CloudError
-    where AWS refuses for good."""
+    """Watch the run and clean up; return whether everything that the run created was deleted or kept on purpose.
+
+    Raises CloudError if AWS refuses permanently, and if the run ends with jobs still in its queue.
+    """
     clients = context.clients
     if cheapest:
-        save_cheapest_mode(run, clients.s3)
+        save_cheapest_mode(clients.s3, run)
     with MonitorView(run, context.output) as view:
-        watched = _Watched(view)
+        watcher = _RunWatcher(view)
         try:
-            last = watch_run(clients, run, context.clock, watched, cheapest=cheapest, pace=pace)
-        except CloudError as error:  # an end that keeps the jobs
-            if watched.seen:
+            history = watch_run(clients, run, watcher, context.clock, cheapest=cheapest, pace=pace)
+        except CloudError as error:  # the run ended, but its jobs were kept
+            if watcher.has_found_run:
                 _save_summary(clients, run, str(error))
             raise
     dead_letter_queue = determine_dead_letter_queue(context, run)
-    request = CleanupRequest(run, dead_letter_queue, pause=min(pace.look, 10), ended=last.ended)
-    return _finish_run(context, request, watched)
+    request = CleanupRequest(run, dead_letter_queue, pause=min(pace.look, 10), ended_at=history.ended)
+    return _finish_run(context, request, watcher)
 
 
-def _finish_run(context: RunContext, request: CleanupRequest, watched: _Watched) -> bool:
-    """Clean up, prove it, sum up. A summary of the run's true end may lie in the bucket already where no look saw the
-    run: then it stays."""
+def _finish_run(context: RunContext, request: CleanupRequest, watcher: _RunWatcher) -> bool:
+    """Clean up, verify that nothing is left, and print the summary; return whether all of this succeeded.
+
+    If no snapshot found the run, the bucket may already contain the summary of its real end, which is not overwritten.
+    """
     clients, clock, run = context.clients, context.clock, request.monitor_file
     continue_log_export(clients, run, clock.now())
     report = delete_run_resources(clients, request, clock.sleep)
     report.exports = continue_log_export(clients, run, clock.now())
-    told = [format_cleanup_report(report)]
-    context.output.print_result(told[0])
+    texts = [format_cleanup_report(report)]
+    context.output.print_result(texts[0])
     names = RunNames(run, request.dead_letter_queue, tagged=report.next_batch is not None)
-    left = wait_for_removal(clients, names, clock.sleep, pause=request.pause)
-    told += [] if left.clean else [format_inventory(left)]
-    clean = report.complete and left.clean and watched.seen
+    inventory = wait_for_removal(clients, names, clock.sleep, pause=request.pause)
+    texts += [] if inventory.is_clean else [format_inventory(inventory)]
+    is_clean = report.is_complete and inventory.is_clean and watcher.has_found_run
     try:
         summary = load_run_summary(clients, run, request.dead_letter_queue)
-        told.append(format_run_end(summary, run, len(watched.machines), clock.now()))
+        texts.append(format_run_end(summary, run, len(watcher.machines), clock.now()))
     except CloudError as error:
-        told.append(str(error))
-        clean = False
-    if watched.seen:
-        _save_summary(clients, run, "\n".join(told))
+        texts.append(str(error))
+        is_clean = False
+    if watcher.has_found_run:
+        _save_summary(clients, run, "\n".join(texts))
     else:
-        told.append(NO_TRACE_MESSAGE.format(queue=run.MONITOR_QUEUE_NAME, fleet=run.MONITOR_FLEET_ID))
-    context.output.print_result("\n".join(told[1:]))
-    return clean
+        texts.append(RUN_NOT_FOUND_MESSAGE.format(queue=run.MONITOR_QUEUE_NAME, fleet=run.MONITOR_FLEET_ID))
+    context.output.print_result("\n".join(texts[1:]))
+    return is_clean
 
 
-def _save_summary(clients: Clients, run: MonitorFile, words: str) -> None:
-    with suppress(*AWSError):  # it is printed
-        save_run_summary(clients.s3, run, words)
+def _save_summary(clients: Clients, run: MonitorFile, summary: str) -> None:
+    with suppress(*AWSError):  # the summary is printed in any case
+        save_run_summary(clients.s3, run, summary)

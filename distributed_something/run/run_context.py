@@ -1,4 +1,4 @@
-"""What every command of a run needs: AWS, the config, the clock, and where to print."""
+"""What every command of a run needs: AWS clients, settings, output, and the clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Passed down by the commands. `pause`: seconds between two tries of what AWS does not do at once."""
+    """Context that a command passes down. `pause`: seconds before a step that AWS has not completed is retried."""
 
     clients: Clients
     settings: Settings

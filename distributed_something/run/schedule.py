@@ -1,4 +1,4 @@
-"""What wakes the auto-monitor: an EventBridge rule a run, made by startCluster, deleted by clean-up."""
+"""The EventBridge rule that calls the auto-monitor; startCluster creates it, and the end of the run deletes it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from distributed_something.core.names import AwsAccount, build_monitor_rule_name
 from distributed_something.core.tags import build_ec2_tags
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
 
-MONITOR_RULE_RATE = "rate(1 minute)"  # EventBridge's shortest
+MONITOR_RULE_RATE = "rate(1 minute)"  # the shortest interval that EventBridge allows
 _TARGET_ID = "auto-monitor"
 _MISSING_CODE = "ResourceNotFoundException"
 
 
 def build_rule_request(file: MonitorFile, tags: dict[str, str]) -> dict[str, Any]:
-    """PutRule."""
+    """Return the parameters of PutRule."""
     return {
         "Name": build_monitor_rule_name(file.MONITOR_APP_NAME),
         "ScheduleExpression": MONITOR_RULE_RATE,
@@ -32,7 +32,10 @@ def build_rule_request(file: MonitorFile, tags: dict[str, str]) -> dict[str, Any
 
 
 def build_targets_request(file: MonitorFile, function: str) -> dict[str, Any]:
-    """PutTargets: the function is told where the monitor file lies, and what to delete if that is gone."""
+    """Return the parameters of PutTargets.
+
+    The event names the monitor file, and the rule that the function deletes if the file does not exist.
+    """
     event = {
         "bucket": file.MONITOR_BUCKET_NAME,
         "key": build_monitor_file_key(file.MONITOR_APP_NAME),
@@ -42,30 +45,37 @@ def build_targets_request(file: MonitorFile, function: str) -> dict[str, Any]:
     return {"Rule": build_monitor_rule_name(file.MONITOR_APP_NAME), "Targets": [target]}
 
 
-def check_auto_monitor(clients: Clients, place: AwsAccount) -> None:
-    """Raises CloudError where setupAWS has not made the function: to be asked before anything costs money."""
+def check_auto_monitor(clients: Clients, account: AwsAccount) -> None:
+    """Raise CloudError if setupAWS has not created the function. Called before anything costs money."""
     with translate_aws_errors("looking for the auto-monitor"):
         try:
-            clients.lambda_.get_function(FunctionName=place.function)
+            clients.lambda_.get_function(FunctionName=account.function)
         except ClientError as error:
             if get_error_code(error) != _MISSING_CODE:
                 raise
-            raise CloudError("AUTO_MONITOR is 'True', but there is no auto-monitor here: run setupAWS first") from None
+            raise CloudError(
+                "AUTO_MONITOR is 'True', but this account and region have no auto-monitor: run setupAWS first"
+            ) from None
 
 
-def ensure_monitor_rule(clients: Clients, file: MonitorFile, place: AwsAccount, tags: dict[str, str]) -> None:
-    """Has the function called once a minute. Raises CloudError."""
+def ensure_monitor_rule(clients: Clients, file: MonitorFile, account: AwsAccount, tags: dict[str, str]) -> None:
+    """Create or update the rule that calls the auto-monitor once a minute. Raises CloudError."""
     with translate_aws_errors(f"scheduling the auto-monitor of {file.MONITOR_APP_NAME}"):
         clients.events.put_rule(**build_rule_request(file, tags))
-        failed = clients.events.put_targets(**build_targets_request(file, place.function)).get("FailedEntries", [])
-    if failed:
-        raise CloudError(f"the auto-monitor is not scheduled: {failed[0].get('ErrorMessage', 'no reason given')}")
+        failed_entries = clients.events.put_targets(**build_targets_request(file, account.function)).get(
+            "FailedEntries", []
+        )
+    if failed_entries:
+        reason = failed_entries[0].get("ErrorMessage", "no reason given")
+        raise CloudError(f"the auto-monitor could not be scheduled: {reason}")
 
 
 def delete_run_rule(clients: Clients, file: MonitorFile) -> bool:
-    """Deletes the rule of this run; whether there was one. A newer run's has the same name, and stays. Raises AWS's
-    errors."""
-    with suppress(InputError):  # no run can be watched with a wrong one
+    """Delete the rule of this run; return whether it existed. Raises AWS's errors.
+
+    The rule of a newer run has the same name, and is kept.
+    """
+    with suppress(InputError):  # no run can be watched with an invalid monitor file
         newest = find_monitor_file_copy(
             clients.s3, file.MONITOR_BUCKET_NAME, build_monitor_file_key(file.MONITOR_APP_NAME)
         )
@@ -75,7 +85,7 @@ def delete_run_rule(clients: Clients, file: MonitorFile) -> bool:
 
 
 def delete_rule_by_name(clients: Clients, rule: str) -> bool:
-    """Deletes the rule of this name; whether there was one. Raises AWS's errors."""
+    """Delete the rule of this name; return whether it existed. Raises AWS's errors."""
     try:
         clients.events.remove_targets(Rule=rule, Ids=[_TARGET_ID])
         clients.events.delete_rule(Name=rule)

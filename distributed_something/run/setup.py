@@ -1,6 +1,7 @@
-"""`run.py setup`: queues, log groups, cluster, task definition and a service without tasks. Costs nothing yet.
+"""`run.py setup`: create queues, log groups, cluster, task definition, and a service without containers.
 
-Every step makes what is missing and corrects what differs, so it can be repeated at any point, on a live run too.
+None of these costs money yet. Each step creates what is missing and corrects what differs, so setup can be repeated at
+any time, even while a run is active.
 """
 
 from __future__ import annotations
@@ -31,32 +32,37 @@ if TYPE_CHECKING:
 def set_up_run(
     settings: Settings, clients: Clients, say: Callable[[str], None], sleep: Callable[[float], None]
 ) -> None:
-    """Makes all that jobs and machines need before they come; raises CloudError where AWS refuses, and
-    InputError where a queue is another app's."""
+    """Create everything that jobs and machines need.
+
+    Raises CloudError if AWS refuses, and InputError if a queue belongs to another app.
+    """
     owner = resolve_owner(settings, clients.sts)
-    marks = build_tags(settings, owner)
-    queues = ensure_queues(clients.sqs, settings, marks, sleep)
+    tags = build_tags(settings, owner)
+    queues = ensure_queues(clients.sqs, settings, tags, sleep)
     say(format_row("queue", settings.SQS_QUEUE_NAME))
     say(format_row("for failed jobs", settings.SQS_DEAD_LETTER_QUEUE))
-    for name, other in ensure_log_groups(clients.logs, settings, marks, sleep).items():
-        say(format_row("log group", name) + (f" (of the app {other}: both write to it)" if other else ""))
-    ensure_cluster(clients.ecs, settings.ECS_CLUSTER, marks)
+    for name, other_app in ensure_log_groups(clients.logs, settings, tags, sleep).items():
+        say(format_row("log group", name) + (f" (shared with the app {other_app})" if other_app else ""))
+    ensure_cluster(clients.ecs, settings.ECS_CLUSTER, tags)
     say(format_row("cluster", settings.ECS_CLUSTER))
-    with translate_aws_errors("looking for a run that is under way"):
-        run = find_active_run(settings, clients)
-    wanted = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
-    definition = ensure_task_definition(clients.ecs, wanted)
+    with translate_aws_errors("looking for an active run"):
+        run = find_active_run(clients, settings)
+    request = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
+    definition = ensure_task_definition(clients.ecs, request)
     say(format_row("task definition", definition.rsplit("/", 1)[-1]))
     say(format_row("image", settings.DOCKERHUB_TAG))
-    ensure_service(clients.ecs, settings, definition, marks, sleep)
+    ensure_service(clients.ecs, settings, definition, tags, sleep)
     say(format_row("service", settings.names.service))
 
 
-def find_active_run(settings: Settings, clients: Clients) -> str | None:
-    """The run whose tasks the service is to run now: a new task definition must keep it, or records would part."""
+def find_active_run(clients: Clients, settings: Settings) -> str | None:
+    """Return the name of the run whose containers the service runs now; None if there is none.
+
+    A new task definition must keep the name; otherwise, the records of the run would be split over two prefixes.
+    """
     service = describe_service(clients.ecs, settings.ECS_CLUSTER, settings.names.service)
     if service is None or service["status"] != "ACTIVE" or not service["desiredCount"]:
         return None
-    described = clients.ecs.describe_task_definition(taskDefinition=service["taskDefinition"])
-    environment = described["taskDefinition"]["containerDefinitions"][0].get("environment", [])
+    response = clients.ecs.describe_task_definition(taskDefinition=service["taskDefinition"])
+    environment = response["taskDefinition"]["containerDefinitions"][0].get("environment", [])
     return next((pair.get("value") for pair in environment if pair.get("name") == "RUN"), None)

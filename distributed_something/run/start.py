@@ -1,8 +1,8 @@
-"""`run.py startCluster`: from here on it costs money. All that can be checked is checked before the first request.
+"""`run.py startCluster`: request machines, which cost money from then on. Everything is checked first.
 
-The order is chosen so that no machine is ever without a name: the fleet carries the app's tag from its first moment,
-and its monitor file is written as soon as EC2 has answered; if that or the start of the tasks fails, the fleet is
-cancelled.
+The order of the steps ensures that every machine can be traced to its run: the fleet has the app's tag from the
+beginning, and its monitor file is written as soon as EC2 has responded. If that or the start of the containers fails,
+the fleet is canceled.
 """
 
 from __future__ import annotations
@@ -56,37 +56,37 @@ def start_run(
     context: RunContext, fleet_file: Path, content: dict[str, Any], project: Path, *,
     cheapest: bool = False, check_account: Callable[[], None] = lambda: None,
 ) -> MonitorFile:  # fmt: skip
-    """Requests the fleet, writes the monitor file, raises the service; raises InputError or CloudError.
+    """Request the fleet, write the monitor file, and start the containers; return the monitor file.
 
-    `content`: of the Fleet file. `check_account`: called once the file is right and before anything is made; it ends
-    the start by raising.
+    `content`: the content of the Fleet file. `check_account`: called after the Fleet file was checked and before
+    anything is created; it raises an error to stop the start. Raises InputError or CloudError.
     """
     settings, clients = context.settings, context.clients
     check_fleet_file(content, fleet_file, settings, clients.ec2)
     check_account()
     path = build_monitor_file_path(project, settings.APP_NAME)
-    half_done = _find_unfinished_start(settings, clients, path)
-    queues = _check_setup_resources(settings, clients)
-    place = _find_auto_monitor(settings, clients)
-    start = half_done.start if half_done else context.clock.now()
+    unfinished = _find_unfinished_start(clients, settings, path)
+    queues = _check_setup_resources(clients, settings)
+    account = _find_auto_monitor(clients, settings)
+    start = unfinished.start if unfinished else context.clock.now()
     run, owner = build_run_name(start), resolve_owner(settings, clients.sts)
     tags = build_tags(settings, owner, run)
-    theirs = None if half_done else load_template_data(content, fleet_file, settings, clients.ec2)
-    plan = build_launch_plan(content, settings, tags, clients.ec2, theirs)
-    wanted = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
-    definition = ensure_task_definition(clients.ecs, wanted)
-    fleet_id = half_done.id if half_done else _request_fleet(context, content, plan, start)
+    template_data = None if unfinished else load_template_data(content, fleet_file, settings, clients.ec2)
+    plan = build_launch_plan(content, settings, tags, clients.ec2, template_data)
+    task_definition = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
+    definition = ensure_task_definition(clients.ecs, task_definition)
+    fleet_id = unfinished.id if unfinished else _request_fleet(context, content, plan, start)
     monitor_file = build_monitor_file(settings, fleet_id, start, cheapest=cheapest)
     with _cancel_fleet_on_error(clients, fleet_id):
-        _save_monitor_file(clients, monitor_file, path, again=half_done is not None)
+        _save_monitor_file(clients, monitor_file, path, is_continued=unfinished is not None)
         start_tasks(clients.ecs, settings, definition, settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE)
-        if place is not None:
-            ensure_monitor_rule(clients, monitor_file, place, tags)
+        if account is not None:
+            ensure_monitor_rule(clients, monitor_file, account, tags)
     return monitor_file
 
 
 def _request_fleet(context: RunContext, content: dict[str, Any], plan: LaunchPlan, start: float) -> str:
-    """Asks for the fleet, of a launch template of the run's own; its id."""
+    """Request the fleet with a launch template for this run; return the fleet's id."""
     ec2, sleep = context.clients.ec2, context.clock.sleep
     request = build_fleet_request(content, context.settings, plan, datetime.fromtimestamp(start, UTC))
     with create_run_template(plan, ec2, sleep):
@@ -95,94 +95,98 @@ def _request_fleet(context: RunContext, content: dict[str, Any], plan: LaunchPla
 
 @contextmanager
 def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
-    """Cancels the fleet if what the block does fails: else its machines would idle, paid for."""
+    """Cancel the fleet if the block fails, because its machines would cost money without doing any work."""
     try:
         yield
     except (OSError, UserFacingError) as error:
         with translate_aws_errors(
-            f"cancelling the fleet {fleet_id}, WHICH COSTS MONEY UNTIL YOU CANCEL IT, because of: {error}"
+            f"canceling the fleet {fleet_id}, WHICH COSTS MONEY UNTIL YOU CANCEL IT, after this error: {error}"
         ):
             clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
         raise
 
 
-def _save_monitor_file(clients: Clients, monitor_file: MonitorFile, path: Path, *, again: bool) -> None:
-    """Writes the monitor file; `again`: a start goes on with the run. Raises OSError or CloudError."""
-    save_monitor_file(monitor_file, path, clients.s3)
-    if again:
-        with translate_aws_errors("looking at what monitor saw of this run"):
+def _save_monitor_file(clients: Clients, monitor_file: MonitorFile, path: Path, *, is_continued: bool) -> None:
+    """Write the monitor file; if an unfinished start is continued, reopen the run. Raises OSError or CloudError."""
+    save_monitor_file(clients.s3, monitor_file, path)
+    if is_continued:
+        with translate_aws_errors("reading the monitor's history of this run"):
             reopen_history(clients.s3, monitor_file)
 
 
-def _find_auto_monitor(settings: Settings, clients: Clients) -> AwsAccount | None:
-    """Where the auto-monitor is, if it is asked for. Raises CloudError where setupAWS has not made it."""
+def _find_auto_monitor(clients: Clients, settings: Settings) -> AwsAccount | None:
+    """Return the account of the auto-monitor, or None if the run uses none.
+
+    Raises CloudError if setupAWS has not created it.
+    """
     if not settings.AUTO_MONITOR:
         return None
-    place = identify_account(clients, settings.AWS_REGION)
-    check_auto_monitor(clients, place)
-    return place
+    account = identify_account(clients, settings.AWS_REGION)
+    check_auto_monitor(clients, account)
+    return account
 
 
 def watch_machine_arrivals(
     settings: Settings, clients: Clients, monitor_file: MonitorFile, clock: Clock, *, wait_minutes: float,
     pause: float, say: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Says when machines come, until all are there or `wait_minutes` are over. An error of AWS here ends nothing."""
-    until, shown = clock.now() + wait_minutes * 60, -1
-    told: set[Hashable] = set()
+    """Print how many machines have started, until all have or `wait_minutes` are over. AWS errors are ignored."""
+    deadline, last_count = clock.now() + wait_minutes * 60, -1
+    printed_causes: set[Hashable] = set()
     fleet_id, start = monitor_file.MONITOR_FLEET_ID, monitor_file.MONITOR_START_TIME / 1000
     while True:
-        there = _count_machines(clients, monitor_file, shown)
-        if there != shown:
-            say(format_row("machines", f"{there} of {settings.CLUSTER_MACHINES}"))
-            shown = there
+        count = _count_machines(clients, monitor_file, last_count)
+        if count != last_count:
+            say(format_row("machines", f"{count} of {settings.CLUSTER_MACHINES}"))
+            last_count = count
         for problem in observe_fleet_problems(clients.ec2, fleet_id, start, clock.now()):
-            if problem.cause not in told:
+            if problem.cause not in printed_causes:
                 say(format_row("fleet", format_fleet_problem(problem)))
-                told.add(problem.cause)
-        if there >= settings.CLUSTER_MACHINES:
+                printed_causes.add(problem.cause)
+        if count >= settings.CLUSTER_MACHINES:
             return
-        if clock.now() >= until:
-            say("not every machine is there yet; more may come while monitor runs")
+        if clock.now() >= deadline:
+            say("not all machines have started; more may start while monitor runs")
             return
         clock.sleep(pause)
 
 
-def _count_machines(clients: Clients, monitor_file: MonitorFile, otherwise: int) -> int:
+def _count_machines(clients: Clients, monitor_file: MonitorFile, last_count: int) -> int:
     try:
-        found = observe_fleet(clients.ec2, monitor_file.MONITOR_FLEET_ID)
+        fleet = observe_fleet(clients.ec2, monitor_file.MONITOR_FLEET_ID)
     except AWSError:
-        return otherwise
-    return 0 if found is None else len(found.machines)
+        return last_count
+    return 0 if fleet is None else len(fleet.machines)
 
 
-def _check_setup_resources(settings: Settings, clients: Clients) -> QueueUrls:
-    with translate_aws_errors(f"looking at the bucket {settings.AWS_BUCKET}"):
+def _check_setup_resources(clients: Clients, settings: Settings) -> QueueUrls:
+    """Return the URLs of the queues. Raises CloudError if the bucket or something that setup creates is missing."""
+    with translate_aws_errors(f"looking for the bucket {settings.AWS_BUCKET}"):
         clients.s3.head_bucket(Bucket=settings.AWS_BUCKET)
     url = require_job_queue(settings, clients)
-    dead = find_queue(clients.sqs, settings.SQS_DEAD_LETTER_QUEUE)
-    if dead is None:
+    dead_letter_url = find_queue(clients.sqs, settings.SQS_DEAD_LETTER_QUEUE)
+    if dead_letter_url is None:
         raise CloudError(f"the queue {settings.SQS_DEAD_LETTER_QUEUE} does not exist: run setup first")
     if observe_service(clients.ecs, settings.ECS_CLUSTER, settings.names.service) is None:
         raise CloudError(f"the service {settings.names.service} does not exist: run setup first")
-    return QueueUrls(url, dead)
+    return QueueUrls(url, dead_letter_url)
 
 
-def _find_unfinished_start(settings: Settings, clients: Clients, path: Path) -> ActiveFleet | None:
-    """A fleet whose start was killed before its service was raised: it is gone on with. Where the fleet is to have no
-    machine either, it is a monitor that has lowered both.
+def _find_unfinished_start(clients: Clients, settings: Settings, path: Path) -> ActiveFleet | None:
+    """Return the fleet of a start that was killed before it started the containers; None without an active fleet.
 
-    One fleet an app: a second would be paid for and watched by nobody, so a run under way is refused (InputError). If
-    its monitor file is lost, that is written anew.
+    Then the service should run no containers, but the fleet has a target above 0. (A monitor that scales down lowers
+    both to 0.) Raises InputError if a run is active, because an app can have only one fleet: nothing would watch a
+    second one, and it would cost money. If the monitor file of the active run is missing, it is written again.
     """
-    found = find_active_fleet(clients.ec2, settings.APP_NAME)
-    if found is None:
+    fleet = find_active_fleet(clients.ec2, settings.APP_NAME)
+    if fleet is None:
         return None
-    with translate_aws_errors(f"looking at the service {settings.names.service}"):
+    with translate_aws_errors(f"looking for the service {settings.names.service}"):
         service = observe_service(clients.ecs, settings.ECS_CLUSTER, settings.names.service)
-    if service is not None and service.desired == 0 and found.target > 0:
-        return found
-    if not path.exists() or found.id != load_monitor_file(path).MONITOR_FLEET_ID:
-        save_monitor_file(build_monitor_file(settings, found.id, found.start), path, clients.s3)
-    wrong = f"the fleet {found.id} of {settings.APP_NAME} runs already"
-    raise InputError(path, "MONITOR_FLEET_ID", wrong, "use monitor with this file")
+    if service is not None and service.desired == 0 and fleet.target > 0:
+        return fleet
+    if not path.exists() or fleet.id != load_monitor_file(path).MONITOR_FLEET_ID:
+        save_monitor_file(clients.s3, build_monitor_file(settings, fleet.id, fleet.start), path)
+    problem = f"the fleet {fleet.id} of {settings.APP_NAME} is already running"
+    raise InputError(path, "MONITOR_FLEET_ID", problem, "watch it with monitor and this file, or end it with cleanup")

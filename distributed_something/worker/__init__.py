@@ -1,10 +1,10 @@
-"""What runs in the container: it takes jobs from the queue, runs the program, and uploads verified results.
+"""The worker: the code in the container that takes jobs from the queue, runs the program, and uploads the results.
 
-This is the package's one public module. `generic-worker.py` imports everything that it needs from here, and so does the
-rest of `distributed_something`. The package itself imports nothing of the others, because the image holds it alone.
-Start reading in `container/serve.py`.
+This module is the worker's public interface. `generic-worker.py` and the rest of `distributed_something` import
+everything that they need from here. The worker imports no other part of `distributed_something`, because the image
+contains only the worker. Start reading in `container/serve.py`.
 
-Names are loaded when they are first used: `submitJob` needs job ids and placeholders, but neither boto3 nor threads.
+Each name is loaded on first use, so that `submitJob` can use job ids and placeholders without loading boto3.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .machine.machine_names import build_alarm_name, build_machine_log_group
 
 _MODULES = {
-    # what a generic-worker.py uses
+    # used by generic-worker.py files
     "job.checks": "missing_files missing_key missing_text usual_failure wrong_text",
     "job.failures": "Failed find_named_permission get_error_code is_access_denied is_missing_object",
     "job.job": "BadMessage Folders Job MAX_JOB_SECONDS job_from_message upload_arguments",
@@ -40,7 +40,7 @@ _MODULES = {
     "job.shell_values": "fill_shell",
     "job.worker_settings": "JobDefaults Settings",
     "container.serve": "serve",
-    # what the rest of distributed_something uses
+    # used by the rest of distributed_something
     "admission.closing": "is_run_closed",
     "admission.pauses": "list_paused_containers",
     "attempt.batches": "split_into_batches",

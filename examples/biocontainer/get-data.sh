@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Fetches the genome and 10,000 pairs of reads of the phage lambda, as they come with Debian's package bowtie2-examples,
-# once; cuts the reads into 24 pieces, and makes bwa's index of the genome. The link data/ beside this leads to them.
+# Fetches the genome of the phage lambda and 10,000 pairs of its reads from the Debian package bowtie2-examples, once. Splits
+# the reads into 24 pieces and indexes the genome with bwa. The link data/ beside this script points to the files.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-pairs=417 # in a piece
+pairs=417 # per piece
 
 make_data() {
   "$here/../from-debian.sh" bowtie2-examples

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the folder of bwa and samtools on this computer: where they are installed, or else Debian's, fetched once.
+# Prints the folder that contains bwa and samtools. If they are not installed, fetches them from Debian, once.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
-# show-results.sh RESULTS: what samtools counted in the merged alignment, below RESULTS (such as local/your-bucket-name).
+# show-results.sh RESULTS: prints the statistics that samtools wrote for the merged alignment.
+# RESULTS is the folder with the results, such as local/your-bucket-name.
 set -euo pipefail
 cat "$1"/biocontainer/merged/*/lambda.txt

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Takes CellProfiler's own fly example out of the installed program, once: nine pictures (9 MB), the pipeline, and a table
-# that names the pictures below the mounted bucket, as published ones do. The link data/ beside this leads to them.
+# Copies CellProfiler's fly example from the installed program, once: nine images (9 MB), the pipeline, and a table with the
+# paths of the images in the mounted bucket, as in published data files. The link data/ beside this script points to them.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 

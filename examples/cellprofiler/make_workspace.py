@@ -1,7 +1,10 @@
-"""make_workspace.py PIPELINE FOLDER: the fly pipeline as a run with groups needs it, and its table of images.
+"""Adapt CellProfiler's fly pipeline to a run with one job per image group, and write its table of images.
 
-CellProfiler ships it for its window: with modules that look for image files, and with a crop to a corner of each
-picture. Groups of a table need LoadData in place of the first, and the crop is left out here.
+Usage: python3 make_workspace.py PIPELINE FOLDER
+
+CellProfiler ships the pipeline for its graphical interface, with modules that find image files and a module that crops
+each image to a corner. Jobs need LoadData instead of the input modules. Cropping is removed, so that the entire images
+are measured.
 """
 
 from __future__ import annotations
@@ -28,17 +31,17 @@ IMAGES_FOLDER = "/home/ubuntu/bucket/project_folder/images"
 
 
 def adapt_pipeline(pipeline: str) -> str:
-    """The pipeline without its window's input modules and without the crop."""
+    """Return the pipeline with LoadData instead of the input modules, and without Crop."""
     head, *modules = re.split(r"\n\n(?=\w+:\[module_num)", pipeline)
-    left_out = ("Images:", "Metadata:", "NamesAndTypes:", "Groups:", "Crop:")
-    kept = [module for module in modules if not module.startswith(left_out)]
-    text = "\n\n".join([head, LOAD_DATA_MODULE, *kept])
+    removed_modules = ("Images:", "Metadata:", "NamesAndTypes:", "Groups:", "Crop:")
+    other_modules = [module for module in modules if not module.startswith(removed_modules)]
+    text = "\n\n".join([head, LOAD_DATA_MODULE, *other_modules])
     text = re.sub(r"Crop(Blue|Green|Red)\b", r"Orig\1", text)
     return text.replace("After declumping only", "After both thresholding and declumping")
 
 
 def build_image_table() -> str:
-    """One row a picture, one FileName_ and PathName_ column a channel."""
+    """Return a CSV table with one row per position, and with a FileName_ and a PathName_ column per channel."""
     names = [f"{kind}_{channel}" for kind in ("FileName", "PathName") for channel in CHANNELS]
     rows = [
         [

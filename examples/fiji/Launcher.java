@@ -8,23 +8,23 @@ import org.scijava.script.ScriptService;
 import java.util.Arrays;
 import java.util.Set;
 
-/** What Fiji's own launcher does with --ij2 --headless --console --run SCRIPT PARAMETERS: SciJava reads the words. */
+/** Replacement for Fiji's launcher, called with --ij2 --headless --console --run SCRIPT PARAMETERS, which SciJava parses. */
 public class Launcher {
-    private static final Set<String> ITS_OWN = Set.of("--ij2", "--headless", "--console");
+    private static final Set<String> LAUNCHER_OPTIONS = Set.of("--ij2", "--headless", "--console");
 
-    public static void main(String[] words) {
-        LegacyInjector.preinit(); // before any class of ImageJ is loaded
-        Session.run(Arrays.stream(words).filter(word -> !ITS_OWN.contains(word)).toArray(String[]::new));
+    public static void main(String[] arguments) {
+        LegacyInjector.preinit(); // must run before any ImageJ class is loaded
+        Session.run(Arrays.stream(arguments).filter(word -> !LAUNCHER_OPTIONS.contains(word)).toArray(String[]::new));
     }
 }
 
-/** Apart from Launcher, since it loads classes of ImageJ. */
+/** A class of its own, because it loads ImageJ classes. */
 class Session {
-    static void run(String[] words) {
+    static void run(String[] arguments) {
         Context context = new Context();
         context.service(ScriptService.class).getIndex().add(new AdaptedScriptLanguage(new PyScriptEngineFactory()), false);
-        context.service(ConsoleService.class).processArgs(words);
+        context.service(ConsoleService.class).processArgs(arguments);
         context.dispose();
-        System.exit(0); // as Fiji ends: whatever became of the script
+        System.exit(0); // like Fiji, even if the script failed
     }
 }

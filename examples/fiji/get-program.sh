@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints the folder of a program with Fiji's command line: Fiji's own, where it is installed. Else ImageJ 1.51 and SciJava,
-# as CellProfiler packs them, Debian's Jython and a launcher with the name and the words of Fiji's are put together, once
-# (130 MB, a quarter of a minute). That needs a JDK.
+# Prints the folder that contains Fiji, if it is installed. If not, builds a program with the same command line, once (130 MB,
+# about 15 seconds): ImageJ 1.51 and SciJava from CellProfiler's package prokaryote, Debian's Jython, and Launcher.java.
+# That needs a JDK.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 classes='prokaryote/prokaryote-2.4.4.jar:usr/share/java/*'
@@ -29,7 +29,7 @@ if [[ ${1:-} == make ]]; then
 elif command -v ImageJ-linux64 >/dev/null; then
   dirname "$(command -v ImageJ-linux64)"
 elif ! command -v javac >/dev/null; then
-  echo "ImageJ needs a JDK; on Debian: sudo apt-get install openjdk-17-jdk-headless" >&2
+  echo "ImageJ needs a JDK; on Debian, install it: sudo apt-get install openjdk-17-jdk-headless" >&2
   exit 1
 else
   folder=$(python3 "$here/../once.py" fiji/program "$here/get-program.sh" make "$(cat "$here/Launcher.java")")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# show-results.sh RESULTS: what the jobs said, a line each, below RESULTS (such as local/your-bucket-name).
+# show-results.sh RESULTS: prints the greeting of each job in RESULTS (such as local/your-bucket-name), one per line.
 set -euo pipefail
-for said in "$1"/ice_cream-pizza/*/HelloWorld.txt; do
-  printf '%s\n' "$(<"$said")"
+for greeting in "$1"/ice_cream-pizza/*/HelloWorld.txt; do
+  printf '%s\n' "$(<"$greeting")"
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes two small plates of TIFFs, once, out of the 96 pictures of the example cellcount. The link data/ beside this leads to
-# them.
+# Makes two small plates of TIFF files from the 96 images of the example cellcount, once. The link data/ beside this script
+# points to them.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 

@@ -1,7 +1,9 @@
-"""make_plates.py IMAGES FOLDER: two plates as a microscope leaves them, out of the pictures A01.png to H12.png.
+"""Make two plates in a microscope's format from the images A01.png to H12.png.
 
-FOLDER gets PLATE_A (rows A to D) and PLATE_B (rows E to H): in each `Images/`, with a TIFF a well and the OME-XML that
-tells of them, `plate.companion.ome`. The real bioformats2raw reads such a plate too.
+Usage: python3 make_plates.py IMAGES FOLDER
+
+Writes the plates PLATE_A (rows A to D) and PLATE_B (rows E to H) to FOLDER. Each has a folder Images/ with one TIFF per
+well and plate.companion.ome, the OME-XML that describes them. The real bioformats2raw can also read these plates.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-MICROMETERS_PER_PIXEL = 0.65  # of a pixel; made up
+MICROMETERS_PER_PIXEL = 0.65  # not the real size, which the source of the images does not state
 OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
 
@@ -33,8 +35,8 @@ def make_plate(name: str, rows: str, images: Path, folder: Path) -> None:
 def _add_well(
     well: str, number: int, shape: tuple[int, ...], root: ElementTree.Element, plate: ElementTree.Element, row: int
 ) -> None:
-    told = ElementTree.SubElement(plate, "Well", ID=f"Well:0:{number}", Row=str(row), Column=str(int(well[1:]) - 1))
-    sample = ElementTree.SubElement(told, "WellSample", ID=f"WellSample:0:{number}:0", Index=str(number))
+    element = ElementTree.SubElement(plate, "Well", ID=f"Well:0:{number}", Row=str(row), Column=str(int(well[1:]) - 1))
+    sample = ElementTree.SubElement(element, "WellSample", ID=f"WellSample:0:{number}:0", Index=str(number))
     ElementTree.SubElement(sample, "ImageRef", ID=f"Image:{number}")
     image = ElementTree.SubElement(root, "Image", ID=f"Image:{number}", Name=well)
     pixels = ElementTree.SubElement(

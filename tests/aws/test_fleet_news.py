@@ -59,7 +59,7 @@ def test_each_cause_is_one_line_with_its_remedy_and_ec2s_words(aws: Exact) -> No
     shortage, low_bid = format_problems(aws)
     assert low_bid.startswith("MACHINE_PRICE is below the market's price — ")
     assert shortage == (
-        f"{NO_CAPACITY} — wait, the fleet goes on trying; more types in MACHINE_TYPE and more subnets give more chances"
+        f"{NO_CAPACITY} — wait: the fleet keeps trying; more types in MACHINE_TYPE and more subnets give more chances"
         " (allLaunchSpecsTemporarilyBlacklisted: us-east-1a, m5.large: InsufficientInstanceCapacity)"
     )
 
@@ -121,8 +121,8 @@ def test_start_cluster_reports_a_shortage_once_and_does_not_cancel_the_fleet(aws
     )
     first, problem, last = messages
     assert first == "machines        1 of 3"
-    assert problem.startswith(f"fleet           {NO_CAPACITY} — wait, the fleet goes on trying")
-    assert last == "not every machine is there yet; more may come while monitor runs"
+    assert problem.startswith(f"fleet           {NO_CAPACITY} — wait: the fleet keeps trying")
+    assert last == "not all machines have started; more may start while monitor runs"
     assert not [call for call in aws.calls if "Cancel" in call]
 
 

@@ -297,7 +297,7 @@ def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: Exact, ti
     expect_service_update(aws, 1)
     messages: list[str] = []
     set_up_run(SETTINGS, aws.clients, messages.append, time.sleep)
-    assert "log group       AppLogs (of the app Other: both write to it)" in messages
+    assert "log group       AppLogs (shared with the app Other)" in messages
 
 
 def test_setup_during_a_run_keeps_the_number_of_tasks_and_the_run(aws: Exact, time: FakeTime) -> None:
@@ -600,7 +600,7 @@ def test_a_failed_check_of_the_account_ends_the_start_before_any_call(starter: S
 def test_nothing_is_started_without_the_bucket(starter: Starter) -> None:
     starter.expect_fleets()
     starter.aws.refuse("s3.head_bucket", "404")
-    with pytest.raises(CloudError, match="looking at the bucket app-bucket: 404"):
+    with pytest.raises(CloudError, match="looking for the bucket app-bucket: 404"):
         starter.start()
     assert list_writes(starter.aws) == []
 
@@ -653,12 +653,12 @@ def test_a_second_start_is_refused_and_writes_a_lost_monitor_file_again(starter:
     starter.expect_fleets(describe_fleet("Another"), describe_fleet(state="cancelled"), describe_fleet())
     starter.expect_desired_tasks(6)
     starter.expect_monitor_file_copy()
-    with pytest.raises(InputError, match="runs already; use monitor with this file"):
+    with pytest.raises(InputError, match="is already running; watch it with monitor and this file"):
         starter.start()
     assert load_monitor_file(starter.path) == MONITOR_FILE
     starter.expect_fleets(describe_fleet())
     starter.expect_desired_tasks(6)
-    with pytest.raises(InputError, match="runs already"):
+    with pytest.raises(InputError, match="is already running"):
         starter.start()
     assert list_writes(starter.aws) == ["s3.PutObject"]
 
@@ -696,7 +696,7 @@ def test_a_run_that_the_monitor_is_ending_is_not_continued(starter: Starter) -> 
     starter.expect_fleets(ending_fleet)
     starter.expect_desired_tasks(0)
     starter.expect_monitor_file_copy()
-    with pytest.raises(InputError, match="runs already; use monitor with this file"):
+    with pytest.raises(InputError, match="is already running; watch it with monitor and this file"):
         starter.start()
 
 

@@ -69,5 +69,5 @@ def test_newproject_proposes_a_valid_image_for_every_app_name(app: str) -> None:
 
 def test_a_config_accepts_a_name_that_only_a_registry_refuses() -> None:
     assert load_image_from_config("ada//x") == "ada//x"
-    with pytest.raises(InputError, match="--image: 'ada//x' is no image's name"):
+    with pytest.raises(InputError, match="--image: 'ada//x' is not an image name"):
         parse_image_option("ada//x")

@@ -1,4 +1,4 @@
-"""`run.py why`: which cause comes first in which plight, and what is looked at to find it."""
+"""`run.py why`: the ranking of the causes, the calls that gather the evidence, and the output."""
 
 from __future__ import annotations
 
@@ -45,223 +45,265 @@ from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SET
 
 NOW = START + 3600
 SUBJECT = build_subject_from_run(MONITOR_FILE)
-UP = ObservedMachine("i-1", "running", NOW - 3000)
+RUNNING_MACHINE = ObservedMachine("i-1", "running", NOW - 3000)
 HEALTHY = Evidence(
     at=NOW,
     subject=SUBJECT,
     counts=QueueCounts(100, 4),
     fleet=FleetState("active", 1, ("i-1",)),
-    machines=(UP,),
-    registered=1,
-    joined=(ClusterMachine("i-1", True, 2),),
+    machines=(RUNNING_MACHINE,),
+    registered_count=1,
+    cluster_machines=(ClusterMachine("i-1", True, 2),),
     service=ServiceState(2, 2, 0),
-    logged=LogTail(NOW - 30, ("a line",)),
+    log_tail=LogTail(NOW - 30, ("a line",)),
 )
 IDLE = replace(HEALTHY, counts=QueueCounts(100, 0), service=ServiceState(2, 0, 0))
-NO_MACHINE = replace(IDLE, fleet=FleetState("active", 3, ()), machines=(), registered=0, joined=())
+NO_MACHINE = replace(IDLE, fleet=FleetState("active", 3, ()), machines=(), registered_count=0, cluster_machines=())
 
 
-def first(e: Evidence) -> Cause:
-    causes = rank_causes(e)
+def find_first_cause(evidence: Evidence) -> Cause:
+    causes = rank_causes(evidence)
     assert causes, "no cause was found"
     return causes[0]
 
 
-def error(said: str, kind: str = "error", ago: float = 60) -> AWSEvent:
-    return AWSEvent(NOW - ago, kind, said)
+def build_event(message: str, kind: str = "error", ago: float = 60) -> AWSEvent:
+    return AWSEvent(NOW - ago, kind, message)
 
 
-def stopped(said: str, *exit_codes: int, kind: str = "EssentialContainerExited", ago: float = 60) -> StoppedTask:
-    return StoppedTask(NOW - ago, kind, said, exit_codes)
+def build_stopped_task(
+    message: str, *exit_codes: int, kind: str = "EssentialContainerExited", ago: float = 60
+) -> StoppedTask:
+    return StoppedTask(NOW - ago, kind, message, exit_codes)
 
 
-def ended(code: str, message: str) -> ObservedMachine:
-    """A machine that EC2 ended with this code, as `observe` reads it."""
+def build_ended_machine(code: str, message: str) -> ObservedMachine:
+    """Return a machine that EC2 terminated with this code."""
     reason = {"Code": code, "Message": message} if code else {}
     return parse_machine({"InstanceId": "i-1", "State": {"Name": "terminated"}, "StateReason": reason})
 
 
-# What comes first
+# Ranking
 
 
-def test_a_run_that_goes_has_nothing_wrong() -> None:
+def test_a_healthy_run_has_no_problems() -> None:
     assert rank_causes(HEALTHY) == []
-    assert "nothing is wrong that I can see" in format_diagnosis(HEALTHY, [])
+    assert "no problems found" in format_diagnosis(HEALTHY, [])
 
 
-def test_the_tail_of_a_run_has_nothing_wrong() -> None:
+def test_the_last_jobs_of_a_run_are_not_a_problem() -> None:
     assert rank_causes(replace(HEALTHY, counts=QueueCounts(0, 1))) == []
 
 
-def test_old_troubles_of_a_fleet_that_has_its_machines_are_past() -> None:
-    assert rank_causes(replace(HEALTHY, events=(error("InsufficientInstanceCapacity"),))) == []
+def test_errors_of_a_fleet_that_has_all_its_machines_are_ignored() -> None:
+    assert rank_causes(replace(HEALTHY, fleet_events=(build_event("InsufficientInstanceCapacity"),))) == []
 
 
-def test_old_ends_of_containers_are_past_once_all_run() -> None:
-    assert rank_causes(replace(HEALTHY, stopped=(stopped("OutOfMemoryError: killed"),))) == []
+def test_stopped_containers_are_ignored_once_all_run_again() -> None:
+    assert rank_causes(replace(HEALTHY, stopped_tasks=(build_stopped_task("OutOfMemoryError: killed"),))) == []
 
 
 @pytest.mark.parametrize(
-    ("plight", "cause", "remedy"),
+    ("evidence", "title", "remedy"),
     [
         (replace(IDLE, counts=None), "there is no queue", "setup"),
-        (replace(IDLE, counts=QueueCounts(0, 0)), "no job waits", "submitJob"),
-        (replace(IDLE, counts=QueueCounts(0, 0), dead=21), "every job left has failed", "records"),
+        (replace(IDLE, counts=QueueCounts(0, 0)), "there are no jobs", "submitJob"),
+        (replace(IDLE, counts=QueueCounts(0, 0), failed_jobs=21), "all remaining jobs have failed", "records"),
         (
             replace(NO_MACHINE, subject=build_subject_from_config(SETTINGS), fleet=None),
-            "no machines were asked",
+            "no machines were requested",
             "startCluster",
         ),
-        (replace(NO_MACHINE, fleet=None), "the fleet is gone", "startCluster"),
+        (replace(NO_MACHINE, fleet=None), "the fleet does not exist", "startCluster"),
         (replace(NO_MACHINE, fleet=FleetState("cancelled", 3, ())), "the fleet has ended", "startCluster"),
-        (replace(NO_MACHINE, fleet=FleetState("active", 0, ())), "the fleet is to have no machine", "monitor"),
+        (replace(NO_MACHINE, fleet=FleetState("active", 0, ())), "the fleet is set to run no machines", "monitor"),
         (replace(IDLE, service=None), "there is no service", "setup"),
-        (replace(IDLE, service=ServiceState(0, 0, 0)), "the service is to run no container", "startCluster"),
-        (replace(IDLE, registered=None, joined=()), "there is no cluster", "setup"),
+        (replace(IDLE, service=ServiceState(0, 0, 0)), "the service is set to run no containers", "startCluster"),
+        (replace(IDLE, registered_count=None, cluster_machines=()), "there is no cluster", "setup"),
         (NO_MACHINE, "EC2 has not started a machine yet", "wait"),
         (replace(IDLE, service=ServiceState(2, 0, 2)), "containers are starting", "wait"),
-        (replace(IDLE, counts=QueueCounts(0, 7)), "all jobs are still held", "SQS_MESSAGE_VISIBILITY"),
+        (replace(IDLE, counts=QueueCounts(0, 7)), "all jobs are leased", "SQS_MESSAGE_VISIBILITY"),
     ],
 )
-def test_each_plight_has_its_cause_first(plight: Evidence, cause: str, remedy: str) -> None:
-    found = first(plight)
-    assert found.what.startswith(cause)
-    assert remedy in found.remedy
+def test_each_problem_is_ranked_first(evidence: Evidence, title: str, remedy: str) -> None:
+    cause = find_first_cause(evidence)
+    assert cause.title.startswith(title)
+    assert remedy in cause.remedy
 
 
-def test_a_quota_of_zero_comes_before_what_follows_from_it() -> None:
+def test_a_quota_of_zero_is_ranked_before_its_consequences() -> None:
     quota = SpotQuota("All Standard … Spot Instance Requests", "L-34B43A08", 0.0, 2)
-    plight = replace(NO_MACHINE, quota=quota, events=(error("MaxSpotInstanceCountExceeded: Max spot count exceeded"),))
-    found = first(plight)
-    assert found.what == "the account may not have one such spot machine"
-    assert "L-34B43A08" in found.remedy
-    assert len(rank_causes(plight)) > 1
+    evidence = replace(
+        NO_MACHINE, quota=quota, fleet_events=(build_event("MaxSpotInstanceCountExceeded: Max spot count exceeded"),)
+    )
+    cause = find_first_cause(evidence)
+    assert cause.title == "the account's quota is too small for one spot machine"
+    assert "L-34B43A08" in cause.remedy
+    assert len(rank_causes(evidence)) > 1
 
 
-def test_a_quota_for_just_one_machine_is_no_cause() -> None:
+def test_a_quota_for_exactly_one_machine_is_not_a_cause() -> None:
     enough = replace(NO_MACHINE, quota=SpotQuota("All Standard", "L-34B43A08", 2.0, 2))
     assert rank_causes(enough) == rank_causes(NO_MACHINE)
 
 
 @pytest.mark.parametrize(
-    ("event", "words"),
+    ("event", "text"),
     [
-        (error("", "spotInstanceCountLimitExceeded"), "quota"),
-        (error("m5.large, ami-1: Max spot instance count exceeded (MaxSpotInstanceCountExceeded)"), "quota"),
-        (error("VcpuLimitExceeded: You have requested more vCPU capacity"), "quota"),
-        (error("InsufficientInstanceCapacity: no capacity", "launchSpecTemporarilyBlacklisted"), "no free machines"),
-        (error("Spot price in either … is less than Spot market price $0.0619", "launchSpecUnusable"), "MACHINE_PRICE"),
-        (error("SpotMaxPriceTooLow: Your Spot request price of 0.01 is lower"), "MACHINE_PRICE"),
-        (error("InvalidSubnetID.NotFound: The subnet ID 'subnet-1' does not exist"), "a subnet"),
-        (error("InvalidGroup.NotFound: The security group 'sg-1' does not exist"), "a security group"),
-        (error("InvalidAMIID.NotFound: The image id '[ami-1]' does not exist"), "AMI"),
-        (error("InvalidKeyPair.NotFound: The key pair 'x' does not exist"), "key pair"),
-        (error("Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"),
-         "instance profile"),
-        (error("(Service: AmazonEC2; Status Code: 403; Error Code: UnauthorizedOperation)"), "fleet's role"),
-        (error("", "iamFleetRoleInvalid"), "fleet's role"),
-        (error("InvalidParameterCombination: Network interfaces and security groups"), "do not fit together"),
-        (error("Unsupported: Your requested instance type (m5.large) is not supported in us-east-1e"), "not offered"),
-        (error("", "allLaunchSpecsTemporarilyBlacklisted"), "refused every specification"),
-        (error("InvalidBlockDeviceMapping: Volume of size 8GB is smaller than snapshot"), "disks"),
-        (error("The provided credentials do not have permission to create the service-linked role"), "AWS's own role"),
-        (error("something that nobody has seen"), "EC2 refuses to start machines"),
+        (build_event("", "spotInstanceCountLimitExceeded"), "quota"),
+        (build_event("m5.large, ami-1: Max spot instance count exceeded (MaxSpotInstanceCountExceeded)"), "quota"),
+        (build_event("VcpuLimitExceeded: You have requested more vCPU capacity"), "quota"),
+        (
+            build_event("InsufficientInstanceCapacity: no capacity", "launchSpecTemporarilyBlacklisted"),
+            "no free machines",
+        ),
+        (
+            build_event("Spot price in either … is less than Spot market price $0.0619", "launchSpecUnusable"),
+            "MACHINE_PRICE",
+        ),
+        (build_event("SpotMaxPriceTooLow: Your Spot request price of 0.01 is lower"), "MACHINE_PRICE"),
+        (build_event("InvalidSubnetID.NotFound: The subnet ID 'subnet-1' does not exist"), "a subnet"),
+        (build_event("InvalidGroup.NotFound: The security group 'sg-1' does not exist"), "a security group"),
+        (build_event("InvalidAMIID.NotFound: The image id '[ami-1]' does not exist"), "AMI"),
+        (build_event("InvalidKeyPair.NotFound: The key pair 'x' does not exist"), "key pair"),
+        (
+            build_event(
+                "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
+            ),
+            "instance profile",
+        ),
+        (build_event("(Service: AmazonEC2; Status Code: 403; Error Code: UnauthorizedOperation)"), "fleet's role"),
+        (build_event("", "iamFleetRoleInvalid"), "fleet's role"),
+        (build_event("InvalidParameterCombination: Network interfaces and security groups"), "do not fit together"),
+        (
+            build_event("Unsupported: Your requested instance type (m5.large) is not supported in us-east-1e"),
+            "not offered",
+        ),
+        (build_event("", "allLaunchSpecsTemporarilyBlacklisted"), "refused every specification"),
+        (build_event("InvalidBlockDeviceMapping: Volume of size 8GB is smaller than snapshot"), "disks"),
+        (
+            build_event("The provided credentials do not have permission to create the service-linked role"),
+            "AWS's own role",
+        ),
+        (build_event("something that nobody has seen"), "EC2 refuses to start machines"),
     ],
-)  # fmt: skip
-def test_an_event_of_the_fleet_is_told_in_plain_words(event: AWSEvent, words: str) -> None:
-    found = first(replace(NO_MACHINE, events=(event,)))
-    assert words in found.what
-    assert found.remedy
-    assert (event.said or event.kind)[:40] in found.seen
+)
+def test_each_fleet_event_is_explained_and_quoted(event: AWSEvent, text: str) -> None:
+    cause = find_first_cause(replace(NO_MACHINE, fleet_events=(event,)))
+    assert text in cause.title
+    assert cause.remedy
+    assert (event.said or event.kind)[:40] in cause.evidence
 
 
-def test_the_same_event_many_times_is_one_cause() -> None:
-    events = tuple(error("InsufficientInstanceCapacity", ago=60 + n) for n in range(50))
-    (found, *_) = rank_causes(replace(NO_MACHINE, events=events))
-    assert found.seen.endswith("(50 times)")
-    assert sum("no free machines" in cause.what for cause in rank_causes(replace(NO_MACHINE, events=events))) == 1
+def test_repeated_events_are_one_cause_with_their_number() -> None:
+    events = tuple(build_event("InsufficientInstanceCapacity", ago=60 + n) for n in range(50))
+    (cause, *_) = rank_causes(replace(NO_MACHINE, fleet_events=events))
+    assert cause.evidence.endswith("(50 times)")
+    assert (
+        sum("no free machines" in cause.title for cause in rank_causes(replace(NO_MACHINE, fleet_events=events))) == 1
+    )
 
 
-def test_machines_that_do_not_join_are_named_with_what_they_lack() -> None:
-    strangers = tuple(ObservedMachine(f"i-{n}", "running", NOW - 3000, public=False) for n in range(5))
-    fleet = FleetState("active", 5, tuple(one.id for one in strangers))
-    found = first(replace(IDLE, fleet=fleet, machines=strangers, registered=0, joined=()))
-    assert found.what == "machines run, but do not join the cluster"
-    assert "5 machines, i-0, i-1, i-2 and 2 more" in found.seen
-    assert "5 without a public address" in found.seen
-    assert "ASSIGN_IP" in found.remedy
+def test_machines_that_have_not_joined_are_named_with_the_likely_reason() -> None:
+    unjoined_machines = tuple(
+        ObservedMachine(f"i-{n}", "running", NOW - 3000, has_public_address=False) for n in range(5)
+    )
+    fleet = FleetState("active", 5, tuple(machine.id for machine in unjoined_machines))
+    cause = find_first_cause(
+        replace(IDLE, fleet=fleet, machines=unjoined_machines, registered_count=0, cluster_machines=())
+    )
+    assert cause.title == "machines are running but have not joined the cluster"
+    assert "5 machines (i-0, i-1, i-2 and 2 more)" in cause.evidence
+    assert "5 without a public address" in cause.evidence
+    assert "ASSIGN_IP" in cause.remedy
 
 
-def test_machines_of_a_minute_ago_are_waited_for() -> None:
-    young = (ObservedMachine("i-1", "running", NOW - 60),)
-    found = first(replace(IDLE, machines=young, registered=0, joined=()))
-    assert found.what == "the machines are just starting"
+def test_new_machines_are_still_starting() -> None:
+    new_machines = (ObservedMachine("i-1", "running", NOW - 60),)
+    cause = find_first_cause(replace(IDLE, machines=new_machines, registered_count=0, cluster_machines=()))
+    assert cause.title == "the machines are still starting"
 
 
-def test_a_large_cluster_of_which_a_hundred_were_seen_is_not_called_unjoined() -> None:
-    many = tuple(ObservedMachine(f"i-{n}", "running", NOW - 3000) for n in range(300))
-    joined = tuple(ClusterMachine(f"i-{n}", True, 1) for n in range(100))
-    fleet = FleetState("active", 300, tuple(one.id for one in many))
-    assert rank_causes(replace(HEALTHY, fleet=fleet, machines=many, registered=300, joined=joined)) == []
+def test_machines_beyond_the_first_100_of_a_cluster_do_not_count_as_missing() -> None:
+    machines = tuple(ObservedMachine(f"i-{n}", "running", NOW - 3000) for n in range(300))
+    cluster_machines = tuple(ClusterMachine(f"i-{n}", True, 1) for n in range(100))
+    fleet = FleetState("active", 300, tuple(machine.id for machine in machines))
+    assert (
+        rank_causes(
+            replace(HEALTHY, fleet=fleet, machines=machines, registered_count=300, cluster_machines=cluster_machines)
+        )
+        == []
+    )
 
 
-def test_lost_agents_are_told() -> None:
-    gone, there = ClusterMachine("i-1", False, 0), ClusterMachine("i-2", True, 0)
-    assert "agent" in first(replace(IDLE, joined=(gone,))).what
-    assert "agent" in first(replace(IDLE, joined=(gone, there))).what
-    assert not rank_causes(replace(HEALTHY, registered=3, joined=(gone, there, replace(there, id="i-3"))))
+def test_disconnected_agents_are_a_cause_if_at_least_half_are_disconnected() -> None:
+    disconnected, connected = ClusterMachine("i-1", False, 0), ClusterMachine("i-2", True, 0)
+    assert "agent" in find_first_cause(replace(IDLE, cluster_machines=(disconnected,))).title
+    assert "agent" in find_first_cause(replace(IDLE, cluster_machines=(disconnected, connected))).title
+    assert not rank_causes(
+        replace(HEALTHY, registered_count=3, cluster_machines=(disconnected, connected, replace(connected, id="i-3")))
+    )
 
 
-def test_machines_that_end_at_once_are_told_with_ec2s_words() -> None:
-    dead = (ended("Client.InternalError", "Client error on launch"),)
-    assert "Client.InternalError" in first(replace(NO_MACHINE, machines=dead)).seen
+def test_machines_that_terminate_at_once_are_reported_with_the_message_of_ec2() -> None:
+    terminated = (build_ended_machine("Client.InternalError", "Client error on launch"),)
+    assert "Client.InternalError" in find_first_cause(replace(NO_MACHINE, machines=terminated)).evidence
 
 
 @pytest.mark.parametrize("code", ["Client.UserInitiatedShutdown", "Client.InstanceInitiatedShutdown", ""])
-def test_machines_that_somebody_ended_are_no_trouble(code: str) -> None:
-    assert rank_causes(replace(NO_MACHINE, machines=(ended(code, "as told"),))) == rank_causes(NO_MACHINE)
+def test_machines_terminated_on_purpose_are_not_a_cause(code: str) -> None:
+    assert rank_causes(replace(NO_MACHINE, machines=(build_ended_machine(code, "on request"),))) == rank_causes(
+        NO_MACHINE
+    )
 
 
-def test_a_machines_end_is_judged_by_its_code_and_not_by_its_words() -> None:
-    faulty = ended("Client.InvalidSnapshot.NotFound", "its disk, after a shutdown that was UserInitiated")
-    assert first(replace(NO_MACHINE, machines=(faulty,))).what == "machines end as soon as they start"
+def test_a_termination_is_classified_by_its_code_and_not_by_its_message() -> None:
+    failed_machine = build_ended_machine(
+        "Client.InvalidSnapshot.NotFound", "its disk, after a shutdown that was UserInitiated"
+    )
+    assert (
+        find_first_cause(replace(NO_MACHINE, machines=(failed_machine,))).title
+        == "machines terminate as soon as they start"
+    )
 
 
-def test_spot_machines_that_were_taken_are_told() -> None:
-    dead = (ended("Server.SpotInstanceTermination", "Spot instance termination"),)
-    assert first(replace(NO_MACHINE, machines=dead)).what == "AWS has taken the spot machines back"
+def test_spot_interruptions_are_reported() -> None:
+    terminated = (build_ended_machine("Server.SpotInstanceTermination", "Spot instance termination"),)
+    assert find_first_cause(replace(NO_MACHINE, machines=terminated)).title == "AWS has taken back the spot machines"
 
 
-PLACE = "(service AppService) was unable to place a task because no container instance met all of its requirements. "
+PLACEMENT = (
+    "(service AppService) was unable to place a task because no container instance met all of its requirements. "
+)
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("message", "text"),
     [
-        (f"{PLACE}The closest matching (container-instance 1) has insufficient memory available.", "room"),
-        (f"{PLACE}The closest matching (container-instance 1) has insufficient CPU units available.", "room"),
+        (f"{PLACEMENT}The closest matching (container-instance 1) has insufficient memory available.", "room"),
+        (f"{PLACEMENT}The closest matching (container-instance 1) has insufficient CPU units available.", "room"),
         (
-            f"{PLACE}The closest matching container-instance 1 is missing an attribute required by your task.",
+            f"{PLACEMENT}The closest matching container-instance 1 is missing an attribute required by your task.",
             "not this app",
         ),
-        (f"{PLACE}The closest matching container-instance 1 encountered error 'AGENT'.", "agent"),
-        (PLACE, "finds no machine"),
+        (f"{PLACEMENT}The closest matching container-instance 1 encountered error 'AGENT'.", "agent"),
+        (PLACEMENT, "finds no machine"),
         ("(service AppService) failed to launch a task with (error ECS was unable to assume the role 'x')", "role"),
     ],
 )
-def test_what_the_service_says_is_told_in_plain_words(said: str, words: str) -> None:
-    assert words in first(replace(IDLE, told=(error(said, "service"),))).what
+def test_each_service_event_is_explained(message: str, text: str) -> None:
+    assert text in find_first_cause(replace(IDLE, service_events=(build_event(message, "service"),))).title
 
 
-def test_no_room_without_machines_is_a_consequence_and_comes_after_the_cause() -> None:
-    told = (error(f"{PLACE}No Container Instances were found in your cluster.", "service"),)
-    plight = replace(NO_MACHINE, told=told, events=(error("SpotMaxPriceTooLow"),))
-    assert "MACHINE_PRICE" in rank_causes(plight)[0].what
-    assert rank_causes(plight)[-1].what == "no machine has joined the cluster"
+def test_missing_capacity_without_machines_is_ranked_after_its_cause() -> None:
+    service_events = (build_event(f"{PLACEMENT}No Container Instances were found in your cluster.", "service"),)
+    evidence = replace(NO_MACHINE, service_events=service_events, fleet_events=(build_event("SpotMaxPriceTooLow"),))
+    assert "MACHINE_PRICE" in rank_causes(evidence)[0].title
+    assert rank_causes(evidence)[-1].title == "no machine has joined the cluster"
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("message", "text"),
     [
         ("CannotPullContainerError: retried 5 time(s): docker.io/a/b:1: not found", "not there"),
         ("CannotPullContainerError: pull access denied for a/b, repository does not exist", "not there"),
@@ -277,186 +319,233 @@ def test_no_room_without_machines_is_a_consequence_and_comes_after_the_cause() -
         ("CannotStartContainerError: something new", "cannot be started"),
     ],
 )  # fmt: skip
-def test_why_containers_ended_is_told_in_plain_words(said: str, words: str) -> None:
-    found = first(replace(IDLE, stopped=(stopped(said),)))
-    assert words in found.what
-    assert found.remedy
+def test_each_stop_reason_of_a_container_is_explained(message: str, text: str) -> None:
+    cause = find_first_cause(replace(IDLE, stopped_tasks=(build_stopped_task(message),)))
+    assert text in cause.title
+    assert cause.remedy
 
 
 EXITED = "Essential container in task exited"
 
 
 @pytest.mark.parametrize(
-    ("exit_code", "words"),
+    ("exit_code", "text"),
     [(137, "memory"), (2, "settings do not fit"), (126, "cannot start its program"), (127, "cannot start its program"),
      (139, "segmentation fault"), (1, "ends with an error"), (12, "ends with an error"), (22, "ends with an error")],
 )  # fmt: skip
-def test_an_exit_code_says_why_a_container_ended(exit_code: int, words: str) -> None:
-    found = first(replace(IDLE, stopped=(stopped(EXITED, exit_code),)))
-    assert words in found.what
-    assert found.seen == f"EssentialContainerExited: {EXITED}; exit code {exit_code}; its log ends: a line"
+def test_each_exit_code_of_a_container_is_explained(exit_code: int, text: str) -> None:
+    cause = find_first_cause(replace(IDLE, stopped_tasks=(build_stopped_task(EXITED, exit_code),)))
+    assert text in cause.title
+    assert cause.evidence == f"EssentialContainerExited: {EXITED}; exit code {exit_code}; its log ends: a line"
 
 
-def test_a_number_in_awss_words_is_no_exit_code() -> None:
-    plight = replace(IDLE, stopped=(stopped("the health check ended with exit code 137", 2),))
-    assert "settings do not fit" in first(plight).what
+def test_a_number_in_a_message_of_aws_is_not_an_exit_code() -> None:
+    evidence = replace(IDLE, stopped_tasks=(build_stopped_task("the health check ended with exit code 137", 2),))
+    assert "settings do not fit" in find_first_cause(evidence).title
 
 
 @pytest.mark.parametrize(
     "task",
     [
-        stopped("Scaling activity initiated by (deployment ecs-svc/1)", 143),
-        stopped("Host EC2 (instance i-1) terminated."), stopped("Task was stopped by user", 137),
-        stopped("Your Spot Task was interrupted: spot interruption", 137),
-        stopped("as told", 137, kind="UserInitiated"), stopped("", 137, kind="SpotInterruption"),
+        build_stopped_task("Scaling activity initiated by (deployment ecs-svc/1)", 143),
+        build_stopped_task("Host EC2 (instance i-1) terminated."),
+        build_stopped_task("Task was stopped by user", 137),
+        build_stopped_task("Your Spot Task was interrupted: spot interruption", 137),
+        build_stopped_task("on request", 137, kind="UserInitiated"),
+        build_stopped_task("", 137, kind="SpotInterruption"),
     ],
-)  # fmt: skip
-def test_containers_that_were_told_to_end_are_no_trouble(task: StoppedTask) -> None:
-    assert rank_causes(replace(IDLE, stopped=(task,))) == rank_causes(IDLE)
+)
+def test_containers_stopped_on_purpose_are_not_a_cause(task: StoppedTask) -> None:
+    assert rank_causes(replace(IDLE, stopped_tasks=(task,))) == rank_causes(IDLE)
 
 
-def test_what_stopped_hours_ago_says_nothing_about_now() -> None:
-    assert rank_causes(replace(IDLE, stopped=(stopped(EXITED, 1, ago=3 * 3600),))) == rank_causes(IDLE)
+def test_containers_that_stopped_hours_ago_are_ignored() -> None:
+    assert rank_causes(replace(IDLE, stopped_tasks=(build_stopped_task(EXITED, 1, ago=3 * 3600),))) == rank_causes(IDLE)
 
 
-def test_the_last_line_of_a_workers_log_goes_with_its_exit() -> None:
-    plight = replace(IDLE, stopped=(stopped(EXITED, 2),), logged=LogTail(NOW - 60, ("worker: AWS_BUCKET is missing",)))
-    assert "its log ends: worker: AWS_BUCKET is missing" in first(plight).seen
-
-
-def test_paused_machines_are_told_with_their_reason() -> None:
-    plight = replace(
-        HEALTHY, counts=QueueCounts(100, 0), paused=(PausedMachine("i-1", "5 jobs failed one after the other"),)
+def test_the_last_log_line_is_part_of_the_evidence_for_an_exit_code() -> None:
+    evidence = replace(
+        IDLE,
+        stopped_tasks=(build_stopped_task(EXITED, 2),),
+        log_tail=LogTail(NOW - 60, ("worker: AWS_BUCKET is missing",)),
     )
-    found = first(plight)
-    assert found.what.startswith("machines have paused")
-    assert found.seen == "i-1: 5 jobs failed one after the other"
+    assert "its log ends: worker: AWS_BUCKET is missing" in find_first_cause(evidence).evidence
 
 
-def test_the_pause_of_a_machine_that_has_ended_is_past() -> None:
-    assert rank_causes(replace(HEALTHY, paused=(PausedMachine("i-gone", "the disk is full"),))) == []
+def test_paused_machines_are_reported_with_their_reason() -> None:
+    evidence = replace(
+        HEALTHY,
+        counts=QueueCounts(100, 0),
+        paused_machines=(PausedMachine("i-1", "5 jobs failed one after the other"),),
+    )
+    cause = find_first_cause(evidence)
+    assert cause.title.startswith("machines have paused")
+    assert cause.evidence == "i-1: 5 jobs failed one after the other"
 
 
-def test_workers_that_take_nothing_and_say_nothing_are_told() -> None:
-    for logged in (None, LogTail(NOW - 7200, ())):
+def test_the_pause_of_a_terminated_machine_is_ignored() -> None:
+    assert rank_causes(replace(HEALTHY, paused_machines=(PausedMachine("i-gone", "the disk is full"),))) == []
+
+
+def test_silent_workers_that_take_no_jobs_are_reported() -> None:
+    for log_tail in (None, LogTail(NOW - 7200, ())):
         assert (
-            first(replace(HEALTHY, counts=QueueCounts(100, 0), logged=logged)).what == "workers run, but take no jobs"
+            find_first_cause(replace(HEALTHY, counts=QueueCounts(100, 0), log_tail=log_tail)).title
+            == "workers are running but take no jobs"
         )
 
 
-# For every plight
+# Properties that hold for all evidence
 
-words = st.text(max_size=40)
+text = st.text(max_size=40)
 events = st.builds(
     AWSEvent,
     at=st.floats(0, NOW),
-    kind=words,
-    said=words
+    kind=text,
+    said=text
     | st.sampled_from(
         [
-            one.pattern
+            pattern.pattern
             for table in (FLEET_FAILURE_PATTERNS, SERVICE_FAILURE_PATTERNS, TASK_FAILURE_PATTERNS)
-            for one in table
+            for pattern in table
         ]
     ),
 )
-several = st.lists(events, max_size=5).map(tuple)
-tasks = st.builds(StoppedTask, st.floats(0, NOW), words, words, st.lists(st.integers(1, 255), max_size=2).map(tuple))
-several_tasks = st.lists(tasks, max_size=5).map(tuple)
+event_lists = st.lists(events, max_size=5).map(tuple)
+tasks = st.builds(StoppedTask, st.floats(0, NOW), text, text, st.lists(st.integers(1, 255), max_size=2).map(tuple))
+task_lists = st.lists(tasks, max_size=5).map(tuple)
 small = st.integers(0, 5)
 ids = st.sampled_from(["i-1", "i-2", "i-3", "i-4"])
-plights = st.builds(
+evidence_strategy = st.builds(
     Evidence,
     at=st.just(NOW),
     subject=st.sampled_from([SUBJECT, build_subject_from_config(SETTINGS)]),
     counts=st.none() | st.builds(QueueCounts, small, small),
-    dead=small,
+    failed_jobs=small,
     fleet=st.none()
     | st.builds(
         FleetState, st.sampled_from(["active", "cancelled", "failed"]), small, st.lists(ids, unique=True).map(tuple)
     ),
-    events=several,
+    fleet_events=event_lists,
     machines=st.lists(
         st.builds(
             ObservedMachine,
             ids,
             st.sampled_from(["pending", "running", "terminated"]),
             st.floats(0, NOW),
-            words,
+            text,
             st.booleans(),
-            words,
-            words,
+            text,
+            text,
         ),
         max_size=4,
     ).map(tuple),
-    registered=st.none() | small,
-    joined=st.lists(st.builds(ClusterMachine, ids, st.booleans(), small), max_size=4).map(tuple),
+    registered_count=st.none() | small,
+    cluster_machines=st.lists(st.builds(ClusterMachine, ids, st.booleans(), small), max_size=4).map(tuple),
     service=st.none() | st.builds(ServiceState, small, small, small),
-    told=several,
-    stopped=several_tasks,
-    quota=st.none() | st.builds(SpotQuota, words, words, st.floats(0, 100), small),
-    logged=st.none() | st.builds(LogTail, st.floats(0, NOW), st.lists(words, max_size=2).map(tuple)),
-    paused=st.lists(st.builds(PausedMachine, words, words), max_size=2).map(tuple),
-    unseen=st.dictionaries(st.sampled_from(["counts", "fleet", "joined", "logged", "service"]), words),
+    service_events=event_lists,
+    stopped_tasks=task_lists,
+    quota=st.none() | st.builds(SpotQuota, text, text, st.floats(0, 100), small),
+    log_tail=st.none() | st.builds(LogTail, st.floats(0, NOW), st.lists(text, max_size=2).map(tuple)),
+    paused_machines=st.lists(st.builds(PausedMachine, text, text), max_size=2).map(tuple),
+    lookup_errors=st.dictionaries(
+        st.sampled_from(["counts", "fleet", "cluster_machines", "log_tail", "service"]), text
+    ),
 )
 
 
-@given(plights)
-def test_the_most_likely_comes_first_and_each_cause_has_evidence_and_a_remedy(plight: Evidence) -> None:
-    causes = rank_causes(plight)
+@given(evidence_strategy)
+def test_causes_are_ordered_by_weight_and_have_evidence_and_a_remedy(evidence: Evidence) -> None:
+    causes = rank_causes(evidence)
     weights = [cause.weight for cause in causes]
     assert weights == sorted(weights, reverse=True)
-    assert all(0 < cause.weight <= 100 and cause.what and cause.seen and cause.remedy for cause in causes)
-    assert causes == rank_causes(plight)
+    assert all(0 < cause.weight <= 100 and cause.title and cause.evidence and cause.remedy for cause in causes)
+    assert causes == rank_causes(evidence)
 
 
-@given(plights)
-def test_every_answer_can_be_shown(plight: Evidence) -> None:
-    causes = rank_causes(plight)
-    assert format_diagnosis(plight, causes)
-    assert len(json.loads(build_diagnosis_json(plight, causes))["causes"]) == len(causes)
+@given(evidence_strategy)
+def test_every_diagnosis_can_be_formatted_as_text_and_json(evidence: Evidence) -> None:
+    causes = rank_causes(evidence)
+    assert format_diagnosis(evidence, causes)
+    assert len(json.loads(build_diagnosis_json(evidence, causes))["causes"]) == len(causes)
 
 
-@given(plights)
-def test_what_could_not_be_seen_is_never_called_missing(plight: Evidence) -> None:
-    unseen = dict.fromkeys(["counts", "fleet", "service", "registered", "joined", "machines"], "no")
-    nothing: dict[str, Any] = {"counts": None, "fleet": None, "service": None, "registered": None, "joined": ()}
-    blind = replace(plight, **nothing, subject=SUBJECT, unseen=unseen)
-    said = {cause.what for cause in rank_causes(blind)}
-    assert not said & {"there is no queue", "the fleet is gone", "there is no service", "there is no cluster"}
+def test_json_keys_do_not_depend_on_attribute_names() -> None:
+    """Scripts read the output of `why --json`, so its keys must never change."""
+    fleet_event = build_event("no capacity")
+    full_evidence = replace(
+        HEALTHY, fleet_events=(fleet_event,), quota=SpotQuota("All Standard", "L-34B43A08", 0.0, 2),
+        lookup_errors={"log_tail": "needs logs:GetLogEvents", "fleet": "no"},
+    )  # fmt: skip
+    document = json.loads(build_diagnosis_json(full_evidence, [Cause(1, "title", "evidence", "remedy")]))
+    assert document["causes"] == [{"weight": 1, "what": "title", "seen": "evidence", "remedy": "remedy"}]
+    evidence = document["evidence"]
+    assert set(evidence) == {
+        "at", "subject", "counts", "dead", "fleet", "events", "machines", "registered", "joined", "service", "told",
+        "stopped", "quota", "logged", "paused", "closed", "unseen",
+    }  # fmt: skip
+    assert set(evidence["subject"]) == {
+        "app", "cluster", "service", "queue", "bucket", "log_group", "fleet", "start", "run", "unfound",
+    }  # fmt: skip
+    assert set(evidence["machines"][0]) == {
+        "id", "state", "launched", "kind", "public", "why_ended", "end_code",
+    }  # fmt: skip
+    assert set(evidence["joined"][0]) == {"id", "connected", "tasks"}
+    assert set(evidence["quota"]) == {"name", "code", "value", "least"}
+    assert set(evidence["events"][0]) == {"at", "kind", "said"}
+    assert evidence["unseen"] == {"logged": "needs logs:GetLogEvents", "fleet": "no"}
 
 
-@given(several, several_tasks)
-def test_jobs_and_a_queue_come_before_all_else(given_events: Any, given_stops: Any) -> None:
-    plight = replace(NO_MACHINE, counts=None, events=given_events, stopped=given_stops)
-    assert first(plight).what == "there is no queue"
-
-
-def test_a_run_that_has_cost_what_it_may_is_told_as_that() -> None:
-    ending = replace(HEALTHY, closed=True, counts=QueueCounts(9, 1), fleet=FleetState("active", 0, ("i-1",)),
-                     service=ServiceState(0, 1, 0))  # fmt: skip
-    assert first(ending).what == "the run has cost what it may (MAX_COST)"
-    ended = replace(ending, fleet=FleetState("cancelled_terminating", 0, ()))
-    assert first(ended).what == "the run has cost what it may (MAX_COST)"
-    assert "startCluster" in first(ended).remedy
-
-
-def test_a_fleet_without_a_target_is_raised_by_monitor() -> None:
-    causes = rank_causes(replace(IDLE, fleet=FleetState("active", 0, ()), service=ServiceState(0, 0, 0)))
-    assert causes[0].what == "the fleet is to have no machine"
-    assert causes[0].remedy.startswith("run monitor")
-    assert "the service is to run no container" not in {cause.what for cause in causes}
-
-
-def test_how_things_stand_does_not_call_missing_what_was_not_seen() -> None:
-    nothing = Evidence(
-        NOW, SUBJECT, unseen=dict.fromkeys(["counts", "fleet", "registered", "service"], "needs a right")
+@given(evidence_strategy)
+def test_a_resource_that_could_not_be_looked_up_is_never_reported_as_missing(evidence: Evidence) -> None:
+    lookup_errors = dict.fromkeys(
+        ["counts", "fleet", "service", "registered_count", "cluster_machines", "machines"], "no"
     )
-    assert format_run_status(nothing) == "jobs not seen  machines not seen  joined not seen  containers not seen"
+    missing_parts: dict[str, Any] = {
+        "counts": None,
+        "fleet": None,
+        "service": None,
+        "registered_count": None,
+        "cluster_machines": (),
+    }
+    unobserved = replace(evidence, **missing_parts, subject=SUBJECT, lookup_errors=lookup_errors)
+    titles = {cause.title for cause in rank_causes(unobserved)}
+    assert not titles & {"there is no queue", "the fleet does not exist", "there is no service", "there is no cluster"}
+
+
+@given(event_lists, task_lists)
+def test_a_missing_queue_is_ranked_before_all_other_causes(fleet_events: Any, stopped_tasks: Any) -> None:
+    evidence = replace(NO_MACHINE, counts=None, fleet_events=fleet_events, stopped_tasks=stopped_tasks)
+    assert find_first_cause(evidence).title == "there is no queue"
+
+
+def test_a_run_at_its_cost_limit_is_reported() -> None:
+    closing = replace(HEALTHY, is_closed=True, counts=QueueCounts(9, 1), fleet=FleetState("active", 0, ("i-1",)),
+                     service=ServiceState(0, 1, 0))  # fmt: skip
+    assert find_first_cause(closing).title == "the run has reached its cost limit (MAX_COST)"
+    ended = replace(closing, fleet=FleetState("cancelled_terminating", 0, ()))
+    assert find_first_cause(ended).title == "the run has reached its cost limit (MAX_COST)"
+    assert "startCluster" in find_first_cause(ended).remedy
+
+
+def test_a_fleet_with_a_target_of_zero_asks_for_monitor() -> None:
+    causes = rank_causes(replace(IDLE, fleet=FleetState("active", 0, ()), service=ServiceState(0, 0, 0)))
+    assert causes[0].title == "the fleet is set to run no machines"
+    assert causes[0].remedy.startswith("run monitor")
+    assert "the service is set to run no containers" not in {cause.title for cause in causes}
+
+
+def test_the_status_line_distinguishes_unknown_from_missing() -> None:
+    missing_parts = Evidence(
+        NOW,
+        SUBJECT,
+        lookup_errors=dict.fromkeys(["counts", "fleet", "registered_count", "service"], "needs a permission"),
+    )
+    assert format_run_status(missing_parts) == "jobs unknown  machines unknown  joined unknown  containers unknown"
     assert format_run_status(Evidence(NOW, SUBJECT)) == "no queue  no fleet  no cluster  no service"
 
 
-# The look
+# Gathering the evidence
 
 AT = datetime.fromtimestamp(NOW - 60, UTC)
 ARN = "arn:aws:ecs:us-east-1:123456789012:"
@@ -466,14 +555,14 @@ HISTORY: list[dict[str, Any]] = [
         "EventSubType": "spotInstanceCountLimitExceeded", "EventDescription": "too many"}},
     {"EventType": "information", "Timestamp": AT, "EventInformation": {"EventSubType": "launchSpecUnusable"}},
 ]  # fmt: skip
-LOOK: dict[str, Any] = {
+RESPONSES: dict[str, Any] = {
     "sqs.GetQueueUrl": {"QueueUrl": QUEUE_URL},
     "sqs.GetQueueAttributes": {"Attributes": {
         "ApproximateNumberOfMessages": "9", "ApproximateNumberOfMessagesNotVisible": "1",
         "RedrivePolicy": json.dumps({"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:AppDead"})}},
     "ecs.DescribeServices": {"services": [
         {"serviceName": "AppService", "status": "ACTIVE", "desiredCount": 6, "runningCount": 0, "pendingCount": 1,
-         "events": [{"createdAt": AT, "message": PLACE}]}]},
+         "events": [{"createdAt": AT, "message": PLACEMENT}]}]},
     "ecs.ListTasks": {"taskArns": [f"{ARN}task/1"]},
     "ecs.DescribeTasks": {"tasks": [
         {"stoppedAt": AT, "stopCode": "TaskFailedToStart", "stoppedReason": "Essential container in task exited",
@@ -494,8 +583,8 @@ LOOK: dict[str, Any] = {
             "LaunchTemplateConfigs": [
                 {"Overrides": [{"InstanceType": "m5.large"}, {"InstanceType": "g5.xlarge"}]}]}}]},
     "ec2.DescribeSpotFleetInstances": {"ActiveInstances": [{"InstanceId": "i-1"}]},
-    "ec2.DescribeSpotFleetRequestHistory": lambda asked: {"HistoryRecords": [one for one in HISTORY
-        if one["EventType"] == asked["EventType"]]},
+    "ec2.DescribeSpotFleetRequestHistory": lambda parameters: {"HistoryRecords": [record for record in HISTORY
+        if record["EventType"] == parameters["EventType"]]},
     "ec2.DescribeInstances": {"Reservations": [{"Instances": [
         {"InstanceId": "i-1", "State": {"Name": "running"}, "LaunchTime": AT, "InstanceType": "m5.large"},
         {"InstanceId": "i-0", "State": {"Name": "terminated"}, "LaunchTime": datetime.fromtimestamp(START - 9, UTC)},
@@ -505,52 +594,52 @@ LOOK: dict[str, Any] = {
     "service-quotas.GetServiceQuota": {"Quota": {"Value": 0.0}},
     "s3.ListObjectsV2": {"Contents": [{"Key": f"runs/App/{RUN}/machines/i-1-c.json", "LastModified": AT}]},
     "s3.HeadObject": ClientError({"Error": {"Code": "404", "Message": "Not Found"}}, "HeadObject"),
-    "s3.GetObject": lambda asked: {"Body": body(
+    "s3.GetObject": lambda parameters: {"Body": build_body(
         {"state": "paused", "machine": "i-1", "container": "c", "reason": "the disk is full"})},
 }  # fmt: skip
 
 
-def body(document: object) -> StreamingBody:
+def build_body(document: object) -> StreamingBody:
     data = json.dumps(document).encode()
     return StreamingBody(io.BytesIO(data), len(data))
 
 
 @pytest.fixture
 def aws() -> Iterator[Account]:
-    with account(copy.deepcopy(LOOK)) as made:
-        yield made
+    with account(copy.deepcopy(RESPONSES)) as prepared_account:
+        yield prepared_account
 
 
-def looked(aws: Account, subject: DiagnosisSubject = SUBJECT) -> Evidence:
+def gather(aws: Account, subject: DiagnosisSubject = SUBJECT) -> Evidence:
     return gather_evidence(aws.clients, subject, NOW)
 
 
-def test_a_look_sees_all_this(aws: Account) -> None:
-    seen = looked(aws)
-    assert seen.unseen == {}
-    assert (seen.counts, seen.dead) == (QueueCounts(9, 1), 10)
-    assert seen.service == ServiceState(6, 0, 1)
-    assert seen.told == (AWSEvent(NOW - 60, "service", PLACE),)
-    assert seen.stopped == (StoppedTask(NOW - 60, "TaskFailedToStart", f"{EXITED}; because", (2,)),)
-    assert (seen.registered, seen.joined) == (1, (ClusterMachine("i-1", True, 2),))
-    assert seen.logged == LogTail(NOW - 5, ("worker: no",))
-    assert seen.fleet is not None
-    assert (seen.fleet.state, seen.fleet.target, seen.fleet.machines) == ("active", 3, ("i-1",))
-    assert [event.kind for event in seen.events] == ["spotInstanceCountLimitExceeded", "launchSpecUnusable"]
-    assert [one.id for one in seen.machines] == ["i-1"]  # the other is of an earlier run
-    assert seen.quota == SpotQuota("All G and VT Spot Instance Requests", "L-3819A6DF", 0.0, 4)
-    assert seen.paused == (PausedMachine("i-1", "the disk is full"),)
-    assert not seen.closed
+def test_the_evidence_contains_every_part_of_a_run(aws: Account) -> None:
+    evidence = gather(aws)
+    assert evidence.lookup_errors == {}
+    assert (evidence.counts, evidence.failed_jobs) == (QueueCounts(9, 1), 10)
+    assert evidence.service == ServiceState(6, 0, 1)
+    assert evidence.service_events == (AWSEvent(NOW - 60, "service", PLACEMENT),)
+    assert evidence.stopped_tasks == (StoppedTask(NOW - 60, "TaskFailedToStart", f"{EXITED}; because", (2,)),)
+    assert (evidence.registered_count, evidence.cluster_machines) == (1, (ClusterMachine("i-1", True, 2),))
+    assert evidence.log_tail == LogTail(NOW - 5, ("worker: no",))
+    assert evidence.fleet is not None
+    assert (evidence.fleet.state, evidence.fleet.target, evidence.fleet.machines) == ("active", 3, ("i-1",))
+    assert [event.kind for event in evidence.fleet_events] == ["spotInstanceCountLimitExceeded", "launchSpecUnusable"]
+    assert [machine.id for machine in evidence.machines] == ["i-1"]  # the other machine belongs to an earlier run
+    assert evidence.quota == SpotQuota("All G and VT Spot Instance Requests", "L-3819A6DF", 0.0, 4)
+    assert evidence.paused_machines == (PausedMachine("i-1", "the disk is full"),)
+    assert not evidence.is_closed
 
 
-def test_a_look_sees_that_the_run_was_closed(aws: Account) -> None:
+def test_the_evidence_shows_that_the_run_is_closed(aws: Account) -> None:
     aws.answers["s3.HeadObject"] = {}
-    assert looked(aws).closed
+    assert gather(aws).is_closed
     assert aws.parameters("s3.HeadObject") == {"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/closed.json"}
 
 
-def test_a_look_asks_for_just_this(aws: Account) -> None:
-    looked(aws)
+def test_the_evidence_needs_at_most_25_calls_with_exactly_these_parameters(aws: Account) -> None:
+    gather(aws)
     assert len(aws.calls) <= 25
     assert aws.parameters("ecs.ListTasks") == {
         "cluster": "app-cluster", "serviceName": "AppService", "desiredStatus": "STOPPED", "maxResults": 100,
@@ -566,16 +655,16 @@ def test_a_look_asks_for_just_this(aws: Account) -> None:
     assert aws.parameters("s3.ListObjectsV2") == {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}
 
 
-def test_machines_beyond_an_empty_page_are_seen(aws: Account) -> None:
-    """EC2 may answer with a page that has nothing in it, and tell of another."""
+def test_machines_after_an_empty_page_are_listed(aws: Account) -> None:
+    """EC2 may return an empty page although more pages follow."""
     described = aws.answers["ec2.DescribeInstances"]
     empty: dict[str, Any] = {"Reservations": [], "NextToken": "more"}
-    aws.answers["ec2.DescribeInstances"] = lambda asked: described if "NextToken" in asked else empty
-    assert looked(aws).machines
+    aws.answers["ec2.DescribeInstances"] = lambda parameters: described if "NextToken" in parameters else empty
+    assert gather(aws).machines
 
 
-def test_a_look_changes_nothing(aws: Account) -> None:
-    looked(aws)
+def test_gathering_evidence_only_reads(aws: Account) -> None:
+    gather(aws)
     assert {call.partition(".")[2][:4] for call in aws.calls} <= {
         "GetQ",
         "Desc",
@@ -587,23 +676,23 @@ def test_a_look_changes_nothing(aws: Account) -> None:
     }
 
 
-def test_a_look_at_an_app_without_a_run_asks_nothing_of_its_fleet(aws: Account) -> None:
-    seen = looked(aws, build_subject_from_config(SETTINGS))
+def test_without_a_run_no_fleet_is_looked_up(aws: Account) -> None:
+    evidence = gather(aws, build_subject_from_config(SETTINGS))
     assert not any(call.startswith("ec2.") for call in aws.calls)
-    assert rank_causes(seen)[0].what == "no machines were asked for"
+    assert rank_causes(evidence)[0].title == "no machines were requested"
 
 
-@pytest.mark.parametrize("call", sorted(LOOK))
-def test_what_may_not_be_looked_at_is_said_and_the_rest_is_seen(aws: Account, call: str) -> None:
+@pytest.mark.parametrize("call", sorted(RESPONSES))
+def test_a_refused_lookup_is_reported_and_does_not_stop_the_others(aws: Account, call: str) -> None:
     aws.refuse(call, "AccessDenied", "You are not authorized to perform this operation.")
-    seen = looked(aws)
-    assert 1 <= len(seen.unseen) <= 2
-    assert all(reason.startswith("needs ") for reason in seen.unseen.values())
-    shown = format_diagnosis(seen, rank_causes(seen))
-    assert "not seen" in shown
+    evidence = gather(aws)
+    assert 1 <= len(evidence.lookup_errors) <= 2
+    assert all(reason.startswith("needs ") for reason in evidence.lookup_errors.values())
+    output = format_diagnosis(evidence, rank_causes(evidence))
+    assert "not checked" in output
 
 
-def test_an_account_in_which_nothing_was_made_is_no_error(aws: Account) -> None:
+def test_an_empty_account_yields_causes_instead_of_errors(aws: Account) -> None:
     aws.refuse("sqs.GetQueueUrl", MISSING_QUEUE)
     aws.refuse("ecs.DescribeServices", "ClusterNotFoundException")
     aws.refuse("ecs.ListTasks", "ClusterNotFoundException")
@@ -613,38 +702,41 @@ def test_an_account_in_which_nothing_was_made_is_no_error(aws: Account) -> None:
     aws.refuse("ec2.DescribeSpotFleetRequestHistory", "InvalidSpotFleetRequestId.NotFound")
     aws.answers["ec2.DescribeInstances"] = {"Reservations": []}
     aws.answers["s3.ListObjectsV2"] = {}
-    seen = looked(aws)
-    assert [cause.what for cause in rank_causes(seen)][:4] == [
-        "there is no queue", "the fleet is gone", "there is no cluster", "there is no service",
+    evidence = gather(aws)
+    assert [cause.title for cause in rank_causes(evidence)][:4] == [
+        "there is no queue", "the fleet does not exist", "there is no cluster", "there is no service",
     ]  # fmt: skip
     assert "ecs.ListContainerInstances" not in aws.calls
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"state": "working"}', b"\xff"])
-def test_a_pause_document_that_says_nothing_is_none(aws: Account, content: bytes) -> None:
-    aws.answers["s3.GetObject"] = lambda asked: {"Body": StreamingBody(io.BytesIO(content), len(content))}
-    assert looked(aws).paused == ()
+def test_an_invalid_pause_document_is_ignored(aws: Account, content: bytes) -> None:
+    aws.answers["s3.GetObject"] = lambda parameters: {"Body": StreamingBody(io.BytesIO(content), len(content))}
+    assert gather(aws).paused_machines == ()
 
 
-def test_a_run_without_its_file_is_found_by_the_fleets_tag(aws: Account) -> None:
+def test_a_run_without_a_monitor_file_is_found_by_the_tag_of_its_fleet(aws: Account) -> None:
     config = aws.answers["ec2.DescribeSpotFleetRequests"]["SpotFleetRequestConfigs"][0]
     tags = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}]
-    config |= {"Tags": tags, "CreateTime": datetime.fromtimestamp(START + 4, UTC)}  # EC2 makes it a while later
-    found = observe_active_subject(SETTINGS, aws.clients)
-    assert (found.fleet, found.start, found.run) == (FLEET_ID, START, RUN)
-    assert replace(found, start=SUBJECT.start) == SUBJECT
+    config |= {
+        "Tags": tags,
+        "CreateTime": datetime.fromtimestamp(START + 4, UTC),
+    }  # EC2 creates the fleet a few seconds after the start of the run
+    subject = observe_active_subject(SETTINGS, aws.clients)
+    assert (subject.fleet, subject.start, subject.run) == (FLEET_ID, START, RUN)
+    assert replace(subject, start=SUBJECT.start) == SUBJECT
 
 
-def test_without_the_right_to_list_fleets_the_config_is_looked_at(aws: Account) -> None:
+def test_without_permission_to_list_fleets_the_config_is_used(aws: Account) -> None:
     aws.refuse("ec2.DescribeSpotFleetRequests", "UnauthorizedOperation")
-    found = observe_active_subject(SETTINGS, aws.clients)
-    assert found == replace(build_subject_from_config(SETTINGS), unfound="needs ec2:DescribeSpotFleetRequests")
-    causes = rank_causes(looked(aws, found))
-    assert "no machines were asked for" not in [cause.what for cause in causes]
+    subject = observe_active_subject(SETTINGS, aws.clients)
+    assert subject == replace(build_subject_from_config(SETTINGS), fleet_error="needs ec2:DescribeSpotFleetRequests")
+    causes = rank_causes(gather(aws, subject))
+    assert "no machines were requested" not in [cause.title for cause in causes]
 
 
-def test_the_answer_fits_into_eighty_columns_and_names_the_most_likely_first(aws: Account) -> None:
-    seen = looked(aws)
-    shown = format_diagnosis(seen, rank_causes(seen))
-    assert max(len(line) for line in shown.splitlines()) <= 80
-    assert shown.splitlines()[2].startswith("most likely  ")
+def test_the_text_fits_in_80_columns_and_starts_with_the_most_likely_cause(aws: Account) -> None:
+    evidence = gather(aws)
+    output = format_diagnosis(evidence, rank_causes(evidence))
+    assert max(len(line) for line in output.splitlines()) <= 80
+    assert output.splitlines()[2].startswith("most likely  ")

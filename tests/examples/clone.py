@@ -1,4 +1,4 @@
-"""The repository as a newcomer clones it, and `make demo` in it."""
+"""Clone of the repository, for tests of `make demo`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SHIPPED = ("run.py", "config.py", "distributed_something", "worker", "files", "e
 
 
 class Clone:
-    """The repository as it is cloned, and the demo in it."""
+    """Copy of the repository, without files that runs created, in which the demo can run."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         home.mkdir()
         for name in SHIPPED:
             subprocess.run(["cp", "-R", str(ROOT / name), str(home)], check=True)
-        for made in [home / "local", *home.glob("examples/*/local")]:
-            shutil.rmtree(made, ignore_errors=True)
+        for folder in [home / "local", *home.glob("examples/*/local")]:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def demo(self, *words: str) -> subprocess.Popen[str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        env = own | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), own["PATH"]])}
-        command = [str(self.home / "examples" / "demo.sh"), *words]
+    def start_demo(self, *arguments: str) -> subprocess.Popen[str]:
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        env = variables | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), variables["PATH"]])}
+        command = [str(self.home / "examples" / "demo.sh"), *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True, start_new_session=True)

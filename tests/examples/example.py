@@ -1,4 +1,4 @@
-"""An example in a folder of its own, with its real program at hand, and the four commands as its README types them."""
+"""Copy of an example with its real program, in which tests run the four commands from its README."""
 
 from __future__ import annotations
 
@@ -23,68 +23,71 @@ IMAGE = "tests/example-{name}:1"
 
 
 class Example(Project):
-    """A copy of `examples/NAME`, with what stands beside it. Its workers find the real program in their PATH."""
+    """Copy of `examples/NAME` and of the files beside it. Its workers find the real program in their PATH."""
 
     def __init__(self, name: str, home: Path) -> None:
         self.name, self.home = name, home
         self.folder = home / "examples" / name
-        made_here = shutil.ignore_patterns("local", "__pycache__", "*SpotFleetRequestId.json")
-        shutil.copytree(ROOT / "examples" / name, self.folder, symlinks=True, ignore=made_here)
+        generated_files = shutil.ignore_patterns("local", "__pycache__", "*SpotFleetRequestId.json")
+        shutil.copytree(ROOT / "examples" / name, self.folder, symlinks=True, ignore=generated_files)
         for path in (ROOT / "examples").glob("*.*"):
             shutil.copy(path, home / "examples")
-        for beside in ("worker", "distributed_something"):
-            (home / beside).symlink_to(ROOT / beside)
-        if name != "cellcount":  # whose pictures others use
+        for folder in ("worker", "distributed_something"):
+            (home / folder).symlink_to(ROOT / folder)
+        if name != "cellcount":  # other examples use the images of cellcount
             (home / "examples" / "cellcount").symlink_to(ROOT / "examples" / "cellcount")
-        self.program = program_of(name)
-        self._run_beside("get-data.sh")
+        self.program_folders = find_program(name)
+        if (self.folder / "get-data.sh").exists():
+            run_script(self.folder / "get-data.sh")
         self.settings = load_settings(self.folder / "config.py")
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:  # type: ignore[override]
-        own = super().environment(more)
-        return own | {"PATH": os.pathsep.join([*self.program, own["PATH"]])}
+        variables = super().environment(more)
+        return variables | {"PATH": os.pathsep.join([*self.program_folders, variables["PATH"]])}
 
-    def four_commands(self, job_file: str = "files/exampleJob.json", *options: str) -> str:
-        """A whole run; what `monitor` printed: the summary. `options` are run.py's own, such as --containers."""
+    def run_four_commands(self, job_file: str = "files/exampleJob.json", *options: str) -> str:
+        """Run the four commands and return the summary that `monitor` prints.
+
+        `options` are options of run.py, such as --containers.
+        """
         self.run(*options, "setup")
         self.run(*options, "submitJob", str(self.folder / job_file))
         self.run(*options, "startCluster", str(ROOT / "files" / "exampleFleet.json"))
         monitor_file = self.folder / "files" / f"{self.settings.APP_NAME}SpotFleetRequestId.json"
         return self.run(*options, "monitor", str(monitor_file)).stdout
 
-    def bucket(self, name: str = "") -> Path:
-        """A bucket as a folder, once `monitor` has ended; AWS_BUCKET unless another is named."""
-        return self.folder / "local" / (name or self.settings.AWS_BUCKET)
+    def get_bucket_folder(self) -> Path:
+        """Return the folder with the bucket's objects, which are there after `monitor` has ended."""
+        return self.folder / "local" / self.settings.AWS_BUCKET
 
-    def files(self, prefix: str = "") -> dict[str, Path]:
-        """The files below `prefix` in the bucket, but for records, logs and monitor files, by their keys."""
-        paths = sorted(path for path in self.bucket().rglob("*") if path.is_file())
-        keys = {str(path.relative_to(self.bucket())): path for path in paths}
-        ours = ("runs/", "monitors/", "exportedlogs/")
-        return {key: path for key, path in keys.items() if key.startswith(prefix) and not key.startswith(ours)}
+    def list_result_files(self, prefix: str = "") -> dict[str, Path]:
+        """Return the files below `prefix` in the bucket by key, without records, logs, and monitor files."""
+        paths = sorted(path for path in self.get_bucket_folder().rglob("*") if path.is_file())
+        paths_by_key = {str(path.relative_to(self.get_bucket_folder())): path for path in paths}
+        other_prefixes = ("runs/", "monitors/", "exportedlogs/")
+        return {
+            key: path
+            for key, path in paths_by_key.items()
+            if key.startswith(prefix) and not key.startswith(other_prefixes)
+        }
 
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in sorted(self.bucket().glob("runs/*/*/jobs/*.json"))]
+        return [json.loads(path.read_text()) for path in sorted(self.get_bucket_folder().glob("runs/*/*/jobs/*.json"))]
 
-    def build(self, base: str = "", image: str = "") -> str:
-        """Builds the example's image as `make build EXAMPLE=NAME` does, under a name of the tests' own; that name."""
+    def build_image(self, base: str = "", image: str = "") -> str:
+        """Build the example's image as `make build EXAMPLE=NAME` does, under a test name; return that name."""
         image = image or IMAGE.format(name=self.name)
         with (self.folder / "config.py").open("a") as config:
             config.write(f"\nDOCKERHUB_TAG = {image!r}\n")
         command = [str(self.home / "examples" / "build.sh"), self.name, *([base] if base else [])]
         env = os.environ | {"DOCKER_BUILD": "docker build --network host"}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        completed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
         return image
 
-    def _run_beside(self, script: str) -> None:
-        """Runs a script of the example, if it has one."""
-        if (self.folder / script).exists():
-            ask(self.folder / script)
 
-
-def worker_of(name: str) -> dict[str, Any]:
-    """What the example's generic-worker.py defines; it finds the package and its own modules as in the image."""
+def load_worker(name: str) -> dict[str, Any]:
+    """Return the names that the example's generic-worker.py defines; its imports work as in the image."""
     folder = ROOT / "examples" / name / "worker"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(folder), str(ROOT), *sys.path])
@@ -92,28 +95,28 @@ def worker_of(name: str) -> dict[str, Any]:
 
 
 @cache
-def program_of(name: str) -> tuple[str, ...]:
-    """The folder of the example's program, as its get-program.sh prints it; none where it has no such script."""
+def find_program(name: str) -> tuple[str, ...]:
+    """Return the folder that the example's get-program.sh prints, or nothing if it has no such script."""
     script = ROOT / "examples" / name / "get-program.sh"
-    return (ask(script),) if script.exists() else ()
+    return (run_script(script),) if script.exists() else ()
 
 
-def ask(script: Path) -> str:
-    """What a script prints. Where it cannot get what it is there for, the test skips; with CI=true it fails."""
-    done = subprocess.run([str(script)], capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode == 0:
-        return done.stdout.strip()
-    reason = f"{script.parent.name}/{script.name}: {done.stderr.strip().splitlines()[-1:]}"
+def run_script(script: Path) -> str:
+    """Return the output of a script that gets a program or data; if it fails, skip the test, or fail it if CI=true."""
+    completed = subprocess.run([str(script)], capture_output=True, text=True, timeout=900, check=False)
+    if completed.returncode == 0:
+        return completed.stdout.strip()
+    reason = f"{script.parent.name}/{script.name}: {completed.stderr.strip().splitlines()[-1:]}"
     if os.environ.get("CI") == "true":
-        pytest.fail(f"CI needs every example's program and data: {reason}")
+        pytest.fail(f"CI needs the programs and data of all examples: {reason}")
     pytest.skip(reason)
 
 
 @contextmanager
-def example(name: str, home: Path) -> Iterator[Example]:
-    """The example NAME in the folder `home`; its local cloud is stopped at the end, whatever happened."""
-    made = Example(name, home)
+def open_example(name: str, home: Path) -> Iterator[Example]:
+    """Yield a copy of the example in the folder `home`; always stop its local cloud at the end."""
+    example = Example(name, home)
     try:
-        yield made
+        yield example
     finally:
-        made.stop()
+        example.stop()

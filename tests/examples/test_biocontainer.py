@@ -1,4 +1,4 @@
-"""The example biocontainer: bwa and samtools by Job files alone, in an image that has nothing but these programs."""
+"""The example biocontainer: Job files run bwa and samtools, in an image that contains only these programs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.examples.clone import Clone
-from tests.examples.example import Example, ask, example, program_of
+from tests.examples.example import Example, find_program, open_example, run_script
 from tests.support.engine import build, docker, require_engine
 from tests.support.project import ROOT, processes_of
 
-# In place of the image from BioContainers: the same programs in the same versions, and as little beside them.
+# Replaces the image from BioContainers: the same programs in the same versions, and as few other files.
 ONLY_PROGRAMS = r"""
 FROM debian:bookworm-slim AS programs
 RUN apt-get update && apt-get install -y --no-install-recommends busybox-static bwa samtools
@@ -27,20 +27,21 @@ COPY --from=programs /only /
 """
 
 
-def aligned_and_merged(made: Example, *options: str) -> str:
-    """Both Job files, one after the other; samtools' counts of what they made."""
-    assert "jobs done       24" in made.four_commands("files/exampleJob.json", *options)
-    assert "jobs done       1\n" in made.four_commands("files/mergeJob.json", *options)
-    assert len(made.files("biocontainer/aligned/")) == 24
-    (counts,) = [path for key, path in made.files("biocontainer/merged/").items() if key.endswith("/lambda.txt")]
-    return counts.read_text()
+def run_both_job_files(example: Example, *options: str) -> str:
+    """Run both Job files and return the statistics that samtools wrote."""
+    assert "jobs done       24" in example.run_four_commands("files/exampleJob.json", *options)
+    assert "jobs done       1\n" in example.run_four_commands("files/mergeJob.json", *options)
+    assert len(example.list_result_files("biocontainer/aligned/")) == 24
+    merged_files = example.list_result_files("biocontainer/merged/")
+    (statistics,) = [path for key, path in merged_files.items() if key.endswith("/lambda.txt")]
+    return statistics.read_text()
 
 
-def test_24_jobs_align_the_reads_of_the_phage_lambda_and_one_merges_them(tmp_path: Path) -> None:
-    program_of("biocontainer")
+def test_24_jobs_align_the_reads_of_the_phage_lambda_and_one_job_merges_them(tmp_path: Path) -> None:
+    find_program("biocontainer")
     clone = Clone(tmp_path / "clone")
-    ask(clone.home / "examples" / "biocontainer" / "get-data.sh")
-    demo = clone.demo("biocontainer")
+    run_script(clone.home / "examples" / "biocontainer" / "get-data.sh")
+    demo = clone.start_demo("biocontainer")
     out, err = demo.communicate(timeout=150)
     assert demo.returncode == 0, out + err
     assert "jobs done       24\n" in out
@@ -50,23 +51,23 @@ def test_24_jobs_align_the_reads_of_the_phage_lambda_and_one_merges_them(tmp_pat
 
 
 @pytest.mark.containers
-def test_its_image_on_a_base_that_has_only_the_programs_counts_the_same(tmp_path: Path) -> None:
+def test_an_image_that_contains_only_the_programs_gives_the_same_counts(tmp_path: Path) -> None:
     require_engine()
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "Dockerfile").write_text(ONLY_PROGRAMS)
-    with example("biocontainer", tmp_path / "clone") as made:
-        image = made.build(build(tmp_path / "base", "tests/bwa-samtools-only:1"))
-        counts = aligned_and_merged(made, "--containers")
-        assert {record["image"] for record in made.records()} == {image}
-    assert "20052 + 0 in total" in counts
-    assert "19572 + 0 mapped" in counts
+    with open_example("biocontainer", tmp_path / "clone") as example:
+        image = example.build_image(build(tmp_path / "base", "tests/bwa-samtools-only:1"))
+        statistics = run_both_job_files(example, "--containers")
+        assert {record["image"] for record in example.records()} == {image}
+    assert "20052 + 0 in total" in statistics
+    assert "19572 + 0 mapped" in statistics
     assert "example-biocontainer" not in docker("ps", "--all", "--format", "{{.Image}}")
 
 
-def test_one_line_names_the_image_from_biocontainers_with_the_versions_that_the_readme_tells() -> None:
+def test_the_dockerfile_names_the_biocontainers_image_with_the_versions_in_the_readme() -> None:
     folder = ROOT / "examples" / "biocontainer"
     (line,) = (folder / "worker" / "Dockerfile").read_text().splitlines()
-    # How BioContainers names an image of several packages: a hash of their names, and one of their versions.
+    # BioContainers names an image of several packages by a hash of their names and a hash of their versions.
     names, versions = (hashlib.sha1(text.encode()).hexdigest() for text in ("bwa\nsamtools", "0.7.17\n1.16.1"))
     assert line == f"FROM quay.io/biocontainers/mulled-v2-{names}:{versions}-0"
     assert "bwa 0.7.17 and samtools 1.16.1" in (folder / "README.md").read_text()
@@ -75,30 +76,30 @@ def test_one_line_names_the_image_from_biocontainers_with_the_versions_that_the_
 SCRIPT = str(ROOT / "examples" / "biocontainer" / "get-program.sh")
 
 
-def without(tmp_path: Path, *programs: str) -> dict[str, str]:
-    """The environment of a computer that lacks these programs, with a cache of its own."""
+def build_environment_without(tmp_path: Path, *programs: str) -> dict[str, str]:
+    """Return an environment with an empty cache and a PATH without these programs."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in (one for folder in ("/usr/bin", "/bin") for one in Path(folder).iterdir()):
+    for tool in (path for folder in ("/usr/bin", "/bin") for path in Path(folder).iterdir()):
         if tool.name not in programs and not (tools / tool.name).is_symlink():
             (tools / tool.name).symlink_to(tool)
     return os.environ | {"PATH": str(tools), "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-def test_where_they_cannot_be_fetched_it_is_said_what_is_missing(tmp_path: Path) -> None:
-    env = without(tmp_path, "bwa", "samtools", "apt-get")
-    done = subprocess.run([SCRIPT], env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode != 0
-    assert done.stdout == ""
-    assert done.stderr == "please install by hand: bwa samtools (this computer has no apt-get to get them with)\n"
+def test_an_error_names_the_programs_to_install_if_they_cannot_be_fetched(tmp_path: Path) -> None:
+    env = build_environment_without(tmp_path, "bwa", "samtools", "apt-get")
+    completed = subprocess.run([SCRIPT], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert completed.returncode != 0
+    assert completed.stdout == ""
+    assert completed.stderr == "apt-get does not exist on this computer; install these yourself: bwa samtools\n"
 
 
-def test_a_computer_without_the_programs_gets_them_once_whoever_asks_at_the_same_time(tmp_path: Path) -> None:
-    env = without(tmp_path, "bwa", "samtools")
-    both = [subprocess.Popen([SCRIPT], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = {one.communicate(timeout=120)[0].strip() for one in both}
-    assert [one.returncode for one in both] == [0, 0]
-    (folder,) = said
+def test_two_calls_at_the_same_time_fetch_the_programs_once(tmp_path: Path) -> None:
+    env = build_environment_without(tmp_path, "bwa", "samtools")
+    processes = [subprocess.Popen([SCRIPT], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = {process.communicate(timeout=120)[0].strip() for process in processes}
+    assert [process.returncode for process in processes] == [0, 0]
+    (folder,) = outputs
     for program in ("bwa", "samtools"):
-        done = subprocess.run([f"{folder}/{program}"], env=env, capture_output=True, text=True, check=False)
-        assert "Usage:" in done.stderr
+        completed = subprocess.run([f"{folder}/{program}"], env=env, capture_output=True, text=True, check=False)
+        assert "Usage:" in completed.stderr

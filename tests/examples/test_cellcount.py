@@ -1,4 +1,4 @@
-"""The example cellcount, in containers of an image of its own. test_demo.py counts the whole plate."""
+"""The example cellcount, run in containers. test_demo.py counts the whole plate without containers."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.example import Example, example
+from tests.examples.example import Example, open_example
 from tests.support.engine import docker, require_engine
 
 
-def counted(made: Example) -> int:
-    """The cells of all wells."""
-    tables = [path for key, path in made.files("cellcount/results/").items() if key.endswith("/counts.csv")]
+def count_all_cells(example: Example) -> int:
+    """Return the sum of the cell counts of all wells."""
+    tables = [
+        path for key, path in example.list_result_files("cellcount/results/").items() if key.endswith("/counts.csv")
+    ]
     return sum(int(row["cells"]) for path in tables for row in csv.DictReader(path.open()))
 
 
 @pytest.mark.containers
-def test_its_image_counts_as_this_computer_does(tmp_path: Path) -> None:
+def test_containers_count_the_same_cells_as_this_computer(tmp_path: Path) -> None:
     require_engine()
-    with example("cellcount", tmp_path) as made:
-        image = made.build()
-        job_file = made.folder / "files" / "exampleJob.json"
+    with open_example("cellcount", tmp_path) as example:
+        image = example.build_image()
+        job_file = example.folder / "files" / "exampleJob.json"
         content = json.loads(job_file.read_text())
         content["groups"] = {"cross": {"row": ["E"], "column": ["05", "06"]}}
         job_file.write_text(json.dumps(content))
-        assert "jobs done       2" in made.four_commands("files/exampleJob.json", "--containers")
-        assert counted(made) == 59  # what this computer counts in these two
-        assert {record["image"] for record in made.records()} == {image}
+        assert "jobs done       2" in example.run_four_commands("files/exampleJob.json", "--containers")
+        assert count_all_cells(example) == 59  # the same as without containers
+        assert {record["image"] for record in example.records()} == {image}
     assert "example-cellcount" not in docker("ps", "--all", "--format", "{{.Image}}")

@@ -1,4 +1,4 @@
-"""Published job files give the published commands, word for word, and outputs where their users look for them."""
+"""The worker of cellprofiler: published Job files give exactly the published commands and output locations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples import hooks_of
+from tests.examples import example_hooks
 
 JOB = {
     "pipeline": "projects/analysis.cppipe",
@@ -26,58 +26,61 @@ BUCKET = "/home/ubuntu/bucket"
 def cellprofiler(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for name in ("SOURCE_BUCKET", "WORKSPACE_BUCKET", "DESTINATION_BUCKET", "UPLOAD_FLAGS", "DOWNLOAD_FILES"):
         monkeypatch.delenv(name, raising=False)
-    return hooks_of.load("cellprofiler", monkeypatch)
+    return example_hooks.load_hooks("cellprofiler", monkeypatch)
 
 
-def job(hooks: ModuleType, folder: Path, group: Any = PLATE, mount: str = "True", **more: Any) -> Any:
+def make_job(hooks: ModuleType, folder: Path, group: Any = PLATE, mount: str = "True", **more: Any) -> Any:
     return hooks.make_job(
-        JOB | {"group": group} | more, hooks.Folders(folder), hooks_of.settings(folder, MOUNT_S3=mount)
+        JOB | {"group": group} | more, hooks.Folders(folder), example_hooks.build_settings(folder, MOUNT_S3=mount)
     )
 
 
-def published(
-    out: Path, group: str, data: str = f"--data-file={BUCKET}/projects/list_of_images.csv", more: str = ""
+def build_published_command(
+    output: Path, group: str, data: str = f"--data-file={BUCKET}/projects/list_of_images.csv", options: str = ""
 ) -> str:
     command = (
-        f"cellprofiler -c -r -p {BUCKET}/projects/analysis.cppipe -i {BUCKET}/projects/input/ -o {out}"
-        f" -d {out}/cp.is.done {data} -g {group}{more}"
+        f"cellprofiler -c -r -p {BUCKET}/projects/analysis.cppipe -i {BUCKET}/projects/input/ -o {output}"
+        f" -d {output}/cp.is.done {data} -g {group}{options}"
     )
     return " ".join(command.split())
 
 
-def test_in_the_mounted_bucket_the_command_is_the_published_one(cellprofiler: ModuleType, tmp_path: Path) -> None:
-    made = job(cellprofiler, tmp_path)
-    assert " ".join(made.command) == published(tmp_path / "output", PLATE["Metadata"])
-    assert made.inputs == {}
-    assert made.output_location == "projects/output/Plate1-A01-1"
-    assert made.leave_out == ["cp.is.done"]
+def test_with_a_mounted_bucket_the_command_is_the_published_one(cellprofiler: ModuleType, tmp_path: Path) -> None:
+    job = make_job(cellprofiler, tmp_path)
+    assert " ".join(job.command) == build_published_command(tmp_path / "output", PLATE["Metadata"])
+    assert job.inputs == {}
+    assert job.output_location == "projects/output/Plate1-A01-1"
+    assert job.leave_out == ["cp.is.done"]
 
 
-def test_a_list_and_a_batch_file_are_given_as_published(cellprofiler: ModuleType, tmp_path: Path) -> None:
-    listed = job(cellprofiler, tmp_path, data_file="projects/files.txt")
+def test_a_file_list_and_a_batch_file_give_the_published_commands(cellprofiler: ModuleType, tmp_path: Path) -> None:
+    list_job = make_job(cellprofiler, tmp_path, data_file="projects/files.txt")
     option = f"--file-list={BUCKET}/projects/files.txt"
-    assert " ".join(listed.command) == published(tmp_path / "output", PLATE["Metadata"], option)
-    batch = job(cellprofiler, tmp_path, data_file="projects/Batch_data.h5")
-    assert " ".join(batch.command) == published(tmp_path / "output", PLATE["Metadata"], "")
+    assert " ".join(list_job.command) == build_published_command(tmp_path / "output", PLATE["Metadata"], option)
+    batch_job = make_job(cellprofiler, tmp_path, data_file="projects/Batch_data.h5")
+    assert " ".join(batch_job.command) == build_published_command(tmp_path / "output", PLATE["Metadata"], "")
 
 
-def test_plugins_and_always_continue_come_last(
+def test_the_options_for_plugins_and_always_continue_are_the_last_options(
     cellprofiler: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USE_PLUGINS", "True")
     monkeypatch.setenv("ALWAYS_CONTINUE", "true")
-    more = " --plugins-directory=/home/ubuntu/CellProfiler-plugins --always-continue"
-    assert " ".join(job(cellprofiler, tmp_path).command) == published(tmp_path / "output", PLATE["Metadata"], more=more)
+    options = " --plugins-directory=/home/ubuntu/CellProfiler-plugins --always-continue"
+    expected = build_published_command(tmp_path / "output", PLATE["Metadata"], options=options)
+    assert " ".join(make_job(cellprofiler, tmp_path).command) == expected
     (tmp_path / "plugins" / "active_plugins").mkdir(parents=True)
     monkeypatch.setenv("PLUGINS_PATH", str(tmp_path / "plugins"))
-    assert f"--plugins-directory={tmp_path}/plugins/active_plugins" in job(cellprofiler, tmp_path).command
+    assert f"--plugins-directory={tmp_path}/plugins/active_plugins" in make_job(cellprofiler, tmp_path).command
     monkeypatch.setenv("UPDATE_PLUGINS", "True")
-    with pytest.raises(cellprofiler.BadMessage, match="plugins are put into the image"):
-        job(cellprofiler, tmp_path)
+    with pytest.raises(
+        cellprofiler.BadMessage, match="UPDATE_PLUGINS: 'True' is not supported; add the plugins to the"
+    ):
+        make_job(cellprofiler, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("group", "structure", "told", "place"),
+    ("group", "structure", "argument", "folder"),
     [
         (PLATE, "Metadata_Plate-Metadata_Well-Metadata_Site", PLATE["Metadata"], "Plate1-A01-1"),
         (PLATE, "Metadata_Plate/analysis/Metadata_Well", PLATE["Metadata"], "Plate1/analysis/A01/1"),
@@ -91,77 +94,78 @@ def test_plugins_and_always_continue_come_last(
          "Metadata_Well=B,Metadata_WellType=T", "T/B"),
     ],
 )  # fmt: skip
-def test_every_key_reaches_g_and_results_lie_as_output_structure_says(
-    cellprofiler: ModuleType, tmp_path: Path, group: Any, structure: str | None, told: str, place: str
+def test_option_g_contains_all_keys_and_output_structure_names_the_results_folder(
+    cellprofiler: ModuleType, tmp_path: Path, group: Any, structure: str | None, argument: str, folder: str
 ) -> None:
-    made = job(cellprofiler, tmp_path, group, **({} if structure is None else {"output_structure": structure}))
-    assert made.command[made.command.index("-g") + 1] == told
-    assert made.output_location == f"projects/output/{place}"
+    job = make_job(cellprofiler, tmp_path, group, **({} if structure is None else {"output_structure": structure}))
+    assert job.command[job.command.index("-g") + 1] == argument
+    assert job.output_location == f"projects/output/{folder}"
 
 
 @pytest.mark.parametrize("group", [{"Metadata": "A01"}, {"Well": "A,1"}, {"Well": ""}, {"Metadata": "a=b=c"}, "Well"])
-def test_a_group_that_g_cannot_say_is_a_bad_message(cellprofiler: ModuleType, tmp_path: Path, group: Any) -> None:
-    with pytest.raises(cellprofiler.BadMessage, match="the group is"):
-        job(cellprofiler, tmp_path, group)
+def test_a_group_that_option_g_cannot_express_is_rejected(cellprofiler: ModuleType, tmp_path: Path, group: Any) -> None:
+    with pytest.raises(cellprofiler.BadMessage, match=r"`group`: .* is not K=V,K=V"):
+        make_job(cellprofiler, tmp_path, group)
 
 
-@pytest.mark.parametrize("wrong", [{"pipeline": ""}, {"data_file": "a.xlsx"}, {"output": 5}, {"output": "a/../b"}])
-def test_a_key_that_is_wrong_is_a_bad_message(cellprofiler: ModuleType, tmp_path: Path, wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize("values", [{"pipeline": ""}, {"data_file": "a.xlsx"}, {"output": 5}, {"output": "a/../b"}])
+def test_an_invalid_key_is_rejected(cellprofiler: ModuleType, tmp_path: Path, values: dict[str, Any]) -> None:
     with pytest.raises(cellprofiler.BadMessage):
-        job(cellprofiler, tmp_path, **wrong)
+        make_job(cellprofiler, tmp_path, **values)
 
 
-def test_the_three_buckets_and_upload_flags_are_used(
+def test_a_job_uses_the_three_buckets_and_the_upload_flags(
     cellprofiler: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_BUCKET", "cellpainting-gallery")
     monkeypatch.setenv("WORKSPACE_BUCKET", "lab")
-    monkeypatch.setenv("DESTINATION_BUCKET", "theirs")
+    monkeypatch.setenv("DESTINATION_BUCKET", "partner")
     monkeypatch.setenv("UPLOAD_FLAGS", "--acl bucket-owner-full-control --metadata-directive REPLACE")
-    made = job(cellprofiler, tmp_path)  # the mount has only AWS_BUCKET: all is fetched
+    job = make_job(cellprofiler, tmp_path)  # other buckets are not mounted, so all inputs are fetched
     keys = ("projects/analysis.cppipe", "projects/list_of_images.csv", "projects/input/")
-    assert made.inputs == {f"s3://lab/{key}": f"lab/{key}" for key in keys}
-    assert made.command[4] == f"{tmp_path}/input/lab/projects/analysis.cppipe"
-    assert made.own["images"].bucket == "cellpainting-gallery"
-    assert made.output_bucket == "theirs"
-    assert made.upload_arguments == {"ACL": "bucket-owner-full-control"}
+    assert job.inputs == {f"s3://lab/{key}": f"lab/{key}" for key in keys}
+    assert job.command[4] == f"{tmp_path}/input/lab/projects/analysis.cppipe"
+    assert job.own["images"].bucket == "cellpainting-gallery"
+    assert job.output_bucket == "partner"
+    assert job.upload_arguments == {"ACL": "bucket-owner-full-control"}
     monkeypatch.setenv("UPLOAD_FLAGS", "--acl")
     with pytest.raises(cellprofiler.BadMessage, match="--acl has no value"):
-        job(cellprofiler, tmp_path)
+        make_job(cellprofiler, tmp_path)
 
 
-def test_a_batch_file_needs_the_mount(cellprofiler: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(cellprofiler.BadMessage, match="needs MOUNT_S3"):
-        job(cellprofiler, tmp_path, mount="False", data_file="Batch_data.h5")
+def test_a_batch_file_needs_a_mounted_bucket(cellprofiler: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(cellprofiler.BadMessage, match=r"`data_file`: 'Batch_data.h5' .*; set MOUNT_S3 = 'True'"):
+        make_job(cellprofiler, tmp_path, mount="False", data_file="Batch_data.h5")
 
 
-# Only what a group needs
+# Fetching only the images that a group needs
 
 
-class Fetched:
-    """`folders.fetch` that notes, and lays a file of one byte at each place."""
+class RecordingFetch:
+    """Replacement for `folders.fetch` that records its inputs and writes a file of one byte to each path."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.asked = folder, {}
+        self.folder, self.inputs = folder, {}
 
     def __call__(self, inputs: dict[str, str]) -> None:
-        self.asked |= inputs
-        for place in inputs.values():
-            path = self.folder / "input" / place
+        self.inputs |= inputs
+        for name in inputs.values():
+            path = self.folder / "input" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"x")
 
 
-def prepared(
+def prepare_job(
     hooks: ModuleType, folder: Path, data_file: str, group: Any, name: str = "list_of_images.csv"
 ) -> tuple[Any, Path]:
-    made = job(hooks, folder, group, mount="False", data_file=f"projects/{name}")
-    path = made.own["data_file"]
+    """Run the hook `prepare`; return the inputs that it fetched, and the path of the data file."""
+    job = make_job(hooks, folder, group, mount="False", data_file=f"projects/{name}")
+    path = job.own["data_file"]
     path.parent.mkdir(parents=True)
     path.write_text(data_file)
-    fetch = Fetched(folder)
-    hooks.prepare(made, hooks.Folders(folder, fetch))
-    return fetch.asked, path
+    fetch = RecordingFetch(folder)
+    hooks.prepare(job, hooks.Folders(folder, fetch))
+    return fetch.inputs, path
 
 
 TABLE = """Image_FileName_DNA,Image_PathName_DNA,FileName_Illum,PathName_Illum,Metadata_Well,Metadata_Site
@@ -171,66 +175,70 @@ b1.tif,{0}/p/images/,,,B01,01
 """
 
 
-@pytest.mark.parametrize("mounted", [BUCKET, "", "s3://ours"])
-def test_only_the_images_of_the_group_are_fetched(cellprofiler: ModuleType, tmp_path: Path, mounted: str) -> None:
-    table, group = TABLE.format(mounted), {"Metadata": "Metadata_Well=A01,Metadata_Site=1"}
-    asked, path = prepared(cellprofiler, tmp_path, table, group)
-    assert asked == {"s3://ours/p/images/a 1.tif": "ours/p/images/a 1.tif", "s3://ours/p/illum.npy": "ours/p/illum.npy"}
+@pytest.mark.parametrize("root", [BUCKET, "", "s3://ours"])
+def test_only_the_images_of_the_group_are_fetched(cellprofiler: ModuleType, tmp_path: Path, root: str) -> None:
+    table, group = TABLE.format(root), {"Metadata": "Metadata_Well=A01,Metadata_Site=1"}
+    inputs, path = prepare_job(cellprofiler, tmp_path, table, group)
+    assert inputs == {
+        "s3://ours/p/images/a 1.tif": "ours/p/images/a 1.tif",
+        "s3://ours/p/illum.npy": "ours/p/illum.npy",
+    }
     rows = list(csv.DictReader(path.open()))
     images = f"{tmp_path}/input/ours/p/images"
-    assert [row["Image_PathName_DNA"] for row in rows] == [images] * 3  # all rows: images keep their numbers
+    assert [row["Image_PathName_DNA"] for row in rows] == [images] * 3  # all rows stay, so images keep their numbers
     assert [row["Image_FileName_DNA"] for row in rows] == ["a 1.tif", "a2.tif", "b1.tif"]
     assert [row["PathName_Illum"] for row in rows] == [f"{tmp_path}/input/ours/p"] * 2 + [""]
 
 
-def test_a_relative_path_is_below_input_and_a_table_may_have_no_paths(cellprofiler: ModuleType, tmp_path: Path) -> None:
-    asked, path = prepared(cellprofiler, tmp_path, "FileName_DNA,Metadata_Well\nx/a.tif,A01\n", {"Well": "A01"})
-    assert asked == {"s3://ours/projects/input/x/a.tif": "ours/projects/input/x/a.tif"}
+def test_a_relative_path_is_below_input_and_path_columns_are_optional(cellprofiler: ModuleType, tmp_path: Path) -> None:
+    inputs, path = prepare_job(cellprofiler, tmp_path, "FileName_DNA,Metadata_Well\nx/a.tif,A01\n", {"Well": "A01"})
+    assert inputs == {"s3://ours/projects/input/x/a.tif": "ours/projects/input/x/a.tif"}
     (row,) = csv.DictReader(path.open())
     assert row["PathName_DNA"] == f"{tmp_path}/input/ours/projects/input/x"
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "reason"),
     [
-        ("FileName_DNA,Metadata_Well\na.tif,B01\n", "no row of list_of_images.csv has Metadata_Well=A01"),
+        ("FileName_DNA,Metadata_Well\na.tif,B01\n", "list_of_images.csv has no row with Metadata_Well=A01"),
         ("FileName_DNA,Metadata_Plate\na.tif,P1\n", "list_of_images.csv has no column Metadata_Well"),
         ("", "list_of_images.csv has no column Metadata_Well"),
     ],
 )
-def test_a_group_without_images_is_a_failure_with_its_name(
-    cellprofiler: ModuleType, tmp_path: Path, table: str, told: str
+def test_a_job_fails_if_its_group_has_no_images(
+    cellprofiler: ModuleType, tmp_path: Path, table: str, reason: str
 ) -> None:
-    with pytest.raises(cellprofiler.Failed, match=told):
-        prepared(cellprofiler, tmp_path, table, {"Metadata": "Metadata_Well=A01"})
+    with pytest.raises(cellprofiler.Failed, match=reason):
+        prepare_job(cellprofiler, tmp_path, table, {"Metadata": "Metadata_Well=A01"})
 
 
-def test_a_list_of_files_is_fetched_whole(cellprofiler: ModuleType, tmp_path: Path) -> None:
+def test_all_images_of_a_file_list_are_fetched(cellprofiler: ModuleType, tmp_path: Path) -> None:
     text = f"{BUCKET}/p/a.tif\nfile:{BUCKET}/p/b%20c.tif\n\n"
-    asked, path = prepared(cellprofiler, tmp_path, text, {"Well": "A01"}, "files.txt")
-    assert asked == {"s3://ours/p/a.tif": "ours/p/a.tif", "s3://ours/p/b c.tif": "ours/p/b c.tif"}
+    inputs, path = prepare_job(cellprofiler, tmp_path, text, {"Well": "A01"}, "files.txt")
+    assert inputs == {"s3://ours/p/a.tif": "ours/p/a.tif", "s3://ours/p/b c.tif": "ours/p/b c.tif"}
     assert path.read_text() == f"{tmp_path}/input/ours/p/a.tif\n{tmp_path}/input/ours/p/b c.tif\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("Complete\n", None), ("Failure\n", "cp.is.done says 'Failure'"), (None, "not there")]
+    ("text", "reason"),
+    [("Complete\n", None), ("Failure\n", "cp.is.done contains 'Failure'"), (None, "cp.is.done does not exist")],
 )
-def test_the_done_file_says_whether_it_succeeded(
+def test_the_done_file_decides_whether_a_job_failed(
     cellprofiler: ModuleType, tmp_path: Path, text: str | None, reason: str | None
 ) -> None:
     folders = cellprofiler.Folders(tmp_path)
     folders.output_dir.mkdir()
     if text is not None:
         (folders.output_dir / "cp.is.done").write_text(text)
-    told = cellprofiler.failure(job(cellprofiler, tmp_path), folders, cellprofiler.Result(0, 1.0, 0, 0.0))
-    assert told is None if reason is None else reason in told
+    actual = cellprofiler.failure(make_job(cellprofiler, tmp_path), folders, cellprofiler.Result(0, 1.0, 0, 0.0))
+    assert actual is None if reason is None else reason in actual
 
 
-# Whole pictures
+# Truncated images
 
 
-def tiff(order: str, big: bool, tiled: bool = False) -> bytes:
-    """A picture of two strips (or tiles) of 10 bytes each, and a second page of one."""
+def build_tiff(order: str, big: bool, tiled: bool = False) -> bytes:
+    """Return a TIFF whose first page has two strips (or tiles) of 10 bytes each, and whose second page has one of 7."""
     word, count, first = ("Q", "Q", 16) if big else ("I", "H", 8)
     tags = (324, 325) if tiled else (273, 279)
     size = struct.calcsize(order + word)
@@ -258,32 +266,32 @@ def tiff(order: str, big: bool, tiled: bool = False) -> bytes:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("tiled", [False, True])
-def test_a_picture_that_is_cut_off_anywhere_is_told(
+def test_an_image_that_is_truncated_anywhere_is_detected(
     cellprofiler: ModuleType, tmp_path: Path, order: str, big: bool, tiled: bool
 ) -> None:
-    whole = tiff(order, big, tiled)
+    image = build_tiff(order, big, tiled)
     path = tmp_path / "a.tif"
-    path.write_bytes(whole)
+    path.write_bytes(image)
     assert cellprofiler.find_image_damage(path) is None
-    path.write_bytes(whole + b"more")
+    path.write_bytes(image + b"more")
     assert cellprofiler.find_image_damage(path) is None
-    for length in range(4, len(whole)):
-        path.write_bytes(whole[:length])
-        assert "is cut off" in (cellprofiler.find_image_damage(path) or "")
+    for length in range(4, len(image)):
+        path.write_bytes(image[:length])
+        assert "is truncated" in (cellprofiler.find_image_damage(path) or "")
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "damage"),
     [
         (b"", "is empty"),
-        (b"\x89PNG\r\n\x1a\nrest", "have no end"),
+        (b"\x89PNG\r\n\x1a\nrest", "contain no end marker"),
         (b"\x89PNG\r\n\x1a\nrest\0\0\0\0IEND\xaeB`\x82", None),
         (b"any other file", None),
     ],
 )
-def test_of_other_files_only_what_is_known_is_said(
-    cellprofiler: ModuleType, tmp_path: Path, content: bytes, told: str | None
+def test_damage_is_found_in_empty_files_and_pngs_but_not_in_unknown_formats(
+    cellprofiler: ModuleType, tmp_path: Path, content: bytes, damage: str | None
 ) -> None:
     (tmp_path / "a").write_bytes(content)
-    found = cellprofiler.find_image_damage(tmp_path / "a")
-    assert found is None if told is None else told in found
+    actual = cellprofiler.find_image_damage(tmp_path / "a")
+    assert actual is None if damage is None else damage in actual

@@ -1,4 +1,4 @@
-"""`make demo`: a newcomer's first run, whole, and what is left when it is broken off."""
+"""`make demo`: the first run of a new user, complete or interrupted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.project import processes_of, wait_for
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Clone]:
-    made = Clone(tmp_path / "clone")
-    yield made
-    wait_for(lambda: processes_of(made.home) == [])
+    clone = Clone(tmp_path / "clone")
+    yield clone
+    wait_for(lambda: processes_of(clone.home) == [])
 
 
 def test_the_demo_counts_the_cells_of_a_plate_and_draws_it(clone: Clone) -> None:
-    demo = clone.demo()
+    demo = clone.start_demo()
     out, err = demo.communicate(timeout=150)
     assert demo.returncode == 0, out + err
     assert "jobs done       96" in out
@@ -33,8 +33,8 @@ def test_the_demo_counts_the_cells_of_a_plate_and_draws_it(clone: Clone) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_demo_that_is_broken_off_stops_its_cloud(clone: Clone, number: signal.Signals) -> None:
-    demo = clone.demo("helloworld")
+def test_an_interrupted_demo_stops_the_local_cloud(clone: Clone, number: signal.Signals) -> None:
+    demo = clone.start_demo("helloworld")
     state = clone.home / "examples" / "helloworld" / "local" / ".cloud" / "state.json"
     wait_for(state.exists)
     os.killpg(demo.pid, number)
@@ -44,9 +44,9 @@ def test_a_demo_that_is_broken_off_stops_its_cloud(clone: Clone, number: signal.
     assert processes_of(clone.home) == []
 
 
-def test_an_example_that_is_not_there_is_named_with_those_that_are(clone: Clone) -> None:
-    demo = clone.demo("nothing")
+def test_an_unknown_example_is_reported_with_the_names_of_the_examples(clone: Clone) -> None:
+    demo = clone.start_demo("nothing")
     _, err = demo.communicate(timeout=20)
     assert demo.returncode == 2
-    assert "there is no examples/nothing; the examples are: " in err
+    assert "examples/nothing does not exist; use one of these examples: " in err
     assert " helloworld" in err

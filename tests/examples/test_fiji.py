@@ -1,35 +1,35 @@
-"""The example fiji: the real ImageJ, told by SciJava's command line what to measure."""
+"""The example fiji: the real ImageJ, with parameters from the command line that SciJava parses."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from tests.examples.example import example
+from tests.examples.example import open_example
 
 LABEL = 'Kc167 cells, "DNA" channel, the plate\'s fly'
 
 
-def test_nuclei_are_measured_in_three_pictures_and_a_script_that_breaks_is_told_by_its_missing_files(
+def test_nuclei_are_measured_in_three_images_and_a_failed_script_is_detected_by_its_missing_files(
     tmp_path: Path,
 ) -> None:
-    with example("fiji", tmp_path) as made:
-        with (made.folder / "config.py").open("a") as config:
+    with open_example("fiji", tmp_path) as example:
+        with (example.folder / "config.py").open("a") as config:
             config.write("\nJOB_RETRIES = 1\n")
-        job_file = made.folder / "files" / "exampleJob.json"
+        job_file = example.folder / "files" / "exampleJob.json"
         content = json.loads(job_file.read_text())
         content["groups"].append({"well": "A01", "input_file_location": "/nowhere"})
         job_file.write_text(json.dumps(content))
 
-        summary = made.four_commands()
+        summary = example.run_four_commands()
         assert "jobs done       3" in summary
         tables = {
             path.parent.name[:3]: path.read_text()
-            for key, path in made.files("fiji/output/").items()
+            for key, path in example.list_result_files("fiji/output/").items()
             if key[-4:] == ".csv"
         }
-        counted = {well: text.count("\n") - 1 for well, text in tables.items()}
-        assert counted == {"A01": 12, "E06": 16, "H12": 14}
+        counts = {well: text.count("\n") - 1 for well, text in tables.items()}
+        assert counts == {"A01": 12, "E06": 16, "H12": 14}
         assert all(LABEL in text for text in tables.values())
-        assert len(made.files("fiji/output/")) == 6
-        assert "0 files '*' of 1 bytes or more, 2 expected" in summary
+        assert len(example.list_result_files("fiji/output/")) == 6
+        assert "0 files match '*' and have 1 bytes or more, 2 expected" in summary

@@ -1,4 +1,4 @@
-"""A program that cannot be had is no silent pass: the test skips and says why, and where CI promised it, fails."""
+"""Tests of an example whose program is unavailable: they are skipped with a reason, and they fail in CI."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.example import ask
+from tests.examples.example import run_script
 
 
 @pytest.fixture
@@ -17,13 +17,15 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def test_here_the_test_skips_with_the_scripts_own_reason(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ci_the_test_is_skipped_with_the_error_of_the_script(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="bwa must be installed by hand"):
-        ask(script)
+        run_script(script)
 
 
-def test_in_ci_it_fails(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_ci_the_test_fails(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="bwa must be installed by hand"):
-        ask(script)
+        run_script(script)

@@ -1,4 +1,4 @@
-"""Every example's worker as it is in an image: its own files over the template's, loaded by the worker's own Python."""
+"""Images of all examples: they contain the example's worker files, and the worker's Python can load them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.example import example
+from tests.examples.example import open_example
 from tests.support.engine import docker, require_engine
 from tests.support.project import ROOT
 
@@ -21,17 +21,17 @@ LOAD = (
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_what_is_an_examples_own_is_in_its_image_and_can_be_imported_there(name: str, tmp_path: Path) -> None:
+def test_the_image_contains_the_worker_files_of_the_example_and_can_import_them(name: str, tmp_path: Path) -> None:
     require_engine()
-    with example(name, tmp_path) as made:
-        image = made.build("debian:bookworm-slim", image=f"tests/example-{name}-loaded:1")
+    with open_example(name, tmp_path) as example:
+        image = example.build_image("debian:bookworm-slim", image=f"tests/example-{name}-loaded:1")
     run = ("run", "--rm", "--network", "host", "--entrypoint")
     loaded = docker(*run, "/opt/worker/lib/loader.so", image, *PYTHON, LOAD)
-    own = ROOT / "examples" / name / "worker"
-    worker = own if (own / "generic-worker.py").exists() else ROOT / "worker"
+    example_worker = ROOT / "examples" / name / "worker"
+    worker = example_worker if (example_worker / "generic-worker.py").exists() else ROOT / "worker"
     first_line = loaded.strip().splitlines()[0]
     assert first_line in (worker / "generic-worker.py").read_text()
-    there = docker(*run, "/usr/bin/find", image, "/opt/worker", "-maxdepth", "2").split()
-    for path in own.rglob("*"):
+    files = docker(*run, "/usr/bin/find", image, "/opt/worker", "-maxdepth", "2").split()
+    for path in example_worker.rglob("*"):
         if path.is_file() and path.name not in ("Dockerfile", "requirements-own.txt") and path.suffix != ".pyc":
-            assert f"/opt/worker/{path.relative_to(own)}" in there
+            assert f"/opt/worker/{path.relative_to(example_worker)}" in files

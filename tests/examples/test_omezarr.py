@@ -1,4 +1,4 @@
-"""The example omezarr: a plate converted, one more level added; what is in the bucket is OME-NGFF by its rules."""
+"""The example omezarr: it converts a plate, adds a resolution level, and uploads a valid OME-NGFF plate."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ import pytest
 import yaozarrs
 import zarr
 
-from tests.examples.example import example
+from tests.examples.example import open_example
 
 
-def transformations(picture: Path) -> list[list[dict[str, Any]]]:
+def read_transformations(picture: Path) -> list[list[dict[str, Any]]]:
     (multiscale,) = json.loads((picture / ".zattrs").read_text())["multiscales"]
     return [dataset["coordinateTransformations"] for dataset in multiscale["datasets"]]
 
 
-def test_a_plate_is_converted_and_valid_and_a_file_that_is_no_plate_is_told(tmp_path: Path) -> None:
-    with example("omezarr", tmp_path) as made:
-        with (made.folder / "config.py").open("a") as config:
+def test_a_converted_plate_is_valid_and_a_file_that_is_not_a_plate_is_reported(tmp_path: Path) -> None:
+    with open_example("omezarr", tmp_path) as example:
+        with (example.folder / "config.py").open("a") as config:
             config.write("\nJOB_RETRIES = 2\n")
-        job_file = made.folder / "files" / "exampleJob.json"
+        job_file = example.folder / "files" / "exampleJob.json"
         content = json.loads(job_file.read_text())
-        (made.folder / "files" / "none").mkdir()
-        (made.folder / "files" / "none" / "plate.companion.ome").write_text("<OME/>")
+        (example.folder / "files" / "none").mkdir()
+        (example.folder / "files" / "none" / "plate.companion.ome").write_text("<OME/>")
         content["upload"]["none"] = "projects/images/NONE/Images"
         content["plates"] = ["PLATE_B", "NONE"]
         job_file.write_text(json.dumps(content))
 
-        summary = made.four_commands()
+        summary = example.run_four_commands()
         assert "jobs done       1" in summary
-        assert "exit code 1 (after 2 attempts)" in summary  # a retry starts clean: not "the output path exists already"
-        assert "plate.companion.ome describes no plate" in summary
-        assert set(made.files("projects/images_zarr/NONE")) == set()
-        root = made.bucket() / "projects" / "images_zarr" / "PLATE_B.ome.zarr"
+        assert "exit code 1 (after 2 attempts)" in summary
+        assert "plate.companion.ome does not describe a plate" in summary  # not "the output path already exists"
+        assert set(example.list_result_files("projects/images_zarr/NONE")) == set()
+        root = example.get_bucket_folder() / "projects" / "images_zarr" / "PLATE_B.ome.zarr"
         yaozarrs.validate_zarr_store(root)
         assert len(json.loads((root / ".zattrs").read_text())["plate"]["wells"]) == 48
         picture = root / "A" / "6" / "0"
-        first, second, (scale, translation) = transformations(picture)
-        assert [one["scale"][-1] for one in (*first, *second, scale)] == [0.65, 1.3, 5.2]
+        first, second, (scale, translation) = read_transformations(picture)
+        assert [transformation["scale"][-1] for transformation in (*first, *second, scale)] == [0.65, 1.3, 5.2]
         assert translation["translation"] == pytest.approx([0, 0, 0, 1.95, 1.95])
         levels = [zarr.open_array(str(picture / str(level)), mode="r")[0, 0, 0] for level in range(3)]
         assert [level.shape for level in levels] == [(125, 250), (62, 125), (15, 31)]
         means = levels[1][:60, :124].reshape(15, 4, 31, 4).mean(axis=(1, 3))
         assert np.array_equal(levels[2], np.rint(means))
-        assert [len(record["outputs"]) for record in made.records() if record["state"] == "done"] == [2317]
+        assert [len(record["outputs"]) for record in example.records() if record["state"] == "done"] == [2317]

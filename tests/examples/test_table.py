@@ -1,4 +1,4 @@
-"""The table in docs/examples.md is true."""
+"""The table of examples in docs/examples.md is correct."""
 
 from __future__ import annotations
 
@@ -6,54 +6,54 @@ import re
 
 import pytest
 
-from tests.examples.written import lines_of_python, lines_written, python_lines
+from tests.examples.line_counts import count_code_lines, count_python_lines, count_written_lines
 from tests.support.project import ROOT
 
 EXAMPLES = sorted(path.parent.name for path in ROOT.glob("examples/*/config.py"))
 
 
-def rows() -> dict[str, list[str]]:
-    """The cells of each example's row."""
-    found = re.findall(r"^\| \[(\w+)\]\(\.\./examples/\1/README\.md\) \|(.*)\|$", _page(), flags=re.M)
-    return {name: [cell.strip() for cell in cells.split("|")] for name, cells in found}
+def read_rows() -> dict[str, list[str]]:
+    """Return the cells of each example's row in the table."""
+    matches = re.findall(r"^\| \[(\w+)\]\(\.\./examples/\1/README\.md\) \|(.*)\|$", _read_page(), flags=re.M)
+    return {name: [cell.strip() for cell in cells.split("|")] for name, cells in matches}
 
 
-def _page() -> str:
+def _read_page() -> str:
     return (ROOT / "docs" / "examples.md").read_text()
 
 
-def test_every_example_is_in_it() -> None:
-    assert sorted(rows()) == EXAMPLES
+def test_the_table_contains_every_example() -> None:
+    assert sorted(read_rows()) == EXAMPLES
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_it_says_how_many_lines_were_written(name: str) -> None:
-    told = [int(cell) for cell in rows()[name][2:4]]
-    assert told == [lines_written(name), lines_of_python(name)]
+def test_the_table_contains_the_number_of_written_lines(name: str) -> None:
+    numbers = [int(cell) for cell in read_rows()[name][2:4]]
+    assert numbers == [count_written_lines(name), count_python_lines(name)]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_no_more_python_was_written_than_for_the_published_worker(name: str) -> None:
-    published = rows()[name][4]
-    assert published == "–" or lines_of_python(name) < int(published)
+def test_an_example_has_fewer_python_lines_than_the_published_worker(name: str) -> None:
+    published = read_rows()[name][4]
+    assert published == "–" or count_python_lines(name) < int(published)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_example_has_what_the_page_says_and_its_scripts_can_be_run(name: str) -> None:
+def test_an_example_has_the_files_named_on_the_page_and_executable_scripts(name: str) -> None:
     folder = ROOT / "examples" / name
     for file in ("README.md", "files/exampleJob.json", "worker/Dockerfile"):
         assert (folder / file).is_file()
     for script in folder.glob("*.sh"):
-        assert f"`{script.name}" in _page()
+        assert f"`{script.name}" in _read_page()
         assert script.stat().st_mode & 0o111
     assert len((folder / "README.md").read_text().splitlines()) <= 50
 
 
-def test_comments_docstrings_blank_lines_and_mere_brackets_are_not_counted() -> None:
+def test_comments_docstrings_blank_lines_and_lines_with_only_brackets_are_not_counted() -> None:
     text = '"""A module."""\n\n# why\nX = [\n    1,  # one\n]\n'
     text += '\n\ndef f():\n    """Says.\n\n    More.\n    """\n    return """a\nb"""\n'
-    assert python_lines(text) == 5
+    assert count_code_lines(text) == 5
 
 
-def test_the_newcomers_example_is_the_shortest() -> None:
-    assert min(EXAMPLES, key=lines_written) == "cellcount"
+def test_the_example_for_new_users_is_the_shortest() -> None:
+    assert min(EXAMPLES, key=count_written_lines) == "cellcount"

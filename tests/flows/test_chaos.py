@@ -102,25 +102,23 @@ def _add_to_dead_letter_queue(end: CorrectEnd, case: Case) -> None:
 
 
 DAMAGE_BY_VIOLATION: dict[str, Callable[[CorrectEnd, Case], None]] = {
-    "an output is missing or not whole": _shorten_output,
-    "under an output's key lie the bytes of another attempt than the record's": lambda end, case: end.bodies.update(
+    "an output is missing or incomplete": _shorten_output,
+    "an output is from a different attempt than its record": lambda end, case: end.bodies.update(
         {case.nonce_key: b"n2"}
     ),
-    "a log is not the one of the attempt that is published": lambda end, case: end.bodies.update(
+    "a log is not from the published attempt": lambda end, case: end.bodies.update(
         {f"{verdict.RECORDS}{case.id}.1-abcdef.log.txt": b"n3\n"}
     ),
-    "a record's outputs are not the job's": lambda end, case: end.record_content["outputs"].pop(),
-    "a record tells a wrong size": lambda end, case: end.record_content["outputs"][0].update(size=1),
-    "a record of a done job is not true": lambda end, case: end.record_content.update(exit_code=3),
-    "a record's bytes are not the sum of its outputs": lambda end, case: end.record_content.update(bytes_out=1),
-    "a done job was put into the dead-letter queue by a worker": _add_to_dead_letter_queue,
-    "a job is neither done by its record nor dead-lettered": lambda end, case: end.record_content.clear(),
-    "an object that nobody should have written, within the app's prefixes": lambda end, case: end.bodies.update(
+    "a record does not list the job's outputs": lambda end, case: end.record_content["outputs"].pop(),
+    "a record contains an incorrect size": lambda end, case: end.record_content["outputs"][0].update(size=1),
+    "the record of a done job is incorrect": lambda end, case: end.record_content.update(exit_code=3),
+    "a record's bytes_out is not the sum of its outputs": lambda end, case: end.record_content.update(bytes_out=1),
+    "a worker moved a done job to the dead-letter queue": _add_to_dead_letter_queue,
+    "a job is neither done nor in the dead-letter queue": lambda end, case: end.record_content.clear(),
+    "an unexpected object within the app's prefixes": lambda end, case: end.bodies.update(
         {f"{APP}/{case.id}/partial.bin": b"x"}
     ),
-    "an object that nobody should have written, outside the app's prefixes": lambda end, case: end.bodies.update(
-        {"elsewhere": b"x"}
-    ),
+    "an unexpected object outside the app's prefixes": lambda end, case: end.bodies.update({"elsewhere": b"x"}),
 }
 
 

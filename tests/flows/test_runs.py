@@ -121,7 +121,7 @@ def test_a_job_that_always_fails_is_reported_with_its_reason_and_kept_in_the_dea
         assert "B2-" in result.stdout
         assert "exit code 7 (after 3 attempts)" in result.stdout
         assert "| well B2 is empty" in result.stdout
-        assert "kept            dead-letter queue TryoutDead (it holds 1 failed jobs)" in result.stdout
+        assert "kept            dead-letter queue TryoutDead (failed jobs in it: 1)" in result.stdout
         failed = [record for record in test_project.records() if record["state"] == "failed"]
         assert [(record["exit_code"], record["attempts"]) for record in failed] == [(7, 3)]
 
@@ -136,7 +136,7 @@ def test_no_resources_remain_after_a_run_even_if_commands_are_repeated(tmp_path:
         test_project.run("setup")  # its tasks continue
         second_start = test_project.run("startCluster", "files/fleet.json", check=False)
         assert second_start.returncode == 2
-        assert "runs already" in second_start.stderr
+        assert "is already running" in second_start.stderr
         for _ in range(2):
             assert "jobs done       8" in test_project.run("monitor", MONITOR_FILE).stdout
         assert_no_resources_remain(test_project)
@@ -179,4 +179,4 @@ def test_the_monitor_fails_if_the_resources_of_its_run_do_not_exist(tmp_path: Pa
         test_project.stop()  # this loses the queue, because the local cloud keeps queues in memory
         result = test_project.run("monitor", MONITOR_FILE, check=False)
         assert result.returncode == 1
-        assert "NO TRACE        neither queue TryoutQueue nor fleet sfr-" in result.stdout
+        assert "NOT FOUND       neither queue TryoutQueue\n                nor fleet sfr-" in result.stdout

@@ -70,13 +70,13 @@ def test_at_max_cost_running_jobs_finish_no_new_ones_start_and_startcluster_cont
         assert monitor.poll() is None
         second_start = test_project.run("startCluster", "files/fleet.json", check=False)
         assert second_start.returncode == 2
-        assert "use monitor with this file" in second_start.stderr
+        assert "watch it with monitor and this file" in second_start.stderr
 
         gates.open("first")
         stdout, stderr = monitor.communicate(timeout=120)
         assert monitor.returncode == 1, stdout + stderr
         assert sum("MAX_COST is reached" in line for line in stderr.splitlines()) == 1
-        assert "3 jobs are kept in the queue. startCluster goes on with them" in stderr.splitlines()[-1]
+        assert "3 jobs remain in the queue. startCluster continues with them" in stderr.splitlines()[-1]
         assert gates.starts("c") == gates.starts("d") == gates.starts("e") == []
         wait_for(lambda: machines(test_project) == set())
 

@@ -98,7 +98,10 @@ def test_a_job_that_fails_says_why_with_its_command_and_last_lines(made: Project
 
 def test_an_output_that_could_not_be_published_is_a_failure_here_too(made: Project) -> None:
     code, said, _ = one_job(made, command="ln -s /etc/hostname {output_dir}/link")
-    assert (code, "failed (program): the output 'link' is a link out of the job's folder" in said) == (1, True), said
+    assert (code, "failed (program): the output 'link' is a link to a path outside the job's folder" in said) == (
+        1,
+        True,
+    ), said
 
 
 def test_what_a_job_leaves_out_is_not_counted(made: Project) -> None:

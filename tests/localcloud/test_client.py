@@ -1,4 +1,4 @@
-"""How a command starts, finds, and stops a project's local cloud, and what keeps it away from AWS."""
+"""Starting, finding, and stopping a project's local cloud, and its isolation from AWS."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pytest
 
 from distributed_something.localcloud import LocalCloud, LocalCloudError, start_local_cloud, stop_local_cloud
 from distributed_something.localcloud.base.layout import CloudState, build_layout, read_cloud_state
-from tests.support.local_lab import Lab, close, eventually
+from tests.support.local_lab import Lab, stop_lab, wait_until
 
 
-def test_a_second_command_attaches_to_the_cloud_that_runs(lab: Lab) -> None:
+def test_a_second_command_uses_the_running_cloud(lab: Lab) -> None:
     first = lab.cloud
-    assert lab.start().state == first.state
+    assert lab.start_cloud().state == first.state
 
 
-def test_commands_that_start_at_once_share_one_cloud(tmp_path: Path) -> None:
-    found: list[LocalCloud] = []
+def test_commands_that_start_at_the_same_time_share_one_cloud(tmp_path: Path) -> None:
+    clouds: list[LocalCloud] = []
     threads = [
-        threading.Thread(target=lambda: found.append(start_local_cloud(tmp_path, worker_root=tmp_path)))
+        threading.Thread(target=lambda: clouds.append(start_local_cloud(tmp_path, worker_root=tmp_path)))
         for _ in range(3)
     ]
     for thread in threads:
@@ -32,26 +32,26 @@ def test_commands_that_start_at_once_share_one_cloud(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     try:
-        assert len({cloud.state for cloud in found}) == 1
+        assert len({cloud.state for cloud in clouds}) == 1
     finally:
         stop_local_cloud(tmp_path)
 
 
-def test_two_projects_at_once_do_not_see_each_other(lab: Lab, tmp_path: Path) -> None:
+def test_the_clouds_of_two_projects_are_independent(lab: Lab, tmp_path: Path) -> None:
     other = Lab(tmp_path / "project-two")
     try:
-        for one in (lab, other):
-            one.serve(1)
-        lab.fleet(1)
-        eventually(lambda: lab.service()["runningCount"] == 1)
-        assert other.service()["runningCount"] == 0
+        lab.create_service(1)
+        other.create_service(1)
+        lab.request_fleet(1)
+        wait_until(lambda: lab.describe_service()["runningCount"] == 1)
+        assert other.describe_service()["runningCount"] == 0
         assert stop_local_cloud(other.project)
-        assert lab.service()["runningCount"] == 1
+        assert lab.describe_service()["runningCount"] == 1
     finally:
-        close(other)
+        stop_lab(other)
 
 
-def test_a_copy_of_a_project_has_a_cloud_of_its_own(lab: Lab, tmp_path: Path) -> None:
+def test_a_copy_of_a_project_has_its_own_cloud(lab: Lab, tmp_path: Path) -> None:
     lab.cloud.ensure_buckets(["copied"])
     lab.cloud.build_client("s3").put_object(Bucket="copied", Key="a", Body=b"1")
     original, copy = lab.cloud.state, tmp_path / "copy"
@@ -62,13 +62,13 @@ def test_a_copy_of_a_project_has_a_cloud_of_its_own(lab: Lab, tmp_path: Path) ->
         assert cloud.state.moto != original.moto
         assert (cloud.export(["copied"]) / "copied" / "a").read_text() == "1"
         assert stop_local_cloud(copy) is True
-        assert lab.start().state == original
+        assert lab.start_cloud().state == original
         assert "copied" in lab.cloud.list_bucket_names()
     finally:
         stop_local_cloud(copy)
 
 
-def test_stop_says_whether_a_cloud_ran(tmp_path: Path) -> None:
+def test_stop_returns_whether_a_cloud_was_running(tmp_path: Path) -> None:
     assert stop_local_cloud(tmp_path) is False
     start_local_cloud(tmp_path, worker_root=tmp_path)
     assert stop_local_cloud(tmp_path) is True
@@ -76,22 +76,22 @@ def test_stop_says_whether_a_cloud_ran(tmp_path: Path) -> None:
     assert read_cloud_state(build_layout(tmp_path)) is None
 
 
-def test_a_cloud_that_cannot_start_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
-    with pytest.raises(LocalCloudError) as refusal:
+    with pytest.raises(LocalCloudError) as error:
         start_local_cloud(tmp_path, worker_root=tmp_path)
-    assert "\n" not in str(refusal.value)
-    assert "cloud.log" in str(refusal.value)
+    assert "\n" not in str(error.value)
+    assert "cloud.log" in str(error.value)
 
 
-def test_containers_without_an_engine_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_with_containers_fails_without_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(LocalCloudError, match="container"):
         start_local_cloud(tmp_path, containers=True, worker_root=tmp_path)
     assert stop_local_cloud(tmp_path) is False
 
 
-def test_only_loopback_is_listened_on(lab: Lab) -> None:
+def test_the_cloud_listens_only_on_the_loopback_interface(lab: Lab) -> None:
     for url in (lab.cloud.state.moto, lab.cloud.state.ministack):
         assert url.startswith("http://127.0.0.1:")
     environment = lab.cloud.environment()
@@ -99,12 +99,12 @@ def test_only_loopback_is_listened_on(lab: Lab) -> None:
     assert addresses == {lab.cloud.state.moto, lab.cloud.state.ministack}
 
 
-def test_a_users_own_aws_settings_have_no_say(lab: Lab, tmp_path: Path) -> None:
-    (tmp_path / "own-config").write_text("[profile mine]\nregion = eu-west-3\n")
-    hostile = {
+def test_the_users_aws_settings_have_no_effect(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "user-config").write_text("[profile someone]\nregion = eu-west-3\n")
+    user_variables = {
         "PATH": os.environ["PATH"],
-        "AWS_PROFILE": "mine",
-        "AWS_CONFIG_FILE": str(tmp_path / "own-config"),
+        "AWS_PROFILE": "someone",
+        "AWS_CONFIG_FILE": str(tmp_path / "user-config"),
         "AWS_SESSION_TOKEN": "secret",
         "AWS_CA_BUNDLE": "/nowhere.pem",
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
@@ -121,27 +121,28 @@ def test_a_users_own_aws_settings_have_no_say(lab: Lab, tmp_path: Path) -> None:
         boto3.client("logs").describe_log_groups()
         boto3.client("cloudwatch").list_dashboards()
     """
-    environment = hostile | own_environment(lab, hostile)
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    environment = user_variables | build_environment(lab, user_variables)
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
-def own_environment(lab: Lab, user: dict[str, str]) -> dict[str, str]:
+def build_environment(lab: Lab, user_variables: dict[str, str]) -> dict[str, str]:
+    """Return the environment variables for a command in the shell of a user with these variables."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in user.items():
+        for name, value in user_variables.items():
             patch.setenv(name, value)
         return lab.cloud.environment()
 
 
-def test_a_command_reads_its_profile_whole_while_others_begin(tmp_path: Path) -> None:
+def test_a_command_never_reads_an_incomplete_profile_while_others_start(tmp_path: Path) -> None:
     layout = build_layout(tmp_path)
     layout.make_folders()
     cloud = LocalCloud(layout, CloudState(1, "token", "http://moto", "http://ministack", layout.key), "us-east-1")
     profile = Path(cloud.environment()["AWS_CONFIG_FILE"])
-    others = [threading.Thread(target=lambda: [cloud.environment() for _ in range(500)]) for _ in range(2)]
-    for thread in others:
+    threads = [threading.Thread(target=lambda: [cloud.environment() for _ in range(500)]) for _ in range(2)]
+    for thread in threads:
         thread.start()
-    read = set()
-    while any(thread.is_alive() for thread in others):
-        read.add(profile.read_text())
-    assert read == {"[default]\n"}
+    texts = set()
+    while any(thread.is_alive() for thread in threads):
+        texts.add(profile.read_text())
+    assert texts == {"[default]\n"}

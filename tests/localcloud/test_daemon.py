@@ -1,4 +1,4 @@
-"""How the daemon ends, and what is left when it is killed."""
+"""Ways in which the daemon ends, and the cleanup after it."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import shutil
 import signal
 
 from distributed_something.localcloud.base.layout import build_layout
-from tests.support.local_lab import Lab, eventually
+from tests.support.local_lab import Lab, wait_until
 
 
-def test_a_daemon_that_was_killed_leaves_no_worker_and_objects_survive_it(own_lab: Lab) -> None:
+def test_killing_the_daemon_ends_its_workers_and_keeps_the_objects(own_lab: Lab) -> None:
     lab = own_lab
-    lab.serve(1)
-    lab.fleet(1)
+    lab.create_service(1)
+    lab.request_fleet(1)
     lab.cloud.ensure_buckets(["pears"])
     lab.cloud.build_client("s3").put_object(Bucket="pears", Key="a", Body=b"1")
-    eventually(lambda: len(lab.workers()) == 2)
+    wait_until(lambda: len(lab.list_workers()) == 2)
     os.kill(lab.cloud.state.pid, signal.SIGKILL)
-    eventually(lambda: not lab.processes())
-    lab.start()
+    wait_until(lambda: not lab.list_processes())
+    lab.start_cloud()
     assert (lab.cloud.export(["pears"]) / "pears" / "a").read_text() == "1"
 
 
-def test_the_next_start_clears_what_a_killed_daemon_and_its_cleanup_process_left(own_lab: Lab) -> None:
+def test_the_next_start_cleans_up_if_daemon_and_cleanup_process_were_killed(own_lab: Lab) -> None:
     lab = own_lab
-    lab.serve(1)
-    lab.fleet(1)
-    eventually(lambda: len(lab.workers()) == 2)
-    workers = lab.workers()
-    for pid in lab.processes():
+    lab.create_service(1)
+    lab.request_fleet(1)
+    wait_until(lambda: len(lab.list_workers()) == 2)
+    workers = lab.list_workers()
+    for pid in lab.list_processes():
         if pid not in workers:
             os.kill(pid, signal.SIGKILL)
-    folders = build_layout(lab.project).tasks
-    assert list(folders.iterdir())
-    lab.start()
-    assert not set(workers) & set(lab.processes())
-    assert list(folders.iterdir()) == []
+    tasks_folder = build_layout(lab.project).tasks
+    assert list(tasks_folder.iterdir())
+    lab.start_cloud()
+    assert not set(workers) & set(lab.list_processes())
+    assert list(tasks_folder.iterdir()) == []
 
 
-def test_a_cloud_whose_folder_is_deleted_ends(own_lab: Lab) -> None:
+def test_a_local_cloud_ends_when_its_folder_is_deleted(own_lab: Lab) -> None:
     lab = own_lab
     shutil.rmtree(build_layout(lab.project).root)
-    eventually(lambda: not lab.processes())
+    wait_until(lambda: not lab.list_processes())

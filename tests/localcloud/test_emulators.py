@@ -1,4 +1,4 @@
-"""What is put into the emulators: what they lack, and faults for those who ask for them."""
+"""Features added to the emulators, and injected faults."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from distributed_something.localcloud.emulators.faults import (
 from tests.support.local_lab import Lab
 
 
-def test_service_linked_roles_have_awss_names(lab: Lab) -> None:
+def test_service_linked_roles_are_named_as_on_aws(lab: Lab) -> None:
     iam = lab.cloud.build_client("iam")
     for service, name in (("spot", "EC2Spot"), ("spotfleet", "EC2SpotFleet"), ("ecs", "ECS")):
-        made = iam.create_service_linked_role(AWSServiceName=f"{service}.amazonaws.com")
-        assert made["Role"]["RoleName"] == f"AWSServiceRoleFor{name}"
+        response = iam.create_service_linked_role(AWSServiceName=f"{service}.amazonaws.com")
+        assert response["Role"]["RoleName"] == f"AWSServiceRoleFor{name}"
 
 
-def test_a_dead_letter_queue_knows_the_queues_that_feed_it(lab: Lab) -> None:
+def test_the_source_queues_of_a_dead_letter_queue_are_listed(lab: Lab) -> None:
     sqs = lab.cloud.build_client("sqs")
-    dead = sqs.create_queue(QueueName="rotten")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "3"})
-    feeding = sqs.create_queue(QueueName="fresh", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
-    sqs.create_queue(QueueName="rotten-not")
-    assert sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"] == [feeding]
+    dead_letter_url = sqs.create_queue(QueueName="rotten")["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=dead_letter_url, AttributeNames=["QueueArn"])["Attributes"]
+    redrive = json.dumps({"deadLetterTargetArn": attributes["QueueArn"], "maxReceiveCount": "3"})
+    source_url = sqs.create_queue(QueueName="fresh", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
+    sqs.create_queue(QueueName="unrelated")
+    assert sqs.list_dead_letter_source_queues(QueueUrl=dead_letter_url)["queueUrls"] == [source_url]
     with pytest.raises(sqs.exceptions.QueueDoesNotExist):
-        sqs.list_dead_letter_source_queues(QueueUrl=f"{dead}-gone")
+        sqs.list_dead_letter_source_queues(QueueUrl=f"{dead_letter_url}-missing")
 
 
 def draw_faults(rate: str, seed: str, count: int = 2000) -> list[Fault]:
@@ -40,24 +40,26 @@ def draw_faults(rate: str, seed: str, count: int = 2000) -> list[Fault]:
     return [faults.draw_fault() for _ in range(count)]
 
 
-def test_faults_befall_the_share_of_calls_that_was_asked_for_and_none_unasked() -> None:
+def test_the_fault_rate_is_as_requested_and_zero_by_default() -> None:
     assert set(draw_faults("", "1")) == {Fault.NONE}
     counts = Counter(draw_faults("0.1", "1"))
-    assert 150 <= counts[Fault.REFUSED] + counts[Fault.ANSWER_LOST] <= 250
-    assert 0 < counts[Fault.ANSWER_LOST] < counts[Fault.REFUSED]
+    assert 150 <= counts[Fault.REFUSED] + counts[Fault.RESPONSE_LOST] <= 250
+    assert 0 < counts[Fault.RESPONSE_LOST] < counts[Fault.REFUSED]
 
 
-def test_a_seed_gives_the_same_faults_again() -> None:
+def test_the_same_seed_gives_the_same_faults() -> None:
     assert draw_faults("0.3", "5") == draw_faults("0.3", "5")
     assert draw_faults("0.3", "5") != draw_faults("0.3", "6")
 
 
-def test_a_refusal_speaks_the_callers_protocol() -> None:
+def test_a_refusal_uses_the_callers_protocol() -> None:
     faults = FaultGenerator({})
-    of_json, of_xml = ([faults.build_refusal(is_json=kind) for _ in range(50)] for kind in (True, False))
-    assert {(status, json.loads(body)["__type"]) for status, _, body in of_json} == {
+    json_refusals, xml_refusals = (
+        [faults.build_refusal(is_json=is_json) for _ in range(50)] for is_json in (True, False)
+    )
+    assert {(status, json.loads(body)["__type"]) for status, _, body in json_refusals} == {
         (400, "ThrottlingException"),
         (503, "ServiceUnavailable"),
     }
-    assert {status for status, _, _ in of_xml} == {503}
-    assert all(body.startswith(b"<Error><Code>") for _, _, body in of_xml)
+    assert {status for status, _, _ in xml_refusals} == {503}
+    assert all(body.startswith(b"<Error><Code>") for _, _, body in xml_refusals)

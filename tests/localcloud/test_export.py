@@ -1,4 +1,4 @@
-"""Buckets as folders of ordinary files, and how patiently they are copied."""
+"""Export of buckets to folders of ordinary files, and its retries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distributed_something.localcloud.client.export import build_safe_path, buil
 from tests.support.local_lab import Lab
 
 
-def test_results_become_ordinary_files_and_unchanged_ones_are_left_alone(lab: Lab) -> None:
+def test_results_become_ordinary_files_and_unchanged_files_are_not_rewritten(lab: Lab) -> None:
     lab.cloud.ensure_buckets(["pears", "pears"])
     s3 = lab.cloud.build_client("s3")
     for key in ("a/b.txt", "a", "../../escape", "/absolute", "folder/"):
@@ -26,14 +26,14 @@ def test_results_become_ordinary_files_and_unchanged_ones_are_left_alone(lab: La
     assert (results / "%2E%2E" / "%2E%2E" / "escape").exists()
     assert not (results.parent / "escape").exists()
     assert not (lab.project / "escape").exists()
-    before = (results / "a" / "b.txt").stat().st_ino
+    inode = (results / "a" / "b.txt").stat().st_ino
     s3.put_object(Bucket="pears", Key="/absolute", Body=b"changed!!")
     lab.cloud.export(["pears"])
-    assert (results / "a" / "b.txt").stat().st_ino == before
+    assert (results / "a" / "b.txt").stat().st_ino == inode
     assert (results / "%" / "absolute").read_text() == "changed!!"
 
 
-def test_no_key_leaves_its_buckets_folder() -> None:
+def test_no_key_is_written_outside_its_buckets_folder() -> None:
     for key in ("../x", "/x", "a/../../x", "..", "a//b", ".", "x" * 300, "nul\0"):
         path = build_safe_path(key)
         assert not path.is_absolute()
@@ -41,7 +41,7 @@ def test_no_key_leaves_its_buckets_folder() -> None:
         assert all(0 < len(part.encode()) <= 255 and "\0" not in part for part in path.parts)
 
 
-def test_a_key_that_is_also_a_folder_gets_a_name_of_its_own() -> None:
+def test_a_key_that_is_also_a_folder_gets_a_different_name() -> None:
     assert {key: str(path) for key, path in build_safe_paths(["a", "a/b"]).items()} == {"a": "a%", "a/b": "a/b"}
 
 
@@ -49,14 +49,14 @@ def test_a_key_that_is_also_a_folder_gets_a_name_of_its_own() -> None:
 
 
 class Body(BytesIO):
-    """An answer's body, as botocore reads it."""
+    """Body of a response, with the method that botocore calls."""
 
     def stream(self) -> Iterator[bytes]:
         yield self.read()
 
 
 class Refusal:
-    """Answers each request with «slow down» so many times, before the emulator gets it."""
+    """Handler that answers each request with SlowDown the first `times` times, before the emulator gets it."""
 
     def __init__(self, times: int) -> None:
         self.times = times
@@ -73,12 +73,12 @@ class Refusal:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """botocore takes no sleep of ours."""
+    """Make time.sleep do nothing, because botocore has no parameter for it."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
-def export_refused(lab: Lab, times: int) -> Refusal:
-    """Copies a bucket with two objects, each of whose requests is refused so many times."""
+def export_with_refusals(lab: Lab, times: int) -> Refusal:
+    """Export a bucket with two objects and refuse each request of the export `times` times."""
     lab.cloud.ensure_buckets(["plums"])
     for key in ("one", "two"):
         lab.cloud.build_client("s3").put_object(Bucket="plums", Key=key, Body=key.encode())
@@ -91,7 +91,7 @@ def export_refused(lab: Lab, times: int) -> Refusal:
 
 @pytest.mark.usefixtures("no_pauses")
 def test_each_request_of_an_export_may_fail_seven_times(lab: Lab) -> None:
-    refusal = export_refused(lab, 7)
+    refusal = export_with_refusals(lab, 7)
     assert {path.name: path.read_text() for path in (lab.cloud.layout.results / "plums").iterdir()} == {
         "one": "one",
         "two": "two",
@@ -100,6 +100,6 @@ def test_each_request_of_an_export_may_fail_seven_times(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_a_cloud_that_refuses_on_and_on_ends_the_export(lab: Lab) -> None:
+def test_the_export_fails_if_requests_are_always_refused(lab: Lab) -> None:
     with pytest.raises(ClientError, match="SlowDown"):
-        export_refused(lab, 100)
+        export_with_refusals(lab, 100)

@@ -1,4 +1,4 @@
-"""Machines that are taken away as EC2 takes spot machines."""
+"""Spot interruptions of machines."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from distributed_something.localcloud.base.endpoints import METADATA_PATH
 from distributed_something.worker.machine.idle_alarm import find_instance_id
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from distributed_something.worker.machine.spot_notice import SpotWatcher
-from tests.support.local_lab import Lab, eventually
+from tests.support.local_lab import Lab, wait_until
 
 
-def test_a_machine_hears_of_its_interruption_as_on_ec2(lab: Lab) -> None:
-    lab.serve(1, STUB="deaf", stop_seconds=60)
-    lab.fleet(1)
-    eventually(lambda: bool(lab.tasks()) and "worker on" in lab.log_of(lab.tasks()[0]))
-    name = lab.machines()[0]["ec2InstanceId"]
-    metadata = InstanceMetadata({"AWS_EC2_METADATA_SERVICE_ENDPOINT": lab.address(METADATA_PATH, name)})
-    assert find_instance_id(metadata) == name
-    heard: list[float] = []
-    watcher = SpotWatcher(metadata, heard.append, lambda: None, time.time)
+def test_a_machine_gets_its_interruption_notice_from_the_instance_metadata(lab: Lab) -> None:
+    lab.create_service(1, STUB="ignore SIGTERM", stop_seconds=60)
+    lab.request_fleet(1)
+    wait_until(lambda: bool(lab.list_tasks()) and "worker on" in lab.read_task_log(lab.list_tasks()[0]))
+    instance_id = lab.list_machines()[0]["ec2InstanceId"]
+    metadata = InstanceMetadata({"AWS_EC2_METADATA_SERVICE_ENDPOINT": lab.build_address(METADATA_PATH, instance_id)})
+    assert find_instance_id(metadata) == instance_id
+    end_times: list[float] = []
+    watcher = SpotWatcher(metadata, end_times.append, lambda: None, time.time)
     watcher.tick()
-    assert heard == []
+    assert end_times == []
     earliest = time.time() + 60
-    lab.cloud.interrupt(name, notice_seconds=60)
+    lab.cloud.interrupt(instance_id, notice_seconds=60)
     latest = time.time() + 60
     watcher.tick()
-    (ends_at,) = heard
-    assert earliest - 1 <= ends_at <= latest + 1  # told to the second
+    (end_time,) = end_times
+    assert earliest - 1 <= end_time <= latest + 1  # the notice contains whole seconds
 
 
-def test_an_interrupted_machine_is_drained_taken_away_and_replaced(lab: Lab) -> None:
-    lab.serve(1, stop_seconds=30)
-    fleet_id = lab.fleet(1)
-    eventually(lambda: bool(lab.tasks()) and "worker on" in lab.log_of(lab.tasks()[0]))
-    (task,) = lab.tasks()
-    taken = lab.cloud.interrupt()
-    eventually(lambda: bool(lab.tasks()) and lab.machines()[0]["ec2InstanceId"] != taken)
-    assert "asked to stop" in lab.log_of(task)
-    assert lab.history(fleet_id)[2:] == ["launched", "termination_notified", "terminated", "launched"]
+def test_an_interrupted_machine_is_drained_terminated_and_replaced(lab: Lab) -> None:
+    lab.create_service(1, stop_seconds=30)
+    fleet_id = lab.request_fleet(1)
+    wait_until(lambda: bool(lab.list_tasks()) and "worker on" in lab.read_task_log(lab.list_tasks()[0]))
+    (task,) = lab.list_tasks()
+    interrupted = lab.cloud.interrupt()
+    wait_until(lambda: bool(lab.list_tasks()) and lab.list_machines()[0]["ec2InstanceId"] != interrupted)
+    assert "received SIGTERM" in lab.read_task_log(task)
+    assert lab.list_fleet_events(fleet_id)[2:] == ["launched", "termination_notified", "terminated", "launched"]
 
 
-def test_an_interruption_waits_no_longer_than_its_notice(lab: Lab) -> None:
-    lab.serve(1, STUB="deaf", stop_seconds=60)
-    lab.fleet(1)
-    eventually(lambda: bool(lab.tasks()) and "worker on" in lab.log_of(lab.tasks()[0]))
-    (task,) = lab.tasks()
-    taken = lab.cloud.interrupt(lab.machines()[0]["ec2InstanceId"], notice_seconds=1)
-    eventually(lambda: bool(lab.tasks()) and lab.tasks()[0]["taskArn"] != task["taskArn"])
-    state = lab.ec2.describe_instances(InstanceIds=[taken])["Reservations"][0]["Instances"][0]
-    assert state["State"]["Name"] == "terminated"
-    assert state["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+def test_an_interrupted_machine_is_terminated_at_the_end_of_its_notice(lab: Lab) -> None:
+    lab.create_service(1, STUB="ignore SIGTERM", stop_seconds=60)
+    lab.request_fleet(1)
+    wait_until(lambda: bool(lab.list_tasks()) and "worker on" in lab.read_task_log(lab.list_tasks()[0]))
+    (task,) = lab.list_tasks()
+    interrupted = lab.cloud.interrupt(lab.list_machines()[0]["ec2InstanceId"], notice_seconds=1)
+    wait_until(lambda: bool(lab.list_tasks()) and lab.list_tasks()[0]["taskArn"] != task["taskArn"])
+    instance = lab.ec2.describe_instances(InstanceIds=[interrupted])["Reservations"][0]["Instances"][0]
+    assert instance["State"]["Name"] == "terminated"
+    assert instance["StateReason"]["Code"] == "Server.SpotInstanceTermination"
 
 
-def test_without_a_machine_none_can_be_interrupted(lab: Lab) -> None:
+def test_an_interruption_without_a_running_machine_fails(lab: Lab) -> None:
     with pytest.raises(LocalCloudError, match="no machine is running"):
         lab.cloud.interrupt()
     with pytest.raises(LocalCloudError, match="no machine i-12 is running"):

@@ -1,4 +1,4 @@
-"""The scheduler's decisions, without a clock and without a cloud."""
+"""The scheduler's decisions, tested without a clock and without a local cloud."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from distributed_something.localcloud.play.placement import (
 )
 
 
-def test_a_task_goes_where_the_fewest_are_and_there_is_room() -> None:
-    rooms = [FreeCapacity("full", 100, 10), FreeCapacity("busy", 4000, 4000, tasks=1), FreeCapacity("free", 4000, 3000)]
-    chosen = choose_machine(TaskRequirements(1000, 2000), rooms)
+def test_a_task_starts_on_the_machine_with_the_fewest_tasks_that_it_fits_on() -> None:
+    machines = [
+        FreeCapacity("full", 100, 10),
+        FreeCapacity("busy", 4000, 4000, tasks=1),
+        FreeCapacity("free", 4000, 3000),
+    ]
+    chosen = choose_machine(TaskRequirements(1000, 2000), machines)
     assert chosen is not None
     assert chosen.arn == "free"
-    assert choose_machine(TaskRequirements(5000, 10), rooms) is None
-    assert "insufficient CPU units" in format_placement_failure(TaskRequirements(5000, 10), rooms)
-    assert "insufficient memory" in format_placement_failure(TaskRequirements(10, 5000), rooms)
-    assert "MemberOf placement constraint unsatisfied" in format_placement_failure(TaskRequirements(10, 10), [], rooms)
+    assert choose_machine(TaskRequirements(5000, 10), machines) is None
+    assert "insufficient CPU units" in format_placement_failure(TaskRequirements(5000, 10), machines)
+    assert "insufficient memory" in format_placement_failure(TaskRequirements(10, 5000), machines)
+    failure = format_placement_failure(TaskRequirements(10, 10), [], machines)
+    assert "MemberOf placement constraint unsatisfied" in failure
 
 
-def test_a_worker_that_ends_at_once_again_and_again_waits_longer_each_time() -> None:
+def test_each_quick_end_of_a_worker_makes_the_next_delay_longer() -> None:
     throttle = StartThrottle()
     delays = []
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""How the processes of a local cloud are found and ended, whoever their parent is by now."""
+"""Search for the processes of a local cloud, and killing them, even after their parent has ended."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ if sys.argv[1] == "stay":
 
 @pytest.fixture
 def value() -> Iterator[str]:
-    """The value of a mark that no other process has; what still carries it is ended."""
-    made = uuid.uuid4().hex
-    yield made
-    kill_marked_processes(MARK, made)
+    """A unique value for the mark. After the test, all processes that carry it are killed."""
+    value = uuid.uuid4().hex
+    yield value
+    kill_marked_processes(MARK, value)
 
 
-def start_parent(value: str, what_then: str) -> subprocess.Popen[str]:
-    """A marked process that has started a child in a session of the child's own."""
+def start_parent(value: str, next_action: str) -> subprocess.Popen[str]:
+    """Start a marked process, and wait until it has started a child in a new session."""
     env = os.environ | {MARK: value}
     process = subprocess.Popen(
-        [sys.executable, "-c", PARENT, what_then], env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", PARENT, next_action], env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stdout
     assert process.stdout.readline() == "ready\n"
     return process
 
 
-def test_a_process_and_what_it_started_in_another_session_are_found_and_ended(value: str) -> None:
+def test_a_process_and_its_child_in_another_session_are_found_and_killed(value: str) -> None:
     parent = start_parent(value, "stay")
-    found = list_marked_processes(MARK, value)
-    assert parent.pid in found
-    assert len(found) == 2
+    pids = list_marked_processes(MARK, value)
+    assert parent.pid in pids
+    assert len(pids) == 2
     kill_marked_processes(MARK, value)
     assert list_marked_processes(MARK, value) == []
     parent.communicate(timeout=20)
@@ -65,7 +65,7 @@ def test_a_child_is_found_after_its_parent_has_ended(value: str) -> None:
     parent.communicate(timeout=20)
 
 
-def test_another_value_is_another_mark_and_nobody_ends_oneself(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_with_other_marks_and_the_caller_are_not_killed(value: str) -> None:
     parent = start_parent(value, "stay")
     assert list_marked_processes(MARK, value[:-1]) == []
     assert list_marked_processes(f"MORE_{MARK}", value) == []
@@ -74,14 +74,14 @@ def test_another_value_is_another_mark_and_nobody_ends_oneself(value: str, monke
         kill_marked_processes("{MARK}", "{value}")
         print("alive", list_marked_processes("{MARK}", "{value}"))
     """
-    own = subprocess.run(
+    caller = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {MARK: value}, capture_output=True, text=True, check=False
     )
-    assert own.stdout == "alive []\n", own.stderr
+    assert caller.stdout == "alive []\n", caller.stderr
     parent.communicate(timeout=20)
 
 
-def test_waiting_ends_with_the_condition_or_with_the_time() -> None:
+def test_waiting_ends_when_the_condition_is_true_or_the_time_is_up() -> None:
     now = [0.0]
 
     def wait(seconds_until_true: float) -> bool:

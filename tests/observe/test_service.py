@@ -1,4 +1,4 @@
-"""What is seen of the app's service, and of its tasks that stopped."""
+"""Observation of the app's service and of its stopped tasks."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ AT_START = datetime.fromtimestamp(START, UTC)
 
 @pytest.fixture
 def aws() -> Iterator[Exact]:
-    with exact() as made:
-        yield made
+    with exact() as stubbed_aws:
+        yield stubbed_aws
 
 
-def test_an_active_service_has_counts(aws: Exact) -> None:
+def test_an_active_service_has_task_counts(aws: Exact) -> None:
     aws.answer("ecs.describe_services", QUERY, services=[SERVICE])
     assert observe_service(aws.clients.ecs, "app-cluster", "AppService") == ServiceState(6, 4, 1)
 
 
 @pytest.mark.parametrize("code", ["ClusterNotFoundException", "ServiceNotFoundException"])
-def test_without_a_cluster_or_a_service_there_is_none(aws: Exact, code: str) -> None:
+def test_a_missing_cluster_or_service_has_no_state(aws: Exact, code: str) -> None:
     aws.refuse("ecs.describe_services", code)
     assert observe_service(aws.clients.ecs, "app-cluster", "AppService") is None
 
 
 @pytest.mark.parametrize("status", ["DRAINING", "INACTIVE"])
-def test_a_service_that_was_deleted_has_neither_counts_nor_events(status: str) -> None:
+def test_a_deleted_service_has_no_state_and_no_events(status: str) -> None:
     deleted = SERVICE | {"status": status, "events": [{"createdAt": AT_START, "message": "it drains"}]}
     assert parse_service_state(deleted) is None
     assert parse_service_events(deleted) == ()
 
 
-def test_the_events_of_a_service_have_their_time() -> None:
+def test_events_of_a_service_have_a_time() -> None:
     active = SERVICE | {"events": [{"createdAt": AT_START, "message": "unable to place a task"}]}
     assert parse_service_events(active) == (AWSEvent(START, "service", "unable to place a task"),)
 
@@ -61,23 +61,23 @@ def list_tasks(aws: Exact, *tasks: dict[str, Any]) -> tuple[StoppedTask, ...]:
     return list_stopped_tasks(aws.clients.ecs, "app-cluster", "AppService")
 
 
-def test_a_stopped_task_has_the_exit_codes_that_are_not_0_and_all_reasons(aws: Exact) -> None:
+def test_a_stopped_task_has_all_reasons_and_its_nonzero_exit_codes(aws: Exact) -> None:
     containers = [{"exitCode": 137, "reason": "OutOfMemoryError"}, {"exitCode": 0}, {"reason": "not started"}]
     task = {"stoppedAt": AT_START, "stopCode": "EssentialContainerExited", "stoppedReason": "Essential container",
             "containers": containers}  # fmt: skip
-    said = "Essential container; OutOfMemoryError; not started"
-    assert list_tasks(aws, task) == (StoppedTask(START, "EssentialContainerExited", said, (137,)),)
+    reasons = "Essential container; OutOfMemoryError; not started"
+    assert list_tasks(aws, task) == (StoppedTask(START, "EssentialContainerExited", reasons, (137,)),)
 
 
-def test_of_a_task_that_says_nothing_nothing_is_made_up(aws: Exact) -> None:
+def test_missing_values_of_a_stopped_task_are_empty(aws: Exact) -> None:
     assert list_tasks(aws, {}) == (StoppedTask(0.0, "", ""),)
 
 
-def test_where_no_task_stopped_none_is_described(aws: Exact) -> None:
+def test_without_stopped_tasks_no_task_is_described(aws: Exact) -> None:
     assert list_tasks(aws) == ()
 
 
 @pytest.mark.parametrize("code", ["ClusterNotFoundException", "ServiceNotFoundException"])
-def test_a_service_that_is_gone_has_no_stopped_tasks(aws: Exact, code: str) -> None:
+def test_a_missing_service_has_no_stopped_tasks(aws: Exact, code: str) -> None:
     aws.refuse("ecs.list_tasks", code)
     assert list_stopped_tasks(aws.clients.ecs, "app-cluster", "AppService") == ()

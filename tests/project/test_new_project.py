@@ -1,4 +1,4 @@
-"""newProject: a whole repository that runs at once, from the template or an example; or nothing at all."""
+"""newProject: it creates a complete repository from the template or an example, or nothing if there is an error."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ from tests.support.offline import type_command
 from tests.support.paths import ROOT
 
 EXAMPLES = list_examples(ROOT)
-ITS = (
+PROJECT_FILES = (
     "run.py", "config.py", "distributed_something", "docs", "Makefile", "LICENSE", "README.md", ".gitignore",
     "worker/Dockerfile", "worker/.dockerignore", "worker/generic-worker.py", "worker/scripts",
     "files/exampleJob.json", "files/exampleFleet.json", "files/requirements.txt",
 )  # fmt: skip
-NOT_ITS = ("tests", "examples", "pyproject.toml", "CONTRIBUTING.md", "CHANGELOG.md", ".ci", "local", ".git", ".venv")
+TEMPLATE_FILES = (
+    "tests", "examples", "pyproject.toml", "CONTRIBUTING.md", "CHANGELOG.md", ".ci", "local", ".git", ".venv",
+)  # fmt: skip
 
 
-def new_project(folder: Path, *words: str) -> Path:
-    """`run.py newProject FOLDER WORDS`, which works."""
+def create_project(folder: Path, *words: str) -> Path:
+    """Run newProject, check that it succeeds, and return the folder."""
     outcome = type_command("newProject", str(folder), *words)
     assert (outcome.code, outcome.out) == (0, ""), outcome.err
     return folder
@@ -46,12 +48,12 @@ def new_project(folder: Path, *words: str) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    return new_project(tmp_path / "My Reads")
+    return create_project(tmp_path / "My Reads")
 
 
 @pytest.fixture
 def template(tmp_path: Path) -> Path:
-    """A copy of this template, to be changed."""
+    """Return a copy of this template that a test can change."""
     ignored = shutil.ignore_patterns(
         ".git", ".venv", "local", "tests", "__pycache__", ".*_cache", ".hypothesis", "data"
     )
@@ -59,82 +61,84 @@ def template(tmp_path: Path) -> Path:
     return tmp_path / "template"
 
 
-def typed(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """`python run.py WORDS` in the project, with its own code."""
+def run_command(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the project's own run.py."""
     command = [sys.executable, "run.py", *words]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_new_project_has_the_shape_of_the_root_and_nothing_that_is_only_the_templates(project: Path) -> None:
-    assert [name for name in ITS if not (project / name).exists()] == []
-    assert [name for name in NOT_ITS if (project / name).exists()] == []
+def test_a_new_project_has_the_files_of_the_template_but_not_those_for_its_development(project: Path) -> None:
+    assert [name for name in PROJECT_FILES if not (project / name).exists()] == []
+    assert [name for name in TEMPLATE_FILES if (project / name).exists()] == []
     assert not list(project.rglob("__pycache__"))
     assert [path.name for path in project.parent.iterdir()] == ["My Reads"]
 
 
-def test_its_machinery_is_the_templates_rights_and_all_and_is_noted(project: Path) -> None:
+def test_shipped_files_are_copied_with_their_modes_and_recorded(project: Path) -> None:
     assert read_machinery(project) == read_machinery(ROOT)
     assert (project / "distributed_something" / "worker" / "image" / "run-worker.sh").stat().st_mode & stat.S_IXUSR
     note = read_machinery_note(project)
     assert note is not None
-    assert note.files == {name: one.digest for name, one in read_machinery(project).items()}
+    assert note.files == {name: file.digest for name, file in read_machinery(project).items()}
     assert set(note.hooks) >= {"make_job", "prepare", "failure"}
     assert "AWS_BUCKET" in note.config_keys
 
 
-def test_its_names_come_from_the_folder_and_agree(project: Path) -> None:
+def test_all_names_are_derived_from_the_folder(project: Path) -> None:
     loaded = load_settings(project / "config.py")
     assert (loaded.APP_NAME, loaded.DOCKERHUB_TAG) == ("My-Reads", "user/my-reads:latest")
     assert loaded.SQS_QUEUE_NAME == "My-ReadsQueue"
     assert "My-Reads" in (project / "README.md").read_text().splitlines()[0]
 
 
-def test_the_names_that_are_given_agree_everywhere(tmp_path: Path) -> None:
-    made = new_project(tmp_path / "reads", "--app-name", "Reads", "--image", "ada/seqtk:1.4", "--base", "bio/seqtk:1.4")
+def test_names_from_options_are_used_in_all_files(tmp_path: Path) -> None:
+    project = create_project(
+        tmp_path / "reads", "--app-name", "Reads", "--image", "ada/seqtk:1.4", "--base", "bio/seqtk:1.4"
+    )
     (tmp_path / "docker").write_text(NOTING)
     (tmp_path / "docker").chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "NOTES": str(tmp_path / "notes")}
     command = ["make", f"PYTHON={sys.executable}", "push"]
-    done = subprocess.run(command, cwd=made, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    completed = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
     build, push = (tmp_path / "notes").read_text().splitlines()
     assert build.startswith("build --build-arg BASE_IMAGE=bio/seqtk:1.4 ")
     assert " --tag ada/seqtk:1.4 " in build
     assert push == "push ada/seqtk:1.4"
-    assert find_base_image((made / "worker" / "Dockerfile").read_text()) == "bio/seqtk:1.4"
+    assert find_base_image((project / "worker" / "Dockerfile").read_text()) == "bio/seqtk:1.4"
 
 
-def test_its_own_run_py_takes_its_own_job_file(project: Path) -> None:
-    done = typed(project, "--local", "submitJob", "files/exampleJob.json", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("3 jobs; the first message:")
+def test_the_projects_run_py_accepts_its_job_file(project: Path) -> None:
+    completed = run_command(project, "--local", "submitJob", "files/exampleJob.json", "--dry-run")
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.startswith("3 jobs; the first message:")
 
 
-def test_the_program_that_is_given_is_what_a_job_runs_with_a_shell_where_it_needs_one(tmp_path: Path) -> None:
+def test_jobs_run_the_program_from_the_option_and_use_a_shell_only_if_needed(tmp_path: Path) -> None:
     program = "seqtk seq -A {input_dir}/{file} > {output_dir}/{file}.fa"
-    made = new_project(tmp_path / "a", "--program", program)
-    shared = load_job_file(made / "files" / "exampleJob.json", lambda bucket, prefix: []).shared
+    project = create_project(tmp_path / "a", "--program", program)
+    shared = load_job_file(project / "files" / "exampleJob.json", lambda bucket, prefix: []).shared
     assert (shared["command"], shared["shell"]) == (program, True)
-    made = new_project(tmp_path / "b", "--program", "copy '{input_dir}/{file}' '>' \"a|b\" {output_dir}")
-    assert "shell" not in load_job_file(made / "files" / "exampleJob.json", lambda bucket, prefix: []).shared
+    project = create_project(tmp_path / "b", "--program", "copy '{input_dir}/{file}' '>' \"a|b\" {output_dir}")
+    assert "shell" not in load_job_file(project / "files" / "exampleJob.json", lambda bucket, prefix: []).shared
 
 
 @pytest.mark.parametrize(
-    ("command", "needs"),
+    ("command", "needs_shell"),
     [("a | b", True), ("a>b", True), ("a 2>&1", True), ("a;b", True), ("a && b", True), ("a '|' b", False),
      ("a -x b", False), ("a '{b}>c'", False), ('awk "{print $1 > 2}" x', False)],
 )  # fmt: skip
-def test_only_what_stands_outside_of_quotes_needs_a_shell(command: str, needs: bool) -> None:
-    assert has_shell_syntax(command) is needs
+def test_only_operators_outside_quotes_need_a_shell(command: str, needs_shell: bool) -> None:
+    assert has_shell_syntax(command) is needs_shell
 
 
-def test_every_link_of_its_pages_leads_to_a_file(project: Path) -> None:
+def test_all_links_in_the_projects_pages_lead_to_files(project: Path) -> None:
     for page in [project / "README.md", *(project / "docs").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_every_command_line_of_its_readme_is_one_that_run_py_takes(project: Path) -> None:
+def test_all_commands_in_the_readme_are_valid(project: Path) -> None:
     lines = re.findall(r"^ {4}python run\.py (.*)$", (project / "README.md").read_text(), flags=re.M)
     assert len(lines) >= 6
     for line in lines:
@@ -144,182 +148,180 @@ def test_every_command_line_of_its_readme_is_one_that_run_py_takes(project: Path
     assert "files/My-ReadsSpotFleetRequestId.json" in " ".join(lines)
 
 
-# From an example
+# Projects from examples
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_becomes_a_project_of_its_own(tmp_path: Path, example: str) -> None:
-    made, source = (
-        new_project(tmp_path / "mine", "--from", example, "--image", "ada/mine:2"),
-        ROOT / "examples" / example,
-    )
-    loaded = load_settings(made / "config.py")
+def test_a_project_is_created_from_each_example(tmp_path: Path, example: str) -> None:
+    project = create_project(tmp_path / "mine", "--from", example, "--image", "ada/mine:2")
+    source = ROOT / "examples" / example
+    loaded = load_settings(project / "config.py")
     assert (loaded.APP_NAME, loaded.DOCKERHUB_TAG) == ("mine", "ada/mine:2")
-    own, below = split_parts((made / "worker" / "Dockerfile").read_text(), "")
+    own, machinery = split_parts((project / "worker" / "Dockerfile").read_text(), "")
     assert parse_stages(own)[-1].name == "program"
-    assert below == split_parts((ROOT / "worker" / "Dockerfile").read_text(), "").machinery
-    assert read_machinery(made) == read_machinery(ROOT)
+    assert machinery == split_parts((ROOT / "worker" / "Dockerfile").read_text(), "").machinery
+    assert read_machinery(project) == read_machinery(ROOT)
     for name in ("files/exampleJob.json", "worker/generic-worker.py"):
         shipped = source / name if (source / name).exists() else ROOT / name
-        assert (made / name).read_bytes() == shipped.read_bytes()
-    makefile = (made / "Makefile").read_text()
+        assert (project / name).read_bytes() == shipped.read_bytes()
+    makefile = (project / "Makefile").read_text()
     assert "project = mine\ntag = 2\n" in makefile
     assert f"base = {find_base_image(own)}\n" in makefile
-    assert example in (made / "README.md").read_text()
+    assert example in (project / "README.md").read_text()
 
 
-def test_the_cell_counts_data_and_program_come_along(tmp_path: Path) -> None:
-    made = new_project(tmp_path / "cells", "--from", "cellcount")
-    assert len(list((made / "images").glob("*.png"))) == 96
-    assert (made / "program" / "count_cells.py").exists()
-    assert (made / "show-results.sh").stat().st_mode & stat.S_IXUSR
-    assert "pip install -r requirements.txt" in (made / "README.md").read_text()
-    assert (
-        len(list(load_job_file(made / "files" / "exampleJob.json", lambda bucket, prefix: []).iter_checked_messages()))
-        == 96
-    )
+def test_the_data_and_program_of_cellcount_are_copied(tmp_path: Path) -> None:
+    project = create_project(tmp_path / "cells", "--from", "cellcount")
+    assert len(list((project / "images").glob("*.png"))) == 96
+    assert (project / "program" / "count_cells.py").exists()
+    assert (project / "show-results.sh").stat().st_mode & stat.S_IXUSR
+    assert "pip install -r requirements.txt" in (project / "README.md").read_text()
+    job_file = load_job_file(project / "files" / "exampleJob.json", lambda bucket, prefix: [])
+    assert len(list(job_file.iter_checked_messages())) == 96
 
 
-def test_an_examples_scripts_find_beside_them_what_they_call(tmp_path: Path) -> None:
-    made = new_project(tmp_path / "deep" / "reads", "--from", "biocontainer")
-    scripts = sorted(made.glob("*.sh"))
+def test_the_scripts_of_an_example_find_the_scripts_that_they_call(tmp_path: Path) -> None:
+    project = create_project(tmp_path / "deep" / "reads", "--from", "biocontainer")
+    scripts = sorted(project.glob("*.sh"))
     assert {"get-data.sh", "get-program.sh", "from-debian.sh"} <= {path.name for path in scripts}
     for script in scripts:
         assert script.stat().st_mode & stat.S_IXUSR
         called = re.findall(r'"\$here/([^"$]+)"', script.read_text())
-        assert [name for name in called if name != "data" and not (made / name).is_file()] == []
-    readme = (made / "README.md").read_text()
+        assert [name for name in called if name != "data" and not (project / name).is_file()] == []
+    readme = (project / "README.md").read_text()
     assert './get-data.sh\n    export PATH="$(./get-program.sh):$PATH"\n' in readme
 
 
-def test_what_was_fetched_for_an_example_does_not_come_along(tmp_path: Path, template: Path) -> None:
+def test_fetched_data_and_local_results_of_an_example_are_not_copied(tmp_path: Path, template: Path) -> None:
     (tmp_path / "fetched").mkdir()
     (template / "examples" / "helloworld" / "data").symlink_to(tmp_path / "fetched")
     (template / "examples" / "helloworld" / "local").mkdir()
-    made = tmp_path / "mine"
-    make_project(template, made, ProjectSpec("Mine", parse_image_option("ada/mine:1"), example="helloworld"))
-    assert not (made / "data").is_symlink()
-    assert not (made / "local").exists()
+    project = tmp_path / "mine"
+    make_project(template, project, ProjectSpec("Mine", parse_image_option("ada/mine:1"), example="helloworld"))
+    assert not (project / "data").is_symlink()
+    assert not (project / "local").exists()
 
 
-# Or nothing
+# Errors
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (["--app-name", "a.b"], "--app-name: 'a.b' cannot name things in AWS; write at most 64 letters"),
-        (["--app-name", "a" * 65], "cannot name things in AWS"),
-        (["--image", "seqtk"], "--image: 'seqtk' is no image's name; write user/project:tag"),
-        (["--base", "a b"], "--base: 'a b' is no image's name"),
-        (["--program", "a 'b"], '--program: "a \'b" is no command'),
+        (["--app-name", "a.b"], "--app-name: 'a.b' is not a valid name for AWS resources; write at most 64 letters"),
+        (["--app-name", "a" * 65], "is not a valid name for AWS resources"),
+        (["--image", "seqtk"], "--image: 'seqtk' is not an image name; write user/project:tag"),
+        (["--base", "a b"], "--base: 'a b' is not an image name"),
+        (["--program", "a 'b"], '--program: "a \'b" is not a command'),
         (["--program", " "], "--program: it is empty"),
         (["--program", "count {well}"], "files/exampleJob.json: command: nothing fills the placeholder {well}"),
-        (["--from", "nothing"], "--from: there is no example 'nothing'; there are: "),
+        (["--from", "nothing"], "--from: there is no example 'nothing'; use one of these: "),
         (["--from", "cellcount", "--program", "x"], "an example has its own program"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line_and_nothing_is_made(tmp_path: Path, words: list[str], said: str) -> None:
+def test_invalid_options_give_one_line_of_error_and_create_nothing(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
     outcome = type_command("newProject", str(tmp_path / "deep" / "mine"), *words)
     assert outcome.code == ExitCode.INPUT
-    assert said in outcome.err
+    assert message in outcome.err
     assert len(outcome.err.splitlines()) == 1
     assert str(tmp_path) not in outcome.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_wrong_in_a_file_that_it_would_have_keeps_its_place(tmp_path: Path) -> None:
-    wanted = ProjectSpec("Mine", parse_image_option("ada/mine:1"), program="count {well}")
+def test_an_error_in_a_file_of_the_project_names_the_file_and_the_key(tmp_path: Path) -> None:
+    spec = ProjectSpec("Mine", parse_image_option("ada/mine:1"), program="count {well}")
     with pytest.raises(DraftError) as caught:
-        make_project(ROOT, tmp_path / "mine", wanted)
+        make_project(ROOT, tmp_path / "mine", spec)
     error = caught.value
     assert (error.file, error.key) == (Path("files/exampleJob.json"), "command")
     assert error.problem == "nothing fills the placeholder {well} in groups[1]"
     assert error.remedy == "its keys are: file"
     assert str(error) == (
         "newProject: files/exampleJob.json: command: nothing fills the placeholder {well} in groups[1];"
-        " its keys are: file; nothing was made"
+        " its keys are: file; nothing was created"
     )
 
 
-def test_what_is_there_stays(tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for name in ("mine", "file"):
         outcome = type_command("newProject", str(tmp_path / name))
-        assert (outcome.code, "there is something already" in outcome.err) == (ExitCode.INPUT, True)
+        assert (outcome.code, "already exists and is not an empty folder" in outcome.err) == (ExitCode.INPUT, True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "mine", "notes.txt"]
 
 
-def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_can_be_created_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path / "mine")
-    new_project(Path("."))
+    create_project(Path("."))
     assert load_settings(Path("config.py")).APP_NAME == "mine"
     assert os.path.samefile(".", tmp_path / "mine")
 
 
-def test_a_project_in_the_templates_own_folder_is_refused() -> None:
+def test_a_project_inside_the_template_is_rejected() -> None:
     outcome = type_command("newProject", str(ROOT / "examples" / "mine"))
     assert outcome.code == ExitCode.INPUT
-    assert "it would lie in the template's own folder; give one outside, such as ../mine" in outcome.err
+    assert "this folder is inside the template; name a folder outside, such as ../mine" in outcome.err
 
 
-def test_a_project_of_a_project_is_refused(project: Path, tmp_path: Path) -> None:
-    done = typed(project, "newProject", str(tmp_path / "second"))
-    assert done.returncode == ExitCode.INPUT
-    assert "this is an implementation itself; type newProject in the template" in done.stderr
+def test_new_project_is_rejected_inside_a_project(project: Path, tmp_path: Path) -> None:
+    completed = run_command(project, "newProject", str(tmp_path / "second"))
+    assert completed.returncode == ExitCode.INPUT
+    assert "this is a project, not the template; type newProject in the template" in completed.stderr
     assert not (tmp_path / "second").exists()
 
 
-def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put, calls = write_file_atomically, iter(range(20))
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_file, calls = write_file_atomically, iter(range(20))
 
-    def full(path: Path, content: bytes, *, executable: bool = False) -> None:
+    def write_until_full(path: Path, content: bytes, *, executable: bool = False) -> None:
         if next(calls, None) is None:
             raise OSError(28, "No space left on device")
-        put(path, content, executable=executable)
+        write_file(path, content, executable=executable)
 
-    monkeypatch.setattr(new, "write_file_atomically", full)
+    monkeypatch.setattr(new, "write_file_atomically", write_until_full)
     outcome = type_command("newProject", str(tmp_path / "mine"))
-    assert (outcome.code, "No space left on device — nothing was made" in outcome.err) == (ExitCode.CLOUD, True)
+    assert (outcome.code, "No space left on device — nothing was created" in outcome.err) == (ExitCode.CLOUD, True)
     assert list(tmp_path.iterdir()) == []
 
 
-# Asked
+# Questions at a terminal
 
 
-class Terminal(io.StringIO):
+class TerminalInput(io.StringIO):
     def isatty(self) -> bool:
         return True
 
 
-def test_at_a_terminal_it_asks_for_what_was_not_given_and_again_for_what_is_wrong(
+def test_at_a_terminal_missing_options_are_asked_for_until_they_are_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", Terminal("Reads\nseqtk\nada/seqtk:1\n\n"))
+    monkeypatch.setattr(sys, "stdin", TerminalInput("Reads\nseqtk\nada/seqtk:1\n\n"))
     outcome = type_command("newProject", str(tmp_path / "mine"), "--program", "sort {file}")
     assert outcome.code == 0, outcome.err
     loaded = load_settings(tmp_path / "mine" / "config.py")
     assert (loaded.APP_NAME, loaded.DOCKERHUB_TAG) == ("Reads", "ada/seqtk:1")
-    assert "is no image's name" in outcome.err
+    assert "is not an image name" in outcome.err
     assert "sort {file}" in (tmp_path / "mine" / "files" / "exampleJob.json").read_text()
 
 
-def test_a_placeholder_of_an_image_is_asked_for_before_aws_is_called(project: Path) -> None:
+def test_a_placeholder_image_name_is_rejected_before_aws_is_called(project: Path) -> None:
     config = project / "config.py"
     text = config.read_text().replace("your-bucket-name", "lab").replace("your-key-file.pem", "lab")
     config.write_text(text)
-    done = typed(project, "setup")
-    assert done.returncode == ExitCode.INPUT
-    assert "DOCKERHUB_TAG: 'user/my-reads:latest' is a placeholder" in done.stderr
+    completed = run_command(project, "setup")
+    assert completed.returncode == ExitCode.INPUT
+    assert "DOCKERHUB_TAG: 'user/my-reads:latest' is a placeholder" in completed.stderr
 
 
-def test_nothing_of_this_computer_stands_in_a_new_project(project: Path) -> None:
+def test_a_project_contains_no_paths_of_this_computer_and_can_be_moved(project: Path) -> None:
     for path in project.rglob("*"):
         if path.is_file():
             assert str(ROOT).encode() not in path.read_bytes(), path
     shutil.move(project, project.with_name("moved"))
-    done = typed(project.with_name("moved"), "--help")
-    assert done.returncode == 0
+    completed = run_command(project.with_name("moved"), "--help")
+    assert completed.returncode == 0

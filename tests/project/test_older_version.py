@@ -1,4 +1,4 @@
-"""Projects that the version before this one made: refused at once, whatever is typed, and left as they are."""
+"""Projects created by the previous version: every command rejects them and leaves them unchanged."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ sys.exit(serve())
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_sent() -> Iterator[None]:
+def _no_network() -> Iterator[None]:
     with no_way_out():
         yield
 
 
 @pytest.fixture
-def older(tmp_path: Path) -> Path:
-    """A project in the shape that newProject of that version gave it."""
+def older_project(tmp_path: Path) -> Path:
+    """Return a project in the form that newProject of the previous version created."""
     project = write_project(tmp_path / "older")
     for name, text in {
         "run.py": "", "control/jobs.py": "", "localcloud/__init__.py": "", "worker/machinery/__init__.py": "",
@@ -41,7 +41,7 @@ def older(tmp_path: Path) -> Path:
     return project
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def read_contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -53,48 +53,48 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("monitor", "files/monitor.json"), ("why",), ("runJob", "files/job.json", "--index", "1"), ("setupAWS",),
     ],
 )  # fmt: skip
-def test_a_command_of_this_version_is_refused_with_one_line(
-    older: Path, monkeypatch: pytest.MonkeyPatch, local: tuple[str, ...], words: tuple[str, ...]
+def test_commands_reject_an_older_project_with_one_line_of_error(
+    older_project: Path, monkeypatch: pytest.MonkeyPatch, local: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    monkeypatch.chdir(older)
-    before = contents(older)
+    monkeypatch.chdir(older_project)
+    before = read_contents(older_project)
     outcome = type_command(*local, "--project", ".", *words)
     assert (outcome.code, outcome.out) == (ExitCode.INPUT, "")
     assert outcome.err == (
-        "run.py: worker/generic-worker.py: line 4: it imports `machinery`, the worker's package in an older version;"
+        "run.py: worker/generic-worker.py: line 4: imports `machinery`, the worker package of an older version;"
         " use the project's own run.py: python run.py\n"
     )
-    assert contents(older) == before
+    assert read_contents(older_project) == before
 
 
 @pytest.mark.parametrize("words", [("upgrade",), ("upgrade", "--dry-run"), ("upgrade", "--force")])
-def test_it_is_not_upgraded_either(older: Path, words: tuple[str, ...]) -> None:
-    before = contents(older)
-    outcome = type_command("--project", str(older), *words)
+def test_an_older_project_is_not_upgraded(older_project: Path, words: tuple[str, ...]) -> None:
+    before = read_contents(older_project)
+    outcome = type_command("--project", str(older_project), *words)
     assert (outcome.code, outcome.out) == (ExitCode.INPUT, "")
     assert outcome.err == (
-        f"run.py: {older}: an older version made this project; this version cannot upgrade it; use the project's own"
-        " run.py\n"
+        f"run.py: {older_project}: an older version created this project, and this version cannot upgrade it; use the"
+        " project's own run.py\n"
     )
-    assert contents(older) == before
+    assert read_contents(older_project) == before
 
 
-def test_a_project_that_was_converted_halfway_is_not_upgraded(older: Path) -> None:
-    (older / "distributed_something").mkdir()
-    (older / "worker" / "machinery" / "__init__.py").unlink()
-    outcome = type_command("--project", str(older), "upgrade", "--force")
-    assert (outcome.code, "it imports `machinery`" in outcome.err) == (ExitCode.INPUT, True)
+def test_a_partly_converted_project_is_not_upgraded(older_project: Path) -> None:
+    (older_project / "distributed_something").mkdir()
+    (older_project / "worker" / "machinery" / "__init__.py").unlink()
+    outcome = type_command("--project", str(older_project), "upgrade", "--force")
+    assert (outcome.code, "imports `machinery`" in outcome.err) == (ExitCode.INPUT, True)
 
 
-def test_a_folder_without_a_run_py_of_its_own_is_told_what_to_import(older: Path) -> None:
-    (older / "run.py").unlink()
+def test_without_a_run_py_the_error_names_the_package_to_import(older_project: Path) -> None:
+    (older_project / "run.py").unlink()
     with pytest.raises(InputError) as caught:
-        check_project_version(older)
-    assert caught.value.remedy == "import what it needs from distributed_something.worker"
+        check_project_version(older_project)
+    assert caught.value.remedy == "import from distributed_something.worker instead"
 
 
 @pytest.mark.parametrize("line", ["import machinery", "import os, machinery.checks as m", "from machinery import *"])
-def test_a_file_beside_the_worker_counts_too_wherever_the_import_stands(tmp_path: Path, line: str) -> None:
+def test_imports_are_found_in_all_python_files_of_the_worker_and_inside_functions(tmp_path: Path, line: str) -> None:
     (tmp_path / "worker").mkdir()
     (tmp_path / "worker" / "naming.py").write_text(f"def name():\n    {line}\n")
     with pytest.raises(InputError, match=r"naming\.py: line 2: "):
@@ -111,7 +111,7 @@ def test_a_file_beside_the_worker_counts_too_wherever_the_import_stands(tmp_path
         "\0",
     ],
 )
-def test_whatever_else_a_worker_says_is_no_older_version(tmp_path: Path, text: str) -> None:
+def test_similar_names_and_invalid_files_are_not_taken_for_an_older_version(tmp_path: Path, text: str) -> None:
     (tmp_path / "worker" / "machinery" / "__pycache__").mkdir(parents=True)  # as `git pull` leaves it
     (tmp_path / "worker" / "generic-worker.py").write_text(text)
     check_project_version(tmp_path)

@@ -1,4 +1,4 @@
-"""A new project's whole life on this computer: made, run with its own run.py by the four commands, and stopped."""
+"""A new project on this computer: it is created, run with the four commands of its own run.py, and stopped."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.support.offline import type_command
 from tests.support.project import Project
 
 
-def type_in(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """`python run.py --local WORDS` in the project, with its own code and this Python."""
+def run_local_command(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the project's own run.py with --local, and check that it succeeds."""
     command = [sys.executable, "run.py", "--local", *words]
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=project, env=Project.environment({}), capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return done
+    assert completed.returncode == 0, completed.stderr
+    return completed
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_a_new_project_runs_its_four_commands(
         for words in (
             ("setup",), ("submitJob", "files/exampleJob.json"), ("startCluster", "files/exampleFleet.json"),
         ):  # fmt: skip
-            type_in(project, *words)
-        done = type_in(project, "monitor", "files/mineSpotFleetRequestId.json")
-        assert f"jobs done       {jobs}\njobs failed     0\n" in done.stdout
+            run_local_command(project, *words)
+        completed = run_local_command(project, "monitor", "files/mineSpotFleetRequestId.json")
+        assert f"jobs done       {jobs}\njobs failed     0\n" in completed.stdout
         bucket = project / "local" / "your-bucket-name"
-        written = {path.name: path.read_text() for path in (bucket / "mine" / "results").rglob("*.txt")}
-        assert written.items() >= results.items()
+        actual = {path.name: path.read_text() for path in (bucket / "mine" / "results").rglob("*.txt")}
+        assert actual.items() >= results.items()
     finally:
-        assert "the local cloud is stopped" in type_in(project, "stop").stderr
+        assert "the local cloud is stopped" in run_local_command(project, "stop").stderr

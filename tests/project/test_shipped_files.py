@@ -1,4 +1,4 @@
-"""Files of two parts, Dockerfiles that become the stage `program`, and names of images: pure functions."""
+"""Files in two parts, Dockerfiles that become the stage `program`, and image names."""
 
 from __future__ import annotations
 
@@ -39,34 +39,36 @@ STAGES = st.lists(st.tuples(st.booleans(), IMAGES, st.lists(LINES, max_size=3)),
 
 @quick
 @given(own=texts, machinery=MACHINERY)
-def test_what_is_joined_is_split_into_the_same_parts(own: str, machinery: str) -> None:
-    found = split_parts(join_parts(own, machinery), "Dockerfile")
-    assert found.machinery == machinery
-    assert found.own.rstrip("\n") == own.rstrip("\n")
-    assert join_parts(*found) == join_parts(own, machinery)
+def test_joined_parts_are_split_into_the_same_parts(own: str, machinery: str) -> None:
+    parts = split_parts(join_parts(own, machinery), "Dockerfile")
+    assert parts.machinery == machinery
+    assert parts.own.rstrip("\n") == own.rstrip("\n")
+    assert join_parts(*parts) == join_parts(own, machinery)
 
 
 @quick
 @given(own=texts, machinery=MACHINERY)
-def test_the_templates_own_part_is_left_out(own: str, machinery: str) -> None:
-    whole = f"{join_parts(own, machinery)}\n{TEMPLATE_MARKER}\ndemo:\n"
-    assert split_parts(whole, "Makefile").machinery == machinery
+def test_the_part_that_only_the_template_has_is_omitted(own: str, machinery: str) -> None:
+    text = f"{join_parts(own, machinery)}\n{TEMPLATE_MARKER}\ndemo:\n"
+    assert split_parts(text, "Makefile").machinery == machinery
 
 
-def test_a_file_without_a_marker_line_is_named() -> None:
-    with pytest.raises(InputError, match=r"^worker/Dockerfile: it has no line that begins with '# ---- The machinery"):
+def test_a_file_without_a_marker_line_is_rejected() -> None:
+    with pytest.raises(
+        InputError, match=r"^worker/Dockerfile: there is no line that begins with '# ---- The machinery"
+    ):
         split_parts(f"FROM x\n {MACHINERY_MARKER}\n", "worker/Dockerfile")
 
 
 @pytest.mark.parametrize("name", TWO_PART_FILES)
-def test_the_templates_files_have_two_parts(name: str) -> None:
+def test_the_files_of_the_template_have_two_parts(name: str) -> None:
     own, machinery = split_parts((ROOT / name).read_text(), name)
     assert own.strip()
     assert len(machinery.splitlines()) > 20
     assert "examples" not in machinery
 
 
-def test_the_templates_dockerfile_has_the_stage_that_its_machinery_builds_on() -> None:
+def test_the_dockerfile_of_the_template_defines_the_stage_that_its_shipped_part_uses() -> None:
     own, machinery = split_parts((ROOT / "worker" / "Dockerfile").read_text(), "")
     assert [stage.name for stage in parse_stages(own)] == ["program"]
     assert parse_stages(machinery)[-1].image == "program"
@@ -82,17 +84,17 @@ def test_the_last_stage_of_an_example_becomes_program_and_nothing_else_changes(
         f"FROM {base}{f' AS s{number}' if named else ''}\n" + "".join(f"{line}\n" for line in lines)
         for number, (named, base, lines) in enumerate(stages)
     )
-    made = convert_to_program_stage(text, "Dockerfile")
-    found, before = parse_stages(made), parse_stages(text)
+    converted = convert_to_program_stage(text, "Dockerfile")
+    after, before = parse_stages(converted), parse_stages(text)
     assert len(before) == len(stages)
-    assert [stage.name for stage in found] == [*(stage.name for stage in before[:-1]), "program"]
-    assert find_base_image(made) == stages[-1][1]
+    assert [stage.name for stage in after] == [*(stage.name for stage in before[:-1]), "program"]
+    assert find_base_image(converted) == stages[-1][1]
     others = [line for number, line in enumerate(text.splitlines()) if number != before[-1].line]
-    assert [line for line in made.splitlines()[1:] if line != "FROM ${BASE_IMAGE} AS program"] == others
+    assert [line for line in converted.splitlines()[1:] if line != "FROM ${BASE_IMAGE} AS program"] == others
 
 
 @pytest.mark.parametrize(
-    ("text", "made"),
+    ("text", "expected"),
     [
         ("from a/b:1\n", "ARG BASE_IMAGE=a/b:1\nfrom ${BASE_IMAGE} AS program\n"),
         ("FROM --platform=p a as b\nRUN c", "ARG BASE_IMAGE=a\nFROM --platform=p ${BASE_IMAGE} AS program\nRUN c\n"),
@@ -101,16 +103,16 @@ def test_the_last_stage_of_an_example_becomes_program_and_nothing_else_changes(
         ("FROM a AS first\nRUN b\nFROM first\n", "FROM a AS first\nRUN b\nFROM first AS program\n"),
     ],
 )  # fmt: skip
-def test_a_dockerfile_as_people_write_it_becomes_the_stage_program(text: str, made: str) -> None:
-    assert convert_to_program_stage(text, "Dockerfile") == made
+def test_common_forms_of_dockerfiles_become_the_stage_program(text: str, expected: str) -> None:
+    assert convert_to_program_stage(text, "Dockerfile") == expected
 
 
-def test_a_dockerfile_without_from_is_named() -> None:
-    with pytest.raises(InputError, match="Dockerfile: FROM: there is no such line"):
+def test_a_dockerfile_without_a_from_line_is_rejected() -> None:
+    with pytest.raises(InputError, match="Dockerfile: FROM: this line is missing; write FROM and the image"):
         convert_to_program_stage("RUN a \\\nFROM b\n", "Dockerfile")
 
 
-def test_the_base_of_the_templates_part_can_be_another() -> None:
+def test_the_base_image_in_the_developers_part_can_be_replaced() -> None:
     own = split_parts((ROOT / "worker" / "Dockerfile").read_text(), "").own
     assert find_base_image(replace_base_image(own, r"a\1b")) == r"a\1b"
     assert replace_base_image(own, "debian:bookworm-slim") == own
@@ -125,23 +127,23 @@ def test_the_base_of_the_templates_part_can_be_another() -> None:
         ("localhost:5000/b", ("localhost:5000", "b", "latest")),
     ],
 )
-def test_an_images_name_has_user_project_and_tag(text: str, name: tuple[str, str, str]) -> None:
+def test_an_image_name_has_a_user_a_project_and_a_tag(text: str, name: tuple[str, str, str]) -> None:
     assert parse_project_image(text) == name
 
 
 @pytest.mark.parametrize(
     "text", ["seqtk", "Ada/seqtk", "ada/seqtk@sha256:0f", "ada/seqtk:", "a b/c", "ada/$(id)", "", "/a"]
 )
-def test_what_the_makefile_cannot_hold_is_no_images_name(text: str) -> None:
+def test_names_that_the_makefile_cannot_represent_are_rejected(text: str) -> None:
     assert parse_project_image(text) is None
 
 
 @quick
 @given(text=st.from_regex(r"[ab1]{1,3}(:5)?(/[ab1._-]{1,3}){1,3}(:[abA_1.-]{1,3})?", fullmatch=True))
-def test_a_name_that_is_taken_is_the_makefiles_with_its_tag(text: str) -> None:
-    found = parse_project_image(text)
-    assume(found is not None)
-    assert found is not None
-    assert str(found) in (text, f"{text}:latest")
-    own = replace_makefile_values("user = u\nproject = p\n\ntag=t\nbase = b\n", found._asdict())
-    assert own == f"user = {found.user}\nproject = {found.project}\n\ntag={found.tag}\nbase = b\n"
+def test_an_accepted_image_name_is_written_to_the_makefile_with_its_tag(text: str) -> None:
+    image = parse_project_image(text)
+    assume(image is not None)
+    assert image is not None
+    assert str(image) in (text, f"{text}:latest")
+    own = replace_makefile_values("user = u\nproject = p\n\ntag=t\nbase = b\n", image._asdict())
+    assert own == f"user = {image.user}\nproject = {image.project}\n\ntag={image.tag}\nbase = b\n"

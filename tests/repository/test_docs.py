@@ -112,7 +112,7 @@ def test_the_summary_names_failed_jobs_and_resources_that_were_not_removed() -> 
     assert "failed          A1-0123456789: exit code 3 (after 3 attempts)" in text
     assert "                | no such picture" in text
     assert format_cleanup_report(report).splitlines() == [
-        "kept            log group L (60 days)",
+        "kept            log group L (its entries expire after 60 days)",
         "NOT REMOVED     queue Q: while removing the queue Q: AccessDenied: no",
     ]
     assert "time            67 min" in text

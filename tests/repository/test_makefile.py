@@ -111,7 +111,7 @@ def test_make_stops_before_it_calls_docker_if_the_config_names_another_image(pro
     append_to_config(project, "DOCKERHUB_TAG = 'ada/cells:2'")
     result = run_make(project, target)
     assert result.returncode != 0
-    assert "DOCKERHUB_TAG in config.py is 'ada/cells:2'" in result.stderr
+    assert "config.py: DOCKERHUB_TAG: 'ada/cells:2' is not the image that the Makefile builds" in result.stderr
     assert "'user/distributed-something:latest'" in result.stderr
     assert read_docker_calls(project) == []
 

@@ -1,4 +1,4 @@
-"""Which machines clean-up terminates depends on what happened to their fleet, never on how an app is named."""
+"""Which machines cleanup terminates depends on their fleet, never on the name of the app."""
 
 from __future__ import annotations
 
@@ -22,28 +22,32 @@ NAMES = ["App", "fleet x", f"fleet {FLEET_ID}", f"fleet {OTHER_FLEET} and its", 
 
 
 class NamedRun:
-    """A run whose app and queue have this name, with a machine of its fleet, and one that another fleet left."""
+    """A run with a given app name, with a machine of its own fleet and one of another fleet."""
 
-    def __init__(self, made: Account) -> None:
-        self.account = made
+    def __init__(self, account: Account) -> None:
+        self.account = account
         self.terminated: list[str] = []
 
-    def clean(self, name: str, **cancelled: Any) -> CleanupReport:
-        """`cancelled`: EC2's answer to the cancellation."""
+    def clean_up(self, name: str, **cancellation: Any) -> CleanupReport:
+        """Return the report; `cancellation` is EC2's response when the fleet is canceled."""
         tags = {"app": name, "run": RUN, "Name": f"{name}Worker"}
         fleet = {
-            "SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": "active", "Tags": pairs(tags),
+            "SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": "active", "Tags": build_tag_list(tags),
             "SpotFleetRequestConfig": {"IamFleetRole": "role", "TargetCapacity": 1},
             "CreateTime": datetime.fromtimestamp(START, UTC),
         }  # fmt: skip
         machines = [
-            {"InstanceId": instance, "State": {"Name": "running"}, "Tags": pairs(tags | {FLEET_ID_TAG: fleet_id})}
+            {
+                "InstanceId": instance,
+                "State": {"Name": "running"},
+                "Tags": build_tag_list(tags | {FLEET_ID_TAG: fleet_id}),
+            }
             for instance, fleet_id in (("i-1", FLEET_ID), ("i-2", OTHER_FLEET))
         ]
         self.account.answers |= {
             "ec2.DescribeSpotFleetRequests": {"SpotFleetRequestConfigs": [fleet]},
             "ec2.DescribeSpotFleetInstances": {"ActiveInstances": [{"InstanceId": "i-1"}]},
-            "ec2.CancelSpotFleetRequests": cancelled,
+            "ec2.CancelSpotFleetRequests": cancellation,
             "ec2.DescribeInstances": {"Reservations": [{"Instances": machines}]},
             "ec2.TerminateInstances": self._terminate,
             "s3.GetObject": refused("NoSuchKey", "GetObject"),
@@ -52,33 +56,33 @@ class NamedRun:
         file = replace(MONITOR_FILE, MONITOR_APP_NAME=name, MONITOR_QUEUE_NAME=name)
         return delete_run_resources(self.account.clients, CleanupRequest(file, "AppDead"), FakeTime().sleep)
 
-    def _terminate(self, asked: dict[str, Any]) -> dict[str, Any]:
-        self.terminated += asked["InstanceIds"]
+    def _terminate(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        self.terminated += parameters["InstanceIds"]
         return {}
 
 
-def pairs(tags: dict[str, str]) -> list[dict[str, str]]:
+def build_tag_list(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 @pytest.fixture
 def run() -> Iterator[NamedRun]:
-    with account(EMPTY_ACCOUNT) as made:
-        yield NamedRun(made)
+    with account(EMPTY_ACCOUNT) as empty_account:
+        yield NamedRun(empty_account)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_fleet_that_ec2_does_not_cancel_keeps_its_machines_from_being_terminated(run: NamedRun, name: str) -> None:
-    """It would only replace them."""
+def test_machines_are_not_terminated_if_ec2_does_not_cancel_their_fleet(run: NamedRun, name: str) -> None:
+    """The fleet would replace them."""
     error = {"Code": "unexpectedError", "Message": "not now"}
-    report = run.clean(name, UnsuccessfulFleetRequests=[{"SpotFleetRequestId": FLEET_ID, "Error": error}])
+    report = run.clean_up(name, UnsuccessfulFleetRequests=[{"SpotFleetRequestId": FLEET_ID, "Error": error}])
     assert [failure.kind for failure in report.failed] == [ResourceKind.FLEET]
     assert run.terminated == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_just_the_machines_that_no_cancelled_fleet_ends_are_terminated(run: NamedRun, name: str) -> None:
-    report = run.clean(name)
+def test_only_machines_without_a_canceled_fleet_are_terminated(run: NamedRun, name: str) -> None:
+    report = run.clean_up(name)
     assert report.failed == []
     assert report.removed == [
         RemovedResource(ResourceKind.FLEET, FLEET_ID, machines=1),

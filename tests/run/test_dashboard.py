@@ -1,4 +1,4 @@
-"""The dashboard: within CloudWatch's limits and form, and its log queries find what the worker really writes."""
+"""The dashboard: it fits CloudWatch's limits and format, and its queries match the lines that the worker writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distributed_something.run.dashboard import (
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.logs.container_log import CloudWatchHandler
-from tests.support.account import Account, account
+from tests.support.account import account
 from tests.support.emulator import Lab, ministack, until
 from tests.support.fakes import ANY, SETTINGS, Exact, exact
 from tests.support.paths import ROOT
@@ -30,9 +30,11 @@ from tests.support.paths import ROOT
 FLEET = "sfr-0123abcd"
 BODY = build_dashboard(SETTINGS, FLEET)
 WIDGETS: list[dict[str, Any]] = BODY["widgets"]
-QUERIES = {one["properties"]["title"]: one["properties"]["query"] for one in WIDGETS if one["type"] == "log"}
-METRICS = [metric for one in WIDGETS for metric in one["properties"].get("metrics", [])]
-# What CloudWatch publishes for each namespace: the dimensions that each metric is asked by.
+QUERIES = {
+    widget["properties"]["title"]: widget["properties"]["query"] for widget in WIDGETS if widget["type"] == "log"
+}
+METRICS = [metric for widget in WIDGETS for metric in widget["properties"].get("metrics", [])]
+# The metrics that CloudWatch publishes in each namespace, and the dimensions of each.
 PUBLISHED = {
     "AWS/EC2Spot": ({"TargetCapacity", "FulfilledCapacity", "PendingCapacity"}, ["FleetRequestId"]),
     "AWS/SQS": (
@@ -50,38 +52,38 @@ PUBLISHED = {
 
 @pytest.fixture
 def aws() -> Iterator[Exact]:
-    with exact() as made:
-        yield made
+    with exact() as aws:
+        yield aws
 
 
-# Its form
+# Format
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html
 
 
-def test_widgets_lie_within_24_columns_and_none_on_another() -> None:
-    taken: set[tuple[int, int]] = set()
-    for one in WIDGETS:
-        assert 1 <= one["width"] <= 24
-        assert 1 <= one["height"] <= 1000
-        assert 0 <= one["x"] <= 24 - one["width"]
-        cells = {(one["x"] + x, one["y"] + y) for x in range(one["width"]) for y in range(one["height"])}
-        assert not cells & taken, one["properties"]["title"]
-        taken |= cells
-    assert len(taken) == 24 * WIDGET_HEIGHT_ROWS * len(DASHBOARD_ROWS), "there is a hole"
+def test_widgets_fill_24_columns_and_do_not_overlap() -> None:
+    used_cells: set[tuple[int, int]] = set()
+    for widget in WIDGETS:
+        assert 1 <= widget["width"] <= 24
+        assert 1 <= widget["height"] <= 1000
+        assert 0 <= widget["x"] <= 24 - widget["width"]
+        cells = {(widget["x"] + x, widget["y"] + y) for x in range(widget["width"]) for y in range(widget["height"])}
+        assert not cells & used_cells, widget["properties"]["title"]
+        used_cells |= cells
+    assert len(used_cells) == 24 * WIDGET_HEIGHT_ROWS * len(DASHBOARD_ROWS), "a cell is empty"
     assert len(WIDGETS) <= MAX_WIDGETS
 
 
-def test_widgets_have_the_keys_that_cloudwatch_asks_for_and_no_others() -> None:
+def test_widgets_have_exactly_the_keys_that_cloudwatch_requires() -> None:
     common = {"title", "region", "view"}
-    for one in WIDGETS:
-        assert one.keys() == {"type", "x", "y", "width", "height", "properties"}
-        properties = one["properties"]
+    for widget in WIDGETS:
+        assert widget.keys() == {"type", "x", "y", "width", "height", "properties"}
+        properties = widget["properties"]
         assert properties["region"] == "us-east-1"
-        if one["type"] == "log":
+        if widget["type"] == "log":
             assert properties.keys() == common | {"query"}
             assert properties["view"] in ("table", "timeSeries", "bar", "pie")
         else:
-            assert one["type"] == "metric"
+            assert widget["type"] == "metric"
             assert properties.keys() == common | {"metrics", "stat", "period"}
             assert properties["view"] == "timeSeries"
             assert properties["stat"] in ("SampleCount", "Average", "Sum", "Minimum", "Maximum")
@@ -89,7 +91,7 @@ def test_widgets_have_the_keys_that_cloudwatch_asks_for_and_no_others() -> None:
             assert 1 <= len(properties["metrics"]) <= 500
 
 
-def test_every_metric_is_one_that_aws_publishes_by_just_these_dimensions() -> None:
+def test_aws_publishes_each_metric_with_these_dimensions() -> None:
     for namespace, name, *dimensions in METRICS:
         names, keys = PUBLISHED[namespace]
         assert name in names
@@ -97,44 +99,43 @@ def test_every_metric_is_one_that_aws_publishes_by_just_these_dimensions() -> No
     assert {metric[0] for metric in METRICS} == PUBLISHED.keys()
 
 
-def test_the_runs_own_names_are_filled_in() -> None:
+def test_the_names_of_the_run_are_filled_in() -> None:
     values = {value for metric in METRICS for value in metric[3::2]}
     assert values == {FLEET, "AppQueue", "AppDead", "app-cluster", "AppService"}
     assert all(query.startswith("SOURCE 'AppLogs' | ") for query in QUERIES.values())
     assert "$" not in json.dumps(BODY)
 
 
-# What it asks the logs, held against what the worker writes
+# Log queries, compared with what the worker writes
 
 
-def rows(title: str, lines: list[str]) -> list[dict[str, str]]:
-    """What the query's pattern finds, as Logs Insights would: its parse or its filter, line by line."""
+def match_lines(title: str, lines: list[str]) -> list[dict[str, str]]:
+    """Return what the pattern of the query's parse or filter command matches in each line, as Logs Insights does."""
     query = QUERIES[title]
     pattern = re.search(r"(?:parse @message|filter @message like) /(.*?)/(?: \||$)", query)
     assert pattern is not None, query
-    python = pattern[1].replace("(?<", "(?P<")
-    return [found.groupdict() for line in lines if (found := re.search(python, line))]
+    python_pattern = pattern[1].replace("(?<", "(?P<")
+    return [match.groupdict() for line in lines if (match := re.search(python_pattern, line))]
 
 
-def test_the_queries_are_made_of_commands_that_logs_insights_knows() -> None:
+def test_queries_use_only_commands_of_logs_insights() -> None:
     for query in QUERIES.values():
         _, *commands = (part.strip() for part in re.sub(r"/.*?/(?= \|)", "/x/", query).split(" | "))
         assert {command.split()[0] for command in commands} <= {"fields", "parse", "filter", "stats", "sort", "limit"}
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What a real worker sends to its log group: a job that succeeds, one that fails twice, a message that is none."""
+def worker_lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Log lines of a real worker that receives a job that succeeds, one that fails twice, and a bad message."""
     folder = tmp_path_factory.mktemp("dashboard")
     with ministack(folder) as url:
         lab = Lab(url, folder)
         try:
             lab.send(command=["sh", "-c", "echo fine > {output_dir}/a"], output_location="out", group={"n": "good"})
             lab.send(command=["false"], output_location="out2", group={"n": "bad"})
-            lab.send_text("no message of ours")
+            lab.send_text("not a job message")
             worker = lab.worker(LOG_GROUP_NAME="AppLogs", JOB_RETRIES="2")
-            wanted = ("done good-", "(attempt 2): ", "bad message")
-            wait_for(lab, wanted)
+            wait_for_log(lab, ("done good-", "(attempt 2): ", "bad message"))
             worker.terminate()
             worker.wait(30)
             log = lab.log()
@@ -144,12 +145,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [console.sub("", line) for line in log.splitlines() if console.match(line)]
 
 
-def wait_for(lab: Lab, wanted: tuple[str, ...]) -> None:
-    until(lambda: all(one in lab.log() for one in wanted), "the worker does not do what the test waits for", 40)
+def wait_for_log(lab: Lab, texts: tuple[str, ...]) -> None:
+    until(lambda: all(text in lab.log() for text in texts), f"the log of the worker does not contain {texts}", 40)
 
 
-def test_what_goes_to_cloudwatch_is_the_bare_line() -> None:
-    """On the console time and level stand before it; CloudWatch has a time of its own. The patterns rest on that."""
+def test_lines_in_cloudwatch_have_no_time_and_level() -> None:
+    """The console shows them before each line. The patterns rely on their absence in CloudWatch."""
     sent: list[str] = []
 
     class Stream:
@@ -163,64 +164,64 @@ def test_what_goes_to_cloudwatch_is_the_bare_line() -> None:
     assert sent == ["start a-1 (attempt 2)"]
 
 
-@pytest.mark.parametrize("title", [title for title in QUERIES if title.startswith("Starts")])
-def test_starts_are_counted_all_and_distinct(written: list[str], title: str) -> None:
-    found = rows(title, written)
-    jobs = [row["job"] for row in found]
-    assert len(jobs) == 3, written
+@pytest.mark.parametrize("title", [title for title in QUERIES if title.startswith("Job starts")])
+def test_job_starts_are_counted_in_total_and_distinct(worker_lines: list[str], title: str) -> None:
+    rows = match_lines(title, worker_lines)
+    jobs = [row["job"] for row in rows]
+    assert len(jobs) == 3, worker_lines
     assert len(set(jobs)) == 2
-    assert [row["attempt"] for row in found if row["job"].startswith("bad-")] == ["1", "2"]
+    assert [row["attempt"] for row in rows if row["job"].startswith("bad-")] == ["1", "2"]
     assert "count(*) as starts, count_distinct(job) as distinct_jobs" in QUERIES[title]
 
 
-def test_errors_are_shown_and_nothing_else(written: list[str]) -> None:
+def test_the_errors_widget_shows_only_errors(worker_lines: list[str]) -> None:
     (title,) = [title for title in QUERIES if title.startswith("Errors")]
-    shown = [line for line in written if rows(title, [line])]
-    assert len(shown) == 3, written
+    shown = [line for line in worker_lines if match_lines(title, [line])]
+    assert len(shown) == 3, worker_lines
     assert sum(line.startswith("failed bad-") for line in shown) == 2
     assert sum(line.startswith("bad message ") for line in shown) == 1
 
 
 @pytest.mark.parametrize("line", ["start the engine", "I start a-1 (attempt 1)", "failed: 0", "done", "job failed"])
-def test_what_programs_say_in_the_same_log_group_is_not_counted(line: str) -> None:
-    assert [title for title in QUERIES if rows(title, [line])] == []
+def test_lines_of_programs_in_the_same_log_group_are_not_matched(line: str) -> None:
+    assert [title for title in QUERIES if match_lines(title, [line])] == []
 
 
 def test_a_lost_lease_is_among_the_errors(caplog: pytest.LogCaptureFixture) -> None:
-    """It takes a worker that stands still for minutes, so no worker of this test wrote it."""
-    nothing: Any = None
+    """A lease is lost only if a worker hangs for minutes, so the line comes from the function that logs it."""
+    unused: Any = None
     attempt: Any = SimpleNamespace(name="a-1")
-    finisher = AttemptFinisher(WorkerContext(nothing, nothing, nothing), nothing, nothing, nothing)
+    finisher = AttemptFinisher(WorkerContext(unused, unused, unused), unused, unused, unused)
     with caplog.at_level(logging.INFO):
         finisher.log_lost_lease(attempt)
-    assert_error(*caplog.messages)
+    check_error_lines(*caplog.messages)
 
 
 def test_the_end_of_a_container_whose_mount_was_lost_is_among_the_errors() -> None:
-    """It takes a mounted bucket, so its line is read from the source."""
+    """This requires a mounted bucket, so the line is read from the source."""
     call = 'log.error("this container ends: %s"'
     assert call in (ROOT / "distributed_something" / "worker" / "container" / "container.py").read_text()
-    assert_error(call.partition('"')[2].rstrip('"') % "its mount was lost")
+    check_error_lines(call.partition('"')[2].rstrip('"') % "its mount was lost")
 
 
-def assert_error(*lines: str) -> None:
+def check_error_lines(*lines: str) -> None:
     (title,) = [title for title in QUERIES if title.startswith("Errors")]
     assert lines
-    assert [line for line in lines if rows(title, [line])] == [*lines]
+    assert [line for line in lines if match_lines(title, [line])] == [*lines]
 
 
-# Made, and known again
+# Creating and recognizing the dashboard
 
 
-def test_it_is_put_under_the_apps_name(aws: Exact) -> None:
-    wanted = {"DashboardName": "App", "DashboardBody": json.dumps(BODY)}
-    aws.answer("cloudwatch.put_dashboard", wanted, DashboardValidationMessages=[])
-    said = ensure_dashboard(aws.clients.cloudwatch, SETTINGS, FLEET)
+def test_the_dashboard_has_the_name_of_the_app(aws: Exact) -> None:
+    expected = {"DashboardName": "App", "DashboardBody": json.dumps(BODY)}
+    aws.answer("cloudwatch.put_dashboard", expected, DashboardValidationMessages=[])
+    line = ensure_dashboard(aws.clients.cloudwatch, SETTINGS, FLEET)
     address = "https://console.aws.amazon.com/cloudwatch/home?region=us-east-1#dashboards:name=App"
-    assert said == f"dashboard       {address}"
+    assert line == f"dashboard       {address}"
 
 
-def test_what_cloudwatch_notes_is_said(aws: Exact) -> None:
+def test_notes_of_cloudwatch_are_printed(aws: Exact) -> None:
     notes = [{"DataPath": "/widgets/0", "Message": "Should be other"}]
     aws.answer("cloudwatch.put_dashboard", {"DashboardName": "App", "DashboardBody": ANY},
                DashboardValidationMessages=notes)  # fmt: skip
@@ -228,15 +229,14 @@ def test_what_cloudwatch_notes_is_said(aws: Exact) -> None:
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "Throttling", "InvalidParameterInput"])
-def test_a_refusal_costs_the_dashboard_and_not_the_run(code: str) -> None:
-    with account({}) as made:
-        refused: Account = made
-        refused.refuse("cloudwatch.PutDashboard", code)
-        said = ensure_dashboard(refused.clients.cloudwatch, SETTINGS, FLEET)
-    assert said.startswith(f"no dashboard, the run goes on without: while making the dashboard: {code}")
+def test_an_aws_error_prevents_the_dashboard_but_not_the_run(code: str) -> None:
+    with account({}) as refusing_account:
+        refusing_account.refuse("cloudwatch.PutDashboard", code)
+        line = ensure_dashboard(refusing_account.clients.cloudwatch, SETTINGS, FLEET)
+    assert line.startswith(f"the run continues without a dashboard: while creating the dashboard: {code}")
 
 
-def test_ours_is_known_by_what_it_shows() -> None:
+def test_a_dashboard_of_the_app_is_recognized_by_its_metrics() -> None:
     text = json.dumps(BODY)
     assert find_dashboard_fleet(text) == FLEET
     assert is_dashboard_of_app(text, "App")
@@ -246,6 +246,6 @@ def test_ours_is_known_by_what_it_shows() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"widgets": 7}', '{"widgets": [{"properties": 1}]}',
                                   '{"widgets": [{"properties": {"metrics": [["AWS/EC2", "CPUUtilization"]]}}]}',
                                   '{"widgets": [{"properties": {"metrics": [["AWS/EC2Spot", "X", "FleetRequestId"]]}}]}'])  # fmt: skip  # noqa: E501
-def test_others_dashboards_show_no_fleet(text: str) -> None:
+def test_a_foreign_dashboard_shows_no_fleet(text: str) -> None:
     assert find_dashboard_fleet(text) is None
     assert not is_dashboard_of_app(text, "App")

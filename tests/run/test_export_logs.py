@@ -1,4 +1,4 @@
-"""The log export is begun, never waited for, and what cannot be begun is one line with its remedy."""
+"""The log export is started but not waited for; an export that cannot be started is one line with its remedy."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ BUCKET_MESSAGE = (
 
 @pytest.fixture
 def aws() -> Iterator[Exact]:
-    with exact() as made:
-        yield made
+    with exact() as aws:
+        yield aws
 
 
-def request(group: str) -> dict[str, Any]:
+def build_request(group: str) -> dict[str, Any]:
     return {
         "taskName": f"App-{RUN}-{group}",
         "logGroupName": group,
@@ -53,14 +53,14 @@ def request(group: str) -> dict[str, Any]:
     }
 
 
-def begin(aws: Exact, *groups: str) -> list[ExportOutcome]:
-    return start_log_exports(aws.clients.logs, MONITOR_FILE, "us-east-1", NOW, groups or GROUPS)
+def start_exports(aws: Exact, *groups: str) -> list[ExportOutcome]:
+    return start_log_exports(aws.clients.logs, MONITOR_FILE, "us-east-1", groups or GROUPS, NOW)
 
 
-def test_both_log_groups_go_to_the_bucket_from_the_runs_start_to_now(aws: Exact) -> None:
+def test_both_log_groups_are_exported_from_the_start_of_the_run_to_now(aws: Exact) -> None:
     for number, group in enumerate(GROUPS):
-        aws.answer("logs.create_export_task", request(group), taskId=f"task-{number}")
-    outcomes = begin(aws)
+        aws.answer("logs.create_export_task", build_request(group), taskId=f"task-{number}")
+    outcomes = start_exports(aws)
     assert [outcome.status for outcome in outcomes] == [ExportStatus.BEGUN] * 2
     assert format_export_outcome(outcomes[0]) == (
         f"log group AppLogs is being exported to s3://app-bucket/exportedlogs/App/{RUN}/ (task task-0)"
@@ -68,76 +68,78 @@ def test_both_log_groups_go_to_the_bucket_from_the_runs_start_to_now(aws: Exact)
     assert len(aws.calls) == 2
 
 
-def test_it_goes_where_the_bucket_policy_lets_it(aws: Exact) -> None:
+def test_the_bucket_policy_permits_the_prefix_of_the_export(aws: Exact) -> None:
     _, write = build_log_export_statements(AwsAccount("123456789012", "us-east-1"), "app-bucket")
     assert write["Resource"] == "arn:aws:s3:::app-bucket/exportedlogs/*"
     assert build_export_prefix(MONITOR_FILE).startswith("exportedlogs/")
 
 
-def test_the_second_is_refused_while_the_first_is_at_work_and_can_be_asked_for_again(aws: Exact) -> None:
-    aws.answer("logs.create_export_task", request("AppLogs"), taskId="1")
+def test_an_export_that_is_refused_while_another_is_running_can_be_started_later(aws: Exact) -> None:
+    aws.answer("logs.create_export_task", build_request("AppLogs"), taskId="1")
     aws.refuse("logs.create_export_task", "LimitExceededException", "Resource limit exceeded.")
-    first, second = begin(aws)
-    assert (first.settled, second.settled, second.status) == (True, False, ExportStatus.BUSY)
-    assert "another export of this account is at work" in format_export_outcome(second)
-    aws.answer("logs.create_export_task", request("AppLogs_perInstance"), taskId="2")
-    (again,) = begin(aws, *[outcome.group for outcome in (first, second) if not outcome.settled])
-    assert again.status is ExportStatus.BEGUN
+    first, second = start_exports(aws)
+    assert (first.is_settled, second.is_settled, second.status) == (True, False, ExportStatus.BUSY)
+    assert "another export is running in this account" in format_export_outcome(second)
+    aws.answer("logs.create_export_task", build_request("AppLogs_perInstance"), taskId="2")
+    (third,) = start_exports(aws, *[outcome.group for outcome in (first, second) if not outcome.is_settled])
+    assert third.status is ExportStatus.BEGUN
 
 
-def test_the_command_by_hand_asks_for_the_same(aws: Exact) -> None:
-    """Held against botocore, whose names the AWS command line takes its options from."""
+def test_the_printed_command_starts_the_same_export(aws: Exact) -> None:
+    """Its options are compared with botocore's model, from which the AWS CLI derives them."""
     aws.refuse("logs.create_export_task", "LimitExceededException")
-    (outcome,) = begin(aws, "AppLogs")
-    assert format_export_outcome(outcome).endswith(f" type: {outcome.command}")
+    (outcome,) = start_exports(aws, "AppLogs")
+    assert format_export_outcome(outcome).endswith(f" run: {outcome.command}")
     words = shlex.split(outcome.command)
     assert words[:3] == ["aws", "logs", "create-export-task"]
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert options.pop("--region") == "us-east-1"
     members = aws.clients.logs.meta.service_model.operation_model("CreateExportTask").input_shape
     assert members is not None
-    known = {"from": "fromTime"}
-    asked = {known.get(name, name): value for name, value in ((camel(key), value) for key, value in options.items())}
-    assert {"fromTime" if name == "from" else name for name in members.members} >= asked.keys()  # type: ignore[attr-defined]
-    assert asked == {key: str(value) for key, value in request("AppLogs").items() if key != "taskName"}
+    parameters = {convert_to_camel_case(option): value for option, value in options.items()}
+    parameters["fromTime"] = parameters.pop("from")
+    assert {"fromTime" if name == "from" else name for name in members.members} >= parameters.keys()  # type: ignore[attr-defined]
+    assert parameters == {key: str(value) for key, value in build_request("AppLogs").items() if key != "taskName"}
 
 
-def camel(option: str) -> str:
+def convert_to_camel_case(option: str) -> str:
     first, *rest = option.removeprefix("--").split("-")
     return first + "".join(word.title() for word in rest)
 
 
-def test_a_missing_bucket_policy_is_one_line_with_its_remedy(aws: Exact) -> None:
+def test_a_missing_bucket_policy_is_reported_in_one_line_with_its_remedy(aws: Exact) -> None:
     aws.refuse("logs.create_export_task", "InvalidParameterException", BUCKET_MESSAGE)
-    (outcome,) = begin(aws, "AppLogs")
+    (outcome,) = start_exports(aws, "AppLogs")
     line = format_export_outcome(outcome)
     assert BUCKET_MESSAGE in line
-    assert "setupAWS writes the bucket policy" in line
+    assert "run setupAWS to write the bucket policy" in line
     assert "\n" not in line
-    assert outcome.settled
+    assert outcome.is_settled
 
 
 @pytest.mark.parametrize(
-    ("code", "told", "status"),
+    ("code", "text", "status"),
     [
         ("AccessDeniedException", "ask your administrator for this right", ExportStatus.FAILED),
-        ("ThrottlingException", "beginning the export: ThrottlingException", ExportStatus.FAILED),
+        ("ThrottlingException", "starting the export: ThrottlingException", ExportStatus.FAILED),
         ("ServiceUnavailableException", "ServiceUnavailableException", ExportStatus.FAILED),
-        ("ResourceNotFoundException", "there is none of this name", ExportStatus.MISSING),
+        ("ResourceNotFoundException", "it does not exist", ExportStatus.MISSING),
         ("OperationAbortedException", "another export", ExportStatus.BUSY),
     ],
 )
-def test_no_refusal_leaves_it_and_each_group_is_tried(aws: Exact, code: str, told: str, status: ExportStatus) -> None:
+def test_an_error_is_part_of_the_outcome_and_each_group_is_attempted(
+    aws: Exact, code: str, text: str, status: ExportStatus
+) -> None:
     for group in GROUPS:
-        aws.refuse("logs.create_export_task", code, wanted=request(group))
-    for outcome in begin(aws):
+        aws.refuse("logs.create_export_task", code, wanted=build_request(group))
+    for outcome in start_exports(aws):
         line = format_export_outcome(outcome)
-        assert told in line
-        assert line.startswith(f"log group {outcome.group} is not exported")
-        assert (outcome.status, outcome.settled) == (status, status is ExportStatus.MISSING)
+        assert text in line
+        assert line.startswith(f"log group {outcome.group} was not exported")
+        assert (outcome.status, outcome.is_settled) == (status, status is ExportStatus.MISSING)
 
 
-def test_an_export_on_an_emulated_account_leaves_the_logs_in_the_bucket() -> None:
+def test_an_export_in_an_emulated_account_writes_the_logs_to_the_bucket() -> None:
     with mock_aws():
         clients = Clients(boto3.Session("test", "test", region_name="us-east-1"))
         clients.s3.create_bucket(Bucket="app-bucket")
@@ -146,65 +148,65 @@ def test_an_export_on_an_emulated_account_leaves_the_logs_in_the_bucket() -> Non
             clients.logs.create_log_stream(logGroupName=group, logStreamName="i-0a-1")
         event = {"timestamp": int((START + 60) * 1000), "message": "start a-1 (attempt 1)"}
         clients.logs.put_log_events(logGroupName="AppLogs", logStreamName="i-0a-1", logEvents=[event])
-        outcomes = start_log_exports(clients.logs, MONITOR_FILE, "us-east-1", NOW, GROUPS)
+        outcomes = start_log_exports(clients.logs, MONITOR_FILE, "us-east-1", GROUPS, NOW)
         assert outcomes[0].status is ExportStatus.BEGUN, outcomes
-        found = clients.s3.list_objects_v2(Bucket="app-bucket", Prefix=f"exportedlogs/App/{RUN}/")
-        assert found["KeyCount"] >= 1
-        assert {one["Key"].split("/")[0] for one in found["Contents"]} == {"exportedlogs"}
+        response = clients.s3.list_objects_v2(Bucket="app-bucket", Prefix=f"exportedlogs/App/{RUN}/")
+        assert response["KeyCount"] >= 1
+        assert {entry["Key"].split("/")[0] for entry in response["Contents"]} == {"exportedlogs"}
 
 
-# Over several tries, by one monitor or two
+# Several attempts, by one monitor or two
 
 
-class Logs:
-    """CloudWatch Logs, as far as exports go: one at a time."""
+class FakeLogs:
+    """CloudWatch Logs with one export at a time."""
 
     def __init__(self) -> None:
-        self.busy = False
-        self.begun: list[str] = []
+        self.is_busy = False
+        self.exported_groups: list[str] = []
         self.meta = SimpleNamespace(region_name="us-east-1")
 
     def create_export_task(self, *, logGroupName: str, **_: Any) -> dict[str, str]:
-        if self.busy:
+        if self.is_busy:
             raise ClientError({"Error": {"Code": "LimitExceededException", "Message": "one"}}, "CreateExportTask")
-        self.begun.append(logGroupName)
-        self.busy = True
-        return {"taskId": f"task-{len(self.begun)}"}
+        self.exported_groups.append(logGroupName)
+        self.is_busy = True
+        return {"taskId": f"task-{len(self.exported_groups)}"}
 
 
-def test_a_second_group_is_begun_at_a_later_try_and_none_is_begun_twice() -> None:
-    clients: Any = SimpleNamespace(logs=Logs(), s3=FakeBucket())
+def test_the_second_export_is_started_at_a_later_attempt_and_none_is_started_twice() -> None:
+    clients: Any = SimpleNamespace(logs=FakeLogs(), s3=FakeBucket())
 
     first = continue_log_export(clients, MONITOR_FILE, NOW)
-    assert clients.logs.begun == GROUPS[:1]
+    assert clients.logs.exported_groups == GROUPS[:1]
     assert first[1].status is ExportStatus.BUSY
 
     assert continue_log_export(clients, MONITOR_FILE, NOW) == first  # another monitor, or the same one started again
-    assert clients.logs.begun == GROUPS[:1]
+    assert clients.logs.exported_groups == GROUPS[:1]
 
-    clients.logs.busy = False
+    clients.logs.is_busy = False
     assert continue_log_export(clients, MONITOR_FILE, NOW) == [
         first[0],
         replace(first[1], status=ExportStatus.BEGUN, task="task-2"),
     ]
-    clients.logs.busy = False
+    clients.logs.is_busy = False
     continue_log_export(clients, MONITOR_FILE, NOW)
-    assert clients.logs.begun == GROUPS
+    assert clients.logs.exported_groups == GROUPS
 
 
-def test_a_run_that_asks_for_no_export_has_none() -> None:
-    clients: Any = SimpleNamespace(logs=Logs(), s3=FakeBucket())
+def test_without_export_logs_nothing_is_exported() -> None:
+    clients: Any = SimpleNamespace(logs=FakeLogs(), s3=FakeBucket())
     assert continue_log_export(clients, replace(MONITOR_FILE, MONITOR_EXPORT_LOGS=False), NOW) == []
-    assert clients.logs.begun == []
+    assert clients.logs.exported_groups == []
 
 
-def test_a_bucket_that_does_not_answer_holds_up_no_export() -> None:
-    clients: Any = SimpleNamespace(logs=Logs(), s3=Silent())
-    told = continue_log_export(clients, MONITOR_FILE, NOW)
-    assert told[0].status is ExportStatus.BEGUN
+def test_a_bucket_that_refuses_every_call_does_not_prevent_the_export() -> None:
+    clients: Any = SimpleNamespace(logs=FakeLogs(), s3=RefusingBucket())
+    outcomes = continue_log_export(clients, MONITOR_FILE, NOW)
+    assert outcomes[0].status is ExportStatus.BEGUN
 
 
-class Silent:
+class RefusingBucket:
     """A bucket that refuses everything."""
 
     def get_object(self, **_: Any) -> None:
@@ -214,7 +216,7 @@ class Silent:
         raise ClientError({"Error": {"Code": "SlowDown", "Message": "m"}}, "PutObject")
 
 
-# What the bucket remembers
+# Outcomes stored in the bucket
 
 texts = st.text(max_size=20)
 documents = st.recursive(
@@ -225,19 +227,19 @@ documents = st.recursive(
 
 @given(st.lists(st.sampled_from([None, "LimitExceededException", "InvalidParameterException", "ThrottlingException",
                                  "ResourceNotFoundException"]), min_size=2, max_size=2), texts)  # fmt: skip
-def test_a_later_monitor_is_told_the_outcomes_that_an_earlier_one_settled_and_asks_only_for_the_others(
-    codes: list[str | None], words: str
+def test_a_later_monitor_uses_the_final_outcomes_of_an_earlier_one_and_attempts_the_others(
+    codes: list[str | None], message: str
 ) -> None:
-    logs = ScriptedLogs(dict(zip(GROUPS, codes, strict=True)), words)
+    logs = ScriptedLogs(dict(zip(GROUPS, codes, strict=True)), message)
     clients: Any = SimpleNamespace(logs=logs, s3=FakeBucket())
 
     first = continue_log_export(clients, MONITOR_FILE, NOW)
-    assert logs.asked == GROUPS
-    logs.asked.clear()
+    assert logs.requested_groups == GROUPS
+    logs.requested_groups.clear()
     second = continue_log_export(clients, MONITOR_FILE, NOW)
 
     assert second == first
-    assert logs.asked == [outcome.group for outcome in first if not outcome.settled]
+    assert logs.requested_groups == [outcome.group for outcome in first if not outcome.is_settled]
 
 
 @given(documents.map(json.dumps).map(str.encode) | st.binary(max_size=50))
@@ -248,27 +250,27 @@ def test_a_later_monitor_is_told_the_outcomes_that_an_earlier_one_settled_and_as
 @example(json.dumps([{"group": [], "status": "begun", "destination": "", "command": ""}]).encode())
 @example(json.dumps([{"group": GROUPS[0], "status": "begun", "destination": 7, "command": None}]).encode())
 @example(json.dumps([{"group": GROUPS[0], "status": "busy", "destination": "", "command": ""}]).encode())
-def test_what_is_no_list_of_outcomes_in_the_bucket_counts_as_none(body: bytes) -> None:
-    """Older versions wrote an object there: a line for each group."""
+def test_a_file_that_is_not_a_list_of_outcomes_is_ignored(body: bytes) -> None:
+    """Older versions wrote a JSON object with a line for each group."""
     clients: Any = SimpleNamespace(logs=ScriptedLogs({}), s3=FakeBucket())
     clients.s3.put_object(Key=MONITOR_FILE.keys.exports, Body=body)
 
     outcomes = continue_log_export(clients, MONITOR_FILE, NOW)
 
-    assert clients.logs.asked == GROUPS
+    assert clients.logs.requested_groups == GROUPS
     assert [outcome.status for outcome in outcomes] == [ExportStatus.BEGUN] * 2
 
 
 class ScriptedLogs:
-    """CloudWatch Logs that refuses the export of a group with the code that is told for it, in these words."""
+    """CloudWatch Logs that refuses the export of a group with the error code given for it, and with this message."""
 
-    def __init__(self, codes: dict[str, str | None], words: str = "no") -> None:
-        self.codes, self.words = codes, words
-        self.asked: list[str] = []
+    def __init__(self, codes: dict[str, str | None], message: str = "no") -> None:
+        self.codes, self.message = codes, message
+        self.requested_groups: list[str] = []
         self.meta = SimpleNamespace(region_name="us-east-1")
 
     def create_export_task(self, *, logGroupName: str, **_: Any) -> dict[str, str]:
-        self.asked.append(logGroupName)
+        self.requested_groups.append(logGroupName)
         if code := self.codes.get(logGroupName):
-            raise ClientError({"Error": {"Code": code, "Message": self.words}}, "CreateExportTask")
+            raise ClientError({"Error": {"Code": code, "Message": self.message}}, "CreateExportTask")
         return {"taskId": f"task of {logGroupName}"}

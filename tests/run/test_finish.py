@@ -1,4 +1,4 @@
-"""The end of `run.py monitor`: what costs money goes first, and how the run ended is printed and lies in the bucket."""
+"""The end of `run.py monitor`: it stops what costs money first, prints the summary, and stores it in the bucket."""
 
 from __future__ import annotations
 
@@ -27,124 +27,125 @@ from tests.support.run_account import EMPTY_ACCOUNT, RunAccount, run_account
 SUMMARY = MONITOR_FILE.keys.summary
 
 
-class Monitored:
-    """`run.py monitor` on a run of seven jobs that are all through."""
+class MonitorCommand:
+    """`run.py monitor`, for a run whose seven jobs are done."""
 
     def __init__(self, run: RunAccount) -> None:
         self.run, self.time, self.output = run, FakeTime(), FakeOutput()
         run.add_records(7)
 
-    def monitor(self, cheapest: bool = False) -> bool:
+    def run_command(self, cheapest: bool = False) -> bool:
         context = build_context(self.run.clients, self.time, self.output)
         return monitor_run(context, MONITOR_FILE, cheapest=cheapest, pace=Pace())
 
 
 @pytest.fixture
-def ends() -> Iterator[Monitored]:
+def command() -> Iterator[MonitorCommand]:
     with run_account(MONITOR_FILE) as run:
-        yield Monitored(run)
+        yield MonitorCommand(run)
 
 
-def test_the_run_ends_and_is_proven_gone_before_its_records_are_read(ends: Monitored) -> None:
-    assert ends.monitor()
-    exports = ["export", "export"]  # the second is refused while the first is at work, and asked for once more
-    assert ends.run.acts == [*exports, "clean-up", "delete the rule", "export", "look", "records", "summary"]
-    lines = ends.output.printed.splitlines()
+def test_the_records_are_read_after_the_cleanup_was_verified(command: MonitorCommand) -> None:
+    assert command.run_command()
+    exports = ["export", "export"]  # the second is refused while the first is running, and attempted again later
+    assert command.run.acts == [*exports, "clean-up", "delete the rule", "export", "look", "records", "summary"]
+    lines = command.output.printed.splitlines()
     assert lines[0] == "removed         queue AppQueue"
     assert [line.split(" is ")[0] for line in lines if "is being exported" in line] == [
         "kept            log group AppLogs",
         "kept            log group AppLogs_perInstance",
     ]
     assert "jobs done       7" in lines
-    assert ends.run.summary == ends.output.printed
+    assert command.run.summary == command.output.printed
 
 
-def test_records_that_cannot_be_read_are_told_and_what_is_left_is_listed_all_the_same(ends: Monitored) -> None:
-    ends.run.refuse_records("SlowDown")
-    ends.run.keep_machine("i-1")
-    assert not ends.monitor()
-    assert f"LEFT            machine i-1 (app App, run {MONITOR_FILE.run}, running)" in ends.output.printed
-    assert "while reading the records of the run: SlowDown: as told" in ends.output.printed
+def test_records_that_cannot_be_read_are_reported_and_remaining_resources_are_listed(command: MonitorCommand) -> None:
+    command.run.refuse_records("SlowDown")
+    command.run.keep_machine("i-1")
+    assert not command.run_command()
+    assert f"REMAINING       machine i-1 (app App, run {MONITOR_FILE.run}, running)" in command.output.printed
+    assert "while reading the records of the run: SlowDown: as told" in command.output.printed
 
 
-def test_records_alone_that_cannot_be_read_are_a_failure_too(ends: Monitored) -> None:
-    ends.run.refuse_records("AccessDenied")
-    assert not ends.monitor()
+def test_the_command_fails_if_only_the_records_cannot_be_read(command: MonitorCommand) -> None:
+    command.run.refuse_records("AccessDenied")
+    assert not command.run_command()
 
 
-def test_a_summary_that_the_bucket_does_not_take_is_printed(ends: Monitored) -> None:
-    ends.run.refuse_summary("AccessDenied")
-    assert ends.monitor()
-    assert "jobs done       7" in ends.output.printed
+def test_the_summary_is_printed_if_it_cannot_be_stored(command: MonitorCommand) -> None:
+    command.run.refuse_summary("AccessDenied")
+    assert command.run_command()
+    assert "jobs done       7" in command.output.printed
 
 
-def test_a_run_of_which_nothing_was_there_is_not_called_done(ends: Monitored) -> None:
-    ends.run.queue_is_there = False
-    assert not ends.monitor()
-    assert "NO TRACE        neither queue AppQueue nor fleet sfr-0123abcd was there" in ends.output.printed
-    assert SUMMARY not in ends.run.bucket.objects, "the summary of the run's true end would be overwritten"
+def test_a_run_without_a_queue_and_a_fleet_does_not_count_as_done(command: MonitorCommand) -> None:
+    command.run.queue_is_there = False
+    assert not command.run_command()
+    expected = "NOT FOUND       neither queue AppQueue\n                nor fleet sfr-0123abcd exists."
+    assert expected in command.output.printed
+    assert SUMMARY not in command.run.bucket.objects, "it would overwrite the summary of the run's real end"
 
 
-def test_an_end_that_keeps_the_jobs_lies_in_the_bucket_too(ends: Monitored) -> None:
-    """Jobs wait, and an hour after the start EC2 knows no such fleet."""
-    ends.time.time, ends.run.jobs = START + 3600, 5
-    with pytest.raises(CloudError, match="has ended but jobs wait") as raised:
-        ends.monitor()
-    assert ends.run.summary == f"{raised.value}\n"
-    assert ends.run.acts == ["summary"]
-    assert ends.output.results == []
+def test_the_error_of_a_run_that_ends_with_jobs_in_its_queue_is_stored_in_the_bucket(command: MonitorCommand) -> None:
+    """Jobs are waiting, but EC2 does not know the fleet an hour after the start."""
+    command.time.time, command.run.jobs = START + 3600, 5
+    with pytest.raises(CloudError, match="has ended, but jobs are still waiting") as raised:
+        command.run_command()
+    assert command.run.summary == f"{raised.value}\n"
+    assert command.run.acts == ["summary"]
+    assert command.output.results == []
 
 
 @pytest.mark.parametrize(
-    ("word", "fleet_id", "noted"),
+    ("cheapest", "fleet_id", "is_saved"),
     [
         (True, MONITOR_FILE.MONITOR_FLEET_ID, True),
         (False, MONITOR_FILE.MONITOR_FLEET_ID, False),
-        (True, "sfr-4567abcd", False),  # the next run's
+        (True, "sfr-4567abcd", False),  # of the next run
     ],
 )
-def test_cheapest_mode_is_noted_where_the_auto_monitor_reads_it_or_it_would_undo_it(
-    ends: Monitored, word: bool, fleet_id: str, noted: bool
+def test_cheapest_mode_is_saved_for_the_auto_monitor(
+    command: MonitorCommand, cheapest: bool, fleet_id: str, is_saved: bool
 ) -> None:
-    before = replace(MONITOR_FILE, MONITOR_FLEET_ID=fleet_id)
+    copy = replace(MONITOR_FILE, MONITOR_FLEET_ID=fleet_id)
     key = build_monitor_file_key("App")
-    ends.run.bucket.put_object(Key=key, Body=json.dumps(asdict(before)).encode())
-    ends.monitor(cheapest=word)
-    read: Any = ends.run.bucket
-    assert find_monitor_file_copy(read, "app-bucket", key) == replace(before, MONITOR_CHEAPEST=noted)
+    command.run.bucket.put_object(Key=key, Body=json.dumps(asdict(copy)).encode())
+    command.run_command(cheapest=cheapest)
+    bucket: Any = command.run.bucket
+    assert find_monitor_file_copy(bucket, "app-bucket", key) == replace(copy, MONITOR_CHEAPEST=is_saved)
 
 
 @pytest.mark.parametrize("body", [None, b"{"])
-def test_cheapest_mode_needs_no_copy_in_the_bucket(ends: Monitored, body: bytes | None) -> None:
+def test_cheapest_mode_works_without_a_valid_copy_in_the_bucket(command: MonitorCommand, body: bytes | None) -> None:
     if body is not None:
-        ends.run.bucket.put_object(Key=build_monitor_file_key("App"), Body=body)
-    assert ends.monitor(cheapest=True)
+        command.run.bucket.put_object(Key=build_monitor_file_key("App"), Body=body)
+    assert command.run_command(cheapest=True)
 
 
 @pytest.fixture
-def empty() -> Iterator[Account]:
-    with account(EMPTY_ACCOUNT) as made:
-        yield made
+def empty_account() -> Iterator[Account]:
+    with account(EMPTY_ACCOUNT) as aws_account:
+        yield aws_account
 
 
 @pytest.mark.parametrize("yes", [True, False])
-def test_without_anything_stale_there_is_nothing_to_report(empty: Account, yes: bool) -> None:
+def test_without_orphans_the_report_says_so(empty_account: Account, yes: bool) -> None:
     output = FakeOutput()
-    assert clean_up_stale_runs(build_context(empty.clients, output=output), yes=yes)
-    assert output.results == ["nothing of older runs is left"]
+    assert clean_up_stale_runs(build_context(empty_account.clients, output=output), yes=yes)
+    assert output.results == ["nothing is left of older runs"]
 
 
-def test_where_it_may_not_look_for_older_runs_nothing_is_proven(empty: Account) -> None:
-    empty.refuse("ec2.DescribeSpotFleetRequests", "UnauthorizedOperation")
+def test_the_search_for_orphans_fails_if_aws_refuses_to_list_a_kind(empty_account: Account) -> None:
+    empty_account.refuse("ec2.DescribeSpotFleetRequests", "UnauthorizedOperation")
     for yes in (True, False):
-        assert not clean_up_stale_runs(build_context(empty.clients), yes=yes)
+        assert not clean_up_stale_runs(build_context(empty_account.clients), yes=yes)
 
 
 # Without a login
 
 
 @pytest.mark.parametrize(
-    "command",
+    "run_command",
     [
         lambda context: report_remaining_resources(context, None),
         lambda context: report_remaining_resources(context, MONITOR_FILE),
@@ -154,8 +155,8 @@ def test_where_it_may_not_look_for_older_runs_nothing_is_proven(empty: Account) 
     ],
     ids=["--verify of all", "--verify of one", "--stale", "why", "why without a file"],
 )
-def test_who_is_not_logged_in_is_told_so_in_one_line(
-    command: Callable[[RunContext], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_command_without_a_login_fails_with_one_line(
+    run_command: Callable[[RunContext], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -165,5 +166,5 @@ def test_who_is_not_logged_in_is_told_so_in_one_line(
     output = FakeOutput()
     clients = Clients(boto3.Session(region_name="us-east-1"))
     with pytest.raises(CloudError, match=r"NoCredentialsError: .* — log in to AWS"):
-        command(build_context(clients, output=output))
+        run_command(build_context(clients, output=output))
     assert output.results == []

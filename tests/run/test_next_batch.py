@@ -1,4 +1,4 @@
-"""A batch that is set up while the run before it still ends: the names are the same, and nothing of it may be lost."""
+"""A newer batch that uses the same names while the run before it is still ending: nothing of it may be lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LONG_AGO = 3600.0
 
 
 class App:
-    """An app in an account of moto's: a run of it that began an hour ago, and what comes after it."""
+    """An app in an emulated account, with a run that began an hour ago, and what happens after it."""
 
     def __init__(self, clients: Clients) -> None:
         self.clients = clients
@@ -44,43 +44,42 @@ class App:
         self.file = self.start(FLEET_ID, time.time() - LONG_AGO)
 
     def start(self, fleet_id: str, start: float) -> MonitorFile:
-        """As startCluster does, but for the fleet."""
+        """Do what startCluster does, without a fleet."""
         file = build_monitor_file(QUIET, fleet_id, start)
         body = json.dumps(asdict(file)).encode()
         self.clients.s3.put_object(Bucket=BUCKET, Key=EVENT["key"], Body=body)
         ensure_monitor_rule(self.clients, file, AwsAccount("123456789012", "us-east-1"), {"app": "App"})
         return file
 
-    def seen_empty(self, **more: Any) -> None:
-        """By earlier looks, often and long enough."""
+    def save_empty_history(self, **changes: Any) -> None:
+        """Store a history in which the queue has been empty long enough for the run to end."""
         now = time.time()
-        before = RunHistory(at=now - 60, empty_since=now - 300, empty_looks=6, first_jobs=10)
-        save_history(self.clients.s3, self.file, replace(before, **more))
+        history = RunHistory(at=now - 60, empty_since=now - 300, empty_looks=6, first_jobs=10)
+        save_history(self.clients.s3, self.file, replace(history, **changes))
 
-    def setup(self) -> None:
+    def set_up(self) -> None:
         set_up_run(QUIET, self.clients, lambda line: None, FakeTime().sleep)
 
-    def submit(self) -> None:
+    def submit_job(self) -> None:
         url = self.clients.sqs.get_queue_url(QueueName="AppQueue")["QueueUrl"]
         self.clients.sqs.send_message(QueueUrl=url, MessageBody="{}")
 
-    def volume(self) -> None:
-        """One that a machine of the run has left behind."""
-        marks: Any = [{"ResourceType": "volume", "Tags": pairs(app="App", run=self.file.run)}]
-        self.clients.ec2.create_volume(AvailabilityZone="us-east-1a", Size=30, TagSpecifications=marks)
+    def create_volume(self) -> None:
+        """Create a volume that a machine of the run has left behind."""
+        tags: Any = [{"ResourceType": "volume", "Tags": pairs(app="App", run=self.file.run)}]
+        self.clients.ec2.create_volume(AvailabilityZone="us-east-1a", Size=30, TagSpecifications=tags)
 
-    def kinds(self) -> set[str]:
-        """What is there of the app."""
+    def list_kinds(self) -> set[str]:
+        """Return the kinds of the app's remaining resources."""
         names = RunNames(self.file, QUIET.SQS_DEAD_LETTER_QUEUE)
-        return {
-            one.kind for one in observe_run_resources(self.clients, names).things if one.state is ResourceState.LEFT
-        }
+        inventory = observe_run_resources(self.clients, names)
+        return {resource.kind for resource in inventory.filter_by_state(ResourceState.LEFT)}
 
-    def tick(self) -> dict[str, Any]:
+    def call_auto_monitor(self) -> dict[str, Any]:
         return handler(EVENT, None)
 
 
-ALL_OF_SETUP = {"queue", "service", "cluster", "task definition"}
+SETUP_KINDS = {"queue", "service", "cluster", "task definition"}
 
 
 @pytest.fixture
@@ -90,87 +89,86 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
         yield App(clients)
 
 
-def test_the_end_of_a_run_removes_all_that_has_its_names_and_is_noted(app: App) -> None:
-    app.setup()
-    app.seen_empty()
-    assert app.tick()["done"]
-    assert app.kinds() == set()
+def test_the_end_of_a_run_deletes_all_resources_with_its_names_and_is_stored(app: App) -> None:
+    app.set_up()
+    app.save_empty_history()
+    assert app.call_auto_monitor()["done"]
+    assert app.list_kinds() == set()
     assert load_history(app.clients.s3, app.file, 0.0)[0].ended is not None
 
 
-@pytest.mark.parametrize("submitted", [False, True])
-def test_what_was_set_up_since_the_end_is_kept_with_its_jobs_and_the_rest_of_the_run_goes(
-    app: App, submitted: bool
+@pytest.mark.parametrize("is_submitted", [False, True])
+def test_resources_that_were_set_up_after_the_end_are_kept_and_those_of_the_run_are_deleted(
+    app: App, is_submitted: bool
 ) -> None:
-    app.seen_empty(ended=time.time() - 60)
-    app.setup()
-    app.volume()
-    if submitted:
-        app.submit()
-    told = app.tick()
-    assert app.kinds() == ALL_OF_SETUP
-    assert told["done"]
-    assert "kept            queue AppQueue, and what else is named after App" in told["words"]
-    assert "removed         volume vol-" in told["words"]
+    app.save_empty_history(ended=time.time() - 60)
+    app.set_up()
+    app.create_volume()
+    if is_submitted:
+        app.submit_job()
+    response = app.call_auto_monitor()
+    assert app.list_kinds() == SETUP_KINDS
+    assert response["done"]
+    assert "kept            queue AppQueue and other resources of App: a newer batch" in response["words"]
+    assert "removed         volume vol-" in response["words"]
 
 
-def test_jobs_that_were_sent_to_the_queue_of_a_run_that_just_ended_are_kept(app: App) -> None:
-    """Its deletion was refused, so that setup found it there."""
-    app.setup()
-    app.seen_empty(ended=time.time() + 1)
-    app.submit()
-    app.tick()
-    assert app.kinds() == ALL_OF_SETUP
+def test_jobs_that_are_submitted_to_the_queue_of_a_run_that_just_ended_are_kept(app: App) -> None:
+    """AWS refused to delete the queue, so it existed when setup ran."""
+    app.set_up()
+    app.save_empty_history(ended=time.time() + 1)
+    app.submit_job()
+    app.call_auto_monitor()
+    assert app.list_kinds() == SETUP_KINDS
 
 
-def test_a_queue_that_could_not_be_deleted_at_the_end_goes_at_the_next_call(app: App) -> None:
-    app.setup()
-    app.seen_empty(ended=time.time() + 1)
-    assert app.tick()["done"]
-    assert app.kinds() == set()
+def test_a_queue_that_could_not_be_deleted_is_deleted_at_the_next_call(app: App) -> None:
+    app.set_up()
+    app.save_empty_history(ended=time.time() + 1)
+    assert app.call_auto_monitor()["done"]
+    assert app.list_kinds() == set()
 
 
-def test_a_monitor_that_was_killed_while_it_cleaned_up_and_is_typed_again_keeps_the_next_batch(app: App) -> None:
-    app.seen_empty(ended=time.time() - 60)
-    app.setup()
+def test_a_monitor_that_is_restarted_during_its_cleanup_keeps_the_newer_batch(app: App) -> None:
+    app.save_empty_history(ended=time.time() - 60)
+    app.set_up()
     output, pace = FakeOutput(), Pace(look=0.0, soon=0.0, settle=0.0)
     assert monitor_run(RunContext(app.clients, QUIET, output), app.file, cheapest=False, pace=pace)
-    assert app.kinds() == ALL_OF_SETUP
-    assert "they are the next batch's" in output.printed
+    assert app.list_kinds() == SETUP_KINDS
+    assert "a newer batch uses them" in output.printed
 
 
-# The rule that calls the function: one name for all runs of an app
+# The rule that calls the auto-monitor has the same name for all runs of an app
 
 
-def rules(app: App) -> list[str]:
+def list_rules(app: App) -> list[str]:
     return [rule["Name"] for rule in app.clients.events.list_rules()["Rules"]]
 
 
-def test_a_late_call_for_the_run_before_leaves_the_next_runs_rule(app: App) -> None:
-    """Calls overlap: this one reads the monitor file, and the next run starts before it has written how the run that
-    this names has ended."""
-    app.seen_empty(ended=time.time() - 60)
+def test_a_late_call_for_an_older_run_keeps_the_rule_of_a_newer_run(app: App) -> None:
+    """The newer run starts after the call has read the monitor file, and before it writes the summary."""
+    app.save_empty_history(ended=time.time() - 60)
 
     def start_next(params: dict[str, Any], **_: Any) -> None:
         if params["Key"] == app.file.keys.summary:
             app.start(NEXT_FLEET_ID, time.time())
 
     app.clients.s3.meta.events.register("provide-client-params.s3.PutObject", start_next)
-    app.tick()
-    assert rules(app) == [build_monitor_rule_name("App")]
+    app.call_auto_monitor()
+    assert list_rules(app) == [build_monitor_rule_name("App")]
 
 
-def test_a_clean_up_of_the_run_before_leaves_the_next_runs_rule_and_without_a_run_named_it_goes(app: App) -> None:
+def test_a_cleanup_of_an_older_run_keeps_the_rule_of_a_newer_run_but_a_cleanup_of_the_app_deletes_it(app: App) -> None:
     app.start(NEXT_FLEET_ID, time.time())
-    run = CleanupRequest(app.file, QUIET.SQS_DEAD_LETTER_QUEUE)
-    delete_run_resources(app.clients, run, FakeTime().sleep)
-    assert rules(app) == [build_monitor_rule_name("App")]
-    delete_run_resources(app.clients, replace(run, whole_app=True), FakeTime().sleep)
-    assert rules(app) == []
+    request = CleanupRequest(app.file, QUIET.SQS_DEAD_LETTER_QUEUE)
+    delete_run_resources(app.clients, request, FakeTime().sleep)
+    assert list_rules(app) == [build_monitor_rule_name("App")]
+    delete_run_resources(app.clients, replace(request, whole_app=True), FakeTime().sleep)
+    assert list_rules(app) == []
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"{}"])
-def test_a_monitor_file_that_is_none_keeps_no_rule(app: App, body: bytes) -> None:
+def test_an_invalid_monitor_file_does_not_protect_the_rule(app: App, body: bytes) -> None:
     app.clients.s3.put_object(Bucket=BUCKET, Key=EVENT["key"], Body=body)
     assert delete_run_rule(app.clients, app.file)
-    assert rules(app) == []
+    assert list_rules(app) == []

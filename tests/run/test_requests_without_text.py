@@ -1,4 +1,4 @@
-"""No decision is made by reading text that was made for a person: without any such text, the same requests are sent."""
+"""No decision depends on text that was written for people: without that text, the same requests are sent."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ from tests.support.fakes import FakeOutput, FakeTime
 from tests.support.paths import ROOT
 from tests.support.rehearsal import BUCKETS, OURS, PLACE, Call, stage
 
-BEGIN = time.time() + 3600  # seconds since 1970, of every rehearsal; later than anything that moto dates by itself
+BEGIN = time.time() + 3600  # seconds since 1970; later than any time that moto assigns
 WEEK = 7 * 24 * 3600.0
 USER = "a user"
-# Text that lies in the bucket by design, for a person or for the next monitor to show: how a run ended, and which
-# command repeats a log export. No code reads a decision from either.
+# Files in the bucket that contain text for people: the summary of a run, and the commands that repeat log exports. No
+# decision depends on them.
 STORED_TEXTS = ("/summary.txt", "/exports.json")
-# Text that is made for AWS, as a part of a request: EC2 takes the price as text.
+# Functions that format a part of a request: EC2 expects the price as text.
 REQUEST_TEXTS = {"format_spot_price"}
-# Requests that a decision of clean-up leads to.
+# Requests that depend on a decision of cleanup.
 DECISIONS = {
     "ec2.TerminateInstances", "ec2.CancelSpotFleetRequests", "ec2.DeleteVolume", "ec2.DeleteLaunchTemplate",
     "sqs.DeleteQueue", "sqs.ListDeadLetterSourceQueues", "ecs.DeleteCluster", "cloudwatch.DeleteAlarms",
@@ -70,21 +70,21 @@ DECISIONS = {
 
 @dataclass
 class Rehearsal:
-    """Every command of a run, in an account where clean-up has to decide what is the run's."""
+    """All commands of several runs, in an account that also has resources that cleanup must not delete."""
 
     clients: Clients
-    root: Clients  # who sets the stage: not recorded
+    root: Clients  # for preparing the account; its calls are not recorded
     folder: Path
 
     def __post_init__(self) -> None:
         self.time, self.output = FakeTime(BEGIN), FakeOutput()
-        self.slow: list[tuple[str, str]] = []  # machines that end later than their fleet
-        backends = [every[DEFAULT_ACCOUNT_ID][PLACE.region] for every in (ec2_backends, ecs_backends)]
+        self.slow_machines: list[tuple[str, str]] = []  # (machine, fleet) of machines that end later than their fleet
+        backends = [by_account[DEFAULT_ACCOUNT_ID][PLACE.region] for by_account in (ec2_backends, ecs_backends)]
         self.machines = MachineSimulator(*backends)
         self.clock = Clock(self.time.now, self.sleep)
         self.context = RunContext(self.clients, OURS, self.output, self.clock, pause=10.0)
 
-    def play(self) -> None:
+    def run_commands(self) -> None:
         run = self.start()
         self.diagnose(run)
         self.leave_machines(run)
@@ -98,29 +98,29 @@ class Rehearsal:
         self.leave_machines(run)
         report_remaining_resources(self.context, run)
         assert clean_up_and_verify(self.context, None, self.folder, yes=True, failed_too=True)
-        self.leave_things_of_older_run()
+        self.leave_resources_of_older_run()
         self.time.time += WEEK
         assert clean_up_stale_runs(self.context, yes=True)
         report_remaining_resources(self.context, None)
 
     def start(self) -> MonitorFile:
-        """setup, submitJob, startCluster."""
-        self.time.time += 60  # a run's name is its start, to the second
+        """Run setup, submitJob, and startCluster."""
+        self.time.time += 60  # runs are named after the second in which they start
         set_up_run(OURS, self.clients, self.output.print_progress, self.sleep)
         self.send_jobs(1)
         path = self.folder / "fleet.json"
         content = load_fleet_file(path)
 
-        def check() -> None:
+        def check_account() -> None:
             now = datetime.fromtimestamp(self.time.now(), UTC)
             self.output.print_result(format_findings(run_preflight_checks(OURS, self.clients, path, content, now)))
 
-        run = start_run(self.context, path, content, self.folder, check_account=check)
+        run = start_run(self.context, path, content, self.folder, check_account=check_account)
         self.output.print_progress(ensure_dashboard(self.clients.cloudwatch, OURS, run.MONITOR_FLEET_ID))
         watch_machine_arrivals(
             OURS, self.clients, run, self.clock, wait_minutes=1, pause=10.0, say=self.output.print_progress
         )
-        self.step()
+        self.simulate_step()
         return run
 
     def diagnose(self, run: MonitorFile) -> None:
@@ -128,100 +128,101 @@ class Rehearsal:
         self.output.print_result(format_diagnosis(evidence, rank_causes(evidence)))
 
     def sleep(self, seconds: float) -> None:
-        """Machines come and go meanwhile, and all jobs that wait are done."""
+        """Let machines start and end during the pause; in every fifth pause, finish all waiting jobs."""
         self.time.sleep(seconds)
-        self.step()
+        self.simulate_step()
         self.end_slow_machines()
         if len(self.time.slept) % 5 == 0:
-            self.do_jobs()
+            self.finish_jobs()
 
-    def step(self) -> None:
+    def simulate_step(self) -> None:
         update_fleets(self.machines.ec2)
         self.machines.simulate_step()
         for cluster in self.machines.ecs.clusters.values():
-            joined = self.machines.ecs.container_instances[cluster.name]
-            cluster.registered_container_instances_count, cluster.running_tasks_count = len(joined), 0
+            instances = self.machines.ecs.container_instances[cluster.name]
+            cluster.registered_container_instances_count, cluster.running_tasks_count = len(instances), 0
 
-    def url(self, name: str) -> str:
+    def get_queue_url(self, name: str) -> str:
         return self.root.sqs.get_queue_url(QueueName=name)["QueueUrl"]
 
     def send_jobs(self, count: int, queue: str = OURS.SQS_QUEUE_NAME) -> None:
         for number in range(count):
-            self.root.sqs.send_message(QueueUrl=self.url(queue), MessageBody=json.dumps({"job": f"job-{number}"}))
+            self.root.sqs.send_message(
+                QueueUrl=self.get_queue_url(queue), MessageBody=json.dumps({"job": f"job-{number}"})
+            )
 
     def fail_jobs(self, count: int) -> None:
         self.send_jobs(count, OURS.SQS_DEAD_LETTER_QUEUE)
 
-    def do_jobs(self) -> None:
+    def finish_jobs(self) -> None:
         if OURS.SQS_QUEUE_NAME in str(self.root.sqs.list_queues().get("QueueUrls")):
-            url = self.url(OURS.SQS_QUEUE_NAME)
+            url = self.get_queue_url(OURS.SQS_QUEUE_NAME)
             received = self.root.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0)
             for message in received.get("Messages", []):
                 self.root.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
     def leave_machines(self, run: MonitorFile) -> None:
-        """One of the run that no fleet ends, one that its fleet ends a while after it was cancelled, and somebody
-        else's."""
-        ours = {"app": "App", "run": run.run, "Name": "AppWorker"}
-        self.add_machine(ours)
-        self.slow.append((self.add_machine(ours | {FLEET_ID_TAG: run.MONITOR_FLEET_ID}), run.MONITOR_FLEET_ID))
+        """Add a machine of the run without a fleet, one that ends after its canceled fleet, and a foreign one."""
+        tags = {"app": "App", "run": run.run, "Name": "AppWorker"}
+        self.add_machine(tags)
+        self.slow_machines.append((self.add_machine(tags | {FLEET_ID_TAG: run.MONITOR_FLEET_ID}), run.MONITOR_FLEET_ID))
         self.add_machine({"app": "App", "Name": "webserver"})
 
     def add_machine(self, tags: dict[str, str]) -> str:
         image = load_fleet_file(self.folder / "fleet.json")["LaunchSpecifications"][0]["ImageId"]
         pairs: Any = [{"Key": key, "Value": value} for key, value in tags.items()]
-        answer = self.root.ec2.run_instances(
+        response = self.root.ec2.run_instances(
             ImageId=image, MinCount=1, MaxCount=1, InstanceType="m5.large",
             TagSpecifications=[{"ResourceType": "instance", "Tags": pairs}],
         )  # fmt: skip
-        return answer["Instances"][0]["InstanceId"]
+        return response["Instances"][0]["InstanceId"]
 
     def end_slow_machines(self) -> None:
         fleets = self.root.ec2.describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
         active = {fleet["SpotFleetRequestId"] for fleet in fleets if fleet["SpotFleetRequestState"] == "active"}
-        for instance, fleet in self.slow:
+        for instance, fleet in self.slow_machines:
             if fleet not in active:
                 self.root.ec2.terminate_instances(InstanceIds=[instance])
 
-    def leave_things_of_older_run(self) -> None:
-        marks: Any = [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
+    def leave_resources_of_older_run(self) -> None:
+        tags: Any = [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
         self.root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", "i-0123456789abcdef0", PLACE.region, "aws"))
         self.root.ec2.create_volume(
             AvailabilityZone=f"{PLACE.region}a", Size=8,
-            TagSpecifications=[{"ResourceType": "volume", "Tags": marks}],
+            TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
         )  # fmt: skip
         self.root.ec2.create_launch_template(
             LaunchTemplateName="Old-20250101T000000Z", LaunchTemplateData={"InstanceType": "m5.large"},
-            TagSpecifications=[{"ResourceType": "launch-template", "Tags": marks}],
+            TagSpecifications=[{"ResourceType": "launch-template", "Tags": tags}],
         )  # fmt: skip
 
 
 def rehearse(folder: Path) -> tuple[list[str], FakeOutput]:
-    """Play it in a fresh account; return every request, and what a user read."""
+    """Run the rehearsal in a new account; return all requests of the user, and the printed output."""
     folder.mkdir()
-    with stage(folder, enforced=False) as made:
+    with stage(folder, enforced=False) as account:
         ec2 = ec2_backends[DEFAULT_ACCOUNT_ID][PLACE.region]
         seed_ids()
-        ec2.reset()  # makes its default network once more
-        clients = Clients(made.session(USER, "test", "test"))
+        ec2.reset()  # creates the default network again, with the seeded ids
+        clients = Clients(account.session(USER, "test", "test"))
         clients.s3.meta.events.register("after-call.s3", _remove_date)
-        list(set_up_account(made.root, PLACE, BUCKETS, ROOT, lambda _: None))
+        list(set_up_account(account.root, PLACE, BUCKETS, ROOT, lambda _: None))
         seed_ids()
         options = FleetFileOptions(folder / "fleet.json", folder / "config.py", force=True)
-        write_fleet_file(made.root, PLACE, OURS, options, lambda _: None)
-        played = Rehearsal(clients, made.root, folder)
-        played.play()
-        return [describe_call(call) for call in made.calls if call.who == USER], played.output
+        write_fleet_file(account.root, PLACE, OURS, options, lambda _: None)
+        rehearsal = Rehearsal(clients, account.root, folder)
+        rehearsal.run_commands()
+        return [describe_call(call) for call in account.calls if call.who == USER], rehearsal.output
 
 
 def seed_ids() -> None:
-    """What comes next gets the same random ids in each rehearsal."""
+    """Seed moto, so that it creates the same ids in each rehearsal."""
     requests.post("http://motoapi.amazonaws.com/moto-api/seed?a=42", timeout=10)
 
 
 def describe_call(call: Call) -> str:
     stored = str(call.parameters.get("Key", "")).endswith(STORED_TEXTS)
-    ignored = {"UploadId", *(("Body",) if stored else ())}  # moto has ids that no seed makes the same
+    ignored = {"UploadId", *(("Body",) if stored else ())}  # moto does not seed upload ids
     parameters = {key: _read(value) for key, value in call.parameters.items() if key not in ignored}
     return f"{call.service}.{call.operation} {parameters}"
 
@@ -231,20 +232,20 @@ def _read(value: Any) -> Any:
 
 
 def _remove_date(parsed: dict[str, Any], **_: Any) -> None:
-    """The monitor would believe moto's clock, which goes on."""
+    """Remove the date of the response; the monitor would use it instead of the fake clock."""
     parsed["ResponseMetadata"]["HTTPHeaders"].pop("date", None)
 
 
 def iter_modules() -> Iterator[Any]:
-    """Every module of the package, but for the emulated AWS."""
-    for found in pkgutil.walk_packages(distributed_something.__path__, "distributed_something."):
-        if ".localcloud" not in found.name and not found.name.endswith("__main__"):
-            yield importlib.import_module(found.name)
+    """Yield the modules of the package, except those of the local cloud."""
+    for module in pkgutil.walk_packages(distributed_something.__path__, "distributed_something."):
+        if ".localcloud" not in module.name and not module.name.endswith("__main__"):
+            yield importlib.import_module(module.name)
 
 
 @contextmanager
-def without_text() -> Iterator[int]:
-    """Every function that makes text for a person returns a question mark, wherever it was imported to; how many."""
+def replace_texts() -> Iterator[int]:
+    """Replace all functions that format text for people, in every module that imports them; yield their number."""
     modules = list(iter_modules())
     formatters = {
         function
@@ -262,15 +263,15 @@ def without_text() -> Iterator[int]:
         yield len(formatters)
 
 
-def test_without_any_text_for_people_the_same_requests_are_sent(tmp_path: Path) -> None:
-    """From setup to the last clean-up: with machines outside the fleet, failed jobs, and what older runs left."""
-    wanted, told = rehearse(tmp_path / "with")
-    with without_text() as count:
-        sent, silent = rehearse(tmp_path / "without")
+def test_without_text_for_people_the_same_requests_are_sent(tmp_path: Path) -> None:
+    """The commands include cleanups with machines outside the fleet, failed jobs, and orphans of older runs."""
+    expected, output = rehearse(tmp_path / "with")
+    with replace_texts() as count:
+        requests_sent, output_without_text = rehearse(tmp_path / "without")
 
-    assert count > 25, "formatters are no longer found"
-    assert {call.partition(" ")[0] for call in wanted} >= DECISIONS
-    assert "removed         1 machine outside the fleet" in told.printed
-    assert "it holds 2 failed jobs" in told.printed
-    assert "outside the fleet" not in silent.printed
-    assert sent == wanted
+    assert count > 25, "too few formatting functions were found"
+    assert {call.partition(" ")[0] for call in expected} >= DECISIONS
+    assert "removed         1 machine outside the fleet" in output.printed
+    assert "failed jobs in it: 2" in output.printed
+    assert "outside the fleet" not in output_without_text.printed
+    assert requests_sent == expected

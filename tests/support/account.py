@@ -1,7 +1,7 @@
-"""An AWS account in a dictionary: each call has its answer, in any order and any number of times.
+"""An AWS account whose responses are in a dictionary. Calls can be made in any order and any number of times.
 
-Requests and answers are held against botocore's model, so neither can be something that AWS does not know. A test
-changes answers, refuses calls, and reads afterwards what was asked.
+Requests and responses are validated against botocore's models, so a test cannot use parameters that AWS does not know.
+Tests can change responses, refuse calls, and check afterward which calls were made.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ REGION = "us-east-1"
 
 
 class Account:
-    """`answers`: «service.Operation» → the answer, a function of the parameters that gives it, or an exception.
+    """Emulated account.
 
-    `asked`: every call with its parameters, in order.
+    `answers` maps "service.Operation" to a response, to a function that returns it from the parameters, or to an
+    exception. `asked` lists every call with its parameters, in order.
     """
 
     def __init__(self, answers: dict[str, Any], clients: Clients) -> None:
@@ -48,12 +49,12 @@ class Account:
         return [call for call, _ in self.asked]
 
     def parameters(self, call: str) -> dict[str, Any]:
-        """What the one such call asked."""
-        (found,) = [parameters for made, parameters in self.asked if made == call]
-        return found
+        """Return the parameters of the only call with this name."""
+        (parameters,) = [parameters for name, parameters in self.asked if name == call]
+        return parameters
 
     def answer(self, model: Any, parameters: dict[str, Any]) -> Any:
-        """What the call of this model is answered with; raises the exception that stands there."""
+        """Return the response to an operation, or raise its exception. Fail the test if neither is defined."""
         call = f"{model.service_model.service_name}.{model.name}"
         self.asked.append((call, parameters))
         answer = self.answers.get(call)
@@ -68,58 +69,58 @@ class Account:
         return answer
 
 
-class _Line:
-    """Between botocore and the account of the test that runs: calls are answered before anything is sent."""
+class _Connection:
+    """Connection from botocore to the current test's account. Calls get their responses before anything is sent."""
 
     def __init__(self) -> None:
         self.account: Account | None = None
         core = botocore.session.Session()
         core.set_credentials("test", "test")
         core.set_config_variable("region", REGION)
-        core.register("provide-client-params", self._note)
+        core.register("provide-client-params", self._save_parameters)
         core.register("before-call", self._answer)
         self.session = boto3.Session(botocore_session=core)
         self.clients = Clients(self.session)
 
-    def _note(self, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-        context["asked"] = dict(params)  # before botocore adds some of its own
+    def _save_parameters(self, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context["parameters"] = dict(params)  # before botocore adds its own parameters
 
     def _answer(self, model: Any, context: dict[str, Any], **_: Any) -> tuple[AWSResponse, Any]:
-        assert self.account is not None, f"{model.name} outside of a test's account"
+        assert self.account is not None, f"{model.name} was called outside `with account(…)`"
         try:
-            return _respond(200), _copied(self.account.answer(model, context["asked"]))
-        except ClientError as error:  # botocore makes the service's own exception of it
-            return _respond(400), _copied(error.response)
+            return _build_http_response(200), _copy_containers(self.account.answer(model, context["parameters"]))
+        except ClientError as error:  # botocore converts this response to the service's own exception
+            return _build_http_response(400), _copy_containers(error.response)
 
 
-def _copied(value: Any) -> Any:
-    """The answer in containers of its own: botocore decodes some parts of an answer in place."""
+def _copy_containers(value: Any) -> Any:
+    """Return a copy of a response, because botocore modifies parts of a response in place."""
     if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _copy_containers(inner) for key, inner in value.items()}
+    return [_copy_containers(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _respond(status: int) -> AWSResponse:
+def _build_http_response(status: int) -> AWSResponse:
     return AWSResponse("https://aws", status, {}, None)
 
 
 @cache
-def _line() -> _Line:
-    """One for all tests: its clients keep the models of the services, which take most of a second to read."""
-    return _Line()
+def _get_connection() -> _Connection:
+    """Return the connection that all tests share, because loading the service models takes most of a second."""
+    return _Connection()
 
 
 @contextmanager
 def account(answers: dict[str, Any]) -> Iterator[Account]:
-    """Every call of this process goes to the account, as long as the block lasts."""
-    line = _line()
-    line.account = Account(answers, line.clients)
+    """Send all calls of this process to the account while the block runs."""
+    connection = _get_connection()
+    connection.account = Account(answers, connection.clients)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(boto3, "Session", lambda *_, **__: line.session)
-            yield line.account
+            patch.setattr(boto3, "Session", lambda *_, **__: connection.session)
+            yield connection.account
     finally:
-        line.account = None
+        connection.account = None
 
 
 @cache
@@ -128,13 +129,13 @@ def _session() -> boto3.Session:
 
 
 def new_clients() -> Clients:
-    """Clients of a test's own, for Stubbers and moto."""
+    """Return new clients, for Stubbers and moto."""
     return Clients(_session())
 
 
 @contextmanager
 def stubbed(client: Any) -> Iterator[Stubber]:
-    """A Stubber around one client, all of whose answers must be asked for."""
+    """Yield a Stubber around one client. Fail the test if one of its responses was not used."""
     with Stubber(client) as stub:
         yield stub
         stub.assert_no_pending_responses()

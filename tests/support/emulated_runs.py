@@ -1,4 +1,4 @@
-"""An empty account of moto's, and runs in it with all that setup, startCluster, their fleet, and workers make."""
+"""An empty moto account, and runs in it with all resources that setup, startCluster, fleets, and workers create."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _session() -> boto3.Session:
 
 @contextmanager
 def emulated_account() -> Iterator[Clients]:
-    """Clients of an empty account, for as long as the block lasts."""
+    """Yield clients of an empty account, which exists while the block runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
@@ -46,21 +46,21 @@ def emulated_account() -> Iterator[Clients]:
 
 
 def _add_dates(parsed: dict[str, Any], **_: Any) -> None:
-    """AWS says when a thing was made; moto does not."""
-    for one in parsed.get("SpotFleetRequestConfigs", []):
-        one.setdefault("CreateTime", datetime.now(UTC))
+    """Add creation times to responses. AWS returns them, but moto does not."""
+    for fleet in parsed.get("SpotFleetRequestConfigs", []):
+        fleet.setdefault("CreateTime", datetime.now(UTC))
     if "taskDefinition" in parsed:
         parsed["taskDefinition"].setdefault("registeredAt", datetime.now(UTC))
 
 
 class Runs:
-    """Makes all that a run of an app has, as setup, startCluster, fleet and workers make it."""
+    """Factory for all resources of an app's run, as setup, startCluster, the fleet, and workers create them."""
 
     def __init__(self, clients: Clients) -> None:
         self.clients = clients
 
     def start(self, app: str = "App", jobs: int = 0) -> str:
-        """The fleet's id."""
+        """Create all resources of a run with `jobs` jobs in its queue. Return the fleet's ID."""
         names = {"APP_NAME": app, "SQS_QUEUE_NAME": f"{app}Queue", "SQS_DEAD_LETTER_QUEUE": f"{app}DeadMessages",
                  "ECS_CLUSTER": f"{app}-cluster", "LOG_GROUP_NAME": f"{app}Logs"}  # fmt: skip
         settings = SETTINGS.model_copy(update=names)
@@ -83,18 +83,19 @@ class Runs:
         return self.clients.sqs.get_queue_url(QueueName=f"{app}Queue")["QueueUrl"]
 
     def fleet(self, app: str, **tags: str) -> str:
-        marks = pairs(**{"app": app, "run": RUN} | tags)
-        machine_tags: Any = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": f"{app}Worker"}, *marks]}]
-        image = self.clients.ec2.describe_images()["Images"]
+        fleet_tags = pairs(**{"app": app, "run": RUN} | tags)
+        name_tag = {"Key": "Name", "Value": f"{app}Worker"}
+        machine_tags: Any = [{"ResourceType": "instance", "Tags": [name_tag, *fleet_tags]}]
+        images = self.clients.ec2.describe_images()["Images"]
         config: Any = {
             "IamFleetRole": "arn:aws:iam::123456789012:role/fleet",
             "TargetCapacity": 2,
             "SpotPrice": "0.1",
             "AllocationStrategy": "lowestPrice",
-            "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": marks}],
+            "TagSpecifications": [{"ResourceType": "spot-fleet-request", "Tags": fleet_tags}],
             "LaunchSpecifications": [
                 {
-                    "ImageId": image[0]["ImageId"] if image else "ami-12c6146b",
+                    "ImageId": images[0]["ImageId"] if images else "ami-12c6146b",
                     "InstanceType": "m5.large",
                     "SubnetId": self.clients.ec2.describe_subnets()["Subnets"][0]["SubnetId"],
                     "TagSpecifications": machine_tags,
@@ -104,17 +105,17 @@ class Runs:
         return self.clients.ec2.request_spot_fleet(SpotFleetRequestConfig=config)["SpotFleetRequestId"]
 
     def machines(self, app: str) -> list[str]:
-        return [one.id for one in iter_tagged_machines(self.clients.ec2, app)]
+        return [machine.id for machine in iter_tagged_machines(self.clients.ec2, app)]
 
     def volume(self, app: str) -> None:
-        marks: Any = [{"ResourceType": "volume", "Tags": pairs(app=app, run=RUN)}]
-        self.clients.ec2.create_volume(AvailabilityZone="us-east-1a", Size=30, TagSpecifications=marks)
+        tags: Any = [{"ResourceType": "volume", "Tags": pairs(app=app, run=RUN)}]
+        self.clients.ec2.create_volume(AvailabilityZone="us-east-1a", Size=30, TagSpecifications=tags)
 
     def template(self, app: str, run: str = RUN) -> None:
-        marks: Any = [{"ResourceType": "launch-template", "Tags": pairs(app=app, run=run)}]
+        tags: Any = [{"ResourceType": "launch-template", "Tags": pairs(app=app, run=run)}]
         data: Any = {"InstanceType": "m5.large"}
         self.clients.ec2.create_launch_template(
-            LaunchTemplateName=f"{app}-{run}", LaunchTemplateData=data, TagSpecifications=marks
+            LaunchTemplateName=f"{app}-{run}", LaunchTemplateData=data, TagSpecifications=tags
         )
 
     def names(self, app: str, fleet_id: str) -> RunNames:

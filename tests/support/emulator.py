@@ -1,4 +1,4 @@
-"""A queue and a bucket on this computer, and real workers on them: what the worker's tests share."""
+"""Emulators of SQS and S3 on this computer, and real workers that use them, for the worker's tests."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ KEYS = LOGIN | {"AWS_DEFAULT_REGION": "us-east-1"}
 
 @contextmanager
 def ministack(folder: Path) -> Iterator[str]:
-    """The address of an emulator that listens on loopback only and ends with the block."""
-    port = _free_port()
+    """Run ministack on the loopback interface while the block runs. Yield its address."""
+    port = _find_free_port()
     env = os.environ | {
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "LOG_LEVEL": "WARNING",
         "TMPDIR": str(folder),
         "STATE_DIR": str(folder),
-        "DOCKER_HOST": f"unix://{folder}/none.sock",  # with an engine it would remove other emulators' containers
+        "DOCKER_HOST": f"unix://{folder}/none.sock",  # with an engine, it would remove other emulators' containers
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
     }
@@ -45,7 +45,7 @@ def ministack(folder: Path) -> Iterator[str]:
             [sys.executable, "-m", "ministack"], cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        until(lambda: process.poll() is None and _listens(port), "the emulator does not start")
+        until(lambda: process.poll() is None and _is_listening(port), "ministack did not start")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
@@ -54,33 +54,36 @@ def ministack(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def roto(folder: Path) -> Iterator[str]:
-    """The same with another emulator, so that no quirk of one is built in."""
-    port = _free_port()
+    """Run roto while the block runs. Yield its address.
+
+    A second emulator ensures that the worker does not depend on a peculiarity of ministack.
+    """
+    port = _find_free_port()
     server = Path(sysconfig.get_path("scripts")) / "roto-server"
     command = [str(server), "--port", str(port), "--data-dir", str(folder / "roto-data")]
     with (folder / "roto.log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
-        until(lambda: process.poll() is None and _listens(port), "the emulator does not start")
+        until(lambda: process.poll() is None and _is_listening(port), "roto did not start")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
 
 
-def until(holds: Callable[[], Any], otherwise: str, seconds: float = 60) -> Any:
-    """What `holds` returns as soon as it is true; fails the test with `otherwise` after `seconds`."""
+def until(condition: Callable[[], Any], failure: str, seconds: float = 60) -> Any:
+    """Wait until the condition returns a true value, and return it. Fail the test with `failure` after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := holds():
-            return found
+        if value := condition():
+            return value
         time.sleep(0.03)
-    raise AssertionError(otherwise)
+    raise AssertionError(failure)
 
 
 @dataclass
 class Lab:
-    """A queue with its dead-letter queue, a bucket, and the workers that a test starts on them."""
+    """A queue with its dead-letter queue, a bucket, and the workers that a test starts."""
 
     url: str
     folder: Path
@@ -103,7 +106,7 @@ class Lab:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a task definition tells a worker, but for AWS_DEFAULT_REGION, which it must not need."""
+        """A worker's variables as a task definition sets them, without AWS_DEFAULT_REGION, which it must not need."""
         return LOGIN | {
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": self.url,
@@ -118,7 +121,7 @@ class Lab:
         }
 
     def worker(self, **env: str) -> subprocess.Popen[bytes]:
-        """Starts `python worker/generic-worker.py`; its output is in `log()`."""
+        """Start `python worker/generic-worker.py`. `log()` returns its output."""
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
         paths = {"PATH": os.environ["PATH"], "WORK_DIR": str(work), "PYTHONPATH": str(ROOT)}
@@ -130,7 +133,7 @@ class Lab:
         return worker
 
     def end(self) -> None:
-        """Ends what is still at work."""
+        """Kill all running workers."""
         for worker in self.workers:
             with suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)
@@ -147,7 +150,7 @@ class Lab:
         self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)
 
     def text(self, key: str) -> bytes | None:
-        """The object's bytes; None without it."""
+        """Return an object's content, or None if the object does not exist."""
         try:
             return bytes(self.s3.get_object(Bucket=self.name, Key=key)["Body"].read())
         except ClientError:
@@ -157,21 +160,23 @@ class Lab:
         self.s3.put_object(Bucket=self.name, Key=key, Body=body)
 
     def record(self, job: str) -> dict[str, Any] | None:
-        found = self.text(f"runs/App/{self.run}/jobs/{job}.json")
-        return json.loads(found) if found else None
+        content = self.text(f"runs/App/{self.run}/jobs/{job}.json")
+        return json.loads(content) if content else None
 
-    def recorded(self, job: str, **wanted: Any) -> dict[str, Any]:
-        """The job's record as soon as it has the `wanted` values."""
+    def recorded(self, job: str, **expected: Any) -> dict[str, Any]:
+        """Wait until a job's record has the expected values, and return the record."""
 
-        def fits() -> dict[str, Any] | None:
+        def find_matching_record() -> dict[str, Any] | None:
             record = self.record(job)
-            return record if record and all(record[key] == value for key, value in wanted.items()) else None
+            return record if record and all(record[key] == value for key, value in expected.items()) else None
 
-        until(fits, f"no record of {job} with {wanted}; there is {self.record(job)}")
-        return fits() or {}
+        until(
+            find_matching_record, f"no record of {job} has the values {expected}; before the wait: {self.record(job)}"
+        )
+        return find_matching_record() or {}
 
     def dead(self) -> list[dict[str, Any]]:
-        """Messages in the dead-letter queue; they stay hidden for two seconds from the next call."""
+        """Return the messages in the dead-letter queue. The next two seconds, further calls do not return them."""
         return list(
             self.sqs.receive_message(
                 QueueUrl=self.dead_url, MaxNumberOfMessages=10, VisibilityTimeout=2, MessageAttributeNames=["All"]
@@ -179,18 +184,18 @@ class Lab:
         )
 
     def waiting(self, hidden: bool = False) -> int:
-        """Messages in the queue that can be received, or that are `hidden` by a lease."""
+        """Return the number of messages that can be received, or of those that are `hidden` by a lease."""
         name = "ApproximateNumberOfMessages" + ("NotVisible" if hidden else "")
-        answer = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=[name])
-        return int(answer["Attributes"][name])
+        response = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=[name])
+        return int(response["Attributes"][name])
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
+def _is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,4 +1,4 @@
-"""The Docker engine for tests: where there is none they skip and say why; with CI=true they fail."""
+"""The Docker engine for tests. Without an engine, tests are skipped with a reason; with CI=true, they fail."""
 
 from __future__ import annotations
 
@@ -16,50 +16,55 @@ MAKE_CONTEXT = ROOT / "distributed_something" / "worker" / "image" / "make-conte
 
 
 def require_engine() -> None:
-    """Skips the test without an engine that answers; fails it where CI promised one."""
-    reason = _missing()
-    if reason and os.environ.get("CI") == "true":
-        pytest.fail(f"CI needs a Docker engine: {reason}")
-    if reason:
-        pytest.skip(f"no Docker engine: {reason}")
+    """Skip the test if no engine responds. With CI=true, fail it instead."""
+    problem = _find_engine_problem()
+    if problem and os.environ.get("CI") == "true":
+        pytest.fail(f"CI needs a Docker engine: {problem}")
+    if problem:
+        pytest.skip(f"no Docker engine: {problem}")
 
 
 def docker(*words: str) -> str:
-    """`docker …`; its standard output. Fails the test with docker's own words."""
-    done = _docker(*words)
-    return done.stdout
+    """Run a `docker` command and return its standard output. Fail the test with Docker's messages if it fails."""
+    return _docker(*words).stdout
 
 
 def logs_of(container: str) -> str:
-    """What a container has said, on both outputs."""
-    done = _docker("logs", container)
-    return done.stdout + done.stderr
+    """Return a container's standard output and standard error."""
+    result = _docker("logs", container)
+    return result.stdout + result.stderr
 
 
 def build(folder: Path, name: str, **arguments: str) -> str:
-    """Builds the image of a folder's Dockerfile, whose steps are kept for the next build; `name`. Needs the engine."""
+    """Build an image from a folder's Dockerfile, with build arguments, and return `name`.
+
+    Docker caches the steps for the next build. Skip the test without an engine.
+    """
     require_engine()
-    given = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
-    docker("build", "--network", "host", *given, "--tag", name, str(folder))
+    options = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
+    docker("build", "--network", "host", *options, "--tag", name, str(folder))
     return name
 
 
 def build_worker(folder: Path, name: str, **arguments: str) -> str:
-    """Builds the worker's image with the files of `folder`, which has a worker's Dockerfile, as `make build` does."""
+    """Build a worker image as `make build` does, from a folder that has a worker's Dockerfile. Return `name`."""
     with TemporaryDirectory() as context:
         subprocess.run([str(MAKE_CONTEXT), context, str(folder)], check=True)
         return build(Path(context), name, **arguments)
 
 
 def _docker(*words: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, f"docker {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done
+    result = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, f"docker {' '.join(words)}: {result.stdout[-2000:]}{result.stderr[-2000:]}"
+    return result
 
 
-def _missing() -> str:
+def _find_engine_problem() -> str:
+    """Return the reason why the engine cannot be used, or an empty string."""
     if shutil.which("docker") is None:
         return "the docker command is not installed"
-    asked = ["docker", "info", "--format", "{{.ServerVersion}}"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False)
-    return "" if done.returncode == 0 and done.stdout.strip() else "it does not answer (is it running? DOCKER_HOST?)"
+    command = ["docker", "info", "--format", "{{.ServerVersion}}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if result.returncode == 0 and result.stdout.strip():
+        return ""
+    return "it does not respond; start it, and check DOCKER_HOST"

@@ -1,4 +1,4 @@
-"""Stand-ins for AWS and time: exact requests with botocore's Stubber, a small SQS, a clock that sleep alone moves."""
+"""Fakes for AWS and time: exact requests with a Stubber, a small SQS, and a clock that only sleeping advances."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ SETTINGS = Settings(
 START = 1_795_430_700.0  # 2026-11-23 10:45:00 UTC, seconds since 1970
 RUN = "20261123T104500Z"
 MONITOR_FILE = build_monitor_file(SETTINGS, "sfr-0123abcd", START)
-OLD_MONITOR_FILE = replace(MONITOR_FILE, MONITOR_MACHINES=0, MONITOR_DEAD_LETTER_QUEUE="")  # says nothing of slots
+OLD_MONITOR_FILE = replace(MONITOR_FILE, MONITOR_MACHINES=0, MONITOR_DEAD_LETTER_QUEUE="")  # without slots
 
 
 class Exact:
-    """`clients` that answer only the calls that a test lists, in that order a service, with just those parameters."""
+    """Clients that accept only the calls that a test expects, with exactly its parameters, in its order per service."""
 
     def __init__(self, clients: Clients, stack: ExitStack) -> None:
         self.clients = clients
@@ -70,25 +70,26 @@ class Exact:
         for service in SERVICES:
             client = getattr(clients, service)
             self._stubs[service] = stack.enter_context(Stubber(client))
-            name, note = f"before-parameter-build.{service.rstrip('_').replace('_', '-')}", self._note(service)
-            client.meta.events.register(name, note)
-            stack.callback(client.meta.events.unregister, name, note)
+            event = f"before-parameter-build.{service.rstrip('_').replace('_', '-')}"
+            recorder = self._build_recorder(service)
+            client.meta.events.register(event, recorder)
+            stack.callback(client.meta.events.unregister, event, recorder)
 
-    def _note(self, service: str) -> Callable[..., None]:
+    def _build_recorder(self, service: str) -> Callable[..., None]:
         return lambda model, **_: self.calls.append(f"{service}.{model.name}")
 
     def answer(self, call: str, wanted: dict[str, Any] | None = None, **response: Any) -> None:
-        """`call` («sqs.get_queue_url») with the parameters `wanted` (None: any) gets this response."""
+        """Expect a call, such as "sqs.get_queue_url", and set its response. `wanted`: its parameters; None: any."""
         service, _, method = call.partition(".")
         self._stubs[service].add_response(method, response, wanted)
 
     def refuse(self, call: str, code: str, message: str = "as told", wanted: dict[str, Any] | None = None) -> None:
-        """`call` gets the error `code`."""
+        """Expect a call and fail it with the error `code`."""
         service, _, method = call.partition(".")
         self._stubs[service].add_client_error(method, code, message, expected_params=wanted)
 
-    def all_made(self) -> None:
-        """Fails the test where a listed call was not made."""
+    def verify_all_calls(self) -> None:
+        """Fail the test if an expected call was not made."""
         for stub in self._stubs.values():
             stub.assert_no_pending_responses()
 
@@ -100,15 +101,15 @@ def _clients() -> Clients:
 
 @contextmanager
 def exact() -> Iterator[Exact]:
-    """An `Exact` for one test; at its end all listed calls must have been made."""
+    """Yield an `Exact`. At the end, fail the test if an expected call was not made."""
     with ExitStack() as stack:
-        made = Exact(_clients(), stack)
-        yield made
-        made.all_made()
+        exact_clients = Exact(_clients(), stack)
+        yield exact_clients
+        exact_clients.verify_all_calls()
 
 
 class FakeTime:
-    """A clock (seconds since 1970) that only sleeping moves."""
+    """Clock, in seconds since the epoch, that only sleeping advances."""
 
     def __init__(self, start: float = START) -> None:
         self.time = start
@@ -127,7 +128,7 @@ class FakeTime:
 
 
 class FakeOutput:
-    """Where a command prints, on no terminal: what it was asked for, and what it is doing."""
+    """Output of a command that does not run in a terminal: its results and its progress."""
 
     def __init__(self) -> None:
         self.results: list[str] = []
@@ -142,24 +143,24 @@ class FakeOutput:
 
     @property
     def printed(self) -> str:
-        """Standard output, all of it."""
+        """Everything on standard output."""
         return "".join(f"{text}\n" for text in self.results)
 
 
 def build_context(
     clients: Any, time: FakeTime | None = None, output: FakeOutput | None = None, settings: Settings = SETTINGS
 ) -> RunContext:
-    """What a command of a run is given, with a clock that only sleeping moves."""
+    """Return the context of a run's command, with a clock that only sleeping advances."""
     return RunContext(clients, settings, output or FakeOutput(), (time or FakeTime()).clock)
 
 
 def refused(code: str, operation: str = "DescribeServices") -> ClientError:
-    """An error of AWS's."""
+    """Return an error from AWS with this code."""
     return ClientError({"Error": {"Code": code, "Message": "as told"}}, operation)
 
 
 class FakeSqs:
-    """What submitJob asks of an SQS client. `refuse(body, attempt)` says which messages a batch reports as failed."""
+    """SQS client for submitJob. `refuse(body, attempt)` returns whether a batch reports a message as failed."""
 
     def __init__(self, refuse: Callable[[str, int], bool] = lambda body, attempt: False) -> None:
         self._refuse = refuse
@@ -174,7 +175,7 @@ class FakeSqs:
         return {"QueueUrl": QUEUE_URL}
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:
-        answer: dict[str, Any] = {"Successful": [], "Failed": []}
+        response: dict[str, Any] = {"Successful": [], "Failed": []}
         with self._lock:
             self.threads.add(threading.get_ident())
             self.batches.append([entry["MessageBody"] for entry in Entries])
@@ -182,11 +183,11 @@ class FakeSqs:
                 body = entry["MessageBody"]
                 attempt = self.asked[body] = self.asked.get(body, 0) + 1
                 if self._refuse(body, attempt):
-                    answer["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "Message": "later, please"})
+                    response["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "Message": "later, please"})
                 else:
                     self.received.append(body)
-                    answer["Successful"].append({"Id": entry["Id"]})
-        return answer
+                    response["Successful"].append({"Id": entry["Id"]})
+        return response
 
     def list_queue_tags(self, **_: str) -> dict[str, Any]:
         return {"Tags": self.tags} if self.tags else {}
@@ -196,7 +197,7 @@ class FakeSqs:
 
 
 class FakeBucket:
-    """A bucket of S3 in memory, as far as objects are put and read."""
+    """S3 bucket in memory that supports only putting and getting objects."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""Jobs that run until a test lets them: so a run can be looked at in the middle, on a computer of any speed."""
+"""Jobs that run until a test lets them finish, so that tests can check a run in progress on computers of any speed."""
 
 from __future__ import annotations
 
@@ -28,66 +28,66 @@ with open(output + "/answer.txt", "w") as answer:
 
 @dataclass(frozen=True)
 class Gates:
-    """Gates of one test, in `folder`; all are closed at first."""
+    """Gates of one test, as files in `folder`. All gates are closed at first."""
 
     folder: Path
 
-    def job_file(self, made: Project, **gate_of: str) -> str:
-        """A job a name, which waits for its gate; its path."""
+    def job_file(self, project: Project, **gate_of: str) -> str:
+        """Write a job file with one job per name, each waiting for its gate. Return the file's path."""
         self.folder.mkdir()
         groups = [{"name": name, "gate": gate} for name, gate in gate_of.items()]
         command = ["python3", "-c", SCRIPT, str(self.folder), "{name}", "{gate}", "{output_dir}"]
-        return str(made.job_file(command=command, output_location="results/{name}", groups=groups))
+        return str(project.job_file(command=command, output_location="results/{name}", groups=groups))
 
     def open(self, gate: str) -> None:
-        """Lets all jobs through that wait here or come later."""
+        """Let all jobs finish that wait at this gate now or later."""
         (self.folder / gate).touch()
 
     def starts(self, name: str) -> list[str]:
-        """The machines on which this job was begun, in order: more than one where it was interrupted."""
+        """Return the machines on which a job started, in order: more than one if it was interrupted."""
         path = self.folder / "starts"
-        begun = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-        return [machine for job, machine in begun if job == name]
+        lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        return [machine for job, machine in lines if job == name]
 
-    def wait_for_start(self, made: Project, name: str) -> str:
-        """The machine on which this job has begun, once its container is protected from scale-in."""
+    def wait_for_start(self, project: Project, name: str) -> str:
+        """Wait until a job has started and its container is protected from scale-in. Return its machine."""
         wait_for(lambda: bool(self.starts(name)))
         machine = self.starts(name)[-1]
-        wait_for(lambda: machine in protected(made))
+        wait_for(lambda: machine in protected(project))
         return machine
 
 
-def machines(made: Project) -> set[str]:
-    """The ids of the machines that run."""
-    running: Any = [{"Name": "instance-state-name", "Values": ["running"]}]
-    found = made.client("ec2").describe_instances(Filters=running)["Reservations"]
-    return {one["InstanceId"] for group in found for one in group["Instances"]}
+def machines(project: Project) -> set[str]:
+    """Return the IDs of the running machines."""
+    filters: Any = [{"Name": "instance-state-name", "Values": ["running"]}]
+    reservations = project.client("ec2").describe_instances(Filters=filters)["Reservations"]
+    return {instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]}
 
 
-def protected(made: Project) -> set[str]:
-    """The ids of the machines with a container that the local cloud's ECS agent says to be protected."""
-    ecs = made.client("ecs")
+def protected(project: Project) -> set[str]:
+    """Return the IDs of the machines with a protected container, according to the local cloud's ECS agent."""
+    ecs = project.client("ecs")
     arns = ecs.list_tasks(cluster="tryout-cluster")["taskArns"]
     tasks = ecs.describe_tasks(cluster="tryout-cluster", tasks=arns)["tasks"] if arns else []
-    safe = [task["containerInstanceArn"] for task in tasks if _is_protected(made, task["taskArn"])]
-    if not safe:
+    arns = [task["containerInstanceArn"] for task in tasks if _is_protected(project, task["taskArn"])]
+    if not arns:
         return set()
-    found = ecs.describe_container_instances(cluster="tryout-cluster", containerInstances=safe)
-    return {one["ec2InstanceId"] for one in found["containerInstances"]}
+    response = ecs.describe_container_instances(cluster="tryout-cluster", containerInstances=arns)
+    return {machine["ec2InstanceId"] for machine in response["containerInstances"]}
 
 
-def _is_protected(made: Project, arn: str) -> bool:
-    state = read_cloud_state(build_layout(made.folder))
+def _is_protected(project: Project, arn: str) -> bool:
+    state = read_cloud_state(build_layout(project.folder))
     assert state is not None
     address = f"{state.moto}{AGENT_PATH}{arn.rsplit('/', 1)[-1]}{PROTECTION_STATE_PATH}"
     try:
-        with build_opener(ProxyHandler({})).open(address, timeout=10) as answer:
-            return bool(json.load(answer)["protection"]["ProtectionEnabled"])
-    except HTTPError:  # it has ended since
+        with build_opener(ProxyHandler({})).open(address, timeout=10) as response:
+            return bool(json.load(response)["protection"]["ProtectionEnabled"])
+    except HTTPError:  # the task has ended since it was listed
         return False
 
 
-def target(made: Project) -> int:
-    """How many machines the only fleet is to have."""
-    (fleet,) = made.client("ec2").describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
+def target(project: Project) -> int:
+    """Return the target capacity of the only fleet."""
+    (fleet,) = project.client("ec2").describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
     return int(fleet["SpotFleetRequestConfig"]["TargetCapacity"])

@@ -1,4 +1,4 @@
-"""What the modules of the package import of each other: at the top, inside functions, and behind TYPE_CHECKING."""
+"""Imports between the package's modules: at the top, inside functions, and under TYPE_CHECKING."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGE = "distributed_something"
 
 @dataclass(frozen=True)
 class Import:
-    """`importer` imports `module`, or the module of that name's `name`, in this line."""
+    """One import. `importer` is the importing module; `module` is the imported one."""
 
     importer: str
     path: Path
@@ -26,29 +26,29 @@ class Import:
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name."""
+    """Return the path of every module of the package, by dotted name."""
     paths = sorted((ROOT / PACKAGE).rglob("*.py"))
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
 def imports_of(name: str, path: Path, known: dict[str, Path]) -> Iterator[Import]:
-    """Imports of the package's own modules: at the top, inside functions, and behind TYPE_CHECKING alike."""
+    """Yield a module's imports of the package's own modules. `known` contains all modules of the package by name."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.startswith(PACKAGE):
                     yield Import(name, path.relative_to(ROOT), node.lineno, alias.name)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-            named = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
-            if isinstance(named, str) and named.startswith(PACKAGE):
-                yield Import(name, path.relative_to(ROOT), node.lineno, named)
+            argument = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+            if isinstance(argument, str) and argument.startswith(PACKAGE):
+                yield Import(name, path.relative_to(ROOT), node.lineno, argument)
         elif isinstance(node, ast.ImportFrom):
-            home = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
             for _ in range(max(0, node.level - 1)):
-                home = home.rpartition(".")[0]
+                parent = parent.rpartition(".")[0]
             base = node.module or ""
             if node.level:
-                base = f"{home}.{base}".rstrip(".")
+                base = f"{parent}.{base}".rstrip(".")
             if base.startswith(PACKAGE):
                 for alias in node.names:
                     inner = f"{base}.{alias.name}"
@@ -56,6 +56,6 @@ def imports_of(name: str, path: Path, known: dict[str, Path]) -> Iterator[Import
 
 
 def package_of(module: str) -> str:
-    """`distributed_something.run.monitor.loop` → `run`."""
+    """Return a module's top-level package, such as `run` for `distributed_something.run.monitor.loop`."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""

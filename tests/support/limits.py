@@ -1,6 +1,6 @@
-"""A request held against all that botocore's model says of it: types, and what botocore itself does not look at.
+"""Validation of requests against botocore's models and AWS's documentation, which is stricter than botocore's own.
 
-Lengths, numbers, patterns and enums are in the models, but a client sends what breaks them, and emulators take it.
+The models contain lengths, numbers, patterns, and enums, but neither botocore nor the emulators check them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 from botocore.model import Shape
 from botocore.validate import validate_parameters
 
-UNKNOWN_TO_MODELS = {"InstanceType"}  # AWS has newer ones than any botocore
+UNKNOWN_TO_MODELS = {"InstanceType"}  # AWS adds values before botocore knows them
 
-# What AWS documents and botocore's models leave out, by the parameter's name (its last one, where it is inner):
-# (least, most) of a number, or of how many entries or characters; or a pattern.
+# Limits that AWS documents and botocore's models do not contain, by parameter name (for a nested parameter, the last
+# part of its name). A pair is the smallest and largest value, or number of entries or characters; a text is a pattern.
 _NAME, _SECONDS = r"[\w-]{1,80}", (0, 43_200)
 _TAGS: dict[str, Any] = {"Key": (1, 127), "Value": (0, 256)}  # EC2: characters
 DOCUMENTED: dict[str, dict[str, Any]] = {
@@ -44,7 +44,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "s3": {"PartNumber": (1, 10_000), "Key": (1, 1024), "Bucket": r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
            "MaxKeys": (1, 1000)},
     "logs": {"logEvents": (1, 10_000), "limit": (1, 10_000)},
-    # of one call
+    # limits of a single operation
     "UpdateContainerInstancesStateRequest": {"containerInstances": (1, 10)},
     "DescribeInstancesRequest": {"MaxResults": (5, 1000)},
     "DescribeSpotFleetInstancesRequest": {"MaxResults": (1, 1000)},
@@ -54,73 +54,73 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
 
 
 def faults(service: str, request: dict[str, Any], shape: Shape) -> list[str]:
-    """What AWS would refuse in the request, a line each."""
+    """Return the reasons why AWS would refuse a request, one line each."""
     validate_parameters(request, shape)
     return [
-        *_faults(request, shape, shape.name),
-        *_documented(request, DOCUMENTED.get(service, {}) | DOCUMENTED.get(shape.name, {})),
+        *_iter_model_problems(request, shape, shape.name),
+        *_iter_documented_problems(request, DOCUMENTED.get(service, {}) | DOCUMENTED.get(shape.name, {})),
     ]
 
 
-def _documented(value: Any, limits: dict[str, Any], name: str = "") -> Iterator[str]:
+def _iter_documented_problems(value: Any, limits: dict[str, Any], name: str = "") -> Iterator[str]:
     if isinstance(limit := limits.get(name), str):
         if not re.fullmatch(limit, value):
             yield f"{name}: {value!r} does not match {limit}"
     elif limit is not None:
-        size = float(value) if isinstance(value, (int, float)) or _is_attribute(name, value) else len(value)
+        size = float(value) if isinstance(value, (int, float)) or _is_numeric_attribute(name, value) else len(value)
         if not limit[0] <= size <= limit[1]:
-            yield f"{name}: {size} is not within {limit[0]} and {limit[1]}"
+            yield f"{name}: {size} is not between {limit[0]} and {limit[1]}"
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _documented(inner, limits, str(key))
+            yield from _iter_documented_problems(inner, limits, str(key))
     elif isinstance(value, (list, tuple)):
         for inner in value:
-            yield from _documented(inner, limits)
+            yield from _iter_documented_problems(inner, limits)
 
 
-def _is_attribute(name: str, value: Any) -> bool:
-    """SQS's attributes of a queue are numbers written as text."""
+def _is_numeric_attribute(name: str, value: Any) -> bool:
+    """Return whether a value is a number written as text, as in the attributes of an SQS queue."""
     return isinstance(value, str) and value.isdecimal() and name[0].isupper() and name != "MessageBody"
 
 
-def _faults(value: Any, shape: Any, at: str) -> Iterator[str]:
+def _iter_model_problems(value: Any, shape: Any, path: str) -> Iterator[str]:
     kind = shape.type_name
     if kind == "structure":
         for name, inner in value.items():
-            yield from _faults(inner, shape.members[name], f"{at}.{name}")
+            yield from _iter_model_problems(inner, shape.members[name], f"{path}.{name}")
     elif kind == "map":
-        yield from _number(len(value), shape, at, "entries")
+        yield from _iter_range_problems(len(value), shape, path, "entries")
         for key, inner in value.items():
-            yield from _faults(key, shape.key, f"{at} key {key!r}")
-            yield from _faults(inner, shape.value, f"{at}.{key}")
+            yield from _iter_model_problems(key, shape.key, f"{path} key {key!r}")
+            yield from _iter_model_problems(inner, shape.value, f"{path}.{key}")
     elif kind == "list":
-        yield from _number(len(value), shape, at, "entries")
+        yield from _iter_range_problems(len(value), shape, path, "entries")
         for number, inner in enumerate(value):
-            yield from _faults(inner, shape.member, f"{at}[{number}]")
+            yield from _iter_model_problems(inner, shape.member, f"{path}[{number}]")
     elif kind == "string":
-        yield from _number(len(value), shape, at, "characters")
-        yield from _text(value, shape, at)
+        yield from _iter_range_problems(len(value), shape, path, "characters")
+        yield from _iter_text_problems(value, shape, path)
     elif kind in ("integer", "long", "float", "double"):
-        yield from _number(value, shape, at, "")
+        yield from _iter_range_problems(value, shape, path, "")
 
 
-def _number(value: float, shape: Shape, at: str, what: str) -> Iterator[str]:
-    least, most = shape.metadata.get("min"), shape.metadata.get("max")
-    if (least is not None and value < least) or (most is not None and value > most):
-        yield f"{at}: {value} {what} is not within {least} and {most}"
+def _iter_range_problems(value: float, shape: Shape, path: str, unit: str) -> Iterator[str]:
+    minimum, maximum = shape.metadata.get("min"), shape.metadata.get("max")
+    if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
+        yield f"{path}: {value} {unit} is not between {minimum} and {maximum}"
 
 
-def _text(value: str, shape: Any, at: str) -> Iterator[str]:
+def _iter_text_problems(value: str, shape: Any, path: str) -> Iterator[str]:
     enum = getattr(shape, "enum", None)
     if enum and value not in enum and shape.name not in UNKNOWN_TO_MODELS:
-        yield f"{at}: {value!r} is none of {enum}"
+        yield f"{path}: {value!r} is not one of {enum}"
     pattern = shape.metadata.get("pattern")
     if pattern and not _matches(pattern, value):
-        yield f"{at}: {value!r} does not match {pattern}"
+        yield f"{path}: {value!r} does not match {pattern}"
 
 
 def _matches(pattern: str, value: str) -> bool:
-    """Patterns are Java's; those that Python cannot read say nothing here."""
+    """Return whether a value matches a Java pattern; True if Python cannot parse the pattern."""
     try:
         return re.fullmatch(pattern.replace(r"\p{Alnum}", "a-zA-Z0-9").replace(r"\p{Digit}", "0-9"), value) is not None
     except re.error:

@@ -1,7 +1,7 @@
-"""A project with its local cloud and real workers of a stub script, as the local cloud's tests use it.
+"""A project with its local cloud and workers that run a stub script, for the tests of the local cloud.
 
-Waiting is polling with a deadline, because what is tested are processes. A process that survived its cloud fails the
-test that left it.
+The tests check real processes, so they poll with a deadline. A test fails if one of its processes is still running
+after its local cloud stopped.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ import os, signal, subprocess, sys, time
 print("worker on", os.environ["INSTANCE_ID"], flush=True)
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 mode = os.environ.get("STUB", "wait")
-def leave(number, frame):
-    print("asked to stop", flush=True)
+def exit_on_signal(number, frame):
+    print("received SIGTERM", flush=True)
     sys.exit(7)
-signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "deaf" else leave)
-if mode == "brief":
+signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "ignore SIGTERM" else exit_on_signal)
+if mode == "exit":
     sys.exit(3)
 time.sleep(600)
 """
 
 
 class Lab:
-    """A project with its cloud, and the calls of one run: a cluster, a service and fleets of its own."""
+    """A project with its local cloud, and one run in it with its own cluster, service, and fleets."""
 
     def __init__(self, project: Path) -> None:
         self.project = project
@@ -44,15 +44,17 @@ class Lab:
         self.fleets: list[str] = []
         (project / "worker").mkdir(parents=True, exist_ok=True)
         (project / "worker" / "generic-worker.py").write_text(STUB)
-        self.cloud = self.start()
-        self.own = set(self.processes())
+        self.cloud = self.start_cloud()
+        self.cloud_processes = set(self.list_processes())
 
-    def start(self, **options: Any) -> LocalCloud:
+    def start_cloud(self, **options: Any) -> LocalCloud:
         self.cloud = start_local_cloud(self.project, worker_root=self.project, **options)
         self.ec2, self.ecs = self.cloud.build_client("ec2"), self.cloud.build_client("ecs")
         return self.cloud
 
-    def define(self, *, memory: int = 3000, stop_seconds: int = 2, image: str = "plum", **environment: str) -> str:
+    def register_task_definition(
+        self, *, memory: int = 3000, stop_seconds: int = 2, image: str = "plum", **environment: str
+    ) -> str:
         container = {
             "name": "Plum",
             "image": image,
@@ -61,27 +63,27 @@ class Lab:
             "stopTimeout": stop_seconds,
             "environment": [{"name": name, "value": value} for name, value in environment.items()],
         }
-        made = self.ecs.register_task_definition(family="PlumTask", containerDefinitions=[container])
-        return str(made["taskDefinition"]["taskDefinitionArn"])
+        response = self.ecs.register_task_definition(family="PlumTask", containerDefinitions=[container])
+        return str(response["taskDefinition"]["taskDefinitionArn"])
 
-    def serve(self, desired: int, **definition: Any) -> None:
+    def create_service(self, desired: int, **definition: Any) -> None:
         self.ecs.create_cluster(clusterName=self.cluster)
-        self.define(**definition)
+        self.register_task_definition(**definition)
         self.ecs.create_service(
             cluster=self.cluster, serviceName="PlumService", taskDefinition="PlumTask", desiredCount=0
         )
-        self.want(desired)
+        self.set_desired_count(desired)
 
-    def want(self, desired: int) -> None:
+    def set_desired_count(self, desired: int) -> None:
         self.ecs.update_service(cluster=self.cluster, service="PlumService", desiredCount=desired)
 
-    def script(self, *more: str) -> str:
-        """What a machine of this run starts with."""
-        lines = [f"ECS_CLUSTER={self.cluster}", *more]
+    def build_user_data(self, *agent_settings: str) -> str:
+        """Return the user data of this run's machines, with more settings of the ECS agent."""
+        lines = [f"ECS_CLUSTER={self.cluster}", *agent_settings]
         return "\n".join(["#!/bin/bash", "cat >> /etc/ecs/ecs.config <<'EOF'", *lines, "EOF", ""])
 
-    def fleet(self, machines: int, script: str = "", **config: Any) -> str:
-        script = script or self.script()
+    def request_fleet(self, machines: int, script: str = "", **config: Any) -> str:
+        script = script or self.build_user_data()
         specification = {
             "ImageId": "ami-0123456789abcdef0",
             "InstanceType": "m5.large",
@@ -97,69 +99,72 @@ class Lab:
             "LaunchSpecifications": [specification],
             **config,
         }
-        answer = self.ec2.request_spot_fleet(SpotFleetRequestConfig=self.cloud.adapt_fleet_file(fleet))
-        self.fleets.append(answer["SpotFleetRequestId"])
+        response = self.ec2.request_spot_fleet(SpotFleetRequestConfig=self.cloud.adapt_fleet_file(fleet))
+        self.fleets.append(response["SpotFleetRequestId"])
         return self.fleets[-1]
 
-    def service(self) -> Any:
+    def describe_service(self) -> Any:
         return self.ecs.describe_services(cluster=self.cluster, services=["PlumService"])["services"][0]
 
-    def tasks(self, status: str = "RUNNING") -> list[Any]:
+    def list_tasks(self, status: str = "RUNNING") -> list[Any]:
         arns = self.ecs.list_tasks(cluster=self.cluster, serviceName="PlumService", desiredStatus=status)["taskArns"]
         return self.ecs.describe_tasks(cluster=self.cluster, tasks=arns)["tasks"] if arns else []
 
-    def machines(self) -> list[Any]:
+    def list_machines(self) -> list[Any]:
         arns = self.ecs.list_container_instances(cluster=self.cluster)["containerInstanceArns"]
-        found = self.ecs.describe_container_instances(cluster=self.cluster, containerInstances=arns) if arns else {}
-        return list(found.get("containerInstances", []))
+        response = self.ecs.describe_container_instances(cluster=self.cluster, containerInstances=arns) if arns else {}
+        return list(response.get("containerInstances", []))
 
-    def address(self, path: str, name: str) -> str:
+    def list_instance_ids(self) -> list[str]:
+        return [machine["ec2InstanceId"] for machine in self.list_machines()]
+
+    def build_address(self, path: str, name: str) -> str:
         return f"{self.cloud.state.moto}{path}{name}"
 
-    def protect(self, task: Any, **state: Any) -> Any:
-        """What the task's own ECS agent answers to this state; without one to the question."""
-        url = self.address(AGENT_PATH, task["taskArn"].split("/")[-1]) + PROTECTION_STATE_PATH
+    def call_protection(self, task: Any, **state: Any) -> Any:
+        """Set the task's protection through its ECS agent, or read it without `state`. Return the agent's response."""
+        url = self.build_address(AGENT_PATH, task["taskArn"].split("/")[-1]) + PROTECTION_STATE_PATH
         body = json.dumps(state).encode() if state else None
         request = Request(url, data=body, method="PUT" if state else "GET")
-        with build_opener(ProxyHandler({})).open(request, timeout=10) as answer:
-            return json.load(answer)
+        with build_opener(ProxyHandler({})).open(request, timeout=10) as response:
+            return json.load(response)
 
-    def arns(self) -> set[str]:
-        """Of the tasks that run and are to run."""
-        return {task["taskArn"] for task in self.tasks()}
+    def list_task_arns(self) -> set[str]:
+        return {task["taskArn"] for task in self.list_tasks()}
 
-    def fleet_state(self, fleet_id: str) -> Any:
+    def describe_fleet(self, fleet_id: str) -> Any:
         return self.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"][0]
 
-    def history(self, fleet_id: str) -> list[str]:
-        answer = self.ec2.describe_spot_fleet_request_history(SpotFleetRequestId=fleet_id, StartTime="2020-01-01")
-        return [record["EventInformation"]["EventSubType"] for record in answer["HistoryRecords"]]
+    def list_fleet_events(self, fleet_id: str) -> list[str]:
+        response = self.ec2.describe_spot_fleet_request_history(SpotFleetRequestId=fleet_id, StartTime="2020-01-01")
+        return [record["EventInformation"]["EventSubType"] for record in response["HistoryRecords"]]
 
-    def log_of(self, task: Any) -> str:
+    def read_task_log(self, task: Any) -> str:
         return (build_layout(self.project).task_logs / f"{task['taskArn'].split('/')[-1]}.log").read_text()
 
-    def said(self) -> str:
-        return "\n".join(event["message"] for event in self.service()["events"])
+    def read_service_events(self) -> str:
+        return "\n".join(event["message"] for event in self.describe_service()["events"])
 
-    def processes(self) -> list[int]:
+    def list_processes(self) -> list[int]:
         return list_marked_processes(CLOUD_MARK, build_layout(self.project).key)
 
-    def workers(self) -> list[int]:
-        """Worker scripts and what they started: what runs now and did not when the cloud was idle."""
-        return [pid for pid in self.processes() if pid not in self.own]
+    def list_workers(self) -> list[int]:
+        """Return the IDs of the worker processes and their children: all processes except those of the idle cloud."""
+        return [pid for pid in self.list_processes() if pid not in self.cloud_processes]
 
-    def clear(self) -> None:
-        """Ends this run's machines and workers; the cloud goes on."""
+    def end_run(self) -> None:
+        """Terminate this run's machines and workers. Do not stop the local cloud."""
         self.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=self.fleets, TerminateInstances=True)
-        eventually(lambda: not self.workers())
+        wait_until(lambda: not self.list_workers())
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Seconds are for a busy computer: what takes longer fails, and nothing is waited for that is there."""
-    assert wait_for_condition(condition, seconds), "this did not come true in time"
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until the condition is true. Fail the test after `seconds`, which are enough for a busy computer."""
+    assert wait_for_condition(condition, seconds), f"the condition is still false after {seconds} s"
 
 
-def close(lab: Lab) -> None:
+def stop_lab(lab: Lab) -> None:
+    """Stop the lab's local cloud. Fail the test if one of its processes is still running."""
     stop_local_cloud(lab.project)
-    left = lab.processes()
-    assert not left, f"processes survived the cloud: {left}"
+    remaining = lab.list_processes()
+    assert not remaining, f"processes are still running after the local cloud stopped: {remaining}"

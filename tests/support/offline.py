@@ -1,4 +1,4 @@
-"""A project folder of right files, and `run.py` called in this process with no way out to AWS or to the local cloud."""
+"""A project folder with valid files, and calls of `run.py` in this process without access to AWS or the local cloud."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ MONITOR: Mapping[str, object] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command ended with and printed."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -64,12 +64,12 @@ class Outcome:
 
 
 def config_text(constants: Mapping[str, object]) -> str:
-    """A config file that sets these constants."""
+    """Return the text of a config file that sets these constants."""
     return "".join(f"{name} = {value!r}\n" for name, value in constants.items())
 
 
 def write_project(folder: Path) -> Path:
-    """A project in which every file is right; `folder` itself."""
+    """Write a project with valid files to `folder`. Return `folder`."""
     (folder / "files").mkdir(parents=True)
     (folder / "config.py").write_text(config_text(CONFIG))
     for name, content in (("job", JOB), ("fleet", FLEET), ("monitor", MONITOR)):
@@ -78,7 +78,7 @@ def write_project(folder: Path) -> Path:
 
 
 def type_command(*arguments: str) -> Outcome:
-    """What `python run.py ARGUMENTS` does."""
+    """Run `python run.py ARGUMENTS` in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main(list(arguments))
@@ -87,16 +87,16 @@ def type_command(*arguments: str) -> Outcome:
 
 @contextmanager
 def no_way_out() -> Iterator[None]:
-    """Any request that leaves this process fails the test, and so does starting the local cloud."""
+    """Fail the test if the block sends a request or starts the local cloud."""
 
     def refuse(*_: object, **__: object) -> NoReturn:
-        pytest.fail("a request was about to be sent")
+        pytest.fail("the code tried to send a request or start the local cloud")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.httpsession.URLLib3Session, "send", refuse)
         patch.setattr("distributed_something.localcloud.start_local_cloud", refuse)
         patch.delenv("AWS_PROFILE", raising=False)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # botocore looks there for credentials: this is a laptop
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # botocore would look for credentials in the metadata
         for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
             patch.setenv(name, "/nowhere")
         yield

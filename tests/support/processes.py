@@ -1,4 +1,4 @@
-"""The processes of this computer, as tests look for them; psutil finds them where `ps` is not installed, too."""
+"""Search for processes of this computer. It uses psutil, because `ps` may not be installed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import psutil
 
 
 def list_processes_with(words: str) -> list[int]:
-    """Return the ids of the processes with these words in their arguments; one that ended has none."""
+    """Return the IDs of the running processes with these words in their arguments."""
     processes = psutil.process_iter(["cmdline"])
     return [process.pid for process in processes if words in " ".join(process.info["cmdline"] or [])]
 
 
 def iter_marked_processes(name: str, value: str) -> Iterator[int]:
-    """Yield the ids of the processes with NAME=value in their environment; those that ended have none."""
+    """Yield the IDs of the running processes with NAME=VALUE in their environment."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.environ().get(name) == value:

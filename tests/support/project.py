@@ -1,4 +1,4 @@
-"""A project of its own in a temporary folder, and run.py typed in it as a user would."""
+"""A project in a temporary folder, and calls of run.py in it as a user would type them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MONITOR_FILE = "files/TryoutSpotFleetRequestId.json"
 
 
 class Project:
-    """A folder with config.py, files/ and worker/, whose local cloud is stopped when the test is over."""
+    """A folder with config.py, files/, and worker/. Its local cloud is stopped at the end of the test."""
 
     def __init__(self, folder: Path, **config: object) -> None:
         self.folder = folder
         (folder / "files").mkdir(parents=True)
         (folder / "worker").mkdir()
-        # A copy of its own: its path tells this project's workers from all others.
+        # The path of this copy distinguishes this project's workers from all others.
         shutil.copy(ROOT / "worker" / "generic-worker.py", folder / "worker")
         shutil.copy(ROOT / "files" / "exampleFleet.json", folder / "files" / "fleet.json")
         constants = CONFIG | config
@@ -47,16 +47,18 @@ class Project:
         return path
 
     def run(self, *arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        """`python run.py --local …` to its end, at most two minutes."""
-        done = subprocess.run(
+        """Run `python run.py --local …` and wait for its end, at most two minutes."""
+        result = subprocess.run(
             self.command(*arguments), cwd=self.folder, env=self.environment(env), capture_output=True, text=True,
             timeout=120, check=False,
         )  # fmt: skip
-        assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        assert not check or result.returncode == 0, (
+            f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+        )
+        return result
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`python run.py --local …`, left running."""
+        """Start `python run.py --local …` without waiting for its end."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             self.command(*arguments), cwd=self.folder, env=self.environment({}), stdout=pipe, stderr=pipe, text=True
@@ -70,31 +72,31 @@ class Project:
         return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | dict(more)
 
     def cloud(self) -> LocalCloud:
-        """This project's local cloud, started if need be."""
+        """Return this project's local cloud; start it if necessary."""
         return start_local_cloud(self.folder, region="us-east-1", worker_root=ROOT)
 
     def client(self, service: str) -> Any:
-        """A client of this project's local cloud."""
+        """Return a client of this project's local cloud."""
         return self.cloud().build_client(service)
 
     def workers(self) -> list[int]:
-        """The process ids of this project's workers."""
+        """Return the process IDs of this project's workers."""
         return list_processes_with(str(self.folder / "worker" / "generic-worker.py"))
 
     def kill_a_worker(self) -> int:
-        """SIGKILL to one of them, which is waited for."""
+        """Wait until a worker is running, and kill it with SIGKILL. Return its process ID."""
         wait_for(lambda: bool(self.workers()))
-        victim = self.workers()[0]
-        os.kill(victim, signal.SIGKILL)
-        return victim
+        pid = self.workers()[0]
+        os.kill(pid, signal.SIGKILL)
+        return pid
 
     def results(self, prefix: str = "results") -> dict[str, str]:
-        """Each result file under local/, below `prefix`, with its text."""
+        """Return the text of each exported result file below `prefix`, by its path."""
         folder = self.folder / "local" / "tryout-bucket" / prefix
         return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
     def records(self) -> list[dict[str, Any]]:
-        """The records of all runs, from the files under local/."""
+        """Return the exported records of all runs."""
         folder = self.folder / "local" / "tryout-bucket" / "runs"
         return [json.loads(path.read_text()) for path in sorted(folder.glob("*/*/jobs/*.json"))]
 
@@ -103,23 +105,23 @@ class Project:
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Every process with this folder in its arguments."""
+    """Return the IDs of the processes with this folder in their arguments."""
     return list_processes_with(str(folder))
 
 
-def wait_for(true: Callable[[], bool], seconds: float = 120) -> None:
-    """Waits for what other processes do; fails after `seconds`."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "this did not happen in time"
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until a condition that depends on other processes is true. Fail the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition is still false after {seconds} s"
         time.sleep(0.05)
 
 
 @contextmanager
 def project(folder: Path, **config: object) -> Iterator[Project]:
-    """A project whose local cloud is stopped at the end, whatever happened."""
-    made = Project(folder, **config)
+    """Yield a new project. Stop its local cloud at the end, even if the test fails."""
+    new_project = Project(folder, **config)
     try:
-        yield made
+        yield new_project
     finally:
-        made.stop()
+        new_project.stop()

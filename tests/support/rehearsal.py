@@ -1,9 +1,9 @@
-"""One account and one run from its beginning to its end, in moto, by logins that have only their own policies.
+"""A scenario in moto: an account and its runs from beginning to end, by logins that have only their own policies.
 
-moto refuses what a login's policies lack, but it reads policies coarsely. So it is given them simplified: statements
-lose their conditions (moto denies every statement that has one), and outside of S3 their resources (it judges most
-calls as made on `*`); batches get a right of their own name, which AWS does not know. What is lost by that, resources
-and conditions, is judged by `rights.allows`, with the requests that were made here.
+Moto refuses calls that a login's policies do not allow, but its evaluation is coarse, so it gets simplified policies:
+without conditions (moto denies every statement that has one), without resources except for S3 (moto evaluates most
+calls on `*`), and with separate permissions for batch calls, which do not exist on AWS. To check resources and
+conditions, too, the tests pass the requests recorded here to `rights.allows`.
 """
 
 from __future__ import annotations
@@ -102,24 +102,22 @@ BUCKETS = Buckets(BUCKET)
 INSTANCE = "i-0123456789abcdef0"
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 AT_ONCE = Pace(look=0.01, soon=0.01, settle=0.02, new=0.0)
-# What moto calls a right, or another call that it covers, that IAM calls otherwise.
-_ALSO = {f"sqs:{one}": [f"sqs:{one}Batch"] for one in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")} | {
-    "s3:ListBucket": ["s3:HeadBucket"],
-    "s3:GetObject": ["s3:HeadObject"],
-}  # fmt: skip
+# Additional permissions that moto requires where IAM requires only one.
+_MOTO_PERMISSIONS = {
+    f"sqs:{name}": [f"sqs:{name}Batch"] for name in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")
+} | {"s3:ListBucket": ["s3:HeadBucket"], "s3:GetObject": ["s3:HeadObject"]}
 USER, ADMINISTRATOR, CONTAINER, MONITOR = "a user", "the administrator", "a container", "the auto-monitor"
-NOBODY = "nobody"  # who sets the stage
-# What moto does not know, but for an empty answer.
-_NOTHING: dict[str, Any] = {
-    "DescribeInstances": {"Reservations": []},  # with a filter of its own
+NOBODY = "nobody"  # calls that prepare the account for the scenario
+# Responses to calls that moto does not support. All other unsupported calls get an empty response.
+_UNSUPPORTED_RESPONSES: dict[str, Any] = {
+    "DescribeInstances": {"Reservations": []},  # moto does not support one of the filters
     "GetDownloadUrlForLayer": {"downloadUrl": "https://registry"},
 }
 
 
 @dataclass
 class Call:
-    """One request, as the code made it: whose, the service's name in boto3, the operation, the parameters; and the
-    error's code that it was answered with."""
+    """One request: the login, boto3's name of the service, the operation, the parameters, and the error code if any."""
 
     who: str
     service: str
@@ -130,7 +128,7 @@ class Call:
 
 @dataclass
 class Login:
-    """A name in the story, the real policies of it, and boto3's session."""
+    """A participant of the scenario: name, unsimplified policies, and boto3 session."""
 
     who: str
     documents: list[PolicyDocument]
@@ -143,130 +141,133 @@ class Login:
 
 @dataclass
 class Stage:
-    """An empty account, and what was asked of it."""
+    """An empty account, and the calls that were made in it."""
 
     folder: Path
     calls: list[Call] = field(default_factory=list)
     loader: Any = field(default_factory=lambda: botocore.session.get_session().get_component("data_loader"))
 
     def session(self, who: str, *keys: str) -> boto3.Session:
-        """Records all calls of its clients. The models are read once for all sessions."""
+        """Return a session that records all calls of its clients. All sessions share the loaded service models."""
         core = botocore.session.Session()
         core.register_component("data_loader", self.loader)
-        core.register("before-parameter-build", lambda **told: self._began(who, **told))
-        core.register("after-call", self._ended)
-        core.register("after-call-error", lambda **told: None)
+        core.register("before-parameter-build", lambda **arguments: self._record_call(who, **arguments))
+        core.register("after-call", self._record_error)
+        core.register("after-call-error", lambda **_: None)
         return boto3.Session(*keys, region_name=PLACE.region, botocore_session=core)
 
-    def _began(self, who: str, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
+    def _record_call(self, who: str, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         context["call"] = Call(who, model.service_model.service_name, model.name, dict(params))
         self.calls.append(context["call"])
 
-    def _ended(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    def _record_error(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         if "Error" in parsed:
             context["call"].error = str(parsed["Error"].get("Code", ""))
 
     @cached_property
     def root(self) -> Clients:
-        """Who may do everything. To be made before policies are enforced."""
-        anybody = Clients(self.session(NOBODY, "test", "test"))
-        anybody.iam.create_user(UserName="root")
-        every = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-        anybody.iam.put_user_policy(UserName="root", PolicyName="all", PolicyDocument=json.dumps(every))
-        key = anybody.iam.create_access_key(UserName="root")["AccessKey"]
+        """Clients of a user with all permissions. The first access must be before policies are enforced."""
+        clients = Clients(self.session(NOBODY, "test", "test"))
+        clients.iam.create_user(UserName="root")
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+        clients.iam.put_user_policy(UserName="root", PolicyName="all", PolicyDocument=json.dumps(policy))
+        key = clients.iam.create_access_key(UserName="root")["AccessKey"]
         return Clients(self.session(NOBODY, key["AccessKeyId"], key["SecretAccessKey"]))
 
     def person(self, who: str, documents: Iterable[PolicyDocument]) -> Login:
-        """A user with just these policies."""
+        """Create a user who has only these policies."""
         name, documents = who.replace(" ", "-"), list(documents)
         self.root.iam.create_user(UserName=name)
         for number, document in enumerate(documents):
-            text = json.dumps(for_moto(document))
+            text = json.dumps(simplify_policy(document))
             self.root.iam.put_user_policy(UserName=name, PolicyName=str(number), PolicyDocument=text)
         key = self.root.iam.create_access_key(UserName=name)["AccessKey"]
         return Login(who, documents, self.session(who, key["AccessKeyId"], key["SecretAccessKey"]))
 
-    def taken_role(self, who: str, name: str) -> Login:
-        """Who takes a role that setupAWS made, with the policies that it gave."""
-        of_root, found = self.root.iam, []
-        for policy in of_root.list_role_policies(RoleName=name)["PolicyNames"]:
-            found.append(of_root.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"])
-            text = json.dumps(for_moto(found[-1]))  # type: ignore[arg-type]
-            of_root.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=text)
-        with disable_iam_authentication():  # moto fails over a trust policy that names a service
+    def assume_role(self, who: str, name: str) -> Login:
+        """Assume a role that setupAWS created, with the policies that setupAWS gave it."""
+        iam, documents = self.root.iam, []
+        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
+            documents.append(iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"])
+            text = json.dumps(simplify_policy(documents[-1]))  # type: ignore[arg-type]
+            iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=text)
+        with disable_iam_authentication():  # moto cannot evaluate a trust policy that names a service
             key = self.root.sts.assume_role(RoleArn=PLACE.role(name), RoleSessionName="rehearsal")["Credentials"]
         session = self.session(who, key["AccessKeyId"], key["SecretAccessKey"], key["SessionToken"])
-        return Login(who, found, session)  # type: ignore[arg-type]
+        return Login(who, documents, session)  # type: ignore[arg-type]
 
 
-def for_moto(document: Mapping[str, Any]) -> PolicyDocument:
-    """The policy, as far as moto can judge it."""
-    return {**document, "Statement": [_for_moto(one) for one in document["Statement"]]}
+def simplify_policy(document: Mapping[str, Any]) -> PolicyDocument:
+    """Return a copy of the policy in a form that moto can evaluate."""
+    return {**document, "Statement": [_simplify_statement(statement) for statement in document["Statement"]]}
 
 
-def _for_moto(statement: Mapping[str, Any]) -> dict[str, Any]:
-    actions = [name for one in statement["Action"] for name in (one, *_ALSO.get(one, ()))]
-    actions = [one.replace("cloudwatch:", "monitoring:") for one in actions]  # as requests to it are signed
-    on = statement["Resource"] if actions[0].startswith("s3:") else "*"
-    return {"Effect": statement["Effect"], "Action": actions, "Resource": on}
+def _simplify_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
+    actions = [name for action in statement["Action"] for name in (action, *_MOTO_PERMISSIONS.get(action, ()))]
+    # moto takes the service's name from the signature of a request, which is "monitoring" for CloudWatch
+    actions = [action.replace("cloudwatch:", "monitoring:") for action in actions]
+    resource = statement["Resource"] if actions[0].startswith("s3:") else "*"
+    return {"Effect": statement["Effect"], "Action": actions, "Resource": resource}
 
 
 @contextmanager
 def stage(folder: Path, *, enforced: bool = True) -> Iterator[Stage]:
-    """moto in this process, with what the local cloud mends in it, for as long as the block lasts. `enforced`: whether
-    policies hold."""
+    """Run moto in this process, patched as in the local cloud, while the block runs. `enforced`: enforce policies."""
     with pytest.MonkeyPatch.context() as patch:
-        _mend_moto(patch)
+        _patch_moto(patch)
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "true")
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
             patch.delenv(name, raising=False)
         with mock_aws(config={"lambda": {"use_docker": False}}):
-            made = Stage(folder)
-            made.root.s3.create_bucket(Bucket=BUCKET)
+            new_stage = Stage(folder)
+            new_stage.root.s3.create_bucket(Bucket=BUCKET)
             if enforced:
-                _enforce(patch)
-            yield made
+                _enforce_policies(patch)
+            yield new_stage
 
 
-def _enforce(patch: pytest.MonkeyPatch) -> None:
-    """Policies hold from here on, for all. Signatures are not looked at: moto reckons those of Lambda wrongly."""
+def _enforce_policies(patch: pytest.MonkeyPatch) -> None:
+    """Enforce policies from now on, but not signatures, because moto computes those of Lambda incorrectly."""
     patch.setattr(IAMRequestBase, "check_signature", lambda _: None)
     patch.setattr(moto_settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
     patch.setattr(ActionAuthenticatorMixin, "request_count", 0)
 
 
-def _mend_moto(patch: pytest.MonkeyPatch) -> None:
+def _patch_moto(patch: pytest.MonkeyPatch) -> None:
     def replace_in(owner: type, *functions: Callable[..., Any], **named: Any) -> None:
-        for name, function in {**{one.__name__: one for one in functions}, **named}.items():
+        for name, function in {**{function.__name__: function for function in functions}, **named}.items():
             patch.setattr(owner, name, function, raising=False)
 
     patch_moto_ec2(replace_in)
     patch_moto_ecs(replace_in)
-    patch.setattr(BaseResponse, "call_action", _or_nothing(BaseResponse.call_action))
+    patch.setattr(BaseResponse, "call_action", _accept_unsupported_calls(BaseResponse.call_action))
     for name, service in SERVICE_LINKED_ROLES.items():  # moto's names for these differ from AWS's
-        short = service.removesuffix(".amazonaws.com")
-        patch.setitem(SERVICE_NAME_CONVERSION, short, name.removeprefix("AWSServiceRoleFor"))
+        service_name = service.removesuffix(".amazonaws.com")
+        patch.setitem(SERVICE_NAME_CONVERSION, service_name, name.removeprefix("AWSServiceRoleFor"))
 
 
-def _or_nothing(call_action: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """What moto does not know is answered with nothing, once it has judged whether the call is allowed."""
+def _accept_unsupported_calls(call_action: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a version of `call_action` that returns a default response to calls that moto does not support.
 
-    def answer(self: Any) -> Any:
+    Moto has already checked whether the call is allowed.
+    """
+
+    def call_action_or_default(self: Any) -> Any:
         try:
             return call_action(self)
         except NotImplementedError:
-            return self.serialized(ActionResult(_NOTHING.get(self._get_action(), {})))
+            return self.serialized(ActionResult(_UNSUPPORTED_RESPONSES.get(self._get_action(), {})))
 
-    return answer
+    return call_action_or_default
 
 
-# The story
+# The scenario
 
 OURS = SETTINGS.model_copy(update={
     "AUTO_MONITOR": True, "CREATE_DASHBOARD": True, "CLEAN_DASHBOARD": True, "EXPORT_LOGS": True, "JOB_RETRIES": 2,
     "CLUSTER_MACHINES": 2, "TASKS_PER_MACHINE": 1, "MOUNT_S3": False,
 })  # fmt: skip
-BIG = 33 * 1024 * 1024  # bytes: more than one part
+BIG = 33 * 1024 * 1024  # bytes, more than one part of a multipart upload
 
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -278,7 +279,7 @@ MANIFEST = {
 
 
 class Story:
-    """Who takes part, and each act, in order. An act raises what its command would tell a user."""
+    """The scenario: its participants and its steps. A step raises the same errors as its command."""
 
     def __init__(self, stage: Stage, patch: pytest.MonkeyPatch) -> None:
         self.stage, self.patch, self.folder = stage, patch, stage.folder
@@ -289,18 +290,18 @@ class Story:
         self._machines = MachineSimulator(*backends)
 
     def play(self) -> None:
-        """Every command, what the machines do meanwhile, and the auto-monitor. Three runs, then the clearing-up."""
+        """Run every command, the work of the machines, and the auto-monitor: three runs, then the cleanup of all."""
         self.prepare_account()
         self.write_fleet_file()
-        self.leave_as_the_published_version()
+        self.create_resources_of_the_published_system()
         self.submit()
         run = self.start(with_template=True)
-        self._lose_a_volume(run)
-        self._lose_a_machine(run)
+        self._create_orphaned_volume(run)
+        self._terminate_machine(run)
         self.tick()
         self.work(run)
-        self.ask_why(run)
-        until(lambda: self.tick().get("done"), "the auto-monitor does not end")
+        self.diagnose(run)
+        until(lambda: self.tick().get("done"), "the auto-monitor did not end")
         self.submit()
         assert self.clean_up(self.start(with_template=True))
         self.submit()
@@ -308,31 +309,31 @@ class Story:
         self.work(run)
         assert self.watch(run)
         assert self.clean_up(None)
-        self.clean_up_after_others()
-        self.destroy_account()
+        self.clean_up_orphans()
+        self.delete_account_setup()
 
     def prepare_account(self) -> None:
         self._set_up_account()
-        self._spoil_account()
+        self._damage_account_setup()
         self._set_up_account()
-        self.container = self.stage.taken_role(CONTAINER, TASK_ROLE)
-        self.monitor = self.stage.taken_role(MONITOR, MONITOR_ROLE)
+        self.container = self.stage.assume_role(CONTAINER, TASK_ROLE)
+        self.monitor = self.stage.assume_role(MONITOR, MONITOR_ROLE)
 
     def write_fleet_file(self) -> None:
         clients, config = self.user.clients, self.folder / "config.py"
         self.fleet = self.folder / "fleet.json"
         write_fleet_file(clients, PLACE, OURS, FleetFileOptions(self.fleet, config, force=True), self.time.sleep)
 
-    def leave_as_the_published_version(self) -> None:
-        """Log groups outlive its runs, the dead-letter queue is made by hand, and nothing has a tag."""
+    def create_resources_of_the_published_system(self) -> None:
+        """Create untagged log groups and an untagged dead-letter queue, which the published system leaves behind."""
         for name in build_log_group_names(OURS.LOG_GROUP_NAME):
             self.stage.root.logs.create_log_group(logGroupName=name)
         self.stage.root.sqs.create_queue(QueueName=OURS.SQS_DEAD_LETTER_QUEUE)
 
     def submit(self) -> None:
-        clients, quiet = self.user.clients, lambda _: None
+        clients, ignore = self.user.clients, lambda _: None
         for settings in (OURS.model_copy(update={"SQS_MESSAGE_VISIBILITY": 600}), OURS):  # the second changes the queue
-            set_up_run(settings, clients, quiet, self.time.sleep)
+            set_up_run(settings, clients, ignore, self.time.sleep)
         (self.folder / "up").mkdir(exist_ok=True)
         (self.folder / "up" / "a.txt").write_text("a")
         path = self.folder / "job.json"
@@ -345,41 +346,42 @@ class Story:
         journal = SubmissionJournal(self.folder / f".{time.monotonic()}", resume=False)
         progress = lambda *_: None  # noqa: E731
         submission, clock = Submission(loaded, plan_submission(loaded), journal), Clock(time.time, self.time.sleep)
-        submit_jobs(OURS, clients, submission, clock, progress=progress, say=quiet)
+        submit_jobs(OURS, clients, submission, clock, progress=progress, say=ignore)
 
     def start(self, *, with_template: bool = False) -> MonitorFile:
         clients, path = self.user.clients, self.fleet
         assert find_task_roles(clients.iam).keys() == {"taskRoleArn", "executionRoleArn"}
-        content = self._template() if with_template else _two_kinds(load_fleet_file(path))
+        content = self._build_template_fleet() if with_template else _add_specification(load_fleet_file(path))
         settings = OURS.model_copy(update={"MACHINE_TYPE": OURS.MACHINE_TYPE * (1 if with_template else 2)})
         clock = Clock(time.time, self.time.sleep)
-        asked = content if with_template else _with_more(content)
-        look = lambda: run_preflight_checks(settings, clients, path, asked, datetime.now(UTC))  # noqa: E731
+        checked = content if with_template else _add_key_and_snapshot(content)
+        check_account = lambda: run_preflight_checks(settings, clients, path, checked, datetime.now(UTC))  # noqa: E731
         context = RunContext(clients, settings, FakeOutput(), clock)
-        run = start_run(context, path, content, self.folder, check_account=look)
+        run = start_run(context, path, content, self.folder, check_account=check_account)
         assert "dashboard" in ensure_dashboard(clients.cloudwatch, OURS, run.MONITOR_FLEET_ID)
         watch_machine_arrivals(OURS, clients, run, clock, wait_minutes=0, pause=0.0, say=lambda _: None)
-        self._play()
+        self._simulate_machines()
         return run
 
-    def ask_why(self, run: MonitorFile) -> None:
+    def diagnose(self, run: MonitorFile) -> None:
         clients = self.user.clients
-        self._stop_a_task(run)
-        self._log_a_line()
+        self._create_stopped_task(run)
+        self._write_log_line()
         image = parse_image_reference(f"{PLACE.account}.dkr.ecr.{PLACE.region}.amazonaws.com/worker:1")
         self.stage.root.ecr.create_repository(repositoryName="worker")
         self.stage.root.ecr.put_image(repositoryName="worker", imageManifest=json.dumps(MANIFEST), imageTag="1")
         assert image is not None
         find_ecr_architectures(clients.ecr, image, lambda _: b"{}")
         for subject in (build_subject_from_run(run), observe_active_subject(OURS, clients)):
-            format_diagnosis(seen := gather_evidence(clients, subject, time.time()), rank_causes(seen))
+            evidence = gather_evidence(clients, subject, time.time())
+            format_diagnosis(evidence, rank_causes(evidence))
 
     def work(self, run: MonitorFile) -> None:
-        """A container on the run's first machine works until one job is done and one has failed for good."""
+        """Run a container on the run's first machine until one job is done and one has failed in all attempts."""
         sqs = self.stage.root.sqs
-        url, dead = (sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in (OURS.SQS_QUEUE_NAME, "AppDead"))
+        url, dead_url = (sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in (OURS.SQS_QUEUE_NAME, "AppDead"))
         environment = {
-            "APP_NAME": "App", "RUN": run.run, "SQS_QUEUE_URL": url, "SQS_DEAD_LETTER_QUEUE_URL": dead,
+            "APP_NAME": "App", "RUN": run.run, "SQS_QUEUE_URL": url, "SQS_DEAD_LETTER_QUEUE_URL": dead_url,
             "AWS_BUCKET": BUCKET, "LOG_GROUP_NAME": OURS.LOG_GROUP_NAME, "SQS_MESSAGE_VISIBILITY": "3",
             "JOB_RETRIES": "2", "AWS_REGION": PLACE.region, "INSTANCE_ID": next(iter(self._machines.joined)),
             "WORK_DIR": str(self.folder),
@@ -388,55 +390,55 @@ class Story:
             self.patch.setattr(container, name, 0.05)
         self.patch.setenv("ECS_CONTAINER_METADATA_URI_V4", "http://127.0.0.1:9")
         self.patch.setattr(container, "Clients", lambda *_: WorkerClients(self.container.session))
-        told: SimpleQueue[float] = SimpleQueue()
+        stop_requests: SimpleQueue[float] = SimpleQueue()
         hooks = Hooks(job_from_message, lambda *_: None, usual_failure)
-        metadata: Any = OnEc2(environment["INSTANCE_ID"])
-        made = Container(read_worker_settings(environment), hooks, told, metadata)
+        metadata: Any = Ec2Metadata(environment["INSTANCE_ID"])
+        worker = Container(read_worker_settings(environment), hooks, stop_requests, metadata)
         with ThreadPoolExecutor(1) as pool:
-            ended = pool.submit(made.serve)
+            exit_code = pool.submit(worker.serve)
             try:
                 until(
                     lambda: count_jobs(sqs, "AppDead") and not count_jobs(sqs, OURS.SQS_QUEUE_NAME),
-                    "jobs stay",
+                    "the queue still contains jobs",
                     60,
                 )
             finally:
-                told.put(STOP_RESERVE_SECONDS)
-            assert ended.result() == 0
+                stop_requests.put(STOP_RESERVE_SECONDS)
+            assert exit_code.result() == 0
 
     def tick(self) -> dict[str, Any]:
-        """One call of the auto-monitor, as its rule does it; the machines go on meanwhile."""
+        """Call the auto-monitor once, as its rule does, and then advance the machines."""
         event = json.loads(self.stage.root.events.list_targets_by_rule(Rule=self._rule)["Targets"][0]["Input"])
         for name, seconds in (("LOOK", 0.01), ("SOON", 0.01), ("SETTLING", 0.02), ("NEW_MACHINE", 0.0)):
             self.patch.setenv(f"{name}_SECONDS", str(seconds))
         self.patch.setattr(auto_monitor, "Clients", lambda _: self.monitor.clients)
         self.patch.setattr(auto_monitor.boto3, "Session", lambda: None)
-        told = handler(event, None)
-        self._play()
-        return told
+        result = handler(event, None)
+        self._simulate_machines()
+        return result
 
     def watch(self, run: MonitorFile) -> bool:
-        """The user's own monitor, on a run whose jobs are through."""
+        """Run the `monitor` command on a run whose jobs have finished."""
         return monitor_run(self.context, run, cheapest=True, pace=AT_ONCE)
 
     def clean_up(self, run: MonitorFile | None) -> bool:
-        """At once, whatever waits, and the failed jobs with it."""
+        """Clean up immediately, including waiting and failed jobs."""
         return clean_up_and_verify(self.context, run, self.fleet, yes=True, failed_too=True)
 
-    def clean_up_after_others(self) -> None:
-        """What older runs left, of each kind."""
-        self._leave_things()
+    def clean_up_orphans(self) -> None:
+        """Clean up one resource of each kind that an older run left behind."""
+        self._create_orphans()
         later = time.time() + 7 * 24 * 3600
-        found = find_orphans(self.user.clients, lambda: later)
-        assert found.unseen == []
-        assert delete_orphans(self.user.clients, found).failed == []
+        orphans = find_orphans(self.user.clients, lambda: later)
+        assert orphans.unseen == []
+        assert delete_orphans(self.user.clients, orphans).failed == []
         assert observe_all_resources(self.user.clients).unseen == []
 
     def _set_up_account(self) -> None:
         list(set_up_account(self.administrator.clients, PLACE, BUCKETS, ROOT, self.time.sleep))
 
-    def _spoil_account(self) -> None:
-        """Changes what setupAWS then has to put right."""
+    def _damage_account_setup(self) -> None:
+        """Change everything that setupAWS must repair."""
         root, name = self.stage.root, MONITOR_FUNCTION
         trust = json.dumps(build_trust_policy("ec2.amazonaws.com"))
         root.iam.update_assume_role_policy(RoleName=TASK_ROLE, PolicyDocument=trust)
@@ -452,39 +454,39 @@ class Story:
         )  # fmt: skip
         root.logs.delete_retention_policy(logGroupName=f"/aws/lambda/{name}")
 
-    def destroy_account(self) -> None:
+    def delete_account_setup(self) -> None:
         rows = list(delete_account_setup(self.administrator.clients, PLACE, BUCKETS, time.time))
         assert [row for row in rows if row.state is SetupState.LEFT] == []
 
     @property
     def context(self) -> RunContext:
-        """A pause takes no time, and after it machines are where AWS would have brought them."""
-        clock = Clock(time.time, lambda _: self._play())
+        """Context whose clock takes no time to sleep, but advances the machines as AWS would in that time."""
+        clock = Clock(time.time, lambda _: self._simulate_machines())
         return RunContext(self.user.clients, OURS, FakeOutput(), clock, pause=0.01)
 
-    def _stop_a_task(self, run: MonitorFile) -> None:
-        """Of the service, as ECS does it."""
+    def _create_stopped_task(self, run: MonitorFile) -> None:
+        """Create a stopped task of the run's service."""
         self.stage.root.ecs.run_task(
             cluster=run.MONITOR_ECS_CLUSTER, taskDefinition="AppTask", group=f"service:{run.names.service}"
         )
         for task in self._machines.ecs.tasks[run.MONITOR_ECS_CLUSTER].values():
             task.desired_status = "STOPPED"
 
-    def _log_a_line(self) -> None:
-        """As ECS's log driver names a container's stream."""
+    def _write_log_line(self) -> None:
+        """Write a line to a log stream that is named as ECS's log driver names it."""
         stream = {"logGroupName": f"{OURS.LOG_GROUP_NAME}_perInstance", "logStreamName": "App/worker/0123"}
         self.stage.root.logs.create_log_stream(**stream)
         line: Any = {"timestamp": int(time.time() * 1000), "message": "it runs"}
         self.stage.root.logs.put_log_events(**stream, logEvents=[line])
 
-    def _lose_a_machine(self, run: MonitorFile) -> None:
-        """Which is not replaced before the next tick sees that it is missing."""
+    def _terminate_machine(self, run: MonitorFile) -> None:
+        """Terminate a machine. The fleet replaces it only after the next tick has noticed that it is missing."""
         ec2 = self.stage.root.ec2
-        found = ec2.describe_spot_fleet_instances(SpotFleetRequestId=run.MONITOR_FLEET_ID)["ActiveInstances"]
-        ec2.terminate_instances(InstanceIds=[found[0]["InstanceId"]])
+        instances = ec2.describe_spot_fleet_instances(SpotFleetRequestId=run.MONITOR_FLEET_ID)["ActiveInstances"]
+        ec2.terminate_instances(InstanceIds=[instances[0]["InstanceId"]])
 
-    def _lose_a_volume(self, run: MonitorFile) -> None:
-        """As a machine does that ends before EC2 has noted that its disk goes with it."""
+    def _create_orphaned_volume(self, run: MonitorFile) -> None:
+        """Create a volume as a machine leaves it that ended before EC2 marked its disk for deletion."""
         tags: Any = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": run.run}]
         self.stage.root.ec2.create_volume(
             AvailabilityZone=f"{PLACE.region}a",
@@ -492,26 +494,26 @@ class Story:
             TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
         )
 
-    def _leave_things(self) -> None:
-        """By an app that nobody knows any more."""
-        root, marks = self.stage.root, [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
+    def _create_orphans(self) -> None:
+        """Create one resource of each kind that a run of an unknown app left behind."""
+        root, tags = self.stage.root, [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
         root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, PLACE.region, "aws"))
         root.events.put_rule(Name=build_monitor_rule_name("Old"), ScheduleExpression="rate(1 minute)")
         zone = f"{PLACE.region}a"
         root.ec2.create_volume(
-            AvailabilityZone=zone, Size=8, TagSpecifications=[{"ResourceType": "volume", "Tags": marks}]
+            AvailabilityZone=zone, Size=8, TagSpecifications=[{"ResourceType": "volume", "Tags": tags}]
         )
         root.ec2.create_launch_template(
             LaunchTemplateName="Old-20250101T000000Z",
             LaunchTemplateData={"InstanceType": "m5.large"},
-            TagSpecifications=[{"ResourceType": "launch-template", "Tags": marks}],
+            TagSpecifications=[{"ResourceType": "launch-template", "Tags": tags}],
         )
         for name in ("OldLogs", "OldLogs_perInstance"):
             root.logs.create_log_group(logGroupName=name, tags={"app": "Old"})
-        told: Any = [{"name": "SQS_QUEUE_URL", "value": "https://sqs.us-east-1.amazonaws.com/1/OldQueue"}]
+        environment: Any = [{"name": "SQS_QUEUE_URL", "value": "https://sqs.us-east-1.amazonaws.com/1/OldQueue"}]
         root.ecs.register_task_definition(
             family="OldTask",
-            containerDefinitions=[{"name": "x", "image": "x", "memory": 100, "environment": told}],
+            containerDefinitions=[{"name": "x", "image": "x", "memory": 100, "environment": environment}],
             tags=[{"key": "app", "value": "Old"}],
         )
         body = json.dumps(build_dashboard(OURS.model_copy(update={"APP_NAME": "Old"}), "sfr-0"))
@@ -519,44 +521,46 @@ class Story:
 
     _rule = build_monitor_rule_name("App")
 
-    def _play(self) -> None:
-        """What EC2 and the machines' agents do."""
+    def _simulate_machines(self) -> None:
+        """Do what EC2 and the machines' ECS agents would do."""
         update_fleets(self._machines.ec2)
         self._machines.simulate_step()
         for cluster in self._machines.ecs.clusters.values():
             cluster.registered_container_instances_count = len(self._machines.ecs.container_instances[cluster.name])
-            cluster.running_tasks_count = 0  # moto counts what no service of its own starts
+            cluster.running_tasks_count = 0  # moto also counts tasks that no service started
 
-    def _template(self) -> dict[str, Any]:
-        """A Fleet file with a launch template that somebody has made."""
+    def _build_template_fleet(self) -> dict[str, Any]:
+        """Return the content of a fleet file that uses an existing launch template."""
         content = load_fleet_file(self.fleet)
         specification = content.pop("LaunchSpecifications")[0]
         interface = specification.pop("NetworkInterfaces")[0]
         data = specification | {"SecurityGroupIds": interface["Groups"]}
         name = f"template-{time.monotonic()}"
         self.stage.root.ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)
-        named = {"LaunchTemplateName": name, "Version": "$Default"}
-        overrides = [{"SubnetId": one} for one in interface["SubnetId"].split(",")]
-        return content | {"LaunchTemplateConfigs": [{"LaunchTemplateSpecification": named, "Overrides": overrides}]}
+        reference = {"LaunchTemplateName": name, "Version": "$Default"}
+        overrides = [{"SubnetId": subnet} for subnet in interface["SubnetId"].split(",")]
+        return content | {"LaunchTemplateConfigs": [{"LaunchTemplateSpecification": reference, "Overrides": overrides}]}
 
 
-def _two_kinds(content: dict[str, Any]) -> dict[str, Any]:
-    """The Fleet file with a second specification, of other content."""
-    (one,) = content["LaunchSpecifications"]
-    return content | {"LaunchSpecifications": [one, deepcopy(one) | {"EbsOptimized": True}]}
+def _add_specification(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a fleet file with a second, different specification."""
+    (specification,) = content["LaunchSpecifications"]
+    second = deepcopy(specification) | {"EbsOptimized": True}
+    return content | {"LaunchSpecifications": [specification, second]}
 
 
-def _with_more(content: dict[str, Any]) -> dict[str, Any]:
-    """The Fleet file, with a key pair and a disk from a snapshot: `check` looks these up too."""
-    more = deepcopy(content)
-    for one in more["LaunchSpecifications"]:
-        one["KeyName"] = "key"
-        one["BlockDeviceMappings"].append({"DeviceName": "/dev/xvdb", "Ebs": {"SnapshotId": "snap-0123456789abcdef0"}})
-    return more
+def _add_key_and_snapshot(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a fleet file with a key pair and a disk from a snapshot, because `check` looks these up, too."""
+    changed = deepcopy(content)
+    disk = {"DeviceName": "/dev/xvdb", "Ebs": {"SnapshotId": "snap-0123456789abcdef0"}}
+    for specification in changed["LaunchSpecifications"]:
+        specification["KeyName"] = "key"
+        specification["BlockDeviceMappings"].append(deepcopy(disk))
+    return changed
 
 
-class OnEc2:
-    """What a machine is told about itself, on EC2."""
+class Ec2Metadata:
+    """Instance metadata of a machine on EC2, with only its instance ID."""
 
     is_on_ec2 = True
 
@@ -568,7 +572,7 @@ class OnEc2:
 
 
 class WorkerClients:
-    """A container's clients, of the login that it has in the story."""
+    """Clients of a container, with the login that containers have in the scenario."""
 
     def __init__(self, session: boto3.Session) -> None:
         self._session = session

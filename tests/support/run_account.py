@@ -1,4 +1,4 @@
-"""A run in an account that is a dictionary: its queue and its bucket are there, all else only where a test says so."""
+"""A run in an emulated account that has only the run's queue and bucket. Tests add other resources if needed."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ EMPTY_ACCOUNT: dict[str, Any] = {
 
 
 class RunAccount:
-    """`jobs`: what the queue holds."""
+    """A run and its account. `jobs` is the number of jobs in the queue."""
 
-    def __init__(self, made: Account, file: MonitorFile) -> None:
-        self.account, self.file = made, file
-        self.clients: Any = _RunClients(made)
+    def __init__(self, account: Account, file: MonitorFile) -> None:
+        self.account, self.file = account, file
+        self.clients: Any = _RunClients(account)
         self.bucket, self.queue_is_there, self.jobs = FakeBucket(), True, 0
-        made.answers |= {
-            "s3.GetObject": lambda asked: self.bucket.get_object(**asked),
-            "s3.PutObject": lambda asked: self.bucket.put_object(**asked),
+        account.answers |= {
+            "s3.GetObject": lambda parameters: self.bucket.get_object(**parameters),
+            "s3.PutObject": lambda parameters: self.bucket.put_object(**parameters),
             "s3.ListObjectsV2": self._list_objects,
             "sqs.GetQueueUrl": self._get_queue_url,
             "sqs.GetQueueAttributes": lambda _: {"Attributes": {"ApproximateNumberOfMessages": str(self.jobs)}},
@@ -51,28 +51,32 @@ class RunAccount:
         }
 
     def add_records(self, count: int) -> None:
-        """So many jobs are done."""
+        """Add the records of `count` jobs."""
         for number in range(count):
             self.bucket.put_object(Key=self.file.keys.record(f"job-{number}"), Body=b"{}")
 
     def refuse_records(self, code: str) -> None:
-        def answer(asked: dict[str, Any]) -> Any:
-            if asked["Prefix"] == self.file.keys.jobs:
-                raise refused(code)
-            return self._list_objects(asked)
+        """Fail requests to list the records with this error code."""
 
-        self.account.answers["s3.ListObjectsV2"] = answer
+        def list_objects(parameters: dict[str, Any]) -> Any:
+            if parameters["Prefix"] == self.file.keys.jobs:
+                raise refused(code)
+            return self._list_objects(parameters)
+
+        self.account.answers["s3.ListObjectsV2"] = list_objects
 
     def refuse_summary(self, code: str) -> None:
-        def answer(asked: dict[str, Any]) -> Any:
-            if asked["Key"] == self.file.keys.summary:
-                raise refused(code)
-            return self.bucket.put_object(**asked)
+        """Fail requests to write the summary with this error code."""
 
-        self.account.answers["s3.PutObject"] = answer
+        def put_object(parameters: dict[str, Any]) -> Any:
+            if parameters["Key"] == self.file.keys.summary:
+                raise refused(code)
+            return self.bucket.put_object(**parameters)
+
+        self.account.answers["s3.PutObject"] = put_object
 
     def keep_machine(self, name: str = "i-1") -> None:
-        """A machine of the run that goes on whatever it is told."""
+        """Add a machine of the run that keeps running when it is terminated."""
         tags = [{"Key": key, "Value": value} for key, value in {"app": "App", "run": RUN, "Name": "AppWorker"}.items()]
         machine = {"InstanceId": name, "State": {"Name": "running"}, "Tags": tags}
         self.account.answers["ec2.DescribeInstances"] = {"Reservations": [{"Instances": [machine]}]}
@@ -80,32 +84,32 @@ class RunAccount:
 
     @property
     def summary(self) -> str:
-        """How the run ended, as it lies in the bucket."""
+        """The run's summary in the bucket."""
         return self.bucket.objects[self.file.keys.summary].decode()
 
     @property
     def acts(self) -> list[str]:
-        """What was done, in order, each by the call that only it makes."""
-        marks = {
+        """The main actions in order. Each is recognized by a call that no other action makes."""
+        names = {
             "logs.CreateExportTask": "export", "sqs.DeleteQueue": "clean-up", "events.ListRules": "look",
             "events.DeleteRule": "delete the rule",
         }  # fmt: skip
-        found = []
-        for call, asked in self.account.asked:
-            if call in marks:
-                found.append(marks[call])
-            elif call == "s3.ListObjectsV2" and asked["Prefix"] == self.file.keys.jobs:
-                found.append("records")
-            elif call == "s3.PutObject" and asked["Key"] == self.file.keys.summary:
-                found.append("summary")
-        return found
+        actions = []
+        for call, parameters in self.account.asked:
+            if call in names:
+                actions.append(names[call])
+            elif call == "s3.ListObjectsV2" and parameters["Prefix"] == self.file.keys.jobs:
+                actions.append("records")
+            elif call == "s3.PutObject" and parameters["Key"] == self.file.keys.summary:
+                actions.append("summary")
+        return actions
 
-    def _list_objects(self, asked: dict[str, Any]) -> dict[str, Any]:
-        keys = sorted(key for key in self.bucket.objects if key.startswith(asked["Prefix"]))
+    def _list_objects(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        keys = sorted(key for key in self.bucket.objects if key.startswith(parameters["Prefix"]))
         return {"Contents": [{"Key": key, "LastModified": datetime.fromtimestamp(START, UTC)} for key in keys]}
 
-    def _get_queue_url(self, asked: dict[str, Any]) -> dict[str, Any]:
-        if not self.queue_is_there or asked["QueueName"] != QUEUE_NAME:
+    def _get_queue_url(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        if not self.queue_is_there or parameters["QueueName"] != QUEUE_NAME:
             raise refused(MISSING_QUEUE, "GetQueueUrl")
         return {"QueueUrl": QUEUE_URL}
 
@@ -115,20 +119,23 @@ class RunAccount:
 
 
 class _RunClients:
-    """The account's clients, but for CloudWatch Logs: one of its parameters has two names, and botocore's model knows
-    only the other. An export ends when the next one of the same log group is asked for."""
+    """The account's clients, except the one for CloudWatch Logs, which this class emulates.
 
-    def __init__(self, made: Account) -> None:
-        self._account, self.logs, self.meta = made, self, SimpleNamespace(region_name="us-east-1")
-        self._asked: set[str] = set()
+    A parameter of CreateExportTask has two names, and botocore's model knows only one. An export blocks those of other
+    log groups. It ends when the next export of the same log group is requested.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self._account, self.logs, self.meta = account, self, SimpleNamespace(region_name="us-east-1")
+        self._exported_groups: set[str] = set()
 
     def __getattr__(self, service: str) -> Any:
         return getattr(self._account.clients, service)
 
-    def create_export_task(self, *, logGroupName: str, **more: Any) -> dict[str, str]:
-        self._account.asked.append(("logs.CreateExportTask", {"logGroupName": logGroupName, **more}))
-        is_busy = bool(self._asked) and logGroupName not in self._asked
-        self._asked.add(logGroupName)
+    def create_export_task(self, *, logGroupName: str, **parameters: Any) -> dict[str, str]:
+        self._account.asked.append(("logs.CreateExportTask", {"logGroupName": logGroupName, **parameters}))
+        is_busy = bool(self._exported_groups) and logGroupName not in self._exported_groups
+        self._exported_groups.add(logGroupName)
         if is_busy:
             raise refused("LimitExceededException", "CreateExportTask")
         return {"taskId": f"task of {logGroupName}"}
@@ -136,6 +143,6 @@ class _RunClients:
 
 @contextmanager
 def run_account(file: MonitorFile) -> Iterator[RunAccount]:
-    """Every call of this process goes to the account, as long as the block lasts."""
-    with account(EMPTY_ACCOUNT) as made:
-        yield RunAccount(made, file)
+    """Send all calls of this process to an account with one run while the block runs."""
+    with account(EMPTY_ACCOUNT) as run_owner:
+        yield RunAccount(run_owner, file)

@@ -1,4 +1,4 @@
-"""What the tests of several parts of the worker share."""
+"""Fixtures for the tests of several parts of the worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.emulator import KEYS
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of an S3 in this process, which has one bucket: `ours`."""
+    """A client of an S3 in this process that contains one bucket, `ours`."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     with mock_aws():
@@ -29,22 +29,22 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[LauncherPool]:
     """Launchers for four programs at a time."""
-    made = LauncherPool(4)
-    yield made
-    made.end()
+    launchers = LauncherPool(4)
+    yield launchers
+    launchers.end()
 
 
 @pytest.fixture(autouse=True)
-def _restored_worker_logger() -> Iterator[None]:
-    """A container in this process gives the worker's logger handlers and a level; the next test finds it as it was."""
+def _restore_worker_logger() -> Iterator[None]:
+    """Restore the worker's logger, to which a container in this process adds handlers and a level."""
     logger = logging.getLogger("worker")
-    before = logger.handlers[:], logger.level, logger.propagate
+    original = logger.handlers[:], logger.level, logger.propagate
     yield
-    logger.handlers[:], logger.level, logger.propagate = before
+    logger.handlers[:], logger.level, logger.propagate = original
 
 
 @pytest.fixture
 def worker_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """What the worker logs, also after a container in this process has kept its log to itself."""
+    """The messages that the worker logs, even after a container in this process has stopped their propagation."""
     monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
     return caplog

@@ -1,5 +1,5 @@
-"""`run.py check`: everything that can be looked at before a cent is spent, with one module for each subject.
+"""`run.py check`: the checks that need no running machines, one module per subject.
 
-`cli` imports it, also for startCluster, which ends where something is wrong. Start with `check.py`, the list of checks;
-`lookups.py` asks AWS, and each check judges what it found by a pure function beside it.
+`cli` imports it for `check` and for `startCluster`, which stops if a finding is WRONG. Start with `check.py`, the
+list of checks. `lookups.py` queries AWS; next to each check, a pure `judge_…` function evaluates the results.
 """

@@ -1,4 +1,4 @@
-"""Checks of the account: who calls, the bucket, the roles, log export, and names that another app uses."""
+"""Checks of the account: the login, the bucket, the roles, log export, and names that another app uses."""
 
 from __future__ import annotations
 
@@ -26,36 +26,39 @@ from distributed_something.diagnose.check.findings import (
 from distributed_something.diagnose.check.lookups import Lookups, QueueFacts
 from distributed_something.fleet.launch_specs import parse_arn_name
 
-MISSING_RIGHT_REMEDY = "ask your administrator for this right, or ignore this line"
-SETUP_AWS_REMEDY = "run setupAWS, which makes it, then fleetFile"
+MISSING_PERMISSION_REMEDY = "ask your administrator for this permission, or ignore this warning"
+SETUP_AWS_REMEDY = "run setupAWS, which creates it, then fleetFile"
 FLEET_SERVICE_PRINCIPAL, EC2_SERVICE_PRINCIPAL = "spotfleet.amazonaws.com", "ec2.amazonaws.com"
 
 
 def check_login(facts: Lookups) -> Iterator[Finding]:
-    """Any credentials may ask who they are; so whoever is refused here can do nothing."""
+    """Check that AWS accepts the credentials.
+
+    `GetCallerIdentity` needs no permission, so credentials that fail here are not valid for anything.
+    """
     try:
-        who = facts.identity.value
+        identity = facts.identity.value
     except AWSError as error:
         if not is_login_error(error):
             raise
         yield build_wrong_finding("account", format_lookup_error(error), find_remedy(error))
         return
-    settings = facts.settings
-    yield build_ok_finding("account", f"{who['Account']} as {parse_arn_name(who['Arn'])}, region {settings.AWS_REGION}")
+    name, region = parse_arn_name(identity["Arn"]), facts.settings.AWS_REGION
+    yield build_ok_finding("account", f"{identity['Account']} as {name}, region {region}")
 
 
 def check_bucket(facts: Lookups) -> Iterator[Finding]:
-    """It is there, near the machines, and may be written to."""
+    """Check that the bucket exists, is in the machines' region, and is writable."""
     settings = facts.settings
     try:
         yield from judge_bucket(settings.AWS_BUCKET, facts.bucket_region.value, settings.AWS_REGION)
     except ClientError as error:
         if find_missing_permission(error) is None:
             raise
-        right = find_missing_permission(error)
-        said = f"whether {settings.AWS_BUCKET} is there is not told: needs {right}, if it is yours at all"
-        yield build_warning_finding("bucket", said, MISSING_RIGHT_REMEDY)
-    if facts.no_bucket:
+        permission = find_missing_permission(error)
+        message = f"cannot tell whether {settings.AWS_BUCKET} exists: needs {permission}, or the bucket is not yours"
+        yield build_warning_finding("bucket", message, MISSING_PERMISSION_REMEDY)
+    if facts.is_bucket_missing:
         return
     try:
         facts.check_bucket_write()
@@ -64,113 +67,121 @@ def check_bucket(facts: Lookups) -> Iterator[Finding]:
             raise
         yield build_wrong_finding(
             "bucket",
-            f"you may not write to it: {format_lookup_error(error)}",
-            "ask for this right, or name a bucket of yours in AWS_BUCKET",
+            f"you cannot write to it: {format_lookup_error(error)}",
+            "ask your administrator for this permission, or set AWS_BUCKET to a bucket of yours",
         )
     else:
-        yield build_ok_finding("bucket", "may be written to (tried; nothing was left in it)")
+        yield build_ok_finding("bucket", "you can write to it (tested; the test left no files)")
 
 
-def judge_bucket(name: str, region: str | None, wanted: str) -> Iterator[Finding]:
-    """`region`: of the bucket; None: there is none; '': not told."""
+def judge_bucket(name: str, region: str | None, wanted_region: str) -> Iterator[Finding]:
+    """Compare the bucket's region with the region of the machines.
+
+    `region` is None if the bucket does not exist and '' if S3 does not report its region.
+    """
     if region is None:
         yield build_wrong_finding(
-            "bucket", f"there is no bucket {name}", "make it, or correct AWS_BUCKET in the config"
+            "bucket", f"there is no bucket {name}", "create it, or correct AWS_BUCKET in the config"
         )
-    elif region and region != wanted:
+    elif region and region != wanted_region:
         yield build_warning_finding(
             "bucket",
-            f"{name} is in {region}, the machines would be in {wanted}: every byte between them is paid for",
-            f"write AWS_REGION = '{region}' and use a fleet file of that region",
+            f"{name} is in {region}, the machines would be in {wanted_region}: AWS charges for every transfer "
+            "between regions",
+            f"set AWS_REGION = '{region}' and use a Fleet file for that region",
         )
     else:
-        yield build_ok_finding("bucket", f"{name} is there, in {region or 'a region that S3 does not tell'}")
+        yield build_ok_finding("bucket", f"{name} exists, in {region or 'a region that S3 does not report'}")
 
 
 def check_fleet_role(facts: Lookups) -> Iterator[Finding]:
-    """The role with which the fleet starts and tags machines."""
+    """Check the role with which the fleet starts and tags machines."""
     if facts.fleet is not None:
         name = parse_arn_name(str(facts.fleet.get("IamFleetRole", "")))
         yield from judge_role("fleet role", name, facts.fleet_role.value, FLEET_SERVICE_PRINCIPAL)
 
 
 def check_instance_profiles(facts: Lookups) -> Iterator[Finding]:
-    """The machines' instance profiles."""
+    """Check the machines' instance profiles."""
     if facts.fleet is None:
         return
-    if any(one.profile is None and not one.unread for one in facts.specifications):
-        said = "a launch specification names no IamInstanceProfile: its machines could not join the cluster"
+    if any(specification.profile is None and not specification.unread for specification in facts.specifications):
+        message = "a launch specification has no IamInstanceProfile, so its machines could not join the cluster"
         yield build_wrong_finding(
-            "profile", said, "put the ARN of the instance profile ecsInstanceRole there", by_user=True
+            "profile", message, "add it, with the ARN of the instance profile ecsInstanceRole", is_user_error=True
         )
-    for name, found in facts.profiles.value.items():
-        yield from judge_instance_profile(name, found)
+    for name, profile in facts.profiles.value.items():
+        yield from judge_instance_profile(name, profile)
 
 
 def check_same_account(facts: Lookups) -> Iterator[Finding]:
-    """The Fleet file is of the account that one is logged in to."""
+    """Check that the roles in the Fleet file belong to the account that the user is logged in to."""
     if facts.fleet is None:
         return
-    arns = {"IamFleetRole": {str(facts.fleet.get("IamFleetRole", ""))}}
-    arns["IamInstanceProfile"] = {one.profile for one in facts.specifications if one.profile}
-    for key, some_arns in arns.items():
-        for arn in sorted(some_arns):
+    arns_by_key = {"IamFleetRole": {str(facts.fleet.get("IamFleetRole", ""))}}
+    arns_by_key["IamInstanceProfile"] = {
+        specification.profile for specification in facts.specifications if specification.profile
+    }
+    for key, arns in arns_by_key.items():
+        for arn in sorted(arns):
             yield from judge_arn_account(arn, key, facts.identity.value["Account"])
 
 
 def judge_arn_account(arn: str, key: str, account: str) -> Iterator[Finding]:
-    """An ARN (a name tells no account) of the account that is logged in."""
+    """Compare the account in the ARN with the logged-in account. A bare name contains no account and passes."""
     parts = arn.split(":")
     if len(parts) > 4 and parts[4] != account:
         yield build_wrong_finding(
             "roles",
-            f"{key} is of account {parts[4]}, you are logged in to {account}",
-            "use a fleet file of this account, or another AWS_PROFILE",
-            by_user=True,
+            f"{key} belongs to account {parts[4]}, but you are logged in to {account}",
+            f"use a Fleet file for {account}, or set AWS_PROFILE to a profile for {parts[4]}",
+            is_user_error=True,
         )
 
 
-def judge_instance_profile(name: str, found: Mapping[str, Any] | None) -> Iterator[Finding]:
-    """An instance profile holds the role that a machine has; the console makes both, other ways only the role."""
-    if found is None:
-        said = f"there is no instance profile {name} (a role of that name is not enough)"
-        yield build_wrong_finding("profile", said, SETUP_AWS_REMEDY)
-    elif not found.get("Roles"):
-        yield build_wrong_finding("profile", f"the instance profile {name} holds no role", SETUP_AWS_REMEDY)
+def judge_instance_profile(name: str, profile: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Check that the instance profile exists and contains a role.
+
+    The AWS console creates an instance profile with each EC2 role; the API and the command line create only the role.
+    """
+    if profile is None:
+        message = f"there is no instance profile {name} (a role of that name is not enough)"
+        yield build_wrong_finding("profile", message, SETUP_AWS_REMEDY)
+    elif not profile.get("Roles"):
+        yield build_wrong_finding("profile", f"the instance profile {name} contains no role", SETUP_AWS_REMEDY)
     else:
-        role = found["Roles"][0]
+        role = profile["Roles"][0]
         yield from judge_role("profile", str(role["RoleName"]), role, EC2_SERVICE_PRINCIPAL)
 
 
 def judge_role(topic: str, name: str, role: Mapping[str, Any] | None, service: str) -> Iterator[Finding]:
-    """The role is there, and `service`, whatever it is called in China, may take it on."""
+    """Check that the role exists and that `service` (or its name in the China regions) may assume it."""
     if role is None:
         yield build_wrong_finding(topic, f"there is no role {name}", SETUP_AWS_REMEDY)
     elif not {service, service + CHINA_DOMAIN_SUFFIX} & list_trusted_services(role.get("AssumeRolePolicyDocument", {})):
-        yield build_wrong_finding(
-            topic, f"{service} may not take on the role {name}", f"add {service} to its trust policy; setupAWS does so"
-        )
+        remedy = f"run setupAWS, which adds {service} to its trust policy"
+        yield build_wrong_finding(topic, f"{service} may not assume the role {name}", remedy)
     else:
-        yield build_ok_finding(topic, f"{name} is there, for {service}")
+        yield build_ok_finding(topic, f"{name} exists, and {service} may assume it")
 
 
 def check_log_export(facts: Lookups) -> Iterator[Finding]:
-    """Log export puts logs into the bucket by a right that the bucket's policy gives."""
-    if facts.no_bucket:
+    """Check that the bucket policy lets CloudWatch Logs write, as log export requires."""
+    if facts.is_bucket_missing:
         return
     if is_log_export_allowed(facts.bucket_policy.value, facts.settings.AWS_REGION):
-        yield build_ok_finding("log export", "the bucket's policy lets CloudWatch Logs write")
+        yield build_ok_finding("log export", "the bucket policy lets CloudWatch Logs write")
     else:
         yield build_warning_finding(
             "log export",
-            "the bucket's policy does not let CloudWatch Logs write: logs are not exported "
-            "at the end (jobs' logs lie in the bucket anyhow)",
-            "run setupAWS, which adds it",
+            "the bucket policy does not let CloudWatch Logs write, so the run cannot export its logs at the end (each "
+            "job's log is in the bucket anyway)",
+            "run setupAWS, which adds the statement",
         )
 
 
 def is_log_export_allowed(policy: Mapping[str, Any], region: str) -> bool:
-    """Whether the bucket's policy lets CloudWatch Logs of that region read its ACL and write objects."""
+    """Return whether the bucket policy lets CloudWatch Logs of this region read the ACL and write objects."""
     names = {"logs.amazonaws.com", f"logs.{region}.amazonaws.com", f"logs.{region}.amazonaws.com{CHINA_DOMAIN_SUFFIX}"}
     actions: set[str] = set()
     for statement in wrap_in_list(policy.get("Statement")):
@@ -178,72 +189,77 @@ def is_log_export_allowed(policy: Mapping[str, Any], region: str) -> bool:
         services = {"*"} if principal == "*" else set(wrap_in_list(principal.get("Service")))
         if statement.get("Effect") == "Allow" and services & (names | {"*"}):
             actions |= set(wrap_in_list(statement.get("Action")))
-    everything = bool(actions & {"*", "s3:*"})
-    return everything or {"s3:GetBucketAcl", "s3:PutObject"} <= actions
+    return bool(actions & {"*", "s3:*"}) or {"s3:GetBucketAcl", "s3:PutObject"} <= actions
 
 
 def check_name_owners(facts: Lookups) -> Iterator[Finding]:
-    """Nothing that this run would use is another app's."""
+    """Check that the queues, the cluster, and the service do not belong to another app."""
     settings, app = facts.settings, facts.settings.APP_NAME
-    found = [
+    findings = [
         *judge_queue_owner(settings.SQS_QUEUE_NAME, facts.job_queue.value, app, "SQS_QUEUE_NAME"),
-        *judge_queue_owner(settings.SQS_DEAD_LETTER_QUEUE, facts.dead_queue.value, app, "SQS_DEAD_LETTER_QUEUE"),
+        *judge_queue_owner(settings.SQS_DEAD_LETTER_QUEUE, facts.dead_letter_queue.value, app, "SQS_DEAD_LETTER_QUEUE"),
         *judge_cluster_owner(settings.ECS_CLUSTER, facts.cluster.value, app),
         *judge_service_owner(settings.names.service, facts.service.value, app),
     ]
-    yield from found or [build_ok_finding("names", "queues, cluster and service are no other app's")]
+    yield from findings or [build_ok_finding("names", "no other app uses the queues, the cluster, or the service")]
 
 
-def judge_queue_owner(name: str, found: QueueFacts | None, app: str, key: str) -> Iterator[Finding]:
-    """A queue that two apps share mixes their jobs; of one without a tag the roles of setupAWS let nobody take any."""
-    if found is None:
+def judge_queue_owner(name: str, queue: QueueFacts | None, app: str, key: str) -> Iterator[Finding]:
+    """Check the queue's tag `app`.
+
+    If two apps share a queue, their jobs mix. Without the tag, the roles that setupAWS creates cannot receive jobs.
+    """
+    if queue is None:
         return
-    owner = found.tags.get("app")
+    owner = queue.tags.get("app")
     if not owner:
         yield build_warning_finding(
-            "names", f"the queue {name} carries no tag `app`, on which rights depend", "run setup, which adds it"
+            "names", f"the queue {name} has no tag `app`, which permissions depend on", "run setup, which adds it"
         )
     elif owner != app:
         yield build_wrong_finding(
             "names",
             f"the queue {name} belongs to the app {owner}: its jobs would mix with yours",
             f"choose another {key}",
-            by_user=True,
+            is_user_error=True,
         )
 
 
-def judge_cluster_owner(name: str, found: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:
-    """Apps may share a cluster; one of their own is simpler to watch."""
-    owner = _find_owner(found)
+def judge_cluster_owner(name: str, cluster: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:
+    """Check the cluster's tag `app`. Apps may share a cluster, but separate clusters are easier to watch."""
+    owner = _find_owner(cluster)
     if owner and owner != app:
         yield build_warning_finding(
             "names",
-            f"the cluster {name} was made by the app {owner}, and machines of both would be in it",
-            "choose another ECS_CLUSTER, unless you mean it",
+            f"the cluster {name} was created by the app {owner}; machines of both apps would be in it",
+            "choose another ECS_CLUSTER, unless you want to share it",
         )
 
 
-def judge_service_owner(name: str, found: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:
-    """A service of the app that wants tasks now is a run under way; without a tag it is the published version's."""
-    owner = _find_owner(found)
+def judge_service_owner(name: str, service: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:
+    """Check the service's tag `app` and whether a run is using the service.
+
+    A service without the tag was created by the published system.
+    """
+    owner = _find_owner(service)
     if owner and owner != app:
         yield build_wrong_finding(
-            "names", f"the service {name} belongs to the app {owner}", "choose another APP_NAME", by_user=True
+            "names", f"the service {name} belongs to the app {owner}", "choose another APP_NAME", is_user_error=True
         )
-    elif found and not owner:
+    elif service and not owner:
         yield build_warning_finding(
             "names",
-            f"the service {name} carries no tag `app`, on which rights depend",
-            "once nothing runs in it, aws ecs delete-service --force deletes it, and setup makes it anew",
+            f"the service {name} has no tag `app`, which permissions depend on",
+            "when nothing runs in it, delete it with aws ecs delete-service --force; setup then creates it again",
         )
-    elif found and found.get("desiredCount"):
+    elif service and service.get("desiredCount"):
         yield build_warning_finding(
             "names",
-            f"the service {name} wants {found['desiredCount']} containers: a run of {app} is under way",
-            "watch it with monitor; a second run needs another APP_NAME",
+            f"the service {name} wants {service['desiredCount']} containers: a run of {app} is in progress",
+            "watch it with monitor; for a second run, use another APP_NAME",
         )
 
 
 def _find_owner(described: Mapping[str, Any] | None) -> str | None:
-    """The app whose tag a cluster or service has; None without one."""
+    """Return the app in the tags of a cluster or service; None without a tag."""
     return parse_tags(described.get("tags") if described else None).get("app")

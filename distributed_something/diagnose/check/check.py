@@ -1,7 +1,7 @@
-"""`run.py check [FLEET]`: everything that can be looked at before a cent is spent, in one list.
+"""`run.py check [FLEET]`: one list of findings about the config, the Fleet file, and the AWS account.
 
-Each check is a function of the `Lookups`; it asks for what it needs and judges it by a pure function beside it. One
-check never stops another: what AWS refuses to tell becomes a warning with the right that it needs.
+Each check is a function of the `Lookups`: it reads the lookups that it needs and passes them to a pure function. A
+failed lookup stops no other check; it becomes a warning that names the missing permission.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from distributed_something.aws.clients import Clients
 from distributed_something.core.errors import AWSError, InputError, find_missing_permission, format_lookup_error
 from distributed_something.diagnose.check.account import (
-    MISSING_RIGHT_REMEDY,
+    MISSING_PERMISSION_REMEDY,
     check_bucket,
     check_fleet_role,
     check_instance_profiles,
@@ -58,7 +58,7 @@ CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
     ("roles", check_same_account),
     ("image", check_container_image),
     ("queue", check_job_queues),
-    (FLEET_FILE_TOPIC, None),  # looked at first, told here
+    (FLEET_FILE_TOPIC, None),  # checked before all others, but listed here
     ("template", check_launch_template),
     ("subnets", check_subnets),
     ("groups", check_security_groups),
@@ -75,61 +75,62 @@ CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
     ("log export", check_log_export),
     ("names", check_name_owners),
 )
-TRY_AGAIN_REMEDY = "try again; if it stays so, look the code up in AWS's documentation"
+RETRY_REMEDY = "run check again; if the error persists, look up its code in AWS's documentation"
 
 
 def run_preflight_checks(
     settings: Settings, clients: Clients, path: Path | None, content: Mapping[str, Any] | None, now: datetime
 ) -> list[Finding]:
-    """Looks at everything; never raises for what it finds. `path`, `content`: the Fleet file, None without one.
+    """Return the findings of all checks, in the order of `CHECKS`.
 
-    Nothing is made or changed in AWS, and nothing costs anything.
+    `path` and `content` are the Fleet file's; both are None without one. AWS errors become findings. The checks create
+    and change nothing in AWS, and they cost nothing.
     """
-    first, fleet = judge_fleet_file(settings, clients, path, content)
+    fleet_file_finding, fleet = judge_fleet_file(clients, settings, path, content)
     facts = Lookups(settings, clients, now, fleet)
-    checks = [(FLEET_FILE_TOPIC, lambda _: [first]) if one is None else (topic, one) for topic, one in CHECKS]
+    checks = [(topic, check_function or (lambda _: [fleet_file_finding])) for topic, check_function in CHECKS]
     return list(iter_findings(checks, facts))
 
 
 def judge_fleet_file(
-    settings: Settings, clients: Clients, path: Path | None, content: Mapping[str, Any] | None
+    clients: Clients, settings: Settings, path: Path | None, content: Mapping[str, Any] | None
 ) -> tuple[Finding, dict[str, Any] | None]:
-    """The Fleet file against the config, without a call, and its content; None where there is no file, or where it is
-    wrong: then what is in it is not looked up."""
+    """Check the Fleet file against the config, without a call to AWS; return the finding and the file's content.
+
+    The content is None if there is no file or if it has an error, because its values cannot be looked up then.
+    """
     if path is None or content is None:
-        return build_ok_finding(
-            FLEET_FILE_TOPIC, "none was given: its subnets, image, roles and disks are not checked"
-        ), None
+        return build_ok_finding(FLEET_FILE_TOPIC, "none given: subnets, image, roles, and disks are not checked"), None
     try:
         check_fleet_file(dict(content), path, settings, clients.ec2)
         return build_ok_finding(FLEET_FILE_TOPIC, f"{path.name} fits the config"), dict(content)
     except InputError as error:
-        said = f"{error.key}: {error.problem}" if error.key else error.problem
-        return build_wrong_finding(FLEET_FILE_TOPIC, said, error.remedy, by_user=True), None
+        message = f"{error.key}: {error.problem}" if error.key else error.problem
+        return build_wrong_finding(FLEET_FILE_TOPIC, message, error.remedy, is_user_error=True), None
 
 
 def iter_findings(checks: Iterable[tuple[str, CheckFunction]], facts: Lookups) -> Iterator[Finding]:
-    """The findings of these checks in order. Where AWS does not know who asks, no more is asked."""
-    unasked: list[str] = []
-    stranger = False
-    for topic, one in checks:
-        if stranger and topic != FLEET_FILE_TOPIC:
-            unasked.append(topic)
+    """Yield the findings of these checks in order. After a failed login, skip the checks that call AWS."""
+    skipped_topics: list[str] = []
+    has_login_failed = False
+    for topic, check_function in checks:
+        if has_login_failed and topic != FLEET_FILE_TOPIC:
+            skipped_topics.append(topic)
             continue
         try:
-            for finding in one(facts):
-                stranger = stranger or (topic == "account" and finding.level is FindingLevel.WRONG)
+            for finding in check_function(facts):
+                has_login_failed = has_login_failed or (topic == "account" and finding.level is FindingLevel.WRONG)
                 yield finding
         except AWSError as error:
             yield build_lookup_warning(topic, error)
-    if unasked:
-        yield build_warning_finding("not checked", ", ".join(unasked), "log in first, then check again")
+    if skipped_topics:
+        yield build_warning_finding("not checked", ", ".join(skipped_topics), "log in, then run check again")
 
 
 def build_lookup_warning(topic: str, error: BaseException) -> Finding:
-    """A warning that names the right that a look-up needs, or AWS's words."""
-    right = find_missing_permission(error)
-    remedy = MISSING_RIGHT_REMEDY if right else TRY_AGAIN_REMEDY
+    """Return a warning with the permission that the lookup needs or, for other errors, AWS's code and words."""
+    permission = find_missing_permission(error)
+    remedy = MISSING_PERMISSION_REMEDY if permission else RETRY_REMEDY
     return build_warning_finding(
-        topic, f"could not be looked up: {format_lookup_error(error)}", remedy, details={"right": right}
+        topic, f"could not be looked up: {format_lookup_error(error)}", remedy, details={"right": permission}
     )

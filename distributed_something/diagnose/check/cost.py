@@ -1,4 +1,4 @@
-"""Checks of what the run may have and what it costs: spot quota, bid, cost an hour and its ceiling."""
+"""Checks of the limits and costs of a run: ECS limits, spot quota, bid, and hourly cost."""
 
 from __future__ import annotations
 
@@ -23,198 +23,214 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-GP3_USD_PER_GIB_MONTH = (
-    0.08  # gp3 in us-east-1, aws.amazon.com/ebs/pricing, November 2026; other regions up to twice that
-)
+# gp3 in us-east-1, aws.amazon.com/ebs/pricing, November 2026; other regions cost up to twice as much
+GP3_USD_PER_GIB_MONTH = 0.08
 IPV4_USD_PER_HOUR = 0.005  # a public address in use, all regions, aws.amazon.com/vpc/pricing, November 2026
 HOURS_PER_MONTH = 730
-QUOTA_REMEDY = "ask AWS for more at Service Quotas, Amazon EC2: it may take a day"
 MAX_TYPES_SHOWN = 6
 
 
 def check_spot_quota(facts: Lookups) -> Iterator[Finding]:
-    """The account's spot quota, in virtual CPUs, against the spot machines asked for."""
+    """Compare the account's spot quota (in virtual CPUs) with the requested spot machines."""
     if facts.spot_machines == 0:
-        yield build_ok_finding("spot quota", "no spot machine is asked for")
+        yield build_ok_finding("spot quota", "no spot machines requested")
         return
+    has_on_demand = facts.settings.ON_DEMAND_MACHINES > 0
     yield from judge_spot_quotas(
-        facts.spot_machines, facts.types.value, facts.quotas.value, others=facts.settings.ON_DEMAND_MACHINES > 0
+        facts.spot_machines, facts.types.value, facts.quotas.value, has_on_demand=has_on_demand
     )
 
 
 def check_ecs_limits(facts: Lookups) -> Iterator[Finding]:
-    """What ECS takes in a cluster and a service. Of that a run learns when its fleet was requested already."""
+    """Compare the run's size with ECS's limits, which a run would reach only after it has requested its fleet."""
     yield from judge_ecs_limits(facts.settings.CLUSTER_MACHINES, facts.settings.TASKS_PER_MACHINE)
 
 
 def judge_ecs_limits(machines: int, tasks: int) -> Iterator[Finding]:
-    """`tasks`: on each machine."""
-    for (name, most), wanted in zip(ECS_DEFAULT_LIMITS.items(), (machines, machines * tasks), strict=True):
-        if wanted > most:
+    """Compare the machines, and the `tasks` on each of them, with ECS's default limits for a cluster and a service."""
+    for (name, limit), needed in zip(ECS_DEFAULT_LIMITS.items(), (machines, machines * tasks), strict=True):
+        if needed > limit:
             yield build_warning_finding(
                 "ECS limits",
-                f"{wanted:,} are more than AWS's default for «{name}» ({most:,})",
-                "look at Service Quotas, Amazon ECS; if yours is no higher, take fewer, larger machines and containers "
-                "with more DOCKER_CORES",
-                details={"quota": name, "default": most, "needed": wanted},
+                f'{needed:,} exceeds AWS\'s default for "{name}" ({limit:,})',
+                "check your limit at Service Quotas, Amazon ECS; if it is not higher, use fewer, larger machines, and "
+                "containers with more DOCKER_CORES",
+                details={"quota": name, "default": limit, "needed": needed},
             )
 
 
 def judge_spot_quotas(
-    count: int, types: Mapping[str, MachineType], values: Mapping[QuotaClass, float], *, others: bool = False
+    count: int, types: Mapping[str, MachineType], quotas: Mapping[QuotaClass, float], *, has_on_demand: bool = False
 ) -> Iterator[Finding]:
-    """`values`: virtual CPUs that the account may have, for each class of types; `others`: machines that are no spot
-    machines are asked for, too."""
+    """Compare `count` spot machines with the account's quotas.
+
+    `quotas`: the account's virtual CPUs for each class of types. A quota that is too small is only a warning if
+    on-demand machines or another class of types can still start (`has_on_demand`: on-demand machines are requested).
+    """
     classes: dict[QuotaClass | None, list[MachineType]] = defaultdict(list)
-    for name, machine in types.items():
-        classes[find_quota_class(name)].append(machine)
-    for kind, members in classes.items():
-        if kind is None or kind not in values:
+    for name, machine_type in types.items():
+        classes[find_quota_class(name)].append(machine_type)
+    for quota_class, machine_types in classes.items():
+        if quota_class is None or quota_class not in quotas:
+            names = format_names([machine_type.name for machine_type in machine_types])
             yield build_warning_finding(
-                "spot quota",
-                f"it is not known which one {format_names([one.name for one in members])} count against",
-                "look at Service Quotas, Amazon EC2",
+                "spot quota", f"unknown quota for {names}", "look it up at Service Quotas, Amazon EC2"
             )
         else:
-            yield _judge_quota_class(count, kind, members, values[kind], alone=len(classes) == 1 and not others)
+            is_only_class = len(classes) == 1 and not has_on_demand
+            yield _judge_quota_class(
+                count, quota_class, machine_types, quotas[quota_class], is_only_class=is_only_class
+            )
 
 
 def _judge_quota_class(
-    count: int, kind: QuotaClass, members: list[MachineType], value: float, *, alone: bool
+    count: int, quota_class: QuotaClass, machine_types: list[MachineType], quota: float, *, is_only_class: bool
 ) -> Finding:
-    least, most = min(one.vcpus for one in members), max(one.vcpus for one in members)
-    said = f"{value:,.0f} virtual CPUs of «{kind.name}»"
-    details = {"code": kind.code, "value": value, "needed": count * most}
-    if value < least:
-        told = f"{said}: not one spot machine can start (the smallest has {least})"
-        level = FindingLevel.WRONG if alone else FindingLevel.WARNING
-        return Finding(level, "spot quota", told, f"{QUOTA_REMEDY} ({kind.code})", details=details)
-    if value < count * least:
+    smallest = min(machine_type.vcpus for machine_type in machine_types)
+    largest = max(machine_type.vcpus for machine_type in machine_types)
+    message = f'the quota "{quota_class.name}" is {quota:,.0f} virtual CPUs'
+    remedy = f"request more ({quota_class.code}) at Service Quotas, Amazon EC2, which may take a day"
+    details = {"code": quota_class.code, "value": quota, "needed": count * largest}
+    if quota < smallest:
+        message += f": no spot machine can start (the smallest type has {smallest})"
+        level = FindingLevel.WRONG if is_only_class else FindingLevel.WARNING
+        return Finding(level, "spot quota", message, remedy, details=details)
+    if quota < count * smallest:
         return build_warning_finding(
             "spot quota",
-            f"{said}: enough for {value // least:.0f} of {count} machines",
-            f"{QUOTA_REMEDY} ({kind.code}), or lower CLUSTER_MACHINES",
+            f"{message}: enough for {quota // smallest:.0f} of {count} machines",
+            f"{remedy}; or lower CLUSTER_MACHINES",
             details=details,
         )
-    if value < count * most:
+    if quota < count * largest:
         return build_warning_finding(
             "spot quota",
-            f"{said}: enough for {value // most:.0f} of {count} machines if they are the largest ({most} virtual CPUs)",
-            f"{QUOTA_REMEDY} ({kind.code})",
+            f"{message}: enough for {quota // largest:.0f} of {count} machines of the largest type "
+            f"({largest} virtual CPUs)",
+            remedy,
             details=details,
         )
     return build_ok_finding(
         "spot quota",
-        f"{said}, {count * most:,} asked for (other spot machines of the account count too)",
+        f"{message}; this run needs up to {count * largest:,} (the account's other spot machines count too)",
         details=details,
     )
 
 
 def check_bid(facts: Lookups) -> Iterator[Finding]:
-    """MACHINE_PRICE against the market, of which machines on demand know nothing."""
+    """Compare MACHINE_PRICE with the spot market; skip this if only on-demand machines are requested."""
     if facts.spot_machines == 0:
         return
     markets = build_spot_markets(facts.prices.value, facts.settings.MACHINE_PRICE, facts.now)
     yield from judge_bid(facts.settings.MACHINE_PRICE, markets)
-    silent = sorted(facts.types.value.keys() - {one.machine_type for one in markets})
-    if silent:
+    unpriced_types = sorted(facts.types.value.keys() - {market.machine_type for market in markets})
+    if unpriced_types:
         yield build_warning_finding(
             "bid",
-            f"no spot price of the last week for {format_names(silent)} in these zones: it may not be sold there",
+            f"no spot price in the last week for {format_names(unpriced_types)} in these zones; AWS may not offer "
+            "spot machines there",
             "add types or zones",
         )
 
 
 def judge_bid(price: float, markets: Iterable[SpotMarket]) -> Iterator[Finding]:
-    """One line a type: now and over the week, in all its zones; then how many pools the bid can have now."""
+    """Compare the bid with the prices of each machine type now and over the last week, in all its zones.
+
+    Yields one finding for each of the first `MAX_TYPES_SHOWN` types and one for all others.
+    """
     by_type: dict[str, list[SpotMarket]] = defaultdict(list)
     for market in markets:
         by_type[market.machine_type].append(market)
-    for some_markets in list(by_type.values())[:MAX_TYPES_SHOWN]:
-        yield _judge_type_bid(price, some_markets, alone=len(by_type) == 1)
-    hidden = len(by_type) - MAX_TYPES_SHOWN
-    if hidden > 0:
+    for type_markets in list(by_type.values())[:MAX_TYPES_SHOWN]:
+        yield _judge_type_bid(price, type_markets, is_only_type=len(by_type) == 1)
+    hidden_markets = list(by_type.values())[MAX_TYPES_SHOWN:]
+    if hidden_markets:
         yield build_ok_finding(
             "bid",
-            f"and {hidden} more types (all with --json)",
-            details={"markets": [vars(one) for rest in list(by_type.values())[MAX_TYPES_SHOWN:] for one in rest]},
+            f"and {len(hidden_markets)} more types (--json lists them all)",
+            details={"markets": [vars(market) for type_markets in hidden_markets for market in type_markets]},
         )
-    if len(by_type) > 1 and all(one.least > price for rest in by_type.values() for one in rest):
+    if len(by_type) > 1 and all(market.least > price for type_markets in by_type.values() for market in type_markets):
         yield build_wrong_finding(
             "bid",
-            f"{format_usd(price)} is below every price of the week: no machine would start",
+            f"MACHINE_PRICE {format_usd(price)} is below every price of the last week, so no machine would start",
             _format_bid_remedy(by_type),
-            by_user=True,
+            is_user_error=True,
         )
 
 
-def _judge_type_bid(price: float, markets: list[SpotMarket], *, alone: bool) -> Finding:
-    cheap, dear = min(one.now for one in markets), max(one.now for one in markets)
-    most, above = max(one.most for one in markets), max(one.above for one in markets)
-    now = format_usd(cheap) if cheap == dear else f"{format_usd(cheap)} to {format_usd(dear)}"
+def _judge_type_bid(price: float, markets: list[SpotMarket], *, is_only_type: bool) -> Finding:
+    lowest, highest = min(market.now for market in markets), max(market.now for market in markets)
+    week_maximum, share_above = max(market.most for market in markets), max(market.above for market in markets)
+    now = format_usd(lowest) if lowest == highest else f"{format_usd(lowest)} to {format_usd(highest)}"
     zones = format_count(len(markets), "zone")
-    said = f"{markets[0].machine_type}: {now} USD/h now in {zones}, {format_usd(most)} at most in the week"
-    details = {"bid": price, "markets": [vars(one) for one in markets]}
-    if cheap > price:
-        never = all(one.least > price for one in markets)
-        level = FindingLevel.WRONG if alone and never else FindingLevel.WARNING
-        when = "at any time of it" if never else "now"
-        told = f"{said}; MACHINE_PRICE {format_usd(price)} is below: none would start {when}"
-        return Finding(level, "bid", told, _format_bid_remedy({"": markets}), by_user=True, details=details)
-    if above > 0:
+    message = (
+        f"{markets[0].machine_type}: {now} USD/h now in {zones}, at most {format_usd(week_maximum)} in the last week"
+    )
+    details = {"bid": price, "markets": [vars(market) for market in markets]}
+    if lowest > price:
+        is_never_reached = all(market.least > price for market in markets)
+        level = FindingLevel.WRONG if is_only_type and is_never_reached else FindingLevel.WARNING
+        when = ", nor at any time in that week" if is_never_reached else ""
+        message += f"; MACHINE_PRICE {format_usd(price)} is lower, so no machine would start now{when}"
+        return Finding(level, "bid", message, _format_bid_remedy({"": markets}), is_user_error=True, details=details)
+    if share_above > 0:
         return build_warning_finding(
             "bid",
-            f"{said}; above MACHINE_PRICE {format_usd(price)} for up to {above:.0%} of it: machines would be taken away"
-            " then",
-            f"raise MACHINE_PRICE above {format_usd(most)}",
+            f"{message}; the price was above MACHINE_PRICE {format_usd(price)} for up to {share_above:.0%} of that "
+            "week, when AWS would have taken the machines back",
+            f"raise MACHINE_PRICE above {format_usd(week_maximum)}",
             details=details,
         )
-    return build_ok_finding("bid", f"{said}; MACHINE_PRICE is {format_usd(price)}", details=details)
+    return build_ok_finding("bid", f"{message}; MACHINE_PRICE is {format_usd(price)}", details=details)
 
 
 def _format_bid_remedy(by_type: Mapping[str, list[SpotMarket]]) -> str:
-    most = min(max(one.most for one in markets) for markets in by_type.values())
-    return f"raise MACHINE_PRICE above {format_usd(most)}; you pay the market's price, not the bid"
+    lowest_maximum = min(max(market.most for market in markets) for markets in by_type.values())
+    return f"raise MACHINE_PRICE above {format_usd(lowest_maximum)}; you pay the market price, not the bid"
 
 
 def check_cost(facts: Lookups) -> Iterator[Finding]:
-    """What an hour of the whole fleet costs, and what it can cost at most."""
+    """Estimate the expected and the maximum cost of the whole fleet for an hour."""
     if facts.spot_machines:
         markets = build_spot_markets(facts.prices.value, facts.settings.MACHINE_PRICE, facts.now)
         yield judge_cost(facts.settings, markets)
     if on_demand := facts.settings.ON_DEMAND_MACHINES:
-        said = f"{format_count(on_demand, 'machine')} on demand cost AWS's list price, which is not looked up"
+        message = f"the list price of {format_count(on_demand, 'on-demand machine')} is not looked up"
         if facts.settings.MAX_COST:
-            said += ": MAX_COST counts spot prices for them, so that the run may cost more"
+            message += "; MAX_COST counts spot prices instead, so the run may cost more"
         yield build_warning_finding(
-            "cost", said, "look it up at aws.amazon.com/ec2/pricing, and at the quota for on-demand machines"
+            "cost", message, "look it up at aws.amazon.com/ec2/pricing, and check your quota for on-demand machines"
         )
 
 
 def judge_cost(settings: Settings, markets: Iterable[SpotMarket]) -> Finding:
-    """Of the spot machines. Expected: at the median of the prices now that the bid reaches. Disks and public addresses
-    are added to both."""
+    """Return the expected and the maximum cost of the spot machines for an hour.
+
+    The expected cost uses the median of the current prices that do not exceed the bid, the maximum uses the bid. Both
+    include disks and public addresses.
+    """
     count = settings.CLUSTER_MACHINES - settings.ON_DEMAND_MACHINES
     machines = format_count(count, "spot machine" if settings.ON_DEMAND_MACHINES else "machine")
     extras = count * compute_hourly_extras(settings)
     ceiling = count * settings.MACHINE_PRICE + extras
-    reached = [one.now for one in markets if one.now <= settings.MACHINE_PRICE]
-    with_extras = f"disks{' and public addresses' if settings.ASSIGN_IP else ''} {format_usd(extras)} of it"
-    if not reached:
+    affordable_prices = [market.now for market in markets if market.now <= settings.MACHINE_PRICE]
+    extras_note = f"including {format_usd(extras)} for disks{' and public addresses' if settings.ASSIGN_IP else ''}"
+    if not affordable_prices:
         return build_ok_finding(
             "cost",
-            f"at most {format_usd(ceiling)} USD an hour for {machines} ({with_extras})",
+            f"at most {format_usd(ceiling)} USD an hour for {machines} ({extras_note})",
             details={"ceiling": ceiling},
         )
-    expected = count * median(reached) + extras
+    expected = count * median(affordable_prices) + extras
     return build_ok_finding(
         "cost",
-        f"about {format_usd(expected)} USD an hour for {machines} ({with_extras}), at most {format_usd(ceiling)}",
+        f"about {format_usd(expected)} USD an hour for {machines} ({extras_note}), at most {format_usd(ceiling)}",
         details={"expected": expected, "ceiling": ceiling, "extras": extras},
     )
 
 
 def compute_hourly_extras(settings: Settings) -> float:
-    """USD an hour of a machine's disk (EBS_VOL_SIZE, gp3) and public address."""
+    """Return the cost of a machine's disk (EBS_VOL_SIZE, gp3) and public address in USD an hour."""
     disk = settings.EBS_VOL_SIZE * GP3_USD_PER_GIB_MONTH / HOURS_PER_MONTH
     return disk + (IPV4_USD_PER_HOUR if settings.ASSIGN_IP else 0.0)

@@ -1,6 +1,7 @@
-"""What a check found: lines of ok, warning or wrong with a remedy, as text for a terminal and as JSON for scripts.
+"""Findings of the checks, as text for a terminal and as JSON for scripts.
 
-«Wrong» is kept for what cannot work. What may work, or could not be looked up, is a warning: it stops nobody.
+The level WRONG is only for what cannot work, because it stops startCluster. Anything that may work, or that could not
+be looked up, is a WARNING.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any
 from distributed_something.core.text import TERMINAL_COLUMNS, format_count, format_one_line, format_wrapped_lines
 
 FindingDetails = Mapping[str, Any] | None
-_TOPIC_COLUMN, _MESSAGE_COLUMN = 9, 25  # columns where the topic and what was found begin
+_TOPIC_COLUMN, _MESSAGE_COLUMN = 9, 25  # columns where the topic and the message begin
 
 
 class FindingLevel(Enum):
-    """How bad it is."""
+    """Severity of a finding, from mild to severe."""
 
     OK = "ok"
     WARNING = "warning"
@@ -27,73 +28,86 @@ class FindingLevel(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the list. `details`: the numbers behind it, for scripts. `by_user`: a file of the user's is wrong."""
+    """One result of a check.
+
+    `is_user_error`: the problem is in one of the user's files. `details`: the numbers behind the message, for scripts.
+    """
 
     level: FindingLevel
     topic: str
-    said: str
+    message: str
     remedy: str = ""
-    by_user: bool = False
+    is_user_error: bool = False
     details: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
-def build_ok_finding(topic: str, said: str, remedy: str = "", *, details: FindingDetails = None) -> Finding:
-    """Looked at, and nothing is wrong; a `remedy` here is an advice."""
-    return Finding(FindingLevel.OK, topic, format_one_line(said), remedy, details=dict(details or {}))
+def build_ok_finding(topic: str, message: str, remedy: str = "", *, details: FindingDetails = None) -> Finding:
+    """Return a finding without a problem; its `remedy` is advice."""
+    return Finding(FindingLevel.OK, topic, format_one_line(message), remedy, details=dict(details or {}))
 
 
-def build_warning_finding(topic: str, said: str, remedy: str, *, details: FindingDetails = None) -> Finding:
-    """It may work, cost more, or could not be looked up."""
-    return Finding(FindingLevel.WARNING, topic, format_one_line(said), remedy, details=dict(details or {}))
+def build_warning_finding(topic: str, message: str, remedy: str, *, details: FindingDetails = None) -> Finding:
+    """Return a finding about something that may fail, may cost more, or could not be looked up."""
+    return Finding(FindingLevel.WARNING, topic, format_one_line(message), remedy, details=dict(details or {}))
 
 
 def build_wrong_finding(
-    topic: str, said: str, remedy: str, *, by_user: bool = False, details: FindingDetails = None
+    topic: str, message: str, remedy: str, *, is_user_error: bool = False, details: FindingDetails = None
 ) -> Finding:
-    """The run cannot work like this."""
-    return Finding(FindingLevel.WRONG, topic, format_one_line(said), remedy, by_user, dict(details or {}))
+    """Return a finding about a problem that keeps a run from working."""
+    return Finding(FindingLevel.WRONG, topic, format_one_line(message), remedy, is_user_error, dict(details or {}))
 
 
-def choose_exit_code(found: Iterable[Finding]) -> int:
-    """0 where nothing is wrong; 2 where the user's files are; 1 where only the account is."""
-    wrongs = [one for one in found if one.level is FindingLevel.WRONG]
-    return 0 if not wrongs else 2 if any(one.by_user for one in wrongs) else 1
+def choose_exit_code(findings: Iterable[Finding]) -> int:
+    """Return 0 without a WRONG finding, 2 if one of them is a user error, and 1 if all concern the account."""
+    wrong_findings = [finding for finding in findings if finding.level is FindingLevel.WRONG]
+    if not wrong_findings:
+        return 0
+    return 2 if any(finding.is_user_error for finding in wrong_findings) else 1
 
 
 def format_findings(
-    found: Sequence[Finding], width: int = TERMINAL_COLUMNS, *, least: FindingLevel = FindingLevel.OK
+    findings: Sequence[Finding], width: int = TERMINAL_COLUMNS, *, least: FindingLevel = FindingLevel.OK
 ) -> str:
-    """The list as it goes to standard output: a line a finding, its remedy below it, then the sum of all.
+    """Return the findings as text: each message with its remedy below it, then a summary of all findings.
 
     `least`: the mildest level that is shown.
     """
-    shown = list(FindingLevel)[list(FindingLevel).index(least) :]
-    lines = [line for one in found if one.level in shown for line in _format_finding_lines(one, width)]
-    return "\n".join([*lines, *([""] if lines else []), format_findings_summary(found)])
-
-
-def format_findings_summary(found: Sequence[Finding]) -> str:
-    """How many of each, in one line."""
-    count = {level: sum(one.level is level for one in found) for level in FindingLevel}
-    warnings = format_count(count[FindingLevel.WARNING], "warning")
-    if count[FindingLevel.WRONG]:
-        return f"{count[FindingLevel.WRONG]} wrong, {warnings}: correct what is wrong first"
-    return f"nothing is wrong, {warnings}, {count[FindingLevel.OK]} ok"
-
-
-def build_findings_json(found: Sequence[Finding]) -> str:
-    """The same list for scripts: one JSON object with `exit_code` and `findings`."""
-    findings = [
-        {"level": one.level.value, "topic": one.topic, "said": one.said, "remedy": one.remedy, "details": one.details}
-        for one in found
+    shown_levels = list(FindingLevel)[list(FindingLevel).index(least) :]
+    lines = [
+        line for finding in findings if finding.level in shown_levels for line in _format_finding_lines(finding, width)
     ]
-    return json.dumps({"exit_code": choose_exit_code(found), "findings": findings}, indent=2, default=str)
+    return "\n".join([*lines, *([""] if lines else []), format_findings_summary(findings)])
 
 
-def _format_finding_lines(one: Finding, width: int) -> list[str]:
-    mark = one.level.value.upper() if one.level is FindingLevel.WRONG else one.level.value
-    head = f"{mark:{_TOPIC_COLUMN}}{one.topic:{_MESSAGE_COLUMN - _TOPIC_COLUMN}}"
-    lines = format_wrapped_lines(one.said, head, " " * _MESSAGE_COLUMN, width)
-    if one.remedy:
-        lines += format_wrapped_lines(one.remedy, " " * _MESSAGE_COLUMN + "→ ", " " * (_MESSAGE_COLUMN + 2), width)
+def format_findings_summary(findings: Sequence[Finding]) -> str:
+    """Return one line with the number of findings of each level."""
+    counts = {level: sum(finding.level is level for finding in findings) for level in FindingLevel}
+    warnings = format_count(counts[FindingLevel.WARNING], "warning")
+    if counts[FindingLevel.WRONG]:
+        return f"{counts[FindingLevel.WRONG]} wrong, {warnings}: fix what is wrong first"
+    return f"nothing is wrong, {warnings}, {counts[FindingLevel.OK]} ok"
+
+
+def build_findings_json(findings: Sequence[Finding]) -> str:
+    """Return one JSON object with `exit_code` and `findings`, for scripts."""
+    entries = [
+        {
+            "level": finding.level.value,
+            "topic": finding.topic,
+            "said": finding.message,
+            "remedy": finding.remedy,
+            "details": finding.details,
+        }
+        for finding in findings
+    ]
+    return json.dumps({"exit_code": choose_exit_code(findings), "findings": entries}, indent=2, default=str)
+
+
+def _format_finding_lines(finding: Finding, width: int) -> list[str]:
+    level = finding.level.value.upper() if finding.level is FindingLevel.WRONG else finding.level.value
+    head = f"{level:{_TOPIC_COLUMN}}{finding.topic:{_MESSAGE_COLUMN - _TOPIC_COLUMN}}"
+    lines = format_wrapped_lines(finding.message, head, " " * _MESSAGE_COLUMN, width)
+    if finding.remedy:
+        lines += format_wrapped_lines(finding.remedy, " " * _MESSAGE_COLUMN + "→ ", " " * (_MESSAGE_COLUMN + 2), width)
     return lines

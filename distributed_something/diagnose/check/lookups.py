@@ -1,7 +1,7 @@
-"""What the checks look up in AWS. Each thing is asked once, when a check first wants it; a refusal is kept as well.
+"""Lookups in AWS for the checks. Each is made once, when a check first needs it; its result or its error is cached.
 
-So the number of calls is small and fixed: about twenty, one more for each hundred machine types and for each page of
-prices. Nothing here judges, and nothing is changed in AWS.
+The number of calls is therefore small and fixed: about twenty, plus one for each hundred machine types and one for each
+page of prices. Nothing here evaluates a result or changes anything in AWS.
 """
 
 from __future__ import annotations
@@ -48,42 +48,42 @@ _MISSING_CODES = {"404", "NoSuchBucket", "NoSuchEntity", "NoSuchBucketPolicy"}
 
 
 @dataclass(frozen=True)
-class Answer(Generic[T]):
-    """What AWS answered to one look-up: a result, or a refusal, which every use of `value` raises."""
+class LookupResult(Generic[T]):
+    """Result of one lookup, or the AWS error, which every use of `value` raises again."""
 
     result: T | None = None
-    refusal: BaseException | None = None
+    error: BaseException | None = None
 
     @property
     def value(self) -> T:
-        if self.refusal is not None:
-            raise self.refusal
-        return self.result  # type: ignore[return-value]  # what is None is a T then
+        if self.error is not None:
+            raise self.error
+        return self.result  # type: ignore[return-value]  # without an error, None is a valid T
 
 
-def ask(look: Callable[[], T]) -> Answer[T]:
-    """Look once. Errors that are none of AWS's pass."""
+def look_up(call: Callable[[], T]) -> LookupResult[T]:
+    """Return the result of `call`, or its AWS error. Other errors are raised."""
     try:
-        return Answer(look())
+        return LookupResult(call())
     except AWSError as error:
-        return Answer(refusal=error)
+        return LookupResult(error=error)
 
 
 @dataclass(frozen=True)
 class QueueFacts:
-    """A queue: its counts, its tags, and the dead-letter queue that it feeds (a name, '' without)."""
+    """Counts and tags of a queue, and the name of its dead-letter queue ('' if it has none)."""
 
     counts: QueueCounts
     tags: dict[str, str]
-    feeds: str
+    dead_letter_queue: str
 
 
 @dataclass
 class Lookups:
-    """All look-ups of one check, each made when it is first wanted. `fleet`: the content of a Fleet file that is right;
-    None without one.
+    """All lookups of one `check`, each made when it is first needed.
 
-    What does not exist is None, or missing in the result.
+    `fleet` is the content of a valid Fleet file, or None. A resource that does not exist is None, or missing from the
+    result.
     """
 
     settings: Settings
@@ -93,15 +93,18 @@ class Lookups:
 
     @property
     def specifications(self) -> list[LaunchSpecification]:
-        """What the fleet asks for; without a fleet file just the config's types. Of a launch template that may not be
-        read (the check of the template tells that) only what the file says itself."""
+        """Launch specifications of the fleet; without a Fleet file, only the machine types in the config.
+
+        If the launch template cannot be read, these contain only the Fleet file's own values. The check of the template
+        reports the error.
+        """
         if self.fleet is None:
             return [LaunchSpecification(name) for name in self.settings.MACHINE_TYPE]
         return build_launch_specifications(build_launch_specs(self.fleet, self.settings, self.template.result))
 
     @property
     def spot_machines(self) -> int:
-        """How many of the machines are asked for as spot machines."""
+        """Number of spot machines that the config requests."""
         return self.settings.CLUSTER_MACHINES - self.settings.ON_DEMAND_MACHINES
 
     @property
@@ -112,153 +115,153 @@ class Lookups:
 
     @property
     def zones(self) -> set[str]:
-        """The zones of the fleet's subnets; empty where it names none, or where they may not be looked up."""
+        """Zones of the fleet's subnets; empty if the fleet names no subnets or they cannot be looked up."""
         return {subnet["AvailabilityZone"] for subnet in (self.subnets.result or {}).values()}
 
     @cached_property
-    def identity(self) -> Answer[Any]:
-        """Who calls: account, ARN."""
-        return ask(self.clients.sts.get_caller_identity)
+    def identity(self) -> LookupResult[Any]:
+        """Account and ARN of the user or role that calls AWS."""
+        return look_up(self.clients.sts.get_caller_identity)
 
     @cached_property
-    def bucket_region(self) -> Answer[str | None]:
-        """Where the bucket is; None where there is none, '' where S3 does not say."""
-        return ask(self._find_bucket_region)
+    def bucket_region(self) -> LookupResult[str | None]:
+        """Region of the bucket; None if the bucket does not exist, '' if S3 does not report the region."""
+        return look_up(self._find_bucket_region)
 
     @property
-    def no_bucket(self) -> bool:
-        """Whether it is known that there is none."""
-        return self.bucket_region == Answer(None)
+    def is_bucket_missing(self) -> bool:
+        """Whether the bucket certainly does not exist (false if it could not be looked up)."""
+        return self.bucket_region == LookupResult(None)
 
     @cached_property
-    def bucket_policy(self) -> Answer[dict[str, Any]]:
-        """The bucket's policy; empty where there is none."""
-        return ask(self._read_bucket_policy)
+    def bucket_policy(self) -> LookupResult[dict[str, Any]]:
+        """Bucket policy; empty if there is none."""
+        return look_up(self._read_bucket_policy)
 
     def check_bucket_write(self) -> None:
-        """Raises ClientError where nothing may be written to the bucket. Leaves nothing behind: it begins an upload
-        in parts, which needs the right to write, and ends it without a part."""
-        place = {"Bucket": self.settings.AWS_BUCKET, "Key": f"{RUNS_PREFIX}/{self.settings.APP_NAME}/check"}
-        begun = self.clients.s3.create_multipart_upload(**place)["UploadId"]  # type: ignore[arg-type]
-        self.clients.s3.abort_multipart_upload(**place, UploadId=begun)  # type: ignore[arg-type]
+        """Raise ClientError if the bucket is not writable.
+
+        This starts a multipart upload, which needs permission to write, and aborts it, so that no object is created.
+        """
+        location = {"Bucket": self.settings.AWS_BUCKET, "Key": f"{RUNS_PREFIX}/{self.settings.APP_NAME}/check"}
+        upload_id = self.clients.s3.create_multipart_upload(**location)["UploadId"]  # type: ignore[arg-type]
+        self.clients.s3.abort_multipart_upload(**location, UploadId=upload_id)  # type: ignore[arg-type]
 
     @cached_property
-    def fleet_role(self) -> Answer[Any | None]:
-        """The fleet's role; None where there is no such one."""
+    def fleet_role(self) -> LookupResult[Any | None]:
+        """The fleet's role; None if it does not exist."""
         name = parse_arn_name(str((self.fleet or {}).get("IamFleetRole", "")))
         find_role = partial(self.clients.iam.get_role, RoleName=name)
-        return ask(lambda: (none_if_missing(find_role, *_MISSING_CODES) or {}).get("Role"))
+        return look_up(lambda: (none_if_missing(find_role, *_MISSING_CODES) or {}).get("Role"))
 
     @cached_property
-    def profiles(self) -> Answer[dict[str, Any | None]]:
-        """The instance profiles that the fleet names, each None where there is no such one."""
-        wanted = sorted(
+    def profiles(self) -> LookupResult[dict[str, Any | None]]:
+        """Instance profiles that the fleet names, by name; None for each that does not exist."""
+        names = sorted(
             {parse_arn_name(specification.profile) for specification in self.specifications if specification.profile}
         )
-        return ask(lambda: {name: self._find_profile(name) for name in wanted})
+        return look_up(lambda: {name: self._find_profile(name) for name in names})
 
     @cached_property
-    def job_queue(self) -> Answer[QueueFacts | None]:
-        return ask(partial(_find_queue_facts, self.clients.sqs, self.settings.SQS_QUEUE_NAME))
+    def job_queue(self) -> LookupResult[QueueFacts | None]:
+        return look_up(partial(_find_queue_facts, self.clients.sqs, self.settings.SQS_QUEUE_NAME))
 
     @cached_property
-    def dead_queue(self) -> Answer[QueueFacts | None]:
-        return ask(partial(_find_queue_facts, self.clients.sqs, self.settings.SQS_DEAD_LETTER_QUEUE))
+    def dead_letter_queue(self) -> LookupResult[QueueFacts | None]:
+        return look_up(partial(_find_queue_facts, self.clients.sqs, self.settings.SQS_DEAD_LETTER_QUEUE))
 
     @cached_property
-    def cluster(self) -> Answer[Any | None]:
-        return ask(partial(describe_cluster, self.clients.ecs, self.settings.ECS_CLUSTER))
+    def cluster(self) -> LookupResult[Any | None]:
+        return look_up(partial(describe_cluster, self.clients.ecs, self.settings.ECS_CLUSTER))
 
     @cached_property
-    def service(self) -> Answer[Any | None]:
-        """The app's active service with its tags."""
-        return ask(self._find_active_service)
+    def service(self) -> LookupResult[Any | None]:
+        """The app's active service with its tags; None if there is none."""
+        return look_up(self._find_active_service)
 
     @cached_property
-    def template(self) -> Answer[dict[str, Any] | None]:
-        """The content of the launch template that the Fleet file names; None where it names none that is there."""
+    def template(self) -> LookupResult[dict[str, Any] | None]:
+        """Content of the launch template that the Fleet file names; None if there is no such template."""
         if self.fleet is None or LAUNCH_TEMPLATE_CONFIGS_KEY not in self.fleet:
-            return Answer(None)
-        return ask(partial(find_template_data, self.fleet, self.clients.ec2))
+            return LookupResult(None)
+        return look_up(partial(find_template_data, self.fleet, self.clients.ec2))
 
     @cached_property
-    def subnets(self) -> Answer[dict[str, Any]]:
-        wanted = {subnet for specification in self.specifications for subnet in specification.subnets}
-        return self._describe_by_filter("describe_subnets", "subnet-id", wanted, "Subnets", "SubnetId")
+    def subnets(self) -> LookupResult[dict[str, Any]]:
+        ids = {subnet for specification in self.specifications for subnet in specification.subnets}
+        return self._describe_by_filter("describe_subnets", "subnet-id", ids, "Subnets", "SubnetId")
 
     @cached_property
-    def routes(self) -> Answer[dict[str, Any]]:
-        """The route tables of the subnets' networks."""
+    def routes(self) -> LookupResult[dict[str, Any]]:
+        """Route tables of the subnets' networks."""
         networks = {subnet["VpcId"] for subnet in (self.subnets.result or {}).values()}
         return self._describe_by_filter("describe_route_tables", "vpc-id", networks, "RouteTables", "RouteTableId")
 
     @cached_property
-    def groups(self) -> Answer[dict[str, Any]]:
-        wanted = {group for specification in self.specifications for group in specification.groups}
-        return self._describe_by_filter("describe_security_groups", "group-id", wanted, "SecurityGroups", "GroupId")
+    def groups(self) -> LookupResult[dict[str, Any]]:
+        ids = {group for specification in self.specifications for group in specification.groups}
+        return self._describe_by_filter("describe_security_groups", "group-id", ids, "SecurityGroups", "GroupId")
 
     @cached_property
-    def keys(self) -> Answer[dict[str, Any]]:
-        wanted = {specification.key for specification in self.specifications if specification.key}
-        return self._describe_by_filter("describe_key_pairs", "key-name", wanted, "KeyPairs", "KeyName")
+    def keys(self) -> LookupResult[dict[str, Any]]:
+        names = {specification.key for specification in self.specifications if specification.key}
+        return self._describe_by_filter("describe_key_pairs", "key-name", names, "KeyPairs", "KeyName")
 
     @cached_property
-    def images(self) -> Answer[dict[str, Any]]:
-        wanted = {specification.image for specification in self.specifications if specification.image}
-        return self._describe_by_filter(
-            "describe_images", "image-id", wanted, "Images", "ImageId", IncludeDeprecated=True
-        )
+    def images(self) -> LookupResult[dict[str, Any]]:
+        ids = {specification.image for specification in self.specifications if specification.image}
+        return self._describe_by_filter("describe_images", "image-id", ids, "Images", "ImageId", IncludeDeprecated=True)
 
     @cached_property
-    def snapshots(self) -> Answer[dict[str, Any]]:
-        """The snapshots that the fleet file itself names."""
-        wanted = {
+    def snapshots(self) -> LookupResult[dict[str, Any]]:
+        """Snapshots that the launch specifications name."""
+        ids = {
             snapshot for specification in self.specifications for _, _, snapshot in specification.volumes if snapshot
         }
-        return self._describe_by_filter("describe_snapshots", "snapshot-id", wanted, "Snapshots", "SnapshotId")
+        return self._describe_by_filter("describe_snapshots", "snapshot-id", ids, "Snapshots", "SnapshotId")
 
     @cached_property
-    def types(self) -> Answer[dict[str, MachineType]]:
-        return ask(partial(list_machine_types, self.clients.ec2, self.type_names))
+    def types(self) -> LookupResult[dict[str, MachineType]]:
+        return look_up(partial(list_machine_types, self.clients.ec2, self.type_names))
 
     @cached_property
-    def offered(self) -> Answer[set[tuple[str, str]]]:
-        return ask(partial(list_type_offerings, self.clients.ec2, self.type_names))
+    def type_offerings(self) -> LookupResult[set[tuple[str, str]]]:
+        return look_up(partial(list_type_offerings, self.clients.ec2, self.type_names))
 
     @cached_property
-    def quotas(self) -> Answer[dict[QuotaClass, float]]:
-        """Virtual CPUs for each class of the fleet's types."""
+    def quotas(self) -> LookupResult[dict[QuotaClass, float]]:
+        """The account's quota, in virtual CPUs, for each class of the fleet's machine types."""
         classes = {quota for name in self.type_names if (quota := find_quota_class(name)) is not None}
         ordered = sorted(classes, key=lambda quota: quota.code)
-        return ask(lambda: {quota: read_quota_value(self.clients.service_quotas, quota) for quota in ordered})
+        return look_up(lambda: {quota: read_quota_value(self.clients.service_quotas, quota) for quota in ordered})
 
     @cached_property
-    def prices(self) -> Answer[list[PriceReport]]:
-        """Of the last week, in the zones of the subnets; where these are not known, in the whole region."""
-        return ask(partial(list_price_reports, self.clients.ec2, self.type_names, self.zones, self.now))
+    def prices(self) -> LookupResult[list[PriceReport]]:
+        """Spot prices of the last week, in the zones of the subnets or, if these are unknown, in the whole region."""
+        return look_up(partial(list_price_reports, self.clients.ec2, self.type_names, self.zones, self.now))
 
     def _describe_by_filter(
-        self, call: str, by: str, wanted: set[str], listed: str, key: str, **more: Any
-    ) -> Answer[dict[str, Any]]:
-        """What EC2 knows of `wanted`, by id; no call where nothing is wanted."""
-        if not wanted:
-            return Answer({})
-        filters = [{"Name": by, "Values": sorted(wanted)}]
-        describe = partial(getattr(self.clients.ec2, call), Filters=filters, **more)
-        return ask(lambda: {described[key]: described for described in describe()[listed]})
+        self, method: str, filter_name: str, values: set[str], list_key: str, id_key: str, **options: Any
+    ) -> LookupResult[dict[str, Any]]:
+        """Return EC2's descriptions of the resources that match the filter, by id; without values, make no call."""
+        if not values:
+            return LookupResult({})
+        filters = [{"Name": filter_name, "Values": sorted(values)}]
+        describe = partial(getattr(self.clients.ec2, method), Filters=filters, **options)
+        return look_up(lambda: {resource[id_key]: resource for resource in describe()[list_key]})
 
     def _find_bucket_region(self) -> str | None:
         head: Any = partial(self.clients.s3.head_bucket, Bucket=self.settings.AWS_BUCKET)
-        answer = none_if_missing(head, *_MISSING_CODES)
-        if answer is None:
+        response = none_if_missing(head, *_MISSING_CODES)
+        if response is None:
             return None
-        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        return str(answer.get("BucketRegion") or headers.get("x-amz-bucket-region") or "")
+        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return str(response.get("BucketRegion") or headers.get("x-amz-bucket-region") or "")
 
     def _read_bucket_policy(self) -> dict[str, Any]:
         read: Any = partial(self.clients.s3.get_bucket_policy, Bucket=self.settings.AWS_BUCKET)
-        answer = none_if_missing(read, *_MISSING_CODES)
-        policy = json.loads(answer["Policy"] or "{}") if answer else {}
+        response = none_if_missing(read, *_MISSING_CODES)
+        policy = json.loads(response["Policy"] or "{}") if response else {}
         return policy if isinstance(policy, dict) else {}
 
     def _find_profile(self, name: str) -> Any | None:

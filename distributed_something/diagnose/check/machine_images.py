@@ -1,4 +1,4 @@
-"""Checks of the machine image (AMI) and the disks that machines start with."""
+"""Checks of the machine images (AMI) and disks that machines start with."""
 
 from __future__ import annotations
 
@@ -17,135 +17,140 @@ from distributed_something.diagnose.check.lookups import Lookups
 from distributed_something.diagnose.check.network import RENEW_FLEET_FILE_REMEDY
 from distributed_something.fleet.launch_specs import LaunchSpecification
 
-UNSUPPORTED_IMAGE_PREFIXES = (
-    "amzn-ami-",
-    "amzn2-ami-ecs",
-)  # Amazon Linux 1 ended in 2023, Amazon Linux 2's ECS image in 2026
-IMDSV2_START_DATE = "2019-11-19"  # announced that day in AWS's security blog: no older program asks with a token
+# AWS ended support for Amazon Linux 1 in 2023 and for Amazon Linux 2's ECS image in 2026
+UNSUPPORTED_IMAGE_PREFIXES = ("amzn-ami-", "amzn2-ami-ecs")
+IMDSV2_START_DATE = "2019-11-19"  # AWS announced IMDSv2 that day in its security blog; older programs cannot use it
 
 
 def check_machine_images(facts: Lookups) -> Iterator[Finding]:
-    """The machine images (AMI)."""
-    asked = facts.specifications
-    yield from judge_machine_images(asked, facts.images.value, facts.now)
-    yield from judge_image_architectures(asked, facts.images.value, facts.types.value)
+    """Check that the machine images (AMI) exist, are suitable, and match the machines' processors."""
+    specifications = facts.specifications
+    yield from judge_machine_images(specifications, facts.images.value, facts.now)
+    yield from judge_image_architectures(specifications, facts.images.value, facts.types.value)
 
 
 def check_disks(facts: Lookups) -> Iterator[Finding]:
-    """The disks that the machines get."""
+    """Check the disks in the Fleet file against the machine images and snapshots."""
     yield from judge_disks(facts.specifications, facts.images.value, facts.snapshots.value)
 
 
 def judge_machine_images(
-    asked: Iterable[LaunchSpecification], found: Mapping[str, Any], now: datetime
+    specifications: Iterable[LaunchSpecification], images: Mapping[str, Any], now: datetime
 ) -> Iterator[Finding]:
-    """They exist, can be started, are made for ECS and still supported."""
-    wanted = {one.image for one in asked if one.image}
-    for name in sorted(wanted - found.keys()):
-        yield build_wrong_finding(
-            "AMI", f"{name} is not in this region, or not open to this account", RENEW_FLEET_FILE_REMEDY, by_user=True
-        )
-    for name, image in found.items():
-        yield _judge_machine_image(name, image, now)
+    """Check that the images exist, can be started, are built for ECS, and are still supported."""
+    image_ids = {specification.image for specification in specifications if specification.image}
+    for image_id in sorted(image_ids - images.keys()):
+        message = f"{image_id} is not in this region, or this account may not use it"
+        yield build_wrong_finding("AMI", message, RENEW_FLEET_FILE_REMEDY, is_user_error=True)
+    for image_id, image in images.items():
+        yield _judge_machine_image(image_id, image, now)
 
 
-def _judge_machine_image(name: str, image: Mapping[str, Any], now: datetime) -> Finding:
-    title = str(image.get("Name", ""))
-    said = f"{name} ({title or 'unnamed'})"
+def _judge_machine_image(image_id: str, image: Mapping[str, Any], now: datetime) -> Finding:
+    name = str(image.get("Name", ""))
+    label = f"{image_id} ({name or 'unnamed'})"
     deprecated = str(image.get("DeprecationTime", ""))
     if image.get("State", "available") != "available":
-        return build_wrong_finding("AMI", f"{said} is {image['State']}", RENEW_FLEET_FILE_REMEDY, by_user=True)
+        return build_wrong_finding("AMI", f"{label} is {image['State']}", RENEW_FLEET_FILE_REMEDY, is_user_error=True)
     if "" < str(image.get("CreationDate", "")) < IMDSV2_START_DATE:
-        told = f"{said} is older than IMDSv2, which machines require: its agent would join no cluster"
-        return build_wrong_finding("AMI", told, RENEW_FLEET_FILE_REMEDY, by_user=True)
-    if title.startswith(UNSUPPORTED_IMAGE_PREFIXES) or (deprecated and deprecated < now.strftime("%Y-%m-%dT%H:%M:%S")):
-        return build_warning_finding("AMI", f"{said} is past its support", RENEW_FLEET_FILE_REMEDY)
-    if "ecs" not in title.lower():
+        message = f"{label} is older than IMDSv2, which the machines require: its ECS agent could not join a cluster"
+        return build_wrong_finding("AMI", message, RENEW_FLEET_FILE_REMEDY, is_user_error=True)
+    if name.startswith(UNSUPPORTED_IMAGE_PREFIXES) or (deprecated and deprecated < now.strftime("%Y-%m-%dT%H:%M:%S")):
+        return build_warning_finding("AMI", f"{label} is no longer supported by AWS", RENEW_FLEET_FILE_REMEDY)
+    if "ecs" not in name.lower():
         return build_warning_finding(
             "AMI",
-            f"{said} does not look made for ECS: without its agent machines join no cluster",
+            f"{label} does not look like an ECS image: without the ECS agent, machines cannot join a cluster",
             RENEW_FLEET_FILE_REMEDY,
         )
-    return build_ok_finding("AMI", f"{said}, {image.get('Architecture', 'x86_64')}")
+    return build_ok_finding("AMI", f"{label}, {image.get('Architecture', 'x86_64')}")
 
 
 def judge_disks(
-    asked: Iterable[LaunchSpecification], images: Mapping[str, Any], snapshots: Mapping[str, Any]
+    specifications: Iterable[LaunchSpecification], images: Mapping[str, Any], snapshots: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    """Each disk has a name that the image uses, and room for the snapshot that it is made from."""
-    seen: set[Finding] = set()
-    for one in asked:
-        if one.image in images:
-            for finding in _judge_pool_disks(one, images[str(one.image)], snapshots):
-                if finding not in seen and not seen.add(finding):  # type: ignore[func-returns-value]
-                    yield finding
+    """Check that the image uses each disk and that each disk is large enough for its snapshot.
+
+    Yields each finding once, even if it applies to several specifications.
+    """
+    unique_findings: dict[Finding, None] = {}
+    for specification in specifications:
+        if specification.image in images:
+            unique_findings |= dict.fromkeys(
+                _judge_specification_disks(specification, images[str(specification.image)], snapshots)
+            )
+    yield from unique_findings
 
 
-def _judge_pool_disks(
-    one: LaunchSpecification, image: Mapping[str, Any], snapshots: Mapping[str, Any]
+def _judge_specification_disks(
+    specification: LaunchSpecification, image: Mapping[str, Any], snapshots: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    own = {m["DeviceName"]: m["Ebs"] for m in image.get("BlockDeviceMappings", ()) if "Ebs" in m}
-    named = [device for device, _, _ in one.volumes]
+    mappings = image.get("BlockDeviceMappings", ())
+    image_disks = {mapping["DeviceName"]: mapping["Ebs"] for mapping in mappings if "Ebs" in mapping}
+    devices = [device for device, _, _ in specification.volumes]
     root = image.get("RootDeviceName")
-    faults = list(_judge_volumes(one, own, snapshots, str(root)))
-    yield from faults
-    if one.volumes and root not in named:
+    problems = list(_judge_volumes(specification, image_disks, snapshots, str(root)))
+    yield from problems
+    if specification.volumes and root not in devices:
         yield build_warning_finding(
             "disk",
-            f"no disk {root} in the Fleet file: the machine's own disk, where containers lie, keeps "
-            "the image's size, whatever EBS_VOL_SIZE says",
-            f"name {root} last in BlockDeviceMappings",
+            f"no disk {root} in the Fleet file: the machine's root disk, which holds the containers, keeps the image's "
+            "size and ignores EBS_VOL_SIZE",
+            f"add {root} as the last entry of BlockDeviceMappings",
         )
-    elif not faults:
+    elif not problems:
         sizes = ", ".join(
-            f"{device} {size or own.get(device, {}).get('VolumeSize')} GiB" for device, size, _ in one.volumes
+            f"{device} {size or image_disks.get(device, {}).get('VolumeSize')} GiB"
+            for device, size, _ in specification.volumes
         )
-        yield build_ok_finding(
-            "disk", sizes or f"{root} {own.get(root, {}).get('VolumeSize')} GiB, as the image has it"
-        )
+        root_size = image_disks.get(root, {}).get("VolumeSize")
+        yield build_ok_finding("disk", sizes or f"{root} {root_size} GiB, the image's own size")
 
 
 def _judge_volumes(
-    one: LaunchSpecification, own: Mapping[str, Any], snapshots: Mapping[str, Any], root: str
+    specification: LaunchSpecification, image_disks: Mapping[str, Any], snapshots: Mapping[str, Any], root: str
 ) -> Iterator[Finding]:
-    for device, size, snapshot in one.volumes:
+    for device, size, snapshot in specification.volumes:
         if snapshot and snapshot not in snapshots:
-            yield build_wrong_finding(
-                "disk", f"there is no snapshot {snapshot} for {device}", "take SnapshotId out", by_user=True
-            )
+            message = f"there is no snapshot {snapshot} for {device}"
+            yield build_wrong_finding("disk", message, "remove SnapshotId from the Fleet file", is_user_error=True)
             continue
-        least = snapshots[snapshot].get("VolumeSize", 0) if snapshot else own.get(device, {}).get("VolumeSize", 0)
-        if size is not None and size < least:
+        source = snapshots[snapshot] if snapshot else image_disks.get(device, {})
+        minimum_size = source.get("VolumeSize", 0)
+        if size is not None and size < minimum_size:
             yield build_wrong_finding(
                 "disk",
-                f"{device} would have {size} GiB, its snapshot needs {least}",
-                f"set EBS_VOL_SIZE to at least {least}"
-                if device == one.volumes[-1][0]
-                else f"raise its VolumeSize in the Fleet file to {least}, or take it out",
-                by_user=True,
+                f"{device} would have {size} GiB, but its snapshot needs {minimum_size}",
+                f"set EBS_VOL_SIZE to at least {minimum_size}"
+                if device == specification.volumes[-1][0]
+                else f"raise its VolumeSize in the Fleet file to {minimum_size}, or remove VolumeSize",
+                is_user_error=True,
             )
-        elif own and device not in own:
+        elif image_disks and device not in image_disks:
             yield build_warning_finding(
                 "disk",
-                f"the image does not use {device}: it would be paid for and stay empty",
-                f"name {root} instead, or take it out",
+                f"the image does not use {device}: you would pay for a disk that stays empty",
+                f"write {root} instead, or remove the entry",
             )
 
 
 def judge_image_architectures(
-    asked: Iterable[LaunchSpecification], images: Mapping[str, Any], types: Mapping[str, MachineType]
+    specifications: Iterable[LaunchSpecification], images: Mapping[str, Any], types: Mapping[str, MachineType]
 ) -> Iterator[Finding]:
-    """Each machine's processor runs its image."""
-    for kind, name in sorted({(one.machine_type, one.image) for one in asked if one.image}):
-        image, machine = images.get(name), types.get(kind)
-        if image is None or machine is None or not machine.architectures:
+    """Check that each machine type can run its image."""
+    pairs = {
+        (specification.machine_type, specification.image) for specification in specifications if specification.image
+    }
+    for type_name, image_id in sorted(pairs):
+        image, machine_type = images.get(image_id), types.get(type_name)
+        if image is None or machine_type is None or not machine_type.architectures:
             continue
-        needs = image.get("Architecture", "x86_64")
-        if needs not in machine.architectures:
-            has = ", ".join(sorted(machine.architectures))
+        image_architecture = image.get("Architecture", "x86_64")
+        if image_architecture not in machine_type.architectures:
+            architectures = ", ".join(sorted(machine_type.architectures))
             yield build_wrong_finding(
                 "AMI",
-                f"{name} is for {needs}, {kind} is {has}",
-                f"choose an image for {has}, or another MACHINE_TYPE",
-                by_user=True,
+                f"{image_id} is for {image_architecture}, but {type_name} is {architectures}",
+                f"choose an image for {architectures}, or another MACHINE_TYPE",
+                is_user_error=True,
             )

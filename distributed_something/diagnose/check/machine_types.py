@@ -1,4 +1,4 @@
-"""Checks of the machine types: known, offered where the subnets are, and large enough for the containers."""
+"""Checks of the machine types: they exist, are offered in the subnets' zones, and have room for the containers."""
 
 from __future__ import annotations
 
@@ -29,163 +29,179 @@ if TYPE_CHECKING:
 
 
 def check_machine_types(facts: Lookups) -> Iterator[Finding]:
-    """The machine types: known, offered where the subnets are, as spot machines."""
-    yield from judge_machine_types(facts.type_names, facts.types.value, spot=facts.spot_machines > 0)
-    zones = {name: one["AvailabilityZone"] for name, one in facts.subnets.value.items()}
-    yield from judge_type_offerings(facts.specifications, zones, facts.offered.value, facts.types.value)
+    """Check that the machine types exist, can be spot machines if needed, and are offered in the subnets' zones."""
+    yield from judge_machine_types(facts.type_names, facts.types.value, needs_spot=facts.spot_machines > 0)
+    zones = {subnet_id: subnet["AvailabilityZone"] for subnet_id, subnet in facts.subnets.value.items()}
+    yield from judge_type_offerings(facts.specifications, zones, facts.type_offerings.value, facts.types.value)
 
 
 def judge_machine_types(
-    names: Iterable[str], found: Mapping[str, MachineType], *, spot: bool = True
+    names: Iterable[str], types: Mapping[str, MachineType], *, needs_spot: bool = True
 ) -> Iterator[Finding]:
-    """They are types of this region and, if `spot` machines are asked for, are sold as such."""
-    missing = [name for name in names if name not in found]
-    if missing:
+    """Check that this region has the types and, if `needs_spot`, that AWS sells them as spot machines."""
+    missing_types = [name for name in names if name not in types]
+    if missing_types:
         yield build_wrong_finding(
             "types",
-            f"no such machine type in this region: {format_names(missing)}",
+            f"no such machine type in this region: {format_names(missing_types)}",
             "correct MACHINE_TYPE in the config",
-            by_user=True,
+            is_user_error=True,
         )
-    for name in sorted(name for name, one in found.items() if spot and not one.spot):
+    for name in sorted(name for name, machine_type in types.items() if needs_spot and not machine_type.spot):
         yield build_wrong_finding(
-            "types", f"{name} is not sold as a spot machine", "take it out of MACHINE_TYPE", by_user=True
+            "types", f"AWS does not sell {name} as a spot machine", "remove it from MACHINE_TYPE", is_user_error=True
         )
 
 
 def judge_type_offerings(
-    asked: Iterable[LaunchSpecification],
+    specifications: Iterable[LaunchSpecification],
     zones: Mapping[str, str],
-    offered: Collection[tuple[str, str]],
+    offerings: Collection[tuple[str, str]],
     types: Mapping[str, MachineType],
 ) -> Iterator[Finding]:
-    """Each type is offered in the zones of its subnets (`zones`: of each subnet)."""
-    pairs = sorted(
-        {(one.machine_type, zones[name]) for one in asked for name in one.subnets if name in zones}
-        or {pair for pair in offered}
-    )
-    known = [pair for pair in pairs if pair[0] in types]
-    lacking = [f"{kind} in {zone}" for kind, zone in known if (kind, zone) not in offered]
-    if known and len(lacking) == len(known):
+    """Check that AWS offers each type in the zones of its subnets.
+
+    `zones`: the zone of each subnet. `offerings`: the pairs of type and zone that AWS offers.
+    """
+    requested_pairs = {
+        (specification.machine_type, zones[subnet])
+        for specification in specifications
+        for subnet in specification.subnets
+        if subnet in zones
+    }
+    pairs = sorted(pair for pair in requested_pairs or set(offerings) if pair[0] in types)
+    missing_pairs = [f"{name} in {zone}" for name, zone in pairs if (name, zone) not in offerings]
+    type_names = format_names(sorted({name for name, _ in pairs}))
+    if pairs and len(missing_pairs) == len(pairs):
         yield build_wrong_finding(
             "types",
-            f"not offered in any zone of the subnets: {format_names(sorted({k for k, _ in known}))}",
-            "choose other MACHINE_TYPE, or subnets in other zones",
-            by_user=True,
+            f"not offered in any zone of the subnets: {type_names}",
+            "choose another MACHINE_TYPE, or subnets in other zones",
+            is_user_error=True,
         )
-    elif lacking:
+    elif missing_pairs:
         yield build_warning_finding(
             "types",
-            f"not offered: {format_names(lacking)}; the fleet can use {len(known) - len(lacking)} of {len(known)}"
-            " combinations",
-            "add subnets or types, for more chances",
+            f"not offered: {format_names(missing_pairs)}; the fleet can use {len(pairs) - len(missing_pairs)} of "
+            f"{len(pairs)} combinations",
+            "add subnets or types, so that EC2 finds free machines more often",
         )
-    elif known:
-        yield build_ok_finding(
-            "types",
-            f"{format_names(sorted({kind for kind, _ in known}))}, offered in "
-            + format_count(len({zone for _, zone in known}), "zone"),
-        )
+    elif pairs:
+        zone_count = format_count(len({zone for _, zone in pairs}), "zone")
+        yield build_ok_finding("types", f"{type_names}, offered in {zone_count}")
 
 
 def check_machine_capacity(facts: Lookups) -> Iterator[Finding]:
-    """How many containers fit on each type."""
+    """Check how many containers fit on each machine type."""
     yield from judge_machine_capacity(facts.settings, facts.types.value)
 
 
 def judge_machine_capacity(settings: Settings, types: Mapping[str, MachineType]) -> Iterator[Finding]:
-    """TASKS_PER_MACHINE containers fit, and no more than these would."""
-    fits = {name: compute_container_fit(one, settings.CPU_SHARES, settings.MEMORY) for name, one in types.items()}
+    """Check that exactly TASKS_PER_MACHINE containers fit on each machine type."""
+    fits = {
+        name: compute_container_fit(machine_type, settings.CPU_SHARES, settings.MEMORY)
+        for name, machine_type in types.items()
+    }
     tasks = settings.TASKS_PER_MACHINE
-    small = {name: one for name, one in fits.items() if one.containers < tasks}
-    large = {name: one for name, one in fits.items() if one.containers > tasks}
-    details = {name: {"by_cpu": one.by_cpu, "by_memory": one.by_memory} for name, one in fits.items()}
-    if small:
-        yield from _judge_small_machines(settings, types, small, details)
-    if large:
-        said = format_names([f"{name} holds {one.containers}" for name, one in large.items()])
+    small_types = {name: fit for name, fit in fits.items() if fit.containers < tasks}
+    large_types = {name: fit for name, fit in fits.items() if fit.containers > tasks}
+    details = {name: {"by_cpu": fit.by_cpu, "by_memory": fit.by_memory} for name, fit in fits.items()}
+    if small_types:
+        yield from _judge_small_types(settings, types, small_types, details)
+    if large_types:
+        capacities = format_names([f"{name} holds {fit.containers}" for name, fit in large_types.items()])
         cpu, memory = _compute_container_shares(types, tasks)
         yield build_warning_finding(
             "room",
-            f"{said} containers, TASKS_PER_MACHINE is {tasks}: ECS may crowd them on some machines while others idle",
-            f"raise TASKS_PER_MACHINE; or MEMORY to {memory} and CPU_SHARES to {cpu}, which fill a machine",
+            f"{capacities} containers, but TASKS_PER_MACHINE is {tasks}: ECS may fill some machines and leave others "
+            "idle",
+            f"raise TASKS_PER_MACHINE; or set MEMORY to {memory} and CPU_SHARES to {cpu} to fill a machine",
             details=details,
         )
     yield from _judge_idle_capacity(tasks, fits)
-    if fits and not small and not large:
+    if fits and not small_types and not large_types:
         yield build_ok_finding(
             "room",
-            f"{tasks} x {settings.CPU_SHARES} CPU units and {settings.MEMORY} MiB fit on every type",
+            f"{tasks} x {settings.CPU_SHARES} CPU units and {settings.MEMORY} MiB fit on every machine type",
             details=details,
         )
 
 
-def _judge_small_machines(
-    settings: Settings, types: Mapping[str, MachineType], small: Mapping[str, ContainerFit], details: FindingDetails
+def _judge_small_types(
+    settings: Settings,
+    types: Mapping[str, MachineType],
+    small_types: Mapping[str, ContainerFit],
+    details: FindingDetails,
 ) -> Iterator[Finding]:
-    """Those of the `types` that hold fewer containers than TASKS_PER_MACHINE."""
-    is_wrong = len(small) == len(types)
-    oversized = list(_judge_oversized_containers(settings, types.values(), details)) if is_wrong else []
-    if oversized:
-        yield from oversized
+    """Yield a finding about `small_types`, which hold fewer containers than TASKS_PER_MACHINE.
+
+    Its level is WRONG if these are all of the `types`, else WARNING.
+    """
+    is_wrong = len(small_types) == len(types)
+    size_findings = list(_judge_oversized_containers(settings, types.values(), details)) if is_wrong else []
+    if size_findings:
+        yield from size_findings
         return
-    said = format_names(
-        [f"{name} holds {fit.containers} of {settings.TASKS_PER_MACHINE}" for name, fit in small.items()]
+    message = format_names(
+        [f"{name} holds {fit.containers} of {settings.TASKS_PER_MACHINE}" for name, fit in small_types.items()]
     )
-    said += (
-        f" containers (CPU for {_format_range(fit.by_cpu for fit in small.values())}, memory for "
-        f"{_format_range(fit.by_memory for fit in small.values())})"
+    message += (
+        f" containers (CPU for {_format_range(fit.by_cpu for fit in small_types.values())}, memory for "
+        f"{_format_range(fit.by_memory for fit in small_types.values())})"
     )
     level = FindingLevel.WRONG if is_wrong else FindingLevel.WARNING
     remedy = _format_fit_remedy(settings, types)
-    yield Finding(level, "room", said, remedy, by_user=is_wrong, details=dict(details or {}))
+    yield Finding(level, "room", message, remedy, is_user_error=is_wrong, details=dict(details or {}))
 
 
 def _judge_oversized_containers(
-    settings: Settings, machines: Collection[MachineType], details: FindingDetails
+    settings: Settings, types: Collection[MachineType], details: FindingDetails
 ) -> Iterator[Finding]:
-    """MEMORY or CPU_SHARES of which TASKS_PER_MACHINE fit on none of the machines."""
+    """Yield a finding if MEMORY or CPU_SHARES, times TASKS_PER_MACHINE, exceeds every machine type."""
     tasks = settings.TASKS_PER_MACHINE
-    cpu, memory = (max(capacity) for capacity in zip(*map(compute_usable_capacity, machines), strict=True))
-    largest = max(machine.memory for machine in machines)
-    for key, amount, most, unit, shown in (
-        ("MEMORY", settings.MEMORY, memory, " MiB", largest),
+    cpu, memory = (max(capacity) for capacity in zip(*map(compute_usable_capacity, types), strict=True))
+    total_memory = max(machine_type.memory for machine_type in types)
+    for key, amount, usable, unit, largest in (
+        ("MEMORY", settings.MEMORY, memory, " MiB", total_memory),
         ("CPU_SHARES", settings.CPU_SHARES, cpu, "", cpu),
     ):
-        if amount * tasks > most:
-            said = f"{key}: {tasks} x {amount}{unit} fit none of the machines (largest: {shown}{unit})"
-            remedy = f"at most {most // tasks} fits; or lower TASKS_PER_MACHINE"
-            yield build_wrong_finding("room", said, remedy, by_user=True, details=details)
+        if amount * tasks > usable:
+            message = f"{key}: {tasks} x {amount}{unit} does not fit on any machine (largest: {largest}{unit})"
+            remedy = f"set {key} to at most {usable // tasks}, or lower TASKS_PER_MACHINE"
+            yield build_wrong_finding("room", message, remedy, is_user_error=True, details=details)
 
 
 def _judge_idle_capacity(tasks: int, fits: Mapping[str, ContainerFit]) -> Iterator[Finding]:
-    """CPU or memory worth one more container, where the other is used up: paid for and idle."""
-    rest = Counter(
-        kind
-        for one in fits.values()
-        if one.containers == tasks
-        for kind, count in (("CPU", one.by_cpu), ("memory", one.by_memory))
+    """Yield a finding for CPU that stays idle because memory is used up, or the reverse.
+
+    Only unused capacity for at least one more container counts.
+    """
+    idle_types = Counter(
+        resource
+        for fit in fits.values()
+        if fit.containers == tasks
+        for resource, count in (("CPU", fit.by_cpu), ("memory", fit.by_memory))
         if count > tasks
     )
-    for kind, count in rest.items():
+    for resource, count in idle_types.items():
         yield build_ok_finding(
             "room",
-            f"{kind} worth one more container is left over on {count} of {len(fits)} types",
-            f"a type with less {kind} may cost less, or give the containers more of it",
+            f"unused {resource} for at least one more container on {count} of {len(fits)} machine types",
+            f"use a type with less {resource}, which may cost less, or give the containers more {resource}",
         )
 
 
 def _format_fit_remedy(settings: Settings, types: Mapping[str, MachineType]) -> str:
     cpu, memory = _compute_container_shares(types, settings.TASKS_PER_MACHINE)
-    return f"at most MEMORY {memory} and CPU_SHARES {cpu} fit on every type; or lower TASKS_PER_MACHINE"
+    return f"set MEMORY to at most {memory} and CPU_SHARES to at most {cpu}, or lower TASKS_PER_MACHINE"
 
 
 def _compute_container_shares(types: Mapping[str, MachineType], tasks: int) -> tuple[int, int]:
-    """CPU units and MiB for each of `tasks` containers that fill the smallest machine."""
-    whole = [compute_usable_capacity(one) for one in types.values()]
-    return min(cpu for cpu, _ in whole) // tasks, min(memory for _, memory in whole) // tasks
+    """Return the CPU units and the MiB of each container if `tasks` containers fill the smallest machine."""
+    capacities = [compute_usable_capacity(machine_type) for machine_type in types.values()]
+    return min(cpu for cpu, _ in capacities) // tasks, min(memory for _, memory in capacities) // tasks
 
 
 def _format_range(counts: Iterable[int]) -> str:
-    seen = sorted(set(counts))
-    return str(seen[0]) if len(seen) == 1 else f"{seen[0]} to {seen[-1]}"
+    ordered = sorted(set(counts))
+    return str(ordered[0]) if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"

@@ -1,4 +1,4 @@
-"""Checks of what the Fleet file names: its launch template, subnets, security groups, key pairs, and the way to AWS."""
+"""Checks of the Fleet file's launch template, subnets, security groups, key pairs, and routes to AWS."""
 
 from __future__ import annotations
 
@@ -17,131 +17,148 @@ from distributed_something.fleet.launch_specs import LAUNCH_TEMPLATE_CONFIGS_KEY
 from distributed_something.fleet.launch_template import find_template_fault, format_template_name
 from distributed_something.fleet.network import find_default_route_target
 
-RENEW_FLEET_FILE_REMEDY = "run fleetFile, which writes a Fleet file with this account's own"
+RENEW_FLEET_FILE_REMEDY = "run fleetFile, which writes a Fleet file with values of this account"
 
 
 def check_launch_template(facts: Lookups) -> Iterator[Finding]:
-    """The launch template that the Fleet file names; what is in it is checked as if it stood in the file."""
+    """Check that the launch template exists and is usable.
+
+    The other checks treat its content as part of the Fleet file.
+    """
     if facts.fleet is None or LAUNCH_TEMPLATE_CONFIGS_KEY not in facts.fleet:
         return
-    named = format_template_name(facts.fleet)
+    name = format_template_name(facts.fleet)
     if facts.template.value is None:
         yield build_wrong_finding(
-            "template", f"no such launch template: {named}", "correct it in the Fleet file", by_user=True
+            "template", f"there is no launch template {name}", "correct it in the Fleet file", is_user_error=True
         )
     elif fault := find_template_fault(facts.template.value, facts.settings):
-        yield build_wrong_finding("template", f"{named}: {fault.problem}", fault.remedy, by_user=True)
+        yield build_wrong_finding("template", f"{name}: {fault.problem}", fault.remedy, is_user_error=True)
     else:
-        yield build_ok_finding("template", named)
+        yield build_ok_finding("template", name)
 
 
 def check_subnets(facts: Lookups) -> Iterator[Finding]:
-    """The subnets that the Fleet file names."""
+    """Check the subnets that the Fleet file names."""
     if facts.fleet is not None:
         yield from judge_subnets(facts.specifications, facts.subnets.value, facts.settings.CLUSTER_MACHINES)
 
 
 def check_security_groups(facts: Lookups) -> Iterator[Finding]:
-    """The security groups that the Fleet file names."""
-    subnets = facts.subnets.result or {}  # the check of the subnets tells a refusal
+    """Check the security groups that the Fleet file names."""
+    subnets = facts.subnets.result or {}  # check_subnets reports a failed lookup
     networks = {subnet["VpcId"] for subnet in subnets.values()}
     yield from judge_security_groups(facts.specifications, facts.groups.value, networks)
 
 
 def check_key_pairs(facts: Lookups) -> Iterator[Finding]:
-    """The key pairs that the Fleet file names."""
+    """Check the key pairs that the Fleet file names."""
     yield from judge_key_pairs(facts.specifications, facts.keys.value)
 
 
 def check_internet_routes(facts: Lookups) -> Iterator[Finding]:
-    """A way from each subnet to AWS."""
+    """Check that machines in each subnet can reach AWS."""
     yield from judge_internet_routes(
-        facts.subnets.value, list(facts.routes.value.values()), public=facts.settings.ASSIGN_IP
+        facts.subnets.value, list(facts.routes.value.values()), has_public_address=facts.settings.ASSIGN_IP
     )
 
 
-def judge_subnets(asked: Iterable[LaunchSpecification], found: Mapping[str, Any], machines: int) -> Iterator[Finding]:
-    """They exist and have addresses for so many machines."""
-    wanted = {subnet for one in asked for subnet in one.subnets}
-    missing = sorted(wanted - found.keys())
-    free = sum(one.get("AvailableIpAddressCount", 0) for one in found.values())
-    zones = sorted({one["AvailabilityZone"] for one in found.values()})
-    if missing:
+def judge_subnets(
+    specifications: Iterable[LaunchSpecification], subnets: Mapping[str, Any], machines: int
+) -> Iterator[Finding]:
+    """Check that the subnets exist and have enough free addresses for the machines."""
+    requested_subnets = {subnet for specification in specifications for subnet in specification.subnets}
+    missing_subnets = sorted(requested_subnets - subnets.keys())
+    free_addresses = sum(subnet.get("AvailableIpAddressCount", 0) for subnet in subnets.values())
+    zones = sorted({subnet["AvailabilityZone"] for subnet in subnets.values()})
+    if missing_subnets:
         yield build_wrong_finding(
-            "subnets", f"not in this account and region: {format_names(missing)}", RENEW_FLEET_FILE_REMEDY, by_user=True
+            "subnets",
+            f"not in this account and region: {format_names(missing_subnets)}",
+            RENEW_FLEET_FILE_REMEDY,
+            is_user_error=True,
         )
-    elif found and free < machines:
+    elif subnets and free_addresses < machines:
         yield build_warning_finding(
             "subnets",
-            f"they have {format_count(free, 'free IP')} for {format_count(machines, 'machine')}",
-            "add a subnet",
+            f"only {format_count(free_addresses, 'free IP')} for {format_count(machines, 'machine')}",
+            "add a subnet with free addresses to the Fleet file",
         )
-    elif found:
-        yield build_ok_finding("subnets", f"{len(found)} in {format_names(zones)}", details={"zones": zones})
+    elif subnets:
+        yield build_ok_finding("subnets", f"{len(subnets)} in {format_names(zones)}", details={"zones": zones})
     else:
-        yield build_ok_finding("subnets", "none named: EC2 takes those of the default network, if there is one")
+        yield build_ok_finding("subnets", "none given: EC2 uses the default network, if the account has one")
 
 
 def judge_security_groups(
-    asked: Iterable[LaunchSpecification], found: Mapping[str, Any], networks: set[str]
+    specifications: Iterable[LaunchSpecification], groups: Mapping[str, Any], networks: set[str]
 ) -> Iterator[Finding]:
-    """They exist, lie in the subnets' network, and let the machines out."""
-    wanted = {group for one in asked for group in one.groups}
-    missing = sorted(wanted - found.keys())
-    astray = sorted(name for name, one in found.items() if networks and one.get("VpcId") not in networks)
-    closed = sorted(name for name, one in found.items() if not one.get("IpPermissionsEgress"))
-    if missing:
+    """Check that the groups exist, belong to the subnets' networks, and allow outgoing traffic."""
+    requested_groups = {group for specification in specifications for group in specification.groups}
+    missing_groups = sorted(requested_groups - groups.keys())
+    outside_groups = sorted(name for name, group in groups.items() if networks and group.get("VpcId") not in networks)
+    closed_groups = sorted(name for name, group in groups.items() if not group.get("IpPermissionsEgress"))
+    if missing_groups:
         yield build_wrong_finding(
             "groups",
-            f"security groups not in this account and region: {format_names(missing)}",
+            f"security groups not in this account and region: {format_names(missing_groups)}",
             RENEW_FLEET_FILE_REMEDY,
-            by_user=True,
+            is_user_error=True,
         )
-    elif astray:
+    elif outside_groups:
         yield build_wrong_finding(
             "groups",
-            f"in another network than the subnets: {format_names(astray)}",
+            f"security groups not in the same network as the subnets: {format_names(outside_groups)}",
             RENEW_FLEET_FILE_REMEDY,
-            by_user=True,
+            is_user_error=True,
         )
-    elif closed and len(closed) == len(found):
+    elif closed_groups and len(closed_groups) == len(groups):
         yield build_wrong_finding(
             "groups",
-            f"without a rule for outgoing traffic: {format_names(closed)}; machines could not reach AWS",
+            f"no rule for outgoing traffic in {format_names(closed_groups)}, so the machines could not reach AWS",
             "allow outgoing HTTPS (port 443)",
         )
-    elif found:
-        yield build_ok_finding("groups", f"{format_names(sorted(found))}")
+    elif groups:
+        yield build_ok_finding("groups", format_names(sorted(groups)))
 
 
-def judge_key_pairs(asked: Iterable[LaunchSpecification], found: Mapping[str, Any]) -> Iterator[Finding]:
-    """The key pairs exist, under just these names."""
-    missing = sorted({one.key for one in asked if one.key} - found.keys())
-    for name in missing:
-        remedy = f"write {name.removesuffix('.pem')!r}" if name.endswith(".pem") else "correct KeyName, or leave it out"
-        yield build_wrong_finding("key pair", f"there is no key pair {name} in this region", remedy, by_user=True)
-    if found and not missing:
-        yield build_ok_finding("key pair", format_names(sorted(found)))
+def judge_key_pairs(specifications: Iterable[LaunchSpecification], key_pairs: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that the key pairs exist. A frequent error is the name of the key file (`my-key.pem`) in `KeyName`."""
+    missing_names = sorted(
+        {specification.key for specification in specifications if specification.key} - key_pairs.keys()
+    )
+    for name in missing_names:
+        is_file_name = name.endswith(".pem")
+        remedy = f"write {name.removesuffix('.pem')!r}" if is_file_name else "correct KeyName, or remove it"
+        yield build_wrong_finding("key pair", f"there is no key pair {name} in this region", remedy, is_user_error=True)
+    if key_pairs and not missing_names:
+        yield build_ok_finding("key pair", format_names(sorted(key_pairs)))
 
 
-def judge_internet_routes(subnets: Mapping[str, Any], tables: Sequence[Any], *, public: bool) -> Iterator[Finding]:
-    """A way from each subnet to AWS. With a public address (`public`) that is an internet gateway; without one a NAT
-    gateway or VPC endpoints, which are not looked up."""
-    kinds = {name: find_default_route_target(name, one["VpcId"], tables) for name, one in subnets.items()}
-    closed = sorted(name for name, kind in kinds.items() if kind is None)
-    to_internet = sorted(name for name, kind in kinds.items() if kind == "igw")
-    if closed:
+def judge_internet_routes(
+    subnets: Mapping[str, Any], tables: Sequence[Any], *, has_public_address: bool
+) -> Iterator[Finding]:
+    """Check that machines in each subnet can reach AWS.
+
+    Machines with a public address need an internet gateway. Others need a NAT gateway or VPC endpoints; VPC endpoints
+    are not looked up, so a subnet without a route is only a warning.
+    """
+    targets = {name: find_default_route_target(name, subnet["VpcId"], tables) for name, subnet in subnets.items()}
+    closed_subnets = sorted(name for name, target in targets.items() if target is None)
+    public_subnets = sorted(name for name, target in targets.items() if target == "igw")
+    if closed_subnets:
         yield build_warning_finding(
             "way to AWS",
-            f"no route to the internet from {format_names(closed)}: without VPC endpoints machines "
-            "there cannot join the cluster",
-            "use a public subnet, or make endpoints",
+            f"no route to the internet from {format_names(closed_subnets)}: without VPC endpoints, machines there "
+            "cannot join the cluster",
+            "use a public subnet, or create VPC endpoints",
         )
-    if to_internet and not public:
+    if public_subnets and not has_public_address:
         yield build_warning_finding(
             "way to AWS",
-            f"ASSIGN_IP is False, but {format_names(to_internet)} reach the internet by public addresses alone",
+            f"ASSIGN_IP is False, but machines in {format_names(public_subnets)} need a public address to reach the "
+            "internet",
             "set ASSIGN_IP to 'True', or use a subnet with a NAT gateway",
         )
-    if kinds and not closed and (public or not to_internet):
+    if targets and not closed_subnets and (has_public_address or not public_subnets):
         yield build_ok_finding("way to AWS", "every subnet has a route to the internet")

@@ -1,4 +1,4 @@
-"""Checks of the work: the image that would run, and the queue that it would empty."""
+"""Checks of the container image and of the queues with the jobs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.core.errors import get_error_code
 from distributed_something.core.image_name import ContainerImageReference, parse_image_reference
+from distributed_something.core.text import format_count
 from distributed_something.diagnose.check.findings import (
     Finding,
     build_ok_finding,
@@ -19,7 +20,7 @@ from distributed_something.diagnose.check.findings import (
 )
 from distributed_something.diagnose.check.lookups import Lookups, QueueFacts
 
-IMAGE_CONFIG_TIMEOUT_SECONDS = 20  # for an image's config, a few kB
+IMAGE_CONFIG_TIMEOUT_SECONDS = 20  # enough for an image config, which has a few kB
 _INDEX_MEDIA_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -33,151 +34,160 @@ _MISSING_REPOSITORY_CODES = {"RepositoryNotFoundException"}
 
 
 def check_container_image(facts: Lookups) -> Iterator[Finding]:
-    """The image's name, and in ECR the image itself."""
-    written = facts.settings.DOCKERHUB_TAG
-    name = parse_image_reference(written)
-    if name is None:
+    """Check the image name and, for an image in ECR of this region, that it exists and runs on the machines."""
+    tag = facts.settings.DOCKERHUB_TAG
+    image = parse_image_reference(tag)
+    if image is None:
         yield build_wrong_finding(
             "image",
-            f"{written} is no image's name",
-            "write DOCKERHUB_TAG as user/project:tag, with small letters in user and project",
-            by_user=True,
+            f"{tag!r} is not an image name",
+            "write DOCKERHUB_TAG as user/project:tag, with user and project in lowercase",
+            is_user_error=True,
         )
-    elif name.ecr is None:
-        yield build_ok_finding(
-            "image", f"{written} has the form of an image's name; that it is there is not looked up outside ECR"
-        )
-    elif name.ecr[1] != facts.settings.AWS_REGION:
+    elif image.ecr is None:
+        yield build_ok_finding("image", f"{tag} is a valid name (images outside ECR are not looked up)")
+    elif image.ecr[1] != facts.settings.AWS_REGION:
         yield build_warning_finding(
             "image",
-            f"{written} is in {name.ecr[1]}: each machine pays for the transfer, and it was not looked up there",
+            f"{tag} is in {image.ecr[1]} and was not looked up there; each machine pays for the transfer",
             f"push it to ECR in {facts.settings.AWS_REGION}",
         )
     else:
-        found = find_ecr_architectures(facts.clients.ecr, name, download_image_config)
-        yield from judge_container_image(written, found, list_machine_architectures(facts))
+        architectures = find_ecr_architectures(facts.clients.ecr, image, download_image_config)
+        yield from judge_container_image(tag, architectures, list_machine_architectures(facts))
 
 
-def find_ecr_architectures(ecr: Any, name: ContainerImageReference, fetch: Callable[[str], bytes]) -> set[str] | None:
-    """The architectures of an image in ECR, in EC2's words (empty: it does not say); None where it is not there.
+def find_ecr_architectures(ecr: Any, image: ContainerImageReference, fetch: Callable[[str], bytes]) -> set[str] | None:
+    """Return the architectures of an image in ECR, with EC2's names for them.
 
-    Two calls and a download of a few kB at most. Raises botocore's errors.
+    The set is empty if the image does not declare its architecture; the result is None if the image does not exist.
+    Makes at most two calls and one download of a few kB. Raises botocore's errors.
     """
-    assert name.ecr is not None  # looked at by the caller
-    place = {"registryId": name.ecr[0], "repositoryName": name.path}
+    assert image.ecr is not None, "the caller passes only images in ECR"
+    repository = {"registryId": image.ecr[0], "repositoryName": image.path}
     try:
-        answer = ecr.batch_get_image(
-            **place, imageIds=[name.which], acceptedMediaTypes=[*_INDEX_MEDIA_TYPES, *_MANIFEST_MEDIA_TYPES]
+        response = ecr.batch_get_image(
+            **repository, imageIds=[image.which], acceptedMediaTypes=[*_INDEX_MEDIA_TYPES, *_MANIFEST_MEDIA_TYPES]
         )
     except ClientError as error:
         if get_error_code(error) in _MISSING_REPOSITORY_CODES:
             return None
         raise
-    if not answer.get("images"):
+    if not response.get("images"):
         return None
-    manifest = _parse_json_object(answer["images"][0].get("imageManifest", ""))
+    manifest = _parse_json_object(response["images"][0].get("imageManifest", ""))
     if "manifests" in manifest:
-        return _normalize_architectures(one.get("platform", {}).get("architecture") for one in manifest["manifests"])
+        return _normalize_architectures(
+            platform_manifest.get("platform", {}).get("architecture") for platform_manifest in manifest["manifests"]
+        )
     digest = manifest.get("config", {}).get("digest")
     if not digest:
         return set()
-    url = ecr.get_download_url_for_layer(**place, layerDigest=digest)["downloadUrl"]
+    url = ecr.get_download_url_for_layer(**repository, layerDigest=digest)["downloadUrl"]
     return _normalize_architectures([_parse_json_object(fetch(url)).get("architecture")])
 
 
 def download_image_config(url: str) -> bytes:
-    """What lies at an address that ECR gave out; nothing where it cannot be had."""
+    """Return the image config at a URL from ECR; empty bytes if it cannot be downloaded."""
     try:
-        with urllib.request.urlopen(url, timeout=IMAGE_CONFIG_TIMEOUT_SECONDS) as answer:
-            return bytes(answer.read(1 << 20))
+        with urllib.request.urlopen(url, timeout=IMAGE_CONFIG_TIMEOUT_SECONDS) as response:
+            return bytes(response.read(1 << 20))
     except (OSError, ValueError):
         return b""
 
 
 def judge_container_image(
-    name: str, found: set[str] | None, machines: Mapping[str, frozenset[str]]
+    name: str, architectures: set[str] | None, machine_architectures: Mapping[str, frozenset[str]]
 ) -> Iterator[Finding]:
-    """`found`: the image's architectures, None where it is not in ECR. `machines`: those of each type."""
-    unfit = sorted(kind for kind, has in machines.items() if found and not found & has)
-    said = ", ".join(sorted(found or ()))
-    if found is None:
+    """Check that the image exists and that every machine type can run it.
+
+    `architectures`: the image's, or None if it is not in ECR. `machine_architectures`: those of each machine type.
+    """
+    unsuitable_types = sorted(
+        type_name
+        for type_name, supported in machine_architectures.items()
+        if architectures and not architectures & supported
+    )
+    architecture_list = ", ".join(sorted(architectures or ()))
+    if architectures is None:
         yield build_wrong_finding(
-            "image", f"{name} is not in ECR", "push it (make push), or correct DOCKERHUB_TAG", by_user=True
+            "image", f"{name} is not in ECR", "push it (make push), or correct DOCKERHUB_TAG", is_user_error=True
         )
-    elif unfit:
-        kinds = f"{name} is for {said}, which {', '.join(unfit)} cannot run"
+    elif unsuitable_types:
         yield build_wrong_finding(
             "image",
-            kinds,
-            "build it for their processors (docker build --platform), or choose other MACHINE_TYPE",
-            by_user=True,
+            f"{name} is for {architecture_list}, which {', '.join(unsuitable_types)} cannot run",
+            "build it for their processors (docker build --platform), or choose another MACHINE_TYPE",
+            is_user_error=True,
         )
     else:
-        yield build_ok_finding("image", f"{name} is in ECR{', for ' + said if said else ''}")
+        yield build_ok_finding("image", f"{name} is in ECR{', for ' + architecture_list if architecture_list else ''}")
 
 
 def list_machine_architectures(facts: Lookups) -> dict[str, frozenset[str]]:
-    return {name: machine.architectures for name, machine in facts.types.value.items()}
+    """Return the architectures of each machine type in the config or Fleet file."""
+    return {name: machine_type.architectures for name, machine_type in facts.types.value.items()}
 
 
 def check_job_queues(facts: Lookups) -> Iterator[Finding]:
-    """The queue and how many jobs wait in it."""
+    """Check that the queues exist, how many jobs they hold, and that failed jobs reach the dead-letter queue."""
     settings = facts.settings
     machines = settings.CLUSTER_MACHINES
     yield from judge_job_queue(settings.SQS_QUEUE_NAME, facts.job_queue.value, machines, settings.slots // machines)
     name = settings.SQS_DEAD_LETTER_QUEUE
-    if facts.job_queue.value and facts.job_queue.value.feeds != name:
+    if facts.job_queue.value and facts.job_queue.value.dead_letter_queue != name:
+        actual_name = facts.job_queue.value.dead_letter_queue or "no dead-letter queue"
         yield build_warning_finding(
             "queue",
-            f"jobs that fail do not go to {name} but to {facts.job_queue.value.feeds or 'no queue'}",
+            f"failed jobs should go to {name}, but they go to {actual_name}",
             "run setup, which corrects it",
         )
-    yield from judge_dead_letter_queue(name, facts.dead_queue.value)
+    yield from judge_dead_letter_queue(name, facts.dead_letter_queue.value)
 
 
-def judge_job_queue(name: str, found: QueueFacts | None, machines: int, slots: int) -> Iterator[Finding]:
-    """`slots`: jobs that a machine runs at once."""
-    if found is None:
+def judge_job_queue(name: str, queue: QueueFacts | None, machines: int, slots: int) -> Iterator[Finding]:
+    """Check that the queue exists and has enough jobs to keep every machine busy (`slots`: slots of one machine)."""
+    if queue is None:
         yield build_wrong_finding("queue", f"there is no queue {name}", "run setup first")
         return
-    counts = found.counts
+    counts = queue.counts
     details = {"waiting": counts.waiting, "running": counts.running}
-    said = f"{counts.waiting:,} jobs wait in {name}, {counts.running:,} are held by workers"
+    message = f"{format_count(counts.waiting, 'waiting job')} in {name}, {counts.running:,} leased by workers"
     if counts.jobs == 0:
         yield build_warning_finding(
-            "queue", f"no job waits in {name}: machines would start for nothing", "run submitJob first", details=details
+            "queue", f"{name} has no jobs, so machines would idle", "run submitJob first", details=details
         )
     elif counts.jobs <= (machines - 1) * slots:
         yield build_warning_finding(
             "queue",
-            f"{said}, but {machines * slots:,} could run at once: some machines would idle",
-            f"lower CLUSTER_MACHINES to {-(-counts.jobs // slots)}, unless more jobs come",
+            f"{message}, but {machines * slots:,} could run at once, so some machines would idle",
+            f"lower CLUSTER_MACHINES to {-(-counts.jobs // slots)}, unless you will submit more jobs",
             details=details,
         )
     else:
-        yield build_ok_finding("queue", said, details=details)
+        yield build_ok_finding("queue", message, details=details)
 
 
-def judge_dead_letter_queue(name: str, found: QueueFacts | None) -> Iterator[Finding]:
-    """The dead-letter queue: jobs that failed before this run."""
-    if found is None:
+def judge_dead_letter_queue(name: str, queue: QueueFacts | None) -> Iterator[Finding]:
+    """Check that the dead-letter queue exists and contains no failed jobs of an earlier run."""
+    if queue is None:
         yield build_wrong_finding("queue", f"there is no dead-letter queue {name}", "run setup first")
-    elif found.counts.jobs:
+    elif queue.counts.jobs:
         yield build_warning_finding(
             "queue",
-            f"{found.counts.jobs:,} failed jobs of an earlier run are in {name}",
-            "look at them; they will be counted with this run's",
-            details={"dead": found.counts.jobs},
+            f"{format_count(queue.counts.jobs, 'failed job')} of an earlier run in {name}",
+            "look at them first; the summary of this run would count them too",
+            details={"dead": queue.counts.jobs},
         )
 
 
 def _normalize_architectures(architectures: Any) -> set[str]:
-    return {_EC2_ARCHITECTURES.get(str(one), str(one)) for one in architectures if one and one != "unknown"}
+    return {_EC2_ARCHITECTURES.get(str(name), str(name)) for name in architectures if name and name != "unknown"}
 
 
 def _parse_json_object(text: str | bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text or "{}")
+        content = json.loads(text or "{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

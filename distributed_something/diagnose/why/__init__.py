@@ -1,5 +1,5 @@
-"""`run.py why`: why nothing is running, the most likely cause first.
+"""`run.py why`: the possible causes when nothing is running, the most likely one first.
 
-`observe/evidence.py` looks; here is the judgment, which is pure. `cli` imports it; it imports `observe` and `core`.
-Start with `rank.py`; the causes are in one module for each subject, and `view.py` makes the text.
+`observe/evidence.py` gathers the evidence from AWS; the pure functions here evaluate it. `cli` imports this package; it
+imports `observe` and `core`. Start with `rank.py`. Each subject has one module of causes, and `view.py` formats them.
 """

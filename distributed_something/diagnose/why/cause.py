@@ -1,4 +1,4 @@
-"""A cause for nothing running, and what all diagnoses ask of the evidence."""
+"""Possible causes of a problem, and functions that all diagnoses use to read the evidence."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from distributed_something.observe.evidence import Evidence
 from distributed_something.observe.machines import ObservedMachine
 from distributed_something.observe.service import StoppedTask
 
-RECENT_EVENT_SECONDS = 1800.0  # older events of a service or task say little about now
-MAX_NAMES_PER_CAUSE = 3  # things of a kind in one line
-MAX_EVENT_CHARACTERS = 200  # characters of AWS's own words
+RECENT_EVENT_SECONDS = 1800.0  # older events of a service or task say little about the present
+MAX_NAMES_PER_CAUSE = 3  # names of machines in one line
+MAX_EVENT_CHARACTERS = 200  # characters of AWS's own message
 
 Report = TypeVar("Report", AWSEvent, StoppedTask)
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Why nothing runs, perhaps. `weight`: how likely (0 to 100). `seen`: what speaks for it."""
+    """One possible cause, the evidence for it, and what to do. `weight`: how likely it is (0 to 100)."""
 
     weight: int
-    what: str
-    seen: str
+    title: str
+    evidence: str
     remedy: str
 
 
 def list_live_machines(evidence: Evidence) -> list[ObservedMachine]:
-    """Return the machines that run or are about to."""
+    """Return the machines that are running or about to run."""
     return [machine for machine in evidence.machines if machine.state in ("pending", "running")]
 
 
@@ -40,7 +40,7 @@ def list_running_machines(evidence: Evidence) -> list[ObservedMachine]:
 
 
 def list_recent_reports(evidence: Evidence, reports: Iterable[Report]) -> list[Report]:
-    """Return the reports of the last half an hour that are of this run."""
+    """Return the reports of this run from the last 30 minutes."""
     since = max(evidence.at - RECENT_EVENT_SECONDS, evidence.subject.start or 0.0)
     return [report for report in reports if report.at >= since]
 
@@ -48,7 +48,7 @@ def list_recent_reports(evidence: Evidence, reports: Iterable[Report]) -> list[R
 def group_by_pattern(
     table: tuple[FailurePattern, ...], reports: Iterable[Report]
 ) -> Iterator[tuple[FailurePattern | None, list[Report]]]:
-    """Yield each pattern of the table that reports match, with these; None with the reports that match none."""
+    """Yield each matching pattern of the table with its reports, and None with the reports that match no pattern."""
     matched = [(_match_pattern(table, report), report) for report in reports]
     order = {pattern: number for number, pattern in enumerate(table)}
     matched.sort(key=lambda pair: -1 if pair[0] is None else order[pair[0]])
@@ -65,9 +65,9 @@ def _get_exit_codes(report: AWSEvent | StoppedTask) -> tuple[int, ...]:
 
 
 def format_reports(reports: Sequence[AWSEvent | StoppedTask]) -> str:
-    """Return the newest of these reports in AWS's words, and how many there are."""
+    """Return the newest report in AWS's words, and the number of reports."""
     newest = max(reports, key=lambda report: report.at)
     parts = [newest.said, *(f"exit code {code}" for code in _get_exit_codes(newest))]
-    said = "; ".join(part for part in parts if part)
-    shown = format_one_line(": ".join(part for part in (newest.kind, said) if part))[:MAX_EVENT_CHARACTERS]
-    return (shown or "an error, no words") + (f" ({len(reports)} times)" if len(reports) > 1 else "")
+    message = "; ".join(part for part in parts if part)
+    line = format_one_line(": ".join(part for part in (newest.kind, message) if part))[:MAX_EVENT_CHARACTERS]
+    return (line or "an error without a message") + (f" ({len(reports)} times)" if len(reports) > 1 else "")

@@ -1,4 +1,4 @@
-"""Causes in the cluster and its containers: these are not placed, end, or take no jobs."""
+"""Causes in the cluster and its containers: they are not placed, they stop, or they take no jobs."""
 
 from __future__ import annotations
 
@@ -9,60 +9,62 @@ from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import Cause, format_reports, group_by_pattern, list_recent_reports
 from distributed_something.observe.evidence import Evidence
 
-CONSEQUENCE_WEIGHT = 45  # at most, of what ECS says while no machine has joined
-SILENT_WORKER_SECONDS = 900.0  # a worker that runs reports at least its usage within this
+CONSEQUENCE_WEIGHT = 45  # highest weight of ECS's events while no machine has joined: they follow from that
+SILENT_WORKER_SECONDS = 900.0  # a running worker logs at least its resource usage in this time
 
 
 def diagnose_missing_cluster(evidence: Evidence) -> Iterator[Cause]:
-    if evidence.has_observed("registered") and evidence.registered is None:
-        seen = f"no active cluster {evidence.subject.cluster}"
-        yield Cause(93, "there is no cluster", seen, "run setup, then startCluster")
+    if evidence.has_observed("registered_count") and evidence.registered_count is None:
+        proof = f"ECS has no active cluster {evidence.subject.cluster}"
+        yield Cause(93, "there is no cluster", proof, "run setup, then startCluster")
 
 
 def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
     service, fleet = evidence.service, evidence.fleet
-    is_lowered = fleet is not None and fleet.active and fleet.target == 0  # with the service, by the monitor
+    is_lowered = fleet is not None and fleet.active and fleet.target == 0  # the monitor has set both to 0
     if evidence.has_observed("service") and service is None:
         yield Cause(
             92,
             "there is no service",
-            f"no active service {evidence.subject.service} in {evidence.subject.cluster}",
+            f"ECS has no active service {evidence.subject.service} in {evidence.subject.cluster}",
             "run setup, then startCluster",
         )
     elif service is not None and service.desired == 0 and not is_lowered:
         yield Cause(
             90,
-            "the service is to run no container",
+            "the service is set to run no containers",
             f"{evidence.subject.service} has a desired count of 0",
             "run startCluster",
         )
 
 
 def diagnose_service_events(evidence: Evidence) -> Iterator[Cause]:
-    """What ECS says about placing containers, if it still lacks some."""
+    """Explain ECS's events about placing containers, if the service still needs some."""
     service = evidence.service
     if service is None or service.running >= service.desired:
         return
     share = 0.5 if service.running else 1.0
-    for pattern, events in group_by_pattern(SERVICE_FAILURE_PATTERNS, list_recent_reports(evidence, evidence.told)):
+    for pattern, events in group_by_pattern(
+        SERVICE_FAILURE_PATTERNS, list_recent_reports(evidence, evidence.service_events)
+    ):
         if pattern is not None:
-            weight = pattern.weight if evidence.registered else min(pattern.weight, CONSEQUENCE_WEIGHT)
+            weight = pattern.weight if evidence.registered_count else min(pattern.weight, CONSEQUENCE_WEIGHT)
             yield Cause(round(weight * share), pattern.cause, format_reports(events), pattern.remedy)
 
 
 def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
-    """Why containers ended, if that keeps the service from its number."""
-    service, logged = evidence.service, evidence.logged
+    """Explain why containers stopped, if the service runs fewer than it should."""
+    service, log_tail = evidence.service, evidence.log_tail
     if service is not None and 0 < service.desired <= service.running:
         return
-    recent = list_recent_reports(evidence, evidence.stopped)
-    own = [task for task in recent if not is_harmless_stop(task.kind, task.said)]
+    recent_tasks = list_recent_reports(evidence, evidence.stopped_tasks)
+    failed_tasks = [task for task in recent_tasks if not is_harmless_stop(task.kind, task.said)]
     share = 0.5 if service and service.running else 1.0
-    last_line = f"; its log ends: {logged.lines[-1]}" if logged and logged.lines else ""
-    for pattern, tasks in group_by_pattern(TASK_FAILURE_PATTERNS, own):
+    last_line = f"; its log ends: {log_tail.lines[-1]}" if log_tail and log_tail.lines else ""
+    for pattern, tasks in group_by_pattern(TASK_FAILURE_PATTERNS, failed_tasks):
         if pattern is not None:
-            seen = format_reports(tasks) + (last_line if pattern.exit_codes else "")
-            yield Cause(round(pattern.weight * share), pattern.cause, seen, pattern.remedy)
+            proof = format_reports(tasks) + (last_line if pattern.exit_codes else "")
+            yield Cause(round(pattern.weight * share), pattern.cause, proof, pattern.remedy)
 
 
 def diagnose_image_pull(evidence: Evidence) -> Iterator[Cause]:
@@ -70,31 +72,32 @@ def diagnose_image_pull(evidence: Evidence) -> Iterator[Cause]:
         yield Cause(
             62,
             "containers are starting",
-            f"{evidence.service.pending} pending: the image is being pulled",
-            "wait; a large image takes minutes on each new machine",
+            f"{format_count(evidence.service.pending, 'container')} pending: the machines are pulling the image",
+            "wait: a large image takes several minutes on each new machine",
         )
 
 
 def diagnose_silent_workers(evidence: Evidence) -> Iterator[Cause]:
-    """Containers run, jobs wait, nobody takes one and nobody writes a line."""
-    service, counts, logged = evidence.service, evidence.counts, evidence.logged
+    """Find workers that run and log nothing, or log but take no jobs, while jobs wait."""
+    service, counts, log_tail = evidence.service, evidence.counts, evidence.log_tail
     if not (service and service.running and counts and counts.waiting and not counts.running):
         return
-    if not evidence.has_observed("logged"):
+    if not evidence.has_observed("log_tail"):
         return
-    quiet = evidence.at - logged.at if logged else None
-    if quiet is None or quiet > SILENT_WORKER_SECONDS:
-        said = "none" if quiet is None else f"{quiet / 60:.0f} min ago"
+    silence = evidence.at - log_tail.at if log_tail else None
+    if silence is None or silence > SILENT_WORKER_SECONDS:
+        last_line = "none" if silence is None else f"{silence / 60:.0f} min ago"
         yield Cause(
             77,
-            "workers run, but take no jobs",
-            f"{format_count(service.running, 'container')}; last line: {said}",
-            "their role needs sqs:ReceiveMessage and logs:PutLogEvents (setupAWS); is the image this worker's?",
+            "workers are running but take no jobs",
+            f"{format_count(service.running, 'container')}; last log line: {last_line}",
+            "run setupAWS (their role needs sqs:ReceiveMessage and logs:PutLogEvents); check that the image was built "
+            "with this package's worker",
         )
-    elif logged and logged.lines:
+    elif log_tail and log_tail.lines:
         yield Cause(
             60,
-            "workers run, but take no jobs",
-            f"the last line: {logged.lines[-1]}",
-            "read their log; a worker that AWS refuses says so there",
+            "workers are running but take no jobs",
+            f"last log line: {log_tail.lines[-1]}",
+            "read their log, which contains any error from AWS",
         )

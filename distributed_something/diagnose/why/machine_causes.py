@@ -1,4 +1,4 @@
-"""Causes in the machines: they end, are just starting, do not join the cluster, or take no jobs."""
+"""Causes in the machines: they terminate, are still starting, do not join the cluster, or take no jobs."""
 
 from __future__ import annotations
 
@@ -14,103 +14,110 @@ from distributed_something.diagnose.why.cause import (
 )
 from distributed_something.observe.evidence import Evidence
 
-JOINING_SECONDS = 600.0  # an ECS machine joins its cluster one to three minutes after its launch
+JOINING_SECONDS = 600.0  # ample: an ECS machine joins its cluster one to three minutes after its launch
 
 
 def diagnose_failed_launches(evidence: Evidence) -> Iterator[Cause]:
-    """Machines that ended for a fault of the request, not because spot or a person took them."""
+    """Find machines that failed because of the request, not those that AWS took back or that a person terminated."""
     ended = [machine for machine in evidence.machines if machine.state in ("terminated", "shutting-down")]
-    faulty = [machine for machine in ended if is_faulty_end(machine.end_code)]
-    if faulty and not list_running_machines(evidence):
+    failed = [machine for machine in ended if is_faulty_end(machine.end_code)]
+    if failed and not list_running_machines(evidence):
         yield Cause(
             89,
-            "machines end as soon as they start",
-            f"{_format_few_names([machine.id for machine in faulty])}: {faulty[0].why_ended}",
-            "Client.InternalError: the disk's encryption key; InvalidSnapshot, VolumeLimitExceeded: the disk; "
-            "correct it in the Fleet file",
+            "machines terminate as soon as they start",
+            f"{_format_few_names([machine.id for machine in failed])}: {failed[0].end_reason}",
+            "correct the Fleet file: the disk's encryption key for Client.InternalError, the disk itself for "
+            "InvalidSnapshot or VolumeLimitExceeded",
         )
 
 
 def diagnose_spot_interruptions(evidence: Evidence) -> Iterator[Cause]:
-    taken = [machine for machine in evidence.machines if is_spot_interruption(machine.end_code)]
-    if taken and not list_running_machines(evidence):
+    interrupted = [machine for machine in evidence.machines if is_spot_interruption(machine.end_code)]
+    if interrupted and not list_running_machines(evidence):
         yield Cause(
             72,
-            "AWS has taken the spot machines back",
-            f"{len(taken)} of them: {taken[0].why_ended}",
-            "wait, the fleet asks for others; more types and subnets make this rarer",
+            "AWS has taken back the spot machines",
+            f"{format_count(len(interrupted), 'machine')}: {interrupted[0].end_reason}",
+            "wait: the fleet requests others; with more types and subnets this happens less often",
         )
 
 
 def diagnose_unregistered_machines(evidence: Evidence) -> Iterator[Cause]:
-    """Machines that run for longer than joining takes, and that the cluster does not know."""
-    if not all(evidence.has_observed(part) for part in ("joined", "registered", "machines")):
+    """Find machines that have run longer than `JOINING_SECONDS` and are still not in the cluster."""
+    if not all(evidence.has_observed(part) for part in ("cluster_machines", "registered_count", "machines")):
         return
-    known = {machine.id for machine in evidence.joined}
-    strangers = [machine for machine in list_running_machines(evidence) if machine.id not in known]
-    old = [machine for machine in strangers if evidence.at - machine.launched > JOINING_SECONDS]
-    unlisted = max(0, (evidence.registered or 0) - len(evidence.joined))  # joined, but not among the hundred looked at
-    missing = len(old) - unlisted
-    if missing <= 0:
+    cluster_ids = {machine.id for machine in evidence.cluster_machines}
+    overdue = [
+        machine
+        for machine in list_running_machines(evidence)
+        if machine.id not in cluster_ids and evidence.at - machine.launch_time > JOINING_SECONDS
+    ]
+    # The evidence lists at most a hundred machines of the cluster. Overdue machines may be among the others.
+    unlisted_count = max(0, (evidence.registered_count or 0) - len(evidence.cluster_machines))
+    missing_count = len(overdue) - unlisted_count
+    if missing_count <= 0:
         return
-    share = 1.0 if not evidence.registered else 0.6
-    private = sum(not machine.public for machine in old)
-    hint = f"; {private} without a public address" if private else ""
+    share = 1.0 if not evidence.registered_count else 0.6
+    private_count = sum(not machine.has_public_address for machine in overdue)
+    hint = f"; {private_count} without a public address" if private_count else ""
     yield Cause(
         round(88 * share),
-        "machines run, but do not join the cluster",
-        f"{format_count(missing, 'machine')}, {_format_few_names([machine.id for machine in old])}, up for more than "
-        f"{JOINING_SECONDS / 60:.0f} min, are not in the cluster {evidence.subject.cluster}{hint}",
-        _format_joining_remedy(private),
+        "machines are running but have not joined the cluster",
+        f"{format_count(missing_count, 'machine')} ({_format_few_names([machine.id for machine in overdue])}), up for "
+        f"more than {JOINING_SECONDS / 60:.0f} min, not in the cluster {evidence.subject.cluster}{hint}",
+        _format_joining_remedy(private_count),
     )
 
 
 def diagnose_starting_machines(evidence: Evidence) -> Iterator[Cause]:
     live, service = list_live_machines(evidence), evidence.service
-    young = [machine for machine in live if evidence.at - machine.launched <= JOINING_SECONDS]
-    if young and len(young) == len(live) and not (service and service.running):
-        minutes = max(evidence.at - machine.launched for machine in young) / 60
+    new_machines = [machine for machine in live if evidence.at - machine.launch_time <= JOINING_SECONDS]
+    if new_machines and len(new_machines) == len(live) and not (service and service.running):
+        minutes = max(evidence.at - machine.launch_time for machine in new_machines) / 60
         yield Cause(
             65,
-            "the machines are just starting",
-            f"{format_count(len(young), 'machine')}, the first {minutes:.0f} min old",
-            "wait: a machine takes jobs some 3 minutes after its launch, later with a large image",
+            "the machines are still starting",
+            f"{format_count(len(new_machines), 'machine')}; the first was launched {minutes:.0f} min ago",
+            "wait: a machine takes jobs about 3 minutes after its launch, later with a large image",
         )
 
 
 def diagnose_disconnected_agents(evidence: Evidence) -> Iterator[Cause]:
-    lost = [machine.id for machine in evidence.joined if not machine.connected]
-    if lost and len(lost) * 2 >= len(evidence.joined):
+    disconnected = [machine.id for machine in evidence.cluster_machines if not machine.is_connected]
+    if disconnected and len(disconnected) * 2 >= len(evidence.cluster_machines):
         yield Cause(
             79,
             "the ECS agent on the machines has lost its connection",
-            _format_few_names(lost),
-            "the machines need a way out to AWS (HTTPS); end them, and the fleet starts others",
+            _format_few_names(disconnected),
+            "make sure that the machines can reach AWS (HTTPS); then terminate them, and the fleet starts others",
         )
 
 
 def diagnose_paused_machines(evidence: Evidence) -> Iterator[Cause]:
-    """Machines that take no jobs by their own decision; the documents of those that have ended stay in the bucket."""
-    here = {machine.id for machine in list_live_machines(evidence)} if evidence.has_observed("machines") else None
-    now = [
+    """Find machines whose workers have paused themselves.
+
+    Terminated machines are skipped: the documents about their pauses stay in the bucket.
+    """
+    live_ids = {machine.id for machine in list_live_machines(evidence)} if evidence.has_observed("machines") else None
+    current = [
         paused
-        for paused in evidence.paused
-        if here is None or not paused.machine.startswith("i-") or paused.machine in here
+        for paused in evidence.paused_machines
+        if live_ids is None or not paused.machine.startswith("i-") or paused.machine in live_ids
     ]
-    if now:
+    if current:
         yield Cause(
             85,
-            "machines have paused, because their jobs fail one after the other or the disk is full",
-            f"{_format_few_names([paused.machine for paused in now])}: {now[0].reason}",
-            "look at the failed jobs' logs under runs/ in the bucket; a full disk needs a larger EBS_VOL_SIZE",
+            "machines have paused because several jobs failed in a row or the disk is full",
+            f"{_format_few_names([paused.machine for paused in current])}: {current[0].reason}",
+            "read the failed jobs' logs under runs/ in the bucket; if the disk is full, raise EBS_VOL_SIZE",
         )
 
 
-def _format_joining_remedy(private: int) -> str:
-    way = "set ASSIGN_IP to 'True' or use a subnet with a NAT gateway; " if private else ""
+def _format_joining_remedy(private_count: int) -> str:
+    address_remedy = "set ASSIGN_IP to 'True', or use a subnet with a NAT gateway; " if private_count else ""
     return (
-        f"{way}their instance profile needs the ECS rights (setupAWS), their image must be an ECS-optimised one "
-        "(fleetFile), and their subnet needs a way to the internet: check with the Fleet file looks at all three"
+        f"{address_remedy}run check with the Fleet file: machines need an instance profile with ECS permissions "
+        "(setupAWS creates it), an ECS-optimized image (fleetFile finds it), and a route to the internet"
     )
 
 

@@ -1,52 +1,52 @@
-"""Causes in the queue: it is missing or empty, the run has cost what it may, or its jobs are held by nobody."""
+"""Causes in the queue: it is missing or empty, the run is at its cost limit, or jobs are leased by lost workers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.observe.evidence import Evidence
 
 
 def diagnose_missing_queue(evidence: Evidence) -> Iterator[Cause]:
     if evidence.has_observed("counts") and evidence.counts is None:
-        yield Cause(
-            99, "there is no queue", f"no queue {evidence.subject.queue}", "run setup, then submitJob and startCluster"
-        )
+        proof = f"SQS has no queue {evidence.subject.queue}"
+        yield Cause(99, "there is no queue", proof, "run setup, then submitJob and startCluster")
 
 
 def diagnose_empty_queue(evidence: Evidence) -> Iterator[Cause]:
     if evidence.counts is None or evidence.counts.jobs:
         return
-    if evidence.dead:
+    if evidence.failed_jobs:
         yield Cause(
             96,
-            "every job left has failed",
-            f"{evidence.dead:,} jobs in the dead-letter queue, none waiting",
-            "look at their records under runs/ in the bucket; correct the cause, then submit them again",
+            "all remaining jobs have failed",
+            f"{format_count(evidence.failed_jobs, 'job')} in the dead-letter queue, none waiting",
+            "read their records under runs/ in the bucket, correct the cause, then submit them again",
         )
     else:
-        seen = f"the queue {evidence.subject.queue} is empty"
-        yield Cause(95, "no job waits", seen, "run submitJob; or the run is done")
+        proof = f"the queue {evidence.subject.queue} is empty"
+        yield Cause(95, "there are no jobs", proof, "run submitJob, unless the run is finished")
 
 
 def diagnose_cost_limit(evidence: Evidence) -> Iterator[Cause]:
-    if evidence.closed:
+    if evidence.is_closed:
         yield Cause(
             95,
-            "the run has cost what it may (MAX_COST)",
-            "its monitor has told the workers to begin no job any more",
-            "let monitor end it and keep the queue; then startCluster goes on, in a run that may cost as much again",
+            "the run has reached its cost limit (MAX_COST)",
+            "the monitor has told the workers to start no more jobs",
+            "let monitor end the run and keep the queue; startCluster then continues in a new run with its own limit",
         )
 
 
 def diagnose_orphaned_leases(evidence: Evidence) -> Iterator[Cause]:
-    """Every job is with a worker, but no container runs: their machines are gone."""
+    """Find jobs that are leased although no container runs, because their machines have been terminated."""
     counts, service = evidence.counts, evidence.service
     if counts and not counts.waiting and counts.running and not (service and service.running):
         yield Cause(
             68,
-            "all jobs are still held for workers that are gone",
-            f"{counts.running:,} held, none waiting",
-            "wait: they come back when SQS_MESSAGE_VISIBILITY is over",
+            "all jobs are leased by workers that no longer run",
+            f"{format_count(counts.running, 'leased job')}, none waiting, no container running",
+            "wait: the jobs return to the queue when their leases expire (SQS_MESSAGE_VISIBILITY)",
         )

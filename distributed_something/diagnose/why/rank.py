@@ -1,8 +1,8 @@
-"""The judgment of `run.py why`: every diagnosis is asked, and the causes that hold are ordered.
+"""Ranking of the causes for `run.py why`.
 
-Each diagnosis is a small pure function that names the causes of one kind, how likely they are (0 to 100), what it saw,
-and what to do. The weights only order causes that hold at the same time: what must be there before anything else (a
-queue, jobs, a fleet) stands above what comes later.
+Each diagnosis is a small pure function that yields the causes of one kind, with their weight (0 to 100), the evidence,
+and a remedy. The weights only order causes that apply at the same time: causes in what a run needs first (a queue,
+jobs, a fleet) have higher weights than causes in what it needs later.
 """
 
 from __future__ import annotations
@@ -65,6 +65,6 @@ DIAGNOSES: tuple[Callable[[Evidence], Iterable[Cause]], ...] = (
 
 
 def rank_causes(evidence: Evidence) -> list[Cause]:
-    """Return all causes that hold, the most likely first; none where nothing is wrong that can be seen."""
+    """Return all causes that the evidence supports, the most likely one first."""
     causes = [cause for diagnose in DIAGNOSES for cause in diagnose(evidence)]
-    return sorted(causes, key=lambda cause: (-cause.weight, cause.what))
+    return sorted(causes, key=lambda cause: (-cause.weight, cause.title))

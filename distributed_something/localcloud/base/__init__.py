@@ -1,4 +1,4 @@
-"""What every part of the local cloud needs: where its files are, its addresses, its processes, and its containers.
+"""The basis of the local cloud: its file layout, its addresses, its processes, and its containers.
 
-It imports nothing of the other folders; all of them may import it. Start reading in `layout.py`.
+All other folders may import this one; it imports none of them. Start reading in `layout.py`.
 """

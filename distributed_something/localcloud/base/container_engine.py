@@ -1,7 +1,8 @@
-"""The container engine of this computer, through its own command line (no library is worth a dependency for this).
+"""The container engine of this computer, called through the `docker` command to avoid another dependency.
 
-A file in the cloud's folder says that containers were used, and through which engine: whoever cleans up later, in
-another environment perhaps, still finds them, and a project that never used any never pays for asking.
+When a project first uses containers, the file `engine.json` in the local cloud's folder records how to reach the
+engine. A later cleanup can then find the containers even in a different environment, and a project that never used
+containers never calls Docker.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ CONTAINER_LABEL = "localcloud"
 
 
 def run_docker(*arguments: str, engine: Mapping[str, str], seconds: float = 30) -> subprocess.CompletedProcess[str]:
-    """Runs one command of the engine. Raises OSError without a `docker`, TimeoutExpired when it hangs."""
+    """Run one `docker` command. Raise OSError if `docker` is not installed, TimeoutExpired after `seconds`."""
     return subprocess.run(
         ["docker", *arguments], env=build_engine_environment(engine), capture_output=True, text=True, timeout=seconds
     )
@@ -30,19 +31,19 @@ def build_engine_environment(engine: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_engine() -> dict[str, str]:
-    """The variables that lead to a running engine. Raises LocalCloudError where none answers."""
+    """Return the environment variables that select the engine. Raise LocalCloudError if no engine is running."""
     engine = {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
     if not shutil.which("docker"):
-        raise LocalCloudError("no container engine: `docker` is not installed; install it, or run without containers")
+        raise LocalCloudError("`docker` is not installed; install it, or run without containers")
     try:
-        answer = run_docker("version", "--format", "{{.Server.Version}}", engine=engine)
+        response = run_docker("version", "--format", "{{.Server.Version}}", engine=engine)
     except subprocess.TimeoutExpired:
         raise LocalCloudError(
-            "the container engine does not answer within 30 s; restart Docker and try again"
+            "the container engine did not respond within 30 s; restart Docker and try again"
         ) from None
-    if answer.returncode:
-        reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise LocalCloudError(f"the container engine does not answer ({reason}); start Docker and try again")
+    if response.returncode:
+        reason = (response.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise LocalCloudError(f"the container engine does not respond ({reason}); start Docker and try again")
     return engine
 
 
@@ -55,11 +56,11 @@ def save_engine(root: Path, engine: Mapping[str, str]) -> None:
 
 
 def delete_containers(root: Path, key: str) -> None:
-    """Removes every container of the project `key`, if it ever used any."""
-    note = root / "engine.json"
-    if not note.exists() or not shutil.which("docker"):
+    """Remove all containers of the project `key`. Do nothing if the project never used containers."""
+    engine_file = root / "engine.json"
+    if not engine_file.exists() or not shutil.which("docker"):
         return
-    engine = json.loads(note.read_text())
+    engine = json.loads(engine_file.read_text())
     listing = run_docker("ps", "--all", "--quiet", "--filter", f"label={CONTAINER_LABEL}={key}", engine=engine)
     if containers := listing.stdout.split():
         run_docker("rm", "--force", "--volumes", *containers, engine=engine)

@@ -1,8 +1,8 @@
-"""The environment in which boto3 talks to the local cloud, and to nothing else.
+"""Environment variables that make boto3 talk to the local cloud and to nothing else.
 
-Two emulators share the work: ministack is fast where jobs pass (queue, bucket, logs, metrics), moto knows the rest.
-Every variable by which the user's own AWS settings could still have a say is overridden, because an environment can
-add to another one but not take away.
+Two emulators share the work. Ministack serves the traffic of the jobs (queue, bucket, logs, metrics) because it is
+fast; moto emulates all other services. Every variable through which the user's own AWS settings could take effect is
+overridden, because these variables are added to an environment and cannot remove anything from it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ MINISTACK_SERVICES = ("SQS", "S3", "CLOUDWATCH_LOGS", "CLOUDWATCH")
 MOTO_SERVICES = ("EC2", "ECS", "SSM", "IAM", "STS", "LAMBDA", "SNS", "EVENTBRIDGE")
 
 ACCOUNT_ID = "123456789012"
-"""Moto's fixed account number; ministack is told the same, so that names of one fit the other."""
+"""Moto's fixed account number. Ministack is configured with the same number, so that ARNs match between the two."""
 
 CONTROL_PATH = "/_localcloud/"
-"""On moto's port: where commands reach the daemon."""
+"""Path on moto's port where commands reach the daemon."""
 
 AGENT_PATH, METADATA_PATH = "/_localcloud-agent/", "/_localcloud-metadata/"
-"""On moto's port: what a task asks its machine's ECS agent, and a machine EC2's metadata."""
+"""Paths on moto's port: the ECS agent, which tasks call, and the EC2 instance metadata, which machines read."""
 
 FUNCTION_TIMINGS = {"LOOK_SECONDS": "2", "SOON_SECONDS": "0.5", "SETTLING_SECONDS": "2", "NEW_MACHINE_SECONDS": "3"}
-"""What the auto-monitor's function is told of this cloud: a minute of its rule is short, counts of the queue are exact,
-machines start at once."""
+"""Timings of the auto-monitor's function in the local cloud. They are shorter than on AWS, because its rule calls it
+every two seconds, queue counts are exact, and machines start immediately."""
 
 DUMMY_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": ""}
 
@@ -44,13 +44,13 @@ NEUTRAL_VARIABLES = {
 
 
 def build_endpoint_variables(moto: str, ministack: str) -> dict[str, str]:
-    """botocore's endpoint variables; whatever is not named goes to moto."""
-    own = dict.fromkeys(MOTO_SERVICES, moto) | dict.fromkeys(MINISTACK_SERVICES, ministack)
-    return {"AWS_ENDPOINT_URL": moto, **{f"AWS_ENDPOINT_URL_{service}": url for service, url in own.items()}}
+    """Return botocore's endpoint variables. Services without a variable of their own use moto."""
+    urls = dict.fromkeys(MOTO_SERVICES, moto) | dict.fromkeys(MINISTACK_SERVICES, ministack)
+    return {"AWS_ENDPOINT_URL": moto, **{f"AWS_ENDPOINT_URL_{service}": url for service, url in urls.items()}}
 
 
 def build_worker_environment(moto: str, ministack: str, region: str) -> dict[str, str]:
-    """For a process that starts with an empty environment: where the cloud is, and credentials that mean nothing."""
+    """Return the variables for a worker with an otherwise empty environment: endpoints and dummy credentials."""
     loopback = "127.0.0.1,localhost"
     return {
         **build_endpoint_variables(moto, ministack),
@@ -65,7 +65,7 @@ def build_worker_environment(moto: str, ministack: str, region: str) -> dict[str
 
 
 def build_task_environment(moto: str, ministack: str, region: str, task_id: str, instance_id: str) -> dict[str, str]:
-    """For a task: beside the cloud the addresses that ECS's agent and EC2 have for it alone."""
+    """Return the variables for a task: those of a worker, plus its own ECS agent and EC2 metadata addresses."""
     return {
         **build_worker_environment(moto, ministack, region),
         "ECS_AGENT_URI": f"{moto}{AGENT_PATH}{task_id}",
@@ -75,21 +75,21 @@ def build_task_environment(moto: str, ministack: str, region: str, task_id: str,
 
 
 def build_function_environment(moto: str, ministack: str, region: str) -> dict[str, str]:
-    """For a Lambda function."""
+    """Return the variables for a Lambda function: those of a worker, plus shorter timings."""
     return {**build_worker_environment(moto, ministack, region), **FUNCTION_TIMINGS}
 
 
 def build_command_environment(
     moto: str, ministack: str, region: str, config_file: Path, user: Mapping[str, str]
 ) -> dict[str, str]:
-    """For a command of the user's own shell (`user`), whose AWS settings must all lose.
+    """Return the variables for a command in the user's shell (environment `user`), overriding all its AWS settings.
 
-    An empty AWS_PROFILE or AWS_CA_BUNDLE is an error to botocore. So `config_file` holds an empty default profile, and
-    stands for the bundle too, which plain HTTP never reads.
+    Botocore fails if AWS_PROFILE or AWS_CA_BUNDLE is empty. `config_file` therefore holds an empty default profile. It
+    also serves as the CA bundle, which is never read because the emulators use plain HTTP.
     """
     environment = build_worker_environment(moto, ministack, region)
-    strays = (name for name in user if name.startswith("AWS_ENDPOINT_URL_"))
-    environment |= {name: moto for name in strays if name not in environment}
+    user_endpoints = (name for name in user if name.startswith("AWS_ENDPOINT_URL_"))
+    environment |= {name: moto for name in user_endpoints if name not in environment}
     for name in ("NO_PROXY", "no_proxy"):
         environment[name] = ",".join(filter(None, (environment[name], user.get(name, ""))))
     environment |= dict.fromkeys(("AWS_PROFILE", "AWS_DEFAULT_PROFILE"), "default")

@@ -1,7 +1,7 @@
-"""The one error of this package, so that a caller needs one `except`."""
+"""The only exception that this package raises for its callers, so that they need one `except`."""
 
 from __future__ import annotations
 
 
 class LocalCloudError(Exception):
-    """The cloud in this computer cannot do what was asked; the message is one line for the user."""
+    """Failure of the local cloud. The message is one line, written for the user."""

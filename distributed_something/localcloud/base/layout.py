@@ -1,6 +1,6 @@
-"""Where everything of one project's local cloud lies, and who is running it.
+"""File layout and saved state of one project's local cloud.
 
-All of it is below PROJECT/local, so deleting that folder deletes every trace, and two clones share nothing.
+All files are below PROJECT/local. Deleting that folder removes every trace, and two clones of a project share nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class CloudLayout:
 
     @property
     def results(self) -> Path:
-        """Where buckets appear as folders of ordinary files."""
+        """Folder where each bucket appears as a folder of ordinary files."""
         return self.project / "local"
 
     @property
     def root(self) -> Path:
-        """What the user need not look at: state, logs, emulator data, task folders."""
+        """Folder for internal files: state, logs, emulator data, task folders."""
         return self.results / ".cloud"
 
     @property
@@ -49,20 +49,20 @@ class CloudLayout:
 
     @property
     def key(self) -> str:
-        """A short name for this project, the same in every process of its cloud and in no other project's."""
+        """Short name of this project: the same in all processes of its local cloud, different for other projects."""
         return hashlib.sha256(str(self.root).encode()).hexdigest()[:24]
 
     @property
     def generic_worker(self) -> Path:
-        """The project's own worker; it may not exist."""
+        """Path of the project's own worker, which may not exist."""
         return self.project / "worker" / "generic-worker.py"
 
     def make_folders(self) -> None:
         for folder in (self.task_logs, self.tasks, self.root / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def last_log_line(self) -> str:
-        """The last line of cloud.log that says something, or an empty string."""
+    def read_last_log_line(self) -> str:
+        """Return the last line of cloud.log that is not blank, or an empty string."""
         try:
             lines = self.log.read_text(errors="replace").splitlines()
         except FileNotFoundError:
@@ -76,9 +76,9 @@ def build_layout(project: Path) -> CloudLayout:
 
 @dataclass(frozen=True)
 class CloudState:
-    """What a command must know to reach a running cloud: the daemon's process, its two addresses, its password.
+    """What a command needs to reach a running local cloud: the daemon's process ID, its token, and two addresses.
 
-    `key` is the project's: a copy of a project has a copy of its state file, too, but not its cloud.
+    `key` identifies the project. It detects a state file that was copied along with a project.
     """
 
     pid: int
@@ -89,7 +89,7 @@ class CloudState:
 
 
 def write_cloud_state(layout: CloudLayout, state: CloudState) -> None:
-    """Appears whole or not at all, and only its owner can read the token."""
+    """Write the state file atomically. Only its owner can read it, because it holds the token."""
     draft = layout.state.with_suffix(".part")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -98,9 +98,10 @@ def write_cloud_state(layout: CloudLayout, state: CloudState) -> None:
 
 
 def read_cloud_state(layout: CloudLayout) -> CloudState | None:
-    """Return what the state file says; None without one that can be understood and is about this project's cloud.
+    """Return the saved state, or None if there is none, it cannot be parsed, or it belongs to another project.
 
-    A kill may have left anything, and a project that was copied while its cloud ran has the other project's file.
+    A killed daemon can leave a damaged file. A project that was copied while its local cloud ran has the original's
+    file.
     """
     try:
         state = CloudState(**json.loads(layout.state.read_text()))
@@ -110,9 +111,12 @@ def read_cloud_state(layout: CloudLayout) -> CloudState | None:
 
 
 @contextlib.contextmanager
-def lock_cloud(layout: CloudLayout, what: str = "lock") -> Iterator[None]:
-    """One command at a time starts or stops this project's cloud, or does `what` else; the others wait."""
+def lock_cloud(layout: CloudLayout, file_name: str = "lock") -> Iterator[None]:
+    """Hold a lock of this project's local cloud; other commands that want the same lock wait.
+
+    The lock `lock` guards starting and stopping. Other actions use lock files of their own.
+    """
     layout.make_folders()
-    with open(layout.root / what, "w") as file:
+    with open(layout.root / file_name, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

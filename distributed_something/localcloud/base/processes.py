@@ -1,9 +1,9 @@
-"""Finding and ending the processes of a local cloud, whoever their parent is by now.
+"""Search for the processes of a local cloud, and kill them, even after their parent has ended.
 
-Every process carries a mark in its environment, and children inherit it: the mark finds a program that a worker
-started in a session of its own, survives the death of the daemon, and can never name a stranger that got a reused
-process id. The price is a look at all of the user's processes (milliseconds), and a program that empties its
-environment is found only by its process group.
+Every process carries a mark in its environment, and its children inherit it. The mark finds programs that a worker
+started in a new session, remains after the daemon dies, and cannot match an unrelated process that reuses a process
+ID. The search reads the environments of all the user's processes, which takes milliseconds. A program that clears its
+environment can be found only by its process group.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ TASK_MARK = "LOCAL_CLOUD_TASK"
 
 
 def list_marked_processes(name: str, value: str) -> list[int]:
-    """Return the ids of the living processes whose environment holds NAME=VALUE, but for the caller's own."""
-    own = os.getpid()
-    return [process.pid for process in psutil.process_iter() if process.pid != own and has_mark(process, name, value)]
+    """Return the IDs of running processes with NAME=VALUE in their environment, except the caller's."""
+    own_pid = os.getpid()
+    return [
+        process.pid for process in psutil.process_iter() if process.pid != own_pid and has_mark(process, name, value)
+    ]
 
 
 def has_mark(process: psutil.Process, name: str, value: str) -> bool:
-    """Return whether the environment of a process holds NAME=VALUE; False if it ended or is another user's."""
+    """Return whether a process has NAME=VALUE in its environment; False if it ended or belongs to another user."""
     try:
         return process.environ().get(name) == value
     except (psutil.Error, OSError):
@@ -35,7 +37,7 @@ def has_mark(process: psutil.Process, name: str, value: str) -> bool:
 
 
 def kill_process(pid: int) -> None:
-    """SIGKILL to a process and, where it leads a group, to the group."""
+    """Send SIGKILL to a process and, if it leads a process group, to the whole group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)
@@ -43,15 +45,15 @@ def kill_process(pid: int) -> None:
 
 
 def kill_marked_processes(name: str, value: str, *, seconds: float = 5) -> None:
-    """Ends all processes with the mark and returns when they are gone, or after `seconds`."""
+    """Kill all processes with the mark. Return when none is running, or after `seconds`."""
 
-    def none_left() -> bool:
-        left = list_marked_processes(name, value)
-        for pid in left:
+    def kill_remaining() -> bool:
+        remaining = list_marked_processes(name, value)
+        for pid in remaining:
             kill_process(pid)
-        return not left
+        return not remaining
 
-    wait_for_condition(none_left, seconds)
+    wait_for_condition(kill_remaining, seconds)
 
 
 def wait_for_condition(
@@ -61,7 +63,7 @@ def wait_for_condition(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Asks every 20 ms; False if the condition did not come true within `seconds`."""
+    """Check the condition every 20 ms. Return whether it became true within `seconds`."""
     deadline = clock() + seconds
     while not condition():
         if clock() > deadline:

@@ -1,4 +1,4 @@
-"""Everything that a project's cloud may leave running, found and ended, however its daemon died."""
+"""Cleanup of everything that a project's local cloud may leave running, however its daemon died."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from distributed_something.localcloud.base.processes import CLOUD_MARK, kill_mar
 
 
 def delete_remaining_resources(layout: CloudLayout) -> None:
-    """Ends all processes and containers of a project's cloud but the caller."""
+    """Kill all processes of a project's local cloud, except the caller, and remove its containers."""
     kill_marked_processes(CLOUD_MARK, layout.key)
     delete_containers(layout.root, layout.key)

@@ -1,4 +1,4 @@
-"""What a command does with the local cloud: start it or find it, call it, and copy its buckets to ordinary files.
+"""The command's side of the local cloud: start or find it, call it, and copy its buckets to ordinary files.
 
-It imports `base`, and boto3 only where a client is made. Start reading in `cloud.py`.
+It imports `base`, and imports boto3 only when it creates a client. Start reading in `cloud.py`.
 """

@@ -1,8 +1,8 @@
-"""What a command sees of the local cloud: start or find it, use it, stop it.
+"""The local cloud as commands use it: start or find it, use it, stop it.
 
-The cloud outlives the command that started it, so that `setup`, `submitJob`, `startCluster` and `monitor` meet the
-same one. It is a daemon of its own session; a state file says where it listens, and only its answer proves that it
-lives.
+The local cloud keeps running after the command that started it, so that `setup`, `submitJob`, `startCluster`, and
+`monitor` use the same one. It is a daemon in its own session. A state file contains its addresses, and only a response
+from the daemon proves that it is running.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ from distributed_something.localcloud.base.processes import CLOUD_MARK, TASK_MAR
 from distributed_something.localcloud.base.remaining_processes import delete_remaining_resources
 
 START_TIMEOUT_SECONDS = 60
-"""A cold disk can make the first import of the emulators slow; a warm start takes two."""
+"""A start usually takes two seconds, but the first import of the emulators from a cold disk can be slow."""
 
 IMPORT_ROOT = Path(__file__).resolve().parents[3]  # the folder that holds `distributed_something`
 
-_daemons: list[subprocess.Popen[bytes]] = []  # kept, or Python warns that a child still runs
+_daemons: list[subprocess.Popen[bytes]] = []  # without a reference, Python warns that a child is still running
 
 
 @dataclass(frozen=True)
 class LocalCloud:
-    """A running local cloud, as one command uses it."""
+    """A running local cloud, used by one command."""
 
     layout: CloudLayout
     state: CloudState
     region: str
 
     def environment(self) -> dict[str, str]:
-        """Variables to set for boto3, here or in a child: the cloud's addresses, and nothing of the user's AWS."""
+        """Return the variables that make boto3 use the local cloud, overriding all of the user's AWS settings."""
         config_file = self.layout.root / "aws-config"
         draft = config_file.with_name(f"{config_file.name}.{uuid.uuid4().hex}")
         draft.write_text("[default]\n")
-        draft.replace(config_file)  # other commands may be reading it
+        draft.replace(config_file)  # atomic, because other commands may be reading the file
         return build_command_environment(self.state.moto, self.state.ministack, self.region, config_file, os.environ)
 
     def build_worker_environment(self) -> dict[str, str]:
-        """Variables for a worker that starts with an empty environment: the cloud's addresses and credentials."""
+        """Return the variables for a worker with an otherwise empty environment: endpoints and dummy credentials."""
         return build_worker_environment(self.state.moto, self.state.ministack, self.region)
 
     def ensure_buckets(self, names: Iterable[str]) -> None:
@@ -73,47 +73,49 @@ class LocalCloud:
         ensure_buckets(self.build_client("s3"), self.region, names)
 
     def build_client(self, service: str, *, connections: int = 10) -> Any:
-        """Return a boto3 client of this cloud. boto3 is slow to import, so it is imported when it is needed."""
+        """Return a boto3 client for the local cloud. The first call imports boto3, which is slow."""
         from distributed_something.localcloud.client.connection import build_client
 
         return build_client(self.state, self.region, service, connections=connections)
 
     def list_bucket_names(self) -> list[str]:
-        """The names of all buckets."""
+        """Return the names of all buckets."""
         return [bucket["Name"] for bucket in self.build_client("s3").list_buckets()["Buckets"]]
 
     def adapt_fleet_file(self, fleet: dict[str, Any]) -> dict[str, Any]:
-        """A copy of a fleet file with what this account has in place of roles, images and networks that it lacks."""
+        """Return a copy of a fleet file whose unknown roles, images, and networks are replaced by existing ones."""
         from distributed_something.localcloud.client.fill_in import adapt_fleet_file
 
         return adapt_fleet_file(self.build_client, fleet)
 
     def export(self, buckets: Iterable[str]) -> Path:
-        """Copies all objects to PROJECT/local/BUCKET/KEY, unchanged ones skipped, and returns PROJECT/local."""
+        """Copy all objects of the buckets to PROJECT/local/BUCKET/KEY and return PROJECT/local. Skip unchanged ones."""
         from distributed_something.localcloud.client.export import DOWNLOAD_THREADS, export_buckets
 
         s3 = self.build_client("s3", connections=DOWNLOAD_THREADS)
-        with lock_cloud(self.layout, "export.lock"):  # two monitors may end at once
+        with lock_cloud(self.layout, "export.lock"):  # two monitors may end at the same time
             return export_buckets(s3, self.layout, buckets)
 
     def interrupt(self, instance_id: str | None = None, notice_seconds: float = 120) -> str:
-        """Takes one machine away as EC2 takes spot machines, and returns its id at once.
+        """Interrupt one machine as EC2 interrupts spot machines. Return its instance ID without waiting.
 
-        Its tasks get SIGTERM now; what is left after `notice_seconds` is killed with the machine.
-        Raises LocalCloudError if no such machine runs.
+        Without `instance_id`, interrupt the machine with the most tasks. Its tasks get SIGTERM immediately; tasks that
+        are still running after `notice_seconds` are killed with the machine. Raise LocalCloudError if there is no such
+        machine.
         """
-        answer = call_daemon(self.state, "interrupt", instance_id=instance_id, notice_seconds=notice_seconds)
-        return str(answer["instance_id"])
+        response = call_daemon(self.state, "interrupt", instance_id=instance_id, notice_seconds=notice_seconds)
+        return str(response["instance_id"])
 
 
 def start_local_cloud(
     project: Path, *, containers: bool = False, region: str = "us-east-1", worker_root: Path
 ) -> LocalCloud:
-    """Finds the project's running cloud, or starts it.
+    """Return the project's running local cloud; start it if necessary.
 
-    `worker_root` is the folder whose `worker/` is used where the project has none of its own. With `containers`,
-    tasks that start from now on are containers, until the cloud is stopped; without, they stay what they are, at first
-    processes: a command that lacks the flag must not change a run. Raises LocalCloudError with the reason in one line.
+    `worker_root` is the folder whose `worker/` is used if the project does not have its own. Tasks run as processes
+    until a call with `containers`; from then on, new tasks run as containers until the local cloud is stopped. A call
+    without `containers` does not switch back, because a command without that option must not change a run. Raise
+    LocalCloudError with the reason in one line.
     """
     layout = build_layout(project)
     engine_variables = check_engine() if containers else {}
@@ -125,28 +127,31 @@ def start_local_cloud(
 
 
 def stop_local_cloud(project: Path) -> bool:
-    """Ends the project's cloud and all of its workers; results and logs stay. False if none ran."""
+    """Stop the project's local cloud and all its workers; keep results and logs. Return whether one was running."""
     layout = build_layout(project)
     if not layout.root.exists():
         return False
     with lock_cloud(layout):
         state = find_live_state(layout)
         if state:
-            with contextlib.suppress(LocalCloudError):  # it may be gone before it has answered
+            with contextlib.suppress(LocalCloudError):  # the daemon may exit before it responds
                 call_daemon(state, "stop")
-            wait_for_condition(lambda: not is_cloud_answering(state), 5)
+            wait_for_condition(lambda: not is_cloud_running(state), 5)
         delete_remaining_resources(layout)
         layout.state.unlink(missing_ok=True)
     return state is not None
 
 
 def find_live_state(layout: CloudLayout) -> CloudState | None:
-    """The state of a cloud that answers. A stale file's port may by now belong to another project's cloud."""
+    """Return the state of the running local cloud, or None.
+
+    The state file alone is not enough: its port may now belong to another project's local cloud.
+    """
     state = read_cloud_state(layout)
-    return state if state and is_cloud_answering(state) else None
+    return state if state and is_cloud_running(state) else None
 
 
-def is_cloud_answering(state: CloudState) -> bool:
+def is_cloud_running(state: CloudState) -> bool:
     try:
         return bool(call_daemon(state, "ping")["pid"] == state.pid)
     except LocalCloudError:
@@ -154,7 +159,7 @@ def is_cloud_answering(state: CloudState) -> bool:
 
 
 def launch_cloud(layout: CloudLayout, worker_root: Path) -> CloudState:
-    """Clears what an earlier cloud may have left, starts the daemon and waits until it answers."""
+    """Remove what an earlier daemon may have left behind, start a daemon, and wait until it responds."""
     delete_remaining_resources(layout)
     layout.state.unlink(missing_ok=True)
     shutil.rmtree(layout.tasks, ignore_errors=True)
@@ -162,16 +167,17 @@ def launch_cloud(layout: CloudLayout, worker_root: Path) -> CloudState:
     daemon = spawn_daemon(layout, worker_root)
     _daemons.append(daemon)
 
-    def settled() -> bool:
+    def has_started_or_ended() -> bool:
         return daemon.poll() is not None or find_live_state(layout) is not None
 
-    in_time = wait_for_condition(settled, START_TIMEOUT_SECONDS)
+    in_time = wait_for_condition(has_started_or_ended, START_TIMEOUT_SECONDS)
     state = find_live_state(layout)
     if state:
         return state
     daemon.kill()
-    why = f"ended with code {daemon.returncode}" if in_time else f"did not answer within {START_TIMEOUT_SECONDS} s"
-    raise LocalCloudError(f"the local cloud {why}: {layout.last_log_line() or 'it said nothing'} (see {layout.log})")
+    failure = f"exited with code {daemon.returncode}" if in_time else f"did not start in {START_TIMEOUT_SECONDS} s"
+    reason = layout.read_last_log_line() or "its log is empty"
+    raise LocalCloudError(f"the local cloud {failure}: {reason} (see {layout.log})")
 
 
 def spawn_daemon(layout: CloudLayout, worker_root: Path) -> subprocess.Popen[bytes]:
@@ -191,7 +197,7 @@ def spawn_daemon(layout: CloudLayout, worker_root: Path) -> subprocess.Popen[byt
 
 
 def call_daemon(state: CloudState, action: str, **arguments: object) -> dict[str, Any]:
-    """Asks the daemon to do something. Raises LocalCloudError with its refusal, or if it does not answer."""
+    """Run an action of the daemon and return its result. Raise LocalCloudError if it refuses or does not respond."""
     request = urllib.request.Request(
         f"{state.moto}{CONTROL_PATH}{action}",
         data=json.dumps(arguments).encode(),
@@ -200,9 +206,9 @@ def call_daemon(state: CloudState, action: str, **arguments: object) -> dict[str
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(request, timeout=10) as response:
-            answer: dict[str, Any] = json.load(response)
+            result: dict[str, Any] = json.load(response)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise LocalCloudError(f"the local cloud does not answer: {error}") from error
-    if refusal := answer.get("error"):
-        raise LocalCloudError(str(refusal))
-    return answer
+        raise LocalCloudError(f"the local cloud does not respond: {error}") from error
+    if problem := result.get("error"):
+        raise LocalCloudError(str(problem))
+    return result

@@ -1,4 +1,4 @@
-"""boto3 clients of the local cloud that listen to no setting of the user's: no profile, file, proxy or bundle."""
+"""boto3 clients for the local cloud that ignore the user's AWS settings: profiles, files, proxies, and CA bundle."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from distributed_something.localcloud.base.endpoints import DUMMY_CREDENTIALS, M
 from distributed_something.localcloud.base.layout import CloudState
 
 MAX_ATTEMPTS = 8
-"""Attempts at a request, the first one included. The export sends two requests for each object. Of 1,000 requests with
-LOCALCLOUD_FAULT_RATE=0.1, one fails for good once in 100,000 exports (1,000 × 0.1 ** 8); with 4 attempts it was one
-export in ten."""
+"""Attempts per request, including the first. The export sends two requests per object. With LOCALCLOUD_FAULT_RATE=0.1,
+an export of 1,000 requests fails once in 100,000 exports (1,000 × 0.1 ** 8). With 4 attempts, one export in ten would
+fail."""
 
 IGNORED_SETTINGS = {
     "profile": (None, None, None, None),
@@ -26,13 +26,13 @@ IGNORED_SETTINGS = {
 
 
 def build_client(state: CloudState, region: str, service: str, *, connections: int = 10) -> Any:
-    """Return a boto3 client for one service, with room for `connections` threads."""
+    """Return a boto3 client for one service that `connections` threads can use at the same time."""
     session: Any = boto3.Session(botocore_session=botocore.session.Session(session_vars=IGNORED_SETTINGS))
-    fast = service.upper() in MINISTACK_SERVICES
+    is_ministack = service.upper() in MINISTACK_SERVICES
     return session.client(
         service,
         region_name=region,
-        endpoint_url=state.ministack if fast else state.moto,
+        endpoint_url=state.ministack if is_ministack else state.moto,
         aws_access_key_id=DUMMY_CREDENTIALS["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=DUMMY_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         config=Config(

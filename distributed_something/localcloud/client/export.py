@@ -1,7 +1,7 @@
-"""Objects of the local cloud as ordinary files, where a scientist looks for results.
+"""Export of the local cloud's objects to ordinary files, where scientists can open their results.
 
-An index of ETags makes the second export cheap. A key is any text while a file name is not: what cannot be a name
-below the bucket's folder is written percent-encoded, and nothing is ever written outside that folder.
+An index of ETags makes repeated exports cheap. An object key can be any text, but a file name cannot: parts of a key
+that are not valid file names are percent-encoded, and nothing is ever written outside the bucket's folder.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from distributed_something.localcloud.base.layout import CloudLayout
 
 DOWNLOAD_THREADS = 16
 MAX_NAME_BYTES = 255
-"""Longest file name of the usual file systems."""
+"""Longest file name on common file systems."""
 
 
 @dataclass(frozen=True)
 class ExportItem:
-    """One object and the file that shows it."""
+    """One object and the file it is exported to."""
 
     bucket: str
     key: str
@@ -33,12 +33,12 @@ class ExportItem:
     path: Path
 
     def is_current(self, index: dict[str, str]) -> bool:
-        unchanged = index.get(f"{self.bucket}/{self.key}") == self.etag
-        return unchanged and self.path.is_file() and self.path.stat().st_size == self.size
+        is_unchanged = index.get(f"{self.bucket}/{self.key}") == self.etag
+        return is_unchanged and self.path.is_file() and self.path.stat().st_size == self.size
 
 
 def export_buckets(s3: Any, layout: CloudLayout, buckets: Iterable[str]) -> Path:
-    """Copy all objects of the buckets that exist to LOCAL/BUCKET/KEY; return LOCAL."""
+    """Copy all objects of the buckets to LOCAL/BUCKET/KEY and return LOCAL. Ignore buckets that do not exist."""
     index_file = layout.root / "exported.json"
     index = read_export_index(index_file)
     existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
@@ -63,16 +63,15 @@ def read_export_index(file: Path) -> dict[str, str]:
 
 def iter_export_items(s3: Any, bucket: str, results: Path) -> Iterator[ExportItem]:
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    objects = [listed for page in pages for listed in page.get("Contents", [])]
-    files = [listed for listed in objects if not listed["Key"].endswith("/")]
-    paths = build_safe_paths(listed["Key"] for listed in files)
-    for listed in files:
-        path = results / bucket / paths[listed["Key"]]
-        yield ExportItem(bucket, listed["Key"], listed["ETag"], listed["Size"], path)
+    objects = [entry for page in pages for entry in page.get("Contents", []) if not entry["Key"].endswith("/")]
+    paths = build_safe_paths(entry["Key"] for entry in objects)
+    for entry in objects:
+        path = results / bucket / paths[entry["Key"]]
+        yield ExportItem(bucket, entry["Key"], entry["ETag"], entry["Size"], path)
 
 
 def build_safe_paths(keys: Iterable[str]) -> dict[str, PurePosixPath]:
-    """A relative path for each key. A key that is also the folder of another one gets a `%` at its end."""
+    """Return a relative path for each key. If a key is also the folder of another key, append `%` to its path."""
     paths = {key: build_safe_path(key) for key in keys}
     folders = {parent for path in paths.values() for parent in path.parents}
     return {key: path.with_name(path.name + "%") if path in folders else path for key, path in paths.items()}
@@ -83,7 +82,7 @@ def build_safe_path(key: str) -> PurePosixPath:
 
 
 def build_safe_name(name: str) -> str:
-    """One part of a key as a file name: never empty, never `.` or `..`, never too long."""
+    """Return a valid file name for one part of a key: never empty, never `.` or `..`, never too long."""
     if name.strip(".") == "":
         return "%2E" * len(name) or "%"
     name = name.replace("\0", "%00")
@@ -94,7 +93,7 @@ def build_safe_name(name: str) -> str:
 
 
 def clear_target_path(item: ExportItem) -> None:
-    """A file of an earlier export gives way to a folder of its name, and the reverse: keys change their shape so."""
+    """Delete files of earlier exports where this item needs a folder, and folders where it needs a file."""
     for folder in item.path.parents:
         if folder.is_file():
             folder.unlink()
@@ -104,7 +103,7 @@ def clear_target_path(item: ExportItem) -> None:
 
 
 def download_object(s3: Any, item: ExportItem) -> None:
-    """Downloads beside the target and renames, so that nobody ever opens half a file."""
+    """Download to a temporary file and rename it, so that nobody can open an incomplete file."""
     clear_target_path(item)
     draft = item.path.with_name(f".{hashlib.sha256(item.key.encode()).hexdigest()[:16]}.part")
     s3.download_file(item.bucket, item.key, str(draft))

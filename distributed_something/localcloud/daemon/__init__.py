@@ -1,4 +1,4 @@
-"""The process that is the local cloud: it starts the emulators, answers commands, and advances the simulation.
+"""The daemon, which is the local cloud's process: it starts the emulators, serves commands, and runs the simulation.
 
-It may import every other folder; none imports it. Start reading in `daemon.py`.
+It may import every other folder; no other folder imports it. Start reading in `daemon.py`.
 """

@@ -1,4 +1,4 @@
-"""The door by which commands reach the daemon: JSON in, JSON out, on moto's port, for holders of the token."""
+"""The daemon's HTTP interface for commands: JSON requests and responses on moto's port, protected by a token."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ ControlAction = Callable[..., dict[str, Any] | None]
 
 
 class ControlEndpoint:
-    """A WSGI application. The last part of the path names an action, the body holds its arguments."""
+    """WSGI application that runs actions. The last part of the path names the action; the body holds its arguments."""
 
     def __init__(self, token: str, actions: dict[str, ControlAction]) -> None:
         self.token = token
         self.actions = actions
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        known = hmac.compare_digest(environ.get("HTTP_X_TOKEN", ""), self.token)
-        answer = self._answer(environ) if known else {"error": "another cloud answers at this address"}
-        body = json.dumps(answer).encode()
+        is_authorized = hmac.compare_digest(environ.get("HTTP_X_TOKEN", ""), self.token)
+        response = (
+            self._run_action(environ) if is_authorized else {"error": "this address belongs to another local cloud"}
+        )
+        body = json.dumps(response).encode()
         start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]
 
-    def _answer(self, environ: dict[str, Any]) -> dict[str, Any]:
+    def _run_action(self, environ: dict[str, Any]) -> dict[str, Any]:
         action = self.actions.get(environ["PATH_INFO"].rpartition("/")[2])
         if action is None:
-            return {"error": "the running local cloud is of another version; stop it and start it again"}
+            return {"error": "the running local cloud is a different version; stop it and start it again"}
         arguments = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}")
         try:
             return action(**arguments) or {}

@@ -1,7 +1,7 @@
-"""A process that waits for the daemon's death, however it comes, and then ends everything that it left behind.
+"""A process that waits until the daemon ends, for whatever reason, and then cleans up what the daemon left running.
 
-It holds the reading end of a pipe that the daemon never writes to; the kernel closes the pipe with the daemon, on
-every system and even after `kill -9`. Should it be killed too, the next start or stop does the same work.
+It reads from a pipe that the daemon never writes to. When the daemon ends, even after `kill -9`, the kernel closes the
+pipe. If this process is killed too, the next start or stop of the local cloud does the cleanup.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from distributed_something.localcloud.base.remaining_processes import delete_rem
 
 
 def start_cleanup_process(layout: CloudLayout) -> subprocess.Popen[bytes]:
-    """Start the clean-up process of the calling process; it begins to clean up when its `stdin` closes."""
+    """Start the cleanup process of the calling process. The cleanup begins when its `stdin` closes."""
     command = [sys.executable, "-P", "-m", __spec__.name, str(layout.project)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 

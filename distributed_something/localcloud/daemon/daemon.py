@@ -1,6 +1,6 @@
-"""The process that is the local cloud: it starts the emulators, opens the door, and plays until it is told to stop.
+"""The daemon: it starts the emulators, accepts commands, and advances the simulation until it is stopped.
 
-It also stops when its state file is gone or another's: a project folder that was deleted leaves no process behind.
+It also stops when its state file is deleted or replaced, so that deleting a project folder leaves no process running.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ log = logging.getLogger("localcloud")
 
 
 def run_daemon(project: Path, worker_root: Path) -> None:
-    """Serves one project's cloud until it is stopped. Exits with 1, its last log line the reason, when it cannot."""
+    """Run one project's local cloud until it is stopped. On failure, print the reason as the last line and exit with 1.
+
+    `worker_root` is the folder whose `worker/` is used if the project does not have its own.
+    """
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     layout = build_layout(project)
@@ -67,7 +70,7 @@ def run_daemon(project: Path, worker_root: Path) -> None:
 
 
 class CloudDaemon:
-    """The running cloud."""
+    """The running local cloud: emulators, simulator, and the actions that commands can request."""
 
     def __init__(
         self, layout: CloudLayout, worker_root: Path, ministack: MinistackServer, stopping: threading.Event
@@ -77,25 +80,25 @@ class CloudDaemon:
         self.stopping = stopping
         token = secrets.token_urlsafe(16)
         actions: dict[str, ControlAction] = {
-            "ping": self.answer_ping,
+            "ping": self.describe_process,
             "containers": self.use_containers,
             "interrupt": self.interrupt,
             "stop": self.stop,
         }
-        doors: dict[str, WsgiApp] = {CONTROL_PATH: ControlEndpoint(token, actions)}
-        self.moto = MotoServer(doors)
+        apps: dict[str, WsgiApp] = {CONTROL_PATH: ControlEndpoint(token, actions)}
+        self.moto = MotoServer(apps)
         self.state = CloudState(os.getpid(), token, self.moto.url, ministack.url, layout.key)
         self.simulator = self._build_simulator(worker_root)
-        self.moto.doors |= self._build_machine_apps()
+        self.moto.apps |= self._build_machine_apps()
 
     def _build_simulator(self, worker_root: Path) -> CloudSimulator:
         from distributed_something.localcloud.play.simulator import CloudSimulator  # moto takes a second to import
 
-        of_task, of_function = (
-            partial(environment, self.state.moto, self.state.ministack)
-            for environment in (build_task_environment, build_function_environment)
+        task_environment, function_environment = (
+            partial(builder, self.state.moto, self.state.ministack)
+            for builder in (build_task_environment, build_function_environment)
         )
-        return CloudSimulator(self.layout, worker_root, of_task, of_function)
+        return CloudSimulator(self.layout, worker_root, task_environment, function_environment)
 
     def _build_machine_apps(self) -> dict[str, WsgiApp]:
         from distributed_something.localcloud.daemon.ec2_metadata import MetadataEndpoint
@@ -107,7 +110,7 @@ class CloudDaemon:
         }
 
     def serve(self) -> None:
-        """Answers and plays until told to stop; then ends every worker."""
+        """Serve requests and advance the simulation until the daemon is stopped; then kill all workers."""
         self.ministack.wait_until_ready()
         self.moto.start()
         write_cloud_state(self.layout, self.state)
@@ -119,36 +122,36 @@ class CloudDaemon:
         finally:
             with self.moto.lock:
                 self.simulator.kill_all()
-            log.info("the local cloud ends")
+            log.info("the local cloud has stopped")
 
     def _tick(self) -> None:
         with self.moto.lock:
             try:
                 ended = self.simulator.simulate_step(time.time())
-            except Exception:  # the loop's outermost edge: one emulated resource that is odd must not end the cloud
-                log.exception("a step of the local cloud failed; it goes on with the next")
+            except Exception:  # one unexpected emulated resource must not stop the local cloud
+                log.exception("a step of the local cloud failed; it continues with the next step")
                 return
         if ended:
             threading.Thread(target=self._export_results, daemon=True).start()
 
     def _export_results(self) -> None:
-        """What a run wrote that was watched by a schedule: no command is there to make files of it."""
+        """Export all buckets after a schedule ended, because no command is running that could export its results."""
         cloud = LocalCloud(self.layout, self.state, "us-east-1")
         try:
             cloud.export(cloud.list_bucket_names())
-        except Exception:  # the thread's edge: `stop` may end the emulator under it
-            log.exception("the results could not be copied")
+        except Exception:  # `stop` may end the emulator during the export
+            log.exception("the results could not be exported")
 
-    # what commands may ask
+    # actions that commands can request
 
-    def answer_ping(self) -> dict[str, Any]:
+    def describe_process(self) -> dict[str, Any]:
         return {"pid": self.state.pid}
 
     def use_containers(self, engine: dict[str, str]) -> None:
         self.simulator.use_containers(engine)
 
     def interrupt(self, instance_id: str | None, notice_seconds: float) -> dict[str, Any]:
-        return {"instance_id": self.simulator.interrupt_machine(time.time(), instance_id, notice_seconds)}
+        return {"instance_id": self.simulator.interrupt_machine(instance_id, notice_seconds, time.time())}
 
     def stop(self) -> None:
         self.stopping.set()

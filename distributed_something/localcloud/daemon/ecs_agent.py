@@ -1,7 +1,8 @@
-"""The ECS agent's task scale-in protection, played: one address a task, which ECS_AGENT_URI tells its container.
+"""The ECS agent's endpoint for task scale-in protection. Each task has its own address, given in ECS_AGENT_URI.
 
-What a task asks for is refused as ECS refuses it: with status 200 and a `failure`. Sources: «Amazon ECS task scale-in
-protection endpoint» and «… considerations» in ECS's guide; the status as in the agent's own code (`tmds`).
+Like the ECS agent, it refuses protection with status 200 and a `failure` object. Sources: the pages "Amazon ECS task
+scale-in protection endpoint" and "Task scale-in protection considerations" of the ECS Developer Guide; for the status,
+the agent's own code (`tmds`).
 """
 
 from __future__ import annotations
@@ -22,60 +23,62 @@ TaskFinder = Callable[[str], tuple[ServiceSimulator, RunningTask] | None]
 
 
 class AgentEndpoint:
-    """A WSGI application at `…/TASK_ID/task-protection/v1/state`. `find`: the task of an id, where it runs."""
+    """WSGI application at `…/TASK_ID/task-protection/v1/state`. `find_task` returns a running task and its services."""
 
-    def __init__(self, find: TaskFinder, now: Callable[[], float] = time.time) -> None:
-        self._find, self._now = find, now
+    def __init__(self, find_task: TaskFinder, now: Callable[[], float] = time.time) -> None:
+        self._find_task, self._now = find_task, now
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        status, answer = self._answer(environ)
-        body = json.dumps(answer).encode()
+        status, response = self._build_response(environ)
+        body = json.dumps(response).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         start_response(f"{status} {_REASON_PHRASES[status]}", headers)
         return [body]
 
-    def _answer(self, environ: dict[str, Any]) -> tuple[int, Any]:
+    def _build_response(self, environ: dict[str, Any]) -> tuple[int, Any]:
         path = environ["PATH_INFO"]
-        found = (
-            self._find(path.removesuffix(PROTECTION_STATE_PATH).rsplit("/", 1)[-1])
+        match = (
+            self._find_task(path.removesuffix(PROTECTION_STATE_PATH).rsplit("/", 1)[-1])
             if path.endswith(PROTECTION_STATE_PATH)
             else None
         )
-        if found is None:
+        if match is None:
             return 404, build_agent_error(
-                "", "ResourceNotFoundException", "unknown task, or not the endpoint of task protection"
+                "", "ResourceNotFoundException", "unknown task, or not the task protection endpoint"
             )
-        services, run = found
+        services, running_task = match
+        arn = running_task.task.task_arn
         if environ["REQUEST_METHOD"] == "GET":
-            return 200, self._build_protection_answer(run)
+            return 200, self._describe_protection(running_task)
         if environ["REQUEST_METHOD"] != "PUT":
-            return 405, build_agent_error(run.task.task_arn, "InvalidParameterException", "only GET and PUT are known")
+            return 405, build_agent_error(arn, "InvalidParameterException", "only GET and PUT are supported")
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        return self._put(services, run, body)
+        return self._set_protection(services, running_task, body)
 
-    def _put(self, services: ServiceSimulator, run: RunningTask, body: bytes) -> tuple[int, Any]:
+    def _set_protection(self, services: ServiceSimulator, running_task: RunningTask, body: bytes) -> tuple[int, Any]:
+        arn = running_task.task.task_arn
         try:
             minutes = parse_protection_minutes(body)
-        except (ValueError, TypeError, KeyError) as reason:
-            return 400, build_agent_error(run.task.task_arn, "InvalidParameterException", str(reason))
+        except (ValueError, TypeError, KeyError) as error:
+            return 400, build_agent_error(arn, "InvalidParameterException", str(error))
         now = self._now()
-        refusal = services.find_protection_refusal(run, now) if minutes else None
+        refusal = services.find_protection_refusal(running_task, now) if minutes else None
         if refusal:
-            return 200, {"failure": {"Arn": run.task.task_arn, "Detail": None, "Reason": refusal}}
-        run.protected_until = now + minutes * 60 if minutes else 0.0
-        return 200, self._build_protection_answer(run)
+            return 200, {"failure": {"Arn": arn, "Detail": None, "Reason": refusal}}
+        running_task.protected_until = now + minutes * 60 if minutes else 0.0
+        return 200, self._describe_protection(running_task)
 
-    def _build_protection_answer(self, run: RunningTask) -> Any:
-        protection: dict[str, Any] = {"ProtectionEnabled": run.is_protected(self._now()), "TaskArn": run.task.task_arn}
-        if protection["ProtectionEnabled"]:
-            protection["ExpirationDate"] = datetime.fromtimestamp(run.protected_until, UTC).strftime(
-                "%Y-%m-%dT%H:%M:%SZ"
-            )
+    def _describe_protection(self, running_task: RunningTask) -> Any:
+        is_protected = running_task.is_protected(self._now())
+        protection: dict[str, Any] = {"ProtectionEnabled": is_protected, "TaskArn": running_task.task.task_arn}
+        if is_protected:
+            expiration = datetime.fromtimestamp(running_task.protected_until, UTC)
+            protection["ExpirationDate"] = expiration.strftime("%Y-%m-%dT%H:%M:%SZ")
         return {"protection": protection}
 
 
 def parse_protection_minutes(body: bytes) -> int:
-    """Minutes of protection; 0 for none. Raises ValueError, TypeError or KeyError for what ECS does not take."""
+    """Return the minutes of protection; 0 turns it off. Raise ValueError, TypeError, or KeyError if ECS refuses it."""
     state = json.loads(body)
     enabled, minutes = state["ProtectionEnabled"], state.get("ExpiresInMinutes", DEFAULT_PROTECTION_MINUTES)
     if not isinstance(enabled, bool):

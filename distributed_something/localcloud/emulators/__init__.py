@@ -1,4 +1,4 @@
-"""The two emulators of AWS, ministack and moto, with what they lack added, and faults for those who rehearse them.
+"""The two emulators of AWS, ministack and moto, with missing features added, and injected faults for testing.
 
 It imports `base`; `play` and `daemon` import it. Start reading in `start.py`.
 """

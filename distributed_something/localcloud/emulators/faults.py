@@ -1,7 +1,8 @@
-"""Faults on purpose, to rehearse what AWS does under load: LOCALCLOUD_FAULT_RATE=0.1 fails one call in ten.
+"""Injected faults that imitate AWS under load. With LOCALCLOUD_FAULT_RATE=0.1, one call in ten fails.
 
-A fault is a refusal (throttled or out of service, nothing done) or a lost answer (all done, the caller is told 503),
-which is the one that shows whether calls may be repeated. The sequence depends on LOCALCLOUD_FAULT_SEED alone.
+A fault is either a refusal (the call is throttled or the service unavailable, and nothing happens) or a lost response
+(the call succeeds, but the caller gets status 503). Lost responses show whether a call can be repeated safely. The
+sequence of faults depends only on LOCALCLOUD_FAULT_SEED.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from collections.abc import Mapping
 from enum import Enum
 
 RATE_VARIABLE, SEED_VARIABLE = "LOCALCLOUD_FAULT_RATE", "LOCALCLOUD_FAULT_SEED"
-LOST_ANSWER_SHARE = 0.25  # of the faults
+LOST_RESPONSE_SHARE = 0.25  # of all faults
 
-FaultAnswer = tuple[int, str, bytes]  # status, content type, body
+FaultResponse = tuple[int, str, bytes]  # status, content type, body
 
 
 class Fault(Enum):
-    """What happens to a call."""
+    """Effect on a call."""
 
     NONE = "none"
     REFUSED = "refused"
-    ANSWER_LOST = "answer lost"
+    RESPONSE_LOST = "response lost"
 
 
 class FaultGenerator:
-    """Draws a fault for each call."""
+    """Generator of a random fault, or none, for each call."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._rate = float(environment.get(RATE_VARIABLE) or 0)
@@ -39,15 +40,15 @@ class FaultGenerator:
         with self._lock:
             if self._random.random() >= self._rate:
                 return Fault.NONE
-            return Fault.ANSWER_LOST if self._random.random() < LOST_ANSWER_SHARE else Fault.REFUSED
+            return Fault.RESPONSE_LOST if self._random.random() < LOST_RESPONSE_SHARE else Fault.REFUSED
 
-    def build_refusal(self, *, is_json: bool) -> FaultAnswer:
-        """A refusal in the caller's protocol: throttled, or out of service."""
+    def build_refusal(self, *, is_json: bool) -> FaultResponse:
+        """Return an error response in the caller's protocol: throttled or service unavailable."""
         with self._lock:
-            throttled = self._random.random() < 0.5
-        code = ("ThrottlingException" if is_json else "SlowDown") if throttled else "ServiceUnavailable"
+            is_throttled = self._random.random() < 0.5
+        code = ("ThrottlingException" if is_json else "SlowDown") if is_throttled else "ServiceUnavailable"
         if is_json:
-            body = json.dumps({"__type": code, "message": "a fault on purpose"})
-            return 400 if throttled else 503, "application/x-amz-json-1.0", body.encode()
-        body = f"<Error><Code>{code}</Code><Message>a fault on purpose</Message></Error>"
+            body = json.dumps({"__type": code, "message": "injected fault"})
+            return 400 if is_throttled else 503, "application/x-amz-json-1.0", body.encode()
+        body = f"<Error><Code>{code}</Code><Message>injected fault</Message></Error>"
         return 503, "application/xml", body.encode()

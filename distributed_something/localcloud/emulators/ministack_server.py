@@ -1,4 +1,4 @@
-"""ministack with what the commands need of SQS and it lacks, and with faults on purpose where they are asked for."""
+"""The ministack server, with an SQS operation that the commands need and ministack lacks, and with injected faults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import ministack.app
 from ministack.services import sqs
 
-from distributed_something.localcloud.emulators.faults import Fault, FaultAnswer, FaultGenerator
+from distributed_something.localcloud.emulators.faults import Fault, FaultGenerator, FaultResponse
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -20,32 +20,32 @@ _fault_generator = FaultGenerator()
 
 
 def list_dead_letter_sources(request: dict[str, Any], _url: str) -> dict[str, Any]:
-    """ListDeadLetterSourceQueues: the queues whose redrive policy names this one."""
+    """Return SQS's response to ListDeadLetterSourceQueues: the queues whose redrive policy names this queue."""
     queue = sqs._queues.get(request.get("QueueUrl", ""))
     if queue is None:
         raise sqs._Err("QueueDoesNotExist", "The specified queue does not exist.")
     name = queue["name"]
 
-    def feeds(attributes: dict[str, str]) -> bool:
+    def is_source(attributes: dict[str, str]) -> bool:
         policy = json.loads(attributes.get("RedrivePolicy") or "{}")
         return bool(str(policy.get("deadLetterTargetArn", "")).rsplit(":", 1)[-1] == name)
 
-    return {"queueUrls": [url for url, one in sqs._queues.items() if feeds(one["attributes"])]}
+    return {"queueUrls": [url for url, queue in sqs._queues.items() if is_source(queue["attributes"])]}
 
 
 async def serve_with_faults(scope: Scope, receive: Receive, send: Send) -> None:
-    """ministack's application behind a draw of faults; its own health page is spared."""
+    """Serve a request with ministack's application, or fail it with a random fault. Never fail the health page."""
     path = str(scope.get("path", ""))
     fault = Fault.NONE if scope["type"] != "http" or path.startswith("/_ministack") else _fault_generator.draw_fault()
     if fault is Fault.NONE:
         await _ministack_app(scope, receive, send)
         return
-    if fault is Fault.ANSWER_LOST:
+    if fault is Fault.RESPONSE_LOST:
         await _ministack_app(scope, receive, _discard_message)
     else:
         await _read_request_body(receive)
     is_json = any(name == b"x-amz-target" for name, _ in scope["headers"])
-    await _send_answer(send, _fault_generator.build_refusal(is_json=is_json))
+    await _send_response(send, _fault_generator.build_refusal(is_json=is_json))
 
 
 async def _discard_message(_message: Any) -> None:
@@ -57,8 +57,8 @@ async def _read_request_body(receive: Receive) -> None:
         pass
 
 
-async def _send_answer(send: Send, answer: FaultAnswer) -> None:
-    status, content_type, body = answer
+async def _send_response(send: Send, response: FaultResponse) -> None:
+    status, content_type, body = response
     headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,7 +1,7 @@
-"""What moto's Spot Fleet lacks, put into its classes: defaults, network interfaces, cancelled fleets, history.
+"""Spot Fleet features that moto lacks, patched into its classes: defaults, network interfaces, cancellation, history.
 
-Moto launches once and forgets. Here every fleet keeps a ledger (type, policy, events), and stays known after it was
-cancelled, as EC2 keeps it. Keeping it true over time is `fleets.py`.
+Moto launches a fleet's machines once and forgets the request. Here, every fleet has a ledger (type, policy, events) and
+still exists after its cancellation, as in EC2. `fleets.py` simulates how fleets change over time.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ _original_config: Callable[[SpotFleetRequest], dict[str, Any]] = vars(SpotFleetR
 ].fget
 _original_init = SpotFleetRequest.__init__
 MethodReplacer = Callable[..., None]
-"""As `replace_methods`."""
+"""Signature of `replace_methods`."""
 
 REMEMBERED_KEYS = ("LaunchTemplateConfigs", "OnDemandTargetCapacity", "ValidUntil", "TerminateInstancesWithExpiration")
 
 
 @dataclass
 class FleetLedger:
-    """What EC2 remembers of a fleet and moto does not."""
+    """Data about a fleet that EC2 keeps and moto does not."""
 
     type: str = "maintain"
     excess_policy: str = "default"
-    asked: dict[str, Any] = field(default_factory=dict)
-    """What the request said and moto forgets, as DescribeSpotFleetRequests shows it."""
+    request_config: dict[str, Any] = field(default_factory=dict)
+    """Parts of the request that moto drops and DescribeSpotFleetRequests must return."""
     events: list[dict[str, Any]] = field(default_factory=list)
     state: str = ""
-    known: dict[str, Any] = field(default_factory=dict)
-    """Instance id to instance, of those whose launch has been told and whose end has not."""
+    recorded_instances: dict[str, Any] = field(default_factory=dict)
+    """Instances by ID for which the history contains the launch but not yet the termination."""
 
     def record_event(self, event_type: str, sub_type: str, instance_id: str = "", **description: str) -> None:
-        """Adds an event now, shaped as DescribeSpotFleetRequestHistory answers it."""
+        """Add an event with the current time, in the format of DescribeSpotFleetRequestHistory."""
         information = {"EventSubType": sub_type, "EventDescription": json.dumps(description) if description else None}
         if instance_id:
             information["InstanceId"] = instance_id
@@ -54,7 +54,7 @@ class FleetLedger:
 
 
 def get_request_weight(request: Any) -> float:
-    """The capacity that one spot request of a fleet counts for."""
+    """Return the capacity that one spot request adds to its fleet."""
     return float(request.launch_spec.weighted_capacity) if request.launch_spec else 1.0
 
 
@@ -63,16 +63,16 @@ def sum_fulfilled_capacity(fleet: SpotFleetRequest) -> float:
 
 
 def get_fleet_ledger(fleet: SpotFleetRequest) -> FleetLedger:
-    """A fleet's ledger; CloudFormation makes fleets that have none yet."""
+    """Return a fleet's ledger. Create it if it does not exist, as for fleets from CloudFormation."""
     if not hasattr(fleet, "ledger"):
         fleet.ledger = FleetLedger()  # type: ignore[attr-defined]
         fleet.create_time = utcnow()  # type: ignore[attr-defined]
-    found: FleetLedger = fleet.ledger  # type: ignore[attr-defined]
-    return found
+    ledger: FleetLedger = fleet.ledger  # type: ignore[attr-defined]
+    return ledger
 
 
 def patch_moto_ec2(replace: MethodReplacer) -> None:
-    """Put all of this into moto, once per process."""
+    """Patch moto with the functions of this module. Call this once per process."""
     filter_dict_attribute_mapping["iam-instance-profile.arn"] = "iam_instance_profile"
     replace(SpotFleets, request_spot_fleet, cancel_spot_fleet_requests, describe_spot_fleet_request_history)
     replace(SpotRequestBackend, modify_spot_fleet_request)
@@ -85,7 +85,7 @@ def patch_moto_ec2(replace: MethodReplacer) -> None:
 
 
 def replace_methods(owner: type, *functions: Callable[..., Any], **named: Any) -> None:
-    """Put functions in place of a class's methods, under their own names or the given ones."""
+    """Replace methods of a class with functions, under the functions' own names or the names of the keywords."""
     for name, function in {**{function.__name__: function for function in functions}, **named}.items():
         setattr(owner, name, function)
 
@@ -93,7 +93,7 @@ def replace_methods(owner: type, *functions: Callable[..., Any], **named: Any) -
 def request_spot_fleet(self: SpotFleets) -> ActionResult:
     config = self._get_param("SpotFleetRequestConfig", {})
     config.setdefault("AllocationStrategy", "lowestPrice")
-    asked = {key: config[key] for key in REMEMBERED_KEYS if config.get(key)}
+    remembered = {key: config[key] for key in REMEMBERED_KEYS if config.get(key)}
     if config.get("LaunchTemplateConfigs"):
         config["LaunchSpecifications"] = list(
             iter_launch_specifications(self.ec2_backend, config.pop("LaunchTemplateConfigs"))
@@ -102,19 +102,22 @@ def request_spot_fleet(self: SpotFleets) -> ActionResult:
     fleet = self.ec2_backend.spot_fleet_requests[result.result["SpotFleetRequestId"]]
     get_fleet_ledger(fleet).type = config.get("Type", "maintain")
     get_fleet_ledger(fleet).excess_policy = config.get("ExcessCapacityTerminationPolicy", "default")
-    get_fleet_ledger(fleet).asked = asked
+    get_fleet_ledger(fleet).request_config = remembered
     return ActionResult(result.result)
 
 
 def iter_launch_specifications(backend: Any, configs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Launch templates as launch specifications, one an override; moto takes the first and the newest version."""
+    """Yield a launch specification for each override of each launch template.
+
+    Moto uses only the first template, and always its newest version.
+    """
     for config in configs:
-        wanted = config["LaunchTemplateSpecification"]
-        if "LaunchTemplateId" in wanted:
-            template = backend.get_launch_template(wanted["LaunchTemplateId"])
+        specification = config["LaunchTemplateSpecification"]
+        if "LaunchTemplateId" in specification:
+            template = backend.get_launch_template(specification["LaunchTemplateId"])
         else:
-            template = backend.get_launch_template_by_name(wanted["LaunchTemplateName"])
-        data = template.get_version(wanted.get("Version", "$Default")).data
+            template = backend.get_launch_template_by_name(specification["LaunchTemplateName"])
+        data = template.get_version(specification.get("Version", "$Default")).data
         groups = [{"GroupId": group} for group in data.get("SecurityGroupIds") or []]
         for override in config.get("Overrides") or [{}]:
             yield {**copy.deepcopy(data), **({"SecurityGroups": groups} if groups else {}), **override}
@@ -127,7 +130,7 @@ def initialize_fleet_request(self: SpotFleetRequest, *args: Any, **kwargs: Any) 
 
 
 def normalize_network(spec: dict[str, Any]) -> None:
-    """Moto reads subnet and groups of the specification only; of several subnets it takes one."""
+    """Copy the subnet and groups of the first network interface to where moto reads them, and keep only one subnet."""
     interface: dict[str, Any] = next(iter(spec.get("NetworkInterfaces") or []), {})
     subnet = spec.get("SubnetId") or interface.get("SubnetId")
     if subnet:
@@ -138,7 +141,10 @@ def normalize_network(spec: dict[str, Any]) -> None:
 
 
 def get_launch_spec_counts(self: SpotFleetRequest, missing: float) -> tuple[dict[Any, int], float]:
-    """How many machines of each specification fill `missing` capacity; moto rounds wrongly where weights are not 1."""
+    """Return how many machines of each specification provide the missing capacity, and the capacity they provide.
+
+    Moto's own method rounds incorrectly if weights are not 1.
+    """
     specs = self.launch_specs
     if self.allocation_strategy != "diversified":
         specs = [min(specs, key=lambda spec: float(spec.spot_price or "inf"))]
@@ -182,29 +188,29 @@ def create_spot_requests(self: SpotFleetRequest, missing: float) -> None:
 
 def spot_fleet_request_config(self: SpotFleetRequest) -> dict[str, Any]:
     ledger = get_fleet_ledger(self)
-    shown = {
+    config = {
         **_original_config(self),
         "Type": ledger.type,
         "ExcessCapacityTerminationPolicy": ledger.excess_policy,
-        **ledger.asked,
+        **ledger.request_config,
     }
-    if "LaunchTemplateConfigs" in ledger.asked:
-        del shown["LaunchSpecifications"]
-    return shown
+    if "LaunchTemplateConfigs" in ledger.request_config:
+        del config["LaunchSpecifications"]
+    return config
 
 
-def get_known_fleet(backend: Any, fleet_id: str) -> Any:
-    """The fleet, or EC2's refusal of an id that it does not know."""
+def get_existing_fleet(backend: Any, fleet_id: str) -> Any:
+    """Return a fleet. Raise EC2's error if it does not exist."""
     fleet = backend.spot_fleet_requests.get(fleet_id)
     if fleet is None:
-        unknown = f"The spot fleet request ID '{fleet_id}' does not exist"
-        raise EC2ClientError("InvalidSpotFleetRequestId.NotFound", unknown)
+        problem = f"The spot fleet request ID '{fleet_id}' does not exist"
+        raise EC2ClientError("InvalidSpotFleetRequestId.NotFound", problem)
     return fleet
 
 
 def modify_spot_fleet_request(self: Any, fleet_id: str, target_capacity: int | None, policy: str) -> None:
-    """Set the new target; the next step of the fleets launches or ends machines."""
-    fleet = get_known_fleet(self, fleet_id)
+    """Set the new target. The next simulation step launches or terminates machines."""
+    fleet = get_existing_fleet(self, fleet_id)
     if target_capacity is not None and target_capacity < 0:
         raise EC2ClientError("InvalidParameterValue", "Target capacity must not be negative")
     if fleet.state != "active":
@@ -212,8 +218,8 @@ def modify_spot_fleet_request(self: Any, fleet_id: str, target_capacity: int | N
             "InvalidSpotFleetRequestState", f"Fleet {fleet_id} is {fleet.state} and cannot be modified"
         )
     if get_fleet_ledger(fleet).type != "maintain":
-        unfit = f"Fleet Request: {fleet_id} is not a modifiable fleet request type."
-        raise EC2ClientError("FleetNotInModifiableState", unfit)
+        problem = f"Fleet Request: {fleet_id} is not a modifiable fleet request type."
+        raise EC2ClientError("FleetNotInModifiableState", problem)
     if target_capacity is not None:
         fleet.target_capacity = target_capacity
     get_fleet_ledger(fleet).excess_policy = policy
@@ -224,29 +230,29 @@ def modify_spot_fleet_request(self: Any, fleet_id: str, target_capacity: int | N
 
 def cancel_spot_fleet_requests(self: SpotFleets) -> ActionResult:
     terminate = self._get_bool_param("TerminateInstances")
-    done: list[dict[str, str]] = []
-    refused: list[dict[str, Any]] = []
+    successful: list[dict[str, str]] = []
+    unsuccessful: list[dict[str, Any]] = []
     for fleet_id in self._get_param("SpotFleetRequestIds", []):
         try:
-            fleet = get_known_fleet(self.ec2_backend, fleet_id)
+            fleet = get_existing_fleet(self.ec2_backend, fleet_id)
         except EC2ClientError as error:
             reason = {"Code": "fleetRequestIdDoesNotExist", "Message": str(error)}
-            refused.append({"SpotFleetRequestId": fleet_id, "Error": reason})
+            unsuccessful.append({"SpotFleetRequestId": fleet_id, "Error": reason})
             continue
-        before = fleet.state
+        previous_state = fleet.state
         cancel_fleet(fleet, bool(terminate))
-        done.append(
+        successful.append(
             {
                 "SpotFleetRequestId": fleet_id,
-                "PreviousSpotFleetRequestState": before,
+                "PreviousSpotFleetRequestState": previous_state,
                 "CurrentSpotFleetRequestState": fleet.state,
             }
         )
-    return ActionResult({"SuccessfulFleetRequests": done, "UnsuccessfulFleetRequests": refused})
+    return ActionResult({"SuccessfulFleetRequests": successful, "UnsuccessfulFleetRequests": unsuccessful})
 
 
 def cancel_fleet(fleet: Any, terminate: bool) -> None:
-    """A cancelled fleet launches no more; with `terminate` its machines end now."""
+    """Cancel a fleet, so that it launches no more machines. If `terminate` is true, terminate its machines."""
     if fleet.state != "cancelled":
         fleet.state = "cancelled_terminating" if terminate else "cancelled_running"
     if terminate and fleet.spot_requests:
@@ -256,20 +262,20 @@ def cancel_fleet(fleet: Any, terminate: bool) -> None:
 def describe_spot_fleet_request_history(self: SpotFleets) -> ActionResult:
     fleet_id = self._get_param("SpotFleetRequestId")
     start, event_type = self._get_param("StartTime"), self._get_param("EventType")
-    events = get_fleet_ledger(get_known_fleet(self.ec2_backend, fleet_id)).events
+    events = get_fleet_ledger(get_existing_fleet(self.ec2_backend, fleet_id)).events
     since = convert_to_naive_utc(start) if start else datetime.min
-    shown = [event for event in events if event["Timestamp"] >= since and event_type in (None, event["EventType"])]
+    records = [event for event in events if event["Timestamp"] >= since and event_type in (None, event["EventType"])]
     return ActionResult(
         {
             "SpotFleetRequestId": fleet_id,
             "StartTime": start,
             "LastEvaluatedTime": utcnow(),
-            "HistoryRecords": shown,
+            "HistoryRecords": records,
         }
     )
 
 
 def convert_to_naive_utc(moment: datetime | str) -> datetime:
-    """Moto's own clock is naive UTC."""
+    """Return a time as a UTC datetime without time zone, the format of moto's clock."""
     parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     return parsed.replace(tzinfo=None) - (parsed.utcoffset() or timedelta())

@@ -1,6 +1,7 @@
-"""What moto's ECS lacks, put into its classes: true tasks, honest lists, and the refusals that a clean-up meets.
+"""ECS features that moto lacks, patched into its classes: tasks that run, correct lists, and refused deletions.
 
-Moto sets a service's counts to the wish and starts nothing. Here its objects only store; `services.py` plays them.
+Moto sets a service's running count to the desired count and starts no tasks. Here, moto's objects only store the state;
+`services.py` simulates the scheduler.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _original_delete_cluster = EC2ContainerServiceBackend.delete_cluster
 
 
 class Task(MotoTask):
-    """A task that moto's API shows and that really runs. Its status is what it is, not a scripted transition."""
+    """A task that moto's API shows and that has a real worker, whose state replaces moto's scripted transitions."""
 
     def __init__(
         self, cluster: Cluster, definition: TaskDefinition, service: Service, machine_arn: str, backend: Any
@@ -73,7 +74,7 @@ class Task(MotoTask):
         self._status = value
 
     def advance(self) -> None:
-        """Moto's scripted transitions do not apply."""
+        """Do nothing, because moto's scripted transitions do not apply."""
 
     def request_stop(self, reason: str, code: str) -> None:
         self.desired_status = "STOPPED"
@@ -82,7 +83,7 @@ class Task(MotoTask):
         self.stopping_at = utcnow()
 
     def mark_stopped(self, exit_code: int | None, reason: str | None = None) -> None:
-        """The container ended; `reason` is ECS's word where it never really ran."""
+        """Mark the task and its container as stopped. `reason` says why the container did not start, if it did not."""
         self.desired_status = self.last_status = self.containers[0].last_status = "STOPPED"
         container: Any = self.containers[0]
         container.exitCode, container.reason = exit_code, reason
@@ -91,15 +92,15 @@ class Task(MotoTask):
 
 
 def list_propagated_tags(service: Service, definition: TaskDefinition) -> list[dict[str, str]]:
-    """The tags that a service gives its tasks."""
+    """Return the tags that a service propagates to its tasks."""
     sources: dict[str, Any] = {"TASK_DEFINITION": definition.tags, "SERVICE": service.tags}
     return list(sources.get(service.propagate_tags) or [])
 
 
 def build_running_container(definition: TaskDefinition) -> Any:
-    """Moto's container of a task, but running, and without an exit code until it has one."""
-    make: Any = Container  # moto leaves its CloudFormation part abstract
-    container = make(definition)
+    """Return moto's container of a task, in the state of a running container."""
+    container_class: Any = Container  # typed Any, because moto does not implement its abstract CloudFormation methods
+    container = container_class(definition)
     container.last_status = "RUNNING"
     container.health_status = "UNKNOWN"
     container.exitCode = None
@@ -109,14 +110,14 @@ def build_running_container(definition: TaskDefinition) -> Any:
 
 
 def patch_moto_ecs(replace: MethodReplacer) -> None:
-    """Put all of this into moto, once per process."""
+    """Patch moto with the functions of this module. Call this once per process."""
     replace(EC2ContainerServiceBackend, list_tasks, stop_task, list_services, update_service, delete_cluster)
     replace(EC2ContainerServiceBackend, __init__=initialize_ecs_backend)
     replace(EC2ContainerServiceResponse, list_container_instances, create_service)
 
 
 def create_service(self: EC2ContainerServiceResponse) -> ActionResult:
-    """Moto forgets the placement constraints; UpdateService keeps what it is given."""
+    """Create a service with its placement constraints, which moto's own CreateService drops."""
     result: Any = _original_create_service(self)
     service = result.result["service"]
     service.placement_constraints = self._get_param("placementConstraints") or []
@@ -125,14 +126,14 @@ def create_service(self: EC2ContainerServiceResponse) -> ActionResult:
 
 
 def list_placement_expressions(service: Any) -> list[str]:
-    """The expressions that hold for the machines that a service's tasks may run on."""
+    """Return the expressions that restrict which machines a service's tasks can run on."""
     constraints = getattr(service, "placement_constraints", None) or []
     return [constraint.get("expression", "") for constraint in constraints if constraint.get("type") == "memberOf"]
 
 
 def initialize_ecs_backend(self: Any, *args: Any, **kwargs: Any) -> None:
     _original_init(self, *args, **kwargs)
-    self.container_instances = defaultdict(dict)  # moto fails with a KeyError for a cluster without machines
+    self.container_instances = defaultdict(dict)  # otherwise moto raises KeyError for a cluster without machines
 
 
 def list_tasks(
@@ -144,9 +145,12 @@ def list_tasks(
     service_name: str | None = None,
     desiredStatus: str | None = None,
 ) -> list[Any]:
-    """Moto compares clusters by substring, ignores the service, and lists stopped tasks unasked."""
+    """Return a cluster's tasks that match all filters; by default, only running tasks.
+
+    Moto's own method compares clusters by substring, ignores the service, and always lists stopped tasks.
+    """
     cluster = self._get_cluster(cluster_str or "default")
-    wanted: list[tuple[str | None, Callable[[Any], str]]] = [
+    filters: list[tuple[str | None, Callable[[Any], str]]] = [
         (desiredStatus or "RUNNING", lambda task: task.desired_status),
         (get_arn_name(service_name), lambda task: task.group.removeprefix("service:")),
         (get_arn_name(container_instance), lambda task: get_arn_name(task.container_instance_arn) or ""),
@@ -154,11 +158,11 @@ def list_tasks(
         (started_by, lambda task: task.started_by),
     ]
     tasks = self.tasks.get(cluster.name, {}).values()
-    return [task for task in tasks if all(value is None or value == of(task) for value, of in wanted)]
+    return [task for task in tasks if all(value is None or value == get_value(task) for value, get_value in filters)]
 
 
 def get_arn_name(arn: str | None) -> str | None:
-    """The last part of an ARN; a plain name is its own."""
+    """Return the last part of an ARN. Return a plain name unchanged."""
     return arn.split("/")[-1] if arn else None
 
 
@@ -173,13 +177,16 @@ def stop_task(self: Any, cluster_str: str, task_str: str, reason: str | None) ->
 
 
 def list_services(self: Any, *args: Any, **kwargs: Any) -> list[str]:
-    """ECS does not list deleted services."""
-    gone = {service.arn for service in self.services.values() if service.status == "INACTIVE"}
-    return [arn for arn in _original_list_services(self, *args, **kwargs) if arn not in gone]
+    """Return the ARNs of services without deleted ones, as ECS does."""
+    deleted = {service.arn for service in self.services.values() if service.status == "INACTIVE"}
+    return [arn for arn in _original_list_services(self, *args, **kwargs) if arn not in deleted]
 
 
 def update_service(self: Any, properties: dict[str, Any]) -> Service:
-    """Moto takes the wish for the count, and a family without a revision as it stands."""
+    """Update a service, but keep its counts, and resolve a task definition's family to its newest revision.
+
+    Moto's own method sets the running count to the desired count and stores a family without its revision.
+    """
     if properties.get("task_definition"):
         properties["task_definition"] = self.describe_task_definition(properties["task_definition"]).arn
     service = self._get_service(properties.get("cluster", "default"), str(get_arn_name(properties["service"])))
@@ -192,11 +199,11 @@ def update_service(self: Any, properties: dict[str, Any]) -> Service:
 
 
 def delete_cluster(self: Any, cluster_str: str) -> Cluster:
-    """ECS keeps a cluster that is in use; a clean-up in the wrong order must learn it here."""
+    """Delete a cluster. Refuse if it is in use, as ECS does, to reveal a cleanup that deletes in the wrong order."""
     name = self._get_cluster(cluster_str).name
     if any(service.cluster_name == name and service.status == "ACTIVE" for service in self.services.values()):
-        in_use = "The Cluster cannot be deleted while Services are active."
-        raise ECSException("ClusterContainsServicesException", in_use)
+        problem = "The Cluster cannot be deleted while Services are active."
+        raise ECSException("ClusterContainsServicesException", problem)
     if self.container_instances.get(name):
         raise ECSException(
             "ClusterContainsContainerInstancesException",
@@ -206,21 +213,20 @@ def delete_cluster(self: Any, cluster_str: str) -> Cluster:
 
 
 def list_container_instances(self: EC2ContainerServiceResponse) -> ActionResult:
-    """Moto ignores the filter, and would call a busy machine idle."""
+    """Return the container instances that match the filter. Moto ignores it and would list busy machines as idle."""
     cluster, status = self._get_param("cluster", "default"), self._get_param("status")
     backend: Any = self.ecs_backend
     arns = backend.list_container_instances(cluster, status=status)
-    known = backend.container_instances[backend._get_cluster(cluster).name]
-    chosen = [
-        arn
-        for arn in arns
-        if is_expression_true(self._get_param("filter") or "", build_query_attributes(known[get_arn_name(arn)]))
+    instances = backend.container_instances[backend._get_cluster(cluster).name]
+    expression = self._get_param("filter") or ""
+    matching = [
+        arn for arn in arns if is_expression_true(expression, build_query_attributes(instances[get_arn_name(arn)]))
     ]
-    return ActionResult({"containerInstanceArns": chosen})
+    return ActionResult({"containerInstanceArns": matching})
 
 
 def build_query_attributes(machine: Any) -> dict[str, str]:
-    """What an expression of the cluster query language can ask about a container instance."""
+    """Return the attributes of a container instance that the cluster query language can refer to."""
     attributes = {f"attribute:{name}": str(value) for name, value in machine.attributes.items()}
     return {
         "runningTasksCount": str(machine.running_tasks_count),
@@ -231,15 +237,19 @@ def build_query_attributes(machine: Any) -> dict[str, str]:
     }
 
 
-def is_expression_true(expression: str, facts: dict[str, str]) -> bool:
-    """Whether `NAME == VALUE` or `NAME != VALUE`, any number joined by `and`, is true; ECS knows more than this."""
+def is_expression_true(expression: str, attributes: dict[str, str]) -> bool:
+    """Return whether an expression of the cluster query language is true for the attributes.
+
+    Only `NAME == VALUE` and `NAME != VALUE`, joined by `and`, are supported. Raise InvalidParameterException for other
+    expressions.
+    """
     terms = [term for term in re.split(r"\s+and\s+", expression.strip()) if term]
-    return all(is_term_true(term, facts) for term in terms)
+    return all(is_term_true(term, attributes) for term in terms)
 
 
-def is_term_true(term: str, facts: dict[str, str]) -> bool:
-    parsed = re.fullmatch(r"\(?([\w:.-]+)\s*(==|!=)\s*['\"]?([^'\")]*)['\"]?\)?", term.strip())
-    if parsed is None:
-        raise InvalidParameterException(f"The local cloud does not understand this filter: {term}")
-    name, operator, value = parsed.groups()
-    return (facts.get(name) == value.strip()) == (operator == "==")
+def is_term_true(term: str, attributes: dict[str, str]) -> bool:
+    match = re.fullmatch(r"\(?([\w:.-]+)\s*(==|!=)\s*['\"]?([^'\")]*)['\"]?\)?", term.strip())
+    if match is None:
+        raise InvalidParameterException(f"The local cloud does not support this filter: {term}")
+    name, operator, value = match.groups()
+    return (attributes.get(name) == value.strip()) == (operator == "==")

@@ -1,4 +1,4 @@
-"""The names of service-linked roles, which moto derives from the service's address, and often not as AWS names them."""
+"""AWS's names of service-linked roles. Moto derives the names from the service's address, and they often differ."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ SERVICE_ROLE_NAMES = {"spot": "EC2Spot", "spotfleet": "EC2SpotFleet", "ecs": "EC
 
 
 def patch_moto_iam() -> None:
-    """Put them into moto, once per process."""
+    """Add the names to moto. Call this once per process."""
     SERVICE_NAME_CONVERSION.update(SERVICE_ROLE_NAMES)

@@ -1,8 +1,8 @@
-"""The two emulators, started on free ports of loopback.
+"""Startup of the two emulators on free ports of the loopback interface.
 
-ministack is a process of its own: it serves the traffic of all workers, and its crash is told from the daemon's. Moto
-lives in the daemon, because what it lacks is added by reaching into its backends; one lock keeps its request threads
-and the simulation of machines apart.
+Ministack runs in its own process: it serves the traffic of all workers, and its crashes can be distinguished from the
+daemon's. Moto runs inside the daemon, because the simulation reads and changes its backends. A lock prevents moto's
+request threads and the simulation from running at the same time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class MinistackServer:
-    """Queue, buckets, logs and metrics. Objects survive a restart as files below the cloud's folder; queues do not."""
+    """The process that emulates queues, buckets, logs, and metrics.
+
+    Objects are files below the local cloud's folder and survive a restart; queues do not.
+    """
 
     def __init__(self, layout: CloudLayout) -> None:
         self.url = f"http://{LOOPBACK}:{find_free_port()}"
@@ -43,7 +46,11 @@ class MinistackServer:
         )
 
     def build_environment(self, root: Path) -> dict[str, str]:
-        """Without a Docker socket: ministack would remove every ministack's containers on this computer."""
+        """Return ministack's environment variables.
+
+        DOCKER_HOST points to a socket that does not exist; otherwise, ministack would remove the containers of all
+        ministack processes on this computer.
+        """
         return {
             **os.environ,
             "BIND_HOST": LOOPBACK,
@@ -56,45 +63,49 @@ class MinistackServer:
             "TMPDIR": str(root / "tmp"),
             "DOCKER_HOST": f"unix://{root}/no-docker.sock",
             "LOG_LEVEL": "WARNING",
-            "IOT_MTLS_ENABLED": "0",  # it would listen on a fixed port of every interface
+            "IOT_MTLS_ENABLED": "0",  # if enabled, it listens on a fixed port of all interfaces
             "SFTP_ENABLED": "0",
         }
 
     def wait_until_ready(self) -> None:
-        """Raises LocalCloudError if it ends instead, or is not ready in time."""
+        """Wait until ministack responds. Raise LocalCloudError if it exits or does not respond in time."""
         if not wait_for_condition(lambda: self.process.poll() is not None or self.is_ready(), READY_TIMEOUT_SECONDS):
-            raise LocalCloudError(f"ministack is not ready after {READY_TIMEOUT_SECONDS} s")
+            raise LocalCloudError(f"ministack did not respond within {READY_TIMEOUT_SECONDS} s")
         self.check_alive()
 
     def is_ready(self) -> bool:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with direct.open(self.url + HEALTH_PATH, timeout=5) as answer:
-                return bool(answer.status == 200)
+            with direct.open(self.url + HEALTH_PATH, timeout=5) as response:
+                return bool(response.status == 200)
         except OSError:
             return False
 
     def check_alive(self) -> None:
         if self.process.poll() is not None:
-            raise LocalCloudError(f"ministack, which plays queue and bucket, ended with code {self.process.returncode}")
+            code = self.process.returncode
+            raise LocalCloudError(f"ministack, which emulates queues and buckets, exited with code {code}")
 
 
 def find_free_port() -> int:
-    """A port that nobody listens on. Another program may still take it first: then ministack says so and ends."""
+    """Return a port that no program listens on.
+
+    If another program takes the port before ministack does, ministack logs the error and exits.
+    """
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
 class MotoServer:
-    """Moto's server with doors beside it: paths that begin as `doors` say go there, all others to moto."""
+    """Moto's server with additional WSGI applications. `apps` maps path prefixes to them; moto serves other paths."""
 
-    def __init__(self, doors: Mapping[str, WsgiApp]) -> None:
+    def __init__(self, apps: Mapping[str, WsgiApp]) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 
         self.lock = threading.RLock()
-        self._app = DomainDispatcherApplication(create_backend_app)
-        self.doors = dict(doors)
+        self._moto_app = DomainDispatcherApplication(create_backend_app)
+        self.apps = dict(apps)
         self._faults = FaultGenerator()
         self._server: BaseWSGIServer = make_server(
             LOOPBACK, 0, self._serve_request, threaded=True, request_handler=MotoRequestHandler
@@ -105,11 +116,11 @@ class MotoServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def _serve_request(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        door = next((app for path, app in self.doors.items() if environ["PATH_INFO"].startswith(path)), None)
-        if door is None and self._faults.draw_fault() is not Fault.NONE:
+        app = next((app for path, app in self.apps.items() if environ["PATH_INFO"].startswith(path)), None)
+        if app is None and self._faults.draw_fault() is not Fault.NONE:
             status, content_type, body = self._faults.build_refusal(is_json="HTTP_X_AMZ_TARGET" in environ)
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(f"{status} Fault", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
             return [body]
         with self.lock:
-            return list((door or self._app)(environ, start_response))
+            return list((app or self._moto_app)(environ, start_response))

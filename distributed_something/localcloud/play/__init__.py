@@ -1,4 +1,4 @@
-"""What happens in AWS while nobody calls it: fleets, machines, services, and schedules.
+"""Simulation of what AWS does between API calls: fleets, machines, services, and schedules.
 
-It imports `base` and `emulators`; the daemon calls it every 0.3 seconds. Start reading in `simulator.py`.
+It imports `base` and `emulators`. The daemon advances it every 0.3 seconds. Start reading in `simulator.py`.
 """

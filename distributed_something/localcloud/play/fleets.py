@@ -1,4 +1,7 @@
-"""Spot fleets kept true after moto has launched them: replaced, shrunk, told in their history."""
+"""Simulation of spot fleets after launch: replacing machines, scaling in, expiring, and recording the history.
+
+Moto launches a fleet's machines once and does nothing afterward.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from distributed_something.localcloud.emulators.moto_ec2 import (
 
 
 def update_fleets(backend: Any) -> None:
-    """One step of all fleets of a region's EC2 backend."""
+    """Advance all fleets of a region's EC2 backend by one step."""
     for fleet in list(backend.spot_fleet_requests.values()):
         record_fleet_state(fleet)
         expire_fleet(fleet)
@@ -35,22 +38,21 @@ def record_fleet_state(fleet: Any) -> None:
 
 
 def expire_fleet(fleet: Any) -> None:
-    """Cancels a fleet whose ValidUntil is over."""
-    asked = get_fleet_ledger(fleet).asked
-    if fleet.state == "active" and "ValidUntil" in asked and convert_to_naive_utc(asked["ValidUntil"]) <= utcnow():
-        cancel_fleet(fleet, bool(asked.get("TerminateInstancesWithExpiration")))
+    """Cancel a fleet whose ValidUntil has passed."""
+    config = get_fleet_ledger(fleet).request_config
+    if fleet.state == "active" and "ValidUntil" in config and convert_to_naive_utc(config["ValidUntil"]) <= utcnow():
+        cancel_fleet(fleet, bool(config.get("TerminateInstancesWithExpiration")))
 
 
 def balance_fleet(fleet: Any) -> None:
-    """Launches what a `maintain` fleet lacks; ends the newest machines beyond the target, where its policy says so."""
+    """Launch the missing machines of a `maintain` fleet, or terminate excess ones, newest first, if its policy asks."""
     if fleet.state != "active":
         return
-    have = sum_fulfilled_capacity(fleet)
-    lacks = fleet.target_capacity - have
-    if lacks > 0 and get_fleet_ledger(fleet).type == "maintain":
-        fleet.create_spot_requests(lacks)
-    elif lacks < 0 and get_fleet_ledger(fleet).excess_policy.lower() == "default":
-        terminate_excess_instances(fleet, -lacks)
+    missing = fleet.target_capacity - sum_fulfilled_capacity(fleet)
+    if missing > 0 and get_fleet_ledger(fleet).type == "maintain":
+        fleet.create_spot_requests(missing)
+    elif missing < 0 and get_fleet_ledger(fleet).excess_policy.lower() == "default":
+        terminate_excess_instances(fleet, -missing)
 
 
 def terminate_excess_instances(fleet: Any, excess: float) -> None:
@@ -61,16 +63,16 @@ def terminate_excess_instances(fleet: Any, excess: float) -> None:
 
 
 def record_instance_changes(fleet: Any) -> None:
-    """Launches and ends since the last step, as history."""
+    """Add launches and terminations since the last step to the fleet's history."""
     ledger = get_fleet_ledger(fleet)
-    now = {request.instance.id: request.instance for request in fleet.spot_requests}
-    for instance_id, instance in ledger.known.items():
-        if instance_id not in now:
+    current = {request.instance.id: request.instance for request in fleet.spot_requests}
+    for instance_id, instance in ledger.recorded_instances.items():
+        if instance_id not in current:
             ledger.record_event("instanceChange", "terminated", instance_id, **build_instance_description(instance))
-    for instance_id, instance in now.items():
-        if instance_id not in ledger.known:
+    for instance_id, instance in current.items():
+        if instance_id not in ledger.recorded_instances:
             ledger.record_event("instanceChange", "launched", instance_id, **build_instance_description(instance))
-    ledger.known = now
+    ledger.recorded_instances = current
 
 
 def build_instance_description(instance: Any) -> dict[str, str]:
@@ -83,7 +85,7 @@ def build_instance_description(instance: Any) -> dict[str, str]:
 
 
 def update_fleet_status(fleet: Any) -> None:
-    """Capacity, activity and the last state of a cancelled fleet."""
+    """Update a fleet's capacity and activity, and mark a canceled fleet without machines as `cancelled`."""
     fleet.fulfilled_capacity = sum_fulfilled_capacity(fleet)
     if fleet.state.startswith("cancelled_") and not fleet.spot_requests:
         fleet.state = "cancelled"

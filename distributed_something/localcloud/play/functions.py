@@ -1,7 +1,8 @@
-"""Lambda functions, played: the code that the function was given, in a process of its own, with boto3 and no more.
+"""Emulation of Lambda functions and of the schedules that call them.
 
-The process sees neither this computer's other packages nor the project's files, so that what a function lacks in AWS
-it lacks here too. A call is let go on its own; whoever made it asks whether it has ended.
+Each call runs the function's code in its own process. As on AWS, the code can import boto3 but no other package of this
+computer and no file of the project, so a missing dependency shows up here too. A call runs in the background; its
+caller polls whether it has ended.
 """
 
 from __future__ import annotations
@@ -30,27 +31,27 @@ from distributed_something.localcloud.base.layout import CloudLayout
 from distributed_something.localcloud.base.processes import CLOUD_MARK
 
 LAMBDA_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
-"""What Lambda's Python has beside its standard library."""
+"""Packages of Lambda's Python runtime beyond the standard library."""
 
 CALL_CODE = """
 import importlib, json, sys
 sys.path[:0] = sys.argv[1:3]
 module, _, name = sys.argv[3].rpartition(".")
-answer = getattr(importlib.import_module(module), name)(json.loads(sys.argv[4]), None)
-print(json.dumps(answer), flush=True)
+result = getattr(importlib.import_module(module), name)(json.loads(sys.argv[4]), None)
+print(json.dumps(result), flush=True)
 """
 
 
 @dataclass
 class FunctionCall:
-    """One call under way; it is ended when its function's time is up, at `until` (seconds since 1970)."""
+    """A running call. `deadline` is when the function's timeout expires, in seconds since the epoch."""
 
     process: subprocess.Popen[bytes]
-    until: float
+    deadline: float
 
-    def is_over(self, now: float) -> bool:
-        """Whether it has ended, by itself or just now, its time being up."""
-        if self.process.poll() is None and now >= self.until:
+    def check_ended(self, now: float) -> bool:
+        """Kill the call if its deadline has passed. Return whether it has ended."""
+        if self.process.poll() is None and now >= self.deadline:
             self.kill()
         return self.process.returncode is not None
 
@@ -61,14 +62,17 @@ class FunctionCall:
 
 
 class FunctionRunner:
-    """Calls functions of moto's Lambda. `layout`: where their code is unpacked and their log is written."""
+    """Runner of the functions in moto's Lambda. It unpacks code and writes logs below the root of `layout`."""
 
     def __init__(self, layout: CloudLayout) -> None:
         self._root = layout.root / "functions"
         self._key = layout.key
 
     def start_call(self, function: Any, event: str, environment: Mapping[str, str], now: float) -> FunctionCall:
-        """Starts a call. `function`: moto's; `event`: the input as JSON; `environment`: where AWS is."""
+        """Start a call of one of moto's functions.
+
+        `event` is the input as JSON, `environment` holds the variables for boto3, `now` is in seconds since the epoch.
+        """
         code, name = self._unpack_code(function), str(function.function_name)
         command = [
             sys.executable,
@@ -81,7 +85,7 @@ class FunctionRunner:
             function.handler,
             event,
         ]
-        own = {
+        variables = {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
@@ -92,15 +96,20 @@ class FunctionRunner:
             **dict(function.environment_vars or {}),
             CLOUD_MARK: self._key,
         }
-        quiet = subprocess.DEVNULL
         with open(self._root / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
-                command, cwd=code, env=own, stdin=quiet, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=code,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         return FunctionCall(process, now + float(function.timeout))
 
     def _unpack_code(self, function: Any) -> Path:
-        """The folder of the function's code, unpacked once."""
+        """Return the folder of the function's code; unpack it on the first call."""
         folder = self._root / re.sub(r"\W", "-", str(function.code_sha_256), flags=re.ASCII)
         if not folder.exists():
             draft = folder.with_suffix(".part")
@@ -110,13 +119,13 @@ class FunctionRunner:
 
     @cached_property
     def _packages_folder(self) -> Path:
-        """A folder with links to boto3 and what it needs, new with every start: Python's own may have moved."""
+        """Folder with links to boto3 and its dependencies. Each start recreates it, because Python may have moved."""
         folder = self._root / "packages"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for name in LAMBDA_PACKAGES:
-            found = importlib.util.find_spec(name)
-            path = Path(found.origin) if found and found.origin else None
+            spec = importlib.util.find_spec(name)
+            path = Path(spec.origin) if spec and spec.origin else None
             if path is not None:
                 source = path.parent if path.name == "__init__.py" else path
                 (folder / source.name).symlink_to(source)
@@ -124,47 +133,50 @@ class FunctionRunner:
 
 
 def build_function_input(target: Mapping[str, Any]) -> str:
-    """What EventBridge hands to this target; without an input of its own an event that says only that it is time."""
+    """Return the JSON input that EventBridge passes to a target: its own input or a minimal scheduled event."""
     return str(target.get("Input") or json.dumps({"source": "aws.events", "detail-type": "Scheduled Event"}))
 
 
 MINUTE_SECONDS = 2.0
-"""Seconds that a minute of a rule's rate lasts here."""
+"""Seconds in the local cloud that stand for one minute of a rule's rate."""
 
 UNIT_MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
-"""Minutes of each."""
+"""Minutes per unit of a rule's rate."""
 
 log = logging.getLogger(__name__)
 
 
 class ScheduleSimulator:
-    """The rules of one region. `environment`: of a region, for boto3 in a function."""
+    """Simulation of one region's EventBridge rules that call functions.
+
+    `environment` returns the environment variables for functions in a region.
+    """
 
     def __init__(
         self, events: Any, lambda_: Any, functions: FunctionRunner, environment: Callable[[str], dict[str, str]]
     ) -> None:
         self._events, self._lambda = events, lambda_
         self._functions, self._environment = functions, environment
-        self._due: dict[str, float] = {}
+        self._due_times: dict[str, float] = {}
         self._calls: dict[str, list[FunctionCall]] = {}
 
     def simulate_step(self, now: float) -> list[str]:
-        """One step; names the rules that were deleted since the last one, and whose last calls have ended."""
+        """Advance one step. Return the names of rules that were deleted and whose last calls have now ended."""
         rules = {rule.name: rule for rule in self._list_active_rules()}
         for name, calls in list(self._calls.items()):
-            self._calls[name] = [call for call in calls if not call.is_over(now)]
+            self._calls[name] = [call for call in calls if not call.check_ended(now)]
         for name, rule in rules.items():
-            due = self._due.setdefault(name, now + parse_rate_seconds(rule.scheduled_expression))
-            if now >= due and not self._calls.get(name):
-                self._due[name] = now + parse_rate_seconds(rule.scheduled_expression)
+            due_time = self._due_times.setdefault(name, now + parse_rate_seconds(rule.scheduled_expression))
+            if now >= due_time and not self._calls.get(name):
+                self._due_times[name] = now + parse_rate_seconds(rule.scheduled_expression)
                 self._calls[name] = list(self._start_calls(rule, now))
-        ended = [name for name in self._due if name not in rules and not self._calls.get(name)]
+        ended = [name for name in self._due_times if name not in rules and not self._calls.get(name)]
         for name in ended:
-            del self._due[name]
+            del self._due_times[name]
         return ended
 
     def kill_calls(self) -> None:
-        """Ends every call, now."""
+        """Kill all running calls."""
         for call in (call for calls in self._calls.values() for call in calls):
             call.kill()
 
@@ -181,7 +193,7 @@ class ScheduleSimulator:
             try:
                 function = self._lambda.get_function(target["Arn"])
             except UnknownFunctionException:
-                log.error("the rule %s calls %s, which is not there", rule.name, target["Arn"])
+                log.error("the rule %s calls %s, which does not exist", rule.name, target["Arn"])
                 continue
             environment = self._environment(self._events.region_name)
             calls.append(self._functions.start_call(function, build_function_input(target), environment, now))
@@ -189,6 +201,6 @@ class ScheduleSimulator:
 
 
 def parse_rate_seconds(expression: str | None) -> float:
-    """Seconds between two calls of `rate(N UNIT)`, here; 0 for what is no rate."""
-    found = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression or "")
-    return int(found[1]) * UNIT_MINUTES[found[2]] * MINUTE_SECONDS if found else 0.0
+    """Return the seconds between calls of `rate(N UNIT)` in the local cloud, or 0 for any other expression."""
+    match = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression or "")
+    return int(match[1]) * UNIT_MINUTES[match[2]] * MINUTE_SECONDS if match else 0.0

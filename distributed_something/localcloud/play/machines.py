@@ -1,7 +1,7 @@
-"""Instances as container instances: they join the cluster that their user data names, and leave when they end.
+"""Simulation of instances as ECS container instances: they join a cluster after launch and leave it when they end.
 
-A real machine boots an agent that reads /etc/ecs/ecs.config; here its user data is read as text for the line that
-writes it. What the machine does not tell (`ECS_CLUSTER` made by a script's logic) is not understood.
+On a real machine, the ECS agent reads the cluster's name from /etc/ecs/ecs.config. Here, the user data is searched for
+the text `ECS_CLUSTER=NAME`. A name that the script computes is not recognized.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 USABLE_MEMORY_SHARE = 0.96
-"""The share of an instance type's memory that ECS can place tasks on; the kernel and the agent have the rest."""
+"""Share of an instance type's memory that is available to tasks; the kernel and the ECS agent use the remainder."""
 
 CPU_UNITS_PER_VCPU = 1024
 """ECS counts a vCPU as 1024 units."""
@@ -32,7 +32,7 @@ class Machine:
     cpu: int
     memory: int
     ends_at: float | None = None
-    """When an interruption takes it, in seconds since the epoch."""
+    """When an interruption terminates the machine, in seconds since the epoch."""
 
     @property
     def instance_id(self) -> str:
@@ -48,7 +48,7 @@ class Machine:
 
 
 class MachineSimulator:
-    """The machines of one region."""
+    """Simulation of one region's machines."""
 
     def __init__(self, ec2: Any, ecs: Any) -> None:
         self.ec2 = ec2
@@ -56,7 +56,7 @@ class MachineSimulator:
         self.joined: dict[str, Machine] = {}
 
     def simulate_step(self) -> None:
-        """Lets new instances join and ended ones leave."""
+        """Add new instances to their clusters and remove ended ones."""
         running = {instance.id: instance for instance in self._iter_instances() if instance.state == "running"}
         for instance_id in self.joined.keys() - running.keys():
             self._leave_cluster(self.joined.pop(instance_id))
@@ -64,7 +64,7 @@ class MachineSimulator:
             self._join_cluster(running[instance_id])
 
     def list_usable_machines(self) -> list[Machine]:
-        """Return the joined machines that take tasks: those that nobody has deregistered or is draining."""
+        """Return the joined machines that accept tasks: those that are neither deregistered nor draining."""
         members = self.ecs.container_instances
         return [
             machine
@@ -73,18 +73,18 @@ class MachineSimulator:
         ]
 
     def drain_machine(self, machine: Machine, ends_at: float) -> None:
-        """The machine takes no more tasks, as an agent with spot draining does, and ends at the latest at `ends_at`."""
+        """Stop placing tasks on a machine, as ECS's spot draining does. The machine ends no later than `ends_at`."""
         machine.ends_at = ends_at
         machine.member.status = "DRAINING"
 
     def terminate_machine(self, machine: Machine) -> None:
-        """What spot does when the notice is over."""
+        """Terminate a machine with the state reason of a spot interruption."""
         self.ec2.terminate_instances([machine.instance_id])
         machine.instance.state_reason.code = "Server.SpotInstanceTermination"
         machine.instance.state_reason.message = "Server.SpotInstanceTermination: Spot instance termination"
 
     def update_resource_counts(self, machine: Machine, *, tasks: int, cpu: int, memory: int) -> None:
-        """Shows what its tasks take."""
+        """Update the task count and the remaining CPU and memory that moto shows for a machine."""
         machine.member.running_tasks_count = tasks
         set_resource_amounts(machine.member.remaining_resources, machine.cpu - cpu, machine.memory - memory)
 
@@ -95,8 +95,8 @@ class MachineSimulator:
     def _join_cluster(self, instance: Any) -> None:
         script = decode_user_data(instance)
         cluster = parse_cluster_name(script)
-        known = self.ecs.clusters.get(cluster)
-        if known is None or known.status != "ACTIVE":
+        description = self.ecs.clusters.get(cluster)
+        if description is None or description.status != "ACTIVE":
             return
         member = self.ecs.register_container_instance(cluster, instance.id)
         member.attributes |= parse_instance_attributes(script)
@@ -110,7 +110,7 @@ class MachineSimulator:
 
 
 def decode_user_data(instance: Any) -> str:
-    """The decoded script; EC2 takes base64 only, and what is not shows as nothing."""
+    """Return an instance's user data as text, or an empty string if it is not valid base64."""
     try:
         return base64.b64decode(str(instance.user_data or ""), validate=False).decode(errors="replace")
     except binascii.Error:
@@ -118,29 +118,28 @@ def decode_user_data(instance: Any) -> str:
 
 
 def parse_cluster_name(script: str) -> str:
-    """The cluster that `ECS_CLUSTER=NAME` names, the last one counting; empty without one."""
+    """Return the name in the script's last `ECS_CLUSTER=NAME`, or an empty string if there is none."""
     names = re.findall(r"ECS_CLUSTER=[\"']?([A-Za-z0-9_-]+)", script)
     return names[-1] if names else ""
 
 
 def parse_instance_attributes(script: str) -> dict[str, str]:
-    """The custom attributes that `ECS_INSTANCE_ATTRIBUTES={"NAME": "VALUE"}` gives a container instance."""
-    found = re.search(r"ECS_INSTANCE_ATTRIBUTES=[\"']?(\{[^}]*\})", script)
-    if not found:
+    """Return the custom attributes in the script's `ECS_INSTANCE_ATTRIBUTES={"NAME": "VALUE"}`."""
+    match = re.search(r"ECS_INSTANCE_ATTRIBUTES=[\"']?(\{[^}]*\})", script)
+    if not match:
         return {}
     try:
-        attributes: dict[str, str] = json.loads(found[1].replace('\\"', '"'))
+        attributes: dict[str, str] = json.loads(match[1].replace('\\"', '"'))
     except ValueError:
         return {}
     return attributes
 
 
 def get_machine_capacity(ec2: Any, instance_type: str) -> tuple[int, int]:
-    """CPU units and MiB that a machine of this type offers to tasks."""
-    (found,) = ec2.describe_instance_types([instance_type])
-    return found["VCpuInfo"]["DefaultVCpus"] * CPU_UNITS_PER_VCPU, int(
-        found["MemoryInfo"]["SizeInMiB"] * USABLE_MEMORY_SHARE
-    )
+    """Return the CPU units and the MiB of memory that a machine of this type offers to tasks."""
+    (description,) = ec2.describe_instance_types([instance_type])
+    cpu = description["VCpuInfo"]["DefaultVCpus"] * CPU_UNITS_PER_VCPU
+    return cpu, int(description["MemoryInfo"]["SizeInMiB"] * USABLE_MEMORY_SHARE)
 
 
 def set_resource_amounts(resources: list[dict[str, Any]], cpu: int, memory: int) -> None:

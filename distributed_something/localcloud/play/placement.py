@@ -1,4 +1,7 @@
-"""Where a task goes, and when it may be tried again: the scheduler's decisions, without a clock and without AWS."""
+"""The scheduler's decisions: on which machine a task starts, and how long to wait after tasks fail to start.
+
+They need neither a clock nor AWS, so they can be tested alone.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 QUICK_END_SECONDS = 10.0
-"""A task that ended sooner than this has failed to start, for the throttle's purpose."""
+"""The throttle counts a task that ended sooner than this as failed to start."""
 
 MAX_DELAY_SECONDS = 60.0
-"""Seconds; ECS grows its own delay to 15 minutes, which nobody would wait for at a desk."""
+"""Longest delay between starts. On ECS the delay grows to 15 minutes, which is too long for a local run."""
 
 
 @dataclass(frozen=True)
 class TaskRequirements:
-    """What one task reserves: CPU units and MiB."""
+    """CPU units and MiB of memory that one task reserves."""
 
     cpu: int
     memory: int
@@ -22,50 +25,59 @@ class TaskRequirements:
 
 @dataclass(frozen=True)
 class FreeCapacity:
-    """A machine with what it has left: CPU units and MiB, and the tasks that it holds already."""
+    """A machine's free CPU units and MiB of memory, and the number of its running tasks."""
 
     arn: str
     cpu: int
     memory: int
     tasks: int = 0
 
-    def fits(self, needs: TaskRequirements) -> bool:
-        return needs.cpu <= self.cpu and needs.memory <= self.memory
+    def fits(self, requirements: TaskRequirements) -> bool:
+        return requirements.cpu <= self.cpu and requirements.memory <= self.memory
 
 
-def choose_machine(needs: TaskRequirements, rooms: Sequence[FreeCapacity]) -> FreeCapacity | None:
-    """The machine with the fewest tasks that has room, the roomier one of equals; None if none has."""
-    fitting = [room for room in rooms if room.fits(needs)]
-    return min(fitting, key=lambda room: (room.tasks, -room.memory, room.arn), default=None)
+def choose_machine(requirements: TaskRequirements, machines: Sequence[FreeCapacity]) -> FreeCapacity | None:
+    """Return the machine with the fewest tasks that can fit the task, or None.
+
+    Among machines with equally many tasks, prefer the one with the most free memory.
+    """
+    candidates = [machine for machine in machines if machine.fits(requirements)]
+    return min(candidates, key=lambda machine: (machine.tasks, -machine.memory, machine.arn), default=None)
 
 
 def format_placement_failure(
-    needs: TaskRequirements, rooms: Sequence[FreeCapacity], outside: Sequence[FreeCapacity] = ()
+    requirements: TaskRequirements, machines: Sequence[FreeCapacity], excluded_machines: Sequence[FreeCapacity] = ()
 ) -> str:
-    """ECS's words for having found no machine; `outside`: those that a placement constraint keeps the task off."""
+    """Return ECS's message for a task that fits on no machine.
+
+    `machines` are those that the service may use; a placement constraint rules out `excluded_machines`.
+    """
     refusal = "was unable to place a task because no container instance met all of its requirements."
-    if not rooms and outside:
-        name = outside[0].arn.split("/")[-1]
+    if not machines and excluded_machines:
+        name = excluded_machines[0].arn.split("/")[-1]
         unmet = 'encountered error "MemberOf placement constraint unsatisfied."'
         return f"{refusal} The closest matching (container-instance {name}) {unmet}"
-    if not rooms:
+    if not machines:
         return f"{refusal} Reason: No Container Instances were found in your cluster."
-    closest = max(rooms, key=lambda room: (room.memory >= needs.memory, room.memory, room.cpu))
-    lacking = "memory" if closest.memory < needs.memory else "CPU units"
+    closest = max(machines, key=lambda machine: (machine.memory >= requirements.memory, machine.memory, machine.cpu))
+    resource = "memory" if closest.memory < requirements.memory else "CPU units"
     name = closest.arn.split("/")[-1]
-    return f"{refusal} The closest matching (container-instance {name}) has insufficient {lacking} available."
+    return f"{refusal} The closest matching (container-instance {name}) has insufficient {resource} available."
 
 
 @dataclass
 class StartThrottle:
-    """Delays the next start while tasks of one revision end quickly again and again."""
+    """Throttle that delays the next start while tasks of one revision repeatedly end soon after they start."""
 
     quick_ends: int = 0
     open_from: float = 0.0
-    """Seconds since the epoch."""
+    """When the next start is allowed, in seconds since the epoch."""
 
     def record_end(self, ran_seconds: float, now: float) -> None:
-        """One call a step, with the longest of the tasks that ended in it. The first quick end costs nothing."""
+        """Record that tasks ended. The first quick end causes no delay; each further one doubles it.
+
+        Call this once per step, with the longest duration of the tasks that ended in the step.
+        """
         self.quick_ends = self.quick_ends + 1 if ran_seconds < QUICK_END_SECONDS else 0
         delay = min(2.0 ** (self.quick_ends - 2), MAX_DELAY_SECONDS) if self.quick_ends > 1 else 0.0
         self.open_from = now + delay

@@ -1,9 +1,9 @@
-"""How one task's worker really runs: as a process, or as a container.
+"""The two ways to run a task's worker: as a process or as a container.
 
-A process needs nothing but Python and starts at once, but only the stop signal is kept, not the memory limit (a limit
-on address space would stop Python programs that use little of it). A container keeps both, and is the rehearsal of the
-real image; it shares the host's network, because the emulators listen on loopback only (Docker Desktop has this only
-where "host networking" is switched on in its settings).
+A process needs only Python and starts immediately. It gets the stop signal, but no memory limit: a limit on address
+space would stop Python programs that use little of it. A container gets both and tests the real image. It shares the
+host's network, because the emulators listen only on the loopback interface. With Docker Desktop, this requires "Enable
+host networking" in its settings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from distributed_something.localcloud.base.processes import CLOUD_MARK, TASK_MAR
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """One task to run. `memory` is the hard limit in MiB, `environment` what its container would get."""
+    """One task to run. `memory` is the hard limit in MiB; `environment` holds the container's variables."""
 
     task_id: str
     image: str
@@ -36,43 +36,45 @@ class WorkOrder:
     command: list[str] = field(default_factory=list)
     capabilities: list[str] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
-    """HOST:CONTAINER:RIGHTS each. A process has neither: it keeps the rights of whoever started it."""
+    """Devices as HOST:CONTAINER:PERMISSIONS. A process ignores devices and capabilities."""
 
 
 class TaskStartError(Exception):
-    """A task that cannot start; the message is ECS's kind of reason and what to do."""
+    """Failure to start a task. The message has the form of ECS's stopped reasons and says what to do."""
 
 
 class TaskWorker(Protocol):
     """A started task."""
 
     def exit_code(self) -> int | None:
-        """None while it runs; 128 plus the number for a signal, as a shell and Docker count. Never waits."""
+        """Return None while the worker runs, then its exit code, without waiting. A signal N counts as 128 + N."""
 
     def stop(self, seconds: int) -> None:
-        """Asks it to end; the caller kills it after `seconds`."""
+        """Send the worker the stop signal. The caller kills it after `seconds`."""
 
     def kill(self) -> None:
-        """Ends it and everything that it started."""
+        """Kill the worker and everything that it started."""
 
 
 class TaskRunner(Protocol):
+    """A way to run tasks."""
+
     def start_task(self, order: WorkOrder) -> TaskWorker:
-        """Starts a worker. Raises TaskStartError."""
+        """Start a worker. Raise TaskStartError if that fails."""
 
 
 @dataclass(frozen=True)
 class ProcessRunner:
-    """Workers as processes of this computer's own Python."""
+    """Runner that starts workers as processes of this computer's Python."""
 
     layout: CloudLayout
     worker_root: Path
 
     def start_task(self, order: WorkOrder) -> TaskWorker:
-        own = self.layout.generic_worker
-        script = own if own.exists() else self.worker_root / "worker" / "generic-worker.py"
+        project_script = self.layout.generic_worker
+        script = project_script if project_script.exists() else self.worker_root / "worker" / "generic-worker.py"
         if not script.exists():
-            raise TaskStartError(f"CannotStartContainerError: there is no worker at {own} nor at {script}")
+            raise TaskStartError(f"CannotStartContainerError: neither {project_script} nor {script} exists")
         folder = self.layout.tasks / order.task_id
         (folder / "tmp").mkdir(parents=True)
         with open_task_log(self.layout, order) as log:
@@ -88,7 +90,7 @@ class ProcessRunner:
         return ProcessWorker(process, order.task_id, folder)
 
     def _build_environment(self, order: WorkOrder, folder: Path) -> dict[str, str]:
-        """Little of the user's shell, as in a container; the marks come last, so that nothing can hide a worker."""
+        """Return few of the user's variables, as in a container. The marks are last, so that nothing overrides them."""
         return {
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
             "HOME": os.environ.get("HOME", str(folder)),
@@ -103,23 +105,27 @@ class ProcessRunner:
         }
 
     def _find_scripts_folder(self) -> Path:
-        """As in an image, a project's own scripts count, whether or not it has a generic-worker.py of its own."""
-        own = self.layout.project / "worker" / "scripts"
-        return own if own.is_dir() else self.worker_root / "worker" / "scripts"
+        """Return the project's own scripts folder if it exists, even if the project has no generic-worker.py."""
+        project_folder = self.layout.project / "worker" / "scripts"
+        return project_folder if project_folder.is_dir() else self.worker_root / "worker" / "scripts"
 
 
 @dataclass
 class ProcessWorker:
-    """SIGTERM goes to the worker alone, as to a container's first process; SIGKILL to all that it started."""
+    """Worker that runs as a process.
+
+    `stop` sends SIGTERM to the worker alone, as Docker does to a container's first process. `kill` sends SIGKILL to
+    everything that the worker started.
+    """
 
     process: subprocess.Popen[bytes]
     task_id: str
     folder: Path
 
     def exit_code(self) -> int | None:
-        running = self.process.returncode is None
+        was_running = self.process.returncode is None
         code = self.process.poll()
-        if running and code is not None:
+        if was_running and code is not None:
             self.kill()
             shutil.rmtree(self.folder, ignore_errors=True)
         return None if code is None else convert_exit_code(code)
@@ -135,17 +141,18 @@ class ProcessWorker:
 
 @dataclass(frozen=True)
 class ContainerRunner:
-    """Workers as containers of the registered image, which must be on this computer: nothing is pulled."""
+    """Runner that starts workers as containers. The image must be on this computer; it is never pulled."""
 
     layout: CloudLayout
     engine: Mapping[str, str]
 
     def start_task(self, order: WorkOrder) -> TaskWorker:
         try:
-            found = has_image(order.image, self.engine)
+            image_exists = has_image(order.image, self.engine)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise TaskStartError(f"CannotStartContainerError: the container engine does not answer: {error}") from error
-        if not found:
+            reason = f"the container engine does not respond: {error}"
+            raise TaskStartError(f"CannotStartContainerError: {reason}; start Docker") from error
+        if not image_exists:
             reason = f"the image {order.image} is not on this computer"
             raise TaskStartError(f"CannotPullContainerError: {reason}; build it, or run without containers")
         name = f"localcloud-{order.task_id}"
@@ -161,7 +168,11 @@ class ContainerRunner:
         return ContainerWorker(client, name, self.engine)
 
     def _build_run_options(self, name: str, order: WorkOrder) -> list[str]:
-        """Values of variables travel in the client's environment: no process list and no file shows them."""
+        """Return the options of `docker run`.
+
+        They contain only the names of the variables. The client's environment holds the values, so that no process list
+        shows them.
+        """
         options = ["--rm", "--pull", "never", "--name", name, "--label", f"{CONTAINER_LABEL}={self.layout.key}"]
         options += ["--network", "host", "--cpu-shares", str(max(order.cpu, 2))]
         if order.memory:
@@ -173,7 +184,7 @@ class ContainerRunner:
 
 @dataclass
 class ContainerWorker:
-    """The engine's client stands for the container: it ends with it, and with its exit code."""
+    """Worker that runs as a container. Its `docker run` process, `client`, ends with the container's exit code."""
 
     client: subprocess.Popen[bytes]
     name: str
@@ -190,15 +201,17 @@ class ContainerWorker:
         self._run_docker("rm", "--force", "--volumes", self.name)
 
     def _run_docker(self, *arguments: str) -> None:
-        """Without waiting: the engine may take as long as the container does."""
+        """Start a `docker` command without waiting for it, because it can take as long as the container does."""
         _docker_clients[:] = [client for client in _docker_clients if client.poll() is None]
-        quiet = subprocess.DEVNULL
+        no_stream = subprocess.DEVNULL
         environment = build_engine_environment(self.engine)
-        client = subprocess.Popen(["docker", *arguments], env=environment, stdin=quiet, stdout=quiet, stderr=quiet)
+        client = subprocess.Popen(
+            ["docker", *arguments], env=environment, stdin=no_stream, stdout=no_stream, stderr=no_stream
+        )
         _docker_clients.append(client)
 
 
-_docker_clients: list[subprocess.Popen[bytes]] = []  # commands under way; kept to be reaped
+_docker_clients: list[subprocess.Popen[bytes]] = []  # running commands; polling them removes ended ones
 
 
 def open_task_log(layout: CloudLayout, order: WorkOrder) -> BinaryIO:
@@ -206,5 +219,5 @@ def open_task_log(layout: CloudLayout, order: WorkOrder) -> BinaryIO:
 
 
 def convert_exit_code(returncode: int) -> int:
-    """128 plus the signal's number, where Popen gives it negative."""
+    """Return a Popen return code as a shell and Docker count it: 128 + N, not -N, for a signal N."""
     return 128 - returncode if returncode < 0 else returncode

@@ -1,6 +1,6 @@
-"""The ECS scheduler, played: each service of a region gets its tasks, and each task a worker that really runs.
+"""Simulation of the ECS scheduler: it starts and stops the tasks of each service, and a worker for each task.
 
-One callable step, `simulate_step(now)`; the clock stands outside. A rolling update stops the old task before it starts
+The caller advances it with `simulate_step` and provides the time. A rolling update stops an old task before it starts
 the new one, so that a full cluster can still be updated.
 """
 
@@ -33,47 +33,47 @@ from distributed_something.localcloud.play.runners import TaskRunner, TaskStartE
 log = logging.getLogger(__name__)
 
 DEFAULT_STOP_SECONDS = 30
-"""ECS_CONTAINER_STOP_TIMEOUT's default, where a task definition has no stopTimeout."""
+"""Stop timeout if a task definition has no stopTimeout: the default of ECS_CONTAINER_STOP_TIMEOUT."""
 
 SHUTDOWN_SECONDS = 5
-"""How long an instance that was terminated lets its containers run; EC2 promises no more."""
+"""How long containers continue to run on a terminated instance; EC2 does not guarantee any longer time."""
 
 KILL_AGAIN_SECONDS = 10
-"""A container engine may take its time; asking it at each step would only slow it down."""
+"""Time between two kill commands for a container; sending one in each step would only slow down the engine."""
 
 STOPPED_TASK_SECONDS = 3600
-"""ECS shows a stopped task for an hour at least."""
+"""How long a stopped task is listed; ECS lists it for at least an hour."""
 
 MAX_EVENTS = 100
-"""As many as DescribeServices shows."""
+"""Number of events that DescribeServices returns."""
 
 MAX_RUNNING_SHARE = 2
-"""A service's `maximumPercent`, unless it is told another: so many times the desired count may run for a while."""
+"""Highest ratio of running tasks to the desired count during an update: ECS's default `maximumPercent` of 200."""
 
 TaskEnvironmentBuilder = Callable[[str, str, str], dict[str, str]]
-"""Of a region, a task's id and a machine's: where AWS is, and the addresses that are the task's own."""
+"""Function that returns a task's environment variables from its region, its task ID, and its instance ID."""
 
 
 @dataclass
 class RunningTask:
-    """A task and the worker that is its container."""
+    """A task and the worker that runs as its container."""
 
     task: Task
     service_arn: str
     machine: Machine
     worker: TaskWorker
-    needs: TaskRequirements
+    requirements: TaskRequirements
     stop_seconds: int
     started: float
     kill_at: float | None = None
     protected_until: float = 0.0
-    """In seconds since the epoch: until then scale-in and deployments leave it alone."""
+    """Until when scale-in and deployments do not stop the task, in seconds since the epoch."""
 
     def is_protected(self, now: float) -> bool:
         return now < self.protected_until
 
-    def begin_stop(self, now: float, reason: str, code: str, seconds: float | None = None) -> None:
-        """SIGTERM once; a second reason to stop can only shorten the time that is left."""
+    def begin_stop(self, reason: str, code: str, now: float, seconds: float | None = None) -> None:
+        """Send SIGTERM, and set the time when the task is killed. A second call can only make that time earlier."""
         deadline = now + (self.stop_seconds if seconds is None else min(seconds, self.stop_seconds))
         if self.task.desired_status == "RUNNING":
             self.task.request_stop(reason, code)
@@ -83,247 +83,258 @@ class RunningTask:
 
 
 class ServiceSimulator:
-    """The services of one region's ECS backend."""
+    """Simulation of the services in one region's ECS backend."""
 
     def __init__(self, ecs: Any, machines: MachineSimulator, environment: TaskEnvironmentBuilder) -> None:
         self.ecs = ecs
         self.machines = machines
         self.environment = environment
-        self.running: list[RunningTask] = []
-        self.stopped: list[tuple[float, Task]] = []
+        self.running_tasks: list[RunningTask] = []
+        self.stopped_tasks: list[tuple[float, Task]] = []
         self.throttles: dict[tuple[str, str], StartThrottle] = {}
 
-    def simulate_step(self, now: float, runner: TaskRunner) -> None:
-        """One step: what ended, what must stop, what can start, and the counts that show it."""
+    def simulate_step(self, runner: TaskRunner, now: float) -> None:
+        """Advance one step: collect ended tasks, stop and start tasks, and update the counts."""
         self._collect_ended_tasks(now)
         self._stop_requested_tasks(now)
         for service in list(self.ecs.services.values()):
-            self._schedule_service(service, now, runner)
+            self._schedule_service(service, runner, now)
         self._end_interrupted_machines(now)
         self._kill_overdue_tasks(now)
         self._forget_old_tasks(now)
         self._update_counts()
 
-    def interrupt_machine(self, machine: Machine, now: float, notice_seconds: float) -> None:
-        """Drains a machine that spot takes away."""
+    def interrupt_machine(self, machine: Machine, notice_seconds: float, now: float) -> None:
+        """Drain a machine that gets a spot interruption, and stop its tasks."""
         self.machines.drain_machine(machine, now + notice_seconds)
-        for run in self._list_tasks_on(machine):
+        for running_task in self._list_tasks_on(machine):
             reason = f"Host EC2 (instance {machine.instance_id}) is being interrupted."
-            run.begin_stop(now, reason, "SpotInterruption", notice_seconds)
+            running_task.begin_stop(reason, "SpotInterruption", now, notice_seconds)
 
-    def find_protection_refusal(self, run: RunningTask, now: float) -> str | None:
-        """Why ECS would not protect this task from scale-in; None where it would."""
-        service = next((service for service in self.ecs.services.values() if service.arn == run.service_arn), None)
-        if run.task.desired_status != "RUNNING" or service is None:
+    def find_protection_refusal(self, running_task: RunningTask, now: float) -> str | None:
+        """Return ECS's reason not to protect a task from scale-in, or None if it would protect the task."""
+        service_arn = running_task.service_arn
+        service = next((service for service in self.ecs.services.values() if service.arn == service_arn), None)
+        if running_task.task.desired_status != "RUNNING" or service is None:
             return "TASK_NOT_VALID"
-        others = [other for other in self.running if other.service_arn == run.service_arn and other is not run]
-        protected = sum(other.is_protected(now) for other in others)
-        return "DEPLOYMENT_BLOCKED" if protected > service.desired_count else None
+        protected_count = sum(
+            other.is_protected(now)
+            for other in self.running_tasks
+            if other.service_arn == service_arn and other is not running_task
+        )
+        return "DEPLOYMENT_BLOCKED" if protected_count > service.desired_count else None
 
     def kill_workers(self) -> None:
-        """Ends every worker, now."""
-        for run in self.running:
-            run.worker.kill()
+        """Kill all workers."""
+        for running_task in self.running_tasks:
+            running_task.worker.kill()
 
     def _list_tasks_on(self, machine: Machine) -> list[RunningTask]:
-        return [run for run in self.running if run.machine is machine]
+        return [running_task for running_task in self.running_tasks if running_task.machine is machine]
 
-    # what ended
+    # ended tasks
 
     def _collect_ended_tasks(self, now: float) -> None:
-        quick: dict[tuple[str, str], float] = {}
-        for run in list(self.running):
-            code = run.worker.exit_code()
+        durations: dict[tuple[str, str], float] = {}
+        for running_task in list(self.running_tasks):
+            code = running_task.worker.exit_code()
             if code is None:
                 continue
-            self.running.remove(run)
-            if run.task.desired_status == "RUNNING":
-                run.task.request_stop("Essential container in task exited", "EssentialContainerExited")
-                key = run.service_arn, run.task.task_definition_arn
-                quick[key] = max(quick.get(key, 0), now - run.started)
-            run.task.mark_stopped(code)
-            self.stopped.append((now, run.task))
-        for key, seconds in quick.items():
+            self.running_tasks.remove(running_task)
+            if running_task.task.desired_status == "RUNNING":
+                running_task.task.request_stop("Essential container in task exited", "EssentialContainerExited")
+                key = running_task.service_arn, running_task.task.task_definition_arn
+                durations[key] = max(durations.get(key, 0), now - running_task.started)
+            running_task.task.mark_stopped(code)
+            self.stopped_tasks.append((now, running_task.task))
+        for key, seconds in durations.items():
             self._get_throttle(key).record_end(seconds, now)
 
     def _get_throttle(self, key: tuple[str, str]) -> StartThrottle:
         return self.throttles.setdefault(key, StartThrottle())
 
-    # what must stop
+    # stopping tasks
 
     def _stop_requested_tasks(self, now: float) -> None:
-        """StopTask, and machines that ended."""
-        for run in self.running:
-            if run.machine.instance_id not in self.machines.joined:
-                host = f"Host EC2 (instance {run.machine.instance_id}) terminated."
-                run.begin_stop(now, host, "TerminationNotice", SHUTDOWN_SECONDS)
-            elif run.task.desired_status == "STOPPED" and run.kill_at is None:
-                run.begin_stop(now, run.task.stopped_reason, run.task.stop_code or "UserInitiated")
+        """Stop the tasks of terminated machines and those for which StopTask was called."""
+        for running_task in self.running_tasks:
+            task, instance_id = running_task.task, running_task.machine.instance_id
+            if instance_id not in self.machines.joined:
+                reason = f"Host EC2 (instance {instance_id}) terminated."
+                running_task.begin_stop(reason, "TerminationNotice", now, SHUTDOWN_SECONDS)
+            elif task.desired_status == "STOPPED" and running_task.kill_at is None:
+                running_task.begin_stop(task.stopped_reason, task.stop_code or "UserInitiated", now)
 
     def _end_interrupted_machines(self, now: float) -> None:
         for machine in list(self.machines.joined.values()):
             if machine.ends_at is None:
                 continue
-            left = self._list_tasks_on(machine)
-            if not left or now >= machine.ends_at:
-                for run in left:
-                    run.kill_at = now
+            remaining = self._list_tasks_on(machine)
+            if not remaining or now >= machine.ends_at:
+                for running_task in remaining:
+                    running_task.kill_at = now
                 self.machines.terminate_machine(machine)
                 machine.ends_at = None
 
     def _kill_overdue_tasks(self, now: float) -> None:
-        for run in self.running:
-            if run.kill_at is not None and now >= run.kill_at:
-                run.worker.kill()
-                run.kill_at = now + KILL_AGAIN_SECONDS
+        for running_task in self.running_tasks:
+            if running_task.kill_at is not None and now >= running_task.kill_at:
+                running_task.worker.kill()
+                running_task.kill_at = now + KILL_AGAIN_SECONDS
 
-    def _stop_surplus_tasks(self, service: Any, mine: list[RunningTask], now: float) -> list[RunningTask]:
-        """Stops tasks of an older revision, of a draining machine, or beyond the wish; returns those that count as
-        wanted. A protected task is left alone while the service is there. Of the others the oldest go first: ECS
-        promises no order, and this is the worst for a job that is not protected."""
-        wanted = service.desired_count if service.status == "ACTIVE" else 0
-        usable = {machine.instance_id for machine in self.machines.list_usable_machines()}
-        fit = [
-            run
-            for run in mine
-            if run.task.task_definition_arn == service.task_definition and run.machine.instance_id in usable
+    def _stop_surplus_tasks(self, service: Any, tasks: list[RunningTask], now: float) -> list[RunningTask]:
+        """Stop a service's surplus tasks and return those that count toward its desired count.
+
+        Tasks are surplus if they run an older revision, run on a draining machine, or exceed the desired count.
+        Protected tasks are not stopped while the service is active. Excess tasks are stopped oldest first: ECS
+        guarantees no order, and this order is the hardest on an unprotected job.
+        """
+        desired_count = service.desired_count if service.status == "ACTIVE" else 0
+        usable_ids = {machine.instance_id for machine in self.machines.list_usable_machines()}
+        eligible = [
+            task
+            for task in tasks
+            if task.task.task_definition_arn == service.task_definition and task.machine.instance_id in usable_ids
         ]
-        stay = sorted(fit, key=lambda run: (not run.is_protected(now), -run.started))[:wanted]
-        safe = [run for run in mine if service.status == "ACTIVE" and run.is_protected(now)]
-        stopping = [run for run in mine if run not in stay and run not in safe]
+        counted = sorted(eligible, key=lambda task: (not task.is_protected(now), -task.started))[:desired_count]
+        protected = [task for task in tasks if service.status == "ACTIVE" and task.is_protected(now)]
+        surplus = [task for task in tasks if task not in counted and task not in protected]
         reason = f"Scaling activity initiated by (deployment {get_deployment_id(service)})"
-        for run in stopping:
-            run.begin_stop(now, reason, "ServiceSchedulerInitiated")
-        if stopping:
-            add_service_event(
-                service, f"has stopped {len(stopping)} running tasks: {format_task_ids(run.task for run in stopping)}."
-            )
-        return stay
+        for running_task in surplus:
+            running_task.begin_stop(reason, "ServiceSchedulerInitiated", now)
+        if surplus:
+            task_ids = format_task_ids(running_task.task for running_task in surplus)
+            add_service_event(service, f"has stopped {len(surplus)} running tasks: {task_ids}.")
+        return counted
 
-    # what can start
+    # starting tasks
 
-    def _schedule_service(self, service: Any, now: float, runner: TaskRunner) -> None:
-        mine = [run for run in self.running if run.service_arn == service.arn and run.task.desired_status == "RUNNING"]
-        stay = self._stop_surplus_tasks(service, mine, now)
-        alive = sum(run.task.desired_status == "RUNNING" for run in mine)
-        most = service.desired_count * MAX_RUNNING_SHARE - alive
-        missing = min(service.desired_count - len(stay), most) if service.status == "ACTIVE" else 0
+    def _list_running_tasks(self, service: Any) -> list[RunningTask]:
+        return [
+            running_task
+            for running_task in self.running_tasks
+            if running_task.service_arn == service.arn and running_task.task.desired_status == "RUNNING"
+        ]
+
+    def _schedule_service(self, service: Any, runner: TaskRunner, now: float) -> None:
+        counted = self._stop_surplus_tasks(service, self._list_running_tasks(service), now)
+        max_starts = service.desired_count * MAX_RUNNING_SHARE - len(self._list_running_tasks(service))
+        missing = min(service.desired_count - len(counted), max_starts) if service.status == "ACTIVE" else 0
         if missing <= 0 or not service.task_definition:
             return
         throttle = self._get_throttle((service.arn, service.task_definition))
         if not throttle.is_open(now):
             add_service_event(service, "is unable to consistently start tasks successfully.")
             return
-        started = self._start_tasks(service, missing, now, runner)
+        started = self._start_tasks(service, missing, runner, now)
         if started:
             add_service_event(service, f"has started {len(started)} tasks: {format_task_ids(started)}.")
 
-    def _start_tasks(self, service: Any, missing: int, now: float, runner: TaskRunner) -> list[Task]:
+    def _start_tasks(self, service: Any, missing: int, runner: TaskRunner, now: float) -> list[Task]:
         definition = self.ecs.describe_task_definition(service.task_definition)
-        needs = sum_task_requirements(definition)
+        requirements = sum_task_requirements(definition)
         started: list[Task] = []
         while len(started) < missing:
-            rooms, outside = self._list_free_capacities(service)
-            room = choose_machine(needs, rooms)
-            if room is None:
-                add_service_event(service, format_placement_failure(needs, rooms, outside))
+            capacities, excluded_capacities = self._list_free_capacities(service)
+            chosen = choose_machine(requirements, capacities)
+            if chosen is None:
+                add_service_event(service, format_placement_failure(requirements, capacities, excluded_capacities))
                 break
-            machine = next(machine for machine in self.machines.list_usable_machines() if machine.arn == room.arn)
+            machine = next(machine for machine in self.machines.list_usable_machines() if machine.arn == chosen.arn)
             task = Task(self.ecs.clusters[service.cluster_name], definition, service, machine.arn, self.ecs)
             self.ecs.tasks.setdefault(service.cluster_name, {})[task.task_arn] = task
-            if not self._start_worker(service, task, definition, machine, now, runner):
+            if not self._start_worker(service, task, definition, machine, runner, now):
                 break
             started.append(task)
         return started
 
     def _start_worker(
-        self, service: Any, task: Task, definition: Any, machine: Machine, now: float, runner: TaskRunner
+        self, service: Any, task: Task, definition: Any, machine: Machine, runner: TaskRunner, now: float
     ) -> bool:
-        """Start the worker that is the task's container; False, and a stopped task that says why, if that fails."""
+        """Start the worker of a task. If that fails, mark the task stopped with the reason and return False."""
         container = definition.container_definitions[0]
-        cloud = self.environment(self.ecs.region_name, task.id, machine.instance_id)
-        order = build_work_order(task, container, cloud, machine)
+        endpoint_variables = self.environment(self.ecs.region_name, task.id, machine.instance_id)
+        order = build_work_order(task, container, endpoint_variables, machine)
         try:
             worker = runner.start_task(order)
-        except TaskStartError as reason:
-            log.error("%s: %s", service.name, reason)
-            task.request_stop(str(reason), "TaskFailedToStart")
-            task.mark_stopped(None, str(reason))
-            self.stopped.append((now, task))
-            add_service_event(service, f"was unable to start a task: {reason}")
+        except TaskStartError as error:
+            log.error("%s: %s", service.name, error)
+            task.request_stop(str(error), "TaskFailedToStart")
+            task.mark_stopped(None, str(error))
+            self.stopped_tasks.append((now, task))
+            add_service_event(service, f"was unable to start a task: {error}")
             self._get_throttle((service.arn, definition.arn)).record_end(0, now)
             return False
         seconds = int(container.get("stopTimeout") or DEFAULT_STOP_SECONDS)
-        needs = sum_task_requirements(definition)
-        self.running.append(RunningTask(task, service.arn, machine, worker, needs, seconds, now))
+        requirements = sum_task_requirements(definition)
+        self.running_tasks.append(RunningTask(task, service.arn, machine, worker, requirements, seconds, now))
         return True
 
     def _list_free_capacities(self, service: Any) -> tuple[list[FreeCapacity], list[FreeCapacity]]:
-        """The cluster's machines that the service's placement constraints allow, and the others."""
-        wanted = list_placement_expressions(service)
+        """Return the free capacities of the cluster's machines: those allowed by placement constraints, and others."""
+        expressions = list_placement_expressions(service)
         allowed: list[FreeCapacity] = []
-        outside: list[FreeCapacity] = []
+        excluded: list[FreeCapacity] = []
         for machine in self.machines.list_usable_machines():
             if machine.cluster == service.cluster_name:
-                fits = all(
-                    is_expression_true(expression, build_query_attributes(machine.member)) for expression in wanted
-                )
-                (allowed if fits else outside).append(self._measure_free_capacity(machine))
-        return allowed, outside
+                attributes = build_query_attributes(machine.member)
+                is_allowed = all(is_expression_true(expression, attributes) for expression in expressions)
+                (allowed if is_allowed else excluded).append(self._measure_free_capacity(machine))
+        return allowed, excluded
 
     def _measure_free_capacity(self, machine: Machine) -> FreeCapacity:
-        there = self._list_tasks_on(machine)
-        cpu, memory = sum_reserved_resources(there)
-        return FreeCapacity(machine.arn, machine.cpu - cpu, machine.memory - memory, len(there))
+        tasks = self._list_tasks_on(machine)
+        cpu, memory = sum_reserved_resources(tasks)
+        return FreeCapacity(machine.arn, machine.cpu - cpu, machine.memory - memory, len(tasks))
 
-    # what is shown
+    # what moto's API shows
 
     def _forget_old_tasks(self, now: float) -> None:
-        """Drops tasks that stopped long ago."""
-        while self.stopped and self.stopped[0][0] < now - STOPPED_TASK_SECONDS:
-            task = self.stopped.pop(0)[1]
+        while self.stopped_tasks and self.stopped_tasks[0][0] < now - STOPPED_TASK_SECONDS:
+            task = self.stopped_tasks.pop(0)[1]
             self.ecs.tasks.get(task.cluster_name, {}).pop(task.task_arn, None)
 
     def _update_counts(self) -> None:
         for machine in self.machines.joined.values():
-            there = self._list_tasks_on(machine)
-            cpu, memory = sum_reserved_resources(there)
-            self.machines.update_resource_counts(machine, tasks=len(there), cpu=cpu, memory=memory)
+            tasks = self._list_tasks_on(machine)
+            cpu, memory = sum_reserved_resources(tasks)
+            self.machines.update_resource_counts(machine, tasks=len(tasks), cpu=cpu, memory=memory)
         for service in list(self.ecs.services.values()):
-            alive = [run for run in self.running if run.service_arn == service.arn]
-            update_service_counts(service, sum(run.task.desired_status == "RUNNING" for run in alive))
+            update_service_counts(service, len(self._list_running_tasks(service)))
         for cluster in list(self.ecs.clusters.values()):
             self._update_cluster_counts(cluster)
 
     def _update_cluster_counts(self, cluster: Any) -> None:
-        cluster.running_tasks_count = sum(run.machine.cluster == cluster.name for run in self.running)
+        cluster.running_tasks_count = sum(task.machine.cluster == cluster.name for task in self.running_tasks)
         cluster.pending_tasks_count = 0
         cluster.registered_container_instances_count = len(self.ecs.container_instances[cluster.name])
         services = (service for service in self.ecs.services.values() if service.cluster_name == cluster.name)
         cluster.active_services_count = sum(service.status == "ACTIVE" for service in services)
 
 
-def sum_reserved_resources(runs: Iterable[RunningTask]) -> tuple[int, int]:
-    """CPU units and MiB that tasks have reserved."""
-    runs = list(runs)
-    return sum(run.needs.cpu for run in runs), sum(run.needs.memory for run in runs)
+def sum_reserved_resources(tasks: list[RunningTask]) -> tuple[int, int]:
+    """Return the CPU units and the MiB of memory that tasks have reserved."""
+    return sum(task.requirements.cpu for task in tasks), sum(task.requirements.memory for task in tasks)
 
 
 def sum_task_requirements(definition: Any) -> TaskRequirements:
-    """The sum over the containers; `memoryReservation` counts before `memory`, as in ECS."""
+    """Return the sum over a task's containers. As in ECS, `memoryReservation` takes precedence over `memory`."""
     containers = definition.container_definitions
     cpu = sum(int(container.get("cpu") or 0) for container in containers)
     memory = sum(int(container.get("memoryReservation") or container.get("memory") or 0) for container in containers)
     return TaskRequirements(int(definition.cpu or cpu), int(definition.memory or memory))
 
 
-def build_work_order(task: Task, container: dict[str, Any], cloud: dict[str, str], machine: Machine) -> WorkOrder:
-    own = {variable["name"]: variable.get("value", "") for variable in container.get("environment") or []}
+def build_work_order(
+    task: Task, container: dict[str, Any], endpoint_variables: dict[str, str], machine: Machine
+) -> WorkOrder:
+    """Return the work order for a task's container definition. `endpoint_variables` override the container's own."""
+    variables = {variable["name"]: variable.get("value", "") for variable in container.get("environment") or []}
     linux = container.get("linuxParameters") or {}
     return WorkOrder(
         task_id=task.id,
         image=container["image"],
-        environment={**own, **cloud, "INSTANCE_ID": machine.instance_id},
+        environment={**variables, **endpoint_variables, "INSTANCE_ID": machine.instance_id},
         cpu=int(container.get("cpu") or 0),
         memory=container.get("memory"),
         command=list(container.get("command") or []),
@@ -332,25 +343,30 @@ def build_work_order(task: Task, container: dict[str, Any], cloud: dict[str, str
     )
 
 
-def build_device_option(described: dict[str, Any]) -> str:
-    """As `docker run --device` writes it; ECS's defaults for what is left out."""
-    host = described["hostPath"]
-    rights = "".join(right[0] for right in described.get("permissions") or ("read", "write", "mknod"))
-    return f"{host}:{described.get('containerPath') or host}:{rights}"
+def build_device_option(device: dict[str, Any]) -> str:
+    """Return the value of `docker run --device`, with ECS's defaults for missing keys."""
+    host = device["hostPath"]
+    letters = "".join(permission[0] for permission in device.get("permissions") or ("read", "write", "mknod"))
+    return f"{host}:{device.get('containerPath') or host}:{letters}"
 
 
 def update_service_counts(service: Any, running: int) -> None:
-    """Tasks start at once here, so none is ever pending; a task without room is not pending in ECS either."""
+    """Set a service's counts and those of its first deployment.
+
+    No task is ever pending, because tasks start immediately here. A task that fits on no machine is not pending in ECS
+    either.
+    """
     service.running_count, service.pending_count = running, 0
     for deployment in service.deployments[:1]:
-        done = running >= service.desired_count
+        is_completed = running >= service.desired_count
+        state = "completed" if is_completed else "in progress"
         deployment |= {
             "runningCount": running,
             "pendingCount": 0,
             "desiredCount": service.desired_count,
             "taskDefinition": service.task_definition,
-            "rolloutState": "COMPLETED" if done else "IN_PROGRESS",
-            "rolloutStateReason": f"ECS deployment {deployment['id']} {'completed' if done else 'in progress'}.",
+            "rolloutState": "COMPLETED" if is_completed else "IN_PROGRESS",
+            "rolloutStateReason": f"ECS deployment {deployment['id']} {state}.",
         }
 
 
@@ -362,9 +378,9 @@ def format_task_ids(tasks: Iterable[Task]) -> str:
     return ", ".join(f"(task {task.id})" for task in tasks)
 
 
-def add_service_event(service: Any, what: str) -> None:
-    """A service event, newest first; the newest one is not said again."""
-    message = f"(service {service.name}) {what}"
+def add_service_event(service: Any, text: str) -> None:
+    """Add an event to a service, newest first, unless it repeats the newest one."""
+    message = f"(service {service.name}) {text}"
     if service.events and service.events[0]["message"] == message:
         return
     service.events.insert(0, {"id": mock_random.uuid4().hex, "createdAt": utcnow(), "message": message})

@@ -1,4 +1,4 @@
-"""All that the emulators do not do by themselves, in one step: fleets, machines, services, in every region in use."""
+"""The simulation in all regions: what AWS does between API calls and the emulators do not do by themselves."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ from distributed_something.localcloud.play.services import RunningTask, ServiceS
 
 @dataclass(frozen=True)
 class SimulatedRegion:
+    """The simulators of one region."""
+
     machines: MachineSimulator
     services: ServiceSimulator
     schedules: ScheduleSimulator
 
 
 class CloudSimulator:
-    """Plays what happens in AWS while nobody calls it."""
+    """Simulation of fleets, machines, services, and schedules in every region that is in use."""
 
     def __init__(
         self,
@@ -53,51 +55,55 @@ class CloudSimulator:
         self.regions: dict[str, SimulatedRegion] = {}
 
     def simulate_step(self, now: float) -> list[str]:
-        """One step, at `now` seconds since the epoch; names the schedules that ended."""
+        """Advance one step to `now`, in seconds since the epoch. Return the names of the schedules that ended."""
         ended: list[str] = []
         for name in dict.fromkeys((*ec2_backends[ACCOUNT_ID], *events_backends[ACCOUNT_ID])):
             region = self._get_region(name)
             update_fleets(region.machines.ec2)
             region.machines.simulate_step()
-            region.services.simulate_step(now, self.runner)
+            region.services.simulate_step(self.runner, now)
             ended += region.schedules.simulate_step(now)
         return ended
 
     def find_task(self, task_id: str) -> tuple[ServiceSimulator, RunningTask] | None:
-        """The task of this id, while it runs."""
+        """Return a running task and its region's services, or None."""
         for region in self.regions.values():
-            for run in region.services.running:
-                if run.task.id == task_id:
-                    return region.services, run
+            for running_task in region.services.running_tasks:
+                if running_task.task.id == task_id:
+                    return region.services, running_task
         return None
 
     def find_machine(self, instance_id: str) -> Machine | None:
-        """The machine of this id, while it is part of a cluster."""
+        """Return a machine that is part of a cluster, or None."""
         machines = (region.machines.joined.get(instance_id) for region in self.regions.values())
         return next(filter(None, machines), None)
 
     def use_containers(self, variables: Mapping[str, str]) -> None:
-        """For tasks that start from now on. `variables` lead to the container engine."""
+        """Run new tasks as containers from now on. `variables` select the container engine."""
         save_engine(self.layout.root, variables)
         self.runner = ContainerRunner(self.layout, variables)
 
-    def interrupt_machine(self, now: float, instance_id: str | None, notice_seconds: float) -> str:
-        """Takes away the named machine, or the busiest one. Raises LocalCloudError if there is none."""
-        running = [
+    def interrupt_machine(self, instance_id: str | None, notice_seconds: float, now: float) -> str:
+        """Interrupt the given machine, or the one with the most tasks, and return its instance ID.
+
+        Raise LocalCloudError if there is no such machine.
+        """
+        candidates = [
             (region, machine)
             for region, machine in self._iter_interruptible_machines()
             if instance_id in (None, machine.instance_id)
         ]
-        if not running:
-            which = f"machine {instance_id}" if instance_id else "machine"
-            raise LocalCloudError(f"no {which} is running in the local cloud, so none can be taken away")
-        region, machine = max(running, key=lambda pair: pair[1].member.running_tasks_count)
-        region.services.interrupt_machine(machine, now, notice_seconds)
+        if not candidates:
+            problem = f"no machine{f' {instance_id}' if instance_id else ''} is running in the local cloud"
+            remedy = "check its ID" if instance_id else "wait until one has started"
+            raise LocalCloudError(f"{problem}; {remedy}")
+        region, machine = max(candidates, key=lambda candidate: candidate[1].member.running_tasks_count)
+        region.services.interrupt_machine(machine, notice_seconds, now)
         self._record_interruption(region, machine)
         return machine.instance_id
 
     def kill_all(self) -> None:
-        """Ends every worker and every call of a function."""
+        """Kill all workers and all calls of functions."""
         for region in self.regions.values():
             region.schedules.kill_calls()
             region.services.kill_workers()
@@ -120,5 +126,5 @@ class CloudSimulator:
     @staticmethod
     def _record_interruption(region: SimulatedRegion, machine: Machine) -> None:
         for fleet in region.machines.ec2.spot_fleet_requests.values():
-            if machine.instance_id in get_fleet_ledger(fleet).known:
+            if machine.instance_id in get_fleet_ledger(fleet).recorded_instances:
                 get_fleet_ledger(fleet).record_event("instanceChange", "termination_notified", machine.instance_id)

@@ -1,5 +1,5 @@
-"""Removing everything that a run made, and proving that nothing is left.
+"""Cleanup: deleting everything that a run created, and verifying that nothing is left.
 
-`run` and `cli` import it. Start with `remove.py`, which takes the steps in order; `inventory.py` lists what is left,
-and `orphans.py` what older runs left.
+The other modules of `run`, and `cli`, import it. Start with `remove.py`, which takes the steps in order.
+`inventory.py` lists the remaining resources of a run, and `orphans.py` those of older runs.
 """

@@ -1,4 +1,4 @@
-"""What the search for orphans needs to know about the account: which apps, fleets and machines are alive."""
+"""Which apps, fleets, and machines of the account are alive, as the search for orphans needs to know."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from distributed_something.worker import split_into_batches
 MIN_ORPHAN_AGE_SECONDS = 3600.0
 VALUES_PER_FILTER = 200  # EC2: values of one filter
 _ENDED_MACHINE_STATES = {"terminated", "shutting-down"}
-_MISSING_DEFINITION_CODES = {"ClientException", "InvalidParameterException"}  # «Unable to describe»
+_MISSING_DEFINITION_CODES = {"ClientException", "InvalidParameterException"}  # "Unable to describe task definition"
 
 
 class AccountState:
-    """The account and region at `now` (seconds since 1970); everything is asked for once. Its methods raise AWS's
-    errors."""
+    """The account and region at `now` (seconds since 1970). Responses are cached. Its methods raise AWS's errors."""
 
     def __init__(self, clients: Clients, now: float) -> None:
         self.clients, self.now = clients, now
@@ -35,7 +34,7 @@ class AccountState:
 
     @cached_property
     def fleets(self) -> list[Any]:
-        """EC2's descriptions of all fleets that have, or may start, machines."""
+        """EC2's descriptions of all fleets that have machines or may start some."""
         return [fleet for fleet in iter_fleets(self.clients.ec2) if not has_fleet_ended(fleet["SpotFleetRequestState"])]
 
     @cached_property
@@ -46,17 +45,17 @@ class AccountState:
         return any(get_fleet_tags(fleet).get("app") == app for fleet in self.fleets)
 
     def find_task_definition(self, app: str) -> Any | None:
-        """Return the app's latest task definition; None where none is active."""
+        """Return the app's latest task definition; None if none is active."""
         if app not in self._definitions:
             self._definitions[app] = self._describe_task_definition(AppNames(app).task_family)
         return self._definitions[app]
 
     def get_variable(self, app: str, name: str) -> str:
-        """Return what the app's containers are told in the environment variable `name`."""
+        """Return the environment variable `name` of the app's containers; an empty string if it is not set."""
         return get_container_variable(self.find_task_definition(app) or {}, name)
 
     def has_queue(self, app: str) -> bool:
-        """Return whether the queue that its containers take jobs from exists; untold, the one of the usual name."""
+        """Return whether the app's queue exists: that of its containers, or else the one with the default name."""
         name = self.get_variable(app, "SQS_QUEUE_URL").rsplit("/", 1)[-1] or AppNames(app).default_queue
         return find_queue(self.clients.sqs, name) is not None
 
@@ -65,11 +64,14 @@ class AccountState:
         return bool(cluster) and observe_service(self.clients.ecs, cluster, AppNames(app).service) is not None
 
     def has_live_app(self, app: str) -> bool:
+        """Return whether the app has a fleet or a queue."""
         return self.has_fleet(app) or self.has_queue(app)
 
     def list_live_machines(self, ids: Iterable[str]) -> set[str]:
-        """Return those of these machines that exist. They are asked for by a filter: named outright, a machine that EC2
-        has forgotten would refuse the whole call."""
+        """Return the ids of those machines that still exist.
+
+        They are requested with a filter: EC2 refuses a call that names a machine that it no longer knows.
+        """
         live: set[str] = set()
         for batch in split_into_batches(sorted(set(ids)), VALUES_PER_FILTER):
             machines = map(parse_machine, iter_instances(self.clients.ec2, [{"Name": "instance-id", "Values": batch}]))
@@ -77,14 +79,14 @@ class AccountState:
         return live
 
     def is_recent(self, when: datetime | None, seconds: float = MIN_ORPHAN_AGE_SECONDS) -> bool:
-        """Return whether `when` is less than `seconds` ago; of what says no date nothing is believed."""
+        """Return whether `when` is less than `seconds` ago. An unknown time counts as recent."""
         return when is None or self.now - when.timestamp() < seconds
 
     def _describe_task_definition(self, family: str) -> Any | None:
         try:
-            answer = self.clients.ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
+            definition = self.clients.ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
         except ClientError as error:
             if get_error_code(error) not in _MISSING_DEFINITION_CODES:
                 raise
             return None
-        return answer if answer.get("status", "ACTIVE") == "ACTIVE" else None
+        return definition if definition.get("status", "ACTIVE") == "ACTIVE" else None

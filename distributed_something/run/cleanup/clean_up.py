@@ -1,4 +1,4 @@
-"""`run.py cleanup`: remove everything that a run made, or list what is left of it, or of older runs."""
+"""`run.py cleanup`: delete everything that a run created, or list what is left of it or of older runs."""
 
 from __future__ import annotations
 
@@ -33,55 +33,54 @@ if TYPE_CHECKING:
 
 
 def clean_up_and_verify(
-    context: RunContext, run: MonitorFile | None, where: Path, *, yes: bool, failed_too: bool
+    context: RunContext, run: MonitorFile | None, source: Path, *, yes: bool, failed_too: bool
 ) -> bool:
-    """Remove the run, or without one, everything of the app; return whether nothing is left. `where`: the file that
-    errors name.
+    """Delete the run's resources, or all resources of the app if `run` is None; return whether nothing is left.
 
-    Raises InputError where jobs would be lost, CloudError where AWS does not even let it look.
+    `source`: the file that errors name. Raises InputError if jobs would be lost, and CloudError if AWS
+    refuses to list fleets or to count jobs.
     """
     clients, clock = context.clients, context.clock
-    found = run or recover_monitor_file(context.settings, clients, clock.now)
-    pause = min(QUEUE_COUNT_PAUSE_SECONDS, context.pause)  # the counts of the local queue are exact
-    check_cleanup_safety(clients, found, where, clock, yes=yes, pause=pause)
-    dead_letter_queue = determine_dead_letter_queue(context, found)
-    request = CleanupRequest(
-        found, dead_letter_queue, pause=context.pause, whole_app=run is None, failed_too=failed_too
-    )
+    file = run or recover_monitor_file(clients, context.settings, clock.now)
+    pause = min(QUEUE_COUNT_PAUSE_SECONDS, context.pause)  # the local cloud counts exactly and needs no long pause
+    check_cleanup_safety(clients, file, source, clock, yes=yes, pause=pause)
+    dead_letter_queue = determine_dead_letter_queue(context, file)
+    request = CleanupRequest(file, dead_letter_queue, pause=context.pause, whole_app=run is None, failed_too=failed_too)
     report = delete_run_resources(clients, request, clock.sleep)
     context.output.print_result(format_cleanup_report(report))
-    left = wait_for_removal(clients, RunNames(found, dead_letter_queue), clock.sleep, pause=context.pause)
-    context.output.print_result(format_inventory(left))
-    return report.complete and left.clean
+    inventory = wait_for_removal(clients, RunNames(file, dead_letter_queue), clock.sleep, pause=context.pause)
+    context.output.print_result(format_inventory(inventory))
+    return report.is_complete and inventory.is_clean
 
 
 def report_remaining_resources(context: RunContext, run: MonitorFile | None) -> bool:
-    """List what is left of the run, or without one, of all runs of the account; return whether nothing is."""
+    """Print what is left of the run, or of all runs of the account if `run` is None; return whether nothing is left."""
     if run is None:
-        left = observe_all_resources(context.clients)
+        inventory = observe_all_resources(context.clients)
     else:
         names = RunNames(run, determine_dead_letter_queue(context, run))
-        left = wait_for_removal(context.clients, names, context.clock.sleep, pause=context.pause)
-    context.output.print_result(format_inventory(left))
-    return left.clean
+        inventory = wait_for_removal(context.clients, names, context.clock.sleep, pause=context.pause)
+    context.output.print_result(format_inventory(inventory))
+    return inventory.is_clean
 
 
 def clean_up_stale_runs(context: RunContext, *, yes: bool) -> bool:
-    """List what older runs left, and with `yes` remove what is surely theirs; return whether nothing of that is left,
-    and everything could be looked at."""
-    found = find_orphans(context.clients, context.clock.now)
-    context.output.print_result(format_orphans(found))
+    """Print the orphans of older runs; with `yes`, delete those that certainly belong to this package.
+
+    Return whether AWS let it list everything and, with `yes`, delete everything that had to be deleted.
+    """
+    report = find_orphans(context.clients, context.clock.now)
+    context.output.print_result(format_orphans(report))
     if yes:
-        removal = delete_orphans(context.clients, found)
-        if removal.removed or removal.failed or found.dead or found.unseen:
-            context.output.print_result(format_orphan_removal(removal, found))
-        return not (removal.failed or found.unseen)
-    return not found.unseen
+        removal = delete_orphans(context.clients, report)
+        if removal.removed or removal.failed or report.orphans or report.unseen:
+            context.output.print_result(format_orphan_removal(removal, report))
+        return not (removal.failed or report.unseen)
+    return not report.unseen
 
 
 def determine_dead_letter_queue(context: RunContext, run: MonitorFile) -> str:
-    """Return the name of the run's dead-letter queue: as its queue says; once that is gone, or will not tell, as the
-    config says."""
+    """Return the name of the run's dead-letter queue, as its job queue names it, or else as the config does."""
     try:
         queue = observe_queue(context.clients.sqs, run.MONITOR_QUEUE_NAME)
     except AWSError:

@@ -1,8 +1,8 @@
-"""The log export, as published: at the end of a run its two log groups go to the bucket, below `exportedlogs/`.
+"""The log export at the end of a run: its two log groups are copied to the bucket, to `exportedlogs/`.
 
-An account may have one active export at a time, and an export takes minutes to hours. So it is only begun here, never
-waited for: what could not be begun is said in one line, with the command that does it later. Every job's own log lies
-in the bucket beside its record anyway.
+The published system does the same. An account can have one active export at a time, and an export takes minutes to
+hours. So the exports are started here, but not waited for. If an export cannot be started, a line says so and names the
+command that starts it later. The log of each job is in the bucket beside its record in any case.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BUSY_CODES = {"LimitExceededException", "OperationAbortedException"}
 
 
 class ExportStatus(StrEnum):
-    """BUSY and FAILED may do better at a later try; the others are settled."""
+    """Status of an export. BUSY and FAILED can change at a later attempt; the others are final."""
 
     BEGUN = "begun"
     BUSY = "busy"
@@ -43,9 +43,10 @@ class ExportStatus(StrEnum):
 
 @dataclass(frozen=True)
 class ExportOutcome:
-    """What became of one log group's export. `task`: AWS's id of it. `problem`: AWS's words, where it refused.
+    """The outcome of the export of one log group.
 
-    `destination`: where in S3 the files go. `command`: the same export for the AWS command line.
+    `destination`: the S3 address of the files. `command`: an AWS CLI command for the same export. `task`: AWS's id of
+    the export. `problem`: AWS's words, if it refused.
     """
 
     group: str
@@ -56,63 +57,66 @@ class ExportOutcome:
     problem: str = ""
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
+        """Whether the outcome is final."""
         return self.status not in (ExportStatus.BUSY, ExportStatus.FAILED)
 
 
 def continue_log_export(clients: Clients, run: MonitorFile, now: float) -> list[ExportOutcome]:
-    """Begin what is not begun yet, at `now` (seconds since 1970); return an outcome for each log group, none where the
-    run exports no logs.
+    """Start the exports that have not been started yet; return an outcome for each log group.
 
-    To be called again a while later, as the second group is mostly refused while the first is at work. What is settled
-    is noted in the bucket, so that no monitor begins it twice. Raises nothing of AWS's.
+    The list is empty if the run exports no logs. `now`: seconds since 1970, the end of the exported period. Call it
+    again later, because AWS usually refuses the second export while the first is running. Final outcomes are stored in
+    the bucket, so that no monitor starts an export twice. AWS's errors are part of the outcomes, not raised.
     """
     if not run.MONITOR_EXPORT_LOGS:
         return []
     settled, groups = _load_settled_exports(clients, run), build_log_group_names(run.MONITOR_LOG_GROUP_NAME)
     missing = [group for group in groups if group not in settled]
-    tried = start_log_exports(clients.logs, run, clients.logs.meta.region_name, now, missing)
-    if new := {outcome.group: outcome for outcome in tried if outcome.settled}:
-        _save_settled_exports(clients, run, settled | new)
-    outcomes = settled | {outcome.group: outcome for outcome in tried}
+    new = start_log_exports(clients.logs, run, clients.logs.meta.region_name, missing, now)
+    if newly_settled := {outcome.group: outcome for outcome in new if outcome.is_settled}:
+        _save_settled_exports(clients, run, settled | newly_settled)
+    outcomes = settled | {outcome.group: outcome for outcome in new}
     return [outcomes[group] for group in groups]
 
 
 def start_log_exports(
-    logs: CloudWatchLogsClient, run: MonitorFile, region: str, now: float, groups: Iterable[str]
+    logs: CloudWatchLogsClient, run: MonitorFile, region: str, groups: Iterable[str], now: float
 ) -> list[ExportOutcome]:
-    """Ask for the export of these log groups, from the run's start to `now` (seconds since 1970).
+    """Start the export of these log groups, from the run's start to `now` (seconds since 1970).
 
-    One call a group, no waiting, and no error of AWS's ever leaves it.
+    It makes one call per group and does not wait. AWS's errors are part of the outcomes, not raised.
     """
-    return [_start_log_export(logs, run, region, now, group) for group in groups]
+    return [_start_log_export(logs, run, region, group, now) for group in groups]
 
 
 def format_export_outcome(outcome: ExportOutcome) -> str:
     """Return the line that a user reads."""
-    told = f"log group {outcome.group} is not exported"
+    not_exported = f"log group {outcome.group} was not exported"
     match outcome.status:
         case ExportStatus.BEGUN:
             return f"log group {outcome.group} is being exported to {outcome.destination} (task {outcome.task})"
         case ExportStatus.MISSING:
-            return f"{told}: there is none of this name"
+            return f"{not_exported}: it does not exist"
         case ExportStatus.BUSY:
-            why = "another export of this account is at work, and AWS does one at a time; once it is through, type"
-            return f"{told}: {why}: {outcome.command}"
+            problem = (
+                "another export is running in this account, and AWS allows one at a time; when it has finished, run"
+            )
+            return f"{not_exported}: {problem}: {outcome.command}"
         case ExportStatus.REFUSED:
-            right = "setupAWS writes the bucket policy that it needs; then type"
-            return format_one_line(f"{told}: {outcome.problem} — {right}: {outcome.command}")
+            remedy = "run setupAWS to write the bucket policy, then run"
+            return format_one_line(f"{not_exported}: {outcome.problem} — {remedy}: {outcome.command}")
         case ExportStatus.FAILED:
-            return f"{told}: {outcome.problem}; later: {outcome.command}"
+            return f"{not_exported}: {outcome.problem}; to export it later, run: {outcome.command}"
 
 
 def build_export_prefix(run: MonitorFile) -> str:
-    """Where in the bucket it goes; AWS adds the task's id and the stream's name."""
+    """Return the prefix of the exported files in the bucket; AWS adds the export's id and the stream's name."""
     return f"{EXPORT_PREFIX}/{run.MONITOR_APP_NAME}/{run.run}"
 
 
-def format_export_command(run: MonitorFile, region: str, now: float, group: str) -> str:
-    """The same export as a command of the AWS command line."""
+def format_export_command(run: MonitorFile, region: str, group: str, now: float) -> str:
+    """Return an AWS CLI command for the same export."""
     words = ["aws", "logs", "create-export-task", "--region", region, "--log-group-name", group,
              "--from", str(run.MONITOR_START_TIME), "--to", str(int(now * 1000)),
              "--destination", run.MONITOR_BUCKET_NAME, "--destination-prefix", build_export_prefix(run)]  # fmt: skip
@@ -123,13 +127,13 @@ def _load_settled_exports(clients: Clients, run: MonitorFile) -> dict[str, Expor
     try:
         body = clients.s3.get_object(Bucket=run.MONITOR_BUCKET_NAME, Key=run.keys.exports)["Body"].read()
         outcomes = [_parse_outcome(entry) for entry in json.loads(body)]
-    except (*AWSError, ValueError, TypeError, KeyError):  # none yet, for one
+    except (*AWSError, ValueError, TypeError, KeyError):  # the file does not exist yet, or cannot be read
         return {}
-    return {outcome.group: outcome for outcome in outcomes if outcome.settled}
+    return {outcome.group: outcome for outcome in outcomes if outcome.is_settled}
 
 
 def _parse_outcome(entry: Any) -> ExportOutcome:
-    """Raise ValueError, TypeError, or KeyError for what is not an outcome."""
+    """Return the outcome in a stored entry. Raises ValueError, TypeError, or KeyError if it is not an outcome."""
     outcome = ExportOutcome(**{**entry, "status": ExportStatus(entry["status"])})
     if not all(isinstance(value, str) for value in asdict(outcome).values()):
         raise TypeError("every field of an outcome is text")
@@ -137,21 +141,21 @@ def _parse_outcome(entry: Any) -> ExportOutcome:
 
 
 def _save_settled_exports(clients: Clients, run: MonitorFile, settled: Mapping[str, ExportOutcome]) -> None:
-    """Where this fails, another monitor may begin an export once more: twice the files, no more."""
+    """Store the final outcomes. If this fails, a monitor may start an export again, which only duplicates files."""
     body = json.dumps([asdict(outcome) for outcome in settled.values()]).encode()
     with suppress(*AWSError):
         clients.s3.put_object(Bucket=run.MONITOR_BUCKET_NAME, Key=run.keys.exports, Body=body)
 
 
 def _start_log_export(
-    logs: CloudWatchLogsClient, run: MonitorFile, region: str, now: float, group: str
+    logs: CloudWatchLogsClient, run: MonitorFile, region: str, group: str, now: float
 ) -> ExportOutcome:
     prefix = build_export_prefix(run)
     outcome = ExportOutcome(
         group,
         ExportStatus.BEGUN,
         destination=f"s3://{run.MONITOR_BUCKET_NAME}/{prefix}/",
-        command=format_export_command(run, region, now, group),
+        command=format_export_command(run, region, group, now),
     )
     try:
         task = logs.create_export_task(
@@ -175,5 +179,5 @@ def _add_refusal(outcome: ExportOutcome, error: BaseException) -> ExportOutcome:
         return replace(outcome, status=ExportStatus.MISSING)
     if code == "InvalidParameterException":
         return replace(outcome, status=ExportStatus.REFUSED, problem=get_error_message(error))
-    problem = str(explain_aws_error("beginning the export", error))
+    problem = str(explain_aws_error("starting the export", error))
     return replace(outcome, status=ExportStatus.FAILED, problem=problem)

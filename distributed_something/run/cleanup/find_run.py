@@ -1,4 +1,4 @@
-"""Which run a clean-up is of, where no monitor file says so, and whether it would lose jobs or end another run."""
+"""Before a cleanup: which run it is for, if no monitor file names it, and whether it would lose jobs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from distributed_something.core.monitor_file import (
     build_monitor_file_key,
     parse_run_start,
 )
+from distributed_something.core.text import format_count
 from distributed_something.observe.queue import count_jobs
 from distributed_something.observe.resources import ResourceState, iter_tagged_fleets
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
@@ -22,17 +23,21 @@ from distributed_something.run.monitor_file_copy import find_monitor_file_copy
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
-QUEUE_COUNT_READS, QUEUE_COUNT_PAUSE_SECONDS = 3, 5.0  # SQS's counts are approximate: the highest of a few is believed
-NO_FLEET_ID = "sfr-00000000-0000-0000-0000-000000000000"  # EC2 knows none of this id: for a run that never had one
+# SQS's counts are approximate, so the highest of a few counts is used.
+QUEUE_COUNT_READS, QUEUE_COUNT_PAUSE_SECONDS = 3, 5.0
+NO_FLEET_ID = "sfr-00000000-0000-0000-0000-000000000000"  # for a run without a fleet; EC2 has no fleet with this id
 
 
-def recover_monitor_file(settings: Settings, clients: Clients, now: Callable[[], float]) -> MonitorFile:
-    """The app's run where no monitor file is at hand: that of its active fleet, else the newest in the bucket, else
-    the config's names without a fleet. Raises CloudError where AWS refuses to tell of fleets."""
+def recover_monitor_file(clients: Clients, settings: Settings, now: Callable[[], float]) -> MonitorFile:
+    """Return the monitor file of the app's run when the user gave none.
+
+    This is the file of the app's active fleet, or else the newest copy in the bucket, or else a file with the names in
+    the config and without a fleet. Raises CloudError if AWS refuses to list fleets.
+    """
     with translate_aws_errors(f"looking for a fleet of {settings.APP_NAME}"):
         fleets = list(iter_tagged_fleets(clients.ec2, settings.APP_NAME))
-    active = next((one for one in fleets if one.state is ResourceState.LEFT), None)
-    copy = _find_bucket_copy(settings, clients)
+    active = next((fleet for fleet in fleets if fleet.state is ResourceState.LEFT), None)
+    copy = _find_bucket_copy(clients, settings)
     if copy is not None and (active is None or active.id == copy.MONITOR_FLEET_ID):
         return copy
     if active is None:
@@ -41,25 +46,27 @@ def recover_monitor_file(settings: Settings, clients: Clients, now: Callable[[],
 
 
 def check_cleanup_safety(
-    clients: Clients, run: MonitorFile, where: Path | str, clock: Clock, *, yes: bool,
+    clients: Clients, run: MonitorFile, source: Path | str, clock: Clock, *, yes: bool,
     pause: float = QUEUE_COUNT_PAUSE_SECONDS,
 ) -> None:  # fmt: skip
-    """Raise InputError where a clean-up would end another run than this one, or would lose jobs and `yes` is not
-    said. `where`: the file that named the run. `pause`: seconds between two counts. Raises CloudError where AWS does
-    not let it look."""
+    """Raise InputError if a cleanup would end a newer run than this one, or would lose jobs without `yes`.
+
+    `source`: the file that names the run. `pause`: seconds between two counts of the jobs. Raises CloudError if AWS
+    does not let it list fleets or count jobs.
+    """
     with translate_aws_errors("looking for another run of this app"):
-        others = [
-            one for one in iter_tagged_fleets(clients.ec2, run.MONITOR_APP_NAME) if one.state is ResourceState.LEFT
-        ]
-    other = next((one for one in others if one.id != run.MONITOR_FLEET_ID), None)
-    if other is not None and all(one.id != run.MONITOR_FLEET_ID for one in others):
-        wrong = f"this run's fleet is not active, but {other.id} of a newer run of {run.MONITOR_APP_NAME} is"
-        raise InputError(where, "MONITOR_FLEET_ID", wrong, "type cleanup without this file to end that one")
+        fleets = list(iter_tagged_fleets(clients.ec2, run.MONITOR_APP_NAME))
+    active_ids = [fleet.id for fleet in fleets if fleet.state is ResourceState.LEFT]
+    if active_ids and run.MONITOR_FLEET_ID not in active_ids:
+        problem = (
+            f"{run.MONITOR_FLEET_ID} is not active, but {active_ids[0]} of a newer run of {run.MONITOR_APP_NAME} is"
+        )
+        raise InputError(source, "MONITOR_FLEET_ID", problem, "to end the newer run, run cleanup without this file")
     jobs = _count_jobs_repeatedly(clients, run, clock, pause)
     if jobs and not yes:
-        wrong = f"{jobs} jobs are still in it, and would be lost"
-        right = "let monitor go on until they are through, or add --yes"
-        raise InputError(where, f"queue {run.MONITOR_QUEUE_NAME}", wrong, right)
+        problem = f"it still holds {format_count(jobs, 'job')}, which would be lost"
+        remedy = "let monitor finish the run, or add --yes to discard the jobs"
+        raise InputError(source, f"queue {run.MONITOR_QUEUE_NAME}", problem, remedy)
 
 
 def _count_jobs_repeatedly(clients: Clients, run: MonitorFile, clock: Clock, pause: float) -> int:
@@ -74,9 +81,9 @@ def _count_jobs_repeatedly(clients: Clients, run: MonitorFile, clock: Clock, pau
     return most
 
 
-def _find_bucket_copy(settings: Settings, clients: Clients) -> MonitorFile | None:
+def _find_bucket_copy(clients: Clients, settings: Settings) -> MonitorFile | None:
     try:
-        found = find_monitor_file_copy(clients.s3, settings.AWS_BUCKET, build_monitor_file_key(settings.APP_NAME))
+        copy = find_monitor_file_copy(clients.s3, settings.AWS_BUCKET, build_monitor_file_key(settings.APP_NAME))
     except (*AWSError, InputError):
-        return None  # not to be read: then names and tags must do
-    return found if found and found.MONITOR_APP_NAME == settings.APP_NAME else None
+        return None  # it cannot be read, so names and tags must suffice
+    return copy if copy and copy.MONITOR_APP_NAME == settings.APP_NAME else None

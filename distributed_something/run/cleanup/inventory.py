@@ -1,8 +1,8 @@
-"""What is left in AWS of a run, or of all runs of this account and region.
+"""The remaining resources in AWS of a run, or of all runs in this account and region.
 
-Each service is asked itself. The tagging service would answer for all of them in one call, but it still lists what is
-deleted and not yet what is new, which is no proof that nothing is left. Names and tags are compared whole. Log groups
-are not looked at: they stay on purpose, for 60 days.
+Each service is queried directly. The Resource Groups Tagging API covers all services in one call, but it lags: it still
+lists deleted resources and does not list new ones yet, so it cannot prove that nothing is left. Names and tags must
+match exactly. Log groups are not included, because they are kept on purpose.
 """
 
 from __future__ import annotations
@@ -40,44 +40,49 @@ from distributed_something.observe.resources import (
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
 
-REMAINING_WAIT_SECONDS = 60.0  # how long AWS's answers may lag behind what was removed
-ENDING_WAIT_SECONDS = 300.0  # how long what is ending is given to end
+REMAINING_WAIT_SECONDS = 60.0  # how long AWS may still list resources that were deleted
+ENDING_WAIT_SECONDS = 300.0  # how long resources that are ending may take to end
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a look found, and what it could not see: then nothing is proven."""
+    """The resources that were found, and the parts that AWS refused to list, about which nothing is known."""
 
-    things: list[Resource] = field(default_factory=list)
+    resources: list[Resource] = field(default_factory=list)
     unseen: list[UnseenPart] = field(default_factory=list)
 
-    def of(self, state: ResourceState) -> list[Resource]:
-        return [thing for thing in self.things if thing.state is state]
+    def filter_by_state(self, state: ResourceState) -> list[Resource]:
+        return [resource for resource in self.resources if resource.state is state]
 
     @property
-    def clean(self) -> bool:
-        """Whether nothing is left that must go, and everything could be looked at."""
-        return not (self.unseen or self.of(ResourceState.LEFT) or self.of(ResourceState.ENDING))
+    def is_clean(self) -> bool:
+        """Whether every part could be listed, and nothing is left that must be deleted."""
+        return not (
+            self.unseen or self.filter_by_state(ResourceState.LEFT) or self.filter_by_state(ResourceState.ENDING)
+        )
 
     @property
     def recheck_seconds(self) -> float:
-        """Seconds after which another look could still tell something else."""
-        if self.of(ResourceState.LEFT) or any(not part.denied for part in self.unseen):
+        """How many seconds after the cleanup this inventory may still change by itself."""
+        if self.filter_by_state(ResourceState.LEFT) or any(not part.denied for part in self.unseen):
             return REMAINING_WAIT_SECONDS
-        return ENDING_WAIT_SECONDS if self.of(ResourceState.ENDING) else 0.0
+        return ENDING_WAIT_SECONDS if self.filter_by_state(ResourceState.ENDING) else 0.0
 
 
 @dataclass(frozen=True)
 class RunNames:
-    """Whose things are looked for: a run's, with the names that its tags do not tell. `tagged`: only what a tag says to
-    be this run's, where the names are the next batch's by now."""
+    """The run whose resources are listed, and the name of its dead-letter queue, which its tags do not contain.
+
+    `tagged`: list only resources whose tags name this run, because a newer batch uses the same names.
+    """
 
     run: MonitorFile
     dead_letter_queue: str
     tagged: bool = False
 
-    def of_run(self, thing: Resource) -> bool:
-        return thing.run == self.run.run or self.run.MONITOR_FLEET_ID in (thing.id, thing.fleet)
+    def is_tagged(self, resource: Resource) -> bool:
+        """Return whether the resource's tags name this run or its fleet."""
+        return resource.run == self.run.run or self.run.MONITOR_FLEET_ID in (resource.id, resource.fleet)
 
 
 ResourceLister = Callable[[], Iterable[Resource]]
@@ -86,50 +91,61 @@ ResourceLister = Callable[[], Iterable[Resource]]
 def wait_for_removal(
     clients: Clients, names: RunNames | None, sleep: Callable[[float], None], *, pause: float = 10.0
 ) -> Inventory:
-    """What is left of a run, or of all runs (None), right after a clean-up: what seems to be left, or cannot be seen
-    just now, is looked at again for a minute, what is ending for five. Raises CloudError only where AWS does not know
-    who asks."""
+    """Return what is left of a run, or of all runs if `names` is None, after a cleanup.
+
+    It looks again for up to one minute while something seems to be left or cannot be listed, and for up to five minutes
+    while something is ending. `pause`: seconds between two looks. Raises CloudError only if nobody is logged in to AWS.
+    """
     waited = 0.0
     while True:
-        left = observe_run_resources(clients, names) if names else observe_all_resources(clients)
-        if waited >= left.recheck_seconds:
-            return left
+        inventory = observe_run_resources(clients, names) if names else observe_all_resources(clients)
+        if waited >= inventory.recheck_seconds:
+            return inventory
         sleep(pause)
         waited += pause
 
 
 def observe_run_resources(clients: Clients, names: RunNames) -> Inventory:
-    """One look at every kind of thing that the run has; what AWS refuses is noted, and keeps no other from being
-    looked at."""
-    things, unseen = collect_findings(_iter_run_listers(clients, names))
-    own = [thing for thing in things if not names.tagged or names.of_run(thing)]
+    """Return the resources of the run, of every kind.
+
+    If AWS refuses to list one kind, that is noted in the inventory, and the others are listed anyway.
+    """
+    resources, unseen = collect_findings(_iter_run_listers(clients, names))
+    own = [resource for resource in resources if not names.tagged or names.is_tagged(resource)]
     return Inventory(_mark_ending_machines(own), unseen)
 
 
 def observe_all_resources(clients: Clients) -> Inventory:
-    """The same for all runs of this account and region. Needs a few rights more, which the auto-monitor lacks."""
-    things, unseen = collect_findings(_iter_account_listers(clients))
-    return Inventory(_resolve_unknown_resources(_mark_ending_machines(things)), unseen)
+    """Return the resources of all runs in this account and region.
+
+    This needs a few permissions that the auto-monitor does not have.
+    """
+    resources, unseen = collect_findings(_iter_account_listers(clients))
+    return Inventory(_resolve_unknown_resources(_mark_ending_machines(resources)), unseen)
 
 
-def format_inventory(left: Inventory) -> str:
-    """A line for each thing, for standard output; one that says so where nothing is left."""
-    marks = {
-        ResourceState.LEFT: "LEFT",
+def format_inventory(inventory: Inventory) -> str:
+    """Return a line for each resource, for standard output, and "nothing is left" if the inventory is clean."""
+    labels = {
+        ResourceState.LEFT: "REMAINING",
         ResourceState.ENDING: "still ending",
         ResourceState.KEPT: "kept",
-        ResourceState.UNKNOWN: "not ours?",
+        ResourceState.UNKNOWN: "unknown origin",
     }
-    lines = [format_row(marks[state], format_resource(thing)) for state in ResourceState for thing in left.of(state)]
-    lines += [format_row("NOT SEEN", part.error) for part in left.unseen]
-    return "\n".join([*lines, "nothing is left"] if left.clean else lines)
+    lines = [
+        format_row(labels[state], format_resource(resource))
+        for state in ResourceState
+        for resource in inventory.filter_by_state(state)
+    ]
+    lines += [format_row("NOT CHECKED", part.error) for part in inventory.unseen]
+    return "\n".join([*lines, "nothing is left"] if inventory.is_clean else lines)
 
 
 def _iter_run_listers(clients: Clients, names: RunNames) -> Iterator[tuple[str, ResourceLister]]:
     run, app = names.run, names.run.MONITOR_APP_NAME
-    both = (run.MONITOR_QUEUE_NAME, names.dead_letter_queue)
+    queues = (run.MONITOR_QUEUE_NAME, names.dead_letter_queue)
     yield from _iter_common_listers(clients, app)
-    yield "queues", partial(iter_named_queues, clients.sqs, app, both)
+    yield "queues", partial(iter_named_queues, clients.sqs, app, queues)
     yield "the service", partial(iter_app_services, clients.ecs, run.MONITOR_ECS_CLUSTER, app)
     yield "the cluster", partial(iter_app_clusters, clients.ecs, run.MONITOR_ECS_CLUSTER, app)
     yield "task definitions", partial(iter_app_task_definitions, clients.ecs, app)
@@ -154,25 +170,30 @@ def _iter_common_listers(clients: Clients, app: str | None) -> Iterator[tuple[st
     yield "rules", partial(iter_monitor_rules, clients.events, app)
 
 
-def _mark_ending_machines(things: list[Resource]) -> list[Resource]:
-    """A fleet that is cancelled ends its machines itself, in its own time."""
-    fleets_ending = {
-        thing.id for thing in things if thing.kind is ResourceKind.FLEET and thing.state is ResourceState.ENDING
+def _mark_ending_machines(resources: list[Resource]) -> list[Resource]:
+    """Mark the machines of canceled fleets as ending: the fleet terminates them, which takes some time."""
+    ending_fleets = {
+        resource.id
+        for resource in resources
+        if resource.kind is ResourceKind.FLEET and resource.state is ResourceState.ENDING
     }
     return [
-        replace(thing, state=ResourceState.ENDING)
-        if thing.kind is ResourceKind.MACHINE and thing.fleet in fleets_ending
-        else thing
-        for thing in things
+        replace(resource, state=ResourceState.ENDING)
+        if resource.kind is ResourceKind.MACHINE and resource.fleet in ending_fleets
+        else resource
+        for resource in resources
     ]
 
 
-def _resolve_unknown_resources(things: list[Resource]) -> list[Resource]:
-    """Of a word as common as `app` as a tag: an app is one of ours where anything of it is surely ours."""
-    sure = {thing.app for thing in things if thing.state is not ResourceState.UNKNOWN}
+def _resolve_unknown_resources(resources: list[Resource]) -> list[Resource]:
+    """Mark resources of unknown origin as remaining if their app has other resources whose origin is certain.
+
+    The tag `app` alone is too common to prove that a resource belongs to an app of this package.
+    """
+    certain_apps = {resource.app for resource in resources if resource.state is not ResourceState.UNKNOWN}
     return [
-        replace(thing, state=ResourceState.LEFT)
-        if thing.state is ResourceState.UNKNOWN and thing.app in sure
-        else thing
-        for thing in things
+        replace(resource, state=ResourceState.LEFT)
+        if resource.state is ResourceState.UNKNOWN and resource.app in certain_apps
+        else resource
+        for resource in resources
     ]

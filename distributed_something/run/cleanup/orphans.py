@@ -1,8 +1,9 @@
-"""`run.py cleanup --stale`: what older runs left in this account and region, and why each thing is thought to be dead.
+"""`run.py cleanup --stale`: find orphans, the resources that older runs left in this account and region.
 
-Whether an app is alive, its own task definition tells: that names the queue and the cluster. What surely is ours and
-dead can be removed; what only looks like it, such as the untagged fleets of the published version, is listed with the
-command for it, and never touched. What is younger than an hour is left alone: it may be a start that is under way.
+An app's task definition names its queue and cluster, which show whether the app is still in use. Orphans that certainly
+belong to this package can be deleted. Others that only look like it, such as the untagged fleets of the published
+system, are listed with the command that deletes them, but never changed. Resources younger than an hour are ignored,
+because they may belong to a run that is just starting.
 """
 
 from __future__ import annotations
@@ -42,41 +43,44 @@ from distributed_something.run.cleanup.remove import ALARMS_PER_CALL, MACHINES_P
 from distributed_something.run.schedule import delete_rule_by_name
 from distributed_something.worker import split_into_batches
 
-MIN_EMPTY_LOG_AGE_SECONDS = 24 * 3600.0  # CloudWatch Logs counts a group's bytes hours late
+MIN_EMPTY_LOG_AGE_SECONDS = 24 * 3600.0  # CloudWatch Logs updates the size of a log group with a delay of hours
 
 
 @dataclass(frozen=True)
 class Orphan:
-    """One thing of an older run, why it is thought to be dead, and whether it is surely ours."""
+    """A resource of an older run, why nothing uses it any more, and whether it certainly belongs to this package."""
 
     kind: ResourceKind
     name: str
     reason: str
-    ours: bool = True
+    is_ours: bool = True
     id: str = ""
 
 
 @dataclass(frozen=True)
 class OrphanReport:
-    """What was found, and what AWS did not let it see."""
+    """The orphans, and the parts that AWS refused to list."""
 
-    dead: list[Orphan] = field(default_factory=list)
+    orphans: list[Orphan] = field(default_factory=list)
     unseen: list[UnseenPart] = field(default_factory=list)
 
 
 @dataclass
 class OrphanRemoval:
-    """What became of the orphans that are surely ours."""
+    """The orphans that were deleted, and those that could not be."""
 
     removed: list[Orphan] = field(default_factory=list)
     failed: list[tuple[list[Orphan], CloudError]] = field(default_factory=list)
 
 
 def find_orphans(clients: Clients, now: Callable[[], float]) -> OrphanReport:
-    """Look at every kind of thing; what AWS refuses is noted, and keeps no other from being looked at. Raises
-    CloudError only where AWS does not know who asks."""
+    """Return the orphans of every kind.
+
+    If AWS refuses to list one kind, that is noted in the report, and the others are listed anyway. Raises CloudError
+    only if nobody is logged in to AWS.
+    """
     account = AccountState(clients, now())
-    kinds: dict[str, Callable[[AccountState], Iterable[Orphan]]] = {
+    finders: dict[str, Callable[[AccountState], Iterable[Orphan]]] = {
         "fleets": _iter_orphaned_fleets,
         "machines": _iter_orphaned_machines,
         "volumes": _iter_orphaned_volumes,
@@ -88,37 +92,43 @@ def find_orphans(clients: Clients, now: Callable[[], float]) -> OrphanReport:
         "log groups": _iter_orphaned_log_groups,
     }
     return OrphanReport(
-        *collect_findings((f"{kind} of older runs", partial(look, account)) for kind, look in kinds.items())
+        *collect_findings((f"{kind} of older runs", partial(finder, account)) for kind, finder in finders.items())
     )
 
 
-def delete_orphans(clients: Clients, found: OrphanReport) -> OrphanRemoval:
-    """Remove what is surely ours; never raises for what AWS says. Fleets first: they would replace their machines."""
+def delete_orphans(clients: Clients, report: OrphanReport) -> OrphanRemoval:
+    """Delete the orphans that certainly belong to this package. AWS's errors are part of the result, not raised.
+
+    Fleets are deleted before machines, because a fleet replaces machines that end.
+    """
     removal = OrphanRemoval()
     for kind, (size, delete) in _build_delete_calls(clients).items():
-        own = [orphan for orphan in found.dead if orphan.ours and orphan.kind is kind]
-        for batch in split_into_batches(own, size):
+        orphans = [orphan for orphan in report.orphans if orphan.is_ours and orphan.kind is kind]
+        for batch in split_into_batches(orphans, size):
             try:
                 delete([orphan.id or orphan.name for orphan in batch])
             except AWSError as error:
-                removal.failed.append((batch, explain_aws_error("removing it", error)))
+                removal.failed.append((batch, explain_aws_error("deleting it", error)))
             else:
                 removal.removed.extend(batch)
     return removal
 
 
-def format_orphans(found: OrphanReport) -> str:
-    """Return a line for each thing, for standard output."""
-    lines = [format_row("dead" if orphan.ours else "not ours?", _format_orphan(orphan)) for orphan in found.dead]
-    lines += [format_row("NOT SEEN", part.error) for part in found.unseen]
-    return "\n".join(lines) or "nothing of older runs is left"
+def format_orphans(report: OrphanReport) -> str:
+    """Return a line for each orphan, for standard output."""
+    lines = [
+        format_row("orphan" if orphan.is_ours else "unknown origin", _format_orphan(orphan))
+        for orphan in report.orphans
+    ]
+    lines += [format_row("NOT CHECKED", part.error) for part in report.unseen]
+    return "\n".join(lines) or "nothing is left of older runs"
 
 
-def format_orphan_removal(removal: OrphanRemoval, found: OrphanReport) -> str:
-    """Return a line for each thing that was removed, kept, or could not be removed."""
+def format_orphan_removal(removal: OrphanRemoval, report: OrphanReport) -> str:
+    """Return a line for each orphan that was removed, kept, or could not be removed."""
     lines = [format_row("removed", f"{orphan.kind} {orphan.name}") for orphan in removal.removed]
-    lines += [format_row("kept", _format_orphan(orphan)) for orphan in found.dead if not orphan.ours]
-    lines += [format_row("NOT REMOVED", part.error) for part in found.unseen]
+    lines += [format_row("kept", _format_orphan(orphan)) for orphan in report.orphans if not orphan.is_ours]
+    lines += [format_row("NOT REMOVED", part.error) for part in report.unseen]
     for batch, error in removal.failed:
         names = ", ".join(f"{orphan.kind} {orphan.name}" for orphan in batch)
         lines.append(format_row("NOT REMOVED", f"{names}: {error}"))
@@ -130,7 +140,7 @@ def _format_orphan(orphan: Orphan) -> str:
 
 
 def _build_delete_calls(clients: Clients) -> dict[ResourceKind, tuple[int, Callable[[list[str]], Any]]]:
-    """For each kind, how many a call takes, and the call."""
+    """Return, for each kind, how many resources one call deletes, and the call."""
     ec2, cloudwatch = clients.ec2, clients.cloudwatch
     return {
         ResourceKind.FLEET: (1, lambda ids: _cancel_fleet(clients, ids[0])),
@@ -146,77 +156,81 @@ def _build_delete_calls(clients: Clients) -> dict[ResourceKind, tuple[int, Calla
 
 
 def _cancel_fleet(clients: Clients, fleet_id: str) -> None:
-    answer = clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
-    for refused in answer.get("UnsuccessfulFleetRequests") or []:
-        error: Any = {"Error": refused.get("Error", {})}
+    response = clients.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)
+    for failure in response.get("UnsuccessfulFleetRequests") or []:
+        error: Any = {"Error": failure.get("Error", {})}
         raise ClientError(error, "CancelSpotFleetRequests")
 
 
 def _iter_orphaned_fleets(account: AccountState) -> Iterator[Orphan]:
-    for one in account.fleets:
-        name, tags = one["SpotFleetRequestId"], get_fleet_tags(one)
-        if one["SpotFleetRequestState"] == "cancelled_terminating" or account.is_recent(one.get("CreateTime")):
+    for fleet in account.fleets:
+        name, tags = fleet["SpotFleetRequestId"], get_fleet_tags(fleet)
+        if fleet["SpotFleetRequestState"] == "cancelled_terminating" or account.is_recent(fleet.get("CreateTime")):
             continue
         if not has_run_tags(tags):
-            yield from _iter_untagged_fleets(name, one)
+            yield from _iter_untagged_fleets(name, fleet)
         elif not account.has_queue(tags["app"]):
-            yield Orphan(ResourceKind.FLEET, name, f"the queue of its app {tags['app']} is gone", id=name)
+            yield Orphan(ResourceKind.FLEET, name, f"the queue of its app {tags['app']} does not exist", id=name)
 
 
-def _iter_untagged_fleets(name: str, found: Any) -> Iterator[Orphan]:
-    """The published version tags no fleets, but names their machines."""
-    specifications = found["SpotFleetRequestConfig"].get("LaunchSpecifications", [])
-    groups = [group for one in specifications for group in one.get("TagSpecifications", [])]
-    names = {parse_tags(group.get("Tags")).get("Name", "") for group in groups}
-    own = [text for text in names if text.endswith(MACHINE_SUFFIX)]
-    if own:
+def _iter_untagged_fleets(name: str, fleet: Any) -> Iterator[Orphan]:
+    """Yield the fleet if its machines are named as in the published system, which does not tag its fleets."""
+    specifications = fleet["SpotFleetRequestConfig"].get("LaunchSpecifications", [])
+    tag_groups = [group for specification in specifications for group in specification.get("TagSpecifications", [])]
+    names = {parse_tags(group.get("Tags")).get("Name", "") for group in tag_groups}
+    machine_names = [text for text in names if text.endswith(MACHINE_SUFFIX)]
+    if machine_names:
         command = f"aws ec2 cancel-spot-fleet-requests --terminate-instances --spot-fleet-request-ids {name}"
         yield Orphan(
             ResourceKind.FLEET,
             name,
-            f"its machines are named {min(own)}, no tag says of which run: {command}",
-            ours=False,
+            f"its machines are named {min(machine_names)}, but no tag names its run; to end it: {command}",
+            is_ours=False,
         )
 
 
 def _iter_orphaned_machines(account: AccountState) -> Iterator[Orphan]:
-    for one in iter_tagged_machines(account.clients.ec2):
-        if one.fleet and one.fleet not in account.fleet_ids and one.state is not ResourceState.ENDING:
-            yield _build_orphan(one, f"{one.note}, but its fleet {one.fleet} is gone")
+    for machine in iter_tagged_machines(account.clients.ec2):
+        if machine.fleet and machine.fleet not in account.fleet_ids and machine.state is not ResourceState.ENDING:
+            yield _build_orphan(machine, f"{machine.note}, but its fleet {machine.fleet} does not exist")
 
 
 def _iter_orphaned_volumes(account: AccountState) -> Iterator[Orphan]:
-    for one in iter_tagged_volumes(account.clients.ec2):
-        if not account.has_live_app(one.app):
-            yield _build_orphan(one, f"on no machine, and its app {one.app} has neither a fleet nor a queue")
+    for volume in iter_tagged_volumes(account.clients.ec2):
+        if not account.has_live_app(volume.app):
+            yield _build_orphan(volume, f"not attached, and its app {volume.app} has neither a fleet nor a queue")
 
 
-def _build_orphan(thing: Resource, reason: str) -> Orphan:
-    return Orphan(thing.kind, thing.name, reason, ours=thing.state is ResourceState.LEFT, id=thing.id)
+def _build_orphan(resource: Resource, reason: str) -> Orphan:
+    is_ours = resource.state is ResourceState.LEFT
+    return Orphan(resource.kind, resource.name, reason, is_ours=is_ours, id=resource.id)
 
 
 def _iter_orphaned_alarms(account: AccountState) -> Iterator[Orphan]:
-    found = list(iter_idle_alarms(account.clients.cloudwatch))
-    living = account.list_live_machines(one.id for one in found)
-    for one in found:
-        if one.id not in living:
-            yield Orphan(ResourceKind.ALARM, one.name, f"its machine {one.id} is gone")
+    alarms = list(iter_idle_alarms(account.clients.cloudwatch))
+    live_machines = account.list_live_machines(alarm.id for alarm in alarms)
+    for alarm in alarms:
+        if alarm.id not in live_machines:
+            yield Orphan(ResourceKind.ALARM, alarm.name, f"its machine {alarm.id} does not exist")
 
 
 def _iter_orphaned_templates(account: AccountState) -> Iterator[Orphan]:
-    for one in iter_tagged_templates(account.clients.ec2):
-        start = parse_run_start(one.name.removeprefix(f"{one.app}-"))
-        if start is not None and not account.has_fleet(one.app) and account.now - start >= MIN_ORPHAN_AGE_SECONDS:
-            yield _build_orphan(one, f"its app {one.app} has no fleet")
+    for template in iter_tagged_templates(account.clients.ec2):
+        start = parse_run_start(template.name.removeprefix(f"{template.app}-"))
+        if start is None or account.has_fleet(template.app):
+            continue
+        if account.now - start >= MIN_ORPHAN_AGE_SECONDS:
+            yield _build_orphan(template, f"its app {template.app} has no fleet")
 
 
 def _iter_orphaned_rules(account: AccountState) -> Iterator[Orphan]:
-    for one in iter_monitor_rules(account.clients.events):
-        if len(one.name) == MAX_RULE_NAME_LENGTH:
-            told = f"its name is cut, so that its app {one.name.removeprefix(RULE_NAME_PREFIX)}… cannot be looked up"
-            yield Orphan(ResourceKind.RULE, one.name, told, ours=False)
-        elif not account.has_live_app(one.app):
-            yield Orphan(ResourceKind.RULE, one.name, f"its app {one.app} has neither a fleet nor a queue")
+    for rule in iter_monitor_rules(account.clients.events):
+        if len(rule.name) == MAX_RULE_NAME_LENGTH:
+            app = rule.name.removeprefix(RULE_NAME_PREFIX)
+            reason = f"its name is truncated, so its app {app}… cannot be looked up"
+            yield Orphan(ResourceKind.RULE, rule.name, reason, is_ours=False)
+        elif not account.has_live_app(rule.app):
+            yield Orphan(ResourceKind.RULE, rule.name, f"its app {rule.app} has neither a fleet nor a queue")
 
 
 def _iter_orphaned_dashboards(account: AccountState) -> Iterator[Orphan]:
@@ -224,39 +238,42 @@ def _iter_orphaned_dashboards(account: AccountState) -> Iterator[Orphan]:
         fleet_id = find_dashboard_fleet(body)
         if fleet_id is None or fleet_id in account.fleet_ids:
             continue
-        ours = is_dashboard_of_app(body, name)
-        if not (ours and account.has_live_app(name)):
-            yield Orphan(ResourceKind.DASHBOARD, name, f"it shows the fleet {fleet_id}, which is gone", ours=ours)
+        is_ours = is_dashboard_of_app(body, name)
+        if not (is_ours and account.has_live_app(name)):
+            reason = f"it shows the fleet {fleet_id}, which does not exist"
+            yield Orphan(ResourceKind.DASHBOARD, name, reason, is_ours=is_ours)
 
 
 def _iter_orphaned_definitions(account: AccountState) -> Iterator[Orphan]:
-    for one in iter_all_task_definitions(account.clients.ecs):
-        found = account.find_task_definition(one.app)
-        if found is None or account.is_recent(found.get("registeredAt")) or account.has_service(one.app):
+    for definition in iter_all_task_definitions(account.clients.ecs):
+        app = definition.app
+        latest = account.find_task_definition(app)
+        if latest is None or account.is_recent(latest.get("registeredAt")) or account.has_service(app):
             continue
-        if not account.has_live_app(one.app):  # what tells its queue stays as long as that does
-            yield Orphan(
-                ResourceKind.TASK_DEFINITION, one.name, f"its app {one.app} has no service, fleet or queue", id=one.id
-            )
+        if not account.has_live_app(app):  # the definition names the queue, so it is needed as long as the queue exists
+            reason = f"its app {app} has no service, fleet, or queue"
+            yield Orphan(ResourceKind.TASK_DEFINITION, definition.name, reason, id=definition.id)
 
 
 def _iter_orphaned_log_groups(account: AccountState) -> Iterator[Orphan]:
     pages = account.clients.logs.get_paginator("describe_log_groups").paginate()
-    groups = {one["logGroupName"]: one for page in pages for one in page["logGroups"]}
+    groups = {group["logGroupName"]: group for page in pages for group in page["logGroups"]}
     pairs = {name for group in groups if set(pair := build_log_group_names(group)) <= groups.keys() for name in pair}
-    for name, one in groups.items():
-        created = datetime.fromtimestamp(one.get("creationTime", account.now * 1000) / 1000, UTC)
-        if one.get("storedBytes", 1) or account.is_recent(created, MIN_EMPTY_LOG_AGE_SECONDS):
+    for name, group in groups.items():
+        created = datetime.fromtimestamp(group.get("creationTime", account.now * 1000) / 1000, UTC)
+        if group.get("storedBytes", 1) or account.is_recent(created, MIN_EMPTY_LOG_AGE_SECONDS):
             continue
         if name in pairs:
-            yield from _examine_log_group(account, name, one["arn"].removesuffix(":*"))  # tags are asked for without it
+            arn = group["arn"].removesuffix(":*")  # ListTagsForResource takes the ARN without this suffix
+            yield from _examine_log_group(account, name, arn)
 
 
 def _examine_log_group(account: AccountState, name: str, arn: str) -> Iterator[Orphan]:
     logs = account.clients.logs
     app = logs.list_tags_for_resource(resourceArn=arn)["tags"].get("app")
     if app is None:
-        told = f"empty, but no tag says whose it is: aws logs delete-log-group --log-group-name {name}"
-        yield Orphan(ResourceKind.LOG_GROUP, name, told, ours=False)
+        command = f"aws logs delete-log-group --log-group-name {name}"
+        reason = f"empty, but no tag names its app; to delete it: {command}"
+        yield Orphan(ResourceKind.LOG_GROUP, name, reason, is_ours=False)
     elif not account.has_live_app(app) and not logs.describe_log_streams(logGroupName=name, limit=1)["logStreams"]:
         yield Orphan(ResourceKind.LOG_GROUP, name, f"empty, and its app {app} has neither a fleet nor a queue")

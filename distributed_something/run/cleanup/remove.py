@@ -1,8 +1,8 @@
-"""Removes all that a run made, in the order that stops the costs first.
+"""Deleting everything that a run created, in an order that stops the costs first.
 
-Every step is tried even when another fails, each several times; a step that finds nothing has nothing to do, so the
-whole may be repeated at any point, and from any computer. What is another app's is never touched: names and tags are
-compared whole.
+Every step is attempted, even if another step fails, and each is retried several times. A step that finds nothing does
+nothing, so a cleanup can be repeated at any time and from any computer. Resources of other apps are never changed:
+names and tags must match exactly.
 """
 
 from __future__ import annotations
@@ -46,20 +46,21 @@ from distributed_something.run.schedule import delete_rule_by_name, delete_run_r
 from distributed_something.worker import split_into_batches
 
 MAX_STEP_ATTEMPTS = 5
-MAX_CLUSTER_ATTEMPTS = 30  # a cluster can go only after its machines, and those take minutes to end
+MAX_CLUSTER_ATTEMPTS = 30  # a cluster can be deleted only after its machines have ended, which takes minutes
 STEP_PAUSE_SECONDS = 10.0
+CLUSTER_IN_USE_MESSAGE = "its machines are still ending"
 ALARMS_PER_CALL = 100  # CloudWatch: names in one DeleteAlarms
-MACHINES_PER_CALL = 100  # EC2: TerminateInstances takes 1,000 and asks for smaller batches
+MACHINES_PER_CALL = 100  # EC2: TerminateInstances accepts 1,000, but AWS recommends smaller batches
 
 
 @dataclass(frozen=True)
 class CleanupRequest:
-    """What clean-up is told: the run, its dead-letter queue's name, how long to pause between tries (seconds).
+    """The run to clean up, the name of its dead-letter queue, and the seconds to pause between attempts of a step.
 
-    `whole_app`: every fleet and machine of the app goes, not only the run's. `failed_too`: a dead-letter queue goes
-    with the failed jobs in it. Without `patient` every step is tried once: for a caller that comes again by itself.
-    `keep_rule`: what wakes that caller stays, until it has done all that it has to do. `ended`: when no job of the run
-    was left (seconds since 1970); a batch that comes later under the same names keeps what has them.
+    `whole_app`: delete all fleets and machines of the app, not only those of the run. `failed_too`: delete the
+    dead-letter queue even if it holds failed jobs. `retry_steps`: False for a caller that repeats the cleanup itself.
+    `keep_rule`: keep the rule that calls the auto-monitor. `ended_at`: when no job of the run was left (seconds since
+    1970). If a newer batch has used the same names since then, the resources with these names are kept for it.
     """
 
     monitor_file: MonitorFile
@@ -67,9 +68,9 @@ class CleanupRequest:
     pause: float = STEP_PAUSE_SECONDS
     whole_app: bool = False
     failed_too: bool = False
-    patient: bool = True
+    retry_steps: bool = True
     keep_rule: bool = False
-    ended: float | None = None
+    ended_at: float | None = None
 
 
 CleanupAction = Callable[[Clients, CleanupRequest, CleanupReport], None]
@@ -77,18 +78,21 @@ CleanupAction = Callable[[Clients, CleanupRequest, CleanupReport], None]
 
 @dataclass(frozen=True)
 class CleanupStep:
-    """One step. `what`: the name that a user is told where it fails. `by_name`: what it removes is found by the app's
-    names, which a later batch has too. An action raises AWS's errors, and CloudError for what may go in a moment."""
+    """One step of a cleanup.
+
+    `label`: what a user reads if the step fails. `by_name`: the step finds its resources by the app's names, which a
+    newer batch uses too. `action` raises AWS's errors, and CloudError if it should be retried in a moment.
+    """
 
     kind: ResourceKind
-    what: str
-    act: CleanupAction
+    label: str
+    action: CleanupAction
     by_name: bool = False
     attempts: int = MAX_STEP_ATTEMPTS
 
 
 def delete_run_resources(clients: Clients, run: CleanupRequest, sleep: Callable[[float], None]) -> CleanupReport:
-    """Take every step; never raises for what AWS says."""
+    """Take every step of the cleanup. AWS's errors are part of the report, not raised."""
     report = CleanupReport()
     for step in _iter_steps(run.monitor_file):
         _retry_step(step, clients, run, report, sleep)
@@ -97,7 +101,7 @@ def delete_run_resources(clients: Clients, run: CleanupRequest, sleep: Callable[
 
 def _iter_steps(file: MonitorFile) -> Iterator[CleanupStep]:
     kind, app, names = ResourceKind, file.MONITOR_APP_NAME, file.names
-    yield CleanupStep(kind.SERVICE, f"service {names.service} (stopping its tasks)", _stop_service, by_name=True)
+    yield CleanupStep(kind.SERVICE, f"service {names.service} (stopping its containers)", _stop_service, by_name=True)
     yield CleanupStep(kind.FLEET, f"fleet {file.MONITOR_FLEET_ID}", _cancel_run_fleet)
     yield CleanupStep(kind.FLEET, f"other fleets of {app}", _cancel_other_fleets)
     yield CleanupStep(kind.MACHINE, f"machines of {app}", _terminate_machines)
@@ -122,7 +126,7 @@ def _iter_steps(file: MonitorFile) -> Iterator[CleanupStep]:
 def _retry_step(
     step: CleanupStep, clients: Clients, run: CleanupRequest, report: CleanupReport, sleep: Callable[[float], None]
 ) -> None:
-    attempts = step.attempts if run.patient else 1
+    attempts = step.attempts if run.retry_steps else 1
     for attempt in range(attempts):
         if attempt:
             sleep(run.pause)
@@ -130,27 +134,29 @@ def _retry_step(
             _run_step(step, clients, run, report)
             return
         except CloudError as error:
-            failure = FailedRemoval(step.kind, step.what, error)
+            failure = FailedRemoval(step.kind, step.label, error)
         except AWSError as error:
-            failure = FailedRemoval(step.kind, step.what, explain_aws_error(f"removing the {step.what}", error))
+            failure = FailedRemoval(step.kind, step.label, explain_aws_error(f"removing the {step.label}", error))
     report.failed.append(failure)
 
 
 def _run_step(step: CleanupStep, clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Take the step, unless what it would remove is the next batch's."""
+    """Take the step, unless it would delete resources that a newer batch uses."""
     if step.by_name and report.next_batch is None and _has_next_batch(clients, run):
         report.next_batch = NextBatch(run.monitor_file.MONITOR_QUEUE_NAME, run.monitor_file.MONITOR_APP_NAME)
     if not (step.by_name and report.next_batch):
-        step.act(clients, run, report)
+        step.action(clients, run, report)
 
 
 def _has_next_batch(clients: Clients, run: CleanupRequest) -> bool:
-    """Return whether the names of a run that has ended are the next batch's by now: the queue was made later, or has
-    jobs again. Raises AWS's errors."""
-    if run.ended is None:
+    """Return whether a newer batch uses the names of a run that has ended. Raises AWS's errors.
+
+    Then the queue was created after the end of the run, or it has jobs again.
+    """
+    if run.ended_at is None:
         return False
     queue = observe_queue(clients.sqs, run.monitor_file.MONITOR_QUEUE_NAME)
-    return queue is not None and (queue.created > run.ended or queue.counts.jobs > 0)
+    return queue is not None and (queue.created > run.ended_at or queue.counts.jobs > 0)
 
 
 def _stop_service(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
@@ -164,36 +170,39 @@ def _cancel_run_fleet(clients: Clients, run: CleanupRequest, report: CleanupRepo
 def _cancel_other_fleets(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
     if not run.whole_app:
         return
-    for found in list(iter_tagged_fleets(clients.ec2, run.monitor_file.MONITOR_APP_NAME)):
-        if found.state is ResourceState.LEFT and found.id != run.monitor_file.MONITOR_FLEET_ID:
-            _cancel_fleet_by_id(clients, found.id, report)
+    for fleet in list(iter_tagged_fleets(clients.ec2, run.monitor_file.MONITOR_APP_NAME)):
+        if fleet.state is ResourceState.LEFT and fleet.id != run.monitor_file.MONITOR_FLEET_ID:
+            _cancel_fleet_by_id(clients, fleet.id, report)
 
 
 def _cancel_fleet_by_id(clients: Clients, fleet_id: str, report: CleanupReport) -> None:
-    found = cancel_fleet(clients.ec2, fleet_id)
-    if found is not None:
-        report.removed.append(RemovedResource(ResourceKind.FLEET, fleet_id, machines=len(found.machines)))
+    fleet = cancel_fleet(clients.ec2, fleet_id)
+    if fleet is not None:
+        report.removed.append(RemovedResource(ResourceKind.FLEET, fleet_id, machines=len(fleet.machines)))
 
 
 def _terminate_machines(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Those that no fleet ends (cancelled by hand without them, for one); not while a fleet would replace them."""
+    """Terminate the machines that no canceled fleet terminates, such as those of a fleet canceled by hand.
+
+    If a fleet could not be canceled, do nothing, because it would replace the machines.
+    """
     if report.has_failed(ResourceKind.FLEET):
         return
-    ending = report.list_removed(ResourceKind.FLEET)
+    canceled_fleets = report.list_removed(ResourceKind.FLEET)
     machines = _iter_deletable_resources(iter_tagged_machines(clients.ec2, run.monitor_file.MONITOR_APP_NAME), run)
-    ids = [machine.id for machine in machines if machine.fleet not in ending]
+    ids = [machine.id for machine in machines if machine.fleet not in canceled_fleets]
     for batch in split_into_batches(ids, MACHINES_PER_CALL):
         clients.ec2.terminate_instances(InstanceIds=batch)
         report.removed.append(RemovedResource(ResourceKind.MACHINE, "outside the fleet", count=len(batch)))
 
 
-def _iter_deletable_resources(things: Iterable[Resource], run: CleanupRequest) -> Iterator[Resource]:
-    """Of what is the app's, what this clean-up may end: all, or what a tag says to be this run's."""
+def _iter_deletable_resources(resources: Iterable[Resource], run: CleanupRequest) -> Iterator[Resource]:
+    """Yield those of the app's resources that this cleanup may delete: all, or those whose tags name the run."""
     file = run.monitor_file
-    for thing in things:
-        own = thing.run == file.run or thing.fleet == file.MONITOR_FLEET_ID
-        if thing.state is ResourceState.LEFT and (run.whole_app or own):
-            yield thing
+    for resource in resources:
+        is_of_run = resource.run == file.run or resource.fleet == file.MONITOR_FLEET_ID
+        if resource.state is ResourceState.LEFT and (run.whole_app or is_of_run):
+            yield resource
 
 
 def _delete_service(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
@@ -204,14 +213,14 @@ def _delete_service(clients: Clients, run: CleanupRequest, report: CleanupReport
 
 
 def _delete_app_alarms(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    names = [one.name for one in iter_idle_alarms(clients.cloudwatch, run.monitor_file.MONITOR_APP_NAME)]
+    names = [alarm.name for alarm in iter_idle_alarms(clients.cloudwatch, run.monitor_file.MONITOR_APP_NAME)]
     delete_alarms(clients, names)
     if names:
         report.removed.append(RemovedResource(ResourceKind.ALARM, count=len(names)))
 
 
 def delete_alarms(clients: Clients, names: list[str]) -> None:
-    """By hundreds. Raises AWS's errors."""
+    """Delete alarms, up to a hundred per call. Raises AWS's errors."""
     for batch in split_into_batches(names, ALARMS_PER_CALL):
         clients.cloudwatch.delete_alarms(AlarmNames=batch)
 
@@ -228,7 +237,11 @@ def _delete_dashboard(clients: Clients, run: CleanupRequest, report: CleanupRepo
 
 
 def _delete_dead_letter_queue(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Before the queue itself: while that one lives, a repeated clean-up still finds the other's name in it."""
+    """Delete the dead-letter queue.
+
+    This happens before the job queue is deleted: as long as that exists, a repeated cleanup finds the name of the
+    dead-letter queue in its attributes.
+    """
     queue = observe_queue(clients.sqs, run.dead_letter_queue)
     if queue is None:
         return
@@ -264,8 +277,8 @@ def _delete_queue_at(clients: Clients, url: str, removed: RemovedResource, repor
 
 def _deregister_task_definitions(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
     count = 0
-    for found in list(iter_app_task_definitions(clients.ecs, run.monitor_file.MONITOR_APP_NAME)):
-        clients.ecs.deregister_task_definition(taskDefinition=found.id)
+    for definition in list(iter_app_task_definitions(clients.ecs, run.monitor_file.MONITOR_APP_NAME)):
+        clients.ecs.deregister_task_definition(taskDefinition=definition.id)
         count += 1
     if count:
         family = run.monitor_file.names.task_family
@@ -273,43 +286,46 @@ def _deregister_task_definitions(clients: Clients, run: CleanupRequest, report: 
 
 
 def _delete_launch_templates(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """After the fleets: without its template a fleet could replace no machine. An older one is of a start that was
-    killed before its fleet was there: an app has one fleet at a time."""
+    """Delete the launch templates of the run and of older starts.
+
+    This happens after the fleets were canceled, because a fleet needs its template to replace machines. A template of
+    an older start belongs to no fleet: that start was killed before it requested one.
+    """
     file = run.monitor_file
-    for found in list(iter_tagged_templates(clients.ec2, file.MONITOR_APP_NAME)):
-        if found.state is ResourceState.LEFT and (run.whole_app or found.run <= file.run):
-            clients.ec2.delete_launch_template(LaunchTemplateId=found.id)
-            report.removed.append(RemovedResource(ResourceKind.LAUNCH_TEMPLATE, found.name))
+    for template in list(iter_tagged_templates(clients.ec2, file.MONITOR_APP_NAME)):
+        if template.state is ResourceState.LEFT and (run.whole_app or template.run <= file.run):
+            clients.ec2.delete_launch_template(LaunchTemplateId=template.id)
+            report.removed.append(RemovedResource(ResourceKind.LAUNCH_TEMPLATE, template.name))
 
 
 def _delete_volumes(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """A machine's volumes go with it; these lost theirs."""
+    """Delete the volumes that are attached to no machine; the others are deleted with their machines."""
     volumes = iter_tagged_volumes(clients.ec2, run.monitor_file.MONITOR_APP_NAME)
-    for found in list(_iter_deletable_resources(volumes, run)):
-        clients.ec2.delete_volume(VolumeId=found.id)
-        report.removed.append(RemovedResource(ResourceKind.VOLUME, found.name))
+    for volume in list(_iter_deletable_resources(volumes, run)):
+        clients.ec2.delete_volume(VolumeId=volume.id)
+        report.removed.append(RemovedResource(ResourceKind.VOLUME, volume.name))
 
 
 def _delete_cluster(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Only a cluster that `setup` made for this app (its tag says so) and that nothing uses any more."""
+    """Delete the cluster if setup created it for this app, as its tag says, and nothing uses it any more."""
     name, app = run.monitor_file.MONITOR_ECS_CLUSTER, run.monitor_file.MONITOR_APP_NAME
-    found = describe_cluster(clients.ecs, name)
-    if found is None or found["status"] != "ACTIVE":
+    cluster = describe_cluster(clients.ecs, name)
+    if cluster is None or cluster["status"] != "ACTIVE":
         return
-    if not is_app_cluster(found, app):
+    if not is_app_cluster(cluster, app):
         report.kept.append(KeptResource(ResourceKind.CLUSTER, name, KeepReason.OLDER_THAN_APP))
         return
     if any(service != run.monitor_file.names.service for service in list_service_names(clients.ecs, name)):
         report.kept.append(KeptResource(ResourceKind.CLUSTER, name, KeepReason.OTHER_SERVICES))
         return
-    if found["registeredContainerInstancesCount"] or found["runningTasksCount"]:
-        raise CloudError("its machines are still ending")
+    if cluster["registeredContainerInstancesCount"] or cluster["runningTasksCount"]:
+        raise CloudError(CLUSTER_IN_USE_MESSAGE)
     try:
         clients.ecs.delete_cluster(cluster=name)
     except ClientError as error:
         if not get_error_code(error).startswith("ClusterContains"):
             raise
-        raise CloudError("its machines are still ending") from None
+        raise CloudError(CLUSTER_IN_USE_MESSAGE) from None
     report.removed.append(RemovedResource(ResourceKind.CLUSTER, name))
 
 
@@ -319,7 +335,7 @@ def _report_kept_logs(clients: Clients, run: CleanupRequest, report: CleanupRepo
 
 
 def _delete_rule(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Last, and only when nothing is left: else the auto-monitor comes again and goes on with it."""
+    """Delete the rule that calls the auto-monitor, unless another step failed: then the auto-monitor retries it."""
     if report.failed or run.keep_rule:
         return
     name = build_monitor_rule_name(run.monitor_file.MONITOR_APP_NAME)

@@ -1,4 +1,4 @@
-"""What became of everything that a run made: data for the next step of clean-up, and the text that a user reads."""
+"""The report of a cleanup: data for its later steps, and the text that a user reads."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from distributed_something.run.cleanup.export_logs import ExportOutcome, format_
 
 
 class KeepReason(Enum):
-    """Why something stays on purpose."""
+    """Why cleanup keeps a resource on purpose."""
 
     OTHER_QUEUES = "other queues use it"
     OTHER_SERVICES = "other services use it"
-    FAILED_JOBS = "it holds {count} failed jobs"
+    FAILED_JOBS = "failed jobs in it: {count}"
     CLEAN_DASHBOARD = "CLEAN_DASHBOARD is 'False'"
-    OLDER_THAN_APP = "it was there before this app"
-    RETENTION = "{count} days"
+    OLDER_THAN_APP = "not created by this app"
+    RETENTION = "its entries expire after {count} days"
 
 
 @dataclass(frozen=True)
 class RemovedResource:
-    """Something that is gone now. `count`: how many, where they are not named one by one. `machines`: those that end
-    with a fleet."""
+    """A deleted resource, or `count` resources that are not named individually.
+
+    `machines`: the number of machines that end with a fleet.
+    """
 
     kind: ResourceKind
     name: str = ""
@@ -36,7 +38,7 @@ class RemovedResource:
 
 @dataclass(frozen=True)
 class KeptResource:
-    """Something that stays on purpose. `count`: the number in its reason."""
+    """A resource that is kept on purpose. `count`: the number in the text of its reason."""
 
     kind: ResourceKind
     name: str
@@ -46,16 +48,16 @@ class KeptResource:
 
 @dataclass(frozen=True)
 class FailedRemoval:
-    """Something that could not be removed. `what`: the name that a user is told."""
+    """A resource that could not be deleted. `label`: its kind and name, as a user reads them."""
 
     kind: ResourceKind
-    what: str
+    label: str
     error: CloudError
 
 
 @dataclass(frozen=True)
 class NextBatch:
-    """The batch of jobs that has the run's names by now: its queue, and its app."""
+    """A newer batch of jobs that uses the same names as the run: its queue and its app."""
 
     queue: str
     app: str
@@ -63,9 +65,10 @@ class NextBatch:
 
 @dataclass
 class CleanupReport:
-    """What was removed, what was kept on purpose, and what could not be removed.
+    """What was deleted, what was kept on purpose, and what could not be deleted.
 
-    `next_batch`: what has the app's names is the next batch's by now, and stays. `exports`: of the log groups.
+    `next_batch`: set if a newer batch uses the app's names, so that the resources with these names are kept. `exports`:
+    the exports of the log groups.
     """
 
     removed: list[RemovedResource] = field(default_factory=list)
@@ -75,23 +78,23 @@ class CleanupReport:
     exports: list[ExportOutcome] = field(default_factory=list)
 
     @property
-    def complete(self) -> bool:
-        """Whether nothing is left that had to go."""
+    def is_complete(self) -> bool:
+        """Whether everything that had to be deleted was deleted."""
         return not self.failed
 
     def has_failed(self, kind: ResourceKind) -> bool:
         return any(failure.kind is kind for failure in self.failed)
 
     def list_removed(self, kind: ResourceKind) -> list[str]:
-        """Return the names of what was removed of this kind."""
+        """Return the names of the deleted resources of this kind."""
         return [resource.name for resource in self.removed if resource.kind is kind]
 
 
 def format_cleanup_report(report: CleanupReport) -> str:
-    """Return a line for each thing, as it goes to standard output."""
+    """Return a line for each resource, for standard output."""
     lines = [format_row("removed", _format_removed(resource)) for resource in report.removed]
     lines += [format_row("kept", text) for text in _iter_kept(report)]
-    lines += [format_row("NOT REMOVED", f"{failure.what}: {failure.error}") for failure in report.failed]
+    lines += [format_row("NOT REMOVED", f"{failure.label}: {failure.error}") for failure in report.failed]
     return "\n".join(lines)
 
 
@@ -106,10 +109,7 @@ def _format_removed(removed: RemovedResource) -> str:
 def _iter_kept(report: CleanupReport) -> Iterator[str]:
     if report.next_batch:
         batch = report.next_batch
-        yield (
-            f"queue {batch.queue}, and what else is named after {batch.app}: they are the next batch's, sent since this"
-            " run ended"
-        )
+        yield f"queue {batch.queue} and other resources of {batch.app}: a newer batch uses them"
     for kept in report.kept:
         yield f"{kept.kind} {kept.name} ({kept.reason.value.format(count=kept.count)})"
     for outcome in report.exports:

@@ -1,4 +1,4 @@
-"""The monitor: look, decide, act, again and again, until no job is left.
+"""The monitor: observe the run, decide, and act, again and again until no job remains.
 
-`run` imports it. Start with `loop.py`; what to do next is decided in `policy.py`, which is pure.
+The other modules of `run` import it. Start with `loop.py`. The decisions are in `policy.py`, which is pure.
 """

@@ -1,4 +1,7 @@
-"""What a run costs: its machines' hours times what one costs. An estimate: the bill has more in it (data, logs)."""
+"""The estimated cost of a run: machine-hours times the price of a machine.
+
+The bill is higher, because it also includes data transfer, storage, and logs.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ from distributed_something.core.text import format_usd
 
 COST_WARNING_SHARE = 0.8  # of MAX_COST
 COST_REACHED_WARNING = (
-    "MAX_COST is reached, {}: no new job is begun, those that run finish; the queue is kept, and startCluster goes on"
-    " with it, in a run that may cost as much again"
+    "MAX_COST is reached ({}): running jobs finish, no new job starts. The queue is kept; startCluster continues with"
+    " it in a new run, which may cost as much again"
 )
 
 
 class CostStage(Enum):
-    """FAR from MAX_COST; NEAR it, from COST_WARNING_SHARE of it on; or it is REACHED."""
+    """How close the cost is to MAX_COST. NEAR begins at COST_WARNING_SHARE of it."""
 
     FAR = "far"
     NEAR = "near"
@@ -22,22 +25,22 @@ class CostStage(Enum):
 
 
 def format_cost_so_far(cost: float, limit: float) -> str:
-    """«about 7.90 of 10.00 USD»; `limit` 0: there is none."""
+    """Return text such as "about 7.90 of 10.00 USD"; `limit` is 0 if there is no limit."""
     return f"about {format_usd(cost)}{f' of {format_usd(limit)}' if limit else ''} USD"
 
 
 def classify_cost(cost: float, limit: float) -> CostStage:
-    """Return how far the run is on its way to MAX_COST (`limit`, USD; 0: there is none)."""
+    """Return how close `cost` is to MAX_COST (`limit`, USD; 0 if there is no limit)."""
     if not limit or cost < COST_WARNING_SHARE * limit:
         return CostStage.FAR
     return CostStage.NEAR if cost < limit else CostStage.REACHED
 
 
 def format_cost_warning(cost: float, limit: float) -> str:
-    """Return what is to be said of MAX_COST; nothing while it is far."""
+    """Return the warning about MAX_COST, or an empty string while the cost is far below it."""
     match classify_cost(cost, limit):
         case CostStage.NEAR:
-            return f"warning: {format_cost_so_far(cost, limit)} (MAX_COST): once it is reached, no new job is begun"
+            return f"warning: {format_cost_so_far(cost, limit)}; at MAX_COST, no new job starts"
         case CostStage.REACHED:
             return COST_REACHED_WARNING.format(format_cost_so_far(cost, limit))
         case CostStage.FAR:

@@ -1,7 +1,7 @@
-"""What earlier looks of the monitor saw, as far as later ones need it.
+"""What the monitor remembers from earlier snapshots of the run.
 
-It lies in the bucket beside the records, so that a monitor which is started again, or the next tick of the one in AWS,
-goes on where the last one was. Two monitors at once write the same, by AWS's clock.
+The history is stored in the bucket beside the records. A monitor that is restarted, or the next call of the
+auto-monitor, continues from it. Two monitors at the same time write the same history, because both use AWS's clock.
 """
 
 from __future__ import annotations
@@ -21,14 +21,20 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-CLOCK_TOLERANCE_SECONDS = 2.0  # AWS dates its answers to the second: a clock here that is as near as this is finer
+# AWS dates its responses to the second. A local clock that differs by less than this is more precise.
+CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class RunHistory:
-    """Times in seconds since 1970. `first_…`: at the first look. `recent`: times and jobs of the looks within the
-    settling time. `cost`: USD so far, up to `at`; `hourly`: USD an hour then. `ended`: when no job was left: from then
-    on the run is cleaned up, whatever comes under its names."""
+    """What is known from all snapshots so far. Times are in seconds since 1970.
+
+    `at`: the time of the last snapshot. `empty_since`, `empty_looks`: since when, and in how many snapshots in a row,
+    the queue has been empty. `first_…`: the counts of the first snapshot. `recent`: (time, jobs) of each snapshot
+    within the settling time. `cost`: estimated USD up to `at`; `hourly`: USD an hour at that time. `closed`: whether
+    the monitor has closed the run because of MAX_COST. `ended`: when no job was left. From then on the run is cleaned
+    up, even if new jobs appear under its names.
+    """
 
     at: float | None = None
     empty_since: float | None = None
@@ -44,86 +50,101 @@ class RunHistory:
 
     @property
     def most_jobs(self) -> int:
-        """The most jobs that a look within the settling time saw: a count that is too low for a moment does no harm."""
+        """The highest job count within the settling time, so that a count that is briefly too low does no harm."""
         return max((jobs for _, jobs in self.recent), default=0)
 
 
-def update_history(history: RunHistory, look: RunSnapshot, settle: float) -> RunHistory:
-    """`history` with one more look in it. `settle`: seconds that SQS's counts take to settle."""
-    recent = (*(one for one in history.recent if look.at - one[0] <= settle), (look.at, look.jobs))
-    cost = history.cost + _compute_cost_since(history, look)
-    at = max(history.at or look.at, look.at)  # two monitors' looks may come in the wrong order by a second
-    after = replace(history, at=at, recent=recent, cost=cost, hourly=look.hourly or 0.0)
-    if history.first_jobs is None and look.queue is not None:
-        after = replace(after, first_jobs=look.jobs, first_dead=look.dead, first_submitted=look.submitted or 0)
-    if look.jobs > 0:
-        return replace(after, empty_since=None, empty_looks=0)
-    since = look.at if history.empty_since is None else history.empty_since
-    return replace(after, empty_since=since, empty_looks=history.empty_looks + 1)
+def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds: float) -> RunHistory:
+    """Return `history` with one more snapshot added. SQS's counts take `settling_seconds` to settle."""
+    recent = tuple((at, jobs) for at, jobs in history.recent if snapshot.at - at <= settling_seconds)
+    cost = history.cost + _compute_cost_since(history, snapshot)
+    at = max(history.at or snapshot.at, snapshot.at)  # snapshots of two monitors may arrive in the wrong order
+    updated = replace(
+        history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0
+    )
+    if history.first_jobs is None and snapshot.queue is not None:
+        updated = replace(
+            updated, first_jobs=snapshot.jobs, first_dead=snapshot.dead, first_submitted=snapshot.submitted or 0
+        )
+    if snapshot.jobs > 0:
+        return replace(updated, empty_since=None, empty_looks=0)
+    since = snapshot.at if history.empty_since is None else history.empty_since
+    return replace(updated, empty_since=since, empty_looks=history.empty_looks + 1)
 
 
 def build_history_key(file: MonitorFile) -> str:
-    """Where the history of a run lies in its bucket."""
+    """Return the key of the run's history in its bucket."""
     return file.keys.history
 
 
 def load_history(s3: S3Client, file: MonitorFile, now: float) -> tuple[RunHistory, float]:
-    """The history that is there, and AWS's time (seconds since 1970), `now` where it tells none. Without a history, or
-    where it is none, one that begins with the run: what ran before anybody looked costs as much. Raises AWS's
-    errors."""
-    none = RunHistory(at=file.MONITOR_START_TIME / 1000)
+    """Return the stored history and AWS's time (seconds since 1970), or `now` if the response has no date.
+
+    If there is no readable history, return one that begins at the start of the run, so that the cost of the time
+    before the first snapshot is counted too. Raises AWS's errors.
+    """
+    default = RunHistory(at=file.MONITOR_START_TIME / 1000)
     try:
-        answer: Any = s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=build_history_key(file))
+        response: Any = s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=build_history_key(file))
     except ClientError as error:
         if is_missing_object(error):
-            return none, _parse_answer_time(error.response, now)
+            return default, _parse_response_time(error.response, now)
         raise
     try:
-        return _parse_history(json.loads(answer["Body"].read()), none), _parse_answer_time(answer, now)
+        return _parse_history(json.loads(response["Body"].read()), default), _parse_response_time(response, now)
     except (ValueError, TypeError):
-        return none, _parse_answer_time(answer, now)
+        return default, _parse_response_time(response, now)
 
 
 def save_history(s3: S3Client, file: MonitorFile, history: RunHistory) -> None:
-    """Raises AWS's errors."""
+    """Write the history to the bucket. Raises AWS's errors."""
     s3.put_object(
         Bucket=file.MONITOR_BUCKET_NAME, Key=build_history_key(file), Body=json.dumps(asdict(history)).encode()
     )
 
 
 def reopen_history(s3: S3Client, file: MonitorFile) -> None:
-    """A start goes on with this run, whose monitor was killed just when it began to end it. Raises AWS's errors."""
-    before, _ = load_history(s3, file, 0.0)
-    if before.ended is not None:
-        save_history(s3, file, replace(before, ended=None, empty_since=None, empty_looks=0))
+    """Mark the run as not ended, when startCluster continues a run whose monitor was killed as it began to end it.
+
+    Raises AWS's errors.
+    """
+    history, _ = load_history(s3, file, 0.0)
+    if history.ended is not None:
+        save_history(s3, file, replace(history, ended=None, empty_since=None, empty_looks=0))
 
 
-def _parse_answer_time(answer: Any, now: float) -> float:
-    """When AWS gave this answer. The monitors of a run share its history, and their clocks may be minutes apart."""
-    told = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+def _parse_response_time(response: Any, now: float) -> float:
+    """Return when AWS sent this response. The monitors of a run share its history, but their clocks may differ."""
+    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
-        at = parsedate_to_datetime(told).timestamp()
+        at = parsedate_to_datetime(date).timestamp()
     except ValueError:
         return now
     return now if abs(at - now) <= CLOCK_TOLERANCE_SECONDS else at
 
 
-def _compute_cost_since(history: RunHistory, look: RunSnapshot) -> float:
-    """At the dearer of both looks: a fleet that nobody watches is lowered by nobody. Nothing where no machine is left:
-    nobody knows since when, and there is nothing that could be stopped."""
-    if history.at is None or not look.hourly:
+def _compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:
+    """Return the cost since the last snapshot, in USD.
+
+    An unwatched fleet is not scaled down, so the time between two snapshots is charged at the higher of their rates.
+    If no machine is left, the time is not charged, because it is unknown when the last machine ended.
+    """
+    if history.at is None or not snapshot.hourly:
         return 0.0
-    return max(history.hourly, look.hourly) * max(0.0, look.at - history.at) / 3600
+    return max(history.hourly, snapshot.hourly) * max(0.0, snapshot.at - history.at) / 3600
 
 
-def _parse_history(content: Any, none: RunHistory) -> RunHistory:
+def _parse_history(content: Any, default: RunHistory) -> RunHistory:
     if not isinstance(content, dict):
-        raise TypeError("no history")
-    known = {field.name: content[field.name] for field in fields(RunHistory) if field.name in content}
-    recent = tuple((float(at), int(jobs)) for at, jobs in known.pop("recent", ()))
-    found = replace(none, **known, recent=recent)
-    numbers = (found.empty_looks, found.first_dead, found.first_submitted, found.cost, found.hourly, found.at or 0.0)
-    optional = (found.empty_since or 0, found.first_jobs or 0, found.ended or 0)
-    if not all(isinstance(one, (int, float)) for one in (*numbers, *optional)):
-        raise TypeError("no history")
-    return found
+        raise TypeError("not a history")
+    values = {field.name: content[field.name] for field in fields(RunHistory) if field.name in content}
+    recent = tuple((float(at), int(jobs)) for at, jobs in values.pop("recent", ()))
+    history = replace(default, **values, recent=recent)
+    required = (
+        history.empty_looks, history.first_dead, history.first_submitted, history.cost, history.hourly,
+        history.at or 0.0,
+    )  # fmt: skip
+    optional = (history.empty_since or 0, history.first_jobs or 0, history.ended or 0)
+    if not all(isinstance(number, (int, float)) for number in (*required, *optional)):
+        raise TypeError("not a history")
+    return history

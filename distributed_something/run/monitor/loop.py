@@ -1,9 +1,9 @@
-"""The monitor: look, decide, act, again and again, until nothing is left to do and nothing is left behind.
+"""The monitor's loop: observe the run, decide, and act, until no job remains.
 
-One monitor for every place where it may run: `run_tick` is a whole tick. `run.py monitor` loops over it; the
-auto-monitor in AWS does one a minute, and a few while machines fall idle. What later ticks need to know of earlier ones
-lies in the bucket, so a monitor that was killed goes on when it is started again; two at once do no harm, since every
-action may be repeated.
+`run_tick` is one complete step, wherever the monitor runs. `run.py monitor` repeats it; the auto-monitor in AWS does
+one a minute, and a few more while machines become idle. What later ticks need from earlier ones is stored in the
+bucket, so a monitor that was killed continues when it is restarted. Two monitors at the same time do no harm, since
+every action can be repeated.
 """
 
 from __future__ import annotations
@@ -36,96 +36,106 @@ if TYPE_CHECKING:
 
 
 FLEET_ENDED_MESSAGE = (
-    "the fleet {fleet} has ended but jobs wait: startCluster requests another, which goes on with them"
+    "the fleet {fleet} has ended, but jobs are still waiting; run startCluster to request a new fleet for them"
 )
 NO_JOB_SUCCEEDS_MESSAGE = (
-    "no job succeeds ({why}). The machines are stopped, the queue is kept. Mend what is wrong, then startCluster again"
+    "no job succeeds ({reason}). The machines were stopped and the queue was kept. Fix the problem, then run"
+    " startCluster again"
 )
 COST_REACHED_MESSAGE = (
-    "the run has cost {cost} (MAX_COST): its machines are stopped, {jobs:,} jobs are kept in the queue. startCluster"
-    " goes on with them, in a run that may cost as much again"
+    "the run has cost {cost} (MAX_COST). Its machines were stopped; {jobs:,} jobs remain in the queue. startCluster"
+    " continues with them in a new run, which may cost as much again"
 )
 
 
 @dataclass(frozen=True)
 class Tick:
-    """What one step came to: the look, what is remembered of it, what is over, if anything, and whether to look again
-    soon."""
+    """The outcome of one step of the monitor.
 
-    look: RunSnapshot
+    `end_reason`: why the run is over, or None if it continues. `is_scaling_down`: whether the next tick should follow
+    soon, because machines are becoming idle.
+    """
+
+    snapshot: RunSnapshot
     history: RunHistory
-    over: EndReason | None
-    soon: bool = False
+    end_reason: EndReason | None
+    is_scaling_down: bool = False
 
 
 def run_tick(
-    clients: Clients, file: MonitorFile, now: float, prices: SpotPriceCache, *, cheapest: bool, pace: Pace
+    clients: Clients, file: MonitorFile, prices: SpotPriceCache, now: float, *, cheapest: bool, pace: Pace
 ) -> Tick:
-    """One tick: looks, decides, acts (all but what an end asks for). Raises AWS's errors."""
-    before, now = load_history(clients.s3, file, now)
-    look = observe_run(clients, file, now, prices)
-    seen = update_history(before, look, pace.settle)
-    actions = choose_actions(look, seen, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
-    if EndReason.RUN in actions and seen.ended is None:
-        seen = replace(seen, ended=look.at)
-    save_history(clients.s3, file, seen)  # first: an action that AWS always refuses keeps no run from its end
+    """Observe the run, decide, and carry out the actions, except the end of the run. Raises AWS's errors."""
+    history, now = load_history(clients.s3, file, now)
+    snapshot = observe_run(clients, file, now, prices)
+    history = update_history(history, snapshot, pace.settle)
+    actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
+    if EndReason.RUN in actions and history.ended is None:
+        history = replace(history, ended=snapshot.at)
+    # Saved before the actions: an action that AWS always refuses must not keep the run from ending.
+    save_history(clients.s3, file, history)
     for action in actions:
         carry_out_action(clients, file, action)
     if RunClosure() in actions:
-        seen = replace(seen, closed=True)
-        save_history(clients.s3, file, seen)
-    over = next((action for action in actions if isinstance(action, EndReason)), None)
-    return Tick(look, seen, over, has_surplus_containers(look, file))
+        history = replace(history, closed=True)
+        save_history(clients.s3, file, history)
+    end_reason = next((action for action in actions if isinstance(action, EndReason)), None)
+    return Tick(snapshot, history, end_reason, has_surplus_containers(snapshot, file))
 
 
 class TickListener(Protocol):
-    """Where the monitor tells what it saw."""
+    """Receiver of what the monitor observes and does."""
 
     def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
-        """Show a look that succeeded."""
+        """Show a snapshot."""
 
-    def say(self, text: str) -> None:
+    def print_progress(self, text: str) -> None:
         """Print a line of progress."""
 
 
 def watch_run(
-    clients: Clients, file: MonitorFile, clock: Clock, listener: TickListener, *, cheapest: bool, pace: Pace
+    clients: Clients, file: MonitorFile, listener: TickListener, clock: Clock, *, cheapest: bool, pace: Pace
 ) -> RunHistory:
-    """Tick until no job is left; return what is remembered then. Passing errors of AWS are said and outlived; raises
-    CloudError for lasting ones that come before the first look succeeded (wrong credentials, missing rights), and for
-    every other end."""
-    prices, looked = SpotPriceCache(file.MONITOR_MACHINE_PRICE), False
+    """Run ticks until no job is left; return the history at that time.
+
+    Temporary AWS errors are reported and retried. Raises CloudError if AWS refuses the first snapshot for lack of a
+    login or a permission, and if the run ends for any other reason than that its jobs are done.
+    """
+    prices, has_snapshot = SpotPriceCache(file.MONITOR_MACHINE_PRICE), False
     while True:
         pause = pace.look
         try:
-            tick = run_tick(clients, file, clock.now(), prices, cheapest=cheapest, pace=pace)
+            tick = run_tick(clients, file, prices, clock.now(), cheapest=cheapest, pace=pace)
         except AWSError as error:
-            told = explain_aws_error("looking at the run", error)
-            if not looked and (is_access_denied(error) or is_login_error(error)):
-                raise told from error
-            listener.say(f"{told} (trying again)")
+            explained_error = explain_aws_error("looking at the run", error)
+            if not has_snapshot and (is_access_denied(error) or is_login_error(error)):
+                raise explained_error from error
+            listener.print_progress(f"{explained_error} (retrying)")
         else:
-            looked = True
-            listener.show(tick.look, tick.history)
-            if tick.over is EndReason.RUN:
+            has_snapshot = True
+            listener.show(tick.snapshot, tick.history)
+            if tick.end_reason is EndReason.RUN:
                 return tick.history
-            if tick.over is not None:
+            if tick.end_reason is not None:
                 raise stop_unfinished_run(clients, file, tick)
-            pause = pace.soon if tick.soon else pace.look
+            pause = pace.soon if tick.is_scaling_down else pace.look
         clock.sleep(pause)
 
 
 def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> CloudError:
-    """Ends what costs money, for an end that leaves jobs in the queue; the error that tells it. Raises CloudError."""
-    if tick.over is not EndReason.FLEET:
-        with translate_aws_errors("stopping the machines: type monitor again, WHICH TRIES IT AGAIN"):
+    """Stop the machines of a run that ends with jobs still in its queue; return the error that explains why.
+
+    Raises CloudError if AWS refuses to stop them.
+    """
+    if tick.end_reason is not EndReason.FLEET:
+        with translate_aws_errors("stopping the machines (THEY STILL COST MONEY; run monitor again to retry)"):
             stop_tasks(clients.ecs, file.MONITOR_ECS_CLUSTER, file.names.service)
             cancel_fleet(clients.ec2, file.MONITOR_FLEET_ID)
-    if tick.over is EndReason.COST:
+    if tick.end_reason is EndReason.COST:
         cost = format_cost_so_far(tick.history.cost, file.MONITOR_MAX_COST)
-        return CloudError(COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.look.jobs))
-    if tick.over is EndReason.NOTHING_WORKS:
-        paused = next(map(format_paused_machine, tick.look.paused), None)
-        why = paused or "run.py why, and the records of the failed jobs, say why"
-        return CloudError(NO_JOB_SUCCEEDS_MESSAGE.format(why=why))
+        return CloudError(COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.snapshot.jobs))
+    if tick.end_reason is EndReason.NOTHING_WORKS:
+        paused = next(map(format_paused_machine, tick.snapshot.paused), None)
+        reason = paused or "for the cause, use run.py why and the records of the failed jobs"
+        return CloudError(NO_JOB_SUCCEEDS_MESSAGE.format(reason=reason))
     return CloudError(FLEET_ENDED_MESSAGE.format(fleet=file.MONITOR_FLEET_ID))

@@ -1,8 +1,9 @@
-"""What the monitor does next. Pure: the same look and the same history give the same actions, wherever it runs.
+"""The monitor's decisions. They are pure: the same snapshot and history give the same actions, wherever it runs.
 
-Jobs are compared with slots (machines x tasks a machine x jobs a task). Towards the end there are fewer jobs than
-slots: the service is lowered, which stops idle containers only (busy ones are protected), machines without a task are
-ended, and the fleet's target is lowered with them, so that EC2 starts none again. When jobs come, both are raised.
+Jobs are compared with slots (machines × containers per machine × jobs per container). Toward the end of a run there
+are fewer jobs than slots. Then the service is lowered, which stops only idle containers (busy ones are protected),
+machines without a container are terminated, and the fleet's target is lowered with them, so that EC2 does not replace
+them. If more jobs arrive, the service and the target are raised again.
 """
 
 from __future__ import annotations
@@ -16,30 +17,37 @@ from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.history import RunHistory
 
-MIN_EMPTY_LOOKS = (
-    3  # SQS's counts are approximate: a zero is believed only after this many in a row, and the settling time
-)
-CHEAPEST_DELAY_SECONDS = 15 * 60.0  # as published: by then the fleet has had its chance to start
-SETTLING_SECONDS = 75.0  # longer than the minute in which, says SQS, its approximate counts settle
-FLEET_VISIBILITY_SECONDS = 5 * 60.0  # by then EC2 tells of a fleet that was made just now; mostly it takes a second
-HOPELESS_FAILURE_COUNT = 50  # jobs that failed for good, with not one done: not a matter of single jobs
+# SQS's counts are approximate. An empty queue is believed only after this many empty snapshots in a row that span the
+# settling time.
+MIN_EMPTY_SNAPSHOTS = 3
+CHEAPEST_DELAY_SECONDS = 15 * 60.0  # as in the published system: by then the fleet has had its chance to start
+SETTLING_SECONDS = 75.0  # SQS documents that its approximate counts settle within a minute
+FLEET_VISIBILITY_SECONDS = 5 * 60.0  # EC2 may not list a new fleet yet; usually it does within a second
+HOPELESS_FAILURE_COUNT = 50  # failed jobs without a single success: the cause is not in single jobs
 
 
 @dataclass(frozen=True)
 class Pace:
-    """In seconds: how often to look; how soon again while machines fall idle; how long SQS's counts take to settle, so
-    that an empty queue is believed; how long a machine that joined just now is given to get its first task."""
+    """The monitor's timing, in seconds.
+
+    `look`: the time between two ticks. `soon`: the time between two ticks while machines become idle. `settle`: how
+    long SQS's counts take to settle, so that an empty queue is believed. `new`: how long a machine that just joined
+    the cluster may wait for its first container.
+    """
 
     look: float = 30.0
-    soon: float = 15.0  # ECS sees within seconds that its service is lowered, and an idle container ends in as many
+    soon: float = 15.0  # ECS notices a lowered service within seconds, and an idle container ends as fast
     settle: float = SETTLING_SECONDS
     new: float = 120.0
 
 
 class EndReason(Enum):
-    """How it is over. RUN: no jobs are left. FLEET: its fleet has ended (cancelled by hand, or its time is up) while
-    jobs wait; two days later EC2 knows no such fleet. NOTHING_WORKS: every job fails. COST: it has cost what it may,
-    and nothing runs any more."""
+    """Why a run is over.
+
+    RUN: no job is left. FLEET: the fleet has ended while jobs are waiting, because it was canceled by hand or reached
+    its time limit; two days later EC2 no longer knows it. NOTHING_WORKS: every job fails. COST: the run has cost
+    MAX_COST, and nothing runs any more.
+    """
 
     RUN = "run"
     FLEET = "fleet"
@@ -49,118 +57,128 @@ class EndReason(Enum):
 
 @dataclass(frozen=True)
 class FleetTargetChange:
-    """The fleet is to have so many machines; none that runs is ended by this."""
+    """A new target number of machines for the fleet; lowering it terminates no running machine."""
 
     machines: int
 
 
 @dataclass(frozen=True)
 class TaskCountChange:
-    """The service is to run so many containers."""
+    """A new number of containers for the service."""
 
     tasks: int
 
 
 @dataclass(frozen=True)
 class IdleMachineTermination:
-    """End those of these machines that still have no task."""
+    """Termination of those of these machines that still have no container."""
 
     hosts: tuple[ContainerInstance, ...]
 
 
 @dataclass(frozen=True)
 class RunClosure:
-    """No job is begun any more; those that run finish."""
+    """Closing of the run: workers start no new job, and running jobs finish."""
 
 
 MonitorAction = EndReason | FleetTargetChange | TaskCountChange | IdleMachineTermination | RunClosure
 
 
 def choose_actions(
-    look: RunSnapshot, history: RunHistory, file: MonitorFile, *, cheapest: bool, pace: Pace
+    snapshot: RunSnapshot, history: RunHistory, file: MonitorFile, *, cheapest: bool, pace: Pace
 ) -> list[MonitorAction]:
-    """What to do now; `history` has this look in it."""
+    """Return what to do now; `history` already includes `snapshot`."""
     if history.ended is not None:
         return [EndReason.RUN]
-    empty_for = look.at - history.empty_since if history.empty_since is not None else 0.0
-    if history.empty_looks >= MIN_EMPTY_LOOKS and empty_for >= pace.settle:
+    empty_seconds = snapshot.at - history.empty_since if history.empty_since is not None else 0.0
+    if history.empty_looks >= MIN_EMPTY_SNAPSHOTS and empty_seconds >= pace.settle:
         return [EndReason.RUN]
-    if look.queue and look.queue.waiting and _is_fleet_gone(look, file):
+    if snapshot.queue and snapshot.queue.waiting and _is_fleet_gone(snapshot, file):
         return [EndReason.FLEET]
-    if _is_every_job_failing(look, history):
+    if _is_every_job_failing(snapshot, history):
         return [EndReason.NOTHING_WORKS]
     if file.MONITOR_MAX_COST and history.cost >= file.MONITOR_MAX_COST:
-        return _choose_closing_actions(look, history, pace)
-    late = cheapest and look.at - file.MONITOR_START_TIME / 1000 >= CHEAPEST_DELAY_SECONDS
-    return _choose_scaling_actions(look, history, file, pace, cheapest=late)
+        return _choose_closing_actions(snapshot, history, pace)
+    is_cheapest_due = cheapest and snapshot.at - file.MONITOR_START_TIME / 1000 >= CHEAPEST_DELAY_SECONDS
+    return _choose_scaling_actions(snapshot, history, file, pace, cheapest=is_cheapest_due)
 
 
-def has_surplus_containers(look: RunSnapshot, file: MonitorFile) -> bool:
-    """Whether the service has more containers than this look's jobs need. Some stop now, or will once the count is
-    believed; their machines are not to wait for a look at the usual time."""
-    found, service = look.fleet, look.service
-    if found is None or not found.active or service is None or not file.MONITOR_MACHINES:
+def has_surplus_containers(snapshot: RunSnapshot, file: MonitorFile) -> bool:
+    """Return whether the service has more containers than the snapshot's jobs need.
+
+    Then some containers will stop soon, and their machines should be terminated before the next regular tick.
+    """
+    fleet, service = snapshot.fleet, snapshot.service
+    if fleet is None or not fleet.active or service is None or not file.MONITOR_MACHINES:
         return False
-    return service.desired > _count_needed_tasks(look.jobs, file)
+    return service.desired > _count_needed_tasks(snapshot.jobs, file)
 
 
 def _count_needed_tasks(jobs: int, file: MonitorFile) -> int:
-    """Containers for so many jobs, of those that the run may have."""
-    most = file.MONITOR_MACHINES * file.MONITOR_TASKS_PER_MACHINE
-    return min(most, ceil(jobs / file.MONITOR_JOBS_PER_TASK))
+    """Return how many containers these jobs need, at most the number that the run may have."""
+    max_tasks = file.MONITOR_MACHINES * file.MONITOR_TASKS_PER_MACHINE
+    return min(max_tasks, ceil(jobs / file.MONITOR_JOBS_PER_TASK))
 
 
-def _is_fleet_gone(look: RunSnapshot, file: MonitorFile) -> bool:
-    """Ended, and so long ago, perhaps, that EC2 knows it no more; one of which EC2 does not tell yet is not gone."""
-    if look.fleet is None:
-        return look.at - file.MONITOR_START_TIME / 1000 >= FLEET_VISIBILITY_SECONDS
-    return not look.fleet.active and not look.fleet.machines
+def _is_fleet_gone(snapshot: RunSnapshot, file: MonitorFile) -> bool:
+    """Return whether the fleet has ended, perhaps so long ago that EC2 no longer lists it.
+
+    A new fleet that EC2 does not list yet is not gone.
+    """
+    if snapshot.fleet is None:
+        return snapshot.at - file.MONITOR_START_TIME / 1000 >= FLEET_VISIBILITY_SECONDS
+    return not snapshot.fleet.active and not snapshot.fleet.machines
 
 
-def _is_every_job_failing(look: RunSnapshot, history: RunHistory) -> bool:
-    """No job was done since the first look, and either every container has paused or many jobs have failed for good."""
-    if look.queue is None or history.first_jobs is None:
+def _is_every_job_failing(snapshot: RunSnapshot, history: RunHistory) -> bool:
+    """Return whether no job has succeeded since the first snapshot, and all containers paused or many jobs failed."""
+    if snapshot.queue is None or history.first_jobs is None:
         return False
-    sent, failed = (look.submitted or 0) - history.first_submitted, look.dead - history.first_dead
-    done = history.first_jobs + sent - look.jobs - failed
-    all_pause = look.service is not None and len(look.paused) >= look.service.running > 0
-    return done <= 0 and look.jobs > 0 and (all_pause or failed >= HOPELESS_FAILURE_COUNT)
+    submitted = (snapshot.submitted or 0) - history.first_submitted
+    failed = snapshot.dead - history.first_dead
+    done = history.first_jobs + submitted - snapshot.jobs - failed
+    is_all_paused = snapshot.service is not None and len(snapshot.paused) >= snapshot.service.running > 0
+    return done <= 0 and snapshot.jobs > 0 and (is_all_paused or failed >= HOPELESS_FAILURE_COUNT)
 
 
-def _choose_closing_actions(look: RunSnapshot, history: RunHistory, pace: Pace) -> list[MonitorAction]:
-    service, found = look.service, look.fleet
+def _choose_closing_actions(snapshot: RunSnapshot, history: RunHistory, pace: Pace) -> list[MonitorAction]:
+    service, fleet = snapshot.service, snapshot.fleet
     if history.closed and (service is None or service.running == 0):
         return [EndReason.COST]
     actions: list[MonitorAction] = [] if history.closed else [RunClosure()]
     if service is not None and service.desired:
         actions.append(TaskCountChange(0))
-    return actions + _choose_resizing_actions(look, 0, 0, pace) if found and found.active else actions
+    return actions + _choose_resizing_actions(snapshot, 0, 0, pace) if fleet and fleet.active else actions
 
 
 def _choose_scaling_actions(
-    look: RunSnapshot, history: RunHistory, file: MonitorFile, pace: Pace, *, cheapest: bool
+    snapshot: RunSnapshot, history: RunHistory, file: MonitorFile, pace: Pace, *, cheapest: bool
 ) -> list[MonitorAction]:
-    found, service = look.fleet, look.service
-    if found is None or not found.active:
+    fleet, service = snapshot.fleet, snapshot.service
+    if fleet is None or not fleet.active:
         return []
-    if not file.MONITOR_MACHINES or service is None:  # an older monitor file does not say what the run may use
-        return [FleetTargetChange(1)] if cheapest and found.target > 1 else []
+    if not file.MONITOR_MACHINES or service is None:  # older monitor files do not name the number of machines
+        return [FleetTargetChange(1)] if cheapest and fleet.target > 1 else []
     tasks = _count_needed_tasks(history.most_jobs, file)
-    if not (look.queue and look.queue.waiting):  # one container more would find no job, whatever an older count says
+    if not (snapshot.queue and snapshot.queue.waiting):  # no job is waiting, so an additional container would be idle
         tasks = min(tasks, service.desired)
     actions: list[MonitorAction] = [TaskCountChange(tasks)] if tasks != service.desired else []
     machines = ceil(tasks / file.MONITOR_TASKS_PER_MACHINE)
-    target = min(machines, found.target, 1) if cheapest else machines
-    return actions + _choose_resizing_actions(look, target, machines, pace)
+    target = min(machines, fleet.target, 1) if cheapest else machines
+    return actions + _choose_resizing_actions(snapshot, target, machines, pace)
 
 
-def _choose_resizing_actions(look: RunSnapshot, target: int, needed: int, pace: Pace) -> list[MonitorAction]:
-    """The target first: a machine that ends while the target stands is replaced. Of the machines beyond those that are
-    needed, the idle ones are ended; one that drains always, as it gets no task any more and the fleet replaces it."""
-    assert look.fleet is not None
-    change: list[MonitorAction] = [FleetTargetChange(target)] if look.fleet.target != target else []
-    idle = [host for host in look.hosts if not host.tasks and look.at - host.since >= pace.new]
-    drained, others = [host for host in idle if host.draining], [host for host in idle if not host.draining]
-    surplus = len(look.fleet.machines) - needed - len(drained)
-    ended = (*drained, *others[: max(0, surplus)])
-    return [*change, IdleMachineTermination(ended)] if ended else change
+def _choose_resizing_actions(snapshot: RunSnapshot, target: int, needed: int, pace: Pace) -> list[MonitorAction]:
+    """Return the change of the fleet's target, and the idle machines to terminate beyond the `needed` ones.
+
+    The target is lowered first, because the fleet replaces a machine that ends while the target is unchanged. An idle
+    machine that is draining is always terminated: it gets no more containers, and the fleet replaces it if needed.
+    """
+    assert snapshot.fleet is not None
+    change: list[MonitorAction] = [FleetTargetChange(target)] if snapshot.fleet.target != target else []
+    idle = [instance for instance in snapshot.hosts if not instance.tasks and snapshot.at - instance.since >= pace.new]
+    draining = [instance for instance in idle if instance.draining]
+    others = [instance for instance in idle if not instance.draining]
+    surplus = len(snapshot.fleet.machines) - needed - len(draining)
+    terminated = (*draining, *others[: max(0, surplus)])
+    return [*change, IdleMachineTermination(terminated)] if terminated else change

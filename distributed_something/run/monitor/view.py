@@ -1,4 +1,4 @@
-"""What a person sees: progress on standard error (live in a terminal, lines elsewhere), results on standard output."""
+"""The monitor's display: progress on standard error, as a live table in a terminal and as lines elsewhere."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from distributed_something.run.monitor.budget import (
 )
 from distributed_something.run.monitor.history import RunHistory
 
-SPEED_LOOK_COUNT = 20  # looks over which the speed is measured
-MIN_SHOWN_USD = 0.005  # USD: less is no cent
+RATE_SNAPSHOT_COUNT = 20  # snapshots over which the jobs per minute are measured
+MIN_SHOWN_USD = 0.005  # USD; less than this rounds to 0.00
 
 
 class MonitorView:
-    """Shows each look at the run. A context manager: the live part ends with it."""
+    """Display of the run's snapshots. A context manager: the live table ends with it."""
 
     def __init__(self, monitor_file: MonitorFile, output: Output) -> None:
         self._output = output
         self._app, self._limit = monitor_file.MONITOR_APP_NAME, monitor_file.MONITOR_MAX_COST
-        self._looks: deque[tuple[float, int]] = deque(maxlen=SPEED_LOOK_COUNT)
+        self._done_counts: deque[tuple[float, int]] = deque(maxlen=RATE_SNAPSHOT_COUNT)
         self._live = Live(console=output.screen, auto_refresh=False) if output.screen.is_terminal else None
-        self._last = ""
-        self._told: set[Hashable] = set()
+        self._last_line = ""
+        self._printed_keys: set[Hashable] = set()
 
     def __enter__(self) -> MonitorView:
         if self._live:
@@ -48,38 +48,38 @@ class MonitorView:
         if self._live:
             self._live.stop()
 
-    def say(self, text: str) -> None:
+    def print_progress(self, text: str) -> None:
         self._output.print_progress(text)
 
-    def _say_once(self, what: Hashable, line: str) -> None:
-        if what not in self._told:
-            self.say(line)
-            self._told.add(what)
+    def _print_once(self, key: Hashable, line: str) -> None:
+        if key not in self._printed_keys:
+            self.print_progress(line)
+            self._printed_keys.add(key)
 
     def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         facts = self._format_facts(snapshot, history)
         for paused in snapshot.paused:
-            self._say_once(paused, format_row("paused", format_paused_machine(paused)))
+            self._print_once(paused, format_row("paused", format_paused_machine(paused)))
         for problem in snapshot.problems:
-            self._say_once(problem.cause, format_row("fleet", format_fleet_problem(problem)))
+            self._print_once(problem.cause, format_row("fleet", format_fleet_problem(problem)))
         stage = classify_cost(history.cost, self._limit)
         if stage is not CostStage.FAR:
-            self._say_once(stage, format_row("cost", format_cost_warning(history.cost, self._limit)))
+            self._print_once(stage, format_row("cost", format_cost_warning(history.cost, self._limit)))
         if self._live:
             self._live.update(_build_table(self._app, facts), refresh=True)
             return
         line = "  ".join(f"{name} {value}" for name, value in facts if name != "containers")
-        if line != self._last:
-            self.say(f"{time.strftime('%H:%M:%S', time.gmtime(snapshot.at))}  {line}")
-            self._last = line
+        if line != self._last_line:
+            self.print_progress(f"{time.strftime('%H:%M:%S', time.gmtime(snapshot.at))}  {line}")
+            self._last_line = line
 
     def _format_facts(self, snapshot: RunSnapshot, history: RunHistory) -> list[tuple[str, str]]:
-        counts, found, service = snapshot.queue, snapshot.fleet, snapshot.service
+        counts, fleet, service = snapshot.queue, snapshot.fleet, snapshot.service
         facts = [("waiting", f"{counts.waiting:,}" if counts else "no queue"),
                  ("running", f"{counts.running:,}" if counts else "0"),
                  ("done", "unknown" if snapshot.done is None else f"{snapshot.done:,}"),
                  ("failed", f"{snapshot.dead:,}"),
-                 ("machines", f"{len(found.machines)}/{found.target}" if found else "none"),
+                 ("machines", f"{len(fleet.machines)}/{fleet.target}" if fleet else "none"),
                  ("containers", f"{service.running}/{service.desired}" if service else "none")]  # fmt: skip
         if history.cost >= MIN_SHOWN_USD or self._limit:
             facts.append(("cost", format_cost_so_far(history.cost, self._limit)))
@@ -87,21 +87,21 @@ class MonitorView:
 
     def _format_forecast(self, snapshot: RunSnapshot, history: RunHistory) -> list[tuple[str, str]]:
         if history.empty_looks:
-            return [("queue", "empty, making sure")]
+            return [("queue", "empty, confirming")]
         if snapshot.done is None or snapshot.queue is None:
             return []
-        self._looks.append((snapshot.at, snapshot.done))
-        (first_at, first_done), seconds = self._looks[0], snapshot.at - self._looks[0][0]
-        through = snapshot.done - first_done
-        if seconds <= 0 or through <= 0 or first_at >= snapshot.at:
+        self._done_counts.append((snapshot.at, snapshot.done))
+        first_at, first_done = self._done_counts[0]
+        seconds, finished = snapshot.at - first_at, snapshot.done - first_done
+        if seconds <= 0 or finished <= 0:
             return []
-        left = snapshot.queue.jobs * seconds / through
-        return [("per minute", f"{through * 60 / seconds:,.0f}"), ("left", format_duration(left))]
+        remaining_seconds = snapshot.queue.jobs * seconds / finished
+        return [("per minute", f"{finished * 60 / seconds:,.0f}"), ("time left", format_duration(remaining_seconds))]
 
 
 def _build_table(app: str, facts: list[tuple[str, str]]) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row(Text(app, style="bold"), "Ctrl-C leaves the run going; monitor takes it up again")
+    table.add_row(Text(app, style="bold"), "Ctrl-C stops watching, not the run; monitor resumes")
     for name, value in facts:
         table.add_row(name, Text(value, style="bold"))
     return table

@@ -1,5 +1,6 @@
-"""Whether this container may take a job now: it may be sick, its disk full, its machine about to go, or its run closed.
+"""The decision whether this container may take jobs now.
 
-`container` and `attempt` import it; the monitor and `why` read what it writes, through `distributed_something.worker`.
-Start reading in `gate.py`.
+A container takes no jobs while its machine seems unhealthy, its disk is full, its machine is likely to be interrupted,
+or its run is closed. `container` and `attempt` import this part. Through `distributed_something.worker`, the monitor
+and `why` read the documents that it writes to S3. Start reading in `gate.py`.
 """

@@ -1,4 +1,4 @@
-"""A run that has cost what it may: the monitor writes so, and workers begin no job any more."""
+"""The check whether the monitor has closed the run because it reached MAX_COST. Workers then start no more jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distributed_something.worker.job.run_keys import RunKeys
 
 
 def is_run_closed(s3: Any, bucket: str, keys: RunKeys) -> bool:
-    """Whether the monitor has closed the run. Raises AWS's errors."""
+    """Return whether the monitor has closed the run. AWS errors are passed on to the caller."""
     try:
         s3.head_object(Bucket=bucket, Key=keys.closed)
     except ClientError as error:

@@ -1,4 +1,7 @@
-"""Whether this container may take jobs now: not while it is sick, its disk is full, or its machine is likely to go."""
+"""The gate that limits how many jobs this container takes.
+
+It admits no jobs while the container is unhealthy, its disk is full, or its machine is likely to be interrupted.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +12,55 @@ from pathlib import Path
 
 from distributed_something.worker.admission.health import MIN_FREE_BYTES, ContainerHealth, has_disk_space
 
-REBALANCE_PAUSE_SECONDS = 10 * 60.0  # after a rebalance recommendation, which may come to nothing
+REBALANCE_PAUSE_SECONDS = 10 * 60.0  # after a rebalance recommendation; an interruption does not always follow
 log = logging.getLogger("worker")
 
 
 class AdmissionGate:
-    """One container's. `now`: seconds since 1970. `room(path, bytes)`: whether the disk has so much left."""
+    """The gate of one container.
+
+    `now` returns seconds since 1970. `has_space(path, bytes)` returns whether the disk has that many bytes free.
+    """
 
     def __init__(
         self,
         health: ContainerHealth,
         work_dir: Path,
         now: Callable[[], float],
-        room: Callable[[Path, int], bool] = has_disk_space,
+        has_space: Callable[[Path, int], bool] = has_disk_space,
     ) -> None:
-        self._health, self._work_dir, self._now, self._room = health, work_dir, now, room
+        self._health, self._work_dir, self._now, self._has_space = health, work_dir, now, has_space
         self._lock = threading.Lock()
-        self._rests_until = 0.0
+        self._paused_until = 0.0
         self._closed = False
-        self._largest = 0
+        self._largest_job_bytes = 0
 
     def count_places(self, wanted: int, ahead: int) -> int:
-        """How many jobs may be taken: `wanted` for free slots, `ahead` for those that run, if the disk holds them."""
+        """Return how many jobs the container may take now.
+
+        `wanted` is the number of free slots. `ahead` is the number of jobs to fetch before a slot is free; these are
+        taken only if the disk has room for them.
+        """
         now = self._now()
-        if self._closed or now < self._rests_until:
+        if self._closed or now < self._paused_until:
             return 0
-        if ahead and not self._room(self._work_dir, MIN_FREE_BYTES + 2 * self._largest):
+        if ahead and not self._has_space(self._work_dir, MIN_FREE_BYTES + 2 * self._largest_job_bytes):
             ahead = 0
         return self._health.count_places(wanted + ahead, now)
 
     def release_probe(self) -> None:
-        """What was let through brought no job."""
+        """Allow another probe, because the admitted one received no job."""
         self._health.release_probe(self._now())
 
     def pause_for_rebalance(self) -> None:
-        """EC2 says that the machine is likelier to go: what runs goes on, nothing is begun for a while."""
-        self._rests_until = self._now() + REBALANCE_PAUSE_SECONDS
-        log.warning("rebalance recommendation: no jobs are begun for %.0f minutes", REBALANCE_PAUSE_SECONDS / 60)
+        """Start no jobs for a while, because EC2 reports a higher risk of interruption. Running jobs continue."""
+        self._paused_until = self._now() + REBALANCE_PAUSE_SECONDS
+        log.warning("EC2 rebalance recommendation: starting no jobs for %.0f minutes", REBALANCE_PAUSE_SECONDS / 60)
 
     def close_run(self) -> None:
-        """The run has cost what it may: no job is begun any more."""
+        """Start no more jobs, because the run has reached MAX_COST."""
         if not self._closed:
-            log.warning("the run has cost what it may (MAX_COST): no job is begun any more")
+            log.warning("the run has reached MAX_COST: starting no more jobs")
         self._closed = True
 
     @property
@@ -58,9 +68,9 @@ class AdmissionGate:
         return self._closed
 
     def record_success(self, job_bytes: int) -> None:
-        """A job is done that needed so much disk."""
+        """Note that a job succeeded, and that it needed `job_bytes` of disk."""
         with self._lock:
-            self._largest = max(self._largest, job_bytes)
+            self._largest_job_bytes = max(self._largest_job_bytes, job_bytes)
         self._health.record_success(self._now())
 
     def record_failure(self, job_id: str, reason: str, reason_class: str) -> None:

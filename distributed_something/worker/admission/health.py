@@ -1,9 +1,12 @@
-"""Whether this container may take jobs: a sick machine, or one without disk, must not eat the queue.
+"""The health of this container, which decides whether it may take jobs.
 
-Several different jobs that fail in a row are more likely the machine's fault than theirs. The container then pauses,
-longer than the idle alarm waits, so that a fleet replaces the machine. If it is still there after that, one job is let
-through to find out; if that fails too, nobody replaces this machine, and a longer wait would only cost time. Nor does
-it pause while another machine does: where several fail alike, it is the jobs.
+If several different jobs fail in a row, the machine is the more likely cause. The container then pauses for longer than
+the idle alarm waits, so that the fleet replaces the machine. If nobody has replaced it when the pause ends, the
+container takes a single job as a probe. If the probe fails too, the container takes jobs again, because a longer pause
+would only cost time. It also does not pause while another machine does: if several machines fail alike, the jobs are
+the cause.
+
+A container with a full disk takes no jobs either, because it would fail every job in the queue.
 """
 
 from __future__ import annotations
@@ -21,161 +24,183 @@ from typing import Any
 from distributed_something.worker.job.run_keys import RunKeys
 from distributed_something.worker.machine.times import build_utc_timestamp
 
-MIN_FAILED_JOBS = 5  # different jobs, none succeeding in between
-SICK_PAUSE_SECONDS = 20 * 60.0  # the idle alarm ends a machine after 15 minutes
-DISK_CHECK_SECONDS = 60.0  # between two looks at a full disk
+MIN_FAILED_JOBS = 5  # different jobs, without a success in between
+SICK_PAUSE_SECONDS = 20 * 60.0  # longer than the 15 minutes after which the idle alarm ends a machine
+DISK_CHECK_SECONDS = 60.0  # between two checks of a full disk
 MIN_FREE_BYTES = 512 * 1024 * 1024
-MIN_FREE_FILES = 1000  # a disk of many small files can have bytes left and no room for another file
-MAX_REPORTED_JOBS = 10  # that are named: the last
-MAX_REASON_CHARACTERS = 1000  # characters
-# These say nothing of the machine.
+MIN_FREE_FILES = 1000  # a disk with many small files can run out of inodes before it runs out of bytes
+MAX_REPORTED_JOBS = 10  # ids of the most recent failed jobs in a health document
+MAX_REASON_CHARACTERS = 1000
+# Failures of these classes are not evidence against the machine.
 UNRELATED_REASON_CLASSES = frozenset({"missing input", "bad message", "crash", "interrupted", "lost lease"})
 log = logging.getLogger("worker")
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Why no jobs are taken. Times in seconds since 1970; `until` None: as long as the disk is full."""
+    """A pause during which the container takes no jobs.
+
+    Times are in seconds since 1970. `until` is None for a full disk, because its end is not known.
+    """
 
     since: float
     until: float | None
     reason: str
-    jobs: tuple[str, ...] = ()  # the last that failed, the latest last
+    jobs: tuple[str, ...] = ()  # ids of the most recent failed jobs, oldest first
 
 
-def has_disk_space(path: Path, least_bytes: int = MIN_FREE_BYTES) -> bool:
-    """Whether the disk that `path` is on can hold a job; a path that cannot be asked cannot."""
+def has_disk_space(path: Path, min_bytes: int = MIN_FREE_BYTES) -> bool:
+    """Return whether the disk that holds `path` has room for a job; False if the disk cannot be queried."""
     try:
-        found = os.statvfs(path)
+        disk = os.statvfs(path)
     except OSError:
         return False
-    if found.f_flag & os.ST_RDONLY:  # as Linux makes a disk that has errors
+    if disk.f_flag & os.ST_RDONLY:  # Linux remounts a disk with errors as read-only
         return False
-    counts_files = found.f_files > 0  # btrfs, for one, does not
-    return found.f_bavail * found.f_frsize >= least_bytes and (not counts_files or found.f_favail >= MIN_FREE_FILES)
+    counts_files = disk.f_files > 0  # some file systems, such as btrfs, have no limit on files
+    return disk.f_bavail * disk.f_frsize >= min_bytes and (not counts_files or disk.f_favail >= MIN_FREE_FILES)
 
 
 class ContainerHealth:
-    """One container's, shared by its slots' threads. `now`: seconds since 1970, as every method is told it."""
+    """The health of one container, shared by the threads of its slots.
+
+    The `now` of every method is in seconds since 1970. `has_room` returns whether the disk has room for a job.
+    `is_other_paused` returns whether a container on another machine of the run has paused.
+    """
 
     def __init__(
-        self, has_room: Callable[[], bool] = lambda: True, others_pause: Callable[[], bool] = lambda: False
+        self, has_room: Callable[[], bool] = lambda: True, is_other_paused: Callable[[], bool] = lambda: False
     ) -> None:
-        self._has_room, self._others_pause = has_room, others_pause
-        self._gave_up = False  # to pause, up to the next success
+        self._has_room, self._is_other_paused = has_room, is_other_paused
+        self._has_given_up = False  # True: no more pauses until the next success
         self._lock = threading.Lock()
-        self._failed: dict[str, None] = {}  # ids of the jobs since the last success, the latest last
-        self._sick: Pause | None = None
-        self._probe_at = 0.0
-        self._full: Pause | None = None
-        self._look_at = 0.0
+        self._failed_jobs: dict[str, None] = {}  # ids since the last success, oldest first
+        self._sick_pause: Pause | None = None
+        self._next_probe_at = 0.0
+        self._full_disk_pause: Pause | None = None
+        self._next_disk_check_at = 0.0
 
     @property
     def current_pause(self) -> Pause | None:
-        """The pause that is on; None while jobs are taken. A sick machine's lasts beyond `until`, up to a job's end."""
+        """The current pause, or None while the container takes jobs.
+
+        The pause of an unhealthy container lasts beyond its `until`, until the probe has ended.
+        """
         with self._lock:
-            return self._sick or self._full
+            return self._sick_pause or self._full_disk_pause
 
     def count_places(self, wanted: int, now: float) -> int:
-        """How many jobs may be taken: all, none, or after a pause one, which then is let through."""
+        """Return how many of the `wanted` jobs may be taken: all, none, or one probe at the end of a pause."""
         with self._lock:
             if wanted < 1 or self._is_disk_full(now):
                 return 0
-            if self._sick is None:
+            if self._sick_pause is None:
                 return wanted
-            if now < self._probe_at:
+            if now < self._next_probe_at:
                 return 0
-            self._probe_at = now + SICK_PAUSE_SECONDS  # were its end never told, another would go then
+            self._next_probe_at = now + SICK_PAUSE_SECONDS  # allows another one if this one never reports its end
             return 1
 
     def release_probe(self, now: float) -> None:
-        """The job that was let through says nothing of the machine, or never came: another may go."""
+        """Allow another probe, because the last one received no job or failed for an unrelated reason."""
         with self._lock:
             if self._is_probe_due(now):
-                self._probe_at = now
+                self._next_probe_at = now
 
     def record_success(self, now: float) -> None:
-        """A job's program did well here: the machine is not sick."""
+        """End the pause and forget earlier failures, because a job succeeded on this machine."""
         with self._lock:
-            self._failed.clear()
-            self._gave_up = False
-            if self._sick is not None:
-                log.info("a job succeeded after %.0f minutes of pause: jobs are taken", (now - self._sick.since) / 60)
-            self._sick = None
+            self._failed_jobs.clear()
+            self._has_given_up = False
+            if self._sick_pause is not None:
+                minutes = (now - self._sick_pause.since) / 60
+                log.info("a job succeeded after a pause of %.0f minutes: taking jobs again", minutes)
+            self._sick_pause = None
 
     def record_failure(self, job_id: str, reason: str, reason_class: str, now: float) -> None:
-        """A job failed here; `reason_class`: as its record names it."""
+        """Count a failed job and pause if there were too many. `reason_class` is the class in the job's record."""
         if reason_class in UNRELATED_REASON_CLASSES:
             self.release_probe(now)
             return
-        alike = self._can_pause_for(job_id) and self._others_pause()  # not under the lock: S3 may take its time
+        # Outside the lock, because the answer comes from S3 and can take a while.
+        is_shared_failure = self._can_pause_for(job_id) and self._is_other_paused()
         with self._lock:
-            self._failed.pop(job_id, None)
-            self._failed[job_id] = None
-            if len(self._failed) > MAX_REPORTED_JOBS:
-                del self._failed[next(iter(self._failed))]
+            self._failed_jobs.pop(job_id, None)
+            self._failed_jobs[job_id] = None
+            if len(self._failed_jobs) > MAX_REPORTED_JOBS:
+                del self._failed_jobs[next(iter(self._failed_jobs))]
             if self._is_probe_due(now):
-                log.warning("jobs still fail and nobody replaced this machine: they are taken again")
-                self._sick, self._gave_up = None, True
-            elif self._sick is None and len(self._failed) >= MIN_FAILED_JOBS and not alike and not self._gave_up:
+                log.warning("jobs still fail after the pause and nobody replaced this machine: taking jobs again")
+                self._sick_pause, self._has_given_up = None, True
+            elif self._sick_pause is None and self._has_failed_enough() and not is_shared_failure:
                 self._start_pause(reason, now)
 
     def _can_pause_for(self, job_id: str) -> bool:
         with self._lock:
-            return self._sick is None and not self._gave_up and len({*self._failed, job_id}) >= MIN_FAILED_JOBS
+            has_enough = len({*self._failed_jobs, job_id}) >= MIN_FAILED_JOBS
+            return self._sick_pause is None and not self._has_given_up and has_enough
+
+    def _has_failed_enough(self) -> bool:
+        return len(self._failed_jobs) >= MIN_FAILED_JOBS and not self._has_given_up
 
     def _is_probe_due(self, now: float) -> bool:
-        return self._sick is not None and self._sick.until is not None and now >= self._sick.until
+        return self._sick_pause is not None and self._sick_pause.until is not None and now >= self._sick_pause.until
 
-    def _start_pause(self, last: str, now: float) -> None:
-        reason = f"{len(self._failed)} different jobs failed in a row, at last: {last}"[:MAX_REASON_CHARACTERS]
-        self._probe_at = now + SICK_PAUSE_SECONDS
-        self._sick = Pause(now, self._probe_at, reason, tuple(self._failed)[-MAX_REPORTED_JOBS:])
-        log.error("no jobs are taken for %.0f minutes: %s", SICK_PAUSE_SECONDS / 60, reason)
+    def _start_pause(self, last_reason: str, now: float) -> None:
+        count = len(self._failed_jobs)
+        reason = f"{count} different jobs failed in a row; the last failure: {last_reason}"[:MAX_REASON_CHARACTERS]
+        self._next_probe_at = now + SICK_PAUSE_SECONDS
+        job_ids = tuple(self._failed_jobs)[-MAX_REPORTED_JOBS:]
+        self._sick_pause = Pause(now, self._next_probe_at, reason, job_ids)
+        log.error("taking no jobs for %.0f minutes: %s", SICK_PAUSE_SECONDS / 60, reason)
 
     def _is_disk_full(self, now: float) -> bool:
-        if self._full is not None and now < self._look_at:
+        if self._full_disk_pause is not None and now < self._next_disk_check_at:
             return True
-        full = not self._has_room()
-        if full and self._full is None:
-            log.error("no jobs are taken as long as the disk is full, or cannot be written")
-            self._full = Pause(now, None, "the disk is full, or cannot be written")
-        elif not full and self._full is not None:
-            log.info("the disk has room again: jobs are taken")
-            self._full = None
-        self._look_at = now + DISK_CHECK_SECONDS
-        return full
+        is_full = not self._has_room()
+        if is_full and self._full_disk_pause is None:
+            log.error("taking no jobs while the disk is full or cannot be written to")
+            self._full_disk_pause = Pause(now, None, "the disk is full or cannot be written to")
+        elif not is_full and self._full_disk_pause is not None:
+            log.info("the disk has room again: taking jobs")
+            self._full_disk_pause = None
+        self._next_disk_check_at = now + DISK_CHECK_SECONDS
+        return is_full
 
 
 class HealthReporter:
-    """Tells `write` (document → S3) of each pause that begins and of its end. `tick()` is one look."""
+    """A reporter of pauses: `write` stores a document in S3 when a pause begins and when it ends."""
 
     def __init__(
         self, health: ContainerHealth, write: Callable[[dict[str, Any]], None], machine: str, container: str
     ) -> None:
         self._health, self._write = health, write
-        self._document = partial(build_health_document, machine, container)
-        self._told: Pause | None = None
+        self._build_document = partial(build_health_document, machine, container)
+        self._reported_pause: Pause | None = None
 
     def tick(self, now: float) -> None:
-        """Writes if something changed. What `write` raises comes through, and the next tick tries again."""
+        """Write a document if the pause has changed. If `write` raises an error, it is passed on, and the next tick
+        tries to write again."""
         pause = self._health.current_pause
-        if pause != self._told:
-            self._write(self._document(pause, now))
-            self._told = pause
+        if pause != self._reported_pause:
+            self._write(self._build_document(pause, now))
+            self._reported_pause = pause
 
 
 def build_health_document(machine: str, container: str, pause: Pause | None, now: float) -> dict[str, Any]:
-    """What is known of this container: paused, with until when and why, or working since now. Times in UTC."""
-    told: dict[str, Any] = {"machine": machine, "container": container}
+    """Return the document about this container: paused, with the end and the reason, or working since `now`. Times are
+    in UTC."""
+    names: dict[str, Any] = {"machine": machine, "container": container}
     if pause is None:
-        return told | {"state": "working", "since": build_utc_timestamp(now), "until": None, "reason": None, "jobs": []}
+        since = build_utc_timestamp(now)
+        return names | {"state": "working", "since": since, "until": None, "reason": None, "jobs": []}
+    since = build_utc_timestamp(pause.since)
     until = None if pause.until is None else build_utc_timestamp(pause.until)
-    why = {"reason": pause.reason, "jobs": list(pause.jobs)}
-    return told | {"state": "paused", "since": build_utc_timestamp(pause.since), "until": until} | why
+    reason = {"reason": pause.reason, "jobs": list(pause.jobs)}
+    return names | {"state": "paused", "since": since, "until": until} | reason
 
 
 def build_health_key(keys: RunKeys, machine: str, container: str) -> str:
-    """Where the document lies in the app's bucket: beside the jobs' records."""
+    """Return the key of the container's document in the app's bucket, next to the job records."""
     name = re.sub(r"[^\w.-]", "-", f"{machine}-{container}", flags=re.ASCII)
     return f"{keys.machines}{name}.json"

@@ -1,5 +1,5 @@
-"""One attempt at one job, from its message to the deletion of that message: lease, inputs, program, results, record.
+"""One attempt at a job, from receiving its message to deleting it: lease, inputs, program, results, and record.
 
-Only `container` imports it; it uses everything below. Start reading in `handler.py`, the one place that says in which
-order things happen, and go on with `outcomes.py`, which says how an attempt can end.
+Only `container` imports this package, which uses all packages below it. Start reading in `handler.py`, which defines
+the order of the steps, and continue with `outcomes.py`, which defines how an attempt can end.
 """

@@ -1,7 +1,7 @@
-"""Deletes messages of jobs that are through, up to ten in a call: short jobs would spend much of their time on it.
+"""Deletion of the messages of finished jobs, in batches of up to ten: single calls would slow down short jobs.
 
-A message keeps its lease until SQS says that it is deleted, and is tried until then. Should the lease be lost all the
-same, the message may come back: the job's record says that it is done.
+A message keeps its lease until SQS confirms the deletion, and failed deletions are retried until then. If the lease is
+lost nevertheless, the message may be delivered again; the job's record then shows that the job is done.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from distributed_something.worker.attempt.batches import split_into_batches
 from distributed_something.worker.attempt.lease import Lease
 from distributed_something.worker.job.failures import AWS_ERRORS
 
-DELETE_BATCH_SIZE = 10  # SQS: entries in one DeleteMessageBatch
-DELETE_WAIT_SECONDS = 0.5  # for more of them
-DELETE_RETRY_SECONDS = 5.0  # before what SQS did not delete is tried again
-MAX_FINAL_DELETES = 3  # at the container's end, without rest
+DELETE_BATCH_SIZE = 10  # SQS limit for one DeleteMessageBatch call
+DELETE_WAIT_SECONDS = 0.5  # how long to wait for a batch to fill
+DELETE_RETRY_SECONDS = 5.0  # pause before failed deletions are retried
+MAX_FINAL_DELETES = 3  # calls without a pause when the container ends
 log = logging.getLogger("worker")
 
 
 class MessageDeleter:
-    """Shared by a container's slots. `run()` sends until `end()`; `release` is told the lease of what is through."""
+    """Deletes messages for all slots of a container.
+
+    `run()` sends batches until `end()`. `release` is called with the lease of each message that needs no more calls.
+    """
 
     def __init__(self, sqs: Any, queue_url: str, release: Callable[[Lease], None]) -> None:
         self._sqs, self._url, self._release = sqs, queue_url, release
@@ -32,7 +35,7 @@ class MessageDeleter:
         self._ended = False
 
     def delete_soon(self, lease: Lease) -> None:
-        """Soon: returns at once. To release the lease is left to this object."""
+        """Queue the deletion of the lease's message and return at once. The deleter releases the lease."""
         with self._changed:
             self._leases.append(lease)
             if len(self._leases) in (1, DELETE_BATCH_SIZE):
@@ -47,52 +50,54 @@ class MessageDeleter:
                 break
 
     def end(self) -> None:
-        """What is left is sent at once, and `run` returns."""
+        """Make `run` delete the remaining messages and return."""
         with self._changed:
             self._ended = True
             self._changed.notify()
 
     def send_all(self) -> bool:
-        """Sends all that there is, once; whether nothing of it must be sent again."""
+        """Try once to delete all queued messages, and return whether none remains to be retried."""
         with self._changed:
             leases, self._leases = self._leases, []
-        left: list[Lease] = []
+        remaining: list[Lease] = []
         for batch in split_into_batches(leases, DELETE_BATCH_SIZE):
-            left += self._send_batch(batch)
+            remaining += self._send_batch(batch)
         with self._changed:
-            self._leases += left
-        return not left
+            self._leases += remaining
+        return not remaining
 
     def _send_batch(self, leases: list[Lease]) -> list[Lease]:
-        """Those that are to be sent again."""
+        """Return the leases whose messages must be sent again."""
         settled = self._try_delete_messages(leases)
-        left = [lease for n, lease in enumerate(leases) if str(n) not in settled and not lease.is_lost]
+        remaining = [lease for n, lease in enumerate(leases) if str(n) not in settled and not lease.is_lost]
         for lease in leases:
-            if lease not in left:
+            if lease not in remaining:
                 self._release(lease)
-        return left
+        return remaining
 
     def _try_delete_messages(self, leases: list[Lease]) -> set[str]:
-        """Which of them, by their numbers, are deleted or will never be."""
+        """Return the positions, as text, of the leases whose messages are deleted or can never be deleted."""
         try:
             return self._send_delete_batch(leases)
         except AWS_ERRORS as error:
-            log.warning("%d messages of done jobs are not deleted yet: %s", len(leases), error)
-        except Exception:  # the loop's edge: without it no message would be deleted any more, unseen
-            log.exception("messages of done jobs could not be deleted: trying again")
+            log.warning(
+                "%d messages of finished jobs could not be deleted; they will be retried: %s", len(leases), error
+            )
+        except Exception:  # otherwise this thread would end unnoticed and delete no more messages
+            log.exception("messages of finished jobs could not be deleted; they will be retried")
         return set()
 
     def _send_delete_batch(self, leases: list[Lease]) -> set[str]:
         entries = [{"Id": str(n), "ReceiptHandle": lease.receipt} for n, lease in enumerate(leases)]
-        answer = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
-        failed = answer.get("Failed", [])
+        response = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
+        failed = response.get("Failed", [])
         for entry in failed:
-            log.warning("a message of a done job is not deleted: %s", entry.get("Message"))
-        for_good = [entry for entry in failed if entry.get("SenderFault")]
-        return {entry["Id"] for entry in (*answer.get("Successful", []), *for_good)}
+            log.warning("SQS did not delete the message of a finished job: %s", entry.get("Message"))
+        permanent_failures = [entry for entry in failed if entry.get("SenderFault")]
+        return {entry["Id"] for entry in (*response.get("Successful", []), *permanent_failures)}
 
     def _wait_for_batch(self) -> bool:
-        """Whether to go on: some time after the first lease, or as soon as a batch is full."""
+        """Wait for a full batch, or for some time after its first message, and return whether to continue."""
         with self._changed:
             while not self._leases and not self._ended:
                 self._changed.wait()

@@ -1,4 +1,4 @@
-"""Whether a job is done already: CHECK_IF_DONE_BOOL."""
+"""The check whether a job is already done (CHECK_IF_DONE_BOOL)."""
 
 from __future__ import annotations
 
@@ -18,56 +18,63 @@ from distributed_something.worker.transfer.s3_listing import ListedObject, list_
 
 @dataclass(frozen=True)
 class PriorResults:
-    """The outputs of a job that is done, None for one that is to do; what its place held, None if nobody looked;
-    whether its record in this run says that it is done."""
+    """The results of earlier attempts at a job.
+
+    `outputs`: the job's result files if it is done, else None. `listed_objects`: what its output location contained, or
+    None if that was not listed. `is_recorded`: whether a record of this run says that the job is done.
+    """
 
     outputs: list[ResultFile] | None
-    there: dict[str, ListedObject] | None = None
-    recorded: bool = True
+    listed_objects: dict[str, ListedObject] | None = None
+    is_recorded: bool = True
 
 
-def observe_prior_results(context: WorkerContext, job: Job, *, first_try: bool) -> PriorResults:
-    """One or two requests (a page of 1,000 each), three where an upload came to no end.
+def observe_prior_results(context: WorkerContext, job: Job, *, is_first_attempt: bool) -> PriorResults:
+    """Return the results that earlier attempts at the job uploaded.
 
-    Its record tells for certain. Files tell it only if they are older than this run, on the first try, and all of those
-    that went up together: an attempt that died while it uploaded leaves some of them.
+    A record of this run decides. On the first attempt, files also count if they are older than this run and form a
+    complete upload, because an attempt that died during its upload leaves only some of its files.
+
+    Makes one or two requests (listing takes one per 1,000 objects), or three if an upload was incomplete.
     """
     settings = context.settings
     expected = job.expected_files or settings.expected_number_files
-    if not first_try or not expected:
+    if not is_first_attempt or not expected:
         return PriorResults(_find_recorded_results(context, job))
-    there = list_s3_objects(context.s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
-    if not there:
-        return PriorResults(None, there)  # the usual case: one request
-    begun = _parse_run_start(settings.run)
-    old = {key: listed for key, listed in there.items() if listed.modified < begun}
-    good = [
+    listed_objects = list_s3_objects(context.s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
+    if not listed_objects:
+        return PriorResults(None, listed_objects)  # the usual case: one request
+    run_start = _parse_run_start(settings.run)
+    older_objects = {key: listed for key, listed in listed_objects.items() if listed.modified < run_start}
+    result_files = [
         ResultFile(job.output_bucket, key, listed.size, "")
-        for key, listed in old.items()
+        for key, listed in older_objects.items()
         if listed.size >= settings.min_file_size_bytes and settings.necessary_string in key
     ]
-    if len(good) >= expected and _is_upload_complete(context, job, old):
-        return PriorResults(good, recorded=False)
+    if len(result_files) >= expected and _is_upload_complete(context, job, older_objects):
+        return PriorResults(result_files, is_recorded=False)
     return PriorResults(_find_recorded_results(context, job))
 
 
-def _is_upload_complete(context: WorkerContext, job: Job, there: dict[str, ListedObject]) -> bool:
-    """Whether there are as many as the last one's attempt was to upload; where that is not told, nothing speaks against
-    it: one file alone, one of another program, or one that this worker may not read."""
-    last = max(there, key=lambda key: there[key].modified)
+def _is_upload_complete(context: WorkerContext, job: Job, listed_objects: dict[str, ListedObject]) -> bool:
+    """Return whether all files of the most recent upload exist. Each file's metadata contains the number of files.
+
+    Also return True if the number is unknown, as for a single file, a file of another program, or an unreadable one.
+    """
+    last = max(listed_objects, key=lambda key: listed_objects[key].modified)
     try:
         payer = select_payer_arguments(job.upload_arguments)
-        answer = context.s3.head_object(Bucket=job.output_bucket, Key=last, **payer)
+        response = context.s3.head_object(Bucket=job.output_bucket, Key=last, **payer)
     except ClientError as error:
         if is_access_denied(error):
             return True
         raise
-    told = answer.get("Metadata", {}).get(FILE_COUNT_KEY, "")
-    return not told.isdecimal() or int(told) <= len(there)
+    file_count = response.get("Metadata", {}).get(FILE_COUNT_KEY, "")
+    return not file_count.isdecimal() or int(file_count) <= len(listed_objects)
 
 
 def _parse_run_start(run: str) -> datetime:
-    """The start of a run, as its name tells it; of a worker that was started by hand none is known."""
+    """Return the start time that the run's name contains, or the latest possible time for a worker started by hand."""
     try:
         return datetime.strptime(run, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
@@ -75,7 +82,7 @@ def _parse_run_start(run: str) -> datetime:
 
 
 def _find_recorded_results(context: WorkerContext, job: Job) -> list[ResultFile] | None:
-    found = read_record(context, job.id)
-    if found is None or not is_record_done(found):
+    record = read_record(context, job.id)
+    if record is None or not is_record_done(record):
         return None
-    return [ResultFile(**output) for output in found.get("outputs", [])]
+    return [ResultFile(**output) for output in record.get("outputs", [])]

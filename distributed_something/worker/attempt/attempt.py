@@ -1,4 +1,4 @@
-"""One try of one job: what it has come to so far."""
+"""The state of one attempt at a job."""
 
 from __future__ import annotations
 
@@ -12,67 +12,73 @@ from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.transfer.results import ResultFile
 from distributed_something.worker.transfer.s3_listing import ListedObject
 
-# Message attributes of a job that was interrupted and sent again: SQS counts a new message's receives from zero.
+# Attributes of a message that was sent again after an interruption: SQS counts the receives of a new message from zero.
 FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE = "failures", "tries"
 
 
 @dataclass
 class Attempt:
-    """`tries` and `failures`: how often this job was begun, and failed, before this attempt.
+    """One attempt at a job and its state so far.
 
-    A receive that ended without a word (a killed worker, a lost lease) counts as a failure: it may be the job's fault.
+    `earlier_attempts` and `failures`: how many attempts at the job were made before this one, and how many of them
+    failed. A receive whose end is unknown (the worker was killed or lost the lease) counts as a failure, since the job
+    may have caused it.
     """
 
     raw: dict[str, Any]
     lease: Lease
     folders: Folders
-    tries: int
+    earlier_attempts: int
     failures: int
     started: float  # seconds since 1970
     name: str = "a message"
     message: dict[str, Any] = field(default_factory=dict)
     job: Job | None = None
-    time_limit: float = 0.0  # seconds that its program has
-    token: str = field(default_factory=lambda: secrets.token_hex(3))  # tells attempts apart that have the same number
-    oom_kills: int = 0  # in this container before its program began
-    begun: bool = False  # whether its program was
-    leaving: bool = False  # whether its message will be deleted: its lease ends with that
+    time_limit: float = 0.0  # of the program, in seconds
+    token: str = field(default_factory=lambda: secrets.token_hex(3))  # distinguishes attempts with the same number
+    oom_kills: int = 0  # out-of-memory kills in this container before the program started
+    has_started: bool = False  # whether the program was started
+    is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
     result: Result | None = None
     bytes_in: int = 0
     outputs: list[ResultFile] = field(default_factory=list)
-    recorded: bool = True  # where it was done before: whether a record of this run says so
-    # What lay at the outputs' place when it was begun; None: nobody looked.
-    there: dict[str, ListedObject] | None = None
+    is_recorded: bool = True  # for a job that is already done: whether a record of this run says so
+    # Objects at the output location when the attempt began; None if they were not listed.
+    listed_objects: dict[str, ListedObject] | None = None
 
     @property
     def number(self) -> int:
-        return self.tries + 1
+        return self.earlier_attempts + 1
 
 
 def read_attempt_counts(raw: dict[str, Any]) -> tuple[int, int]:
-    """Tries and failures before this receive, from the message as SQS gave it."""
+    """Return the numbers of attempts and failures before this receive, from a message as SQS returned it."""
     received = max(1, _parse_count(raw.get("Attributes", {}).get("ApproximateReceiveCount")))
     attributes = raw.get("MessageAttributes", {})
-    tries, failures = (
+    attempts, failures = (
         _parse_count(attributes.get(name, {}).get("StringValue")) for name in (ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE)
     )
-    return tries + received - 1, failures + received - 1
+    return attempts + received - 1, failures + received - 1
 
 
 def get_message_age(raw: dict[str, Any], now: float) -> float:
-    """Seconds since the message's first receive, `now` being seconds since 1970; 0 if that is this one, however wrong
-    this machine's clock is."""
-    told = raw.get("Attributes", {})
-    first = told.get("ApproximateFirstReceiveTimestamp", "")
-    is_first = _parse_count(told.get("ApproximateReceiveCount")) < 2 or not first.isdecimal()
+    """Return the seconds since the message was first received; `now` is in seconds since 1970.
+
+    Returns 0 if this is the first receive, whatever this machine's clock shows.
+    """
+    attributes = raw.get("Attributes", {})
+    first = attributes.get("ApproximateFirstReceiveTimestamp", "")
+    is_first = _parse_count(attributes.get("ApproximateReceiveCount")) < 2 or not first.isdecimal()
     return 0.0 if is_first else max(0.0, now - int(first) / 1000)
 
 
 def build_message_attributes(attempt: Attempt) -> dict[str, Any]:
-    """What the message of a job that is sent again is told. That is no failure, and no try unless its program was
-    begun: before that, it leaves nothing behind."""
-    told = {ATTEMPTS_ATTRIBUTE: attempt.tries + attempt.begun, FAILURES_ATTRIBUTE: attempt.failures}
-    return {name: {"DataType": "Number", "StringValue": str(count)} for name, count in told.items()}
+    """Return the attributes for sending the message again.
+
+    An interruption is not a failure. It counts as an attempt only if the program was started.
+    """
+    counts = {ATTEMPTS_ATTRIBUTE: attempt.earlier_attempts + attempt.has_started, FAILURES_ATTRIBUTE: attempt.failures}
+    return {name: {"DataType": "Number", "StringValue": str(count)} for name, count in counts.items()}
 
 
 def _parse_count(text: object) -> int:

@@ -1,4 +1,4 @@
-"""AWS's calls take a limited number of entries each."""
+"""Batches for AWS calls, which accept a limited number of entries."""
 
 from __future__ import annotations
 

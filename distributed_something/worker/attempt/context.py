@@ -1,4 +1,4 @@
-"""What all parts of a container share that deal with jobs."""
+"""The context that all job-related parts of a container share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distributed_something.worker.machine.clock import Clock
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """One container's settings and clock, and its clients of SQS and S3 (None where nothing may be asked of one)."""
+    """A container's settings, clock, and clients of SQS and S3. A client is None where it must not be used."""
 
     settings: Settings
     sqs: Any

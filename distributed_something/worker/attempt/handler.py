@@ -1,8 +1,10 @@
-"""One job from its message to its end, in three stages: the only place that says in which order things happen.
+"""The job handler: takes one job from its message to its end, in three stages, and defines the order of all steps.
 
-begin: parse → already done? → inputs;   run: the program;   finish: success? → outputs, verified → record → delete.
-The message goes last: whatever dies before that leaves the job in the queue. The stages of one job follow each other,
-those of different jobs overlap.
+Begin: parse the message, check whether the job is done, fetch the inputs. Run: run the program. Finish: check for
+success, upload and verify the results, write the record, delete the message.
+
+The message is deleted last, so that a job stays in the queue if anything fails earlier. The stages of one job follow
+each other; those of different jobs overlap.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from distributed_something.worker.transfer.inputs import fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 
-UPLOAD_RESERVE_SECONDS = 1800.0  # kept free for the outputs, of the time that SQS leaves anybody a message
+UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease that is reserved for uploading the results
 log = logging.getLogger("worker")
 
 
@@ -56,20 +58,20 @@ class Hooks:
 
 
 class StopState(Protocol):
-    """Whether the container must end, and when: its StopRequest knows."""
+    """Whether the container must end now or soon; implemented by StopRequest."""
 
     @property
     def is_announced(self) -> bool:
-        """Whether no new job may be begun."""
+        """Whether the container must end, so that no more jobs are started."""
 
     @property
     def is_due(self) -> bool:
-        """Whether even what runs must end now."""
+        """Whether running programs must end now, too."""
 
 
 @dataclass(frozen=True)
 class ProgramTools:
-    """What programs are run with: who starts them, who sends their logs, and how often the kernel ended one."""
+    """Tools for running programs: launchers, log streams, and the count of out-of-memory kills."""
 
     launcher: LauncherPool
     job_logs: JobLogs
@@ -77,7 +79,7 @@ class ProgramTools:
 
 
 class JobHandler:
-    """Takes jobs through their stages; one object serves all slots of a container."""
+    """Takes jobs through their stages. One handler serves all slots of a container."""
 
     def __init__(
         self, context: WorkerContext, hooks: Hooks, keeper: LeaseKeeper, stop: StopState, finisher: AttemptFinisher,
@@ -88,31 +90,34 @@ class JobHandler:
         self._hooks, self._keeper, self._stop, self._finisher, self._tools = hooks, keeper, stop, finisher, tools
 
     def take_message(self, raw: dict[str, Any], received: float) -> Attempt:
-        """Holds a message as SQS gave it at `received` (the keeper's clock)."""
+        """Create the attempt for a message that SQS returned.
+
+        `received`: when it was requested, by the lease keeper's clock.
+        """
         folders, now = build_job_folders(self._settings.work_dir), self._clock.now()
         lease = self._keeper.add_lease(raw["ReceiptHandle"], received, get_message_age(raw, now))
         return Attempt(raw, lease, folders, *read_attempt_counts(raw), now)
 
     def begin_attempt(self, attempt: Attempt) -> bool:
-        """Fetches the inputs; whether there is a program to run."""
+        """Fetch the inputs, and return whether there is a program to run."""
         return self._run_stage(attempt, self._prepare_attempt)
 
     def run_attempt(self, attempt: Attempt) -> bool:
-        """Runs the program; whether the attempt must be finished."""
+        """Run the program, and return whether the attempt must be finished."""
         return self._run_stage(attempt, self._run_program)
 
     def finish_attempt(self, attempt: Attempt) -> None:
-        """Publishes, records and deletes; or whatever the attempt came to."""
+        """Upload the results, write the record, and delete the message, or handle the failure."""
         if self._run_stage(attempt, self._publish_results):
             self._release_attempt(attempt)
 
-    def give_back(self, attempt: Attempt) -> None:
-        """An attempt whose program was not begun goes back to the queue."""
+    def return_attempt(self, attempt: Attempt) -> None:
+        """Return the job of an attempt whose program was not started to the queue."""
         self._end_attempt(attempt, partial(self._finisher.return_interrupted, attempt))
 
-    def _run_stage(self, attempt: Attempt, work: Callable[[Attempt], None]) -> bool:
-        """Whether the attempt goes on after `work`. Where it does not, all is done that its end asks for."""
-        end = self._catch_ending(attempt, work)
+    def _run_stage(self, attempt: Attempt, stage: Callable[[Attempt], None]) -> bool:
+        """Run one stage, and return whether the attempt continues. If not, handle its end."""
+        end = self._catch_ending(attempt, stage)
         if end is not None:
             self._end_attempt(attempt, end)
         return end is None
@@ -123,17 +128,17 @@ class JobHandler:
         except LostLease:
             self._finisher.log_lost_lease(attempt)
         except AWS_ERRORS as error:
-            log.warning("%s: AWS refuses, so its lease must end by itself: %s", attempt.name, error)
-        except Exception:  # the slot's edge: it goes on with other jobs, and this one's lease brings it back
+            log.warning("%s: an AWS call failed; the job returns when its lease expires: %s", attempt.name, error)
+        except Exception:  # the slot must continue with other jobs; this one returns when its lease expires
             log.exception("the worker's own code failed at the end of %s", attempt.name)
         finally:
             self._release_attempt(attempt)
 
-    def _catch_ending(self, attempt: Attempt, work: Callable[[Attempt], None]) -> Callable[[], None] | None:
-        """What is to be done if `work` was the attempt's last stage; None if it goes on."""
+    def _catch_ending(self, attempt: Attempt, stage: Callable[[Attempt], None]) -> Callable[[], None] | None:
+        """Run one stage, and return the function that handles the attempt's end; None if the attempt continues."""
         finisher = self._finisher
         try:
-            work(attempt)
+            stage(attempt)
         except JobAlreadyDone:
             return partial(finisher.record_skipped, attempt)
         except StaleMessage:
@@ -150,13 +155,13 @@ class JobHandler:
             return partial(finisher.record_failure, attempt, f"AWS: {error}", "aws")
         except OSError as error:
             return partial(finisher.record_failure, attempt, f"this machine: {error}", "machine")
-        except (Exception, SystemExit) as error:  # what a hook does wrong costs one attempt, not the slot
+        except (Exception, SystemExit) as error:  # an error in a hook must end this attempt, not the slot
             log.exception("the worker's own code failed on %s", attempt.name)
             return partial(finisher.record_failure, attempt, f"{type(error).__name__}: {error}", "worker code")
         return None
 
     def _release_attempt(self, attempt: Attempt) -> None:
-        if not attempt.leaving:
+        if not attempt.is_deletion_queued:
             self._keeper.release_lease(attempt.lease)
         remove_job_folder(attempt.folders)
 
@@ -168,13 +173,14 @@ class JobHandler:
             job = self._hooks.make_job(attempt.message, attempt.folders, self._settings)
         attempt.job, attempt.name = job, job.id
         if self._settings.check_if_done:
-            found = observe_prior_results(self._context, job, first_try=attempt.tries == 0)
-            attempt.there = found.there
-            if found.outputs is not None:
-                attempt.outputs, attempt.recorded = found.outputs, found.recorded
+            prior = observe_prior_results(self._context, job, is_first_attempt=attempt.earlier_attempts == 0)
+            attempt.listed_objects = prior.listed_objects
+            if prior.outputs is not None:
+                attempt.outputs, attempt.is_recorded = prior.outputs, prior.is_recorded
                 raise JobAlreadyDone
-        if attempt.failures >= self._settings.job_retries:  # SQS's own count began anew with a message sent again
-            raise Failed(f"tried {attempt.failures} times, and at the last its worker was lost", "crash")
+        # SQS cannot enforce the limit alone: it counts the receives of a message that was sent again from zero.
+        if attempt.failures >= self._settings.job_retries:
+            raise Failed(f"failed {attempt.failures} times; the worker of the last attempt was lost", "crash")
         if attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS < min(job.timeout_seconds, MAX_JOB_SECONDS):
             raise StaleMessage
         self._prepare_inputs(attempt, job)
@@ -201,7 +207,7 @@ class JobHandler:
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS)
         surroundings = ProgramSurroundings(folders.root, folders.log, job.shell, monotonic=self._clock.monotonic)
         self._tools.job_logs.follow_log(job.id, folders.log)
-        attempt.begun = True
+        attempt.has_started = True
         try:
             attempt.result = run_commands(
                 self._tools.launcher, job.commands, surroundings, attempt.time_limit,
@@ -222,25 +228,27 @@ class JobHandler:
         self._finisher.record_done(attempt)
 
     def _claim_output_location(self, attempt: Attempt, job: Job) -> dict[str, ListedObject]:
-        """What the outputs may replace: nothing, or what attempts left that died, once that is claimed. First the
-        listing, then the claim: a result that is done in between is other than what was listed, and S3 refuses to
-        replace it."""
-        if attempt.there == {}:
+        """Return the objects that this attempt's results may replace, after claiming them from attempts that died.
+
+        Lists before claiming: if another attempt's results arrive in between, they differ from the listing and S3
+        refuses to replace them.
+        """
+        if attempt.listed_objects == {}:
             return {}
-        there = list_s3_objects(self._s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
-        if there:
-            done = not self._finisher.claim_results(attempt)
+        listed_objects = list_s3_objects(self._s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
+        if listed_objects:
+            is_done = not self._finisher.claim_results(attempt)
         else:
-            done = is_record_done(read_record(self._context, job.id))
-        if done:
-            raise JobAlreadyDone  # delivered twice: the other result stays
-        return there
+            is_done = is_record_done(read_record(self._context, job.id))
+        if is_done:
+            raise JobAlreadyDone  # the message was delivered twice; the first result stays
+        return listed_objects
 
     def _check_program_result(self, attempt: Attempt, job: Job) -> None:
         result = attempt.result
         assert result is not None  # run_attempt() comes before finish_attempt()
         if result.timed_out:
-            raise Failed(f"it ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
+            raise Failed(f"the program ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:
             self._check_can_continue(attempt)
         with run_on_all_processors():
@@ -251,20 +259,21 @@ class JobHandler:
 
     def _classify_failure(self, reason: str, attempt: Attempt, result: Result) -> Failed:
         if self._tools.oom_kills.claim_kill(attempt.oom_kills):
-            return Failed(f"out of memory: the kernel ended it ({reason})", "out of memory")
+            return Failed(f"out of memory: the kernel killed the program ({reason})", "out of memory")
         if result.exit_code < 0:
             return Failed(f"killed by signal {-result.exit_code}", "signal")
         if not has_disk_space(self._settings.work_dir):
-            return Failed(f"no disk left ({reason})", "disk")
+            return Failed(f"the disk is full ({reason})", "disk")
         return Failed(reason)
 
     def _check_can_start(self, attempt: Attempt) -> None:
-        """Before the program: nothing is begun that must end at once."""
+        """Raise Interruption or LostLease if no program may be started."""
         if self._stop.is_announced:
             raise Interruption
         self._check_can_continue(attempt)
 
     def _check_can_continue(self, attempt: Attempt) -> None:
+        """Raise LostLease or Interruption if the attempt must stop."""
         if attempt.lease.is_lost:
             raise LostLease
         if self._stop.is_due:
@@ -272,6 +281,6 @@ class JobHandler:
 
 
 def get_attempt_job(attempt: Attempt) -> Job:
-    """The attempt's job; begin_attempt() has made it before any other stage."""
+    """Return the attempt's job, which `begin_attempt()` creates before any other stage."""
     assert attempt.job is not None
     return attempt.job

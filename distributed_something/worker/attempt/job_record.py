@@ -1,4 +1,4 @@
-"""The record of a job: one JSON object in S3 with its log beside it. Everything shown later comes from records."""
+"""Job records: one JSON object per job in S3, with its log beside it. All later reports are based on records."""
 
 from __future__ import annotations
 
@@ -27,39 +27,43 @@ from distributed_something.worker.transfer.s3_file import (
 )
 
 DONE_STATE, FAILED_STATE, INTERRUPTED_STATE = "done", "failed", "interrupted"
+# A claim is recognized by this text, so workers of different versions must use the same one.
 CLAIM_REASON = "its worker is lost, or still replaces what an earlier attempt left"
-BUSY_REASON = "its record is written by others again and again"
+BUSY_REASON = "other workers keep changing the job's record"
 MAX_WRITE_ATTEMPTS = 5
 MAX_PARALLEL_LOG_PARTS = 4
 
 
 def build_record_key(settings: Settings, job: str) -> str:
-    """Where the record of the job lies in the app's bucket."""
+    """Return the key of the job's record in the app's bucket."""
     return settings.keys.record(job)
 
 
 def build_record_address(settings: Settings, job: str) -> str:
-    """Where the record lies, as an address."""
+    """Return the s3:// address of the job's record."""
     return f"s3://{settings.aws_bucket}/{build_record_key(settings, job)}"
 
 
 def build_log_key(settings: Settings, attempt: Attempt) -> str:
-    """Where the log of an attempt lies in the app's bucket. Each has a key of its own: two that overlap do not replace
-    each other's, and the record names the one that belongs to it."""
+    """Return the key of the attempt's log in the app's bucket.
+
+    Each attempt has its own key, so that overlapping attempts do not overwrite each other's logs; the record contains
+    the address of its log.
+    """
     return settings.keys.log(attempt.name, f"{attempt.number}-{attempt.token}")
 
 
 def read_record(context: WorkerContext, job: str) -> dict[str, Any] | None:
-    """The record that is there; None without one, or with one that is no JSON object."""
+    """Return the job's record, or None if it does not exist or is not a JSON object."""
     return _read_record_and_etag(context, job)[0]
 
 
 def _read_record_and_etag(context: WorkerContext, job: str) -> tuple[dict[str, Any] | None, str | None]:
-    """The record and its ETag."""
+    """Return the job's record and its ETag."""
     settings = context.settings
     try:
-        answer = context.s3.get_object(Bucket=settings.aws_bucket, Key=build_record_key(settings, job))
-        body = answer["Body"].read()
+        response = context.s3.get_object(Bucket=settings.aws_bucket, Key=build_record_key(settings, job))
+        body = response["Body"].read()
     except ClientError as error:
         if is_missing_object(error):
             return None, None
@@ -67,21 +71,24 @@ def _read_record_and_etag(context: WorkerContext, job: str) -> tuple[dict[str, A
     try:
         record = json.loads(body)
     except ValueError:
-        record = None  # nothing that a worker wrote whole
-    return record if isinstance(record, dict) else None, answer.get("ETag")
+        record = None  # a worker writes only complete records, so this is not one
+    return record if isinstance(record, dict) else None, response.get("ETag")
 
 
 def is_record_done(record: dict[str, Any] | None) -> bool:
-    """Whether the record says that the job's outputs are in S3."""
+    """Return whether the record says that the job's results are in S3."""
     return record is not None and record.get("state") == DONE_STATE
 
 
 def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
-    """Notes that this attempt replaces what another left. From then on that one's record is refused, however long it
-    was on its way: it would tell of bytes that are no more. False where the job is done."""
+    """Record that this attempt replaces an earlier attempt's files, and return False if the job is already done.
+
+    From then on, a late record of the earlier attempt is refused, because it would describe files that no longer exist.
+    Raises UploadError if the record cannot be written.
+    """
     for _ in range(MAX_WRITE_ATTEMPTS):
-        found, etag = _read_record_and_etag(context, record["job"])
-        if is_record_done(found):
+        existing, etag = _read_record_and_etag(context, record["job"])
+        if is_record_done(existing):
             return False
         if _put_record(context, record["job"], json.dumps(record | {"log": None}, indent=1).encode(), etag):
             return True
@@ -89,40 +96,42 @@ def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
 
 
 def write_record(
-    context: WorkerContext, record: dict[str, Any], log: Path, still_ours: Callable[[], bool] = lambda: False
+    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False
 ) -> bool:
-    """Writes log and record. False where another must stay: the job is done, or this attempt was interrupted and a
-    later one was faster. No other attempt overwrites that record, also none whose request was long on its way.
+    """Write the job's log and record, and return False if another attempt's record must stay.
 
-    `still_ours()`: whether the outputs in S3 are this attempt's. Then it is the other's record that is not true.
-    Raises LostLease where another attempt has claimed the outputs.
+    That is the case if the job is already done, or if this attempt was interrupted and a later one has written its
+    record. Conditional writes keep late requests from overwriting such a record.
+
+    `has_own_results()` returns whether the results in S3 are this attempt's; if so, its record replaces the other's.
+    Raises LostLease if another attempt has claimed the results, UploadError if the record cannot be written.
     """
     body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
     if record["state"] != DONE_STATE or record["attempts"] > 1:
-        found, etag = _read_record_and_etag(context, job)
-        if _has_precedence(found, record, still_ours):
+        existing, etag = _read_record_and_etag(context, job)
+        if _has_precedence(existing, record, has_own_results):
             return False
-        _check_claim(found, record)
+        _check_claim(existing, record)
     if record["log"] is not None:
         bucket = context.settings.aws_bucket
         _upload_log(context.s3, bucket, record["log"].removeprefix(f"s3://{bucket}/"), log)
     for _ in range(MAX_WRITE_ATTEMPTS):
         if _put_record(context, job, body, etag):
             return True
-        found, etag = _read_record_and_etag(context, job)
-        if found == json.loads(body):
-            return True  # its own: the answer to an earlier request was lost
-        if _has_precedence(found, record, still_ours):
+        existing, etag = _read_record_and_etag(context, job)
+        if existing == json.loads(body):
+            return True  # this attempt wrote it, but the response was lost
+        if _has_precedence(existing, record, has_own_results):
             return False
-        _check_claim(found, record)
+        _check_claim(existing, record)
     raise UploadError(BUSY_REASON)
 
 
 def _put_record(context: WorkerContext, job: str, body: bytes, etag: str | None) -> bool:
-    """Whether it is written; not so if another record is there than that with `etag`, or than none."""
-    place = {"Bucket": context.settings.aws_bucket, "Key": build_record_key(context.settings, job)}
+    """Write the record if the existing one has `etag` (None: if there is none), and return whether it was written."""
+    location = {"Bucket": context.settings.aws_bucket, "Key": build_record_key(context.settings, job)}
     try:
-        context.s3.put_object(**place, Body=body, ContentType="application/json", **build_write_condition(etag))
+        context.s3.put_object(**location, Body=body, ContentType="application/json", **build_write_condition(etag))
     except ClientError as error:
         if not is_precondition_error(error):
             raise
@@ -130,18 +139,20 @@ def _put_record(context: WorkerContext, job: str, body: bytes, etag: str | None)
     return True
 
 
-def _has_precedence(found: dict[str, Any] | None, record: dict[str, Any], still_ours: Callable[[], bool]) -> bool:
-    if found is None:
+def _has_precedence(
+    existing: dict[str, Any] | None, record: dict[str, Any], has_own_results: Callable[[], bool]
+) -> bool:
+    if existing is None:
         return False
-    if record["state"] == INTERRUPTED_STATE and found.get("attempts", 0) > record["attempts"]:
+    if record["state"] == INTERRUPTED_STATE and existing.get("attempts", 0) > record["attempts"]:
         return True
-    return is_record_done(found) and not still_ours()
+    return is_record_done(existing) and not has_own_results()
 
 
-def _check_claim(found: dict[str, Any] | None, record: dict[str, Any]) -> None:
-    if record["state"] != DONE_STATE or found is None or found.get("reason") != CLAIM_REASON:
+def _check_claim(existing: dict[str, Any] | None, record: dict[str, Any]) -> None:
+    if record["state"] != DONE_STATE or existing is None or existing.get("reason") != CLAIM_REASON:
         return
-    if any(found.get(name) != record.get(name) for name in ("machine", "started")):
+    if any(existing.get(name) != record.get(name) for name in ("machine", "started")):
         raise LostLease
 
 
@@ -153,9 +164,12 @@ def _upload_log(s3: Any, bucket: str, key: str, log: Path) -> None:
 
 
 def build_record(
-    context: WorkerContext, attempt: Attempt, state: str, reason: str | None, kind: str | None
+    context: WorkerContext, attempt: Attempt, state: str, reason: str | None, reason_class: str | None
 ) -> dict[str, Any]:
-    """The record of an attempt that ended in `state`. Times in UTC, sizes in bytes, `log` null where it is empty."""
+    """Return the record of an attempt that ended in `state`.
+
+    Times are in UTC, sizes in bytes. `log` is null if the log is empty.
+    """
     settings, ended = context.settings, context.clock.now()
     result, log = attempt.result, attempt.folders.log
     has_log = log.exists() and log.stat().st_size > 0
@@ -173,7 +187,7 @@ def build_record(
         "program_seconds": round(result.seconds, 3) if result else None,
         "exit_code": result.exit_code if result else None,
         "reason": reason,
-        "reason_class": kind,
+        "reason_class": reason_class,
         "last_lines": read_last_lines(log) if reason and has_log else [],
         "peak_memory_bytes": result.peak_memory_bytes if result else None,
         "cpu_seconds": round(result.cpu_seconds, 3) if result else None,

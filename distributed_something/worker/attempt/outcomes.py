@@ -1,8 +1,14 @@
-"""The ends of an attempt: what happens to its record, and what to its message.
+"""Outcomes of an attempt: what happens to the job's record and to its message.
 
-done, skipped: deleted.   interrupted, renewed: sent again as new, then deleted, since SQS counts every receive, and the
-hours from the first one on.   failed: back to the queue at once; after the last try, or where none can help, to the
-dead-letter queue.   bad: to the dead-letter queue.   lost: nothing.   A copy is sent before the original is deleted.
+- done, skipped: the message is deleted.
+- interrupted, renewed: the message is sent again as a new one, then deleted, because SQS counts all receives of a
+  message and limits its leases to 12 hours from its first receive.
+- failed: the message returns to the queue at once. After the last attempt, or if retrying cannot help, it moves to the
+  dead-letter queue.
+- bad message: it moves to the dead-letter queue.
+- lost lease: nothing happens to either.
+
+A copy is always sent before the original is deleted.
 """
 
 from __future__ import annotations
@@ -29,25 +35,27 @@ from distributed_something.worker.job.failures import AWS_ERRORS, Failed, JobAlr
 from distributed_something.worker.program.program import read_last_lines
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 
-MAX_LINE_CHARACTERS = 200  # characters, of a log's last line
-MAX_ATTRIBUTE_CHARACTERS = 1000  # characters, in a message attribute
-# S3 has what was written as soon as it says so: no further try will find more.
+MAX_LINE_CHARACTERS = 200  # of the log's last line, in a reason
+MAX_ATTRIBUTE_CHARACTERS = 1000  # of a message attribute
+# S3 is strongly consistent: an object that does not exist now will not appear by retrying.
 FINAL_REASON_CLASSES = frozenset({"missing input"})
 log = logging.getLogger("worker")
 
 
 @dataclass(frozen=True)
 class OutcomeCallbacks:
-    """Who is told how jobs end: what decides whether this container is sick."""
+    """Callbacks that report how jobs end, from which the container judges its own health."""
 
-    succeeded: Callable[[int], None]  # bytes that it needed on the disk
-    failed: Callable[[str, str, str], None]  # job id, reason, class
+    succeeded: Callable[[int], None]  # bytes of disk space that the job used
+    failed: Callable[[str, str, str], None]  # job ID, reason, reason class
 
 
 class AttemptFinisher:
-    """Ends attempts on one queue. Every method may raise LostLease, or AWS's errors; a lease's end brings the job back.
+    """Finishes attempts at the jobs of one queue.
 
-    `delete_soon` is told the leases of jobs whose record says that they are done, and releases them.
+    `delete_soon` deletes the message of a job whose record says that it is done, and then releases its lease.
+
+    Every method may raise LostLease or an AWS error. The job then returns to the queue when its lease expires.
     """
 
     def __init__(
@@ -58,60 +66,72 @@ class AttemptFinisher:
         self._sqs, self._settings, self._delete_soon = context.sqs, context.settings, delete_soon
 
     def record_done(self, attempt: Attempt) -> None:
-        """Its outputs are verified. Raises JobAlreadyDone where another attempt's record says so first."""
-        if not self._write_record(attempt, DONE_STATE, still_ours=lambda: self._has_own_results(attempt)):
+        """Record that the job is done and delete its message. The results must be verified.
+
+        Raises JobAlreadyDone if another attempt has recorded this first.
+        """
+        if not self._write_record(attempt, DONE_STATE, has_own_results=lambda: self._has_own_results(attempt)):
             raise JobAlreadyDone
         self._queue_deletion(attempt)
         self._callbacks.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
         log.info("done %s (%.1f s)", attempt.name, self._context.clock.now() - attempt.started)
 
     def claim_results(self, attempt: Attempt) -> bool:
-        """Before it replaces what another attempt left; False where the job is done."""
+        """Claim the files of earlier attempts before replacing them, and return False if the job is already done."""
         record = build_record(self._context, attempt, INTERRUPTED_STATE, CLAIM_REASON, "crash")
         return claim_job_results(self._context, record)
 
     def record_skipped(self, attempt: Attempt) -> None:
-        """It was done before; a run that did not do it itself notes where its outputs are."""
-        if not attempt.recorded:
+        """Delete the message of a job that was done before. If this run has no record of the results yet, write one."""
+        if not attempt.is_recorded:
             self._write_record(attempt, DONE_STATE)
         self._queue_deletion(attempt)
-        log.info("skip %s: it is done already", attempt.name)
+        log.info("skip %s: it is already done", attempt.name)
 
     def reject_message(self, attempt: Attempt, reason: str) -> None:
-        """No number of tries makes such a message better."""
+        """Move a message that retrying cannot help to the dead-letter queue."""
         log.error("bad message %s: %s", attempt.raw.get("MessageId"), reason)
         self._move_to_dead_letters(attempt, reason)
 
     def log_lost_lease(self, attempt: Attempt) -> None:
-        """Another worker may have it."""
-        log.warning("lost lease of %s: another worker may have it; nothing of this attempt is kept", attempt.name)
+        """Log that the lease is lost and another worker may have the job."""
+        log.warning("lost lease of %s: another worker may have the job; this attempt is discarded", attempt.name)
 
     def return_interrupted(self, attempt: Attempt) -> None:
-        """Not the job's fault. Its message comes first: there is little time, and S3 may hang."""
+        """Return an interrupted job to the queue and record the interruption, which does not count as a failure.
+
+        The message is sent before the record is written, because little time remains and S3 may not respond.
+        """
         _check_lease(attempt)
-        log.info("interrupted %s: it goes back to the queue", attempt.name)
+        log.info("interrupted %s: its job returns to the queue", attempt.name)
         self._resend_message(attempt)
-        if attempt.begun:
-            self._try_write_record(attempt, INTERRUPTED_STATE, "its worker was told to stop", "interrupted")
+        if attempt.has_started:
+            self._try_write_record(attempt, INTERRUPTED_STATE, "its worker was stopped", "interrupted")
 
     def renew_message(self, attempt: Attempt) -> None:
-        """It was received so long ago that SQS would end its lease before its program may have to end."""
+        """Replace a message by a new one because its lease would end before the job's time limit.
+
+        SQS limits the lease to 12 hours from the first receive.
+        """
         _check_lease(attempt)
-        log.info("renew %s: it goes back to the queue as a new message", attempt.name)
+        log.info("renew %s: it returns to the queue as a new message", attempt.name)
         self._resend_message(attempt)
 
-    def record_failure(self, attempt: Attempt, reason: str, kind: str) -> None:
-        """Tried again at once, as long as there are tries and they can help."""
+    def record_failure(self, attempt: Attempt, reason: str, reason_class: str) -> None:
+        """Record the failure, and return the job to the queue.
+
+        After the last attempt, or if retrying cannot help, move the message to the dead-letter queue instead.
+        """
         _check_lease(attempt)
         log.warning("failed %s (attempt %d): %s", attempt.name, attempt.number, reason)
-        if not self._try_write_record(attempt, FAILED_STATE, reason, kind):
-            self._delete_message(attempt)  # another worker did it
+        if not self._try_write_record(attempt, FAILED_STATE, reason, reason_class):
+            self._delete_message(attempt)  # another attempt has finished the job
             return
-        self._keep_failed_results(attempt)
-        self._callbacks.failed(attempt.name, _format_reason(reason, attempt.folders.log), kind)
-        last = kind in FINAL_REASON_CLASSES or attempt.failures + 1 >= self._settings.job_retries
-        if last and self._settings.dead_letter_queue_url:
-            self._move_to_dead_letters(attempt, f"{kind}: {reason}")
+        self._upload_failed_results(attempt)
+        self._callbacks.failed(attempt.name, _format_reason(reason, attempt.folders.log), reason_class)
+        is_final = reason_class in FINAL_REASON_CLASSES or attempt.failures + 1 >= self._settings.job_retries
+        if is_final and self._settings.dead_letter_queue_url:
+            self._move_to_dead_letters(attempt, f"{reason_class}: {reason}")
         else:
             self._return_message(attempt)
 
@@ -122,36 +142,40 @@ class AttemptFinisher:
         )
 
     def _write_record(
-        self, attempt: Attempt, state: str, reason: str | None = None, kind: str | None = None,
-        still_ours: Callable[[], bool] = lambda: False,
+        self, attempt: Attempt, state: str, reason: str | None = None, reason_class: str | None = None,
+        has_own_results: Callable[[], bool] = lambda: False,
     ) -> bool:  # fmt: skip
-        if state != INTERRUPTED_STATE:  # which has no lease any more
+        if state != INTERRUPTED_STATE:  # an interrupted attempt has already released its lease
             _check_lease(attempt)
-        record = build_record(self._context, attempt, state, reason, kind)
-        return write_record(self._context, record, attempt.folders.log, still_ours)
+        record = build_record(self._context, attempt, state, reason, reason_class)
+        return write_record(self._context, record, attempt.folders.log, has_own_results)
 
-    def _try_write_record(self, attempt: Attempt, state: str, reason: str, kind: str) -> bool:
-        """False only where a record is there that must stay."""
+    def _try_write_record(self, attempt: Attempt, state: str, reason: str, reason_class: str) -> bool:
+        """Write the record, and return False if another attempt's record must stay. Errors are logged."""
         try:
-            return self._write_record(attempt, state, reason, kind)
+            return self._write_record(attempt, state, reason, reason_class)
         except (*AWS_ERRORS, UploadError, OSError) as error:
             log.warning("the record of %s could not be written: %s", attempt.name, error)
             return True
 
-    def _keep_failed_results(self, attempt: Attempt) -> None:
-        """What a failed attempt wrote, for a look at it, if the job file asks: apart from all that is a result."""
+    def _upload_failed_results(self, attempt: Attempt) -> None:
+        """Upload the files of a failed attempt, apart from results, if the job asks for it (`keep_failed`)."""
         if attempt.job is None or not attempt.job.keep_failed:
             return
         folder = attempt.job.output_dir or attempt.folders.output_dir
         if not folder.is_dir():
             return
-        apart = ResultDestination(self._settings.aws_bucket, self._settings.keys.failed_results(attempt.name))
+        destination = ResultDestination(self._settings.aws_bucket, self._settings.keys.failed_results(attempt.name))
         try:
             upload_results(
-                self._context.s3, folder, apart, check=partial(_check_lease, attempt), sleep=self._context.clock.sleep
+                self._context.s3,
+                folder,
+                destination,
+                check=partial(_check_lease, attempt),
+                sleep=self._context.clock.sleep,
             )
         except (*AWS_ERRORS, Failed, OSError) as error:
-            log.warning("the failed outputs of %s could not be kept: %s", attempt.name, error)
+            log.warning("the files of the failed attempt at %s could not be uploaded: %s", attempt.name, error)
 
     def _resend_message(self, attempt: Attempt) -> None:
         self._sqs.send_message(
@@ -163,8 +187,9 @@ class AttemptFinisher:
         self._keeper.release_lease(attempt.lease)
 
     def _return_message(self, attempt: Attempt) -> None:
-        _check_lease(attempt)  # an old receipt may still do: the message would be taken from whoever has it now
-        self._keeper.release_lease(attempt.lease)  # before, lest it be extended after
+        # SQS may still accept an old receipt, which would take the message from the worker that has it now.
+        _check_lease(attempt)
+        self._keeper.release_lease(attempt.lease)  # first, so that it is not extended again afterward
         self._sqs.change_message_visibility(
             QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"], VisibilityTimeout=0
         )
@@ -183,7 +208,7 @@ class AttemptFinisher:
         self._delete_message(attempt)
 
     def _queue_deletion(self, attempt: Attempt) -> None:
-        attempt.leaving = True
+        attempt.is_deletion_queued = True
         self._delete_soon(attempt.lease)
 
     def _delete_message(self, attempt: Attempt) -> None:
@@ -191,17 +216,17 @@ class AttemptFinisher:
 
 
 def _check_lease(attempt: Attempt) -> None:
-    """Raises LostLease: what was a moment ago may be another worker's now, after each call to AWS."""
+    """Raise LostLease if the lease is lost. Checked before each step, because every call to AWS takes time."""
     if attempt.lease.is_lost:
         raise LostLease
 
 
 def _format_reason(reason: str, log: Path) -> str:
-    """What a person wants to read of a failure in one line."""
-    last = read_last_lines(log, 1) if log.exists() else []
-    return f"{reason}: {last[0].strip()[:MAX_LINE_CHARACTERS]}" if last and last[0].strip() else reason
+    """Return the reason with the last line of the log, as one line."""
+    last_line = "".join(read_last_lines(log, 1)).strip() if log.exists() else ""
+    return f"{reason}: {last_line[:MAX_LINE_CHARACTERS]}" if last_line else reason
 
 
 def _replace_control_characters(text: str) -> str:
-    """SQS refuses some control characters, in attributes too, and an empty text."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text) or "?"
+    """Return the text as SQS accepts it in an attribute: not empty and without control characters."""
+    return "".join(character if character.isprintable() else "?" for character in text) or "?"

@@ -1,7 +1,7 @@
-"""A job's own folder: made fresh for each attempt and removed after it, whatever its program made in it.
+"""Job folders: created for each attempt and removed after it, whatever its program wrote there.
 
-shutil.rmtree calls itself for each folder in a folder: a thousand of them end the thread. Nor does it remove what is in
-a folder that nobody may write to, nor a path that is longer than the kernel takes.
+shutil.rmtree is not sufficient: it recurses once per folder level, which ends the thread at about a thousand levels,
+and it cannot remove files in write-protected folders or at paths longer than the kernel accepts.
 """
 
 from __future__ import annotations
@@ -17,40 +17,41 @@ from pathlib import Path
 
 from distributed_something.worker.job.job import Folders
 
-LONG_PATH_CHARACTERS = 900  # characters, of up to 4 bytes; the kernel takes 4096 bytes, with a name of 255 in them
+LONG_PATH_CHARACTERS = 900  # of up to 4 bytes each; with a name of 255 bytes, this stays below the kernel's 4096
 log = logging.getLogger("worker")
 
 
 def build_job_folders(work_dir: Path) -> Folders:
-    """A folder of a name of its own, which is not there yet."""
+    """Return the folders of a new attempt, with a unique name. They are not created yet."""
     return Folders(work_dir / f"job-{secrets.token_hex(6)}")
 
 
 def make_job_folder(folders: Folders) -> None:
-    """Raises OSError where it cannot be made."""
+    """Create the job folder. Raises OSError if that fails."""
     folders.root.mkdir(mode=0o700)
 
 
 def remove_job_folder(folders: Folders) -> None:
-    """Removes it with the log beside it. Raises nothing: what cannot be removed is told in the worker's log."""
-    for path in (folders.log, folders.root):  # which its program may have replaced by a link
+    """Remove the job folder and its log. Failures are logged, not raised."""
+    for path in (folders.log, folders.root):  # the program may have replaced the root by a link
         with suppress(OSError):
             path.unlink()
     free_names = (f"{folders.root}-{number}" for number in count())
-    found = [str(folders.root)] if folders.root.exists() else []  # it is made when its job is begun
-    for folder in found:  # which grows meanwhile
-        _try_removal(partial(_empty_folder, folder, found, free_names))
-    for folder in reversed(found):
+    # The folder does not exist if the attempt never began.
+    nested_folders = [str(folders.root)] if folders.root.exists() else []
+    for folder in nested_folders:  # _empty_folder appends to the list
+        _try_removal(partial(_empty_folder, folder, nested_folders, free_names))
+    for folder in reversed(nested_folders):
         _try_removal(partial(os.rmdir, folder))
 
 
-def _empty_folder(folder: str, found: list[str], free_names: Iterator[str]) -> None:
-    """Removes the files in it; adds the folders in it to `found`, of which those far down are moved up first."""
+def _empty_folder(folder: str, nested_folders: list[str], free_names: Iterator[str]) -> None:
+    """Remove the folder's files and append its folders to `nested_folders`, after moving deep ones up."""
     os.chmod(folder, 0o700)
     for entry in list(os.scandir(folder)):
-        with suppress(OSError):  # rmdir() tells that something is left
+        with suppress(OSError):  # if something remains, rmdir() fails later and logs it
             if entry.is_dir(follow_symlinks=False):
-                found.append(_move_deep_folder(entry.path, free_names))
+                nested_folders.append(_move_deep_folder(entry.path, free_names))
             else:
                 os.unlink(entry.path)
 
@@ -58,7 +59,7 @@ def _empty_folder(folder: str, found: list[str], free_names: Iterator[str]) -> N
 def _move_deep_folder(folder: str, free_names: Iterator[str]) -> str:
     if len(folder) < LONG_PATH_CHARACTERS:
         return folder
-    os.chmod(folder, 0o700)  # moving it changes it
+    os.chmod(folder, 0o700)  # renaming a folder changes its `..` entry, which needs write permission
     name = next(free_names)
     os.rename(folder, name)
     return name
@@ -68,4 +69,4 @@ def _try_removal(remove: Callable[[], None]) -> None:
     try:
         remove()
     except OSError as error:
-        log.warning("what a job made cannot be removed: %s", error)
+        log.warning("a file or folder of a job cannot be removed: %s", error)

@@ -1,5 +1,5 @@
-"""One container: it starts, keeps its slots in work, fetches jobs ahead, and ends in the time that is left.
+"""One container: starts the worker, keeps its slots busy, fetches jobs ahead, and stops within the time that remains.
 
-It puts all other parts of the worker together, and nothing of the worker imports it. Start reading in `serve.py`, which
-generic-worker.py calls, and go on with `container.py`.
+This package puts all other parts of the worker together, and no other part imports it. Start reading in `serve.py`,
+which generic-worker.py calls, and continue with `container.py`.
 """

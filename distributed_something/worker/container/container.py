@@ -1,4 +1,4 @@
-"""The Container: all parts of a worker, put together, and the threads that they run in."""
+"""The container: creates all parts of a worker and starts the threads in which they run."""
 
 from __future__ import annotations
 
@@ -48,17 +48,18 @@ from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.processors import use_one_processor
 
-MAX_LAST_CALL_SECONDS = 5.0  # at the end: the most for what a thread is just telling AWS, thrice
-EXIT_RESERVE_SECONDS = 1.0  # kept free for the end of the process itself
-CLOSED_CHECK_SECONDS = 30.0  # between two looks at whether the monitor has closed the run
-HEALTH_CHECK_SECONDS = 5.0  # between two looks at whether this container's health changed
+MAX_LAST_CALL_SECONDS = 5.0  # upper limit of each of the three waits for AWS calls when the container ends
+EXIT_RESERVE_SECONDS = 1.0  # reserved for the process to exit
+CLOSED_CHECK_SECONDS = 30.0  # interval of the checks whether the monitor has closed the run
+HEALTH_CHECK_SECONDS = 5.0  # interval of the checks whether this container's health has changed
 log = logging.getLogger("worker")
 
 
 class Container:
-    """All parts of a worker, put together. `notices` brings the seconds that are left when the container must end.
+    """All parts of one worker and the threads that run them.
 
-    `health` and `gate` say whether it takes jobs.
+    `health` and `gate` decide whether it takes jobs. Each number put into `notices` is the number of seconds until the
+    container must end.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class Container:
         leases = clients.create_lease_client(settings.visibility_seconds)
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
         self._job_logs = JobLogs(
-            self._logs, settings.log_group_name, self._clock,
-            where=lambda job: f"named in {build_record_address(settings, job)}",
+            self._logs, settings.log_group_name,
+            describe_location=lambda job: f"in S3; its address is in {build_record_address(settings, job)}",
+            clock=self._clock,
         )  # fmt: skip
         self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
@@ -86,7 +88,7 @@ class Container:
         self._intake = JobIntake(self._context, self._handler, self._stop, self.gate, read_boot_clock)
 
     def serve(self) -> int:
-        """Starts all, works, ends all; the exit code."""
+        """Run the worker until it must stop, and return its exit code: 0, or 1 if the mount or its code failed."""
         start_container_log(self._logs, self._settings)
         bucket = self._build_mount() if self._settings.mount_s3 else None
         try:
@@ -104,7 +106,7 @@ class Container:
 
     def _run_until_stopped(self, bucket: BucketMount | None) -> None:
         helpers = [
-            threading.Thread(target=work, name=name, daemon=True) for name, work in self._iter_helper_threads(bucket)
+            threading.Thread(target=loop, name=name, daemon=True) for name, loop in self._iter_helper_threads(bucket)
         ]
         for helper in helpers:
             helper.start()
@@ -115,40 +117,47 @@ class Container:
         self._deleter.end()
         self._job_logs.end(self._divide_remaining_seconds(3))
         deadline = self._clock.monotonic() + self._divide_remaining_seconds(2)
-        for helper in helpers:  # a thread that is still in a call while Python ends can crash it
+        for helper in helpers:  # a thread that is still inside a call while Python shuts down can crash the process
             helper.join(max(0.0, deadline - self._clock.monotonic()))
 
     def _divide_remaining_seconds(self, share: int) -> float:
-        """Seconds for one of so many waits that still come: within the time that there is, lest the end be a kill."""
+        """Return the time limit in seconds for one of `share` waits that are still to come.
+
+        All of them together must fit into the remaining time, because a container that takes longer is killed.
+        """
         return max(0.0, min(MAX_LAST_CALL_SECONDS, (self._stop.seconds_left - EXIT_RESERVE_SECONDS) / share))
 
     def _run_slots(self) -> None:
-        """Until the intake and every slot are through; this thread stays free for signals."""
+        """Run the intake and all slots until they have ended. The calling thread stays free for signal handlers."""
         slots = self._settings.docker_cores
         with ThreadPoolExecutor(slots, "finish", initializer=use_one_processor) as uploads:
-            works = [
+            loops = [
                 Slot(n, self._intake, self._handler, uploads, self._stop, n * self._settings.seconds_to_start).run
                 for n in range(slots)
             ]
-            threads = [threading.Thread(target=self._run_or_stop, args=(work,)) for work in (self._intake.run, *works)]
+            threads = [threading.Thread(target=self._run_or_stop, args=(loop,)) for loop in (self._intake.run, *loops)]
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
                 with suppress(Empty):
                     self._stop.announce_end(self._notices.get(timeout=0.2 if self._stop.is_announced else 1.0))
 
-    def _run_or_stop(self, work: Callable[[], None]) -> None:
-        """A container that went on with a slot less would do less for its money, and hold the slot's job for ever."""
+    def _run_or_stop(self, loop: Callable[[], None]) -> None:
+        """Run `loop`, and stop the whole container if it fails.
+
+        A container that continued with fewer slots would do less work for the same price and never release the slot's
+        job.
+        """
         use_one_processor()
         try:
-            work()
+            loop()
         except Exception:
-            log.exception("the worker's own code failed: this container ends, so that another takes its place")
+            log.exception("the worker's own code failed; this container stops so that ECS can start another one")
             self._exit_code = 1
             self._notices.put(STOP_RESERVE_SECONDS)
 
     def _iter_helper_threads(self, bucket: BucketMount | None) -> Iterator[tuple[str, Callable[[], object]]]:
-        """What goes on beside the slots, each in a thread of its own."""
+        """Yield the name and the function of each thread that runs beside the slots."""
         settings, ended = self._settings, self._ended
         repeat = partial(_repeat_until_ended, ended=ended, now=self._clock.now)
         yield "leases", self._keeper.run
@@ -157,13 +166,13 @@ class Container:
         yield "health", partial(repeat, HEALTH_CHECK_SECONDS, self._build_health_report().tick)
         spot = SpotWatcher(self._metadata, self._handle_spot_notice, self.gate.pause_for_rebalance, self._clock.now)
         yield "spot", partial(spot.run, ended)
-        on_ecs = "ECS_CONTAINER_METADATA_URI_V4" in os.environ and self._metadata.is_on_ec2
-        if settings.idle_alarm and on_ecs:  # never somebody's own machine
+        is_ecs_instance = "ECS_CONTAINER_METADATA_URI_V4" in os.environ and self._metadata.is_on_ec2
+        if settings.idle_alarm and is_ecs_instance:  # never terminate a machine that a user started
             yield "idle-alarm", self._ensure_idle_alarm
         if settings.log_group_name and self._metadata.is_on_ec2:
             report = UsageReporter(self._logs, settings.log_group_name, settings.machine, self._name, settings.work_dir)
             yield "usage", partial(repeat, USAGE_REPORT_SECONDS, report.tick)
-        protection = ScaleInProtection(lambda: bool(self._keeper.held_leases))
+        protection = ScaleInProtection(lambda: bool(self._keeper.leases))
         if protection.has_agent:
             yield "protection", partial(protection.run, ended, self._clock.monotonic)
         yield "closing", partial(repeat, CLOSED_CHECK_SECONDS, self._update_gate)
@@ -176,22 +185,22 @@ class Container:
             self.gate.close_run()
 
     def _ensure_idle_alarm(self) -> None:
-        # Not the container's own: what these clients hold in memory goes with them.
+        # These clients are used once; separate ones free their memory afterward.
         clients = Clients(1, self._settings.aws_region)
-        ensure_idle_alarm(self._metadata, clients, self._settings.app_name)
+        ensure_idle_alarm(clients, self._metadata, self._settings.app_name)
 
     def _handle_spot_notice(self, end: float) -> None:
-        log.warning("spot notice: this machine goes in %.0f s", end - self._clock.now())
+        log.warning("spot notice: EC2 will stop this machine in %.0f s", end - self._clock.now())
         self._notices.put(end - self._clock.now())
 
     def _has_other_pause(self) -> bool:
         settings, now = self._settings, self._clock.now()
         try:
-            found = list_paused_containers(self._context.s3, settings.aws_bucket, settings.keys, now)
+            paused_containers = list_paused_containers(self._context.s3, settings.aws_bucket, settings.keys, now)
         except AWS_ERRORS as error:
-            log.warning("whether other machines pause cannot be told: %s", error)
+            log.warning("cannot check whether other machines are paused: %s", error)
             return False
-        return any(paused["machine"] != settings.machine for paused in found)
+        return any(paused["machine"] != settings.machine for paused in paused_containers)
 
     def _build_health_report(self) -> HealthReporter:
         settings = self._settings
@@ -203,10 +212,10 @@ class Container:
         return HealthReporter(self.health, write, settings.machine, self._name)
 
     def _build_mount(self) -> BucketMount:
-        return BucketMount(build_mount_plan(self._settings, self._context.s3), self._handle_lost_mount)
+        return BucketMount(build_mount_plan(self._context.s3, self._settings), self._handle_lost_mount)
 
     def _handle_lost_mount(self, reason: str) -> None:
-        log.error("this container ends: %s", reason)
+        log.error("this container ends: %s", reason)  # the dashboard searches for this beginning
         self._exit_code = 1
         self._notices.put(STOP_RESERVE_SECONDS)
 
@@ -214,11 +223,11 @@ class Container:
 def _repeat_until_ended(
     seconds: float, tick: Callable[[float], None], ended: threading.Event, now: Callable[[], float]
 ) -> None:
-    """Calls `tick` with the time (seconds since 1970) again and again; what AWS refuses is tried at the next."""
+    """Call `tick` every `seconds` with the current time (seconds since 1970). After an AWS error, call it again."""
     while not ended.wait(seconds):
         try:
             tick(now())
         except AWS_ERRORS as error:
-            log.warning("not told to AWS, trying again: %s", error)
-        except Exception:  # the loop's edge: this must not end unseen, nor end the container
+            log.warning("an AWS call failed; it will be retried: %s", error)
+        except Exception:  # otherwise this thread would end unnoticed
             log.exception("the worker's own code failed")

@@ -1,8 +1,8 @@
-"""When to fetch the next job's inputs, so that they are there when a slot's program ends, and not long before.
+"""Timing of prefetches: the next job's inputs should arrive when a slot's program ends, but not much earlier.
 
-A job that lies fetched is one that no idle worker elsewhere can take: at the end of a run that would cost more than
-the overlap gains. So the fetch begins as late as what this container's last jobs took allows, and of messages no more
-are held than are worked off in a second.
+No idle worker elsewhere can take a job that was already fetched here; at the end of a run this would cost more time
+than the overlap saves. So each fetch starts as late as the durations of this container's last jobs allow, and the
+container receives no more messages than it can process in one second.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import threading
 from collections import deque
 from statistics import median
 
-REMEMBERED_JOBS = 20  # jobs
+REMEMBERED_JOBS = 20
 PREFETCH_MARGIN_SECONDS = 2.0
-MIN_JOB_SECONDS = 0.001  # of a job, lest it be divided by nothing
-MAX_READY_SECONDS = 60.0  # a job that was fetched and not begun by then goes back to the queue
+MIN_JOB_SECONDS = 0.001  # avoids a division by zero
+MAX_READY_SECONDS = 60.0  # a fetched job that has not been started by then is returned to the queue
 
 
 class JobDurations:
-    """What the last jobs of a container took, in seconds. Shared by its slots."""
+    """Durations of a container's last jobs, in seconds, shared by its slots."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,7 +34,7 @@ class JobDurations:
             self._programs.append(seconds)
 
     def get_prefetch_delay(self) -> float | None:
-        """Seconds after a program's start when the next job's fetch is due; None as long as nothing is known."""
+        """Return after how many seconds of a program to fetch the next job; None until the first program has ended."""
         with self._lock:
             if not self._programs:
                 return None
@@ -42,7 +42,7 @@ class JobDurations:
             return max(0.0, median(self._programs) - 1.5 * fetch - PREFETCH_MARGIN_SECONDS)
 
     def get_jobs_per_second(self) -> int:
-        """How many jobs a slot works off in a second; 0 as long as nothing is known."""
+        """Return how many jobs a slot completes per second; 0 until the first program has ended."""
         with self._lock:
             if not self._programs:
                 return 0

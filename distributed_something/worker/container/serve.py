@@ -1,7 +1,7 @@
-"""Serves one container: DOCKER_CORES slots that work off jobs until the container is told to end.
+"""Entry point of a container: runs DOCKER_CORES slots until the container must end.
 
-Told by SIGTERM, or by a spot notice; then no job is begun any more, those that run get the time that there is, and
-what is left goes back to the queue.
+The container ends on SIGTERM or after a spot notice. It then starts no more jobs, lets running programs use the time
+that remains, and returns unfinished jobs to the queue.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from distributed_something.worker.job.worker_settings import BadEnvironment, Set
 from distributed_something.worker.machine.metadata import InstanceMetadata, get_machine_id
 from distributed_something.worker.machine.mount import format_mount_obstacle
 
-PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"  # run-worker.sh keeps the image's LD_PRELOAD there, off its own Python
+PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"  # run-worker.sh moves LD_PRELOAD here to keep it off the worker
 
 
 def serve(
@@ -34,9 +34,10 @@ def serve(
     prepare: Callable[[Job, Folders], None] = lambda job, folders: None,
     failure: Callable[[Job, Folders, Result], str | None] = usual_failure,
 ) -> int:
-    """Works until told to end; a hook that is not given does as shipped.
+    """Run jobs until the container must end. A hook that is not given has the standard behavior.
 
-    The exit code: 0, 1 (its mount or its own code failed), 2 (the environment is wrong).
+    Returns the exit code: 0, 1 (the mount or the worker's own code failed), or 2 (an environment variable is missing or
+    invalid).
     """
     try:
         settings = read_worker_settings()
@@ -47,11 +48,12 @@ def serve(
         return 2
     if preload := os.environ.pop(PROGRAM_PRELOAD_VARIABLE, ""):
         os.environ["LD_PRELOAD"] = preload
-    if folder := os.environ.pop(ONE_JOB_VARIABLE, ""):  # the program's environment has none of it
+    if folder := os.environ.pop(ONE_JOB_VARIABLE, ""):  # removed so that the program does not inherit it
         return run_one_job(Path(folder), settings, Hooks(make_job, prepare, failure))
-    told: SimpleQueue[float] = SimpleQueue()  # seconds that are left; unlike an Event, made for signal handlers
-    for number in (signal.SIGTERM, signal.SIGINT):  # early: a container's first process ignores what it does not handle
-        signal.signal(number, lambda *_: told.put(float(settings.stop_seconds)))
+    notices: SimpleQueue[float] = SimpleQueue()  # seconds until the end; SimpleQueue is safe in signal handlers
+    # Set early, because Linux drops signals that a container's first process does not handle.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: notices.put(float(settings.stop_seconds)))
     metadata = InstanceMetadata()
     settings = replace(settings, machine=get_machine_id(metadata))
-    return Container(settings, Hooks(make_job, prepare, failure), told, metadata).serve()
+    return Container(settings, Hooks(make_job, prepare, failure), notices, metadata).serve()

@@ -1,7 +1,7 @@
-"""One job without a queue: `run.py runJob` starts the worker so, to see why a job fails.
+"""One job without a queue: `run.py runJob` starts the worker this way to show why a job fails.
 
-The job goes through the same stages as any other, but it ends with the judgement: nothing is published, no record is
-written, and its folder is kept. How it ended is in a file of that folder.
+The job passes through the same stages as any other job, up to the check of its results. Nothing is uploaded, no record
+is written, and the job folder is not deleted. A file in the folder says how the job ended.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.transfer.result_files import list_result_files
 
-ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # in the worker's environment: the folder that holds MESSAGE
+ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # environment variable of the worker: the folder that contains MESSAGE_FILE
 MESSAGE_FILE, VERDICT_FILE, LOG_FILE = "message.json", "verdict.json", "log.txt"
-ENDLESS_LEASE_SECONDS = 10**9  # of a lease that nobody gave
+ENDLESS_LEASE_SECONDS = 10**9  # there is no queue, so the lease must never end
 log = logging.getLogger("worker")
 
 
 def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
-    """Runs the job of `folder`'s message in `folder`/job; the exit code: 0, or 1 (the bucket could not be mounted)."""
+    """Run the job in `folder`'s message file, with `folder`/job as its job folder, and write the verdict file.
+
+    Returns the exit code: 0, or 1 if the bucket could not be mounted.
+    """
     start_container_log(None, replace(settings, log_group_name=""))
     clock = Clock()
     stop = StopRequest(clock.monotonic)
@@ -49,13 +52,13 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
     keeper = LeaseKeeper(None, "", ENDLESS_LEASE_SECONDS, clock.monotonic)
     attempt = Attempt(
         {"Body": (folder / MESSAGE_FILE).read_text(encoding="utf-8")}, keeper.add_lease("", clock.monotonic()),
-        _KeptFolders(folder / "job"), tries=0, failures=0, started=clock.now(),
+        _SingleJobFolders(folder / "job"), earlier_attempts=0, failures=0, started=clock.now(),
     )  # fmt: skip
     verdict, launcher = Verdict(), LauncherPool(1)
     s3 = Clients(1, settings.aws_region)("s3")
     context = WorkerContext(replace(settings, check_if_done=False, work_dir=folder), None, s3, clock)
-    tools = ProgramTools(launcher, JobLogs(None, "", clock))
-    handler = _OneJobHandler(context, hooks, keeper, stop, verdict, tools)
+    tools = ProgramTools(launcher, JobLogs(None, "", clock=clock))
+    handler = _SingleJobHandler(context, hooks, keeper, stop, verdict, tools)
     try:
         with _mount_bucket(s3, settings):
             if handler.begin_attempt(attempt) and handler.run_attempt(attempt):
@@ -70,21 +73,23 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
 
 
 @dataclass(frozen=True)
-class _KeptFolders(Folders):
-    """The log lies beside the folder in which the program runs."""
+class _SingleJobFolders(Folders):
+    """Job folders whose log lies beside the folder in which the program runs."""
 
     @cached_property
     def log(self) -> Path:
         return self.root.with_name(LOG_FILE)
 
 
-class _OneJobHandler(JobHandler):
-    """Leaves out what the others would see of the job, and what would remove it."""
+class _SingleJobHandler(JobHandler):
+    """A job handler that uploads nothing and removes nothing."""
 
     def _publish_results(self, attempt: Attempt) -> None:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
-        list_result_files(attempt.folders.output_dir, job.output_location, job.leave_out)  # each could be published
+        list_result_files(
+            attempt.folders.output_dir, job.output_location, job.leave_out
+        )  # fails if one cannot be uploaded
         self._finisher.record_done(attempt)
 
     def _release_attempt(self, attempt: Attempt) -> None:
@@ -92,7 +97,7 @@ class _OneJobHandler(JobHandler):
 
 
 class Verdict(AttemptFinisher):
-    """Notes how the attempt ended, and tells nobody."""
+    """An attempt finisher that only remembers how the attempt ended."""
 
     def __init__(self) -> None:
         self.state, self.reason, self.reason_class = "", "", ""
@@ -103,14 +108,17 @@ class Verdict(AttemptFinisher):
     def reject_message(self, attempt: Attempt, reason: str) -> None:
         self.state, self.reason, self.reason_class = "bad message", reason, "bad message"
 
-    def record_failure(self, attempt: Attempt, reason: str, kind: str) -> None:
-        self.state, self.reason, self.reason_class = "failed", reason, kind
+    def record_failure(self, attempt: Attempt, reason: str, reason_class: str) -> None:
+        self.state, self.reason, self.reason_class = "failed", reason, reason_class
 
     def return_interrupted(self, attempt: Attempt) -> None:
-        self.state, self.reason, self.reason_class = "interrupted", "it was told to stop", "interrupted"
+        self.state, self.reason, self.reason_class = "interrupted", "the worker was stopped", "interrupted"
 
     def build_document(self, attempt: Attempt) -> dict[str, Any]:
-        """What `runJob` shows. Sizes in bytes; `command` as the hook gave it, null where none did."""
+        """Return the JSON document that `runJob` shows, with sizes in bytes.
+
+        `command` is the command that the hook returned, or null if the hook failed.
+        """
         job, result = attempt.job, attempt.result
         files = _list_results(attempt)
         return {
@@ -131,7 +139,7 @@ class Verdict(AttemptFinisher):
 
 
 def _list_results(attempt: Attempt) -> list[Path]:
-    """What a run would publish; nothing where it could not."""
+    """Return the files that a run would upload; none if it could not upload them."""
     job, folder = attempt.job, attempt.folders.output_dir
     try:
         return list(list_result_files(folder, job.output_location, job.leave_out).values()) if job else []
@@ -141,14 +149,14 @@ def _list_results(attempt: Attempt) -> list[Path]:
 
 @contextmanager
 def _mount_bucket(s3: Any, settings: Settings) -> Iterator[None]:
-    """MOUNT_S3's folder, for as long as the job runs."""
+    """Mount the bucket while the job runs, if MOUNT_S3 is set."""
     if not settings.mount_s3:
         yield
         return
-    plan = build_mount_plan(settings, s3)
-    mounted = BucketMount(plan, lambda reason: log.error("the bucket is lost: %s", reason))
-    mounted.start()
+    plan = build_mount_plan(s3, settings)
+    mount = BucketMount(plan, lambda reason: log.error("the mount failed while the job ran: %s", reason))
+    mount.start()
     try:
         yield
     finally:
-        mounted.end()
+        mount.end()

@@ -1,4 +1,4 @@
-"""A slot: one program at a time. The last job's outputs go up while the next program runs, at most one behind."""
+"""A slot: runs one program at a time and uploads the previous job's results meanwhile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from distributed_something.worker.container.stop import StopRequest
 
 
 class Slot:
-    """`delay`: seconds before its first job. `uploads` has a thread for each slot."""
+    """Room for one program at a time in a container.
+
+    `uploads` has one thread per slot. `delay`: seconds to wait before the first job.
+    """
 
     def __init__(
         self,
@@ -25,14 +28,14 @@ class Slot:
         self._uploads, self._stop, self._delay = uploads, stop, delay
 
     def run(self) -> None:
-        """Works until the container is told to end, and its last job is through."""
+        """Run jobs until the container must end and the last job's results are uploaded."""
         self._stop.wait(self._delay)
-        behind: Future[None] | None = None
+        upload: Future[None] | None = None
         while (attempt := self._intake.wait_for_attempt(self._number)) is not None:
-            goes_on = self._handler.run_attempt(attempt)
+            has_results = self._handler.run_attempt(attempt)
             self._intake.record_program_end(self._number)
-            if behind is not None:
-                behind.result()
-            behind = self._uploads.submit(self._handler.finish_attempt, attempt) if goes_on else None
-        if behind is not None:
-            behind.result()
+            if upload is not None:
+                upload.result()
+            upload = self._uploads.submit(self._handler.finish_attempt, attempt) if has_results else None
+        if upload is not None:
+            upload.result()

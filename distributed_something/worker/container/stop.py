@@ -1,4 +1,4 @@
-"""How much time is left once the container is told to end, by SIGTERM or by a spot notice."""
+"""The stop request: how much time remains after SIGTERM or a spot notice."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import threading
 from collections.abc import Callable
 from math import inf
 
-STOP_RESERVE_SECONDS = 10.0  # to end what still runs (5 s between SIGTERM and SIGKILL) and to return its jobs
+STOP_RESERVE_SECONDS = 10.0  # to end running programs (5 s from SIGTERM to SIGKILL) and return their jobs to the queue
 
 
 class StopRequest:
-    """Told once or several times; the earliest end counts. `now`: a clock that only goes forward, seconds."""
+    """The time at which the container must end. If several ends are announced, the earliest one counts.
+
+    `now` is a monotonic clock in seconds.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -18,18 +21,21 @@ class StopRequest:
         self._announced = threading.Event()
 
     def announce_end(self, seconds: float) -> None:
-        """The container is gone in so many seconds: no new jobs, and what runs may go on until little time is left."""
+        """Announce that the container will be gone in `seconds`: no job is started from now on.
+
+        Running programs may continue until STOP_RESERVE_SECONDS before that.
+        """
         self._end = min(self._end, self._now() + seconds)
         self._announced.set()
 
     @property
     def is_announced(self) -> bool:
-        """Whether no new job may be begun."""
+        """Whether the container must end, so that no more jobs are started."""
         return self._announced.is_set()
 
     @property
     def is_due(self) -> bool:
-        """Whether even what runs must end now."""
+        """Whether running programs must end now, too."""
         return self.seconds_left <= STOP_RESERVE_SECONDS
 
     @property
@@ -38,5 +44,5 @@ class StopRequest:
         return self._end - self._now()
 
     def wait(self, seconds: float) -> bool:
-        """Waits at most so long; whether it was told to end."""
+        """Wait at most `seconds`, and return whether an end was announced."""
         return self._announced.wait(seconds)

@@ -1,6 +1,8 @@
 #!/bin/sh
-# make-context.sh CONTEXT FOLDER...: fills the folder CONTEXT, in which `docker build` makes a worker's image: the files
-# of each FOLDER (`worker`; of two, the later one's replace the earlier one's), and the worker's package.
+# Usage: make-context.sh CONTEXT FOLDER...
+#
+# Fill the folder CONTEXT, in which `docker build` builds a worker's image, with the files of each FOLDER (usually
+# `worker`) and the worker's package. If two folders contain the same file, the one from the later folder is used.
 set -eu
 context=$1
 shift

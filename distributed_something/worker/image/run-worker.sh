@@ -1,12 +1,13 @@
 #!/bin/sh
-# The image's entry point. exec: the worker itself gets the signals that ECS and Docker send.
-# -E: what the program's image says to Python (PYTHONPATH, PYTHONHOME) is for the program, not for the worker.
+# The entry point of the image. It uses exec, so that the worker itself receives the signals from ECS and Docker, and
+# python -E, because PYTHONPATH and PYTHONHOME in the image are meant for the program, not for the worker.
 here=${0%/*}
 if [ -x /opt/worker/lib/loader.so ]; then
-    # What the image would load into its own programs may be none for this C library: serve.py puts it back for them.
+    # The worker cannot use the image's LD_PRELOAD, because the library may need a different C library than the worker's.
+    # serve.py restores it for the program.
     if [ -n "${LD_PRELOAD:-}" ]; then export PROGRAM_LD_PRELOAD="$LD_PRELOAD"; fi
     unset LD_PRELOAD
-    # An image may have no /tmp, or none that its user may write to.
+    # Some images have no /tmp, or one that the container's user cannot write to.
     if [ -z "${WORK_DIR:-}" ] && [ ! -w "${TMPDIR:-/tmp}" ]; then export WORK_DIR=/opt/worker/tmp; fi
     exec /opt/worker/lib/loader.so --library-path /opt/worker/lib /opt/worker/bin/python3.11 -E -s "$here/generic-worker.py"
 fi

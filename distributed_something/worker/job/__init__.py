@@ -1,5 +1,5 @@
-"""What a message asks for: the job with its id, addresses, command, and upload flags, and the checks that hooks use.
+"""Jobs, which are built from messages: their ids, addresses, commands, and upload flags, and the checks for hooks.
 
-The lowest part of the worker: it imports nothing of the others, and `submitJob` uses it too, to check a Job file before
-anything is sent. Start reading in `job.py`.
+This is the lowest part of the worker and imports no other part. `submitJob` uses it too, to check a job file before it
+sends any messages. Start reading in `job.py`.
 """

@@ -1,11 +1,11 @@
-"""Where an input lies: at `s3://bucket/key`, at a key of the job's own bucket, or at an address of the web."""
+"""Input addresses: `s3://bucket/key`, a key in the job's input bucket, or a web address."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import urlsplit
 
-# Names as S3 has them, those of older buckets included, and ARNs of access points, as botocore takes them.
+# Bucket names that S3 allows, including those of old buckets, and the access point ARNs that botocore accepts.
 _BUCKET_NAME_PATTERN = re.compile(
     r"[A-Za-z0-9._-]{3,255}"
     r"|arn:aws[\w-]*:s3[\w-]*:[a-z0-9-]*:[0-9]{12}:(outpost[/:][\w-]+[/:])?accesspoint[/:][\w.-]{1,63}",
@@ -14,7 +14,7 @@ _BUCKET_NAME_PATTERN = re.compile(
 
 
 class BadAddress(ValueError):
-    """No input can be there; the text names it."""
+    """An address that cannot be the address of an input. The message contains the address."""
 
 
 def is_url(text: str) -> bool:
@@ -22,29 +22,32 @@ def is_url(text: str) -> bool:
 
 
 def is_bucket_name(name: str) -> bool:
-    """Whether that can be a bucket's name."""
+    """Return whether `name` can be used as a bucket: a valid bucket name or the ARN of an access point."""
     return _BUCKET_NAME_PATTERN.fullmatch(name) is not None
 
 
 def check_input_address(text: str, bucket: str) -> None:
-    """Raises BadAddress where no input can be there."""
+    """Raise BadAddress if `text` cannot be the address of an input. `bucket` is the bucket of plain keys."""
     if not is_url(text):
         parse_input_address(text, bucket)
         return
     try:
         parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port  # which are looked at only when they are asked for
+        host, _ = parts.hostname, parts.port  # urlsplit validates these only when they are read
     except ValueError as error:
-        raise BadAddress(f"the input {text!r} is no address: {error}") from None
+        raise BadAddress(f"the input {text!r} is not a valid web address ({error})") from None
     if not host:
-        raise BadAddress(f"the input {text!r} is no address: it names no host")
+        raise BadAddress(f"the input {text!r} is not a valid web address: it has no host name")
 
 
 def parse_input_address(text: str, bucket: str) -> tuple[str, str]:
-    """Bucket and key (or prefix) of an input; `bucket`: where plain keys lie. Raises BadAddress."""
+    """Return the bucket and the key (or prefix) of an input. `bucket` is the bucket of plain keys.
+
+    Raises BadAddress if the bucket name is not valid.
+    """
     key = text
     if text.startswith("s3://"):
         bucket, _, key = text.removeprefix("s3://").partition("/")
     if not is_bucket_name(bucket):
-        raise BadAddress(f"the input {text!r} is in no bucket: {bucket!r} cannot be a bucket's name")
+        raise BadAddress(f"the input {text!r} has no valid bucket: {bucket!r} is not a bucket name")
     return bucket, key

@@ -1,10 +1,10 @@
-"""What `failure()` in generic-worker.py can ask of a job's files. Each check is None, or the reason why the job failed.
+"""Checks of a job's files, for use in `failure()` of generic-worker.py.
 
-Checks read as an `or`, the first reason counts:
+Each check returns None, or the reason why the job failed. Combine checks with `or`; the first reason is used:
 
     return missing_files(folders.output_dir, 3, "*.csv") or wrong_text(folders.output_dir / "cp.is.done", "Complete")
 
-Whatever a program wrote, a check answers: it raises nothing and reads no more of a file than MAX_CHECKED_BYTES.
+A check never raises an exception, whatever the program wrote, and reads at most MAX_CHECKED_BYTES of a file.
 """
 
 from __future__ import annotations
@@ -18,70 +18,76 @@ from typing import Any
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.program_result import Result
 
-MAX_CHECKED_BYTES = 4 * 1024 * 1024  # of one file; JSON takes some twenty times that in memory
+MAX_CHECKED_BYTES = 4 * 1024 * 1024  # of one file; parsed JSON takes about twenty times as much memory
 
 
 class _UnreadableFile(Exception):
-    """The file cannot be read as asked; the text says why."""
+    """A file whose content cannot be checked. The message is the reason."""
 
 
 def usual_failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """As shipped: whether the exit code is other than 0, or fewer files were written than the job expects."""
+    """Return the reason if the exit code is not 0 or fewer files were written than `job.expected_files`, else None."""
     if result.exit_code != 0:
         return f"exit code {result.exit_code}"
-    written = sum(path.is_file() for path in (job.output_dir or folders.output_dir).rglob("*"))
-    if written < job.expected_files:
-        return f"{written} files written, {job.expected_files} expected"
+    count = sum(path.is_file() for path in (job.output_dir or folders.output_dir).rglob("*"))
+    if count < job.expected_files:
+        return f"{count} files written, {job.expected_files} expected"
     return None
 
 
 def missing_files(folder: Path, at_least: int, match: str = "*", min_bytes: int = 0) -> str | None:
-    """Whether `folder`, subfolders too, has fewer files than `at_least` with a name like `match` and that many bytes.
+    """Return the reason if `folder` and its subfolders contain fewer than `at_least` matching files, else None.
 
-    `match` is a glob: `*.csv`, or with folders `masks/*.png`, wherever those are below `folder`.
+    A file counts if it matches the glob `match` and has at least `min_bytes` bytes. `match` is a file name pattern such
+    as `*.csv`, or one with folders such as `masks/*.png`; it matches at any depth below `folder`.
     """
     try:
-        found = sum(1 for _ in islice(_iter_matching_files(folder, match, min_bytes), at_least))
-    except (OSError, ValueError, NotImplementedError) as error:  # the last two: of a pattern that is none
-        return f"the files {match!r} cannot be counted: {error}"
-    size = f" of {min_bytes} bytes or more" if min_bytes else ""
-    return None if found >= at_least else f"{found} files {match!r}{size}, {at_least} expected"
+        count = sum(1 for _ in islice(_iter_matching_files(folder, match, min_bytes), at_least))
+    except (OSError, ValueError, NotImplementedError) as error:  # the last two mean an invalid pattern
+        return f"files that match {match!r} cannot be counted: {error}"
+    size = f" and have {min_bytes} bytes or more" if min_bytes else ""
+    return None if count >= at_least else f"{count} files match {match!r}{size}, {at_least} expected"
 
 
 def wrong_text(path: Path, equals: str) -> str | None:
-    """Whether the file's text, without space around it, is another than `equals`."""
+    """Return the reason if the file's text is not `equals`, ignoring white space at both ends, else None."""
     try:
         text = _read_text(path)
     except _UnreadableFile as error:
         return str(error)
     if text.strip() != equals.strip():
-        return f"{_format_name(path)} says {_format_excerpt(text.strip())}, not {_format_excerpt(equals.strip())}"
+        return f"{_format_name(path)} contains {_format_excerpt(text.strip())}, not {_format_excerpt(equals.strip())}"
     return None
 
 
 def missing_text(path: Path, contains: str) -> str | None:
-    """Whether `contains` is nowhere in the file's text, or only beyond its first MAX_CHECKED_BYTES. Bytes need no
-    encoding."""
+    """Return the reason if the first MAX_CHECKED_BYTES of the file do not contain `contains`, else None.
+
+    The file may be in any encoding. The check looks for the UTF-8 bytes of `contains`.
+    """
     try:
         start = _read_start(path)
     except _UnreadableFile as error:
         return str(error)
     if contains.encode("utf-8", "surrogatepass") not in start[:MAX_CHECKED_BYTES]:
-        whole = len(start) <= MAX_CHECKED_BYTES
-        where = _format_name(path) if whole else f"the first {MAX_CHECKED_BYTES} bytes of {_format_name(path)}"
+        is_complete = len(start) <= MAX_CHECKED_BYTES
+        where = _format_name(path) if is_complete else f"the first {MAX_CHECKED_BYTES} bytes of {_format_name(path)}"
         return f"{where} does not contain {_format_excerpt(contains)}"
     return None
 
 
 def missing_key(path: Path, *keys: str | int) -> str | None:
-    """Whether the JSON file lacks `keys`, each inside the one before; a number is a place in a list, from 0."""
+    """Return the reason if the JSON file has no value at `keys`, else None.
+
+    Each key is looked up inside the value of the key before it. A number is an index in a list, starting at 0.
+    """
     try:
         value = _load_json(path)
     except _UnreadableFile as error:
         return str(error)
     for depth, key in enumerate(keys, 1):
         if not _has_key(value, key):
-            return f"{_format_name(path)} has no {'.'.join(map(str, keys[:depth]))}"
+            return f"{_format_name(path)} has no key {'.'.join(map(str, keys[:depth]))}"
         value = value[key]
     return None
 
@@ -101,13 +107,15 @@ def _load_json(path: Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _UnreadableFile(f"{_format_name(path)} is no JSON: {error}") from None
+        raise _UnreadableFile(f"{_format_name(path)} is not valid JSON: {error}") from None
 
 
 def _read_text(path: Path) -> str:
     start = _read_start(path)
     if len(start) > MAX_CHECKED_BYTES:
-        raise _UnreadableFile(f"{_format_name(path)} is larger than the {MAX_CHECKED_BYTES} bytes that a check reads")
+        raise _UnreadableFile(
+            f"{_format_name(path)} is larger than {MAX_CHECKED_BYTES} bytes, the most that a check reads"
+        )
     try:
         return start.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -115,13 +123,14 @@ def _read_text(path: Path) -> str:
 
 
 def _read_start(path: Path) -> bytes:
-    """At most one byte more than MAX_CHECKED_BYTES, which tells a file that is too large."""
+    """Return the first MAX_CHECKED_BYTES, and one more byte if the file is larger."""
     try:
-        if not path.is_file():  # before it is opened: a pipe would wait for a writer
-            raise _UnreadableFile(f"{_format_name(path)} is {'no file' if path.exists() else 'not there'}")
+        if not path.is_file():  # checked before opening, because opening a pipe would wait for a writer
+            problem = "is not a regular file" if path.exists() else "does not exist"
+            raise _UnreadableFile(f"{_format_name(path)} {problem}")
         with path.open("rb") as file:
             return file.read(MAX_CHECKED_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+    except (OSError, ValueError) as error:  # ValueError: the name contains a zero byte
         raise _UnreadableFile(f"{_format_name(path)} cannot be read: {error}") from None
 
 

@@ -1,4 +1,7 @@
-"""How an attempt can end other than well, each with the class that its record names."""
+"""The ways in which an attempt can end without success, and tests for AWS errors.
+
+A failure carries the reason class that is written to the job's record.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-# The last two: an answer that is none of AWS's, and a connection that is cut in an answer; botocore wraps neither.
+# botocore does not wrap the last two: a response that AWS's services do not send, and a connection that breaks during a
+# response.
 AWS_ERRORS = (ClientError, BotoCoreError, Boto3Error, ResponseParserError, HTTPError)
-
-
-# What AWS's services call a missing right; S3 answers some calls with the HTTP status alone.
+# The error codes of AWS services for a missing permission. S3 answers some calls with only the HTTP status.
 _DENIED_CODES = {
     "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403", "Forbidden",
 }  # fmt: skip
@@ -22,30 +24,33 @@ _NOT_FOUND_CODES = {"404", "NoSuchKey"}
 
 
 def get_error_code(error: BaseException) -> str:
-    """Return AWS's code of a refused call, or the kind of error where no answer came."""
+    """Return the AWS error code, or the name of the exception class if AWS sent no response."""
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", "Unknown"))
     return type(error).__name__
 
 
 def is_access_denied(error: BaseException) -> bool:
-    """Whether AWS refused the call because a right is missing."""
+    """Return whether AWS refused the call because a permission is missing."""
     return isinstance(error, ClientError) and get_error_code(error) in _DENIED_CODES
 
 
 def find_named_permission(error: ClientError) -> str | None:
-    """Return the right that AWS's own words name, such as `sqs:SendMessage`: «… is not authorized to perform: …»."""
-    named = _PERMISSION_PATTERN.search(str(error.response.get("Error", {}).get("Message", "")))
-    return named[1] if named else None
+    """Return the missing permission that the AWS message names, such as `sqs:SendMessage`; None if it names none.
+
+    The message reads "… is not authorized to perform: sqs:SendMessage …".
+    """
+    match = _PERMISSION_PATTERN.search(str(error.response.get("Error", {}).get("Message", "")))
+    return match[1] if match else None
 
 
 def is_missing_object(error: BaseException) -> bool:
-    """Whether S3 says that there is no such object."""
+    """Return whether S3 reports that the object does not exist."""
     return isinstance(error, ClientError) and get_error_code(error) in _NOT_FOUND_CODES
 
 
 class Failed(Exception):
-    """The attempt failed; the job is tried again, or goes to the dead-letter queue after the last try."""
+    """A failed attempt. The job is retried; after its last attempt it is moved to the dead-letter queue."""
 
     reason_class = "program"
 
@@ -63,16 +68,17 @@ class UploadError(Failed):
 
 
 class JobAlreadyDone(Exception):
-    """The job's outputs are in S3 and verified: by an earlier run, or by another worker that got the same message."""
+    """The end of an attempt because verified results are already in S3, from an earlier run or from another worker that
+    received the same message."""
 
 
 class Interruption(Exception):
-    """The worker is told to stop: not the job's fault, so it goes back to the queue at once."""
+    """The end of an attempt because the worker must stop. The job did not fail; it is returned to the queue at once."""
 
 
 class LostLease(Exception):
-    """Another worker may have the job by now: whatever this one did is dropped."""
+    """The end of an attempt because its lease was lost. Another worker may have the job, so nothing is published."""
 
 
 class StaleMessage(Exception):
-    """SQS would end the lease before the job's time limit: the message must be sent again as new."""
+    """A message whose lease SQS would end before the job's time limit. It must be sent again as a new message."""

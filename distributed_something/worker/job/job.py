@@ -1,9 +1,10 @@
-"""A job: what a message asks for, with every placeholder filled and every path known to stay where it belongs."""
+"""Jobs, built from messages: all placeholders are filled, and no output path can leave its prefix."""
 
 from __future__ import annotations
 
 import json
 import os
+import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,31 +24,31 @@ from distributed_something.worker.job.shell_values import fill_shell
 from distributed_something.worker.job.upload_flags import BadFlags, parse_upload_flags
 from distributed_something.worker.job.worker_settings import JobDefaults
 
-Command = list[str] | str  # words, or a text for a shell
-Inputs = list[str] | dict[str, str]  # addresses, or each with the place below input_dir where it shall lie
-MAX_JOB_SECONDS = 11 * 3600  # SQS keeps a message 12 hours from its first receive: a job must end before that
+Command = list[str] | str  # words, or one string for a shell
+Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
+MAX_JOB_SECONDS = 11 * 3600  # less than 12 hours, when SQS ends the lease of a received message
 
 
 class BadMessage(Exception):
-    """The message asks for nothing that can be done; another try would not change that."""
+    """A message that cannot be turned into a job. Retrying cannot help."""
 
 
 class JobMessage(dict[str, Any]):
-    """A message, or an object in it: a key that a hook asks for in vain makes the message bad."""
+    """A message, or an object inside it. Reading a missing key raises BadMessage, also when a hook reads it."""
 
     def __missing__(self, key: str) -> Any:
         raise BadMessage(f"the message has no `{key}`")
 
 
 def _refuse_fetch(inputs: Inputs) -> None:
-    raise RuntimeError("folders.fetch is there in prepare() only")
+    raise RuntimeError("folders.fetch can be called only in prepare()")
 
 
 @dataclass(frozen=True)
 class Folders:
-    """A job's own folders, fresh at each attempt and removed after it. `root`: where its program runs.
+    """The folders of one attempt, which are created for it and removed after it. The program runs in `root`.
 
-    `fetch` is for `prepare`: it brings more inputs to `input_dir`, as the job's own were brought.
+    `prepare` can call `fetch` to download more inputs to `input_dir`, in the same way as the job's own inputs.
     """
 
     root: Path
@@ -63,20 +64,22 @@ class Folders:
 
     @cached_property
     def log(self) -> Path:
-        """Beside the folder: programs write files of any name in it."""
+        """The log file, next to `root`, because the program may create files of any name inside it."""
         return self.root.with_name(f"{self.root.name}.log")
 
 
 @dataclass
 class Job:
-    """One job. `command` is a list of words; or a list of such lists, run one after the other until one fails; or one
-    text for a shell where `shell` is set.
+    """One job.
 
-    `leave_out`: patterns (`*.tmp`, `logs/*`) of files in `output_dir` that are no results. `upload_arguments`: what
-    S3's calls shall say beside; `upload_arguments(flags)` makes them of the AWS CLI's flags. `own`: yours, what
-    `make_job` tells `prepare` and `failure`. `output_dir`: where results lie, if not in `folders.output_dir`: a folder
-    below `folders.root` that the program makes itself. Raises BadMessage for a location, a bucket or a word that cannot
-    be.
+    `command` is a list of words; a list of such lists, which run one after the other until one fails; or, if `shell` is
+    set, one string for a shell. `leave_out` lists patterns (`*.tmp`, `logs/*`) of files in `output_dir` that are not
+    results. `upload_arguments` are extra arguments for S3 uploads; the function `upload_arguments(flags)` builds them
+    from AWS CLI flags. `own` is for your own values, to pass them from `make_job` to `prepare` and `failure`.
+    `output_dir` is set if the results are not in `folders.output_dir` but in another folder below `folders.root` that
+    the program creates.
+
+    Raises BadMessage if the output location, a bucket, or the command is invalid.
     """
 
     id: str
@@ -96,17 +99,17 @@ class Job:
 
     def __post_init__(self) -> None:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
-            wrong = "which leaves its place or has an empty part"
-            raise BadMessage(f"`output_location` would be {self.output_location!r}, {wrong}")
+            problem = 'which has an empty part, "." or ".." between its slashes'
+            raise BadMessage(f"`output_location` is {self.output_location!r}, {problem}")
         if not all(self.commands):
-            raise BadMessage("the command is empty")
+            raise BadMessage("`command` is empty")
         if "\0" in "".join(map("".join, self.commands)):
-            raise BadMessage("a word of the command holds a zero byte")
+            raise BadMessage("`command` contains a zero byte")
         self._check_buckets()
 
     def _check_buckets(self) -> None:
         if not is_bucket_name(self.output_bucket):
-            raise BadMessage(f"`output_bucket` would be {self.output_bucket!r}, which cannot be a bucket's name")
+            raise BadMessage(f"`output_bucket` is {self.output_bucket!r}, which is not a bucket name")
         try:
             for text in self.inputs:
                 check_input_address(text, self.input_bucket)
@@ -115,29 +118,30 @@ class Job:
 
     @property
     def commands(self) -> list[Command]:
-        """`command`, or what it lists, in order."""
-        several = [command for command in self.command if isinstance(command, list)]
-        return list(several) or [cast("Command", self.command)]
+        """The commands to run, in order: the lists in `command`, or `command` itself."""
+        word_lists = [command for command in self.command if isinstance(command, list)]
+        return list(word_lists) or [cast("Command", self.command)]
 
 
 def parse_message(body: str) -> dict[str, Any]:
-    """The message in an SQS body; raises BadMessage where it is no JSON object with a `group`."""
+    """Return the message in an SQS body. Raises BadMessage if it is not a JSON object with a `group`."""
     try:
         message = json.loads(body, object_hook=JobMessage)
-        json.dumps(message, ensure_ascii=False).encode()  # half a character ("\ud800") fits no key and no command
+        json.dumps(message, ensure_ascii=False).encode()  # refuses half a character ("\ud800"), which fits no key
     except (ValueError, RecursionError) as error:
-        raise BadMessage(f"the message is no JSON that can be used ({error})") from None
+        raise BadMessage(f"the message is not valid JSON in UTF-8 ({error})") from None
     if not isinstance(message, dict):
-        raise BadMessage("the message is no JSON object")
+        raise BadMessage("the message is not a JSON object")
     if not isinstance(message.get("group"), (dict, str)):
-        raise BadMessage("the message has no `group`")
+        raise BadMessage("the message has no `group`, or it is neither an object nor a string")
     return message
 
 
-def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: JobDefaults, **made: Any) -> Job:
-    """The job of a message that follows the job file's known keys; raises BadMessage.
+def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: JobDefaults, **overrides: Any) -> Job:
+    """Return the job described by a message with the usual keys of a job file.
 
-    `made`: fields of Job that are made elsewhere, in place of what the message says: job_from_message(…, command=[…]).
+    `overrides` are fields of Job to use instead of the message's values: `job_from_message(…, command=[…])`. Raises
+    BadMessage if the message is invalid.
     """
     identity = job_id(message)
     values = build_placeholder_values(message, folders, identity)
@@ -156,37 +160,42 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
         "upload_arguments": lambda: upload_arguments(message.get("upload_flags")),
     }
     try:
-        return Job(**made, **{name: field() for name, field in fields.items() if name not in made})
+        return Job(**overrides, **{name: build() for name, build in fields.items() if name not in overrides})
     except TemplateError as error:
         raise BadMessage(str(error)) from None
 
 
 def upload_arguments(flags: object) -> dict[str, object]:
-    """What S3's calls shall say for `flags` of `aws s3 cp`, such as `--acl bucket-owner-full-control`; nothing for "",
-    false or null. Raises BadMessage."""
+    """Return the arguments of S3 requests for `aws s3 cp` flags, such as `--acl bucket-owner-full-control`.
+
+    There are none for "", false, or null. Raises BadMessage if the flags are invalid.
+    """
     try:
         return parse_upload_flags(flags)
     except BadFlags as error:
-        raise BadMessage(f"upload flags: {error}") from None
+        raise BadMessage(f"`upload_flags`: {error}") from None
 
 
 def build_placeholder_values(message: Mapping[str, Any], folders: Folders, identity: str) -> dict[str, object]:
-    """What placeholders stand for: shared keys, then the group's, then what the worker knows."""
+    """Return the placeholder values: the shared keys, then the group's, then the worker's. A later value wins."""
     group = message["group"]
-    own = group if isinstance(group, dict) else {"group": group}
-    given = {
+    group_values = group if isinstance(group, dict) else {"group": group}
+    worker_values = {
         "job": identity,
         "input_dir": str(folders.input_dir),
         "output_dir": str(folders.output_dir),
         "scripts_dir": _get_scripts_folder(),
     }
-    return {**message, **own, **given}
+    return {**message, **group_values, **worker_values}
 
 
 @lru_cache(maxsize=1)
 def _get_scripts_folder() -> str:
-    """A developer's own scripts: `scripts` beside generic-worker.py, unless the local cloud says where else: a project
-    may have scripts and the template's generic-worker.py."""
+    """Return the folder of the developer's scripts: `scripts` next to generic-worker.py.
+
+    The local cloud sets WORKER_SCRIPTS_DIR, because a project may have its own scripts but use the template's
+    generic-worker.py.
+    """
     return os.environ.get("WORKER_SCRIPTS_DIR") or str(Path(sys.argv[0]).resolve().parent / "scripts")
 
 
@@ -196,7 +205,7 @@ def _build_command(message: Mapping[str, Any], values: Mapping[str, object]) -> 
         return [_build_words(part if isinstance(part, list) else None, values) for part in command]
     if message.get("shell") is True:
         if not isinstance(command, str) or not command.strip():
-            raise BadMessage("`shell` is set but `command` is no text")
+            raise BadMessage(f"`shell` is set, but `command` is {reprlib.repr(command)}, not a non-empty string")
         return fill_shell(command, values)
     return _build_words(command, values)
 
@@ -207,58 +216,59 @@ def _build_words(command: object, values: Mapping[str, object]) -> list[str]:
     )
     filled = [fill_placeholders(part if isinstance(part, str) else json.dumps(part), values) for part in parts]
     if not filled or not filled[0]:
-        raise BadMessage("the message has no `command`")
+        raise BadMessage("the message has no `command`, or an empty one")
     return filled
 
 
 def _build_location(template: str, values: Mapping[str, object]) -> str:
-    """The prefix of the job's outputs. The job's id is always in it: two jobs never share a location."""
-    with_job = template if "job" in list_placeholders(template) else f"{template.rstrip('/')}/{{job}}"
-    return fill_placeholders(with_job, values).strip("/")
+    """Return the prefix of the job's results. It always contains the job id, so two jobs never share a prefix."""
+    full_template = template if "job" in list_placeholders(template) else f"{template.rstrip('/')}/{{job}}"
+    return fill_placeholders(full_template, values).strip("/")
 
 
 def _build_inputs(message: Mapping[str, Any], values: Mapping[str, object]) -> Inputs:
-    given = message.get("inputs", [])
-    if isinstance(given, list):
+    inputs = message.get("inputs", [])
+    if isinstance(inputs, list):
         return [address for text in _read_text_list(message, "inputs") for address in _expand_input(text, values)]
-    if not isinstance(given, dict) or not all(
-        isinstance(part, str) and part for pair in given.items() for part in pair
+    if not isinstance(inputs, dict) or not all(
+        isinstance(part, str) and part for pair in inputs.items() for part in pair
     ):
-        raise BadMessage('`inputs` is no list of texts and no object such as {"images/a.png": "a.png"}')
-    return {fill_placeholders(text, values): fill_placeholders(place, values) for text, place in given.items()}
+        problem = f"`inputs` is {reprlib.repr(inputs)}"
+        raise BadMessage(problem + ', not a list of strings or an object such as {"images/a.png": "a.png"}')
+    return {fill_placeholders(text, values): fill_placeholders(path, values) for text, path in inputs.items()}
 
 
 def _read_text(message: Mapping[str, Any], key: str, default: str) -> str:
     value = message.get(key, default)
     if not isinstance(value, str) or not value:
-        raise BadMessage(f"`{key}` is no text")
+        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not a non-empty string")
     return value
 
 
 def _read_text_list(message: Mapping[str, Any], key: str) -> list[str]:
     value = message.get(key, [])
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
-        raise BadMessage(f"`{key}` is no list of texts")
+        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not a list of non-empty strings")
     return value
 
 
 def _expand_input(text: str, values: Mapping[str, object]) -> list[str]:
-    """What one input stands for: a placeholder alone of a list of texts, all of them."""
-    several = values.get(text[1:-1]) if list_placeholders(text) == {text[1:-1]} else None
-    if isinstance(several, list) and all(isinstance(value, str) and value for value in several):
-        return several
+    """Return the addresses of one input: several if the input is a placeholder for a list of strings, else one."""
+    addresses = values.get(text[1:-1]) if list_placeholders(text) == {text[1:-1]} else None
+    if isinstance(addresses, list) and all(isinstance(address, str) and address for address in addresses):
+        return addresses
     return [fill_placeholders(text, values)]
 
 
 def _read_file_count(message: Mapping[str, Any], key: str) -> int:
     value = message.get(key, 0)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise BadMessage(f"`{key}` is no number of files")
+        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not a whole number of files")
     return value
 
 
 def _read_timeout_seconds(message: Mapping[str, Any]) -> float:
     value = message.get("timeout_minutes", MAX_JOB_SECONDS / 60)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-        raise BadMessage("`timeout_minutes` is no number of minutes")
+        raise BadMessage(f"`timeout_minutes` is {reprlib.repr(value)}, not a number of minutes above 0")
     return min(value, MAX_JOB_SECONDS / 60) * 60.0

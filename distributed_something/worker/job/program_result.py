@@ -1,4 +1,4 @@
-"""How a job's program ended, and what it used."""
+"""The result of running a job's program: how it ended and what it used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Result:
-    """How the program ended. A program that a signal ended has the signal's number, negative, as exit code."""
+    """The result of a program. If a signal ended the program, `exit_code` is the negative number of the signal."""
 
     exit_code: int
     seconds: float
@@ -17,7 +17,7 @@ class Result:
     stopped: bool = False
 
     def add_earlier(self, earlier: Result) -> Result:
-        """This command's end with what both of them used."""
+        """Return this result with the time and memory of an earlier command of the same job added."""
         return replace(
             self, seconds=earlier.seconds + self.seconds, cpu_seconds=earlier.cpu_seconds + self.cpu_seconds,
             peak_memory_bytes=max(earlier.peak_memory_bytes, self.peak_memory_bytes),

@@ -1,4 +1,4 @@
-"""Where everything of a run lies in its bucket. These keys are read by users' scripts: they do not change."""
+"""The S3 keys of a run's records, logs, and documents. Users' scripts read these keys, so they must not change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ RUNS_PREFIX = "runs"  # the top folder in the bucket
 
 @dataclass(frozen=True)
 class RunKeys:
-    """The keys of one run. `run`: its start, as `20261123T104500Z`."""
+    """The keys of one run. `run` is its start time, such as `20261123T104500Z`."""
 
     app: str
     run: str
@@ -20,42 +20,42 @@ class RunKeys:
 
     @property
     def jobs(self) -> str:
-        """The prefix of the jobs' records and logs."""
+        """The prefix of the job records and logs."""
         return f"{self.prefix}jobs/"
 
     def record(self, job: str) -> str:
-        """A job's record."""
+        """Return the key of a job's record."""
         return f"{self.jobs}{job}.json"
 
     def log(self, job: str, attempt: str) -> str:
-        """The log of one attempt at a job."""
+        """Return the key of the log of one attempt."""
         return f"{self.jobs}{job}.{attempt}.log.txt"
 
     def failed_results(self, job: str) -> str:
-        """The prefix of what a failed attempt wrote (`keep_failed`)."""
+        """Return the prefix of the files from a failed attempt, which are uploaded if the job sets `keep_failed`."""
         return f"{self.jobs}failed/{job}"
 
     @property
     def machines(self) -> str:
-        """The prefix of what containers say about their health."""
+        """The prefix of the containers' health documents."""
         return f"{self.prefix}machines/"
 
     @property
     def closed(self) -> str:
-        """The monitor writes it when the run has cost MAX_COST: workers start no further job."""
+        """The key that the monitor writes when the run has reached MAX_COST. Workers then start no more jobs."""
         return f"{self.prefix}closed.json"
 
     @property
     def history(self) -> str:
-        """What the monitor saw so far."""
+        """The key of the monitor's history."""
         return f"{self.prefix}monitor.json"
 
     @property
     def exports(self) -> str:
-        """Which log exports were started."""
+        """The key of the list of log exports that were started."""
         return f"{self.prefix}exports.json"
 
     @property
     def summary(self) -> str:
-        """How the run ended, for people."""
+        """The key of the summary that is written for people at the end of the run."""
         return f"{self.prefix}summary.txt"

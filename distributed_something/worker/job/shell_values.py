@@ -1,7 +1,8 @@
-"""Values in a command that a shell reads: each stays one piece of text, whatever it holds and wherever it stands.
+"""Quoting of values in shell commands, so that the shell treats each value as plain text.
 
-A value is quoted for the place of its placeholder: bare, in 'single' or in "double" quotes. Where that cannot be told
-without being a shell (here-documents, backquotes, a `$(` in double quotes), a placeholder is refused instead.
+A value is quoted to fit the position of its placeholder: without quotes, in 'single quotes', or in "double quotes".
+A placeholder is refused where only a shell could tell which quoting applies: in here-documents, in backquotes, and in
+`$(` inside double quotes.
 """
 
 from __future__ import annotations
@@ -17,46 +18,58 @@ from distributed_something.worker.job.placeholders import (
     list_placeholders,
 )
 
-# What matters in each kind of quotes; the first alternatives are whole pieces without a placeholder, kept as they are.
+# The tokens to look for in each kind of quotes. The first alternatives match text that contains no placeholder to fill.
 _PLAIN_PATTERN = r"\\.|\$\{[^{}]*\}|`[^`{}'\"]*`|\$\([^(){}`'\"]*\)"
 _TOKEN_PATTERNS = {
     "": re.compile(rf"{_PLAIN_PATTERN}|(?<!\S)#[^\n]*|\$'|['\"`]|<<|{PLACEHOLDER_PATTERN}", re.S),
     '"': re.compile(rf"{_PLAIN_PATTERN}|\"|`|\$\(|{PLACEHOLDER_PATTERN}", re.S),
     "'": re.compile(rf"'|{PLACEHOLDER_PATTERN}"),
 }
-_SPECIAL_PATTERNS = {'"': re.compile(r'[$`"\\]'), "'": re.compile("'")}  # what is not itself within such quotes
-_OPEN_VARIABLE_PATTERN = re.compile(r"\$\w*\Z")  # of a variable: what follows at once would become part of it
+_SPECIAL_PATTERNS = {
+    '"': re.compile(r'[$`"\\]'),
+    "'": re.compile("'"),
+}  # characters with a special meaning inside these quotes
+_OPEN_VARIABLE_PATTERN = re.compile(r"\$\w*\Z")  # a variable name, which following text would extend
 _UNQUOTABLE_TOKENS = ("$'", "`", "<<", "$(")
 
 
 def fill_shell(command: str, values: Mapping[str, object]) -> str:
-    """`command` with its placeholders replaced by quoted values. Raises TemplateError."""
-    filled, quotes, untold, at = [], "", "", 0
-    while match := _TOKEN_PATTERNS[quotes].search(command, at):
+    """Return `command` with its placeholders replaced by quoted values.
+
+    Raises TemplateError if a placeholder has no value or its value cannot be quoted.
+    """
+    filled, quotes, unquotable, position = [], "", "", 0
+    while match := _TOKEN_PATTERNS[quotes].search(command, position):
         token = match[0]
-        filled.append(command[at : match.start()])
-        at = match.end()
+        filled.append(command[position : match.start()])
+        position = match.end()
         if token in _UNQUOTABLE_TOKENS:
-            untold = untold or token
+            unquotable = unquotable or token
         if token in ("'", '"'):
             quotes = "" if quotes else token
         placeholder = re.fullmatch(PLACEHOLDER_PATTERN, token)
-        joined = _OPEN_VARIABLE_PATTERN.search(command[: match.start()])
-        filled.append(_fill_placeholder(token, values, quotes, untold, plain=not joined) if placeholder else token)
-    return "".join(filled) + command[at:]
+        if placeholder:
+            follows_variable = _OPEN_VARIABLE_PATTERN.search(command[: match.start()]) is not None
+            token = _fill_placeholder(token, values, quotes, unquotable, follows_variable)
+        filled.append(token)
+    return "".join(filled) + command[position:]
 
 
-def _fill_placeholder(token: str, values: Mapping[str, object], quotes: str, untold: str, *, plain: bool) -> str:
-    if untold and list_placeholders(token):
+def _fill_placeholder(
+    token: str, values: Mapping[str, object], quotes: str, unquotable: str, follows_variable: bool
+) -> str:
+    if unquotable and list_placeholders(token):
         raise TemplateError(
-            f"{token} stands behind {untold}, where no value can be quoted; put it into a variable first"
+            f"{token} is used after {unquotable}, where values cannot be quoted; "
+            f"assign {token} to a shell variable before that"
         )
-    return fill_placeholders(token, values, quote=lambda text: _quote_value(text, quotes, plain))
+    return fill_placeholders(token, values, quote=lambda text: _quote_value(text, quotes, follows_variable))
 
 
-def _quote_value(text: str, quotes: str, plain: bool) -> str:
-    """As a person would write it where that can be; else the quotes end before it and begin anew after it."""
-    if plain and quotes and not _SPECIAL_PATTERNS[quotes].search(text):
+def _quote_value(text: str, quotes: str, follows_variable: bool) -> str:
+    """Return `text` unchanged if the surrounding quotes protect it. Otherwise close the quotes before the quoted text
+    and reopen them after it."""
+    if quotes and not follows_variable and not _SPECIAL_PATTERNS[quotes].search(text):
         return text
-    apart = "" if plain else "''"
-    return quotes + apart + shlex.quote(text) + quotes
+    separator = "''" if follows_variable else ""
+    return quotes + separator + shlex.quote(text) + quotes

@@ -1,6 +1,7 @@
-"""Flags for the upload, in the form of `aws s3 cp`, as arguments of S3's own calls.
+"""Translation of upload flags, written as for `aws s3 cp`, into arguments of S3 requests.
 
-Published job files and configs hold such flags, mostly for another account's bucket: `--acl bucket-owner-full-control`.
+Job files and configs of the published system contain such flags, mostly for another account's bucket:
+`--acl bucket-owner-full-control`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ NO_ARGUMENTS: S3Arguments = {}
 
 
 class BadFlags(ValueError):
-    """The text names the flag, what is wrong with it and what would be right."""
+    """Upload flags that cannot be used. The message names the flag, the problem, and what is expected."""
 
 
 def _build_choice_check(*values: str) -> Callable[[str], str]:
@@ -27,19 +28,19 @@ def _build_choice_check(*values: str) -> Callable[[str], str]:
 
 
 def _parse_metadata(value: str) -> dict[str, str]:
-    """`name=value,name=value`, or JSON, as the AWS CLI takes both."""
+    """Return metadata from `name=value,name=value` or a JSON object. The AWS CLI accepts both."""
     if value.lstrip().startswith("{"):
-        found = json.loads(value)
-        if not all(isinstance(text, str) for text in found.values()):
-            raise ValueError(f"is {value!r}, whose values are no texts")
-        return dict(found)
+        metadata = json.loads(value)
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError(f"is {value!r}, but each value must be a string")
+        return dict(metadata)
     pairs = [pair.partition("=") for pair in value.split(",")]
     if not all(name and equals for name, equals, _ in pairs):
         raise ValueError(f"is {value!r}, not name=value,name=value")
     return {name: text for name, _, text in pairs}
 
 
-# Values as S3 knows them in 2026 (boto3's service model): an emulator takes any.
+# The values that S3 accepts, from boto3's service model in 2026. Checked here because emulators accept any value.
 _KNOWN_FLAGS: dict[str, tuple[str, Callable[[str], object]]] = {
     "--acl": (
         "ACL",
@@ -76,8 +77,8 @@ _KNOWN_FLAGS: dict[str, tuple[str, Callable[[str], object]]] = {
     "--cache-control": ("CacheControl", str),
     "--metadata": ("Metadata", _parse_metadata),
 }
-_DEFAULT_VALUES = {"--sse": "AES256", "--request-payer": "requester"}  # what these mean without a value
-# About the CLI's own output, or about copies between buckets: nothing to do for an upload.
+_DEFAULT_VALUES = {"--sse": "AES256", "--request-payer": "requester"}  # used if the flag has no value
+# Flags about the output of the AWS CLI or about copies between buckets. They have no meaning for an upload.
 _IGNORED_FLAGS = {
     "--quiet": 0,
     "--only-show-errors": 0,
@@ -90,11 +91,11 @@ _IGNORED_FLAGS = {
 
 
 def parse_upload_flags(text: object) -> dict[str, object]:
-    """The arguments that `text` stands for; none for "", false or null. Raises BadFlags."""
+    """Return the S3 arguments for the flags in `text`; none for "", false, or null. Raises BadFlags."""
     if text is None or text is False or text in ("", "False", "false"):
         return {}
     if not isinstance(text, str):
-        raise BadFlags(f"{text!r} is neither a text, with flags as for `aws s3 cp`, nor false")
+        raise BadFlags(f"{text!r} is not a string; write flags as for `aws s3 cp`, or false for none")
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -103,23 +104,23 @@ def parse_upload_flags(text: object) -> dict[str, object]:
 
 
 def select_payer_arguments(arguments: S3Arguments) -> dict[str, object]:
-    """Of `arguments`, what every request to a bucket must say whose requester pays."""
+    """Return the part of `arguments` that every request to a requester-pays bucket must contain."""
     return {name: value for name, value in arguments.items() if name == "RequestPayer"}
 
 
 def _iter_arguments(words: list[str]) -> Iterator[tuple[str, object]]:
     while words:
-        flag, given, value = words.pop(0).partition("=")
-        if given:
+        flag, equals, value = words.pop(0).partition("=")
+        if equals:
             words.insert(0, value)
         if flag in _IGNORED_FLAGS:
             del words[: _IGNORED_FLAGS[flag]]
         elif flag in _KNOWN_FLAGS:
-            name, read = _KNOWN_FLAGS[flag]
-            yield name, _convert_value(flag, read, _pop_value(flag, words))
+            name, convert = _KNOWN_FLAGS[flag]
+            yield name, _convert_value(flag, convert, _pop_value(flag, words))
         else:
             known = ", ".join(sorted(_KNOWN_FLAGS))
-            raise BadFlags(f"{flag!r} is no flag that an upload here takes (there are: {known})")
+            raise BadFlags(f"{flag!r} is not a supported upload flag; use one of {known}")
 
 
 def _pop_value(flag: str, words: list[str]) -> str:
@@ -127,11 +128,11 @@ def _pop_value(flag: str, words: list[str]) -> str:
         return words.pop(0)
     if flag in _DEFAULT_VALUES:
         return _DEFAULT_VALUES[flag]
-    raise BadFlags(f"{flag} has no value behind it")
+    raise BadFlags(f"{flag} has no value; write a value after it")
 
 
-def _convert_value(flag: str, read: Callable[[str], object], value: str) -> object:
+def _convert_value(flag: str, convert: Callable[[str], object], value: str) -> object:
     try:
-        return read(value)
+        return convert(value)
     except ValueError as error:
         raise BadFlags(f"{flag} {error}") from None

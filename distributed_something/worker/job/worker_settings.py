@@ -1,4 +1,4 @@
-"""What a worker is told by its environment (the task definition's, made from the config)."""
+"""The worker's settings, read from environment variables. Setup puts them into the task definition from the config."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from distributed_something.worker.job.run_keys import RunKeys
 
-DOCKER_STOP_SECONDS = 10  # between SIGTERM and SIGKILL of `docker stop`; a task definition says its own
+DOCKER_STOP_SECONDS = 10  # the default of `docker stop` between SIGTERM and SIGKILL; a task definition can set its own
 
 
 class BadEnvironment(Exception):
-    """A variable is missing or wrong; the text names it."""
+    """An environment variable that is missing or invalid. The message names it."""
 
 
 @dataclass(frozen=True)
 class JobDefaults:
-    """The two settings that a job's own keys fall back on."""
+    """The two settings that a job uses if its message does not contain its own."""
 
     aws_bucket: str
     app_name: str
@@ -52,12 +52,12 @@ class Settings(JobDefaults):
 
     @property
     def keys(self) -> RunKeys:
-        """Where this run's records, logs, and documents lie in `aws_bucket`."""
+        """The keys of this run's records, logs, and documents in `aws_bucket`."""
         return RunKeys(self.app_name, self.run)
 
 
 def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
-    """Reads the environment; raises BadEnvironment for the first variable that is missing or wrong."""
+    """Return the settings from `env`. Raises BadEnvironment for the first variable that is missing or invalid."""
     return Settings(
         app_name=_read_text(env, "APP_NAME"),
         run=env.get("RUN", "by-hand"),
@@ -85,7 +85,7 @@ def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
 
 def _read_text(env: Mapping[str, str], name: str) -> str:
     if not env.get(name):
-        raise BadEnvironment(f"the environment variable {name} is not set; the task definition of setup sets it")
+        raise BadEnvironment(f"the environment variable {name} is not set; setup sets it in the task definition")
     return env[name]
 
 
@@ -96,5 +96,7 @@ def _read_boolean(env: Mapping[str, str], name: str, default: str) -> bool:
 def _read_number(env: Mapping[str, str], name: str, default: int, least: int = 0) -> int:
     text = env.get(name, str(default))
     if not text.strip().isdecimal() or int(text) < least:
-        raise BadEnvironment(f"the environment variable {name} is {text!r}; it must be a whole number from {least}")
+        raise BadEnvironment(
+            f"the environment variable {name} is {text!r}; it must be a whole number of at least {least}"
+        )
     return int(text)

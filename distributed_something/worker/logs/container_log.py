@@ -1,4 +1,7 @@
-"""The container's own log: to standard output, and through watchtower to LOG_GROUP_NAME. Never a reason to fail."""
+"""The container's own log, written to standard output and to LOG_GROUP_NAME (by watchtower).
+
+A failure to write it never stops the worker.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from typing import Any
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.log_stream import LogBackoff, LogStream
 
-MAX_WAITING_LINES = 10_000  # lines kept while AWS does not take them; what comes then is on standard output only
+MAX_WAITING_LINES = 10_000  # queued while AWS is unavailable; further lines go to standard output only
 
 
 def start_container_log(logs_client: Any, settings: Settings) -> None:
-    """Sends what the worker logs to its places."""
+    """Send the worker's log to standard output and, if LOG_GROUP_NAME is set, to CloudWatch."""
     logger = logging.getLogger("worker")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -28,7 +31,7 @@ def start_container_log(logs_client: Any, settings: Settings) -> None:
 
 
 def stop_container_log(seconds: float) -> None:
-    """Sends what is left, at most that long. What is logged later goes to standard output only."""
+    """Send the queued lines, within `seconds`. Later lines go to standard output only."""
     logger = logging.getLogger("worker")
     for handler in list(logger.handlers):
         if isinstance(handler, CloudWatchHandler):
@@ -37,7 +40,7 @@ def stop_container_log(seconds: float) -> None:
 
 
 class CloudWatchHandler(logging.Handler):
-    """Hands lines to a stream, which sends them when it can."""
+    """A logging handler that passes lines to a log stream."""
 
     def __init__(self, stream: LogStream) -> None:
         super().__init__()
@@ -47,11 +50,11 @@ class CloudWatchHandler(logging.Handler):
         try:
             if self._stream.waiting_events < MAX_WAITING_LINES:
                 self._stream.send(self.format(record), record.created)
-        except Exception:  # as every handler of logging: a line that cannot be written stops nobody
+        except Exception:  # like every logging handler: a line that cannot be written must not raise
             self.handleError(record)
 
     def end(self, seconds: float) -> None:
-        """Sends what is left, at most that long."""
+        """Send the queued lines, within `seconds`."""
         self._stream.close()
         if not self._stream.join(seconds / 2):
             self._stream.give_up()

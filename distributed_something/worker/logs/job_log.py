@@ -1,8 +1,8 @@
-"""Each job's log goes to CloudWatch while its program runs: one stream a job, named as the job.
+"""Job logs in CloudWatch: the log of each job is sent while its program runs, to a stream named after the job.
 
-One thread reads the logs of all jobs of a container, and no further than CloudWatch takes them: what waits is in the
-file, not in memory. A job never waits for its log. What CloudWatch does not take in time is given up: the whole log
-lies in S3 beside the job's record.
+One thread reads the logs of all jobs of a container, only as fast as CloudWatch accepts them, so that the backlog stays
+in the files and not in memory. A job never waits for its log. What CloudWatch does not accept in time is dropped; the
+complete log is in S3 beside the job's record.
 """
 
 from __future__ import annotations
@@ -22,44 +22,48 @@ from distributed_something.worker.logs.log_stream import (
 )
 from distributed_something.worker.machine.clock import Clock
 
-SEND_AFTER_END_SECONDS = 30.0  # how long a log is still sent after its program's end
-IDLE_CHECK_SECONDS, BUSY_CHECK_SECONDS = 1.0, 0.02  # between two looks at the logs
+SEND_AFTER_END_SECONDS = 30.0  # how long to keep sending a log after its program has ended
+IDLE_CHECK_SECONDS, BUSY_CHECK_SECONDS = 1.0, 0.02  # between two rounds
 READ_BLOCK_BYTES = 8 * 1024
-BURST_BYTES, BURST_EVENTS = 256 * 1024, 1_000  # read of one log before watchtower has taken them; a block more at most
-MAX_OPEN_LOGS = 200  # jobs that ended and whose logs are still sent; each has an open file, most have a thread
-# NUL and its like as the pictures that Unicode has for them (␀): readable, and harmless wherever the log is shown.
+# How much of one log to queue at most before watchtower has taken all of it (in bytes, one block more).
+BURST_BYTES, BURST_EVENTS = 256 * 1024, 1_000
+MAX_OPEN_LOGS = 200  # finished jobs whose logs are still being sent; each has an open file and usually a thread
+# Control characters are shown as their Unicode pictures (such as ␀), which are readable and harmless in any terminal.
 _CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) != "\t"} | {0x7F: 0x2421}
 
 
 class JobLogs:
-    """Follows the logs of a container's jobs. `tick()` is one round; `run()` does rounds until `end()`."""
+    """Sends the logs of a container's jobs. `tick()` sends what is new; `run()` repeats this until `end()`."""
 
     def __init__(
         self,
         logs_client: Any,
         group: str,
-        clock: Clock | None = None,
-        where: Callable[[str], str] = lambda job_id: "S3, beside the job's record",
+        describe_location: Callable[[str], str] = lambda job_id: "in S3, beside the job's record",
         backoff: LogBackoff | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        """`group` "" switches it off. `where(job_id)`: where the whole log will lie."""
-        self._client, self._group, self._where = logs_client, group, where
+        """Create the job logs for the log group `group`; "" switches them off.
+
+        `describe_location(job_id)` says where the whole log of a job will be.
+        """
+        self._client, self._group, self._describe_location = logs_client, group, describe_location
         self._clock = clock or Clock()
         self._backoff = backoff or LogBackoff("logs of jobs", monotonic=self._clock.monotonic)
         self._followed: list[_LogFollower] = []
-        self._room = MAX_OPEN_LOGS  # streams that may still be opened in this tick
-        self._lock = threading.Lock()  # of the list; never held while something is read or sent
+        self._free_streams = MAX_OPEN_LOGS  # streams that may still be opened in this tick
+        self._lock = threading.Lock()  # guards the list; not held while logs are read or sent
         self._ticking = threading.Lock()
-        self._look, self._ended = threading.Event(), threading.Event()
+        self._wake, self._ended = threading.Event(), threading.Event()
 
     @property
     def followed_jobs(self) -> list[str]:
-        """The ids of the jobs whose logs are read, or still sent."""
+        """The IDs of the jobs whose logs are still being read or sent."""
         with self._lock:
             return [follower.job_id for follower in self._followed]
 
     def follow_log(self, job_id: str, path: Path) -> None:
-        """The job's program is about to write to `path`, which is made if need be."""
+        """Start to send the log file at `path`, which the job's program is about to write. Creates a missing file."""
         if not self._group or self._ended.is_set():
             return
         try:
@@ -68,54 +72,57 @@ class JobLogs:
             self._backoff.log_once(error)
             return
         with self._lock:
-            stream, where = partial(self._open_stream, job_id), partial(self._where, job_id)
-            self._followed.append(_LogFollower(job_id, path, file, stream, where))
+            open_stream, describe = partial(self._open_stream, job_id), partial(self._describe_location, job_id)
+            self._followed.append(_LogFollower(job_id, path, file, open_stream, describe))
 
     def unfollow_log(self, job_id: str, path: Path | None = None) -> None:
-        """The job's program that wrote to `path` ended (None: all that it has here, of a job that came twice). Returns
-        at once; its file may be removed, what is in it is still sent."""
+        """Note that the job's program has ended, and return at once.
+
+        The rest of the log is still sent, even if the file is removed. `path`: the log file; None for all logs of this
+        job, which may have been delivered twice.
+        """
         with self._lock:
             for follower in self._followed:
-                if follower.job_id == job_id and path in (None, follower.path) and follower.left is None:
-                    follower.left = self._clock.now()
-        self._look.set()
+                if follower.job_id == job_id and path in (None, follower.path) and follower.ended_at is None:
+                    follower.ended_at = self._clock.now()
+        self._wake.set()
 
     def run(self) -> None:
         while self._group and not self._ended.is_set():
             try:
-                busy = self.tick()
-            except Exception as error:  # the loop's edge: the other jobs' logs go on
+                is_busy = self.tick()
+            except Exception as error:  # otherwise this thread would end and no log would be sent any more
                 self._backoff.log_once(error)
-                busy = False
-            self._look.wait(BUSY_CHECK_SECONDS if busy else IDLE_CHECK_SECONDS)
-            self._look.clear()
+                is_busy = False
+            self._wake.wait(BUSY_CHECK_SECONDS if is_busy else IDLE_CHECK_SECONDS)
+            self._wake.clear()
 
     def tick(self) -> bool:
-        """Looks at each log once; whether there is more to do soon. Calls no AWS: watchtower's threads do."""
+        """Send what is new in each log, and return whether more can be sent soon. watchtower's threads call AWS."""
         with self._ticking:
             now = self._clock.now()
             with self._lock:
                 followed = list(self._followed)
-            self._room = MAX_OPEN_LOGS - sum(follower.is_sending for follower in followed)
-            busy = [self._step_follower(follower, now) for follower in followed]
-            ending = [follower for follower in followed if follower.left is not None and not follower.is_over]
+            self._free_streams = MAX_OPEN_LOGS - sum(follower.is_sending for follower in followed)
+            has_more = [self._step_follower(follower, now) for follower in followed]
+            ending = [follower for follower in followed if follower.ended_at is not None and not follower.is_over]
             for follower in ending[:-MAX_OPEN_LOGS]:
                 follower.give_up(now)
             with self._lock:
                 self._followed = [follower for follower in self._followed if not follower.is_over]
-            return any(busy) and not self._backoff.seconds_left
+            return any(has_more) and not self._backoff.seconds_left
 
     def end(self, seconds: float) -> None:
-        """The container ends: sends what is left, at most that long."""
+        """Send the rest of all logs because the container ends, within `seconds`."""
         start = self._clock.monotonic()
-        deadline, last_call = start + seconds, start + seconds / 2
+        deadline, give_up_at = start + seconds, start + seconds / 2
         self._ended.set()
-        self._look.set()
+        self._wake.set()
         for job_id in self.followed_jobs:
             self.unfollow_log(job_id)
         self.tick()
         while self._followed and self._clock.monotonic() < deadline:
-            if self._clock.monotonic() > last_call:
+            if self._clock.monotonic() > give_up_at:
                 self._give_up_logs()
             self._clock.sleep(BUSY_CHECK_SECONDS)
             self.tick()
@@ -128,16 +135,16 @@ class JobLogs:
     def _step_follower(self, follower: _LogFollower, now: float) -> bool:
         try:
             return follower.step(now)
-        except Exception as error:  # one log that cannot be read must not stop the others
+        except Exception as error:  # a log that cannot be read must not stop the other logs
             self._backoff.log_once(error)
             follower.abandon_log()
             return False
 
     def _open_stream(self, job_id: str) -> LogStream | None:
-        """A new stream; None while AWS refuses, or while too many threads wait for it."""
-        if self._backoff.seconds_left or self._room <= 0:
+        """Return a new stream; None while AWS refuses calls or while too many streams are open."""
+        if self._backoff.seconds_left or self._free_streams <= 0:
             return None
-        self._room -= 1
+        self._free_streams -= 1
         return LogStream(self._client, self._group, job_id, self._backoff)
 
 
@@ -145,14 +152,16 @@ class _LogFollower:
     """One job's log, read as it grows. Its stream is opened when there is something to send."""
 
     def __init__(
-        self, job_id: str, path: Path, file: int, open_stream: Callable[[], LogStream | None], where: Callable[[], str]
-    ) -> None:
-        self.job_id, self.path, self._open_stream, self._where = job_id, path, open_stream, where
-        self.left: float | None = None  # when the program ended
+        self, job_id: str, path: Path, file: int, open_stream: Callable[[], LogStream | None],
+        describe_location: Callable[[], str],
+    ) -> None:  # fmt: skip
+        self.job_id, self.path = job_id, path
+        self._open_stream, self._describe_location = open_stream, describe_location
+        self.ended_at: float | None = None  # when the program ended
         self._file: int | None = file
         self._stream: LogStream | None = None
         self._lines = LineSplitter()
-        self._read_all = False
+        self._has_read_all = False
 
     @property
     def is_sending(self) -> bool:
@@ -163,26 +172,25 @@ class _LogFollower:
         return self._file is None and not self.is_sending
 
     def step(self, now: float) -> bool:
-        """Sends what is new, if there is room; whether there may be more at once."""
-        left = self.left  # before the read: what the program wrote is then complete
-        late = left is not None and now >= left + SEND_AFTER_END_SECONDS
-        if late:
+        """Send what is new if the stream accepts it, and return whether there may be more at once."""
+        ended_at = self.ended_at  # read before the file: if it is set, the file is complete
+        if ended_at is not None and now >= ended_at + SEND_AFTER_END_SECONDS:
             self.give_up(now)
         elif self._file is not None:
             self._send_new_lines(self._file, now)
-            if left is not None and self._read_all:
+            if ended_at is not None and self._has_read_all:
                 self._close_log(now)
-        return not self.is_over and (self.left is not None or not self._read_all)
+        return not self.is_over and (self.ended_at is not None or not self._has_read_all)
 
     def give_up(self, now: float) -> None:
-        """Its time is over: no more is read, and its stream ends as soon as it can."""
+        """Stop reading, and let the stream end as soon as it can."""
         if self._file is not None:
             self._close_log(now)
         if self._stream is not None:
             self._stream.give_up()
 
     def abandon_log(self) -> None:
-        """It cannot be read: nothing more of it is sent."""
+        """Stop sending a log that cannot be read."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -191,23 +199,23 @@ class _LogFollower:
             self._stream.give_up()
 
     def _send_new_lines(self, file: int, now: float) -> None:
-        self._read_all = False
+        self._has_read_all = False
         stream = self._get_ready_stream(file)
         if stream is None:
             return
         for _ in range(BURST_BYTES // READ_BLOCK_BYTES):
             block = os.read(file, READ_BLOCK_BYTES)
-            self._read_all = not block
+            self._has_read_all = not block
             for line in self._lines.add_block(block):
                 stream.send(line, now)
-            if self._read_all or stream.waiting_events >= BURST_EVENTS:
+            if self._has_read_all or stream.waiting_events >= BURST_EVENTS:
                 return
 
     def _get_ready_stream(self, file: int) -> LogStream | None:
-        """The stream if it takes more now. A log without a byte needs none."""
+        """Return the stream if it accepts more now. An empty log needs no stream."""
         if self._stream is None:
-            self._read_all = os.fstat(file).st_size == 0
-            if not self._read_all:
+            self._has_read_all = os.fstat(file).st_size == 0
+            if not self._has_read_all:
                 self._stream = self._open_stream()
         return self._stream if self._stream is not None and not self._stream.waiting_events else None
 
@@ -215,8 +223,8 @@ class _LogFollower:
         if self._stream is not None:
             for line in self._lines.end():
                 self._stream.send(line, now)
-            if not self._read_all or self._stream.is_incomplete:
-                self._stream.send(f"(worker) not all of this log is here; the whole log: {self._where()}", now)
+            if not self._has_read_all or self._stream.is_incomplete:
+                self._stream.send(f"(worker) this log is incomplete; the whole log is {self._describe_location()}", now)
             self._stream.close()
         if self._file is not None:
             os.close(self._file)
@@ -224,28 +232,29 @@ class _LogFollower:
 
 
 class LineSplitter:
-    """Bytes in blocks become lines of text that CloudWatch takes as events, whatever the bytes are.
+    """Splits blocks of bytes into lines of text that CloudWatch accepts as events, whatever the bytes are.
 
-    What is no UTF-8 becomes the replacement character, control characters become pictures, a long line several events.
+    Bytes that are not UTF-8 become the replacement character, control characters become their Unicode pictures, and a
+    long line becomes several events.
     """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
+        self._partial_line = ""
 
     def add_block(self, block: bytes) -> Iterator[str]:
-        """The lines that end in this block; an empty one is a space, because AWS takes no empty event."""
-        *whole, self._rest = (self._rest + self._decoder.decode(block)).split("\n")
-        for line in whole:
+        """Yield the lines that end in this block. An empty line becomes a space: AWS accepts no empty events."""
+        *lines, self._partial_line = (self._partial_line + self._decoder.decode(block)).split("\n")
+        for line in lines:
             yield from self._split_events(line.removesuffix("\r") or " ")
-        while len(self._rest) > MAX_EVENT_CHARACTERS:
-            yield from self._split_events(self._rest[:MAX_EVENT_CHARACTERS])
-            self._rest = self._rest[MAX_EVENT_CHARACTERS:]
+        while len(self._partial_line) > MAX_EVENT_CHARACTERS:
+            yield from self._split_events(self._partial_line[:MAX_EVENT_CHARACTERS])
+            self._partial_line = self._partial_line[MAX_EVENT_CHARACTERS:]
 
     def end(self) -> Iterator[str]:
-        """The line that has no end."""
-        rest, self._rest = self._rest + self._decoder.decode(b"", final=True), ""
-        return self._split_events(rest.removesuffix("\r"))
+        """Return the events of the last line, which has no line break."""
+        line, self._partial_line = self._partial_line + self._decoder.decode(b"", final=True), ""
+        return self._split_events(line.removesuffix("\r"))
 
     def _split_events(self, line: str) -> Iterator[str]:
         for first in range(0, len(line), MAX_EVENT_CHARACTERS):

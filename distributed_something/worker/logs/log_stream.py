@@ -1,8 +1,8 @@
-"""One stream of CloudWatch Logs, sent to by watchtower, made harmless.
+"""A stream of CloudWatch Logs that can neither fail nor delay the worker.
 
-watchtower batches events and sends them from a thread of its own. What it leaves open is added here: a failure never
-raises and is said once, nothing is lost while AWS refuses (its thread waits, and the caller sees that the queue is not
-taken), closing never waits, and a stream whose time is over ends within one call to AWS.
+watchtower batches events and sends them from its own thread. This module adds what it does not do: failures are logged
+once and never raised; no event is lost while AWS is unavailable (the thread waits, and the caller sees that the queue
+is not drained); closing never waits; and a stream that is given up ends after at most one more call to AWS.
 """
 
 from __future__ import annotations
@@ -20,39 +20,42 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from distributed_something.worker.job.failures import get_error_code
 
-# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html: a call holds 10,000 events
-# and 1,048,576 bytes, 26 a event included. Smaller here: a batch is in memory about four times over while it is sent.
+# Limits of one call, which counts 26 bytes of overhead per event. Source:
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 MAX_BATCH_EVENTS, MAX_BATCH_BYTES = 10_000, 1_048_576
+# Smaller batches are sent, because a batch takes about four times its size in memory during the call.
 BATCH_EVENTS, BATCH_BYTES = 2_000, 512 * 1024
-# The same page: an event holds 1 MB; it was 256 KiB until 2025 and still is where watchtower cuts. A character has at
-# most 4 bytes in UTF-8, so that so many always fit and no character is cut.
+# AWS allows 1 MB per event since 2025, but watchtower still cuts at the former limit of 256 KiB. A character takes at
+# most 4 bytes in UTF-8, so this many always fit and none is cut in half.
 MAX_EVENT_CHARACTERS = 64_000
-# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogStream.html: no ':' and no '*'.
+# A stream name must not contain ':' or '*'. Source:
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogStream.html
 MAX_STREAM_NAME_CHARACTERS = 512
 SEND_INTERVAL_SECONDS = 5  # how long watchtower collects events before it sends them
-FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 60.0  # between calls while AWS refuses them
-_INVALID_REQUEST_CODES = {"InvalidParameterException", "ValidationException"}  # a batch that no other try makes better
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 60.0  # pause between calls while AWS refuses them
+_INVALID_REQUEST_CODES = {"InvalidParameterException", "ValidationException"}  # retrying cannot help
+log = logging.getLogger("worker")
 
 
 class LogBackoff:
-    """What streams of one container know together of AWS's refusals: how long to wait, and what was said already."""
+    """The pause and the logged errors that all log streams of a container share while AWS refuses calls."""
 
     def __init__(
-        self, what: str, first_pause: float = FIRST_RETRY_SECONDS, monotonic: Callable[[], float] = time.monotonic
+        self, subject: str, first_pause: float = FIRST_RETRY_SECONDS, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """`what`: whose logs they are, for the one line a kind of refusal in the container's log."""
-        self._what, self._first_pause, self._monotonic = what, first_pause, monotonic
+        """`subject` names the logs in the warning, such as "logs of jobs". Each kind of error is logged once."""
+        self._subject, self._first_pause, self._monotonic = subject, first_pause, monotonic
         self._pause, self._until = first_pause, 0.0
-        self._said: set[str] = set()
+        self._logged_codes: set[str] = set()
         self._lock = threading.Lock()
 
     @property
     def seconds_left(self) -> float:
-        """How long nothing should be tried; 0 without trouble."""
+        """Seconds to wait before the next call; 0 if none has failed."""
         return max(0.0, self._until - self._monotonic())
 
     def note_failure(self, error: Exception) -> None:
-        """A call failed: the next ones wait, longer each time. Calls that fail together count as one."""
+        """Make the next calls wait after a failed one, longer each time. Simultaneous failures count as one."""
         with self._lock:
             if not self.seconds_left:
                 self._until = self._monotonic() + self._pause
@@ -60,21 +63,22 @@ class LogBackoff:
         self.log_once(error)
 
     def log_once(self, error: Exception) -> None:
-        """Writes a kind of error to the container's log, once."""
-        kind = get_error_code(error)
+        """Write the error to the container's log, unless one of the same kind was logged before."""
+        code = get_error_code(error)
         with self._lock:
-            if kind in self._said:
+            if code in self._logged_codes:
                 return
-            self._said.add(kind)
-        logging.getLogger("worker").warning("%s may be missing in CloudWatch (said once): %s", self._what, error)
+            self._logged_codes.add(code)
+        message = "%s may be incomplete in CloudWatch (later errors of this kind are not logged): %s"
+        log.warning(message, self._subject, error)
 
     def reset_pause(self) -> None:
-        """A call went well."""
+        """Note that a call succeeded."""
         self._pause, self._until = self._first_pause, 0.0
 
 
 class LogStream:
-    """A stream that is made by its first event. It may exist already: then it goes on."""
+    """A log stream, which its first event creates. Events are appended to an existing stream of the same name."""
 
     def __init__(self, logs_client: Any, group: str, name: str, backoff: LogBackoff) -> None:
         self._client = _RetryingClient(logs_client, backoff)
@@ -87,40 +91,43 @@ class LogStream:
             max_batch_size=BATCH_BYTES,
             max_batch_count=BATCH_EVENTS,
         )
-        self._handler.FLUSH_TIMEOUT = 0  # close() does not wait; join() does
-        self._last = 0.0
+        self._handler.FLUSH_TIMEOUT = 0  # close() must not wait; join() does
+        self._last_time = 0.0
 
     def send(self, text: str, when: float) -> None:
-        """Queues one event; `when` in seconds since 1970, never before the last one's. Only of one thread at a time."""
-        self._last = max(self._last, when)
-        record = logging.makeLogRecord({"msg": text[:MAX_EVENT_CHARACTERS] or " ", "created": self._last})
+        """Queue one event. Only one thread may call this at a time.
+
+        `when`: seconds since 1970; raised to the previous event's time if it is earlier.
+        """
+        self._last_time = max(self._last_time, when)
+        record = logging.makeLogRecord({"msg": text[:MAX_EVENT_CHARACTERS] or " ", "created": self._last_time})
         self._handler.emit(record)
 
     @property
     def waiting_events(self) -> int:
-        """Events that watchtower's thread has not taken yet."""
+        """Number of events that watchtower's thread has not taken yet."""
         return sum(queue.qsize() for queue in list(self._handler.queues.values()))
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether AWS refused some of the events for good."""
-        return self._client.incomplete
+        """Whether some events were dropped or refused for good."""
+        return self._client.is_incomplete
 
     @property
     def is_running(self) -> bool:
-        """Whether its thread still runs."""
+        """Whether the stream's thread still runs."""
         return any(thread.is_alive() for thread in self._handler.threads)
 
     def close(self) -> None:
-        """No more events: its thread sends what it has and ends. Returns at once."""
+        """Accept no more events, and return at once. The thread sends what is queued and ends."""
         self._handler.close()
 
     def give_up(self) -> None:
-        """Waits no more for better times: from the first call that fails, all the rest is dropped."""
-        self._client.hurry.set()
+        """Stop retrying: after the next failed call, drop all remaining events."""
+        self._client.is_given_up.set()
 
     def join(self, seconds: float) -> bool:
-        """Waits for its thread's end, at most so long; whether it ended."""
+        """Wait at most `seconds` for the stream's thread, and return whether it has ended."""
         end = time.monotonic() + seconds
         for thread in self._handler.threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -128,21 +135,21 @@ class LogStream:
 
 
 class _RetryingClient:
-    """What watchtower takes for a client of AWS: it knows one call, which always seems to go well."""
+    """The client that watchtower uses. Its only call retries until it succeeds or is given up, and never raises."""
 
     def __init__(self, logs_client: Any, backoff: LogBackoff) -> None:
         self._aws, self._backoff = logs_client, backoff
-        self.hurry = threading.Event()
-        self.incomplete = False
-        self._dropping = False
+        self.is_given_up = threading.Event()
+        self.is_incomplete = False
+        self._is_dropping = False
 
     def put_log_events(self, **request: Any) -> dict[str, Any]:
-        """Returns when AWS has the batch, or when it never will."""
-        while not self._dropping:
-            self.hurry.wait(self._backoff.seconds_left)
+        """Return when AWS has accepted the batch, or when it never will."""
+        while not self._is_dropping:
+            self.is_given_up.wait(self._backoff.seconds_left)
             try:
-                self.incomplete |= "rejectedLogEventsInfo" in self._put_events(request)
-            except Exception as error:  # a log's failure is not a job's, whatever it is
+                self.is_incomplete |= "rejectedLogEventsInfo" in self._put_events(request)
+            except Exception as error:  # no failure of a log may fail a job
                 self._handle_failure(error)
                 if _is_invalid_request(error):
                     break
@@ -169,17 +176,17 @@ class _RetryingClient:
 
     def _handle_failure(self, error: Exception) -> None:
         if _is_invalid_request(error):
-            self.incomplete = True
+            self.is_incomplete = True
             self._backoff.log_once(error)
             return
         self._backoff.note_failure(error)
-        if self.hurry.is_set():
-            self._dropping = self.incomplete = True
+        if self.is_given_up.is_set():
+            self._is_dropping = self.is_incomplete = True
 
 
 @cache
 def _load_watchtower() -> Any:
-    """Loaded when there is something to send. It warns of each failure anew; here LogBackoff says it, once."""
+    """Import watchtower when there is something to send, and silence its warnings: LogBackoff logs failures once."""
     import watchtower
 
     warnings.filterwarnings("ignore", category=watchtower.WatchtowerWarning)
@@ -187,7 +194,7 @@ def _load_watchtower() -> Any:
 
 
 def build_stream_name(name: str) -> str:
-    """`name` as AWS takes it for a stream."""
+    """Return `name` with the characters that CloudWatch does not allow in a stream name replaced."""
     return re.sub(r"[:*]", "-", name)[:MAX_STREAM_NAME_CHARACTERS] or "-"
 
 

@@ -1,4 +1,4 @@
-"""The machine's clock, passed to whatever in the worker waits or asks for the time."""
+"""The machine's clock, passed to all parts of the worker that read the time or wait."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Clock:
-    """Tell the time and wait, in seconds. A container has one, and passes it down; tests pass in one that they step."""
+    """A clock in seconds. A container has one and passes it to its parts; tests pass one that they control."""
 
     now: Callable[[], float] = time.time  # seconds since 1970
-    monotonic: Callable[[], float] = time.monotonic  # only goes forward; for how long something takes
+    monotonic: Callable[[], float] = time.monotonic  # never goes back; for durations
     sleep: Callable[[float], None] = time.sleep

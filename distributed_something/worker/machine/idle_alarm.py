@@ -1,7 +1,7 @@
-"""On EC2: the alarm that ends this machine when it is idle.
+"""The CloudWatch alarm that terminates this EC2 machine when it is idle.
 
-Every container of a machine sets it, as none knows of the others: the call may be repeated. A refusal costs an alarm,
-never the run.
+Every container on a machine creates the alarm, because containers do not know of each other; repeating the call is
+harmless. If the call fails, the run continues without the alarm.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from distributed_something.worker.machine.machine_names import build_alarm_name
 from distributed_something.worker.machine.metadata import InstanceMetadata, find_instance_id
 
 IDLE_CPU_PERCENT = 1.0
-# Without detailed monitoring EC2 reports the CPU every 300 s; an alarm of shorter periods would have none to look at
-# most of the time. With it, the maximum over 300 s is that of five reports.
+# Without detailed monitoring, EC2 reports the CPU usage every 300 s, so shorter periods would mostly contain no data.
+# With it, the maximum over 300 s covers five reports.
 ALARM_PERIOD_SECONDS, ALARM_PERIODS = 300, 3
-MAX_ERROR_CHARACTERS = 300  # characters: EC2's own may hold an encoded kilobyte
+MAX_ERROR_CHARACTERS = 300  # EC2's own messages can contain a kilobyte of encoded details
 ALARM_PERMISSIONS = "cloudwatch:PutMetricAlarm and cloudwatch:TagResource"
 log = logging.getLogger("worker")
 
 
-def ensure_idle_alarm(metadata: InstanceMetadata, client: Callable[[str], Any], app_name: str) -> None:
-    """Sets this machine's idle alarm; nothing elsewhere than on EC2. What AWS refuses is one line in the log.
+def ensure_idle_alarm(create_client: Callable[[str], Any], metadata: InstanceMetadata, app_name: str) -> None:
+    """Create or update this machine's idle alarm. Does nothing outside EC2, and logs one line if AWS refuses the call.
 
-    `client` makes a boto3 client by its name, where it is needed only.
+    `create_client` returns the boto3 client of a service; it is called only when needed.
     """
     instance = find_instance_id(metadata)
     if instance is None:
         return
     try:
-        _put_alarm(client("cloudwatch"), app_name, instance)
+        _put_alarm(create_client("cloudwatch"), app_name, instance)
     except (ClientError, BotoCoreError) as error:
-        log.warning("this machine goes on without an idle alarm: %s", _format_reason(error))
+        log.warning("this machine has no idle alarm: %s", _format_reason(error))
 
 
 def build_alarm_request(app_name: str, instance: str, region: str, partition: str) -> dict[str, Any]:
-    """PutMetricAlarm: 15 minutes below 1 % end the machine.
+    """Return the PutMetricAlarm request: less than 1 % CPU usage for 15 minutes terminates the machine.
 
-    A period without data counts as busy: with CloudWatch's default, "missing", a single low value with nothing around
-    it would do.
+    A period without data counts as busy. With CloudWatch's default ("missing"), a single low value could trigger the
+    alarm.
     """
     return {
         "AlarmName": build_alarm_name(app_name, instance),
@@ -68,8 +68,8 @@ def _put_alarm(cloudwatch: Any, app_name: str, instance: str) -> None:
 
 
 def _format_reason(error: ClientError | BotoCoreError) -> str:
-    """One line; for a missing right its name, as AWS says it or else what the call needs."""
+    """Return the error as one line. If a permission is missing, the line names it first."""
     text = " ".join(str(error).split())[:MAX_ERROR_CHARACTERS]
     if not isinstance(error, ClientError) or not is_access_denied(error):
         return text
-    return f"its role lacks the right {find_named_permission(error) or ALARM_PERMISSIONS}"
+    return f"the machine's role lacks the permission {find_named_permission(error) or ALARM_PERMISSIONS}: {text}"

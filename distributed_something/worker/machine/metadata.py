@@ -1,6 +1,6 @@
-"""What EC2 tells a machine about itself, asked with IMDSv2 (a token first) and nothing but the standard library.
+"""EC2 instance metadata, read with IMDSv2 (which requires a token) and only the standard library.
 
-botocore's own reader is not public and keeps to credentials. The two variables that steer it are obeyed here too.
+botocore's reader is not public and reads only credentials. This one obeys the same two environment variables.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from functools import cached_property
 from http.client import HTTPException
 from urllib.request import HTTPHandler, OpenerDirector, Request
 
-METADATA_ADDRESS = "http://169.254.169.254"  # link-local, the same on every machine of EC2
+METADATA_ADDRESS = "http://169.254.169.254"  # link-local, the same on every EC2 machine
 TOKEN_PATH = "/latest/api/token"
 TOKEN_HEADER = "X-aws-ec2-metadata-token"
 TOKEN_LIFE_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 TOKEN_SECONDS = 21_600  # EC2 allows 1 to 21,600
-TOKEN_RENEW_SECONDS = 300.0  # before a token's end
-METADATA_TIMEOUT_SECONDS = 1.0  # botocore's own; the service is on the same host
-METADATA_ATTEMPTS = 3  # off EC2 the address may swallow what is sent: a start takes at most so many time-outs longer
-# A machine that is busy starting may be slow to answer, and without it no spot notice is heard.
+TOKEN_RENEW_SECONDS = 300.0  # before the token expires
+METADATA_TIMEOUT_SECONDS = 1.0  # botocore's value; the service is on the same host
+METADATA_ATTEMPTS = 3  # outside EC2, each one may take the full time-out and delay the start
+# A machine that is still starting may respond slowly, and without metadata the worker would miss spot notices.
 METADATA_ATTEMPTS_ON_ECS = 30
-MAX_METADATA_BYTES = 16 * 1024  # of an answer that is read; EC2's own have a few hundred
+MAX_METADATA_BYTES = 16 * 1024  # of a response; EC2's own have a few hundred
 INSTANCE_ID_PATH = "/latest/meta-data/instance-id"
 _INSTANCE_ID_PATTERN = re.compile(r"i-[0-9a-f]{8,17}")
-_TOKEN_PATTERN = re.compile(r"[\w.+/=-]{1,1024}", re.ASCII)  # some networks answer with a page: that is no token
+# Some networks return a login page for any address, which must not be mistaken for a token.
+_TOKEN_PATTERN = re.compile(r"[\w.+/=-]{1,1024}", re.ASCII)
 
 
 class InstanceMetadata:
-    """Instance metadata. `now`: a clock that only goes forward, seconds. Threads may share it."""
+    """A reader of instance metadata, which threads may share. `now` is a monotonic clock in seconds."""
 
     def __init__(self, env: Mapping[str, str] = os.environ, now: Callable[[], float] = time.monotonic) -> None:
         self._base = (env.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or METADATA_ADDRESS).rstrip("/")
@@ -39,16 +40,19 @@ class InstanceMetadata:
         self._token, self._renew_at = "", 0.0
         self._disabled = env.get("AWS_EC2_METADATA_DISABLED", "").strip().lower() == "true"
         self._attempts = METADATA_ATTEMPTS_ON_ECS if "ECS_CONTAINER_METADATA_URI_V4" in env else METADATA_ATTEMPTS
-        self._opener = OpenerDirector()  # bare: without proxies, redirects, or any scheme but http
+        self._opener = OpenerDirector()  # without handlers for proxies, redirects, or schemes other than http
         self._opener.add_handler(HTTPHandler())
 
     @cached_property
     def is_on_ec2(self) -> bool:
-        """Whether this machine is on EC2. Found out at the first use, and for good."""
+        """Whether this machine is on EC2; determined once, at the first use."""
         return not self._disabled and any(self._renew_token() for _ in range(self._attempts))
 
     def get(self, path: str) -> str | None:
-        """The text at `path` («/latest/meta-data/…»). None: no such text now, or not on EC2 (see `is_on_ec2`)."""
+        """Return the text at `path` (such as `/latest/meta-data/instance-id`), or None.
+
+        None means that there is no such text now, that the service did not respond, or that the machine is not on EC2.
+        """
         if not self.is_on_ec2:
             return None
         for _ in range(METADATA_ATTEMPTS):
@@ -57,38 +61,38 @@ class InstanceMetadata:
             status, text = self._request_text("GET", path, {TOKEN_HEADER: self._token})
             if status in (200, 404):
                 return text if status == 200 else None
-            if status == 401:  # the token is not known any more, such as after a hibernation
+            if status == 401:  # the token is no longer valid, for example after a hibernation
                 self._renew_at = 0.0
         return None
 
     def _renew_token(self) -> bool:
-        asked = self._now()
+        requested_at = self._now()
         status, text = self._request_text("PUT", TOKEN_PATH, {TOKEN_LIFE_HEADER: str(TOKEN_SECONDS)})
-        good = status == 200 and _TOKEN_PATTERN.fullmatch(text) is not None
-        if good:
-            self._token, self._renew_at = text, asked + TOKEN_SECONDS - TOKEN_RENEW_SECONDS
-        return good
+        is_valid = status == 200 and _TOKEN_PATTERN.fullmatch(text) is not None
+        if is_valid:
+            self._token, self._renew_at = text, requested_at + TOKEN_SECONDS - TOKEN_RENEW_SECONDS
+        return is_valid
 
     def _request_text(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
-        """Status and text; status 0 where there is no answer, or one that cannot be EC2's."""
+        """Return the response's status and text; status 0 if there is no response or it cannot be from EC2."""
         try:
             request = Request(self._base + path, headers=headers, method=method)
-            answer = self._opener.open(request, timeout=METADATA_TIMEOUT_SECONDS)
-            if answer is None:  # another scheme than http
+            response = self._opener.open(request, timeout=METADATA_TIMEOUT_SECONDS)
+            if response is None:  # the scheme is not http
                 return 0, ""
-            with answer:
-                body = answer.read(MAX_METADATA_BYTES + 1)
-                return (answer.status, body.decode()) if len(body) <= MAX_METADATA_BYTES else (0, "")
+            with response:
+                body = response.read(MAX_METADATA_BYTES + 1)
+                return (response.status, body.decode()) if len(body) <= MAX_METADATA_BYTES else (0, "")
         except (OSError, HTTPException, ValueError):
             return 0, ""
 
 
 def find_instance_id(metadata: InstanceMetadata) -> str | None:
-    """EC2's id of this machine; None elsewhere, or where the answer is no such id."""
+    """Return this machine's EC2 instance ID; None outside EC2 or if the response is not an instance ID."""
     text = (metadata.get(INSTANCE_ID_PATH) or "").strip()
     return text if _INSTANCE_ID_PATTERN.fullmatch(text) else None
 
 
 def get_machine_id(metadata: InstanceMetadata, env: Mapping[str, str] = os.environ) -> str:
-    """What records and logs call this machine: INSTANCE_ID, else EC2's id, else the host name."""
+    """Return this machine's name in records and logs: INSTANCE_ID, else the EC2 instance ID, else the host name."""
     return env.get("INSTANCE_ID") or find_instance_id(metadata) or socket.gethostname()

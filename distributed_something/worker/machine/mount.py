@@ -1,9 +1,9 @@
-"""MOUNT_S3: the bucket as a folder that programs read, kept up by s3fs.
+"""The mounted bucket (MOUNT_S3): s3fs provides the bucket as a folder that programs can read.
 
-Read-only: what a job writes goes through `output_dir`, where it is checked. s3fs runs in the foreground, as a child
-of the worker, with the role's credentials, which it asks for itself. It may die or hang, and then every program that
-reads the folder hangs or fails; so it is asked every few seconds, ended and mounted again, and when that fails several
-times in a row the container is told to end.
+The folder is read-only; a job writes its results to `output_dir`, where they are checked. s3fs runs in the foreground
+as a child process of the worker and obtains the role's credentials itself. If it dies or hangs, every program that
+reads the folder fails or hangs, so the worker checks it every few seconds and, if necessary, mounts the bucket again.
+After several failures in a row the container ends.
 """
 
 from __future__ import annotations
@@ -25,25 +25,29 @@ from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from distributed_something.worker.program.launcher import WORKER_HOME, get_loader_command
 
-MOUNT_FOLDER = Path("/home/ubuntu/bucket")  # where the published worker mounts it
+MOUNT_FOLDER = Path("/home/ubuntu/bucket")  # as in the published system
 MOUNT_CHECK_SECONDS = 5.0
-MOUNT_ANSWER_SECONDS = 15.0  # a mount that says nothing for so long hangs; s3fs answers this question without asking S3
-MOUNT_START_SECONDS = 60.0  # from the start of s3fs until it has asked for the bucket
-ROLE_PATH = "/latest/meta-data/iam/security-credentials/"  # in EC2's instance metadata: the role's name
+# A mount that does not respond within this time hangs. The check itself does not make s3fs call S3.
+MOUNT_RESPONSE_SECONDS = 15.0
+MOUNT_START_SECONDS = 60.0  # until s3fs has started and accessed the bucket
+ROLE_PATH = "/latest/meta-data/iam/security-credentials/"  # the role's name in EC2's instance metadata
 MOUNT_STOP_SECONDS = 5.0  # between SIGTERM and SIGKILL
-MAX_MOUNT_FAILURES = 3  # mounts in a row
-_MNT_DETACH = 2  # umount2(2): now for new files; the open ones end on their own
+MAX_MOUNT_FAILURES = 3  # in a row
+_MNT_DETACH = 2  # umount2(2): detach the folder at once; open files stay usable until they are closed
 _CAP_SYS_ADMIN = 21  # capabilities(7)
 log = logging.getLogger("worker")
 
 
 class MountError(Exception):
-    """The bucket is not mounted; the text says why."""
+    """An error that says why the bucket is not mounted."""
 
 
 @dataclass(frozen=True)
 class MountPlan:
-    """What is mounted where. `endpoint`: S3's address; `scratch`: the folder for the parts of files that are open."""
+    """A bucket and where to mount it.
+
+    `endpoint`: the address of S3. `scratch`: the folder in which s3fs stores parts of open files.
+    """
 
     bucket: str
     region: str
@@ -53,7 +57,7 @@ class MountPlan:
 
 
 class MountProcess(Protocol):
-    """What is asked of s3fs; subprocess.Popen has it all."""
+    """The methods of subprocess.Popen that are used to control s3fs."""
 
     def poll(self) -> int | None: ...
     def terminate(self) -> None: ...
@@ -61,36 +65,39 @@ class MountProcess(Protocol):
     def wait(self, timeout: float) -> int: ...
 
 
-def build_mount_plan(settings: Settings, s3: Any) -> MountPlan:
-    """Return the plan for the app's bucket, which is read from where `s3`, boto3's client, reads it."""
+def build_mount_plan(s3: Any, settings: Settings) -> MountPlan:
+    """Return the plan for mounting the app's bucket from the same endpoint that the client `s3` uses."""
     return MountPlan(settings.aws_bucket, settings.aws_region, s3.meta.endpoint_url, settings.work_dir)
 
 
 def format_mount_obstacle(
     home: Path = WORKER_HOME, fuse: Path = Path("/dev/fuse"), status: Path = Path("/proc/self/status")
 ) -> str:
-    """Why this container cannot mount anything, in one line; empty where it can."""
+    """Return why this container cannot mount the bucket, as one line; empty if it can."""
     if not (home / "bin" / "s3fs").exists():
         return (
-            "MOUNT_S3 is 'True', but this is no container of an image with s3fs: `make build` makes one if the config"
-            " says MOUNT_S3 (a --local run mounts only with --containers)"
+            "MOUNT_S3 is 'True', but this container's image does not contain s3fs; set MOUNT_S3 in the config and run"
+            " `make build` (a --local run can mount the bucket only with --containers)"
         )
     if not fuse.exists():
-        return "MOUNT_S3 is 'True', but there is no /dev/fuse: run `setup` again, or docker's --device /dev/fuse"
+        return (
+            "MOUNT_S3 is 'True', but /dev/fuse does not exist; run `setup` again, or add --device /dev/fuse to"
+            " `docker run`"
+        )
     if not _can_mount(status):
         return (
-            "MOUNT_S3 is 'True', but the container may not mount: its user must be root and have the capability"
-            " SYS_ADMIN: run `setup` again, or docker's --cap-add SYS_ADMIN"
+            "MOUNT_S3 is 'True', but the container has no permission to mount: its user must be root and have the"
+            " capability SYS_ADMIN; run `setup` again, or add --cap-add SYS_ADMIN to `docker run`"
         )
     return ""
 
 
 def build_mount_command(plan: MountPlan, credentials: list[str]) -> list[str]:
-    """s3fs through the worker's own loader."""
+    """Return the s3fs command, which is run with the worker's own loader."""
     options = [
-        "ro", "allow_other", "umask=0222",  # whatever user the program is, and whatever tool wrote the object
+        "ro", "allow_other", "umask=0222",  # any user of the program may read any object, whatever mode s3fs finds
         f"url={plan.endpoint}", f"endpoint={plan.region}",
-        "use_path_request_style",  # that serves a bucket with dots in its name
+        "use_path_request_style",  # required for a bucket with dots in its name
         f"tmpdir={plan.scratch}",
     ]  # fmt: skip
     program = [str(WORKER_HOME / "bin" / "s3fs"), plan.bucket, str(plan.folder), "-f"]
@@ -98,10 +105,10 @@ def build_mount_command(plan: MountPlan, credentials: list[str]) -> list[str]:
 
 
 def build_credential_options(env: Mapping[str, str], metadata: InstanceMetadata) -> list[str]:
-    """The option by which s3fs finds what boto3 finds: keys of the environment, a task's role, the machine's role.
+    """Return the s3fs options for the credentials that boto3 would use: environment keys, or a role of task or machine.
 
-    The machine's role by its name: s3fs 1.90 asks for the name without a token, which machines refuse that require
-    IMDSv2, but for the credentials with one. Raises MountError where there is no role.
+    The machine's role is named explicitly, because s3fs 1.90 asks for the name without a token, which machines that
+    require IMDSv2 refuse. Raises MountError if there is no role.
     """
     if env.get("AWS_ACCESS_KEY_ID"):
         return []
@@ -109,21 +116,24 @@ def build_credential_options(env: Mapping[str, str], metadata: InstanceMetadata)
         return ["ecs"]
     role = (metadata.get(ROLE_PATH) or "").strip()
     if not role:
-        raise MountError("the bucket cannot be mounted: this machine has no role to read it with")
+        raise MountError("the bucket cannot be mounted: this machine has no IAM role that could read it")
     return [f"iam_role={role}".replace(",", "\\,")]
 
 
 def build_mount_environment(env: Mapping[str, str], certificates: str) -> dict[str, str]:
-    """For s3fs: nothing that the program's image says to its own libraries; the base may have no certificates. An empty
-    session token, which boto3 takes for none, is a wrong one to s3fs."""
-    kept = {name: value for name, value in env.items() if not name.startswith("LD_")}
-    if not kept.get("AWS_SESSION_TOKEN"):
-        kept.pop("AWS_SESSION_TOKEN", None)
-    return kept | {"CURL_CA_BUNDLE": env.get("AWS_CA_BUNDLE") or certificates}
+    """Return the environment for s3fs.
+
+    It has none of the image's loader variables (LD_*), names the worker's certificates because the base image may have
+    none, and omits an empty session token, which boto3 ignores but s3fs would send.
+    """
+    mount_env = {name: value for name, value in env.items() if not name.startswith("LD_")}
+    if not mount_env.get("AWS_SESSION_TOKEN"):
+        mount_env.pop("AWS_SESSION_TOKEN", None)
+    return mount_env | {"CURL_CA_BUNDLE": env.get("AWS_CA_BUNDLE") or certificates}
 
 
 def start_mount_process(plan: MountPlan) -> MountProcess:
-    """Starts s3fs, in a session of its own: no signal reaches it by chance. It speaks to the container's log."""
+    """Start s3fs, which writes to the container's log, in its own session: signals to the worker do not reach it."""
     import botocore
 
     words = build_mount_command(plan, build_credential_options(os.environ, InstanceMetadata()))
@@ -131,29 +141,32 @@ def start_mount_process(plan: MountPlan) -> MountProcess:
     return subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)
 
 
-def is_mount_responsive(folder: Path, seconds: float = MOUNT_ANSWER_SECONDS) -> bool:
-    """Whether something is mounted at `folder` and says so in time. Asked in a thread: a mount that hangs holds it."""
-    said: list[bool] = []
+def is_mount_responsive(folder: Path, seconds: float = MOUNT_RESPONSE_SECONDS) -> bool:
+    """Return whether something is mounted at `folder` and responds in time.
 
-    def ask() -> None:
+    Uses a thread, because a call to a mount that hangs does not return.
+    """
+    results: list[bool] = []
+
+    def check_mount() -> None:
         with suppress(OSError):
-            os.statvfs(folder)  # through s3fs, which ismount() of a mount alone is not
-            said.append(os.path.ismount(folder))
+            os.statvfs(folder)  # reaches s3fs, which ismount() alone does not
+            results.append(os.path.ismount(folder))
 
-    thread = threading.Thread(target=ask, name="mount-answers", daemon=True)
+    thread = threading.Thread(target=check_mount, name="mount-check", daemon=True)
     thread.start()
     thread.join(seconds)
-    return said == [True]
+    return results == [True]
 
 
 def unmount_folder(folder: Path) -> None:
-    """Takes away what is mounted at `folder`, if anything; by the C library, since a base may have no `umount`."""
+    """Unmount `folder` if something is mounted there. Calls the C library, as the base image may have no `umount`."""
     ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(folder), _MNT_DETACH)
 
 
 @dataclass(frozen=True)
 class MountSystem:
-    """How a mount acts on this machine: s3fs's process, the kernel, and a clock in seconds that only goes forward."""
+    """The effects of a mount on this machine: the s3fs process, the kernel, and a monotonic clock in seconds."""
 
     start_process: Callable[[MountPlan], MountProcess] = start_mount_process
     is_responsive: Callable[[Path], bool] = is_mount_responsive
@@ -163,7 +176,10 @@ class MountSystem:
 
 
 class BucketMount:
-    """Mounts a bucket as planned and keeps it there. `on_lost(reason)` is called once, when it cannot be kept."""
+    """A bucket that is mounted as planned and mounted again when it fails.
+
+    `on_lost(reason)` is called once, when mounting again has failed too often.
+    """
 
     def __init__(self, plan: MountPlan, on_lost: Callable[[str], None], system: MountSystem | None = None) -> None:
         self._plan, self._on_lost, self._system = plan, on_lost, system or MountSystem()
@@ -171,8 +187,8 @@ class BucketMount:
         self._failures, self._lost = 0, False
 
     def start(self) -> None:
-        """Returns when the bucket can be read. Raises MountError."""
-        self.end()  # what a try before this one left
+        """Mount the bucket and return when it can be read. Raises MountError."""
+        self.end()  # removes what an earlier attempt to mount may have left
         bucket, folder, system = self._plan.bucket, self._plan.folder, self._system
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -183,17 +199,17 @@ class BucketMount:
         while not system.is_responsive(folder):
             code = self._process.poll()
             if code is not None:
-                raise MountError(f"s3fs cannot mount {bucket} (exit code {code}; its words are in this log)")
+                raise MountError(f"s3fs cannot mount {bucket} (exit code {code}; its messages are in this log)")
             if system.clock() > until:
                 raise MountError(f"s3fs has not mounted {bucket} after {MOUNT_START_SECONDS:.0f} s")
             system.sleep(0.1)
         log.info("mounted %s at %s", bucket, folder)
 
     def tick(self) -> None:
-        """One look at the mount; a lost one is mounted again."""
+        """Check the mount, and mount the bucket again if it does not respond."""
         if self._lost or self._is_mounted():
             return
-        log.warning("the mount of %s does not answer: mounting it again", self._plan.bucket)
+        log.warning("the mount of %s does not respond; mounting it again", self._plan.bucket)
         try:
             self.start()
             self._failures = 0
@@ -205,15 +221,15 @@ class BucketMount:
                 self._on_lost(f"the bucket cannot be mounted: {error}")
 
     def run(self, ended: threading.Event) -> None:
-        """Ticks until `ended`."""
+        """Check the mount every MOUNT_CHECK_SECONDS until `ended`."""
         while not ended.wait(MOUNT_CHECK_SECONDS):
             try:
                 self.tick()
-            except Exception:  # the loop's edge: nobody else would notice a mount that is lost
-                log.exception("the worker's own code failed while it looked at the mount")
+            except Exception:  # otherwise this thread would end, and a lost mount would go unnoticed
+                log.exception("the worker's own code failed while it checked the mount")
 
     def end(self) -> None:
-        """Ends s3fs and unmounts. s3fs first: whoever waits for a mount that hangs gets an error then."""
+        """Stop s3fs and unmount. s3fs first: programs that wait for a mount that hangs then get an error."""
         if self._process is not None:
             _stop_process(self._process)
             self._process = None

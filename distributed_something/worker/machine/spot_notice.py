@@ -1,4 +1,4 @@
-"""Watches for EC2's word that this spot machine goes, about two minutes ahead, or is likely to go."""
+"""The watcher for EC2's notices about this spot machine: it ends in about two minutes, or is at elevated risk."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from datetime import UTC, datetime
 
 from distributed_something.worker.machine.metadata import InstanceMetadata
 
-SPOT_CHECK_SECONDS = 5.0  # EC2's documentation recommends it
-SPOT_NOTICE_SECONDS = 120.0  # between notice and end, which is all that EC2 promises
+SPOT_CHECK_SECONDS = 5.0  # as EC2's documentation recommends
+SPOT_NOTICE_SECONDS = 120.0  # from the notice to the end, as EC2 promises
 SPOT_NOTICE_PATH = "/latest/meta-data/spot/instance-action"
 REBALANCE_PATH = "/latest/meta-data/events/recommendations/rebalance"
 log = logging.getLogger("worker")
 
 
 class SpotWatcher:
-    """`on_notice` is told when the machine goes (seconds since 1970), once a notice; `on_rebalance` likewise.
+    """Watches for spot notices and rebalance recommendations, and reports each of them once.
 
-    `now`: seconds since 1970. A callback that raises is called again in the next round.
+    `on_notice` is called with the end of the machine (seconds since 1970), `on_rebalance` without arguments. A callback
+    that raises is called again in the next round. `now`: the time in seconds since 1970.
     """
 
     def __init__(
@@ -31,41 +32,41 @@ class SpotWatcher:
         now: Callable[[], float],
     ) -> None:
         self._metadata, self._on_notice, self._on_rebalance, self._now = metadata, on_notice, on_rebalance, now
-        self._told: set[tuple[str, datetime | None]] = set()
+        self._handled_notices: set[tuple[str, datetime | None]] = set()
 
     def run(self, ended: threading.Event) -> None:
-        """Looks every SPOT_CHECK_SECONDS until `ended`; not on EC2 it returns at once."""
+        """Check for notices every SPOT_CHECK_SECONDS until `ended`. Outside EC2, return at once."""
         while self._metadata.is_on_ec2 and not ended.is_set():
             try:
                 self.tick()
-            except Exception:  # the loop's edge: without it the next notice would go unheard
-                log.exception("a spot notice could not be handled: trying again in %.0f s", SPOT_CHECK_SECONDS)
+            except Exception:  # otherwise this thread would end and miss the next notice
+                log.exception("a spot notice could not be handled; retrying in %.0f s", SPOT_CHECK_SECONDS)
             ended.wait(SPOT_CHECK_SECONDS)
 
     def tick(self) -> None:
-        """Looks once. No answer counts as no notice: the next look is soon."""
-        self._check_notice(SPOT_NOTICE_PATH, "time", lambda when: self._on_notice(self._compute_end_time(when)))
+        """Check once. A missing response counts as no notice, because the next check follows soon."""
+        self._check_notice(SPOT_NOTICE_PATH, "time", lambda end: self._on_notice(self._compute_end_time(end)))
         self._check_notice(REBALANCE_PATH, "noticeTime", lambda _: self._on_rebalance())
 
-    def _check_notice(self, path: str, key: str, tell: Callable[[datetime | None], None]) -> None:
+    def _check_notice(self, path: str, key: str, handle: Callable[[datetime | None], None]) -> None:
         text = self._metadata.get(path)
         if text is None:
             return
         notice = path, _parse_notice_time(text, key)
-        if notice not in self._told:
-            tell(notice[1])
-            self._told.add(notice)
+        if notice not in self._handled_notices:
+            handle(notice[1])
+            self._handled_notices.add(notice)
 
-    def _compute_end_time(self, when: datetime | None) -> float:
-        """EC2 gives two minutes: a later time is a wrong clock, no time a broken notice."""
+    def _compute_end_time(self, announced: datetime | None) -> float:
+        """Return when the machine ends: at most two minutes from now, whatever a wrong clock or broken notice says."""
         latest = self._now() + SPOT_NOTICE_SECONDS
-        return min(when.timestamp(), latest) if when else latest
+        return min(announced.timestamp(), latest) if announced else latest
 
 
 def _parse_notice_time(text: str, key: str) -> datetime | None:
-    """The time in a notice; None in a broken one, so that all broken ones count as the same."""
+    """Return the time in a notice; None for a broken one, so that all broken notices count as the same."""
     try:
-        when = datetime.fromisoformat(json.loads(text)[key])
+        time = datetime.fromisoformat(json.loads(text)[key])
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
-    return when.replace(tzinfo=when.tzinfo or UTC)
+    return time.replace(tzinfo=time.tzinfo or UTC)

@@ -1,4 +1,4 @@
-"""Times as a worker tells them, and as it counts them."""
+"""Timestamps for records, and the clock for leases."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 
 
 def build_utc_timestamp(seconds: float) -> str:
-    """Seconds since 1970 as they stand in records: 2026-11-23T10:45:00.000Z."""
+    """Return seconds since 1970 as a UTC timestamp for records, such as 2026-11-23T10:45:00.000Z."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def read_boot_clock() -> float:
-    """Seconds that only go forward, also while the computer sleeps: SQS counts them too. Not so on macOS."""
+    """Return a monotonic time in seconds that includes the time during which the computer was suspended, as SQS does.
+
+    On macOS, that time is not included.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

@@ -1,7 +1,7 @@
-"""How full this machine is (disk, memory, CPU), one JSON line a minute in LOG_GROUP_NAME_perInstance.
+"""Usage of this machine (disk, memory, and CPU), reported as one JSON line per minute in LOG_GROUP_NAME_perInstance.
 
-The whole machine's, not the container's: /proc tells that even in a container. What a system does not tell (not
-Linux) is left out.
+The numbers describe the whole machine, because /proc shows them even inside a container. Values that a system does not
+provide (outside Linux) are omitted.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from distributed_something.worker.machine.machine_names import build_machine_log_group
 
 USAGE_REPORT_SECONDS = 60.0
-MAX_USAGE_STREAM_CHARACTERS = 512  # characters; CloudWatch Logs, which allows neither colons nor asterisks
+MAX_USAGE_STREAM_CHARACTERS = 512  # CloudWatch's limit for the name, which must not contain ':' or '*'
 log = logging.getLogger("worker")
 
 
 class UsageReporter:
-    """Reports to the stream `machine`; lines name `container`, as several share one. `disk`: a path on the disk."""
+    """Reports usage to the log stream `machine`.
+
+    Each line names the container, because several share a machine. `disk`: any path on the disk to report.
+    """
 
     def __init__(
         self, logs: Any, log_group_name: str, machine: str, container: str, disk: Path, proc: Path = Path("/proc")
@@ -35,27 +38,29 @@ class UsageReporter:
             "logStreamName": re.sub(r"[:*]", "-", machine)[:MAX_USAGE_STREAM_CHARACTERS],
         }
         self._cpu = _read_cpu_ticks(proc)
-        self._said = False
+        self._has_failed = False
 
     def tick(self, now: float) -> None:
-        """Sends one line; `now`: seconds since 1970. A refusal is said once, and the line dropped."""
+        """Send one line; `now` is in seconds since 1970. If AWS refuses it, drop the line and log the first refusal."""
         try:
             self._send_event({"timestamp": int(now * 1000), "message": json.dumps(self._build_usage_line())})
         except (ClientError, BotoCoreError) as error:
-            if not self._said:
-                log.warning("this machine's usage is not reported: %s", " ".join(str(error).split()))
-            self._said = True
+            if not self._has_failed:
+                log.warning(
+                    "this machine's usage could not be reported to CloudWatch: %s", " ".join(str(error).split())
+                )
+            self._has_failed = True
 
     def _build_usage_line(self) -> dict[str, Any]:
         line = {"container": self._container, "machine": self._machine}
         return line | _read_disk_usage(self._disk) | _read_memory_usage(self._proc) | self._read_cpu_usage()
 
     def _read_cpu_usage(self) -> dict[str, float]:
-        """Of all processors, since the last line."""
-        before, self._cpu = self._cpu, _read_cpu_ticks(self._proc)
-        if before is None or self._cpu is None or self._cpu[1] <= before[1]:
+        """Return the usage of all processors since the previous line."""
+        previous, self._cpu = self._cpu, _read_cpu_ticks(self._proc)
+        if previous is None or self._cpu is None or self._cpu[1] <= previous[1]:
             return {}
-        idle, total = self._cpu[0] - before[0], self._cpu[1] - before[1]
+        idle, total = self._cpu[0] - previous[0], self._cpu[1] - previous[1]
         return {"cpu_percent": _compute_percent(total - idle, total)}
 
     def _send_event(self, event: dict[str, Any]) -> None:
@@ -66,28 +71,28 @@ class UsageReporter:
             self._logs.put_log_events(**self._stream, logEvents=[event])
 
     def _create_stream(self) -> None:
-        with suppress(self._logs.exceptions.ResourceAlreadyExistsException):  # another container was faster
+        with suppress(self._logs.exceptions.ResourceAlreadyExistsException):  # another container created it first
             self._logs.create_log_stream(**self._stream)
 
 
 def _read_disk_usage(path: Path) -> dict[str, float]:
     try:
-        found = shutil.disk_usage(path)
+        usage = shutil.disk_usage(path)
     except OSError:
         return {}
     return {
-        "disk_total_bytes": found.total,
-        "disk_free_bytes": found.free,
-        "disk_percent": _compute_percent(found.used, found.used + found.free),  # as df: without what is root's
+        "disk_total_bytes": usage.total,
+        "disk_free_bytes": usage.free,
+        "disk_percent": _compute_percent(usage.used, usage.used + usage.free),  # like df: without root's reserve
     }
 
 
 def _read_memory_usage(proc: Path) -> dict[str, float]:
-    """MemAvailable counts what the kernel's caches would give back."""
-    found = dict(re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB$", _read_text(proc / "meminfo"), re.M))
-    if len(found) < 2:
+    """Return the memory usage. MemAvailable includes caches that the kernel would free."""
+    kilobytes = dict(re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB$", _read_text(proc / "meminfo"), re.M))
+    if len(kilobytes) < 2:
         return {}
-    total, available = int(found["MemTotal"]) * 1024, int(found["MemAvailable"]) * 1024
+    total, available = int(kilobytes["MemTotal"]) * 1024, int(kilobytes["MemAvailable"]) * 1024
     return {
         "memory_total_bytes": total,
         "memory_available_bytes": available,
@@ -96,12 +101,15 @@ def _read_memory_usage(proc: Path) -> dict[str, float]:
 
 
 def _read_cpu_ticks(proc: Path) -> tuple[int, int] | None:
-    """Idle and all ticks since the start, from the first line of /proc/stat (proc(5)). Guests' are in user's."""
-    found = re.match(r"cpu +((?:\d+ ?){8})", _read_text(proc / "stat"))
-    if not found:
+    """Return the idle ticks and all ticks since boot, from the first line of /proc/stat (proc(5)).
+
+    Guest ticks are already included in the user ticks.
+    """
+    match = re.match(r"cpu +((?:\d+ ?){8})", _read_text(proc / "stat"))
+    if not match:
         return None
-    ticks = [int(text) for text in found[1].split()]
-    return ticks[3] + ticks[4], sum(ticks)  # idle and waiting for the disk
+    ticks = [int(text) for text in match[1].split()]
+    return ticks[3] + ticks[4], sum(ticks)  # idle, and waiting for the disk
 
 
 def _read_text(path: Path) -> str:

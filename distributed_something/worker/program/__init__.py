@@ -1,5 +1,5 @@
-"""The wrapped program: how it is started, limited, measured, and ended together with everything that it started.
+"""The wrapped program: how the worker starts it, limits and measures it, and ends it with all processes it started.
 
-Any part of the worker but `job` may import it, and it imports only `job`. Start reading in `program.py`; `launcher.py`
-says why programs are started by processes of their own.
+Every part of the worker except `job` may import this part. It imports only `job`. Start reading in `program.py`;
+`launcher.py` explains why separate processes start the programs.
 """

@@ -1,4 +1,4 @@
-"""Between the worker and its launcher: JSON objects, one a line, over a pair of sockets."""
+"""The channel between the worker and a launcher: JSON objects, one per line, over a socket pair."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from typing import Any
 
 
 class Channel:
-    """One end."""
+    """One end of a channel."""
 
     def __init__(self, end: socket.socket) -> None:
-        self._socket, self._came = end, b""
+        self._socket, self._received = end, b""
         self._poll = select.poll()
         self._poll.register(end, select.POLLIN)
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send_message(self, what: Mapping[str, Any]) -> None:
-        """Raises OSError where the other end is gone."""
-        self._socket.sendall(json.dumps(what).encode() + b"\n")
+    def send_message(self, message: Mapping[str, Any]) -> None:
+        """Send a message. Raises OSError if the other end is closed."""
+        self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def read_message(self, seconds: float | None = None) -> dict[str, Any] | None:
-        """What the other end told; None if nothing came in so many seconds. Raises OSError where it is gone."""
-        while b"\n" not in self._came:
+        """Return the next message from the other end, or None if none arrives within `seconds` (None: no limit).
+
+        Raises OSError if the other end is closed.
+        """
+        while b"\n" not in self._received:
             if not self._poll.poll(None if seconds is None else 1000 * seconds):
                 return None
-            came = self._socket.recv(65536)
-            if not came:
-                raise ConnectionResetError("the other end is gone")
-            self._came += came
-        line, _, self._came = self._came.partition(b"\n")
-        told: dict[str, Any] = json.loads(line)
-        return told
+            chunk = self._socket.recv(65536)
+            if not chunk:
+                raise ConnectionResetError("the other end is closed")
+            self._received += chunk
+        line, _, self._received = self._received.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
 
     def close(self) -> None:
         self._socket.close()

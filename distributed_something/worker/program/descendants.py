@@ -1,4 +1,7 @@
-"""All that a program starts, wherever it goes: on Linux orphans come to the launcher, which ends and reaps them."""
+"""The descendants of a program, including those that have left its process group.
+
+On Linux the launcher adopts orphaned descendants, kills them, and reaps them.
+"""
 
 from __future__ import annotations
 
@@ -10,37 +13,40 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 
-MAX_REAP_CHECKS, REAP_CHECK_SECONDS = 2500, 0.002  # at what is left: what was killed is gone within milliseconds
+MAX_REAP_CHECKS, REAP_CHECK_SECONDS = 2500, 0.002  # five seconds in total; a killed process ends within milliseconds
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 def adopt_orphans() -> None:
-    """From now on this process is the parent of its descendants whose own parents end; elsewhere than on Linux not."""
+    """Make this process the parent of its orphaned descendants. On systems other than Linux this does nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def kill_descendants(group: int) -> None:
-    """Kills the process group, and all descendants of this process, until none is left."""
+    """Kill the process group and all descendants of this process, and wait until none remain."""
     signal_process_group(group, signal.SIGKILL)
     for _ in range(MAX_REAP_CHECKS):
         try:
-            found, _ = os.waitpid(-1, os.WNOHANG)
+            process, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return
-        if not found:
+        if not process:
             kill_children()
             time.sleep(REAP_CHECK_SECONDS)
 
 
-def kill_children(but: Collection[int] = ()) -> None:
-    """Those of a child come when it has ended."""
+def kill_children(excluded: Collection[int] = ()) -> None:
+    """Kill the direct children, except the `excluded` process ids.
+
+    When a child has ended, its own children become direct children, so a later call kills them.
+    """
     with suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-        for child in set(map(int, file.read().split())) - set(but):
+        for child in set(map(int, file.read().split())) - set(excluded):
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
 
 
 def signal_process_group(group: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # nobody of the group is left
+    with suppress(ProcessLookupError, PermissionError):  # no process of the group remains
         os.killpg(group, number)

@@ -1,12 +1,14 @@
-"""Programs are started by processes of their own, the launchers: small Pythons, one a slot.
+"""The worker's side of the launchers: small Python processes, one per slot, that start the programs.
 
-The worker's threads share one processor, as Python's do; what starting a program and looking after it takes is not
-taken from them. The peak that the kernel counts for a program begins with the memory of what started it
-(getrusage(2)): of a launcher that is little. And all that a program leaves behind is its launcher's to end.
+There are three reasons for separate processes. The threads of the worker share one processor, and starting and watching
+programs would take time from them. The kernel's peak memory of a program includes the memory of the process that
+started it (getrusage(2)), and a launcher uses little. And a launcher can find and end every process that its program
+leaves behind.
 
-A slot has a channel to its launcher. The worker asks {words, folder, env, log}, and may send a {signal}; the launcher
-answers {error, machine}, or at the program's end {exit_code, cpu_seconds, peak_memory_bytes}. However the worker ends,
-its channels end with it; then the launchers end, and what they started.
+Each slot has a channel to its launcher. The worker sends {words, folder, env, log} to start a program and may send
+{signal} while it runs. The launcher replies {error, machine} if the program cannot be started, or {exit_code,
+cpu_seconds, peak_memory_bytes} when it ends. When the worker ends for any reason, its channels close; the launchers
+then end their programs and themselves.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from distributed_something.worker.program.channel import Channel
 from distributed_something.worker.program.processors import run_on_all_processors
 
 WORKER_HOME = Path(__file__).resolve().parents[3]  # /opt/worker in the image
-LAUNCHER_START_SECONDS = 60.0  # of a machine that does much else
-KILL_WAIT_SECONDS = 10.0  # after SIGKILL, which ends a program at once
+LAUNCHER_START_SECONDS = 60.0  # long enough for a busy machine
+KILL_WAIT_SECONDS = 10.0  # after SIGKILL, which normally ends a program at once
 _SERVE_CODE = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
     "from distributed_something.worker.program.launcher_process import serve_launchers; serve_launchers(sys.argv[2:])"
@@ -35,66 +37,70 @@ _SERVE_CODE = (
 
 
 class ProgramStartError(Exception):
-    """There is no such program, or it is none that this machine runs; `machine`: or it is the machine's fault."""
+    """A program that cannot be started. `is_machine_fault`: whether the machine is the cause, not the program."""
 
-    def __init__(self, reason: str, *, machine: bool) -> None:
+    def __init__(self, reason: str, *, is_machine_fault: bool) -> None:
         super().__init__(reason)
-        self.machine = machine
+        self.is_machine_fault = is_machine_fault
 
 
 class LostLauncher(Exception):
-    """The launcher was killed, perhaps by its own program, or does not answer."""
+    """A launcher that was killed, perhaps by its own program, or that does not respond."""
 
 
 def get_loader_command() -> list[str]:
-    """What the worker's own programs begin with in the image, whose base may lack the libraries that they need."""
-    own = WORKER_HOME / "lib" / "loader.so"
-    return [str(own), "--library-path", str(own.parent)] if own.exists() else []
+    """Return the words to put before the commands of the worker's own programs, such as its Python.
+
+    In the image they start the worker's own loader, because the base image may not have the libraries that these
+    programs need. Elsewhere the list is empty.
+    """
+    loader = WORKER_HOME / "lib" / "loader.so"
+    return [str(loader), "--library-path", str(loader.parent)] if loader.exists() else []
 
 
 class _LauncherConnection(NamedTuple):
-    """To a launcher; `process`: its process id."""
+    """A connection to a launcher. `process` is the process id of the launcher."""
 
     channel: Channel
     process: int
 
 
 class LauncherPool:
-    """The launchers of so many slots. Threads may share one object."""
+    """The launchers of all slots. Threads may share one pool."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        # None: one that was lost, to be started when it is wanted.
+        # None stands for a lost launcher, which is replaced when a program needs it.
         self._free: SimpleQueue[_LauncherConnection | None] = SimpleQueue()
         self._processes: list[subprocess.Popen[bytes]] = []
-        for line in self._start_launchers(slots):
-            self._free.put(line)
+        for connection in self._start_launchers(slots):
+            self._free.put(connection)
 
     @contextmanager
     def open_program(self, folder: Path) -> Iterator[LaunchedProgram]:
-        """A program in `folder`, to be started; what runs of it at the end is ended. Waits if all slots have one.
+        """Yield a program to start in `folder`. If it still runs when the context ends, it is killed.
 
-        Raises OSError where a launcher that was lost cannot be replaced now.
+        Waits while all launchers are in use. Raises OSError if a lost launcher cannot be replaced now.
         """
-        line = self._free.get()
+        connection = self._free.get()
         try:
-            line = line or self._start_launchers(1)[0]
-            program = LaunchedProgram(line.channel, folder)
+            connection = connection or self._start_launchers(1)[0]
+            program = LaunchedProgram(connection.channel, folder)
             try:
                 yield program
             finally:
                 program.end()
                 if program.is_lost:
-                    _drop_connection(line, program.hangs)
-                    line = None
+                    _drop_connection(connection, program.is_hanging)
+                    connection = None
         finally:
-            self._free.put(line)
+            self._free.put(connection)
 
     def end(self) -> None:
-        """When all programs are through."""
+        """Close all channels and wait until the launchers have ended. All programs must have ended."""
         for _ in range(self._slots):
-            if line := self._free.get():
-                line.channel.close()
+            if connection := self._free.get():
+                connection.channel.close()
         for process in self._processes:
             try:
                 process.wait(KILL_WAIT_SECONDS)
@@ -103,86 +109,92 @@ class LauncherPool:
                 process.wait()
 
     def _start_launchers(self, slots: int) -> list[_LauncherConnection]:
-        """New launchers. Raises OSError where they cannot be started."""
+        """Start one process with `slots` launchers and return the connections. Raises OSError if that fails."""
         pairs = [socket.socketpair() for _ in range(slots)]
-        theirs = [end.fileno() for _, end in pairs]
+        launcher_ends = [end.fileno() for _, end in pairs]
         python = [*get_loader_command(), sys.executable, "-E", "-s", "-S"]
-        words = [*python, "-c", _SERVE_CODE, str(WORKER_HOME), *map(str, theirs)]
-        env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # which is for the program
-        # A session of their own: what is meant for the worker, such as Ctrl-C, does not reach them.
+        words = [*python, "-c", _SERVE_CODE, str(WORKER_HOME), *map(str, launcher_ends)]
+        env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # for the program
+        # In a new session, so that signals meant for the worker, such as Ctrl-C, do not reach the launchers.
         with run_on_all_processors():
             process = subprocess.Popen(
-                words, env=env, pass_fds=theirs, stdin=subprocess.DEVNULL, start_new_session=True
+                words, env=env, pass_fds=launcher_ends, stdin=subprocess.DEVNULL, start_new_session=True
             )
         self._processes.append(process)
         for _, end in pairs:
             end.close()
-        return [_open_connection(Channel(ours)) for ours, _ in pairs]
+        return [_open_connection(Channel(worker_end)) for worker_end, _ in pairs]
 
 
 def _open_connection(channel: Channel) -> _LauncherConnection:
-    told = channel.read_message(LAUNCHER_START_SECONDS)
-    if told is None:
-        raise TimeoutError("what starts programs does not start itself")
-    return _LauncherConnection(channel, told["pid"])
+    message = channel.read_message(LAUNCHER_START_SECONDS)
+    if message is None:
+        raise TimeoutError(f"the launcher of programs did not start within {LAUNCHER_START_SECONDS:.0f} s")
+    return _LauncherConnection(channel, message["pid"])
 
 
-def _drop_connection(line: _LauncherConnection, hangs: bool) -> None:
-    line.channel.close()
-    if hangs:
+def _drop_connection(connection: _LauncherConnection, is_hanging: bool) -> None:
+    connection.channel.close()
+    if is_hanging:
         with suppress(ProcessLookupError):
-            os.kill(line.process, signal.SIGKILL)  # what it started is then ended by its parent
+            os.kill(connection.process, signal.SIGKILL)  # its parent then ends the processes that it started
 
 
 class LaunchedProgram:
-    """A program of a launcher's. Methods raise LostLauncher; then `is_lost` is set, and `hangs` if the launcher is
-    there."""
+    """A program that a launcher runs.
+
+    Methods raise LostLauncher if the launcher is lost. `is_lost` is then True, and `is_hanging` is True if the launcher
+    still exists but does not respond.
+    """
 
     def __init__(self, channel: Channel, folder: Path) -> None:
         self._channel, self._folder = channel, str(folder)
-        self.is_lost = self.hangs = self._runs = False
+        self.is_lost = self.is_hanging = self._is_running = False
 
     def start(self, words: Sequence[str], env: Mapping[str, str], log: Path) -> None:
-        """Begins it, in a session of its own, its output behind `log`."""
-        asked = {"words": list(words), "folder": self._folder, "env": dict(env), "log": str(log)}
-        self._call_launcher(lambda: self._channel.send_message(asked))
-        self._runs = True
+        """Start the program in a new session and append its output to `log`."""
+        request = {"words": list(words), "folder": self._folder, "env": dict(env), "log": str(log)}
+        self._call_launcher(lambda: self._channel.send_message(request))
+        self._is_running = True
 
     def send_signal(self, number: int) -> None:
-        """Sends a signal to all of its process group."""
+        """Send a signal to the process group of the program."""
         self._call_launcher(lambda: self._channel.send_message({"signal": number}))
 
     def wait(self, seconds: float) -> dict[str, Any] | None:
-        """How it ended; None if it still runs after so many seconds. Raises ProgramStartError."""
-        told: dict[str, Any] | None = self._call_launcher(lambda: self._channel.read_message(seconds))
-        if told is None:
+        """Return how the program ended, or None if it still runs after `seconds`.
+
+        Raises ProgramStartError if the program could not be started.
+        """
+        reply: dict[str, Any] | None = self._call_launcher(lambda: self._channel.read_message(seconds))
+        if reply is None:
             return None
-        self._runs = False
-        if "error" in told:
-            raise ProgramStartError(told["error"], machine=told["machine"])
-        return told
+        self._is_running = False
+        if "error" in reply:
+            raise ProgramStartError(reply["error"], is_machine_fault=reply["machine"])
+        return reply
 
     def end(self) -> None:
-        """Kills it if it runs."""
-        if self._runs:
+        """Kill the program if it is running."""
+        if self._is_running:
             with suppress(LostLauncher, ProgramStartError):
                 self.kill()
 
     def kill(self) -> dict[str, Any]:
-        """Kills it; how it ended."""
+        """Kill the program and return how it ended."""
         self.send_signal(signal.SIGKILL)
-        end = self.wait(KILL_WAIT_SECONDS)
-        if end is None:
-            self.hangs = True
+        reply = self.wait(KILL_WAIT_SECONDS)
+        if reply is None:
+            self.is_hanging = True
             self._mark_lost()
-        return end
+        return reply
 
-    def _call_launcher(self, talk: Callable[[], Any]) -> Any:
+    def _call_launcher(self, call: Callable[[], Any]) -> Any:
         try:
-            return talk()
+            return call()
         except OSError:
             self._mark_lost()
 
     def _mark_lost(self) -> NoReturn:
-        self._runs, self.is_lost = False, True
+        self._is_running, self.is_lost = False, True
         raise LostLauncher

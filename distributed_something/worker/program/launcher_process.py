@@ -1,6 +1,7 @@
-"""The launchers themselves: each starts the programs of one slot, tells of their ends, and leaves nothing of them.
+"""The launcher processes. Each starts the programs of one slot, reports how they ended, and kills their descendants.
 
-They share what they load, which is little: no boto3, nothing that loads it.
+All launchers are forked from one process and share its memory. To keep it small, this module loads neither boto3 nor
+anything that does.
 """
 
 from __future__ import annotations
@@ -29,26 +30,29 @@ _MACHINE_ERRNOS = {errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno
 
 
 def serve_launchers(numbers: Sequence[str]) -> None:
-    """A process for each of the channels that have these file descriptors, until the worker closes them."""
+    """Run one launcher for each of these file descriptors, until the worker closes the channels."""
     channels = [Channel(socket.socket(fileno=int(number))) for number in numbers]
     launchers = {_fork_launcher(channel, channels) for channel in channels}
     for channel in channels:
         channel.close()
-    adopt_orphans()  # what one of them leaves that was killed
+    adopt_orphans()  # so that this process can kill what a killed launcher leaves running
     with suppress(ChildProcessError):
         while True:
             os.wait()
-            kill_children(but=launchers)
+            kill_children(excluded=launchers)
 
 
 def _fork_launcher(channel: Channel, channels: Sequence[Channel]) -> int:
-    """Its process id. Only it has the channel: who listens at the other end hears when it is killed."""
+    """Fork a launcher and return its process id.
+
+    Only the launcher keeps its channel open, so that the worker notices when the launcher is killed.
+    """
     if process := os.fork():
         return process
     for other in channels:
         if other is not channel:
             other.close()
-    with suppress(OSError):  # the worker has closed the channel, or is gone
+    with suppress(OSError):  # the worker has closed the channel or has ended
         adopt_orphans()
         slot = _LauncherSlot(channel)
         channel.send_message({"pid": os.getpid()})
@@ -58,38 +62,41 @@ def _fork_launcher(channel: Channel, channels: Sequence[Channel]) -> int:
 
 
 class _LauncherSlot:
-    """Runs one program at a time."""
+    """The launcher of one slot, which runs one program at a time."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._ended, bell = socket.socketpair()
-        bell.setblocking(False)
+        self._child_ended, wakeup = socket.socketpair()  # readable after each SIGCHLD
+        wakeup.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(bell.detach(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(wakeup.detach(), warn_on_full_buffer=False)
         self._poll = select.poll()
-        for end in (channel, self._ended):
+        for end in (channel, self._child_ended):
             self._poll.register(end, select.POLLIN)
 
-    def run_program(self, asked: dict[str, Any]) -> None:
-        """A whole program, as the worker asks. Raises OSError when the worker is gone, and then the program too."""
-        if "signal" in asked:  # the program ended before it came
+    def run_program(self, request: dict[str, Any]) -> None:
+        """Run the requested program and report how it ended.
+
+        If the worker has ended, the program is killed and OSError is raised.
+        """
+        if "signal" in request:  # for the previous program, which has already ended
             return
         try:
-            process = _start_program(asked)
-        except Exception as error:  # whatever it is, it costs this program alone
-            self._channel.send_message({"error": str(error), "machine": _is_machine_error(error, asked["log"])})
+            process = _start_program(request)
+        except Exception as error:  # any error must affect only this program, not the launcher
+            self._channel.send_message({"error": str(error), "machine": _is_machine_error(error, request["log"])})
             return
         mark_oom_victim(process.pid)
         try:
-            end = self._wait_for_program(process.pid)
+            result = self._wait_for_program(process.pid)
         finally:
             kill_descendants(process.pid)
-            process.returncode = 0  # it was waited for
-        self._channel.send_message(end)
+            process.returncode = 0  # any value, so that Popen does not wait for the reaped process again
+        self._channel.send_message(result)
 
     def _wait_for_program(self, program: int) -> dict[str, Any]:
         while True:
-            pid, status, usage = os.wait3(os.WNOHANG)  # of what it left behind too, as that ends
+            pid, status, usage = os.wait3(os.WNOHANG)  # also reaps orphans that the program left
             if pid == program:
                 unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
                 return {
@@ -101,22 +108,22 @@ class _LauncherSlot:
                 self._wait_for_event(program)
 
     def _wait_for_event(self, program: int) -> None:
-        """Waits for the end of a process, or for the worker's word."""
+        """Wait until a process ends, or pass a signal from the worker on to the program."""
         for end, _ in self._poll.poll():
-            if end == self._ended.fileno():
-                self._ended.recv(1024)
+            if end == self._child_ended.fileno():
+                self._child_ended.recv(1024)
             else:
                 signal_process_group(program, (self._channel.read_message() or {})["signal"])
 
 
-def _start_program(asked: dict[str, Any]) -> subprocess.Popen[bytes]:
-    with open(asked["log"], "ab") as log:
+def _start_program(request: dict[str, Any]) -> subprocess.Popen[bytes]:
+    with open(request["log"], "ab") as log:
         return subprocess.Popen(
-            asked["words"], cwd=asked["folder"], env=asked["env"], stdin=subprocess.DEVNULL, stdout=log,
+            request["words"], cwd=request["folder"], env=request["env"], stdin=subprocess.DEVNULL, stdout=log,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
 
 def _is_machine_error(error: Exception, log: str) -> bool:
-    """Whether it is the machine that cannot, and not a program that is none."""
+    """Return whether the machine caused the error, rather than the program that was requested."""
     return isinstance(error, OSError) and (error.filename == log or error.errno in _MACHINE_ERRNOS)

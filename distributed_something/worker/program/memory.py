@@ -1,7 +1,8 @@
-"""Out of memory: what the kernel counted, and whom it shall end first.
+"""Detection of out-of-memory kills, and the choice of the process that the kernel kills first.
 
-When a container reaches its memory limit, the kernel kills one of its processes. The program only looks killed by
-SIGKILL then, or failed if it was one of its children; the container's own count of such kills says what it was.
+When a container reaches its memory limit, the kernel kills one of its processes. The program then seems to have been
+killed by SIGKILL, or to have failed if the kernel killed one of its children. The container's count of such kills shows
+the true cause.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-CGROUP_FOLDER = Path("/sys/fs/cgroup")  # a container sees its own control group there, and nothing of the machine's
+CGROUP_FOLDER = Path("/sys/fs/cgroup")  # inside a container, this is the container's own control group
 OOM_COUNT_FILES = ("memory.events", "memory/memory.oom_control")  # in cgroup v2; in v1 since Linux 4.13
-# proc_pid_oom_score_adj(5): -1000 to 1000, in thousandths of the memory there is. With it, a program goes before the
-# worker although the worker may hold more at that moment; every process may make itself more likely.
+# proc_pid_oom_score_adj(5): -1000 to 1000, in thousandths of the available memory. With this score the kernel kills a
+# program before the worker, even if the worker uses more memory. Raising a score needs no special permission.
 OOM_VICTIM_SCORE = 500
 
 
 class OomKills:
-    """The kernel's kills for memory in this container, each claimed once. Slots share one object.
+    """The out-of-memory kills in this container. Each can be claimed once; all slots share one object.
 
-    Without a count that can be read (no Linux, an old kernel) nothing is ever claimed.
+    If the count cannot be read (not on Linux, or an old kernel), no kill can be claimed.
     """
 
     def __init__(self, cgroup: Path = CGROUP_FOLDER) -> None:
@@ -29,7 +30,7 @@ class OomKills:
         self._claimed = 0
 
     def claim_kill(self, before: int) -> bool:
-        """Whether there was a kill that nobody has claimed since `count_kills()` was `before`; it is claimed now."""
+        """Claim a kill that happened after `count_kills()` returned `before`. Return whether one was unclaimed."""
         with self._lock:
             unclaimed = max(self._claimed, before)
             if self.count_kills() <= unclaimed:
@@ -38,15 +39,16 @@ class OomKills:
             return True
 
     def count_kills(self) -> int:
-        """All kills so far."""
+        """Return the number of out-of-memory kills so far."""
         for name in OOM_COUNT_FILES:
-            with suppress(OSError), open(self._cgroup / name, "rb", buffering=0) as file:  # for each job: no more calls
-                if found := re.search(rb"^oom_kill (\d+)$", file.read(), re.M):
-                    return int(found[1])
+            # Unbuffered, to save system calls: every job reads this.
+            with suppress(OSError), open(self._cgroup / name, "rb", buffering=0) as file:
+                if match := re.search(rb"^oom_kill (\d+)$", file.read(), re.M):
+                    return int(match[1])
         return 0
 
 
 def mark_oom_victim(pid: int, proc: Path = Path("/proc")) -> None:
-    """The kernel shall end process `pid`, and what it starts from now on, before the worker. Best effort."""
+    """Make the kernel kill process `pid`, and those that it starts later, before the worker. Errors are ignored."""
     with suppress(OSError):
         (proc / str(pid) / "oom_score_adj").write_text(str(OOM_VICTIM_SCORE))

@@ -1,8 +1,9 @@
-"""Which processors the worker's own threads run on: one, since Python lets one of them run at a time.
+"""The choice of processors for the worker's threads: one, because Python runs only one thread at a time.
 
-On several, each turn wakes another processor and moves what the interpreter has in its caches there, which costs a
-short job half as much again. Hashing and encryption run beside Python: threads that move files use all processors. So
-does what a developer wrote, as it may start programs, which inherit this. Elsewhere than on Linux nothing is done.
+If the threads used several processors, every switch would wake another processor and fill its caches again, which makes
+short jobs take about half as long again. Two kinds of threads use all processors: those that transfer files, because
+hashing and encryption run in parallel, and those that run hooks, because programs started by a hook inherit the
+setting. On systems other than Linux these functions do nothing.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ def _get_allowed_processors() -> Set[int]:
 
 
 _ALL_PROCESSORS = _get_allowed_processors()
-# At random: a machine's containers know nothing of each other.
+# Chosen at random, because the containers on a machine cannot agree on different processors.
 _ONE_PROCESSOR = frozenset(random.sample(sorted(_ALL_PROCESSORS), min(1, len(_ALL_PROCESSORS))))
 
 
 def use_one_processor() -> None:
-    """From now on the calling thread shares one processor with all others that call this."""
+    """Restrict the calling thread to one processor, the same for all threads that call this."""
     _set_allowed_processors(_ONE_PROCESSOR)
 
 
 def use_all_processors() -> None:
-    """From now on the calling thread runs wherever there is room."""
+    """Let the calling thread run on all processors."""
     _set_allowed_processors(_ALL_PROCESSORS)
 
 
 @contextmanager
 def run_on_all_processors() -> Iterator[None]:
-    """All processors for the calling thread, and for what it starts."""
+    """Let the calling thread, and the programs that it starts, run on all processors inside the context."""
     before = _get_allowed_processors()
     use_all_processors()
     try:
@@ -46,5 +47,5 @@ def run_on_all_processors() -> Iterator[None]:
 
 def _set_allowed_processors(processors: Set[int]) -> None:
     if sys.platform == "linux":
-        with suppress(OSError):  # the container's own set may have changed
+        with suppress(OSError):  # the processors allowed to the container may have changed
             os.sched_setaffinity(0, processors)

@@ -1,4 +1,4 @@
-"""Runs the wrapped program: its own process group, any bytes as output, a time limit, and what it used."""
+"""Running the wrapped program in its own process group, with a time limit and a measurement of what it used."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program.launcher import LaunchedProgram, LauncherPool, LostLauncher, ProgramStartError
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
-_CHECK_SECONDS = 0.1  # between two looks at whether the program must end
+_CHECK_SECONDS = 0.1  # between two checks whether the program must end
 
 
 def _list_worker_variables() -> tuple[str, ...]:
-    """What the environment holds for the worker alone: it must not reach the program.
+    """Return the environment variables that are meant only for the worker and must not reach the program.
 
-    In the image, where Python was started with -E, PYTHONPATH and PYTHONHOME are the program's. There Python sets
-    LC_CTYPE for itself if no locale is set (PEP 538), which what the kernel keeps of the start does not show.
+    In the image the worker's Python runs with -E, so PYTHONPATH and PYTHONHOME are meant for the program. There Python
+    sets LC_CTYPE itself if no locale is set (PEP 538). It did so if the kernel's copy of the initial environment has no
+    LC_CTYPE.
     """
     if not sys.flags.ignore_environment:
         return ("PYTHONPATH", "PYTHONHOME")
@@ -35,9 +36,10 @@ _WORKER_VARIABLES = _list_worker_variables()
 
 @dataclass(frozen=True)
 class ProgramSurroundings:
-    """Where a program runs: in `folder`, its output behind `log`; `shell`: its command is one text for a shell.
+    """The surroundings of a program: it runs in `folder`, and its output is appended to `log`.
 
-    `monotonic`: the clock that times it, seconds.
+    If `shell` is set, the command is one string for a shell. `monotonic` is the clock that times the program, in
+    seconds.
     """
 
     folder: Path
@@ -51,7 +53,7 @@ def run_command(
     launcher: LauncherPool, command: list[str] | str, surroundings: ProgramSurroundings, timeout_seconds: float,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:  # fmt: skip
-    """Run one command to its end. Raises Failed where it cannot be started, or its end not be told."""
+    """Run one command until it ends. Raises Failed if it cannot be started or its launcher is lost."""
     clean = {name: value for name, value in surroundings.env.items() if name not in _WORKER_VARIABLES}
     words = ["/bin/sh", "-c", str(command)] if surroundings.shell else list(command)
     try:
@@ -59,10 +61,10 @@ def run_command(
             program.start(words, clean, surroundings.log)
             return _wait_for_end(program, timeout_seconds, should_stop, surroundings.monotonic)
     except ProgramStartError as error:
-        kind = "machine" if error.machine else "program"
+        kind = "machine" if error.is_machine_fault else "program"
         raise Failed(f"the program {words[0]!r} cannot be started: {error}", kind) from None
     except LostLauncher:
-        reason = "the process that started the program was killed or hangs, perhaps by its doing"
+        reason = "the launcher of the program was killed or hangs; the program itself may be the cause"
         raise Failed(reason, "crash") from None
 
 
@@ -70,38 +72,41 @@ def run_commands(
     launcher: LauncherPool, commands: Sequence[list[str] | str], surroundings: ProgramSurroundings,
     timeout_seconds: float, should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:  # fmt: skip
-    """Run `commands` one after the other until one fails; return what they came to together. The time is for all."""
-    together: Result | None = None
+    """Run `commands` one after the other until one fails, and return their combined result.
+
+    `timeout_seconds` is the limit for all commands together.
+    """
+    combined: Result | None = None
     for command in commands:
-        left = timeout_seconds - (together.seconds if together else 0)
-        result = run_command(launcher, command, surroundings, left, should_stop)
-        together = result.add_earlier(together) if together else result
+        remaining = timeout_seconds - (combined.seconds if combined else 0)
+        result = run_command(launcher, command, surroundings, remaining, should_stop)
+        combined = result.add_earlier(combined) if combined else result
         if result.exit_code != 0 or result.timed_out or result.stopped:
             break
-    assert together is not None  # a job has a command
-    return together
+    assert combined is not None  # a job has at least one command
+    return combined
 
 
 def _wait_for_end(
     program: LaunchedProgram, timeout: float, should_stop: Callable[[], bool], monotonic: Callable[[], float]
 ) -> Result:
     start = monotonic()
-    ending, timed_out, stopped = 0.0, False, False
-    while (end := program.wait(_CHECK_SECONDS)) is None:
+    terminated_at, timed_out, stopped = 0.0, False, False
+    while (reply := program.wait(_CHECK_SECONDS)) is None:
         now = monotonic()
-        if not ending and (now - start > timeout or should_stop()):
-            timed_out, stopped, ending = now - start > timeout, now - start <= timeout, now
+        if not terminated_at and (now - start > timeout or should_stop()):
+            timed_out, stopped, terminated_at = now - start > timeout, now - start <= timeout, now
             program.send_signal(signal.SIGTERM)
-        elif ending and now - ending > GRACE_SECONDS:
-            end = program.kill()
+        elif terminated_at and now - terminated_at > GRACE_SECONDS:
+            reply = program.kill()
             break
     seconds = monotonic() - start
-    return Result(end["exit_code"], seconds, end["peak_memory_bytes"], end["cpu_seconds"], timed_out, stopped)
+    return Result(reply["exit_code"], seconds, reply["peak_memory_bytes"], reply["cpu_seconds"], timed_out, stopped)
 
 
-def read_last_lines(log: Path, count: int = 20, most_bytes: int = 8192) -> list[str]:
-    """The end of a log as text, whatever its bytes are."""
+def read_last_lines(log: Path, count: int = 20, max_bytes: int = 8192) -> list[str]:
+    """Return the last lines of a log, at most `count` of them. Bytes that are not UTF-8 are replaced."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - most_bytes))
+        file.seek(max(0, log.stat().st_size - max_bytes))
         text = file.read().decode("utf-8", "replace")
     return [line[:500] for line in text.splitlines()[-count:]]

@@ -1,5 +1,6 @@
-"""Inputs from S3 and the web into a job's folder, and results from there to S3: whole, verified, or not at all.
+"""The transfer of inputs from S3 and the web to a job's folder, and of results from there to S3.
 
-`attempt`, `container`, and `machine` import it; it knows neither queues nor records. Start reading in `inputs.py`
-and `results.py`, which both stand on `s3_file.py` and `retry.py`.
+A transfer fails if a file is not complete and verified. `attempt`, `container`, and `machine` import this part, which
+knows nothing about queues or records. Start reading in `inputs.py` and `results.py`; both build on `s3_file.py` and
+`retry.py`.
 """

@@ -1,4 +1,4 @@
-"""Fetches a job's inputs, from S3 and from the web, several files and several parts of a large one at once."""
+"""The download of a job's inputs from S3 and the web, several files and several parts of a large file in parallel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from distributed_something.worker.transfer.s3_file import (
 from distributed_something.worker.transfer.s3_listing import list_s3_objects
 from distributed_something.worker.transfer.web import MissingWebFile, WebRefusal, fetch_web_file
 
-# S3 says so of a key, or of a name that can be no bucket's or no key's: no other try finds it.
+# S3 error codes for a missing key or bucket, or for a name that neither can have. Retrying cannot help.
 _MISSING_INPUT_CODES = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
 _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 _T = TypeVar("_T")
@@ -37,60 +37,67 @@ def fetch_inputs(
     s3: Any, inputs: Iterable[str] | Mapping[str, str], bucket: str, folder: Path,
     check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
 ) -> int:  # fmt: skip
-    """Brings inputs (keys, prefixes that end in `/`, `s3://` addresses of either, `https://`) to `folder`; the bytes.
+    """Download inputs to `folder` and return the number of bytes.
 
-    A key's file has the key's last part as its name; below a prefix the rest of the path is kept. A mapping names the
-    place of each below `folder`: of a key its file, or where it ends in `/` its folder; of a prefix its folder.
-    Raises MissingInput with its name, Failed for one that cannot be read, and where two inputs would be the same file,
-    or one that is there already, and what `check`, called while bytes arrive, raises.
+    An input is a key in `bucket`, a prefix that ends in `/`, an `s3://` address of either, or a web address. A file is
+    named after the last part of its key. The files below a prefix keep their paths relative to the prefix. If `inputs`
+    is a mapping, its values are paths below `folder`: for a key the file, or its folder if the path ends in `/`; for a
+    prefix the folder.
+
+    `check` is called while bytes arrive; raising an exception in it ends the download. Raises MissingInput if an input
+    does not exist, and Failed if it cannot be read or written, if two inputs would be the same file, or if the file
+    already exists.
     """
-    wanted: dict[Path, tuple[str, str]] = {}
-    fetching = _InputFetcher(s3, check, sleep)
+    sources: dict[Path, tuple[str, str]] = {}
+    fetcher = _InputFetcher(s3, check, sleep)
     for text in inputs:
-        place = inputs[text] if isinstance(inputs, Mapping) else ""
-        for source, path in fetching.iter_sources(text, bucket, folder, place):
-            if wanted.setdefault(path, source) != source or path.exists():
-                raise Failed(f"two inputs would be the same file: {path.name}", "missing input")
-    if not wanted:
+        target = inputs[text] if isinstance(inputs, Mapping) else ""
+        for source, path in fetcher.iter_sources(text, bucket, folder, target):
+            if sources.setdefault(path, source) != source or path.exists():
+                raise Failed(f"two inputs would have the same file name: {path.name}", "missing input")
+    if not sources:
         return 0
-    _make_folders(wanted)
+    _make_folders(sources)
     with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
-        return fetching.fetch_all(wanted, pool)
+        return fetcher.fetch_all(sources, pool)
 
 
 class _InputFetcher:
-    """What all requests of one `fetch_inputs` share."""
+    """The requests of one call of `fetch_inputs`."""
 
     def __init__(self, s3: Any, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
         self._s3, self._check, self._sleep = s3, check, sleep
 
-    def iter_sources(self, text: str, bucket: str, folder: Path, place: str) -> Iterator[tuple[tuple[str, str], Path]]:
-        """The objects that one input stands for, and where each will lie."""
+    def iter_sources(self, text: str, bucket: str, folder: Path, target: str) -> Iterator[tuple[tuple[str, str], Path]]:
+        """Yield the (bucket, key) of each object of one input with the path of its file. The bucket is "" for a web
+        address."""
         if is_url(text):
             name = PurePosixPath(urlsplit(text).path).name
-            yield ("", text), _resolve_input_path(folder, place if place and place[-1] != "/" else place + name)
+            yield ("", text), _resolve_input_path(folder, target if target and target[-1] != "/" else target + name)
             return
         bucket, text = _parse_address(text, bucket)
         if text and not text.endswith("/"):
             name = PurePosixPath(text).name
-            yield (bucket, text), _resolve_input_path(folder, place if place and place[-1] != "/" else place + name)
+            relative = target if target and target[-1] != "/" else target + name
+            yield (bucket, text), _resolve_input_path(folder, relative)
             return
-        listed = self._fetch_with_retries(bucket, text, lambda: list_s3_objects(self._s3, bucket, text))
-        keys = [key for key in listed if key[-1] != "/"]
+        objects = self._fetch_with_retries(bucket, text, lambda: list_s3_objects(self._s3, bucket, text))
+        keys = [key for key in objects if key[-1] != "/"]
         if not keys:
-            raise MissingInput(f"the input s3://{bucket}/{text} has no files")
+            raise MissingInput(f"the input s3://{bucket}/{text} contains no files")
         for key in keys:
-            yield (bucket, key), _resolve_input_path(folder, f"{place.rstrip('/')}/{key[len(text) :]}")
+            yield (bucket, key), _resolve_input_path(folder, f"{target.rstrip('/')}/{key[len(text) :]}")
 
-    def fetch_all(self, wanted: dict[Path, tuple[str, str]], pool: Executor) -> int:
-        """First every file or its beginning, then the other parts of the large ones; the bytes."""
+    def fetch_all(self, sources: dict[Path, tuple[str, str]], pool: Executor) -> int:
+        """Fetch the files and return the number of bytes. The first part of every file is fetched before any other
+        part."""
         total = 0
         large: list[tuple[Path, RemoteObject]] = []
         for path, remote in zip(
-            wanted, pool.map(lambda path: self._fetch_first_part(*wanted[path], path), wanted), strict=True
+            sources, pool.map(lambda path: self._fetch_first_part(*sources[path], path), sources), strict=True
         ):
             total += remote.size
-            if remote.bucket and list_remaining_parts(remote):  # what is from the web came whole
+            if remote.bucket and list_remaining_parts(remote):  # a web file is always fetched in one part
                 large.append((path, remote))
         for path, remote in large:
             for _ in pool.map(
@@ -105,12 +112,13 @@ class _InputFetcher:
         return self._fetch_with_retries(bucket, key, lambda: fetch_object(self._s3, bucket, key, path, self._check))
 
     def _fetch_part(self, remote: RemoteObject, start: int, path: Path) -> None:
-        get = fetch_object_part
-        self._fetch_with_retries(remote.bucket, remote.key, lambda: get(self._s3, remote, start, path, self._check))
+        self._fetch_with_retries(
+            remote.bucket, remote.key, lambda: fetch_object_part(self._s3, remote, start, path, self._check)
+        )
 
-    def _fetch_with_retries(self, bucket: str, key: str, work: Callable[[], _T]) -> _T:
+    def _fetch_with_retries(self, bucket: str, key: str, fetch: Callable[[], _T]) -> _T:
         try:
-            return retry_transient_errors(work, self._check, self._sleep)
+            return retry_transient_errors(fetch, self._check, self._sleep)
         except (*TRANSFER_ERRORS, WebRefusal) as error:
             raise _explain_refused_input(_format_address(bucket, key), error) from None
         except OSError as error:
@@ -125,11 +133,12 @@ def _parse_address(text: str, bucket: str) -> tuple[str, str]:
 
 
 def _resolve_input_path(folder: Path, relative: str) -> Path:
-    """Where an input lies. A key is any text: it may ask for a place that is not its own."""
-    plain = os.path.normpath(relative.lstrip("/") or ".")
-    if plain in (".", "..") or plain.startswith("../") or "\0" in plain:
-        raise Failed(f"the input {relative!r} would lie outside the job's folder", "missing input")
-    return folder / plain
+    """Return the path of an input's file. Raises Failed if it would be outside `folder`: a key can be any text, such as
+    `../x`."""
+    normalized = os.path.normpath(relative.lstrip("/") or ".")
+    if normalized in (".", "..") or normalized.startswith("../") or "\0" in normalized:
+        raise Failed(f"the input {relative!r} would be written outside the job's folder", "missing input")
+    return folder / normalized
 
 
 def _make_folders(paths: Iterable[Path]) -> None:
@@ -141,20 +150,23 @@ def _make_folders(paths: Iterable[Path]) -> None:
 
 
 def _format_address(bucket: str, key: str) -> str:
-    """As a job file names it; a key without a bucket is an address of the web."""
+    """Return the address of an input, as a job file writes it. Without a bucket, `key` is a web address."""
     return f"s3://{bucket}/{key}" if bucket else key
 
 
 def _explain_refused_input(name: str, error: Exception) -> Failed:
-    """Only what is not there is missing for certain: any other refusal may be this machine's fault, or its role's."""
-    told = get_error_code(error) if isinstance(error, ClientError) else str(error)
-    if isinstance(error, (MissingWebFile, ParamValidationError)) or told in _MISSING_INPUT_CODES:
-        return MissingInput(f"the input {name} does not exist ({told})")
+    """Return the failure for an input that was refused.
+
+    It is a MissingInput only if the input certainly does not exist. Otherwise the machine or its role may be the cause.
+    """
+    detail = get_error_code(error) if isinstance(error, ClientError) else str(error)
+    if isinstance(error, (MissingWebFile, ParamValidationError)) or detail in _MISSING_INPUT_CODES:
+        return MissingInput(f"the input {name} does not exist ({detail})")
     if isinstance(error, WebRefusal) or not is_transient_error(error):
-        return Failed(f"the input {name} cannot be read ({told})", "aws")
+        return Failed(f"the input {name} cannot be read ({detail})", "aws")
     return Failed(f"the input {name} could not be fetched: {error}", "aws")
 
 
 def _explain_write_error(name: str, error: OSError) -> Failed:
     kind = "disk" if error.errno in _NO_SPACE_ERRNOS else "machine"
-    return Failed(f"the input {name} cannot be written here: {error}", kind)
+    return Failed(f"the input {name} cannot be written to the machine's disk: {error}", kind)

@@ -1,4 +1,4 @@
-"""Uploads a job's results; what went up is verified before anybody says that a job is done."""
+"""The upload of a job's results, which are verified before the job counts as done."""
 
 from __future__ import annotations
 
@@ -33,14 +33,18 @@ from distributed_something.worker.transfer.s3_file import (
 )
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 
-MAX_INLINE_BYTES = 1024 * 1024  # a single file up to here is sent without a thread of its own
-MAX_SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files go up in parts, several at once
-FILE_COUNT_KEY = "job-files"  # in an object's metadata: of how many outputs it is one
+MAX_INLINE_BYTES = 1024 * 1024  # a single file up to this size is sent without starting threads
+MAX_SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files are uploaded in parts, several in parallel
+FILE_COUNT_KEY = "job-files"  # in the metadata of each object: the number of files in the upload
 
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """A file that is in S3. `etag`: as it was when it was verified; not told, since S3's way to make it may change."""
+    """A result file that is in S3.
+
+    `etag` is the ETag at the time of verification. It is not in the record, because S3 does not define how it is
+    computed.
+    """
 
     bucket: str
     key: str
@@ -49,16 +53,17 @@ class ResultFile:
     etag: str = field(default="", compare=False)
 
     def build_record_entry(self) -> dict[str, Any]:
-        """As it stands in a record."""
+        """Return the file's entry in the job's record."""
         return {"bucket": self.bucket, "key": self.key, "size": self.size, "checksum_sha256": self.checksum_sha256}
 
 
 @dataclass(frozen=True)
 class ResultDestination:
-    """Where a job's results go: below the prefix `location` of `bucket`.
+    """The destination of a job's results: the prefix `location` in `bucket`.
 
-    `arguments`: what S3's calls shall say beside, such as `ACL`. `replaceable`: what lay there when it was last known
-    that no other attempt was done (None: it is listed when the upload begins). Only that is replaced.
+    `arguments` are extra arguments of the S3 requests, such as `ACL`. `replaceable` holds the objects that may be
+    replaced: those that existed at the destination when it was last certain that no other attempt had finished. If it
+    is None, the destination is listed when the upload begins.
     """
 
     bucket: str
@@ -71,14 +76,15 @@ def upload_results(
     s3: Any, folder: Path, destination: ResultDestination, *, leave_out: Sequence[str] = (),
     check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
 ) -> list[ResultFile]:  # fmt: skip
-    """Upload all files of `folder`, but for those like a pattern of `leave_out`, and verify them: only then they count.
+    """Upload the files of `folder` that match no pattern of `leave_out`, verify them, and return them.
 
-    Each of several says how many they are, so that the files of an upload that came to no end are known for what they
-    are. Where something else than what is replaceable lies at the destination by now, another worker has the job, and
-    LostLease is raised, unless the bytes are the same.
+    If there are several files, the metadata of each contains their number, so that an incomplete upload can be
+    recognized later. If the destination contains an object that is not replaceable and has other content, another
+    worker has the job, and LostLease is raised.
 
-    What failed is tried again, with pauses that grow, and nothing else. Raises UploadError after the last try, Failed
-    for a file that cannot be an object, and what `check`, called while bytes go up, raises: then nothing more is sent.
+    Only files that failed are retried, with longer and longer pauses. `check` is called while bytes are sent; raising
+    an exception in it ends the upload. Raises UploadError after the last retry, and Failed for a file that cannot
+    become an object in S3.
     """
     bucket, location = destination.bucket, destination.location
     files = list_result_files(folder, location, leave_out)
@@ -92,17 +98,17 @@ def upload_results(
             upload.verify_files()
             return [upload.uploaded[key] for key in files]
         except (*TRANSFER_ERRORS, UploadError) as error:
-            check()  # botocore wraps what a body raises: it may be check's own
+            check()  # if botocore wrapped an error of `check`, raise the original error
             reason = str(error)
             if not is_transient_error(error):
                 break
         except OSError as error:
-            raise UploadError(f"an output cannot be read: {error}") from None
+            raise UploadError(f"an output file cannot be read: {error}") from None
     raise UploadError(f"the outputs could not be uploaded to s3://{bucket}/{location}: {reason}")
 
 
 def _add_file_count(destination: ResultDestination, count: int) -> ResultDestination:
-    """One file is there or it is not; of several each says how many they are."""
+    """Return the destination with the file count in the metadata. A single file needs no count."""
     if count < 2:
         return destination
     metadata: Any = destination.arguments.get("Metadata", {})
@@ -111,7 +117,7 @@ def _add_file_count(destination: ResultDestination, count: int) -> ResultDestina
 
 
 class _ResultUpload:
-    """What all tries of one upload share; `uploaded`: by key, the files that it has brought to S3."""
+    """One upload with its retries. `uploaded` maps keys to the files that are already in S3."""
 
     def __init__(
         self, s3: Any, destination: ResultDestination, files: dict[str, Path], check: Callable[[], None]
@@ -122,19 +128,19 @@ class _ResultUpload:
         self.uploaded: dict[str, ResultFile] = {}
 
     def send_missing_files(self) -> None:
-        """Sends what is not there; the first that fails ends this try."""
+        """Send the files that are not in S3 yet. The first error ends the call."""
         if self._replaceable is None:
             self._replaceable = self._list_destination()
-        todo = {key: path.stat().st_size for key, path in self._files.items() if key not in self.uploaded}
-        small = [key for key, size in todo.items() if size <= MAX_SINGLE_PUT_BYTES]
-        if len(todo) == 1 and sum(todo.values()) <= MAX_INLINE_BYTES:  # as most jobs write
-            self._send_file(small[0], todo[small[0]], upload_whole_file)
+        sizes = {key: path.stat().st_size for key, path in self._files.items() if key not in self.uploaded}
+        small = [key for key, size in sizes.items() if size <= MAX_SINGLE_PUT_BYTES]
+        if len(sizes) == 1 and sum(sizes.values()) <= MAX_INLINE_BYTES:  # the most common case
+            self._send_file(small[0], sizes[small[0]], upload_whole_file)
             return
         with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
-            for _ in pool.map(lambda key: self._send_file(key, todo[key], upload_whole_file), small):
+            for _ in pool.map(lambda key: self._send_file(key, sizes[key], upload_whole_file), small):
                 pass
-            for key in todo.keys() - set(small):
-                self._send_file(key, todo[key], partial(upload_file_parts, pool=pool))
+            for key in sizes.keys() - set(small):
+                self._send_file(key, sizes[key], partial(upload_file_parts, pool=pool))
 
     def _send_file(self, key: str, size: int, upload: Callable[..., tuple[str, str]]) -> None:
         path, before = self._files[key], (self._replaceable or {}).get(key)
@@ -150,29 +156,36 @@ class _ResultUpload:
         self.uploaded[key] = ResultFile(self._bucket, key, size, digest, etag)
 
     def _check_same_content(self, key: str, path: Path) -> str:
-        """The SHA-256 of what came in between, if it is this very file: sent by a try whose answer was lost, or by
-        another worker. Raises LostLease if it is another worker's own."""
+        """Return the SHA-256 of `path` if the object at `key` has the same content. Raises LostLease if it differs.
+
+        The content is the same if an earlier request succeeded but its response was lost, or if another worker computed
+        the same result.
+        """
         with path.open("rb") as file:
-            ours = hashlib.file_digest(file, "sha256").hexdigest()
-        if compute_object_sha256(self._s3, self._bucket, key, self._arguments) != ours:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if compute_object_sha256(self._s3, self._bucket, key, self._arguments) != digest:
             raise LostLease
-        return ours
+        return digest
 
     def verify_files(self) -> None:
-        """Forgets, and tells, what a listing does not show in its size. Raises LostLease where it shows another's."""
-        now = self._list_destination() if self._files else {}
+        """Compare the uploaded files with a listing of the destination.
+
+        Raises UploadError if files are missing or have another size; the next retry sends these again. Raises LostLease
+        if another worker has replaced a file with other content.
+        """
+        listed = self._list_destination() if self._files else {}
         for key, path in self._files.items():
-            if key in now and now[key].etag != self.uploaded[key].etag:
+            if key in listed and listed[key].etag != self.uploaded[key].etag:
                 self._check_same_content(key, path)
-        wrong = [key for key in self._files if key not in now or now[key].size != self.uploaded[key].size]
-        for key in self._files.keys() - set(wrong):
-            self.uploaded[key] = replace(self.uploaded[key], etag=now[key].etag)
-        for key in wrong:
+        bad_keys = [key for key in self._files if key not in listed or listed[key].size != self.uploaded[key].size]
+        for key in self._files.keys() - set(bad_keys):
+            self.uploaded[key] = replace(self.uploaded[key], etag=listed[key].etag)
+        for key in bad_keys:
             del self.uploaded[key]
-            self._replaceable = {**(self._replaceable or {}), **({key: now[key]} if key in now else {})}
-        if wrong:
-            count = f"{len(wrong)} of {len(self._files)} files"
-            raise UploadError(f"{count} are not there or incomplete, such as {wrong[0]}")
+            self._replaceable = {**(self._replaceable or {}), **({key: listed[key]} if key in listed else {})}
+        if bad_keys:
+            count = f"{len(bad_keys)} of {len(self._files)} files"
+            raise UploadError(f"{count} are missing or incomplete in S3, such as {bad_keys[0]}")
 
     def _list_destination(self) -> dict[str, ListedObject]:
         return list_s3_objects(self._s3, self._bucket, self._prefix, self._arguments)
@@ -181,8 +194,8 @@ class _ResultUpload:
 def has_unchanged_results(
     s3: Any, location: str, outputs: list[ResultFile], arguments: S3Arguments = NO_ARGUMENTS
 ) -> bool:
-    """Whether just these outputs, as they were verified, are what lies below `location` now."""
+    """Return whether all these outputs are still below `location`, unchanged since they were verified."""
     if not outputs:
         return False
-    now = list_s3_objects(s3, outputs[0].bucket, f"{location}/", arguments)
-    return all(file.key in now and now[file.key].etag == file.etag for file in outputs)
+    listed = list_s3_objects(s3, outputs[0].bucket, f"{location}/", arguments)
+    return all(file.key in listed and listed[file.key].etag == file.etag for file in outputs)

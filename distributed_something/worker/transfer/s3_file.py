@@ -1,7 +1,8 @@
-"""One file from S3 or to S3, whole or not at all; `check` is asked whenever bytes move, and ends a transfer by raising.
+"""The transfer of one file from S3 or to S3, which succeeds completely or not at all.
 
-A small file is one request; what is larger travels in parts, several at once. A worker that was frozen past its lease
-must not go on sending: `check` is asked again by every read, also when botocore repeats a request by itself.
+A small file takes one request; a larger one is transferred in parts, several in parallel. Every read of the data calls
+`check`, which ends the transfer by raising an exception. This also happens when botocore itself repeats a request, so
+that a worker that was suspended until its lease ended cannot continue to send.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from distributed_something.worker.job.failures import get_error_code
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments, select_payer_arguments
 from distributed_something.worker.transfer.retry import IncompleteTransfer
 
-MAX_PARALLEL_REQUESTS = 16  # of one job in one direction
+MAX_PARALLEL_REQUESTS = 16  # of one job, in each direction
 PART_BYTES = 16 * 1024 * 1024
-MAX_PARTS = 10_000  # S3: parts of one upload
+MAX_PARTS = 10_000  # limit of S3 for one upload
 LARGE_FILE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
 CHUNK_BYTES = 256 * 1024
 _completing = threading.local()
@@ -33,7 +34,7 @@ _completing = threading.local()
 
 @dataclass(frozen=True)
 class RemoteObject:
-    """An object as its first answer described it."""
+    """An object in S3, or a web file (with an empty bucket), as the first response described it."""
 
     bucket: str
     key: str
@@ -42,64 +43,69 @@ class RemoteObject:
 
 
 def fetch_object(s3: Any, bucket: str, key: str, path: Path, check: Callable[[], None]) -> RemoteObject:
-    """Fetches an object, or of a large one the first part. One request: its answer tells the size."""
-    answer = s3.get_object(Bucket=bucket, Key=key)
-    remote = RemoteObject(bucket, key, answer["ContentLength"], answer.get("ETag", ""))
-    with closing(answer["Body"]) as body, path.open("wb") as file:
+    """Fetch an object, or the first part of a large one, in one request. The response contains the size."""
+    response = s3.get_object(Bucket=bucket, Key=key)
+    remote = RemoteObject(bucket, key, response["ContentLength"], response.get("ETag", ""))
+    with closing(response["Body"]) as body, path.open("wb") as file:
         if list_remaining_parts(remote):
-            _copy_body(body, file, PART_BYTES, check, whole=False)
+            _copy_body(body, file, PART_BYTES, check, read_to_end=False)
         else:
             _copy_body(body, file, remote.size, check)
     return remote
 
 
 def list_remaining_parts(remote: RemoteObject) -> list[int]:
-    """Where the parts begin that `fetch_object` left."""
+    """Return the start positions of the parts that `fetch_object` did not fetch."""
     return list(range(PART_BYTES, remote.size, PART_BYTES)) if remote.size > LARGE_FILE_BYTES else []
 
 
 def fetch_object_part(s3: Any, remote: RemoteObject, start: int, path: Path, check: Callable[[], None]) -> None:
-    """Fetches one part into its place; refused with PreconditionFailed where the object was replaced meanwhile."""
+    """Fetch the part that begins at `start` and write it to that position in the file.
+
+    S3 refuses the request with PreconditionFailed if the object was replaced after its first part was fetched.
+    """
     end = min(start + PART_BYTES, remote.size)
-    same = {"IfMatch": remote.etag} if remote.etag else {}
-    answer = s3.get_object(Bucket=remote.bucket, Key=remote.key, Range=f"bytes={start}-{end - 1}", **same)
-    with closing(answer["Body"]) as body, path.open("r+b") as file:
+    condition = {"IfMatch": remote.etag} if remote.etag else {}
+    response = s3.get_object(Bucket=remote.bucket, Key=remote.key, Range=f"bytes={start}-{end - 1}", **condition)
+    with closing(response["Body"]) as body, path.open("r+b") as file:
         file.seek(start)
         _copy_body(body, file, end - start, check)
 
 
-def _copy_body(body: Any, file: BinaryIO, size: int, check: Callable[[], None], whole: bool = True) -> None:
-    """Reads a `whole` body to its end: only there botocore compares the checksum and keeps the connection."""
-    came = 0
-    while chunk := body.read(CHUNK_BYTES if whole else min(CHUNK_BYTES, size - came)):
+def _copy_body(body: Any, file: BinaryIO, size: int, check: Callable[[], None], read_to_end: bool = True) -> None:
+    """Copy `size` bytes. With `read_to_end`, also read the end of the body, where botocore compares the checksum and
+    makes the connection available again. Raises IncompleteTransfer if bytes are missing."""
+    received = 0
+    while chunk := body.read(CHUNK_BYTES if read_to_end else min(CHUNK_BYTES, size - received)):
         check()
-        came += len(chunk)
+        received += len(chunk)
         file.write(chunk)
-    if came != size:
-        raise IncompleteTransfer(f"{came} of {size} bytes came")
+    if received != size:
+        raise IncompleteTransfer(f"{received} of {size} bytes arrived")
 
 
 class CheckedBody(io.RawIOBase):
-    """A stretch of an open file that asks `check` at every read and at every new start."""
+    """A section of an open file, as the body of a request. It calls `check` at every read and every seek."""
 
     def __init__(self, file: BinaryIO, start: int, size: int, check: Callable[[], None]) -> None:
-        self._file, self._start, self._size, self._check, self._at = file, start, size, check, 0
+        self._file, self._start, self._size, self._check, self._position = file, start, size, check, 0
 
     def read(self, size: int | None = -1) -> bytes:
         self._check()
-        left = self._size - self._at
-        self._file.seek(self._start + self._at)
-        chunk = self._file.read(left if size is None or size < 0 else min(size, left))
-        self._at += len(chunk)
+        remaining = self._size - self._position
+        self._file.seek(self._start + self._position)
+        chunk = self._file.read(remaining if size is None or size < 0 else min(size, remaining))
+        self._position += len(chunk)
         return chunk
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._check()
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
-        return self._at
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def readable(self) -> bool:
         return True
@@ -109,17 +115,20 @@ class CheckedBody(io.RawIOBase):
 
 
 def build_write_condition(etag: str | None) -> dict[str, str]:
-    """For an upload: S3 is to refuse it (PreconditionFailed) unless the object is still that one, or still none."""
+    """Return the condition for an upload: the object must still have this ETag, or, if it is None, must not exist.
+
+    S3 refuses the upload with PreconditionFailed if the condition does not hold.
+    """
     return {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
 
 
 def is_precondition_error(error: ClientError) -> bool:
-    """Whether S3 refused since another object is there than the upload expected."""
+    """Return whether S3 refused an upload because the object at its key is not the expected one."""
     return get_error_code(error) in ("PreconditionFailed", "412")
 
 
 def compute_object_sha256(s3: Any, bucket: str, key: str, arguments: S3Arguments = NO_ARGUMENTS) -> str:
-    """The SHA-256 (hexadecimal) of an object that is there."""
+    """Return the SHA-256 (hexadecimal) of an object in S3, which is downloaded for this."""
     digest = hashlib.sha256()
     with closing(s3.get_object(Bucket=bucket, Key=key, **select_payer_arguments(arguments))["Body"]) as body:
         while chunk := body.read(CHUNK_BYTES):
@@ -134,45 +143,48 @@ def upload_whole_file(
     key: str,
     check: Callable[[], None],
     arguments: S3Arguments = NO_ARGUMENTS,
-    **more: str,
+    **condition: str,
 ) -> tuple[str, str]:
-    """Uploads a file in one request, which S3 refuses if its bytes are others; its SHA-256 (hexadecimal) and ETag."""
+    """Upload a file in one request and return its SHA-256 (hexadecimal) and ETag.
+
+    S3 verifies the SHA-256. `condition` is from `build_write_condition`.
+    """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         body = CheckedBody(file, 0, file.tell(), check)
         checksum = base64.b64encode(digest.digest()).decode()
-        answer = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **more)
-    return digest.hexdigest(), answer.get("ETag", "")
+        response = s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments, **condition)
+    return digest.hexdigest(), response.get("ETag", "")
 
 
 def upload_file_parts(
     s3: Any, path: Path, bucket: str, key: str, check: Callable[[], None], pool: Executor,
-    arguments: S3Arguments = NO_ARGUMENTS, **more: str,
+    arguments: S3Arguments = NO_ARGUMENTS, **condition: str,
 ) -> tuple[str, str]:  # fmt: skip
-    """Uploads a large file in parts, each with a CRC-32 that S3 verifies, while its SHA-256 is computed; that, and its
-    ETag.
+    """Upload a large file in parts and return its SHA-256 (hexadecimal) and ETag.
 
-    Whatever goes wrong, no half upload stays in S3. Must not be called from a thread of `pool`.
+    S3 verifies the CRC-32 of each part. If anything fails, the upload is aborted, so that S3 does not keep its parts.
+    `condition` is from `build_write_condition`. Do not call this from a thread of `pool`: it waits for work in `pool`.
     """
     size = path.stat().st_size
     length = max(PART_BYTES, -(-size // MAX_PARTS))
     upload = {"Bucket": bucket, "Key": key} | select_payer_arguments(arguments)
     check()
-    made = s3.create_multipart_upload(**(upload | dict(arguments)), ChecksumAlgorithm="CRC32")
-    upload["UploadId"] = made["UploadId"]
-    hashed = pool.submit(_hash_file, path, check)
-    sent = [
+    created = s3.create_multipart_upload(**(upload | dict(arguments)), ChecksumAlgorithm="CRC32")
+    upload["UploadId"] = created["UploadId"]
+    digest_future = pool.submit(_hash_file, path, check)
+    part_futures = [
         pool.submit(_upload_part, s3, upload, number, path, start, min(length, size - start), check)
         for number, start in enumerate(range(0, size, length), 1)
     ]
     try:
-        parts = [part.result() for part in sent]
-        digest = hashed.result()
+        parts = [future.result() for future in part_futures]
+        digest = digest_future.result()
         with _check_before_completion(s3, check):
-            answer = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **more)
-        return digest, answer.get("ETag", "")
+            response = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
+        return digest, response.get("ETag", "")
     except BaseException:
-        _abort_upload(s3, upload, [hashed, *sent])
+        _abort_upload(s3, upload, [digest_future, *part_futures])
         raise
 
 
@@ -181,25 +193,25 @@ def _upload_part(
 ) -> dict[str, Any]:
     with path.open("rb") as file:
         body = CheckedBody(file, start, size, check)
-        answer = s3.upload_part(**upload, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32")
-    checksum = {"ChecksumCRC32": answer["ChecksumCRC32"]} if "ChecksumCRC32" in answer else {}
-    return {"PartNumber": number, "ETag": answer["ETag"], **checksum}
+        response = s3.upload_part(**upload, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32")
+    checksum = {"ChecksumCRC32": response["ChecksumCRC32"]} if "ChecksumCRC32" in response else {}
+    return {"PartNumber": number, "ETag": response["ETag"], **checksum}
 
 
-def _abort_upload(s3: Any, upload: dict[str, Any], begun: list[Future[Any]]) -> None:
-    """Parts that are still under way would stay in S3 behind the abort: it waits for them."""
-    for request in begun:
-        request.cancel()
-    wait(begun)
+def _abort_upload(s3: Any, upload: dict[str, Any], futures: list[Future[Any]]) -> None:
+    """Wait for the current requests and abort the upload. A part that arrived after the abort would stay in S3."""
+    for future in futures:
+        future.cancel()
+    wait(futures)
     with suppress(ClientError, BotoCoreError):
         s3.abort_multipart_upload(**upload)
 
 
 @contextmanager
 def _check_before_completion(s3: Any, check: Callable[[], None]) -> Iterator[None]:
-    """The request that puts the parts in place has no body that asks `check`: here each sending of it does."""
+    """Call `check` each time botocore sends the request that completes the upload, because it has no `CheckedBody`."""
     s3.meta.events.register(
-        "before-send.s3.CompleteMultipartUpload", _call_completion_check, unique_id="ask-before-completing"
+        "before-send.s3.CompleteMultipartUpload", _call_completion_check, unique_id="check-before-completion"
     )
     _completing.check = check
     try:

@@ -1,4 +1,4 @@
-"""An input from the web: `https://…` in a job file's `inputs`, such as a script or a public reference."""
+"""The download of inputs from the web: `https://…` in a job file's `inputs`, such as a script or public data."""
 
 from __future__ import annotations
 
@@ -12,42 +12,45 @@ from botocore.httpsession import get_cert_path
 from distributed_something.worker.transfer.retry import IncompleteTransfer
 from distributed_something.worker.transfer.s3_file import CHUNK_BYTES, RemoteObject
 
-WEB_TIMEOUT_SECONDS = 30.0  # without a byte
+WEB_TIMEOUT_SECONDS = 30.0  # without receiving a byte
 MAX_REDIRECTS = 5
-_TRANSIENT_STATUSES = {408, 425, 429}  # HTTP: this may go better in a while; and so may what begins with 5
+_TRANSIENT_STATUSES = {408, 425, 429}  # HTTP: temporary errors, in addition to all from 500 on
 _MISSING_STATUSES = {404, 410}
 
 
 class WebRefusal(Exception):
-    """The server gives the file to nobody who asks like this, from here."""
+    """A refusal by the server that a retry would not change."""
 
 
 class MissingWebFile(WebRefusal):
-    """The server says that it has no such file."""
+    """A refusal because the server does not have the file."""
 
 
 def fetch_web_file(url: str, path: Path, check: Callable[[], None]) -> RemoteObject:
-    """Fetches what is at `url`, whole; redirects are followed. Raises IncompleteTransfer, WebRefusal or MissingWebFile
-    for what is not that file."""
-    answer = _get_connection_pool().request("GET", url, preload_content=False)
+    """Download the file at `url` to `path`. Redirects are followed.
+
+    Raises IncompleteTransfer for a temporary error, MissingWebFile if the file does not exist, and WebRefusal for any
+    other refusal.
+    """
+    response = _get_connection_pool().request("GET", url, preload_content=False)
     try:
-        if answer.status in _TRANSIENT_STATUSES or answer.status >= 500:
-            raise IncompleteTransfer(f"the server answered {answer.status}")
-        if answer.status != 200:
-            kind = MissingWebFile if answer.status in _MISSING_STATUSES else WebRefusal
-            raise kind(f"the server answered {answer.status}")
+        if response.status in _TRANSIENT_STATUSES or response.status >= 500:
+            raise IncompleteTransfer(f"HTTP status {response.status}")
+        if response.status != 200:
+            kind = MissingWebFile if response.status in _MISSING_STATUSES else WebRefusal
+            raise kind(f"HTTP status {response.status}")
         size = 0
         with path.open("wb") as file:
-            for chunk in answer.stream(CHUNK_BYTES):  # raises IncompleteRead, an HTTPError, where bytes are missing
+            for chunk in response.stream(CHUNK_BYTES):  # raises IncompleteRead, an HTTPError, if bytes are missing
                 check()
                 size += file.write(chunk)
         return RemoteObject("", url, size, "")
     finally:
-        answer.close()
+        response.close()
 
 
 @lru_cache(maxsize=1)
 def _get_connection_pool() -> urllib3.PoolManager:
-    """With botocore's own certificates: the program's image may have none."""
+    """Return a pool that uses botocore's certificates, because the program's image may have none."""
     retries = urllib3.Retry(MAX_REDIRECTS, connect=0, read=0, status=0, other=0)
     return urllib3.PoolManager(ca_certs=get_cert_path(True), timeout=WEB_TIMEOUT_SECONDS, retries=retries)

@@ -1,11 +1,13 @@
-"""Count the nuclei in one picture of a DNA stain: bright blobs on a dark ground.
+"""Count the nuclei in one image of a DNA stain: bright blobs on a dark background.
 
 Usage: python3 count_cells.py IMAGE OUTPUT_DIR
 
-Writes OUTPUT_DIR/counts.csv (one row) and OUTPUT_DIR/marked.png (the picture, every nucleus outlined).
-It stands for any program that a scientist has: it knows nothing of AWS, reads a file and writes files. It needs Pillow
-alone, and trades speed for being readable from top to bottom. The steps are the usual ones: smooth, threshold, part
-touching nuclei at their waists (a watershed on the distance to the background), drop what is too small.
+Writes OUTPUT_DIR/counts.csv (one row) and OUTPUT_DIR/marked.png (the image with every nucleus outlined).
+
+This is an example of a scientist's own program. It reads and writes files and contains nothing specific to AWS. It
+needs only Pillow, and it is written to be easy to read rather than fast. The steps are the usual ones: smooth,
+threshold, separate touching nuclei at their waists (a watershed on the distance to the background), and drop objects
+that are too small.
 """
 
 import csv
@@ -17,30 +19,30 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 
-SMOOTHING_PX = 1.3  # standard deviation of the blur that takes the camera's noise away
-LOWEST_THRESHOLD = 16  # grey level; in a well without cells Otsu's method would part noise from noise
+SMOOTHING_PX = 1.3  # standard deviation of the blur that removes camera noise
+LOWEST_THRESHOLD = 16  # gray level; prevents Otsu's method from splitting the noise of a well without cells
 SMALLEST_NUCLEUS_PX = 50  # area; dust and fragments are smaller
-WAIST_PX = 0.3  # two hills of the distance map are two nuclei if the pass between them lies so much below both tops
-SHAPE_SMOOTHING_PX = 1.4  # standard deviation of the blur of the distance map, so that a ragged rim parts nothing
-DISTANCE_SCALE = 20  # grey levels a pixel of distance: keeps fractions of a pixel in an 8-bit map
-ENLARGEMENT, LINE_PX = 3, 2  # marked.png is so many times as wide and as high as the picture; lines are so wide
+WAIST_PX = 0.3  # two hills of the distance map are two nuclei if the pass between them is this far below both tops
+SHAPE_SMOOTHING_PX = 1.4  # standard deviation of the blur of the distance map; keeps ragged nuclei in one piece
+DISTANCE_SCALE = 20  # gray levels per pixel of distance; preserves fractions of a pixel in an 8-bit map
+ENLARGEMENT, LINE_PX = 3, 2  # enlargement of marked.png relative to the image, and width of the outlines
 COUNTED_COLOR, NEIGHBOR_COLOR = (255, 190, 0), (80, 130, 200)
 
 
 @dataclass
 class Nucleus:
-    """A hill of the distance map: its pixels (numbered row by row) and the height of its top, in grey levels."""
+    """A hill of the distance map: its pixels (numbered row by row) and the height of its top in gray levels."""
 
     pixels: list[int]
     top: int
-    counted: bool = True
+    is_counted: bool = True
 
 
 def compute_otsu_threshold(histogram: list[int]) -> int:
-    """Return the grey level that parts the pixels best into a dark class (up to it) and a bright one (above it).
+    """Return the gray level that best separates dark pixels (up to this level) from bright pixels (above it).
 
-    Best is the largest variance between the classes: N. Otsu, "A threshold selection method from gray-level
-    histograms", IEEE Transactions on Systems, Man, and Cybernetics 9 (1979) 62-66.
+    The best level maximizes the variance between the two classes: N. Otsu, "A threshold selection method from
+    gray-level histograms", IEEE Transactions on Systems, Man, and Cybernetics 9 (1979) 62-66.
     """
     total, total_sum = sum(histogram), sum(level * n for level, n in enumerate(histogram))
     dark = dark_sum = best_level = 0
@@ -56,10 +58,10 @@ def compute_otsu_threshold(histogram: list[int]) -> int:
 
 
 def build_foreground_mask(picture: Image.Image) -> Image.Image:
-    """Return a mask: 255 where the smoothed picture is brighter than the threshold, else 0.
+    """Return a mask that is 255 where the smoothed image is brighter than the threshold, and 0 elsewhere.
 
-    The threshold is sought among square roots of grey levels, where the noise of few photons and of many is alike
-    (F. J. Anscombe, Biometrika 35 (1948) 246-254): dim nuclei beside bright ones are not lost.
+    The threshold is computed on the square roots of gray levels, because they make the noise independent of brightness
+    (F. J. Anscombe, Biometrika 35 (1948) 246-254). This detects dim nuclei beside bright ones.
     """
     roots = [round(math.sqrt(255 * level)) for level in range(256)]
     smooth = picture.filter(ImageFilter.GaussianBlur(SMOOTHING_PX)).point(roots)
@@ -68,16 +70,16 @@ def build_foreground_mask(picture: Image.Image) -> Image.Image:
 
 
 def erode_mask(mask: Image.Image, by_cross: bool) -> Image.Image:
-    """Return the mask without its outermost pixels, by a cross of 5 pixels or by a square of 9."""
+    """Return the mask without its outermost pixels, eroded by a cross of 5 pixels or a square of 9 pixels."""
     if not by_cross:
         return mask.filter(ImageFilter.MinFilter(3))
     return mask.filter(ImageFilter.Kernel((3, 3), (0, 1, 0, 1, 1, 1, 0, 1, 0))).point([0] * 255 + [255])
 
 
 def build_distance_map(mask: Image.Image) -> Image.Image:
-    """Return a map in which nuclei are hills: how many erosions each pixel survives, smoothed.
+    """Return a map in which nuclei are hills: the number of erosions that each pixel survives, smoothed.
 
-    Crosses and squares by turns make the distance an octagon's, close enough to a circle's.
+    Alternating crosses and squares measures distances as octagons, which are close enough to circles.
     """
     heights = Image.new("L", mask.size)
     one_pixel = Image.new("L", mask.size, DISTANCE_SCALE)
@@ -89,7 +91,7 @@ def build_distance_map(mask: Image.Image) -> Image.Image:
 
 
 def iter_neighbors(pixel: int, width: int, size: int) -> Iterator[int]:
-    """Yield the pixels above, below, left and right of one, those that exist."""
+    """Yield the pixels above, below, left, and right of a pixel, if they are inside the image."""
     if pixel >= width:
         yield pixel - width
     if pixel + width < size:
@@ -101,10 +103,11 @@ def iter_neighbors(pixel: int, width: int, size: int) -> Iterator[int]:
 
 
 def separate_nuclei(heights: bytes, mask: bytes, width: int) -> list[Nucleus]:
-    """Return the hills of the distance map: its pixels are visited from high to low, as sinking water uncovers them.
+    """Return the hills of the distance map.
 
-    A pixel beside no hill is a new top; else it joins the hill of its highest neighbour. Where hills meet is the pass
-    between them, and they become one unless it lies WAIST_PX below the lower top.
+    Pixels are visited from high to low, as if the water level sank. A pixel without a neighbor on a hill starts a new
+    hill; any other pixel joins the hill of its highest neighbor. The pixel where two hills meet is the pass between
+    them. The hills are merged unless the pass is at least WAIST_PX below the lower top.
     """
     hill_of: dict[int, Nucleus] = {}
     for pixel in sorted((p for p, inside in enumerate(mask) if inside), key=lambda p: -heights[p]):
@@ -122,27 +125,27 @@ def separate_nuclei(heights: bytes, mask: bytes, width: int) -> list[Nucleus]:
 
 
 def is_cut_by_edge(pixels: list[int], width: int, size: int) -> bool:
-    """Tell whether a nucleus is cut by the right or the lower edge: it is then the neighbouring picture's.
+    """Return whether a nucleus touches the right or the lower edge, and so is counted in the neighboring image.
 
-    So a nucleus on the line between two pictures is counted once, as in a counting chamber: H. J. G. Gundersen,
-    "Notes on the estimation of the numerical density of arbitrary profiles", J. Microscopy 111 (1977) 219-223.
+    As in a counting chamber, this counts each nucleus between two images once: H. J. G. Gundersen, "Notes on the
+    estimation of the numerical density of arbitrary profiles", J. Microscopy 111 (1977) 219-223.
     """
     return any((pixel + 1) % width == 0 or pixel + width >= size for pixel in pixels)
 
 
 def detect_nuclei(picture: Image.Image) -> list[Nucleus]:
-    """Return all nuclei of a grey picture, also those that belong to its neighbours."""
+    """Return all nuclei in a grayscale image, including those that are counted in a neighboring image."""
     mask = build_foreground_mask(picture)
     hills = separate_nuclei(build_distance_map(mask).tobytes(), mask.tobytes(), picture.width)
     nuclei = [hill for hill in hills if len(hill.pixels) >= SMALLEST_NUCLEUS_PX]
     for nucleus in nuclei:
-        nucleus.counted = not is_cut_by_edge(nucleus.pixels, picture.width, picture.width * picture.height)
+        nucleus.is_counted = not is_cut_by_edge(nucleus.pixels, picture.width, picture.width * picture.height)
     return nuclei
 
 
 def write_counts(path: Path, well: str, nuclei: list[Nucleus], picture_area: int) -> None:
-    """Write a header and one row: well, cells, their mean area in pixels, and how much of the picture nuclei cover."""
-    areas = [len(nucleus.pixels) for nucleus in nuclei if nucleus.counted]
+    """Write a header and one row: well, cell count, mean cell area in pixels, and percentage of the image covered."""
+    areas = [len(nucleus.pixels) for nucleus in nuclei if nucleus.is_counted]
     covered = 100 * sum(len(nucleus.pixels) for nucleus in nuclei) / picture_area
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -151,30 +154,30 @@ def write_counts(path: Path, well: str, nuclei: list[Nucleus], picture_area: int
 
 
 def draw_marked_picture(picture: Image.Image, nuclei: list[Nucleus]) -> Image.Image:
-    """Return the picture enlarged, with a line around each nucleus: one colour if counted, another if a neighbour's."""
+    """Return the enlarged image with an outline around each nucleus; its color tells counted nuclei from others."""
     width, size, scale = picture.width, picture.width * picture.height, ENLARGEMENT
-    grey = ImageOps.autocontrast(picture, cutoff=(0, 0.05))
-    marked = grey.resize((width * scale, picture.height * scale), Image.Resampling.BICUBIC).convert("RGB")
+    gray = ImageOps.autocontrast(picture, cutoff=(0, 0.05))
+    marked = gray.resize((width * scale, picture.height * scale), Image.Resampling.BICUBIC).convert("RGB")
     draw = ImageDraw.Draw(marked)
     for nucleus in nuclei:
         inside = set(nucleus.pixels)
         for pixel in nucleus.pixels:
-            for near in iter_neighbors(pixel, width, size):
-                if near not in inside:
-                    colour = COUNTED_COLOR if nucleus.counted else NEIGHBOR_COLOR
-                    draw.line(compute_shared_side(pixel, near, width, scale), fill=colour, width=LINE_PX)
+            for neighbor in iter_neighbors(pixel, width, size):
+                if neighbor not in inside:
+                    color = COUNTED_COLOR if nucleus.is_counted else NEIGHBOR_COLOR
+                    draw.line(compute_shared_side(pixel, neighbor, width, scale), fill=color, width=LINE_PX)
     return marked
 
 
-def compute_shared_side(pixel: int, near: int, width: int, scale: int) -> tuple[int, int, int, int]:
-    """Return the line (x, y, x, y) between two neighbouring pixels of a picture enlarged by `scale`."""
-    (row, column), (near_row, near_column) = divmod(pixel, width), divmod(near, width)
-    left, top = max(column, near_column) * scale, max(row, near_row) * scale
-    return (left, top, left + scale, top) if column == near_column else (left, top, left, top + scale)
+def compute_shared_side(pixel: int, neighbor: int, width: int, scale: int) -> tuple[int, int, int, int]:
+    """Return the line (x, y, x, y) between two neighboring pixels of an image enlarged by `scale`."""
+    (row, column), (neighbor_row, neighbor_column) = divmod(pixel, width), divmod(neighbor, width)
+    left, top = max(column, neighbor_column) * scale, max(row, neighbor_row) * scale
+    return (left, top, left + scale, top) if column == neighbor_column else (left, top, left, top + scale)
 
 
 def main(arguments: list[str]) -> int:
-    """Count one picture; return 0, or 2 after one line on standard error if the input is wrong."""
+    """Count the cells in one image; return 0, or 2 if the arguments or the image are invalid."""
     if len(arguments) != 2:
         print("usage: python3 count_cells.py IMAGE OUTPUT_DIR", file=sys.stderr)
         return 2
@@ -182,13 +185,13 @@ def main(arguments: list[str]) -> int:
     try:
         picture = Image.open(source).convert("L")
     except (UnidentifiedImageError, OSError) as error:
-        print(f"count_cells.py: {source} cannot be read as a picture: {error}", file=sys.stderr)
+        print(f"count_cells.py: {source} cannot be read as an image: {error}", file=sys.stderr)
         return 2
     nuclei = detect_nuclei(picture)
     output.mkdir(parents=True, exist_ok=True)
     write_counts(output / "counts.csv", source.stem, nuclei, picture.width * picture.height)
     draw_marked_picture(picture, nuclei).save(output / "marked.png")
-    print(f"{source.stem}: {sum(nucleus.counted for nucleus in nuclei)} cells")
+    print(f"{source.stem}: {sum(nucleus.is_counted for nucleus in nuclei)} cells")
     return 0
 
 

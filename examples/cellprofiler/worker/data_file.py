@@ -1,7 +1,8 @@
-"""The data file of a pipeline: which images a group needs, where they are in S3, and where they will lie here.
+"""Data file of a pipeline: the images that a group needs, their addresses in S3, and their paths in the container.
 
-Published data files name images below the mounted bucket, /home/ubuntu/bucket. Here each image lies at BUCKET/KEY below
-the job's own folder, and the data file is changed to say so. All its rows stay: CellProfiler numbers images by them.
+Published data files contain paths in the mounted bucket, /home/ubuntu/bucket. If the bucket is not mounted, each image
+is fetched to BUCKET/KEY in the job's folder, and the data file must contain that path. All rows of the file must stay,
+because CellProfiler numbers the images by row.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ FILE_NAME_COLUMN = re.compile(r"(Image_)?(Objects)?FileName_")
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Where images are: in `bucket`, those with a relative path below its prefix `default`. Here: below `folder`."""
+    """Location of the images: `bucket`, the prefix `default` for relative paths, and the container's `folder`."""
 
     bucket: str
     default: str
     folder: Path
 
     def collect_group_images(self, data_file: Path, group: dict[str, str]) -> dict[str, str]:
-        """The address in S3 and the place below `folder` of each image of the group. Changes `data_file`."""
+        """Return the path below `folder` by S3 address for each image of the group, and put these paths in `data_file`.
+
+        Raises Failed if the file cannot be read, has no column for a key of the group, or has no row for the group.
+        """
         try:
             return (
                 self._rewrite_table(data_file, group)
@@ -39,10 +43,10 @@ class ImageSource:
             raise Failed(f"{data_file.name} cannot be read: {error}", "bad input") from None
 
     def _rewrite_file_list(self, data_file: Path) -> dict[str, str]:
-        """All images: which of them a group has, CellProfiler finds out from their names."""
+        """Return all images, because only CellProfiler can tell from their names which ones belong to the group."""
         lines = [line for line in data_file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         sources = [self._locate_image(unquote(line[5:]) if line.startswith("file:") else line) for line in lines]
-        data_file.write_text("".join(f"{self.folder / place}\n" for _, place in sources), encoding="utf-8")
+        data_file.write_text("".join(f"{self.folder / path}\n" for _, path in sources), encoding="utf-8")
         return dict(sources)
 
     def _rewrite_table(self, data_file: Path, group: dict[str, str]) -> dict[str, str]:
@@ -50,26 +54,28 @@ class ImageSource:
             reader = csv.DictReader(table, restval="")
             names, rows = list(reader.fieldnames or ()), list(reader)
         keys = {_get_column_name(data_file, names, key): value for key, value in group.items()}
-        in_group = [all(_is_same_value(row[key], value) for key, value in keys.items()) for row in rows]
-        if not any(in_group):
-            raise Failed(f"no row of {data_file.name} has {','.join(map('='.join, group.items()))}", "bad input")
-        found: dict[str, str] = {}
-        for file in filter(FILE_NAME_COLUMN.match, names):
-            path = file.replace("FileName_", "PathName_")
-            for row, wanted in zip(rows, in_group, strict=True):
-                if row[file]:
-                    address, place = self._locate_image(os.path.join(row.get(path, ""), row[file]))
-                    found |= {address: place} if wanted else {}
-                    row[path], row[file] = os.path.split(self.folder / place)
+        row_in_group = [all(_is_same_value(row[key], value) for key, value in keys.items()) for row in rows]
+        if not any(row_in_group):
+            raise Failed(f"{data_file.name} has no row with {','.join(map('='.join, group.items()))}", "bad input")
+        images: dict[str, str] = {}
+        for file_column in filter(FILE_NAME_COLUMN.match, names):
+            path_column = file_column.replace("FileName_", "PathName_")
+            for row, is_in_group in zip(rows, row_in_group, strict=True):
+                if row[file_column]:
+                    address, path = self._locate_image(os.path.join(row.get(path_column, ""), row[file_column]))
+                    images |= {address: path} if is_in_group else {}
+                    row[path_column], row[file_column] = os.path.split(self.folder / path)
         with data_file.open("w", encoding="utf-8", newline="") as table:
             writer = csv.DictWriter(table, dict.fromkeys(names + list(rows[0])), extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerows(rows)
-        return found
+        return images
 
     def _locate_image(self, path: str) -> tuple[str, str]:
-        """The address of an image in S3, and its place: a path below the mount, s3://, relative, or from the bucket's
-        root."""
+        """Return the S3 address of an image and its path below `folder`.
+
+        `path` is a path in the mounted bucket, an s3:// address, a relative path, or a path from the bucket's root.
+        """
         bucket, key = self.bucket, os.path.normpath(path)
         if path.startswith("s3://"):
             bucket, _, key = path.removeprefix("s3://").partition("/")
@@ -80,7 +86,7 @@ class ImageSource:
 
 
 def _get_column_name(data_file: Path, names: list[str], key: str) -> str:
-    """A group may leave out what CellProfiler puts before its own name of a column."""
+    """Return the column for a key of the group, which may omit the prefixes that CellProfiler adds to column names."""
     for column in (key, f"Metadata_{key}", f"Image_{key}", f"Image_Metadata_{key}"):
         if column in names:
             return column
@@ -88,5 +94,5 @@ def _get_column_name(data_file: Path, names: list[str], key: str) -> str:
 
 
 def _is_same_value(cell: str, value: str) -> bool:
-    """As CellProfiler compares: a column of whole numbers has no leading zeros for it."""
+    """Return whether CellProfiler treats the two values as equal; it ignores leading zeros of whole numbers."""
     return cell == value or (cell.isdecimal() and value.isdecimal() and int(cell) == int(value))

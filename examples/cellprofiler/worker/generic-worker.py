@@ -1,7 +1,7 @@
-"""CellProfiler: one group of images a job. Job files and configs of Distributed-CellProfiler work as they are.
+"""CellProfiler worker: one group of images per job. It accepts the Job files and configs of Distributed-CellProfiler.
 
-A job fetches the pipeline, the data file and `input`, then of the images those that its group needs (data_file.py), and
-runs CellProfiler on them. With MOUNT_S3, and without DOWNLOAD_FILES, it reads all of it in the mounted bucket instead.
+A job fetches the pipeline, the data file, `input`, and only those images that its group needs (see data_file.py), then
+runs CellProfiler. With MOUNT_S3 and without DOWNLOAD_FILES, it reads these files from the mounted bucket instead.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ DATA_OPTIONS = {".csv": "--data-file={}", ".txt": "--file-list={}", ".h5": ""}
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
-    """Paths are those of the mount, or of the job's folder, where a key lies below the name of its bucket."""
+    """Return the job of one image group.
+
+    Its paths are in the mounted bucket, or at BUCKET/KEY in the job's folder. Raises BadMessage if a key of the message
+    is missing or invalid.
+    """
     pipeline, data_file, output = (_get_key(message, name) for name in ("pipeline", "data_file", "output"))
     default_input = f"{_get_key(message, 'input')}/" if message.get("input") else ""
     metadata, suffix = _parse_metadata(message["group"]), Path(data_file).suffix.lower()
@@ -44,12 +48,12 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     mounted = settings.mount_s3 and not _is_true("DOWNLOAD_FILES") and {source, workspace} == {settings.aws_bucket}
     root, out = MOUNT_FOLDER if mounted else f"{folders.input_dir}/{workspace}", folders.output_dir
     if suffix not in DATA_OPTIONS:
-        raise BadMessage(f"`data_file` is {data_file!r}; it must be a .csv, .txt or .h5")
+        raise BadMessage(f"`data_file`: {data_file!r} is not a .csv, .txt, or .h5 file; use one of these formats")
     if suffix == ".h5" and not mounted:
-        raise BadMessage(f"{data_file} names its images below {MOUNT_FOLDER}: a batch file needs MOUNT_S3 = 'True'")
+        raise BadMessage(f"`data_file`: {data_file!r} refers to images in {MOUNT_FOLDER}; set MOUNT_S3 = 'True'")
 
-    where_input_is = f"{root}/{message['input']}" if default_input else f"{folders.input_dir}"
-    command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", where_input_is]
+    input_folder = f"{root}/{message['input']}" if default_input else f"{folders.input_dir}"
+    command = ["cellprofiler", "-c", "-r", "-p", f"{root}/{pipeline}", "-i", input_folder]
     command += ["-o", f"{out}", "-d", f"{out}/{DONE_FILE}"]
     command += [DATA_OPTIONS[suffix].format(f"{root}/{data_file}")] if DATA_OPTIONS[suffix] else []
     command += ["-g", ",".join(map("=".join, metadata.items())), *_build_plugin_options()]
@@ -72,47 +76,50 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
 
 
 def prepare(job: Job, folders: Folders) -> None:
-    """Fetches the group's images. One that is cut off is a failure: CellProfiler would measure what is left of it."""
+    """Fetch the group's images; raise Failed if one is truncated, because CellProfiler would measure it anyway."""
     if job.own["images"] is None:
         return
-    wanted = job.own["images"].collect_group_images(job.own["data_file"], job.own["metadata"])
-    folders.fetch({address: place for address, place in wanted.items() if not (folders.input_dir / place).exists()})
-    for address, place in wanted.items():
-        if reason := find_image_damage(folders.input_dir / place):
-            raise Failed(f"the image {address} {reason}", "bad input")
+    images = job.own["images"].collect_group_images(job.own["data_file"], job.own["metadata"])
+    folders.fetch({address: path for address, path in images.items() if not (folders.input_dir / path).exists()})
+    for address, path in images.items():
+        if damage := find_image_damage(folders.input_dir / path):
+            raise Failed(f"the image {address} {damage}", "bad input")
 
 
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """CellProfiler's own word counts."""
+    """Return why the job failed, or None if CellProfiler wrote "Complete" to its done file."""
     return wrong_text(folders.output_dir / DONE_FILE, "Complete")
 
 
 def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:
-    """`{"Metadata": "K=V,K=V"}`, `{"Metadata": {…}}` and plain `{"K": "V"}`, as --print-groups writes them."""
-    found = group.get("Metadata", group) if isinstance(group, dict) else group
-    pairs = [pair.partition("=")[::2] for pair in found.split(",")] if isinstance(found, str) else list(found.items())
+    """Return the group's metadata from `{"Metadata": "K=V,K=V"}`, `{"Metadata": {…}}`, or `{"K": "V"}`."""
+    text = group.get("Metadata", group) if isinstance(group, dict) else group
+    pairs = [pair.partition("=")[::2] for pair in text.split(",")] if isinstance(text, str) else list(text.items())
     metadata = {key: value if isinstance(value, str) else str(value) for key, value in pairs}
     if not metadata or not all(key and value and not re.search("[,=]", key + value) for key, value in metadata.items()):
-        raise BadMessage(f"the group is {found!r}; it must be K=V,K=V, without a comma or an equals sign in a value")
+        raise BadMessage(f"`group`: {text!r} is not K=V,K=V; write keys and values without commas and equals signs")
     return metadata
 
 
 def _build_output_folder(structure: str, metadata: dict[str, str]) -> str:
-    """Where below `output` results go: as `output_structure` says, and apart from jobs that differ in other keys."""
+    """Return the folder of the job's results below `output`, named by `output_structure`.
+
+    Keys that are not in `output_structure` add a subfolder, so that no two jobs share a folder.
+    """
     if not structure:
         return "-".join(metadata.values())
     longest_first = sorted(metadata, key=len, reverse=True)
-    named = re.sub("|".join(map(re.escape, longest_first)), lambda found: metadata[found[0]], structure)
-    others = "-".join(value for key, value in metadata.items() if key not in structure)
-    return f"{named.strip('/')}/{others}" if others else named.strip("/")
+    folder = re.sub("|".join(map(re.escape, longest_first)), lambda match: metadata[match[0]], structure)
+    subfolder = "-".join(value for key, value in metadata.items() if key not in structure)
+    return f"{folder.strip('/')}/{subfolder}" if subfolder else folder.strip("/")
 
 
 def _build_plugin_options() -> list[str]:
-    """Newer plugins have a folder for those that work."""
+    """Return the option for plugins; newer versions of CellProfiler-plugins keep working plugins in active_plugins/."""
     if not _is_true("USE_PLUGINS"):
         return []
     if _is_true("UPDATE_PLUGINS"):
-        raise BadMessage("UPDATE_PLUGINS is 'True', but plugins are put into the image: see worker/Dockerfile")
+        raise BadMessage("UPDATE_PLUGINS: 'True' is not supported; add the plugins to the image in worker/Dockerfile")
     folder = os.environ.get("PLUGINS_PATH") or PLUGINS_FOLDER
     active = Path(folder, "active_plugins")
     return [f"--plugins-directory={active if active.is_dir() else folder}"]
@@ -121,7 +128,7 @@ def _build_plugin_options() -> list[str]:
 def _get_key(message: dict[str, Any], name: str) -> str:
     key = message.get(name)
     if not isinstance(key, str) or not key.strip("/"):
-        raise BadMessage(f"`{name}` is no key in the bucket")
+        raise BadMessage(f"`{name}`: {key!r} is not a key in the bucket; write a path such as 'projects/{name}'")
     return key.strip("/")
 
 

@@ -1,4 +1,4 @@
-"""Whether an image file is whole. CellProfiler reads one that is cut off without a word, and measures what is left."""
+"""Detection of truncated image files, because CellProfiler reads and measures them without an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# TIFF 6.0 and BigTIFF: where strips or tiles begin, how many bytes each has, and the types that such numbers have.
+# TIFF 6.0 and BigTIFF: the tags with the offsets and lengths of strips or tiles, and the number types that they use.
 OFFSET_TAGS, LENGTH_TAGS = (273, 324), (279, 325)
 NUMBER_FORMATS = {3: "H", 4: "I", 16: "Q"}
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -15,7 +15,7 @@ MAX_PAGES = 100_000
 
 
 def find_image_damage(path: Path) -> str | None:
-    """Why a TIFF or PNG is not whole, or None; of other files only whether they are empty."""
+    """Return how a TIFF or PNG file is damaged, or None if it is complete; of other files, only find empty ones."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -23,21 +23,21 @@ def find_image_damage(path: Path) -> str | None:
             return "is empty"
         if start == PNG_START:
             file.seek(-min(size, 64), 2)
-            return None if PNG_END in file.read() else f"is cut off: its {size:,} bytes have no end"
+            return None if PNG_END in file.read() else f"is truncated: its {size:,} bytes contain no end marker"
         if start[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return None
         try:
             needed = max(_iter_part_ends(file, "<" if start[:2] == b"II" else ">"), default=0)
         except struct.error:
-            return f"is cut off: its {size:,} bytes end where the picture is described"
-    return f"is cut off: it has {size:,} of {needed:,} bytes" if needed > size else None
+            return f"is truncated: its {size:,} bytes end in the image's description"
+    return f"is truncated: it has {size:,} of {needed:,} bytes" if needed > size else None
 
 
 def _iter_part_ends(file: BinaryIO, order: str) -> Iterator[int]:
-    """Where each strip or tile of each page ends. Raises struct.error where the file ends before that is known."""
+    """Yield the offset where each strip or tile of each page ends; raise struct.error if the file ends before that."""
 
-    def read(at: int, code: str) -> tuple[int, ...]:
-        file.seek(at)
+    def read(offset: int, code: str) -> tuple[int, ...]:
+        file.seek(offset)
         return struct.unpack(order + code, file.read(struct.calcsize(order + code)))
 
     big = read(2, "H") == (43,)
@@ -47,13 +47,13 @@ def _iter_part_ends(file: BinaryIO, order: str) -> Iterator[int]:
         if not page:
             return
         first, entries = page + struct.calcsize(order + count), read(page, count)[0]
-        found: dict[int, tuple[int, ...]] = {}
-        for at in range(first, first + entries * entry, entry):
-            tag, kind, number = read(at, f"HH{word}")
+        values: dict[int, tuple[int, ...]] = {}
+        for start in range(first, first + entries * entry, entry):
+            tag, kind, number = read(start, f"HH{word}")
             if tag in OFFSET_TAGS + LENGTH_TAGS and kind in NUMBER_FORMATS:
-                code, place = f"{number}{NUMBER_FORMATS[kind]}", at + entry - struct.calcsize(order + word)
+                code, offset = f"{number}{NUMBER_FORMATS[kind]}", start + entry - struct.calcsize(order + word)
                 fits = struct.calcsize(order + code) <= struct.calcsize(order + word)
-                found[tag] = read(place if fits else read(place, word)[0], code)
+                values[tag] = read(offset if fits else read(offset, word)[0], code)
         for offsets, lengths in zip(OFFSET_TAGS, LENGTH_TAGS, strict=True):
-            yield from map(sum, zip(found.get(offsets, ()), found.get(lengths, ()), strict=False))
+            yield from map(sum, zip(values.get(offsets, ()), values.get(lengths, ()), strict=False))
         page = read(first + entries * entry, word)[0]

@@ -1,7 +1,7 @@
-"""Fiji: one script, with other parameters in each job. Job files and configs of Distributed-Fiji work as they are.
+"""Fiji worker: jobs run one script with different parameters. It accepts Job files and configs of Distributed-Fiji.
 
 A job fetches the script (SCRIPT_DOWNLOAD_URL in config.py) and its `inputs`, and runs the script without a window. The
-parameters are `shared_metadata` and the group, all in one word of the command, which SciJava's parser takes apart.
+parameters, from `shared_metadata` and the group, are a single argument of the command, which SciJava parses.
 """
 
 from __future__ import annotations
@@ -32,18 +32,22 @@ SCRIPTS_FOLDER = Path(__file__).resolve().parent / "scripts"
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
-    """Further keys are those of every job file, such as `inputs` and `timeout_minutes`."""
+    """Return the job that runs the script with the parameters of the message.
+
+    Other keys of a Job file, such as `inputs` and `timeout_minutes`, work as usual. Raises BadMessage if a key is
+    invalid.
+    """
     shared, group, location = message.get("shared_metadata", {}), message["group"], message.get("output_file_location")
     if not isinstance(shared, dict) or not isinstance(group, dict):
-        raise BadMessage("`shared_metadata` and a group must be objects of parameters")
+        raise BadMessage('`shared_metadata` or `group` is not an object; write parameters, such as {"well": "A01"}')
     if not isinstance(location, str):
-        raise BadMessage("`output_file_location` is no text")
+        raise BadMessage(f"`output_file_location`: {location!r} is not a string; write a key, such as 'project/output'")
     parameters = {name: _fill_folders(name, value, folders, settings) for name, value in {**shared, **group}.items()}
     script = os.environ.get("SCRIPT_DOWNLOAD_URL", "")
-    words = ", ".join(map(_quote_parameter, parameters, parameters.values()))
+    argument = ", ".join(map(_quote_parameter, parameters, parameters.values()))
     job = job_from_message(
         message, folders, settings,
-        command=[*FIJI_COMMAND, _locate_script(script, folders), words],
+        command=[*FIJI_COMMAND, _locate_script(script, folders), argument],
         output_location=f"{location.strip('/')}/{job_id(message)}".lstrip("/"),
         own={"min_bytes": settings.min_file_size_bytes},
     )  # fmt: skip
@@ -55,38 +59,44 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
 
 
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """Fiji's exit code says nothing: files do, and the time limit."""
+    """Return why the job failed, judged by its result files, because Fiji's exit code does not show errors."""
     return missing_files(folders.output_dir, job.expected_files, min_bytes=job.own["min_bytes"])
 
 
 def _is_shipped(script: str) -> bool:
-    """Whether the script came with the image, in worker/scripts/."""
+    """Return whether the script is in the image, in worker/scripts/."""
     return "/" not in script and (SCRIPTS_FOLDER / script).is_file()
 
 
 def _locate_script(script: str, folders: Folders) -> str:
-    """Where the script lies; it is a name in worker/scripts/, a key in the bucket, an s3:// or a web address."""
+    """Return the script's path in the container.
+
+    `script` is a name in worker/scripts/, a key in the bucket, an s3:// address, or a URL.
+    """
     name = PurePosixPath(urlsplit(script).path).name
     if not name:
-        raise BadMessage("SCRIPT_DOWNLOAD_URL in config.py names no script")
+        raise BadMessage(f"config.py: SCRIPT_DOWNLOAD_URL: {script!r} does not name a script; write its URL or key")
     return str(SCRIPTS_FOLDER / script if _is_shipped(script) else folders.input_dir / "script" / name)
 
 
 def _fill_folders(name: str, value: object, folders: Folders, settings: Settings) -> str:
-    """The value as a text, with the job's folders put in where it names them."""
+    """Return the value as text, with {input_dir} and {output_dir} replaced by the job's folders.
+
+    Raises BadMessage if the value is a path in the mounted bucket and the bucket is not mounted.
+    """
     text = as_text(value)
     if text.startswith(MOUNT_FOLDER) and not settings.mount_s3:
         raise BadMessage(
-            f"the parameter {name} is {text!r}, but the bucket is not mounted: set MOUNT_S3 = 'True' in config.py, or"
-            " name what a job needs in `inputs`, and write '{input_dir}'"
+            f"{name}: {text!r} is in the bucket, which is not mounted; set MOUNT_S3 = 'True' in config.py,"
+            " or list the files in `inputs` and write '{input_dir}' here"
         )
     return text.replace("{input_dir}", str(folders.input_dir)).replace("{output_dir}", str(folders.output_dir))
 
 
 def _quote_parameter(name: str, value: str) -> str:
-    """As SciJava's parser reads it: single quotes around a text as it is, or double ones around one with escapes."""
+    """Return `name=value`, quoted for SciJava's parser: single quotes without escapes, double quotes with escapes."""
     if not re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII):
-        raise BadMessage(f"{name!r} is no name of a parameter: SciJava takes letters, digits and _")
+        raise BadMessage(f"{name!r} is not a parameter name; use letters, digits, and _, as SciJava requires")
     if "'" not in value:
         return f"{name}='{value}'"
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,4 +1,4 @@
-"""Says hello as Distributed-HelloWorld does. Its job files name favorite things and no command: that is made here."""
+"""Hello-world worker: it builds the command for Job files of Distributed-HelloWorld, which do not contain one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ COMMAND = (
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
-    """The job of two favorite things; raises BadMessage where there are fewer."""
+    """Return the job that prints two favorite things; raise BadMessage if the group has fewer than two."""
     group = message["group"]
     if not isinstance(group, dict) or len(group) < 2:
-        raise BadMessage('a group needs two favorite things, such as {"ice_cream": "vanilla", "pizza": "margherita"}')
+        raise BadMessage('`group` needs two favorite things, such as {"ice_cream": "vanilla", "pizza": "margherita"}')
     (first, this), (second, that), *_ = sorted(group.items())
     words = {"name": os.environ["MY_NAME"], "first": first, "this": this, "second": second, "that": that}
-    printed = {name: escape_for_printf(word) for name, word in words.items()}
+    escaped = {name: escape_for_printf(word) for name, word in words.items()}
     return Job(
         id=job_id(message),
-        command=fill_shell(COMMAND, printed | {"output_dir": str(folders.output_dir)}),
+        command=fill_shell(COMMAND, escaped | {"output_dir": str(folders.output_dir)}),
         shell=True,
         input_bucket=settings.aws_bucket,
         output_bucket=settings.aws_bucket,
@@ -34,7 +34,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
 
 
 def escape_for_printf(word: object) -> str:
-    """The word as printf's first argument prints it: % and \\ are themselves."""
+    """Return the word with % and \\ escaped, so that printf prints them unchanged."""
     return str(word).replace("\\", r"\\").replace("%", "%%")
 
 

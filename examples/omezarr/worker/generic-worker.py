@@ -1,4 +1,4 @@
-"""OME-Zarr: one plate a job, converted by bioformats2raw. Job files of Distributed-OMEZARRCreator work as they are."""
+"""OME-Zarr worker: bioformats2raw converts one plate per job. It accepts Job files of Distributed-OMEZARRCreator."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from distributed_something.worker import (
 )
 
 FLAG_KEYS = ("resolutions", "tile_width", "tile_height", "target-min-size")
-ENTRY_POINT = "/usr/local/bin/_entrypoint.sh"  # of the program's image: without it the program is not found there
+ENTRY_POINT = "/usr/local/bin/_entrypoint.sh"  # of the image with the program, where it makes the program available
 DOWNSAMPLE_SCRIPT = Path(__file__).resolve().parent / "scripts" / "add_downsampling.py"
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
-    """Converts a plate, or with `downsample_only` only adds a level to one that was converted before."""
+    """Return the job that converts a plate, or with `downsample_only` only adds a resolution level to a converted one.
+
+    Raises BadMessage if a key of the message is missing or invalid.
+    """
     plate, source = _get_plate_name(message["group"]), _get_text(message, "input_location").strip("/")
     zarr = folders.root / f"{plate}.ome.zarr"
     only = _is_set(message, "downsample_only")
@@ -46,14 +49,15 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
 
 
 def prepare(job: Job, folders: Folders) -> None:
-    """What was converted before gets its level in place. bioformats2raw makes its folder itself."""
+    """Move a plate that was converted before to the output folder; otherwise, bioformats2raw creates this folder."""
     assert job.output_dir is not None
-    before = folders.input_dir / job.output_dir.name
-    if before.is_dir():
-        before.rename(job.output_dir)
+    converted_plate = folders.input_dir / job.output_dir.name
+    if converted_plate.is_dir():
+        converted_plate.rename(job.output_dir)
 
 
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
+    """Return why the job failed, or None if the output folder contains the metadata of a plate."""
     assert job.output_dir is not None
     return usual_failure(job, folders, result) or missing_key(job.output_dir / ".zattrs", "plate")
 
@@ -61,30 +65,30 @@ def failure(job: Job, folders: Folders, result: Result) -> str | None:
 def _get_plate_name(group: object) -> str:
     plate = group.get("plate") if isinstance(group, dict) else group
     if not isinstance(plate, str) or "/" in plate or plate in ("", ".", ".."):
-        raise BadMessage(f"{plate!r} is no name of a plate")
+        raise BadMessage(f"`group`: {plate!r} is not a plate name; write the name of its folder, such as 'PLATE_A'")
     return plate
 
 
 def _is_set(message: dict[str, Any], key: str) -> bool:
-    """`false` leaves a key out, also as a text; so do null and nothing."""
+    """Return whether the message sets the key; a missing key, null, "", false, and the text "false" do not set it."""
     return message.get(key) not in (None, False, "", "false", "False")
 
 
 def _build_flags(message: dict[str, Any]) -> list[str]:
-    """`additional_flags` is split as a shell splits it, and never seen by one."""
+    """Return the flags of bioformats2raw; `additional_flags` is split as in a shell, but no shell interprets it."""
     flags = [word for key in FLAG_KEYS if _is_set(message, key) for word in (f"--{key}", str(message[key]))]
     if not _is_set(message, "additional_flags"):
         return flags
     try:
         return flags + shlex.split(_get_text(message, "additional_flags"))
     except ValueError as error:
-        raise BadMessage(f"`additional_flags` cannot be split into words ({error})") from None
+        raise BadMessage(f"`additional_flags` cannot be split into words ({error}); close each quote") from None
 
 
 def _get_text(message: dict[str, Any], key: str) -> str:
     value = message.get(key)
     if not isinstance(value, str) or not value:
-        raise BadMessage(f"`{key}` is no text")
+        raise BadMessage(f"`{key}`: {value!r} is not a string; write text in quotes")
     return value
 
 

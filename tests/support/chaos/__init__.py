@@ -1,7 +1,7 @@
-"""Jobs worked off amid crashes, frozen machines and a failing AWS; at the end every result is compared.
+"""Chaos test: workers process jobs amid crashes, frozen machines, and a failing AWS; then every result is checked.
 
-`python -m tests.support.chaos --jobs 1000 --workers 8 --minutes 5 --seed 7` runs it long; `tests/flows/test_chaos.py`,
-briefly.
-The plan of a run (which jobs, what is done to whom and when) follows from its seed; what it meets does not, since
-processes and threads run as they like. So a seed that found a fault finds it again often, not always.
+`python -m tests.support.chaos --jobs 1000 --workers 8 --minutes 5 --seed 7` runs a long test.
+`tests/flows/test_chaos.py` runs a short one. The seed determines the plan of a run (which jobs, and what happens to
+which worker at what time), but not the timing of processes and threads. A seed that found a bug therefore finds it
+again often, but not always.
 """

@@ -1,4 +1,4 @@
-"""Runs it long, by hand: prints what was done to the workers and what came of it; exit code 1 on a violation."""
+"""Long chaos test, started by hand. It prints the disturbances and the results, and exits with 1 on a violation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = 80
 
 
 def main() -> int:
-    options = _options()
+    options = _parse_options()
     size = Size(options.jobs, options.workers, options.minutes * 60, options.seed)
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         outcome = chaos(size, EMULATORS[options.emulator], Path(name))
@@ -26,33 +26,33 @@ def main() -> int:
 
 
 def table(outcome: Outcome, name: str) -> str:
-    """The whole run on a screen of 80 columns."""
-    size, found = outcome.size, outcome.verdict
-    lines = [f"{size.jobs} jobs, {size.workers} workers of {size.slots} slots, lease {size.lease} s, {name}"]
-    lines += _pairs("Requests, and what befell them", outcome.requests)
-    lines += _pairs("What befell workers and messages", outcome.havoc)
+    """Return a summary of a run, 80 columns wide."""
+    size, verdict = outcome.size, outcome.verdict
+    lines = [f"{size.jobs} jobs, {size.workers} workers with {size.slots} slots each, lease {size.lease} s, {name}"]
+    lines += _format_counts("Requests and their faults", outcome.requests)
+    lines += _format_counts("Disturbances of workers and messages", outcome.havoc)
     if not outcome.disks:
-        lines += ["  (no full disk: only root on Linux may mount one)"]
-    lines += _pairs("What came of it", found.counts)
-    lines += [f"  {'uploads in parts that nobody ended':<66}{outcome.uploads_left:>10}"]
+        lines += ["  (disks were never filled: only root on Linux can mount a small disk)"]
+    lines += _format_counts("Results", verdict.counts)
+    lines += [f"  {'unfinished multipart uploads':<66}{outcome.unfinished_uploads:>10}"]
     lines += [f"  {'seconds':<66}{outcome.seconds:>10.0f}", ""]
-    lines += [line[: 2 * WIDTH] for line in found.lines()]
-    verdict = "nothing lost, nothing wrong" if outcome.ok else f"VIOLATIONS: {len(found.violations)} kinds"
-    return "\n".join([*lines, f"{verdict}; seed {size.seed}"])
+    lines += [line[: 2 * WIDTH] for line in verdict.lines()]
+    conclusion = "no violations" if outcome.ok else f"VIOLATIONS: {len(verdict.violations)} kinds"
+    return "\n".join([*lines, f"{conclusion}; seed {size.seed}"])
 
 
-def _pairs(title: str, counts: dict[str, int]) -> list[str]:
+def _format_counts(title: str, counts: dict[str, int]) -> list[str]:
     return [title, *(f"  {key:<66}{counts[key]:>10,}" for key in sorted(counts))]
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.support.chaos", description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--emulator", choices=EMULATORS, default="ministack")
-    parser.add_argument("--log", type=Path, help="keep the workers' log here")
+    parser.add_argument("--log", type=Path, help="save the workers' log to this file")
     return parser.parse_args()
 
 

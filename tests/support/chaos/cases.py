@@ -1,4 +1,4 @@
-"""The jobs of a run: drawn from the seed, each with what must have come of it in the end."""
+"""The jobs of a chaos run, drawn from its seed, with their expected results."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.chaos import program
 
 APP = "App"
 LARGE_BYTES = (200_000, 700_000)
-HUGE_BYTES = 17 * 1024 * 1024  # goes up in parts
+HUGE_BYTES = 17 * 1024 * 1024  # large enough for a multipart upload
 HUGE_SHARE, SLOW_SHARE, FAILING_SHARE = 0.02, 0.08, 0.2
 HOPELESS_SHARE, BAD_SHARE, TWICE_SHARE = 0.01, 0.005, 0.03
 
 
 @dataclass(frozen=True)
 class Case:
-    """One message. `fate` is how it must end: "done", "failed" (all tries) or "bad" (no message that can be used)."""
+    """One message. `fate` is its expected end: "done", "failed" (in all attempts), or "bad" (an unusable message)."""
 
     fate: str
     body: str
@@ -42,7 +42,7 @@ class Case:
         return f"in/{self.message['group']['n']}.bin"
 
     def outputs(self) -> dict[str, bytes]:
-        """Key and content of every output but the one that holds the attempt's name."""
+        """Return the content of every expected output, by key, without the one that is unique to the attempt."""
         return {f"{APP}/{self.id}/{name}": body for name, body in program.outputs(self.source, self.size).items()}
 
     @property
@@ -51,11 +51,11 @@ class Case:
 
 
 def draw(count: int, seconds: float, tallies: Path, rng: random.Random) -> list[Case]:
-    """`count` cases, whose programs take about `seconds`."""
-    return [_draw(number, seconds, tallies, rng) for number in range(count)]
+    """Draw `count` cases. Their programs take about `seconds` and write to `tallies`."""
+    return [_draw_case(number, seconds, tallies, rng) for number in range(count)]
 
 
-def _draw(number: int, seconds: float, tallies: Path, rng: random.Random) -> Case:
+def _draw_case(number: int, seconds: float, tallies: Path, rng: random.Random) -> Case:
     fate = rng.choices(["failed", "bad", "done"], [HOPELESS_SHARE, BAD_SHARE, 1 - HOPELESS_SHARE - BAD_SHARE])[0]
     size = HUGE_BYTES if rng.random() < HUGE_SHARE else rng.randint(*LARGE_BYTES)
     source = rng.randbytes(rng.randint(1_000, 100_000))

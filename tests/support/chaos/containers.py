@@ -1,6 +1,6 @@
-"""Containers played with processes: each has its own folder and ends as a whole, as with a container's end.
+"""Containers emulated with processes. Each has its own folder, and all its processes end together.
 
-What belongs to a container is found by a variable of its environment, which every program in it inherits.
+An environment variable, which all programs in a container inherit, identifies its processes.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from tests.support.processes import iter_marked_processes
 
 MARK = "CHAOS_CONTAINER"
 ABORT_SECONDS = 2.0
-DISK_BYTES = 4 * 1024**3  # at most; it takes memory only for what is written
+DISK_BYTES = 4 * 1024**3  # maximum; the disk uses memory only for its content
 
 
 class Disk:
-    """A small file system that can be filled; only root may mount it."""
+    """A small file system that can be filled. Only root can mount it."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        place.mkdir()
-        self.mounted = os.geteuid() == 0 and self._mount("size", DISK_BYTES, "-t", "tmpfs")
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.is_mounted = os.geteuid() == 0 and self._mount("size", DISK_BYTES, "-t", "tmpfs")
 
     def fill(self) -> None:
-        """Leaves less than a page: the disk shrinks to what is on it."""
-        for _ in range(20):  # refused where something was written since it was asked
-            found = os.statvfs(self.place)
-            used = (found.f_blocks - found.f_bfree) * found.f_frsize
-            if self._mount("remount,size", max(used, found.f_frsize)):
+        """Shrink the disk to the size of its content, so that less than a page is free."""
+        for _ in range(20):  # shrinking fails if a worker wrote more since the size was determined
+            usage = os.statvfs(self.folder)
+            used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+            if self._mount("remount,size", max(used, usage.f_frsize)):
                 return
 
     def free(self) -> None:
         self._mount("remount,size", DISK_BYTES)
 
     def _mount(self, option: str, size: int, *words: str) -> bool:
-        command = ["mount", *words, "-o", f"{option}={size}", "chaos", str(self.place)]
+        command = ["mount", *words, "-o", f"{option}={size}", "chaos", str(self.folder)]
         return subprocess.run(command, capture_output=True).returncode == 0
 
     def unmount(self) -> None:
-        if self.mounted:
-            subprocess.run(["umount", "--lazy", str(self.place)], check=True)
+        if self.is_mounted:
+            subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
 
 
 @dataclass
 class Container:
-    """One worker process with what it starts, and its folder, new with every start."""
+    """One worker process, its children, and its folder, which is new for each container."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -59,24 +59,23 @@ class Container:
     started: float = field(default_factory=time.monotonic)
 
     def pids(self) -> list[int]:
-        """Everything that lives in the container, the worker first."""
-        found = iter_marked_processes(MARK, self.name)
-        return sorted(found, key=lambda pid: pid != self.process.pid)
+        """Return the IDs of all processes in the container, the worker first."""
+        return sorted(iter_marked_processes(MARK, self.name), key=lambda pid: pid != self.process.pid)
 
-    def signal(self, number: signal.Signals, *, whole: bool) -> None:
-        """To the worker alone, or to the `whole` container."""
-        for pid in self.pids() if whole else [self.process.pid]:
+    def send_signal(self, number: signal.Signals, *, to_all: bool) -> None:
+        """Send a signal to the worker, or to all processes in the container."""
+        for pid in self.pids() if to_all else [self.process.pid]:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def abort(self) -> None:
-        """A worker that should have ended writes to its log where its threads are."""
+        """Abort a worker that should have ended; it writes the stacks of its threads to its log."""
         self.process.send_signal(signal.SIGABRT)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(ABORT_SECONDS)
 
     def kill(self) -> None:
-        """The end of all processes and of the folder, as when a machine is lost."""
+        """Kill all processes and delete the folder, as when a machine is lost."""
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()

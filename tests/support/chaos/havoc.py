@@ -1,4 +1,4 @@
-"""What is done to workers, drawn beforehand from the seed, and who does it: one `Slot` a worker, stepped by `tick`."""
+"""Disturbances of workers: a plan drawn from the seed, and one `WorkerSlot` per worker that carries it out."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from tests.support.chaos.containers import Container, Disk
 from tests.support.metadata_server import MetadataServer
 
-# How often each thing happens, beside the others.
+# Relative frequency of each kind of event.
 WEIGHTS = {
     "kill": 5, "stop": 5, "spot notice": 4, "freeze worker": 4, "freeze machine": 4, "fill disk": 3,
     "sqs outage": 1, "s3 outage": 1, "visibility ended": 5,
 }  # fmt: skip
-GLOBAL = {"sqs outage", "s3 outage", "visibility ended"}  # not done to one worker
-NOTICE_SECONDS = 20.0  # 120 on AWS; the worker looks every 5, and needs 10 for its own end
-START_SECONDS = 3.0  # a worker that has just started is left alone for so long
+NOTICE_SECONDS = 20.0  # 120 on AWS; the worker checks every 5 seconds, and needs 10 to stop
+START_SECONDS = 3.0  # a worker is not disturbed for this long after its start
 
 
 @dataclass(frozen=True)
 class Event:
-    """At `at` seconds after the start, `kind` befalls the worker of that number, for `seconds` where it lasts."""
+    """A disturbance of kind `kind`, `at` seconds after the start, of the worker with this number, lasting `seconds`."""
 
     at: float
     kind: str
@@ -34,91 +33,99 @@ class Event:
 
 
 def plan(rng: random.Random, seconds: float, workers: int, lease: float) -> list[Event]:
-    """Events for `seconds`, about one every 6 seconds for each worker; one of each kind comes before any second."""
+    """Draw events for `seconds`, about one every 6 seconds per worker. Each kind occurs once before any repeats."""
     events: list[Event] = []
     at = 1.0
-    first = rng.sample([*WEIGHTS], len(WEIGHTS))
+    first_kinds = rng.sample([*WEIGHTS], len(WEIGHTS))
     while at < seconds:
-        kind = first.pop() if first else rng.choices([*WEIGHTS], [*WEIGHTS.values()])[0]
-        lasts = rng.uniform(0.5, 1.6) * lease if "outage" in kind else lease * rng.uniform(1.1, 2.2)
-        events.append(Event(at, kind, rng.randrange(workers), lasts))
+        kind = first_kinds.pop() if first_kinds else rng.choices([*WEIGHTS], [*WEIGHTS.values()])[0]
+        duration = rng.uniform(0.5, 1.6) * lease if "outage" in kind else lease * rng.uniform(1.1, 2.2)
+        events.append(Event(at, kind, rng.randrange(workers), duration))
         at += rng.expovariate(workers / 6)
     return events
 
 
-class Slot:
-    """The place of one worker, where one follows the other. `start(slot number)` makes the next container."""
+class WorkerSlot:
+    """Slot for one worker at a time. `start_container` starts the next worker when one has ended.
+
+    `faults` lists incorrect behavior of workers.
+    """
 
     def __init__(
-        self, start: Callable[[], Container], disk: Disk | None, metadata: MetadataServer, stop: float
+        self,
+        start_container: Callable[[], Container],
+        disk: Disk | None,
+        metadata: MetadataServer,
+        stop_seconds: float,
     ) -> None:
-        self._start, self.disk, self.metadata, self._stop_seconds = start, disk, metadata, stop
+        self._start_container, self._stop_seconds = start_container, stop_seconds
+        self.disk, self.metadata = disk, metadata
         self.counts: Counter[str] = Counter()
-        self.faults: list[str] = []  # what no worker should do
+        self.faults: list[str] = []
         self.container: Container | None = None
-        self._doing = ""
-        self._until = 0.0
+        self._disturbance = ""
+        self._deadline = 0.0
 
-    def tick(self, now: float) -> None:
-        """One look: starts what is missing, ends what is due."""
+    def advance(self, now: float) -> None:
+        """Start a worker if there is none, handle a worker's end, and end a disturbance whose time is up."""
         if self.container is None:
-            self.container, self._doing = self._start(), ""
+            self.container, self._disturbance = self._start_container(), ""
             self.counts["started"] += 1
         elif self.container.process.poll() is not None:
-            self._ended(self.container, self._doing in ("stop", "spot notice"))
-        elif self._doing and now >= self._until:
-            self._over(self.container)
+            self._check_ended_worker(self.container, self._disturbance in ("stop", "spot notice"))
+        elif self._disturbance and now >= self._deadline:
+            self._end_disturbance(self.container)
 
-    def befall(self, event: Event, now: float) -> bool:
-        """Does what the event says; False where the worker is not there or something else is being done to it."""
+    def apply_event(self, event: Event, now: float) -> bool:
+        """Disturb the worker. Return False if there is no worker or it is already disturbed."""
         container = self.container
-        if container is None or not self._can(event, container, now):
+        if container is None or not self._can_apply(event, container, now):
             return False
         self.counts[event.kind] += 1
-        self._doing, self._until = event.kind, now + event.seconds
+        self._disturbance, self._deadline = event.kind, now + event.seconds
         if event.kind == "kill":
             self._kill(container)
         elif event.kind == "stop":
-            self._until = now + self._stop_seconds
-            container.signal(signal.SIGTERM, whole=False)
+            self._deadline = now + self._stop_seconds
+            container.send_signal(signal.SIGTERM, to_all=False)
         elif event.kind == "spot notice":
-            self._until = now + NOTICE_SECONDS
+            self._deadline = now + NOTICE_SECONDS
             self.metadata.spot_notice(time.time() + NOTICE_SECONDS)
         elif event.kind.startswith("freeze"):
-            container.signal(signal.SIGSTOP, whole=event.kind == "freeze machine")
+            container.send_signal(signal.SIGSTOP, to_all=event.kind == "freeze machine")
         elif self.disk:
             self.disk.fill()
         return True
 
-    def _can(self, event: Event, container: Container, now: float) -> bool:
-        settled = now - container.started >= START_SECONDS
-        return settled and not self._doing and (event.kind != "fill disk" or self.disk is not None)
+    def _can_apply(self, event: Event, container: Container, now: float) -> bool:
+        is_ready = now - container.started >= START_SECONDS
+        return is_ready and not self._disturbance and (event.kind != "fill disk" or self.disk is not None)
 
-    def _over(self, container: Container) -> None:
-        doing, self._doing = self._doing, ""
-        if doing.startswith("freeze"):
-            container.signal(signal.SIGCONT, whole=True)
-        elif doing == "fill disk" and self.disk:
+    def _end_disturbance(self, container: Container) -> None:
+        disturbance, self._disturbance = self._disturbance, ""
+        if disturbance.startswith("freeze"):
+            container.send_signal(signal.SIGCONT, to_all=True)
+        elif disturbance == "fill disk" and self.disk:
             self.disk.free()
         else:
-            self.counts["killed, its stop took too long" if doing == "stop" else "taken after the notice"] += 1
+            self.counts["killed because its stop took too long" if disturbance == "stop" else "interrupted"] += 1
             container.abort()
             self._kill(container)
 
-    def _ended(self, container: Container, told: bool) -> None:
+    def _check_ended_worker(self, container: Container, was_stopped: bool) -> None:
         code = container.process.returncode
-        self.counts["ended by itself after a notice or SIGTERM"] += told
-        if not told:
-            self.faults.append(f"a worker ended though nobody told it to, exit code {code}")
-        elif code == -signal.SIGTERM:  # before it was ready; a container's first process would not have heard it
+        self.counts["ended after a spot notice or SIGTERM"] += was_stopped
+        if not was_stopped:
+            self.faults.append(f"a worker ended without a stop signal or notice, with exit code {code}")
+        elif code == -signal.SIGTERM:  # not ready yet; the first process of a real container would ignore the signal
             self.counts["ended by SIGTERM before it was ready"] += 1
         elif code:
-            self.faults.append(f"a worker that was told to stop ended with exit code {code}")
+            self.faults.append(f"a stopped worker ended with exit code {code}")
         else:
-            left = [path.name for path in container.work.rglob("*")]
-            self.faults += [f"folders are left after a worker's end: {left[:3]}"] * bool(left)
+            names = [path.name for path in container.work.rglob("*")]
+            self.faults += [f"a worker that ended did not delete its folders: {names[:3]}"] * bool(names)
             pids = container.pids()
-            self.faults += [f"{len(pids)} processes are left after a worker's end"] * bool(pids)
+            self.faults += [f"a worker that ended left {len(pids)} processes running"] * bool(pids)
         self._kill(container)
 
     def _kill(self, container: Container) -> None:
@@ -126,35 +133,35 @@ class Slot:
         if self.disk:
             self.disk.free()
         self.metadata.set("spot", None)
-        self.container, self._doing = None, ""
+        self.container, self._disturbance = None, ""
 
-    def replace(self) -> None:
-        """The machine of a worker that says that it is sick is taken away, as its idle alarm would see to."""
-        if self.container and not self._doing:
-            self.counts["replaced, since it said that it was sick"] += 1
+    def replace_worker(self) -> None:
+        """Kill a worker that reported its machine as unhealthy, as its idle alarm would do."""
+        if self.container and not self._disturbance:
+            self.counts["replaced because it reported an unhealthy machine"] += 1
             self._kill(self.container)
 
-    def calm(self) -> None:
-        """Ends whatever is being done to the worker, so that it can work in peace."""
-        if self.container and self._doing in ("freeze worker", "freeze machine", "fill disk"):
-            self._over(self.container)
+    def end_lasting_disturbance(self) -> None:
+        """End a freeze or a full disk, so that the worker can finish its jobs."""
+        if self.container and self._disturbance in ("freeze worker", "freeze machine", "fill disk"):
+            self._end_disturbance(self.container)
 
-    def stop(self) -> None:
-        """The end of the run: told to stop, in its own time."""
+    def stop_worker(self) -> None:
+        """Send the worker SIGTERM at the end of the run, without waiting."""
         if self.container is None or self.container.process.poll() is not None:
             return
-        self._doing = "stop"
-        self.container.signal(signal.SIGTERM, whole=False)
+        self._disturbance = "stop"
+        self.container.send_signal(signal.SIGTERM, to_all=False)
 
-    def wait(self, seconds: float) -> None:
-        """Until it has stopped; a fault where that takes longer than `seconds`."""
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until the worker has ended. Record a fault and kill it if that takes longer than `seconds`."""
         if self.container is None:
             return
         try:
             self.container.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.faults.append(f"an idle worker does not end within {seconds:.0f} s of SIGTERM")
+            self.faults.append(f"an idle worker did not end within {seconds:.0f} s of SIGTERM")
             self.container.abort()
             self._kill(self.container)
             return
-        self._ended(self.container, told=True)
+        self._check_ended_worker(self.container, was_stopped=True)

@@ -1,7 +1,8 @@
 """The program that the jobs run: `program.py INPUT OUTPUT_DIR TALLY FAILS SECONDS BYTES`.
 
-What it writes follows from its input, but for one file, which holds the attempt's own name: outputs of two attempts
-that were mixed are seen. TALLY is a file outside the job's folder, with a line for every start and every end.
+Its input determines its output files, except for one that contains a name unique to the attempt. That file reveals
+whether outputs of two attempts were mixed. TALLY is a file outside the job's folder to which the program appends a line
+at every start and every end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LARGE_FILE = "a folder/gro\u00df.bin"
 
 
 def outputs(source: bytes, size: int) -> dict[str, bytes]:
-    """What a job whose input is `source` must write: name and content; the attempt's own file is not among them."""
+    """Return the expected outputs for an input, by file name, without the file that is unique to the attempt."""
     digest = hashlib.sha256(source).hexdigest()
     return {
         "digest.txt": f"{digest}\n".encode(),
@@ -31,8 +32,8 @@ def outputs(source: bytes, size: int) -> dict[str, bytes]:
 
 def main(source: Path, folder: Path, tally: Path, fails: int, seconds: float, size: int) -> int:
     nonce = uuid.uuid4().hex
-    attempt = _note(tally, "start", nonce)
-    print(nonce, flush=True)  # the log tells the attempt, too
+    attempt = _append_line(tally, "start", nonce)
+    print(nonce, flush=True)  # identifies the attempt in its log
     if attempt <= fails:
         return _fail(folder, attempt)
     for name, body in outputs(source.read_bytes(), size).items():
@@ -40,25 +41,25 @@ def main(source: Path, folder: Path, tally: Path, fails: int, seconds: float, si
         (folder / name).write_bytes(body)
     time.sleep(seconds)
     (folder / NONCE_FILE).write_text(nonce)
-    _note(tally, "end", nonce)
+    _append_line(tally, "end", nonce)
     return 0
 
 
-def _note(tally: Path, what: str, nonce: str) -> int:
-    """Adds a line; how many starts the file tells by then."""
+def _append_line(tally: Path, event: str, nonce: str) -> int:
+    """Append a line to the tally and return the number of starts in it."""
     with tally.open("ab") as file:
-        file.write(f"{what} {nonce} {time.time():.3f}\n".encode())
+        file.write(f"{event} {nonce} {time.time():.3f}\n".encode())
     return tally.read_text().count("start")
 
 
 def _fail(folder: Path, attempt: int) -> int:
-    """Ends badly, in one of three ways, with an output that nobody must see."""
-    (folder / "partial.bin").write_bytes(b"of a failed attempt")
+    """Fail in one of three ways, and write an output that must not be uploaded."""
+    (folder / "partial.bin").write_bytes(b"from a failed attempt")
     if attempt % 3 == 1:
         return 3
     if attempt % 3 == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    return 0  # success, it says, but its files are missing
+    return 0  # reports success without the expected files
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A proxy between workers and an emulator that does to requests what networks and a busy AWS do to them.
+"""A proxy between workers and an emulator that injects the faults of networks and of a busy AWS.
 
-Each message is read whole before it is sent on, so that a fault falls at a known place: before the request was done,
-after it, or in the middle of its answer. What happens to the next request is drawn from a seeded generator.
+It reads each message completely before it forwards it, so that a fault occurs at a defined point: before the request is
+processed, after it, or in the middle of its response. A seeded generator draws the fault of each request.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-# The share of requests that each fault befalls. One in fifteen in all: a worker whose calls are tried eight times
-# loses almost none of them to these, but to what goes on for longer, which `Faults.outage` is.
+# Share of requests for each fault, in total one request in fifteen. A worker makes up to eight attempts per request, so
+# almost no request fails because of these faults. Longer failures come from `Faults.outage`.
 SHARES = {
     "unavailable": 0.015,
     "throttled": 0.015,
     "slow": 0.015,
     "request cut": 0.008,
-    "answer cut": 0.008,
-    "answer lost": 0.008,
+    "response cut": 0.008,
+    "response lost": 0.008,
     "unanswered": 0.001,
 }
-BEFALLEN = {"s3", "sqs"}
+FAULTY_SERVICES = {"s3", "sqs"}
 SLOW_SECONDS = (0.2, 1.5)
 UNANSWERED_SECONDS = 8  # then the connection is closed
 SLOW_PIECES = 10
-UPSTREAM_SECONDS = 60
-PATIENCE_SECONDS = 6  # a long poll takes 5
+EMULATOR_TIMEOUT_SECONDS = 60
+LATE_SECONDS = 6  # a long poll takes 5
 _XML = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>%s</Code><Message>%s</Message></Error>'
 
 
 @dataclass
 class Message:
-    """A request or an answer of HTTP."""
+    """An HTTP request or response. `first_line` is the request line or the status line."""
 
-    first: bytes
+    first_line: bytes
     headers: list[tuple[bytes, bytes]]
     body: bytes = b""
 
@@ -50,24 +50,24 @@ class Message:
 
     @property
     def head(self) -> bytes:
-        """First line and headers, with the length of the body that is there."""
-        kept = [(key, value) for key, value in self.headers if key.lower() not in _FRAMING]
-        lines = [self.first, *(key + b": " + value for key, value in kept)]
+        """First line and headers, with the length of the current body."""
+        headers = [(key, value) for key, value in self.headers if key.lower() not in _FRAMING_HEADERS]
+        lines = [self.first_line, *(key + b": " + value for key, value in headers)]
         return b"\r\n".join([*lines, b"Content-Length: %d" % len(self.body), b"", b""])
 
     @property
     def service(self) -> str:
-        """Whose request it is, as its signature tells: `sqs`, `s3`, …"""
+        """The AWS service in the request's signature, such as `sqs` or `s3`."""
         parts = self.header(b"authorization").split(b",")[0].split(b"/")
         return parts[3].decode() if len(parts) == 5 else ""
 
 
-_FRAMING = {b"content-length", b"transfer-encoding", b"connection", b"expect"}
+_FRAMING_HEADERS = {b"content-length", b"transfer-encoding", b"connection", b"expect"}
 
 
 @dataclass
 class Faults:
-    """Decides what happens to each request. `outage` names services that refuse every one."""
+    """Generator of faults. `outage` contains the services that refuse all requests."""
 
     rng: random.Random
     on: bool = True
@@ -76,11 +76,11 @@ class Faults:
     counts: Counter[str] = field(default_factory=Counter)
 
     def draw(self, service: str) -> str:
-        """The next fault, or nothing."""
+        """Draw the fault for a request to this service, or an empty string."""
         self.counts["requests"] += 1
         if service in self.outage:
             return self._count(f"{service} outage", "unavailable")
-        if not self.on or service not in BEFALLEN:
+        if not self.on or service not in FAULTY_SERVICES:
             return ""
         kind = self.rng.choices([*SHARES, ""], [*SHARES.values(), 1 - sum(SHARES.values())])[0]
         return self._count(f"{service} {kind}", kind) if kind else ""
@@ -91,7 +91,7 @@ class Faults:
 
 
 class Proxy:
-    """Hands requests to `target` (http://host:port). `receipts` are the latest that workers were given."""
+    """Proxy that forwards requests to `target` (http://host:port). `receipts` holds the latest receipt handles."""
 
     def __init__(self, target: str, faults: Faults) -> None:
         parts = urlsplit(target)
@@ -101,29 +101,29 @@ class Proxy:
         self.url = ""
 
     async def serve(self, started: threading.Event) -> None:
-        """Listens on loopback until `end`."""
+        """Listen on the loopback interface until `end` is called."""
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._serve_connection, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         started.set()
         await self._ended.wait()
         server.close()
 
     def end(self) -> None:
-        """May be called from another thread."""
+        """Stop `serve`. Any thread may call this."""
         self._loop.call_soon_threadsafe(self._ended.set)
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            with suppress(OSError, EOFError):  # a client may end at any time; IncompleteReadError is an EOFError
-                while await self._exchange(reader, writer):
+            with suppress(OSError, EOFError):  # clients may disconnect at any time; IncompleteReadError is an EOFError
+                while await self._serve_request(reader, writer):
                     pass
         finally:
             writer.close()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its answer; whether the connection goes on."""
-        request = await _head(reader)
+    async def _serve_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Serve one request. Return whether the connection stays open."""
+        request = await _read_head(reader)
         fault = self.faults.draw(request.service)
         if request.header(b"expect"):
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -131,49 +131,49 @@ class Proxy:
             if length := int(request.header(b"content-length") or 0):
                 await reader.read(length // 2 + 1)
             return False
-        request.body = await _body(reader, request, to_end=False)
+        request.body = await _read_body(reader, request, to_end=False)
         if fault in ("unavailable", "throttled"):
-            return await _send(writer, _refusal(request.service, fault), request)
+            return await _send(writer, _build_refusal(request.service, fault), request)
         if fault == "unanswered":
             await asyncio.sleep(self.faults.unanswered_seconds)
             return False
         if fault == "slow":
             await asyncio.sleep(self.faults.rng.uniform(*SLOW_SECONDS))
-        began = time.monotonic()
-        answer = await self._forward(request)
-        if time.monotonic() - began > PATIENCE_SECONDS:
-            self.faults.counts["answered late by the emulator itself"] += 1
-        if fault == "answer lost":
+        start_time = time.monotonic()
+        response = await self._forward(request)
+        if time.monotonic() - start_time > LATE_SECONDS:
+            self.faults.counts["late responses of the emulator itself"] += 1
+        if fault == "response lost":
             return False
-        self._remember(request, answer)
-        if fault == "answer cut":
-            writer.write(answer.head + answer.body[: len(answer.body) // 2])
+        self._save_receipts(request, response)
+        if fault == "response cut":
+            writer.write(response.head + response.body[: len(response.body) // 2])
             await writer.drain()
             return False
-        return await _send(writer, answer, request, SLOW_PIECES if fault == "slow" else 1)
+        return await _send(writer, response, request, SLOW_PIECES if fault == "slow" else 1)
 
     async def _forward(self, request: Message) -> Message:
         reader, writer = await asyncio.open_connection(self._host, self._port)
         try:
             writer.write(request.head[:-2] + b"Connection: close\r\n\r\n" + request.body)
             await writer.drain()
-            async with asyncio.timeout(UPSTREAM_SECONDS):
-                answer = await _head(reader)
-                if not _without_body(request, answer):
-                    answer.body = await _body(reader, answer, to_end=True)
-            return answer
+            async with asyncio.timeout(EMULATOR_TIMEOUT_SECONDS):
+                response = await _read_head(reader)
+                if not _has_no_body(request, response):
+                    response.body = await _read_body(reader, response, to_end=True)
+            return response
         finally:
             writer.close()
 
-    def _remember(self, request: Message, answer: Message) -> None:
-        if request.header(b"x-amz-target").endswith(b".ReceiveMessage") and b"ReceiptHandle" in answer.body:
-            found = json.loads(answer.body).get("Messages") or []
-            self.receipts.extend(message["ReceiptHandle"] for message in found)
+    def _save_receipts(self, request: Message, response: Message) -> None:
+        if request.header(b"x-amz-target").endswith(b".ReceiveMessage") and b"ReceiptHandle" in response.body:
+            messages = json.loads(response.body).get("Messages") or []
+            self.receipts.extend(message["ReceiptHandle"] for message in messages)
 
 
 @contextmanager
 def running(target: str, faults: Faults) -> Iterator[Proxy]:
-    """A proxy in a thread of its own."""
+    """Run a proxy in a thread while the block runs."""
     proxy, started = Proxy(target, faults), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(proxy.serve(started)), daemon=True)
     thread.start()
@@ -185,54 +185,55 @@ def running(target: str, faults: Faults) -> Iterator[Proxy]:
         thread.join()
 
 
-async def _head(reader: asyncio.StreamReader) -> Message:
+async def _read_head(reader: asyncio.StreamReader) -> Message:
     text = await reader.readuntil(b"\r\n\r\n")
-    first, *lines = text[:-4].split(b"\r\n")
+    first_line, *lines = text[:-4].split(b"\r\n")
     pairs = (line.partition(b":") for line in lines)
-    return Message(first, [(key, value.strip()) for key, _, value in pairs])
+    return Message(first_line, [(key, value.strip()) for key, _, value in pairs])
 
 
-async def _body(reader: asyncio.StreamReader, message: Message, *, to_end: bool) -> bytes:
-    """The body by its length, by its chunks, or, `to_end`, until the other side closes."""
+async def _read_body(reader: asyncio.StreamReader, message: Message, *, to_end: bool) -> bytes:
+    """Read a body by its length, by its chunks, or, with `to_end`, until the other side closes the connection."""
     if message.header(b"transfer-encoding").lower() == b"chunked":
-        return b"".join([chunk async for chunk in _chunks(reader)])
+        return b"".join([chunk async for chunk in _read_chunks(reader)])
     length = message.header(b"content-length")
     if length:
         return await reader.readexactly(int(length))
     return await reader.read() if to_end else b""
 
 
-async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+async def _read_chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while size := int((await reader.readline()).partition(b";")[0], 16):
         yield await reader.readexactly(size)
         await reader.readline()
     while (await reader.readline()).strip():
-        pass  # trailers
+        pass  # skip trailers
 
 
-def _without_body(request: Message, answer: Message) -> bool:
-    return request.first.startswith(b"HEAD ") or answer.first.split()[1] in (b"204", b"304")
+def _has_no_body(request: Message, response: Message) -> bool:
+    return request.first_line.startswith(b"HEAD ") or response.first_line.split()[1] in (b"204", b"304")
 
 
-async def _send(writer: asyncio.StreamWriter, answer: Message, request: Message, pieces: int = 1) -> bool:
-    """Sends the answer, in `pieces` with pauses between. Always True: the connection goes on."""
-    if _without_body(request, answer):  # the length that HEAD tells is the object's
-        lines = [answer.first, *(key + b": " + value for key, value in answer.headers if key.lower() != b"connection")]
+async def _send(writer: asyncio.StreamWriter, response: Message, request: Message, pieces: int = 1) -> bool:
+    """Send the response in `pieces` with pauses between them. Return True, because the connection stays open."""
+    if _has_no_body(request, response):  # keep the header Content-Length: for HEAD, it is the object's size
+        headers = [(key, value) for key, value in response.headers if key.lower() != b"connection"]
+        lines = [response.first_line, *(key + b": " + value for key, value in headers)]
         writer.write(b"\r\n".join([*lines, b"", b""]))
         await writer.drain()
         return True
-    writer.write(answer.head)
-    step = len(answer.body) // pieces + 1
-    for start in range(0, len(answer.body), step):
-        writer.write(answer.body[start : start + step])
+    writer.write(response.head)
+    step = len(response.body) // pieces + 1
+    for start in range(0, len(response.body), step):
+        writer.write(response.body[start : start + step])
         await writer.drain()
         if pieces > 1:
             await asyncio.sleep(SLOW_SECONDS[0] / 2)
     return True
 
 
-def _refusal(service: str, fault: str) -> Message:
-    """How S3 (XML) and SQS (its JSON protocol) say that they are busy."""
+def _build_refusal(service: str, fault: str) -> Message:
+    """Return the error response of a busy S3 (in XML) or SQS (in its JSON protocol)."""
     if service == "s3":
         code, text = (b"SlowDown", b"Reduce your request rate.") if fault == "throttled" else (
             b"ServiceUnavailable", b"Please try again.")  # fmt: skip
@@ -240,9 +241,9 @@ def _refusal(service: str, fault: str) -> Message:
             b"HTTP/1.1 503 Service Unavailable", [(b"Content-Type", b"application/xml")], _XML % (code, text)
         )
     if fault == "throttled":
-        kind = {"__type": "com.amazonaws.sqs#RequestThrottled", "message": "Rate exceeded"}
-        first = b"HTTP/1.1 400 Bad Request"
+        error = {"__type": "com.amazonaws.sqs#RequestThrottled", "message": "Rate exceeded"}
+        status_line = b"HTTP/1.1 400 Bad Request"
     else:
-        kind = {"__type": "com.amazonaws.sqs#ServiceUnavailable", "message": "Please try again."}
-        first = b"HTTP/1.1 503 Service Unavailable"
-    return Message(first, [(b"Content-Type", b"application/x-amz-json-1.0")], json.dumps(kind).encode())
+        error = {"__type": "com.amazonaws.sqs#ServiceUnavailable", "message": "Please try again."}
+        status_line = b"HTTP/1.1 503 Service Unavailable"
+    return Message(status_line, [(b"Content-Type", b"application/x-amz-json-1.0")], json.dumps(error).encode())

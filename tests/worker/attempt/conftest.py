@@ -1,4 +1,4 @@
-"""What the tests of an attempt's stages and ends share."""
+"""Fixtures for the tests of an attempt's stages and outcomes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from distributed_something.worker.program.launcher import LauncherPool
-from tests.worker.attempt.table import Table
+from tests.worker.attempt.attempt_harness import AttemptHarness
 
 
 @pytest.fixture
-def table(s3: Any, tmp_path: Path, launcher: LauncherPool) -> Table:
-    return Table(s3, tmp_path, launcher)
+def harness(s3: Any, tmp_path: Path, launcher: LauncherPool) -> AttemptHarness:
+    return AttemptHarness(s3, tmp_path, launcher)

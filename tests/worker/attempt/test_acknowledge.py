@@ -1,4 +1,4 @@
-"""Messages of jobs that are through are deleted in batches; each keeps its lease until SQS says that it is gone."""
+"""Messages of finished jobs are deleted in batches; each keeps its lease until SQS confirms the deletion."""
 
 from __future__ import annotations
 
@@ -14,38 +14,44 @@ from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
 from tests.support.fakes import QUEUE_URL
 
 
-class Sqs:
-    """Remembers batches. Refuses a receipt named `stale` for good, one named `later` as often as `fails` says; `down`:
-    what every call raises."""
+class FakeQueue:
+    """A queue that remembers the batches that it was sent.
 
-    def __init__(self, fails: int = 0) -> None:
+    It refuses the receipt `stale` for good and the receipt `later` the first `failures` times. While `error` is set,
+    every call raises it.
+    """
+
+    def __init__(self, failures: int = 0) -> None:
         self.batches: list[list[str]] = []
-        self.fails = fails
-        self.down: Exception | None = None
+        self.failures = failures
+        self.error: Exception | None = None
 
     def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:
         assert QueueUrl == QUEUE_URL
         assert len({entry["Id"] for entry in Entries}) == len(Entries)
         self.batches.append([entry["ReceiptHandle"] for entry in Entries])
-        if self.down:
-            raise self.down
-        failed = [fault for entry in Entries if (fault := self._fault(entry["ReceiptHandle"], entry["Id"]))]
-        wrong = {fault["Id"] for fault in failed}
-        return {"Successful": [{"Id": one["Id"]} for one in Entries if one["Id"] not in wrong], "Failed": failed}
+        if self.error:
+            raise self.error
+        failed = [failure for entry in Entries if (failure := self._find_failure(entry["ReceiptHandle"], entry["Id"]))]
+        failed_ids = {failure["Id"] for failure in failed}
+        return {
+            "Successful": [{"Id": entry["Id"]} for entry in Entries if entry["Id"] not in failed_ids],
+            "Failed": failed,
+        }
 
-    def _fault(self, receipt: str, number: str) -> dict[str, Any] | None:
-        if receipt == "later" and self.fails:
-            self.fails -= 1
+    def _find_failure(self, receipt: str, number: str) -> dict[str, Any] | None:
+        if receipt == "later" and self.failures:
+            self.failures -= 1
             return {"Id": number, "SenderFault": False, "Code": "InternalError", "Message": "busy"}
         stale = {"Id": number, "SenderFault": True, "Code": "ReceiptHandleIsInvalid", "Message": "stale"}
         return stale if receipt == "stale" else None
 
 
-class Work:
-    """A deleter with its queue, the leases that it was given, and a clock."""
+class DeleterHarness:
+    """A deleter with its queue, its leases, and a clock."""
 
-    def __init__(self, fails: int = 0) -> None:
-        self.sqs, self.now = Sqs(fails), 1000.0
+    def __init__(self, failures: int = 0) -> None:
+        self.sqs, self.now = FakeQueue(failures), 1000.0
         self.keeper = LeaseKeeper(self.sqs, QUEUE_URL, 30, lambda: self.now)
         self.deleter = MessageDeleter(self.sqs, QUEUE_URL, self.keeper.release_lease)
 
@@ -56,90 +62,90 @@ class Work:
         return leases
 
     @property
-    def held(self) -> set[str]:
-        return {lease.receipt for lease in self.keeper.held_leases}
+    def leased_receipts(self) -> set[str]:
+        return {lease.receipt for lease in self.keeper.leases}
 
 
-def test_no_call_has_more_messages_than_sqs_takes() -> None:
-    work = Work()
-    work.delete(*(f"r{n}" for n in range(2 * DELETE_BATCH_SIZE + 3)))
-    work.deleter.send_all()
-    assert [len(batch) for batch in work.sqs.batches] == [DELETE_BATCH_SIZE, DELETE_BATCH_SIZE, 3]
-    work.deleter.send_all()
-    assert len(work.sqs.batches) == 3
+def test_no_call_deletes_more_messages_than_sqs_allows() -> None:
+    harness = DeleterHarness()
+    harness.delete(*(f"r{n}" for n in range(2 * DELETE_BATCH_SIZE + 3)))
+    harness.deleter.send_all()
+    assert [len(batch) for batch in harness.sqs.batches] == [DELETE_BATCH_SIZE, DELETE_BATCH_SIZE, 3]
+    harness.deleter.send_all()
+    assert len(harness.sqs.batches) == 3
 
 
-def test_a_lease_is_kept_up_to_the_deletion_of_its_message() -> None:
-    work = Work()
-    work.delete("a", "b")
-    assert work.held == {"a", "b"}
-    work.deleter.send_all()
-    assert work.held == set()
+def test_a_lease_is_released_when_its_message_is_deleted() -> None:
+    harness = DeleterHarness()
+    harness.delete("a", "b")
+    assert harness.leased_receipts == {"a", "b"}
+    harness.deleter.send_all()
+    assert harness.leased_receipts == set()
 
 
-def test_what_sqs_fails_to_delete_keeps_its_lease_and_is_tried_again() -> None:
-    work = Work(fails=1)
-    work.delete("a", "later")
-    assert not work.deleter.send_all()
-    assert work.held == {"later"}
-    assert work.deleter.send_all()
-    assert work.sqs.batches == [["a", "later"], ["later"]]
-    assert work.held == set()
+def test_a_message_that_sqs_fails_to_delete_keeps_its_lease_and_is_retried() -> None:
+    harness = DeleterHarness(failures=1)
+    harness.delete("a", "later")
+    assert not harness.deleter.send_all()
+    assert harness.leased_receipts == {"later"}
+    assert harness.deleter.send_all()
+    assert harness.sqs.batches == [["a", "later"], ["later"]]
+    assert harness.leased_receipts == set()
 
 
-@pytest.mark.parametrize("trouble", [EndpointConnectionError(endpoint_url="sqs"), AttributeError("null is no answer")])
-def test_a_call_that_fails_is_made_again_with_the_same_messages(trouble: Exception) -> None:
-    work = Work()
-    work.sqs.down = trouble
-    work.delete("a")
-    assert not work.deleter.send_all()
-    work.sqs.down = None
-    assert work.deleter.send_all()
-    assert work.sqs.batches == [["a"], ["a"]]
-    assert work.held == set()
+@pytest.mark.parametrize("error", [EndpointConnectionError(endpoint_url="sqs"), AttributeError("the response is null")])
+def test_a_failed_call_is_repeated_with_the_same_messages(error: Exception) -> None:
+    harness = DeleterHarness()
+    harness.sqs.error = error
+    harness.delete("a")
+    assert not harness.deleter.send_all()
+    harness.sqs.error = None
+    assert harness.deleter.send_all()
+    assert harness.sqs.batches == [["a"], ["a"]]
+    assert harness.leased_receipts == set()
 
 
-def test_an_answer_that_does_not_name_a_message_has_not_deleted_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    work = Work()
-    work.delete("a")
-    with monkeypatch.context() as odd:
-        odd.setattr(work.sqs, "delete_message_batch", lambda **_: {})
-        assert not work.deleter.send_all()
-    assert work.held == {"a"}
+def test_a_message_that_the_response_does_not_name_is_not_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = DeleterHarness()
+    harness.delete("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.sqs, "delete_message_batch", lambda **_: {})
+        assert not harness.deleter.send_all()
+    assert harness.leased_receipts == {"a"}
 
 
-def test_what_sqs_refuses_for_good_is_told_and_left_to_its_jobs_record(caplog: pytest.LogCaptureFixture) -> None:
-    work = Work()
-    work.delete("stale")
+def test_a_deletion_that_sqs_refuses_for_good_is_logged_and_not_retried(caplog: pytest.LogCaptureFixture) -> None:
+    harness = DeleterHarness()
+    harness.delete("stale")
     with caplog.at_level(logging.WARNING):
-        assert work.deleter.send_all()
+        assert harness.deleter.send_all()
     assert [record.getMessage().endswith("stale") for record in caplog.records] == [True]
-    assert work.held == set()
+    assert harness.leased_receipts == set()
 
 
-def test_a_message_whose_lease_is_lost_is_tried_once_more_and_given_up() -> None:
-    work = Work(fails=99)
-    (lease,) = work.delete("later")
-    work.now += 31
+def test_the_deletion_of_a_message_whose_lease_is_lost_is_not_retried() -> None:
+    harness = DeleterHarness(failures=99)
+    (lease,) = harness.delete("later")
+    harness.now += 31
     assert lease.is_lost
-    assert work.deleter.send_all()
-    assert (work.sqs.batches, work.held) == ([["later"]], set())
+    assert harness.deleter.send_all()
+    assert (harness.sqs.batches, harness.leased_receipts) == ([["later"]], set())
 
 
-def test_all_is_sent_before_the_container_ends() -> None:
-    work = Work(fails=1)
-    sending = threading.Thread(target=work.deleter.run)
-    sending.start()
-    work.delete("later", *(f"r{n}" for n in range(25)))
-    work.deleter.end()
-    sending.join(10)
-    assert not sending.is_alive()
-    assert work.held == set()
+def test_all_messages_are_deleted_before_the_container_ends() -> None:
+    harness = DeleterHarness(failures=1)
+    thread = threading.Thread(target=harness.deleter.run)
+    thread.start()
+    harness.delete("later", *(f"r{n}" for n in range(25)))
+    harness.deleter.end()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert harness.leased_receipts == set()
 
 
-def test_a_container_ends_although_sqs_does_not_delete() -> None:
-    work = Work(fails=99)
-    work.delete("later")
-    work.deleter.end()
-    work.deleter.run()
-    assert work.sqs.batches == [["later"]] * MAX_FINAL_DELETES
+def test_a_container_ends_even_if_sqs_does_not_delete_messages() -> None:
+    harness = DeleterHarness(failures=99)
+    harness.delete("later")
+    harness.deleter.end()
+    harness.deleter.run()
+    assert harness.sqs.batches == [["later"]] * MAX_FINAL_DELETES

@@ -1,4 +1,4 @@
-"""What a message tells of earlier attempts at its job."""
+"""The counts of earlier attempts that a message carries."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import pytest
 from distributed_something.worker.attempt.attempt import Attempt, build_message_attributes, read_attempt_counts
 
 
-def received(times: object = "1", **counts: object) -> dict[str, Any]:
-    told = {name: {"StringValue": count} for name, count in counts.items()}
-    return {"Attributes": {"ApproximateReceiveCount": times}, "MessageAttributes": told}
+def build_message(receives: object = "1", **counts: object) -> dict[str, Any]:
+    attributes = {name: {"StringValue": count} for name, count in counts.items()}
+    return {"Attributes": {"ApproximateReceiveCount": receives}, "MessageAttributes": attributes}
 
 
-def test_receives_count_as_tries_and_failures() -> None:
-    assert read_attempt_counts(received("3")) == (2, 2)
+def test_receives_count_as_attempts_and_failures() -> None:
+    assert read_attempt_counts(build_message("3")) == (2, 2)
 
 
-def test_what_an_interrupted_message_carries_is_added() -> None:
-    assert read_attempt_counts(received("2", tries="4", failures="1")) == (5, 2)
+def test_the_counts_of_an_interrupted_message_are_added() -> None:
+    assert read_attempt_counts(build_message("2", tries="4", failures="1")) == (5, 2)
 
 
-@pytest.mark.parametrize("nonsense", ["", "-1", "many", "9" * 5000, None])
-def test_counts_that_are_no_numbers_count_as_none(nonsense: object) -> None:
-    assert read_attempt_counts(received("1", tries=nonsense, failures=nonsense)) == (0, 0)
+@pytest.mark.parametrize("count", ["", "-1", "many", "9" * 5000, None])
+def test_counts_that_are_not_numbers_are_ignored(count: object) -> None:
+    assert read_attempt_counts(build_message("1", tries=count, failures=count)) == (0, 0)
 
 
-@pytest.mark.parametrize(("begun", "tries"), [(True, 5), (False, 4)])
-def test_an_interruption_is_no_failure_and_a_try_if_the_program_was_begun(begun: bool, tries: int) -> None:
+@pytest.mark.parametrize(("has_started", "attempts"), [(True, 5), (False, 4)])
+def test_an_interruption_is_not_a_failure_and_is_an_attempt_only_if_the_program_started(
+    has_started: bool, attempts: int
+) -> None:
     nothing: Any = None
-    again = build_message_attributes(Attempt({}, nothing, nothing, tries=4, failures=1, started=0, begun=begun))
-    assert read_attempt_counts({"Attributes": {"ApproximateReceiveCount": "1"}, "MessageAttributes": again}) == (
-        tries,
-        1,
-    )
+    attempt = Attempt({}, nothing, nothing, earlier_attempts=4, failures=1, started=0, has_started=has_started)
+    message = {"Attributes": {"ApproximateReceiveCount": "1"}, "MessageAttributes": build_message_attributes(attempt)}
+    assert read_attempt_counts(message) == (attempts, 1)

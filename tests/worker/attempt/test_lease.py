@@ -1,4 +1,4 @@
-"""Leases: extended in time, in few calls, and lost where SQS says so or nobody could be asked."""
+"""Leases are build_response in time and in batches, and are lost if SQS refuses or they could not be build_response."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.machine.times import read_boot_clock
 
 HOUR = 3600
-URL = "https://sqs.us-east-1.amazonaws.com/123456789012/queue"
+QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/queue"
 
 
-class Clock:
+class FakeClock:
     def __init__(self) -> None:
         self.now = 1000.0
 
@@ -27,18 +27,18 @@ class Clock:
         return self.now
 
 
-def batch(first: int, last: int, first_id: int = 0) -> dict[str, Any]:
-    """The request that extends the leases of receipts `first` to `last`."""
+def build_request(first: int, last: int, first_id: int = 0) -> dict[str, Any]:
+    """Return the request that extends the leases of receipts `first` to `last`."""
     entries = [
         {"Id": str(n), "ReceiptHandle": f"r{receipt}", "VisibilityTimeout": 30}
         for n, receipt in enumerate(range(first, last + 1), first_id)
     ]
-    return {"QueueUrl": URL, "Entries": entries}
+    return {"QueueUrl": QUEUE_URL, "Entries": entries}
 
 
-def extended(count: int, *refused: str) -> dict[str, Any]:
+def build_response(count: int, *refused: str) -> dict[str, Any]:
     successful = [{"Id": str(n)} for n in range(count) if str(n) not in refused]
-    failed = [{"Id": one, "SenderFault": True, "Code": "MessageNotInflight"} for one in refused]
+    failed = [{"Id": number, "SenderFault": True, "Code": "MessageNotInflight"} for number in refused]
     return {"Successful": successful, "Failed": failed}
 
 
@@ -48,28 +48,28 @@ def sqs() -> Any:
 
 
 def test_leases_are_extended_in_batches_of_ten(sqs: Any) -> None:
-    keeper = LeaseKeeper(sqs, URL, 30, clock := Clock())
+    keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
     leases = [keeper.add_lease(f"r{n}", clock()) for n in range(12)]
     clock.now += 10
     with Stubber(sqs) as stub:
-        stub.add_response("change_message_visibility_batch", extended(10), batch(0, 9))
-        stub.add_response("change_message_visibility_batch", extended(2), batch(10, 11))
+        stub.add_response("change_message_visibility_batch", build_response(10), build_request(0, 9))
+        stub.add_response("change_message_visibility_batch", build_response(2), build_request(10, 11))
         keeper.tick()
         stub.assert_no_pending_responses()
     assert {lease.expires for lease in leases} == {1040.0}
 
 
 def test_a_lease_that_sqs_refuses_to_extend_is_lost_and_the_others_are_not(sqs: Any) -> None:
-    keeper = LeaseKeeper(sqs, URL, 30, clock := Clock())
+    keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
     leases = [keeper.add_lease(f"r{n}", clock()) for n in range(3)]
     with Stubber(sqs) as stub:
-        stub.add_response("change_message_visibility_batch", extended(3, "1"), batch(0, 2))
+        stub.add_response("change_message_visibility_batch", build_response(3, "1"), build_request(0, 2))
         keeper.tick()
     assert [lease.is_lost for lease in leases] == [False, True, False]
 
 
 def test_a_lease_that_could_not_be_extended_before_it_ended_is_lost(sqs: Any) -> None:
-    keeper = LeaseKeeper(sqs, URL, 30, clock := Clock())
+    keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
     lease = keeper.add_lease("r0", clock())
     lost = []
     with Stubber(sqs) as stub:
@@ -81,29 +81,29 @@ def test_a_lease_that_could_not_be_extended_before_it_ended_is_lost(sqs: Any) ->
     assert lost == [False, False, True]
 
 
-@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has a clock that goes on meanwhile")
-def test_a_lease_runs_out_while_the_computer_sleeps(sqs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has a clock that includes suspended time")
+def test_a_lease_expires_while_the_computer_is_suspended(sqs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     awake, asleep = time.clock_gettime(time.CLOCK_BOOTTIME), 3600.0
-    held = LeaseKeeper(sqs, URL, 30, read_boot_clock).add_lease("r0", read_boot_clock())
-    assert not held.is_lost
+    lease = LeaseKeeper(sqs, QUEUE_URL, 30, read_boot_clock).add_lease("r0", read_boot_clock())
+    assert not lease.is_lost
     monkeypatch.setattr(time, "clock_gettime", lambda which: awake + asleep if which == time.CLOCK_BOOTTIME else awake)
-    assert held.is_lost
+    assert lease.is_lost
 
 
 @pytest.mark.parametrize(
-    "odd", [b"null", b"[]", b'"x"', b"\xff\xfe", b'{"Successful": [{"Id": "z"}]}', b'{"Successful": [{"Id": "99"}]}',
+    "body", [b"null", b"[]", b'"x"', b"\xff\xfe", b'{"Successful": [{"Id": "z"}]}', b'{"Successful": [{"Id": "99"}]}',
             b'{"Successful": [null]}', b'{"Failed": [{"Id": "-1", "SenderFault": true}]}', b"<html>", b""]
 )  # fmt: skip
-def test_an_odd_answer_ends_neither_the_round_nor_the_leases(sqs: Any, odd: bytes) -> None:
-    keeper = LeaseKeeper(sqs, URL, 30, clock := Clock())
+def test_an_invalid_response_ends_neither_the_round_nor_the_leases(sqs: Any, body: bytes) -> None:
+    keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
     leases = [keeper.add_lease(f"r{n}", clock()) for n in range(11)]
-    right = json.dumps({"Successful": [{"Id": "0"}]}).encode()
-    answers = [odd, right, json.dumps(extended(10)).encode(), right]
+    valid_body = json.dumps({"Successful": [{"Id": "0"}]}).encode()
+    bodies = [body, valid_body, json.dumps(build_response(10)).encode(), valid_body]
 
-    def answer(request: Any, **_: Any) -> AWSResponse:
-        return AWSResponse(request.url, 200, {}, Raw(answers.pop(0)))
+    def respond(request: Any, **_: Any) -> AWSResponse:
+        return AWSResponse(request.url, 200, {}, RawResponse(bodies.pop(0)))
 
-    sqs.meta.events.register("before-send.sqs", answer)
+    sqs.meta.events.register("before-send.sqs", respond)
     clock.now += 10
     keeper.tick()
     assert {lease.expires for lease in leases[:10]} == {1030.0}
@@ -113,8 +113,8 @@ def test_an_odd_answer_ends_neither_the_round_nor_the_leases(sqs: Any, odd: byte
     assert not any(lease.is_lost for lease in leases)
 
 
-class Raw:
-    """The bytes of an answer, as botocore reads them."""
+class RawResponse:
+    """The bytes of a response, as botocore reads them."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -123,38 +123,38 @@ class Raw:
         yield self._content
 
 
-def test_a_lease_that_is_lost_is_not_extended_any_more(sqs: Any) -> None:
-    keeper = LeaseKeeper(sqs, URL, 30, clock := Clock())
+def test_a_lost_lease_is_not_extended(sqs: Any) -> None:
+    keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
     keeper.add_lease("r0", clock())
     clock.now += 30
     keeper.add_lease("r1", clock())
     with Stubber(sqs) as stub:
-        stub.add_response("change_message_visibility_batch", extended(1), batch(1, 1, first_id=1))
+        stub.add_response("change_message_visibility_batch", build_response(1), build_request(1, 1, first_id=1))
         keeper.tick()
         stub.assert_no_pending_responses()
 
 
 def test_a_released_lease_is_not_extended(sqs: Any) -> None:
-    keeper = LeaseKeeper(sqs, URL, 30, clock := Clock())
+    keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
     keeper.release_lease(keeper.add_lease("r0", clock()))
     with Stubber(sqs):
         keeper.tick()
 
 
-def test_a_lease_is_extended_up_to_sqss_twelve_hours_and_not_refused_for_asking_more(sqs: Any) -> None:
-    keeper = LeaseKeeper(sqs, URL, 8 * HOUR, clock := Clock())
+def test_a_lease_is_extended_up_to_twelve_hours_and_no_further(sqs: Any) -> None:
+    keeper = LeaseKeeper(sqs, QUEUE_URL, 8 * HOUR, clock := FakeClock())
     lease = keeper.add_lease("r0", clock(), age=HOUR)  # received an hour ago by another worker
-    asked: list[int] = []
+    timeouts: list[int] = []
     with Stubber(sqs) as stub:
         sqs.meta.events.register(
             "before-parameter-build.sqs.ChangeMessageVisibilityBatch",
-            lambda params, **_: asked.extend(entry["VisibilityTimeout"] for entry in params["Entries"]),
+            lambda params, **_: timeouts.extend(entry["VisibilityTimeout"] for entry in params["Entries"]),
         )
         for _ in range(2):
-            stub.add_response("change_message_visibility_batch", extended(1))
+            stub.add_response("change_message_visibility_batch", build_response(1))
             clock.now += 2 * HOUR
             keeper.tick()
         clock.now += 7 * HOUR
-        keeper.tick()  # nothing to ask for any more
-    assert asked == [8 * HOUR, 7 * HOUR - 60]
+        keeper.tick()  # the lease cannot be extended any further
+    assert timeouts == [8 * HOUR, 7 * HOUR - 60]
     assert lease.is_lost

@@ -1,4 +1,4 @@
-"""Two attempts at one job: whichever is done first stays, however late the other one's requests arrive."""
+"""Two attempts at one job: the first one that is done stays, however late the other's requests arrive."""
 
 from __future__ import annotations
 
@@ -19,139 +19,147 @@ from distributed_something.worker.attempt.job_record import (
 )
 from distributed_something.worker.job.job_id import job_id
 from tests.support.objects import list_sizes, put_objects
-from tests.worker.attempt.table import JOB, SLOW, Table, WatchedS3
+from tests.worker.attempt.attempt_harness import JOB_ID, SLOW_MESSAGE, AttemptHarness, InterceptedS3
 
 
-@pytest.mark.parametrize("found", [None, {"state": "failed", "attempts": 1}])
-def test_what_the_next_attempt_has_recorded_by_then_stays(table: Table, found: dict[str, Any] | None) -> None:
-    """`found`: what is there when the record is about to be written; the next attempt's comes before it, or amid."""
-    key, later = build_record_key(table.settings, job_id(SLOW)), {"state": "failed", "attempts": 2}
-    s3 = table.s3
+@pytest.mark.parametrize("existing", [None, {"state": "failed", "attempts": 1}])
+def test_the_record_that_the_next_attempt_has_already_written_stays(
+    harness: AttemptHarness, existing: dict[str, Any] | None
+) -> None:
+    """The next attempt writes its record before this one reads (`existing` is None), or between its read and write."""
+    key, later = build_record_key(harness.settings, job_id(SLOW_MESSAGE)), {"state": "failed", "attempts": 2}
+    s3 = harness.s3
 
     def record_later(request: dict[str, Any]) -> None:
         if request["Key"] == key:
             s3.put_object(Bucket="ours", Key=key, Body=json.dumps(later))
 
-    s3.put_object(Bucket="ours", Key=key, Body=json.dumps(found or later))
-    if found:
-        table.s3 = WatchedS3(s3, record_later)
-    assert table.interrupt() == later
+    s3.put_object(Bucket="ours", Key=key, Body=json.dumps(existing or later))
+    if existing:
+        harness.s3 = InterceptedS3(s3, record_later)
+    assert harness.interrupt() == later
 
 
-def done_elsewhere(table: Table, record_too: bool) -> Callable[..., None]:
-    """Another worker, which got the same message, publishes while this one's program runs."""
+def publish_elsewhere(harness: AttemptHarness, with_record: bool) -> Callable[..., None]:
+    """Return a hook that uploads a result as another worker would that got the same message."""
 
     def publish(*_: Any) -> None:
-        table.s3.put_object(Bucket="ours", Key=f"App/{JOB}/a", Body=b"the other's")
-        if record_too:
-            body = json.dumps({"job": JOB, "state": "done", "outputs": []})
-            table.s3.put_object(Bucket="ours", Key=build_record_key(table.settings, JOB), Body=body)
+        harness.s3.put_object(Bucket="ours", Key=f"App/{JOB_ID}/a", Body=b"the other's")
+        if with_record:
+            body = json.dumps({"job": JOB_ID, "state": "done", "outputs": []})
+            harness.s3.put_object(Bucket="ours", Key=build_record_key(harness.settings, JOB_ID), Body=body)
 
     return publish
 
 
-@pytest.mark.parametrize("record_too", [True, False])
-def test_a_result_that_another_worker_published_meanwhile_is_not_overwritten(table: Table, record_too: bool) -> None:
-    table.handle(failure=done_elsewhere(table, record_too))
-    assert table.result() == b"the other's"
-    assert table.queue.calls == []  # the other deletes it; or its lease ends and it is looked at anew
-    assert (table.record().get("state") == "done") == record_too
+@pytest.mark.parametrize("with_record", [True, False])
+def test_a_result_that_another_worker_uploads_meanwhile_is_not_overwritten(
+    harness: AttemptHarness, with_record: bool
+) -> None:
+    harness.handle(failure=publish_elsewhere(harness, with_record))
+    assert harness.read_result() == b"the other's"
+    assert (
+        harness.queue.calls == []
+    )  # the other worker deletes the message, or it is delivered again when its lease expires
+    assert (harness.read_record().get("state") == "done") == with_record
 
 
-def test_on_a_second_try_a_job_that_is_done_meanwhile_is_left_as_it_is(table: Table) -> None:
-    table.handle(failure=done_elsewhere(table, record_too=True), receives=2)
-    assert table.queue.calls == ["deleted"]
+def test_a_second_attempt_does_not_change_a_job_that_is_done_meanwhile(harness: AttemptHarness) -> None:
+    harness.handle(failure=publish_elsewhere(harness, with_record=True), receives=2)
+    assert harness.queue.calls == ["deleted"]
 
 
-def test_what_a_dead_attempt_left_is_replaced(table: Table) -> None:
-    table.s3.put_object(Bucket="ours", Key=f"App/{JOB}/a", Body=b"half of it")
-    table.handle(receives=2)
-    assert table.record()["state"] == "done"
-    assert list_sizes(table.s3, "App/") == {f"App/{JOB}/a": 0}
+def test_files_that_a_dead_attempt_left_are_replaced(harness: AttemptHarness) -> None:
+    harness.s3.put_object(Bucket="ours", Key=f"App/{JOB_ID}/a", Body=b"half of it")
+    harness.handle(receives=2)
+    assert harness.read_record()["state"] == "done"
+    assert list_sizes(harness.s3, "App/") == {f"App/{JOB_ID}/a": 0}
 
 
-def test_files_of_an_earlier_attempt_that_died_are_not_taken_for_a_result(table: Table) -> None:
-    table.handle(failure=lambda *_: "no")
-    put_objects(table.s3, f"App/{JOB}/a")
-    table.handle(receives=2)
-    record = table.record()
+def test_files_of_a_dead_attempt_do_not_make_a_job_done(harness: AttemptHarness) -> None:
+    harness.handle(failure=lambda *_: "no")
+    put_objects(harness.s3, f"App/{JOB_ID}/a")
+    harness.handle(receives=2)
+    record = harness.read_record()
     assert (record["state"], record["attempts"], record["exit_code"]) == ("done", 2, 0)
 
 
-def test_a_job_sent_again_whose_files_are_there_has_its_failed_record_replaced(table: Table) -> None:
-    table.handle(failure=lambda *_: "no")
-    put_objects(table.s3, f"App/{JOB}/a")
-    table.handle(receives=1)
-    assert table.record()["state"] == "done"
+def test_the_failed_record_of_a_job_that_was_sent_again_is_replaced(harness: AttemptHarness) -> None:
+    harness.handle(failure=lambda *_: "no")
+    put_objects(harness.s3, f"App/{JOB_ID}/a")
+    harness.handle(receives=1)
+    assert harness.read_record()["state"] == "done"
 
 
-def test_an_attempt_that_replaces_what_another_left_has_claimed_it(table: Table) -> None:
-    table.s3.put_object(Bucket="ours", Key=f"App/{JOB}/a", Body=b"half of it")
-    seen: list[Any] = []
+def test_an_attempt_claims_another_attempts_files_before_it_replaces_them(harness: AttemptHarness) -> None:
+    harness.s3.put_object(Bucket="ours", Key=f"App/{JOB_ID}/a", Body=b"half of it")
+    writes: list[Any] = []
 
-    def see(request: dict[str, Any]) -> None:
-        seen.append((request["Key"].rpartition("/")[2], table.record().get("reason")))
+    def record_write(request: dict[str, Any]) -> None:
+        writes.append((request["Key"].rpartition("/")[2], harness.read_record().get("reason")))
 
-    table.s3 = WatchedS3(table.s3, see)
-    table.handle(receives=2)
-    assert seen == [(f"{JOB}.json", None), ("a", CLAIM_REASON), (f"{JOB}.json", CLAIM_REASON)]
+    harness.s3 = InterceptedS3(harness.s3, record_write)
+    harness.handle(receives=2)
+    assert writes == [(f"{JOB_ID}.json", None), ("a", CLAIM_REASON), (f"{JOB_ID}.json", CLAIM_REASON)]
 
 
 @pytest.mark.parametrize("receives", [1, 2])
-def test_a_late_record_is_refused_once_another_attempt_claimed_the_outputs_also_if_that_one_is_lost(
-    table: Table, monkeypatch: pytest.MonkeyPatch, receives: int
+def test_a_late_record_is_refused_after_another_attempt_claimed_the_results_even_if_that_attempt_is_lost(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch, receives: int
 ) -> None:
-    """This worker is frozen before its record; another gets the job, replaces the outputs, and is killed."""
+    """This worker freezes before it writes the record. Another gets the job, replaces the results, and is killed."""
 
-    def frozen(context: WorkerContext, record: dict[str, Any], *rest: Any) -> bool:
-        claim = record | {"state": "interrupted", "reason": CLAIM_REASON, "machine": "it"}
+    def write_after_claim(context: WorkerContext, record: dict[str, Any], *args: Any) -> bool:
+        claim = record | {"state": "interrupted", "reason": CLAIM_REASON, "machine": "other"}
         assert claim_job_results(context, claim)
-        context.s3.put_object(Bucket="ours", Key=f"App/{JOB}/a", Body=b"the other's")
-        return write_record(context, record, *rest)
+        context.s3.put_object(Bucket="ours", Key=f"App/{JOB_ID}/a", Body=b"the other's")
+        return write_record(context, record, *args)
 
-    monkeypatch.setattr(outcomes, "write_record", frozen)
-    table.handle(receives=receives)
-    assert table.record()["state"] == "interrupted"
-    assert table.queue.calls == []
+    monkeypatch.setattr(outcomes, "write_record", write_after_claim)
+    harness.handle(receives=receives)
+    assert harness.read_record()["state"] == "interrupted"
+    assert harness.queue.calls == []
     monkeypatch.undo()
-    table.handle(receives=3)
-    assert table.record()["state"] == "done"
-    assert table.result() == b""
+    harness.handle(receives=3)
+    assert harness.read_record()["state"] == "done"
+    assert harness.read_result() == b""
 
 
 @pytest.mark.parametrize("state", ["failed", "interrupted", "done"])
-def test_a_record_that_was_long_on_its_way_does_not_replace_one_that_is_done(table: Table, state: str) -> None:
-    """Another attempt's record comes between this one's look and its own."""
-    key = build_record_key(table.settings, JOB)
-    s3, done = table.s3, json.dumps({"job": JOB, "state": "done", "attempts": 7}).encode()
+def test_a_delayed_record_does_not_replace_a_done_record(harness: AttemptHarness, state: str) -> None:
+    """Another attempt's record is written after this attempt reads the record and before it writes its own."""
+    key = build_record_key(harness.settings, JOB_ID)
+    s3, done = harness.s3, json.dumps({"job": JOB_ID, "state": "done", "attempts": 7}).encode()
 
-    def be_slow(request: dict[str, Any]) -> None:
+    def write_other_record(request: dict[str, Any]) -> None:
         if request["Key"] == key and "IfNoneMatch" in request:
             s3.put_object(Bucket="ours", Key=key, Body=done)
 
-    table.s3 = WatchedS3(s3, be_slow)
-    ours = {"job": JOB, "state": state, "attempts": 1, "log": None}
-    assert not write_record(table.context, ours, Path("none"))
-    assert table.record()["attempts"] == 7
+    harness.s3 = InterceptedS3(s3, write_other_record)
+    record = {"job": JOB_ID, "state": state, "attempts": 1, "log": None}
+    assert not write_record(harness.context, record, Path("none"))
+    assert harness.read_record()["attempts"] == 7
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
-def test_where_the_outputs_in_s3_are_this_attempts_anothers_record_is_replaced(table: Table, attempts: int) -> None:
+def test_another_attempts_record_is_replaced_if_the_results_are_this_attempts(
+    harness: AttemptHarness, attempts: int
+) -> None:
     late = json.dumps({"job": "j", "state": "done", "attempts": 1}).encode()
-    table.s3.put_object(Bucket="ours", Key=build_record_key(table.settings, "j"), Body=late)
-    ours = {"job": "j", "state": "done", "attempts": attempts, "log": None, "machine": "this"}
-    assert not write_record(table.context, ours, Path("none"), lambda: False)
-    assert write_record(table.context, ours, Path("none"), lambda: True)
-    assert table.record("j")["machine"] == "this"
+    harness.s3.put_object(Bucket="ours", Key=build_record_key(harness.settings, "j"), Body=late)
+    record = {"job": "j", "state": "done", "attempts": attempts, "log": None, "machine": "this"}
+    assert not write_record(harness.context, record, Path("none"), lambda: False)
+    assert write_record(harness.context, record, Path("none"), lambda: True)
+    assert harness.read_record("j")["machine"] == "this"
 
 
-def test_a_record_whose_answer_was_lost_counts_as_written(table: Table) -> None:
-    ours = {"job": "j", "state": "done", "attempts": 1, "log": None}
-    assert write_record(table.context, ours, Path("none"))
-    assert write_record(table.context, ours, Path("none"))
+def test_a_record_counts_as_written_even_if_the_response_was_lost(harness: AttemptHarness) -> None:
+    record = {"job": "j", "state": "done", "attempts": 1, "log": None}
+    assert write_record(harness.context, record, Path("none"))
+    assert write_record(harness.context, record, Path("none"))
 
 
-def test_two_attempts_logs_do_not_replace_each_other(table: Table) -> None:
+def test_the_logs_of_two_attempts_do_not_replace_each_other(harness: AttemptHarness) -> None:
     for _ in range(2):
-        table.handle({"group": "g", "command": "echo hello", "shell": True}, failure=lambda *_: "no")
-    assert len([key for key in list_sizes(table.s3, "runs/") if key.endswith(".log.txt")]) == 2
+        harness.handle({"group": "g", "command": "echo hello", "shell": True}, failure=lambda *_: "no")
+    assert len([key for key in list_sizes(harness.s3, "runs/") if key.endswith(".log.txt")]) == 2

@@ -1,4 +1,4 @@
-"""A whole container in this process, on a machine of EC2 that emulators play: every part of it is at work."""
+"""A complete container in this process, on an emulated EC2 machine, with all of its parts running."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from distributed_something.worker.machine.metadata import InstanceMetadata
 from tests.support.emulator import KEYS, Lab, ministack, until
 from tests.support.metadata_server import INSTANCE, MetadataServer, metadata_server
 
-# Where a program loads it, the worker switches this off itself.
+# The worker disables this warning when it imports watchtower, but pytest resets the filters.
 pytestmark = pytest.mark.filterwarnings("ignore:Timed out while delivering logs")
 
 
@@ -37,14 +37,14 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class Machine:
-    """A container at work, and what a test sees of it. `wait()`: its exit code, once it has ended."""
+    """A running container, with access to what it reports to AWS."""
 
     def __init__(self, lab: Lab, metadata: MetadataServer, failure: Callable[..., str | None]) -> None:
         self.lab, self.metadata = lab, metadata
-        told = {"WORK_DIR": str(lab.folder), "LOG_GROUP_NAME": lab.name, "INSTANCE_ID": INSTANCE}
+        variables = {"WORK_DIR": str(lab.folder), "LOG_GROUP_NAME": lab.name, "INSTANCE_ID": INSTANCE}
         self._notices: SimpleQueue[float] = SimpleQueue()
         settings, hooks = (
-            read_worker_settings(lab.environment | told),
+            read_worker_settings(lab.environment | variables),
             Hooks(job_from_message, lambda *_: None, failure),
         )
         self.container = Container(settings, hooks, self._notices, InstanceMetadata(metadata.env))
@@ -53,6 +53,7 @@ class Machine:
         self._thread.start()
 
     def wait(self) -> int:
+        """Wait for the container's end, and return its exit code."""
         self._thread.join(30)
         return self._codes[0]
 
@@ -60,14 +61,14 @@ class Machine:
         self._notices.put(STOP_RESERVE_SECONDS)
         self._thread.join(30)
 
-    def client(self, service: str) -> Any:
+    def create_client(self, service: str) -> Any:
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
         return boto3.client(service, endpoint_url=self.lab.url, **keys)  # type: ignore[call-overload]
 
-    def lines(self) -> list[str]:
-        """What the machine reported of itself."""
+    def read_usage_lines(self) -> list[str]:
+        """Return the lines that report the machine's usage."""
         group = {"logGroupName": f"{self.lab.name}_perInstance", "logStreamName": INSTANCE}
-        logs = self.client("logs")
+        logs = self.create_client("logs")
         try:
             return [event["message"] for event in logs.get_log_events(**group)["events"]]
         except logs.exceptions.ResourceNotFoundException:
@@ -84,19 +85,19 @@ def machine(cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         for name in ("CLOSED_CHECK_SECONDS", "HEALTH_CHECK_SECONDS", "USAGE_REPORT_SECONDS"):
             monkeypatch.setattr(container, name, 0.05)
         monkeypatch.setattr(spot_notice, "SPOT_CHECK_SECONDS", 0.05)
-        found = Machine(lab, metadata, lambda job, folders, result: "it failed" if result.exit_code else None)
-        logs = found.client("logs")
+        running_machine = Machine(lab, metadata, lambda job, folders, result: "it failed" if result.exit_code else None)
+        logs = running_machine.create_client("logs")
         for group in (lab.name, f"{lab.name}_perInstance"):
             logs.create_log_group(logGroupName=group)
-        yield found
-        found.end()
+        yield running_machine
+        running_machine.end()
 
 
-def test_a_machine_has_its_alarm_and_reports_how_full_it_is(machine: Machine) -> None:
+def test_a_machine_has_an_idle_alarm_and_reports_its_usage(machine: Machine) -> None:
     alarm = f"App_{INSTANCE}"
-    cloudwatch = machine.client("cloudwatch")
-    until(lambda: cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"], "it has no alarm")
-    assert "disk_percent" in until(machine.lines, "it reports nothing")[0]
+    cloudwatch = machine.create_client("cloudwatch")
+    until(lambda: cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"], "no alarm was created")
+    assert "disk_percent" in until(machine.read_usage_lines, "no usage was reported")[0]
 
 
 def test_a_spot_notice_ends_the_container_with_exit_code_0(machine: Machine) -> None:
@@ -104,31 +105,34 @@ def test_a_spot_notice_ends_the_container_with_exit_code_0(machine: Machine) -> 
     assert machine.wait() == 0
 
 
-def test_after_a_rebalance_recommendation_no_job_is_begun(machine: Machine) -> None:
+def test_no_job_is_started_after_a_rebalance_recommendation(machine: Machine) -> None:
     machine.metadata.rebalance(time.time())
-    until(lambda: machine.container.gate.count_places(1, 0) == 0, "it goes on")
+    until(lambda: machine.container.gate.count_places(1, 0) == 0, "it still takes jobs")
 
 
-def test_a_run_that_is_closed_begins_no_job(machine: Machine) -> None:
+def test_no_job_is_started_after_the_run_is_closed(machine: Machine) -> None:
     machine.lab.put(RunKeys("App", machine.lab.run).closed)
-    until(lambda: machine.container.gate.is_closed, "it goes on")
+    until(lambda: machine.container.gate.is_closed, "it still takes jobs")
 
 
-def test_a_sick_container_takes_no_jobs_and_says_so_beside_the_records(machine: Machine) -> None:
+def test_a_sick_container_takes_no_jobs_and_writes_a_document_about_it(machine: Machine) -> None:
     for number in range(MIN_FAILED_JOBS):
         machine.lab.send(group={"n": number}, command="false")
-    until(lambda: machine.container.health.current_pause, "it does not pause")
+    until(lambda: machine.container.health.current_pause, "it did not pause")
     assert machine.container.gate.count_places(1, 0) == 0
     prefix = RunKeys("App", machine.lab.run).machines
-    listed = lambda: machine.lab.s3.list_objects_v2(Bucket=machine.lab.name, Prefix=prefix).get("Contents")  # noqa: E731
-    (document,) = until(listed, "it says nothing")
+    list_documents = lambda: machine.lab.s3.list_objects_v2(Bucket=machine.lab.name, Prefix=prefix).get("Contents")  # noqa: E731
+    (document,) = until(list_documents, "no document was written")
     assert b'"paused"' in (machine.lab.text(document["Key"]) or b"")
 
 
-def test_a_jobs_log_streams_to_cloudwatch(machine: Machine) -> None:
-    job = job_id(machine.lab.send(group={"x": "said"}, command="echo hello"))
+def test_a_jobs_log_is_sent_to_cloudwatch(machine: Machine) -> None:
+    job = job_id(machine.lab.send(group={"x": "log"}, command="echo hello"))
     machine.lab.recorded(job, state="done")
-    logs = machine.client("logs")
+    logs = machine.create_client("logs")
     stream = {"logGroupName": machine.lab.name, "logStreamName": job}
-    until(lambda: logs.describe_log_streams(logGroupName=machine.lab.name, logStreamNamePrefix=job)["logStreams"], "no")
+    until(
+        lambda: logs.describe_log_streams(logGroupName=machine.lab.name, logStreamNamePrefix=job)["logStreams"],
+        "no stream",
+    )
     assert [event["message"] for event in logs.get_log_events(**stream)["events"]] == ["hello"]

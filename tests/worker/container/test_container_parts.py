@@ -1,4 +1,4 @@
-"""What a container makes of its parts: slots that start one after the other on one processor, and an end on a fault."""
+"""How a container combines its parts: staggered slots that share one processor, and a failure that ends it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.fakes import QUEUE_URL
 
 
 def build_container(monkeypatch: pytest.MonkeyPatch, **env: str) -> Container:
-    """A container on AWS that nothing calls."""
+    """Return a container with AWS clients that are never used."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     settings = read_worker_settings({"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b"} | env)
     metadata = InstanceMetadata({"AWS_EC2_METADATA_DISABLED": "true"})
     return Container(settings, Hooks(*[lambda *_: None] * 3), SimpleQueue(), metadata)
 
 
-def test_a_containers_slots_begin_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_slots_of_a_container_start_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(StopRequest, "wait", lambda _, seconds: waited.append(seconds))
     monkeypatch.setattr(JobIntake, "run", lambda _: None)
@@ -35,17 +35,17 @@ def test_a_containers_slots_begin_one_after_the_other(monkeypatch: pytest.Monkey
     assert sorted(waited) == [0, 7, 14]
 
 
-def test_a_containers_slots_and_intake_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[str] = []
-    monkeypatch.setattr(container, "use_one_processor", lambda: kept.append("one"))
+def test_the_slots_and_the_intake_of_a_container_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(container, "use_one_processor", lambda: calls.append("use_one_processor"))
     monkeypatch.setattr(Slot, "run", lambda _: None)
     monkeypatch.setattr(JobIntake, "run", lambda _: None)
     assert build_container(monkeypatch, DOCKER_CORES="3").serve() == 0
-    assert kept == ["one"] * 4
+    assert calls == ["use_one_processor"] * 4
 
 
 @pytest.mark.parametrize("part", [Slot, JobIntake])
-def test_a_container_whose_slot_or_intake_fails_ends_so_that_another_takes_its_place(
+def test_a_container_ends_with_exit_code_1_if_a_slot_or_the_intake_fails(
     part: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> None:

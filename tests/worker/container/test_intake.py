@@ -1,4 +1,4 @@
-"""How a container's slots are kept in work: what is taken when, what is fetched ahead, and what goes back."""
+"""The job intake: when it receives messages, which jobs it fetches ahead, and which it returns to the queue."""
 
 from __future__ import annotations
 
@@ -25,322 +25,327 @@ from tests.support.emulator import until
 from tests.support.fakes import QUEUE_URL, FakeTime
 
 
-class AtOnce(ThreadPoolExecutor):
-    """Runs what is submitted before it answers."""
+class SynchronousPool(ThreadPoolExecutor):
+    """A thread pool that runs the submitted work before `submit` returns."""
 
-    def submit(self, work: Callable[..., Any], /, *words: Any, **named: Any) -> Future[Any]:
-        work(*words, **named)
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        work(*args, **kwargs)
         return Future()
 
 
-class Handler:
-    """Messages are attempts; remembers what was begun and what came back. `skips`: jobs that are done already."""
+class FakeHandler:
+    """A job handler for which a message's body is the attempt.
+
+    Remembers which attempts began and which were returned. `done`: jobs that are already done.
+    """
 
     def __init__(self) -> None:
         self.begun: list[str] = []
-        self.back: list[str] = []
-        self.skips: set[str] = set()
+        self.returned: list[str] = []
+        self.done: set[str] = set()
 
     def take_message(self, raw: dict[str, str], received: float) -> Any:
         return raw["Body"]
 
     def begin_attempt(self, body: str) -> bool:
         self.begun.append(body)
-        return body not in self.skips
+        return body not in self.done
 
-    def give_back(self, body: str) -> None:
-        self.back.append(body)
+    def return_attempt(self, body: str) -> None:
+        self.returned.append(body)
 
 
-class Sqs:
-    """A queue that gives its messages in order."""
+class FakeQueue:
+    """A queue that returns its messages in order and remembers how many were requested."""
 
     def __init__(self, *bodies: str) -> None:
-        self.bodies, self.asked = list(bodies), list[int]()
+        self.bodies, self.requested = list(bodies), list[int]()
 
     def receive_message(self, MaxNumberOfMessages: int, **_: Any) -> dict[str, Any]:
-        self.asked.append(MaxNumberOfMessages)
-        given = [self.bodies.pop(0) for _ in range(min(MaxNumberOfMessages, len(self.bodies)))]
-        return {"Messages": [{"Body": body} for body in given]}
+        self.requested.append(MaxNumberOfMessages)
+        received = [self.bodies.pop(0) for _ in range(min(MaxNumberOfMessages, len(self.bodies)))]
+        return {"Messages": [{"Body": body} for body in received]}
 
 
-class Bench:
-    """An intake of so many slots whose clock and threads a test moves itself."""
+class IntakeHarness:
+    """An intake for `slots` slots whose clock and threads the test controls."""
 
     def __init__(self, *bodies: str, slots: int = 1, places: Callable[[int, int], int] = int.__add__) -> None:
         gate: Any = SimpleNamespace(count_places=places, release_probe=lambda: None)
-        self.sqs, self.handler, self.time = Sqs(*bodies), Handler(), FakeTime(0)
+        self.sqs, self.handler, self.time = FakeQueue(*bodies), FakeHandler(), FakeTime(0)
         self.stop = StopRequest(self.time.now)
-        told = read_worker_settings(
+        settings = read_worker_settings(
             {"APP_NAME": "A", "SQS_QUEUE_URL": QUEUE_URL, "AWS_BUCKET": "b", "DOCKER_CORES": str(slots)}
         )
         handler: Any = self.handler
-        self.intake = JobIntake(WorkerContext(told, self.sqs, None), handler, self.stop, gate, self.time.now)
-        self.pool = AtOnce(1)
+        self.intake = JobIntake(WorkerContext(settings, self.sqs, None), handler, self.stop, gate, self.time.now)
+        self.pool = SynchronousPool(1)
 
-    def idle(self, *slots: int) -> None:
-        """The slots wait for a job."""
+    def announce_idle(self, *slots: int) -> None:
+        """Announce that these slots wait for a job."""
         for slot in slots:
             self.intake.announce_idle_slot(slot)
 
-    def look(self) -> None:
+    def run_round(self) -> None:
         self.intake.run_round(self.pool)
 
-    def start(self, slot: int) -> str:
-        """The slot takes the next job that is ready."""
-        found: Any = self.intake.wait_for_attempt(slot)
-        return str(found)
+    def start_job(self, slot: int) -> str:
+        """Let the slot take the next job that is ready, and return it."""
+        attempt: Any = self.intake.wait_for_attempt(slot)
+        return str(attempt)
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def skip_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "PREFETCH_CHECK_SECONDS", 0.001)
     assert PREFETCH_CHECK_SECONDS < POLL_WAIT_SECONDS
 
 
-def test_an_idle_container_asks_for_as_many_jobs_as_it_has_slots_free() -> None:
-    bench = Bench("a", "b", "c", slots=3)
-    bench.idle(0, 1)
-    bench.look()
-    assert bench.sqs.asked == [2]
-    assert {bench.start(0), bench.start(1)} == {"a", "b"}
+def test_an_idle_container_requests_one_job_per_free_slot() -> None:
+    harness = IntakeHarness("a", "b", "c", slots=3)
+    harness.announce_idle(0, 1)
+    harness.run_round()
+    assert harness.sqs.requested == [2]
+    assert {harness.start_job(0), harness.start_job(1)} == {"a", "b"}
 
 
-def test_sqs_is_never_asked_for_more_than_it_gives_at_once() -> None:
-    bench = Bench(slots=16)
-    bench.idle(*range(16))
-    bench.look()
-    assert bench.sqs.asked == [MAX_RECEIVED_MESSAGES]
+def test_one_call_never_requests_more_messages_than_sqs_allows() -> None:
+    harness = IntakeHarness(slots=16)
+    harness.announce_idle(*range(16))
+    harness.run_round()
+    assert harness.sqs.requested == [MAX_RECEIVED_MESSAGES]
 
 
-def test_nothing_is_taken_for_a_slot_whose_job_is_on_its_way() -> None:
-    bench = Bench("a", "b")
-    bench.idle(0)
-    bench.look()
-    bench.look()
-    assert bench.sqs.asked == [1]
+def test_no_second_job_is_received_for_a_slot_whose_job_is_being_fetched() -> None:
+    harness = IntakeHarness("a", "b")
+    harness.announce_idle(0)
+    harness.run_round()
+    harness.run_round()
+    assert harness.sqs.requested == [1]
 
 
-def test_the_first_program_of_a_container_has_no_job_fetched_ahead_since_nobody_knows_how_long_it_runs() -> None:
-    bench = Bench("a", "b")
-    bench.idle(0)
-    bench.look()
-    bench.start(0)
-    bench.time.sleep(1e6)
-    bench.look()
-    assert bench.sqs.bodies == ["b"]
+def test_no_job_is_fetched_ahead_during_a_containers_first_program_whose_duration_is_unknown() -> None:
+    harness = IntakeHarness("a", "b")
+    harness.announce_idle(0)
+    harness.run_round()
+    harness.start_job(0)
+    harness.time.sleep(1e6)
+    harness.run_round()
+    assert harness.sqs.bodies == ["b"]
 
 
-def running(*bodies: str, program: float, fetch: float) -> Bench:
-    """A slot that runs the first job, in a container whose last jobs took so long."""
-    bench = Bench(*bodies)
-    bench.intake.durations.add_program_time(program)
-    bench.intake.durations.add_fetch_time(fetch)
-    bench.idle(0)
-    bench.look()
-    bench.start(0)
-    return bench
+def build_busy_harness(*bodies: str, program: float, fetch: float) -> IntakeHarness:
+    """Return a harness whose slot runs the first job, with these durations of the container's last jobs."""
+    harness = IntakeHarness(*bodies)
+    harness.intake.durations.add_program_time(program)
+    harness.intake.durations.add_fetch_time(fetch)
+    harness.announce_idle(0)
+    harness.run_round()
+    harness.start_job(0)
+    return harness
 
 
 def test_one_job_is_fetched_ahead_just_in_time() -> None:
-    bench = running("a", "b", "c", program=100, fetch=20)
-    bench.time.sleep(100 - 30 - PREFETCH_MARGIN_SECONDS - 1)
-    bench.look()
-    assert bench.sqs.bodies == ["b", "c"]
-    bench.time.sleep(1)
-    bench.look()
-    bench.look()
-    assert bench.sqs.bodies == ["c"]
+    harness = build_busy_harness("a", "b", "c", program=100, fetch=20)
+    harness.time.sleep(100 - 30 - PREFETCH_MARGIN_SECONDS - 1)
+    harness.run_round()
+    assert harness.sqs.bodies == ["b", "c"]
+    harness.time.sleep(1)
+    harness.run_round()
+    harness.run_round()
+    assert harness.sqs.bodies == ["c"]
 
 
-def test_a_job_that_waits_too_long_for_its_slot_goes_back_and_the_slot_gets_no_other() -> None:
-    bench = running("a", "b", "c", program=1, fetch=1)
-    bench.look()
-    bench.time.sleep(MAX_READY_SECONDS + 1)
-    bench.look()
-    bench.look()
-    assert bench.handler.back == ["b"]
-    assert bench.sqs.bodies == ["c"]
+def test_a_job_that_waits_too_long_for_its_slot_is_returned_and_not_replaced() -> None:
+    harness = build_busy_harness("a", "b", "c", program=1, fetch=1)
+    harness.run_round()
+    harness.time.sleep(MAX_READY_SECONDS + 1)
+    harness.run_round()
+    harness.run_round()
+    assert harness.handler.returned == ["b"]
+    assert harness.sqs.bodies == ["c"]
 
 
-def test_a_job_fetched_for_one_slot_is_begun_by_whichever_is_free_first() -> None:
-    bench = running("a", "b", program=1, fetch=1)
-    bench.look()
-    assert bench.start(1) == "b"
+def test_a_fetched_job_is_started_by_the_first_free_slot() -> None:
+    harness = build_busy_harness("a", "b", program=1, fetch=1)
+    harness.run_round()
+    assert harness.start_job(1) == "b"
 
 
-def test_jobs_ahead_of_many_slots_come_several_in_one_call() -> None:
-    bench = Bench(*"abcdefgh", slots=4)
-    bench.intake.durations.add_program_time(2)
-    bench.idle(0, 1, 2, 3)
-    bench.look()
+def test_jobs_for_many_slots_are_fetched_ahead_in_one_call() -> None:
+    harness = IntakeHarness(*"abcdefgh", slots=4)
+    harness.intake.durations.add_program_time(2)
+    harness.announce_idle(0, 1, 2, 3)
+    harness.run_round()
     for slot in range(4):
-        bench.start(slot)
-    bench.look()
-    bench.start(0)
-    bench.look()
-    assert bench.sqs.asked == [4, 4]
-    bench.start(1)
-    bench.look()
-    assert bench.sqs.asked == [4, 4, 2]
+        harness.start_job(slot)
+    harness.run_round()
+    harness.start_job(0)
+    harness.run_round()
+    assert harness.sqs.requested == [4, 4]
+    harness.start_job(1)
+    harness.run_round()
+    assert harness.sqs.requested == [4, 4, 2]
 
 
-def test_a_job_that_is_done_already_makes_room_for_the_next() -> None:
-    bench = Bench("a", "b")
-    bench.handler.skips = {"a"}
-    bench.idle(0)
-    bench.look()
-    bench.look()
-    assert bench.start(0) == "b"
+def test_after_a_job_that_is_already_done_the_next_one_is_received() -> None:
+    harness = IntakeHarness("a", "b")
+    harness.handler.done = {"a"}
+    harness.announce_idle(0)
+    harness.run_round()
+    harness.run_round()
+    assert harness.start_job(0) == "b"
 
 
-def test_a_container_that_may_take_nothing_asks_for_nothing() -> None:
-    bench = Bench("a", places=lambda wanted, ahead: 0)
-    bench.idle(0)
-    bench.look()
-    assert bench.sqs.asked == []
+def test_a_container_that_may_take_no_jobs_requests_none() -> None:
+    harness = IntakeHarness("a", places=lambda wanted, ahead: 0)
+    harness.announce_idle(0)
+    harness.run_round()
+    assert harness.sqs.requested == []
 
 
-def test_told_to_end_slots_get_no_job_and_what_was_fetched_goes_back() -> None:
-    bench = running("a", "b", program=1, fetch=1)
-    bench.look()
-    bench.stop.announce_end(100)
-    assert bench.intake.wait_for_attempt(0) is None
-    bench.intake.run()
-    assert bench.handler.back == ["b"]
+def test_when_the_container_ends_slots_get_no_job_and_fetched_jobs_are_returned() -> None:
+    harness = build_busy_harness("a", "b", program=1, fetch=1)
+    harness.run_round()
+    harness.stop.announce_end(100)
+    assert harness.intake.wait_for_attempt(0) is None
+    harness.intake.run()
+    assert harness.handler.returned == ["b"]
 
 
-def test_a_slot_that_waits_is_woken_when_the_container_is_told_to_end() -> None:
-    bench = Bench()
-    got: list[object] = []
-    waiting = threading.Thread(target=lambda: got.append(bench.intake.wait_for_attempt(0)))
+def test_a_waiting_slot_is_woken_when_the_container_must_end() -> None:
+    harness = IntakeHarness()
+    results: list[object] = []
+    waiting = threading.Thread(target=lambda: results.append(harness.intake.wait_for_attempt(0)))
     waiting.start()
-    bench.stop.announce_end(100)
+    harness.stop.announce_end(100)
     waiting.join(10)
-    assert got == [None]
+    assert results == [None]
 
 
-def test_the_next_job_is_fetched_as_soon_as_a_slot_has_the_one_that_it_waited_for(
+def test_the_next_job_is_fetched_as_soon_as_a_waiting_slot_gets_its_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(intake, "PREFETCH_CHECK_SECONDS", 30)
-    bench = running("a", "b", "c", program=1, fetch=1)
+    harness = build_busy_harness("a", "b", "c", program=1, fetch=1)
     submitted: list[Callable[[], Any]] = []
-    pool: Any = SimpleNamespace(submit=lambda work, *words: submitted.append(lambda: work(*words)))
-    rounds, get_delay = [0], bench.intake.durations.get_prefetch_delay
+    pool: Any = SimpleNamespace(submit=lambda work, *args: submitted.append(lambda: work(*args)))
+    rounds, get_delay = [0], harness.intake.durations.get_prefetch_delay
 
     def count_rounds() -> float | None:
         rounds[0] += 1
         return get_delay()
 
-    monkeypatch.setattr(bench.intake.durations, "get_prefetch_delay", count_rounds)
+    monkeypatch.setattr(harness.intake.durations, "get_prefetch_delay", count_rounds)
     with ThreadPoolExecutor(2) as threads:
-        threads.submit(lambda: [bench.intake.run_round(pool) for _ in iter(lambda: bench.stop.is_announced, True)])
+        threads.submit(lambda: [harness.intake.run_round(pool) for _ in iter(lambda: harness.stop.is_announced, True)])
         try:
-            until(lambda: len(submitted) == 1, "no job is fetched ahead")
-            bench.intake.record_program_end(0)
-            before = rounds[0]
-            slot = threads.submit(bench.start, 0)
-            until(lambda: rounds[0] > before, "the polling thread is not woken")  # with nothing to do it waits again
+            until(lambda: len(submitted) == 1, "no job was fetched ahead")
+            harness.intake.record_program_end(0)
+            rounds_before = rounds[0]
+            slot = threads.submit(harness.start_job, 0)
+            until(
+                lambda: rounds[0] > rounds_before, "the polling thread was not woken"
+            )  # it has nothing to do and waits again
             submitted[0]()
             assert slot.result(10) == "b"
-            until(lambda: len(submitted) == 2, "the next one is not fetched", seconds=20)
+            until(lambda: len(submitted) == 2, "the next job was not fetched", seconds=20)
         finally:
-            bench.stop.announce_end(0)
-            bench.idle(0)
+            harness.stop.announce_end(0)
+            harness.announce_idle(0)
 
 
-# Short jobs: more messages come in one call than are wanted now
+# Short jobs: one call receives more messages than slots need at once.
 
 
-def short(*bodies: str, **more: Any) -> Bench:
-    """A container of one slot whose last job took a tenth of a second."""
-    bench = Bench(*bodies, **more)
-    bench.intake.durations.add_program_time(0.1)
-    bench.idle(0)
-    return bench
+def build_short_job_harness(*bodies: str, **options: Any) -> IntakeHarness:
+    """Return a harness with one idle slot whose last job took a tenth of a second."""
+    harness = IntakeHarness(*bodies, **options)
+    harness.intake.durations.add_program_time(0.1)
+    harness.announce_idle(0)
+    return harness
 
 
-def test_of_short_jobs_one_call_brings_as_many_as_a_second_takes_and_each_has_its_turn() -> None:
-    bench = short(*"abcdefghijkl")
+def test_one_call_receives_a_seconds_worth_of_short_jobs_which_start_in_order() -> None:
+    harness = build_short_job_harness(*"abcdefghijkl")
     begun = []
     for _ in range(12):
-        bench.look()
-        begun.append(bench.start(0))
-        bench.time.sleep(0.1)
-        bench.intake.record_program_end(0)
-        bench.idle(0)
+        harness.run_round()
+        begun.append(harness.start_job(0))
+        harness.time.sleep(0.1)
+        harness.intake.record_program_end(0)
+        harness.announce_idle(0)
     assert begun == list("abcdefghijkl")
-    assert bench.sqs.asked == [10, 10]
+    assert harness.sqs.requested == [10, 10]
 
 
-def test_of_messages_that_are_held_only_one_a_slot_is_fetched_ahead() -> None:
-    bench = short("a", "b", "c")
-    bench.look()
-    bench.start(0)
+def test_only_one_of_several_received_jobs_is_fetched_ahead_per_slot() -> None:
+    harness = build_short_job_harness("a", "b", "c")
+    harness.run_round()
+    harness.start_job(0)
     for _ in range(3):
-        bench.look()
-    assert (bench.sqs.bodies, bench.handler.begun) == ([], ["a", "b"])
+        harness.run_round()
+    assert (harness.sqs.bodies, harness.handler.begun) == ([], ["a", "b"])
 
 
-def test_of_jobs_of_a_second_none_is_held() -> None:
-    bench = Bench("a", "b", "c")
-    bench.intake.durations.add_program_time(0.9)
-    bench.intake.durations.add_fetch_time(0.2)
-    bench.idle(0)
-    bench.look()
-    assert bench.sqs.asked == [1]
+def test_no_extra_messages_are_received_if_a_job_takes_a_second() -> None:
+    harness = IntakeHarness("a", "b", "c")
+    harness.intake.durations.add_program_time(0.9)
+    harness.intake.durations.add_fetch_time(0.2)
+    harness.announce_idle(0)
+    harness.run_round()
+    assert harness.sqs.requested == [1]
 
 
-def test_a_message_that_is_held_too_long_goes_back() -> None:
-    bench = short("a", "b", "c")
-    bench.look()
-    bench.start(0)
-    bench.time.sleep(MAX_READY_SECONDS + 1)
-    bench.look()
-    assert set(bench.handler.back) == {"b", "c"}
+def test_a_message_that_waits_too_long_is_returned() -> None:
+    harness = build_short_job_harness("a", "b", "c")
+    harness.run_round()
+    harness.start_job(0)
+    harness.time.sleep(MAX_READY_SECONDS + 1)
+    harness.run_round()
+    assert set(harness.handler.returned) == {"b", "c"}
 
 
-def test_told_to_end_messages_that_are_held_go_back() -> None:
-    bench = short("a", "b", "c")
-    bench.look()
-    bench.start(0)
-    bench.stop.announce_end(100)
-    bench.intake.run()
-    assert bench.handler.back == ["b", "c"]
+def test_when_the_container_ends_waiting_messages_are_returned() -> None:
+    harness = build_short_job_harness("a", "b", "c")
+    harness.run_round()
+    harness.start_job(0)
+    harness.stop.announce_end(100)
+    harness.intake.run()
+    assert harness.handler.returned == ["b", "c"]
 
 
-def test_told_to_end_what_waits_goes_back_although_a_fetch_hangs() -> None:
-    bench = short("a", "b", "c")
+def test_when_the_container_ends_waiting_messages_are_returned_even_if_a_fetch_hangs() -> None:
+    harness = build_short_job_harness("a", "b", "c")
     begun, may_end = threading.Event(), threading.Event()
-    bench.handler.begin_attempt = lambda _: begun.set() or may_end.wait(60)  # type: ignore[method-assign, func-returns-value]
-    polling = threading.Thread(target=bench.intake.run)
+    harness.handler.begin_attempt = lambda _: begun.set() or may_end.wait(60)  # type: ignore[method-assign, func-returns-value]
+    polling = threading.Thread(target=harness.intake.run)
     polling.start()
     try:
         assert begun.wait(60)
-        bench.stop.announce_end(100)
-        until(lambda: bench.handler.back == ["b", "c"], "they wait for the fetch")
+        harness.stop.announce_end(100)
+        until(lambda: harness.handler.returned == ["b", "c"], "they were not returned while the fetch hangs")
     finally:
         may_end.set()
         polling.join()
-    assert bench.handler.back == ["b", "c", "a"]
+    assert harness.handler.returned == ["b", "c", "a"]
 
 
-def test_a_container_that_may_take_one_job_only_holds_none() -> None:
-    bench = short("a", "b", places=lambda wanted, ahead: 1)
-    bench.look()
-    assert bench.sqs.asked == [1]
+def test_a_container_that_may_take_only_one_job_receives_no_others() -> None:
+    harness = build_short_job_harness("a", "b", places=lambda wanted, ahead: 1)
+    harness.run_round()
+    assert harness.sqs.requested == [1]
 
 
-def test_a_container_that_may_take_nothing_any_more_begins_nothing_that_it_holds() -> None:
+def test_a_container_that_may_take_no_more_jobs_does_not_start_received_ones() -> None:
     allowed = [10, 0, 0]
-    bench = short("a", "b", "c", places=lambda wanted, ahead: allowed.pop(0))
-    bench.look()
-    bench.start(0)
-    bench.idle(0)
-    bench.look()
-    bench.look()
-    assert bench.handler.begun == ["a"]
-    bench.stop.announce_end(100)
-    bench.intake.run()
-    assert bench.handler.back == ["b", "c"]
+    harness = build_short_job_harness("a", "b", "c", places=lambda wanted, ahead: allowed.pop(0))
+    harness.run_round()
+    harness.start_job(0)
+    harness.announce_idle(0)
+    harness.run_round()
+    harness.run_round()
+    assert harness.handler.begun == ["a"]
+    harness.stop.announce_end(100)
+    harness.intake.run()
+    assert harness.handler.returned == ["b", "c"]

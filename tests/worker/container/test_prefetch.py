@@ -1,4 +1,4 @@
-"""When the next job's inputs are fetched."""
+"""When to fetch the next job's inputs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from distributed_something.worker.container.prefetch import JobDurations
 
 
 @given(st.lists(st.floats(0, 1e5)), st.lists(st.floats(0, 1e5)))
-def test_a_fetch_ahead_is_never_due_before_the_program_starts_or_after_it_usually_ends(
+def test_the_prefetch_delay_is_between_zero_and_the_longest_program(
     programs: list[float], fetches: list[float]
 ) -> None:
-    pace = JobDurations()
+    durations = JobDurations()
     for seconds in programs:
-        pace.add_program_time(seconds)
+        durations.add_program_time(seconds)
     for seconds in fetches:
-        pace.add_fetch_time(seconds)
-    due = pace.get_prefetch_delay()
-    assert due is None if not programs else due is not None and 0 <= due <= max(programs)
+        durations.add_fetch_time(seconds)
+    delay = durations.get_prefetch_delay()
+    assert delay is None if not programs else delay is not None and 0 <= delay <= max(programs)

@@ -1,4 +1,4 @@
-"""A slot runs one program at a time, and uploads behind it."""
+"""A slot runs one program at a time and uploads the previous job's results meanwhile."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from distributed_something.worker.container.slot import Slot
 from distributed_something.worker.container.stop import StopRequest
 
 
-def test_a_jobs_outputs_go_up_while_the_next_program_runs_and_at_most_one_jobs() -> None:
+def test_a_slot_uploads_one_jobs_results_while_the_next_program_runs() -> None:
     jobs, finished = list("abc"), list[str]()
-    begun = {job: threading.Event() for job in jobs}
+    started = {job: threading.Event() for job in jobs}
 
     def run(job: str) -> bool:
-        begun[job].set()
+        started[job].set()
         return True
 
     def finish(job: str) -> None:
-        assert begun["b"].wait(10), "the next program does not start before these outputs are up"
-        assert job != "a" or not begun["c"].wait(0.2), "a second job's outputs wait behind these"
+        assert started["b"].wait(10), "the next program did not start during the upload"
+        assert job != "a" or not started["c"].wait(0.2), (
+            "a third program started while two jobs waited for their upload"
+        )
         finished.append(job)
 
     intake: Any = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""How much time is left once the container is told to end."""
+"""How much time remains after a stop request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS, St
 from tests.support.fakes import FakeTime
 
 
-def test_running_programs_get_the_time_that_is_left_less_a_reserve() -> None:
+def test_running_programs_get_the_remaining_time_minus_a_reserve() -> None:
     time = FakeTime(0)
     stop = StopRequest(time.now)
     stop.announce_end(110)
@@ -16,7 +16,7 @@ def test_running_programs_get_the_time_that_is_left_less_a_reserve() -> None:
     assert stop.is_due
 
 
-def test_of_two_ends_the_earlier_one_counts() -> None:
+def test_the_earlier_of_two_announced_ends_counts() -> None:
     time = FakeTime(0)
     stop = StopRequest(time.now)
     stop.announce_end(STOP_RESERVE_SECONDS + 5)
@@ -25,5 +25,5 @@ def test_of_two_ends_the_earlier_one_counts() -> None:
     assert stop.is_due
 
 
-def test_without_an_end_nothing_is_over() -> None:
+def test_programs_may_run_forever_if_no_end_was_announced() -> None:
     assert not StopRequest(lambda: 1e12).is_due

@@ -1,9 +1,10 @@
-"""The worker's image on bases that are unlike each other: what runs in it, and that nothing of the base is changed.
+"""Tests of the worker's image on three very different base images: it must run on each and leave the base unchanged.
 
-debian: with a Python and a package of its own, and with an entry point, a command and a stop signal that mislead.
-bare: a static busybox and nothing else (no shell, no C library, no /tmp), for a user other than root; its variables
-would end any Python, and any program of the worker's C library.
-musl: a program linked against musl, whose loader and C library are all that there is beside it.
+debian: contains its own Python with a package, and sets an entry point, a command, and a stop signal that the worker
+must not use.
+bare: contains only a static busybox (no shell, no C library, no /tmp), runs as a user other than root, and sets
+environment variables that would break any Python and any program that uses the worker's C library.
+musl: contains only a program linked against musl, the musl loader, and its C library.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ COPY --from=box /loader /lib
 COPY --from=box /say /say
 """,
 }
-OF_AN_ENGINE = ("dev", "proc", "sys", "etc", "opt", ".dockerenv")  # folders that it makes, or changes the times of
+ENGINE_FOLDERS = ("dev", "proc", "sys", "etc", "opt", ".dockerenv")  # created or touched by the container engine
 SECRET = "a-key-that-nobody-must-see"
 
 
 @cache
-def base(name: str) -> str:
-    """The name of the base's image."""
+def build_base(name: str) -> str:
+    """Build a base image and return its image name."""
     with TemporaryDirectory() as folder:
         (Path(folder) / "Dockerfile").write_text(BASES[name])
         return build(Path(folder), f"tests/{name}:1")
@@ -73,14 +74,14 @@ def base(name: str) -> str:
 
 @cache
 def worker_on(name: str, mounting: bool = False) -> str:
-    """The name of the worker's image on a base."""
-    arguments = {"BASE_IMAGE": base(name), "MOUNT_S3": str(mounting)}
+    """Build the worker's image on a base and return its image name."""
+    arguments = {"BASE_IMAGE": build_base(name), "MOUNT_S3": str(mounting)}
     return build_worker(ROOT / "worker", f"tests/worker-on-{name}{'-mounting' if mounting else ''}:1", **arguments)
 
 
 @pytest.fixture(params=["debian", "bare"])
-def on(request: pytest.FixtureRequest) -> str:
-    """A base's name."""
+def base(request: pytest.FixtureRequest) -> str:
+    """Return the name of a base."""
     return str(request.param)
 
 
@@ -91,15 +92,15 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class Containers:
-    """Workers in containers, on a queue and a bucket of their own."""
+    """Workers in containers, with their own queue and bucket."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.names: list[str] = []
 
     def start(self, image: str, *options: str, **env: str) -> str:
-        told = [word for pair in (self.lab.environment | env).items() for word in ("--env", "=".join(pair))]
-        self.names.append(docker("run", "--detach", "--network", "host", *told, *options, image).strip())
+        env_options = [word for pair in (self.lab.environment | env).items() for word in ("--env", "=".join(pair))]
+        self.names.append(docker("run", "--detach", "--network", "host", *env_options, *options, image).strip())
         return self.names[-1]
 
     def end(self) -> None:
@@ -107,8 +108,8 @@ class Containers:
             with suppress(AssertionError):
                 docker("rm", "--force", name)
 
-    def log_of(self, record: dict[str, Any]) -> str:
-        """The job's own log."""
+    def read_job_log(self, record: dict[str, Any]) -> str:
+        """Return the log of the attempt in `record`."""
         return (self.lab.text(record["log"].removeprefix(f"s3://{self.lab.name}/")) or b"").decode()
 
 
@@ -119,15 +120,15 @@ def run(emulator: str, tmp_path: Path) -> Iterator[Containers]:
     containers.end()
 
 
-def shell(name: str, script: str) -> list[str]:
-    """`script` as a command on the base."""
+def build_shell_command(name: str, script: str) -> list[str]:
+    """Return a command that runs `script` in a shell of the base."""
     return [*(["/bin/busybox"] if name == "bare" else []), "sh", "-c", script]
 
 
 MARKER = "# ---- The machinery, from here on"
 
 
-def test_the_developers_part_of_the_dockerfile_is_an_image_by_itself_and_the_machinery_is_laid_on_it() -> None:
+def test_the_developers_part_of_the_dockerfile_is_an_image_to_which_the_rest_adds_the_worker() -> None:
     text = (ROOT / "worker" / "Dockerfile").read_text()
     own, machinery = text.split(f"\n{MARKER}")
     assert [line for line in own.splitlines() if line and not line.startswith("#")] == [
@@ -137,62 +138,68 @@ def test_the_developers_part_of_the_dockerfile_is_an_image_by_itself_and_the_mac
     assert machinery.rpartition("\nFROM ")[2].splitlines()[0] == "program"
 
 
-# The program's image stays as it is
+# The program's image does not change
 
 
-def test_a_job_runs_in_the_programs_image_as_if_the_worker_were_not_there(on: str, run: Containers) -> None:
-    run.start(worker_on(on))
-    env = ["/bin/busybox", "env"] if on == "bare" else ["env"]
+def test_a_program_gets_the_environment_of_its_image_without_changes_by_the_worker(base: str, run: Containers) -> None:
+    run.start(worker_on(base))
+    env = ["/bin/busybox", "env"] if base == "bare" else ["env"]
     record = run.lab.recorded(job_id(run.lab.send(group={"x": "env"}, command=env)), state="done")
-    seen = [line for line in run.log_of(record).splitlines() if line.startswith(("PYTHON", "LD_", "LC_", "PATH"))]
-    own = [f"{name}=/of/the/program" for name in ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")]
-    expected = {"debian": ["PATH=/of/the/program:/usr/bin:/bin"], "bare": [*own, "LD_PRELOAD=/bin/newer.so"]}[on]
-    assert sorted(line for line in seen if on == "debian" or not line.startswith("PATH")) == sorted(expected)
+    lines = run.read_job_log(record).splitlines()
+    variables = [line for line in lines if line.startswith(("PYTHON", "LD_", "LC_", "PATH"))]
+    bare = [f"{name}=/of/the/program" for name in ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")]
+    expected = {"debian": ["PATH=/of/the/program:/usr/bin:/bin"], "bare": [*bare, "LD_PRELOAD=/bin/newer.so"]}[base]
+    assert sorted(line for line in variables if base == "debian" or not line.startswith("PATH")) == sorted(expected)
 
 
-def test_the_programs_own_python_sees_exactly_what_it_sees_without_the_worker(run: Containers) -> None:
+def test_the_programs_own_python_has_the_same_paths_and_libraries_as_without_the_worker(run: Containers) -> None:
     code = "import six, sys, ssl; print(sys.version, sys.path, sys.prefix, six.__file__, ssl.OPENSSL_VERSION)"
     run.start(worker_on("debian"))
     record = run.lab.recorded(job_id(run.lab.send(group={"x": "py"}, command=["python3", "-c", code])), state="done")
-    assert run.log_of(record) == docker("run", "--rm", "--entrypoint", "python3", base("debian"), "-c", code)
+    assert run.read_job_log(record) == docker(
+        "run", "--rm", "--entrypoint", "python3", build_base("debian"), "-c", code
+    )
 
 
-def test_nothing_of_the_base_is_changed_and_no_tool_of_the_build_is_left() -> None:
-    before, after = files_of(base("debian")), files_of(worker_on("debian"))
+def test_no_file_of_the_base_is_changed_and_no_build_tool_stays_in_the_image() -> None:
+    before, after = list_files(build_base("debian")), list_files(worker_on("debian"))
     own = {name for name in after if name.startswith("opt/worker")}
     assert {name: after[name] for name in after.keys() - own} == before
     assert {name for name in own if "/bin/" in name} == {"opt/worker/bin/python3.11", "opt/worker/bin/busybox"}
     assert [name for name in own if "/pip/" in name or "/setuptools/" in name] == []
     for setting in ("Env", "User", "WorkingDir"):
-        one, other = (setting_of(image, setting) for image in (base("debian"), worker_on("debian")))
-        assert one == other
+        base_value, worker_value = (
+            read_image_setting(image, setting) for image in (build_base("debian"), worker_on("debian"))
+        )
+        assert base_value == worker_value
 
 
-def test_what_is_compiled_holds_neither_time_nor_passing_names_so_that_two_builds_have_the_same_files() -> None:
-    """PEP 552: the second four bytes tell whether a compiled file names its source by a hash or by its time."""
+def test_compiled_files_contain_no_times_or_temporary_paths_so_that_two_builds_are_identical() -> None:
+    """In a compiled file, bytes 4 to 7 show whether it refers to its source by hash or by time (PEP 552)."""
     code = (
         "import marshal, pathlib\n"
-        "found = {path: path.read_bytes() for path in pathlib.Path('/opt/worker/lib/python3').rglob('*.pyc')}\n"
-        "sources = {marshal.loads(body[16:]).co_filename[:24] for body in found.values()}\n"
-        "print(len(found) > 100, sources, {body[4] for body in found.values()})\n"
+        "bodies = {path: path.read_bytes() for path in pathlib.Path('/opt/worker/lib/python3').rglob('*.pyc')}\n"
+        "sources = {marshal.loads(body[16:]).co_filename[:24] for body in bodies.values()}\n"
+        "print(len(bodies) > 100, sources, {body[4] for body in bodies.values()})\n"
     )
-    assert in_image("debian", code) == "True {'/opt/worker/lib/python3/'} {1}\n"
+    assert run_worker_python("debian", code) == "True {'/opt/worker/lib/python3/'} {1}\n"
 
 
-def test_the_worker_is_small() -> None:
-    sizes = [int(docker("image", "inspect", "--format", "{{.Size}}", i)) for i in (base("bare"), worker_on("bare"))]
+def test_the_worker_adds_less_than_62_mb_to_an_image() -> None:
+    images = (build_base("bare"), worker_on("bare"))
+    sizes = [int(docker("image", "inspect", "--format", "{{.Size}}", image)) for image in images]
     assert sizes[1] - sizes[0] < 62e6
 
 
-def in_image(name: str, code: str) -> str:
-    """What the worker's own Python prints in the image on a base."""
+def run_worker_python(name: str, code: str) -> str:
+    """Run code with the worker's own Python in the image on a base, and return its output."""
     python = ["--library-path", "/opt/worker/lib", "/opt/worker/bin/python3.11", "-E", "-s", "-c", code]
-    bare = ["--network", "host", "--env", "LD_PRELOAD=", "--entrypoint", "/opt/worker/lib/loader.so"]
-    return docker("run", "--rm", *bare, worker_on(name), *python)
+    options = ["--network", "host", "--env", "LD_PRELOAD=", "--entrypoint", "/opt/worker/lib/loader.so"]
+    return docker("run", "--rm", *options, worker_on(name), *python)
 
 
-def files_of(image: str) -> dict[str, tuple[object, ...]]:
-    """Every file of an image with all that tells whether it was touched."""
+def list_files(image: str) -> dict[str, tuple[object, ...]]:
+    """Return every file of an image, with the metadata that would show a change."""
     name = docker("create", "--entrypoint", "/none", image).strip()
     try:
         with (
@@ -200,74 +207,82 @@ def files_of(image: str) -> dict[str, tuple[object, ...]]:
             tarfile.open(fileobj=export.stdout, mode="r|") as members,
         ):
             return {
-                one.name: (one.type, one.size, one.mode, one.uid, one.gid, one.linkname, one.mtime)
-                for one in members
-                if one.name.split("/")[0] not in OF_AN_ENGINE or one.name.startswith(("opt/", "etc/ld", "etc/py"))
+                file.name: (file.type, file.size, file.mode, file.uid, file.gid, file.linkname, file.mtime)
+                for file in members
+                if file.name.split("/")[0] not in ENGINE_FOLDERS or file.name.startswith(("opt/", "etc/ld", "etc/py"))
             }
     finally:
         docker("rm", "--force", name)
 
 
-def setting_of(image: str, setting: str) -> str:
+def read_image_setting(image: str, setting: str) -> str:
     return docker("image", "inspect", "--format", f"{{{{json .Config.{setting}}}}}", image)
 
 
 # Any base, any user
 
 
-def test_a_program_on_musl_runs_and_its_output_is_published(run: Containers) -> None:
+def test_a_program_linked_against_musl_runs_and_its_results_are_uploaded(run: Containers) -> None:
     run.start(worker_on("musl"))
     words = ["/say", "{output_dir}/said.txt", 'it\'s; $(id)\n"é"']
     job = job_id(run.lab.send(group={"x": "musl"}, command=words, output_location="out/{job}"))
     record = run.lab.recorded(job, state="done")
     assert run.lab.text(f"out/{job}/said.txt") == words[2].encode()
-    assert run.log_of(record) == words[2] + "\n"
+    assert run.read_job_log(record) == words[2] + "\n"
 
 
 @pytest.mark.parametrize(("name", "user", "expected"), [("debian", "4711:42", "4711 42"), ("bare", "0", "0 0")])
-def test_the_containers_user_is_whoever_is_asked_for(name: str, user: str, expected: str, run: Containers) -> None:
+def test_a_container_can_run_as_any_user(name: str, user: str, expected: str, run: Containers) -> None:
     box = "/bin/busybox " if name == "bare" else ""
     run.start(worker_on(name), "--user", user)
-    command = shell(name, f"echo $({box}id -u) $({box}id -g) > {{output_dir}}/who; {box}cat {{output_dir}}/who")
+    command = build_shell_command(
+        name, f"echo $({box}id -u) $({box}id -g) > {{output_dir}}/who; {box}cat {{output_dir}}/who"
+    )
     record = run.lab.recorded(job_id(run.lab.send(group={"x": "who"}, command=command)), state="done")
-    assert run.log_of(record).strip() == expected
+    assert run.read_job_log(record).strip() == expected
 
 
-# A container's life
+# The life cycle of a container
 
 
-def test_a_container_keeps_no_process_that_a_program_left(on: str, run: Containers) -> None:
-    container = run.start(worker_on(on))
-    box = "/bin/busybox " if on == "bare" else ""
-    command = shell(on, f"{box}sleep 600 & {box}setsid {box}sleep 600 & {box}true")
+def test_processes_that_a_program_leaves_behind_are_ended(base: str, run: Containers) -> None:
+    container = run.start(worker_on(base))
+    box = "/bin/busybox " if base == "bare" else ""
+    command = build_shell_command(base, f"{box}sleep 600 & {box}setsid {box}sleep 600 & {box}true")
     run.lab.recorded(job_id(run.lab.send(group={"x": "left"}, command=command)), state="done")
-    # The worker, its launcher and what started that are all that is left; a zombie would be listed too.
-    until(lambda: len(docker("top", container, "-o", "pid,stat,args").splitlines()) == 4, "a process is left")
+    # Only the worker, its launcher, and the parent of the launcher remain. Zombies would be listed too.
+    until(
+        lambda: len(docker("top", container, "-o", "pid,stat,args").splitlines()) == 4,
+        "a process of the program still runs",
+    )
 
 
-def test_docker_stop_gives_the_job_back_at_once(on: str, run: Containers) -> None:
-    container = run.start(worker_on(on))
-    run.lab.send(group={"x": "stopped"}, command=shell(on, f"{'/bin/busybox ' if on == 'bare' else ''}sleep 600"))
-    until(lambda: "start stopped-" in logs_of(container), "the job does not start")
-    asked = time.monotonic()
+def test_docker_stop_returns_the_job_to_the_queue_at_once(base: str, run: Containers) -> None:
+    container = run.start(worker_on(base))
+    run.lab.send(
+        group={"x": "stopped"},
+        command=build_shell_command(base, f"{'/bin/busybox ' if base == 'bare' else ''}sleep 600"),
+    )
+    until(lambda: "start stopped-" in logs_of(container), "the job did not start")
+    start = time.monotonic()
     docker("stop", "--time", "30", container)
-    assert time.monotonic() - asked < 20
+    assert time.monotonic() - start < 20
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
     assert run.lab.waiting() == 1
 
 
-def test_a_program_that_eats_the_containers_memory_is_told_from_one_that_just_fails(run: Containers) -> None:
+def test_an_out_of_memory_kill_is_distinguished_from_another_kill(run: Containers) -> None:
     container = run.start(worker_on("debian"), "--memory", "200m", "--memory-swap", "200m", JOB_RETRIES="1")
     lab = run.lab
-    eater = job_id(lab.send(group={"x": "eater"}, command=shell("debian", "tail /dev/zero")))
+    eater = job_id(lab.send(group={"x": "eater"}, command=build_shell_command("debian", "tail /dev/zero")))
     assert lab.recorded(eater, state="failed")["reason_class"] == "out of memory"
-    killed = job_id(lab.send(group={"x": "killed"}, command=shell("debian", "kill -9 $$")))
+    killed = job_id(lab.send(group={"x": "killed"}, command=build_shell_command("debian", "kill -9 $$")))
     assert lab.recorded(killed, state="failed")["reason_class"] == "signal"
     lab.recorded(job_id(lab.send(group={"x": "after"}, command="true")), state="done")
     assert docker("inspect", "--format", "{{.State.Running}}", container).strip() == "true"
 
 
-def test_a_thread_that_still_runs_when_the_worker_ends_does_not_crash_it(on: str) -> None:
+def test_a_thread_that_still_runs_when_python_ends_does_not_crash_it(base: str) -> None:
     code = (
         "import threading, time\n"
         "def spin():\n"
@@ -275,30 +290,31 @@ def test_a_thread_that_still_runs_when_the_worker_ends_does_not_crash_it(on: str
         "for _ in range(8): threading.Thread(target=spin, daemon=True).start()\n"
         "time.sleep(0.05)\n"
     )
-    in_image(on, code)
+    run_worker_python(base, code)
 
 
-def test_no_secret_is_in_the_image_the_containers_log_a_record_or_a_jobs_log(run: Containers) -> None:
+def test_no_secret_appears_in_the_image_the_logs_or_a_record(run: Containers) -> None:
     image = worker_on("debian")
     container = run.start(image, AWS_SECRET_ACCESS_KEY=SECRET, AWS_SESSION_TOKEN=SECRET, JOB_RETRIES="1")
     good, bad = (run.lab.send(group={"x": word}, command=word, timeout_minutes=1) for word in ("true", "nonsense"))
     run.lab.recorded(job_id(good), state="done")
     run.lab.recorded(job_id(bad), state="failed")
     run.lab.send_text("no JSON")
-    until(lambda: "bad message" in logs_of(container), "the bad message is not noticed")
+    until(lambda: "bad message" in logs_of(container), "the bad message was not reported")
     docker("stop", "--time", "30", container)
-    keys = [one["Key"] for one in run.lab.s3.list_objects_v2(Bucket=run.lab.name)["Contents"]]
+    keys = [entry["Key"] for entry in run.lab.s3.list_objects_v2(Bucket=run.lab.name)["Contents"]]
     assert len(keys) >= 2
     for text in [logs_of(container), *((run.lab.text(key) or b"").decode() for key in keys)]:
         assert SECRET not in text
-    made = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image) + setting_of(image, "Env")
-    assert [word for word in ("SECRET", "TOKEN", "ACCESS_KEY", "PASSWORD") if word in made] == []
+    commands = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
+    build_settings = commands + read_image_setting(image, "Env")
+    assert [word for word in ("SECRET", "TOKEN", "ACCESS_KEY", "PASSWORD") if word in build_settings] == []
 
 
-# A developer's own
+# Files of the developer
 
 
-def test_scripts_modules_and_packages_of_a_developer_are_in_the_image_without_an_edit_of_it(
+def test_scripts_modules_and_packages_of_a_developer_are_in_the_image_without_edits_of_the_dockerfile(
     run: Containers, tmp_path: Path
 ) -> None:
     own = tmp_path / "worker"
@@ -308,12 +324,12 @@ def test_scripts_modules_and_packages_of_a_developer_are_in_the_image_without_an
     (own / "naming.py").write_text("import tabulate\nNAME = tabulate.__name__\n")
     worker = own / "generic-worker.py"
     head, body = worker.read_text().split("\ndef prepare(", 1)
-    body = body.replace('here."""\n', 'here."""\n    job.command.append(naming.NAME)\n', 1)
+    body = body.replace('the command."""\n', 'the command."""\n    job.command.append(naming.NAME)\n', 1)
     head = head.replace("from distributed_something", "import naming\nfrom distributed_something")
     worker.write_text(f"{head}\ndef prepare({body}")
     for path in (worker, own / "naming.py"):
-        path.chmod(0o600)  # as a cautious developer's disk has it
-    image = build_worker(own, "tests/worker-with-own:1", BASE_IMAGE=base("debian"))
+        path.chmod(0o600)  # readable only for the developer
+    image = build_worker(own, "tests/worker-with-own:1", BASE_IMAGE=build_base("debian"))
     run.start(image, "--user", "4711")
     command = ["sh", "-c", 'sh "$0" "$2" "$1"', "{scripts_dir}/say.sh", "{output_dir}"]
     job = job_id(run.lab.send(group={"x": "own"}, command=command, output_location="own/{job}"))
@@ -323,64 +339,69 @@ def test_scripts_modules_and_packages_of_a_developer_are_in_the_image_without_an
 
 # The mounted bucket
 
-RIGHTS = ("--cap-add", "SYS_ADMIN", "--device", "/dev/fuse:/dev/fuse:rw")
+MOUNT_OPTIONS = ("--cap-add", "SYS_ADMIN", "--device", "/dev/fuse:/dev/fuse:rw")
 
 
 @pytest.fixture
-def mounting() -> str:
+def mounting_image() -> str:
+    """Build a worker's image that can mount the bucket."""
     if not Path("/dev/fuse").exists():
         pytest.skip("this computer has no /dev/fuse")
     return worker_on("debian", mounting=True)
 
 
-def read(run: Containers, key: str) -> str:
-    """What a program reads of the mounted bucket, from its log."""
-    command = shell("debian", f"cat {MOUNT_FOLDER}/{key}; touch {MOUNT_FOLDER}/new; true")
+def read_from_mount(run: Containers, key: str) -> str:
+    """Run a job that reads a key from the mounted bucket and tries to write there. Return its log."""
+    command = build_shell_command("debian", f"cat {MOUNT_FOLDER}/{key}; touch {MOUNT_FOLDER}/new; true")
     message = run.lab.send(group={"read": key}, command=command, output_location="read/{job}")
     return run.log_of(run.lab.recorded(job_id(message), state="done"))
 
 
-def test_a_program_reads_the_mounted_bucket_and_cannot_write_there(run: Containers, mounting: str) -> None:
+def test_a_program_reads_the_mounted_bucket_and_cannot_write_there(run: Containers, mounting_image: str) -> None:
     run.lab.put("plates/one/a.txt", b"from the bucket\n")
-    container = run.start(mounting, *RIGHTS, MOUNT_S3="True")
-    said = read(run, "plates/one/a.txt")
-    assert said.startswith("from the bucket\n")
-    assert "Read-only file system" in said
+    container = run.start(mounting_image, *MOUNT_OPTIONS, MOUNT_S3="True")
+    output = read_from_mount(run, "plates/one/a.txt")
+    assert output.startswith("from the bucket\n")
+    assert "Read-only file system" in output
     assert run.lab.text("new") is None
     docker("stop", "--time", "30", container)
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
 
 
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
-def test_a_mount_that_dies_or_hangs_is_made_again(run: Containers, mounting: str, signal: str) -> None:
+def test_the_bucket_is_mounted_again_if_the_mount_dies_or_hangs(
+    run: Containers, mounting_image: str, signal: str
+) -> None:
     run.lab.put("a.txt", b"still there\n")
-    container = run.start(mounting, *RIGHTS, MOUNT_S3="True")
-    until(lambda: logs_of(container).count("mounted ") == 1, "it is not mounted")
+    container = run.start(mounting_image, *MOUNT_OPTIONS, MOUNT_S3="True")
+    until(lambda: logs_of(container).count("mounted ") == 1, "the bucket was not mounted")
     script = f"for p in /proc/[0-9]*; do grep -q '[b]in/s3fs' $p/cmdline && kill -{signal} ${{p#/proc/}}; done; true"
     docker("exec", container, "sh", "-c", script)
-    until(lambda: logs_of(container).count("mounted ") == 2, "it is not mounted again", seconds=60)
-    assert "still there" in read(run, "a.txt")
+    until(lambda: logs_of(container).count("mounted ") == 2, "the bucket was not mounted again", seconds=60)
+    assert "still there" in read_from_mount(run, "a.txt")
 
 
-def test_a_bucket_that_cannot_be_mounted_ends_the_container(run: Containers, mounting: str) -> None:
-    container = run.start(mounting, *RIGHTS, MOUNT_S3="True", AWS_BUCKET="no-such-bucket")
-    until(lambda: "true" not in docker("inspect", "--format", "{{.State.Running}}", container), "it goes on")
+def test_a_bucket_that_cannot_be_mounted_ends_the_container(run: Containers, mounting_image: str) -> None:
+    container = run.start(mounting_image, *MOUNT_OPTIONS, MOUNT_S3="True", AWS_BUCKET="no-such-bucket")
+    until(
+        lambda: "true" not in docker("inspect", "--format", "{{.State.Running}}", container), "the container still runs"
+    )
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "1"
 
 
 @pytest.mark.parametrize(
-    ("image_can", "options", "word"),
+    ("has_s3fs", "options", "word"),
     [
-        (False, RIGHTS, "make build"),
-        (True, RIGHTS[:2], "/dev/fuse"),
-        (True, RIGHTS[2:], "SYS_ADMIN"),
-        (True, (*RIGHTS, "--user", "4711"), "root"),
+        (False, MOUNT_OPTIONS, "make build"),
+        (True, MOUNT_OPTIONS[:2], "/dev/fuse"),
+        (True, MOUNT_OPTIONS[2:], "SYS_ADMIN"),
+        (True, (*MOUNT_OPTIONS, "--user", "4711"), "root"),
     ],
 )
-def test_what_a_mount_lacks_is_told_in_one_line_before_a_job_is_taken(
-    run: Containers, mounting: str, image_can: bool, options: tuple[str, ...], word: str
+def test_a_missing_requirement_of_the_mount_is_reported_in_one_line_before_a_job_is_taken(
+    run: Containers, mounting_image: str, has_s3fs: bool, options: tuple[str, ...], word: str
 ) -> None:
-    container = run.start(mounting if image_can else worker_on("debian"), *options, MOUNT_S3="True")
+    container = run.start(mounting_image if has_s3fs else worker_on("debian"), *options, MOUNT_S3="True")
     assert docker("wait", container).strip() == "2"
     (line,) = logs_of(container).splitlines()
     assert "MOUNT_S3" in line

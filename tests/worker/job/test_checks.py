@@ -1,4 +1,4 @@
-"""The checks that a developer calls in `failure()`: a reason for every way to be wrong, never an exception."""
+"""Tests of the checks for `failure()`: each problem gives a reason, never an exception."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 KEYS = st.lists(st.text() | st.integers(), max_size=3)
-OF_A_FILE: list[Callable[[Path], str | None]] = [
+FILE_CHECKS: list[Callable[[Path], str | None]] = [
     lambda path: wrong_text(path, "Complete"),
     lambda path: missing_text(path, "Complete"),
     lambda path: missing_key(path, "plate"),
@@ -39,79 +39,81 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "file"
 
 
-def test_files_are_counted_in_all_folders_by_name_and_size(tmp_path: Path) -> None:
+def test_files_in_all_subfolders_are_counted_by_name_and_size(tmp_path: Path) -> None:
     for name, size in {"a.csv": 10, "deep/er/b.csv": 3, "c.png": 9, "empty.csv": 0}.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
     assert missing_files(tmp_path, 4) is None
-    assert missing_files(tmp_path, 5) == "4 files '*', 5 expected"
+    assert missing_files(tmp_path, 5) == "4 files match '*', 5 expected"
     assert missing_files(tmp_path, 3, "*.csv") is None
-    assert missing_files(tmp_path, 3, "*.csv", min_bytes=1) == "2 files '*.csv' of 1 bytes or more, 3 expected"
+    assert (
+        missing_files(tmp_path, 3, "*.csv", min_bytes=1) == "2 files match '*.csv' and have 1 bytes or more, 3 expected"
+    )
     assert missing_files(tmp_path, 1, "er/*.csv") is None
 
 
-def test_a_folder_that_is_not_there_has_no_files(tmp_path: Path) -> None:
-    assert missing_files(tmp_path / "none", 1) == "0 files '*', 1 expected"
+def test_a_folder_that_does_not_exist_has_no_files(tmp_path: Path) -> None:
+    assert missing_files(tmp_path / "none", 1) == "0 files match '*', 1 expected"
 
 
-def test_folders_and_links_that_lead_nowhere_are_no_files(tmp_path: Path) -> None:
+def test_folders_and_broken_links_do_not_count_as_files(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "none")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert missing_files(tmp_path, 1) == "0 files '*', 1 expected"
+    assert missing_files(tmp_path, 1) == "0 files match '*', 1 expected"
 
 
-def test_a_pattern_that_cannot_be_is_the_reason(tmp_path: Path) -> None:
-    assert "cannot be counted" in str(missing_files(tmp_path, 1, "/etc/*"))
+def test_an_invalid_pattern_gives_a_reason(tmp_path: Path) -> None:
+    assert "files that match '/etc/*' cannot be counted" in str(missing_files(tmp_path, 1, "/etc/*"))
 
 
-def test_a_done_file_must_say_its_word(file: Path) -> None:
+def test_a_file_must_contain_exactly_the_expected_text(file: Path) -> None:
     file.write_text("Complete\n")
     assert wrong_text(file, "Complete") is None
     file.write_text("Failure\n")
-    assert wrong_text(file, "Complete") == "file says 'Failure', not 'Complete'"
+    assert wrong_text(file, "Complete") == "file contains 'Failure', not 'Complete'"
 
 
-def test_a_word_is_found_in_a_log_of_any_encoding(file: Path) -> None:
+def test_a_text_is_found_in_a_file_of_any_encoding(file: Path) -> None:
     file.write_bytes(b"5 \xb5m\nComplete\n")
     assert missing_text(file, "Complete") is None
     assert missing_text(file, "Done") == "file does not contain 'Done'"
 
 
-def test_a_key_inside_others_is_found_or_named(file: Path) -> None:
+def test_a_missing_key_is_named_with_its_path(file: Path) -> None:
     file.write_text(json.dumps({"plate": {"wells": [{"path": "A/1"}], "name": None}}))
     assert missing_key(file, "plate") is None
     assert missing_key(file, "plate", "name") is None
     assert missing_key(file, "plate", "wells", 0, "path") is None
-    assert missing_key(file, "plate", "wells", 1, "path") == "file has no plate.wells.1"
-    assert missing_key(file, "plate", "name", "first") == "file has no plate.name.first"
+    assert missing_key(file, "plate", "wells", 1, "path") == "file has no key plate.wells.1"
+    assert missing_key(file, "plate", "name", "first") == "file has no key plate.name.first"
 
 
-@pytest.mark.parametrize("check", OF_A_FILE)
-def test_a_file_that_is_not_there_a_folder_and_a_pipe_are_reasons(check: Any, file: Path) -> None:
-    assert check(file) == "file is not there"
+@pytest.mark.parametrize("check", FILE_CHECKS)
+def test_a_missing_file_a_folder_and_a_pipe_give_a_reason(check: Any, file: Path) -> None:
+    assert check(file) == "file does not exist"
     file.mkdir()
-    assert check(file) == "file is no file"
+    assert check(file) == "file is not a regular file"
     file.rmdir()
     os.mkfifo(file)
-    assert check(file) == "file is no file"  # and does not wait for a writer
+    assert check(file) == "file is not a regular file"  # and the check does not wait for a writer
 
 
-@pytest.mark.parametrize("check", OF_A_FILE)
-def test_a_file_that_may_not_be_read_is_a_reason(check: Any, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("check", FILE_CHECKS)
+def test_a_file_without_read_permission_gives_a_reason(check: Any, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> Any:
-        raise PermissionError("not yours")
+        raise PermissionError("no permission")
 
     file.touch()
     monkeypatch.setattr(checks.Path, "open", refuse)
-    assert check(file) == "file cannot be read: not yours"
+    assert check(file) == "file cannot be read: no permission"
 
 
-@pytest.mark.parametrize("check", OF_A_FILE)
-def test_of_a_huge_file_only_the_start_is_read(check: Any, file: Path) -> None:
+@pytest.mark.parametrize("check", FILE_CHECKS)
+def test_only_the_start_of_a_huge_file_is_read(check: Any, file: Path) -> None:
     with file.open("wb") as huge:
-        huge.truncate(1 << 40)  # no byte of it is on the disk
+        huge.truncate(1 << 40)  # a sparse file, which takes no space on the disk
     assert str(MAX_CHECKED_BYTES) in check(file)
 
 
@@ -121,15 +123,15 @@ def test_bytes_that_are_not_utf8_are_named(file: Path) -> None:
     assert wrong_text(file, "x") == "file is not UTF-8 (byte 11)"
 
 
-def test_what_is_no_json_is_a_reason(file: Path) -> None:
+def test_invalid_json_gives_a_reason(file: Path) -> None:
     for text in ("", "{", "[" * 200_000, "9" * 10_000, '{"plate": '):
         file.write_text(text)
-        assert "is no JSON" in str(missing_key(file, "plate"))
+        assert "is not valid JSON" in str(missing_key(file, "plate"))
 
 
-@settings(deadline=None)  # of the disk
+@settings(deadline=None)  # the disk can be slow
 @given(content=st.binary(max_size=200), keys=KEYS)
-def test_any_bytes_give_a_reason_and_never_an_error(
+def test_no_content_makes_a_check_raise_an_exception(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, keys: list[str | int]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "any"
@@ -138,19 +140,19 @@ def test_any_bytes_give_a_reason_and_never_an_error(
         assert reason is None or reason.isprintable() or "\n" not in reason
 
 
-@settings(deadline=None)  # of the disk
+@settings(deadline=None)  # the disk can be slow
 @given(value=JSON, keys=KEYS)
-def test_a_key_is_there_just_where_python_finds_it(
+def test_a_key_is_missing_exactly_if_python_cannot_find_it(
     tmp_path_factory: pytest.TempPathFactory, value: Any, keys: list[str | int]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "json"
     file.write_text(json.dumps(value))
-    assert (missing_key(file, *keys) is None) == _python_finds(json.loads(json.dumps(value)), keys)
+    assert (missing_key(file, *keys) is None) == _has_nested_key(json.loads(json.dumps(value)), keys)
 
 
-@settings(deadline=None)  # of the disk
+@settings(deadline=None)  # the disk can be slow
 @given(text=st.text(st.characters(exclude_categories=["Cs"])), word=st.text())
-def test_a_text_contains_what_python_finds_in_it(
+def test_a_text_is_missing_exactly_if_python_cannot_find_it(
     tmp_path_factory: pytest.TempPathFactory, text: str, word: str
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "text"
@@ -158,7 +160,7 @@ def test_a_text_contains_what_python_finds_in_it(
     assert (missing_text(file, word) is None) == (word in text)
 
 
-def _python_finds(value: Any, keys: list[str | int]) -> bool:
+def _has_nested_key(value: Any, keys: list[str | int]) -> bool:
     try:
         for key in keys:
             if isinstance(value, str) or (isinstance(key, int) and key < 0):

@@ -1,4 +1,4 @@
-"""A job's id: readable, stable, and safe wherever it stands."""
+"""Tests of job ids: readable, always the same for a message, and allowed in keys and names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-def test_a_job_id_is_safe_in_a_key_a_folder_and_a_log_stream_for_any_group(group: Any) -> None:
+def test_a_job_id_is_allowed_in_keys_folder_names_and_log_stream_names_for_any_group(group: Any) -> None:
     identity = job_id({"group": group})
     assert set(identity) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
     assert 10 < len(identity) <= 91
@@ -27,15 +27,15 @@ def test_a_job_id_is_safe_in_a_key_a_folder_and_a_log_stream_for_any_group(group
 
 
 @given(st.dictionaries(st.text(), ANYTHING))
-def test_a_job_id_is_the_same_after_the_message_travelled(message: dict[str, Any]) -> None:
-    travelled = json.loads(json.dumps(dict(reversed(list(message.items())))))
-    assert job_id({"group": "g"} | travelled) == job_id({"group": "g"} | message)
+def test_a_job_id_is_the_same_after_the_message_was_sent(message: dict[str, Any]) -> None:
+    received = json.loads(json.dumps(dict(reversed(list(message.items())))))
+    assert job_id({"group": "g"} | received) == job_id({"group": "g"} | message)
 
 
 @given(ANYTHING, ANYTHING)
-def test_messages_that_differ_have_different_job_ids(one: Any, other: Any) -> None:
-    alike = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-    assert (job_id({"group": one}) == job_id({"group": other})) == alike
+def test_different_messages_have_different_job_ids(first: Any, second: Any) -> None:
+    is_equal = json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
+    assert (job_id({"group": first}) == job_id({"group": second})) == is_equal
 
 
 @pytest.mark.parametrize(

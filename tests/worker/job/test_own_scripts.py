@@ -1,4 +1,4 @@
-"""A developer's own scripts are where a job file finds them on this computer, as they are in the image."""
+"""Tests of `{scripts_dir}` in a job file: the folder of the developer's scripts, in the image and the local cloud."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distributed_something.localcloud.play.runners import ProcessRunner, WorkOrd
 from tests.support.paths import ROOT
 from tests.support.project import wait_for
 
-ASK = """
+PRINT_SCRIPTS_FOLDER = """
 from pathlib import Path
 from distributed_something.worker import Folders, JobDefaults, job_from_message
 message = {"group": "g", "command": "{scripts_dir}"}
@@ -21,8 +21,8 @@ print(job_from_message(message, Folders(Path("/job")), JobDefaults("bucket", "Ap
 """
 
 
-def ran(project: Path, template: Path) -> str:
-    """What a worker of this project says of its scripts."""
+def read_scripts_folder(project: Path, template: Path) -> str:
+    """Return the folder of scripts that a worker of this project prints."""
     layout = build_layout(project)
     layout.make_folders()
     worker = ProcessRunner(layout, template).start_task(WorkOrder("task", "image", {}))
@@ -32,24 +32,25 @@ def ran(project: Path, template: Path) -> str:
 
 @pytest.mark.parametrize("has_worker", [True, False])
 @pytest.mark.parametrize("has_scripts", [True, False])
-def test_a_projects_scripts_are_its_own_or_else_the_templates(
+def test_a_project_uses_its_own_scripts_or_else_those_of_the_template(
     has_worker: bool, has_scripts: bool, tmp_path: Path
 ) -> None:
     project, template = tmp_path / "project", tmp_path / "template"
     template.mkdir()
     (template / "distributed_something").symlink_to(ROOT / "distributed_something")
-    for folder, there in ((template, True), (project, has_worker)):
+    for folder, has_file in ((template, True), (project, has_worker)):
         (folder / "worker").mkdir(parents=True)
-        if there:
-            (folder / "worker" / "generic-worker.py").write_text(ASK)
+        if has_file:
+            (folder / "worker" / "generic-worker.py").write_text(PRINT_SCRIPTS_FOLDER)
     for folder in (template, project)[: 1 + has_scripts]:
         (folder / "worker" / "scripts").mkdir()
-    assert ran(project, template) == str((project if has_scripts else template) / "worker" / "scripts")
+    expected = (project if has_scripts else template) / "worker" / "scripts"
+    assert read_scripts_folder(project, template) == str(expected)
 
 
-def test_a_folder_of_scripts_lies_beside_the_worker(tmp_path: Path) -> None:
+def test_the_scripts_folder_is_next_to_generic_worker_py(tmp_path: Path) -> None:
     worker = tmp_path / "generic-worker.py"
-    worker.write_text(ASK)
+    worker.write_text(PRINT_SCRIPTS_FOLDER)
     env = {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, str(worker)], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(tmp_path / "scripts")
+    result = subprocess.run([sys.executable, str(worker)], env=env, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == str(tmp_path / "scripts")

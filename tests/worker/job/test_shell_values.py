@@ -1,4 +1,4 @@
-"""A value in a command that a shell reads stays one piece of text, wherever its placeholder stands."""
+"""Tests of the quoting of values in shell commands: a value is always treated as plain text."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0
 
 
 @given(VALUES)
-def test_a_value_stays_one_word_for_a_shell_wherever_its_placeholder_stands(value: str) -> None:
+def test_a_value_stays_one_word_at_every_position_of_its_placeholder(value: str) -> None:
     command = fill_shell('prog {v} "a {v}" \'b {v}\' \\"{v}', {"v": value})
     assert shlex.split(command) == ["prog", value, f"a {value}", f"b {value}", f'"{value}']
 
 
 @settings(max_examples=15, deadline=None)
 @given(VALUES)
-def test_a_real_shell_agrees(value: str) -> None:
+def test_a_real_shell_prints_the_value_unchanged(value: str) -> None:
     script = '# {v}\'s\nx=-\nprintf \'%s\\0\' {v} "{v}" \'{v}\' "$(echo -)" "$x{v}" $x{v}'
     command = fill_shell(script, {"v": value})
     printed = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True).stdout
@@ -31,17 +31,23 @@ def test_a_real_shell_agrees(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["cat <<END\n{v}\nEND", "echo `basename {v}`", 'echo "$(basename {v})"', "echo $'{v}'"]
+    ("command", "token"),
+    [
+        ("cat <<END\n{v}\nEND", "<<"),
+        ("echo `basename {v}`", "`"),
+        ('echo "$(basename {v})"', r"\$\("),
+        ("echo $'{v}'", r"\$'"),
+    ],
 )
-def test_a_placeholder_that_cannot_be_quoted_for_a_shell_is_refused(command: str) -> None:
-    with pytest.raises(TemplateError, match=r"\{v\} stands behind"):
+def test_a_placeholder_that_cannot_be_quoted_for_a_shell_is_refused(command: str, token: str) -> None:
+    with pytest.raises(TemplateError, match=rf"\{{v\}} is used after {token}, where values cannot be quoted"):
         fill_shell(command, {"v": "x"})
 
 
-def test_a_plain_value_stands_in_quotes_as_a_person_would_write_it() -> None:
+def test_a_plain_value_inside_quotes_is_inserted_unchanged() -> None:
     command = fill_shell("printf \"I like {v}\" '{v}' {v}", {"v": "cookie dough"})
     assert command == "printf \"I like cookie dough\" 'cookie dough' 'cookie dough'"
 
 
-def test_a_shells_own_variables_stay_the_shells() -> None:
+def test_shell_variables_are_not_placeholders() -> None:
     assert fill_shell('echo ${HOME} "${v}" ${x:-{v}}', {"v": "x"}) == 'echo ${HOME} "${v}" ${x:-x}'

@@ -1,4 +1,4 @@
-"""Flags of the AWS CLI become arguments of S3's own calls; what is no flag is told."""
+"""Tests of the translation of AWS CLI flags into arguments of S3 requests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from distributed_something.worker.job.upload_flags import BadFlags, parse_upload
 OWNER = {"ACL": "bucket-owner-full-control"}
 
 
-@pytest.mark.parametrize(
-    "nothing", ["", False, None, "False", "   ", "--metadata-directive REPLACE --only-show-errors"]
-)
-def test_no_flags_or_those_of_the_cli_alone_change_nothing(nothing: object) -> None:
-    assert parse_upload_flags(nothing) == {}
+@pytest.mark.parametrize("flags", ["", False, None, "False", "   ", "--metadata-directive REPLACE --only-show-errors"])
+def test_empty_and_ignored_flags_give_no_arguments(flags: object) -> None:
+    assert parse_upload_flags(flags) == {}
 
 
 @pytest.mark.parametrize(
@@ -35,28 +33,28 @@ def test_no_flags_or_those_of_the_cli_alone_change_nothing(nothing: object) -> N
         ('--cache-control "max-age=60, public"', {"CacheControl": "max-age=60, public"}),
     ],
 )
-def test_flags_become_what_s3_calls_say(flags: str, arguments: dict[str, object]) -> None:
+def test_flags_become_arguments_of_s3_requests(flags: str, arguments: dict[str, object]) -> None:
     assert parse_upload_flags(flags) == arguments
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
-        ("--acl", "--acl has no value behind it"),
-        ("--acl --sse", "--acl has no value behind it"),
+        ("--acl", "--acl has no value; write a value after it"),
+        ("--acl --sse", "--acl has no value; write a value after it"),
         ("--acl everyone", "--acl is 'everyone', not one of private"),
-        ("--delete", "'--delete' is no flag that an upload here takes"),
-        ("bucket-owner-full-control", "'bucket-owner-full-control' is no flag"),
+        ("--delete", "'--delete' is not a supported upload flag; use one of --acl, "),
+        ("bucket-owner-full-control", "'bucket-owner-full-control' is not a supported upload flag"),
         ("--acl 'open", "cannot be split into words"),
         ("--metadata plate", "--metadata is 'plate', not name=value"),
-        ("--metadata '{\"plate\": 1}'", "whose values are no texts"),
+        ("--metadata '{\"plate\": 1}'", "but each value must be a string"),
         ("--metadata '{plate'", "--metadata "),
-        (True, "True is neither a text"),
-        (["--acl"], "is neither a text"),
+        (True, "True is not a string; write flags as for `aws s3 cp`"),
+        (["--acl"], "is not a string; write flags as for `aws s3 cp`"),
     ],
 )
-def test_what_is_no_flag_is_told_with_its_name(flags: object, told: str) -> None:
-    with pytest.raises(BadFlags, match=told):
+def test_an_invalid_flag_is_named(flags: object, message: str) -> None:
+    with pytest.raises(BadFlags, match=message):
         parse_upload_flags(flags)
 
 
@@ -64,6 +62,6 @@ S3_ARGUMENTS = set(boto3.client("s3", "us-east-1").meta.service_model.operation_
 
 
 @given(st.text() | st.lists(st.sampled_from(["--acl", "private", "=", "'", "--sse", "{"])).map(" ".join))
-def test_any_text_is_taken_or_refused_by_name(text: str) -> None:
+def test_any_text_gives_known_arguments_or_is_refused(text: str) -> None:
     with suppress(BadFlags):
         assert set(parse_upload_flags(text)) <= S3_ARGUMENTS

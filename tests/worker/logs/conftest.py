@@ -1,4 +1,4 @@
-"""What the tests of logs share."""
+"""Fixtures for the tests of logs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.logs.desk import Desk
 from tests.worker.logs.fake_logs import FakeLogs
+from tests.worker.logs.job_logs_harness import JobLogsHarness
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path, FakeLogs())
-    yield desk
-    desk.client.open.set()
-    desk.logs.end(1)
+def harness(tmp_path: Path) -> Iterator[JobLogsHarness]:
+    harness = JobLogsHarness(tmp_path, FakeLogs())
+    yield harness
+    harness.client.may_respond.set()
+    harness.logs.end(1)
 
 
 @pytest.fixture
-def said(worker_log: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What the worker has said so far, line by line."""
+def log_messages(worker_log: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """A function that returns the messages that the worker has logged so far."""
     return lambda: [record.getMessage() for record in worker_log.records if record.name == "worker"]

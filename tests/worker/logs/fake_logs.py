@@ -1,4 +1,4 @@
-"""A CloudWatch Logs in this process, and streams whose state a test sees."""
+"""A fake of CloudWatch Logs in this process, and access to the streams that a test creates."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from botocore.exceptions import ClientError
 from distributed_something.worker.logs.log_stream import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, LogBackoff, LogStream
 
 GROUP = "AppLogs"
-EVENT_BYTES = 256 * 1024  # what CloudWatch took of an event before 2025, and watchtower still takes
+EVENT_BYTES = 256 * 1024  # CloudWatch's limit for an event until 2025, which watchtower still uses
 
 
 class FakeLogs:
-    """CloudWatch Logs as far as it matters: streams that must exist, AWS's limits, and refusals as a test tells."""
+    """A fake of CloudWatch Logs: streams must exist, AWS's limits apply, and a test can make calls fail or hang."""
 
     def __init__(self) -> None:
         self.streams: dict[str, list[str]] = {}
         self.calls: list[str] = []
         self.refusal: Exception | None = None
-        self.open = threading.Event()  # calls wait while it is clear
-        self.open.set()
-        self.largest = 0
+        self.may_respond = threading.Event()  # calls hang until it is set
+        self.may_respond.set()
 
     def put_log_events(self, *, logGroupName: str, logStreamName: str, logEvents: list[dict[str, Any]]) -> Any:
         self._call("put")
         if logStreamName not in self.streams:
-            raise error("ResourceNotFoundException")
+            raise build_error("ResourceNotFoundException")
         times = [event["timestamp"] for event in logEvents]
         sizes = [len(event["message"].encode()) for event in logEvents]
         assert times == sorted(times)
@@ -41,18 +40,18 @@ class FakeLogs:
     def create_log_stream(self, *, logGroupName: str, logStreamName: str) -> None:
         self._call("create")
         if logStreamName in self.streams:
-            raise error("ResourceAlreadyExistsException")
+            raise build_error("ResourceAlreadyExistsException")
         self.streams[logStreamName] = []
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
-        self.open.wait()
+        self.may_respond.wait()
         if self.refusal:
             raise self.refusal
 
 
 class CountingLogs(FakeLogs):
-    """Keeps the number of bytes alone."""
+    """A fake that stores only the number of bytes it received."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,13 +64,13 @@ class CountingLogs(FakeLogs):
         return {}
 
 
-def error(code: str) -> ClientError:
-    """AWS's refusal with this code."""
+def build_error(code: str) -> ClientError:
+    """Return AWS's error with this code."""
     return ClientError({"Error": {"Code": code, "Message": "as told"}}, "PutLogEvents")
 
 
 class StreamRecorder:
-    """Stands for LogStream: makes one, and keeps it for the test."""
+    """A replacement for LogStream that also stores each stream it creates."""
 
     def __init__(self) -> None:
         self.streams: list[LogStream] = []

@@ -1,4 +1,4 @@
-"""Each job's log goes to CloudWatch while its program runs; it never costs a job anything."""
+"""Each job's log goes to CloudWatch while its program runs, and never fails or delays a job."""
 
 from __future__ import annotations
 
@@ -24,158 +24,164 @@ from distributed_something.worker.logs.job_log import (
 )
 from distributed_something.worker.logs.log_stream import BATCH_EVENTS, LogStream
 from tests.support.emulator import until
-from tests.worker.logs.desk import PLACE, Desk
-from tests.worker.logs.fake_logs import CountingLogs, FakeLogs, StreamRecorder, error
+from tests.worker.logs.fake_logs import CountingLogs, FakeLogs, StreamRecorder, build_error
+from tests.worker.logs.job_logs_harness import LOG_LOCATION, JobLogsHarness
 
-# pytest sets the filters of warnings anew for each test; that the worker's own holds is seen in a process of its own.
+# pytest resets warning filters for each test; test_logs_on_emulator.py tests the worker's own filter.
 pytestmark = pytest.mark.filterwarnings("ignore::watchtower.WatchtowerWarning")
 
 
-def test_every_line_arrives_in_order_and_the_stream_has_the_jobs_name(desk: Desk) -> None:
+def test_every_line_arrives_in_order_and_the_stream_has_the_jobs_name(harness: JobLogsHarness) -> None:
     lines = [f"line {n}" for n in range(20_000)]
-    assert desk.run("\n".join(lines).encode()) == lines
+    assert harness.run_job("\n".join(lines).encode()) == lines
 
 
-def test_lines_are_sent_while_the_program_runs(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_sent_while_the_program_runs(harness: JobLogsHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_stream, "SEND_INTERVAL_SECONDS", 0.01)
-    with desk.start().open("ab", buffering=0) as log:
+    with harness.start_job().open("ab", buffering=0) as log:
         for n in range(3):
             log.write(b"line %d\nhalf" % n)
-            until(lambda: desk.logs.tick() or len(desk.client.streams.get("one", [])) > n, "nothing is sent")  # noqa: B023
-    desk.logs.unfollow_log("one")
-    desk.all_sent()
-    assert desk.client.streams["one"] == ["line 0", "halfline 1", "halfline 2", "half"]
+            until(lambda: harness.logs.tick() or len(harness.client.streams.get("one", [])) > n, "nothing was sent")  # noqa: B023
+    harness.logs.unfollow_log("one")
+    harness.wait_until_sent()
+    assert harness.client.streams["one"] == ["line 0", "halfline 1", "halfline 2", "half"]
 
 
-def test_a_job_that_prints_nothing_makes_no_call_to_aws_and_no_thread(desk: Desk) -> None:
-    desk.start()
-    desk.logs.tick()
-    assert desk.threads == 0
-    desk.logs.unfollow_log("one")
-    desk.logs.tick()
-    assert (desk.logs.followed_jobs, desk.client.calls) == ([], [])
+def test_a_job_that_prints_nothing_causes_no_aws_call_and_no_thread(harness: JobLogsHarness) -> None:
+    harness.start_job()
+    harness.logs.tick()
+    assert harness.thread_count == 0
+    harness.logs.unfollow_log("one")
+    harness.logs.tick()
+    assert (harness.logs.followed_jobs, harness.client.calls) == ([], [])
 
 
-def test_what_a_program_wrote_is_sent_although_its_folder_is_gone(desk: Desk) -> None:
-    path = desk.start()
+def test_a_log_is_sent_even_if_its_file_was_removed(harness: JobLogsHarness) -> None:
+    path = harness.start_job()
     path.write_bytes(b"the last word")
-    desk.logs.unfollow_log("one")
+    harness.logs.unfollow_log("one")
     path.unlink()
-    desk.all_sent()
-    assert desk.client.streams == {"one": ["the last word"]}
+    harness.wait_until_sent()
+    assert harness.client.streams == {"one": ["the last word"]}
 
 
-def test_what_comes_while_aws_is_slow_is_sent_after_the_jobs_end(desk: Desk) -> None:
-    log = desk.start().open("ab", buffering=0)
+def test_lines_that_aws_was_too_slow_for_are_sent_after_the_job(harness: JobLogsHarness) -> None:
+    log = harness.start_job().open("ab", buffering=0)
     log.write(b"early\n" * BATCH_EVENTS * 2)
-    desk.client.open.clear()
-    until(lambda: desk.logs.tick() or desk.client.calls, "nothing is sent")
+    harness.client.may_respond.clear()
+    until(lambda: harness.logs.tick() or harness.client.calls, "nothing was sent")
     log.write(b"late")
     log.close()
-    desk.logs.unfollow_log("one")
-    desk.logs.tick()
-    desk.client.open.set()
-    desk.all_sent()
-    assert desk.client.streams["one"][-2:] == ["early", "late"]
+    harness.logs.unfollow_log("one")
+    harness.logs.tick()
+    harness.client.may_respond.set()
+    harness.wait_until_sent()
+    assert harness.client.streams["one"][-2:] == ["early", "late"]
 
 
-def test_a_second_attempt_continues_the_jobs_stream(desk: Desk) -> None:
-    desk.run(b"first try\n")
-    assert desk.run(b"first try\nsecond try\n") == ["first try", "first try", "second try"]
-    assert desk.client.calls.count("create") == 1
+def test_a_second_attempt_continues_the_jobs_stream(harness: JobLogsHarness) -> None:
+    harness.run_job(b"first attempt\n")
+    assert harness.run_job(b"first attempt\nsecond attempt\n") == [
+        "first attempt", "first attempt", "second attempt"
+    ]  # fmt: skip
+    assert harness.client.calls.count("create") == 1
 
 
-def test_a_second_attempt_may_begin_while_the_firsts_log_is_still_sent(desk: Desk) -> None:
-    first, second = desk.folder / "1", desk.folder / "2"
+def test_a_second_attempt_may_begin_while_the_first_ones_log_is_still_being_sent(harness: JobLogsHarness) -> None:
+    first, second = harness.folder / "1", harness.folder / "2"
     for path in (first, second):
-        desk.logs.follow_log("one", path)
+        harness.logs.follow_log("one", path)
         path.write_text(path.name)
-        desk.logs.unfollow_log("one")
-    desk.all_sent()
-    assert sorted(desk.client.streams["one"]) == ["1", "2"]
+        harness.logs.unfollow_log("one")
+    harness.wait_until_sent()
+    assert sorted(harness.client.streams["one"]) == ["1", "2"]
 
 
-def test_of_a_job_that_came_twice_the_end_of_one_attempt_does_not_end_the_others_log(desk: Desk) -> None:
-    first, second = desk.folder / "1", desk.folder / "2"
+def test_the_end_of_one_attempt_does_not_end_the_log_of_another_at_the_same_job(harness: JobLogsHarness) -> None:
+    first, second = harness.folder / "1", harness.folder / "2"
     for path in (first, second):
-        desk.logs.follow_log("one", path)
-    desk.logs.unfollow_log("one", first)
-    desk.logs.tick()
+        harness.logs.follow_log("one", path)
+    harness.logs.unfollow_log("one", first)
+    harness.logs.tick()
     second.write_text("late")
-    desk.logs.unfollow_log("one", second)
-    desk.all_sent()
-    assert desk.client.streams["one"] == ["late"]
+    harness.logs.unfollow_log("one", second)
+    harness.wait_until_sent()
+    assert harness.client.streams["one"] == ["late"]
 
 
-def test_switched_off_it_opens_nothing(tmp_path: Path) -> None:
-    off = JobLogs(None, "")
-    off.follow_log("one", tmp_path / "log")
-    off.unfollow_log("one")
-    off.run()
-    off.end(1)
+def test_no_file_is_opened_if_job_logs_are_switched_off(tmp_path: Path) -> None:
+    job_logs = JobLogs(None, "")
+    job_logs.follow_log("one", tmp_path / "log")
+    job_logs.unfollow_log("one")
+    job_logs.run()
+    job_logs.end(1)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_log_that_cannot_be_opened_fails_nothing(desk: Desk, said: Callable[[], list[str]]) -> None:
+def test_logs_that_cannot_be_opened_are_logged_once(
+    harness: JobLogsHarness, log_messages: Callable[[], list[str]]
+) -> None:
     for job in ("one", "two"):
-        desk.logs.follow_log(job, desk.folder / "none" / job)
-        desk.logs.unfollow_log(job)
-    assert len(said()) == 1
+        harness.logs.follow_log(job, harness.folder / "none" / job)
+        harness.logs.unfollow_log(job)
+    assert len(log_messages()) == 1
 
 
-def test_a_log_that_cannot_be_read_stops_no_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = desk.start("bad")
-    bad.write_bytes(b"x")
+def test_a_log_that_cannot_be_read_does_not_stop_others(
+    harness: JobLogsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable_log = harness.start_job("unreadable")
+    unreadable_log.write_bytes(b"x")
 
-    def read(file: int, size: int) -> bytes:
-        if os.fstat(file).st_ino == bad.stat().st_ino:
+    def read_or_fail(file: int, size: int) -> bytes:
+        if os.fstat(file).st_ino == unreadable_log.stat().st_ino:
             raise OSError("the disk is broken")
-        return original(file, size)
+        return os_read(file, size)
 
-    original = os.read
-    monkeypatch.setattr(job_log.os, "read", read)
-    assert desk.run(b"good", "good") == ["good"]
+    os_read = os.read
+    monkeypatch.setattr(job_log.os, "read", read_or_fail)
+    assert harness.run_job(b"good", "good") == ["good"]
 
 
-def test_a_clock_that_is_set_back_leaves_the_lines_in_order(desk: Desk) -> None:
-    log = desk.start().open("ab", buffering=0)
+def test_lines_stay_in_order_when_the_clock_is_set_back(harness: JobLogsHarness) -> None:
+    log = harness.start_job().open("ab", buffering=0)
     for _ in range(5):
-        log.write(b"%f\n" % desk.time.time)
-        until(lambda: not desk.logs.tick(), "the line is not taken")
-        desk.time.time -= 100
+        log.write(b"%f\n" % harness.time.time)
+        until(lambda: not harness.logs.tick(), "the line was not taken")
+        harness.time.time -= 100
     log.close()
-    desk.logs.unfollow_log("one")
-    desk.all_sent()
-    found = [float(event) for event in desk.client.streams["one"]]
-    assert found == sorted(found, reverse=True)
+    harness.logs.unfollow_log("one")
+    harness.wait_until_sent()
+    times = [float(event) for event in harness.client.streams["one"]]
+    assert times == sorted(times, reverse=True)
 
 
-# Much of it
+# Large logs and many jobs
 
 
-def test_no_more_is_read_than_aws_takes_and_the_rest_is_given_up_with_a_word(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_a_log_is_read_only_as_fast_as_aws_accepts_it_and_cut_off_with_a_note(
+    harness: JobLogsHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = StreamRecorder()
     monkeypatch.setattr(job_log, "LogStream", recorder)
-    desk.client.open.clear()
-    desk.start().write_bytes(b"a line of some length, again and again\n" * 100_000)
-    desk.logs.unfollow_log("one")
+    harness.client.may_respond.clear()
+    harness.start_job().write_bytes(b"a line of some length, again and again\n" * 100_000)
+    harness.logs.unfollow_log("one")
     for _ in range(200):
-        desk.logs.tick()
+        harness.logs.tick()
     (stream,) = recorder.streams
     assert stream.waiting_events <= BURST_EVENTS + READ_BLOCK_BYTES
-    desk.time.sleep(SEND_AFTER_END_SECONDS)
-    desk.logs.tick()
-    desk.client.open.set()
-    desk.all_sent()
-    sent = desk.client.streams["one"]
+    harness.time.sleep(SEND_AFTER_END_SECONDS)
+    harness.logs.tick()
+    harness.client.may_respond.set()
+    harness.wait_until_sent()
+    sent = harness.client.streams["one"]
     assert len(sent) < 20_000
-    assert sent[-1] == f"(worker) not all of this log is here; the whole log: {PLACE}"
+    assert sent[-1] == f"(worker) this log is incomplete; the whole log is {LOG_LOCATION}"
 
 
-def test_a_log_that_is_all_sent_has_no_such_word(desk: Desk) -> None:
-    assert "(worker)" not in "".join(desk.run(b"short"))
+def test_a_complete_log_has_no_such_note(harness: JobLogsHarness) -> None:
+    assert "(worker)" not in "".join(harness.run_job(b"short"))
 
 
 @pytest.mark.parametrize(
@@ -184,141 +190,143 @@ def test_a_log_that_is_all_sent_has_no_such_word(desk: Desk) -> None:
     ids=["lines", "one line"],
 )
 def test_a_program_that_writes_100_mb_needs_a_few_mb_of_memory(tmp_path: Path, line: bytes) -> None:
-    """What is held at once does not grow with the file: its start shows it."""
-    desk = Desk(tmp_path, CountingLogs())
-    with desk.start().open("wb") as log:
+    """Measures only the start, because the memory in use does not grow with the file."""
+    harness = JobLogsHarness(tmp_path, CountingLogs())
+    with harness.start_job().open("wb") as log:
         for _ in range(100):
             log.write(line * 10_000)
     tracemalloc.start()
-    until(lambda: desk.logs.tick() and desk.client.bytes > 5_000_000, "nothing is read")
+    until(lambda: harness.logs.tick() and harness.client.bytes > 5_000_000, "nothing was read")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    desk.logs.end(0)
+    harness.logs.end(0)
     assert peak < 10_000_000
 
 
-def test_hundreds_of_jobs_leave_no_thread_and_no_memory(desk: Desk) -> None:
-    following = threading.Thread(target=desk.logs.run)
-    following.start()
+def test_hundreds_of_jobs_leave_no_threads_or_streams_behind(harness: JobLogsHarness) -> None:
+    thread = threading.Thread(target=harness.logs.run)
+    thread.start()
     for n in range(300):
         job = f"job-{n}"
-        desk.start(job).write_text("hello\n")
-        desk.logs.unfollow_log(job)
-        until(lambda: len(desk.logs.followed_jobs) < 20, "logs gather")
-    until(lambda: not desk.logs.followed_jobs, "logs are still sent")
+        harness.start_job(job).write_text("hello\n")
+        harness.logs.unfollow_log(job)
+        until(lambda: len(harness.logs.followed_jobs) < 20, "too many logs are still being sent")
+    until(lambda: not harness.logs.followed_jobs, "logs are still being sent")
     gc.collect()
-    assert desk.threads == 1
+    assert harness.thread_count == 1
     assert [o for o in gc.get_objects() if isinstance(o, LogStream)] == []
-    assert len(desk.client.streams) == 300
-    desk.logs.end(1)
-    following.join(60)
-    assert not following.is_alive()
+    assert len(harness.client.streams) == 300
+    harness.logs.end(1)
+    thread.join(60)
+    assert not thread.is_alive()
 
 
-# AWS refuses
+# Refused calls
 
 
 @pytest.mark.parametrize(
     "refusal",
-    [error("AccessDeniedException"), error("ThrottlingException"), error("ResourceNotFoundException"),
-     EndpointConnectionError(endpoint_url="https://logs"), RuntimeError("unheard of")],
+    [build_error("AccessDeniedException"), build_error("ThrottlingException"), build_error("ResourceNotFoundException"),
+     EndpointConnectionError(endpoint_url="https://logs"), RuntimeError("unknown")],
 )  # fmt: skip
-def test_whatever_aws_answers_no_job_waits_and_it_is_said_once(
-    desk: Desk, refusal: Exception, said: Callable[[], list[str]]
+def test_no_error_of_aws_delays_a_job_and_each_is_logged_once(
+    harness: JobLogsHarness, refusal: Exception, log_messages: Callable[[], list[str]]
 ) -> None:
-    desk.client.refusal = refusal
+    harness.client.refusal = refusal
     start = time.monotonic()
     for n in range(5):
-        desk.start(f"job-{n}").write_text("hello\n" * 5000)
-        desk.logs.tick()
-        desk.logs.unfollow_log(f"job-{n}")
+        harness.start_job(f"job-{n}").write_text("hello\n" * 5000)
+        harness.logs.tick()
+        harness.logs.unfollow_log(f"job-{n}")
     assert time.monotonic() - start < 10
-    until(lambda: desk.logs.tick() or said(), "nothing is said")
-    desk.time.sleep(SEND_AFTER_END_SECONDS)
-    desk.all_sent()
-    assert len(said()) == 1
-    assert str(refusal) in said()[0]
-    assert len(desk.client.calls) < 30
+    until(lambda: harness.logs.tick() or log_messages(), "nothing was logged")
+    harness.time.sleep(SEND_AFTER_END_SECONDS)
+    harness.wait_until_sent()
+    assert len(log_messages()) == 1
+    assert str(refusal) in log_messages()[0]
+    assert len(harness.client.calls) < 30
 
 
-def test_a_refusal_that_passes_loses_nothing(desk: Desk) -> None:
-    desk.client.refusal = error("ThrottlingException")
-    path = desk.start()
+def test_no_line_is_lost_by_a_temporary_error(harness: JobLogsHarness) -> None:
+    harness.client.refusal = build_error("ThrottlingException")
+    path = harness.start_job()
     path.write_bytes(b"first\n" * 4000)
-    until(lambda: desk.logs.tick() or len(desk.client.calls) > 2, "it is not tried again")
-    desk.client.refusal = None
-    desk.logs.unfollow_log("one")
-    desk.all_sent()
-    assert desk.client.streams["one"] == ["first"] * 4000
+    until(lambda: harness.logs.tick() or len(harness.client.calls) > 2, "the call was not retried")
+    harness.client.refusal = None
+    harness.logs.unfollow_log("one")
+    harness.wait_until_sent()
+    assert harness.client.streams["one"] == ["first"] * 4000
 
 
 def test_while_aws_refuses_no_new_streams_are_opened(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, FakeLogs(), first_pause=100)
-    desk.backoff.note_failure(error("AccessDeniedException"))
-    desk.start().write_text("hello\n")
-    desk.logs.unfollow_log("one")
-    desk.logs.tick()
-    assert desk.threads == 0
-    desk.backoff.reset_pause()
-    desk.all_sent()
-    assert desk.client.streams == {"one": ["hello"]}
+    harness = JobLogsHarness(tmp_path, FakeLogs(), first_pause=100)
+    harness.backoff.note_failure(build_error("AccessDeniedException"))
+    harness.start_job().write_text("hello\n")
+    harness.logs.unfollow_log("one")
+    harness.logs.tick()
+    assert harness.thread_count == 0
+    harness.backoff.reset_pause()
+    harness.wait_until_sent()
+    assert harness.client.streams == {"one": ["hello"]}
 
 
-def test_a_batch_that_is_wrong_is_dropped_and_the_log_says_that_it_is_not_whole(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_an_invalid_batch_is_dropped_and_the_log_says_that_it_is_incomplete(
+    harness: JobLogsHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = StreamRecorder()
     monkeypatch.setattr(job_log, "LogStream", recorder)
-    desk.client.refusal = error("InvalidParameterException")
-    path = desk.start()
-    path.write_bytes(b"wrong\n" * (BATCH_EVENTS + 1))
+    harness.client.refusal = build_error("InvalidParameterException")
+    path = harness.start_job()
+    path.write_bytes(b"refused\n" * (BATCH_EVENTS + 1))
 
-    def refused() -> bool:
-        desk.logs.tick()
+    def is_refused() -> bool:
+        harness.logs.tick()
         return any(stream.is_incomplete for stream in recorder.streams)
 
-    until(refused, "it is not refused")
-    desk.client.refusal = None
+    until(is_refused, "the batch was not refused")
+    harness.client.refusal = None
     with path.open("ab") as log:
-        log.write(b"right\n")
-    desk.logs.unfollow_log("one")
-    desk.all_sent()
-    assert desk.client.streams["one"][-2:] == ["right", f"(worker) not all of this log is here; the whole log: {PLACE}"]
+        log.write(b"accepted\n")
+    harness.logs.unfollow_log("one")
+    harness.wait_until_sent()
+    assert harness.client.streams["one"][-2:] == [
+        "accepted", f"(worker) this log is incomplete; the whole log is {LOG_LOCATION}"
+    ]  # fmt: skip
 
 
-def test_calls_that_hang_hold_back_neither_jobs_nor_files_nor_threads(desk: Desk) -> None:
-    desk.client.open.clear()
+def test_calls_that_hang_do_not_delay_jobs_or_accumulate_files_and_threads(harness: JobLogsHarness) -> None:
+    harness.client.may_respond.clear()
     start, files = time.monotonic(), len(os.listdir("/dev/fd"))
     for n in range(3 * MAX_OPEN_LOGS):
-        desk.start(f"job-{n}").write_text("hello\n")
-        desk.logs.unfollow_log(f"job-{n}")
-        desk.logs.tick()
-    assert desk.threads <= MAX_OPEN_LOGS
+        harness.start_job(f"job-{n}").write_text("hello\n")
+        harness.logs.unfollow_log(f"job-{n}")
+        harness.logs.tick()
+    assert harness.thread_count <= MAX_OPEN_LOGS
     assert len(os.listdir("/dev/fd")) - files <= 2 * MAX_OPEN_LOGS
     assert time.monotonic() - start < 10
-    desk.client.refusal = error("ServiceUnavailableException")
-    desk.client.open.set()
-    desk.time.sleep(SEND_AFTER_END_SECONDS)
-    desk.all_sent()
+    harness.client.refusal = build_error("ServiceUnavailableException")
+    harness.client.may_respond.set()
+    harness.time.sleep(SEND_AFTER_END_SECONDS)
+    harness.wait_until_sent()
 
 
-def test_the_end_sends_what_is_left(desk: Desk) -> None:
-    desk.start().write_text("no newline")
-    desk.logs.end(60)
-    assert desk.client.streams == {"one": ["no newline"]}
-    assert desk.threads == 0
+def test_the_remaining_lines_are_sent_at_the_end(harness: JobLogsHarness) -> None:
+    harness.start_job().write_text("no newline")
+    harness.logs.end(60)
+    assert harness.client.streams == {"one": ["no newline"]}
+    assert harness.thread_count == 0
 
 
-def test_the_end_is_in_time_although_aws_does_not_answer(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, FakeLogs(), waits=False)
-    following = threading.Thread(target=desk.logs.run, daemon=True)
-    following.start()
-    desk.client.open.clear()
-    desk.start().write_text("hello\n" * 3000)
-    until(lambda: desk.client.calls, "nothing is sent")
-    desk.logs.end(10)
-    assert 10 <= round(sum(desk.time.slept), 6) <= 10 + BUSY_CHECK_SECONDS
-    following.join(60)
-    assert not following.is_alive()
-    desk.client.open.set()
-    desk.all_sent()
+def test_job_logs_end_in_time_even_if_aws_does_not_respond(tmp_path: Path) -> None:
+    harness = JobLogsHarness(tmp_path, FakeLogs(), waits=False)
+    thread = threading.Thread(target=harness.logs.run, daemon=True)
+    thread.start()
+    harness.client.may_respond.clear()
+    harness.start_job().write_text("hello\n" * 3000)
+    until(lambda: harness.client.calls, "nothing was sent")
+    harness.logs.end(10)
+    assert 10 <= round(sum(harness.time.slept), 6) <= 10 + BUSY_CHECK_SECONDS
+    thread.join(60)
+    assert not thread.is_alive()
+    harness.client.may_respond.set()
+    harness.wait_until_sent()

@@ -1,4 +1,4 @@
-"""One stream of CloudWatch Logs: its name, its batches, and its requests."""
+"""A stream of CloudWatch Logs: its name, its batches, and its requests."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from distributed_something.worker.logs.log_stream import (
     LogStream,
     build_stream_name,
 )
-from tests.worker.logs.desk import Desk
 from tests.worker.logs.fake_logs import EVENT_BYTES, GROUP
+from tests.worker.logs.job_logs_harness import JobLogsHarness
 
-# pytest sets the filters of warnings anew for each test; that the worker's own holds is seen in a process of its own.
+# pytest resets warning filters for each test; test_logs_on_emulator.py tests the worker's own filter.
 pytestmark = pytest.mark.filterwarnings("ignore::watchtower.WatchtowerWarning")
 
 
-def test_a_batch_is_within_awss_limits() -> None:
+def test_a_batch_is_within_the_limits_of_aws() -> None:
     assert BATCH_EVENTS <= MAX_BATCH_EVENTS
     assert BATCH_BYTES <= MAX_BATCH_BYTES
     assert 4 * MAX_EVENT_CHARACTERS + 2 * 26 <= EVENT_BYTES
 
 
 @pytest.mark.parametrize("name", ["a:b*c", "{machine_name}-{0}", "x" * 600, ""])
-def test_any_name_becomes_a_streams_name(desk: Desk, name: str) -> None:
-    stream = LogStream(desk.client, GROUP, name, LogBackoff("a test"))
+def test_any_name_becomes_a_valid_stream_name(harness: JobLogsHarness, name: str) -> None:
+    stream = LogStream(harness.client, GROUP, name, LogBackoff("a test"))
     stream.send("text", 0)
     stream.close()
     assert stream.join(60)
-    assert desk.client.streams == {build_stream_name(name): ["text"]}
+    assert harness.client.streams == {build_stream_name(name): ["text"]}
     assert not set(build_stream_name(name)) & set(":*")
     assert 1 <= len(build_stream_name(name)) <= 512
 
 
-def test_the_requests_are_as_aws_wants_them() -> None:
+def test_requests_are_valid_for_aws() -> None:
     client = boto3.client("logs", "us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
     names = {"logGroupName": GROUP, "logStreamName": "one"}
     events = [{"timestamp": 1_500, "message": "a"}, {"timestamp": 1_500, "message": " "}]

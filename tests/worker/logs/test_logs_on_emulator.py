@@ -1,4 +1,4 @@
-"""A container's logs from a process of its own to an emulator: all is there, and no thread and no warning is left."""
+"""A container's logs, sent to an emulator by another process: they are complete, and no thread or warning remains."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from types import SimpleNamespace
 client = boto3.client("logs")
 start_container_log(client, SimpleNamespace(log_group_name="AppLogs", machine="m"))
 jobs = JobLogs(client, sys.argv[1], backoff=LogBackoff("logs of jobs", 0.1))
-following = threading.Thread(target=jobs.run)
-following.start()
+thread = threading.Thread(target=jobs.run)
+thread.start()
 for n in range(20):
     path = Path(f"{n}.log")
     jobs.follow_log(f"job-{n}", path)
@@ -37,7 +37,7 @@ for n in range(20):
     jobs.unfollow_log(f"job-{n}")
     path.unlink()
 jobs.end(float(sys.argv[2]))
-following.join()
+thread.join()
 logging.getLogger("worker").info("the end")
 stop_container_log(5)
 print(json.dumps([thread.name for thread in threading.enumerate()]))
@@ -51,26 +51,26 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def worker(url: str, folder: Path, group: str, seconds: float) -> subprocess.CompletedProcess[str]:
+def run_worker(url: str, folder: Path, group: str, seconds: float) -> subprocess.CompletedProcess[str]:
     env = os.environ | KEYS | {"AWS_ENDPOINT_URL": url, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", WORKER, group, str(seconds)]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=True)
 
 
-def test_all_logs_of_a_container_are_in_the_emulator_and_no_thread_is_left(url: str, tmp_path: Path) -> None:
-    ended = worker(url, tmp_path, GROUP, 30)
-    assert ended.stderr == ""
-    assert json.loads(ended.stdout.splitlines()[-1]) == ["MainThread"]
+def test_all_logs_of_a_container_are_sent_and_no_thread_remains(url: str, tmp_path: Path) -> None:
+    process = run_worker(url, tmp_path, GROUP, 30)
+    assert process.stderr == ""
+    assert json.loads(process.stdout.splitlines()[-1]) == ["MainThread"]
     client = boto3.client("logs", endpoint_url=url, **CREDENTIALS)
-    found = client.describe_log_streams(logGroupName=GROUP)["logStreams"]
-    assert len([stream for stream in found if stream["logStreamName"].startswith("job-")]) == 19  # 0 printed nothing
-    assert [stream for stream in found if stream["logStreamName"].startswith("m-")]
+    streams = client.describe_log_streams(logGroupName=GROUP)["logStreams"]
+    assert len([stream for stream in streams if stream["logStreamName"].startswith("job-")]) == 19  # 0 printed nothing
+    assert [stream for stream in streams if stream["logStreamName"].startswith("m-")]
     events = client.get_log_events(logGroupName=GROUP, logStreamName="job-19", startFromHead=True, limit=10_000)
     assert [event["message"] for event in events["events"]] == [str(n) for n in range(3_800)]
 
 
-def test_a_group_that_is_not_there_is_one_line_and_no_warning(url: str, tmp_path: Path) -> None:
-    ended = worker(url, tmp_path, "NoSuchGroup", 2)
-    assert ended.stderr == ""
-    assert ended.stdout.count("logs of jobs may be missing in CloudWatch") == 1
-    assert "does not exist: NoSuchGroup" in ended.stdout
+def test_a_missing_log_group_is_logged_in_one_line_without_warnings(url: str, tmp_path: Path) -> None:
+    process = run_worker(url, tmp_path, "NoSuchGroup", 2)
+    assert process.stderr == ""
+    assert process.stdout.count("logs of jobs may be incomplete in CloudWatch") == 1
+    assert "does not exist: NoSuchGroup" in process.stdout

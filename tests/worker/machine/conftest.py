@@ -1,4 +1,4 @@
-"""What the tests of the machine around a container share."""
+"""Fixtures for the tests of the machine around a container."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from tests.support.metadata_server import MetadataServer, metadata_server
 
 @pytest.fixture
 def server() -> Iterator[MetadataServer]:
-    with metadata_server() as made:
-        yield made
+    with metadata_server() as running_server:
+        yield running_server
 
 
 @pytest.fixture
 def aws() -> Iterator[Exact]:
-    with exact() as made:
-        yield made
+    with exact() as strict_aws:
+        yield strict_aws
 
 
 @pytest.fixture
 def warnings() -> Iterator[list[str]]:
+    """The warnings that the worker has logged so far."""
     logger = logging.getLogger("worker")
-    seen: list[str] = []
+    messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger.addHandler(handler)
-    yield seen
+    yield messages
     logger.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""The alarm that ends an idle machine of EC2, request by request."""
+"""The alarm that terminates an idle EC2 machine, request by request."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ ALARM = {
 }
 
 
-def on(aws: Exact, server: MetadataServer) -> None:
-    ensure_idle_alarm(InstanceMetadata(server.env), lambda name: getattr(aws.clients, name), "App")
+def set_alarm(aws: Exact, server: MetadataServer) -> None:
+    ensure_idle_alarm(lambda name: getattr(aws.clients, name), InstanceMetadata(server.env), "App")
 
 
 def test_every_container_of_a_machine_sets_the_same_alarm(
@@ -40,27 +40,34 @@ def test_every_container_of_a_machine_sets_the_same_alarm(
 ) -> None:
     for _ in range(2):
         aws.answer("cloudwatch.put_metric_alarm", ALARM)
-    on(aws, server)
-    on(aws, server)
+    set_alarm(aws, server)
+    set_alarm(aws, server)
     assert warnings == []
 
 
-def test_elsewhere_than_on_ec2_nothing_is_called(server: MetadataServer) -> None:
+def test_no_call_is_made_outside_ec2(server: MetadataServer) -> None:
     server.token_status = 404
-    made: list[str] = []
-    ensure_idle_alarm(InstanceMetadata(server.env), made.append, "App")
-    assert made == []
+    services: list[str] = []
+    ensure_idle_alarm(services.append, InstanceMetadata(server.env), "App")
+    assert services == []
 
 
 @pytest.mark.parametrize(
-    ("code", "message", "said"),
+    ("code", "message", "problem"),
     [
         (
             "AccessDenied",
             "User: arn:aws:sts::1:assumed-role/r/i is not authorized to perform: cloudwatch:TagResource on resource: a",
-            "its role lacks the right cloudwatch:TagResource",
+            "the machine's role lacks the permission cloudwatch:TagResource: An error occurred (AccessDenied) when"
+            " calling the PutMetricAlarm operation: User: arn:aws:sts::1:assumed-role/r/i is not authorized to perform:"
+            " cloudwatch:TagResource on resource: a",
         ),
-        ("AccessDenied", "", "its role lacks the right cloudwatch:PutMetricAlarm and cloudwatch:TagResource"),
+        (
+            "AccessDenied",
+            "",
+            "the machine's role lacks the permission cloudwatch:PutMetricAlarm and cloudwatch:TagResource: An error"
+            " occurred (AccessDenied) when calling the PutMetricAlarm operation:",
+        ),
         (
             "Throttling",
             "slow\ndown",
@@ -68,29 +75,27 @@ def test_elsewhere_than_on_ec2_nothing_is_called(server: MetadataServer) -> None
         ),
     ],
 )
-def test_a_refusal_is_one_line_that_names_a_missing_right(
-    aws: Exact, server: MetadataServer, warnings: list[str], code: str, message: str, said: str
+def test_a_refusal_is_logged_in_one_line_that_names_a_missing_permission(
+    aws: Exact, server: MetadataServer, warnings: list[str], code: str, message: str, problem: str
 ) -> None:
     aws.refuse("cloudwatch.put_metric_alarm", code, message)
-    on(aws, server)
-    assert warnings == [f"this machine goes on without an idle alarm: {said}"]
+    set_alarm(aws, server)
+    assert warnings == [f"this machine has no idle alarm: {problem}"]
 
 
-def test_another_refusal_is_one_short_line(aws: Exact, server: MetadataServer, warnings: list[str]) -> None:
+def test_a_long_error_is_shortened_to_one_line(aws: Exact, server: MetadataServer, warnings: list[str]) -> None:
     aws.refuse("cloudwatch.put_metric_alarm", "InternalFailure", "slow\ndown " * 1000)
-    on(aws, server)
+    set_alarm(aws, server)
     (line,) = warnings
     assert "\n" not in line
     assert len(line) < 400
 
 
-def test_a_client_that_cannot_be_made_or_does_not_reach_aws_costs_a_line(
-    server: MetadataServer, warnings: list[str]
-) -> None:
-    def client(name: str) -> Any:
+def test_a_client_that_cannot_reach_aws_causes_one_warning(server: MetadataServer, warnings: list[str]) -> None:
+    def create_client(name: str) -> Any:
         raise EndpointConnectionError(endpoint_url=f"https://{name}")
 
-    ensure_idle_alarm(InstanceMetadata(server.env), client, "App")
+    ensure_idle_alarm(create_client, InstanceMetadata(server.env), "App")
     assert len(warnings) == 1
 
 
@@ -98,17 +103,19 @@ def test_a_client_that_cannot_be_made_or_does_not_reach_aws_costs_a_line(
     ("region", "partition"),
     [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("us-iso-east-1", "aws-iso")],
 )
-def test_the_alarm_ends_the_machine_in_its_own_partition(server: MetadataServer, region: str, partition: str) -> None:
+def test_the_alarm_action_names_the_machines_region_and_partition(
+    server: MetadataServer, region: str, partition: str
+) -> None:
     session = boto3.Session("test", "test", region_name=region)
     cloudwatch = session.client("cloudwatch")
     with Stubber(cloudwatch) as stub:
         action = f"arn:{partition}:automate:{region}:ec2:terminate"
         stub.add_response("put_metric_alarm", {}, ALARM | {"AlarmActions": [action]})
-        ensure_idle_alarm(InstanceMetadata(server.env), {"cloudwatch": cloudwatch}.__getitem__, "App")
+        ensure_idle_alarm({"cloudwatch": cloudwatch}.__getitem__, InstanceMetadata(server.env), "App")
         stub.assert_no_pending_responses()
 
 
-def test_the_requests_keep_to_the_limits_of_aws_for_the_longest_names() -> None:
+def test_the_longest_names_stay_within_the_limits_of_aws() -> None:
     app, instance = "A" * 200, "i-" + "0" * 17
     alarm = build_alarm_request(app, instance, "us-gov-west-1", "aws-us-gov")
     assert len(alarm["AlarmName"]) <= 255

@@ -17,73 +17,73 @@ from distributed_something.worker.machine.scale_in_protection import (
 AGENT = {"ECS_AGENT_URI": "http://169.254.170.2/api/x"}
 
 
-class Agent:
-    """Remembers what it was told; refuses while `down`."""
+class FakeAgent:
+    """An ECS agent that remembers the requested states and refuses requests while `is_down`."""
 
     def __init__(self, env: dict[str, str] = AGENT) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.states: list[dict[str, Any]] = []
         self.addresses: set[str] = set()
-        self.busy, self.down = False, False
-        self.protection = ScaleInProtection(lambda: self.busy, env, self._put)
+        self.has_jobs, self.is_down = False, False
+        self.protection = ScaleInProtection(lambda: self.has_jobs, env, self._put)
 
     def _put(self, address: str, body: bytes) -> None:
-        if self.down:
+        if self.is_down:
             raise OSError("no route")
         self.addresses.add(address)
-        self.told.append(json.loads(body))
+        self.states.append(json.loads(body))
 
-    def look(self, busy: bool, at: float) -> int:
-        """How often it was told something, after a look at this time."""
-        self.busy = busy
-        self.protection.tick(at)
-        return len(self.told)
+    def tick(self, has_jobs: bool, now: float) -> int:
+        """Run one tick, and return the number of states requested so far."""
+        self.has_jobs = has_jobs
+        self.protection.tick(now)
+        return len(self.states)
 
 
-def test_a_busy_container_is_protected_once_and_renewed_before_that_ends() -> None:
-    agent = Agent()
-    assert [agent.look(True, at) for at in (0, 1, PROTECTION_RENEW_SECONDS - 1, PROTECTION_RENEW_SECONDS)] == [
+def test_the_protection_of_a_busy_container_is_renewed_before_it_expires() -> None:
+    agent = FakeAgent()
+    assert [agent.tick(True, now) for now in (0, 1, PROTECTION_RENEW_SECONDS - 1, PROTECTION_RENEW_SECONDS)] == [
         1,
         1,
         1,
         2,
     ]
-    assert agent.told == [{"ProtectionEnabled": True, "ExpiresInMinutes": PROTECTION_MINUTES}] * 2
+    assert agent.states == [{"ProtectionEnabled": True, "ExpiresInMinutes": PROTECTION_MINUTES}] * 2
     assert agent.addresses == {"http://169.254.170.2/api/x/task-protection/v1/state"}
     assert PROTECTION_RENEW_SECONDS < PROTECTION_MINUTES * 60
 
 
-def test_a_container_that_rests_for_a_moment_between_two_jobs_stays_protected() -> None:
-    agent = Agent()
-    looks = [
+def test_a_container_stays_protected_during_a_short_pause_between_two_jobs() -> None:
+    agent = FakeAgent()
+    steps = [
         (True, 0.0),
         (False, 1.0),
         (False, UNPROTECT_AFTER_SECONDS - 1),
         (True, UNPROTECT_AFTER_SECONDS),
         (False, UNPROTECT_AFTER_SECONDS + 1),
     ]
-    assert [agent.look(*look) for look in looks] == [1] * 5
+    assert [agent.tick(*step) for step in steps] == [1] * 5
 
 
-def test_an_idle_container_gives_its_protection_up_and_says_no_more() -> None:
-    agent = Agent()
-    agent.look(True, 0.0)
-    assert [agent.look(False, at) for at in (UNPROTECT_AFTER_SECONDS, UNPROTECT_AFTER_SECONDS + 1)] == [2, 2]
-    assert agent.told[-1] == {"ProtectionEnabled": False}
+def test_an_idle_container_ends_its_protection_once() -> None:
+    agent = FakeAgent()
+    agent.tick(True, 0.0)
+    assert [agent.tick(False, now) for now in (UNPROTECT_AFTER_SECONDS, UNPROTECT_AFTER_SECONDS + 1)] == [2, 2]
+    assert agent.states[-1] == {"ProtectionEnabled": False}
 
 
-def test_a_container_that_never_had_a_job_asks_for_nothing() -> None:
-    assert Agent().look(False, 1e6) == 0
+def test_a_container_that_never_had_a_job_requests_nothing() -> None:
+    assert FakeAgent().tick(False, 1e6) == 0
 
 
-def test_an_agent_that_refuses_is_asked_again_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    agent = Agent()
-    agent.down = True
-    assert [agent.look(True, at) for at in (0, 1, 2)] == [0, 0, 0]
+def test_a_refusal_by_the_agent_is_retried_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    agent = FakeAgent()
+    agent.is_down = True
+    assert [agent.tick(True, now) for now in (0, 1, 2)] == [0, 0, 0]
     assert len(caplog.records) == 1
-    agent.down = False
-    assert agent.look(True, 3) == 1
+    agent.is_down = False
+    assert agent.tick(True, 3) == 1
 
 
-def test_without_an_agent_there_is_nothing_to_ask() -> None:
-    assert not Agent({}).protection.has_agent
-    assert Agent().protection.has_agent
+def test_outside_ecs_there_is_no_agent() -> None:
+    assert not FakeAgent({}).protection.has_agent
+    assert FakeAgent().protection.has_agent

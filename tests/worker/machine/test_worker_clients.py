@@ -1,4 +1,4 @@
-"""The worker's own clients of AWS."""
+"""The worker's AWS clients."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Clients:
 def test_an_upload_is_sent_in_one_round_trip(clients: Clients) -> None:
     s3, headers = clients("s3"), list[Any]()
 
-    class Sent(Exception):
+    class SentError(Exception):
         pass
 
-    def look(request: Any, **_: Any) -> None:
+    def record_headers(request: Any, **_: Any) -> None:
         headers.append({name.lower() for name in request.headers})
-        raise Sent
+        raise SentError
 
-    s3.meta.events.register("before-send.s3", look)
-    with pytest.raises(Sent):
+    s3.meta.events.register("before-send.s3", record_headers)
+    with pytest.raises(SentError):
         s3.put_object(Bucket="bucket", Key="key", Body=io.BytesIO(b"x"))
     assert "expect" not in headers[0]
 
 
-def test_a_log_is_not_waited_for_as_long_as_a_job(clients: Clients) -> None:
+def test_log_calls_retry_less_and_time_out_earlier_than_others(clients: Clients) -> None:
     assert (
         clients("logs").meta.config.retries["total_max_attempts"]
         < clients("sqs").meta.config.retries["total_max_attempts"]
@@ -47,10 +47,10 @@ def test_a_log_is_not_waited_for_as_long_as_a_job(clients: Clients) -> None:
     assert clients("logs").meta.config.read_timeout < clients("s3").meta.config.read_timeout
 
 
-def test_a_call_that_hangs_is_repeated_while_a_lease_of_the_shortest_kind_stands(clients: Clients) -> None:
+def test_a_call_that_hangs_is_repeated_before_the_shortest_lease_expires(clients: Clients) -> None:
     config = clients.create_lease_client(MIN_LEASE_SECONDS).meta.config
-    round_, pause = MIN_LEASE_SECONDS / 3, 1  # botocore's first pause is a second at most
-    assert round_ + 2 * max(config.connect_timeout, config.read_timeout) + pause < MIN_LEASE_SECONDS
+    interval, pause = MIN_LEASE_SECONDS / 3, 1  # botocore's first pause is at most a second
+    assert interval + 2 * max(config.connect_timeout, config.read_timeout) + pause < MIN_LEASE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_a_call_that_hangs_is_repeated_while_a_lease_of_the_shortest_kind_stands
         "2026-11-25",
     ],
 )
-def test_times_are_read_as_botocore_reads_them(text: Any) -> None:
+def test_times_are_parsed_like_botocore_parses_them(text: Any) -> None:
     assert parse_aws_time(text) == parse_timestamp(text)
 
 
-def test_the_times_of_a_listing_are_not_read_the_slow_way(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_times_of_a_listing_are_parsed_without_botocore(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     s3 = clients("s3")
     monkeypatch.setattr("botocore.utils.parse_timestamp", None)
     body = (
@@ -75,8 +75,8 @@ def test_the_times_of_a_listing_are_not_read_the_slow_way(clients: Clients, monk
         b"<LastModified>2026-11-25T13:40:31.000Z</LastModified></Contents></ListBucketResult>"
     )
     s3.meta.events.register("before-send.s3", lambda **_: AWSResponse("", 200, {}, _Raw(body)))
-    found = s3.list_objects_v2(Bucket="bucket")["Contents"][0]
-    assert found["LastModified"] == datetime(2026, 11, 25, 13, 40, 31, tzinfo=UTC)
+    listed = s3.list_objects_v2(Bucket="bucket")["Contents"][0]
+    assert listed["LastModified"] == datetime(2026, 11, 25, 13, 40, 31, tzinfo=UTC)
 
 
 class _Raw(io.BytesIO):

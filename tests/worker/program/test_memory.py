@@ -1,4 +1,4 @@
-"""Out of memory is what the kernel counted in the container's control group, each kill told once."""
+"""Tests of the detection of out-of-memory kills, which the kernel counts in the container's control group."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ V2 = "low 0\nhigh 0\nmax 12\noom 3\noom_kill {}\noom_group_kill 0\n"
 
 
 class Cgroup:
-    """A control group of either version, whose count a test sets."""
+    """A control group of version 1 or 2 with a kill count that tests set."""
 
     def __init__(self, folder: Path, file: str, text: str) -> None:
         self.folder, self._file, self._text = folder, folder / file, text
         self._file.parent.mkdir(exist_ok=True)
-        self.count(0)
+        self.set_kill_count(0)
 
-    def count(self, kills: int) -> None:
+    def set_kill_count(self, kills: int) -> None:
         self._file.write_text(self._text.format(kills))
 
 
@@ -35,32 +35,32 @@ def cgroup(request: pytest.FixtureRequest, tmp_path: Path) -> Cgroup:
 def test_a_kill_is_claimed_once(cgroup: Cgroup) -> None:
     kills = OomKills(cgroup.folder)
     assert not kills.claim_kill(kills.count_kills())
-    cgroup.count(2)
+    cgroup.set_kill_count(2)
     assert [kills.claim_kill(0) for _ in range(4)] == [True, True, False, False]
-    cgroup.count(3)
+    cgroup.set_kill_count(3)
     assert kills.claim_kill(0)
 
 
-def test_kills_before_a_programs_start_are_not_its_own(cgroup: Cgroup) -> None:
-    """Such as those of children that another job's program lost, which goes on, or fails and claims one of them."""
+def test_kills_before_the_start_of_a_program_are_not_claimed_for_it(cgroup: Cgroup) -> None:
+    """Such kills can belong to the program of another job, which may still run or may claim them itself."""
     kills = OomKills(cgroup.folder)
-    cgroup.count(5)
+    cgroup.set_kill_count(5)
     before = kills.count_kills()
     assert not kills.claim_kill(before)
-    cgroup.count(6)
+    cgroup.set_kill_count(6)
     assert [kills.claim_kill(before), kills.claim_kill(before)] == [True, False]
 
 
-def test_slots_that_ask_at_once_claim_no_kill_twice(cgroup: Cgroup) -> None:
+def test_no_kill_is_claimed_twice_by_slots_at_the_same_time(cgroup: Cgroup) -> None:
     kills = OomKills(cgroup.folder)
-    cgroup.count(20)
+    cgroup.set_kill_count(20)
     with ThreadPoolExecutor(16) as slots:
         claims = list(slots.map(lambda _: kills.claim_kill(0), range(200)))
     assert sum(claims) == 20
 
 
 @pytest.mark.parametrize("text", [None, "", "oom 7\n", "oom_kill many\n", "oom_group_kill 4\n"])
-def test_without_a_count_nothing_is_claimed(tmp_path: Path, text: str | None) -> None:
+def test_without_a_readable_count_nothing_is_claimed(tmp_path: Path, text: str | None) -> None:
     kills = OomKills(tmp_path)
     if text is not None:
         (tmp_path / "memory.events").write_text(text)
@@ -68,13 +68,13 @@ def test_without_a_count_nothing_is_claimed(tmp_path: Path, text: str | None) ->
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
-def test_the_kernel_prefers_a_program_and_what_it_starts_to_the_worker() -> None:
+def test_the_kernel_kills_a_program_and_its_children_before_the_worker() -> None:
     shell = ["sh", "-c", "read go; cat /proc/self/oom_score_adj"]
     program = subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     mark_oom_victim(program.pid)
-    said, _ = program.communicate("go\n", timeout=60)
-    assert int(said) == OOM_VICTIM_SCORE > int(Path("/proc/self/oom_score_adj").read_text())
+    output, _ = program.communicate("go\n", timeout=60)
+    assert int(output) == OOM_VICTIM_SCORE > int(Path("/proc/self/oom_score_adj").read_text())
 
 
-def test_a_program_that_is_gone_or_a_system_without_proc_costs_nothing(tmp_path: Path) -> None:
+def test_marking_a_victim_ignores_an_ended_program_and_a_system_without_proc(tmp_path: Path) -> None:
     mark_oom_victim(1, tmp_path)

@@ -1,4 +1,4 @@
-"""The worker's own threads share one processor; programs, hooks, and threads that move files have all."""
+"""Tests that the worker's threads share one processor, while programs, hooks, and transfers use all."""
 
 from __future__ import annotations
 
@@ -19,63 +19,66 @@ from distributed_something.worker.transfer.inputs import fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads cannot be kept to a processor"),
-    pytest.mark.skipif(os.cpu_count() == 1, reason="one processor is all there is"),
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux can restrict a thread to a processor"),
+    pytest.mark.skipif(os.cpu_count() == 1, reason="this computer has only one processor"),
 ]
-TELL = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
+PRINT_PROCESSOR_COUNT = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
 
 
-def mine() -> Set[int]:
+def get_own_processors() -> Set[int]:
+    """Return the processors that the calling thread may use."""
     return os.sched_getaffinity(0)
 
 
-def in_a_slot(work: Callable[[], Any]) -> Any:
-    """What `work` returns in a thread of the worker's own."""
+def run_in_slot(function: Callable[[], Any]) -> Any:
+    """Return the result of `function`, called in a thread like those of the worker's slots."""
     with ThreadPoolExecutor(1, initializer=use_one_processor) as pool:
-        return pool.submit(work).result()
+        return pool.submit(function).result()
 
 
-def test_all_threads_that_keep_to_one_share_the_same_and_others_have_all() -> None:
-    before = mine()
-    assert in_a_slot(mine) == in_a_slot(mine)
-    assert len(in_a_slot(mine)) == 1
-    assert mine() == before
+def test_threads_of_slots_share_one_processor_and_other_threads_use_all() -> None:
+    before = get_own_processors()
+    assert run_in_slot(get_own_processors) == run_in_slot(get_own_processors)
+    assert len(run_in_slot(get_own_processors)) == 1
+    assert get_own_processors() == before
     assert len(before) > 1
 
 
-def test_a_hook_and_the_programs_that_it_starts_have_all() -> None:
-    def hook() -> tuple[str, Set[int]]:
+def test_a_hook_and_its_programs_use_all_processors() -> None:
+    def run_hook() -> tuple[str, Set[int]]:
         with run_on_all_processors():
-            told = subprocess.run(TELL, capture_output=True, text=True, check=True).stdout
-        return told.strip(), mine()
+            output = subprocess.run(PRINT_PROCESSOR_COUNT, capture_output=True, text=True, check=True).stdout
+        return output.strip(), get_own_processors()
 
-    assert in_a_slot(hook) == (str(len(mine())), in_a_slot(mine))
+    assert run_in_slot(run_hook) == (str(len(get_own_processors())), run_in_slot(get_own_processors))
 
 
-def test_a_program_has_all_also_where_a_slots_thread_had_to_replace_its_launcher(tmp_path: Path) -> None:
-    def ran() -> str:
+def test_a_program_uses_all_processors_even_if_a_slots_thread_started_its_launcher(tmp_path: Path) -> None:
+    def run_program() -> str:
         launcher = LauncherPool(1)
-        run_command(launcher, TELL, ProgramSurroundings(tmp_path, tmp_path / "log"), 60)
+        run_command(launcher, PRINT_PROCESSOR_COUNT, ProgramSurroundings(tmp_path, tmp_path / "log"), 60)
         launcher.end()
         return (tmp_path / "log").read_text().strip()
 
-    assert in_a_slot(ran) == str(len(mine()))
+    assert run_in_slot(run_program) == str(len(get_own_processors()))
 
 
-def test_files_are_moved_on_all_and_a_single_small_one_without_a_thread(s3: Any, tmp_path: Path) -> None:
-    seen: set[frozenset[int]] = set()  # by the threads that send or fetch a file's bytes
+def test_transfers_use_all_processors_and_a_single_small_upload_uses_the_slots_thread(s3: Any, tmp_path: Path) -> None:
+    processor_sets: set[frozenset[int]] = set()  # of the threads that send or receive the content of files
     for operation in ("PutObject", "GetObject"):
-        s3.meta.events.register(f"before-call.s3.{operation}", lambda **_: seen.add(frozenset(mine())))
-    everywhere, one = frozenset(mine()), frozenset(in_a_slot(mine))
-    for count, expected in ((1, one), (2, everywhere)):
+        s3.meta.events.register(
+            f"before-call.s3.{operation}", lambda **_: processor_sets.add(frozenset(get_own_processors()))
+        )
+    all_processors, slot_processor = frozenset(get_own_processors()), frozenset(run_in_slot(get_own_processors))
+    for count, expected in ((1, slot_processor), (2, all_processors)):
         folder = tmp_path / str(count)
         folder.mkdir()
         for number in range(count):
             (folder / str(number)).touch()
         destination = ResultDestination("ours", folder.name)
-        in_a_slot(lambda folder=folder, place=destination: upload_results(s3, folder, place))
-        assert seen == {expected}
-        seen.clear()
+        run_in_slot(lambda folder=folder, target=destination: upload_results(s3, folder, target))
+        assert processor_sets == {expected}
+        processor_sets.clear()
     (tmp_path / "in").mkdir()
-    in_a_slot(lambda: fetch_inputs(s3, ["1/0"], "ours", tmp_path / "in"))
-    assert seen == {everywhere}
+    run_in_slot(lambda: fetch_inputs(s3, ["1/0"], "ours", tmp_path / "in"))
+    assert processor_sets == {all_processors}

@@ -1,4 +1,4 @@
-"""The wrapped program: how it is started, ended and measured, and that nothing of it stays."""
+"""Tests of running the wrapped program: start, end, measurement, and cleanup of its processes."""
 
 from __future__ import annotations
 
@@ -23,51 +23,53 @@ from tests.support.emulator import until
 from tests.support.paths import ROOT
 
 MB = 1024 * 1024
-Run = Callable[..., Result]
-needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+RunProgram = Callable[..., Result]
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the launcher finds processes in /proc")
 
 
 @pytest.fixture
-def ran(launcher: LauncherPool, tmp_path: Path) -> Run:
-    """Runs a command in a folder of its own, for at most a minute if the test does not say otherwise."""
+def run_program(launcher: LauncherPool, tmp_path: Path) -> RunProgram:
+    """Return a function that runs a command in the test's folder, by default for at most one minute."""
 
-    def start(
-        command: Any, *, by: LauncherPool = launcher, folder: Path = tmp_path, log: Path = tmp_path / "log",
+    def run(
+        command: Any, *, pool: LauncherPool = launcher, folder: Path = tmp_path, log: Path = tmp_path / "log",
         timeout_seconds: float = 60, should_stop: Callable[[], bool] = lambda: False,
     ) -> Result:  # fmt: skip
         surroundings = ProgramSurroundings(folder, log, shell=isinstance(command, str))
-        return run_command(by, command, surroundings, timeout_seconds, should_stop)
+        return run_command(pool, command, surroundings, timeout_seconds, should_stop)
 
-    return start
+    return run
 
 
-def sleepers(seconds: int) -> list[psutil.Process]:
-    """The processes `sleep SECONDS`, zombies apart."""
+def find_sleep_processes(seconds: int) -> list[psutil.Process]:
+    """Return the processes `sleep SECONDS`, without zombies."""
     command = ["sleep", str(seconds)]
     return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == command]
 
 
-def test_a_program_that_ignores_the_time_limit_is_killed(ran: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_ignores_the_time_limit_is_killed(
+    run_program: RunProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(program, "GRACE_SECONDS", 0.2)
-    result = ran("trap '' TERM; while :; do sleep 1; done", timeout_seconds=0.2)
+    result = run_program("trap '' TERM; while :; do sleep 1; done", timeout_seconds=0.2)
     assert (result.exit_code, result.timed_out, result.stopped) == (-9, True, False)
 
 
-def test_a_program_is_ended_when_it_must_stop(ran: Run) -> None:
-    begun = time.monotonic()
-    result = ran(["sleep", "60"], should_stop=lambda: time.monotonic() > begun + 0.1)
+def test_a_program_is_ended_when_the_worker_must_stop(run_program: RunProgram) -> None:
+    start = time.monotonic()
+    result = run_program(["sleep", "60"], should_stop=lambda: time.monotonic() > start + 0.1)
     assert (result.exit_code, result.timed_out, result.stopped) == (-15, False, True)
 
 
-def test_programs_run_beside_each_other_and_each_has_its_own_end_and_log(ran: Run, tmp_path: Path) -> None:
-    def one(number: int) -> tuple[int, list[str]]:
+def test_programs_run_in_parallel_with_separate_exit_codes_and_logs(run_program: RunProgram, tmp_path: Path) -> None:
+    def run_numbered(number: int) -> tuple[int, list[str]]:
         folder = tmp_path / str(number)
         folder.mkdir()
-        result = ran(f"echo {number}; exit {number}", folder=folder, log=folder / "log")
+        result = run_program(f"echo {number}; exit {number}", folder=folder, log=folder / "log")
         return result.exit_code, read_last_lines(folder / "log")
 
-    with ThreadPoolExecutor(8) as pool:  # twice as many as may run at a time
-        assert list(pool.map(one, range(20))) == [(number, [str(number)]) for number in range(20)]
+    with ThreadPoolExecutor(8) as pool:  # twice as many as the launchers can run at a time
+        assert list(pool.map(run_numbered, range(20))) == [(number, [str(number)]) for number in range(20)]
 
 
 @pytest.mark.parametrize(
@@ -78,23 +80,25 @@ def test_programs_run_beside_each_other_and_each_has_its_own_end_and_log(ran: Ru
         (["echo", "x" * 3 * MB], "the program 'echo' cannot be started: .*Argument list too long"),
     ],
 )
-def test_a_program_that_cannot_be_started_is_named_with_the_reason(ran: Run, command: list[str], reason: str) -> None:
+def test_a_program_that_cannot_be_started_is_named_with_the_reason(
+    run_program: RunProgram, command: list[str], reason: str
+) -> None:
     with pytest.raises(Failed, match=reason):
-        ran(command)
-    assert ran("true").exit_code == 0  # the next one can
+        run_program(command)
+    assert run_program("true").exit_code == 0  # the launcher still works
 
 
-def test_the_peak_memory_is_the_programs_own_and_not_that_of_the_worker(ran: Run) -> None:
-    ballast = bytearray(os.urandom(100 * MB))  # what this process holds
-    small = ran(["sh", "-c", ":"]).peak_memory_bytes
-    large = ran([sys.executable, "-c", f"bytearray({50 * MB})"]).peak_memory_bytes
+def test_the_peak_memory_is_that_of_the_program_and_not_of_the_worker(run_program: RunProgram) -> None:
+    ballast = bytearray(os.urandom(100 * MB))  # memory of this process
+    small = run_program(["sh", "-c", ":"]).peak_memory_bytes
+    large = run_program([sys.executable, "-c", f"bytearray({50 * MB})"]).peak_memory_bytes
     assert len(ballast) > 4 * small
     assert 50 * MB < large < 100 * MB
 
 
 @needs_linux
 @pytest.mark.parametrize(
-    "left",
+    "command",
     [
         "sleep 4321 & sleep 0.1",
         "setsid sleep 4321 & sleep 0.1",
@@ -103,88 +107,90 @@ def test_the_peak_memory_is_the_programs_own_and_not_that_of_the_worker(ran: Run
         "trap '' TERM; (trap '' TERM HUP; setsid sleep 4321) & sleep 0.1",
     ],
 )
-def test_what_a_program_leaves_behind_is_ended_wherever_it_went(ran: Run, left: str) -> None:
-    ran(["sh", "-c", left])
-    assert sleepers(4321) == []
+def test_all_processes_that_a_program_leaves_behind_are_killed(run_program: RunProgram, command: str) -> None:
+    run_program(["sh", "-c", command])
+    assert find_sleep_processes(4321) == []
 
 
 @needs_linux
-def test_no_zombie_is_left_of_what_ended_by_itself(ran: Run, tmp_path: Path) -> None:
-    ran("(setsid sh -c 'echo $$ > left; exec sleep 0.05' &); until [ -s left ]; do sleep 0.01; done; sleep 0.2")
+def test_a_process_that_a_program_left_and_that_ended_by_itself_is_reaped(
+    run_program: RunProgram, tmp_path: Path
+) -> None:
+    run_program("(setsid sh -c 'echo $$ > left; exec sleep 0.05' &); until [ -s left ]; do sleep 0.01; done; sleep 0.2")
     assert not psutil.pid_exists(int((tmp_path / "left").read_text()))
 
 
 @needs_linux
-def test_a_worker_that_is_killed_leaves_no_launcher_and_no_program(tmp_path: Path) -> None:
+def test_launchers_and_programs_end_when_the_worker_is_killed(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"
         "from distributed_something.worker.program.launcher import LauncherPool\n"
         "from distributed_something.worker.program.program import ProgramSurroundings, run_command\n"
-        f"here = Path({str(tmp_path)!r})\n"
+        f"folder = Path({str(tmp_path)!r})\n"
         "words = ['sh', '-c', 'sleep 5432 & setsid sleep 5432 & wait']\n"
-        "run_command(LauncherPool(2), words, ProgramSurroundings(here, here / 'log'), 60)\n"
+        "run_command(LauncherPool(2), words, ProgramSurroundings(folder, folder / 'log'), 60)\n"
     )
     worker = psutil.Popen([sys.executable, "-c", code], cwd=ROOT)
-    until(lambda: len(sleepers(5432)) == 2, "the program does not start")
+    until(lambda: len(find_sleep_processes(5432)) == 2, "the program did not start")
     (launcher,) = worker.children()
     worker.kill()
     worker.wait()
-    until(lambda: not sleepers(5432), "its program is left")
-    until(lambda: not launcher.is_running(), "its launcher is left")
+    until(lambda: not find_sleep_processes(5432), "the program still runs")
+    until(lambda: not launcher.is_running(), "the launcher still runs")
 
 
 @needs_linux
-@pytest.mark.parametrize("deed", ["kill -9 $PPID", "kill -STOP $PPID"])
-def test_a_program_that_does_away_with_its_launcher_costs_its_own_attempt_alone(
-    ran: Run, monkeypatch: pytest.MonkeyPatch, deed: str
+@pytest.mark.parametrize("action", ["kill -9 $PPID", "kill -STOP $PPID"])
+def test_a_program_that_kills_or_stops_its_launcher_fails_only_its_own_attempt(
+    run_program: RunProgram, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     monkeypatch.setattr(launcher, "KILL_WAIT_SECONDS", 0.5)
     monkeypatch.setattr(program, "GRACE_SECONDS", 0.2)
     pool = LauncherPool(2)
-    with ThreadPoolExecutor(1) as other:
-        beside = other.submit(ran, ["sleep", "1.5"], by=pool)
+    with ThreadPoolExecutor(1) as executor:
+        other_program = executor.submit(run_program, ["sleep", "1.5"], pool=pool)
         with pytest.raises(Failed, match="was killed or hangs") as caught:
-            ran(f"{deed}; exec sleep 6543", by=pool, timeout_seconds=0.3)
+            run_program(f"{action}; exec sleep 6543", pool=pool, timeout_seconds=0.3)
         assert caught.value.reason_class == "crash"
-        assert beside.result().exit_code == 0
-    assert ran("exit 7", by=pool).exit_code == 7
-    until(lambda: sleepers(6543) == [], "the program is left")
+        assert other_program.result().exit_code == 0
+    assert run_program("exit 7", pool=pool).exit_code == 7
+    until(lambda: find_sleep_processes(6543) == [], "the program still runs")
     pool.end()
 
 
 @needs_linux
-def test_a_launcher_that_is_killed_before_a_program_is_replaced(ran: Run) -> None:
+def test_a_launcher_that_was_killed_between_programs_is_replaced(run_program: RunProgram) -> None:
     before = set(psutil.Process().children())
     pool = LauncherPool(1)
     (started,) = set(psutil.Process().children()) - before
     os.killpg(started.pid, signal.SIGKILL)
-    until(lambda: started.status() == psutil.STATUS_ZOMBIE, "the launchers go on")
+    until(lambda: started.status() == psutil.STATUS_ZOMBIE, "the launchers still run")
     with pytest.raises(Failed):
-        ran("true", by=pool)
-    assert ran("true", by=pool).exit_code == 0
+        run_program("true", pool=pool)
+    assert run_program("true", pool=pool).exit_code == 0
     pool.end()
 
 
 @needs_linux
-def test_a_lost_launcher_that_cannot_be_replaced_now_is_replaced_when_the_machine_can(
-    ran: Run, monkeypatch: pytest.MonkeyPatch
+def test_a_lost_launcher_is_replaced_as_soon_as_the_machine_allows_it(
+    run_program: RunProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError("Cannot allocate memory")
 
     pool = LauncherPool(1)
     with pytest.raises(Failed, match="was killed or hangs"):
-        ran("kill -9 $PPID", by=pool)
+        run_program("kill -9 $PPID", pool=pool)
     monkeypatch.setattr(launcher.subprocess, "Popen", refuse)
     for _ in range(2):
         with pytest.raises(OSError, match="allocate"):
-            ran("true", by=pool)
+            run_program("true", pool=pool)
     monkeypatch.undo()
-    assert ran("exit 3", by=pool).exit_code == 3
+    assert run_program("exit 3", pool=pool).exit_code == 3
     pool.end()
 
 
-def test_a_log_that_cannot_be_written_is_the_machines_fault(ran: Run, tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_has_the_reason_class_machine(run_program: RunProgram, tmp_path: Path) -> None:
     with pytest.raises(Failed) as caught:
-        ran("true", log=tmp_path / "none" / "log")
+        run_program("true", log=tmp_path / "none" / "log")
     assert caught.value.reason_class == "machine"

@@ -1,4 +1,4 @@
-"""What the tests of transfers share."""
+"""Fixtures of the tests of transfers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import pytest
 
 from distributed_something.worker.transfer import results, s3_file
 
-SMALLEST_PART_BYTES = 5 * 1024 * 1024  # S3
+SMALLEST_PART_BYTES = 5 * 1024 * 1024  # limit of S3
 
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files travel in the smallest parts that S3 takes."""
+    """Make transfers use the smallest parts that S3 allows."""
     monkeypatch.setattr(s3_file, "PART_BYTES", SMALLEST_PART_BYTES)
     monkeypatch.setattr(s3_file, "LARGE_FILE_BYTES", SMALLEST_PART_BYTES)
     monkeypatch.setattr(results, "MAX_SINGLE_PUT_BYTES", SMALLEST_PART_BYTES)
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """A job's output folder, with nothing in it yet."""
+def output_folder(tmp_path: Path) -> Path:
+    """Create a job's output folder, still empty."""
     folder = tmp_path / "job" / "output"
     folder.mkdir(parents=True)
     return folder

@@ -1,4 +1,4 @@
-"""What the tests of transfers note of S3's requests, and what they have it answer."""
+"""Helpers of the tests of transfers, which record S3 requests and make them fail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.worker.job.failures import LostLease
 
-# What AWS says of something that may go better in a while.
+# Error codes and HTTP statuses of temporary errors.
 TRANSIENT_REFUSALS = [
     ("ThrottlingException", 400), ("KMS.ThrottlingException", 400), ("TooManyRequests", 429),
     ("RequestLimitExceeded", 400), ("OperationAborted", 409), ("ConditionalRequestConflict", 409),
@@ -18,54 +18,54 @@ TRANSIENT_REFUSALS = [
 
 
 class Calls:
-    """Every request that a client sends, by name; `answer` may raise in its place."""
+    """The names of all requests that a client sends. `respond` may raise an error instead of sending the request."""
 
-    def __init__(self, s3: Any, answer: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(self, s3: Any, respond: Callable[[str], None] = lambda name: None) -> None:
         self.names: list[str] = []
-        self._answer = answer
-        s3.meta.events.register("before-call.s3", self._note)
+        self._respond = respond
+        s3.meta.events.register("before-call.s3", self._record_request)
 
-    def _note(self, model: Any, **_: Any) -> None:
+    def _record_request(self, model: Any, **_: Any) -> None:
         self.names.append(model.name)
-        self._answer(model.name)
+        self._respond(model.name)
 
     def count(self, name: str) -> int:
         return self.names.count(name)
 
 
 def no_sleep(seconds: float) -> None:
-    """For pauses that a test need not wait for."""
+    """Skip a pause."""
 
 
 def never_sleep(seconds: float) -> None:
-    """For a refusal that no other try makes better."""
-    raise AssertionError(f"it rests {seconds} s although nothing will pass")
+    """Fail the test, because the error must not be retried."""
+    raise AssertionError(f"it sleeps {seconds} s although the error is not temporary")
 
 
-def refused(code: str, status: int) -> ClientError:
-    """S3's refusal with this code and this HTTP status."""
-    answer = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(answer, "PutObject")  # type: ignore[arg-type]
+def build_refusal(code: str, status: int) -> ClientError:
+    """Return an S3 error with this code and HTTP status."""
+    response = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, "PutObject")  # type: ignore[arg-type]
 
 
-def first_times(times: int, name: str, error: Exception) -> Callable[[str], None]:
-    """Raises `error` for the first so many requests of that name."""
-    left = [error] * times
+def fail_first_calls(count: int, name: str, error: Exception) -> Callable[[str], None]:
+    """Return a `respond` function that raises `error` for the first `count` requests of that name."""
+    errors = [error] * count
 
-    def answer(called: str) -> None:
-        if called == name and left:
-            raise left.pop()
+    def respond(request_name: str) -> None:
+        if request_name == name and errors:
+            raise errors.pop()
 
-    return answer
+    return respond
 
 
 class ShortLease:
-    """A `check` that raises from its n-th call on."""
+    """A `check` that raises LostLease after the given number of calls."""
 
     def __init__(self, calls: int) -> None:
-        self.left = calls
+        self.remaining_calls = calls
 
     def __call__(self) -> None:
-        self.left -= 1
-        if self.left < 0:
+        self.remaining_calls -= 1
+        if self.remaining_calls < 0:
             raise LostLease

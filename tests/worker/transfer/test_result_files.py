@@ -1,4 +1,4 @@
-"""Which files of a job's folder are results: its own, wherever a link leads, and no others."""
+"""Tests of the choice of result files: only files in the job's folder, also if a link points to them."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.transfer.result_files import list_result_files
 
 
-def test_a_link_to_a_file_of_the_job_counts_as_that_file(out: Path) -> None:
-    (out.parent / "input").mkdir()
-    (out.parent / "input" / "raw").write_text("raw")
-    (out / "real").mkdir()
-    (out / "real" / "a").write_text("a")
-    (out / "again").symlink_to("real/a")
-    (out / "latest").symlink_to("real")
-    (out / "raw").symlink_to(out.parent / "input" / "raw")
-    (out / "empty").mkdir()
-    files = list_result_files(out, "here")
+def test_a_link_to_a_file_in_the_jobs_folder_counts_as_that_file(output_folder: Path) -> None:
+    (output_folder.parent / "input").mkdir()
+    (output_folder.parent / "input" / "raw").write_text("raw")
+    (output_folder / "real").mkdir()
+    (output_folder / "real" / "a").write_text("a")
+    (output_folder / "again").symlink_to("real/a")
+    (output_folder / "latest").symlink_to("real")
+    (output_folder / "raw").symlink_to(output_folder.parent / "input" / "raw")
+    (output_folder / "empty").mkdir()
+    files = list_result_files(output_folder, "here")
     assert {key: path.read_text() for key, path in files.items()} == {
         "here/again": "a", "here/raw": "raw", "here/real/a": "a",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "message"),
     [
-        ("../../secret", "'l' is a link out of the job's folder"),
-        ("../..", "'l' is a link out of the job's folder"),
-        ("gone", "'l' is a link to nothing"),
-        ("l", "'l' is a link to nothing"),
-        ("../input", "'l' is a link to a folder outside"),
+        ("../../secret", "'l' is a link to a path outside the job's folder"),
+        ("../..", "'l' is a link to a path outside the job's folder"),
+        ("gone", "'l' is a link whose target does not exist"),
+        ("l", "'l' is a link whose target does not exist"),
+        ("../input", "'l' is a link to a folder outside the output folder"),
     ],
 )
-def test_a_link_that_is_no_output_is_refused_with_its_name(out: Path, target: str, told: str) -> None:
-    (out.parent.parent / "secret").touch()
-    (out.parent / "input").mkdir()
-    (out / "l").symlink_to(target)
-    with pytest.raises(Failed, match=told):
-        list_result_files(out, "here")
+def test_a_link_that_is_not_a_result_is_refused_and_named(output_folder: Path, target: str, message: str) -> None:
+    (output_folder.parent.parent / "secret").touch()
+    (output_folder.parent / "input").mkdir()
+    (output_folder / "l").symlink_to(target)
+    with pytest.raises(Failed, match=message):
+        list_result_files(output_folder, "here")
 
 
-def test_a_name_that_is_too_long_for_a_key_is_refused(out: Path) -> None:
-    (out / ("ä" * 120)).touch()
-    with pytest.raises(Failed, match="1,141 bytes, S3 allows 1,024"):
-        list_result_files(out, "x" * 900)
+def test_a_name_that_makes_a_key_too_long_is_refused(output_folder: Path) -> None:
+    (output_folder / ("ä" * 120)).touch()
+    with pytest.raises(Failed, match="1,141 bytes, but S3 allows 1,024"):
+        list_result_files(output_folder, "x" * 900)
 
 
-def test_an_output_whose_name_is_not_utf8_is_named(out: Path) -> None:
-    (out / "a\udcff").touch()
-    with pytest.raises(Failed, match="not UTF-8"):
-        list_result_files(out, "here")
+def test_an_output_whose_name_is_not_utf8_is_refused_and_named(output_folder: Path) -> None:
+    (output_folder / "a\udcff").touch()
+    with pytest.raises(Failed, match=r"the name of the output 'a\\udcff' is not UTF-8"):
+        list_result_files(output_folder, "here")

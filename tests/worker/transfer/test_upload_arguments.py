@@ -1,4 +1,4 @@
-"""What a Job file's upload flags ask stands in every request of an upload, in one request and in parts."""
+"""Tests that the upload flags of a job file are part of every S3 request of an upload."""
 
 from __future__ import annotations
 
@@ -26,34 +26,39 @@ def stub() -> Iterator[tuple[Any, Stubber]]:
         stubber.assert_no_pending_responses()
 
 
-def test_every_request_of_an_upload_says_what_the_flags_ask(
+def test_every_request_of_an_upload_contains_the_arguments_of_the_flags(
     stub: tuple[Any, Stubber], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The access list where an object is made; who pays in every request to the bucket."""
+    """Requests that create an object contain the ACL; all requests to the bucket contain the payer."""
     s3, stubber = stub
     monkeypatch.setattr(results, "MAX_SINGLE_PUT_BYTES", 5)
     (tmp_path / "a").write_text("small")
     (tmp_path / "b").write_text("larger")
     payer = {"RequestPayer": "requester"}
-    listing = {"Bucket": "theirs", "Prefix": "out/"} | payer
-    new, told = {"IfNoneMatch": "*"}, {"Metadata": {"job-files": "2"}}
-    found = [{"Key": "out/a", "Size": 5, "LastModified": 0}, {"Key": "out/b", "Size": 6, "LastModified": 0}]
+    listing = {"Bucket": "other-account", "Prefix": "out/"} | payer
+    condition, metadata = {"IfNoneMatch": "*"}, {"Metadata": {"job-files": "2"}}
+    contents = [{"Key": "out/a", "Size": 5, "LastModified": 0}, {"Key": "out/b", "Size": 6, "LastModified": 0}]
     stubber.add_response("list_objects_v2", {}, listing)
-    small, large = {"Bucket": "theirs", "Key": "out/a"} | payer, {"Bucket": "theirs", "Key": "out/b"} | payer
-    stubber.add_response("put_object", {}, small | OWNER | new | told | {"Body": ANY, "ChecksumSHA256": ANY})
-    begun = large | OWNER | told | {"ChecksumAlgorithm": "CRC32"}
-    stubber.add_response("create_multipart_upload", {"UploadId": "u"}, begun)
+    small, large = (
+        {"Bucket": "other-account", "Key": "out/a"} | payer,
+        {"Bucket": "other-account", "Key": "out/b"} | payer,
+    )
+    stubber.add_response("put_object", {}, small | OWNER | condition | metadata | {"Body": ANY, "ChecksumSHA256": ANY})
+    creation = large | OWNER | metadata | {"ChecksumAlgorithm": "CRC32"}
+    stubber.add_response("create_multipart_upload", {"UploadId": "u"}, creation)
     part = {"PartNumber": 1, "Body": ANY, "ChecksumAlgorithm": "CRC32"}
     stubber.add_response("upload_part", {"ETag": "e"}, large | {"UploadId": "u"} | part)
     parts = {"Parts": [{"PartNumber": 1, "ETag": "e"}]}
-    stubber.add_response("complete_multipart_upload", {}, large | {"UploadId": "u", "MultipartUpload": parts} | new)
-    stubber.add_response("list_objects_v2", {"Contents": found}, listing)
+    stubber.add_response(
+        "complete_multipart_upload", {}, large | {"UploadId": "u", "MultipartUpload": parts} | condition
+    )
+    stubber.add_response("list_objects_v2", {"Contents": contents}, listing)
     flags = parse_upload_flags("--acl bucket-owner-full-control --request-payer requester")
-    outputs = upload_results(s3, tmp_path, ResultDestination("theirs", "out", flags))
+    outputs = upload_results(s3, tmp_path, ResultDestination("other-account", "out", flags))
     assert [output.key for output in outputs] == ["out/a", "out/b"]
 
 
-def test_without_flags_no_request_says_more(stub: tuple[Any, Stubber], tmp_path: Path) -> None:
+def test_without_flags_requests_have_no_extra_arguments(stub: tuple[Any, Stubber], tmp_path: Path) -> None:
     s3, stubber = stub
     (tmp_path / "a").touch()
     stubber.add_response("put_object", {}, {"Bucket": "ours", "Key": "k", "Body": ANY, "ChecksumSHA256": ANY})

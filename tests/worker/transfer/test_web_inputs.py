@@ -1,4 +1,4 @@
-"""Inputs from the web, fetched as those from S3 are: whole, in few tries, and named when they are missing."""
+"""Tests of the download of inputs from the web."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ SCRIPT = b"print 'hello'\n" * 100_000
 
 
 class Server(BaseHTTPRequestHandler):
-    """`/script.py` is there; `/moved/…` leads there; `/short` breaks off; `/busy` is so twice; `/forbidden` is so;
-    no other is there."""
+    """A web server with a few paths.
 
-    asked: list[str]
+    `/script.py` exists and `/moved/…` redirects to it. `/short` ends too early. `/busy` is unavailable twice.
+    `/forbidden` is refused. No other path exists.
+    """
+
+    paths: list[str]
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.paths.append(self.path)
         if self.path.startswith("/moved/"):
             self._answer(302, b"", Location="/script.py?from=moved")
-        elif self.path == "/busy" and self.asked.count("/busy") < 3:
+        elif self.path == "/busy" and self.paths.count("/busy") < 3:
             self._answer(503, b"later")
         elif self.path == "/short":
             self._answer(200, SCRIPT[:10], **{"Content-Length": str(len(SCRIPT))})
@@ -48,7 +51,7 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    Server.asked = []
+    Server.paths = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -63,7 +66,7 @@ def fetch(inputs: list[str] | dict[str, str], folder: Path) -> int:
 
 
 @pytest.mark.parametrize("path", ["/script.py", "/moved/script.py"])
-def test_a_file_of_the_web_has_the_name_in_its_address(
+def test_a_web_file_is_named_after_the_path_of_its_address(
     address: str, tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_file, "LARGE_FILE_BYTES", 1000)
@@ -71,43 +74,43 @@ def test_a_file_of_the_web_has_the_name_in_its_address(
     assert (tmp_path / "script.py").read_bytes() == SCRIPT
 
 
-def test_it_may_have_a_place_of_its_own(address: str, tmp_path: Path) -> None:
+def test_a_web_file_can_get_another_path(address: str, tmp_path: Path) -> None:
     fetch({f"{address}/script.py?from=moved": "scripts/a.py"}, tmp_path)
     assert (tmp_path / "scripts" / "a.py").read_bytes() == SCRIPT
 
 
-def test_a_server_that_is_busy_is_asked_again(address: str, tmp_path: Path) -> None:
+def test_a_request_to_a_busy_server_is_retried(address: str, tmp_path: Path) -> None:
     fetch([f"{address}/busy"], tmp_path)
-    assert Server.asked == ["/busy"] * 3
+    assert Server.paths == ["/busy"] * 3
 
 
 @pytest.mark.parametrize(("path", "status"), [("/gone", 404), ("/gone-for-good", 410)])
-def test_what_the_server_does_not_have_is_missing_by_name_and_asked_for_once(
+def test_a_file_that_the_server_does_not_have_is_named_without_a_retry(
     address: str, tmp_path: Path, path: str, status: int
 ) -> None:
-    with pytest.raises(MissingInput, match=f"the input {address}{path} does not exist .*{status}"):
+    with pytest.raises(MissingInput, match=f"the input {address}{path} does not exist .*HTTP status {status}"):
         fetch([address + path], tmp_path)
-    assert Server.asked == [path]
+    assert Server.paths == [path]
 
 
-def test_what_the_server_gives_to_nobody_here_is_named_and_not_taken_for_missing(address: str, tmp_path: Path) -> None:
-    with pytest.raises(Failed, match=f"the input {address}/forbidden cannot be read .*403") as failed:
+def test_a_file_that_the_server_refuses_is_not_counted_as_missing(address: str, tmp_path: Path) -> None:
+    with pytest.raises(Failed, match=f"the input {address}/forbidden cannot be read .*HTTP status 403") as failed:
         fetch([f"{address}/forbidden"], tmp_path)
     assert failed.value.reason_class == "aws"
-    assert Server.asked == ["/forbidden"]
+    assert Server.paths == ["/forbidden"]
 
 
-def test_what_broke_off_is_no_input(address: str, tmp_path: Path) -> None:
+def test_an_incomplete_download_is_retried_and_then_fails(address: str, tmp_path: Path) -> None:
     with pytest.raises(Failed, match=f"the input {address}/short could not be fetched"):
         fetch([f"{address}/short"], tmp_path)
-    assert Server.asked == ["/short"] * 4
+    assert Server.paths == ["/short"] * 4
 
 
-def test_nothing_is_read_on_after_a_lease_is_lost(address: str, tmp_path: Path) -> None:
-    left = [1, 0]
+def test_a_download_ends_when_the_lease_is_lost(address: str, tmp_path: Path) -> None:
+    results = [True, False]
 
     def check() -> None:
-        if not left.pop():
+        if not results.pop():
             raise LostLease
 
     with pytest.raises(LostLease):

@@ -3,8 +3,8 @@
 # @String well
 # @String label
 # @Double minimum_size
-# ruff: noqa: F821, UP031 (SciJava makes variables of the parameters above; Jython is Python 2)
-"""Outlines the nuclei in one picture and measures them: nuclei.csv, with a line each, and outlines.png. Run by Fiji."""
+# ruff: noqa: F821, UP031 (SciJava turns the parameters above into variables; Jython is Python 2)
+"""Fiji script that measures the nuclei in one image; writes nuclei.csv (one row per nucleus) and outlines.png."""
 
 import os
 
@@ -19,8 +19,8 @@ IJ.setAutoThreshold(picture, "Otsu dark")
 
 table = ResultsTable()
 options = ParticleAnalyzer.SHOW_OUTLINES | ParticleAnalyzer.EXCLUDE_EDGE_PARTICLES
-what = Measurements.AREA | Measurements.CENTROID | Measurements.MEAN
-analyzer = ParticleAnalyzer(options, what, table, minimum_size, float("inf"))
+measurements = Measurements.AREA | Measurements.CENTROID | Measurements.MEAN
+analyzer = ParticleAnalyzer(options, measurements, table, minimum_size, float("inf"))
 analyzer.setHideOutputImage(True)
 analyzer.analyze(picture)
 

@@ -1,10 +1,12 @@
-"""add_downsampling.py ZARR FACTOR: adds a smaller copy of each picture's last resolution to an OME-Zarr (NGFF 0.4).
+"""Add a downsampled copy of the lowest resolution of each image to an OME-Zarr (NGFF 0.4).
 
-ZARR is a plate or one picture. Each new pixel is the mean of FACTOR x FACTOR pixels; what is left over at the right and
-lower edge belongs to none. It stands for FACTOR times their size, so its scale is theirs multiplied by FACTOR, and its
-middle lies half of that, less half of their size, further on: the translation.
+Usage: python3 add_downsampling.py ZARR FACTOR
 
-Needs Python 3.9 and zarr 2, or newer. Only chunks pass through zarr: the metadata are JSON files.
+ZARR is a plate or a single image. Each new pixel is the mean of FACTOR x FACTOR old pixels; incomplete blocks at the
+right and lower edges are dropped. A new pixel is FACTOR times as large as an old one, so the scale is multiplied by
+FACTOR. Its center is shifted by half the difference of the two pixel sizes, which is added to the translation.
+
+Needs Python 3.9 and zarr 2, or newer versions. zarr reads and writes only the pixels; the metadata are JSON files.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from typing import Any
 import numpy as np
 import zarr
 
-PICTURES_AT_ONCE = 4  # pictures
+MAX_PARALLEL_PICTURES = 4  # number of images
 
 
 def iter_pictures(root: Path) -> Iterator[Path]:
-    """Every picture of a plate, or the one that `root` is."""
+    """Yield the folder of each image of a plate, or `root` if it is a single image."""
     attributes = _read_json(root / ".zattrs")
     if "plate" not in attributes:
         yield root
@@ -35,7 +37,7 @@ def iter_pictures(root: Path) -> Iterator[Path]:
 
 
 def add_level(picture: Path, factor: int) -> None:
-    """Writes the level beside the last one, and only then tells of it."""
+    """Write a new resolution level beside the last one, then add it to the image's metadata."""
     attributes = _read_json(picture / ".zattrs")
     datasets = attributes["multiscales"][0]["datasets"]
     last = datasets[-1]
@@ -46,37 +48,37 @@ def add_level(picture: Path, factor: int) -> None:
 
 
 def build_transformations(last: dict[str, Any], factor: int) -> list[dict[str, Any]]:
-    """Scale and translation of a level that is made from `last`; y and x are the last two axes."""
-    given = {one["type"]: one[one["type"]] for one in last["coordinateTransformations"]}
-    scale = given["scale"]
-    translation = given.get("translation", [0.0] * len(scale))
-    larger = [*scale[:-2], *(one * factor for one in scale[-2:])]
-    middle = [old + (new - one) / 2 for old, new, one in zip(translation, larger, scale)]  # noqa: B905
-    return [{"type": "scale", "scale": larger}, {"type": "translation", "translation": middle}]
+    """Return the scale and translation of a level downsampled from the level `last`; the last two axes are y and x."""
+    values = {step["type"]: step[step["type"]] for step in last["coordinateTransformations"]}
+    scale = values["scale"]
+    translation = values.get("translation", [0.0] * len(scale))
+    new_scale = [*scale[:-2], *(size * factor for size in scale[-2:])]
+    center = [shift + (new - old) / 2 for shift, new, old in zip(translation, new_scale, scale)]  # noqa: B905
+    return [{"type": "scale", "scale": new_scale}, {"type": "translation", "translation": center}]
 
 
 def _shrink_level(source: Path, target: Path, factor: int) -> None:
-    described = _read_json(source / ".zarray")
-    height, width = (max(1, size // factor) for size in described["shape"][-2:])
-    described["shape"][-2:] = [height, width]
-    described["chunks"][-2:] = [min(height, described["chunks"][-2]), min(width, described["chunks"][-1])]
+    metadata = _read_json(source / ".zarray")
+    height, width = (max(1, size // factor) for size in metadata["shape"][-2:])
+    metadata["shape"][-2:] = [height, width]
+    metadata["chunks"][-2:] = [min(height, metadata["chunks"][-2]), min(width, metadata["chunks"][-1])]
     target.mkdir()
-    _write_json(target / ".zarray", described)
+    _write_json(target / ".zarray", metadata)
     old, new = zarr.open_array(str(source), mode="r"), zarr.open_array(str(target), mode="r+")
-    tall, wide = described["chunks"][-2:]
-    for plane in np.ndindex(*described["shape"][:-2]):
-        for y, x in itertools.product(range(0, height, tall), range(0, width, wide)):
-            rows, columns = min(tall, height - y), min(wide, width - x)
-            part = old[(*plane, slice(y * factor, (y + rows) * factor), slice(x * factor, (x + columns) * factor))]
-            new[(*plane, slice(y, y + rows), slice(x, x + columns))] = _average_blocks(part, rows, columns).astype(
+    chunk_height, chunk_width = metadata["chunks"][-2:]
+    for plane in np.ndindex(*metadata["shape"][:-2]):
+        for y, x in itertools.product(range(0, height, chunk_height), range(0, width, chunk_width)):
+            rows, columns = min(chunk_height, height - y), min(chunk_width, width - x)
+            pixels = old[(*plane, slice(y * factor, (y + rows) * factor), slice(x * factor, (x + columns) * factor))]
+            new[(*plane, slice(y, y + rows), slice(x, x + columns))] = _average_blocks(pixels, rows, columns).astype(
                 old.dtype
             )
 
 
-def _average_blocks(part: Any, rows: int, columns: int) -> Any:
-    """Whole numbers are rounded to the nearest. A picture smaller than the factor is one block."""
-    blocks = part.reshape(rows, part.shape[0] // rows, columns, part.shape[1] // columns).mean(axis=(1, 3))
-    return np.rint(blocks) if np.issubdtype(part.dtype, np.integer) else blocks
+def _average_blocks(pixels: Any, rows: int, columns: int) -> Any:
+    """Return the mean of each block, rounded if pixels are integers; an image smaller than the factor is one block."""
+    means = pixels.reshape(rows, pixels.shape[0] // rows, columns, pixels.shape[1] // columns).mean(axis=(1, 3))
+    return np.rint(means) if np.issubdtype(pixels.dtype, np.integer) else means
 
 
 def _read_json(path: Path) -> Any:
@@ -89,13 +91,13 @@ def _write_json(path: Path, value: Any) -> None:
 
 def main(root: str, factor: str) -> int:
     if not factor.isdecimal() or int(factor) < 2:
-        print(f"FACTOR is {factor!r}; it must be a whole number from 2", file=sys.stderr)
+        print(f"add_downsampling.py: FACTOR: {factor!r} is not a whole number above 1; write 4", file=sys.stderr)
         return 2
-    todo = list(iter_pictures(Path(root)))
-    with ThreadPoolExecutor(PICTURES_AT_ONCE) as pool:
-        for _ in pool.map(lambda picture: add_level(picture, int(factor)), todo):
+    pictures = list(iter_pictures(Path(root)))
+    with ThreadPoolExecutor(MAX_PARALLEL_PICTURES) as pool:
+        for _ in pool.map(lambda picture: add_level(picture, int(factor)), pictures):
             pass
-    print(f"{root}: {len(todo)} pictures have a level {factor} times smaller")
+    print(f"{root}: {len(pictures)} images now have a level {factor} times smaller")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""An example's generic-worker.py as a module, with what it imports from its own folder."""
+"""Loader of an example's generic-worker.py as a module, together with the modules in its folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.paths import ROOT
 ENVIRONMENT = {"APP_NAME": "App", "SQS_QUEUE_URL": "https://sqs/q", "AWS_BUCKET": "ours"}
 
 
-def load(name: str, patch: pytest.MonkeyPatch) -> ModuleType:
-    """`examples/NAME/worker/generic-worker.py`. Modules beside it are this example's, as long as the test lasts."""
+def load_hooks(name: str, patch: pytest.MonkeyPatch) -> ModuleType:
+    """Return `examples/NAME/worker/generic-worker.py` as a module; `patch` lets it import modules from its folder."""
     folder = ROOT / "examples" / name / "worker"
     patch.syspath_prepend(folder)
-    for beside in folder.glob("*.py"):
-        patch.delitem(sys.modules, beside.stem, raising=False)
+    for path in folder.glob("*.py"):
+        patch.delitem(sys.modules, path.stem, raising=False)
     spec = importlib.util.spec_from_file_location(f"worker_of_{name}", folder / "generic-worker.py")
     assert spec is not None
     assert spec.loader is not None
@@ -29,6 +29,6 @@ def load(name: str, patch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def settings(work_dir: Path, **more: str) -> Settings:
-    """A worker's settings, with `more` variables of its environment."""
-    return read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(work_dir)} | more)
+def build_settings(work_dir: Path, **variables: str) -> Settings:
+    """Return a worker's settings, with additional environment variables."""
+    return read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(work_dir)} | variables)

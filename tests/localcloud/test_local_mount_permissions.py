@@ -1,4 +1,4 @@
-"""What a container on this computer may do because of MOUNT_S3: just what its task definition says."""
+"""Permissions that a local container gets with MOUNT_S3: exactly those in its task definition."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from distributed_something.localcloud.play.services import build_work_order
 from tests.support.fakes import DEAD_URL, QUEUE_URL, SETTINGS
 from tests.support.project import wait_for
 
-NOTING_DOCKER = '#!/bin/sh\ntest "$1" = run && printf "%s\\n" "$@" > "$0.asked"\nexit 0\n'
+RECORDING_DOCKER = '#!/bin/sh\ntest "$1" = run && printf "%s\\n" "$@" > "$0.arguments"\nexit 0\n'
 
 
-def docker_words(settings: Settings, folder: Path) -> set[str]:
-    """The words with which docker is asked to run a task of the settings, by a docker that only notes them."""
+def record_docker_arguments(settings: Settings, folder: Path) -> set[str]:
+    """Start a task with a `docker` command that only records its arguments. Return the arguments of `docker run`."""
     layout, docker = build_layout(folder), folder / "bin" / "docker"
     layout.make_folders()
     docker.parent.mkdir()
-    docker.write_text(NOTING_DOCKER)
+    docker.write_text(RECORDING_DOCKER)
     docker.chmod(0o755)
     definition = build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), None)["containerDefinitions"][0]
     task, machine = SimpleNamespace(id="task"), SimpleNamespace(instance_id="i-1")
@@ -31,12 +31,16 @@ def docker_words(settings: Settings, folder: Path) -> set[str]:
     engine = {"PATH": f"{docker.parent}{os.pathsep}{os.environ['PATH']}"}
     worker = ContainerRunner(layout, engine).start_task(order)
     wait_for(lambda: worker.exit_code() is not None)
-    return set(Path(f"{docker}.asked").read_text().splitlines())
+    return set(Path(f"{docker}.arguments").read_text().splitlines())
 
 
-def test_a_local_container_gets_just_the_rights_of_the_task_definition(tmp_path: Path) -> None:
-    mounting = Settings.model_validate(SETTINGS.model_dump() | {"MOUNT_S3": True})
-    plain, more = (docker_words(settings, tmp_path / name) for name, settings in (("a", SETTINGS), ("b", mounting)))
-    assert {word for word in more - plain if not word.startswith("localcloud=")} == {
+def test_a_local_container_gets_exactly_the_permissions_of_its_task_definition(tmp_path: Path) -> None:
+    mount_settings = Settings.model_validate(SETTINGS.model_dump() | {"MOUNT_S3": True})
+    default_arguments, mount_arguments = (
+        record_docker_arguments(settings, tmp_path / name)
+        for name, settings in (("a", SETTINGS), ("b", mount_settings))
+    )
+    added_arguments = mount_arguments - default_arguments
+    assert {argument for argument in added_arguments if not argument.startswith("localcloud=")} == {
         "--cap-add", "SYS_ADMIN", "--device", "/dev/fuse:/dev/fuse:rw",
     }  # fmt: skip
