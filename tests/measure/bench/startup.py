@@ -1,4 +1,4 @@
-"""Time that `run.py --help` takes. It must not load boto3, because that alone would take longer than the goal."""
+"""Time that `run.py --help` takes. It must not load boto3, which would slow the start of every command."""
 
 from __future__ import annotations
 
