@@ -19,24 +19,24 @@ def image() -> str:
 
 @pytest.mark.containers
 def test_the_four_commands_run_every_job_in_containers_of_the_image(image: str, tmp_path: Path) -> None:
-    with project(tmp_path / "p", DOCKERHUB_TAG=image, GREETING="hello") as made:
-        job = made.job_file(
-            command='echo "$GREETING" {name} > {output_dir}/said.txt; head -1 /etc/os-release >> {output_dir}/said.txt',
+    with project(tmp_path / "p", DOCKERHUB_TAG=image, GREETING="hello") as test_project:
+        job_file = test_project.job_file(
+            command='echo "$GREETING" {name} > {output_dir}/out.txt; head -1 /etc/os-release >> {output_dir}/out.txt',
             shell=True,
             output_location="results/{job}",
             groups=[{"name": f"o'brien {number}; $(id)"} for number in range(10)],
         )
-        made.run("setup")
-        made.run("submitJob", str(job))
-        made.run("--containers", "startCluster", "files/fleet.json")
-        monitor = made.start("monitor", MONITOR_FILE)
+        test_project.run("setup")
+        test_project.run("submitJob", str(job_file))
+        test_project.run("--containers", "startCluster", "files/fleet.json")
+        monitor = test_project.start("monitor", MONITOR_FILE)
         wait_for(lambda: "tryout" in docker("ps", "--format", "{{.Image}}"))
-        out, err = monitor.communicate(timeout=120)
-        assert monitor.returncode == 0, out + err
-        assert "jobs done       10" in out
-        said = sorted(text.splitlines()[0] for text in made.results().values())
-        assert said == [f"hello o'brien {number}; $(id)" for number in range(10)]
-        assert all("Debian" in text for text in made.results().values())
-        assert {record["image"] for record in made.records()} == {image}
-    assert processes_of(made.folder) == []
+        stdout, stderr = monitor.communicate(timeout=120)
+        assert monitor.returncode == 0, stdout + stderr
+        assert "jobs done       10" in stdout
+        first_lines = sorted(text.splitlines()[0] for text in test_project.results().values())
+        assert first_lines == [f"hello o'brien {number}; $(id)" for number in range(10)]
+        assert all("Debian" in text for text in test_project.results().values())
+        assert {record["image"] for record in test_project.records()} == {image}
+    assert processes_of(test_project.folder) == []
     assert "tryout" not in docker("ps", "--all", "--format", "{{.Image}}")

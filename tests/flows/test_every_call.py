@@ -1,8 +1,8 @@
-"""Calls of AWS, held to their exact parameters, that the tests of their own packages do not hold.
+"""Exact parameters of AWS calls that the tests of the calling packages do not check.
 
-botocore's Stubber is told what to expect, so that the request is also checked against botocore's model of the call.
-What the models do not say, limits and words, is in `limits`. `test_least_privilege` plays a whole story that makes
-every call that there is in the code, and holds each request against both.
+The tests use botocore's Stubber, which also checks each request against botocore's model of the call. The models do not
+contain all limits and allowed values, so `tests/support/limits.py` adds them. `test_least_privilege` runs a scenario
+with every call that the code makes, and checks each request against both.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from distributed_something.account.roles import (
     plan_service_linked_role,
 )
 from distributed_something.account.setup_aws import Buckets, apply_step, build_roles, plan_security_group_removals
+from distributed_something.account.step import SetupStep
 from distributed_something.aws.ecs import build_placement_constraints, find_task_roles
 from distributed_something.aws.instance_types import find_quota_class, read_quota_value
 from distributed_something.aws.s3 import upload_folders
@@ -88,163 +89,164 @@ from tests.support.fakes import (
 )
 from tests.support.limits import faults
 
-PLACE = AwsAccount("123456789012", "us-east-1")
-NAME = MONITOR_FUNCTION
+ACCOUNT = AwsAccount("123456789012", "us-east-1")
 
 
 @pytest.fixture
 def aws() -> Iterator[Exact]:
-    with exact() as made:
-        yield made
+    with exact() as aws:
+        yield aws
+
+
+def apply_setup_step(step: SetupStep) -> None:
+    """Make the change that a step of setupAWS plans."""
+    assert step.act is not None
+    step.act()
 
 
 # setupAWS
 
 
-def test_a_role_whose_trust_and_policy_differ_is_put_right(aws: Exact) -> None:
-    wanted = RoleSpec("r", "ec2.amazonaws.com", {"distributed-something": {"Version": "2012-10-17", "Statement": []}})
-    role: Any = {"Path": "/", "RoleName": "r", "RoleId": "A" * 16, "Arn": PLACE.role("role-of-a-name"),
+def test_a_role_with_a_different_trust_and_policy_is_corrected(aws: Exact) -> None:
+    role_spec = RoleSpec(
+        "r", "ec2.amazonaws.com", {"distributed-something": {"Version": "2012-10-17", "Statement": []}}
+    )
+    role: Any = {"Path": "/", "RoleName": "r", "RoleId": "A" * 16, "Arn": ACCOUNT.role("role-of-a-name"),
                  "CreateDate": "2026-11-23", "AssumeRolePolicyDocument": "{}", "Tags": MADE_BY_TAGS}  # fmt: skip
     aws.answer("iam.get_role", {"RoleName": "r"}, Role=role)
-    named = {"RoleName": "r", "PolicyName": "distributed-something"}
-    aws.answer("iam.get_role_policy", named, PolicyDocument="{}", **named)
+    policy = {"RoleName": "r", "PolicyName": "distributed-something"}
+    aws.answer("iam.get_role_policy", policy, PolicyDocument="{}", **policy)
     trust = json.dumps(build_trust_policy("ec2.amazonaws.com"))
     aws.answer("iam.update_assume_role_policy", {"RoleName": "r", "PolicyDocument": trust})
     document = '{"Version":"2012-10-17","Statement":[]}'
-    aws.answer("iam.put_role_policy", named | {"PolicyDocument": document})
+    aws.answer("iam.put_role_policy", policy | {"PolicyDocument": document})
 
-    step = plan_role(aws.clients.iam, wanted)
+    step = plan_role(aws.clients.iam, role_spec)
 
-    assert step.act is not None
-    step.act()
+    apply_setup_step(step)
 
 
-def test_the_profile_goes_after_the_role_in_it(aws: Exact) -> None:
-    role: Any = {"Path": "/", "RoleName": "r", "RoleId": "A" * 16, "Arn": PLACE.role("role-of-a-name"),
+def test_the_role_is_removed_from_the_profile_before_the_profile_is_deleted(aws: Exact) -> None:
+    role: Any = {"Path": "/", "RoleName": "r", "RoleId": "A" * 16, "Arn": ACCOUNT.role("role-of-a-name"),
                  "CreateDate": "2026-11-23"}  # fmt: skip
-    found = {"Path": "/", "InstanceProfileName": "p", "InstanceProfileId": "A" * 16, "Arn": PLACE.profile("p" * 20),
-             "CreateDate": "2026-11-23", "Roles": [role], "Tags": MADE_BY_TAGS}  # fmt: skip
-    aws.answer("iam.get_instance_profile", {"InstanceProfileName": "p"}, InstanceProfile=found)
+    profile = {"Path": "/", "InstanceProfileName": "p", "InstanceProfileId": "A" * 16,
+               "Arn": ACCOUNT.profile("p" * 20), "CreateDate": "2026-11-23", "Roles": [role],
+               "Tags": MADE_BY_TAGS}  # fmt: skip
+    aws.answer("iam.get_instance_profile", {"InstanceProfileName": "p"}, InstanceProfile=profile)
     aws.answer("iam.remove_role_from_instance_profile", {"InstanceProfileName": "p", "RoleName": "r"})
     aws.answer("iam.delete_instance_profile", {"InstanceProfileName": "p"})
 
     (step,) = plan_profile_removal(aws.clients.iam, "p")
 
-    assert step.act is not None
-    step.act()
+    apply_setup_step(step)
 
 
-def test_a_service_linked_role_that_the_service_has_just_made_is_no_error(aws: Exact) -> None:
+def test_a_service_linked_role_that_aws_has_just_created_is_not_an_error(aws: Exact) -> None:
     aws.refuse("iam.get_role", "NoSuchEntity", wanted={"RoleName": "AWSServiceRoleForECS"})
-    wanted = {"AWSServiceName": "ecs.amazonaws.com"}
-    aws.refuse("iam.create_service_linked_role", "InvalidInput", "has been taken in this account", wanted=wanted)
+    request = {"AWSServiceName": "ecs.amazonaws.com"}
+    aws.refuse("iam.create_service_linked_role", "InvalidInput", "has been taken in this account", wanted=request)
 
     step = plan_service_linked_role(aws.clients.iam, "AWSServiceRoleForECS", "ecs.amazonaws.com")
 
-    assert step.act is not None
-    step.act()
+    apply_setup_step(step)
 
 
-def test_the_function_is_brought_up_to_date_while_its_last_change_is_still_made(aws: Exact) -> None:
+def test_the_function_update_is_retried_while_aws_applies_the_previous_change(aws: Exact) -> None:
     time, code = FakeTime(), b"PK"
-    has = {"CodeSha256": "older", "Timeout": 3}
-    aws.answer(
-        "lambda_.get_function", {"FunctionName": NAME}, Configuration=has, Tags={"made-by": "distributed-something"}
-    )
-    settings = build_function_configuration(PLACE)
-    aws.answer("lambda_.update_function_configuration", settings)
-    new = {"FunctionName": NAME, "ZipFile": code}
-    aws.refuse("lambda_.update_function_code", "ResourceConflictException", wanted=new)
-    aws.answer("lambda_.update_function_code", new)
+    old_configuration = {"CodeSha256": "older", "Timeout": 3}
+    tags = {"made-by": "distributed-something"}
+    aws.answer("lambda_.get_function", {"FunctionName": MONITOR_FUNCTION}, Configuration=old_configuration, Tags=tags)
+    aws.answer("lambda_.update_function_configuration", build_function_configuration(ACCOUNT))
+    code_update = {"FunctionName": MONITOR_FUNCTION, "ZipFile": code}
+    aws.refuse("lambda_.update_function_code", "ResourceConflictException", wanted=code_update)
+    aws.answer("lambda_.update_function_code", code_update)
 
-    step = plan_monitor_function(aws.clients, PLACE, code, time.sleep)
+    step = plan_monitor_function(aws.clients, ACCOUNT, code, time.sleep)
 
-    assert step.act is not None
-    step.act()
+    apply_setup_step(step)
     assert len(time.slept) == 1
 
 
-def test_a_permission_of_other_rules_is_replaced(aws: Exact) -> None:
-    aws.answer("lambda_.get_function", {"FunctionName": NAME}, Tags={"made-by": "distributed-something"})
-    old = json.dumps({"Statement": [{"Sid": "distributed-something-rules"}]})
-    aws.answer("lambda_.get_policy", {"FunctionName": NAME}, Policy=old)
-    aws.answer("lambda_.remove_permission", {"FunctionName": NAME, "StatementId": "distributed-something-rules"})
-    wanted = {
-        "FunctionName": NAME, "StatementId": "distributed-something-rules", "Action": "lambda:InvokeFunction",
-        "Principal": "events.amazonaws.com",
+def test_a_permission_for_other_rules_is_replaced(aws: Exact) -> None:
+    aws.answer("lambda_.get_function", {"FunctionName": MONITOR_FUNCTION}, Tags={"made-by": "distributed-something"})
+    old_policy = json.dumps({"Statement": [{"Sid": "distributed-something-rules"}]})
+    aws.answer("lambda_.get_policy", {"FunctionName": MONITOR_FUNCTION}, Policy=old_policy)
+    aws.answer(
+        "lambda_.remove_permission", {"FunctionName": MONITOR_FUNCTION, "StatementId": "distributed-something-rules"}
+    )
+    permission = {
+        "FunctionName": MONITOR_FUNCTION, "StatementId": "distributed-something-rules",
+        "Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com",
         "SourceArn": "arn:aws:events:us-east-1:123456789012:rule/distributed-something-*",
     }  # fmt: skip
-    aws.answer("lambda_.add_permission", wanted)
+    aws.answer("lambda_.add_permission", permission)
 
-    step = plan_monitor_permission(aws.clients, PLACE)
+    step = plan_monitor_permission(aws.clients, ACCOUNT)
 
-    assert step.act is not None
-    step.act()
+    apply_setup_step(step)
 
 
-def test_function_and_log_group_are_deleted_where_they_are_ours(aws: Exact) -> None:
-    group = f"/aws/lambda/{NAME}"
+def test_the_function_and_its_log_group_are_deleted_if_they_have_our_tag(aws: Exact) -> None:
+    group = f"/aws/lambda/{MONITOR_FUNCTION}"
     arn = f"arn:aws:logs:us-east-1:123456789012:log-group:{group}"
-    aws.answer("lambda_.get_function", {"FunctionName": NAME}, Tags={"made-by": "distributed-something"})
-    first = {"logGroupNamePrefix": group}
-    aws.answer("logs.describe_log_groups", first, logGroups=[{"logGroupName": f"{group}-2"}], nextToken="more")
-    found = [{"logGroupName": group, "arn": f"{arn}:*"}]
-    aws.answer("logs.describe_log_groups", first | {"nextToken": "more"}, logGroups=found)
+    aws.answer("lambda_.get_function", {"FunctionName": MONITOR_FUNCTION}, Tags={"made-by": "distributed-something"})
+    first_page = {"logGroupNamePrefix": group}
+    aws.answer("logs.describe_log_groups", first_page, logGroups=[{"logGroupName": f"{group}-2"}], nextToken="more")
+    log_groups = [{"logGroupName": group, "arn": f"{arn}:*"}]
+    aws.answer("logs.describe_log_groups", first_page | {"nextToken": "more"}, logGroups=log_groups)
     aws.answer("logs.list_tags_for_resource", {"resourceArn": arn}, tags={"made-by": "distributed-something"})
-    aws.answer("lambda_.delete_function", {"FunctionName": NAME})
+    aws.answer("lambda_.delete_function", {"FunctionName": MONITOR_FUNCTION})
     aws.answer("logs.delete_log_group", {"logGroupName": group})
 
     for step in list(plan_monitor_removal(aws.clients)):
-        assert step.act is not None
-        step.act()
+        apply_setup_step(step)
 
 
-def test_the_buckets_policy_is_merged_written_and_taken_away(aws: Exact) -> None:
-    bucket, ours = {"Bucket": "app-bucket"}, build_log_export_statements(PLACE, "app-bucket")
-    written = json.dumps({"Version": "2012-10-17", "Statement": ours})
+def test_the_bucket_policy_is_added_and_removed(aws: Exact) -> None:
+    bucket, statements = {"Bucket": "app-bucket"}, build_log_export_statements(ACCOUNT, "app-bucket")
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
     aws.refuse("s3.get_bucket_policy", "NoSuchBucketPolicy", wanted=bucket)
-    aws.answer("s3.put_bucket_policy", bucket | {"Policy": written})
-    aws.answer("s3.get_bucket_policy", bucket, Policy=written)
+    aws.answer("s3.put_bucket_policy", bucket | {"Policy": policy})
+    aws.answer("s3.get_bucket_policy", bucket, Policy=policy)
     aws.answer("s3.delete_bucket_policy", bucket)
 
-    made = plan_bucket_policy(aws.clients, PLACE, "app-bucket")
-    assert made.act is not None
-    made.act()
-    (ended,) = plan_bucket_policy_removal(aws.clients, PLACE, "app-bucket")
-    assert ended.act is not None
-    ended.act()
+    apply_setup_step(plan_bucket_policy(aws.clients, ACCOUNT, "app-bucket"))
+    (removal,) = plan_bucket_policy_removal(aws.clients, ACCOUNT, "app-bucket")
+    apply_setup_step(removal)
 
 
-def add_and_end_the_rule(aws: Exact) -> None:
-    made = plan_lifecycle_rule(aws.clients, "app-bucket")
-    assert made.act is not None
-    made.act()
-    (ended,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket")
-    assert ended.act is not None
-    ended.act()
+def add_and_remove_lifecycle_rule(aws: Exact) -> None:
+    apply_setup_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
+    (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket")
+    apply_setup_step(removal)
 
 
-def test_the_rule_for_incomplete_uploads_is_added_and_taken_away_and_the_buckets_others_stay(aws: Exact) -> None:
-    bucket, smallest = {"Bucket": "app-bucket"}, {"TransitionDefaultMinimumObjectSize": "varies_by_storage_class"}
-    theirs = {"ID": "old", "Prefix": "logs/", "Status": "Enabled", "Expiration": {"Days": 30}}
-    kept = {"ID": "old", "Filter": {"Prefix": "logs/"}, "Status": "Enabled", "Expiration": {"Days": 30}}
-    both = [kept, LIFECYCLE_RULE]  # S3 refuses both forms in one configuration
-    aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=[theirs], **smallest)
-    aws.answer("s3.put_bucket_lifecycle_configuration", bucket | smallest | {"LifecycleConfiguration": {"Rules": both}})
-    aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=both, **smallest)
+def test_the_rule_for_incomplete_uploads_is_added_and_removed_and_other_rules_stay(aws: Exact) -> None:
+    bucket, size_setting = {"Bucket": "app-bucket"}, {"TransitionDefaultMinimumObjectSize": "varies_by_storage_class"}
+    old_rule = {"ID": "old", "Prefix": "logs/", "Status": "Enabled", "Expiration": {"Days": 30}}
+    # S3 refuses a configuration that mixes "Prefix" and "Filter", so setupAWS converts the old rule.
+    converted_rule = {"ID": "old", "Filter": {"Prefix": "logs/"}, "Status": "Enabled", "Expiration": {"Days": 30}}
+    both_rules = [converted_rule, LIFECYCLE_RULE]
+    aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=[old_rule], **size_setting)
     aws.answer(
-        "s3.put_bucket_lifecycle_configuration", bucket | smallest | {"LifecycleConfiguration": {"Rules": [kept]}}
+        "s3.put_bucket_lifecycle_configuration",
+        bucket | size_setting | {"LifecycleConfiguration": {"Rules": both_rules}},
+    )
+    aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=both_rules, **size_setting)
+    aws.answer(
+        "s3.put_bucket_lifecycle_configuration",
+        bucket | size_setting | {"LifecycleConfiguration": {"Rules": [converted_rule]}},
     )
 
-    add_and_end_the_rule(aws)
+    add_and_remove_lifecycle_rule(aws)
 
 
-@pytest.mark.parametrize("refused", ["get", "put"])
-def test_where_the_buckets_rules_may_not_be_changed_that_is_a_line_and_no_error(aws: Exact, refused: str) -> None:
-    """A bucket of another account, mostly. All before it is made; runs do without the rule."""
-    code = "AccessDenied" if refused == "get" else "NoSuchLifecycleConfiguration"
+@pytest.mark.parametrize("refused_call", ["get", "put"])
+def test_setup_continues_without_the_lifecycle_rule_if_a_permission_is_missing(aws: Exact, refused_call: str) -> None:
+    """The usual cause is a bucket of another account. Runs work without the rule."""
+    code = "AccessDenied" if refused_call == "get" else "NoSuchLifecycleConfiguration"
     aws.refuse("s3.get_bucket_lifecycle_configuration", code)
-    if refused == "put":
+    if refused_call == "put":
         aws.refuse("s3.put_bucket_lifecycle_configuration", "AccessDenied")
 
     row = apply_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
@@ -252,22 +254,22 @@ def test_where_the_buckets_rules_may_not_be_changed_that_is_a_line_and_no_error(
     assert (row.state, row.note) == ("left", LIFECYCLE_DENIED_ADVICE)
 
 
-def test_where_the_buckets_rules_may_not_be_read_their_end_is_a_line_and_no_error(aws: Exact) -> None:
+def test_removal_continues_if_the_lifecycle_rules_cannot_be_read_or_the_bucket_does_not_exist(aws: Exact) -> None:
     aws.refuse("s3.get_bucket_lifecycle_configuration", "AccessDenied")
-    (ended,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket")
-    assert (ended.row.state, ended.act) == ("left", None)
+    (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket")
+    assert (removal.row.state, removal.act) == ("left", None)
     aws.refuse("s3.get_bucket_lifecycle_configuration", "NoSuchBucket")
     assert list(plan_lifecycle_rule_removal(aws.clients, "app-bucket")) == []
 
 
-def test_another_refusal_of_the_buckets_rules_is_an_error(aws: Exact) -> None:
+def test_any_other_failure_to_write_the_lifecycle_rules_is_an_error(aws: Exact) -> None:
     aws.refuse("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
     aws.refuse("s3.put_bucket_lifecycle_configuration", "MalformedXML")
     with pytest.raises(CloudError, match="setting up: bucket rule app-bucket: MalformedXML"):
         apply_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
 
 
-def test_where_the_rule_is_the_only_one_all_are_made_and_deleted(aws: Exact) -> None:
+def test_the_whole_lifecycle_configuration_is_deleted_if_our_rule_is_the_only_one(aws: Exact) -> None:
     bucket = {"Bucket": "app-bucket"}
     aws.refuse("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration", wanted=bucket)
     aws.answer(
@@ -276,11 +278,11 @@ def test_where_the_rule_is_the_only_one_all_are_made_and_deleted(aws: Exact) -> 
     aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=[LIFECYCLE_RULE])
     aws.answer("s3.delete_bucket_lifecycle", bucket)
 
-    add_and_end_the_rule(aws)
+    add_and_remove_lifecycle_rule(aws)
 
 
 @pytest.mark.parametrize(
-    ("theirs", "enough"),
+    ("rule", "is_sufficient"),
     [
         ({"Filter": {}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 3}}, True),
         ({"Prefix": "", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}, True),
@@ -290,40 +292,39 @@ def test_where_the_rule_is_the_only_one_all_are_made_and_deleted(aws: Exact) -> 
         ({"Filter": {}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 3}, "Status": "Disabled"}, False),
     ],
 )
-def test_a_rule_of_the_buckets_own_that_does_the_same_is_enough(
-    aws: Exact, theirs: dict[str, Any], enough: bool
+def test_no_rule_is_added_if_an_existing_rule_does_the_same(
+    aws: Exact, rule: dict[str, Any], is_sufficient: bool
 ) -> None:
-    rules = [{"ID": "theirs", "Status": "Enabled"} | theirs]
+    rules = [{"ID": "existing", "Status": "Enabled"} | rule]
     aws.answer("s3.get_bucket_lifecycle_configuration", {"Bucket": "app-bucket"}, Rules=rules)
-    assert (plan_lifecycle_rule(aws.clients, "app-bucket").act is None) == enough
+    assert (plan_lifecycle_rule(aws.clients, "app-bucket").act is None) == is_sufficient
 
 
-def test_security_groups_of_all_pages_are_deleted(aws: Exact) -> None:
-    wanted = {"Filters": [{"Name": "tag:made-by", "Values": ["distributed-something"]}]}
+def test_security_groups_on_all_pages_are_deleted(aws: Exact) -> None:
+    request = {"Filters": [{"Name": "tag:made-by", "Values": ["distributed-something"]}]}
     group = {"GroupId": "sg-1", "Tags": [{"Key": "made-by", "Value": "distributed-something"}]}
-    aws.answer("ec2.describe_security_groups", wanted, SecurityGroups=[], NextToken="more")
-    aws.answer("ec2.describe_security_groups", wanted | {"NextToken": "more"}, SecurityGroups=[group])
+    aws.answer("ec2.describe_security_groups", request, SecurityGroups=[], NextToken="more")
+    aws.answer("ec2.describe_security_groups", request | {"NextToken": "more"}, SecurityGroups=[group])
     aws.answer("ec2.delete_security_group", {"GroupId": "sg-1"})
 
     (step,) = plan_security_group_removals(aws.clients)
 
-    assert step.act is not None
-    step.act()
+    apply_setup_step(step)
 
 
-# Roles of containers
+# roles of containers
 
 
 TASK_ROLES = ("distributed-something-task", "distributed-something-execution")
 
 
-def role_answer(name: str) -> dict[str, Any]:
-    return {"Path": "/", "RoleName": name, "RoleId": "A" * 16, "Arn": PLACE.role(name), "CreateDate": "2026-11-23"}
+def build_role_response(name: str) -> dict[str, Any]:
+    return {"Path": "/", "RoleName": name, "RoleId": "A" * 16, "Arn": ACCOUNT.role(name), "CreateDate": "2026-11-23"}
 
 
-def test_containers_get_the_roles_that_setup_aws_made(aws: Exact) -> None:
+def test_containers_use_the_roles_that_setup_aws_created(aws: Exact) -> None:
     for name in TASK_ROLES:
-        aws.answer("iam.get_role", {"RoleName": name}, Role=role_answer(name))
+        aws.answer("iam.get_role", {"RoleName": name}, Role=build_role_response(name))
 
     assert find_task_roles(aws.clients.iam) == {
         "taskRoleArn": "arn:aws:iam::123456789012:role/distributed-something-task",
@@ -332,20 +333,20 @@ def test_containers_get_the_roles_that_setup_aws_made(aws: Exact) -> None:
 
 
 @pytest.mark.parametrize("code", ["NoSuchEntity", "AccessDenied"])
-def test_without_setup_aws_or_the_right_to_look_containers_take_their_machines_role(aws: Exact, code: str) -> None:
+def test_containers_use_their_machines_role_if_task_roles_do_not_exist_or_cannot_be_read(aws: Exact, code: str) -> None:
     aws.refuse("iam.get_role", code, wanted={"RoleName": TASK_ROLES[0]})
 
     assert find_task_roles(aws.clients.iam) == {}
 
 
-def test_one_role_alone_is_not_used(aws: Exact) -> None:
-    aws.answer("iam.get_role", {"RoleName": TASK_ROLES[0]}, Role=role_answer(TASK_ROLES[0]))
+def test_task_roles_are_used_only_if_both_exist(aws: Exact) -> None:
+    aws.answer("iam.get_role", {"RoleName": TASK_ROLES[0]}, Role=build_role_response(TASK_ROLES[0]))
     aws.refuse("iam.get_role", "NoSuchEntity", wanted={"RoleName": TASK_ROLES[1]})
 
     assert find_task_roles(aws.clients.iam) == {}
 
 
-def test_a_failure_that_says_nothing_of_the_roles_is_told(aws: Exact) -> None:
+def test_any_other_failure_to_read_a_task_role_is_an_error(aws: Exact) -> None:
     aws.refuse("iam.get_role", "ServiceFailure", wanted={"RoleName": TASK_ROLES[0]})
 
     with pytest.raises(CloudError, match="distributed-something-task"):
@@ -355,49 +356,49 @@ def test_a_failure_that_says_nothing_of_the_roles_is_told(aws: Exact) -> None:
 # submitJob and startCluster
 
 
-class Journal:
-    """What is noted of a submission."""
+class FakeJournal:
+    """A submission journal that only collects the numbers of sent jobs."""
 
     def __init__(self) -> None:
-        self.sent: list[int] = []
+        self.sent_numbers: list[int] = []
 
     def add(self, numbers: list[int]) -> None:
-        self.sent += numbers
+        self.sent_numbers += numbers
 
 
-def test_what_sqs_throttles_in_a_batch_is_sent_again_and_nothing_else(aws: Exact) -> None:
-    time, journal = FakeTime(), Journal()
+def test_only_messages_that_sqs_throttled_are_sent_again(aws: Exact) -> None:
+    time, journal = FakeTime(), FakeJournal()
     entries = [{"Id": "0", "MessageBody": "a"}, {"Id": "1", "MessageBody": "b"}]
-    done = [{"Id": "0", "MessageId": "m", "MD5OfMessageBody": "x"}]
+    successful = [{"Id": "0", "MessageId": "m", "MD5OfMessageBody": "x"}]
     failed = [{"Id": "1", "Code": "RequestThrottled", "SenderFault": False}]
-    first = {"QueueUrl": QUEUE_URL, "Entries": entries}
-    aws.answer("sqs.send_message_batch", first, Successful=done, Failed=failed)
-    then = {"QueueUrl": QUEUE_URL, "Entries": entries[1:]}
-    aws.answer("sqs.send_message_batch", then, Successful=[done[0] | {"Id": "1"}], Failed=[])
+    request = {"QueueUrl": QUEUE_URL, "Entries": entries}
+    aws.answer("sqs.send_message_batch", request, Successful=successful, Failed=failed)
+    retry = {"QueueUrl": QUEUE_URL, "Entries": entries[1:]}
+    aws.answer("sqs.send_message_batch", retry, Successful=[successful[0] | {"Id": "1"}], Failed=[])
 
     batch: Any = [(0, "a"), (1, "b")]
     send_batch(aws.clients.sqs, QUEUE_URL, batch, journal, time.sleep)  # type: ignore[arg-type]
 
-    assert journal.sent == [0, 1]
+    assert journal.sent_numbers == [0, 1]
 
 
-def test_the_count_of_jobs_is_added_to_the_queues_tag(aws: Exact) -> None:
+def test_the_number_of_submitted_jobs_is_added_to_the_queues_tag(aws: Exact) -> None:
     aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "5"})
     aws.answer("sqs.tag_queue", {"QueueUrl": QUEUE_URL, "Tags": {"jobs_submitted": "12"}})
 
     add_submitted_count(aws.clients.sqs, QUEUE_URL, 7)
 
 
-def test_a_folder_is_brought_up_file_by_file(aws: Exact, tmp_path: Path) -> None:
+def test_a_folder_is_uploaded_file_by_file(aws: Exact, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": "in"}, Contents=[])
-    wanted = {"Bucket": "app-bucket", "Key": "in/a.txt", "Body": ANY, "ChecksumAlgorithm": "CRC32"}
-    aws.answer("s3.put_object", wanted)
+    request = {"Bucket": "app-bucket", "Key": "in/a.txt", "Body": ANY, "ChecksumAlgorithm": "CRC32"}
+    aws.answer("s3.put_object", request)
 
     upload_folders(aws.clients.s3, "app-bucket", {tmp_path: "in"}, lambda _: None)
 
 
-def test_the_auto_monitor_is_woken_once_a_minute(aws: Exact) -> None:
+def test_the_auto_monitor_runs_once_a_minute(aws: Exact) -> None:
     rule = {
         "Name": "distributed-something-App", "ScheduleExpression": "rate(1 minute)", "State": "ENABLED",
         "Description": f"Watches the run {RUN} of App.", "Tags": [{"Key": "app", "Value": "App"}],
@@ -406,61 +407,63 @@ def test_the_auto_monitor_is_woken_once_a_minute(aws: Exact) -> None:
     event = (
         '{"bucket": "app-bucket", "key": "monitors/AppSpotFleetRequestId.json", "rule": "distributed-something-App"}'
     )
-    target = {"Id": "auto-monitor", "Arn": PLACE.function, "Input": event}
-    wanted = {"Rule": "distributed-something-App", "Targets": [target]}
-    aws.answer("events.put_targets", wanted, FailedEntryCount=0, FailedEntries=[])
+    target = {"Id": "auto-monitor", "Arn": ACCOUNT.function, "Input": event}
+    request = {"Rule": "distributed-something-App", "Targets": [target]}
+    aws.answer("events.put_targets", request, FailedEntryCount=0, FailedEntries=[])
 
-    ensure_monitor_rule(aws.clients, MONITOR_FILE, PLACE, {"app": "App"})
+    ensure_monitor_rule(aws.clients, MONITOR_FILE, ACCOUNT, {"app": "App"})
 
 
 # check and why
 
 
-def test_quotas_are_asked_by_their_code(aws: Exact) -> None:
-    wanted = {"ServiceCode": "ec2", "QuotaCode": "L-34B43A08"}
-    aws.answer("service_quotas.get_service_quota", wanted, Quota={"Value": 5.0})
-    standard = find_quota_class("m5.large")
+def test_quotas_are_read_by_their_code(aws: Exact) -> None:
+    request = {"ServiceCode": "ec2", "QuotaCode": "L-34B43A08"}
+    aws.answer("service_quotas.get_service_quota", request, Quota={"Value": 5.0})
+    quota_class = find_quota_class("m5.large")
 
-    assert standard is not None
-    assert read_quota_value(aws.clients.service_quotas, standard) == 5.0
+    assert quota_class is not None
+    assert read_quota_value(aws.clients.service_quotas, quota_class) == 5.0
 
 
-def test_stopped_tasks_are_asked_for_their_reasons(aws: Exact) -> None:
-    wanted = {"cluster": "app-cluster", "serviceName": "AppService", "desiredStatus": "STOPPED", "maxResults": 100}
-    aws.answer("ecs.list_tasks", wanted, taskArns=["task-1"])
+def test_the_reasons_of_stopped_tasks_are_read(aws: Exact) -> None:
+    request = {"cluster": "app-cluster", "serviceName": "AppService", "desiredStatus": "STOPPED", "maxResults": 100}
+    aws.answer("ecs.list_tasks", request, taskArns=["task-1"])
     aws.answer("ecs.describe_tasks", {"cluster": "app-cluster", "tasks": ["task-1"]}, tasks=[{"stopCode": "X"}])
 
     assert [task.kind for task in list_stopped_tasks(aws.clients.ecs, "app-cluster", "AppService")] == ["X"]
 
 
-def test_what_a_fleet_file_names_is_looked_up_by_filters(aws: Exact) -> None:
-    """Named outright, one that is not there would refuse the whole call."""
+def test_resources_that_a_fleet_file_names_are_looked_up_by_filters(aws: Exact) -> None:
+    """If the call listed the ids instead, one that does not exist would make the whole call fail."""
     specification = {
         "KeyName": "key", "ImageId": "ami-1", "NetworkInterfaces": [{"SubnetId": "subnet-1", "Groups": ["sg-1"]}],
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvdb", "Ebs": {"SnapshotId": "snap-1"}}],
     }  # fmt: skip
     fleet = {"LaunchSpecifications": [specification]}
-    looked = Lookups(SETTINGS, aws.clients, datetime(2026, 11, 23, tzinfo=UTC), fleet)
+    lookups = Lookups(SETTINGS, aws.clients, datetime(2026, 11, 23, tzinfo=UTC), fleet)
     subnet = {"SubnetId": "subnet-1", "VpcId": "vpc-1"}
-    aws.answer("ec2.describe_subnets", by("subnet-id", "subnet-1"), Subnets=[subnet])
-    aws.answer("ec2.describe_route_tables", by("vpc-id", "vpc-1"), RouteTables=[{"RouteTableId": "rtb-1"}])
-    aws.answer("ec2.describe_security_groups", by("group-id", "sg-1"), SecurityGroups=[{"GroupId": "sg-1"}])
-    aws.answer("ec2.describe_key_pairs", by("key-name", "key"), KeyPairs=[{"KeyName": "key"}])
+    aws.answer("ec2.describe_subnets", build_filter("subnet-id", "subnet-1"), Subnets=[subnet])
+    aws.answer("ec2.describe_route_tables", build_filter("vpc-id", "vpc-1"), RouteTables=[{"RouteTableId": "rtb-1"}])
+    aws.answer("ec2.describe_security_groups", build_filter("group-id", "sg-1"), SecurityGroups=[{"GroupId": "sg-1"}])
+    aws.answer("ec2.describe_key_pairs", build_filter("key-name", "key"), KeyPairs=[{"KeyName": "key"}])
     aws.answer(
-        "ec2.describe_images", by("image-id", "ami-1") | {"IncludeDeprecated": True}, Images=[{"ImageId": "ami-1"}]
+        "ec2.describe_images",
+        build_filter("image-id", "ami-1") | {"IncludeDeprecated": True},
+        Images=[{"ImageId": "ami-1"}],
     )
-    aws.answer("ec2.describe_snapshots", by("snapshot-id", "snap-1"), Snapshots=[{"SnapshotId": "snap-1"}])
+    aws.answer("ec2.describe_snapshots", build_filter("snapshot-id", "snap-1"), Snapshots=[{"SnapshotId": "snap-1"}])
 
-    assert looked.routes.value == {"rtb-1": {"RouteTableId": "rtb-1"}}
-    for found in (looked.groups, looked.keys, looked.images, looked.snapshots):
-        assert len(found.value) == 1
+    assert lookups.routes.value == {"rtb-1": {"RouteTableId": "rtb-1"}}
+    for lookup in (lookups.groups, lookups.keys, lookups.images, lookups.snapshots):
+        assert len(lookup.value) == 1
 
 
-def by(name: str, value: str) -> dict[str, Any]:
+def build_filter(name: str, value: str) -> dict[str, Any]:
     return {"Filters": [{"Name": name, "Values": [value]}]}
 
 
-# Clean-up
+# cleanup
 
 
 def test_all_queues_and_clusters_are_listed_page_by_page(aws: Exact) -> None:
@@ -472,7 +475,7 @@ def test_all_queues_and_clusters_are_listed_page_by_page(aws: Exact) -> None:
     assert list(iter_tagged_queues(aws.clients.sqs)) == list(iter_ecs_resources(aws.clients.ecs)) == []
 
 
-def test_a_dashboard_that_goes_between_two_calls_is_no_error(aws: Exact) -> None:
+def test_a_dashboard_that_is_deleted_between_two_calls_is_not_an_error(aws: Exact) -> None:
     entries = [{"DashboardName": "A"}, {"DashboardName": "B"}]
     aws.answer("cloudwatch.list_dashboards", {}, DashboardEntries=entries)
     aws.refuse("cloudwatch.get_dashboard", "ResourceNotFound", wanted={"DashboardName": "A"})
@@ -481,44 +484,45 @@ def test_a_dashboard_that_goes_between_two_calls_is_no_error(aws: Exact) -> None
     assert list(iter_dashboard_bodies(aws.clients.cloudwatch)) == [("B", "{}")]
 
 
-def test_failed_jobs_are_looked_at_and_left_in_their_queue(aws: Exact) -> None:
+def test_failed_jobs_are_read_and_returned_to_the_dead_letter_queue(aws: Exact) -> None:
     aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/jobs/"}, Contents=[])
     aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
-    counted = {"ApproximateNumberOfMessages": "2"}
-    aws.answer("sqs.get_queue_attributes", {"QueueUrl": DEAD_URL, "AttributeNames": ANY}, Attributes=counted)
-    wanted = {"QueueUrl": DEAD_URL, "MaxNumberOfMessages": 10, "VisibilityTimeout": 60, "WaitTimeSeconds": 1,
-              "MessageAttributeNames": ["All"]}  # fmt: skip
-    message = {"MessageId": "m", "ReceiptHandle": "r", "Body": "no JSON"}
-    aws.answer("sqs.receive_message", wanted, Messages=[message])
-    aws.answer("sqs.receive_message", wanted)
-    back = {"QueueUrl": DEAD_URL, "Entries": [{"Id": "0", "ReceiptHandle": "r", "VisibilityTimeout": 0}]}
-    aws.answer("sqs.change_message_visibility_batch", back, Successful=[], Failed=[])
+    counts = {"ApproximateNumberOfMessages": "2"}
+    aws.answer("sqs.get_queue_attributes", {"QueueUrl": DEAD_URL, "AttributeNames": ANY}, Attributes=counts)
+    request = {"QueueUrl": DEAD_URL, "MaxNumberOfMessages": 10, "VisibilityTimeout": 60, "WaitTimeSeconds": 1,
+               "MessageAttributeNames": ["All"]}  # fmt: skip
+    message = {"MessageId": "m", "ReceiptHandle": "r", "Body": "not JSON"}
+    aws.answer("sqs.receive_message", request, Messages=[message])
+    aws.answer("sqs.receive_message", request)
+    return_request = {"QueueUrl": DEAD_URL, "Entries": [{"Id": "0", "ReceiptHandle": "r", "VisibilityTimeout": 0}]}
+    aws.answer("sqs.change_message_visibility_batch", return_request, Successful=[], Failed=[])
 
     summary = summarize_records(aws.clients, MONITOR_FILE, "AppDead")
 
     assert (summary.dead, [failed.job for failed in summary.failed]) == (2, ["message m"])
 
 
-# The worker
+# the worker
 
 
 ENVIRONMENT = {"APP_NAME": "App", "RUN": RUN, "SQS_QUEUE_URL": QUEUE_URL, "SQS_DEAD_LETTER_QUEUE_URL": DEAD_URL,
                "AWS_BUCKET": "app-bucket"}  # fmt: skip
 
 
-def ending(aws: Exact, tmp_path: Path, *, retries: int) -> tuple[AttemptFinisher, Attempt]:
+def build_finisher(aws: Exact, tmp_path: Path, *, retries: int) -> tuple[AttemptFinisher, Attempt]:
+    """Return an attempt finisher and the first attempt of a job that may be attempted `retries` times."""
     settings = read_worker_settings(ENVIRONMENT | {"JOB_RETRIES": str(retries), "WORK_DIR": str(tmp_path)})
     now = FakeTime().now
     keeper = LeaseKeeper(aws.clients.sqs, QUEUE_URL, 60, now)
     callbacks = OutcomeCallbacks(lambda _: None, lambda *_: None)
     context = WorkerContext(settings, aws.clients.sqs, FakeBucket())
-    made = AttemptFinisher(context, keeper, callbacks, lambda _: None)
-    raw = {"Body": "{}", "ReceiptHandle": "r", "MessageId": "m", "Attributes": {"ApproximateReceiveCount": "1"}}
-    return made, Attempt(raw, keeper.add_lease("r", now()), Folders(tmp_path), 0, 0, now())
+    finisher = AttemptFinisher(context, keeper, callbacks, lambda _: None)
+    message = {"Body": "{}", "ReceiptHandle": "r", "MessageId": "m", "Attributes": {"ApproximateReceiveCount": "1"}}
+    return finisher, Attempt(message, keeper.add_lease("r", now()), Folders(tmp_path), 0, 0, now())
 
 
 class OpenGate:
-    """Lets every job in."""
+    """An admission gate that allows every job."""
 
     def count_places(self, wanted: int, ahead: int) -> int:
         return wanted + ahead
@@ -527,110 +531,110 @@ class OpenGate:
         pass
 
 
-def test_a_job_is_taken_with_its_lease_and_its_count_of_receives(aws: Exact, tmp_path: Path) -> None:
-    wanted = {
+def test_a_job_is_received_with_its_lease_and_its_receive_count(aws: Exact, tmp_path: Path) -> None:
+    request = {
         "QueueUrl": QUEUE_URL, "MaxNumberOfMessages": 1, "WaitTimeSeconds": 5, "VisibilityTimeout": 120,
         "MessageSystemAttributeNames": ["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
         "MessageAttributeNames": [ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE],
     }  # fmt: skip
-    aws.answer("sqs.receive_message", wanted)
+    aws.answer("sqs.receive_message", request)
     settings = read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
-    nothing: Any = None
+    unused: Any = None
     gate: Any = OpenGate()
-    intake = JobIntake(WorkerContext(settings, aws.clients.sqs, nothing), nothing, nothing, gate, FakeTime().now)
+    intake = JobIntake(WorkerContext(settings, aws.clients.sqs, unused), unused, unused, gate, FakeTime().now)
     intake.announce_idle_slot(0)
 
-    intake.run_round(nothing)
+    intake.run_round(unused)
 
 
-def test_a_job_that_failed_goes_back_to_the_queue_at_once(aws: Exact, tmp_path: Path) -> None:
-    made, attempt = ending(aws, tmp_path, retries=2)
-    wanted = {"QueueUrl": QUEUE_URL, "ReceiptHandle": "r", "VisibilityTimeout": 0}
-    aws.answer("sqs.change_message_visibility", wanted)
+def test_a_failed_job_is_returned_to_the_queue_at_once(aws: Exact, tmp_path: Path) -> None:
+    finisher, attempt = build_finisher(aws, tmp_path, retries=2)
+    request = {"QueueUrl": QUEUE_URL, "ReceiptHandle": "r", "VisibilityTimeout": 0}
+    aws.answer("sqs.change_message_visibility", request)
 
-    made.record_failure(attempt, "exit code 1", "exit code")
+    finisher.record_failure(attempt, "exit code 1", "exit code")
 
 
-def test_a_job_that_failed_for_good_is_copied_before_it_is_deleted(aws: Exact, tmp_path: Path) -> None:
-    made, attempt = ending(aws, tmp_path, retries=1)
-    told = {"reason": {"DataType": "String", "StringValue": "no?such"}}
-    aws.answer("sqs.send_message", {"QueueUrl": DEAD_URL, "MessageBody": "{}", "MessageAttributes": told})
+def test_a_rejected_job_is_copied_to_the_dead_letter_queue_before_it_is_deleted(aws: Exact, tmp_path: Path) -> None:
+    finisher, attempt = build_finisher(aws, tmp_path, retries=1)
+    attributes = {"reason": {"DataType": "String", "StringValue": "no?such"}}
+    aws.answer("sqs.send_message", {"QueueUrl": DEAD_URL, "MessageBody": "{}", "MessageAttributes": attributes})
     aws.answer("sqs.delete_message", {"QueueUrl": QUEUE_URL, "ReceiptHandle": "r"})
 
-    made.reject_message(attempt, "no\nsuch")
+    finisher.reject_message(attempt, "no\nsuch")
 
     assert aws.calls == ["sqs.SendMessage", "sqs.DeleteMessage"]
 
 
-def test_done_jobs_are_deleted_by_tens(aws: Exact) -> None:
+def test_done_jobs_are_deleted_in_batches_of_ten(aws: Exact) -> None:
     keeper = LeaseKeeper(aws.clients.sqs, QUEUE_URL, 60, FakeTime().now)
     deleter = MessageDeleter(aws.clients.sqs, QUEUE_URL, keeper.release_lease)
-    for n in range(11):
-        deleter.delete_soon(keeper.add_lease(f"r{n}", 0.0))
-    entries = [{"Id": str(n), "ReceiptHandle": f"r{n}"} for n in range(10)]
-    gone: Any = {"Successful": [{"Id": str(n)} for n in range(10)], "Failed": []}
-    aws.answer("sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": entries}, **gone)
-    last = [{"Id": "0", "ReceiptHandle": "r10"}]
+    for number in range(11):
+        deleter.delete_soon(keeper.add_lease(f"r{number}", 0.0))
+    entries = [{"Id": str(number), "ReceiptHandle": f"r{number}"} for number in range(10)]
+    response: Any = {"Successful": [{"Id": str(number)} for number in range(10)], "Failed": []}
+    aws.answer("sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": entries}, **response)
+    last_entry = [{"Id": "0", "ReceiptHandle": "r10"}]
     aws.answer(
-        "sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": last}, Successful=[{"Id": "0"}], Failed=[]
+        "sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": last_entry}, Successful=[{"Id": "0"}], Failed=[]
     )
 
     assert deleter.send_all()
 
 
-def test_whether_the_run_is_closed_is_asked_of_one_object(aws: Exact) -> None:
+def test_whether_the_run_is_closed_is_read_from_one_object(aws: Exact) -> None:
     aws.refuse("s3.head_object", "404", wanted={"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/closed.json"})
 
     assert not is_run_closed(aws.clients.s3, "app-bucket", RunKeys("App", RUN))
 
 
-def test_a_large_file_travels_in_parts_and_takes_no_newer_ones_place(aws: Exact, tmp_path: Path) -> None:
+def test_a_large_file_is_uploaded_in_parts_and_does_not_replace_an_existing_object(aws: Exact, tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(PART_BYTES + 1)
-    place = {"Bucket": "app-bucket", "Key": "out/large"}
-    aws.answer("s3.create_multipart_upload", place | {"ChecksumAlgorithm": "CRC32"}, UploadId="u")
-    place |= {"UploadId": "u"}
+    target = {"Bucket": "app-bucket", "Key": "out/large"}
+    aws.answer("s3.create_multipart_upload", target | {"ChecksumAlgorithm": "CRC32"}, UploadId="u")
+    target |= {"UploadId": "u"}
     parts = [{"PartNumber": n, "ETag": f"e{n}", "ChecksumCRC32": f"c{n}"} for n in (1, 2)]
-    for n, told in enumerate(parts, 1):
-        wanted = place | {"PartNumber": n, "Body": ANY, "ChecksumAlgorithm": "CRC32"}
-        aws.answer("s3.upload_part", wanted, ETag=told["ETag"], ChecksumCRC32=told["ChecksumCRC32"])
-    done = place | {"MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"}
-    aws.answer("s3.complete_multipart_upload", done)
+    for part in parts:
+        request = target | {"PartNumber": part["PartNumber"], "Body": ANY, "ChecksumAlgorithm": "CRC32"}
+        aws.answer("s3.upload_part", request, ETag=part["ETag"], ChecksumCRC32=part["ChecksumCRC32"])
+    completion = target | {"MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"}
+    aws.answer("s3.complete_multipart_upload", completion)
 
-    with ThreadPoolExecutor(1) as pool:  # one thread: the stub wants the parts in their order
+    with ThreadPoolExecutor(1) as pool:  # one thread, because the stub expects the parts in order
         upload_file_parts(
             aws.clients.s3, path, "app-bucket", "out/large", lambda: None, pool, **build_write_condition(None)
         )
 
 
-def test_an_upload_in_parts_that_fails_leaves_nothing_behind(aws: Exact, tmp_path: Path) -> None:
+def test_a_failed_multipart_upload_is_aborted(aws: Exact, tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(b"x")
-    place = {"Bucket": "app-bucket", "Key": "out/large"}
-    aws.answer("s3.create_multipart_upload", place | {"ChecksumAlgorithm": "CRC32"}, UploadId="u")
-    place |= {"UploadId": "u"}
-    wanted = place | {"PartNumber": 1, "Body": ANY, "ChecksumAlgorithm": "CRC32"}
-    aws.refuse("s3.upload_part", "AccessDenied", wanted=wanted)
-    aws.answer("s3.abort_multipart_upload", place)
+    target = {"Bucket": "app-bucket", "Key": "out/large"}
+    aws.answer("s3.create_multipart_upload", target | {"ChecksumAlgorithm": "CRC32"}, UploadId="u")
+    target |= {"UploadId": "u"}
+    request = target | {"PartNumber": 1, "Body": ANY, "ChecksumAlgorithm": "CRC32"}
+    aws.refuse("s3.upload_part", "AccessDenied", wanted=request)
+    aws.answer("s3.abort_multipart_upload", target)
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(aws.clients.s3.exceptions.ClientError):
         upload_file_parts(aws.clients.s3, path, "app-bucket", "out/large", lambda: None, pool)
 
 
-# Limits and words that botocore does not look at
+# limits and allowed values that botocore does not check
 
 
-LONG = "A" * 80
-LONGEST = SETTINGS.model_copy(update={
-    "APP_NAME": LONG, "SQS_QUEUE_NAME": "Q" * 80, "SQS_DEAD_LETTER_QUEUE": "D" * 80, "ECS_CLUSTER": "C" * 80,
+LONGEST_NAME = "A" * 80
+LONGEST_SETTINGS = SETTINGS.model_copy(update={
+    "APP_NAME": LONGEST_NAME, "SQS_QUEUE_NAME": "Q" * 80, "SQS_DEAD_LETTER_QUEUE": "D" * 80, "ECS_CLUSTER": "C" * 80,
     "LOG_GROUP_NAME": "L" * 480, "OWNER": "o" * 256, "AWS_BUCKET": "b" * 63, "CLUSTER_MACHINES": 10_000,
     "TASKS_PER_MACHINE": 1, "ON_DEMAND_MACHINES": 0, "MACHINE_PRICE": 1000.0, "EBS_VOL_SIZE": 16_384,
     "MAX_RUN_HOURS": 365 * 24, "CPU_SHARES": 2, "MEMORY": 6, "SQS_MESSAGE_VISIBILITY": 43_200, "JOB_RETRIES": 1000,
     "MACHINE_TYPE": ["m5.large", "m5.xlarge", "c5.large"], "MOUNT_S3": True,
 })  # fmt: skip
 FLEET = {
-    "IamFleetRole": PLACE.role("aws-ec2-spot-fleet-tagging-role"),
+    "IamFleetRole": ACCOUNT.role("aws-ec2-spot-fleet-tagging-role"),
     "LaunchSpecifications": [{
         "ImageId": "ami-0123456789abcdef0", "KeyName": "k" * 255,
         "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-1,subnet-2,subnet-3", "Groups": ["sg-1"]}],
@@ -638,22 +642,22 @@ FLEET = {
 }  # fmt: skip
 
 
-def requests(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What the builders make of a config, by the call that takes it."""
+def build_requests(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return the requests that the builders create from a config, by the name of the call."""
     start, owner = datetime(2026, 11, 23, 10, 45, tzinfo=UTC), settings.OWNER
-    marks = build_tags(settings, owner, RUN)
-    run = build_monitor_file(settings, "sfr-0123abcd", START)
+    tags = build_tags(settings, owner, RUN)
+    monitor_file = build_monitor_file(settings, "sfr-0123abcd", START)
     instance, name = "i-0123456789abcdef0", settings.APP_NAME
-    plan = build_launch_plan(FLEET, settings, marks, new_clients().ec2)
+    plan = build_launch_plan(FLEET, settings, tags, new_clients().ec2)
     fleet, (version,) = build_fleet_request(FLEET, settings, plan, start), plan.versions
     template = version.data
     definition = build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), RUN, owner)
-    body = json.dumps(build_dashboard(settings, run.MONITOR_FLEET_ID))
+    body = json.dumps(build_dashboard(settings, monitor_file.MONITOR_FLEET_ID))
     roles = {
         f"iam.PutRolePolicy {role.name} {number}": {
             "RoleName": role.name, "PolicyName": policy, "PolicyDocument": json.dumps(document)
         }
-        for role in build_roles(PLACE, Buckets(settings.AWS_BUCKET))
+        for role in build_roles(ACCOUNT, Buckets(settings.AWS_BUCKET))
         for number, (policy, document) in enumerate(role.policies.items())
     }  # fmt: skip
     return roles | {
@@ -667,28 +671,29 @@ def requests(settings: Settings) -> dict[str, dict[str, Any]]:
         },
         "cloudwatch.PutMetricAlarm": build_alarm_request(name, instance, "us-east-1", "aws"),
         "cloudwatch.PutDashboard": {"DashboardName": name, "DashboardBody": body},
-        "events.PutRule": build_rule_request(run, marks),
-        "events.PutTargets": build_targets_request(run, PLACE.function),
-        "lambda.CreateFunction": build_function_configuration(PLACE) | {"Code": {"ZipFile": b"x"}},
-        "s3.PutObject closed": {"Bucket": settings.AWS_BUCKET, "Key": run.keys.closed},
-        "s3.PutObject history": {"Bucket": settings.AWS_BUCKET, "Key": build_history_key(run)},
+        "events.PutRule": build_rule_request(monitor_file, tags),
+        "events.PutTargets": build_targets_request(monitor_file, ACCOUNT.function),
+        "lambda.CreateFunction": build_function_configuration(ACCOUNT) | {"Code": {"ZipFile": b"x"}},
+        "s3.PutObject closed": {"Bucket": settings.AWS_BUCKET, "Key": monitor_file.keys.closed},
+        "s3.PutObject history": {"Bucket": settings.AWS_BUCKET, "Key": build_history_key(monitor_file)},
     }
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, LONGEST], ids=["usual", "longest"])
-@pytest.mark.parametrize("call", requests(SETTINGS))
-def test_what_the_builders_make_is_within_aws_limits(aws: Exact, call: str, settings: Settings) -> None:
-    assert faults(*shaped(aws, call, requests(settings)[call])) == []
+@pytest.mark.parametrize("settings", [SETTINGS, LONGEST_SETTINGS], ids=["usual", "longest"])
+@pytest.mark.parametrize("call", build_requests(SETTINGS))
+def test_every_request_is_within_the_limits_of_aws(aws: Exact, call: str, settings: Settings) -> None:
+    assert faults(*build_fault_arguments(aws, call, build_requests(settings)[call])) == []
 
 
-def shaped(aws: Exact, call: str, request: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
+def build_fault_arguments(aws: Exact, call: str, request: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
+    """Return the arguments of `faults`: the service, the request, and botocore's shape of the request."""
     service, _, operation = call.split(" ")[0].partition(".")
     client = aws.clients.lambda_ if service == "lambda" else getattr(aws.clients, service)
     return service, request, client.meta.service_model.operation_model(operation).input_shape
 
 
 @pytest.mark.parametrize(
-    ("call", "request_", "told"),
+    ("call", "parameters", "expected"),
     [
         ("ec2.RequestSpotFleet", {"TargetCapacity": -1}, "TargetCapacity: -1.0 is not between"),
         ("ec2.RequestSpotFleet", {"AllocationStrategy": "cheapest"}, "'cheapest' is not one of"),
@@ -702,8 +707,10 @@ def shaped(aws: Exact, call: str, request: dict[str, Any]) -> tuple[str, dict[st
         ("logs.CreateExportTask", {"logGroupName": "a:b", "from": 0, "to": 1, "destination": "b"}, "does not match"),
     ],
 )  # fmt: skip
-def test_what_aws_would_refuse_is_seen(aws: Exact, call: str, request_: dict[str, Any], told: str) -> None:
+def test_requests_that_aws_would_refuse_are_reported(
+    aws: Exact, call: str, parameters: dict[str, Any], expected: str
+) -> None:
     if call == "ec2.RequestSpotFleet":
-        request_ = {"SpotFleetRequestConfig": {"IamFleetRole": "r", "TargetCapacity": 1} | request_}
+        parameters = {"SpotFleetRequestConfig": {"IamFleetRole": "r", "TargetCapacity": 1} | parameters}
 
-    assert any(told in fault for fault in faults(*shaped(aws, call, request_)))
+    assert any(expected in fault for fault in faults(*build_fault_arguments(aws, call, parameters)))

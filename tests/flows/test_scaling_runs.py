@@ -1,4 +1,4 @@
-"""Whole runs that shrink: as machines fall idle, while spot takes some and monitors are killed, and at MAX_COST."""
+"""Whole runs that get smaller: when machines are idle, despite interruptions and killed monitors, and at MAX_COST."""
 
 from __future__ import annotations
 
@@ -10,100 +10,100 @@ from distributed_something.localcloud.base.layout import build_layout
 from tests.support.gates import Gates, machines, target
 from tests.support.project import MONITOR_FILE, ROOT, Project, processes_of, project, wait_for
 
-SHORT = ("a", "b", "c", "d", "e", "f")
+SHORT_JOBS = ("a", "b", "c", "d", "e", "f")
 
 
-def test_idle_machines_end_while_a_long_job_runs_on_through_interruptions_and_two_killed_monitors(
+def test_idle_machines_end_while_a_long_job_continues_despite_interruptions_and_two_killed_monitors(
     tmp_path: Path,
 ) -> None:
     gates = Gates(tmp_path / "gates")
-    with project(tmp_path / "p", CLUSTER_MACHINES=3, DOCKER_CORES=1) as made:
-        made.run("setup")
-        made.run("submitJob", gates.job_file(made, long="last", **dict.fromkeys(SHORT, "first")))
-        made.run("startCluster", "files/fleet.json")
-        first = made.start("monitor", MONITOR_FILE)
-        long_on = gates.wait_for_start(made, "long")
-        others = machines(made) - {long_on}
-        assert len(others) == 2
-        take_away(made, others)
-        kill(first)
-        second = made.start("monitor", MONITOR_FILE)
-        # While jobs wait, what spot took comes back.
-        wait_for(lambda: len(machines(made) - others) == 3 and target(made) == 3)
+    with project(tmp_path / "p", CLUSTER_MACHINES=3, DOCKER_CORES=1) as test_project:
+        test_project.run("setup")
+        test_project.run("submitJob", gates.job_file(test_project, long="last", **dict.fromkeys(SHORT_JOBS, "first")))
+        test_project.run("startCluster", "files/fleet.json")
+        first_monitor = test_project.start("monitor", MONITOR_FILE)
+        long_job_machine = gates.wait_for_start(test_project, "long")
+        other_machines = machines(test_project) - {long_job_machine}
+        assert len(other_machines) == 2
+        interrupt_machines(test_project, other_machines)
+        kill_monitor(first_monitor)
+        second_monitor = test_project.start("monitor", MONITOR_FILE)
+        # The fleet replaces interrupted machines while jobs wait.
+        wait_for(lambda: len(machines(test_project) - other_machines) == 3 and target(test_project) == 3)
 
         gates.open("first")
-        wait_for(lambda: target(made) == 1)
-        kill(second)
-        # Two at once do no harm.
-        third, beside = made.start("monitor", MONITOR_FILE), made.start("monitor", MONITOR_FILE)
-        wait_for(lambda: machines(made) == {long_on})
-        assert third.poll() is None
-        assert gates.starts("long") == [long_on]
+        wait_for(lambda: target(test_project) == 1)
+        kill_monitor(second_monitor)
+        # Two monitors at the same time do not disturb each other.
+        third_monitor, fourth_monitor = (test_project.start("monitor", MONITOR_FILE) for _ in range(2))
+        wait_for(lambda: machines(test_project) == {long_job_machine})
+        assert third_monitor.poll() is None
+        assert gates.starts("long") == [long_job_machine]
 
         gates.open("last")
-        out, err = third.communicate(timeout=120)
-        assert third.returncode == 0, out + err
-        out, err = beside.communicate(timeout=120)
-        assert beside.returncode == 0, out + err
-        assert "jobs done       7" in out
-        assert "jobs failed     0" in out
-        assert gates.starts("long") == [long_on]
-        assert sorted(made.results().values()) == sorted(("long", *SHORT))
-        verified = made.run("cleanup", MONITOR_FILE, "--verify")
-        assert "nothing is left" in verified.stdout
-        assert machines(made) == set()
-        wait_for(lambda: not made.workers())
-    assert processes_of(made.folder) == []
+        stdout, stderr = third_monitor.communicate(timeout=120)
+        assert third_monitor.returncode == 0, stdout + stderr
+        stdout, stderr = fourth_monitor.communicate(timeout=120)
+        assert fourth_monitor.returncode == 0, stdout + stderr
+        assert "jobs done       7" in stdout
+        assert "jobs failed     0" in stdout
+        assert gates.starts("long") == [long_job_machine]
+        assert sorted(test_project.results().values()) == sorted(("long", *SHORT_JOBS))
+        verification = test_project.run("cleanup", MONITOR_FILE, "--verify")
+        assert "nothing is left" in verification.stdout
+        assert machines(test_project) == set()
+        wait_for(lambda: not test_project.workers())
+    assert processes_of(test_project.folder) == []
 
 
-def test_at_max_cost_no_job_is_begun_running_ones_finish_and_another_start_goes_on(tmp_path: Path) -> None:
-    """The local cloud's spot machines cost 0.00001 USD an hour."""
-    gates, cost_of_a_second = Gates(tmp_path / "gates"), 2 * 0.00001 / 3600
-    with project(tmp_path / "p", CLUSTER_MACHINES=2, DOCKER_CORES=1, MAX_COST=4 * cost_of_a_second) as made:
-        made.run("setup")
-        made.run("submitJob", gates.job_file(made, a="first", b="first", c="rest", d="rest", e="rest"))
-        made.run("startCluster", "files/fleet.json")
+def test_at_max_cost_running_jobs_finish_no_new_ones_start_and_startcluster_continues_the_run(tmp_path: Path) -> None:
+    """A spot machine of the local cloud costs 0.00001 USD an hour, and this run has two."""
+    gates, cost_per_second = Gates(tmp_path / "gates"), 2 * 0.00001 / 3600
+    with project(tmp_path / "p", CLUSTER_MACHINES=2, DOCKER_CORES=1, MAX_COST=4 * cost_per_second) as test_project:
+        test_project.run("setup")
+        test_project.run("submitJob", gates.job_file(test_project, a="first", b="first", c="rest", d="rest", e="rest"))
+        test_project.run("startCluster", "files/fleet.json")
         for name in ("a", "b"):
-            gates.wait_for_start(made, name)
-        watching = made.start("monitor", MONITOR_FILE)
-        wait_for(lambda: target(made) == 0 and told_workers(made) == 2)
-        assert watching.poll() is None
-        refused = made.run("startCluster", "files/fleet.json", check=False)
-        assert refused.returncode == 2
-        assert "watch it with monitor and this file" in refused.stderr
+            gates.wait_for_start(test_project, name)
+        monitor = test_project.start("monitor", MONITOR_FILE)
+        wait_for(lambda: target(test_project) == 0 and count_informed_workers(test_project) == 2)
+        assert monitor.poll() is None
+        second_start = test_project.run("startCluster", "files/fleet.json", check=False)
+        assert second_start.returncode == 2
+        assert "watch it with monitor and this file" in second_start.stderr
 
         gates.open("first")
-        out, err = watching.communicate(timeout=120)
-        assert watching.returncode == 1, out + err
-        assert sum("MAX_COST is reached" in line for line in err.splitlines()) == 1
-        assert "3 jobs remain in the queue. startCluster continues with them" in err.splitlines()[-1]
+        stdout, stderr = monitor.communicate(timeout=120)
+        assert monitor.returncode == 1, stdout + stderr
+        assert sum("MAX_COST is reached" in line for line in stderr.splitlines()) == 1
+        assert "3 jobs remain in the queue. startCluster continues with them" in stderr.splitlines()[-1]
         assert gates.starts("c") == gates.starts("d") == gates.starts("e") == []
-        wait_for(lambda: machines(made) == set())
+        wait_for(lambda: machines(test_project) == set())
 
         gates.open("rest")
-        path = made.folder / "config.py"
+        path = test_project.folder / "config.py"
         path.write_text(path.read_text().replace("MAX_COST", "NO_MAX_COST"))
-        made.run("startCluster", "files/fleet.json")
-        assert "jobs failed     0" in made.run("monitor", MONITOR_FILE).stdout
-        assert len(made.results()) == 5
-        assert "nothing is left" in made.run("cleanup", "--verify").stdout
-    assert processes_of(made.folder) == []
+        test_project.run("startCluster", "files/fleet.json")
+        assert "jobs failed     0" in test_project.run("monitor", MONITOR_FILE).stdout
+        assert len(test_project.results()) == 5
+        assert "nothing is left" in test_project.run("cleanup", "--verify").stdout
+    assert processes_of(test_project.folder) == []
 
 
-def told_workers(made: Project) -> int:
-    """Containers that know that the run has cost what it may."""
-    return sum("MAX_COST" in log.read_text() for log in build_layout(made.folder).task_logs.glob("*.log"))
+def count_informed_workers(test_project: Project) -> int:
+    """Return how many containers have logged that the run reached MAX_COST."""
+    return sum("MAX_COST" in log.read_text() for log in build_layout(test_project.folder).task_logs.glob("*.log"))
 
 
-def take_away(made: Project, ids: set[str]) -> None:
-    """Spot takes these machines, after a notice of two seconds."""
-    cloud = start_local_cloud(made.folder, worker_root=ROOT)
-    for instance in ids:
-        assert cloud.interrupt(instance, notice_seconds=2) == instance
+def interrupt_machines(test_project: Project, instance_ids: set[str]) -> None:
+    """Interrupt these spot machines, with a notice of two seconds."""
+    cloud = start_local_cloud(test_project.folder, worker_root=ROOT)
+    for instance_id in instance_ids:
+        assert cloud.interrupt(instance_id, notice_seconds=2) == instance_id
 
 
-def kill(monitor: subprocess.Popen[str]) -> None:
-    """As when the laptop is shut."""
+def kill_monitor(monitor: subprocess.Popen[str]) -> None:
+    """Kill the monitor, as when the computer is turned off."""
     assert monitor.poll() is None
     monitor.kill()
     monitor.communicate()

@@ -1,4 +1,4 @@
-"""The docs are held to the code: what they name exists, and what exists is in them."""
+"""Tests of the docs: what they name exists, and they describe all commands, options, and keys."""
 
 from __future__ import annotations
 
@@ -32,64 +32,64 @@ PAGES += sorted((ROOT / "examples").glob("*/README.md"))
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
-def test_every_command_has_help_in_80_columns_and_a_place_in_the_docs(name: str) -> None:
-    shown = CliRunner().invoke(cli, [name, "--help"], terminal_width=80)
-    assert shown.exit_code == 0
+def test_every_command_has_help_in_80_columns_and_a_section_in_the_docs(name: str) -> None:
+    result = CliRunner().invoke(cli, [name, "--help"], terminal_width=80)
+    assert result.exit_code == 0
     assert cli.commands[name].help
-    assert max(map(len, shown.output.splitlines())) <= 80
+    assert max(map(len, result.output.splitlines())) <= 80
     assert f"## {name}" in (ROOT / "docs" / "commands.md").read_text()
 
 
-def test_help_lists_every_command_under_a_heading_without_cutting_a_word() -> None:
-    shown = CliRunner().invoke(cli, ["--help"], terminal_width=80)
+def test_help_lists_every_command_under_a_heading_and_shortens_no_line() -> None:
+    result = CliRunner().invoke(cli, ["--help"], terminal_width=80)
     assert sorted(name for names in COMMAND_GROUPS.values() for name in names) == sorted(cli.commands)
-    assert not [line for line in shown.output.splitlines()[1:] if line.endswith("...")]
+    assert not [line for line in result.output.splitlines()[1:] if line.endswith("...")]
 
 
 def test_every_option_is_in_the_docs() -> None:
     text = (ROOT / "docs" / "commands.md").read_text()
-    options = {name for command in cli.commands.values() for one in command.params for name in one.opts}
-    assert {name for name in options if name.startswith("--") and name not in text} == set()
+    names = {name for command in cli.commands.values() for parameter in command.params for name in parameter.opts}
+    assert {name for name in names if name.startswith("--") and name not in text} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_a_file(page: Path) -> None:
+def test_every_link_points_to_a_file_that_exists(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / link).exists(), link
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_line_in_the_docs_is_one_that_run_py_takes(page: Path) -> None:
+def test_run_py_accepts_every_command_line_in_the_docs(page: Path) -> None:
     for line in re.findall(r"^ {4,}(?:\w+=\S+ )?python run\.py (.*)$", page.read_text(), flags=re.M):
         words = [word for word in shlex.split(line, comments=True) if word not in ("COMMAND", "…", "[options]")]
-        named = [word for word in words if word in cli.commands]
+        commands = [word for word in words if word in cli.commands]
         context = cli.make_context("run.py", words or ["--local"], resilient_parsing=True)
         assert context is not None
-        for name in named:
+        for name in commands:
             cli.commands[name].make_context(name, words[words.index(name) + 1 :], resilient_parsing=False)
-        assert named or not words
+        assert commands or not words
 
 
-def test_the_shipped_config_explains_every_key_and_has_no_other() -> None:
-    loaded = load_settings(ROOT / "config.py")
-    written = set(re.findall(r"^([A-Z0-9_]+) =", (ROOT / "config.py").read_text(), flags=re.M))
-    assert written == set(Settings.model_fields) - {"own"}
-    assert loaded.own == {}
+def test_the_shipped_config_contains_every_key_and_no_other() -> None:
+    settings = load_settings(ROOT / "config.py")
+    keys = set(re.findall(r"^([A-Z0-9_]+) =", (ROOT / "config.py").read_text(), flags=re.M))
+    assert keys == set(Settings.model_fields) - {"own"}
+    assert settings.own == {}
 
 
-def test_the_names_that_a_config_must_hold_are_in_the_docs() -> None:
+def test_the_docs_list_the_required_config_keys() -> None:
     text = (ROOT / "docs" / "files.md").read_text()
-    told = text.partition("the others have defaults:\n")[2].partition("\n\nEvery")[0]
-    needed = [name for name, field in Settings.model_fields.items() if field.is_required()]
-    assert re.findall(r"`(\w+)`", told) == needed
+    listed = text.partition("the others have defaults:\n")[2].partition("\n\nEvery")[0]
+    required = [name for name, field in Settings.model_fields.items() if field.is_required()]
+    assert re.findall(r"`(\w+)`", listed) == required
 
 
-def test_every_key_of_a_job_file_is_in_the_docs() -> None:
+def test_the_docs_explain_every_key_of_a_job_file() -> None:
     text = (ROOT / "docs" / "files.md").read_text()
     assert {key for key in KnownJobKeys.model_fields if f"`{key}`" not in text} == set()
 
 
-def test_the_job_file_in_the_docs_is_one() -> None:
+def test_the_job_file_in_the_docs_is_valid() -> None:
     text = (ROOT / "docs" / "files.md").read_text()
     blocks = re.findall(r"(?:^ {4}.*\n)+", text, flags=re.M)
     content = json.loads(next(block for block in blocks if '"groups"' in block))
@@ -97,16 +97,16 @@ def test_the_job_file_in_the_docs_is_one() -> None:
 
 
 def test_the_makefile_and_the_config_name_the_same_image() -> None:
-    named = dict(re.findall(r"^(user|project|tag) = (\S+)$", (ROOT / "Makefile").read_text(), flags=re.M))
-    image = f"{named['user']}/{named['project']}:{named['tag']}"
+    variables = dict(re.findall(r"^(user|project|tag) = (\S+)$", (ROOT / "Makefile").read_text(), flags=re.M))
+    image = f"{variables['user']}/{variables['project']}:{variables['tag']}"
     assert image == load_settings(ROOT / "config.py").DOCKERHUB_TAG
 
 
-def test_the_summary_names_failed_jobs_and_what_was_not_removed() -> None:
+def test_the_summary_names_failed_jobs_and_resources_that_were_not_removed() -> None:
     failed = FailedJob("A1-0123456789", "exit code 3", 3, 3, ("no such picture",), "s3://bucket/log.txt")
     kept = KeptResource(ResourceKind.LOG_GROUP, "L", KeepReason.RETENTION, 60)
-    refused = CloudError("no", action="removing the queue Q", code="AccessDenied")
-    report = CleanupReport(kept=[kept], failed=[FailedRemoval(ResourceKind.QUEUE, "queue Q", refused)])
+    error = CloudError("no", action="removing the queue Q", code="AccessDenied")
+    report = CleanupReport(kept=[kept], failed=[FailedRemoval(ResourceKind.QUEUE, "queue Q", error)])
     text = format_run_summary(RunSummary(5, 1, [failed]), seconds=4000, machines=2, records="s3://bucket/runs/")
     assert "jobs done       5" in text
     assert "failed          A1-0123456789: exit code 3 (after 3 attempts)" in text

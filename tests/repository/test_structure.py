@@ -1,4 +1,4 @@
-"""The structure of the package: which package may import which, no cycles, and the sizes that keep it readable."""
+"""Rules for the structure of the package: imports between packages, no import cycles, and limits on size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 from tests.support.imports import PACKAGE, Import, imports_of, modules, package_of
 from tests.support.paths import ROOT
 
-# A package may import those that stand in a line below its own, and `worker`'s public names.
+# A package may import packages from the lines below its own, and the public names of `worker`.
 LAYERS = (
     ("cli",),
     ("diagnose",),
@@ -20,120 +20,122 @@ LAYERS = (
     ("aws",),
     ("core",),
 )
-LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
-ABOVE = {"config", "examples", "run", "tests"}  # beside the package, in the repository
+LAYER_BY_PACKAGE = {package: number for number, packages in enumerate(LAYERS) for package in packages}
+OUTSIDE_PACKAGE = {"config", "examples", "run", "tests"}  # modules and folders next to the package
 MAX_MODULES, MAX_MODULE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 12, 400, 40, 7
-MIN_WORDS = 2.0  # of a function's name, on average
+MIN_WORDS = 2.0  # in the average function name
 
 
-def fault_of(one: Import) -> str | None:
-    """Why this import breaks the rules; None where it does not."""
-    importer, imported = package_of(one.importer), package_of(one.module)
-    if importer == "worker" and one.module == f"{PACKAGE}.worker" != one.importer:
-        return "worker's modules import each other, not the list of its public names"
+def find_import_problem(item: Import) -> str | None:
+    """Return which rule this import breaks, or None if it is allowed."""
+    importer, imported = package_of(item.importer), package_of(item.module)
+    if importer == "worker" and item.module == f"{PACKAGE}.worker" != item.importer:
+        return "modules of worker must import each other, not distributed_something.worker"
     if importer == imported or not importer or not imported:
         return None
     if imported == "worker":
-        return None if one.module == f"{PACKAGE}.worker" else "only distributed_something.worker itself is public"
+        return None if item.module == f"{PACKAGE}.worker" else "import it from distributed_something.worker"
     if imported == "localcloud":
-        return None if importer == "cli" else "only cli knows the local cloud"
+        return None if importer == "cli" else "only cli may import localcloud"
     if importer in ("worker", "localcloud"):
-        return f"{importer} imports nothing of the other packages"
-    return None if LAYER[imported] > LAYER[importer] else f"{importer} stands below or beside {imported}"
+        return f"{importer} must not import other packages"
+    if LAYER_BY_PACKAGE[imported] <= LAYER_BY_PACKAGE[importer]:
+        return f"{importer} must not import {imported}, which is not in a lower layer"
+    return None
 
 
-def test_every_package_imports_only_what_stands_below_it() -> None:
-    known = modules()
-    faults = [
-        f"{one}: {fault}"
-        for name, path in known.items()
-        for one in imports_of(name, path, known)
-        if (fault := fault_of(one))
+def test_every_package_imports_only_from_lower_layers() -> None:
+    module_paths = modules()
+    problems = [
+        f"{item}: {problem}"
+        for name, path in module_paths.items()
+        for item in imports_of(name, path, module_paths)
+        if (problem := find_import_problem(item))
     ]
-    assert not faults, "\n".join(faults)
+    assert not problems, "\n".join(problems)
 
 
-def test_modules_are_imported_by_name_and_nothing_above_the_package_is() -> None:
-    """`import distributed_something.run` would reach any module of it, and no rule would see which."""
-    faults = [
+def test_modules_are_imported_by_name_and_only_from_the_package() -> None:
+    """After `import distributed_something.run`, code could use any module below it, and no rule could see which."""
+    problems = [
         f"{path.relative_to(ROOT)}:{node.lineno}: import {alias.name}"
         for path in modules().values()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Import)
         for alias in node.names
-        if (alias.name.startswith(PACKAGE) and alias.asname is None) or alias.name.split(".")[0] in ABOVE
+        if (alias.name.startswith(PACKAGE) and alias.asname is None) or alias.name.split(".")[0] in OUTSIDE_PACKAGE
     ]
-    faults += [
+    problems += [
         f"{path.relative_to(ROOT)}:{node.lineno}: from {node.module} import …"
         for path in modules().values()
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and not node.level and str(node.module).split(".")[0] in ABOVE
+        if isinstance(node, ast.ImportFrom) and not node.level and str(node.module).split(".")[0] in OUTSIDE_PACKAGE
     ]
-    assert not faults, "\n".join(faults)
+    assert not problems, "\n".join(problems)
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
-    """Imports inside functions and behind TYPE_CHECKING count as well; a package's list of public names does not."""
-    known = modules()
+def test_there_are_no_import_cycles() -> None:
+    """Imports inside functions and behind TYPE_CHECKING count too. The list of worker's public names does not."""
+    module_paths = modules()
     graph = {
-        name: {one.module: one for one in imports_of(name, path, known)}
-        for name, path in known.items()
+        name: {item.module: item for item in imports_of(name, path, module_paths)}
+        for name, path in module_paths.items()
         if name != f"{PACKAGE}.worker"
     }
-    done: set[str] = set()
+    checked: set[str] = set()
 
-    def walk(name: str, way: list[str]) -> None:
-        if name in way:
-            steps = [*way[way.index(name) :], name]
-            lines = [str(graph[one][other]) for one, other in pairwise(steps)]
-            raise AssertionError("a cycle:\n" + "\n".join(lines))
-        if name in done or name not in graph:
+    def follow_imports(name: str, importers: list[str]) -> None:
+        if name in importers:
+            cycle = [*importers[importers.index(name) :], name]
+            lines = [str(graph[importer][imported]) for importer, imported in pairwise(cycle)]
+            raise AssertionError("import cycle:\n" + "\n".join(lines))
+        if name in checked or name not in graph:
             return
-        for inner in graph[name]:
-            if inner != name:
-                walk(inner, [*way, name])
-        done.add(name)
+        for imported in graph[name]:
+            if imported != name:
+                follow_imports(imported, [*importers, name])
+        checked.add(name)
 
     for name in graph:
-        walk(name, [])
+        follow_imports(name, [])
 
 
-def test_the_package_has_the_thirteen_packages_and_no_modules_of_its_own() -> None:
-    top = {path.name for path in (ROOT / PACKAGE).iterdir() if path.name != "__pycache__"}
-    assert top == {*LAYER, "worker", "localcloud", "__init__.py"}
+def test_the_top_level_contains_only_the_thirteen_packages() -> None:
+    names = {path.name for path in (ROOT / PACKAGE).iterdir() if path.name != "__pycache__"}
+    assert names == {*LAYER_BY_PACKAGE, "worker", "localcloud", "__init__.py"}
 
 
-def test_no_folder_is_crowded() -> None:
+def test_no_folder_has_too_many_modules() -> None:
     folders = [path for path in (ROOT / PACKAGE).rglob("*") if path.is_dir()]
-    crowded = {str(one): count for one in folders if (count := len(list(one.glob("*.py")))) > MAX_MODULES}
-    assert not crowded
+    too_large = {str(folder): count for folder in folders if (count := len(list(folder.glob("*.py")))) > MAX_MODULES}
+    assert not too_large
 
 
-def test_every_folder_says_what_lives_there() -> None:
-    silent = [
+def test_every_package_has_a_docstring() -> None:
+    undocumented = [
         path for path in (ROOT / PACKAGE).rglob("__init__.py") if not ast.get_docstring(ast.parse(path.read_text()))
     ]
-    assert not silent, f"without a docstring: {', '.join(map(str, silent))}"
+    assert not undocumented, f"without a docstring: {', '.join(map(str, undocumented))}"
 
 
 def test_modules_and_functions_stay_small() -> None:
-    faults: list[str] = []
+    problems: list[str] = []
     for path in modules().values():
         text = path.read_text()
         if text.count("\n") > MAX_MODULE_LINES:
-            faults.append(f"{path}: {text.count(chr(10))} lines")
+            problems.append(f"{path}: {text.count(chr(10))} lines")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 assert node.end_lineno is not None
                 if node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES:
-                    faults.append(f"{path}:{node.lineno}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
+                    problems.append(f"{path}:{node.lineno}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
                 count = len(node.args.posonlyargs) + len(node.args.args) + len(node.args.kwonlyargs)
                 if count > MAX_PARAMETERS:
-                    faults.append(f"{path}:{node.lineno}: {node.name} has {count} parameters")
-    assert not faults, "\n".join(faults)
+                    problems.append(f"{path}:{node.lineno}: {node.name} has {count} parameters")
+    assert not problems, "\n".join(problems)
 
 
-def test_function_names_have_two_words_or_more_on_average() -> None:
+def test_the_average_function_name_has_at_least_two_words() -> None:
     names = [
         node.name.strip("_")
         for path in modules().values()

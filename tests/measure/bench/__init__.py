@@ -1,1 +1,1 @@
-"""`make bench`: how quickly jobs are sent and worked off, in how much memory, beside their limits. Judges nothing."""
+"""Benchmarks for `make bench`: speed and memory of submitting and running jobs, each beside its goal."""

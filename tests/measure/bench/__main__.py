@@ -1,4 +1,7 @@
-"""Takes every measurement and prints one table. The exit code is 0 whatever the numbers are: a benchmark is no test."""
+"""The command behind `make bench`, which takes all measurements and prints them as one table.
+
+It exits with 0 whatever the measurements are, because a benchmark is not a test.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.measure.bench import memory, overlap, speed, startup, transfer, worker_memory, worker_speed
-from tests.measure.bench.report import Line, table
+from tests.measure.bench.report import Measurement, format_table
 from tests.measure.simulation import report as simulation
 
 JOBS = 100_000
@@ -22,28 +25,30 @@ LARGE_BYTES = 2**30
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        print(table(measure(Path(name))))
+        print(format_table(run_benchmarks(Path(name))))
 
 
-def measure(folder: Path) -> list[Line]:
-    """Every line of the table; progress goes to standard error."""
-    note(f"starting run.py --help {HELP_RUNS} times")
-    lines = startup.lines(HELP_RUNS)
-    note(f"sending {JOBS:,} jobs, and a bare loop, in turn, {ROUNDS} times each")
-    lines += speed.lines(folder, JOBS, ROUNDS)
-    note(f"sending {MANY_JOBS:,} jobs to a stand-in for SQS")
-    lines += memory.lines(folder, MANY_JOBS)
-    note(f"working off {WORKER_JOBS:,} jobs, and a bare loop, in turn, {ROUNDS} times each")
-    lines += worker_speed.lines(folder, WORKER_JOBS, ROUNDS)
-    note(f"working off {SLOW_JOBS} jobs with an S3 that takes its time")
-    lines += overlap.lines(folder, SLOW_JOBS)
-    lines += worker_memory.lines(folder)
-    lines += simulation.lines()
-    note(f"transferring {SMALL_FILES:,} files and a large one, beside s5cmd and the AWS CLI")
-    return lines + transfer.lines(folder, SMALL_FILES, LARGE_BYTES, ROUNDS)
+def run_benchmarks(folder: Path) -> list[Measurement]:
+    """Return all measurements. Progress is printed to standard error."""
+    print_progress(f"starting run.py --help {HELP_RUNS} times")
+    measurements = startup.measure_startup(HELP_RUNS)
+    print_progress(f"sending {JOBS:,} jobs with submitJob and with a bare loop, in turn, {ROUNDS} times each")
+    measurements += speed.measure_submission(folder, JOBS, ROUNDS)
+    print_progress(f"sending {MANY_JOBS:,} jobs to a stand-in for SQS")
+    measurements += memory.measure_submission_memory(folder, MANY_JOBS)
+    print_progress(f"running {WORKER_JOBS:,} jobs with the worker and with a bare loop, in turn, {ROUNDS} times each")
+    measurements += worker_speed.measure_worker(folder, WORKER_JOBS, ROUNDS)
+    print_progress(f"running {SLOW_JOBS} jobs with a slow S3")
+    measurements += overlap.measure_overlap(folder, SLOW_JOBS)
+    print_progress("measuring the memory of an idle worker")
+    measurements += worker_memory.measure_idle_worker(folder)
+    print_progress("simulating runs")
+    measurements += simulation.measure_simulation()
+    print_progress(f"transferring {SMALL_FILES:,} small files and a large one, also with s5cmd and the AWS CLI")
+    return measurements + transfer.measure_transfers(folder, SMALL_FILES, LARGE_BYTES, ROUNDS)
 
 
-def note(text: str) -> None:
+def print_progress(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,7 @@
-"""A process that only sends: `python -m tests.measure.bench.bare JOBFILE QUEUE_URL` prints how many seconds it took.
+"""A program that only sends messages: the fastest that submitJob could be.
 
-No check, no journal, every body made beforehand; the same client and as many threads as submitJob has.
+`python -m tests.measure.bench.bare JOBFILE QUEUE_URL` builds all message bodies first, sends them with submitJob's
+client and number of threads, and prints the seconds that sending took. It checks nothing and writes no journal.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from distributed_something.aws.clients import SENDER_THREADS, Clients
 from distributed_something.jobs.job_file import load_job_file
 
 
-def main(job_file: str, url: str) -> None:
+def main(job_file: str, queue_url: str) -> None:
     bodies = list(load_job_file(Path(job_file), lambda bucket, prefix: []).bodies())
     sqs = Clients(boto3.Session()).sqs
 
-    def send(batch: Sequence[str]) -> None:
-        entries = [{"Id": str(place), "MessageBody": body} for place, body in enumerate(batch)]
-        answer = sqs.send_message_batch(QueueUrl=url, Entries=entries)  # type: ignore[arg-type]
-        assert not answer.get("Failed"), answer
+    def send_batch(batch: Sequence[str]) -> None:
+        entries = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(batch)]
+        response = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries)  # type: ignore[arg-type]
+        assert not response.get("Failed"), response
 
     start = time.perf_counter()
     with ThreadPoolExecutor(SENDER_THREADS) as pool:
-        for _ in pool.map(send, (bodies[first : first + 10] for first in range(0, len(bodies), 10))):
+        for _ in pool.map(send_batch, (bodies[first : first + 10] for first in range(0, len(bodies), 10))):
             pass
     print(time.perf_counter() - start)
 

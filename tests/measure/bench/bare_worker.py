@@ -1,7 +1,8 @@
-"""The least that a worker can do: `python -m tests.measure.bench.bare_worker QUEUE_URL BUCKET JOBS SLOTS`.
+"""A program that does the minimum that running jobs requires: the fastest that the worker could be.
 
-So many threads receive one message, spawn its command, upload what it wrote and delete the message. Prints the seconds
-from the first message to the last. No lease, no check, no record, no log.
+`python -m tests.measure.bench.bare_worker QUEUE_URL BUCKET JOBS SLOTS` starts SLOTS threads. Each receives a message,
+runs its command, uploads the output, deletes the message, and repeats this. The program then prints the seconds that
+all jobs took. It extends no lease, checks nothing, and writes neither records nor logs.
 """
 
 from __future__ import annotations
@@ -20,42 +21,43 @@ import boto3
 from tests.measure.bench.worker_speed import COMMAND, OUTPUT
 
 
-class Bare:
-    """What the threads share."""
+class BareWorker:
+    """The clients, the temporary folder, and the job count that the threads share."""
 
-    def __init__(self, url: str, bucket: str, jobs: int) -> None:
+    def __init__(self, queue_url: str, bucket: str, jobs: int) -> None:
         session = boto3.Session()
         self._sqs, self._s3 = session.client("sqs"), session.client("s3")
-        self._url, self._bucket, self._left = url, bucket, jobs
+        self._queue_url, self._bucket, self._remaining_jobs = queue_url, bucket, jobs
         self._lock = threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="bare-"))
 
-    def work(self) -> None:
-        while self._take():
+    def run_jobs(self) -> None:
+        while self._claim_job():
             messages: list[Any] = []
             while not messages:
-                answer = self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=1, WaitTimeSeconds=1)
-                messages = answer.get("Messages", [])
-            self._handle(messages[0])
+                response = self._sqs.receive_message(QueueUrl=self._queue_url, MaxNumberOfMessages=1, WaitTimeSeconds=1)
+                messages = response.get("Messages", [])
+            self._run_job(messages[0])
 
-    def _take(self) -> bool:
+    def _claim_job(self) -> bool:
+        """Count one job down. Return whether there was one."""
         with self._lock:
-            self._left -= 1
-            return self._left >= 0
+            self._remaining_jobs -= 1
+            return self._remaining_jobs >= 0
 
-    def _handle(self, message: dict[str, Any]) -> None:
+    def _run_job(self, message: dict[str, Any]) -> None:
         number = json.loads(message["Body"])["group"]["n"]
         folder = self._folder / str(number)
         folder.mkdir()
         subprocess.run([*COMMAND, f"{folder}/{OUTPUT}"], check=True)
         with (folder / OUTPUT).open("rb") as body:
             self._s3.put_object(Bucket=self._bucket, Key=f"bare/{number}/{OUTPUT}", Body=body)
-        self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+        self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
 
 
-def main(url: str, bucket: str, jobs: str, slots: str) -> None:
-    bare = Bare(url, bucket, int(jobs))
-    threads = [threading.Thread(target=bare.work) for _ in range(int(slots))]
+def main(queue_url: str, bucket: str, jobs: str, slots: str) -> None:
+    worker = BareWorker(queue_url, bucket, int(jobs))
+    threads = [threading.Thread(target=worker.run_jobs) for _ in range(int(slots))]
     start = time.perf_counter()
     for thread in threads:
         thread.start()

@@ -1,4 +1,4 @@
-"""Processes that are measured from outside: wall time in seconds, peak memory in bytes."""
+"""Processes that are measured from outside, so that starting Python and importing modules counts too."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on ma
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one process took, and what it printed."""
+class ProcessResult:
+    """Wall time, peak memory, and output (standard output and error together) of one process."""
 
     seconds: float
     peak_bytes: int
     output: str
 
 
-def run(arguments: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> Measured:
-    """Runs `python ARGUMENTS…` to its end; raises RuntimeError where it fails."""
+def run_python(arguments: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> ProcessResult:
+    """Run `python ARGUMENTS…` until it exits. Raise RuntimeError if it fails."""
     start, pipe = time.perf_counter(), subprocess.PIPE
     command = [sys.executable, *arguments]
     with subprocess.Popen(command, env=dict(env), cwd=cwd, stdout=pipe, stderr=subprocess.STDOUT) as process:
@@ -35,10 +35,10 @@ def run(arguments: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> M
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - start
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {output}")
-    return Measured(seconds, usage.ru_maxrss * _RSS_UNIT, output)
+        raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}: {output}")
+    return ProcessResult(seconds, usage.ru_maxrss * _RSS_UNIT, output)
 
 
-def environment(**more: str) -> dict[str, str]:
-    """This process's environment without what it says of AWS, so that no benchmark ever reaches an account."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | more
+def build_environment(**variables: str) -> dict[str, str]:
+    """Return this process's environment without AWS_ variables, so that no benchmark can reach an AWS account."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | variables

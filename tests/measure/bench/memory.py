@@ -1,8 +1,8 @@
-"""Peak memory of submitting very many jobs: it must not grow with their number.
+"""Peak memory of submitting a million jobs, which must not grow with the number of jobs.
 
-A million messages over HTTP would take minutes, so a stand-in inside the process acknowledges at once; all else is
-what `run.py submitJob` does, boto3 loaded and a client made. Run it as
-`python -m tests.measure.bench.memory CONFIG JOBFILE`.
+Sending a million messages over HTTP would take minutes, so a stand-in for SQS in the same process acknowledges them at
+once. Everything else is what `run.py submitJob` does, including boto3 and a real client.
+`python -m tests.measure.bench.memory CONFIG JOBFILE` is the measured process.
 """
 
 from __future__ import annotations
@@ -21,24 +21,23 @@ from distributed_something.jobs.submission_journal import SubmissionJournal
 from distributed_something.jobs.submission_plan import plan_submission
 from distributed_something.jobs.submit import Submission, submit_jobs
 from tests.measure.bench import child, project
-from tests.measure.bench.report import Line
+from tests.measure.bench.report import Measurement
 
 
-def lines(folder: Path, count: int) -> list[Line]:
-    """Peak memory and time of `count` jobs in a process of their own."""
-    made = project.make(folder / "memory", count)
-    measured = child.run(
-        ["-m", "tests.measure.bench.memory", str(made.config), str(made.job_file)], child.environment()
-    )
-    peak = measured.peak_bytes / 1e6
+def measure_submission_memory(folder: Path, jobs: int) -> list[Measurement]:
+    """Measure time and peak memory of submitting `jobs` jobs, in a new process."""
+    files = project.write_project(folder / "memory", jobs)
+    arguments = ["-m", "tests.measure.bench.memory", str(files.config), str(files.job_file)]
+    result = child.run_python(arguments, child.build_environment())
+    peak = result.peak_bytes / 1e6
     return [
-        Line(f"{count:,} jobs to a stand-in for SQS, at once", f"{measured.seconds:.0f} s"),
-        Line("  peak memory of it", f"{peak:.0f} MB", "< 150 MB", peak < 150),
+        Measurement(f"submitJob, {jobs:,} jobs to a stand-in for SQS", f"{result.seconds:.0f} s"),
+        Measurement("  peak memory", f"{peak:.0f} MB", "< 150 MB", peak < 150),
     ]
 
 
-class AtOnce:
-    """The calls of an SQS client that submitJob makes, each answered without a network."""
+class InstantSqs:
+    """A stand-in for an SQS client that answers submitJob's calls at once and without a network."""
 
     def get_queue_url(self, **_: str) -> dict[str, str]:
         return {"QueueUrl": "https://sqs.us-east-1.amazonaws.com/1/Bench"}
@@ -53,10 +52,10 @@ class AtOnce:
         return {}
 
 
-def _submit(config: Path, path: Path) -> None:
+def _submit_jobs(config: Path, path: Path) -> None:
     clients: Any = Clients(boto3.Session("test", "test", region_name="us-east-1"))
-    assert clients.sqs  # the real one, for its memory, before the stand-in takes its place
-    clients.__dict__["sqs"] = AtOnce()
+    assert clients.sqs  # create the real client for its memory before the stand-in replaces it
+    clients.__dict__["sqs"] = InstantSqs()
     job_file = load_job_file(path, lambda bucket, prefix: [])
     journal = SubmissionJournal(path.parent / ".journal", resume=False)
     submission = Submission(job_file, plan_submission(job_file), journal)
@@ -66,4 +65,4 @@ def _submit(config: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    _submit(*map(Path, sys.argv[1:]))
+    _submit_jobs(*map(Path, sys.argv[1:]))

@@ -1,7 +1,7 @@
-"""Whether a slot's program waits for S3: jobs of 1 s of S3 in, 1 s of program, 1 s of S3 out.
+"""Whether the worker overlaps S3 transfers with programs: jobs with 1 s of download, 1 s of program, 1 s of upload.
 
-The latency is injected between worker and emulator, by a proxy for S3 that delays the first GET of every input and
-every PUT of an output; nothing of the worker is patched. Without overlap a job takes 3 s, with it close to 1 s.
+A proxy between the worker and the emulator delays the first GET of each input and each PUT of an output, so the worker
+itself is not patched. Without overlap, a job takes 3 s; with it, about 1 s.
 """
 
 from __future__ import annotations
@@ -17,58 +17,58 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.measure.bench.report import Line
-from tests.measure.bench.worker_speed import RUN, worked_off
+from tests.measure.bench.report import Measurement
+from tests.measure.bench.worker_speed import RUN, wait_for_empty_queue
 from tests.support.emulator import Lab, ministack
 
 DELAY_SECONDS = 1.0
 PROGRAM_SECONDS = 1
 
 
-def lines(folder: Path, jobs: int) -> list[Line]:
-    """Seconds a job of one slot, from the first program's start, past the first job: the pipe fills once."""
-    with ministack(folder) as url, _slow(url) as slow:
-        seconds = _run(url, slow, folder / "overlap", jobs)
+def measure_overlap(folder: Path, jobs: int) -> list[Measurement]:
+    """Measure the seconds per job with one slot, from the end of the first job to the end of the last."""
+    with ministack(folder) as url, _delay_transfers(url) as slow_s3_url:
+        seconds = _run_worker(url, slow_s3_url, folder / "overlap", jobs)
     return [
-        Line(
+        Measurement(
             f"{jobs} jobs: 1 s in, 1 s of program, 1 s out, 1 slot",
             f"{seconds:.2f} s/job", "<= 1.30", seconds <= 1.3,
         )
     ]  # fmt: skip
 
 
-def _run(url: str, slow: str, folder: Path, jobs: int) -> float:
+def _run_worker(url: str, slow_s3_url: str, folder: Path, jobs: int) -> float:
     folder.mkdir()
     lab = Lab(url, folder, tries=10, visibility=60)
     for number in range(jobs):
         lab.put(f"in/{number}")
         command = ["/bin/sh", "-c", f'sleep {PROGRAM_SECONDS}; echo > "$0"', "{output_dir}/out"]
         lab.send(command=command, inputs=["in/{n}"], output_location="out/{job}", group={"n": str(number)})
-    lab.worker(DOCKER_CORES="1", AWS_ENDPOINT_URL_S3=slow)
+    lab.worker(DOCKER_CORES="1", AWS_ENDPOINT_URL_S3=slow_s3_url)
     try:
-        worked_off(lab, 60 + 5 * jobs)
+        wait_for_empty_queue(lab, 60 + 5 * jobs)
     finally:
         lab.end()
-    return _seconds(lab, jobs)
+    return _compute_seconds_per_job(lab, jobs)
 
 
-def _seconds(lab: Lab, jobs: int) -> float:
-    """The pace between the first record and the last."""
-    ended = []
-    for found in lab.s3.list_objects_v2(Bucket=lab.name, Prefix=f"runs/App/{RUN}/jobs/")["Contents"]:
-        if found["Key"].endswith(".json"):
-            record = json.loads(lab.text(found["Key"]) or b"{}")
+def _compute_seconds_per_job(lab: Lab, jobs: int) -> float:
+    """Return the mean time between the ends of two jobs, from the records. All jobs must be done."""
+    end_times = []
+    for item in lab.s3.list_objects_v2(Bucket=lab.name, Prefix=f"runs/App/{RUN}/jobs/")["Contents"]:
+        if item["Key"].endswith(".json"):
+            record = json.loads(lab.text(item["Key"]) or b"{}")
             assert record["state"] == "done", record
-            ended.append(datetime.fromisoformat(record["ended"]))
-    assert len(ended) == jobs, f"{len(ended)} records"
-    return (max(ended) - min(ended)).total_seconds() / (jobs - 1)
+            end_times.append(datetime.fromisoformat(record["ended"]))
+    assert len(end_times) == jobs, f"{len(end_times)} records"
+    return (max(end_times) - min(end_times)).total_seconds() / (jobs - 1)
 
 
 @contextmanager
-def _slow(url: str) -> Iterator[str]:
-    """The address of a proxy before `url` that answers inputs and outputs late."""
+def _delay_transfers(url: str) -> Iterator[str]:
+    """Yield the address of a proxy for `url` that delays inputs and outputs."""
 
-    class Handler(_Slow):
+    class Handler(_DelayingHandler):
         target = str(urlsplit(url).netloc)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -78,16 +78,16 @@ def _slow(url: str) -> Iterator[str]:
         server.shutdown()
 
 
-class _Slow(BaseHTTPRequestHandler):
-    """Passes each request on; waits before those that carry a job's data."""
+class _DelayingHandler(BaseHTTPRequestHandler):
+    """A proxy that forwards each request, but first waits if the request transfers a job's input or output."""
 
     protocol_version = "HTTP/1.1"
     target = ""
 
-    def _pass(self) -> None:
-        place = urlsplit(self.path).path.split("/", 2)[2:]
-        data = {"GET": "in/", "PUT": "out/"}.get(self.command)
-        if data and place and place[0].startswith(data):
+    def _forward_request(self) -> None:
+        key = urlsplit(self.path).path.split("/", 2)[2:]
+        prefix = {"GET": "in/", "PUT": "out/"}.get(self.command)
+        if prefix and key and key[0].startswith(prefix):
             time.sleep(DELAY_SECONDS)
         if self.headers.get("Expect"):
             self.send_response_only(100)
@@ -95,20 +95,20 @@ class _Slow(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         upstream = http.client.HTTPConnection(self.target)
         upstream.request(self.command, self.path, body, dict(self.headers))
-        answer = upstream.getresponse()
-        content = answer.read()
-        self.send_response_only(answer.status)
-        for name, value in answer.getheaders():
+        response = upstream.getresponse()
+        content = response.read()
+        self.send_response_only(response.status)
+        for name, value in response.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                 self.send_header(name, value)
-        if answer.status not in (204, 304):
-            length = answer.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(content))
+        if response.status not in (204, 304):
+            length = response.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(content))
             self.send_header("Content-Length", length)
         self.end_headers()
         self.wfile.write(content)
         upstream.close()
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward_request
 
     def log_message(self, format: str, *args: object) -> None:
         pass

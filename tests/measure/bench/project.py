@@ -1,4 +1,4 @@
-"""A project with a config, a table of so many jobs and the job file that names it."""
+"""A project for the benchmarks: a config, a table of jobs, and the job file that names the table."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _JOB_FILE = {
 
 
 @dataclass(frozen=True)
-class Project:
-    """Where the files of a measurement lie."""
+class ProjectFiles:
+    """The paths of a project's files."""
 
     folder: Path
 
@@ -45,15 +45,15 @@ class Project:
         return self.folder / "job.json"
 
 
-def make(folder: Path, jobs: int) -> Project:
-    """Writes the three files; every row of the table is another job."""
-    made = Project(folder)
+def write_project(folder: Path, jobs: int) -> ProjectFiles:
+    """Write the three files into a new folder. Each of the `jobs` rows of the table is a different job."""
+    files = ProjectFiles(folder)
     folder.mkdir(parents=True)
-    made.config.write_text("".join(f"{name} = {value!r}\n" for name, value in _CONFIG.items()))
-    made.job_file.write_text(json.dumps(_JOB_FILE))
+    files.config.write_text("".join(f"{name} = {value!r}\n" for name, value in _CONFIG.items()))
+    files.job_file.write_text(json.dumps(_JOB_FILE))
     with (folder / "jobs.csv").open("w") as file:
         file.write("plate,well,site\n")
         for number in range(jobs):
             well, site = divmod(number, 9)
             file.write(f"P{well // 384:05},{chr(65 + well // 24 % 16)}{well % 24 + 1:02},{site}\n")
-    return made
+    return files

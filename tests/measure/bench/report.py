@@ -1,4 +1,4 @@
-"""The table that a benchmark ends with, at most 80 columns wide."""
+"""The table that `make bench` prints, at most 80 columns wide."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Line:
-    """One measurement: what, how much, and the goal with whether it is reached; no goal, no judgement."""
+class Measurement:
+    """One row of the table. A measurement without a goal has an empty `goal`, and `is_reached` is None."""
 
-    what: str
+    name: str
     value: str
     goal: str = ""
-    reached: bool | None = None
+    is_reached: bool | None = None
 
     @property
     def verdict(self) -> str:
-        return {True: "yes", False: "NO", None: ""}[self.reached]
+        return {True: "yes", False: "NO", None: ""}[self.is_reached]
 
 
-def table(lines: Sequence[Line]) -> str:
-    """The lines under a heading, in columns."""
-    rows = [("measured on this computer", "value", "goal", ""), *((o.what, o.value, o.goal, o.verdict) for o in lines)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    shown = [
-        f"{what:<{widths[0]}}  {value:>{widths[1]}}  {goal:<{widths[2]}}  {verdict}".rstrip()
-        for what, value, goal, verdict in rows
+def format_table(measurements: Sequence[Measurement]) -> str:
+    """Return the measurements as columns of text under a heading."""
+    rows = [
+        ("measured on this computer", "value", "goal", ""),
+        *((row.name, row.value, row.goal, row.verdict) for row in measurements),
     ]
-    return "\n".join([shown[0], "-" * max(map(len, shown)), *shown[1:]])
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        f"{name:<{widths[0]}}  {value:>{widths[1]}}  {goal:<{widths[2]}}  {verdict}".rstrip()
+        for name, value, goal, verdict in rows
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])

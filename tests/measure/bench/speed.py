@@ -1,6 +1,7 @@
-"""submitJob, whole, as a user types it, against a bare loop of SendMessageBatch: the share that checking leaves.
+"""Speed of submitJob, as a user runs it, compared with a bare loop of SendMessageBatch.
 
-The two take turns on the same emulator, so that a computer that is busy slows both.
+The difference is the cost of checking the jobs and of the journal. The two take turns on the same emulator, so that
+other load on the computer slows both.
 """
 
 from __future__ import annotations
@@ -12,46 +13,49 @@ from pathlib import Path
 import boto3
 
 from tests.measure.bench import child, project
-from tests.measure.bench.report import Line
+from tests.measure.bench.report import Measurement
 from tests.support.emulator import KEYS, ministack
 
 
-def lines(folder: Path, jobs: int, rounds: int) -> list[Line]:
-    """Messages a second of both, the ratio, and the peak memory of submitJob."""
-    made = project.make(folder / "speed", jobs)
-    submits: list[child.Measured] = []
-    bare: list[float] = []
+def measure_submission(folder: Path, jobs: int, rounds: int) -> list[Measurement]:
+    """Measure jobs a second of both, their ratio, and the peak memory of submitJob."""
+    files = project.write_project(folder / "speed", jobs)
+    submissions: list[child.ProcessResult] = []
+    bare_seconds: list[float] = []
     with ministack(folder) as url:
-        env = child.environment(**KEYS, AWS_ENDPOINT_URL=url)
-        queue = _Queue(url)
+        env = child.build_environment(**KEYS, AWS_ENDPOINT_URL=url)
+        queue = _BenchQueue(url)
         for _ in range(rounds):
-            submits.append(_submit(made, env))
-            queue.must_hold(jobs)
-            bare.append(float(child.run(["-m", "tests.measure.bench.bare", str(made.job_file), queue.url], env).output))
-            queue.must_hold(jobs)
-    ours, loop = (jobs / statistics.median(seconds) for seconds in ([one.seconds for one in submits], bare))
-    peak = max(one.peak_bytes for one in submits) / 1e6
+            submissions.append(_run_submit_job(files, env))
+            queue.check_and_empty(jobs)
+            arguments = ["-m", "tests.measure.bench.bare", str(files.job_file), queue.url]
+            bare_seconds.append(float(child.run_python(arguments, env).output))
+            queue.check_and_empty(jobs)
+    submit_rate = jobs / statistics.median(result.seconds for result in submissions)
+    bare_rate = jobs / statistics.median(bare_seconds)
+    share = submit_rate / bare_rate
+    peak = max(result.peak_bytes for result in submissions) / 1e6
     return [
-        Line(f"submitJob, {jobs:,} jobs of a CSV, start to end", f"{ours:,.0f} jobs/s"),
-        Line("bare loop, same messages, 16 threads", f"{loop:,.0f} jobs/s"),
-        Line("  submitJob as a share of it", f"{ours / loop:.2f}", ">= 0.70", ours / loop >= 0.7),
-        Line("  peak memory of submitJob", f"{peak:.0f} MB", "< 150 MB", peak < 150),
+        Measurement(f"submitJob, {jobs:,} jobs from a CSV file", f"{submit_rate:,.0f} jobs/s"),
+        Measurement("bare loop, same messages, 16 threads", f"{bare_rate:,.0f} jobs/s"),
+        Measurement("  submitJob's speed as a share of that", f"{share:.2f}", ">= 0.70", share >= 0.7),
+        Measurement("  peak memory of submitJob", f"{peak:.0f} MB", "< 150 MB", peak < 150),
     ]
 
 
-def _submit(made: project.Project, env: Mapping[str, str]) -> child.Measured:
-    return child.run(["run.py", "--config", str(made.config), "submitJob", str(made.job_file)], env)
+def _run_submit_job(files: project.ProjectFiles, env: Mapping[str, str]) -> child.ProcessResult:
+    return child.run_python(["run.py", "--config", str(files.config), "submitJob", str(files.job_file)], env)
 
 
-class _Queue:
-    """The queue that both send to."""
+class _BenchQueue:
+    """The queue that both programs send to."""
 
     def __init__(self, url: str) -> None:
         self._sqs = boto3.Session("test", "test", region_name="us-east-1").client("sqs", endpoint_url=url)
         self.url = self._sqs.create_queue(QueueName=project.QUEUE)["QueueUrl"]
 
-    def must_hold(self, jobs: int) -> None:
-        """Stops the benchmark where a message is missing or too many; else empties the queue for the next."""
-        answer = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["ApproximateNumberOfMessages"])
-        assert int(answer["Attributes"]["ApproximateNumberOfMessages"]) == jobs, answer
+    def check_and_empty(self, jobs: int) -> None:
+        """Assert that the queue contains `jobs` messages, then empty it for the next round."""
+        response = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["ApproximateNumberOfMessages"])
+        assert int(response["Attributes"]["ApproximateNumberOfMessages"]) == jobs, response
         self._sqs.purge_queue(QueueUrl=self.url)

@@ -1,4 +1,4 @@
-"""Memory of a worker that waits for jobs, with one slot and with many."""
+"""Memory of a worker that waits for jobs, with one slot and with 16."""
 
 from __future__ import annotations
 
@@ -7,43 +7,48 @@ from pathlib import Path
 
 import psutil
 
-from tests.measure.bench.report import Line
+from tests.measure.bench.report import Measurement
 from tests.support.emulator import Lab, ministack
 
-SETTLED_SECONDS = 8.0  # a poll of each slot, and the clients that it makes
+SETTLED_SECONDS = 8.0  # until each slot has created its clients and polled once
 MANY_SLOTS = 16
 
 
-def lines(folder: Path) -> list[Line]:
-    """Resident memory with 1 slot and with 16."""
+def measure_idle_worker(folder: Path) -> list[Measurement]:
+    """Measure the resident memory with 1 slot and with 16 slots."""
     with ministack(folder) as url:
         return [
-            Line(
-                f"idle worker's memory, {slots} slot{'s' * (slots > 1)}", f"{_idle(url, folder / str(slots), slots)} MB"
+            Measurement(
+                f"idle worker's memory, {slots} slot{'s' * (slots > 1)}",
+                f"{_measure_worker(url, folder / str(slots), slots)} MB",
             )
             for slots in (1, MANY_SLOTS)
         ]
 
 
-def _idle(url: str, folder: Path, slots: int) -> int:
+def _measure_worker(url: str, folder: Path, slots: int) -> int:
+    """Start a worker and return its memory in MB once it is idle."""
     folder.mkdir()
     lab = Lab(url, folder)
     worker = lab.worker(DOCKER_CORES=str(slots))
     try:
         time.sleep(SETTLED_SECONDS)
         assert worker.poll() is None, lab.log()
-        return _resident(worker.pid)
+        return _sum_memory(worker.pid)
     finally:
         lab.end()
 
 
-def _resident(process: int) -> int:
-    """MB of the worker and its launchers; on Linux what several share counts once, elsewhere for each."""
-    worker = psutil.Process(process)
-    return round(sum(map(_bytes, [worker, *worker.children(recursive=True)])) / 1e6)
+def _sum_memory(process_id: int) -> int:
+    """Return the MB of the worker and its launchers.
+
+    Linux counts memory that they share only once. Other systems count it for each process.
+    """
+    worker = psutil.Process(process_id)
+    return round(sum(map(_get_memory, [worker, *worker.children(recursive=True)])) / 1e6)
 
 
-def _bytes(process: psutil.Process) -> int:
-    """Its share of the memory that it has (proc(5): Pss), where the system tells it."""
-    told = process.memory_full_info()
-    return int(getattr(told, "pss", told.rss))
+def _get_memory(process: psutil.Process) -> int:
+    """Return a process's proportional share of its memory in bytes (Pss in proc(5)), or all of it outside Linux."""
+    memory = process.memory_full_info()
+    return int(getattr(memory, "pss", memory.rss))

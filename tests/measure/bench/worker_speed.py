@@ -1,7 +1,7 @@
-"""What the worker itself costs: jobs that only write 1 kB, against a bare loop that does the same program's rounds.
+"""Overhead of the worker for each job, compared with a bare loop that runs the same program.
 
-A real worker process on an emulator, measured from outside: from its first record to its last. The bare loop takes
-turns with it on the same emulator, with as many slots.
+Each job only writes 1 kB. A real worker process runs on an emulator and is measured from outside, from the start of its
+first job to the end of its last. The bare loop takes turns with it on the same emulator and has as many slots.
 """
 
 from __future__ import annotations
@@ -13,78 +13,81 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.measure.bench import child
-from tests.measure.bench.report import Line
+from tests.measure.bench.report import Measurement
 from tests.support.emulator import KEYS, Lab, ministack
 
 SLOTS = 4
 OUTPUT = "out"
-COMMAND = ["/bin/sh", "-c", 'head -c 1000 /dev/zero > "$0"']  # its last word, the file to write, is a job's own
+COMMAND = ["/bin/sh", "-c", 'head -c 1000 /dev/zero > "$0"']  # each job appends the path of its output file
 RUN = "20261123T104500Z"
 MINUTES = 10
 
 
-def lines(folder: Path, jobs: int, rounds: int) -> list[Line]:
-    """Jobs a second of both, and the ratio."""
-    ours, bare = [], []
+def measure_worker(folder: Path, jobs: int, rounds: int) -> list[Measurement]:
+    """Measure the jobs a second of both, and their ratio."""
+    worker_seconds, bare_seconds = [], []
     with ministack(folder) as url:
         for number in range(rounds):
-            ours.append(_worker(url, folder / f"speed-{number}", jobs))
-            bare.append(_bare(url, folder / f"bare-{number}", jobs))
-    worker, loop = jobs / statistics.median(ours), jobs / statistics.median(bare)
-    share = worker / loop
+            worker_seconds.append(_run_worker(url, folder / f"speed-{number}", jobs))
+            bare_seconds.append(_run_bare_loop(url, folder / f"bare-{number}", jobs))
+    worker_rate, bare_rate = jobs / statistics.median(worker_seconds), jobs / statistics.median(bare_seconds)
+    share = worker_rate / bare_rate
     return [
-        Line(f"worker, {jobs:,} jobs that write 1 kB, {SLOTS} slots", f"{worker:.0f} jobs/s"),
-        Line("bare loop: receive, spawn, upload, delete", f"{loop:.0f} jobs/s"),
-        Line("  the worker as a share of it", f"{share:.2f}", ">= 0.60", share >= 0.6),
+        Measurement(f"worker, {jobs:,} jobs that write 1 kB, {SLOTS} slots", f"{worker_rate:.0f} jobs/s"),
+        Measurement("bare loop: receive, start, upload, delete", f"{bare_rate:.0f} jobs/s"),
+        Measurement("  the worker's speed as a share of that", f"{share:.2f}", ">= 0.60", share >= 0.6),
     ]
 
 
-def lab(url: str, folder: Path, jobs: int) -> Lab:
-    """A queue that holds so many jobs."""
+def build_lab(url: str, folder: Path, jobs: int) -> Lab:
+    """Create a bucket and a queue that contains `jobs` jobs."""
     folder.mkdir()
-    made = Lab(url, folder, tries=10, visibility=120)
+    lab = Lab(url, folder, tries=10, visibility=120)
     for first in range(0, jobs, 10):
-        bodies = (_body(number) for number in range(first, min(first + 10, jobs)))
-        entries = [{"Id": str(place), "MessageBody": body} for place, body in enumerate(bodies)]
-        made.sqs.send_message_batch(QueueUrl=made.queue_url, Entries=entries)
-    return made
+        bodies = (_build_body(number) for number in range(first, min(first + 10, jobs)))
+        entries = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(bodies)]
+        lab.sqs.send_message_batch(QueueUrl=lab.queue_url, Entries=entries)
+    return lab
 
 
-def _body(number: int) -> str:
+def _build_body(number: int) -> str:
     command = [*COMMAND, f"{{output_dir}}/{OUTPUT}"]
     return json.dumps({"command": command, "output_location": "out/{job}", "group": {"n": number}})
 
 
-def _worker(url: str, folder: Path, jobs: int) -> float:
-    made = lab(url, folder, jobs)
-    made.worker(DOCKER_CORES=str(SLOTS))
+def _run_worker(url: str, folder: Path, jobs: int) -> float:
+    lab = build_lab(url, folder, jobs)
+    lab.worker(DOCKER_CORES=str(SLOTS))
     try:
-        worked_off(made, MINUTES * 60)
+        wait_for_empty_queue(lab, MINUTES * 60)
     finally:
-        made.end()
-    return _seconds(made, jobs)
+        lab.end()
+    return _compute_seconds(lab, jobs)
 
 
-def worked_off(made: Lab, seconds: float) -> None:
-    """Returns when no message is left; asks seldom, so that the asking is no load."""
+def wait_for_empty_queue(lab: Lab, seconds: float) -> None:
+    """Wait until the queue has no message left; fail after `seconds`.
+
+    It checks only once a second, so that the checks do not slow the worker.
+    """
     end = time.monotonic() + seconds
-    while made.waiting() + made.waiting(hidden=True):
-        assert time.monotonic() < end, f"jobs stay: {made.log()[-2000:]}"
+    while lab.waiting() + lab.waiting(hidden=True):
+        assert time.monotonic() < end, f"jobs remain after {seconds:g} s: {lab.log()[-2000:]}"
         time.sleep(1.0)
 
 
-def _seconds(made: Lab, jobs: int) -> float:
-    """From the first job's start to the last record; every job must be done."""
-    pages = made.s3.get_paginator("list_objects_v2").paginate(Bucket=made.name, Prefix=f"runs/App/{RUN}/jobs/")
-    keys = [found["Key"] for page in pages for found in page["Contents"] if found["Key"].endswith(".json")]
-    records = [json.loads(made.text(key) or b"{}") for key in keys]
+def _compute_seconds(lab: Lab, jobs: int) -> float:
+    """Return the seconds from the first job's start to the last job's end, from the records. All jobs must be done."""
+    pages = lab.s3.get_paginator("list_objects_v2").paginate(Bucket=lab.name, Prefix=f"runs/App/{RUN}/jobs/")
+    keys = [item["Key"] for page in pages for item in page["Contents"] if item["Key"].endswith(".json")]
+    records = [json.loads(lab.text(key) or b"{}") for key in keys]
     assert [record["state"] for record in records] == ["done"] * jobs, f"{len(records)} records"
     first = min(datetime.fromisoformat(record["started"]) for record in records)
     return (max(datetime.fromisoformat(record["ended"]) for record in records) - first).total_seconds()
 
 
-def _bare(url: str, folder: Path, jobs: int) -> float:
-    made = lab(url, folder, jobs)
-    env = child.environment(**KEYS | made.environment)
-    arguments = ["-m", "tests.measure.bench.bare_worker", made.queue_url, made.name, str(jobs), str(SLOTS)]
-    return float(child.run(arguments, env).output)
+def _run_bare_loop(url: str, folder: Path, jobs: int) -> float:
+    lab = build_lab(url, folder, jobs)
+    env = child.build_environment(**KEYS | lab.environment)
+    arguments = ["-m", "tests.measure.bench.bare_worker", lab.queue_url, lab.name, str(jobs), str(SLOTS)]
+    return float(child.run_python(arguments, env).output)

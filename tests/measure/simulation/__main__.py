@@ -1,25 +1,30 @@
-"""Prints the comparison: the whole table, or every shape of jobs at one size. Minutes at a million jobs."""
+"""Compare this project's monitor with the published one in a simulation.
+
+Without options, the table has a row for each scenario in docs/scaling.md. With --machines, it has a row for each
+distribution of job lengths at that size. A million jobs take minutes.
+"""
 
 from __future__ import annotations
 
 import argparse
 
 from tests.measure.simulation import report
-from tests.measure.simulation.scenarios import compare, of_size, whole
+from tests.measure.simulation.scenarios import compare_policies, list_all_scenarios, list_scenarios_of_size
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.measure.simulation", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=1_000_000, help="with --machines: this size only")
-    parser.add_argument("--machines", type=int)
-    parser.add_argument("--write-docs", action="store_true", help="put the whole table into docs/scaling.md")
-    asked = parser.parse_args()
-    shown = report.table(compare(of_size(asked.jobs, asked.machines) if asked.machines else whole()))
-    print(shown, end="")
-    if asked.write_docs:
-        if asked.machines:
-            parser.error("--write-docs writes the whole table: leave --jobs and --machines away")
-        report.write(shown)
+    parser.add_argument("--jobs", type=int, default=1_000_000, help="number of jobs; only used with --machines")
+    parser.add_argument("--machines", type=int, help="simulate only runs with this number of machines")
+    parser.add_argument("--write-docs", action="store_true", help="write the whole table into docs/scaling.md")
+    options = parser.parse_args()
+    if options.machines and options.write_docs:
+        parser.error("--write-docs writes the whole table; remove --machines")
+    scenarios = list_scenarios_of_size(options.jobs, options.machines) if options.machines else list_all_scenarios()
+    table = report.format_table(compare_policies(scenarios))
+    print(table, end="")
+    if options.write_docs:
+        report.write_table(table)
 
 
 if __name__ == "__main__":

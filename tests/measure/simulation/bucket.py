@@ -1,4 +1,4 @@
-"""AWS's token bucket, by which it throttles: so many at once, and then so many a second."""
+"""The token bucket by which AWS throttles calls: a burst at once, then a fixed rate."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Bucket:
-    """Full at time 0. `size`: what it holds at most; `refill`: a second."""
+class TokenBucket:
+    """A bucket that is full at time 0. It holds up to `size` tokens and gains `refill` tokens a second."""
 
     size: float
     refill: float
     _tokens: float = field(init=False)
-    _at: float = field(default=0.0, init=False)
+    _updated_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._tokens = self.size
 
-    def take(self, count: int, now: float) -> float:
-        """Takes `count` tokens, at most `size`; how many seconds pass until they are there."""
-        self._tokens = min(self.size, self._tokens + (now - self._at) * self.refill) - count
-        self._at = now
+    def take_tokens(self, count: int, now: float) -> float:
+        """Take `count` tokens, even if it has fewer. Return the seconds until it has gained the missing ones."""
+        self._tokens = min(self.size, self._tokens + (now - self._updated_at) * self.refill) - count
+        self._updated_at = now
         return max(0.0, -self._tokens / self.refill)

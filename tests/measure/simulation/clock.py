@@ -1,4 +1,4 @@
-"""SimPy's clock, as the model uses it: a call after some seconds, cheaper than a process for each."""
+"""Timed calls on SimPy's clock. They cost less than a SimPy process for each job, and there are millions of jobs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ T = TypeVar("T")
 Process = Generator[simpy.Event, None, None]
 
 
-def after(env: simpy.Environment, seconds: float, call: Callable[[T], object], value: T) -> None:
-    """`call(value)` then."""
+def call_after(env: simpy.Environment, seconds: float, callback: Callable[[T], object], argument: T) -> None:
+    """Call `callback(argument)` in `seconds` of simulated time."""
 
-    def then(_: simpy.Event) -> None:
-        call(value)
+    def on_timeout(_: simpy.Event) -> None:
+        callback(argument)
 
     event = env.timeout(seconds)
     assert event.callbacks is not None
-    event.callbacks.append(then)
+    event.callbacks.append(on_timeout)

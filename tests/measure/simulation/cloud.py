@@ -1,4 +1,4 @@
-"""Machines, the spot fleet that keeps them at its target, and ECS's service that keeps containers on them."""
+"""A model of EC2 and ECS: machines, a spot fleet that keeps their number, and a service that places containers."""
 
 from __future__ import annotations
 
@@ -10,239 +10,248 @@ import simpy
 from distributed_something.aws.ec2_fleet import FleetState
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.service import ServiceState
-from tests.measure.simulation.assumptions import LAST_OF_NOTICE, NOTICE, PROTECTION_REST, Assumptions
-from tests.measure.simulation.clock import Process, after
+from tests.measure.simulation.assumptions import IDLE_PROTECTION, NOTICE, PROGRAM_SECONDS_AFTER_NOTICE, Assumptions
+from tests.measure.simulation.clock import Process, call_after
 from tests.measure.simulation.queue import Queue
-from tests.measure.simulation.worker import Work, Worker, lease_left
+from tests.measure.simulation.worker import JobProgress, Worker, compute_remaining_lease
 
-BOOTING, UP, GOING, ENDED = "booting", "up", "going", "ended"
+BOOTING, ACTIVE, INTERRUPTED, TERMINATED = "booting", "active", "interrupted", "terminated"
 
 
 class Machine:
-    """Billed from `launched`. `idle_since`: since when no container of it has a job; None while one has."""
+    """An EC2 instance, which is billed from `launched_at`.
 
-    def __init__(self, number: int, at: float) -> None:
+    `busy_workers`: containers with a job. `idle_since`: when the last of them became idle; None while one is busy.
+    """
+
+    def __init__(self, number: int, launched_at: float) -> None:
         self.name = f"i-{number}"
-        self.launched, self.state = at, BOOTING
-        self.registered = 0.0
+        self.launched_at, self.state = launched_at, BOOTING
+        self.registered_at = 0.0
         self.workers: list[Worker] = []
-        self.draining = False
-        self.busy = 0
-        self.idle_since: float | None = at
-        self.last_job: float | None = None
-        self._host: ContainerInstance | None = None
+        self.is_draining = False
+        self.busy_workers = 0
+        self.idle_since: float | None = launched_at
+        self.last_job_at: float | None = None
+        self._description: ContainerInstance | None = None
 
-    def host(self) -> ContainerInstance:
-        """As ECS describes it."""
-        tasks = len(self.workers)
-        if self._host is None or self._host.tasks != tasks or self._host.draining != self.draining:
-            self._host = ContainerInstance(self.name, f"arn:{self.name}", tasks, self.registered, self.draining)
-        return self._host
+    def describe_instance(self) -> ContainerInstance:
+        """Return the machine as ECS describes it."""
+        known, tasks = self._description, len(self.workers)
+        if known is None or known.tasks != tasks or known.draining != self.is_draining:
+            known = ContainerInstance(self.name, f"arn:{self.name}", tasks, self.registered_at, self.is_draining)
+            self._description = known
+        return known
 
 
 class Cloud:
-    """One run's fleet and service. Times in seconds since the fleet was asked for.
+    """The fleet and the service of one run. Times are in seconds since the fleet was requested.
 
-    `idle_from`: idle machine time is counted from then on (None: not yet). `busy_ended`: machines that were ended on
-    purpose while they had a job. `longest_idle`: seconds that a machine lived on after its last job. `hears_notice`:
-    whether workers know of the notice and give their jobs back.
+    `idle_counted_from`: idle machine time counts from this time on; None: not yet. `ended_busy`: how many machines the
+    monitor ended while they had a job. `longest_idle`: the longest time in seconds from a machine's last job to its
+    end. `uses_notice`: whether workers return their jobs when EC2 announces an interruption.
     """
 
     def __init__(
-        self, env: simpy.Environment, random: Random, queue: Queue, work: Work, assumed: Assumptions, *, machines: int,
-        tasks_per_machine: int, jobs_per_task: int, hears_notice: bool,
+        self, env: simpy.Environment, random: Random, queue: Queue, progress: JobProgress, assumptions: Assumptions, *,
+        machines: int, tasks_per_machine: int, jobs_per_task: int, uses_notice: bool,
     ) -> None:  # fmt: skip
-        self.env, self.random, self.queue, self.work, self.assumed = env, random, queue, work, assumed
-        self.tasks_per_machine, self.jobs_per_task, self._hears_notice = tasks_per_machine, jobs_per_task, hears_notice
-        self.target, self.desired = machines, machines * tasks_per_machine
+        self.env, self.random, self.queue, self.progress, self.assumptions = env, random, queue, progress, assumptions
+        self.tasks_per_machine, self.jobs_per_task, self._uses_notice = tasks_per_machine, jobs_per_task, uses_notice
+        self.target, self.desired_tasks = machines, machines * tasks_per_machine
         self.machines: dict[str, Machine] = {}
-        self.launched = self.interrupted = self.busy_ended = 0
+        self.launched = self.interrupted = self.ended_busy = 0
         self.machine_seconds = self.idle_seconds = self.longest_idle = 0.0
-        self.idle_from: float | None = None
-        self._home: dict[Worker, Machine] = {}
-        self._room: dict[Machine, None] = {}
-        self._idle: dict[Worker, None] = {}
-        self._stopping: dict[Worker, None] = {}
-        self._missing = 0
-        env.process(self._fleet())
-        env.process(self._service())
+        self.idle_counted_from: float | None = None
+        self._machine_by_worker: dict[Worker, Machine] = {}
+        # Dictionaries instead of sets, because they keep their order and so make a run repeatable.
+        self._machines_with_room: dict[Machine, None] = {}
+        self._idle_workers: dict[Worker, None] = {}
+        self._stopping_workers: dict[Worker, None] = {}
+        self._unavailable_machines = 0
+        env.process(self._keep_fleet())
+        env.process(self._keep_service())
 
-    # what the monitor sees and does
+    # what the monitor observes and does
 
-    def fleet_state(self) -> FleetState:
+    def get_fleet_state(self) -> FleetState:
         return FleetState("active", self.target, tuple(self.machines))
 
-    def service_state(self) -> ServiceState:
-        return ServiceState(self.desired, len(self._home), 0)
+    def get_service_state(self) -> ServiceState:
+        return ServiceState(self.desired_tasks, len(self._machine_by_worker), 0)
 
-    def hosts(self) -> tuple[ContainerInstance, ...]:
-        """Those without a task."""
-        return tuple(one.host() for one in self.machines.values() if one.state in (UP, GOING) and not one.workers)
+    def list_empty_instances(self) -> tuple[ContainerInstance, ...]:
+        """Return the registered machines without a container."""
+        return tuple(
+            machine.describe_instance()
+            for machine in self.machines.values()
+            if machine.state in (ACTIVE, INTERRUPTED) and not machine.workers
+        )
 
-    def drain(self, names: Iterable[str]) -> list[Machine]:
-        """No task comes to them any more; those that have none."""
-        found = [self.machines[name] for name in names if name in self.machines]
-        for machine in found:
-            machine.draining = True
-            self._room.pop(machine, None)
-        return [machine for machine in found if not machine.workers]
+    def drain_machines(self, names: Iterable[str]) -> list[Machine]:
+        """Place no more containers on these machines. Return those that have none."""
+        machines = [self.machines[name] for name in names if name in self.machines]
+        for machine in machines:
+            machine.is_draining = True
+            self._machines_with_room.pop(machine, None)
+        return [machine for machine in machines if not machine.workers]
 
-    def end(self, machine: Machine, lease: float | None = 0.0) -> None:
-        """The machine is gone. `lease`: see `Worker.cut`."""
-        self.busy_ended += bool(machine.busy)
+    def end_machine(self, machine: Machine, lease_seconds: float | None = 0.0) -> None:
+        """End a machine at once. Its jobs reappear after `lease_seconds` (see `Worker.kill_programs`)."""
+        self.ended_busy += bool(machine.busy_workers)
         for worker in list(machine.workers):
-            worker.cut(lease)
-            self._forget(worker)
-        self._account_idle(machine)
-        if machine.last_job is not None and machine.idle_since is not None:
+            worker.kill_programs(lease_seconds)
+            self._remove_worker(worker)
+        self._count_idle_time(machine)
+        if machine.last_job_at is not None and machine.idle_since is not None:
             self.longest_idle = max(self.longest_idle, self.env.now - machine.idle_since)
-        machine.state = ENDED
+        machine.state = TERMINATED
         machine.idle_since = None
-        self._room.pop(machine, None)
+        self._machines_with_room.pop(machine, None)
         del self.machines[machine.name]
-        self.machine_seconds += self.env.now - machine.launched
+        self.machine_seconds += self.env.now - machine.launched_at
 
-    def end_all(self) -> None:
+    def end_all_machines(self) -> None:
         for machine in list(self.machines.values()):
-            self.end(machine, None)
+            self.end_machine(machine, None)
 
-    def count_idle_from_now(self) -> None:
-        if self.idle_from is None:
-            self.idle_from = self.env.now
+    def start_counting_idle_time(self) -> None:
+        if self.idle_counted_from is None:
+            self.idle_counted_from = self.env.now
 
     # the fleet
 
-    def _fleet(self) -> Process:
-        most = max(1, round(self.assumed.launched_a_minute * self.assumed.fleet_look / 60))
+    def _keep_fleet(self) -> Process:
+        assumptions = self.assumptions
+        max_launches = max(1, round(assumptions.launches_per_minute * assumptions.fleet_interval / 60))
         while True:
-            for _ in range(min(most, self.target - len(self.machines) - self._missing)):
-                self._launch()
-            yield self.env.timeout(self.assumed.fleet_look)
+            for _ in range(min(max_launches, self.target - len(self.machines) - self._unavailable_machines)):
+                self._launch_machine()
+            yield self.env.timeout(assumptions.fleet_interval)
 
-    def _launch(self) -> None:
+    def _launch_machine(self) -> None:
         self.launched += 1
         machine = Machine(self.launched, self.env.now)
         self.machines[machine.name] = machine
-        assumed = self.assumed
-        after(
-            self.env,
-            self.random.triangular(assumed.boot_least, assumed.boot_most, assumed.boot_usual),
-            self._registered,
-            machine,
-        )
-        if assumed.interruptions_an_hour:
-            after(self.env, self.random.expovariate(assumed.interruptions_an_hour / 3600), self.take, machine)
+        assumptions = self.assumptions
+        boot_seconds = self.random.triangular(assumptions.boot_min, assumptions.boot_max, assumptions.boot_usual)
+        call_after(self.env, boot_seconds, self._register_machine, machine)
+        if assumptions.interruptions_per_hour:
+            seconds = self.random.expovariate(assumptions.interruptions_per_hour / 3600)
+            call_after(self.env, seconds, self.interrupt_machine, machine)
 
-    def _registered(self, machine: Machine) -> None:
+    def _register_machine(self, machine: Machine) -> None:
         if machine.state == BOOTING:
-            machine.state, machine.registered = UP, self.env.now
-            self._room[machine] = None
+            machine.state, machine.registered_at = ACTIVE, self.env.now
+            self._machines_with_room[machine] = None
 
-    def take(self, machine: Machine) -> None:
-        """Spot does, mostly with a notice."""
-        if machine.state in (GOING, ENDED):
+    def interrupt_machine(self, machine: Machine) -> None:
+        """Reclaim a spot machine: mostly two minutes after a notice, sometimes at once."""
+        if machine.state in (INTERRUPTED, TERMINATED):
             return
         self.interrupted += 1
-        self._missing += 1
-        after(self.env, self.random.expovariate(1 / self.assumed.shortage), self._there_again, None)
-        if self.random.random() >= self.assumed.noticed:
-            self._gone(machine, lease_left(self.random.random()) if self._hears_notice else None)
+        self._unavailable_machines += 1
+        call_after(self.env, self.random.expovariate(1 / self.assumptions.shortage), self._restore_capacity, None)
+        if self.random.random() >= self.assumptions.notice_share:
+            lease_seconds = compute_remaining_lease(self.random.random()) if self._uses_notice else None
+            self._reclaim_machine(machine, lease_seconds)
             return
-        machine.state, machine.draining = GOING, True
-        self._room.pop(machine, None)
-        if self._hears_notice:
+        machine.state, machine.is_draining = INTERRUPTED, True
+        self._machines_with_room.pop(machine, None)
+        if self._uses_notice:
             for worker in machine.workers:
-                self._stop(worker)
-                if not worker.busy:
-                    after(self.env, self.assumed.task_stop, self._stopped, worker)
-            after(self.env, LAST_OF_NOTICE, self._cut, machine)
-        after(self.env, NOTICE, self._ends, machine)
+                self._stop_worker(worker)
+                if not worker.is_busy:
+                    call_after(self.env, self.assumptions.task_stop, self._finish_worker, worker)
+            call_after(self.env, PROGRAM_SECONDS_AFTER_NOTICE, self._kill_programs, machine)
+        call_after(self.env, NOTICE, self._end_notice, machine)
 
-    def _cut(self, machine: Machine) -> None:
+    def _kill_programs(self, machine: Machine) -> None:
         for worker in machine.workers:
-            worker.cut(0.0)
+            worker.kill_programs(0.0)
 
-    def _ends(self, machine: Machine) -> None:
-        if machine.state != ENDED:
-            self._gone(machine, 0.0 if self._hears_notice else None)
+    def _end_notice(self, machine: Machine) -> None:
+        if machine.state != TERMINATED:
+            self._reclaim_machine(machine, 0.0 if self._uses_notice else None)
 
-    def _gone(self, machine: Machine, lease: float | None) -> None:
-        ended = self.busy_ended
-        self.end(machine, lease)
-        self.busy_ended = ended  # not by the monitor
+    def _reclaim_machine(self, machine: Machine, lease_seconds: float | None) -> None:
+        ended_busy = self.ended_busy
+        self.end_machine(machine, lease_seconds)
+        self.ended_busy = ended_busy  # counts only what the monitor ends
 
-    def _there_again(self, _: None) -> None:
-        self._missing -= 1
+    def _restore_capacity(self, _: None) -> None:
+        self._unavailable_machines -= 1
 
     # the service
 
-    def _service(self) -> Process:
-        tokens = 0.0
+    def _keep_service(self) -> Process:
+        tokens, per_minute = 0.0, self.assumptions.tasks_per_minute
         while True:
-            tokens = min(tokens + self.assumed.placed_a_minute * self.assumed.service_look / 60,
-                         self.assumed.placed_a_minute)  # fmt: skip
-            missing = self.desired - len(self._home) + len(self._stopping)
-            while missing > 0 and tokens >= 1 and self._room:
-                self._place(next(iter(self._room)))
+            tokens = min(tokens + per_minute * self.assumptions.service_interval / 60, per_minute)
+            missing = self.desired_tasks - len(self._machine_by_worker) + len(self._stopping_workers)
+            while missing > 0 and tokens >= 1 and self._machines_with_room:
+                self._place_worker(next(iter(self._machines_with_room)))
                 missing, tokens = missing - 1, tokens - 1
             if missing < 0:
-                self._stop_idle(-missing)
-            yield self.env.timeout(self.assumed.service_look)
+                self._stop_idle_workers(-missing)
+            yield self.env.timeout(self.assumptions.service_interval)
 
-    def _place(self, machine: Machine) -> None:
-        worker = Worker(self.env, self.queue, self.work, self.jobs_per_task, self.assumed.fetch, self._changed)
-        self._home[worker] = machine
-        self._idle[worker] = None
+    def _place_worker(self, machine: Machine) -> None:
+        fetch_seconds = self.assumptions.fetch
+        worker = Worker(self.env, self.queue, self.progress, self.jobs_per_task, fetch_seconds, self._handle_change)
+        self._machine_by_worker[worker] = machine
+        self._idle_workers[worker] = None
         machine.workers.append(worker)
-        del self._room[machine]
+        del self._machines_with_room[machine]
         if len(machine.workers) < self.tasks_per_machine:
-            self._room[machine] = None  # the last in line: tasks are spread
-        after(self.env, self.assumed.task_start, self._started, worker)
+            self._machines_with_room[machine] = None  # now the last in order, so that containers are spread
+        call_after(self.env, self.assumptions.task_start, self._start_worker, worker)
 
-    def _started(self, worker: Worker) -> None:
-        if worker in self._home and not worker.stopping:
-            worker.start()
+    def _start_worker(self, worker: Worker) -> None:
+        if worker in self._machine_by_worker and not worker.is_stopping:
+            worker.start_polling()
 
-    def _stop_idle(self, most: int) -> None:
+    def _stop_idle_workers(self, max_count: int) -> None:
         now = self.env.now
-        for worker in [one for one in self._idle if now - one.idle_since >= PROTECTION_REST][:most]:
-            if not worker.stopping:
-                self._stop(worker)
-                after(self.env, self.assumed.task_stop, self._stopped, worker)
+        unprotected = [worker for worker in self._idle_workers if now - worker.idle_since >= IDLE_PROTECTION]
+        for worker in unprotected[:max_count]:
+            if not worker.is_stopping:
+                self._stop_worker(worker)
+                call_after(self.env, self.assumptions.task_stop, self._finish_worker, worker)
 
-    def _stop(self, worker: Worker) -> None:
-        worker.stop()
-        self._stopping[worker] = None
+    def _stop_worker(self, worker: Worker) -> None:
+        worker.stop_intake()
+        self._stopping_workers[worker] = None
 
-    def _stopped(self, worker: Worker) -> None:
-        machine = self._home.get(worker)
+    def _finish_worker(self, worker: Worker) -> None:
+        machine = self._machine_by_worker.get(worker)
         if machine is not None:
-            self._forget(worker)
-            if not machine.draining:
-                self._room[machine] = None
+            self._remove_worker(worker)
+            if not machine.is_draining:
+                self._machines_with_room[machine] = None
 
-    def _forget(self, worker: Worker) -> None:
-        self._home.pop(worker).workers.remove(worker)
-        self._idle.pop(worker, None)
-        self._stopping.pop(worker, None)
+    def _remove_worker(self, worker: Worker) -> None:
+        self._machine_by_worker.pop(worker).workers.remove(worker)
+        self._idle_workers.pop(worker, None)
+        self._stopping_workers.pop(worker, None)
 
-    def _changed(self, worker: Worker) -> None:
-        """It has jobs now, or none any more."""
-        machine = self._home[worker]
-        if worker.busy:
-            self._idle.pop(worker, None)
-            if not machine.busy:
-                self._account_idle(machine)
+    def _handle_change(self, worker: Worker) -> None:
+        """Update the idle times after a container became busy or idle."""
+        machine = self._machine_by_worker[worker]
+        if worker.is_busy:
+            self._idle_workers.pop(worker, None)
+            if not machine.busy_workers:
+                self._count_idle_time(machine)
                 machine.idle_since = None
-            machine.busy += 1
+            machine.busy_workers += 1
             return
-        self._idle[worker] = None
-        machine.busy -= 1
-        if not machine.busy:
-            machine.idle_since = machine.last_job = self.env.now
-        if worker.stopping:
-            after(self.env, 0.0, self._stopped, worker)
+        self._idle_workers[worker] = None
+        machine.busy_workers -= 1
+        if not machine.busy_workers:
+            machine.idle_since = machine.last_job_at = self.env.now
+        if worker.is_stopping:
+            call_after(self.env, 0.0, self._finish_worker, worker)
 
-    def _account_idle(self, machine: Machine) -> None:
-        if self.idle_from is not None and machine.idle_since is not None:
-            self.idle_seconds += max(0.0, self.env.now - max(machine.idle_since, self.idle_from))
+    def _count_idle_time(self, machine: Machine) -> None:
+        if self.idle_counted_from is not None and machine.idle_since is not None:
+            self.idle_seconds += max(0.0, self.env.now - max(machine.idle_since, self.idle_counted_from))

@@ -1,4 +1,4 @@
-"""How long jobs take: distributions of the same mean, so that only their shape differs."""
+"""Distributions of job lengths. Their means are about equal, so that only their shapes differ."""
 
 from __future__ import annotations
 
@@ -7,28 +7,33 @@ from collections.abc import Callable
 from math import exp
 from random import Random
 
-SIGMA = 0.5  # of the lognormal one: one job in 40 takes 2.4 times the mean
-PARETO = 1.5  # heavy tail: infinite variance, were it not cut
-LONGEST = 20.0  # the heavy tail's cut, in means before the cut
+LOGNORMAL_SIGMA = 0.5  # one job in 40 takes more than 2.4 times the mean
+PARETO_SHAPE = 1.5  # without the limit below, the variance would be infinite
+PARETO_MAX = 20.0  # longest job of the heavy-tailed distribution, as a multiple of its mean without this limit
 
 
-def constant(random: Random, mean: float) -> float:
+def draw_constant(random: Random, mean: float) -> float:
     return mean
 
 
-def lognormal(random: Random, mean: float) -> float:
-    return mean * exp(random.gauss(-SIGMA * SIGMA / 2, SIGMA))
+def draw_lognormal(random: Random, mean: float) -> float:
+    return mean * exp(random.gauss(-LOGNORMAL_SIGMA * LOGNORMAL_SIGMA / 2, LOGNORMAL_SIGMA))
 
 
-def heavy(random: Random, mean: float) -> float:
-    """A Pareto distribution, cut at LONGEST; its mean after the cut is about 0.87 of `mean`."""
-    return mean * (PARETO - 1) / PARETO * min(random.paretovariate(PARETO), LONGEST * PARETO / (PARETO - 1))
+def draw_heavy(random: Random, mean: float) -> float:
+    """Draw from a Pareto distribution that is cut at PARETO_MAX. The cut lowers its mean to about 0.87 of `mean`."""
+    longest = PARETO_MAX * PARETO_SHAPE / (PARETO_SHAPE - 1)
+    return mean * (PARETO_SHAPE - 1) / PARETO_SHAPE * min(random.paretovariate(PARETO_SHAPE), longest)
 
 
-KINDS: dict[str, Callable[[Random, float], float]] = {"constant": constant, "lognormal": lognormal, "heavy": heavy}
+DISTRIBUTIONS: dict[str, Callable[[Random, float], float]] = {
+    "constant": draw_constant,
+    "lognormal": draw_lognormal,
+    "heavy": draw_heavy,
+}
 
 
-def lengths(kind: str, jobs: int, mean: float, random: Random) -> array[float]:
-    """Seconds of each of so many jobs."""
-    draw = KINDS[kind]
+def draw_lengths(distribution: str, jobs: int, mean: float, random: Random) -> array[float]:
+    """Return the length of each of `jobs` jobs, in seconds. `distribution` is a key of DISTRIBUTIONS."""
+    draw = DISTRIBUTIONS[distribution]
     return array("d", (draw(random, mean) for _ in range(jobs)))

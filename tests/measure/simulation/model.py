@@ -1,4 +1,4 @@
-"""One run of one policy, from the request of the fleet to the end of its last machine, and what it came to."""
+"""One simulated run under one policy, from the request of the fleet to the end of its last machine."""
 
 from __future__ import annotations
 
@@ -13,103 +13,119 @@ from distributed_something.run.monitor.policy import Pace
 from tests.measure.simulation.assumptions import Assumptions
 from tests.measure.simulation.clock import Process
 from tests.measure.simulation.cloud import Cloud
-from tests.measure.simulation.policies import Monitor, Ours, Published
+from tests.measure.simulation.policies import CurrentMonitor, Monitor, PublishedMonitor
 from tests.measure.simulation.queue import Queue
-from tests.measure.simulation.worker import Work
+from tests.measure.simulation.worker import JobProgress
 
-VISIBILITY_MEANS = 1.5  # of the published worker: what its manual advises
+VISIBILITY_MEANS = 1.5  # SQS visibility as a multiple of the mean job, as the published system's manual advises
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Ratios are over the lower bounds: of the machine-hours, work / slots a machine; of the makespan, work / slots, or
-    the longest job where that is longer. `twice`: program time that came to nothing, as a share of the work.
-    `tail_hours`: machine-hours without a job from when nothing waited any more. `longest_idle`: seconds that a machine
-    lived on after its last job, at most. `calls`: the monitor's, an hour."""
+    """The result of one run.
+
+    `makespan`: time until the last job is done, as a multiple of its lower bound. The bound is work ÷ slots, or the
+    longest job if that is longer.
+    `bound_hours`: lower bound of the machine-hours, which is work ÷ slots of a machine.
+    `tail_hours`: machine-hours without a job after the last waiting job was taken.
+    `longest_idle`: the longest time in seconds from a machine's last job to its end.
+    `wasted_share`: program time without a result, as a share of the work.
+    `calls_per_hour`: API calls of the monitor.
+    `lost_jobs`: jobs that were not done when the monitor ended the run.
+    `seconds`: simulated length of the run.
+    """
 
     makespan: float
     machine_hours: float
     bound_hours: float
     tail_hours: float
     longest_idle: float
-    twice: float
-    calls: float
-    undone: int
+    wasted_share: float
+    calls_per_hour: float
+    lost_jobs: int
     seconds: float
 
     @property
     def hours_ratio(self) -> float:
+        """Machine-hours as a multiple of their lower bound."""
         return self.machine_hours / self.bound_hours
 
 
 @dataclass
 class Run:
-    """A run to be, of jobs that were submitted a while before the fleet was asked for. `later`: jobs that are submitted
-    at those seconds after. `look`: seconds between two looks of this project's monitor."""
+    """A run whose jobs were submitted well before the fleet was requested.
+
+    `later_jobs`: pairs of a time in seconds after that request and the lengths of jobs that are submitted then.
+    `interval`: seconds between two normal observations by this project's monitor.
+    """
 
     lengths: array[float]
     machines: int
-    published: bool = False
+    is_published: bool = False
     tasks_per_machine: int = 1
     jobs_per_task: int = 2
-    assumed: Assumptions = field(default_factory=Assumptions)
+    assumptions: Assumptions = field(default_factory=Assumptions)
     seed: int = 1
-    look: float = Pace().look
-    later: Sequence[tuple[float, array[float]]] = ()
+    interval: float = Pace().look
+    later_jobs: Sequence[tuple[float, array[float]]] = ()
     env: simpy.Environment = field(init=False)
-    work: Work = field(init=False)
+    progress: JobProgress = field(init=False)
     queue: Queue = field(init=False)
     cloud: Cloud = field(init=False)
     monitor: Monitor = field(init=False)
 
     def __post_init__(self) -> None:
-        random, assumed = Random(self.seed), self.assumed
+        random, assumptions = Random(self.seed), self.assumptions
         self.env = simpy.Environment()
         mean = sum(self.lengths) / len(self.lengths)
-        self.work = Work(array("d", self.lengths), VISIBILITY_MEANS * mean if self.published else None)
-        self.queue = Queue(self.env, random, assumed.count_lag, assumed.count_noise)
+        self.progress = JobProgress(array("d", self.lengths), VISIBILITY_MEANS * mean if self.is_published else None)
+        self.queue = Queue(self.env, random, assumptions.count_lag, assumptions.count_noise)
         self.cloud = Cloud(
-            self.env, random, self.queue, self.work, assumed, machines=self.machines,
+            self.env, random, self.queue, self.progress, assumptions, machines=self.machines,
             tasks_per_machine=self.tasks_per_machine, jobs_per_task=self.jobs_per_task,
-            hears_notice=not self.published,
+            uses_notice=not self.is_published,
         )  # fmt: skip
-        self.monitor = Published(self.cloud) if self.published else Ours(self.cloud, replace(Pace(), look=self.look))
+        if self.is_published:
+            self.monitor = PublishedMonitor(self.cloud)
+        else:
+            self.monitor = CurrentMonitor(self.cloud, replace(Pace(), look=self.interval))
 
-    def play(self) -> Outcome:
-        """To the end."""
-        self.queue.submit(len(self.lengths))
-        self.queue.settle()
-        for at, lengths in self.later:
-            self.env.process(self._submit(at, lengths))
+    def simulate_run(self) -> Outcome:
+        """Simulate the run until the monitor ends it."""
+        self.queue.submit_jobs(len(self.lengths))
+        self.queue.settle_counts()
+        for seconds, lengths in self.later_jobs:
+            self.env.process(self._submit_later(seconds, lengths))
         self.env.process(self._mark_tail())
-        self.env.run(until=self.env.process(self.monitor.run()))
-        self.cloud.end_all()
-        return self._outcome()
+        self.env.run(until=self.env.process(self.monitor.watch_run()))
+        self.cloud.end_all_machines()
+        return self._build_outcome()
 
-    def _submit(self, at: float, lengths: array[float]) -> Process:
-        yield self.env.timeout(at)
-        self.work.add(lengths)
-        self.queue.submit(len(lengths))
+    def _submit_later(self, seconds: float, lengths: array[float]) -> Process:
+        yield self.env.timeout(seconds)
+        self.progress.add_jobs(lengths)
+        self.queue.submit_jobs(len(lengths))
 
     def _mark_tail(self) -> Process:
-        yield self.env.timeout(max((at for at, _ in self.later), default=0.0))
+        """Count idle machine time from when no job is waiting any more."""
+        yield self.env.timeout(max((seconds for seconds, _ in self.later_jobs), default=0.0))
         while self.queue.waiting:
             yield self.env.timeout(1.0)
-        self.cloud.count_idle_from_now()
+        self.cloud.start_counting_idle_time()
 
-    def _outcome(self) -> Outcome:
-        work, slots = sum(self.work.lengths), self.tasks_per_machine * self.jobs_per_task
-        undone = self.work.left
-        useful = sum(length for length, times in zip(self.work.lengths, self.work.times_done, strict=True) if times)
-        bound = max(work / slots / self.machines, max(self.work.lengths))
+    def _build_outcome(self) -> Outcome:
+        progress, slots = self.progress, self.tasks_per_machine * self.jobs_per_task
+        work = sum(progress.lengths)
+        useful = sum(length for length, times in zip(progress.lengths, progress.times_done, strict=True) if times)
+        min_makespan = max(work / slots / self.machines, max(progress.lengths))
         return Outcome(
-            makespan=self.work.last / bound,
+            makespan=progress.last_done_at / min_makespan,
             machine_hours=self.cloud.machine_seconds / 3600,
             bound_hours=work / slots / 3600,
             tail_hours=self.cloud.idle_seconds / 3600,
             longest_idle=self.cloud.longest_idle,
-            twice=(self.work.spent - useful) / work,
-            calls=self.monitor.calls / (self.env.now / 3600),
-            undone=undone,
+            wasted_share=(progress.program_seconds - useful) / work,
+            calls_per_hour=self.monitor.calls / (self.env.now / 3600),
+            lost_jobs=progress.remaining_jobs,
             seconds=self.env.now,
         )

@@ -1,4 +1,4 @@
-"""The two monitors that are compared: this project's, with its real code, and the published one."""
+"""The two monitors that the simulation compares: this project's, which runs its real code, and the published one."""
 
 from __future__ import annotations
 
@@ -23,71 +23,75 @@ from distributed_something.run.monitor.policy import (
     choose_actions,
     has_surplus_containers,
 )
-from tests.measure.simulation.bucket import Bucket
+from tests.measure.simulation.bucket import TokenBucket
 from tests.measure.simulation.clock import Process
-from tests.measure.simulation.cloud import ENDED, UP, Cloud
+from tests.measure.simulation.cloud import ACTIVE, TERMINATED, Cloud
 
-CALLS_A_LOOK = 12  # queue 5, fleet 1, service 1, pauses 1, history 2, prices and news now and then, rounded up
-INSTANCES_A_CALL = 1000  # EC2: in one DescribeSpotFleetInstances
-CALLS_A_HUNDRED = 2  # ECS: a page of the list of machines without a task, and its description
+# queue 5, fleet 1, service 1, pauses 1, history 2; prices and machine events now and then; rounded up
+CALLS_PER_OBSERVATION = 12
+INSTANCES_PER_CALL = 1000  # EC2: in one DescribeSpotFleetInstances
+CALLS_PER_HUNDRED_MACHINES = 2  # ECS: one page of the list of machines without a task, and their descriptions
 
-PUBLISHED_LOOK = 60.0
-PUBLISHED_SCALING = 600.0
-ALARM_SECONDS = 900.0  # CPU under 1 % for so long
-ALARM_LOOK = 60.0  # an alarm's period
+PUBLISHED_INTERVAL = 60.0
+PUBLISHED_SCALING_INTERVAL = 600.0
+ALARM_SECONDS = 900.0  # the alarm ends a machine whose CPU use was below 1 % for this long
+ALARM_INTERVAL = 60.0  # period of the alarm
 
 
 @dataclass
 class Monitor:
-    """What both have. `calls`: API calls so far; `over`: the monitor has ended the run."""
+    """The base of both monitors. `calls`: number of API calls so far."""
 
     cloud: Cloud
     calls: int = field(default=0, init=False)
-    looks: int = field(default=0, init=False)
 
-    def run(self) -> Process:
+    def watch_run(self) -> Process:
+        """Observe and scale the run until it ends."""
         raise NotImplementedError
 
-    def _calls(self, count: int) -> simpy.Event:
-        """So many calls, and the time that they take."""
+    def _make_calls(self, count: int) -> simpy.Event:
+        """Count API calls and wait for the time that they take."""
         self.calls += count
-        return self.cloud.env.timeout(count * self.cloud.assumed.call)
+        return self.cloud.env.timeout(count * self.cloud.assumptions.call)
 
 
 @dataclass
-class Ours(Monitor):
-    """`run.py monitor`: what it observes is the model's, `choose_actions` and `update_history` are the real ones.
-    `cheapest`: its cheapest mode; `watch`: shown every look and what was decided on it. The run begins at time 0."""
+class CurrentMonitor(Monitor):
+    """The command `monitor`: it observes the model and decides with the real `choose_actions` and `update_history`.
+
+    `is_cheapest`: cheapest mode. `on_decision`: called with each observation and the actions chosen for it. The run
+    starts at time 0.
+    """
 
     pace: Pace = field(default_factory=Pace)
-    cheapest: bool = False
-    watch: Callable[[RunSnapshot, list[MonitorAction]], None] | None = None
-    _ended: Bucket = field(init=False)
+    is_cheapest: bool = False
+    on_decision: Callable[[RunSnapshot, list[MonitorAction]], None] | None = None
+    _terminations: TokenBucket = field(init=False)
 
     def __post_init__(self) -> None:
-        self._ended = Bucket(self.cloud.assumed.ended_at_once, self.cloud.assumed.ended_a_second)
+        assumptions = self.cloud.assumptions
+        self._terminations = TokenBucket(assumptions.termination_burst, assumptions.terminations_per_second)
 
-    def run(self) -> Process:
-        file, history = self._file(), RunHistory()
+    def watch_run(self) -> Process:
+        file, history = self._build_monitor_file(), RunHistory()
         while True:
-            look = self._look()
-            yield self._calls(
-                CALLS_A_LOOK
-                + ceil(len(self.cloud.machines) / INSTANCES_A_CALL)
-                + CALLS_A_HUNDRED * max(1, ceil(len(look.hosts) / CONTAINER_INSTANCES_PER_CALL))
+            snapshot = self._observe_run()
+            yield self._make_calls(
+                CALLS_PER_OBSERVATION
+                + ceil(len(self.cloud.machines) / INSTANCES_PER_CALL)
+                + CALLS_PER_HUNDRED_MACHINES * max(1, ceil(len(snapshot.hosts) / CONTAINER_INSTANCES_PER_CALL))
             )
-            history = update_history(history, look, self.pace.settle)
-            actions = choose_actions(look, history, file, cheapest=self.cheapest, pace=self.pace)
-            self.looks += 1
-            if self.watch is not None:
-                self.watch(look, actions)
+            history = update_history(history, snapshot, self.pace.settle)
+            actions = choose_actions(snapshot, history, file, cheapest=self.is_cheapest, pace=self.pace)
+            if self.on_decision is not None:
+                self.on_decision(snapshot, actions)
             if any(isinstance(action, EndReason) for action in actions):
                 return
             for action in actions:
-                yield from self._act(action)
-            yield self.cloud.env.timeout(self.pace.soon if has_surplus_containers(look, file) else self.pace.look)
+                yield from self._apply_action(action)
+            yield self.cloud.env.timeout(self.pace.soon if has_surplus_containers(snapshot, file) else self.pace.look)
 
-    def _file(self) -> MonitorFile:
+    def _build_monitor_file(self) -> MonitorFile:
         cloud = self.cloud
         return MonitorFile(
             "sfr-1", "App", "cluster", "AppQueue", "bucket", "Logs", 0,
@@ -95,73 +99,75 @@ class Ours(Monitor):
             MONITOR_JOBS_PER_TASK=cloud.jobs_per_task,
         )  # fmt: skip
 
-    def _look(self) -> RunSnapshot:
+    def _observe_run(self) -> RunSnapshot:
         cloud = self.cloud
-        counts, submitted = cloud.queue.counts(), len(cloud.work.lengths)
         return RunSnapshot(
             at=cloud.env.now,
-            queue=counts,
+            queue=cloud.queue.read_counts(),
             dead=0,
-            submitted=submitted,
-            fleet=cloud.fleet_state(),
-            service=cloud.service_state(),
-            hosts=cloud.hosts(),
+            submitted=len(cloud.progress.lengths),
+            fleet=cloud.get_fleet_state(),
+            service=cloud.get_service_state(),
+            hosts=cloud.list_empty_instances(),
         )
 
-    def _act(self, action: MonitorAction) -> Process:
+    def _apply_action(self, action: MonitorAction) -> Process:
         cloud = self.cloud
         match action:
             case FleetTargetChange(machines):
-                yield self._calls(2)
+                yield self._make_calls(2)
                 cloud.target = machines
             case TaskCountChange(tasks):
-                yield self._calls(1)
-                cloud.desired = tasks
-            case IdleMachineTermination(hosts):
-                for first in range(0, len(hosts), CONTAINER_INSTANCES_PER_CALL):
-                    yield from self._end_idle(hosts[first : first + CONTAINER_INSTANCES_PER_CALL])
+                yield self._make_calls(1)
+                cloud.desired_tasks = tasks
+            case IdleMachineTermination(instances):
+                for first in range(0, len(instances), CONTAINER_INSTANCES_PER_CALL):
+                    yield from self._end_idle_machines(instances[first : first + CONTAINER_INSTANCES_PER_CALL])
 
-    def _end_idle(self, hosts: tuple[ContainerInstance, ...]) -> Process:
-        """As `run/monitor/actions.py` does it; what EC2 throttles is tried again until it is taken."""
+    def _end_idle_machines(self, instances: tuple[ContainerInstance, ...]) -> Process:
+        """Drain and end machines as `run/monitor/actions.py` does, and retry what EC2 throttles until it is done."""
         cloud = self.cloud
-        yield self._calls(ceil(sum(not host.draining for host in hosts) / DRAINED_MACHINES_PER_CALL) + 1)
-        empty = cloud.drain(host.instance for host in hosts)
-        yield cloud.env.timeout(self._ended.take(len(empty), cloud.env.now))
-        yield self._calls(1)
-        for machine in empty:
-            if machine.state != ENDED:
-                cloud.end(machine)
+        undrained = sum(not instance.draining for instance in instances)
+        yield self._make_calls(ceil(undrained / DRAINED_MACHINES_PER_CALL) + 1)
+        empty_machines = cloud.drain_machines(instance.instance for instance in instances)
+        yield cloud.env.timeout(self._terminations.take_tokens(len(empty_machines), cloud.env.now))
+        yield self._make_calls(1)
+        for machine in empty_machines:
+            if machine.state != TERMINATED:
+                cloud.end_machine(machine)
 
 
 @dataclass
-class Published(Monitor):
-    """Looks once a minute; every ten, lowers the target to the number of messages if that is below the machines;
-    believes a count of zero at once. An alarm a machine ends what is idle, whatever the monitor does."""
+class PublishedMonitor(Monitor):
+    """The monitor of the published system.
 
-    def run(self) -> Process:
+    It observes the run once a minute and ends it as soon as a count is zero. Every ten minutes, it lowers the target
+    to the number of messages if there are more machines. Independently, an alarm ends each machine that is idle.
+    """
+
+    def watch_run(self) -> Process:
         cloud = self.cloud
-        cloud.env.process(self._alarms())
+        cloud.env.process(self._end_idle_machines())
         self.calls += cloud.target  # PutMetricAlarm
-        next_scaling = PUBLISHED_SCALING
-        yield cloud.env.timeout(PUBLISHED_LOOK)
+        next_scaling = PUBLISHED_SCALING_INTERVAL
+        yield cloud.env.timeout(PUBLISHED_INTERVAL)
         while True:
-            counts = cloud.queue.counts()
-            self.looks += 1
-            yield self._calls(1)
+            counts = cloud.queue.read_counts()
+            yield self._make_calls(1)
             if counts.jobs == 0:
                 return
             if cloud.env.now >= next_scaling:
-                next_scaling += PUBLISHED_SCALING
-                yield self._calls(2)
+                next_scaling += PUBLISHED_SCALING_INTERVAL
+                yield self._make_calls(2)
                 if counts.jobs < len(cloud.machines):
                     cloud.target = min(cloud.target, counts.jobs)
-            yield cloud.env.timeout(PUBLISHED_LOOK)
+            yield cloud.env.timeout(PUBLISHED_INTERVAL)
 
-    def _alarms(self) -> Process:
+    def _end_idle_machines(self) -> Process:
         while True:
-            yield self.cloud.env.timeout(ALARM_LOOK)
+            yield self.cloud.env.timeout(ALARM_INTERVAL)
             for machine in list(self.cloud.machines.values()):
-                since = None if machine.idle_since is None else max(machine.idle_since, machine.registered)
-                if machine.state == UP and since is not None and self.cloud.env.now - since >= ALARM_SECONDS:
-                    self.cloud.end(machine)
-                    self.calls += 1  # its alarm is deleted
+                since = None if machine.idle_since is None else max(machine.idle_since, machine.registered_at)
+                if machine.state == ACTIVE and since is not None and self.cloud.env.now - since >= ALARM_SECONDS:
+                    self.cloud.end_machine(machine)
+                    self.calls += 1  # DeleteAlarms

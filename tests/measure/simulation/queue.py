@@ -1,4 +1,4 @@
-"""SQS as the model has it: messages that are waiting, held or gone, and counts that tell how it was a while ago."""
+"""A model of SQS: messages wait, are leased, or are deleted, and the counts are old and imprecise."""
 
 from __future__ import annotations
 
@@ -11,115 +11,117 @@ import simpy
 from distributed_something.observe.queue import QueueCounts
 from tests.measure.simulation.clock import Process
 
-WAITING, HELD, GONE = 0, 1, 2
+WAITING, LEASED, DELETED = 0, 1, 2
 SAMPLE_SECONDS = 1.0
 
 
 class Poller(Protocol):
-    """Who waits for messages: `wants` says how many it would take now, `polling` whether it stands in line."""
+    """A receiver of messages. `is_polling` is true while the queue has it on its list of pollers."""
 
-    polling: bool
+    is_polling: bool
 
     @property
-    def wants(self) -> int: ...
+    def wanted_jobs(self) -> int:
+        """How many messages it would accept now."""
 
-    def take(self, job: int) -> None: ...
+    def accept_job(self, job: int) -> None: ...
 
 
 class Queue:
-    """Jobs are numbers from zero. A returned one comes at a random place among those that wait."""
+    """The job queue. Jobs are numbered from zero. A returned job gets a random position among the waiting jobs."""
 
     def __init__(self, env: simpy.Environment, random: Random, lag: float, noise: float) -> None:
-        self._env, self._random, self._lag, self._noise = env, random, lag, noise
-        self._fresh: deque[int] = deque()
-        self._returned: list[int] = []
+        self._env, self._random, self._noise = env, random, noise
+        self._new_jobs: deque[int] = deque()
+        self._returned_jobs: list[int] = []
         self._pollers: list[Poller] = []
-        self._seen: deque[tuple[int, int]] = deque([(0, 0)], maxlen=int(lag / SAMPLE_SECONDS) + 1)
-        self.state = bytearray()
-        self.receives: list[int] = []  # of each job; the latest is the receipt that counts
-        self.held = 0
-        self.blind_until = 0.0  # a test's: the counts say zero before this
-        env.process(self._sample())
+        # Numbers of waiting and leased jobs, one pair a second, for as long as the counts lag.
+        self._samples: deque[tuple[int, int]] = deque([(0, 0)], maxlen=int(lag / SAMPLE_SECONDS) + 1)
+        self.states = bytearray()  # of each job
+        self.receive_counts: list[int] = []  # of each job; the current count is the receipt that is valid
+        self.leased = 0
+        self.zero_counts_until = 0.0  # tests set this: the counts are 0 until then, whatever the queue contains
+        env.process(self._sample_counts())
 
     @property
     def waiting(self) -> int:
-        return len(self._fresh) + len(self._returned)
+        """How many jobs are visible."""
+        return len(self._new_jobs) + len(self._returned_jobs)
 
-    @property
-    def empty(self) -> bool:
-        return self.held + self.waiting == 0
+    def submit_jobs(self, count: int) -> None:
+        """Add `count` new jobs."""
+        for job in range(len(self.states), len(self.states) + count):
+            self.states.append(WAITING)
+            self.receive_counts.append(0)
+            self._offer_job(job, self._new_jobs)
 
-    def submit(self, count: int) -> None:
-        """So many new jobs."""
-        for job in range(len(self.state), len(self.state) + count):
-            self.state.append(WAITING)
-            self.receives.append(0)
-            self._hand_out(job, self._fresh)
+    def settle_counts(self) -> None:
+        """Make the counts current, as if the queue had not changed for longer than they lag."""
+        self._samples.extend([(self.waiting, self.leased)] * (self._samples.maxlen or 1))
 
-    def settle(self) -> None:
-        """The counts tell how it is now: nothing happened for longer than they lag."""
-        self._seen.extend([(self.waiting, self.held)] * (self._seen.maxlen or 1))
-
-    def receive(self) -> int | None:
-        """A job for whoever asks; None if there is none."""
+    def receive_job(self) -> int | None:
+        """Lease a job and return its number, or None if no job is waiting."""
         if not self.waiting:
             return None
-        if self._returned and (not self._fresh or self._random.random() * self.waiting < len(self._returned)):
-            place = self._random.randrange(len(self._returned))
-            self._returned[place], self._returned[-1] = self._returned[-1], self._returned[place]
-            return self._hide(self._returned.pop())
-        return self._hide(self._fresh.popleft())
+        returned = self._returned_jobs
+        if returned and (not self._new_jobs or self._random.random() * self.waiting < len(returned)):
+            index = self._random.randrange(len(returned))
+            returned[index], returned[-1] = returned[-1], returned[index]
+            return self._lease_job(returned.pop())
+        return self._lease_job(self._new_jobs.popleft())
 
-    def poll(self, poller: Poller) -> None:
-        """It is handed jobs as they come, for as long as it wants any."""
-        if not poller.polling:
-            poller.polling = True
+    def add_poller(self, poller: Poller) -> None:
+        """Pass jobs to `poller` as they appear, until it wants no more."""
+        if not poller.is_polling:
+            poller.is_polling = True
             self._pollers.append(poller)
 
-    def delete(self, job: int, receipt: int) -> bool:
-        """Deletes it, unless it was received again; whether it did."""
-        if self.state[job] != HELD or self.receives[job] != receipt:
-            return False
-        self.state[job] = GONE
-        self.held -= 1
-        return True
+    def delete_job(self, job: int, receipt: int) -> None:
+        """Delete a job, unless it has been received again since."""
+        if self._is_valid(job, receipt):
+            self.states[job] = DELETED
+            self.leased -= 1
 
-    def give_back(self, job: int, receipt: int) -> None:
-        """It is visible again: given back, or its lease has ended."""
-        if self.state[job] == HELD and self.receives[job] == receipt:
-            self.state[job] = WAITING
-            self.held -= 1
-            self._hand_out(job, self._returned)
+    def return_job(self, job: int, receipt: int) -> None:
+        """Make a job visible, because its worker returned it or its lease expired."""
+        if self._is_valid(job, receipt):
+            self.states[job] = WAITING
+            self.leased -= 1
+            self._offer_job(job, self._returned_jobs)
 
-    def counts(self) -> QueueCounts:
-        """What SQS says: each count as of a moment of its own."""
-        if self._env.now < self.blind_until:
+    def read_counts(self) -> QueueCounts:
+        """Return what SQS would report. Each of the two numbers is from a random moment within the lag."""
+        if self._env.now < self.zero_counts_until:
             return QueueCounts(0, 0)
-        return QueueCounts(*(self._told(kind) for kind in (0, 1)))
+        return QueueCounts(*(self._read_count(column) for column in (0, 1)))
 
-    def _told(self, kind: int) -> int:
-        ago = self._random.randrange(len(self._seen))
-        return max(0, round(self._seen[-1 - ago][kind] * self._random.gauss(1.0, self._noise)))
+    def _read_count(self, column: int) -> int:
+        age = self._random.randrange(len(self._samples))
+        return max(0, round(self._samples[-1 - age][column] * self._random.gauss(1.0, self._noise)))
 
-    def _hide(self, job: int) -> int:
-        self.state[job] = HELD
-        self.receives[job] += 1
-        self.held += 1
+    def _is_valid(self, job: int, receipt: int) -> bool:
+        return self.states[job] == LEASED and self.receive_counts[job] == receipt
+
+    def _lease_job(self, job: int) -> int:
+        self.states[job] = LEASED
+        self.receive_counts[job] += 1
+        self.leased += 1
         return job
 
-    def _hand_out(self, job: int, otherwise: deque[int] | list[int]) -> None:
+    def _offer_job(self, job: int, waiting_jobs: deque[int] | list[int]) -> None:
+        """Pass a job to a random poller. If no poller wants it, add it to `waiting_jobs`."""
         while self._pollers:
-            place = self._random.randrange(len(self._pollers))
-            poller = self._pollers[place]
-            if poller.wants > 0:
-                poller.take(self._hide(job))
+            index = self._random.randrange(len(self._pollers))
+            poller = self._pollers[index]
+            if poller.wanted_jobs > 0:
+                poller.accept_job(self._lease_job(job))
                 return
-            self._pollers[place] = self._pollers[-1]
+            self._pollers[index] = self._pollers[-1]
             self._pollers.pop()
-            poller.polling = False
-        otherwise.append(job)
+            poller.is_polling = False
+        waiting_jobs.append(job)
 
-    def _sample(self) -> Process:
+    def _sample_counts(self) -> Process:
         while True:
-            self._seen.append((self.waiting, self.held))
+            self._samples.append((self.waiting, self.leased))
             yield self._env.timeout(SAMPLE_SECONDS)

@@ -1,4 +1,4 @@
-"""The comparison as a table of Markdown, on the screen and in the docs."""
+"""The comparison as a Markdown table, on the screen and in the docs."""
 
 from __future__ import annotations
 
@@ -6,62 +6,68 @@ import re
 from collections.abc import Callable, Sequence
 from statistics import mean
 
-from tests.measure.bench.report import Line
+from tests.measure.bench.report import Measurement
 from tests.measure.simulation.model import Outcome
-from tests.measure.simulation.scenarios import Compared, Scenario, compare
+from tests.measure.simulation.scenarios import Comparison, Scenario, compare_policies
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "scaling.md"
-MARKED = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end -->)", re.S)
-HEADING = (
+TABLE_PATTERN = re.compile(r"(?<=<!-- table -->\n).*?(?=<!-- end -->)", re.S)
+HEADINGS = (
     "jobs", "machines", "length of jobs", "policy", "makespan", "machine-hours", "hours above", "idle at the end",
-    "longest idle", "in vain", "calls an hour", "jobs lost",
+    "longest idle", "wasted", "calls an hour", "jobs lost",
 )  # fmt: skip
-BENCH = Scenario(20_000, 200, "lognormal")
+BENCH_SCENARIO = Scenario(20_000, 200, "lognormal")
 GOAL = 1.03
 
 
-def table(compared: Sequence[Compared]) -> str:
-    """Two rows a scenario."""
-    rows = [HEADING, tuple("---" for _ in HEADING)]
-    for one in compared:
-        first = (f"{one.scenario.jobs:,}", f"{one.scenario.machines:,}", one.scenario.name)
-        rows.append((*first, "this one", *cells(one.ours)))
-        rows.append(("", "", "", "published", *cells(one.published)))
+def format_table(comparisons: Sequence[Comparison]) -> str:
+    """Return a Markdown table with two rows for each scenario, one for each policy."""
+    rows = [HEADINGS, tuple("---" for _ in HEADINGS)]
+    for comparison in comparisons:
+        scenario = comparison.scenario
+        names = (f"{scenario.jobs:,}", f"{scenario.machines:,}", scenario.name)
+        rows.append((*names, "this one", *format_cells(comparison.current)))
+        rows.append(("", "", "", "published", *format_cells(comparison.published)))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def cells(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """The seeds' means; of the machine-hours the range too."""
+def format_cells(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Return the means over the seeds.
 
-    def of(value: Callable[[Outcome], float]) -> float:
-        return mean(map(value, outcomes))
+    The machine-hours also show their range, the longest idle time is the maximum, and the lost jobs are a sum.
+    """
 
-    ratios = [one.hours_ratio for one in outcomes]
+    def average(get_value: Callable[[Outcome], float]) -> float:
+        return mean(map(get_value, outcomes))
+
+    ratios = [outcome.hours_ratio for outcome in outcomes]
     return (
-        f"{of(lambda one: one.makespan):.2f}",
+        f"{average(lambda outcome: outcome.makespan):.2f}",
         f"{mean(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})",
-        f"{of(lambda one: one.machine_hours - one.bound_hours):,.1f}",
-        f"{of(lambda one: one.tail_hours):,.1f}",
-        f"{max(one.longest_idle for one in outcomes) / 60:,.1f} min",
-        f"{of(lambda one: one.twice):.2%}",
-        f"{of(lambda one: one.calls):,.0f}",
-        f"{sum(one.undone for one in outcomes)}",
+        f"{average(lambda outcome: outcome.machine_hours - outcome.bound_hours):,.1f}",
+        f"{average(lambda outcome: outcome.tail_hours):,.1f}",
+        f"{max(outcome.longest_idle for outcome in outcomes) / 60:,.1f} min",
+        f"{average(lambda outcome: outcome.wasted_share):.2%}",
+        f"{average(lambda outcome: outcome.calls_per_hour):,.0f}",
+        f"{sum(outcome.lost_jobs for outcome in outcomes)}",
     )
 
 
-def write(shown: str) -> None:
-    """Puts the table into the docs."""
+def write_table(table: str) -> None:
+    """Replace the table in docs/scaling.md."""
     text = PAGE.read_text()
-    PAGE.write_text(MARKED.sub(lambda _: shown, text))
+    PAGE.write_text(TABLE_PATTERN.sub(lambda _: table, text))
 
 
-def lines() -> list[Line]:
-    """The simulation's part of `make bench`: one size, small enough for half a minute."""
-    (found,) = compare([BENCH])
-    what = f"machine-hours over the bound, {BENCH.jobs:,} jobs"
-    ours, published = (mean(one.hours_ratio for one in outcomes) for outcomes in (found.ours, found.published))
+def measure_simulation() -> list[Measurement]:
+    """Return the simulation's part of `make bench`: one size, small enough to take half a minute."""
+    (comparison,) = compare_policies([BENCH_SCENARIO])
+    current, published = (
+        mean(outcome.hours_ratio for outcome in outcomes) for outcomes in (comparison.current, comparison.published)
+    )
+    name = f"machine-hours over the bound, {BENCH_SCENARIO.jobs:,} jobs"
     return [
-        Line(what, f"{ours:.3f}", f"at most {GOAL}", ours <= GOAL),
-        Line("  with the published policy", f"{published:.3f}"),
+        Measurement(name, f"{current:.3f}", f"at most {GOAL}", current <= GOAL),
+        Measurement("  with the published policy", f"{published:.3f}"),
     ]

@@ -1,4 +1,4 @@
-"""What is compared: sizes, job lengths and quotas; each with every seed, under both policies."""
+"""The scenarios that the simulation compares: sizes, job lengths, and quotas, for each seed and both policies."""
 
 from __future__ import annotations
 
@@ -9,76 +9,92 @@ from random import Random
 
 from distributed_something.run.monitor.policy import Pace
 from tests.measure.simulation.assumptions import Assumptions
-from tests.measure.simulation.lengths import lengths
+from tests.measure.simulation.lengths import draw_lengths
 from tests.measure.simulation.model import Outcome, Run
 
 SEEDS = (1, 2, 3)
-SHORT, LONG = 600.0, 3600.0  # seconds, means
-AUTO_MONITOR_LOOK = 60.0
-RAISED = 6000.0  # tasks a minute: ECS's quota, raised by AWS for whoever asks
+SHORT, LONG = 600.0, 3600.0  # mean job lengths in seconds
+AUTO_MONITOR_INTERVAL = 60.0
+RAISED_TASK_QUOTA = 6000.0  # tasks a minute; AWS raises ECS's default of 500 on request
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """`kind`: a distribution of `lengths`; `mean` in seconds; `placed_a_minute`: ECS's quota on started tasks; `look`:
-    seconds between two usual looks of this project's monitor."""
+    """One comparison.
+
+    `distribution`: a key of `lengths.DISTRIBUTIONS`. `mean`: of the job lengths, in seconds. `tasks_per_minute`: ECS's
+    quota for starting tasks. `interval`: seconds between two normal observations by this project's monitor.
+    """
 
     jobs: int
     machines: int
-    kind: str
+    distribution: str
     mean: float = SHORT
-    placed_a_minute: float = RAISED
-    look: float = Pace().look
+    tasks_per_minute: float = RAISED_TASK_QUOTA
+    interval: float = Pace().look
 
     @property
     def name(self) -> str:
-        quota = "" if self.placed_a_minute == RAISED else f", {self.placed_a_minute:g} tasks a minute"
-        look = "" if self.look == Pace().look else ", auto-monitor"
-        return f"{self.kind}, {self.mean / 60:g} min{quota}{look}"
+        quota = "" if self.tasks_per_minute == RAISED_TASK_QUOTA else f", {self.tasks_per_minute:g} tasks a minute"
+        monitor = "" if self.interval == Pace().look else ", auto-monitor"
+        return f"{self.distribution}, {self.mean / 60:g} min{quota}{monitor}"
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Every seed's outcome under both policies."""
+class Comparison:
+    """A scenario's outcomes under both policies, one for each seed."""
 
     scenario: Scenario
-    ours: Sequence[Outcome]
+    current: Sequence[Outcome]
     published: Sequence[Outcome]
 
 
-def of_size(jobs: int, machines: int) -> list[Scenario]:
-    """Every shape at one size: short jobs, with ECS's default quota too, and few long ones."""
-    default = Assumptions().placed_a_minute
+def list_scenarios_of_size(jobs: int, machines: int) -> list[Scenario]:
+    """Return the scenarios of one size: each distribution, ECS's default quota, and one tenth as many long jobs."""
+    default_quota = Assumptions().tasks_per_minute
     return [
-        *(Scenario(jobs, machines, kind) for kind in ("constant", "lognormal", "heavy")),
-        Scenario(jobs, machines, "lognormal", placed_a_minute=default),
+        *(Scenario(jobs, machines, distribution) for distribution in ("constant", "lognormal", "heavy")),
+        Scenario(jobs, machines, "lognormal", tasks_per_minute=default_quota),
         Scenario(max(1, jobs // 10), machines, "lognormal", LONG),
     ]
 
 
-def whole() -> list[Scenario]:
+def list_all_scenarios() -> list[Scenario]:
+    """Return the scenarios of the table in docs/scaling.md."""
     middle = Scenario(100_000, 1_000, "lognormal")
     large = Scenario(1_000_000, 10_000, "lognormal")
-    auto = [replace(one, look=AUTO_MONITOR_LOOK) for one in (middle, replace(middle, kind="constant"), large)]
-    return [Scenario(1_000, 10, "lognormal"), middle, *of_size(large.jobs, large.machines), *auto]
+    auto_monitor = [
+        replace(scenario, interval=AUTO_MONITOR_INTERVAL)
+        for scenario in (middle, replace(middle, distribution="constant"), large)
+    ]
+    return [
+        Scenario(1_000, 10, "lognormal"),
+        middle,
+        *list_scenarios_of_size(large.jobs, large.machines),
+        *auto_monitor,
+    ]
 
 
-def compare(scenarios: Iterable[Scenario], seeds: Sequence[int] = SEEDS) -> list[Compared]:
-    """In as many processes as there are processors."""
-    listed = list(scenarios)
+def compare_policies(scenarios: Iterable[Scenario], seeds: Sequence[int] = SEEDS) -> list[Comparison]:
+    """Simulate each scenario with each seed under both policies, in as many processes as there are processors."""
+    scenario_list = list(scenarios)
     with ProcessPoolExecutor() as pool:
-        asked = [
-            [[pool.submit(play, one, published, seed) for seed in seeds] for published in (False, True)]
-            for one in listed
+        future_lists = [
+            [
+                [pool.submit(simulate_scenario, scenario, is_published, seed) for seed in seeds]
+                for is_published in (False, True)
+            ]
+            for scenario in scenario_list
         ]
         return [
-            Compared(one, *([future.result() for future in futures] for futures in both))
-            for one, both in zip(listed, asked, strict=True)
+            Comparison(scenario, *([future.result() for future in futures] for futures in policies))
+            for scenario, policies in zip(scenario_list, future_lists, strict=True)
         ]
 
 
-def play(scenario: Scenario, published: bool, seed: int) -> Outcome:
-    """One run of one policy; both policies have the same jobs of a seed."""
-    jobs = lengths(scenario.kind, scenario.jobs, scenario.mean, Random(seed))
-    assumed = Assumptions(placed_a_minute=scenario.placed_a_minute)
-    return Run(jobs, scenario.machines, published, assumed=assumed, seed=seed, look=scenario.look).play()
+def simulate_scenario(scenario: Scenario, is_published: bool, seed: int) -> Outcome:
+    """Simulate one run under one policy. Both policies get the same jobs for the same seed."""
+    jobs = draw_lengths(scenario.distribution, scenario.jobs, scenario.mean, Random(seed))
+    assumptions = Assumptions(tasks_per_minute=scenario.tasks_per_minute)
+    run = Run(jobs, scenario.machines, is_published, assumptions=assumptions, seed=seed, interval=scenario.interval)
+    return run.simulate_run()

@@ -1,5 +1,6 @@
-"""A container: slots that run jobs, and one job fetched ahead of a program's end. As
-`distributed_something/worker/container/intake.py` does it, with the real `JobDurations`; the published worker
+"""A model of a container: slots that run jobs, and jobs that are fetched before a slot is free.
+
+It follows `distributed_something/worker/container/intake.py` and uses the real `JobDurations`. The published worker
 fetches nothing ahead and extends no lease.
 """
 
@@ -13,186 +14,204 @@ import simpy
 
 from distributed_something.worker.container.prefetch import MAX_READY_SECONDS, JobDurations
 from tests.measure.simulation.assumptions import LEASE
-from tests.measure.simulation.clock import after
+from tests.measure.simulation.clock import call_after
 from tests.measure.simulation.queue import Queue
 
 
 @dataclass
-class Work:
-    """The jobs of a run and what became of them. `spent`: seconds of all programs, whether they came to something or
-    not. `visibility`: of the published worker, in seconds; None: leases are extended."""
+class JobProgress:
+    """The jobs of a run and how often each was done.
+
+    `program_seconds`: running time of all programs, including those that were interrupted.
+    `visibility_seconds`: how long the published worker hides a message; None if leases are extended.
+    """
 
     lengths: array[float]
-    visibility: float | None
+    visibility_seconds: float | None
     times_done: bytearray = field(init=False)
-    spent: float = 0.0
-    left: int = field(init=False)
-    last: float = 0.0
+    program_seconds: float = 0.0
+    remaining_jobs: int = field(init=False)
+    last_done_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self.times_done, self.left = bytearray(len(self.lengths)), len(self.lengths)
+        self.times_done, self.remaining_jobs = bytearray(len(self.lengths)), len(self.lengths)
 
-    def add(self, lengths: array[float]) -> None:
+    def add_jobs(self, lengths: array[float]) -> None:
         self.lengths.extend(lengths)
         self.times_done.extend(bytes(len(lengths)))
-        self.left += len(lengths)
+        self.remaining_jobs += len(lengths)
 
-    def done(self, job: int, at: float) -> None:
+    def count_done(self, job: int, now: float) -> None:
         if not self.times_done[job]:
-            self.left -= 1
-            self.last = at
+            self.remaining_jobs -= 1
+            self.last_done_at = now
         self.times_done[job] = min(255, self.times_done[job] + 1)
 
 
-class Running:
-    """A slot's job: since when its program runs, and whether one may still be fetched ahead of its end."""
+class RunningJob:
+    """A job in a slot. The worker may fetch one other job before the program of this one ends.
 
-    __slots__ = ("ahead", "due", "ended", "job", "receipt", "since")
+    `allows_prefetch`: that job may still be fetched. `has_prefetch`: the worker has started to ask for it.
+    """
 
-    def __init__(self, job: int, receipt: int, since: float) -> None:
-        self.job, self.receipt, self.since = job, receipt, since
-        self.ahead, self.due, self.ended = True, False, False
+    __slots__ = ("allows_prefetch", "has_prefetch", "is_ended", "job", "receipt", "started_at")
+
+    def __init__(self, job: int, receipt: int, started_at: float) -> None:
+        self.job, self.receipt, self.started_at = job, receipt, started_at
+        self.allows_prefetch, self.has_prefetch, self.is_ended = True, False, False
 
 
 @dataclass(eq=False)
-class Fetched:
-    """A job that was fetched ahead: when it is there."""
+class PrefetchedJob:
+    """A job that waits for a free slot. Its inputs are complete at `ready_at`."""
 
     job: int
     receipt: int
-    at: float
+    ready_at: float
 
 
 class Worker:
-    """`changed(worker)` is told when it gets its first job or has none any more."""
+    """A container. It calls `on_change(worker)` when it gets its first job, and when it has no job any more."""
 
     def __init__(
-        self, env: simpy.Environment, queue: Queue, work: Work, slots: int, fetch: float,
-        changed: Callable[[Worker], None],
+        self, env: simpy.Environment, queue: Queue, progress: JobProgress, slots: int, fetch_seconds: float,
+        on_change: Callable[[Worker], None],
     ) -> None:  # fmt: skip
-        self._env, self._queue, self._work, self._fetch, self._changed = env, queue, work, fetch, changed
-        self._pace = JobDurations() if work.visibility is None else None
-        self._idle, self._soon = slots, 0
-        self._ready: list[Fetched] = []
-        self.running: dict[Running, None] = {}
-        self.polling = False
-        self.started = self.stopping = False
-        self.busy = False
+        self._env, self._queue, self._progress = env, queue, progress
+        self._fetch_seconds, self._on_change = fetch_seconds, on_change
+        self._durations = JobDurations() if progress.visibility_seconds is None else None
+        self._idle_slots, self._prefetch_slots = slots, 0
+        self._prefetched: list[PrefetchedJob] = []
+        self.running: dict[RunningJob, None] = {}
+        self.is_polling = False
+        self.is_started = self.is_stopping = False
+        self.is_busy = False
         self.idle_since = env.now
 
     @property
-    def wants(self) -> int:
-        if self.stopping or not self.started:
+    def wanted_jobs(self) -> int:
+        if self.is_stopping or not self.is_started:
             return 0
-        return self._idle + self._soon - len(self._ready)
+        return self._idle_slots + self._prefetch_slots - len(self._prefetched)
 
-    def start(self) -> None:
-        self.started = True
-        self._poll()
+    def start_polling(self) -> None:
+        self.is_started = True
+        self._poll_queue()
 
-    def take(self, job: int) -> None:
-        """A message came."""
-        receipt = self._queue.receives[job]
-        if self._work.visibility is not None and self._work.times_done[job]:
-            self._queue.delete(job, receipt)  # CHECK_IF_DONE
-        elif self._idle:
-            self._begin(job, receipt, self._fetch)
+    def accept_job(self, job: int) -> None:
+        """Start a job that was received, or keep it until a slot is free."""
+        receipt = self._queue.receive_counts[job]
+        if self._progress.visibility_seconds is not None and self._progress.times_done[job]:
+            self._queue.delete_job(job, receipt)  # as with CHECK_IF_DONE
+        elif self._idle_slots:
+            self._start_job(job, receipt, self._fetch_seconds)
         else:
-            fetched = Fetched(job, receipt, self._env.now + self._fetch)
-            self._ready.append(fetched)
-            after(self._env, self._fetch + MAX_READY_SECONDS, self._too_long_ready, fetched)
-        self._note()
+            prefetched = PrefetchedJob(job, receipt, self._env.now + self._fetch_seconds)
+            self._prefetched.append(prefetched)
+            call_after(self._env, self._fetch_seconds + MAX_READY_SECONDS, self._return_prefetched_job, prefetched)
+        self._update_busy()
 
-    def stop(self) -> None:
-        """No job is begun any more; those that are fetched go back."""
-        self.stopping = True
-        ready, self._ready = self._ready, []
-        for one in ready:
-            self._queue.give_back(one.job, one.receipt)
-        self._note()
+    def stop_intake(self) -> None:
+        """Start no more jobs, and return the prefetched jobs to the queue."""
+        self.is_stopping = True
+        prefetched, self._prefetched = self._prefetched, []
+        for waiting in prefetched:
+            self._queue.return_job(waiting.job, waiting.receipt)
+        self._update_busy()
 
-    def cut(self, lease: float | None) -> None:
-        """What runs comes to nothing. Its messages are back after `lease` seconds (None: by their fixed visibility)."""
-        self.stop()
-        for one in self.running:
-            one.ended = True
-            self._work.spent += max(0.0, self._env.now - one.since)
-            if lease == 0.0:
-                self._queue.give_back(one.job, one.receipt)
-            elif lease is not None:
-                after(self._env, lease, self._visible, one)
-            elif self._work.visibility is not None:
-                after(self._env, max(0.0, one.since + self._work.visibility - self._env.now), self._visible, one)
+    def kill_programs(self, lease_seconds: float | None) -> None:
+        """Kill all running programs and start no more jobs.
+
+        The killed jobs reappear in the queue after `lease_seconds`. If that is None, they reappear when the published
+        worker's visibility timeout ends.
+        """
+        self.stop_intake()
+        visibility = self._progress.visibility_seconds
+        for running in self.running:
+            running.is_ended = True
+            self._progress.program_seconds += max(0.0, self._env.now - running.started_at)
+            if lease_seconds == 0.0:
+                self._return_job(running)
+            elif lease_seconds is not None:
+                call_after(self._env, lease_seconds, self._return_job, running)
+            elif visibility is not None:
+                hidden_seconds = max(0.0, running.started_at + visibility - self._env.now)
+                call_after(self._env, hidden_seconds, self._return_job, running)
         self.running.clear()
-        self._note()
+        self._update_busy()
 
-    def _begin(self, job: int, receipt: int, fetch: float) -> None:
-        length, one = self._work.lengths[job], Running(job, receipt, self._env.now + fetch)
-        self._idle -= 1
-        self.running[one] = None
-        after(self._env, fetch + length, self._end, one)
-        if self._pace is None:
-            assert self._work.visibility is not None
-            if fetch + length > self._work.visibility:
-                after(self._env, self._work.visibility, self._visible, one)
+    def _start_job(self, job: int, receipt: int, fetch_seconds: float) -> None:
+        length, running = self._progress.lengths[job], RunningJob(job, receipt, self._env.now + fetch_seconds)
+        self._idle_slots -= 1
+        self.running[running] = None
+        call_after(self._env, fetch_seconds + length, self._finish_job, running)
+        if self._durations is None:
+            visibility = self._progress.visibility_seconds
+            assert visibility is not None
+            if fetch_seconds + length > visibility:
+                call_after(self._env, visibility, self._return_job, running)
             return
-        due = self._pace.get_prefetch_delay()
-        if due is not None and due < length:
-            after(self._env, fetch + due, self._is_due, one)
+        delay = self._durations.get_prefetch_delay()
+        if delay is not None and delay < length:
+            call_after(self._env, fetch_seconds + delay, self._request_prefetch, running)
 
-    def _end(self, one: Running) -> None:
-        if one.ended:
+    def _finish_job(self, running: RunningJob) -> None:
+        if running.is_ended:
             return
-        length = self._work.lengths[one.job]
-        one.ended = True
-        del self.running[one]
-        self._work.spent += length
-        self._work.done(one.job, self._env.now)
-        self._queue.delete(one.job, one.receipt)
-        self._idle += 1
-        self._soon -= one.due
-        if self._pace is not None:
-            self._pace.add_program_time(length)
-        if self._ready and not self.stopping:
-            first = self._ready.pop(0)
-            self._begin(first.job, first.receipt, max(0.0, first.at - self._env.now))
-        self._poll()
+        length = self._progress.lengths[running.job]
+        running.is_ended = True
+        del self.running[running]
+        self._progress.program_seconds += length
+        self._progress.count_done(running.job, self._env.now)
+        self._queue.delete_job(running.job, running.receipt)
+        self._idle_slots += 1
+        self._prefetch_slots -= running.has_prefetch
+        if self._durations is not None:
+            self._durations.add_program_time(length)
+        if self._prefetched and not self.is_stopping:
+            first = self._prefetched.pop(0)
+            self._start_job(first.job, first.receipt, max(0.0, first.ready_at - self._env.now))
+        self._poll_queue()
 
-    def _is_due(self, one: Running) -> None:
-        if one.ahead and not one.ended:
-            one.due = True
-            self._soon += 1
-            self._poll()
+    def _request_prefetch(self, running: RunningJob) -> None:
+        if running.allows_prefetch and not running.is_ended:
+            running.has_prefetch = True
+            self._prefetch_slots += 1
+            self._poll_queue()
 
-    def _too_long_ready(self, fetched: Fetched) -> None:
-        if fetched not in self._ready:
+    def _return_prefetched_job(self, prefetched: PrefetchedJob) -> None:
+        """Return a job that has waited too long for a slot. Prefetch nothing more for the jobs that run now."""
+        if prefetched not in self._prefetched:
             return
-        self._ready.remove(fetched)
-        for one in self.running:
-            one.ahead = one.due = False
-        self._soon = 0
-        self._queue.give_back(fetched.job, fetched.receipt)
+        self._prefetched.remove(prefetched)
+        for running in self.running:
+            running.allows_prefetch = running.has_prefetch = False
+        self._prefetch_slots = 0
+        self._queue.return_job(prefetched.job, prefetched.receipt)
 
-    def _visible(self, one: Running) -> None:
-        self._queue.give_back(one.job, one.receipt)
+    def _return_job(self, running: RunningJob) -> None:
+        self._queue.return_job(running.job, running.receipt)
 
-    def _poll(self) -> None:
-        while self.wants > 0:
-            job = self._queue.receive()
+    def _poll_queue(self) -> None:
+        while self.wanted_jobs > 0:
+            job = self._queue.receive_job()
             if job is None:
-                self._queue.poll(self)
+                self._queue.add_poller(self)
                 break
-            self.take(job)
-        self._note()
+            self.accept_job(job)
+        self._update_busy()
 
-    def _note(self) -> None:
-        busy = bool(self.running or self._ready)
-        if busy != self.busy:
-            self.busy = busy
+    def _update_busy(self) -> None:
+        is_busy = bool(self.running or self._prefetched)
+        if is_busy != self.is_busy:
+            self.is_busy = is_busy
             self.idle_since = self._env.now
-            self._changed(self)
+            self._on_change(self)
 
 
-def lease_left(share: float) -> float:
-    """Seconds until the lease of a job ends whose worker died: it was extended a third of a lease ago at most."""
+def compute_remaining_lease(share: float) -> float:
+    """Return the seconds until the lease of a dead worker's job expires, for a `share` from 0 to 1.
+
+    The worker extends a lease after each third of it, so at least two thirds remain.
+    """
     return LEASE * (2 / 3 + share / 3)
