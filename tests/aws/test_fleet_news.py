@@ -23,7 +23,7 @@ from distributed_something.run.start import watch_machine_arrivals
 from tests.support.fakes import MONITOR_FILE, SETTINGS, START, Exact, FakeTime, exact
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
-NO_CAPACITY = "AWS has no free machines of these types in these zones now"
+NO_CAPACITY = "AWS has no free machines of these types in these zones at the moment"
 SHORTAGE = ("allLaunchSpecsTemporarilyBlacklisted", "us-east-1a, m5.large: InsufficientInstanceCapacity")
 LOW_BID = ("launchSpecUnusable", "m5.large, ami-1, Linux/UNIX, us-east-1a: Spot bid price is less than market price")
 
@@ -57,9 +57,9 @@ def format_problems(aws: Exact, now: float = START) -> list[str]:
 def test_each_cause_is_one_line_with_its_remedy_and_ec2s_words(aws: Exact) -> None:
     add_fleet_history(aws, errors=(SHORTAGE, SHORTAGE), information=(LOW_BID, ("fleetIdle", "nothing to do")))
     shortage, low_bid = format_problems(aws)
-    assert low_bid.startswith("MACHINE_PRICE is below the market's price — ")
+    assert low_bid.startswith("MACHINE_PRICE is below the current spot price — ")
     assert shortage == (
-        f"{NO_CAPACITY} — wait: the fleet keeps trying; more types in MACHINE_TYPE and more subnets give more chances"
+        f"{NO_CAPACITY} — wait: the fleet keeps trying; more types in MACHINE_TYPE and more subnets improve the chances"
         " (allLaunchSpecsTemporarilyBlacklisted: us-east-1a, m5.large: InsufficientInstanceCapacity)"
     )
 
@@ -85,7 +85,7 @@ def test_events_are_read_from_all_pages(aws: Exact) -> None:
     aws.answer(call, request | {"NextToken": "more"}, HistoryRecords=[record])
     aws.answer(call, request | {"EventType": "information"}, HistoryRecords=[])
     (line,) = format_problems(aws)
-    assert line.startswith("the account's quota of spot machines (virtual CPUs) is used up — ")
+    assert line.startswith("the account's quota for spot machines (virtual CPUs) is used up — ")
 
 
 def test_an_endless_history_is_read_only_up_to_the_maximum_number_of_pages(aws: Exact) -> None:

@@ -174,16 +174,16 @@ def test_a_quota_for_exactly_one_machine_is_not_a_cause() -> None:
         ),
         (build_event("(Service: AmazonEC2; Status Code: 403; Error Code: UnauthorizedOperation)"), "fleet's role"),
         (build_event("", "iamFleetRoleInvalid"), "fleet's role"),
-        (build_event("InvalidParameterCombination: Network interfaces and security groups"), "do not fit together"),
+        (build_event("InvalidParameterCombination: Network interfaces and security groups"), "contradict each other"),
         (
             build_event("Unsupported: Your requested instance type (m5.large) is not supported in us-east-1e"),
             "not offered",
         ),
-        (build_event("", "allLaunchSpecsTemporarilyBlacklisted"), "refused every specification"),
+        (build_event("", "allLaunchSpecsTemporarilyBlacklisted"), "refused all launch specifications"),
         (build_event("InvalidBlockDeviceMapping: Volume of size 8GB is smaller than snapshot"), "disks"),
         (
             build_event("The provided credentials do not have permission to create the service-linked role"),
-            "AWS's own role",
+            "service-linked role",
         ),
         (build_event("something that nobody has seen"), "EC2 refuses to start machines"),
     ],
@@ -280,14 +280,20 @@ PLACEMENT = (
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        (f"{PLACEMENT}The closest matching (container-instance 1) has insufficient memory available.", "room"),
-        (f"{PLACEMENT}The closest matching (container-instance 1) has insufficient CPU units available.", "room"),
+        (
+            f"{PLACEMENT}The closest matching (container-instance 1) has insufficient memory available.",
+            "enough free memory",
+        ),
+        (
+            f"{PLACEMENT}The closest matching (container-instance 1) has insufficient CPU units available.",
+            "enough free CPU",
+        ),
         (
             f"{PLACEMENT}The closest matching container-instance 1 is missing an attribute required by your task.",
-            "not this app",
+            "belong to another app",
         ),
         (f"{PLACEMENT}The closest matching container-instance 1 encountered error 'AGENT'.", "agent"),
-        (PLACEMENT, "finds no machine"),
+        (PLACEMENT, "cannot find a machine"),
         ("(service AppService) failed to launch a task with (error ECS was unable to assume the role 'x')", "role"),
     ],
 )
@@ -305,17 +311,17 @@ def test_missing_capacity_without_machines_is_ranked_after_its_cause() -> None:
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        ("CannotPullContainerError: retried 5 time(s): docker.io/a/b:1: not found", "not there"),
-        ("CannotPullContainerError: pull access denied for a/b, repository does not exist", "not there"),
-        ("CannotPullContainerError: toomanyrequests: You have reached your pull rate limit", "Docker Hub allows"),
-        ("CannotPullContainerError: Error response from daemon: no basic auth credentials", "role may not"),
-        ("CannotPullContainerError: dial tcp 1.2.3.4:443: i/o timeout", "do not reach the registry"),
-        ("CannotPullContainerError: no matching manifest for linux/arm64 in the manifest list", "processors"),
+        ("CannotPullContainerError: retried 5 time(s): docker.io/a/b:1: not found", "does not exist or is private"),
+        ("CannotPullContainerError: pull access denied for a/b, repository does not exist", "does not exist or is private"),
+        ("CannotPullContainerError: toomanyrequests: You have reached your pull rate limit", "Docker Hub's limit"),
+        ("CannotPullContainerError: Error response from daemon: no basic auth credentials", "role is not allowed to"),
+        ("CannotPullContainerError: dial tcp 1.2.3.4:443: i/o timeout", "cannot reach the registry"),
+        ("CannotPullContainerError: no matching manifest for linux/arm64 in the manifest list", "different type of processor"),
         ("CannotPullContainerError: write /var/lib/docker: no space left on device", "disk"),
         ("CannotPullContainerError: something new", "cannot be pulled"),
         ("Essential container in task exited; OutOfMemoryError: Container killed due to memory usage", "memory"),
         ("CannotStartContainerError: failed to initialize logging driver: ResourceNotFoundException", "log"),
-        ("CannotStartContainerError: exec /run-worker.sh: exec format error", "processors"),
+        ("CannotStartContainerError: exec /run-worker.sh: exec format error", "different type of processor"),
         ("CannotStartContainerError: something new", "cannot be started"),
     ],
 )  # fmt: skip
@@ -330,8 +336,8 @@ EXITED = "Essential container in task exited"
 
 @pytest.mark.parametrize(
     ("exit_code", "text"),
-    [(137, "memory"), (2, "settings do not fit"), (126, "cannot start its program"), (127, "cannot start its program"),
-     (139, "segmentation fault"), (1, "ends with an error"), (12, "ends with an error"), (22, "ends with an error")],
+    [(137, "memory"), (2, "settings do not match"), (126, "cannot start its program"), (127, "cannot start its program"),
+     (139, "segmentation fault"), (1, "stops with an error"), (12, "stops with an error"), (22, "stops with an error")],
 )  # fmt: skip
 def test_each_exit_code_of_a_container_is_explained(exit_code: int, text: str) -> None:
     cause = find_first_cause(replace(IDLE, stopped_tasks=(build_stopped_task(EXITED, exit_code),)))
@@ -341,7 +347,7 @@ def test_each_exit_code_of_a_container_is_explained(exit_code: int, text: str) -
 
 def test_a_number_in_a_message_of_aws_is_not_an_exit_code() -> None:
     evidence = replace(IDLE, stopped_tasks=(build_stopped_task("the health check ended with exit code 137", 2),))
-    assert "settings do not fit" in find_first_cause(evidence).title
+    assert "settings do not match" in find_first_cause(evidence).title
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_a_missing_bucket_policy_is_reported_in_one_line_with_its_remedy(aws: Ex
 @pytest.mark.parametrize(
     ("code", "text", "status"),
     [
-        ("AccessDeniedException", "ask your administrator for this right", ExportStatus.FAILED),
+        ("AccessDeniedException", "ask your administrator for this permission", ExportStatus.FAILED),
         ("ThrottlingException", "starting the export: ThrottlingException", ExportStatus.FAILED),
         ("ServiceUnavailableException", "ServiceUnavailableException", ExportStatus.FAILED),
         ("ResourceNotFoundException", "it does not exist", ExportStatus.MISSING),
