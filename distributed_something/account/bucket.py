@@ -57,15 +57,15 @@ def plan_bucket_policy(clients: Clients, account: AwsAccount, bucket: str) -> Se
     except ClientError as error:
         if get_error_code(error) != MISSING_BUCKET_CODE:
             raise
-        return SetupStep(row(SetupState.LEFT, MISSING_BUCKET_ADVICE))
+        return SetupStep(row(SetupState.NOT_DONE, MISSING_BUCKET_ADVICE))
     ours = build_log_export_statements(account, bucket)
     merged = merge_statements(current, ours)
     statements = current["Statement"] if current else []
     if current is not None and all(statement in statements for statement in ours):
-        return SetupStep(row(SetupState.FOUND))
+        return SetupStep(row(SetupState.EXISTS))
     note = f"for the log export; other statements kept: {len(merged['Statement']) - len(ours)}"
     return SetupStep(
-        row(SetupState.CHANGED if current else SetupState.MADE, note),
+        row(SetupState.CHANGED if current else SetupState.CREATED, note),
         partial(_put_bucket_policy, clients, bucket, merged),
     )
 
@@ -102,18 +102,18 @@ def plan_lifecycle_rule(clients: Clients, bucket: str) -> SetupStep:
         current = _describe_lifecycle(clients, bucket)
     except ClientError as error:
         if get_error_code(error) == MISSING_BUCKET_CODE:
-            return SetupStep(_build_row(bucket, SetupState.LEFT, MISSING_BUCKET_ADVICE))
+            return SetupStep(_build_row(bucket, SetupState.NOT_DONE, MISSING_BUCKET_ADVICE))
         if is_access_denied(error):
-            return SetupStep(_build_row(bucket, SetupState.LEFT, LIFECYCLE_DENIED_ADVICE))
+            return SetupStep(_build_row(bucket, SetupState.NOT_DONE, LIFECYCLE_DENIED_ADVICE))
         raise
     rules = current.get("Rules", [])
     if any(_is_equivalent_rule(rule) for rule in rules):
-        return SetupStep(_build_row(bucket, SetupState.FOUND))
+        return SetupStep(_build_row(bucket, SetupState.EXISTS))
     others = [rule for rule in rules if rule.get("ID") != LIFECYCLE_RULE_NAME]
     note = f"deletes the parts of uploads that are not complete after {INCOMPLETE_UPLOAD_DAYS} days"
     put = partial(_put_lifecycle, clients, bucket, current, [*others, LIFECYCLE_RULE])
     return SetupStep(
-        _build_row(bucket, SetupState.CHANGED if rules else SetupState.MADE, note),
+        _build_row(bucket, SetupState.CHANGED if rules else SetupState.CREATED, note),
         put,
         denied_note=LIFECYCLE_DENIED_ADVICE,
     )
@@ -128,7 +128,7 @@ def plan_lifecycle_rule_removal(clients: Clients, bucket: str) -> Iterator[Setup
             return
         if not is_access_denied(error):
             raise
-        yield SetupStep(_build_row(bucket, SetupState.LEFT, LIFECYCLE_DENIED_ADVICE))
+        yield SetupStep(_build_row(bucket, SetupState.NOT_DONE, LIFECYCLE_DENIED_ADVICE))
         return
     rules = current.get("Rules", [])
     others = [rule for rule in rules if rule.get("ID") != LIFECYCLE_RULE_NAME]

@@ -56,7 +56,7 @@ def plan_monitor_log_group(clients: Clients) -> SetupStep:
         clients.logs.put_retention_policy, logGroupName=MONITOR_LOG_GROUP, retentionInDays=LOG_RETENTION_DAYS
     )
     if group is not None and group.get("retentionInDays"):
-        return SetupStep(row(SetupState.FOUND))
+        return SetupStep(row(SetupState.EXISTS))
     if group is not None:
         note = f"logs are now deleted after {LOG_RETENTION_DAYS} days"
         return SetupStep(row(SetupState.CHANGED, note), set_retention)
@@ -65,7 +65,7 @@ def plan_monitor_log_group(clients: Clients) -> SetupStep:
         clients.logs.create_log_group(logGroupName=MONITOR_LOG_GROUP, tags=MADE_BY_TAG)
         set_retention()
 
-    return SetupStep(row(SetupState.MADE), create_log_group)
+    return SetupStep(row(SetupState.CREATED), create_log_group)
 
 
 def plan_monitor_function(
@@ -76,16 +76,16 @@ def plan_monitor_function(
     function = _find_function(clients)
     configuration = build_function_configuration(account)
     if function is None:
-        return SetupStep(row(SetupState.MADE), partial(_create_function, clients, configuration, code, sleep))
+        return SetupStep(row(SetupState.CREATED), partial(_create_function, clients, configuration, code, sleep))
     if not has_made_by_tag(function.get("Tags")):
-        return SetupStep(row(SetupState.LEFT, "a function with this name exists that setupAWS did not create"))
+        return SetupStep(row(SetupState.NOT_DONE, "a function with this name exists that setupAWS did not create"))
     current = function["Configuration"]
     settings = {
         key: value for key, value in configuration.items() if key != "FunctionName" and current.get(key) != value
     }
     has_new_code = current["CodeSha256"] != hash_bundle(code)
     if not settings and not has_new_code:
-        return SetupStep(row(SetupState.FOUND))
+        return SetupStep(row(SetupState.EXISTS))
     changes = ", ".join([*(["code"] if has_new_code else []), *settings])
     act = partial(_update_function, clients, settings, code if has_new_code else None, sleep)
     return SetupStep(row(SetupState.CHANGED, changes), act)
@@ -96,14 +96,14 @@ def plan_monitor_permission(clients: Clients, account: AwsAccount) -> SetupStep:
     row = partial(SetupRow, "permission", f"{MONITOR_FUNCTION} for {RULE_NAME_PREFIX}* rules")
     function = _find_function(clients)
     if function is not None and not has_made_by_tag(function.get("Tags")):
-        return SetupStep(row(SetupState.LEFT, "setupAWS did not create the function"))
+        return SetupStep(row(SetupState.NOT_DONE, "setupAWS did not create the function"))
     response = none_if_missing(lambda: clients.lambda_.get_policy(FunctionName=MONITOR_FUNCTION), _MISSING_CODE)
     statements = json.loads(response["Policy"])["Statement"] if response else []
     current = next((statement for statement in statements if statement.get("Sid") == RULES_STATEMENT_ID), None)
     rules_arn = account.arn("events", f"rule/{RULE_NAME_PREFIX}*", account.region)
     conditions = current.get("Condition", {}).values() if current is not None else ()
     if any(rules_arn in condition.values() for condition in conditions):
-        return SetupStep(row(SetupState.FOUND))
+        return SetupStep(row(SetupState.EXISTS))
 
     def allow_rules() -> None:
         if current is not None:
@@ -116,7 +116,7 @@ def plan_monitor_permission(clients: Clients, account: AwsAccount) -> SetupStep:
             SourceArn=rules_arn,
         )
 
-    return SetupStep(row(SetupState.CHANGED if current is not None else SetupState.MADE), allow_rules)
+    return SetupStep(row(SetupState.CHANGED if current is not None else SetupState.CREATED), allow_rules)
 
 
 def list_monitor_rules(clients: Clients, account: AwsAccount) -> list[str]:

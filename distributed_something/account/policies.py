@@ -173,7 +173,7 @@ def build_log_export_statements(account: AwsAccount, bucket: str) -> list[dict[s
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/S3ExportTasks.html
     """
     principal = {"Service": localize_service_name(f"logs.{account.region}.amazonaws.com", account)}
-    same_account = {"aws:SourceAccount": account.account}
+    same_account = {"aws:SourceAccount": account.account_id}
     source = {"ArnLike": {"aws:SourceArn": account.arn("logs", "log-group:*", account.region)}}
     return [
         {

@@ -40,16 +40,16 @@ def plan_role(iam: IAMClient, spec: RoleSpec) -> SetupStep:
     trust = build_trust_policy(spec.service)
     role: Any = none_if_missing(lambda: iam.get_role(RoleName=spec.name)["Role"], MISSING_CODE)
     if role is None:
-        return SetupStep(row(SetupState.MADE), partial(_create_role, iam, spec, trust))
+        return SetupStep(row(SetupState.CREATED), partial(_create_role, iam, spec, trust))
     is_ours = has_made_by_tag(role.get("Tags"))
     note = "" if is_ours else "not created by setupAWS; its own policies stay"
     if not is_ours and spec.service not in list_trusted_services(role["AssumeRolePolicyDocument"]):
         reason = f"not created by setupAWS, and {spec.service} cannot assume it; add the service to its trust policy"
-        return SetupStep(row(SetupState.LEFT, reason))
+        return SetupStep(row(SetupState.NOT_DONE, reason))
     changed = [name for name in spec.policies if _find_policy(iam, spec.name, name) != spec.policies[name]]
     has_new_trust = is_ours and role["AssumeRolePolicyDocument"] != trust
     if not changed and not has_new_trust:
-        return SetupStep(row(SetupState.FOUND, note))
+        return SetupStep(row(SetupState.EXISTS, note))
     changes = ", ".join([*(["trust policy"] if has_new_trust else []), *(f"policy {name}" for name in changed)])
     act = partial(_update_role, iam, spec, changed, trust if has_new_trust else None)
     return SetupStep(row(SetupState.CHANGED, "; ".join(filter(None, [changes, note]))), act)
@@ -68,22 +68,22 @@ def plan_instance_profile(iam: IAMClient, name: str, sleep: Callable[[float], No
             iam.create_instance_profile(InstanceProfileName=name, Tags=MADE_BY_TAGS)  # type: ignore[arg-type]
             add_role()
 
-        return SetupStep(row(SetupState.MADE), create_profile)
+        return SetupStep(row(SetupState.CREATED), create_profile)
     roles = [role["RoleName"] for role in profile["Roles"]]
     if not roles:
         return SetupStep(row(SetupState.CHANGED, f"role {name} added"), add_role)
     if name not in roles:
-        return SetupStep(row(SetupState.LEFT, f"contains the role {roles[0]} instead of {name}; replace the role"))
-    return SetupStep(row(SetupState.FOUND))
+        return SetupStep(row(SetupState.NOT_DONE, f"contains the role {roles[0]} instead of {name}; replace the role"))
+    return SetupStep(row(SetupState.EXISTS))
 
 
 def plan_service_linked_role(iam: IAMClient, name: str, service: str) -> SetupStep:
     """Plan to create the role that the AWS service assumes by itself."""
     if none_if_missing(lambda: iam.get_role(RoleName=name), MISSING_CODE) is not None:
-        return SetupStep(SetupRow("service-linked role", name, SetupState.FOUND))
+        return SetupStep(SetupRow("service-linked role", name, SetupState.EXISTS))
     # InvalidInput ("has been taken in this account") means that the service itself has just created the role.
     return SetupStep(
-        SetupRow("service-linked role", name, SetupState.MADE),
+        SetupRow("service-linked role", name, SetupState.CREATED),
         lambda: none_if_missing(lambda: iam.create_service_linked_role(AWSServiceName=service), "InvalidInput"),
     )
 
@@ -106,10 +106,10 @@ def plan_role_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
             yield SetupStep(policies_row, partial(_delete_policies, iam, name, our_policies))
         yield SetupStep(row(SetupState.KEPT, "not created by setupAWS"))
     elif attached := _list_attached_policies(iam, name):
-        yield SetupStep(row(SetupState.LEFT, f"has attached policies: {', '.join(attached)}; detach them first"))
+        yield SetupStep(row(SetupState.NOT_DONE, f"has attached policies: {', '.join(attached)}; detach them first"))
     elif profile_name := _find_foreign_profile(iam, name):
         reason = f"used by the instance profile {profile_name}, which setupAWS did not create"
-        yield SetupStep(row(SetupState.LEFT, reason))
+        yield SetupStep(row(SetupState.NOT_DONE, reason))
     else:
         yield SetupStep(row(SetupState.REMOVED), partial(_delete_role, iam, name, inline))
 

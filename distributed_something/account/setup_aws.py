@@ -146,7 +146,7 @@ def delete_account_setup(
         use = find_account_use(clients, account, now())
     if use is not None:
         reason = f"{format_account_use(use)}: nothing was removed; end the run first"
-        yield SetupRow("account", account.account, SetupState.LEFT, reason)
+        yield SetupRow("account", account.account_id, SetupState.NOT_DONE, reason)
         return
     planners: list[Callable[[], Iterable[SetupStep]]] = [
         partial(plan_monitor_removal, clients),
@@ -192,7 +192,7 @@ def build_roles(account: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
 
 def _preview_step(step: SetupStep) -> SetupRow:
     row = step.row
-    return row if step.act is None else replace(row, planned=True)
+    return row if step.apply is None else replace(row, is_planned=True)
 
 
 def apply_step(step: SetupStep) -> SetupRow:
@@ -202,22 +202,22 @@ def apply_step(step: SetupStep) -> SetupRow:
     """
     with translate_aws_errors(f"setting up: {step.row.kind} {step.row.name}"):
         try:
-            if step.act is not None:
-                step.act()
+            if step.apply is not None:
+                step.apply()
         except ClientError as error:
             if not step.denied_note or not is_access_denied(error):
                 raise
-            return replace(step.row, state=SetupState.LEFT, note=step.denied_note)
+            return replace(step.row, state=SetupState.NOT_DONE, note=step.denied_note)
     return step.row
 
 
 def _apply_removal(step: SetupStep) -> SetupRow:
-    if step.act is not None:
+    if step.apply is not None:
         try:
-            step.act()
+            step.apply()
         except AWSError as error:
             note = str(explain_aws_error(f"removing {step.row.name}", error))
-            return replace(step.row, state=SetupState.LEFT, note=note)
+            return replace(step.row, state=SetupState.NOT_DONE, note=note)
     return step.row
 
 

@@ -14,42 +14,42 @@ STATE_COLUMNS = 18  # width of the longest state, "would be changed", plus two s
 class SetupState(StrEnum):
     """What happened to a resource."""
 
-    FOUND = "found"
-    MADE = "made"
+    EXISTS = "exists"
+    CREATED = "created"
     CHANGED = "changed"
     REMOVED = "removed"
     KEPT = "kept"  # intentionally
-    LEFT = "left"  # not as it should be, for the reason in the note
+    NOT_DONE = "not done"  # for the reason in the note
 
 
 @dataclass(frozen=True)
 class SetupRow:
     """A row of the table: the resource's kind and name, what happened to it, and a note.
 
-    `planned`: it has not happened, because this is a dry run.
+    `is_planned`: it has not happened, because this is a dry run.
     """
 
     kind: str
     name: str
     state: SetupState
     note: str = ""
-    planned: bool = False
+    is_planned: bool = False
 
 
 @dataclass(frozen=True)
 class SetupStep:
-    """A row, and the action that carries it out; `act` is None if there is nothing to do.
+    """A row, and the action that carries it out; `apply` is None if there is nothing to do.
 
-    `denied_note`: set for a step that runs can do without. If AWS denies it, the resource is left, with this note.
+    `denied_note`: set for a step that runs can do without. If AWS denies it, the row becomes "not done" with this note.
     """
 
     row: SetupRow
-    act: Callable[[], object] | None = None
+    apply: Callable[[], object] | None = None
     denied_note: str = ""
 
 
 def format_setup_row(row: SetupRow) -> str:
     """Return the row as a line of setupAWS's table."""
-    state = f"would be {row.state}" if row.planned else row.state
+    state = f"would be {row.state}" if row.is_planned else row.state
     note = f" ({row.note})" if row.note else ""
     return format_row(state, f"{row.kind} {row.name}{note}", STATE_COLUMNS)

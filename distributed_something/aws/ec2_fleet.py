@@ -49,12 +49,12 @@ class FleetState:
     types: tuple[str, ...] = ()
 
     @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         return is_active_fleet_state(self.state)
 
     @property
-    def lacks_machines(self) -> bool:
-        return self.active and len(self.machines) < self.target
+    def has_missing_machines(self) -> bool:
+        return self.is_active and len(self.machines) < self.target
 
 
 class ActiveFleet(NamedTuple):
@@ -157,7 +157,7 @@ def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
     Return the fleet's state before that, or None if there was nothing to cancel. Raise CloudError if EC2 refuses.
     """
     fleet = observe_fleet(ec2, fleet_id)
-    if fleet is None or fleet.state == "cancelled" or (not fleet.active and not fleet.machines):
+    if fleet is None or fleet.state == "cancelled" or (not fleet.is_active and not fleet.machines):
         return None
     if fleet.state != "cancelled_terminating":
         response = ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[fleet_id], TerminateInstances=True)

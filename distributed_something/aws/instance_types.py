@@ -29,7 +29,7 @@ class MachineType:
     vcpus: int
     memory: int
     architectures: frozenset[str]
-    spot: bool = True
+    has_spot: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _build_machine_type(described: Any) -> MachineType:
         vcpus=described["VCpuInfo"]["DefaultVCpus"],
         memory=described["MemoryInfo"]["SizeInMiB"],
         architectures=frozenset(described.get("ProcessorInfo", {}).get("SupportedArchitectures", ())),
-        spot="spot" in described.get("SupportedUsageClasses", ["spot"]),
+        has_spot="spot" in described.get("SupportedUsageClasses", ["spot"]),
     )
 
 

@@ -34,46 +34,46 @@ class PriceReport:
     machine_type: str
     zone: str
     price: float
-    at: datetime
+    since: datetime
 
 
 @dataclass(frozen=True)
 class SpotMarket:
     """An instance type in a zone, with prices in USD an hour: the current one, and the week's lowest and highest.
 
-    `above`: the share of the week (0 to 1) in which the price was above the bid.
+    `share_above_bid`: the share of the week (0 to 1) in which the price was above the bid.
     """
 
     machine_type: str
     zone: str
     now: float
-    least: float
-    most: float
-    above: float
+    lowest: float
+    highest: float
+    share_above_bid: float
 
 
 class SpotPriceCache:
     """The current spot prices of a run's instance types.
 
-    Each type is looked up at most once in ten minutes, even if EC2 has no price for it. `otherwise`: the price (USD an
-    hour) of types that EC2 has no price for.
+    Each type is looked up at most once in ten minutes, even if EC2 has no price for it. `fallback_price`: the
+    price (USD an hour) of types that EC2 has no price for.
     """
 
-    def __init__(self, otherwise: float = 0.0) -> None:
-        self._otherwise = otherwise
+    def __init__(self, fallback_price: float = 0.0) -> None:
+        self._fallback_price = fallback_price
         self._prices: dict[str, float] = {}
         self._updated_at: dict[str, float] = {}
 
-    def hourly(self, ec2: EC2Client, fleet: FleetState, now: float) -> float | None:
+    def compute_hourly_cost(self, ec2: EC2Client, fleet: FleetState, now: float) -> float | None:
         """Return the cost of the fleet's instances in USD an hour; None without any price. Raise AWS's errors."""
         types = sorted({kind for kind in fleet.types if kind})
         due = [kind for kind in types if now - self._updated_at.get(kind, float("-inf")) >= PRICE_REFRESH_SECONDS]
         if due:
             self._prices |= list_spot_prices(ec2, due, now)
             self._updated_at |= dict.fromkeys(due, now)
-        if not self._prices and not self._otherwise:
+        if not self._prices and not self._fallback_price:
             return None
-        return sum(self._prices.get(kind, self._otherwise) for kind in fleet.types)
+        return sum(self._prices.get(kind, self._fallback_price) for kind in fleet.types)
 
 
 def list_spot_prices(ec2: EC2Client, names: Collection[str], now: float) -> dict[str, float]:
@@ -119,7 +119,7 @@ def _build_report(described: Any) -> PriceReport:
 
 
 def _get_time(report: PriceReport) -> datetime:
-    return report.at
+    return report.since
 
 
 def build_spot_markets(reports: Iterable[PriceReport], bid: float, now: datetime) -> list[SpotMarket]:
@@ -145,6 +145,6 @@ def _build_market(reports: list[PriceReport], bid: float, now: datetime) -> Spot
 def _iter_price_spans(ordered: list[PriceReport], now: datetime) -> Iterator[tuple[float, float]]:
     """Yield each price with the number of seconds for which it was valid within the last week."""
     start = now - PRICE_HISTORY_PERIOD
-    ends = [report.at for report in ordered[1:]] + [now]
+    ends = [report.since for report in ordered[1:]] + [now]
     for report, end in zip(ordered, ends, strict=True):
-        yield report.price, max(0.0, (end - max(report.at, start)).total_seconds())
+        yield report.price, max(0.0, (end - max(report.since, start)).total_seconds())

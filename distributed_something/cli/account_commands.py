@@ -52,7 +52,7 @@ def setup_aws(
     is_incomplete = False
     for row in rows:
         console.print_result(format_setup_row(row))
-        is_incomplete = is_incomplete or row.state is SetupState.LEFT
+        is_incomplete = is_incomplete or row.state is SetupState.NOT_DONE
     if is_incomplete:
         raise SystemExit(ExitCode.CLOUD)
 

@@ -89,7 +89,7 @@ class Context:
 
         settings = self.settings
         if self.cloud is not None:
-            os.environ.update(self.cloud.environment())
+            os.environ.update(self.cloud.build_environment())
             return Clients(boto3.Session(region_name=settings.AWS_REGION))
         with translate_aws_errors("logging in to AWS"):
             profile = None if settings.AWS_PROFILE in ("", "default") else settings.AWS_PROFILE

@@ -25,7 +25,7 @@ def interrupt(context: Context, machine: str | None, notice: float) -> None:
     assert context.cloud is not None
     cloud = context.cloud
     context.console.print_progress(
-        format_row("machine", f"{cloud.interrupt(machine, notice_seconds=notice)} is interrupted")
+        format_row("machine", f"{cloud.interrupt_machine(machine, notice_seconds=notice)} is interrupted")
     )
 
 

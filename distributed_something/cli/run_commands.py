@@ -66,7 +66,7 @@ def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) ->
     submission = Submission(loaded, plan, SubmissionJournal(build_journal_path(job_file), resume=resume))
     with SubmitView(plan.count, console) as progress:
         sent = submit_jobs(
-            settings, context.clients, submission, Clock(), progress=progress, say=console.print_progress
+            settings, context.clients, submission, Clock(), progress=progress, print_progress=console.print_progress
         )
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     console.print_progress("next: startCluster FLEETFILE")
@@ -113,7 +113,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     else:
         print_progress(f"next: monitor {path}")
     pause = 0.5 if context.local else 15.0
-    watch_machine_arrivals(settings, clients, run, clock, wait_minutes=wait, pause=pause, say=print_progress)
+    watch_machine_arrivals(settings, clients, run, clock, wait_minutes=wait, pause=pause, print_progress=print_progress)
 
 
 @click.command(
@@ -140,7 +140,7 @@ def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest
     lowest_cost = cheapest == "True" or cheapest_option
     clean = monitor_run(_build_run_context(context), run, cheapest=lowest_cost, pace=_choose_pace(context))
     if context.cloud is not None:
-        results = context.cloud.export([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
+        results = context.cloud.export_buckets([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
         context.console.print_progress(format_row("results", shorten_path(results)))
     if not clean:
         raise SystemExit(ExitCode.CLOUD)
@@ -193,7 +193,11 @@ def _choose_pace(context: Context) -> Pace:
     """Return how often to look: more often locally, where counts are exact and machines start at once."""
     from distributed_something.run.monitor.policy import Pace
 
-    return replace(Pace(), look=0.5, soon=0.5, settle=2.0, new=3.0) if context.local else Pace()
+    return (
+        replace(Pace(), interval_seconds=0.5, short_interval_seconds=0.5, settling_seconds=2.0, new_machine_seconds=3.0)
+        if context.local
+        else Pace()
+    )
 
 
 def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, Any]) -> None:

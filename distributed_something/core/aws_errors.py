@@ -16,11 +16,11 @@ from distributed_something.core.text import format_one_line
 
 @dataclass(frozen=True)
 class AWSEvent:
-    """An event that AWS reported. `at`: seconds since 1970; `said`: AWS's message."""
+    """An event that AWS reported. `at`: seconds since 1970; `message`: AWS's message."""
 
     at: float
     kind: str
-    said: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -347,14 +347,14 @@ class FleetProblem:
     @property
     def cause(self) -> Hashable:
         """Return a value that is equal for two events of the same problem."""
-        return self.pattern or (self.event.kind, self.event.said)
+        return self.pattern or (self.event.kind, self.event.message)
 
 
 def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
     """Return the problems that these events of a fleet report, one per cause."""
     problems: dict[Hashable, FleetProblem] = {}
     for event in events:
-        pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.kind, event.said)
+        pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.kind, event.message)
         problem = FleetProblem(event, pattern)
         problems.setdefault(problem.cause, problem)
     return tuple(problems.values())
@@ -362,6 +362,6 @@ def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
 
 def format_fleet_problem(problem: FleetProblem) -> str:
     """Return the cause, its remedy, and EC2's message on one line; for an unknown event only EC2's message."""
-    message = format_one_line(f"{problem.event.kind}: {problem.event.said}")
+    message = format_one_line(f"{problem.event.kind}: {problem.event.message}")
     pattern = problem.pattern
     return f"{pattern.cause} — {pattern.remedy} ({message})" if pattern else message

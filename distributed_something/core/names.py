@@ -65,13 +65,13 @@ MONITOR_PREFIX = "monitors"  # prefix of the copies of monitor files in the buck
 class AwsAccount:
     """An AWS account (12 digits) in a region and partition (`aws`, `aws-cn`, …), and the ARNs of its resources."""
 
-    account: str
+    account_id: str
     region: str
     partition: str = "aws"
 
     def arn(self, service: str, resource: str, region: str = "*") -> str:
         """Return the ARN of a resource of this account, in all regions unless `region` is given."""
-        return f"arn:{self.partition}:{service}:{region}:{self.account}:{resource}"
+        return f"arn:{self.partition}:{service}:{region}:{self.account_id}:{resource}"
 
     def role(self, name: str) -> str:
         return self.arn("iam", f"role/{name}", region="")

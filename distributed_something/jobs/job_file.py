@@ -105,7 +105,7 @@ class JobFile:
     groups: GroupSource
     uploads: dict[Path, str]
 
-    def bodies(self) -> Iterator[str]:
+    def iter_bodies(self) -> Iterator[str]:
         """Yield the body of each message. Raise InputError at the first wrong group."""
         start = self._build_body_start()
         for group in self.groups():

@@ -47,7 +47,7 @@ class OneJob:
     body: str
 
 
-def select_job(job_file: JobFile, number: int | None, identity: str | None) -> OneJob:
+def select_job(job_file: JobFile, number: int | None, wanted_id: str | None) -> OneJob:
     """Return the job with this number (from 1) or this ID. Raise InputError if there is none.
 
     Also raise InputError if one of the jobs before it is wrong; later jobs are not checked.
@@ -55,13 +55,13 @@ def select_job(job_file: JobFile, number: int | None, identity: str | None) -> O
     count, first_identity = 0, ""
     for count, body, job_identity in job_file.iter_checked_messages():
         first_identity = first_identity or job_identity
-        if number == count or identity == job_identity:
+        if number == count or wanted_id == job_identity:
             return OneJob(count, job_identity, body)
     if not count:
         raise InputError(job_file.path, job_file.groups_key, "it contains no jobs", "list at least one")
-    if identity is not None:
+    if wanted_id is not None:
         remedy = f"write an ID such as {first_identity}, or use --index with a number from 1 to {count:,}"
-        raise InputError(job_file.path, "--id", f"no job has the ID {identity!r}", remedy)
+        raise InputError(job_file.path, "--id", f"no job has the ID {wanted_id!r}", remedy)
     raise InputError(job_file.path, "--index", f"there is no job {number}", f"write a number from 1 to {count:,}")
 
 

@@ -80,7 +80,7 @@ def submit_jobs(
     clock: Clock,
     *,
     progress: ProgressCallback,
-    say: Callable[[str], None],
+    print_progress: Callable[[str], None],
 ) -> int:
     """Upload the `upload` folders, send every job that is not in the journal, and return how many were sent now.
 
@@ -91,14 +91,14 @@ def submit_jobs(
     journal.open(submission.plan, url)
     before = journal.done
     try:
-        upload_folders(clients.s3, settings.AWS_BUCKET, submission.job_file.uploads, say)
+        upload_folders(clients.s3, settings.AWS_BUCKET, submission.job_file.uploads, print_progress)
         send_all_batches(clients.sqs, url, _iter_unsent_jobs(submission), journal, progress, clock.sleep)
     except KeyboardInterrupt:
         raise SubmissionInterruption(journal.done, total) from None
     except CloudError as error:
         raise SubmissionError(error, journal.done, total) from error
     finally:
-        _add_submitted_count(clients.sqs, url, journal.done - before, say)
+        _add_submitted_count(clients.sqs, url, journal.done - before, print_progress)
         journal.close()
         if journal.done in (0, total):
             journal.remove()  # nothing to resume
@@ -116,7 +116,7 @@ def format_submission_progress(sent: int, total: int) -> str:
 def _iter_unsent_jobs(submission: Submission) -> Iterator[NumberedMessage]:
     """Yield the jobs that are not in the journal. Raise ChangedTableError at the end if the jobs have changed."""
     digest = hashlib.sha256()
-    for number, body in enumerate(submission.job_file.bodies()):
+    for number, body in enumerate(submission.job_file.iter_bodies()):
         digest.update(body.encode())
         if not submission.journal.is_sent(number):
             yield number, body

@@ -12,23 +12,23 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class UnseenPart:
+class UncheckedPart:
     """A lookup that AWS refused. `denied`: a permission is missing, so a retry would fail too."""
 
     error: CloudError
-    denied: bool
+    is_denied: bool
 
 
-def collect_findings(
+def collect_lookup_results(
     lookups: Iterable[tuple[str, Callable[[], Iterable[Item]]]],
-) -> tuple[list[Item], list[UnseenPart]]:
+) -> tuple[list[Item], list[UncheckedPart]]:
     """Make all lookups and return their items and the lookups that AWS refused.
 
     Each lookup has a label for error messages, such as "queues". Raises CloudError only if AWS does not accept the
     credentials.
     """
     items: list[Item] = []
-    refused_lookups: list[UnseenPart] = []
+    refused_lookups: list[UncheckedPart] = []
     for label, look_up in lookups:
         try:
             items.extend(look_up())
@@ -36,5 +36,5 @@ def collect_findings(
             explained_error = explain_aws_error(f"looking for {label}", error)
             if is_login_error(error):
                 raise explained_error from error
-            refused_lookups.append(UnseenPart(explained_error, is_access_denied(error)))
+            refused_lookups.append(UncheckedPart(explained_error, is_access_denied(error)))
     return items, refused_lookups

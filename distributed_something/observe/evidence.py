@@ -235,7 +235,7 @@ def _count_registered_instances(clients: Clients, name: str) -> int | None:
 
 def _list_cluster_machines(clients: Clients, name: str) -> tuple[ClusterMachine, ...]:
     instances = list_container_instances(clients.ecs, name, MAX_CLUSTER_MACHINES)
-    return tuple(ClusterMachine(instance.instance, instance.connected, instance.tasks) for instance in instances)
+    return tuple(ClusterMachine(instance.instance, instance.is_connected, instance.tasks) for instance in instances)
 
 
 def _list_run_machines(clients: Clients, app: str, start: float) -> tuple[ObservedMachine, ...]:

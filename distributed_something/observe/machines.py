@@ -46,9 +46,9 @@ class ContainerInstance:
     instance: str
     arn: str
     tasks: int
-    since: float
-    draining: bool = False
-    connected: bool = True
+    joined_at: float
+    is_draining: bool = False
+    is_connected: bool = True
 
 
 def iter_instances(ec2: EC2Client, filters: Sequence[Mapping[str, Any]], limit: int | None = None) -> Iterator[Any]:
@@ -107,9 +107,9 @@ def observe_container_instances(ecs: ECSClient, cluster: str, arns: Sequence[str
             instance=described.get("ec2InstanceId", ""),
             arn=described["containerInstanceArn"],
             tasks=described.get("runningTasksCount", 0) + described.get("pendingTasksCount", 0),
-            since=convert_to_seconds(described.get("registeredAt")),
-            draining=described.get("status") == "DRAINING",
-            connected=bool(described.get("agentConnected")),
+            joined_at=convert_to_seconds(described.get("registeredAt")),
+            is_draining=described.get("status") == "DRAINING",
+            is_connected=bool(described.get("agentConnected")),
         )
         for described in response["containerInstances"]
         if described.get("status", "ACTIVE") in ("ACTIVE", "DRAINING")

@@ -52,7 +52,7 @@ class ResourceState(Enum):
     to another program.
     """
 
-    LEFT = "left"
+    REMAINING = "left"
     ENDING = "still ending"
     KEPT = "kept"
     UNKNOWN = "of unknown origin"
@@ -85,10 +85,10 @@ class Resource:
     app: str
     run: str = ""
     note: str = ""
-    state: ResourceState = ResourceState.LEFT
+    state: ResourceState = ResourceState.REMAINING
     id: str = ""
     fleet: str = ""
-    made: float = 0.0
+    requested_at: float = 0.0
 
 
 def format_resource(resource: Resource) -> str:
@@ -112,7 +112,7 @@ def iter_tagged_fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Resou
             note=fleet_state,
             state=_choose_ending_state(fleet_state == "cancelled_terminating", _choose_ownership_state(tags, None)),
             id=fleet["SpotFleetRequestId"],
-            made=fleet["CreateTime"].timestamp(),
+            requested_at=fleet["CreateTime"].timestamp(),
         )
 
 
@@ -161,7 +161,7 @@ def iter_tagged_templates(ec2: EC2Client, app: str | None = None) -> Iterator[Re
             if _has_app_tag(tags, app):
                 prefix = f"{tags['app']}-"
                 is_own = name.startswith(prefix) and _RUN_NAME_PATTERN.fullmatch(name.removeprefix(prefix))
-                state = ResourceState.LEFT if is_own else ResourceState.UNKNOWN
+                state = ResourceState.REMAINING if is_own else ResourceState.UNKNOWN
                 run, template_id = tags.get("run", ""), template["LaunchTemplateId"]
                 yield Resource(ResourceKind.LAUNCH_TEMPLATE, name, tags["app"], run, state=state, id=template_id)
 
@@ -171,7 +171,7 @@ def iter_named_queues(sqs: SQSClient, app: str, names: Iterable[str]) -> Iterato
     for name in names:
         url = find_queue(sqs, name)
         if url is not None:
-            yield from _iter_queue(sqs, url, {"app": app}, ResourceState.LEFT)
+            yield from _iter_queue(sqs, url, {"app": app}, ResourceState.REMAINING)
 
 
 def iter_tagged_queues(sqs: SQSClient) -> Iterator[Resource]:
@@ -195,7 +195,7 @@ def iter_app_clusters(ecs: ECSClient, name: str, app: str) -> Iterator[Resource]
     cluster = describe_cluster(ecs, name)
     if cluster is not None and is_app_cluster(cluster, app):
         other_services = [service for service in list_service_names(ecs, name) if service != AppNames(app).service]
-        state = ResourceState.KEPT if other_services else ResourceState.LEFT
+        state = ResourceState.KEPT if other_services else ResourceState.REMAINING
         yield from _build_cluster_resource(cluster, {"app": app}, state)
 
 
@@ -265,7 +265,7 @@ def iter_app_dashboards(cloudwatch: CloudWatchClient, app: str, *, keep: bool = 
     """Yield the app's dashboard, if it exists; KEPT if `keep`."""
     pages = cloudwatch.get_paginator("list_dashboards").paginate(DashboardNamePrefix=app)
     if any(entry["DashboardName"] == app for page in pages for entry in page.get("DashboardEntries", [])):
-        state, note = (ResourceState.KEPT, "CLEAN_DASHBOARD is 'False'") if keep else (ResourceState.LEFT, "")
+        state, note = (ResourceState.KEPT, "CLEAN_DASHBOARD is 'False'") if keep else (ResourceState.REMAINING, "")
         yield Resource(ResourceKind.DASHBOARD, app, app, note=note, state=state)
 
 
@@ -301,7 +301,7 @@ def iter_monitor_rules(events: Any, app: str | None = None) -> Iterator[Resource
 
 def _choose_ending_state(is_ending: bool, ownership: ResourceState) -> ResourceState:
     """Return ENDING for an ending resource of an app, so that cleanup waits for it; else its ownership state."""
-    return ResourceState.ENDING if is_ending and ownership is ResourceState.LEFT else ownership
+    return ResourceState.ENDING if is_ending and ownership is ResourceState.REMAINING else ownership
 
 
 def _iter_queue(sqs: SQSClient, url: str, tags: dict[str, str], state: ResourceState) -> Iterator[Resource]:
@@ -309,7 +309,7 @@ def _iter_queue(sqs: SQSClient, url: str, tags: dict[str, str], state: ResourceS
     if queue is None:
         return
     jobs, is_job_queue = queue.counts.jobs, bool(queue.dead_letter_queue)
-    if jobs and not is_job_queue and state is ResourceState.LEFT:
+    if jobs and not is_job_queue and state is ResourceState.REMAINING:
         state = ResourceState.KEPT  # this is a dead-letter queue itself, and cleanup keeps failed jobs
     note = f"holds {format_count(jobs, 'job' if is_job_queue else 'failed job')}" if jobs else "empty"
     yield Resource(ResourceKind.QUEUE, queue.name, tags["app"], tags.get("run", ""), note, state, id=url)
@@ -325,7 +325,7 @@ def _empty_if_missing(call: Callable[[], Any]) -> Any:
 
 
 def _build_service_resource(service: Any, app: str, cluster_name: str) -> Iterator[Resource]:
-    state = {"ACTIVE": ResourceState.LEFT, "DRAINING": ResourceState.ENDING}.get(service["status"])
+    state = {"ACTIVE": ResourceState.REMAINING, "DRAINING": ResourceState.ENDING}.get(service["status"])
     if state is not None:
         note = f"in cluster {cluster_name}, {format_count(service['runningCount'], 'running task')}"
         yield Resource(ResourceKind.SERVICE, service["serviceName"], app, note=note, state=state, id=cluster_name)
@@ -381,4 +381,4 @@ def _choose_ownership_state(tags: dict[str, str], name: str | None, *own_names: 
     Proof is a tag that only this package writes, or one of `own_names`.
     """
     is_own = SUBMITTED_JOBS_TAG in tags or has_run_tags(tags) or name in own_names
-    return ResourceState.LEFT if is_own else ResourceState.UNKNOWN
+    return ResourceState.REMAINING if is_own else ResourceState.UNKNOWN

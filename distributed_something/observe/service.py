@@ -29,13 +29,13 @@ class ServiceState:
 class StoppedTask:
     """A stopped task.
 
-    `at`: seconds since 1970. `kind`: ECS's stop code. `said`: the reasons that ECS reports for the task and its
+    `at`: seconds since 1970. `kind`: ECS's stop code. `message`: the reasons that ECS reports for the task and its
     containers. `exit_codes`: the nonzero exit codes of its containers.
     """
 
     at: float
     kind: str
-    said: str
+    message: str
     exit_codes: tuple[int, ...] = ()
 
 

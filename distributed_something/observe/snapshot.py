@@ -29,8 +29,8 @@ class RunSnapshot:
     """State of a run at one time. `queue`, `fleet`, and `service` are None if they do not exist.
 
     `dead`: jobs in the dead-letter queue. `submitted`: jobs submitted so far; None if this was not recorded. `paused`:
-    the newest containers that have paused because several jobs failed in a row or their disk is full. `hosts`: the
-    fleet's machines without a running task. `hourly`: cost of all machines in USD an hour; None if no price is known.
+    the newest containers that have paused because several jobs failed in a row or their disk is full. `idle_instances`:
+    the fleet's machines without a running task. `hourly`: cost of all machines in USD an hour; None if no price is known.
     `problems`: what the fleet reports while it has too few machines, one entry per cause.
     """
 
@@ -41,7 +41,7 @@ class RunSnapshot:
     fleet: FleetState | None
     service: ServiceState | None
     paused: tuple[PausedMachine, ...] = ()
-    hosts: tuple[ContainerInstance, ...] = ()
+    idle_instances: tuple[ContainerInstance, ...] = ()
     hourly: float | None = None
     problems: tuple[FleetProblem, ...] = ()
 
@@ -70,9 +70,9 @@ def observe_run(clients: Clients, file: MonitorFile, now: float, prices: SpotPri
         fleet=fleet,
         service=observe_service(clients.ecs, file.MONITOR_ECS_CLUSTER, file.names.service),
         paused=list_paused_machines(clients.s3, file.MONITOR_BUCKET_NAME, file.keys, now),
-        hosts=_list_idle_machines(clients, file, fleet) if fleet and fleet.machines else (),
-        hourly=prices.hourly(clients.ec2, fleet, now) if fleet else None,
-        problems=_observe_problems(clients, file, now) if fleet and fleet.lacks_machines else (),
+        idle_instances=_list_idle_machines(clients, file, fleet) if fleet and fleet.machines else (),
+        hourly=prices.compute_hourly_cost(clients.ec2, fleet, now) if fleet else None,
+        problems=_observe_problems(clients, file, now) if fleet and fleet.has_missing_machines else (),
     )
 
 

@@ -66,18 +66,22 @@ def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> 
 
     Raises AWS's errors.
     """
-    prices, next_call = SpotPriceCache(file.MONITOR_MACHINE_PRICE), clock.now() + pace.look
+    prices, next_call = SpotPriceCache(file.MONITOR_MACHINE_PRICE), clock.now() + pace.interval_seconds
     while True:
         tick = run_tick(clients, file, prices, clock.now(), cheapest=False, pace=pace)
-        if tick.end_reason is not None or not tick.is_scaling_down or clock.now() + pace.soon >= next_call:
+        if (
+            tick.end_reason is not None
+            or not tick.is_scaling_down
+            or clock.now() + pace.short_interval_seconds >= next_call
+        ):
             return tick
-        clock.sleep(pace.soon)
+        clock.sleep(pace.short_interval_seconds)
 
 
 def _read_pace(env: Mapping[str, str]) -> Pace:
     """Return the default pace, with the values that the environment overrides (the local cloud is faster than AWS)."""
     overrides = {field: float(env[variable]) for variable, field in _PACE_VARIABLES.items() if variable in env}
-    return replace(Pace(look=60.0), **overrides)
+    return replace(Pace(interval_seconds=60.0), **overrides)
 
 
 def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class _RunWatcher:
     def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         self.machines.update(snapshot.fleet.machines if snapshot.fleet else ())
         self.has_found_run = self.has_found_run or snapshot.queue is not None or snapshot.fleet is not None
-        self.view.show(snapshot, history)
+        self.view.show_snapshot(snapshot, history)
 
     def print_progress(self, text: str) -> None:
         self.view.print_progress(text)
@@ -70,7 +70,7 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
                 _save_summary(clients, run, str(error))
             raise
     dead_letter_queue = determine_dead_letter_queue(context, run)
-    request = CleanupRequest(run, dead_letter_queue, pause=min(pace.look, 10), ended_at=history.ended)
+    request = CleanupRequest(run, dead_letter_queue, pause=min(pace.interval_seconds, 10), ended_at=history.ended)
     return _finish_run(context, request, watcher)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def set_up_run(
-    settings: Settings, clients: Clients, say: Callable[[str], None], sleep: Callable[[float], None]
+    settings: Settings, clients: Clients, print_progress: Callable[[str], None], sleep: Callable[[float], None]
 ) -> None:
     """Create everything that jobs and machines need.
 
@@ -39,20 +39,20 @@ def set_up_run(
     owner = resolve_owner(settings, clients.sts)
     tags = build_tags(settings, owner)
     queues = ensure_queues(clients.sqs, settings, tags, sleep)
-    say(format_row("queue", settings.SQS_QUEUE_NAME))
-    say(format_row("for failed jobs", settings.SQS_DEAD_LETTER_QUEUE))
+    print_progress(format_row("queue", settings.SQS_QUEUE_NAME))
+    print_progress(format_row("for failed jobs", settings.SQS_DEAD_LETTER_QUEUE))
     for name, other_app in ensure_log_groups(clients.logs, settings, tags, sleep).items():
-        say(format_row("log group", name) + (f" (shared with the app {other_app})" if other_app else ""))
+        print_progress(format_row("log group", name) + (f" (shared with the app {other_app})" if other_app else ""))
     ensure_cluster(clients.ecs, settings.ECS_CLUSTER, tags)
-    say(format_row("cluster", settings.ECS_CLUSTER))
+    print_progress(format_row("cluster", settings.ECS_CLUSTER))
     with translate_aws_errors("looking for an active run"):
         run = find_active_run(clients, settings)
     request = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
     definition = ensure_task_definition(clients.ecs, request)
-    say(format_row("task definition", definition.rsplit("/", 1)[-1]))
-    say(format_row("image", settings.DOCKERHUB_TAG))
+    print_progress(format_row("task definition", definition.rsplit("/", 1)[-1]))
+    print_progress(format_row("image", settings.DOCKERHUB_TAG))
     ensure_service(clients.ecs, settings, definition, tags, sleep)
-    say(format_row("service", settings.names.service))
+    print_progress(format_row("service", settings.names.service))
 
 
 def find_active_run(clients: Clients, settings: Settings) -> str | None:

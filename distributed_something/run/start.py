@@ -128,7 +128,7 @@ def _find_auto_monitor(clients: Clients, settings: Settings) -> AwsAccount | Non
 
 def watch_machine_arrivals(
     settings: Settings, clients: Clients, monitor_file: MonitorFile, clock: Clock, *, wait_minutes: float,
-    pause: float, say: Callable[[str], None],
+    pause: float, print_progress: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Print how many machines have started, until all have or `wait_minutes` are over. AWS errors are ignored."""
     deadline, last_count = clock.now() + wait_minutes * 60, -1
@@ -137,16 +137,16 @@ def watch_machine_arrivals(
     while True:
         count = _count_machines(clients, monitor_file, last_count)
         if count != last_count:
-            say(format_row("machines", f"{count} of {settings.CLUSTER_MACHINES}"))
+            print_progress(format_row("machines", f"{count} of {settings.CLUSTER_MACHINES}"))
             last_count = count
         for problem in observe_fleet_problems(clients.ec2, fleet_id, start, clock.now()):
             if problem.cause not in printed_causes:
-                say(format_row("fleet", format_fleet_problem(problem)))
+                print_progress(format_row("fleet", format_fleet_problem(problem)))
                 printed_causes.add(problem.cause)
         if count >= settings.CLUSTER_MACHINES:
             return
         if clock.now() >= deadline:
-            say("not all machines have started; more may start while monitor runs")
+            print_progress("not all machines have started; more may start while monitor runs")
             return
         clock.sleep(pause)
 

@@ -1,7 +1,7 @@
 """The policies, enforced over a whole run: everybody can do their work, and no permission is unused.
 
-`rehearsal` runs the whole scenario in moto, which refuses calls that a login's policies do not allow. moto does not
-check resources and conditions, so `rights` checks those, for the same requests.
+`scenario` runs the whole scenario in moto, which refuses calls that a login's policies do not allow. moto does not
+check resources and conditions, so `permissions` checks those, for the same requests.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from distributed_something.account.user_policies import build_administrator_poli
 from distributed_something.core.names import MONITOR_ROLE, TASK_ROLE
 from tests.account.test_policies import ACCOUNT as ACCOUNT_OF_POLICIES
 from tests.account.test_policies import COMMANDS, REQUIRED, build_all_documents
-from tests.support import rights
-from tests.support.limits import faults
-from tests.support.rehearsal import (
+from tests.support import permissions
+from tests.support.limits import find_request_problems
+from tests.support.permissions import get_permission, list_resources
+from tests.support.scenario import (
+    ACCOUNT,
     ADMINISTRATOR,
     BUCKET,
     BUCKETS,
@@ -30,14 +32,12 @@ from tests.support.rehearsal import (
     DENIED,
     MONITOR,
     NOBODY,
-    PLACE,
     USER,
     Call,
-    Stage,
-    Story,
-    stage,
+    EmulatedAccount,
+    Scenario,
+    emulate_account,
 )  # fmt: skip
-from tests.support.rights import action_of, resources_of
 
 # AWS uses these on behalf of a login, or requires them as part of another call. `test_policies` lists the reasons.
 WITHOUT_A_CALL = {
@@ -54,10 +54,10 @@ def get_policies(login: str) -> dict[str, PolicyDocument]:
     """Return the policies of a login, by the names that `test_policies` uses."""
     roles = {CONTAINER: TASK_ROLE, MONITOR: MONITOR_ROLE}
     if login == USER:
-        return build_control_policies(PLACE, [BUCKET])
+        return build_control_policies(ACCOUNT, [BUCKET])
     if login == ADMINISTRATOR:
-        return {"administrator": build_administrator_policy(PLACE, [BUCKET])}
-    (role,) = [role for role in build_roles(PLACE, BUCKETS) if role.name == roles[login]]
+        return {"administrator": build_administrator_policy(ACCOUNT, [BUCKET])}
+    (role,) = [role for role in build_roles(ACCOUNT, BUCKETS) if role.name == roles[login]]
     return {f"{role.name}/{name}": document for name, document in role.policies.items()}
 
 
@@ -73,15 +73,15 @@ STATEMENTS = [
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
     """All calls to AWS by all logins, from the account's first setupAWS to its removal."""
-    with stage(tmp_path_factory.mktemp("story")) as scene, pytest.MonkeyPatch.context() as patch:
-        Story(scene, patch).play()
-        return [call for call in scene.calls if call.who != NOBODY]
+    with emulate_account(tmp_path_factory.mktemp("story")) as scene, pytest.MonkeyPatch.context() as patch:
+        Scenario(scene, patch).run()
+        return [call for call in scene.calls if call.login != NOBODY]
 
 
 @pytest.fixture(scope="module")
-def empty_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def empty_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedAccount]:
     """An empty account that enforces policies, for single calls."""
-    with stage(tmp_path_factory.mktemp("single")) as scene:
+    with emulate_account(tmp_path_factory.mktemp("single")) as scene:
         yield scene
 
 
@@ -89,19 +89,24 @@ def empty_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def test_no_call_is_denied(calls: list[Call]) -> None:
-    assert {(call.who, action_of(call.service, call.operation)) for call in calls if call.error in DENIED} == set()
+    assert {
+        (call.login, get_permission(call.service, call.operation)) for call in calls if call.error in DENIED
+    } == set()
 
 
 def test_the_scenario_uses_every_permission_that_calls_in_the_code_need(calls: list[Call]) -> None:
-    used = {action_of(call.service, call.operation) for call in calls}
+    used = {get_permission(call.service, call.operation) for call in calls}
 
-    assert rights.needed(rights.modules_of(*COMMANDS, "account", "worker")).keys() - used == set()
+    assert (
+        permissions.find_permissions(permissions.list_source_files(*COMMANDS, "account", "worker")).keys() - used
+        == set()
+    )
 
 
 def test_the_scenario_makes_every_call_in_the_code(calls: list[Call]) -> None:
     """This includes each of several calls that need the same permission, such as single calls and batches."""
     sent = {xform_name(call.operation) for call in calls} | {"upload_file"}  # s3transfer sends it as PutObject
-    called = rights.called(rights.modules_of(*COMMANDS, "account", "worker"))
+    called = permissions.find_calls(permissions.list_source_files(*COMMANDS, "account", "worker"))
 
     assert len(called) > 120, "the search no longer finds the calls"
     assert {call: where for call, (_, where) in called.items() if call.partition(".")[2] not in sent} == {}
@@ -109,30 +114,30 @@ def test_the_scenario_makes_every_call_in_the_code(calls: list[Call]) -> None:
 
 @pytest.mark.parametrize("login", LOGINS)
 def test_each_request_is_allowed_for_its_resources_and_conditions(calls: list[Call], login: str) -> None:
-    own_calls = [call for call in calls if call.who == login]
+    own_calls = [call for call in calls if call.login == login]
     granted = list(get_policies(login).values())
 
     denied = {
-        f"{action_of(call.service, call.operation)} on {resource}"
+        f"{get_permission(call.service, call.operation)} on {resource}"
         for call in own_calls
-        for resource, context in resources_of(PLACE, call.service, call.operation, call.parameters)
-        if not rights.allows(granted, action_of(call.service, call.operation), resource, **context)
-        and action_of(call.service, call.operation) != "sts:GetCallerIdentity"
+        for resource, context in list_resources(ACCOUNT, call.service, call.operation, call.parameters)
+        if not permissions.is_allowed(granted, get_permission(call.service, call.operation), resource, **context)
+        and get_permission(call.service, call.operation) != "sts:GetCallerIdentity"
     }
     assert len(own_calls) > 30
     assert denied == set()
 
 
 def test_everything_that_a_run_creates_has_the_tag_that_policies_require(calls: list[Call]) -> None:
-    creations = [call for call in calls if call.who == USER and call.operation in CREATED_BY_A_RUN]
+    creations = [call for call in calls if call.login == USER and call.operation in CREATED_BY_A_RUN]
 
     assert {call.operation for call in creations} == CREATED_BY_A_RUN
     for call in creations:
         request = call.parameters.get("SpotFleetRequestConfig", call.parameters)
-        assert "app" in rights.tag_keys(request), call.operation
+        assert "app" in permissions.list_tag_keys(request), call.operation
         data = request.get("LaunchTemplateData", {"TagSpecifications": []})
         for specification in data["TagSpecifications"]:  # for the instances and volumes
-            assert "app" in rights.tag_keys({"Tags": specification["Tags"]})
+            assert "app" in permissions.list_tag_keys({"Tags": specification["Tags"]})
 
 
 # The policies are minimal
@@ -140,7 +145,7 @@ def test_everything_that_a_run_creates_has_the_tag_that_policies_require(calls: 
 
 @pytest.mark.parametrize("login", LOGINS)
 def test_the_scenario_uses_every_granted_permission(calls: list[Call], login: str) -> None:
-    used = {action_of(call.service, call.operation) for call in calls if call.who == login} | WITHOUT_A_CALL
+    used = {get_permission(call.service, call.operation) for call in calls if call.login == login} | WITHOUT_A_CALL
     granted = list_actions(get_policies(login))
     required = {action for name in get_policies(login) for action, _, _ in REQUIRED.get(name, ())}
 
@@ -149,7 +154,7 @@ def test_the_scenario_uses_every_granted_permission(calls: list[Call], login: st
 
 @pytest.mark.parametrize(("login", "name", "sid"), STATEMENTS, ids=[" ".join(keys[1:]) for keys in STATEMENTS])
 def test_without_this_statement_a_call_is_denied(
-    calls: list[Call], empty_account: Stage, login: str, name: str, sid: str
+    calls: list[Call], empty_account: EmulatedAccount, login: str, name: str, sid: str
 ) -> None:
     granted = get_policies(login)
     reduced = {key: remove_statement(document, sid if key == name else "") for key, document in granted.items()}
@@ -157,9 +162,9 @@ def test_without_this_statement_a_call_is_denied(
     (statement,) = [statement for statement in granted[name]["Statement"] if statement["Sid"] == sid]
     affected = [
         call for call in calls
-        if call.who == login and action_of(call.service, call.operation) in statement["Action"]
+        if call.login == login and get_permission(call.service, call.operation) in statement["Action"]
     ]  # fmt: skip
-    unique = [call for call in affected if action_of(call.service, call.operation) not in remaining_actions]
+    unique = [call for call in affected if get_permission(call.service, call.operation) not in remaining_actions]
 
     if unique:  # no other statement allows the action, so moto can check it
         assert is_denied_by_moto(empty_account, reduced, unique[0])
@@ -183,9 +188,9 @@ def remove_statement(document: PolicyDocument, sid: str) -> PolicyDocument:
     return document | {"Statement": [statement for statement in document["Statement"] if statement["Sid"] != sid]}
 
 
-def is_denied_by_moto(empty_account: Stage, granted: dict[str, PolicyDocument], call: Call) -> bool:
+def is_denied_by_moto(empty_account: EmulatedAccount, granted: dict[str, PolicyDocument], call: Call) -> bool:
     """Return whether moto denies the call to a new login with these policies. Other errors do not count."""
-    login = empty_account.person(f"x{len(empty_account.calls)}", granted.values())
+    login = empty_account.create_user(f"x{len(empty_account.calls)}", granted.values())
     client = login.session.client(call.service)
     parameters = {key: io.BytesIO(b"x") if key == "Body" else value for key, value in call.parameters.items()}
     try:
@@ -197,9 +202,11 @@ def is_denied_by_moto(empty_account: Stage, granted: dict[str, PolicyDocument], 
 
 def is_denied(granted: dict[str, PolicyDocument], call: Call) -> bool:
     """Return whether the policies deny the call for one of its resources."""
-    action = action_of(call.service, call.operation)
-    resources = resources_of(PLACE, call.service, call.operation, call.parameters)
-    return any(not rights.allows(granted.values(), action, resource, **context) for resource, context in resources)
+    action = get_permission(call.service, call.operation)
+    resources = list_resources(ACCOUNT, call.service, call.operation, call.parameters)
+    return any(
+        not permissions.is_allowed(granted.values(), action, resource, **context) for resource, context in resources
+    )
 
 
 def is_denied_to_aws(name: str, sid: str) -> bool:
@@ -207,25 +214,28 @@ def is_denied_to_aws(name: str, sid: str) -> bool:
 
     The documents of `test_policies`, which lists what AWS requires, belong to another account.
     """
-    assert ACCOUNT_OF_POLICIES != PLACE
+    assert ACCOUNT_OF_POLICIES != ACCOUNT
     reduced = remove_statement(build_all_documents()[name.replace(BUCKET, "app-bucket")], sid)
     return any(
-        not rights.allows([reduced], action, resource, **context) for action, resource, context in REQUIRED[name]
+        not permissions.is_allowed([reduced], action, resource, **context)
+        for action, resource, context in REQUIRED[name]
     )
 
 
 # The requests
 
 
-def test_every_request_of_the_scenario_is_within_the_limits_of_aws(calls: list[Call], empty_account: Stage) -> None:
+def test_every_request_of_the_scenario_is_within_the_limits_of_aws(
+    calls: list[Call], empty_account: EmulatedAccount
+) -> None:
     """The limits are lengths and characters of names, numbers of items, and allowed values. moto checks none."""
     shapes: dict[tuple[str, str], Any] = {}
     for call in calls:
         key = (call.service, call.operation)
         if key not in shapes:
-            model = empty_account.session(NOBODY, "a", "b").client(call.service).meta.service_model
+            model = empty_account.create_session(NOBODY, "a", "b").client(call.service).meta.service_model
             shapes[key] = model.operation_model(call.operation).input_shape
         if shapes[key] is not None:
-            assert faults(call.service, call.parameters, shapes[key]) == [], (
-                f"{call.who}: {call.service}.{call.operation}"
+            assert find_request_problems(call.service, call.parameters, shapes[key]) == [], (
+                f"{call.login}: {call.service}.{call.operation}"
             )

@@ -24,9 +24,9 @@ from distributed_something.account.user_policies import build_administrator_poli
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.core.names import EXPORT_PREFIX, AwsAccount, build_monitor_rule_name
 from distributed_something.run.cleanup.export_logs import build_export_prefix
-from tests.support import rights
+from tests.support import permissions
 from tests.support.fakes import MONITOR_FILE
-from tests.support.rights import allows
+from tests.support.permissions import is_allowed
 
 ACCOUNT = AwsAccount("111122223333", "us-east-1")
 BUCKET = "app-bucket"
@@ -150,7 +150,7 @@ def list_actions(documents: list[PolicyDocument]) -> set[str]:
 
 def list_needed_actions() -> set[str]:
     """Return the permissions that all calls in the source need."""
-    return set(rights.needed(rights.modules_of(*COMMANDS, "account", "worker")))
+    return set(permissions.find_permissions(permissions.list_source_files(*COMMANDS, "account", "worker")))
 
 
 def count_characters(document: PolicyDocument) -> int:
@@ -218,11 +218,13 @@ def test_resources_are_limited_to_the_account_unless_they_are_public() -> None:
 
 def list_actions_of_setup_aws() -> dict[str, str]:
     """Return the permissions that the package `account` needs, and those of the modules that it calls."""
-    return rights.needed(rights.modules_of("account")) | rights.needed_from(SETUP_AWS)
+    return permissions.find_permissions(
+        permissions.list_source_files("account")
+    ) | permissions.find_reachable_permissions(SETUP_AWS)
 
 
 def test_users_have_the_permissions_for_every_call_of_the_commands() -> None:
-    needed = rights.needed(rights.modules_of(*COMMANDS))
+    needed = permissions.find_permissions(permissions.list_source_files(*COMMANDS))
 
     assert len(needed) > 30, "the search no longer finds the calls"
     assert {action: where for action, where in needed.items() if action not in list_actions(CONTROL)} == {}
@@ -237,14 +239,14 @@ def test_administrators_have_the_permissions_for_every_call_of_setup_aws() -> No
 
 
 def test_the_auto_monitor_has_the_permissions_for_every_call_it_can_reach() -> None:
-    needed = rights.needed_from(AUTO_MONITOR)
+    needed = permissions.find_reachable_permissions(AUTO_MONITOR)
 
     assert len(needed) > 30, "the search no longer finds the calls"
     assert {action: where for action, where in needed.items() if action not in list_actions(MONITOR)} == {}
 
 
 def test_containers_have_the_permissions_for_every_call_of_the_worker() -> None:
-    needed = rights.needed(rights.modules_of("worker"))
+    needed = permissions.find_permissions(permissions.list_source_files("worker"))
 
     assert {"sqs:ReceiveMessage", "s3:PutObject", "logs:PutLogEvents"} <= needed.keys(), (
         "the search no longer finds the calls"
@@ -258,7 +260,7 @@ def test_containers_have_the_permissions_for_every_call_of_the_worker() -> None:
 def test_a_policy_allows_the_calls_that_are_not_in_the_source(
     name: str, action: str, resource: str, context: dict[str, Any]
 ) -> None:
-    assert allows([build_all_documents()[name]], action, resource, **context)
+    assert is_allowed([build_all_documents()[name]], action, resource, **context)
 
 
 def test_no_statement_can_be_removed() -> None:
@@ -273,7 +275,7 @@ def test_no_statement_can_be_removed() -> None:
             reduced = [document | {"Statement": remaining}]
             required = REQUIRED.get(name, ())
             is_required = not all(
-                allows(reduced, action, resource, **context) for action, resource, context in required
+                is_allowed(reduced, action, resource, **context) for action, resource, context in required
             )
             assert is_required or needed - list_actions(reduced), f"{name}: nothing needs {statement['Sid']}"
 
@@ -281,10 +283,10 @@ def test_no_statement_can_be_removed() -> None:
 @pytest.mark.parametrize("owner", ["a user", "setupAWS", "the auto-monitor", "a container"])
 def test_every_granted_permission_is_needed(owner: str) -> None:
     granted, needed = {
-        "a user": (CONTROL, rights.needed(rights.modules_of(*COMMANDS))),
+        "a user": (CONTROL, permissions.find_permissions(permissions.list_source_files(*COMMANDS))),
         "setupAWS": ([build_administrator_policy(ACCOUNT, [BUCKET])], list_actions_of_setup_aws()),
-        "the auto-monitor": (MONITOR, rights.needed_from(AUTO_MONITOR)),
-        "a container": (TASK, rights.needed(rights.modules_of("worker"))),
+        "the auto-monitor": (MONITOR, permissions.find_reachable_permissions(AUTO_MONITOR)),
+        "a container": (TASK, permissions.find_permissions(permissions.list_source_files("worker"))),
     }[owner]
 
     assert list_actions(granted) - needed.keys() - WITHOUT_A_CALL == set()
@@ -292,17 +294,17 @@ def test_every_granted_permission_is_needed(owner: str) -> None:
 
 @pytest.mark.parametrize("action", ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "SendMessage"])
 def test_a_worker_may_use_queues_that_have_the_tag_of_an_app(action: str) -> None:
-    assert allows(TASK, f"sqs:{action}", QUEUE, **APP)
+    assert is_allowed(TASK, f"sqs:{action}", QUEUE, **APP)
 
 
 def test_a_worker_may_write_logs_alarms_task_protection_and_objects() -> None:
-    assert allows(TASK, "logs:PutLogEvents", LOGS, **APP)
+    assert is_allowed(TASK, "logs:PutLogEvents", LOGS, **APP)
     terminate_action = "arn:aws:automate:us-east-1:ec2:terminate"
-    assert allows(TASK, "cloudwatch:PutMetricAlarm", ALARM, cloudwatch__AlarmActions=[terminate_action])
+    assert is_allowed(TASK, "cloudwatch:PutMetricAlarm", ALARM, cloudwatch__AlarmActions=[terminate_action])
     task = "arn:aws:ecs:us-east-1:111122223333:task/default/0123"
-    assert allows(TASK, "ecs:UpdateTaskProtection", task)
-    assert allows(TASK, "s3:PutObject", f"arn:aws:s3:::{BUCKET}/runs/App/x.json")
-    assert allows(TASK, "s3:ListBucket", f"arn:aws:s3:::{BUCKET}")
+    assert is_allowed(TASK, "ecs:UpdateTaskProtection", task)
+    assert is_allowed(TASK, "s3:PutObject", f"arn:aws:s3:::{BUCKET}/runs/App/x.json")
+    assert is_allowed(TASK, "s3:ListBucket", f"arn:aws:s3:::{BUCKET}")
 
 
 def test_the_auto_monitor_may_use_the_objects_of_a_run() -> None:
@@ -314,14 +316,14 @@ def test_the_auto_monitor_may_use_the_objects_of_a_run() -> None:
         ("s3:PutObject", keys.history),
         ("s3:PutObject", keys.closed),
     ):
-        assert allows(MONITOR, action, f"arn:aws:s3:::{BUCKET}/{key}"), (action, key)
-    assert not allows(MONITOR, "s3:GetObject", f"arn:aws:s3:::{BUCKET}/images/x")
+        assert is_allowed(MONITOR, action, f"arn:aws:s3:::{BUCKET}/{key}"), (action, key)
+    assert not is_allowed(MONITOR, "s3:GetObject", f"arn:aws:s3:::{BUCKET}/images/x")
 
 
 def test_s3_reports_a_missing_object_as_missing_instead_of_forbidden() -> None:
     """S3 returns 404 only to those who may list the bucket without a condition on the prefix."""
     for documents in (MONITOR, TASK, CONTROL):
-        assert allows(documents, "s3:ListBucket", f"arn:aws:s3:::{BUCKET}")
+        assert is_allowed(documents, "s3:ListBucket", f"arn:aws:s3:::{BUCKET}")
 
 
 def test_the_log_export_writes_under_the_prefix_that_the_bucket_policy_allows() -> None:
@@ -331,18 +333,18 @@ def test_the_log_export_writes_under_the_prefix_that_the_bucket_policy_allows() 
 def test_a_missing_queue_or_service_is_reported_as_missing_instead_of_forbidden() -> None:
     """A resource that does not exist has no tag. With a condition on a tag, AWS would return AccessDenied."""
     for documents in (CONTROL, MONITOR):
-        assert allows(documents, "sqs:GetQueueUrl", QUEUE)
-        assert allows(
+        assert is_allowed(documents, "sqs:GetQueueUrl", QUEUE)
+        assert is_allowed(
             documents, "ecs:DescribeServices", "arn:aws:ecs:us-east-1:111122223333:service/default/AppService"
         )
 
 
 def test_a_user_may_create_resources_with_our_tag_keys_only() -> None:
-    assert allows(CONTROL, "sqs:CreateQueue", QUEUE, aws__TagKeys=["app"])
-    assert not allows(CONTROL, "sqs:CreateQueue", QUEUE, aws__TagKeys=["app", "cost-center"])
+    assert is_allowed(CONTROL, "sqs:CreateQueue", QUEUE, aws__TagKeys=["app"])
+    assert not is_allowed(CONTROL, "sqs:CreateQueue", QUEUE, aws__TagKeys=["app", "cost-center"])
     fleet = "arn:aws:ec2:us-east-1:111122223333:spot-fleet-request/sfr-1"
-    assert allows(CONTROL, "ec2:RequestSpotFleet", fleet)
-    assert allows(CONTROL, "ec2:CreateTags", fleet, ec2__CreateAction="RequestSpotFleet")
+    assert is_allowed(CONTROL, "ec2:RequestSpotFleet", fleet)
+    assert is_allowed(CONTROL, "ec2:CreateTags", fleet, ec2__CreateAction="RequestSpotFleet")
 
 
 # What the policies must not allow
@@ -354,7 +356,7 @@ def test_a_user_may_create_resources_with_our_tag_keys_only() -> None:
 )
 def test_nobody_may_use_a_queue_without_the_tag_of_an_app(action: str) -> None:
     for documents in (TASK, MONITOR, CONTROL):
-        assert not allows(documents, action, QUEUE)
+        assert not is_allowed(documents, action, QUEUE)
 
 
 @pytest.mark.parametrize("action", ["ec2:TerminateInstances", "ec2:CancelSpotFleetRequests", "ecs:DeleteCluster"])
@@ -362,16 +364,16 @@ def test_nobody_may_delete_resources_without_the_tag_of_an_app(action: str) -> N
     resources = (MACHINE, "arn:aws:ec2:us-east-1:111122223333:spot-fleet-request/sfr-1",
                  "arn:aws:ecs:us-east-1:111122223333:cluster/default")  # fmt: skip
     for documents in (MONITOR, CONTROL):
-        assert any(allows(documents, action, resource, **APP) for resource in resources)
-        assert not any(allows(documents, action, resource) for resource in resources)
+        assert any(is_allowed(documents, action, resource, **APP) for resource in resources)
+        assert not any(is_allowed(documents, action, resource) for resource in resources)
 
 
 def test_a_worker_may_not_delete_objects_or_use_other_buckets() -> None:
     assert not [action for action in list_actions(TASK) if action.startswith("s3:Delete")]
-    assert not allows(TASK, "s3:GetObject", "arn:aws:s3:::another-bucket/x")
+    assert not is_allowed(TASK, "s3:GetObject", "arn:aws:s3:::another-bucket/x")
     read_only = [build_task_bucket_policy(ACCOUNT, "public-images", write=False)]
-    assert allows(read_only, "s3:GetObject", "arn:aws:s3:::public-images/x")
-    assert not allows(read_only, "s3:PutObject", "arn:aws:s3:::public-images/x")
+    assert is_allowed(read_only, "s3:GetObject", "arn:aws:s3:::public-images/x")
+    assert not is_allowed(read_only, "s3:PutObject", "arn:aws:s3:::public-images/x")
 
 
 def test_an_alarm_of_a_worker_can_only_terminate_an_instance() -> None:
@@ -381,7 +383,7 @@ def test_an_alarm_of_a_worker_can_only_terminate_an_instance() -> None:
         (ALARM, "arn:aws:lambda:us-east-1:1:f"),
         (other_alarm, "arn:aws:automate:us-east-1:ec2:terminate"),
     ):
-        assert not allows(TASK, "cloudwatch:PutMetricAlarm", alarm, cloudwatch__AlarmActions=[alarm_action])
+        assert not is_allowed(TASK, "cloudwatch:PutMetricAlarm", alarm, cloudwatch__AlarmActions=[alarm_action])
 
 
 def test_a_worker_has_no_permissions_in_ec2() -> None:
@@ -389,8 +391,8 @@ def test_a_worker_has_no_permissions_in_ec2() -> None:
 
 
 def test_a_user_may_add_versions_only_to_launch_templates_of_runs() -> None:
-    assert allows(CONTROL, "ec2:CreateLaunchTemplateVersion", TEMPLATE, **APP)
-    assert not allows(CONTROL, "ec2:CreateLaunchTemplateVersion", TEMPLATE)
+    assert is_allowed(CONTROL, "ec2:CreateLaunchTemplateVersion", TEMPLATE, **APP)
+    assert not is_allowed(CONTROL, "ec2:CreateLaunchTemplateVersion", TEMPLATE)
 
 
 def test_only_a_user_may_pass_roles_and_only_to_the_services_that_assume_them() -> None:
@@ -398,17 +400,17 @@ def test_only_a_user_may_pass_roles_and_only_to_the_services_that_assume_them() 
         [build_instance_policy(ACCOUNT)]
     )
     role = ACCOUNT.role("distributed-something-task")
-    assert allows(CONTROL, "iam:PassRole", role, iam__PassedToService="ecs-tasks.amazonaws.com")
-    assert not allows(CONTROL, "iam:PassRole", role, iam__PassedToService="lambda.amazonaws.com")
+    assert is_allowed(CONTROL, "iam:PassRole", role, iam__PassedToService="ecs-tasks.amazonaws.com")
+    assert not is_allowed(CONTROL, "iam:PassRole", role, iam__PassedToService="lambda.amazonaws.com")
     monitor = ACCOUNT.role("distributed-something-monitor")
-    assert not allows(CONTROL, "iam:PassRole", monitor, iam__PassedToService="ec2.amazonaws.com")
+    assert not is_allowed(CONTROL, "iam:PassRole", monitor, iam__PassedToService="ec2.amazonaws.com")
 
 
 def test_a_fleet_may_terminate_only_instances_of_fleets() -> None:
     fleet = [build_fleet_policy(ACCOUNT)]
-    assert not allows(fleet, "ec2:TerminateInstances", MACHINE, **APP)
+    assert not is_allowed(fleet, "ec2:TerminateInstances", MACHINE, **APP)
     tag = {"ec2:ResourceTag/aws:ec2spot:fleet-request-id".replace("/", "___").replace(":", "__"): "sfr-1"}
-    assert allows(fleet, "ec2:TerminateInstances", MACHINE, **tag)
+    assert is_allowed(fleet, "ec2:TerminateInstances", MACHINE, **tag)
 
 
 def test_a_fleet_may_tag_every_kind_of_resource_that_a_launch_template_may_tag() -> None:
@@ -418,7 +420,7 @@ def test_a_fleet_may_tag_every_kind_of_resource_that_a_launch_template_may_tag()
     """
     for kind in ("instance", "volume", "network-interface", "spot-instances-request"):
         arn = f"arn:aws:ec2:us-east-1:111122223333:{kind}/x-1"
-        assert allows([build_fleet_policy(ACCOUNT)], "ec2:CreateTags", arn), kind
+        assert is_allowed([build_fleet_policy(ACCOUNT)], "ec2:CreateTags", arn), kind
 
 
 def test_the_log_export_may_write_only_for_this_account_and_under_its_prefix() -> None:

@@ -55,7 +55,7 @@ from distributed_something.aws.retry import RETRY_PAUSE_SECONDS
 from distributed_something.aws.sts import identify_account
 from distributed_something.core.errors import CloudError
 from distributed_something.core.names import AwsAccount, build_monitor_rule_name
-from tests.support.account import OUR_TAG, new_clients, stubbed
+from tests.support.account import OUR_TAG, create_clients, stub_client
 from tests.support.fakes import SETTINGS, START, FakeTime
 from tests.support.paths import ROOT
 
@@ -77,7 +77,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
         short = service.removesuffix(".amazonaws.com")
         monkeypatch.setitem(SERVICE_NAME_CONVERSION, short, name.removeprefix("AWSServiceRoleFor"))
     with mock_aws(config={"lambda": {"use_docker": False}}):
-        new = new_clients()
+        new = create_clients()
         new.s3.create_bucket(Bucket="app-bucket")
         yield new
 
@@ -101,7 +101,7 @@ def get_states(rows: list[SetupRow]) -> dict[str, str]:
 
 def get_left_reasons(rows: list[SetupRow]) -> dict[str, str]:
     """Return the resources that could not be set up or removed, by name, with the reason."""
-    return {row.name: row.note for row in rows if row.state == "left"}
+    return {row.name: row.note for row in rows if row.state == "not done"}
 
 
 def get_kept_reasons(rows: list[SetupRow]) -> dict[str, str]:
@@ -154,7 +154,7 @@ def copy_project(folder: Path, added_code: str) -> Path:
 def test_an_empty_account_gets_everything_that_runs_need(clients: Clients) -> None:
     rows = set_up(clients)
 
-    assert {row.state for row in rows} == {"made"}
+    assert {row.state for row in rows} == {"created"}
     assert {row.name for row in rows if row.kind == "role"} == set(ROLE_NAMES)
     resources = describe_account(clients)
     assert resources["profiles"] == {"ecsInstanceRole": ["ecsInstanceRole"]}
@@ -181,7 +181,7 @@ def test_a_second_setup_finds_everything_and_changes_nothing(clients: Clients) -
     set_up(clients)
     before = describe_account(clients)
 
-    assert {row.state for row in set_up(clients)} == {"found"}
+    assert {row.state for row in set_up(clients)} == {"exists"}
     assert describe_account(clients) == before
 
 
@@ -190,7 +190,7 @@ def test_a_dry_run_changes_nothing(clients: Clients) -> None:
 
     rows = set_up(clients, dry_run=True)
 
-    assert {(row.state, row.planned) for row in rows} == {("made", True)}
+    assert {(row.state, row.is_planned) for row in rows} == {("created", True)}
     assert describe_account(clients) == before
 
 
@@ -206,7 +206,7 @@ def test_the_auto_monitor_is_updated_when_the_code_changes(clients: Clients, tmp
     set_up(clients)
     changed_project = copy_project(tmp_path, "NEW = True\n")
 
-    rows = [row for row in set_up(clients, root=changed_project) if row.state != "found"]
+    rows = [row for row in set_up(clients, root=changed_project) if row.state != "exists"]
 
     assert rows == [SetupRow("auto-monitor", "distributed-something-monitor", SetupState.CHANGED, "code")]
     assert describe_account(clients)["functions"]["distributed-something-monitor"] == hash_bundle(
@@ -220,7 +220,7 @@ def test_changed_settings_of_the_auto_monitor_are_corrected(clients: Clients) ->
         FunctionName="distributed-something-monitor", Timeout=3, Runtime="python3.11"
     )
 
-    rows = [row for row in set_up(clients) if row.state != "found"]
+    rows = [row for row in set_up(clients) if row.state != "exists"]
 
     assert [(row.state, row.note) for row in rows] == [("changed", "Runtime, Timeout")]
     configuration = clients.lambda_.get_function_configuration(FunctionName="distributed-something-monitor")
@@ -239,7 +239,7 @@ def test_a_changed_policy_and_a_changed_trust_policy_are_corrected(clients: Clie
     notes = {row.name: row.note for row in set_up(clients) if row.state == "changed"}
 
     assert notes == {"distributed-something-task": "trust policy", "ecsInstanceRole": "policy distributed-something"}
-    assert {row.state for row in set_up(clients)} == {"found"}
+    assert {row.state for row in set_up(clients)} == {"exists"}
 
 
 def test_an_interrupted_setup_of_a_role_can_be_continued(clients: Clients) -> None:
@@ -289,7 +289,7 @@ def test_an_existing_role_keeps_its_policies_and_gets_ours_in_addition(clients: 
     clients.iam.put_role_policy(RoleName="ecsInstanceRole", PolicyName="own", PolicyDocument=own_policy)
 
     assert get_states(set_up(clients))["role ecsInstanceRole"] == "changed"
-    assert get_states(set_up(clients))["role ecsInstanceRole"] == "found"
+    assert get_states(set_up(clients))["role ecsInstanceRole"] == "exists"
 
     current_trust, inline = describe_account(clients)["roles"]["ecsInstanceRole"]
     assert current_trust == trust
@@ -323,7 +323,7 @@ def test_an_existing_function_of_others_is_never_changed(clients: Clients) -> No
     )
     clients.lambda_.update_function_configuration(FunctionName="distributed-something-monitor", Timeout=7)
 
-    assert {row.kind for row in set_up(clients) if row.state == "left"} == {"auto-monitor", "permission"}
+    assert {row.kind for row in set_up(clients) if row.state == "not done"} == {"auto-monitor", "permission"}
     assert "distributed-something-monitor" in get_kept_reasons(destroy(clients))
     configuration = clients.lambda_.get_function_configuration(FunctionName="distributed-something-monitor")
     assert configuration["Timeout"] == 7
@@ -415,7 +415,7 @@ def test_destroy_as_a_dry_run_removes_nothing_and_reports_the_same_states(client
     rows = destroy(clients, dry_run=True)
 
     assert describe_account(clients) == before
-    assert {(row.state, row.planned) for row in rows} == {("removed", True), ("kept", False)}
+    assert {(row.state, row.is_planned) for row in rows} == {("removed", True), ("kept", False)}
     assert get_states(rows) == get_states(destroy(clients))
 
 
@@ -428,18 +428,18 @@ def test_nothing_is_removed_while_a_rule_calls_the_auto_monitor(clients: Clients
 
     (row,) = destroy(clients)
 
-    assert row.state == "left"
+    assert row.state == "not done"
     assert row.note == f"the rule {rule} calls the auto-monitor: nothing was removed; end the run first"
     assert describe_account(clients) == before
 
 
 def test_nothing_is_removed_while_a_machine_uses_the_role() -> None:
-    clients = new_clients()
+    clients = create_clients()
     filters = [
         {"Name": "iam-instance-profile.arn", "Values": [ACCOUNT.profile("ecsInstanceRole")]},
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
     ]
-    with stubbed(clients.events) as events, stubbed(clients.ec2) as ec2:
+    with stub_client(clients.events) as events, stub_client(clients.ec2) as ec2:
         events.add_response("list_rule_names_by_target", {"RuleNames": []})
         ec2.add_response("describe_spot_fleet_requests", {"SpotFleetRequestConfigs": []}, {})
         machines = {"Reservations": [{"Instances": [{"InstanceId": "i-1"}]}]}
@@ -451,13 +451,13 @@ def test_nothing_is_removed_while_a_machine_uses_the_role() -> None:
 
 
 def test_nothing_is_removed_while_a_fleet_uses_the_role() -> None:
-    clients = new_clients()
+    clients = create_clients()
     config = {"IamFleetRole": ACCOUNT.role("aws-ec2-spot-fleet-tagging-role"), "TargetCapacity": 1}
     fleets = [
         {"SpotFleetRequestId": name, "SpotFleetRequestState": state, "SpotFleetRequestConfig": config}
         for name, state in (("sfr-1", "cancelled"), ("sfr-2", "active"))
     ]
-    with stubbed(clients.events) as events, stubbed(clients.ec2) as ec2:
+    with stub_client(clients.events) as events, stub_client(clients.ec2) as ec2:
         events.add_response("list_rule_names_by_target", {"RuleNames": []}, {"TargetArn": ACCOUNT.function})
         page = {"SpotFleetRequestConfigs": [fleets[0]], "NextToken": "more"}
         ec2.add_response("describe_spot_fleet_requests", page, {})
@@ -483,10 +483,10 @@ def test_nothing_is_removed_while_a_fleet_uses_the_role() -> None:
     ],
 )
 def test_roles_used_in_another_region_within_a_day_count_as_in_use(region: str, hours: int, reason: str) -> None:
-    clients, last_used = new_clients(), datetime.fromtimestamp(START - hours * 3600, UTC)
+    clients, last_used = create_clients(), datetime.fromtimestamp(START - hours * 3600, UTC)
     last_use = {"RoleLastUsed": {"Region": region, "LastUsedDate": last_used}} if region else {}
     role = {"RoleName": "ecsInstanceRole", "Path": "/", "RoleId": "A" * 16, "Arn": "arn:aws:iam::1:role/x" * 2}
-    with stubbed(clients.iam) as iam_stub:
+    with stub_client(clients.iam) as iam_stub:
         response = {"Role": role | {"CreateDate": last_used} | last_use}
         iam_stub.add_response("get_role", response, {"RoleName": "ecsInstanceRole"})
 
@@ -508,7 +508,7 @@ def test_nothing_is_removed_while_machines_in_another_region_use_the_role(client
     clients.iam.get_role = get_used_role  # type: ignore[method-assign,assignment]
     (row,) = destroy(clients)
 
-    assert row.state == "left"
+    assert row.state == "not done"
     assert row.note == (
         "machines in eu-west-1 used the role ecsInstanceRole at 2026-11-23 10:45 UTC, less than a day ago: "
         "nothing was removed; end the run first"
@@ -584,7 +584,7 @@ def test_only_security_groups_created_by_fleet_file_are_deleted(clients: Clients
 
 
 def test_the_function_is_created_once_lambda_knows_its_new_role(time: FakeTime) -> None:
-    clients = new_clients()
+    clients = create_clients()
     code = b"zip"
     request = {
         "FunctionName": "distributed-something-monitor", "Runtime": "python3.13",
@@ -594,114 +594,114 @@ def test_the_function_is_created_once_lambda_knows_its_new_role(time: FakeTime) 
         "Code": {"ZipFile": code}, "Tags": {"made-by": "distributed-something"},
     }  # fmt: skip
     message = "The role defined for the function cannot be assumed by Lambda."
-    with stubbed(clients.lambda_) as stub:
+    with stub_client(clients.lambda_) as stub:
         stub.add_client_error("get_function", "ResourceNotFoundException")
         for _ in range(3):
             stub.add_client_error("create_function", "InvalidParameterValueException", message, expected_params=request)
         stub.add_response("create_function", {}, request)
 
         step = plan_monitor_function(clients, ACCOUNT, code, time.sleep)
-        assert step.act is not None
-        step.act()
+        assert step.apply is not None
+        step.apply()
 
     assert time.slept == [1, 2, 3]
 
 
 def test_the_creation_of_the_function_fails_if_lambda_does_not_know_its_role_after_a_minute(time: FakeTime) -> None:
-    clients = new_clients()
-    with stubbed(clients.lambda_) as stub:
+    clients = create_clients()
+    with stub_client(clients.lambda_) as stub:
         stub.add_client_error("get_function", "ResourceNotFoundException")
         for _ in range(len(RETRY_PAUSE_SECONDS) + 1):
             stub.add_client_error("create_function", "InvalidParameterValueException", "cannot be assumed by Lambda")
         step = plan_monitor_function(clients, ACCOUNT, b"zip", time.sleep)
-        assert step.act is not None
+        assert step.apply is not None
         with pytest.raises(clients.lambda_.exceptions.ClientError):
-            step.act()
+            step.apply()
 
     assert 45 <= sum(time.slept) <= 90
 
 
 def test_the_creation_of_the_function_is_not_retried_after_another_error(time: FakeTime) -> None:
-    clients = new_clients()
-    with stubbed(clients.lambda_) as stub:
+    clients = create_clients()
+    with stub_client(clients.lambda_) as stub:
         stub.add_client_error("get_function", "ResourceNotFoundException")
         stub.add_client_error("create_function", "InvalidParameterValueException", "Unsupported runtime")
         step = plan_monitor_function(clients, ACCOUNT, b"zip", time.sleep)
-        assert step.act is not None
+        assert step.apply is not None
         with pytest.raises(clients.lambda_.exceptions.ClientError):
-            step.act()
+            step.apply()
 
     assert time.slept == []
 
 
 def test_the_update_of_the_code_is_retried_while_lambda_applies_new_settings(time: FakeTime) -> None:
-    clients = new_clients()
+    clients = create_clients()
     function = {"Configuration": {"CodeSha256": "old", "Timeout": 3}, "Tags": {"made-by": "distributed-something"}}
-    with stubbed(clients.lambda_) as stub:
+    with stub_client(clients.lambda_) as stub:
         stub.add_response("get_function", function)
         stub.add_response("update_function_configuration", {})
         stub.add_client_error("update_function_code", "ResourceConflictException", "An update is in progress")
         request = {"FunctionName": "distributed-something-monitor", "ZipFile": b"zip"}
         stub.add_response("update_function_code", {}, request)
         step = plan_monitor_function(clients, ACCOUNT, b"zip", time.sleep)
-        assert step.act is not None
-        step.act()
+        assert step.apply is not None
+        step.apply()
 
     assert time.slept == [1]
 
 
 def test_a_role_is_added_to_the_profile_once_iam_knows_both(time: FakeTime) -> None:
-    clients = new_clients()
+    clients = create_clients()
     name = "ecsInstanceRole"
     profile = {"InstanceProfileName": name, "InstanceProfileId": "AIPA0123456789012345", "Roles": [], "Path": "/",
                "Arn": ACCOUNT.profile(name), "CreateDate": "2026-11-23T10:45:00Z"}  # fmt: skip
     names = {"InstanceProfileName": name, "RoleName": name}
-    with stubbed(clients.iam) as stub:
+    with stub_client(clients.iam) as stub:
         stub.add_client_error("get_instance_profile", "NoSuchEntity")
         request = {"InstanceProfileName": name, "Tags": [OUR_TAG]}
         stub.add_response("create_instance_profile", {"InstanceProfile": profile}, request)
         stub.add_client_error("add_role_to_instance_profile", "NoSuchEntity", expected_params=names)
         stub.add_response("add_role_to_instance_profile", {}, names)
         step = plan_instance_profile(clients.iam, name, time.sleep)
-        assert step.act is not None
-        step.act()
+        assert step.apply is not None
+        step.apply()
 
     assert time.slept == [1]
 
 
 def test_a_new_role_takes_exactly_these_requests() -> None:
-    clients = new_clients()
+    clients = create_clients()
     spec = RoleSpec("distributed-something-task", "ecs-tasks.amazonaws.com", {"distributed-something": {"a": 1}})
     trust = json.dumps(build_trust_policy("ecs-tasks.amazonaws.com"))
     role = {"RoleName": spec.name, "RoleId": "AROA0123456789012345", "Arn": ACCOUNT.role(spec.name), "Path": "/",
             "CreateDate": "2026-11-23T10:45:00Z"}  # fmt: skip
-    with stubbed(clients.iam) as stub:
+    with stub_client(clients.iam) as stub:
         stub.add_client_error("get_role", "NoSuchEntity", expected_params={"RoleName": spec.name})
         request = {"RoleName": spec.name, "AssumeRolePolicyDocument": trust, "Tags": [OUR_TAG]}
         stub.add_response("create_role", {"Role": role}, request)
         request = {"RoleName": spec.name, "PolicyName": "distributed-something", "PolicyDocument": '{"a":1}'}
         stub.add_response("put_role_policy", {}, request)
         step = plan_role(clients.iam, spec)
-        assert step.act is not None
-        step.act()
+        assert step.apply is not None
+        step.apply()
 
 
 def test_a_service_linked_role_may_be_created_by_its_service_at_the_same_time() -> None:
-    clients = new_clients()
+    clients = create_clients()
     name, service = "AWSServiceRoleForEC2Spot", "spot.amazonaws.com"
-    with stubbed(clients.iam) as stub:
+    with stub_client(clients.iam) as stub:
         stub.add_client_error("get_role", "NoSuchEntity", expected_params={"RoleName": name})
         message = f"Service role name {name} has been taken in this account"
         request = {"AWSServiceName": service}
         stub.add_client_error("create_service_linked_role", "InvalidInput", message, expected_params=request)
         step = plan_service_linked_role(clients.iam, name, service)
-        assert step.act is not None
-        step.act()
+        assert step.apply is not None
+        step.apply()
 
 
 def test_rules_are_listed_from_all_pages() -> None:
-    clients = new_clients()
-    with stubbed(clients.events) as stub:
+    clients = create_clients()
+    with stub_client(clients.events) as stub:
         first_page = {"RuleNames": [], "NextToken": "more"}
         stub.add_response("list_rule_names_by_target", first_page, {"TargetArn": ACCOUNT.function})
         request = {"TargetArn": ACCOUNT.function, "NextToken": "more"}
@@ -711,11 +711,11 @@ def test_rules_are_listed_from_all_pages() -> None:
 
 
 def test_policies_from_all_pages_are_deleted_with_the_role() -> None:
-    clients = new_clients()
+    clients = create_clients()
     role = {"RoleName": "r", "RoleId": "AROA0123456789012345", "Arn": ACCOUNT.role("r"), "Path": "/",
             "CreateDate": "2026-11-23T10:45:00Z", "Tags": [OUR_TAG]}  # fmt: skip
     name = {"RoleName": "r"}
-    with stubbed(clients.iam) as stub:
+    with stub_client(clients.iam) as stub:
         stub.add_response("get_role", {"Role": role}, name)
         first_page = {"PolicyNames": ["a"], "IsTruncated": True, "Marker": "more"}
         stub.add_response("list_role_policies", first_page, name)
@@ -727,13 +727,13 @@ def test_policies_from_all_pages_are_deleted_with_the_role() -> None:
             stub.add_response("delete_role_policy", {}, name | {"PolicyName": policy_name})
         stub.add_response("delete_role", {}, name)
         (step,) = plan_role_removal(clients.iam, "r")
-        assert step.act is not None
-        step.act()
+        assert step.apply is not None
+        step.apply()
 
 
 def test_a_missing_permission_is_reported_with_the_failed_step() -> None:
-    clients = new_clients()
-    with stubbed(clients.iam) as stub:
+    clients = create_clients()
+    with stub_client(clients.iam) as stub:
         stub.add_client_error("get_role", "NoSuchEntity")
         stub.add_client_error("create_service_linked_role", "AccessDenied", "User is not authorized")
         with pytest.raises(CloudError, match=r"while setting up: service-linked role \w+: AccessDenied: User is not"):
@@ -741,17 +741,17 @@ def test_a_missing_permission_is_reported_with_the_failed_step() -> None:
 
 
 def test_a_row_is_formatted_with_its_state_and_note() -> None:
-    planned = SetupRow("role", "r", SetupState.CHANGED, "trust policy", planned=True)
+    planned = SetupRow("role", "r", SetupState.CHANGED, "trust policy", is_planned=True)
     assert format_setup_row(planned) == "would be changed  role r (trust policy)"
-    assert format_setup_row(SetupRow("role", "r", SetupState.FOUND)) == "found             role r"
+    assert format_setup_row(SetupRow("role", "r", SetupState.EXISTS)) == "found             role r"
 
 
 # Account and buckets
 
 
 def test_the_login_determines_the_account_and_its_partition() -> None:
-    clients = new_clients()
-    with stubbed(clients.sts) as stub:
+    clients = create_clients()
+    with stub_client(clients.sts) as stub:
         arn = "arn:aws-cn:sts::210987654321:assumed-role/Lab/me"
         stub.add_response("get_caller_identity", {"Account": "210987654321", "Arn": arn, "UserId": "x"}, {})
 

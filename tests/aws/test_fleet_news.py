@@ -20,7 +20,7 @@ from distributed_something.run.monitor.history import RunHistory, update_history
 from distributed_something.run.monitor.policy import Pace, choose_actions
 from distributed_something.run.monitor.view import MonitorView
 from distributed_something.run.start import watch_machine_arrivals
-from tests.support.fakes import MONITOR_FILE, SETTINGS, START, Exact, FakeTime, exact
+from tests.support.fakes import MONITOR_FILE, SETTINGS, START, ExactClients, FakeTime, expect_exact_calls
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
 NO_CAPACITY = "AWS has no free machines of these types in these zones at the moment"
@@ -29,13 +29,13 @@ LOW_BID = ("launchSpecUnusable", "m5.large, ami-1, Linux/UNIX, us-east-1a: Spot 
 
 
 @pytest.fixture
-def aws() -> Iterator[Exact]:
-    with exact() as emulated:
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as emulated:
         yield emulated
 
 
 def add_fleet_history(
-    aws: Exact, *, errors: tuple[Any, ...] = (), information: tuple[Any, ...] = (), since: float = START
+    aws: ExactClients, *, errors: tuple[Any, ...] = (), information: tuple[Any, ...] = (), since: float = START
 ) -> None:
     """Let EC2 return these events, as (sub type, description), to one request for each kind of event."""
     for kind, events in (("error", errors), ("information", information)):
@@ -46,15 +46,15 @@ def add_fleet_history(
              "EventInformation": {"EventSubType": sub_type, "EventDescription": description}}
             for sub_type, description in events
         ]  # fmt: skip
-        aws.answer("ec2.describe_spot_fleet_request_history", request, HistoryRecords=records)
+        aws.expect_call("ec2.describe_spot_fleet_request_history", request, HistoryRecords=records)
 
 
-def format_problems(aws: Exact, now: float = START) -> list[str]:
+def format_problems(aws: ExactClients, now: float = START) -> list[str]:
     """Return one line for each problem of the fleet."""
     return [format_fleet_problem(problem) for problem in observe_fleet_problems(aws.clients.ec2, FLEET_ID, START, now)]
 
 
-def test_each_cause_is_one_line_with_its_remedy_and_ec2s_words(aws: Exact) -> None:
+def test_each_cause_is_one_line_with_its_remedy_and_ec2s_words(aws: ExactClients) -> None:
     add_fleet_history(aws, errors=(SHORTAGE, SHORTAGE), information=(LOW_BID, ("fleetIdle", "nothing to do")))
     shortage, low_bid = format_problems(aws)
     assert low_bid.startswith("MACHINE_PRICE is below the current spot price — ")
@@ -64,51 +64,51 @@ def test_each_cause_is_one_line_with_its_remedy_and_ec2s_words(aws: Exact) -> No
     )
 
 
-def test_an_unknown_error_is_shown_in_ec2s_words(aws: Exact) -> None:
+def test_an_unknown_error_is_shown_in_ec2s_words(aws: ExactClients) -> None:
     add_fleet_history(aws, errors=(("newKind", "its description"),))
     assert format_problems(aws) == ["newKind: its description"]
 
 
-def test_only_the_last_six_hours_of_a_long_run_are_requested(aws: Exact) -> None:
+def test_only_the_last_six_hours_of_a_long_run_are_requested(aws: ExactClients) -> None:
     add_fleet_history(aws, since=START + 18 * 3600)
     assert format_problems(aws, START + 24 * 3600) == []
 
 
-def test_events_are_read_from_all_pages(aws: Exact) -> None:
+def test_events_are_read_from_all_pages(aws: ExactClients) -> None:
     """EC2 lists the oldest first. A fleet of many types that cannot start machines fills a page within hours."""
     call = "ec2.describe_spot_fleet_request_history"
     request = {"SpotFleetRequestId": FLEET_ID, "EventType": "error", "StartTime": datetime.fromtimestamp(START, UTC),
                "MaxResults": 1000}  # fmt: skip
-    aws.answer(call, request, HistoryRecords=[], NextToken="more")  # a page may be empty
+    aws.expect_call(call, request, HistoryRecords=[], NextToken="more")  # a page may be empty
     record = {"EventType": "error", "Timestamp": datetime.fromtimestamp(START, UTC),
               "EventInformation": {"EventSubType": "spotInstanceCountLimitExceeded"}}  # fmt: skip
-    aws.answer(call, request | {"NextToken": "more"}, HistoryRecords=[record])
-    aws.answer(call, request | {"EventType": "information"}, HistoryRecords=[])
+    aws.expect_call(call, request | {"NextToken": "more"}, HistoryRecords=[record])
+    aws.expect_call(call, request | {"EventType": "information"}, HistoryRecords=[])
     (line,) = format_problems(aws)
     assert line.startswith("the account's quota for spot machines (virtual CPUs) is used up — ")
 
 
-def test_an_endless_history_is_read_only_up_to_the_maximum_number_of_pages(aws: Exact) -> None:
+def test_an_endless_history_is_read_only_up_to_the_maximum_number_of_pages(aws: ExactClients) -> None:
     for _ in range(2 * MAX_HISTORY_PAGES):
-        aws.answer("ec2.describe_spot_fleet_request_history", HistoryRecords=[], NextToken="more")
+        aws.expect_call("ec2.describe_spot_fleet_request_history", HistoryRecords=[], NextToken="more")
     assert format_problems(aws) == []
 
 
-def test_a_history_that_cannot_be_read_is_not_an_error(aws: Exact) -> None:
-    aws.refuse("ec2.describe_spot_fleet_request_history", "UnauthorizedOperation")
+def test_a_history_that_cannot_be_read_is_not_an_error(aws: ExactClients) -> None:
+    aws.expect_error("ec2.describe_spot_fleet_request_history", "UnauthorizedOperation")
     assert format_problems(aws) == []
 
 
-def test_start_cluster_reports_a_shortage_once_and_does_not_cancel_the_fleet(aws: Exact) -> None:
+def test_start_cluster_reports_a_shortage_once_and_does_not_cancel_the_fleet(aws: ExactClients) -> None:
     messages: list[str] = []
     time = FakeTime()
     for number in range(3):
         config = {"IamFleetRole": "role", "TargetCapacity": 3}
         fleet = {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": "active", "SpotFleetRequestConfig": config}
-        aws.answer(
+        aws.expect_call(
             "ec2.describe_spot_fleet_requests", {"SpotFleetRequestIds": [FLEET_ID]}, SpotFleetRequestConfigs=[fleet]
         )
-        aws.answer("ec2.describe_spot_fleet_instances", None, ActiveInstances=[{"InstanceId": "i-1"}])
+        aws.expect_call("ec2.describe_spot_fleet_instances", None, ActiveInstances=[{"InstanceId": "i-1"}])
         add_fleet_history(aws, errors=((SHORTAGE[0], f"{SHORTAGE[1]} {number}"),))
     watch_machine_arrivals(
         SETTINGS,
@@ -117,7 +117,7 @@ def test_start_cluster_reports_a_shortage_once_and_does_not_cancel_the_fleet(aws
         Clock(time.now, time.sleep),
         wait_minutes=1,
         pause=30,
-        say=messages.append,
+        print_progress=messages.append,
     )
     first, problem, last = messages
     assert first == "machines        1 of 3"
@@ -142,7 +142,7 @@ def test_a_shortage_causes_no_action_of_the_monitor(machines: tuple[str, ...]) -
 def test_the_monitor_reports_a_shortage_only_once(capsys: pytest.CaptureFixture[str]) -> None:
     with MonitorView(MONITOR_FILE, Console()) as view:
         for zone in ("us-east-1a", "us-east-1b"):
-            view.show(build_snapshot(message=f"{zone}: InsufficientInstanceCapacity"), RunHistory())
+            view.show_snapshot(build_snapshot(message=f"{zone}: InsufficientInstanceCapacity"), RunHistory())
     (line,) = [line for line in capsys.readouterr().err.splitlines() if NO_CAPACITY in line]
     assert line.startswith(f"fleet           {NO_CAPACITY} — wait")
     assert line.endswith("us-east-1a: InsufficientInstanceCapacity)")

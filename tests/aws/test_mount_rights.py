@@ -8,7 +8,7 @@ from distributed_something.aws.ecs import ensure_task_definition
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.config_settings import Settings
-from tests.support.fakes import DEAD_URL, QUEUE_URL, SETTINGS, exact
+from tests.support.fakes import DEAD_URL, QUEUE_URL, SETTINGS, expect_exact_calls
 
 MOUNTING = Settings.model_validate(SETTINGS.model_dump() | {"MOUNT_S3": True})
 
@@ -38,8 +38,8 @@ def test_defaults_that_ecs_added_do_not_cause_a_new_revision() -> None:
     with_defaults = requested | {"capabilities": requested["capabilities"] | {"drop": []}, "tmpfs": []}
     registered_container = container | {"linuxParameters": with_defaults}
     registered = {"taskDefinitionArn": "arn:1", "containerDefinitions": [registered_container]}
-    with exact() as aws:
-        aws.answer("ecs.describe_task_definition", taskDefinition=registered)
+    with expect_exact_calls() as aws:
+        aws.expect_call("ecs.describe_task_definition", taskDefinition=registered)
         assert ensure_task_definition(aws.clients.ecs, request) == "arn:1"
 
 
@@ -47,7 +47,7 @@ def test_a_revision_without_the_permissions_causes_a_new_revision() -> None:
     request = build_task_definition(MOUNTING, QueueUrls(QUEUE_URL, DEAD_URL), None)
     (container,) = request["containerDefinitions"]
     older = {name: value for name, value in container.items() if name != "linuxParameters"}
-    with exact() as aws:
-        aws.answer("ecs.describe_task_definition", taskDefinition={"containerDefinitions": [older]})
-        aws.answer("ecs.register_task_definition", request, taskDefinition={"taskDefinitionArn": "arn:2"})
+    with expect_exact_calls() as aws:
+        aws.expect_call("ecs.describe_task_definition", taskDefinition={"containerDefinitions": [older]})
+        aws.expect_call("ecs.register_task_definition", request, taskDefinition={"taskDefinitionArn": "arn:2"})
         assert ensure_task_definition(aws.clients.ecs, request) == "arn:2"

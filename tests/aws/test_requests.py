@@ -36,9 +36,9 @@ from tests.support.fakes import (
     RUN,
     SETTINGS,
     START,
-    Exact,
+    ExactClients,
     FakeTime,
-    exact,
+    expect_exact_calls,
 )
 
 DEAD_ARN = "arn:aws:sqs:us-east-1:123456789012:AppDead"
@@ -61,28 +61,28 @@ SERVICE_QUERY = {"cluster": "app-cluster", "services": ["AppService"]}
 WRITE_PREFIXES = ("Create", "Put", "Update", "Set", "Register", "Request", "Modify", "Delete", "Cancel", "Tag")
 
 
-def expect_missing_roles(aws: Exact) -> None:
+def expect_missing_roles(aws: ExactClients) -> None:
     """Expect a lookup of the roles in an account in which setupAWS was never run."""
-    aws.refuse("iam.get_role", "NoSuchEntity", wanted={"RoleName": "distributed-something-task"})
+    aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": "distributed-something-task"})
 
 
-def test_a_task_definition_has_the_roles_and_a_changed_role_causes_a_new_revision(aws: Exact) -> None:
+def test_a_task_definition_has_the_roles_and_a_changed_role_causes_a_new_revision(aws: ExactClients) -> None:
     roles = {"taskRoleArn": "arn:task", "executionRoleArn": "arn:execution"}
     request = build_task_definition(SETTINGS, QueueUrls(QUEUE_URL, DEAD_URL), RUN, "lab", roles)
     assert request["taskRoleArn"] == "arn:task"
     assert request["executionRoleArn"] == "arn:execution"
     registered = {"containerDefinitions": request["containerDefinitions"], "taskDefinitionArn": "arn:1", **roles}
-    aws.answer("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
+    aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
     assert ensure_task_definition(aws.clients.ecs, request) == "arn:1"
-    aws.answer("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
+    aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=registered)
     changed = request | {"taskRoleArn": "arn:other"}
-    aws.answer("ecs.register_task_definition", changed, taskDefinition={"taskDefinitionArn": "arn:2"})
+    aws.expect_call("ecs.register_task_definition", changed, taskDefinition={"taskDefinitionArn": "arn:2"})
     assert ensure_task_definition(aws.clients.ecs, changed) == "arn:2"
 
 
 @pytest.fixture
-def aws() -> Iterator[Exact]:
-    with exact() as emulated:
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as emulated:
         yield emulated
 
 
@@ -91,7 +91,7 @@ def time() -> FakeTime:
     return FakeTime()
 
 
-def list_writes(aws: Exact) -> list[str]:
+def list_writes(aws: ExactClients) -> list[str]:
     """Return the calls that change something in AWS."""
     return [call for call in aws.calls if call.partition(".")[2].startswith(WRITE_PREFIXES)]
 
@@ -113,84 +113,84 @@ def describe_cluster() -> dict[str, Any]:
 # setup
 
 
-def expect_new_queues(aws: Exact) -> None:
+def expect_new_queues(aws: ExactClients) -> None:
     """Expect both queues to be created."""
     for name in ("AppDead", "AppQueue"):
-        aws.refuse("sqs.get_queue_url", MISSING_QUEUE, wanted={"QueueName": name})
+        aws.expect_error("sqs.get_queue_url", MISSING_QUEUE, request={"QueueName": name})
     for name, url, attributes in (("AppDead", DEAD_URL, COMMON), ("AppQueue", QUEUE_URL, QUEUE_SETTINGS)):
         request = {"QueueName": name, "Attributes": attributes, "tags": {"app": "App", "owner": "lab"}}
-        aws.answer("sqs.create_queue", request, QueueUrl=url)
+        aws.expect_call("sqs.create_queue", request, QueueUrl=url)
         if name == "AppDead":
             expect_arn_lookup(aws)
 
 
-def expect_arn_lookup(aws: Exact) -> None:
+def expect_arn_lookup(aws: ExactClients) -> None:
     """Expect a lookup of the dead-letter queue's ARN."""
     request = {"QueueUrl": DEAD_URL, "AttributeNames": ["QueueArn"]}
-    aws.answer("sqs.get_queue_attributes", request, Attributes={"QueueArn": DEAD_ARN})
+    aws.expect_call("sqs.get_queue_attributes", request, Attributes={"QueueArn": DEAD_ARN})
 
 
-def expect_queue_lookup(aws: Exact, **tags: str) -> None:
+def expect_queue_lookup(aws: ExactClients, **tags: str) -> None:
     """Expect a lookup of both queues, which exist and have these tags."""
     for name, url in (("AppDead", DEAD_URL), ("AppQueue", QUEUE_URL)):
-        aws.answer("sqs.get_queue_url", {"QueueName": name}, QueueUrl=url)
-        aws.answer("sqs.list_queue_tags", {"QueueUrl": url}, **({"Tags": tags} if tags else {}))
+        aws.expect_call("sqs.get_queue_url", {"QueueName": name}, QueueUrl=url)
+        aws.expect_call("sqs.list_queue_tags", {"QueueUrl": url}, **({"Tags": tags} if tags else {}))
 
 
-def expect_existing_queues(aws: Exact, *, is_tagged: bool = True, **changed: str) -> None:
+def expect_existing_queues(aws: ExactClients, *, is_tagged: bool = True, **changed: str) -> None:
     """Expect both queues to be looked up and updated. `changed`: attributes of the job queue that differ."""
     expect_queue_lookup(aws, **({"app": "App"} if is_tagged else {}))
     for url, attributes in ((DEAD_URL, COMMON), (QUEUE_URL, QUEUE_SETTINGS | changed)):
         if not is_tagged:
-            aws.answer("sqs.tag_queue", {"QueueUrl": url, "Tags": {"app": "App", "owner": "lab"}})
+            aws.expect_call("sqs.tag_queue", {"QueueUrl": url, "Tags": {"app": "App", "owner": "lab"}})
         request = {"QueueUrl": url, "AttributeNames": ["All"]}
-        aws.answer("sqs.get_queue_attributes", request, Attributes=attributes)
+        aws.expect_call("sqs.get_queue_attributes", request, Attributes=attributes)
         if url == DEAD_URL:
             expect_arn_lookup(aws)
 
 
-def expect_log_groups(aws: Exact, *, exist: bool, tags: dict[str, str] | None = None) -> None:
+def expect_log_groups(aws: ExactClients, *, exist: bool, tags: dict[str, str] | None = None) -> None:
     """Expect both log groups to be created or updated. `tags`: those of existing groups, by default the app's."""
     for name in ("AppLogs", "AppLogs_perInstance"):
         request = {"logGroupName": name, "tags": {"app": "App", "owner": "lab"}}
         if exist:
-            aws.refuse("logs.create_log_group", "ResourceAlreadyExistsException", wanted=request)
+            aws.expect_error("logs.create_log_group", "ResourceAlreadyExistsException", request=request)
             expect_tag_lookup(aws, name, {"app": "App"} if tags is None else tags)
         else:
-            aws.answer("logs.create_log_group", request)
-        aws.answer("logs.put_retention_policy", {"logGroupName": name, "retentionInDays": 60})
+            aws.expect_call("logs.create_log_group", request)
+        aws.expect_call("logs.put_retention_policy", {"logGroupName": name, "retentionInDays": 60})
 
 
-def expect_tag_lookup(aws: Exact, name: str, tags: dict[str, str]) -> None:
+def expect_tag_lookup(aws: ExactClients, name: str, tags: dict[str, str]) -> None:
     """Expect the tags of a log group to be looked up, and the tag `app` to be added if it is missing."""
     arn = f"arn:aws:logs:us-east-1:123456789012:log-group:{name}"
     groups = [{"logGroupName": f"{name}{end}", "arn": f"{arn}{end}:*"} for end in ("-older", "")]
-    aws.answer("logs.describe_log_groups", {"logGroupNamePrefix": name}, logGroups=groups)
-    aws.answer("logs.list_tags_for_resource", {"resourceArn": arn}, tags=tags)
+    aws.expect_call("logs.describe_log_groups", {"logGroupNamePrefix": name}, logGroups=groups)
+    aws.expect_call("logs.list_tags_for_resource", {"resourceArn": arn}, tags=tags)
     if "app" not in tags:
-        aws.answer("logs.tag_resource", {"resourceArn": arn, "tags": {"app": "App", "owner": "lab"}})
+        aws.expect_call("logs.tag_resource", {"resourceArn": arn, "tags": {"app": "App", "owner": "lab"}})
 
 
-def expect_new_cluster_and_task(aws: Exact) -> None:
+def expect_new_cluster_and_task(aws: ExactClients) -> None:
     """Expect the cluster and the task definition to be created."""
     expect_missing_roles(aws)
-    aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[])
-    aws.answer("ecs.create_cluster", {"clusterName": "app-cluster", "tags": TAGS})
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])  # setup first checks whether a run is active
-    aws.refuse("ecs.describe_task_definition", "ClientException", wanted={"taskDefinition": "AppTask"})
-    aws.answer(
+    aws.expect_call("ecs.describe_clusters", CLUSTER_QUERY, clusters=[])
+    aws.expect_call("ecs.create_cluster", {"clusterName": "app-cluster", "tags": TAGS})
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[])  # setup first checks whether a run is active
+    aws.expect_error("ecs.describe_task_definition", "ClientException", request={"taskDefinition": "AppTask"})
+    aws.expect_call(
         "ecs.register_task_definition", build_definition(), taskDefinition={"taskDefinitionArn": f"{FAMILY_ARN}:1"}
     )
 
 
-def expect_new_service(aws: Exact) -> None:
+def expect_new_service(aws: ExactClients) -> None:
     """Expect the service to be created."""
     request = {"cluster": "app-cluster", "serviceName": "AppService", "taskDefinition": f"{FAMILY_ARN}:1",
                "desiredCount": 0, "launchType": "EC2", "tags": TAGS, **TASK_OPTIONS}  # fmt: skip
-    aws.answer("ecs.create_service", request)
+    aws.expect_call("ecs.create_service", request)
 
 
-def expect_active_service(aws: Exact, registered: dict[str, Any], revision: int, desired: int) -> None:
+def expect_active_service(aws: ExactClients, registered: dict[str, Any], revision: int, desired: int) -> None:
     """Expect a lookup of the cluster, the service, and the task definition, which all exist.
 
     `registered`: the task definition's content. `desired`: the service's number of tasks.
@@ -198,31 +198,31 @@ def expect_active_service(aws: Exact, registered: dict[str, Any], revision: int,
     expect_missing_roles(aws)
     described = {"taskDefinitionArn": f"{FAMILY_ARN}:{revision}", "status": "ACTIVE", **registered}
     described.pop("tags")
-    aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[describe_cluster()])
+    aws.expect_call("ecs.describe_clusters", CLUSTER_QUERY, clusters=[describe_cluster()])
     running = describe_service(desired=desired, taskDefinition=described["taskDefinitionArn"])
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[running])
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[running])
     if desired:
         request = {"taskDefinition": f"{FAMILY_ARN}:{revision}"}
-        aws.answer("ecs.describe_task_definition", request, taskDefinition=described)
-    aws.answer("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=described)
+        aws.expect_call("ecs.describe_task_definition", request, taskDefinition=described)
+    aws.expect_call("ecs.describe_task_definition", {"taskDefinition": "AppTask"}, taskDefinition=described)
 
 
-def expect_service_update(aws: Exact, revision: int, desired: int = 0) -> None:
+def expect_service_update(aws: ExactClients, revision: int, desired: int = 0) -> None:
     """Expect an update of the service without `desiredCount`, because setup does not change the number of tasks."""
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=desired)])
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=desired)])
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:{revision}"}
-    aws.answer("ecs.update_service", request)
+    aws.expect_call("ecs.update_service", request)
 
 
-def run_setup(aws: Exact, time: FakeTime) -> None:
+def run_setup(aws: ExactClients, time: FakeTime) -> None:
     set_up_run(SETTINGS, aws.clients, lambda text: None, time.sleep)
 
 
-def test_the_first_setup_creates_everything_without_waiting(aws: Exact, time: FakeTime) -> None:
+def test_the_first_setup_creates_everything_without_waiting(aws: ExactClients, time: FakeTime) -> None:
     expect_new_queues(aws)
     expect_log_groups(aws, exist=False)
     expect_new_cluster_and_task(aws)
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[])
     expect_new_service(aws)
     run_setup(aws, time)
     assert time.slept == []
@@ -240,7 +240,7 @@ def test_the_task_definition_has_one_container_and_no_credentials() -> None:
     assert not any("KEY" in name or "SECRET" in name or "TOKEN" in name for name in environment)
 
 
-def test_a_second_setup_makes_only_calls_that_change_nothing(aws: Exact, time: FakeTime) -> None:
+def test_a_second_setup_makes_only_calls_that_change_nothing(aws: ExactClients, time: FakeTime) -> None:
     expect_existing_queues(aws)
     expect_log_groups(aws, exist=True)
     expect_active_service(aws, build_definition(), 1, desired=0)
@@ -249,22 +249,24 @@ def test_a_second_setup_makes_only_calls_that_change_nothing(aws: Exact, time: F
     assert list_writes(aws) == ["logs.CreateLogGroup", "logs.PutRetentionPolicy"] * 2 + ["ecs.UpdateService"]
 
 
-def test_only_the_settings_of_a_queue_that_differ_are_updated(aws: Exact, time: FakeTime) -> None:
+def test_only_the_settings_of_a_queue_that_differ_are_updated(aws: ExactClients, time: FakeTime) -> None:
     # The same policy, in the form that SQS returns.
     policy = QUEUE_SETTINGS["RedrivePolicy"].replace('"3"', "3").replace(" ", "")
     expect_existing_queues(aws, VisibilityTimeout="30", RedrivePolicy=policy)
-    aws.answer("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
+    aws.expect_call("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
     expect_log_groups(aws, exist=True)
     expect_active_service(aws, build_definition(), 1, desired=0)
     expect_service_update(aws, 1)
     run_setup(aws, time)
 
 
-def test_existing_resources_without_the_tag_app_are_tagged_before_any_other_change(aws: Exact, time: FakeTime) -> None:
+def test_existing_resources_without_the_tag_app_are_tagged_before_any_other_change(
+    aws: ExactClients, time: FakeTime
+) -> None:
     """Permissions depend on the tag. Log groups and a dead-letter queue of a published version do not have it."""
     expect_existing_queues(aws, is_tagged=False, VisibilityTimeout="30")
-    aws.refuse("sqs.set_queue_attributes", "AccessDenied", "the tag is not known everywhere yet")
-    aws.answer("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
+    aws.expect_error("sqs.set_queue_attributes", "AccessDenied", "the tag is not known everywhere yet")
+    aws.expect_call("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
     expect_log_groups(aws, exist=True, tags={"lab": "north"})
     expect_active_service(aws, build_definition(), 1, desired=0)
     expect_service_update(aws, 1)
@@ -273,24 +275,24 @@ def test_existing_resources_without_the_tag_app_are_tagged_before_any_other_chan
     assert aws.calls.index("logs.TagResource") < aws.calls.index("logs.PutRetentionPolicy")
 
 
-def test_denied_access_is_not_retried_if_the_resource_already_has_the_tag(aws: Exact, time: FakeTime) -> None:
+def test_denied_access_is_not_retried_if_the_resource_already_has_the_tag(aws: ExactClients, time: FakeTime) -> None:
     expect_existing_queues(aws, VisibilityTimeout="30")
-    aws.refuse("sqs.set_queue_attributes", "AccessDenied")
+    aws.expect_error("sqs.set_queue_attributes", "AccessDenied")
     with pytest.raises(CloudError, match="setting up the queue AppQueue: AccessDenied"):
         run_setup(aws, time)
     assert time.slept == []
 
 
-def test_a_queue_of_another_app_is_an_error_before_any_change(aws: Exact, time: FakeTime) -> None:
-    aws.refuse("sqs.get_queue_url", MISSING_QUEUE, wanted={"QueueName": "AppDead"})
-    aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "Other"})
+def test_a_queue_of_another_app_is_an_error_before_any_change(aws: ExactClients, time: FakeTime) -> None:
+    aws.expect_error("sqs.get_queue_url", MISSING_QUEUE, request={"QueueName": "AppDead"})
+    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+    aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "Other"})
     with pytest.raises(InputError, match="config: SQS_QUEUE_NAME: the queue AppQueue belongs to the app Other"):
         run_setup(aws, time)
     assert list_writes(aws) == []
 
 
-def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: Exact, time: FakeTime) -> None:
+def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: ExactClients, time: FakeTime) -> None:
     expect_existing_queues(aws)
     expect_log_groups(aws, exist=True, tags={"app": "Other"})
     expect_active_service(aws, build_definition(), 1, desired=0)
@@ -300,25 +302,25 @@ def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: Exact, ti
     assert "log group       AppLogs (shared with the app Other)" in messages
 
 
-def test_setup_during_a_run_keeps_the_number_of_tasks_and_the_run(aws: Exact, time: FakeTime) -> None:
+def test_setup_during_a_run_keeps_the_number_of_tasks_and_the_run(aws: ExactClients, time: FakeTime) -> None:
     expect_existing_queues(aws)
     expect_log_groups(aws, exist=True)
     older = build_definition(RUN)
     older["containerDefinitions"][0]["memory"] = 1000
     expect_active_service(aws, older, 4, desired=6)
     registered = {"taskDefinition": {"taskDefinitionArn": f"{FAMILY_ARN}:5"}}
-    aws.answer("ecs.register_task_definition", build_definition(RUN), **registered)
+    aws.expect_call("ecs.register_task_definition", build_definition(RUN), **registered)
     expect_service_update(aws, 5, desired=6)
     run_setup(aws, time)
 
 
-def test_setup_waits_while_a_deleted_service_still_drains(aws: Exact, time: FakeTime) -> None:
+def test_setup_waits_while_a_deleted_service_still_drains(aws: ExactClients, time: FakeTime) -> None:
     expect_new_queues(aws)
     expect_log_groups(aws, exist=False)
     expect_new_cluster_and_task(aws)
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service("DRAINING")])
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service("DRAINING")])
     for _ in range(3):
-        aws.refuse(
+        aws.expect_error(
             "ecs.create_service", "InvalidParameterException", "Unable to Start a service that is still Draining."
         )
     expect_new_service(aws)
@@ -326,10 +328,10 @@ def test_setup_waits_while_a_deleted_service_still_drains(aws: Exact, time: Fake
     assert time.slept == [5.0] * 3
 
 
-def test_setup_fails_if_a_deleted_service_drains_for_too_long(aws: Exact, time: FakeTime) -> None:
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service("DRAINING")])
+def test_setup_fails_if_a_deleted_service_drains_for_too_long(aws: ExactClients, time: FakeTime) -> None:
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service("DRAINING")])
     for _ in range(25):
-        aws.refuse(
+        aws.expect_error(
             "ecs.create_service", "InvalidParameterException", "Unable to Start a service that is still Draining."
         )
     with pytest.raises(CloudError, match="while setting up the service AppService"):
@@ -337,16 +339,16 @@ def test_setup_fails_if_a_deleted_service_drains_for_too_long(aws: Exact, time: 
     assert sum(time.slept) == DRAINING_WAIT_SECONDS
 
 
-def test_setup_waits_until_the_name_of_a_deleted_queue_can_be_used_again(aws: Exact, time: FakeTime) -> None:
+def test_setup_waits_until_the_name_of_a_deleted_queue_can_be_used_again(aws: ExactClients, time: FakeTime) -> None:
     """SQS no longer knows one of the deleted queues, but still returns the URL of the other."""
-    aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
-    aws.answer("sqs.get_queue_url", QueueUrl=QUEUE_URL)
-    aws.refuse("sqs.list_queue_tags", MISSING_QUEUE)
+    aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
+    aws.expect_call("sqs.get_queue_url", QueueUrl=QUEUE_URL)
+    aws.expect_error("sqs.list_queue_tags", MISSING_QUEUE)
     for _ in range(12):
-        aws.refuse("sqs.create_queue", "AWS.SimpleQueueService.QueueDeletedRecently")
-    aws.answer("sqs.create_queue", QueueUrl=DEAD_URL)
+        aws.expect_error("sqs.create_queue", "AWS.SimpleQueueService.QueueDeletedRecently")
+    aws.expect_call("sqs.create_queue", QueueUrl=DEAD_URL)
     expect_arn_lookup(aws)
-    aws.answer("sqs.create_queue", QueueUrl=QUEUE_URL)
+    aws.expect_call("sqs.create_queue", QueueUrl=QUEUE_URL)
     expect_log_groups(aws, exist=True)
     expect_active_service(aws, build_definition(), 1, desired=0)
     expect_service_update(aws, 1)
@@ -380,7 +382,7 @@ LOOKUP_CALLS = ["ec2.DescribeSpotFleetRequests", "s3.HeadBucket", "sqs.GetQueueU
 class Starter:
     """startCluster in its own project folder, with methods that expect the requests of each phase."""
 
-    def __init__(self, aws: Exact, folder: Path) -> None:
+    def __init__(self, aws: ExactClients, folder: Path) -> None:
         self.aws, self.folder, self.time = aws, folder, FakeTime()
         self.path = folder / "files" / MONITOR_NAME
 
@@ -390,22 +392,22 @@ class Starter:
         return start_run(context, Path("fleet.json"), content, self.folder, check_account=check_account)
 
     def expect_fleets(self, *fleets: dict[str, Any]) -> None:
-        self.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(fleets))
+        self.aws.expect_call("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(fleets))
 
     def expect_desired_tasks(self, desired: int) -> None:
-        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=desired)])
+        self.aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=desired)])
 
     def expect_setup_lookup(self) -> None:
-        self.aws.answer("s3.head_bucket", {"Bucket": "app-bucket"})
-        self.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-        self.aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
-        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service()])
+        self.aws.expect_call("s3.head_bucket", {"Bucket": "app-bucket"})
+        self.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+        self.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+        self.aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service()])
 
     def expect_task_registration(self) -> None:
         expect_missing_roles(self.aws)
-        self.aws.refuse("ecs.describe_task_definition", "ClientException")
+        self.aws.expect_error("ecs.describe_task_definition", "ClientException")
         registered = {"taskDefinition": {"taskDefinitionArn": f"{FAMILY_ARN}:2"}}
-        self.aws.answer("ecs.register_task_definition", build_definition(RUN), **registered)
+        self.aws.expect_call("ecs.register_task_definition", build_definition(RUN), **registered)
 
     def expect_fleet_request(self, *errors: tuple[str, str], **template_data: Any) -> None:
         """Expect all requests up to that of the fleet.
@@ -422,28 +424,28 @@ class Starter:
         if template_data:
             del request["SpotFleetRequestConfig"]["LaunchTemplateConfigs"][0]["Overrides"][0]["SubnetId"]
         for code, message in errors:
-            self.aws.refuse("ec2.request_spot_fleet", code, message, request)
-        self.aws.answer("ec2.request_spot_fleet", request, SpotFleetRequestId=FLEET_ID)
+            self.aws.expect_error("ec2.request_spot_fleet", code, message, request)
+        self.aws.expect_call("ec2.request_spot_fleet", request, SpotFleetRequestId=FLEET_ID)
 
     def expect_template_lookup(self, **content: Any) -> None:
         request = {"LaunchTemplateId": "lt-0abc", "Versions": ["$Default"]}
         versions = [{"LaunchTemplateData": content}]
-        self.aws.answer("ec2.describe_launch_template_versions", request, LaunchTemplateVersions=versions)
+        self.aws.expect_call("ec2.describe_launch_template_versions", request, LaunchTemplateVersions=versions)
 
     def expect_new_template(self, image: str = "ami-0abc") -> None:
         name = f"App-{RUN}"
         tags = [{"ResourceType": "launch-template", "Tags": RUN_TAGS}]
         request = {"LaunchTemplateName": name, "ClientToken": name, "LaunchTemplateData": build_template(image),
                    "TagSpecifications": tags}  # fmt: skip
-        self.aws.answer("ec2.create_launch_template", request, LaunchTemplate={"LaunchTemplateId": "lt-run"})
+        self.aws.expect_call("ec2.create_launch_template", request, LaunchTemplate={"LaunchTemplateId": "lt-run"})
 
     def expect_monitor_file_copy(self) -> None:
         request = {"Bucket": "app-bucket", "Key": f"monitors/{MONITOR_NAME}", "Body": ANY}
-        self.aws.answer("s3.put_object", request)
+        self.aws.expect_call("s3.put_object", request)
 
     def expect_fleet_cancellation(self) -> None:
         request = {"SpotFleetRequestIds": [FLEET_ID], "TerminateInstances": True}
-        self.aws.answer("ec2.cancel_spot_fleet_requests", request)
+        self.aws.expect_call("ec2.cancel_spot_fleet_requests", request)
 
 
 RUN_TAGS = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}, {"Key": "owner", "Value": "lab"}]
@@ -495,7 +497,7 @@ def build_fleet_request() -> dict[str, Any]:
 
 
 @pytest.fixture
-def starter(aws: Exact, tmp_path: Path) -> Starter:
+def starter(aws: ExactClients, tmp_path: Path) -> Starter:
     return Starter(aws, tmp_path)
 
 
@@ -511,7 +513,7 @@ def test_start_requests_the_fleet_then_writes_the_monitor_file_then_starts_tasks
     starter.expect_monitor_file_copy()
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
                "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
-    starter.aws.answer("ecs.update_service", request)
+    starter.aws.expect_call("ecs.update_service", request)
     assert starter.start() == MONITOR_FILE
     assert load_monitor_file(starter.path) == MONITOR_FILE
     assert starter.aws.calls == [
@@ -530,7 +532,7 @@ TEMPLATE_DATA: dict[str, Any] = {
 def test_the_run_gets_its_own_copy_of_the_launch_template_that_the_fleet_file_names(starter: Starter) -> None:
     starter.expect_fleet_request(**TEMPLATE_DATA)
     starter.expect_monitor_file_copy()
-    starter.aws.answer("ecs.update_service")
+    starter.aws.expect_call("ecs.update_service")
     assert starter.start(**TEMPLATE_KEYS).MONITOR_FLEET_ID == FLEET_ID
 
 
@@ -548,7 +550,7 @@ def test_the_run_gets_its_own_copy_of_the_launch_template_that_the_fleet_file_na
 def test_the_fleet_request_is_retried_until_ec2_knows_the_template(starter: Starter, error: tuple[str, str]) -> None:
     starter.expect_fleet_request(error, error)
     starter.expect_monitor_file_copy()
-    starter.aws.answer("ecs.update_service")
+    starter.aws.expect_call("ecs.update_service")
     assert starter.start() == MONITOR_FILE
     assert starter.time.slept == [1.0, 2.0]
 
@@ -558,8 +560,8 @@ def test_the_launch_template_is_deleted_if_ec2_refuses_the_fleet(starter: Starte
     starter.expect_setup_lookup()
     starter.expect_task_registration()
     starter.expect_new_template()
-    starter.aws.refuse("ec2.request_spot_fleet", "InvalidSpotFleetRequestConfig")
-    starter.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-run"})
+    starter.aws.expect_error("ec2.request_spot_fleet", "InvalidSpotFleetRequestConfig")
+    starter.aws.expect_call("ec2.delete_launch_template", {"LaunchTemplateId": "lt-run"})
     with pytest.raises(CloudError, match="InvalidSpotFleetRequestConfig"):
         starter.start()
     assert starter.time.slept == []
@@ -599,7 +601,7 @@ def test_a_failed_check_of_the_account_ends_the_start_before_any_call(starter: S
 
 def test_nothing_is_started_without_the_bucket(starter: Starter) -> None:
     starter.expect_fleets()
-    starter.aws.refuse("s3.head_bucket", "404")
+    starter.aws.expect_error("s3.head_bucket", "404")
     with pytest.raises(CloudError, match="looking for the bucket app-bucket: 404"):
         starter.start()
     assert list_writes(starter.aws) == []
@@ -607,8 +609,8 @@ def test_nothing_is_started_without_the_bucket(starter: Starter) -> None:
 
 def test_nothing_is_started_before_setup(starter: Starter) -> None:
     starter.expect_fleets()
-    starter.aws.answer("s3.head_bucket")
-    starter.aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
+    starter.aws.expect_call("s3.head_bucket")
+    starter.aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
     with pytest.raises(CloudError, match="the queue AppQueue does not exist: run setup first"):
         starter.start()
     assert list_writes(starter.aws) == []
@@ -625,7 +627,7 @@ def test_the_fleet_is_canceled_if_the_monitor_file_cannot_be_written(starter: St
 
 def test_the_fleet_is_canceled_if_s3_refuses_the_copy_of_the_monitor_file(starter: Starter) -> None:
     starter.expect_fleet_request()
-    starter.aws.refuse("s3.put_object", "AccessDenied")
+    starter.aws.expect_error("s3.put_object", "AccessDenied")
     starter.expect_fleet_cancellation()
     with pytest.raises(CloudError, match="copying the monitor file"):
         starter.start()
@@ -635,7 +637,7 @@ def test_the_fleet_is_canceled_if_the_service_cannot_be_started(starter: Starter
     """Otherwise the machines would cost money without doing anything, while the monitor waits for jobs to end."""
     starter.expect_fleet_request()
     starter.expect_monitor_file_copy()
-    starter.aws.refuse("ecs.update_service", "AccessDeniedException")
+    starter.aws.expect_error("ecs.update_service", "AccessDeniedException")
     starter.expect_fleet_cancellation()
     with pytest.raises(CloudError, match="starting the service AppService"):
         starter.start()
@@ -643,8 +645,8 @@ def test_the_fleet_is_canceled_if_the_service_cannot_be_started(starter: Starter
 
 def test_a_fleet_that_cannot_be_canceled_is_named_in_the_error(starter: Starter) -> None:
     starter.expect_fleet_request()
-    starter.aws.refuse("s3.put_object", "AccessDenied")
-    starter.aws.refuse("ec2.cancel_spot_fleet_requests", "UnauthorizedOperation")
+    starter.aws.expect_error("s3.put_object", "AccessDenied")
+    starter.aws.expect_error("ec2.cancel_spot_fleet_requests", "UnauthorizedOperation")
     with pytest.raises(CloudError, match=f"{FLEET_ID}, WHICH COSTS MONEY UNTIL YOU CANCEL IT"):
         starter.start()
 
@@ -664,9 +666,9 @@ def test_a_second_start_is_refused_and_writes_a_lost_monitor_file_again(starter:
 
 
 @pytest.mark.parametrize("run", ["nightly", "", RUN])
-def test_a_fleet_with_the_tag_of_the_app_but_no_start_of_a_run_is_not_ours(aws: Exact, run: str) -> None:
+def test_a_fleet_with_the_tag_of_the_app_but_no_start_of_a_run_is_not_ours(aws: ExactClients, run: str) -> None:
     """If its id were written to a monitor file, the monitor would cancel it."""
-    aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[describe_fleet(run=run)])
+    aws.expect_call("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[describe_fleet(run=run)])
     assert (find_active_fleet(aws.clients.ec2, "App") is not None) == (run == RUN)
 
 
@@ -678,9 +680,9 @@ def test_a_start_that_was_killed_before_it_started_tasks_is_continued(starter: S
     starter.expect_monitor_file_copy()
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
                "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
-    starter.aws.answer("ecs.update_service", request)
-    starter.aws.refuse(
-        "s3.get_object", "NoSuchKey", wanted={"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/monitor.json"}
+    starter.aws.expect_call("ecs.update_service", request)
+    starter.aws.expect_error(
+        "s3.get_object", "NoSuchKey", request={"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/monitor.json"}
     )
     assert starter.start() == MONITOR_FILE
     assert {"ec2.RequestSpotFleet", "ec2.CreateLaunchTemplate"}.isdisjoint(starter.aws.calls)
@@ -703,48 +705,48 @@ def test_a_run_that_the_monitor_is_ending_is_not_continued(starter: Starter) -> 
 # monitor: one observation
 
 
-def expect_fleet_lookup(aws: Exact) -> None:
+def expect_fleet_lookup(aws: ExactClients) -> None:
     """Expect a lookup of the fleet, which has two instances."""
     request: dict[str, Any] = {"SpotFleetRequestIds": [FLEET_ID]}
-    aws.answer("ec2.describe_spot_fleet_requests", request, SpotFleetRequestConfigs=[describe_fleet()])
+    aws.expect_call("ec2.describe_spot_fleet_requests", request, SpotFleetRequestConfigs=[describe_fleet()])
     instances = [{"InstanceId": f"i-{number}", "InstanceType": "m5.large"} for number in range(2)]
     request = {"SpotFleetRequestId": FLEET_ID, "MaxResults": 1000}
-    aws.answer("ec2.describe_spot_fleet_instances", request, ActiveInstances=instances)
+    aws.expect_call("ec2.describe_spot_fleet_instances", request, ActiveInstances=instances)
 
 
 def expect_message_counts(
-    aws: Exact, url: str, waiting: int, running: int, delayed: int = 0, **attributes: str
+    aws: ExactClients, url: str, waiting: int, running: int, delayed: int = 0, **attributes: str
 ) -> None:
     """Expect a lookup of the numbers of messages in a queue."""
     prefix = "ApproximateNumberOfMessages"
     values = {prefix: str(waiting), f"{prefix}NotVisible": str(running), f"{prefix}Delayed": str(delayed)}
     request = {"QueueUrl": url, "AttributeNames": [*values, "CreatedTimestamp", "RedrivePolicy"]}
-    aws.answer("sqs.get_queue_attributes", request, Attributes=values | attributes)
+    aws.expect_call("sqs.get_queue_attributes", request, Attributes=values | attributes)
 
 
-def expect_no_pauses(aws: Exact) -> None:
+def expect_no_pauses(aws: ExactClients) -> None:
     """Expect a listing of the machines that are paused, which is empty."""
-    aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
+    aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
 
 
-def test_an_observation_takes_fourteen_calls_for_any_number_of_jobs_and_machines(aws: Exact) -> None:
-    aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+def test_an_observation_takes_fourteen_calls_for_any_number_of_jobs_and_machines(aws: ExactClients) -> None:
+    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     expect_message_counts(aws, QUEUE_URL, 1_000_000, 7, 3, RedrivePolicy=QUEUE_SETTINGS["RedrivePolicy"])
-    aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
     expect_message_counts(aws, DEAD_URL, 40, 0)
-    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
+    aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
     expect_fleet_lookup(aws)
-    aws.answer("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=6)])
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=6)])
     expect_no_pauses(aws)
     request = {"cluster": "app-cluster", "filter": "runningTasksCount == 0", "maxResults": 100}
-    aws.answer("ecs.list_container_instances", request, containerInstanceArns=["a", "b"])
+    aws.expect_call("ecs.list_container_instances", request, containerInstanceArns=["a", "b"])
     common = {"registeredAt": datetime.fromtimestamp(START, UTC), "status": "ACTIVE", "pendingTasksCount": 2}
     instances = [
         common | {"ec2InstanceId": instance, "containerInstanceArn": arn, "runningTasksCount": 0}
         for instance, arn in (("i-0", "a"), ("i-of-another-app", "b"))
     ]
     request = {"cluster": "app-cluster", "containerInstances": ["a", "b"]}
-    aws.answer("ecs.describe_container_instances", request, containerInstances=instances)
+    aws.expect_call("ecs.describe_container_instances", request, containerInstances=instances)
     since = datetime.fromtimestamp(START, UTC)
     prices = [
         {"InstanceType": "m5.large", "SpotPrice": price, "AvailabilityZone": f"us-east-1{zone}", "Timestamp": since}
@@ -752,24 +754,24 @@ def test_an_observation_takes_fourteen_calls_for_any_number_of_jobs_and_machines
     ]
     request = {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": since,
                "MaxResults": 1000}  # fmt: skip
-    aws.answer("ec2.describe_spot_price_history", request, SpotPriceHistory=prices)
+    aws.expect_call("ec2.describe_spot_price_history", request, SpotPriceHistory=prices)
     for kind in ("error", "information"):  # because the fleet has too few machines
         request = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
-        aws.answer("ec2.describe_spot_fleet_request_history", request, HistoryRecords=[])
+        aws.expect_call("ec2.describe_spot_fleet_request_history", request, HistoryRecords=[])
     snapshot = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
     assert snapshot.problems == ()
     assert snapshot.queue == QueueCounts(1_000_003, 7)
     assert (snapshot.dead, snapshot.done) == (40, 2_000_000 - 1_000_010 - 40)
     assert snapshot.fleet == FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
-    assert snapshot.hosts == (ContainerInstance("i-0", "a", 2, START, connected=False),)
+    assert snapshot.idle_instances == (ContainerInstance("i-0", "a", 2, START, is_connected=False),)
     assert snapshot.hourly == pytest.approx(0.08)
     assert len(aws.calls) == 14
 
 
-def test_an_observation_of_deleted_resources_is_empty(aws: Exact) -> None:
-    aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
-    aws.refuse("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound")
-    aws.refuse("ecs.describe_services", "ClusterNotFoundException")
+def test_an_observation_of_deleted_resources_is_empty(aws: ExactClients) -> None:
+    aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
+    aws.expect_error("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound")
+    aws.expect_error("ecs.describe_services", "ClusterNotFoundException")
     expect_no_pauses(aws)
     snapshot = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
     assert snapshot == RunSnapshot(START, None, 0, None, None, None)

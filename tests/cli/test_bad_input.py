@@ -27,9 +27,9 @@ from tests.support.offline import (
     JOB,
     MONITOR,
     Outcome,
-    config_text,
-    no_way_out,
-    type_command,
+    block_requests,
+    format_config,
+    run_command,
     write_project,
 )
 
@@ -54,7 +54,7 @@ class Mistake:
 
 def in_config(name: str, key: str, source: str, words: str) -> Mistake:
     """`KEY = SOURCE` stands at the end of a config that is right otherwise."""
-    text = config_text(CONFIG) + f"{key.partition('[')[0]} = {source}\n"
+    text = format_config(CONFIG) + f"{key.partition('[')[0]} = {source}\n"
     return Mistake(f"config: {name}", ("setup",), f"config.py: {key}: ", words, {"config.py": text})
 
 
@@ -261,7 +261,7 @@ FLEET_MISTAKES = [
              LaunchSpecifications=FLEET["LaunchSpecifications"] * 2),
     Mistake("fleet: more types than specifications", START, "files/fleet.json: LaunchSpecifications: ",
             "2 launch specifications do not match 3 MACHINE_TYPE",
-            {"config.py": config_text(CONFIG | {"MACHINE_TYPE": ["m5.large"] * 3}),
+            {"config.py": format_config(CONFIG | {"MACHINE_TYPE": ["m5.large"] * 3}),
             "files/fleet.json": json.dumps(FLEET | {"LaunchSpecifications": FLEET["LaunchSpecifications"] * 2})}),
     in_fleet("no role", "IamFleetRole: ", "this key is missing; write the ARN", "IamFleetRole"),
     in_fleet("the role of the shipped file", "IamFleetRole: ", "is a placeholder; replace it with your account's own",
@@ -340,7 +340,7 @@ MISTAKES = [
 
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_is_sent() -> Iterator[None]:
-    with no_way_out():
+    with block_requests():
         yield
 
 
@@ -351,7 +351,7 @@ def test_a_mistake_is_answered_with_one_line_that_helps_and_nothing_else_happens
     monkeypatch.chdir(write_project(tmp_path))
     put_files(tmp_path, mistake)
     before = _everything_in(tmp_path)
-    outcome = type_command("--project", str(tmp_path), *mistake.arguments)
+    outcome = run_command("--project", str(tmp_path), *mistake.arguments)
     assert outcome.code == 2
     assert outcome.out == ""
     assert all(line.startswith("run.py: ") for line in outcome.err.splitlines())
@@ -365,7 +365,7 @@ def test_a_mistake_is_answered_with_one_line_that_helps_and_nothing_else_happens
 def test_the_project_that_the_mistakes_are_made_in_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_project(tmp_path))
     message = '{"command": "echo {well}", "group": {"well": "A01"}}'
-    outcome = type_command("--project", str(tmp_path), *SUBMIT, "--dry-run")
+    outcome = run_command("--project", str(tmp_path), *SUBMIT, "--dry-run")
     assert outcome == Outcome(0, f"2 jobs; the first message:\n{message}\n", "")
     loaded = load_settings(tmp_path / "config.py")
     check_fleet_file(load_fleet_file(tmp_path / "files" / "fleet.json"), Path("fleet.json"), loaded, _ec2())
@@ -442,7 +442,7 @@ def assert_accepted_or_refused(check: Callable[[], object]) -> None:
 
 
 def dry_run(folder: Path) -> Outcome:
-    return type_command("--project", str(folder), "submitJob", str(folder / "files" / "job.json"), "--dry-run")
+    return run_command("--project", str(folder), "submitJob", str(folder / "files" / "job.json"), "--dry-run")
 
 
 def own_copy(folder: Path, name: str, content: str | bytes) -> Path:
@@ -459,7 +459,7 @@ def own_copy(folder: Path, name: str, content: str | bytes) -> Path:
 @example({"MINE": 10**5000})
 @example({"SQS_DEAD_LETTER_QUEUE": "arn:"})
 def test_no_constants_of_a_config_give_a_traceback(folder: Path, constants: dict[str, object]) -> None:
-    text = config_text(CONFIG) + "".join(f"{name} = {_source(value)}\n" for name, value in constants.items())
+    text = format_config(CONFIG) + "".join(f"{name} = {_source(value)}\n" for name, value in constants.items())
     assert_0_or_2(dry_run(own_copy(folder, "config-constants", text)))
 
 
@@ -569,8 +569,8 @@ WORDS = [
 @never
 @given(arguments=st.lists(st.sampled_from(WORDS) | words, max_size=5))
 def test_no_arguments_give_a_traceback(folder: Path, arguments: list[str]) -> None:
-    shipped = own_copy(folder, "config-shipped", config_text(CONFIG | {"AWS_BUCKET": "your-bucket-name"}))
-    outcome = type_command("--project", str(shipped), *arguments)
+    shipped = own_copy(folder, "config-shipped", format_config(CONFIG | {"AWS_BUCKET": "your-bucket-name"}))
+    outcome = run_command("--project", str(shipped), *arguments)
     assert outcome.code in (0, 2)
     assert "Traceback" not in outcome.err
     assert "Usage:" in outcome.err or outcome.err.count("\n") <= 1

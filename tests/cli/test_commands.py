@@ -12,12 +12,12 @@ from distributed_something.cli.console import Console
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.errors import UserFacingError
-from tests.support.offline import Outcome, no_way_out, type_command, write_project
+from tests.support.offline import Outcome, block_requests, run_command, write_project
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_sent() -> Iterator[None]:
-    with no_way_out():
+    with block_requests():
         yield
 
 
@@ -28,7 +28,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def type_in_project(*words: str) -> Outcome:
-    return type_command("--project", ".", *words)
+    return run_command("--project", ".", *words)
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ import pytest
 import distributed_something
 from distributed_something.cli.context import ExitCode
 from tests.cli.test_bad_input import MISTAKES, Mistake, put_files
-from tests.support.offline import no_way_out, type_command, write_project
+from tests.support.offline import block_requests, run_command, write_project
 
 PACKAGES = ("cli", "core", "jobs", "project")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _replace_formatters() -> Iterator[None]:
-    with no_way_out(), pytest.MonkeyPatch.context() as patch:
+    with block_requests(), pytest.MonkeyPatch.context() as patch:
         for package in PACKAGES:
             folder = Path(str(distributed_something.__path__[0])) / package
             for module_info in pkgutil.iter_modules([str(folder)]):
@@ -35,12 +35,12 @@ def test_a_mistake_is_found_whatever_its_message_is(
 ) -> None:
     monkeypatch.chdir(write_project(tmp_path))
     put_files(tmp_path, mistake)
-    assert type_command("--project", str(tmp_path), *mistake.arguments).code == ExitCode.INPUT
+    assert run_command("--project", str(tmp_path), *mistake.arguments).code == ExitCode.INPUT
 
 
 def test_correct_input_is_accepted_whatever_the_messages_are(tmp_path: Path) -> None:
     project = str(write_project(tmp_path / "p"))
     job_file = str(tmp_path / "p" / "files" / "job.json")
-    assert type_command("--project", project, "submitJob", job_file, "--dry-run").out.startswith("2 jobs; ")
-    assert type_command("makeJobs", "--wells", "96", "--exclude", "A01", "-o", str(tmp_path / "made.json")).code == 0
-    assert type_command("newProject", str(tmp_path / "new"), "--image", "ada/x:1").code == 0
+    assert run_command("--project", project, "submitJob", job_file, "--dry-run").out.startswith("2 jobs; ")
+    assert run_command("makeJobs", "--wells", "96", "--exclude", "A01", "-o", str(tmp_path / "made.json")).code == 0
+    assert run_command("newProject", str(tmp_path / "new"), "--image", "ada/x:1").code == 0

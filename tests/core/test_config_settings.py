@@ -10,7 +10,7 @@ from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.config_settings import Settings, check_placeholders_replaced, load_settings
 from distributed_something.core.errors import InputError
-from tests.support.offline import CONFIG, config_text
+from tests.support.offline import CONFIG, format_config
 from tests.support.paths import ROOT
 
 QUEUES = QueueUrls("https://sqs/1/TryoutQueue", "https://sqs/1/TryoutDead")
@@ -136,7 +136,7 @@ def test_a_single_machine_type_need_not_be_a_list(value: object) -> None:
 
 def test_the_users_own_constants_reach_the_container_as_text(tmp_path: Path) -> None:
     own = "MY_NAME = 'Ada'\nSIZE = 3\nRATIO = 0.5\nFAST = True\nSIZES = [1, 2]\nlower = 1\n_HIDDEN = 1\nimport os\n"
-    loaded = load_settings(write_config(tmp_path, config_text(CONFIG) + own))
+    loaded = load_settings(write_config(tmp_path, format_config(CONFIG) + own))
     expected = {"MY_NAME": "Ada", "SIZE": "3", "RATIO": "0.5", "FAST": "True", "SIZES": "[1, 2]"}
     assert loaded.own == expected
     assert expected.items() <= loaded.build_worker_environment().items()

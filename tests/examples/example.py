@@ -42,7 +42,7 @@ class Example(Project):
         self.settings = load_settings(self.folder / "config.py")
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:  # type: ignore[override]
-        variables = super().environment(more)
+        variables = super().build_environment(more)
         return variables | {"PATH": os.pathsep.join([*self.program_folders, variables["PATH"]])}
 
     def run_four_commands(self, job_file: str = "files/exampleJob.json", *options: str) -> str:

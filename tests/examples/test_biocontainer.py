@@ -11,8 +11,8 @@ import pytest
 
 from tests.examples.clone import Clone
 from tests.examples.example import Example, find_program, open_example, run_script
-from tests.support.engine import build, docker, require_engine
-from tests.support.project import ROOT, processes_of
+from tests.support.engine import build_image, require_engine, run_docker
+from tests.support.project import ROOT, list_project_processes
 
 # Replaces the image from BioContainers: the same programs in the same versions, and as few other files.
 ONLY_PROGRAMS = r"""
@@ -47,7 +47,7 @@ def test_24_jobs_align_the_reads_of_the_phage_lambda_and_one_job_merges_them(tmp
     assert "jobs done       24\n" in out
     assert "20052 + 0 in total" in out
     assert "19572 + 0 mapped" in out
-    assert processes_of(clone.home) == []
+    assert list_project_processes(clone.home) == []
 
 
 @pytest.mark.containers
@@ -56,12 +56,12 @@ def test_an_image_that_contains_only_the_programs_gives_the_same_counts(tmp_path
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "Dockerfile").write_text(ONLY_PROGRAMS)
     with open_example("biocontainer", tmp_path / "clone") as example:
-        image = example.build_image(build(tmp_path / "base", "tests/bwa-samtools-only:1"))
+        image = example.build_image(build_image(tmp_path / "base", "tests/bwa-samtools-only:1"))
         statistics = run_both_job_files(example, "--containers")
         assert {record["image"] for record in example.records()} == {image}
     assert "20052 + 0 in total" in statistics
     assert "19572 + 0 mapped" in statistics
-    assert "example-biocontainer" not in docker("ps", "--all", "--format", "{{.Image}}")
+    assert "example-biocontainer" not in run_docker("ps", "--all", "--format", "{{.Image}}")
 
 
 def test_the_dockerfile_names_the_biocontainers_image_with_the_versions_in_the_readme() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.example import Example, open_example
-from tests.support.engine import docker, require_engine
+from tests.support.engine import require_engine, run_docker
 
 
 def count_all_cells(example: Example) -> int:
@@ -32,4 +32,4 @@ def test_containers_count_the_same_cells_as_this_computer(tmp_path: Path) -> Non
         assert "jobs done       2" in example.run_four_commands("files/exampleJob.json", "--containers")
         assert count_all_cells(example) == 59  # the same as without containers
         assert {record["image"] for record in example.records()} == {image}
-    assert "example-cellcount" not in docker("ps", "--all", "--format", "{{.Image}}")
+    assert "example-cellcount" not in run_docker("ps", "--all", "--format", "{{.Image}}")

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.examples.clone import Clone
-from tests.support.project import processes_of, wait_for
+from tests.support.project import list_project_processes, wait_until
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Clone]:
     clone = Clone(tmp_path / "clone")
     yield clone
-    wait_for(lambda: processes_of(clone.home) == [])
+    wait_until(lambda: list_project_processes(clone.home) == [])
 
 
 def test_the_demo_counts_the_cells_of_a_plate_and_draws_it(clone: Clone) -> None:
@@ -29,19 +29,19 @@ def test_the_demo_counts_the_cells_of_a_plate_and_draws_it(clone: Clone) -> None
     assert (clone.home / "local" / "plate.png").stat().st_size > 100_000
     assert "the local cloud is stopped" in err
     assert "$ python run.py --local setup\n" in err
-    assert processes_of(clone.home) == []
+    assert list_project_processes(clone.home) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_stops_the_local_cloud(clone: Clone, number: signal.Signals) -> None:
     demo = clone.start_demo("helloworld")
     state = clone.home / "examples" / "helloworld" / "local" / ".cloud" / "state.json"
-    wait_for(state.exists)
+    wait_until(state.exists)
     os.killpg(demo.pid, number)
     _, err = demo.communicate(timeout=60)
     assert demo.returncode == 128 + number
     assert "The demo did not finish" in err
-    assert processes_of(clone.home) == []
+    assert list_project_processes(clone.home) == []
 
 
 def test_an_unknown_example_is_reported_with_the_names_of_the_examples(clone: Clone) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from distributed_something.worker.job.job import Folders, Job
 from tests.examples.example import Example, load_worker, open_example
-from tests.support.engine import docker, require_engine
+from tests.support.engine import require_engine, run_docker
 
 GREETINGS = {
     "Hi, my name is FirstName LastName, and my favorite ice_cream is salted caramel, and my favorite pizza is "
@@ -41,7 +41,7 @@ def test_containers_write_the_same_greetings(tmp_path: Path) -> None:
         assert "jobs done       2" in example.run_four_commands("files/exampleJob.json", "--containers")
         assert read_greetings(example) == GREETINGS
         assert {record["image"] for record in example.records()} == {image}
-    assert "example-helloworld" not in docker("ps", "--all", "--format", "{{.Image}}")
+    assert "example-helloworld" not in run_docker("ps", "--all", "--format", "{{.Image}}")
 
 
 # The command

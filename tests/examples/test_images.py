@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.example import open_example
-from tests.support.engine import docker, require_engine
+from tests.support.engine import require_engine, run_docker
 from tests.support.project import ROOT
 
 pytestmark = pytest.mark.containers
@@ -26,12 +26,12 @@ def test_the_image_contains_the_worker_files_of_the_example_and_can_import_them(
     with open_example(name, tmp_path) as example:
         image = example.build_image("debian:bookworm-slim", image=f"tests/example-{name}-loaded:1")
     run = ("run", "--rm", "--network", "host", "--entrypoint")
-    loaded = docker(*run, "/opt/worker/lib/loader.so", image, *PYTHON, LOAD)
+    loaded = run_docker(*run, "/opt/worker/lib/loader.so", image, *PYTHON, LOAD)
     example_worker = ROOT / "examples" / name / "worker"
     worker = example_worker if (example_worker / "generic-worker.py").exists() else ROOT / "worker"
     first_line = loaded.strip().splitlines()[0]
     assert first_line in (worker / "generic-worker.py").read_text()
-    files = docker(*run, "/usr/bin/find", image, "/opt/worker", "-maxdepth", "2").split()
+    files = run_docker(*run, "/usr/bin/find", image, "/opt/worker", "-maxdepth", "2").split()
     for path in example_worker.rglob("*"):
         if path.is_file() and path.name not in ("Dockerfile", "requirements-own.txt") and path.suffix != ".pyc":
             assert f"/opt/worker/{path.relative_to(example_worker)}" in files

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.project import ROOT, wait_for
+from tests.support.project import ROOT, wait_until
 
 
 class Cache:
@@ -58,7 +58,7 @@ def test_after_an_interruption_the_next_call_starts_with_an_empty_folder(cache: 
     cache.write_script("echo incomplete >> log; echo started > started; exec sleep 60")
     process = cache.start_once()
     file = cache.folder / "cache" / "distributed-something" / "tool" / "program" / "started"
-    wait_for(file.exists)
+    wait_until(file.exists)
     process.kill()
     process.wait()
     cache.write_script("echo complete >> log")

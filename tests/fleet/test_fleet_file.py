@@ -20,7 +20,7 @@ from distributed_something.fleet.fleet_file import check_fleet_file, load_fleet_
 from distributed_something.fleet.launch_plan import build_launch_plan
 from distributed_something.fleet.request import build_fleet_request
 from tests.support.fakes import FakeTime
-from tests.support.offline import CONFIG, FLEET, no_way_out
+from tests.support.offline import CONFIG, FLEET, block_requests
 from tests.support.paths import ROOT
 
 RUN_TAGS = {"app": "DistributedSomething", "run": "20261123T104500Z", "owner": "alice"}
@@ -145,7 +145,7 @@ def test_botocore_accepts_the_request_of_the_shipped_file() -> None:
 
 
 def test_checking_sends_nothing() -> None:
-    with no_way_out():
+    with block_requests():
         check_fleet_file(fill_in_example(), Path("fleet.json"), build_settings(), build_client())
 
 

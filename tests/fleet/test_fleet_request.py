@@ -36,7 +36,7 @@ from distributed_something.fleet.user_data import (
     extend_user_data,
 )
 from tests.support.fakes import FakeTime
-from tests.support.offline import CONFIG, no_way_out, type_command, write_project
+from tests.support.offline import CONFIG, block_requests, run_command, write_project
 
 NOW = datetime(2026, 11, 23, 10, 45, tzinfo=UTC)
 RUN = "20261123T104500Z"
@@ -92,7 +92,7 @@ def check_content(content: dict[str, Any], tmp_path: Path, **constants: object) 
     path = tmp_path / "fleet.json"
     path.write_text(json.dumps(content))
     settings = build_settings(**constants)
-    with no_way_out():
+    with block_requests():
         check_fleet_file(load_fleet_file(path, settings=settings), path, settings, build_client())
 
 
@@ -513,8 +513,8 @@ def test_start_cluster_reports_all_problems_with_one_line_each_and_exit_code_2(t
     folder = write_project(tmp_path / "project")
     path = folder / "files" / "fleet.json"
     path.write_text(json.dumps(build_file({"ImageId": "ami-FILL_IN", "Color": 1}, IamFleetRole="FILL_IN")))
-    with no_way_out():
-        outcome = type_command("--project", str(folder), "startCluster", str(path))
+    with block_requests():
+        outcome = run_command("--project", str(folder), "startCluster", str(path))
     assert (outcome.code, outcome.out) == (2, "")
     assert [line.split(": ")[2] for line in outcome.err.splitlines()] == [
         "IamFleetRole",
@@ -785,7 +785,7 @@ def test_the_owner_is_the_user_who_is_logged_in(arn: str, owner: str) -> None:
 
 
 def test_an_owner_in_the_config_is_not_looked_up() -> None:
-    with no_way_out():
+    with block_requests():
         assert resolve_owner(build_settings(OWNER="Imaging core"), build_client("sts")) == "Imaging core"
 
 

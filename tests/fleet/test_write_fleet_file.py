@@ -20,7 +20,7 @@ from distributed_something.fleet.write_fleet_file import (
     format_fleet_file_summary,
     write_fleet_file,
 )
-from tests.support.account import OUR_TAG, new_clients, stubbed
+from tests.support.account import OUR_TAG, create_clients, stub_client
 from tests.support.fakes import SETTINGS, FakeTime
 
 CONFIG = Path("config.py")
@@ -111,8 +111,8 @@ class Region:
 
 @pytest.fixture
 def region() -> Iterator[Region]:
-    clients = new_clients()
-    with stubbed(clients.ec2) as ec2, stubbed(clients.ssm) as ssm:
+    clients = create_clients()
+    with stub_client(clients.ec2) as ec2, stub_client(clients.ssm) as ssm:
         yield Region(clients, ec2, ssm)
 
 
@@ -370,7 +370,7 @@ def test_an_existing_file_is_overwritten_only_with_force(region: Region, tmp_pat
 
 def test_all_files_of_an_account_use_the_same_security_group(tmp_path: Path) -> None:
     with mock_aws():
-        clients = new_clients()
+        clients = create_clients()
         for number in range(2):
             path = tmp_path / f"fleet-{number}.json"
             write_fleet_file(clients, ACCOUNT, SETTINGS, FleetFileOptions(path, CONFIG), FakeTime().sleep)

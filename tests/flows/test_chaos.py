@@ -16,18 +16,18 @@ from urllib3.exceptions import ProtocolError
 
 from tests.support import emulator
 from tests.support.chaos import havoc, proxy, verdict
-from tests.support.chaos.__main__ import table
-from tests.support.chaos.cases import APP, Case, draw
-from tests.support.chaos.run import Size, chaos
-from tests.support.emulator import KEYS, Lab, ministack
+from tests.support.chaos.__main__ import format_outcome
+from tests.support.chaos.cases import APP, Case, draw_cases
+from tests.support.chaos.run import Size, run_chaos
+from tests.support.emulator import KEYS, WorkerLab, run_ministack
 
 BRIEF = Size(jobs=100, workers=3, seconds=14, seed=11, lease=3, calm_seconds=100, program_seconds=0.2)
 
 
 @pytest.mark.parametrize("name", ["ministack", "roto"])
 def test_chaos_loses_no_job_and_every_result_and_record_is_correct(name: str, tmp_path: Path) -> None:
-    outcome = chaos(BRIEF, getattr(emulator, name), tmp_path)
-    assert outcome.ok, f"{table(outcome, name)}\n{outcome.log[-20_000:]}"
+    outcome = run_chaos(BRIEF, getattr(emulator, name), tmp_path)
+    assert outcome.is_ok, f"{format_outcome(outcome, name)}\n{outcome.log[-20_000:]}"
     assert len({"kill", "stop", "spot notice", "freeze worker", "freeze machine"} & set(outcome.havoc)) >= 3
     assert sum(outcome.requests.values()) - outcome.requests["requests"] >= 20
     assert outcome.verdict.counts["done"] >= 90
@@ -37,7 +37,11 @@ def test_the_same_seed_gives_the_same_plan(tmp_path: Path) -> None:
     def build_plans(seed: int) -> tuple[list[Case], list[havoc.Event], list[str]]:
         faults = proxy.Faults(random.Random(seed))
         fault_kinds = [faults.draw("s3") for _ in range(5000)]
-        return draw(50, 1.0, tmp_path, random.Random(seed)), havoc.plan(random.Random(seed), 60, 4, 3), fault_kinds
+        return (
+            draw_cases(50, 1.0, tmp_path, random.Random(seed)),
+            havoc.draw_events(random.Random(seed), 60, 4, 3),
+            fault_kinds,
+        )
 
     assert build_plans(1) == build_plans(1)
     assert build_plans(1) != build_plans(2)
@@ -46,8 +50,8 @@ def test_the_same_seed_gives_the_same_plan(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with ministack(tmp_path_factory.mktemp("cloud")) as url:
-        yield Lab(url, tmp_path_factory.mktemp("lab"))
+    with run_ministack(tmp_path_factory.mktemp("cloud")) as url:
+        yield WorkerLab(url, tmp_path_factory.mktemp("lab"))
 
 
 CODE_BY_FAULT = {
@@ -61,7 +65,7 @@ CONNECTION_ERRORS = (BotoCoreError, ProtocolError)
 class CorrectEnd(verdict.End):
     """The state after one job that succeeded. A test then damages a part of it."""
 
-    def __init__(self, lab: Lab, case: Case) -> None:
+    def __init__(self, lab: WorkerLab, case: Case) -> None:
         self.bodies = case.outputs() | {case.nonce_key: b"n1", f"{verdict.RECORDS}{case.id}.1-abcdef.log.txt": b"n1\n"}
         super().__init__(lab, {}, [])
         outputs = [
@@ -89,7 +93,7 @@ class CorrectEnd(verdict.End):
 
     def find_violations(self, case: Case, folder: Path) -> set[str]:
         self.sizes = {key: len(body) for key, body in self.bodies.items()}
-        return set(verdict.judge([case], self, folder).violations)
+        return set(verdict.check_cases([case], self, folder).violations)
 
 
 def _shorten_output(end: CorrectEnd, case: Case) -> None:
@@ -124,15 +128,15 @@ DAMAGE_BY_VIOLATION: dict[str, Callable[[CorrectEnd, Case], None]] = {
 
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
-    return next(case for case in draw(20, 1.0, tmp_path, random.Random(1)) if case.fate == "done")
+    return next(case for case in draw_cases(20, 1.0, tmp_path, random.Random(1)) if case.fate == "done")
 
 
-def test_a_correct_end_has_no_violations(lab: Lab, case: Case, tmp_path: Path) -> None:
+def test_a_correct_end_has_no_violations(lab: WorkerLab, case: Case, tmp_path: Path) -> None:
     assert CorrectEnd(lab, case).find_violations(case, tmp_path) == set()
 
 
 @pytest.mark.parametrize("violation", DAMAGE_BY_VIOLATION)
-def test_each_violation_is_reported(violation: str, lab: Lab, case: Case, tmp_path: Path) -> None:
+def test_each_violation_is_reported(violation: str, lab: WorkerLab, case: Case, tmp_path: Path) -> None:
     end = CorrectEnd(lab, case)
     DAMAGE_BY_VIOLATION[violation](end, case)
     assert violation in end.find_violations(case, tmp_path)
@@ -140,7 +144,7 @@ def test_each_violation_is_reported(violation: str, lab: Lab, case: Case, tmp_pa
 
 @pytest.mark.parametrize("fault", [fault for fault in proxy.SHARES if fault != "slow"])
 @pytest.mark.parametrize("service", ["s3", "sqs"])
-def test_each_fault_raises_the_matching_error_in_the_client(fault: str, service: str, lab: Lab) -> None:
+def test_each_fault_raises_the_matching_error_in_the_client(fault: str, service: str, lab: WorkerLab) -> None:
     class ConstantFault(proxy.Faults):
         def draw(self, service: str) -> str:
             return fault
@@ -155,9 +159,11 @@ def test_each_fault_raises_the_matching_error_in_the_client(fault: str, service:
             return session.client("s3", **options).get_object(Bucket=lab.name, Key="input")["Body"].read()
         return session.client("sqs", **options).get_queue_attributes(QueueUrl=lab.queue_url, AttributeNames=["All"])
 
-    lab.put("input", b"0123456789")
+    lab.put_object("input", b"0123456789")
     with (
-        proxy.running(lab.s3.meta.endpoint_url, ConstantFault(random.Random(1), unanswered_seconds=0.1)) as fault_proxy,
+        proxy.run_proxy(
+            lab.s3.meta.endpoint_url, ConstantFault(random.Random(1), unanswered_seconds=0.1)
+        ) as fault_proxy,
         pytest.raises(CONNECTION_ERRORS if fault not in CODE_BY_FAULT else ClientError) as error,
     ):
         send_request(fault_proxy.url)
@@ -165,8 +171,8 @@ def test_each_fault_raises_the_matching_error_in_the_client(fault: str, service:
         assert error.value.response["Error"]["Code"] == CODE_BY_FAULT[fault][service]
 
 
-def test_without_a_fault_the_proxy_forwards_a_request_unchanged(lab: Lab) -> None:
-    with proxy.running(lab.s3.meta.endpoint_url, proxy.Faults(random.Random(1), on=False)) as fault_proxy:
+def test_without_a_fault_the_proxy_forwards_a_request_unchanged(lab: WorkerLab) -> None:
+    with proxy.run_proxy(lab.s3.meta.endpoint_url, proxy.Faults(random.Random(1), on=False)) as fault_proxy:
         session = boto3.Session("test", "test", region_name="us-east-1")
         client = session.client("s3", endpoint_url=fault_proxy.url)
         client.put_object(Bucket=lab.name, Key="a b/\u00e9", Body=b"x" * 100_000)

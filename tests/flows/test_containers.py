@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import build_worker, docker
-from tests.support.project import MONITOR_FILE, ROOT, processes_of, project, wait_for
+from tests.support.engine import build_worker_image, run_docker
+from tests.support.project import MONITOR_FILE, ROOT, create_project, list_project_processes, wait_until
 
 IMAGE = "tests/tryout:1"
 
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    return build_worker(ROOT / "worker", IMAGE)
+    return build_worker_image(ROOT / "worker", IMAGE)
 
 
 @pytest.mark.containers
 def test_the_four_commands_run_every_job_in_containers_of_the_image(image: str, tmp_path: Path) -> None:
-    with project(tmp_path / "p", DOCKERHUB_TAG=image, GREETING="hello") as test_project:
-        job_file = test_project.job_file(
+    with create_project(tmp_path / "p", DOCKERHUB_TAG=image, GREETING="hello") as test_project:
+        job_file = test_project.write_job_file(
             command='echo "$GREETING" {name} > {output_dir}/out.txt; head -1 /etc/os-release >> {output_dir}/out.txt',
             shell=True,
             output_location="results/{job}",
@@ -30,13 +30,13 @@ def test_the_four_commands_run_every_job_in_containers_of_the_image(image: str, 
         test_project.run("submitJob", str(job_file))
         test_project.run("--containers", "startCluster", "files/fleet.json")
         monitor = test_project.start("monitor", MONITOR_FILE)
-        wait_for(lambda: "tryout" in docker("ps", "--format", "{{.Image}}"))
+        wait_until(lambda: "tryout" in run_docker("ps", "--format", "{{.Image}}"))
         stdout, stderr = monitor.communicate(timeout=120)
         assert monitor.returncode == 0, stdout + stderr
         assert "jobs done       10" in stdout
-        first_lines = sorted(text.splitlines()[0] for text in test_project.results().values())
+        first_lines = sorted(text.splitlines()[0] for text in test_project.read_results().values())
         assert first_lines == [f"hello o'brien {number}; $(id)" for number in range(10)]
-        assert all("Debian" in text for text in test_project.results().values())
-        assert {record["image"] for record in test_project.records()} == {image}
-    assert processes_of(test_project.folder) == []
-    assert "tryout" not in docker("ps", "--all", "--format", "{{.Image}}")
+        assert all("Debian" in text for text in test_project.read_results().values())
+        assert {record["image"] for record in test_project.read_records()} == {image}
+    assert list_project_processes(test_project.folder) == []
+    assert "tryout" not in run_docker("ps", "--all", "--format", "{{.Image}}")

@@ -73,7 +73,7 @@ from distributed_something.worker.job.job import Folders
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.machine.idle_alarm import build_alarm_request
 from distributed_something.worker.transfer.s3_file import PART_BYTES, build_write_condition, upload_file_parts
-from tests.support.account import new_clients
+from tests.support.account import create_clients
 from tests.support.fakes import (
     ANY,
     DEAD_URL,
@@ -82,84 +82,88 @@ from tests.support.fakes import (
     RUN,
     SETTINGS,
     START,
-    Exact,
+    ExactClients,
     FakeBucket,
     FakeTime,
-    exact,
+    expect_exact_calls,
 )
-from tests.support.limits import faults
+from tests.support.limits import find_request_problems
 
 ACCOUNT = AwsAccount("123456789012", "us-east-1")
 
 
 @pytest.fixture
-def aws() -> Iterator[Exact]:
-    with exact() as aws:
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as aws:
         yield aws
 
 
 def apply_setup_step(step: SetupStep) -> None:
     """Make the change that a step of setupAWS plans."""
-    assert step.act is not None
-    step.act()
+    assert step.apply is not None
+    step.apply()
 
 
 # setupAWS
 
 
-def test_a_role_with_a_different_trust_and_policy_is_corrected(aws: Exact) -> None:
+def test_a_role_with_a_different_trust_and_policy_is_corrected(aws: ExactClients) -> None:
     role_spec = RoleSpec(
         "r", "ec2.amazonaws.com", {"distributed-something": {"Version": "2012-10-17", "Statement": []}}
     )
     role: Any = {"Path": "/", "RoleName": "r", "RoleId": "A" * 16, "Arn": ACCOUNT.role("role-of-a-name"),
                  "CreateDate": "2026-11-23", "AssumeRolePolicyDocument": "{}", "Tags": MADE_BY_TAGS}  # fmt: skip
-    aws.answer("iam.get_role", {"RoleName": "r"}, Role=role)
+    aws.expect_call("iam.get_role", {"RoleName": "r"}, Role=role)
     policy = {"RoleName": "r", "PolicyName": "distributed-something"}
-    aws.answer("iam.get_role_policy", policy, PolicyDocument="{}", **policy)
+    aws.expect_call("iam.get_role_policy", policy, PolicyDocument="{}", **policy)
     trust = json.dumps(build_trust_policy("ec2.amazonaws.com"))
-    aws.answer("iam.update_assume_role_policy", {"RoleName": "r", "PolicyDocument": trust})
+    aws.expect_call("iam.update_assume_role_policy", {"RoleName": "r", "PolicyDocument": trust})
     document = '{"Version":"2012-10-17","Statement":[]}'
-    aws.answer("iam.put_role_policy", policy | {"PolicyDocument": document})
+    aws.expect_call("iam.put_role_policy", policy | {"PolicyDocument": document})
 
     step = plan_role(aws.clients.iam, role_spec)
 
     apply_setup_step(step)
 
 
-def test_the_role_is_removed_from_the_profile_before_the_profile_is_deleted(aws: Exact) -> None:
+def test_the_role_is_removed_from_the_profile_before_the_profile_is_deleted(aws: ExactClients) -> None:
     role: Any = {"Path": "/", "RoleName": "r", "RoleId": "A" * 16, "Arn": ACCOUNT.role("role-of-a-name"),
                  "CreateDate": "2026-11-23"}  # fmt: skip
     profile = {"Path": "/", "InstanceProfileName": "p", "InstanceProfileId": "A" * 16,
                "Arn": ACCOUNT.profile("p" * 20), "CreateDate": "2026-11-23", "Roles": [role],
                "Tags": MADE_BY_TAGS}  # fmt: skip
-    aws.answer("iam.get_instance_profile", {"InstanceProfileName": "p"}, InstanceProfile=profile)
-    aws.answer("iam.remove_role_from_instance_profile", {"InstanceProfileName": "p", "RoleName": "r"})
-    aws.answer("iam.delete_instance_profile", {"InstanceProfileName": "p"})
+    aws.expect_call("iam.get_instance_profile", {"InstanceProfileName": "p"}, InstanceProfile=profile)
+    aws.expect_call("iam.remove_role_from_instance_profile", {"InstanceProfileName": "p", "RoleName": "r"})
+    aws.expect_call("iam.delete_instance_profile", {"InstanceProfileName": "p"})
 
     (step,) = plan_profile_removal(aws.clients.iam, "p")
 
     apply_setup_step(step)
 
 
-def test_a_service_linked_role_that_aws_has_just_created_is_not_an_error(aws: Exact) -> None:
-    aws.refuse("iam.get_role", "NoSuchEntity", wanted={"RoleName": "AWSServiceRoleForECS"})
+def test_a_service_linked_role_that_aws_has_just_created_is_not_an_error(aws: ExactClients) -> None:
+    aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": "AWSServiceRoleForECS"})
     request = {"AWSServiceName": "ecs.amazonaws.com"}
-    aws.refuse("iam.create_service_linked_role", "InvalidInput", "has been taken in this account", wanted=request)
+    aws.expect_error(
+        "iam.create_service_linked_role", "InvalidInput", "has been taken in this account", request=request
+    )
 
     step = plan_service_linked_role(aws.clients.iam, "AWSServiceRoleForECS", "ecs.amazonaws.com")
 
     apply_setup_step(step)
 
 
-def test_the_function_update_is_retried_while_aws_applies_the_previous_change(aws: Exact) -> None:
+def test_the_function_update_is_retried_while_aws_applies_the_previous_change(aws: ExactClients) -> None:
     time, code = FakeTime(), b"PK"
     old_configuration = {"CodeSha256": "older", "Timeout": 3}
     tags = {"made-by": "distributed-something"}
-    aws.answer("lambda_.get_function", {"FunctionName": MONITOR_FUNCTION}, Configuration=old_configuration, Tags=tags)
-    aws.answer("lambda_.update_function_configuration", build_function_configuration(ACCOUNT))
+    aws.expect_call(
+        "lambda_.get_function", {"FunctionName": MONITOR_FUNCTION}, Configuration=old_configuration, Tags=tags
+    )
+    aws.expect_call("lambda_.update_function_configuration", build_function_configuration(ACCOUNT))
     code_update = {"FunctionName": MONITOR_FUNCTION, "ZipFile": code}
-    aws.refuse("lambda_.update_function_code", "ResourceConflictException", wanted=code_update)
-    aws.answer("lambda_.update_function_code", code_update)
+    aws.expect_error("lambda_.update_function_code", "ResourceConflictException", request=code_update)
+    aws.expect_call("lambda_.update_function_code", code_update)
 
     step = plan_monitor_function(aws.clients, ACCOUNT, code, time.sleep)
 
@@ -167,11 +171,13 @@ def test_the_function_update_is_retried_while_aws_applies_the_previous_change(aw
     assert len(time.slept) == 1
 
 
-def test_a_permission_for_other_rules_is_replaced(aws: Exact) -> None:
-    aws.answer("lambda_.get_function", {"FunctionName": MONITOR_FUNCTION}, Tags={"made-by": "distributed-something"})
+def test_a_permission_for_other_rules_is_replaced(aws: ExactClients) -> None:
+    aws.expect_call(
+        "lambda_.get_function", {"FunctionName": MONITOR_FUNCTION}, Tags={"made-by": "distributed-something"}
+    )
     old_policy = json.dumps({"Statement": [{"Sid": "distributed-something-rules"}]})
-    aws.answer("lambda_.get_policy", {"FunctionName": MONITOR_FUNCTION}, Policy=old_policy)
-    aws.answer(
+    aws.expect_call("lambda_.get_policy", {"FunctionName": MONITOR_FUNCTION}, Policy=old_policy)
+    aws.expect_call(
         "lambda_.remove_permission", {"FunctionName": MONITOR_FUNCTION, "StatementId": "distributed-something-rules"}
     )
     permission = {
@@ -179,61 +185,65 @@ def test_a_permission_for_other_rules_is_replaced(aws: Exact) -> None:
         "Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com",
         "SourceArn": "arn:aws:events:us-east-1:123456789012:rule/distributed-something-*",
     }  # fmt: skip
-    aws.answer("lambda_.add_permission", permission)
+    aws.expect_call("lambda_.add_permission", permission)
 
     step = plan_monitor_permission(aws.clients, ACCOUNT)
 
     apply_setup_step(step)
 
 
-def test_the_function_and_its_log_group_are_deleted_if_they_have_our_tag(aws: Exact) -> None:
+def test_the_function_and_its_log_group_are_deleted_if_they_have_our_tag(aws: ExactClients) -> None:
     group = f"/aws/lambda/{MONITOR_FUNCTION}"
     arn = f"arn:aws:logs:us-east-1:123456789012:log-group:{group}"
-    aws.answer("lambda_.get_function", {"FunctionName": MONITOR_FUNCTION}, Tags={"made-by": "distributed-something"})
+    aws.expect_call(
+        "lambda_.get_function", {"FunctionName": MONITOR_FUNCTION}, Tags={"made-by": "distributed-something"}
+    )
     first_page = {"logGroupNamePrefix": group}
-    aws.answer("logs.describe_log_groups", first_page, logGroups=[{"logGroupName": f"{group}-2"}], nextToken="more")
+    aws.expect_call(
+        "logs.describe_log_groups", first_page, logGroups=[{"logGroupName": f"{group}-2"}], nextToken="more"
+    )
     log_groups = [{"logGroupName": group, "arn": f"{arn}:*"}]
-    aws.answer("logs.describe_log_groups", first_page | {"nextToken": "more"}, logGroups=log_groups)
-    aws.answer("logs.list_tags_for_resource", {"resourceArn": arn}, tags={"made-by": "distributed-something"})
-    aws.answer("lambda_.delete_function", {"FunctionName": MONITOR_FUNCTION})
-    aws.answer("logs.delete_log_group", {"logGroupName": group})
+    aws.expect_call("logs.describe_log_groups", first_page | {"nextToken": "more"}, logGroups=log_groups)
+    aws.expect_call("logs.list_tags_for_resource", {"resourceArn": arn}, tags={"made-by": "distributed-something"})
+    aws.expect_call("lambda_.delete_function", {"FunctionName": MONITOR_FUNCTION})
+    aws.expect_call("logs.delete_log_group", {"logGroupName": group})
 
     for step in list(plan_monitor_removal(aws.clients)):
         apply_setup_step(step)
 
 
-def test_the_bucket_policy_is_added_and_removed(aws: Exact) -> None:
+def test_the_bucket_policy_is_added_and_removed(aws: ExactClients) -> None:
     bucket, statements = {"Bucket": "app-bucket"}, build_log_export_statements(ACCOUNT, "app-bucket")
     policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
-    aws.refuse("s3.get_bucket_policy", "NoSuchBucketPolicy", wanted=bucket)
-    aws.answer("s3.put_bucket_policy", bucket | {"Policy": policy})
-    aws.answer("s3.get_bucket_policy", bucket, Policy=policy)
-    aws.answer("s3.delete_bucket_policy", bucket)
+    aws.expect_error("s3.get_bucket_policy", "NoSuchBucketPolicy", request=bucket)
+    aws.expect_call("s3.put_bucket_policy", bucket | {"Policy": policy})
+    aws.expect_call("s3.get_bucket_policy", bucket, Policy=policy)
+    aws.expect_call("s3.delete_bucket_policy", bucket)
 
     apply_setup_step(plan_bucket_policy(aws.clients, ACCOUNT, "app-bucket"))
     (removal,) = plan_bucket_policy_removal(aws.clients, ACCOUNT, "app-bucket")
     apply_setup_step(removal)
 
 
-def add_and_remove_lifecycle_rule(aws: Exact) -> None:
+def add_and_remove_lifecycle_rule(aws: ExactClients) -> None:
     apply_setup_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
     (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket")
     apply_setup_step(removal)
 
 
-def test_the_rule_for_incomplete_uploads_is_added_and_removed_and_other_rules_stay(aws: Exact) -> None:
+def test_the_rule_for_incomplete_uploads_is_added_and_removed_and_other_rules_stay(aws: ExactClients) -> None:
     bucket, size_setting = {"Bucket": "app-bucket"}, {"TransitionDefaultMinimumObjectSize": "varies_by_storage_class"}
     old_rule = {"ID": "old", "Prefix": "logs/", "Status": "Enabled", "Expiration": {"Days": 30}}
     # S3 refuses a configuration that mixes "Prefix" and "Filter", so setupAWS converts the old rule.
     converted_rule = {"ID": "old", "Filter": {"Prefix": "logs/"}, "Status": "Enabled", "Expiration": {"Days": 30}}
     both_rules = [converted_rule, LIFECYCLE_RULE]
-    aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=[old_rule], **size_setting)
-    aws.answer(
+    aws.expect_call("s3.get_bucket_lifecycle_configuration", bucket, Rules=[old_rule], **size_setting)
+    aws.expect_call(
         "s3.put_bucket_lifecycle_configuration",
         bucket | size_setting | {"LifecycleConfiguration": {"Rules": both_rules}},
     )
-    aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=both_rules, **size_setting)
-    aws.answer(
+    aws.expect_call("s3.get_bucket_lifecycle_configuration", bucket, Rules=both_rules, **size_setting)
+    aws.expect_call(
         "s3.put_bucket_lifecycle_configuration",
         bucket | size_setting | {"LifecycleConfiguration": {"Rules": [converted_rule]}},
     )
@@ -242,41 +252,45 @@ def test_the_rule_for_incomplete_uploads_is_added_and_removed_and_other_rules_st
 
 
 @pytest.mark.parametrize("refused_call", ["get", "put"])
-def test_setup_continues_without_the_lifecycle_rule_if_a_permission_is_missing(aws: Exact, refused_call: str) -> None:
+def test_setup_continues_without_the_lifecycle_rule_if_a_permission_is_missing(
+    aws: ExactClients, refused_call: str
+) -> None:
     """The usual cause is a bucket of another account. Runs work without the rule."""
     code = "AccessDenied" if refused_call == "get" else "NoSuchLifecycleConfiguration"
-    aws.refuse("s3.get_bucket_lifecycle_configuration", code)
+    aws.expect_error("s3.get_bucket_lifecycle_configuration", code)
     if refused_call == "put":
-        aws.refuse("s3.put_bucket_lifecycle_configuration", "AccessDenied")
+        aws.expect_error("s3.put_bucket_lifecycle_configuration", "AccessDenied")
 
     row = apply_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
 
-    assert (row.state, row.note) == ("left", LIFECYCLE_DENIED_ADVICE)
+    assert (row.state, row.note) == ("not done", LIFECYCLE_DENIED_ADVICE)
 
 
-def test_removal_continues_if_the_lifecycle_rules_cannot_be_read_or_the_bucket_does_not_exist(aws: Exact) -> None:
-    aws.refuse("s3.get_bucket_lifecycle_configuration", "AccessDenied")
+def test_removal_continues_if_the_lifecycle_rules_cannot_be_read_or_the_bucket_does_not_exist(
+    aws: ExactClients,
+) -> None:
+    aws.expect_error("s3.get_bucket_lifecycle_configuration", "AccessDenied")
     (removal,) = plan_lifecycle_rule_removal(aws.clients, "app-bucket")
-    assert (removal.row.state, removal.act) == ("left", None)
-    aws.refuse("s3.get_bucket_lifecycle_configuration", "NoSuchBucket")
+    assert (removal.row.state, removal.apply) == ("not done", None)
+    aws.expect_error("s3.get_bucket_lifecycle_configuration", "NoSuchBucket")
     assert list(plan_lifecycle_rule_removal(aws.clients, "app-bucket")) == []
 
 
-def test_any_other_failure_to_write_the_lifecycle_rules_is_an_error(aws: Exact) -> None:
-    aws.refuse("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
-    aws.refuse("s3.put_bucket_lifecycle_configuration", "MalformedXML")
+def test_any_other_failure_to_write_the_lifecycle_rules_is_an_error(aws: ExactClients) -> None:
+    aws.expect_error("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
+    aws.expect_error("s3.put_bucket_lifecycle_configuration", "MalformedXML")
     with pytest.raises(CloudError, match="setting up: bucket rule app-bucket: MalformedXML"):
         apply_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
 
 
-def test_the_whole_lifecycle_configuration_is_deleted_if_our_rule_is_the_only_one(aws: Exact) -> None:
+def test_the_whole_lifecycle_configuration_is_deleted_if_our_rule_is_the_only_one(aws: ExactClients) -> None:
     bucket = {"Bucket": "app-bucket"}
-    aws.refuse("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration", wanted=bucket)
-    aws.answer(
+    aws.expect_error("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration", request=bucket)
+    aws.expect_call(
         "s3.put_bucket_lifecycle_configuration", bucket | {"LifecycleConfiguration": {"Rules": [LIFECYCLE_RULE]}}
     )
-    aws.answer("s3.get_bucket_lifecycle_configuration", bucket, Rules=[LIFECYCLE_RULE])
-    aws.answer("s3.delete_bucket_lifecycle", bucket)
+    aws.expect_call("s3.get_bucket_lifecycle_configuration", bucket, Rules=[LIFECYCLE_RULE])
+    aws.expect_call("s3.delete_bucket_lifecycle", bucket)
 
     add_and_remove_lifecycle_rule(aws)
 
@@ -293,19 +307,19 @@ def test_the_whole_lifecycle_configuration_is_deleted_if_our_rule_is_the_only_on
     ],
 )
 def test_no_rule_is_added_if_an_existing_rule_does_the_same(
-    aws: Exact, rule: dict[str, Any], is_sufficient: bool
+    aws: ExactClients, rule: dict[str, Any], is_sufficient: bool
 ) -> None:
     rules = [{"ID": "existing", "Status": "Enabled"} | rule]
-    aws.answer("s3.get_bucket_lifecycle_configuration", {"Bucket": "app-bucket"}, Rules=rules)
-    assert (plan_lifecycle_rule(aws.clients, "app-bucket").act is None) == is_sufficient
+    aws.expect_call("s3.get_bucket_lifecycle_configuration", {"Bucket": "app-bucket"}, Rules=rules)
+    assert (plan_lifecycle_rule(aws.clients, "app-bucket").apply is None) == is_sufficient
 
 
-def test_security_groups_on_all_pages_are_deleted(aws: Exact) -> None:
+def test_security_groups_on_all_pages_are_deleted(aws: ExactClients) -> None:
     request = {"Filters": [{"Name": "tag:made-by", "Values": ["distributed-something"]}]}
     group = {"GroupId": "sg-1", "Tags": [{"Key": "made-by", "Value": "distributed-something"}]}
-    aws.answer("ec2.describe_security_groups", request, SecurityGroups=[], NextToken="more")
-    aws.answer("ec2.describe_security_groups", request | {"NextToken": "more"}, SecurityGroups=[group])
-    aws.answer("ec2.delete_security_group", {"GroupId": "sg-1"})
+    aws.expect_call("ec2.describe_security_groups", request, SecurityGroups=[], NextToken="more")
+    aws.expect_call("ec2.describe_security_groups", request | {"NextToken": "more"}, SecurityGroups=[group])
+    aws.expect_call("ec2.delete_security_group", {"GroupId": "sg-1"})
 
     (step,) = plan_security_group_removals(aws.clients)
 
@@ -322,9 +336,9 @@ def build_role_response(name: str) -> dict[str, Any]:
     return {"Path": "/", "RoleName": name, "RoleId": "A" * 16, "Arn": ACCOUNT.role(name), "CreateDate": "2026-11-23"}
 
 
-def test_containers_use_the_roles_that_setup_aws_created(aws: Exact) -> None:
+def test_containers_use_the_roles_that_setup_aws_created(aws: ExactClients) -> None:
     for name in TASK_ROLES:
-        aws.answer("iam.get_role", {"RoleName": name}, Role=build_role_response(name))
+        aws.expect_call("iam.get_role", {"RoleName": name}, Role=build_role_response(name))
 
     assert find_task_roles(aws.clients.iam) == {
         "taskRoleArn": "arn:aws:iam::123456789012:role/distributed-something-task",
@@ -333,21 +347,23 @@ def test_containers_use_the_roles_that_setup_aws_created(aws: Exact) -> None:
 
 
 @pytest.mark.parametrize("code", ["NoSuchEntity", "AccessDenied"])
-def test_containers_use_their_machines_role_if_task_roles_do_not_exist_or_cannot_be_read(aws: Exact, code: str) -> None:
-    aws.refuse("iam.get_role", code, wanted={"RoleName": TASK_ROLES[0]})
+def test_containers_use_their_machines_role_if_task_roles_do_not_exist_or_cannot_be_read(
+    aws: ExactClients, code: str
+) -> None:
+    aws.expect_error("iam.get_role", code, request={"RoleName": TASK_ROLES[0]})
 
     assert find_task_roles(aws.clients.iam) == {}
 
 
-def test_task_roles_are_used_only_if_both_exist(aws: Exact) -> None:
-    aws.answer("iam.get_role", {"RoleName": TASK_ROLES[0]}, Role=build_role_response(TASK_ROLES[0]))
-    aws.refuse("iam.get_role", "NoSuchEntity", wanted={"RoleName": TASK_ROLES[1]})
+def test_task_roles_are_used_only_if_both_exist(aws: ExactClients) -> None:
+    aws.expect_call("iam.get_role", {"RoleName": TASK_ROLES[0]}, Role=build_role_response(TASK_ROLES[0]))
+    aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": TASK_ROLES[1]})
 
     assert find_task_roles(aws.clients.iam) == {}
 
 
-def test_any_other_failure_to_read_a_task_role_is_an_error(aws: Exact) -> None:
-    aws.refuse("iam.get_role", "ServiceFailure", wanted={"RoleName": TASK_ROLES[0]})
+def test_any_other_failure_to_read_a_task_role_is_an_error(aws: ExactClients) -> None:
+    aws.expect_error("iam.get_role", "ServiceFailure", request={"RoleName": TASK_ROLES[0]})
 
     with pytest.raises(CloudError, match="distributed-something-task"):
         find_task_roles(aws.clients.iam)
@@ -366,15 +382,15 @@ class FakeJournal:
         self.sent_numbers += numbers
 
 
-def test_only_messages_that_sqs_throttled_are_sent_again(aws: Exact) -> None:
+def test_only_messages_that_sqs_throttled_are_sent_again(aws: ExactClients) -> None:
     time, journal = FakeTime(), FakeJournal()
     entries = [{"Id": "0", "MessageBody": "a"}, {"Id": "1", "MessageBody": "b"}]
     successful = [{"Id": "0", "MessageId": "m", "MD5OfMessageBody": "x"}]
     failed = [{"Id": "1", "Code": "RequestThrottled", "SenderFault": False}]
     request = {"QueueUrl": QUEUE_URL, "Entries": entries}
-    aws.answer("sqs.send_message_batch", request, Successful=successful, Failed=failed)
+    aws.expect_call("sqs.send_message_batch", request, Successful=successful, Failed=failed)
     retry = {"QueueUrl": QUEUE_URL, "Entries": entries[1:]}
-    aws.answer("sqs.send_message_batch", retry, Successful=[successful[0] | {"Id": "1"}], Failed=[])
+    aws.expect_call("sqs.send_message_batch", retry, Successful=[successful[0] | {"Id": "1"}], Failed=[])
 
     batch: Any = [(0, "a"), (1, "b")]
     send_batch(aws.clients.sqs, QUEUE_URL, batch, journal, time.sleep)  # type: ignore[arg-type]
@@ -382,34 +398,34 @@ def test_only_messages_that_sqs_throttled_are_sent_again(aws: Exact) -> None:
     assert journal.sent_numbers == [0, 1]
 
 
-def test_the_number_of_submitted_jobs_is_added_to_the_queues_tag(aws: Exact) -> None:
-    aws.answer("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "5"})
-    aws.answer("sqs.tag_queue", {"QueueUrl": QUEUE_URL, "Tags": {"jobs_submitted": "12"}})
+def test_the_number_of_submitted_jobs_is_added_to_the_queues_tag(aws: ExactClients) -> None:
+    aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "5"})
+    aws.expect_call("sqs.tag_queue", {"QueueUrl": QUEUE_URL, "Tags": {"jobs_submitted": "12"}})
 
     add_submitted_count(aws.clients.sqs, QUEUE_URL, 7)
 
 
-def test_a_folder_is_uploaded_file_by_file(aws: Exact, tmp_path: Path) -> None:
+def test_a_folder_is_uploaded_file_by_file(aws: ExactClients, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
-    aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": "in"}, Contents=[])
+    aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": "in"}, Contents=[])
     request = {"Bucket": "app-bucket", "Key": "in/a.txt", "Body": ANY, "ChecksumAlgorithm": "CRC32"}
-    aws.answer("s3.put_object", request)
+    aws.expect_call("s3.put_object", request)
 
     upload_folders(aws.clients.s3, "app-bucket", {tmp_path: "in"}, lambda _: None)
 
 
-def test_the_auto_monitor_runs_once_a_minute(aws: Exact) -> None:
+def test_the_auto_monitor_runs_once_a_minute(aws: ExactClients) -> None:
     rule = {
         "Name": "distributed-something-App", "ScheduleExpression": "rate(1 minute)", "State": "ENABLED",
         "Description": f"Watches the run {RUN} of App.", "Tags": [{"Key": "app", "Value": "App"}],
     }  # fmt: skip
-    aws.answer("events.put_rule", rule, RuleArn="arn")
+    aws.expect_call("events.put_rule", rule, RuleArn="arn")
     event = (
         '{"bucket": "app-bucket", "key": "monitors/AppSpotFleetRequestId.json", "rule": "distributed-something-App"}'
     )
     target = {"Id": "auto-monitor", "Arn": ACCOUNT.function, "Input": event}
     request = {"Rule": "distributed-something-App", "Targets": [target]}
-    aws.answer("events.put_targets", request, FailedEntryCount=0, FailedEntries=[])
+    aws.expect_call("events.put_targets", request, FailedEntryCount=0, FailedEntries=[])
 
     ensure_monitor_rule(aws.clients, MONITOR_FILE, ACCOUNT, {"app": "App"})
 
@@ -417,24 +433,24 @@ def test_the_auto_monitor_runs_once_a_minute(aws: Exact) -> None:
 # check and why
 
 
-def test_quotas_are_read_by_their_code(aws: Exact) -> None:
+def test_quotas_are_read_by_their_code(aws: ExactClients) -> None:
     request = {"ServiceCode": "ec2", "QuotaCode": "L-34B43A08"}
-    aws.answer("service_quotas.get_service_quota", request, Quota={"Value": 5.0})
+    aws.expect_call("service_quotas.get_service_quota", request, Quota={"Value": 5.0})
     quota_class = find_quota_class("m5.large")
 
     assert quota_class is not None
     assert read_quota_value(aws.clients.service_quotas, quota_class) == 5.0
 
 
-def test_the_reasons_of_stopped_tasks_are_read(aws: Exact) -> None:
+def test_the_reasons_of_stopped_tasks_are_read(aws: ExactClients) -> None:
     request = {"cluster": "app-cluster", "serviceName": "AppService", "desiredStatus": "STOPPED", "maxResults": 100}
-    aws.answer("ecs.list_tasks", request, taskArns=["task-1"])
-    aws.answer("ecs.describe_tasks", {"cluster": "app-cluster", "tasks": ["task-1"]}, tasks=[{"stopCode": "X"}])
+    aws.expect_call("ecs.list_tasks", request, taskArns=["task-1"])
+    aws.expect_call("ecs.describe_tasks", {"cluster": "app-cluster", "tasks": ["task-1"]}, tasks=[{"stopCode": "X"}])
 
     assert [task.kind for task in list_stopped_tasks(aws.clients.ecs, "app-cluster", "AppService")] == ["X"]
 
 
-def test_resources_that_a_fleet_file_names_are_looked_up_by_filters(aws: Exact) -> None:
+def test_resources_that_a_fleet_file_names_are_looked_up_by_filters(aws: ExactClients) -> None:
     """If the call listed the ids instead, one that does not exist would make the whole call fail."""
     specification = {
         "KeyName": "key", "ImageId": "ami-1", "NetworkInterfaces": [{"SubnetId": "subnet-1", "Groups": ["sg-1"]}],
@@ -443,19 +459,25 @@ def test_resources_that_a_fleet_file_names_are_looked_up_by_filters(aws: Exact) 
     fleet = {"LaunchSpecifications": [specification]}
     lookups = Lookups(SETTINGS, aws.clients, datetime(2026, 11, 23, tzinfo=UTC), fleet)
     subnet = {"SubnetId": "subnet-1", "VpcId": "vpc-1"}
-    aws.answer("ec2.describe_subnets", build_filter("subnet-id", "subnet-1"), Subnets=[subnet])
-    aws.answer("ec2.describe_route_tables", build_filter("vpc-id", "vpc-1"), RouteTables=[{"RouteTableId": "rtb-1"}])
-    aws.answer("ec2.describe_security_groups", build_filter("group-id", "sg-1"), SecurityGroups=[{"GroupId": "sg-1"}])
-    aws.answer("ec2.describe_key_pairs", build_filter("key-name", "key"), KeyPairs=[{"KeyName": "key"}])
-    aws.answer(
+    aws.expect_call("ec2.describe_subnets", build_filter("subnet-id", "subnet-1"), Subnets=[subnet])
+    aws.expect_call(
+        "ec2.describe_route_tables", build_filter("vpc-id", "vpc-1"), RouteTables=[{"RouteTableId": "rtb-1"}]
+    )
+    aws.expect_call(
+        "ec2.describe_security_groups", build_filter("group-id", "sg-1"), SecurityGroups=[{"GroupId": "sg-1"}]
+    )
+    aws.expect_call("ec2.describe_key_pairs", build_filter("key-name", "key"), KeyPairs=[{"KeyName": "key"}])
+    aws.expect_call(
         "ec2.describe_images",
         build_filter("image-id", "ami-1") | {"IncludeDeprecated": True},
         Images=[{"ImageId": "ami-1"}],
     )
-    aws.answer("ec2.describe_snapshots", build_filter("snapshot-id", "snap-1"), Snapshots=[{"SnapshotId": "snap-1"}])
+    aws.expect_call(
+        "ec2.describe_snapshots", build_filter("snapshot-id", "snap-1"), Snapshots=[{"SnapshotId": "snap-1"}]
+    )
 
     assert lookups.routes.value == {"rtb-1": {"RouteTableId": "rtb-1"}}
-    for lookup in (lookups.groups, lookups.keys, lookups.images, lookups.snapshots):
+    for lookup in (lookups.groups, lookups.key_pairs, lookups.images, lookups.snapshots):
         assert len(lookup.value) == 1
 
 
@@ -466,36 +488,36 @@ def build_filter(name: str, value: str) -> dict[str, Any]:
 # cleanup
 
 
-def test_all_queues_and_clusters_are_listed_page_by_page(aws: Exact) -> None:
-    aws.answer("sqs.list_queues", {"MaxResults": 1000}, QueueUrls=[], NextToken="more")
-    aws.answer("sqs.list_queues", {"MaxResults": 1000, "NextToken": "more"}, QueueUrls=[])
-    aws.answer("ecs.list_clusters", {}, clusterArns=[], nextToken="more")
-    aws.answer("ecs.list_clusters", {"nextToken": "more"}, clusterArns=[])
+def test_all_queues_and_clusters_are_listed_page_by_page(aws: ExactClients) -> None:
+    aws.expect_call("sqs.list_queues", {"MaxResults": 1000}, QueueUrls=[], NextToken="more")
+    aws.expect_call("sqs.list_queues", {"MaxResults": 1000, "NextToken": "more"}, QueueUrls=[])
+    aws.expect_call("ecs.list_clusters", {}, clusterArns=[], nextToken="more")
+    aws.expect_call("ecs.list_clusters", {"nextToken": "more"}, clusterArns=[])
 
     assert list(iter_tagged_queues(aws.clients.sqs)) == list(iter_ecs_resources(aws.clients.ecs)) == []
 
 
-def test_a_dashboard_that_is_deleted_between_two_calls_is_not_an_error(aws: Exact) -> None:
+def test_a_dashboard_that_is_deleted_between_two_calls_is_not_an_error(aws: ExactClients) -> None:
     entries = [{"DashboardName": "A"}, {"DashboardName": "B"}]
-    aws.answer("cloudwatch.list_dashboards", {}, DashboardEntries=entries)
-    aws.refuse("cloudwatch.get_dashboard", "ResourceNotFound", wanted={"DashboardName": "A"})
-    aws.answer("cloudwatch.get_dashboard", {"DashboardName": "B"}, DashboardBody="{}")
+    aws.expect_call("cloudwatch.list_dashboards", {}, DashboardEntries=entries)
+    aws.expect_error("cloudwatch.get_dashboard", "ResourceNotFound", request={"DashboardName": "A"})
+    aws.expect_call("cloudwatch.get_dashboard", {"DashboardName": "B"}, DashboardBody="{}")
 
     assert list(iter_dashboard_bodies(aws.clients.cloudwatch)) == [("B", "{}")]
 
 
-def test_failed_jobs_are_read_and_returned_to_the_dead_letter_queue(aws: Exact) -> None:
-    aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/jobs/"}, Contents=[])
-    aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+def test_failed_jobs_are_read_and_returned_to_the_dead_letter_queue(aws: ExactClients) -> None:
+    aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/jobs/"}, Contents=[])
+    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
     counts = {"ApproximateNumberOfMessages": "2"}
-    aws.answer("sqs.get_queue_attributes", {"QueueUrl": DEAD_URL, "AttributeNames": ANY}, Attributes=counts)
+    aws.expect_call("sqs.get_queue_attributes", {"QueueUrl": DEAD_URL, "AttributeNames": ANY}, Attributes=counts)
     request = {"QueueUrl": DEAD_URL, "MaxNumberOfMessages": 10, "VisibilityTimeout": 60, "WaitTimeSeconds": 1,
                "MessageAttributeNames": ["All"]}  # fmt: skip
     message = {"MessageId": "m", "ReceiptHandle": "r", "Body": "not JSON"}
-    aws.answer("sqs.receive_message", request, Messages=[message])
-    aws.answer("sqs.receive_message", request)
+    aws.expect_call("sqs.receive_message", request, Messages=[message])
+    aws.expect_call("sqs.receive_message", request)
     return_request = {"QueueUrl": DEAD_URL, "Entries": [{"Id": "0", "ReceiptHandle": "r", "VisibilityTimeout": 0}]}
-    aws.answer("sqs.change_message_visibility_batch", return_request, Successful=[], Failed=[])
+    aws.expect_call("sqs.change_message_visibility_batch", return_request, Successful=[], Failed=[])
 
     summary = summarize_records(aws.clients, MONITOR_FILE, "AppDead")
 
@@ -509,7 +531,7 @@ ENVIRONMENT = {"APP_NAME": "App", "RUN": RUN, "SQS_QUEUE_URL": QUEUE_URL, "SQS_D
                "AWS_BUCKET": "app-bucket"}  # fmt: skip
 
 
-def build_finisher(aws: Exact, tmp_path: Path, *, retries: int) -> tuple[AttemptFinisher, Attempt]:
+def build_finisher(aws: ExactClients, tmp_path: Path, *, retries: int) -> tuple[AttemptFinisher, Attempt]:
     """Return an attempt finisher and the first attempt of a job that may be attempted `retries` times."""
     settings = read_worker_settings(ENVIRONMENT | {"JOB_RETRIES": str(retries), "WORK_DIR": str(tmp_path)})
     now = FakeTime().now
@@ -531,13 +553,13 @@ class OpenGate:
         pass
 
 
-def test_a_job_is_received_with_its_lease_and_its_receive_count(aws: Exact, tmp_path: Path) -> None:
+def test_a_job_is_received_with_its_lease_and_its_receive_count(aws: ExactClients, tmp_path: Path) -> None:
     request = {
         "QueueUrl": QUEUE_URL, "MaxNumberOfMessages": 1, "WaitTimeSeconds": 5, "VisibilityTimeout": 120,
         "MessageSystemAttributeNames": ["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
         "MessageAttributeNames": [ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE],
     }  # fmt: skip
-    aws.answer("sqs.receive_message", request)
+    aws.expect_call("sqs.receive_message", request)
     settings = read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
     unused: Any = None
     gate: Any = OpenGate()
@@ -547,60 +569,64 @@ def test_a_job_is_received_with_its_lease_and_its_receive_count(aws: Exact, tmp_
     intake.run_round(unused)
 
 
-def test_a_failed_job_is_returned_to_the_queue_at_once(aws: Exact, tmp_path: Path) -> None:
+def test_a_failed_job_is_returned_to_the_queue_at_once(aws: ExactClients, tmp_path: Path) -> None:
     finisher, attempt = build_finisher(aws, tmp_path, retries=2)
     request = {"QueueUrl": QUEUE_URL, "ReceiptHandle": "r", "VisibilityTimeout": 0}
-    aws.answer("sqs.change_message_visibility", request)
+    aws.expect_call("sqs.change_message_visibility", request)
 
     finisher.record_failure(attempt, "exit code 1", "exit code")
 
 
-def test_a_rejected_job_is_copied_to_the_dead_letter_queue_before_it_is_deleted(aws: Exact, tmp_path: Path) -> None:
+def test_a_rejected_job_is_copied_to_the_dead_letter_queue_before_it_is_deleted(
+    aws: ExactClients, tmp_path: Path
+) -> None:
     finisher, attempt = build_finisher(aws, tmp_path, retries=1)
     attributes = {"reason": {"DataType": "String", "StringValue": "no?such"}}
-    aws.answer("sqs.send_message", {"QueueUrl": DEAD_URL, "MessageBody": "{}", "MessageAttributes": attributes})
-    aws.answer("sqs.delete_message", {"QueueUrl": QUEUE_URL, "ReceiptHandle": "r"})
+    aws.expect_call("sqs.send_message", {"QueueUrl": DEAD_URL, "MessageBody": "{}", "MessageAttributes": attributes})
+    aws.expect_call("sqs.delete_message", {"QueueUrl": QUEUE_URL, "ReceiptHandle": "r"})
 
     finisher.reject_message(attempt, "no\nsuch")
 
     assert aws.calls == ["sqs.SendMessage", "sqs.DeleteMessage"]
 
 
-def test_done_jobs_are_deleted_in_batches_of_ten(aws: Exact) -> None:
+def test_done_jobs_are_deleted_in_batches_of_ten(aws: ExactClients) -> None:
     keeper = LeaseKeeper(aws.clients.sqs, QUEUE_URL, 60, FakeTime().now)
     deleter = MessageDeleter(aws.clients.sqs, QUEUE_URL, keeper.release_lease)
     for number in range(11):
         deleter.delete_soon(keeper.add_lease(f"r{number}", 0.0))
     entries = [{"Id": str(number), "ReceiptHandle": f"r{number}"} for number in range(10)]
     response: Any = {"Successful": [{"Id": str(number)} for number in range(10)], "Failed": []}
-    aws.answer("sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": entries}, **response)
+    aws.expect_call("sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": entries}, **response)
     last_entry = [{"Id": "0", "ReceiptHandle": "r10"}]
-    aws.answer(
+    aws.expect_call(
         "sqs.delete_message_batch", {"QueueUrl": QUEUE_URL, "Entries": last_entry}, Successful=[{"Id": "0"}], Failed=[]
     )
 
     assert deleter.send_all()
 
 
-def test_whether_the_run_is_closed_is_read_from_one_object(aws: Exact) -> None:
-    aws.refuse("s3.head_object", "404", wanted={"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/closed.json"})
+def test_whether_the_run_is_closed_is_read_from_one_object(aws: ExactClients) -> None:
+    aws.expect_error("s3.head_object", "404", request={"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/closed.json"})
 
     assert not is_run_closed(aws.clients.s3, "app-bucket", RunKeys("App", RUN))
 
 
-def test_a_large_file_is_uploaded_in_parts_and_does_not_replace_an_existing_object(aws: Exact, tmp_path: Path) -> None:
+def test_a_large_file_is_uploaded_in_parts_and_does_not_replace_an_existing_object(
+    aws: ExactClients, tmp_path: Path
+) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(PART_BYTES + 1)
     target = {"Bucket": "app-bucket", "Key": "out/large"}
-    aws.answer("s3.create_multipart_upload", target | {"ChecksumAlgorithm": "CRC32"}, UploadId="u")
+    aws.expect_call("s3.create_multipart_upload", target | {"ChecksumAlgorithm": "CRC32"}, UploadId="u")
     target |= {"UploadId": "u"}
     parts = [{"PartNumber": n, "ETag": f"e{n}", "ChecksumCRC32": f"c{n}"} for n in (1, 2)]
     for part in parts:
         request = target | {"PartNumber": part["PartNumber"], "Body": ANY, "ChecksumAlgorithm": "CRC32"}
-        aws.answer("s3.upload_part", request, ETag=part["ETag"], ChecksumCRC32=part["ChecksumCRC32"])
+        aws.expect_call("s3.upload_part", request, ETag=part["ETag"], ChecksumCRC32=part["ChecksumCRC32"])
     completion = target | {"MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"}
-    aws.answer("s3.complete_multipart_upload", completion)
+    aws.expect_call("s3.complete_multipart_upload", completion)
 
     with ThreadPoolExecutor(1) as pool:  # one thread, because the stub expects the parts in order
         upload_file_parts(
@@ -608,15 +634,15 @@ def test_a_large_file_is_uploaded_in_parts_and_does_not_replace_an_existing_obje
         )
 
 
-def test_a_failed_multipart_upload_is_aborted(aws: Exact, tmp_path: Path) -> None:
+def test_a_failed_multipart_upload_is_aborted(aws: ExactClients, tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(b"x")
     target = {"Bucket": "app-bucket", "Key": "out/large"}
-    aws.answer("s3.create_multipart_upload", target | {"ChecksumAlgorithm": "CRC32"}, UploadId="u")
+    aws.expect_call("s3.create_multipart_upload", target | {"ChecksumAlgorithm": "CRC32"}, UploadId="u")
     target |= {"UploadId": "u"}
     request = target | {"PartNumber": 1, "Body": ANY, "ChecksumAlgorithm": "CRC32"}
-    aws.refuse("s3.upload_part", "AccessDenied", wanted=request)
-    aws.answer("s3.abort_multipart_upload", target)
+    aws.expect_error("s3.upload_part", "AccessDenied", request=request)
+    aws.expect_call("s3.abort_multipart_upload", target)
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(aws.clients.s3.exceptions.ClientError):
         upload_file_parts(aws.clients.s3, path, "app-bucket", "out/large", lambda: None, pool)
@@ -648,7 +674,7 @@ def build_requests(settings: Settings) -> dict[str, dict[str, Any]]:
     tags = build_tags(settings, owner, RUN)
     monitor_file = build_monitor_file(settings, "sfr-0123abcd", START)
     instance, name = "i-0123456789abcdef0", settings.APP_NAME
-    plan = build_launch_plan(FLEET, settings, tags, new_clients().ec2)
+    plan = build_launch_plan(FLEET, settings, tags, create_clients().ec2)
     fleet, (version,) = build_fleet_request(FLEET, settings, plan, start), plan.versions
     template = version.data
     definition = build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), RUN, owner)
@@ -681,11 +707,11 @@ def build_requests(settings: Settings) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("settings", [SETTINGS, LONGEST_SETTINGS], ids=["usual", "longest"])
 @pytest.mark.parametrize("call", build_requests(SETTINGS))
-def test_every_request_is_within_the_limits_of_aws(aws: Exact, call: str, settings: Settings) -> None:
-    assert faults(*build_fault_arguments(aws, call, build_requests(settings)[call])) == []
+def test_every_request_is_within_the_limits_of_aws(aws: ExactClients, call: str, settings: Settings) -> None:
+    assert find_request_problems(*build_fault_arguments(aws, call, build_requests(settings)[call])) == []
 
 
-def build_fault_arguments(aws: Exact, call: str, request: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
+def build_fault_arguments(aws: ExactClients, call: str, request: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
     """Return the arguments of `faults`: the service, the request, and botocore's shape of the request."""
     service, _, operation = call.split(" ")[0].partition(".")
     client = aws.clients.lambda_ if service == "lambda" else getattr(aws.clients, service)
@@ -708,9 +734,9 @@ def build_fault_arguments(aws: Exact, call: str, request: dict[str, Any]) -> tup
     ],
 )  # fmt: skip
 def test_requests_that_aws_would_refuse_are_reported(
-    aws: Exact, call: str, parameters: dict[str, Any], expected: str
+    aws: ExactClients, call: str, parameters: dict[str, Any], expected: str
 ) -> None:
     if call == "ec2.RequestSpotFleet":
         parameters = {"SpotFleetRequestConfig": {"IamFleetRole": "r", "TargetCapacity": 1} | parameters}
 
-    assert any(expected in fault for fault in faults(*build_fault_arguments(aws, call, parameters)))
+    assert any(expected in fault for fault in find_request_problems(*build_fault_arguments(aws, call, parameters)))

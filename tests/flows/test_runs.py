@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.project import MONITOR_FILE, ROOT, Project, processes_of, project, wait_for
+from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, list_project_processes, wait_until
 
 SQUARE_SCRIPT = "import sys; open(sys.argv[2] + '/answer.txt', 'w').write(str(int(sys.argv[1]) ** 2))"
 
@@ -21,8 +21,8 @@ def build_square_jobs(count: int, **keys: object) -> dict[str, object]:
 
 def assert_no_resources_remain(test_project: Project) -> None:
     """Assert that no queue, task definition, cluster, fleet, machine, worker, or task folder remains."""
-    assert test_project.client("sqs").list_queues().get("QueueUrls", []) == []
-    ecs, ec2 = test_project.client("ecs"), test_project.client("ec2")
+    assert test_project.build_client("sqs").list_queues().get("QueueUrls", []) == []
+    ecs, ec2 = test_project.build_client("ecs"), test_project.build_client("ec2")
     clusters = ecs.describe_clusters(clusters=["tryout-cluster"])["clusters"]
     assert {cluster["status"] for cluster in clusters} <= {"INACTIVE"}
     assert ecs.list_task_definitions()["taskDefinitionArns"] == []
@@ -30,7 +30,7 @@ def assert_no_resources_remain(test_project: Project) -> None:
     assert {fleet["SpotFleetRequestState"] for fleet in fleets} <= {"cancelled", "cancelled_terminating"}
     machines = [machine for group in ec2.describe_instances()["Reservations"] for machine in group["Instances"]]
     assert {machine["State"]["Name"] for machine in machines} <= {"terminated", "shutting-down"}
-    wait_for(lambda: not test_project.workers())
+    wait_until(lambda: not test_project.list_workers())
     tasks = test_project.folder / "local" / ".cloud" / "tasks"
     assert not tasks.exists() or list(tasks.iterdir()) == []
 
@@ -43,7 +43,7 @@ def test_the_unedited_example_files_process_96_wells_from_another_folder(tmp_pat
 
     def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(clone / "run.py"), *arguments]
-        env = Project.environment({})
+        env = Project.build_environment({})
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=True)
 
     try:
@@ -59,7 +59,7 @@ def test_the_unedited_example_files_process_96_wells_from_another_folder(tmp_pat
     files = sorted(path.name for path in results.rglob("*") if path.is_file())
     assert files == ["counts.csv"] * 96 + ["marked.png"] * 96
     assert len(list(results.iterdir())) == 96
-    assert processes_of(clone) == []
+    assert list_project_processes(clone) == []
 
 
 # How often SQS delivers a message before it moves it to the dead-letter queue. SQS delivers a message again if its
@@ -71,35 +71,35 @@ DELIVERIES = 6
 def test_a_run_of_200_jobs_survives_killed_workers_a_killed_monitor_aws_errors_and_duplicate_messages(
     tmp_path: Path,
 ) -> None:
-    with project(tmp_path / "p", CHECK_IF_DONE_BOOL="True", JOB_RETRIES=DELIVERIES) as test_project:
-        job_file = test_project.job_file(**build_square_jobs(200))
+    with create_project(tmp_path / "p", CHECK_IF_DONE_BOOL="True", JOB_RETRIES=DELIVERIES) as test_project:
+        job_file = test_project.write_job_file(**build_square_jobs(200))
         test_project.run("setup", LOCALCLOUD_FAULT_RATE="0.1")
         test_project.run("submitJob", str(job_file))
         send_duplicates(test_project, job_file, [3, 50, 199])
         test_project.run("startCluster", "files/fleet.json")
         monitor = test_project.start("monitor", MONITOR_FILE)
-        test_project.kill_a_worker()
-        wait_for(lambda: len(test_project.workers()) == 2)
+        test_project.kill_worker()
+        wait_until(lambda: len(test_project.list_workers()) == 2)
         monitor.kill()
         monitor.communicate()
-        test_project.kill_a_worker()
+        test_project.kill_worker()
         result = test_project.run("monitor", MONITOR_FILE)
         assert "NOT REMOVED" not in result.stdout
         assert "jobs failed     0" in result.stdout
-        results = test_project.results()
+        results = test_project.read_results()
         assert len(results) == 200
         assert sorted(map(int, results.values())) == [number**2 for number in range(200)]
-        records = test_project.records()
+        records = test_project.read_records()
         assert [record["state"] for record in records] == ["done"] * 200
         assert all(record["outputs"][0]["size"] > 0 for record in records)
-    assert processes_of(test_project.folder) == []
+    assert list_project_processes(test_project.folder) == []
 
 
 def send_duplicates(test_project: Project, job_file: Path, numbers: list[int]) -> None:
     """Send the messages of these jobs again, because SQS may deliver any message twice."""
     content = json.loads(job_file.read_text())
     groups = content.pop("groups")
-    sqs = test_project.client("sqs")
+    sqs = test_project.build_client("sqs")
     url = sqs.get_queue_url(QueueName="TryoutQueue")["QueueUrl"]
     for number in numbers:
         sqs.send_message(QueueUrl=url, MessageBody=json.dumps({**content, "group": groups[number]}))
@@ -107,9 +107,9 @@ def send_duplicates(test_project: Project, job_file: Path, numbers: list[int]) -
 
 def test_a_job_that_always_fails_is_reported_with_its_reason_and_kept_in_the_dead_letter_queue(tmp_path: Path) -> None:
     script = "import sys; print('well', sys.argv[1], 'is empty'); sys.exit(7 * (sys.argv[1] == 'B2'))"
-    with project(tmp_path / "p") as test_project:
+    with create_project(tmp_path / "p") as test_project:
         wells = [{"well": well} for well in ("A1", "A2", "B1", "B2")]
-        job_file = test_project.job_file(
+        job_file = test_project.write_job_file(
             command=["python3", "-c", script, "{well}"], output_location="out", groups=wells
         )
         test_project.run("setup")
@@ -122,13 +122,13 @@ def test_a_job_that_always_fails_is_reported_with_its_reason_and_kept_in_the_dea
         assert "exit code 7 (after 3 attempts)" in result.stdout
         assert "| well B2 is empty" in result.stdout
         assert "kept            dead-letter queue TryoutDead (failed jobs in it: 1)" in result.stdout
-        failed = [record for record in test_project.records() if record["state"] == "failed"]
+        failed = [record for record in test_project.read_records() if record["state"] == "failed"]
         assert [(record["exit_code"], record["attempts"]) for record in failed] == [(7, 3)]
 
 
 def test_no_resources_remain_after_a_run_even_if_commands_are_repeated(tmp_path: Path) -> None:
-    with project(tmp_path / "p") as test_project:
-        job_file = test_project.job_file(**build_square_jobs(8))
+    with create_project(tmp_path / "p") as test_project:
+        job_file = test_project.write_job_file(**build_square_jobs(8))
         for _ in range(2):
             test_project.run("setup")
         test_project.run("submitJob", str(job_file))
@@ -140,41 +140,41 @@ def test_no_resources_remain_after_a_run_even_if_commands_are_repeated(tmp_path:
         for _ in range(2):
             assert "jobs done       8" in test_project.run("monitor", MONITOR_FILE).stdout
         assert_no_resources_remain(test_project)
-    assert processes_of(test_project.folder) == []
+    assert list_project_processes(test_project.folder) == []
 
 
 def test_an_interrupted_machine_is_replaced_and_its_jobs_are_done_on_another(tmp_path: Path) -> None:
     script = "import sys, time; time.sleep(1); open(sys.argv[1] + '/ok.txt', 'w').write('ok')"
-    with project(tmp_path / "p") as test_project:
+    with create_project(tmp_path / "p") as test_project:
         groups = [{"number": number} for number in range(12)]
         command = ["python3", "-c", script, "{output_dir}"]
-        job_file = test_project.job_file(command=command, output_location="results/{job}", groups=groups)
+        job_file = test_project.write_job_file(command=command, output_location="results/{job}", groups=groups)
         test_project.run("setup")
         test_project.run("submitJob", str(job_file))
         test_project.run("startCluster", "files/fleet.json")
-        wait_for(lambda: len(test_project.workers()) == 2)
+        wait_until(lambda: len(test_project.list_workers()) == 2)
         interruption = test_project.run("interrupt", "--notice", "5")
         assert "is interrupted" in interruption.stderr
         result = test_project.run("monitor", MONITOR_FILE)
         assert "jobs done       12" in result.stdout
-        assert len(test_project.results()) == 12
+        assert len(test_project.read_results()) == 12
 
 
 def test_two_projects_run_side_by_side(tmp_path: Path) -> None:
-    with project(tmp_path / "first") as first, project(tmp_path / "second") as second:
+    with create_project(tmp_path / "first") as first, create_project(tmp_path / "second") as second:
         for test_project, count in ((first, 5), (second, 7)):
             test_project.run("setup")
-            test_project.run("submitJob", str(test_project.job_file(**build_square_jobs(count))))
+            test_project.run("submitJob", str(test_project.write_job_file(**build_square_jobs(count))))
             test_project.run("startCluster", "files/fleet.json")
         for test_project, count in ((first, 5), (second, 7)):
             assert f"jobs done       {count}" in test_project.run("monitor", MONITOR_FILE).stdout
-            assert len(test_project.results()) == count
+            assert len(test_project.read_results()) == count
 
 
 def test_the_monitor_fails_if_the_resources_of_its_run_do_not_exist(tmp_path: Path) -> None:
-    with project(tmp_path / "p") as test_project:
+    with create_project(tmp_path / "p") as test_project:
         test_project.run("setup")
-        test_project.run("submitJob", str(test_project.job_file(**build_square_jobs(200))))
+        test_project.run("submitJob", str(test_project.write_job_file(**build_square_jobs(200))))
         test_project.run("startCluster", "files/fleet.json")
         test_project.stop()  # this loses the queue, because the local cloud keeps queues in memory
         result = test_project.run("monitor", MONITOR_FILE, check=False)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from distributed_something.localcloud import start_local_cloud
 from distributed_something.localcloud.base.layout import build_layout
-from tests.support.gates import Gates, machines, target
-from tests.support.project import MONITOR_FILE, ROOT, Project, processes_of, project, wait_for
+from tests.support.gates import Gates, get_target_capacity, list_running_machines
+from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, list_project_processes, wait_until
 
 SHORT_JOBS = ("a", "b", "c", "d", "e", "f")
 
@@ -17,77 +17,88 @@ def test_idle_machines_end_while_a_long_job_continues_despite_interruptions_and_
     tmp_path: Path,
 ) -> None:
     gates = Gates(tmp_path / "gates")
-    with project(tmp_path / "p", CLUSTER_MACHINES=3, DOCKER_CORES=1) as test_project:
+    with create_project(tmp_path / "p", CLUSTER_MACHINES=3, DOCKER_CORES=1) as test_project:
         test_project.run("setup")
-        test_project.run("submitJob", gates.job_file(test_project, long="last", **dict.fromkeys(SHORT_JOBS, "first")))
+        test_project.run(
+            "submitJob", gates.write_job_file(test_project, long="last", **dict.fromkeys(SHORT_JOBS, "first"))
+        )
         test_project.run("startCluster", "files/fleet.json")
         first_monitor = test_project.start("monitor", MONITOR_FILE)
         long_job_machine = gates.wait_for_start(test_project, "long")
-        other_machines = machines(test_project) - {long_job_machine}
+        other_machines = list_running_machines(test_project) - {long_job_machine}
         assert len(other_machines) == 2
         interrupt_machines(test_project, other_machines)
         kill_monitor(first_monitor)
         second_monitor = test_project.start("monitor", MONITOR_FILE)
         # The fleet replaces interrupted machines while jobs wait.
-        wait_for(lambda: len(machines(test_project) - other_machines) == 3 and target(test_project) == 3)
+        wait_until(
+            lambda: (
+                len(list_running_machines(test_project) - other_machines) == 3
+                and get_target_capacity(test_project) == 3
+            )
+        )
 
-        gates.open("first")
-        wait_for(lambda: target(test_project) == 1)
+        gates.open_gate("first")
+        wait_until(lambda: get_target_capacity(test_project) == 1)
         kill_monitor(second_monitor)
         # Two monitors at the same time do not disturb each other.
         third_monitor, fourth_monitor = (test_project.start("monitor", MONITOR_FILE) for _ in range(2))
-        wait_for(lambda: machines(test_project) == {long_job_machine})
+        wait_until(lambda: list_running_machines(test_project) == {long_job_machine})
         assert third_monitor.poll() is None
-        assert gates.starts("long") == [long_job_machine]
+        assert gates.list_starts("long") == [long_job_machine]
 
-        gates.open("last")
+        gates.open_gate("last")
         stdout, stderr = third_monitor.communicate(timeout=120)
         assert third_monitor.returncode == 0, stdout + stderr
         stdout, stderr = fourth_monitor.communicate(timeout=120)
         assert fourth_monitor.returncode == 0, stdout + stderr
         assert "jobs done       7" in stdout
         assert "jobs failed     0" in stdout
-        assert gates.starts("long") == [long_job_machine]
-        assert sorted(test_project.results().values()) == sorted(("long", *SHORT_JOBS))
+        assert gates.list_starts("long") == [long_job_machine]
+        assert sorted(test_project.read_results().values()) == sorted(("long", *SHORT_JOBS))
         verification = test_project.run("cleanup", MONITOR_FILE, "--verify")
         assert "nothing is left" in verification.stdout
-        assert machines(test_project) == set()
-        wait_for(lambda: not test_project.workers())
-    assert processes_of(test_project.folder) == []
+        assert list_running_machines(test_project) == set()
+        wait_until(lambda: not test_project.list_workers())
+    assert list_project_processes(test_project.folder) == []
 
 
 def test_at_max_cost_running_jobs_finish_no_new_ones_start_and_startcluster_continues_the_run(tmp_path: Path) -> None:
     """A spot machine of the local cloud costs 0.00001 USD an hour, and this run has two."""
     gates, cost_per_second = Gates(tmp_path / "gates"), 2 * 0.00001 / 3600
-    with project(tmp_path / "p", CLUSTER_MACHINES=2, DOCKER_CORES=1, MAX_COST=4 * cost_per_second) as test_project:
+    with create_project(
+        tmp_path / "p", CLUSTER_MACHINES=2, DOCKER_CORES=1, MAX_COST=4 * cost_per_second
+    ) as test_project:
         test_project.run("setup")
-        test_project.run("submitJob", gates.job_file(test_project, a="first", b="first", c="rest", d="rest", e="rest"))
+        test_project.run(
+            "submitJob", gates.write_job_file(test_project, a="first", b="first", c="rest", d="rest", e="rest")
+        )
         test_project.run("startCluster", "files/fleet.json")
         for name in ("a", "b"):
             gates.wait_for_start(test_project, name)
         monitor = test_project.start("monitor", MONITOR_FILE)
-        wait_for(lambda: target(test_project) == 0 and count_informed_workers(test_project) == 2)
+        wait_until(lambda: get_target_capacity(test_project) == 0 and count_informed_workers(test_project) == 2)
         assert monitor.poll() is None
         second_start = test_project.run("startCluster", "files/fleet.json", check=False)
         assert second_start.returncode == 2
         assert "watch it with monitor and this file" in second_start.stderr
 
-        gates.open("first")
+        gates.open_gate("first")
         stdout, stderr = monitor.communicate(timeout=120)
         assert monitor.returncode == 1, stdout + stderr
         assert sum("MAX_COST is reached" in line for line in stderr.splitlines()) == 1
         assert "3 jobs remain in the queue. startCluster continues with them" in stderr.splitlines()[-1]
-        assert gates.starts("c") == gates.starts("d") == gates.starts("e") == []
-        wait_for(lambda: machines(test_project) == set())
+        assert gates.list_starts("c") == gates.list_starts("d") == gates.list_starts("e") == []
+        wait_until(lambda: list_running_machines(test_project) == set())
 
-        gates.open("rest")
+        gates.open_gate("rest")
         path = test_project.folder / "config.py"
         path.write_text(path.read_text().replace("MAX_COST", "NO_MAX_COST"))
         test_project.run("startCluster", "files/fleet.json")
         assert "jobs failed     0" in test_project.run("monitor", MONITOR_FILE).stdout
-        assert len(test_project.results()) == 5
+        assert len(test_project.read_results()) == 5
         assert "nothing is left" in test_project.run("cleanup", "--verify").stdout
-    assert processes_of(test_project.folder) == []
+    assert list_project_processes(test_project.folder) == []
 
 
 def count_informed_workers(test_project: Project) -> int:
@@ -99,7 +110,7 @@ def interrupt_machines(test_project: Project, instance_ids: set[str]) -> None:
     """Interrupt these spot machines, with a notice of two seconds."""
     cloud = start_local_cloud(test_project.folder, worker_root=ROOT)
     for instance_id in instance_ids:
-        assert cloud.interrupt(instance_id, notice_seconds=2) == instance_id
+        assert cloud.interrupt_machine(instance_id, notice_seconds=2) == instance_id
 
 
 def kill_monitor(monitor: subprocess.Popen[str]) -> None:

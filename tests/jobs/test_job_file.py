@@ -54,23 +54,23 @@ def test_a_message_has_the_shared_keys_and_its_group(tmp_path: Path) -> None:
         "output_comment2": "not sent, because its name contains _comment",
     }
     shared = {"pipeline": "p.cppipe", "settings": content["settings"], "number": 1.5}
-    bodies = [json.loads(body) for body in write_job_file(tmp_path, content).bodies()]
+    bodies = [json.loads(body) for body in write_job_file(tmp_path, content).iter_bodies()]
     assert bodies == [shared | {"group": well} for well in WELLS]
 
 
 def test_a_message_without_shared_keys_has_only_its_group(tmp_path: Path) -> None:
-    bodies = list(write_job_file(tmp_path, {"groups": WELLS}).bodies())
+    bodies = list(write_job_file(tmp_path, {"groups": WELLS}).iter_bodies())
     assert [json.loads(body) for body in bodies] == [{"group": well} for well in WELLS]
 
 
 def test_a_body_is_ascii_for_any_text(tmp_path: Path) -> None:
-    (body,) = write_job_file(tmp_path, COMMAND | {"groups": [{"plate": "Größe 💥"}]}).bodies()
+    (body,) = write_job_file(tmp_path, COMMAND | {"groups": [{"plate": "Größe 💥"}]}).iter_bodies()
     assert body.isascii()  # so that its length in characters is its length in bytes
     assert json.loads(body)["group"] == {"plate": "Größe 💥"}
 
 
 def test_a_worker_can_resend_the_largest_message_with_its_attributes(tmp_path: Path) -> None:
-    empty = len(next(write_job_file(tmp_path, {"groups": ["x"]}).bodies())) - 1
+    empty = len(next(write_job_file(tmp_path, {"groups": ["x"]}).iter_bodies())) - 1
     ((_, body, _),) = write_job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty)]}).iter_checked_messages()
     with pytest.raises(
         InputError, match=r"its message has 1,040,385 bytes, more than the maximum of 1,040,384; shorten"
@@ -82,7 +82,7 @@ def test_a_worker_can_resend_the_largest_message_with_its_attributes(tmp_path: P
 
 
 def test_plates_are_a_list_of_strings(tmp_path: Path) -> None:
-    bodies = write_job_file(tmp_path, {"plates": ["P1", "P2"], "input_bucket": "images"}).bodies()
+    bodies = write_job_file(tmp_path, {"plates": ["P1", "P2"], "input_bucket": "images"}).iter_bodies()
     assert [json.loads(body) for body in bodies] == [{"input_bucket": "images", "group": name} for name in ("P1", "P2")]
 
 
@@ -145,7 +145,7 @@ def test_a_table_is_read_only_as_far_as_needed(tmp_path: Path) -> None:
     )
     job_file = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"})
     assert next(job_file.groups()) == {"n": "0"}
-    assert len(list(itertools.islice(job_file.bodies(), 5))) == 5
+    assert len(list(itertools.islice(job_file.iter_bodies(), 5))) == 5
     with pytest.raises(InputError, match=r"jobs.csv: line 20002: the row has 2 cells, but the header has 1; make"):
         plan_submission(job_file)
 
@@ -204,7 +204,7 @@ def test_every_object_of_a_bucket_is_checked_and_sent_once(tmp_path: Path) -> No
     checked = [json.loads(body)["group"]["key"] for _, body, _ in job_file.iter_checked_messages()]
     assert checked == keys
     assert len({identity for _, _, identity in job_file.iter_checked_messages()}) == 5
-    assert [json.loads(body)["group"]["key"] for body in job_file.bodies()] == keys
+    assert [json.loads(body)["group"]["key"] for body in job_file.iter_bodies()] == keys
 
 
 # All problems in one error
@@ -370,7 +370,7 @@ def test_the_same_jobs_are_reported_up_to_the_limit(tmp_path: Path) -> None:
 
 def test_the_pass_that_sends_stops_at_the_first_wrong_row(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("well\nA01\nA02,x\nA03,x\n")
-    bodies = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"}).bodies()
+    bodies = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"}).iter_bodies()
     assert json.loads(next(bodies))["group"] == {"well": "A01"}
     with pytest.raises(InputError) as caught:
         next(bodies)

@@ -20,7 +20,7 @@ from distributed_something.jobs.make_jobs import MakeJobsOptions, build_job_file
 from distributed_something.jobs.plates import PLATE_SIZES, BadRange, expand_ranges, expand_wells
 from distributed_something.worker.job.job import Folders, job_from_message
 from distributed_something.worker.job.worker_settings import JobDefaults
-from tests.support.offline import type_command, write_project
+from tests.support.offline import run_command, write_project
 
 quick = hypothesis_settings(derandomize=True, deadline=None, max_examples=100, database=None)
 KEYS = ["raw/", "raw/P1/A01_s1.tif", "raw/P1/A01_s2.tif", "raw/P1/B02_s1.tif", "raw/P2/A01_s1.tif", "raw/notes.txt"]
@@ -181,7 +181,7 @@ def test_submit_job_accepts_the_job_file_of_any_layout(
         arguments += ["--exclude", f"{plates[0]}/*/{site}"]
     arguments += ["--metadata"] if metadata else ["--batch", str(batch)]
     arguments += ["--pad", str(pad), "--set", "command=work {job}", "-o", str(folder / "made.json")]
-    outcome = type_command("makeJobs", *arguments)
+    outcome = run_command("makeJobs", *arguments)
     wells = (row + 1) * column
     remaining = sites - min(excluded, sites)
     size = 1 if metadata else batch
@@ -190,9 +190,7 @@ def test_submit_job_accepts_the_job_file_of_any_layout(
         assert (outcome.code, "it contains no jobs" in outcome.err) == (ExitCode.INPUT, True)
         return
     assert outcome.code == 0, outcome.err
-    submission = type_command(
-        "--config", str(folder / "config.py"), "submitJob", str(folder / "made.json"), "--dry-run"
-    )
+    submission = run_command("--config", str(folder / "config.py"), "submitJob", str(folder / "made.json"), "--dry-run")
     assert submission.code == 0, submission.err
     assert submission.out.startswith(f"{expected} jobs; the first message:")
     message = json.loads(submission.out.splitlines()[1])
@@ -301,7 +299,7 @@ def test_upload_folders_are_rewritten_relative_to_the_new_file(tmp_path: Path) -
     assert json.loads(text)["upload"] == {"../../files/data": "d", "../../files": "f"}
     save_job_file(text, output, force=False)
     config = write_project(tmp_path / "p") / "config.py"
-    assert type_command("submitJob", str(output), "--dry-run", "--config", str(config)).code == 0
+    assert run_command("submitJob", str(output), "--dry-run", "--config", str(config)).code == 0
 
 
 def test_a_job_file_has_one_job_per_line(tmp_path: Path) -> None:
@@ -313,7 +311,7 @@ def test_a_job_file_has_one_job_per_line(tmp_path: Path) -> None:
 
 
 def test_without_an_output_only_the_job_file_is_printed() -> None:
-    outcome = type_command("makeJobs", "--plates", "P1")
+    outcome = run_command("makeJobs", "--plates", "P1")
     assert (outcome.code, outcome.err) == (0, "")
     assert json.loads(outcome.out) == {"groups": [{"plate": "P1"}]}
 
@@ -321,10 +319,10 @@ def test_without_an_output_only_the_job_file_is_printed() -> None:
 def test_an_existing_file_is_overwritten_only_with_force(tmp_path: Path) -> None:
     path = tmp_path / "made.json"
     path.write_text("old")
-    outcome = type_command("makeJobs", "--plates", "P1", "-o", str(path))
+    outcome = run_command("makeJobs", "--plates", "P1", "-o", str(path))
     assert (outcome.code, path.read_text()) == (ExitCode.INPUT, "old")
     assert "this file already exists; choose another path, or add --force to overwrite it" in outcome.err
-    assert type_command("makeJobs", "--plates", "P1", "-o", str(path), "--force").code == 0
+    assert run_command("makeJobs", "--plates", "P1", "-o", str(path), "--force").code == 0
     assert '"plate": "P1"' in path.read_text()
 
 
@@ -413,7 +411,7 @@ def test_all_wrong_rows_of_a_table_are_reported_together(tmp_path: Path) -> None
 
 
 def test_wrong_options_are_reported_with_one_line_each_and_exit_code_2(tmp_path: Path) -> None:
-    outcome = type_command("makeJobs", "--plates", "2-1", "--set", "x", "-o", str(tmp_path / "made.json"))
+    outcome = run_command("makeJobs", "--plates", "2-1", "--set", "x", "-o", str(tmp_path / "made.json"))
     assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (ExitCode.INPUT, "", 2)
     assert not (tmp_path / "made.json").exists()
 

@@ -33,11 +33,11 @@ from distributed_something.jobs.run_job import (
     select_job,
 )
 from distributed_something.worker.container import single_job
-from tests.support.emulator import ministack
+from tests.support.emulator import run_ministack
 from tests.support.fakes import SETTINGS
-from tests.support.offline import Outcome, type_command, write_project
-from tests.support.project import Project, project, wait_for
-from tests.worker.image.test_worker_image import worker_on
+from tests.support.offline import Outcome, run_command, write_project
+from tests.support.project import Project, create_project, wait_until
+from tests.worker.image.test_worker_image import build_worker_on
 
 ODD_TEXT = "a \"quote' \\ $HOME {job} %s\n;|& é💥\t"
 SCRIPT = 'printf "%s" "$1" > "$2/copy"; echo output; echo warning >&2; exit "$3"'
@@ -46,14 +46,14 @@ SCRIPT = 'printf "%s" "$1" > "$2/copy"; echo output; echo warning >&2; exit "$3"
 @pytest.fixture(scope="module")
 def local_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """Yield a project with a local cloud that has a bucket; `setup` did not run."""
-    with project(tmp_path_factory.mktemp("one") / "p", MY_NAME="Ada") as new_project:
-        new_project.cloud().ensure_buckets(["tryout-bucket"])
+    with create_project(tmp_path_factory.mktemp("one") / "p", MY_NAME="Ada") as new_project:
+        new_project.get_local_cloud().ensure_buckets(["tryout-bucket"])
         yield new_project
 
 
 def run_one_job(local_project: Project, *arguments: str, **content: object) -> tuple[int, str, Path]:
     """Run `runJob` with a job file of this content; return the exit code, the output, and the job's folder."""
-    path = local_project.job_file(**{"groups": [{"text": ODD_TEXT}], **content})
+    path = local_project.write_job_file(**{"groups": [{"text": ODD_TEXT}], **content})
     process = local_project.run("runJob", str(path), *(arguments or ("--index", "1")), check=False)
     folder = next((line.split()[1] for line in process.stdout.splitlines() if line.startswith("folder ")), "")
     return process.returncode, process.stdout + process.stderr, Path(folder)
@@ -62,13 +62,13 @@ def run_one_job(local_project: Project, *arguments: str, **content: object) -> t
 def run_refused_job(local_project: Project, *arguments: str) -> Outcome:
     """Run `runJob` with the last job file and arguments that are refused before the local cloud is needed."""
     path = local_project.folder / "files" / "job.json"
-    return type_command("--project", str(local_project.folder), "runJob", str(path), *arguments)
+    return run_command("--project", str(local_project.folder), "runJob", str(path), *arguments)
 
 
 def list_resources(local_project: Project) -> tuple[list[str], list[str]]:
     """Return the URLs of all queues and the keys of all objects in the bucket."""
-    queues = local_project.client("sqs").list_queues().get("QueueUrls", [])
-    objects = local_project.client("s3").list_objects_v2(Bucket="tryout-bucket").get("Contents", [])
+    queues = local_project.build_client("sqs").list_queues().get("QueueUrls", [])
+    objects = local_project.build_client("s3").list_objects_v2(Bucket="tryout-bucket").get("Contents", [])
     return queues, [item["Key"] for item in objects]
 
 
@@ -162,18 +162,18 @@ def test_a_job_is_selected_by_its_number_or_its_id(local_project: Project) -> No
 
 @pytest.mark.parametrize("arguments", [(), ("--index", "1", "--id", "x"), ("--index", "0")])
 def test_the_job_must_be_selected_exactly_once(local_project: Project, arguments: tuple[str, ...]) -> None:
-    local_project.job_file(command="true", groups=["a"])
+    local_project.write_job_file(command="true", groups=["a"])
     outcome = run_refused_job(local_project, *arguments)
     assert (outcome.code, len(outcome.err.splitlines())) == (ExitCode.INPUT, 1)
 
 
 def test_ctrl_c_also_ends_the_program(local_project: Project) -> None:
-    job = local_project.job_file(command="sh -c 'echo $$ > {output_dir}/pid; sleep 100; true'", groups=["long"])
+    job = local_project.write_job_file(command="sh -c 'echo $$ > {output_dir}/pid; sleep 100; true'", groups=["long"])
     process = local_project.start("runJob", str(job), "--index", "1")
     pid_files: list[Path] = []
     pattern = "local/runJob/long-*/job/output/pid"
-    wait_for(lambda: bool(pid_files.extend(local_project.folder.glob(pattern)) or pid_files))
-    wait_for(lambda: pid_files[0].read_text() != "")
+    wait_until(lambda: bool(pid_files.extend(local_project.folder.glob(pattern)) or pid_files))
+    wait_until(lambda: pid_files[0].read_text() != "")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == ExitCode.INTERRUPTED
@@ -245,14 +245,14 @@ def test_without_the_local_cloud_a_job_has_the_users_credentials_and_addresses(
     (folder / "files" / "job.json").write_text(json.dumps({"command": "env", "inputs": ["in.txt"], "groups": ["a"]}))
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    with ministack(tmp_path) as url:
+    with run_ministack(tmp_path) as url:
         variables = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "a-secret"}
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         s3 = boto3.client("s3", region_name="us-east-1")
         s3.create_bucket(Bucket="tryout-bucket")
         s3.put_object(Bucket="tryout-bucket", Key="in.txt", Body=b"x")
-        outcome = type_command("--project", str(folder), "runJob", str(folder / "files" / "job.json"), "--index", "1")
+        outcome = run_command("--project", str(folder), "runJob", str(folder / "files" / "job.json"), "--index", "1")
         assert outcome.code == 0, outcome.out + outcome.err
         assert [item["Key"] for item in s3.list_objects_v2(Bucket="tryout-bucket")["Contents"]] == ["in.txt"]
     assert "a-secret" not in outcome.out + outcome.err
@@ -266,10 +266,10 @@ def test_without_the_local_cloud_a_job_has_the_users_credentials_and_addresses(
 
 @pytest.mark.containers
 def test_in_its_image_a_job_runs_as_the_images_user_and_its_folder_is_copied_back(tmp_path: Path) -> None:
-    image = worker_on("bare")  # only BusyBox, with a user other than root
-    with project(tmp_path / "p", DOCKERHUB_TAG=image, MEMORY=300) as local_project:
-        local_project.cloud().ensure_buckets(["tryout-bucket"])
-        local_project.client("s3").put_object(Bucket="tryout-bucket", Key="in.txt", Body=b"pear\n")
+    image = build_worker_on("bare")  # only BusyBox, with a user other than root
+    with create_project(tmp_path / "p", DOCKERHUB_TAG=image, MEMORY=300) as local_project:
+        local_project.get_local_cloud().ensure_buckets(["tryout-bucket"])
+        local_project.build_client("s3").put_object(Bucket="tryout-bucket", Key="in.txt", Body=b"pear\n")
         box = ["/bin/busybox", "sh", "-c"]
         script = 'b=/bin/busybox; $b id -u; $b cat "$1"/in.txt > "$2"/copy; echo "$3"; exit 5'
         code, output, folder = run_one_job(
@@ -287,9 +287,11 @@ def test_in_its_image_a_job_runs_as_the_images_user_and_its_folder_is_copied_bac
 
 @pytest.mark.containers
 def test_in_its_image_a_job_reads_the_mounted_bucket(tmp_path: Path) -> None:
-    with project(tmp_path / "p", DOCKERHUB_TAG=worker_on("debian", mounting=True), MOUNT_S3="True") as local_project:
-        local_project.cloud().ensure_buckets(["tryout-bucket"])
-        local_project.client("s3").put_object(Bucket="tryout-bucket", Key="deep/in.txt", Body=b"pear\n")
+    with create_project(
+        tmp_path / "p", DOCKERHUB_TAG=build_worker_on("debian", mounting=True), MOUNT_S3="True"
+    ) as local_project:
+        local_project.get_local_cloud().ensure_buckets(["tryout-bucket"])
+        local_project.build_client("s3").put_object(Bucket="tryout-bucket", Key="deep/in.txt", Body=b"pear\n")
         command = "cp /home/ubuntu/bucket/deep/in.txt {output_dir}/copy"
         code, output, folder = run_one_job(local_project, "--containers", "--index", "1", command=command)
         assert code == 0, output

@@ -34,7 +34,7 @@ from distributed_something.jobs.submit import (
     SubmissionInterruption,
     submit_jobs,
 )
-from tests.support.emulator import KEYS, ROOT, ministack, until
+from tests.support.emulator import KEYS, ROOT, run_ministack, wait_until
 from tests.support.fakes import SETTINGS, FakeSqs, FakeTime
 
 CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
@@ -56,7 +56,9 @@ class Sender:
         job_file = load_job_file(self.path, lambda bucket, prefix: [])
         clients: Any = SimpleNamespace(sqs=self.sqs, s3=self.s3)
         submission = Submission(job_file, plan_submission(job_file), SubmissionJournal(self.journal, resume=resume))
-        return submit_jobs(SETTINGS, clients, submission, self.clock, progress=progress, say=self.lines.append)
+        return submit_jobs(
+            SETTINGS, clients, submission, self.clock, progress=progress, print_progress=self.lines.append
+        )
 
     def interrupt_after(self, sent: int) -> SubmissionInterruption:
         """Send at least `sent` jobs, then press Ctrl-C."""
@@ -327,7 +329,7 @@ def test_dry_run_prints_the_number_of_jobs_and_one_message_without_calling_aws(
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ministack(tmp_path_factory.mktemp("cloud")) as url:
+    with run_ministack(tmp_path_factory.mktemp("cloud")) as url:
         yield url
 
 
@@ -350,7 +352,7 @@ class SubmitProcess:
     def stop_in_the_middle(self, number: int) -> tuple[int, str]:
         """Start the command and signal it after 100 jobs; return its exit code and its standard error."""
         process = subprocess.Popen(self.command(), env=self.env, stderr=subprocess.PIPE, text=True)
-        until(lambda: self.journal.exists() and len(read_acknowledged(self.journal)) >= 100, "nothing was sent")
+        wait_until(lambda: self.journal.exists() and len(read_acknowledged(self.journal)) >= 100, "nothing was sent")
         process.send_signal(number)
         _, error = process.communicate(timeout=60)
         return process.returncode, error
@@ -444,7 +446,9 @@ def test_a_table_that_changes_after_the_check_is_reported(tmp_path: Path, rows: 
     with pytest.raises(
         ChangedTableError, match=r"job\.json: its table changed while its jobs were being sent; not all"
     ):
-        submit_jobs(SETTINGS, clients, submission, Clock(), progress=lambda sent, total: None, say=lambda text: None)
+        submit_jobs(
+            SETTINGS, clients, submission, Clock(), progress=lambda sent, total: None, print_progress=lambda text: None
+        )
 
 
 @pytest.mark.parametrize("arguments", [(), ("--dry-run",)])

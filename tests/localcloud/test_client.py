@@ -60,7 +60,7 @@ def test_a_copy_of_a_project_has_its_own_cloud(lab: Lab, tmp_path: Path) -> None
     cloud = start_local_cloud(copy, worker_root=copy)
     try:
         assert cloud.state.moto != original.moto
-        assert (cloud.export(["copied"]) / "copied" / "a").read_text() == "1"
+        assert (cloud.export_buckets(["copied"]) / "copied" / "a").read_text() == "1"
         assert stop_local_cloud(copy) is True
         assert lab.start_cloud().state == original
         assert "copied" in lab.cloud.list_bucket_names()
@@ -94,7 +94,7 @@ def test_a_start_with_containers_fails_without_an_engine(tmp_path: Path, monkeyp
 def test_the_cloud_listens_only_on_the_loopback_interface(lab: Lab) -> None:
     for url in (lab.cloud.state.moto, lab.cloud.state.ministack):
         assert url.startswith("http://127.0.0.1:")
-    environment = lab.cloud.environment()
+    environment = lab.cloud.build_environment()
     addresses = {value for name, value in environment.items() if name.startswith("AWS_ENDPOINT_URL")}
     assert addresses == {lab.cloud.state.moto, lab.cloud.state.ministack}
 
@@ -131,15 +131,15 @@ def build_environment(lab: Lab, user_variables: dict[str, str]) -> dict[str, str
     with pytest.MonkeyPatch.context() as patch:
         for name, value in user_variables.items():
             patch.setenv(name, value)
-        return lab.cloud.environment()
+        return lab.cloud.build_environment()
 
 
 def test_a_command_never_reads_an_incomplete_profile_while_others_start(tmp_path: Path) -> None:
     layout = build_layout(tmp_path)
     layout.make_folders()
     cloud = LocalCloud(layout, CloudState(1, "token", "http://moto", "http://ministack", layout.key), "us-east-1")
-    profile = Path(cloud.environment()["AWS_CONFIG_FILE"])
-    threads = [threading.Thread(target=lambda: [cloud.environment() for _ in range(500)]) for _ in range(2)]
+    profile = Path(cloud.build_environment()["AWS_CONFIG_FILE"])
+    threads = [threading.Thread(target=lambda: [cloud.build_environment() for _ in range(500)]) for _ in range(2)]
     for thread in threads:
         thread.start()
     texts = set()

@@ -20,7 +20,7 @@ def test_killing_the_daemon_ends_its_workers_and_keeps_the_objects(own_lab: Lab)
     os.kill(lab.cloud.state.pid, signal.SIGKILL)
     wait_until(lambda: not lab.list_processes())
     lab.start_cloud()
-    assert (lab.cloud.export(["pears"]) / "pears" / "a").read_text() == "1"
+    assert (lab.cloud.export_buckets(["pears"]) / "pears" / "a").read_text() == "1"
 
 
 def test_the_next_start_cleans_up_if_daemon_and_cleanup_process_were_killed(own_lab: Lab) -> None:

@@ -21,14 +21,14 @@ def test_results_become_ordinary_files_and_unchanged_files_are_not_rewritten(lab
     s3 = lab.cloud.build_client("s3")
     for key in ("a/b.txt", "a", "../../escape", "/absolute", "folder/"):
         s3.put_object(Bucket="pears", Key=key, Body=key.encode())
-    results = lab.cloud.export(["pears", "no-such-bucket"]) / "pears"
+    results = lab.cloud.export_buckets(["pears", "no-such-bucket"]) / "pears"
     assert (results / "a" / "b.txt").read_text() == "a/b.txt"
     assert (results / "%2E%2E" / "%2E%2E" / "escape").exists()
     assert not (results.parent / "escape").exists()
     assert not (lab.project / "escape").exists()
     inode = (results / "a" / "b.txt").stat().st_ino
     s3.put_object(Bucket="pears", Key="/absolute", Body=b"changed!!")
-    lab.cloud.export(["pears"])
+    lab.cloud.export_buckets(["pears"])
     assert (results / "a" / "b.txt").stat().st_ino == inode
     assert (results / "%" / "absolute").read_text() == "changed!!"
 

@@ -26,7 +26,7 @@ def test_a_machine_gets_its_interruption_notice_from_the_instance_metadata(lab: 
     watcher.tick()
     assert end_times == []
     earliest = time.time() + 60
-    lab.cloud.interrupt(instance_id, notice_seconds=60)
+    lab.cloud.interrupt_machine(instance_id, notice_seconds=60)
     latest = time.time() + 60
     watcher.tick()
     (end_time,) = end_times
@@ -38,7 +38,7 @@ def test_an_interrupted_machine_is_drained_terminated_and_replaced(lab: Lab) -> 
     fleet_id = lab.request_fleet(1)
     wait_until(lambda: bool(lab.list_tasks()) and "worker on" in lab.read_task_log(lab.list_tasks()[0]))
     (task,) = lab.list_tasks()
-    interrupted = lab.cloud.interrupt()
+    interrupted = lab.cloud.interrupt_machine()
     wait_until(lambda: bool(lab.list_tasks()) and lab.list_machines()[0]["ec2InstanceId"] != interrupted)
     assert "received SIGTERM" in lab.read_task_log(task)
     assert lab.list_fleet_events(fleet_id)[2:] == ["launched", "termination_notified", "terminated", "launched"]
@@ -49,7 +49,7 @@ def test_an_interrupted_machine_is_terminated_at_the_end_of_its_notice(lab: Lab)
     lab.request_fleet(1)
     wait_until(lambda: bool(lab.list_tasks()) and "worker on" in lab.read_task_log(lab.list_tasks()[0]))
     (task,) = lab.list_tasks()
-    interrupted = lab.cloud.interrupt(lab.list_machines()[0]["ec2InstanceId"], notice_seconds=1)
+    interrupted = lab.cloud.interrupt_machine(lab.list_machines()[0]["ec2InstanceId"], notice_seconds=1)
     wait_until(lambda: bool(lab.list_tasks()) and lab.list_tasks()[0]["taskArn"] != task["taskArn"])
     instance = lab.ec2.describe_instances(InstanceIds=[interrupted])["Reservations"][0]["Instances"][0]
     assert instance["State"]["Name"] == "terminated"
@@ -58,6 +58,6 @@ def test_an_interrupted_machine_is_terminated_at_the_end_of_its_notice(lab: Lab)
 
 def test_an_interruption_without_a_running_machine_fails(lab: Lab) -> None:
     with pytest.raises(LocalCloudError, match="no machine is running"):
-        lab.cloud.interrupt()
+        lab.cloud.interrupt_machine()
     with pytest.raises(LocalCloudError, match="no machine i-12 is running"):
-        lab.cloud.interrupt("i-12")
+        lab.cloud.interrupt_machine("i-12")

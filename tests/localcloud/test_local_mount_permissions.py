@@ -13,7 +13,7 @@ from distributed_something.localcloud.base.layout import build_layout
 from distributed_something.localcloud.play.runners import ContainerRunner
 from distributed_something.localcloud.play.services import build_work_order
 from tests.support.fakes import DEAD_URL, QUEUE_URL, SETTINGS
-from tests.support.project import wait_for
+from tests.support.project import wait_until
 
 RECORDING_DOCKER = '#!/bin/sh\ntest "$1" = run && printf "%s\\n" "$@" > "$0.arguments"\nexit 0\n'
 
@@ -30,7 +30,7 @@ def record_docker_arguments(settings: Settings, folder: Path) -> set[str]:
     order = build_work_order(task, definition, {}, machine)  # type: ignore[arg-type]
     engine = {"PATH": f"{docker.parent}{os.pathsep}{os.environ['PATH']}"}
     worker = ContainerRunner(layout, engine).start_task(order)
-    wait_for(lambda: worker.exit_code() is not None)
+    wait_until(lambda: worker.poll_exit_code() is not None)
     return set(Path(f"{docker}.arguments").read_text().splitlines())
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from distributed_something.localcloud import stop_local_cloud
 from distributed_something.localcloud.base.layout import build_layout
-from tests.support.engine import build, docker
+from tests.support.engine import build_image, run_docker
 from tests.support.local_lab import Lab, wait_until
 
 
@@ -23,14 +23,14 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     script = "trap 'echo received SIGTERM; exit 7' TERM; echo $MY_NAME at $INSTANCE_ID; sleep 600 & wait"
     command = json.dumps(["bash", "-c", script])
     (folder / "Dockerfile").write_text(f"FROM debian:bookworm-slim\nCMD {command}\n")
-    name = build(folder, f"localcloud-test-{uuid.uuid4().hex[:8]}")
+    name = build_image(folder, f"localcloud-test-{uuid.uuid4().hex[:8]}")
     yield name
-    docker("rmi", "--force", name)
+    run_docker("rmi", "--force", name)
 
 
 def list_containers(lab: Lab) -> list[str]:
     """Return the IDs of all containers of the lab's local cloud, including ended ones."""
-    return docker("ps", "-aq", "--filter", f"label=localcloud={build_layout(lab.project).key}").split()
+    return run_docker("ps", "-aq", "--filter", f"label=localcloud={build_layout(lab.project).key}").split()
 
 
 def test_a_container_has_its_memory_limit_and_gets_the_stop_signal(lab: Lab, image: str) -> None:
@@ -40,7 +40,7 @@ def test_a_container_has_its_memory_limit_and_gets_the_stop_signal(lab: Lab, ima
     wait_until(lambda: bool(lab.list_tasks()) and "Ada Byron at i-" in lab.read_task_log(lab.list_tasks()[0]))
     (task,) = lab.list_tasks()
     (container,) = list_containers(lab)
-    assert json.loads(docker("inspect", container))[0]["HostConfig"]["Memory"] == 64 * 1024 * 1024
+    assert json.loads(run_docker("inspect", container))[0]["HostConfig"]["Memory"] == 64 * 1024 * 1024
     lab.set_desired_count(0)
     wait_until(lambda: not list_containers(lab))
     wait_until(lambda: lab.list_tasks("STOPPED")[0]["containers"][0].get("exitCode") == 7)

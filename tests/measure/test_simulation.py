@@ -27,7 +27,7 @@ MINUTE = 60.0
 
 def build_run(
     jobs: int = 2_000, machines: int = 20, assumptions: Assumptions = MANY_INTERRUPTIONS, is_published: bool = False,
-    *, distribution: str = "lognormal", seed: int = 7, interval: float = Pace().look,
+    *, distribution: str = "lognormal", seed: int = 7, interval: float = Pace().interval_seconds,
 ) -> Run:  # fmt: skip
     """Return a run of jobs that take ten minutes on average. By default, there are 50 jobs for each slot."""
     lengths = draw_lengths(distribution, jobs, 10 * MINUTE, Random(seed))
@@ -57,7 +57,7 @@ def test_all_jobs_are_done_despite_interruptions_and_the_monitor_ends_no_busy_ma
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize("interval", [Pace().look, AUTO_MONITOR_INTERVAL])
+@pytest.mark.parametrize("interval", [Pace().interval_seconds, AUTO_MONITOR_INTERVAL])
 def test_an_idle_machine_ends_within_three_minutes_of_its_last_job(distribution: str, interval: float) -> None:
     """Both monitors do this. With interruptions, whose jobs return to the queue, it may take a minute longer."""
     for seed, assumptions, max_minutes in (

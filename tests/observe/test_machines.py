@@ -16,31 +16,31 @@ from distributed_something.observe.machines import (
     observe_container_instances,
     parse_machine,
 )
-from tests.support.fakes import START, Exact, exact
+from tests.support.fakes import START, ExactClients, expect_exact_calls
 
 FILTERS = [{"Name": "tag:app", "Values": ["App"]}]
 AT_START = datetime.fromtimestamp(START, UTC)
 
 
 @pytest.fixture
-def aws() -> Iterator[Exact]:
-    with exact() as stubbed_aws:
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as stubbed_aws:
         yield stubbed_aws
 
 
-def test_pages_after_an_empty_page_are_read(aws: Exact) -> None:
+def test_pages_after_an_empty_page_are_read(aws: ExactClients) -> None:
     query = {"Filters": FILTERS, "MaxResults": 1000}
-    aws.answer("ec2.describe_instances", query, Reservations=[], NextToken="more")
+    aws.expect_call("ec2.describe_instances", query, Reservations=[], NextToken="more")
     reservations = [{"Instances": [{"InstanceId": "i-1"}]}, {"Instances": [{"InstanceId": "i-2"}]}]
-    aws.answer("ec2.describe_instances", query | {"NextToken": "more"}, Reservations=reservations)
+    aws.expect_call("ec2.describe_instances", query | {"NextToken": "more"}, Reservations=reservations)
     ids = [instance["InstanceId"] for instance in iter_instances(aws.clients.ec2, FILTERS)]
     assert ids == ["i-1", "i-2"]
 
 
-def test_no_page_beyond_the_limit_is_read(aws: Exact) -> None:
+def test_no_page_beyond_the_limit_is_read(aws: ExactClients) -> None:
     reservations = [{"Instances": [{"InstanceId": f"i-{number}"}]} for number in range(5)]
     query = {"Filters": FILTERS, "MaxResults": 5}
-    aws.answer("ec2.describe_instances", query, Reservations=reservations, NextToken="more")
+    aws.expect_call("ec2.describe_instances", query, Reservations=reservations, NextToken="more")
     assert len(list(iter_instances(aws.clients.ec2, FILTERS, limit=5))) == 5
     assert aws.calls == ["ec2.DescribeInstances"]
 
@@ -64,7 +64,7 @@ def describe_container_instance(number: int, **fields: Any) -> dict[str, Any]:
             "registeredAt": AT_START} | fields  # fmt: skip
 
 
-def test_container_instances_have_their_connection_and_state_and_count_pending_tasks(aws: Exact) -> None:
+def test_container_instances_have_their_connection_and_state_and_count_pending_tasks(aws: ExactClients) -> None:
     query = {"cluster": "app-cluster", "containerInstances": ["arn:1", "arn:2", "arn:3", "arn:4"]}
     response = [
         describe_container_instance(1, runningTasksCount=1, pendingTasksCount=2),
@@ -72,21 +72,21 @@ def test_container_instances_have_their_connection_and_state_and_count_pending_t
         describe_container_instance(3, status="DRAINING"),
         describe_container_instance(4, status="DEREGISTERING"),
     ]
-    aws.answer("ecs.describe_container_instances", query, containerInstances=response)
+    aws.expect_call("ecs.describe_container_instances", query, containerInstances=response)
     instances = observe_container_instances(aws.clients.ecs, "app-cluster", query["containerInstances"])
     assert instances == [
         ContainerInstance("i-1", "arn:1", 3, START),
-        ContainerInstance("i-2", "arn:2", 0, START, connected=False),
-        ContainerInstance("i-3", "arn:3", 0, START, draining=True),
+        ContainerInstance("i-2", "arn:2", 0, START, is_connected=False),
+        ContainerInstance("i-3", "arn:3", 0, START, is_draining=True),
     ]
 
 
-def test_an_empty_list_of_container_instances_needs_no_call(aws: Exact) -> None:
+def test_an_empty_list_of_container_instances_needs_no_call(aws: ExactClients) -> None:
     assert observe_container_instances(aws.clients.ecs, "app-cluster", []) == []
     assert aws.calls == []
 
 
-def test_a_missing_cluster_has_no_idle_machines(aws: Exact) -> None:
+def test_a_missing_cluster_has_no_idle_machines(aws: ExactClients) -> None:
     query = {"cluster": "app-cluster", "filter": "runningTasksCount == 0", "maxResults": 100}
-    aws.refuse("ecs.list_container_instances", "ClusterNotFoundException", wanted=query)
+    aws.expect_error("ecs.list_container_instances", "ClusterNotFoundException", request=query)
     assert list(iter_idle_instances(aws.clients.ecs, "app-cluster")) == []

@@ -18,32 +18,32 @@ from distributed_something.observe.containers import (
     format_paused_machine,
     list_paused_machines,
 )
-from tests.support.fakes import MONITOR_FILE, RUN, START, Exact, exact
+from tests.support.fakes import MONITOR_FILE, RUN, START, ExactClients, expect_exact_calls
 
 STREAMS_QUERY = {"logGroupName": "AppLogs_perInstance", "orderBy": "LastEventTime", "descending": True, "limit": 50}
 
 
 @pytest.fixture
-def aws() -> Iterator[Exact]:
-    with exact() as stubbed_aws:
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as stubbed_aws:
         yield stubbed_aws
 
 
-def test_a_paused_container_is_reported_with_its_machine_and_reason(aws: Exact) -> None:
+def test_a_paused_container_is_reported_with_its_machine_and_reason(aws: ExactClients) -> None:
     prefix = f"runs/App/{RUN}/machines/"
     listed_object = {"Key": f"{prefix}i-1-c1.json", "LastModified": datetime.fromtimestamp(START, UTC)}
-    aws.answer("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": prefix}, Contents=[listed_object])
+    aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": prefix}, Contents=[listed_object])
     document = {"machine": "i-1", "container": "c1", "reason": "its disk is full", "state": "paused"}
     body = json.dumps(document).encode()
     query = {"Bucket": "app-bucket", "Key": listed_object["Key"]}
-    aws.answer("s3.get_object", query, Body=StreamingBody(io.BytesIO(body), len(body)))
+    aws.expect_call("s3.get_object", query, Body=StreamingBody(io.BytesIO(body), len(body)))
     (paused,) = list_paused_machines(aws.clients.s3, "app-bucket", MONITOR_FILE.keys, START + 60)
     assert paused == PausedMachine("i-1", "its disk is full")
     assert format_paused_machine(paused) == "i-1 takes no jobs: its disk is full"
 
 
-def test_without_a_log_group_there_is_no_log_tail(aws: Exact) -> None:
-    aws.refuse("logs.describe_log_streams", "ResourceNotFoundException", wanted=STREAMS_QUERY)
+def test_without_a_log_group_there_is_no_log_tail(aws: ExactClients) -> None:
+    aws.expect_error("logs.describe_log_streams", "ResourceNotFoundException", request=STREAMS_QUERY)
     assert find_log_tail(aws.clients.logs, "AppLogs", "App") is None
 
 
@@ -51,29 +51,29 @@ def build_stream(name: str, at: float | None = None) -> dict[str, Any]:
     return {"logStreamName": name} | ({} if at is None else {"lastEventTimestamp": int(at * 1000)})
 
 
-def test_an_empty_log_stream_is_ignored(aws: Exact) -> None:
-    aws.answer("logs.describe_log_streams", STREAMS_QUERY, logStreams=[build_stream("App/worker/1")])
+def test_an_empty_log_stream_is_ignored(aws: ExactClients) -> None:
+    aws.expect_call("logs.describe_log_streams", STREAMS_QUERY, logStreams=[build_stream("App/worker/1")])
     assert find_log_tail(aws.clients.logs, "AppLogs", "App") is None
 
 
-def test_the_last_lines_come_from_the_most_recent_container_of_the_app(aws: Exact) -> None:
+def test_the_last_lines_come_from_the_most_recent_container_of_the_app(aws: ExactClients) -> None:
     """The machines' agents and an app with a similar name log to the same group."""
     streams = [
         build_stream("i-1", START + 9),
         build_stream("AppTwo/worker/1", START + 5),
         build_stream("App/worker/2", START + 3),
     ]
-    aws.answer("logs.describe_log_streams", STREAMS_QUERY, logStreams=streams)
+    aws.expect_call("logs.describe_log_streams", STREAMS_QUERY, logStreams=streams)
     query = {
         "logGroupName": "AppLogs_perInstance",
         "logStreamName": "App/worker/2",
         "limit": 5,
         "startFromHead": False,
     }
-    aws.answer("logs.get_log_events", query, events=[{"message": "start a-1\n"}, {"message": "done a-1"}])
+    aws.expect_call("logs.get_log_events", query, events=[{"message": "start a-1\n"}, {"message": "done a-1"}])
     assert find_log_tail(aws.clients.logs, "AppLogs", "App") == LogTail(START + 9, ("start a-1", "done a-1"))
 
 
-def test_without_a_container_of_the_app_the_log_tail_has_only_a_time(aws: Exact) -> None:
-    aws.answer("logs.describe_log_streams", STREAMS_QUERY, logStreams=[build_stream("i-1", START)])
+def test_without_a_container_of_the_app_the_log_tail_has_only_a_time(aws: ExactClients) -> None:
+    aws.expect_call("logs.describe_log_streams", STREAMS_QUERY, logStreams=[build_stream("i-1", START)])
     assert find_log_tail(aws.clients.logs, "AppLogs", "App") == LogTail(START)

@@ -17,7 +17,7 @@ from distributed_something.observe.service import (
     parse_service_events,
     parse_service_state,
 )
-from tests.support.fakes import START, Exact, exact
+from tests.support.fakes import START, ExactClients, expect_exact_calls
 
 QUERY = {"cluster": "app-cluster", "services": ["AppService"]}
 SERVICE = {"serviceName": "AppService", "status": "ACTIVE", "desiredCount": 6, "runningCount": 4, "pendingCount": 1}
@@ -25,19 +25,19 @@ AT_START = datetime.fromtimestamp(START, UTC)
 
 
 @pytest.fixture
-def aws() -> Iterator[Exact]:
-    with exact() as stubbed_aws:
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as stubbed_aws:
         yield stubbed_aws
 
 
-def test_an_active_service_has_task_counts(aws: Exact) -> None:
-    aws.answer("ecs.describe_services", QUERY, services=[SERVICE])
+def test_an_active_service_has_task_counts(aws: ExactClients) -> None:
+    aws.expect_call("ecs.describe_services", QUERY, services=[SERVICE])
     assert observe_service(aws.clients.ecs, "app-cluster", "AppService") == ServiceState(6, 4, 1)
 
 
 @pytest.mark.parametrize("code", ["ClusterNotFoundException", "ServiceNotFoundException"])
-def test_a_missing_cluster_or_service_has_no_state(aws: Exact, code: str) -> None:
-    aws.refuse("ecs.describe_services", code)
+def test_a_missing_cluster_or_service_has_no_state(aws: ExactClients, code: str) -> None:
+    aws.expect_error("ecs.describe_services", code)
     assert observe_service(aws.clients.ecs, "app-cluster", "AppService") is None
 
 
@@ -53,15 +53,15 @@ def test_events_of_a_service_have_a_time() -> None:
     assert parse_service_events(active) == (AWSEvent(START, "service", "unable to place a task"),)
 
 
-def list_tasks(aws: Exact, *tasks: dict[str, Any]) -> tuple[StoppedTask, ...]:
+def list_tasks(aws: ExactClients, *tasks: dict[str, Any]) -> tuple[StoppedTask, ...]:
     arns = [f"task-{number}" for number in range(len(tasks))]
-    aws.answer("ecs.list_tasks", None, taskArns=arns)
+    aws.expect_call("ecs.list_tasks", None, taskArns=arns)
     if tasks:
-        aws.answer("ecs.describe_tasks", {"cluster": "app-cluster", "tasks": arns}, tasks=list(tasks))
+        aws.expect_call("ecs.describe_tasks", {"cluster": "app-cluster", "tasks": arns}, tasks=list(tasks))
     return list_stopped_tasks(aws.clients.ecs, "app-cluster", "AppService")
 
 
-def test_a_stopped_task_has_all_reasons_and_its_nonzero_exit_codes(aws: Exact) -> None:
+def test_a_stopped_task_has_all_reasons_and_its_nonzero_exit_codes(aws: ExactClients) -> None:
     containers = [{"exitCode": 137, "reason": "OutOfMemoryError"}, {"exitCode": 0}, {"reason": "not started"}]
     task = {"stoppedAt": AT_START, "stopCode": "EssentialContainerExited", "stoppedReason": "Essential container",
             "containers": containers}  # fmt: skip
@@ -69,15 +69,15 @@ def test_a_stopped_task_has_all_reasons_and_its_nonzero_exit_codes(aws: Exact) -
     assert list_tasks(aws, task) == (StoppedTask(START, "EssentialContainerExited", reasons, (137,)),)
 
 
-def test_missing_values_of_a_stopped_task_are_empty(aws: Exact) -> None:
+def test_missing_values_of_a_stopped_task_are_empty(aws: ExactClients) -> None:
     assert list_tasks(aws, {}) == (StoppedTask(0.0, "", ""),)
 
 
-def test_without_stopped_tasks_no_task_is_described(aws: Exact) -> None:
+def test_without_stopped_tasks_no_task_is_described(aws: ExactClients) -> None:
     assert list_tasks(aws) == ()
 
 
 @pytest.mark.parametrize("code", ["ClusterNotFoundException", "ServiceNotFoundException"])
-def test_a_missing_service_has_no_stopped_tasks(aws: Exact, code: str) -> None:
-    aws.refuse("ecs.list_tasks", code)
+def test_a_missing_service_has_no_stopped_tasks(aws: ExactClients, code: str) -> None:
+    aws.expect_error("ecs.list_tasks", code)
     assert list_stopped_tasks(aws.clients.ecs, "app-cluster", "AppService") == ()

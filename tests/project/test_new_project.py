@@ -24,8 +24,8 @@ from distributed_something.project.dockerfile import find_base_image, parse_stag
 from distributed_something.project.new import DraftError, ProjectSpec, list_examples, make_project, parse_image_option
 from distributed_something.project.shipped_files import read_machinery, read_machinery_note, split_parts
 from distributed_something.project.starter import has_shell_syntax
-from tests.repository.test_makefile import NOTING
-from tests.support.offline import type_command
+from tests.repository.test_makefile import FAKE_DOCKER
+from tests.support.offline import run_command
 from tests.support.paths import ROOT
 
 EXAMPLES = list_examples(ROOT)
@@ -41,7 +41,7 @@ TEMPLATE_FILES = (
 
 def create_project(folder: Path, *words: str) -> Path:
     """Run newProject, check that it succeeds, and return the folder."""
-    outcome = type_command("newProject", str(folder), *words)
+    outcome = run_command("newProject", str(folder), *words)
     assert (outcome.code, outcome.out) == (0, ""), outcome.err
     return folder
 
@@ -61,7 +61,7 @@ def template(tmp_path: Path) -> Path:
     return tmp_path / "template"
 
 
-def run_command(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run_project_command(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the project's own run.py."""
     command = [sys.executable, "run.py", *words]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
@@ -95,7 +95,7 @@ def test_names_from_options_are_used_in_all_files(tmp_path: Path) -> None:
     project = create_project(
         tmp_path / "reads", "--app-name", "Reads", "--image", "ada/seqtk:1.4", "--base", "bio/seqtk:1.4"
     )
-    (tmp_path / "docker").write_text(NOTING)
+    (tmp_path / "docker").write_text(FAKE_DOCKER)
     (tmp_path / "docker").chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "NOTES": str(tmp_path / "notes")}
     command = ["make", f"PYTHON={sys.executable}", "push"]
@@ -109,7 +109,7 @@ def test_names_from_options_are_used_in_all_files(tmp_path: Path) -> None:
 
 
 def test_the_projects_run_py_accepts_its_job_file(project: Path) -> None:
-    completed = run_command(project, "--local", "submitJob", "files/exampleJob.json", "--dry-run")
+    completed = run_project_command(project, "--local", "submitJob", "files/exampleJob.json", "--dry-run")
     assert completed.returncode == 0, completed.stderr
     assert completed.stdout.startswith("3 jobs; the first message:")
 
@@ -222,7 +222,7 @@ def test_fetched_data_and_local_results_of_an_example_are_not_copied(tmp_path: P
 def test_invalid_options_give_one_line_of_error_and_create_nothing(
     tmp_path: Path, words: list[str], message: str
 ) -> None:
-    outcome = type_command("newProject", str(tmp_path / "deep" / "mine"), *words)
+    outcome = run_command("newProject", str(tmp_path / "deep" / "mine"), *words)
     assert outcome.code == ExitCode.INPUT
     assert message in outcome.err
     assert len(outcome.err.splitlines()) == 1
@@ -249,7 +249,7 @@ def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for name in ("mine", "file"):
-        outcome = type_command("newProject", str(tmp_path / name))
+        outcome = run_command("newProject", str(tmp_path / name))
         assert (outcome.code, "already exists and is not an empty folder" in outcome.err) == (ExitCode.INPUT, True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "mine", "notes.txt"]
 
@@ -263,13 +263,13 @@ def test_a_project_can_be_created_in_an_empty_folder(tmp_path: Path, monkeypatch
 
 
 def test_a_project_inside_the_template_is_rejected() -> None:
-    outcome = type_command("newProject", str(ROOT / "examples" / "mine"))
+    outcome = run_command("newProject", str(ROOT / "examples" / "mine"))
     assert outcome.code == ExitCode.INPUT
     assert "this folder is inside the template; name a folder outside, such as ../mine" in outcome.err
 
 
 def test_new_project_is_rejected_inside_a_project(project: Path, tmp_path: Path) -> None:
-    completed = run_command(project, "newProject", str(tmp_path / "second"))
+    completed = run_project_command(project, "newProject", str(tmp_path / "second"))
     assert completed.returncode == ExitCode.INPUT
     assert "this is a project, not the template; type newProject in the template" in completed.stderr
     assert not (tmp_path / "second").exists()
@@ -284,7 +284,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         write_file(path, content, executable=executable)
 
     monkeypatch.setattr(new, "write_file_atomically", write_until_full)
-    outcome = type_command("newProject", str(tmp_path / "mine"))
+    outcome = run_command("newProject", str(tmp_path / "mine"))
     assert (outcome.code, "No space left on device — nothing was created" in outcome.err) == (ExitCode.CLOUD, True)
     assert list(tmp_path.iterdir()) == []
 
@@ -301,7 +301,7 @@ def test_at_a_terminal_missing_options_are_asked_for_until_they_are_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", TerminalInput("Reads\nseqtk\nada/seqtk:1\n\n"))
-    outcome = type_command("newProject", str(tmp_path / "mine"), "--program", "sort {file}")
+    outcome = run_command("newProject", str(tmp_path / "mine"), "--program", "sort {file}")
     assert outcome.code == 0, outcome.err
     loaded = load_settings(tmp_path / "mine" / "config.py")
     assert (loaded.APP_NAME, loaded.DOCKERHUB_TAG) == ("Reads", "ada/seqtk:1")
@@ -313,7 +313,7 @@ def test_a_placeholder_image_name_is_rejected_before_aws_is_called(project: Path
     config = project / "config.py"
     text = config.read_text().replace("your-bucket-name", "lab").replace("your-key-file.pem", "lab")
     config.write_text(text)
-    completed = run_command(project, "setup")
+    completed = run_project_command(project, "setup")
     assert completed.returncode == ExitCode.INPUT
     assert "DOCKERHUB_TAG: 'user/my-reads:latest' is a placeholder" in completed.stderr
 
@@ -323,5 +323,5 @@ def test_a_project_contains_no_paths_of_this_computer_and_can_be_moved(project: 
         if path.is_file():
             assert str(ROOT).encode() not in path.read_bytes(), path
     shutil.move(project, project.with_name("moved"))
-    completed = run_command(project.with_name("moved"), "--help")
+    completed = run_project_command(project.with_name("moved"), "--help")
     assert completed.returncode == 0

@@ -10,7 +10,7 @@ import pytest
 from distributed_something.cli.context import ExitCode
 from distributed_something.core.errors import InputError
 from distributed_something.project.older_version import check_project_version, is_older_project
-from tests.support.offline import no_way_out, type_command, write_project
+from tests.support.offline import block_requests, run_command, write_project
 
 OLDER_WORKER = '''"""Uses from machinery import Job."""
 
@@ -24,7 +24,7 @@ sys.exit(serve())
 
 @pytest.fixture(autouse=True)
 def _no_network() -> Iterator[None]:
-    with no_way_out():
+    with block_requests():
         yield
 
 
@@ -58,7 +58,7 @@ def test_commands_reject_an_older_project_with_one_line_of_error(
 ) -> None:
     monkeypatch.chdir(older_project)
     before = read_contents(older_project)
-    outcome = type_command(*local, "--project", ".", *words)
+    outcome = run_command(*local, "--project", ".", *words)
     assert (outcome.code, outcome.out) == (ExitCode.INPUT, "")
     assert outcome.err == (
         "run.py: worker/generic-worker.py: line 4: imports `machinery`, the worker package of an older version;"
@@ -70,7 +70,7 @@ def test_commands_reject_an_older_project_with_one_line_of_error(
 @pytest.mark.parametrize("words", [("upgrade",), ("upgrade", "--dry-run"), ("upgrade", "--force")])
 def test_an_older_project_is_not_upgraded(older_project: Path, words: tuple[str, ...]) -> None:
     before = read_contents(older_project)
-    outcome = type_command("--project", str(older_project), *words)
+    outcome = run_command("--project", str(older_project), *words)
     assert (outcome.code, outcome.out) == (ExitCode.INPUT, "")
     assert outcome.err == (
         f"run.py: {older_project}: an older version created this project, and this version cannot upgrade it; use the"
@@ -82,7 +82,7 @@ def test_an_older_project_is_not_upgraded(older_project: Path, words: tuple[str,
 def test_a_partly_converted_project_is_not_upgraded(older_project: Path) -> None:
     (older_project / "distributed_something").mkdir()
     (older_project / "worker" / "machinery" / "__init__.py").unlink()
-    outcome = type_command("--project", str(older_project), "upgrade", "--force")
+    outcome = run_command("--project", str(older_project), "upgrade", "--force")
     assert (outcome.code, "imports `machinery`" in outcome.err) == (ExitCode.INPUT, True)
 
 

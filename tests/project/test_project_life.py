@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.offline import type_command
+from tests.support.offline import run_command
 from tests.support.project import Project
 
 
@@ -16,7 +16,13 @@ def run_local_command(project: Path, *words: str) -> subprocess.CompletedProcess
     """Run the project's own run.py with --local, and check that it succeeds."""
     command = [sys.executable, "run.py", "--local", *words]
     completed = subprocess.run(
-        command, cwd=project, env=Project.environment({}), capture_output=True, text=True, timeout=300, check=False
+        command,
+        cwd=project,
+        env=Project.build_environment({}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert completed.returncode == 0, completed.stderr
     return completed
@@ -34,7 +40,7 @@ def test_a_new_project_runs_its_four_commands(
     tmp_path: Path, options: tuple[str, ...], jobs: int, results: dict[str, str]
 ) -> None:
     project = tmp_path / "mine"
-    assert type_command("newProject", str(project), "--image", "ada/mine:1", *options).code == 0
+    assert run_command("newProject", str(project), "--image", "ada/mine:1", *options).code == 0
     try:
         for words in (
             ("setup",), ("submitJob", "files/exampleJob.json"), ("startCluster", "files/exampleFleet.json"),

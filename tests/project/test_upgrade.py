@@ -32,7 +32,7 @@ from distributed_something.project.shipped_files import (
     split_parts,
 )
 from distributed_something.project.upgrade import apply_upgrade, check_no_edits, format_upgrade_notes, plan_upgrade
-from tests.support.offline import type_command
+from tests.support.offline import run_command
 from tests.support.paths import ROOT
 
 IGNORED = shutil.ignore_patterns(
@@ -326,7 +326,7 @@ def test_the_run_py_of_the_newer_template_upgrades_a_project(template: Path, pro
     ],
 )
 def test_a_folder_that_is_not_a_project_is_rejected(words: list[str], message: str) -> None:
-    outcome = type_command(*words, "upgrade")
+    outcome = run_command(*words, "upgrade")
     assert (outcome.code, message in outcome.err) == (ExitCode.INPUT, True)
 
 

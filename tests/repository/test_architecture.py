@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.support.imports import imports_of, modules, package_of
+from tests.support.imports import get_package, iter_imports, list_modules
 from tests.support.paths import ROOT
 
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
@@ -28,11 +28,11 @@ def test_every_package_has_a_paragraph(package: str) -> None:
 def test_the_diagram_shows_every_import_between_packages_and_nothing_else() -> None:
     """A path of several arrows also shows an import. This keeps the number of arrows small."""
     arrows = set(re.findall(r"^    (\w+) --> (\w+)$", TEXT.split("```mermaid\n")[1].split("```")[0], re.M))
-    module_paths = modules()
+    module_paths = list_modules()
     package_pairs = {
-        (package_of(item.importer), package_of(item.module))
+        (get_package(item.importer), get_package(item.module))
         for name, path in module_paths.items()
-        for item in imports_of(name, path, module_paths)
+        for item in iter_imports(name, path, module_paths)
     }
     imports = {(importer, imported) for importer, imported in package_pairs if importer and imported}
     imports = {(importer, imported) for importer, imported in imports if importer != imported}

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.project import wait_for
+from tests.support.project import wait_until
 
-NOTING = """#!/bin/sh
+FAKE_DOCKER = """#!/bin/sh
 echo "$@" >> "$NOTES"
 for last; do :; done
 [ "$1" = build ] && cp -R "$last" "$NOTES.$(wc -l < "$NOTES" | tr -d ' ')"
@@ -38,7 +38,7 @@ def project(tmp_path: Path) -> Path:
     for folder in ("bin", "tmp"):
         (tmp_path / folder).mkdir()
     docker = tmp_path / "bin" / "docker"
-    docker.write_text(NOTING)
+    docker.write_text(FAKE_DOCKER)
     docker.chmod(0o755)
     return tmp_path
 
@@ -206,10 +206,10 @@ def test_an_interrupted_build_removes_its_temporary_files(
     command = ["make", f"PYTHON={sys.executable}", "build", *arguments]
     env = build_environment(project) | {"DOCKER_WAITS": "yes"}
     process = subprocess.Popen(command, cwd=project, env=env, start_new_session=True, stderr=subprocess.DEVNULL)
-    wait_for(lambda: bool(read_docker_calls(project)))
+    wait_until(lambda: bool(read_docker_calls(project)))
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(120) != 0
-    wait_for(lambda: not list((project / "tmp").iterdir()))
+    wait_until(lambda: not list((project / "tmp").iterdir()))
 
 
 @pytest.mark.parametrize(("name", "text"), [("cells", "1 / 0"), ("no-such-example", "")])

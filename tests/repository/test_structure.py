@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from itertools import pairwise
 
-from tests.support.imports import PACKAGE, Import, imports_of, modules, package_of
+from tests.support.imports import PACKAGE, Import, get_package, iter_imports, list_modules
 from tests.support.paths import ROOT
 
 # A package may import packages from the lines below its own, and the public names of `worker`.
@@ -28,7 +28,7 @@ MIN_WORDS = 2.0  # in the average function name
 
 def find_import_problem(item: Import) -> str | None:
     """Return which rule this import breaks, or None if it is allowed."""
-    importer, imported = package_of(item.importer), package_of(item.module)
+    importer, imported = get_package(item.importer), get_package(item.module)
     if importer == "worker" and item.module == f"{PACKAGE}.worker" != item.importer:
         return "modules of worker must import each other, not distributed_something.worker"
     if importer == imported or not importer or not imported:
@@ -45,11 +45,11 @@ def find_import_problem(item: Import) -> str | None:
 
 
 def test_every_package_imports_only_from_lower_layers() -> None:
-    module_paths = modules()
+    module_paths = list_modules()
     problems = [
         f"{item}: {problem}"
         for name, path in module_paths.items()
-        for item in imports_of(name, path, module_paths)
+        for item in iter_imports(name, path, module_paths)
         if (problem := find_import_problem(item))
     ]
     assert not problems, "\n".join(problems)
@@ -59,7 +59,7 @@ def test_modules_are_imported_by_name_and_only_from_the_package() -> None:
     """After `import distributed_something.run`, code could use any module below it, and no rule could see which."""
     problems = [
         f"{path.relative_to(ROOT)}:{node.lineno}: import {alias.name}"
-        for path in modules().values()
+        for path in list_modules().values()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Import)
         for alias in node.names
@@ -67,7 +67,7 @@ def test_modules_are_imported_by_name_and_only_from_the_package() -> None:
     ]
     problems += [
         f"{path.relative_to(ROOT)}:{node.lineno}: from {node.module} import …"
-        for path in modules().values()
+        for path in list_modules().values()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and not node.level and str(node.module).split(".")[0] in OUTSIDE_PACKAGE
     ]
@@ -76,9 +76,9 @@ def test_modules_are_imported_by_name_and_only_from_the_package() -> None:
 
 def test_there_are_no_import_cycles() -> None:
     """Imports inside functions and behind TYPE_CHECKING count too. The list of worker's public names does not."""
-    module_paths = modules()
+    module_paths = list_modules()
     graph = {
-        name: {item.module: item for item in imports_of(name, path, module_paths)}
+        name: {item.module: item for item in iter_imports(name, path, module_paths)}
         for name, path in module_paths.items()
         if name != f"{PACKAGE}.worker"
     }
@@ -120,7 +120,7 @@ def test_every_package_has_a_docstring() -> None:
 
 def test_modules_and_functions_stay_small() -> None:
     problems: list[str] = []
-    for path in modules().values():
+    for path in list_modules().values():
         text = path.read_text()
         if text.count("\n") > MAX_MODULE_LINES:
             problems.append(f"{path}: {text.count(chr(10))} lines")
@@ -138,7 +138,7 @@ def test_modules_and_functions_stay_small() -> None:
 def test_the_average_function_name_has_at_least_two_words() -> None:
     names = [
         node.name.strip("_")
-        for path in modules().values()
+        for path in list_modules().values()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("__")
     ]

@@ -14,8 +14,8 @@ from distributed_something.core.names import build_monitor_rule_name
 from distributed_something.run import auto_monitor
 from distributed_something.run.auto_monitor import handler
 from distributed_something.run.monitor.history import RunHistory, save_history
-from tests.support.fakes import MONITOR_FILE, START, FakeTime, refused
-from tests.support.run_account import RunAccount, run_account
+from tests.support.fakes import MONITOR_FILE, START, FakeTime, build_client_error
+from tests.support.run_account import RunAccount, emulate_run_account
 
 RULE = build_monitor_rule_name("App")
 EVENT = {"bucket": "app-bucket", "key": build_monitor_file_key("App"), "rule": RULE}
@@ -35,7 +35,7 @@ class AutoMonitor:
         """Store the monitor file, and the history that earlier calls have left."""
         self.run.bucket.put_object(Key=EVENT["key"], Body=json.dumps(asdict(file)).encode())
         save_history(self.run.clients.s3, file, history)
-        self.run.account.asked.clear()
+        self.run.account.requests.clear()
 
     def call(self) -> dict[str, Any]:
         return handler(EVENT, None)
@@ -43,7 +43,7 @@ class AutoMonitor:
 
 @pytest.fixture
 def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[AutoMonitor]:
-    with run_account(QUIET) as run:
+    with emulate_run_account(QUIET) as run:
         monkeypatch.setattr(auto_monitor, "Clients", lambda _: run.clients)
         monkeypatch.setattr(auto_monitor, "Clock", lambda: FakeTime(NOW).clock)
         yield AutoMonitor(run)
@@ -51,18 +51,18 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[AutoMonitor]:
 
 def test_the_records_are_read_after_the_cleanup_and_the_rule_is_deleted_last(monitor: AutoMonitor) -> None:
     assert monitor.call()["done"]
-    assert monitor.run.acts == ["clean-up", "look", "records", "summary", "delete the rule"]
-    assert monitor.run.account.parameters("events.DeleteRule") == {"Name": RULE}
+    assert monitor.run.actions == ["clean-up", "look", "records", "summary", "delete the rule"]
+    assert monitor.run.account.get_parameters("events.DeleteRule") == {"Name": RULE}
     assert "jobs done       7" in monitor.run.summary
     assert "removed         queue AppQueue" in monitor.run.summary
 
 
 def test_the_cleanup_continues_at_the_next_call_while_a_machine_is_left(monitor: AutoMonitor) -> None:
-    answers = monitor.run.account.answers
+    answers = monitor.run.account.responses
     no_machines = answers["ec2.DescribeInstances"]
-    monitor.run.keep_machine("i-1")
+    monitor.run.add_unstoppable_machine("i-1")
     assert not monitor.call()["done"]
-    assert monitor.run.acts == ["clean-up", "look", "summary"]
+    assert monitor.run.actions == ["clean-up", "look", "summary"]
     assert "REMAINING       machine i-1" in monitor.run.summary
 
     answers["ec2.DescribeInstances"] = no_machines
@@ -70,9 +70,9 @@ def test_the_cleanup_continues_at_the_next_call_while_a_machine_is_left(monitor:
 
 
 def test_a_failed_deletion_is_retried_at_the_next_call(monitor: AutoMonitor) -> None:
-    answers = monitor.run.account.answers
+    answers = monitor.run.account.responses
     delete_queue = answers["sqs.DeleteQueue"]
-    monitor.run.account.refuse("sqs.DeleteQueue", "Throttling")
+    monitor.run.account.refuse_call("sqs.DeleteQueue", "Throttling")
     assert not monitor.call()["done"]
     assert "NOT REMOVED     queue AppQueue: while removing the queue AppQueue: Throttling" in monitor.run.summary
 
@@ -83,20 +83,20 @@ def test_a_failed_deletion_is_retried_at_the_next_call(monitor: AutoMonitor) -> 
 def test_records_that_cannot_be_read_are_reported_but_the_run_still_ends(monitor: AutoMonitor) -> None:
     monitor.run.refuse_records("SlowDown")
     assert monitor.call()["done"]
-    assert monitor.run.acts[-1] == "delete the rule"
+    assert monitor.run.actions[-1] == "delete the rule"
     assert "while reading the records of the run: SlowDown" in monitor.run.summary
 
 
 def test_the_rule_that_calls_the_auto_monitor_does_not_count_as_remaining(monitor: AutoMonitor) -> None:
-    monitor.run.account.answers["events.ListRules"] = {"Rules": [{"Name": RULE}]}
+    monitor.run.account.responses["events.ListRules"] = {"Rules": [{"Name": RULE}]}
     assert monitor.call()["done"]
 
 
 def test_without_a_monitor_file_the_auto_monitor_only_deletes_its_rule(monitor: AutoMonitor) -> None:
-    monitor.run.account.answers["s3.GetObject"] = refused("NoSuchKey", "GetObject")
+    monitor.run.account.responses["s3.GetObject"] = build_client_error("NoSuchKey", "GetObject")
     monitor.call()
     assert monitor.run.account.calls == ["s3.GetObject", "events.RemoveTargets", "events.DeleteRule"]
-    assert monitor.run.account.parameters("events.DeleteRule") == {"Name": RULE}
+    assert monitor.run.account.get_parameters("events.DeleteRule") == {"Name": RULE}
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_the_response_contains_the_cost_and_a_warning_near_the_limit(
     monitor.run.jobs = 5
     response = monitor.call()
     assert (response["jobs"], response["cost"], response["said"]) == (5, cost, messages)
-    assert monitor.run.acts == []
+    assert monitor.run.actions == []

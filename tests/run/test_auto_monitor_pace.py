@@ -22,7 +22,7 @@ from distributed_something.run.monitor.loop import Tick
 from distributed_something.run.monitor.policy import EndReason, Pace
 from tests.support.fakes import MONITOR_FILE, START, FakeBucket, FakeTime
 
-PACE = Pace(look=60.0, soon=15.0)
+PACE = Pace(interval_seconds=60.0, short_interval_seconds=15.0)
 SNAPSHOT = RunSnapshot(START, QueueCounts(5, 5), 0, 10, None, None)
 LAST_TICK = Tick(SNAPSHOT, RunHistory(), EndReason.RUN, is_scaling_down=True)
 
@@ -77,8 +77,8 @@ def test_no_tick_starts_after_the_next_call_is_due_however_long_ticks_take(
     call = FunctionCall(map(build_tick, is_scaling_down), seconds)
     call.run()
     assert call.start_times[0] == 0.0
-    assert all(start < PACE.look for start in call.start_times)
-    assert set(call.time.slept) <= {PACE.soon}
+    assert all(start < PACE.interval_seconds for start in call.start_times)
+    assert set(call.time.slept) <= {PACE.short_interval_seconds}
 
 
 def test_environment_variables_override_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,4 +92,7 @@ def test_environment_variables_override_the_pace(monkeypatch: pytest.MonkeyPatch
     for name, value in (("LOOK", "2"), ("SOON", "0.5"), ("SETTLING", "3"), ("NEW_MACHINE", "4")):
         monkeypatch.setenv(f"{name}_SECONDS", value)
     handler(event, None)
-    assert paces == [Pace(look=60.0), Pace(look=2.0, soon=0.5, settle=3.0, new=4.0)]
+    assert paces == [
+        Pace(interval_seconds=60.0),
+        Pace(interval_seconds=2.0, short_interval_seconds=0.5, settling_seconds=3.0, new_machine_seconds=4.0),
+    ]

@@ -34,9 +34,9 @@ from tests.support.fakes import (
     RUN,
     SETTINGS,
     START,
-    Exact,
+    ExactClients,
     FakeTime,
-    exact,
+    expect_exact_calls,
 )
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
@@ -63,12 +63,12 @@ WRITES = ("Create", "Put", "Update", "Set", "Deregister", "Request", "Modify", "
 
 
 @pytest.fixture
-def aws() -> Iterator[Exact]:
-    with exact() as aws:
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as aws:
         yield aws
 
 
-def list_writes(aws: Exact) -> list[str]:
+def list_writes(aws: ExactClients) -> list[str]:
     return [call for call in aws.calls if call.partition(".")[2].startswith(WRITES)]
 
 
@@ -106,7 +106,7 @@ def build_ec2_tags(**tags: str) -> list[dict[str, str]]:
 class Cleaner:
     """A cleanup, step by step. Each method lists the calls of one step, and their responses."""
 
-    def __init__(self, aws: Exact) -> None:
+    def __init__(self, aws: ExactClients) -> None:
         self.aws, self.time = aws, FakeTime()
 
     def clean_up(self, *, failures: int = 0, file: MonitorFile = MONITOR_FILE, **options: bool) -> CleanupReport:
@@ -117,15 +117,15 @@ class Cleaner:
         return report
 
     def service(self) -> None:
-        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[build_service(6)])
+        self.aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[build_service(6)])
         expected = {"cluster": "app-cluster", "service": "AppService", "desiredCount": 0}
-        self.aws.answer("ecs.update_service", expected)
-        self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[build_service()])
-        self.aws.answer("ecs.delete_service", {"cluster": "app-cluster", "service": "AppService", "force": True})
+        self.aws.expect_call("ecs.update_service", expected)
+        self.aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[build_service()])
+        self.aws.expect_call("ecs.delete_service", {"cluster": "app-cluster", "service": "AppService", "force": True})
 
     def no_service(self) -> None:
         for _ in range(2):  # once before its containers are stopped, once before it is deleted
-            self.aws.answer("ecs.describe_services", SERVICE_QUERY, services=[])
+            self.aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[])
 
     def fleet(self) -> None:
         self.describe_fleet()
@@ -134,80 +134,80 @@ class Cleaner:
     def describe_fleet(self, name: str = FLEET_ID, state: str = "active", machines: int = 2) -> None:
         expected = {"SpotFleetRequestIds": [name]}
         fleets = [build_fleet(name, state=state)]
-        self.aws.answer("ec2.describe_spot_fleet_requests", expected, SpotFleetRequestConfigs=fleets)
+        self.aws.expect_call("ec2.describe_spot_fleet_requests", expected, SpotFleetRequestConfigs=fleets)
         instances = [{"InstanceId": f"i-{number}"} for number in range(machines)]
         expected_instances = {"SpotFleetRequestId": name, "MaxResults": 1000}
-        self.aws.answer("ec2.describe_spot_fleet_instances", expected_instances, ActiveInstances=instances)
+        self.aws.expect_call("ec2.describe_spot_fleet_instances", expected_instances, ActiveInstances=instances)
 
     def cancel_fleet(self, name: str = FLEET_ID, **response: Any) -> None:
         expected = {"SpotFleetRequestIds": [name], "TerminateInstances": True}
-        self.aws.answer("ec2.cancel_spot_fleet_requests", expected, **response)
+        self.aws.expect_call("ec2.cancel_spot_fleet_requests", expected, **response)
 
     def machines(self, *machines: dict[str, Any]) -> None:
-        self.aws.answer("ec2.describe_instances", MACHINES_QUERY, Reservations=[{"Instances": list(machines)}])
+        self.aws.expect_call("ec2.describe_instances", MACHINES_QUERY, Reservations=[{"Instances": list(machines)}])
 
     def terminate(self, *ids: str) -> None:
-        self.aws.answer("ec2.terminate_instances", {"InstanceIds": list(ids)})
+        self.aws.expect_call("ec2.terminate_instances", {"InstanceIds": list(ids)})
 
     def alarms(self, *names: str) -> None:
         alarms = [{"AlarmName": name} for name in names]
-        self.aws.answer("cloudwatch.describe_alarms", {"AlarmNamePrefix": "App_i-"}, MetricAlarms=alarms)
+        self.aws.expect_call("cloudwatch.describe_alarms", {"AlarmNamePrefix": "App_i-"}, MetricAlarms=alarms)
 
     def dashboards(self, *names: str) -> None:
         entries = [{"DashboardName": name} for name in names]
-        self.aws.answer("cloudwatch.list_dashboards", {"DashboardNamePrefix": "App"}, DashboardEntries=entries)
+        self.aws.expect_call("cloudwatch.list_dashboards", {"DashboardNamePrefix": "App"}, DashboardEntries=entries)
 
     def dead_letters(self, waiting: int, *sources: str) -> None:
-        self.aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+        self.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
         self.counts(DEAD_URL, waiting)
         urls = [QUEUE_URL.replace("AppQueue", name) for name in sources]
-        self.aws.answer("sqs.list_dead_letter_source_queues", {"QueueUrl": DEAD_URL}, queueUrls=urls)
+        self.aws.expect_call("sqs.list_dead_letter_source_queues", {"QueueUrl": DEAD_URL}, queueUrls=urls)
 
     def counts(self, url: str, waiting: int, running: int = 0) -> None:
         values = dict(zip(QUEUE_ATTRIBUTES, (str(waiting), str(running), "0"), strict=False))
         expected = {"QueueUrl": url, "AttributeNames": QUEUE_ATTRIBUTES}
-        self.aws.answer("sqs.get_queue_attributes", expected, Attributes=values)
+        self.aws.expect_call("sqs.get_queue_attributes", expected, Attributes=values)
 
     def queue(self) -> None:
-        self.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-        self.aws.answer("sqs.delete_queue", {"QueueUrl": QUEUE_URL})
+        self.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+        self.aws.expect_call("sqs.delete_queue", {"QueueUrl": QUEUE_URL})
 
     def definitions(self, *revisions: str) -> None:
         arns = [f"{FAMILY_ARN.removesuffix('AppTask')}{revision}" for revision in revisions]
         expected = {"familyPrefix": "AppTask", "status": "ACTIVE"}
-        self.aws.answer("ecs.list_task_definitions", expected, taskDefinitionArns=arns)
+        self.aws.expect_call("ecs.list_task_definitions", expected, taskDefinitionArns=arns)
 
     def deregister(self, revision: str) -> None:
         arn = f"{FAMILY_ARN.removesuffix('AppTask')}{revision}"
-        self.aws.answer("ecs.deregister_task_definition", {"taskDefinition": arn})
+        self.aws.expect_call("ecs.deregister_task_definition", {"taskDefinition": arn})
 
     def templates(self, *templates: dict[str, Any]) -> None:
-        self.aws.answer("ec2.describe_launch_templates", TEMPLATES_QUERY, LaunchTemplates=list(templates))
+        self.aws.expect_call("ec2.describe_launch_templates", TEMPLATES_QUERY, LaunchTemplates=list(templates))
 
     def volumes(self, *volumes: dict[str, Any]) -> None:
-        self.aws.answer("ec2.describe_volumes", VOLUMES_QUERY, Volumes=list(volumes))
+        self.aws.expect_call("ec2.describe_volumes", VOLUMES_QUERY, Volumes=list(volumes))
 
     def cluster(self, *services: str, **changes: Any) -> None:
-        self.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[build_cluster(**changes)])
+        self.aws.expect_call("ecs.describe_clusters", CLUSTER_QUERY, clusters=[build_cluster(**changes)])
         arns = [f"arn:aws:ecs:us-east-1:123456789012:service/app-cluster/{name}" for name in services]
-        self.aws.answer("ecs.list_services", {"cluster": "app-cluster"}, serviceArns=arns)
+        self.aws.expect_call("ecs.list_services", {"cluster": "app-cluster"}, serviceArns=arns)
 
     def delete_cluster(self) -> None:
-        self.aws.answer("ecs.delete_cluster", {"cluster": "app-cluster"})
+        self.aws.expect_call("ecs.delete_cluster", {"cluster": "app-cluster"})
 
     def monitor_file(self) -> None:
         """Read before the rule is deleted, because the rule of a newer run has the same name."""
         expected = {"Bucket": "app-bucket", "Key": "monitors/AppSpotFleetRequestId.json"}
-        self.aws.refuse("s3.get_object", "NoSuchKey", wanted=expected)
+        self.aws.expect_error("s3.get_object", "NoSuchKey", request=expected)
 
     def rule(self) -> None:
         self.monitor_file()
-        self.aws.answer("events.remove_targets", {"Rule": RULE, "Ids": ["auto-monitor"]})
-        self.aws.answer("events.delete_rule", {"Name": RULE})
+        self.aws.expect_call("events.remove_targets", {"Rule": RULE, "Ids": ["auto-monitor"]})
+        self.aws.expect_call("events.delete_rule", {"Name": RULE})
 
 
 @pytest.fixture
-def cleaner(aws: Exact) -> Cleaner:
+def cleaner(aws: ExactClients) -> Cleaner:
     return Cleaner(aws)
 
 
@@ -218,7 +218,7 @@ def list_kept_lines(report: CleanupReport) -> list[str]:
 
 def skip_steps(cleaner: Cleaner, *steps: str) -> None:
     """Let the named steps find nothing to delete."""
-    refuse = cleaner.aws.refuse
+    refuse = cleaner.aws.expect_error
 
     def no_rule(*, of_run: bool = True) -> None:
         if of_run:
@@ -236,7 +236,7 @@ def skip_steps(cleaner: Cleaner, *steps: str) -> None:
         "definitions": cleaner.definitions,
         "templates": cleaner.templates,
         "volumes": cleaner.volumes,
-        "cluster": lambda: cleaner.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[]),
+        "cluster": lambda: cleaner.aws.expect_call("ecs.describe_clusters", CLUSTER_QUERY, clusters=[]),
         "rule": no_rule,
         "app's rule": lambda: no_rule(of_run=False),
     }
@@ -259,19 +259,19 @@ def test_a_complete_cleanup_makes_exactly_these_calls(cleaner: Cleaner) -> None:
     cleaner.machines()
     cleaner.alarms(*ALARMS, *FOREIGN_ALARMS)
     for first in (0, 100, 200):
-        cleaner.aws.answer("cloudwatch.delete_alarms", {"AlarmNames": ALARMS[first : first + 100]})
+        cleaner.aws.expect_call("cloudwatch.delete_alarms", {"AlarmNames": ALARMS[first : first + 100]})
     cleaner.dashboards("App", "AppTwo")
-    cleaner.aws.answer("cloudwatch.delete_dashboards", {"DashboardNames": ["App"]})
+    cleaner.aws.expect_call("cloudwatch.delete_dashboards", {"DashboardNames": ["App"]})
     cleaner.dead_letters(0, "AppQueue")
-    cleaner.aws.answer("sqs.delete_queue", {"QueueUrl": DEAD_URL})
+    cleaner.aws.expect_call("sqs.delete_queue", {"QueueUrl": DEAD_URL})
     cleaner.queue()
     cleaner.definitions("AppTask:1", "AppTaskTwo:1", "AppTask:2")
     cleaner.deregister("AppTask:1")
     cleaner.deregister("AppTask:2")
     cleaner.templates(build_template(f"App-{RUN}"))
-    cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
+    cleaner.aws.expect_call("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
     cleaner.volumes({"VolumeId": "vol-0", "Tags": build_ec2_tags(app="App", run=RUN)})
-    cleaner.aws.answer("ec2.delete_volume", {"VolumeId": "vol-0"})
+    cleaner.aws.expect_call("ec2.delete_volume", {"VolumeId": "vol-0"})
     cleaner.cluster("AppService")
     cleaner.delete_cluster()
     cleaner.rule()
@@ -304,14 +304,14 @@ def test_all_pages_of_a_response_are_read(cleaner: Cleaner) -> None:
     skip_steps(cleaner, "service", "fleet", "machines")
     query = {"AlarmNamePrefix": "App_i-"}
     first, second = [[{"AlarmName": name}] for name in ("App_i-0a", "App_i-0b")]
-    cleaner.aws.answer("cloudwatch.describe_alarms", query, MetricAlarms=first, NextToken="more")
-    cleaner.aws.answer("cloudwatch.describe_alarms", {**query, "NextToken": "more"}, MetricAlarms=second)
-    cleaner.aws.answer("cloudwatch.delete_alarms", {"AlarmNames": ["App_i-0a", "App_i-0b"]})
+    cleaner.aws.expect_call("cloudwatch.describe_alarms", query, MetricAlarms=first, NextToken="more")
+    cleaner.aws.expect_call("cloudwatch.describe_alarms", {**query, "NextToken": "more"}, MetricAlarms=second)
+    cleaner.aws.expect_call("cloudwatch.delete_alarms", {"AlarmNames": ["App_i-0a", "App_i-0b"]})
     skip_steps(cleaner, "dashboard", "dead-letter queue", "queue")
     query = {"familyPrefix": "AppTask", "status": "ACTIVE"}
     for number, token in ((1, {}), (2, {"nextToken": "1"}), (3, {"nextToken": "2"})):
         arns, next_token = [f"{FAMILY_ARN}:{number}"], {"nextToken": str(number)} if number < 3 else {}
-        cleaner.aws.answer("ecs.list_task_definitions", query | token, taskDefinitionArns=arns, **next_token)
+        cleaner.aws.expect_call("ecs.list_task_definitions", query | token, taskDefinitionArns=arns, **next_token)
     for number in (1, 2, 3):
         cleaner.deregister(f"AppTask:{number}")
     skip_steps(cleaner, "templates", "volumes", "cluster", "rule")
@@ -343,14 +343,14 @@ def test_the_dashboard_is_kept_if_the_config_says_so(cleaner: Cleaner) -> None:
 def test_a_failing_step_is_retried_and_does_not_stop_the_others(cleaner: Cleaner) -> None:
     """The rule of the auto-monitor is kept, so that the auto-monitor retries the step."""
     for _ in range(MAX_STEP_ATTEMPTS):
-        cleaner.aws.refuse("ecs.describe_services", "AccessDeniedException")
+        cleaner.aws.expect_error("ecs.describe_services", "AccessDeniedException")
     cleaner.fleet()
     cleaner.machines()
     for _ in range(MAX_STEP_ATTEMPTS):
-        cleaner.aws.refuse("ecs.describe_services", "AccessDeniedException")
-    cleaner.aws.refuse("cloudwatch.describe_alarms", "ThrottlingException")
+        cleaner.aws.expect_error("ecs.describe_services", "AccessDeniedException")
+    cleaner.aws.expect_error("cloudwatch.describe_alarms", "ThrottlingException")
     cleaner.alarms("App_i-0a")
-    cleaner.aws.answer("cloudwatch.delete_alarms", {"AlarmNames": ["App_i-0a"]})
+    cleaner.aws.expect_call("cloudwatch.delete_alarms", {"AlarmNames": ["App_i-0a"]})
     skip_steps(cleaner, "dashboard", "dead-letter queue")
     cleaner.queue()
     skip_steps(cleaner, "definitions", "templates", "volumes", "cluster")
@@ -369,7 +369,7 @@ def test_a_failing_step_is_retried_and_does_not_stop_the_others(cleaner: Cleaner
 
 def test_without_retries_each_step_is_attempted_once(cleaner: Cleaner) -> None:
     skip_steps(cleaner, "service", "fleet", "machines")
-    cleaner.aws.refuse("cloudwatch.describe_alarms", "ThrottlingException")
+    cleaner.aws.expect_error("cloudwatch.describe_alarms", "ThrottlingException")
     skip_steps(cleaner, "dashboard", "dead-letter queue", "queue", "definitions", "templates", "volumes")
     cleaner.cluster(registeredContainerInstancesCount=2)
     assert [failure.label for failure in cleaner.clean_up(failures=2, retry_steps=False).failed] == [
@@ -399,10 +399,10 @@ def test_a_fleet_that_ec2_does_not_cancel_is_reported_and_its_machines_are_not_t
 def test_a_queue_that_was_just_deleted_is_not_deleted_again(cleaner: Cleaner) -> None:
     """SQS still returns its URL for a minute."""
     skip_steps(cleaner, *FIRST_STEPS)
-    cleaner.aws.answer("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
-    cleaner.aws.refuse("sqs.get_queue_attributes", MISSING_QUEUE)
-    cleaner.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-    cleaner.aws.refuse("sqs.delete_queue", MISSING_QUEUE)
+    cleaner.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+    cleaner.aws.expect_error("sqs.get_queue_attributes", MISSING_QUEUE)
+    cleaner.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+    cleaner.aws.expect_error("sqs.delete_queue", MISSING_QUEUE)
     skip_steps(cleaner, *LAST_STEPS)
     assert cleaner.clean_up().removed == []
     assert cleaner.time.slept == []
@@ -431,8 +431,12 @@ def test_machines_of_the_run_without_a_fleet_are_terminated(cleaner: Cleaner) ->
 def test_a_cleanup_of_the_whole_app_ends_all_its_fleets_and_machines_and_no_others(cleaner: Cleaner) -> None:
     skip_steps(cleaner, "service", "fleet")
     fleets = [build_fleet(OTHER_FLEET, run="20260101T000000Z"), build_fleet("sfr-0abc0abc", app="AppTwo")]
-    cleaner.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=fleets[:1], NextToken="more")
-    cleaner.aws.answer("ec2.describe_spot_fleet_requests", {"NextToken": "more"}, SpotFleetRequestConfigs=fleets[1:])
+    cleaner.aws.expect_call(
+        "ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=fleets[:1], NextToken="more"
+    )
+    cleaner.aws.expect_call(
+        "ec2.describe_spot_fleet_requests", {"NextToken": "more"}, SpotFleetRequestConfigs=fleets[1:]
+    )
     cleaner.describe_fleet(OTHER_FLEET)
     cleaner.cancel_fleet(OTHER_FLEET)
     cleaner.machines(
@@ -473,7 +477,7 @@ def test_the_launch_template_of_an_older_start_is_deleted_and_that_of_a_newer_on
     skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions")
     older, newer = "20250101T000000Z", "20270101T000000Z"
     cleaner.templates(build_template(f"App-{older}", run=older), build_template(f"App-{newer}", run=newer))
-    cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
+    cleaner.aws.expect_call("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
     skip_steps(cleaner, "volumes", "cluster", "rule")
     assert cleaner.clean_up().removed == [RemovedResource(ResourceKind.LAUNCH_TEMPLATE, f"App-{older}")]
 
@@ -489,10 +493,10 @@ def test_a_volume_that_the_fleet_file_keeps_is_not_deleted(cleaner: Cleaner) -> 
 def test_a_cleanup_of_the_whole_app_deletes_the_launch_template_of_a_killed_start(cleaner: Cleaner) -> None:
     """The start was killed before it requested its fleet."""
     skip_steps(cleaner, "service", "fleet")
-    cleaner.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[])
+    cleaner.aws.expect_call("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[])
     skip_steps(cleaner, "machines", "alarms", "dashboard", "dead-letter queue", "queue", "definitions")
     cleaner.templates(build_template("App-20250101T000000Z", app="App", run="20250101T000000Z"))
-    cleaner.aws.answer("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
+    cleaner.aws.expect_call("ec2.delete_launch_template", {"LaunchTemplateId": "lt-0"})
     skip_steps(cleaner, "volumes", "cluster", "app's rule")
     removed = cleaner.clean_up(whole_app=True).removed
     assert removed == [RemovedResource(ResourceKind.LAUNCH_TEMPLATE, "App-20250101T000000Z")]
@@ -520,7 +524,7 @@ def test_failed_jobs_are_deleted_on_request_unless_the_queue_is_shared(cleaner: 
         skip_steps(cleaner, *FIRST_STEPS)
         cleaner.dead_letters(2, *sources)
         if is_deleted:
-            cleaner.aws.answer("sqs.delete_queue", {"QueueUrl": DEAD_URL})
+            cleaner.aws.expect_call("sqs.delete_queue", {"QueueUrl": DEAD_URL})
         skip_steps(cleaner, "queue", *LAST_STEPS)
         removed = cleaner.clean_up(failed_too=True).removed
         assert (RemovedResource(ResourceKind.DEAD_LETTER_QUEUE, "AppDead") in removed) == is_deleted
@@ -534,7 +538,7 @@ def test_failed_jobs_are_deleted_on_request_unless_the_queue_is_shared(cleaner: 
 )
 def test_a_cluster_that_setup_did_not_create_for_this_app_is_kept(cleaner: Cleaner, tags: list[dict[str, str]]) -> None:
     skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions", "templates", "volumes")
-    cleaner.aws.answer("ecs.describe_clusters", CLUSTER_QUERY, clusters=[build_cluster(tags=tags)])
+    cleaner.aws.expect_call("ecs.describe_clusters", CLUSTER_QUERY, clusters=[build_cluster(tags=tags)])
     skip_steps(cleaner, "rule")
     expected = "kept            cluster app-cluster (not created by this app)"
     assert list_kept_lines(cleaner.clean_up())[0] == expected
@@ -552,7 +556,7 @@ def test_the_cluster_is_deleted_when_its_machines_have_ended(cleaner: Cleaner) -
     for _ in range(4):
         cleaner.cluster(registeredContainerInstancesCount=2)
     cleaner.cluster()
-    cleaner.aws.refuse("ecs.delete_cluster", "ClusterContainsTasksException")
+    cleaner.aws.expect_error("ecs.delete_cluster", "ClusterContainsTasksException")
     cleaner.cluster()
     cleaner.delete_cluster()
     skip_steps(cleaner, "rule")
@@ -566,15 +570,15 @@ def test_the_cluster_is_deleted_when_its_machines_have_ended(cleaner: Cleaner) -
 class SafetyCheck:
     """The check before a cleanup by hand."""
 
-    def __init__(self, aws: Exact) -> None:
+    def __init__(self, aws: ExactClients) -> None:
         self.aws, self.time, self.cleaner = aws, FakeTime(), Cleaner(aws)
 
     def fleets(self, *fleets: dict[str, Any]) -> None:
-        self.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(fleets))
+        self.aws.expect_call("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(fleets))
 
     def jobs(self, *waiting: int) -> None:
         for number in waiting:
-            self.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+            self.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
             self.cleaner.counts(QUEUE_URL, number, running=number // 2)
 
     def run(self, *, yes: bool = False) -> None:
@@ -582,7 +586,7 @@ class SafetyCheck:
 
 
 @pytest.fixture
-def safety_check(aws: Exact) -> SafetyCheck:
+def safety_check(aws: ExactClients) -> SafetyCheck:
     return SafetyCheck(aws)
 
 
@@ -614,10 +618,10 @@ def test_an_empty_queue_is_believed_only_after_three_counts(safety_check: Safety
 
 def test_a_deleted_queue_holds_no_jobs(safety_check: SafetyCheck) -> None:
     safety_check.fleets()
-    safety_check.aws.refuse("sqs.get_queue_url", MISSING_QUEUE)
+    safety_check.aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
     for _ in range(2):
-        safety_check.aws.answer("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
-        safety_check.aws.refuse("sqs.get_queue_attributes", MISSING_QUEUE)
+        safety_check.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+        safety_check.aws.expect_error("sqs.get_queue_attributes", MISSING_QUEUE)
     safety_check.run()
 
 
@@ -632,7 +636,7 @@ def test_a_cleanup_with_the_monitor_file_of_an_older_run_is_refused_while_a_newe
 
 def test_a_cleanup_without_permission_to_count_jobs_is_refused(safety_check: SafetyCheck) -> None:
     safety_check.fleets()
-    safety_check.aws.refuse("sqs.get_queue_url", "AccessDenied")
+    safety_check.aws.expect_error("sqs.get_queue_url", "AccessDenied")
     with pytest.raises(CloudError, match="counting the jobs in AppQueue: AccessDenied"):
         safety_check.run(yes=True)
 
@@ -643,26 +647,26 @@ def test_a_cleanup_without_permission_to_count_jobs_is_refused(safety_check: Saf
 class Finder:
     """A cleanup from a computer that has only the config."""
 
-    def __init__(self, aws: Exact) -> None:
+    def __init__(self, aws: ExactClients) -> None:
         self.aws = aws
 
     def fleets(self, *fleets: dict[str, Any]) -> None:
-        self.aws.answer("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(fleets))
+        self.aws.expect_call("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=list(fleets))
 
     def store_copy(self, content: object) -> None:
         raw = content if isinstance(content, bytes) else json.dumps(content).encode()
         expected = {"Bucket": "app-bucket", "Key": "monitors/AppSpotFleetRequestId.json"}
-        self.aws.answer("s3.get_object", expected, Body=StreamingBody(io.BytesIO(raw), len(raw)))
+        self.aws.expect_call("s3.get_object", expected, Body=StreamingBody(io.BytesIO(raw), len(raw)))
 
     def refuse_copy(self, code: str = "NoSuchKey") -> None:
-        self.aws.refuse("s3.get_object", code)
+        self.aws.expect_error("s3.get_object", code)
 
     def find(self) -> MonitorFile:
         return recover_monitor_file(self.aws.clients, SETTINGS, lambda: START)
 
 
 @pytest.fixture
-def finder(aws: Exact) -> Finder:
+def finder(aws: ExactClients) -> Finder:
     return Finder(aws)
 
 
@@ -703,6 +707,6 @@ def test_without_a_copy_the_config_and_the_tags_name_the_run(finder: Finder, cod
 
 
 def test_without_permission_to_list_fleets_no_run_is_assumed(finder: Finder) -> None:
-    finder.aws.refuse("ec2.describe_spot_fleet_requests", "UnauthorizedOperation")
+    finder.aws.expect_error("ec2.describe_spot_fleet_requests", "UnauthorizedOperation")
     with pytest.raises(CloudError, match="UnauthorizedOperation"):
         finder.find()

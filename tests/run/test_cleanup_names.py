@@ -12,8 +12,8 @@ import pytest
 from distributed_something.observe.resources import FLEET_ID_TAG, ResourceKind
 from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
 from distributed_something.run.cleanup.report import CleanupReport, RemovedResource
-from tests.support.account import Account, account
-from tests.support.fakes import MONITOR_FILE, RUN, START, FakeTime, refused
+from tests.support.account import Account, emulate_account
+from tests.support.fakes import MONITOR_FILE, RUN, START, FakeTime, build_client_error
 from tests.support.run_account import EMPTY_ACCOUNT
 
 FLEET_ID = MONITOR_FILE.MONITOR_FLEET_ID
@@ -44,14 +44,14 @@ class NamedRun:
             }
             for instance, fleet_id in (("i-1", FLEET_ID), ("i-2", OTHER_FLEET))
         ]
-        self.account.answers |= {
+        self.account.responses |= {
             "ec2.DescribeSpotFleetRequests": {"SpotFleetRequestConfigs": [fleet]},
             "ec2.DescribeSpotFleetInstances": {"ActiveInstances": [{"InstanceId": "i-1"}]},
             "ec2.CancelSpotFleetRequests": cancellation,
             "ec2.DescribeInstances": {"Reservations": [{"Instances": machines}]},
             "ec2.TerminateInstances": self._terminate,
-            "s3.GetObject": refused("NoSuchKey", "GetObject"),
-            "events.RemoveTargets": refused("ResourceNotFoundException", "RemoveTargets"),
+            "s3.GetObject": build_client_error("NoSuchKey", "GetObject"),
+            "events.RemoveTargets": build_client_error("ResourceNotFoundException", "RemoveTargets"),
         }
         file = replace(MONITOR_FILE, MONITOR_APP_NAME=name, MONITOR_QUEUE_NAME=name)
         return delete_run_resources(self.account.clients, CleanupRequest(file, "AppDead"), FakeTime().sleep)
@@ -67,7 +67,7 @@ def build_tag_list(tags: dict[str, str]) -> list[dict[str, str]]:
 
 @pytest.fixture
 def run() -> Iterator[NamedRun]:
-    with account(EMPTY_ACCOUNT) as empty_account:
+    with emulate_account(EMPTY_ACCOUNT) as empty_account:
         yield NamedRun(empty_account)
 
 

@@ -22,9 +22,9 @@ from distributed_something.run.dashboard import (
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.logs.container_log import CloudWatchHandler
-from tests.support.account import account
-from tests.support.emulator import Lab, ministack, until
-from tests.support.fakes import ANY, SETTINGS, Exact, exact
+from tests.support.account import emulate_account
+from tests.support.emulator import WorkerLab, run_ministack, wait_until
+from tests.support.fakes import ANY, SETTINGS, ExactClients, expect_exact_calls
 from tests.support.paths import ROOT
 
 FLEET = "sfr-0123abcd"
@@ -51,8 +51,8 @@ PUBLISHED = {
 
 
 @pytest.fixture
-def aws() -> Iterator[Exact]:
-    with exact() as aws:
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as aws:
         yield aws
 
 
@@ -128,25 +128,27 @@ def test_queries_use_only_commands_of_logs_insights() -> None:
 def worker_lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Log lines of a real worker that receives a job that succeeds, one that fails twice, and a bad message."""
     folder = tmp_path_factory.mktemp("dashboard")
-    with ministack(folder) as url:
-        lab = Lab(url, folder)
+    with run_ministack(folder) as url:
+        lab = WorkerLab(url, folder)
         try:
-            lab.send(command=["sh", "-c", "echo fine > {output_dir}/a"], output_location="out", group={"n": "good"})
-            lab.send(command=["false"], output_location="out2", group={"n": "bad"})
+            lab.send_job(command=["sh", "-c", "echo fine > {output_dir}/a"], output_location="out", group={"n": "good"})
+            lab.send_job(command=["false"], output_location="out2", group={"n": "bad"})
             lab.send_text("not a job message")
-            worker = lab.worker(LOG_GROUP_NAME="AppLogs", JOB_RETRIES="2")
+            worker = lab.start_worker(LOG_GROUP_NAME="AppLogs", JOB_RETRIES="2")
             wait_for_log(lab, ("done good-", "(attempt 2): ", "bad message"))
             worker.terminate()
             worker.wait(30)
-            log = lab.log()
+            log = lab.read_log()
         finally:
-            lab.end()
+            lab.kill_workers()
     console = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
     return [console.sub("", line) for line in log.splitlines() if console.match(line)]
 
 
-def wait_for_log(lab: Lab, texts: tuple[str, ...]) -> None:
-    until(lambda: all(text in lab.log() for text in texts), f"the log of the worker does not contain {texts}", 40)
+def wait_for_log(lab: WorkerLab, texts: tuple[str, ...]) -> None:
+    wait_until(
+        lambda: all(text in lab.read_log() for text in texts), f"the log of the worker does not contain {texts}", 40
+    )
 
 
 def test_lines_in_cloudwatch_have_no_time_and_level() -> None:
@@ -213,25 +215,25 @@ def check_error_lines(*lines: str) -> None:
 # Creating and recognizing the dashboard
 
 
-def test_the_dashboard_has_the_name_of_the_app(aws: Exact) -> None:
+def test_the_dashboard_has_the_name_of_the_app(aws: ExactClients) -> None:
     expected = {"DashboardName": "App", "DashboardBody": json.dumps(BODY)}
-    aws.answer("cloudwatch.put_dashboard", expected, DashboardValidationMessages=[])
+    aws.expect_call("cloudwatch.put_dashboard", expected, DashboardValidationMessages=[])
     line = ensure_dashboard(aws.clients.cloudwatch, SETTINGS, FLEET)
     address = "https://console.aws.amazon.com/cloudwatch/home?region=us-east-1#dashboards:name=App"
     assert line == f"dashboard       {address}"
 
 
-def test_notes_of_cloudwatch_are_printed(aws: Exact) -> None:
+def test_notes_of_cloudwatch_are_printed(aws: ExactClients) -> None:
     notes = [{"DataPath": "/widgets/0", "Message": "Should be other"}]
-    aws.answer("cloudwatch.put_dashboard", {"DashboardName": "App", "DashboardBody": ANY},
+    aws.expect_call("cloudwatch.put_dashboard", {"DashboardName": "App", "DashboardBody": ANY},
                DashboardValidationMessages=notes)  # fmt: skip
     assert ensure_dashboard(aws.clients.cloudwatch, SETTINGS, FLEET).endswith("; AWS notes: Should be other")
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "Throttling", "InvalidParameterInput"])
 def test_an_aws_error_prevents_the_dashboard_but_not_the_run(code: str) -> None:
-    with account({}) as refusing_account:
-        refusing_account.refuse("cloudwatch.PutDashboard", code)
+    with emulate_account({}) as refusing_account:
+        refusing_account.refuse_call("cloudwatch.PutDashboard", code)
         line = ensure_dashboard(refusing_account.clients.cloudwatch, SETTINGS, FLEET)
     assert line.startswith(f"the run continues without a dashboard: while creating the dashboard: {code}")
 

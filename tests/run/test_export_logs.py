@@ -27,7 +27,7 @@ from distributed_something.run.cleanup.export_logs import (
     format_export_outcome,
     start_log_exports,
 )
-from tests.support.fakes import MONITOR_FILE, RUN, START, Exact, FakeBucket, exact
+from tests.support.fakes import MONITOR_FILE, RUN, START, ExactClients, FakeBucket, expect_exact_calls
 
 NOW = START + 3600
 GROUPS = ["AppLogs", "AppLogs_perInstance"]
@@ -37,8 +37,8 @@ BUCKET_MESSAGE = (
 
 
 @pytest.fixture
-def aws() -> Iterator[Exact]:
-    with exact() as aws:
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as aws:
         yield aws
 
 
@@ -53,13 +53,13 @@ def build_request(group: str) -> dict[str, Any]:
     }
 
 
-def start_exports(aws: Exact, *groups: str) -> list[ExportOutcome]:
+def start_exports(aws: ExactClients, *groups: str) -> list[ExportOutcome]:
     return start_log_exports(aws.clients.logs, MONITOR_FILE, "us-east-1", groups or GROUPS, NOW)
 
 
-def test_both_log_groups_are_exported_from_the_start_of_the_run_to_now(aws: Exact) -> None:
+def test_both_log_groups_are_exported_from_the_start_of_the_run_to_now(aws: ExactClients) -> None:
     for number, group in enumerate(GROUPS):
-        aws.answer("logs.create_export_task", build_request(group), taskId=f"task-{number}")
+        aws.expect_call("logs.create_export_task", build_request(group), taskId=f"task-{number}")
     outcomes = start_exports(aws)
     assert [outcome.status for outcome in outcomes] == [ExportStatus.BEGUN] * 2
     assert format_export_outcome(outcomes[0]) == (
@@ -68,26 +68,26 @@ def test_both_log_groups_are_exported_from_the_start_of_the_run_to_now(aws: Exac
     assert len(aws.calls) == 2
 
 
-def test_the_bucket_policy_permits_the_prefix_of_the_export(aws: Exact) -> None:
+def test_the_bucket_policy_permits_the_prefix_of_the_export(aws: ExactClients) -> None:
     _, write = build_log_export_statements(AwsAccount("123456789012", "us-east-1"), "app-bucket")
     assert write["Resource"] == "arn:aws:s3:::app-bucket/exportedlogs/*"
     assert build_export_prefix(MONITOR_FILE).startswith("exportedlogs/")
 
 
-def test_an_export_that_is_refused_while_another_is_running_can_be_started_later(aws: Exact) -> None:
-    aws.answer("logs.create_export_task", build_request("AppLogs"), taskId="1")
-    aws.refuse("logs.create_export_task", "LimitExceededException", "Resource limit exceeded.")
+def test_an_export_that_is_refused_while_another_is_running_can_be_started_later(aws: ExactClients) -> None:
+    aws.expect_call("logs.create_export_task", build_request("AppLogs"), taskId="1")
+    aws.expect_error("logs.create_export_task", "LimitExceededException", "Resource limit exceeded.")
     first, second = start_exports(aws)
     assert (first.is_settled, second.is_settled, second.status) == (True, False, ExportStatus.BUSY)
     assert "another export is running in this account" in format_export_outcome(second)
-    aws.answer("logs.create_export_task", build_request("AppLogs_perInstance"), taskId="2")
+    aws.expect_call("logs.create_export_task", build_request("AppLogs_perInstance"), taskId="2")
     (third,) = start_exports(aws, *[outcome.group for outcome in (first, second) if not outcome.is_settled])
     assert third.status is ExportStatus.BEGUN
 
 
-def test_the_printed_command_starts_the_same_export(aws: Exact) -> None:
+def test_the_printed_command_starts_the_same_export(aws: ExactClients) -> None:
     """Its options are compared with botocore's model, from which the AWS CLI derives them."""
-    aws.refuse("logs.create_export_task", "LimitExceededException")
+    aws.expect_error("logs.create_export_task", "LimitExceededException")
     (outcome,) = start_exports(aws, "AppLogs")
     assert format_export_outcome(outcome).endswith(f" run: {outcome.command}")
     words = shlex.split(outcome.command)
@@ -107,8 +107,8 @@ def convert_to_camel_case(option: str) -> str:
     return first + "".join(word.title() for word in rest)
 
 
-def test_a_missing_bucket_policy_is_reported_in_one_line_with_its_remedy(aws: Exact) -> None:
-    aws.refuse("logs.create_export_task", "InvalidParameterException", BUCKET_MESSAGE)
+def test_a_missing_bucket_policy_is_reported_in_one_line_with_its_remedy(aws: ExactClients) -> None:
+    aws.expect_error("logs.create_export_task", "InvalidParameterException", BUCKET_MESSAGE)
     (outcome,) = start_exports(aws, "AppLogs")
     line = format_export_outcome(outcome)
     assert BUCKET_MESSAGE in line
@@ -128,10 +128,10 @@ def test_a_missing_bucket_policy_is_reported_in_one_line_with_its_remedy(aws: Ex
     ],
 )
 def test_an_error_is_part_of_the_outcome_and_each_group_is_attempted(
-    aws: Exact, code: str, text: str, status: ExportStatus
+    aws: ExactClients, code: str, text: str, status: ExportStatus
 ) -> None:
     for group in GROUPS:
-        aws.refuse("logs.create_export_task", code, wanted=build_request(group))
+        aws.expect_error("logs.create_export_task", code, request=build_request(group))
     for outcome in start_exports(aws):
         line = format_export_outcome(outcome)
         assert text in line

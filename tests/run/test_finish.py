@@ -20,9 +20,9 @@ from distributed_something.run.finish import monitor_run
 from distributed_something.run.monitor.policy import Pace
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
 from distributed_something.run.run_context import RunContext
-from tests.support.account import Account, account
+from tests.support.account import Account, emulate_account
 from tests.support.fakes import MONITOR_FILE, SETTINGS, START, FakeOutput, FakeTime, build_context
-from tests.support.run_account import EMPTY_ACCOUNT, RunAccount, run_account
+from tests.support.run_account import EMPTY_ACCOUNT, RunAccount, emulate_run_account
 
 SUMMARY = MONITOR_FILE.keys.summary
 
@@ -41,14 +41,14 @@ class MonitorCommand:
 
 @pytest.fixture
 def command() -> Iterator[MonitorCommand]:
-    with run_account(MONITOR_FILE) as run:
+    with emulate_run_account(MONITOR_FILE) as run:
         yield MonitorCommand(run)
 
 
 def test_the_records_are_read_after_the_cleanup_was_verified(command: MonitorCommand) -> None:
     assert command.run_command()
     exports = ["export", "export"]  # the second is refused while the first is running, and attempted again later
-    assert command.run.acts == [*exports, "clean-up", "delete the rule", "export", "look", "records", "summary"]
+    assert command.run.actions == [*exports, "clean-up", "delete the rule", "export", "look", "records", "summary"]
     lines = command.output.printed.splitlines()
     assert lines[0] == "removed         queue AppQueue"
     assert [line.split(" is ")[0] for line in lines if "is being exported" in line] == [
@@ -61,7 +61,7 @@ def test_the_records_are_read_after_the_cleanup_was_verified(command: MonitorCom
 
 def test_records_that_cannot_be_read_are_reported_and_remaining_resources_are_listed(command: MonitorCommand) -> None:
     command.run.refuse_records("SlowDown")
-    command.run.keep_machine("i-1")
+    command.run.add_unstoppable_machine("i-1")
     assert not command.run_command()
     assert f"REMAINING       machine i-1 (app App, run {MONITOR_FILE.run}, running)" in command.output.printed
     assert "while reading the records of the run: SlowDown: as told" in command.output.printed
@@ -79,7 +79,7 @@ def test_the_summary_is_printed_if_it_cannot_be_stored(command: MonitorCommand) 
 
 
 def test_a_run_without_a_queue_and_a_fleet_does_not_count_as_done(command: MonitorCommand) -> None:
-    command.run.queue_is_there = False
+    command.run.has_queue = False
     assert not command.run_command()
     expected = "NOT FOUND       neither queue AppQueue\n                nor fleet sfr-0123abcd exists."
     assert expected in command.output.printed
@@ -92,7 +92,7 @@ def test_the_error_of_a_run_that_ends_with_jobs_in_its_queue_is_stored_in_the_bu
     with pytest.raises(CloudError, match="has ended, but jobs are still waiting") as raised:
         command.run_command()
     assert command.run.summary == f"{raised.value}\n"
-    assert command.run.acts == ["summary"]
+    assert command.run.actions == ["summary"]
     assert command.output.results == []
 
 
@@ -124,7 +124,7 @@ def test_cheapest_mode_works_without_a_valid_copy_in_the_bucket(command: Monitor
 
 @pytest.fixture
 def empty_account() -> Iterator[Account]:
-    with account(EMPTY_ACCOUNT) as aws_account:
+    with emulate_account(EMPTY_ACCOUNT) as aws_account:
         yield aws_account
 
 
@@ -136,7 +136,7 @@ def test_without_orphans_the_report_says_so(empty_account: Account, yes: bool) -
 
 
 def test_the_search_for_orphans_fails_if_aws_refuses_to_list_a_kind(empty_account: Account) -> None:
-    empty_account.refuse("ec2.DescribeSpotFleetRequests", "UnauthorizedOperation")
+    empty_account.refuse_call("ec2.DescribeSpotFleetRequests", "UnauthorizedOperation")
     for yes in (True, False):
         assert not clean_up_stale_runs(build_context(empty_account.clients), yes=yes)
 

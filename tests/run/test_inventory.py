@@ -33,8 +33,8 @@ from distributed_something.run.cleanup.orphans import (
 from distributed_something.run.cleanup.report import format_cleanup_report
 from distributed_something.run.dashboard import build_dashboard
 from distributed_something.worker.machine.idle_alarm import build_alarm_request
-from tests.support.account import Account, account
-from tests.support.emulated_runs import Runs, emulated_account, pairs
+from tests.support.account import Account, emulate_account
+from tests.support.emulated_runs import RunFactory, build_tags, emulated_account
 from tests.support.fakes import MISSING_QUEUE, MONITOR_FILE, QUEUE_URL, RUN, SETTINGS, START, FakeTime
 from tests.support.run_account import EMPTY_ACCOUNT
 
@@ -55,11 +55,13 @@ def time() -> FakeTime:
 
 
 @pytest.fixture
-def runs(clients: Clients) -> Runs:
-    return Runs(clients)
+def runs(clients: Clients) -> RunFactory:
+    return RunFactory(clients)
 
 
-def count_kinds(inventory: Inventory, state: ResourceState = ResourceState.LEFT, app: str = "App") -> dict[str, int]:
+def count_kinds(
+    inventory: Inventory, state: ResourceState = ResourceState.REMAINING, app: str = "App"
+) -> dict[str, int]:
     kinds = [resource.kind for resource in inventory.filter_by_state(state) if resource.app == app]
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
@@ -73,22 +75,24 @@ RESOURCES_OF_A_RUN = {
 # Scenarios
 
 
-def test_all_resources_of_an_active_run_are_listed_by_its_names_and_among_all_runs(runs: Runs) -> None:
-    fleet_id = runs.start()
+def test_all_resources_of_an_active_run_are_listed_by_its_names_and_among_all_runs(runs: RunFactory) -> None:
+    fleet_id = runs.create_run()
     for inventory in (
-        observe_run_resources(runs.clients, runs.names("App", fleet_id)),
+        observe_run_resources(runs.clients, runs.build_names("App", fleet_id)),
         observe_all_resources(runs.clients),
     ):
-        assert inventory.unseen == []
+        assert inventory.unchecked_parts == []
         assert count_kinds(inventory) == RESOURCES_OF_A_RUN
         assert not inventory.is_clean
 
 
-def test_after_a_cleanup_nothing_is_left_of_the_run_and_another_run_is_unchanged(runs: Runs, time: FakeTime) -> None:
-    fleet_id = runs.start()
-    runs.start("AppTwo")
-    names = runs.names("App", fleet_id)
-    report = runs.clean(names)
+def test_after_a_cleanup_nothing_is_left_of_the_run_and_another_run_is_unchanged(
+    runs: RunFactory, time: FakeTime
+) -> None:
+    fleet_id = runs.create_run()
+    runs.create_run("AppTwo")
+    names = runs.build_names("App", fleet_id)
+    report = runs.clean_up(names)
     assert report.failed == []
     inventory = wait_for_removal(runs.clients, names, time.sleep)
     assert inventory.is_clean, format_inventory(inventory)
@@ -97,58 +101,58 @@ def test_after_a_cleanup_nothing_is_left_of_the_run_and_another_run_is_unchanged
     all_runs = observe_all_resources(runs.clients)
     assert count_kinds(all_runs) == {}
     assert count_kinds(all_runs, app="AppTwo") == RESOURCES_OF_A_RUN
-    assert runs.clean(names).removed == [], "a second cleanup finds nothing"
+    assert runs.clean_up(names).removed == [], "a second cleanup finds nothing"
 
 
-def test_a_cleanup_from_another_computer_needs_only_the_config(runs: Runs, time: FakeTime) -> None:
+def test_a_cleanup_from_another_computer_needs_only_the_config(runs: RunFactory, time: FakeTime) -> None:
     """Without a monitor file and its copy in the bucket, it uses the names in the config and the tags."""
-    runs.start()
+    runs.create_run()
     settings = SETTINGS.model_copy(update={
         "SQS_DEAD_LETTER_QUEUE": "AppDeadMessages", "ECS_CLUSTER": "App-cluster", "SQS_QUEUE_NAME": "AppQueue"
     })  # fmt: skip
     file = recover_monitor_file(runs.clients, settings, time.now)
     names = RunNames(file, "AppDeadMessages")
-    assert runs.clean(names, whole_app=True).failed == []
+    assert runs.clean_up(names, whole_app=True).failed == []
     assert wait_for_removal(runs.clients, names, time.sleep).is_clean
     assert observe_all_resources(runs.clients).is_clean
     assert file.run == RUN, "it is the run in the fleet's tag"
     second_file = recover_monitor_file(runs.clients, settings, time.now)
     assert second_file.MONITOR_FLEET_ID == NO_FLEET_ID
-    assert runs.clean(RunNames(second_file, "AppDeadMessages"), whole_app=True).removed == []
+    assert runs.clean_up(RunNames(second_file, "AppDeadMessages"), whole_app=True).removed == []
 
 
-def test_a_cleanup_of_the_app_ends_both_of_its_fleets(runs: Runs) -> None:
-    fleet_id = runs.start()
-    runs.fleet("App", run=OLDER_RUN)
-    names = runs.names("App", fleet_id)
-    report = runs.clean(names, whole_app=True)
+def test_a_cleanup_of_the_app_ends_both_of_its_fleets(runs: RunFactory) -> None:
+    fleet_id = runs.create_run()
+    runs.create_fleet("App", run=OLDER_RUN)
+    names = runs.build_names("App", fleet_id)
+    report = runs.clean_up(names, whole_app=True)
     assert len(report.list_removed(ResourceKind.FLEET)) == 2
     assert count_kinds(observe_run_resources(runs.clients, names)) == {}
 
 
-def test_only_failed_jobs_are_kept(runs: Runs) -> None:
-    names = runs.names("App", runs.start())
+def test_only_failed_jobs_are_kept(runs: RunFactory) -> None:
+    names = runs.build_names("App", runs.create_run())
     url = runs.clients.sqs.get_queue_url(QueueName="AppDeadMessages")["QueueUrl"]
     runs.clients.sqs.send_message(QueueUrl=url, MessageBody="{}")
     expected = "kept            dead-letter queue AppDeadMessages (failed jobs in it: 1)"
-    assert expected in format_cleanup_report(runs.clean(names)).splitlines()
+    assert expected in format_cleanup_report(runs.clean_up(names)).splitlines()
     for inventory in (observe_run_resources(runs.clients, names), observe_all_resources(runs.clients)):
         assert inventory.is_clean
         assert [format_resource(resource) for resource in inventory.filter_by_state(ResourceState.KEPT)] == [
             "queue AppDeadMessages (app App, holds 1 failed job)"
         ]
-    assert runs.clean(names, failed_too=True).list_removed(ResourceKind.DEAD_LETTER_QUEUE) == ["AppDeadMessages"]
+    assert runs.clean_up(names, failed_too=True).list_removed(ResourceKind.DEAD_LETTER_QUEUE) == ["AppDeadMessages"]
     assert observe_run_resources(runs.clients, names).resources == []
 
 
-def test_a_remaining_queue_is_listed_with_the_number_of_its_jobs(runs: Runs) -> None:
-    runs.start(jobs=3)
+def test_a_remaining_queue_is_listed_with_the_number_of_its_jobs(runs: RunFactory) -> None:
+    runs.create_run(jobs=3)
     assert "REMAINING       queue AppQueue (app App, holds 3 jobs)" in format_inventory(
         observe_all_resources(runs.clients)
     )
 
 
-def test_foreign_resources_with_the_tag_app_do_not_count_as_remaining(runs: Runs) -> None:
+def test_foreign_resources_with_the_tag_app_do_not_count_as_remaining(runs: RunFactory) -> None:
     """`app` is a common tag. If no resource of such an app is certainly ours, its origin is unknown."""
     runs.clients.sqs.create_queue(QueueName="orders", tags={"app": "webshop"})
     runs.clients.ecs.create_cluster(clusterName="shop", tags=[{"key": "app", "value": "webshop"}])
@@ -182,11 +186,11 @@ def test_a_foreign_fleet_with_the_tag_app_is_neither_an_orphan_nor_remaining(
     empty_account: Account, state: str, tags: dict[str, str]
 ) -> None:
     """A fleet is ours only if it has the tag `run` with the name of a run. Canceling it terminates its machines."""
-    foreign_fleet = build_fleet(state, Tags=pairs(**tags))
-    ending_machine = {"InstanceId": "i-0", "State": {"Name": "shutting-down"}, "Tags": pairs(app="webshop")}
-    empty_account.answers["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [foreign_fleet]}
-    empty_account.answers["ec2.DescribeInstances"] = {"Reservations": [{"Instances": [ending_machine]}]}
-    empty_account.answers["ecs.DescribeTaskDefinition"] = build_missing_error(
+    foreign_fleet = build_fleet(state, Tags=build_tags(**tags))
+    ending_machine = {"InstanceId": "i-0", "State": {"Name": "shutting-down"}, "Tags": build_tags(app="webshop")}
+    empty_account.responses["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [foreign_fleet]}
+    empty_account.responses["ec2.DescribeInstances"] = {"Reservations": [{"Instances": [ending_machine]}]}
+    empty_account.responses["ecs.DescribeTaskDefinition"] = build_missing_error(
         "DescribeTaskDefinition", "ClientException"
     )
     report = find_orphans(empty_account.clients, lambda: START + 7200)
@@ -200,13 +204,13 @@ def test_a_foreign_fleet_with_the_tag_app_is_neither_an_orphan_nor_remaining(
 
 
 def build_fleet(state: str = "active", **changes: Any) -> dict[str, Any]:
-    return {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": state, "Tags": pairs(app="App", run=RUN),
+    return {"SpotFleetRequestId": FLEET_ID, "SpotFleetRequestState": state, "Tags": build_tags(app="App", run=RUN),
             "SpotFleetRequestConfig": {"IamFleetRole": "role", "TargetCapacity": 3},
             "CreateTime": datetime.fromtimestamp(START, UTC), **changes}  # fmt: skip
 
 
 def build_machine(state: str, name: str = "i-0a", **tags: str) -> dict[str, Any]:
-    machine_tags = pairs(app="App", run=RUN, Name="AppWorker", **tags)
+    machine_tags = build_tags(app="App", run=RUN, Name="AppWorker", **tags)
     machine_tags.append({"Key": "aws:ec2spot:fleet-request-id", "Value": FLEET_ID})
     return {"Reservations": [{"Instances": [{"InstanceId": name, "State": {"Name": state}, "Tags": machine_tags}]}]}
 
@@ -217,7 +221,7 @@ def build_missing_error(call: str, code: str) -> ClientError:
 
 @pytest.fixture
 def empty_account() -> Iterator[Account]:
-    with account(EMPTY_ACCOUNT) as aws_account:
+    with emulate_account(EMPTY_ACCOUNT) as aws_account:
         yield aws_account
 
 
@@ -239,15 +243,15 @@ def test_an_empty_account_is_clean_after_one_look_of_12_calls(empty_account: Acc
     assert (inventory.is_clean, time.slept) == (True, [])
     assert len(empty_account.calls) == 12
     expected = {"Filters": [{"Name": "tag:app", "Values": ["App"]}]}
-    assert empty_account.parameters("ec2.DescribeLaunchTemplates") == expected
-    assert empty_account.parameters("events.ListRules") == {"NamePrefix": "distributed-something-App"}
+    assert empty_account.get_parameters("ec2.DescribeLaunchTemplates") == expected
+    assert empty_account.get_parameters("events.ListRules") == {"NamePrefix": "distributed-something-App"}
 
 
 def test_a_volume_that_the_fleet_file_keeps_is_listed_but_does_not_count_as_remaining(
     empty_account: Account, time: FakeTime
 ) -> None:
-    tags = pairs(app="App", run=RUN, Name="AppWorker", keep="DeleteOnTermination is false")
-    empty_account.answers["ec2.DescribeVolumes"] = {"Volumes": [{"VolumeId": "vol-0", "Tags": tags}]}
+    tags = build_tags(app="App", run=RUN, Name="AppWorker", keep="DeleteOnTermination is false")
+    empty_account.responses["ec2.DescribeVolumes"] = {"Volumes": [{"VolumeId": "vol-0", "Tags": tags}]}
     inventory = wait_for_removal(empty_account.clients, NAMES, time.sleep)
     expected = f"kept            volume vol-0 (app App, run {RUN}, kept, as the Fleet file requests)"
     assert format_inventory(inventory) == f"{expected}\nnothing is left"
@@ -257,9 +261,9 @@ def test_verification_waits_for_a_fleet_and_a_machine_that_are_ending(empty_acco
     fleets = [
         {"SpotFleetRequestConfigs": [build_fleet(state)]} for state in ("active", "cancelled_terminating", "cancelled")
     ]
-    empty_account.answers["ec2.DescribeSpotFleetRequests"] = ResponseSequence(*fleets)
+    empty_account.responses["ec2.DescribeSpotFleetRequests"] = ResponseSequence(*fleets)
     no_machines: dict[str, Any] = {"Reservations": []}
-    empty_account.answers["ec2.DescribeInstances"] = ResponseSequence(
+    empty_account.responses["ec2.DescribeInstances"] = ResponseSequence(
         build_machine("running"), build_machine("running"), build_machine("shutting-down"), no_machines
     )
     inventory = wait_for_removal(empty_account.clients, NAMES, time.sleep)
@@ -268,17 +272,17 @@ def test_verification_waits_for_a_fleet_and_a_machine_that_are_ending(empty_acco
 
 
 def test_a_machine_that_keeps_running_is_reported_after_a_minute(empty_account: Account, time: FakeTime) -> None:
-    empty_account.answers["ec2.DescribeInstances"] = build_machine("running")
+    empty_account.responses["ec2.DescribeInstances"] = build_machine("running")
     inventory = wait_for_removal(empty_account.clients, NAMES, time.sleep)
     assert format_inventory(inventory) == f"REMAINING       machine i-0a (app App, run {RUN}, running)"
     assert sum(time.slept) == REMAINING_WAIT_SECONDS
 
 
 def test_a_fleet_that_does_not_end_is_reported_after_five_minutes(empty_account: Account, time: FakeTime) -> None:
-    empty_account.answers["ec2.DescribeSpotFleetRequests"] = {
+    empty_account.responses["ec2.DescribeSpotFleetRequests"] = {
         "SpotFleetRequestConfigs": [build_fleet("cancelled_terminating")]
     }
-    empty_account.answers["ec2.DescribeInstances"] = build_machine("running")
+    empty_account.responses["ec2.DescribeInstances"] = build_machine("running")
     inventory = wait_for_removal(empty_account.clients, NAMES, time.sleep)
     assert count_kinds(inventory, ResourceState.ENDING) == {"fleet": 1, "machine": 1}
     assert not inventory.is_clean
@@ -286,11 +290,11 @@ def test_a_fleet_that_does_not_end_is_reported_after_five_minutes(empty_account:
 
 
 def test_a_queue_that_was_just_deleted_does_not_count_as_remaining(empty_account: Account, time: FakeTime) -> None:
-    empty_account.answers["sqs.GetQueueUrl"] = {"QueueUrl": QUEUE_URL}
-    empty_account.answers["sqs.GetQueueAttributes"] = build_missing_error("GetQueueAttributes", MISSING_QUEUE)
+    empty_account.responses["sqs.GetQueueUrl"] = {"QueueUrl": QUEUE_URL}
+    empty_account.responses["sqs.GetQueueAttributes"] = build_missing_error("GetQueueAttributes", MISSING_QUEUE)
     assert wait_for_removal(empty_account.clients, NAMES, time.sleep).is_clean
-    empty_account.answers["sqs.ListQueues"] = {"QueueUrls": [QUEUE_URL]}
-    empty_account.answers["sqs.ListQueueTags"] = ResponseSequence(
+    empty_account.responses["sqs.ListQueues"] = {"QueueUrls": [QUEUE_URL]}
+    empty_account.responses["sqs.ListQueueTags"] = ResponseSequence(
         build_missing_error("ListQueueTags", MISSING_QUEUE), {"Tags": {"app": "App"}}
     )
     for _ in range(2):
@@ -298,11 +302,11 @@ def test_a_queue_that_was_just_deleted_does_not_count_as_remaining(empty_account
 
 
 def test_without_permission_to_list_a_kind_the_inventory_is_not_clean(empty_account: Account, time: FakeTime) -> None:
-    empty_account.refuse("cloudwatch.DescribeAlarms", "AccessDenied")
+    empty_account.refuse_call("cloudwatch.DescribeAlarms", "AccessDenied")
     inventory = wait_for_removal(empty_account.clients, NAMES, time.sleep)
     assert not inventory.is_clean
-    (part,) = inventory.unseen
-    assert part.denied
+    (part,) = inventory.unchecked_parts
+    assert part.is_denied
     (line,) = format_inventory(inventory).splitlines()
     assert line.startswith("NOT CHECKED     ")
     assert "looking for alarms: AccessDenied" in line
@@ -312,7 +316,7 @@ def test_without_permission_to_list_a_kind_the_inventory_is_not_clean(empty_acco
 
 def test_a_throttled_call_is_repeated(empty_account: Account, time: FakeTime) -> None:
     throttling = build_missing_error("DescribeVolumes", "RequestLimitExceeded")
-    empty_account.answers["ec2.DescribeVolumes"] = ResponseSequence(throttling, {"Volumes": []})
+    empty_account.responses["ec2.DescribeVolumes"] = ResponseSequence(throttling, {"Volumes": []})
     assert wait_for_removal(empty_account.clients, NAMES, time.sleep).is_clean
     assert time.slept == [10.0]
 
@@ -327,9 +331,9 @@ def test_all_pages_of_all_responses_are_read(empty_account: Account) -> None:
 
         return respond
 
-    volume = {"VolumeId": "vol-0", "Tags": pairs(app="App", run=RUN)}
-    template = {"LaunchTemplateId": "lt-0", "LaunchTemplateName": f"App-{RUN}", "Tags": pairs(app="App")}
-    empty_account.answers |= {
+    volume = {"VolumeId": "vol-0", "Tags": build_tags(app="App", run=RUN)}
+    template = {"LaunchTemplateId": "lt-0", "LaunchTemplateName": f"App-{RUN}", "Tags": build_tags(app="App")}
+    empty_account.responses |= {
         "ec2.DescribeSpotFleetRequests": build_pages(
             "SpotFleetRequestConfigs", "NextToken", SpotFleetRequestConfigs=[build_fleet()]
         ),
@@ -376,7 +380,7 @@ def test_all_pages_of_all_responses_are_read(empty_account: Account) -> None:
         "events.ListRules": build_pages("Rules", "NextToken", Rules=[{"Name": build_monitor_rule_name("App")}]),
     }
     inventory = observe_all_resources(empty_account.clients)
-    assert inventory.unseen == []
+    assert inventory.unchecked_parts == []
     assert count_kinds(inventory) == {
         "alarm": 1, "cluster": 1, "dashboard": 1, "fleet": 1, "launch template": 1, "machine": 1, "queue": 1, "rule": 1,
         "task definition": 1, "volume": 1,
@@ -396,22 +400,22 @@ def compute_later(hours: float = 48) -> float:
     return (datetime.now(UTC) + timedelta(hours=hours)).timestamp()
 
 
-def test_an_active_run_has_no_orphans(runs: Runs) -> None:
-    runs.start(jobs=1)
+def test_an_active_run_has_no_orphans(runs: RunFactory) -> None:
+    runs.create_run(jobs=1)
     report = find_orphans(runs.clients, compute_later)
-    assert (report.orphans, report.unseen) == ([], [])
+    assert (report.orphans, report.unchecked_parts) == ([], [])
     assert format_orphans(report) == "nothing is left of older runs"
 
 
-def test_orphans_of_an_interrupted_cleanup_are_found_and_deleted(runs: Runs) -> None:
+def test_orphans_of_an_interrupted_cleanup_are_found_and_deleted(runs: RunFactory) -> None:
     """The cleanup had deleted only queue and service. Two other apps have active runs."""
-    runs.start()
-    runs.start("AppTwo", jobs=1)
-    runs.start("AppThree", jobs=1)
-    runs.clients.sqs.delete_queue(QueueUrl=runs.queue("App"))
+    runs.create_run()
+    runs.create_run("AppTwo", jobs=1)
+    runs.create_run("AppThree", jobs=1)
+    runs.clients.sqs.delete_queue(QueueUrl=runs.get_queue_url("App"))
     runs.clients.ecs.delete_service(cluster="App-cluster", service="AppService", force=True)
     report = find_orphans(runs.clients, compute_later)
-    assert report.unseen == []
+    assert report.unchecked_parts == []
     assert [(orphan.kind, orphan.reason) for orphan in report.orphans] == [
         ("fleet", "the queue of its app App does not exist")
     ]
@@ -428,9 +432,9 @@ def test_orphans_of_an_interrupted_cleanup_are_found_and_deleted(runs: Runs) -> 
         assert count_kinds(all_runs, app=app) == RESOURCES_OF_A_RUN
 
 
-def test_resources_younger_than_an_hour_are_not_orphans(runs: Runs) -> None:
-    runs.start()
-    runs.clients.sqs.delete_queue(QueueUrl=runs.queue("App"))
+def test_resources_younger_than_an_hour_are_not_orphans(runs: RunFactory) -> None:
+    runs.create_run()
+    runs.clients.sqs.delete_queue(QueueUrl=runs.get_queue_url("App"))
     young = find_orphans(runs.clients, lambda: compute_later(0)).orphans
     assert [orphan for orphan in young if orphan.kind == "fleet"] == []
     old = find_orphans(runs.clients, lambda: compute_later(2)).orphans
@@ -438,18 +442,18 @@ def test_resources_younger_than_an_hour_are_not_orphans(runs: Runs) -> None:
 
 
 def test_machines_without_a_fleet_are_orphans(empty_account: Account) -> None:
-    empty_account.answers["ec2.DescribeInstances"] = build_machine("running")
+    empty_account.responses["ec2.DescribeInstances"] = build_machine("running")
     report = find_orphans(empty_account.clients, lambda: START)
     assert format_orphans(report) == (f"orphan          machine i-0a: running, but its fleet {FLEET_ID} does not exist")
-    empty_account.answers["ec2.TerminateInstances"] = {}
+    empty_account.responses["ec2.TerminateInstances"] = {}
     removal = delete_orphans(empty_account.clients, report)
     assert removal.removed == report.orphans
     assert format_orphan_removal(removal, report) == "removed         machine i-0a"
-    assert empty_account.parameters("ec2.TerminateInstances") == {"InstanceIds": ["i-0a"]}
-    empty_account.answers["ec2.DescribeSpotFleetRequests"] = {
+    assert empty_account.get_parameters("ec2.TerminateInstances") == {"InstanceIds": ["i-0a"]}
+    empty_account.responses["ec2.DescribeSpotFleetRequests"] = {
         "SpotFleetRequestConfigs": [build_fleet("cancelled_running")]
     }
-    empty_account.answers["ecs.DescribeTaskDefinition"] = build_missing_error(
+    empty_account.responses["ecs.DescribeTaskDefinition"] = build_missing_error(
         "DescribeTaskDefinition", "ClientException"
     )
     orphans = find_orphans(empty_account.clients, lambda: START + 7200).orphans
@@ -460,7 +464,7 @@ def test_alarms_of_missing_machines_are_deleted_in_batches_of_100(empty_account:
     """Machines are listed with a filter: EC2 refuses a call that names a machine that it no longer knows."""
     ids = [f"i-{number:017x}" for number in range(450)]
     live_ids = set(ids[100:200])
-    empty_account.answers["cloudwatch.DescribeAlarms"] = {
+    empty_account.responses["cloudwatch.DescribeAlarms"] = {
         "MetricAlarms": [build_alarm("App", instance_id) for instance_id in ids]
     }
 
@@ -476,13 +480,13 @@ def test_alarms_of_missing_machines_are_deleted_in_batches_of_100(empty_account:
         assert len(name_filter["Values"]) <= 200
         return {"Reservations": [{"Instances": [*running, *terminated]}]}
 
-    empty_account.answers["ec2.DescribeInstances"] = describe_instances
-    empty_account.answers["cloudwatch.DeleteAlarms"] = {}
+    empty_account.responses["ec2.DescribeInstances"] = describe_instances
+    empty_account.responses["cloudwatch.DeleteAlarms"] = {}
     report = find_orphans(empty_account.clients, lambda: START)
     assert len(report.orphans) == 350
     assert len(delete_orphans(empty_account.clients, report).removed) == 350
     batches = [
-        parameters["AlarmNames"] for call, parameters in empty_account.asked if call == "cloudwatch.DeleteAlarms"
+        parameters["AlarmNames"] for call, parameters in empty_account.requests if call == "cloudwatch.DeleteAlarms"
     ]
     assert [len(batch) for batch in batches] == [100, 100, 100, 50]
     assert not {f"App_{instance_id}" for instance_id in live_ids} & {name for batch in batches for name in batch}
@@ -491,7 +495,7 @@ def test_alarms_of_missing_machines_are_deleted_in_batches_of_100(empty_account:
 def test_untagged_resources_of_the_published_system_are_listed_with_a_command_and_never_changed(
     empty_account: Account,
 ) -> None:
-    tag_specifications = [{"ResourceType": "instance", "Tags": pairs(Name="OldAppWorker")}]
+    tag_specifications = [{"ResourceType": "instance", "Tags": build_tags(Name="OldAppWorker")}]
     config = {
         "IamFleetRole": "role",
         "TargetCapacity": 3,
@@ -507,7 +511,7 @@ def test_untagged_resources_of_the_published_system_are_listed_with_a_command_an
     groups = [{"logGroupName": name, "storedBytes": 0, "creationTime": 0, "arn": f"{arn}:{name}:*"}
               for name in ("Old", "Old_perInstance", "alone")]  # fmt: skip
     rule = build_monitor_rule_name("A" * 80)
-    empty_account.answers |= {
+    empty_account.responses |= {
         "ec2.DescribeSpotFleetRequests": {"SpotFleetRequestConfigs": fleets},
         "cloudwatch.ListDashboards": {"DashboardEntries": [{"DashboardName": "OldApp"}]},
         "cloudwatch.GetDashboard": {"DashboardBody": json.dumps(old_dashboard)},
@@ -516,14 +520,14 @@ def test_untagged_resources_of_the_published_system_are_listed_with_a_command_an
         "events.ListRules": {"Rules": [{"Name": rule}]},
     }
     report = find_orphans(empty_account.clients, lambda: START + 7200)
-    assert report.unseen == []
+    assert report.unchecked_parts == []
     assert [(orphan.kind, orphan.name, orphan.is_ours) for orphan in report.orphans] == [
         ("fleet", FLEET_ID, False), ("rule", rule, False), ("dashboard", "OldApp", False),
         ("log group", "Old", False), ("log group", "Old_perInstance", False),
     ]  # fmt: skip
     command = f"aws ec2 cancel-spot-fleet-requests --terminate-instances --spot-fleet-request-ids {FLEET_ID}"
     assert report.orphans[0].reason.endswith(command)
-    requests = [parameters for call, parameters in empty_account.asked if call == "logs.ListTagsForResource"]
+    requests = [parameters for call, parameters in empty_account.requests if call == "logs.ListTagsForResource"]
     assert requests[0] == {"resourceArn": f"{arn}:Old"}, "tags are requested without the :* of the ARN"
     calls = len(empty_account.calls)
     removal = delete_orphans(empty_account.clients, report)
@@ -536,8 +540,8 @@ def test_dashboards_of_others_and_of_active_apps_are_not_orphans(empty_account: 
     """One shows no fleet, one is deleted between two calls, one shows an existing fleet, and one's app has a queue."""
     bodies = {"foreign": {"widgets": []}, "OldApp": build_dashboard(SETTINGS, FLEET_ID),
              "App": build_dashboard(SETTINGS, "sfr-old")}  # fmt: skip
-    empty_account.answers["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [build_fleet(Tags=[])]}
-    empty_account.answers["cloudwatch.ListDashboards"] = {
+    empty_account.responses["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [build_fleet(Tags=[])]}
+    empty_account.responses["cloudwatch.ListDashboards"] = {
         "DashboardEntries": [{"DashboardName": name} for name in (*bodies, "deleted")]
     }
 
@@ -546,27 +550,27 @@ def test_dashboards_of_others_and_of_active_apps_are_not_orphans(empty_account: 
             raise build_missing_error("GetDashboard", "ResourceNotFound")
         return {"DashboardBody": json.dumps(bodies[parameters["DashboardName"]])}
 
-    empty_account.answers["cloudwatch.GetDashboard"] = get_dashboard
-    empty_account.answers["ecs.DescribeTaskDefinition"] = build_missing_error(
+    empty_account.responses["cloudwatch.GetDashboard"] = get_dashboard
+    empty_account.responses["ecs.DescribeTaskDefinition"] = build_missing_error(
         "DescribeTaskDefinition", "ClientException"
     )
-    empty_account.answers["sqs.GetQueueUrl"] = {"QueueUrl": QUEUE_URL}
+    empty_account.responses["sqs.GetQueueUrl"] = {"QueueUrl": QUEUE_URL}
     report = find_orphans(empty_account.clients, lambda: START)
-    assert (report.orphans, report.unseen) == ([], [])
-    empty_account.answers["sqs.GetQueueUrl"] = build_missing_error("GetQueueUrl", MISSING_QUEUE)
+    assert (report.orphans, report.unchecked_parts) == ([], [])
+    empty_account.responses["sqs.GetQueueUrl"] = build_missing_error("GetQueueUrl", MISSING_QUEUE)
     assert [orphan.name for orphan in find_orphans(empty_account.clients, lambda: START).orphans] == ["App"]
 
 
 def test_a_kind_that_aws_refuses_to_list_does_not_stop_the_others(empty_account: Account) -> None:
-    empty_account.refuse("ecs.ListTaskDefinitions")
-    empty_account.answers["ec2.DescribeInstances"] = build_machine("running")
-    empty_account.answers["cloudwatch.DescribeAlarms"] = {"MetricAlarms": [build_alarm("App", "i-0b")]}
+    empty_account.refuse_call("ecs.ListTaskDefinitions")
+    empty_account.responses["ec2.DescribeInstances"] = build_machine("running")
+    empty_account.responses["cloudwatch.DescribeAlarms"] = {"MetricAlarms": [build_alarm("App", "i-0b")]}
     report = find_orphans(empty_account.clients, lambda: START)
     assert [orphan.kind for orphan in report.orphans] == ["machine", "alarm"]
     expected = "looking for task definitions of older runs: AccessDeniedException"
     assert expected in format_orphans(report).partition("NOT CHECKED")[2]
-    empty_account.refuse("ec2.TerminateInstances", "UnauthorizedOperation")
-    empty_account.answers["cloudwatch.DeleteAlarms"] = {}
+    empty_account.refuse_call("ec2.TerminateInstances", "UnauthorizedOperation")
+    empty_account.responses["cloudwatch.DeleteAlarms"] = {}
     lines = format_orphan_removal(delete_orphans(empty_account.clients, report), report).splitlines()
     assert lines[0] == "removed         alarm App_i-0b"
     assert expected in lines[1].partition("NOT REMOVED")[2]
@@ -575,15 +579,15 @@ def test_a_kind_that_aws_refuses_to_list_does_not_stop_the_others(empty_account:
 
 
 def test_an_orphaned_fleet_that_ec2_does_not_cancel_is_reported(empty_account: Account) -> None:
-    empty_account.answers["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [build_fleet()]}
-    empty_account.answers["ecs.DescribeTaskDefinition"] = build_missing_error(
+    empty_account.responses["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [build_fleet()]}
+    empty_account.responses["ecs.DescribeTaskDefinition"] = build_missing_error(
         "DescribeTaskDefinition", "ClientException"
     )
     failure = {"SpotFleetRequestId": FLEET_ID, "Error": {"Code": "unexpectedError", "Message": "not now"}}
-    empty_account.answers["ec2.CancelSpotFleetRequests"] = {"UnsuccessfulFleetRequests": [failure]}
+    empty_account.responses["ec2.CancelSpotFleetRequests"] = {"UnsuccessfulFleetRequests": [failure]}
     report = find_orphans(empty_account.clients, lambda: START + 7200)
     (line,) = format_orphan_removal(delete_orphans(empty_account.clients, report), report).splitlines()
     assert line.startswith(f"NOT REMOVED     fleet {FLEET_ID}: ")
     assert "unexpectedError: not now" in line
     expected = {"SpotFleetRequestIds": [FLEET_ID], "TerminateInstances": True}
-    assert empty_account.parameters("ec2.CancelSpotFleetRequests") == expected
+    assert empty_account.get_parameters("ec2.CancelSpotFleetRequests") == expected

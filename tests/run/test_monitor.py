@@ -37,9 +37,9 @@ from distributed_something.run.monitor.policy import (
     choose_actions,
 )
 from distributed_something.run.monitor.view import MonitorView
-from tests.support.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, FakeBucket, FakeTime, refused
+from tests.support.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, FakeBucket, FakeTime, build_client_error
 
-PACE = Pace(look=30.0, settle=75.0)
+PACE = Pace(interval_seconds=30.0, settling_seconds=75.0)
 
 amounts = st.integers(min_value=0, max_value=100_000)
 counts = st.builds(QueueCounts, waiting=amounts, running=amounts)
@@ -90,11 +90,11 @@ def test_a_run_ends_exactly_when_enough_snapshots_over_the_settling_time_had_no_
 ) -> None:
     history, snapshots = RunHistory(), []
     for snapshot in add_times(sequence):
-        history = update_history(history, snapshot, PACE.settle)
+        history = update_history(history, snapshot, PACE.settling_seconds)
         snapshots.append(snapshot)
         last_with_jobs = max((index for index, earlier in enumerate(snapshots) if count_jobs(earlier)), default=-1)
         empty = snapshots[last_with_jobs + 1 :]
-        is_over = len(empty) >= MIN_EMPTY_SNAPSHOTS and snapshot.at - empty[0].at >= PACE.settle
+        is_over = len(empty) >= MIN_EMPTY_SNAPSHOTS and snapshot.at - empty[0].at >= PACE.settling_seconds
         assert (EndReason.RUN in decide(snapshot, history, cheapest)) == is_over
 
 
@@ -105,8 +105,8 @@ def test_a_single_snapshot_with_a_job_keeps_the_run_active(
     history = RunHistory()
     *before, last = add_times([*sequence, (30.0, busy)])
     for snapshot in before:
-        history = update_history(history, snapshot, PACE.settle)
-    history = update_history(history, last, PACE.settle)
+        history = update_history(history, snapshot, PACE.settling_seconds)
+    history = update_history(history, last, PACE.settling_seconds)
     assert (history.empty_looks, history.empty_since) == (0, None)
     assert EndReason.RUN not in decide(last, history)
 
@@ -116,7 +116,7 @@ def test_the_same_snapshots_give_the_same_decisions(sequence: list[tuple[float, 
     def decide_all() -> list[list[MonitorAction]]:
         history, decisions = RunHistory(), []
         for snapshot in add_times(sequence):
-            history = update_history(history, snapshot, PACE.settle)
+            history = update_history(history, snapshot, PACE.settling_seconds)
             decisions.append(decide(snapshot, history, cheapest))
         return decisions
 
@@ -212,17 +212,19 @@ def test_watching_ends_when_the_queue_was_empty_often_and_long_enough(monkeypatc
     watcher = Watcher(monkeypatch, 3, 0, 0, 1, 0)
     watcher.watch()
     assert [count_jobs(snapshot) for snapshot in watcher.snapshots] == [3, 0, 0, 1, 0, 0, 0, 0]
-    assert watcher.time.slept == [PACE.look] * 7
+    assert watcher.time.slept == [PACE.interval_seconds] * 7
 
 
 def test_watching_survives_throttling_a_lost_network_and_permissions_lost_temporarily(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     errors = [
-        refused("ThrottlingException"), refused("RequestLimitExceeded"), refused("ServiceUnavailable"),
+        build_client_error("ThrottlingException"),
+        build_client_error("RequestLimitExceeded"),
+        build_client_error("ServiceUnavailable"),
         EndpointConnectionError(endpoint_url="https://ecs.us-east-1.amazonaws.com"),
-    ]  # fmt: skip
-    watcher = Watcher(monkeypatch, *errors, 2, refused("AccessDeniedException"), *errors, 0)
+    ]
+    watcher = Watcher(monkeypatch, *errors, 2, build_client_error("AccessDeniedException"), *errors, 0)
     watcher.watch()
     assert len(watcher.lines) == 2 * len(errors) + 1
     assert all("\n" not in line and line.endswith("(retrying)") for line in watcher.lines)
@@ -239,7 +241,7 @@ def test_ticks_follow_sooner_while_containers_become_idle(
     ticks = iter([Tick(snapshot, RunHistory(), end_reason, is_soon) for is_soon, end_reason in outcomes])
     monkeypatch.setattr(loop, "run_tick", lambda *_, **__: next(ticks))
     watcher.watch()
-    assert watcher.time.slept == [PACE.soon, PACE.soon, PACE.look]
+    assert watcher.time.slept == [PACE.short_interval_seconds, PACE.short_interval_seconds, PACE.interval_seconds]
 
 
 def test_a_tick_that_finds_more_containers_than_jobs_need_is_followed_by_another_soon(
@@ -263,7 +265,7 @@ def test_a_tick_that_finds_more_containers_than_jobs_need_is_followed_by_another
 
 
 def test_failed_observations_do_not_count_as_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    watcher = Watcher(monkeypatch, 0, *[refused("ThrottlingException")] * 20, 0, 7, 0)
+    watcher = Watcher(monkeypatch, 0, *[build_client_error("ThrottlingException")] * 20, 0, 7, 0)
     watcher.watch()
     assert [count_jobs(snapshot) for snapshot in watcher.snapshots] == [0, 0, 7, 0, 0, 0, 0]
 
@@ -273,7 +275,7 @@ def test_a_run_ends_even_if_aws_always_refuses_an_action(monkeypatch: pytest.Mon
 
     def refuse_fleet_change(_clients: object, _file: object, action: MonitorAction) -> None:
         if isinstance(action, FleetTargetChange):
-            raise refused("RequestLimitExceeded")
+            raise build_client_error("RequestLimitExceeded")
 
     def choose_fleet_change(*args: Any, **options: Any) -> list[MonitorAction]:
         return choose_actions(*args, **options) or [FleetTargetChange(0)]
@@ -293,7 +295,7 @@ def test_a_run_ends_even_if_aws_always_refuses_an_action(monkeypatch: pytest.Mon
 def test_missing_permissions_at_the_first_observation_are_an_error_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    watcher = Watcher(monkeypatch, refused(code))
+    watcher = Watcher(monkeypatch, build_client_error(code))
     with pytest.raises(CloudError, match=f"while looking at the run: {code}: as told — "):
         watcher.watch()
     assert watcher.time.slept == []
@@ -322,12 +324,15 @@ def build_snapshot(jobs: int, dead: int, *, submitted: int = 100, running: int =
     ],
 )
 def test_a_run_without_any_success_is_ended_before_it_costs_more(snapshot: RunSnapshot, is_hopeless: bool) -> None:
-    history = update_history(RunHistory(), build_snapshot(100, 0), PACE.settle)
+    history = update_history(RunHistory(), build_snapshot(100, 0), PACE.settling_seconds)
     assert (decide(snapshot, history) == [EndReason.NOTHING_WORKS]) == is_hopeless
 
 
 def test_failed_jobs_of_an_earlier_run_do_not_make_this_one_hopeless() -> None:
-    assert decide(build_snapshot(100, 60), update_history(RunHistory(), build_snapshot(100, 60), PACE.settle)) == []
+    assert (
+        decide(build_snapshot(100, 60), update_history(RunHistory(), build_snapshot(100, 60), PACE.settling_seconds))
+        == []
+    )
 
 
 @pytest.mark.parametrize("state", ["cancelled", "cancelled_terminating", "failed"])
@@ -368,7 +373,7 @@ def test_a_terminal_of_80_columns_shows_each_number_in_bold_on_its_own_line(
         START, QueueCounts(5, 2), 1, 10, FleetState("active", 3, ("i-1", "i-2")), ServiceState(6, 4, 0)
     )
     with MonitorView(replace(MONITOR_FILE, MONITOR_APP_NAME="[bold]App[/]"), console) as view:
-        view.show(snapshot, RunHistory())
+        view.show_snapshot(snapshot, RunHistory())
     lines = screen.getvalue().splitlines()
     plain_lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in lines]
     assert plain_lines[0] == "[bold]App[/]  Ctrl-C stops watching, not the run; monitor resumes"

@@ -24,7 +24,7 @@ from distributed_something.run.monitor.policy import Pace
 from distributed_something.run.run_context import RunContext
 from distributed_something.run.schedule import delete_run_rule, ensure_monitor_rule
 from distributed_something.run.setup import set_up_run
-from tests.support.emulated_runs import emulated_account, pairs
+from tests.support.emulated_runs import build_tags, emulated_account
 from tests.support.fakes import SETTINGS, FakeOutput, FakeTime
 
 QUIET = SETTINGS.model_copy(update={"EXPORT_LOGS": False, "CREATE_DASHBOARD": False})
@@ -66,14 +66,14 @@ class App:
 
     def create_volume(self) -> None:
         """Create a volume that a machine of the run has left behind."""
-        tags: Any = [{"ResourceType": "volume", "Tags": pairs(app="App", run=self.file.run)}]
+        tags: Any = [{"ResourceType": "volume", "Tags": build_tags(app="App", run=self.file.run)}]
         self.clients.ec2.create_volume(AvailabilityZone="us-east-1a", Size=30, TagSpecifications=tags)
 
     def list_kinds(self) -> set[str]:
         """Return the kinds of the app's remaining resources."""
         names = RunNames(self.file, QUIET.SQS_DEAD_LETTER_QUEUE)
         inventory = observe_run_resources(self.clients, names)
-        return {resource.kind for resource in inventory.filter_by_state(ResourceState.LEFT)}
+        return {resource.kind for resource in inventory.filter_by_state(ResourceState.REMAINING)}
 
     def call_auto_monitor(self) -> dict[str, Any]:
         return handler(EVENT, None)
@@ -132,7 +132,7 @@ def test_a_queue_that_could_not_be_deleted_is_deleted_at_the_next_call(app: App)
 def test_a_monitor_that_is_restarted_during_its_cleanup_keeps_the_newer_batch(app: App) -> None:
     app.save_empty_history(ended=time.time() - 60)
     app.set_up()
-    output, pace = FakeOutput(), Pace(look=0.0, soon=0.0, settle=0.0)
+    output, pace = FakeOutput(), Pace(interval_seconds=0.0, short_interval_seconds=0.0, settling_seconds=0.0)
     assert monitor_run(RunContext(app.clients, QUIET, output), app.file, cheapest=False, pace=pace)
     assert app.list_kinds() == SETUP_KINDS
     assert "a newer batch uses them" in output.printed

@@ -50,7 +50,7 @@ from distributed_something.run.start import start_run, watch_machine_arrivals
 from distributed_something.worker.machine.idle_alarm import build_alarm_request
 from tests.support.fakes import FakeOutput, FakeTime
 from tests.support.paths import ROOT
-from tests.support.rehearsal import BUCKETS, OURS, PLACE, Call, stage
+from tests.support.scenario import ACCOUNT, BUCKETS, RUN_SETTINGS, Call, emulate_account
 
 BEGIN = time.time() + 3600  # seconds since 1970; later than any time that moto assigns
 WEEK = 7 * 24 * 3600.0
@@ -79,10 +79,10 @@ class Rehearsal:
     def __post_init__(self) -> None:
         self.time, self.output = FakeTime(BEGIN), FakeOutput()
         self.slow_machines: list[tuple[str, str]] = []  # (machine, fleet) of machines that end later than their fleet
-        backends = [by_account[DEFAULT_ACCOUNT_ID][PLACE.region] for by_account in (ec2_backends, ecs_backends)]
+        backends = [by_account[DEFAULT_ACCOUNT_ID][ACCOUNT.region] for by_account in (ec2_backends, ecs_backends)]
         self.machines = MachineSimulator(*backends)
         self.clock = Clock(self.time.now, self.sleep)
-        self.context = RunContext(self.clients, OURS, self.output, self.clock, pause=10.0)
+        self.context = RunContext(self.clients, RUN_SETTINGS, self.output, self.clock, pause=10.0)
 
     def run_commands(self) -> None:
         run = self.start()
@@ -106,19 +106,27 @@ class Rehearsal:
     def start(self) -> MonitorFile:
         """Run setup, submitJob, and startCluster."""
         self.time.time += 60  # runs are named after the second in which they start
-        set_up_run(OURS, self.clients, self.output.print_progress, self.sleep)
+        set_up_run(RUN_SETTINGS, self.clients, self.output.print_progress, self.sleep)
         self.send_jobs(1)
         path = self.folder / "fleet.json"
         content = load_fleet_file(path)
 
         def check_account() -> None:
             now = datetime.fromtimestamp(self.time.now(), UTC)
-            self.output.print_result(format_findings(run_preflight_checks(OURS, self.clients, path, content, now)))
+            self.output.print_result(
+                format_findings(run_preflight_checks(RUN_SETTINGS, self.clients, path, content, now))
+            )
 
         run = start_run(self.context, path, content, self.folder, check_account=check_account)
-        self.output.print_progress(ensure_dashboard(self.clients.cloudwatch, OURS, run.MONITOR_FLEET_ID))
+        self.output.print_progress(ensure_dashboard(self.clients.cloudwatch, RUN_SETTINGS, run.MONITOR_FLEET_ID))
         watch_machine_arrivals(
-            OURS, self.clients, run, self.clock, wait_minutes=1, pause=10.0, say=self.output.print_progress
+            RUN_SETTINGS,
+            self.clients,
+            run,
+            self.clock,
+            wait_minutes=1,
+            pause=10.0,
+            print_progress=self.output.print_progress,
         )
         self.simulate_step()
         return run
@@ -145,18 +153,18 @@ class Rehearsal:
     def get_queue_url(self, name: str) -> str:
         return self.root.sqs.get_queue_url(QueueName=name)["QueueUrl"]
 
-    def send_jobs(self, count: int, queue: str = OURS.SQS_QUEUE_NAME) -> None:
+    def send_jobs(self, count: int, queue: str = RUN_SETTINGS.SQS_QUEUE_NAME) -> None:
         for number in range(count):
             self.root.sqs.send_message(
                 QueueUrl=self.get_queue_url(queue), MessageBody=json.dumps({"job": f"job-{number}"})
             )
 
     def fail_jobs(self, count: int) -> None:
-        self.send_jobs(count, OURS.SQS_DEAD_LETTER_QUEUE)
+        self.send_jobs(count, RUN_SETTINGS.SQS_DEAD_LETTER_QUEUE)
 
     def finish_jobs(self) -> None:
-        if OURS.SQS_QUEUE_NAME in str(self.root.sqs.list_queues().get("QueueUrls")):
-            url = self.get_queue_url(OURS.SQS_QUEUE_NAME)
+        if RUN_SETTINGS.SQS_QUEUE_NAME in str(self.root.sqs.list_queues().get("QueueUrls")):
+            url = self.get_queue_url(RUN_SETTINGS.SQS_QUEUE_NAME)
             received = self.root.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0)
             for message in received.get("Messages", []):
                 self.root.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
@@ -186,9 +194,11 @@ class Rehearsal:
 
     def leave_resources_of_older_run(self) -> None:
         tags: Any = [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
-        self.root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", "i-0123456789abcdef0", PLACE.region, "aws"))
+        self.root.cloudwatch.put_metric_alarm(
+            **build_alarm_request("Old", "i-0123456789abcdef0", ACCOUNT.region, "aws")
+        )
         self.root.ec2.create_volume(
-            AvailabilityZone=f"{PLACE.region}a", Size=8,
+            AvailabilityZone=f"{ACCOUNT.region}a", Size=8,
             TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
         )  # fmt: skip
         self.root.ec2.create_launch_template(
@@ -200,19 +210,19 @@ class Rehearsal:
 def rehearse(folder: Path) -> tuple[list[str], FakeOutput]:
     """Run the rehearsal in a new account; return all requests of the user, and the printed output."""
     folder.mkdir()
-    with stage(folder, enforced=False) as account:
-        ec2 = ec2_backends[DEFAULT_ACCOUNT_ID][PLACE.region]
+    with emulate_account(folder, enforced=False) as account:
+        ec2 = ec2_backends[DEFAULT_ACCOUNT_ID][ACCOUNT.region]
         seed_ids()
         ec2.reset()  # creates the default network again, with the seeded ids
-        clients = Clients(account.session(USER, "test", "test"))
+        clients = Clients(account.create_session(USER, "test", "test"))
         clients.s3.meta.events.register("after-call.s3", _remove_date)
-        list(set_up_account(account.root, PLACE, BUCKETS, ROOT, lambda _: None))
+        list(set_up_account(account.root, ACCOUNT, BUCKETS, ROOT, lambda _: None))
         seed_ids()
         options = FleetFileOptions(folder / "fleet.json", folder / "config.py", force=True)
-        write_fleet_file(account.root, PLACE, OURS, options, lambda _: None)
+        write_fleet_file(account.root, ACCOUNT, RUN_SETTINGS, options, lambda _: None)
         rehearsal = Rehearsal(clients, account.root, folder)
         rehearsal.run_commands()
-        return [describe_call(call) for call in account.calls if call.who == USER], rehearsal.output
+        return [describe_call(call) for call in account.calls if call.login == USER], rehearsal.output
 
 
 def seed_ids() -> None:

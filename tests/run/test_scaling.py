@@ -45,7 +45,15 @@ from distributed_something.run.monitor.policy import (
     has_surplus_containers,
 )
 from distributed_something.run.monitor.view import MonitorView
-from tests.support.fakes import MONITOR_FILE, OLD_MONITOR_FILE, START, Exact, FakeBucket, FakeOutput, exact
+from tests.support.fakes import (
+    MONITOR_FILE,
+    OLD_MONITOR_FILE,
+    START,
+    ExactClients,
+    FakeBucket,
+    FakeOutput,
+    expect_exact_calls,
+)
 
 PACE = Pace()
 FILE = replace(MONITOR_FILE, MONITOR_MACHINES=10, MONITOR_TASKS_PER_MACHINE=2, MONITOR_JOBS_PER_TASK=4)
@@ -73,7 +81,7 @@ def build_snapshot(
 
 
 def decide(snapshot: RunSnapshot, history: RunHistory = EMPTY_HISTORY, cheapest: bool = False) -> list[MonitorAction]:
-    history = update_history(history, snapshot, PACE.settle)
+    history = update_history(history, snapshot, PACE.settling_seconds)
     return choose_actions(snapshot, history, FILE, cheapest=cheapest, pace=PACE)
 
 
@@ -105,14 +113,14 @@ def test_idle_machines_that_the_jobs_need_are_kept() -> None:
 
 def test_an_idle_draining_machine_is_terminated_even_if_jobs_have_arrived() -> None:
     """It would get no more containers; the fleet replaces it."""
-    draining = replace(build_instance(1, 0), draining=True)
+    draining = replace(build_instance(1, 0), is_draining=True)
     instances = [build_instance(0, 2), draining, build_instance(2, 0)]
     assert decide(build_snapshot(1000, *instances, target=10)) == [IdleMachineTermination((draining,))]
     assert decide(build_snapshot(16, *instances, target=2, desired=4)) == [IdleMachineTermination((draining,))]
     assert decide(build_snapshot(8, *instances, target=1, desired=2)) == [
         IdleMachineTermination((draining, build_instance(2, 0)))
     ]
-    busy_draining = replace(build_instance(1, 1), draining=True)
+    busy_draining = replace(build_instance(1, 1), is_draining=True)
     assert decide(build_snapshot(1000, build_instance(0, 2), busy_draining)) == []
 
 
@@ -121,7 +129,7 @@ def test_a_machine_that_has_just_joined_is_not_terminated_yet() -> None:
 
 
 def test_a_count_that_is_briefly_too_low_changes_nothing() -> None:
-    history = update_history(RunHistory(), build_snapshot(80, *BUSY_INSTANCES, at=START - 30), PACE.settle)
+    history = update_history(RunHistory(), build_snapshot(80, *BUSY_INSTANCES, at=START - 30), PACE.settling_seconds)
     assert decide(build_snapshot(3, *BUSY_INSTANCES), history) == []
 
 
@@ -193,9 +201,9 @@ def apply_actions(snapshot: RunSnapshot, actions: list[MonitorAction]) -> RunSna
             case TaskCountChange(tasks):
                 snapshot = replace(snapshot, service=replace(snapshot.service, desired=tasks))
             case IdleMachineTermination(terminated):
-                remaining = tuple(instance for instance in snapshot.hosts if instance not in terminated)
+                remaining = tuple(instance for instance in snapshot.idle_instances if instance not in terminated)
                 machines = tuple(instance.instance for instance in remaining)
-                snapshot = replace(snapshot, hosts=remaining, fleet=replace(snapshot.fleet, machines=machines))
+                snapshot = replace(snapshot, idle_instances=remaining, fleet=replace(snapshot.fleet, machines=machines))
     return snapshot
 
 
@@ -207,7 +215,7 @@ def test_busy_machines_are_never_terminated_and_no_action_is_repeated(
     actions = decide(snapshot, cheapest=cheapest)
     for action in actions:
         if isinstance(action, IdleMachineTermination):
-            assert all(instance.tasks == 0 for instance in action.hosts)
+            assert all(instance.tasks == 0 for instance in action.instances)
         if isinstance(action, TaskCountChange):
             assert action.tasks == min(20, ceil(jobs / 4))
         if isinstance(action, FleetTargetChange) and not cheapest:
@@ -226,7 +234,7 @@ def test_a_lowered_service_has_surplus_containers_and_only_waiting_jobs_raise_it
     history = RunHistory()
     for number, count in enumerate(counts):
         snapshot = replace(build_snapshot(0, *BUSY_INSTANCES, desired=desired, at=START + 30 * number), queue=count)
-        history = update_history(history, snapshot, PACE.settle)
+        history = update_history(history, snapshot, PACE.settling_seconds)
     actions = choose_actions(snapshot, history, FILE, cheapest=False, pace=PACE)
     task_counts = [action.tasks for action in actions if isinstance(action, TaskCountChange)]
     if any(tasks < desired for tasks in task_counts):
@@ -297,7 +305,7 @@ def show_costs(file: MonitorFile, *costs: float) -> list[str]:
     output = FakeOutput()
     with MonitorView(file, output) as view:
         for cost in costs:
-            view.show(build_snapshot(80, *BUSY_INSTANCES), RunHistory(cost=cost))
+            view.show_snapshot(build_snapshot(80, *BUSY_INSTANCES), RunHistory(cost=cost))
     return output.progress
 
 
@@ -395,7 +403,7 @@ def test_monitors_with_different_clocks_end_no_run_early_and_charge_no_hour_twic
             tick = run_tick(clients, FILE, SpotPriceCache(), s3.at + clock_error, cheapest=False, pace=PACE)  # type: ignore[arg-type]
         if tick.end_reason is EndReason.RUN:
             assert first_empty is not None
-            assert s3.at - first_empty >= PACE.settle - 2 * CLOCK_TOLERANCE_SECONDS
+            assert s3.at - first_empty >= PACE.settling_seconds - 2 * CLOCK_TOLERANCE_SECONDS
         assert tick.history.cost == pytest.approx(0.5 * (s3.at - START) / 3600, abs=0.5 * 2.5 / 3600)
 
 
@@ -414,63 +422,63 @@ def describe_instance(number: int, tasks: int, status: str = "ACTIVE") -> dict[s
     }  # fmt: skip
 
 
-def carry_out(aws: Exact, action: MonitorAction) -> None:
+def carry_out(aws: ExactClients, action: MonitorAction) -> None:
     carry_out_action(aws.clients, FILE, action)
 
 
 def test_idle_machines_are_drained_first_and_one_that_received_a_task_is_not_terminated() -> None:
-    with exact() as aws:
+    with expect_exact_calls() as aws:
         expected = {"cluster": "app-cluster", "containerInstances": ["arn:0", "arn:1"]}
-        aws.answer("ecs.update_container_instances_state", expected | {"status": "DRAINING"})
+        aws.expect_call("ecs.update_container_instances_state", expected | {"status": "DRAINING"})
         instances = [describe_instance(0, 0, "DRAINING"), describe_instance(1, 1, "DRAINING")]
-        aws.answer("ecs.describe_container_instances", expected, containerInstances=instances)
-        aws.answer("ec2.terminate_instances", {"InstanceIds": ["i-0"]})
+        aws.expect_call("ecs.describe_container_instances", expected, containerInstances=instances)
+        aws.expect_call("ec2.terminate_instances", {"InstanceIds": ["i-0"]})
         carry_out(aws, IdleMachineTermination((build_instance(0, 0), build_instance(1, 0))))
 
 
 def test_idle_machines_are_drained_and_terminated_in_batches_of_100() -> None:
-    with exact() as aws:
+    with expect_exact_calls() as aws:
         for numbers in (range(100), range(100, 105)):
             for first in numbers[::10]:
                 arns = [f"arn:{number}" for number in numbers if first <= number < first + 10]
                 expected = {"cluster": "app-cluster", "containerInstances": arns, "status": "DRAINING"}
-                aws.answer("ecs.update_container_instances_state", expected)
+                aws.expect_call("ecs.update_container_instances_state", expected)
             instances = [describe_instance(number, 0, "DRAINING") for number in numbers]
-            aws.answer("ecs.describe_container_instances", None, containerInstances=instances)
-            aws.answer("ec2.terminate_instances", {"InstanceIds": [f"i-{number}" for number in numbers]})
+            aws.expect_call("ecs.describe_container_instances", None, containerInstances=instances)
+            aws.expect_call("ec2.terminate_instances", {"InstanceIds": [f"i-{number}" for number in numbers]})
         carry_out(aws, IdleMachineTermination(tuple(build_instance(number, 0) for number in range(105))))
         assert [index for index, call in enumerate(aws.calls) if call == "ec2.TerminateInstances"] == [11, 14]
 
 
 def test_a_draining_machine_is_not_drained_again() -> None:
-    with exact() as aws:
+    with expect_exact_calls() as aws:
         instances = [describe_instance(0, 0, "DRAINING")]
-        aws.answer("ecs.describe_container_instances", None, containerInstances=instances)
-        aws.answer("ec2.terminate_instances", {"InstanceIds": ["i-0"]})
-        carry_out(aws, IdleMachineTermination((replace(build_instance(0, 0), draining=True),)))
+        aws.expect_call("ecs.describe_container_instances", None, containerInstances=instances)
+        aws.expect_call("ec2.terminate_instances", {"InstanceIds": ["i-0"]})
+        carry_out(aws, IdleMachineTermination((replace(build_instance(0, 0), is_draining=True),)))
 
 
 def test_the_target_is_changed_without_terminating_machines_and_keeps_on_demand_machines() -> None:
     fleet_id = MONITOR_FILE.MONITOR_FLEET_ID
-    with exact() as aws:
+    with expect_exact_calls() as aws:
         for on_demand, configured, changes in (
             (0, 0, {}), (5, 0, {"OnDemandTargetCapacity": 3}), (1, 2, {"OnDemandTargetCapacity": 2}), (2, 2, {}),
             (0, 5, {"OnDemandTargetCapacity": 3}),
         ):  # fmt: skip
             config = {"IamFleetRole": "r", "TargetCapacity": 9, "OnDemandTargetCapacity": on_demand}
             fleet = {"SpotFleetRequestConfig": config, "SpotFleetRequestId": fleet_id}
-            aws.answer("ec2.describe_spot_fleet_requests", None, SpotFleetRequestConfigs=[fleet])
+            aws.expect_call("ec2.describe_spot_fleet_requests", None, SpotFleetRequestConfigs=[fleet])
             expected = {
                 "SpotFleetRequestId": fleet_id, "TargetCapacity": 3, "ExcessCapacityTerminationPolicy": "noTermination"
             }  # fmt: skip
-            aws.answer("ec2.modify_spot_fleet_request", expected | changes)
+            aws.expect_call("ec2.modify_spot_fleet_request", expected | changes)
             carry_out_action(aws.clients, replace(FILE, MONITOR_ON_DEMAND_MACHINES=configured), FleetTargetChange(3))
 
 
 def test_the_number_of_containers_is_changed_and_the_run_is_closed() -> None:
-    with exact() as aws:
+    with expect_exact_calls() as aws:
         expected = {"cluster": "app-cluster", "service": "AppService", "desiredCount": 6}
-        aws.answer("ecs.update_service", expected)
-        aws.answer("s3.put_object", None)
+        aws.expect_call("ecs.update_service", expected)
+        aws.expect_call("s3.put_object", None)
         carry_out(aws, TaskCountChange(6))
         carry_out(aws, RunClosure())

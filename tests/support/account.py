@@ -33,31 +33,31 @@ class Account:
     """
 
     def __init__(self, answers: dict[str, Any], clients: Clients) -> None:
-        self.answers = dict(answers)
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.responses = dict(answers)
+        self.requests: list[tuple[str, dict[str, Any]]] = []
         self.clients = clients
 
-    def refuse(self, call: str, code: str = "AccessDeniedException", message: str = "no") -> None:
+    def refuse_call(self, call: str, code: str = "AccessDeniedException", message: str = "no") -> None:
         operation = call.partition(".")[2]
-        self.answers[call] = ClientError({"Error": {"Code": code, "Message": message}}, operation)
+        self.responses[call] = ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
-    def change(self, call: str, **answer: Any) -> None:
-        self.answers[call] = self.answers.get(call, {}) | answer
+    def change_response(self, call: str, **answer: Any) -> None:
+        self.responses[call] = self.responses.get(call, {}) | answer
 
     @property
     def calls(self) -> list[str]:
-        return [call for call, _ in self.asked]
+        return [call for call, _ in self.requests]
 
-    def parameters(self, call: str) -> dict[str, Any]:
+    def get_parameters(self, call: str) -> dict[str, Any]:
         """Return the parameters of the only call with this name."""
-        (parameters,) = [parameters for name, parameters in self.asked if name == call]
+        (parameters,) = [parameters for name, parameters in self.requests if name == call]
         return parameters
 
-    def answer(self, model: Any, parameters: dict[str, Any]) -> Any:
+    def respond(self, model: Any, parameters: dict[str, Any]) -> Any:
         """Return the response to an operation, or raise its exception. Fail the test if neither is defined."""
         call = f"{model.service_model.service_name}.{model.name}"
-        self.asked.append((call, parameters))
-        answer = self.answers.get(call)
+        self.requests.append((call, parameters))
+        answer = self.responses.get(call)
         if answer is None:
             pytest.fail(f"{call} was not expected")
         if isinstance(answer, BaseException):
@@ -88,7 +88,7 @@ class _Connection:
     def _answer(self, model: Any, context: dict[str, Any], **_: Any) -> tuple[AWSResponse, Any]:
         assert self.account is not None, f"{model.name} was called outside `with account(…)`"
         try:
-            return _build_http_response(200), _copy_containers(self.account.answer(model, context["parameters"]))
+            return _build_http_response(200), _copy_containers(self.account.respond(model, context["parameters"]))
         except ClientError as error:  # botocore converts this response to the service's own exception
             return _build_http_response(400), _copy_containers(error.response)
 
@@ -111,7 +111,7 @@ def _get_connection() -> _Connection:
 
 
 @contextmanager
-def account(answers: dict[str, Any]) -> Iterator[Account]:
+def emulate_account(answers: dict[str, Any]) -> Iterator[Account]:
     """Send all calls of this process to the account while the block runs."""
     connection = _get_connection()
     connection.account = Account(answers, connection.clients)
@@ -128,13 +128,13 @@ def _session() -> boto3.Session:
     return boto3.Session("test", "test", region_name=REGION)
 
 
-def new_clients() -> Clients:
+def create_clients() -> Clients:
     """Return new clients, for Stubbers and moto."""
     return Clients(_session())
 
 
 @contextmanager
-def stubbed(client: Any) -> Iterator[Stubber]:
+def stub_client(client: Any) -> Iterator[Stubber]:
     """Yield a Stubber around one client. Fail the test if one of its responses was not used."""
     with Stubber(client) as stub:
         yield stub

@@ -53,37 +53,37 @@ def _add_dates(parsed: dict[str, Any], **_: Any) -> None:
         parsed["taskDefinition"].setdefault("registeredAt", datetime.now(UTC))
 
 
-class Runs:
+class RunFactory:
     """Factory for all resources of an app's run, as setup, startCluster, the fleet, and workers create them."""
 
     def __init__(self, clients: Clients) -> None:
         self.clients = clients
 
-    def start(self, app: str = "App", jobs: int = 0) -> str:
+    def create_run(self, app: str = "App", jobs: int = 0) -> str:
         """Create all resources of a run with `jobs` jobs in its queue. Return the fleet's ID."""
         names = {"APP_NAME": app, "SQS_QUEUE_NAME": f"{app}Queue", "SQS_DEAD_LETTER_QUEUE": f"{app}DeadMessages",
                  "ECS_CLUSTER": f"{app}-cluster", "LOG_GROUP_NAME": f"{app}Logs"}  # fmt: skip
         settings = SETTINGS.model_copy(update=names)
         set_up_run(settings, self.clients, lambda text: None, lambda seconds: None)
         for _ in range(jobs):
-            self.clients.sqs.send_message(QueueUrl=self.queue(app), MessageBody="{}")
-        fleet_id = self.fleet(app)
+            self.clients.sqs.send_message(QueueUrl=self.get_queue_url(app), MessageBody="{}")
+        fleet_id = self.create_fleet(app)
         ensure_dashboard(self.clients.cloudwatch, settings, fleet_id)
-        for machine in self.machines(app):
+        for machine in self.list_machines(app):
             self.clients.cloudwatch.put_metric_alarm(**build_alarm_request(app, machine, "us-east-1", "aws"))
         self.clients.events.put_rule(Name=build_monitor_rule_name(app), ScheduleExpression=MONITOR_RULE_RATE)
         file = replace(MONITOR_FILE, MONITOR_APP_NAME=app)
         function = "arn:aws:lambda:us-east-1:123456789012:function:monitor"
         self.clients.events.put_targets(**build_targets_request(file, function))
-        self.volume(app)
-        self.template(app)
+        self.create_volume(app)
+        self.create_launch_template(app)
         return fleet_id
 
-    def queue(self, app: str) -> str:
+    def get_queue_url(self, app: str) -> str:
         return self.clients.sqs.get_queue_url(QueueName=f"{app}Queue")["QueueUrl"]
 
-    def fleet(self, app: str, **tags: str) -> str:
-        fleet_tags = pairs(**{"app": app, "run": RUN} | tags)
+    def create_fleet(self, app: str, **tags: str) -> str:
+        fleet_tags = build_tags(**{"app": app, "run": RUN} | tags)
         name_tag = {"Key": "Name", "Value": f"{app}Worker"}
         machine_tags: Any = [{"ResourceType": "instance", "Tags": [name_tag, *fleet_tags]}]
         images = self.clients.ec2.describe_images()["Images"]
@@ -104,31 +104,31 @@ class Runs:
         }
         return self.clients.ec2.request_spot_fleet(SpotFleetRequestConfig=config)["SpotFleetRequestId"]
 
-    def machines(self, app: str) -> list[str]:
+    def list_machines(self, app: str) -> list[str]:
         return [machine.id for machine in iter_tagged_machines(self.clients.ec2, app)]
 
-    def volume(self, app: str) -> None:
-        tags: Any = [{"ResourceType": "volume", "Tags": pairs(app=app, run=RUN)}]
+    def create_volume(self, app: str) -> None:
+        tags: Any = [{"ResourceType": "volume", "Tags": build_tags(app=app, run=RUN)}]
         self.clients.ec2.create_volume(AvailabilityZone="us-east-1a", Size=30, TagSpecifications=tags)
 
-    def template(self, app: str, run: str = RUN) -> None:
-        tags: Any = [{"ResourceType": "launch-template", "Tags": pairs(app=app, run=run)}]
+    def create_launch_template(self, app: str, run: str = RUN) -> None:
+        tags: Any = [{"ResourceType": "launch-template", "Tags": build_tags(app=app, run=run)}]
         data: Any = {"InstanceType": "m5.large"}
         self.clients.ec2.create_launch_template(
             LaunchTemplateName=f"{app}-{run}", LaunchTemplateData=data, TagSpecifications=tags
         )
 
-    def names(self, app: str, fleet_id: str) -> RunNames:
+    def build_names(self, app: str, fleet_id: str) -> RunNames:
         file = replace(
             MONITOR_FILE, MONITOR_FLEET_ID=fleet_id, MONITOR_APP_NAME=app, MONITOR_QUEUE_NAME=f"{app}Queue",
             MONITOR_ECS_CLUSTER=f"{app}-cluster", MONITOR_LOG_GROUP_NAME=f"{app}Logs",
         )  # fmt: skip
         return RunNames(file, f"{app}DeadMessages")
 
-    def clean(self, names: RunNames, **more: bool) -> CleanupReport:
+    def clean_up(self, names: RunNames, **more: bool) -> CleanupReport:
         run = CleanupRequest(names.run, names.dead_letter_queue, **more)
         return delete_run_resources(self.clients, run, FakeTime().sleep)
 
 
-def pairs(**tags: str) -> list[Any]:
+def build_tags(**tags: str) -> list[Any]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]

@@ -27,7 +27,7 @@ KEYS = LOGIN | {"AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @contextmanager
-def ministack(folder: Path) -> Iterator[str]:
+def run_ministack(folder: Path) -> Iterator[str]:
     """Run ministack on the loopback interface while the block runs. Yield its address."""
     port = _find_free_port()
     env = os.environ | {
@@ -45,7 +45,7 @@ def ministack(folder: Path) -> Iterator[str]:
             [sys.executable, "-m", "ministack"], cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        until(lambda: process.poll() is None and _is_listening(port), "ministack did not start")
+        wait_until(lambda: process.poll() is None and _is_listening(port), "ministack did not start")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
@@ -53,7 +53,7 @@ def ministack(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def roto(folder: Path) -> Iterator[str]:
+def run_roto(folder: Path) -> Iterator[str]:
     """Run roto while the block runs. Yield its address.
 
     A second emulator ensures that the worker does not depend on a peculiarity of ministack.
@@ -64,14 +64,14 @@ def roto(folder: Path) -> Iterator[str]:
     with (folder / "roto.log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
-        until(lambda: process.poll() is None and _is_listening(port), "roto did not start")
+        wait_until(lambda: process.poll() is None and _is_listening(port), "roto did not start")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
 
 
-def until(condition: Callable[[], Any], failure: str, seconds: float = 60) -> Any:
+def wait_until(condition: Callable[[], Any], failure: str, seconds: float = 60) -> Any:
     """Wait until the condition returns a true value, and return it. Fail the test with `failure` after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -82,12 +82,12 @@ def until(condition: Callable[[], Any], failure: str, seconds: float = 60) -> An
 
 
 @dataclass
-class Lab:
+class WorkerLab:
     """A queue with its dead-letter queue, a bucket, and the workers that a test starts."""
 
     url: str
     folder: Path
-    tries: int = 2
+    max_receives: int = 2
     visibility: int = 2
     run: str = "20261123T104500Z"
     name: str = field(default_factory=lambda: f"lab-{uuid.uuid4().hex[:8]}")
@@ -100,7 +100,7 @@ class Lab:
         arn = self.sqs.get_queue_attributes(QueueUrl=self.dead_url, AttributeNames=["QueueArn"])["Attributes"][
             "QueueArn"
         ]
-        redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": str(self.tries)})
+        redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": str(self.max_receives)})
         self.queue_url = self.sqs.create_queue(QueueName=self.name, Attributes={"RedrivePolicy": redrive})["QueueUrl"]
         self.s3.create_bucket(Bucket=self.name)
 
@@ -120,7 +120,7 @@ class Lab:
             "EXPECTED_NUMBER_FILES": "1",
         }
 
-    def worker(self, **env: str) -> subprocess.Popen[bytes]:
+    def start_worker(self, **env: str) -> subprocess.Popen[bytes]:
         """Start `python worker/generic-worker.py`. `log()` returns its output."""
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
@@ -132,50 +132,51 @@ class Lab:
         self.workers.append(worker)
         return worker
 
-    def end(self) -> None:
+    def kill_workers(self) -> None:
         """Kill all running workers."""
         for worker in self.workers:
             with suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)
             worker.wait()
 
-    def log(self) -> str:
+    def read_log(self) -> str:
         return (self.folder / "worker.log").read_text()
 
-    def send(self, **message: Any) -> dict[str, Any]:
+    def send_job(self, **message: Any) -> dict[str, Any]:
         self.send_text(json.dumps(message))
         return message
 
     def send_text(self, body: str) -> None:
         self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)
 
-    def text(self, key: str) -> bytes | None:
+    def read_object(self, key: str) -> bytes | None:
         """Return an object's content, or None if the object does not exist."""
         try:
             return bytes(self.s3.get_object(Bucket=self.name, Key=key)["Body"].read())
         except ClientError:
             return None
 
-    def put(self, key: str, body: bytes = b"x") -> None:
+    def put_object(self, key: str, body: bytes = b"x") -> None:
         self.s3.put_object(Bucket=self.name, Key=key, Body=body)
 
-    def record(self, job: str) -> dict[str, Any] | None:
-        content = self.text(f"runs/App/{self.run}/jobs/{job}.json")
+    def read_record(self, job: str) -> dict[str, Any] | None:
+        content = self.read_object(f"runs/App/{self.run}/jobs/{job}.json")
         return json.loads(content) if content else None
 
-    def recorded(self, job: str, **expected: Any) -> dict[str, Any]:
+    def wait_for_record(self, job: str, **expected: Any) -> dict[str, Any]:
         """Wait until a job's record has the expected values, and return the record."""
 
         def find_matching_record() -> dict[str, Any] | None:
-            record = self.record(job)
+            record = self.read_record(job)
             return record if record and all(record[key] == value for key, value in expected.items()) else None
 
-        until(
-            find_matching_record, f"no record of {job} has the values {expected}; before the wait: {self.record(job)}"
+        wait_until(
+            find_matching_record,
+            f"no record of {job} has the values {expected}; before the wait: {self.read_record(job)}",
         )
         return find_matching_record() or {}
 
-    def dead(self) -> list[dict[str, Any]]:
+    def receive_dead_letters(self) -> list[dict[str, Any]]:
         """Return the messages in the dead-letter queue. The next two seconds, further calls do not return them."""
         return list(
             self.sqs.receive_message(
@@ -183,7 +184,7 @@ class Lab:
             ).get("Messages", [])
         )
 
-    def waiting(self, hidden: bool = False) -> int:
+    def count_messages(self, hidden: bool = False) -> int:
         """Return the number of messages that can be received, or of those that are `hidden` by a lease."""
         name = "ApproximateNumberOfMessages" + ("NotVisible" if hidden else "")
         response = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=[name])

@@ -24,33 +24,33 @@ def require_engine() -> None:
         pytest.skip(f"no Docker engine: {problem}")
 
 
-def docker(*words: str) -> str:
+def run_docker(*words: str) -> str:
     """Run a `docker` command and return its standard output. Fail the test with Docker's messages if it fails."""
     return _docker(*words).stdout
 
 
-def logs_of(container: str) -> str:
+def read_container_logs(container: str) -> str:
     """Return a container's standard output and standard error."""
     result = _docker("logs", container)
     return result.stdout + result.stderr
 
 
-def build(folder: Path, name: str, **arguments: str) -> str:
+def build_image(folder: Path, name: str, **arguments: str) -> str:
     """Build an image from a folder's Dockerfile, with build arguments, and return `name`.
 
     Docker caches the steps for the next build. Skip the test without an engine.
     """
     require_engine()
     options = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
-    docker("build", "--network", "host", *options, "--tag", name, str(folder))
+    run_docker("build", "--network", "host", *options, "--tag", name, str(folder))
     return name
 
 
-def build_worker(folder: Path, name: str, **arguments: str) -> str:
+def build_worker_image(folder: Path, name: str, **arguments: str) -> str:
     """Build a worker image as `make build` does, from a folder that has a worker's Dockerfile. Return `name`."""
     with TemporaryDirectory() as context:
         subprocess.run([str(MAKE_CONTEXT), context, str(folder)], check=True)
-        return build(Path(context), name, **arguments)
+        return build_image(Path(context), name, **arguments)
 
 
 def _docker(*words: str) -> subprocess.CompletedProcess[str]:

@@ -22,8 +22,17 @@ from distributed_something.core.monitor_file import build_monitor_file
 from distributed_something.run.run_context import RunContext
 
 __all__ = [
-    "ANY", "MONITOR_FILE", "SETTINGS", "Exact", "FakeBucket", "FakeOutput", "FakeSqs", "FakeTime", "build_context",
-    "exact", "refused",
+    "ANY",
+    "MONITOR_FILE",
+    "SETTINGS",
+    "ExactClients",
+    "FakeBucket",
+    "FakeOutput",
+    "FakeSqs",
+    "FakeTime",
+    "build_client_error",
+    "build_context",
+    "expect_exact_calls",
 ]  # fmt: skip
 
 MISSING_QUEUE = "AWS.SimpleQueueService.NonExistentQueue"
@@ -60,7 +69,7 @@ MONITOR_FILE = build_monitor_file(SETTINGS, "sfr-0123abcd", START)
 OLD_MONITOR_FILE = replace(MONITOR_FILE, MONITOR_MACHINES=0, MONITOR_DEAD_LETTER_QUEUE="")  # without slots
 
 
-class Exact:
+class ExactClients:
     """Clients that accept only the calls that a test expects, with exactly its parameters, in its order per service."""
 
     def __init__(self, clients: Clients, stack: ExitStack) -> None:
@@ -78,15 +87,17 @@ class Exact:
     def _build_recorder(self, service: str) -> Callable[..., None]:
         return lambda model, **_: self.calls.append(f"{service}.{model.name}")
 
-    def answer(self, call: str, wanted: dict[str, Any] | None = None, **response: Any) -> None:
-        """Expect a call, such as "sqs.get_queue_url", and set its response. `wanted`: its parameters; None: any."""
+    def expect_call(self, call: str, request: dict[str, Any] | None = None, **response: Any) -> None:
+        """Expect a call, such as "sqs.get_queue_url", and set its response. `request`: its parameters; None: any."""
         service, _, method = call.partition(".")
-        self._stubs[service].add_response(method, response, wanted)
+        self._stubs[service].add_response(method, response, request)
 
-    def refuse(self, call: str, code: str, message: str = "as told", wanted: dict[str, Any] | None = None) -> None:
+    def expect_error(
+        self, call: str, code: str, message: str = "as told", request: dict[str, Any] | None = None
+    ) -> None:
         """Expect a call and fail it with the error `code`."""
         service, _, method = call.partition(".")
-        self._stubs[service].add_client_error(method, code, message, expected_params=wanted)
+        self._stubs[service].add_client_error(method, code, message, expected_params=request)
 
     def verify_all_calls(self) -> None:
         """Fail the test if an expected call was not made."""
@@ -100,10 +111,10 @@ def _clients() -> Clients:
 
 
 @contextmanager
-def exact() -> Iterator[Exact]:
+def expect_exact_calls() -> Iterator[ExactClients]:
     """Yield an `Exact`. At the end, fail the test if an expected call was not made."""
     with ExitStack() as stack:
-        exact_clients = Exact(_clients(), stack)
+        exact_clients = ExactClients(_clients(), stack)
         yield exact_clients
         exact_clients.verify_all_calls()
 
@@ -154,7 +165,7 @@ def build_context(
     return RunContext(clients, settings, output or FakeOutput(), (time or FakeTime()).clock)
 
 
-def refused(code: str, operation: str = "DescribeServices") -> ClientError:
+def build_client_error(code: str, operation: str = "DescribeServices") -> ClientError:
     """Return an error from AWS with this code."""
     return ClientError({"Error": {"Code": code, "Message": "as told"}}, operation)
 
@@ -168,7 +179,7 @@ class FakeSqs:
         self.batches: list[list[str]] = []
         self.threads: set[int] = set()
         self.received: list[str] = []
-        self.asked: dict[str, int] = {}
+        self.attempts: dict[str, int] = {}
         self.tags: dict[str, str] = {}
 
     def get_queue_url(self, **_: str) -> dict[str, str]:
@@ -181,7 +192,7 @@ class FakeSqs:
             self.batches.append([entry["MessageBody"] for entry in Entries])
             for entry in Entries:
                 body = entry["MessageBody"]
-                attempt = self.asked[body] = self.asked.get(body, 0) + 1
+                attempt = self.attempts[body] = self.attempts.get(body, 0) + 1
                 if self._refuse(body, attempt):
                     response["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "Message": "later, please"})
                 else:

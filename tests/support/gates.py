@@ -12,7 +12,7 @@ from urllib.request import ProxyHandler, build_opener
 from distributed_something.localcloud.base.endpoints import AGENT_PATH
 from distributed_something.localcloud.base.layout import build_layout, read_cloud_state
 from distributed_something.localcloud.daemon.ecs_agent import PROTECTION_STATE_PATH
-from tests.support.project import Project, wait_for
+from tests.support.project import Project, wait_until
 
 SCRIPT = """
 import os, sys, time
@@ -32,18 +32,18 @@ class Gates:
 
     folder: Path
 
-    def job_file(self, project: Project, **gate_of: str) -> str:
+    def write_job_file(self, project: Project, **gate_of: str) -> str:
         """Write a job file with one job per name, each waiting for its gate. Return the file's path."""
         self.folder.mkdir()
         groups = [{"name": name, "gate": gate} for name, gate in gate_of.items()]
         command = ["python3", "-c", SCRIPT, str(self.folder), "{name}", "{gate}", "{output_dir}"]
-        return str(project.job_file(command=command, output_location="results/{name}", groups=groups))
+        return str(project.write_job_file(command=command, output_location="results/{name}", groups=groups))
 
-    def open(self, gate: str) -> None:
+    def open_gate(self, gate: str) -> None:
         """Let all jobs finish that wait at this gate now or later."""
         (self.folder / gate).touch()
 
-    def starts(self, name: str) -> list[str]:
+    def list_starts(self, name: str) -> list[str]:
         """Return the machines on which a job started, in order: more than one if it was interrupted."""
         path = self.folder / "starts"
         lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
@@ -51,22 +51,22 @@ class Gates:
 
     def wait_for_start(self, project: Project, name: str) -> str:
         """Wait until a job has started and its container is protected from scale-in. Return its machine."""
-        wait_for(lambda: bool(self.starts(name)))
-        machine = self.starts(name)[-1]
-        wait_for(lambda: machine in protected(project))
+        wait_until(lambda: bool(self.list_starts(name)))
+        machine = self.list_starts(name)[-1]
+        wait_until(lambda: machine in list_protected_machines(project))
         return machine
 
 
-def machines(project: Project) -> set[str]:
+def list_running_machines(project: Project) -> set[str]:
     """Return the IDs of the running machines."""
     filters: Any = [{"Name": "instance-state-name", "Values": ["running"]}]
-    reservations = project.client("ec2").describe_instances(Filters=filters)["Reservations"]
+    reservations = project.build_client("ec2").describe_instances(Filters=filters)["Reservations"]
     return {instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]}
 
 
-def protected(project: Project) -> set[str]:
+def list_protected_machines(project: Project) -> set[str]:
     """Return the IDs of the machines with a protected container, according to the local cloud's ECS agent."""
-    ecs = project.client("ecs")
+    ecs = project.build_client("ecs")
     arns = ecs.list_tasks(cluster="tryout-cluster")["taskArns"]
     tasks = ecs.describe_tasks(cluster="tryout-cluster", tasks=arns)["tasks"] if arns else []
     arns = [task["containerInstanceArn"] for task in tasks if _is_protected(project, task["taskArn"])]
@@ -87,7 +87,7 @@ def _is_protected(project: Project, arn: str) -> bool:
         return False
 
 
-def target(project: Project) -> int:
+def get_target_capacity(project: Project) -> int:
     """Return the target capacity of the only fleet."""
-    (fleet,) = project.client("ec2").describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
+    (fleet,) = project.build_client("ec2").describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
     return int(fleet["SpotFleetRequestConfig"]["TargetCapacity"])

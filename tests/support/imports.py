@@ -25,13 +25,13 @@ class Import:
         return f"{self.path}:{self.line}: {self.importer} imports {self.module}"
 
 
-def modules() -> dict[str, Path]:
+def list_modules() -> dict[str, Path]:
     """Return the path of every module of the package, by dotted name."""
     paths = sorted((ROOT / PACKAGE).rglob("*.py"))
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
-def imports_of(name: str, path: Path, known: dict[str, Path]) -> Iterator[Import]:
+def iter_imports(name: str, path: Path, modules: dict[str, Path]) -> Iterator[Import]:
     """Yield a module's imports of the package's own modules. `known` contains all modules of the package by name."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -52,10 +52,10 @@ def imports_of(name: str, path: Path, known: dict[str, Path]) -> Iterator[Import
             if base.startswith(PACKAGE):
                 for alias in node.names:
                     inner = f"{base}.{alias.name}"
-                    yield Import(name, path.relative_to(ROOT), node.lineno, inner if inner in known else base)
+                    yield Import(name, path.relative_to(ROOT), node.lineno, inner if inner in modules else base)
 
 
-def package_of(module: str) -> str:
+def get_package(module: str) -> str:
     """Return a module's top-level package, such as `run` for `distributed_something.run.monitor.loop`."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""

@@ -53,7 +53,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def faults(service: str, request: dict[str, Any], shape: Shape) -> list[str]:
+def find_request_problems(service: str, request: dict[str, Any], shape: Shape) -> list[str]:
     """Return the reasons why AWS would refuse a request, one line each."""
     validate_parameters(request, shape)
     return [

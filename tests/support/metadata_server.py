@@ -21,16 +21,16 @@ class MetadataServer:
     def __init__(self, url: str) -> None:
         self.url = url
         self.env = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": url, "AWS_EC2_METADATA_DISABLED": "false"}
-        self.asked: list[str] = []
-        self.lives: list[str] = []  # the requested lifetime of each token, in seconds
+        self.requests: list[str] = []
+        self.token_ttls: list[str] = []  # the requested lifetime of each token, in seconds
         self.token_status = 200
-        self.late_tokens = 0  # this many requests for a token fail before one succeeds
-        self.answers: list[tuple[int, bytes]] = []  # responses to the next GET requests, regardless of their paths
+        self.failing_token_requests = 0  # this many requests for a token fail before one succeeds
+        self.responses: list[tuple[int, bytes]] = []  # responses to the next GET requests, regardless of their paths
         self.token = "first=="
         self.texts: dict[str, str] = {}
-        self.set("instance", INSTANCE)
+        self.set_text("instance", INSTANCE)
 
-    def set(self, name: str, text: str | None) -> None:
+    def set_text(self, name: str, text: str | None) -> None:
         """Set the text at one of PATHS. Without a text, requests get status 404."""
         path = f"/latest/meta-data/{PATHS[name]}"
         if text is None:
@@ -38,26 +38,26 @@ class MetadataServer:
         else:
             self.texts[path] = text
 
-    def spot_notice(self, when: float, action: str = "terminate") -> None:
+    def set_spot_notice(self, when: float, action: str = "terminate") -> None:
         """Announce a spot interruption at `when`, in seconds since the epoch."""
-        self.set("spot", json.dumps({"action": action, "time": utc(when)}))
+        self.set_text("spot", json.dumps({"action": action, "time": format_utc(when)}))
 
-    def rebalance(self, when: float) -> None:
+    def set_rebalance_recommendation(self, when: float) -> None:
         """Set a rebalance recommendation with the time `when`, in seconds since the epoch."""
-        self.set("rebalance", json.dumps({"noticeTime": utc(when)}))
+        self.set_text("rebalance", json.dumps({"noticeTime": format_utc(when)}))
 
     def forget_tokens(self) -> None:
         """Invalidate all tokens: requests with them get status 401."""
         self.token += "a"
 
 
-def utc(seconds: float) -> str:
+def format_utc(seconds: float) -> str:
     """Return a time in EC2's format."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @contextmanager
-def metadata_server() -> Iterator[MetadataServer]:
+def run_metadata_server() -> Iterator[MetadataServer]:
     """Run a server on a free port of the loopback interface while the block runs."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as http:
         server = MetadataServer(f"http://127.0.0.1:{http.server_port}")
@@ -74,18 +74,21 @@ def metadata_server() -> Iterator[MetadataServer]:
 def _build_handler(server: MetadataServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
-            server.asked.append(f"PUT {self.path}")
+            server.requests.append(f"PUT {self.path}")
             lifetime = self.headers.get(TTL_HEADER, "")
-            server.lives.append(lifetime)
+            server.token_ttls.append(lifetime)
             is_valid = self.path == "/latest/api/token" and lifetime.isdecimal() and 1 <= int(lifetime) <= 21_600
-            is_late, server.late_tokens = server.late_tokens > 0, max(0, server.late_tokens - 1)
+            is_late, server.failing_token_requests = (
+                server.failing_token_requests > 0,
+                max(0, server.failing_token_requests - 1),
+            )
             status = 503 if is_late else server.token_status
             self._send_body(status if is_valid else 400, server.token.encode())
 
         def do_GET(self) -> None:
-            server.asked.append(f"GET {self.path}")
-            if server.answers:
-                self._send_body(*server.answers.pop(0))
+            server.requests.append(f"GET {self.path}")
+            if server.responses:
+                self._send_body(*server.responses.pop(0))
             elif self.headers.get(TOKEN_HEADER) != server.token:
                 self._send_body(401, b"")
             elif self.path in server.texts:

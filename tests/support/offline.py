@@ -63,7 +63,7 @@ class Outcome:
     err: str
 
 
-def config_text(constants: Mapping[str, object]) -> str:
+def format_config(constants: Mapping[str, object]) -> str:
     """Return the text of a config file that sets these constants."""
     return "".join(f"{name} = {value!r}\n" for name, value in constants.items())
 
@@ -71,13 +71,13 @@ def config_text(constants: Mapping[str, object]) -> str:
 def write_project(folder: Path) -> Path:
     """Write a project with valid files to `folder`. Return `folder`."""
     (folder / "files").mkdir(parents=True)
-    (folder / "config.py").write_text(config_text(CONFIG))
+    (folder / "config.py").write_text(format_config(CONFIG))
     for name, content in (("job", JOB), ("fleet", FLEET), ("monitor", MONITOR)):
         (folder / "files" / f"{name}.json").write_text(json.dumps(content))
     return folder
 
 
-def type_command(*arguments: str) -> Outcome:
+def run_command(*arguments: str) -> Outcome:
     """Run `python run.py ARGUMENTS` in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
@@ -86,7 +86,7 @@ def type_command(*arguments: str) -> Outcome:
 
 
 @contextmanager
-def no_way_out() -> Iterator[None]:
+def block_requests() -> Iterator[None]:
     """Fail the test if the block sends a request or starts the local cloud."""
 
     def refuse(*_: object, **__: object) -> NoReturn:

@@ -41,7 +41,7 @@ class Project:
         constants = CONFIG | config
         (folder / "config.py").write_text("".join(f"{name} = {value!r}\n" for name, value in constants.items()))
 
-    def job_file(self, **content: object) -> Path:
+    def write_job_file(self, **content: object) -> Path:
         path = self.folder / "files" / "job.json"
         path.write_text(json.dumps(content))
         return path
@@ -49,8 +49,8 @@ class Project:
     def run(self, *arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Run `python run.py --local …` and wait for its end, at most two minutes."""
         result = subprocess.run(
-            self.command(*arguments), cwd=self.folder, env=self.environment(env), capture_output=True, text=True,
-            timeout=120, check=False,
+            self.build_command(*arguments), cwd=self.folder, env=self.build_environment(env),
+            capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert not check or result.returncode == 0, (
             f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
@@ -61,41 +61,46 @@ class Project:
         """Start `python run.py --local …` without waiting for its end."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            self.command(*arguments), cwd=self.folder, env=self.environment({}), stdout=pipe, stderr=pipe, text=True
+            self.build_command(*arguments),
+            cwd=self.folder,
+            env=self.build_environment({}),
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
         )
 
-    def command(self, *arguments: str) -> list[str]:
+    def build_command(self, *arguments: str) -> list[str]:
         return [sys.executable, str(ROOT / "run.py"), "--local", "--project", str(self.folder), *arguments]
 
     @staticmethod
-    def environment(more: Mapping[str, str]) -> dict[str, str]:
+    def build_environment(more: Mapping[str, str]) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | dict(more)
 
-    def cloud(self) -> LocalCloud:
+    def get_local_cloud(self) -> LocalCloud:
         """Return this project's local cloud; start it if necessary."""
         return start_local_cloud(self.folder, region="us-east-1", worker_root=ROOT)
 
-    def client(self, service: str) -> Any:
+    def build_client(self, service: str) -> Any:
         """Return a client of this project's local cloud."""
-        return self.cloud().build_client(service)
+        return self.get_local_cloud().build_client(service)
 
-    def workers(self) -> list[int]:
+    def list_workers(self) -> list[int]:
         """Return the process IDs of this project's workers."""
         return list_processes_with(str(self.folder / "worker" / "generic-worker.py"))
 
-    def kill_a_worker(self) -> int:
+    def kill_worker(self) -> int:
         """Wait until a worker is running, and kill it with SIGKILL. Return its process ID."""
-        wait_for(lambda: bool(self.workers()))
-        pid = self.workers()[0]
+        wait_until(lambda: bool(self.list_workers()))
+        pid = self.list_workers()[0]
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def results(self, prefix: str = "results") -> dict[str, str]:
+    def read_results(self, prefix: str = "results") -> dict[str, str]:
         """Return the text of each exported result file below `prefix`, by its path."""
         folder = self.folder / "local" / "tryout-bucket" / prefix
         return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
-    def records(self) -> list[dict[str, Any]]:
+    def read_records(self) -> list[dict[str, Any]]:
         """Return the exported records of all runs."""
         folder = self.folder / "local" / "tryout-bucket" / "runs"
         return [json.loads(path.read_text()) for path in sorted(folder.glob("*/*/jobs/*.json"))]
@@ -104,12 +109,12 @@ class Project:
         stop_local_cloud(self.folder)
 
 
-def processes_of(folder: Path) -> list[int]:
+def list_project_processes(folder: Path) -> list[int]:
     """Return the IDs of the processes with this folder in their arguments."""
     return list_processes_with(str(folder))
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Wait until a condition that depends on other processes is true. Fail the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -118,7 +123,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 
 @contextmanager
-def project(folder: Path, **config: object) -> Iterator[Project]:
+def create_project(folder: Path, **config: object) -> Iterator[Project]:
     """Yield a new project. Stop its local cloud at the end, even if the test fails."""
     new_project = Project(folder, **config)
     try:

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from distributed_something.core.monitor_file import MonitorFile
-from tests.support.account import Account, account
-from tests.support.fakes import MISSING_QUEUE, QUEUE_URL, RUN, START, FakeBucket, refused
+from tests.support.account import Account, emulate_account
+from tests.support.fakes import MISSING_QUEUE, QUEUE_URL, RUN, START, FakeBucket, build_client_error
 
 QUEUE_NAME = QUEUE_URL.rsplit("/", 1)[-1]
 EMPTY_ACCOUNT: dict[str, Any] = {
@@ -18,7 +18,7 @@ EMPTY_ACCOUNT: dict[str, Any] = {
     "ec2.DescribeInstances": {"Reservations": []},
     "ec2.DescribeVolumes": {"Volumes": []},
     "ec2.DescribeLaunchTemplates": {"LaunchTemplates": []},
-    "sqs.GetQueueUrl": refused(MISSING_QUEUE, "GetQueueUrl"),
+    "sqs.GetQueueUrl": build_client_error(MISSING_QUEUE, "GetQueueUrl"),
     "sqs.ListQueues": {},
     "ecs.DescribeServices": {"services": []},
     "ecs.DescribeClusters": {"clusters": []},
@@ -37,8 +37,8 @@ class RunAccount:
     def __init__(self, account: Account, file: MonitorFile) -> None:
         self.account, self.file = account, file
         self.clients: Any = _RunClients(account)
-        self.bucket, self.queue_is_there, self.jobs = FakeBucket(), True, 0
-        account.answers |= {
+        self.bucket, self.has_queue, self.jobs = FakeBucket(), True, 0
+        account.responses |= {
             "s3.GetObject": lambda parameters: self.bucket.get_object(**parameters),
             "s3.PutObject": lambda parameters: self.bucket.put_object(**parameters),
             "s3.ListObjectsV2": self._list_objects,
@@ -60,27 +60,27 @@ class RunAccount:
 
         def list_objects(parameters: dict[str, Any]) -> Any:
             if parameters["Prefix"] == self.file.keys.jobs:
-                raise refused(code)
+                raise build_client_error(code)
             return self._list_objects(parameters)
 
-        self.account.answers["s3.ListObjectsV2"] = list_objects
+        self.account.responses["s3.ListObjectsV2"] = list_objects
 
     def refuse_summary(self, code: str) -> None:
         """Fail requests to write the summary with this error code."""
 
         def put_object(parameters: dict[str, Any]) -> Any:
             if parameters["Key"] == self.file.keys.summary:
-                raise refused(code)
+                raise build_client_error(code)
             return self.bucket.put_object(**parameters)
 
-        self.account.answers["s3.PutObject"] = put_object
+        self.account.responses["s3.PutObject"] = put_object
 
-    def keep_machine(self, name: str = "i-1") -> None:
+    def add_unstoppable_machine(self, name: str = "i-1") -> None:
         """Add a machine of the run that keeps running when it is terminated."""
         tags = [{"Key": key, "Value": value} for key, value in {"app": "App", "run": RUN, "Name": "AppWorker"}.items()]
         machine = {"InstanceId": name, "State": {"Name": "running"}, "Tags": tags}
-        self.account.answers["ec2.DescribeInstances"] = {"Reservations": [{"Instances": [machine]}]}
-        self.account.answers["ec2.TerminateInstances"] = {}
+        self.account.responses["ec2.DescribeInstances"] = {"Reservations": [{"Instances": [machine]}]}
+        self.account.responses["ec2.TerminateInstances"] = {}
 
     @property
     def summary(self) -> str:
@@ -88,14 +88,14 @@ class RunAccount:
         return self.bucket.objects[self.file.keys.summary].decode()
 
     @property
-    def acts(self) -> list[str]:
+    def actions(self) -> list[str]:
         """The main actions in order. Each is recognized by a call that no other action makes."""
         names = {
             "logs.CreateExportTask": "export", "sqs.DeleteQueue": "clean-up", "events.ListRules": "look",
             "events.DeleteRule": "delete the rule",
         }  # fmt: skip
         actions = []
-        for call, parameters in self.account.asked:
+        for call, parameters in self.account.requests:
             if call in names:
                 actions.append(names[call])
             elif call == "s3.ListObjectsV2" and parameters["Prefix"] == self.file.keys.jobs:
@@ -109,12 +109,12 @@ class RunAccount:
         return {"Contents": [{"Key": key, "LastModified": datetime.fromtimestamp(START, UTC)} for key in keys]}
 
     def _get_queue_url(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        if not self.queue_is_there or parameters["QueueName"] != QUEUE_NAME:
-            raise refused(MISSING_QUEUE, "GetQueueUrl")
+        if not self.has_queue or parameters["QueueName"] != QUEUE_NAME:
+            raise build_client_error(MISSING_QUEUE, "GetQueueUrl")
         return {"QueueUrl": QUEUE_URL}
 
     def _delete_queue(self, _: dict[str, Any]) -> dict[str, Any]:
-        self.queue_is_there = False
+        self.has_queue = False
         return {}
 
 
@@ -133,16 +133,16 @@ class _RunClients:
         return getattr(self._account.clients, service)
 
     def create_export_task(self, *, logGroupName: str, **parameters: Any) -> dict[str, str]:
-        self._account.asked.append(("logs.CreateExportTask", {"logGroupName": logGroupName, **parameters}))
+        self._account.requests.append(("logs.CreateExportTask", {"logGroupName": logGroupName, **parameters}))
         is_busy = bool(self._exported_groups) and logGroupName not in self._exported_groups
         self._exported_groups.add(logGroupName)
         if is_busy:
-            raise refused("LimitExceededException", "CreateExportTask")
+            raise build_client_error("LimitExceededException", "CreateExportTask")
         return {"taskId": f"task of {logGroupName}"}
 
 
 @contextmanager
-def run_account(file: MonitorFile) -> Iterator[RunAccount]:
+def emulate_run_account(file: MonitorFile) -> Iterator[RunAccount]:
     """Send all calls of this process to an account with one run while the block runs."""
-    with account(EMPTY_ACCOUNT) as run_owner:
+    with emulate_account(EMPTY_ACCOUNT) as run_owner:
         yield RunAccount(run_owner, file)

@@ -28,6 +28,7 @@ GP3_USD_PER_GIB_MONTH = 0.08
 IPV4_USD_PER_HOUR = 0.005  # a public address in use, all regions, aws.amazon.com/vpc/pricing, November 2026
 HOURS_PER_MONTH = 730
 MAX_TYPES_SHOWN = 6
+_MARKET_JSON_KEYS = {"lowest": "least", "highest": "most", "share_above_bid": "above"}  # the others are equal
 
 
 def check_spot_quota(facts: Lookups) -> Iterator[Finding]:
@@ -148,9 +149,11 @@ def judge_bid(price: float, markets: Iterable[SpotMarket]) -> Iterator[Finding]:
         yield build_ok_finding(
             "bid",
             f"and {len(hidden_markets)} more types (--json lists them all)",
-            details={"markets": [vars(market) for type_markets in hidden_markets for market in type_markets]},
+            details={
+                "markets": [_build_market_json(market) for type_markets in hidden_markets for market in type_markets]
+            },
         )
-    if len(by_type) > 1 and all(market.least > price for type_markets in by_type.values() for market in type_markets):
+    if len(by_type) > 1 and all(market.lowest > price for type_markets in by_type.values() for market in type_markets):
         yield build_wrong_finding(
             "bid",
             f"MACHINE_PRICE {format_usd(price)} is below every price of the last week, so no machine would start",
@@ -159,17 +162,25 @@ def judge_bid(price: float, markets: Iterable[SpotMarket]) -> Iterator[Finding]:
         )
 
 
+def _build_market_json(market: SpotMarket) -> dict[str, object]:
+    """Return the market for `check --json`, whose keys never change."""
+    return {_MARKET_JSON_KEYS.get(name, name): value for name, value in vars(market).items()}
+
+
 def _judge_type_bid(price: float, markets: list[SpotMarket], *, is_only_type: bool) -> Finding:
     lowest, highest = min(market.now for market in markets), max(market.now for market in markets)
-    week_maximum, share_above = max(market.most for market in markets), max(market.above for market in markets)
+    week_maximum, share_above = (
+        max(market.highest for market in markets),
+        max(market.share_above_bid for market in markets),
+    )
     now = format_usd(lowest) if lowest == highest else f"{format_usd(lowest)} to {format_usd(highest)}"
     zones = format_count(len(markets), "zone")
     message = (
         f"{markets[0].machine_type}: {now} USD/h now in {zones}, at most {format_usd(week_maximum)} in the last week"
     )
-    details = {"bid": price, "markets": [vars(market) for market in markets]}
+    details = {"bid": price, "markets": [_build_market_json(market) for market in markets]}
     if lowest > price:
-        is_never_reached = all(market.least > price for market in markets)
+        is_never_reached = all(market.lowest > price for market in markets)
         level = FindingLevel.WRONG if is_only_type and is_never_reached else FindingLevel.WARNING
         when = ", nor at any time in that week" if is_never_reached else ""
         message += f"; MACHINE_PRICE {format_usd(price)} is lower, so no machine would start now{when}"
@@ -186,7 +197,7 @@ def _judge_type_bid(price: float, markets: list[SpotMarket], *, is_only_type: bo
 
 
 def _format_bid_remedy(by_type: Mapping[str, list[SpotMarket]]) -> str:
-    lowest_maximum = min(max(market.most for market in markets) for markets in by_type.values())
+    lowest_maximum = min(max(market.highest for market in markets) for markets in by_type.values())
     return f"raise MACHINE_PRICE above {format_usd(lowest_maximum)}; you pay the market price, not the bid"
 
 

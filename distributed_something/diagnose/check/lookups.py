@@ -203,7 +203,7 @@ class Lookups:
         return self._describe_by_filter("describe_security_groups", "group-id", ids, "SecurityGroups", "GroupId")
 
     @cached_property
-    def keys(self) -> LookupResult[dict[str, Any]]:
+    def key_pairs(self) -> LookupResult[dict[str, Any]]:
         names = {specification.key for specification in self.specifications if specification.key}
         return self._describe_by_filter("describe_key_pairs", "key-name", names, "KeyPairs", "KeyName")
 

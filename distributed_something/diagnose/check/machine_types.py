@@ -47,7 +47,7 @@ def judge_machine_types(
             "correct MACHINE_TYPE in the config",
             is_user_error=True,
         )
-    for name in sorted(name for name, machine_type in types.items() if needs_spot and not machine_type.spot):
+    for name in sorted(name for name, machine_type in types.items() if needs_spot and not machine_type.has_spot):
         yield build_wrong_finding(
             "types", f"AWS does not sell {name} as a spot machine", "remove it from MACHINE_TYPE", is_user_error=True
         )

@@ -53,7 +53,7 @@ def check_security_groups(facts: Lookups) -> Iterator[Finding]:
 
 def check_key_pairs(facts: Lookups) -> Iterator[Finding]:
     """Check the key pairs that the Fleet file names."""
-    yield from judge_key_pairs(facts.specifications, facts.keys.value)
+    yield from judge_key_pairs(facts.specifications, facts.key_pairs.value)
 
 
 def check_internet_routes(facts: Lookups) -> Iterator[Finding]:

@@ -57,7 +57,7 @@ def group_by_pattern(
 
 
 def _match_pattern(table: tuple[FailurePattern, ...], report: AWSEvent | StoppedTask) -> FailurePattern | None:
-    return find_failure_pattern(table, report.kind, report.said, _get_exit_codes(report))
+    return find_failure_pattern(table, report.kind, report.message, _get_exit_codes(report))
 
 
 def _get_exit_codes(report: AWSEvent | StoppedTask) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ def _get_exit_codes(report: AWSEvent | StoppedTask) -> tuple[int, ...]:
 def format_reports(reports: Sequence[AWSEvent | StoppedTask]) -> str:
     """Return the newest report in AWS's words, and the number of reports."""
     newest = max(reports, key=lambda report: report.at)
-    parts = [newest.said, *(f"exit code {code}" for code in _get_exit_codes(newest))]
+    parts = [newest.message, *(f"exit code {code}" for code in _get_exit_codes(newest))]
     message = "; ".join(part for part in parts if part)
     line = format_one_line(": ".join(part for part in (newest.kind, message) if part))[:MAX_EVENT_CHARACTERS]
     return (line or "an error without a message") + (f" ({len(reports)} times)" if len(reports) > 1 else "")

@@ -21,7 +21,7 @@ def diagnose_missing_cluster(evidence: Evidence) -> Iterator[Cause]:
 
 def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
     service, fleet = evidence.service, evidence.fleet
-    is_lowered = fleet is not None and fleet.active and fleet.target == 0  # the monitor has set both to 0
+    is_lowered = fleet is not None and fleet.is_active and fleet.target == 0  # the monitor has set both to 0
     if evidence.has_observed("service") and service is None:
         yield Cause(
             92,
@@ -58,7 +58,7 @@ def diagnose_stopped_tasks(evidence: Evidence) -> Iterator[Cause]:
     if service is not None and 0 < service.desired <= service.running:
         return
     recent_tasks = list_recent_reports(evidence, evidence.stopped_tasks)
-    failed_tasks = [task for task in recent_tasks if not is_harmless_stop(task.kind, task.said)]
+    failed_tasks = [task for task in recent_tasks if not is_harmless_stop(task.kind, task.message)]
     share = 0.5 if service and service.running else 1.0
     last_line = f"; its log ends: {log_tail.lines[-1]}" if log_tail and log_tail.lines else ""
     for pattern, tasks in group_by_pattern(TASK_FAILURE_PATTERNS, failed_tasks):

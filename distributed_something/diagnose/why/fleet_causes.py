@@ -25,7 +25,7 @@ def diagnose_missing_fleet(evidence: Evidence) -> Iterator[Cause]:
         )
     elif evidence.has_observed("fleet") and evidence.fleet is None:
         yield Cause(94, "the fleet does not exist", f"EC2 has no fleet {evidence.subject.fleet}", "run startCluster")
-    elif evidence.fleet is not None and not evidence.fleet.active:
+    elif evidence.fleet is not None and not evidence.fleet.is_active:
         yield Cause(
             94,
             "the fleet has ended",
@@ -41,7 +41,7 @@ def diagnose_fleet_errors(evidence: Evidence) -> Iterator[Cause]:
     """Yield one cause for each kind of fleet error; none if the fleet has all its machines, despite past errors."""
     fleet = evidence.fleet
     is_missing = fleet is None and evidence.has_observed("fleet")
-    if is_missing or (fleet is not None and (not fleet.active or len(fleet.machines) >= fleet.target)):
+    if is_missing or (fleet is not None and (not fleet.is_active or len(fleet.machines) >= fleet.target)):
         return
     events, share = evidence.fleet_events, 1.0
     if fleet and fleet.machines:
@@ -69,7 +69,7 @@ def diagnose_small_quota(evidence: Evidence) -> Iterator[Cause]:
 def diagnose_slow_launch(evidence: Evidence) -> Iterator[Cause]:
     """Find a fleet without machines for which EC2 reports no error."""
     fleet, has_errors = evidence.fleet, any(True for _ in diagnose_fleet_errors(evidence))
-    is_empty = fleet is not None and fleet.active and fleet.target > 0 and not fleet.machines
+    is_empty = fleet is not None and fleet.is_active and fleet.target > 0 and not fleet.machines
     if not has_errors and is_empty and evidence.subject.start is not None:
         minutes = (evidence.at - evidence.subject.start) / 60
         yield Cause(

@@ -32,6 +32,7 @@ _JSON_KEYS = {
     "end_reason": "why_ended",
     "is_connected": "connected",
     "smallest_vcpus": "least",
+    "message": "said",
 }
 _PART_LABELS = {
     "counts": "jobs",

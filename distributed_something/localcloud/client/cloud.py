@@ -54,7 +54,7 @@ class LocalCloud:
     state: CloudState
     region: str
 
-    def environment(self) -> dict[str, str]:
+    def build_environment(self) -> dict[str, str]:
         """Return the variables that make boto3 use the local cloud, overriding all of the user's AWS settings."""
         config_file = self.layout.root / "aws-config"
         draft = config_file.with_name(f"{config_file.name}.{uuid.uuid4().hex}")
@@ -88,7 +88,7 @@ class LocalCloud:
 
         return adapt_fleet_file(self.build_client, fleet)
 
-    def export(self, buckets: Iterable[str]) -> Path:
+    def export_buckets(self, buckets: Iterable[str]) -> Path:
         """Copy all objects of the buckets to PROJECT/local/BUCKET/KEY and return PROJECT/local. Skip unchanged ones."""
         from distributed_something.localcloud.client.export import DOWNLOAD_THREADS, export_buckets
 
@@ -96,7 +96,7 @@ class LocalCloud:
         with lock_cloud(self.layout, "export.lock"):  # two monitors may end at the same time
             return export_buckets(s3, self.layout, buckets)
 
-    def interrupt(self, instance_id: str | None = None, notice_seconds: float = 120) -> str:
+    def interrupt_machine(self, instance_id: str | None = None, notice_seconds: float = 120) -> str:
         """Interrupt one machine as EC2 interrupts spot machines. Return its instance ID without waiting.
 
         Without `instance_id`, interrupt the machine with the most tasks. Its tasks get SIGTERM immediately; tasks that

@@ -138,7 +138,7 @@ class CloudDaemon:
         """Export all buckets after a schedule ended, because no command is running that could export its results."""
         cloud = LocalCloud(self.layout, self.state, "us-east-1")
         try:
-            cloud.export(cloud.list_bucket_names())
+            cloud.export_buckets(cloud.list_bucket_names())
         except Exception:  # `stop` may end the emulator during the export
             log.exception("the results could not be exported")
 

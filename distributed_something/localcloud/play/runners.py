@@ -46,7 +46,7 @@ class TaskStartError(Exception):
 class TaskWorker(Protocol):
     """A started task."""
 
-    def exit_code(self) -> int | None:
+    def poll_exit_code(self) -> int | None:
         """Return None while the worker runs, then its exit code, without waiting. A signal N counts as 128 + N."""
 
     def stop(self, seconds: int) -> None:
@@ -122,7 +122,7 @@ class ProcessWorker:
     task_id: str
     folder: Path
 
-    def exit_code(self) -> int | None:
+    def poll_exit_code(self) -> int | None:
         was_running = self.process.returncode is None
         code = self.process.poll()
         if was_running and code is not None:
@@ -190,7 +190,7 @@ class ContainerWorker:
     name: str
     engine: Mapping[str, str]
 
-    def exit_code(self) -> int | None:
+    def poll_exit_code(self) -> int | None:
         code = self.client.poll()
         return None if code is None else convert_exit_code(code)
 

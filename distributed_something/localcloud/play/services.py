@@ -137,7 +137,7 @@ class ServiceSimulator:
     def _collect_ended_tasks(self, now: float) -> None:
         durations: dict[tuple[str, str], float] = {}
         for running_task in list(self.running_tasks):
-            code = running_task.worker.exit_code()
+            code = running_task.worker.poll_exit_code()
             if code is None:
                 continue
             self.running_tasks.remove(running_task)

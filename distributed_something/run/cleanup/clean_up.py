@@ -73,10 +73,10 @@ def clean_up_stale_runs(context: RunContext, *, yes: bool) -> bool:
     context.output.print_result(format_orphans(report))
     if yes:
         removal = delete_orphans(context.clients, report)
-        if removal.removed or removal.failed or report.orphans or report.unseen:
+        if removal.removed or removal.failed or report.orphans or report.unchecked_parts:
             context.output.print_result(format_orphan_removal(removal, report))
-        return not (removal.failed or report.unseen)
-    return not report.unseen
+        return not (removal.failed or report.unchecked_parts)
+    return not report.unchecked_parts
 
 
 def determine_dead_letter_queue(context: RunContext, run: MonitorFile) -> str:

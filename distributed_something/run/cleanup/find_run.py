@@ -36,13 +36,13 @@ def recover_monitor_file(clients: Clients, settings: Settings, now: Callable[[],
     """
     with translate_aws_errors(f"looking for a fleet of {settings.APP_NAME}"):
         fleets = list(iter_tagged_fleets(clients.ec2, settings.APP_NAME))
-    active = next((fleet for fleet in fleets if fleet.state is ResourceState.LEFT), None)
+    active = next((fleet for fleet in fleets if fleet.state is ResourceState.REMAINING), None)
     copy = _find_bucket_copy(clients, settings)
     if copy is not None and (active is None or active.id == copy.MONITOR_FLEET_ID):
         return copy
     if active is None:
         return build_monitor_file(settings, NO_FLEET_ID, now())
-    return build_monitor_file(settings, active.id, parse_run_start(active.run) or active.made)
+    return build_monitor_file(settings, active.id, parse_run_start(active.run) or active.requested_at)
 
 
 def check_cleanup_safety(
@@ -56,7 +56,7 @@ def check_cleanup_safety(
     """
     with translate_aws_errors("looking for another run of this app"):
         fleets = list(iter_tagged_fleets(clients.ec2, run.MONITOR_APP_NAME))
-    active_ids = [fleet.id for fleet in fleets if fleet.state is ResourceState.LEFT]
+    active_ids = [fleet.id for fleet in fleets if fleet.state is ResourceState.REMAINING]
     if active_ids and run.MONITOR_FLEET_ID not in active_ids:
         problem = (
             f"{run.MONITOR_FLEET_ID} is not active, but {active_ids[0]} of a newer run of {run.MONITOR_APP_NAME} is"

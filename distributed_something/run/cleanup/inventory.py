@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from distributed_something.aws.clients import Clients
 from distributed_something.core.text import format_row
-from distributed_something.observe.collect import UnseenPart, collect_findings
+from distributed_something.observe.collect import UncheckedPart, collect_lookup_results
 from distributed_something.observe.resources import (
     Resource,
     ResourceKind,
@@ -49,7 +49,7 @@ class Inventory:
     """The resources that were found, and the parts that AWS refused to list, about which nothing is known."""
 
     resources: list[Resource] = field(default_factory=list)
-    unseen: list[UnseenPart] = field(default_factory=list)
+    unchecked_parts: list[UncheckedPart] = field(default_factory=list)
 
     def filter_by_state(self, state: ResourceState) -> list[Resource]:
         return [resource for resource in self.resources if resource.state is state]
@@ -58,13 +58,15 @@ class Inventory:
     def is_clean(self) -> bool:
         """Whether every part could be listed, and nothing is left that must be deleted."""
         return not (
-            self.unseen or self.filter_by_state(ResourceState.LEFT) or self.filter_by_state(ResourceState.ENDING)
+            self.unchecked_parts
+            or self.filter_by_state(ResourceState.REMAINING)
+            or self.filter_by_state(ResourceState.ENDING)
         )
 
     @property
     def recheck_seconds(self) -> float:
         """How many seconds after the cleanup this inventory may still change by itself."""
-        if self.filter_by_state(ResourceState.LEFT) or any(not part.denied for part in self.unseen):
+        if self.filter_by_state(ResourceState.REMAINING) or any(not part.is_denied for part in self.unchecked_parts):
             return REMAINING_WAIT_SECONDS
         return ENDING_WAIT_SECONDS if self.filter_by_state(ResourceState.ENDING) else 0.0
 
@@ -110,7 +112,7 @@ def observe_run_resources(clients: Clients, names: RunNames) -> Inventory:
 
     If AWS refuses to list one kind, that is noted in the inventory, and the others are listed anyway.
     """
-    resources, unseen = collect_findings(_iter_run_listers(clients, names))
+    resources, unseen = collect_lookup_results(_iter_run_listers(clients, names))
     own = [resource for resource in resources if not names.tagged or names.is_tagged(resource)]
     return Inventory(_mark_ending_machines(own), unseen)
 
@@ -120,14 +122,14 @@ def observe_all_resources(clients: Clients) -> Inventory:
 
     This needs a few permissions that the auto-monitor does not have.
     """
-    resources, unseen = collect_findings(_iter_account_listers(clients))
+    resources, unseen = collect_lookup_results(_iter_account_listers(clients))
     return Inventory(_resolve_unknown_resources(_mark_ending_machines(resources)), unseen)
 
 
 def format_inventory(inventory: Inventory) -> str:
     """Return a line for each resource, for standard output, and "nothing is left" if the inventory is clean."""
     labels = {
-        ResourceState.LEFT: "REMAINING",
+        ResourceState.REMAINING: "REMAINING",
         ResourceState.ENDING: "still ending",
         ResourceState.KEPT: "kept",
         ResourceState.UNKNOWN: "unknown origin",
@@ -137,7 +139,7 @@ def format_inventory(inventory: Inventory) -> str:
         for state in ResourceState
         for resource in inventory.filter_by_state(state)
     ]
-    lines += [format_row("NOT CHECKED", part.error) for part in inventory.unseen]
+    lines += [format_row("NOT CHECKED", part.error) for part in inventory.unchecked_parts]
     return "\n".join([*lines, "nothing is left"] if inventory.is_clean else lines)
 
 
@@ -192,7 +194,7 @@ def _resolve_unknown_resources(resources: list[Resource]) -> list[Resource]:
     """
     certain_apps = {resource.app for resource in resources if resource.state is not ResourceState.UNKNOWN}
     return [
-        replace(resource, state=ResourceState.LEFT)
+        replace(resource, state=ResourceState.REMAINING)
         if resource.state is ResourceState.UNKNOWN and resource.app in certain_apps
         else resource
         for resource in resources

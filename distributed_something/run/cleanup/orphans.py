@@ -24,7 +24,7 @@ from distributed_something.core.monitor_file import parse_run_start
 from distributed_something.core.names import MACHINE_SUFFIX, MAX_RULE_NAME_LENGTH, RULE_NAME_PREFIX
 from distributed_something.core.tags import has_run_tags, parse_tags
 from distributed_something.core.text import format_row
-from distributed_something.observe.collect import UnseenPart, collect_findings
+from distributed_something.observe.collect import UncheckedPart, collect_lookup_results
 from distributed_something.observe.dashboards import find_dashboard_fleet, is_dashboard_of_app
 from distributed_something.observe.resources import (
     Resource,
@@ -62,7 +62,7 @@ class OrphanReport:
     """The orphans, and the parts that AWS refused to list."""
 
     orphans: list[Orphan] = field(default_factory=list)
-    unseen: list[UnseenPart] = field(default_factory=list)
+    unchecked_parts: list[UncheckedPart] = field(default_factory=list)
 
 
 @dataclass
@@ -92,7 +92,7 @@ def find_orphans(clients: Clients, now: Callable[[], float]) -> OrphanReport:
         "log groups": _iter_orphaned_log_groups,
     }
     return OrphanReport(
-        *collect_findings((f"{kind} of older runs", partial(finder, account)) for kind, finder in finders.items())
+        *collect_lookup_results((f"{kind} of older runs", partial(finder, account)) for kind, finder in finders.items())
     )
 
 
@@ -120,7 +120,7 @@ def format_orphans(report: OrphanReport) -> str:
         format_row("orphan" if orphan.is_ours else "unknown origin", _format_orphan(orphan))
         for orphan in report.orphans
     ]
-    lines += [format_row("NOT CHECKED", part.error) for part in report.unseen]
+    lines += [format_row("NOT CHECKED", part.error) for part in report.unchecked_parts]
     return "\n".join(lines) or "nothing is left of older runs"
 
 
@@ -128,7 +128,7 @@ def format_orphan_removal(removal: OrphanRemoval, report: OrphanReport) -> str:
     """Return a line for each orphan that was removed, kept, or could not be removed."""
     lines = [format_row("removed", f"{orphan.kind} {orphan.name}") for orphan in removal.removed]
     lines += [format_row("kept", _format_orphan(orphan)) for orphan in report.orphans if not orphan.is_ours]
-    lines += [format_row("NOT REMOVED", part.error) for part in report.unseen]
+    lines += [format_row("NOT REMOVED", part.error) for part in report.unchecked_parts]
     for batch, error in removal.failed:
         names = ", ".join(f"{orphan.kind} {orphan.name}" for orphan in batch)
         lines.append(format_row("NOT REMOVED", f"{names}: {error}"))
@@ -202,7 +202,7 @@ def _iter_orphaned_volumes(account: AccountState) -> Iterator[Orphan]:
 
 
 def _build_orphan(resource: Resource, reason: str) -> Orphan:
-    is_ours = resource.state is ResourceState.LEFT
+    is_ours = resource.state is ResourceState.REMAINING
     return Orphan(resource.kind, resource.name, reason, is_ours=is_ours, id=resource.id)
 
 

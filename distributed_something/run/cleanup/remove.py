@@ -171,7 +171,7 @@ def _cancel_other_fleets(clients: Clients, run: CleanupRequest, report: CleanupR
     if not run.whole_app:
         return
     for fleet in list(iter_tagged_fleets(clients.ec2, run.monitor_file.MONITOR_APP_NAME)):
-        if fleet.state is ResourceState.LEFT and fleet.id != run.monitor_file.MONITOR_FLEET_ID:
+        if fleet.state is ResourceState.REMAINING and fleet.id != run.monitor_file.MONITOR_FLEET_ID:
             _cancel_fleet_by_id(clients, fleet.id, report)
 
 
@@ -201,7 +201,7 @@ def _iter_deletable_resources(resources: Iterable[Resource], run: CleanupRequest
     file = run.monitor_file
     for resource in resources:
         is_of_run = resource.run == file.run or resource.fleet == file.MONITOR_FLEET_ID
-        if resource.state is ResourceState.LEFT and (run.whole_app or is_of_run):
+        if resource.state is ResourceState.REMAINING and (run.whole_app or is_of_run):
             yield resource
 
 
@@ -293,7 +293,7 @@ def _delete_launch_templates(clients: Clients, run: CleanupRequest, report: Clea
     """
     file = run.monitor_file
     for template in list(iter_tagged_templates(clients.ec2, file.MONITOR_APP_NAME)):
-        if template.state is ResourceState.LEFT and (run.whole_app or template.run <= file.run):
+        if template.state is ResourceState.REMAINING and (run.whole_app or template.run <= file.run):
             clients.ec2.delete_launch_template(LaunchTemplateId=template.id)
             report.removed.append(RemovedResource(ResourceKind.LAUNCH_TEMPLATE, template.name))
 

@@ -56,7 +56,7 @@ def _drain_and_terminate(clients: Clients, cluster: str, instances: list[Contain
 
     A machine that received a task just before it was drained is terminated at a later tick, when the task has ended.
     """
-    undrained = [instance.arn for instance in instances if not instance.draining]
+    undrained = [instance.arn for instance in instances if not instance.is_draining]
     for batch in split_into_batches(undrained, DRAINED_MACHINES_PER_CALL):
         clients.ecs.update_container_instances_state(cluster=cluster, containerInstances=batch, status="DRAINING")
     current = observe_container_instances(clients.ecs, cluster, [instance.arn for instance in instances])

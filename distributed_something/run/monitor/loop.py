@@ -68,7 +68,7 @@ def run_tick(
     """Observe the run, decide, and carry out the actions, except the end of the run. Raises AWS's errors."""
     history, now = load_history(clients.s3, file, now)
     snapshot = observe_run(clients, file, now, prices)
-    history = update_history(history, snapshot, pace.settle)
+    history = update_history(history, snapshot, pace.settling_seconds)
     actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if EndReason.RUN in actions and history.ended is None:
         history = replace(history, ended=snapshot.at)
@@ -103,7 +103,7 @@ def watch_run(
     """
     prices, has_snapshot = SpotPriceCache(file.MONITOR_MACHINE_PRICE), False
     while True:
-        pause = pace.look
+        pause = pace.interval_seconds
         try:
             tick = run_tick(clients, file, prices, clock.now(), cheapest=cheapest, pace=pace)
         except AWSError as error:
@@ -118,7 +118,7 @@ def watch_run(
                 return tick.history
             if tick.end_reason is not None:
                 raise stop_unfinished_run(clients, file, tick)
-            pause = pace.soon if tick.is_scaling_down else pace.look
+            pause = pace.short_interval_seconds if tick.is_scaling_down else pace.interval_seconds
         clock.sleep(pause)
 
 

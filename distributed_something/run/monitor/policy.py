@@ -30,15 +30,15 @@ HOPELESS_FAILURE_COUNT = 50  # failed jobs without a single success: the cause i
 class Pace:
     """The monitor's timing, in seconds.
 
-    `look`: the time between two ticks. `soon`: the time between two ticks while machines become idle. `settle`: how
-    long SQS's counts take to settle, so that an empty queue is believed. `new`: how long a machine that just joined
-    the cluster may wait for its first container.
+    `interval_seconds`: the time between two ticks. `short_interval_seconds`: the same while machines become idle.
+    `settling_seconds`: how long SQS's counts take to settle, so that an empty queue is believed. `new_machine_seconds`:
+    how long a machine that just joined the cluster may wait for its first container.
     """
 
-    look: float = 30.0
-    soon: float = 15.0  # ECS notices a lowered service within seconds, and an idle container ends as fast
-    settle: float = SETTLING_SECONDS
-    new: float = 120.0
+    interval_seconds: float = 30.0
+    short_interval_seconds: float = 15.0  # ECS stops idle containers within seconds after the service is lowered
+    settling_seconds: float = SETTLING_SECONDS
+    new_machine_seconds: float = 120.0
 
 
 class EndReason(Enum):
@@ -73,7 +73,7 @@ class TaskCountChange:
 class IdleMachineTermination:
     """Termination of those of these machines that still have no container."""
 
-    hosts: tuple[ContainerInstance, ...]
+    instances: tuple[ContainerInstance, ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def choose_actions(
     if history.ended is not None:
         return [EndReason.RUN]
     empty_seconds = snapshot.at - history.empty_since if history.empty_since is not None else 0.0
-    if history.empty_looks >= MIN_EMPTY_SNAPSHOTS and empty_seconds >= pace.settle:
+    if history.empty_looks >= MIN_EMPTY_SNAPSHOTS and empty_seconds >= pace.settling_seconds:
         return [EndReason.RUN]
     if snapshot.queue and snapshot.queue.waiting and _is_fleet_gone(snapshot, file):
         return [EndReason.FLEET]
@@ -109,7 +109,7 @@ def has_surplus_containers(snapshot: RunSnapshot, file: MonitorFile) -> bool:
     Then some containers will stop soon, and their machines should be terminated before the next regular tick.
     """
     fleet, service = snapshot.fleet, snapshot.service
-    if fleet is None or not fleet.active or service is None or not file.MONITOR_MACHINES:
+    if fleet is None or not fleet.is_active or service is None or not file.MONITOR_MACHINES:
         return False
     return service.desired > _count_needed_tasks(snapshot.jobs, file)
 
@@ -127,7 +127,7 @@ def _is_fleet_gone(snapshot: RunSnapshot, file: MonitorFile) -> bool:
     """
     if snapshot.fleet is None:
         return snapshot.at - file.MONITOR_START_TIME / 1000 >= FLEET_VISIBILITY_SECONDS
-    return not snapshot.fleet.active and not snapshot.fleet.machines
+    return not snapshot.fleet.is_active and not snapshot.fleet.machines
 
 
 def _is_every_job_failing(snapshot: RunSnapshot, history: RunHistory) -> bool:
@@ -148,14 +148,14 @@ def _choose_closing_actions(snapshot: RunSnapshot, history: RunHistory, pace: Pa
     actions: list[MonitorAction] = [] if history.closed else [RunClosure()]
     if service is not None and service.desired:
         actions.append(TaskCountChange(0))
-    return actions + _choose_resizing_actions(snapshot, 0, 0, pace) if fleet and fleet.active else actions
+    return actions + _choose_resizing_actions(snapshot, 0, 0, pace) if fleet and fleet.is_active else actions
 
 
 def _choose_scaling_actions(
     snapshot: RunSnapshot, history: RunHistory, file: MonitorFile, pace: Pace, *, cheapest: bool
 ) -> list[MonitorAction]:
     fleet, service = snapshot.fleet, snapshot.service
-    if fleet is None or not fleet.active:
+    if fleet is None or not fleet.is_active:
         return []
     if not file.MONITOR_MACHINES or service is None:  # older monitor files do not name the number of machines
         return [FleetTargetChange(1)] if cheapest and fleet.target > 1 else []
@@ -176,9 +176,13 @@ def _choose_resizing_actions(snapshot: RunSnapshot, target: int, needed: int, pa
     """
     assert snapshot.fleet is not None
     change: list[MonitorAction] = [FleetTargetChange(target)] if snapshot.fleet.target != target else []
-    idle = [instance for instance in snapshot.hosts if not instance.tasks and snapshot.at - instance.since >= pace.new]
-    draining = [instance for instance in idle if instance.draining]
-    others = [instance for instance in idle if not instance.draining]
+    idle = [
+        instance
+        for instance in snapshot.idle_instances
+        if not instance.tasks and snapshot.at - instance.joined_at >= pace.new_machine_seconds
+    ]
+    draining = [instance for instance in idle if instance.is_draining]
+    others = [instance for instance in idle if not instance.is_draining]
     surplus = len(snapshot.fleet.machines) - needed - len(draining)
     terminated = (*draining, *others[: max(0, surplus)])
     return [*change, IdleMachineTermination(terminated)] if terminated else change

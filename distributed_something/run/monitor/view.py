@@ -56,7 +56,7 @@ class MonitorView:
             self.print_progress(line)
             self._printed_keys.add(key)
 
-    def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
+    def show_snapshot(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         facts = self._format_facts(snapshot, history)
         for paused in snapshot.paused:
             self._print_once(paused, format_row("paused", format_paused_machine(paused)))

@@ -35,7 +35,7 @@ class AdmissionGate:
         self._closed = False
         self._largest_job_bytes = 0
 
-    def count_places(self, wanted: int, ahead: int) -> int:
+    def count_allowed_jobs(self, wanted: int, ahead: int) -> int:
         """Return how many jobs the container may take now.
 
         `wanted` is the number of free slots. `ahead` is the number of jobs to fetch before a slot is free; these are
@@ -46,7 +46,7 @@ class AdmissionGate:
             return 0
         if ahead and not self._has_space(self._work_dir, MIN_FREE_BYTES + 2 * self._largest_job_bytes):
             ahead = 0
-        return self._health.count_places(wanted + ahead, now)
+        return self._health.count_allowed_jobs(wanted + ahead, now)
 
     def release_probe(self) -> None:
         """Allow another probe, because the admitted one received no job."""

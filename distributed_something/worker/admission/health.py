@@ -89,7 +89,7 @@ class ContainerHealth:
         with self._lock:
             return self._sick_pause or self._full_disk_pause
 
-    def count_places(self, wanted: int, now: float) -> int:
+    def count_allowed_jobs(self, wanted: int, now: float) -> int:
         """Return how many of the `wanted` jobs may be taken: all, none, or one probe at the end of a pause."""
         with self._lock:
             if wanted < 1 or self._is_disk_full(now):

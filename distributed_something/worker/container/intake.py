@@ -115,7 +115,7 @@ class JobIntake:
                 self._work_changed.wait(PREFETCH_CHECK_SECONDS)
                 return
         per_second = min(self.durations.get_jobs_per_second() * self._settings.docker_cores, MAX_RECEIVED_MESSAGES)
-        allowed = self._gate.count_places(needed, max(ahead, per_second - needed))
+        allowed = self._gate.count_allowed_jobs(needed, max(ahead, per_second - needed))
         count = min(allowed, needed + ahead)
         if count:
             self._start_fetches(pool, count, extra=allowed - count)

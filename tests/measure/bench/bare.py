@@ -19,7 +19,7 @@ from distributed_something.jobs.job_file import load_job_file
 
 
 def main(job_file: str, queue_url: str) -> None:
-    bodies = list(load_job_file(Path(job_file), lambda bucket, prefix: []).bodies())
+    bodies = list(load_job_file(Path(job_file), lambda bucket, prefix: []).iter_bodies())
     sqs = Clients(boto3.Session()).sqs
 
     def send_batch(batch: Sequence[str]) -> None:

@@ -60,7 +60,12 @@ def _submit_jobs(config: Path, path: Path) -> None:
     journal = SubmissionJournal(path.parent / ".journal", resume=False)
     submission = Submission(job_file, plan_submission(job_file), journal)
     submit_jobs(
-        load_settings(config), clients, submission, Clock(), progress=lambda sent, total: None, say=lambda text: None
+        load_settings(config),
+        clients,
+        submission,
+        Clock(),
+        progress=lambda sent, total: None,
+        print_progress=lambda text: None,
     )
 
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from tests.measure.bench.report import Measurement
 from tests.measure.bench.worker_speed import RUN, wait_for_empty_queue
-from tests.support.emulator import Lab, ministack
+from tests.support.emulator import WorkerLab, run_ministack
 
 DELAY_SECONDS = 1.0
 PROGRAM_SECONDS = 1
@@ -27,7 +27,7 @@ PROGRAM_SECONDS = 1
 
 def measure_overlap(folder: Path, jobs: int) -> list[Measurement]:
     """Measure the seconds per job with one slot, from the end of the first job to the end of the last."""
-    with ministack(folder) as url, _delay_transfers(url) as slow_s3_url:
+    with run_ministack(folder) as url, _delay_transfers(url) as slow_s3_url:
         seconds = _run_worker(url, slow_s3_url, folder / "overlap", jobs)
     return [
         Measurement(
@@ -39,25 +39,25 @@ def measure_overlap(folder: Path, jobs: int) -> list[Measurement]:
 
 def _run_worker(url: str, slow_s3_url: str, folder: Path, jobs: int) -> float:
     folder.mkdir()
-    lab = Lab(url, folder, tries=10, visibility=60)
+    lab = WorkerLab(url, folder, max_receives=10, visibility=60)
     for number in range(jobs):
-        lab.put(f"in/{number}")
+        lab.put_object(f"in/{number}")
         command = ["/bin/sh", "-c", f'sleep {PROGRAM_SECONDS}; echo > "$0"', "{output_dir}/out"]
-        lab.send(command=command, inputs=["in/{n}"], output_location="out/{job}", group={"n": str(number)})
-    lab.worker(DOCKER_CORES="1", AWS_ENDPOINT_URL_S3=slow_s3_url)
+        lab.send_job(command=command, inputs=["in/{n}"], output_location="out/{job}", group={"n": str(number)})
+    lab.start_worker(DOCKER_CORES="1", AWS_ENDPOINT_URL_S3=slow_s3_url)
     try:
         wait_for_empty_queue(lab, 60 + 5 * jobs)
     finally:
-        lab.end()
+        lab.kill_workers()
     return _compute_seconds_per_job(lab, jobs)
 
 
-def _compute_seconds_per_job(lab: Lab, jobs: int) -> float:
+def _compute_seconds_per_job(lab: WorkerLab, jobs: int) -> float:
     """Return the mean time between the ends of two jobs, from the records. All jobs must be done."""
     end_times = []
     for item in lab.s3.list_objects_v2(Bucket=lab.name, Prefix=f"runs/App/{RUN}/jobs/")["Contents"]:
         if item["Key"].endswith(".json"):
-            record = json.loads(lab.text(item["Key"]) or b"{}")
+            record = json.loads(lab.read_object(item["Key"]) or b"{}")
             assert record["state"] == "done", record
             end_times.append(datetime.fromisoformat(record["ended"]))
     assert len(end_times) == jobs, f"{len(end_times)} records"

@@ -14,7 +14,7 @@ import boto3
 
 from tests.measure.bench import child, project
 from tests.measure.bench.report import Measurement
-from tests.support.emulator import KEYS, ministack
+from tests.support.emulator import KEYS, run_ministack
 
 
 def measure_submission(folder: Path, jobs: int, rounds: int) -> list[Measurement]:
@@ -22,7 +22,7 @@ def measure_submission(folder: Path, jobs: int, rounds: int) -> list[Measurement
     files = project.write_project(folder / "speed", jobs)
     submissions: list[child.ProcessResult] = []
     bare_seconds: list[float] = []
-    with ministack(folder) as url:
+    with run_ministack(folder) as url:
         env = child.build_environment(**KEYS, AWS_ENDPOINT_URL=url)
         queue = _BenchQueue(url)
         for _ in range(rounds):

@@ -24,7 +24,7 @@ from distributed_something.worker.transfer.inputs import fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
 from tests.measure.bench import child
 from tests.measure.bench.report import Measurement
-from tests.support.emulator import KEYS, roto
+from tests.support.emulator import KEYS, run_roto
 
 BUCKET = "bench-bucket"
 SMALL_BYTES = 100_000
@@ -40,7 +40,7 @@ def measure_transfers(folder: Path, files: int, large_bytes: int, rounds: int) -
     _write_files(data / "many", files, SMALL_BYTES)
     _write_files(data / "one", 1, large_bytes)
     measurements = []
-    with roto(data) as url:
+    with run_roto(data) as url:
         env = child.build_environment(
             **KEYS, AWS_ENDPOINT_URL=url, S3_ENDPOINT_URL=url, AWS_EC2_METADATA_DISABLED="true"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from tests.measure.bench.report import Measurement
-from tests.support.emulator import Lab, ministack
+from tests.support.emulator import WorkerLab, run_ministack
 
 SETTLED_SECONDS = 8.0  # until each slot has created its clients and polled once
 MANY_SLOTS = 16
@@ -16,7 +16,7 @@ MANY_SLOTS = 16
 
 def measure_idle_worker(folder: Path) -> list[Measurement]:
     """Measure the resident memory with 1 slot and with 16 slots."""
-    with ministack(folder) as url:
+    with run_ministack(folder) as url:
         return [
             Measurement(
                 f"idle worker's memory, {slots} slot{'s' * (slots > 1)}",
@@ -29,14 +29,14 @@ def measure_idle_worker(folder: Path) -> list[Measurement]:
 def _measure_worker(url: str, folder: Path, slots: int) -> int:
     """Start a worker and return its memory in MB once it is idle."""
     folder.mkdir()
-    lab = Lab(url, folder)
-    worker = lab.worker(DOCKER_CORES=str(slots))
+    lab = WorkerLab(url, folder)
+    worker = lab.start_worker(DOCKER_CORES=str(slots))
     try:
         time.sleep(SETTLED_SECONDS)
-        assert worker.poll() is None, lab.log()
+        assert worker.poll() is None, lab.read_log()
         return _sum_memory(worker.pid)
     finally:
-        lab.end()
+        lab.kill_workers()
 
 
 def _sum_memory(process_id: int) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.measure.bench import child
 from tests.measure.bench.report import Measurement
-from tests.support.emulator import KEYS, Lab, ministack
+from tests.support.emulator import KEYS, WorkerLab, run_ministack
 
 SLOTS = 4
 OUTPUT = "out"
@@ -26,7 +26,7 @@ MINUTES = 10
 def measure_worker(folder: Path, jobs: int, rounds: int) -> list[Measurement]:
     """Measure the jobs a second of both, and their ratio."""
     worker_seconds, bare_seconds = [], []
-    with ministack(folder) as url:
+    with run_ministack(folder) as url:
         for number in range(rounds):
             worker_seconds.append(_run_worker(url, folder / f"speed-{number}", jobs))
             bare_seconds.append(_run_bare_loop(url, folder / f"bare-{number}", jobs))
@@ -39,10 +39,10 @@ def measure_worker(folder: Path, jobs: int, rounds: int) -> list[Measurement]:
     ]
 
 
-def build_lab(url: str, folder: Path, jobs: int) -> Lab:
+def build_lab(url: str, folder: Path, jobs: int) -> WorkerLab:
     """Create a bucket and a queue that contains `jobs` jobs."""
     folder.mkdir()
-    lab = Lab(url, folder, tries=10, visibility=120)
+    lab = WorkerLab(url, folder, max_receives=10, visibility=120)
     for first in range(0, jobs, 10):
         bodies = (_build_body(number) for number in range(first, min(first + 10, jobs)))
         entries = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(bodies)]
@@ -57,30 +57,30 @@ def _build_body(number: int) -> str:
 
 def _run_worker(url: str, folder: Path, jobs: int) -> float:
     lab = build_lab(url, folder, jobs)
-    lab.worker(DOCKER_CORES=str(SLOTS))
+    lab.start_worker(DOCKER_CORES=str(SLOTS))
     try:
         wait_for_empty_queue(lab, MINUTES * 60)
     finally:
-        lab.end()
+        lab.kill_workers()
     return _compute_seconds(lab, jobs)
 
 
-def wait_for_empty_queue(lab: Lab, seconds: float) -> None:
+def wait_for_empty_queue(lab: WorkerLab, seconds: float) -> None:
     """Wait until the queue has no message left; fail after `seconds`.
 
     It checks only once a second, so that the checks do not slow the worker.
     """
     end = time.monotonic() + seconds
-    while lab.waiting() + lab.waiting(hidden=True):
-        assert time.monotonic() < end, f"jobs remain after {seconds:g} s: {lab.log()[-2000:]}"
+    while lab.count_messages() + lab.count_messages(hidden=True):
+        assert time.monotonic() < end, f"jobs remain after {seconds:g} s: {lab.read_log()[-2000:]}"
         time.sleep(1.0)
 
 
-def _compute_seconds(lab: Lab, jobs: int) -> float:
+def _compute_seconds(lab: WorkerLab, jobs: int) -> float:
     """Return the seconds from the first job's start to the last job's end, from the records. All jobs must be done."""
     pages = lab.s3.get_paginator("list_objects_v2").paginate(Bucket=lab.name, Prefix=f"runs/App/{RUN}/jobs/")
     keys = [item["Key"] for page in pages for item in page["Contents"] if item["Key"].endswith(".json")]
-    records = [json.loads(lab.text(key) or b"{}") for key in keys]
+    records = [json.loads(lab.read_object(key) or b"{}") for key in keys]
     assert [record["state"] for record in records] == ["done"] * jobs, f"{len(records)} records"
     first = min(datetime.fromisoformat(record["started"]) for record in records)
     return (max(datetime.fromisoformat(record["ended"]) for record in records) - first).total_seconds()

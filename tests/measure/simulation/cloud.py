@@ -38,7 +38,7 @@ class Machine:
     def describe_instance(self) -> ContainerInstance:
         """Return the machine as ECS describes it."""
         known, tasks = self._description, len(self.workers)
-        if known is None or known.tasks != tasks or known.draining != self.is_draining:
+        if known is None or known.tasks != tasks or known.is_draining != self.is_draining:
             known = ContainerInstance(self.name, f"arn:{self.name}", tasks, self.registered_at, self.is_draining)
             self._description = known
         return known

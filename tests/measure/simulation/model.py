@@ -66,7 +66,7 @@ class Run:
     jobs_per_task: int = 2
     assumptions: Assumptions = field(default_factory=Assumptions)
     seed: int = 1
-    interval: float = Pace().look
+    interval: float = Pace().interval_seconds
     later_jobs: Sequence[tuple[float, array[float]]] = ()
     env: simpy.Environment = field(init=False)
     progress: JobProgress = field(init=False)
@@ -88,7 +88,7 @@ class Run:
         if self.is_published:
             self.monitor = PublishedMonitor(self.cloud)
         else:
-            self.monitor = CurrentMonitor(self.cloud, replace(Pace(), look=self.interval))
+            self.monitor = CurrentMonitor(self.cloud, replace(Pace(), interval_seconds=self.interval))
 
     def simulate_run(self) -> Outcome:
         """Simulate the run until the monitor ends it."""

@@ -79,9 +79,9 @@ class CurrentMonitor(Monitor):
             yield self._make_calls(
                 CALLS_PER_OBSERVATION
                 + ceil(len(self.cloud.machines) / INSTANCES_PER_CALL)
-                + CALLS_PER_HUNDRED_MACHINES * max(1, ceil(len(snapshot.hosts) / CONTAINER_INSTANCES_PER_CALL))
+                + CALLS_PER_HUNDRED_MACHINES * max(1, ceil(len(snapshot.idle_instances) / CONTAINER_INSTANCES_PER_CALL))
             )
-            history = update_history(history, snapshot, self.pace.settle)
+            history = update_history(history, snapshot, self.pace.settling_seconds)
             actions = choose_actions(snapshot, history, file, cheapest=self.is_cheapest, pace=self.pace)
             if self.on_decision is not None:
                 self.on_decision(snapshot, actions)
@@ -89,7 +89,11 @@ class CurrentMonitor(Monitor):
                 return
             for action in actions:
                 yield from self._apply_action(action)
-            yield self.cloud.env.timeout(self.pace.soon if has_surplus_containers(snapshot, file) else self.pace.look)
+            yield self.cloud.env.timeout(
+                self.pace.short_interval_seconds
+                if has_surplus_containers(snapshot, file)
+                else self.pace.interval_seconds
+            )
 
     def _build_monitor_file(self) -> MonitorFile:
         cloud = self.cloud
@@ -108,7 +112,7 @@ class CurrentMonitor(Monitor):
             submitted=len(cloud.progress.lengths),
             fleet=cloud.get_fleet_state(),
             service=cloud.get_service_state(),
-            hosts=cloud.list_empty_instances(),
+            idle_instances=cloud.list_empty_instances(),
         )
 
     def _apply_action(self, action: MonitorAction) -> Process:
@@ -127,7 +131,7 @@ class CurrentMonitor(Monitor):
     def _end_idle_machines(self, instances: tuple[ContainerInstance, ...]) -> Process:
         """Drain and end machines as `run/monitor/actions.py` does, and retry what EC2 throttles until it is done."""
         cloud = self.cloud
-        undrained = sum(not instance.draining for instance in instances)
+        undrained = sum(not instance.is_draining for instance in instances)
         yield self._make_calls(ceil(undrained / DRAINED_MACHINES_PER_CALL) + 1)
         empty_machines = cloud.drain_machines(instance.instance for instance in instances)
         yield cloud.env.timeout(self._terminations.take_tokens(len(empty_machines), cloud.env.now))

@@ -31,12 +31,12 @@ class Scenario:
     distribution: str
     mean: float = SHORT
     tasks_per_minute: float = RAISED_TASK_QUOTA
-    interval: float = Pace().look
+    interval: float = Pace().interval_seconds
 
     @property
     def name(self) -> str:
         quota = "" if self.tasks_per_minute == RAISED_TASK_QUOTA else f", {self.tasks_per_minute:g} tasks a minute"
-        monitor = "" if self.interval == Pace().look else ", auto-monitor"
+        monitor = "" if self.interval == Pace().interval_seconds else ", auto-monitor"
         return f"{self.distribution}, {self.mean / 60:g} min{quota}{monitor}"
 
 

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 from tests.support import emulator
-from tests.support.chaos.run import Outcome, Size, chaos
+from tests.support.chaos.run import Outcome, Size, run_chaos
 
-EMULATORS = {"ministack": emulator.ministack, "roto": emulator.roto}
+EMULATORS = {"ministack": emulator.run_ministack, "roto": emulator.run_roto}
 WIDTH = 80
 
 
@@ -18,14 +18,14 @@ def main() -> int:
     options = _parse_options()
     size = Size(options.jobs, options.workers, options.minutes * 60, options.seed)
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        outcome = chaos(size, EMULATORS[options.emulator], Path(name))
+        outcome = run_chaos(size, EMULATORS[options.emulator], Path(name))
     if options.log:
         options.log.write_text(outcome.log)
-    print(table(outcome, options.emulator))
-    return 0 if outcome.ok else 1
+    print(format_outcome(outcome, options.emulator))
+    return 0 if outcome.is_ok else 1
 
 
-def table(outcome: Outcome, name: str) -> str:
+def format_outcome(outcome: Outcome, name: str) -> str:
     """Return a summary of a run, 80 columns wide."""
     size, verdict = outcome.size, outcome.verdict
     lines = [f"{size.jobs} jobs, {size.workers} workers with {size.slots} slots each, lease {size.lease} s, {name}"]
@@ -37,7 +37,7 @@ def table(outcome: Outcome, name: str) -> str:
     lines += [f"  {'unfinished multipart uploads':<66}{outcome.unfinished_uploads:>10}"]
     lines += [f"  {'seconds':<66}{outcome.seconds:>10.0f}", ""]
     lines += [line[: 2 * WIDTH] for line in verdict.lines()]
-    conclusion = "no violations" if outcome.ok else f"VIOLATIONS: {len(verdict.violations)} kinds"
+    conclusion = "no violations" if outcome.is_ok else f"VIOLATIONS: {len(verdict.violations)} kinds"
     return "\n".join([*lines, f"{conclusion}; seed {size.seed}"])
 
 

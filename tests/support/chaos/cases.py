@@ -50,7 +50,7 @@ class Case:
         return f"{APP}/{self.id}/{program.NONCE_FILE}"
 
 
-def draw(count: int, seconds: float, tallies: Path, rng: random.Random) -> list[Case]:
+def draw_cases(count: int, seconds: float, tallies: Path, rng: random.Random) -> list[Case]:
     """Draw `count` cases. Their programs take about `seconds` and write to `tallies`."""
     return [_draw_case(number, seconds, tallies, rng) for number in range(count)]
 

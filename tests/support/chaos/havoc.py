@@ -32,7 +32,7 @@ class Event:
     seconds: float
 
 
-def plan(rng: random.Random, seconds: float, workers: int, lease: float) -> list[Event]:
+def draw_events(rng: random.Random, seconds: float, workers: int, lease: float) -> list[Event]:
     """Draw events for `seconds`, about one every 6 seconds per worker. Each kind occurs once before any repeats."""
     events: list[Event] = []
     at = 1.0
@@ -90,7 +90,7 @@ class WorkerSlot:
             container.send_signal(signal.SIGTERM, to_all=False)
         elif event.kind == "spot notice":
             self._deadline = now + NOTICE_SECONDS
-            self.metadata.spot_notice(time.time() + NOTICE_SECONDS)
+            self.metadata.set_spot_notice(time.time() + NOTICE_SECONDS)
         elif event.kind.startswith("freeze"):
             container.send_signal(signal.SIGSTOP, to_all=event.kind == "freeze machine")
         elif self.disk:
@@ -132,7 +132,7 @@ class WorkerSlot:
         container.kill()
         if self.disk:
             self.disk.free()
-        self.metadata.set("spot", None)
+        self.metadata.set_text("spot", None)
         self.container, self._disturbance = None, ""
 
     def replace_worker(self) -> None:

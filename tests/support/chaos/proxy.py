@@ -172,7 +172,7 @@ class Proxy:
 
 
 @contextmanager
-def running(target: str, faults: Faults) -> Iterator[Proxy]:
+def run_proxy(target: str, faults: Faults) -> Iterator[Proxy]:
     """Run a proxy in a thread while the block runs."""
     proxy, started = Proxy(target, faults), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(proxy.serve(started)), daemon=True)

@@ -18,11 +18,11 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tests.support.chaos import havoc, proxy, verdict
-from tests.support.chaos.cases import Case, draw
+from tests.support.chaos.cases import Case, draw_cases
 from tests.support.chaos.containers import MARK, Container, Disk
 from tests.support.chaos.havoc import Event, WorkerSlot
-from tests.support.emulator import Lab
-from tests.support.metadata_server import MetadataServer, metadata_server
+from tests.support.emulator import WorkerLab
+from tests.support.metadata_server import MetadataServer, run_metadata_server
 from tests.support.processes import iter_marked_processes
 
 SENDING_SHARE = 0.7  # share of the disturbed time during which jobs are sent
@@ -62,7 +62,7 @@ class Outcome:
     log: str = ""
 
     @property
-    def ok(self) -> bool:
+    def is_ok(self) -> bool:
         return not self.verdict.violations
 
 
@@ -74,12 +74,12 @@ class Run:
         self.size, self.folder, self._stack = size, folder, stack
         self.tallies = folder / "tallies"
         self.tallies.mkdir()
-        self.cases = draw(size.jobs, size.program_seconds, self.tallies, random.Random(rng.random()))
-        self.events = havoc.plan(random.Random(rng.random()), size.seconds, size.workers, size.lease)
+        self.cases = draw_cases(size.jobs, size.program_seconds, self.tallies, random.Random(rng.random()))
+        self.events = havoc.draw_events(random.Random(rng.random()), size.seconds, size.workers, size.lease)
         self.rng = random.Random(rng.random())
         self.faults = proxy.Faults(random.Random(rng.random()))
-        self.lab = Lab(url, folder, tries=10 * size.tries, visibility=size.lease)
-        self.proxy = stack.enter_context(proxy.running(url, self.faults))
+        self.lab = WorkerLab(url, folder, max_receives=10 * size.tries, visibility=size.lease)
+        self.proxy = stack.enter_context(proxy.run_proxy(url, self.faults))
         self.counts: Counter[str] = Counter()
         self._names = itertools.count()
         self._emulator_url = url
@@ -91,7 +91,7 @@ class Run:
         disk = Disk(self.folder / f"disk-{number}") if number % DISK_INTERVAL == 0 else None
         if disk:
             self._stack.callback(disk.unmount)
-        metadata = self._stack.enter_context(metadata_server())
+        metadata = self._stack.enter_context(run_metadata_server())
         usable_disk = disk if disk and disk.is_mounted else None
         parent = usable_disk.folder if usable_disk else self.folder
         return WorkerSlot(
@@ -114,7 +114,7 @@ class Run:
             "STOP_SECONDS": str(self.size.stop_seconds),
             "INSTANCE_ID": name,
         }
-        return Container(name, self.lab.worker(**variables, **metadata.env), work)
+        return Container(name, self.lab.start_worker(**variables, **metadata.env), work)
 
     def execute(self) -> Outcome:
         """Run everything, from the inputs to the verdict."""
@@ -126,7 +126,7 @@ class Run:
         sender.join()
         is_queue_empty = self._wait_for_empty_queue()
         self._stop_workers()
-        result = verdict.judge(self.cases, verdict.read_end(self.lab), self.tallies)
+        result = verdict.check_cases(self.cases, verdict.read_end(self.lab), self.tallies)
         self._check_processes(result, is_queue_empty)
         return Outcome(
             self.size,
@@ -137,7 +137,7 @@ class Run:
             disks=any(slot.disk for slot in self.slots),
             is_queue_empty=is_queue_empty,
             unfinished_uploads=self._count_unfinished_uploads(),
-            log=self.lab.log(),
+            log=self.lab.read_log(),
         )
 
     def _stop_workers(self) -> None:
@@ -151,7 +151,7 @@ class Run:
     def _put_inputs(self) -> None:
         with ThreadPoolExecutor(8) as pool:
             cases = [case for case in self.cases if case.fate != "bad"]
-            list(pool.map(lambda case: self.lab.put(case.input_key, case.source), cases))
+            list(pool.map(lambda case: self.lab.put_object(case.input_key, case.source), cases))
 
     def _send_jobs(self) -> None:
         """Send the jobs one after the other over most of the disturbed time, and send some again a little later."""
@@ -214,7 +214,7 @@ class Run:
         """Replace workers that reported their machines as unhealthy. The reports are objects beside the records."""
         response = self.lab.s3.list_objects_v2(Bucket=self.lab.name, Prefix=verdict.MACHINES)
         for key in {entry["Key"] for entry in response.get("Contents", [])} - self._handled_reports:
-            if json.loads(self.lab.text(key) or b"{}").get("state") == "paused":
+            if json.loads(self.lab.read_object(key) or b"{}").get("state") == "paused":
                 self._handled_reports.add(key)
                 for slot in self.slots:
                     if slot.container and f"/{slot.container.name}-" in key:
@@ -228,17 +228,17 @@ class Run:
                 self._advance_slots(time.monotonic())
                 time.sleep(STEP_SECONDS)
             self._replace_unhealthy_machines()
-            empty_checks = 0 if self.lab.waiting() or self.lab.waiting(hidden=True) else empty_checks + 1
+            empty_checks = 0 if self.lab.count_messages() or self.lab.count_messages(hidden=True) else empty_checks + 1
         return empty_checks >= 3
 
     def _check_processes(self, result: verdict.Verdict, is_queue_empty: bool) -> None:
         if not is_queue_empty:
-            counts = f"{self.lab.waiting()} visible, {self.lab.waiting(hidden=True)} hidden"
+            counts = f"{self.lab.count_messages()} visible, {self.lab.count_messages(hidden=True)} hidden"
             result.violations["the queue did not become empty in time"].append(counts)
         for slot in self.slots:
             for fault in slot.faults:
                 result.violations["a worker did not end cleanly"].append(fault)
-        for line in self.lab.log().splitlines():
+        for line in self.lab.read_log().splitlines():
             if line.startswith("Exception in thread"):
                 result.violations["a worker's thread ended with an exception"].append(line)
         names = (f"{self.lab.name}-{number}" for number in range(next(self._names)))
@@ -259,10 +259,10 @@ def _kill_workers_after(run: Run) -> Iterator[Run]:
         for slot in run.slots:
             if slot.container:
                 slot.container.kill()
-        run.lab.end()
+        run.lab.kill_workers()
 
 
-def chaos(size: Size, emulator: Callable[[Path], Any], folder: Path) -> Outcome:
+def run_chaos(size: Size, emulator: Callable[[Path], Any], folder: Path) -> Outcome:
     """Execute a run on a new emulator, with all files in `folder`."""
     with ExitStack() as stack:
         emulator_folder = folder / "cloud"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.chaos.cases import APP, Case
-from tests.support.emulator import Lab
+from tests.support.emulator import WorkerLab
 
 RECORDS = "runs/App/20261123T104500Z/jobs/"
 LOG = re.compile(re.escape(RECORDS) + r"[^/]+\.\d+-[0-9a-f]{6}\.log\.txt")
@@ -41,33 +41,33 @@ class Verdict:
 class End:
     """State after a run: the sizes of objects by key, and the messages of the dead-letter queue."""
 
-    lab: Lab
+    lab: WorkerLab
     sizes: dict[str, int]
     dead: list[dict[str, Any]]
 
     def body(self, key: str) -> bytes | None:
-        return self.lab.text(key) if key in self.sizes else None
+        return self.lab.read_object(key) if key in self.sizes else None
 
     def record(self, case: Case) -> dict[str, Any] | None:
         content = self.body(f"{RECORDS}{case.id}.json")
         return json.loads(content) if content else None
 
 
-def read_end(lab: Lab) -> End:
+def read_end(lab: WorkerLab) -> End:
     """List the bucket, and read and delete the messages of the dead-letter queue."""
     pages = lab.s3.get_paginator("list_objects_v2").paginate(Bucket=lab.name)
     sizes = {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}
     return End(lab, sizes, list(_receive_dead_letters(lab)))
 
 
-def _receive_dead_letters(lab: Lab) -> Iterator[dict[str, Any]]:
-    while messages := lab.dead():
+def _receive_dead_letters(lab: WorkerLab) -> Iterator[dict[str, Any]]:
+    while messages := lab.receive_dead_letters():
         for message in messages:
             yield message
             lab.sqs.delete_message(QueueUrl=lab.dead_url, ReceiptHandle=message["ReceiptHandle"])
 
 
-def judge(cases: list[Case], end: End, tallies: Path) -> Verdict:
+def check_cases(cases: list[Case], end: End, tallies: Path) -> Verdict:
     """Check the end of every case."""
     verdict = Verdict()
     dead = defaultdict(list)

@@ -41,40 +41,40 @@ def setup() -> GateSetup:
 
 
 def test_a_healthy_container_takes_as_many_jobs_as_its_slots_want(setup: GateSetup) -> None:
-    assert setup.gate.count_places(3, 2) == 5
+    assert setup.gate.count_allowed_jobs(3, 2) == 5
 
 
 def test_jobs_are_fetched_ahead_only_if_the_disk_has_room_for_the_largest_job_so_far(setup: GateSetup) -> None:
     setup.free_bytes = 3 * MIN_FREE_BYTES
-    assert setup.gate.count_places(1, 2) == 3
+    assert setup.gate.count_allowed_jobs(1, 2) == 3
     setup.gate.record_success(MIN_FREE_BYTES + 1)
-    assert setup.gate.count_places(1, 2) == 1
+    assert setup.gate.count_allowed_jobs(1, 2) == 1
 
 
 def test_a_container_with_a_full_disk_takes_no_jobs(setup: GateSetup) -> None:
     setup.free_bytes = 0
-    assert setup.gate.count_places(1, 2) == 0
+    assert setup.gate.count_allowed_jobs(1, 2) == 0
 
 
 def test_an_unhealthy_container_takes_no_jobs_until_its_pause_ends(setup: GateSetup) -> None:
     for n in range(MIN_FAILED_JOBS):
         setup.gate.record_failure(f"job-{n}", "exit code 1", "program")
-    assert setup.gate.count_places(2, 0) == 0
+    assert setup.gate.count_allowed_jobs(2, 0) == 0
     setup.time.sleep(SICK_PAUSE_SECONDS)
-    assert setup.gate.count_places(2, 0) == 1
+    assert setup.gate.count_allowed_jobs(2, 0) == 1
 
 
 def test_no_jobs_start_for_a_while_after_a_rebalance_recommendation(setup: GateSetup) -> None:
     setup.gate.pause_for_rebalance()
-    assert setup.gate.count_places(1, 0) == 0
+    assert setup.gate.count_allowed_jobs(1, 0) == 0
     setup.time.sleep(REBALANCE_PAUSE_SECONDS)
-    assert setup.gate.count_places(1, 0) == 1
+    assert setup.gate.count_allowed_jobs(1, 0) == 1
 
 
 def test_a_closed_run_never_takes_a_job(setup: GateSetup) -> None:
     setup.gate.close_run()
     setup.time.sleep(1e9)
-    assert setup.gate.count_places(1, 1) == 0
+    assert setup.gate.count_allowed_jobs(1, 1) == 0
 
 
 @pytest.fixture

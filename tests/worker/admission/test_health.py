@@ -44,16 +44,18 @@ def build_sick_health(now: float = START) -> ContainerHealth:
 
 
 def test_a_healthy_container_takes_all_wanted_jobs() -> None:
-    assert ContainerHealth().count_places(3, START) == 3
+    assert ContainerHealth().count_allowed_jobs(3, START) == 3
     assert ContainerHealth().current_pause is None
 
 
 def test_a_container_pauses_when_several_different_jobs_fail_in_a_row() -> None:
     health = ContainerHealth()
     for n in range(MIN_FAILED_JOBS):
-        assert health.count_places(SLOTS, START) == SLOTS
+        assert health.count_allowed_jobs(SLOTS, START) == SLOTS
         health.record_failure(f"job-{n}", "exit code 1", "program", START)
-    assert health.count_places(SLOTS, START) == health.count_places(SLOTS, START + SICK_PAUSE_SECONDS - 1) == 0
+    assert (
+        health.count_allowed_jobs(SLOTS, START) == health.count_allowed_jobs(SLOTS, START + SICK_PAUSE_SECONDS - 1) == 0
+    )
 
 
 def test_the_pause_is_longer_than_the_delay_of_the_idle_alarm() -> None:
@@ -64,7 +66,7 @@ def test_one_job_that_fails_repeatedly_does_not_pause_the_container() -> None:
     health = ContainerHealth()
     for _ in range(10 * MIN_FAILED_JOBS):
         health.record_failure("job", "exit code 1", "program", START)
-    assert health.count_places(1, START) == 1
+    assert health.count_allowed_jobs(1, START) == 1
 
 
 def test_a_success_resets_the_count_of_failures() -> None:
@@ -73,7 +75,7 @@ def test_a_success_resets_the_count_of_failures() -> None:
         health.record_failure(f"job-{n}", "exit code 1", "program", START)
         if n % (MIN_FAILED_JOBS - 1) == 0:
             health.record_success(START)
-    assert health.count_places(1, START) == 1
+    assert health.count_allowed_jobs(1, START) == 1
 
 
 @pytest.mark.parametrize("reason_class", sorted(UNRELATED_REASON_CLASSES))
@@ -81,43 +83,43 @@ def test_failures_that_are_unrelated_to_the_machine_do_not_count(reason_class: s
     health = ContainerHealth()
     for n in range(10 * MIN_FAILED_JOBS):
         health.record_failure(f"job-{n}", "elsewhere", reason_class, START)
-    assert health.count_places(1, START) == 1
+    assert health.count_allowed_jobs(1, START) == 1
 
 
 def test_one_job_is_taken_as_a_probe_after_the_pause() -> None:
     health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
-    assert health.count_places(SLOTS, end - 1) == 0
-    assert [health.count_places(SLOTS, end + second) for second in range(3)] == [1, 0, 0]
+    assert health.count_allowed_jobs(SLOTS, end - 1) == 0
+    assert [health.count_allowed_jobs(SLOTS, end + second) for second in range(3)] == [1, 0, 0]
 
 
 def test_all_jobs_are_taken_again_after_the_probe_succeeds() -> None:
     health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
-    health.count_places(1, end)
+    health.count_allowed_jobs(1, end)
     health.record_success(end + 5)
     assert health.current_pause is None
-    assert health.count_places(SLOTS, end + 5) == SLOTS
+    assert health.count_allowed_jobs(SLOTS, end + 5) == SLOTS
     health.record_failure("job", "exit code 1", "program", end + 6)
-    assert health.count_places(SLOTS, end + 6) == SLOTS
+    assert health.count_allowed_jobs(SLOTS, end + 6) == SLOTS
 
 
 def test_all_jobs_are_taken_again_after_the_probe_fails() -> None:
     health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
-    health.count_places(1, end)
+    health.count_allowed_jobs(1, end)
     health.record_failure("job-0", "exit code 1", "program", end + 5)
     assert health.current_pause is None
     for n in range(2 * MIN_FAILED_JOBS):
         health.record_failure(f"later-{n}", "exit code 1", "program", end + 6)
-    assert health.count_places(SLOTS, end + 6) == SLOTS
+    assert health.count_allowed_jobs(SLOTS, end + 6) == SLOTS
 
 
 def test_a_container_can_pause_again_after_a_failed_probe_and_a_success() -> None:
     health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
-    health.count_places(1, end)
+    health.count_allowed_jobs(1, end)
     health.record_failure("job-0", "exit code 1", "program", end + 5)
     health.record_success(end + 6)
     for n in range(MIN_FAILED_JOBS):
         health.record_failure(f"later-{n}", "exit code 1", "program", end + 7)
-    assert health.count_places(SLOTS, end + 7) == 0
+    assert health.count_allowed_jobs(SLOTS, end + 7) == 0
 
 
 def test_a_container_does_not_pause_while_another_machine_pauses() -> None:
@@ -125,27 +127,27 @@ def test_a_container_does_not_pause_while_another_machine_pauses() -> None:
     health = ContainerHealth(is_other_paused=lambda: other_pauses[0])
     for n in range(2 * MIN_FAILED_JOBS):
         health.record_failure(f"job-{n}", "exit code 1", "program", START)
-    assert health.count_places(SLOTS, START) == SLOTS
+    assert health.count_allowed_jobs(SLOTS, START) == SLOTS
     other_pauses[0] = False
     health.record_failure("job", "exit code 1", "program", START)
-    assert health.count_places(SLOTS, START) == 0
+    assert health.count_allowed_jobs(SLOTS, START) == 0
 
 
 @pytest.mark.parametrize("reason_class", [None, *sorted(UNRELATED_REASON_CLASSES)])
 def test_another_probe_is_allowed_at_once_if_the_first_one_has_no_result(reason_class: str | None) -> None:
     health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
-    assert health.count_places(1, end) == 1
+    assert health.count_allowed_jobs(1, end) == 1
     if reason_class is None:
         health.release_probe(end + 5)  # for example, after an empty poll
     else:
         health.record_failure("job", "elsewhere", reason_class, end + 5)
-    assert [health.count_places(1, end + 5), health.count_places(1, end + 6)] == [1, 0]
+    assert [health.count_allowed_jobs(1, end + 5), health.count_allowed_jobs(1, end + 6)] == [1, 0]
 
 
 def test_a_probe_whose_end_is_never_recorded_does_not_block_the_container_forever() -> None:
     health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
-    assert health.count_places(1, end) == 1
-    assert health.count_places(1, end + SICK_PAUSE_SECONDS) == 1
+    assert health.count_allowed_jobs(1, end) == 1
+    assert health.count_allowed_jobs(1, end + SICK_PAUSE_SECONDS) == 1
 
 
 def test_only_a_success_ends_a_pause_early() -> None:
@@ -153,9 +155,9 @@ def test_only_a_success_ends_a_pause_early() -> None:
     health.record_failure("late", "exit code 1", "program", START + 60)
     health.record_failure("later", "elsewhere", "interrupted", START + 120)
     health.release_probe(START + 180)
-    assert health.count_places(1, START + SICK_PAUSE_SECONDS - 1) == 0
+    assert health.count_allowed_jobs(1, START + SICK_PAUSE_SECONDS - 1) == 0
     health.record_success(START + 240)  # a job that was running when the pause began
-    assert health.count_places(1, START + 240) == 1
+    assert health.count_allowed_jobs(1, START + 240) == 1
 
 
 class Container(RuleBasedStateMachine):
@@ -208,7 +210,7 @@ class Container(RuleBasedStateMachine):
     @precondition(lambda self: self.until is None)
     @rule(wanted=st.integers(0, 16))
     def a_healthy_container_takes_all_jobs(self, wanted: int) -> None:
-        assert self.health.count_places(wanted, self.now) == wanted
+        assert self.health.count_allowed_jobs(wanted, self.now) == wanted
 
     @precondition(lambda self: self.until is not None)
     @rule(wanted=st.integers(0, 16))
@@ -216,7 +218,7 @@ class Container(RuleBasedStateMachine):
         assert self.until is not None
         has_probe = self.probe_since is not None and self.now < self.probe_since + SICK_PAUSE_SECONDS
         is_admitted = wanted > 0 and self.now >= self.until and not has_probe
-        assert self.health.count_places(wanted, self.now) == int(is_admitted)
+        assert self.health.count_allowed_jobs(wanted, self.now) == int(is_admitted)
         if is_admitted:
             self.probe_since = self.now
 
@@ -233,7 +235,7 @@ TestContainer = Container.TestCase
 def test_only_one_probe_is_admitted_for_many_slots_at_the_same_time(slots: int) -> None:
     health = build_sick_health()
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(lambda _: health.count_places(1, START + SICK_PAUSE_SECONDS), range(slots))) == 1
+        assert sum(pool.map(lambda _: health.count_allowed_jobs(1, START + SICK_PAUSE_SECONDS), range(slots))) == 1
 
 
 # Disk
@@ -250,7 +252,7 @@ def test_no_job_is_taken_while_the_disk_is_full_and_it_is_checked_every_minute()
     health, counts = ContainerHealth(has_room), []
     for second in range(0, 200, 10):
         now, has_space = START + second, second >= 90
-        counts.append(health.count_places(2, now))
+        counts.append(health.count_allowed_jobs(2, now))
     assert counts == [0] * 12 + [2] * 8
     assert check_times[:3] == [START, START + DISK_CHECK_SECONDS, START + 2 * DISK_CHECK_SECONDS]
     assert len(check_times) == 2 + 8  # a disk with room is checked before every job
@@ -258,7 +260,7 @@ def test_no_job_is_taken_while_the_disk_is_full_and_it_is_checked_every_minute()
 
 def test_a_full_disk_causes_a_pause_without_an_end() -> None:
     health = ContainerHealth(lambda: False)
-    health.count_places(1, START)
+    health.count_allowed_jobs(1, START)
     assert health.current_pause == Pause(START, None, "the disk is full or cannot be written to")
 
 
@@ -268,9 +270,9 @@ def test_no_probe_is_taken_while_the_disk_is_full() -> None:
     for n in range(MIN_FAILED_JOBS):
         health.record_failure(f"job-{n}", "exit code 1", "program", START)
     has_space[0] = False
-    assert health.count_places(1, end) == 0
+    assert health.count_allowed_jobs(1, end) == 0
     has_space[0] = True
-    assert health.count_places(1, end + DISK_CHECK_SECONDS) == 1
+    assert health.count_allowed_jobs(1, end + DISK_CHECK_SECONDS) == 1
 
 
 def build_statvfs(**changes: int) -> Any:
@@ -344,7 +346,7 @@ def test_a_probe_is_not_written_but_the_end_of_the_pause_is() -> None:
     health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
     reporter, documents = build_reporter(health)
     reporter.tick(START)
-    health.count_places(1, end)
+    health.count_allowed_jobs(1, end)
     reporter.tick(end)
     health.record_failure("job-0", "exit code 1", "program", end + 5)
     reporter.tick(end + 5)

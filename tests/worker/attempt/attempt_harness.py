@@ -22,7 +22,7 @@ from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.machine.clock import Clock
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.memory import OomKills
-from tests.support.emulator import until
+from tests.support.emulator import wait_until
 
 HOUR = 3600
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/123456789012/queue"
@@ -128,7 +128,7 @@ class AttemptHarness:
 
         def stop_container_later(_job: Job, folders: Folders) -> None:
             def stop_container() -> None:
-                until((folders.root / "started").exists, "the program did not start")
+                wait_until((folders.root / "started").exists, "the program did not start")
                 self.stop.announce_end(0)
 
             threading.Thread(target=stop_container).start()

@@ -23,8 +23,8 @@ from distributed_something.worker.job.run_keys import RunKeys
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.machine import spot_notice
 from distributed_something.worker.machine.metadata import InstanceMetadata
-from tests.support.emulator import KEYS, Lab, ministack, until
-from tests.support.metadata_server import INSTANCE, MetadataServer, metadata_server
+from tests.support.emulator import KEYS, WorkerLab, run_ministack, wait_until
+from tests.support.metadata_server import INSTANCE, MetadataServer, run_metadata_server
 
 # The worker disables this warning when it imports watchtower, but pytest resets the filters.
 pytestmark = pytest.mark.filterwarnings("ignore:Timed out while delivering logs")
@@ -32,14 +32,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:Timed out while delivering logs"
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ministack(tmp_path_factory.mktemp("cloud")) as url:
+    with run_ministack(tmp_path_factory.mktemp("cloud")) as url:
         yield url
 
 
 class Machine:
     """A running container, with access to what it reports to AWS."""
 
-    def __init__(self, lab: Lab, metadata: MetadataServer, failure: Callable[..., str | None]) -> None:
+    def __init__(self, lab: WorkerLab, metadata: MetadataServer, failure: Callable[..., str | None]) -> None:
         self.lab, self.metadata = lab, metadata
         variables = {"WORK_DIR": str(lab.folder), "LOG_GROUP_NAME": lab.name, "INSTANCE_ID": INSTANCE}
         self._notices: SimpleQueue[float] = SimpleQueue()
@@ -77,8 +77,8 @@ class Machine:
 
 @pytest.fixture
 def machine(cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    lab = Lab(cloud, tmp_path)
-    with metadata_server() as metadata:
+    lab = WorkerLab(cloud, tmp_path)
+    with run_metadata_server() as metadata:
         environment = KEYS | metadata.env | {"AWS_ENDPOINT_URL": cloud, "ECS_CONTAINER_METADATA_URI_V4": "here"}
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
@@ -96,42 +96,42 @@ def machine(cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def test_a_machine_has_an_idle_alarm_and_reports_its_usage(machine: Machine) -> None:
     alarm = f"App_{INSTANCE}"
     cloudwatch = machine.create_client("cloudwatch")
-    until(lambda: cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"], "no alarm was created")
-    assert "disk_percent" in until(machine.read_usage_lines, "no usage was reported")[0]
+    wait_until(lambda: cloudwatch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"], "no alarm was created")
+    assert "disk_percent" in wait_until(machine.read_usage_lines, "no usage was reported")[0]
 
 
 def test_a_spot_notice_ends_the_container_with_exit_code_0(machine: Machine) -> None:
-    machine.metadata.spot_notice(time.time() + 60)
+    machine.metadata.set_spot_notice(time.time() + 60)
     assert machine.wait() == 0
 
 
 def test_no_job_is_started_after_a_rebalance_recommendation(machine: Machine) -> None:
-    machine.metadata.rebalance(time.time())
-    until(lambda: machine.container.gate.count_places(1, 0) == 0, "it still takes jobs")
+    machine.metadata.set_rebalance_recommendation(time.time())
+    wait_until(lambda: machine.container.gate.count_allowed_jobs(1, 0) == 0, "it still takes jobs")
 
 
 def test_no_job_is_started_after_the_run_is_closed(machine: Machine) -> None:
-    machine.lab.put(RunKeys("App", machine.lab.run).closed)
-    until(lambda: machine.container.gate.is_closed, "it still takes jobs")
+    machine.lab.put_object(RunKeys("App", machine.lab.run).closed)
+    wait_until(lambda: machine.container.gate.is_closed, "it still takes jobs")
 
 
 def test_a_sick_container_takes_no_jobs_and_writes_a_document_about_it(machine: Machine) -> None:
     for number in range(MIN_FAILED_JOBS):
-        machine.lab.send(group={"n": number}, command="false")
-    until(lambda: machine.container.health.current_pause, "it did not pause")
-    assert machine.container.gate.count_places(1, 0) == 0
+        machine.lab.send_job(group={"n": number}, command="false")
+    wait_until(lambda: machine.container.health.current_pause, "it did not pause")
+    assert machine.container.gate.count_allowed_jobs(1, 0) == 0
     prefix = RunKeys("App", machine.lab.run).machines
     list_documents = lambda: machine.lab.s3.list_objects_v2(Bucket=machine.lab.name, Prefix=prefix).get("Contents")  # noqa: E731
-    (document,) = until(list_documents, "no document was written")
-    assert b'"paused"' in (machine.lab.text(document["Key"]) or b"")
+    (document,) = wait_until(list_documents, "no document was written")
+    assert b'"paused"' in (machine.lab.read_object(document["Key"]) or b"")
 
 
 def test_a_jobs_log_is_sent_to_cloudwatch(machine: Machine) -> None:
-    job = job_id(machine.lab.send(group={"x": "log"}, command="echo hello"))
-    machine.lab.recorded(job, state="done")
+    job = job_id(machine.lab.send_job(group={"x": "log"}, command="echo hello"))
+    machine.lab.wait_for_record(job, state="done")
     logs = machine.create_client("logs")
     stream = {"logGroupName": machine.lab.name, "logStreamName": job}
-    until(
+    wait_until(
         lambda: logs.describe_log_streams(logGroupName=machine.lab.name, logStreamNamePrefix=job)["logStreams"],
         "no stream",
     )

@@ -21,7 +21,7 @@ from distributed_something.worker.container.intake import (
 from distributed_something.worker.container.prefetch import MAX_READY_SECONDS, PREFETCH_MARGIN_SECONDS
 from distributed_something.worker.container.stop import StopRequest
 from distributed_something.worker.job.worker_settings import read_worker_settings
-from tests.support.emulator import until
+from tests.support.emulator import wait_until
 from tests.support.fakes import QUEUE_URL, FakeTime
 
 
@@ -240,16 +240,16 @@ def test_the_next_job_is_fetched_as_soon_as_a_waiting_slot_gets_its_job(
     with ThreadPoolExecutor(2) as threads:
         threads.submit(lambda: [harness.intake.run_round(pool) for _ in iter(lambda: harness.stop.is_announced, True)])
         try:
-            until(lambda: len(submitted) == 1, "no job was fetched ahead")
+            wait_until(lambda: len(submitted) == 1, "no job was fetched ahead")
             harness.intake.record_program_end(0)
             rounds_before = rounds[0]
             slot = threads.submit(harness.start_job, 0)
-            until(
+            wait_until(
                 lambda: rounds[0] > rounds_before, "the polling thread was not woken"
             )  # it has nothing to do and waits again
             submitted[0]()
             assert slot.result(10) == "b"
-            until(lambda: len(submitted) == 2, "the next job was not fetched", seconds=20)
+            wait_until(lambda: len(submitted) == 2, "the next job was not fetched", seconds=20)
         finally:
             harness.stop.announce_end(0)
             harness.announce_idle(0)
@@ -324,7 +324,7 @@ def test_when_the_container_ends_waiting_messages_are_returned_even_if_a_fetch_h
     try:
         assert begun.wait(60)
         harness.stop.announce_end(100)
-        until(lambda: harness.handler.returned == ["b", "c"], "they were not returned while the fetch hangs")
+        wait_until(lambda: harness.handler.returned == ["b", "c"], "they were not returned while the fetch hangs")
     finally:
         may_end.set()
         polling.join()

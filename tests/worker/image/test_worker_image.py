@@ -24,8 +24,8 @@ import pytest
 
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.machine.mount import MOUNT_FOLDER
-from tests.support.emulator import Lab, ministack, until
-from tests.support.engine import build, build_worker, docker, logs_of
+from tests.support.emulator import WorkerLab, run_ministack, wait_until
+from tests.support.engine import build_image, build_worker_image, read_container_logs, run_docker
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.containers
@@ -69,14 +69,16 @@ def build_base(name: str) -> str:
     """Build a base image and return its image name."""
     with TemporaryDirectory() as folder:
         (Path(folder) / "Dockerfile").write_text(BASES[name])
-        return build(Path(folder), f"tests/{name}:1")
+        return build_image(Path(folder), f"tests/{name}:1")
 
 
 @cache
-def worker_on(name: str, mounting: bool = False) -> str:
+def build_worker_on(name: str, mounting: bool = False) -> str:
     """Build the worker's image on a base and return its image name."""
     arguments = {"BASE_IMAGE": build_base(name), "MOUNT_S3": str(mounting)}
-    return build_worker(ROOT / "worker", f"tests/worker-on-{name}{'-mounting' if mounting else ''}:1", **arguments)
+    return build_worker_image(
+        ROOT / "worker", f"tests/worker-on-{name}{'-mounting' if mounting else ''}:1", **arguments
+    )
 
 
 @pytest.fixture(params=["debian", "bare"])
@@ -87,35 +89,35 @@ def base(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ministack(tmp_path_factory.mktemp("emulator")) as url:
+    with run_ministack(tmp_path_factory.mktemp("emulator")) as url:
         yield url
 
 
 class Containers:
     """Workers in containers, with their own queue and bucket."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: WorkerLab) -> None:
         self.lab = lab
         self.names: list[str] = []
 
     def start(self, image: str, *options: str, **env: str) -> str:
         env_options = [word for pair in (self.lab.environment | env).items() for word in ("--env", "=".join(pair))]
-        self.names.append(docker("run", "--detach", "--network", "host", *env_options, *options, image).strip())
+        self.names.append(run_docker("run", "--detach", "--network", "host", *env_options, *options, image).strip())
         return self.names[-1]
 
     def end(self) -> None:
         for name in self.names:
             with suppress(AssertionError):
-                docker("rm", "--force", name)
+                run_docker("rm", "--force", name)
 
     def read_job_log(self, record: dict[str, Any]) -> str:
         """Return the log of the attempt in `record`."""
-        return (self.lab.text(record["log"].removeprefix(f"s3://{self.lab.name}/")) or b"").decode()
+        return (self.lab.read_object(record["log"].removeprefix(f"s3://{self.lab.name}/")) or b"").decode()
 
 
 @pytest.fixture
 def run(emulator: str, tmp_path: Path) -> Iterator[Containers]:
-    containers = Containers(Lab(emulator, tmp_path, visibility=60))
+    containers = Containers(WorkerLab(emulator, tmp_path, visibility=60))
     yield containers
     containers.end()
 
@@ -142,9 +144,9 @@ def test_the_developers_part_of_the_dockerfile_is_an_image_to_which_the_rest_add
 
 
 def test_a_program_gets_the_environment_of_its_image_without_changes_by_the_worker(base: str, run: Containers) -> None:
-    run.start(worker_on(base))
+    run.start(build_worker_on(base))
     env = ["/bin/busybox", "env"] if base == "bare" else ["env"]
-    record = run.lab.recorded(job_id(run.lab.send(group={"x": "env"}, command=env)), state="done")
+    record = run.lab.wait_for_record(job_id(run.lab.send_job(group={"x": "env"}, command=env)), state="done")
     lines = run.read_job_log(record).splitlines()
     variables = [line for line in lines if line.startswith(("PYTHON", "LD_", "LC_", "PATH"))]
     bare = [f"{name}=/of/the/program" for name in ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")]
@@ -154,22 +156,24 @@ def test_a_program_gets_the_environment_of_its_image_without_changes_by_the_work
 
 def test_the_programs_own_python_has_the_same_paths_and_libraries_as_without_the_worker(run: Containers) -> None:
     code = "import six, sys, ssl; print(sys.version, sys.path, sys.prefix, six.__file__, ssl.OPENSSL_VERSION)"
-    run.start(worker_on("debian"))
-    record = run.lab.recorded(job_id(run.lab.send(group={"x": "py"}, command=["python3", "-c", code])), state="done")
-    assert run.read_job_log(record) == docker(
+    run.start(build_worker_on("debian"))
+    record = run.lab.wait_for_record(
+        job_id(run.lab.send_job(group={"x": "py"}, command=["python3", "-c", code])), state="done"
+    )
+    assert run.read_job_log(record) == run_docker(
         "run", "--rm", "--entrypoint", "python3", build_base("debian"), "-c", code
     )
 
 
 def test_no_file_of_the_base_is_changed_and_no_build_tool_stays_in_the_image() -> None:
-    before, after = list_files(build_base("debian")), list_files(worker_on("debian"))
+    before, after = list_files(build_base("debian")), list_files(build_worker_on("debian"))
     own = {name for name in after if name.startswith("opt/worker")}
     assert {name: after[name] for name in after.keys() - own} == before
     assert {name for name in own if "/bin/" in name} == {"opt/worker/bin/python3.11", "opt/worker/bin/busybox"}
     assert [name for name in own if "/pip/" in name or "/setuptools/" in name] == []
     for setting in ("Env", "User", "WorkingDir"):
         base_value, worker_value = (
-            read_image_setting(image, setting) for image in (build_base("debian"), worker_on("debian"))
+            read_image_setting(image, setting) for image in (build_base("debian"), build_worker_on("debian"))
         )
         assert base_value == worker_value
 
@@ -186,8 +190,8 @@ def test_compiled_files_contain_no_times_or_temporary_paths_so_that_two_builds_a
 
 
 def test_the_worker_adds_less_than_62_mb_to_an_image() -> None:
-    images = (build_base("bare"), worker_on("bare"))
-    sizes = [int(docker("image", "inspect", "--format", "{{.Size}}", image)) for image in images]
+    images = (build_base("bare"), build_worker_on("bare"))
+    sizes = [int(run_docker("image", "inspect", "--format", "{{.Size}}", image)) for image in images]
     assert sizes[1] - sizes[0] < 62e6
 
 
@@ -195,12 +199,12 @@ def run_worker_python(name: str, code: str) -> str:
     """Run code with the worker's own Python in the image on a base, and return its output."""
     python = ["--library-path", "/opt/worker/lib", "/opt/worker/bin/python3.11", "-E", "-s", "-c", code]
     options = ["--network", "host", "--env", "LD_PRELOAD=", "--entrypoint", "/opt/worker/lib/loader.so"]
-    return docker("run", "--rm", *options, worker_on(name), *python)
+    return run_docker("run", "--rm", *options, build_worker_on(name), *python)
 
 
 def list_files(image: str) -> dict[str, tuple[object, ...]]:
     """Return every file of an image, with the metadata that would show a change."""
-    name = docker("create", "--entrypoint", "/none", image).strip()
+    name = run_docker("create", "--entrypoint", "/none", image).strip()
     try:
         with (
             subprocess.Popen(["docker", "export", name], stdout=subprocess.PIPE) as export,
@@ -212,33 +216,33 @@ def list_files(image: str) -> dict[str, tuple[object, ...]]:
                 if file.name.split("/")[0] not in ENGINE_FOLDERS or file.name.startswith(("opt/", "etc/ld", "etc/py"))
             }
     finally:
-        docker("rm", "--force", name)
+        run_docker("rm", "--force", name)
 
 
 def read_image_setting(image: str, setting: str) -> str:
-    return docker("image", "inspect", "--format", f"{{{{json .Config.{setting}}}}}", image)
+    return run_docker("image", "inspect", "--format", f"{{{{json .Config.{setting}}}}}", image)
 
 
 # Any base, any user
 
 
 def test_a_program_linked_against_musl_runs_and_its_results_are_uploaded(run: Containers) -> None:
-    run.start(worker_on("musl"))
+    run.start(build_worker_on("musl"))
     words = ["/say", "{output_dir}/said.txt", 'it\'s; $(id)\n"é"']
-    job = job_id(run.lab.send(group={"x": "musl"}, command=words, output_location="out/{job}"))
-    record = run.lab.recorded(job, state="done")
-    assert run.lab.text(f"out/{job}/said.txt") == words[2].encode()
+    job = job_id(run.lab.send_job(group={"x": "musl"}, command=words, output_location="out/{job}"))
+    record = run.lab.wait_for_record(job, state="done")
+    assert run.lab.read_object(f"out/{job}/said.txt") == words[2].encode()
     assert run.read_job_log(record) == words[2] + "\n"
 
 
 @pytest.mark.parametrize(("name", "user", "expected"), [("debian", "4711:42", "4711 42"), ("bare", "0", "0 0")])
 def test_a_container_can_run_as_any_user(name: str, user: str, expected: str, run: Containers) -> None:
     box = "/bin/busybox " if name == "bare" else ""
-    run.start(worker_on(name), "--user", user)
+    run.start(build_worker_on(name), "--user", user)
     command = build_shell_command(
         name, f"echo $({box}id -u) $({box}id -g) > {{output_dir}}/who; {box}cat {{output_dir}}/who"
     )
-    record = run.lab.recorded(job_id(run.lab.send(group={"x": "who"}, command=command)), state="done")
+    record = run.lab.wait_for_record(job_id(run.lab.send_job(group={"x": "who"}, command=command)), state="done")
     assert run.read_job_log(record).strip() == expected
 
 
@@ -246,40 +250,40 @@ def test_a_container_can_run_as_any_user(name: str, user: str, expected: str, ru
 
 
 def test_processes_that_a_program_leaves_behind_are_ended(base: str, run: Containers) -> None:
-    container = run.start(worker_on(base))
+    container = run.start(build_worker_on(base))
     box = "/bin/busybox " if base == "bare" else ""
     command = build_shell_command(base, f"{box}sleep 600 & {box}setsid {box}sleep 600 & {box}true")
-    run.lab.recorded(job_id(run.lab.send(group={"x": "left"}, command=command)), state="done")
+    run.lab.wait_for_record(job_id(run.lab.send_job(group={"x": "left"}, command=command)), state="done")
     # Only the worker, its launcher, and the parent of the launcher remain. Zombies would be listed too.
-    until(
-        lambda: len(docker("top", container, "-o", "pid,stat,args").splitlines()) == 4,
+    wait_until(
+        lambda: len(run_docker("top", container, "-o", "pid,stat,args").splitlines()) == 4,
         "a process of the program still runs",
     )
 
 
 def test_docker_stop_returns_the_job_to_the_queue_at_once(base: str, run: Containers) -> None:
-    container = run.start(worker_on(base))
-    run.lab.send(
+    container = run.start(build_worker_on(base))
+    run.lab.send_job(
         group={"x": "stopped"},
         command=build_shell_command(base, f"{'/bin/busybox ' if base == 'bare' else ''}sleep 600"),
     )
-    until(lambda: "start stopped-" in logs_of(container), "the job did not start")
+    wait_until(lambda: "start stopped-" in read_container_logs(container), "the job did not start")
     start = time.monotonic()
-    docker("stop", "--time", "30", container)
+    run_docker("stop", "--time", "30", container)
     assert time.monotonic() - start < 20
-    assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
-    assert run.lab.waiting() == 1
+    assert run_docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
+    assert run.lab.count_messages() == 1
 
 
 def test_an_out_of_memory_kill_is_distinguished_from_another_kill(run: Containers) -> None:
-    container = run.start(worker_on("debian"), "--memory", "200m", "--memory-swap", "200m", JOB_RETRIES="1")
+    container = run.start(build_worker_on("debian"), "--memory", "200m", "--memory-swap", "200m", JOB_RETRIES="1")
     lab = run.lab
-    eater = job_id(lab.send(group={"x": "eater"}, command=build_shell_command("debian", "tail /dev/zero")))
-    assert lab.recorded(eater, state="failed")["reason_class"] == "out of memory"
-    killed = job_id(lab.send(group={"x": "killed"}, command=build_shell_command("debian", "kill -9 $$")))
-    assert lab.recorded(killed, state="failed")["reason_class"] == "signal"
-    lab.recorded(job_id(lab.send(group={"x": "after"}, command="true")), state="done")
-    assert docker("inspect", "--format", "{{.State.Running}}", container).strip() == "true"
+    eater = job_id(lab.send_job(group={"x": "eater"}, command=build_shell_command("debian", "tail /dev/zero")))
+    assert lab.wait_for_record(eater, state="failed")["reason_class"] == "out of memory"
+    killed = job_id(lab.send_job(group={"x": "killed"}, command=build_shell_command("debian", "kill -9 $$")))
+    assert lab.wait_for_record(killed, state="failed")["reason_class"] == "signal"
+    lab.wait_for_record(job_id(lab.send_job(group={"x": "after"}, command="true")), state="done")
+    assert run_docker("inspect", "--format", "{{.State.Running}}", container).strip() == "true"
 
 
 def test_a_thread_that_still_runs_when_python_ends_does_not_crash_it(base: str) -> None:
@@ -294,19 +298,19 @@ def test_a_thread_that_still_runs_when_python_ends_does_not_crash_it(base: str) 
 
 
 def test_no_secret_appears_in_the_image_the_logs_or_a_record(run: Containers) -> None:
-    image = worker_on("debian")
+    image = build_worker_on("debian")
     container = run.start(image, AWS_SECRET_ACCESS_KEY=SECRET, AWS_SESSION_TOKEN=SECRET, JOB_RETRIES="1")
-    good, bad = (run.lab.send(group={"x": word}, command=word, timeout_minutes=1) for word in ("true", "nonsense"))
-    run.lab.recorded(job_id(good), state="done")
-    run.lab.recorded(job_id(bad), state="failed")
+    good, bad = (run.lab.send_job(group={"x": word}, command=word, timeout_minutes=1) for word in ("true", "nonsense"))
+    run.lab.wait_for_record(job_id(good), state="done")
+    run.lab.wait_for_record(job_id(bad), state="failed")
     run.lab.send_text("no JSON")
-    until(lambda: "bad message" in logs_of(container), "the bad message was not reported")
-    docker("stop", "--time", "30", container)
+    wait_until(lambda: "bad message" in read_container_logs(container), "the bad message was not reported")
+    run_docker("stop", "--time", "30", container)
     keys = [entry["Key"] for entry in run.lab.s3.list_objects_v2(Bucket=run.lab.name)["Contents"]]
     assert len(keys) >= 2
-    for text in [logs_of(container), *((run.lab.text(key) or b"").decode() for key in keys)]:
+    for text in [read_container_logs(container), *((run.lab.read_object(key) or b"").decode() for key in keys)]:
         assert SECRET not in text
-    commands = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
+    commands = run_docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
     build_settings = commands + read_image_setting(image, "Env")
     assert [word for word in ("SECRET", "TOKEN", "ACCESS_KEY", "PASSWORD") if word in build_settings] == []
 
@@ -329,12 +333,12 @@ def test_scripts_modules_and_packages_of_a_developer_are_in_the_image_without_ed
     worker.write_text(f"{head}\ndef prepare({body}")
     for path in (worker, own / "naming.py"):
         path.chmod(0o600)  # readable only for the developer
-    image = build_worker(own, "tests/worker-with-own:1", BASE_IMAGE=build_base("debian"))
+    image = build_worker_image(own, "tests/worker-with-own:1", BASE_IMAGE=build_base("debian"))
     run.start(image, "--user", "4711")
     command = ["sh", "-c", 'sh "$0" "$2" "$1"', "{scripts_dir}/say.sh", "{output_dir}"]
-    job = job_id(run.lab.send(group={"x": "own"}, command=command, output_location="own/{job}"))
-    run.lab.recorded(job, state="done")
-    assert run.lab.text(f"own/{job}/said.txt") == b"tabulate from a script\n"
+    job = job_id(run.lab.send_job(group={"x": "own"}, command=command, output_location="own/{job}"))
+    run.lab.wait_for_record(job, state="done")
+    assert run.lab.read_object(f"own/{job}/said.txt") == b"tabulate from a script\n"
 
 
 # The mounted bucket
@@ -347,46 +351,49 @@ def mounting_image() -> str:
     """Build a worker's image that can mount the bucket."""
     if not Path("/dev/fuse").exists():
         pytest.skip("this computer has no /dev/fuse")
-    return worker_on("debian", mounting=True)
+    return build_worker_on("debian", mounting=True)
 
 
 def read_from_mount(run: Containers, key: str) -> str:
     """Run a job that reads a key from the mounted bucket and tries to write there. Return its log."""
     command = build_shell_command("debian", f"cat {MOUNT_FOLDER}/{key}; touch {MOUNT_FOLDER}/new; true")
-    message = run.lab.send(group={"read": key}, command=command, output_location="read/{job}")
-    return run.log_of(run.lab.recorded(job_id(message), state="done"))
+    message = run.lab.send_job(group={"read": key}, command=command, output_location="read/{job}")
+    return run.read_job_log(run.lab.wait_for_record(job_id(message), state="done"))
 
 
 def test_a_program_reads_the_mounted_bucket_and_cannot_write_there(run: Containers, mounting_image: str) -> None:
-    run.lab.put("plates/one/a.txt", b"from the bucket\n")
+    run.lab.put_object("plates/one/a.txt", b"from the bucket\n")
     container = run.start(mounting_image, *MOUNT_OPTIONS, MOUNT_S3="True")
     output = read_from_mount(run, "plates/one/a.txt")
     assert output.startswith("from the bucket\n")
     assert "Read-only file system" in output
-    assert run.lab.text("new") is None
-    docker("stop", "--time", "30", container)
-    assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
+    assert run.lab.read_object("new") is None
+    run_docker("stop", "--time", "30", container)
+    assert run_docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0"
 
 
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
 def test_the_bucket_is_mounted_again_if_the_mount_dies_or_hangs(
     run: Containers, mounting_image: str, signal: str
 ) -> None:
-    run.lab.put("a.txt", b"still there\n")
+    run.lab.put_object("a.txt", b"still there\n")
     container = run.start(mounting_image, *MOUNT_OPTIONS, MOUNT_S3="True")
-    until(lambda: logs_of(container).count("mounted ") == 1, "the bucket was not mounted")
+    wait_until(lambda: read_container_logs(container).count("mounted ") == 1, "the bucket was not mounted")
     script = f"for p in /proc/[0-9]*; do grep -q '[b]in/s3fs' $p/cmdline && kill -{signal} ${{p#/proc/}}; done; true"
-    docker("exec", container, "sh", "-c", script)
-    until(lambda: logs_of(container).count("mounted ") == 2, "the bucket was not mounted again", seconds=60)
+    run_docker("exec", container, "sh", "-c", script)
+    wait_until(
+        lambda: read_container_logs(container).count("mounted ") == 2, "the bucket was not mounted again", seconds=60
+    )
     assert "still there" in read_from_mount(run, "a.txt")
 
 
 def test_a_bucket_that_cannot_be_mounted_ends_the_container(run: Containers, mounting_image: str) -> None:
     container = run.start(mounting_image, *MOUNT_OPTIONS, MOUNT_S3="True", AWS_BUCKET="no-such-bucket")
-    until(
-        lambda: "true" not in docker("inspect", "--format", "{{.State.Running}}", container), "the container still runs"
+    wait_until(
+        lambda: "true" not in run_docker("inspect", "--format", "{{.State.Running}}", container),
+        "the container still runs",
     )
-    assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "1"
+    assert run_docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "1"
 
 
 @pytest.mark.parametrize(
@@ -401,8 +408,8 @@ def test_a_bucket_that_cannot_be_mounted_ends_the_container(run: Containers, mou
 def test_a_missing_requirement_of_the_mount_is_reported_in_one_line_before_a_job_is_taken(
     run: Containers, mounting_image: str, has_s3fs: bool, options: tuple[str, ...], word: str
 ) -> None:
-    container = run.start(mounting_image if has_s3fs else worker_on("debian"), *options, MOUNT_S3="True")
-    assert docker("wait", container).strip() == "2"
-    (line,) = logs_of(container).splitlines()
+    container = run.start(mounting_image if has_s3fs else build_worker_on("debian"), *options, MOUNT_S3="True")
+    assert run_docker("wait", container).strip() == "2"
+    (line,) = read_container_logs(container).splitlines()
     assert "MOUNT_S3" in line
     assert word in line

@@ -11,7 +11,7 @@ import pytest
 from distributed_something.localcloud.base.layout import build_layout
 from distributed_something.localcloud.play.runners import ProcessRunner, WorkOrder
 from tests.support.paths import ROOT
-from tests.support.project import wait_for
+from tests.support.project import wait_until
 
 PRINT_SCRIPTS_FOLDER = """
 from pathlib import Path
@@ -26,7 +26,7 @@ def read_scripts_folder(project: Path, template: Path) -> str:
     layout = build_layout(project)
     layout.make_folders()
     worker = ProcessRunner(layout, template).start_task(WorkOrder("task", "image", {}))
-    wait_for(lambda: worker.exit_code() is not None)
+    wait_until(lambda: worker.poll_exit_code() is not None)
     return (layout.task_logs / "task.log").read_text().strip()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.logs.log_stream import LogBackoff
 from distributed_something.worker.machine.clock import Clock
-from tests.support.emulator import until
+from tests.support.emulator import wait_until
 from tests.support.fakes import FakeTime
 from tests.worker.logs.fake_logs import GROUP
 
@@ -32,7 +32,7 @@ class JobLogsHarness:
         return path
 
     def wait_until_sent(self) -> None:
-        until(self._have_all_ended, "logs are still being sent")
+        wait_until(self._have_all_ended, "logs are still being sent")
         assert self.thread_count == 0
 
     def _have_all_ended(self) -> bool:

@@ -23,7 +23,7 @@ from distributed_something.worker.logs.job_log import (
     JobLogs,
 )
 from distributed_something.worker.logs.log_stream import BATCH_EVENTS, LogStream
-from tests.support.emulator import until
+from tests.support.emulator import wait_until
 from tests.worker.logs.fake_logs import CountingLogs, FakeLogs, StreamRecorder, build_error
 from tests.worker.logs.job_logs_harness import LOG_LOCATION, JobLogsHarness
 
@@ -41,7 +41,9 @@ def test_lines_are_sent_while_the_program_runs(harness: JobLogsHarness, monkeypa
     with harness.start_job().open("ab", buffering=0) as log:
         for n in range(3):
             log.write(b"line %d\nhalf" % n)
-            until(lambda: harness.logs.tick() or len(harness.client.streams.get("one", [])) > n, "nothing was sent")  # noqa: B023
+            wait_until(
+                lambda n=n: harness.logs.tick() or len(harness.client.streams.get("one", [])) > n, "nothing was sent"
+            )
     harness.logs.unfollow_log("one")
     harness.wait_until_sent()
     assert harness.client.streams["one"] == ["line 0", "halfline 1", "halfline 2", "half"]
@@ -69,7 +71,7 @@ def test_lines_that_aws_was_too_slow_for_are_sent_after_the_job(harness: JobLogs
     log = harness.start_job().open("ab", buffering=0)
     log.write(b"early\n" * BATCH_EVENTS * 2)
     harness.client.may_respond.clear()
-    until(lambda: harness.logs.tick() or harness.client.calls, "nothing was sent")
+    wait_until(lambda: harness.logs.tick() or harness.client.calls, "nothing was sent")
     log.write(b"late")
     log.close()
     harness.logs.unfollow_log("one")
@@ -147,7 +149,7 @@ def test_lines_stay_in_order_when_the_clock_is_set_back(harness: JobLogsHarness)
     log = harness.start_job().open("ab", buffering=0)
     for _ in range(5):
         log.write(b"%f\n" % harness.time.time)
-        until(lambda: not harness.logs.tick(), "the line was not taken")
+        wait_until(lambda: not harness.logs.tick(), "the line was not taken")
         harness.time.time -= 100
     log.close()
     harness.logs.unfollow_log("one")
@@ -196,7 +198,7 @@ def test_a_program_that_writes_100_mb_needs_a_few_mb_of_memory(tmp_path: Path, l
         for _ in range(100):
             log.write(line * 10_000)
     tracemalloc.start()
-    until(lambda: harness.logs.tick() and harness.client.bytes > 5_000_000, "nothing was read")
+    wait_until(lambda: harness.logs.tick() and harness.client.bytes > 5_000_000, "nothing was read")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     harness.logs.end(0)
@@ -210,8 +212,8 @@ def test_hundreds_of_jobs_leave_no_threads_or_streams_behind(harness: JobLogsHar
         job = f"job-{n}"
         harness.start_job(job).write_text("hello\n")
         harness.logs.unfollow_log(job)
-        until(lambda: len(harness.logs.followed_jobs) < 20, "too many logs are still being sent")
-    until(lambda: not harness.logs.followed_jobs, "logs are still being sent")
+        wait_until(lambda: len(harness.logs.followed_jobs) < 20, "too many logs are still being sent")
+    wait_until(lambda: not harness.logs.followed_jobs, "logs are still being sent")
     gc.collect()
     assert harness.thread_count == 1
     assert [o for o in gc.get_objects() if isinstance(o, LogStream)] == []
@@ -239,7 +241,7 @@ def test_no_error_of_aws_delays_a_job_and_each_is_logged_once(
         harness.logs.tick()
         harness.logs.unfollow_log(f"job-{n}")
     assert time.monotonic() - start < 10
-    until(lambda: harness.logs.tick() or log_messages(), "nothing was logged")
+    wait_until(lambda: harness.logs.tick() or log_messages(), "nothing was logged")
     harness.time.sleep(SEND_AFTER_END_SECONDS)
     harness.wait_until_sent()
     assert len(log_messages()) == 1
@@ -251,7 +253,7 @@ def test_no_line_is_lost_by_a_temporary_error(harness: JobLogsHarness) -> None:
     harness.client.refusal = build_error("ThrottlingException")
     path = harness.start_job()
     path.write_bytes(b"first\n" * 4000)
-    until(lambda: harness.logs.tick() or len(harness.client.calls) > 2, "the call was not retried")
+    wait_until(lambda: harness.logs.tick() or len(harness.client.calls) > 2, "the call was not retried")
     harness.client.refusal = None
     harness.logs.unfollow_log("one")
     harness.wait_until_sent()
@@ -283,7 +285,7 @@ def test_an_invalid_batch_is_dropped_and_the_log_says_that_it_is_incomplete(
         harness.logs.tick()
         return any(stream.is_incomplete for stream in recorder.streams)
 
-    until(is_refused, "the batch was not refused")
+    wait_until(is_refused, "the batch was not refused")
     harness.client.refusal = None
     with path.open("ab") as log:
         log.write(b"accepted\n")
@@ -323,7 +325,7 @@ def test_job_logs_end_in_time_even_if_aws_does_not_respond(tmp_path: Path) -> No
     thread.start()
     harness.client.may_respond.clear()
     harness.start_job().write_text("hello\n" * 3000)
-    until(lambda: harness.client.calls, "nothing was sent")
+    wait_until(lambda: harness.client.calls, "nothing was sent")
     harness.logs.end(10)
     assert 10 <= round(sum(harness.time.slept), 6) <= 10 + BUSY_CHECK_SECONDS
     thread.join(60)

@@ -12,7 +12,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.support.emulator import KEYS, ministack
+from tests.support.emulator import KEYS, run_ministack
 from tests.support.paths import ROOT
 from tests.worker.logs.fake_logs import GROUP
 
@@ -46,7 +46,7 @@ print(json.dumps([thread.name for thread in threading.enumerate()]))
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with ministack(tmp_path_factory.mktemp("emulator")) as address:
+    with run_ministack(tmp_path_factory.mktemp("emulator")) as address:
         boto3.client("logs", endpoint_url=address, **CREDENTIALS).create_log_group(logGroupName=GROUP)
         yield address
 

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.fakes import Exact, exact
-from tests.support.metadata_server import MetadataServer, metadata_server
+from tests.support.fakes import ExactClients, expect_exact_calls
+from tests.support.metadata_server import MetadataServer, run_metadata_server
 
 
 @pytest.fixture
 def server() -> Iterator[MetadataServer]:
-    with metadata_server() as running_server:
+    with run_metadata_server() as running_server:
         yield running_server
 
 
 @pytest.fixture
-def aws() -> Iterator[Exact]:
-    with exact() as strict_aws:
+def aws() -> Iterator[ExactClients]:
+    with expect_exact_calls() as strict_aws:
         yield strict_aws
 
 

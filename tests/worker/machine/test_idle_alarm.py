@@ -11,7 +11,7 @@ from botocore.stub import Stubber
 
 from distributed_something.worker.machine.idle_alarm import build_alarm_request, ensure_idle_alarm
 from distributed_something.worker.machine.metadata import InstanceMetadata
-from tests.support.fakes import Exact
+from tests.support.fakes import ExactClients
 from tests.support.metadata_server import INSTANCE, MetadataServer
 
 ALARM = {
@@ -31,15 +31,15 @@ ALARM = {
 }
 
 
-def set_alarm(aws: Exact, server: MetadataServer) -> None:
+def set_alarm(aws: ExactClients, server: MetadataServer) -> None:
     ensure_idle_alarm(lambda name: getattr(aws.clients, name), InstanceMetadata(server.env), "App")
 
 
 def test_every_container_of_a_machine_sets_the_same_alarm(
-    aws: Exact, server: MetadataServer, warnings: list[str]
+    aws: ExactClients, server: MetadataServer, warnings: list[str]
 ) -> None:
     for _ in range(2):
-        aws.answer("cloudwatch.put_metric_alarm", ALARM)
+        aws.expect_call("cloudwatch.put_metric_alarm", ALARM)
     set_alarm(aws, server)
     set_alarm(aws, server)
     assert warnings == []
@@ -76,15 +76,15 @@ def test_no_call_is_made_outside_ec2(server: MetadataServer) -> None:
     ],
 )
 def test_a_refusal_is_logged_in_one_line_that_names_a_missing_permission(
-    aws: Exact, server: MetadataServer, warnings: list[str], code: str, message: str, problem: str
+    aws: ExactClients, server: MetadataServer, warnings: list[str], code: str, message: str, problem: str
 ) -> None:
-    aws.refuse("cloudwatch.put_metric_alarm", code, message)
+    aws.expect_error("cloudwatch.put_metric_alarm", code, message)
     set_alarm(aws, server)
     assert warnings == [f"this machine has no idle alarm: {problem}"]
 
 
-def test_a_long_error_is_shortened_to_one_line(aws: Exact, server: MetadataServer, warnings: list[str]) -> None:
-    aws.refuse("cloudwatch.put_metric_alarm", "InternalFailure", "slow\ndown " * 1000)
+def test_a_long_error_is_shortened_to_one_line(aws: ExactClients, server: MetadataServer, warnings: list[str]) -> None:
+    aws.expect_error("cloudwatch.put_metric_alarm", "InternalFailure", "slow\ndown " * 1000)
     set_alarm(aws, server)
     (line,) = warnings
     assert "\n" not in line

@@ -30,15 +30,15 @@ def clock() -> FakeTime:
 def test_a_token_is_requested_first_and_reused(server: MetadataServer) -> None:
     metadata = InstanceMetadata(server.env)
     assert [metadata.get(ID_PATH), metadata.get(ID_PATH)] == [INSTANCE, INSTANCE]
-    assert server.asked == [TOKEN, f"GET {ID_PATH}", f"GET {ID_PATH}"]
-    assert server.lives == [str(TOKEN_SECONDS)]
+    assert server.requests == [TOKEN, f"GET {ID_PATH}", f"GET {ID_PATH}"]
+    assert server.token_ttls == [str(TOKEN_SECONDS)]
 
 
 def test_a_token_is_renewed_before_it_expires(server: MetadataServer, clock: FakeTime) -> None:
     metadata = InstanceMetadata(server.env, clock.now)
     for clock.time in (0.0, TOKEN_SECONDS - 301, TOKEN_SECONDS - 299):
         assert metadata.get(ID_PATH) == INSTANCE
-    assert server.asked.count(TOKEN) == 2
+    assert server.requests.count(TOKEN) == 2
 
 
 def test_a_token_that_is_no_longer_valid_is_replaced(server: MetadataServer) -> None:
@@ -46,14 +46,14 @@ def test_a_token_that_is_no_longer_valid_is_replaced(server: MetadataServer) -> 
     assert metadata.is_on_ec2
     server.forget_tokens()
     assert metadata.get(ID_PATH) == INSTANCE
-    assert server.asked == [TOKEN, f"GET {ID_PATH}", TOKEN, f"GET {ID_PATH}"]
+    assert server.requests == [TOKEN, f"GET {ID_PATH}", TOKEN, f"GET {ID_PATH}"]
 
 
 def test_a_missing_path_is_none_on_an_ec2_machine(server: MetadataServer) -> None:
     metadata = InstanceMetadata(server.env)
     assert metadata.get(SPOT_NOTICE_PATH) is None
     assert metadata.is_on_ec2
-    assert server.asked.count(f"GET {SPOT_NOTICE_PATH}") == 1
+    assert server.requests.count(f"GET {SPOT_NOTICE_PATH}") == 1
 
 
 @pytest.mark.parametrize("value", ["true", "True", "TRUE", " true "])
@@ -61,7 +61,7 @@ def test_no_request_is_made_if_metadata_is_switched_off(server: MetadataServer, 
     metadata = InstanceMetadata(server.env | {"AWS_EC2_METADATA_DISABLED": value})
     assert not metadata.is_on_ec2
     assert metadata.get(ID_PATH) is None
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_machine_without_a_metadata_service_is_not_on_ec2_and_is_checked_only_once() -> None:
@@ -80,7 +80,7 @@ def test_a_machine_without_a_metadata_service_is_not_on_ec2_and_is_checked_only_
 
 @pytest.mark.parametrize("on_ecs", [True, False])
 def test_an_ecs_container_waits_for_slow_metadata(server: MetadataServer, on_ecs: bool) -> None:
-    server.late_tokens = 20
+    server.failing_token_requests = 20
     ecs_env = {"ECS_CONTAINER_METADATA_URI_V4": "http://169.254.170.2/v4/1"} if on_ecs else {}
     assert InstanceMetadata(server.env | ecs_env).is_on_ec2 == on_ecs
 
@@ -102,7 +102,7 @@ def test_a_network_that_returns_a_login_page_is_not_ec2(server: MetadataServer) 
 def test_a_refused_token_is_not_ec2(server: MetadataServer, status: int) -> None:
     server.token_status = status
     assert not InstanceMetadata(server.env).is_on_ec2
-    assert server.asked == [TOKEN] * METADATA_ATTEMPTS
+    assert server.requests == [TOKEN] * METADATA_ATTEMPTS
 
 
 def test_neither_proxies_nor_redirects_are_followed(server: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,9 +110,9 @@ def test_neither_proxies_nor_redirects_are_followed(server: MetadataServer, monk
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     metadata = InstanceMetadata(server.env)
     assert metadata.get(ID_PATH) == INSTANCE
-    server.answers = [(302, b"")] * METADATA_ATTEMPTS
+    server.responses = [(302, b"")] * METADATA_ATTEMPTS
     assert metadata.get(ID_PATH) is None
-    assert "GET /elsewhere" not in server.asked
+    assert "GET /elsewhere" not in server.requests
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_neither_proxies_nor_redirects_are_followed(server: MetadataServer, monk
 def test_a_request_is_repeated_after_a_failure_or_an_invalid_response(
     server: MetadataServer, response: tuple[int, bytes]
 ) -> None:
-    server.answers = [response]
+    server.responses = [response]
     assert InstanceMetadata(server.env).get(ID_PATH) == INSTANCE
 
 
@@ -138,13 +138,13 @@ def test_an_ec2_machine_stays_on_ec2_while_its_metadata_fail(server: MetadataSer
 def test_the_machine_id_is_the_variable_or_else_the_ec2_instance_id(server: MetadataServer) -> None:
     metadata = InstanceMetadata(server.env)
     assert get_machine_id(metadata, {"INSTANCE_ID": "my-id"}) == "my-id"
-    assert server.asked == []
+    assert server.requests == []
     assert get_machine_id(metadata, {"INSTANCE_ID": ""}) == INSTANCE
 
 
 @pytest.mark.parametrize("text", [None, "", "<html>hello</html>", "i-", "i-0123456789abcdef0/../x", "i-XYZ45678"])
 def test_a_machine_with_an_invalid_or_missing_id_uses_its_host_name(server: MetadataServer, text: str | None) -> None:
-    server.set("instance", text)
+    server.set_text("instance", text)
     assert find_instance_id(InstanceMetadata(server.env)) is None
     assert get_machine_id(InstanceMetadata(server.env), {}) == socket.gethostname()
 

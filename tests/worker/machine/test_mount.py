@@ -27,7 +27,7 @@ from distributed_something.worker.machine.mount import (
     is_mount_responsive,
 )
 from tests.support.fakes import FakeTime
-from tests.support.metadata_server import metadata_server
+from tests.support.metadata_server import run_metadata_server
 
 ENDPOINT = "https://s3.eu-west-1.amazonaws.com"
 PLAN = MountPlan("my.bucket", "eu-west-1", ENDPOINT, Path("/s"), Path("/b"))
@@ -206,13 +206,13 @@ def test_the_mount_is_read_only_for_every_user_and_uses_the_regional_endpoint() 
 def test_s3fs_uses_the_same_credentials_as_boto3_and_no_key_is_in_its_command(
     env: Mapping[str, str], option: list[str]
 ) -> None:
-    with metadata_server() as server:
+    with run_metadata_server() as server:
         server.texts[ROLE_PATH] = "plate-reader"
         assert build_credential_options(env, InstanceMetadata(server.env)) == option
 
 
 def test_a_machine_without_a_role_cannot_mount() -> None:
-    with metadata_server() as server, pytest.raises(MountError, match="no IAM role"):
+    with run_metadata_server() as server, pytest.raises(MountError, match="no IAM role"):
         build_credential_options({}, InstanceMetadata(server.env))
 
 

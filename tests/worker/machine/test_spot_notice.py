@@ -18,7 +18,7 @@ from distributed_something.worker.machine.spot_notice import (
     SpotWatcher,
 )
 from tests.support.fakes import START, FakeTime
-from tests.support.metadata_server import MetadataServer, utc
+from tests.support.metadata_server import MetadataServer, format_utc
 
 TOKEN = "PUT /latest/api/token"
 
@@ -52,7 +52,7 @@ def test_nothing_is_reported_without_a_notice(server: MetadataServer) -> None:
 @pytest.mark.parametrize("action", ["terminate", "stop", "hibernate"])
 def test_a_notice_is_reported_once_with_its_time(server: MetadataServer, action: str) -> None:
     harness = WatcherHarness(server)
-    server.spot_notice(START + 90, action)
+    server.set_spot_notice(START + 90, action)
     harness.tick(3)
     assert (harness.notices, harness.rebalances) == ([START + 90], 0)
 
@@ -60,24 +60,24 @@ def test_a_notice_is_reported_once_with_its_time(server: MetadataServer, action:
 def test_a_second_notice_is_reported_but_the_first_one_is_not_repeated(server: MetadataServer) -> None:
     harness = WatcherHarness(server)
     for when in (START + 90, START + 60, START + 90):
-        server.spot_notice(when)
+        server.set_spot_notice(when)
         harness.tick(2)
     assert harness.notices == [START + 90, START + 60]
 
 
 def test_a_notice_with_a_later_time_counts_as_two_minutes(server: MetadataServer) -> None:
     harness = WatcherHarness(server)
-    server.spot_notice(START + 3600)
+    server.set_spot_notice(START + 3600)
     harness.tick(2)
     assert harness.notices == [START + SPOT_NOTICE_SECONDS]
 
 
 def test_a_rebalance_recommendation_is_reported_once(server: MetadataServer) -> None:
     harness = WatcherHarness(server)
-    server.rebalance(START)
+    server.set_rebalance_recommendation(START)
     harness.tick(3)
     assert (harness.notices, harness.rebalances) == ([], 1)
-    server.rebalance(START + 600)
+    server.set_rebalance_recommendation(START + 600)
     harness.tick(3)
     assert harness.rebalances == 2
 
@@ -86,7 +86,7 @@ def test_a_time_without_a_zone_is_utc_wherever_the_worker_runs(
     server: MetadataServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = WatcherHarness(server)
-    server.set("spot", json.dumps({"action": "stop", "time": utc(START + 90).removesuffix("Z")}))
+    server.set_text("spot", json.dumps({"action": "stop", "time": format_utc(START + 90).removesuffix("Z")}))
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Asia/Tokyo")
         time.tzset()
@@ -102,8 +102,8 @@ BROKEN = ["", "{", "[]", "5", "null", "{}", '{"time": 5}', '{"time": null}', '{"
 @pytest.mark.parametrize("text", BROKEN)
 def test_a_broken_notice_counts_as_two_minutes_from_now(server: MetadataServer, text: str) -> None:
     harness = WatcherHarness(server)
-    server.set("spot", text)
-    server.set("rebalance", text)
+    server.set_text("spot", text)
+    server.set_text("rebalance", text)
     harness.tick(3)
     assert (harness.notices, harness.rebalances) == ([START + SPOT_NOTICE_SECONDS], 1)
 
@@ -111,7 +111,7 @@ def test_a_broken_notice_counts_as_two_minutes_from_now(server: MetadataServer, 
 def test_different_broken_notices_do_not_postpone_the_end(server: MetadataServer) -> None:
     harness = WatcherHarness(server)
     for text in BROKEN:
-        server.set("spot", text)
+        server.set_text("spot", text)
         harness.tick()
     assert harness.notices == [START + SPOT_NOTICE_SECONDS]
 
@@ -122,7 +122,7 @@ def test_different_broken_notices_do_not_postpone_the_end(server: MetadataServer
 )
 def test_any_notice_is_reported_once_with_an_end_in_at_most_two_minutes(server: MetadataServer, text: str) -> None:
     harness = WatcherHarness(server)
-    server.set("spot", text)
+    server.set_text("spot", text)
     harness.tick(2)
     assert len(harness.notices) == 1
     assert harness.notices[0] <= START + SPOT_NOTICE_SECONDS
@@ -131,8 +131,8 @@ def test_any_notice_is_reported_once_with_an_end_in_at_most_two_minutes(server: 
 def test_a_notice_is_reported_after_a_temporary_failure_of_the_metadata(server: MetadataServer) -> None:
     harness = WatcherHarness(server)
     harness.tick()
-    server.spot_notice(START + 90)
-    server.answers = [(503, b"")] * 2 * METADATA_ATTEMPTS
+    server.set_spot_notice(START + 90)
+    server.responses = [(503, b"")] * 2 * METADATA_ATTEMPTS
     harness.tick()
     assert harness.notices == []
     harness.tick()
@@ -148,7 +148,7 @@ def test_a_notice_that_could_not_be_handled_is_reported_again(server: MetadataSe
         if len(calls) < 2:
             raise RuntimeError("not yet")
 
-    server.spot_notice(START + 90)
+    server.set_spot_notice(START + 90)
     SpotWatcher(InstanceMetadata(server.env), fail_first, lambda: None, FakeTime().now).run(ended)
     assert calls == [START + 90] * 2
     assert ended.waits == [SPOT_CHECK_SECONDS] * 3
@@ -158,7 +158,7 @@ def test_the_watcher_ends_when_its_event_is_set(server: MetadataServer) -> None:
     harness, ended = WatcherHarness(server), threading.Event()
     ended.set()
     harness.watcher.run(ended)
-    assert f"GET {REBALANCE_PATH}" not in server.asked
+    assert f"GET {REBALANCE_PATH}" not in server.requests
 
 
 def test_the_watcher_ends_at_once_outside_ec2(server: MetadataServer) -> None:
@@ -166,7 +166,7 @@ def test_the_watcher_ends_at_once_outside_ec2(server: MetadataServer) -> None:
     harness, ended = WatcherHarness(server), _CountedEvent(rounds=1)
     harness.watcher.run(ended)
     assert ended.waits == []
-    assert server.asked == [TOKEN] * METADATA_ATTEMPTS
+    assert server.requests == [TOKEN] * METADATA_ATTEMPTS
 
 
 class _CountedEvent(threading.Event):

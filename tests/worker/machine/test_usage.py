@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distributed_something.worker.machine.usage import UsageReporter
-from tests.support.fakes import ANY, START, Exact
+from tests.support.fakes import ANY, START, ExactClients
 from tests.support.metadata_server import INSTANCE
 
 STREAM = {"logGroupName": "AppLogs_perInstance", "logStreamName": INSTANCE}
@@ -22,19 +22,19 @@ def write_proc_files(folder: Path, *, idle: int = 100, busy: int = 100, free: in
     return folder
 
 
-def build_reporter(aws: Exact, tmp_path: Path, **ticks: int) -> UsageReporter:
+def build_reporter(aws: ExactClients, tmp_path: Path, **ticks: int) -> UsageReporter:
     return UsageReporter(
         aws.clients.logs, "AppLogs", INSTANCE, "box", tmp_path, write_proc_files(tmp_path / "proc", **ticks)
     )
 
 
-def send_line(aws: Exact, reporter: UsageReporter, now: float = START) -> dict[str, Any]:
+def send_line(aws: ExactClients, reporter: UsageReporter, now: float = START) -> dict[str, Any]:
     """Run one tick, and return the line that it sends."""
     requests: list[dict[str, Any]] = []
     aws.clients.logs.meta.events.register_first(
         "before-parameter-build.logs.PutLogEvents", lambda params, **_: requests.append(params), unique_id="sent"
     )
-    aws.answer("logs.put_log_events", STREAM | {"logEvents": ANY})
+    aws.expect_call("logs.put_log_events", STREAM | {"logEvents": ANY})
     reporter.tick(now)
     aws.clients.logs.meta.events.unregister("before-parameter-build.logs.PutLogEvents", unique_id="sent")
     [event] = requests[0]["logEvents"]
@@ -44,7 +44,7 @@ def send_line(aws: Exact, reporter: UsageReporter, now: float = START) -> dict[s
     return line
 
 
-def test_a_line_contains_disk_memory_cpu_container_and_machine(aws: Exact, tmp_path: Path) -> None:
+def test_a_line_contains_disk_memory_cpu_container_and_machine(aws: ExactClients, tmp_path: Path) -> None:
     reporter = build_reporter(aws, tmp_path)
     write_proc_files(tmp_path / "proc", idle=175, busy=125)
     line = send_line(aws, reporter)
@@ -55,7 +55,7 @@ def test_a_line_contains_disk_memory_cpu_container_and_machine(aws: Exact, tmp_p
     assert line["cpu_percent"] == 25
 
 
-def test_cpu_usage_is_measured_from_one_line_to_the_next(aws: Exact, tmp_path: Path) -> None:
+def test_cpu_usage_is_measured_from_one_line_to_the_next(aws: ExactClients, tmp_path: Path) -> None:
     reporter = build_reporter(aws, tmp_path)
     percentages = []
     for idle, busy in ((100, 200), (200, 200), (150, 250)):  # the kernel's idle time may go back
@@ -65,7 +65,9 @@ def test_cpu_usage_is_measured_from_one_line_to_the_next(aws: Exact, tmp_path: P
 
 
 @pytest.mark.parametrize("text", [None, "", "cpu  one two", "cpu  1 2", "MemTotal: 5 kB"])
-def test_values_that_the_system_does_not_provide_are_omitted(aws: Exact, tmp_path: Path, text: str | None) -> None:
+def test_values_that_the_system_does_not_provide_are_omitted(
+    aws: ExactClients, tmp_path: Path, text: str | None
+) -> None:
     folder = write_proc_files(tmp_path / "proc")
     reporter = build_reporter(aws, tmp_path)
     for name in ("stat", "meminfo"):
@@ -75,7 +77,7 @@ def test_values_that_the_system_does_not_provide_are_omitted(aws: Exact, tmp_pat
     }  # fmt: skip
 
 
-def test_a_line_is_sent_even_without_disk_usage(aws: Exact, tmp_path: Path) -> None:
+def test_a_line_is_sent_even_without_disk_usage(aws: ExactClients, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     assert send_line(aws, UsageReporter(aws.clients.logs, "AppLogs", INSTANCE, "box", missing, missing)) == {
         "container": "box", "machine": INSTANCE,
@@ -84,41 +86,41 @@ def test_a_line_is_sent_even_without_disk_usage(aws: Exact, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("exists_meanwhile", [False, True])
 def test_a_missing_stream_is_created(
-    aws: Exact, tmp_path: Path, warnings: list[str], *, exists_meanwhile: bool
+    aws: ExactClients, tmp_path: Path, warnings: list[str], *, exists_meanwhile: bool
 ) -> None:
-    aws.refuse("logs.put_log_events", "ResourceNotFoundException")
+    aws.expect_error("logs.put_log_events", "ResourceNotFoundException")
     if exists_meanwhile:
-        aws.refuse("logs.create_log_stream", "ResourceAlreadyExistsException", wanted=STREAM)
+        aws.expect_error("logs.create_log_stream", "ResourceAlreadyExistsException", request=STREAM)
     else:
-        aws.answer("logs.create_log_stream", STREAM)
-    aws.answer("logs.put_log_events", STREAM | {"logEvents": ANY})
+        aws.expect_call("logs.create_log_stream", STREAM)
+    aws.expect_call("logs.put_log_events", STREAM | {"logEvents": ANY})
     build_reporter(aws, tmp_path).tick(START)
     assert warnings == []
 
 
 def test_a_refusal_is_logged_once_and_the_next_line_is_still_sent(
-    aws: Exact, tmp_path: Path, warnings: list[str]
+    aws: ExactClients, tmp_path: Path, warnings: list[str]
 ) -> None:
     reporter = build_reporter(aws, tmp_path)
-    aws.refuse("logs.put_log_events", "ResourceNotFoundException")
-    aws.refuse("logs.create_log_stream", "ResourceNotFoundException", "no\ngroup", wanted=STREAM)
+    aws.expect_error("logs.put_log_events", "ResourceNotFoundException")
+    aws.expect_error("logs.create_log_stream", "ResourceNotFoundException", "no\ngroup", request=STREAM)
     reporter.tick(START)
-    aws.refuse("logs.put_log_events", "ThrottlingException")
+    aws.expect_error("logs.put_log_events", "ThrottlingException")
     reporter.tick(START + 60)
     assert len(warnings) == 1
     assert "no group" in warnings[0]
     assert send_line(aws, reporter, START + 120)["container"] == "box"
 
 
-def test_any_machine_name_becomes_a_valid_stream_name(aws: Exact, tmp_path: Path) -> None:
-    aws.answer(
+def test_any_machine_name_becomes_a_valid_stream_name(aws: ExactClients, tmp_path: Path) -> None:
+    aws.expect_call(
         "logs.put_log_events", {"logGroupName": "AppLogs_perInstance", "logStreamName": "a-b-c", "logEvents": ANY}
     )
     UsageReporter(aws.clients.logs, "AppLogs", "a:b*c", "box", tmp_path).tick(START)
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux has /proc/stat")
-def test_linux_provides_all_values(aws: Exact, tmp_path: Path) -> None:
+def test_linux_provides_all_values(aws: ExactClients, tmp_path: Path) -> None:
     line = send_line(aws, UsageReporter(aws.clients.logs, "AppLogs", INSTANCE, "box", tmp_path))
     assert 0 < line["memory_available_bytes"] < line["memory_total_bytes"]
     assert 0 <= line.get("cpu_percent", 0) <= 100

@@ -19,7 +19,7 @@ from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program import launcher, program
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.program import ProgramSurroundings, read_last_lines, run_command
-from tests.support.emulator import until
+from tests.support.emulator import wait_until
 from tests.support.paths import ROOT
 
 MB = 1024 * 1024
@@ -131,12 +131,12 @@ def test_launchers_and_programs_end_when_the_worker_is_killed(tmp_path: Path) ->
         "run_command(LauncherPool(2), words, ProgramSurroundings(folder, folder / 'log'), 60)\n"
     )
     worker = psutil.Popen([sys.executable, "-c", code], cwd=ROOT)
-    until(lambda: len(find_sleep_processes(5432)) == 2, "the program did not start")
+    wait_until(lambda: len(find_sleep_processes(5432)) == 2, "the program did not start")
     (launcher,) = worker.children()
     worker.kill()
     worker.wait()
-    until(lambda: not find_sleep_processes(5432), "the program still runs")
-    until(lambda: not launcher.is_running(), "the launcher still runs")
+    wait_until(lambda: not find_sleep_processes(5432), "the program still runs")
+    wait_until(lambda: not launcher.is_running(), "the launcher still runs")
 
 
 @needs_linux
@@ -154,7 +154,7 @@ def test_a_program_that_kills_or_stops_its_launcher_fails_only_its_own_attempt(
         assert caught.value.reason_class == "crash"
         assert other_program.result().exit_code == 0
     assert run_program("exit 7", pool=pool).exit_code == 7
-    until(lambda: find_sleep_processes(6543) == [], "the program still runs")
+    wait_until(lambda: find_sleep_processes(6543) == [], "the program still runs")
     pool.end()
 
 
@@ -164,7 +164,7 @@ def test_a_launcher_that_was_killed_between_programs_is_replaced(run_program: Ru
     pool = LauncherPool(1)
     (started,) = set(psutil.Process().children()) - before
     os.killpg(started.pid, signal.SIGKILL)
-    until(lambda: started.status() == psutil.STATUS_ZOMBIE, "the launchers still run")
+    wait_until(lambda: started.status() == psutil.STATUS_ZOMBIE, "the launchers still run")
     with pytest.raises(Failed):
         run_program("true", pool=pool)
     assert run_program("true", pool=pool).exit_code == 0

@@ -3,7 +3,7 @@
 Moto refuses calls that a login's policies do not allow, but its evaluation is coarse, so it gets simplified policies:
 without conditions (moto denies every statement that has one), without resources except for S3 (moto evaluates most
 calls on `*`), and with separate permissions for batch calls, which do not exist on AWS. To check resources and
-conditions, too, the tests pass the requests recorded here to `rights.allows`.
+conditions, too, the tests pass the requests recorded here to `permissions.is_allowed`.
 """
 
 from __future__ import annotations
@@ -92,16 +92,16 @@ from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.job import job_from_message
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.machine.idle_alarm import build_alarm_request
-from tests.support.emulator import until
+from tests.support.emulator import wait_until
 from tests.support.fakes import SETTINGS, FakeOutput, FakeTime
 from tests.support.paths import ROOT
 
-PLACE = AwsAccount("123456789012", "us-east-1")
+ACCOUNT = AwsAccount("123456789012", "us-east-1")
 BUCKET = SETTINGS.AWS_BUCKET
 BUCKETS = Buckets(BUCKET)
 INSTANCE = "i-0123456789abcdef0"
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
-AT_ONCE = Pace(look=0.01, soon=0.01, settle=0.02, new=0.0)
+AT_ONCE = Pace(interval_seconds=0.01, short_interval_seconds=0.01, settling_seconds=0.02, new_machine_seconds=0.0)
 # Additional permissions that moto requires where IAM requires only one.
 _MOTO_PERMISSIONS = {
     f"sqs:{name}": [f"sqs:{name}Batch"] for name in ("SendMessage", "DeleteMessage", "ChangeMessageVisibility")
@@ -119,7 +119,7 @@ _UNSUPPORTED_RESPONSES: dict[str, Any] = {
 class Call:
     """One request: the login, boto3's name of the service, the operation, the parameters, and the error code if any."""
 
-    who: str
+    login: str
     service: str
     operation: str
     parameters: dict[str, Any]
@@ -140,21 +140,21 @@ class Login:
 
 
 @dataclass
-class Stage:
+class EmulatedAccount:
     """An empty account, and the calls that were made in it."""
 
     folder: Path
     calls: list[Call] = field(default_factory=list)
     loader: Any = field(default_factory=lambda: botocore.session.get_session().get_component("data_loader"))
 
-    def session(self, who: str, *keys: str) -> boto3.Session:
+    def create_session(self, who: str, *keys: str) -> boto3.Session:
         """Return a session that records all calls of its clients. All sessions share the loaded service models."""
         core = botocore.session.Session()
         core.register_component("data_loader", self.loader)
         core.register("before-parameter-build", lambda **arguments: self._record_call(who, **arguments))
         core.register("after-call", self._record_error)
         core.register("after-call-error", lambda **_: None)
-        return boto3.Session(*keys, region_name=PLACE.region, botocore_session=core)
+        return boto3.Session(*keys, region_name=ACCOUNT.region, botocore_session=core)
 
     def _record_call(self, who: str, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         context["call"] = Call(who, model.service_model.service_name, model.name, dict(params))
@@ -167,14 +167,14 @@ class Stage:
     @cached_property
     def root(self) -> Clients:
         """Clients of a user with all permissions. The first access must be before policies are enforced."""
-        clients = Clients(self.session(NOBODY, "test", "test"))
+        clients = Clients(self.create_session(NOBODY, "test", "test"))
         clients.iam.create_user(UserName="root")
         policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
         clients.iam.put_user_policy(UserName="root", PolicyName="all", PolicyDocument=json.dumps(policy))
         key = clients.iam.create_access_key(UserName="root")["AccessKey"]
-        return Clients(self.session(NOBODY, key["AccessKeyId"], key["SecretAccessKey"]))
+        return Clients(self.create_session(NOBODY, key["AccessKeyId"], key["SecretAccessKey"]))
 
-    def person(self, who: str, documents: Iterable[PolicyDocument]) -> Login:
+    def create_user(self, who: str, documents: Iterable[PolicyDocument]) -> Login:
         """Create a user who has only these policies."""
         name, documents = who.replace(" ", "-"), list(documents)
         self.root.iam.create_user(UserName=name)
@@ -182,7 +182,7 @@ class Stage:
             text = json.dumps(simplify_policy(document))
             self.root.iam.put_user_policy(UserName=name, PolicyName=str(number), PolicyDocument=text)
         key = self.root.iam.create_access_key(UserName=name)["AccessKey"]
-        return Login(who, documents, self.session(who, key["AccessKeyId"], key["SecretAccessKey"]))
+        return Login(who, documents, self.create_session(who, key["AccessKeyId"], key["SecretAccessKey"]))
 
     def assume_role(self, who: str, name: str) -> Login:
         """Assume a role that setupAWS created, with the policies that setupAWS gave it."""
@@ -192,8 +192,8 @@ class Stage:
             text = json.dumps(simplify_policy(documents[-1]))  # type: ignore[arg-type]
             iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=text)
         with disable_iam_authentication():  # moto cannot evaluate a trust policy that names a service
-            key = self.root.sts.assume_role(RoleArn=PLACE.role(name), RoleSessionName="rehearsal")["Credentials"]
-        session = self.session(who, key["AccessKeyId"], key["SecretAccessKey"], key["SessionToken"])
+            key = self.root.sts.assume_role(RoleArn=ACCOUNT.role(name), RoleSessionName="rehearsal")["Credentials"]
+        session = self.create_session(who, key["AccessKeyId"], key["SecretAccessKey"], key["SessionToken"])
         return Login(who, documents, session)  # type: ignore[arg-type]
 
 
@@ -211,7 +211,7 @@ def _simplify_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def stage(folder: Path, *, enforced: bool = True) -> Iterator[Stage]:
+def emulate_account(folder: Path, *, enforced: bool = True) -> Iterator[EmulatedAccount]:
     """Run moto in this process, patched as in the local cloud, while the block runs. `enforced`: enforce policies."""
     with pytest.MonkeyPatch.context() as patch:
         _patch_moto(patch)
@@ -219,7 +219,7 @@ def stage(folder: Path, *, enforced: bool = True) -> Iterator[Stage]:
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
             patch.delenv(name, raising=False)
         with mock_aws(config={"lambda": {"use_docker": False}}):
-            new_stage = Stage(folder)
+            new_stage = EmulatedAccount(folder)
             new_stage.root.s3.create_bucket(Bucket=BUCKET)
             if enforced:
                 _enforce_policies(patch)
@@ -263,7 +263,7 @@ def _accept_unsupported_calls(call_action: Callable[[Any], Any]) -> Callable[[An
 
 # The scenario
 
-OURS = SETTINGS.model_copy(update={
+RUN_SETTINGS = SETTINGS.model_copy(update={
     "AUTO_MONITOR": True, "CREATE_DASHBOARD": True, "CLEAN_DASHBOARD": True, "EXPORT_LOGS": True, "JOB_RETRIES": 2,
     "CLUSTER_MACHINES": 2, "TASKS_PER_MACHINE": 1, "MOUNT_S3": False,
 })  # fmt: skip
@@ -278,18 +278,18 @@ MANIFEST = {
 }  # fmt: skip
 
 
-class Story:
+class Scenario:
     """The scenario: its participants and its steps. A step raises the same errors as its command."""
 
-    def __init__(self, stage: Stage, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, stage: EmulatedAccount, patch: pytest.MonkeyPatch) -> None:
         self.stage, self.patch, self.folder = stage, patch, stage.folder
-        self.administrator = stage.person(ADMINISTRATOR, [build_administrator_policy(PLACE, [BUCKET])])
-        self.user = stage.person(USER, build_control_policies(PLACE, [BUCKET]).values())
+        self.administrator = stage.create_user(ADMINISTRATOR, [build_administrator_policy(ACCOUNT, [BUCKET])])
+        self.user = stage.create_user(USER, build_control_policies(ACCOUNT, [BUCKET]).values())
         self.time = FakeTime(time.time())
-        backends = ec2_backends[PLACE.account][PLACE.region], ecs_backends[PLACE.account][PLACE.region]
+        backends = ec2_backends[ACCOUNT.account_id][ACCOUNT.region], ecs_backends[ACCOUNT.account_id][ACCOUNT.region]
         self._machines = MachineSimulator(*backends)
 
-    def play(self) -> None:
+    def run(self) -> None:
         """Run every command, the work of the machines, and the auto-monitor: three runs, then the cleanup of all."""
         self.prepare_account()
         self.write_fleet_file()
@@ -301,7 +301,7 @@ class Story:
         self.tick()
         self.work(run)
         self.diagnose(run)
-        until(lambda: self.tick().get("done"), "the auto-monitor did not end")
+        wait_until(lambda: self.tick().get("done"), "the auto-monitor did not end")
         self.submit()
         assert self.clean_up(self.start(with_template=True))
         self.submit()
@@ -322,17 +322,22 @@ class Story:
     def write_fleet_file(self) -> None:
         clients, config = self.user.clients, self.folder / "config.py"
         self.fleet = self.folder / "fleet.json"
-        write_fleet_file(clients, PLACE, OURS, FleetFileOptions(self.fleet, config, force=True), self.time.sleep)
+        write_fleet_file(
+            clients, ACCOUNT, RUN_SETTINGS, FleetFileOptions(self.fleet, config, force=True), self.time.sleep
+        )
 
     def create_resources_of_the_published_system(self) -> None:
         """Create untagged log groups and an untagged dead-letter queue, which the published system leaves behind."""
-        for name in build_log_group_names(OURS.LOG_GROUP_NAME):
+        for name in build_log_group_names(RUN_SETTINGS.LOG_GROUP_NAME):
             self.stage.root.logs.create_log_group(logGroupName=name)
-        self.stage.root.sqs.create_queue(QueueName=OURS.SQS_DEAD_LETTER_QUEUE)
+        self.stage.root.sqs.create_queue(QueueName=RUN_SETTINGS.SQS_DEAD_LETTER_QUEUE)
 
     def submit(self) -> None:
         clients, ignore = self.user.clients, lambda _: None
-        for settings in (OURS.model_copy(update={"SQS_MESSAGE_VISIBILITY": 600}), OURS):  # the second changes the queue
+        for settings in (
+            RUN_SETTINGS.model_copy(update={"SQS_MESSAGE_VISIBILITY": 600}),
+            RUN_SETTINGS,
+        ):  # the second changes the queue
             set_up_run(settings, clients, ignore, self.time.sleep)
         (self.folder / "up").mkdir(exist_ok=True)
         (self.folder / "up" / "a.txt").write_text("a")
@@ -346,20 +351,24 @@ class Story:
         journal = SubmissionJournal(self.folder / f".{time.monotonic()}", resume=False)
         progress = lambda *_: None  # noqa: E731
         submission, clock = Submission(loaded, plan_submission(loaded), journal), Clock(time.time, self.time.sleep)
-        submit_jobs(OURS, clients, submission, clock, progress=progress, say=ignore)
+        submit_jobs(RUN_SETTINGS, clients, submission, clock, progress=progress, print_progress=ignore)
 
     def start(self, *, with_template: bool = False) -> MonitorFile:
         clients, path = self.user.clients, self.fleet
         assert find_task_roles(clients.iam).keys() == {"taskRoleArn", "executionRoleArn"}
         content = self._build_template_fleet() if with_template else _add_specification(load_fleet_file(path))
-        settings = OURS.model_copy(update={"MACHINE_TYPE": OURS.MACHINE_TYPE * (1 if with_template else 2)})
+        settings = RUN_SETTINGS.model_copy(
+            update={"MACHINE_TYPE": RUN_SETTINGS.MACHINE_TYPE * (1 if with_template else 2)}
+        )
         clock = Clock(time.time, self.time.sleep)
         checked = content if with_template else _add_key_and_snapshot(content)
         check_account = lambda: run_preflight_checks(settings, clients, path, checked, datetime.now(UTC))  # noqa: E731
         context = RunContext(clients, settings, FakeOutput(), clock)
         run = start_run(context, path, content, self.folder, check_account=check_account)
-        assert "dashboard" in ensure_dashboard(clients.cloudwatch, OURS, run.MONITOR_FLEET_ID)
-        watch_machine_arrivals(OURS, clients, run, clock, wait_minutes=0, pause=0.0, say=lambda _: None)
+        assert "dashboard" in ensure_dashboard(clients.cloudwatch, RUN_SETTINGS, run.MONITOR_FLEET_ID)
+        watch_machine_arrivals(
+            RUN_SETTINGS, clients, run, clock, wait_minutes=0, pause=0.0, print_progress=lambda _: None
+        )
         self._simulate_machines()
         return run
 
@@ -367,23 +376,25 @@ class Story:
         clients = self.user.clients
         self._create_stopped_task(run)
         self._write_log_line()
-        image = parse_image_reference(f"{PLACE.account}.dkr.ecr.{PLACE.region}.amazonaws.com/worker:1")
+        image = parse_image_reference(f"{ACCOUNT.account_id}.dkr.ecr.{ACCOUNT.region}.amazonaws.com/worker:1")
         self.stage.root.ecr.create_repository(repositoryName="worker")
         self.stage.root.ecr.put_image(repositoryName="worker", imageManifest=json.dumps(MANIFEST), imageTag="1")
         assert image is not None
         find_ecr_architectures(clients.ecr, image, lambda _: b"{}")
-        for subject in (build_subject_from_run(run), observe_active_subject(OURS, clients)):
+        for subject in (build_subject_from_run(run), observe_active_subject(RUN_SETTINGS, clients)):
             evidence = gather_evidence(clients, subject, time.time())
             format_diagnosis(evidence, rank_causes(evidence))
 
     def work(self, run: MonitorFile) -> None:
         """Run a container on the run's first machine until one job is done and one has failed in all attempts."""
         sqs = self.stage.root.sqs
-        url, dead_url = (sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in (OURS.SQS_QUEUE_NAME, "AppDead"))
+        url, dead_url = (
+            sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in (RUN_SETTINGS.SQS_QUEUE_NAME, "AppDead")
+        )
         environment = {
             "APP_NAME": "App", "RUN": run.run, "SQS_QUEUE_URL": url, "SQS_DEAD_LETTER_QUEUE_URL": dead_url,
-            "AWS_BUCKET": BUCKET, "LOG_GROUP_NAME": OURS.LOG_GROUP_NAME, "SQS_MESSAGE_VISIBILITY": "3",
-            "JOB_RETRIES": "2", "AWS_REGION": PLACE.region, "INSTANCE_ID": next(iter(self._machines.joined)),
+            "AWS_BUCKET": BUCKET, "LOG_GROUP_NAME": RUN_SETTINGS.LOG_GROUP_NAME, "SQS_MESSAGE_VISIBILITY": "3",
+            "JOB_RETRIES": "2", "AWS_REGION": ACCOUNT.region, "INSTANCE_ID": next(iter(self._machines.joined)),
             "WORK_DIR": str(self.folder),
         }  # fmt: skip
         for name in ("CLOSED_CHECK_SECONDS", "HEALTH_CHECK_SECONDS", "USAGE_REPORT_SECONDS"):
@@ -397,8 +408,8 @@ class Story:
         with ThreadPoolExecutor(1) as pool:
             exit_code = pool.submit(worker.serve)
             try:
-                until(
-                    lambda: count_jobs(sqs, "AppDead") and not count_jobs(sqs, OURS.SQS_QUEUE_NAME),
+                wait_until(
+                    lambda: count_jobs(sqs, "AppDead") and not count_jobs(sqs, RUN_SETTINGS.SQS_QUEUE_NAME),
                     "the queue still contains jobs",
                     60,
                 )
@@ -430,12 +441,12 @@ class Story:
         self._create_orphans()
         later = time.time() + 7 * 24 * 3600
         orphans = find_orphans(self.user.clients, lambda: later)
-        assert orphans.unseen == []
+        assert orphans.unchecked_parts == []
         assert delete_orphans(self.user.clients, orphans).failed == []
-        assert observe_all_resources(self.user.clients).unseen == []
+        assert observe_all_resources(self.user.clients).unchecked_parts == []
 
     def _set_up_account(self) -> None:
-        list(set_up_account(self.administrator.clients, PLACE, BUCKETS, ROOT, self.time.sleep))
+        list(set_up_account(self.administrator.clients, ACCOUNT, BUCKETS, ROOT, self.time.sleep))
 
     def _damage_account_setup(self) -> None:
         """Change everything that setupAWS must repair."""
@@ -455,14 +466,14 @@ class Story:
         root.logs.delete_retention_policy(logGroupName=f"/aws/lambda/{name}")
 
     def delete_account_setup(self) -> None:
-        rows = list(delete_account_setup(self.administrator.clients, PLACE, BUCKETS, time.time))
-        assert [row for row in rows if row.state is SetupState.LEFT] == []
+        rows = list(delete_account_setup(self.administrator.clients, ACCOUNT, BUCKETS, time.time))
+        assert [row for row in rows if row.state is SetupState.NOT_DONE] == []
 
     @property
     def context(self) -> RunContext:
         """Context whose clock takes no time to sleep, but advances the machines as AWS would in that time."""
         clock = Clock(time.time, lambda _: self._simulate_machines())
-        return RunContext(self.user.clients, OURS, FakeOutput(), clock, pause=0.01)
+        return RunContext(self.user.clients, RUN_SETTINGS, FakeOutput(), clock, pause=0.01)
 
     def _create_stopped_task(self, run: MonitorFile) -> None:
         """Create a stopped task of the run's service."""
@@ -474,7 +485,7 @@ class Story:
 
     def _write_log_line(self) -> None:
         """Write a line to a log stream that is named as ECS's log driver names it."""
-        stream = {"logGroupName": f"{OURS.LOG_GROUP_NAME}_perInstance", "logStreamName": "App/worker/0123"}
+        stream = {"logGroupName": f"{RUN_SETTINGS.LOG_GROUP_NAME}_perInstance", "logStreamName": "App/worker/0123"}
         self.stage.root.logs.create_log_stream(**stream)
         line: Any = {"timestamp": int(time.time() * 1000), "message": "it runs"}
         self.stage.root.logs.put_log_events(**stream, logEvents=[line])
@@ -489,7 +500,7 @@ class Story:
         """Create a volume as a machine leaves it that ended before EC2 marked its disk for deletion."""
         tags: Any = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": run.run}]
         self.stage.root.ec2.create_volume(
-            AvailabilityZone=f"{PLACE.region}a",
+            AvailabilityZone=f"{ACCOUNT.region}a",
             Size=8,
             TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
         )
@@ -497,9 +508,9 @@ class Story:
     def _create_orphans(self) -> None:
         """Create one resource of each kind that a run of an unknown app left behind."""
         root, tags = self.stage.root, [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
-        root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, PLACE.region, "aws"))
+        root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, ACCOUNT.region, "aws"))
         root.events.put_rule(Name=build_monitor_rule_name("Old"), ScheduleExpression="rate(1 minute)")
-        zone = f"{PLACE.region}a"
+        zone = f"{ACCOUNT.region}a"
         root.ec2.create_volume(
             AvailabilityZone=zone, Size=8, TagSpecifications=[{"ResourceType": "volume", "Tags": tags}]
         )
@@ -516,7 +527,7 @@ class Story:
             containerDefinitions=[{"name": "x", "image": "x", "memory": 100, "environment": environment}],
             tags=[{"key": "app", "value": "Old"}],
         )
-        body = json.dumps(build_dashboard(OURS.model_copy(update={"APP_NAME": "Old"}), "sfr-0"))
+        body = json.dumps(build_dashboard(RUN_SETTINGS.model_copy(update={"APP_NAME": "Old"}), "sfr-0"))
         root.cloudwatch.put_dashboard(DashboardName="Old", DashboardBody=body)
 
     _rule = build_monitor_rule_name("App")

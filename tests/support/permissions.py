@@ -41,12 +41,12 @@ _ALWAYS_ALLOWED = {"sts:GetCallerIdentity"}  # regardless of the policies
 _operations: dict[str, dict[str, str]] = {}
 
 
-def modules_of(*packages: str) -> list[Path]:
+def list_source_files(*packages: str) -> list[Path]:
     """Return the source files of these packages of `distributed_something`."""
     return [path for package in packages for path in sorted((PACKAGE / package).rglob("*.py"))]
 
 
-def needed(paths: Iterable[Path]) -> dict[str, str]:
+def find_permissions(paths: Iterable[Path]) -> dict[str, str]:
     """Return the permissions that the calls in these files need, each with a file and line that needs it."""
     locations: dict[str, str] = {}
     for path in paths:
@@ -56,7 +56,7 @@ def needed(paths: Iterable[Path]) -> dict[str, str]:
     return {permission: where for permission, where in locations.items() if permission not in _ALWAYS_ALLOWED}
 
 
-def needed_from(start: str) -> dict[str, str]:
+def find_reachable_permissions(start: str) -> dict[str, str]:
     """Return the permissions that all code needs that the functions of the module `start` can reach.
 
     Names are followed within their module and through its imports. Code that uses a class reaches all its methods.
@@ -105,7 +105,7 @@ def _list_imports(tree: ast.Module) -> dict[str, tuple[str, str]]:
 
 def _find_permission(node: ast.AST) -> str | None:
     if call := _find_call(node):
-        return _TRANSFERS.get(call[1]) or action_of(*call)
+        return _TRANSFERS.get(call[1]) or get_permission(*call)
     return None
 
 
@@ -138,7 +138,7 @@ def _is_paginator(node: ast.Call) -> bool:
     return isinstance(node.func, ast.Attribute) and node.func.attr == "get_paginator"
 
 
-def called(paths: Iterable[Path]) -> dict[str, tuple[str, str]]:
+def find_calls(paths: Iterable[Path]) -> dict[str, tuple[str, str]]:
     """Return all calls in these files, such as "sqs.get_queue_url", each with its operation and a file and line."""
     calls: dict[str, tuple[str, str]] = {}
     for path in paths:
@@ -158,7 +158,7 @@ def _list_operations(service: str) -> dict[str, str]:
     return _operations[service]
 
 
-def allows(documents: Iterable[Mapping[str, Any]], action: str, resource: str, **context: Any) -> bool:
+def is_allowed(documents: Iterable[Mapping[str, Any]], action: str, resource: str, **context: Any) -> bool:
     """Return whether one of the policy documents allows an action on a resource.
 
     `context` holds condition keys with `:` written as `__` and `/` as `___`. Each value is a text or a list of texts.
@@ -205,13 +205,13 @@ def _to_list(value: Any) -> list[Any]:
 # Resources and condition keys of single requests
 
 
-def action_of(service: str, operation: str) -> str:
+def get_permission(service: str, operation: str) -> str:
     """Return the permission that a call needs. `service` is boto3's name of the service."""
     permission = f"{_PREFIXES.get(service, service)}:{operation}"
     return _PERMISSION_NAMES.get(permission, permission)
 
 
-def resources_of(
+def list_resources(
     account: Any, service: str, operation: str, parameters: Mapping[str, Any]
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return the ARNs that a request refers to, each with its context; "*" if AWS has no narrower resource.
@@ -221,7 +221,7 @@ def resources_of(
     """
     parameters = dict(parameters)
     resource_tags: dict[str, Any] = {"aws__ResourceTag___app": "App"}
-    request_tags = tag_keys(parameters)
+    request_tags = list_tag_keys(parameters)
     if operation in _CREATING:
         context: dict[str, Any] = {"aws__TagKeys": request_tags}
     else:
@@ -248,7 +248,7 @@ _EC2_ID_PARAMETERS = {
 _EC2_ID_PREFIXES = {"i": "instance", "vol": "volume", "sg": "security-group", "lt": "launch-template"}
 
 
-def tag_keys(parameters: Mapping[str, Any]) -> list[str]:
+def list_tag_keys(parameters: Mapping[str, Any]) -> list[str]:
     """Return the keys of the tags that a request sets."""
     tags = parameters.get("tags", parameters.get("Tags"))
     if isinstance(tags, dict):
