@@ -155,7 +155,7 @@ def _is_same_attribute(current: str | None, requested: str) -> bool:
     return bool({key: str(value) for key, value in json.loads(current).items()} == json.loads(requested))
 
 
-def require_job_queue(settings: Settings, clients: Clients) -> str:
+def require_job_queue(clients: Clients, settings: Settings) -> str:
     """Return the job queue's URL. Raise CloudError if it does not exist, because `setup` was not run."""
     with translate_aws_errors(f"looking for the queue {settings.SQS_QUEUE_NAME}"):
         url = find_queue(clients.sqs, settings.SQS_QUEUE_NAME)

@@ -22,7 +22,7 @@ def identify_account(clients: Clients, region: str) -> AwsAccount:
     return AwsAccount(response["Account"], region, response["Arn"].split(":")[1])
 
 
-def resolve_owner(settings: Settings, sts: STSClient) -> str:
+def resolve_owner(sts: STSClient, settings: Settings) -> str:
     """Return OWNER of the config, or else the name of the IAM user or role session that is logged in. Raise CloudError.
 
     The call to look up the name needs no permission.

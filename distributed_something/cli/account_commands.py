@@ -84,6 +84,6 @@ def fleet_file(context: Context, vpc: str | None, output: Path | None, force: bo
     account = identify_account(clients, settings.AWS_REGION)
     path = output or shorten_path(context.project / "files" / f"{settings.APP_NAME}Fleet.json")
     options = FleetFileOptions(path, context.config_file, vpc, force)
-    for line in format_fleet_file_summary(write_fleet_file(clients, account, settings, options, Clock().sleep)):
+    for line in format_fleet_file_summary(write_fleet_file(clients, settings, account, options, Clock().sleep)):
         print_progress(line)
     print_progress(f"next: startCluster {path}")

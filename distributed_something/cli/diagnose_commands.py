@@ -32,7 +32,7 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     clients = context.clients
     if context.cloud is not None and content is not None:
         content = context.cloud.adapt_fleet_file(content)
-    findings = run_preflight_checks(settings, clients, fleet_file, content, datetime.now(UTC))
+    findings = run_preflight_checks(clients, settings, fleet_file, content, datetime.now(UTC))
     context.console.print_result(build_findings_json(findings) if as_json else format_findings(findings))
     raise SystemExit(choose_exit_code(findings))
 
@@ -61,7 +61,7 @@ def why(context: Context, monitor_file: Path | None, as_json: bool) -> None:
 
     run = load_monitor_file(monitor_file) if monitor_file else None
     settings, clients = context.settings, context.clients
-    subject = build_subject_from_run(run) if run else observe_active_subject(settings, clients)
+    subject = build_subject_from_run(run) if run else observe_active_subject(clients, settings)
     evidence = gather_evidence(clients, subject, time.time())
     causes = rank_causes(evidence)
     format_causes = build_diagnosis_json if as_json else format_diagnosis

@@ -31,7 +31,7 @@ def setup(context: Context) -> None:
     from distributed_something.core.clock import Clock
     from distributed_something.run.setup import set_up_run
 
-    set_up_run(context.settings, context.clients, context.console.print_progress, Clock().sleep)
+    set_up_run(context.clients, context.settings, context.console.print_progress, Clock().sleep)
     context.console.print_progress("next: submitJob JOBFILE")
 
 
@@ -66,7 +66,7 @@ def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) ->
     submission = Submission(loaded, plan, SubmissionJournal(build_journal_path(job_file), resume=resume))
     with SubmitView(plan.count, console) as progress:
         sent = submit_jobs(
-            settings, context.clients, submission, Clock(), progress=progress, print_progress=console.print_progress
+            context.clients, settings, submission, Clock(), progress=progress, print_progress=console.print_progress
         )
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     console.print_progress("next: startCluster FLEETFILE")
@@ -113,7 +113,7 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
     else:
         print_progress(f"next: monitor {path}")
     pause = 0.5 if context.local else 15.0
-    watch_machine_arrivals(settings, clients, run, clock, wait_minutes=wait, pause=pause, print_progress=print_progress)
+    watch_machine_arrivals(clients, settings, run, clock, wait_minutes=wait, pause=pause, print_progress=print_progress)
 
 
 @click.command(
@@ -210,7 +210,7 @@ def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, 
     from distributed_something.diagnose.check.check import run_preflight_checks
     from distributed_something.diagnose.check.findings import FindingLevel, choose_exit_code, format_findings
 
-    findings = run_preflight_checks(context.settings, context.clients, fleet_file, content, datetime.now(UTC))
+    findings = run_preflight_checks(context.clients, context.settings, fleet_file, content, datetime.now(UTC))
     least = FindingLevel.WRONG if context.local else FindingLevel.WARNING
     shown = (FindingLevel.WRONG,) if context.local else (FindingLevel.WRONG, FindingLevel.WARNING)
     if any(finding.level in shown for finding in findings):

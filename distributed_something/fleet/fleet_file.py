@@ -63,7 +63,7 @@ def load_fleet_file(path: Path, *, settings: Settings | None = None, is_local: b
     return fleet
 
 
-def check_fleet_file(fleet: JsonObject, path: Path, settings: Settings, ec2: EC2Client) -> None:
+def check_fleet_file(ec2: EC2Client, settings: Settings, fleet: JsonObject, path: Path) -> None:
     """Raise one InputError for everything in the Fleet file that does not fit the config or botocore's model.
 
     Nothing is sent. `fleet`: the content that `load_fleet_file` returned.
@@ -74,8 +74,8 @@ def check_fleet_file(fleet: JsonObject, path: Path, settings: Settings, ec2: EC2
     errors += request_errors or _iter_content_errors(model, settings, fleet, path)
     _raise_if_any(errors)
     start = datetime.fromtimestamp(0, UTC)  # the form of the request does not depend on the time
-    plan = build_launch_plan(fleet, settings, build_tags(settings, run=build_run_name(start.timestamp())), ec2)
-    request = {"SpotFleetRequestConfig": build_fleet_request(fleet, settings, plan, start)}
+    plan = build_launch_plan(ec2, settings, fleet, build_tags(settings, run=build_run_name(start.timestamp())))
+    request = {"SpotFleetRequestConfig": build_fleet_request(settings, fleet, plan, start)}
     _raise_if_any([*_iter_request_errors(model, request, path), *_iter_exceeded_limits(plan, path)])
 
 

@@ -59,7 +59,7 @@ class LaunchPlan:
 
 
 def build_launch_plan(
-    fleet: JsonObject, settings: Settings, tags: Mapping[str, str], ec2: EC2Client, template: JsonObject | None = None
+    ec2: EC2Client, settings: Settings, fleet: JsonObject, tags: Mapping[str, str], template: JsonObject | None = None
 ) -> LaunchPlan:
     """Return the plan for a Fleet file whose form is correct; nothing is sent.
 
@@ -69,7 +69,7 @@ def build_launch_plan(
     shape = ec2.meta.service_model.shape_for("RequestLaunchTemplateData")
     versions = [
         TemplateVersion(number, _build_version_data(settings, spec.content or {}, tags, shape), spec.overrides)
-        for number, spec in enumerate(build_launch_specs(fleet, settings, template), 1)
+        for number, spec in enumerate(build_launch_specs(settings, fleet, template), 1)
     ]
     return LaunchPlan(settings.names.launch_template(tags["run"]), tags, tuple(versions))
 

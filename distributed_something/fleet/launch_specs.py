@@ -40,7 +40,7 @@ class LaunchSpec(NamedTuple):
     overrides: list[JsonObject]
 
 
-def build_launch_specs(fleet: JsonObject, settings: Settings, template: JsonObject | None = None) -> list[LaunchSpec]:
+def build_launch_specs(settings: Settings, fleet: JsonObject, template: JsonObject | None = None) -> list[LaunchSpec]:
     """Return the launch specifications of a Fleet file whose form is correct; those with equal content become one.
 
     `template`: the content of the launch template that the file names, if it was read.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-def find_template_data(fleet: JsonObject, ec2: EC2Client) -> JsonObject | None:
+def find_template_data(ec2: EC2Client, fleet: JsonObject) -> JsonObject | None:
     """Return the content of the launch template that the Fleet file names, or None if it does not exist.
 
     Raise botocore's errors.
@@ -55,7 +55,7 @@ def format_template_name(fleet: JsonObject) -> str:
     return f"{name} version {template.get('Version', '$Default')}"
 
 
-def load_template_data(fleet: JsonObject, path: Path, settings: Settings, ec2: EC2Client) -> JsonObject | None:
+def load_template_data(ec2: EC2Client, settings: Settings, fleet: JsonObject, path: Path) -> JsonObject | None:
     """Return the checked content of the launch template that the Fleet file names, or None if it names none.
 
     Raise InputError, which names the Fleet file `path`, if the template does not exist or cannot be used. Raise
@@ -64,18 +64,18 @@ def load_template_data(fleet: JsonObject, path: Path, settings: Settings, ec2: E
     if LAUNCH_TEMPLATE_CONFIGS_KEY not in fleet:
         return None
     with translate_aws_errors(f"reading the launch template {format_template_name(fleet)}"):
-        content = find_template_data(fleet, ec2)
+        content = find_template_data(ec2, fleet)
     if content is None:
         problem = f"there is no launch template {format_template_name(fleet)}"
         raise InputError(path, LAUNCH_TEMPLATE_CONFIGS_KEY, problem, "name one that exists in this region")
-    fault = find_template_fault(content, settings)
+    fault = find_template_fault(settings, content)
     if fault is not None:
         problem = f"the launch template {format_template_name(fleet)}: {fault.problem}"
         raise InputError(path, LAUNCH_TEMPLATE_CONFIGS_KEY, problem, fault.remedy)
     return content
 
 
-def find_template_fault(content: JsonObject, settings: Settings) -> TemplateFault | None:
+def find_template_fault(settings: Settings, content: JsonObject) -> TemplateFault | None:
     """Return why a run cannot use a launch template with this content, or None if it can."""
     interfaces = content.get("NetworkInterfaces", [])
     if content.get("SecurityGroups") and not interfaces:
@@ -89,7 +89,7 @@ def find_template_fault(content: JsonObject, settings: Settings) -> TemplateFaul
 
 
 @contextmanager
-def create_run_template(plan: LaunchPlan, ec2: EC2Client, sleep: Callable[[float], None]) -> Iterator[None]:
+def create_run_template(ec2: EC2Client, plan: LaunchPlan, sleep: Callable[[float], None]) -> Iterator[None]:
     """Create the run's launch template with the versions of the plan.
 
     Delete it again if EC2 refuses one of the versions or a request inside the block. Raise CloudError.

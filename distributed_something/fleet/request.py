@@ -20,7 +20,7 @@ _KEYS_SET_BY_CONFIG = (
 )  # fmt: skip
 
 
-def build_fleet_request(fleet: JsonObject, settings: Settings, plan: LaunchPlan, start: datetime) -> JsonObject:
+def build_fleet_request(settings: Settings, fleet: JsonObject, plan: LaunchPlan, start: datetime) -> JsonObject:
     """Return the SpotFleetRequestConfig of a run that starts at `start`; MAX_RUN_HOURS count from there.
 
     The ClientToken contains the run, so that EC2 returns the same fleet if the request is repeated.

@@ -60,8 +60,8 @@ class FleetFileSummary:
 
 def write_fleet_file(
     clients: Clients,
-    account: AwsAccount,
     settings: Settings,
+    account: AwsAccount,
     options: FleetFileOptions,
     sleep: Callable[[float], None],
 ) -> FleetFileSummary:

@@ -74,8 +74,8 @@ class ChangedTableError(UserFacingError):
 
 
 def submit_jobs(
-    settings: Settings,
     clients: Clients,
+    settings: Settings,
     submission: Submission,
     clock: Clock,
     *,
@@ -87,7 +87,7 @@ def submit_jobs(
     Raise InputError, CloudError, SubmissionInterruption, SubmissionError, or ChangedTableError.
     """
     journal, total = submission.journal, submission.plan.count
-    url = require_job_queue(settings, clients)
+    url = require_job_queue(clients, settings)
     journal.open(submission.plan, url)
     before = journal.done
     try:

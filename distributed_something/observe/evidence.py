@@ -152,7 +152,7 @@ def build_subject_from_config(settings: Settings) -> DiagnosisSubject:
     )
 
 
-def observe_active_subject(settings: Settings, clients: Clients) -> DiagnosisSubject:
+def observe_active_subject(clients: Clients, settings: Settings) -> DiagnosisSubject:
     """Return the app's active run, found by its fleet's tag.
 
     Without an active fleet, or if the fleets cannot be looked up, returns the app without a run.

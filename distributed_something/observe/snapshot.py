@@ -58,7 +58,7 @@ class RunSnapshot:
         return max(0, self.submitted - self.queue.jobs - self.dead)
 
 
-def observe_run(clients: Clients, file: MonitorFile, now: float, prices: SpotPriceCache) -> RunSnapshot:
+def observe_run(clients: Clients, file: MonitorFile, prices: SpotPriceCache, now: float) -> RunSnapshot:
     """Return a snapshot of the run. Raises AWS's errors."""
     queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
     fleet = observe_fleet(clients.ec2, file.MONITOR_FLEET_ID)

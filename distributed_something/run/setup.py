@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 def set_up_run(
-    settings: Settings, clients: Clients, print_progress: Callable[[str], None], sleep: Callable[[float], None]
+    clients: Clients, settings: Settings, print_progress: Callable[[str], None], sleep: Callable[[float], None]
 ) -> None:
     """Create everything that jobs and machines need.
 
     Raises CloudError if AWS refuses, and InputError if a queue belongs to another app.
     """
-    owner = resolve_owner(settings, clients.sts)
+    owner = resolve_owner(clients.sts, settings)
     tags = build_tags(settings, owner)
     queues = ensure_queues(clients.sqs, settings, tags, sleep)
     print_progress(format_row("queue", settings.SQS_QUEUE_NAME))

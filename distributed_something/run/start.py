@@ -62,17 +62,17 @@ def start_run(
     anything is created; it raises an error to stop the start. Raises InputError or CloudError.
     """
     settings, clients = context.settings, context.clients
-    check_fleet_file(content, fleet_file, settings, clients.ec2)
+    check_fleet_file(clients.ec2, settings, content, fleet_file)
     check_account()
     path = build_monitor_file_path(project, settings.APP_NAME)
     unfinished = _find_unfinished_start(clients, settings, path)
     queues = _check_setup_resources(clients, settings)
     account = _find_auto_monitor(clients, settings)
     start = unfinished.start if unfinished else context.clock.now()
-    run, owner = build_run_name(start), resolve_owner(settings, clients.sts)
+    run, owner = build_run_name(start), resolve_owner(clients.sts, settings)
     tags = build_tags(settings, owner, run)
-    template_data = None if unfinished else load_template_data(content, fleet_file, settings, clients.ec2)
-    plan = build_launch_plan(content, settings, tags, clients.ec2, template_data)
+    template_data = None if unfinished else load_template_data(clients.ec2, settings, content, fleet_file)
+    plan = build_launch_plan(clients.ec2, settings, content, tags, template_data)
     task_definition = build_task_definition(settings, queues, run, owner, find_task_roles(clients.iam))
     definition = ensure_task_definition(clients.ecs, task_definition)
     fleet_id = unfinished.id if unfinished else _request_fleet(context, content, plan, start)
@@ -88,8 +88,8 @@ def start_run(
 def _request_fleet(context: RunContext, content: dict[str, Any], plan: LaunchPlan, start: float) -> str:
     """Request the fleet with a launch template for this run; return the fleet's id."""
     ec2, sleep = context.clients.ec2, context.clock.sleep
-    request = build_fleet_request(content, context.settings, plan, datetime.fromtimestamp(start, UTC))
-    with create_run_template(plan, ec2, sleep):
+    request = build_fleet_request(context.settings, content, plan, datetime.fromtimestamp(start, UTC))
+    with create_run_template(ec2, plan, sleep):
         return create_fleet(ec2, request, sleep)
 
 
@@ -127,7 +127,7 @@ def _find_auto_monitor(clients: Clients, settings: Settings) -> AwsAccount | Non
 
 
 def watch_machine_arrivals(
-    settings: Settings, clients: Clients, monitor_file: MonitorFile, clock: Clock, *, wait_minutes: float,
+    clients: Clients, settings: Settings, monitor_file: MonitorFile, clock: Clock, *, wait_minutes: float,
     pause: float, print_progress: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Print how many machines have started, until all have or `wait_minutes` are over. AWS errors are ignored."""
@@ -163,7 +163,7 @@ def _check_setup_resources(clients: Clients, settings: Settings) -> QueueUrls:
     """Return the URLs of the queues. Raises CloudError if the bucket or something that setup creates is missing."""
     with translate_aws_errors(f"looking for the bucket {settings.AWS_BUCKET}"):
         clients.s3.head_bucket(Bucket=settings.AWS_BUCKET)
-    url = require_job_queue(settings, clients)
+    url = require_job_queue(clients, settings)
     dead_letter_url = find_queue(clients.sqs, settings.SQS_DEAD_LETTER_QUEUE)
     if dead_letter_url is None:
         raise CloudError(f"the queue {settings.SQS_DEAD_LETTER_QUEUE} does not exist: run setup first")

@@ -111,8 +111,8 @@ def test_start_cluster_reports_a_shortage_once_and_does_not_cancel_the_fleet(aws
         aws.expect_call("ec2.describe_spot_fleet_instances", None, ActiveInstances=[{"InstanceId": "i-1"}])
         add_fleet_history(aws, errors=((SHORTAGE[0], f"{SHORTAGE[1]} {number}"),))
     watch_machine_arrivals(
-        SETTINGS,
         aws.clients,
+        SETTINGS,
         MONITOR_FILE,
         Clock(time.now, time.sleep),
         wait_minutes=1,

@@ -215,7 +215,7 @@ def expect_service_update(aws: ExactClients, revision: int, desired: int = 0) ->
 
 
 def run_setup(aws: ExactClients, time: FakeTime) -> None:
-    set_up_run(SETTINGS, aws.clients, lambda text: None, time.sleep)
+    set_up_run(aws.clients, SETTINGS, lambda text: None, time.sleep)
 
 
 def test_the_first_setup_creates_everything_without_waiting(aws: ExactClients, time: FakeTime) -> None:
@@ -298,7 +298,7 @@ def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: ExactClie
     expect_active_service(aws, build_definition(), 1, desired=0)
     expect_service_update(aws, 1)
     messages: list[str] = []
-    set_up_run(SETTINGS, aws.clients, messages.append, time.sleep)
+    set_up_run(aws.clients, SETTINGS, messages.append, time.sleep)
     assert "log group       AppLogs (shared with the app Other)" in messages
 
 
@@ -758,7 +758,7 @@ def test_an_observation_takes_fourteen_calls_for_any_number_of_jobs_and_machines
     for kind in ("error", "information"):  # because the fleet has too few machines
         request = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
         aws.expect_call("ec2.describe_spot_fleet_request_history", request, HistoryRecords=[])
-    snapshot = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
+    snapshot = observe_run(aws.clients, MONITOR_FILE, SpotPriceCache(), START)
     assert snapshot.problems == ()
     assert snapshot.queue == QueueCounts(1_000_003, 7)
     assert (snapshot.dead, snapshot.done) == (40, 2_000_000 - 1_000_010 - 40)
@@ -773,5 +773,5 @@ def test_an_observation_of_deleted_resources_is_empty(aws: ExactClients) -> None
     aws.expect_error("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound")
     aws.expect_error("ecs.describe_services", "ClusterNotFoundException")
     expect_no_pauses(aws)
-    snapshot = observe_run(aws.clients, MONITOR_FILE, START, SpotPriceCache())
+    snapshot = observe_run(aws.clients, MONITOR_FILE, SpotPriceCache(), START)
     assert snapshot == RunSnapshot(START, None, 0, None, None, None)

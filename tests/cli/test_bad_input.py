@@ -368,7 +368,7 @@ def test_the_project_that_the_mistakes_are_made_in_is_right(tmp_path: Path, monk
     outcome = run_command("--project", str(tmp_path), *SUBMIT, "--dry-run")
     assert outcome == Outcome(0, f"2 jobs; the first message:\n{message}\n", "")
     loaded = load_settings(tmp_path / "config.py")
-    check_fleet_file(load_fleet_file(tmp_path / "files" / "fleet.json"), Path("fleet.json"), loaded, _ec2())
+    check_fleet_file(_ec2(), loaded, load_fleet_file(tmp_path / "files" / "fleet.json"), Path("fleet.json"))
     assert load_monitor_file(tmp_path / "files" / "monitor.json").MONITOR_APP_NAME == "Tryout"
 
 
@@ -533,7 +533,7 @@ def test_no_fleet_file_gives_a_traceback(folder: Path, keys: object, specificati
     content = FLEET | {"LaunchSpecifications": [first]} | keys if whole is None else whole
     _put(path, content if isinstance(content, bytes) else json.dumps(content))
     loaded, ec2 = load_settings(folder / "config.py"), _ec2_once()
-    assert_accepted_or_refused(lambda: check_fleet_file(load_fleet_file(path), path, loaded, ec2))
+    assert_accepted_or_refused(lambda: check_fleet_file(ec2, loaded, load_fleet_file(path), path))
 
 
 _made: list[Any] = []

@@ -200,7 +200,7 @@ def aws() -> Iterator[Account]:
 
 def run_checks(aws: Account, fleet: dict[str, Any] | None = FLEET, **constants: Any) -> list[Finding]:
     return run_preflight_checks(
-        build_settings(**constants), aws.clients, FLEET_PATH if fleet else None, copy.deepcopy(fleet), NOW
+        aws.clients, build_settings(**constants), FLEET_PATH if fleet else None, copy.deepcopy(fleet), NOW
     )
 
 
@@ -334,7 +334,7 @@ def test_an_expired_login_is_reported_with_a_way_to_log_in_again(aws: Account) -
 @pytest.mark.parametrize("name", ["fleet.json", "my: fleet; the second.json"])
 def test_an_error_in_the_fleet_file_names_the_key_whatever_the_file_name_is(aws: Account, name: str) -> None:
     faulty_fleet = copy.deepcopy(FLEET) | {"AllocationStrategy": "cheapest; first"}
-    findings = run_preflight_checks(build_settings(), aws.clients, Path(name), faulty_fleet, NOW)
+    findings = run_preflight_checks(aws.clients, build_settings(), Path(name), faulty_fleet, NOW)
     (finding,) = [finding for finding in findings if finding.topic == "fleet file"]
     assert finding.message == "AllocationStrategy: AWS does not accept 'cheapest; first'"
     assert finding.remedy.startswith("write one of lowestPrice, ")
@@ -343,7 +343,7 @@ def test_an_error_in_the_fleet_file_names_the_key_whatever_the_file_name_is(aws:
 
 def test_every_error_in_the_fleet_file_is_a_finding(aws: Account) -> None:
     faulty_fleet = copy.deepcopy(FLEET) | {"AllocationStrategy": "cheapest", "Color": "red"}
-    findings = run_preflight_checks(build_settings(), aws.clients, Path("fleet.json"), faulty_fleet, NOW)
+    findings = run_preflight_checks(aws.clients, build_settings(), Path("fleet.json"), faulty_fleet, NOW)
     messages = [finding.message for finding in findings if finding.topic == "fleet file"]
     assert messages == ["Color: AWS does not know this key", "AllocationStrategy: AWS does not accept 'cheapest'"]
 
@@ -892,7 +892,7 @@ def test_a_type_missing_in_one_zone_is_a_warning_and_in_all_zones_is_wrong() -> 
 
 
 def test_a_launch_specification_contains_all_values_of_the_fleet_file() -> None:
-    (specification,) = build_launch_specifications(build_launch_specs(copy.deepcopy(FLEET), build_settings()))
+    (specification,) = build_launch_specifications(build_launch_specs(build_settings(), copy.deepcopy(FLEET)))
     assert (specification.machine_type, specification.subnets, specification.groups) == (
         "m5.large",
         ("subnet-1",),
@@ -930,7 +930,7 @@ def build_template_data() -> dict[str, Any]:
 
 def test_a_launch_template_is_read_as_part_of_the_fleet_file() -> None:
     (specification,) = build_launch_specifications(
-        build_launch_specs(build_template_fleet(SubnetId="subnet-9"), build_settings(), build_template_data())
+        build_launch_specs(build_settings(), build_template_fleet(SubnetId="subnet-9"), build_template_data())
     )
     assert (specification.machine_type, specification.subnets, specification.groups) == (
         "m5.large",
@@ -943,7 +943,7 @@ def test_a_launch_template_is_read_as_part_of_the_fleet_file() -> None:
 
 def test_overrides_apply_even_if_the_launch_template_cannot_be_read() -> None:
     (specification,) = build_launch_specifications(
-        build_launch_specs(build_template_fleet(SubnetId="subnet-9"), build_settings())
+        build_launch_specs(build_settings(), build_template_fleet(SubnetId="subnet-9"))
     )
     assert (specification.machine_type, specification.subnets, specification.unread) == (
         "m5.large",
@@ -1212,7 +1212,7 @@ def test_a_complete_emulated_account_has_no_wrong_findings() -> None:
         clients = Clients(boto3.Session("test", "test", region_name="us-east-1"))
         fleet = prepare_account(clients)
         findings = run_preflight_checks(
-            build_settings(DOCKERHUB_TAG="user/app:1"), clients, FLEET_PATH, fleet, datetime.now(UTC)
+            clients, build_settings(DOCKERHUB_TAG="user/app:1"), FLEET_PATH, fleet, datetime.now(UTC)
         )
         assert [finding for finding in findings if finding.level is FindingLevel.WRONG] == []
         assert clients.s3.list_multipart_uploads(Bucket="app-bucket").get("Uploads", []) == []

@@ -729,14 +729,14 @@ def test_a_run_without_a_monitor_file_is_found_by_the_tag_of_its_fleet(aws: Acco
         "Tags": tags,
         "CreateTime": datetime.fromtimestamp(START + 4, UTC),
     }  # EC2 creates the fleet a few seconds after the start of the run
-    subject = observe_active_subject(SETTINGS, aws.clients)
+    subject = observe_active_subject(aws.clients, SETTINGS)
     assert (subject.fleet, subject.start, subject.run) == (FLEET_ID, START, RUN)
     assert replace(subject, start=SUBJECT.start) == SUBJECT
 
 
 def test_without_permission_to_list_fleets_the_config_is_used(aws: Account) -> None:
     aws.refuse_call("ec2.DescribeSpotFleetRequests", "UnauthorizedOperation")
-    subject = observe_active_subject(SETTINGS, aws.clients)
+    subject = observe_active_subject(aws.clients, SETTINGS)
     assert subject == replace(build_subject_from_config(SETTINGS), fleet_error="needs ec2:DescribeSpotFleetRequests")
     causes = rank_causes(gather(aws, subject))
     assert "no machines were requested" not in [cause.title for cause in causes]

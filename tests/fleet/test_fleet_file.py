@@ -65,13 +65,13 @@ def build_templates(content: dict[str, Any], **constants: object) -> list[dict[s
     """Return the content of each version of the run's launch template."""
     return [
         version.data
-        for version in build_launch_plan(content, build_settings(**constants), RUN_TAGS, build_client()).versions
+        for version in build_launch_plan(build_client(), build_settings(**constants), content, RUN_TAGS).versions
     ]
 
 
 def build_request(content: dict[str, Any], **constants: object) -> dict[str, Any]:
     settings = build_settings(**constants)
-    return build_fleet_request(content, settings, build_launch_plan(content, settings, RUN_TAGS, build_client()), NOW)
+    return build_fleet_request(settings, content, build_launch_plan(build_client(), settings, content, RUN_TAGS), NOW)
 
 
 def build_two_specifications() -> dict[str, Any]:
@@ -96,7 +96,7 @@ def test_the_launch_template_of_the_shipped_file() -> None:
         "Groups": ["sg-0123456789abcdef0"],
         "AssociatePublicIpAddress": True,
     }
-    (version,) = build_launch_plan(fill_in_example(), shipped, RUN_TAGS, build_client()).versions
+    (version,) = build_launch_plan(build_client(), shipped, fill_in_example(), RUN_TAGS).versions
     assert version.data == {
         "ImageId": "ami-0123456789abcdef0",
         "KeyName": "my-key",
@@ -131,8 +131,8 @@ def test_the_request_of_the_shipped_file() -> None:
             }
         ],
     }
-    plan = build_launch_plan(fill_in_example(), shipped, RUN_TAGS, build_client())
-    assert build_fleet_request(fill_in_example(), shipped, plan, NOW) == expected
+    plan = build_launch_plan(build_client(), shipped, fill_in_example(), RUN_TAGS)
+    assert build_fleet_request(shipped, fill_in_example(), plan, NOW) == expected
 
 
 def test_botocore_accepts_the_request_of_the_shipped_file() -> None:
@@ -146,13 +146,13 @@ def test_botocore_accepts_the_request_of_the_shipped_file() -> None:
 
 def test_checking_sends_nothing() -> None:
     with block_requests():
-        check_fleet_file(fill_in_example(), Path("fleet.json"), build_settings(), build_client())
+        check_fleet_file(build_client(), build_settings(), fill_in_example(), Path("fleet.json"))
 
 
 def test_the_shipped_file_with_its_placeholders_is_refused_on_aws() -> None:
     path = ROOT / "files" / "exampleFleet.json"
     with pytest.raises(InputError) as caught:
-        check_fleet_file(load_fleet_file(path), path, build_settings(), build_client())
+        check_fleet_file(build_client(), build_settings(), load_fleet_file(path), path)
     lines = str(caught.value).removeprefix(f"{path}: ").splitlines()
     assert [line.removeprefix(f"{path}: ").split(": ")[0] for line in lines] == [
         "IamFleetRole",

@@ -80,11 +80,11 @@ def build_specification(subnets: str) -> dict[str, Any]:
 
 
 def build_plan(content: dict[str, Any], template: dict[str, Any] | None = None, **constants: object) -> LaunchPlan:
-    return build_launch_plan(content, build_settings(**constants), RUN_TAGS, cached_client(), template)
+    return build_launch_plan(cached_client(), build_settings(**constants), content, RUN_TAGS, template)
 
 
 def build_request(content: dict[str, Any], **constants: object) -> dict[str, Any]:
-    return build_fleet_request(content, build_settings(**constants), build_plan(content, **constants), NOW)
+    return build_fleet_request(build_settings(**constants), content, build_plan(content, **constants), NOW)
 
 
 def check_content(content: dict[str, Any], tmp_path: Path, **constants: object) -> None:
@@ -93,7 +93,7 @@ def check_content(content: dict[str, Any], tmp_path: Path, **constants: object) 
     path.write_text(json.dumps(content))
     settings = build_settings(**constants)
     with block_requests():
-        check_fleet_file(load_fleet_file(path, settings=settings), path, settings, build_client())
+        check_fleet_file(build_client(), settings, load_fleet_file(path, settings=settings), path)
 
 
 def build_contents(content: dict[str, Any], **constants: object) -> list[dict[str, Any]]:
@@ -222,7 +222,7 @@ def test_each_different_specification_is_a_version_with_its_own_overrides(tmp_pa
 def test_each_specification_is_used_for_its_own_type_and_subnets(rows: list[Any]) -> None:
     specifications = [{"ImageId": image, "SubnetId": subnets} for image, _, subnets in rows]
     types = [name for _, name, _ in rows]
-    specs = build_launch_specs(build_file(*specifications), build_settings(MACHINE_TYPE=types))
+    specs = build_launch_specs(build_settings(MACHINE_TYPE=types), build_file(*specifications))
     pairs = [(spec.content or {}, override) for spec in specs for override in spec.overrides]
     pools = [
         (content["ImageId"], override["InstanceType"], override.get("SubnetId", "")) for content, override in pairs
@@ -602,7 +602,7 @@ def stub_template(data: Any = ANY) -> Iterator[Any]:
 
 def create_template(ec2: Any, plan: LaunchPlan, error: Exception | None = None, time: FakeTime | None = None) -> None:
     """Create the run's template; `error`: the error of the fleet request that follows."""
-    with create_run_template(plan, ec2, (time or FakeTime()).sleep):
+    with create_run_template(ec2, plan, (time or FakeTime()).sleep):
         if error is not None:
             raise error
 
@@ -633,7 +633,7 @@ def test_each_version_in_the_request_is_created_from_its_own_specification(
     content = build_file(*specifications)
     plan = build_plan(content, MACHINE_TYPE=types)
     created = create_versions(plan)
-    for config in build_fleet_request(content, build_settings(MACHINE_TYPE=types), plan, NOW)["LaunchTemplateConfigs"]:
+    for config in build_fleet_request(build_settings(MACHINE_TYPE=types), content, plan, NOW)["LaunchTemplateConfigs"]:
         data = created[config["LaunchTemplateSpecification"]["Version"]]
         for override in config["Overrides"]:
             specification = specifications[types.index(override["InstanceType"])]
@@ -677,7 +677,7 @@ def test_the_subnets_of_the_file_replace_that_of_the_template() -> None:
     only_types = [{"InstanceType": "m5.large"}, {"InstanceType": "m5a.large"}]
     subnet = {"SubnetId": "subnet-t"}
     for overrides, expected in (([{"SubnetId": "subnet-a"}], {}), ([], subnet), (only_types, subnet)):
-        (spec,) = build_launch_specs(build_template_file(*overrides), build_settings(), content)
+        (spec,) = build_launch_specs(build_settings(), build_template_file(*overrides), content)
         assert spec.content == {"NetworkInterfaces": [{"DeviceIndex": 0, **expected}]}
 
 
@@ -688,7 +688,7 @@ def load_template(*versions: dict[str, Any]) -> dict[str, Any] | None:
         expected = {"LaunchTemplateName": "lab", "Versions": ["7"]}
         stub.add_response("describe_launch_template_versions", response, expected)
         return load_template_data(
-            build_template_file(LaunchTemplateName="lab", Version="7"), PATH, build_settings(), ec2
+            ec2, build_settings(), build_template_file(LaunchTemplateName="lab", Version="7"), PATH
         )
 
 
@@ -720,7 +720,7 @@ def test_a_template_that_cannot_be_used_is_refused(versions: list[dict[str, Any]
 
 
 def test_a_file_without_a_template_reads_none() -> None:
-    assert load_template_data(build_file({}), PATH, build_settings(), build_client()) is None
+    assert load_template_data(build_client(), build_settings(), build_file({}), PATH) is None
 
 
 # The user data of a machine
@@ -781,12 +781,12 @@ def test_the_owner_is_the_user_who_is_logged_in(arn: str, owner: str) -> None:
     sts = build_client("sts")
     with Stubber(sts) as stub:
         stub.add_response("get_caller_identity", {"Arn": arn}, {})
-        assert resolve_owner(build_settings(), sts) == owner
+        assert resolve_owner(sts, build_settings()) == owner
 
 
 def test_an_owner_in_the_config_is_not_looked_up() -> None:
     with block_requests():
-        assert resolve_owner(build_settings(OWNER="Imaging core"), build_client("sts")) == "Imaging core"
+        assert resolve_owner(build_client("sts"), build_settings(OWNER="Imaging core")) == "Imaging core"
 
 
 def test_an_error_of_the_look_up_names_the_config_key_that_avoids_it() -> None:
@@ -796,7 +796,7 @@ def test_an_error_of_the_look_up_names_the_config_key_that_avoids_it() -> None:
         with pytest.raises(
             CloudError, match=r"looking up your user name \(not needed if the config sets OWNER\): ExpiredToken"
         ):
-            resolve_owner(build_settings(), sts)
+            resolve_owner(sts, build_settings())
 
 
 def test_tags_without_run_or_owner() -> None:

@@ -119,7 +119,7 @@ def region() -> Iterator[Region]:
 def write_file(region: Region, path: Path, **options: Any) -> list[str]:
     settings = SETTINGS.model_copy(update=options.pop("constants", {}))
     fleet_file_options = FleetFileOptions(path, CONFIG, **options)
-    summary = write_fleet_file(region.clients, ACCOUNT, settings, fleet_file_options, FakeTime().sleep)
+    summary = write_fleet_file(region.clients, settings, ACCOUNT, fleet_file_options, FakeTime().sleep)
     return format_fleet_file_summary(summary)
 
 
@@ -172,7 +172,7 @@ def test_start_cluster_accepts_the_file(region: Region, tmp_path: Path) -> None:
 
     write_file(region, path)
 
-    check_fleet_file(load_fleet_file(path), path, SETTINGS, region.clients.ec2)
+    check_fleet_file(region.clients.ec2, SETTINGS, load_fleet_file(path), path)
     assert "KeyName" not in read_specification(path)
 
 
@@ -373,8 +373,8 @@ def test_all_files_of_an_account_use_the_same_security_group(tmp_path: Path) -> 
         clients = create_clients()
         for number in range(2):
             path = tmp_path / f"fleet-{number}.json"
-            write_fleet_file(clients, ACCOUNT, SETTINGS, FleetFileOptions(path, CONFIG), FakeTime().sleep)
-            check_fleet_file(load_fleet_file(path), path, SETTINGS, clients.ec2)
+            write_fleet_file(clients, SETTINGS, ACCOUNT, FleetFileOptions(path, CONFIG), FakeTime().sleep)
+            check_fleet_file(clients.ec2, SETTINGS, load_fleet_file(path), path)
         groups = clients.ec2.describe_security_groups(Filters=GROUP_FILTERS[:1])["SecurityGroups"]
 
     assert [(group["IpPermissions"], read_interface(path)["Groups"]) for group in groups] == [

@@ -674,8 +674,8 @@ def build_requests(settings: Settings) -> dict[str, dict[str, Any]]:
     tags = build_tags(settings, owner, RUN)
     monitor_file = build_monitor_file(settings, "sfr-0123abcd", START)
     instance, name = "i-0123456789abcdef0", settings.APP_NAME
-    plan = build_launch_plan(FLEET, settings, tags, create_clients().ec2)
-    fleet, (version,) = build_fleet_request(FLEET, settings, plan, start), plan.versions
+    plan = build_launch_plan(create_clients().ec2, settings, FLEET, tags)
+    fleet, (version,) = build_fleet_request(settings, FLEET, plan, start), plan.versions
     template = version.data
     definition = build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), RUN, owner)
     body = json.dumps(build_dashboard(settings, monitor_file.MONITOR_FLEET_ID))

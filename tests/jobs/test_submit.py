@@ -57,7 +57,7 @@ class Sender:
         clients: Any = SimpleNamespace(sqs=self.sqs, s3=self.s3)
         submission = Submission(job_file, plan_submission(job_file), SubmissionJournal(self.journal, resume=resume))
         return submit_jobs(
-            SETTINGS, clients, submission, self.clock, progress=progress, print_progress=self.lines.append
+            clients, SETTINGS, submission, self.clock, progress=progress, print_progress=self.lines.append
         )
 
     def interrupt_after(self, sent: int) -> SubmissionInterruption:
@@ -447,7 +447,7 @@ def test_a_table_that_changes_after_the_check_is_reported(tmp_path: Path, rows: 
         ChangedTableError, match=r"job\.json: its table changed while its jobs were being sent; not all"
     ):
         submit_jobs(
-            SETTINGS, clients, submission, Clock(), progress=lambda sent, total: None, print_progress=lambda text: None
+            clients, SETTINGS, submission, Clock(), progress=lambda sent, total: None, print_progress=lambda text: None
         )
 
 

@@ -151,7 +151,7 @@ def test_the_search_for_orphans_fails_if_aws_refuses_to_list_a_kind(empty_accoun
         lambda context: report_remaining_resources(context, MONITOR_FILE),
         lambda context: clean_up_stale_runs(context, yes=False),
         lambda context: gather_evidence(context.clients, build_subject_from_run(MONITOR_FILE), START),
-        lambda context: gather_evidence(context.clients, observe_active_subject(SETTINGS, context.clients), START),
+        lambda context: gather_evidence(context.clients, observe_active_subject(context.clients, SETTINGS), START),
     ],
     ids=["--verify of all", "--verify of one", "--stale", "why", "why without a file"],
 )

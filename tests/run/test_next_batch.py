@@ -58,7 +58,7 @@ class App:
         save_history(self.clients.s3, self.file, replace(history, **changes))
 
     def set_up(self) -> None:
-        set_up_run(QUIET, self.clients, lambda line: None, FakeTime().sleep)
+        set_up_run(self.clients, QUIET, lambda line: None, FakeTime().sleep)
 
     def submit_job(self) -> None:
         url = self.clients.sqs.get_queue_url(QueueName="AppQueue")["QueueUrl"]

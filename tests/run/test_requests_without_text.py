@@ -106,7 +106,7 @@ class Rehearsal:
     def start(self) -> MonitorFile:
         """Run setup, submitJob, and startCluster."""
         self.time.time += 60  # runs are named after the second in which they start
-        set_up_run(RUN_SETTINGS, self.clients, self.output.print_progress, self.sleep)
+        set_up_run(self.clients, RUN_SETTINGS, self.output.print_progress, self.sleep)
         self.send_jobs(1)
         path = self.folder / "fleet.json"
         content = load_fleet_file(path)
@@ -114,14 +114,14 @@ class Rehearsal:
         def check_account() -> None:
             now = datetime.fromtimestamp(self.time.now(), UTC)
             self.output.print_result(
-                format_findings(run_preflight_checks(RUN_SETTINGS, self.clients, path, content, now))
+                format_findings(run_preflight_checks(self.clients, RUN_SETTINGS, path, content, now))
             )
 
         run = start_run(self.context, path, content, self.folder, check_account=check_account)
         self.output.print_progress(ensure_dashboard(self.clients.cloudwatch, RUN_SETTINGS, run.MONITOR_FLEET_ID))
         watch_machine_arrivals(
-            RUN_SETTINGS,
             self.clients,
+            RUN_SETTINGS,
             run,
             self.clock,
             wait_minutes=1,
@@ -219,7 +219,7 @@ def rehearse(folder: Path) -> tuple[list[str], FakeOutput]:
         list(set_up_account(account.root, ACCOUNT, BUCKETS, ROOT, lambda _: None))
         seed_ids()
         options = FleetFileOptions(folder / "fleet.json", folder / "config.py", force=True)
-        write_fleet_file(account.root, ACCOUNT, RUN_SETTINGS, options, lambda _: None)
+        write_fleet_file(account.root, RUN_SETTINGS, ACCOUNT, options, lambda _: None)
         rehearsal = Rehearsal(clients, account.root, folder)
         rehearsal.run_commands()
         return [describe_call(call) for call in account.calls if call.login == USER], rehearsal.output

@@ -64,7 +64,7 @@ class RunFactory:
         names = {"APP_NAME": app, "SQS_QUEUE_NAME": f"{app}Queue", "SQS_DEAD_LETTER_QUEUE": f"{app}DeadMessages",
                  "ECS_CLUSTER": f"{app}-cluster", "LOG_GROUP_NAME": f"{app}Logs"}  # fmt: skip
         settings = SETTINGS.model_copy(update=names)
-        set_up_run(settings, self.clients, lambda text: None, lambda seconds: None)
+        set_up_run(self.clients, settings, lambda text: None, lambda seconds: None)
         for _ in range(jobs):
             self.clients.sqs.send_message(QueueUrl=self.get_queue_url(app), MessageBody="{}")
         fleet_id = self.create_fleet(app)

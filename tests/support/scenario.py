@@ -323,7 +323,7 @@ class Scenario:
         clients, config = self.user.clients, self.folder / "config.py"
         self.fleet = self.folder / "fleet.json"
         write_fleet_file(
-            clients, ACCOUNT, RUN_SETTINGS, FleetFileOptions(self.fleet, config, force=True), self.time.sleep
+            clients, RUN_SETTINGS, ACCOUNT, FleetFileOptions(self.fleet, config, force=True), self.time.sleep
         )
 
     def create_resources_of_the_published_system(self) -> None:
@@ -338,7 +338,7 @@ class Scenario:
             RUN_SETTINGS.model_copy(update={"SQS_MESSAGE_VISIBILITY": 600}),
             RUN_SETTINGS,
         ):  # the second changes the queue
-            set_up_run(settings, clients, ignore, self.time.sleep)
+            set_up_run(clients, settings, ignore, self.time.sleep)
         (self.folder / "up").mkdir(exist_ok=True)
         (self.folder / "up" / "a.txt").write_text("a")
         path = self.folder / "job.json"
@@ -351,7 +351,7 @@ class Scenario:
         journal = SubmissionJournal(self.folder / f".{time.monotonic()}", resume=False)
         progress = lambda *_: None  # noqa: E731
         submission, clock = Submission(loaded, plan_submission(loaded), journal), Clock(time.time, self.time.sleep)
-        submit_jobs(RUN_SETTINGS, clients, submission, clock, progress=progress, print_progress=ignore)
+        submit_jobs(clients, RUN_SETTINGS, submission, clock, progress=progress, print_progress=ignore)
 
     def start(self, *, with_template: bool = False) -> MonitorFile:
         clients, path = self.user.clients, self.fleet
@@ -362,12 +362,12 @@ class Scenario:
         )
         clock = Clock(time.time, self.time.sleep)
         checked = content if with_template else _add_key_and_snapshot(content)
-        check_account = lambda: run_preflight_checks(settings, clients, path, checked, datetime.now(UTC))  # noqa: E731
+        check_account = lambda: run_preflight_checks(clients, settings, path, checked, datetime.now(UTC))  # noqa: E731
         context = RunContext(clients, settings, FakeOutput(), clock)
         run = start_run(context, path, content, self.folder, check_account=check_account)
         assert "dashboard" in ensure_dashboard(clients.cloudwatch, RUN_SETTINGS, run.MONITOR_FLEET_ID)
         watch_machine_arrivals(
-            RUN_SETTINGS, clients, run, clock, wait_minutes=0, pause=0.0, print_progress=lambda _: None
+            clients, RUN_SETTINGS, run, clock, wait_minutes=0, pause=0.0, print_progress=lambda _: None
         )
         self._simulate_machines()
         return run
@@ -381,7 +381,7 @@ class Scenario:
         self.stage.root.ecr.put_image(repositoryName="worker", imageManifest=json.dumps(MANIFEST), imageTag="1")
         assert image is not None
         find_ecr_architectures(clients.ecr, image, lambda _: b"{}")
-        for subject in (build_subject_from_run(run), observe_active_subject(RUN_SETTINGS, clients)):
+        for subject in (build_subject_from_run(run), observe_active_subject(clients, RUN_SETTINGS)):
             evidence = gather_evidence(clients, subject, time.time())
             format_diagnosis(evidence, rank_causes(evidence))
 

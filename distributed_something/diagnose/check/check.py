@@ -79,7 +79,7 @@ RETRY_REMEDY = "run check again; if the error persists, look up its code in AWS'
 
 
 def run_preflight_checks(
-    settings: Settings, clients: Clients, path: Path | None, content: Mapping[str, Any] | None, now: datetime
+    clients: Clients, settings: Settings, path: Path | None, content: Mapping[str, Any] | None, now: datetime
 ) -> list[Finding]:
     """Return the findings of all checks, in the order of `CHECKS`.
 
@@ -103,7 +103,7 @@ def judge_fleet_file(
         message = "none given: subnets, image, roles, and disks are not checked"
         return [build_ok_finding(FLEET_FILE_TOPIC, message)], None
     try:
-        check_fleet_file(dict(content), path, settings, clients.ec2)
+        check_fleet_file(clients.ec2, settings, dict(content), path)
         return [build_ok_finding(FLEET_FILE_TOPIC, f"{path.name} fits the config")], dict(content)
     except InputError as error:
         return [_build_problem_finding(problem) for problem in error.problems], None

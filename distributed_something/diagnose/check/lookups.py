@@ -100,7 +100,7 @@ class Lookups:
         """
         if self.fleet is None:
             return [LaunchSpecification(name) for name in self.settings.MACHINE_TYPE]
-        return build_launch_specifications(build_launch_specs(self.fleet, self.settings, self.template.result))
+        return build_launch_specifications(build_launch_specs(self.settings, self.fleet, self.template.result))
 
     @property
     def spot_machines(self) -> int:
@@ -184,7 +184,7 @@ class Lookups:
         """Content of the launch template that the Fleet file names; None if there is no such template."""
         if self.fleet is None or LAUNCH_TEMPLATE_CONFIGS_KEY not in self.fleet:
             return LookupResult(None)
-        return look_up(partial(find_template_data, self.fleet, self.clients.ec2))
+        return look_up(partial(find_template_data, self.clients.ec2, self.fleet))
 
     @cached_property
     def subnets(self) -> LookupResult[dict[str, Any]]:

@@ -32,7 +32,7 @@ def check_launch_template(facts: Lookups) -> Iterator[Finding]:
         yield build_wrong_finding(
             "template", f"there is no launch template {name}", "correct it in the Fleet file", is_user_error=True
         )
-    elif fault := find_template_fault(facts.template.value, facts.settings):
+    elif fault := find_template_fault(facts.settings, facts.template.value):
         yield build_wrong_finding("template", f"{name}: {fault.problem}", fault.remedy, is_user_error=True)
     else:
         yield build_ok_finding("template", name)

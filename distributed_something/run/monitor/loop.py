@@ -67,7 +67,7 @@ def run_tick(
 ) -> Tick:
     """Observe the run, decide, and carry out the actions, except the end of the run. Raises AWS's errors."""
     history, now = load_history(clients.s3, file, now)
-    snapshot = observe_run(clients, file, now, prices)
+    snapshot = observe_run(clients, file, prices, now)
     history = update_history(history, snapshot, pace.settling_seconds)
     actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if EndReason.RUN in actions and history.ended is None:

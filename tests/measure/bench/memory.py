@@ -60,8 +60,8 @@ def _submit_jobs(config: Path, path: Path) -> None:
     journal = SubmissionJournal(path.parent / ".journal", resume=False)
     submission = Submission(job_file, plan_submission(job_file), journal)
     submit_jobs(
-        load_settings(config),
         clients,
+        load_settings(config),
         submission,
         Clock(),
         progress=lambda sent, total: None,
