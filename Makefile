@@ -94,12 +94,14 @@ test-examples: $(venv)/.test $(in_example)  ## run the examples with their real 
 	@$(in_venv) python -m pytest tests/examples/ -q -n 2 --dist loadfile -rs --durations=0 --durations-min=1
 
 lint: $(venv)/.test  ## check format, style, types, spelling, Dockerfiles, and shell scripts
-	@$(in_venv) ruff format --check .
-	@$(in_venv) ruff check .
-	@$(in_venv) mypy
-	@$(in_venv) codespell
-	@$(in_venv) hadolint worker/Dockerfile examples/*/worker/Dockerfile
-	@$(in_venv) shellcheck distributed_something/worker/image/*.sh examples/*.sh examples/*/*.sh .ci/*
+	@$(in_venv); status=0; \
+	ruff format --check . || status=1; \
+	ruff check . || status=1; \
+	mypy || status=1; \
+	codespell || status=1; \
+	hadolint worker/Dockerfile examples/*/worker/Dockerfile || status=1; \
+	shellcheck distributed_something/worker/image/*.sh examples/*.sh examples/*/*.sh .ci/* || status=1; \
+	exit $$status
 
 check: lint test test-examples  ## run lint, test, and test-examples
 

@@ -22,7 +22,7 @@ MACHINE_TYPE = ['m5.large']  # several types find spot machines more easily; an 
 MACHINE_PRICE = 0.10  # USD an hour, the most to pay for a machine; below the on-demand price, EC2 interrupts more often
 ON_DEMAND_MACHINES = 0  # number of on-demand machines among them; they cost more and are never interrupted
 MAX_RUN_HOURS = 7 * 24  # the fleet ends after this time, whatever happens
-MAX_COST = 0  # USD for the whole run, estimated: monitor warns at 80 %, and at 100 % no new job starts; 0 is no limit
+MAX_COST = 0  # USD for the run, estimated: monitor warns at 80 %, and at 100 % no new job starts; 0 means unlimited
 OWNER = ''  # a tag on everything of a run, for the bill; '' is whoever is logged in
 EBS_VOL_SIZE = 30  # GiB of disk for a machine, at least 22; for the image and the files of the running jobs
 # A public IPv4 address for each machine (0.005 USD an hour). Without one, a machine in an ordinary subnet cannot reach

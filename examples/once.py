@@ -30,7 +30,7 @@ def normalize_script(script: str) -> str:
 def run_once(folder: Path, script: Path, arguments: list[str]) -> None:
     """Run `script` in `folder` unless this version of it has filled the folder before.
 
-    Raises CalledProcessError if the script fails.
+    Raise CalledProcessError if the script fails.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     stamp, stamp_text = folder / ".made-by", "\n".join([script.read_text(), *arguments])

@@ -1,4 +1,4 @@
-"""For all tests: neither a busy computer nor how they were started is a fault."""
+"""Settings for all tests: a slow computer or a start in the background must not make a test fail."""
 
 import signal
 
@@ -6,5 +6,5 @@ from hypothesis import settings
 
 settings.register_profile("tests", settings.get_profile("default"), deadline=None)
 settings.load_profile("tests")
-# Who starts them in a shell's background has it ignored, and so would the commands that a test starts and interrupts.
+# A shell's background jobs ignore SIGINT, and the commands that a test starts would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)

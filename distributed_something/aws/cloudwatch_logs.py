@@ -26,9 +26,10 @@ def build_log_group_names(log_group_name: str) -> tuple[str, str]:
 def ensure_log_groups(
     logs: CloudWatchLogsClient, settings: Settings, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> dict[str, str]:
-    """Create both log groups with these tags, and delete their events after 60 days.
+    """Create both log groups with these tags, and let CloudWatch delete their events after 60 days.
 
-    Return, by name of the log group, the other app that owns it according to its tag, or "" if it is our own.
+    Return a dictionary from the name of each log group to the other app that owns it according to its tag, or to "" if
+    it is our own.
     Raise CloudError if AWS refuses.
     """
     owners = {}
@@ -47,7 +48,7 @@ def _ensure_log_group(
     except logs.exceptions.ResourceAlreadyExistsException:
         arn = _find_log_group_arn(logs, name)
         owner = logs.list_tags_for_resource(resourceArn=arn)["tags"].get("app", "")
-        if not owner:  # a published version created it; containers may write only to groups that have the tag
+        if not owner:  # the published system created it; containers may write only to groups that have the tag
             logs.tag_resource(resourceArn=arn, tags=tags)
             is_new_tag = True
     retry_until_consistent(
@@ -58,7 +59,7 @@ def _ensure_log_group(
 
 
 def _find_log_group_arn(logs: CloudWatchLogsClient, name: str) -> str:
-    """Return the ARN without the `:*` at its end, as calls about tags take it."""
+    """Return the ARN without the `:*` at its end, the form that the tagging calls expect."""
     pages = logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=name)
     groups = (group for page in pages for group in page["logGroups"])
     return next(group["arn"].removesuffix(":*") for group in groups if group["logGroupName"] == name)

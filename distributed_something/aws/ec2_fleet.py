@@ -28,7 +28,7 @@ TEMPLATE_NOT_READY_CODES = (
     "InvalidLaunchTemplateName.NotFound",
     "InvalidLaunchTemplateName.NotFoundException",
 )
-# The phrase for this in RequestSpotFleet's message. Its error code says only that the request is invalid.
+# RequestSpotFleet reports the same problem with this phrase; its error code says only that the request is invalid.
 _TEMPLATE_NOT_READY_PHRASE = "The specified launch template"
 FLEET_HISTORY_SECONDS = 6 * 3600.0  # how far back the fleet's events are read
 MAX_HISTORY_PAGES = 5  # for each kind of event, with 1,000 events a page; usually there is one page
@@ -91,7 +91,7 @@ def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) ->
 
 
 def observe_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
-    """Return the fleet's state and its instances; None if EC2 does not know the fleet, or no longer does."""
+    """Return the fleet's state and its instances; None if EC2 does not know the fleet (anymore)."""
     try:
         fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
         if not fleets:
@@ -135,7 +135,7 @@ def get_fleet_tags(fleet: Any) -> dict[str, str]:
 def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int) -> None:
     """Set the fleet's target number of instances. A smaller target terminates no running instance.
 
-    `on_demand`: how many of them must at least be on-demand instances. This number never decreases, except that it
+    `on_demand`: the minimum number of on-demand instances among them. This number never decreases, except that it
     cannot exceed the target.
     """
     fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
@@ -169,7 +169,7 @@ def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
 
 
 def list_launch_errors(ec2: EC2Client, fleet_id: str, start: float, now: float) -> Iterator[AWSEvent]:
-    """Yield the events that keep the fleet from starting instances, since the run's `start`. Raise AWS's errors.
+    """Yield the events since the run's `start` that keep the fleet from starting instances. Raise AWS's errors.
 
     Events older than six hours are not read. This usually takes two calls, one for each kind of event. With all kinds
     in one call, the launches of a large fleet would fill the response.

@@ -21,9 +21,9 @@ _KEYS_SET_BY_CONFIG = (
 
 
 def build_fleet_request(settings: Settings, fleet: JsonObject, plan: LaunchPlan, start: datetime) -> JsonObject:
-    """Return the SpotFleetRequestConfig of a run that starts at `start`; MAX_RUN_HOURS count from there.
+    """Return the SpotFleetRequestConfig of a run that starts at `start`; MAX_RUN_HOURS is counted from then.
 
-    The ClientToken contains the run, so that EC2 returns the same fleet if the request is repeated.
+    The ClientToken contains the run's name, so that EC2 returns the same fleet if the request is repeated.
     """
     request: JsonObject = {"Type": "maintain", "AllocationStrategy": "priceCapacityOptimized"}
     request |= {key: value for key, value in fleet.items() if key not in _KEYS_SET_BY_CONFIG}

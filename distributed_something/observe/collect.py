@@ -24,7 +24,7 @@ def collect_lookup_results(
 ) -> tuple[list[Item], list[UncheckedPart]]:
     """Make all lookups and return their items and the lookups that AWS refused.
 
-    Each lookup has a label for error messages, such as "queues". Raises CloudError only if AWS does not accept the
+    Each lookup has a label for error messages, such as "queues". Raise CloudError only if AWS does not accept the
     credentials.
     """
     items: list[Item] = []

@@ -34,7 +34,7 @@ class LogTail:
 def list_paused_machines(s3: S3Client, bucket: str, keys: RunKeys, now: float) -> tuple[PausedMachine, ...]:
     """Return the newest containers that are paused at `now` because several jobs failed in a row or the disk is full.
 
-    Makes one listing and at most five reads. Raises AWS's errors.
+    Makes one listing and at most five reads. Raise AWS's errors.
     """
     documents = list_paused_containers(s3, bucket, keys, now)
     return tuple(PausedMachine(document["machine"], document["reason"]) for document in documents)
@@ -48,7 +48,7 @@ def format_paused_machine(paused: PausedMachine) -> str:
 def find_log_tail(logs: CloudWatchLogsClient, log_group_name: str, app: str) -> LogTail | None:
     """Return the time of the newest log line of any machine and the last lines of the app's most recent container.
 
-    Returns None if there are no log lines. Raises AWS's errors.
+    Returns None if there are no log lines. Raise AWS's errors.
     """
     group = build_machine_log_group(log_group_name)
     try:

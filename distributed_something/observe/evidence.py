@@ -168,7 +168,7 @@ def observe_active_subject(clients: Clients, settings: Settings) -> DiagnosisSub
 
 
 def gather_evidence(clients: Clients, subject: DiagnosisSubject, now: float) -> Evidence:
-    """Return one observation of the run. Raises CloudError only if AWS does not accept the credentials."""
+    """Return one observation of the run. Raise CloudError only if AWS does not accept the credentials."""
     collector = _EvidenceCollector({"fleet": subject.fleet_error} if subject.fleet_error else {})
     queue: QueueState | None = collector.look_up("counts", lambda: observe_queue(clients.sqs, subject.queue))
     if collector.has_observed("counts"):
@@ -200,7 +200,7 @@ class _EvidenceCollector:
         self.lookup_errors = lookup_errors
 
     def look_up(self, part: str, call: Callable[[], Any]) -> Any:
-        """Return what `call` returns; None if AWS refuses. Raises CloudError if AWS does not accept the credentials."""
+        """Return what `call` returns; None if AWS refuses. Raise CloudError if AWS does not accept the credentials."""
         try:
             self.parts[part] = call()
         except AWSError as error:

@@ -52,7 +52,7 @@ class ContainerInstance:
 
 
 def iter_instances(ec2: EC2Client, filters: Sequence[Mapping[str, Any]], limit: int | None = None) -> Iterator[Any]:
-    """Yield EC2's descriptions of at most `limit` instances that match the filters. Raises AWS's errors."""
+    """Yield EC2's descriptions of at most `limit` instances that match the filters. Raise AWS's errors."""
     pagination: Any = EC2_PAGINATION if limit is None else {"PageSize": limit, "MaxItems": limit}
     pages = ec2.get_paginator("describe_instances").paginate(
         Filters=filters,  # type: ignore[arg-type]
@@ -79,13 +79,13 @@ def parse_machine(described: Mapping[str, Any]) -> ObservedMachine:
 
 
 def list_container_instances(ecs: ECSClient, cluster: str, limit: int) -> list[ContainerInstance]:
-    """Return up to `limit` (at most 100) machines of the cluster. Raises AWS's errors."""
+    """Return up to `limit` (at most 100) machines of the cluster. Raise AWS's errors."""
     arns = ecs.list_container_instances(cluster=cluster, maxResults=limit)["containerInstanceArns"]
     return observe_container_instances(ecs, cluster, arns)
 
 
 def iter_idle_instances(ecs: ECSClient, cluster: str) -> Iterator[ContainerInstance]:
-    """Yield the cluster's machines without a running task; none if there is no cluster. Raises AWS's errors."""
+    """Yield the cluster's machines without a running task; none if there is no cluster. Raise AWS's errors."""
     try:
         pages = ecs.get_paginator("list_container_instances").paginate(
             cluster=cluster, filter=IDLE_INSTANCES_FILTER, PaginationConfig={"PageSize": CONTAINER_INSTANCES_PER_CALL}
@@ -98,7 +98,7 @@ def iter_idle_instances(ecs: ECSClient, cluster: str) -> Iterator[ContainerInsta
 
 
 def observe_container_instances(ecs: ECSClient, cluster: str, arns: Sequence[str]) -> list[ContainerInstance]:
-    """Return up to 100 machines of the cluster, without those that have left it. Raises AWS's errors."""
+    """Return up to 100 machines of the cluster, without those that have left it. Raise AWS's errors."""
     if not arns:
         return []
     response = ecs.describe_container_instances(cluster=cluster, containerInstances=list(arns))

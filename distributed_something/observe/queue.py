@@ -45,13 +45,13 @@ class QueueState:
 
 
 def observe_queue(sqs: SQSClient, name: str) -> QueueState | None:
-    """Return the state of the queue with exactly this name; None if it does not exist. Raises AWS's errors."""
+    """Return the state of the queue with exactly this name; None if it does not exist. Raise AWS's errors."""
     url = find_queue(sqs, name)
     return observe_queue_at(sqs, url) if url else None
 
 
 def observe_queue_at(sqs: SQSClient, url: str) -> QueueState | None:
-    """Return the state of the queue at `url`; None if it has been deleted. Raises AWS's errors.
+    """Return the state of the queue at `url`; None if it has been deleted. Raise AWS's errors.
 
     SQS still returns the URL of a queue for about a minute after its deletion.
     """
@@ -70,7 +70,7 @@ def observe_queue_at(sqs: SQSClient, url: str) -> QueueState | None:
 
 
 def count_jobs(sqs: SQSClient, name: str | None) -> int:
-    """Return the number of jobs in the queue with this name; 0 if it does not exist. Raises AWS's errors."""
+    """Return the number of jobs in the queue with this name; 0 if it does not exist. Raise AWS's errors."""
     queue = observe_queue(sqs, name) if name else None
     return queue.counts.jobs if queue else 0
 

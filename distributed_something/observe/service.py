@@ -40,7 +40,7 @@ class StoppedTask:
 
 
 def observe_service(ecs: ECSClient, cluster: str, service: str) -> ServiceState | None:
-    """Return the service's task counts; None if the cluster or the service does not exist. Raises AWS's errors."""
+    """Return the service's task counts; None if the cluster or the service does not exist. Raise AWS's errors."""
     return parse_service_state(describe_service(ecs, cluster, service))
 
 
@@ -60,7 +60,7 @@ def parse_service_events(described: Mapping[str, Any] | None) -> tuple[AWSEvent,
 
 
 def list_stopped_tasks(ecs: ECSClient, cluster: str, service: str) -> tuple[StoppedTask, ...]:
-    """Return up to 100 stopped tasks of the service. ECS lists them for about an hour. Raises AWS's errors."""
+    """Return up to 100 stopped tasks of the service. ECS lists them for about an hour. Raise AWS's errors."""
     missing_errors = (ecs.exceptions.ClusterNotFoundException, ecs.exceptions.ServiceNotFoundException)
     try:
         arns = ecs.list_tasks(

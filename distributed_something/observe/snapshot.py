@@ -30,8 +30,8 @@ class RunSnapshot:
 
     `dead`: jobs in the dead-letter queue. `submitted`: jobs submitted so far; None if this was not recorded. `paused`:
     the newest containers that have paused because several jobs failed in a row or their disk is full. `idle_instances`:
-    the fleet's machines without a running task. `hourly`: cost of all machines in USD an hour; None if no price is known.
-    `problems`: what the fleet reports while it has too few machines, one entry per cause.
+    the fleet's machines without a running task. `hourly`: cost of all machines in USD an hour; None if no price is
+    known. `problems`: what the fleet reports while it has too few machines, one entry per cause.
     """
 
     at: float
@@ -59,7 +59,7 @@ class RunSnapshot:
 
 
 def observe_run(clients: Clients, file: MonitorFile, prices: SpotPriceCache, now: float) -> RunSnapshot:
-    """Return a snapshot of the run. Raises AWS's errors."""
+    """Return a snapshot of the run. Raise AWS's errors."""
     queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
     fleet = observe_fleet(clients.ec2, file.MONITOR_FLEET_ID)
     return RunSnapshot(

@@ -130,7 +130,7 @@ class FileParts(NamedTuple):
 def split_parts(text: str, path: Path | str) -> FileParts:
     """Return the two parts of `text`, without a third part that only the template has.
 
-    Raises InputError with the file's `path` if there is no marker line.
+    Raise InputError with the file's `path` if there is no marker line.
     """
     start = _find_line_start(MACHINERY_MARKER, text)
     if start is None:

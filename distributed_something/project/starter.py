@@ -18,7 +18,7 @@ _SHELL_OPERATORS = {"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "(", ")"}
 def has_shell_syntax(command: str) -> bool:
     """Return whether the command has a pipe, a redirection, or another operator that only a shell understands.
 
-    Raises ValueError if a quote is not closed.
+    Raise ValueError if a quote is not closed.
     """
     words = shlex.shlex(command, posix=False, punctuation_chars="|&;<>")
     words.whitespace_split = True

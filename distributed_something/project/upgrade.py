@@ -1,4 +1,4 @@
-"""`run.py upgrade`: replaces the shipped files of a project with those of this template, but not the developer's files.
+"""`run.py upgrade`: replaces the shipped files of a project with those of this template, but not the user's files.
 
 Each file is replaced atomically and `.machinery.json` is written last, so the same command completes an interrupted
 upgrade. A file that differs from both the recorded and the new version was edited; then nothing is upgraded.

@@ -1,4 +1,4 @@
 """The results of a run: reading the records that workers wrote, and summarizing them.
 
-`run` and `diagnose` import it; it imports `observe`, `aws`, and `core`. Start with `records.py`.
+`run` imports it; it imports `observe`, `aws`, and `core`. Start with `records.py`.
 """

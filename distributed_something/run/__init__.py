@@ -1,5 +1,5 @@
 """The life of a run: setup, start, monitor, finish, and the auto-monitor that runs in AWS.
 
-`diagnose` and `cli` import it. It imports the packages below it: `results`, `observe`, `fleet`, `jobs`, `account`,
-`aws`, and `core`. Start with `start.py`, then `monitor/loop.py`, then `finish.py`.
+`cli` and the Lambda function of the auto-monitor import it. It imports `results`, `observe`,
+`fleet`, `aws`, and `core`. Start with `start.py`, then `monitor/loop.py`, then `finish.py`.
 """

@@ -64,7 +64,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> Tick:
     """Run one tick, and while machines become idle, those that are due before the next call; return the last one.
 
-    Raises AWS's errors.
+    Raise AWS's errors.
     """
     prices, next_call = SpotPriceCache(file.MONITOR_MACHINE_PRICE), clock.now() + pace.interval_seconds
     while True:

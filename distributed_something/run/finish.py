@@ -56,7 +56,7 @@ class _RunWatcher:
 def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: Pace) -> bool:
     """Watch the run and clean up; return whether everything that the run created was deleted or kept on purpose.
 
-    Raises CloudError if AWS refuses permanently, and if the run ends with jobs still in its queue.
+    Raise CloudError if AWS refuses permanently, and if the run ends with jobs still in its queue.
     """
     clients = context.clients
     if cheapest:

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def save_monitor_file(s3: S3Client, monitor_file: MonitorFile, path: Path) -> None:
-    """Write the monitor file to `path`, then its copy to the bucket. Raises CloudError if the copy fails."""
+    """Write the monitor file to `path`, then its copy to the bucket. Raise CloudError if the copy fails."""
     write_json_atomically(path, asdict(monitor_file))
     _upload_copy(s3, monitor_file)
 
 
 def save_cheapest_mode(s3: S3Client, monitor_file: MonitorFile) -> None:
-    """Switch cheapest mode on in the copy, so that the auto-monitor does not undo it. Raises CloudError.
+    """Switch cheapest mode on in the copy, so that the auto-monitor does not undo it. Raise CloudError.
 
     The copy of a newer run is not changed.
     """
@@ -50,7 +50,7 @@ def _upload_copy(s3: S3Client, monitor_file: MonitorFile) -> None:
 def find_monitor_file_copy(s3: S3Client, bucket: str, key: str) -> MonitorFile | None:
     """Return the copy in the bucket, which is that of the app's newest run; None if it does not exist.
 
-    Raises InputError if the copy is not a monitor file, and AWS's errors.
+    Raise InputError if the copy is not a monitor file, and AWS's errors.
     """
     try:
         body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()

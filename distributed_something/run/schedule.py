@@ -59,7 +59,7 @@ def check_auto_monitor(clients: Clients, account: AwsAccount) -> None:
 
 
 def ensure_monitor_rule(clients: Clients, file: MonitorFile, account: AwsAccount, tags: dict[str, str]) -> None:
-    """Create or update the rule that calls the auto-monitor once a minute. Raises CloudError."""
+    """Create or update the rule that calls the auto-monitor once a minute. Raise CloudError."""
     with translate_aws_errors(f"scheduling the auto-monitor of {file.MONITOR_APP_NAME}"):
         clients.events.put_rule(**build_rule_request(file, tags))
         failed_entries = clients.events.put_targets(**build_targets_request(file, account.function)).get(
@@ -71,7 +71,7 @@ def ensure_monitor_rule(clients: Clients, file: MonitorFile, account: AwsAccount
 
 
 def delete_run_rule(clients: Clients, file: MonitorFile) -> bool:
-    """Delete the rule of this run; return whether it existed. Raises AWS's errors.
+    """Delete the rule of this run; return whether it existed. Raise AWS's errors.
 
     The rule of a newer run has the same name, and is kept.
     """
@@ -85,7 +85,7 @@ def delete_run_rule(clients: Clients, file: MonitorFile) -> bool:
 
 
 def delete_rule_by_name(clients: Clients, rule: str) -> bool:
-    """Delete the rule of this name; return whether it existed. Raises AWS's errors."""
+    """Delete the rule of this name; return whether it existed. Raise AWS's errors."""
     try:
         clients.events.remove_targets(Rule=rule, Ids=[_TARGET_ID])
         clients.events.delete_rule(Name=rule)

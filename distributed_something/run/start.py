@@ -59,7 +59,7 @@ def start_run(
     """Request the fleet, write the monitor file, and start the containers; return the monitor file.
 
     `content`: the content of the Fleet file. `check_account`: called after the Fleet file was checked and before
-    anything is created; it raises an error to stop the start. Raises InputError or CloudError.
+    anything is created; it raises an error to stop the start. Raise InputError or CloudError.
     """
     settings, clients = context.settings, context.clients
     check_fleet_file(clients.ec2, settings, content, fleet_file)
@@ -107,7 +107,7 @@ def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
 
 
 def _save_monitor_file(clients: Clients, monitor_file: MonitorFile, path: Path, *, is_continued: bool) -> None:
-    """Write the monitor file; if an unfinished start is continued, reopen the run. Raises OSError or CloudError."""
+    """Write the monitor file; if an unfinished start is continued, reopen the run. Raise OSError or CloudError."""
     save_monitor_file(clients.s3, monitor_file, path)
     if is_continued:
         with translate_aws_errors("reading the monitor's history of this run"):
@@ -117,7 +117,7 @@ def _save_monitor_file(clients: Clients, monitor_file: MonitorFile, path: Path, 
 def _find_auto_monitor(clients: Clients, settings: Settings) -> AwsAccount | None:
     """Return the account of the auto-monitor, or None if the run uses none.
 
-    Raises CloudError if setupAWS has not created it.
+    Raise CloudError if setupAWS has not created it.
     """
     if not settings.AUTO_MONITOR:
         return None
@@ -160,7 +160,7 @@ def _count_machines(clients: Clients, monitor_file: MonitorFile, last_count: int
 
 
 def _check_setup_resources(clients: Clients, settings: Settings) -> QueueUrls:
-    """Return the URLs of the queues. Raises CloudError if the bucket or something that setup creates is missing."""
+    """Return the URLs of the queues. Raise CloudError if the bucket or something that setup creates is missing."""
     with translate_aws_errors(f"looking for the bucket {settings.AWS_BUCKET}"):
         clients.s3.head_bucket(Bucket=settings.AWS_BUCKET)
     url = require_job_queue(clients, settings)

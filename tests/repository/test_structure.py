@@ -8,7 +8,7 @@ from itertools import pairwise
 from tests.support.imports import PACKAGE, Import, get_package, iter_imports, list_modules
 from tests.support.paths import ROOT
 
-# A package may import packages from the lines below its own, and the public names of `worker`.
+# A package may import the packages in any lower line, and the public names of `worker`.
 LAYERS = (
     ("cli",),
     ("diagnose",),

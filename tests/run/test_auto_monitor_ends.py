@@ -51,7 +51,7 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[AutoMonitor]:
 
 def test_the_records_are_read_after_the_cleanup_and_the_rule_is_deleted_last(monitor: AutoMonitor) -> None:
     assert monitor.call()["done"]
-    assert monitor.run.actions == ["clean-up", "look", "records", "summary", "delete the rule"]
+    assert monitor.run.actions == ["cleanup", "find other runs", "records", "summary", "delete the rule"]
     assert monitor.run.account.get_parameters("events.DeleteRule") == {"Name": RULE}
     assert "jobs done       7" in monitor.run.summary
     assert "removed         queue AppQueue" in monitor.run.summary
@@ -62,7 +62,7 @@ def test_the_cleanup_continues_at_the_next_call_while_a_machine_is_left(monitor:
     no_machines = answers["ec2.DescribeInstances"]
     monitor.run.add_unstoppable_machine("i-1")
     assert not monitor.call()["done"]
-    assert monitor.run.actions == ["clean-up", "look", "summary"]
+    assert monitor.run.actions == ["cleanup", "find other runs", "summary"]
     assert "REMAINING       machine i-1" in monitor.run.summary
 
     answers["ec2.DescribeInstances"] = no_machines

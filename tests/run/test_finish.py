@@ -48,7 +48,15 @@ def command() -> Iterator[MonitorCommand]:
 def test_the_records_are_read_after_the_cleanup_was_verified(command: MonitorCommand) -> None:
     assert command.run_command()
     exports = ["export", "export"]  # the second is refused while the first is running, and attempted again later
-    assert command.run.actions == [*exports, "clean-up", "delete the rule", "export", "look", "records", "summary"]
+    assert command.run.actions == [
+        *exports,
+        "cleanup",
+        "delete the rule",
+        "export",
+        "find other runs",
+        "records",
+        "summary",
+    ]
     lines = command.output.printed.splitlines()
     assert lines[0] == "removed         queue AppQueue"
     assert [line.split(" is ")[0] for line in lines if "is being exported" in line] == [
@@ -64,7 +72,7 @@ def test_records_that_cannot_be_read_are_reported_and_remaining_resources_are_li
     command.run.add_unstoppable_machine("i-1")
     assert not command.run_command()
     assert f"REMAINING       machine i-1 (app App, run {MONITOR_FILE.run}, running)" in command.output.printed
-    assert "while reading the records of the run: SlowDown: as told" in command.output.printed
+    assert "while reading the records of the run: SlowDown: test error" in command.output.printed
 
 
 def test_the_command_fails_if_only_the_records_cannot_be_read(command: MonitorCommand) -> None:

@@ -296,7 +296,7 @@ def test_missing_permissions_at_the_first_observation_are_an_error_with_a_remedy
     monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     watcher = Watcher(monkeypatch, build_client_error(code))
-    with pytest.raises(CloudError, match=f"while looking at the run: {code}: as told — "):
+    with pytest.raises(CloudError, match=f"while looking at the run: {code}: test error — "):
         watcher.watch()
     assert watcher.time.slept == []
 

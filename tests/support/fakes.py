@@ -93,7 +93,7 @@ class ExactClients:
         self._stubs[service].add_response(method, response, request)
 
     def expect_error(
-        self, call: str, code: str, message: str = "as told", request: dict[str, Any] | None = None
+        self, call: str, code: str, message: str = "test error", request: dict[str, Any] | None = None
     ) -> None:
         """Expect a call and fail it with the error `code`."""
         service, _, method = call.partition(".")
@@ -167,7 +167,7 @@ def build_context(
 
 def build_client_error(code: str, operation: str = "DescribeServices") -> ClientError:
     """Return an error from AWS with this code."""
-    return ClientError({"Error": {"Code": code, "Message": "as told"}}, operation)
+    return ClientError({"Error": {"Code": code, "Message": "test error"}}, operation)
 
 
 class FakeSqs:

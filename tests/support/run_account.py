@@ -91,7 +91,7 @@ class RunAccount:
     def actions(self) -> list[str]:
         """The main actions in order. Each is recognized by a call that no other action makes."""
         names = {
-            "logs.CreateExportTask": "export", "sqs.DeleteQueue": "clean-up", "events.ListRules": "look",
+            "logs.CreateExportTask": "export", "sqs.DeleteQueue": "cleanup", "events.ListRules": "find other runs",
             "events.DeleteRule": "delete the rule",
         }  # fmt: skip
         actions = []

@@ -31,37 +31,37 @@ SETUP_AWS_REMEDY = "run setupAWS, which creates it, then fleetFile"
 FLEET_SERVICE_PRINCIPAL, EC2_SERVICE_PRINCIPAL = "spotfleet.amazonaws.com", "ec2.amazonaws.com"
 
 
-def check_login(facts: Lookups) -> Iterator[Finding]:
+def check_login(lookups: Lookups) -> Iterator[Finding]:
     """Check that AWS accepts the credentials.
 
     `GetCallerIdentity` needs no permission, so credentials that fail here are not valid for anything.
     """
     try:
-        identity = facts.identity.value
+        identity = lookups.identity.value
     except AWSError as error:
         if not is_login_error(error):
             raise
         yield build_wrong_finding("account", format_lookup_error(error), find_remedy(error))
         return
-    name, region = parse_arn_name(identity["Arn"]), facts.settings.AWS_REGION
+    name, region = parse_arn_name(identity["Arn"]), lookups.settings.AWS_REGION
     yield build_ok_finding("account", f"{identity['Account']} as {name}, region {region}")
 
 
-def check_bucket(facts: Lookups) -> Iterator[Finding]:
+def check_bucket(lookups: Lookups) -> Iterator[Finding]:
     """Check that the bucket exists, is in the machines' region, and is writable."""
-    settings = facts.settings
+    settings = lookups.settings
     try:
-        yield from judge_bucket(settings.AWS_BUCKET, facts.bucket_region.value, settings.AWS_REGION)
+        yield from judge_bucket(settings.AWS_BUCKET, lookups.bucket_region.value, settings.AWS_REGION)
     except ClientError as error:
         if find_missing_permission(error) is None:
             raise
         permission = find_missing_permission(error)
         message = f"cannot tell whether {settings.AWS_BUCKET} exists: needs {permission}, or the bucket is not yours"
         yield build_warning_finding("bucket", message, MISSING_PERMISSION_REMEDY)
-    if facts.is_bucket_missing:
+    if lookups.is_bucket_missing:
         return
     try:
-        facts.check_bucket_write()
+        lookups.check_bucket_write()
     except ClientError as error:
         if find_missing_permission(error) is None:
             raise
@@ -94,37 +94,37 @@ def judge_bucket(name: str, region: str | None, wanted_region: str) -> Iterator[
         yield build_ok_finding("bucket", f"{name} exists, in {region or 'a region that S3 does not report'}")
 
 
-def check_fleet_role(facts: Lookups) -> Iterator[Finding]:
+def check_fleet_role(lookups: Lookups) -> Iterator[Finding]:
     """Check the role with which the fleet starts and tags machines."""
-    if facts.fleet is not None:
-        name = parse_arn_name(str(facts.fleet.get("IamFleetRole", "")))
-        yield from judge_role("fleet role", name, facts.fleet_role.value, FLEET_SERVICE_PRINCIPAL)
+    if lookups.fleet is not None:
+        name = parse_arn_name(str(lookups.fleet.get("IamFleetRole", "")))
+        yield from judge_role("fleet role", name, lookups.fleet_role.value, FLEET_SERVICE_PRINCIPAL)
 
 
-def check_instance_profiles(facts: Lookups) -> Iterator[Finding]:
+def check_instance_profiles(lookups: Lookups) -> Iterator[Finding]:
     """Check the machines' instance profiles."""
-    if facts.fleet is None:
+    if lookups.fleet is None:
         return
-    if any(specification.profile is None and not specification.unread for specification in facts.specifications):
+    if any(specification.profile is None and not specification.unread for specification in lookups.specifications):
         message = "a launch specification has no IamInstanceProfile, so its machines could not join the cluster"
         yield build_wrong_finding(
             "profile", message, "add it, with the ARN of the instance profile ecsInstanceRole", is_user_error=True
         )
-    for name, profile in facts.profiles.value.items():
+    for name, profile in lookups.profiles.value.items():
         yield from judge_instance_profile(name, profile)
 
 
-def check_same_account(facts: Lookups) -> Iterator[Finding]:
+def check_same_account(lookups: Lookups) -> Iterator[Finding]:
     """Check that the roles in the Fleet file belong to the account that the user is logged in to."""
-    if facts.fleet is None:
+    if lookups.fleet is None:
         return
-    arns_by_key = {"IamFleetRole": {str(facts.fleet.get("IamFleetRole", ""))}}
+    arns_by_key = {"IamFleetRole": {str(lookups.fleet.get("IamFleetRole", ""))}}
     arns_by_key["IamInstanceProfile"] = {
-        specification.profile for specification in facts.specifications if specification.profile
+        specification.profile for specification in lookups.specifications if specification.profile
     }
     for key, arns in arns_by_key.items():
         for arn in sorted(arns):
-            yield from judge_arn_account(arn, key, facts.identity.value["Account"])
+            yield from judge_arn_account(arn, key, lookups.identity.value["Account"])
 
 
 def judge_arn_account(arn: str, key: str, account: str) -> Iterator[Finding]:
@@ -165,11 +165,11 @@ def judge_role(topic: str, name: str, role: Mapping[str, Any] | None, service: s
         yield build_ok_finding(topic, f"{name} exists, and {service} may assume it")
 
 
-def check_log_export(facts: Lookups) -> Iterator[Finding]:
+def check_log_export(lookups: Lookups) -> Iterator[Finding]:
     """Check that the bucket policy lets CloudWatch Logs write, as log export requires."""
-    if facts.is_bucket_missing:
+    if lookups.is_bucket_missing:
         return
-    if is_log_export_allowed(facts.bucket_policy.value, facts.settings.AWS_REGION):
+    if is_log_export_allowed(lookups.bucket_policy.value, lookups.settings.AWS_REGION):
         yield build_ok_finding("log export", "the bucket policy lets CloudWatch Logs write")
     else:
         yield build_warning_finding(
@@ -192,14 +192,16 @@ def is_log_export_allowed(policy: Mapping[str, Any], region: str) -> bool:
     return bool(actions & {"*", "s3:*"}) or {"s3:GetBucketAcl", "s3:PutObject"} <= actions
 
 
-def check_name_owners(facts: Lookups) -> Iterator[Finding]:
+def check_name_owners(lookups: Lookups) -> Iterator[Finding]:
     """Check that the queues, the cluster, and the service do not belong to another app."""
-    settings, app = facts.settings, facts.settings.APP_NAME
+    settings, app = lookups.settings, lookups.settings.APP_NAME
     findings = [
-        *judge_queue_owner(settings.SQS_QUEUE_NAME, facts.job_queue.value, app, "SQS_QUEUE_NAME"),
-        *judge_queue_owner(settings.SQS_DEAD_LETTER_QUEUE, facts.dead_letter_queue.value, app, "SQS_DEAD_LETTER_QUEUE"),
-        *judge_cluster_owner(settings.ECS_CLUSTER, facts.cluster.value, app),
-        *judge_service_owner(settings.names.service, facts.service.value, app),
+        *judge_queue_owner(settings.SQS_QUEUE_NAME, lookups.job_queue.value, app, "SQS_QUEUE_NAME"),
+        *judge_queue_owner(
+            settings.SQS_DEAD_LETTER_QUEUE, lookups.dead_letter_queue.value, app, "SQS_DEAD_LETTER_QUEUE"
+        ),
+        *judge_cluster_owner(settings.ECS_CLUSTER, lookups.cluster.value, app),
+        *judge_service_owner(settings.names.service, lookups.service.value, app),
     ]
     yield from findings or [build_ok_finding("names", "no other app uses the queues, the cluster, or the service")]
 

@@ -1,7 +1,10 @@
 """`run.py check [FLEET]`: one list of findings about the config, the Fleet file, and the AWS account.
 
-Each check is a function of the `Lookups`: it reads the lookups that it needs and passes them to a pure function. A
-failed lookup stops no other check; it becomes a warning that names the missing permission.
+Each `check_…` function reads what it needs from the `Lookups` and passes it to a pure `judge_…` function. A failed
+lookup does not stop the other checks; it becomes a warning that names the missing permission.
+
+To add a check, write both functions in the module of its subject, list it in `CHECKS` with a topic of at most 15
+characters, and describe the topic in docs/commands.md.
 """
 
 from __future__ import annotations
@@ -87,9 +90,9 @@ def run_preflight_checks(
     and change nothing in AWS, and they cost nothing.
     """
     fleet_file_findings, fleet = judge_fleet_file(clients, settings, path, content)
-    facts = Lookups(settings, clients, now, fleet)
+    lookups = Lookups(settings, clients, now, fleet)
     checks = [(topic, check_function or (lambda _: fleet_file_findings)) for topic, check_function in CHECKS]
-    return list(iter_findings(checks, facts))
+    return list(iter_findings(checks, lookups))
 
 
 def judge_fleet_file(
@@ -114,7 +117,7 @@ def _build_problem_finding(problem: InputError) -> Finding:
     return build_wrong_finding(FLEET_FILE_TOPIC, message, problem.remedy, is_user_error=True)
 
 
-def iter_findings(checks: Iterable[tuple[str, CheckFunction]], facts: Lookups) -> Iterator[Finding]:
+def iter_findings(checks: Iterable[tuple[str, CheckFunction]], lookups: Lookups) -> Iterator[Finding]:
     """Yield the findings of these checks in order. After a failed login, skip the checks that call AWS."""
     skipped_topics: list[str] = []
     has_login_failed = False
@@ -123,7 +126,7 @@ def iter_findings(checks: Iterable[tuple[str, CheckFunction]], facts: Lookups) -
             skipped_topics.append(topic)
             continue
         try:
-            for finding in check_function(facts):
+            for finding in check_function(lookups):
                 has_login_failed = has_login_failed or (topic == "account" and finding.level is FindingLevel.WRONG)
                 yield finding
         except AWSError as error:

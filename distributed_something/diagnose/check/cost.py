@@ -31,20 +31,20 @@ MAX_TYPES_SHOWN = 6
 _MARKET_JSON_KEYS = {"lowest": "least", "highest": "most", "share_above_bid": "above"}  # the others are equal
 
 
-def check_spot_quota(facts: Lookups) -> Iterator[Finding]:
+def check_spot_quota(lookups: Lookups) -> Iterator[Finding]:
     """Compare the account's spot quota (in virtual CPUs) with the requested spot machines."""
-    if facts.spot_machines == 0:
+    if lookups.spot_machines == 0:
         yield build_ok_finding("spot quota", "no spot machines requested")
         return
-    has_on_demand = facts.settings.ON_DEMAND_MACHINES > 0
+    has_on_demand = lookups.settings.ON_DEMAND_MACHINES > 0
     yield from judge_spot_quotas(
-        facts.spot_machines, facts.types.value, facts.quotas.value, has_on_demand=has_on_demand
+        lookups.spot_machines, lookups.types.value, lookups.quotas.value, has_on_demand=has_on_demand
     )
 
 
-def check_ecs_limits(facts: Lookups) -> Iterator[Finding]:
+def check_ecs_limits(lookups: Lookups) -> Iterator[Finding]:
     """Compare the run's size with ECS's limits, which a run would reach only after it has requested its fleet."""
-    yield from judge_ecs_limits(facts.settings.CLUSTER_MACHINES, facts.settings.TASKS_PER_MACHINE)
+    yield from judge_ecs_limits(lookups.settings.CLUSTER_MACHINES, lookups.settings.TASKS_PER_MACHINE)
 
 
 def judge_ecs_limits(machines: int, tasks: int) -> Iterator[Finding]:
@@ -118,13 +118,13 @@ def _judge_quota_class(
     )
 
 
-def check_bid(facts: Lookups) -> Iterator[Finding]:
+def check_bid(lookups: Lookups) -> Iterator[Finding]:
     """Compare MACHINE_PRICE with the spot market; skip this if only on-demand machines are requested."""
-    if facts.spot_machines == 0:
+    if lookups.spot_machines == 0:
         return
-    markets = build_spot_markets(facts.prices.value, facts.settings.MACHINE_PRICE, facts.now)
-    yield from judge_bid(facts.settings.MACHINE_PRICE, markets)
-    unpriced_types = sorted(facts.types.value.keys() - {market.machine_type for market in markets})
+    markets = build_spot_markets(lookups.prices.value, lookups.settings.MACHINE_PRICE, lookups.now)
+    yield from judge_bid(lookups.settings.MACHINE_PRICE, markets)
+    unpriced_types = sorted(lookups.types.value.keys() - {market.machine_type for market in markets})
     if unpriced_types:
         yield build_warning_finding(
             "bid",
@@ -201,14 +201,14 @@ def _format_bid_remedy(by_type: Mapping[str, list[SpotMarket]]) -> str:
     return f"raise MACHINE_PRICE above {format_usd(lowest_maximum)}; you pay the market price, not the bid"
 
 
-def check_cost(facts: Lookups) -> Iterator[Finding]:
+def check_cost(lookups: Lookups) -> Iterator[Finding]:
     """Estimate the expected and the maximum cost of the whole fleet for an hour."""
-    if facts.spot_machines:
-        markets = build_spot_markets(facts.prices.value, facts.settings.MACHINE_PRICE, facts.now)
-        yield judge_cost(facts.settings, markets)
-    if on_demand := facts.settings.ON_DEMAND_MACHINES:
+    if lookups.spot_machines:
+        markets = build_spot_markets(lookups.prices.value, lookups.settings.MACHINE_PRICE, lookups.now)
+        yield judge_cost(lookups.settings, markets)
+    if on_demand := lookups.settings.ON_DEMAND_MACHINES:
         message = f"the list price of {format_count(on_demand, 'on-demand machine')} is not looked up"
-        if facts.settings.MAX_COST:
+        if lookups.settings.MAX_COST:
             message += "; MAX_COST counts spot prices instead, so the run may cost more"
         yield build_warning_finding(
             "cost", message, "look it up at aws.amazon.com/ec2/pricing, and check your quota for on-demand machines"

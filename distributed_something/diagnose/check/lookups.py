@@ -1,7 +1,7 @@
 """Lookups in AWS for the checks. Each is made once, when a check first needs it; its result or its error is cached.
 
-The number of calls is therefore small and fixed: about twenty, plus one for each hundred machine types and one for each
-page of prices. Nothing here evaluates a result or changes anything in AWS.
+The number of calls is therefore small and fixed: about twenty-five, plus one for each hundred machine types and one for
+each page of prices. Nothing here evaluates a result or changes anything in AWS.
 """
 
 from __future__ import annotations

@@ -22,16 +22,16 @@ UNSUPPORTED_IMAGE_PREFIXES = ("amzn-ami-", "amzn2-ami-ecs")
 IMDSV2_START_DATE = "2019-11-19"  # AWS announced IMDSv2 that day in its security blog; older programs cannot use it
 
 
-def check_machine_images(facts: Lookups) -> Iterator[Finding]:
+def check_machine_images(lookups: Lookups) -> Iterator[Finding]:
     """Check that the machine images (AMI) exist, are suitable, and match the machines' processors."""
-    specifications = facts.specifications
-    yield from judge_machine_images(specifications, facts.images.value, facts.now)
-    yield from judge_image_architectures(specifications, facts.images.value, facts.types.value)
+    specifications = lookups.specifications
+    yield from judge_machine_images(specifications, lookups.images.value, lookups.now)
+    yield from judge_image_architectures(specifications, lookups.images.value, lookups.types.value)
 
 
-def check_disks(facts: Lookups) -> Iterator[Finding]:
+def check_disks(lookups: Lookups) -> Iterator[Finding]:
     """Check the disks in the Fleet file against the machine images and snapshots."""
-    yield from judge_disks(facts.specifications, facts.images.value, facts.snapshots.value)
+    yield from judge_disks(lookups.specifications, lookups.images.value, lookups.snapshots.value)
 
 
 def judge_machine_images(

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-def check_machine_types(facts: Lookups) -> Iterator[Finding]:
+def check_machine_types(lookups: Lookups) -> Iterator[Finding]:
     """Check that the machine types exist, can be spot machines if needed, and are offered in the subnets' zones."""
-    yield from judge_machine_types(facts.type_names, facts.types.value, needs_spot=facts.spot_machines > 0)
-    zones = {subnet_id: subnet["AvailabilityZone"] for subnet_id, subnet in facts.subnets.value.items()}
-    yield from judge_type_offerings(facts.specifications, zones, facts.type_offerings.value, facts.types.value)
+    yield from judge_machine_types(lookups.type_names, lookups.types.value, needs_spot=lookups.spot_machines > 0)
+    zones = {subnet_id: subnet["AvailabilityZone"] for subnet_id, subnet in lookups.subnets.value.items()}
+    yield from judge_type_offerings(lookups.specifications, zones, lookups.type_offerings.value, lookups.types.value)
 
 
 def judge_machine_types(
@@ -91,9 +91,9 @@ def judge_type_offerings(
         yield build_ok_finding("types", f"{type_names}, offered in {zone_count}")
 
 
-def check_machine_capacity(facts: Lookups) -> Iterator[Finding]:
+def check_machine_capacity(lookups: Lookups) -> Iterator[Finding]:
     """Check how many containers fit on each machine type."""
-    yield from judge_machine_capacity(facts.settings, facts.types.value)
+    yield from judge_machine_capacity(lookups.settings, lookups.types.value)
 
 
 def judge_machine_capacity(settings: Settings, types: Mapping[str, MachineType]) -> Iterator[Finding]:

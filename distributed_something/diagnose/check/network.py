@@ -20,46 +20,46 @@ from distributed_something.fleet.network import find_default_route_target
 RENEW_FLEET_FILE_REMEDY = "run fleetFile, which writes a Fleet file with values of this account"
 
 
-def check_launch_template(facts: Lookups) -> Iterator[Finding]:
+def check_launch_template(lookups: Lookups) -> Iterator[Finding]:
     """Check that the launch template exists and is usable.
 
     The other checks treat its content as part of the Fleet file.
     """
-    if facts.fleet is None or LAUNCH_TEMPLATE_CONFIGS_KEY not in facts.fleet:
+    if lookups.fleet is None or LAUNCH_TEMPLATE_CONFIGS_KEY not in lookups.fleet:
         return
-    name = format_template_name(facts.fleet)
-    if facts.template.value is None:
+    name = format_template_name(lookups.fleet)
+    if lookups.template.value is None:
         yield build_wrong_finding(
             "template", f"there is no launch template {name}", "correct it in the Fleet file", is_user_error=True
         )
-    elif fault := find_template_fault(facts.settings, facts.template.value):
+    elif fault := find_template_fault(lookups.settings, lookups.template.value):
         yield build_wrong_finding("template", f"{name}: {fault.problem}", fault.remedy, is_user_error=True)
     else:
         yield build_ok_finding("template", name)
 
 
-def check_subnets(facts: Lookups) -> Iterator[Finding]:
+def check_subnets(lookups: Lookups) -> Iterator[Finding]:
     """Check the subnets that the Fleet file names."""
-    if facts.fleet is not None:
-        yield from judge_subnets(facts.specifications, facts.subnets.value, facts.settings.CLUSTER_MACHINES)
+    if lookups.fleet is not None:
+        yield from judge_subnets(lookups.specifications, lookups.subnets.value, lookups.settings.CLUSTER_MACHINES)
 
 
-def check_security_groups(facts: Lookups) -> Iterator[Finding]:
+def check_security_groups(lookups: Lookups) -> Iterator[Finding]:
     """Check the security groups that the Fleet file names."""
-    subnets = facts.subnets.result or {}  # check_subnets reports a failed lookup
+    subnets = lookups.subnets.result or {}  # check_subnets reports a failed lookup
     networks = {subnet["VpcId"] for subnet in subnets.values()}
-    yield from judge_security_groups(facts.specifications, facts.groups.value, networks)
+    yield from judge_security_groups(lookups.specifications, lookups.groups.value, networks)
 
 
-def check_key_pairs(facts: Lookups) -> Iterator[Finding]:
+def check_key_pairs(lookups: Lookups) -> Iterator[Finding]:
     """Check the key pairs that the Fleet file names."""
-    yield from judge_key_pairs(facts.specifications, facts.key_pairs.value)
+    yield from judge_key_pairs(lookups.specifications, lookups.key_pairs.value)
 
 
-def check_internet_routes(facts: Lookups) -> Iterator[Finding]:
+def check_internet_routes(lookups: Lookups) -> Iterator[Finding]:
     """Check that machines in each subnet can reach AWS."""
     yield from judge_internet_routes(
-        facts.subnets.value, list(facts.routes.value.values()), has_public_address=facts.settings.ASSIGN_IP
+        lookups.subnets.value, list(lookups.routes.value.values()), has_public_address=lookups.settings.ASSIGN_IP
     )
 
 

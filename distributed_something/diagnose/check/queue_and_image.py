@@ -33,9 +33,9 @@ _EC2_ARCHITECTURES = {"amd64": "x86_64", "arm64": "arm64", "386": "i386"}
 _MISSING_REPOSITORY_CODES = {"RepositoryNotFoundException"}
 
 
-def check_container_image(facts: Lookups) -> Iterator[Finding]:
+def check_container_image(lookups: Lookups) -> Iterator[Finding]:
     """Check the image name and, for an image in ECR of this region, that it exists and runs on the machines."""
-    tag = facts.settings.DOCKERHUB_TAG
+    tag = lookups.settings.DOCKERHUB_TAG
     image = parse_image_reference(tag)
     if image is None:
         yield build_wrong_finding(
@@ -46,22 +46,22 @@ def check_container_image(facts: Lookups) -> Iterator[Finding]:
         )
     elif image.ecr is None:
         yield build_ok_finding("image", f"{tag} is a valid name (images outside ECR are not looked up)")
-    elif image.ecr[1] != facts.settings.AWS_REGION:
+    elif image.ecr[1] != lookups.settings.AWS_REGION:
         yield build_warning_finding(
             "image",
             f"{tag} is in {image.ecr[1]} and was not looked up there; each machine pays for the transfer",
-            f"push it to ECR in {facts.settings.AWS_REGION}",
+            f"push it to ECR in {lookups.settings.AWS_REGION}",
         )
     else:
-        architectures = find_ecr_architectures(facts.clients.ecr, image, download_image_config)
-        yield from judge_container_image(tag, architectures, list_machine_architectures(facts))
+        architectures = find_ecr_architectures(lookups.clients.ecr, image, download_image_config)
+        yield from judge_container_image(tag, architectures, list_machine_architectures(lookups))
 
 
 def find_ecr_architectures(ecr: Any, image: ContainerImageReference, fetch: Callable[[str], bytes]) -> set[str] | None:
     """Return the architectures of an image in ECR, with EC2's names for them.
 
     The set is empty if the image does not declare its architecture; the result is None if the image does not exist.
-    Makes at most two calls and one download of a few kB. Raises botocore's errors.
+    Makes at most two calls and one download of a few kB. Raise botocore's errors.
     """
     assert image.ecr is not None, "the caller passes only images in ECR"
     repository = {"registryId": image.ecr[0], "repositoryName": image.path}
@@ -124,25 +124,25 @@ def judge_container_image(
         yield build_ok_finding("image", f"{name} is in ECR{', for ' + architecture_list if architecture_list else ''}")
 
 
-def list_machine_architectures(facts: Lookups) -> dict[str, frozenset[str]]:
+def list_machine_architectures(lookups: Lookups) -> dict[str, frozenset[str]]:
     """Return the architectures of each machine type in the config or Fleet file."""
-    return {name: machine_type.architectures for name, machine_type in facts.types.value.items()}
+    return {name: machine_type.architectures for name, machine_type in lookups.types.value.items()}
 
 
-def check_job_queues(facts: Lookups) -> Iterator[Finding]:
+def check_job_queues(lookups: Lookups) -> Iterator[Finding]:
     """Check that the queues exist, how many jobs they hold, and that failed jobs reach the dead-letter queue."""
-    settings = facts.settings
+    settings = lookups.settings
     machines = settings.CLUSTER_MACHINES
-    yield from judge_job_queue(settings.SQS_QUEUE_NAME, facts.job_queue.value, machines, settings.slots // machines)
+    yield from judge_job_queue(settings.SQS_QUEUE_NAME, lookups.job_queue.value, machines, settings.slots // machines)
     name = settings.SQS_DEAD_LETTER_QUEUE
-    if facts.job_queue.value and facts.job_queue.value.dead_letter_queue != name:
-        actual_name = facts.job_queue.value.dead_letter_queue or "no dead-letter queue"
+    if lookups.job_queue.value and lookups.job_queue.value.dead_letter_queue != name:
+        actual_name = lookups.job_queue.value.dead_letter_queue or "no dead-letter queue"
         yield build_warning_finding(
             "queue",
             f"failed jobs should go to {name}, but they go to {actual_name}",
             "run setup, which corrects it",
         )
-    yield from judge_dead_letter_queue(name, facts.dead_letter_queue.value)
+    yield from judge_dead_letter_queue(name, lookups.dead_letter_queue.value)
 
 
 def judge_job_queue(name: str, queue: QueueFacts | None, machines: int, slots: int) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ def clean_up_and_verify(
 ) -> bool:
     """Delete the run's resources, or all resources of the app if `run` is None; return whether nothing is left.
 
-    `source`: the file that errors name. Raises InputError if jobs would be lost, and CloudError if AWS
+    `source`: the file that errors name. Raise InputError if jobs would be lost, and CloudError if AWS
     refuses to list fleets or to count jobs.
     """
     clients, clock = context.clients, context.clock

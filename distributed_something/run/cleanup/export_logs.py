@@ -133,7 +133,7 @@ def _load_settled_exports(clients: Clients, run: MonitorFile) -> dict[str, Expor
 
 
 def _parse_outcome(entry: Any) -> ExportOutcome:
-    """Return the outcome in a stored entry. Raises ValueError, TypeError, or KeyError if it is not an outcome."""
+    """Return the outcome in a stored entry. Raise ValueError, TypeError, or KeyError if it is not an outcome."""
     outcome = ExportOutcome(**{**entry, "status": ExportStatus(entry["status"])})
     if not all(isinstance(value, str) for value in asdict(outcome).values()):
         raise TypeError("every field of an outcome is text")

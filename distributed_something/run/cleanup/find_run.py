@@ -32,7 +32,7 @@ def recover_monitor_file(clients: Clients, settings: Settings, now: Callable[[],
     """Return the monitor file of the app's run when the user gave none.
 
     This is the file of the app's active fleet, or else the newest copy in the bucket, or else a file with the names in
-    the config and without a fleet. Raises CloudError if AWS refuses to list fleets.
+    the config and without a fleet. Raise CloudError if AWS refuses to list fleets.
     """
     with translate_aws_errors(f"looking for a fleet of {settings.APP_NAME}"):
         fleets = list(iter_tagged_fleets(clients.ec2, settings.APP_NAME))
@@ -51,7 +51,7 @@ def check_cleanup_safety(
 ) -> None:  # fmt: skip
     """Raise InputError if a cleanup would end a newer run than this one, or would lose jobs without `yes`.
 
-    `source`: the file that names the run. `pause`: seconds between two counts of the jobs. Raises CloudError if AWS
+    `source`: the file that names the run. `pause`: seconds between two counts of the jobs. Raise CloudError if AWS
     does not let it list fleets or count jobs.
     """
     with translate_aws_errors("looking for another run of this app"):

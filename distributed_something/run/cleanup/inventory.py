@@ -96,7 +96,7 @@ def wait_for_removal(
     """Return what is left of a run, or of all runs if `names` is None, after a cleanup.
 
     It looks again for up to one minute while something seems to be left or cannot be listed, and for up to five minutes
-    while something is ending. `pause`: seconds between two looks. Raises CloudError only if nobody is logged in to AWS.
+    while something is ending. `pause`: seconds between two looks. Raise CloudError only if nobody is logged in to AWS.
     """
     waited = 0.0
     while True:

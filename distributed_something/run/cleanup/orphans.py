@@ -76,7 +76,7 @@ class OrphanRemoval:
 def find_orphans(clients: Clients, now: Callable[[], float]) -> OrphanReport:
     """Return the orphans of every kind.
 
-    If AWS refuses to list one kind, that is noted in the report, and the others are listed anyway. Raises CloudError
+    If AWS refuses to list one kind, that is noted in the report, and the others are listed anyway. Raise CloudError
     only if nobody is logged in to AWS.
     """
     account = AccountState(clients, now())

@@ -149,7 +149,7 @@ def _run_step(step: CleanupStep, clients: Clients, run: CleanupRequest, report: 
 
 
 def _has_next_batch(clients: Clients, run: CleanupRequest) -> bool:
-    """Return whether a newer batch uses the names of a run that has ended. Raises AWS's errors.
+    """Return whether a newer batch uses the names of a run that has ended. Raise AWS's errors.
 
     Then the queue was created after the end of the run, or it has jobs again.
     """
@@ -220,7 +220,7 @@ def _delete_app_alarms(clients: Clients, run: CleanupRequest, report: CleanupRep
 
 
 def delete_alarms(clients: Clients, names: list[str]) -> None:
-    """Delete alarms, up to a hundred per call. Raises AWS's errors."""
+    """Delete alarms, up to a hundred per call. Raise AWS's errors."""
     for batch in split_into_batches(names, ALARMS_PER_CALL):
         clients.cloudwatch.delete_alarms(AlarmNames=batch)
 

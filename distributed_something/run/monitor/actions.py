@@ -32,7 +32,7 @@ DRAINED_MACHINES_PER_CALL = 10  # ECS: container instances in one UpdateContaine
 
 
 def carry_out_action(clients: Clients, file: MonitorFile, action: MonitorAction) -> None:
-    """Carry out one action; an EndReason is left to the caller. Raises AWS's errors."""
+    """Carry out one action; an EndReason is left to the caller. Raise AWS's errors."""
     match action:
         case FleetTargetChange(machines):
             set_fleet_target(clients.ec2, file.MONITOR_FLEET_ID, machines, file.MONITOR_ON_DEMAND_MACHINES)

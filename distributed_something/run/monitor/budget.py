@@ -1,6 +1,6 @@
-"""The estimated cost of a run: machine-hours times the price of a machine.
+"""The estimated cost of a run: machine-hours times the current spot price.
 
-The bill is higher, because it also includes data transfer, storage, and logs.
+The bill is higher: it also includes disks, public addresses, data transfer, storage, and logs.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def load_history(s3: S3Client, file: MonitorFile, now: float) -> tuple[RunHistor
     """Return the stored history and AWS's time (seconds since 1970), or `now` if the response has no date.
 
     If there is no readable history, return one that begins at the start of the run, so that the cost of the time
-    before the first snapshot is counted too. Raises AWS's errors.
+    before the first snapshot is counted too. Raise AWS's errors.
     """
     default = RunHistory(at=file.MONITOR_START_TIME / 1000)
     try:
@@ -97,7 +97,7 @@ def load_history(s3: S3Client, file: MonitorFile, now: float) -> tuple[RunHistor
 
 
 def save_history(s3: S3Client, file: MonitorFile, history: RunHistory) -> None:
-    """Write the history to the bucket. Raises AWS's errors."""
+    """Write the history to the bucket. Raise AWS's errors."""
     s3.put_object(
         Bucket=file.MONITOR_BUCKET_NAME, Key=build_history_key(file), Body=json.dumps(asdict(history)).encode()
     )
@@ -106,7 +106,7 @@ def save_history(s3: S3Client, file: MonitorFile, history: RunHistory) -> None:
 def reopen_history(s3: S3Client, file: MonitorFile) -> None:
     """Mark the run as not ended, when startCluster continues a run whose monitor was killed as it began to end it.
 
-    Raises AWS's errors.
+    Raise AWS's errors.
     """
     history, _ = load_history(s3, file, 0.0)
     if history.ended is not None:

@@ -65,7 +65,7 @@ class Tick:
 def run_tick(
     clients: Clients, file: MonitorFile, prices: SpotPriceCache, now: float, *, cheapest: bool, pace: Pace
 ) -> Tick:
-    """Observe the run, decide, and carry out the actions, except the end of the run. Raises AWS's errors."""
+    """Observe the run, decide, and carry out the actions, except the end of the run. Raise AWS's errors."""
     history, now = load_history(clients.s3, file, now)
     snapshot = observe_run(clients, file, prices, now)
     history = update_history(history, snapshot, pace.settling_seconds)
@@ -98,7 +98,7 @@ def watch_run(
 ) -> RunHistory:
     """Run ticks until no job is left; return the history at that time.
 
-    Temporary AWS errors are reported and retried. Raises CloudError if AWS refuses the first snapshot for lack of a
+    Temporary AWS errors are reported and retried. Raise CloudError if AWS refuses the first snapshot for lack of a
     login or a permission, and if the run ends for any other reason than that its jobs are done.
     """
     prices, has_snapshot = SpotPriceCache(file.MONITOR_MACHINE_PRICE), False
@@ -125,7 +125,7 @@ def watch_run(
 def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> CloudError:
     """Stop the machines of a run that ends with jobs still in its queue; return the error that explains why.
 
-    Raises CloudError if AWS refuses to stop them.
+    Raise CloudError if AWS refuses to stop them.
     """
     if tick.end_reason is not EndReason.FLEET:
         with translate_aws_errors("stopping the machines (THEY STILL COST MONEY; run monitor again to retry)"):

@@ -29,7 +29,7 @@ MIN_SHOWN_USD = 0.005  # USD; less than this rounds to 0.00
 
 
 class MonitorView:
-    """Display of the run's snapshots. A context manager: the live table ends with it."""
+    """Display of the run's snapshots. Use it as a context manager; the live table ends on exit."""
 
     def __init__(self, monitor_file: MonitorFile, output: Output) -> None:
         self._output = output
@@ -101,7 +101,7 @@ class MonitorView:
 
 def _build_table(app: str, facts: list[tuple[str, str]]) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row(Text(app, style="bold"), "Ctrl-C stops watching, not the run; monitor resumes")
+    table.add_row(Text(app, style="bold"), "Ctrl-C stops watching, not the run; to resume, run monitor")
     for name, value in facts:
         table.add_row(name, Text(value, style="bold"))
     return table

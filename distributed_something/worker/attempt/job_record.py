@@ -84,7 +84,7 @@ def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
     """Record that this attempt replaces an earlier attempt's files, and return False if the job is already done.
 
     From then on, a late record of the earlier attempt is refused, because it would describe files that no longer exist.
-    Raises UploadError if the record cannot be written.
+    Raise UploadError if the record cannot be written.
     """
     for _ in range(MAX_WRITE_ATTEMPTS):
         existing, etag = _read_record_and_etag(context, record["job"])
@@ -104,7 +104,7 @@ def write_record(
     record. Conditional writes keep late requests from overwriting such a record.
 
     `has_own_results()` returns whether the results in S3 are this attempt's; if so, its record replaces the other's.
-    Raises LostLease if another attempt has claimed the results, UploadError if the record cannot be written.
+    Raise LostLease if another attempt has claimed the results, UploadError if the record cannot be written.
     """
     body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
     if record["state"] != DONE_STATE or record["attempts"] > 1:

@@ -1,8 +1,8 @@
 """Outcomes of an attempt: what happens to the job's record and to its message.
 
 - done, skipped: the message is deleted.
-- interrupted, renewed: the message is sent again as a new one, then deleted, because SQS counts all receives of a
-  message and limits its leases to 12 hours from its first receive.
+- interrupted, renewed: the message is sent again as a new one, then deleted, because SQS counts every receive of a
+  message, and its leases end 12 hours after the first one.
 - failed: the message returns to the queue at once. After the last attempt, or if retrying cannot help, it moves to the
   dead-letter queue.
 - bad message: it moves to the dead-letter queue.
@@ -44,7 +44,7 @@ log = logging.getLogger("worker")
 
 @dataclass(frozen=True)
 class OutcomeCallbacks:
-    """Callbacks that report how jobs end, from which the container judges its own health."""
+    """Callbacks that report how jobs end. The container uses them to judge its own health."""
 
     succeeded: Callable[[int], None]  # bytes of disk space that the job used
     failed: Callable[[str, str, str], None]  # job ID, reason, reason class
@@ -68,7 +68,7 @@ class AttemptFinisher:
     def record_done(self, attempt: Attempt) -> None:
         """Record that the job is done and delete its message. The results must be verified.
 
-        Raises JobAlreadyDone if another attempt has recorded this first.
+        Raise JobAlreadyDone if another attempt has recorded this first.
         """
         if not self._write_record(attempt, DONE_STATE, has_own_results=lambda: self._has_own_results(attempt)):
             raise JobAlreadyDone
@@ -77,7 +77,7 @@ class AttemptFinisher:
         log.info("done %s (%.1f s)", attempt.name, self._context.clock.now() - attempt.started)
 
     def claim_results(self, attempt: Attempt) -> bool:
-        """Claim the files of earlier attempts before replacing them, and return False if the job is already done."""
+        """Write a record that reserves the job's results for this attempt; return False if the job is already done."""
         record = build_record(self._context, attempt, INTERRUPTED_STATE, CLAIM_REASON, "crash")
         return claim_job_results(self._context, record)
 
@@ -89,7 +89,7 @@ class AttemptFinisher:
         log.info("skip %s: it is already done", attempt.name)
 
     def reject_message(self, attempt: Attempt, reason: str) -> None:
-        """Move a message that retrying cannot help to the dead-letter queue."""
+        """Move a message to the dead-letter queue because retrying it is useless."""
         log.error("bad message %s: %s", attempt.raw.get("MessageId"), reason)
         self._move_to_dead_letters(attempt, reason)
 
@@ -109,7 +109,7 @@ class AttemptFinisher:
             self._try_write_record(attempt, INTERRUPTED_STATE, "its worker was stopped", "interrupted")
 
     def renew_message(self, attempt: Attempt) -> None:
-        """Replace a message by a new one because its lease would end before the job's time limit.
+        """Replace a message with a new one because its lease would end before the job's time limit.
 
         SQS limits the lease to 12 hours from the first receive.
         """

@@ -27,7 +27,7 @@ def build_job_folders(work_dir: Path) -> Folders:
 
 
 def make_job_folder(folders: Folders) -> None:
-    """Create the job folder. Raises OSError if that fails."""
+    """Create the job folder. Raise OSError if that fails."""
     folders.root.mkdir(mode=0o700)
 
 

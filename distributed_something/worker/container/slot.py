@@ -1,4 +1,4 @@
-"""A slot: runs one program at a time and uploads the previous job's results meanwhile."""
+"""A slot: runs one program at a time, and meanwhile uploads the previous job's results."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def check_input_address(text: str, bucket: str) -> None:
 def parse_input_address(text: str, bucket: str) -> tuple[str, str]:
     """Return the bucket and the key (or prefix) of an input. `bucket` is the bucket of plain keys.
 
-    Raises BadAddress if the bucket name is not valid.
+    Raise BadAddress if the bucket name is not valid.
     """
     key = text
     if text.startswith("s3://"):

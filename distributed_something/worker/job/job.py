@@ -79,7 +79,7 @@ class Job:
     `output_dir` is set if the results are not in `folders.output_dir` but in another folder below `folders.root` that
     the program creates.
 
-    Raises BadMessage if the output location, a bucket, or the command is invalid.
+    Raise BadMessage if the output location, a bucket, or the command is invalid.
     """
 
     id: str
@@ -124,7 +124,7 @@ class Job:
 
 
 def parse_message(body: str) -> dict[str, Any]:
-    """Return the message in an SQS body. Raises BadMessage if it is not a JSON object with a `group`."""
+    """Return the message in an SQS body. Raise BadMessage if it is not a JSON object with a `group`."""
     try:
         message = json.loads(body, object_hook=JobMessage)
         json.dumps(message, ensure_ascii=False).encode()  # refuses half a character ("\ud800"), which fits no key
@@ -168,7 +168,7 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
 def upload_arguments(flags: object) -> dict[str, object]:
     """Return the arguments of S3 requests for `aws s3 cp` flags, such as `--acl bucket-owner-full-control`.
 
-    There are none for "", false, or null. Raises BadMessage if the flags are invalid.
+    There are none for "", false, or null. Raise BadMessage if the flags are invalid.
     """
     try:
         return parse_upload_flags(flags)

@@ -31,7 +31,7 @@ def list_placeholders(template: str) -> frozenset[str]:
 def split_command(command: str) -> tuple[str, ...]:
     """Return the words of `command`, split as a shell would, with the placeholders still in them.
 
-    Raises TemplateError if a quote is not closed.
+    Raise TemplateError if a quote is not closed.
     """
     try:
         return tuple(shlex.split(command))
@@ -42,7 +42,7 @@ def split_command(command: str) -> tuple[str, ...]:
 def fill_placeholders(template: str, values: Mapping[str, object], quote: Callable[[str], str] = str) -> str:
     """Return `template` with each placeholder replaced by its value, after `quote` is applied to the value.
 
-    Raises TemplateError if a placeholder has no value.
+    Raise TemplateError if a placeholder has no value.
     """
     if "{" not in template:
         return template  # a fast path for most words, because submitJob checks up to a million jobs

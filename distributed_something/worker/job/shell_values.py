@@ -36,7 +36,7 @@ _UNQUOTABLE_TOKENS = ("$'", "`", "<<", "$(")
 def fill_shell(command: str, values: Mapping[str, object]) -> str:
     """Return `command` with its placeholders replaced by quoted values.
 
-    Raises TemplateError if a placeholder has no value or its value cannot be quoted.
+    Raise TemplateError if a placeholder has no value or its value cannot be quoted.
     """
     filled, quotes, unquotable, position = [], "", "", 0
     while match := _TOKEN_PATTERNS[quotes].search(command, position):

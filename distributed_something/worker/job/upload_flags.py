@@ -91,7 +91,7 @@ _IGNORED_FLAGS = {
 
 
 def parse_upload_flags(text: object) -> dict[str, object]:
-    """Return the S3 arguments for the flags in `text`; none for "", false, or null. Raises BadFlags."""
+    """Return the S3 arguments for the flags in `text`; none for "", false, or null. Raise BadFlags."""
     if text is None or text is False or text in ("", "False", "false"):
         return {}
     if not isinstance(text, str):

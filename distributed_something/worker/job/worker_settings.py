@@ -57,7 +57,7 @@ class Settings(JobDefaults):
 
 
 def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings from `env`. Raises BadEnvironment for the first variable that is missing or invalid."""
+    """Return the settings from `env`. Raise BadEnvironment for the first variable that is missing or invalid."""
     return Settings(
         app_name=_read_text(env, "APP_NAME"),
         run=env.get("RUN", "by-hand"),

@@ -108,7 +108,7 @@ def build_credential_options(env: Mapping[str, str], metadata: InstanceMetadata)
     """Return the s3fs options for the credentials that boto3 would use: environment keys, or a role of task or machine.
 
     The machine's role is named explicitly, because s3fs 1.90 asks for the name without a token, which machines that
-    require IMDSv2 refuse. Raises MountError if there is no role.
+    require IMDSv2 refuse. Raise MountError if there is no role.
     """
     if env.get("AWS_ACCESS_KEY_ID"):
         return []
@@ -187,7 +187,7 @@ class BucketMount:
         self._failures, self._lost = 0, False
 
     def start(self) -> None:
-        """Mount the bucket and return when it can be read. Raises MountError."""
+        """Mount the bucket and return when it can be read. Raise MountError."""
         self.end()  # removes what an earlier attempt to mount may have left
         bucket, folder, system = self._plan.bucket, self._plan.folder, self._system
         try:

@@ -24,7 +24,7 @@ log = logging.getLogger("worker")
 
 
 def put_protection_state(address: str, body: bytes) -> None:
-    """Send the protection state to the agent. Raises OSError or HTTPException if the agent does not accept it."""
+    """Send the protection state to the agent. Raise OSError or HTTPException if the agent does not accept it."""
     request = Request(address, data=body, method="PUT", headers={"Content-Type": "application/json"})
     with build_opener(ProxyHandler({})).open(request, timeout=AGENT_TIMEOUT_SECONDS):
         pass

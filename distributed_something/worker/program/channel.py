@@ -21,13 +21,13 @@ class Channel:
         return self._socket.fileno()
 
     def send_message(self, message: Mapping[str, Any]) -> None:
-        """Send a message. Raises OSError if the other end is closed."""
+        """Send a message. Raise OSError if the other end is closed."""
         self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def read_message(self, seconds: float | None = None) -> dict[str, Any] | None:
         """Return the next message from the other end, or None if none arrives within `seconds` (None: no limit).
 
-        Raises OSError if the other end is closed.
+        Raise OSError if the other end is closed.
         """
         while b"\n" not in self._received:
             if not self._poll.poll(None if seconds is None else 1000 * seconds):

@@ -80,7 +80,7 @@ class LauncherPool:
     def open_program(self, folder: Path) -> Iterator[LaunchedProgram]:
         """Yield a program to start in `folder`. If it still runs when the context ends, it is killed.
 
-        Waits while all launchers are in use. Raises OSError if a lost launcher cannot be replaced now.
+        Waits while all launchers are in use. Raise OSError if a lost launcher cannot be replaced now.
         """
         connection = self._free.get()
         try:
@@ -109,7 +109,7 @@ class LauncherPool:
                 process.wait()
 
     def _start_launchers(self, slots: int) -> list[_LauncherConnection]:
-        """Start one process with `slots` launchers and return the connections. Raises OSError if that fails."""
+        """Start one process with `slots` launchers and return the connections. Raise OSError if that fails."""
         pairs = [socket.socketpair() for _ in range(slots)]
         launcher_ends = [end.fileno() for _, end in pairs]
         python = [*get_loader_command(), sys.executable, "-E", "-s", "-S"]
@@ -164,7 +164,7 @@ class LaunchedProgram:
     def wait(self, seconds: float) -> dict[str, Any] | None:
         """Return how the program ended, or None if it still runs after `seconds`.
 
-        Raises ProgramStartError if the program could not be started.
+        Raise ProgramStartError if the program could not be started.
         """
         reply: dict[str, Any] | None = self._call_launcher(lambda: self._channel.read_message(seconds))
         if reply is None:

@@ -53,7 +53,7 @@ def run_command(
     launcher: LauncherPool, command: list[str] | str, surroundings: ProgramSurroundings, timeout_seconds: float,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Result:  # fmt: skip
-    """Run one command until it ends. Raises Failed if it cannot be started or its launcher is lost."""
+    """Run one command until it ends. Raise Failed if it cannot be started or its launcher is lost."""
     clean = {name: value for name, value in surroundings.env.items() if name not in _WORKER_VARIABLES}
     words = ["/bin/sh", "-c", str(command)] if surroundings.shell else list(command)
     try:

@@ -44,7 +44,7 @@ def fetch_inputs(
     is a mapping, its values are paths below `folder`: for a key the file, or its folder if the path ends in `/`; for a
     prefix the folder.
 
-    `check` is called while bytes arrive; raising an exception in it ends the download. Raises MissingInput if an input
+    `check` is called while bytes arrive; raising an exception in it ends the download. Raise MissingInput if an input
     does not exist, and Failed if it cannot be read or written, if two inputs would be the same file, or if the file
     already exists.
     """
@@ -133,7 +133,7 @@ def _parse_address(text: str, bucket: str) -> tuple[str, str]:
 
 
 def _resolve_input_path(folder: Path, relative: str) -> Path:
-    """Return the path of an input's file. Raises Failed if it would be outside `folder`: a key can be any text, such as
+    """Return the path of an input's file. Raise Failed if it would be outside `folder`: a key can be any text, such as
     `../x`."""
     normalized = os.path.normpath(relative.lstrip("/") or ".")
     if normalized in (".", "..") or normalized.startswith("../") or "\0" in normalized:

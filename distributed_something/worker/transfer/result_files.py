@@ -15,7 +15,7 @@ MAX_KEY_BYTES = 1024  # limit of S3
 def list_result_files(folder: Path, location: str, leave_out: Sequence[str] = ()) -> dict[str, Path]:
     """Return the files that `upload_results` uploads, as a mapping from keys to paths.
 
-    `location` is the prefix of the keys. Files that match a pattern of `leave_out` are not results. Raises Failed for a
+    `location` is the prefix of the keys. Files that match a pattern of `leave_out` are not results. Raise Failed for a
     file that cannot become an object in S3, and UploadError if a folder cannot be read.
     """
     return {_build_key(location, name): path for name, path in _list_files(folder) if not _is_left_out(name, leave_out)}
@@ -45,7 +45,7 @@ def _raise_error(error: OSError) -> None:
 def _is_result_file(path: Path, folder: Path) -> bool:
     """Return whether `path` is a file to upload. A link to a file in the job's folder counts as that file.
 
-    Raises Failed for any other link: a job must never publish files from outside its folder, and a missing result must
+    Raise Failed for any other link: a job must never publish files from outside its folder, and a missing result must
     not go unnoticed.
     """
     if not path.is_symlink():

@@ -83,7 +83,7 @@ def upload_results(
     worker has the job, and LostLease is raised.
 
     Only files that failed are retried, with longer and longer pauses. `check` is called while bytes are sent; raising
-    an exception in it ends the upload. Raises UploadError after the last retry, and Failed for a file that cannot
+    an exception in it ends the upload. Raise UploadError after the last retry, and Failed for a file that cannot
     become an object in S3.
     """
     bucket, location = destination.bucket, destination.location
@@ -156,7 +156,7 @@ class _ResultUpload:
         self.uploaded[key] = ResultFile(self._bucket, key, size, digest, etag)
 
     def _check_same_content(self, key: str, path: Path) -> str:
-        """Return the SHA-256 of `path` if the object at `key` has the same content. Raises LostLease if it differs.
+        """Return the SHA-256 of `path` if the object at `key` has the same content. Raise LostLease if it differs.
 
         The content is the same if an earlier request succeeded but its response was lost, or if another worker computed
         the same result.
@@ -170,7 +170,7 @@ class _ResultUpload:
     def verify_files(self) -> None:
         """Compare the uploaded files with a listing of the destination.
 
-        Raises UploadError if files are missing or have another size; the next retry sends these again. Raises LostLease
+        Raise UploadError if files are missing or have another size; the next retry sends these again. Raise LostLease
         if another worker has replaced a file with other content.
         """
         listed = self._list_destination() if self._files else {}

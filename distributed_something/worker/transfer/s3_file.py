@@ -74,7 +74,7 @@ def fetch_object_part(s3: Any, remote: RemoteObject, start: int, path: Path, che
 
 def _copy_body(body: Any, file: BinaryIO, size: int, check: Callable[[], None], read_to_end: bool = True) -> None:
     """Copy `size` bytes. With `read_to_end`, also read the end of the body, where botocore compares the checksum and
-    makes the connection available again. Raises IncompleteTransfer if bytes are missing."""
+    makes the connection available again. Raise IncompleteTransfer if bytes are missing."""
     received = 0
     while chunk := body.read(CHUNK_BYTES if read_to_end else min(CHUNK_BYTES, size - received)):
         check()

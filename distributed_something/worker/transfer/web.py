@@ -29,7 +29,7 @@ class MissingWebFile(WebRefusal):
 def fetch_web_file(url: str, path: Path, check: Callable[[], None]) -> RemoteObject:
     """Download the file at `url` to `path`. Redirects are followed.
 
-    Raises IncompleteTransfer for a temporary error, MissingWebFile if the file does not exist, and WebRefusal for any
+    Raise IncompleteTransfer for a temporary error, MissingWebFile if the file does not exist, and WebRefusal for any
     other refusal.
     """
     response = _get_connection_pool().request("GET", url, preload_content=False)

@@ -41,7 +41,7 @@ class WellResult:
 def read_results(folder: Path) -> dict[str, WellResult]:
     """Return the results by well, from each folder below `folder` that has a counts.csv and a marked.png.
 
-    Raises ValueError with the file's name if a counts.csv does not contain a well and a whole number of cells.
+    Raise ValueError with the file's name if a counts.csv does not contain a well and a whole number of cells.
     """
     results = {}
     for path in sorted(folder.rglob("counts.csv")):

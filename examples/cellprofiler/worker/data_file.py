@@ -31,7 +31,7 @@ class ImageSource:
     def collect_group_images(self, data_file: Path, group: dict[str, str]) -> dict[str, str]:
         """Return the path below `folder` by S3 address for each image of the group, and put these paths in `data_file`.
 
-        Raises Failed if the file cannot be read, has no column for a key of the group, or has no row for the group.
+        Raise Failed if the file cannot be read, has no column for a key of the group, or has no row for the group.
         """
         try:
             return (

@@ -36,7 +36,7 @@ DATA_OPTIONS = {".csv": "--data-file={}", ".txt": "--file-list={}", ".h5": ""}
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
     """Return the job of one image group.
 
-    Its paths are in the mounted bucket, or at BUCKET/KEY in the job's folder. Raises BadMessage if a key of the message
+    Its paths are in the mounted bucket, or at BUCKET/KEY in the job's folder. Raise BadMessage if a key of the message
     is missing or invalid.
     """
     pipeline, data_file, output = (_get_key(message, name) for name in ("pipeline", "data_file", "output"))

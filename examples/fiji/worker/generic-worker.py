@@ -34,7 +34,7 @@ SCRIPTS_FOLDER = Path(__file__).resolve().parent / "scripts"
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
     """Return the job that runs the script with the parameters of the message.
 
-    Other keys of a Job file, such as `inputs` and `timeout_minutes`, work as usual. Raises BadMessage if a key is
+    Other keys of a Job file, such as `inputs` and `timeout_minutes`, work as usual. Raise BadMessage if a key is
     invalid.
     """
     shared, group, location = message.get("shared_metadata", {}), message["group"], message.get("output_file_location")
@@ -82,7 +82,7 @@ def _locate_script(script: str, folders: Folders) -> str:
 def _fill_folders(name: str, value: object, folders: Folders, settings: Settings) -> str:
     """Return the value as text, with {input_dir} and {output_dir} replaced by the job's folders.
 
-    Raises BadMessage if the value is a path in the mounted bucket and the bucket is not mounted.
+    Raise BadMessage if the value is a path in the mounted bucket and the bucket is not mounted.
     """
     text = as_text(value)
     if text.startswith(MOUNT_FOLDER) and not settings.mount_s3:

@@ -28,7 +28,7 @@ DOWNSAMPLE_SCRIPT = Path(__file__).resolve().parent / "scripts" / "add_downsampl
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
     """Return the job that converts a plate, or with `downsample_only` only adds a resolution level to a converted one.
 
-    Raises BadMessage if a key of the message is missing or invalid.
+    Raise BadMessage if a key of the message is missing or invalid.
     """
     plate, source = _get_plate_name(message["group"]), _get_text(message, "input_location").strip("/")
     zarr = folders.root / f"{plate}.ome.zarr"

@@ -66,7 +66,7 @@ class CountingLogs(FakeLogs):
 
 def build_error(code: str) -> ClientError:
     """Return AWS's error with this code."""
-    return ClientError({"Error": {"Code": code, "Message": "as told"}}, "PutLogEvents")
+    return ClientError({"Error": {"Code": code, "Message": "test error"}}, "PutLogEvents")
 
 
 class StreamRecorder:
