@@ -110,7 +110,7 @@ def _allow_role_setup(account: AwsAccount) -> list[dict[str, Any]]:
             on=account.profile(INSTANCE_ROLE),
         ),
         allow_actions("ServiceLinkedRoles", "iam:CreateServiceLinkedRole", on=linked),
-        # AddRoleToInstanceProfile passes a role without naming a service, so this statement cannot restrict the service.
+        # AddRoleToInstanceProfile passes a role without naming a service, so the service cannot be restricted here.
         allow_actions("PassRoles", "iam:PassRole", on=[account.role(INSTANCE_ROLE), account.role(MONITOR_ROLE)]),
     ]  # fmt: skip
 

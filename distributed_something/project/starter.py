@@ -59,7 +59,8 @@ def build_readme(app_name: str, example: str | None, preparations: list[str], *,
 
 
 _OWN_FILES_SECTION = """\
-To process your own files, put them in `files/data/` instead of the three small text files, and list them:
+The three small text files in `files/data/` are samples. If your program reads another format, first put your own files
+there instead, and list them:
 
     python run.py makeJobs --files files/data --like files/exampleJob.json -o files/exampleJob.json --force
 
@@ -71,7 +72,7 @@ It runs a program on many files, on AWS or on this computer.
 
 ## Run it on this computer
 
-    make venv                          # not needed if the template's environment is active
+{own}    make venv                          # not needed if the template's environment is active
     source .venv/bin/activate{prepared}
     python run.py --local setup
     python run.py --local submitJob files/exampleJob.json
@@ -79,7 +80,7 @@ It runs a program on many files, on AWS or on this computer.
     python run.py --local monitor files/{app}SpotFleetRequestId.json
     python run.py --local stop
 
-{own}Results are ordinary files in `local/`.{show} To run a single job and see why it fails:
+Results are ordinary files in `local/`.{show} To run a single job and see why it fails:
 
     python run.py --local runJob files/exampleJob.json --index 1 --upload
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.core.text import format_duration, format_row
+from distributed_something.core.text import format_count, format_duration, format_row
 from distributed_something.results.records import FailedJob, RunSummary, build_records_prefix, summarize_records
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def format_run_summary(summary: RunSummary, *, seconds: float, machines: int, re
 
 
 def _format_failed_job(failed: FailedJob) -> list[str]:
-    attempts = f" (after {failed.attempts} attempts)" if failed.attempts else ""
+    attempts = f" (after {format_count(failed.attempts, 'attempt')})" if failed.attempts else ""
     lines = [format_row("failed", f"{failed.job}: {failed.reason}{attempts}")]
     lines += [format_row("", f"| {line}") for line in failed.last_lines[-MAX_FAILURE_LINES_SHOWN:]]
     return [*lines, format_row("", f"log: {failed.log}")] if failed.log else lines

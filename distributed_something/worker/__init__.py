@@ -1,8 +1,8 @@
 """The worker: the code in the container that takes jobs from the queue, runs the program, and uploads the results.
 
 This module is the worker's public interface. `generic-worker.py` and the rest of `distributed_something` import
-everything that they need from this module only. The worker imports no other part of `distributed_something`, because the image
-contains only the worker. Start reading in `container/serve.py`.
+everything that they need from this module only. The worker imports no other part of `distributed_something`, because
+the image contains only the worker. Start reading in `container/serve.py`.
 
 Each name is loaded on first use, so that `submitJob` can use job IDs and placeholders without loading boto3.
 """

@@ -376,7 +376,7 @@ def test_a_terminal_of_80_columns_shows_each_number_in_bold_on_its_own_line(
         view.show_snapshot(snapshot, RunHistory())
     lines = screen.getvalue().splitlines()
     plain_lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in lines]
-    assert plain_lines[0] == "[bold]App[/]  Ctrl-C stops watching, not the run; monitor resumes"
+    assert plain_lines[0] == "[bold]App[/]  Ctrl-C stops watching, not the run; to resume, run monitor"
     assert plain_lines[1:7] == ["waiting       5", "running       2", "done          2", "failed        1",
                           "machines      2/3", "containers    4/6"]  # fmt: skip
     assert lines[1].startswith("waiting       \x1b[1m5 ")
