@@ -86,4 +86,4 @@ def fleet_file(context: Context, vpc: str | None, output: Path | None, force: bo
     options = FleetFileOptions(path, context.config_file, vpc, force)
     for line in format_fleet_file_summary(write_fleet_file(clients, settings, account, options, Clock().sleep)):
         print_progress(line)
-    print_progress(f"next: startCluster {path}")
+    print_progress(f"next: check {path}")

@@ -42,4 +42,6 @@ def stop(context: Context) -> None:
     from distributed_something.localcloud import stop_local_cloud
 
     stopped = stop_local_cloud(context.project)
-    context.console.print_progress("the local cloud is stopped" if stopped else "no local cloud was running")
+    context.console.print_progress(
+        "the local cloud is stopped" if stopped else "no local cloud of this project was running"
+    )

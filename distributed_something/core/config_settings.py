@@ -212,10 +212,19 @@ def load_settings(path: Path) -> Settings:
     try:
         settings = Settings(**known, own=own)
     except ValidationError as error:
-        problems.add(explain_validation_error(path, error))
+        for problem in _drop_consequences(explain_validation_error(path, error).problems, known):
+            problems.add(problem)
     problems.raise_if_any()
     assert settings is not None  # else there was a problem
     return settings
+
+
+def _drop_consequences(problems: list[InputError], constants: dict[str, Any]) -> list[InputError]:
+    """Leave out names that are built from an APP_NAME that is wrong itself."""
+    app_name = constants.get("APP_NAME")
+    if not app_name or all(problem.key != "APP_NAME" for problem in problems):
+        return problems
+    return [p for p in problems if p.key == "APP_NAME" or str(app_name) not in str(constants.get(p.key, ""))]
 
 
 def check_placeholders_replaced(settings: Settings, path: Path) -> None:
@@ -239,7 +248,8 @@ def _execute_config(path: Path) -> dict[str, Any]:
         raise _explain_syntax_error(path, error) from None
     except (Exception, SystemExit) as error:  # the config is the user's program: whatever it raises is invalid input
         line = _find_error_line(path, error)
-        raise InputError(path, line, format_one_line(f"{type(error).__name__}: {error}"), "correct this line") from None
+        remedy = "write text in quotes, or correct the name" if isinstance(error, NameError) else "correct this line"
+        raise InputError(path, line, format_one_line(f"{type(error).__name__}: {error}"), remedy) from None
 
 
 def _explain_syntax_error(path: Path, error: SyntaxError) -> InputError:

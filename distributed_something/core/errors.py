@@ -77,8 +77,9 @@ class InputError(UserFacingError):
 
     @property
     def problems(self) -> list[InputError]:
-        """This problem and all others, in the order in which they were found."""
-        return [self, *(problem for other in self.others for problem in other.problems)]
+        """Return one error for each problem, without `others`, in the order in which they were found."""
+        first = InputError(self.file, self.key, self.problem, self.remedy)
+        return [first, *(problem for other in self.others for problem in other.problems)]
 
     def __str__(self) -> str:
         return "\n".join(format_input_problems(self))
@@ -114,12 +115,7 @@ class InputProblems:
 
 def merge_input_errors(errors: Iterable[InputError]) -> InputError:
     """Return one error that holds the problems of all `errors`; there is at least one."""
-    first, *others = (
-        # Without their own `others`, which follow in the same list and would otherwise be shown twice.
-        InputError(problem.file, problem.key, problem.problem, problem.remedy)
-        for error in errors
-        for problem in error.problems
-    )
+    first, *others = (problem for error in errors for problem in error.problems)
     return InputError(first.file, first.key, first.problem, first.remedy, others=others)
 
 

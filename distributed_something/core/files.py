@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 
 
 _JSON_TYPE_NAMES = {list: "list", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
+_KEYS_BY_FILE_KIND = {  # keys by which a file is recognized
+    "Job file": {"groups", "plates"},
+    "Fleet file": {"LaunchSpecifications", "LaunchTemplateConfigs", "IamFleetRole"},
+    "monitor file": {"MONITOR_FLEET_ID", "MONITOR_APP_NAME", "MONITOR_QUEUE_NAME"},
+}
+_EXAMPLES_BY_FILE_KIND = {
+    "Job file": "files/exampleJob.json",
+    "Fleet file": "files/APP_NAMEFleet.json, which fleetFile writes",
+    "monitor file": "files/APP_NAMESpotFleetRequestId.json, which startCluster writes",
+}
 _STRAY_WORDS = {"True": "true", "False": "false", "None": "null"}
 _JSON_EXPLANATIONS_BY_MESSAGE = {  # the beginnings of Python's messages
     "Expecting ',' delimiter": ("missing comma or closing bracket before this", "add it"),
@@ -72,6 +83,16 @@ def read_json_object(path: Path, description: str) -> dict[str, Any]:
         problem = f"it contains a JSON {_JSON_TYPE_NAMES[type(value)]}, not an object"
         raise InputError(path, "", problem, "write one JSON object: { … }")
     return value
+
+
+def check_file_kind(path: Path | str, content: Mapping[str, Any], expected: str) -> None:
+    """Raise InputError if the user confused one kind of file with another; `expected`: a key of _KEYS_BY_FILE_KIND."""
+    if not _KEYS_BY_FILE_KIND[expected].isdisjoint(content):
+        return
+    for kind, keys in _KEYS_BY_FILE_KIND.items():
+        if not keys.isdisjoint(content):
+            problem = f"this is a {kind}, not a {expected}"
+            raise InputError(path, "", problem, f"give the {expected}, such as {_EXAMPLES_BY_FILE_KIND[expected]}")
 
 
 def parse_json(text: str, path: Path | str) -> Any:

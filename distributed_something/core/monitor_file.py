@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed_something.core.errors import InputError, InputProblems
-from distributed_something.core.files import read_json_object
+from distributed_something.core.files import check_file_kind, read_json_object
 from distributed_something.core.names import (
     BUCKET_NAME_FORMAT,
     FLEET_ID_FORMAT,
@@ -38,10 +38,6 @@ _FORMATS_BY_KEY = {
     "MONITOR_BUCKET_NAME": BUCKET_NAME_FORMAT,
     "MONITOR_LOG_GROUP_NAME": LOG_GROUP_NAME_FORMAT,
     "MONITOR_DEAD_LETTER_QUEUE": QUEUE_NAME_FORMAT._replace(pattern=f"({QUEUE_NAME_FORMAT.pattern})?"),
-}
-_KEYS_BY_FILE_KIND = {
-    "Fleet file": {"LaunchSpecifications", "LaunchTemplateConfigs", "IamFleetRole"},
-    "Job file": {"groups", "plates", "command", "output_location"},
 }
 _RUN_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
 MAX_NUMBER = 10**9  # machines, USD, …
@@ -149,7 +145,7 @@ def parse_monitor_file(content: dict[str, Any], path: Path | str) -> MonitorFile
 
     Raise InputError with all missing keys and invalid values, or if the file is of another kind.
     """
-    _check_file_kind(content, path)
+    check_file_kind(path, content, "monitor file")
     problems, values = InputProblems(), {}
     for field in fields(MonitorFile):
         if field.name in content:
@@ -159,16 +155,6 @@ def parse_monitor_file(content: dict[str, Any], path: Path | str) -> MonitorFile
             problems.add(InputError(path, field.name, "this key is missing", "add it, or run startCluster again"))
     problems.raise_if_any()
     return MonitorFile(**values)
-
-
-def _check_file_kind(content: dict[str, Any], path: Path | str) -> None:
-    """Raise InputError if the user confused the monitor file with another file of the project."""
-    if any(field.name in content for field in fields(MonitorFile)):
-        return
-    for kind, keys in _KEYS_BY_FILE_KIND.items():
-        if not keys.isdisjoint(content):
-            remedy = "give the monitor file, files/APP_NAMESpotFleetRequestId.json, which startCluster writes"
-            raise InputError(path, "", f"this is a {kind}, not a monitor file", remedy)
 
 
 def _parse_value(key: str, type_name: str, value: Any, path: Path | str) -> Any:

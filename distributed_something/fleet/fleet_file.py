@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import InputError, merge_input_errors
-from distributed_something.core.files import read_json_object
+from distributed_something.core.files import check_file_kind, read_json_object
 from distributed_something.core.monitor_file import build_run_name
 from distributed_something.core.tags import build_tags
 from distributed_something.core.text import format_value
@@ -52,6 +52,7 @@ def load_fleet_file(path: Path, *, settings: Settings | None = None, is_local: b
     placeholders, because the local cloud replaces them.
     """
     fleet = read_json_object(path, "a fleet file")
+    check_file_kind(path, fleet, "Fleet file")
     errors = list(_iter_form_errors(fleet, path))
     if errors:
         wrong_keys = [error.key for error in errors]

@@ -9,13 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from distributed_something.core.errors import InputError, InputProblems
-from distributed_something.core.files import build_value_error, explain_validation_error, read_json_object
+from distributed_something.core.files import (
+    build_value_error,
+    check_file_kind,
+    explain_validation_error,
+    read_json_object,
+)
 from distributed_something.core.text import format_value
 from distributed_something.jobs.sources import (
     GroupReader,
@@ -202,8 +208,10 @@ class JobFile:
         remedy = f"use one of its keys ({', '.join(keys)}), or add this key" if keys else "use {group} or {job}"
         for name, key in sorted(placeholders.items()):
             if name not in filled:
+                similar = get_close_matches(name, sorted(filled), n=1)
+                guess = f"write {{{similar[0]}}}, or " if similar else ""
                 problem = f"nothing fills the placeholder {{{name}}} in {self._format_place(number)}"
-                yield InputError(self.path, key, problem, remedy)
+                yield InputError(self.path, key, problem, guess + remedy)
 
     def _build_size_error(self, size: int, number: int) -> InputError:
         problem = f"its message has {size:,} bytes, more than the maximum of {MAX_MESSAGE_BYTES:,}"
@@ -234,6 +242,7 @@ def parse_job_file(path: Path, content: dict[str, Any], list_objects: ObjectList
     Raise one InputError for everything that is wrong with it. The error then also holds the problems of its groups, as
     far as they are known without AWS. `path`: the file that holds `content`, or will hold it.
     """
+    check_file_kind(path, content, "Job file")
     problems = InputProblems()
     left_out = {*_GROUP_KEYS, "upload"}
     shared = {key: value for key, value in content.items() if key not in left_out and "_comment" not in key}
@@ -301,7 +310,7 @@ def _parse_uploads(path: Path, uploads: object) -> dict[Path, str]:
         raise InputError(path, "upload", f"{format_value(uploads)} is not an object", remedy)
     folders, problems = {}, InputProblems()
     for folder, prefix in uploads.items():
-        key, local = f"upload.{folder}", path.parent / folder
+        key, local = f"upload '{folder}'", path.parent / folder
         if not isinstance(prefix, str) or not prefix.strip("/") or prefix.startswith("/") or ".." in prefix.split("/"):
             problem = f"{format_value(prefix)} is not a prefix in the bucket"
             problems.add(InputError(path, key, problem, "write a prefix such as 'project/images'"))

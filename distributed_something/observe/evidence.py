@@ -218,10 +218,10 @@ def _look_up_fleet(
 ) -> None:
     ec2, start, keys = clients.ec2, subject.start or 0.0, RunKeys(subject.app, str(subject.run))
     fleet = collector.look_up("fleet", lambda: observe_fleet(ec2, fleet_id))
-    lacks_machines = fleet is not None and fleet.lacks_machines
+    has_missing_machines = fleet is not None and fleet.has_missing_machines
     collector.look_up("fleet_events", lambda: tuple(list_launch_errors(ec2, fleet_id, start, now)))
     collector.look_up("machines", lambda: _list_run_machines(clients, subject.app, start))
-    collector.look_up("quota", lambda: _find_spot_quota(clients, fleet_id) if lacks_machines else None)
+    collector.look_up("quota", lambda: _find_spot_quota(clients, fleet_id) if has_missing_machines else None)
     collector.look_up("paused_machines", lambda: list_paused_machines(clients.s3, subject.bucket, keys, now))
     collector.look_up("is_closed", lambda: is_run_closed(clients.s3, subject.bucket, keys))
 

@@ -35,10 +35,10 @@ from distributed_something.run.schedule import delete_rule_by_name, delete_run_r
 
 CLEANUP_PAUSE_SECONDS = 2.0  # what cannot be deleted yet is retried at the next call
 _PACE_VARIABLES = {
-    "LOOK_SECONDS": "look",
-    "SOON_SECONDS": "soon",
-    "SETTLING_SECONDS": "settle",
-    "NEW_MACHINE_SECONDS": "new",
+    "LOOK_SECONDS": "interval_seconds",
+    "SOON_SECONDS": "short_interval_seconds",
+    "SETTLING_SECONDS": "settling_seconds",
+    "NEW_MACHINE_SECONDS": "new_machine_seconds",
 }
 
 

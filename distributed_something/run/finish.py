@@ -44,7 +44,7 @@ class _RunWatcher:
         self.machines: set[str] = set()
         self.has_found_run = False  # whether any snapshot had the run's queue or its fleet
 
-    def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
+    def show_snapshot(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         self.machines.update(snapshot.fleet.machines if snapshot.fleet else ())
         self.has_found_run = self.has_found_run or snapshot.queue is not None or snapshot.fleet is not None
         self.view.show_snapshot(snapshot, history)

@@ -207,22 +207,6 @@ def test_a_comma_instead_of_a_decimal_point_is_recognized(tmp_path: Path) -> Non
         load_settings(path)
 
 
-@pytest.mark.parametrize(
-    ("content", "kind"),
-    [
-        ({"IamFleetRole": "arn", "LaunchSpecifications": [{}]}, "Fleet file"),
-        ({"command": "echo", "groups": [{"well": "A01"}]}, "Job file"),
-    ],
-)
-def test_another_kind_of_file_given_as_the_monitor_file_is_recognized(content: dict[str, object], kind: str) -> None:
-    with pytest.raises(InputError) as caught:
-        parse_monitor_file(content, "files/other.json")
-    assert str(caught.value) == (
-        f"files/other.json: this is a {kind}, not a monitor file; "
-        "give the monitor file, files/APP_NAMESpotFleetRequestId.json, which startCluster writes"
-    )
-
-
 def test_all_missing_keys_of_a_monitor_file_are_reported_at_once() -> None:
     with pytest.raises(InputError) as caught:
         parse_monitor_file({"MONITOR_FLEET_ID": "sfr-0123abcd", "MONITOR_START_TIME": -1}, "monitor.json")
@@ -231,3 +215,13 @@ def test_all_missing_keys_of_a_monitor_file_are_reported_at_once() -> None:
         "MONITOR_APP_NAME", "MONITOR_ECS_CLUSTER", "MONITOR_QUEUE_NAME", "MONITOR_BUCKET_NAME",
         "MONITOR_LOG_GROUP_NAME", "MONITOR_START_TIME",
     ]  # fmt: skip
+
+
+def test_names_built_from_a_wrong_app_name_are_not_reported_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text(
+        format_config(CONFIG | {"MEMORY": 0}) + "APP_NAME = 'My App'\nSQS_QUEUE_NAME = APP_NAME + 'Queue'\n"
+    )
+    with pytest.raises(InputError) as caught:
+        load_settings(path)
+    assert [problem.key for problem in caught.value.problems] == ["APP_NAME", "MEMORY"]

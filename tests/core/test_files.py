@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distributed_something.core.errors import InputError
-from distributed_something.core.files import parse_json, write_file_atomically, write_json_atomically
+from distributed_something.core.files import check_file_kind, parse_json, write_file_atomically, write_json_atomically
 
 
 def test_a_file_is_written_with_its_folder_and_permissions(tmp_path: Path) -> None:
@@ -87,3 +87,26 @@ def test_a_mistake_in_json_is_named_with_its_line_and_column(text: str, explanat
     with pytest.raises(InputError) as caught:
         parse_json(text, "job.json")
     assert str(caught.value) == f"job.json: {explanation}"
+
+
+CONTENT_BY_KIND = {
+    "Job file": {"command": "echo", "groups": [{"well": "A01"}]},
+    "Fleet file": {"IamFleetRole": "arn", "LaunchSpecifications": [{}]},
+    "monitor file": {"MONITOR_FLEET_ID": "sfr-0123abcd"},
+}
+
+
+@pytest.mark.parametrize("expected", CONTENT_BY_KIND)
+@pytest.mark.parametrize("given", CONTENT_BY_KIND)
+def test_a_file_given_instead_of_one_of_another_kind_is_recognized(given: str, expected: str) -> None:
+    if given == expected:
+        check_file_kind("files/a.json", CONTENT_BY_KIND[given], expected)
+        return
+    with pytest.raises(
+        InputError, match=f"files/a.json: this is a {given}, not a {expected}; give the {expected}, such"
+    ):
+        check_file_kind("files/a.json", CONTENT_BY_KIND[given], expected)
+
+
+def test_a_file_of_no_known_kind_is_left_to_the_checks_of_its_keys() -> None:
+    check_file_kind("files/a.json", {"pipline": "a"}, "Job file")

@@ -409,7 +409,7 @@ events = st.builds(
     AWSEvent,
     at=st.floats(0, NOW),
     kind=text,
-    said=text
+    message=text
     | st.sampled_from(
         [
             pattern.pattern

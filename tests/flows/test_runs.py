@@ -121,7 +121,10 @@ def test_a_job_that_always_fails_is_reported_with_its_reason_and_kept_in_the_dea
         assert "B2-" in result.stdout
         assert "exit code 7 (after 3 attempts)" in result.stdout
         assert "| well B2 is empty" in result.stdout
-        assert "kept            dead-letter queue TryoutDead (failed jobs in it: 1)" in result.stdout
+        assert (
+            "kept            dead-letter queue TryoutDead (failed jobs in it: 1; cleanup --failed-too deletes it)"
+            in result.stdout
+        )
         failed = [record for record in test_project.read_records() if record["state"] == "failed"]
         assert [(record["exit_code"], record["attempts"]) for record in failed] == [(7, 3)]
 

@@ -239,9 +239,9 @@ def test_all_problems_of_a_job_file_are_in_one_error(tmp_path: Path) -> None:
         '{"plates/{plate}/": "images"}',
         "job.json: timeout_minutes: 0 is too small; write a number greater than 0",
         "job.json: expected_files: -1 is too small; write a number that is at least 0",
-        "job.json: upload.nowhere: '/root' is not a prefix in the bucket; write a prefix such as 'project/images'",
-        "job.json: upload.nowhere: there is no file or folder nowhere; correct the path, which is relative to the job "
-        "file",
+        "job.json: upload 'nowhere': '/root' is not a prefix in the bucket; write a prefix such as 'project/images'",
+        "job.json: upload 'nowhere': there is no file or folder nowhere; correct the path, which is relative to the "
+        "job file",
         "job.json: command: nothing fills the placeholder {plate} in groups[1]; use one of its keys (well), or add "
         "this key",
         "job.json: command: nothing fills the placeholder {row} in groups[1]; use one of its keys (well), or add "
@@ -377,3 +377,11 @@ def test_the_pass_that_sends_stops_at_the_first_wrong_row(tmp_path: Path) -> Non
     assert str(caught.value).splitlines() == [
         f"{tmp_path}/jobs.csv: line 3: the row has 2 cells, but the header has 1; make the numbers equal"
     ]
+
+
+def test_a_misspelled_placeholder_is_answered_with_the_similar_one(tmp_path: Path) -> None:
+    content = COMMAND | {"command": "run {output_dirr}", "groups": [{"plate": "P1"}]}
+    job_file = write_job_file(tmp_path, content)
+    with pytest.raises(InputError) as caught:
+        list(job_file.iter_checked_messages())
+    assert caught.value.remedy.startswith("write {output_dir}, or use one of its keys (plate)")

@@ -507,7 +507,10 @@ def test_a_cleanup_of_the_whole_app_deletes_the_launch_template_of_a_killed_star
 
 @pytest.mark.parametrize(
     ("waiting", "sources", "reason"),
-    [(2, ["AppQueue"], "failed jobs in it: 2"), (0, ["AppQueue", "AppTwoQueue"], "other queues use it")],
+    [
+        (2, ["AppQueue"], "failed jobs in it: 2; cleanup --failed-too deletes it"),
+        (0, ["AppQueue", "AppTwoQueue"], "other queues use it"),
+    ],
 )
 def test_a_dead_letter_queue_that_holds_jobs_or_is_shared_is_kept(
     cleaner: Cleaner, waiting: int, sources: list[str], reason: str

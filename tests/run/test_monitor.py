@@ -166,7 +166,7 @@ def test_cheapest_mode_lowers_the_target_of_the_fleet_once(
 
     monkeypatch.setattr(actions, "set_fleet_target", set_target)
     monkeypatch.setattr(
-        loop, "observe_run", lambda _c, _f, now, _p: build_busy_snapshot(fleet_target[0], (now - START) / 60)
+        loop, "observe_run", lambda _c, _f, _p, now: build_busy_snapshot(fleet_target[0], (now - START) / 60)
     )
     clients: Any = SimpleNamespace(ec2=None, s3=FakeBucket())
     for minute in range(30):
@@ -190,7 +190,7 @@ class Watcher:
         self.clients: Any = SimpleNamespace(s3=FakeBucket())
         monkeypatch.setattr(loop, "observe_run", self._observe)
 
-    def _observe(self, clients: object, file: object, now: float, prices: object) -> RunSnapshot:
+    def _observe(self, clients: object, file: object, prices: object, now: float) -> RunSnapshot:
         assert now == self.time.time
         self.observation_count += 1
         observation = self.script.pop(0) if len(self.script) > 1 else self.script[0]
@@ -201,7 +201,7 @@ class Watcher:
     def watch(self) -> None:
         watch_run(self.clients, OLD_MONITOR_FILE, self, self.time.clock, cheapest=False, pace=PACE)
 
-    def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
+    def show_snapshot(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         self.snapshots.append(snapshot)
 
     def print_progress(self, text: str) -> None:

@@ -397,7 +397,7 @@ def test_monitors_with_different_clocks_end_no_run_early_and_charge_no_hour_twic
             patch.setattr(
                 loop,
                 "observe_run",
-                lambda _c, _f, now, _p, jobs=jobs: build_snapshot(jobs, *BUSY_INSTANCES, at=now),
+                lambda _c, _f, _p, now, jobs=jobs: build_snapshot(jobs, *BUSY_INSTANCES, at=now),
             )
             patch.setattr(loop, "carry_out_action", lambda *_: None)
             tick = run_tick(clients, FILE, SpotPriceCache(), s3.at + clock_error, cheapest=False, pace=PACE)  # type: ignore[arg-type]

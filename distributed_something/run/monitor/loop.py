@@ -39,8 +39,9 @@ FLEET_ENDED_MESSAGE = (
     "the fleet {fleet} has ended, but jobs are still waiting; run startCluster to request a new fleet for them"
 )
 NO_JOB_SUCCEEDS_MESSAGE = (
-    "no job succeeds ({reason}). The machines were stopped and the queue was kept. Fix the problem, then run"
-    " startCluster again"
+    "no job succeeds ({reason}). The machines were stopped and the queue was kept. If the image or config was"
+    " wrong, correct it, then run setup and startCluster. If the Job file was wrong, run cleanup --yes, which deletes"
+    " the jobs in the queue, then setup, submitJob, and startCluster"
 )
 COST_REACHED_MESSAGE = (
     "the run has cost {cost} (MAX_COST). Its machines were stopped; {jobs:,} jobs remain in the queue. startCluster"
@@ -86,7 +87,7 @@ def run_tick(
 class TickListener(Protocol):
     """Receiver of what the monitor observes and does."""
 
-    def show(self, snapshot: RunSnapshot, history: RunHistory) -> None:
+    def show_snapshot(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         """Show a snapshot."""
 
     def print_progress(self, text: str) -> None:
@@ -113,7 +114,7 @@ def watch_run(
             listener.print_progress(f"{explained_error} (retrying)")
         else:
             has_snapshot = True
-            listener.show(tick.snapshot, tick.history)
+            listener.show_snapshot(tick.snapshot, tick.history)
             if tick.end_reason is EndReason.RUN:
                 return tick.history
             if tick.end_reason is not None:
