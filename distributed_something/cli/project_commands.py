@@ -199,7 +199,7 @@ def _ask(question: str, option: str | None, default: str, check: Callable[[str],
     if option is not None or not sys.stdin.isatty():
         return check(default if option is None else option)
 
-    def parse_answer(text: str) -> _Checked:
+    def parse_input(text: str) -> _Checked:
         from distributed_something.core.errors import InputError
 
         try:
@@ -207,5 +207,5 @@ def _ask(question: str, option: str | None, default: str, check: Callable[[str],
         except InputError as error:
             raise click.UsageError(str(error)) from None  # click asks again
 
-    answer: _Checked = click.prompt(question, default=default, value_proc=parse_answer, err=True)
-    return answer
+    value: _Checked = click.prompt(question, default=default, value_proc=parse_input, err=True)
+    return value

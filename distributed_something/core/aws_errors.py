@@ -38,12 +38,12 @@ class FailurePattern:
     kinds: frozenset[str] = frozenset()
     exit_codes: Collection[int] = ()
 
-    def matches(self, kind: str, said: str, exit_codes: Collection[int] = ()) -> bool:
+    def matches(self, kind: str, message: str, exit_codes: Collection[int] = ()) -> bool:
         """Return whether a report of this kind, with this message and these exit codes, is this kind of failure."""
         return (
             kind in self.kinds
             or any(code in self.exit_codes for code in exit_codes)
-            or (self.pattern != "" and re.search(self.pattern, said, re.S) is not None)
+            or (self.pattern != "" and re.search(self.pattern, message, re.S) is not None)
         )
 
 
@@ -312,9 +312,9 @@ _FAULTY_END_PREFIXES = ("Client.", "Server.Internal")
 _SPOT_END_CODES = {"Server.SpotInstanceShutdown", "Server.SpotInstanceTermination"}
 
 
-def is_harmless_stop(kind: str, said: str) -> bool:
+def is_harmless_stop(kind: str, message: str) -> bool:
     """Return whether a task with this stop code and reason was stopped on purpose or lost its machine."""
-    return kind in _HARMLESS_STOP_CODES or _HARMLESS_STOP_PATTERN.search(said) is not None
+    return kind in _HARMLESS_STOP_CODES or _HARMLESS_STOP_PATTERN.search(message) is not None
 
 
 def is_faulty_end(code: str) -> bool:
@@ -328,10 +328,10 @@ def is_spot_interruption(code: str) -> bool:
 
 
 def find_failure_pattern(
-    table: tuple[FailurePattern, ...], kind: str, said: str, exit_codes: Collection[int] = ()
+    table: tuple[FailurePattern, ...], kind: str, message: str, exit_codes: Collection[int] = ()
 ) -> FailurePattern | None:
     """Return the first pattern of the table that AWS's report matches."""
-    return next((pattern for pattern in table if pattern.matches(kind, said, exit_codes)), None)
+    return next((pattern for pattern in table if pattern.matches(kind, message, exit_codes)), None)
 
 
 @dataclass(frozen=True)
