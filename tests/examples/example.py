@@ -41,7 +41,7 @@ class Example(Project):
             run_script(self.folder / "get-data.sh")
         self.settings = load_settings(self.folder / "config.py")
 
-    def build_environment(self, more: Mapping[str, str]) -> dict[str, str]:
+    def build_environment(self, more: Mapping[str, str]) -> dict[str, str]:  # type: ignore[override]
         variables = super().build_environment(more)
         return variables | {"PATH": os.pathsep.join([*self.program_folders, variables["PATH"]])}
 
