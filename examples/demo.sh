@@ -52,6 +52,9 @@ goodbye() {
   say "Done in $SECONDS seconds."
   show_entry "$results/" "the results, one folder per job"
   show_entry "$results/runs/" "what happened to each job, and its log"
+  if [[ -f ${project}local/plate.png ]]; then
+    show_entry "${project}local/plate.png" "the plate; open it with any picture viewer"
+  fi
   say "Next steps: type the same commands yourself, after 'source .venv/bin/activate'. You can edit:"
   show_entry "${project}config.py" "number and type of machines, jobs at a time"
   show_entry "${project}files/exampleJob.json" "the jobs: inputs, command, results"

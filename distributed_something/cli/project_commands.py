@@ -67,8 +67,8 @@ def new_project(
     cls=Command,
     needs="The plates and wells of your experiment, a table, a folder of files, or a prefix in a bucket.",
     examples=(
-        "makeJobs --plates P1,P2 --wells 96 --like files/exampleJob.json",
-        "makeJobs --files images --match '{plate}/{well}.tif'",
+        "makeJobs --plates P1,P2 --wells 96",
+        "makeJobs --files examples/cellcount/images --match '{well}.png'",
     ),
     next_step="submitJob JOBFILE --dry-run, which checks the file",
 )

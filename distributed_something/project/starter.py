@@ -99,10 +99,10 @@ template: `python run.py --project THIS_FOLDER upgrade`. It does not change the 
 
 ## Run it on AWS
 
-1. Once per account: `setupAWS` and `fleetFile`.
-2. Build the image: `make build push`.
-3. Run `check`, which finds mistakes before they cost money.
-4. Type [the same commands](docs/commands.md) as above, without `--local`.
+1. Once per account: [prepare it](docs/aws.md), and type `setupAWS` and `fleetFile`.
+2. Build and push the image: `docker login` (once), then `make push`.
+3. Type [the same commands](docs/commands.md) as above, without `--local`. Before `startCluster`, type `check`, which
+   finds mistakes before they cost money.
 """
 
 # Files that an example needs only in the template, or that a run created.

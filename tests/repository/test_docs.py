@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,44 @@ def test_run_py_accepts_every_command_line_in_the_docs(page: Path) -> None:
         for name in commands:
             cli.commands[name].make_context(name, words[words.index(name) + 1 :], resilient_parsing=False)
         assert commands or not words
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_run_py_accepts_every_example_in_the_help(name: str) -> None:
+    examples = cli.commands[name].examples
+    assert examples
+    for example in examples:
+        words = shlex.split(example)
+        assert name in words
+        cli.make_context("run.py", list(words), resilient_parsing=True)
+        cli.commands[name].make_context(name, words[words.index(name) + 1 :], resilient_parsing=False)
+
+
+def list_make_jobs_examples() -> list[str]:
+    """Return the command lines of makeJobs in its help and its section of the docs, except those that need a bucket."""
+    section = (ROOT / "docs" / "commands.md").read_text().partition("## makeJobs\n")[2].partition("\n## ")[0]
+    in_docs = re.findall(r"^ {4}python run\.py (.*)$", section, flags=re.M)
+    return [line for line in (*cli.commands["makeJobs"].examples, *in_docs) if "--objects" not in line]
+
+
+@pytest.fixture
+def repository_copy(tmp_path: Path) -> Path:
+    """Return a folder with a copy of the files in version control."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_the_examples_of_makejobs_work_in_a_copy_of_the_repository(repository_copy: Path) -> None:
+    lines = list_make_jobs_examples()
+    assert len(lines) >= 6
+    for line in lines:
+        words = [sys.executable, "run.py", *shlex.split(line)]
+        completed = subprocess.run(words, cwd=repository_copy, capture_output=True, text=True)
+        assert completed.returncode == 0, f"{line}: {completed.stderr}"
 
 
 def test_the_shipped_config_contains_every_key_and_no_other() -> None:
