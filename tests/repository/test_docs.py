@@ -1,4 +1,4 @@
-"""Tests of the docs: what they name exists, and they describe all commands, options, and keys."""
+"""Tests of the docs: everything they mention exists, and they describe all commands, options, and keys."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_run_py_accepts_every_command_line_in_the_docs(page: Path) -> None:
         assert commands or not words
 
 
-def test_the_shipped_config_contains_every_key_and_no_other() -> None:
+def test_the_shipped_config_contains_every_key_and_no_others() -> None:
     settings = load_settings(ROOT / "config.py")
     keys = set(re.findall(r"^([A-Z0-9_]+) =", (ROOT / "config.py").read_text(), flags=re.M))
     assert keys == set(Settings.model_fields) - {"own"}
@@ -102,7 +102,7 @@ def test_the_makefile_and_the_config_name_the_same_image() -> None:
     assert image == load_settings(ROOT / "config.py").DOCKERHUB_TAG
 
 
-def test_the_summary_names_failed_jobs_and_resources_that_were_not_removed() -> None:
+def test_the_summary_lists_failed_jobs_and_resources_that_were_not_removed() -> None:
     failed = FailedJob("A1-0123456789", "exit code 3", 3, 3, ("no such picture",), "s3://bucket/log.txt")
     kept = KeptResource(ResourceKind.LOG_GROUP, "L", KeepReason.RETENTION, 60)
     error = CloudError("no", action="removing the queue Q", code="AccessDenied")
