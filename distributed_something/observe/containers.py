@@ -46,7 +46,7 @@ def format_paused_machine(paused: PausedMachine) -> str:
 
 
 def find_log_tail(logs: CloudWatchLogsClient, log_group_name: str, app: str) -> LogTail | None:
-    """Return the time of the newest log line of any machine and the last lines of the app's most recent container.
+    """Return the time of the newest log line from any machine and the last lines of the app's most recent container.
 
     Returns None if there are no log lines. Other AWS errors are not caught.
     """

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-MAX_RUN_MACHINES = 1000  # EC2: limit of one DescribeInstances call
-MAX_CLUSTER_MACHINES = 100  # ECS: limit of one DescribeContainerInstances call
+MAX_RUN_MACHINES = 1000  # EC2 limit for one DescribeInstances call
+MAX_CLUSTER_MACHINES = 100  # ECS limit for one DescribeContainerInstances call
 
 
 @dataclass(frozen=True)

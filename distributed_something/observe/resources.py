@@ -48,7 +48,7 @@ _ALARM_NAME_PATTERN = re.compile(r"(?P<app>.+)_(?P<machine>i-[0-9a-f]+)")
 class ResourceState(Enum):
     """How cleanup treats a resource.
 
-    REMAINING: must be deleted. ENDING: AWS is already deleting it. KEPT: stays on purpose. UNKNOWN: has an `app` tag
+    REMAINING: must be deleted. ENDING: AWS is already deleting it. KEPT: kept on purpose. UNKNOWN: has an `app` tag
     but may belong to another program.
     """
 
@@ -242,14 +242,14 @@ def iter_all_task_definitions(ecs: ECSClient) -> Iterator[Resource]:
 
 
 def get_container_variable(definition: Mapping[str, Any], name: str) -> str:
-    """Return the value of an environment variable of the containers in a task definition; '' if it is not set."""
+    """Return the value of an environment variable in a task definition's containers; '' if it is not set."""
     containers = definition.get("containerDefinitions", [])
     pairs = [pair for container in containers for pair in container.get("environment", [])]
     return next((str(pair.get("value", "")) for pair in pairs if pair.get("name") == name), "")
 
 
 def iter_idle_alarms(cloudwatch: CloudWatchClient, app: str | None = None) -> Iterator[Resource]:
-    """Yield the idle alarms; their `id` is the machine's id.
+    """Yield the idle alarms; the `id` of each is its machine's ID.
 
     One app's alarms are recognized by their name, APP_NAME_INSTANCE. Without `app`, their content must match too.
     """
@@ -283,7 +283,7 @@ def iter_dashboard_bodies(cloudwatch: CloudWatchClient) -> Iterator[tuple[str, s
         try:
             yield name, cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"]
         except ClientError as error:
-            if get_error_code(error) not in _MISSING_DASHBOARD_CODES:  # it may have been deleted in between
+            if get_error_code(error) not in _MISSING_DASHBOARD_CODES:  # deleted between the two calls
                 raise
 
 

@@ -52,7 +52,7 @@ class RunSnapshot:
 
     @property
     def done(self) -> int | None:
-        """Number of finished jobs, from SQS's approximate counts; None if the number of submitted jobs is unknown."""
+        """Number of finished jobs, estimated from SQS's counts; None if the number of submitted jobs is unknown."""
         if self.submitted is None or self.queue is None:
             return None
         return max(0, self.submitted - self.queue.jobs - self.dead)

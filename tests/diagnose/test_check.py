@@ -1,4 +1,4 @@
-"""Tests of `run.py check`: the findings for valid and faulty accounts, and the calls to AWS."""
+"""Tests for `run.py check`: the findings for valid and faulty accounts, and the calls to AWS."""
 
 from __future__ import annotations
 
@@ -394,7 +394,7 @@ def test_a_spot_quota_of_zero_is_reported_as_wrong(aws: Account) -> None:
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert "no spot machine can start" in finding.message
     assert "L-34B43A08" in finding.remedy
-    assert choose_exit_code([finding]) == 1  # a problem of the account, not a user error
+    assert choose_exit_code([finding]) == 1  # a problem with the account, not a user error
 
 
 def test_a_spot_quota_for_some_of_the_machines_gets_a_warning(aws: Account) -> None:
@@ -440,7 +440,7 @@ def test_an_unknown_machine_image_is_reported_as_wrong(aws: Account) -> None:
     assert finding.message == "ami-1 is not in this region, or this account may not use it"
 
 
-def test_a_type_that_is_not_sold_as_a_spot_machine_is_reported_as_wrong(aws: Account) -> None:
+def test_a_type_that_is_not_offered_as_a_spot_machine_is_reported_as_wrong(aws: Account) -> None:
     aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
     assert (
         get_only_problem(run_checks(aws), FindingLevel.WRONG).message == "AWS does not offer m5.large as a spot machine"
@@ -469,7 +469,7 @@ def test_an_unknown_machine_type_is_reported(aws: Account) -> None:
     assert choose_exit_code(findings) == 2
 
 
-def test_a_missing_bucket_is_wrong_and_gets_no_test_upload(aws: Account) -> None:
+def test_a_missing_bucket_is_reported_as_wrong_and_gets_no_test_upload(aws: Account) -> None:
     aws.refuse_call("s3.HeadBucket", "404", "Not Found")
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert finding.message == "there is no bucket app-bucket"

@@ -1,4 +1,4 @@
-"""Tests of `run.py why`: the ranking of the causes, the calls that gather the evidence, and the output."""
+"""Tests for `run.py why`: the ranking of the causes, the calls that gather the evidence, and the output."""
 
 from __future__ import annotations
 
@@ -670,7 +670,7 @@ def test_machines_after_an_empty_page_are_listed(aws: Account) -> None:
     assert gather(aws).machines
 
 
-def test_gathering_evidence_only_reads(aws: Account) -> None:
+def test_gathering_evidence_makes_only_read_calls(aws: Account) -> None:
     gather(aws)
     assert {call.partition(".")[2][:4] for call in aws.calls} <= {
         "GetQ",

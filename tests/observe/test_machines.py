@@ -1,4 +1,4 @@
-"""Tests of the observation of machines: EC2 instances, page by page, and the cluster's container instances."""
+"""Tests for observing machines: EC2 instances, page by page, and the cluster's container instances."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def describe_container_instance(number: int, **fields: Any) -> dict[str, Any]:
             "registeredAt": AT_START} | fields  # fmt: skip
 
 
-def test_a_container_instance_has_a_connection_a_state_and_a_count_of_tasks_including_pending_ones(
+def test_container_instances_are_parsed_with_connection_state_and_task_count(
     aws: ExactClients,
 ) -> None:
     query = {"cluster": "app-cluster", "containerInstances": ["arn:1", "arn:2", "arn:3", "arn:4"]}

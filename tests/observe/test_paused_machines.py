@@ -1,4 +1,4 @@
-"""Tests of what the run's containers report: their pauses and their last log lines."""
+"""Tests for what the run's containers report: their pauses and their last log lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the observation of a queue, including a queue that was deleted a moment ago."""
+"""Tests for observing a queue, including a queue that was deleted a moment ago."""
 
 from __future__ import annotations
 

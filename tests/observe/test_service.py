@@ -1,4 +1,4 @@
-"""Tests of the observation of the app's service and its stopped tasks."""
+"""Tests for observing the app's service and its stopped tasks."""
 
 from __future__ import annotations
 

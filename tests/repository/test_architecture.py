@@ -1,4 +1,4 @@
-"""Tests of `docs/architecture.md`, which must agree with the packages and their imports."""
+"""Tests for `docs/architecture.md`, which must agree with the packages and their imports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATHS = sorted(set(re.findall(r"`([a-z][\w/-]*\.py)`", TEXT)))
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_module_that_the_page_names_exists(path: str) -> None:
+def test_every_module_that_the_page_mentions_exists(path: str) -> None:
     assert (PACKAGE_FOLDER / path).is_file() or (ROOT / path).is_file()
 
 

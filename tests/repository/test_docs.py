@@ -1,4 +1,4 @@
-"""Tests of the docs: everything they mention exists, and they describe all commands, options, and keys."""
+"""Tests for the docs: everything they mention exists, and they describe all commands, options, and keys."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_command_has_help_in_80_columns_and_a_section_in_the_docs(name: st
     assert f"## {name}" in (ROOT / "docs" / "commands.md").read_text()
 
 
-def test_help_lists_every_command_under_a_heading_and_shortens_no_line() -> None:
+def test_help_lists_every_command_under_a_heading_and_does_not_shorten_lines() -> None:
     result = CliRunner().invoke(cli, ["--help"], terminal_width=80)
     assert sorted(name for names in COMMAND_GROUPS.values() for name in names) == sorted(cli.commands)
     assert not [line for line in result.output.splitlines()[1:] if line.endswith("...")]

@@ -1,4 +1,4 @@
-"""Tests of `make build` and `make push` with a fake `docker`, which records its arguments and copies its build folder.
+"""Tests for `make build` and `make push` with a fake `docker`, which records its arguments and copies its build folder.
 
 `make` copies `worker/` and the worker's package into a temporary folder, builds the worker's image there, and removes
 the folder.

@@ -56,8 +56,11 @@ def check_bucket(lookups: Lookups) -> Iterator[Finding]:
         if find_missing_permission(error) is None:
             raise
         permission = find_missing_permission(error)
-        message = f"cannot tell whether {settings.AWS_BUCKET} exists: the lookup needs {permission}, or the bucket is not yours"
-        yield build_warning_finding("bucket", message, MISSING_PERMISSION_REMEDY)
+        yield build_warning_finding(
+            "bucket",
+            f"cannot tell whether {settings.AWS_BUCKET} exists: the lookup needs {permission}, or the bucket is not yours",
+            MISSING_PERMISSION_REMEDY,
+        )
     if lookups.is_bucket_missing:
         return
     try:
@@ -181,7 +184,7 @@ def check_log_export(lookups: Lookups) -> Iterator[Finding]:
 
 
 def is_log_export_allowed(policy: Mapping[str, Any], region: str) -> bool:
-    """Return whether the bucket policy lets CloudWatch Logs of this region read the ACL and write objects."""
+    """Return whether the bucket policy lets CloudWatch Logs in this region read the ACL and write objects."""
     names = {"logs.amazonaws.com", f"logs.{region}.amazonaws.com", f"logs.{region}.amazonaws.com{CHINA_DOMAIN_SUFFIX}"}
     actions: set[str] = set()
     for statement in wrap_in_list(policy.get("Statement")):

@@ -95,7 +95,7 @@ def _judge_quota_class(
     remedy = f"request more ({quota_class.code}) under Service Quotas, Amazon EC2; this may take a day"
     details = {"code": quota_class.code, "value": quota, "needed": count * largest}
     if quota < smallest:
-        message += f": no spot machine can start (the smallest type has {smallest})"
+        message += f": no spot machine can start (the smallest type needs {smallest})"
         level = FindingLevel.WRONG if is_only_class else FindingLevel.WARNING
         return Finding(level, "spot quota", message, remedy, details=details)
     if quota < count * smallest:

@@ -30,7 +30,8 @@ class FindingLevel(Enum):
 class Finding:
     """One result of a check.
 
-    `is_user_error`: whether the problem is in one of the user's files. `details`: the numbers behind the message, for scripts.
+    `is_user_error`: whether the problem is in one of the user's files. `details`: the numbers behind the message, for
+    scripts.
     """
 
     level: FindingLevel

@@ -93,7 +93,7 @@ class Lookups:
 
     @property
     def specifications(self) -> list[LaunchSpecification]:
-        """Launch specifications of the fleet; without a Fleet file, only the machine types in the config.
+        """The fleet's launch specifications; without a Fleet file, only the machine types in the config.
 
         If the launch template cannot be read, the specifications contain only the values in the Fleet file itself;
         `check_launch_template` reports the error.

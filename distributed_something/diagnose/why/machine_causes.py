@@ -18,7 +18,10 @@ JOINING_SECONDS = 600.0  # ample: an ECS machine joins its cluster one to three 
 
 
 def diagnose_failed_launches(evidence: Evidence) -> Iterator[Cause]:
-    """Find machines that failed because of the fleet request. Machines that AWS or a user terminated do not count."""
+    """Find machines that failed because of the fleet request.
+
+    Machines that AWS took back or a user terminated do not count.
+    """
     ended = [machine for machine in evidence.machines if machine.state in ("terminated", "shutting-down")]
     failed = [machine for machine in ended if is_faulty_end(machine.end_code)]
     if failed and not list_running_machines(evidence):
