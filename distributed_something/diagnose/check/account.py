@@ -58,7 +58,8 @@ def check_bucket(lookups: Lookups) -> Iterator[Finding]:
         permission = find_missing_permission(error)
         yield build_warning_finding(
             "bucket",
-            f"cannot tell whether {settings.AWS_BUCKET} exists: the lookup needs {permission}, or the bucket is not yours",
+            f"cannot tell whether {settings.AWS_BUCKET} exists: the lookup needs {permission}, or someone else "
+            "owns the bucket",
             MISSING_PERMISSION_REMEDY,
         )
     if lookups.is_bucket_missing:
