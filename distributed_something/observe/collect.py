@@ -1,4 +1,4 @@
-"""Series of lookups in AWS, in which a refused lookup does not stop the others."""
+"""Makes a series of AWS lookups; a failed lookup does not stop the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class UncheckedPart:
-    """A lookup that AWS refused. `denied`: a permission is missing, so a retry would fail too."""
+    """A lookup that failed. `is_denied`: whether a permission is missing, so that a retry would fail too."""
 
     error: CloudError
     is_denied: bool
@@ -22,13 +22,13 @@ class UncheckedPart:
 def collect_lookup_results(
     lookups: Iterable[tuple[str, Callable[[], Iterable[Item]]]],
 ) -> tuple[list[Item], list[UncheckedPart]]:
-    """Make all lookups and return their items and the lookups that AWS refused.
+    """Make all lookups; return the items they yield and the lookups that failed.
 
-    Each lookup has a label for error messages, such as "queues". Raise CloudError only if AWS does not accept the
+    Each lookup has a label for error messages, such as "queues". Raise CloudError only if AWS rejects the
     credentials.
     """
     items: list[Item] = []
-    refused_lookups: list[UncheckedPart] = []
+    failed_lookups: list[UncheckedPart] = []
     for label, look_up in lookups:
         try:
             items.extend(look_up())
@@ -36,5 +36,5 @@ def collect_lookup_results(
             explained_error = explain_aws_error(f"looking for {label}", error)
             if is_login_error(error):
                 raise explained_error from error
-            refused_lookups.append(UncheckedPart(explained_error, is_access_denied(error)))
-    return items, refused_lookups
+            failed_lookups.append(UncheckedPart(explained_error, is_access_denied(error)))
+    return items, failed_lookups

@@ -1,4 +1,4 @@
-"""Reports of the run's containers: their pauses, from the bucket, and their last log lines, from CloudWatch."""
+"""Reads what the run's containers report: their pauses from the bucket and their last log lines from CloudWatch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PausedMachine:
 
 @dataclass(frozen=True)
 class LogTail:
-    """Time of the machines' newest log line (`at`, seconds since 1970) and the last lines of a container."""
+    """Time of the machines' newest log line (`at`, seconds since 1970) and the last lines of one container."""
 
     at: float
     lines: tuple[str, ...] = ()
@@ -34,21 +34,21 @@ class LogTail:
 def list_paused_machines(s3: S3Client, bucket: str, keys: RunKeys, now: float) -> tuple[PausedMachine, ...]:
     """Return the newest containers that are paused at `now` because several jobs failed in a row or the disk is full.
 
-    Makes one listing and at most five reads. Raise AWS's errors.
+    Lists the bucket's files about pauses and reads at most five of them. AWS errors are not caught.
     """
     documents = list_paused_containers(s3, bucket, keys, now)
     return tuple(PausedMachine(document["machine"], document["reason"]) for document in documents)
 
 
 def format_paused_machine(paused: PausedMachine) -> str:
-    """Return the line with which the monitor reports the pause."""
+    """Return the line that the monitor uses to report the pause."""
     return f"{paused.machine} takes no jobs: {paused.reason}"
 
 
 def find_log_tail(logs: CloudWatchLogsClient, log_group_name: str, app: str) -> LogTail | None:
-    """Return the time of the newest log line of any machine and the last lines of the app's most recent container.
+    """Return the time of the newest log line from any machine and the last lines of the app's most recent container.
 
-    Returns None if there are no log lines. Raise AWS's errors.
+    Returns None if there are no log lines. Other AWS errors are not caught.
     """
     group = build_machine_log_group(log_group_name)
     try:

@@ -1,8 +1,7 @@
-"""Evidence for `why`: one observation of every part of a run that may be stuck. Nothing here evaluates it.
+"""Evidence for `why`: one observation of every part of a run that may be stuck. Nothing here evaluates the evidence.
 
-The number of calls is fixed (about twenty-five), however large the run is: at most 1,000 machines of the run, 100
-machines of the cluster, 100 stopped tasks, and 5 pauses are read. A lookup that AWS refuses is noted and does not stop
-the others.
+The number of calls is fixed (about 25), however large the run is: at most 1,000 of the run's machines, 100 of the
+cluster's machines, 100 stopped tasks, and 5 pauses are read. A failed lookup is recorded and does not stop the others.
 """
 
 from __future__ import annotations
@@ -51,16 +50,16 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-MAX_RUN_MACHINES = 1000  # EC2: limit of one DescribeInstances call
-MAX_CLUSTER_MACHINES = 100  # ECS: limit of one DescribeContainerInstances call
+MAX_RUN_MACHINES = 1000  # EC2 limit for one DescribeInstances call
+MAX_CLUSTER_MACHINES = 100  # ECS limit for one DescribeContainerInstances call
 
 
 @dataclass(frozen=True)
 class DiagnosisSubject:
     """The app and the run to diagnose.
 
-    `fleet` and `start` (seconds since 1970) are None if no run is active, or if the fleets could not be looked up;
-    `fleet_error` is the reason then.
+    `fleet` and `start` (seconds since 1970) are None if no run is active, or if the fleets could not be looked up,
+    in which case `fleet_error` contains the reason.
     """
 
     app: str
@@ -77,7 +76,7 @@ class DiagnosisSubject:
 
 @dataclass(frozen=True)
 class ClusterMachine:
-    """A machine that has joined the cluster. `is_connected`: ECS has a connection to its agent."""
+    """A machine that has joined the cluster. `is_connected`: whether its ECS agent is connected."""
 
     id: str
     is_connected: bool
@@ -98,8 +97,9 @@ class SpotQuota:
 class Evidence:
     """One observation of a run.
 
-    An attribute that could not be looked up has its default value, and `lookup_errors` contains its name and the
-    reason. `is_closed`: the run has reached its cost limit, so the workers start no more jobs.
+    An attribute that could not be looked up has its default value, and `lookup_errors` contains the reason, keyed by
+    the attribute's name. `is_closed`: whether the run has reached its cost limit, which stops the workers
+    from starting more jobs.
     """
 
     at: float
@@ -126,7 +126,7 @@ class Evidence:
 
 
 def build_subject_from_run(monitor_file: MonitorFile) -> DiagnosisSubject:
-    """Return the run of a monitor file."""
+    """Return the run that a monitor file describes."""
     return DiagnosisSubject(
         app=monitor_file.MONITOR_APP_NAME,
         cluster=monitor_file.MONITOR_ECS_CLUSTER,
@@ -141,7 +141,7 @@ def build_subject_from_run(monitor_file: MonitorFile) -> DiagnosisSubject:
 
 
 def build_subject_from_config(settings: Settings) -> DiagnosisSubject:
-    """Return the app of a config, without a run."""
+    """Return the app that a config describes, without a run."""
     return DiagnosisSubject(
         app=settings.APP_NAME,
         cluster=settings.ECS_CLUSTER,
@@ -155,7 +155,7 @@ def build_subject_from_config(settings: Settings) -> DiagnosisSubject:
 def observe_active_subject(clients: Clients, settings: Settings) -> DiagnosisSubject:
     """Return the app's active run, found by its fleet's tag.
 
-    Without an active fleet, or if the fleets cannot be looked up, returns the app without a run.
+    If there is no active fleet, or if the fleets cannot be looked up, returns the app without a run.
     """
     subject = build_subject_from_config(settings)
     try:
@@ -168,7 +168,7 @@ def observe_active_subject(clients: Clients, settings: Settings) -> DiagnosisSub
 
 
 def gather_evidence(clients: Clients, subject: DiagnosisSubject, now: float) -> Evidence:
-    """Return one observation of the run. Raise CloudError only if AWS does not accept the credentials."""
+    """Return one observation of the run. Raise CloudError only if AWS rejects the credentials."""
     collector = _EvidenceCollector({"fleet": subject.fleet_error} if subject.fleet_error else {})
     queue: QueueState | None = collector.look_up("counts", lambda: observe_queue(clients.sqs, subject.queue))
     if collector.has_observed("counts"):
@@ -193,14 +193,14 @@ def gather_evidence(clients: Clients, subject: DiagnosisSubject, now: float) -> 
 
 
 class _EvidenceCollector:
-    """Attributes of `Evidence` that were looked up, and the errors of the other lookups."""
+    """Collects the attributes of `Evidence` and the errors of lookups that failed."""
 
     def __init__(self, lookup_errors: dict[str, str]) -> None:
         self.parts: dict[str, Any] = {}
         self.lookup_errors = lookup_errors
 
     def look_up(self, part: str, call: Callable[[], Any]) -> Any:
-        """Return what `call` returns; None if AWS refuses. Raise CloudError if AWS does not accept the credentials."""
+        """Return the result of `call`; None after an AWS error. Raise CloudError if AWS rejects the credentials."""
         try:
             self.parts[part] = call()
         except AWSError as error:
@@ -239,14 +239,14 @@ def _list_cluster_machines(clients: Clients, name: str) -> tuple[ClusterMachine,
 
 
 def _list_run_machines(clients: Clients, app: str, start: float) -> tuple[ObservedMachine, ...]:
-    """Return the app's instances since the run's start, including terminated ones, which EC2 lists for an hour."""
+    """Return the app's instances launched since `start`, including terminated ones, which EC2 lists for an hour."""
     instances = iter_instances(clients.ec2, [{"Name": "tag:app", "Values": [app]}], MAX_RUN_MACHINES)
     machines = map(parse_machine, instances)
     return tuple(machine for machine in machines if machine.launch_time >= start)
 
 
 def _find_spot_quota(clients: Clients, fleet_id: str) -> SpotQuota | None:
-    """Return the quota for the first machine type of the fleet; None if the type's quota class is unknown."""
+    """Return the quota for the fleet's first machine type; None if the type's quota class is unknown."""
     fleets: Any = clients.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
     type_names = sorted(list_requested_types(fleets[0]["SpotFleetRequestConfig"])) if fleets else []
     quota = find_quota_class(type_names[0]) if type_names else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ecs import ECSClient
 
-CONTAINER_INSTANCES_PER_CALL = 100  # ECS: limit of DescribeContainerInstances and of a page of ListContainerInstances
+CONTAINER_INSTANCES_PER_CALL = 100  # ECS limit for DescribeContainerInstances and pages of ListContainerInstances
 IDLE_INSTANCES_FILTER = "runningTasksCount == 0"  # ECS's cluster query language, which cannot query pending tasks
 
 
@@ -24,7 +24,7 @@ IDLE_INSTANCES_FILTER = "runningTasksCount == 0"  # ECS's cluster query language
 class ObservedMachine:
     """An EC2 instance.
 
-    `launch_time`: seconds since 1970. `end_code` and `end_reason`: EC2's code and message about its termination.
+    `launch_time`: seconds since 1970. `end_code` and `end_reason`: EC2's code and message for the termination.
     """
 
     id: str
@@ -40,7 +40,7 @@ class ObservedMachine:
 class ContainerInstance:
     """A machine that has joined the cluster.
 
-    `tasks`: number of its tasks, including pending ones. `since`: when it joined, in seconds since 1970.
+    `tasks`: how many tasks it has, including pending tasks. `joined_at`: when it joined, in seconds since 1970.
     """
 
     instance: str
@@ -52,19 +52,19 @@ class ContainerInstance:
 
 
 def iter_instances(ec2: EC2Client, filters: Sequence[Mapping[str, Any]], limit: int | None = None) -> Iterator[Any]:
-    """Yield EC2's descriptions of at most `limit` instances that match the filters. Raise AWS's errors."""
+    """Yield EC2's descriptions of at most `limit` instances that match the filters. AWS errors are not caught."""
     pagination: Any = EC2_PAGINATION if limit is None else {"PageSize": limit, "MaxItems": limit}
     pages = ec2.get_paginator("describe_instances").paginate(
         Filters=filters,  # type: ignore[arg-type]
         PaginationConfig=pagination,
     )
-    for page in pages:  # EC2 may return an empty page before others
+    for page in pages:  # an empty page may be followed by others
         for reservation in page["Reservations"]:
             yield from reservation["Instances"]
 
 
 def parse_machine(described: Mapping[str, Any]) -> ObservedMachine:
-    """Return the machine in EC2's description of an instance."""
+    """Return the machine that EC2's description of an instance represents."""
     reason = described.get("StateReason", {})
     code, message = reason.get("Code", ""), reason.get("Message", "")
     return ObservedMachine(
@@ -79,13 +79,16 @@ def parse_machine(described: Mapping[str, Any]) -> ObservedMachine:
 
 
 def list_container_instances(ecs: ECSClient, cluster: str, limit: int) -> list[ContainerInstance]:
-    """Return up to `limit` (at most 100) machines of the cluster. Raise AWS's errors."""
+    """Return up to `limit` (at most 100) of the cluster's machines. AWS errors are not caught."""
     arns = ecs.list_container_instances(cluster=cluster, maxResults=limit)["containerInstanceArns"]
     return observe_container_instances(ecs, cluster, arns)
 
 
 def iter_idle_instances(ecs: ECSClient, cluster: str) -> Iterator[ContainerInstance]:
-    """Yield the cluster's machines without a running task; none if there is no cluster. Raise AWS's errors."""
+    """Yield the cluster's machines without a running task; none if there is no cluster.
+
+    Other AWS errors are not caught.
+    """
     try:
         pages = ecs.get_paginator("list_container_instances").paginate(
             cluster=cluster, filter=IDLE_INSTANCES_FILTER, PaginationConfig={"PageSize": CONTAINER_INSTANCES_PER_CALL}
@@ -98,7 +101,7 @@ def iter_idle_instances(ecs: ECSClient, cluster: str) -> Iterator[ContainerInsta
 
 
 def observe_container_instances(ecs: ECSClient, cluster: str, arns: Sequence[str]) -> list[ContainerInstance]:
-    """Return up to 100 machines of the cluster, without those that have left it. Raise AWS's errors."""
+    """Return the machines with these ARNs (at most 100) that are still in the cluster. AWS errors are not caught."""
     if not arns:
         return []
     response = ecs.describe_container_instances(cluster=cluster, containerInstances=list(arns))

@@ -20,7 +20,7 @@ _ATTRIBUTES: Any = [*_COUNT_ATTRIBUTES, "CreatedTimestamp", "RedrivePolicy"]
 
 @dataclass(frozen=True)
 class QueueCounts:
-    """SQS's approximate job counts of a queue, which may lag behind changes by up to a minute."""
+    """SQS's approximate job counts for a queue, which may lag behind changes by up to a minute."""
 
     waiting: int
     running: int
@@ -32,7 +32,10 @@ class QueueCounts:
 
 @dataclass(frozen=True)
 class QueueState:
-    """An existing queue. `created`: seconds since 1970. `dead_letter_queue`: its name, or None if there is none."""
+    """An existing queue.
+
+    `created`: seconds since 1970. `dead_letter_queue`: the name of its dead-letter queue, or None.
+    """
 
     url: str
     counts: QueueCounts
@@ -45,15 +48,18 @@ class QueueState:
 
 
 def observe_queue(sqs: SQSClient, name: str) -> QueueState | None:
-    """Return the state of the queue with exactly this name; None if it does not exist. Raise AWS's errors."""
+    """Return the state of the queue with exactly this name; None if it does not exist.
+
+    Other AWS errors are not caught.
+    """
     url = find_queue(sqs, name)
     return observe_queue_at(sqs, url) if url else None
 
 
 def observe_queue_at(sqs: SQSClient, url: str) -> QueueState | None:
-    """Return the state of the queue at `url`; None if it has been deleted. Raise AWS's errors.
+    """Return the state of the queue at `url`; None if it has been deleted.
 
-    SQS still returns the URL of a queue for about a minute after its deletion.
+    SQS still returns the URL of a queue for about a minute after its deletion. Other AWS errors are not caught.
     """
     try:
         attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=_ATTRIBUTES).get("Attributes", {})
@@ -70,7 +76,10 @@ def observe_queue_at(sqs: SQSClient, url: str) -> QueueState | None:
 
 
 def count_jobs(sqs: SQSClient, name: str | None) -> int:
-    """Return the number of jobs in the queue with this name; 0 if it does not exist. Raise AWS's errors."""
+    """Return the number of jobs in the queue with this name; 0 if it does not exist.
+
+    Other AWS errors are not caught.
+    """
     queue = observe_queue(sqs, name) if name else None
     return queue.counts.jobs if queue else 0
 

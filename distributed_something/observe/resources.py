@@ -1,8 +1,8 @@
-"""Lists of all AWS resources of an app, or of all apps, one function per kind of resource.
+"""Lists the AWS resources of one app or of all apps, with one function per kind of resource.
 
 Each function queries the AWS service that owns the resources. AWS's tagging service could list all kinds in one call,
-but it still lists deleted resources and does not yet list new ones, so it cannot show that nothing remains. Names and
-tags must match exactly.
+but its list lags behind: it contains deleted resources and lacks new ones, so it cannot show that nothing remains.
+Names and tags must match exactly.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 
-CLUSTERS_PER_CALL = 100  # ECS: DescribeClusters
-SERVICES_PER_CALL = 10  # ECS: DescribeServices
-FLEET_ID_TAG = "aws:ec2spot:fleet-request-id"  # EC2 adds it to every machine of a fleet
+CLUSTERS_PER_CALL = 100  # ECS limit for DescribeClusters
+SERVICES_PER_CALL = 10  # ECS limit for DescribeServices
+FLEET_ID_TAG = "aws:ec2spot:fleet-request-id"  # EC2 adds it to every machine in a fleet
 _LIVE_INSTANCE_STATES = ["pending", "running", "shutting-down", "stopping", "stopped"]
 _RUN_NAME_PATTERN = re.compile(r"\d{8}T\d{6}Z")
 _MISSING_DASHBOARD_CODES = {"DashboardNotFoundError", "ResourceNotFound"}
@@ -46,10 +46,10 @@ _ALARM_NAME_PATTERN = re.compile(r"(?P<app>.+)_(?P<machine>i-[0-9a-f]+)")
 
 
 class ResourceState(Enum):
-    """What happens to a resource at cleanup.
+    """How cleanup treats a resource.
 
-    LEFT must be deleted. ENDING is being deleted by AWS. KEPT stays on purpose. UNKNOWN has a tag `app`, but may belong
-    to another program.
+    REMAINING: must be deleted. ENDING: AWS is already deleting it. KEPT: kept on purpose. UNKNOWN: has an `app` tag
+    but may belong to another program.
     """
 
     REMAINING = "left"
@@ -78,7 +78,7 @@ class ResourceKind(StrEnum):
 
 @dataclass(frozen=True)
 class Resource:
-    """One AWS resource. `note`: why it is listed. `made`: when a fleet was requested (seconds since 1970)."""
+    """One AWS resource. `note`: why it is listed. `requested_at`: when the fleet was requested (seconds since 1970)."""
 
     kind: ResourceKind
     name: str
@@ -99,7 +99,7 @@ def format_resource(resource: Resource) -> str:
 
 
 def iter_tagged_fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
-    """Yield the fleets with the tag `app` (of one app, or of any app) that have machines or may still start some."""
+    """Yield the fleets with an `app` tag (of one app or of any app) that have machines or may still start some."""
     for fleet in iter_fleets(ec2):
         tags, fleet_state = get_fleet_tags(fleet), fleet["SpotFleetRequestState"]
         if not _has_app_tag(tags, app) or has_fleet_ended(fleet_state):
@@ -117,7 +117,7 @@ def iter_tagged_fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Resou
 
 
 def iter_tagged_machines(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
-    """Yield the machines with the tag `app` that have not been terminated."""
+    """Yield the machines with an `app` tag that have not been terminated."""
     filters: Any = [_build_tag_filter(app), {"Name": "instance-state-name", "Values": _LIVE_INSTANCE_STATES}]
     for instance in iter_instances(ec2, filters):
         tags, instance_state = parse_tags(instance.get("Tags")), instance["State"]["Name"]
@@ -136,7 +136,7 @@ def iter_tagged_machines(ec2: EC2Client, app: str | None = None) -> Iterator[Res
 
 
 def iter_tagged_volumes(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
-    """Yield the volumes with the tag `app` that are not attached to a machine.
+    """Yield the volumes with an `app` tag that are not attached to a machine.
 
     Attached volumes are not listed, because EC2 deletes them together with their machine.
     """
@@ -153,7 +153,7 @@ def iter_tagged_volumes(ec2: EC2Client, app: str | None = None) -> Iterator[Reso
 
 
 def iter_tagged_templates(ec2: EC2Client, app: str | None = None) -> Iterator[Resource]:
-    """Yield the launch templates with the tag `app`; LEFT if they are named `APP_NAME-RUN`, else UNKNOWN."""
+    """Yield the launch templates with an `app` tag; REMAINING if they are named `APP_NAME-RUN`, else UNKNOWN."""
     filters: Any = [_build_tag_filter(app)]
     for page in ec2.get_paginator("describe_launch_templates").paginate(Filters=filters):
         for template in page["LaunchTemplates"]:
@@ -175,7 +175,7 @@ def iter_named_queues(sqs: SQSClient, app: str, names: Iterable[str]) -> Iterato
 
 
 def iter_tagged_queues(sqs: SQSClient) -> Iterator[Resource]:
-    """Yield all queues with the tag `app`. Makes two calls per queue."""
+    """Yield all queues with an `app` tag. Makes two calls per queue."""
     for page in sqs.get_paginator("list_queues").paginate(PaginationConfig={"PageSize": 1000}):
         for url in page.get("QueueUrls", []):
             tags = _empty_if_missing(partial(sqs.list_queue_tags, QueueUrl=url)).get("Tags", {})
@@ -191,7 +191,7 @@ def iter_app_services(ecs: ECSClient, cluster_name: str, app: str) -> Iterator[R
 
 
 def iter_app_clusters(ecs: ECSClient, name: str, app: str) -> Iterator[Resource]:
-    """Yield the cluster with this name, if the app created it; KEPT if it has services of other apps."""
+    """Yield the cluster with this name, if the app created it; KEPT if it runs other apps' services."""
     cluster = describe_cluster(ecs, name)
     if cluster is not None and is_app_cluster(cluster, app):
         other_services = [service for service in list_service_names(ecs, name) if service != AppNames(app).service]
@@ -200,7 +200,7 @@ def iter_app_clusters(ecs: ECSClient, name: str, app: str) -> Iterator[Resource]
 
 
 def iter_ecs_resources(ecs: ECSClient) -> Iterator[Resource]:
-    """Yield all clusters and services with the tag `app`."""
+    """Yield all clusters and services with an `app` tag."""
     pages = ecs.get_paginator("list_clusters").paginate()
     arns = [arn for page in pages for arn in page["clusterArns"]]
     for batch in split_into_batches(arns, CLUSTERS_PER_CALL):
@@ -242,16 +242,16 @@ def iter_all_task_definitions(ecs: ECSClient) -> Iterator[Resource]:
 
 
 def get_container_variable(definition: Mapping[str, Any], name: str) -> str:
-    """Return the value of an environment variable of the containers in a task definition; '' if it is not set."""
+    """Return the value of an environment variable in a task definition's containers; '' if it is not set."""
     containers = definition.get("containerDefinitions", [])
     pairs = [pair for container in containers for pair in container.get("environment", [])]
     return next((str(pair.get("value", "")) for pair in pairs if pair.get("name") == name), "")
 
 
 def iter_idle_alarms(cloudwatch: CloudWatchClient, app: str | None = None) -> Iterator[Resource]:
-    """Yield the idle alarms; their `id` is the machine's id.
+    """Yield the idle alarms; the `id` of each is its machine's ID.
 
-    Alarms of one app are recognized by their name, APP_NAME_INSTANCE; those of all apps also by their content.
+    One app's alarms are recognized by their name, APP_NAME_INSTANCE. Without `app`, their content must match too.
     """
     query: Any = {"AlarmNamePrefix": f"{app}_i-"} if app else {"AlarmTypes": ["MetricAlarm"]}
     for page in cloudwatch.get_paginator("describe_alarms").paginate(**query):
@@ -262,7 +262,7 @@ def iter_idle_alarms(cloudwatch: CloudWatchClient, app: str | None = None) -> It
 
 
 def iter_app_dashboards(cloudwatch: CloudWatchClient, app: str, *, keep: bool = False) -> Iterator[Resource]:
-    """Yield the app's dashboard, if it exists; KEPT if `keep`."""
+    """Yield the app's dashboard if it exists; its state is KEPT if `keep` is set."""
     pages = cloudwatch.get_paginator("list_dashboards").paginate(DashboardNamePrefix=app)
     if any(entry["DashboardName"] == app for page in pages for entry in page.get("DashboardEntries", [])):
         state, note = (ResourceState.KEPT, "CLEAN_DASHBOARD is 'False'") if keep else (ResourceState.REMAINING, "")
@@ -283,7 +283,7 @@ def iter_dashboard_bodies(cloudwatch: CloudWatchClient) -> Iterator[tuple[str, s
         try:
             yield name, cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"]
         except ClientError as error:
-            if get_error_code(error) not in _MISSING_DASHBOARD_CODES:  # it may be deleted between the two calls
+            if get_error_code(error) not in _MISSING_DASHBOARD_CODES:  # deleted between the two calls
                 raise
 
 
@@ -300,7 +300,7 @@ def iter_monitor_rules(events: Any, app: str | None = None) -> Iterator[Resource
 
 
 def _choose_ending_state(is_ending: bool, ownership: ResourceState) -> ResourceState:
-    """Return ENDING for an ending resource of an app, so that cleanup waits for it; else its ownership state."""
+    """Return ENDING if the resource is ending and an app owns it, so that cleanup waits; else its ownership state."""
     return ResourceState.ENDING if is_ending and ownership is ResourceState.REMAINING else ownership
 
 
@@ -310,7 +310,7 @@ def _iter_queue(sqs: SQSClient, url: str, tags: dict[str, str], state: ResourceS
         return
     jobs, is_job_queue = queue.counts.jobs, bool(queue.dead_letter_queue)
     if jobs and not is_job_queue and state is ResourceState.REMAINING:
-        state = ResourceState.KEPT  # this is a dead-letter queue itself, and cleanup keeps failed jobs
+        state = ResourceState.KEPT  # a dead-letter queue: cleanup keeps failed jobs
     note = f"holds {format_count(jobs, 'job' if is_job_queue else 'failed job')}" if jobs else "empty"
     yield Resource(ResourceKind.QUEUE, queue.name, tags["app"], tags.get("run", ""), note, state, id=url)
 
@@ -351,7 +351,7 @@ def _build_cluster_resource(cluster: Any, tags: dict[str, str], ownership: Resou
 
 
 def _is_idle_alarm(alarm: Any, machine: str) -> bool:
-    """Return whether the alarm watches and terminates this machine, as alarms of any version of the system do."""
+    """Return whether the alarm watches and terminates this machine, as idle alarms from every version do."""
     dimensions = {(dimension["Name"], dimension["Value"]) for dimension in alarm.get("Dimensions", [])}
     return dimensions == {("InstanceId", machine)} and any(
         action.endswith(":ec2:terminate") for action in alarm.get("AlarmActions", [])
@@ -376,9 +376,10 @@ def _choose_queue_state(tags: dict[str, str], url: str) -> ResourceState:
 
 
 def _choose_ownership_state(tags: dict[str, str], name: str | None, *own_names: str) -> ResourceState:
-    """Return LEFT if more than the tag `app` shows that an app owns the resource, else UNKNOWN.
+    """Return REMAINING if there is proof that an app owns the resource, else UNKNOWN.
 
-    Proof is a tag that only this package writes, or one of `own_names`.
+    The `app` tag is not proof, because other programs use it too. Proof is a tag that only this package writes, or a
+    name in `own_names`.
     """
     is_own = SUBMITTED_JOBS_TAG in tags or has_run_tags(tags) or name in own_names
     return ResourceState.REMAINING if is_own else ResourceState.UNKNOWN

@@ -13,12 +13,12 @@ from distributed_something.core.aws_errors import AWSEvent
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
 
-STOPPED_TASKS_PER_CALL = 100  # ECS: limit of ListTasks and of DescribeTasks
+STOPPED_TASKS_PER_CALL = 100  # ECS limit for ListTasks and DescribeTasks
 
 
 @dataclass(frozen=True)
 class ServiceState:
-    """Numbers of tasks that the service should run, is running, and is starting."""
+    """How many tasks the service should run, is running, and is starting."""
 
     desired: int
     running: int
@@ -40,19 +40,22 @@ class StoppedTask:
 
 
 def observe_service(ecs: ECSClient, cluster: str, service: str) -> ServiceState | None:
-    """Return the service's task counts; None if the cluster or the service does not exist. Raise AWS's errors."""
+    """Return the service's task counts; None if the cluster or service does not exist.
+
+    Other AWS errors are not caught.
+    """
     return parse_service_state(describe_service(ecs, cluster, service))
 
 
 def parse_service_state(described: Mapping[str, Any] | None) -> ServiceState | None:
-    """Return the task counts in ECS's description of a service; None if it is not active."""
+    """Return the task counts in ECS's description of a service; None if the service is not active."""
     if described is None or described.get("status") != "ACTIVE":
         return None
     return ServiceState(described["desiredCount"], described["runningCount"], described["pendingCount"])
 
 
 def parse_service_events(described: Mapping[str, Any] | None) -> tuple[AWSEvent, ...]:
-    """Return the events in ECS's description of a service; none if it is not active."""
+    """Return the events in ECS's description of a service; none if the service is not active."""
     if described is None or described.get("status") != "ACTIVE":
         return ()
     events = described.get("events", ())
@@ -60,7 +63,7 @@ def parse_service_events(described: Mapping[str, Any] | None) -> tuple[AWSEvent,
 
 
 def list_stopped_tasks(ecs: ECSClient, cluster: str, service: str) -> tuple[StoppedTask, ...]:
-    """Return up to 100 stopped tasks of the service. ECS lists them for about an hour. Raise AWS's errors."""
+    """Return up to 100 stopped tasks of the service. ECS lists them for about an hour. AWS errors are not caught."""
     missing_errors = (ecs.exceptions.ClusterNotFoundException, ecs.exceptions.ServiceNotFoundException)
     try:
         arns = ecs.list_tasks(

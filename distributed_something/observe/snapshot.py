@@ -1,8 +1,8 @@
-"""Snapshot of a run: everything on which the monitor bases its decisions, read from AWS in a few calls.
+"""Snapshot of a run: everything that the monitor bases its decisions on, read from AWS in a few calls.
 
-The number of calls does not depend on the number of jobs or of busy machines. It grows by two calls per 100 machines
-without a task, by one per 1,000 machines of the fleet, and by one per 1,000 containers that ever paused (these are
-listed in the bucket's `machines/`, and the five newest are read).
+The number of calls does not depend on the number of jobs or busy machines. It grows by two calls per 100 machines
+without a task, by one per 1,000 machines in the fleet, and by one per 1,000 containers that ever paused (their files in
+the bucket's `machines/` folder are listed, and the newest five are read).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """State of a run at one time. `queue`, `fleet`, and `service` are None if they do not exist.
+    """State of a run at one moment. `queue`, `fleet`, and `service` are None if they do not exist.
 
     `dead`: jobs in the dead-letter queue. `submitted`: jobs submitted so far; None if this was not recorded. `paused`:
     the newest containers that have paused because several jobs failed in a row or their disk is full. `idle_instances`:
-    the fleet's machines without a running task. `hourly`: cost of all machines in USD an hour; None if no price is
-    known. `problems`: what the fleet reports while it has too few machines, one entry per cause.
+    the fleet's machines without a running task. `hourly`: cost of all machines in USD per hour; None if no price is
+    known. `problems`: what the fleet reports if it has too few machines, one entry per cause.
     """
 
     at: float
@@ -52,14 +52,14 @@ class RunSnapshot:
 
     @property
     def done(self) -> int | None:
-        """Number of finished jobs, from SQS's approximate counts; None if the number of submitted jobs is unknown."""
+        """Number of finished jobs, estimated from SQS's counts; None if the number of submitted jobs is unknown."""
         if self.submitted is None or self.queue is None:
             return None
         return max(0, self.submitted - self.queue.jobs - self.dead)
 
 
 def observe_run(clients: Clients, file: MonitorFile, prices: SpotPriceCache, now: float) -> RunSnapshot:
-    """Return a snapshot of the run. Raise AWS's errors."""
+    """Return a snapshot of the run. AWS errors are not caught."""
     queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
     fleet = observe_fleet(clients.ec2, file.MONITOR_FLEET_ID)
     return RunSnapshot(

@@ -743,7 +743,7 @@ def test_a_missing_permission_is_reported_with_the_failed_step() -> None:
 def test_a_row_is_formatted_with_its_state_and_note() -> None:
     planned = SetupRow("role", "r", SetupState.CHANGED, "trust policy", is_planned=True)
     assert format_setup_row(planned) == "would be changed  role r (trust policy)"
-    assert format_setup_row(SetupRow("role", "r", SetupState.EXISTS)) == "found             role r"
+    assert format_setup_row(SetupRow("role", "r", SetupState.EXISTS)) == "exists            role r"
 
 
 # Account and buckets

@@ -1,4 +1,4 @@
-"""`run.py check`: the findings for valid and faulty accounts, and the calls to AWS."""
+"""Tests for `run.py check`: the findings for valid and faulty accounts, and the calls to AWS."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def list_problems(findings: list[Finding]) -> list[Finding]:
 
 
 def get_only_problem(findings: list[Finding], level: FindingLevel) -> Finding:
-    """Return the only finding that is not ok, after a check of its level."""
+    """Return the only finding that is not ok, and check its level."""
     (finding,) = list_problems(findings)
     assert finding.level is level, finding
     assert finding.remedy
@@ -223,7 +223,7 @@ def list_levels(findings: Iterable[Finding]) -> list[str]:
 # A valid account
 
 
-def test_a_valid_account_has_a_finding_for_every_topic_and_no_problems(aws: Account) -> None:
+def test_a_valid_account_gets_a_finding_for_every_topic_and_no_problems(aws: Account) -> None:
     findings = run_checks(aws)
     assert list_problems(findings) == []
     assert choose_exit_code(findings) == 0
@@ -242,11 +242,11 @@ def test_findings_follow_the_order_in_which_a_run_needs_resources(aws: Account) 
     assert actual_topics[-5:] == ["spot quota", "bid", "cost", "log export", "names"]
 
 
-def test_a_check_makes_25_calls_and_repeats_only_those_for_the_second_queue(aws: Account) -> None:
+def test_a_check_makes_25_calls_and_repeats_only_the_queue_calls(aws: Account) -> None:
     run_checks(aws)
     assert len(aws.calls) == 25
     repeated_calls = {call for call in aws.calls if aws.calls.count(call) > 1}
-    assert repeated_calls == {"sqs.GetQueueUrl", "sqs.GetQueueAttributes", "sqs.ListQueueTags"}  # for two queues
+    assert repeated_calls == {"sqs.GetQueueUrl", "sqs.GetQueueAttributes", "sqs.ListQueueTags"}  # once per queue
 
 
 def test_many_types_and_subnets_need_no_additional_calls(aws: Account) -> None:
@@ -300,7 +300,7 @@ def test_a_check_creates_nothing_except_an_upload_that_it_aborts(aws: Account) -
     ]  # fmt: skip
 
 
-def test_without_a_fleet_file_the_config_is_checked(aws: Account) -> None:
+def test_without_a_fleet_file_the_config_is_still_checked(aws: Account) -> None:
     findings = run_checks(aws, None)
     assert list_problems(findings) == []
     assert any(finding.topic == "fleet file" and "none given" in finding.message for finding in findings)
@@ -308,7 +308,7 @@ def test_without_a_fleet_file_the_config_is_checked(aws: Account) -> None:
     assert "iam.GetRole" not in aws.calls
 
 
-# Faulty accounts: each has a finding with a remedy
+# Faulty accounts: each gets a finding with a remedy
 
 
 def test_missing_credentials_are_reported_and_stop_all_further_calls(aws: Account) -> None:
@@ -332,7 +332,7 @@ def test_an_expired_login_is_reported_with_a_way_to_log_in_again(aws: Account) -
 
 
 @pytest.mark.parametrize("name", ["fleet.json", "my: fleet; the second.json"])
-def test_an_error_in_the_fleet_file_names_the_key_whatever_the_file_name_is(aws: Account, name: str) -> None:
+def test_an_error_in_the_fleet_file_is_reported_with_its_key_for_any_file_name(aws: Account, name: str) -> None:
     faulty_fleet = copy.deepcopy(FLEET) | {"AllocationStrategy": "cheapest; first"}
     findings = run_preflight_checks(aws.clients, build_settings(), Path(name), faulty_fleet, NOW)
     (finding,) = [finding for finding in findings if finding.topic == "fleet file"]
@@ -341,26 +341,26 @@ def test_an_error_in_the_fleet_file_names_the_key_whatever_the_file_name_is(aws:
     assert finding.is_user_error
 
 
-def test_every_error_in_the_fleet_file_is_a_finding(aws: Account) -> None:
+def test_every_error_in_the_fleet_file_gets_a_finding(aws: Account) -> None:
     faulty_fleet = copy.deepcopy(FLEET) | {"AllocationStrategy": "cheapest", "Color": "red"}
     findings = run_preflight_checks(aws.clients, build_settings(), Path("fleet.json"), faulty_fleet, NOW)
     messages = [finding.message for finding in findings if finding.topic == "fleet file"]
     assert messages == ["Color: AWS does not know this key", "AllocationStrategy: AWS does not accept 'cheapest'"]
 
 
-def test_a_missing_instance_profile_is_wrong(aws: Account) -> None:
+def test_a_missing_instance_profile_is_reported_as_wrong(aws: Account) -> None:
     aws.refuse_call("iam.GetInstanceProfile", "NoSuchEntity")
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert finding.message.startswith("there is no instance profile ecsInstanceRole")
     assert "setupAWS" in finding.remedy
 
 
-def test_an_instance_profile_without_a_role_is_wrong(aws: Account) -> None:
+def test_an_instance_profile_without_a_role_is_reported_as_wrong(aws: Account) -> None:
     aws.change_response("iam.GetInstanceProfile", InstanceProfile=build_profile([]))
     assert "contains no role" in get_only_problem(run_checks(aws), FindingLevel.WRONG).message
 
 
-def test_a_role_that_ec2_may_not_assume_is_wrong(aws: Account) -> None:
+def test_a_role_that_ec2_may_not_assume_is_reported_as_wrong(aws: Account) -> None:
     aws.change_response(
         "iam.GetInstanceProfile", InstanceProfile=build_profile([build_role("ecsInstanceRole", "ecs.amazonaws.com")])
     )
@@ -380,7 +380,7 @@ def test_roles_and_policies_that_setup_aws_creates_in_china_pass_the_checks() ->
     assert is_log_export_allowed(policy, aws_account.region)
 
 
-def test_a_fleet_file_of_another_account_is_reported(aws: Account) -> None:
+def test_a_fleet_file_from_another_account_is_reported(aws: Account) -> None:
     aws.change_response("sts.GetCallerIdentity", Account="999900001111")
     findings = list_problems(run_checks(aws))
     assert [finding.message for finding in findings] == [
@@ -389,20 +389,20 @@ def test_a_fleet_file_of_another_account_is_reported(aws: Account) -> None:
     ]
 
 
-def test_a_spot_quota_of_zero_is_wrong(aws: Account) -> None:
+def test_a_spot_quota_of_zero_is_reported_as_wrong(aws: Account) -> None:
     aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert "no spot machine can start" in finding.message
     assert "L-34B43A08" in finding.remedy
-    assert choose_exit_code([finding]) == 1  # a problem of the account, not a user error
+    assert choose_exit_code([finding]) == 1  # a problem with the account, not a user error
 
 
-def test_a_spot_quota_for_some_of_the_machines_is_a_warning(aws: Account) -> None:
+def test_a_spot_quota_for_some_of_the_machines_gets_a_warning(aws: Account) -> None:
     aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 5.0})
     assert "enough for 2 of 3 machines" in get_only_problem(run_checks(aws), FindingLevel.WARNING).message
 
 
-def test_an_unknown_subnet_is_wrong(aws: Account) -> None:
+def test_an_unknown_subnet_is_reported_as_wrong(aws: Account) -> None:
     aws.change_response("ec2.DescribeSubnets", Subnets=[])
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert (finding.topic, finding.message) == ("subnets", "not in this account and region: subnet-1")
@@ -410,7 +410,7 @@ def test_an_unknown_subnet_is_wrong(aws: Account) -> None:
     assert choose_exit_code([finding]) == 2
 
 
-def test_an_image_that_is_not_in_ecr_is_wrong(aws: Account) -> None:
+def test_an_image_that_is_not_in_ecr_is_reported_as_wrong(aws: Account) -> None:
     failure = {"imageId": {"imageTag": "1"}, "failureCode": "ImageNotFound", "failureReason": "not found"}
     aws.responses["ecr.BatchGetImage"] = {"images": [], "failures": [failure]}
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
@@ -418,36 +418,36 @@ def test_an_image_that_is_not_in_ecr_is_wrong(aws: Account) -> None:
     assert "make push" in finding.remedy
 
 
-def test_a_repository_that_is_not_in_ecr_is_wrong(aws: Account) -> None:
+def test_a_repository_that_is_not_in_ecr_is_reported_as_wrong(aws: Account) -> None:
     aws.refuse_call("ecr.BatchGetImage", "RepositoryNotFoundException")
     assert get_only_problem(run_checks(aws), FindingLevel.WRONG).topic == "image"
 
 
-def test_a_container_image_for_other_processors_is_wrong(aws: Account) -> None:
+def test_a_container_image_for_other_processors_is_reported_as_wrong(aws: Account) -> None:
     arm = {"manifests": [{"platform": {"architecture": "arm64"}}]}
     aws.responses["ecr.BatchGetImage"] = {"images": [{"imageManifest": json.dumps(arm)}]}
     assert "is for arm64, which m5.large cannot run" in get_only_problem(run_checks(aws), FindingLevel.WRONG).message
 
 
-def test_a_machine_image_for_other_processors_is_wrong(aws: Account) -> None:
+def test_a_machine_image_for_other_processors_is_reported_as_wrong(aws: Account) -> None:
     aws.responses["ec2.DescribeImages"]["Images"][0]["Architecture"] = "arm64"
     assert get_only_problem(run_checks(aws), FindingLevel.WRONG).message == "ami-1 is for arm64, but m5.large is x86_64"
 
 
-def test_an_unknown_machine_image_is_wrong(aws: Account) -> None:
+def test_an_unknown_machine_image_is_reported_as_wrong(aws: Account) -> None:
     aws.change_response("ec2.DescribeImages", Images=[])
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert finding.message == "ami-1 is not in this region, or this account may not use it"
 
 
-def test_a_type_that_is_not_sold_as_a_spot_machine_is_wrong(aws: Account) -> None:
+def test_a_type_that_is_not_offered_as_a_spot_machine_is_reported_as_wrong(aws: Account) -> None:
     aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
     assert (
-        get_only_problem(run_checks(aws), FindingLevel.WRONG).message == "AWS does not sell m5.large as a spot machine"
+        get_only_problem(run_checks(aws), FindingLevel.WRONG).message == "AWS does not offer m5.large as a spot machine"
     )
 
 
-def test_an_unsupported_machine_image_is_a_warning(aws: Account) -> None:
+def test_an_unsupported_machine_image_gets_a_warning(aws: Account) -> None:
     aws.responses["ec2.DescribeImages"]["Images"][0]["Name"] = "amzn2-ami-ecs-hvm-2.0.20230906-x86_64-ebs"
     assert "no longer supported" in get_only_problem(run_checks(aws), FindingLevel.WARNING).message
 
@@ -455,7 +455,9 @@ def test_an_unsupported_machine_image_is_a_warning(aws: Account) -> None:
 @pytest.mark.parametrize(
     ("created", "level"), [("2019-11-18T23:59:59.000Z", FindingLevel.WRONG), ("2020-02-01", None), ("", None)]
 )
-def test_a_machine_image_older_than_imdsv2_is_wrong(aws: Account, created: str, level: FindingLevel | None) -> None:
+def test_a_machine_image_older_than_imdsv2_is_reported_as_wrong(
+    aws: Account, created: str, level: FindingLevel | None
+) -> None:
     aws.responses["ec2.DescribeImages"]["Images"][0]["CreationDate"] = created
     assert [finding.level for finding in list_problems(run_checks(aws))] == ([level] if level else [])
 
@@ -467,45 +469,45 @@ def test_an_unknown_machine_type_is_reported(aws: Account) -> None:
     assert choose_exit_code(findings) == 2
 
 
-def test_a_missing_bucket_is_wrong_and_gets_no_test_upload(aws: Account) -> None:
+def test_a_missing_bucket_is_reported_as_wrong_and_gets_no_test_upload(aws: Account) -> None:
     aws.refuse_call("s3.HeadBucket", "404", "Not Found")
     finding = get_only_problem(run_checks(aws), FindingLevel.WRONG)
     assert finding.message == "there is no bucket app-bucket"
     assert "s3.CreateMultipartUpload" not in aws.calls
 
 
-def test_a_bucket_in_another_region_is_a_warning_about_costs(aws: Account) -> None:
+def test_a_bucket_in_another_region_gets_a_warning_about_costs(aws: Account) -> None:
     aws.responses["s3.HeadBucket"] = {"BucketRegion": "eu-west-1"}
     finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
     assert "AWS charges for every transfer" in finding.message
     assert "eu-west-1" in finding.remedy
 
 
-def test_a_read_only_bucket_is_wrong(aws: Account) -> None:
+def test_a_read_only_bucket_is_reported_as_wrong(aws: Account) -> None:
     aws.refuse_call("s3.CreateMultipartUpload", "AccessDenied", "Access Denied")
     assert get_only_problem(run_checks(aws), FindingLevel.WRONG).message == "you cannot write to it: needs s3:PutObject"
 
 
-def test_missing_queues_ask_for_setup(aws: Account) -> None:
+def test_the_remedy_for_missing_queues_is_setup(aws: Account) -> None:
     aws.refuse_call("sqs.GetQueueUrl", MISSING_QUEUE)
     findings = list_problems(run_checks(aws))
     assert list_levels(findings) == ["wrong", "wrong"]
     assert {finding.remedy for finding in findings} == {"run setup first"}
 
 
-def test_the_file_name_of_a_key_pair_is_corrected_to_its_name(aws: Account) -> None:
+def test_the_remedy_for_a_key_file_name_is_the_name_of_the_key_pair(aws: Account) -> None:
     aws.change_response("ec2.DescribeKeyPairs", KeyPairs=[])
     fleet = copy.deepcopy(FLEET)
     fleet["LaunchSpecifications"][0]["KeyName"] = "my-key.pem"
     assert get_only_problem(run_checks(aws, fleet), FindingLevel.WRONG).remedy == "write 'my-key'"
 
 
-def test_a_subnet_without_an_internet_route_is_a_warning(aws: Account) -> None:
+def test_a_subnet_without_an_internet_route_gets_a_warning(aws: Account) -> None:
     aws.responses["ec2.DescribeRouteTables"]["RouteTables"][0]["Routes"] = []
     assert "no route to the internet from subnet-1" in get_only_problem(run_checks(aws), FindingLevel.WARNING).message
 
 
-def test_machines_without_public_addresses_in_a_public_subnet_are_a_warning(aws: Account) -> None:
+def test_machines_without_public_addresses_in_a_public_subnet_get_a_warning(aws: Account) -> None:
     assert "ASSIGN_IP" in get_only_problem(run_checks(aws, ASSIGN_IP=False), FindingLevel.WARNING).remedy
 
 
@@ -519,28 +521,30 @@ def test_resources_of_another_app_are_reported(aws: Account) -> None:
     assert all(finding.topic == "names" and "the app OtherApp" in finding.message for finding in findings)
 
 
-def test_a_queue_without_the_app_tag_is_a_warning(aws: Account) -> None:
+def test_a_queue_without_the_app_tag_gets_a_warning(aws: Account) -> None:
     aws.responses["sqs.ListQueueTags"] = {}
     findings = list_problems(run_checks(aws))
     assert list_levels(findings) == ["warning", "warning"]
-    assert all("has no tag `app`" in finding.message and "run setup" in finding.remedy for finding in findings)
+    assert all("has no `app` tag" in finding.message and "run setup" in finding.remedy for finding in findings)
 
 
 def test_a_service_without_the_app_tag_must_be_deleted_first(aws: Account) -> None:
-    """setup does not tag it, because permission to tag services would cover all services with that ending."""
+    """setup does not tag the service: permission to tag it would cover all services with that name suffix."""
     aws.responses["ecs.DescribeServices"]["services"][0]["tags"] = []
     finding = get_only_problem(run_checks(aws), FindingLevel.WARNING)
-    assert "the service AppService has no tag `app`" in finding.message
+    assert "the service AppService has no `app` tag" in finding.message
     assert "aws ecs delete-service --force" in finding.remedy
 
 
-def test_a_run_in_progress_is_a_warning(aws: Account) -> None:
+def test_a_run_in_progress_gets_a_warning(aws: Account) -> None:
     aws.responses["ecs.DescribeServices"]["services"][0]["desiredCount"] = 6
     assert "a run of App is in progress" in get_only_problem(run_checks(aws), FindingLevel.WARNING).message
 
 
 @pytest.mark.parametrize("policy", [None, {}, build_export_policy("eu-west-1")])
-def test_a_bucket_that_refuses_log_export_is_a_warning(aws: Account, policy: dict[str, Any] | None) -> None:
+def test_a_bucket_policy_that_does_not_allow_log_export_gets_a_warning(
+    aws: Account, policy: dict[str, Any] | None
+) -> None:
     if policy is None:
         aws.refuse_call("s3.GetBucketPolicy", "NoSuchBucketPolicy")
     else:
@@ -548,7 +552,7 @@ def test_a_bucket_that_refuses_log_export_is_a_warning(aws: Account, policy: dic
     assert get_only_problem(run_checks(aws), FindingLevel.WARNING).topic == "log export"
 
 
-def test_a_placeholder_in_the_fleet_file_is_a_user_error(aws: Account) -> None:
+def test_a_placeholder_in_the_fleet_file_counts_as_a_user_error(aws: Account) -> None:
     fleet = copy.deepcopy(FLEET)
     fleet["LaunchSpecifications"][0]["ImageId"] = "ami-FILL_IN"
     findings = run_checks(aws, fleet)
@@ -580,7 +584,7 @@ PERMISSIONS = {
 
 
 @pytest.mark.parametrize("call", sorted(PERMISSIONS))
-def test_a_missing_permission_is_named_and_stops_no_other_check(aws: Account, call: str) -> None:
+def test_a_missing_permission_is_reported_and_does_not_stop_other_checks(aws: Account, call: str) -> None:
     all_topics = {finding.topic for finding in run_checks(aws)}
     code = {"s3": "AccessDenied", "ec2": "UnauthorizedOperation"}.get(call.partition(".")[0], "AccessDeniedException")
     aws.refuse_call(
@@ -594,13 +598,13 @@ def test_a_missing_permission_is_named_and_stops_no_other_check(aws: Account, ca
     assert all_topics <= {finding.topic for finding in findings}
 
 
-def test_the_permission_is_taken_from_the_message_of_aws(aws: Account) -> None:
+def test_the_permission_is_taken_from_the_aws_message(aws: Account) -> None:
     aws_message = "User: arn:aws:iam::1:user/ada is not authorized to perform: s3:ListBucket on resource: x"
     aws.refuse_call("s3.HeadBucket", "AccessDenied", aws_message)
     assert any("needs s3:ListBucket" in finding.message for finding in run_checks(aws))
 
 
-def test_any_other_error_is_a_warning_with_the_code_and_message_of_aws(aws: Account) -> None:
+def test_any_other_error_gets_a_warning_with_the_code_and_message_from_aws(aws: Account) -> None:
     aws.refuse_call("service-quotas.GetServiceQuota", "ServiceException", "try later")
     assert (
         get_only_problem(run_checks(aws), FindingLevel.WARNING).message
@@ -629,7 +633,7 @@ def test_an_image_name_is_split_into_its_parts(name: str, parts: ContainerImageR
 @pytest.mark.parametrize(
     "name", ["User/Project:1", "a//b", "a/b:", "a/b:t ag", "a/b@sha256:12", "-a", "a/b:" + "x" * 129]
 )
-def test_an_invalid_image_name_is_wrong(aws: Account, name: str) -> None:
+def test_an_invalid_image_name_is_reported_as_wrong(aws: Account, name: str) -> None:
     if name == "a/b:":
         assert parse_image_reference(name) == ContainerImageReference("", "a/b", "", "")
         return
@@ -649,9 +653,9 @@ def test_an_image_outside_ecr_is_not_looked_up_and_the_finding_says_so(aws: Acco
     assert "ecr.BatchGetImage" not in aws.calls
 
 
-def test_an_image_in_another_region_is_a_warning_about_transfer_costs(aws: Account) -> None:
+def test_an_image_in_another_region_gets_a_warning_about_transfer_costs(aws: Account) -> None:
     assert (
-        "pays for the transfer"
+        "you pay for the transfer to each machine"
         in get_only_problem(
             run_checks(aws, DOCKERHUB_TAG=ECR.replace("us-east-1", "eu-west-1")), FindingLevel.WARNING
         ).message
@@ -695,14 +699,14 @@ def test_an_image_without_an_architecture_still_exists(config: bytes) -> None:
     ("waiting", "running", "level"),
     [(0, 0, "warning"), (4, 0, "warning"), (5, 0, "ok"), (0, 5, "ok"), (1000, 0, "ok")],
 )
-def test_too_few_jobs_for_all_machines_are_a_warning(waiting: int, running: int, level: str) -> None:
+def test_a_queue_with_too_few_jobs_for_all_machines_gets_a_warning(waiting: int, running: int, level: str) -> None:
     queue = QueueFacts(QueueCounts(waiting, running), {}, "AppDead")
     assert list_levels(judge_job_queue("AppQueue", queue, machines=3, slots=2)) == [level]
 
 
-def test_failed_jobs_of_an_earlier_run_are_reported() -> None:
+def test_failed_jobs_from_an_earlier_run_are_reported() -> None:
     (finding,) = judge_dead_letter_queue("AppDead", QueueFacts(QueueCounts(21, 0), {}, ""))
-    assert finding.message == "21 failed jobs of an earlier run in AppDead"
+    assert finding.message == "21 failed jobs from an earlier run in AppDead"
 
 
 def test_a_queue_with_another_dead_letter_queue_is_reported(aws: Account) -> None:
@@ -721,11 +725,11 @@ def test_a_queue_with_another_dead_letter_queue_is_reported(aws: Account) -> Non
     ("tasks", "cpu", "memory", "expected_levels"),
     [
         (2, 1024, 3700, []),
-        (1, 2048, 8000, ["wrong"]),  # 7536 of the 8192 MiB are usable, without the ECS agent's share
-        (3, 1024, 2000, ["wrong"]),  # 2 virtual CPUs
+        (1, 2048, 8000, ["wrong"]),  # only 7536 of 8192 MiB are usable; the ECS agent needs the others
+        (3, 1024, 2000, ["wrong"]),  # needs 3072 CPU units; the machine has 2048
         (1, 1024, 3000, ["warning"]),  # two would fit, so ECS may fill some machines and leave others idle
-        (1, 2048, 3000, ["ok"]),  # unused memory for another container
-        (2, 600, 3700, ["ok"]),  # unused CPU for another container
+        (1, 2048, 3000, ["ok"]),  # enough unused memory for another container
+        (2, 600, 3700, ["ok"]),  # enough unused CPU for another container
     ],
 )
 def test_the_number_of_containers_that_fit_decides_the_level(
@@ -741,21 +745,21 @@ def test_the_number_of_containers_that_fit_decides_the_level(
     assert all(finding.remedy for finding in findings)
 
 
-def test_memory_that_fits_on_no_machine_is_wrong_and_the_remedy_names_the_maximum() -> None:
+def test_memory_that_fits_on_no_machine_is_reported_as_wrong_with_the_maximum() -> None:
     (finding,) = judge_machine_capacity(build_settings(MEMORY=4000), {"m5.large": M5, "m5.small": M5_SMALL})
     assert (finding.level, finding.is_user_error) == (FindingLevel.WRONG, True)
     assert finding.message == "MEMORY: 2 x 4000 MiB does not fit on any machine (largest: 8192 MiB)"
     assert finding.remedy == "set MEMORY to at most 3768, or lower TASKS_PER_MACHINE"
 
 
-def test_cpu_that_fits_on_no_machine_is_wrong_and_the_remedy_names_the_maximum() -> None:
+def test_cpu_that_fits_on_no_machine_is_reported_as_wrong_with_the_maximum() -> None:
     (finding,) = judge_machine_capacity(build_settings(TASKS_PER_MACHINE=1, CPU_SHARES=4096), {"m5.large": M5})
     assert (finding.level, finding.is_user_error) == (FindingLevel.WRONG, True)
     assert finding.message == "CPU_SHARES: 1 x 4096 does not fit on any machine (largest: 2048)"
     assert finding.remedy == "set CPU_SHARES to at most 2048, or lower TASKS_PER_MACHINE"
 
 
-def test_memory_and_cpu_that_no_single_machine_has_are_wrong() -> None:
+def test_memory_and_cpu_that_no_single_machine_offers_are_reported_as_wrong() -> None:
     fast_type = MachineType("c5.xlarge", 4, 4096, frozenset({"x86_64"}))
     large_memory_type = MachineType("r5.large", 1, 16384, frozenset({"x86_64"}))
     (finding,) = judge_machine_capacity(
@@ -790,7 +794,7 @@ def test_100_machine_types_are_looked_up_per_call(aws: Account) -> None:
     assert [len(parameters["Filters"][0]["Values"]) for parameters in calls] == [100, 1]
 
 
-def test_a_type_that_is_too_small_is_a_warning_if_others_fit() -> None:
+def test_a_type_that_is_too_small_gets_a_warning_if_another_type_is_large_enough() -> None:
     findings = list(judge_machine_capacity(build_settings(), {"m5.large": M5, "m5.small": M5_SMALL}))
     assert list_levels(findings) == ["warning"]
     assert findings[0].message == "m5.small holds 1 of 2 containers (CPU for 1, memory for 1)"
@@ -828,7 +832,10 @@ def build_image(*devices: tuple[str, int]) -> dict[str, Any]:
     [
         ((("/dev/xvda", 30, None),), ["ok"]),
         ((("/dev/xvda", 22, None),), ["wrong"]),  # smaller than its snapshot
-        ((("/dev/xvda", None, None), ("/dev/xvdcz", 30, None)), ["warning"]),  # as on Amazon Linux 1
+        (
+            (("/dev/xvda", None, None), ("/dev/xvdcz", 30, None)),
+            ["warning"],
+        ),  # the second disk exists only on Amazon Linux 1
         ((("/dev/xvdcz", 30, None),), ["warning", "warning"]),
         ((("/dev/xvda", 30, "snap-gone"),), ["wrong"]),
         ((), ["ok"]),
@@ -840,8 +847,8 @@ def test_disks_are_compared_with_the_machine_image(volumes: Any, expected: list[
     assert list_levels(findings) == expected
 
 
-def test_the_remedy_for_a_small_disk_names_the_setting_of_its_size() -> None:
-    """EBS_VOL_SIZE is the size of the last disk, as in published files; other sizes are in the Fleet file."""
+def test_the_remedy_for_a_small_disk_names_the_setting_for_its_size() -> None:
+    """EBS_VOL_SIZE sets the size of the last disk, as in the published system; the Fleet file sets the others."""
     image = {"ami-1": build_image(("/dev/xvda", 30), ("/dev/xvdcz", 22))}
     both = LaunchSpecification("m5.large", image="ami-1", volumes=(("/dev/xvda", 8, None), ("/dev/xvdcz", 10, None)))
     first, last = judge_disks([both], image, {})
@@ -876,13 +883,13 @@ def test_the_default_route_of_a_subnet_is_found(tables: list[Any], kind: str | N
     assert find_default_route_target("subnet-1", "vpc-1", tables) == kind
 
 
-def test_a_security_group_of_another_network_is_wrong() -> None:
+def test_a_security_group_in_another_network_is_reported_as_wrong() -> None:
     groups = {"sg-1": {"VpcId": "vpc-2", "IpPermissionsEgress": [{}]}}
     specification = LaunchSpecification("m5.large", groups=("sg-1",))
     assert list_levels(judge_security_groups([specification], groups, {"vpc-1"})) == ["wrong"]
 
 
-def test_a_type_missing_in_one_zone_is_a_warning_and_in_all_zones_is_wrong() -> None:
+def test_a_type_missing_in_one_zone_gets_a_warning_and_in_all_zones_is_reported_as_wrong() -> None:
     specifications = [LaunchSpecification("m5.large", ("s-a", "s-b"))]
     zones, types = {"s-a": "us-east-1a", "s-b": "us-east-1b"}, {"m5.large": M5}
     everywhere = {("m5.large", "us-east-1a"), ("m5.large", "us-east-1b")}
@@ -891,7 +898,7 @@ def test_a_type_missing_in_one_zone_is_a_warning_and_in_all_zones_is_wrong() -> 
     assert list_levels(judge_type_offerings(specifications, zones, set(), types)) == ["wrong"]
 
 
-def test_a_launch_specification_contains_all_values_of_the_fleet_file() -> None:
+def test_a_launch_specification_contains_all_values_from_the_fleet_file() -> None:
     (specification,) = build_launch_specifications(build_launch_specs(build_settings(), copy.deepcopy(FLEET)))
     assert (specification.machine_type, specification.subnets, specification.groups) == (
         "m5.large",
@@ -907,7 +914,7 @@ def test_a_launch_specification_contains_all_values_of_the_fleet_file() -> None:
     [
         {
             "LaunchSpecifications": [{"InstanceType": "m5.large"}, {"ImageId": "ami-1"}]
-        },  # written by the published system
+        },  # as written by the published system
         {"LaunchTemplateConfigs": [{"Overrides": [{"InstanceType": "m5.large", "SubnetId": "s"}]}, {}]},
     ],
 )
@@ -916,7 +923,7 @@ def test_the_types_of_a_fleet_are_read_from_both_forms_of_request(fleet: dict[st
 
 
 def build_template_fleet(**override: str) -> dict[str, Any]:
-    """Return the Fleet file with a launch template instead of its specification."""
+    """Return the Fleet file with a launch template in place of its launch specification."""
     template_reference = {"LaunchTemplateId": "lt-1", "Version": "3"}
     config = {"LaunchTemplateSpecification": template_reference, "Overrides": [override]}
     return {"IamFleetRole": FLEET["IamFleetRole"], "LaunchTemplateConfigs": [config]}
@@ -966,7 +973,7 @@ def test_the_values_in_a_launch_template_are_looked_up(aws: Account) -> None:
     assert aws.get_parameters("ec2.DescribeLaunchTemplateVersions") == {"LaunchTemplateId": "lt-1", "Versions": ["3"]}
 
 
-def test_a_missing_launch_template_is_wrong(aws: Account) -> None:
+def test_a_missing_launch_template_is_reported_as_wrong(aws: Account) -> None:
     aws.refuse_call("ec2.DescribeLaunchTemplateVersions", "InvalidLaunchTemplateId.NotFound")
     (finding,) = check_launch_template(build_lookups(aws, build_template_fleet()))
     assert (finding.level, finding.message) == (FindingLevel.WRONG, "there is no launch template lt-1 version 3")
@@ -984,7 +991,7 @@ def test_a_missing_launch_template_is_wrong(aws: Account) -> None:
         ),
     ],
 )
-def test_a_launch_template_that_start_cluster_would_refuse_is_wrong(
+def test_a_launch_template_that_start_cluster_would_reject_is_reported_as_wrong(
     aws: Account, content: dict[str, Any], problem: str, remedy: str
 ) -> None:
     version = {"LaunchTemplateId": "lt-1", "VersionNumber": 3, "LaunchTemplateData": {"ImageId": "ami-1"} | content}
@@ -1005,7 +1012,7 @@ def test_a_launch_template_that_cannot_be_read_is_reported_once(aws: Account) ->
     assert aws.calls.count("ec2.DescribeLaunchTemplateVersions") == 1
 
 
-def test_on_demand_machines_do_not_count_against_the_spot_quota_and_have_their_own_cost(aws: Account) -> None:
+def test_on_demand_machines_do_not_count_toward_the_spot_quota_but_get_a_cost_warning(aws: Account) -> None:
     aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 4.0})
     facts = build_lookups(aws, FLEET, ON_DEMAND_MACHINES=1)
     assert list_levels(check_spot_quota(facts)) == ["ok"]
@@ -1017,10 +1024,10 @@ def test_a_cost_limit_is_reported_as_inexact_for_on_demand_machines(
     aws: Account, limit: float, is_reported: bool
 ) -> None:
     (finding,) = check_cost(build_lookups(aws, FLEET, ON_DEMAND_MACHINES=3, MAX_COST=limit))
-    assert ("MAX_COST counts spot prices" in finding.message) is is_reported
+    assert ("MAX_COST assumes spot prices" in finding.message) is is_reported
 
 
-def test_without_spot_machines_the_spot_quota_and_market_do_not_matter(aws: Account) -> None:
+def test_without_spot_machines_spot_quotas_and_spot_prices_are_not_checked(aws: Account) -> None:
     aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
     aws.responses["ec2.DescribeInstanceTypes"]["InstanceTypes"][0]["SupportedUsageClasses"] = ["on-demand"]
     findings = run_checks(aws, ON_DEMAND_MACHINES=3, MACHINE_PRICE=0.0001)
@@ -1028,7 +1035,7 @@ def test_without_spot_machines_the_spot_quota_and_market_do_not_matter(aws: Acco
     assert any(finding.message == "no spot machines requested" for finding in findings)
 
 
-def test_a_spot_quota_of_zero_is_only_a_warning_if_on_demand_machines_are_requested(aws: Account) -> None:
+def test_a_spot_quota_of_zero_gets_only_a_warning_if_on_demand_machines_are_requested(aws: Account) -> None:
     aws.change_response("service-quotas.GetServiceQuota", Quota={"Value": 0.0})
     facts = build_lookups(aws, FLEET, ON_DEMAND_MACHINES=1)
     assert list_levels(check_spot_quota(facts)) == ["warning"]
@@ -1043,7 +1050,7 @@ def test_a_spot_quota_of_zero_is_only_a_warning_if_on_demand_machines_are_reques
         (5001, 1, ["Container instances per cluster", "Tasks per service"]),
     ],
 )
-def test_a_run_above_the_default_limits_of_ecs_is_a_warning(
+def test_a_run_that_exceeds_the_default_ecs_limits_gets_a_warning(
     aws: Account, machines: int, tasks: int, quota_names: list[str]
 ) -> None:
     facts = build_lookups(aws, FLEET, CLUSTER_MACHINES=machines, TASKS_PER_MACHINE=tasks)
@@ -1069,7 +1076,7 @@ def test_a_run_above_the_default_limits_of_ecs_is_a_warning(
         ("mac1.metal", None), ("u-6tb1.metal", None), ("p6-b200.48xlarge", None),
     ],
 )  # fmt: skip
-def test_each_machine_type_has_its_quota_class(kind: str, code: str | None) -> None:
+def test_each_machine_type_is_matched_to_its_quota_class(kind: str, code: str | None) -> None:
     quota_class = find_quota_class(kind)
     assert (quota_class.code if quota_class else None) == code
 
@@ -1082,7 +1089,7 @@ def test_the_spot_quota_is_compared_with_the_number_of_machines(value: int, leve
     assert list_levels(judge_spot_quotas(3, {"m5.large": M5}, {STANDARD: value})) == [level]
 
 
-def test_a_spot_quota_of_zero_for_one_of_two_classes_is_only_a_warning() -> None:
+def test_a_spot_quota_of_zero_for_one_of_two_classes_gets_only_a_warning() -> None:
     gpu = MachineType("g5.xlarge", 4, 16384, frozenset({"x86_64"}))
     values = {quota: value for quota, value in ((STANDARD, 64), (find_quota_class("g5.xlarge"), 0)) if quota}
     assert list_levels(judge_spot_quotas(3, {"m5.large": M5, "g5.xlarge": gpu}, values)) == ["ok", "warning"]
@@ -1101,26 +1108,28 @@ def build_market(now: float, most: float, above: float = 0.0, kind: str = "m5.la
         (build_market(0.11, 0.12, 1.0), "wrong"),
     ],
 )
-def test_the_bid_is_compared_with_current_prices_and_those_of_the_week(type_market: SpotMarket, level: str) -> None:
+def test_the_bid_is_compared_with_the_current_prices_and_last_weeks_prices(type_market: SpotMarket, level: str) -> None:
     findings = list(judge_bid(0.1, [type_market]))
     assert list_levels(findings) == [level]
     assert level == "ok" or "0.12" in findings[0].remedy
 
 
-def test_a_bid_below_all_types_is_wrong_and_below_one_type_is_a_warning() -> None:
+def test_a_bid_too_low_for_all_types_is_reported_as_wrong_and_for_one_type_gets_a_warning() -> None:
     expensive, cheap = build_market(0.2, 0.2, 1.0, "c5.large"), build_market(0.04, 0.05)
     assert list_levels(judge_bid(0.1, [cheap, expensive])) == ["ok", "warning"]
     findings = list(judge_bid(0.01, [cheap, expensive]))
     assert list_levels(findings) == ["warning", "warning", "wrong"]
-    assert findings[-1].remedy.startswith("raise MACHINE_PRICE above 0.05;")  # the price of the cheapest type
+    assert findings[-1].remedy.startswith(
+        "raise MACHINE_PRICE above 0.05;"
+    )  # last week's highest price of the cheaper type
 
 
-def test_a_few_types_have_one_finding_each() -> None:
+def test_a_few_types_get_one_finding_each() -> None:
     count = MAX_TYPES_SHOWN
     assert len(list(judge_bid(1.0, [build_market(0.1, 0.1, kind=f"m{n}.large") for n in range(count)]))) == count
 
 
-def test_many_types_have_a_few_findings_and_all_markets_in_the_details() -> None:
+def test_many_types_get_a_few_findings_with_all_markets_in_the_details() -> None:
     findings = list(judge_bid(1.0, [build_market(0.01 * n, 0.02 * n, kind=f"m{n}.large") for n in range(1, 41)]))
     assert len(findings) == MAX_TYPES_SHOWN + 1
     assert sum(len(finding.details["markets"]) for finding in findings) == 40
@@ -1142,7 +1151,7 @@ def test_the_maximum_cost_covers_only_spot_machines_because_only_they_have_a_bid
     assert finding.details["ceiling"] < 10 * 0.1
 
 
-def test_without_public_addresses_the_cost_includes_none() -> None:
+def test_without_public_addresses_the_cost_does_not_include_them() -> None:
     finding = judge_cost(build_settings(ASSIGN_IP=False), [])
     assert "addresses" not in finding.message
     assert finding.message.startswith("at most")

@@ -1,4 +1,4 @@
-"""`run.py why`: the ranking of the causes, the calls that gather the evidence, and the output."""
+"""Tests for `run.py why`: the ranking of the causes, the calls that gather the evidence, and the output."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def build_stopped_task(
 
 
 def build_ended_machine(code: str, message: str) -> ObservedMachine:
-    """Return a machine that EC2 terminated with this code."""
+    """Return a terminated machine with this end code and message."""
     reason = {"Code": code, "Message": message} if code else {}
     return parse_machine({"InstanceId": "i-1", "State": {"Name": "terminated"}, "StateReason": reason})
 
@@ -91,7 +91,7 @@ def test_a_healthy_run_has_no_problems() -> None:
     assert "no problems found" in format_diagnosis(HEALTHY, [])
 
 
-def test_the_last_jobs_of_a_run_are_not_a_problem() -> None:
+def test_the_last_jobs_of_a_run_do_not_count_as_a_problem() -> None:
     assert rank_causes(replace(HEALTHY, counts=QueueCounts(0, 1))) == []
 
 
@@ -99,7 +99,7 @@ def test_errors_of_a_fleet_that_has_all_its_machines_are_ignored() -> None:
     assert rank_causes(replace(HEALTHY, fleet_events=(build_event("InsufficientInstanceCapacity"),))) == []
 
 
-def test_stopped_containers_are_ignored_once_all_run_again() -> None:
+def test_stopped_containers_are_ignored_once_all_containers_run_again() -> None:
     assert rank_causes(replace(HEALTHY, stopped_tasks=(build_stopped_task("OutOfMemoryError: killed"),))) == []
 
 
@@ -125,13 +125,13 @@ def test_stopped_containers_are_ignored_once_all_run_again() -> None:
         (replace(IDLE, counts=QueueCounts(0, 7)), "all jobs are leased", "SQS_MESSAGE_VISIBILITY"),
     ],
 )
-def test_each_problem_is_ranked_first(evidence: Evidence, title: str, remedy: str) -> None:
+def test_each_problem_is_ranked_first_if_it_is_the_only_one(evidence: Evidence, title: str, remedy: str) -> None:
     cause = find_first_cause(evidence)
     assert cause.title.startswith(title)
     assert remedy in cause.remedy
 
 
-def test_a_quota_of_zero_is_ranked_before_its_consequences() -> None:
+def test_a_quota_of_zero_is_ranked_above_its_consequences() -> None:
     quota = SpotQuota("All Standard … Spot Instance Requests", "L-34B43A08", 0.0, 2)
     evidence = replace(
         NO_MACHINE, quota=quota, fleet_events=(build_event("MaxSpotInstanceCountExceeded: Max spot count exceeded"),)
@@ -142,7 +142,7 @@ def test_a_quota_of_zero_is_ranked_before_its_consequences() -> None:
     assert len(rank_causes(evidence)) > 1
 
 
-def test_a_quota_for_exactly_one_machine_is_not_a_cause() -> None:
+def test_a_quota_for_exactly_one_machine_does_not_count_as_a_cause() -> None:
     enough = replace(NO_MACHINE, quota=SpotQuota("All Standard", "L-34B43A08", 2.0, 2))
     assert rank_causes(enough) == rank_causes(NO_MACHINE)
 
@@ -185,7 +185,7 @@ def test_a_quota_for_exactly_one_machine_is_not_a_cause() -> None:
             build_event("The provided credentials do not have permission to create the service-linked role"),
             "service-linked role",
         ),
-        (build_event("something that nobody has seen"), "EC2 refuses to start machines"),
+        (build_event("something that nobody has seen"), "EC2 does not start machines"),
     ],
 )
 def test_each_fleet_event_is_explained_and_quoted(event: AWSEvent, text: str) -> None:
@@ -195,7 +195,7 @@ def test_each_fleet_event_is_explained_and_quoted(event: AWSEvent, text: str) ->
     assert (event.message or event.kind)[:40] in cause.evidence
 
 
-def test_repeated_events_are_one_cause_with_their_number() -> None:
+def test_repeated_events_become_one_cause_with_their_count() -> None:
     events = tuple(build_event("InsufficientInstanceCapacity", ago=60 + n) for n in range(50))
     (cause, *_) = rank_causes(replace(NO_MACHINE, fleet_events=events))
     assert cause.evidence.endswith("(50 times)")
@@ -204,7 +204,7 @@ def test_repeated_events_are_one_cause_with_their_number() -> None:
     )
 
 
-def test_machines_that_have_not_joined_are_named_with_the_likely_reason() -> None:
+def test_machines_that_have_not_joined_are_listed_with_the_likely_reason() -> None:
     unjoined_machines = tuple(
         ObservedMachine(f"i-{n}", "running", NOW - 3000, has_public_address=False) for n in range(5)
     )
@@ -218,7 +218,7 @@ def test_machines_that_have_not_joined_are_named_with_the_likely_reason() -> Non
     assert "ASSIGN_IP" in cause.remedy
 
 
-def test_new_machines_are_still_starting() -> None:
+def test_new_machines_are_reported_as_still_starting() -> None:
     new_machines = (ObservedMachine("i-1", "running", NOW - 60),)
     cause = find_first_cause(replace(IDLE, machines=new_machines, registered_count=0, cluster_machines=()))
     assert cause.title == "the machines are still starting"
@@ -236,7 +236,7 @@ def test_machines_beyond_the_first_100_of_a_cluster_do_not_count_as_missing() ->
     )
 
 
-def test_disconnected_agents_are_a_cause_if_at_least_half_are_disconnected() -> None:
+def test_disconnected_agents_are_reported_if_at_least_half_are_disconnected() -> None:
     disconnected, connected = ClusterMachine("i-1", False, 0), ClusterMachine("i-2", True, 0)
     assert "agent" in find_first_cause(replace(IDLE, cluster_machines=(disconnected,))).title
     assert "agent" in find_first_cause(replace(IDLE, cluster_machines=(disconnected, connected))).title
@@ -245,13 +245,13 @@ def test_disconnected_agents_are_a_cause_if_at_least_half_are_disconnected() -> 
     )
 
 
-def test_machines_that_terminate_at_once_are_reported_with_the_message_of_ec2() -> None:
+def test_machines_that_terminate_immediately_are_reported_with_ec2s_code() -> None:
     terminated = (build_ended_machine("Client.InternalError", "Client error on launch"),)
     assert "Client.InternalError" in find_first_cause(replace(NO_MACHINE, machines=terminated)).evidence
 
 
 @pytest.mark.parametrize("code", ["Client.UserInitiatedShutdown", "Client.InstanceInitiatedShutdown", ""])
-def test_machines_terminated_on_purpose_are_not_a_cause(code: str) -> None:
+def test_machines_terminated_on_purpose_do_not_count_as_a_cause(code: str) -> None:
     assert rank_causes(replace(NO_MACHINE, machines=(build_ended_machine(code, "on request"),))) == rank_causes(
         NO_MACHINE
     )
@@ -301,7 +301,7 @@ def test_each_service_event_is_explained(message: str, text: str) -> None:
     assert text in find_first_cause(replace(IDLE, service_events=(build_event(message, "service"),))).title
 
 
-def test_missing_capacity_without_machines_is_ranked_after_its_cause() -> None:
+def test_missing_capacity_without_machines_is_ranked_below_its_cause() -> None:
     service_events = (build_event(f"{PLACEMENT}No Container Instances were found in your cluster.", "service"),)
     evidence = replace(NO_MACHINE, service_events=service_events, fleet_events=(build_event("SpotMaxPriceTooLow"),))
     assert "MACHINE_PRICE" in rank_causes(evidence)[0].title
@@ -346,7 +346,7 @@ def test_each_exit_code_of_a_container_is_explained(exit_code: int, text: str) -
     assert cause.evidence == f"EssentialContainerExited: {EXITED}; exit code {exit_code}; its log ends: a line"
 
 
-def test_a_number_in_a_message_of_aws_is_not_an_exit_code() -> None:
+def test_a_number_in_an_aws_message_is_not_treated_as_an_exit_code() -> None:
     evidence = replace(IDLE, stopped_tasks=(build_stopped_task("the health check ended with exit code 137", 2),))
     assert "settings do not match" in find_first_cause(evidence).title
 
@@ -362,7 +362,7 @@ def test_a_number_in_a_message_of_aws_is_not_an_exit_code() -> None:
         build_stopped_task("", 137, kind="SpotInterruption"),
     ],
 )
-def test_containers_stopped_on_purpose_are_not_a_cause(task: StoppedTask) -> None:
+def test_containers_stopped_on_purpose_do_not_count_as_a_cause(task: StoppedTask) -> None:
     assert rank_causes(replace(IDLE, stopped_tasks=(task,))) == rank_causes(IDLE)
 
 
@@ -521,7 +521,7 @@ def test_a_resource_that_could_not_be_looked_up_is_never_reported_as_missing(evi
 
 
 @given(event_lists, task_lists)
-def test_a_missing_queue_is_ranked_before_all_other_causes(fleet_events: Any, stopped_tasks: Any) -> None:
+def test_a_missing_queue_is_ranked_above_all_other_causes(fleet_events: Any, stopped_tasks: Any) -> None:
     evidence = replace(NO_MACHINE, counts=None, fleet_events=fleet_events, stopped_tasks=stopped_tasks)
     assert find_first_cause(evidence).title == "there is no queue"
 
@@ -535,14 +535,14 @@ def test_a_run_at_its_cost_limit_is_reported() -> None:
     assert "startCluster" in find_first_cause(ended).remedy
 
 
-def test_a_fleet_with_a_target_of_zero_asks_for_monitor() -> None:
+def test_the_remedy_for_a_fleet_with_a_target_of_zero_is_monitor() -> None:
     causes = rank_causes(replace(IDLE, fleet=FleetState("active", 0, ()), service=ServiceState(0, 0, 0)))
     assert causes[0].title == "the fleet is set to run no machines"
     assert causes[0].remedy.startswith("run monitor")
     assert "the service is set to run no containers" not in {cause.title for cause in causes}
 
 
-def test_the_status_line_distinguishes_unknown_from_missing() -> None:
+def test_the_status_line_distinguishes_unknown_parts_from_missing_parts() -> None:
     missing_parts = Evidence(
         NOW,
         SUBJECT,
@@ -633,7 +633,7 @@ def test_the_evidence_contains_every_part_of_a_run(aws: Account) -> None:
     assert evidence.fleet is not None
     assert (evidence.fleet.state, evidence.fleet.target, evidence.fleet.machines) == ("active", 3, ("i-1",))
     assert [event.kind for event in evidence.fleet_events] == ["spotInstanceCountLimitExceeded", "launchSpecUnusable"]
-    assert [machine.id for machine in evidence.machines] == ["i-1"]  # the other machine belongs to an earlier run
+    assert [machine.id for machine in evidence.machines] == ["i-1"]  # the other machine is from an earlier run
     assert evidence.quota == SpotQuota("All G and VT Spot Instance Requests", "L-3819A6DF", 0.0, 4)
     assert evidence.paused_machines == (PausedMachine("i-1", "the disk is full"),)
     assert not evidence.is_closed
@@ -670,7 +670,7 @@ def test_machines_after_an_empty_page_are_listed(aws: Account) -> None:
     assert gather(aws).machines
 
 
-def test_gathering_evidence_only_reads(aws: Account) -> None:
+def test_gathering_evidence_makes_only_read_calls(aws: Account) -> None:
     gather(aws)
     assert {call.partition(".")[2][:4] for call in aws.calls} <= {
         "GetQ",
@@ -690,7 +690,7 @@ def test_without_a_run_no_fleet_is_looked_up(aws: Account) -> None:
 
 
 @pytest.mark.parametrize("call", sorted(RESPONSES))
-def test_a_refused_lookup_is_reported_and_does_not_stop_the_others(aws: Account, call: str) -> None:
+def test_a_denied_lookup_is_reported_and_does_not_stop_the_others(aws: Account, call: str) -> None:
     aws.refuse_call(call, "AccessDenied", "You are not authorized to perform this operation.")
     evidence = gather(aws)
     assert 1 <= len(evidence.lookup_errors) <= 2
@@ -722,13 +722,13 @@ def test_an_invalid_pause_document_is_ignored(aws: Account, content: bytes) -> N
     assert gather(aws).paused_machines == ()
 
 
-def test_a_run_without_a_monitor_file_is_found_by_the_tag_of_its_fleet(aws: Account) -> None:
+def test_a_run_without_a_monitor_file_is_found_by_its_fleets_tags(aws: Account) -> None:
     config = aws.responses["ec2.DescribeSpotFleetRequests"]["SpotFleetRequestConfigs"][0]
     tags = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": RUN}]
     config |= {
         "Tags": tags,
         "CreateTime": datetime.fromtimestamp(START + 4, UTC),
-    }  # EC2 creates the fleet a few seconds after the start of the run
+    }  # EC2 creates the fleet a few seconds after the run starts
     subject = observe_active_subject(aws.clients, SETTINGS)
     assert (subject.fleet, subject.start, subject.run) == (FLEET_ID, START, RUN)
     assert replace(subject, start=SUBJECT.start) == SUBJECT

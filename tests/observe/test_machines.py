@@ -1,4 +1,4 @@
-"""Observation of machines: instances in EC2, page by page, and container instances in the cluster."""
+"""Tests for observing machines: EC2 instances, page by page, and the cluster's container instances."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_pages_after_an_empty_page_are_read(aws: ExactClients) -> None:
     assert ids == ["i-1", "i-2"]
 
 
-def test_no_page_beyond_the_limit_is_read(aws: ExactClients) -> None:
+def test_no_pages_beyond_the_limit_are_read(aws: ExactClients) -> None:
     reservations = [{"Instances": [{"InstanceId": f"i-{number}"}]} for number in range(5)]
     query = {"Filters": FILTERS, "MaxResults": 5}
     aws.expect_call("ec2.describe_instances", query, Reservations=reservations, NextToken="more")
@@ -64,7 +64,9 @@ def describe_container_instance(number: int, **fields: Any) -> dict[str, Any]:
             "registeredAt": AT_START} | fields  # fmt: skip
 
 
-def test_container_instances_have_their_connection_and_state_and_count_pending_tasks(aws: ExactClients) -> None:
+def test_container_instances_are_parsed_with_connection_state_and_task_count(
+    aws: ExactClients,
+) -> None:
     query = {"cluster": "app-cluster", "containerInstances": ["arn:1", "arn:2", "arn:3", "arn:4"]}
     response = [
         describe_container_instance(1, runningTasksCount=1, pendingTasksCount=2),

@@ -1,4 +1,4 @@
-"""Reports of the run's containers: their pauses and their last log lines."""
+"""Tests for what the run's containers report: their pauses and their last log lines."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_empty_log_stream_is_ignored(aws: ExactClients) -> None:
     assert find_log_tail(aws.clients.logs, "AppLogs", "App") is None
 
 
-def test_the_last_lines_come_from_the_most_recent_container_of_the_app(aws: ExactClients) -> None:
+def test_the_last_lines_come_from_the_apps_most_recent_container(aws: ExactClients) -> None:
     """The machines' agents and an app with a similar name log to the same group."""
     streams = [
         build_stream("i-1", START + 9),
@@ -74,6 +74,6 @@ def test_the_last_lines_come_from_the_most_recent_container_of_the_app(aws: Exac
     assert find_log_tail(aws.clients.logs, "AppLogs", "App") == LogTail(START + 9, ("start a-1", "done a-1"))
 
 
-def test_without_a_container_of_the_app_the_log_tail_has_only_a_time(aws: ExactClients) -> None:
+def test_without_logs_from_the_apps_containers_the_log_tail_has_only_a_time(aws: ExactClients) -> None:
     aws.expect_call("logs.describe_log_streams", STREAMS_QUERY, logStreams=[build_stream("i-1", START)])
     assert find_log_tail(aws.clients.logs, "AppLogs", "App") == LogTail(START)

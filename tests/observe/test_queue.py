@@ -1,4 +1,4 @@
-"""Observation of a queue, including one that was deleted a moment ago."""
+"""Tests for observing a queue, including a queue that was deleted a moment ago."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_delayed_messages_count_as_waiting_jobs(aws: ExactClients) -> None:
     assert (queue.name, queue.counts.jobs) == ("AppQueue", 10)
 
 
-def test_a_queue_without_jobs_or_a_dead_letter_queue_is_observed(aws: ExactClients) -> None:
+def test_a_queue_may_have_no_jobs_and_no_dead_letter_queue(aws: ExactClients) -> None:
     prepare_queue(aws, CreatedTimestamp="1795430700")
     queue = observe_queue(aws.clients.sqs, "AppQueue")
     assert queue == QueueState(QUEUE_URL, QueueCounts(0, 0), 1_795_430_700.0, None)
@@ -57,7 +57,7 @@ def test_an_empty_queue_name_means_no_jobs_and_needs_no_call(aws: ExactClients, 
     assert aws.calls == []
 
 
-def test_other_errors_of_aws_are_raised(aws: ExactClients) -> None:
+def test_other_aws_errors_are_raised(aws: ExactClients) -> None:
     aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     aws.expect_error("sqs.get_queue_attributes", "AccessDenied")
     with pytest.raises(ClientError, match="AccessDenied"):

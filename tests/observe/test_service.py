@@ -1,4 +1,4 @@
-"""Observation of the app's service and of its stopped tasks."""
+"""Tests for observing the app's service and its stopped tasks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_deleted_service_has_no_state_and_no_events(status: str) -> None:
     assert parse_service_events(deleted) == ()
 
 
-def test_events_of_a_service_have_a_time() -> None:
+def test_service_events_have_a_time() -> None:
     active = SERVICE | {"events": [{"createdAt": AT_START, "message": "unable to place a task"}]}
     assert parse_service_events(active) == (AWSEvent(START, "service", "unable to place a task"),)
 
@@ -61,7 +61,7 @@ def list_tasks(aws: ExactClients, *tasks: dict[str, Any]) -> tuple[StoppedTask, 
     return list_stopped_tasks(aws.clients.ecs, "app-cluster", "AppService")
 
 
-def test_a_stopped_task_has_all_reasons_and_its_nonzero_exit_codes(aws: ExactClients) -> None:
+def test_a_stopped_task_has_all_its_reasons_and_nonzero_exit_codes(aws: ExactClients) -> None:
     containers = [{"exitCode": 137, "reason": "OutOfMemoryError"}, {"exitCode": 0}, {"reason": "not started"}]
     task = {"stoppedAt": AT_START, "stopCode": "EssentialContainerExited", "stoppedReason": "Essential container",
             "containers": containers}  # fmt: skip
@@ -69,11 +69,11 @@ def test_a_stopped_task_has_all_reasons_and_its_nonzero_exit_codes(aws: ExactCli
     assert list_tasks(aws, task) == (StoppedTask(START, "EssentialContainerExited", reasons, (137,)),)
 
 
-def test_missing_values_of_a_stopped_task_are_empty(aws: ExactClients) -> None:
+def test_missing_values_in_a_stopped_task_become_empty(aws: ExactClients) -> None:
     assert list_tasks(aws, {}) == (StoppedTask(0.0, "", ""),)
 
 
-def test_without_stopped_tasks_no_task_is_described(aws: ExactClients) -> None:
+def test_if_no_tasks_have_stopped_none_are_looked_up(aws: ExactClients) -> None:
     assert list_tasks(aws) == ()
 
 

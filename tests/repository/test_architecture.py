@@ -1,4 +1,4 @@
-"""Tests of `docs/architecture.md`, which must agree with the packages and their imports."""
+"""Tests for `docs/architecture.md`, which must agree with the packages and their imports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATHS = sorted(set(re.findall(r"`([a-z][\w/-]*\.py)`", TEXT)))
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_module_that_the_page_names_exists(path: str) -> None:
+def test_every_module_that_the_page_mentions_exists(path: str) -> None:
     assert (PACKAGE_FOLDER / path).is_file() or (ROOT / path).is_file()
 
 
@@ -26,7 +26,7 @@ def test_every_package_has_a_paragraph(package: str) -> None:
 
 
 def test_the_diagram_shows_every_import_between_packages_and_nothing_else() -> None:
-    """A path of several arrows also shows an import. This keeps the number of arrows small."""
+    """A path of several arrows also counts, so that the diagram needs only a few arrows."""
     arrows = set(re.findall(r"^    (\w+) --> (\w+)$", TEXT.split("```mermaid\n")[1].split("```")[0], re.M))
     module_paths = list_modules()
     package_pairs = {
@@ -42,7 +42,7 @@ def test_the_diagram_shows_every_import_between_packages_and_nothing_else() -> N
 
 
 def find_reachable_packages(start: str, arrows: set[tuple[str, str]]) -> set[str]:
-    """Return the packages that a path of arrows leads to from `start`."""
+    """Return the packages that can be reached from `start` by following arrows."""
     reachable: set[str] = set()
     unvisited = [start]
     while unvisited:

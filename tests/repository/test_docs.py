@@ -1,4 +1,4 @@
-"""Tests of the docs: what they name exists, and they describe all commands, options, and keys."""
+"""Tests for the docs: everything they mention exists, and they describe all commands, options, and keys."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_command_has_help_in_80_columns_and_a_section_in_the_docs(name: st
     assert f"## {name}" in (ROOT / "docs" / "commands.md").read_text()
 
 
-def test_help_lists_every_command_under_a_heading_and_shortens_no_line() -> None:
+def test_help_lists_every_command_under_a_heading_and_does_not_shorten_lines() -> None:
     result = CliRunner().invoke(cli, ["--help"], terminal_width=80)
     assert sorted(name for names in COMMAND_GROUPS.values() for name in names) == sorted(cli.commands)
     assert not [line for line in result.output.splitlines()[1:] if line.endswith("...")]
@@ -143,7 +143,7 @@ def test_the_makefile_and_the_config_name_the_same_image() -> None:
     assert image == load_settings(ROOT / "config.py").DOCKERHUB_TAG
 
 
-def test_the_summary_names_failed_jobs_and_resources_that_were_not_removed() -> None:
+def test_the_summary_lists_failed_jobs_and_resources_that_were_not_removed() -> None:
     failed = FailedJob("A1-0123456789", "exit code 3", 3, 3, ("no such picture",), "s3://bucket/log.txt")
     kept = KeptResource(ResourceKind.LOG_GROUP, "L", KeepReason.RETENTION, 60)
     error = CloudError("no", action="removing the queue Q", code="AccessDenied")

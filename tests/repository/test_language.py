@@ -1,6 +1,6 @@
-"""Plain English: phrases that used to make our text hard to read do not come back.
+"""Tests that certain phrases, which used to make our text hard to read, do not return.
 
-The list is short on purpose. It names the worst of what readers stumbled over, each with a better wording.
+The list is short on purpose: it contains only the phrases that confused readers most, each with a better wording.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ BETTER_WORDING_BY_PHRASE = {
     r"[«»]": "straight quotes or backticks",
 }
 PHRASES = [(re.compile(phrase, re.IGNORECASE), better) for phrase, better in BETTER_WORDING_BY_PHRASE.items()]
-SUFFIXES = {".py", ".md", ".sh", ".toml", ".in", ".json", ""}  # "" is for Makefile, Dockerfile, and scripts
+SUFFIXES = {".py", ".md", ".sh", ".toml", ".in", ".json", ""}  # "": Makefile, Dockerfile, scripts
 OTHERS_TEXT = {"LICENSE", Path(__file__).name}
 
 
 def list_own_files() -> list[Path]:
-    """Return the text files that we wrote, which are those in version control without licenses and data."""
+    """Return our own text files: the files under version control except licenses and data."""
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -51,7 +51,7 @@ def list_own_files() -> list[Path]:
 
 
 def find_old_phrases(text: str) -> list[str]:
-    """Return what is wrong with each line of `text`; names with underscores are read as sentences."""
+    """Return the problems in `text`, with line numbers. Underscores count as spaces, so that names are checked too."""
     return [
         f"line {number}: {match[0]!r}: better: {better}"
         for number, line in enumerate(text.splitlines(), 1)
@@ -64,7 +64,7 @@ def find_old_phrases(text: str) -> list[str]:
     "sentence",
     ["'x' is no number", "what_is_told_is_true", "lest it fail", "it starts anew", "mend the file", "give «x»"],
 )
-def test_a_phrase_of_the_list_is_found(sentence: str) -> None:
+def test_a_phrase_on_the_list_is_found(sentence: str) -> None:
     assert find_old_phrases(sentence)
 
 
@@ -73,7 +73,7 @@ def test_plain_english_is_accepted(sentence: str) -> None:
     assert find_old_phrases(sentence) == []
 
 
-def test_no_phrase_of_the_list_is_in_code_or_docs() -> None:
+def test_code_and_docs_contain_no_phrase_on_the_list() -> None:
     assert [
         f"{path.relative_to(ROOT)}: {problem}"
         for path in list_own_files()

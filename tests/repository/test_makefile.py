@@ -1,7 +1,7 @@
-"""Tests of `make build` and `make push` with a fake `docker`, which records its arguments and copies its build folder.
+"""Tests for `make build` and `make push` with a fake `docker`, which records its arguments and copies its build folder.
 
-Make copies `worker/` and the worker's package into a temporary folder, builds the worker's image there, and removes the
-folder.
+`make` copies `worker/` and the worker's package into a temporary folder, builds the worker's image there, and removes
+the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ exit "${DOCKER_EXIT:-0}"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Return a folder with the Makefile, the config, the worker's files, and the fake `docker`."""
+    """Create a folder with the Makefile, the config, the worker's files, and the fake `docker`, and return it."""
     for name in ("Makefile", "config.py"):
         shutil.copy(ROOT / name, tmp_path)
     ignored = shutil.ignore_patterns("__pycache__")
@@ -57,18 +57,18 @@ def build_environment(project: Path) -> dict[str, str]:
 
 
 def read_docker_calls(project: Path) -> list[str]:
-    """Return the arguments of each call of docker, one line per call."""
+    """Return the arguments of each call to docker, one line per call."""
     notes = project / "notes"
     return notes.read_text().splitlines() if notes.exists() else []
 
 
 def find_build_folder(project: Path, call: int = 1) -> Path:
-    """Return a copy of the folder that docker's call number `call` built. Calls count from 1."""
+    """Return the copy of the folder that docker call number `call` (starting at 1) built."""
     return project / f"notes.{call}"
 
 
 def read_package_files(folder: Path) -> dict[str, bytes]:
-    """Return the content of the worker's package below `folder`, by relative path."""
+    """Return the contents of the worker package's files in `folder`, keyed by relative path."""
     package = folder / "distributed_something"
     paths = [package / "__init__.py", *(package / "worker").rglob("*")]
     return {
@@ -149,7 +149,7 @@ def test_a_config_that_is_not_valid_python_is_reported_without_a_traceback(proje
 
 @pytest.fixture
 def example(project: Path) -> Path:
-    """Return the worker folder of a new example, which contains each file that an example can replace."""
+    """Create an example that replaces every file it can, and return its worker folder."""
     (project / "examples").mkdir()
     shutil.copy(ROOT / "examples" / "build.sh", project / "examples")
     folder = project / "examples" / "cells" / "worker"

@@ -8,7 +8,7 @@ from itertools import pairwise
 from tests.support.imports import PACKAGE, Import, get_package, iter_imports, list_modules
 from tests.support.paths import ROOT
 
-# A package may import the packages in any lower line, and the public names of `worker`.
+# A package may import the packages on any line below its own and the public names of `worker`.
 LAYERS = (
     ("cli",),
     ("diagnose",),
@@ -23,11 +23,11 @@ LAYERS = (
 LAYER_BY_PACKAGE = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 OUTSIDE_PACKAGE = {"config", "examples", "run", "tests"}  # modules and folders next to the package
 MAX_MODULES, MAX_MODULE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 12, 400, 40, 7
-MIN_WORDS = 2.0  # in the average function name
+MIN_WORDS = 2.0  # average number of words per function name
 
 
 def find_import_problem(item: Import) -> str | None:
-    """Return which rule this import breaks, or None if it is allowed."""
+    """Return the rule that this import breaks, or None if the import is allowed."""
     importer, imported = get_package(item.importer), get_package(item.module)
     if importer == "worker" and item.module == f"{PACKAGE}.worker" != item.importer:
         return "modules of worker must import each other, not distributed_something.worker"
@@ -56,7 +56,7 @@ def test_every_package_imports_only_from_lower_layers() -> None:
 
 
 def test_modules_are_imported_by_name_and_only_from_the_package() -> None:
-    """After `import distributed_something.run`, code could use any module below it, and no rule could see which."""
+    """After `import distributed_something.run`, code could use all its modules, and no test could detect which."""
     problems = [
         f"{path.relative_to(ROOT)}:{node.lineno}: import {alias.name}"
         for path in list_modules().values()
@@ -75,7 +75,7 @@ def test_modules_are_imported_by_name_and_only_from_the_package() -> None:
 
 
 def test_there_are_no_import_cycles() -> None:
-    """Imports inside functions and behind TYPE_CHECKING count too. The list of worker's public names does not."""
+    """Imports in functions and under TYPE_CHECKING count too. `worker/__init__.py` does not: it only lists names."""
     module_paths = list_modules()
     graph = {
         name: {item.module: item for item in iter_imports(name, path, module_paths)}

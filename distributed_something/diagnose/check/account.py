@@ -1,4 +1,4 @@
-"""Checks of the account: the login, the bucket, the roles, log export, and names that another app uses."""
+"""Checks the account: credentials, bucket, roles, log export, and whether another app uses the same names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FLEET_SERVICE_PRINCIPAL, EC2_SERVICE_PRINCIPAL = "spotfleet.amazonaws.com", "ec2
 def check_login(lookups: Lookups) -> Iterator[Finding]:
     """Check that AWS accepts the credentials.
 
-    `GetCallerIdentity` needs no permission, so credentials that fail here are not valid for anything.
+    `GetCallerIdentity` needs no permission, so if it fails, the credentials are invalid.
     """
     try:
         identity = lookups.identity.value
@@ -56,8 +56,12 @@ def check_bucket(lookups: Lookups) -> Iterator[Finding]:
         if find_missing_permission(error) is None:
             raise
         permission = find_missing_permission(error)
-        message = f"cannot tell whether {settings.AWS_BUCKET} exists: needs {permission}, or the bucket is not yours"
-        yield build_warning_finding("bucket", message, MISSING_PERMISSION_REMEDY)
+        yield build_warning_finding(
+            "bucket",
+            f"cannot tell whether {settings.AWS_BUCKET} exists: the lookup needs {permission}, or someone else "
+            "owns the bucket",
+            MISSING_PERMISSION_REMEDY,
+        )
     if lookups.is_bucket_missing:
         return
     try:
@@ -68,14 +72,14 @@ def check_bucket(lookups: Lookups) -> Iterator[Finding]:
         yield build_wrong_finding(
             "bucket",
             f"you cannot write to it: {format_lookup_error(error)}",
-            "ask your administrator for this permission, or set AWS_BUCKET to a bucket of yours",
+            "ask your administrator for this permission, or set AWS_BUCKET to a bucket you own",
         )
     else:
         yield build_ok_finding("bucket", "you can write to it (tested; the test left no files)")
 
 
 def judge_bucket(name: str, region: str | None, wanted_region: str) -> Iterator[Finding]:
-    """Compare the bucket's region with the region of the machines.
+    """Compare the bucket's region with the machines' region.
 
     `region` is None if the bucket does not exist and '' if S3 does not report its region.
     """
@@ -86,7 +90,7 @@ def judge_bucket(name: str, region: str | None, wanted_region: str) -> Iterator[
     elif region and region != wanted_region:
         yield build_warning_finding(
             "bucket",
-            f"{name} is in {region}, the machines would be in {wanted_region}: AWS charges for every transfer "
+            f"{name} is in {region}, but the machines would be in {wanted_region}: AWS charges for every transfer "
             "between regions",
             f"set AWS_REGION = '{region}' and use a Fleet file for that region",
         )
@@ -95,7 +99,7 @@ def judge_bucket(name: str, region: str | None, wanted_region: str) -> Iterator[
 
 
 def check_fleet_role(lookups: Lookups) -> Iterator[Finding]:
-    """Check the role with which the fleet starts and tags machines."""
+    """Check the role that lets the fleet start and tag machines."""
     if lookups.fleet is not None:
         name = parse_arn_name(str(lookups.fleet.get("IamFleetRole", "")))
         yield from judge_role("fleet role", name, lookups.fleet_role.value, FLEET_SERVICE_PRINCIPAL)
@@ -128,7 +132,7 @@ def check_same_account(lookups: Lookups) -> Iterator[Finding]:
 
 
 def judge_arn_account(arn: str, key: str, account: str) -> Iterator[Finding]:
-    """Compare the account in the ARN with the logged-in account. A bare name contains no account and passes."""
+    """Check that the ARN belongs to the logged-in account. A bare name, which contains no account, passes."""
     parts = arn.split(":")
     if len(parts) > 4 and parts[4] != account:
         yield build_wrong_finding(
@@ -145,7 +149,7 @@ def judge_instance_profile(name: str, profile: Mapping[str, Any] | None) -> Iter
     The AWS console creates an instance profile with each EC2 role; the API and the command line create only the role.
     """
     if profile is None:
-        message = f"there is no instance profile {name} (a role of that name is not enough)"
+        message = f"there is no instance profile {name} (a role with that name is not enough)"
         yield build_wrong_finding("profile", message, SETUP_AWS_REMEDY)
     elif not profile.get("Roles"):
         yield build_wrong_finding("profile", f"the instance profile {name} contains no role", SETUP_AWS_REMEDY)
@@ -166,22 +170,22 @@ def judge_role(topic: str, name: str, role: Mapping[str, Any] | None, service: s
 
 
 def check_log_export(lookups: Lookups) -> Iterator[Finding]:
-    """Check that the bucket policy lets CloudWatch Logs write, as log export requires."""
+    """Check that the bucket policy lets CloudWatch Logs write to the bucket, which log export requires."""
     if lookups.is_bucket_missing:
         return
     if is_log_export_allowed(lookups.bucket_policy.value, lookups.settings.AWS_REGION):
-        yield build_ok_finding("log export", "the bucket policy lets CloudWatch Logs write")
+        yield build_ok_finding("log export", "the bucket policy lets CloudWatch Logs write to the bucket")
     else:
         yield build_warning_finding(
             "log export",
-            "the bucket policy does not let CloudWatch Logs write, so the run cannot export its logs at the end (each "
-            "job's log is in the bucket anyway)",
-            "run setupAWS, which adds the statement",
+            "the bucket policy does not let CloudWatch Logs write to the bucket, so the run cannot export its logs at "
+            "the end (each job's log is in the bucket anyway)",
+            "run setupAWS, which adds the missing statement",
         )
 
 
 def is_log_export_allowed(policy: Mapping[str, Any], region: str) -> bool:
-    """Return whether the bucket policy lets CloudWatch Logs of this region read the ACL and write objects."""
+    """Return whether the bucket policy lets CloudWatch Logs in this region read the ACL and write objects."""
     names = {"logs.amazonaws.com", f"logs.{region}.amazonaws.com", f"logs.{region}.amazonaws.com{CHINA_DOMAIN_SUFFIX}"}
     actions: set[str] = set()
     for statement in wrap_in_list(policy.get("Statement")):
@@ -207,39 +211,40 @@ def check_name_owners(lookups: Lookups) -> Iterator[Finding]:
 
 
 def judge_queue_owner(name: str, queue: QueueFacts | None, app: str, key: str) -> Iterator[Finding]:
-    """Check the queue's tag `app`.
+    """Check the queue's `app` tag.
 
-    If two apps share a queue, their jobs mix. Without the tag, the roles that setupAWS creates cannot receive jobs.
+    If two apps share a queue, their jobs get mixed up. Without the tag, the roles that setupAWS creates do not allow
+    workers to receive jobs.
     """
     if queue is None:
         return
     owner = queue.tags.get("app")
     if not owner:
         yield build_warning_finding(
-            "names", f"the queue {name} has no tag `app`, which permissions depend on", "run setup, which adds it"
+            "names", f"the queue {name} has no `app` tag, which permissions depend on", "run setup, which adds it"
         )
     elif owner != app:
         yield build_wrong_finding(
             "names",
-            f"the queue {name} belongs to the app {owner}: its jobs would mix with yours",
+            f"the queue {name} belongs to the app {owner}: its jobs would get mixed up with yours",
             f"choose another {key}",
             is_user_error=True,
         )
 
 
 def judge_cluster_owner(name: str, cluster: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:
-    """Check the cluster's tag `app`. Apps may share a cluster, but separate clusters are easier to watch."""
+    """Check the cluster's `app` tag. Apps may share a cluster, but separate clusters are easier to watch."""
     owner = _find_owner(cluster)
     if owner and owner != app:
         yield build_warning_finding(
             "names",
-            f"the cluster {name} was created by the app {owner}; machines of both apps would be in it",
+            f"the cluster {name} was created by the app {owner}; it would contain the machines of both apps",
             "choose another ECS_CLUSTER, unless you want to share it",
         )
 
 
 def judge_service_owner(name: str, service: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:
-    """Check the service's tag `app` and whether a run is using the service.
+    """Check the service's `app` tag and whether a run is using the service.
 
     A service without the tag was created by the published system.
     """
@@ -251,17 +256,17 @@ def judge_service_owner(name: str, service: Mapping[str, Any] | None, app: str) 
     elif service and not owner:
         yield build_warning_finding(
             "names",
-            f"the service {name} has no tag `app`, which permissions depend on",
+            f"the service {name} has no `app` tag, which permissions depend on",
             "when nothing runs in it, delete it with aws ecs delete-service --force; setup then creates it again",
         )
     elif service and service.get("desiredCount"):
         yield build_warning_finding(
             "names",
-            f"the service {name} wants {service['desiredCount']} containers: a run of {app} is in progress",
+            f"the service {name} is set to run {service['desiredCount']} containers: a run of {app} is in progress",
             "watch it with monitor; for a second run, use another APP_NAME",
         )
 
 
 def _find_owner(described: Mapping[str, Any] | None) -> str | None:
-    """Return the app in the tags of a cluster or service; None without a tag."""
+    """Return the `app` tag of a cluster or service; None if it has no such tag."""
     return parse_tags(described.get("tags") if described else None).get("app")

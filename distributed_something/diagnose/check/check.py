@@ -1,10 +1,10 @@
 """`run.py check [FLEET]`: one list of findings about the config, the Fleet file, and the AWS account.
 
 Each `check_…` function reads what it needs from the `Lookups` and passes it to a pure `judge_…` function. A failed
-lookup does not stop the other checks; it becomes a warning that names the missing permission.
+lookup does not stop the other checks; it becomes a warning that shows the missing permission.
 
-To add a check, write both functions in the module of its subject, list it in `CHECKS` with a topic of at most 15
-characters, and describe the topic in docs/commands.md.
+To add a check, write both functions in the module for its subject, add the `check_…` function to `CHECKS` with a topic
+of at most 15 characters, and describe the topic in docs/commands.md.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ CHECKS: tuple[tuple[str, CheckFunction | None], ...] = (
     ("roles", check_same_account),
     ("image", check_container_image),
     ("queue", check_job_queues),
-    (FLEET_FILE_TOPIC, None),  # checked before all others, but listed here
+    (FLEET_FILE_TOPIC, None),  # runs before all other checks; its findings are listed here
     ("template", check_launch_template),
     ("subnets", check_subnets),
     ("groups", check_security_groups),
@@ -86,8 +86,8 @@ def run_preflight_checks(
 ) -> list[Finding]:
     """Return the findings of all checks, in the order of `CHECKS`.
 
-    `path` and `content` are the Fleet file's; both are None without one. AWS errors become findings. The checks create
-    and change nothing in AWS, and they cost nothing.
+    `path` and `content` belong to the Fleet file; both are None if there is no Fleet file. AWS errors become findings.
+    The checks create and change nothing in AWS, and they cost nothing.
     """
     fleet_file_findings, fleet = judge_fleet_file(clients, settings, path, content)
     lookups = Lookups(settings, clients, now, fleet)
@@ -98,16 +98,16 @@ def run_preflight_checks(
 def judge_fleet_file(
     clients: Clients, settings: Settings, path: Path | None, content: Mapping[str, Any] | None
 ) -> tuple[list[Finding], dict[str, Any] | None]:
-    """Check the Fleet file against the config, without a call to AWS; return the findings and the file's content.
+    """Check the Fleet file against the config without calling AWS; return the findings and the file's content.
 
-    The content is None if there is no file or if it has an error, because its values cannot be looked up then.
+    The content is None if there is no file, or if the file has an error and its values therefore cannot be looked up.
     """
     if path is None or content is None:
         message = "none given: subnets, image, roles, and disks are not checked"
         return [build_ok_finding(FLEET_FILE_TOPIC, message)], None
     try:
         check_fleet_file(clients.ec2, settings, dict(content), path)
-        return [build_ok_finding(FLEET_FILE_TOPIC, f"{path.name} fits the config")], dict(content)
+        return [build_ok_finding(FLEET_FILE_TOPIC, f"{path.name} matches the config")], dict(content)
     except InputError as error:
         return [_build_problem_finding(problem) for problem in error.problems], None
 
@@ -136,7 +136,7 @@ def iter_findings(checks: Iterable[tuple[str, CheckFunction]], lookups: Lookups)
 
 
 def build_lookup_warning(topic: str, error: BaseException) -> Finding:
-    """Return a warning with the permission that the lookup needs or, for other errors, AWS's code and words."""
+    """Return a warning with the permission that the lookup needs or, for other errors, AWS's error code and message."""
     permission = find_missing_permission(error)
     remedy = MISSING_PERMISSION_REMEDY if permission else RETRY_REMEDY
     return build_warning_finding(

@@ -1,4 +1,4 @@
-"""Checks of the limits and costs of a run: ECS limits, spot quota, bid, and hourly cost."""
+"""Checks the limits and the cost of a run: ECS limits, spot quota, bid, and hourly cost."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-# gp3 in us-east-1, aws.amazon.com/ebs/pricing, November 2026; other regions cost up to twice as much
+# gp3 in us-east-1, aws.amazon.com/ebs/pricing, November 2026; up to twice as much in other regions
 GP3_USD_PER_GIB_MONTH = 0.08
-IPV4_USD_PER_HOUR = 0.005  # a public address in use, all regions, aws.amazon.com/vpc/pricing, November 2026
+IPV4_USD_PER_HOUR = 0.005  # one public address, in any region, aws.amazon.com/vpc/pricing, November 2026
 HOURS_PER_MONTH = 730
 MAX_TYPES_SHOWN = 6
-_MARKET_JSON_KEYS = {"lowest": "least", "highest": "most", "share_above_bid": "above"}  # the others are equal
+# The other JSON keys equal the attribute names.
+_MARKET_JSON_KEYS = {"lowest": "least", "highest": "most", "share_above_bid": "above"}
 
 
 def check_spot_quota(lookups: Lookups) -> Iterator[Finding]:
@@ -43,19 +44,19 @@ def check_spot_quota(lookups: Lookups) -> Iterator[Finding]:
 
 
 def check_ecs_limits(lookups: Lookups) -> Iterator[Finding]:
-    """Compare the run's size with ECS's limits, which a run would reach only after it has requested its fleet."""
+    """Compare the run's size with ECS's limits, which a run would hit only after requesting its fleet."""
     yield from judge_ecs_limits(lookups.settings.CLUSTER_MACHINES, lookups.settings.TASKS_PER_MACHINE)
 
 
 def judge_ecs_limits(machines: int, tasks: int) -> Iterator[Finding]:
-    """Compare the machines, and the `tasks` on each of them, with ECS's default limits for a cluster and a service."""
+    """Compare the number of machines, with `tasks` tasks each, to ECS's default limits for a cluster and a service."""
     for (name, limit), needed in zip(ECS_DEFAULT_LIMITS.items(), (machines, machines * tasks), strict=True):
         if needed > limit:
             yield build_warning_finding(
                 "ECS limits",
                 f'{needed:,} exceeds AWS\'s default for "{name}" ({limit:,})',
-                "check your limit at Service Quotas, Amazon ECS; if it is not higher, use fewer, larger machines, and "
-                "containers with more DOCKER_CORES",
+                "check your limit under Service Quotas, Amazon ECS; if it is not higher, use fewer, larger machines "
+                "and containers with more DOCKER_CORES",
                 details={"quota": name, "default": limit, "needed": needed},
             )
 
@@ -65,8 +66,9 @@ def judge_spot_quotas(
 ) -> Iterator[Finding]:
     """Compare `count` spot machines with the account's quotas.
 
-    `quotas`: the account's virtual CPUs for each class of types. A quota that is too small is only a warning if
-    on-demand machines or another class of types can still start (`has_on_demand`: on-demand machines are requested).
+    `quotas`: the account's quota, in virtual CPUs, for each class of machine types. `has_on_demand`: whether on-demand
+    machines are requested. A quota that is too small gets only a warning if on-demand machines or another class of
+    machine types can still start.
     """
     classes: dict[QuotaClass | None, list[MachineType]] = defaultdict(list)
     for name, machine_type in types.items():
@@ -75,7 +77,7 @@ def judge_spot_quotas(
         if quota_class is None or quota_class not in quotas:
             names = format_names([machine_type.name for machine_type in machine_types])
             yield build_warning_finding(
-                "spot quota", f"unknown quota for {names}", "look it up at Service Quotas, Amazon EC2"
+                "spot quota", f"unknown quota for {names}", "look it up under Service Quotas, Amazon EC2"
             )
         else:
             is_only_class = len(classes) == 1 and not has_on_demand
@@ -90,10 +92,10 @@ def _judge_quota_class(
     smallest = min(machine_type.vcpus for machine_type in machine_types)
     largest = max(machine_type.vcpus for machine_type in machine_types)
     message = f'the quota "{quota_class.name}" is {quota:,.0f} virtual CPUs'
-    remedy = f"request more ({quota_class.code}) at Service Quotas, Amazon EC2, which may take a day"
+    remedy = f"request more ({quota_class.code}) under Service Quotas, Amazon EC2; this may take a day"
     details = {"code": quota_class.code, "value": quota, "needed": count * largest}
     if quota < smallest:
-        message += f": no spot machine can start (the smallest type has {smallest})"
+        message += f": no spot machine can start (the smallest type needs {smallest})"
         level = FindingLevel.WRONG if is_only_class else FindingLevel.WARNING
         return Finding(level, "spot quota", message, remedy, details=details)
     if quota < count * smallest:
@@ -119,7 +121,7 @@ def _judge_quota_class(
 
 
 def check_bid(lookups: Lookups) -> Iterator[Finding]:
-    """Compare MACHINE_PRICE with the spot market; skip this if only on-demand machines are requested."""
+    """Compare MACHINE_PRICE with spot prices, unless only on-demand machines are requested."""
     if lookups.spot_machines == 0:
         return
     markets = build_spot_markets(lookups.prices.value, lookups.settings.MACHINE_PRICE, lookups.now)
@@ -135,7 +137,7 @@ def check_bid(lookups: Lookups) -> Iterator[Finding]:
 
 
 def judge_bid(price: float, markets: Iterable[SpotMarket]) -> Iterator[Finding]:
-    """Compare the bid with the prices of each machine type now and over the last week, in all its zones.
+    """Compare the bid with each machine type's current prices and last week's prices in all its zones.
 
     Yields one finding for each of the first `MAX_TYPES_SHOWN` types and one for all others.
     """
@@ -182,14 +184,14 @@ def _judge_type_bid(price: float, markets: list[SpotMarket], *, is_only_type: bo
     if lowest > price:
         is_never_reached = all(market.lowest > price for market in markets)
         level = FindingLevel.WRONG if is_only_type and is_never_reached else FindingLevel.WARNING
-        when = ", nor at any time in that week" if is_never_reached else ""
+        when = " or have started at any time that week" if is_never_reached else ""
         message += f"; MACHINE_PRICE {format_usd(price)} is lower, so no machine would start now{when}"
         return Finding(level, "bid", message, _format_bid_remedy({"": markets}), is_user_error=True, details=details)
     if share_above > 0:
         return build_warning_finding(
             "bid",
             f"{message}; the price was above MACHINE_PRICE {format_usd(price)} for up to {share_above:.0%} of that "
-            "week, when AWS would have taken the machines back",
+            "week; AWS would have taken the machines back then",
             f"raise MACHINE_PRICE above {format_usd(week_maximum)}",
             details=details,
         )
@@ -202,24 +204,24 @@ def _format_bid_remedy(by_type: Mapping[str, list[SpotMarket]]) -> str:
 
 
 def check_cost(lookups: Lookups) -> Iterator[Finding]:
-    """Estimate the expected and the maximum cost of the whole fleet for an hour."""
+    """Estimate the fleet's expected and maximum hourly cost."""
     if lookups.spot_machines:
         markets = build_spot_markets(lookups.prices.value, lookups.settings.MACHINE_PRICE, lookups.now)
         yield judge_cost(lookups.settings, markets)
     if on_demand := lookups.settings.ON_DEMAND_MACHINES:
         message = f"the list price of {format_count(on_demand, 'on-demand machine')} is not looked up"
         if lookups.settings.MAX_COST:
-            message += "; MAX_COST counts spot prices instead, so the run may cost more"
+            message += "; MAX_COST assumes spot prices for them, so the run may cost more"
         yield build_warning_finding(
             "cost", message, "look it up at aws.amazon.com/ec2/pricing, and check your quota for on-demand machines"
         )
 
 
 def judge_cost(settings: Settings, markets: Iterable[SpotMarket]) -> Finding:
-    """Return the expected and the maximum cost of the spot machines for an hour.
+    """Return the expected and maximum hourly cost of the spot machines.
 
-    The expected cost uses the median of the current prices that do not exceed the bid, the maximum uses the bid. Both
-    include disks and public addresses.
+    The expected cost uses the median of the current prices that do not exceed the bid; the maximum cost uses the bid.
+    Both include disks and public addresses.
     """
     count = settings.CLUSTER_MACHINES - settings.ON_DEMAND_MACHINES
     machines = format_count(count, "spot machine" if settings.ON_DEMAND_MACHINES else "machine")

@@ -1,7 +1,7 @@
 """Findings of the checks, as text for a terminal and as JSON for scripts.
 
-The level WRONG is only for what cannot work, because it stops startCluster. Anything that may work, or that could not
-be looked up, is a WARNING.
+The level WRONG is only for problems that keep a run from working, because startCluster stops at them. A setup that may
+still work, or that could not be looked up, gets a WARNING.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class FindingLevel(Enum):
 class Finding:
     """One result of a check.
 
-    `is_user_error`: the problem is in one of the user's files. `details`: the numbers behind the message, for scripts.
+    `is_user_error`: whether the problem is in one of the user's files. `details`: the numbers behind the message, for
+    scripts.
     """
 
     level: FindingLevel
@@ -42,7 +43,7 @@ class Finding:
 
 
 def build_ok_finding(topic: str, message: str, remedy: str = "", *, details: FindingDetails = None) -> Finding:
-    """Return a finding without a problem; its `remedy` is advice."""
+    """Return a finding that reports no problem; its `remedy` is only advice."""
     return Finding(FindingLevel.OK, topic, format_one_line(message), remedy, details=dict(details or {}))
 
 
@@ -59,7 +60,7 @@ def build_wrong_finding(
 
 
 def choose_exit_code(findings: Iterable[Finding]) -> int:
-    """Return 0 without a WRONG finding, 2 if one of them is a user error, and 1 if all concern the account."""
+    """Return 0 if no finding is WRONG, 2 if any WRONG finding is a user error, and 1 otherwise."""
     wrong_findings = [finding for finding in findings if finding.level is FindingLevel.WRONG]
     if not wrong_findings:
         return 0
@@ -81,7 +82,7 @@ def format_findings(
 
 
 def format_findings_summary(findings: Sequence[Finding]) -> str:
-    """Return one line with the number of findings of each level."""
+    """Return one line with the number of findings at each level."""
     counts = {level: sum(finding.level is level for finding in findings) for level in FindingLevel}
     warnings = format_count(counts[FindingLevel.WARNING], "warning")
     if counts[FindingLevel.WRONG]:

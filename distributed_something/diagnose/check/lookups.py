@@ -1,7 +1,7 @@
-"""Lookups in AWS for the checks. Each is made once, when a check first needs it; its result or its error is cached.
+"""AWS lookups for the checks. Each lookup is made once, when a check first needs it; its result or error is cached.
 
-The number of calls is therefore small and fixed: about twenty-five, plus one for each hundred machine types and one for
-each page of prices. Nothing here evaluates a result or changes anything in AWS.
+The number of calls is therefore small and fixed: about 25, plus one per 100 machine types and one per page of prices.
+Nothing here evaluates a result or changes anything in AWS.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MISSING_CODES = {"404", "NoSuchBucket", "NoSuchEntity", "NoSuchBucketPolicy"}
 
 @dataclass(frozen=True)
 class LookupResult(Generic[T]):
-    """Result of one lookup, or the AWS error, which every use of `value` raises again."""
+    """Result of one lookup, or its AWS error, which `value` raises on every access."""
 
     result: T | None = None
     error: BaseException | None = None
@@ -82,8 +82,8 @@ class QueueFacts:
 class Lookups:
     """All lookups of one `check`, each made when it is first needed.
 
-    `fleet` is the content of a valid Fleet file, or None. A resource that does not exist is None, or missing from the
-    result.
+    `fleet` is the content of a valid Fleet file, or None. A resource that does not exist is None or missing
+    from the result.
     """
 
     settings: Settings
@@ -93,10 +93,10 @@ class Lookups:
 
     @property
     def specifications(self) -> list[LaunchSpecification]:
-        """Launch specifications of the fleet; without a Fleet file, only the machine types in the config.
+        """The fleet's launch specifications; without a Fleet file, only the machine types in the config.
 
-        If the launch template cannot be read, these contain only the Fleet file's own values. The check of the template
-        reports the error.
+        If the launch template cannot be read, the specifications contain only the values in the Fleet file itself;
+        `check_launch_template` reports the error.
         """
         if self.fleet is None:
             return [LaunchSpecification(name) for name in self.settings.MACHINE_TYPE]
@@ -115,7 +115,7 @@ class Lookups:
 
     @property
     def zones(self) -> set[str]:
-        """Zones of the fleet's subnets; empty if the fleet names no subnets or they cannot be looked up."""
+        """Zones of the fleet's subnets; empty if the Fleet file lists no subnets or their lookup fails."""
         return {subnet["AvailabilityZone"] for subnet in (self.subnets.result or {}).values()}
 
     @cached_property
@@ -130,7 +130,7 @@ class Lookups:
 
     @property
     def is_bucket_missing(self) -> bool:
-        """Whether the bucket certainly does not exist (false if it could not be looked up)."""
+        """Whether the bucket is known not to exist (False if it could not be looked up)."""
         return self.bucket_region == LookupResult(None)
 
     @cached_property
@@ -141,7 +141,7 @@ class Lookups:
     def check_bucket_write(self) -> None:
         """Raise ClientError if the bucket is not writable.
 
-        This starts a multipart upload, which needs permission to write, and aborts it, so that no object is created.
+        Starts a multipart upload, which requires write permission, and aborts it, so that no object is created.
         """
         location = {"Bucket": self.settings.AWS_BUCKET, "Key": f"{RUNS_PREFIX}/{self.settings.APP_NAME}/check"}
         upload_id = self.clients.s3.create_multipart_upload(**location)["UploadId"]  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ class Lookups:
 
     @cached_property
     def profiles(self) -> LookupResult[dict[str, Any | None]]:
-        """Instance profiles that the fleet names, by name; None for each that does not exist."""
+        """The fleet's instance profiles, keyed by name; None for each profile that does not exist."""
         names = sorted(
             {parse_arn_name(specification.profile) for specification in self.specifications if specification.profile}
         )
@@ -181,7 +181,7 @@ class Lookups:
 
     @cached_property
     def template(self) -> LookupResult[dict[str, Any] | None]:
-        """Content of the launch template that the Fleet file names; None if there is no such template."""
+        """Content of the fleet's launch template; None if the Fleet file uses none or the template does not exist."""
         if self.fleet is None or LAUNCH_TEMPLATE_CONFIGS_KEY not in self.fleet:
             return LookupResult(None)
         return look_up(partial(find_template_data, self.clients.ec2, self.fleet))
@@ -193,7 +193,7 @@ class Lookups:
 
     @cached_property
     def routes(self) -> LookupResult[dict[str, Any]]:
-        """Route tables of the subnets' networks."""
+        """Route tables of the subnets' networks, keyed by ID."""
         networks = {subnet["VpcId"] for subnet in (self.subnets.result or {}).values()}
         return self._describe_by_filter("describe_route_tables", "vpc-id", networks, "RouteTables", "RouteTableId")
 
@@ -214,7 +214,7 @@ class Lookups:
 
     @cached_property
     def snapshots(self) -> LookupResult[dict[str, Any]]:
-        """Snapshots that the launch specifications name."""
+        """Snapshots in the launch specifications, keyed by ID."""
         ids = {
             snapshot for specification in self.specifications for _, _, snapshot in specification.volumes if snapshot
         }
@@ -237,13 +237,13 @@ class Lookups:
 
     @cached_property
     def prices(self) -> LookupResult[list[PriceReport]]:
-        """Spot prices of the last week, in the zones of the subnets or, if these are unknown, in the whole region."""
+        """Last week's spot prices in the subnets' zones or, if the zones are unknown, in the whole region."""
         return look_up(partial(list_price_reports, self.clients.ec2, self.type_names, self.zones, self.now))
 
     def _describe_by_filter(
         self, method: str, filter_name: str, values: set[str], list_key: str, id_key: str, **options: Any
     ) -> LookupResult[dict[str, Any]]:
-        """Return EC2's descriptions of the resources that match the filter, by id; without values, make no call."""
+        """Return EC2's descriptions of the matching resources, keyed by ID. Makes no call if `values` is empty."""
         if not values:
             return LookupResult({})
         filters = [{"Name": filter_name, "Values": sorted(values)}]

@@ -1,4 +1,4 @@
-"""Checks of the machine images (AMI) and disks that machines start with."""
+"""Checks the machine images (AMIs) and disks that the machines start with."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from distributed_something.fleet.launch_specs import LaunchSpecification
 
 # AWS ended support for Amazon Linux 1 in 2023 and for Amazon Linux 2's ECS image in 2026
 UNSUPPORTED_IMAGE_PREFIXES = ("amzn-ami-", "amzn2-ami-ecs")
-IMDSV2_START_DATE = "2019-11-19"  # AWS announced IMDSv2 that day in its security blog; older programs cannot use it
+IMDSV2_START_DATE = "2019-11-19"  # AWS announced IMDSv2 on this day; older ECS agents cannot use it
 
 
 def check_machine_images(lookups: Lookups) -> Iterator[Finding]:
-    """Check that the machine images (AMI) exist, are suitable, and match the machines' processors."""
+    """Check that the machine images (AMIs) exist, are suitable, and match the machines' processors."""
     specifications = lookups.specifications
     yield from judge_machine_images(specifications, lookups.images.value, lookups.now)
     yield from judge_image_architectures(specifications, lookups.images.value, lookups.types.value)
 
 
 def check_disks(lookups: Lookups) -> Iterator[Finding]:
-    """Check the disks in the Fleet file against the machine images and snapshots."""
+    """Compare the disks in the Fleet file with the machine images and snapshots."""
     yield from judge_disks(lookups.specifications, lookups.images.value, lookups.snapshots.value)
 
 
 def judge_machine_images(
     specifications: Iterable[LaunchSpecification], images: Mapping[str, Any], now: datetime
 ) -> Iterator[Finding]:
-    """Check that the images exist, can be started, are built for ECS, and are still supported."""
+    """Check that the images exist, are available, are built for ECS, and are still supported."""
     image_ids = {specification.image for specification in specifications if specification.image}
     for image_id in sorted(image_ids - images.keys()):
         message = f"{image_id} is not in this region, or this account may not use it"
@@ -94,8 +94,8 @@ def _judge_specification_disks(
     if specification.volumes and root not in devices:
         yield build_warning_finding(
             "disk",
-            f"no disk {root} in the Fleet file: the machine's root disk, which holds the containers, keeps the image's "
-            "size and ignores EBS_VOL_SIZE",
+            f"no disk {root} in the Fleet file: the machine's root disk, which stores the containers, keeps the "
+            "image's size, whatever EBS_VOL_SIZE is",
             f"add {root} as the last entry of BlockDeviceMappings",
         )
     elif not problems:

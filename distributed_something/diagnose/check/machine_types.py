@@ -1,4 +1,4 @@
-"""Checks of the machine types: they exist, are offered in the subnets' zones, and have room for the containers."""
+"""Checks that the machine types exist, are offered in the subnets' zones, and have room for the containers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_machine_types(lookups: Lookups) -> Iterator[Finding]:
 def judge_machine_types(
     names: Iterable[str], types: Mapping[str, MachineType], *, needs_spot: bool = True
 ) -> Iterator[Finding]:
-    """Check that this region has the types and, if `needs_spot`, that AWS sells them as spot machines."""
+    """Check that the region offers the types and, if `needs_spot`, that they are available as spot machines."""
     missing_types = [name for name in names if name not in types]
     if missing_types:
         yield build_wrong_finding(
@@ -49,7 +49,7 @@ def judge_machine_types(
         )
     for name in sorted(name for name, machine_type in types.items() if needs_spot and not machine_type.has_spot):
         yield build_wrong_finding(
-            "types", f"AWS does not sell {name} as a spot machine", "remove it from MACHINE_TYPE", is_user_error=True
+            "types", f"AWS does not offer {name} as a spot machine", "remove it from MACHINE_TYPE", is_user_error=True
         )
 
 
@@ -61,7 +61,7 @@ def judge_type_offerings(
 ) -> Iterator[Finding]:
     """Check that AWS offers each type in the zones of its subnets.
 
-    `zones`: the zone of each subnet. `offerings`: the pairs of type and zone that AWS offers.
+    `zones`: the zone of each subnet. `offerings`: the (type, zone) pairs that AWS offers.
     """
     requested_pairs = {
         (specification.machine_type, zones[subnet])
@@ -84,7 +84,7 @@ def judge_type_offerings(
             "types",
             f"not offered: {format_names(missing_pairs)}; the fleet can use {len(pairs) - len(missing_pairs)} of "
             f"{len(pairs)} combinations",
-            "add subnets or types, so that EC2 finds free machines more often",
+            "add subnets or types, so that EC2 can find free machines more often",
         )
     elif pairs:
         zone_count = format_count(len({zone for _, zone in pairs}), "zone")
@@ -115,7 +115,7 @@ def judge_machine_capacity(settings: Settings, types: Mapping[str, MachineType])
             "room",
             f"{capacities} containers, but TASKS_PER_MACHINE is {tasks}: ECS may fill some machines and leave others "
             "idle",
-            f"raise TASKS_PER_MACHINE; or set MEMORY to {memory} and CPU_SHARES to {cpu} to fill a machine",
+            f"raise TASKS_PER_MACHINE, or set MEMORY to {memory} and CPU_SHARES to {cpu} to fill a machine",
             details=details,
         )
     yield from _judge_idle_capacity(tasks, fits)
@@ -135,7 +135,7 @@ def _judge_small_types(
 ) -> Iterator[Finding]:
     """Yield a finding about `small_types`, which hold fewer containers than TASKS_PER_MACHINE.
 
-    Its level is WRONG if these are all of the `types`, else WARNING.
+    The finding is WRONG if all `types` are too small, else a WARNING.
     """
     is_wrong = len(small_types) == len(types)
     size_findings = list(_judge_oversized_containers(settings, types.values(), details)) if is_wrong else []
@@ -157,7 +157,7 @@ def _judge_small_types(
 def _judge_oversized_containers(
     settings: Settings, types: Collection[MachineType], details: FindingDetails
 ) -> Iterator[Finding]:
-    """Yield a finding if MEMORY or CPU_SHARES, times TASKS_PER_MACHINE, exceeds every machine type."""
+    """Yield a finding if TASKS_PER_MACHINE times MEMORY or CPU_SHARES is too large for every machine type."""
     tasks = settings.TASKS_PER_MACHINE
     cpu, memory = (max(capacity) for capacity in zip(*map(compute_usable_capacity, types), strict=True))
     total_memory = max(machine_type.memory for machine_type in types)
@@ -172,9 +172,9 @@ def _judge_oversized_containers(
 
 
 def _judge_idle_capacity(tasks: int, fits: Mapping[str, ContainerFit]) -> Iterator[Finding]:
-    """Yield a finding for CPU that stays idle because memory is used up, or the reverse.
+    """Yield a finding for CPU that stays idle because memory is used up, or vice versa.
 
-    Only unused capacity for at least one more container counts.
+    Unused capacity counts only if it is enough for at least one more container.
     """
     idle_types = Counter(
         resource
@@ -197,7 +197,7 @@ def _format_fit_remedy(settings: Settings, types: Mapping[str, MachineType]) -> 
 
 
 def _compute_container_shares(types: Mapping[str, MachineType], tasks: int) -> tuple[int, int]:
-    """Return the CPU units and the MiB of each container if `tasks` containers fill the smallest machine."""
+    """Return the CPU units and memory (in MiB) of each container if `tasks` containers fill the smallest machine."""
     capacities = [compute_usable_capacity(machine_type) for machine_type in types.values()]
     return min(cpu for cpu, _ in capacities) // tasks, min(memory for _, memory in capacities) // tasks
 

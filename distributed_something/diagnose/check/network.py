@@ -1,4 +1,4 @@
-"""Checks of the Fleet file's launch template, subnets, security groups, key pairs, and routes to AWS."""
+"""Checks the Fleet file's launch template, subnets, security groups, key pairs, and routes to AWS."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from distributed_something.fleet.launch_specs import LAUNCH_TEMPLATE_CONFIGS_KEY
 from distributed_something.fleet.launch_template import find_template_fault, format_template_name
 from distributed_something.fleet.network import find_default_route_target
 
-RENEW_FLEET_FILE_REMEDY = "run fleetFile, which writes a Fleet file with values of this account"
+RENEW_FLEET_FILE_REMEDY = "run fleetFile, which writes a Fleet file with values for this account"
 
 
 def check_launch_template(lookups: Lookups) -> Iterator[Finding]:
     """Check that the launch template exists and is usable.
 
-    The other checks treat its content as part of the Fleet file.
+    The other checks treat the template's content as part of the Fleet file.
     """
     if lookups.fleet is None or LAUNCH_TEMPLATE_CONFIGS_KEY not in lookups.fleet:
         return
     name = format_template_name(lookups.fleet)
     if lookups.template.value is None:
         yield build_wrong_finding(
-            "template", f"there is no launch template {name}", "correct it in the Fleet file", is_user_error=True
+            "template",
+            f"there is no launch template {name}",
+            "correct LaunchTemplateSpecification in the Fleet file",
+            is_user_error=True,
         )
     elif fault := find_template_fault(lookups.settings, lookups.template.value):
         yield build_wrong_finding("template", f"{name}: {fault.problem}", fault.remedy, is_user_error=True)
@@ -39,20 +42,20 @@ def check_launch_template(lookups: Lookups) -> Iterator[Finding]:
 
 
 def check_subnets(lookups: Lookups) -> Iterator[Finding]:
-    """Check the subnets that the Fleet file names."""
+    """Check the subnets in the Fleet file."""
     if lookups.fleet is not None:
         yield from judge_subnets(lookups.specifications, lookups.subnets.value, lookups.settings.CLUSTER_MACHINES)
 
 
 def check_security_groups(lookups: Lookups) -> Iterator[Finding]:
-    """Check the security groups that the Fleet file names."""
+    """Check the security groups in the Fleet file."""
     subnets = lookups.subnets.result or {}  # check_subnets reports a failed lookup
     networks = {subnet["VpcId"] for subnet in subnets.values()}
     yield from judge_security_groups(lookups.specifications, lookups.groups.value, networks)
 
 
 def check_key_pairs(lookups: Lookups) -> Iterator[Finding]:
-    """Check the key pairs that the Fleet file names."""
+    """Check the key pairs in the Fleet file."""
     yield from judge_key_pairs(lookups.specifications, lookups.key_pairs.value)
 
 
@@ -123,7 +126,7 @@ def judge_security_groups(
 
 
 def judge_key_pairs(specifications: Iterable[LaunchSpecification], key_pairs: Mapping[str, Any]) -> Iterator[Finding]:
-    """Check that the key pairs exist. A frequent error is the name of the key file (`my-key.pem`) in `KeyName`."""
+    """Check that the key pairs exist. A common mistake is to set `KeyName` to the key file (`my-key.pem`)."""
     missing_names = sorted(
         {specification.key for specification in specifications if specification.key} - key_pairs.keys()
     )
@@ -141,7 +144,7 @@ def judge_internet_routes(
     """Check that machines in each subnet can reach AWS.
 
     Machines with a public address need an internet gateway. Others need a NAT gateway or VPC endpoints; VPC endpoints
-    are not looked up, so a subnet without a route is only a warning.
+    are not looked up, so a subnet without a route gets only a warning.
     """
     targets = {name: find_default_route_target(name, subnet["VpcId"], tables) for name, subnet in subnets.items()}
     closed_subnets = sorted(name for name, target in targets.items() if target is None)

@@ -1,4 +1,4 @@
-"""Checks of the container image and of the queues with the jobs."""
+"""Checks the container image and the job queues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from distributed_something.diagnose.check.findings import (
 )
 from distributed_something.diagnose.check.lookups import Lookups, QueueFacts
 
-IMAGE_CONFIG_TIMEOUT_SECONDS = 20  # enough for an image config, which has a few kB
+IMAGE_CONFIG_TIMEOUT_SECONDS = 20  # enough, because an image config is only a few kB
 _INDEX_MEDIA_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -34,7 +34,7 @@ _MISSING_REPOSITORY_CODES = {"RepositoryNotFoundException"}
 
 
 def check_container_image(lookups: Lookups) -> Iterator[Finding]:
-    """Check the image name and, for an image in ECR of this region, that it exists and runs on the machines."""
+    """Check the image name and, if the image is in this region's ECR, that it exists and runs on the machines."""
     tag = lookups.settings.DOCKERHUB_TAG
     image = parse_image_reference(tag)
     if image is None:
@@ -49,7 +49,7 @@ def check_container_image(lookups: Lookups) -> Iterator[Finding]:
     elif image.ecr[1] != lookups.settings.AWS_REGION:
         yield build_warning_finding(
             "image",
-            f"{tag} is in {image.ecr[1]} and was not looked up there; each machine pays for the transfer",
+            f"{tag} is in {image.ecr[1]} and was not looked up there; you pay for the transfer to each machine",
             f"push it to ECR in {lookups.settings.AWS_REGION}",
         )
     else:
@@ -58,10 +58,10 @@ def check_container_image(lookups: Lookups) -> Iterator[Finding]:
 
 
 def find_ecr_architectures(ecr: Any, image: ContainerImageReference, fetch: Callable[[str], bytes]) -> set[str] | None:
-    """Return the architectures of an image in ECR, with EC2's names for them.
+    """Return the architectures of an image in ECR, under the names that EC2 uses.
 
     The set is empty if the image does not declare its architecture; the result is None if the image does not exist.
-    Makes at most two calls and one download of a few kB. Raise botocore's errors.
+    Makes at most two calls and one download of a few kB. Other AWS errors are not caught.
     """
     assert image.ecr is not None, "the caller passes only images in ECR"
     repository = {"registryId": image.ecr[0], "repositoryName": image.path}
@@ -88,7 +88,7 @@ def find_ecr_architectures(ecr: Any, image: ContainerImageReference, fetch: Call
 
 
 def download_image_config(url: str) -> bytes:
-    """Return the image config at a URL from ECR; empty bytes if it cannot be downloaded."""
+    """Return the image config at a URL that ECR returned; empty bytes if it cannot be downloaded."""
     try:
         with urllib.request.urlopen(url, timeout=IMAGE_CONFIG_TIMEOUT_SECONDS) as response:
             return bytes(response.read(1 << 20))
@@ -101,7 +101,8 @@ def judge_container_image(
 ) -> Iterator[Finding]:
     """Check that the image exists and that every machine type can run it.
 
-    `architectures`: the image's, or None if it is not in ECR. `machine_architectures`: those of each machine type.
+    `architectures`: the image's architectures, or None if the image is not in ECR. `machine_architectures`: the
+    architectures that each machine type supports.
     """
     unsuitable_types = sorted(
         type_name
@@ -125,12 +126,12 @@ def judge_container_image(
 
 
 def list_machine_architectures(lookups: Lookups) -> dict[str, frozenset[str]]:
-    """Return the architectures of each machine type in the config or Fleet file."""
+    """Return the architectures that each machine type in the config or Fleet file supports, keyed by type."""
     return {name: machine_type.architectures for name, machine_type in lookups.types.value.items()}
 
 
 def check_job_queues(lookups: Lookups) -> Iterator[Finding]:
-    """Check that the queues exist, how many jobs they hold, and that failed jobs reach the dead-letter queue."""
+    """Check that the queues exist, how many jobs they contain, and that failed jobs go to the dead-letter queue."""
     settings = lookups.settings
     machines = settings.CLUSTER_MACHINES
     yield from judge_job_queue(settings.SQS_QUEUE_NAME, lookups.job_queue.value, machines, settings.slots // machines)
@@ -146,7 +147,7 @@ def check_job_queues(lookups: Lookups) -> Iterator[Finding]:
 
 
 def judge_job_queue(name: str, queue: QueueFacts | None, machines: int, slots: int) -> Iterator[Finding]:
-    """Check that the queue exists and has enough jobs to keep every machine busy (`slots`: slots of one machine)."""
+    """Check that the queue exists and has enough jobs to keep every machine busy (`slots`: slots per machine)."""
     if queue is None:
         yield build_wrong_finding("queue", f"there is no queue {name}", "run setup first")
         return
@@ -155,12 +156,12 @@ def judge_job_queue(name: str, queue: QueueFacts | None, machines: int, slots: i
     message = f"{format_count(counts.waiting, 'waiting job')} in {name}, {counts.running:,} leased by workers"
     if counts.jobs == 0:
         yield build_warning_finding(
-            "queue", f"{name} has no jobs, so machines would idle", "run submitJob first", details=details
+            "queue", f"{name} has no jobs, so the machines would be idle", "run submitJob first", details=details
         )
     elif counts.jobs <= (machines - 1) * slots:
         yield build_warning_finding(
             "queue",
-            f"{message}, but {machines * slots:,} could run at once, so some machines would idle",
+            f"{message}, but {machines * slots:,} could run at once, so some machines would be idle",
             f"lower CLUSTER_MACHINES to {-(-counts.jobs // slots)}, unless you will submit more jobs",
             details=details,
         )
@@ -169,13 +170,13 @@ def judge_job_queue(name: str, queue: QueueFacts | None, machines: int, slots: i
 
 
 def judge_dead_letter_queue(name: str, queue: QueueFacts | None) -> Iterator[Finding]:
-    """Check that the dead-letter queue exists and contains no failed jobs of an earlier run."""
+    """Check that the dead-letter queue exists and contains no failed jobs from an earlier run."""
     if queue is None:
         yield build_wrong_finding("queue", f"there is no dead-letter queue {name}", "run setup first")
     elif queue.counts.jobs:
         yield build_warning_finding(
             "queue",
-            f"{format_count(queue.counts.jobs, 'failed job')} of an earlier run in {name}",
+            f"{format_count(queue.counts.jobs, 'failed job')} from an earlier run in {name}",
             "look at them first; the summary of this run would count them too",
             details={"dead": queue.counts.jobs},
         )

@@ -13,16 +13,16 @@ from distributed_something.observe.evidence import Evidence
 from distributed_something.observe.machines import ObservedMachine
 from distributed_something.observe.service import StoppedTask
 
-RECENT_EVENT_SECONDS = 1800.0  # older events of a service or task say little about the present
-MAX_NAMES_PER_CAUSE = 3  # names of machines in one line
-MAX_EVENT_CHARACTERS = 200  # characters of AWS's own message
+RECENT_EVENT_SECONDS = 1800.0  # older service and task events rarely explain the current state
+MAX_NAMES_PER_CAUSE = 3  # machine names on one line
+MAX_EVENT_CHARACTERS = 200  # of the message from AWS
 
 Report = TypeVar("Report", AWSEvent, StoppedTask)
 
 
 @dataclass(frozen=True)
 class Cause:
-    """One possible cause, the evidence for it, and what to do. `weight`: how likely it is (0 to 100)."""
+    """One possible cause, the evidence for it, and what to do. `weight`: how likely the cause is (0 to 100)."""
 
     weight: int
     title: str
@@ -40,7 +40,7 @@ def list_running_machines(evidence: Evidence) -> list[ObservedMachine]:
 
 
 def list_recent_reports(evidence: Evidence, reports: Iterable[Report]) -> list[Report]:
-    """Return the reports of this run from the last 30 minutes."""
+    """Return this run's reports from the last 30 minutes."""
     since = max(evidence.at - RECENT_EVENT_SECONDS, evidence.subject.start or 0.0)
     return [report for report in reports if report.at >= since]
 
@@ -48,7 +48,7 @@ def list_recent_reports(evidence: Evidence, reports: Iterable[Report]) -> list[R
 def group_by_pattern(
     table: tuple[FailurePattern, ...], reports: Iterable[Report]
 ) -> Iterator[tuple[FailurePattern | None, list[Report]]]:
-    """Yield each matching pattern of the table with its reports, and None with the reports that match no pattern."""
+    """Yield each matching pattern in the table with its reports, and None with the reports that match no pattern."""
     matched = [(_match_pattern(table, report), report) for report in reports]
     order = {pattern: number for number, pattern in enumerate(table)}
     matched.sort(key=lambda pair: -1 if pair[0] is None else order[pair[0]])
@@ -65,7 +65,7 @@ def _get_exit_codes(report: AWSEvent | StoppedTask) -> tuple[int, ...]:
 
 
 def format_reports(reports: Sequence[AWSEvent | StoppedTask]) -> str:
-    """Return the newest report in AWS's words, and the number of reports."""
+    """Return the text of the newest report and, if there are several, their count."""
     newest = max(reports, key=lambda report: report.at)
     parts = [newest.message, *(f"exit code {code}" for code in _get_exit_codes(newest))]
     message = "; ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""Causes in the cluster and its containers: they are not placed, they stop, or they take no jobs."""
+"""Causes in the cluster and its containers: containers are not placed, they stop, or they take no jobs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from distributed_something.core.text import format_count
 from distributed_something.diagnose.why.cause import Cause, format_reports, group_by_pattern, list_recent_reports
 from distributed_something.observe.evidence import Evidence
 
-CONSEQUENCE_WEIGHT = 45  # highest weight of ECS's events while no machine has joined: they follow from that
-SILENT_WORKER_SECONDS = 900.0  # a running worker logs at least its resource usage in this time
+CONSEQUENCE_WEIGHT = 45  # maximum for ECS events if no machine has joined: the missing machines cause them
+SILENT_WORKER_SECONDS = 900.0  # a running worker logs at least its resource usage within this time
 
 
 def diagnose_missing_cluster(evidence: Evidence) -> Iterator[Cause]:
@@ -21,7 +21,7 @@ def diagnose_missing_cluster(evidence: Evidence) -> Iterator[Cause]:
 
 def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
     service, fleet = evidence.service, evidence.fleet
-    is_lowered = fleet is not None and fleet.is_active and fleet.target == 0  # the monitor has set both to 0
+    is_lowered = fleet is not None and fleet.is_active and fleet.target == 0  # the monitor set both counts to 0
     if evidence.has_observed("service") and service is None:
         yield Cause(
             92,
@@ -39,7 +39,7 @@ def diagnose_missing_service(evidence: Evidence) -> Iterator[Cause]:
 
 
 def diagnose_service_events(evidence: Evidence) -> Iterator[Cause]:
-    """Explain ECS's events about placing containers, if the service still needs some."""
+    """Explain ECS's events about container placement if the service still lacks containers."""
     service = evidence.service
     if service is None or service.running >= service.desired:
         return
@@ -78,7 +78,7 @@ def diagnose_image_pull(evidence: Evidence) -> Iterator[Cause]:
 
 
 def diagnose_silent_workers(evidence: Evidence) -> Iterator[Cause]:
-    """Find workers that run and log nothing, or log but take no jobs, while jobs wait."""
+    """Find workers that log nothing, or log but take no jobs, while jobs are waiting."""
     service, counts, log_tail = evidence.service, evidence.counts, evidence.log_tail
     if not (service and service.running and counts and counts.waiting and not counts.running):
         return
@@ -91,13 +91,13 @@ def diagnose_silent_workers(evidence: Evidence) -> Iterator[Cause]:
             77,
             "workers are running but take no jobs",
             f"{format_count(service.running, 'container')}; last log line: {last_line}",
-            "run setupAWS (their role needs sqs:ReceiveMessage and logs:PutLogEvents); check that the image was built "
-            "with this package's worker",
+            "run setupAWS (the workers' role needs sqs:ReceiveMessage and logs:PutLogEvents); check that the image was "
+            "built with this package's worker",
         )
     elif log_tail and log_tail.lines:
         yield Cause(
             60,
             "workers are running but take no jobs",
             f"last log line: {log_tail.lines[-1]}",
-            "read their log, which contains any error from AWS",
+            "read the workers' log, which shows any errors from AWS",
         )

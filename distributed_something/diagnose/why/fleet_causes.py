@@ -20,7 +20,7 @@ def diagnose_missing_fleet(evidence: Evidence) -> Iterator[Cause]:
         yield Cause(
             94,
             "no machines were requested",
-            "no monitor file given, and no active fleet of this app",
+            "no monitor file given, and this app has no active fleet",
             "run startCluster",
         )
     elif evidence.has_observed("fleet") and evidence.fleet is None:
@@ -30,15 +30,15 @@ def diagnose_missing_fleet(evidence: Evidence) -> Iterator[Cause]:
             94,
             "the fleet has ended",
             f"{evidence.subject.fleet} is {evidence.fleet.state}",
-            "run startCluster, which requests a new fleet and continues with the queue",
+            "run startCluster, which requests a new fleet and continues with the jobs in the queue",
         )
     elif evidence.fleet is not None and evidence.fleet.target == 0:
-        remedy = "run monitor, which raises the target while jobs wait"
+        remedy = "run monitor, which raises the target while jobs are waiting"
         yield Cause(91, "the fleet is set to run no machines", f"the target of {evidence.subject.fleet} is 0", remedy)
 
 
 def diagnose_fleet_errors(evidence: Evidence) -> Iterator[Cause]:
-    """Yield one cause for each kind of fleet error; none if the fleet has all its machines, despite past errors."""
+    """Yield one cause for each kind of fleet error; none if the fleet now has all its machines."""
     fleet = evidence.fleet
     is_missing = fleet is None and evidence.has_observed("fleet")
     if is_missing or (fleet is not None and (not fleet.is_active or len(fleet.machines) >= fleet.target)):
@@ -51,7 +51,7 @@ def diagnose_fleet_errors(evidence: Evidence) -> Iterator[Cause]:
             yield Cause(round(pattern.weight * share), pattern.cause, format_reports(pattern_events), pattern.remedy)
         else:
             remedy = "look up EC2's message in its documentation, and run check with the Fleet file"
-            yield Cause(round(70 * share), "EC2 refuses to start machines", format_reports(pattern_events), remedy)
+            yield Cause(round(70 * share), "EC2 does not start machines", format_reports(pattern_events), remedy)
 
 
 def diagnose_small_quota(evidence: Evidence) -> Iterator[Cause]:
@@ -61,8 +61,8 @@ def diagnose_small_quota(evidence: Evidence) -> Iterator[Cause]:
         yield Cause(
             97,
             "the account's quota is too small for one spot machine",
-            f"{limit}; the smallest machine has {quota.smallest_vcpus}",
-            f"request more ({quota.code}) at Service Quotas, Amazon EC2; or use smaller machines",
+            f"{limit}; the smallest machine type needs {quota.smallest_vcpus}",
+            f"request more ({quota.code}) under Service Quotas, Amazon EC2, or use smaller machines",
         )
 
 

@@ -18,7 +18,10 @@ JOINING_SECONDS = 600.0  # ample: an ECS machine joins its cluster one to three 
 
 
 def diagnose_failed_launches(evidence: Evidence) -> Iterator[Cause]:
-    """Find machines that failed because of the request, not those that AWS took back or that a person terminated."""
+    """Find machines that failed because of the fleet request.
+
+    Machines that AWS took back or a user terminated do not count.
+    """
     ended = [machine for machine in evidence.machines if machine.state in ("terminated", "shutting-down")]
     failed = [machine for machine in ended if is_faulty_end(machine.end_code)]
     if failed and not list_running_machines(evidence):
@@ -26,8 +29,8 @@ def diagnose_failed_launches(evidence: Evidence) -> Iterator[Cause]:
             89,
             "machines terminate as soon as they start",
             f"{_format_few_names([machine.id for machine in failed])}: {failed[0].end_reason}",
-            "correct the Fleet file: the disk's encryption key for Client.InternalError, the disk itself for "
-            "InvalidSnapshot or VolumeLimitExceeded",
+            "correct the disk in the Fleet file: its encryption key if the error is Client.InternalError, its snapshot "
+            "or size if the error is InvalidSnapshot or VolumeLimitExceeded",
         )
 
 
@@ -38,12 +41,12 @@ def diagnose_spot_interruptions(evidence: Evidence) -> Iterator[Cause]:
             72,
             "AWS has taken back the spot machines",
             f"{format_count(len(interrupted), 'machine')}: {interrupted[0].end_reason}",
-            "wait: the fleet requests others; with more types and subnets this happens less often",
+            "wait: the fleet requests others; this happens less often with more machine types and subnets",
         )
 
 
 def diagnose_unregistered_machines(evidence: Evidence) -> Iterator[Cause]:
-    """Find machines that have run longer than `JOINING_SECONDS` and are still not in the cluster."""
+    """Find machines that have been running longer than `JOINING_SECONDS` but are not in the cluster."""
     if not all(evidence.has_observed(part) for part in ("cluster_machines", "registered_count", "machines")):
         return
     cluster_ids = {machine.id for machine in evidence.cluster_machines}
@@ -52,7 +55,7 @@ def diagnose_unregistered_machines(evidence: Evidence) -> Iterator[Cause]:
         for machine in list_running_machines(evidence)
         if machine.id not in cluster_ids and evidence.at - machine.launch_time > JOINING_SECONDS
     ]
-    # The evidence lists at most a hundred machines of the cluster. Overdue machines may be among the others.
+    # The evidence lists at most 100 of the cluster's machines, so some overdue machines may be among the unlisted ones.
     unlisted_count = max(0, (evidence.registered_count or 0) - len(evidence.cluster_machines))
     missing_count = len(overdue) - unlisted_count
     if missing_count <= 0:
@@ -78,7 +81,7 @@ def diagnose_starting_machines(evidence: Evidence) -> Iterator[Cause]:
             65,
             "the machines are still starting",
             f"{format_count(len(new_machines), 'machine')}; the first was launched {minutes:.0f} min ago",
-            "wait: a machine takes jobs about 3 minutes after its launch, later with a large image",
+            "wait: a machine takes its first jobs about 3 minutes after its launch, or later if the image is large",
         )
 
 
@@ -89,14 +92,14 @@ def diagnose_disconnected_agents(evidence: Evidence) -> Iterator[Cause]:
             79,
             "the ECS agent on the machines has lost its connection",
             _format_few_names(disconnected),
-            "make sure that the machines can reach AWS (HTTPS); then terminate them, and the fleet starts others",
+            "make sure that the machines can reach AWS (HTTPS); then terminate them, and the fleet will start others",
         )
 
 
 def diagnose_paused_machines(evidence: Evidence) -> Iterator[Cause]:
     """Find machines whose workers have paused themselves.
 
-    Terminated machines are skipped: the documents about their pauses stay in the bucket.
+    Terminated machines are skipped, because the files about their pauses stay in the bucket.
     """
     live_ids = {machine.id for machine in list_live_machines(evidence)} if evidence.has_observed("machines") else None
     current = [

@@ -1,4 +1,4 @@
-"""Causes in the queue: it is missing or empty, the run is at its cost limit, or jobs are leased by lost workers."""
+"""Causes in the queue: it is missing or empty, the run is at its cost limit, or dead workers still lease its jobs."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ def diagnose_cost_limit(evidence: Evidence) -> Iterator[Cause]:
             95,
             "the run has reached its cost limit (MAX_COST)",
             "the monitor has told the workers to start no more jobs",
-            "let monitor end the run and keep the queue; startCluster then continues in a new run with its own limit",
+            "let monitor end the run and keep the queue; then run startCluster, which continues with the queue in a "
+            "new run with its own limit",
         )
 
 
 def diagnose_orphaned_leases(evidence: Evidence) -> Iterator[Cause]:
-    """Find jobs that are leased although no container runs, because their machines have been terminated."""
+    """Find jobs that are still leased although no container is running, because their machines were terminated."""
     counts, service = evidence.counts, evidence.service
     if counts and not counts.waiting and counts.running and not (service and service.running):
         yield Cause(

@@ -1,8 +1,8 @@
 """Ranking of the causes for `run.py why`.
 
-Each diagnosis is a small pure function that yields the causes of one kind, with their weight (0 to 100), the evidence,
-and a remedy. The weights only order causes that apply at the same time: causes in what a run needs first (a queue,
-jobs, a fleet) have higher weights than causes in what it needs later.
+Each diagnosis is a small pure function that yields causes of one kind, each with a weight (0 to 100), evidence, and a
+remedy. The weights serve only to order causes that apply at the same time: problems with what a run needs first (a
+queue, jobs, a fleet) have higher weights than problems with what it needs later.
 """
 
 from __future__ import annotations

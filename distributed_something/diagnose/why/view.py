@@ -11,7 +11,7 @@ from distributed_something.core.text import TERMINAL_COLUMNS, format_one_line, f
 from distributed_something.diagnose.why.cause import Cause
 from distributed_something.observe.evidence import Evidence
 
-# The JSON keys never change, so that scripts keep working; some of them differ from the names of the attributes.
+# The JSON keys never change, so that scripts keep working. Some keys differ from the attribute names.
 _JSON_KEYS = {
     "title": "what",
     "evidence": "seen",
@@ -49,7 +49,7 @@ _PART_LABELS = {
 
 
 def format_diagnosis(evidence: Evidence, causes: Sequence[Cause], width: int = TERMINAL_COLUMNS) -> str:
-    """Return the diagnosis as text: the status of the run, the causes, and what could not be looked up."""
+    """Return the diagnosis as text: the run's status, the causes, and the parts that could not be looked up."""
     lines = [format_run_status(evidence), ""]
     if not causes:
         lines.append("no problems found")
@@ -65,7 +65,7 @@ def format_diagnosis(evidence: Evidence, causes: Sequence[Cause], width: int = T
 
 
 def format_run_status(evidence: Evidence) -> str:
-    """Return one line with the numbers of jobs, machines, and containers."""
+    """Return one line with the job, machine, and container counts."""
     counts, fleet, service = evidence.counts, evidence.fleet, evidence.service
     registered = evidence.registered_count
     parts = [
