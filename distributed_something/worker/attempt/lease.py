@@ -81,7 +81,7 @@ class LeaseKeeper:
 
     @property
     def leases(self) -> list[Lease]:
-        """All leases that are being extended, oldest first, including the leases of fetched jobs and ongoing uploads."""
+        """All leases that are being extended, oldest first, including leases for fetched jobs and ongoing uploads."""
         with self._lock:
             return list(self._leases.values())
 

@@ -26,7 +26,7 @@ log = logging.getLogger("worker")
 class UsageReporter:
     """Reports usage to the log stream named `machine`.
 
-    Each line names the container, because several containers can share a machine. `disk`: any path on the reported disk.
+    Each line names the container, because several containers can share a machine. `disk`: any path on that disk.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class UsageReporter:
         self._has_failed = False
 
     def tick(self, now: float) -> None:
-        """Send one line; `now` is in seconds since 1970. If the call fails, drop the line; only the first failure is logged."""
+        """Send one line; `now` is in seconds since 1970. If the call fails, drop the line and log the first failure."""
         try:
             self._send_event({"timestamp": int(now * 1000), "message": json.dumps(self._build_usage_line())})
         except (ClientError, BotoCoreError) as error:
