@@ -52,7 +52,7 @@ class Attempt:
 
 
 def read_attempt_counts(raw: dict[str, Any]) -> tuple[int, int]:
-    """Return how many attempts and failures preceded this receive of a message, given as SQS returned it."""
+    """Return how many attempts and failures preceded this receive; `raw` is the message as SQS returned it."""
     received = max(1, _parse_count(raw.get("Attributes", {}).get("ApproximateReceiveCount")))
     attributes = raw.get("MessageAttributes", {})
     attempts, failures = (

@@ -47,7 +47,7 @@ class Lease:
 
 
 class LeaseKeeper:
-    """Extends the leases of one queue. `tick()` extends each lease once; `run()` repeats this until `end()`."""
+    """Extends the leases on one queue's messages. `tick()` extends each lease once; `run()` repeats this."""
 
     def __init__(self, sqs: Any, queue_url: str, seconds: int, now: Callable[[], float]) -> None:
         self._sqs, self._url, self._seconds, self._now = sqs, queue_url, seconds, now
@@ -70,8 +70,8 @@ class LeaseKeeper:
     def release_lease(self, lease: Lease) -> None:
         """Stop extending the lease.
 
-        Wait for a round of extensions that is running, which could otherwise hide the message again after its return
-        to the queue.
+        If a round of extensions is running, wait for it. Otherwise, the round could hide the message again after the
+        message returns to the queue.
         """
         with self._lock:
             released = self._leases.pop(lease.receipt, None)
@@ -121,7 +121,7 @@ class LeaseKeeper:
         response = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
         for entry in response.get("Successful", []):
             lease = extendable[entry["Id"]]
-            if not lease.is_lost:  # a lease lost during the call may have belonged to another worker since
+            if not lease.is_lost:  # a lease lost during the call may already belong to another worker
                 lease.expires = requested_at + seconds[entry["Id"]]
         for entry in response.get("Failed", []):
             if entry.get("SenderFault"):

@@ -135,7 +135,7 @@ class JobIntake:
         return needed, 0 if is_too_few and not needed else early
 
     def _start_fetches(self, pool: ThreadPoolExecutor, count: int, extra: int) -> None:
-        """Fetch `count` jobs, starting with received ones. A poll also receives up to `extra` jobs for later."""
+        """Fetch `count` jobs, starting with jobs already received. A poll receives up to `extra` more for later."""
         for _ in range(min(count, len(self._unfetched))):
             self._submit_fetch(pool, self._unfetched.popleft()[0])
             count -= 1

@@ -82,9 +82,10 @@ class LogStream:
 
     def __init__(self, logs_client: Any, group: str, name: str, backoff: LogBackoff) -> None:
         self._client = _RetryingClient(logs_client, backoff)
+        # watchtower treats the stream name as a format string, so braces are doubled.
         self._handler: Any = _load_watchtower().CloudWatchLogHandler(
             log_group_name=group,
-            log_stream_name=build_stream_name(name).replace("{", "{{").replace("}", "}}"),  # watchtower formats names
+            log_stream_name=build_stream_name(name).replace("{", "{{").replace("}", "}}"),
             boto3_client=self._client,
             create_log_group=False,
             send_interval=SEND_INTERVAL_SECONDS,

@@ -19,7 +19,7 @@ TOKEN_PATH = "/latest/api/token"
 TOKEN_HEADER = "X-aws-ec2-metadata-token"
 TOKEN_LIFE_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 TOKEN_SECONDS = 21_600  # EC2 allows 1 to 21,600
-TOKEN_RENEW_SECONDS = 300.0  # how long before it expires the token is renewed
+TOKEN_RENEW_SECONDS = 300.0  # how long before its expiration a token is renewed
 METADATA_TIMEOUT_SECONDS = 1.0  # botocore's value; the service is on the same host
 METADATA_ATTEMPTS = 3  # outside EC2, each attempt may take the full timeout and delay the start
 # A machine that is still starting may respond slowly, and without metadata the worker would miss spot notices.
@@ -74,7 +74,7 @@ class InstanceMetadata:
         return is_valid
 
     def _request_text(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
-        """Return the response's status and text. The status is 0 without a response or if EC2 cannot have sent it."""
+        """Return the response's status and text. The status is 0 if no valid response was received."""
         try:
             request = Request(self._base + path, headers=headers, method=method)
             response = self._opener.open(request, timeout=METADATA_TIMEOUT_SECONDS)

@@ -73,7 +73,7 @@ def build_mount_plan(s3: Any, settings: Settings) -> MountPlan:
 def format_mount_obstacle(
     home: Path = WORKER_HOME, fuse: Path = Path("/dev/fuse"), status: Path = Path("/proc/self/status")
 ) -> str:
-    """Return one line that says why this container cannot mount the bucket; empty if it can."""
+    """Return one line that says why this container cannot mount the bucket, or an empty string if it can."""
     if not (home / "bin" / "s3fs").exists():
         return (
             "MOUNT_S3 is 'True', but this container image does not contain s3fs; set MOUNT_S3 in the config and run"
@@ -134,7 +134,7 @@ def build_mount_environment(env: Mapping[str, str], certificates: str) -> dict[s
 
 
 def start_mount_process(plan: MountPlan) -> MountProcess:
-    """Start s3fs in its own session, where signals to the worker do not reach it. It writes to the container's log."""
+    """Start s3fs in its own session, so that it gets no signals sent to the worker. It writes to the container's log."""
     import botocore
 
     words = build_mount_command(plan, build_credential_options(os.environ, InstanceMetadata()))

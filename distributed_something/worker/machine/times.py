@@ -12,8 +12,8 @@ def build_utc_timestamp(seconds: float) -> str:
 
 
 def read_boot_clock() -> float:
-    """Return a monotonic time in seconds that, like the clock of SQS, keeps running while the computer is suspended.
+    """Return a monotonic time in seconds that, like SQS's clock, keeps running while the computer is suspended.
 
-    On macOS, it stops during that time.
+    On macOS, the clock stops during that time.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

@@ -26,7 +26,8 @@ log = logging.getLogger("worker")
 class UsageReporter:
     """Reports usage to the log stream named `machine`.
 
-    Each line names the container, because several containers can share a machine. `disk`: any path on that disk.
+    Each line names the container, because several containers can share a machine. `disk`: any path on the disk whose
+    usage is reported.
     """
 
     def __init__(
@@ -41,7 +42,10 @@ class UsageReporter:
         self._has_failed = False
 
     def tick(self, now: float) -> None:
-        """Send one line; `now` is in seconds since 1970. If the call fails, drop the line and log the first failure."""
+        """Send one line; `now` is in seconds since 1970.
+
+        If the call fails, the line is dropped. Only the first failure is logged.
+        """
         try:
             self._send_event({"timestamp": int(now * 1000), "message": json.dumps(self._build_usage_line())})
         except (ClientError, BotoCoreError) as error:

@@ -26,7 +26,7 @@ from tests.worker.attempt.attempt_harness import JOB_ID, SLOW_MESSAGE, AttemptHa
 def test_a_record_that_the_next_attempt_has_already_written_is_kept(
     harness: AttemptHarness, existing: dict[str, Any] | None
 ) -> None:
-    """The next attempt writes its record before this attempt reads it (`existing` is None) or after that."""
+    """The next attempt writes its record before this attempt reads the record (`existing` is None) or right after."""
     key, later = build_record_key(harness.settings, job_id(SLOW_MESSAGE)), {"state": "failed", "attempts": 2}
     s3 = harness.s3
 

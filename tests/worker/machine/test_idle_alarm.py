@@ -35,7 +35,7 @@ def set_alarm(aws: ExactClients, server: MetadataServer) -> None:
     ensure_idle_alarm(lambda name: getattr(aws.clients, name), InstanceMetadata(server.env), "App")
 
 
-def test_every_container_of_a_machine_sets_the_same_alarm(
+def test_every_container_on_a_machine_creates_the_same_alarm(
     aws: ExactClients, server: MetadataServer, warnings: list[str]
 ) -> None:
     for _ in range(2):

@@ -219,9 +219,8 @@ def test_a_machine_without_a_role_cannot_mount() -> None:
 def test_s3fs_gets_certificates_but_not_the_programs_loader_variables() -> None:
     env = build_mount_environment({"LD_PRELOAD": "/x.so", "LD_LIBRARY_PATH": "/x", "A": "b"}, "/own/cacert.pem")
     assert env == {"A": "b", "CURL_CA_BUNDLE": "/own/cacert.pem"}
-    assert "AWS_SESSION_TOKEN" not in build_mount_environment(
-        {"AWS_SESSION_TOKEN": ""}, "/c.pem"
-    )  # as in the local cloud
+    # In the local cloud, the session token is empty.
+    assert "AWS_SESSION_TOKEN" not in build_mount_environment({"AWS_SESSION_TOKEN": ""}, "/c.pem")
     assert build_mount_environment({"AWS_SESSION_TOKEN": "t"}, "/c.pem")["AWS_SESSION_TOKEN"] == "t"
     assert build_mount_environment({"AWS_CA_BUNDLE": "/lab.pem"}, "/own/cacert.pem")["CURL_CA_BUNDLE"] == "/lab.pem"
 
@@ -243,12 +242,12 @@ class TestMountObstacle:
         assert self.find_obstacle(image) == ""
 
     @pytest.mark.parametrize(("path", "remedy"), [("bin/s3fs", "make build"), ("fuse", "--device /dev/fuse")])
-    def test_a_missing_requirement_is_named_with_its_remedy(self, image: Path, path: str, remedy: str) -> None:
+    def test_a_missing_requirement_is_reported_with_its_remedy(self, image: Path, path: str, remedy: str) -> None:
         (image / path).unlink()
         assert remedy in self.find_obstacle(image)
         assert "\n" not in self.find_obstacle(image)
 
     @pytest.mark.parametrize("status", ["CapEff:\t00000000a80425fb\n", "Name:\tx\n"])
-    def test_a_missing_permission_is_named(self, image: Path, status: str) -> None:
+    def test_a_missing_permission_is_reported(self, image: Path, status: str) -> None:
         (image / "status").write_text(status)
         assert "SYS_ADMIN" in self.find_obstacle(image)

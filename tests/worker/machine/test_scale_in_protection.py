@@ -52,7 +52,7 @@ def test_the_protection_of_a_busy_container_is_renewed_before_it_expires() -> No
     assert PROTECTION_RENEW_SECONDS < PROTECTION_MINUTES * 60
 
 
-def test_a_container_stays_protected_during_a_short_pause_between_two_jobs() -> None:
+def test_a_container_stays_protected_during_a_short_break_between_jobs() -> None:
     agent = FakeAgent()
     steps = [
         (True, 0.0),

@@ -172,7 +172,7 @@ def test_the_watcher_ends_at_once_outside_ec2(server: MetadataServer) -> None:
 
 
 class _CountedEvent(threading.Event):
-    """An event that is set after `rounds` waits, each of which returns at once."""
+    """An event that is set after `rounds` waits and never blocks."""
 
     def __init__(self, rounds: int) -> None:
         super().__init__()
