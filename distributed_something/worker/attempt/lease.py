@@ -47,7 +47,10 @@ class Lease:
 
 
 class LeaseKeeper:
-    """Extends the leases on one queue's messages. `tick()` extends each lease once; `run()` repeats this."""
+    """Extends the leases on one queue's messages.
+
+    `tick()` extends each lease once; `run()` repeats this until `end()`.
+    """
 
     def __init__(self, sqs: Any, queue_url: str, seconds: int, now: Callable[[], float]) -> None:
         self._sqs, self._url, self._seconds, self._now = sqs, queue_url, seconds, now

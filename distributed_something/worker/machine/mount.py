@@ -134,7 +134,10 @@ def build_mount_environment(env: Mapping[str, str], certificates: str) -> dict[s
 
 
 def start_mount_process(plan: MountPlan) -> MountProcess:
-    """Start s3fs in its own session, so that it gets no signals sent to the worker. It writes to the container's log."""
+    """Start s3fs in its own session, so that signals to the worker do not reach it.
+
+    The output of s3fs is written to the container's log.
+    """
     import botocore
 
     words = build_mount_command(plan, build_credential_options(os.environ, InstanceMetadata()))
