@@ -1,4 +1,4 @@
-"""Fixtures for the tests of several parts of the worker."""
+"""Fixtures that tests of several worker parts share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.emulator import KEYS
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of an S3 in this process that contains one bucket, `ours`."""
+    """A client for an in-process S3 that contains one bucket, `ours`."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     with mock_aws():
@@ -28,7 +28,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[LauncherPool]:
-    """Launchers for four programs at a time."""
+    """A pool of launchers that can run four programs at a time."""
     launchers = LauncherPool(4)
     yield launchers
     launchers.end()
@@ -36,7 +36,7 @@ def launcher() -> Iterator[LauncherPool]:
 
 @pytest.fixture(autouse=True)
 def _restore_worker_logger() -> Iterator[None]:
-    """Restore the worker's logger, to which a container in this process adds handlers and a level."""
+    """Restore the worker's logger, whose handlers and level a container in this process changes."""
     logger = logging.getLogger("worker")
     original = logger.handlers[:], logger.level, logger.propagate
     yield
@@ -45,6 +45,6 @@ def _restore_worker_logger() -> Iterator[None]:
 
 @pytest.fixture
 def worker_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """The messages that the worker logs, even after a container in this process has stopped their propagation."""
+    """The messages that the worker logs, even after a container in this process has turned off propagation."""
     monkeypatch.setattr(logging.getLogger("worker"), "propagate", True)
     return caplog

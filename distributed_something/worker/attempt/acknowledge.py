@@ -1,7 +1,7 @@
-"""Deletion of the messages of finished jobs, in batches of up to ten: single calls would slow down short jobs.
+"""Deletes the messages of finished jobs in batches of up to ten, because a call per message would slow short jobs down.
 
-A message keeps its lease until SQS confirms the deletion, and failed deletions are retried until then. If the lease is
-lost nevertheless, the message may be delivered again; the job's record then shows that the job is done.
+A message keeps its lease, and a failed deletion is retried, until SQS confirms the deletion. If the lease is lost
+anyway, the message may be delivered again; the job's record then shows that the job is done.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from distributed_something.worker.job.failures import AWS_ERRORS
 DELETE_BATCH_SIZE = 10  # SQS limit for one DeleteMessageBatch call
 DELETE_WAIT_SECONDS = 0.5  # how long to wait for a batch to fill
 DELETE_RETRY_SECONDS = 5.0  # pause before failed deletions are retried
-MAX_FINAL_DELETES = 3  # calls without a pause when the container ends
+MAX_FINAL_DELETES = 3  # rounds of deletion, without a pause, when the container ends
 log = logging.getLogger("worker")
 
 
 class MessageDeleter:
     """Deletes messages for all slots of a container.
 
-    `run()` sends batches until `end()`. `release` is called with the lease of each message that needs no more calls.
+    `run()` sends batches until `end()`. `release` is called with a message's lease once the message is deleted or
+    cannot be deleted.
     """
 
     def __init__(self, sqs: Any, queue_url: str, release: Callable[[Lease], None]) -> None:
@@ -35,7 +36,7 @@ class MessageDeleter:
         self._ended = False
 
     def delete_soon(self, lease: Lease) -> None:
-        """Queue the deletion of the lease's message and return at once. The deleter releases the lease."""
+        """Queue the lease's message for deletion and return at once. The deleter releases the lease."""
         with self._changed:
             self._leases.append(lease)
             if len(self._leases) in (1, DELETE_BATCH_SIZE):
@@ -56,7 +57,7 @@ class MessageDeleter:
             self._changed.notify()
 
     def send_all(self) -> bool:
-        """Try once to delete all queued messages, and return whether none remains to be retried."""
+        """Try once to delete all queued messages, and return whether none of them must be retried."""
         with self._changed:
             leases, self._leases = self._leases, []
         remaining: list[Lease] = []
@@ -67,7 +68,7 @@ class MessageDeleter:
         return not remaining
 
     def _send_batch(self, leases: list[Lease]) -> list[Lease]:
-        """Return the leases whose messages must be sent again."""
+        """Send one batch of deletions, and return the leases whose deletions must be retried."""
         settled = self._try_delete_messages(leases)
         remaining = [lease for n, lease in enumerate(leases) if str(n) not in settled and not lease.is_lost]
         for lease in leases:
@@ -76,15 +77,15 @@ class MessageDeleter:
         return remaining
 
     def _try_delete_messages(self, leases: list[Lease]) -> set[str]:
-        """Return the positions, as text, of the leases whose messages are deleted or can never be deleted."""
+        """Return the positions (as text) of the leases whose messages are deleted or cannot be deleted."""
         try:
             return self._send_delete_batch(leases)
         except AWS_ERRORS as error:
             log.warning(
-                "%d messages of finished jobs could not be deleted; they will be retried: %s", len(leases), error
+                "%d messages of finished jobs could not be deleted; this will be retried: %s", len(leases), error
             )
         except Exception:  # otherwise this thread would end unnoticed and delete no more messages
-            log.exception("messages of finished jobs could not be deleted; they will be retried")
+            log.exception("messages of finished jobs could not be deleted; this will be retried")
         return set()
 
     def _send_delete_batch(self, leases: list[Lease]) -> set[str]:
@@ -92,12 +93,12 @@ class MessageDeleter:
         response = self._sqs.delete_message_batch(QueueUrl=self._url, Entries=entries)
         failed = response.get("Failed", [])
         for entry in failed:
-            log.warning("SQS did not delete the message of a finished job: %s", entry.get("Message"))
+            log.warning("SQS did not delete a finished job's message: %s", entry.get("Message"))
         permanent_failures = [entry for entry in failed if entry.get("SenderFault")]
         return {entry["Id"] for entry in (*response.get("Successful", []), *permanent_failures)}
 
     def _wait_for_batch(self) -> bool:
-        """Wait for a full batch, or for some time after its first message, and return whether to continue."""
+        """Wait until a batch is full or its first message has waited long enough, and return whether to continue."""
         with self._changed:
             while not self._leases and not self._ended:
                 self._changed.wait()

@@ -1,4 +1,4 @@
-"""The check whether a job is already done (CHECK_IF_DONE_BOOL)."""
+"""Checks whether a job is already done (CHECK_IF_DONE_BOOL)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from distributed_something.worker.transfer.s3_listing import ListedObject, list_
 class PriorResults:
     """The results of earlier attempts at a job.
 
-    `outputs`: the job's result files if it is done, else None. `listed_objects`: what its output location contained, or
-    None if that was not listed. `is_recorded`: whether a record of this run says that the job is done.
+    `outputs`: the job's result files if it is done, else None. `listed_objects`: the objects at the job's output
+    location, or None if they were not listed. `is_recorded`: whether a record from this run says that the job is done.
     """
 
     outputs: list[ResultFile] | None
@@ -32,10 +32,10 @@ class PriorResults:
 def observe_prior_results(context: WorkerContext, job: Job, *, is_first_attempt: bool) -> PriorResults:
     """Return the results that earlier attempts at the job uploaded.
 
-    A record of this run decides. On the first attempt, files also count if they are older than this run and form a
-    complete upload, because an attempt that died during its upload leaves only some of its files.
+    A record from this run is decisive. On the first attempt, files that are older than this run also count if they form
+    a complete upload; an attempt that died during its upload leaves only some of its files.
 
-    Makes one or two requests (listing takes one per 1,000 objects), or three if an upload was incomplete.
+    Makes one or two requests (a listing takes one per 1,000 objects), or three if an upload was incomplete.
     """
     settings = context.settings
     expected = job.expected_files or settings.expected_number_files
@@ -57,9 +57,9 @@ def observe_prior_results(context: WorkerContext, job: Job, *, is_first_attempt:
 
 
 def _is_upload_complete(context: WorkerContext, job: Job, listed_objects: dict[str, ListedObject]) -> bool:
-    """Return whether all files of the most recent upload exist. Each file's metadata contains the number of files.
+    """Return whether all files from the most recent upload exist. Each file's metadata contains the file count.
 
-    Also return True if the number is unknown, as for a single file, a file of another program, or an unreadable one.
+    Also return True if the count is unknown: for a single file, for another program's file, or without read permission.
     """
     last = max(listed_objects, key=lambda key: listed_objects[key].modified)
     try:
@@ -74,7 +74,7 @@ def _is_upload_complete(context: WorkerContext, job: Job, listed_objects: dict[s
 
 
 def _parse_run_start(run: str) -> datetime:
-    """Return the start time that the run's name contains, or the latest possible time for a worker started by hand."""
+    """Return the start time in the run's name, or the latest possible time for a worker that was started by hand."""
     try:
         return datetime.strptime(run, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:

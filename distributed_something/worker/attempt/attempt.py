@@ -12,7 +12,7 @@ from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.transfer.results import ResultFile
 from distributed_something.worker.transfer.s3_listing import ListedObject
 
-# Attributes of a message that was sent again after an interruption: SQS counts the receives of a new message from zero.
+# Attributes of a message that was sent again after an interruption, because SQS counts a new message's receives from 0.
 FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE = "failures", "tries"
 
 
@@ -21,8 +21,8 @@ class Attempt:
     """One attempt at a job and its state so far.
 
     `earlier_attempts` and `failures`: how many attempts at the job were made before this one, and how many of them
-    failed. A receive whose end is unknown (the worker was killed or lost the lease) counts as a failure, since the job
-    may have caused it.
+    failed. An attempt whose outcome is unknown (the worker was killed or lost the lease) counts as a failure, since the
+    job may have caused it.
     """
 
     raw: dict[str, Any]
@@ -34,7 +34,7 @@ class Attempt:
     name: str = "a message"
     message: dict[str, Any] = field(default_factory=dict)
     job: Job | None = None
-    time_limit: float = 0.0  # of the program, in seconds
+    time_limit: float = 0.0  # for the program, in seconds
     token: str = field(default_factory=lambda: secrets.token_hex(3))  # distinguishes attempts with the same number
     oom_kills: int = 0  # out-of-memory kills in this container before the program started
     has_started: bool = False  # whether the program was started
@@ -42,7 +42,7 @@ class Attempt:
     result: Result | None = None
     bytes_in: int = 0
     outputs: list[ResultFile] = field(default_factory=list)
-    is_recorded: bool = True  # for a job that is already done: whether a record of this run says so
+    is_recorded: bool = True  # for a job that is already done: whether this run has a record that says so
     # Objects at the output location when the attempt began; None if they were not listed.
     listed_objects: dict[str, ListedObject] | None = None
 
@@ -52,7 +52,7 @@ class Attempt:
 
 
 def read_attempt_counts(raw: dict[str, Any]) -> tuple[int, int]:
-    """Return the numbers of attempts and failures before this receive, from a message as SQS returned it."""
+    """Return how many attempts and failures preceded this receive; `raw` is the message as SQS returned it."""
     received = max(1, _parse_count(raw.get("Attributes", {}).get("ApproximateReceiveCount")))
     attributes = raw.get("MessageAttributes", {})
     attempts, failures = (
@@ -62,9 +62,9 @@ def read_attempt_counts(raw: dict[str, Any]) -> tuple[int, int]:
 
 
 def get_message_age(raw: dict[str, Any], now: float) -> float:
-    """Return the seconds since the message was first received; `now` is in seconds since 1970.
+    """Return how many seconds ago the message was first received; `now` is in seconds since 1970.
 
-    Returns 0 if this is the first receive, whatever this machine's clock shows.
+    If this is the first receive, return 0, whatever this machine's clock shows.
     """
     attributes = raw.get("Attributes", {})
     first = attributes.get("ApproximateFirstReceiveTimestamp", "")

@@ -11,7 +11,7 @@ from distributed_something.worker.machine.clock import Clock
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """A container's settings, clock, and clients of SQS and S3. A client is None where it must not be used."""
+    """A container's settings, clock, and SQS and S3 clients. A client that must not be used is None."""
 
     settings: Settings
     sqs: Any

@@ -1,10 +1,10 @@
-"""The job handler: takes one job from its message to its end, in three stages, and defines the order of all steps.
+"""The job handler: takes a job from its message to its outcome in three stages, and defines the order of all steps.
 
 Begin: parse the message, check whether the job is done, fetch the inputs. Run: run the program. Finish: check for
 success, upload and verify the results, write the record, delete the message.
 
-The message is deleted last, so that a job stays in the queue if anything fails earlier. The stages of one job follow
-each other; those of different jobs overlap.
+The message is deleted last, so that a job stays in the queue if anything fails earlier. The stages of one job run one
+after another; the stages of different jobs overlap.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from distributed_something.worker.transfer.inputs import fetch_inputs
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 
-UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease that is reserved for uploading the results
+UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
 log = logging.getLogger("worker")
 
 
@@ -66,12 +66,12 @@ class StopState(Protocol):
 
     @property
     def is_due(self) -> bool:
-        """Whether running programs must end now, too."""
+        """Whether running programs must also end now."""
 
 
 @dataclass(frozen=True)
 class ProgramTools:
-    """Tools for running programs: launchers, log streams, and the count of out-of-memory kills."""
+    """Tools for running programs: launchers, log streams, and the out-of-memory kill counter."""
 
     launcher: LauncherPool
     job_logs: JobLogs
@@ -92,7 +92,7 @@ class JobHandler:
     def take_message(self, raw: dict[str, Any], received: float) -> Attempt:
         """Create the attempt for a message that SQS returned.
 
-        `received`: when it was requested, by the lease keeper's clock.
+        `received`: when the receive call was made, on the lease keeper's clock.
         """
         folders, now = build_job_folders(self._settings.work_dir), self._clock.now()
         lease = self._keeper.add_lease(raw["ReceiptHandle"], received, get_message_age(raw, now))
@@ -112,11 +112,11 @@ class JobHandler:
             self._release_attempt(attempt)
 
     def return_attempt(self, attempt: Attempt) -> None:
-        """Return the job of an attempt whose program was not started to the queue."""
+        """Return the attempt's job to the queue. The program must not have been started."""
         self._end_attempt(attempt, partial(self._finisher.return_interrupted, attempt))
 
     def _run_stage(self, attempt: Attempt, stage: Callable[[Attempt], None]) -> bool:
-        """Run one stage, and return whether the attempt continues. If not, handle its end."""
+        """Run one stage, and return whether the attempt continues. If it does not, handle its outcome."""
         end = self._catch_ending(attempt, stage)
         if end is not None:
             self._end_attempt(attempt, end)
@@ -128,14 +128,16 @@ class JobHandler:
         except LostLease:
             self._finisher.log_lost_lease(attempt)
         except AWS_ERRORS as error:
-            log.warning("%s: an AWS call failed; the job returns when its lease expires: %s", attempt.name, error)
-        except Exception:  # the slot must continue with other jobs; this one returns when its lease expires
+            log.warning(
+                "%s: an AWS call failed; the job returns to the queue when its lease expires: %s", attempt.name, error
+            )
+        except Exception:  # the slot must continue; this job returns when its lease expires
             log.exception("the worker's own code failed at the end of %s", attempt.name)
         finally:
             self._release_attempt(attempt)
 
     def _catch_ending(self, attempt: Attempt, stage: Callable[[Attempt], None]) -> Callable[[], None] | None:
-        """Run one stage, and return the function that handles the attempt's end; None if the attempt continues."""
+        """Run one stage, and return the function that handles the attempt's outcome; None if the attempt continues."""
         finisher = self._finisher
         try:
             stage(attempt)
@@ -178,7 +180,7 @@ class JobHandler:
             if prior.outputs is not None:
                 attempt.outputs, attempt.is_recorded = prior.outputs, prior.is_recorded
                 raise JobAlreadyDone
-        # SQS cannot enforce the limit alone: it counts the receives of a message that was sent again from zero.
+        # SQS cannot enforce the limit alone: after a message is sent again, its receive count starts over.
         if attempt.failures >= self._settings.job_retries:
             raise Failed(f"failed {attempt.failures} times; the worker of the last attempt was lost", "crash")
         if attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS < min(job.timeout_seconds, MAX_JOB_SECONDS):
@@ -230,8 +232,8 @@ class JobHandler:
     def _claim_output_location(self, attempt: Attempt, job: Job) -> dict[str, ListedObject]:
         """Return the objects that this attempt's results may replace, after claiming them from attempts that died.
 
-        Lists before claiming: if another attempt's results arrive in between, they differ from the listing and S3
-        refuses to replace them.
+        The listing comes before the claim. If another attempt's results arrive in between, they differ from the
+        listing, and S3 rejects the replacement.
         """
         if attempt.listed_objects == {}:
             return {}
@@ -241,12 +243,12 @@ class JobHandler:
         else:
             is_done = is_record_done(read_record(self._context, job.id))
         if is_done:
-            raise JobAlreadyDone  # the message was delivered twice; the first result stays
+            raise JobAlreadyDone  # the message was delivered twice; the first attempt's results are kept
         return listed_objects
 
     def _check_program_result(self, attempt: Attempt, job: Job) -> None:
         result = attempt.result
-        assert result is not None  # run_attempt() comes before finish_attempt()
+        assert result is not None  # run_attempt() always runs before finish_attempt()
         if result.timed_out:
             raise Failed(f"the program ran longer than {round(attempt.time_limit / 60, 2):g} minutes", "time-out")
         if result.stopped:

@@ -1,4 +1,4 @@
-"""Job records: one JSON object per job in S3, with its log beside it. All later reports are based on records."""
+"""Job records: one JSON object per job in S3, stored next to the job's log. All reports are based on these records."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from distributed_something.worker.transfer.s3_file import (
 )
 
 DONE_STATE, FAILED_STATE, INTERRUPTED_STATE = "done", "failed", "interrupted"
-# A claim is recognized by this text, so workers of different versions must use the same one.
+# Workers recognize a claim by this text, so it must be the same in all versions.
 CLAIM_REASON = "its worker is lost, or still replaces what an earlier attempt left"
 BUSY_REASON = "other workers keep changing the job's record"
 MAX_WRITE_ATTEMPTS = 5
@@ -48,7 +48,7 @@ def build_log_key(settings: Settings, attempt: Attempt) -> str:
     """Return the key of the attempt's log in the app's bucket.
 
     Each attempt has its own key, so that overlapping attempts do not overwrite each other's logs; the record contains
-    the address of its log.
+    the log's address.
     """
     return settings.keys.log(attempt.name, f"{attempt.number}-{attempt.token}")
 
@@ -71,7 +71,7 @@ def _read_record_and_etag(context: WorkerContext, job: str) -> tuple[dict[str, A
     try:
         record = json.loads(body)
     except ValueError:
-        record = None  # a worker writes only complete records, so this is not one
+        record = None  # workers write only complete records, so no worker wrote this
     return record if isinstance(record, dict) else None, response.get("ETag")
 
 
@@ -83,8 +83,8 @@ def is_record_done(record: dict[str, Any] | None) -> bool:
 def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
     """Record that this attempt replaces an earlier attempt's files, and return False if the job is already done.
 
-    From then on, a late record of the earlier attempt is refused, because it would describe files that no longer exist.
-    Raise UploadError if the record cannot be written.
+    From then on, a late record from the earlier attempt is rejected, because it would describe files that no longer
+    exist. Raise UploadError if the record cannot be written.
     """
     for _ in range(MAX_WRITE_ATTEMPTS):
         existing, etag = _read_record_and_etag(context, record["job"])
@@ -98,13 +98,14 @@ def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
 def write_record(
     context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False
 ) -> bool:
-    """Write the job's log and record, and return False if another attempt's record must stay.
+    """Write the job's log and record, and return False if another attempt's record must be kept.
 
-    That is the case if the job is already done, or if this attempt was interrupted and a later one has written its
-    record. Conditional writes keep late requests from overwriting such a record.
+    The other record is kept if it says that the job is done, or if this attempt was interrupted and a later attempt has
+    already written a record. Conditional writes keep late requests from overwriting such a record.
 
-    `has_own_results()` returns whether the results in S3 are this attempt's; if so, its record replaces the other's.
-    Raise LostLease if another attempt has claimed the results, UploadError if the record cannot be written.
+    `has_own_results()` returns whether the results in S3 came from this attempt; if so, this attempt's record replaces
+    the other one. Raise LostLease if another attempt has claimed the results, and UploadError if the record cannot be
+    written.
     """
     body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
     if record["state"] != DONE_STATE or record["attempts"] > 1:
@@ -128,7 +129,7 @@ def write_record(
 
 
 def _put_record(context: WorkerContext, job: str, body: bytes, etag: str | None) -> bool:
-    """Write the record if the existing one has `etag` (None: if there is none), and return whether it was written."""
+    """Write the record if the stored record has `etag` (None: if none is stored), and return whether it was written."""
     location = {"Bucket": context.settings.aws_bucket, "Key": build_record_key(context.settings, job)}
     try:
         context.s3.put_object(**location, Body=body, ContentType="application/json", **build_write_condition(etag))
@@ -166,9 +167,9 @@ def _upload_log(s3: Any, bucket: str, key: str, log: Path) -> None:
 def build_record(
     context: WorkerContext, attempt: Attempt, state: str, reason: str | None, reason_class: str | None
 ) -> dict[str, Any]:
-    """Return the record of an attempt that ended in `state`.
+    """Return the record for an attempt that ended in `state`.
 
-    Times are in UTC, sizes in bytes. `log` is null if the log is empty.
+    Times are in UTC, and sizes are in bytes. `log` is null if the log is empty.
     """
     settings, ended = context.settings, context.clock.now()
     result, log = attempt.result, attempt.folders.log

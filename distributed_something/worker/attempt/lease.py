@@ -1,7 +1,7 @@
-"""Leases: while a worker processes a job, its message stays hidden from other workers.
+"""Leases: while a worker processes a job, the job's message stays hidden from other workers.
 
-One thread extends all leases of a container in batches, after a third of their duration. A lease is lost if SQS refuses
-to extend it or if it expires first; its job must then stop and publish nothing.
+One thread extends all of a container's leases in batches, each time a third of their duration has passed. A lease is
+lost if SQS rejects an extension or if the lease expires first; the job must then stop and publish nothing.
 """
 
 from __future__ import annotations
@@ -15,38 +15,42 @@ from distributed_something.worker.attempt.batches import split_into_batches
 from distributed_something.worker.job.failures import AWS_ERRORS
 
 LEASE_BATCH_SIZE = 10  # SQS limit for one ChangeMessageVisibilityBatch call
-# SQS hides a message for at most 12 hours from its first receive and refuses longer extensions. One minute is
+# SQS hides a message for at most 12 hours after its first receive and rejects longer extensions. One minute is
 # subtracted because clocks differ. Source: "Amazon SQS visibility timeout" in the SQS developer guide.
 MAX_LEASE_SECONDS = 12 * 3600 - 60
 log = logging.getLogger("worker")
 
 
 class Lease:
-    """A message's visibility timeout, which lasts until `expires` and can be extended up to `ends`.
+    """A message's visibility timeout, which lasts until `expires` and can be extended until `ends` at most.
 
     Times are in seconds on the clock `now`.
     """
 
     def __init__(self, receipt: str, expires: float, ends: float, now: Callable[[], float]) -> None:
         self.receipt, self.expires, self._ends, self._now = receipt, expires, ends, now
-        self.is_refused = False
+        self.is_rejected = False
 
     @property
     def seconds_left(self) -> float:
-        """For how many more seconds the lease can be extended in total."""
+        """Seconds until the lease can no longer be extended."""
         return self._ends - self._now()
 
     @property
     def is_lost(self) -> bool:
-        """Whether the lease was refused or has expired.
+        """Whether SQS rejected an extension or the lease has expired.
 
-        Reads the clock each time: after a process was frozen, this is correct before any thread could update a flag.
+        The clock is read each time. When a frozen process resumes, the result is therefore correct at once, before any
+        thread could update a flag.
         """
-        return self.is_refused or self._now() >= self.expires
+        return self.is_rejected or self._now() >= self.expires
 
 
 class LeaseKeeper:
-    """Extends the leases on one queue. `tick()` extends each once; `run()` repeats this until `end()`."""
+    """Extends the leases on one queue's messages.
+
+    `tick()` extends each lease once; `run()` repeats this until `end()`.
+    """
 
     def __init__(self, sqs: Any, queue_url: str, seconds: int, now: Callable[[], float]) -> None:
         self._sqs, self._url, self._seconds, self._now = sqs, queue_url, seconds, now
@@ -56,10 +60,10 @@ class LeaseKeeper:
         self._ended = threading.Event()
 
     def add_lease(self, receipt: str, received: float, age: float = 0.0) -> Lease:
-        """Start to extend the lease of a message, and return it.
+        """Create the lease of a message, start extending it, and return it.
 
-        `received`: when the receive call was made, which is never later than the start by SQS's clock. `age`: seconds
-        from the message's first receive until then.
+        `received`: when the receive call was made, which is never later than the start of the lease in SQS. `age`:
+        seconds between the message's first receive and `received`.
         """
         lease = Lease(receipt, received + self._seconds, received + MAX_LEASE_SECONDS - age, self._now)
         with self._lock:
@@ -69,7 +73,8 @@ class LeaseKeeper:
     def release_lease(self, lease: Lease) -> None:
         """Stop extending the lease.
 
-        Waits for a running round, which could otherwise hide a message again after its return to the queue.
+        If a round of extensions is running, wait for it. Otherwise, the round could hide the message again after the
+        message returns to the queue.
         """
         with self._lock:
             released = self._leases.pop(lease.receipt, None)
@@ -79,7 +84,7 @@ class LeaseKeeper:
 
     @property
     def leases(self) -> list[Lease]:
-        """All leases that are being extended, oldest first: of running jobs, fetched jobs, and jobs being uploaded."""
+        """All leases that are being extended, oldest first, including leases for fetched jobs and ongoing uploads."""
         with self._lock:
             return list(self._leases.values())
 
@@ -91,19 +96,19 @@ class LeaseKeeper:
         self._ended.set()
 
     def tick(self) -> None:
-        """Extend every lease once, and mark those that SQS refuses to extend."""
+        """Extend every lease once, and mark each lease whose extension SQS rejects."""
         with self._extending:
             for batch in split_into_batches(self.leases, LEASE_BATCH_SIZE):
                 self._extend_leases(batch)
 
     def _extend_leases(self, leases: list[Lease]) -> None:
-        """Extend the leases in one call. A failed call is repeated in the next round, as long as the leases last."""
+        """Extend the leases in one call. If the call fails, the next round retries it for all leases not yet lost."""
         try:
             self._extend_batch(leases)
         except AWS_ERRORS as error:
-            log.warning("%d leases could not be extended; they will be retried: %s", len(leases), error)
+            log.warning("%d leases could not be extended; this will be retried: %s", len(leases), error)
         except Exception:  # otherwise this thread would end unnoticed and extend no more leases
-            log.exception("leases could not be extended; they will be retried")
+            log.exception("leases could not be extended; this will be retried")
 
     def _extend_batch(self, leases: list[Lease]) -> None:
         requested_at = self._now()
@@ -119,8 +124,8 @@ class LeaseKeeper:
         response = self._sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
         for entry in response.get("Successful", []):
             lease = extendable[entry["Id"]]
-            if not lease.is_lost:  # a lease lost during the call may have been another worker's in the meantime
+            if not lease.is_lost:  # a lease lost during the call may already belong to another worker
                 lease.expires = requested_at + seconds[entry["Id"]]
         for entry in response.get("Failed", []):
             if entry.get("SenderFault"):
-                extendable[entry["Id"]].is_refused = True
+                extendable[entry["Id"]].is_rejected = True

@@ -1,12 +1,12 @@
-"""Outcomes of an attempt: what happens to the job's record and to its message.
+"""Outcomes of an attempt: what happens to the job's record and message.
 
 - done, skipped: the message is deleted.
-- interrupted, renewed: the message is sent again as a new one, then deleted, because SQS counts every receive of a
-  message, and its leases end 12 hours after the first one.
+- interrupted, renewed: a new copy of the message is sent and the original is deleted, because SQS counts every receive
+  of a message and ends its leases 12 hours after the first receive.
 - failed: the message returns to the queue at once. After the last attempt, or if retrying cannot help, it moves to the
   dead-letter queue.
 - bad message: it moves to the dead-letter queue.
-- lost lease: nothing happens to either.
+- lost lease: the record and the message stay unchanged.
 
 A copy is always sent before the original is deleted.
 """
@@ -35,9 +35,9 @@ from distributed_something.worker.job.failures import AWS_ERRORS, Failed, JobAlr
 from distributed_something.worker.program.program import read_last_lines
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 
-MAX_LINE_CHARACTERS = 200  # of the log's last line, in a reason
-MAX_ATTRIBUTE_CHARACTERS = 1000  # of a message attribute
-# S3 is strongly consistent: an object that does not exist now will not appear by retrying.
+MAX_LINE_CHARACTERS = 200  # of the log's last line that are quoted in a reason
+MAX_ATTRIBUTE_CHARACTERS = 1000  # in a message attribute
+# S3 is strongly consistent, so retrying does not make a missing object appear.
 FINAL_REASON_CLASSES = frozenset({"missing input"})
 log = logging.getLogger("worker")
 
@@ -53,7 +53,7 @@ class OutcomeCallbacks:
 class AttemptFinisher:
     """Finishes attempts at the jobs of one queue.
 
-    `delete_soon` deletes the message of a job whose record says that it is done, and then releases its lease.
+    `delete_soon` takes the lease of a finished job's message, deletes the message, and then releases the lease.
 
     Every method may raise LostLease or an AWS error. The job then returns to the queue when its lease expires.
     """
@@ -66,9 +66,9 @@ class AttemptFinisher:
         self._sqs, self._settings, self._delete_soon = context.sqs, context.settings, delete_soon
 
     def record_done(self, attempt: Attempt) -> None:
-        """Record that the job is done and delete its message. The results must be verified.
+        """Record that the job is done and delete its message. The results must already be verified.
 
-        Raise JobAlreadyDone if another attempt has recorded this first.
+        Raise JobAlreadyDone if another attempt was the first to record that the job is done.
         """
         if not self._write_record(attempt, DONE_STATE, has_own_results=lambda: self._has_own_results(attempt)):
             raise JobAlreadyDone
@@ -82,14 +82,14 @@ class AttemptFinisher:
         return claim_job_results(self._context, record)
 
     def record_skipped(self, attempt: Attempt) -> None:
-        """Delete the message of a job that was done before. If this run has no record of the results yet, write one."""
+        """Delete the message of a job that is already done. If this run has no record for the job yet, write one."""
         if not attempt.is_recorded:
             self._write_record(attempt, DONE_STATE)
         self._queue_deletion(attempt)
         log.info("skip %s: it is already done", attempt.name)
 
     def reject_message(self, attempt: Attempt, reason: str) -> None:
-        """Move a message to the dead-letter queue because retrying it is useless."""
+        """Move a message to the dead-letter queue because retrying cannot help."""
         log.error("bad message %s: %s", attempt.raw.get("MessageId"), reason)
         self._move_to_dead_letters(attempt, reason)
 
@@ -103,7 +103,7 @@ class AttemptFinisher:
         The message is sent before the record is written, because little time remains and S3 may not respond.
         """
         _check_lease(attempt)
-        log.info("interrupted %s: its job returns to the queue", attempt.name)
+        log.info("interrupted %s: the job returns to the queue", attempt.name)
         self._resend_message(attempt)
         if attempt.has_started:
             self._try_write_record(attempt, INTERRUPTED_STATE, "its worker was stopped", "interrupted")
@@ -111,7 +111,7 @@ class AttemptFinisher:
     def renew_message(self, attempt: Attempt) -> None:
         """Replace a message with a new one because its lease would end before the job's time limit.
 
-        SQS limits the lease to 12 hours from the first receive.
+        SQS limits the lease to 12 hours after the first receive.
         """
         _check_lease(attempt)
         log.info("renew %s: it returns to the queue as a new message", attempt.name)
@@ -151,7 +151,7 @@ class AttemptFinisher:
         return write_record(self._context, record, attempt.folders.log, has_own_results)
 
     def _try_write_record(self, attempt: Attempt, state: str, reason: str, reason_class: str) -> bool:
-        """Write the record, and return False if another attempt's record must stay. Errors are logged."""
+        """Write the record, and return False if another attempt's record must be kept. Errors are logged."""
         try:
             return self._write_record(attempt, state, reason, reason_class)
         except (*AWS_ERRORS, UploadError, OSError) as error:
@@ -159,7 +159,7 @@ class AttemptFinisher:
             return True
 
     def _upload_failed_results(self, attempt: Attempt) -> None:
-        """Upload the files of a failed attempt, apart from results, if the job asks for it (`keep_failed`)."""
+        """If the job's `keep_failed` is set, upload the failed attempt's files to their own location."""
         if attempt.job is None or not attempt.job.keep_failed:
             return
         folder = attempt.job.output_dir or attempt.folders.output_dir
@@ -187,9 +187,9 @@ class AttemptFinisher:
         self._keeper.release_lease(attempt.lease)
 
     def _return_message(self, attempt: Attempt) -> None:
-        # SQS may still accept an old receipt, which would take the message from the worker that has it now.
+        # SQS may still accept an old receipt, which would take the message away from the worker that has it now.
         _check_lease(attempt)
-        self._keeper.release_lease(attempt.lease)  # first, so that it is not extended again afterward
+        self._keeper.release_lease(attempt.lease)  # first, so that the lease is not extended again
         self._sqs.change_message_visibility(
             QueueUrl=self._settings.queue_url, ReceiptHandle=attempt.raw["ReceiptHandle"], VisibilityTimeout=0
         )
@@ -222,11 +222,11 @@ def _check_lease(attempt: Attempt) -> None:
 
 
 def _format_reason(reason: str, log: Path) -> str:
-    """Return the reason with the last line of the log, as one line."""
+    """Return the reason and the log's last line as one line."""
     last_line = "".join(read_last_lines(log, 1)).strip() if log.exists() else ""
     return f"{reason}: {last_line[:MAX_LINE_CHARACTERS]}" if last_line else reason
 
 
 def _replace_control_characters(text: str) -> str:
-    """Return the text as SQS accepts it in an attribute: not empty and without control characters."""
+    """Return the text in a form that SQS accepts in an attribute: not empty and without control characters."""
     return "".join(character if character.isprintable() else "?" for character in text) or "?"

@@ -1,7 +1,7 @@
-"""Job folders: created for each attempt and removed after it, whatever its program wrote there.
+"""Job folders: one is created for each attempt and removed afterward, whatever the program wrote there.
 
-shutil.rmtree is not sufficient: it recurses once per folder level, which ends the thread at about a thousand levels,
-and it cannot remove files in write-protected folders or at paths longer than the kernel accepts.
+shutil.rmtree is not sufficient. It recurses once per folder level, so it fails at about a thousand levels, and it
+cannot remove files in write-protected folders or at paths longer than the kernel accepts.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 
 from distributed_something.worker.job.job import Folders
 
-LONG_PATH_CHARACTERS = 900  # of up to 4 bytes each; with a name of 255 bytes, this stays below the kernel's 4096
+LONG_PATH_CHARACTERS = 900  # up to 4 bytes each; with a 255-byte name added, still below the kernel's limit of 4,096
 log = logging.getLogger("worker")
 
 
 def build_job_folders(work_dir: Path) -> Folders:
-    """Return the folders of a new attempt, with a unique name. They are not created yet."""
+    """Return the folders for a new attempt, under a unique name, without creating them."""
     return Folders(work_dir / f"job-{secrets.token_hex(6)}")
 
 
@@ -33,7 +33,7 @@ def make_job_folder(folders: Folders) -> None:
 
 def remove_job_folder(folders: Folders) -> None:
     """Remove the job folder and its log. Failures are logged, not raised."""
-    for path in (folders.log, folders.root):  # the program may have replaced the root by a link
+    for path in (folders.log, folders.root):  # the program may have replaced the root with a link
         with suppress(OSError):
             path.unlink()
     free_names = (f"{folders.root}-{number}" for number in count())
@@ -46,10 +46,10 @@ def remove_job_folder(folders: Folders) -> None:
 
 
 def _empty_folder(folder: str, nested_folders: list[str], free_names: Iterator[str]) -> None:
-    """Remove the folder's files and append its folders to `nested_folders`, after moving deep ones up."""
+    """Remove the folder's files and append its subfolders to `nested_folders`, moving deep ones up first."""
     os.chmod(folder, 0o700)
     for entry in list(os.scandir(folder)):
-        with suppress(OSError):  # if something remains, rmdir() fails later and logs it
+        with suppress(OSError):  # if anything remains, the later rmdir() fails, which is logged
             if entry.is_dir(follow_symlinks=False):
                 nested_folders.append(_move_deep_folder(entry.path, free_names))
             else:
@@ -69,4 +69,4 @@ def _try_removal(remove: Callable[[], None]) -> None:
     try:
         remove()
     except OSError as error:
-        log.warning("a file or folder of a job cannot be removed: %s", error)
+        log.warning("a job's file or folder cannot be removed: %s", error)

@@ -48,18 +48,18 @@ from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.processors import use_one_processor
 
-MAX_LAST_CALL_SECONDS = 5.0  # upper limit of each of the three waits for AWS calls when the container ends
+MAX_LAST_CALL_SECONDS = 5.0  # limit for each of the three waits for AWS calls when the container ends
 EXIT_RESERVE_SECONDS = 1.0  # reserved for the process to exit
-CLOSED_CHECK_SECONDS = 30.0  # interval of the checks whether the monitor has closed the run
-HEALTH_CHECK_SECONDS = 5.0  # interval of the checks whether this container's health has changed
+CLOSED_CHECK_SECONDS = 30.0  # how often to check whether the monitor has closed the run
+HEALTH_CHECK_SECONDS = 5.0  # how often to check whether this container's health has changed
 log = logging.getLogger("worker")
 
 
 class Container:
     """All parts of one worker and the threads that run them.
 
-    `health` and `gate` decide whether it takes jobs. Each number put into `notices` is the number of seconds until the
-    container must end.
+    `health` and `gate` decide whether the container takes jobs. Each value put into `notices` is the number of seconds
+    until the container must end.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Container:
         self._intake = JobIntake(self._context, self._handler, self._stop, self.gate, read_boot_clock)
 
     def serve(self) -> int:
-        """Run the worker until it must stop, and return its exit code: 0, or 1 if the mount or its code failed."""
+        """Run the worker until it must stop, and return the exit code: 0, or 1 if the mount or worker code failed."""
         start_container_log(self._logs, self._settings)
         bucket = self._build_mount() if self._settings.mount_s3 else None
         try:
@@ -121,14 +121,14 @@ class Container:
             helper.join(max(0.0, deadline - self._clock.monotonic()))
 
     def _divide_remaining_seconds(self, share: int) -> float:
-        """Return the time limit in seconds for one of `share` waits that are still to come.
+        """Return the time limit, in seconds, for the next of `share` remaining waits.
 
-        All of them together must fit into the remaining time, because a container that takes longer is killed.
+        Together, these waits must fit into the remaining time, because a container that takes longer is killed.
         """
         return max(0.0, min(MAX_LAST_CALL_SECONDS, (self._stop.seconds_left - EXIT_RESERVE_SECONDS) / share))
 
     def _run_slots(self) -> None:
-        """Run the intake and all slots until they have ended. The calling thread stays free for signal handlers."""
+        """Run the intake and all slots until they end. The calling thread stays free for signal handlers."""
         slots = self._settings.docker_cores
         with ThreadPoolExecutor(slots, "finish", initializer=use_one_processor) as uploads:
             loops = [
@@ -145,8 +145,8 @@ class Container:
     def _run_or_stop(self, loop: Callable[[], None]) -> None:
         """Run `loop`, and stop the whole container if it fails.
 
-        A container that continued with fewer slots would do less work for the same price and never release the slot's
-        job.
+        A container that continued with fewer slots would do less work for the same price and would never release the
+        failed slot's job.
         """
         use_one_processor()
         try:
@@ -157,7 +157,7 @@ class Container:
             self._notices.put(STOP_RESERVE_SECONDS)
 
     def _iter_helper_threads(self, bucket: BucketMount | None) -> Iterator[tuple[str, Callable[[], object]]]:
-        """Yield the name and the function of each thread that runs beside the slots."""
+        """Yield the name and the function of each thread that runs alongside the slots."""
         settings, ended = self._settings, self._ended
         repeat = partial(_repeat_until_ended, ended=ended, now=self._clock.now)
         yield "leases", self._keeper.run
@@ -215,7 +215,7 @@ class Container:
         return BucketMount(build_mount_plan(self._context.s3, self._settings), self._handle_lost_mount)
 
     def _handle_lost_mount(self, reason: str) -> None:
-        log.error("this container ends: %s", reason)  # the dashboard searches for this beginning
+        log.error("this container ends: %s", reason)  # the dashboard searches for this prefix
         self._exit_code = 1
         self._notices.put(STOP_RESERVE_SECONDS)
 
@@ -223,7 +223,7 @@ class Container:
 def _repeat_until_ended(
     seconds: float, tick: Callable[[float], None], ended: threading.Event, now: Callable[[], float]
 ) -> None:
-    """Call `tick` every `seconds` with the current time (seconds since 1970). After an AWS error, call it again."""
+    """Call `tick` every `seconds` with the current time (seconds since 1970). Errors do not end the loop."""
     while not ended.wait(seconds):
         try:
             tick(now())

@@ -1,8 +1,8 @@
 """The job intake: receives messages from the queue and has a job ready when a slot becomes free.
 
-One thread polls the queue for all slots. It fetches a job for each free slot, and one ahead for each slot whose program
-is about to end, so that no processor waits for S3. If jobs are short, one call receives several messages; the intake
-keeps those that it does not need yet and fetches their inputs later.
+One thread polls the queue for all slots. It fetches a job for each free slot and prefetches one for each slot whose
+program is about to end, so that no processor waits for S3. If jobs are short, one call receives several messages; the
+intake keeps the messages that it does not need yet and fetches their inputs later.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from distributed_something.worker.program.processors import use_one_processor
 
 POLL_WAIT_SECONDS = 5  # SQS allows 20, but an idle worker must stop quickly
 MAX_RECEIVED_MESSAGES = 10  # SQS limit for one ReceiveMessage call
-MAX_POLL_PAUSE_SECONDS = 60.0  # between polls while AWS refuses them
-PREFETCH_CHECK_SECONDS = 0.5  # interval of the checks whether it is time to fetch a job ahead
+MAX_POLL_PAUSE_SECONDS = 60.0  # between polls while they keep failing
+PREFETCH_CHECK_SECONDS = 0.5  # how often to check whether it is time to prefetch a job
 log = logging.getLogger("worker")
 
 
 @dataclass
 class RunningProgram:
-    """The program that a slot runs: its start time, and whether a job may still be fetched ahead of its end."""
+    """The program that a slot is running: its start time, and whether a job may be prefetched before it ends."""
 
     started: float
     may_prefetch: bool = True
@@ -42,7 +42,7 @@ class JobIntake:
     """The source of jobs for the slots of one container.
 
     `gate` limits how many jobs may be taken now, for example none while the container is paused. `now` is a monotonic
-    clock in seconds. `durations` holds the times of the last jobs.
+    clock in seconds. `durations` contains how long the most recent jobs took.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class JobIntake:
         self._unfetched: deque[tuple[Attempt, float]] = deque()  # used only by the polling thread
 
     def announce_idle_slot(self, slot: int) -> None:
-        """Register a slot that waits for a job; the next polling round takes it into account."""
+        """Register a slot that is waiting for a job; the next polling round takes it into account."""
         with self._lock:
             self._idle_slots.add(slot)
             self._work_changed.notify()
@@ -86,7 +86,7 @@ class JobIntake:
         self.durations.add_program_time(seconds)
 
     def run(self) -> None:
-        """Poll the queue until the container must end. Failed calls are repeated after a pause."""
+        """Poll the queue until the container must end. Failed calls are retried after a pause."""
         pause = 1.0
         with ThreadPoolExecutor(2 * self._settings.docker_cores, "fetch", initializer=use_one_processor) as pool:
             while not self._stop.is_announced:
@@ -102,7 +102,7 @@ class JobIntake:
                 self._gate.release_probe()
                 self._stop.wait(pause)
                 pause = min(pause * 2, MAX_POLL_PAUSE_SECONDS)
-            # Do this before the pool ends, which waits for all fetches, and one may hang.
+            # Return jobs before the pool ends: the pool waits for all fetches, and one of them may hang.
             self._return_overdue_attempts(max_wait=-1.0)
         self._return_overdue_attempts(max_wait=-1.0)
 
@@ -110,32 +110,32 @@ class JobIntake:
         """Run one polling round: return overdue jobs, start fetches for the slots, and receive messages if needed."""
         self._return_overdue_attempts(MAX_READY_SECONDS)
         with self._lock:
-            needed, ahead = self._count_needed_jobs()
-            if not needed and not ahead:
+            needed, early = self._count_needed_jobs()
+            if not needed and not early:
                 self._work_changed.wait(PREFETCH_CHECK_SECONDS)
                 return
         per_second = min(self.durations.get_jobs_per_second() * self._settings.docker_cores, MAX_RECEIVED_MESSAGES)
-        allowed = self._gate.count_allowed_jobs(needed, max(ahead, per_second - needed))
-        count = min(allowed, needed + ahead)
+        allowed = self._gate.count_allowed_jobs(needed, max(early, per_second - needed))
+        count = min(allowed, needed + early)
         if count:
             self._start_fetches(pool, count, extra=allowed - count)
         else:
             self._stop.wait(PREFETCH_CHECK_SECONDS)
 
     def _count_needed_jobs(self) -> tuple[int, int]:
-        """Return how many jobs to fetch for idle slots, and how many ahead if they are worth a call."""
+        """Return how many jobs to fetch for idle slots, and how many to prefetch (0 if too few to be worth a call)."""
         available = self._fetching_count + len(self._ready)
         delay = self.durations.get_prefetch_delay()
         now, running = self._now(), self._running.values()
         due = sum(program.may_prefetch and delay is not None and now - program.started >= delay for program in running)
         needed = max(0, len(self._idle_slots) - available)
-        ahead = max(0, len(self._idle_slots) + due - available) - needed
-        # Wait until half of the slots need a job ahead: one call then receives the jobs for all of them.
-        is_too_few = 2 * ahead < len(running) and not self._unfetched
-        return needed, 0 if is_too_few and not needed else ahead
+        early = max(0, len(self._idle_slots) + due - available) - needed
+        # Wait until half of the busy slots need a prefetched job: one call then receives the jobs for all of them.
+        is_too_few = 2 * early < len(running) and not self._unfetched
+        return needed, 0 if is_too_few and not needed else early
 
     def _start_fetches(self, pool: ThreadPoolExecutor, count: int, extra: int) -> None:
-        """Fetch `count` jobs, starting with those already received. A poll also receives up to `extra` for later."""
+        """Fetch `count` jobs, starting with jobs already received. A poll receives up to `extra` more for later."""
         for _ in range(min(count, len(self._unfetched))):
             self._submit_fetch(pool, self._unfetched.popleft()[0])
             count -= 1
@@ -155,7 +155,7 @@ class JobIntake:
         messages = response.get("Messages", [])
         if not messages:
             self._gate.release_probe()
-        # A lease begins when SQS responds; counting from the request is earlier and therefore safe.
+        # A lease begins when SQS responds; counting from the request starts earlier and is therefore safe.
         for number, raw in enumerate(messages):
             attempt = self._handler.take_message(raw, requested_at)
             if number < count:
@@ -192,7 +192,7 @@ class JobIntake:
     def _pop_overdue_attempts(self, max_wait: float) -> list[Attempt]:
         """Remove and return the attempts that have waited longer than `max_wait` seconds for a slot.
 
-        If one of them was already fetched, no further job is fetched ahead for the programs that run now.
+        If any of them was already fetched, no more jobs are prefetched for the programs that are running now.
         """
         unfetched = [pair for pair in self._unfetched if self._now() - pair[1] > max_wait]
         with self._lock:

@@ -1,8 +1,8 @@
 """Timing of prefetches: the next job's inputs should arrive when a slot's program ends, but not much earlier.
 
-No idle worker elsewhere can take a job that was already fetched here; at the end of a run this would cost more time
-than the overlap saves. So each fetch starts as late as the durations of this container's last jobs allow, and the
-container receives no more messages than it can process in one second.
+Idle workers elsewhere cannot take a job that was already fetched here; at the end of a run, that would cost more time
+than prefetching saves. Each fetch therefore starts as late as the durations of this container's most recent jobs allow,
+and the container receives no more messages than it can process in one second.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from statistics import median
 REMEMBERED_JOBS = 20
 PREFETCH_MARGIN_SECONDS = 2.0
 MIN_JOB_SECONDS = 0.001  # avoids a division by zero
-MAX_READY_SECONDS = 60.0  # a fetched job that has not been started by then is returned to the queue
+MAX_READY_SECONDS = 60.0  # a fetched job that has not been started after this time is returned to the queue
 
 
 class JobDurations:
-    """Durations of a container's last jobs, in seconds, shared by its slots."""
+    """Durations of a container's most recent jobs, in seconds, shared by its slots."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,7 +34,7 @@ class JobDurations:
             self._programs.append(seconds)
 
     def get_prefetch_delay(self) -> float | None:
-        """Return after how many seconds of a program to fetch the next job; None until the first program has ended."""
+        """Return how many seconds after a program's start to fetch the next job; None until the first program ends."""
         with self._lock:
             if not self._programs:
                 return None

@@ -1,4 +1,4 @@
-"""Entry point of a container: runs DOCKER_CORES slots until the container must end.
+"""Entry point for a container: runs DOCKER_CORES slots until the container must end.
 
 The container ends on SIGTERM or after a spot notice. It then starts no more jobs, lets running programs use the time
 that remains, and returns unfinished jobs to the queue.
@@ -25,7 +25,8 @@ from distributed_something.worker.job.worker_settings import BadEnvironment, Set
 from distributed_something.worker.machine.metadata import InstanceMetadata, get_machine_id
 from distributed_something.worker.machine.mount import format_mount_obstacle
 
-PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"  # run-worker.sh moves LD_PRELOAD here to keep it off the worker
+# run-worker.sh moves LD_PRELOAD to this variable so that it does not affect the worker.
+PROGRAM_PRELOAD_VARIABLE = "PROGRAM_LD_PRELOAD"
 
 
 def serve(
@@ -34,9 +35,9 @@ def serve(
     prepare: Callable[[Job, Folders], None] = lambda job, folders: None,
     failure: Callable[[Job, Folders, Result], str | None] = usual_failure,
 ) -> int:
-    """Run jobs until the container must end. A hook that is not given has the standard behavior.
+    """Run jobs until the container must end. A hook that is not passed keeps its standard behavior.
 
-    Returns the exit code: 0, 1 (the mount or the worker's own code failed), or 2 (an environment variable is missing or
+    Return the exit code: 0, 1 (the mount or the worker's own code failed), or 2 (an environment variable is missing or
     invalid).
     """
     try:

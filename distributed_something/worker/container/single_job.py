@@ -1,4 +1,4 @@
-"""One job without a queue: `run.py runJob` starts the worker this way to show why a job fails.
+"""Runs one job without a queue; `run.py runJob` starts the worker this way to show why a job fails.
 
 The job passes through the same stages as any other job, up to the check of its results. Nothing is uploaded, no record
 is written, and the job folder is not deleted. A file in the folder says how the job ended.
@@ -33,7 +33,7 @@ from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.transfer.result_files import list_result_files
 
-ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # environment variable of the worker: the folder that contains MESSAGE_FILE
+ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # the worker's environment variable for the folder that contains MESSAGE_FILE
 MESSAGE_FILE, VERDICT_FILE, LOG_FILE = "message.json", "verdict.json", "log.txt"
 ENDLESS_LEASE_SECONDS = 10**9  # there is no queue, so the lease must never end
 log = logging.getLogger("worker")
@@ -42,7 +42,7 @@ log = logging.getLogger("worker")
 def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
     """Run the job in `folder`'s message file, with `folder`/job as its job folder, and write the verdict file.
 
-    Returns the exit code: 0, or 1 if the bucket could not be mounted.
+    Return the exit code: 0, or 1 if the bucket could not be mounted.
     """
     start_container_log(None, replace(settings, log_group_name=""))
     clock = Clock()
@@ -74,7 +74,7 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
 
 @dataclass(frozen=True)
 class _SingleJobFolders(Folders):
-    """Job folders whose log lies beside the folder in which the program runs."""
+    """Job folders whose log is next to the folder in which the program runs."""
 
     @cached_property
     def log(self) -> Path:
@@ -89,7 +89,7 @@ class _SingleJobHandler(JobHandler):
         self._check_program_result(attempt, job)
         list_result_files(
             attempt.folders.output_dir, job.output_location, job.leave_out
-        )  # fails if one cannot be uploaded
+        )  # raises Failed if a file could not be uploaded
         self._finisher.record_done(attempt)
 
     def _release_attempt(self, attempt: Attempt) -> None:
@@ -149,7 +149,7 @@ def _list_results(attempt: Attempt) -> list[Path]:
 
 @contextmanager
 def _mount_bucket(s3: Any, settings: Settings) -> Iterator[None]:
-    """Mount the bucket while the job runs, if MOUNT_S3 is set."""
+    """If MOUNT_S3 is set, keep the bucket mounted while the job runs."""
     if not settings.mount_s3:
         yield
         return

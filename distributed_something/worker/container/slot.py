@@ -1,4 +1,4 @@
-"""A slot: runs one program at a time, and meanwhile uploads the previous job's results."""
+"""A slot: runs one program at a time while the previous job's results are being uploaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Slot:
         self._uploads, self._stop, self._delay = uploads, stop, delay
 
     def run(self) -> None:
-        """Run jobs until the container must end and the last job's results are uploaded."""
+        """Run jobs until the container must end, then wait until the last job's results are uploaded."""
         self._stop.wait(self._delay)
         upload: Future[None] | None = None
         while (attempt := self._intake.wait_for_attempt(self._number)) is not None:

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 from math import inf
 
-STOP_RESERVE_SECONDS = 10.0  # to end running programs (5 s from SIGTERM to SIGKILL) and return their jobs to the queue
+STOP_RESERVE_SECONDS = 10.0  # time to end running programs (5 s from SIGTERM to SIGKILL) and return their jobs
 
 
 class StopRequest:
-    """The time at which the container must end. If several ends are announced, the earliest one counts.
+    """The time at which the container must end. If several end times are announced, the earliest one counts.
 
     `now` is a monotonic clock in seconds.
     """
@@ -21,9 +21,9 @@ class StopRequest:
         self._announced = threading.Event()
 
     def announce_end(self, seconds: float) -> None:
-        """Announce that the container will be gone in `seconds`: no job is started from now on.
+        """Announce that the container will end in `seconds`. From now on, no jobs are started.
 
-        Running programs may continue until STOP_RESERVE_SECONDS before that.
+        Running programs may continue until STOP_RESERVE_SECONDS before the end.
         """
         self._end = min(self._end, self._now() + seconds)
         self._announced.set()
@@ -35,14 +35,14 @@ class StopRequest:
 
     @property
     def is_due(self) -> bool:
-        """Whether running programs must end now, too."""
+        """Whether running programs must also end now."""
         return self.seconds_left <= STOP_RESERVE_SECONDS
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the container is gone."""
+        """Seconds until the container must end."""
         return self._end - self._now()
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most `seconds`, and return whether an end was announced."""
+        """Wait at most `seconds`, and return whether the end has been announced."""
         return self._announced.wait(seconds)

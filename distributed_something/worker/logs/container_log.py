@@ -1,6 +1,6 @@
 """The container's own log, written to standard output and to LOG_GROUP_NAME (by watchtower).
 
-A failure to write it never stops the worker.
+A failure to write this log never stops the worker.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def start_container_log(logs_client: Any, settings: Settings) -> None:
 
 
 def stop_container_log(seconds: float) -> None:
-    """Send the queued lines, within `seconds`. Later lines go to standard output only."""
+    """Send the queued lines within `seconds`. Later lines go to standard output only."""
     logger = logging.getLogger("worker")
     for handler in list(logger.handlers):
         if isinstance(handler, CloudWatchHandler):
@@ -50,11 +50,11 @@ class CloudWatchHandler(logging.Handler):
         try:
             if self._stream.waiting_events < MAX_WAITING_LINES:
                 self._stream.send(self.format(record), record.created)
-        except Exception:  # like every logging handler: a line that cannot be written must not raise
+        except Exception:  # as in every logging handler: a line that cannot be written must not raise an error
             self.handleError(record)
 
     def end(self, seconds: float) -> None:
-        """Send the queued lines, within `seconds`."""
+        """Send the queued lines within `seconds`."""
         self._stream.close()
         if not self._stream.join(seconds / 2):
             self._stream.give_up()

@@ -1,8 +1,8 @@
-"""Job logs in CloudWatch: the log of each job is sent while its program runs, to a stream named after the job.
+"""Job logs in CloudWatch: each job's log is sent while its program runs, to a stream named after the job.
 
-One thread reads the logs of all jobs of a container, only as fast as CloudWatch accepts them, so that the backlog stays
-in the files and not in memory. A job never waits for its log. What CloudWatch does not accept in time is dropped; the
-complete log is in S3 beside the job's record.
+One thread reads the logs of all jobs in a container, only as fast as CloudWatch accepts them, so that the backlog stays
+in the files and not in memory. A job never waits for its log. Lines that CloudWatch does not accept in time are
+dropped; the complete log is in S3, next to the job's record.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from distributed_something.worker.logs.log_stream import (
 from distributed_something.worker.machine.clock import Clock
 
 SEND_AFTER_END_SECONDS = 30.0  # how long to keep sending a log after its program has ended
-IDLE_CHECK_SECONDS, BUSY_CHECK_SECONDS = 1.0, 0.02  # between two rounds
+IDLE_CHECK_SECONDS, BUSY_CHECK_SECONDS = 1.0, 0.02  # between rounds
 READ_BLOCK_BYTES = 8 * 1024
-# How much of one log to queue at most before watchtower has taken all of it (in bytes, one block more).
+# Limits on how much of one log is queued until watchtower has taken all of it; the last block may exceed them.
 BURST_BYTES, BURST_EVENTS = 256 * 1024, 1_000
 MAX_OPEN_LOGS = 200  # finished jobs whose logs are still being sent; each has an open file and usually a thread
-# Control characters are shown as their Unicode pictures (such as ␀), which are readable and harmless in any terminal.
+# Control characters are replaced with Unicode symbols (such as ␀), which are readable and harmless in any terminal.
 _CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) != "\t"} | {0x7F: 0x2421}
 
 
 class JobLogs:
-    """Sends the logs of a container's jobs. `tick()` sends what is new; `run()` repeats this until `end()`."""
+    """Sends the logs of a container's jobs. `tick()` sends all new output; `run()` repeats this until `end()`."""
 
     def __init__(
         self,
         logs_client: Any,
         group: str,
-        describe_location: Callable[[str], str] = lambda job_id: "in S3, beside the job's record",
+        describe_location: Callable[[str], str] = lambda job_id: "in S3, next to the job's record",
         backoff: LogBackoff | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Create the job logs for the log group `group`; "" switches them off.
+        """Create the job logs for the log group `group`; "" turns them off.
 
-        `describe_location(job_id)` says where the whole log of a job will be.
+        `describe_location(job_id)` returns text that says where the job's full log will be.
         """
         self._client, self._group, self._describe_location = logs_client, group, describe_location
         self._clock = clock or Clock()
-        self._backoff = backoff or LogBackoff("logs of jobs", monotonic=self._clock.monotonic)
+        self._backoff = backoff or LogBackoff("job logs", monotonic=self._clock.monotonic)
         self._followed: list[_LogFollower] = []
         self._free_streams = MAX_OPEN_LOGS  # streams that may still be opened in this tick
         self._lock = threading.Lock()  # guards the list; not held while logs are read or sent
@@ -63,7 +63,7 @@ class JobLogs:
             return [follower.job_id for follower in self._followed]
 
     def follow_log(self, job_id: str, path: Path) -> None:
-        """Start to send the log file at `path`, which the job's program is about to write. Creates a missing file."""
+        """Start sending the log file at `path`, which the job's program is about to write. Create a missing file."""
         if not self._group or self._ended.is_set():
             return
         try:
@@ -78,8 +78,8 @@ class JobLogs:
     def unfollow_log(self, job_id: str, path: Path | None = None) -> None:
         """Note that the job's program has ended, and return at once.
 
-        The rest of the log is still sent, even if the file is removed. `path`: the log file; None for all logs of this
-        job, which may have been delivered twice.
+        The rest of the log is still sent, even if the file is removed. `path`: the log file, or None for all of the
+        job's logs (a job that was delivered twice has several).
         """
         with self._lock:
             for follower in self._followed:
@@ -91,14 +91,14 @@ class JobLogs:
         while self._group and not self._ended.is_set():
             try:
                 is_busy = self.tick()
-            except Exception as error:  # otherwise this thread would end and no log would be sent any more
+            except Exception as error:  # otherwise this thread would end and no more logs would be sent
                 self._backoff.log_once(error)
                 is_busy = False
             self._wake.wait(BUSY_CHECK_SECONDS if is_busy else IDLE_CHECK_SECONDS)
             self._wake.clear()
 
     def tick(self) -> bool:
-        """Send what is new in each log, and return whether more can be sent soon. watchtower's threads call AWS."""
+        """Send the new output of each log, and return whether more can be sent soon. watchtower's threads call AWS."""
         with self._ticking:
             now = self._clock.now()
             with self._lock:
@@ -113,7 +113,7 @@ class JobLogs:
             return any(has_more) and not self._backoff.seconds_left
 
     def end(self, seconds: float) -> None:
-        """Send the rest of all logs because the container ends, within `seconds`."""
+        """Send the rest of every log within `seconds`, because the container is ending."""
         start = self._clock.monotonic()
         deadline, give_up_at = start + seconds, start + seconds / 2
         self._ended.set()
@@ -141,7 +141,7 @@ class JobLogs:
             return False
 
     def _open_stream(self, job_id: str) -> LogStream | None:
-        """Return a new stream; None while AWS refuses calls or while too many streams are open."""
+        """Return a new stream; None while AWS calls keep failing or too many streams are open."""
         if self._backoff.seconds_left or self._free_streams <= 0:
             return None
         self._free_streams -= 1
@@ -172,8 +172,8 @@ class _LogFollower:
         return self._file is None and not self.is_sending
 
     def step(self, now: float) -> bool:
-        """Send what is new if the stream accepts it, and return whether there may be more at once."""
-        ended_at = self.ended_at  # read before the file: if it is set, the file is complete
+        """Send new output if the stream accepts it, and return whether there may be more right away."""
+        ended_at = self.ended_at  # checked before the file is read: if it is set, the file is complete
         if ended_at is not None and now >= ended_at + SEND_AFTER_END_SECONDS:
             self.give_up(now)
         elif self._file is not None:
@@ -212,7 +212,7 @@ class _LogFollower:
                 return
 
     def _get_ready_stream(self, file: int) -> LogStream | None:
-        """Return the stream if it accepts more now. An empty log needs no stream."""
+        """Return the stream if it accepts more events now, else None. An empty log needs no stream."""
         if self._stream is None:
             self._has_read_all = os.fstat(file).st_size == 0
             if not self._has_read_all:
@@ -224,7 +224,7 @@ class _LogFollower:
             for line in self._lines.end():
                 self._stream.send(line, now)
             if not self._has_read_all or self._stream.is_incomplete:
-                self._stream.send(f"(worker) this log is incomplete; the whole log is {self._describe_location()}", now)
+                self._stream.send(f"(worker) this log is incomplete; the full log is {self._describe_location()}", now)
             self._stream.close()
         if self._file is not None:
             os.close(self._file)
@@ -234,8 +234,8 @@ class _LogFollower:
 class LineSplitter:
     """Splits blocks of bytes into lines of text that CloudWatch accepts as events, whatever the bytes are.
 
-    Bytes that are not UTF-8 become the replacement character, control characters become their Unicode pictures, and a
-    long line becomes several events.
+    Bytes that are not UTF-8 become the replacement character, control characters become Unicode symbols, and a long
+    line becomes several events.
     """
 
     def __init__(self) -> None:
@@ -243,7 +243,7 @@ class LineSplitter:
         self._partial_line = ""
 
     def add_block(self, block: bytes) -> Iterator[str]:
-        """Yield the lines that end in this block. An empty line becomes a space: AWS accepts no empty events."""
+        """Yield the lines that end in this block. An empty line becomes a space, because AWS rejects empty events."""
         *lines, self._partial_line = (self._partial_line + self._decoder.decode(block)).split("\n")
         for line in lines:
             yield from self._split_events(line.removesuffix("\r") or " ")
@@ -252,7 +252,7 @@ class LineSplitter:
             self._partial_line = self._partial_line[MAX_EVENT_CHARACTERS:]
 
     def end(self) -> Iterator[str]:
-        """Return the events of the last line, which has no line break."""
+        """Return the events for the last line, which has no line break."""
         line, self._partial_line = self._partial_line + self._decoder.decode(b"", final=True), ""
         return self._split_events(line.removesuffix("\r"))
 

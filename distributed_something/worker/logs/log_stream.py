@@ -1,8 +1,8 @@
-"""A stream of CloudWatch Logs that can neither fail nor delay the worker.
+"""A CloudWatch log stream that can neither fail nor delay the worker.
 
-watchtower batches events and sends them from its own thread. This module adds what it does not do: failures are logged
-once and never raised; no event is lost while AWS is unavailable (the thread waits, and the caller sees that the queue
-is not drained); closing never waits; and a stream that is given up ends after at most one more call to AWS.
+watchtower batches events and sends them from its own thread. This module adds what watchtower lacks: failures are
+logged once and never raised; no event is lost while AWS is unavailable (the thread waits, and the caller sees that the
+queue is not drained); closing never waits; and a stream that is given up ends after at most one more call to AWS.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from distributed_something.worker.job.failures import get_error_code
 
-# Limits of one call, which counts 26 bytes of overhead per event. Source:
+# Limits for one call; AWS adds 26 bytes of overhead per event. Source:
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 MAX_BATCH_EVENTS, MAX_BATCH_BYTES = 10_000, 1_048_576
-# Smaller batches are sent, because a batch takes about four times its size in memory during the call.
+# The worker sends smaller batches, because during a call a batch takes up about four times its size in memory.
 BATCH_EVENTS, BATCH_BYTES = 2_000, 512 * 1024
-# AWS allows 1 MB per event since 2025, but watchtower still cuts at the former limit of 256 KiB. A character takes at
-# most 4 bytes in UTF-8, so this many always fit and none is cut in half.
+# AWS has allowed 1 MB per event since 2025, but watchtower still cuts events at the former limit of 256 KiB. A
+# character takes at most 4 bytes in UTF-8, so this many characters always fit and none is cut in half.
 MAX_EVENT_CHARACTERS = 64_000
 # A stream name must not contain ':' or '*'. Source:
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogStream.html
 MAX_STREAM_NAME_CHARACTERS = 512
 SEND_INTERVAL_SECONDS = 5  # how long watchtower collects events before it sends them
-FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 60.0  # pause between calls while AWS refuses them
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 60.0  # pause between calls while they keep failing
 _INVALID_REQUEST_CODES = {"InvalidParameterException", "ValidationException"}  # retrying cannot help
 log = logging.getLogger("worker")
 
 
 class LogBackoff:
-    """The pause and the logged errors that all log streams of a container share while AWS refuses calls."""
+    """The pause between failing calls and the errors logged so far, shared by all log streams of a container."""
 
     def __init__(
         self, subject: str, first_pause: float = FIRST_RETRY_SECONDS, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """`subject` names the logs in the warning, such as "logs of jobs". Each kind of error is logged once."""
+        """`subject`: what the warning calls the logs, such as "job logs". Each kind of error is logged once."""
         self._subject, self._first_pause, self._monotonic = subject, first_pause, monotonic
         self._pause, self._until = first_pause, 0.0
         self._logged_codes: set[str] = set()
@@ -51,11 +51,11 @@ class LogBackoff:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds to wait before the next call; 0 if none has failed."""
+        """Seconds to wait before the next call; 0 if there is no need to wait."""
         return max(0.0, self._until - self._monotonic())
 
     def note_failure(self, error: Exception) -> None:
-        """Make the next calls wait after a failed one, longer each time. Simultaneous failures count as one."""
+        """Make the next calls wait after a failed call, longer each time. Simultaneous failures count as one."""
         with self._lock:
             if not self.seconds_left:
                 self._until = self._monotonic() + self._pause
@@ -63,7 +63,7 @@ class LogBackoff:
         self.log_once(error)
 
     def log_once(self, error: Exception) -> None:
-        """Write the error to the container's log, unless one of the same kind was logged before."""
+        """Write the error to the container's log, unless an error of the same kind was logged before."""
         code = get_error_code(error)
         with self._lock:
             if code in self._logged_codes:
@@ -78,13 +78,14 @@ class LogBackoff:
 
 
 class LogStream:
-    """A log stream, which its first event creates. Events are appended to an existing stream of the same name."""
+    """A log stream, created by its first event. If a stream with that name exists, events are appended to it."""
 
     def __init__(self, logs_client: Any, group: str, name: str, backoff: LogBackoff) -> None:
         self._client = _RetryingClient(logs_client, backoff)
+        # watchtower treats the stream name as a format string, so braces are doubled.
         self._handler: Any = _load_watchtower().CloudWatchLogHandler(
             log_group_name=group,
-            log_stream_name=build_stream_name(name).replace("{", "{{").replace("}", "}}"),  # watchtower formats it
+            log_stream_name=build_stream_name(name).replace("{", "{{").replace("}", "}}"),
             boto3_client=self._client,
             create_log_group=False,
             send_interval=SEND_INTERVAL_SECONDS,
@@ -97,7 +98,7 @@ class LogStream:
     def send(self, text: str, when: float) -> None:
         """Queue one event. Only one thread may call this at a time.
 
-        `when`: seconds since 1970; raised to the previous event's time if it is earlier.
+        `when`: seconds since 1970; if the previous event's time is later, that time is used instead.
         """
         self._last_time = max(self._last_time, when)
         record = logging.makeLogRecord({"msg": text[:MAX_EVENT_CHARACTERS] or " ", "created": self._last_time})
@@ -110,16 +111,16 @@ class LogStream:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether some events were dropped or refused for good."""
+        """Whether any events were dropped or permanently rejected."""
         return self._client.is_incomplete
 
     @property
     def is_running(self) -> bool:
-        """Whether the stream's thread still runs."""
+        """Whether the stream's thread is still running."""
         return any(thread.is_alive() for thread in self._handler.threads)
 
     def close(self) -> None:
-        """Accept no more events, and return at once. The thread sends what is queued and ends."""
+        """Accept no more events, and return at once. The thread sends the queued events and ends."""
         self._handler.close()
 
     def give_up(self) -> None:
@@ -135,7 +136,7 @@ class LogStream:
 
 
 class _RetryingClient:
-    """The client that watchtower uses. Its only call retries until it succeeds or is given up, and never raises."""
+    """The client that watchtower uses. Its only method retries until it succeeds or is given up, and never raises."""
 
     def __init__(self, logs_client: Any, backoff: LogBackoff) -> None:
         self._aws, self._backoff = logs_client, backoff
@@ -144,12 +145,12 @@ class _RetryingClient:
         self._is_dropping = False
 
     def put_log_events(self, **request: Any) -> dict[str, Any]:
-        """Return when AWS has accepted the batch, or when it never will."""
+        """Send the batch, and return once AWS has accepted it or will never accept it."""
         while not self._is_dropping:
             self.is_given_up.wait(self._backoff.seconds_left)
             try:
                 self.is_incomplete |= "rejectedLogEventsInfo" in self._put_events(request)
-            except Exception as error:  # no failure of a log may fail a job
+            except Exception as error:  # a log failure must never fail a job
                 self._handle_failure(error)
                 if _is_invalid_request(error):
                     break
@@ -186,7 +187,7 @@ class _RetryingClient:
 
 @cache
 def _load_watchtower() -> Any:
-    """Import watchtower when there is something to send, and silence its warnings: LogBackoff logs failures once."""
+    """Import watchtower once there is something to send, and silence its warnings: LogBackoff logs failures."""
     import watchtower
 
     warnings.filterwarnings("ignore", category=watchtower.WatchtowerWarning)

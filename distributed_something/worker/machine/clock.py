@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Clock:
-    """A clock in seconds. A container has one and passes it to its parts; tests pass one that they control."""
+    """A clock in seconds. A container creates one and passes it to all its parts; tests pass a clock they control."""
 
     now: Callable[[], float] = time.time  # seconds since 1970
-    monotonic: Callable[[], float] = time.monotonic  # never goes back; for durations
+    monotonic: Callable[[], float] = time.monotonic  # never runs backward; for durations
     sleep: Callable[[float], None] = time.sleep

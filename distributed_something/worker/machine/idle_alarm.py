@@ -1,6 +1,6 @@
 """The CloudWatch alarm that terminates this EC2 machine when it is idle.
 
-Every container on a machine creates the alarm, because containers do not know of each other; repeating the call is
+Every container on a machine creates the alarm, because containers do not know about each other; repeating the call is
 harmless. If the call fails, the run continues without the alarm.
 """
 
@@ -17,7 +17,7 @@ from distributed_something.worker.machine.machine_names import build_alarm_name
 from distributed_something.worker.machine.metadata import InstanceMetadata, find_instance_id
 
 IDLE_CPU_PERCENT = 1.0
-# Without detailed monitoring, EC2 reports the CPU usage every 300 s, so shorter periods would mostly contain no data.
+# Without detailed monitoring, EC2 reports the CPU usage every 300 s, so most shorter periods would contain no data.
 # With it, the maximum over 300 s covers five reports.
 ALARM_PERIOD_SECONDS, ALARM_PERIODS = 300, 3
 MAX_ERROR_CHARACTERS = 300  # EC2's own messages can contain a kilobyte of encoded details
@@ -26,9 +26,9 @@ log = logging.getLogger("worker")
 
 
 def ensure_idle_alarm(create_client: Callable[[str], Any], metadata: InstanceMetadata, app_name: str) -> None:
-    """Create or update this machine's idle alarm. Does nothing outside EC2, and logs one line if AWS refuses the call.
+    """Create or update this machine's idle alarm. Outside EC2, do nothing. If the AWS call fails, log one line.
 
-    `create_client` returns the boto3 client of a service; it is called only when needed.
+    `create_client` returns a boto3 client for a service; it is called only when needed.
     """
     instance = find_instance_id(metadata)
     if instance is None:
@@ -40,7 +40,7 @@ def ensure_idle_alarm(create_client: Callable[[str], Any], metadata: InstanceMet
 
 
 def build_alarm_request(app_name: str, instance: str, region: str, partition: str) -> dict[str, Any]:
-    """Return the PutMetricAlarm request: less than 1 % CPU usage for 15 minutes terminates the machine.
+    """Return the PutMetricAlarm request that terminates the machine after 15 minutes below 1% CPU usage.
 
     A period without data counts as busy. With CloudWatch's default ("missing"), a single low value could trigger the
     alarm.
@@ -68,7 +68,7 @@ def _put_alarm(cloudwatch: Any, app_name: str, instance: str) -> None:
 
 
 def _format_reason(error: ClientError | BotoCoreError) -> str:
-    """Return the error as one line. If a permission is missing, the line names it first."""
+    """Return the error as one line. If a permission is missing, the line begins with the permission."""
     text = " ".join(str(error).split())[:MAX_ERROR_CHARACTERS]
     if not isinstance(error, ClientError) or not is_access_denied(error):
         return text

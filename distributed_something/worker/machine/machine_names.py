@@ -9,5 +9,5 @@ def build_alarm_name(app_name: str, instance_id: str) -> str:
 
 
 def build_machine_log_group(log_group_name: str) -> str:
-    """Return the log group for reports about machines and containers; the jobs' own group is LOG_GROUP_NAME."""
+    """Return the log group for reports about machines and containers; job logs are sent to LOG_GROUP_NAME."""
     return f"{log_group_name}_perInstance"

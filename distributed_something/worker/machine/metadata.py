@@ -1,6 +1,6 @@
 """EC2 instance metadata, read with IMDSv2 (which requires a token) and only the standard library.
 
-botocore's reader is not public and reads only credentials. This one obeys the same two environment variables.
+botocore's reader is not public and reads only credentials. This reader honors the same two environment variables.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ TOKEN_PATH = "/latest/api/token"
 TOKEN_HEADER = "X-aws-ec2-metadata-token"
 TOKEN_LIFE_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 TOKEN_SECONDS = 21_600  # EC2 allows 1 to 21,600
-TOKEN_RENEW_SECONDS = 300.0  # before the token expires
+TOKEN_RENEW_SECONDS = 300.0  # how long before its expiration a token is renewed
 METADATA_TIMEOUT_SECONDS = 1.0  # botocore's value; the service is on the same host
-METADATA_ATTEMPTS = 3  # outside EC2, each one may take the full time-out and delay the start
+METADATA_ATTEMPTS = 3  # outside EC2, each attempt may take the full timeout and delay the start
 # A machine that is still starting may respond slowly, and without metadata the worker would miss spot notices.
 METADATA_ATTEMPTS_ON_ECS = 30
-MAX_METADATA_BYTES = 16 * 1024  # of a response; EC2's own have a few hundred
+MAX_METADATA_BYTES = 16 * 1024  # limit for a response; EC2's responses have a few hundred bytes
 INSTANCE_ID_PATH = "/latest/meta-data/instance-id"
 _INSTANCE_ID_PATTERN = re.compile(r"i-[0-9a-f]{8,17}")
 # Some networks return a login page for any address, which must not be mistaken for a token.
@@ -32,7 +32,7 @@ _TOKEN_PATTERN = re.compile(r"[\w.+/=-]{1,1024}", re.ASCII)
 
 
 class InstanceMetadata:
-    """A reader of instance metadata, which threads may share. `now` is a monotonic clock in seconds."""
+    """A reader for instance metadata that threads can share. `now` is a monotonic clock in seconds."""
 
     def __init__(self, env: Mapping[str, str] = os.environ, now: Callable[[], float] = time.monotonic) -> None:
         self._base = (env.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or METADATA_ADDRESS).rstrip("/")
@@ -45,13 +45,13 @@ class InstanceMetadata:
 
     @cached_property
     def is_on_ec2(self) -> bool:
-        """Whether this machine is on EC2; determined once, at the first use."""
+        """Whether this machine is on EC2; determined once, on first use."""
         return not self._disabled and any(self._renew_token() for _ in range(self._attempts))
 
     def get(self, path: str) -> str | None:
         """Return the text at `path` (such as `/latest/meta-data/instance-id`), or None.
 
-        None means that there is no such text now, that the service did not respond, or that the machine is not on EC2.
+        None means that the path does not exist, that the service did not respond, or that the machine is not on EC2.
         """
         if not self.is_on_ec2:
             return None
@@ -74,7 +74,7 @@ class InstanceMetadata:
         return is_valid
 
     def _request_text(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
-        """Return the response's status and text; status 0 if there is no response or it cannot be from EC2."""
+        """Return the response's status and text. The status is 0 if no valid response was received."""
         try:
             request = Request(self._base + path, headers=headers, method=method)
             response = self._opener.open(request, timeout=METADATA_TIMEOUT_SECONDS)
@@ -94,5 +94,5 @@ def find_instance_id(metadata: InstanceMetadata) -> str | None:
 
 
 def get_machine_id(metadata: InstanceMetadata, env: Mapping[str, str] = os.environ) -> str:
-    """Return this machine's name in records and logs: INSTANCE_ID, else the EC2 instance ID, else the host name."""
+    """Return this machine's ID for records and logs: INSTANCE_ID, else the EC2 instance ID, else the host name."""
     return env.get("INSTANCE_ID") or find_instance_id(metadata) or socket.gethostname()

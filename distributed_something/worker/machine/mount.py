@@ -1,9 +1,9 @@
 """The mounted bucket (MOUNT_S3): s3fs provides the bucket as a folder that programs can read.
 
 The folder is read-only; a job writes its results to `output_dir`, where they are checked. s3fs runs in the foreground
-as a child process of the worker and obtains the role's credentials itself. If it dies or hangs, every program that
-reads the folder fails or hangs, so the worker checks it every few seconds and, if necessary, mounts the bucket again.
-After several failures in a row the container ends.
+as a child process of the worker and obtains the role's credentials itself. If s3fs dies or hangs, every program
+that reads the folder fails or hangs, so the worker checks the mount every few seconds and, if necessary, mounts the
+bucket again. After several failures in a row, the container ends.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from distributed_something.worker.program.launcher import WORKER_HOME, get_loade
 
 MOUNT_FOLDER = Path("/home/ubuntu/bucket")  # as in the published system
 MOUNT_CHECK_SECONDS = 5.0
-# A mount that does not respond within this time hangs. The check itself does not make s3fs call S3.
+# A mount that does not respond within this time counts as hung. The check itself does not make s3fs call S3.
 MOUNT_RESPONSE_SECONDS = 15.0
-MOUNT_START_SECONDS = 60.0  # until s3fs has started and accessed the bucket
-ROLE_PATH = "/latest/meta-data/iam/security-credentials/"  # the role's name in EC2's instance metadata
+MOUNT_START_SECONDS = 60.0  # time for s3fs to start and access the bucket
+ROLE_PATH = "/latest/meta-data/iam/security-credentials/"  # path of the role's name in EC2's instance metadata
 MOUNT_STOP_SECONDS = 5.0  # between SIGTERM and SIGKILL
 MAX_MOUNT_FAILURES = 3  # in a row
 _MNT_DETACH = 2  # umount2(2): detach the folder at once; open files stay usable until they are closed
@@ -46,7 +46,7 @@ class MountError(Exception):
 class MountPlan:
     """A bucket and where to mount it.
 
-    `endpoint`: the address of S3. `scratch`: the folder in which s3fs stores parts of open files.
+    `endpoint`: the URL of S3. `scratch`: the folder in which s3fs stores parts of open files.
     """
 
     bucket: str
@@ -73,10 +73,10 @@ def build_mount_plan(s3: Any, settings: Settings) -> MountPlan:
 def format_mount_obstacle(
     home: Path = WORKER_HOME, fuse: Path = Path("/dev/fuse"), status: Path = Path("/proc/self/status")
 ) -> str:
-    """Return why this container cannot mount the bucket, as one line; empty if it can."""
+    """Return one line that says why this container cannot mount the bucket, or an empty string if it can."""
     if not (home / "bin" / "s3fs").exists():
         return (
-            "MOUNT_S3 is 'True', but this container's image does not contain s3fs; set MOUNT_S3 in the config and run"
+            "MOUNT_S3 is 'True', but this container image does not contain s3fs; set MOUNT_S3 in the config and run"
             " `make build` (a --local run can mount the bucket only with --containers)"
         )
     if not fuse.exists():
@@ -87,7 +87,7 @@ def format_mount_obstacle(
     if not _can_mount(status):
         return (
             "MOUNT_S3 is 'True', but the container has no permission to mount: its user must be root and have the"
-            " capability SYS_ADMIN; run `setup` again, or add --cap-add SYS_ADMIN to `docker run`"
+            " SYS_ADMIN capability; run `setup` again, or add --cap-add SYS_ADMIN to `docker run`"
         )
     return ""
 
@@ -95,7 +95,7 @@ def format_mount_obstacle(
 def build_mount_command(plan: MountPlan, credentials: list[str]) -> list[str]:
     """Return the s3fs command, which is run with the worker's own loader."""
     options = [
-        "ro", "allow_other", "umask=0222",  # any user of the program may read any object, whatever mode s3fs finds
+        "ro", "allow_other", "umask=0222",  # any user may read every object, whatever its file mode
         f"url={plan.endpoint}", f"endpoint={plan.region}",
         "use_path_request_style",  # required for a bucket with dots in its name
         f"tmpdir={plan.scratch}",
@@ -105,10 +105,11 @@ def build_mount_command(plan: MountPlan, credentials: list[str]) -> list[str]:
 
 
 def build_credential_options(env: Mapping[str, str], metadata: InstanceMetadata) -> list[str]:
-    """Return the s3fs options for the credentials that boto3 would use: environment keys, or a role of task or machine.
+    """Return the s3fs options for the credentials that boto3 would use: environment keys or a role.
 
-    The machine's role is named explicitly, because s3fs 1.90 asks for the name without a token, which machines that
-    require IMDSv2 refuse. Raise MountError if there is no role.
+    A task's role takes precedence over the machine's role. The options contain the name of the machine's role, because
+    s3fs 1.90 requests the name without a token, and machines that require IMDSv2 reject such requests. Raise MountError
+    if there is no role.
     """
     if env.get("AWS_ACCESS_KEY_ID"):
         return []
@@ -123,8 +124,8 @@ def build_credential_options(env: Mapping[str, str], metadata: InstanceMetadata)
 def build_mount_environment(env: Mapping[str, str], certificates: str) -> dict[str, str]:
     """Return the environment for s3fs.
 
-    It has none of the image's loader variables (LD_*), names the worker's certificates because the base image may have
-    none, and omits an empty session token, which boto3 ignores but s3fs would send.
+    The environment contains none of the container image's loader variables (LD_*), points to the worker's certificates
+    because the base image may have none, and omits an empty session token, which boto3 ignores but s3fs would send.
     """
     mount_env = {name: value for name, value in env.items() if not name.startswith("LD_")}
     if not mount_env.get("AWS_SESSION_TOKEN"):
@@ -133,7 +134,10 @@ def build_mount_environment(env: Mapping[str, str], certificates: str) -> dict[s
 
 
 def start_mount_process(plan: MountPlan) -> MountProcess:
-    """Start s3fs, which writes to the container's log, in its own session: signals to the worker do not reach it."""
+    """Start s3fs in its own session, so that signals to the worker do not reach it.
+
+    The output of s3fs is written to the container's log.
+    """
     import botocore
 
     words = build_mount_command(plan, build_credential_options(os.environ, InstanceMetadata()))
@@ -144,13 +148,13 @@ def start_mount_process(plan: MountPlan) -> MountProcess:
 def is_mount_responsive(folder: Path, seconds: float = MOUNT_RESPONSE_SECONDS) -> bool:
     """Return whether something is mounted at `folder` and responds in time.
 
-    Uses a thread, because a call to a mount that hangs does not return.
+    The check runs in a thread, because a call to a hung mount does not return.
     """
     results: list[bool] = []
 
     def check_mount() -> None:
         with suppress(OSError):
-            os.statvfs(folder)  # reaches s3fs, which ismount() alone does not
+            os.statvfs(folder)  # reaches s3fs; ismount() alone does not
             results.append(os.path.ismount(folder))
 
     thread = threading.Thread(target=check_mount, name="mount-check", daemon=True)
@@ -160,13 +164,13 @@ def is_mount_responsive(folder: Path, seconds: float = MOUNT_RESPONSE_SECONDS) -
 
 
 def unmount_folder(folder: Path) -> None:
-    """Unmount `folder` if something is mounted there. Calls the C library, as the base image may have no `umount`."""
+    """Unmount `folder` if something is mounted there. Call the C library, because the base image may lack `umount`."""
     ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(folder), _MNT_DETACH)
 
 
 @dataclass(frozen=True)
 class MountSystem:
-    """The effects of a mount on this machine: the s3fs process, the kernel, and a monotonic clock in seconds."""
+    """The parts of the system that a mount uses: the s3fs process, the kernel, and a monotonic clock in seconds."""
 
     start_process: Callable[[MountPlan], MountProcess] = start_mount_process
     is_responsive: Callable[[Path], bool] = is_mount_responsive
@@ -176,9 +180,9 @@ class MountSystem:
 
 
 class BucketMount:
-    """A bucket that is mounted as planned and mounted again when it fails.
+    """A bucket that is mounted as planned and mounted again when the mount fails.
 
-    `on_lost(reason)` is called once, when mounting again has failed too often.
+    `on_lost(reason)` is called once, after mounting again has failed too many times.
     """
 
     def __init__(self, plan: MountPlan, on_lost: Callable[[str], None], system: MountSystem | None = None) -> None:
@@ -187,8 +191,8 @@ class BucketMount:
         self._failures, self._lost = 0, False
 
     def start(self) -> None:
-        """Mount the bucket and return when it can be read. Raise MountError."""
-        self.end()  # removes what an earlier attempt to mount may have left
+        """Mount the bucket, and return once it can be read. Raise MountError if it cannot be mounted."""
+        self.end()  # cleans up after an earlier mount that failed
         bucket, folder, system = self._plan.bucket, self._plan.folder, self._system
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -226,10 +230,10 @@ class BucketMount:
             try:
                 self.tick()
             except Exception:  # otherwise this thread would end, and a lost mount would go unnoticed
-                log.exception("the worker's own code failed while it checked the mount")
+                log.exception("the worker's own code failed while checking the mount")
 
     def end(self) -> None:
-        """Stop s3fs and unmount. s3fs first: programs that wait for a mount that hangs then get an error."""
+        """Stop s3fs, then unmount. With s3fs stopped, programs that are waiting for a hung mount get an error."""
         if self._process is not None:
             _stop_process(self._process)
             self._process = None

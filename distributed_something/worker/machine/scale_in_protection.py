@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from urllib.request import ProxyHandler, Request, build_opener
 
-PROTECTION_MINUTES = 120  # ECS allows 1 to 2,880; the protection of a worker that hangs expires after this time
+PROTECTION_MINUTES = 120  # ECS allows 1 to 2,880; a hung worker's protection expires after this time
 PROTECTION_RENEW_SECONDS = 30 * 60.0
-UNPROTECT_AFTER_SECONDS = 10.0  # without a job, so that short jobs do not cause a request each
+UNPROTECT_AFTER_SECONDS = 10.0  # without a job, so that not every short job causes a request
 AGENT_TIMEOUT_SECONDS = 5.0
 PROTECTION_PATH = "/task-protection/v1/state"
 log = logging.getLogger("worker")
@@ -31,10 +31,10 @@ def put_protection_state(address: str, body: bytes) -> None:
 
 
 class ScaleInProtection:
-    """The protection of this container, as requested from the ECS agent.
+    """This container's protection, as requested from the ECS agent.
 
-    `has_jobs()` returns whether the container has a job. `tick(now)` updates the protection; `now` is monotonic, in
-    seconds.
+    `has_jobs()` returns whether the container has a job. `tick(now)` updates the protection; `now` is a monotonic
+    time in seconds.
     """
 
     def __init__(

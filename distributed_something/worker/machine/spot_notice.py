@@ -1,4 +1,4 @@
-"""The watcher for EC2's notices about this spot machine: it ends in about two minutes, or is at elevated risk."""
+"""Watches for EC2's notices that this spot machine will end in about two minutes or is at elevated risk of ending."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from distributed_something.worker.machine.metadata import InstanceMetadata
 
 SPOT_CHECK_SECONDS = 5.0  # as EC2's documentation recommends
-SPOT_NOTICE_SECONDS = 120.0  # from the notice to the end, as EC2 promises
+SPOT_NOTICE_SECONDS = 120.0  # the time that EC2 promises between the notice and the machine's end
 SPOT_NOTICE_PATH = "/latest/meta-data/spot/instance-action"
 REBALANCE_PATH = "/latest/meta-data/events/recommendations/rebalance"
 log = logging.getLogger("worker")
@@ -20,8 +20,8 @@ log = logging.getLogger("worker")
 class SpotWatcher:
     """Watches for spot notices and rebalance recommendations, and reports each of them once.
 
-    `on_notice` is called with the end of the machine (seconds since 1970), `on_rebalance` without arguments. A callback
-    that raises is called again in the next round. `now`: the time in seconds since 1970.
+    `on_notice` is called with the time when the machine ends (seconds since 1970), `on_rebalance` without arguments.
+    A callback that raises an error is called again in the next round. `now()` returns the seconds since 1970.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class SpotWatcher:
             self._handled_notices.add(notice)
 
     def _compute_end_time(self, announced: datetime | None) -> float:
-        """Return when the machine ends: at most two minutes from now, whatever a wrong clock or broken notice says."""
+        """Return when the machine ends: at most two minutes from now, even if the clock or the notice is wrong."""
         latest = self._now() + SPOT_NOTICE_SECONDS
         return min(announced.timestamp(), latest) if announced else latest
 
 
 def _parse_notice_time(text: str, key: str) -> datetime | None:
-    """Return the time in a notice; None for a broken one, so that all broken notices count as the same."""
+    """Return the time in a notice; None if the notice is broken, so that all broken notices count as the same one."""
     try:
         time = datetime.fromisoformat(json.loads(text)[key])
     except (ValueError, TypeError, LookupError, RecursionError):

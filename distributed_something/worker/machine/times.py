@@ -12,8 +12,8 @@ def build_utc_timestamp(seconds: float) -> str:
 
 
 def read_boot_clock() -> float:
-    """Return a monotonic time in seconds that includes the time during which the computer was suspended, as SQS does.
+    """Return a monotonic time in seconds that, like SQS's clock, keeps running while the computer is suspended.
 
-    On macOS, that time is not included.
+    On macOS, the clock stops during that time.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

@@ -1,7 +1,7 @@
-"""Usage of this machine (disk, memory, and CPU), reported as one JSON line per minute in LOG_GROUP_NAME_perInstance.
+"""Reports this machine's disk, memory, and CPU usage as one JSON line per minute in LOG_GROUP_NAME_perInstance.
 
-The numbers describe the whole machine, because /proc shows them even inside a container. Values that a system does not
-provide (outside Linux) are omitted.
+The numbers describe the whole machine, because /proc shows them even inside a container. Values that the system does
+not provide (outside Linux) are omitted.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from distributed_something.worker.machine.machine_names import build_machine_log_group
 
 USAGE_REPORT_SECONDS = 60.0
-MAX_USAGE_STREAM_CHARACTERS = 512  # CloudWatch's limit for the name, which must not contain ':' or '*'
+MAX_USAGE_STREAM_CHARACTERS = 512  # CloudWatch's limit for a stream name, which must not contain ':' or '*'
 log = logging.getLogger("worker")
 
 
 class UsageReporter:
-    """Reports usage to the log stream `machine`.
+    """Reports usage to the log stream named `machine`.
 
-    Each line names the container, because several share a machine. `disk`: any path on the disk to report.
+    Each line names the container, because several containers can share a machine. `disk`: any path on the disk whose
+    usage is reported.
     """
 
     def __init__(
@@ -41,7 +42,10 @@ class UsageReporter:
         self._has_failed = False
 
     def tick(self, now: float) -> None:
-        """Send one line; `now` is in seconds since 1970. If AWS refuses it, drop the line and log the first refusal."""
+        """Send one line; `now` is in seconds since 1970.
+
+        If the call fails, the line is dropped. Only the first failure is logged.
+        """
         try:
             self._send_event({"timestamp": int(now * 1000), "message": json.dumps(self._build_usage_line())})
         except (ClientError, BotoCoreError) as error:
@@ -83,7 +87,7 @@ def _read_disk_usage(path: Path) -> dict[str, float]:
     return {
         "disk_total_bytes": usage.total,
         "disk_free_bytes": usage.free,
-        "disk_percent": _compute_percent(usage.used, usage.used + usage.free),  # like df: without root's reserve
+        "disk_percent": _compute_percent(usage.used, usage.used + usage.free),  # like df, without root's reserved space
     }
 
 
@@ -101,7 +105,7 @@ def _read_memory_usage(proc: Path) -> dict[str, float]:
 
 
 def _read_cpu_ticks(proc: Path) -> tuple[int, int] | None:
-    """Return the idle ticks and all ticks since boot, from the first line of /proc/stat (proc(5)).
+    """Return the idle ticks and the total ticks since boot, from the first line of /proc/stat (proc(5)).
 
     Guest ticks are already included in the user ticks.
     """
@@ -109,7 +113,7 @@ def _read_cpu_ticks(proc: Path) -> tuple[int, int] | None:
     if not match:
         return None
     ticks = [int(text) for text in match[1].split()]
-    return ticks[3] + ticks[4], sum(ticks)  # idle, and waiting for the disk
+    return ticks[3] + ticks[4], sum(ticks)  # idle time plus time spent waiting for the disk
 
 
 def _read_text(path: Path) -> str:

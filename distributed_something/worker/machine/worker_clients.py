@@ -1,4 +1,4 @@
-"""The worker's AWS clients, created on first use: the few calls to EC2 and CloudWatch need no permanent client."""
+"""The worker's AWS clients, created on demand, because the few CloudWatch calls do not need a permanent client."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from botocore.utils import parse_timestamp
 from distributed_something.worker.transfer.s3_file import MAX_PARALLEL_REQUESTS
 
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 5.0, 20.0
-MAX_TRANSFERS_PER_SLOT = 2 * MAX_PARALLEL_REQUESTS  # one job is fetched while another one is uploaded
-# A call that extends a lease times out after a sixth of the lease. The first call starts after a third, so two calls
-# that hang still leave time for another one.
+MAX_TRANSFERS_PER_SLOT = 2 * MAX_PARALLEL_REQUESTS  # one job's inputs are fetched while another's results are sent
+# A call that extends a lease times out after a sixth of the lease's duration. The first call starts after a third, so
+# two hung calls still leave time for another one.
 LEASE_DIVISOR = 6
 
 
 class Clients:
     """A factory for AWS clients. botocore retries temporary errors up to eight times, with growing pauses.
 
-    The `logs` client retries less and times out earlier: a log is not worth a long wait, least of all when the
-    container ends.
+    The `logs` client retries fewer times and times out earlier: a log is not worth a long wait, especially when the
+    container is ending.
     """
 
     def __init__(self, slots: int, region: str) -> None:
         self._config = Config(
             retries={"mode": "standard", "max_attempts": 8},
             max_pool_connections=MAX_TRANSFERS_PER_SLOT * slots + 10,
-            user_agent="distributed-something-worker",  # building botocore's own takes 5 % of each call
+            user_agent="distributed-something-worker",  # building botocore's default takes 5% of each call's time
             parameter_validation=False,  # saves a tenth of a call's time; tests validate the requests
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=READ_TIMEOUT_SECONDS,
@@ -43,7 +43,7 @@ class Clients:
         self._session = boto3.Session(botocore_session=session, region_name=region or None)
 
     def __call__(self, service: str, timeout: float = READ_TIMEOUT_SECONDS) -> Any:
-        """Return a new client of `service`. A call that does not respond within `timeout` seconds is retried."""
+        """Return a new client for `service`. A call without a response after `timeout` seconds is retried."""
         config = self._logs_config if service == "logs" else self._config
         if timeout < READ_TIMEOUT_SECONDS:
             config = config.merge(Config(connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout), read_timeout=timeout))
@@ -63,7 +63,7 @@ def _disable_expect_header(s3: Any) -> None:
 
 
 def parse_aws_time(value: Any) -> datetime:
-    """Return the time as botocore would, but faster: botocore takes 0.1 ms, and a page of a listing has 1,000 times."""
+    """Return the time as botocore would, but faster: botocore takes 0.1 ms, and a listing page has 1,000 times."""
     with suppress(TypeError, ValueError):
         if (time := datetime.fromisoformat(value)).tzinfo:
             return time

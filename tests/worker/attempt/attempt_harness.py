@@ -1,4 +1,4 @@
-"""A harness for one message, from its lease to its deletion: the test controls the queue, the bucket, and the stop."""
+"""A harness for one message, from lease to deletion: the test controls the queue, the bucket, and the stop request."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ SLOW_MESSAGE = {"group": "g", "command": "touch started; sleep 600", "shell": Tr
 
 
 class FakeQueue:
-    """A queue that remembers what was done with messages."""
+    """A queue that records what happened to its messages."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.sent_attributes: list[dict[str, str]] = []  # the attributes of the messages that were sent
+        self.sent_attributes: list[dict[str, str]] = []  # one entry per sent message
 
     def change_message_visibility(self, **_: Any) -> None:
         self.calls.append("returned")
@@ -59,7 +59,7 @@ class FakeQueue:
 def build_message(
     body: Any = None, receives: int = 1, hours_since_first: float = 0, attributes: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return a message as SQS does, first received `hours_since_first` hours ago."""
+    """Return a message in the form that SQS returns, first received `hours_since_first` hours ago."""
     return {
         "ReceiptHandle": "r",
         "Body": json.dumps(body or MESSAGE),
@@ -72,7 +72,7 @@ def build_message(
 
 
 class InterceptedS3:
-    """A client of S3 that calls `before_put` with the request before each PutObject."""
+    """An S3 client that calls `before_put` with the request before each PutObject call."""
 
     def __init__(self, s3: Any, before_put: Callable[[dict[str, Any]], object]) -> None:
         self._s3, self._before_put = s3, before_put
@@ -86,7 +86,7 @@ class InterceptedS3:
 
 
 class AttemptHarness:
-    """A job handler with its queue. A test can replace its hooks, its clock, and the clock of its leases."""
+    """A job handler with its queue. A test can replace the hooks, the clock, and the clock for leases."""
 
     def __init__(self, s3: Any, tmp_path: Path, launcher: LauncherPool) -> None:
         self.launcher, self.oom_kills = launcher, OomKills()
@@ -107,7 +107,8 @@ class AttemptHarness:
     ) -> None:  # fmt: skip
         """Take one message through all stages.
 
-        `hours_since_first`: how long ago the message was first received. `attributes`: its message attributes.
+        `hours_since_first`: how long ago the message was first received. `attributes`: the message's
+        attributes.
         """
         handler = self._build_handler(hooks)
         attempt = handler.take_message(
@@ -118,7 +119,7 @@ class AttemptHarness:
         self._check_cleanup()
 
     def return_message(self) -> None:
-        """Return a message that was received but not started, as at the container's end."""
+        """Return a message that was received but not started, as a container does when it ends."""
         handler = self._build_handler({})
         handler.return_attempt(handler.take_message(build_message(), self.lease_clock()))
         self._check_cleanup()
@@ -137,11 +138,11 @@ class AttemptHarness:
         return self.read_record(job_id(SLOW_MESSAGE))
 
     def lose_lease(self) -> None:
-        """Mark the lease of the handled message as refused by SQS."""
-        self.keeper.leases[0].is_refused = True
+        """Mark the handled message's lease as rejected by SQS."""
+        self.keeper.leases[0].is_rejected = True
 
     def read_record(self, job: str = JOB_ID) -> dict[str, Any]:
-        """Return the job's record, or an empty one if there is none."""
+        """Return the job's record, or an empty dict if it does not exist."""
         return job_record.read_record(self.context, job) or {}
 
     def read_result(self) -> bytes:
@@ -166,12 +167,12 @@ class AttemptHarness:
         self.queue.calls.append("deleted")
 
     def _check_cleanup(self) -> None:
-        assert self.keeper.leases == self.leases_to_release  # released when their messages are deleted
+        assert self.keeper.leases == self.leases_to_release  # these leases are released when their messages are deleted
         while self.leases_to_release:
             self.keeper.release_lease(self.leases_to_release.pop())
         assert list(self.settings.work_dir.glob("job-*")) == []
 
 
 def failing_hook(*_: Any) -> Any:
-    """A hook that contains a mistake."""
+    """Raise a KeyError, as a hook with a bug might."""
     raise KeyError("image")

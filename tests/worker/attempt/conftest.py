@@ -1,4 +1,4 @@
-"""Fixtures for the tests of an attempt's stages and outcomes."""
+"""Fixtures for the attempt tests."""
 
 from __future__ import annotations
 

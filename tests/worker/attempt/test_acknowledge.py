@@ -15,10 +15,10 @@ from tests.support.fakes import QUEUE_URL
 
 
 class FakeQueue:
-    """A queue that remembers the batches that it was sent.
+    """A queue that records the batches it receives.
 
-    It refuses the receipt `stale` for good and the receipt `later` the first `failures` times. While `error` is set,
-    every call raises it.
+    It always rejects the receipt `stale`, and it rejects the receipt `later` the first `failures` times. While `error`
+    is set, every call raises that error.
     """
 
     def __init__(self, failures: int = 0) -> None:
@@ -48,7 +48,7 @@ class FakeQueue:
 
 
 class DeleterHarness:
-    """A deleter with its queue, its leases, and a clock."""
+    """A deleter with a queue, leases, and a clock."""
 
     def __init__(self, failures: int = 0) -> None:
         self.sqs, self.now = FakeQueue(failures), 1000.0
@@ -83,7 +83,7 @@ def test_a_lease_is_released_when_its_message_is_deleted() -> None:
     assert harness.leased_receipts == set()
 
 
-def test_a_message_that_sqs_fails_to_delete_keeps_its_lease_and_is_retried() -> None:
+def test_a_message_that_sqs_fails_to_delete_keeps_its_lease_until_a_retry_succeeds() -> None:
     harness = DeleterHarness(failures=1)
     harness.delete("a", "later")
     assert not harness.deleter.send_all()
@@ -94,7 +94,7 @@ def test_a_message_that_sqs_fails_to_delete_keeps_its_lease_and_is_retried() -> 
 
 
 @pytest.mark.parametrize("error", [EndpointConnectionError(endpoint_url="sqs"), AttributeError("the response is null")])
-def test_a_failed_call_is_repeated_with_the_same_messages(error: Exception) -> None:
+def test_a_failed_call_is_retried_with_the_same_messages(error: Exception) -> None:
     harness = DeleterHarness()
     harness.sqs.error = error
     harness.delete("a")
@@ -105,7 +105,7 @@ def test_a_failed_call_is_repeated_with_the_same_messages(error: Exception) -> N
     assert harness.leased_receipts == set()
 
 
-def test_a_message_that_the_response_does_not_name_is_not_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_missing_from_the_response_does_not_count_as_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     harness = DeleterHarness()
     harness.delete("a")
     with monkeypatch.context() as patch:
@@ -114,7 +114,7 @@ def test_a_message_that_the_response_does_not_name_is_not_deleted(monkeypatch: p
     assert harness.leased_receipts == {"a"}
 
 
-def test_a_deletion_that_sqs_refuses_for_good_is_logged_and_not_retried(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_deletion_that_sqs_permanently_rejects_is_logged_and_not_retried(caplog: pytest.LogCaptureFixture) -> None:
     harness = DeleterHarness()
     harness.delete("stale")
     with caplog.at_level(logging.WARNING):
@@ -143,7 +143,7 @@ def test_all_messages_are_deleted_before_the_container_ends() -> None:
     assert harness.leased_receipts == set()
 
 
-def test_a_container_ends_even_if_sqs_does_not_delete_messages() -> None:
+def test_a_container_ends_even_if_sqs_never_deletes_its_messages() -> None:
     harness = DeleterHarness(failures=99)
     harness.delete("later")
     harness.deleter.end()

@@ -1,4 +1,4 @@
-"""CHECK_IF_DONE_BOOL: which existing files make a job done, and which do not."""
+"""CHECK_IF_DONE_BOOL: when a job counts as done because of existing files, and when it does not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JOB = Job(id="j", command="true", input_bucket="ours", output_bucket="ours", out
 
 
 def find_result_keys(s3: Any, *keys: str, size: int = 3, **settings: Any) -> list[str] | None:
-    """Put objects at these keys, and return the keys that make the job done; None if it is not done."""
+    """Put objects at these keys, and return the keys of the job's results; None if the job does not count as done."""
     for key in keys:
         s3.put_object(Bucket="ours", Key=key, Body=b"x" * size)
     context = WorkerContext(replace(SETTINGS, **settings), None, s3)
@@ -35,7 +35,7 @@ def find_result_keys(s3: Any, *keys: str, size: int = 3, **settings: Any) -> lis
     return None if outputs is None else [output.key for output in outputs]
 
 
-def test_as_many_files_as_expected_make_a_job_done(s3: Any) -> None:
+def test_a_job_with_as_many_files_as_expected_counts_as_done(s3: Any) -> None:
     assert find_result_keys(s3, "out/j/a.tif") is None
     assert find_result_keys(s3, "out/j/deep/b.tif") == ["out/j/a.tif", "out/j/deep/b.tif"]
 
@@ -49,7 +49,7 @@ def test_files_without_the_necessary_string_in_their_key_do_not_count(s3: Any) -
     assert find_result_keys(s3, necessary_string="") == ["out/j/a.tif", "out/j/b.csv"]
 
 
-def test_files_of_a_job_whose_name_has_the_same_beginning_do_not_count(s3: Any) -> None:
+def test_files_of_a_job_whose_name_starts_the_same_way_do_not_count(s3: Any) -> None:
     assert find_result_keys(s3, "out/j2/a.tif", "out/j2/b.tif") is None
 
 
@@ -58,14 +58,14 @@ def test_files_beyond_the_first_thousand_count(s3: Any) -> None:
     assert find_result_keys(s3, *keys) == keys[1000:]
 
 
-def test_files_of_this_run_or_after_the_first_attempt_do_not_count(s3: Any) -> None:
+def test_files_do_not_count_if_they_are_from_this_run_or_if_this_is_not_the_first_attempt(s3: Any) -> None:
     assert find_result_keys(s3, "out/j/a.tif", "out/j/b.tif", run="20200101T000000Z") is None
     context = WorkerContext(SETTINGS, None, s3)
     assert observe_prior_results(context, JOB, is_first_attempt=False).outputs is None
 
 
 def upload_files(s3: Any, folder: Path, *names: str, until: int) -> None:
-    """Upload these files as an attempt that stops after the first `until` of them."""
+    """Upload these files like an attempt that dies after the first `until` files."""
     for name in names:
         (folder / name).write_bytes(b"xxx")
     requests: list[str] = []
@@ -82,7 +82,7 @@ def upload_files(s3: Any, folder: Path, *names: str, until: int) -> None:
     s3.meta.events.unregister("before-call.s3", unique_id="cut")
 
 
-def test_files_of_an_incomplete_upload_do_not_make_a_job_done(
+def test_a_job_with_an_incomplete_upload_does_not_count_as_done(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "MAX_PARALLEL_REQUESTS", 1)
@@ -95,7 +95,7 @@ def test_files_of_an_incomplete_upload_do_not_make_a_job_done(
     assert s3.head_object(Bucket="ours", Key="out/j/a.tif")["Metadata"] == {"job-files": "3", "of": "us"}
 
 
-def test_a_job_is_found_to_be_done_with_two_requests(s3: Any, tmp_path: Path) -> None:
+def test_two_requests_are_enough_to_detect_that_a_job_is_done(s3: Any, tmp_path: Path) -> None:
     upload_files(s3, tmp_path, "a.tif", "b.tif", until=2)
     requests: list[str] = []
     s3.meta.events.register("before-call.s3", lambda model, **_: requests.append(model.name))
@@ -109,13 +109,13 @@ def test_an_invalid_file_count_is_ignored(s3: Any, file_count: str) -> None:
     assert find_result_keys(s3, expected_number_files=1) == ["out/j/a.tif"]
 
 
-def test_files_that_may_be_listed_but_not_read_count(s3: Any) -> None:
-    def refuse(**_: Any) -> None:
+def test_files_count_even_if_they_can_be_listed_but_not_read(s3: Any) -> None:
+    def deny_access(**_: Any) -> None:
         raise ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadObject")
 
-    s3.meta.events.register("before-call.s3.HeadObject", refuse)
+    s3.meta.events.register("before-call.s3.HeadObject", deny_access)
     assert find_result_keys(s3, "out/j/a.tif", "out/j/b.tif") == ["out/j/a.tif", "out/j/b.tif"]
 
 
-def test_if_no_file_is_expected_only_a_record_makes_a_job_done(s3: Any) -> None:
+def test_if_no_files_are_expected_only_a_job_with_a_record_counts_as_done(s3: Any) -> None:
     assert find_result_keys(s3, "out/j/a.tif", expected_number_files=0) is None

@@ -1,4 +1,4 @@
-"""The counts of earlier attempts that a message carries."""
+"""The counts of earlier attempts and failures in a message."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def build_message(receives: object = "1", **counts: object) -> dict[str, Any]:
     return {"Attributes": {"ApproximateReceiveCount": receives}, "MessageAttributes": attributes}
 
 
-def test_receives_count_as_attempts_and_failures() -> None:
+def test_earlier_receives_count_as_attempts_and_failures() -> None:
     assert read_attempt_counts(build_message("3")) == (2, 2)
 
 
-def test_the_counts_of_an_interrupted_message_are_added() -> None:
+def test_the_counts_in_an_interrupted_jobs_message_are_added() -> None:
     assert read_attempt_counts(build_message("2", tries="4", failures="1")) == (5, 2)
 
 
@@ -28,7 +28,7 @@ def test_counts_that_are_not_numbers_are_ignored(count: object) -> None:
 
 
 @pytest.mark.parametrize(("has_started", "attempts"), [(True, 5), (False, 4)])
-def test_an_interruption_is_not_a_failure_and_is_an_attempt_only_if_the_program_started(
+def test_an_interruption_does_not_count_as_a_failure_and_counts_as_an_attempt_only_if_the_program_started(
     has_started: bool, attempts: int
 ) -> None:
     nothing: Any = None

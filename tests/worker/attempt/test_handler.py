@@ -1,4 +1,4 @@
-"""The stages of an attempt: hooks, inputs, commands, time limits, and the conditions of success."""
+"""The stages of an attempt: hooks, inputs, commands, time limits, and the conditions for success."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.worker.attempt.attempt_harness import HOUR, AttemptHarness, failing_h
 
 
 def exiting_hook(*_: Any) -> Any:
-    """A hook that exits the process."""
+    """Exit the process, as a hook might."""
     sys.exit(3)
 
 
 def build_clock(*times: float) -> Callable[[], float]:
-    """Return a clock that shows one time after the other, then always the last one."""
+    """Return a clock that shows these times in order, then keeps showing the last one."""
     remaining = list(times)
     return lambda: remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
@@ -50,16 +50,16 @@ def test_an_error_in_a_hook_fails_one_attempt_and_is_recorded(
 def test_a_message_that_a_hook_rejects_moves_to_the_dead_letter_queue_with_a_valid_reason(
     harness: AttemptHarness,
 ) -> None:
-    def refuse(*_: Any) -> Job:
+    def reject_message(*_: Any) -> Job:
         raise BadMessage("no \0 well\n")
 
-    harness.handle(make_job=refuse)
+    harness.handle(make_job=reject_message)
     assert harness.queue.calls == ["sent to the dead-letter queue", "deleted"]
     assert harness.queue.sent_attributes == [{"reason": "no ? well?"}]
 
 
 @pytest.mark.parametrize("read_key", [lambda message: message["plate"], lambda message: message["group"]["plate"]])
-def test_a_message_without_a_key_that_a_hook_needs_moves_to_the_dead_letter_queue_at_once(
+def test_a_message_that_lacks_a_key_that_a_hook_needs_moves_to_the_dead_letter_queue_at_once(
     harness: AttemptHarness, read_key: Callable[[Any], Any]
 ) -> None:
     harness.handle({"group": {}, "command": "true"}, make_job=lambda message, *_: read_key(message))
@@ -67,7 +67,7 @@ def test_a_message_without_a_key_that_a_hook_needs_moves_to_the_dead_letter_queu
     assert harness.queue.sent_attributes == [{"reason": "the message has no `plate`"}]
 
 
-def test_prepare_can_fetch_inputs_that_a_fetched_file_names(harness: AttemptHarness) -> None:
+def test_prepare_can_fetch_inputs_that_are_listed_in_a_fetched_file(harness: AttemptHarness) -> None:
     put_objects(harness.s3, "table.csv", "images/a.tif", "images/b.tif")
 
     def prepare(job: Job, folders: Folders) -> None:
@@ -82,7 +82,7 @@ def test_prepare_can_fetch_inputs_that_a_fetched_file_names(harness: AttemptHarn
     assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["a.tif", "b.tif"]
 
 
-def test_a_missing_input_that_prepare_fetches_is_named(harness: AttemptHarness) -> None:
+def test_the_reason_names_a_missing_input_that_prepare_tries_to_fetch(harness: AttemptHarness) -> None:
     harness.handle(prepare=lambda job, folders: folders.fetch(["images/gone.tif"]))
     record = harness.read_record()
     assert record["reason"] == "the input s3://ours/images/gone.tif does not exist (NoSuchKey)"
@@ -104,7 +104,7 @@ def test_only_prepare_can_fetch_more_inputs(harness: AttemptHarness) -> None:
     assert harness.read_record()["reason"] == "RuntimeError: folders.fetch can be called only in prepare()"
 
 
-def test_files_that_match_leave_out_are_not_uploaded(harness: AttemptHarness) -> None:
+def test_files_that_match_a_leave_out_pattern_are_not_uploaded(harness: AttemptHarness) -> None:
     command = "cd {output_dir} && mkdir logs sub && touch done done.csv a.tmp logs/a logs/b sub/done sub/logs sub/a.tmp"
     message = {"group": "g", "leave_out": ["done", "logs/*", "*.tmp"], "command": command, "shell": True}
     harness.handle(message)
@@ -148,7 +148,7 @@ def test_expected_files_are_counted_in_the_jobs_own_output_folder(
     assert harness.read_record()["state"] == state
 
 
-def test_several_commands_run_one_after_the_other_and_share_a_record_and_a_log(harness: AttemptHarness) -> None:
+def test_several_commands_run_one_after_another_and_share_a_record_and_a_log(harness: AttemptHarness) -> None:
     steps = [
         ["sh", "-c", "sleep 0.2; echo one; echo 1 > {output_dir}/a"],
         ["sh", "-c", "sleep 0.2; cat {output_dir}/a"],
@@ -180,7 +180,7 @@ def test_the_time_limit_applies_to_all_commands_together(harness: AttemptHarness
     assert record["program_seconds"] < 6
 
 
-def test_a_program_is_stopped_before_sqs_ends_its_lease_even_if_a_hook_allows_more_time(
+def test_a_program_is_stopped_before_its_lease_ends_even_if_a_hook_allows_more_time(
     harness: AttemptHarness,
 ) -> None:
     limit = MAX_LEASE_SECONDS - UPLOAD_RESERVE_SECONDS
@@ -196,7 +196,7 @@ def test_a_program_is_stopped_before_sqs_ends_its_lease_even_if_a_hook_allows_mo
     assert 11 * HOUR < limit < 12 * HOUR - UPLOAD_RESERVE_SECONDS
 
 
-def test_a_record_contains_the_start_and_the_end_of_its_attempt(harness: AttemptHarness) -> None:
+def test_a_record_contains_the_start_and_end_times_of_its_attempt(harness: AttemptHarness) -> None:
     time = FakeTime(0)
     harness.clock = Clock(now=time.now)
     harness.handle(prepare=lambda *_: time.sleep(90.5))
@@ -205,7 +205,7 @@ def test_a_record_contains_the_start_and_the_end_of_its_attempt(harness: Attempt
     assert record["seconds"] == 90.5
 
 
-def test_out_of_memory_is_detected_by_the_kernels_count_while_the_program_ran(
+def test_out_of_memory_is_detected_if_the_kernels_kill_count_rises_while_the_program_runs(
     harness: AttemptHarness, tmp_path: Path
 ) -> None:
     counts = tmp_path / "memory.events"
@@ -238,7 +238,7 @@ def test_a_job_whose_folder_cannot_be_created_is_returned_at_once_with_reason_cl
     assert failure.endswith(": machine")
 
 
-def test_a_job_that_is_done_is_skipped_with_two_requests(harness: AttemptHarness) -> None:
+def test_a_job_that_is_already_done_is_skipped_with_two_requests(harness: AttemptHarness) -> None:
     harness.handle()
     requests: list[str] = []
     harness.s3.meta.events.register("before-call.s3", lambda model, **_: requests.append(model.name))

@@ -1,4 +1,4 @@
-"""Leases are build_response in time and in batches, and are lost if SQS refuses or they could not be build_response."""
+"""Leases are extended in time and in batches, and are lost if SQS rejects the extension or every call fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FakeClock:
 
 
 def build_request(first: int, last: int, first_id: int = 0) -> dict[str, Any]:
-    """Return the request that extends the leases of receipts `first` to `last`."""
+    """Return the request that extends the leases for receipts `first` to `last`."""
     entries = [
         {"Id": str(n), "ReceiptHandle": f"r{receipt}", "VisibilityTimeout": 30}
         for n, receipt in enumerate(range(first, last + 1), first_id)
@@ -36,9 +36,9 @@ def build_request(first: int, last: int, first_id: int = 0) -> dict[str, Any]:
     return {"QueueUrl": QUEUE_URL, "Entries": entries}
 
 
-def build_response(count: int, *refused: str) -> dict[str, Any]:
-    successful = [{"Id": str(n)} for n in range(count) if str(n) not in refused]
-    failed = [{"Id": number, "SenderFault": True, "Code": "MessageNotInflight"} for number in refused]
+def build_response(count: int, *rejected: str) -> dict[str, Any]:
+    successful = [{"Id": str(n)} for n in range(count) if str(n) not in rejected]
+    failed = [{"Id": number, "SenderFault": True, "Code": "MessageNotInflight"} for number in rejected]
     return {"Successful": successful, "Failed": failed}
 
 
@@ -59,7 +59,7 @@ def test_leases_are_extended_in_batches_of_ten(sqs: Any) -> None:
     assert {lease.expires for lease in leases} == {1040.0}
 
 
-def test_a_lease_that_sqs_refuses_to_extend_is_lost_and_the_others_are_not(sqs: Any) -> None:
+def test_only_the_lease_whose_extension_sqs_rejects_is_lost(sqs: Any) -> None:
     keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
     leases = [keeper.add_lease(f"r{n}", clock()) for n in range(3)]
     with Stubber(sqs) as stub:
@@ -68,7 +68,7 @@ def test_a_lease_that_sqs_refuses_to_extend_is_lost_and_the_others_are_not(sqs: 
     assert [lease.is_lost for lease in leases] == [False, True, False]
 
 
-def test_a_lease_that_could_not_be_extended_before_it_ended_is_lost(sqs: Any) -> None:
+def test_a_lease_that_could_not_be_extended_before_it_expired_is_lost(sqs: Any) -> None:
     keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
     lease = keeper.add_lease("r0", clock())
     lost = []
@@ -81,7 +81,9 @@ def test_a_lease_that_could_not_be_extended_before_it_ended_is_lost(sqs: Any) ->
     assert lost == [False, False, True]
 
 
-@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has a clock that includes suspended time")
+@pytest.mark.skipif(
+    not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has a clock that keeps running during suspension"
+)
 def test_a_lease_expires_while_the_computer_is_suspended(sqs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     awake, asleep = time.clock_gettime(time.CLOCK_BOOTTIME), 3600.0
     lease = LeaseKeeper(sqs, QUEUE_URL, 30, read_boot_clock).add_lease("r0", read_boot_clock())
@@ -94,7 +96,7 @@ def test_a_lease_expires_while_the_computer_is_suspended(sqs: Any, monkeypatch: 
     "body", [b"null", b"[]", b'"x"', b"\xff\xfe", b'{"Successful": [{"Id": "z"}]}', b'{"Successful": [{"Id": "99"}]}',
             b'{"Successful": [null]}', b'{"Failed": [{"Id": "-1", "SenderFault": true}]}', b"<html>", b""]
 )  # fmt: skip
-def test_an_invalid_response_ends_neither_the_round_nor_the_leases(sqs: Any, body: bytes) -> None:
+def test_after_an_invalid_response_the_round_continues_and_no_lease_is_lost(sqs: Any, body: bytes) -> None:
     keeper = LeaseKeeper(sqs, QUEUE_URL, 30, clock := FakeClock())
     leases = [keeper.add_lease(f"r{n}", clock()) for n in range(11)]
     valid_body = json.dumps({"Successful": [{"Id": "0"}]}).encode()
@@ -114,7 +116,7 @@ def test_an_invalid_response_ends_neither_the_round_nor_the_leases(sqs: Any, bod
 
 
 class RawResponse:
-    """The bytes of a response, as botocore reads them."""
+    """A raw HTTP response from which botocore can read the bytes."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -141,7 +143,7 @@ def test_a_released_lease_is_not_extended(sqs: Any) -> None:
         keeper.tick()
 
 
-def test_a_lease_is_extended_up_to_twelve_hours_and_no_further(sqs: Any) -> None:
+def test_a_lease_is_extended_to_at_most_twelve_hours(sqs: Any) -> None:
     keeper = LeaseKeeper(sqs, QUEUE_URL, 8 * HOUR, clock := FakeClock())
     lease = keeper.add_lease("r0", clock(), age=HOUR)  # received an hour ago by another worker
     timeouts: list[int] = []
@@ -155,6 +157,6 @@ def test_a_lease_is_extended_up_to_twelve_hours_and_no_further(sqs: Any) -> None
             clock.now += 2 * HOUR
             keeper.tick()
         clock.now += 7 * HOUR
-        keeper.tick()  # the lease cannot be extended any further
+        keeper.tick()  # the lease can no longer be extended
     assert timeouts == [8 * HOUR, 7 * HOUR - 60]
     assert lease.is_lost

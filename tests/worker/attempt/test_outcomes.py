@@ -20,10 +20,10 @@ from tests.worker.attempt.attempt_harness import JOB_ID, MESSAGE, AttemptHarness
 def test_a_message_is_deleted_only_after_its_record_is_written(
     harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> None:
+    def fail(*_: Any) -> None:
         raise EndpointConnectionError(endpoint_url="s3")
 
-    monkeypatch.setattr(outcomes, "write_record", refuse)
+    monkeypatch.setattr(outcomes, "write_record", fail)
     harness.handle()
     assert harness.queue.calls == ["returned"]
 
@@ -43,19 +43,19 @@ def test_a_lease_is_released_before_its_message_is_returned(
     ("code", "status", "calls"),
     [("NoSuchKey", 404, ["sent to the dead-letter queue", "deleted"]), ("AccessDenied", 403, ["returned"])],
 )
-def test_only_a_missing_input_ends_a_job_at_its_first_attempt(
+def test_only_a_missing_input_makes_a_job_fail_for_good_at_its_first_attempt(
     harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch, code: str, status: int, calls: list[str]
 ) -> None:
     response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
 
-    def refuse(**_: Any) -> None:
+    def fail() -> None:
         raise ClientError(response, "GetObject")  # type: ignore[arg-type]
 
     harness.settings = replace(harness.settings, check_if_done=False)
     message = {"group": "g", "command": "true", "inputs": ["in/a"]}
     get_object = harness.s3.get_object
     monkeypatch.setattr(
-        harness.s3, "get_object", lambda **request: refuse() if request["Key"] == "in/a" else get_object(**request)
+        harness.s3, "get_object", lambda **request: fail() if request["Key"] == "in/a" else get_object(**request)
     )
     harness.handle(message)
     assert harness.queue.calls == calls
@@ -71,7 +71,7 @@ def test_after_the_last_attempt_a_message_moves_to_the_dead_letter_queue_with_it
     assert harness.callback_calls == ["no well: program"] * 2
 
 
-def test_a_job_that_was_sent_again_and_whose_workers_are_lost_repeatedly_is_not_retried_forever(
+def test_a_job_that_was_sent_again_and_repeatedly_loses_its_workers_is_not_retried_forever(
     harness: AttemptHarness,
 ) -> None:
     harness.settings = replace(harness.settings, job_retries=3)
@@ -93,14 +93,14 @@ def test_files_of_a_failed_attempt_are_uploaded_separately_only_with_keep_failed
     ]
 
 
-def test_an_attempt_that_lost_its_lease_uploads_nothing_and_leaves_its_message_alone(harness: AttemptHarness) -> None:
+def test_an_attempt_that_lost_its_lease_uploads_nothing_and_does_not_touch_its_message(harness: AttemptHarness) -> None:
     harness.handle(failure=lambda *_: harness.lose_lease())
     assert harness.queue.calls == []
     assert list_sizes(harness.s3) == {}
 
 
 @pytest.mark.parametrize("failures", ["0", "9"])
-def test_an_attempt_that_loses_its_lease_while_its_failure_is_recorded_leaves_its_message_alone(
+def test_an_attempt_that_loses_its_lease_while_recording_a_failure_does_not_touch_its_message(
     harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch, worker_log: pytest.LogCaptureFixture, failures: str
 ) -> None:
     def lose_lease_and_write(*args: Any) -> bool:
@@ -114,7 +114,7 @@ def test_an_attempt_that_loses_its_lease_while_its_failure_is_recorded_leaves_it
 
 
 @pytest.mark.parametrize("end", [BadMessage("no"), Interruption(), StaleMessage()])
-def test_no_copy_is_sent_of_a_message_whose_lease_is_lost_and_the_loss_is_logged(
+def test_a_message_whose_lease_is_lost_is_not_sent_again_and_the_loss_is_logged(
     harness: AttemptHarness, worker_log: pytest.LogCaptureFixture, end: Exception
 ) -> None:
     def lose(*_: Any) -> None:
@@ -126,7 +126,7 @@ def test_no_copy_is_sent_of_a_message_whose_lease_is_lost_and_the_loss_is_logged
     assert "lost lease of g-" in worker_log.text
 
 
-def test_a_download_is_abandoned_when_the_worker_must_stop(
+def test_a_download_is_aborted_when_the_worker_must_stop(
     harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_objects(harness.s3, "in")
@@ -151,7 +151,7 @@ def test_a_job_that_has_not_started_when_the_worker_must_stop_is_sent_again_befo
     assert harness.read_record() == {}
 
 
-def test_a_job_done_in_an_earlier_run_is_skipped_even_after_it_was_returned_before_its_start(
+def test_a_job_done_in_an_earlier_run_is_skipped_even_if_it_was_returned_before_it_started(
     harness: AttemptHarness,
 ) -> None:
     harness.settings = replace(harness.settings, expected_number_files=1, run="20991231T000000Z")
@@ -196,10 +196,10 @@ def test_a_program_that_is_stopped_with_its_worker_is_recorded_as_interrupted_no
 def test_a_message_that_cannot_be_sent_again_is_not_deleted(
     harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(**_: Any) -> None:
+    def fail_to_send(**_: Any) -> None:
         raise EndpointConnectionError(endpoint_url="sqs")
 
-    monkeypatch.setattr(harness.queue, "send_message", refuse)
+    monkeypatch.setattr(harness.queue, "send_message", fail_to_send)
     harness.handle(prepare=lambda *_: harness.stop.announce_end(1000))
     assert harness.queue.calls == []
 
@@ -207,14 +207,14 @@ def test_a_message_that_cannot_be_sent_again_is_not_deleted(
 @pytest.mark.parametrize(
     ("receives", "hours", "minutes", "calls"),
     [
-        (2, 10, 100, ["sent again", "deleted"]),  # 2 hours remain: too few for the time limit and the upload
+        (2, 10, 100, ["sent again", "deleted"]),  # only 2 hours remain, too little for the time limit and the upload
         (2, 10, 80, ["deleted"]),
         (2, 0.6, 660, ["sent again", "deleted"]),
-        (1, 10, 660, ["deleted"]),  # this is its first receive, so this machine's clock is wrong
+        (1, 10, 660, ["deleted"]),  # never received before, so this machine's clock must be wrong
         (1, 0, 1e6, ["deleted"]),
     ],
 )
-def test_a_message_too_old_for_its_jobs_time_limit_is_sent_again_as_a_new_one(
+def test_a_message_that_is_too_old_for_its_jobs_time_limit_is_replaced_by_a_new_one(
     harness: AttemptHarness, receives: int, hours: float, minutes: float, calls: list[str]
 ) -> None:
     message = {"group": "g", "command": "true", "timeout_minutes": minutes}

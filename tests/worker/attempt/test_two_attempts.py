@@ -1,4 +1,4 @@
-"""Two attempts at one job: the first one that is done stays, however late the other's requests arrive."""
+"""Two attempts at one job: the first to finish wins, however late the other attempt's requests arrive."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.worker.attempt.attempt_harness import JOB_ID, SLOW_MESSAGE, AttemptHa
 
 
 @pytest.mark.parametrize("existing", [None, {"state": "failed", "attempts": 1}])
-def test_the_record_that_the_next_attempt_has_already_written_stays(
+def test_a_record_that_the_next_attempt_has_already_written_is_kept(
     harness: AttemptHarness, existing: dict[str, Any] | None
 ) -> None:
-    """The next attempt writes its record before this one reads (`existing` is None), or between its read and write."""
+    """The next attempt writes its record before this attempt reads the record (`existing` is None) or right after."""
     key, later = build_record_key(harness.settings, job_id(SLOW_MESSAGE)), {"state": "failed", "attempts": 2}
     s3 = harness.s3
 
@@ -41,7 +41,7 @@ def test_the_record_that_the_next_attempt_has_already_written_stays(
 
 
 def publish_elsewhere(harness: AttemptHarness, with_record: bool) -> Callable[..., None]:
-    """Return a hook that uploads a result as another worker would that got the same message."""
+    """Return a hook that uploads a result as if another worker had received the same message."""
 
     def publish(*_: Any) -> None:
         harness.s3.put_object(Bucket="ours", Key=f"App/{JOB_ID}/a", Body=b"the other's")
@@ -53,30 +53,29 @@ def publish_elsewhere(harness: AttemptHarness, with_record: bool) -> Callable[..
 
 
 @pytest.mark.parametrize("with_record", [True, False])
-def test_a_result_that_another_worker_uploads_meanwhile_is_not_overwritten(
+def test_a_result_that_another_worker_uploads_in_the_meantime_is_not_overwritten(
     harness: AttemptHarness, with_record: bool
 ) -> None:
     harness.handle(failure=publish_elsewhere(harness, with_record))
     assert harness.read_result() == b"the other's"
-    assert (
-        harness.queue.calls == []
-    )  # the other worker deletes the message, or it is delivered again when its lease expires
+    # The other worker deletes the message, or SQS delivers it again when the lease expires.
+    assert harness.queue.calls == []
     assert (harness.read_record().get("state") == "done") == with_record
 
 
-def test_a_second_attempt_does_not_change_a_job_that_is_done_meanwhile(harness: AttemptHarness) -> None:
+def test_a_second_attempt_does_not_change_a_job_that_is_finished_in_the_meantime(harness: AttemptHarness) -> None:
     harness.handle(failure=publish_elsewhere(harness, with_record=True), receives=2)
     assert harness.queue.calls == ["deleted"]
 
 
-def test_files_that_a_dead_attempt_left_are_replaced(harness: AttemptHarness) -> None:
+def test_files_from_an_attempt_that_died_are_replaced(harness: AttemptHarness) -> None:
     harness.s3.put_object(Bucket="ours", Key=f"App/{JOB_ID}/a", Body=b"half of it")
     harness.handle(receives=2)
     assert harness.read_record()["state"] == "done"
     assert list_sizes(harness.s3, "App/") == {f"App/{JOB_ID}/a": 0}
 
 
-def test_files_of_a_dead_attempt_do_not_make_a_job_done(harness: AttemptHarness) -> None:
+def test_a_job_does_not_count_as_done_because_of_files_from_an_attempt_that_died(harness: AttemptHarness) -> None:
     harness.handle(failure=lambda *_: "no")
     put_objects(harness.s3, f"App/{JOB_ID}/a")
     harness.handle(receives=2)
@@ -91,7 +90,7 @@ def test_the_failed_record_of_a_job_that_was_sent_again_is_replaced(harness: Att
     assert harness.read_record()["state"] == "done"
 
 
-def test_an_attempt_claims_another_attempts_files_before_it_replaces_them(harness: AttemptHarness) -> None:
+def test_an_attempt_claims_another_attempts_files_before_replacing_them(harness: AttemptHarness) -> None:
     harness.s3.put_object(Bucket="ours", Key=f"App/{JOB_ID}/a", Body=b"half of it")
     writes: list[Any] = []
 
@@ -104,10 +103,10 @@ def test_an_attempt_claims_another_attempts_files_before_it_replaces_them(harnes
 
 
 @pytest.mark.parametrize("receives", [1, 2])
-def test_a_late_record_is_refused_after_another_attempt_claimed_the_results_even_if_that_attempt_is_lost(
+def test_a_late_record_is_rejected_after_another_attempt_claims_the_results_even_if_that_attempt_is_lost(
     harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch, receives: int
 ) -> None:
-    """This worker freezes before it writes the record. Another gets the job, replaces the results, and is killed."""
+    """This worker freezes before writing the record. Another worker gets the job, replaces the results, and dies."""
 
     def write_after_claim(context: WorkerContext, record: dict[str, Any], *args: Any) -> bool:
         claim = record | {"state": "interrupted", "reason": CLAIM_REASON, "machine": "other"}
@@ -127,7 +126,7 @@ def test_a_late_record_is_refused_after_another_attempt_claimed_the_results_even
 
 @pytest.mark.parametrize("state", ["failed", "interrupted", "done"])
 def test_a_delayed_record_does_not_replace_a_done_record(harness: AttemptHarness, state: str) -> None:
-    """Another attempt's record is written after this attempt reads the record and before it writes its own."""
+    """The other attempt writes its record after this attempt reads the record and before this attempt writes."""
     key = build_record_key(harness.settings, JOB_ID)
     s3, done = harness.s3, json.dumps({"job": JOB_ID, "state": "done", "attempts": 7}).encode()
 
@@ -142,7 +141,7 @@ def test_a_delayed_record_does_not_replace_a_done_record(harness: AttemptHarness
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
-def test_another_attempts_record_is_replaced_if_the_results_are_this_attempts(
+def test_another_attempts_record_is_replaced_if_the_results_come_from_this_attempt(
     harness: AttemptHarness, attempts: int
 ) -> None:
     late = json.dumps({"job": "j", "state": "done", "attempts": 1}).encode()

@@ -1,4 +1,4 @@
-"""The job folder is removed after the job, whatever its program wrote there."""
+"""The job folder is removed after the job, whatever the program wrote there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_each_attempt_has_its_own_empty_folder(tmp_path: Path) -> None:
     assert list(first.root.iterdir()) == []
 
 
-def test_files_folders_links_and_pipes_are_removed_but_not_the_targets_of_links(tmp_path: Path) -> None:
+def test_files_folders_links_and_pipes_are_removed_but_link_targets_are_kept(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     (target / "a").touch()
@@ -44,7 +44,7 @@ def test_files_folders_links_and_pipes_are_removed_but_not_the_targets_of_links(
     assert list(target.iterdir()) == [target / "a"]
 
 
-def test_a_job_folder_that_was_replaced_by_a_link_is_removed_but_not_the_links_target(tmp_path: Path) -> None:
+def test_a_link_that_replaced_the_job_folder_is_removed_but_its_target_is_kept(tmp_path: Path) -> None:
     folders, target = create_job_folder(tmp_path), tmp_path / "target"
     folders.root.rename(target)
     (target / "a").touch()
@@ -56,7 +56,8 @@ def test_a_job_folder_that_was_replaced_by_a_link_is_removed_but_not_the_links_t
 
 def test_a_thousand_nested_folders_are_removed(tmp_path: Path) -> None:
     folders = create_job_folder(tmp_path)
-    code = "import os\nfor _ in range(1100):\n os.mkdir('deep'); os.chdir('deep')"  # deeper than the longest path
+    # The folders are nested deeper than the longest path that the kernel accepts.
+    code = "import os\nfor _ in range(1100):\n os.mkdir('deep'); os.chdir('deep')"
     subprocess.run([sys.executable, "-c", code], cwd=folders.root, check=True)
     remove_job_folder(folders)
     assert list(tmp_path.iterdir()) == []
@@ -70,7 +71,7 @@ def test_nested_folders_with_long_names_of_multibyte_characters_are_removed(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_user_other_than_root_can_remove_write_protected_folders() -> None:
+def test_write_protected_folders_are_removed_even_if_the_user_is_not_root() -> None:
     code = (
         "import os, tempfile\n"
         "from pathlib import Path\n"
@@ -90,15 +91,15 @@ def test_a_user_other_than_root_can_remove_write_protected_folders() -> None:
     assert process.stdout == "[]\n"
 
 
-def test_a_folder_that_cannot_be_removed_is_logged_and_nothing_is_raised(
+def test_a_folder_that_cannot_be_removed_is_logged_and_no_error_is_raised(
     tmp_path: Path, worker_log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: str) -> None:
+    def fail(_: str) -> None:
         raise PermissionError("no")
 
-    monkeypatch.setattr(work_folder.os, "rmdir", refuse)
+    monkeypatch.setattr(work_folder.os, "rmdir", fail)
     remove_job_folder(create_job_folder(tmp_path))
-    assert "a file or folder of a job cannot be removed: no" in worker_log.text
+    assert "a job's file or folder cannot be removed: no" in worker_log.text
 
 
 def test_an_attempt_that_never_began_has_nothing_to_remove(

@@ -53,7 +53,7 @@ class Machine:
         self._thread.start()
 
     def wait(self) -> int:
-        """Wait for the container's end, and return its exit code."""
+        """Wait until the container ends, and return its exit code."""
         self._thread.join(30)
         return self._codes[0]
 
@@ -66,7 +66,7 @@ class Machine:
         return boto3.client(service, endpoint_url=self.lab.url, **keys)  # type: ignore[call-overload]
 
     def read_usage_lines(self) -> list[str]:
-        """Return the lines that report the machine's usage."""
+        """Return the machine's usage report lines."""
         group = {"logGroupName": f"{self.lab.name}_perInstance", "logStreamName": INSTANCE}
         logs = self.create_client("logs")
         try:
@@ -107,18 +107,18 @@ def test_a_spot_notice_ends_the_container_with_exit_code_0(machine: Machine) -> 
 
 def test_no_job_is_started_after_a_rebalance_recommendation(machine: Machine) -> None:
     machine.metadata.set_rebalance_recommendation(time.time())
-    wait_until(lambda: machine.container.gate.count_allowed_jobs(1, 0) == 0, "it still takes jobs")
+    wait_until(lambda: machine.container.gate.count_allowed_jobs(1, 0) == 0, "the container still takes jobs")
 
 
 def test_no_job_is_started_after_the_run_is_closed(machine: Machine) -> None:
     machine.lab.put_object(RunKeys("App", machine.lab.run).closed)
-    wait_until(lambda: machine.container.gate.is_closed, "it still takes jobs")
+    wait_until(lambda: machine.container.gate.is_closed, "the container still takes jobs")
 
 
-def test_a_sick_container_takes_no_jobs_and_writes_a_document_about_it(machine: Machine) -> None:
+def test_an_unhealthy_container_takes_no_jobs_and_writes_a_document_about_its_pause(machine: Machine) -> None:
     for number in range(MIN_FAILED_JOBS):
         machine.lab.send_job(group={"n": number}, command="false")
-    wait_until(lambda: machine.container.health.current_pause, "it did not pause")
+    wait_until(lambda: machine.container.health.current_pause, "the container did not pause")
     assert machine.container.gate.count_allowed_jobs(1, 0) == 0
     prefix = RunKeys("App", machine.lab.run).machines
     list_documents = lambda: machine.lab.s3.list_objects_v2(Bucket=machine.lab.name, Prefix=prefix).get("Contents")  # noqa: E731

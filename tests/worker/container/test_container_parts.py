@@ -1,4 +1,4 @@
-"""How a container combines its parts: staggered slots that share one processor, and a failure that ends it."""
+"""How a container runs its parts: slots start in turn and share one processor, and a failure ends the container."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def build_container(monkeypatch: pytest.MonkeyPatch, **env: str) -> Container:
     return Container(settings, Hooks(*[lambda *_: None] * 3), SimpleQueue(), metadata)
 
 
-def test_the_slots_of_a_container_start_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_containers_slots_start_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(StopRequest, "wait", lambda _, seconds: waited.append(seconds))
     monkeypatch.setattr(JobIntake, "run", lambda _: None)
@@ -35,7 +35,7 @@ def test_the_slots_of_a_container_start_one_after_the_other(monkeypatch: pytest.
     assert sorted(waited) == [0, 7, 14]
 
 
-def test_the_slots_and_the_intake_of_a_container_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_containers_slots_and_intake_share_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(container, "use_one_processor", lambda: calls.append("use_one_processor"))
     monkeypatch.setattr(Slot, "run", lambda _: None)

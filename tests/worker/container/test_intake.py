@@ -1,4 +1,4 @@
-"""The job intake: when it receives messages, which jobs it fetches ahead, and which it returns to the queue."""
+"""The job intake: when it receives messages, which jobs it prefetches, and which jobs it returns to the queue."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class SynchronousPool(ThreadPoolExecutor):
 
 
 class FakeHandler:
-    """A job handler for which a message's body is the attempt.
+    """A job handler that uses a message's body as the attempt.
 
-    Remembers which attempts began and which were returned. `done`: jobs that are already done.
+    Records which attempts began and which were returned. `done`: the jobs that are already done.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class FakeHandler:
 
 
 class FakeQueue:
-    """A queue that returns its messages in order and remembers how many were requested."""
+    """A queue that returns its messages in order and records how many messages each call requested."""
 
     def __init__(self, *bodies: str) -> None:
         self.bodies, self.requested = list(bodies), list[int]()
@@ -70,8 +70,8 @@ class FakeQueue:
 class IntakeHarness:
     """An intake for `slots` slots whose clock and threads the test controls."""
 
-    def __init__(self, *bodies: str, slots: int = 1, places: Callable[[int, int], int] = int.__add__) -> None:
-        gate: Any = SimpleNamespace(count_places=places, release_probe=lambda: None)
+    def __init__(self, *bodies: str, slots: int = 1, count_allowed: Callable[[int, int], int] = int.__add__) -> None:
+        gate: Any = SimpleNamespace(count_allowed_jobs=count_allowed, release_probe=lambda: None)
         self.sqs, self.handler, self.time = FakeQueue(*bodies), FakeHandler(), FakeTime(0)
         self.stop = StopRequest(self.time.now)
         settings = read_worker_settings(
@@ -82,7 +82,7 @@ class IntakeHarness:
         self.pool = SynchronousPool(1)
 
     def announce_idle(self, *slots: int) -> None:
-        """Announce that these slots wait for a job."""
+        """Announce that these slots are waiting for a job."""
         for slot in slots:
             self.intake.announce_idle_slot(slot)
 
@@ -90,7 +90,7 @@ class IntakeHarness:
         self.intake.run_round(self.pool)
 
     def start_job(self, slot: int) -> str:
-        """Let the slot take the next job that is ready, and return it."""
+        """Let the slot take the next job that is ready, and return the job."""
         attempt: Any = self.intake.wait_for_attempt(slot)
         return str(attempt)
 
@@ -124,7 +124,7 @@ def test_no_second_job_is_received_for_a_slot_whose_job_is_being_fetched() -> No
     assert harness.sqs.requested == [1]
 
 
-def test_no_job_is_fetched_ahead_during_a_containers_first_program_whose_duration_is_unknown() -> None:
+def test_no_job_is_prefetched_during_a_containers_first_program_because_its_duration_is_unknown() -> None:
     harness = IntakeHarness("a", "b")
     harness.announce_idle(0)
     harness.run_round()
@@ -135,7 +135,7 @@ def test_no_job_is_fetched_ahead_during_a_containers_first_program_whose_duratio
 
 
 def build_busy_harness(*bodies: str, program: float, fetch: float) -> IntakeHarness:
-    """Return a harness whose slot runs the first job, with these durations of the container's last jobs."""
+    """Return a harness whose slot is running the first job; earlier jobs had these durations."""
     harness = IntakeHarness(*bodies)
     harness.intake.durations.add_program_time(program)
     harness.intake.durations.add_fetch_time(fetch)
@@ -145,7 +145,7 @@ def build_busy_harness(*bodies: str, program: float, fetch: float) -> IntakeHarn
     return harness
 
 
-def test_one_job_is_fetched_ahead_just_in_time() -> None:
+def test_one_job_is_prefetched_just_in_time() -> None:
     harness = build_busy_harness("a", "b", "c", program=100, fetch=20)
     harness.time.sleep(100 - 30 - PREFETCH_MARGIN_SECONDS - 1)
     harness.run_round()
@@ -172,7 +172,7 @@ def test_a_fetched_job_is_started_by_the_first_free_slot() -> None:
     assert harness.start_job(1) == "b"
 
 
-def test_jobs_for_many_slots_are_fetched_ahead_in_one_call() -> None:
+def test_jobs_for_many_slots_are_prefetched_in_one_call() -> None:
     harness = IntakeHarness(*"abcdefgh", slots=4)
     harness.intake.durations.add_program_time(2)
     harness.announce_idle(0, 1, 2, 3)
@@ -188,7 +188,7 @@ def test_jobs_for_many_slots_are_fetched_ahead_in_one_call() -> None:
     assert harness.sqs.requested == [4, 4, 2]
 
 
-def test_after_a_job_that_is_already_done_the_next_one_is_received() -> None:
+def test_the_next_job_is_received_after_a_job_that_is_already_done() -> None:
     harness = IntakeHarness("a", "b")
     harness.handler.done = {"a"}
     harness.announce_idle(0)
@@ -197,8 +197,8 @@ def test_after_a_job_that_is_already_done_the_next_one_is_received() -> None:
     assert harness.start_job(0) == "b"
 
 
-def test_a_container_that_may_take_no_jobs_requests_none() -> None:
-    harness = IntakeHarness("a", places=lambda wanted, ahead: 0)
+def test_a_container_that_may_not_take_jobs_requests_none() -> None:
+    harness = IntakeHarness("a", count_allowed=lambda needed, extra: 0)
     harness.announce_idle(0)
     harness.run_round()
     assert harness.sqs.requested == []
@@ -240,13 +240,13 @@ def test_the_next_job_is_fetched_as_soon_as_a_waiting_slot_gets_its_job(
     with ThreadPoolExecutor(2) as threads:
         threads.submit(lambda: [harness.intake.run_round(pool) for _ in iter(lambda: harness.stop.is_announced, True)])
         try:
-            wait_until(lambda: len(submitted) == 1, "no job was fetched ahead")
+            wait_until(lambda: len(submitted) == 1, "no job was prefetched")
             harness.intake.record_program_end(0)
             rounds_before = rounds[0]
             slot = threads.submit(harness.start_job, 0)
             wait_until(
                 lambda: rounds[0] > rounds_before, "the polling thread was not woken"
-            )  # it has nothing to do and waits again
+            )  # the thread has nothing to do and waits again
             submitted[0]()
             assert slot.result(10) == "b"
             wait_until(lambda: len(submitted) == 2, "the next job was not fetched", seconds=20)
@@ -255,7 +255,7 @@ def test_the_next_job_is_fetched_as_soon_as_a_waiting_slot_gets_its_job(
             harness.announce_idle(0)
 
 
-# Short jobs: one call receives more messages than slots need at once.
+# Short jobs: one call receives more messages than the slots need right away.
 
 
 def build_short_job_harness(*bodies: str, **options: Any) -> IntakeHarness:
@@ -279,7 +279,7 @@ def test_one_call_receives_a_seconds_worth_of_short_jobs_which_start_in_order() 
     assert harness.sqs.requested == [10, 10]
 
 
-def test_only_one_of_several_received_jobs_is_fetched_ahead_per_slot() -> None:
+def test_only_one_of_several_received_jobs_is_prefetched_per_slot() -> None:
     harness = build_short_job_harness("a", "b", "c")
     harness.run_round()
     harness.start_job(0)
@@ -324,22 +324,24 @@ def test_when_the_container_ends_waiting_messages_are_returned_even_if_a_fetch_h
     try:
         assert begun.wait(60)
         harness.stop.announce_end(100)
-        wait_until(lambda: harness.handler.returned == ["b", "c"], "they were not returned while the fetch hangs")
+        wait_until(
+            lambda: harness.handler.returned == ["b", "c"], "the messages were not returned while the fetch was hanging"
+        )
     finally:
         may_end.set()
         polling.join()
     assert harness.handler.returned == ["b", "c", "a"]
 
 
-def test_a_container_that_may_take_only_one_job_receives_no_others() -> None:
-    harness = build_short_job_harness("a", "b", places=lambda wanted, ahead: 1)
+def test_a_container_that_may_take_only_one_job_receives_only_one() -> None:
+    harness = build_short_job_harness("a", "b", count_allowed=lambda needed, extra: 1)
     harness.run_round()
     assert harness.sqs.requested == [1]
 
 
 def test_a_container_that_may_take_no_more_jobs_does_not_start_received_ones() -> None:
     allowed = [10, 0, 0]
-    harness = build_short_job_harness("a", "b", "c", places=lambda wanted, ahead: allowed.pop(0))
+    harness = build_short_job_harness("a", "b", "c", count_allowed=lambda needed, extra: allowed.pop(0))
     harness.run_round()
     harness.start_job(0)
     harness.announce_idle(0)

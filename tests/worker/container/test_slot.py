@@ -1,4 +1,4 @@
-"""A slot runs one program at a time and uploads the previous job's results meanwhile."""
+"""A slot runs one program at a time while the previous job's results are uploaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_slot_uploads_one_jobs_results_while_the_next_program_runs() -> None:
     def finish(job: str) -> None:
         assert started["b"].wait(10), "the next program did not start during the upload"
         assert job != "a" or not started["c"].wait(0.2), (
-            "a third program started while two jobs waited for their upload"
+            "a third program started while two jobs were waiting for their uploads"
         )
         finished.append(job)
 

@@ -16,7 +16,7 @@ def test_running_programs_get_the_remaining_time_minus_a_reserve() -> None:
     assert stop.is_due
 
 
-def test_the_earlier_of_two_announced_ends_counts() -> None:
+def test_the_earlier_of_two_announced_end_times_counts() -> None:
     time = FakeTime(0)
     stop = StopRequest(time.now)
     stop.announce_end(STOP_RESERVE_SECONDS + 5)
@@ -25,5 +25,5 @@ def test_the_earlier_of_two_announced_ends_counts() -> None:
     assert stop.is_due
 
 
-def test_programs_may_run_forever_if_no_end_was_announced() -> None:
+def test_programs_may_run_forever_if_no_end_is_announced() -> None:
     assert not StopRequest(lambda: 1e12).is_due

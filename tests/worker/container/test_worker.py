@@ -35,7 +35,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def lab(cloud: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerLab]:
-    """One worker with four slots and two attempts per job, and leases that do not expire even on a busy computer."""
+    """One worker with four slots, two attempts per job, and leases that do not expire even on a busy computer."""
     lab = WorkerLab(cloud, tmp_path_factory.mktemp("lab"), visibility=LONG_LEASE)
     lab.start_worker(DOCKER_CORES="4")
     yield lab
@@ -44,7 +44,7 @@ def lab(cloud: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker
 
 @pytest.fixture
 def own_lab(cloud: str, tmp_path: Path) -> Iterator[WorkerLab]:
-    """A separate queue for this test, without a worker yet."""
+    """A separate queue for this test. The test must start the workers."""
     lab = WorkerLab(cloud, tmp_path, visibility=LONG_LEASE)
     yield lab
     lab.kill_workers()
@@ -68,7 +68,7 @@ def test_a_successful_job_has_verified_results_and_a_complete_record(lab: Worker
     assert record["message"] == message
     assert record["peak_memory_bytes"] > 100_000
     assert lab.read_object(key) == b"abc"
-    assert record["log"] is None  # it printed nothing
+    assert record["log"] is None  # the program printed nothing
     wait_until(
         lambda: not lab.count_messages() and not lab.count_messages(hidden=True), "the message is still in the queue"
     )
@@ -83,7 +83,7 @@ def test_a_failure_is_recorded_with_the_last_lines_and_moves_to_the_dead_letter_
     assert record["last_lines"][-2:] == ["before", "no such well"]
     wait_until(
         lambda: any(json.loads(dead_message["Body"]) == message for dead_message in lab.receive_dead_letters()),
-        "it is not in the dead-letter queue",
+        "the message is not in the dead-letter queue",
     )
 
 
@@ -137,7 +137,7 @@ def test_a_file_named_like_the_log_does_not_replace_the_log(lab: WorkerLab, comm
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self/environ").exists(), reason="processes outside the process group are found with /proc"
+    not Path("/proc/self/environ").exists(), reason="/proc is needed to find processes outside the process group"
 )
 def test_child_processes_that_a_program_leaves_behind_are_killed(lab: WorkerLab) -> None:
     code = (
@@ -149,7 +149,7 @@ def test_child_processes_that_a_program_leaves_behind_are_killed(lab: WorkerLab)
     assert len(pids) == 2
     wait_until(
         lambda: not any(_is_alive(int(pid)) for pid in pids), "a process is still running"
-    )  # each would run for 600 s
+    )  # each process would run for 600 s
 
 
 def test_a_job_that_takes_too_long_fails_with_reason_class_time_out(lab: WorkerLab) -> None:
@@ -165,16 +165,16 @@ def test_a_job_with_a_missing_input_fails_at_once_and_names_the_input(lab: Worke
     assert record["reason_class"] == "missing input"
     assert f"s3://{lab.name}/in/nowhere.tif" in record["reason"]
     assert record["attempts"] == 1
-    wait_until(lambda: lab.receive_dead_letters(), "it did not move to the dead-letter queue")
+    wait_until(lambda: lab.receive_dead_letters(), "the message did not move to the dead-letter queue")
 
 
-def test_the_record_of_a_killed_program_names_the_signal(lab: WorkerLab) -> None:
+def test_a_killed_programs_record_names_the_signal(lab: WorkerLab) -> None:
     message = lab.send_job(group={"x": "killed"}, command="kill -9 $$", shell=True)
     record = lab.wait_for_record(job_id(message), state="failed")
     assert (record["reason_class"], record["reason"]) == ("signal", "killed by signal 9")
 
 
-def test_a_program_that_does_not_exist_is_named(lab: WorkerLab) -> None:
+def test_the_record_names_a_program_that_does_not_exist(lab: WorkerLab) -> None:
     message = lab.send_job(group={"x": "absent"}, command="no-such-program")
     assert "'no-such-program' cannot be started" in lab.wait_for_record(job_id(message), state="failed")["reason"]
 
@@ -192,7 +192,7 @@ def test_a_link_to_a_file_is_uploaded_as_that_file(lab: WorkerLab) -> None:
     assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["latest", "v1"]
 
 
-def test_a_job_of_ten_lease_lengths_runs_once(own_lab: WorkerLab, tmp_path: Path) -> None:
+def test_a_job_that_lasts_ten_times_as_long_as_its_lease_runs_only_once(own_lab: WorkerLab, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     own_lab.visibility = 2
     message = own_lab.send_job(group={"x": "long"}, command=f"echo run >> {runs}; sleep 20", shell=True)
@@ -202,7 +202,7 @@ def test_a_job_of_ten_lease_lengths_runs_once(own_lab: WorkerLab, tmp_path: Path
     assert runs.read_text() == "run\n"
 
 
-def test_a_worker_frozen_beyond_its_lease_does_not_overwrite_the_other_workers_result(
+def test_a_worker_that_was_frozen_until_its_lease_expired_does_not_overwrite_the_other_workers_result(
     own_lab: WorkerLab, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
@@ -221,7 +221,7 @@ def test_a_worker_frozen_beyond_its_lease_does_not_overwrite_the_other_workers_r
     assert (own_lab.read_record(job_id(message)) or {})["state"] == "done"
 
 
-def test_a_job_that_is_delivered_again_after_it_is_done_stays_unchanged(lab: WorkerLab, tmp_path: Path) -> None:
+def test_a_job_that_is_delivered_again_after_it_is_done_does_not_run_again(lab: WorkerLab, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     command = f"echo run >> {runs}; echo result > {{output_dir}}/r; test $(wc -l < {runs}) = 1"
     message = lab.send_job(group={"x": "twice"}, command=command, shell=True)
@@ -233,7 +233,7 @@ def test_a_job_that_is_delivered_again_after_it_is_done_stays_unchanged(lab: Wor
 
 
 def test_no_job_folder_remains(lab: WorkerLab) -> None:
-    wait_until(lambda: not list((lab.folder / "work").iterdir()), "folders remain")
+    wait_until(lambda: not list((lab.folder / "work").iterdir()), "a job folder was not removed")
 
 
 def test_the_workers_python_and_loader_variables_do_not_reach_the_program(lab: WorkerLab) -> None:
@@ -258,12 +258,12 @@ def test_a_failed_attempt_does_not_overwrite_a_done_record(own_lab: WorkerLab) -
     wait_until(lambda: "(attempt 1): exit code 4" in own_lab.read_log(), "the job did not fail")
     wait_until(
         lambda: not own_lab.count_messages() and not own_lab.count_messages(hidden=True),
-        "it is retried although it is done",
+        "the job was retried although it is done",
     )
     assert (own_lab.read_record(job_id(message)) or {})["state"] == "done"
 
 
-def test_existing_files_of_an_earlier_run_make_a_job_done(own_lab: WorkerLab) -> None:
+def test_a_job_with_files_from_an_earlier_run_counts_as_done(own_lab: WorkerLab) -> None:
     message = own_lab.send_job(group={"x": "there"}, command="exit 1", shell=True)
     own_lab.put_object(f"App/{job_id(message)}/a", b"12")
     own_lab.run = NEXT_RUN
@@ -272,7 +272,7 @@ def test_existing_files_of_an_earlier_run_make_a_job_done(own_lab: WorkerLab) ->
     assert (record["exit_code"], [output["size"] for output in record["outputs"]]) == (None, [2])
 
 
-def test_files_of_this_run_without_a_record_do_not_make_a_job_done(own_lab: WorkerLab) -> None:
+def test_a_job_with_files_from_this_run_but_no_record_does_not_count_as_done(own_lab: WorkerLab) -> None:
     message = own_lab.send_job(group={"x": "left"}, command="echo whole > {output_dir}/a", shell=True)
     own_lab.put_object(f"App/{job_id(message)}/a", b"ha")
     own_lab.start_worker()
@@ -280,7 +280,7 @@ def test_files_of_this_run_without_a_record_do_not_make_a_job_done(own_lab: Work
     assert own_lab.read_object(f"App/{job_id(message)}/a") == b"whole\n"
 
 
-def test_expected_files_in_the_job_file_override_the_config(own_lab: WorkerLab) -> None:
+def test_expected_files_in_the_job_file_overrides_the_config(own_lab: WorkerLab) -> None:
     command = ["touch", "{output_dir}/a", "{output_dir}/b"]
     message = own_lab.send_job(group={"x": "half"}, command=command, expected_files=2)
     own_lab.put_object(f"App/{job_id(message)}/a", b"12")
@@ -298,12 +298,12 @@ def test_a_stopped_worker_returns_its_job_at_once_and_exits_0(own_lab: WorkerLab
     worker.send_signal(signal.SIGTERM)
     wait_until(lambda: own_lab.count_messages() == 1, "the job did not return to the queue")
     assert worker.wait(timeout=10) == 0
-    assert time.monotonic() - stop_time < 10  # docker waits this long before it kills the container
+    assert time.monotonic() - stop_time < 10  # Docker waits this long before it kills the container
     assert (own_lab.read_record(job_id(message)) or {})["state"] == "interrupted"
     assert list((own_lab.folder / "work").iterdir()) == []
 
 
-def test_a_stopped_worker_lets_a_program_finish_in_the_remaining_time(own_lab: WorkerLab, tmp_path: Path) -> None:
+def test_a_stopped_worker_lets_its_program_finish_in_the_remaining_time(own_lab: WorkerLab, tmp_path: Path) -> None:
     started = tmp_path / "started"
     message = own_lab.send_job(
         group={"x": "ends"}, command=f"touch {started}; sleep 1; echo > {{output_dir}}/a", shell=True
@@ -323,7 +323,7 @@ def test_a_worker_ends_in_time_even_if_cloudwatch_does_not_respond(own_lab: Work
         )
         own_lab.wait_for_record(job_id(own_lab.send_job(group={"x": "said"}, command="echo hello")), state="done")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(timeout=10) == 0  # without a limit, it would wait three times 10 s for a response
+        assert worker.wait(timeout=10) == 0  # without a limit, the worker would wait three times 10 s for a response
 
 
 def test_a_worker_names_a_missing_environment_variable_and_exits_2(own_lab: WorkerLab) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of logs."""
+"""Fixtures for the log tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fake of CloudWatch Logs in this process, and access to the streams that a test creates."""
+"""A fake CloudWatch Logs in this process, and access to the streams that a test creates."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ EVENT_BYTES = 256 * 1024  # CloudWatch's limit for an event until 2025, which wa
 
 
 class FakeLogs:
-    """A fake of CloudWatch Logs: streams must exist, AWS's limits apply, and a test can make calls fail or hang."""
+    """A fake CloudWatch Logs: streams must exist, AWS's limits apply, and a test can make calls fail or hang."""
 
     def __init__(self) -> None:
         self.streams: dict[str, list[str]] = {}
         self.calls: list[str] = []
-        self.refusal: Exception | None = None
-        self.may_respond = threading.Event()  # calls hang until it is set
+        self.error: Exception | None = None
+        self.may_respond = threading.Event()  # calls hang until this is set
         self.may_respond.set()
 
     def put_log_events(self, *, logGroupName: str, logStreamName: str, logEvents: list[dict[str, Any]]) -> Any:
@@ -46,12 +46,12 @@ class FakeLogs:
     def _call(self, name: str) -> None:
         self.calls.append(name)
         self.may_respond.wait()
-        if self.refusal:
-            raise self.refusal
+        if self.error:
+            raise self.error
 
 
 class CountingLogs(FakeLogs):
-    """A fake that stores only the number of bytes it received."""
+    """A fake that stores only how many bytes it has received."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class CountingLogs(FakeLogs):
 
 
 def build_error(code: str) -> ClientError:
-    """Return AWS's error with this code."""
+    """Return the AWS error with this code."""
     return ClientError({"Error": {"Code": code, "Message": "test error"}}, "PutLogEvents")
 
 

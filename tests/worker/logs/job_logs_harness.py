@@ -17,11 +17,11 @@ LOG_LOCATION = "s3://bucket/runs/App/R/jobs/one.txt"
 
 
 class JobLogsHarness:
-    """A container's job logs and their folder. `waits`: whether their end takes real time."""
+    """A container's job logs and their folder. `waits`: whether ending the logs takes real time."""
 
     def __init__(self, folder: Path, client: Any, first_pause: float = 0.05, waits: bool = True) -> None:
         self.folder, self.client, self.time = folder, client, FakeTime()
-        self.backoff = LogBackoff("logs of jobs", first_pause)
+        self.backoff = LogBackoff("job logs", first_pause)
         clock = Clock(self.time.now) if waits else Clock(self.time.now, self.time.now, self.time.sleep)
         self.logs = JobLogs(client, GROUP, lambda job_id: LOG_LOCATION, self.backoff, clock)
         self._threads_before = set(threading.enumerate())
@@ -44,7 +44,7 @@ class JobLogsHarness:
         return len(set(threading.enumerate()) - self._threads_before)
 
     def run_job(self, content: bytes, job: str = "one") -> list[str]:
-        """Run a job that prints `content`, and return the events of its stream."""
+        """Run a job that prints `content`, and return the events in its stream."""
         self.start_job(job).write_bytes(content)
         self.logs.unfollow_log(job)
         self.wait_until_sent()

@@ -1,4 +1,4 @@
-"""The container's own log goes to standard output and CloudWatch, and never delays or fails the worker."""
+"""The container's own log is sent to standard output and CloudWatch, and never delays or fails the worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::watchtower.WatchtowerWarning")
 
 @pytest.fixture
 def start_log() -> Iterator[Callable[[Any], logging.Logger]]:
-    """A function that starts the container's log with a client and returns the logger."""
+    """A function that starts the container's log, given a client, and returns the logger."""
     logger = logging.getLogger("worker")
 
     def start(client: Any) -> logging.Logger:
@@ -34,7 +34,7 @@ def start_log() -> Iterator[Callable[[Any], logging.Logger]]:
     stop_container_log(0)
 
 
-def test_the_containers_log_goes_to_a_stream_named_after_machine_and_process(
+def test_the_containers_log_is_sent_to_a_stream_named_after_the_machine_and_the_process(
     start_log: Callable[[Any], logging.Logger], capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = FakeLogs()
@@ -69,11 +69,11 @@ def test_the_containers_log_ends_in_time_and_delays_nothing_even_if_aws_hangs(
     client.may_respond.set()
 
 
-def test_the_containers_log_mentions_a_refusal_by_cloudwatch_once(
+def test_the_containers_log_mentions_a_failing_cloudwatch_call_once(
     start_log: Callable[[Any], logging.Logger], capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = FakeLogs()
-    client.refusal = build_error("AccessDeniedException")
+    client.error = build_error("AccessDeniedException")
     logger = start_log(client)
     for n in range(100):
         logger.info("line %d", n)

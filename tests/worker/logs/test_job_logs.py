@@ -1,4 +1,4 @@
-"""Each job's log goes to CloudWatch while its program runs, and never fails or delays a job."""
+"""Each job's log is sent to CloudWatch while its program runs, and never fails or delays a job."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.worker.logs.job_logs_harness import LOG_LOCATION, JobLogsHarness
 pytestmark = pytest.mark.filterwarnings("ignore::watchtower.WatchtowerWarning")
 
 
-def test_every_line_arrives_in_order_and_the_stream_has_the_jobs_name(harness: JobLogsHarness) -> None:
+def test_every_line_arrives_in_order_and_the_stream_is_named_after_the_job(harness: JobLogsHarness) -> None:
     lines = [f"line {n}" for n in range(20_000)]
     assert harness.run_job("\n".join(lines).encode()) == lines
 
@@ -67,7 +67,7 @@ def test_a_log_is_sent_even_if_its_file_was_removed(harness: JobLogsHarness) -> 
     assert harness.client.streams == {"one": ["the last word"]}
 
 
-def test_lines_that_aws_was_too_slow_for_are_sent_after_the_job(harness: JobLogsHarness) -> None:
+def test_lines_that_aws_did_not_accept_in_time_are_sent_after_the_job(harness: JobLogsHarness) -> None:
     log = harness.start_job().open("ab", buffering=0)
     log.write(b"early\n" * BATCH_EVENTS * 2)
     harness.client.may_respond.clear()
@@ -89,7 +89,7 @@ def test_a_second_attempt_continues_the_jobs_stream(harness: JobLogsHarness) -> 
     assert harness.client.calls.count("create") == 1
 
 
-def test_a_second_attempt_may_begin_while_the_first_ones_log_is_still_being_sent(harness: JobLogsHarness) -> None:
+def test_a_second_attempt_can_begin_while_the_first_attempts_log_is_still_being_sent(harness: JobLogsHarness) -> None:
     first, second = harness.folder / "1", harness.folder / "2"
     for path in (first, second):
         harness.logs.follow_log("one", path)
@@ -99,7 +99,9 @@ def test_a_second_attempt_may_begin_while_the_first_ones_log_is_still_being_sent
     assert sorted(harness.client.streams["one"]) == ["1", "2"]
 
 
-def test_the_end_of_one_attempt_does_not_end_the_log_of_another_at_the_same_job(harness: JobLogsHarness) -> None:
+def test_the_end_of_one_attempt_does_not_end_the_log_of_another_attempt_at_the_same_job(
+    harness: JobLogsHarness,
+) -> None:
     first, second = harness.folder / "1", harness.folder / "2"
     for path in (first, second):
         harness.logs.follow_log("one", path)
@@ -111,7 +113,7 @@ def test_the_end_of_one_attempt_does_not_end_the_log_of_another_at_the_same_job(
     assert harness.client.streams["one"] == ["late"]
 
 
-def test_no_file_is_opened_if_job_logs_are_switched_off(tmp_path: Path) -> None:
+def test_no_file_is_opened_if_job_logs_are_turned_off(tmp_path: Path) -> None:
     job_logs = JobLogs(None, "")
     job_logs.follow_log("one", tmp_path / "log")
     job_logs.unfollow_log("one")
@@ -120,7 +122,7 @@ def test_no_file_is_opened_if_job_logs_are_switched_off(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_logs_that_cannot_be_opened_are_logged_once(
+def test_several_logs_that_cannot_be_opened_cause_only_one_warning(
     harness: JobLogsHarness, log_messages: Callable[[], list[str]]
 ) -> None:
     for job in ("one", "two"):
@@ -129,7 +131,7 @@ def test_logs_that_cannot_be_opened_are_logged_once(
     assert len(log_messages()) == 1
 
 
-def test_a_log_that_cannot_be_read_does_not_stop_others(
+def test_a_log_that_cannot_be_read_does_not_stop_other_logs(
     harness: JobLogsHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unreadable_log = harness.start_job("unreadable")
@@ -149,7 +151,7 @@ def test_lines_stay_in_order_when_the_clock_is_set_back(harness: JobLogsHarness)
     log = harness.start_job().open("ab", buffering=0)
     for _ in range(5):
         log.write(b"%f\n" % harness.time.time)
-        wait_until(lambda: not harness.logs.tick(), "the line was not taken")
+        wait_until(lambda: not harness.logs.tick(), "the line was not read")
         harness.time.time -= 100
     log.close()
     harness.logs.unfollow_log("one")
@@ -161,7 +163,7 @@ def test_lines_stay_in_order_when_the_clock_is_set_back(harness: JobLogsHarness)
 # Large logs and many jobs
 
 
-def test_a_log_is_read_only_as_fast_as_aws_accepts_it_and_cut_off_with_a_note(
+def test_a_log_is_read_only_as_fast_as_aws_accepts_it_and_a_truncated_log_ends_with_a_note(
     harness: JobLogsHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = StreamRecorder()
@@ -179,10 +181,10 @@ def test_a_log_is_read_only_as_fast_as_aws_accepts_it_and_cut_off_with_a_note(
     harness.wait_until_sent()
     sent = harness.client.streams["one"]
     assert len(sent) < 20_000
-    assert sent[-1] == f"(worker) this log is incomplete; the whole log is {LOG_LOCATION}"
+    assert sent[-1] == f"(worker) this log is incomplete; the full log is {LOG_LOCATION}"
 
 
-def test_a_complete_log_has_no_such_note(harness: JobLogsHarness) -> None:
+def test_a_complete_log_does_not_end_with_a_note(harness: JobLogsHarness) -> None:
     assert "(worker)" not in "".join(harness.run_job(b"short"))
 
 
@@ -191,8 +193,8 @@ def test_a_complete_log_has_no_such_note(harness: JobLogsHarness) -> None:
     [b"x" * 99 + b"\n", b"y" * 100],
     ids=["lines", "one line"],
 )
-def test_a_program_that_writes_100_mb_needs_a_few_mb_of_memory(tmp_path: Path, line: bytes) -> None:
-    """Measures only the start, because the memory in use does not grow with the file."""
+def test_the_log_of_a_program_that_writes_100_mb_takes_only_a_few_mb_of_memory(tmp_path: Path, line: bytes) -> None:
+    """Measure only the beginning, because memory use does not grow with the file."""
     harness = JobLogsHarness(tmp_path, CountingLogs())
     with harness.start_job().open("wb") as log:
         for _ in range(100):
@@ -205,7 +207,7 @@ def test_a_program_that_writes_100_mb_needs_a_few_mb_of_memory(tmp_path: Path, l
     assert peak < 10_000_000
 
 
-def test_hundreds_of_jobs_leave_no_threads_or_streams_behind(harness: JobLogsHarness) -> None:
+def test_hundreds_of_jobs_do_not_leave_threads_or_streams_behind(harness: JobLogsHarness) -> None:
     thread = threading.Thread(target=harness.logs.run)
     thread.start()
     for n in range(300):
@@ -223,18 +225,18 @@ def test_hundreds_of_jobs_leave_no_threads_or_streams_behind(harness: JobLogsHar
     assert not thread.is_alive()
 
 
-# Refused calls
+# Calls that fail
 
 
 @pytest.mark.parametrize(
-    "refusal",
+    "error",
     [build_error("AccessDeniedException"), build_error("ThrottlingException"), build_error("ResourceNotFoundException"),
      EndpointConnectionError(endpoint_url="https://logs"), RuntimeError("unknown")],
 )  # fmt: skip
-def test_no_error_of_aws_delays_a_job_and_each_is_logged_once(
-    harness: JobLogsHarness, refusal: Exception, log_messages: Callable[[], list[str]]
+def test_an_aws_error_does_not_delay_jobs_and_is_logged_only_once(
+    harness: JobLogsHarness, error: Exception, log_messages: Callable[[], list[str]]
 ) -> None:
-    harness.client.refusal = refusal
+    harness.client.error = error
     start = time.monotonic()
     for n in range(5):
         harness.start_job(f"job-{n}").write_text("hello\n" * 5000)
@@ -245,22 +247,22 @@ def test_no_error_of_aws_delays_a_job_and_each_is_logged_once(
     harness.time.sleep(SEND_AFTER_END_SECONDS)
     harness.wait_until_sent()
     assert len(log_messages()) == 1
-    assert str(refusal) in log_messages()[0]
+    assert str(error) in log_messages()[0]
     assert len(harness.client.calls) < 30
 
 
-def test_no_line_is_lost_by_a_temporary_error(harness: JobLogsHarness) -> None:
-    harness.client.refusal = build_error("ThrottlingException")
+def test_a_temporary_error_does_not_lose_any_lines(harness: JobLogsHarness) -> None:
+    harness.client.error = build_error("ThrottlingException")
     path = harness.start_job()
     path.write_bytes(b"first\n" * 4000)
     wait_until(lambda: harness.logs.tick() or len(harness.client.calls) > 2, "the call was not retried")
-    harness.client.refusal = None
+    harness.client.error = None
     harness.logs.unfollow_log("one")
     harness.wait_until_sent()
     assert harness.client.streams["one"] == ["first"] * 4000
 
 
-def test_while_aws_refuses_no_new_streams_are_opened(tmp_path: Path) -> None:
+def test_no_new_streams_are_opened_while_aws_calls_are_failing(tmp_path: Path) -> None:
     harness = JobLogsHarness(tmp_path, FakeLogs(), first_pause=100)
     harness.backoff.note_failure(build_error("AccessDeniedException"))
     harness.start_job().write_text("hello\n")
@@ -272,31 +274,31 @@ def test_while_aws_refuses_no_new_streams_are_opened(tmp_path: Path) -> None:
     assert harness.client.streams == {"one": ["hello"]}
 
 
-def test_an_invalid_batch_is_dropped_and_the_log_says_that_it_is_incomplete(
+def test_an_invalid_batch_is_dropped_and_the_log_ends_with_a_note_that_it_is_incomplete(
     harness: JobLogsHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = StreamRecorder()
     monkeypatch.setattr(job_log, "LogStream", recorder)
-    harness.client.refusal = build_error("InvalidParameterException")
+    harness.client.error = build_error("InvalidParameterException")
     path = harness.start_job()
-    path.write_bytes(b"refused\n" * (BATCH_EVENTS + 1))
+    path.write_bytes(b"rejected\n" * (BATCH_EVENTS + 1))
 
-    def is_refused() -> bool:
+    def is_batch_rejected() -> bool:
         harness.logs.tick()
         return any(stream.is_incomplete for stream in recorder.streams)
 
-    wait_until(is_refused, "the batch was not refused")
-    harness.client.refusal = None
+    wait_until(is_batch_rejected, "the batch was not rejected")
+    harness.client.error = None
     with path.open("ab") as log:
         log.write(b"accepted\n")
     harness.logs.unfollow_log("one")
     harness.wait_until_sent()
     assert harness.client.streams["one"][-2:] == [
-        "accepted", f"(worker) this log is incomplete; the whole log is {LOG_LOCATION}"
+        "accepted", f"(worker) this log is incomplete; the full log is {LOG_LOCATION}"
     ]  # fmt: skip
 
 
-def test_calls_that_hang_do_not_delay_jobs_or_accumulate_files_and_threads(harness: JobLogsHarness) -> None:
+def test_calls_that_hang_do_not_delay_jobs_and_do_not_accumulate_files_or_threads(harness: JobLogsHarness) -> None:
     harness.client.may_respond.clear()
     start, files = time.monotonic(), len(os.listdir("/dev/fd"))
     for n in range(3 * MAX_OPEN_LOGS):
@@ -306,7 +308,7 @@ def test_calls_that_hang_do_not_delay_jobs_or_accumulate_files_and_threads(harne
     assert harness.thread_count <= MAX_OPEN_LOGS
     assert len(os.listdir("/dev/fd")) - files <= 2 * MAX_OPEN_LOGS
     assert time.monotonic() - start < 10
-    harness.client.refusal = build_error("ServiceUnavailableException")
+    harness.client.error = build_error("ServiceUnavailableException")
     harness.client.may_respond.set()
     harness.time.sleep(SEND_AFTER_END_SECONDS)
     harness.wait_until_sent()

@@ -1,4 +1,4 @@
-"""Any bytes become lines that CloudWatch accepts."""
+"""Lines that CloudWatch accepts, made from any bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::watchtower.WatchtowerWarning")
 
 
 @given(st.lists(st.binary(max_size=30)), st.integers(1, 5))
-def test_any_bytes_become_the_same_lines_whatever_the_blocks_are(parts: list[bytes], size: int) -> None:
+def test_the_lines_do_not_depend_on_how_the_bytes_are_divided_into_blocks(parts: list[bytes], size: int) -> None:
     content = b"".join(parts)
     splitter = LineSplitter()
     lines = [
@@ -38,7 +38,9 @@ def test_bytes_that_are_not_text_become_harmless_characters(harness: JobLogsHarn
 
 
 @pytest.mark.parametrize("character", ["a", "é", "€", "😀", "\0"])
-def test_a_long_line_becomes_several_events_and_no_character_is_cut(harness: JobLogsHarness, character: str) -> None:
+def test_a_long_line_becomes_several_events_without_cutting_a_character_in_half(
+    harness: JobLogsHarness, character: str
+) -> None:
     events = harness.run_job((character * 150_000 + "\nnext").encode())
     assert [len(event) for event in events] == [MAX_EVENT_CHARACTERS, MAX_EVENT_CHARACTERS, 22_000, 4]
     assert set("".join(events[:-1])) == set(character.replace("\0", "␀"))

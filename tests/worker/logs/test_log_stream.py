@@ -1,4 +1,4 @@
-"""A stream of CloudWatch Logs: its name, its batches, and its requests."""
+"""A CloudWatch log stream: its name, batches, and requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.worker.logs.job_logs_harness import JobLogsHarness
 pytestmark = pytest.mark.filterwarnings("ignore::watchtower.WatchtowerWarning")
 
 
-def test_a_batch_is_within_the_limits_of_aws() -> None:
+def test_a_batch_stays_within_the_aws_limits() -> None:
     assert BATCH_EVENTS <= MAX_BATCH_EVENTS
     assert BATCH_BYTES <= MAX_BATCH_BYTES
     assert 4 * MAX_EVENT_CHARACTERS + 2 * 26 <= EVENT_BYTES
@@ -40,7 +40,7 @@ def test_any_name_becomes_a_valid_stream_name(harness: JobLogsHarness, name: str
     assert 1 <= len(build_stream_name(name)) <= 512
 
 
-def test_requests_are_valid_for_aws() -> None:
+def test_requests_match_the_aws_api() -> None:
     client = boto3.client("logs", "us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
     names = {"logGroupName": GROUP, "logStreamName": "one"}
     events = [{"timestamp": 1_500, "message": "a"}, {"timestamp": 1_500, "message": " "}]

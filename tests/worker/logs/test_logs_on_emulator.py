@@ -1,4 +1,4 @@
-"""A container's logs, sent to an emulator by another process: they are complete, and no thread or warning remains."""
+"""Logs that a container in another process sends to an emulator: they are complete and leave no threads or warnings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from distributed_something.worker.logs.log_stream import LogBackoff
 from types import SimpleNamespace
 client = boto3.client("logs")
 start_container_log(client, SimpleNamespace(log_group_name="AppLogs", machine="m"))
-jobs = JobLogs(client, sys.argv[1], backoff=LogBackoff("logs of jobs", 0.1))
+jobs = JobLogs(client, sys.argv[1], backoff=LogBackoff("job logs", 0.1))
 thread = threading.Thread(target=jobs.run)
 thread.start()
 for n in range(20):
@@ -57,13 +57,15 @@ def run_worker(url: str, folder: Path, group: str, seconds: float) -> subprocess
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=True)
 
 
-def test_all_logs_of_a_container_are_sent_and_no_thread_remains(url: str, tmp_path: Path) -> None:
+def test_all_of_a_containers_logs_are_sent_and_no_thread_is_left_running(url: str, tmp_path: Path) -> None:
     process = run_worker(url, tmp_path, GROUP, 30)
     assert process.stderr == ""
     assert json.loads(process.stdout.splitlines()[-1]) == ["MainThread"]
     client = boto3.client("logs", endpoint_url=url, **CREDENTIALS)
     streams = client.describe_log_streams(logGroupName=GROUP)["logStreams"]
-    assert len([stream for stream in streams if stream["logStreamName"].startswith("job-")]) == 19  # 0 printed nothing
+    assert (
+        len([stream for stream in streams if stream["logStreamName"].startswith("job-")]) == 19
+    )  # job 0 printed nothing
     assert [stream for stream in streams if stream["logStreamName"].startswith("m-")]
     events = client.get_log_events(logGroupName=GROUP, logStreamName="job-19", startFromHead=True, limit=10_000)
     assert [event["message"] for event in events["events"]] == [str(n) for n in range(3_800)]
@@ -72,5 +74,5 @@ def test_all_logs_of_a_container_are_sent_and_no_thread_remains(url: str, tmp_pa
 def test_a_missing_log_group_is_logged_in_one_line_without_warnings(url: str, tmp_path: Path) -> None:
     process = run_worker(url, tmp_path, "NoSuchGroup", 2)
     assert process.stderr == ""
-    assert process.stdout.count("logs of jobs may be incomplete in CloudWatch") == 1
+    assert process.stdout.count("job logs may be incomplete in CloudWatch") == 1
     assert "does not exist: NoSuchGroup" in process.stdout

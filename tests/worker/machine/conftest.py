@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the machine around a container."""
+"""Fixtures for the machine tests."""
 
 from __future__ import annotations
 

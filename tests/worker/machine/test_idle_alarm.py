@@ -1,4 +1,4 @@
-"""The alarm that terminates an idle EC2 machine, request by request."""
+"""The alarm that terminates an idle EC2 machine, and the exact requests that create it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def set_alarm(aws: ExactClients, server: MetadataServer) -> None:
     ensure_idle_alarm(lambda name: getattr(aws.clients, name), InstanceMetadata(server.env), "App")
 
 
-def test_every_container_of_a_machine_sets_the_same_alarm(
+def test_every_container_on_a_machine_creates_the_same_alarm(
     aws: ExactClients, server: MetadataServer, warnings: list[str]
 ) -> None:
     for _ in range(2):
@@ -75,7 +75,7 @@ def test_no_call_is_made_outside_ec2(server: MetadataServer) -> None:
         ),
     ],
 )
-def test_a_refusal_is_logged_in_one_line_that_names_a_missing_permission(
+def test_a_rejected_call_is_logged_in_one_line_that_names_any_missing_permission(
     aws: ExactClients, server: MetadataServer, warnings: list[str], code: str, message: str, problem: str
 ) -> None:
     aws.expect_error("cloudwatch.put_metric_alarm", code, message)
@@ -91,7 +91,7 @@ def test_a_long_error_is_shortened_to_one_line(aws: ExactClients, server: Metada
     assert len(line) < 400
 
 
-def test_a_client_that_cannot_reach_aws_causes_one_warning(server: MetadataServer, warnings: list[str]) -> None:
+def test_a_client_that_cannot_reach_aws_causes_only_one_warning(server: MetadataServer, warnings: list[str]) -> None:
     def create_client(name: str) -> Any:
         raise EndpointConnectionError(endpoint_url=f"https://{name}")
 
@@ -115,7 +115,7 @@ def test_the_alarm_action_names_the_machines_region_and_partition(
         stub.assert_no_pending_responses()
 
 
-def test_the_longest_names_stay_within_the_limits_of_aws() -> None:
+def test_the_longest_names_stay_within_the_aws_limits() -> None:
     app, instance = "A" * 200, "i-" + "0" * 17
     alarm = build_alarm_request(app, instance, "us-gov-west-1", "aws-us-gov")
     assert len(alarm["AlarmName"]) <= 255

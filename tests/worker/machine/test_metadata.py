@@ -1,4 +1,4 @@
-"""Instance metadata from a server that requires tokens like EC2's, and the ID of the machine."""
+"""Instance metadata from a server that, like EC2, requires tokens, and the machine's ID."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_token_that_is_no_longer_valid_is_replaced(server: MetadataServer) -> 
     assert server.requests == [TOKEN, f"GET {ID_PATH}", TOKEN, f"GET {ID_PATH}"]
 
 
-def test_a_missing_path_is_none_on_an_ec2_machine(server: MetadataServer) -> None:
+def test_a_missing_path_is_returned_as_none_on_an_ec2_machine(server: MetadataServer) -> None:
     metadata = InstanceMetadata(server.env)
     assert metadata.get(SPOT_NOTICE_PATH) is None
     assert metadata.is_on_ec2
@@ -57,14 +57,14 @@ def test_a_missing_path_is_none_on_an_ec2_machine(server: MetadataServer) -> Non
 
 
 @pytest.mark.parametrize("value", ["true", "True", "TRUE", " true "])
-def test_no_request_is_made_if_metadata_is_switched_off(server: MetadataServer, value: str) -> None:
+def test_no_request_is_made_if_metadata_is_disabled(server: MetadataServer, value: str) -> None:
     metadata = InstanceMetadata(server.env | {"AWS_EC2_METADATA_DISABLED": value})
     assert not metadata.is_on_ec2
     assert metadata.get(ID_PATH) is None
     assert server.requests == []
 
 
-def test_a_machine_without_a_metadata_service_is_not_on_ec2_and_is_checked_only_once() -> None:
+def test_a_machine_without_a_metadata_service_does_not_count_as_ec2_and_is_checked_only_once() -> None:
     with socket.socket() as silent_socket:
         silent_socket.bind(("127.0.0.1", 0))
         metadata = InstanceMetadata(
@@ -89,17 +89,17 @@ def test_an_ecs_container_waits_for_slow_metadata(server: MetadataServer, on_ecs
     "address",
     ["nonsense", "http://", "http://[", "http://127.0.0.1:port", "ftp://127.0.0.1", "file:///etc", "http://a b"],
 )
-def test_an_invalid_address_is_not_ec2(address: str) -> None:
+def test_a_machine_with_an_invalid_metadata_address_does_not_count_as_ec2(address: str) -> None:
     assert not InstanceMetadata({"AWS_EC2_METADATA_SERVICE_ENDPOINT": address}).is_on_ec2
 
 
-def test_a_network_that_returns_a_login_page_is_not_ec2(server: MetadataServer) -> None:
+def test_a_network_that_returns_a_login_page_does_not_count_as_ec2(server: MetadataServer) -> None:
     server.token = "<html>please log in</html>"
     assert not InstanceMetadata(server.env).is_on_ec2
 
 
 @pytest.mark.parametrize("status", [302, 403, 404, 503])
-def test_a_refused_token_is_not_ec2(server: MetadataServer, status: int) -> None:
+def test_a_machine_that_gets_no_token_does_not_count_as_ec2(server: MetadataServer, status: int) -> None:
     server.token_status = status
     assert not InstanceMetadata(server.env).is_on_ec2
     assert server.requests == [TOKEN] * METADATA_ATTEMPTS
@@ -118,14 +118,16 @@ def test_neither_proxies_nor_redirects_are_followed(server: MetadataServer, monk
 @pytest.mark.parametrize(
     "response", [(500, b"no"), (200, b"\xff\xfe"), (200, b"x" * (MAX_METADATA_BYTES + 1)), (429, b"")]
 )
-def test_a_request_is_repeated_after_a_failure_or_an_invalid_response(
+def test_a_request_is_retried_after_a_failure_or_an_invalid_response(
     server: MetadataServer, response: tuple[int, bytes]
 ) -> None:
     server.responses = [response]
     assert InstanceMetadata(server.env).get(ID_PATH) == INSTANCE
 
 
-def test_an_ec2_machine_stays_on_ec2_while_its_metadata_fail(server: MetadataServer, clock: FakeTime) -> None:
+def test_an_ec2_machine_still_counts_as_ec2_while_its_metadata_service_fails(
+    server: MetadataServer, clock: FakeTime
+) -> None:
     metadata = InstanceMetadata(server.env, clock.now)
     assert metadata.is_on_ec2
     clock.time, server.token_status = TOKEN_SECONDS, 503
@@ -135,7 +137,7 @@ def test_an_ec2_machine_stays_on_ec2_while_its_metadata_fail(server: MetadataSer
     assert metadata.get(ID_PATH) == INSTANCE
 
 
-def test_the_machine_id_is_the_variable_or_else_the_ec2_instance_id(server: MetadataServer) -> None:
+def test_the_machine_id_is_the_environment_variable_or_else_the_ec2_instance_id(server: MetadataServer) -> None:
     metadata = InstanceMetadata(server.env)
     assert get_machine_id(metadata, {"INSTANCE_ID": "my-id"}) == "my-id"
     assert server.requests == []

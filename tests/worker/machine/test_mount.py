@@ -1,4 +1,4 @@
-"""The mounted bucket: its command, and how it is kept mounted, with an s3fs and a clock that the tests control."""
+"""The mounted bucket: the s3fs command and how the worker keeps the bucket mounted, tested with a fake s3fs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
 class FakeS3fs:
-    """An s3fs process. If `ignores_sigterm`, only a kill ends it."""
+    """A fake s3fs process. If `ignores_sigterm`, only SIGKILL ends it."""
 
     def __init__(self, code: int | None = None, ignores_sigterm: bool = False) -> None:
         self.code, self.ignores_sigterm = code, ignores_sigterm
@@ -57,10 +57,10 @@ class FakeS3fs:
 
 
 class MountHarness:
-    """A mount of a fake s3fs, and the list of what was done.
+    """A mount that uses a fake s3fs, and a list of the actions taken.
 
-    `can_start`: whether s3fs starts; `is_responsive`: whether the mount responds; `recovers`: whether a new start makes
-    it respond again.
+    `can_start`: whether s3fs starts; `is_responsive`: whether the mount responds; `recovers`: whether a restart
+    makes the mount respond again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,7 +80,7 @@ class MountHarness:
         return self.processes[-1]
 
     def unmount(self, _: Path) -> None:
-        """Record the unmount, with the exit code of an s3fs that ignored SIGTERM."""
+        """Record the unmount, with the exit code of s3fs if it ignored SIGTERM."""
         killed = [f", s3fs {process.code}" for process in self.processes[-1:] if process.ignores_sigterm]
         self.actions.append("".join(["unmount", *killed]))
 
@@ -94,7 +94,7 @@ def harness(tmp_path: Path) -> MountHarness:
     return MountHarness(tmp_path)
 
 
-def test_a_responsive_mount_is_not_touched(harness: MountHarness) -> None:
+def test_a_responsive_mount_is_left_alone(harness: MountHarness) -> None:
     harness.mount.start()
     harness.mount.tick()
     harness.mount.tick()
@@ -110,7 +110,7 @@ def test_a_dead_mount_is_unmounted_and_mounted_again(harness: MountHarness) -> N
     assert harness.loss_reasons == []
 
 
-def test_s3fs_is_killed_before_a_mount_that_hangs_is_unmounted(harness: MountHarness) -> None:
+def test_s3fs_is_killed_before_a_hung_mount_is_unmounted(harness: MountHarness) -> None:
     harness.mount.start()
     harness.processes[0].ignores_sigterm, harness.is_responsive, harness.recovers = True, False, True
     del harness.actions[:]
@@ -118,7 +118,7 @@ def test_s3fs_is_killed_before_a_mount_that_hangs_is_unmounted(harness: MountHar
     assert harness.actions == ["unmount, s3fs -9", "start"]
 
 
-def test_several_failures_in_a_row_are_reported_once(harness: MountHarness) -> None:
+def test_too_many_failures_in_a_row_are_reported_once(harness: MountHarness) -> None:
     harness.mount.start()
     harness.processes[0].code, harness.can_start = 1, False
     for _ in range(MAX_MOUNT_FAILURES + 3):
@@ -139,20 +139,20 @@ def test_failures_that_are_not_in_a_row_do_not_add_up(harness: MountHarness) -> 
     assert harness.loss_reasons == []
 
 
-def test_a_failed_start_names_the_exit_code_of_s3fs(harness: MountHarness) -> None:
+def test_a_failed_start_is_reported_with_the_exit_code_of_s3fs(harness: MountHarness) -> None:
     harness.can_start = False
     with pytest.raises(MountError, match=r"plates.*exit code 1"):
         harness.mount.start()
 
 
-def test_a_start_gives_up_on_an_s3fs_that_never_responds(harness: MountHarness) -> None:
+def test_a_start_fails_if_s3fs_never_responds(harness: MountHarness) -> None:
     harness.is_responsive = False
     with pytest.raises(MountError, match="60 s"):
         harness.mount.start()
     assert MOUNT_START_SECONDS <= sum(harness.time.slept) < MOUNT_START_SECONDS + 1
 
 
-def test_the_end_stops_s3fs_and_unmounts(harness: MountHarness) -> None:
+def test_ending_the_mount_stops_s3fs_and_unmounts_the_folder(harness: MountHarness) -> None:
     harness.mount.start()
     del harness.actions[:]
     harness.mount.end()
@@ -167,7 +167,7 @@ def test_the_loop_ends_when_its_event_is_set(harness: MountHarness) -> None:
     assert harness.actions == []
 
 
-def test_a_mount_that_hangs_counts_as_unresponsive_after_the_time_limit(
+def test_a_hung_mount_counts_as_unresponsive_after_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
@@ -178,7 +178,7 @@ def test_a_mount_that_hangs_counts_as_unresponsive_after_the_time_limit(
     released.set()
 
 
-def test_a_plain_or_missing_folder_is_not_a_mount(tmp_path: Path) -> None:
+def test_a_plain_or_missing_folder_does_not_count_as_a_mount(tmp_path: Path) -> None:
     assert not is_mount_responsive(tmp_path)
     assert not is_mount_responsive(tmp_path / "none")
     assert is_mount_responsive(Path("/"))
@@ -203,7 +203,7 @@ def test_the_mount_is_read_only_for_every_user_and_uses_the_regional_endpoint() 
         (KEYS | {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/x"}, []),
     ],
 )
-def test_s3fs_uses_the_same_credentials_as_boto3_and_no_key_is_in_its_command(
+def test_s3fs_uses_the_same_credentials_as_boto3_and_its_command_contains_no_key(
     env: Mapping[str, str], option: list[str]
 ) -> None:
     with run_metadata_server() as server:
@@ -216,12 +216,11 @@ def test_a_machine_without_a_role_cannot_mount() -> None:
         build_credential_options({}, InstanceMetadata(server.env))
 
 
-def test_s3fs_gets_certificates_but_not_the_programs_libraries() -> None:
+def test_s3fs_gets_certificates_but_not_the_programs_loader_variables() -> None:
     env = build_mount_environment({"LD_PRELOAD": "/x.so", "LD_LIBRARY_PATH": "/x", "A": "b"}, "/own/cacert.pem")
     assert env == {"A": "b", "CURL_CA_BUNDLE": "/own/cacert.pem"}
-    assert "AWS_SESSION_TOKEN" not in build_mount_environment(
-        {"AWS_SESSION_TOKEN": ""}, "/c.pem"
-    )  # as in the local cloud
+    # In the local cloud, the session token is empty.
+    assert "AWS_SESSION_TOKEN" not in build_mount_environment({"AWS_SESSION_TOKEN": ""}, "/c.pem")
     assert build_mount_environment({"AWS_SESSION_TOKEN": "t"}, "/c.pem")["AWS_SESSION_TOKEN"] == "t"
     assert build_mount_environment({"AWS_CA_BUNDLE": "/lab.pem"}, "/own/cacert.pem")["CURL_CA_BUNDLE"] == "/lab.pem"
 
@@ -243,12 +242,12 @@ class TestMountObstacle:
         assert self.find_obstacle(image) == ""
 
     @pytest.mark.parametrize(("path", "remedy"), [("bin/s3fs", "make build"), ("fuse", "--device /dev/fuse")])
-    def test_a_missing_requirement_is_named_with_its_remedy(self, image: Path, path: str, remedy: str) -> None:
+    def test_a_missing_requirement_is_reported_with_its_remedy(self, image: Path, path: str, remedy: str) -> None:
         (image / path).unlink()
         assert remedy in self.find_obstacle(image)
         assert "\n" not in self.find_obstacle(image)
 
     @pytest.mark.parametrize("status", ["CapEff:\t00000000a80425fb\n", "Name:\tx\n"])
-    def test_a_missing_permission_is_named(self, image: Path, status: str) -> None:
+    def test_a_missing_permission_is_reported(self, image: Path, status: str) -> None:
         (image / "status").write_text(status)
         assert "SYS_ADMIN" in self.find_obstacle(image)

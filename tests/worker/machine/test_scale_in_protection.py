@@ -1,4 +1,4 @@
-"""A container that has a job is protected from scale-in; an idle one is not."""
+"""A container that has a job is protected from scale-in; an idle container is not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AGENT = {"ECS_AGENT_URI": "http://169.254.170.2/api/x"}
 
 
 class FakeAgent:
-    """An ECS agent that remembers the requested states and refuses requests while `is_down`."""
+    """An ECS agent that records the requested states and fails while `is_down` is set."""
 
     def __init__(self, env: dict[str, str] = AGENT) -> None:
         self.states: list[dict[str, Any]] = []
@@ -52,7 +52,7 @@ def test_the_protection_of_a_busy_container_is_renewed_before_it_expires() -> No
     assert PROTECTION_RENEW_SECONDS < PROTECTION_MINUTES * 60
 
 
-def test_a_container_stays_protected_during_a_short_pause_between_two_jobs() -> None:
+def test_a_container_stays_protected_during_a_short_break_between_jobs() -> None:
     agent = FakeAgent()
     steps = [
         (True, 0.0),
@@ -71,11 +71,11 @@ def test_an_idle_container_ends_its_protection_once() -> None:
     assert agent.states[-1] == {"ProtectionEnabled": False}
 
 
-def test_a_container_that_never_had_a_job_requests_nothing() -> None:
+def test_a_container_that_never_had_a_job_makes_no_requests() -> None:
     assert FakeAgent().tick(False, 1e6) == 0
 
 
-def test_a_refusal_by_the_agent_is_retried_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_request_to_the_agent_is_retried_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     agent = FakeAgent()
     agent.is_down = True
     assert [agent.tick(True, now) for now in (0, 1, 2)] == [0, 0, 0]

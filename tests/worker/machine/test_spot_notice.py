@@ -1,4 +1,4 @@
-"""Spot notices and rebalance recommendations: each is reported once, with an end that is at most two minutes away."""
+"""Spot notices and rebalance recommendations: each is reported once, with an end time at most two minutes away."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKEN = "PUT /latest/api/token"
 
 
 class WatcherHarness:
-    """A watcher and what it reported."""
+    """A watcher and the notices that it reported."""
 
     def __init__(self, server: MetadataServer) -> None:
         self.notices: list[float] = []
@@ -65,7 +65,7 @@ def test_a_second_notice_is_reported_but_the_first_one_is_not_repeated(server: M
     assert harness.notices == [START + 90, START + 60]
 
 
-def test_a_notice_with_a_later_time_counts_as_two_minutes(server: MetadataServer) -> None:
+def test_a_notice_with_a_later_time_counts_as_two_minutes_from_now(server: MetadataServer) -> None:
     harness = WatcherHarness(server)
     server.set_spot_notice(START + 3600)
     harness.tick(2)
@@ -82,7 +82,7 @@ def test_a_rebalance_recommendation_is_reported_once(server: MetadataServer) -> 
     assert harness.rebalances == 2
 
 
-def test_a_time_without_a_zone_is_utc_wherever_the_worker_runs(
+def test_a_time_without_a_zone_is_read_as_utc_wherever_the_worker_runs(
     server: MetadataServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = WatcherHarness(server)
@@ -120,7 +120,9 @@ def test_different_broken_notices_do_not_postpone_the_end(server: MetadataServer
 @given(
     st.text(max_size=40) | st.builds('{{"time": "{}"}}'.format, st.datetimes() | st.datetimes(timezones=st.timezones()))
 )
-def test_any_notice_is_reported_once_with_an_end_in_at_most_two_minutes(server: MetadataServer, text: str) -> None:
+def test_any_notice_is_reported_once_with_an_end_time_at_most_two_minutes_away(
+    server: MetadataServer, text: str
+) -> None:
     harness = WatcherHarness(server)
     server.set_text("spot", text)
     harness.tick(2)
@@ -128,7 +130,7 @@ def test_any_notice_is_reported_once_with_an_end_in_at_most_two_minutes(server: 
     assert harness.notices[0] <= START + SPOT_NOTICE_SECONDS
 
 
-def test_a_notice_is_reported_after_a_temporary_failure_of_the_metadata(server: MetadataServer) -> None:
+def test_a_notice_is_reported_after_the_metadata_service_fails_temporarily(server: MetadataServer) -> None:
     harness = WatcherHarness(server)
     harness.tick()
     server.set_spot_notice(START + 90)
@@ -170,7 +172,7 @@ def test_the_watcher_ends_at_once_outside_ec2(server: MetadataServer) -> None:
 
 
 class _CountedEvent(threading.Event):
-    """An event that is set after `rounds` waits, which take no time."""
+    """An event that is set after `rounds` waits and never blocks."""
 
     def __init__(self, rounds: int) -> None:
         super().__init__()

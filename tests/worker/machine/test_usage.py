@@ -1,4 +1,4 @@
-"""The build_reporter of a machine, as its containers report it."""
+"""The machine's usage, as its containers report it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build_reporter(aws: ExactClients, tmp_path: Path, **ticks: int) -> UsageRepo
 
 
 def send_line(aws: ExactClients, reporter: UsageReporter, now: float = START) -> dict[str, Any]:
-    """Run one tick, and return the line that it sends."""
+    """Run one tick, and return the line that the reporter sends."""
     requests: list[dict[str, Any]] = []
     aws.clients.logs.meta.events.register_first(
         "before-parameter-build.logs.PutLogEvents", lambda params, **_: requests.append(params), unique_id="sent"
@@ -58,7 +58,7 @@ def test_a_line_contains_disk_memory_cpu_container_and_machine(aws: ExactClients
 def test_cpu_usage_is_measured_from_one_line_to_the_next(aws: ExactClients, tmp_path: Path) -> None:
     reporter = build_reporter(aws, tmp_path)
     percentages = []
-    for idle, busy in ((100, 200), (200, 200), (150, 250)):  # the kernel's idle time may go back
+    for idle, busy in ((100, 200), (200, 200), (150, 250)):  # the kernel's idle time may decrease
         write_proc_files(tmp_path / "proc", idle=idle, busy=busy)
         percentages.append(send_line(aws, reporter).get("cpu_percent"))
     assert percentages == [100, 0, None]
@@ -98,7 +98,7 @@ def test_a_missing_stream_is_created(
     assert warnings == []
 
 
-def test_a_refusal_is_logged_once_and_the_next_line_is_still_sent(
+def test_a_failed_call_is_logged_once_and_the_next_line_is_still_sent(
     aws: ExactClients, tmp_path: Path, warnings: list[str]
 ) -> None:
     reporter = build_reporter(aws, tmp_path)

@@ -47,9 +47,9 @@ def test_log_calls_retry_less_and_time_out_earlier_than_others(clients: Clients)
     assert clients("logs").meta.config.read_timeout < clients("s3").meta.config.read_timeout
 
 
-def test_a_call_that_hangs_is_repeated_before_the_shortest_lease_expires(clients: Clients) -> None:
+def test_a_hung_call_is_retried_before_the_shortest_lease_expires(clients: Clients) -> None:
     config = clients.create_lease_client(MIN_LEASE_SECONDS).meta.config
-    interval, pause = MIN_LEASE_SECONDS / 3, 1  # botocore's first pause is at most a second
+    interval, pause = MIN_LEASE_SECONDS / 3, 1  # botocore's first pause is at most one second
     assert interval + 2 * max(config.connect_timeout, config.read_timeout) + pause < MIN_LEASE_SECONDS
 
 
@@ -63,11 +63,11 @@ def test_a_call_that_hangs_is_repeated_before_the_shortest_lease_expires(clients
         "2026-11-25",
     ],
 )
-def test_times_are_parsed_like_botocore_parses_them(text: Any) -> None:
+def test_times_are_parsed_the_same_way_as_in_botocore(text: Any) -> None:
     assert parse_aws_time(text) == parse_timestamp(text)
 
 
-def test_the_times_of_a_listing_are_parsed_without_botocore(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_times_in_a_listing_are_parsed_without_botocore(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     s3 = clients("s3")
     monkeypatch.setattr("botocore.utils.parse_timestamp", None)
     body = (
