@@ -39,7 +39,7 @@ _SERVE_CODE = (
 
 
 class ProgramStartError(Exception):
-    """Raised if a program cannot be started. `is_machine_fault` is True if the machine, not the program, caused it."""
+    """Raised if a program cannot be started. `is_machine_fault` is True if the cause is the machine, not the program."""
 
     def __init__(self, reason: str, *, is_machine_fault: bool) -> None:
         super().__init__(reason)
@@ -140,7 +140,8 @@ def _drop_connection(connection: _LauncherConnection, is_hanging: bool) -> None:
     connection.channel.close()
     if is_hanging:
         with suppress(ProcessLookupError):
-            os.kill(connection.process, signal.SIGKILL)  # its parent then ends its child processes
+            # The launcher's parent then ends the processes that the launcher started.
+            os.kill(connection.process, signal.SIGKILL)
 
 
 class LaunchedProgram:

@@ -49,6 +49,6 @@ class OomKills:
 
 
 def mark_oom_victim(pid: int, proc: Path = Path("/proc")) -> None:
-    """Make the kernel kill process `pid` and its future children before the worker. Errors are ignored."""
+    """Make the kernel kill process `pid` and its future child processes before the worker. Errors are ignored."""
     with suppress(OSError):
         (proc / str(pid) / "oom_score_adj").write_text(str(OOM_VICTIM_SCORE))

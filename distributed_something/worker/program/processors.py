@@ -2,8 +2,8 @@
 
 If the threads used several processors, every switch between threads would wake another processor and refill its caches,
 and short jobs would take about 50% longer. Two kinds of threads still use all processors: threads that transfer files,
-because hashing and encryption run in parallel, and threads that run hooks, because programs started by a hook inherit
-the restriction. On systems other than Linux, these functions do nothing.
+because hashing and encryption run in parallel, and threads that run hooks, because programs started by a hook would
+otherwise inherit the restriction. On systems other than Linux, these functions do nothing.
 """
 
 from __future__ import annotations

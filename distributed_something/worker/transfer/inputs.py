@@ -71,7 +71,8 @@ class _InputFetcher:
     def iter_sources(self, text: str, bucket: str, folder: Path, target: str) -> Iterator[tuple[tuple[str, str], Path]]:
         """Yield the (bucket, key) of each object that an input stands for, and the path of its file.
 
-        The bucket is "" for a web address."""
+        The bucket is "" for a web address.
+        """
         if is_url(text):
             name = PurePosixPath(urlsplit(text).path).name
             yield ("", text), _resolve_input_path(folder, target if target and target[-1] != "/" else target + name)

@@ -1,8 +1,8 @@
 """Transfers one file from or to S3, completely or not at all.
 
 A small file takes one request; a larger one is transferred in parts, several in parallel. Every read of the data calls
-`check`, which can end the transfer by raising an exception. This also happens when botocore itself retries a request, so
-a worker that was suspended until its lease ended cannot continue to send.
+`check`, which can end the transfer by raising an exception. This also happens when botocore itself retries a request,
+so a worker that was suspended until its lease ended cannot continue to send.
 """
 
 from __future__ import annotations
