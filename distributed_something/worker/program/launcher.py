@@ -39,7 +39,7 @@ _SERVE_CODE = (
 
 
 class ProgramStartError(Exception):
-    """Raised if a program cannot be started. `is_machine_fault` is True if the cause is the machine, not the program."""
+    """Raised if a program cannot be started. `is_machine_fault` is True if the machine is the cause."""
 
     def __init__(self, reason: str, *, is_machine_fault: bool) -> None:
         super().__init__(reason)
