@@ -17,7 +17,7 @@ from distributed_something.worker import Folders, Job, Result, Settings, job_fro
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
-    """Return the job for `message`. Raise BadMessage if the message is invalid, so that retrying cannot help.
+    """Return the job for `message`. Raise BadMessage if the message is invalid and retrying cannot help.
 
     To build the command in Python instead of in the job file, create the Job yourself:
 
@@ -31,22 +31,22 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
             output_location=f"{message['output']}/{job_id(message)}",
         )
 
-    Constants that you add to config.py are environment variables here: os.environ["MY_NAME"].
+    Constants that you add to config.py are available here as environment variables: os.environ["MY_NAME"].
     """
     return job_from_message(message, folders, settings)
 
 
 def prepare(job: Job, folders: Folders) -> None:
-    """Prepare the job's files. The worker calls this after it has downloaded the inputs to `folders.input_dir` and
-    before it runs the command."""
+    """Prepare the job's files. The worker calls this after it downloads the inputs to `folders.input_dir` and before
+    it runs the command."""
 
 
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """Return the reason why the job failed, or None for success. The files in `folders.output_dir` are uploaded only
-    after success.
+    """Return the reason why the job failed, or None if it succeeded. The files in `folders.output_dir` are uploaded
+    only if it succeeded.
 
     Without changes, a job fails if its exit code is not 0 or if it wrote fewer files than `expected_files` in the job
-    file. If the exit code of your program is not reliable, check its files instead:
+    file. If your program's exit code is not reliable, check its files instead:
 
         from distributed_something.worker import wrong_text
         return wrong_text(folders.output_dir / "done", "Complete")

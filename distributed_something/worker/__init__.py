@@ -1,8 +1,8 @@
 """The worker: the code in the container that takes jobs from the queue, runs the program, and uploads the results.
 
-This module is the worker's public interface. `generic-worker.py` and the rest of `distributed_something` import
-everything that they need from this module only. The worker imports no other part of `distributed_something`, because
-the image contains only the worker. Start reading in `container/serve.py`.
+This module is the worker's public interface: `generic-worker.py` and the rest of `distributed_something` import only
+from here. The worker itself imports no other part of `distributed_something`, because the container image contains only
+the worker. Start reading in `container/serve.py`.
 
 Each name is loaded on first use, so that `submitJob` can use job IDs and placeholders without loading boto3.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .machine.machine_names import build_alarm_name, build_machine_log_group
 
 _MODULES = {
-    # used by generic-worker.py files
+    # for generic-worker.py
     "job.checks": "missing_files missing_key missing_text usual_failure wrong_text",
     "job.failures": "Failed find_named_permission get_error_code is_access_denied is_missing_object",
     "job.job": "BadMessage Folders Job MAX_JOB_SECONDS job_from_message upload_arguments",
@@ -40,7 +40,7 @@ _MODULES = {
     "job.shell_values": "fill_shell",
     "job.worker_settings": "JobDefaults Settings",
     "container.serve": "serve",
-    # used by the rest of distributed_something
+    # for the rest of distributed_something
     "admission.closing": "is_run_closed",
     "admission.pauses": "list_paused_containers",
     "attempt.batches": "split_into_batches",

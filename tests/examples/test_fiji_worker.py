@@ -147,6 +147,6 @@ def test_missing_result_files_make_a_job_fail(fiji: ModuleType, tmp_path: Path) 
     (folders.output_dir / "a.csv").write_text("a")
     (folders.output_dir / "b.csv").touch()
     result = fiji.Result(0, 1.0, 0, 0.0)
-    assert fiji.failure(job, folders, result) == "1 files match '*' and have 1 bytes or more, 2 expected"
+    assert fiji.failure(job, folders, result) == "1 files match '*' and are not empty, 2 expected"
     (folders.output_dir / "b.csv").write_text("b")
     assert fiji.failure(job, folders, result) is None

@@ -1,4 +1,4 @@
-"""The check whether the monitor has closed the run because it reached MAX_COST. Workers then start no more jobs."""
+"""Checks whether the monitor has closed the run because of MAX_COST. Workers then start no more jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distributed_something.worker.job.run_keys import RunKeys
 
 
 def is_run_closed(s3: Any, bucket: str, keys: RunKeys) -> bool:
-    """Return whether the monitor has closed the run. AWS errors are passed on to the caller."""
+    """Return whether the monitor has closed the run. AWS errors are not caught."""
     try:
         s3.head_object(Bucket=bucket, Key=keys.closed)
     except ClientError as error:

@@ -35,21 +35,21 @@ class AdmissionGate:
         self._closed = False
         self._largest_job_bytes = 0
 
-    def count_allowed_jobs(self, wanted: int, ahead: int) -> int:
+    def count_allowed_jobs(self, free_slots: int, prefetched: int) -> int:
         """Return how many jobs the container may take now.
 
-        `wanted` is the number of free slots. `ahead` is the number of jobs to fetch before a slot is free; these are
-        taken only if the disk has room for them.
+        `prefetched` is the number of jobs to take before a slot is free for them. These are taken only if the disk has
+        room for them.
         """
         now = self._now()
         if self._closed or now < self._paused_until:
             return 0
-        if ahead and not self._has_space(self._work_dir, MIN_FREE_BYTES + 2 * self._largest_job_bytes):
-            ahead = 0
-        return self._health.count_allowed_jobs(wanted + ahead, now)
+        if prefetched and not self._has_space(self._work_dir, MIN_FREE_BYTES + 2 * self._largest_job_bytes):
+            prefetched = 0
+        return self._health.count_allowed_jobs(free_slots + prefetched, now)
 
     def release_probe(self) -> None:
-        """Allow another probe, because the admitted one received no job."""
+        """Allow another probe, because the last one received no job."""
         self._health.release_probe(self._now())
 
     def pause_for_rebalance(self) -> None:
@@ -68,7 +68,7 @@ class AdmissionGate:
         return self._closed
 
     def record_success(self, job_bytes: int) -> None:
-        """Note that a job succeeded, and that it needed `job_bytes` of disk."""
+        """Record that a job succeeded and needed `job_bytes` of disk space."""
         with self._lock:
             self._largest_job_bytes = max(self._largest_job_bytes, job_bytes)
         self._health.record_success(self._now())

@@ -1,10 +1,10 @@
-"""The health of this container, which decides whether it may take jobs.
+"""Tracks the health of this container, which determines whether it may take jobs.
 
-If several different jobs fail in a row, the machine is the more likely cause. The container then pauses for longer than
-the idle alarm waits, so that the fleet replaces the machine. If nobody has replaced it when the pause ends, the
+If several different jobs fail in a row, the machine is the likely cause. The container then pauses for longer than the
+idle alarm waits, so that the fleet replaces the machine. If the machine has not been replaced when the pause ends, the
 container takes a single job as a probe. If the probe fails too, the container takes jobs again, because a longer pause
-would only cost time. It also does not pause while another machine does: if several machines fail alike, the jobs are
-the cause.
+would only cost time. A container also does not pause while another machine is paused: if several machines fail in the
+same way, the jobs are the likely cause.
 
 A container with a full disk takes no jobs either, because it would fail every job in the queue.
 """
@@ -25,11 +25,11 @@ from distributed_something.worker.job.run_keys import RunKeys
 from distributed_something.worker.machine.times import build_utc_timestamp
 
 MIN_FAILED_JOBS = 5  # different jobs, without a success in between
-SICK_PAUSE_SECONDS = 20 * 60.0  # longer than the 15 minutes after which the idle alarm ends a machine
+SICK_PAUSE_SECONDS = 20 * 60.0  # longer than the 15 minutes that the idle alarm waits before it ends a machine
 DISK_CHECK_SECONDS = 60.0  # between two checks of a full disk
 MIN_FREE_BYTES = 512 * 1024 * 1024
 MIN_FREE_FILES = 1000  # a disk with many small files can run out of inodes before it runs out of bytes
-MAX_REPORTED_JOBS = 10  # ids of the most recent failed jobs in a health document
+MAX_REPORTED_JOBS = 10  # a health document lists only the most recent failed jobs
 MAX_REASON_CHARACTERS = 1000
 # Failures of these classes are not evidence against the machine.
 UNRELATED_REASON_CLASSES = frozenset({"missing input", "bad message", "crash", "interrupted", "lost lease"})
@@ -40,7 +40,7 @@ log = logging.getLogger("worker")
 class Pause:
     """A pause during which the container takes no jobs.
 
-    Times are in seconds since 1970. `until` is None for a full disk, because its end is not known.
+    Times are in seconds since 1970. `until` is None for a full disk, because the end of such a pause is not known.
     """
 
     since: float
@@ -64,8 +64,8 @@ def has_disk_space(path: Path, min_bytes: int = MIN_FREE_BYTES) -> bool:
 class ContainerHealth:
     """The health of one container, shared by the threads of its slots.
 
-    The `now` of every method is in seconds since 1970. `has_room` returns whether the disk has room for a job.
-    `is_other_paused` returns whether a container on another machine of the run has paused.
+    In every method, `now` is in seconds since 1970. `has_room` returns whether the disk has room for a job.
+    `is_other_paused` returns whether a container on another machine in the run is paused.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ContainerHealth:
         self._has_room, self._is_other_paused = has_room, is_other_paused
         self._has_given_up = False  # True: no more pauses until the next success
         self._lock = threading.Lock()
-        self._failed_jobs: dict[str, None] = {}  # ids since the last success, oldest first
+        self._failed_jobs: dict[str, None] = {}  # ids of the jobs that failed since the last success, oldest first
         self._sick_pause: Pause | None = None
         self._next_probe_at = 0.0
         self._full_disk_pause: Pause | None = None
@@ -84,21 +84,21 @@ class ContainerHealth:
     def current_pause(self) -> Pause | None:
         """The current pause, or None while the container takes jobs.
 
-        The pause of an unhealthy container lasts beyond its `until`, until the probe has ended.
+        An unhealthy container stays paused past `until`, until its probe has ended.
         """
         with self._lock:
             return self._sick_pause or self._full_disk_pause
 
-    def count_allowed_jobs(self, wanted: int, now: float) -> int:
-        """Return how many of the `wanted` jobs may be taken: all, none, or one probe at the end of a pause."""
+    def count_allowed_jobs(self, requested: int, now: float) -> int:
+        """Return how many of the `requested` jobs may be taken: all, none, or one probe at the end of a pause."""
         with self._lock:
-            if wanted < 1 or self._is_disk_full(now):
+            if requested < 1 or self._is_disk_full(now):
                 return 0
             if self._sick_pause is None:
-                return wanted
+                return requested
             if now < self._next_probe_at:
                 return 0
-            self._next_probe_at = now + SICK_PAUSE_SECONDS  # allows another one if this one never reports its end
+            self._next_probe_at = now + SICK_PAUSE_SECONDS  # allows another probe if this one never reports a result
             return 1
 
     def release_probe(self, now: float) -> None:
@@ -118,11 +118,11 @@ class ContainerHealth:
             self._sick_pause = None
 
     def record_failure(self, job_id: str, reason: str, reason_class: str, now: float) -> None:
-        """Count a failed job and pause if there were too many. `reason_class` is the class in the job's record."""
+        """Count a failed job, and pause if too many jobs have failed. `reason_class` is the one in the job's record."""
         if reason_class in UNRELATED_REASON_CLASSES:
             self.release_probe(now)
             return
-        # Outside the lock, because the answer comes from S3 and can take a while.
+        # Called outside the lock, because it may have to wait for S3.
         is_shared_failure = self._can_pause_for(job_id) and self._is_other_paused()
         with self._lock:
             self._failed_jobs.pop(job_id, None)
@@ -130,7 +130,7 @@ class ContainerHealth:
             if len(self._failed_jobs) > MAX_REPORTED_JOBS:
                 del self._failed_jobs[next(iter(self._failed_jobs))]
             if self._is_probe_due(now):
-                log.warning("jobs still fail after the pause and nobody replaced this machine: taking jobs again")
+                log.warning("jobs still fail after the pause, and this machine was not replaced: taking jobs again")
                 self._sick_pause, self._has_given_up = None, True
             elif self._sick_pause is None and self._has_failed_enough() and not is_shared_failure:
                 self._start_pause(reason, now)
@@ -169,7 +169,7 @@ class ContainerHealth:
 
 
 class HealthReporter:
-    """A reporter of pauses: `write` stores a document in S3 when a pause begins and when it ends."""
+    """Reports pauses. `write` stores a document in S3 when a pause begins and when it ends."""
 
     def __init__(
         self, health: ContainerHealth, write: Callable[[dict[str, Any]], None], machine: str, container: str
@@ -179,8 +179,8 @@ class HealthReporter:
         self._reported_pause: Pause | None = None
 
     def tick(self, now: float) -> None:
-        """Write a document if the pause has changed. If `write` raises an error, it is passed on, and the next tick
-        tries to write again."""
+        """Write a document if the pause has changed. Errors from `write` are not caught; the next tick then writes the
+        document."""
         pause = self._health.current_pause
         if pause != self._reported_pause:
             self._write(self._build_document(pause, now))
@@ -188,8 +188,10 @@ class HealthReporter:
 
 
 def build_health_document(machine: str, container: str, pause: Pause | None, now: float) -> dict[str, Any]:
-    """Return the document about this container: paused, with the end and the reason, or working since `now`. Times are
-    in UTC."""
+    """Return this container's health document: paused, with the reason and end of the pause, or working since `now`.
+
+    Times are in UTC.
+    """
     names: dict[str, Any] = {"machine": machine, "container": container}
     if pause is None:
         since = build_utc_timestamp(now)
@@ -201,6 +203,6 @@ def build_health_document(machine: str, container: str, pause: Pause | None, now
 
 
 def build_health_key(keys: RunKeys, machine: str, container: str) -> str:
-    """Return the key of the container's document in the app's bucket, next to the job records."""
+    """Return the key of the container's health document in the app's bucket, next to the job records."""
     name = re.sub(r"[^\w.-]", "-", f"{machine}-{container}", flags=re.ASCII)
     return f"{keys.machines}{name}.json"

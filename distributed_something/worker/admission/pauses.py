@@ -1,6 +1,6 @@
-"""The list of a run's paused containers, read from the documents that the containers wrote to S3.
+"""Lists a run's paused containers, for other workers and for the monitor.
 
-Other workers and the monitor read it.
+The list is read from the health documents that the containers write to S3.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 
 from distributed_something.worker.job.run_keys import RunKeys
 
-MAX_PAUSE_DOCUMENTS = 5  # the newest: enough for a report, and it limits the number of requests
-MAX_PAUSE_AGE_SECONDS = 25 * 60.0  # a pause takes 20 minutes, so an older document is from a container that has ended
+MAX_PAUSE_DOCUMENTS = 5  # only the newest documents are read: enough for a report, with few requests
+MAX_PAUSE_AGE_SECONDS = 25 * 60.0  # a pause lasts 20 minutes, so an older document is from a container that has ended
 
 
 def list_paused_containers(s3: Any, bucket: str, keys: RunKeys, now: float) -> list[dict[str, Any]]:
-    """Return the newest documents of containers that are paused at `now` (seconds since 1970).
+    """Return the newest health documents of containers that are paused at `now` (seconds since 1970).
 
-    Each document has at least the strings `machine`, `container`, and `reason`. The function sends one listing and at
-    most MAX_PAUSE_DOCUMENTS reads. AWS errors are passed on to the caller.
+    Each document has at least the strings `machine`, `container`, and `reason`. The function lists the documents once
+    and reads at most MAX_PAUSE_DOCUMENTS of them. AWS errors are not caught.
     """
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=keys.machines)
     entries = [entry for page in pages for entry in page.get("Contents", [])]

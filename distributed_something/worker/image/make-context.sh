@@ -1,8 +1,8 @@
 #!/bin/sh
 # Usage: make-context.sh CONTEXT FOLDER...
 #
-# Fill the folder CONTEXT, in which `docker build` builds a worker's image, with the files of each FOLDER (usually
-# `worker`) and the worker's package. If two folders contain the same file, the one from the later folder is used.
+# Copy the files in each FOLDER (usually `worker`) and the worker's package to CONTEXT, the folder in which `docker build`
+# builds a worker's image. If two folders contain the same file, the one from the later folder is used.
 set -eu
 context=$1
 shift

@@ -1,9 +1,9 @@
 #!/bin/sh
-# The entry point of the image. It uses exec, so that the worker itself receives the signals from ECS and Docker, and
-# python -E, because PYTHONPATH and PYTHONHOME in the image are meant for the program, not for the worker.
+# The entry point of the image. It uses exec so that the worker itself receives the signals from ECS and Docker. It uses
+# python -E because PYTHONPATH and PYTHONHOME in the image are meant for the program, not for the worker.
 here=${0%/*}
 if [ -x /opt/worker/lib/loader.so ]; then
-    # The worker cannot use the image's LD_PRELOAD, because the library may need a different C library than the worker's.
+    # The worker cannot use the image's LD_PRELOAD, because the preloaded library may need a different C library.
     # serve.py restores it for the program.
     if [ -n "${LD_PRELOAD:-}" ]; then export PROGRAM_LD_PRELOAD="$LD_PRELOAD"; fi
     unset LD_PRELOAD

@@ -1,5 +1,5 @@
-"""Jobs, which are built from messages: their ids, addresses, commands, and upload flags, and the checks for hooks.
+"""Builds jobs from messages: ids, input addresses, commands, and upload flags. Also contains the checks for hooks.
 
-This is the lowest part of the worker and imports no other part. `submitJob` uses it too, to check a job file before it
-sends any messages. Start reading in `job.py`.
+This is the lowest-level part of the worker; it imports no other part. `submitJob` also uses it, to check a job file
+before sending any messages. Start reading in `job.py`.
 """

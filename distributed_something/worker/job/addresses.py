@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-# Bucket names that S3 allows, including those of old buckets, and the access point ARNs that botocore accepts.
+# Bucket names that S3 allows, including names that are valid only for old buckets, and the access point ARNs that
+# botocore accepts.
 _BUCKET_NAME_PATTERN = re.compile(
     r"[A-Za-z0-9._-]{3,255}"
     r"|arn:aws[\w-]*:s3[\w-]*:[a-z0-9-]*:[0-9]{12}:(outpost[/:][\w-]+[/:])?accesspoint[/:][\w.-]{1,63}",
@@ -14,7 +15,7 @@ _BUCKET_NAME_PATTERN = re.compile(
 
 
 class BadAddress(ValueError):
-    """An address that cannot be the address of an input. The message contains the address."""
+    """An invalid input address. The error message contains the address."""
 
 
 def is_url(text: str) -> bool:
@@ -22,12 +23,12 @@ def is_url(text: str) -> bool:
 
 
 def is_bucket_name(name: str) -> bool:
-    """Return whether `name` can be used as a bucket: a valid bucket name or the ARN of an access point."""
+    """Return whether `name` is a valid bucket name or the ARN of an access point."""
     return _BUCKET_NAME_PATTERN.fullmatch(name) is not None
 
 
 def check_input_address(text: str, bucket: str) -> None:
-    """Raise BadAddress if `text` cannot be the address of an input. `bucket` is the bucket of plain keys."""
+    """Raise BadAddress if `text` is not a valid input address. If `text` is only a key, it belongs to `bucket`."""
     if not is_url(text):
         parse_input_address(text, bucket)
         return
@@ -41,7 +42,7 @@ def check_input_address(text: str, bucket: str) -> None:
 
 
 def parse_input_address(text: str, bucket: str) -> tuple[str, str]:
-    """Return the bucket and the key (or prefix) of an input. `bucket` is the bucket of plain keys.
+    """Return the bucket and the key (or prefix) of an input. If `text` is only a key, it belongs to `bucket`.
 
     Raise BadAddress if the bucket name is not valid.
     """

@@ -1,6 +1,7 @@
-"""Checks of a job's files, for use in `failure()` of generic-worker.py.
+"""Checks on a job's files, for use in the hook `failure()` in generic-worker.py.
 
-Each check returns None, or the reason why the job failed. Combine checks with `or`; the first reason is used:
+Each check returns None if it passes, and otherwise the reason why the job failed. Combine checks with `or`; the first
+reason is used:
 
     return missing_files(folders.output_dir, 3, "*.csv") or wrong_text(folders.output_dir / "cp.is.done", "Complete")
 
@@ -18,15 +19,15 @@ from typing import Any
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.program_result import Result
 
-MAX_CHECKED_BYTES = 4 * 1024 * 1024  # of one file; parsed JSON takes about twenty times as much memory
+MAX_CHECKED_BYTES = 4 * 1024 * 1024  # per file; parsed JSON takes about twenty times as much memory
 
 
 class _UnreadableFile(Exception):
-    """A file whose content cannot be checked. The message is the reason."""
+    """Raised for a file whose content cannot be checked. The error message is the reason."""
 
 
 def usual_failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """Return the reason if the exit code is not 0 or fewer files were written than `job.expected_files`, else None."""
+    """Return a failure reason if the exit code is not 0 or fewer than `job.expected_files` files exist, else None."""
     if result.exit_code != 0:
         return f"exit code {result.exit_code}"
     count = sum(path.is_file() for path in (job.output_dir or folders.output_dir).rglob("*"))
@@ -36,7 +37,7 @@ def usual_failure(job: Job, folders: Folders, result: Result) -> str | None:
 
 
 def missing_files(folder: Path, at_least: int, match: str = "*", min_bytes: int = 0) -> str | None:
-    """Return the reason if `folder` and its subfolders contain fewer than `at_least` matching files, else None.
+    """Return a failure reason if `folder` and its subfolders contain fewer than `at_least` matching files, else None.
 
     A file counts if it matches the glob `match` and has at least `min_bytes` bytes. `match` is a file name pattern such
     as `*.csv`, or one with folders such as `masks/*.png`; it matches at any depth below `folder`.
@@ -45,12 +46,12 @@ def missing_files(folder: Path, at_least: int, match: str = "*", min_bytes: int 
         count = sum(1 for _ in islice(_iter_matching_files(folder, match, min_bytes), at_least))
     except (OSError, ValueError, NotImplementedError) as error:  # the last two mean an invalid pattern
         return f"files that match {match!r} cannot be counted: {error}"
-    size = f" and have {min_bytes} bytes or more" if min_bytes else ""
+    size = " and are not empty" if min_bytes == 1 else f" and have {min_bytes} bytes or more" if min_bytes else ""
     return None if count >= at_least else f"{count} files match {match!r}{size}, {at_least} expected"
 
 
 def wrong_text(path: Path, equals: str) -> str | None:
-    """Return the reason if the file's text is not `equals`, ignoring white space at both ends, else None."""
+    """Return a failure reason if the file's text is not `equals`, else None. White space at both ends is ignored."""
     try:
         text = _read_text(path)
     except _UnreadableFile as error:
@@ -61,9 +62,9 @@ def wrong_text(path: Path, equals: str) -> str | None:
 
 
 def missing_text(path: Path, contains: str) -> str | None:
-    """Return the reason if the first MAX_CHECKED_BYTES of the file do not contain `contains`, else None.
+    """Return a failure reason if the first MAX_CHECKED_BYTES of the file do not contain `contains`, else None.
 
-    The file may be in any encoding. The check looks for the UTF-8 bytes of `contains`.
+    The file need not be valid UTF-8. The check looks for the UTF-8 bytes of `contains`.
     """
     try:
         start = _read_start(path)
@@ -77,9 +78,9 @@ def missing_text(path: Path, contains: str) -> str | None:
 
 
 def missing_key(path: Path, *keys: str | int) -> str | None:
-    """Return the reason if the JSON file has no value at `keys`, else None.
+    """Return a failure reason if the JSON file has no value at `keys`, else None.
 
-    Each key is looked up inside the value of the key before it. A number is an index in a list, starting at 0.
+    Each key is looked up in the value of the previous key. A number is an index into a list, starting at 0.
     """
     try:
         value = _load_json(path)
@@ -113,9 +114,7 @@ def _load_json(path: Path) -> Any:
 def _read_text(path: Path) -> str:
     start = _read_start(path)
     if len(start) > MAX_CHECKED_BYTES:
-        raise _UnreadableFile(
-            f"{_format_name(path)} is larger than {MAX_CHECKED_BYTES} bytes, the most that a check reads"
-        )
+        raise _UnreadableFile(f"{_format_name(path)} is larger than {MAX_CHECKED_BYTES} bytes, the limit for checks")
     try:
         return start.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
-"""The ways in which an attempt can end without success, and tests for AWS errors.
+"""Exceptions for attempts that end without success, and functions that classify AWS errors.
 
-A failure carries the reason class that is written to the job's record.
+Each failure has a reason class, which is written to the job's record.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-# botocore does not wrap the last two: a response that AWS's services do not send, and a connection that breaks during a
-# response.
+# botocore does not wrap the last two: a response that it cannot parse, which does not come from AWS itself, and a
+# connection that breaks in the middle of a response.
 AWS_ERRORS = (ClientError, BotoCoreError, Boto3Error, ResponseParserError, HTTPError)
-# The error codes of AWS services for a missing permission. S3 answers some calls with only the HTTP status.
+# The error codes that AWS services return for a missing permission. For some calls, S3 returns only the HTTP status.
 _DENIED_CODES = {
     "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403", "Forbidden",
 }  # fmt: skip
@@ -31,14 +31,14 @@ def get_error_code(error: BaseException) -> str:
 
 
 def is_access_denied(error: BaseException) -> bool:
-    """Return whether AWS refused the call because a permission is missing."""
+    """Return whether AWS denied the call because a permission is missing."""
     return isinstance(error, ClientError) and get_error_code(error) in _DENIED_CODES
 
 
 def find_named_permission(error: ClientError) -> str | None:
-    """Return the missing permission that the AWS message names, such as `sqs:SendMessage`; None if it names none.
+    """Return the missing permission that the AWS message mentions, such as `sqs:SendMessage`, or None.
 
-    The message reads "… is not authorized to perform: sqs:SendMessage …".
+    Such a message reads "… is not authorized to perform: sqs:SendMessage …".
     """
     match = _PERMISSION_PATTERN.search(str(error.response.get("Error", {}).get("Message", "")))
     return match[1] if match else None
@@ -50,7 +50,7 @@ def is_missing_object(error: BaseException) -> bool:
 
 
 class Failed(Exception):
-    """A failed attempt. The job is retried; after its last attempt it is moved to the dead-letter queue."""
+    """Raised when an attempt fails. The job is retried; after its last attempt it is moved to the dead-letter queue."""
 
     reason_class = "program"
 
@@ -68,17 +68,17 @@ class UploadError(Failed):
 
 
 class JobAlreadyDone(Exception):
-    """The end of an attempt because verified results are already in S3, from an earlier run or from another worker that
+    """Raised to end an attempt if verified results are already in S3, from an earlier run or from another worker that
     received the same message."""
 
 
 class Interruption(Exception):
-    """The end of an attempt because the worker must stop. The job did not fail; it is returned to the queue at once."""
+    """Raised to end an attempt if the worker must stop. The job did not fail and is returned to the queue at once."""
 
 
 class LostLease(Exception):
-    """The end of an attempt because its lease was lost. Another worker may have the job, so nothing is published."""
+    """Raised to end an attempt whose lease is lost. Another worker may have the job, so nothing is published."""
 
 
 class StaleMessage(Exception):
-    """A message whose lease SQS would end before the job's time limit. It must be sent again as a new message."""
+    """Raised for a message whose lease SQS would end before the job's time limit. It must be sent as a new message."""

@@ -1,4 +1,4 @@
-"""Jobs, built from messages: all placeholders are filled, and no output path can leave its prefix."""
+"""Builds jobs from messages. All placeholders are filled, and no output path can leave its prefix."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from distributed_something.worker.job.worker_settings import JobDefaults
 
 Command = list[str] | str  # words, or one string for a shell
 Inputs = list[str] | dict[str, str]  # addresses, or a mapping from addresses to paths below input_dir
-MAX_JOB_SECONDS = 11 * 3600  # less than 12 hours, when SQS ends the lease of a received message
+MAX_JOB_SECONDS = 11 * 3600  # SQS ends the lease of a received message after 12 hours
 
 
 class BadMessage(Exception):
-    """A message that cannot be turned into a job. Retrying cannot help."""
+    """Raised for a message that cannot be turned into a job. Retrying cannot help."""
 
 
 class JobMessage(dict[str, Any]):
-    """A message, or an object inside it. Reading a missing key raises BadMessage, also when a hook reads it."""
+    """A message, or an object inside it. Reading a missing key raises BadMessage, even in a hook."""
 
     def __missing__(self, key: str) -> Any:
         raise BadMessage(f"the message has no `{key}`")
 
 
-def _refuse_fetch(inputs: Inputs) -> None:
+def _reject_fetch(inputs: Inputs) -> None:
     raise RuntimeError("folders.fetch can be called only in prepare()")
 
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of one attempt, which are created for it and removed after it. The program runs in `root`.
+    """The folders of one attempt. They are created before the attempt and removed after it; the program runs in `root`.
 
-    `prepare` can call `fetch` to download more inputs to `input_dir`, in the same way as the job's own inputs.
+    `prepare` can call `fetch` to download more inputs to `input_dir`, just like the job's own inputs.
     """
 
     root: Path
-    fetch: Callable[[Inputs], None] = _refuse_fetch
+    fetch: Callable[[Inputs], None] = _reject_fetch
 
     @cached_property
     def input_dir(self) -> Path:
@@ -64,7 +64,7 @@ class Folders:
 
     @cached_property
     def log(self) -> Path:
-        """The log file, next to `root`, because the program may create files of any name inside it."""
+        """The log file. It is next to `root`, because the program may create files with any name inside `root`."""
         return self.root.with_name(f"{self.root.name}.log")
 
 
@@ -73,11 +73,10 @@ class Job:
     """One job.
 
     `command` is a list of words; a list of such lists, which run one after the other until one fails; or, if `shell` is
-    set, one string for a shell. `leave_out` lists patterns (`*.tmp`, `logs/*`) of files in `output_dir` that are not
+    set, one string for a shell. `leave_out` lists patterns (`*.tmp`, `logs/*`) for files in `output_dir` that are not
     results. `upload_arguments` are extra arguments for S3 uploads; the function `upload_arguments(flags)` builds them
-    from AWS CLI flags. `own` is for your own values, to pass them from `make_job` to `prepare` and `failure`.
-    `output_dir` is set if the results are not in `folders.output_dir` but in another folder below `folders.root` that
-    the program creates.
+    from AWS CLI flags. Use `own` to pass your own values from `make_job` to `prepare` and `failure`. Set `output_dir`
+    if the program creates its own results folder below `folders.root` instead of using `folders.output_dir`.
 
     Raise BadMessage if the output location, a bucket, or the command is invalid.
     """
@@ -99,7 +98,7 @@ class Job:
 
     def __post_init__(self) -> None:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
-            problem = 'which has an empty part, "." or ".." between its slashes'
+            problem = 'which has an empty part, ".", or ".." between slashes'
             raise BadMessage(f"`output_location` is {self.output_location!r}, {problem}")
         if not all(self.commands):
             raise BadMessage("`command` is empty")
@@ -127,20 +126,21 @@ def parse_message(body: str) -> dict[str, Any]:
     """Return the message in an SQS body. Raise BadMessage if it is not a JSON object with a `group`."""
     try:
         message = json.loads(body, object_hook=JobMessage)
-        json.dumps(message, ensure_ascii=False).encode()  # refuses half a character ("\ud800"), which fits no key
+        # This rejects lone surrogates ("\ud800"), which UTF-8 cannot encode.
+        json.dumps(message, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"the message is not valid JSON in UTF-8 ({error})") from None
     if not isinstance(message, dict):
         raise BadMessage("the message is not a JSON object")
     if not isinstance(message.get("group"), (dict, str)):
-        raise BadMessage("the message has no `group`, or it is neither an object nor a string")
+        raise BadMessage("`group` is missing from the message, or is neither an object nor a string")
     return message
 
 
 def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: JobDefaults, **overrides: Any) -> Job:
-    """Return the job described by a message with the usual keys of a job file.
+    """Return the job for a message that has the usual keys of a job file.
 
-    `overrides` are fields of Job to use instead of the message's values: `job_from_message(…, command=[…])`. Raises
+    `overrides` are fields of Job that replace the message's values: `job_from_message(…, command=[…])`. Raise
     BadMessage if the message is invalid.
     """
     identity = job_id(message)
@@ -166,9 +166,9 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
 
 
 def upload_arguments(flags: object) -> dict[str, object]:
-    """Return the arguments of S3 requests for `aws s3 cp` flags, such as `--acl bucket-owner-full-control`.
+    """Return the S3 request arguments for `aws s3 cp` flags, such as `--acl bucket-owner-full-control`.
 
-    There are none for "", false, or null. Raise BadMessage if the flags are invalid.
+    The result is empty for "", false, and null. Raise BadMessage if the flags are invalid.
     """
     try:
         return parse_upload_flags(flags)
@@ -177,7 +177,7 @@ def upload_arguments(flags: object) -> dict[str, object]:
 
 
 def build_placeholder_values(message: Mapping[str, Any], folders: Folders, identity: str) -> dict[str, object]:
-    """Return the placeholder values: the shared keys, then the group's, then the worker's. A later value wins."""
+    """Return the placeholder values: the message's shared keys, overridden by the group's values, then the worker's."""
     group = message["group"]
     group_values = group if isinstance(group, dict) else {"group": group}
     worker_values = {
@@ -191,7 +191,7 @@ def build_placeholder_values(message: Mapping[str, Any], folders: Folders, ident
 
 @lru_cache(maxsize=1)
 def _get_scripts_folder() -> str:
-    """Return the folder of the developer's scripts: `scripts` next to generic-worker.py.
+    """Return the developer's scripts folder: `scripts`, next to generic-worker.py.
 
     The local cloud sets WORKER_SCRIPTS_DIR, because a project may have its own scripts but use the template's
     generic-worker.py.
@@ -216,7 +216,7 @@ def _build_words(command: object, values: Mapping[str, object]) -> list[str]:
     )
     filled = [fill_placeholders(part if isinstance(part, str) else json.dumps(part), values) for part in parts]
     if not filled or not filled[0]:
-        raise BadMessage("the message has no `command`, or an empty one")
+        raise BadMessage("`command` is missing from the message or empty")
     return filled
 
 
@@ -253,7 +253,7 @@ def _read_text_list(message: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _expand_input(text: str, values: Mapping[str, object]) -> list[str]:
-    """Return the addresses of one input: several if the input is a placeholder for a list of strings, else one."""
+    """Return the addresses that an input stands for: several if it is a placeholder for a list of strings, else one."""
     addresses = values.get(text[1:-1]) if list_placeholders(text) == {text[1:-1]} else None
     if isinstance(addresses, list) and all(isinstance(address, str) and address for address in addresses):
         return addresses
@@ -263,12 +263,12 @@ def _expand_input(text: str, values: Mapping[str, object]) -> list[str]:
 def _read_file_count(message: Mapping[str, Any], key: str) -> int:
     value = message.get(key, 0)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not a whole number of files")
+        raise BadMessage(f"`{key}` is {reprlib.repr(value)}, not a whole number of at least 0")
     return value
 
 
 def _read_timeout_seconds(message: Mapping[str, Any]) -> float:
     value = message.get("timeout_minutes", MAX_JOB_SECONDS / 60)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-        raise BadMessage(f"`timeout_minutes` is {reprlib.repr(value)}, not a number of minutes above 0")
+        raise BadMessage(f"`timeout_minutes` is {reprlib.repr(value)}, not a number above 0")
     return min(value, MAX_JOB_SECONDS / 60) * 60.0

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MAX_READABLE_CHARACTERS = 80
-HASH_CHARACTERS = 10  # 40 bits; submitJob refuses jobs with equal ids, so a rare collision is noticed
+HASH_CHARACTERS = 10  # 40 bits; submitJob rejects jobs with equal ids, so the rare collision is noticed
 _encode_canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]+|(?<![A-Za-z0-9])_+")
 
@@ -35,8 +35,8 @@ def _iter_group_values(group: object) -> Iterator[str]:
 
 
 def _iter_value_texts(value: object) -> Iterator[str]:
-    """Yield the texts of one value. For a group written as in the published system, `Plate=P1,Well=A01`, these are the
-    values without the names."""
+    """Yield the text of one value. If the value has the published system's form for groups, `Plate=P1,Well=A01`, yield
+    each value in it without its name."""
     if not isinstance(value, str):
         yield "" if value is None else json.dumps(value)
     elif re.fullmatch(r"[^=,]+=[^=,]*(,[^=,]+=[^=,]*)*", value):

@@ -1,8 +1,8 @@
 """Placeholders in a job file: `{name}` stands for a value from the message.
 
 Only braces around a plain name make a placeholder, so `awk '{print $1}'` and JSON remain unchanged; `{{name}}` stands
-for a literal `{name}`. A value that has replaced its placeholder is not processed further: it is never split into
-words, searched for placeholders, or run.
+for a literal `{name}`. Once a value has replaced its placeholder, it is never split into words, searched for
+placeholders, or run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The result of running a job's program: how it ended and what it used."""
+"""The result of running a job's program: how the program ended, and the time and memory it used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a program. If a signal ended the program, `exit_code` is the negative number of the signal."""
+    """The result of a program. If a signal ended the program, `exit_code` is the negated signal number."""
 
     exit_code: int
     seconds: float

@@ -1,15 +1,15 @@
-"""The S3 keys of a run's records, logs, and documents. Users' scripts read these keys, so they must not change."""
+"""The S3 keys of a run's records, logs, and documents. Users' scripts rely on these keys, so they must not change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-RUNS_PREFIX = "runs"  # the top folder in the bucket
+RUNS_PREFIX = "runs"  # the top-level folder in the bucket
 
 
 @dataclass(frozen=True)
 class RunKeys:
-    """The keys of one run. `run` is its start time, such as `20261123T104500Z`."""
+    """The keys of one run. `run` is the time when the run started, such as `20261123T104500Z`."""
 
     app: str
     run: str
@@ -32,7 +32,7 @@ class RunKeys:
         return f"{self.jobs}{job}.{attempt}.log.txt"
 
     def failed_results(self, job: str) -> str:
-        """Return the prefix of the files from a failed attempt, which are uploaded if the job sets `keep_failed`."""
+        """Return the prefix for a failed attempt's files, which are uploaded only if the job sets `keep_failed`."""
         return f"{self.jobs}failed/{job}"
 
     @property
@@ -42,7 +42,7 @@ class RunKeys:
 
     @property
     def closed(self) -> str:
-        """The key that the monitor writes when the run has reached MAX_COST. Workers then start no more jobs."""
+        """The key that the monitor writes to when the run reaches MAX_COST. Workers then start no more jobs."""
         return f"{self.prefix}closed.json"
 
     @property
@@ -52,10 +52,10 @@ class RunKeys:
 
     @property
     def exports(self) -> str:
-        """The key of the list of log exports that were started."""
+        """The key of the list of log exports that the monitor has started."""
         return f"{self.prefix}exports.json"
 
     @property
     def summary(self) -> str:
-        """The key of the summary that is written for people at the end of the run."""
+        """The key of the human-readable summary that is written at the end of the run."""
         return f"{self.prefix}summary.txt"

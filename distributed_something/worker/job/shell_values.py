@@ -1,8 +1,8 @@
-"""Quoting of values in shell commands, so that the shell treats each value as plain text.
+"""Quotes values in shell commands, so that the shell treats each value as plain text.
 
-A value is quoted to fit the position of its placeholder: without quotes, in 'single quotes', or in "double quotes".
-A placeholder is refused where only a shell could tell which quoting applies: in here-documents, in backquotes, and in
-`$(` inside double quotes.
+How a value is quoted depends on the position of its placeholder: outside quotes, in 'single quotes', or in "double
+quotes". A placeholder is rejected where only a shell could tell which quoting applies: in here-documents, in
+backquotes, and in `$(` inside double quotes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from distributed_something.worker.job.placeholders import (
     list_placeholders,
 )
 
-# The tokens to look for in each kind of quotes. The first alternatives match text that contains no placeholder to fill.
+# The tokens to look for outside quotes and inside each kind. The first alternatives match text to leave unchanged.
 _PLAIN_PATTERN = r"\\.|\$\{[^{}]*\}|`[^`{}'\"]*`|\$\([^(){}`'\"]*\)"
 _TOKEN_PATTERNS = {
     "": re.compile(rf"{_PLAIN_PATTERN}|(?<!\S)#[^\n]*|\$'|['\"`]|<<|{PLACEHOLDER_PATTERN}", re.S),
@@ -29,7 +29,7 @@ _SPECIAL_PATTERNS = {
     '"': re.compile(r'[$`"\\]'),
     "'": re.compile("'"),
 }  # characters with a special meaning inside these quotes
-_OPEN_VARIABLE_PATTERN = re.compile(r"\$\w*\Z")  # a variable name, which following text would extend
+_OPEN_VARIABLE_PATTERN = re.compile(r"\$\w*\Z")  # a variable name, which the next characters would extend
 _UNQUOTABLE_TOKENS = ("$'", "`", "<<", "$(")
 
 

@@ -1,6 +1,6 @@
-"""Translation of upload flags, written as for `aws s3 cp`, into arguments of S3 requests.
+"""Translates `aws s3 cp` flags for uploads into S3 request arguments.
 
-Job files and configs of the published system contain such flags, mostly for another account's bucket:
+Job files and configs of the published system contain such flags, usually for a bucket in another account:
 `--acl bucket-owner-full-control`.
 """
 
@@ -15,7 +15,7 @@ NO_ARGUMENTS: S3Arguments = {}
 
 
 class BadFlags(ValueError):
-    """Upload flags that cannot be used. The message names the flag, the problem, and what is expected."""
+    """Raised for invalid upload flags. The error message contains the flag, the problem, and what is expected."""
 
 
 def _build_choice_check(*values: str) -> Callable[[str], str]:
@@ -78,7 +78,7 @@ _KNOWN_FLAGS: dict[str, tuple[str, Callable[[str], object]]] = {
     "--metadata": ("Metadata", _parse_metadata),
 }
 _DEFAULT_VALUES = {"--sse": "AES256", "--request-payer": "requester"}  # used if the flag has no value
-# Flags about the output of the AWS CLI or about copies between buckets. They have no meaning for an upload.
+# Flags that control the AWS CLI's output or copies between buckets. They have no effect on an upload.
 _IGNORED_FLAGS = {
     "--quiet": 0,
     "--only-show-errors": 0,
@@ -91,11 +91,14 @@ _IGNORED_FLAGS = {
 
 
 def parse_upload_flags(text: object) -> dict[str, object]:
-    """Return the S3 arguments for the flags in `text`; none for "", false, or null. Raise BadFlags."""
+    """Return the S3 arguments for the flags in `text` (none if it is "", false, or null).
+
+    Raise BadFlags if a flag is invalid.
+    """
     if text is None or text is False or text in ("", "False", "false"):
         return {}
     if not isinstance(text, str):
-        raise BadFlags(f"{text!r} is not a string; write flags as for `aws s3 cp`, or false for none")
+        raise BadFlags(f"{text!r} is not a string; write flags as you would for `aws s3 cp`, or false for none")
     try:
         words = shlex.split(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The worker's settings, read from environment variables. Setup puts them into the task definition from the config."""
+"""The worker's settings, read from environment variables. Setup copies them from the config to the task definition."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from pathlib import Path
 
 from distributed_something.worker.job.run_keys import RunKeys
 
-DOCKER_STOP_SECONDS = 10  # the default of `docker stop` between SIGTERM and SIGKILL; a task definition can set its own
+# The default time between SIGTERM and SIGKILL for `docker stop`. A task definition can override it.
+DOCKER_STOP_SECONDS = 10
 
 
 class BadEnvironment(Exception):
-    """An environment variable that is missing or invalid. The message names it."""
+    """Raised if an environment variable is missing or invalid. The error message contains its name."""
 
 
 @dataclass(frozen=True)
 class JobDefaults:
-    """The two settings that a job uses if its message does not contain its own."""
+    """The settings that a job uses unless its message contains its own bucket and output location."""
 
     aws_bucket: str
     app_name: str
@@ -57,7 +58,7 @@ class Settings(JobDefaults):
 
 
 def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings from `env`. Raise BadEnvironment for the first variable that is missing or invalid."""
+    """Return the settings from `env`. Raise BadEnvironment if a variable is missing or invalid."""
     return Settings(
         app_name=_read_text(env, "APP_NAME"),
         run=env.get("RUN", "by-hand"),

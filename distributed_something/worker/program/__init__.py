@@ -1,5 +1,5 @@
-"""The wrapped program: how the worker starts it, limits and measures it, and ends it with all processes it started.
+"""The wrapped program: how the worker starts, limits, and measures it, and ends it with all processes it started.
 
-Every part of the worker except `job` may import this part. It imports only `job`. Start reading in `program.py`;
-`launcher.py` explains why separate processes start the programs.
+Every part of the worker except `job` may import this part, which itself imports only `job`. Start reading in
+`program.py`; `launcher.py` explains why separate processes start the programs.
 """

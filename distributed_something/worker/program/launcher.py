@@ -1,14 +1,16 @@
 """The worker's side of the launchers: small Python processes, one per slot, that start the programs.
 
-There are three reasons for separate processes. The threads of the worker share one processor, and starting and watching
-programs would take time from them. The kernel's peak memory of a program includes the memory of the process that
-started it (getrusage(2)), and a launcher uses little. And a launcher can find and end every process that its program
-leaves behind.
+There are three reasons for separate processes:
+
+- The worker's threads share one processor, and starting and watching programs would slow them down.
+- The peak memory that the kernel reports for a program includes the memory of the process that started the program
+  (getrusage(2)), and a launcher uses little memory.
+- A launcher can find and end every process that its program leaves behind.
 
 Each slot has a channel to its launcher. The worker sends {words, folder, env, log} to start a program and may send
 {signal} while it runs. The launcher replies {error, machine} if the program cannot be started, or {exit_code,
 cpu_seconds, peak_memory_bytes} when it ends. When the worker ends for any reason, its channels close; the launchers
-then end their programs and themselves.
+then end their programs and exit.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ _SERVE_CODE = (
 
 
 class ProgramStartError(Exception):
-    """A program that cannot be started. `is_machine_fault`: whether the machine is the cause, not the program."""
+    """Raised if a program cannot be started. `is_machine_fault` is True if the machine is the cause."""
 
     def __init__(self, reason: str, *, is_machine_fault: bool) -> None:
         super().__init__(reason)
@@ -45,21 +47,21 @@ class ProgramStartError(Exception):
 
 
 class LostLauncher(Exception):
-    """A launcher that was killed, perhaps by its own program, or that does not respond."""
+    """Raised if a launcher was killed, perhaps by its own program, or does not respond."""
 
 
 def get_loader_command() -> list[str]:
-    """Return the words to put before the commands of the worker's own programs, such as its Python.
+    """Return the words to put before a command that runs one of the worker's own programs, such as its Python.
 
-    In the image they start the worker's own loader, because the base image may not have the libraries that these
-    programs need. Elsewhere the list is empty.
+    In the image, these words start the worker's own loader, because the base image may not contain the libraries that
+    the worker's programs need. Elsewhere, the list is empty.
     """
     loader = WORKER_HOME / "lib" / "loader.so"
     return [str(loader), "--library-path", str(loader.parent)] if loader.exists() else []
 
 
 class _LauncherConnection(NamedTuple):
-    """A connection to a launcher. `process` is the process id of the launcher."""
+    """A connection to a launcher. `process` is the launcher's process id."""
 
     channel: Channel
     process: int
@@ -70,7 +72,7 @@ class LauncherPool:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        # None stands for a lost launcher, which is replaced when a program needs it.
+        # None stands for a lost launcher, which is replaced when a program needs a launcher.
         self._free: SimpleQueue[_LauncherConnection | None] = SimpleQueue()
         self._processes: list[subprocess.Popen[bytes]] = []
         for connection in self._start_launchers(slots):
@@ -78,9 +80,9 @@ class LauncherPool:
 
     @contextmanager
     def open_program(self, folder: Path) -> Iterator[LaunchedProgram]:
-        """Yield a program to start in `folder`. If it still runs when the context ends, it is killed.
+        """Yield a program to start in `folder`. If the program is still running when the context ends, kill it.
 
-        Waits while all launchers are in use. Raise OSError if a lost launcher cannot be replaced now.
+        Wait while all launchers are in use. Raise OSError if a lost launcher cannot be replaced now.
         """
         connection = self._free.get()
         try:
@@ -97,7 +99,7 @@ class LauncherPool:
             self._free.put(connection)
 
     def end(self) -> None:
-        """Close all channels and wait until the launchers have ended. All programs must have ended."""
+        """Close all channels and wait until the launchers have ended. Call this only after all programs have ended."""
         for _ in range(self._slots):
             if connection := self._free.get():
                 connection.channel.close()
@@ -114,8 +116,9 @@ class LauncherPool:
         launcher_ends = [end.fileno() for _, end in pairs]
         python = [*get_loader_command(), sys.executable, "-E", "-s", "-S"]
         words = [*python, "-c", _SERVE_CODE, str(WORKER_HOME), *map(str, launcher_ends)]
-        env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # for the program
-        # In a new session, so that signals meant for the worker, such as Ctrl-C, do not reach the launchers.
+        # LD_PRELOAD is meant for the program, not for the launcher.
+        env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        # Use a new session, so that signals meant for the worker, such as Ctrl-C, do not reach the launchers.
         with run_on_all_processors():
             process = subprocess.Popen(
                 words, env=env, pass_fds=launcher_ends, stdin=subprocess.DEVNULL, start_new_session=True
@@ -129,7 +132,7 @@ class LauncherPool:
 def _open_connection(channel: Channel) -> _LauncherConnection:
     message = channel.read_message(LAUNCHER_START_SECONDS)
     if message is None:
-        raise TimeoutError(f"the launcher of programs did not start within {LAUNCHER_START_SECONDS:.0f} s")
+        raise TimeoutError(f"the program launcher did not start within {LAUNCHER_START_SECONDS:.0f} s")
     return _LauncherConnection(channel, message["pid"])
 
 
@@ -137,7 +140,8 @@ def _drop_connection(connection: _LauncherConnection, is_hanging: bool) -> None:
     connection.channel.close()
     if is_hanging:
         with suppress(ProcessLookupError):
-            os.kill(connection.process, signal.SIGKILL)  # its parent then ends the processes that it started
+            # The launcher's parent then ends the processes that the launcher started.
+            os.kill(connection.process, signal.SIGKILL)
 
 
 class LaunchedProgram:
@@ -162,7 +166,7 @@ class LaunchedProgram:
         self._call_launcher(lambda: self._channel.send_message({"signal": number}))
 
     def wait(self, seconds: float) -> dict[str, Any] | None:
-        """Return how the program ended, or None if it still runs after `seconds`.
+        """Return how the program ended, or None if it is still running after `seconds`.
 
         Raise ProgramStartError if the program could not be started.
         """

@@ -1,7 +1,7 @@
 """The launcher processes. Each starts the programs of one slot, reports how they ended, and kills their descendants.
 
-All launchers are forked from one process and share its memory. To keep it small, this module loads neither boto3 nor
-anything that does.
+All launchers are forked from one process and share its memory. To keep the memory small, this module imports neither
+boto3 nor any module that imports it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _MACHINE_ERRNOS = {errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno
 
 
 def serve_launchers(numbers: Sequence[str]) -> None:
-    """Run one launcher for each of these file descriptors, until the worker closes the channels."""
+    """Run one launcher for each file descriptor in `numbers`, until the worker closes the channels."""
     channels = [Channel(socket.socket(fileno=int(number))) for number in numbers]
     launchers = {_fork_launcher(channel, channels) for channel in channels}
     for channel in channels:
         channel.close()
-    adopt_orphans()  # so that this process can kill what a killed launcher leaves running
+    adopt_orphans()  # so that this process can kill the processes that a killed launcher leaves running
     with suppress(ChildProcessError):
         while True:
             os.wait()
@@ -77,7 +77,7 @@ class _LauncherSlot:
     def run_program(self, request: dict[str, Any]) -> None:
         """Run the requested program and report how it ended.
 
-        If the worker has ended, the program is killed and OSError is raised.
+        If the worker ends first, kill the program and raise OSError.
         """
         if "signal" in request:  # for the previous program, which has already ended
             return
@@ -96,7 +96,7 @@ class _LauncherSlot:
 
     def _wait_for_program(self, program: int) -> dict[str, Any]:
         while True:
-            pid, status, usage = os.wait3(os.WNOHANG)  # also reaps orphans that the program left
+            pid, status, usage = os.wait3(os.WNOHANG)  # also reaps orphans that the program left behind
             if pid == program:
                 unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
                 return {
@@ -125,5 +125,5 @@ def _start_program(request: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 
 def _is_machine_error(error: Exception, log: str) -> bool:
-    """Return whether the machine caused the error, rather than the program that was requested."""
+    """Return whether the machine, rather than the requested program, caused the error."""
     return isinstance(error, OSError) and (error.filename == log or error.errno in _MACHINE_ERRNOS)

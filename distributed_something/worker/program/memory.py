@@ -1,8 +1,8 @@
-"""Detection of out-of-memory kills, and the choice of the process that the kernel kills first.
+"""Detects out-of-memory kills, and chooses which process the kernel kills first.
 
-When a container reaches its memory limit, the kernel kills one of its processes. The program then seems to have been
-killed by SIGKILL, or to have failed if the kernel killed one of its children. The container's count of such kills shows
-the true cause.
+When a container reaches its memory limit, the kernel kills one of its processes. If that process is the program, it
+seems to have been ended by an ordinary SIGKILL; if it is a child of the program, the program may simply fail. The
+container's count of out-of-memory kills shows the true cause.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 
 CGROUP_FOLDER = Path("/sys/fs/cgroup")  # inside a container, this is the container's own control group
-OOM_COUNT_FILES = ("memory.events", "memory/memory.oom_control")  # in cgroup v2; in v1 since Linux 4.13
+OOM_COUNT_FILES = ("memory.events", "memory/memory.oom_control")  # cgroup v2; cgroup v1 since Linux 4.13
 # proc_pid_oom_score_adj(5): -1000 to 1000, in thousandths of the available memory. With this score the kernel kills a
 # program before the worker, even if the worker uses more memory. Raising a score needs no special permission.
 OOM_VICTIM_SCORE = 500
 
 
 class OomKills:
-    """The out-of-memory kills in this container. Each can be claimed once; all slots share one object.
+    """The out-of-memory kills in this container. Each kill can be claimed once; all slots share one object.
 
-    If the count cannot be read (not on Linux, or an old kernel), no kill can be claimed.
+    If the count cannot be read (on an old kernel or on a system other than Linux), no kill can be claimed.
     """
 
     def __init__(self, cgroup: Path = CGROUP_FOLDER) -> None:
@@ -30,7 +30,7 @@ class OomKills:
         self._claimed = 0
 
     def claim_kill(self, before: int) -> bool:
-        """Claim a kill that happened after `count_kills()` returned `before`. Return whether one was unclaimed."""
+        """Claim a kill that happened after `count_kills()` returned `before`. Return whether there was one to claim."""
         with self._lock:
             unclaimed = max(self._claimed, before)
             if self.count_kills() <= unclaimed:
@@ -41,7 +41,7 @@ class OomKills:
     def count_kills(self) -> int:
         """Return the number of out-of-memory kills so far."""
         for name in OOM_COUNT_FILES:
-            # Unbuffered, to save system calls: every job reads this.
+            # Unbuffered, to save system calls: every job reads this file.
             with suppress(OSError), open(self._cgroup / name, "rb", buffering=0) as file:
                 if match := re.search(rb"^oom_kill (\d+)$", file.read(), re.M):
                     return int(match[1])
@@ -49,6 +49,6 @@ class OomKills:
 
 
 def mark_oom_victim(pid: int, proc: Path = Path("/proc")) -> None:
-    """Make the kernel kill process `pid`, and those that it starts later, before the worker. Errors are ignored."""
+    """Make the kernel kill process `pid` and its future child processes before the worker. Errors are ignored."""
     with suppress(OSError):
         (proc / str(pid) / "oom_score_adj").write_text(str(OOM_VICTIM_SCORE))

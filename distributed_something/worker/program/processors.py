@@ -1,9 +1,9 @@
-"""The choice of processors for the worker's threads: one, because Python runs only one thread at a time.
+"""Restricts the worker's threads to one processor, because Python runs only one thread at a time.
 
-If the threads used several processors, every switch would wake another processor and fill its caches again, which makes
-short jobs take about half as long again. Two kinds of threads use all processors: those that transfer files, because
-hashing and encryption run in parallel, and those that run hooks, because programs started by a hook inherit the
-setting. On systems other than Linux these functions do nothing.
+If the threads used several processors, every switch between threads would wake another processor and refill its caches,
+and short jobs would take about 50% longer. Two kinds of threads still use all processors: threads that transfer files,
+because hashing and encryption run in parallel, and threads that run hooks, because programs started by a hook would
+otherwise inherit the restriction. On systems other than Linux, these functions do nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _get_allowed_processors() -> Set[int]:
 
 
 _ALL_PROCESSORS = _get_allowed_processors()
-# Chosen at random, because the containers on a machine cannot agree on different processors.
+# Chosen at random, because the containers on a machine cannot coordinate their choices.
 _ONE_PROCESSOR = frozenset(random.sample(sorted(_ALL_PROCESSORS), min(1, len(_ALL_PROCESSORS))))
 
 
@@ -47,5 +47,5 @@ def run_on_all_processors() -> Iterator[None]:
 
 def _set_allowed_processors(processors: Set[int]) -> None:
     if sys.platform == "linux":
-        with suppress(OSError):  # the processors allowed to the container may have changed
+        with suppress(OSError):  # the container may no longer be allowed to use these processors
             os.sched_setaffinity(0, processors)

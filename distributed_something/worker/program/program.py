@@ -1,4 +1,4 @@
-"""Running the wrapped program in its own process group, with a time limit and a measurement of what it used."""
+"""Runs the wrapped program in its own process group with a time limit, and measures its time and memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program.launcher import LaunchedProgram, LauncherPool, LostLauncher, ProgramStartError
 
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
-_CHECK_SECONDS = 0.1  # between two checks whether the program must end
+_CHECK_SECONDS = 0.1  # between two checks of whether the program must end
 
 
 def _list_worker_variables() -> tuple[str, ...]:
     """Return the environment variables that are meant only for the worker and must not reach the program.
 
-    In the image the worker's Python runs with -E, so PYTHONPATH and PYTHONHOME are meant for the program. There Python
-    sets LC_CTYPE itself if no locale is set (PEP 538). It did so if the kernel's copy of the initial environment has no
-    LC_CTYPE.
+    In the image, the worker's Python runs with -E, so PYTHONPATH and PYTHONHOME are meant for the program. Python sets
+    LC_CTYPE itself if no locale is set (PEP 538). Python has done so if LC_CTYPE is missing from the kernel's copy of
+    the initial environment.
     """
     if not sys.flags.ignore_environment:
         return ("PYTHONPATH", "PYTHONHOME")
@@ -36,10 +36,10 @@ _WORKER_VARIABLES = _list_worker_variables()
 
 @dataclass(frozen=True)
 class ProgramSurroundings:
-    """The surroundings of a program: it runs in `folder`, and its output is appended to `log`.
+    """The surroundings of a program, which runs in `folder` and appends its output to `log`.
 
-    If `shell` is set, the command is one string for a shell. `monotonic` is the clock that times the program, in
-    seconds.
+    If `shell` is set, the command is one string for a shell. `monotonic` is the clock, in seconds, that is used to time
+    the program.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ def run_command(
         kind = "machine" if error.is_machine_fault else "program"
         raise Failed(f"the program {words[0]!r} cannot be started: {error}", kind) from None
     except LostLauncher:
-        reason = "the launcher of the program was killed or hangs; the program itself may be the cause"
+        reason = "the program's launcher was killed or hangs; the program itself may be the cause"
         raise Failed(reason, "crash") from None
 
 
@@ -105,7 +105,7 @@ def _wait_for_end(
 
 
 def read_last_lines(log: Path, count: int = 20, max_bytes: int = 8192) -> list[str]:
-    """Return the last lines of a log, at most `count` of them. Bytes that are not UTF-8 are replaced."""
+    """Return the last lines of a log, at most `count`. Bytes that are not UTF-8 are replaced."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - max_bytes))
         text = file.read().decode("utf-8", "replace")

@@ -1,6 +1,6 @@
-"""The transfer of inputs from S3 and the web to a job's folder, and of results from there to S3.
+"""Downloads inputs from S3 and the web to a job's folder, and uploads results from there to S3.
 
-A transfer fails if a file is not complete and verified. `attempt`, `container`, and `machine` import this part, which
-knows nothing about queues or records. Start reading in `inputs.py` and `results.py`; both build on `s3_file.py` and
+A transfer succeeds only if every file is complete and verified. `attempt`, `container`, and `machine` import this part;
+it does not depend on queues or records. Start reading in `inputs.py` and `results.py`; both build on `s3_file.py` and
 `retry.py`.
 """

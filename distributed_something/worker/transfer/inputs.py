@@ -1,4 +1,4 @@
-"""The download of a job's inputs from S3 and the web, several files and several parts of a large file in parallel."""
+"""Downloads a job's inputs from S3 and the web. Files, and the parts of a large file, are downloaded in parallel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from distributed_something.worker.transfer.s3_file import (
 from distributed_something.worker.transfer.s3_listing import list_s3_objects
 from distributed_something.worker.transfer.web import MissingWebFile, WebRefusal, fetch_web_file
 
-# S3 error codes for a missing key or bucket, or for a name that neither can have. Retrying cannot help.
+# S3 error codes for a missing key or bucket, or for a name that is not valid for either. Retrying cannot help.
 _MISSING_INPUT_CODES = {"404", "NoSuchKey", "NotFound", "NoSuchBucket", "InvalidBucketName", "KeyTooLongError"}
 _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 _T = TypeVar("_T")
@@ -37,16 +37,16 @@ def fetch_inputs(
     s3: Any, inputs: Iterable[str] | Mapping[str, str], bucket: str, folder: Path,
     check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
 ) -> int:  # fmt: skip
-    """Download inputs to `folder` and return the number of bytes.
+    """Download inputs to `folder` and return the total number of bytes.
 
-    An input is a key in `bucket`, a prefix that ends in `/`, an `s3://` address of either, or a web address. A file is
-    named after the last part of its key. The files below a prefix keep their paths relative to the prefix. If `inputs`
-    is a mapping, its values are paths below `folder`: for a key the file, or its folder if the path ends in `/`; for a
-    prefix the folder.
+    An input is a key in `bucket`, a prefix that ends in `/`, the `s3://` address of a key or prefix, or a web address.
+    A file is named after the last part of its key. The files below a prefix keep their paths relative to the prefix.
+    If `inputs` is a mapping, its values are paths below `folder`. For a key, the path is the file, or the file's folder
+    if it ends in `/`; for a prefix, it is the folder.
 
-    `check` is called while bytes arrive; raising an exception in it ends the download. Raise MissingInput if an input
-    does not exist, and Failed if it cannot be read or written, if two inputs would be the same file, or if the file
-    already exists.
+    `check` is called while bytes arrive and can end the download by raising an exception. Raise MissingInput if an
+    input does not exist, and Failed if it cannot be read or written, if two inputs would have the same file name, or if
+    the file already exists.
     """
     sources: dict[Path, tuple[str, str]] = {}
     fetcher = _InputFetcher(s3, check, sleep)
@@ -63,14 +63,16 @@ def fetch_inputs(
 
 
 class _InputFetcher:
-    """The requests of one call of `fetch_inputs`."""
+    """The requests for one call of `fetch_inputs`."""
 
     def __init__(self, s3: Any, check: Callable[[], None], sleep: Callable[[float], None]) -> None:
         self._s3, self._check, self._sleep = s3, check, sleep
 
     def iter_sources(self, text: str, bucket: str, folder: Path, target: str) -> Iterator[tuple[tuple[str, str], Path]]:
-        """Yield the (bucket, key) of each object of one input with the path of its file. The bucket is "" for a web
-        address."""
+        """Yield the (bucket, key) of each object that an input stands for, and the path of its file.
+
+        The bucket is "" for a web address.
+        """
         if is_url(text):
             name = PurePosixPath(urlsplit(text).path).name
             yield ("", text), _resolve_input_path(folder, target if target and target[-1] != "/" else target + name)
@@ -89,8 +91,8 @@ class _InputFetcher:
             yield (bucket, key), _resolve_input_path(folder, f"{target.rstrip('/')}/{key[len(text) :]}")
 
     def fetch_all(self, sources: dict[Path, tuple[str, str]], pool: Executor) -> int:
-        """Fetch the files and return the number of bytes. The first part of every file is fetched before any other
-        part."""
+        """Fetch the files and return the total number of bytes. The first part of every file is fetched before any
+        other part."""
         total = 0
         large: list[tuple[Path, RemoteObject]] = []
         for path, remote in zip(
@@ -133,8 +135,8 @@ def _parse_address(text: str, bucket: str) -> tuple[str, str]:
 
 
 def _resolve_input_path(folder: Path, relative: str) -> Path:
-    """Return the path of an input's file. Raise Failed if it would be outside `folder`: a key can be any text, such as
-    `../x`."""
+    """Return the path for an input's file. Raise Failed if it would be outside `folder`, because a key can be any text,
+    such as `../x`."""
     normalized = os.path.normpath(relative.lstrip("/") or ".")
     if normalized in (".", "..") or normalized.startswith("../") or "\0" in normalized:
         raise Failed(f"the input {relative!r} would be written outside the job's folder", "missing input")
@@ -150,14 +152,15 @@ def _make_folders(paths: Iterable[Path]) -> None:
 
 
 def _format_address(bucket: str, key: str) -> str:
-    """Return the address of an input, as a job file writes it. Without a bucket, `key` is a web address."""
+    """Return the address of an input, in the form used in job files. If `bucket` is empty, `key` is a web address."""
     return f"s3://{bucket}/{key}" if bucket else key
 
 
 def _explain_refused_input(name: str, error: Exception) -> Failed:
-    """Return the failure for an input that was refused.
+    """Return the failure for an input that could not be read.
 
-    It is a MissingInput only if the input certainly does not exist. Otherwise the machine or its role may be the cause.
+    Return a MissingInput only if the input certainly does not exist. Otherwise the machine or its role may be the
+    cause.
     """
     detail = get_error_code(error) if isinstance(error, ClientError) else str(error)
     if isinstance(error, (MissingWebFile, ParamValidationError)) or detail in _MISSING_INPUT_CODES:

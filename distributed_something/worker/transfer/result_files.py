@@ -1,4 +1,4 @@
-"""The choice of the files that are a job's results, and their keys in the bucket."""
+"""Selects the files that are a job's results, and builds their keys in the bucket."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 from distributed_something.worker.job.failures import Failed, UploadError
 
-MAX_KEY_BYTES = 1024  # limit of S3
+MAX_KEY_BYTES = 1024  # S3's limit
 
 
 def list_result_files(folder: Path, location: str, leave_out: Sequence[str] = ()) -> dict[str, Path]:
     """Return the files that `upload_results` uploads, as a mapping from keys to paths.
 
-    `location` is the prefix of the keys. Files that match a pattern of `leave_out` are not results. Raise Failed for a
-    file that cannot become an object in S3, and UploadError if a folder cannot be read.
+    `location` is the prefix of the keys. Files that match a pattern in `leave_out` are not results. Raise Failed if a
+    file cannot become an object in S3, and UploadError if a folder cannot be read.
     """
     return {_build_key(location, name): path for name, path in _list_files(folder) if not _is_left_out(name, leave_out)}
 
 
 def _list_files(folder: Path) -> list[tuple[str, Path]]:
-    """Return the name relative to `folder` and the path of every result file, sorted by name."""
+    """Return the name (relative to `folder`) and path of every result file, sorted by name."""
     files: list[tuple[str, Path]] = []
     try:
         for root, folders, names in os.walk(folder, onerror=_raise_error):
@@ -34,7 +34,7 @@ def _list_files(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _is_left_out(name: str, patterns: Sequence[str]) -> bool:
-    """Return whether a pattern matches. A pattern without `/` is compared with the file name, in any folder."""
+    """Return whether a pattern matches `name`. A pattern without `/` is compared only with the last part of `name`."""
     return any(fnmatchcase(name if "/" in pattern else name.rpartition("/")[2], pattern) for pattern in patterns)
 
 
@@ -45,8 +45,8 @@ def _raise_error(error: OSError) -> None:
 def _is_result_file(path: Path, folder: Path) -> bool:
     """Return whether `path` is a file to upload. A link to a file in the job's folder counts as that file.
 
-    Raise Failed for any other link: a job must never publish files from outside its folder, and a missing result must
-    not go unnoticed.
+    Raise Failed if a link has no target, leads outside the job's folder, or leads to a folder outside the output
+    folder: a job must never publish files from outside its folder, and a missing result must not go unnoticed.
     """
     if not path.is_symlink():
         return path.is_file()
@@ -67,5 +67,5 @@ def _build_key(location: str, name: str) -> str:
     except UnicodeEncodeError:
         raise Failed(f"the name of the output {name!r} is not UTF-8") from None
     if length > MAX_KEY_BYTES:
-        raise Failed(f"the key of an output has {length:,} bytes, but S3 allows {MAX_KEY_BYTES:,}: {key[:100]}…")
+        raise Failed(f"an output's key is {length:,} bytes long, but S3 allows only {MAX_KEY_BYTES:,}: {key[:100]}…")
     return key

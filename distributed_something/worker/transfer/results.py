@@ -1,4 +1,4 @@
-"""The upload of a job's results, which are verified before the job counts as done."""
+"""Uploads a job's results and verifies them before the job counts as done."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from distributed_something.worker.transfer.s3_listing import ListedObject, list_
 
 MAX_INLINE_BYTES = 1024 * 1024  # a single file up to this size is sent without starting threads
 MAX_SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files are uploaded in parts, several in parallel
-FILE_COUNT_KEY = "job-files"  # in the metadata of each object: the number of files in the upload
+FILE_COUNT_KEY = "job-files"  # key in each object's metadata; the value is the number of files in the upload
 
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
     """A result file that is in S3.
 
-    `etag` is the ETag at the time of verification. It is not in the record, because S3 does not define how it is
+    `etag` is the ETag at the time of verification. It is not in the record, because S3 does not define how ETags are
     computed.
     """
 
@@ -61,9 +61,9 @@ class ResultFile:
 class ResultDestination:
     """The destination of a job's results: the prefix `location` in `bucket`.
 
-    `arguments` are extra arguments of the S3 requests, such as `ACL`. `replaceable` holds the objects that may be
-    replaced: those that existed at the destination when it was last certain that no other attempt had finished. If it
-    is None, the destination is listed when the upload begins.
+    `arguments` are extra arguments for the S3 requests, such as `ACL`. `replaceable` contains the objects that may be
+    replaced: all that existed at the destination when it was last certain that no other attempt had finished. If
+    `replaceable` is None, the destination is listed when the upload begins.
     """
 
     bucket: str
@@ -76,14 +76,14 @@ def upload_results(
     s3: Any, folder: Path, destination: ResultDestination, *, leave_out: Sequence[str] = (),
     check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
 ) -> list[ResultFile]:  # fmt: skip
-    """Upload the files of `folder` that match no pattern of `leave_out`, verify them, and return them.
+    """Upload and verify the files in `folder` that match no pattern in `leave_out`, and return the uploaded files.
 
-    If there are several files, the metadata of each contains their number, so that an incomplete upload can be
-    recognized later. If the destination contains an object that is not replaceable and has other content, another
-    worker has the job, and LostLease is raised.
+    If there are several files, the metadata of each contains the file count, so that an incomplete upload can be
+    recognized later. Raise LostLease if an object at the destination is not replaceable and its content differs,
+    because another worker then has the job.
 
-    Only files that failed are retried, with longer and longer pauses. `check` is called while bytes are sent; raising
-    an exception in it ends the upload. Raise UploadError after the last retry, and Failed for a file that cannot
+    Only files that failed are retried, with increasingly long pauses. `check` is called while bytes are sent and can
+    end the upload by raising an exception. Raise UploadError if the last retry fails, and Failed if a file cannot
     become an object in S3.
     """
     bucket, location = destination.bucket, destination.location
@@ -98,7 +98,7 @@ def upload_results(
             upload.verify_files()
             return [upload.uploaded[key] for key in files]
         except (*TRANSFER_ERRORS, UploadError) as error:
-            check()  # if botocore wrapped an error of `check`, raise the original error
+            check()  # if botocore wrapped an error that `check` raised, raise the original error
             reason = str(error)
             if not is_transient_error(error):
                 break
@@ -128,7 +128,7 @@ class _ResultUpload:
         self.uploaded: dict[str, ResultFile] = {}
 
     def send_missing_files(self) -> None:
-        """Send the files that are not in S3 yet. The first error ends the call."""
+        """Send the files that are not in S3 yet, and stop at the first error."""
         if self._replaceable is None:
             self._replaceable = self._list_destination()
         sizes = {key: path.stat().st_size for key, path in self._files.items() if key not in self.uploaded}
@@ -156,7 +156,7 @@ class _ResultUpload:
         self.uploaded[key] = ResultFile(self._bucket, key, size, digest, etag)
 
     def _check_same_content(self, key: str, path: Path) -> str:
-        """Return the SHA-256 of `path` if the object at `key` has the same content. Raise LostLease if it differs.
+        """Return the SHA-256 of `path` if the object at `key` has the same content. Raise LostLease if it does not.
 
         The content is the same if an earlier request succeeded but its response was lost, or if another worker computed
         the same result.
@@ -170,8 +170,8 @@ class _ResultUpload:
     def verify_files(self) -> None:
         """Compare the uploaded files with a listing of the destination.
 
-        Raise UploadError if files are missing or have another size; the next retry sends these again. Raise LostLease
-        if another worker has replaced a file with other content.
+        Raise UploadError if files are missing or have the wrong size; the next retry sends these files again. Raise
+        LostLease if another worker has replaced a file with different content.
         """
         listed = self._list_destination() if self._files else {}
         for key, path in self._files.items():
@@ -194,7 +194,7 @@ class _ResultUpload:
 def has_unchanged_results(
     s3: Any, location: str, outputs: list[ResultFile], arguments: S3Arguments = NO_ARGUMENTS
 ) -> bool:
-    """Return whether all these outputs are still below `location`, unchanged since they were verified."""
+    """Return whether all `outputs` still exist below `location` and are unchanged since they were verified."""
     if not outputs:
         return False
     listed = list_s3_objects(s3, outputs[0].bucket, f"{location}/", arguments)

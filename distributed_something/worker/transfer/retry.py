@@ -1,4 +1,4 @@
-"""The retries of transfers: which errors are temporary, and how long to wait before each retry."""
+"""Retries transfers: defines which errors are temporary and how long to wait before each retry."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError, ParamValidationError
 from distributed_something.worker.job.failures import AWS_ERRORS, get_error_code
 
 RETRY_PAUSES_SECONDS = (1, 5, 25)  # in addition to the retries that botocore makes within each call
-# Temporary errors of S3 and KMS with a status below 500: the request was late, incomplete, or damaged, or its signature
-# was too old. Source: "Error responses" in the S3 API reference.
+# Codes of temporary S3 and KMS errors with an HTTP status below 500: too many requests, or a request that was late,
+# incomplete, or damaged, or whose signature was too old. Source: "Error responses" in the S3 API reference.
 _TRANSIENT_CODES = {
     "RequestTimeout",
     "IncompleteBody",
@@ -25,7 +25,7 @@ _TRANSIENT_CODES = {
     "RequestExpired",
     "ExpiredToken",
 }
-_TRANSIENT_STATUSES = {409, 429}  # HTTP: conflict with another current request; too many requests
+_TRANSIENT_STATUSES = {409, 429}  # HTTP: a conflict with another request in progress; too many requests
 _T = TypeVar("_T")
 
 
@@ -48,7 +48,7 @@ def is_transient_error(error: Exception) -> bool:
 def retry_transient_errors(
     transfer: Callable[[], _T], check: Callable[[], None], sleep: Callable[[float], None] = time.sleep
 ) -> _T:
-    """Call `transfer` and return its result. After a temporary error, retry it with longer and longer pauses.
+    """Call `transfer` and return its result. After a temporary error, retry it with increasingly long pauses.
 
     `check` is called before each call and may raise an exception to end the retries.
     """
@@ -57,7 +57,7 @@ def retry_transient_errors(
             check()
             return transfer()
         except TRANSFER_ERRORS as error:
-            check()  # if botocore wrapped an error of `check`, raise the original error
+            check()  # if botocore wrapped an error that `check` raised, raise the original error
             if not is_transient_error(error):
                 raise
         sleep_with_checks(pause, check, sleep)

@@ -1,8 +1,8 @@
-"""The transfer of one file from S3 or to S3, which succeeds completely or not at all.
+"""Transfers one file from or to S3, completely or not at all.
 
 A small file takes one request; a larger one is transferred in parts, several in parallel. Every read of the data calls
-`check`, which ends the transfer by raising an exception. This also happens when botocore itself repeats a request, so
-that a worker that was suspended until its lease ended cannot continue to send.
+`check`, which can end the transfer by raising an exception. This also happens when botocore itself retries a request,
+so a worker that was suspended until its lease ended cannot continue to send.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from distributed_something.worker.job.failures import get_error_code
 from distributed_something.worker.job.upload_flags import NO_ARGUMENTS, S3Arguments, select_payer_arguments
 from distributed_something.worker.transfer.retry import IncompleteTransfer
 
-MAX_PARALLEL_REQUESTS = 16  # of one job, in each direction
+MAX_PARALLEL_REQUESTS = 16  # per job and direction
 PART_BYTES = 16 * 1024 * 1024
-MAX_PARTS = 10_000  # limit of S3 for one upload
+MAX_PARTS = 10_000  # S3's limit for one upload
 LARGE_FILE_BYTES = 2 * PART_BYTES  # larger files are fetched in parts
 CHUNK_BYTES = 256 * 1024
 _completing = threading.local()
@@ -34,7 +34,7 @@ _completing = threading.local()
 
 @dataclass(frozen=True)
 class RemoteObject:
-    """An object in S3, or a web file (with an empty bucket), as the first response described it."""
+    """An object in S3, or a web file (with an empty bucket), as described by the first response."""
 
     bucket: str
     key: str
@@ -43,7 +43,7 @@ class RemoteObject:
 
 
 def fetch_object(s3: Any, bucket: str, key: str, path: Path, check: Callable[[], None]) -> RemoteObject:
-    """Fetch an object, or the first part of a large one, in one request. The response contains the size."""
+    """Fetch an object, or only the first part if the response shows that the object is large, in one request."""
     response = s3.get_object(Bucket=bucket, Key=key)
     remote = RemoteObject(bucket, key, response["ContentLength"], response.get("ETag", ""))
     with closing(response["Body"]) as body, path.open("wb") as file:
@@ -62,7 +62,7 @@ def list_remaining_parts(remote: RemoteObject) -> list[int]:
 def fetch_object_part(s3: Any, remote: RemoteObject, start: int, path: Path, check: Callable[[], None]) -> None:
     """Fetch the part that begins at `start` and write it to that position in the file.
 
-    S3 refuses the request with PreconditionFailed if the object was replaced after its first part was fetched.
+    S3 rejects the request with PreconditionFailed if the object was replaced after its first part was fetched.
     """
     end = min(start + PART_BYTES, remote.size)
     condition = {"IfMatch": remote.etag} if remote.etag else {}
@@ -73,8 +73,8 @@ def fetch_object_part(s3: Any, remote: RemoteObject, start: int, path: Path, che
 
 
 def _copy_body(body: Any, file: BinaryIO, size: int, check: Callable[[], None], read_to_end: bool = True) -> None:
-    """Copy `size` bytes. With `read_to_end`, also read the end of the body, where botocore compares the checksum and
-    makes the connection available again. Raise IncompleteTransfer if bytes are missing."""
+    """Copy `size` bytes. With `read_to_end`, also read the end of the body, so that botocore compares the checksum and
+    releases the connection. Raise IncompleteTransfer if bytes are missing."""
     received = 0
     while chunk := body.read(CHUNK_BYTES if read_to_end else min(CHUNK_BYTES, size - received)):
         check()
@@ -85,7 +85,7 @@ def _copy_body(body: Any, file: BinaryIO, size: int, check: Callable[[], None], 
 
 
 class CheckedBody(io.RawIOBase):
-    """A section of an open file, as the body of a request. It calls `check` at every read and every seek."""
+    """A section of an open file, used as the body of a request. It calls `check` on every read and seek."""
 
     def __init__(self, file: BinaryIO, start: int, size: int, check: Callable[[], None]) -> None:
         self._file, self._start, self._size, self._check, self._position = file, start, size, check, 0
@@ -115,20 +115,20 @@ class CheckedBody(io.RawIOBase):
 
 
 def build_write_condition(etag: str | None) -> dict[str, str]:
-    """Return the condition for an upload: the object must still have this ETag, or, if it is None, must not exist.
+    """Return the condition for an upload: the object must still have this ETag, or must not exist if `etag` is None.
 
-    S3 refuses the upload with PreconditionFailed if the condition does not hold.
+    S3 rejects the upload with PreconditionFailed if the condition is not met.
     """
     return {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
 
 
 def is_precondition_error(error: ClientError) -> bool:
-    """Return whether S3 refused an upload because the object at its key is not the expected one."""
+    """Return whether S3 rejected an upload because the object at its key is not the expected one."""
     return get_error_code(error) in ("PreconditionFailed", "412")
 
 
 def compute_object_sha256(s3: Any, bucket: str, key: str, arguments: S3Arguments = NO_ARGUMENTS) -> str:
-    """Return the SHA-256 (hexadecimal) of an object in S3, which is downloaded for this."""
+    """Download an object from S3 and return its SHA-256 (hexadecimal)."""
     digest = hashlib.sha256()
     with closing(s3.get_object(Bucket=bucket, Key=key, **select_payer_arguments(arguments))["Body"]) as body:
         while chunk := body.read(CHUNK_BYTES):
@@ -147,7 +147,7 @@ def upload_whole_file(
 ) -> tuple[str, str]:
     """Upload a file in one request and return its SHA-256 (hexadecimal) and ETag.
 
-    S3 verifies the SHA-256. `condition` is from `build_write_condition`.
+    S3 verifies the SHA-256. `condition` is the result of `build_write_condition`.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
@@ -164,7 +164,8 @@ def upload_file_parts(
     """Upload a large file in parts and return its SHA-256 (hexadecimal) and ETag.
 
     S3 verifies the CRC-32 of each part. If anything fails, the upload is aborted, so that S3 does not keep its parts.
-    `condition` is from `build_write_condition`. Do not call this from a thread of `pool`: it waits for work in `pool`.
+    `condition` is the result of `build_write_condition`. Do not call this function from a thread in `pool`, because it
+    waits for work in `pool`.
     """
     size = path.stat().st_size
     length = max(PART_BYTES, -(-size // MAX_PARTS))
@@ -199,7 +200,7 @@ def _upload_part(
 
 
 def _abort_upload(s3: Any, upload: dict[str, Any], futures: list[Future[Any]]) -> None:
-    """Wait for the current requests and abort the upload. A part that arrived after the abort would stay in S3."""
+    """Wait for requests in progress, then abort the upload. A part that arrived after the abort would stay in S3."""
     for future in futures:
         future.cancel()
     wait(futures)
@@ -209,7 +210,7 @@ def _abort_upload(s3: Any, upload: dict[str, Any], futures: list[Future[Any]]) -
 
 @contextmanager
 def _check_before_completion(s3: Any, check: Callable[[], None]) -> Iterator[None]:
-    """Call `check` each time botocore sends the request that completes the upload, because it has no `CheckedBody`."""
+    """Call `check` each time botocore sends the completion request, because that request has no `CheckedBody`."""
     s3.meta.events.register(
         "before-send.s3.CompleteMultipartUpload", _call_completion_check, unique_id="check-before-completion"
     )

@@ -1,4 +1,4 @@
-"""The download of inputs from the web: `https://…` in a job file's `inputs`, such as a script or public data."""
+"""Downloads inputs from the web: `https://…` in a job file's `inputs`, such as a script or public data."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from botocore.httpsession import get_cert_path
 from distributed_something.worker.transfer.retry import IncompleteTransfer
 from distributed_something.worker.transfer.s3_file import CHUNK_BYTES, RemoteObject
 
-WEB_TIMEOUT_SECONDS = 30.0  # without receiving a byte
+WEB_TIMEOUT_SECONDS = 30.0  # the longest wait without receiving a byte
 MAX_REDIRECTS = 5
-_TRANSIENT_STATUSES = {408, 425, 429}  # HTTP: temporary errors, in addition to all from 500 on
+_TRANSIENT_STATUSES = {408, 425, 429}  # HTTP statuses of temporary errors, in addition to 500 and above
 _MISSING_STATUSES = {404, 410}
 
 
 class WebRefusal(Exception):
-    """A refusal by the server that a retry would not change."""
+    """Raised if the server returns an error that a retry would not change."""
 
 
 class MissingWebFile(WebRefusal):
-    """A refusal because the server does not have the file."""
+    """Raised if the server does not have the file."""
 
 
 def fetch_web_file(url: str, path: Path, check: Callable[[], None]) -> RemoteObject:
     """Download the file at `url` to `path`. Redirects are followed.
 
-    Raise IncompleteTransfer for a temporary error, MissingWebFile if the file does not exist, and WebRefusal for any
-    other refusal.
+    Raise IncompleteTransfer if the error may be temporary, MissingWebFile if the file does not exist, and WebRefusal if
+    the server returns any other error.
     """
     response = _get_connection_pool().request("GET", url, preload_content=False)
     try:
@@ -51,6 +51,6 @@ def fetch_web_file(url: str, path: Path, check: Callable[[], None]) -> RemoteObj
 
 @lru_cache(maxsize=1)
 def _get_connection_pool() -> urllib3.PoolManager:
-    """Return a pool that uses botocore's certificates, because the program's image may have none."""
+    """Return a pool that uses botocore's certificates, because the program's image may not contain any."""
     retries = urllib3.Retry(MAX_REDIRECTS, connect=0, read=0, status=0, other=0)
     return urllib3.PoolManager(ca_certs=get_cert_path(True), timeout=WEB_TIMEOUT_SECONDS, retries=retries)

@@ -1,4 +1,4 @@
-"""Tests of the gate that decides how many jobs a container takes."""
+"""Tests for the gate that decides how many jobs a container takes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.fakes import MONITOR_FILE, FakeTime
 
 
 class GateSetup:
-    """A gate with a clock and a disk that tests control."""
+    """A gate with a clock and a disk that the tests control."""
 
     def __init__(self) -> None:
         self.time, self.free_bytes = FakeTime(), 10 * MIN_FREE_BYTES
@@ -40,11 +40,11 @@ def setup() -> GateSetup:
     return GateSetup()
 
 
-def test_a_healthy_container_takes_as_many_jobs_as_its_slots_want(setup: GateSetup) -> None:
+def test_a_healthy_container_takes_all_jobs_it_asks_for(setup: GateSetup) -> None:
     assert setup.gate.count_allowed_jobs(3, 2) == 5
 
 
-def test_jobs_are_fetched_ahead_only_if_the_disk_has_room_for_the_largest_job_so_far(setup: GateSetup) -> None:
+def test_jobs_are_prefetched_only_if_the_disk_has_room_for_the_largest_job_so_far(setup: GateSetup) -> None:
     setup.free_bytes = 3 * MIN_FREE_BYTES
     assert setup.gate.count_allowed_jobs(1, 2) == 3
     setup.gate.record_success(MIN_FREE_BYTES + 1)
@@ -87,7 +87,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
         yield clients
 
 
-def test_workers_notice_that_the_monitor_closed_their_run(clients: Clients) -> None:
+def test_workers_notice_that_the_monitor_has_closed_their_run(clients: Clients) -> None:
     s3: Any = clients.s3
     bucket, keys = MONITOR_FILE.MONITOR_BUCKET_NAME, RunKeys(MONITOR_FILE.MONITOR_APP_NAME, MONITOR_FILE.run)
     assert not is_run_closed(s3, bucket, keys)

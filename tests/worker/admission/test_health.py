@@ -1,4 +1,4 @@
-"""Tests of container health: when a container pauses because of failed jobs or a full disk, and how a pause ends."""
+"""Tests for container health: when a container pauses because of failed jobs or a full disk, and how a pause ends."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ SLOTS = 4
 
 
 def build_sick_health(now: float = START) -> ContainerHealth:
-    """Return the health of a container that has paused at `now`."""
+    """Return the health of a container that paused at `now`."""
     health = ContainerHealth()
     for n in range(MIN_FAILED_JOBS):
         health.record_failure(f"job-{n}", f"reason {n}", "program", now)
     return health
 
 
-def test_a_healthy_container_takes_all_wanted_jobs() -> None:
+def test_a_healthy_container_takes_all_requested_jobs() -> None:
     assert ContainerHealth().count_allowed_jobs(3, START) == 3
     assert ContainerHealth().current_pause is None
 
@@ -58,7 +58,7 @@ def test_a_container_pauses_when_several_different_jobs_fail_in_a_row() -> None:
     )
 
 
-def test_the_pause_is_longer_than_the_delay_of_the_idle_alarm() -> None:
+def test_the_pause_is_longer_than_the_idle_alarms_delay() -> None:
     assert SICK_PAUSE_SECONDS >= IDLE_ALARM_SECONDS + 4 * 60  # CPU metrics arrive every 5 minutes, with a delay
 
 
@@ -122,19 +122,19 @@ def test_a_container_can_pause_again_after_a_failed_probe_and_a_success() -> Non
     assert health.count_allowed_jobs(SLOTS, end + 7) == 0
 
 
-def test_a_container_does_not_pause_while_another_machine_pauses() -> None:
-    other_pauses = [True]
-    health = ContainerHealth(is_other_paused=lambda: other_pauses[0])
+def test_a_container_does_not_pause_while_another_machine_is_paused() -> None:
+    is_other_paused = [True]
+    health = ContainerHealth(is_other_paused=lambda: is_other_paused[0])
     for n in range(2 * MIN_FAILED_JOBS):
         health.record_failure(f"job-{n}", "exit code 1", "program", START)
     assert health.count_allowed_jobs(SLOTS, START) == SLOTS
-    other_pauses[0] = False
+    is_other_paused[0] = False
     health.record_failure("job", "exit code 1", "program", START)
     assert health.count_allowed_jobs(SLOTS, START) == 0
 
 
 @pytest.mark.parametrize("reason_class", [None, *sorted(UNRELATED_REASON_CLASSES)])
-def test_another_probe_is_allowed_at_once_if_the_first_one_has_no_result(reason_class: str | None) -> None:
+def test_another_probe_is_allowed_at_once_if_the_first_probe_has_no_result(reason_class: str | None) -> None:
     health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
     assert health.count_allowed_jobs(1, end) == 1
     if reason_class is None:
@@ -144,7 +144,7 @@ def test_another_probe_is_allowed_at_once_if_the_first_one_has_no_result(reason_
     assert [health.count_allowed_jobs(1, end + 5), health.count_allowed_jobs(1, end + 6)] == [1, 0]
 
 
-def test_a_probe_whose_end_is_never_recorded_does_not_block_the_container_forever() -> None:
+def test_a_probe_that_never_reports_a_result_does_not_block_the_container_forever() -> None:
     health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
     assert health.count_allowed_jobs(1, end) == 1
     assert health.count_allowed_jobs(1, end + SICK_PAUSE_SECONDS) == 1
@@ -170,7 +170,7 @@ class Container(RuleBasedStateMachine):
         self.failed_jobs: set[str] = set()  # different jobs that failed since the last success
         self.has_given_up = False
         self.until: float | None = None
-        self.probe_since: float | None = None  # the time of the current probe
+        self.probe_since: float | None = None  # the time when the current probe was admitted
 
     @rule(seconds=st.sampled_from([1.0, 60.0, SICK_PAUSE_SECONDS - 1, SICK_PAUSE_SECONDS, 86_400.0]))
     def time_passes(self, seconds: float) -> None:
@@ -208,17 +208,17 @@ class Container(RuleBasedStateMachine):
         self.until = self.probe_since = None
 
     @precondition(lambda self: self.until is None)
-    @rule(wanted=st.integers(0, 16))
-    def a_healthy_container_takes_all_jobs(self, wanted: int) -> None:
-        assert self.health.count_allowed_jobs(wanted, self.now) == wanted
+    @rule(requested=st.integers(0, 16))
+    def a_healthy_container_takes_all_jobs(self, requested: int) -> None:
+        assert self.health.count_allowed_jobs(requested, self.now) == requested
 
     @precondition(lambda self: self.until is not None)
-    @rule(wanted=st.integers(0, 16))
-    def a_paused_container_takes_no_job_or_one_probe(self, wanted: int) -> None:
+    @rule(requested=st.integers(0, 16))
+    def a_paused_container_takes_no_job_or_one_probe(self, requested: int) -> None:
         assert self.until is not None
         has_probe = self.probe_since is not None and self.now < self.probe_since + SICK_PAUSE_SECONDS
-        is_admitted = wanted > 0 and self.now >= self.until and not has_probe
-        assert self.health.count_allowed_jobs(wanted, self.now) == int(is_admitted)
+        is_admitted = requested > 0 and self.now >= self.until and not has_probe
+        assert self.health.count_allowed_jobs(requested, self.now) == int(is_admitted)
         if is_admitted:
             self.probe_since = self.now
 
@@ -241,7 +241,7 @@ def test_only_one_probe_is_admitted_for_many_slots_at_the_same_time(slots: int) 
 # Disk
 
 
-def test_no_job_is_taken_while_the_disk_is_full_and_it_is_checked_every_minute() -> None:
+def test_no_jobs_are_taken_while_the_disk_is_full_and_the_disk_is_checked_every_minute() -> None:
     check_times: list[float] = []
     now, has_space = START, False
 
@@ -276,7 +276,7 @@ def test_no_probe_is_taken_while_the_disk_is_full() -> None:
 
 
 def build_statvfs(**changes: int) -> Any:
-    """Return a replacement for statvfs that reports a disk with just enough room, with some values changed."""
+    """Return a replacement for statvfs that reports a disk with just enough room, except for `changes`."""
     values = {"f_bavail": MIN_FREE_BYTES // 4096, "f_frsize": 4096, "f_files": 10**6, "f_favail": 1000, "f_flag": 0}
     return lambda _: SimpleNamespace(**(values | changes))
 
@@ -286,14 +286,14 @@ def build_statvfs(**changes: int) -> Any:
     [({}, True), ({"f_bavail": MIN_FREE_BYTES // 4096 - 1}, False), ({"f_favail": 999}, False),
      ({"f_files": 0, "f_favail": 0}, True), ({"f_flag": os.ST_RDONLY}, False)],
 )  # fmt: skip
-def test_a_disk_has_room_if_enough_bytes_and_files_are_free_and_it_can_be_written_to(
+def test_a_disk_has_room_if_it_is_writable_and_enough_bytes_and_files_are_free(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], *, has_space: bool
 ) -> None:
     monkeypatch.setattr(os, "statvfs", build_statvfs(**changes))
     assert has_disk_space(Path("/")) is has_space
 
 
-def test_the_required_number_of_free_bytes_can_be_set(tmp_path: Path) -> None:
+def test_the_required_number_of_free_bytes_can_be_changed(tmp_path: Path) -> None:
     assert has_disk_space(tmp_path, min_bytes=1)
     disk_bytes = os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize
     assert not has_disk_space(tmp_path, min_bytes=disk_bytes + 1)
@@ -342,7 +342,7 @@ def test_a_container_that_never_paused_writes_nothing() -> None:
     assert documents == []
 
 
-def test_a_probe_is_not_written_but_the_end_of_the_pause_is() -> None:
+def test_a_probe_writes_no_document_but_the_end_of_the_pause_does() -> None:
     health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
     reporter, documents = build_reporter(health)
     reporter.tick(START)
@@ -353,7 +353,7 @@ def test_a_probe_is_not_written_but_the_end_of_the_pause_is() -> None:
     assert [document["state"] for document in documents] == ["paused", "working"]
 
 
-def test_a_document_that_could_not_be_written_is_written_later() -> None:
+def test_a_document_that_cannot_be_written_is_written_later() -> None:
     documents: list[dict[str, Any]] = []
 
     def write(document: dict[str, Any]) -> None:
@@ -379,7 +379,7 @@ def test_a_document_stays_small_after_many_failures() -> None:
     assert len(json.dumps(document)) < 4000
 
 
-def test_the_document_of_a_full_disk_has_no_end() -> None:
+def test_the_document_for_a_full_disk_has_no_end_time() -> None:
     document = build_health_document("i-0123", "box", Pause(START, None, "the disk is full"), START)
     assert (document["state"], document["until"], document["jobs"]) == ("paused", None, [])
 

@@ -1,4 +1,4 @@
-"""Tests of the list of paused containers, which other workers and the monitor read."""
+"""Tests for the list of paused containers, which other workers and the monitor read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEYS = RunKeys("App", "RUN")
 
 
 def write_document(s3: Any, machine: str, body: object) -> float:
-    """Write the document of a container on `machine`. Return a time one second after S3's time of the object."""
+    """Write the health document of a container on `machine`. Return the time one second after S3 stored it."""
     key = build_health_key(KEYS, machine, "box")
     s3.put_object(Bucket="ours", Key=key, Body=body if isinstance(body, bytes) else json.dumps(body).encode())
     modified = s3.head_object(Bucket="ours", Key=key)["LastModified"] + timedelta(seconds=1)
@@ -61,7 +61,7 @@ def test_an_invalid_document_is_ignored(s3: Any, body: object) -> None:
     assert list_paused_machines(s3, now) == []
 
 
-def test_only_the_newest_of_many_documents_are_read(s3: Any) -> None:
+def test_only_the_newest_documents_are_read_if_there_are_many(s3: Any) -> None:
     now = max(
         write_document(s3, f"i-{n}", build_pause_document(f"i-{n}", 0, None)) for n in range(3 * MAX_PAUSE_DOCUMENTS)
     )

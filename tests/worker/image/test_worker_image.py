@@ -1,4 +1,4 @@
-"""Tests of the worker's image on three very different base images: it must run on each and leave the base unchanged.
+"""Tests for the worker's image on three very different base images. The worker must run on each base and not change it.
 
 debian: contains its own Python with a package, and sets an entry point, a command, and a stop signal that the worker
 must not use.
@@ -66,7 +66,7 @@ SECRET = "a-key-that-nobody-must-see"
 
 @cache
 def build_base(name: str) -> str:
-    """Build a base image and return its image name."""
+    """Build a base image and return its name."""
     with TemporaryDirectory() as folder:
         (Path(folder) / "Dockerfile").write_text(BASES[name])
         return build_image(Path(folder), f"tests/{name}:1")
@@ -74,7 +74,7 @@ def build_base(name: str) -> str:
 
 @cache
 def build_worker_on(name: str, mounting: bool = False) -> str:
-    """Build the worker's image on a base and return its image name."""
+    """Build the worker's image on a base image and return its name."""
     arguments = {"BASE_IMAGE": build_base(name), "MOUNT_S3": str(mounting)}
     return build_worker_image(
         ROOT / "worker", f"tests/worker-on-{name}{'-mounting' if mounting else ''}:1", **arguments
@@ -83,7 +83,7 @@ def build_worker_on(name: str, mounting: bool = False) -> str:
 
 @pytest.fixture(params=["debian", "bare"])
 def base(request: pytest.FixtureRequest) -> str:
-    """Return the name of a base."""
+    """Return the name of a base image."""
     return str(request.param)
 
 
@@ -123,14 +123,14 @@ def run(emulator: str, tmp_path: Path) -> Iterator[Containers]:
 
 
 def build_shell_command(name: str, script: str) -> list[str]:
-    """Return a command that runs `script` in a shell of the base."""
+    """Return a command that runs `script` in the base image's shell."""
     return [*(["/bin/busybox"] if name == "bare" else []), "sh", "-c", script]
 
 
 MARKER = "# ---- The machinery, from here on"
 
 
-def test_the_developers_part_of_the_dockerfile_is_an_image_to_which_the_rest_adds_the_worker() -> None:
+def test_the_developers_part_of_the_dockerfile_defines_the_image_to_which_the_worker_is_added() -> None:
     text = (ROOT / "worker" / "Dockerfile").read_text()
     own, machinery = text.split(f"\n{MARKER}")
     assert [line for line in own.splitlines() if line and not line.startswith("#")] == [
@@ -143,7 +143,7 @@ def test_the_developers_part_of_the_dockerfile_is_an_image_to_which_the_rest_add
 # The program's image does not change
 
 
-def test_a_program_gets_the_environment_of_its_image_without_changes_by_the_worker(base: str, run: Containers) -> None:
+def test_a_program_gets_its_images_environment_unchanged(base: str, run: Containers) -> None:
     run.start(build_worker_on(base))
     env = ["/bin/busybox", "env"] if base == "bare" else ["env"]
     record = run.lab.wait_for_record(job_id(run.lab.send_job(group={"x": "env"}, command=env)), state="done")
@@ -165,7 +165,7 @@ def test_the_programs_own_python_has_the_same_paths_and_libraries_as_without_the
     )
 
 
-def test_no_file_of_the_base_is_changed_and_no_build_tool_stays_in_the_image() -> None:
+def test_no_file_in_the_base_image_is_changed_and_no_build_tool_is_added() -> None:
     before, after = list_files(build_base("debian")), list_files(build_worker_on("debian"))
     own = {name for name in after if name.startswith("opt/worker")}
     assert {name: after[name] for name in after.keys() - own} == before
@@ -196,14 +196,14 @@ def test_the_worker_adds_less_than_62_mb_to_an_image() -> None:
 
 
 def run_worker_python(name: str, code: str) -> str:
-    """Run code with the worker's own Python in the image on a base, and return its output."""
+    """Run `code` with the worker's own Python in the image built on a base, and return the output."""
     python = ["--library-path", "/opt/worker/lib", "/opt/worker/bin/python3.11", "-E", "-s", "-c", code]
     options = ["--network", "host", "--env", "LD_PRELOAD=", "--entrypoint", "/opt/worker/lib/loader.so"]
     return run_docker("run", "--rm", *options, build_worker_on(name), *python)
 
 
 def list_files(image: str) -> dict[str, tuple[object, ...]]:
-    """Return every file of an image, with the metadata that would show a change."""
+    """Return every file in an image, with the metadata that would show a change."""
     name = run_docker("create", "--entrypoint", "/none", image).strip()
     try:
         with (
@@ -223,7 +223,7 @@ def read_image_setting(image: str, setting: str) -> str:
     return run_docker("image", "inspect", "--format", f"{{{{json .Config.{setting}}}}}", image)
 
 
-# Any base, any user
+# Any base image, any user
 
 
 def test_a_program_linked_against_musl_runs_and_its_results_are_uploaded(run: Containers) -> None:
@@ -257,7 +257,7 @@ def test_processes_that_a_program_leaves_behind_are_ended(base: str, run: Contai
     # Only the worker, its launcher, and the parent of the launcher remain. Zombies would be listed too.
     wait_until(
         lambda: len(run_docker("top", container, "-o", "pid,stat,args").splitlines()) == 4,
-        "a process of the program still runs",
+        "a process of the program is still running",
     )
 
 
@@ -275,7 +275,7 @@ def test_docker_stop_returns_the_job_to_the_queue_at_once(base: str, run: Contai
     assert run.lab.count_messages() == 1
 
 
-def test_an_out_of_memory_kill_is_distinguished_from_another_kill(run: Containers) -> None:
+def test_an_out_of_memory_kill_is_distinguished_from_other_kills(run: Containers) -> None:
     container = run.start(build_worker_on("debian"), "--memory", "200m", "--memory-swap", "200m", JOB_RETRIES="1")
     lab = run.lab
     eater = job_id(lab.send_job(group={"x": "eater"}, command=build_shell_command("debian", "tail /dev/zero")))
@@ -286,7 +286,7 @@ def test_an_out_of_memory_kill_is_distinguished_from_another_kill(run: Container
     assert run_docker("inspect", "--format", "{{.State.Running}}", container).strip() == "true"
 
 
-def test_a_thread_that_still_runs_when_python_ends_does_not_crash_it(base: str) -> None:
+def test_a_thread_that_is_still_running_when_python_exits_does_not_crash_it(base: str) -> None:
     code = (
         "import threading, time\n"
         "def spin():\n"
@@ -315,10 +315,10 @@ def test_no_secret_appears_in_the_image_the_logs_or_a_record(run: Containers) ->
     assert [word for word in ("SECRET", "TOKEN", "ACCESS_KEY", "PASSWORD") if word in build_settings] == []
 
 
-# Files of the developer
+# The developer's files
 
 
-def test_scripts_modules_and_packages_of_a_developer_are_in_the_image_without_edits_of_the_dockerfile(
+def test_a_developers_scripts_modules_and_packages_are_in_the_image_without_changes_to_the_dockerfile(
     run: Containers, tmp_path: Path
 ) -> None:
     own = tmp_path / "worker"
@@ -332,7 +332,7 @@ def test_scripts_modules_and_packages_of_a_developer_are_in_the_image_without_ed
     head = head.replace("from distributed_something", "import naming\nfrom distributed_something")
     worker.write_text(f"{head}\ndef prepare({body}")
     for path in (worker, own / "naming.py"):
-        path.chmod(0o600)  # readable only for the developer
+        path.chmod(0o600)  # readable only by the developer
     image = build_worker_image(own, "tests/worker-with-own:1", BASE_IMAGE=build_base("debian"))
     run.start(image, "--user", "4711")
     command = ["sh", "-c", 'sh "$0" "$2" "$1"', "{scripts_dir}/say.sh", "{output_dir}"]
@@ -355,13 +355,13 @@ def mounting_image() -> str:
 
 
 def read_from_mount(run: Containers, key: str) -> str:
-    """Run a job that reads a key from the mounted bucket and tries to write there. Return its log."""
+    """Run a job that reads a key from the mounted bucket and tries to write to the bucket. Return the job's log."""
     command = build_shell_command("debian", f"cat {MOUNT_FOLDER}/{key}; touch {MOUNT_FOLDER}/new; true")
     message = run.lab.send_job(group={"read": key}, command=command, output_location="read/{job}")
     return run.read_job_log(run.lab.wait_for_record(job_id(message), state="done"))
 
 
-def test_a_program_reads_the_mounted_bucket_and_cannot_write_there(run: Containers, mounting_image: str) -> None:
+def test_a_program_can_read_the_mounted_bucket_but_not_write_to_it(run: Containers, mounting_image: str) -> None:
     run.lab.put_object("plates/one/a.txt", b"from the bucket\n")
     container = run.start(mounting_image, *MOUNT_OPTIONS, MOUNT_S3="True")
     output = read_from_mount(run, "plates/one/a.txt")
@@ -391,7 +391,7 @@ def test_a_bucket_that_cannot_be_mounted_ends_the_container(run: Containers, mou
     container = run.start(mounting_image, *MOUNT_OPTIONS, MOUNT_S3="True", AWS_BUCKET="no-such-bucket")
     wait_until(
         lambda: "true" not in run_docker("inspect", "--format", "{{.State.Running}}", container),
-        "the container still runs",
+        "the container is still running",
     )
     assert run_docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "1"
 
@@ -405,7 +405,7 @@ def test_a_bucket_that_cannot_be_mounted_ends_the_container(run: Containers, mou
         (True, (*MOUNT_OPTIONS, "--user", "4711"), "root"),
     ],
 )
-def test_a_missing_requirement_of_the_mount_is_reported_in_one_line_before_a_job_is_taken(
+def test_a_missing_mount_requirement_is_reported_in_one_line_before_a_job_is_taken(
     run: Containers, mounting_image: str, has_s3fs: bool, options: tuple[str, ...], word: str
 ) -> None:
     container = run.start(mounting_image if has_s3fs else build_worker_on("debian"), *options, MOUNT_S3="True")

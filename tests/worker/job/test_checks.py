@@ -1,4 +1,4 @@
-"""Tests of the checks for `failure()`: each problem gives a reason, never an exception."""
+"""Tests for the checks used in `failure()`: every problem gives a reason, never an exception."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ def test_files_in_all_subfolders_are_counted_by_name_and_size(tmp_path: Path) ->
     assert missing_files(tmp_path, 4) is None
     assert missing_files(tmp_path, 5) == "4 files match '*', 5 expected"
     assert missing_files(tmp_path, 3, "*.csv") is None
+    assert missing_files(tmp_path, 3, "*.csv", min_bytes=1) == "2 files match '*.csv' and are not empty, 3 expected"
     assert (
-        missing_files(tmp_path, 3, "*.csv", min_bytes=1) == "2 files match '*.csv' and have 1 bytes or more, 3 expected"
+        missing_files(tmp_path, 3, "*.csv", min_bytes=4) == "1 files match '*.csv' and have 4 bytes or more, 3 expected"
     )
     assert missing_files(tmp_path, 1, "er/*.csv") is None
 
@@ -75,13 +76,13 @@ def test_a_file_must_contain_exactly_the_expected_text(file: Path) -> None:
     assert wrong_text(file, "Complete") == "file contains 'Failure', not 'Complete'"
 
 
-def test_a_text_is_found_in_a_file_of_any_encoding(file: Path) -> None:
+def test_text_is_found_in_a_file_with_any_encoding(file: Path) -> None:
     file.write_bytes(b"5 \xb5m\nComplete\n")
     assert missing_text(file, "Complete") is None
     assert missing_text(file, "Done") == "file does not contain 'Done'"
 
 
-def test_a_missing_key_is_named_with_its_path(file: Path) -> None:
+def test_a_missing_key_is_reported_with_its_path(file: Path) -> None:
     file.write_text(json.dumps({"plate": {"wells": [{"path": "A/1"}], "name": None}}))
     assert missing_key(file, "plate") is None
     assert missing_key(file, "plate", "name") is None
@@ -91,7 +92,7 @@ def test_a_missing_key_is_named_with_its_path(file: Path) -> None:
 
 
 @pytest.mark.parametrize("check", FILE_CHECKS)
-def test_a_missing_file_a_folder_and_a_pipe_give_a_reason(check: Any, file: Path) -> None:
+def test_a_missing_file_a_folder_and_a_pipe_each_give_a_reason(check: Any, file: Path) -> None:
     assert check(file) == "file does not exist"
     file.mkdir()
     assert check(file) == "file is not a regular file"
@@ -102,11 +103,11 @@ def test_a_missing_file_a_folder_and_a_pipe_give_a_reason(check: Any, file: Path
 
 @pytest.mark.parametrize("check", FILE_CHECKS)
 def test_a_file_without_read_permission_gives_a_reason(check: Any, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> Any:
+    def deny_access(*_: Any) -> Any:
         raise PermissionError("no permission")
 
     file.touch()
-    monkeypatch.setattr(checks.Path, "open", refuse)
+    monkeypatch.setattr(checks.Path, "open", deny_access)
     assert check(file) == "file cannot be read: no permission"
 
 
@@ -117,7 +118,7 @@ def test_only_the_start_of_a_huge_file_is_read(check: Any, file: Path) -> None:
     assert str(MAX_CHECKED_BYTES) in check(file)
 
 
-def test_bytes_that_are_not_utf8_are_named(file: Path) -> None:
+def test_bytes_that_are_not_utf8_are_reported_with_their_position(file: Path) -> None:
     file.write_bytes(b'{"plate": "\xb5"}')
     assert missing_key(file, "plate") == "file is not UTF-8 (byte 11)"
     assert wrong_text(file, "x") == "file is not UTF-8 (byte 11)"
@@ -131,7 +132,7 @@ def test_invalid_json_gives_a_reason(file: Path) -> None:
 
 @settings(deadline=None)  # the disk can be slow
 @given(content=st.binary(max_size=200), keys=KEYS)
-def test_no_content_makes_a_check_raise_an_exception(
+def test_no_file_content_makes_a_check_raise_an_exception(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, keys: list[str | int]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "any"
@@ -142,7 +143,7 @@ def test_no_content_makes_a_check_raise_an_exception(
 
 @settings(deadline=None)  # the disk can be slow
 @given(value=JSON, keys=KEYS)
-def test_a_key_is_missing_exactly_if_python_cannot_find_it(
+def test_a_key_is_reported_missing_exactly_when_python_cannot_find_it(
     tmp_path_factory: pytest.TempPathFactory, value: Any, keys: list[str | int]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "json"
@@ -152,7 +153,7 @@ def test_a_key_is_missing_exactly_if_python_cannot_find_it(
 
 @settings(deadline=None)  # the disk can be slow
 @given(text=st.text(st.characters(exclude_categories=["Cs"])), word=st.text())
-def test_a_text_is_missing_exactly_if_python_cannot_find_it(
+def test_text_is_reported_missing_exactly_when_python_cannot_find_it(
     tmp_path_factory: pytest.TempPathFactory, text: str, word: str
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "text"

@@ -1,4 +1,4 @@
-"""Tests of building a job from a message: valid and invalid messages, and the output location."""
+"""Tests for building jobs from valid and invalid messages, and for output locations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDERS, DEFAULTS = Folders(Path("/job")), JobDefaults("bucket", "App")
 
 
 def build_job(**message: Any) -> Job:
-    """Build the job of a message. The default group is {"v": "x"}."""
+    """Build a job from a message with these keys. The default group is {"v": "x"}."""
     return job_from_message({"group": {"v": "x"}, "command": "true"} | message, FOLDERS, DEFAULTS)
 
 
@@ -29,7 +29,7 @@ def test_a_value_never_changes_the_number_of_words_in_a_command(value: str) -> N
 
 
 @pytest.mark.parametrize("shell", [True, False])
-def test_braces_of_awk_and_json_are_not_placeholders(shell: bool) -> None:
+def test_braces_in_awk_and_json_are_not_placeholders(shell: bool) -> None:
     words = build_job(command="""awk -F, '{print $1}' {{v}} '{"a": 1}' {v}""", shell=shell).command
     expected = ["awk", "-F,", "{print $1}", "{v}", '{"a": 1}', "x"]
     assert (words if isinstance(words, list) else shlex.split(words)) == expected
@@ -39,7 +39,7 @@ def test_values_in_a_shell_command_are_quoted() -> None:
     assert build_job(group={"v": "it's"}, command="echo {v}", shell=True).command == """echo 'it'"'"'s'"""
 
 
-def test_a_placeholder_that_cannot_be_quoted_for_a_shell_makes_a_message_bad() -> None:
+def test_a_placeholder_that_cannot_be_quoted_for_a_shell_makes_the_message_invalid() -> None:
     with pytest.raises(
         BadMessage, match=r"\{v\} is used after `, where values cannot be quoted; assign \{v\} to a shell"
     ):
@@ -66,7 +66,7 @@ def test_two_jobs_never_share_an_output_location(location: str) -> None:
 @pytest.mark.parametrize(
     "body", ["", "[]", "{}", '{"group": 1}', "[" * 100_000, '{"group": "\\ud800"}', '{"group": ' + "9" * 5000 + "}"]
 )
-def test_a_body_that_is_not_a_message_is_refused(body: str) -> None:
+def test_a_body_that_is_not_a_message_is_rejected(body: str) -> None:
     with pytest.raises(BadMessage):
         parse_message(body)
 
@@ -84,7 +84,7 @@ def test_a_body_that_is_not_a_message_is_refused(body: str) -> None:
         {"inputs": ["https://[x/a"]}, {"inputs": ["https://x:y/a"]}, {"inputs": ["https:///a"]},
     ],
 )  # fmt: skip
-def test_a_key_with_an_invalid_value_makes_a_message_bad(invalid: dict[str, Any]) -> None:
+def test_a_key_with_an_invalid_value_makes_the_message_invalid(invalid: dict[str, Any]) -> None:
     with pytest.raises(BadMessage):
         build_job(**invalid)
 
@@ -105,7 +105,7 @@ def test_a_web_address_needs_no_input_bucket() -> None:
     assert Job("j", "true", "", "ours", "out/j", inputs=["https://example.org/a"]).input_bucket == ""
 
 
-def test_a_time_limit_never_exceeds_the_longest_job_that_sqs_allows() -> None:
+def test_a_time_limit_never_exceeds_what_sqs_allows() -> None:
     assert build_job(timeout_minutes=1e6).timeout_seconds == 11 * 3600
     assert build_job(timeout_minutes=10**400).timeout_seconds == 11 * 3600  # this number is too large for a float
     assert build_job(timeout_minutes=2).timeout_seconds == 120

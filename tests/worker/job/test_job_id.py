@@ -1,4 +1,4 @@
-"""Tests of job ids: readable, always the same for a message, and allowed in keys and names."""
+"""Tests for job ids: they are readable, always the same for the same message, and allowed in keys and names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_job_id_is_allowed_in_keys_folder_names_and_log_stream_names_for_any_g
 
 
 @given(st.dictionaries(st.text(), ANYTHING))
-def test_a_job_id_is_the_same_after_the_message_was_sent(message: dict[str, Any]) -> None:
+def test_a_job_id_stays_the_same_after_the_message_is_sent(message: dict[str, Any]) -> None:
     received = json.loads(json.dumps(dict(reversed(list(message.items())))))
     assert job_id({"group": "g"} | received) == job_id({"group": "g"} | message)
 

@@ -1,4 +1,4 @@
-"""Tests of `{scripts_dir}` in a job file: the folder of the developer's scripts, in the image and the local cloud."""
+"""Tests for `{scripts_dir}` in a job file: the developer's scripts folder, in the image and in the local cloud."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ print(job_from_message(message, Folders(Path("/job")), JobDefaults("bucket", "Ap
 
 
 def read_scripts_folder(project: Path, template: Path) -> str:
-    """Return the folder of scripts that a worker of this project prints."""
+    """Return the scripts folder that this project's worker prints."""
     layout = build_layout(project)
     layout.make_folders()
     worker = ProcessRunner(layout, template).start_task(WorkOrder("task", "image", {}))
@@ -32,7 +32,7 @@ def read_scripts_folder(project: Path, template: Path) -> str:
 
 @pytest.mark.parametrize("has_worker", [True, False])
 @pytest.mark.parametrize("has_scripts", [True, False])
-def test_a_project_uses_its_own_scripts_or_else_those_of_the_template(
+def test_a_project_uses_its_own_scripts_or_the_templates_scripts_if_it_has_none(
     has_worker: bool, has_scripts: bool, tmp_path: Path
 ) -> None:
     project, template = tmp_path / "project", tmp_path / "template"

@@ -1,4 +1,4 @@
-"""Tests of placeholders in a job file."""
+"""Tests for placeholders in a job file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def test_placeholders_inside_a_value_are_not_replaced() -> None:
     assert list_placeholders("{a} {{b}} {c d} {e.f}") == {"a", "e.f"}
 
 
-def test_a_placeholder_without_a_value_is_named() -> None:
+def test_a_placeholder_without_a_value_is_reported_by_name() -> None:
     with pytest.raises(TemplateError, match=r"the placeholder \{plate\} has no value; available: well"):
         fill_placeholders("{plate}", {"well": "A01"})

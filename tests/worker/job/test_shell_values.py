@@ -1,4 +1,4 @@
-"""Tests of the quoting of values in shell commands: a value is always treated as plain text."""
+"""Tests for quoting values in shell commands: the shell always treats a value as plain text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0
 
 
 @given(VALUES)
-def test_a_value_stays_one_word_at_every_position_of_its_placeholder(value: str) -> None:
+def test_a_value_stays_one_word_wherever_its_placeholder_is(value: str) -> None:
     command = fill_shell('prog {v} "a {v}" \'b {v}\' \\"{v}', {"v": value})
     assert shlex.split(command) == ["prog", value, f"a {value}", f"b {value}", f'"{value}']
 
@@ -39,7 +39,7 @@ def test_a_real_shell_prints_the_value_unchanged(value: str) -> None:
         ("echo $'{v}'", r"\$'"),
     ],
 )
-def test_a_placeholder_that_cannot_be_quoted_for_a_shell_is_refused(command: str, token: str) -> None:
+def test_a_placeholder_that_cannot_be_quoted_for_a_shell_is_rejected(command: str, token: str) -> None:
     with pytest.raises(TemplateError, match=rf"\{{v\}} is used after {token}, where values cannot be quoted"):
         fill_shell(command, {"v": "x"})
 

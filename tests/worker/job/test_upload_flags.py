@@ -1,4 +1,4 @@
-"""Tests of the translation of AWS CLI flags into arguments of S3 requests."""
+"""Tests for translating AWS CLI flags into S3 request arguments."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_empty_and_ignored_flags_give_no_arguments(flags: object) -> None:
         ('--cache-control "max-age=60, public"', {"CacheControl": "max-age=60, public"}),
     ],
 )
-def test_flags_become_arguments_of_s3_requests(flags: str, arguments: dict[str, object]) -> None:
+def test_flags_become_s3_request_arguments(flags: str, arguments: dict[str, object]) -> None:
     assert parse_upload_flags(flags) == arguments
 
 
@@ -49,11 +49,11 @@ def test_flags_become_arguments_of_s3_requests(flags: str, arguments: dict[str, 
         ("--metadata plate", "--metadata is 'plate', not name=value"),
         ("--metadata '{\"plate\": 1}'", "but each value must be a string"),
         ("--metadata '{plate'", "--metadata "),
-        (True, "True is not a string; write flags as for `aws s3 cp`"),
-        (["--acl"], "is not a string; write flags as for `aws s3 cp`"),
+        (True, "True is not a string; write flags as you would for `aws s3 cp`"),
+        (["--acl"], "is not a string; write flags as you would for `aws s3 cp`"),
     ],
 )
-def test_an_invalid_flag_is_named(flags: object, message: str) -> None:
+def test_an_invalid_flag_is_reported_by_name(flags: object, message: str) -> None:
     with pytest.raises(BadFlags, match=message):
         parse_upload_flags(flags)
 
@@ -62,6 +62,6 @@ S3_ARGUMENTS = set(boto3.client("s3", "us-east-1").meta.service_model.operation_
 
 
 @given(st.text() | st.lists(st.sampled_from(["--acl", "private", "=", "'", "--sse", "{"])).map(" ".join))
-def test_any_text_gives_known_arguments_or_is_refused(text: str) -> None:
+def test_any_text_gives_known_arguments_or_is_rejected(text: str) -> None:
     with suppress(BadFlags):
         assert set(parse_upload_flags(text)) <= S3_ARGUMENTS

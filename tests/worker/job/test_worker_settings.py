@@ -1,4 +1,4 @@
-"""Tests of the worker's settings, which are read from environment variables."""
+"""Tests for the worker's settings, which are read from environment variables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ENVIRONMENT = {"APP_NAME": "App", "SQS_QUEUE_URL": "https://sqs/queue", "AWS_BUC
 @pytest.mark.parametrize(
     ("name", "value"), [("AWS_BUCKET", ""), ("DOCKER_CORES", "0"), ("DOCKER_CORES", "two"), ("SECONDS_TO_START", "-1")]
 )
-def test_a_missing_or_invalid_variable_is_named(name: str, value: str) -> None:
+def test_a_missing_or_invalid_variable_is_reported_by_name(name: str, value: str) -> None:
     with pytest.raises(BadEnvironment, match=name):
         read_worker_settings(ENVIRONMENT | {name: value})
 
 
-def test_a_worker_that_is_started_by_hand_has_defaults() -> None:
+def test_a_worker_started_by_hand_uses_default_settings() -> None:
     settings: Settings = read_worker_settings(ENVIRONMENT)
     assert (settings.run, settings.docker_cores, settings.check_if_done) == ("by-hand", 1, True)

@@ -1,4 +1,4 @@
-"""Tests of the detection of out-of-memory kills, which the kernel counts in the container's control group."""
+"""Tests for detecting out-of-memory kills, which the kernel counts in the container's control group."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ V2 = "low 0\nhigh 0\nmax 12\noom 3\noom_kill {}\noom_group_kill 0\n"
 
 
 class Cgroup:
-    """A control group of version 1 or 2 with a kill count that tests set."""
+    """A control group (version 1 or 2) whose kill count is set by the tests."""
 
     def __init__(self, folder: Path, file: str, text: str) -> None:
         self.folder, self._file, self._text = folder, folder / file, text
@@ -41,8 +41,8 @@ def test_a_kill_is_claimed_once(cgroup: Cgroup) -> None:
     assert kills.claim_kill(0)
 
 
-def test_kills_before_the_start_of_a_program_are_not_claimed_for_it(cgroup: Cgroup) -> None:
-    """Such kills can belong to the program of another job, which may still run or may claim them itself."""
+def test_kills_before_a_program_starts_are_not_claimed_for_it(cgroup: Cgroup) -> None:
+    """Such kills can belong to another job's program, which may still be running or may claim them itself."""
     kills = OomKills(cgroup.folder)
     cgroup.set_kill_count(5)
     before = kills.count_kills()
@@ -51,7 +51,7 @@ def test_kills_before_the_start_of_a_program_are_not_claimed_for_it(cgroup: Cgro
     assert [kills.claim_kill(before), kills.claim_kill(before)] == [True, False]
 
 
-def test_no_kill_is_claimed_twice_by_slots_at_the_same_time(cgroup: Cgroup) -> None:
+def test_no_kill_is_claimed_twice_when_many_slots_claim_at_the_same_time(cgroup: Cgroup) -> None:
     kills = OomKills(cgroup.folder)
     cgroup.set_kill_count(20)
     with ThreadPoolExecutor(16) as slots:
@@ -60,7 +60,7 @@ def test_no_kill_is_claimed_twice_by_slots_at_the_same_time(cgroup: Cgroup) -> N
 
 
 @pytest.mark.parametrize("text", [None, "", "oom 7\n", "oom_kill many\n", "oom_group_kill 4\n"])
-def test_without_a_readable_count_nothing_is_claimed(tmp_path: Path, text: str | None) -> None:
+def test_no_kill_is_claimed_without_a_readable_count(tmp_path: Path, text: str | None) -> None:
     kills = OomKills(tmp_path)
     if text is not None:
         (tmp_path / "memory.events").write_text(text)
@@ -76,5 +76,5 @@ def test_the_kernel_kills_a_program_and_its_children_before_the_worker() -> None
     assert int(output) == OOM_VICTIM_SCORE > int(Path("/proc/self/oom_score_adj").read_text())
 
 
-def test_marking_a_victim_ignores_an_ended_program_and_a_system_without_proc(tmp_path: Path) -> None:
+def test_marking_a_victim_succeeds_even_if_its_score_file_does_not_exist(tmp_path: Path) -> None:
     mark_oom_victim(1, tmp_path)

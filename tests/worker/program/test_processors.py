@@ -1,4 +1,4 @@
-"""Tests that the worker's threads share one processor, while programs, hooks, and transfers use all."""
+"""Tests that the worker's threads share one processor, while programs, hooks, and transfers use all processors."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def get_own_processors() -> Set[int]:
 
 
 def run_in_slot(function: Callable[[], Any]) -> Any:
-    """Return the result of `function`, called in a thread like those of the worker's slots."""
+    """Return the result of `function`, called in a thread that is set up like a slot's thread."""
     with ThreadPoolExecutor(1, initializer=use_one_processor) as pool:
         return pool.submit(function).result()
 
 
-def test_threads_of_slots_share_one_processor_and_other_threads_use_all() -> None:
+def test_slot_threads_share_one_processor_and_other_threads_use_all_processors() -> None:
     before = get_own_processors()
     assert run_in_slot(get_own_processors) == run_in_slot(get_own_processors)
     assert len(run_in_slot(get_own_processors)) == 1
@@ -53,7 +53,7 @@ def test_a_hook_and_its_programs_use_all_processors() -> None:
     assert run_in_slot(run_hook) == (str(len(get_own_processors())), run_in_slot(get_own_processors))
 
 
-def test_a_program_uses_all_processors_even_if_a_slots_thread_started_its_launcher(tmp_path: Path) -> None:
+def test_a_program_uses_all_processors_even_if_a_slot_thread_started_its_launcher(tmp_path: Path) -> None:
     def run_program() -> str:
         launcher = LauncherPool(1)
         run_command(launcher, PRINT_PROCESSOR_COUNT, ProgramSurroundings(tmp_path, tmp_path / "log"), 60)
@@ -63,8 +63,10 @@ def test_a_program_uses_all_processors_even_if_a_slots_thread_started_its_launch
     assert run_in_slot(run_program) == str(len(get_own_processors()))
 
 
-def test_transfers_use_all_processors_and_a_single_small_upload_uses_the_slots_thread(s3: Any, tmp_path: Path) -> None:
-    processor_sets: set[frozenset[int]] = set()  # of the threads that send or receive the content of files
+def test_transfers_use_all_processors_but_a_single_small_upload_runs_in_the_slot_thread(
+    s3: Any, tmp_path: Path
+) -> None:
+    processor_sets: set[frozenset[int]] = set()  # of all threads that send or receive file content
     for operation in ("PutObject", "GetObject"):
         s3.meta.events.register(
             f"before-call.s3.{operation}", lambda **_: processor_sets.add(frozenset(get_own_processors()))

@@ -1,4 +1,4 @@
-"""Tests of running the wrapped program: start, end, measurement, and cleanup of its processes."""
+"""Tests for running the wrapped program: starting, ending, and measuring it, and cleaning up its processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the launcher f
 
 @pytest.fixture
 def run_program(launcher: LauncherPool, tmp_path: Path) -> RunProgram:
-    """Return a function that runs a command in the test's folder, by default for at most one minute."""
+    """Return a function that runs a command in the test's folder, with a default time limit of one minute."""
 
     def run(
         command: Any, *, pool: LauncherPool = launcher, folder: Path = tmp_path, log: Path = tmp_path / "log",
@@ -42,7 +42,7 @@ def run_program(launcher: LauncherPool, tmp_path: Path) -> RunProgram:
 
 
 def find_sleep_processes(seconds: int) -> list[psutil.Process]:
-    """Return the processes `sleep SECONDS`, without zombies."""
+    """Return the processes that run `sleep SECONDS`, excluding zombies."""
     command = ["sleep", str(seconds)]
     return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == command]
 
@@ -68,7 +68,7 @@ def test_programs_run_in_parallel_with_separate_exit_codes_and_logs(run_program:
         result = run_program(f"echo {number}; exit {number}", folder=folder, log=folder / "log")
         return result.exit_code, read_last_lines(folder / "log")
 
-    with ThreadPoolExecutor(8) as pool:  # twice as many as the launchers can run at a time
+    with ThreadPoolExecutor(8) as pool:  # twice as many programs as the launchers can run at a time
         assert list(pool.map(run_numbered, range(20))) == [(number, [str(number)]) for number in range(20)]
 
 
@@ -80,7 +80,7 @@ def test_programs_run_in_parallel_with_separate_exit_codes_and_logs(run_program:
         (["echo", "x" * 3 * MB], "the program 'echo' cannot be started: .*Argument list too long"),
     ],
 )
-def test_a_program_that_cannot_be_started_is_named_with_the_reason(
+def test_a_program_that_cannot_be_started_is_reported_with_the_reason(
     run_program: RunProgram, command: list[str], reason: str
 ) -> None:
     with pytest.raises(Failed, match=reason):
@@ -88,8 +88,8 @@ def test_a_program_that_cannot_be_started_is_named_with_the_reason(
     assert run_program("true").exit_code == 0  # the launcher still works
 
 
-def test_the_peak_memory_is_that_of_the_program_and_not_of_the_worker(run_program: RunProgram) -> None:
-    ballast = bytearray(os.urandom(100 * MB))  # memory of this process
+def test_the_peak_memory_does_not_include_the_workers_memory(run_program: RunProgram) -> None:
+    ballast = bytearray(os.urandom(100 * MB))  # memory that only this process uses
     small = run_program(["sh", "-c", ":"]).peak_memory_bytes
     large = run_program([sys.executable, "-c", f"bytearray({50 * MB})"]).peak_memory_bytes
     assert len(ballast) > 4 * small
@@ -113,9 +113,7 @@ def test_all_processes_that_a_program_leaves_behind_are_killed(run_program: RunP
 
 
 @needs_linux
-def test_a_process_that_a_program_left_and_that_ended_by_itself_is_reaped(
-    run_program: RunProgram, tmp_path: Path
-) -> None:
+def test_a_process_left_behind_that_ends_by_itself_is_reaped(run_program: RunProgram, tmp_path: Path) -> None:
     run_program("(setsid sh -c 'echo $$ > left; exec sleep 0.05' &); until [ -s left ]; do sleep 0.01; done; sleep 0.2")
     assert not psutil.pid_exists(int((tmp_path / "left").read_text()))
 
@@ -135,8 +133,8 @@ def test_launchers_and_programs_end_when_the_worker_is_killed(tmp_path: Path) ->
     (launcher,) = worker.children()
     worker.kill()
     worker.wait()
-    wait_until(lambda: not find_sleep_processes(5432), "the program still runs")
-    wait_until(lambda: not launcher.is_running(), "the launcher still runs")
+    wait_until(lambda: not find_sleep_processes(5432), "the program is still running")
+    wait_until(lambda: not launcher.is_running(), "the launcher is still running")
 
 
 @needs_linux
@@ -154,7 +152,7 @@ def test_a_program_that_kills_or_stops_its_launcher_fails_only_its_own_attempt(
         assert caught.value.reason_class == "crash"
         assert other_program.result().exit_code == 0
     assert run_program("exit 7", pool=pool).exit_code == 7
-    wait_until(lambda: find_sleep_processes(6543) == [], "the program still runs")
+    wait_until(lambda: find_sleep_processes(6543) == [], "the program is still running")
     pool.end()
 
 
@@ -164,7 +162,7 @@ def test_a_launcher_that_was_killed_between_programs_is_replaced(run_program: Ru
     pool = LauncherPool(1)
     (started,) = set(psutil.Process().children()) - before
     os.killpg(started.pid, signal.SIGKILL)
-    wait_until(lambda: started.status() == psutil.STATUS_ZOMBIE, "the launchers still run")
+    wait_until(lambda: started.status() == psutil.STATUS_ZOMBIE, "the launchers are still running")
     with pytest.raises(Failed):
         run_program("true", pool=pool)
     assert run_program("true", pool=pool).exit_code == 0
@@ -175,13 +173,13 @@ def test_a_launcher_that_was_killed_between_programs_is_replaced(run_program: Ru
 def test_a_lost_launcher_is_replaced_as_soon_as_the_machine_allows_it(
     run_program: RunProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any, **__: Any) -> Any:
+    def fail_to_start(*_: Any, **__: Any) -> Any:
         raise OSError("Cannot allocate memory")
 
     pool = LauncherPool(1)
     with pytest.raises(Failed, match="was killed or hangs"):
         run_program("kill -9 $PPID", pool=pool)
-    monkeypatch.setattr(launcher.subprocess, "Popen", refuse)
+    monkeypatch.setattr(launcher.subprocess, "Popen", fail_to_start)
     for _ in range(2):
         with pytest.raises(OSError, match="allocate"):
             run_program("true", pool=pool)
@@ -190,7 +188,7 @@ def test_a_lost_launcher_is_replaced_as_soon_as_the_machine_allows_it(
     pool.end()
 
 
-def test_a_log_that_cannot_be_written_has_the_reason_class_machine(run_program: RunProgram, tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_gives_the_reason_class_machine(run_program: RunProgram, tmp_path: Path) -> None:
     with pytest.raises(Failed) as caught:
         run_program("true", log=tmp_path / "none" / "log")
     assert caught.value.reason_class == "machine"

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of transfers."""
+"""Fixtures for the transfer tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from distributed_something.worker.transfer import results, s3_file
 
-SMALLEST_PART_BYTES = 5 * 1024 * 1024  # limit of S3
+SMALLEST_PART_BYTES = 5 * 1024 * 1024  # S3's limit
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def output_folder(tmp_path: Path) -> Path:
-    """Create a job's output folder, still empty."""
+    """Create a job's output folder, which is empty at first, and return it."""
     folder = tmp_path / "job" / "output"
     folder.mkdir(parents=True)
     return folder

@@ -1,4 +1,4 @@
-"""Helpers of the tests of transfers, which record S3 requests and make them fail."""
+"""Helpers for the transfer tests that record S3 requests and make them fail."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from botocore.exceptions import ClientError
 
 from distributed_something.worker.job.failures import LostLease
 
-# Error codes and HTTP statuses of temporary errors.
-TRANSIENT_REFUSALS = [
+# The error code and HTTP status of each temporary error.
+TRANSIENT_ERRORS = [
     ("ThrottlingException", 400), ("KMS.ThrottlingException", 400), ("TooManyRequests", 429),
     ("RequestLimitExceeded", 400), ("OperationAborted", 409), ("ConditionalRequestConflict", 409),
     ("RequestTimeTooSkewed", 403), ("RequestExpired", 400), ("ExpiredToken", 400), ("SlowDown", 503),
@@ -18,7 +18,7 @@ TRANSIENT_REFUSALS = [
 
 
 class Calls:
-    """The names of all requests that a client sends. `respond` may raise an error instead of sending the request."""
+    """Records the names of all requests that a client sends. `respond` can raise an error to stop a request."""
 
     def __init__(self, s3: Any, respond: Callable[[str], None] = lambda name: None) -> None:
         self.names: list[str] = []
@@ -34,22 +34,22 @@ class Calls:
 
 
 def no_sleep(seconds: float) -> None:
-    """Skip a pause."""
+    """Return at once instead of sleeping."""
 
 
 def never_sleep(seconds: float) -> None:
     """Fail the test, because the error must not be retried."""
-    raise AssertionError(f"it sleeps {seconds} s although the error is not temporary")
+    raise AssertionError(f"the code slept for {seconds} s, although the error is not temporary")
 
 
-def build_refusal(code: str, status: int) -> ClientError:
-    """Return an S3 error with this code and HTTP status."""
+def build_s3_error(code: str, status: int) -> ClientError:
+    """Return an error from S3 with this code and HTTP status."""
     response = {"Error": {"Code": code, "Message": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(response, "PutObject")  # type: ignore[arg-type]
 
 
 def fail_first_calls(count: int, name: str, error: Exception) -> Callable[[str], None]:
-    """Return a `respond` function that raises `error` for the first `count` requests of that name."""
+    """Return a `respond` function that raises `error` for the first `count` requests with this name."""
     errors = [error] * count
 
     def respond(request_name: str) -> None:

@@ -1,4 +1,4 @@
-"""Tests of the download of inputs from S3."""
+"""Tests for downloading inputs from S3."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from distributed_something.worker.transfer.inputs import fetch_inputs
 from distributed_something.worker.transfer.retry import RETRY_PAUSES_SECONDS
 from tests.support.objects import put_objects
 from tests.worker.transfer.s3_calls import (
-    TRANSIENT_REFUSALS,
+    TRANSIENT_ERRORS,
     Calls,
-    build_refusal,
+    build_s3_error,
     fail_first_calls,
     never_sleep,
     no_sleep,
@@ -28,7 +28,7 @@ from tests.worker.transfer.s3_calls import (
 
 
 def read_files(folder: Path) -> dict[str, str]:
-    """Return the text of every file by its path in `folder`."""
+    """Return the text of every file in `folder`, keyed by its path relative to `folder`."""
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -39,7 +39,7 @@ def test_keys_prefixes_and_addresses_are_fetched(s3: Any, tmp_path: Path) -> Non
     assert size == len("in/a.txtp/1/xp/1/yother/z")
 
 
-def test_inputs_of_a_mapping_get_the_given_paths(s3: Any, tmp_path: Path) -> None:
+def test_inputs_in_a_mapping_are_saved_at_the_mapped_paths(s3: Any, tmp_path: Path) -> None:
     put_objects(s3, "in/a.txt", "p/1/x", "p/y", "b/z", "c/z")
     fetch_inputs(s3, {"in/a.txt": "d/e.txt", "p/": "plate", "b/z": "b/", "s3://ours/c/z": "c/"}, "ours", tmp_path)
     assert read_files(tmp_path) == {
@@ -48,7 +48,7 @@ def test_inputs_of_a_mapping_get_the_given_paths(s3: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("target", ["../a", "/../a", "..", "a/../../b", "x\0"])
-def test_a_path_outside_the_jobs_folder_is_refused(s3: Any, tmp_path: Path, target: str) -> None:
+def test_a_path_outside_the_jobs_folder_is_rejected(s3: Any, tmp_path: Path, target: str) -> None:
     put_objects(s3, "in/a")
     with pytest.raises(Failed, match="would be written outside the job's folder"):
         fetch_inputs(s3, {"in/a": target.replace("\\0", "\0")}, "ours", tmp_path)
@@ -61,7 +61,7 @@ def test_an_input_never_replaces_an_existing_file(s3: Any, tmp_path: Path) -> No
         fetch_inputs(s3, ["b/x"], "ours", tmp_path)
 
 
-def test_two_inputs_with_the_same_file_name_are_refused(s3: Any, tmp_path: Path) -> None:
+def test_two_inputs_with_the_same_file_name_are_rejected(s3: Any, tmp_path: Path) -> None:
     put_objects(s3, "a/x", "b/x")
     with pytest.raises(Failed, match="two inputs would have the same file name: x"):
         fetch_inputs(s3, ["a/x", "b/x"], "ours", tmp_path)
@@ -81,7 +81,7 @@ def test_two_inputs_with_the_same_file_name_are_refused(s3: Any, tmp_path: Path)
         ("s3://arn:aws:s3:us-east-1:123456789012:accesspoint:x.y/k", "Invalid ARN"),
     ],
 )
-def test_a_missing_input_is_named(s3: Any, tmp_path: Path, text: str, message: str) -> None:
+def test_a_missing_input_is_reported_with_its_address(s3: Any, tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(MissingInput, match=message):
         fetch_inputs(s3, [text], "ours", tmp_path, sleep=never_sleep)
 
@@ -92,20 +92,20 @@ def test_a_key_needs_an_input_bucket(s3: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("code", "status"), [("InvalidBucketName", 400), ("KeyTooLongError", 400)])
-def test_an_input_with_a_name_that_s3_refuses_is_missing_without_a_retry(
+def test_an_input_whose_name_s3_rejects_is_reported_missing_without_a_retry(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, status: int
 ) -> None:
-    def refuse(**_: Any) -> None:
+    def reject_request(**_: Any) -> None:
         response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
         raise ClientError(response, "GetObject")  # type: ignore[arg-type]
 
-    monkeypatch.setattr(s3, "get_object", refuse)
+    monkeypatch.setattr(s3, "get_object", reject_request)
     with pytest.raises(MissingInput, match=code):
         fetch_inputs(s3, ["in/a"], "a..b", tmp_path, sleep=never_sleep)
 
 
 @pytest.mark.parametrize(("key", "text"), [("p/../../evil", "p/"), ("p/..", "p/.."), ("p/a/../../../evil", "p/")])
-def test_a_key_that_leads_out_of_the_input_folder_is_refused(s3: Any, tmp_path: Path, key: str, text: str) -> None:
+def test_a_key_that_leads_out_of_the_input_folder_is_rejected(s3: Any, tmp_path: Path, key: str, text: str) -> None:
     put_objects(s3, key)
     input_folder = tmp_path / "job" / "input"
     input_folder.mkdir(parents=True)
@@ -129,7 +129,7 @@ def test_a_small_input_takes_one_request(s3: Any, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_large_input_is_fetched_completely_in_parts(s3: Any, tmp_path: Path) -> None:
-    content = bytes(range(256)) * 4 * 1024 * 11 + b"end"  # 11 MiB and 3 bytes: parts of 5, 5 and 1
+    content = bytes(range(256)) * 4 * 1024 * 11 + b"end"  # 11 MiB and 3 bytes: two parts of 5 MiB and a smaller one
     s3.put_object(Bucket="ours", Key="big", Body=content)
     calls = Calls(s3)
     assert fetch_inputs(s3, ["big"], "ours", tmp_path) == len(content)
@@ -137,7 +137,7 @@ def test_a_large_input_is_fetched_completely_in_parts(s3: Any, tmp_path: Path) -
     assert calls.names == ["GetObject"] * 3
 
 
-def test_an_input_whose_connection_breaks_is_fetched_again(
+def test_an_input_is_fetched_again_if_the_connection_breaks(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put_object(Bucket="ours", Key="in/a", Body=b"whole")
@@ -164,8 +164,10 @@ def test_an_input_that_cannot_be_reached_fails_after_its_retries(s3: Any, tmp_pa
 
 
 @pytest.mark.parametrize(("code", "status"), [("NoSuchKey", 404), ("404", 404), ("NoSuchBucket", 404)])
-def test_an_input_that_does_not_exist_is_named_without_a_retry(s3: Any, tmp_path: Path, code: str, status: int) -> None:
-    calls = Calls(s3, fail_first_calls(99, "GetObject", build_refusal(code, status)))
+def test_an_input_that_does_not_exist_is_reported_without_a_retry(
+    s3: Any, tmp_path: Path, code: str, status: int
+) -> None:
+    calls = Calls(s3, fail_first_calls(99, "GetObject", build_s3_error(code, status)))
     with pytest.raises(MissingInput, match="the input s3://ours/in/a does not exist"):
         fetch_inputs(s3, ["in/a"], "ours", tmp_path)
     assert calls.names == ["GetObject"]
@@ -178,10 +180,10 @@ def test_an_input_that_does_not_exist_is_named_without_a_retry(s3: Any, tmp_path
         ("PreconditionFailed", 412),
     ],
 )  # fmt: skip
-def test_a_job_is_retried_if_its_input_cannot_be_read_because_the_machine_may_be_the_cause(
+def test_a_job_with_an_unreadable_input_is_retried_because_the_machine_may_be_the_cause(
     s3: Any, tmp_path: Path, code: str, status: int
 ) -> None:
-    calls = Calls(s3, fail_first_calls(99, "GetObject", build_refusal(code, status)))
+    calls = Calls(s3, fail_first_calls(99, "GetObject", build_s3_error(code, status)))
     with pytest.raises(Failed, match=rf"the input s3://ours/in/a .*\({code}\)") as failed:
         fetch_inputs(s3, ["in/a"], "ours", tmp_path)
     assert failed.value.reason_class == "aws"
@@ -189,16 +191,16 @@ def test_a_job_is_retried_if_its_input_cannot_be_read_because_the_machine_may_be
     assert calls.names == ["GetObject"]  # a retry within the same attempt would get the same response
 
 
-@pytest.mark.parametrize(("code", "status"), TRANSIENT_REFUSALS)
+@pytest.mark.parametrize(("code", "status"), TRANSIENT_ERRORS)
 def test_a_request_is_retried_after_a_temporary_error(s3: Any, tmp_path: Path, code: str, status: int) -> None:
     put_objects(s3, "in/a")
-    calls = Calls(s3, fail_first_calls(1, "GetObject", build_refusal(code, status)))
+    calls = Calls(s3, fail_first_calls(1, "GetObject", build_s3_error(code, status)))
     assert fetch_inputs(s3, ["in/a"], "ours", tmp_path, sleep=no_sleep) == len("in/a")
     assert calls.names == ["GetObject", "GetObject"]
 
 
 class FullDiskBody(io.BytesIO):
-    """A body that raises the error of a full disk when it is read."""
+    """A body that raises a full-disk error when it is read."""
 
     def read(self, size: int | None = -1) -> bytes:
         raise OSError(errno.ENOSPC, "No space left on device")

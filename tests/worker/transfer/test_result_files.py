@@ -1,4 +1,4 @@
-"""Tests of the choice of result files: only files in the job's folder, also if a link points to them."""
+"""Tests for selecting result files: only files in the job's folder count, including the targets of links."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def test_a_link_to_a_file_in_the_jobs_folder_counts_as_that_file(output_folder: 
         ("../input", "'l' is a link to a folder outside the output folder"),
     ],
 )
-def test_a_link_that_is_not_a_result_is_refused_and_named(output_folder: Path, target: str, message: str) -> None:
+def test_a_link_that_cannot_be_a_result_is_rejected_with_its_name(
+    output_folder: Path, target: str, message: str
+) -> None:
     (output_folder.parent.parent / "secret").touch()
     (output_folder.parent / "input").mkdir()
     (output_folder / "l").symlink_to(target)
@@ -43,13 +45,13 @@ def test_a_link_that_is_not_a_result_is_refused_and_named(output_folder: Path, t
         list_result_files(output_folder, "here")
 
 
-def test_a_name_that_makes_a_key_too_long_is_refused(output_folder: Path) -> None:
+def test_a_name_that_makes_a_key_too_long_is_rejected(output_folder: Path) -> None:
     (output_folder / ("ä" * 120)).touch()
-    with pytest.raises(Failed, match="1,141 bytes, but S3 allows 1,024"):
+    with pytest.raises(Failed, match="1,141 bytes long, but S3 allows only 1,024"):
         list_result_files(output_folder, "x" * 900)
 
 
-def test_an_output_whose_name_is_not_utf8_is_refused_and_named(output_folder: Path) -> None:
+def test_an_output_whose_name_is_not_utf8_is_rejected_with_its_name(output_folder: Path) -> None:
     (output_folder / "a\udcff").touch()
     with pytest.raises(Failed, match=r"the name of the output 'a\\udcff' is not UTF-8"):
         list_result_files(output_folder, "here")

@@ -1,4 +1,4 @@
-"""Tests of the upload of results: few requests, verification, and no request after a lease is lost."""
+"""Tests for uploading results: few requests, verification, and no requests after a lease is lost."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from distributed_something.worker.transfer.s3_file import CheckedBody
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
 from tests.support.objects import list_sizes
 from tests.worker.transfer.s3_calls import (
-    TRANSIENT_REFUSALS,
+    TRANSIENT_ERRORS,
     Calls,
     ShortLease,
-    build_refusal,
+    build_s3_error,
     fail_first_calls,
     never_sleep,
     no_sleep,
@@ -74,9 +74,7 @@ def test_results_are_unchanged_until_a_file_is_replaced(s3: Any, tmp_path: Path)
     assert not has_unchanged_results(s3, "out", outputs)
 
 
-def test_a_link_is_uploaded_as_its_target_and_a_link_out_of_the_folder_prevents_the_upload(
-    s3: Any, output_folder: Path
-) -> None:
+def test_a_link_is_uploaded_as_its_target_unless_it_leads_outside_the_jobs_folder(s3: Any, output_folder: Path) -> None:
     (output_folder / "a").write_text("a")
     (output_folder / "again").symlink_to("a")
     upload_results(s3, output_folder, HERE)
@@ -87,10 +85,10 @@ def test_a_link_is_uploaded_as_its_target_and_a_link_out_of_the_folder_prevents_
     assert list_sizes(s3, "out/") == {}
 
 
-@pytest.mark.parametrize(("code", "status"), TRANSIENT_REFUSALS)
+@pytest.mark.parametrize(("code", "status"), TRANSIENT_ERRORS)
 def test_a_request_is_retried_after_a_temporary_error(s3: Any, output_folder: Path, code: str, status: int) -> None:
     (output_folder / "a").touch()
-    calls = Calls(s3, fail_first_calls(1, "PutObject", build_refusal(code, status)))
+    calls = Calls(s3, fail_first_calls(1, "PutObject", build_s3_error(code, status)))
     upload_results(s3, output_folder, ResultDestination("ours", "here", replaceable={}), sleep=no_sleep)
     assert calls.names == ["PutObject", "PutObject", "ListObjectsV2"]
 
@@ -125,7 +123,7 @@ def test_every_request_with_content_contains_a_checksum_that_s3_verifies(s3: Any
 
 
 def shorten_once(listed: dict[str, ListedObject], calls_to_change: list[bool]) -> dict[str, ListedObject]:
-    """Return the listing, but show `here/b` once with no bytes."""
+    """Return the listing, but show `here/b` as empty the first time."""
     if "here/b" in listed and calls_to_change:
         calls_to_change.pop()
         return listed | {"here/b": replace(listed["here/b"], size=0)}
@@ -150,14 +148,14 @@ def test_only_a_file_that_failed_is_uploaded_again(
 
 def test_an_upload_fails_after_all_retries_if_s3_stays_unavailable(s3: Any, output_folder: Path) -> None:
     (output_folder / "a").touch()
-    Calls(s3, fail_first_calls(99, "PutObject", build_refusal("ServiceUnavailable", 503)))
+    Calls(s3, fail_first_calls(99, "PutObject", build_s3_error("ServiceUnavailable", 503)))
     sleeps: list[float] = []
     with pytest.raises(UploadError, match=r"s3://ours/here: .*ServiceUnavailable"):
         upload_results(s3, output_folder, HERE, sleep=sleeps.append)
     assert sum(sleeps) == sum(RETRY_PAUSES_SECONDS)
 
 
-def test_nothing_is_published_if_the_lease_is_lost_at_any_read(s3: Any, output_folder: Path) -> None:
+def test_nothing_is_published_if_the_lease_is_lost_during_any_read(s3: Any, output_folder: Path) -> None:
     (output_folder / "a").write_bytes(b"a" * 300_000)
     lease = ShortLease(1000)
     upload_results(s3, output_folder, ResultDestination("ours", "kept"), check=lease)
@@ -188,13 +186,13 @@ def test_nothing_stays_in_s3_if_the_lease_is_lost_before_the_upload_is_completed
 @pytest.mark.usefixtures("small_parts")
 def test_an_upload_is_aborted_if_a_part_fails(s3: Any, output_folder: Path) -> None:
     (output_folder / "big").write_bytes(b"0" * 11 * 1024 * 1024)
-    Calls(s3, fail_first_calls(99, "UploadPart", build_refusal("AccessDenied", 403)))
+    Calls(s3, fail_first_calls(99, "UploadPart", build_s3_error("AccessDenied", 403)))
     with pytest.raises(UploadError, match="AccessDenied"):
         upload_results(s3, output_folder, HERE, sleep=no_sleep)
     assert s3.list_multipart_uploads(Bucket="ours").get("Uploads", []) == []
 
 
-def test_a_repeated_request_checks_the_lease_again(output_folder: Path) -> None:
+def test_a_retried_request_checks_the_lease_again(output_folder: Path) -> None:
     (output_folder / "a").write_bytes(b"abc")
     lease = ShortLease(10**6)
     with (output_folder / "a").open("rb") as file:
@@ -202,7 +200,7 @@ def test_a_repeated_request_checks_the_lease_again(output_folder: Path) -> None:
         assert (body.read(), body.read(), body.tell()) == (b"bc", b"", 2)
         lease.remaining_calls = 0
         with pytest.raises(LostLease):
-            body.seek(0)  # botocore does this before it repeats a request
+            body.seek(0)  # botocore does this before it retries a request
 
 
 def test_the_lease_is_lost_if_another_worker_replaces_a_file_before_it_is_verified(

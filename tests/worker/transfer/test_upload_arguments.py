@@ -1,4 +1,4 @@
-"""Tests that the upload flags of a job file are part of every S3 request of an upload."""
+"""Tests that every S3 request in an upload contains the arguments from the job file's upload flags."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def stub() -> Iterator[tuple[Any, Stubber]]:
         stubber.assert_no_pending_responses()
 
 
-def test_every_request_of_an_upload_contains_the_arguments_of_the_flags(
+def test_every_upload_request_contains_the_arguments_from_the_flags(
     stub: tuple[Any, Stubber], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests that create an object contain the ACL; all requests to the bucket contain the payer."""
+    """Requests that create an object contain the ACL; all requests to the bucket contain `RequestPayer`."""
     s3, stubber = stub
     monkeypatch.setattr(results, "MAX_SINGLE_PUT_BYTES", 5)
     (tmp_path / "a").write_text("small")

@@ -1,4 +1,4 @@
-"""Tests of the download of inputs from the web."""
+"""Tests for downloading inputs from the web."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SCRIPT = b"print 'hello'\n" * 100_000
 class Server(BaseHTTPRequestHandler):
     """A web server with a few paths.
 
-    `/script.py` exists and `/moved/…` redirects to it. `/short` ends too early. `/busy` is unavailable twice.
-    `/forbidden` is refused. No other path exists.
+    `/script.py` exists, and `/moved/…` redirects to it. `/short` sends only the first 10 bytes of the file. `/busy` is
+    unavailable for the first two requests. Access to `/forbidden` is denied. No other path exists.
     """
 
     paths: list[str]
@@ -28,17 +28,17 @@ class Server(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.paths.append(self.path)
         if self.path.startswith("/moved/"):
-            self._answer(302, b"", Location="/script.py?from=moved")
+            self._respond(302, b"", Location="/script.py?from=moved")
         elif self.path == "/busy" and self.paths.count("/busy") < 3:
-            self._answer(503, b"later")
+            self._respond(503, b"later")
         elif self.path == "/short":
-            self._answer(200, SCRIPT[:10], **{"Content-Length": str(len(SCRIPT))})
+            self._respond(200, SCRIPT[:10], **{"Content-Length": str(len(SCRIPT))})
         elif self.path in ("/script.py", "/script.py?from=moved", "/busy"):
-            self._answer(200, SCRIPT)
+            self._respond(200, SCRIPT)
         else:
-            self._answer({"/forbidden": 403, "/gone-for-good": 410}.get(self.path, 404), b"no")
+            self._respond({"/forbidden": 403, "/gone-for-good": 410}.get(self.path, 404), b"no")
 
-    def _answer(self, status: int, body: bytes, **headers: str) -> None:
+    def _respond(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
             self.send_header(name, value)
@@ -74,7 +74,7 @@ def test_a_web_file_is_named_after_the_path_of_its_address(
     assert (tmp_path / "script.py").read_bytes() == SCRIPT
 
 
-def test_a_web_file_can_get_another_path(address: str, tmp_path: Path) -> None:
+def test_a_web_file_can_be_saved_at_another_path(address: str, tmp_path: Path) -> None:
     fetch({f"{address}/script.py?from=moved": "scripts/a.py"}, tmp_path)
     assert (tmp_path / "scripts" / "a.py").read_bytes() == SCRIPT
 
@@ -85,7 +85,7 @@ def test_a_request_to_a_busy_server_is_retried(address: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("path", "status"), [("/gone", 404), ("/gone-for-good", 410)])
-def test_a_file_that_the_server_does_not_have_is_named_without_a_retry(
+def test_a_file_that_the_server_does_not_have_is_reported_without_a_retry(
     address: str, tmp_path: Path, path: str, status: int
 ) -> None:
     with pytest.raises(MissingInput, match=f"the input {address}{path} does not exist .*HTTP status {status}"):
@@ -93,7 +93,7 @@ def test_a_file_that_the_server_does_not_have_is_named_without_a_retry(
     assert Server.paths == [path]
 
 
-def test_a_file_that_the_server_refuses_is_not_counted_as_missing(address: str, tmp_path: Path) -> None:
+def test_a_file_that_the_server_denies_does_not_count_as_missing(address: str, tmp_path: Path) -> None:
     with pytest.raises(Failed, match=f"the input {address}/forbidden cannot be read .*HTTP status 403") as failed:
         fetch([f"{address}/forbidden"], tmp_path)
     assert failed.value.reason_class == "aws"
