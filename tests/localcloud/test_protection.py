@@ -1,4 +1,4 @@
-"""Task scale-in protection, requested from the ECS agent in the same way as workers do."""
+"""Task scale-in protection, requested from the ECS agent as a worker would request it."""
 
 from __future__ import annotations
 

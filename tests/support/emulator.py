@@ -106,7 +106,7 @@ class WorkerLab:
 
     @property
     def environment(self) -> dict[str, str]:
-        """A worker's variables as a task definition sets them. AWS_DEFAULT_REGION is not among them."""
+        """A worker's variables as a task definition sets them. Workers must not need AWS_DEFAULT_REGION."""
         return LOGIN | {
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": self.url,

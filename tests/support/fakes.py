@@ -1,4 +1,4 @@
-"""Fakes for AWS and time: clients that expect exact requests, a small SQS, and a clock that only advances in sleep."""
+"""Fakes for AWS and time: clients that expect exact requests, a small SQS, and a clock that only `sleep` advances."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from botocore.validate import validate_parameters
 UNKNOWN_TO_MODELS = {"InstanceType"}  # AWS adds values before botocore's models list them
 
 # Limits that AWS documents but botocore's models do not contain, keyed by parameter name (for a nested parameter, the
-# last part of its name). A pair is the minimum and maximum of a number, of a list's entries, or of a text's characters.
-# A string is a pattern.
+# last part of its name). A pair is the minimum and maximum of a number, of the entries in a list, or of the characters
+# in a text. A string is a pattern.
 _NAME, _SECONDS = r"[\w-]{1,80}", (0, 43_200)
 _TAGS: dict[str, Any] = {"Key": (1, 127), "Value": (0, 256)}  # EC2's limits, in characters
 DOCUMENTED: dict[str, dict[str, Any]] = {

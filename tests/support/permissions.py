@@ -111,7 +111,7 @@ def _find_permission(node: ast.AST) -> str | None:
 
 
 def _find_call(node: ast.AST) -> tuple[str, str] | None:
-    """Return the service and the operation of a call, or None.
+    """Return a call's service and operation, or None.
 
     A call is `client.call`, `client.get_paginator("call")`, or any function call whose first argument is the name of an
     EC2 call, such as "describe_subnets".

@@ -58,7 +58,7 @@ class Project:
         return result
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `python run.py --local …` without waiting until it ends."""
+        """Start `python run.py --local …` without waiting for it to end."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             self.build_command(*arguments),

@@ -267,7 +267,7 @@ RUN_SETTINGS = SETTINGS.model_copy(update={
     "AUTO_MONITOR": True, "CREATE_DASHBOARD": True, "CLEAN_DASHBOARD": True, "EXPORT_LOGS": True, "JOB_RETRIES": 2,
     "CLUSTER_MACHINES": 2, "TASKS_PER_MACHINE": 1, "MOUNT_S3": False,
 })  # fmt: skip
-BIG = 33 * 1024 * 1024  # in bytes; too large for a single part of a multipart upload
+BIG = 33 * 1024 * 1024  # in bytes; a multipart upload needs several parts for it
 
 
 DIGEST = f"sha256:{'0' * 64}"

@@ -114,7 +114,7 @@ def read_cloud_state(layout: CloudLayout) -> CloudState | None:
 def lock_cloud(layout: CloudLayout, file_name: str = "lock") -> Iterator[None]:
     """Hold one of this project's locks while the block runs. Other commands that need the same lock wait.
 
-    The lock `lock` guards starting and stopping. Other actions use lock files of their own.
+    The file `lock` protects starting and stopping. Other actions use their own lock files.
     """
     layout.make_folders()
     with open(layout.root / file_name, "w") as file:

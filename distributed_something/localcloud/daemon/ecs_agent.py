@@ -1,8 +1,8 @@
 """The ECS agent's endpoint for task scale-in protection. Each task has its own address, given in ECS_AGENT_URI.
 
-Like the real ECS agent, it denies protection with status 200 and a `failure` object. Its sources are the pages "Amazon
-ECS task scale-in protection endpoint" and "Task scale-in protection considerations" in the ECS Developer Guide and, for
-the status, the agent's source code (`tmds`).
+Like the real ECS agent, it denies protection with status 200 and a `failure` object. The ECS
+Developer Guide describes this on the pages "Amazon ECS task scale-in protection endpoint" and "Task scale-in protection
+considerations"; the status comes from the agent's source code (`tmds`).
 """
 
 from __future__ import annotations

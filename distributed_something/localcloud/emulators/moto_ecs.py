@@ -98,7 +98,7 @@ def list_propagated_tags(service: Service, definition: TaskDefinition) -> list[d
 
 
 def build_running_container(definition: TaskDefinition) -> Any:
-    """Return a running container in moto's format for a task."""
+    """Return moto's representation of a task's container, marked as running."""
     container_class: Any = Container  # typed Any, because the class lacks some abstract CloudFormation methods
     container = container_class(definition)
     container.last_status = "RUNNING"
@@ -199,7 +199,7 @@ def update_service(self: Any, properties: dict[str, Any]) -> Service:
 
 
 def delete_cluster(self: Any, cluster_str: str) -> Cluster:
-    """Delete a cluster. Like ECS, raise an error if it is in use, to reveal a cleanup in the wrong order."""
+    """Delete a cluster. As in ECS, this fails if the cluster is in use, which reveals a cleanup in the wrong order."""
     name = self._get_cluster(cluster_str).name
     if any(service.cluster_name == name and service.status == "ACTIVE" for service in self.services.values()):
         problem = "The Cluster cannot be deleted while Services are active."

@@ -1,9 +1,9 @@
 """The two ways to run a task's worker: as a process or as a container.
 
 A process needs only Python and starts immediately. It gets the stop signal but has no memory limit, because a limit on
-address space would stop Python programs that use little memory. A container has both and tests the real container
-image. It shares the host's network, because the emulators listen only on the loopback interface. With Docker Desktop,
-this requires "Enable host networking" in its settings.
+address space would stop Python programs that use little memory. A container gets the signal, has the limit, and
+tests the real container image. It shares the host's network, because the emulators listen only on the loopback
+interface. With Docker Desktop, this requires "Enable host networking" in the settings.
 """
 
 from __future__ import annotations

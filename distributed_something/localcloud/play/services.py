@@ -328,7 +328,7 @@ def sum_task_requirements(definition: Any) -> TaskRequirements:
 def build_work_order(
     task: Task, container: dict[str, Any], endpoint_variables: dict[str, str], machine: Machine
 ) -> WorkOrder:
-    """Return the work order for a task's container definition. `endpoint_variables` override its own."""
+    """Return the work order for a task's container definition. `endpoint_variables` override its variables."""
     variables = {variable["name"]: variable.get("value", "") for variable in container.get("environment") or []}
     linux = container.get("linuxParameters") or {}
     return WorkOrder(

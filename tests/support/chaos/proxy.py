@@ -193,7 +193,7 @@ async def _read_head(reader: asyncio.StreamReader) -> Message:
 
 
 async def _read_body(reader: asyncio.StreamReader, message: Message, *, to_end: bool) -> bytes:
-    """Read a body with a length or in chunks. With `to_end`, otherwise read until the connection is closed."""
+    """Read a chunked body or one with a length. With `to_end`, read any other body until the connection is closed."""
     if message.header(b"transfer-encoding").lower() == b"chunked":
         return b"".join([chunk async for chunk in _read_chunks(reader)])
     length = message.header(b"content-length")

@@ -28,7 +28,7 @@ from tests.support.processes import iter_marked_processes
 SENDING_SHARE = 0.7  # share of the disturbed time during which jobs are sent
 STEP_SECONDS = 0.1
 PROGRAM_SECONDS = 0.5
-DISK_INTERVAL = 2  # every second worker has a disk that can be filled
+DISK_INTERVAL = 2  # every other worker has a disk that can be filled
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Run:
         self._emulator_url = url
         self.slots = [self._build_slot(number) for number in range(size.workers)]
         self._outages: dict[str, float] = {}
-        self._handled_reports: set[str] = set()  # keys of reports whose unhealthy machines were replaced
+        self._handled_reports: set[str] = set()  # keys of reports whose machines have been replaced
 
     def _build_slot(self, number: int) -> WorkerSlot:
         disk = Disk(self.folder / f"disk-{number}") if number % DISK_INTERVAL == 0 else None
