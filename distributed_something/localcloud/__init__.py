@@ -1,8 +1,8 @@
 """AWS emulated on this computer, for `run.py --local`.
 
 Each project has one daemon. It hosts two emulators and simulates what they do not emulate: machines that join a
-cluster and are interrupted, and tasks that run real programs. Only `cli` imports this package. The import is cheap:
-the emulators run in the daemon, and boto3 is imported by the first call that needs it. Start reading in
+cluster and are interrupted, and tasks that run real programs. Only `cli` imports this package. Importing it is fast,
+because the emulators run in the daemon and boto3 is imported only when it is first needed. Start reading in
 `client/cloud.py`.
 """
 

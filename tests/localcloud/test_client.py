@@ -16,12 +16,12 @@ from distributed_something.localcloud.base.layout import CloudState, build_layou
 from tests.support.local_lab import Lab, stop_lab, wait_until
 
 
-def test_a_second_command_uses_the_running_cloud(lab: Lab) -> None:
+def test_a_second_command_uses_the_running_local_cloud(lab: Lab) -> None:
     first = lab.cloud
     assert lab.start_cloud().state == first.state
 
 
-def test_commands_that_start_at_the_same_time_share_one_cloud(tmp_path: Path) -> None:
+def test_commands_that_start_at_the_same_time_share_one_local_cloud(tmp_path: Path) -> None:
     clouds: list[LocalCloud] = []
     threads = [
         threading.Thread(target=lambda: clouds.append(start_local_cloud(tmp_path, worker_root=tmp_path)))
@@ -37,7 +37,7 @@ def test_commands_that_start_at_the_same_time_share_one_cloud(tmp_path: Path) ->
         stop_local_cloud(tmp_path)
 
 
-def test_the_clouds_of_two_projects_are_independent(lab: Lab, tmp_path: Path) -> None:
+def test_the_local_clouds_of_two_projects_are_independent(lab: Lab, tmp_path: Path) -> None:
     other = Lab(tmp_path / "project-two")
     try:
         lab.create_service(1)
@@ -51,7 +51,7 @@ def test_the_clouds_of_two_projects_are_independent(lab: Lab, tmp_path: Path) ->
         stop_lab(other)
 
 
-def test_a_copy_of_a_project_has_its_own_cloud(lab: Lab, tmp_path: Path) -> None:
+def test_a_copy_of_a_project_has_its_own_local_cloud(lab: Lab, tmp_path: Path) -> None:
     lab.cloud.ensure_buckets(["copied"])
     lab.cloud.build_client("s3").put_object(Bucket="copied", Key="a", Body=b"1")
     original, copy = lab.cloud.state, tmp_path / "copy"
@@ -68,7 +68,7 @@ def test_a_copy_of_a_project_has_its_own_cloud(lab: Lab, tmp_path: Path) -> None
         stop_local_cloud(copy)
 
 
-def test_stop_returns_whether_a_cloud_was_running(tmp_path: Path) -> None:
+def test_stop_returns_whether_a_local_cloud_was_running(tmp_path: Path) -> None:
     assert stop_local_cloud(tmp_path) is False
     start_local_cloud(tmp_path, worker_root=tmp_path)
     assert stop_local_cloud(tmp_path) is True
@@ -84,14 +84,14 @@ def test_a_failed_start_is_reported_in_one_line(tmp_path: Path, monkeypatch: pyt
     assert "cloud.log" in str(error.value)
 
 
-def test_a_start_with_containers_fails_without_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starting_with_containers_fails_if_no_engine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(LocalCloudError, match="container"):
         start_local_cloud(tmp_path, containers=True, worker_root=tmp_path)
     assert stop_local_cloud(tmp_path) is False
 
 
-def test_the_cloud_listens_only_on_the_loopback_interface(lab: Lab) -> None:
+def test_the_local_cloud_listens_only_on_the_loopback_interface(lab: Lab) -> None:
     for url in (lab.cloud.state.moto, lab.cloud.state.ministack):
         assert url.startswith("http://127.0.0.1:")
     environment = lab.cloud.build_environment()
@@ -127,14 +127,14 @@ def test_the_users_aws_settings_have_no_effect(lab: Lab, tmp_path: Path) -> None
 
 
 def build_environment(lab: Lab, user_variables: dict[str, str]) -> dict[str, str]:
-    """Return the environment variables for a command in the shell of a user with these variables."""
+    """Return the environment variables for a command run by a user who has set `user_variables`."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in user_variables.items():
             patch.setenv(name, value)
         return lab.cloud.build_environment()
 
 
-def test_a_command_never_reads_an_incomplete_profile_while_others_start(tmp_path: Path) -> None:
+def test_a_command_never_reads_an_incomplete_profile_while_other_commands_start(tmp_path: Path) -> None:
     layout = build_layout(tmp_path)
     layout.make_folders()
     cloud = LocalCloud(layout, CloudState(1, "token", "http://moto", "http://ministack", layout.key), "us-east-1")

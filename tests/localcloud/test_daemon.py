@@ -1,4 +1,4 @@
-"""Ways in which the daemon ends, and the cleanup after it."""
+"""Ways in which the daemon can end, and the cleanup that follows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_killing_the_daemon_ends_its_workers_and_keeps_the_objects(own_lab: Lab)
     assert (lab.cloud.export_buckets(["pears"]) / "pears" / "a").read_text() == "1"
 
 
-def test_the_next_start_cleans_up_if_daemon_and_cleanup_process_were_killed(own_lab: Lab) -> None:
+def test_the_next_start_cleans_up_if_the_daemon_and_the_cleanup_process_were_killed(own_lab: Lab) -> None:
     lab = own_lab
     lab.create_service(1)
     lab.request_fleet(1)

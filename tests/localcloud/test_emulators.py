@@ -1,4 +1,4 @@
-"""Features added to the emulators, and injected faults."""
+"""Features that are added to the emulators, and injected faults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distributed_something.localcloud.emulators.faults import (
 from tests.support.local_lab import Lab
 
 
-def test_service_linked_roles_are_named_as_on_aws(lab: Lab) -> None:
+def test_service_linked_roles_have_the_same_names_as_on_aws(lab: Lab) -> None:
     iam = lab.cloud.build_client("iam")
     for service, name in (("spot", "EC2Spot"), ("spotfleet", "EC2SpotFleet"), ("ecs", "ECS")):
         response = iam.create_service_linked_role(AWSServiceName=f"{service}.amazonaws.com")
@@ -40,11 +40,11 @@ def draw_faults(rate: str, seed: str, count: int = 2000) -> list[Fault]:
     return [faults.draw_fault() for _ in range(count)]
 
 
-def test_the_fault_rate_is_as_requested_and_zero_by_default() -> None:
+def test_the_fault_rate_matches_its_variable_and_is_zero_by_default() -> None:
     assert set(draw_faults("", "1")) == {Fault.NONE}
     counts = Counter(draw_faults("0.1", "1"))
-    assert 150 <= counts[Fault.REFUSED] + counts[Fault.RESPONSE_LOST] <= 250
-    assert 0 < counts[Fault.RESPONSE_LOST] < counts[Fault.REFUSED]
+    assert 150 <= counts[Fault.REJECTED] + counts[Fault.RESPONSE_LOST] <= 250
+    assert 0 < counts[Fault.RESPONSE_LOST] < counts[Fault.REJECTED]
 
 
 def test_the_same_seed_gives_the_same_faults() -> None:
@@ -52,14 +52,14 @@ def test_the_same_seed_gives_the_same_faults() -> None:
     assert draw_faults("0.3", "5") != draw_faults("0.3", "6")
 
 
-def test_a_refusal_uses_the_callers_protocol() -> None:
+def test_an_error_response_uses_the_callers_protocol() -> None:
     faults = FaultGenerator({})
-    json_refusals, xml_refusals = (
-        [faults.build_refusal(is_json=is_json) for _ in range(50)] for is_json in (True, False)
+    json_errors, xml_errors = (
+        [faults.build_error_response(is_json=is_json) for _ in range(50)] for is_json in (True, False)
     )
-    assert {(status, json.loads(body)["__type"]) for status, _, body in json_refusals} == {
+    assert {(status, json.loads(body)["__type"]) for status, _, body in json_errors} == {
         (400, "ThrottlingException"),
         (503, "ServiceUnavailable"),
     }
-    assert {status for status, _, _ in xml_refusals} == {503}
-    assert all(body.startswith(b"<Error><Code>") for _, _, body in xml_refusals)
+    assert {status for status, _, _ in xml_errors} == {503}
+    assert all(body.startswith(b"<Error><Code>") for _, _, body in xml_errors)

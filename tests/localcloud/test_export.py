@@ -1,4 +1,4 @@
-"""Export of buckets to folders of ordinary files, and its retries."""
+"""Exporting buckets to folders of ordinary files, with retries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_results_become_ordinary_files_and_unchanged_files_are_not_rewritten(lab
     assert (results / "%" / "absolute").read_text() == "changed!!"
 
 
-def test_no_key_is_written_outside_its_buckets_folder() -> None:
+def test_no_object_is_written_outside_its_buckets_folder() -> None:
     for key in ("../x", "/x", "a/../../x", "..", "a//b", ".", "x" * 300, "nul\0"):
         path = build_safe_path(key)
         assert not path.is_absolute()
@@ -49,14 +49,14 @@ def test_a_key_that_is_also_a_folder_gets_a_different_name() -> None:
 
 
 class Body(BytesIO):
-    """Body of a response, with the method that botocore calls."""
+    """Response body with the method that botocore calls."""
 
     def stream(self) -> Iterator[bytes]:
         yield self.read()
 
 
-class Refusal:
-    """Handler that answers each request with SlowDown the first `times` times, before the emulator gets it."""
+class Rejection:
+    """Handler that rejects each request with SlowDown the first `times` times, before the emulator receives it."""
 
     def __init__(self, times: int) -> None:
         self.times = times
@@ -73,33 +73,33 @@ class Refusal:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make time.sleep do nothing, because botocore has no parameter for it."""
+    """Make time.sleep do nothing, because botocore offers no way to replace its sleep function."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
-def export_with_refusals(lab: Lab, times: int) -> Refusal:
-    """Export a bucket with two objects and refuse each request of the export `times` times."""
+def export_with_rejections(lab: Lab, times: int) -> Rejection:
+    """Export a bucket with two objects, and reject each of the export's requests `times` times."""
     lab.cloud.ensure_buckets(["plums"])
     for key in ("one", "two"):
         lab.cloud.build_client("s3").put_object(Bucket="plums", Key=key, Body=key.encode())
     s3 = lab.cloud.build_client("s3", connections=16)
-    refusal = Refusal(times)
-    s3.meta.events.register("before-send.s3", refusal)
+    rejection = Rejection(times)
+    s3.meta.events.register("before-send.s3", rejection)
     export_buckets(s3, lab.cloud.layout, ["plums"])
-    return refusal
+    return rejection
 
 
 @pytest.mark.usefixtures("no_pauses")
 def test_each_request_of_an_export_may_fail_seven_times(lab: Lab) -> None:
-    refusal = export_with_refusals(lab, 7)
+    rejection = export_with_rejections(lab, 7)
     assert {path.name: path.read_text() for path in (lab.cloud.layout.results / "plums").iterdir()} == {
         "one": "one",
         "two": "two",
     }
-    assert set(refusal.sent.values()) == {8}
+    assert set(rejection.sent.values()) == {8}
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_the_export_fails_if_requests_are_always_refused(lab: Lab) -> None:
+def test_the_export_fails_if_its_requests_are_always_rejected(lab: Lab) -> None:
     with pytest.raises(ClientError, match="SlowDown"):
-        export_with_refusals(lab, 100)
+        export_with_rejections(lab, 100)

@@ -1,4 +1,4 @@
-"""Adaptation of a fleet file to the emulated account."""
+"""Adapting a fleet file to the emulated account."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_unknown_ids_are_replaced_and_existing_ones_are_kept(lab: Lab) -> None:
 
 
 def test_disks_are_made_large_enough_for_the_replacement_image(lab: Lab) -> None:
-    """A fleet file's disks may fit its own image but be too small for the replacement."""
+    """A fleet file's disks may be large enough for its own image but too small for the replacement."""
     disks = [
         {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8, "SnapshotId": "snap-0123456789abcdef0"}},
         {"DeviceName": "/dev/xvdcz", "Ebs": {"VolumeSize": 100, "VolumeType": "gp2"}},

@@ -1,4 +1,4 @@
-"""Spot fleets: their target capacity, their end, and their history."""
+"""Spot fleets: target capacity, cancellation, expiration, and history."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_lowering_the_target_terminates_machines_only_if_the_policy_says_so(lab:
     wait_until(lambda: len(lab.list_machines()) == 1)
 
 
-def test_a_terminated_machine_beyond_the_lowered_target_is_not_replaced(lab: Lab) -> None:
+def test_a_terminated_machine_is_not_replaced_if_its_fleet_exceeds_a_lowered_target(lab: Lab) -> None:
     lab.create_service(0)
     fleet_id = lab.request_fleet(3)
     wait_until(lambda: len(lab.list_machines()) == 3)
@@ -56,7 +56,7 @@ def test_a_fleet_that_does_not_maintain_its_capacity_cannot_be_modified(lab: Lab
         lab.ec2.modify_spot_fleet_request(SpotFleetRequestId=fleet_id, TargetCapacity=2)
 
 
-def test_canceling_a_fleet_terminates_its_machines_and_their_tasks(lab: Lab) -> None:
+def test_canceling_a_fleet_terminates_its_machines_and_stops_their_tasks(lab: Lab) -> None:
     lab.create_service(2)
     fleet_id = lab.request_fleet(1)
     wait_until(lambda: len(lab.list_workers()) == 4)
@@ -89,7 +89,7 @@ def test_an_expired_fleet_is_canceled_and_its_machines_are_terminated(lab: Lab) 
     assert lab.describe_fleet(lasting)["SpotFleetRequestState"] == "active"
 
 
-def test_machines_of_a_launch_template_join_and_the_fleet_is_described_as_requested(lab: Lab) -> None:
+def test_machines_from_a_launch_template_join_and_the_fleet_description_matches_the_request(lab: Lab) -> None:
     lab.create_service(1)
     account, tag = EmulatedAccount(lab.cloud.build_client), {"Key": "app", "Value": "Plum"}
     data: Any = {

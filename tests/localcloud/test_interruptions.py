@@ -30,7 +30,7 @@ def test_a_machine_gets_its_interruption_notice_from_the_instance_metadata(lab: 
     latest = time.time() + 60
     watcher.tick()
     (end_time,) = end_times
-    assert earliest - 1 <= end_time <= latest + 1  # the notice contains whole seconds
+    assert earliest - 1 <= end_time <= latest + 1  # the notice gives the time in whole seconds
 
 
 def test_an_interrupted_machine_is_drained_terminated_and_replaced(lab: Lab) -> None:
@@ -56,7 +56,7 @@ def test_an_interrupted_machine_is_terminated_at_the_end_of_its_notice(lab: Lab)
     assert instance["StateReason"]["Code"] == "Server.SpotInstanceTermination"
 
 
-def test_an_interruption_without_a_running_machine_fails(lab: Lab) -> None:
+def test_interrupting_a_machine_fails_if_no_such_machine_is_running(lab: Lab) -> None:
     with pytest.raises(LocalCloudError, match="no machine is running"):
         lab.cloud.interrupt_machine()
     with pytest.raises(LocalCloudError, match="no machine i-12 is running"):

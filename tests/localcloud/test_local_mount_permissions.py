@@ -1,4 +1,4 @@
-"""Permissions that a local container gets with MOUNT_S3: exactly those in its task definition."""
+"""With MOUNT_S3, a local container gets exactly the permissions in its task definition."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def record_docker_arguments(settings: Settings, folder: Path) -> set[str]:
     return set(Path(f"{docker}.arguments").read_text().splitlines())
 
 
-def test_a_local_container_gets_exactly_the_permissions_of_its_task_definition(tmp_path: Path) -> None:
+def test_a_local_container_gets_exactly_the_permissions_in_its_task_definition(tmp_path: Path) -> None:
     mount_settings = Settings.model_validate(SETTINGS.model_dump() | {"MOUNT_S3": True})
     default_arguments, mount_arguments = (
         record_docker_arguments(settings, tmp_path / name)

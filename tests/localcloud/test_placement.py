@@ -11,7 +11,7 @@ from distributed_something.localcloud.play.placement import (
 )
 
 
-def test_a_task_starts_on_the_machine_with_the_fewest_tasks_that_it_fits_on() -> None:
+def test_a_task_starts_on_the_machine_that_has_room_and_runs_the_fewest_tasks() -> None:
     machines = [
         FreeCapacity("full", 100, 10),
         FreeCapacity("busy", 4000, 4000, tasks=1),
@@ -27,7 +27,7 @@ def test_a_task_starts_on_the_machine_with_the_fewest_tasks_that_it_fits_on() ->
     assert "MemberOf placement constraint unsatisfied" in failure
 
 
-def test_each_quick_end_of_a_worker_makes_the_next_delay_longer() -> None:
+def test_the_delay_grows_up_to_a_limit_while_tasks_keep_ending_quickly() -> None:
     throttle = StartThrottle()
     delays = []
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""Search for the processes of a local cloud, and killing them, even after their parent has ended."""
+"""Finding and killing the processes of a local cloud, even after their parent has ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if sys.argv[1] == "stay":
 
 @pytest.fixture
 def value() -> Iterator[str]:
-    """A unique value for the mark. After the test, all processes that carry it are killed."""
+    """A unique value for the mark. After the test, all processes that have it are killed."""
     value = uuid.uuid4().hex
     yield value
     kill_marked_processes(MARK, value)

@@ -1,4 +1,4 @@
-"""Task scale-in protection, requested from the ECS agent as workers request it."""
+"""Task scale-in protection, requested from the ECS agent as a worker would request it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_lowering_the_desired_count_stops_only_unprotected_tasks(lab: Lab) -> No
     wait_until(lambda: lab.list_tasks() == [])
 
 
-def test_protection_is_refused_if_more_tasks_are_protected_than_desired(lab: Lab) -> None:
+def test_protection_is_denied_if_more_tasks_are_protected_than_desired(lab: Lab) -> None:
     lab.create_service(3)
     lab.request_fleet(2)
     wait_until(lambda: lab.describe_service()["runningCount"] == 3)
@@ -46,7 +46,7 @@ def test_protection_is_refused_if_more_tasks_are_protected_than_desired(lab: Lab
     wait_until(lambda: lab.list_task_arns() == {first["taskArn"], second["taskArn"]})
 
 
-def test_a_protected_task_of_an_older_revision_keeps_running_beside_the_new_one(lab: Lab) -> None:
+def test_a_protected_task_of_an_older_revision_keeps_running_alongside_the_new_one(lab: Lab) -> None:
     lab.create_service(1)
     lab.request_fleet(1)
     wait_until(lambda: lab.describe_service()["runningCount"] == 1)
@@ -70,7 +70,7 @@ def test_a_draining_machine_gets_no_new_tasks_and_keeps_only_protected_ones(lab:
     lab.request_fleet(1)
     wait_until(lambda: len(lab.list_machines()) == 3)
     lab.ecs.update_container_instances_state(cluster=lab.cluster, containerInstances=[drained], status="DRAINING")
-    # Both tasks of the drained machine are replaced, but the protected one keeps running as a fifth task.
+    # Both tasks on the drained machine are replaced, but the protected one keeps running as a fifth task.
     wait_until(lambda: other["taskArn"] not in lab.list_task_arns() and len(lab.list_task_arns()) == 5)
     on_drained = {task["taskArn"] for task in lab.list_tasks() if task["containerInstanceArn"] == drained}
     assert on_drained == {protected["taskArn"]}
@@ -99,7 +99,7 @@ def test_protected_tasks_stop_when_their_machine_is_terminated(lab: Lab) -> None
     wait_until(lambda: bool(lab.list_task_arns()) and task["taskArn"] not in lab.list_task_arns())
 
 
-def test_protection_expires_and_invalid_requests_are_refused() -> None:
+def test_protection_expires_and_invalid_requests_are_rejected() -> None:
     clock = [1000.0]
     task = RunningTask(SimpleNamespace(task_arn="arn:t"), "arn:s", None, None, None, 30, 0.0)  # type: ignore[arg-type]
     services = SimpleNamespace(find_protection_refusal=lambda task, now: None)

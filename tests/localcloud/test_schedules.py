@@ -1,4 +1,4 @@
-"""Schedules that call functions, which can import boto3 and no other package of this computer."""
+"""Schedules that call functions, which can import boto3 but no other package on this computer."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def create_schedule(lab: Lab, rule: str, function: str, state: str = "ENABLED") 
 
 
 def read_call_results(lab: Lab) -> dict[str, Any]:
-    """Return what the calls of the functions stored, by rule."""
+    """Return what the function calls stored, keyed by rule."""
     s3 = lab.cloud.build_client("s3")
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket="calls").get("Contents", [])]
     return {key: json.load(s3.get_object(Bucket="calls", Key=key)["Body"]) for key in keys}
 
 
-def test_a_schedule_calls_its_function_which_can_import_only_its_code_and_boto3(own_lab: Lab) -> None:
+def test_a_schedule_calls_its_function_which_can_import_only_its_own_code_and_boto3(own_lab: Lab) -> None:
     lab = own_lab
     lab.cloud.ensure_buckets(["calls"])
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
@@ -66,13 +66,13 @@ def test_a_schedule_calls_its_function_which_can_import_only_its_code_and_boto3(
     assert read_call_results(lab) == {"often": [[], "apple"]}
     events.remove_targets(Rule="often", Ids=["1"])
     events.delete_rule(Name="often")
-    # A deleted schedule means that its run has ended, so the daemon exports the results.
+    # Deleting a schedule means that the run has ended, so the daemon exports the results.
     wait_until((lab.project / "local" / "calls" / "often").exists)
     expected = f"the rule broken calls {function}-missing, which does not exist"
     assert expected in build_layout(lab.project).log.read_text()
 
 
-def test_a_call_is_killed_at_its_timeout_and_never_runs_beside_another_call(tmp_path: Path) -> None:
+def test_a_call_is_killed_at_its_timeout_and_never_overlaps_another_call(tmp_path: Path) -> None:
     layout = build_layout(tmp_path)
     layout.make_folders()
     sleeper = SimpleNamespace(
@@ -110,6 +110,6 @@ def test_a_call_is_killed_at_its_timeout_and_never_runs_beside_another_call(tmp_
     assert schedules.simulate_step(65.0) == []
 
 
-def test_a_rate_runs_thirty_times_faster_and_other_expressions_never_run() -> None:
+def test_a_rate_rule_runs_thirty_times_faster_than_on_aws_and_other_rules_never_run() -> None:
     assert [parse_rate_seconds(f"rate({rate})") for rate in ("1 minute", "5 minutes", "1 hour")] == [2, 10, 120]
     assert [parse_rate_seconds(expression) for expression in ("cron(0 12 * * ? *)", "", None)] == [0, 0, 0]

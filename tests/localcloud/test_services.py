@@ -1,4 +1,4 @@
-"""Services: starting and stopping their tasks, and the worker process of each task."""
+"""Services: starting and stopping their tasks, and each task's worker process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from distributed_something.localcloud.base.layout import build_layout
 from tests.support.local_lab import Lab, wait_until
 
 
-def test_tasks_start_up_to_the_desired_count_and_the_free_capacity(lab: Lab) -> None:
+def test_tasks_start_until_the_desired_count_is_reached_or_no_capacity_is_free(lab: Lab) -> None:
     lab.create_service(5)
     lab.request_fleet(2)
     wait_until(lambda: lab.describe_service()["runningCount"] == 4)
@@ -33,7 +33,7 @@ def test_running_tasks_are_subtracted_from_the_remaining_resources(lab: Lab) -> 
     assert idle["containerInstanceArns"] == []
 
 
-def test_a_worker_gets_the_variables_of_its_task_definition_and_of_the_cloud(lab: Lab) -> None:
+def test_a_worker_gets_variables_from_its_task_definition_and_from_the_local_cloud(lab: Lab) -> None:
     script = "import json, os; print(json.dumps(dict(os.environ)))\nimport time; time.sleep(600)"
     (lab.project / "worker" / "generic-worker.py").write_text(script)
     lab.create_service(1, MY_NAME="Ada", AWS_ENDPOINT_URL_SQS="https://sqs.us-east-1.amazonaws.com")
@@ -76,7 +76,7 @@ def test_a_worker_that_ignores_sigterm_is_killed_after_its_stop_timeout(lab: Lab
     wait_until(lambda: lab.list_tasks("STOPPED")[0]["containers"][0].get("exitCode") == 137)
 
 
-def test_a_new_revision_replaces_the_tasks_of_the_old_one(lab: Lab) -> None:
+def test_tasks_are_replaced_when_their_service_gets_a_new_revision(lab: Lab) -> None:
     lab.create_service(1)
     lab.request_fleet(1)
     wait_until(lambda: lab.describe_service()["runningCount"] == 1)

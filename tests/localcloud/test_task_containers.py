@@ -1,4 +1,4 @@
-"""Tasks that run as containers of this computer's container engine."""
+"""Tasks that run as containers in this computer's container engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.local_lab import Lab, wait_until
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A small image on this computer."""
+    """A small container image on this computer."""
     folder = tmp_path_factory.mktemp("image")
     script = "trap 'echo received SIGTERM; exit 7' TERM; echo $MY_NAME at $INSTANCE_ID; sleep 600 & wait"
     command = json.dumps(["bash", "-c", script])
@@ -29,11 +29,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def list_containers(lab: Lab) -> list[str]:
-    """Return the IDs of all containers of the lab's local cloud, including ended ones."""
+    """Return the IDs of all containers in the lab's local cloud, including stopped ones."""
     return run_docker("ps", "-aq", "--filter", f"label=localcloud={build_layout(lab.project).key}").split()
 
 
-def test_a_container_has_its_memory_limit_and_gets_the_stop_signal(lab: Lab, image: str) -> None:
+def test_a_container_has_a_memory_limit_and_gets_the_stop_signal(lab: Lab, image: str) -> None:
     lab.start_cloud(containers=True)
     lab.create_service(1, memory=64, stop_seconds=20, image=image, MY_NAME="Ada\nByron")
     lab.request_fleet(1)

@@ -1,7 +1,7 @@
-"""An AWS account whose responses are in a dictionary. Calls can be made in any order and any number of times.
+"""An AWS account that takes its responses from a dictionary. Calls can be made in any order and any number of times.
 
-Requests and responses are validated against botocore's models, so a test cannot use parameters that AWS does not know.
-Tests can change responses, refuse calls, and check afterward which calls were made.
+Requests and responses are validated against botocore's models, so a test cannot use parameters that do not exist on
+AWS. Tests can change responses, make calls fail, and check afterward which calls were made.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ REGION = "us-east-1"
 
 
 class Account:
-    """Emulated account.
+    """An emulated account.
 
-    `answers` maps "service.Operation" to a response, to a function that returns it from the parameters, or to an
-    exception. `asked` lists every call with its parameters, in order.
+    `responses` maps "service.Operation" to a response, to a function that builds a response from the parameters, or to
+    an exception. `requests` lists every call and its parameters, in order.
     """
 
-    def __init__(self, answers: dict[str, Any], clients: Clients) -> None:
-        self.responses = dict(answers)
+    def __init__(self, responses: dict[str, Any], clients: Clients) -> None:
+        self.responses = dict(responses)
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.clients = clients
 
@@ -41,8 +41,8 @@ class Account:
         operation = call.partition(".")[2]
         self.responses[call] = ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
-    def change_response(self, call: str, **answer: Any) -> None:
-        self.responses[call] = self.responses.get(call, {}) | answer
+    def change_response(self, call: str, **response: Any) -> None:
+        self.responses[call] = self.responses.get(call, {}) | response
 
     @property
     def calls(self) -> list[str]:
@@ -57,20 +57,20 @@ class Account:
         """Return the response to an operation, or raise its exception. Fail the test if neither is defined."""
         call = f"{model.service_model.service_name}.{model.name}"
         self.requests.append((call, parameters))
-        answer = self.responses.get(call)
-        if answer is None:
+        response = self.responses.get(call)
+        if response is None:
             pytest.fail(f"{call} was not expected")
-        if isinstance(answer, BaseException):
-            raise answer
-        if callable(answer):
-            answer = answer(parameters)
+        if isinstance(response, BaseException):
+            raise response
+        if callable(response):
+            response = response(parameters)
         if model.output_shape is not None:
-            validate_parameters(answer, model.output_shape)
-        return answer
+            validate_parameters(response, model.output_shape)
+        return response
 
 
 class _Connection:
-    """Connection from botocore to the current test's account. Calls get their responses before anything is sent."""
+    """Connects botocore to the current test's account, which responds before any request is sent."""
 
     def __init__(self) -> None:
         self.account: Account | None = None
@@ -78,15 +78,15 @@ class _Connection:
         core.set_credentials("test", "test")
         core.set_config_variable("region", REGION)
         core.register("provide-client-params", self._save_parameters)
-        core.register("before-call", self._answer)
+        core.register("before-call", self._respond)
         self.session = boto3.Session(botocore_session=core)
         self.clients = Clients(self.session)
 
     def _save_parameters(self, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         context["parameters"] = dict(params)  # before botocore adds its own parameters
 
-    def _answer(self, model: Any, context: dict[str, Any], **_: Any) -> tuple[AWSResponse, Any]:
-        assert self.account is not None, f"{model.name} was called outside `with account(…)`"
+    def _respond(self, model: Any, context: dict[str, Any], **_: Any) -> tuple[AWSResponse, Any]:
+        assert self.account is not None, f"{model.name} was called outside `with emulate_account(…)`"
         try:
             return _build_http_response(200), _copy_containers(self.account.respond(model, context["parameters"]))
         except ClientError as error:  # botocore converts this response to the service's own exception
@@ -94,7 +94,7 @@ class _Connection:
 
 
 def _copy_containers(value: Any) -> Any:
-    """Return a copy of a response, because botocore modifies parts of a response in place."""
+    """Return a copy of a response, because botocore modifies responses in place."""
     if isinstance(value, dict):
         return {key: _copy_containers(inner) for key, inner in value.items()}
     return [_copy_containers(inner) for inner in value] if isinstance(value, list) else value
@@ -111,10 +111,10 @@ def _get_connection() -> _Connection:
 
 
 @contextmanager
-def emulate_account(answers: dict[str, Any]) -> Iterator[Account]:
-    """Send all calls of this process to the account while the block runs."""
+def emulate_account(responses: dict[str, Any]) -> Iterator[Account]:
+    """Send all of this process's calls to an emulated account while the block runs."""
     connection = _get_connection()
-    connection.account = Account(answers, connection.clients)
+    connection.account = Account(responses, connection.clients)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(boto3, "Session", lambda *_, **__: connection.session)
@@ -129,13 +129,13 @@ def _session() -> boto3.Session:
 
 
 def create_clients() -> Clients:
-    """Return new clients, for Stubbers and moto."""
+    """Return new clients to use with Stubbers and moto."""
     return Clients(_session())
 
 
 @contextmanager
 def stub_client(client: Any) -> Iterator[Stubber]:
-    """Yield a Stubber around one client. Fail the test if one of its responses was not used."""
+    """Yield a Stubber around one client. Fail the test if a response was not used."""
     with Stubber(client) as stub:
         yield stub
         stub.assert_no_pending_responses()

@@ -33,7 +33,7 @@ def _session() -> boto3.Session:
 
 @contextmanager
 def emulated_account() -> Iterator[Clients]:
-    """Yield clients of an empty account, which exists while the block runs."""
+    """Yield clients for an empty account that exists while the block runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
@@ -54,7 +54,7 @@ def _add_dates(parsed: dict[str, Any], **_: Any) -> None:
 
 
 class RunFactory:
-    """Factory for all resources of an app's run, as setup, startCluster, the fleet, and workers create them."""
+    """Creates all of a run's resources, as setup, startCluster, the fleet, and workers would."""
 
     def __init__(self, clients: Clients) -> None:
         self.clients = clients

@@ -1,4 +1,4 @@
-"""Emulators of SQS and S3 on this computer, and real workers that use them, for the worker's tests."""
+"""SQS and S3 emulators on this computer, and real workers that use them, for the worker tests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run_ministack(folder: Path) -> Iterator[str]:
 def run_roto(folder: Path) -> Iterator[str]:
     """Run roto while the block runs. Yield its address.
 
-    A second emulator ensures that the worker does not depend on a peculiarity of ministack.
+    A second emulator ensures that the worker does not depend on ministack's peculiarities.
     """
     port = _find_free_port()
     server = Path(sysconfig.get_path("scripts")) / "roto-server"
@@ -72,7 +72,7 @@ def run_roto(folder: Path) -> Iterator[str]:
 
 
 def wait_until(condition: Callable[[], Any], failure: str, seconds: float = 60) -> Any:
-    """Wait until the condition returns a true value, and return it. Fail the test with `failure` after `seconds`."""
+    """Wait until the condition returns a true value, and return that value. Fail with `failure` after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
@@ -106,7 +106,7 @@ class WorkerLab:
 
     @property
     def environment(self) -> dict[str, str]:
-        """A worker's variables as a task definition sets them, without AWS_DEFAULT_REGION, which it must not need."""
+        """A worker's variables as a task definition sets them. Workers must not need AWS_DEFAULT_REGION."""
         return LOGIN | {
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": self.url,
@@ -121,7 +121,7 @@ class WorkerLab:
         }
 
     def start_worker(self, **env: str) -> subprocess.Popen[bytes]:
-        """Start `python worker/generic-worker.py`. `log()` returns its output."""
+        """Start `python worker/generic-worker.py`. `read_log` returns its output."""
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
         paths = {"PATH": os.environ["PATH"], "WORK_DIR": str(work), "PYTHONPATH": str(ROOT)}
@@ -172,12 +172,12 @@ class WorkerLab:
 
         wait_until(
             find_matching_record,
-            f"no record of {job} has the values {expected}; before the wait: {self.read_record(job)}",
+            f"the record of {job} never had the values {expected}; before the wait, it was {self.read_record(job)}",
         )
         return find_matching_record() or {}
 
     def receive_dead_letters(self) -> list[dict[str, Any]]:
-        """Return the messages in the dead-letter queue. The next two seconds, further calls do not return them."""
+        """Return the messages in the dead-letter queue. Calls within the next two seconds do not return them again."""
         return list(
             self.sqs.receive_message(
                 QueueUrl=self.dead_url, MaxNumberOfMessages=10, VisibilityTimeout=2, MessageAttributeNames=["All"]
@@ -185,7 +185,7 @@ class WorkerLab:
         )
 
     def count_messages(self, hidden: bool = False) -> int:
-        """Return the number of messages that can be received, or of those that are `hidden` by a lease."""
+        """Return the number of messages that can be received or, with `hidden`, that are hidden by a lease."""
         name = "ApproximateNumberOfMessages" + ("NotVisible" if hidden else "")
         response = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=[name])
         return int(response["Attributes"][name])

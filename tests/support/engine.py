@@ -1,4 +1,4 @@
-"""The Docker engine for tests. Without an engine, tests are skipped with a reason; with CI=true, they fail."""
+"""The Docker engine for tests. Without an engine, tests are skipped with a reason or, with CI=true, fail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_container_logs(container: str) -> str:
 def build_image(folder: Path, name: str, **arguments: str) -> str:
     """Build an image from a folder's Dockerfile, with build arguments, and return `name`.
 
-    Docker caches the steps for the next build. Skip the test without an engine.
+    Docker caches the build steps for the next build. Skip the test if no engine responds.
     """
     require_engine()
     options = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
@@ -47,7 +47,7 @@ def build_image(folder: Path, name: str, **arguments: str) -> str:
 
 
 def build_worker_image(folder: Path, name: str, **arguments: str) -> str:
-    """Build a worker image as `make build` does, from a folder that has a worker's Dockerfile. Return `name`."""
+    """Build a worker image as `make build` does, from a folder with a worker's Dockerfile. Return `name`."""
     with TemporaryDirectory() as context:
         subprocess.run([str(MAKE_CONTEXT), context, str(folder)], check=True)
         return build_image(Path(context), name, **arguments)
@@ -67,4 +67,4 @@ def _find_engine_problem() -> str:
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if result.returncode == 0 and result.stdout.strip():
         return ""
-    return "it does not respond; start it, and check DOCKER_HOST"
+    return "`docker info` failed; start Docker, and check DOCKER_HOST"

@@ -1,4 +1,4 @@
-"""Fakes for AWS and time: exact requests with a Stubber, a small SQS, and a clock that only sleeping advances."""
+"""Fakes for AWS and time: clients that expect exact requests, a small SQS, and a clock that only `sleep` advances."""
 
 from __future__ import annotations
 
@@ -63,18 +63,19 @@ SETTINGS = Settings(
     LOG_GROUP_NAME="AppLogs",
     OWNER="lab",
 )
-START = 1_795_430_700.0  # 2026-11-23 10:45:00 UTC, seconds since 1970
+START = 1_795_430_700.0  # 2026-11-23 10:45:00 UTC, in seconds since the epoch
 RUN = "20261123T104500Z"
 MONITOR_FILE = build_monitor_file(SETTINGS, "sfr-0123abcd", START)
-OLD_MONITOR_FILE = replace(MONITOR_FILE, MONITOR_MACHINES=0, MONITOR_DEAD_LETTER_QUEUE="")  # without slots
+# A file as an older version wrote it, without these two values.
+OLD_MONITOR_FILE = replace(MONITOR_FILE, MONITOR_MACHINES=0, MONITOR_DEAD_LETTER_QUEUE="")
 
 
 class ExactClients:
-    """Clients that accept only the calls that a test expects, with exactly its parameters, in its order per service."""
+    """Clients that accept only the calls that a test expects, with exact parameters and in order for each service."""
 
     def __init__(self, clients: Clients, stack: ExitStack) -> None:
         self.clients = clients
-        self.calls: list[str] = []  # "service.Operation" of every call, in order over all services
+        self.calls: list[str] = []  # "service.Operation" of every call, in order across all services
         self._stubs: dict[str, Stubber] = {}
         for service in SERVICES:
             client = getattr(clients, service)
@@ -88,14 +89,14 @@ class ExactClients:
         return lambda model, **_: self.calls.append(f"{service}.{model.name}")
 
     def expect_call(self, call: str, request: dict[str, Any] | None = None, **response: Any) -> None:
-        """Expect a call, such as "sqs.get_queue_url", and set its response. `request`: its parameters; None: any."""
+        """Expect a call, such as "sqs.get_queue_url", and set its response. By default, accept any parameters."""
         service, _, method = call.partition(".")
         self._stubs[service].add_response(method, response, request)
 
     def expect_error(
         self, call: str, code: str, message: str = "test error", request: dict[str, Any] | None = None
     ) -> None:
-        """Expect a call and fail it with the error `code`."""
+        """Expect a call, and make it fail with the error `code`."""
         service, _, method = call.partition(".")
         self._stubs[service].add_client_error(method, code, message, expected_params=request)
 
@@ -112,7 +113,7 @@ def _clients() -> Clients:
 
 @contextmanager
 def expect_exact_calls() -> Iterator[ExactClients]:
-    """Yield an `Exact`. At the end, fail the test if an expected call was not made."""
+    """Yield clients that expect exact calls. At the end, fail the test if an expected call was not made."""
     with ExitStack() as stack:
         exact_clients = ExactClients(_clients(), stack)
         yield exact_clients
@@ -120,7 +121,7 @@ def expect_exact_calls() -> Iterator[ExactClients]:
 
 
 class FakeTime:
-    """Clock, in seconds since the epoch, that only sleeping advances."""
+    """Clock, in seconds since the epoch, that advances only when `sleep` is called."""
 
     def __init__(self, start: float = START) -> None:
         self.time = start
@@ -161,12 +162,12 @@ class FakeOutput:
 def build_context(
     clients: Any, time: FakeTime | None = None, output: FakeOutput | None = None, settings: Settings = SETTINGS
 ) -> RunContext:
-    """Return the context of a run's command, with a clock that only sleeping advances."""
+    """Return the context of a run's command, with a clock that advances only when the command sleeps."""
     return RunContext(clients, settings, output or FakeOutput(), (time or FakeTime()).clock)
 
 
 def build_client_error(code: str, operation: str = "DescribeServices") -> ClientError:
-    """Return an error from AWS with this code."""
+    """Return an AWS error with this code."""
     return ClientError({"Error": {"Code": code, "Message": "test error"}}, operation)
 
 
@@ -208,7 +209,7 @@ class FakeSqs:
 
 
 class FakeBucket:
-    """S3 bucket in memory that supports only putting and getting objects."""
+    """In-memory S3 bucket that supports only putting and getting objects."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

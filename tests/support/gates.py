@@ -28,7 +28,7 @@ with open(output + "/answer.txt", "w") as answer:
 
 @dataclass(frozen=True)
 class Gates:
-    """Gates of one test, as files in `folder`. All gates are closed at first."""
+    """The gates in one test. A gate is open if its file exists in `folder`."""
 
     folder: Path
 
@@ -40,17 +40,17 @@ class Gates:
         return str(project.write_job_file(command=command, output_location="results/{name}", groups=groups))
 
     def open_gate(self, gate: str) -> None:
-        """Let all jobs finish that wait at this gate now or later."""
+        """Let all jobs that wait at this gate finish, including jobs that reach it later."""
         (self.folder / gate).touch()
 
     def list_starts(self, name: str) -> list[str]:
-        """Return the machines on which a job started, in order: more than one if it was interrupted."""
+        """Return the machines on which a job started, in order. An interrupted job has more than one."""
         path = self.folder / "starts"
         lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
         return [machine for job, machine in lines if job == name]
 
     def wait_for_start(self, project: Project, name: str) -> str:
-        """Wait until a job has started and its container is protected from scale-in. Return its machine."""
+        """Wait until a job has started and its container is protected from scale-in. Return the job's machine."""
         wait_until(lambda: bool(self.list_starts(name)))
         machine = self.list_starts(name)[-1]
         wait_until(lambda: machine in list_protected_machines(project))

@@ -26,13 +26,13 @@ class Import:
 
 
 def list_modules() -> dict[str, Path]:
-    """Return the path of every module of the package, by dotted name."""
+    """Return the path of every module in the package, keyed by dotted name."""
     paths = sorted((ROOT / PACKAGE).rglob("*.py"))
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
 def iter_imports(name: str, path: Path, modules: dict[str, Path]) -> Iterator[Import]:
-    """Yield a module's imports of the package's own modules. `known` contains all modules of the package by name."""
+    """Yield a module's imports from the package. `modules` maps the package's module names to paths."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:

@@ -1,6 +1,7 @@
-"""Validation of requests against botocore's models and AWS's documentation, which is stricter than botocore's own.
+"""Validates requests against botocore's models and AWS's documentation, more strictly than botocore does.
 
-The models contain lengths, numbers, patterns, and enums, but neither botocore nor the emulators check them.
+The models contain patterns, enums, and limits for lengths and numbers, but neither botocore nor the emulators enforce
+them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any
 from botocore.model import Shape
 from botocore.validate import validate_parameters
 
-UNKNOWN_TO_MODELS = {"InstanceType"}  # AWS adds values before botocore knows them
+UNKNOWN_TO_MODELS = {"InstanceType"}  # AWS adds values before botocore's models list them
 
-# Limits that AWS documents and botocore's models do not contain, by parameter name (for a nested parameter, the last
-# part of its name). A pair is the smallest and largest value, or number of entries or characters; a text is a pattern.
+# Limits that AWS documents but botocore's models do not contain, keyed by parameter name (for a nested parameter, the
+# last part of its name). A pair is the minimum and maximum of a number, of the entries in a list, or of the characters
+# in a text. A string is a pattern.
 _NAME, _SECONDS = r"[\w-]{1,80}", (0, 43_200)
-_TAGS: dict[str, Any] = {"Key": (1, 127), "Value": (0, 256)}  # EC2: characters
+_TAGS: dict[str, Any] = {"Key": (1, 127), "Value": (0, 256)}  # EC2's limits, in characters
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "sqs": {
         "QueueName": _NAME, "Id": _NAME, "Entries": (1, 10), "MaxNumberOfMessages": (1, 10),
@@ -44,7 +46,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "s3": {"PartNumber": (1, 10_000), "Key": (1, 1024), "Bucket": r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
            "MaxKeys": (1, 1000)},
     "logs": {"logEvents": (1, 10_000), "limit": (1, 10_000)},
-    # limits of a single operation
+    # limits that apply only to one operation
     "UpdateContainerInstancesStateRequest": {"containerInstances": (1, 10)},
     "DescribeInstancesRequest": {"MaxResults": (5, 1000)},
     "DescribeSpotFleetInstancesRequest": {"MaxResults": (1, 1000)},
@@ -54,7 +56,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
 
 
 def find_request_problems(service: str, request: dict[str, Any], shape: Shape) -> list[str]:
-    """Return the reasons why AWS would refuse a request, one line each."""
+    """Return the reasons why AWS would reject a request, one line each."""
     validate_parameters(request, shape)
     return [
         *_iter_model_problems(request, shape, shape.name),
@@ -79,7 +81,7 @@ def _iter_documented_problems(value: Any, limits: dict[str, Any], name: str = ""
 
 
 def _is_numeric_attribute(name: str, value: Any) -> bool:
-    """Return whether a value is a number written as text, as in the attributes of an SQS queue."""
+    """Return whether a value is a number written as text, as in SQS queue attributes."""
     return isinstance(value, str) and value.isdecimal() and name[0].isupper() and name != "MessageBody"
 
 
@@ -120,7 +122,7 @@ def _iter_text_problems(value: str, shape: Any, path: str) -> Iterator[str]:
 
 
 def _matches(pattern: str, value: str) -> bool:
-    """Return whether a value matches a Java pattern; True if Python cannot parse the pattern."""
+    """Return whether a value matches a Java pattern. Return True if Python cannot parse the pattern."""
     try:
         return re.fullmatch(pattern.replace(r"\p{Alnum}", "a-zA-Z0-9").replace(r"\p{Digit}", "0-9"), value) is not None
     except re.error:

@@ -1,4 +1,4 @@
-"""A project with its local cloud and workers that run a stub script, for the tests of the local cloud.
+"""A project with its local cloud and workers that run a stub script, for the local cloud's tests.
 
 The tests check real processes, so they poll with a deadline. A test fails if one of its processes is still running
 after its local cloud stopped.
@@ -36,7 +36,7 @@ time.sleep(600)
 
 
 class Lab:
-    """A project with its local cloud, and one run in it with its own cluster, service, and fleets."""
+    """A project with its local cloud, and a run that has its own cluster, service, and fleets."""
 
     def __init__(self, project: Path) -> None:
         self.project = project
@@ -78,7 +78,7 @@ class Lab:
         self.ecs.update_service(cluster=self.cluster, service="PlumService", desiredCount=desired)
 
     def build_user_data(self, *agent_settings: str) -> str:
-        """Return the user data of this run's machines, with more settings of the ECS agent."""
+        """Return the user data for this run's machines, with additional ECS agent settings."""
         lines = [f"ECS_CLUSTER={self.cluster}", *agent_settings]
         return "\n".join(["#!/bin/bash", "cat >> /etc/ecs/ecs.config <<'EOF'", *lines, "EOF", ""])
 
@@ -122,7 +122,7 @@ class Lab:
         return f"{self.cloud.state.moto}{path}{name}"
 
     def call_protection(self, task: Any, **state: Any) -> Any:
-        """Set the task's protection through its ECS agent, or read it without `state`. Return the agent's response."""
+        """Set a task's protection through its ECS agent or, without `state`, read it. Return the agent's response."""
         url = self.build_address(AGENT_PATH, task["taskArn"].split("/")[-1]) + PROTECTION_STATE_PATH
         body = json.dumps(state).encode() if state else None
         request = Request(url, data=body, method="PUT" if state else "GET")
@@ -149,7 +149,7 @@ class Lab:
         return list_marked_processes(CLOUD_MARK, build_layout(self.project).key)
 
     def list_workers(self) -> list[int]:
-        """Return the IDs of the worker processes and their children: all processes except those of the idle cloud."""
+        """Return the IDs of the workers and their children: all processes that an idle local cloud does not have."""
         return [pid for pid in self.list_processes() if pid not in self.cloud_processes]
 
     def end_run(self) -> None:
@@ -159,7 +159,7 @@ class Lab:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until the condition is true. Fail the test after `seconds`, which are enough for a busy computer."""
+    """Wait until the condition is true. Fail the test after `seconds`. The default is enough for a busy computer."""
     assert wait_for_condition(condition, seconds), f"the condition is still false after {seconds} s"
 
 

@@ -16,7 +16,7 @@ PATHS = {"instance": "instance-id", "spot": "spot/instance-action", "rebalance":
 
 
 class MetadataServer:
-    """Metadata server whose responses a test sets. `asked` lists method and path of every request, in order."""
+    """Metadata server whose responses a test sets. `requests` lists each request's method and path, in order."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -24,7 +24,7 @@ class MetadataServer:
         self.requests: list[str] = []
         self.token_ttls: list[str] = []  # the requested lifetime of each token, in seconds
         self.token_status = 200
-        self.failing_token_requests = 0  # this many requests for a token fail before one succeeds
+        self.failing_token_requests = 0  # number of token requests that fail before one succeeds
         self.responses: list[tuple[int, bytes]] = []  # responses to the next GET requests, regardless of their paths
         self.token = "first=="
         self.texts: dict[str, str] = {}
@@ -47,7 +47,7 @@ class MetadataServer:
         self.set_text("rebalance", json.dumps({"noticeTime": format_utc(when)}))
 
     def forget_tokens(self) -> None:
-        """Invalidate all tokens: requests with them get status 401."""
+        """Invalidate all tokens, so that requests with them get status 401."""
         self.token += "a"
 
 

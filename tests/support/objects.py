@@ -1,4 +1,4 @@
-"""Helpers for objects in the bucket `ours`, which the worker's tests use."""
+"""Helpers for objects in the bucket `ours`, which the worker tests use."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def put_objects(s3: Any, *keys: str) -> None:
 
 
 def list_sizes(s3: Any, prefix: str = "") -> dict[str, int]:
-    """Return the size of every object below `prefix`, by key."""
+    """Return the size of every object below `prefix`, keyed by object key."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket="ours", Prefix=prefix)
     return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}

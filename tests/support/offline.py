@@ -1,4 +1,4 @@
-"""A project folder with valid files, and calls of `run.py` in this process without access to AWS or the local cloud."""
+"""A project folder with valid files, and `run.py` calls in this process that cannot reach AWS or the local cloud."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Path of the repository."""
+"""Path to the repository."""
 
 from pathlib import Path
 

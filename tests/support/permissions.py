@@ -1,7 +1,8 @@
-"""Permissions that the code needs, found in its source, and an evaluation of policies as IAM does it.
+"""Finds the permissions that the code needs by reading its source, and evaluates policies as IAM does.
 
-No emulator evaluates conditions (moto denies every statement that has one), and none supports all of these calls.
-Therefore the calls are found in the source code, and a small evaluator supports the features that our policies use.
+No emulator evaluates conditions (moto denies every statement with a condition), and none supports all of these calls.
+This module therefore finds the calls in the source code, and its small evaluator supports the features that our
+policies use.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from distributed_something.account.user_policies import SERVICE_LINKED_ROLES
 from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "distributed_something"
-# Services by the names of their clients in the code, without leading underscores.
+# Services, keyed by the names of their clients in the code, without leading underscores.
 _CLIENTS = {
     "sqs": "sqs", "ecs": "ecs", "ec2": "ec2", "s3": "s3", "s3_client": "s3", "logs": "logs", "logs_client": "logs",
     "cloudwatch": "cloudwatch", "iam": "iam", "sts": "sts", "ssm": "ssm", "lambda_": "lambda", "events": "events",
@@ -42,12 +43,12 @@ _operations: dict[str, dict[str, str]] = {}
 
 
 def list_source_files(*packages: str) -> list[Path]:
-    """Return the source files of these packages of `distributed_something`."""
+    """Return the source files in these packages inside `distributed_something`."""
     return [path for package in packages for path in sorted((PACKAGE / package).rglob("*.py"))]
 
 
 def find_permissions(paths: Iterable[Path]) -> dict[str, str]:
-    """Return the permissions that the calls in these files need, each with a file and line that needs it."""
+    """Return the permissions that the calls in these files need, each with the file and line of one such call."""
     locations: dict[str, str] = {}
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -57,9 +58,9 @@ def find_permissions(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def find_reachable_permissions(start: str) -> dict[str, str]:
-    """Return the permissions that all code needs that the functions of the module `start` can reach.
+    """Return the permissions needed by all code that the functions in the module `start` can reach.
 
-    Names are followed within their module and through its imports. Code that uses a class reaches all its methods.
+    The search follows names within their module and through its imports. Using a class counts as using all its methods.
     """
     trees = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
     modules = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): tree for path, tree in trees.items()}
@@ -82,7 +83,7 @@ def find_reachable_permissions(start: str) -> dict[str, str]:
 
 
 def _list_definitions(tree: ast.Module) -> dict[str, ast.AST]:
-    """Return a module's definitions by name: functions, classes, and assignments."""
+    """Return a module's definitions, keyed by name: functions, classes, and assignments."""
     definitions: dict[str, ast.AST] = {}
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -94,7 +95,7 @@ def _list_definitions(tree: ast.Module) -> dict[str, ast.AST]:
 
 
 def _list_imports(tree: ast.Module) -> dict[str, tuple[str, str]]:
-    """Return for each imported name the module it comes from, and its name in that module."""
+    """Return, for each imported name, the module it comes from and its original name there."""
     return {
         alias.asname or alias.name: (node.module or "", alias.name)
         for node in ast.walk(tree)
@@ -110,7 +111,7 @@ def _find_permission(node: ast.AST) -> str | None:
 
 
 def _find_call(node: ast.AST) -> tuple[str, str] | None:
-    """Return the service and the operation of a call, or None.
+    """Return a call's service and operation, or None.
 
     A call is `client.call`, `client.get_paginator("call")`, or any function call whose first argument is the name of an
     EC2 call, such as "describe_subnets".
@@ -139,7 +140,7 @@ def _is_paginator(node: ast.Call) -> bool:
 
 
 def find_calls(paths: Iterable[Path]) -> dict[str, tuple[str, str]]:
-    """Return all calls in these files, such as "sqs.get_queue_url", each with its operation and a file and line."""
+    """Return all calls in these files, such as "sqs.get_queue_url", each with its operation and one location."""
     calls: dict[str, tuple[str, str]] = {}
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -151,7 +152,7 @@ def find_calls(paths: Iterable[Path]) -> dict[str, tuple[str, str]]:
 
 
 def _list_operations(service: str) -> dict[str, str]:
-    """Return a service's operations, by the name of boto3's method."""
+    """Return a service's operations, keyed by boto3's method names."""
     if service not in _operations:
         model = botocore.session.get_session().get_service_model(service)
         _operations[service] = {xform_name(name): name for name in model.operation_names}
@@ -161,7 +162,7 @@ def _list_operations(service: str) -> dict[str, str]:
 def is_allowed(documents: Iterable[Mapping[str, Any]], action: str, resource: str, **context: Any) -> bool:
     """Return whether one of the policy documents allows an action on a resource.
 
-    `context` holds condition keys with `:` written as `__` and `/` as `___`. Each value is a text or a list of texts.
+    `context` maps condition keys, with `:` written as `__` and `/` as `___`, to a string or a list of strings.
     """
     keys = {name.replace("___", "/").replace("__", ":"): value for name, value in context.items()}
     statements = [statement for document in documents for statement in document["Statement"]]
@@ -202,11 +203,11 @@ def _to_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-# Resources and condition keys of single requests
+# Resources and condition keys of individual requests
 
 
 def get_permission(service: str, operation: str) -> str:
-    """Return the permission that a call needs. `service` is boto3's name of the service."""
+    """Return the permission that a call needs. `service` is boto3's name for the service."""
     permission = f"{_PREFIXES.get(service, service)}:{operation}"
     return _PERMISSION_NAMES.get(permission, permission)
 
@@ -214,10 +215,9 @@ def get_permission(service: str, operation: str) -> str:
 def list_resources(
     account: Any, service: str, operation: str, parameters: Mapping[str, Any]
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Return the ARNs that a request refers to, each with its context; "*" if AWS has no narrower resource.
+    """Return the ARNs that a request refers to, each with its context, or "*" if the request cannot be narrowed down.
 
-    Resources of a run are assumed to carry the tag `app`. `test_least_privilege` checks that the calls that create them
-    set it.
+    A run's resources are assumed to have the tag `app`. `test_least_privilege` checks that they are created with it.
     """
     parameters = dict(parameters)
     resource_tags: dict[str, Any] = {"aws__ResourceTag___app": "App"}
@@ -233,7 +233,7 @@ def list_resources(
     return [(arn, context) for arn in arns or ["*"]]
 
 
-# Calls about resources without tags: the call creates the resource, or adds the first tag to one made by hand.
+# Calls for resources without tags: a call creates the resource, or adds the first tag to a manually created one.
 _CREATING = {"CreateQueue", "CreateLogGroup", "CreateCluster", "CreateService", "RequestSpotFleet", "PutRule",
              "CreateLaunchTemplate", "CreateSecurityGroup", "RegisterTaskDefinition", "PutMetricAlarm",
              "TagQueue", "TagResource"}  # fmt: skip

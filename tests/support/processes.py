@@ -1,4 +1,4 @@
-"""Search for processes of this computer. It uses psutil, because `ps` may not be installed."""
+"""Finds processes on this computer. It uses psutil because `ps` may not be installed."""
 
 from __future__ import annotations
 

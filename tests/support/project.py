@@ -1,4 +1,4 @@
-"""A project in a temporary folder, and calls of run.py in it as a user would type them."""
+"""A project in a temporary folder, in which tests run `run.py` as a user would."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Project:
         return path
 
     def run(self, *arguments: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run `python run.py --local …` and wait for its end, at most two minutes."""
+        """Run `python run.py --local …` and wait until it ends, for at most two minutes."""
         result = subprocess.run(
             self.build_command(*arguments), cwd=self.folder, env=self.build_environment(env),
             capture_output=True, text=True, timeout=120, check=False,
@@ -58,7 +58,7 @@ class Project:
         return result
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `python run.py --local …` without waiting for its end."""
+        """Start `python run.py --local …` without waiting for it to end."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             self.build_command(*arguments),
@@ -81,7 +81,7 @@ class Project:
         return start_local_cloud(self.folder, region="us-east-1", worker_root=ROOT)
 
     def build_client(self, service: str) -> Any:
-        """Return a client of this project's local cloud."""
+        """Return a client for this project's local cloud."""
         return self.get_local_cloud().build_client(service)
 
     def list_workers(self) -> list[int]:
@@ -96,7 +96,7 @@ class Project:
         return pid
 
     def read_results(self, prefix: str = "results") -> dict[str, str]:
-        """Return the text of each exported result file below `prefix`, by its path."""
+        """Return the text of each exported result file below `prefix`, keyed by path."""
         folder = self.folder / "local" / "tryout-bucket" / prefix
         return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 

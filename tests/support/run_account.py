@@ -56,7 +56,7 @@ class RunAccount:
             self.bucket.put_object(Key=self.file.keys.record(f"job-{number}"), Body=b"{}")
 
     def refuse_records(self, code: str) -> None:
-        """Fail requests to list the records with this error code."""
+        """Make requests that list the records fail with this error code."""
 
         def list_objects(parameters: dict[str, Any]) -> Any:
             if parameters["Prefix"] == self.file.keys.jobs:
@@ -66,7 +66,7 @@ class RunAccount:
         self.account.responses["s3.ListObjectsV2"] = list_objects
 
     def refuse_summary(self, code: str) -> None:
-        """Fail requests to write the summary with this error code."""
+        """Make requests that write the summary fail with this error code."""
 
         def put_object(parameters: dict[str, Any]) -> Any:
             if parameters["Key"] == self.file.keys.summary:
@@ -76,7 +76,7 @@ class RunAccount:
         self.account.responses["s3.PutObject"] = put_object
 
     def add_unstoppable_machine(self, name: str = "i-1") -> None:
-        """Add a machine of the run that keeps running when it is terminated."""
+        """Add one of the run's machines. It keeps running even after it is terminated."""
         tags = [{"Key": key, "Value": value} for key, value in {"app": "App", "run": RUN, "Name": "AppWorker"}.items()]
         machine = {"InstanceId": name, "State": {"Name": "running"}, "Tags": tags}
         self.account.responses["ec2.DescribeInstances"] = {"Reservations": [{"Instances": [machine]}]}
@@ -121,8 +121,9 @@ class RunAccount:
 class _RunClients:
     """The account's clients, except the one for CloudWatch Logs, which this class emulates.
 
-    A parameter of CreateExportTask has two names, and botocore's model knows only one. An export blocks those of other
-    log groups. It ends when the next export of the same log group is requested.
+    CreateExportTask has a parameter with two names, and botocore's model contains only one of them. The first log
+    group's export starts immediately. For every other log group, the first request fails, as if an export were still
+    running, and the second one succeeds.
     """
 
     def __init__(self, account: Account) -> None:
@@ -143,6 +144,6 @@ class _RunClients:
 
 @contextmanager
 def emulate_run_account(file: MonitorFile) -> Iterator[RunAccount]:
-    """Send all calls of this process to an account with one run while the block runs."""
-    with emulate_account(EMPTY_ACCOUNT) as run_owner:
-        yield RunAccount(run_owner, file)
+    """Send all of this process's calls to an account with one run while the block runs."""
+    with emulate_account(EMPTY_ACCOUNT) as account:
+        yield RunAccount(account, file)

@@ -1,9 +1,9 @@
-"""A scenario in moto: an account and its runs from beginning to end, by logins that have only their own policies.
+"""A scenario in moto: users and roles set up an account and run jobs with only the policies that they really have.
 
-Moto refuses calls that a login's policies do not allow, but its evaluation is coarse, so it gets simplified policies:
-without conditions (moto denies every statement that has one), without resources except for S3 (moto evaluates most
-calls on `*`), and with separate permissions for batch calls, which do not exist on AWS. To check resources and
-conditions, too, the tests pass the requests recorded here to `permissions.is_allowed`.
+Moto denies calls that the caller's policies do not allow, but its evaluation is coarse. It therefore gets simplified
+policies: without conditions (moto denies every statement with a condition), without resources except for S3 (moto
+evaluates most calls against `*`), and with separate permissions for batch calls (AWS has no such permissions). To check
+resources and conditions too, the tests pass the requests recorded here to `permissions.is_allowed`.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ _UNSUPPORTED_RESPONSES: dict[str, Any] = {
 
 @dataclass
 class Call:
-    """One request: the login, boto3's name of the service, the operation, the parameters, and the error code if any."""
+    """One request: the caller, boto3's name for the service, the operation, the parameters, and any error code."""
 
     login: str
     service: str
@@ -128,7 +128,7 @@ class Call:
 
 @dataclass
 class Login:
-    """A participant of the scenario: name, unsimplified policies, and boto3 session."""
+    """A user or role in the scenario: its name, its original policies, and its boto3 session."""
 
     who: str
     documents: list[PolicyDocument]
@@ -148,7 +148,7 @@ class EmulatedAccount:
     loader: Any = field(default_factory=lambda: botocore.session.get_session().get_component("data_loader"))
 
     def create_session(self, who: str, *keys: str) -> boto3.Session:
-        """Return a session that records all calls of its clients. All sessions share the loaded service models."""
+        """Return a session that records all calls by its clients. All sessions share the loaded service models."""
         core = botocore.session.Session()
         core.register_component("data_loader", self.loader)
         core.register("before-parameter-build", lambda **arguments: self._record_call(who, **arguments))
@@ -166,7 +166,7 @@ class EmulatedAccount:
 
     @cached_property
     def root(self) -> Clients:
-        """Clients of a user with all permissions. The first access must be before policies are enforced."""
+        """Clients for a user with all permissions. They must be created before policies are enforced."""
         clients = Clients(self.create_session(NOBODY, "test", "test"))
         clients.iam.create_user(UserName="root")
         policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -185,13 +185,13 @@ class EmulatedAccount:
         return Login(who, documents, self.create_session(who, key["AccessKeyId"], key["SecretAccessKey"]))
 
     def assume_role(self, who: str, name: str) -> Login:
-        """Assume a role that setupAWS created, with the policies that setupAWS gave it."""
+        """Assume a role that setupAWS created, and simplify the role's policies."""
         iam, documents = self.root.iam, []
         for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
             documents.append(iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"])
             text = json.dumps(simplify_policy(documents[-1]))  # type: ignore[arg-type]
             iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=text)
-        with disable_iam_authentication():  # moto cannot evaluate a trust policy that names a service
+        with disable_iam_authentication():  # moto cannot evaluate a trust policy for a service
             key = self.root.sts.assume_role(RoleArn=ACCOUNT.role(name), RoleSessionName="rehearsal")["Credentials"]
         session = self.create_session(who, key["AccessKeyId"], key["SecretAccessKey"], key["SessionToken"])
         return Login(who, documents, session)  # type: ignore[arg-type]
@@ -204,7 +204,7 @@ def simplify_policy(document: Mapping[str, Any]) -> PolicyDocument:
 
 def _simplify_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
     actions = [name for action in statement["Action"] for name in (action, *_MOTO_PERMISSIONS.get(action, ()))]
-    # moto takes the service's name from the signature of a request, which is "monitoring" for CloudWatch
+    # moto takes a service's name from the request's signature, in which CloudWatch is "monitoring"
     actions = [action.replace("cloudwatch:", "monitoring:") for action in actions]
     resource = statement["Resource"] if actions[0].startswith("s3:") else "*"
     return {"Effect": statement["Effect"], "Action": actions, "Resource": resource}
@@ -212,7 +212,7 @@ def _simplify_statement(statement: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def emulate_account(folder: Path, *, enforced: bool = True) -> Iterator[EmulatedAccount]:
-    """Run moto in this process, patched as in the local cloud, while the block runs. `enforced`: enforce policies."""
+    """Run moto, patched as in the local cloud, while the block runs. With `enforced`, enforce policies."""
     with pytest.MonkeyPatch.context() as patch:
         _patch_moto(patch)
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "true")
@@ -227,7 +227,7 @@ def emulate_account(folder: Path, *, enforced: bool = True) -> Iterator[Emulated
 
 
 def _enforce_policies(patch: pytest.MonkeyPatch) -> None:
-    """Enforce policies from now on, but not signatures, because moto computes those of Lambda incorrectly."""
+    """Enforce policies from now on. Ignore signatures, because moto computes Lambda's signatures incorrectly."""
     patch.setattr(IAMRequestBase, "check_signature", lambda _: None)
     patch.setattr(moto_settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
     patch.setattr(ActionAuthenticatorMixin, "request_count", 0)
@@ -241,15 +241,15 @@ def _patch_moto(patch: pytest.MonkeyPatch) -> None:
     patch_moto_ec2(replace_in)
     patch_moto_ecs(replace_in)
     patch.setattr(BaseResponse, "call_action", _accept_unsupported_calls(BaseResponse.call_action))
-    for name, service in SERVICE_LINKED_ROLES.items():  # moto's names for these differ from AWS's
+    for name, service in SERVICE_LINKED_ROLES.items():  # moto's names for these roles differ from AWS's
         service_name = service.removesuffix(".amazonaws.com")
         patch.setitem(SERVICE_NAME_CONVERSION, service_name, name.removeprefix("AWSServiceRoleFor"))
 
 
 def _accept_unsupported_calls(call_action: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a version of `call_action` that returns a default response to calls that moto does not support.
+    """Return a version of `call_action` with a default response for calls that moto does not support.
 
-    Moto has already checked whether the call is allowed.
+    By then, moto has already checked whether the call is allowed.
     """
 
     def call_action_or_default(self: Any) -> Any:
@@ -267,7 +267,7 @@ RUN_SETTINGS = SETTINGS.model_copy(update={
     "AUTO_MONITOR": True, "CREATE_DASHBOARD": True, "CLEAN_DASHBOARD": True, "EXPORT_LOGS": True, "JOB_RETRIES": 2,
     "CLUSTER_MACHINES": 2, "TASKS_PER_MACHINE": 1, "MOUNT_S3": False,
 })  # fmt: skip
-BIG = 33 * 1024 * 1024  # bytes, more than one part of a multipart upload
+BIG = 33 * 1024 * 1024  # in bytes; a multipart upload needs several parts for it
 
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -279,7 +279,7 @@ MANIFEST = {
 
 
 class Scenario:
-    """The scenario: its participants and its steps. A step raises the same errors as its command."""
+    """The scenario: its users, its roles, and its steps. A step raises the same errors as its command."""
 
     def __init__(self, stage: EmulatedAccount, patch: pytest.MonkeyPatch) -> None:
         self.stage, self.patch, self.folder = stage, patch, stage.folder
@@ -290,7 +290,7 @@ class Scenario:
         self._machines = MachineSimulator(*backends)
 
     def run(self) -> None:
-        """Run every command, the work of the machines, and the auto-monitor: three runs, then the cleanup of all."""
+        """Run every command, the machines' work, and the auto-monitor in three runs, and then clean up everything."""
         self.prepare_account()
         self.write_fleet_file()
         self.create_resources_of_the_published_system()
@@ -337,7 +337,7 @@ class Scenario:
         for settings in (
             RUN_SETTINGS.model_copy(update={"SQS_MESSAGE_VISIBILITY": 600}),
             RUN_SETTINGS,
-        ):  # the second changes the queue
+        ):  # the second setup changes the queue
             set_up_run(clients, settings, ignore, self.time.sleep)
         (self.folder / "up").mkdir(exist_ok=True)
         (self.folder / "up" / "a.txt").write_text("a")
@@ -437,7 +437,7 @@ class Scenario:
         return clean_up_and_verify(self.context, run, self.fleet, yes=True, failed_too=True)
 
     def clean_up_orphans(self) -> None:
-        """Clean up one resource of each kind that an older run left behind."""
+        """Clean up one resource of each kind that older runs can leave behind."""
         self._create_orphans()
         later = time.time() + 7 * 24 * 3600
         orphans = find_orphans(self.user.clients, lambda: later)
@@ -449,7 +449,7 @@ class Scenario:
         list(set_up_account(self.administrator.clients, ACCOUNT, BUCKETS, ROOT, self.time.sleep))
 
     def _damage_account_setup(self) -> None:
-        """Change everything that setupAWS must repair."""
+        """Damage everything that setupAWS must be able to repair."""
         root, name = self.stage.root, MONITOR_FUNCTION
         trust = json.dumps(build_trust_policy("ec2.amazonaws.com"))
         root.iam.update_assume_role_policy(RoleName=TASK_ROLE, PolicyDocument=trust)
@@ -471,7 +471,7 @@ class Scenario:
 
     @property
     def context(self) -> RunContext:
-        """Context whose clock takes no time to sleep, but advances the machines as AWS would in that time."""
+        """Context whose clock does not really sleep, but advances the machines as AWS would in the meantime."""
         clock = Clock(time.time, lambda _: self._simulate_machines())
         return RunContext(self.user.clients, RUN_SETTINGS, FakeOutput(), clock, pause=0.01)
 
@@ -484,20 +484,20 @@ class Scenario:
             task.desired_status = "STOPPED"
 
     def _write_log_line(self) -> None:
-        """Write a line to a log stream that is named as ECS's log driver names it."""
+        """Write a line to a log stream with a name in the style of ECS's log driver."""
         stream = {"logGroupName": f"{RUN_SETTINGS.LOG_GROUP_NAME}_perInstance", "logStreamName": "App/worker/0123"}
         self.stage.root.logs.create_log_stream(**stream)
         line: Any = {"timestamp": int(time.time() * 1000), "message": "it runs"}
         self.stage.root.logs.put_log_events(**stream, logEvents=[line])
 
     def _terminate_machine(self, run: MonitorFile) -> None:
-        """Terminate a machine. The fleet replaces it only after the next tick has noticed that it is missing."""
+        """Terminate a machine. The fleet replaces it only after the auto-monitor has noticed that it is missing."""
         ec2 = self.stage.root.ec2
         instances = ec2.describe_spot_fleet_instances(SpotFleetRequestId=run.MONITOR_FLEET_ID)["ActiveInstances"]
         ec2.terminate_instances(InstanceIds=[instances[0]["InstanceId"]])
 
     def _create_orphaned_volume(self, run: MonitorFile) -> None:
-        """Create a volume as a machine leaves it that ended before EC2 marked its disk for deletion."""
+        """Create a volume like one that remains if a machine ends before EC2 marks its disk for deletion."""
         tags: Any = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": run.run}]
         self.stage.root.ec2.create_volume(
             AvailabilityZone=f"{ACCOUNT.region}a",
@@ -506,7 +506,7 @@ class Scenario:
         )
 
     def _create_orphans(self) -> None:
-        """Create one resource of each kind that a run of an unknown app left behind."""
+        """Create one resource of each kind that a run can leave behind, all for an unknown app."""
         root, tags = self.stage.root, [{"Key": "app", "Value": "Old"}, {"Key": "run", "Value": "20250101T000000Z"}]
         root.cloudwatch.put_metric_alarm(**build_alarm_request("Old", INSTANCE, ACCOUNT.region, "aws"))
         root.events.put_rule(Name=build_monitor_rule_name("Old"), ScheduleExpression="rate(1 minute)")
@@ -533,7 +533,7 @@ class Scenario:
     _rule = build_monitor_rule_name("App")
 
     def _simulate_machines(self) -> None:
-        """Do what EC2 and the machines' ECS agents would do."""
+        """Simulate what EC2 and the machines' ECS agents would do."""
         update_fleets(self._machines.ec2)
         self._machines.simulate_step()
         for cluster in self._machines.ecs.clusters.values():
@@ -571,7 +571,7 @@ def _add_key_and_snapshot(content: dict[str, Any]) -> dict[str, Any]:
 
 
 class Ec2Metadata:
-    """Instance metadata of a machine on EC2, with only its instance ID."""
+    """Instance metadata of an EC2 machine that contains only the instance ID."""
 
     is_on_ec2 = True
 
@@ -583,7 +583,7 @@ class Ec2Metadata:
 
 
 class WorkerClients:
-    """Clients of a container, with the login that containers have in the scenario."""
+    """Clients for a container, with the role that containers have in the scenario."""
 
     def __init__(self, session: boto3.Session) -> None:
         self._session = session

@@ -1,4 +1,4 @@
-"""The basis of the local cloud: its file layout, its addresses, its processes, and its containers.
+"""The foundation of the local cloud: file layout, addresses, processes, and containers.
 
 All other folders may import this one; it imports none of them. Start reading in `layout.py`.
 """

@@ -1,4 +1,4 @@
-"""The container engine of this computer, called through the `docker` command to avoid another dependency.
+"""Calls this computer's container engine through the `docker` command, which avoids another dependency.
 
 When a project first uses containers, the file `engine.json` in the local cloud's folder records how to reach the
 engine. A later cleanup can then find the containers even in a different environment, and a project that never used
@@ -20,7 +20,7 @@ CONTAINER_LABEL = "localcloud"
 
 
 def run_docker(*arguments: str, engine: Mapping[str, str], seconds: float = 30) -> subprocess.CompletedProcess[str]:
-    """Run one `docker` command. Raise OSError if `docker` is not installed, TimeoutExpired after `seconds`."""
+    """Run one `docker` command. Raise OSError if `docker` is not installed, or TimeoutExpired after `seconds`."""
     return subprocess.run(
         ["docker", *arguments], env=build_engine_environment(engine), capture_output=True, text=True, timeout=seconds
     )

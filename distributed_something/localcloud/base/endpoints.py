@@ -1,8 +1,8 @@
 """Environment variables that make boto3 talk to the local cloud and to nothing else.
 
 Two emulators share the work. Ministack serves the traffic of the jobs (queue, bucket, logs, metrics) because it is
-fast; moto emulates all other services. Every variable through which the user's own AWS settings could take effect is
-overridden, because these variables are added to an environment and cannot remove anything from it.
+fast; moto emulates all other services. These variables are added to an existing environment and cannot remove anything
+from it, so they override every variable through which the user's own AWS settings could take effect.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MINISTACK_SERVICES = ("SQS", "S3", "CLOUDWATCH_LOGS", "CLOUDWATCH")
 MOTO_SERVICES = ("EC2", "ECS", "SSM", "IAM", "STS", "LAMBDA", "SNS", "EVENTBRIDGE")
 
 ACCOUNT_ID = "123456789012"
-"""Moto's fixed account number. Ministack is configured with the same number, so that ARNs match between the two."""
+"""Moto's fixed account number. Ministack is configured with the same number, so that ARNs match."""
 
 CONTROL_PATH = "/_localcloud/"
 """Path on moto's port where commands reach the daemon."""
@@ -24,7 +24,7 @@ AGENT_PATH, METADATA_PATH = "/_localcloud-agent/", "/_localcloud-metadata/"
 """Paths on moto's port: the ECS agent, which tasks call, and the EC2 instance metadata, which machines read."""
 
 FUNCTION_TIMINGS = {"LOOK_SECONDS": "2", "SOON_SECONDS": "0.5", "SETTLING_SECONDS": "2", "NEW_MACHINE_SECONDS": "3"}
-"""Timings of the auto-monitor's function in the local cloud. They are shorter than on AWS, because its rule calls it
+"""Timings for the auto-monitor function in the local cloud. They are shorter than on AWS because the function is called
 every two seconds, queue counts are exact, and machines start immediately."""
 
 DUMMY_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": ""}
@@ -50,7 +50,7 @@ def build_endpoint_variables(moto: str, ministack: str) -> dict[str, str]:
 
 
 def build_worker_environment(moto: str, ministack: str, region: str) -> dict[str, str]:
-    """Return the variables for a worker with an otherwise empty environment: endpoints and dummy credentials."""
+    """Return the variables for a worker whose environment is otherwise empty: endpoints and dummy credentials."""
     loopback = "127.0.0.1,localhost"
     return {
         **build_endpoint_variables(moto, ministack),
@@ -65,7 +65,7 @@ def build_worker_environment(moto: str, ministack: str, region: str) -> dict[str
 
 
 def build_task_environment(moto: str, ministack: str, region: str, task_id: str, instance_id: str) -> dict[str, str]:
-    """Return the variables for a task: those of a worker, plus its own ECS agent and EC2 metadata addresses."""
+    """Return the variables for a task: the worker variables and the addresses of its ECS agent and EC2 metadata."""
     return {
         **build_worker_environment(moto, ministack, region),
         "ECS_AGENT_URI": f"{moto}{AGENT_PATH}{task_id}",
@@ -75,17 +75,18 @@ def build_task_environment(moto: str, ministack: str, region: str, task_id: str,
 
 
 def build_function_environment(moto: str, ministack: str, region: str) -> dict[str, str]:
-    """Return the variables for a Lambda function: those of a worker, plus shorter timings."""
+    """Return the variables for a Lambda function: the worker variables and shorter timings."""
     return {**build_worker_environment(moto, ministack, region), **FUNCTION_TIMINGS}
 
 
 def build_command_environment(
     moto: str, ministack: str, region: str, config_file: Path, user: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the variables for a command in the user's shell (environment `user`), overriding all its AWS settings.
+    """Return the variables that a command in the user's shell needs in addition to `user`, the shell's environment.
 
-    Botocore fails if AWS_PROFILE or AWS_CA_BUNDLE is empty. `config_file` therefore holds an empty default profile. It
-    also serves as the CA bundle, which is never read because the emulators use plain HTTP.
+    They override all AWS settings in `user`. Botocore fails if AWS_PROFILE or AWS_CA_BUNDLE is empty, so `config_file`
+    contains an empty default profile. The file also serves as the CA bundle, which is never read because the emulators
+    use plain HTTP.
     """
     environment = build_worker_environment(moto, ministack, region)
     user_endpoints = (name for name in user if name.startswith("AWS_ENDPOINT_URL_"))

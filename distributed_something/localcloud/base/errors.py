@@ -1,7 +1,7 @@
-"""The only exception that this package raises for its callers, so that they need one `except`."""
+"""The only exception that callers of this package need to catch."""
 
 from __future__ import annotations
 
 
 class LocalCloudError(Exception):
-    """Failure of the local cloud. The message is one line, written for the user."""
+    """A failure of the local cloud. The message is one line written for the user."""

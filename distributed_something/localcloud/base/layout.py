@@ -49,12 +49,12 @@ class CloudLayout:
 
     @property
     def key(self) -> str:
-        """Short name of this project: the same in all processes of its local cloud, different for other projects."""
+        """Short name that is unique to this project. All processes of its local cloud share it."""
         return hashlib.sha256(str(self.root).encode()).hexdigest()[:24]
 
     @property
     def generic_worker(self) -> Path:
-        """Path of the project's own worker, which may not exist."""
+        """Path of the project's own worker script, which may not exist."""
         return self.project / "worker" / "generic-worker.py"
 
     def make_folders(self) -> None:
@@ -76,9 +76,9 @@ def build_layout(project: Path) -> CloudLayout:
 
 @dataclass(frozen=True)
 class CloudState:
-    """What a command needs to reach a running local cloud: the daemon's process ID, its token, and two addresses.
+    """What a command needs to reach a running local cloud: the daemon's process ID, a token, and two addresses.
 
-    `key` identifies the project. It detects a state file that was copied along with a project.
+    `key` identifies the project, so that a state file that was copied along with its project can be recognized.
     """
 
     pid: int
@@ -89,7 +89,7 @@ class CloudState:
 
 
 def write_cloud_state(layout: CloudLayout, state: CloudState) -> None:
-    """Write the state file atomically. Only its owner can read it, because it holds the token."""
+    """Write the state file atomically. Only the owner can read the file, because it contains the token."""
     draft = layout.state.with_suffix(".part")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -98,10 +98,10 @@ def write_cloud_state(layout: CloudLayout, state: CloudState) -> None:
 
 
 def read_cloud_state(layout: CloudLayout) -> CloudState | None:
-    """Return the saved state, or None if there is none, it cannot be parsed, or it belongs to another project.
+    """Return the saved state, or None if the file does not exist, cannot be parsed, or belongs to another project.
 
-    A killed daemon can leave a damaged file. A project that was copied while its local cloud ran has the original's
-    file.
+    A killed daemon can leave a damaged file. If a project is copied while its local cloud is running, the copy contains
+    the original's state file.
     """
     try:
         state = CloudState(**json.loads(layout.state.read_text()))
@@ -112,9 +112,9 @@ def read_cloud_state(layout: CloudLayout) -> CloudState | None:
 
 @contextlib.contextmanager
 def lock_cloud(layout: CloudLayout, file_name: str = "lock") -> Iterator[None]:
-    """Hold a lock of this project's local cloud; other commands that want the same lock wait.
+    """Hold one of this project's locks while the block runs. Other commands that need the same lock wait.
 
-    The lock `lock` guards starting and stopping. Other actions use lock files of their own.
+    The file `lock` protects starting and stopping. Other actions use their own lock files.
     """
     layout.make_folders()
     with open(layout.root / file_name, "w") as file:

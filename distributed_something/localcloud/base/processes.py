@@ -1,9 +1,9 @@
-"""Search for the processes of a local cloud, and kill them, even after their parent has ended.
+"""Finds and kills the processes of a local cloud, even after their parent has ended.
 
-Every process carries a mark in its environment, and its children inherit it. The mark finds programs that a worker
-started in a new session, remains after the daemon dies, and cannot match an unrelated process that reuses a process
-ID. The search reads the environments of all the user's processes, which takes milliseconds. A program that clears its
-environment can be found only by its process group.
+Every process has a mark in its environment, which its child processes inherit. The mark identifies even programs that a
+worker started in a new session, remains after the daemon dies, and cannot match an unrelated process that reuses a
+process ID. A search reads the environments of all the user's processes, which takes only milliseconds. A program that
+clears its environment can be found only by its process group.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def list_marked_processes(name: str, value: str) -> list[int]:
 
 
 def has_mark(process: psutil.Process, name: str, value: str) -> bool:
-    """Return whether a process has NAME=VALUE in its environment; False if it ended or belongs to another user."""
+    """Return whether a process has NAME=VALUE in its environment. Return False if the process cannot be read."""
     try:
         return process.environ().get(name) == value
     except (psutil.Error, OSError):
@@ -45,7 +45,7 @@ def kill_process(pid: int) -> None:
 
 
 def kill_marked_processes(name: str, value: str, *, seconds: float = 5) -> None:
-    """Kill all processes with the mark. Return when none is running, or after `seconds`."""
+    """Kill all processes with the mark. Return when none are running, or after `seconds`."""
 
     def kill_remaining() -> bool:
         remaining = list_marked_processes(name, value)

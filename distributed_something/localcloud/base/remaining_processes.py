@@ -1,4 +1,4 @@
-"""Cleanup of everything that a project's local cloud may leave running, however its daemon died."""
+"""Cleans up everything that a project's local cloud may leave running, no matter how its daemon ended."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from distributed_something.localcloud.base.processes import CLOUD_MARK, kill_mar
 
 
 def delete_remaining_resources(layout: CloudLayout) -> None:
-    """Kill all processes of a project's local cloud, except the caller, and remove its containers."""
+    """Kill all processes of a project's local cloud, except the calling process, and remove its containers."""
     kill_marked_processes(CLOUD_MARK, layout.key)
     delete_containers(layout.root, layout.key)

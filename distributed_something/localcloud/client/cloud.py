@@ -1,7 +1,7 @@
-"""The local cloud as commands use it: start or find it, use it, stop it.
+"""The local cloud's interface for commands: start or find it, use it, and stop it.
 
 The local cloud keeps running after the command that started it, so that `setup`, `submitJob`, `startCluster`, and
-`monitor` use the same one. It is a daemon in its own session. A state file contains its addresses, and only a response
+`monitor` use the same one. It is a daemon in its own session. A state file contains its addresses, but only a response
 from the daemon proves that it is running.
 """
 
@@ -41,7 +41,7 @@ from distributed_something.localcloud.base.remaining_processes import delete_rem
 START_TIMEOUT_SECONDS = 60
 """A start usually takes two seconds, but the first import of the emulators from a cold disk can be slow."""
 
-IMPORT_ROOT = Path(__file__).resolve().parents[3]  # the folder that holds `distributed_something`
+IMPORT_ROOT = Path(__file__).resolve().parents[3]  # the folder that contains `distributed_something`
 
 _daemons: list[subprocess.Popen[bytes]] = []  # without a reference, Python warns that a child is still running
 
@@ -63,7 +63,7 @@ class LocalCloud:
         return build_command_environment(self.state.moto, self.state.ministack, self.region, config_file, os.environ)
 
     def build_worker_environment(self) -> dict[str, str]:
-        """Return the variables for a worker with an otherwise empty environment: endpoints and dummy credentials."""
+        """Return the variables for a worker whose environment is otherwise empty: endpoints and dummy credentials."""
         return build_worker_environment(self.state.moto, self.state.ministack, self.region)
 
     def ensure_buckets(self, names: Iterable[str]) -> None:
@@ -83,13 +83,13 @@ class LocalCloud:
         return [bucket["Name"] for bucket in self.build_client("s3").list_buckets()["Buckets"]]
 
     def adapt_fleet_file(self, fleet: dict[str, Any]) -> dict[str, Any]:
-        """Return a copy of a fleet file whose unknown roles, images, and networks are replaced by existing ones."""
+        """Return a copy of a fleet file with unknown roles, images, and networks replaced by existing ones."""
         from distributed_something.localcloud.client.fill_in import adapt_fleet_file
 
         return adapt_fleet_file(self.build_client, fleet)
 
     def export_buckets(self, buckets: Iterable[str]) -> Path:
-        """Copy all objects of the buckets to PROJECT/local/BUCKET/KEY and return PROJECT/local. Skip unchanged ones."""
+        """Copy all new and changed objects in the buckets to PROJECT/local/BUCKET/KEY. Return PROJECT/local."""
         from distributed_something.localcloud.client.export import DOWNLOAD_THREADS, export_buckets
 
         s3 = self.build_client("s3", connections=DOWNLOAD_THREADS)
@@ -112,10 +112,10 @@ def start_local_cloud(
 ) -> LocalCloud:
     """Return the project's running local cloud; start it if necessary.
 
-    `worker_root` is the folder whose `worker/` is used if the project does not have its own. Tasks run as processes
-    until a call with `containers`; from then on, new tasks run as containers until the local cloud is stopped. A call
-    without `containers` does not switch back, because a command without that option must not change a run. Raise
-    LocalCloudError with the reason in one line.
+    If the project does not have its own `worker/` folder, the one in `worker_root` is used. Tasks run as processes
+    until this function is called with `containers`; from then on, new tasks run as containers until the local cloud is
+    stopped. A call without `containers` does not switch back, because a command without that option must not change a
+    run. Raise LocalCloudError if the local cloud or the container engine does not start or respond.
     """
     layout = build_layout(project)
     engine_variables = check_engine() if containers else {}
@@ -145,7 +145,7 @@ def stop_local_cloud(project: Path) -> bool:
 def find_live_state(layout: CloudLayout) -> CloudState | None:
     """Return the state of the running local cloud, or None.
 
-    The state file alone is not enough: its port may now belong to another project's local cloud.
+    The state file alone is not enough: another project's local cloud may be using the port now.
     """
     state = read_cloud_state(layout)
     return state if state and is_cloud_running(state) else None
@@ -197,7 +197,10 @@ def spawn_daemon(layout: CloudLayout, worker_root: Path) -> subprocess.Popen[byt
 
 
 def call_daemon(state: CloudState, action: str, **arguments: object) -> dict[str, Any]:
-    """Run an action of the daemon and return its result. Raise LocalCloudError if it refuses or does not respond."""
+    """Have the daemon run an action, and return the result.
+
+    Raise LocalCloudError if the action fails or the daemon does not respond.
+    """
     request = urllib.request.Request(
         f"{state.moto}{CONTROL_PATH}{action}",
         data=json.dumps(arguments).encode(),

@@ -14,7 +14,7 @@ from distributed_something.localcloud.base.layout import CloudState
 
 MAX_ATTEMPTS = 8
 """Attempts per request, including the first. The export sends two requests per object. With LOCALCLOUD_FAULT_RATE=0.1,
-an export of 1,000 requests fails once in 100,000 exports (1,000 × 0.1 ** 8). With 4 attempts, one export in ten would
+about one in 100,000 exports with 1,000 requests fails (1,000 × 0.1 ** 8). With 4 attempts, one export in ten would
 fail."""
 
 IGNORED_SETTINGS = {

@@ -1,7 +1,7 @@
-"""Export of the local cloud's objects to ordinary files, where scientists can open their results.
+"""Exports the local cloud's objects to ordinary files, so that scientists can open their results.
 
-An index of ETags makes repeated exports cheap. An object key can be any text, but a file name cannot: parts of a key
-that are not valid file names are percent-encoded, and nothing is ever written outside the bucket's folder.
+An index of ETags makes repeated exports fast. An object key can be any text, but a file name cannot. Parts of a key
+that are not valid file names are therefore percent-encoded, and nothing is ever written outside the bucket's folder.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ExportItem:
 
 
 def export_buckets(s3: Any, layout: CloudLayout, buckets: Iterable[str]) -> Path:
-    """Copy all objects of the buckets to LOCAL/BUCKET/KEY and return LOCAL. Ignore buckets that do not exist."""
+    """Copy all objects in the buckets to LOCAL/BUCKET/KEY, and return LOCAL. Ignore buckets that do not exist."""
     index_file = layout.root / "exported.json"
     index = read_export_index(index_file)
     existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
@@ -71,7 +71,7 @@ def iter_export_items(s3: Any, bucket: str, results: Path) -> Iterator[ExportIte
 
 
 def build_safe_paths(keys: Iterable[str]) -> dict[str, PurePosixPath]:
-    """Return a relative path for each key. If a key is also the folder of another key, append `%` to its path."""
+    """Return a relative path for each key. If a key is also a folder in another key's path, append `%` to it."""
     paths = {key: build_safe_path(key) for key in keys}
     folders = {parent for path in paths.values() for parent in path.parents}
     return {key: path.with_name(path.name + "%") if path in folders else path for key, path in paths.items()}
@@ -93,7 +93,7 @@ def build_safe_name(name: str) -> str:
 
 
 def clear_target_path(item: ExportItem) -> None:
-    """Delete files of earlier exports where this item needs a folder, and folders where it needs a file."""
+    """Remove obstacles from earlier exports: files where this item needs folders, or a folder where it needs a file."""
     for folder in item.path.parents:
         if folder.is_file():
             folder.unlink()
@@ -103,7 +103,7 @@ def clear_target_path(item: ExportItem) -> None:
 
 
 def download_object(s3: Any, item: ExportItem) -> None:
-    """Download to a temporary file and rename it, so that nobody can open an incomplete file."""
+    """Download an object to a temporary file and rename the file, so that nobody opens an incomplete one."""
     clear_target_path(item)
     draft = item.path.with_name(f".{hashlib.sha256(item.key.encode()).hexdigest()[:16]}.part")
     s3.download_file(item.bucket, item.key, str(draft))

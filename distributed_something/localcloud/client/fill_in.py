@@ -1,4 +1,4 @@
-"""Replacement of a fleet file's AWS IDs with IDs that exist in the emulated account.
+"""Replaces a fleet file's AWS IDs with IDs that exist in the emulated account.
 
 This makes the example fleet file work in the local cloud without editing. IDs that already exist in the emulated
 account are not replaced.
@@ -19,7 +19,7 @@ FLEET_ROLE_NAME = "aws-ec2-spot-fleet-tagging-role"
 MACHINE_ROLE_NAME = "ecsInstanceRole"
 KEY_PAIR_NAME = "local"
 LAUNCH_TEMPLATE_NAME = "local"
-DISK_GIB = 30  # size of the disk of the ECS-optimized image on AWS; it is smaller in moto
+DISK_GIB = 30  # disk size of the ECS-optimized image on AWS; moto's image has a smaller disk
 
 
 def ensure_buckets(s3: Any, region: str, names: Iterable[str]) -> None:
@@ -55,7 +55,7 @@ def adapt_fleet_file(build_client: Callable[[str], Any], fleet: dict[str, Any]) 
 
 
 def replace_values(value: Any, replacers: dict[str, Callable[[Any], Any]]) -> Any:
-    """Return a deep copy of `value` in which the replacers have replaced the values of their keys."""
+    """Return a deep copy of `value` with each replacer applied to the values of its key."""
     if isinstance(value, dict):
         return {
             key: replacers[key](item) if key in replacers else replace_values(item, replacers)
@@ -69,8 +69,8 @@ def replace_values(value: Any, replacers: dict[str, Callable[[Any], Any]]) -> An
 class EmulatedAccount:
     """The emulated account's resources.
 
-    Each `adapt_…` method takes a value from a fleet file and returns it unchanged if it exists in this account,
-    otherwise a replacement that exists.
+    Each `adapt_…` method takes a value from a fleet file. If the value exists in this account, the method returns it
+    unchanged; otherwise, it returns an existing replacement.
     """
 
     def __init__(self, build_client: Callable[[str], Any]) -> None:
@@ -103,7 +103,7 @@ class EmulatedAccount:
         return max(gib, DISK_GIB) if isinstance(gib, int) else gib
 
     def adapt_subnets(self, ids: Any) -> str:
-        """Adapt one subnet ID, or several separated by commas, the format that spot fleets accept."""
+        """Adapt one or more subnet IDs, separated by commas as in spot fleet requests."""
         describe = self.ec2.describe_subnets
         requested = [subnet.strip() for subnet in str(ids).split(",")]
         existing = [subnet for subnet in requested if self._find_existing_id(subnet, describe, "SubnetIds", "Subnets")]
@@ -126,7 +126,7 @@ class EmulatedAccount:
         return KEY_PAIR_NAME
 
     def adapt_launch_template(self, specification: Any) -> dict[str, Any]:
-        """Return the specification if its template exists, otherwise one of a template with this account's image."""
+        """Return the specification if its template exists, or else one for a template with this account's image."""
         name = {key: text for key, text in dict(specification).items() if key != "Version"}
         try:
             self.ec2.describe_launch_template_versions(**name, Versions=[specification.get("Version", "$Default")])
@@ -138,7 +138,7 @@ class EmulatedAccount:
     def _find_existing_id(
         resource_id: Any, describe: Callable[..., dict[str, Any]], argument: str, result_key: str
     ) -> str | None:
-        """Return the ID if EC2 can describe it, or None if EC2 refuses it as unknown or malformed."""
+        """Return the ID if EC2 can describe it, or None if EC2 rejects it as unknown or malformed."""
         try:
             return str(resource_id) if describe(**{argument: [str(resource_id)]})[result_key] else None
         except ClientError:
@@ -170,7 +170,7 @@ class EmulatedAccount:
 
     def _ensure_launch_template(self) -> str:
         data = {"ImageId": self.own_image, "IamInstanceProfile": {"Arn": self._ensure_instance_profile()}}
-        with suppress(ClientError):  # an earlier start may have created it
+        with suppress(ClientError):  # an earlier start may have created the template
             self.ec2.create_launch_template(LaunchTemplateName=LAUNCH_TEMPLATE_NAME, LaunchTemplateData=data)
         return LAUNCH_TEMPLATE_NAME
 

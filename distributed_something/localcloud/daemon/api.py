@@ -13,7 +13,7 @@ ControlAction = Callable[..., dict[str, Any] | None]
 
 
 class ControlEndpoint:
-    """WSGI application that runs actions. The last part of the path names the action; the body holds its arguments."""
+    """WSGI application that runs actions. The path ends with the action's name; the body contains its arguments."""
 
     def __init__(self, token: str, actions: dict[str, ControlAction]) -> None:
         self.token = token

@@ -1,7 +1,7 @@
 """A process that waits until the daemon ends, for whatever reason, and then cleans up what the daemon left running.
 
 It reads from a pipe that the daemon never writes to. When the daemon ends, even after `kill -9`, the kernel closes the
-pipe. If this process is killed too, the next start or stop of the local cloud does the cleanup.
+pipe. If this process is killed too, the cleanup takes place when the local cloud is next started or stopped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from distributed_something.localcloud.base.remaining_processes import delete_rem
 
 
 def start_cleanup_process(layout: CloudLayout) -> subprocess.Popen[bytes]:
-    """Start the cleanup process of the calling process. The cleanup begins when its `stdin` closes."""
+    """Start a process that cleans up after the calling process, once the returned process's `stdin` is closed."""
     command = [sys.executable, "-P", "-m", __spec__.name, str(layout.project)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 

@@ -46,9 +46,10 @@ log = logging.getLogger("localcloud")
 
 
 def run_daemon(project: Path, worker_root: Path) -> None:
-    """Run one project's local cloud until it is stopped. On failure, print the reason as the last line and exit with 1.
+    """Run a project's local cloud until it is stopped.
 
-    `worker_root` is the folder whose `worker/` is used if the project does not have its own.
+    On failure, print the reason as the last line and exit with code 1. If the project does not have its own `worker/`
+    folder, the one in `worker_root` is used.
     """
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -129,13 +130,13 @@ class CloudDaemon:
             try:
                 ended = self.simulator.simulate_step(time.time())
             except Exception:  # one unexpected emulated resource must not stop the local cloud
-                log.exception("a step of the local cloud failed; it continues with the next step")
+                log.exception("a simulation step failed; the local cloud continues with the next step")
                 return
         if ended:
             threading.Thread(target=self._export_results, daemon=True).start()
 
     def _export_results(self) -> None:
-        """Export all buckets after a schedule ended, because no command is running that could export its results."""
+        """Export all buckets after a schedule ends, because no command is running that could export the results."""
         cloud = LocalCloud(self.layout, self.state, "us-east-1")
         try:
             cloud.export_buckets(cloud.list_bucket_names())

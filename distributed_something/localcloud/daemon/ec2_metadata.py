@@ -17,11 +17,11 @@ from distributed_something.localcloud.play.machines import Machine
 
 TOKEN_TTL_HEADER, TOKEN_HEADER = "HTTP_X_AWS_EC2_METADATA_TOKEN_TTL_SECONDS", "HTTP_X_AWS_EC2_METADATA_TOKEN"
 MAX_TOKEN_TTL_SECONDS = 21_600
-"""EC2's limit for the lifetime of a token, in seconds."""
+"""Maximum lifetime of a token on EC2, in seconds."""
 
 
 class MetadataEndpoint:
-    """WSGI application at `…/INSTANCE_ID/latest/…`. `find_machine` returns the running machine with an ID, or None."""
+    """WSGI application at `…/INSTANCE_ID/latest/…`. `find_machine` finds a running machine by its ID."""
 
     def __init__(self, find_machine: Callable[[str], Machine | None]) -> None:
         self._find_machine, self._token = find_machine, secrets.token_urlsafe(16)
@@ -48,7 +48,7 @@ class MetadataEndpoint:
 
 
 def build_metadata_texts(machine: Machine) -> dict[str, str]:
-    """Return the text of each path below /latest/. The interruption notice is included only if there is one."""
+    """Return the texts, keyed by their paths below /latest/. Include the interruption notice only if there is one."""
     texts = {"meta-data/instance-id": machine.instance_id}
     if machine.ends_at is not None:
         end_time = datetime.fromtimestamp(machine.ends_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,8 +1,8 @@
 """The ECS agent's endpoint for task scale-in protection. Each task has its own address, given in ECS_AGENT_URI.
 
-Like the ECS agent, it refuses protection with status 200 and a `failure` object. Sources: the pages "Amazon ECS task
-scale-in protection endpoint" and "Task scale-in protection considerations" of the ECS Developer Guide; for the status,
-the agent's own code (`tmds`).
+Like the real ECS agent, it denies protection with status 200 and a `failure` object. The ECS
+Developer Guide describes this on the pages "Amazon ECS task scale-in protection endpoint" and "Task scale-in protection
+considerations"; the status comes from the agent's source code (`tmds`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TaskFinder = Callable[[str], tuple[ServiceSimulator, RunningTask] | None]
 
 
 class AgentEndpoint:
-    """WSGI application at `…/TASK_ID/task-protection/v1/state`. `find_task` returns a running task and its services."""
+    """WSGI application at `…/TASK_ID/task-protection/v1/state`. `find_task` finds a running task by its ID."""
 
     def __init__(self, find_task: TaskFinder, now: Callable[[], float] = time.time) -> None:
         self._find_task, self._now = find_task, now
@@ -78,7 +78,10 @@ class AgentEndpoint:
 
 
 def parse_protection_minutes(body: bytes) -> int:
-    """Return the minutes of protection; 0 turns it off. Raise ValueError, TypeError, or KeyError if ECS refuses it."""
+    """Return the minutes of protection; 0 turns it off.
+
+    Raise ValueError, TypeError, or KeyError if ECS would reject the request.
+    """
     state = json.loads(body)
     enabled, minutes = state["ProtectionEnabled"], state.get("ExpiresInMinutes", DEFAULT_PROTECTION_MINUTES)
     if not isinstance(enabled, bool):

@@ -1,8 +1,8 @@
 """Injected faults that imitate AWS under load. With LOCALCLOUD_FAULT_RATE=0.1, one call in ten fails.
 
-A fault is either a refusal (the call is throttled or the service unavailable, and nothing happens) or a lost response
-(the call succeeds, but the caller gets status 503). Lost responses show whether a call can be repeated safely. The
-sequence of faults depends only on LOCALCLOUD_FAULT_SEED.
+A fault is either a rejected call (it is throttled or the service is unavailable, and nothing happens) or a lost
+response (the call succeeds, but the caller gets status 503). Lost responses show whether a call can be repeated safely.
+The sequence of faults depends only on LOCALCLOUD_FAULT_SEED.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ FaultResponse = tuple[int, str, bytes]  # status, content type, body
 
 
 class Fault(Enum):
-    """Effect on a call."""
+    """What happens to a call."""
 
     NONE = "none"
-    REFUSED = "refused"
+    REJECTED = "rejected"
     RESPONSE_LOST = "response lost"
 
 
 class FaultGenerator:
-    """Generator of a random fault, or none, for each call."""
+    """Draws a random fault, or none, for each call."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._rate = float(environment.get(RATE_VARIABLE) or 0)
@@ -40,10 +40,10 @@ class FaultGenerator:
         with self._lock:
             if self._random.random() >= self._rate:
                 return Fault.NONE
-            return Fault.RESPONSE_LOST if self._random.random() < LOST_RESPONSE_SHARE else Fault.REFUSED
+            return Fault.RESPONSE_LOST if self._random.random() < LOST_RESPONSE_SHARE else Fault.REJECTED
 
-    def build_refusal(self, *, is_json: bool) -> FaultResponse:
-        """Return an error response in the caller's protocol: throttled or service unavailable."""
+    def build_error_response(self, *, is_json: bool) -> FaultResponse:
+        """Return a throttling error or a service unavailable error in the caller's protocol."""
         with self._lock:
             is_throttled = self._random.random() < 0.5
         code = ("ThrottlingException" if is_json else "SlowDown") if is_throttled else "ServiceUnavailable"

@@ -1,4 +1,4 @@
-"""The ministack server, with an SQS operation that the commands need and ministack lacks, and with injected faults."""
+"""Runs ministack with injected faults, and with an SQS operation that the commands need but ministack lacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _fault_generator = FaultGenerator()
 
 
 def list_dead_letter_sources(request: dict[str, Any], _url: str) -> dict[str, Any]:
-    """Return SQS's response to ListDeadLetterSourceQueues: the queues whose redrive policy names this queue."""
+    """Return SQS's response to ListDeadLetterSourceQueues: the queues whose redrive policy points to this queue."""
     queue = sqs._queues.get(request.get("QueueUrl", ""))
     if queue is None:
         raise sqs._Err("QueueDoesNotExist", "The specified queue does not exist.")
@@ -34,7 +34,7 @@ def list_dead_letter_sources(request: dict[str, Any], _url: str) -> dict[str, An
 
 
 async def serve_with_faults(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve a request with ministack's application, or fail it with a random fault. Never fail the health page."""
+    """Serve a request with ministack's application, or fail it with a random fault. Health checks never fail."""
     path = str(scope.get("path", ""))
     fault = Fault.NONE if scope["type"] != "http" or path.startswith("/_ministack") else _fault_generator.draw_fault()
     if fault is Fault.NONE:
@@ -45,7 +45,7 @@ async def serve_with_faults(scope: Scope, receive: Receive, send: Send) -> None:
     else:
         await _read_request_body(receive)
     is_json = any(name == b"x-amz-target" for name, _ in scope["headers"])
-    await _send_response(send, _fault_generator.build_refusal(is_json=is_json))
+    await _send_response(send, _fault_generator.build_error_response(is_json=is_json))
 
 
 async def _discard_message(_message: Any) -> None:

@@ -1,7 +1,7 @@
 """Spot Fleet features that moto lacks, patched into its classes: defaults, network interfaces, cancellation, history.
 
 Moto launches a fleet's machines once and forgets the request. Here, every fleet has a ledger (type, policy, events) and
-still exists after its cancellation, as in EC2. `fleets.py` simulates how fleets change over time.
+continues to exist after it is canceled, as in EC2. `fleets.py` simulates how fleets change over time.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ REMEMBERED_KEYS = ("LaunchTemplateConfigs", "OnDemandTargetCapacity", "ValidUnti
 
 @dataclass
 class FleetLedger:
-    """Data about a fleet that EC2 keeps and moto does not."""
+    """Fleet data that EC2 keeps but moto does not."""
 
     type: str = "maintain"
     excess_policy: str = "default"
     request_config: dict[str, Any] = field(default_factory=dict)
-    """Parts of the request that moto drops and DescribeSpotFleetRequests must return."""
+    """Parts of the request that moto drops but DescribeSpotFleetRequests must return."""
     events: list[dict[str, Any]] = field(default_factory=list)
     state: str = ""
     recorded_instances: dict[str, Any] = field(default_factory=dict)
-    """Instances by ID for which the history contains the launch but not yet the termination."""
+    """Instances, keyed by ID, whose launch is already in the history and whose termination is not."""
 
     def record_event(self, event_type: str, sub_type: str, instance_id: str = "", **description: str) -> None:
         """Add an event with the current time, in the format of DescribeSpotFleetRequestHistory."""
@@ -63,7 +63,7 @@ def sum_fulfilled_capacity(fleet: SpotFleetRequest) -> float:
 
 
 def get_fleet_ledger(fleet: SpotFleetRequest) -> FleetLedger:
-    """Return a fleet's ledger. Create it if it does not exist, as for fleets from CloudFormation."""
+    """Return a fleet's ledger. Create it if it does not exist, for example for a fleet from CloudFormation."""
     if not hasattr(fleet, "ledger"):
         fleet.ledger = FleetLedger()  # type: ignore[attr-defined]
         fleet.create_time = utcnow()  # type: ignore[attr-defined]
@@ -72,7 +72,7 @@ def get_fleet_ledger(fleet: SpotFleetRequest) -> FleetLedger:
 
 
 def patch_moto_ec2(replace: MethodReplacer) -> None:
-    """Patch moto with the functions of this module. Call this once per process."""
+    """Patch moto with the functions in this module. Call this once per process."""
     filter_dict_attribute_mapping["iam-instance-profile.arn"] = "iam_instance_profile"
     replace(SpotFleets, request_spot_fleet, cancel_spot_fleet_requests, describe_spot_fleet_request_history)
     replace(SpotRequestBackend, modify_spot_fleet_request)
@@ -85,7 +85,7 @@ def patch_moto_ec2(replace: MethodReplacer) -> None:
 
 
 def replace_methods(owner: type, *functions: Callable[..., Any], **named: Any) -> None:
-    """Replace methods of a class with functions, under the functions' own names or the names of the keywords."""
+    """Replace methods of a class. Each function replaces the method with its own name or with its keyword's name."""
     for name, function in {**{function.__name__: function for function in functions}, **named}.items():
         setattr(owner, name, function)
 
@@ -109,7 +109,7 @@ def request_spot_fleet(self: SpotFleets) -> ActionResult:
 def iter_launch_specifications(backend: Any, configs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield a launch specification for each override of each launch template.
 
-    Moto uses only the first template, and always its newest version.
+    Moto itself uses only the first template, and always its newest version.
     """
     for config in configs:
         specification = config["LaunchTemplateSpecification"]
@@ -130,7 +130,7 @@ def initialize_fleet_request(self: SpotFleetRequest, *args: Any, **kwargs: Any) 
 
 
 def normalize_network(spec: dict[str, Any]) -> None:
-    """Copy the subnet and groups of the first network interface to where moto reads them, and keep only one subnet."""
+    """Copy the first network interface's subnet and groups to where moto reads them. Keep only the first subnet."""
     interface: dict[str, Any] = next(iter(spec.get("NetworkInterfaces") or []), {})
     subnet = spec.get("SubnetId") or interface.get("SubnetId")
     if subnet:
@@ -141,9 +141,9 @@ def normalize_network(spec: dict[str, Any]) -> None:
 
 
 def get_launch_spec_counts(self: SpotFleetRequest, missing: float) -> tuple[dict[Any, int], float]:
-    """Return how many machines of each specification provide the missing capacity, and the capacity they provide.
+    """Return how many machines to launch for each specification, and the capacity that they add.
 
-    Moto's own method rounds incorrectly if weights are not 1.
+    Moto's own method rounds incorrectly for weights other than 1.
     """
     specs = self.launch_specs
     if self.allocation_strategy != "diversified":
@@ -200,7 +200,7 @@ def spot_fleet_request_config(self: SpotFleetRequest) -> dict[str, Any]:
 
 
 def get_existing_fleet(backend: Any, fleet_id: str) -> Any:
-    """Return a fleet. Raise EC2's error if it does not exist."""
+    """Return a fleet. Raise EC2ClientError if it does not exist."""
     fleet = backend.spot_fleet_requests.get(fleet_id)
     if fleet is None:
         problem = f"The spot fleet request ID '{fleet_id}' does not exist"
@@ -276,6 +276,6 @@ def describe_spot_fleet_request_history(self: SpotFleets) -> ActionResult:
 
 
 def convert_to_naive_utc(moment: datetime | str) -> datetime:
-    """Return a time as a UTC datetime without time zone, the format of moto's clock."""
+    """Return a time as a UTC datetime without a time zone, the format that moto uses."""
     parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     return parsed.replace(tzinfo=None) - (parsed.utcoffset() or timedelta())

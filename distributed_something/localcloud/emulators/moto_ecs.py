@@ -1,6 +1,6 @@
-"""ECS features that moto lacks, patched into its classes: tasks that run, correct lists, and refused deletions.
+"""ECS features that moto lacks, patched into its classes: tasks that really run, correct lists, and rejected deletions.
 
-Moto sets a service's running count to the desired count and starts no tasks. Here, moto's objects only store the state;
+Moto sets a service's running count to the desired count but starts no tasks. Here, moto's objects only store the state;
 `services.py` simulates the scheduler.
 """
 
@@ -30,7 +30,7 @@ _original_delete_cluster = EC2ContainerServiceBackend.delete_cluster
 
 
 class Task(MotoTask):
-    """A task that moto's API shows and that has a real worker, whose state replaces moto's scripted transitions."""
+    """A task in moto's API that has a real worker. The worker's state replaces moto's scripted transitions."""
 
     def __init__(
         self, cluster: Cluster, definition: TaskDefinition, service: Service, machine_arn: str, backend: Any
@@ -83,7 +83,7 @@ class Task(MotoTask):
         self.stopping_at = utcnow()
 
     def mark_stopped(self, exit_code: int | None, reason: str | None = None) -> None:
-        """Mark the task and its container as stopped. `reason` says why the container did not start, if it did not."""
+        """Mark the task and its container as stopped. If the container did not start, `reason` says why."""
         self.desired_status = self.last_status = self.containers[0].last_status = "STOPPED"
         container: Any = self.containers[0]
         container.exitCode, container.reason = exit_code, reason
@@ -98,8 +98,8 @@ def list_propagated_tags(service: Service, definition: TaskDefinition) -> list[d
 
 
 def build_running_container(definition: TaskDefinition) -> Any:
-    """Return moto's container of a task, in the state of a running container."""
-    container_class: Any = Container  # typed Any, because moto does not implement its abstract CloudFormation methods
+    """Return moto's representation of a task's container, marked as running."""
+    container_class: Any = Container  # typed Any, because the class lacks some abstract CloudFormation methods
     container = container_class(definition)
     container.last_status = "RUNNING"
     container.health_status = "UNKNOWN"
@@ -110,7 +110,7 @@ def build_running_container(definition: TaskDefinition) -> Any:
 
 
 def patch_moto_ecs(replace: MethodReplacer) -> None:
-    """Patch moto with the functions of this module. Call this once per process."""
+    """Patch moto with the functions in this module. Call this once per process."""
     replace(EC2ContainerServiceBackend, list_tasks, stop_task, list_services, update_service, delete_cluster)
     replace(EC2ContainerServiceBackend, __init__=initialize_ecs_backend)
     replace(EC2ContainerServiceResponse, list_container_instances, create_service)
@@ -147,7 +147,7 @@ def list_tasks(
 ) -> list[Any]:
     """Return a cluster's tasks that match all filters; by default, only running tasks.
 
-    Moto's own method compares clusters by substring, ignores the service, and always lists stopped tasks.
+    Moto's own method matches clusters by substring, ignores the service, and always lists stopped tasks.
     """
     cluster = self._get_cluster(cluster_str or "default")
     filters: list[tuple[str | None, Callable[[Any], str]]] = [
@@ -177,13 +177,13 @@ def stop_task(self: Any, cluster_str: str, task_str: str, reason: str | None) ->
 
 
 def list_services(self: Any, *args: Any, **kwargs: Any) -> list[str]:
-    """Return the ARNs of services without deleted ones, as ECS does."""
+    """Return the ARNs of all services except deleted ones, as ECS does."""
     deleted = {service.arn for service in self.services.values() if service.status == "INACTIVE"}
     return [arn for arn in _original_list_services(self, *args, **kwargs) if arn not in deleted]
 
 
 def update_service(self: Any, properties: dict[str, Any]) -> Service:
-    """Update a service, but keep its counts, and resolve a task definition's family to its newest revision.
+    """Update a service without changing its counts, and resolve a task definition family to its newest revision.
 
     Moto's own method sets the running count to the desired count and stores a family without its revision.
     """
@@ -199,7 +199,7 @@ def update_service(self: Any, properties: dict[str, Any]) -> Service:
 
 
 def delete_cluster(self: Any, cluster_str: str) -> Cluster:
-    """Delete a cluster. Refuse if it is in use, as ECS does, to reveal a cleanup that deletes in the wrong order."""
+    """Delete a cluster. As in ECS, this fails if the cluster is in use, which reveals a cleanup in the wrong order."""
     name = self._get_cluster(cluster_str).name
     if any(service.cluster_name == name and service.status == "ACTIVE" for service in self.services.values()):
         problem = "The Cluster cannot be deleted while Services are active."
@@ -213,7 +213,7 @@ def delete_cluster(self: Any, cluster_str: str) -> Cluster:
 
 
 def list_container_instances(self: EC2ContainerServiceResponse) -> ActionResult:
-    """Return the container instances that match the filter. Moto ignores it and would list busy machines as idle."""
+    """Return the container instances that match the filter. Moto ignores filters and lists busy machines as idle."""
     cluster, status = self._get_param("cluster", "default"), self._get_param("status")
     backend: Any = self.ecs_backend
     arns = backend.list_container_instances(cluster, status=status)
@@ -238,7 +238,7 @@ def build_query_attributes(machine: Any) -> dict[str, str]:
 
 
 def is_expression_true(expression: str, attributes: dict[str, str]) -> bool:
-    """Return whether an expression of the cluster query language is true for the attributes.
+    """Return whether an expression in the cluster query language is true for the attributes.
 
     Only `NAME == VALUE` and `NAME != VALUE`, joined by `and`, are supported. Raise InvalidParameterException for other
     expressions.

@@ -1,4 +1,4 @@
-"""AWS's names of service-linked roles. Moto derives the names from the service's address, and they often differ."""
+"""AWS's names for service-linked roles, which often differ from the names that moto derives from service addresses."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ SERVICE_ROLE_NAMES = {"spot": "EC2Spot", "spotfleet": "EC2SpotFleet", "ecs": "EC
 
 
 def patch_moto_iam() -> None:
-    """Add the names to moto. Call this once per process."""
+    """Make moto use these names. Call this once per process."""
     SERVICE_NAME_CONVERSION.update(SERVICE_ROLE_NAMES)

@@ -1,8 +1,8 @@
-"""Startup of the two emulators on free ports of the loopback interface.
+"""Starts the two emulators on free ports of the loopback interface.
 
-Ministack runs in its own process: it serves the traffic of all workers, and its crashes can be distinguished from the
-daemon's. Moto runs inside the daemon, because the simulation reads and changes its backends. A lock prevents moto's
-request threads and the simulation from running at the same time.
+Ministack runs in its own process, because it serves the traffic of all workers and because its crashes can then be
+distinguished from the daemon's. Moto runs inside the daemon, because the simulation reads and changes its backends. A
+lock prevents moto's request threads and the simulation from running at the same time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 class MinistackServer:
     """The process that emulates queues, buckets, logs, and metrics.
 
-    Objects are files below the local cloud's folder and survive a restart; queues do not.
+    Objects are stored as files in the local cloud's folder and survive a restart; queues do not.
     """
 
     def __init__(self, layout: CloudLayout) -> None:
@@ -63,7 +63,7 @@ class MinistackServer:
             "TMPDIR": str(root / "tmp"),
             "DOCKER_HOST": f"unix://{root}/no-docker.sock",
             "LOG_LEVEL": "WARNING",
-            "IOT_MTLS_ENABLED": "0",  # if enabled, it listens on a fixed port of all interfaces
+            "IOT_MTLS_ENABLED": "0",  # if enabled, it listens on a fixed port on all interfaces
             "SFTP_ENABLED": "0",
         }
 
@@ -98,7 +98,7 @@ def find_free_port() -> int:
 
 
 class MotoServer:
-    """Moto's server with additional WSGI applications. `apps` maps path prefixes to them; moto serves other paths."""
+    """Moto's server with additional WSGI applications. `apps` maps path prefixes to them; moto serves the rest."""
 
     def __init__(self, apps: Mapping[str, WsgiApp]) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -118,7 +118,7 @@ class MotoServer:
     def _serve_request(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         app = next((app for path, app in self.apps.items() if environ["PATH_INFO"].startswith(path)), None)
         if app is None and self._faults.draw_fault() is not Fault.NONE:
-            status, content_type, body = self._faults.build_refusal(is_json="HTTP_X_AMZ_TARGET" in environ)
+            status, content_type, body = self._faults.build_error_response(is_json="HTTP_X_AMZ_TARGET" in environ)
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(f"{status} Fault", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
             return [body]

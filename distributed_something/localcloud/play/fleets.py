@@ -1,4 +1,4 @@
-"""Simulation of spot fleets after launch: replacing machines, scaling in, expiring, and recording the history.
+"""Simulates spot fleets after launch: replacing machines, scaling in, expiring, and recording the history.
 
 Moto launches a fleet's machines once and does nothing afterward.
 """
@@ -19,7 +19,7 @@ from distributed_something.localcloud.emulators.moto_ec2 import (
 
 
 def update_fleets(backend: Any) -> None:
-    """Advance all fleets of a region's EC2 backend by one step."""
+    """Advance all fleets in a region's EC2 backend by one step."""
     for fleet in list(backend.spot_fleet_requests.values()):
         record_fleet_state(fleet)
         expire_fleet(fleet)
@@ -45,7 +45,7 @@ def expire_fleet(fleet: Any) -> None:
 
 
 def balance_fleet(fleet: Any) -> None:
-    """Launch the missing machines of a `maintain` fleet, or terminate excess ones, newest first, if its policy asks."""
+    """Launch a `maintain` fleet's missing machines. Terminate excess machines, newest first, if the policy says so."""
     if fleet.state != "active":
         return
     missing = fleet.target_capacity - sum_fulfilled_capacity(fleet)
@@ -85,7 +85,7 @@ def build_instance_description(instance: Any) -> dict[str, str]:
 
 
 def update_fleet_status(fleet: Any) -> None:
-    """Update a fleet's capacity and activity, and mark a canceled fleet without machines as `cancelled`."""
+    """Update a fleet's capacity and activity status, and mark a canceled fleet without machines as `cancelled`."""
     fleet.fulfilled_capacity = sum_fulfilled_capacity(fleet)
     if fleet.state.startswith("cancelled_") and not fleet.spot_requests:
         fleet.state = "cancelled"

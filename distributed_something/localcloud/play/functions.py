@@ -1,8 +1,8 @@
-"""Emulation of Lambda functions and of the schedules that call them.
+"""Emulates Lambda functions and the schedules that call them.
 
-Each call runs the function's code in its own process. As on AWS, the code can import boto3 but no other package of this
-computer and no file of the project, so a missing dependency shows up here too. A call runs in the background; its
-caller polls whether it has ended.
+Each call runs the function's code in its own process. As on AWS, the code can import boto3, but no other package on
+this computer and no file in the project, so a missing dependency shows up here too. A call runs in the background, and
+its caller polls whether it has ended.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from distributed_something.localcloud.base.layout import CloudLayout
 from distributed_something.localcloud.base.processes import CLOUD_MARK
 
 LAMBDA_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
-"""Packages of Lambda's Python runtime beyond the standard library."""
+"""Packages that Lambda's Python runtime provides in addition to the standard library."""
 
 CALL_CODE = """
 import importlib, json, sys
@@ -62,16 +62,17 @@ class FunctionCall:
 
 
 class FunctionRunner:
-    """Runner of the functions in moto's Lambda. It unpacks code and writes logs below the root of `layout`."""
+    """Runs the functions in moto's Lambda. It unpacks code and writes logs in `layout.root`."""
 
     def __init__(self, layout: CloudLayout) -> None:
         self._root = layout.root / "functions"
         self._key = layout.key
 
     def start_call(self, function: Any, event: str, environment: Mapping[str, str], now: float) -> FunctionCall:
-        """Start a call of one of moto's functions.
+        """Start a call to one of moto's functions.
 
-        `event` is the input as JSON, `environment` holds the variables for boto3, `now` is in seconds since the epoch.
+        `event` is the input as JSON, `environment` contains the variables for boto3, and `now` is in seconds since the
+        epoch.
         """
         code, name = self._unpack_code(function), str(function.function_name)
         command = [
@@ -109,7 +110,7 @@ class FunctionRunner:
         return FunctionCall(process, now + float(function.timeout))
 
     def _unpack_code(self, function: Any) -> Path:
-        """Return the folder of the function's code; unpack it on the first call."""
+        """Return the folder with the function's code. Unpack the code on the first call."""
         folder = self._root / re.sub(r"\W", "-", str(function.code_sha_256), flags=re.ASCII)
         if not folder.exists():
             draft = folder.with_suffix(".part")
@@ -119,7 +120,7 @@ class FunctionRunner:
 
     @cached_property
     def _packages_folder(self) -> Path:
-        """Folder with links to boto3 and its dependencies. Each start recreates it, because Python may have moved."""
+        """Folder with links to boto3 and its dependencies, recreated at each start because Python may have moved."""
         folder = self._root / "packages"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -133,12 +134,12 @@ class FunctionRunner:
 
 
 def build_function_input(target: Mapping[str, Any]) -> str:
-    """Return the JSON input that EventBridge passes to a target: its own input or a minimal scheduled event."""
+    """Return the JSON input that EventBridge passes to a target: the target's input or a minimal scheduled event."""
     return str(target.get("Input") or json.dumps({"source": "aws.events", "detail-type": "Scheduled Event"}))
 
 
 MINUTE_SECONDS = 2.0
-"""Seconds in the local cloud that stand for one minute of a rule's rate."""
+"""Seconds in the local cloud for each minute of a rule's rate."""
 
 UNIT_MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
 """Minutes per unit of a rule's rate."""
@@ -147,7 +148,7 @@ log = logging.getLogger(__name__)
 
 
 class ScheduleSimulator:
-    """Simulation of one region's EventBridge rules that call functions.
+    """Simulates one region's EventBridge rules that call functions.
 
     `environment` returns the environment variables for functions in a region.
     """
@@ -161,7 +162,7 @@ class ScheduleSimulator:
         self._calls: dict[str, list[FunctionCall]] = {}
 
     def simulate_step(self, now: float) -> list[str]:
-        """Advance one step. Return the names of rules that were deleted and whose last calls have now ended."""
+        """Advance one step. Return the names of deleted rules whose last calls have now ended."""
         rules = {rule.name: rule for rule in self._list_active_rules()}
         for name, calls in list(self._calls.items()):
             self._calls[name] = [call for call in calls if not call.check_ended(now)]
@@ -201,6 +202,6 @@ class ScheduleSimulator:
 
 
 def parse_rate_seconds(expression: str | None) -> float:
-    """Return the seconds between calls of `rate(N UNIT)` in the local cloud, or 0 for any other expression."""
+    """Return the seconds between calls for `rate(N UNIT)` in the local cloud, or 0 for any other expression."""
     match = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression or "")
     return int(match[1]) * UNIT_MINUTES[match[2]] * MINUTE_SECONDS if match else 0.0

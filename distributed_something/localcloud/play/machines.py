@@ -1,7 +1,7 @@
-"""Simulation of instances as ECS container instances: they join a cluster after launch and leave it when they end.
+"""Simulates instances as ECS container instances, which join a cluster after launch and leave it when they end.
 
-On a real machine, the ECS agent reads the cluster's name from /etc/ecs/ecs.config. Here, the user data is searched for
-the text `ECS_CLUSTER=NAME`. A name that the script computes is not recognized.
+On a real machine, the ECS agent reads the cluster's name from /etc/ecs/ecs.config. The simulation searches the user
+data for the text `ECS_CLUSTER=NAME`. A name that the script computes is not recognized.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Machine:
 
 
 class MachineSimulator:
-    """Simulation of one region's machines."""
+    """Simulates one region's machines."""
 
     def __init__(self, ec2: Any, ecs: Any) -> None:
         self.ec2 = ec2
@@ -56,7 +56,7 @@ class MachineSimulator:
         self.joined: dict[str, Machine] = {}
 
     def simulate_step(self) -> None:
-        """Add new instances to their clusters and remove ended ones."""
+        """Add new instances to their clusters, and remove instances that have ended."""
         running = {instance.id: instance for instance in self._iter_instances() if instance.state == "running"}
         for instance_id in self.joined.keys() - running.keys():
             self._leave_cluster(self.joined.pop(instance_id))
@@ -64,7 +64,7 @@ class MachineSimulator:
             self._join_cluster(running[instance_id])
 
     def list_usable_machines(self) -> list[Machine]:
-        """Return the joined machines that accept tasks: those that are neither deregistered nor draining."""
+        """Return the joined machines that accept tasks because they are neither deregistered nor draining."""
         members = self.ecs.container_instances
         return [
             machine
@@ -73,12 +73,12 @@ class MachineSimulator:
         ]
 
     def drain_machine(self, machine: Machine, ends_at: float) -> None:
-        """Stop placing tasks on a machine, as ECS's spot draining does. The machine ends no later than `ends_at`."""
+        """Stop placing tasks on a machine, as ECS's spot draining does. The machine is terminated by `ends_at`."""
         machine.ends_at = ends_at
         machine.member.status = "DRAINING"
 
     def terminate_machine(self, machine: Machine) -> None:
-        """Terminate a machine with the state reason of a spot interruption."""
+        """Terminate a machine, and set its state reason to a spot interruption."""
         self.ec2.terminate_instances([machine.instance_id])
         machine.instance.state_reason.code = "Server.SpotInstanceTermination"
         machine.instance.state_reason.message = "Server.SpotInstanceTermination: Spot instance termination"
@@ -136,7 +136,7 @@ def parse_instance_attributes(script: str) -> dict[str, str]:
 
 
 def get_machine_capacity(ec2: Any, instance_type: str) -> tuple[int, int]:
-    """Return the CPU units and the MiB of memory that a machine of this type offers to tasks."""
+    """Return the CPU units and the memory (in MiB) that a machine of this type offers to tasks."""
     (description,) = ec2.describe_instance_types([instance_type])
     cpu = description["VCpuInfo"]["DefaultVCpus"] * CPU_UNITS_PER_VCPU
     return cpu, int(description["MemoryInfo"]["SizeInMiB"] * USABLE_MEMORY_SHARE)

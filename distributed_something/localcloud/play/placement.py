@@ -1,6 +1,6 @@
 """The scheduler's decisions: on which machine a task starts, and how long to wait after tasks fail to start.
 
-They need neither a clock nor AWS, so they can be tested alone.
+They need neither a clock nor AWS, so they can be tested in isolation.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 QUICK_END_SECONDS = 10.0
-"""The throttle counts a task that ended sooner than this as failed to start."""
+"""A task that ends sooner than this after its start counts as failed to start."""
 
 MAX_DELAY_SECONDS = 60.0
 """Longest delay between starts. On ECS the delay grows to 15 minutes, which is too long for a local run."""
@@ -17,7 +17,7 @@ MAX_DELAY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class TaskRequirements:
-    """CPU units and MiB of memory that one task reserves."""
+    """CPU units and memory (in MiB) that one task reserves."""
 
     cpu: int
     memory: int
@@ -25,7 +25,7 @@ class TaskRequirements:
 
 @dataclass(frozen=True)
 class FreeCapacity:
-    """A machine's free CPU units and MiB of memory, and the number of its running tasks."""
+    """A machine's free CPU units, free memory (in MiB), and number of running tasks."""
 
     arn: str
     cpu: int
@@ -37,9 +37,9 @@ class FreeCapacity:
 
 
 def choose_machine(requirements: TaskRequirements, machines: Sequence[FreeCapacity]) -> FreeCapacity | None:
-    """Return the machine with the fewest tasks that can fit the task, or None.
+    """Return the machine that has room for the task and runs the fewest tasks, or None.
 
-    Among machines with equally many tasks, prefer the one with the most free memory.
+    If several machines run the same number of tasks, prefer the one with the most free memory.
     """
     candidates = [machine for machine in machines if machine.fits(requirements)]
     return min(candidates, key=lambda machine: (machine.tasks, -machine.memory, machine.arn), default=None)
@@ -48,9 +48,9 @@ def choose_machine(requirements: TaskRequirements, machines: Sequence[FreeCapaci
 def format_placement_failure(
     requirements: TaskRequirements, machines: Sequence[FreeCapacity], excluded_machines: Sequence[FreeCapacity] = ()
 ) -> str:
-    """Return ECS's message for a task that fits on no machine.
+    """Return ECS's message for a task that does not fit on any machine.
 
-    `machines` are those that the service may use; a placement constraint rules out `excluded_machines`.
+    The service may use `machines`; a placement constraint rules out `excluded_machines`.
     """
     refusal = "was unable to place a task because no container instance met all of its requirements."
     if not machines and excluded_machines:
@@ -67,16 +67,17 @@ def format_placement_failure(
 
 @dataclass
 class StartThrottle:
-    """Throttle that delays the next start while tasks of one revision repeatedly end soon after they start."""
+    """Delays the next start while tasks of one revision keep ending soon after they start."""
 
     quick_ends: int = 0
     open_from: float = 0.0
     """When the next start is allowed, in seconds since the epoch."""
 
     def record_end(self, ran_seconds: float, now: float) -> None:
-        """Record that tasks ended. The first quick end causes no delay; each further one doubles it.
+        """Record that tasks ended.
 
-        Call this once per step, with the longest duration of the tasks that ended in the step.
+        The first quick end causes no delay, the second causes a delay of 1 second, and each further one doubles
+        it. Call this once per step, with the longest run time among the tasks that ended in that step.
         """
         self.quick_ends = self.quick_ends + 1 if ran_seconds < QUICK_END_SECONDS else 0
         delay = min(2.0 ** (self.quick_ends - 2), MAX_DELAY_SECONDS) if self.quick_ends > 1 else 0.0

@@ -1,9 +1,9 @@
 """The two ways to run a task's worker: as a process or as a container.
 
-A process needs only Python and starts immediately. It gets the stop signal, but no memory limit: a limit on address
-space would stop Python programs that use little of it. A container gets both and tests the real image. It shares the
-host's network, because the emulators listen only on the loopback interface. With Docker Desktop, this requires "Enable
-host networking" in its settings.
+A process needs only Python and starts immediately. It gets the stop signal but has no memory limit, because a limit on
+address space would stop Python programs that use little memory. A container gets the signal, has the limit, and
+tests the real container image. It shares the host's network, because the emulators listen only on the loopback
+interface. With Docker Desktop, this requires "Enable host networking" in the settings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from distributed_something.localcloud.base.processes import CLOUD_MARK, TASK_MAR
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """One task to run. `memory` is the hard limit in MiB; `environment` holds the container's variables."""
+    """One task to run. `memory` is the hard limit in MiB; `environment` contains the container's variables."""
 
     task_id: str
     image: str
@@ -40,14 +40,14 @@ class WorkOrder:
 
 
 class TaskStartError(Exception):
-    """Failure to start a task. The message has the form of ECS's stopped reasons and says what to do."""
+    """Failure to start a task. The message looks like an ECS stopped reason and says what to do."""
 
 
 class TaskWorker(Protocol):
     """A started task."""
 
     def poll_exit_code(self) -> int | None:
-        """Return None while the worker runs, then its exit code, without waiting. A signal N counts as 128 + N."""
+        """Return the exit code (128 + N for a signal N), or None if the worker is still running."""
 
     def stop(self, seconds: int) -> None:
         """Send the worker the stop signal. The caller kills it after `seconds`."""
@@ -65,7 +65,7 @@ class TaskRunner(Protocol):
 
 @dataclass(frozen=True)
 class ProcessRunner:
-    """Runner that starts workers as processes of this computer's Python."""
+    """Starts workers as processes, with this computer's Python."""
 
     layout: CloudLayout
     worker_root: Path
@@ -90,7 +90,7 @@ class ProcessRunner:
         return ProcessWorker(process, order.task_id, folder)
 
     def _build_environment(self, order: WorkOrder, folder: Path) -> dict[str, str]:
-        """Return few of the user's variables, as in a container. The marks are last, so that nothing overrides them."""
+        """Return only a few user variables, as in a container. The marks are last, so that nothing overrides them."""
         return {
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
             "HOME": os.environ.get("HOME", str(folder)),
@@ -112,9 +112,9 @@ class ProcessRunner:
 
 @dataclass
 class ProcessWorker:
-    """Worker that runs as a process.
+    """A worker that runs as a process.
 
-    `stop` sends SIGTERM to the worker alone, as Docker does to a container's first process. `kill` sends SIGKILL to
+    `stop` sends SIGTERM only to the worker, as Docker does with a container's first process. `kill` sends SIGKILL to
     everything that the worker started.
     """
 
@@ -141,7 +141,7 @@ class ProcessWorker:
 
 @dataclass(frozen=True)
 class ContainerRunner:
-    """Runner that starts workers as containers. The image must be on this computer; it is never pulled."""
+    """Starts workers as containers. The container image must be on this computer; it is never pulled."""
 
     layout: CloudLayout
     engine: Mapping[str, str]
@@ -170,8 +170,8 @@ class ContainerRunner:
     def _build_run_options(self, name: str, order: WorkOrder) -> list[str]:
         """Return the options of `docker run`.
 
-        They contain only the names of the variables. The client's environment holds the values, so that no process list
-        shows them.
+        They contain only the names of the environment variables. The values are in the client's environment, so that no
+        process list shows them.
         """
         options = ["--rm", "--pull", "never", "--name", name, "--label", f"{CONTAINER_LABEL}={self.layout.key}"]
         options += ["--network", "host", "--cpu-shares", str(max(order.cpu, 2))]
@@ -184,7 +184,7 @@ class ContainerRunner:
 
 @dataclass
 class ContainerWorker:
-    """Worker that runs as a container. Its `docker run` process, `client`, ends with the container's exit code."""
+    """A worker that runs as a container. Its `docker run` process, `client`, exits with the container's exit code."""
 
     client: subprocess.Popen[bytes]
     name: str
@@ -211,7 +211,7 @@ class ContainerWorker:
         _docker_clients.append(client)
 
 
-_docker_clients: list[subprocess.Popen[bytes]] = []  # running commands; polling them removes ended ones
+_docker_clients: list[subprocess.Popen[bytes]] = []  # commands that may still be running
 
 
 def open_task_log(layout: CloudLayout, order: WorkOrder) -> BinaryIO:
@@ -219,5 +219,5 @@ def open_task_log(layout: CloudLayout, order: WorkOrder) -> BinaryIO:
 
 
 def convert_exit_code(returncode: int) -> int:
-    """Return a Popen return code as a shell and Docker count it: 128 + N, not -N, for a signal N."""
+    """Convert Popen's return code to the exit code that shells and Docker use: 128 + N, not -N, for a signal N."""
     return 128 - returncode if returncode < 0 else returncode

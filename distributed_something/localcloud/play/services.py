@@ -1,7 +1,7 @@
-"""Simulation of the ECS scheduler: it starts and stops the tasks of each service, and a worker for each task.
+"""Simulates the ECS scheduler: it starts and stops each service's tasks, and runs a worker for each task.
 
-The caller advances it with `simulate_step` and provides the time. A rolling update stops an old task before it starts
-the new one, so that a full cluster can still be updated.
+The caller advances the simulation with `simulate_step` and provides the time. A rolling update stops an old task before
+it starts the new one, so that a full cluster can still be updated.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from distributed_something.localcloud.play.runners import TaskRunner, TaskStartE
 log = logging.getLogger(__name__)
 
 DEFAULT_STOP_SECONDS = 30
-"""Stop timeout if a task definition has no stopTimeout: the default of ECS_CONTAINER_STOP_TIMEOUT."""
+"""Stop timeout for task definitions without a stopTimeout, equal to ECS_CONTAINER_STOP_TIMEOUT's default."""
 
 SHUTDOWN_SECONDS = 5
-"""How long containers continue to run on a terminated instance; EC2 does not guarantee any longer time."""
+"""How long containers keep running on a terminated instance; EC2 does not guarantee more time than this."""
 
 KILL_AGAIN_SECONDS = 10
-"""Time between two kill commands for a container; sending one in each step would only slow down the engine."""
+"""Seconds between two kill commands for a container; sending one in each step would only slow down the engine."""
 
 STOPPED_TASK_SECONDS = 3600
 """How long a stopped task is listed; ECS lists it for at least an hour."""
 
 MAX_EVENTS = 100
-"""Number of events that DescribeServices returns."""
+"""Maximum number of events that DescribeServices returns."""
 
 MAX_RUNNING_SHARE = 2
 """Highest ratio of running tasks to the desired count during an update: ECS's default `maximumPercent` of 200."""
 
 TaskEnvironmentBuilder = Callable[[str, str, str], dict[str, str]]
-"""Function that returns a task's environment variables from its region, its task ID, and its instance ID."""
+"""Function that returns a task's environment variables, given its region, task ID, and instance ID."""
 
 
 @dataclass
@@ -67,13 +67,13 @@ class RunningTask:
     started: float
     kill_at: float | None = None
     protected_until: float = 0.0
-    """Until when scale-in and deployments do not stop the task, in seconds since the epoch."""
+    """When the task's protection from scale-in and deployments ends, in seconds since the epoch."""
 
     def is_protected(self, now: float) -> bool:
         return now < self.protected_until
 
     def begin_stop(self, reason: str, code: str, now: float, seconds: float | None = None) -> None:
-        """Send SIGTERM, and set the time when the task is killed. A second call can only make that time earlier."""
+        """Send SIGTERM, and set the time of the kill. A second call can only move the kill to an earlier time."""
         deadline = now + (self.stop_seconds if seconds is None else min(seconds, self.stop_seconds))
         if self.task.desired_status == "RUNNING":
             self.task.request_stop(reason, code)
@@ -83,7 +83,7 @@ class RunningTask:
 
 
 class ServiceSimulator:
-    """Simulation of the services in one region's ECS backend."""
+    """Simulates the services in one region's ECS backend."""
 
     def __init__(self, ecs: Any, machines: MachineSimulator, environment: TaskEnvironmentBuilder) -> None:
         self.ecs = ecs
@@ -112,7 +112,7 @@ class ServiceSimulator:
             running_task.begin_stop(reason, "SpotInterruption", now, notice_seconds)
 
     def find_protection_refusal(self, running_task: RunningTask, now: float) -> str | None:
-        """Return ECS's reason not to protect a task from scale-in, or None if it would protect the task."""
+        """Return ECS's reason for not protecting a task from scale-in, or None if ECS would protect it."""
         service_arn = running_task.service_arn
         service = next((service for service in self.ecs.services.values() if service.arn == service_arn), None)
         if running_task.task.desired_status != "RUNNING" or service is None:
@@ -156,7 +156,7 @@ class ServiceSimulator:
     # stopping tasks
 
     def _stop_requested_tasks(self, now: float) -> None:
-        """Stop the tasks of terminated machines and those for which StopTask was called."""
+        """Stop tasks on terminated machines and tasks for which StopTask was called."""
         for running_task in self.running_tasks:
             task, instance_id = running_task.task, running_task.machine.instance_id
             if instance_id not in self.machines.joined:
@@ -186,8 +186,8 @@ class ServiceSimulator:
         """Stop a service's surplus tasks and return those that count toward its desired count.
 
         Tasks are surplus if they run an older revision, run on a draining machine, or exceed the desired count.
-        Protected tasks are not stopped while the service is active. Excess tasks are stopped oldest first: ECS
-        guarantees no order, and this order is the hardest on an unprotected job.
+        Protected tasks are not stopped while the service is active. Excess tasks are stopped oldest first.
+        ECS does not guarantee any order, and this one is the hardest on unprotected jobs.
         """
         desired_count = service.desired_count if service.status == "ACTIVE" else 0
         usable_ids = {machine.instance_id for machine in self.machines.list_usable_machines()}
@@ -251,7 +251,7 @@ class ServiceSimulator:
     def _start_worker(
         self, service: Any, task: Task, definition: Any, machine: Machine, runner: TaskRunner, now: float
     ) -> bool:
-        """Start the worker of a task. If that fails, mark the task stopped with the reason and return False."""
+        """Start a task's worker. If that fails, mark the task as stopped with the reason, and return False."""
         container = definition.container_definitions[0]
         endpoint_variables = self.environment(self.ecs.region_name, task.id, machine.instance_id)
         order = build_work_order(task, container, endpoint_variables, machine)
@@ -271,7 +271,7 @@ class ServiceSimulator:
         return True
 
     def _list_free_capacities(self, service: Any) -> tuple[list[FreeCapacity], list[FreeCapacity]]:
-        """Return the free capacities of the cluster's machines: those allowed by placement constraints, and others."""
+        """Return the machines' free capacities: first those that the placement constraints allow, then the others."""
         expressions = list_placement_expressions(service)
         allowed: list[FreeCapacity] = []
         excluded: list[FreeCapacity] = []
@@ -287,7 +287,7 @@ class ServiceSimulator:
         cpu, memory = sum_reserved_resources(tasks)
         return FreeCapacity(machine.arn, machine.cpu - cpu, machine.memory - memory, len(tasks))
 
-    # what moto's API shows
+    # updating what moto's API shows
 
     def _forget_old_tasks(self, now: float) -> None:
         while self.stopped_tasks and self.stopped_tasks[0][0] < now - STOPPED_TASK_SECONDS:
@@ -313,12 +313,12 @@ class ServiceSimulator:
 
 
 def sum_reserved_resources(tasks: list[RunningTask]) -> tuple[int, int]:
-    """Return the CPU units and the MiB of memory that tasks have reserved."""
+    """Return the CPU units and the memory (in MiB) that tasks have reserved."""
     return sum(task.requirements.cpu for task in tasks), sum(task.requirements.memory for task in tasks)
 
 
 def sum_task_requirements(definition: Any) -> TaskRequirements:
-    """Return the sum over a task's containers. As in ECS, `memoryReservation` takes precedence over `memory`."""
+    """Return the sum of all containers' requirements. As in ECS, `memoryReservation` takes precedence over `memory`."""
     containers = definition.container_definitions
     cpu = sum(int(container.get("cpu") or 0) for container in containers)
     memory = sum(int(container.get("memoryReservation") or container.get("memory") or 0) for container in containers)
@@ -328,7 +328,7 @@ def sum_task_requirements(definition: Any) -> TaskRequirements:
 def build_work_order(
     task: Task, container: dict[str, Any], endpoint_variables: dict[str, str], machine: Machine
 ) -> WorkOrder:
-    """Return the work order for a task's container definition. `endpoint_variables` override the container's own."""
+    """Return the work order for a task's container definition. `endpoint_variables` override its variables."""
     variables = {variable["name"]: variable.get("value", "") for variable in container.get("environment") or []}
     linux = container.get("linuxParameters") or {}
     return WorkOrder(
@@ -344,17 +344,17 @@ def build_work_order(
 
 
 def build_device_option(device: dict[str, Any]) -> str:
-    """Return the value of `docker run --device`, with ECS's defaults for missing keys."""
+    """Return the value for `docker run --device`, with ECS's defaults for missing keys."""
     host = device["hostPath"]
     letters = "".join(permission[0] for permission in device.get("permissions") or ("read", "write", "mknod"))
     return f"{host}:{device.get('containerPath') or host}:{letters}"
 
 
 def update_service_counts(service: Any, running: int) -> None:
-    """Set a service's counts and those of its first deployment.
+    """Set the counts of a service and of its first deployment.
 
-    No task is ever pending, because tasks start immediately here. A task that fits on no machine is not pending in ECS
-    either.
+    No task is ever pending, because tasks start immediately here. In ECS too, a task that does not fit on any machine
+    is not pending.
     """
     service.running_count, service.pending_count = running, 0
     for deployment in service.deployments[:1]:
@@ -379,7 +379,7 @@ def format_task_ids(tasks: Iterable[Task]) -> str:
 
 
 def add_service_event(service: Any, text: str) -> None:
-    """Add an event to a service, newest first, unless it repeats the newest one."""
+    """Insert an event at the beginning of a service's events, unless it repeats the newest one."""
     message = f"(service {service.name}) {text}"
     if service.events and service.events[0]["message"] == message:
         return

@@ -1,4 +1,4 @@
-"""The simulation in all regions: what AWS does between API calls and the emulators do not do by themselves."""
+"""Simulates, in all regions, what AWS does between API calls and the emulators do not do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from distributed_something.localcloud.play.services import RunningTask, ServiceS
 
 @dataclass(frozen=True)
 class SimulatedRegion:
-    """The simulators of one region."""
+    """The simulators for one region."""
 
     machines: MachineSimulator
     services: ServiceSimulator
@@ -35,7 +35,7 @@ class SimulatedRegion:
 
 
 class CloudSimulator:
-    """Simulation of fleets, machines, services, and schedules in every region that is in use."""
+    """Simulates fleets, machines, services, and schedules in every region that is in use."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class CloudSimulator:
         return ended
 
     def find_task(self, task_id: str) -> tuple[ServiceSimulator, RunningTask] | None:
-        """Return a running task and its region's services, or None."""
+        """Return a running task and its region's service simulator, or None."""
         for region in self.regions.values():
             for running_task in region.services.running_tasks:
                 if running_task.task.id == task_id:
@@ -74,7 +74,7 @@ class CloudSimulator:
         return None
 
     def find_machine(self, instance_id: str) -> Machine | None:
-        """Return a machine that is part of a cluster, or None."""
+        """Return the machine with this ID if it has joined a cluster, or None."""
         machines = (region.machines.joined.get(instance_id) for region in self.regions.values())
         return next(filter(None, machines), None)
 
@@ -95,7 +95,7 @@ class CloudSimulator:
         ]
         if not candidates:
             problem = f"no machine{f' {instance_id}' if instance_id else ''} is running in the local cloud"
-            remedy = "check its ID" if instance_id else "wait until one has started"
+            remedy = "check the ID" if instance_id else "wait until one has started"
             raise LocalCloudError(f"{problem}; {remedy}")
         region, machine = max(candidates, key=lambda candidate: candidate[1].member.running_tasks_count)
         region.services.interrupt_machine(machine, notice_seconds, now)
@@ -103,7 +103,7 @@ class CloudSimulator:
         return machine.instance_id
 
     def kill_all(self) -> None:
-        """Kill all workers and all calls of functions."""
+        """Kill all workers and all function calls."""
         for region in self.regions.values():
             region.schedules.kill_calls()
             region.services.kill_workers()

@@ -1,4 +1,4 @@
-"""Long chaos test, started by hand. It prints the disturbances and the results, and exits with 1 on a violation."""
+"""Runs a long chaos test, prints the disturbances and the results, and exits with code 1 if there is a violation."""
 
 from __future__ import annotations
 

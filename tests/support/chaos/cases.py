@@ -21,7 +21,7 @@ HOPELESS_SHARE, BAD_SHARE, TWICE_SHARE = 0.01, 0.005, 0.03
 
 @dataclass(frozen=True)
 class Case:
-    """One message. `fate` is its expected end: "done", "failed" (in all attempts), or "bad" (an unusable message)."""
+    """A message. `fate` is its expected outcome: "done", "failed" (in all attempts), or "bad" (an unusable message)."""
 
     fate: str
     body: str
@@ -42,7 +42,7 @@ class Case:
         return f"in/{self.message['group']['n']}.bin"
 
     def outputs(self) -> dict[str, bytes]:
-        """Return the content of every expected output, by key, without the one that is unique to the attempt."""
+        """Return the content of every expected output, keyed by object key, except the one unique to the attempt."""
         return {f"{APP}/{self.id}/{name}": body for name, body in program.outputs(self.source, self.size).items()}
 
     @property

@@ -1,6 +1,6 @@
-"""Containers emulated with processes. Each has its own folder, and all its processes end together.
+"""Containers emulated with processes. Each has its own folder, and all of its processes end together.
 
-An environment variable, which all programs in a container inherit, identifies its processes.
+A container's processes are identified by an environment variable that all of its programs inherit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Disk:
 
     def fill(self) -> None:
         """Shrink the disk to the size of its content, so that less than a page is free."""
-        for _ in range(20):  # shrinking fails if a worker wrote more since the size was determined
+        for _ in range(20):  # shrinking fails if a worker has written more since the size was determined
             usage = os.statvfs(self.folder)
             used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
             if self._mount("remount,size", max(used, usage.f_frsize)):
@@ -69,7 +69,7 @@ class Container:
                 os.kill(pid, number)
 
     def abort(self) -> None:
-        """Abort a worker that should have ended; it writes the stacks of its threads to its log."""
+        """Abort a worker that should have ended, so that it writes its threads' stack traces to its log."""
         self.process.send_signal(signal.SIGABRT)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(ABORT_SECONDS)

@@ -1,4 +1,4 @@
-"""Disturbances of workers: a plan drawn from the seed, and one `WorkerSlot` per worker that carries it out."""
+"""Disturbs workers: a plan is drawn from the seed, and one `WorkerSlot` per worker carries it out."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ WEIGHTS = {
     "kill": 5, "stop": 5, "spot notice": 4, "freeze worker": 4, "freeze machine": 4, "fill disk": 3,
     "sqs outage": 1, "s3 outage": 1, "visibility ended": 5,
 }  # fmt: skip
-NOTICE_SECONDS = 20.0  # 120 on AWS; the worker checks every 5 seconds, and needs 10 to stop
+NOTICE_SECONDS = 20.0  # 120 on AWS; a worker checks every 5 seconds and needs 10 seconds to stop
 START_SECONDS = 3.0  # a worker is not disturbed for this long after its start
 
 
 @dataclass(frozen=True)
 class Event:
-    """A disturbance of kind `kind`, `at` seconds after the start, of the worker with this number, lasting `seconds`."""
+    """One disturbance. It begins `at` seconds after the start of the run and lasts `seconds`.
+
+    `worker` is the number of the worker to disturb.
+    """
 
     at: float
     kind: str
@@ -48,7 +51,7 @@ def draw_events(rng: random.Random, seconds: float, workers: int, lease: float) 
 class WorkerSlot:
     """Slot for one worker at a time. `start_container` starts the next worker when one has ended.
 
-    `faults` lists incorrect behavior of workers.
+    `faults` lists what workers did incorrectly.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class WorkerSlot:
         self._deadline = 0.0
 
     def advance(self, now: float) -> None:
-        """Start a worker if there is none, handle a worker's end, and end a disturbance whose time is up."""
+        """Start a worker if there is none, handle a worker that has ended, and end a disturbance whose time is up."""
         if self.container is None:
             self.container, self._disturbance = self._start_container(), ""
             self.counts["started"] += 1
@@ -117,7 +120,7 @@ class WorkerSlot:
         self.counts["ended after a spot notice or SIGTERM"] += was_stopped
         if not was_stopped:
             self.faults.append(f"a worker ended without a stop signal or notice, with exit code {code}")
-        elif code == -signal.SIGTERM:  # not ready yet; the first process of a real container would ignore the signal
+        elif code == -signal.SIGTERM:  # not ready yet; in a real container, the first process would ignore the signal
             self.counts["ended by SIGTERM before it was ready"] += 1
         elif code:
             self.faults.append(f"a stopped worker ended with exit code {code}")
@@ -154,7 +157,7 @@ class WorkerSlot:
         self.container.send_signal(signal.SIGTERM, to_all=False)
 
     def wait_for_end(self, seconds: float) -> None:
-        """Wait until the worker has ended. Record a fault and kill it if that takes longer than `seconds`."""
+        """Wait until the worker has ended. If it takes longer than `seconds`, record a fault and kill the worker."""
         if self.container is None:
             return
         try:

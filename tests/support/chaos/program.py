@@ -1,8 +1,8 @@
 """The program that the jobs run: `program.py INPUT OUTPUT_DIR TALLY FAILS SECONDS BYTES`.
 
-Its input determines its output files, except for one that contains a name unique to the attempt. That file reveals
-whether outputs of two attempts were mixed. TALLY is a file outside the job's folder to which the program appends a line
-at every start and every end.
+The input determines the output files, except for one file, which contains a name that is unique to the attempt. That
+file reveals whether the outputs of two attempts were mixed. TALLY is a file outside the job's folder to which the
+program appends a line at every start and every end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LARGE_FILE = "a folder/gro\u00df.bin"
 
 
 def outputs(source: bytes, size: int) -> dict[str, bytes]:
-    """Return the expected outputs for an input, by file name, without the file that is unique to the attempt."""
+    """Return the expected outputs for an input, keyed by file name, except the file that is unique to the attempt."""
     digest = hashlib.sha256(source).hexdigest()
     return {
         "digest.txt": f"{digest}\n".encode(),
@@ -46,7 +46,7 @@ def main(source: Path, folder: Path, tally: Path, fails: int, seconds: float, si
 
 
 def _append_line(tally: Path, event: str, nonce: str) -> int:
-    """Append a line to the tally and return the number of starts in it."""
+    """Append a line to the tally. Return the number of starts recorded so far."""
     with tally.open("ab") as file:
         file.write(f"{event} {nonce} {time.time():.3f}\n".encode())
     return tally.read_text().count("start")

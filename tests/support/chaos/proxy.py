@@ -1,7 +1,7 @@
-"""A proxy between workers and an emulator that injects the faults of networks and of a busy AWS.
+"""A proxy between workers and an emulator. It injects faults like those of networks and a busy AWS.
 
-It reads each message completely before it forwards it, so that a fault occurs at a defined point: before the request is
-processed, after it, or in the middle of its response. A seeded generator draws the fault of each request.
+The proxy reads each message completely before forwarding it, so that a fault occurs at a defined point: before the
+request is processed, after it is processed, or in the middle of its response. A seeded generator draws each fault.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-# Share of requests for each fault, in total one request in fifteen. A worker makes up to eight attempts per request, so
+# Share of requests that get each fault, 7% in total. A worker makes up to eight attempts per request, so
 # almost no request fails because of these faults. Longer failures come from `Faults.outage`.
 SHARES = {
     "unavailable": 0.015,
@@ -33,7 +33,7 @@ SLOW_SECONDS = (0.2, 1.5)
 UNANSWERED_SECONDS = 8  # then the connection is closed
 SLOW_PIECES = 10
 EMULATOR_TIMEOUT_SECONDS = 60
-LATE_SECONDS = 6  # a long poll takes 5
+LATE_SECONDS = 6  # a long poll takes 5 seconds
 _XML = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>%s</Code><Message>%s</Message></Error>'
 
 
@@ -67,7 +67,7 @@ _FRAMING_HEADERS = {b"content-length", b"transfer-encoding", b"connection", b"ex
 
 @dataclass
 class Faults:
-    """Generator of faults. `outage` contains the services that refuse all requests."""
+    """Draws faults. `outage` contains the services for which all requests fail."""
 
     rng: random.Random
     on: bool = True
@@ -76,7 +76,7 @@ class Faults:
     counts: Counter[str] = field(default_factory=Counter)
 
     def draw(self, service: str) -> str:
-        """Draw the fault for a request to this service, or an empty string."""
+        """Draw a fault for a request to this service. Return an empty string for no fault."""
         self.counts["requests"] += 1
         if service in self.outage:
             return self._count(f"{service} outage", "unavailable")
@@ -91,7 +91,7 @@ class Faults:
 
 
 class Proxy:
-    """Proxy that forwards requests to `target` (http://host:port). `receipts` holds the latest receipt handles."""
+    """Proxy that forwards requests to `target` (http://host:port). `receipts` contains the latest receipt handles."""
 
     def __init__(self, target: str, faults: Faults) -> None:
         parts = urlsplit(target)
@@ -133,7 +133,7 @@ class Proxy:
             return False
         request.body = await _read_body(reader, request, to_end=False)
         if fault in ("unavailable", "throttled"):
-            return await _send(writer, _build_refusal(request.service, fault), request)
+            return await _send(writer, _build_error_response(request.service, fault), request)
         if fault == "unanswered":
             await asyncio.sleep(self.faults.unanswered_seconds)
             return False
@@ -142,7 +142,7 @@ class Proxy:
         start_time = time.monotonic()
         response = await self._forward(request)
         if time.monotonic() - start_time > LATE_SECONDS:
-            self.faults.counts["late responses of the emulator itself"] += 1
+            self.faults.counts["late responses from the emulator itself"] += 1
         if fault == "response lost":
             return False
         self._save_receipts(request, response)
@@ -193,7 +193,7 @@ async def _read_head(reader: asyncio.StreamReader) -> Message:
 
 
 async def _read_body(reader: asyncio.StreamReader, message: Message, *, to_end: bool) -> bytes:
-    """Read a body by its length, by its chunks, or, with `to_end`, until the other side closes the connection."""
+    """Read a chunked body or one with a length. With `to_end`, read any other body until the connection is closed."""
     if message.header(b"transfer-encoding").lower() == b"chunked":
         return b"".join([chunk async for chunk in _read_chunks(reader)])
     length = message.header(b"content-length")
@@ -215,8 +215,8 @@ def _has_no_body(request: Message, response: Message) -> bool:
 
 
 async def _send(writer: asyncio.StreamWriter, response: Message, request: Message, pieces: int = 1) -> bool:
-    """Send the response in `pieces` with pauses between them. Return True, because the connection stays open."""
-    if _has_no_body(request, response):  # keep the header Content-Length: for HEAD, it is the object's size
+    """Send the response in pieces, with pauses between them. Return True, because the connection stays open."""
+    if _has_no_body(request, response):  # keep Content-Length, which is the object's size in a response to HEAD
         headers = [(key, value) for key, value in response.headers if key.lower() != b"connection"]
         lines = [response.first_line, *(key + b": " + value for key, value in headers)]
         writer.write(b"\r\n".join([*lines, b"", b""]))
@@ -232,7 +232,7 @@ async def _send(writer: asyncio.StreamWriter, response: Message, request: Messag
     return True
 
 
-def _build_refusal(service: str, fault: str) -> Message:
+def _build_error_response(service: str, fault: str) -> Message:
     """Return the error response of a busy S3 (in XML) or SQS (in its JSON protocol)."""
     if service == "s3":
         code, text = (b"SlowDown", b"Reduce your request rate.") if fault == "throttled" else (

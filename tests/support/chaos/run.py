@@ -28,7 +28,7 @@ from tests.support.processes import iter_marked_processes
 SENDING_SHARE = 0.7  # share of the disturbed time during which jobs are sent
 STEP_SECONDS = 0.1
 PROGRAM_SECONDS = 0.5
-DISK_INTERVAL = 2  # every second worker has a disk that can be filled
+DISK_INTERVAL = 2  # every other worker has a disk that can be filled
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Size:
     seed: int
     slots: int = 2
     lease: int = 4
-    tries: int = 30  # attempts whose workers are lost count, too
+    tries: int = 30  # includes attempts whose workers are lost
     stop_seconds: int = 6
     calm_seconds: float = 240
     program_seconds: float = PROGRAM_SECONDS
@@ -85,7 +85,7 @@ class Run:
         self._emulator_url = url
         self.slots = [self._build_slot(number) for number in range(size.workers)]
         self._outages: dict[str, float] = {}
-        self._handled_reports: set[str] = set()  # keys of the reports of unhealthy machines that were replaced
+        self._handled_reports: set[str] = set()  # keys of reports whose machines have been replaced
 
     def _build_slot(self, number: int) -> WorkerSlot:
         disk = Disk(self.folder / f"disk-{number}") if number % DISK_INTERVAL == 0 else None
@@ -154,7 +154,7 @@ class Run:
             list(pool.map(lambda case: self.lab.put_object(case.input_key, case.source), cases))
 
     def _send_jobs(self) -> None:
-        """Send the jobs one after the other over most of the disturbed time, and send some again a little later."""
+        """Send the jobs one after another over most of the disturbed time, and send some of them twice."""
         pause = self.size.seconds * SENDING_SHARE / len(self.cases)
         repeats: list[Case] = []
         for case in self.cases:
@@ -211,7 +211,7 @@ class Run:
             slot.advance(now)
 
     def _replace_unhealthy_machines(self) -> None:
-        """Replace workers that reported their machines as unhealthy. The reports are objects beside the records."""
+        """Replace workers that reported their machines as unhealthy. The reports are objects next to the records."""
         response = self.lab.s3.list_objects_v2(Bucket=self.lab.name, Prefix=verdict.MACHINES)
         for key in {entry["Key"] for entry in response.get("Contents", [])} - self._handled_reports:
             if json.loads(self.lab.read_object(key) or b"{}").get("state") == "paused":
@@ -221,7 +221,7 @@ class Run:
                         slot.replace_worker()
 
     def _wait_for_empty_queue(self) -> bool:
-        """Wait until the queue is empty. Return whether that happened within the allowed time."""
+        """Wait until the queue is empty. Return whether it became empty within the allowed time."""
         deadline, empty_checks = time.monotonic() + self.size.calm_seconds, 0
         while time.monotonic() < deadline and empty_checks < 3:
             for _ in range(10):

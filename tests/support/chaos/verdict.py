@@ -1,4 +1,4 @@
-"""Comparison of the objects and messages after a chaos run with the expected ones."""
+"""Compares the objects and messages after a chaos run with the expected ones."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ EXAMPLES = 5  # examples shown for each kind of violation
 
 @dataclass
 class Verdict:
-    """Violations by kind, and counts of notable events that are not violations."""
+    """Violations, keyed by kind, and counts of notable events that are not violations."""
 
     violations: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     counts: Counter[str] = field(default_factory=Counter)
 
     def lines(self) -> list[str]:
-        """Return each kind of violation with its count and some examples, as lines for people."""
+        """Return readable lines: each kind of violation with its count and some examples."""
         return [
             line
             for kind, cases in sorted(self.violations.items())
@@ -39,7 +39,7 @@ class Verdict:
 
 @dataclass
 class End:
-    """State after a run: the sizes of objects by key, and the messages of the dead-letter queue."""
+    """State after a run: object sizes, keyed by object key, and the messages in the dead-letter queue."""
 
     lab: WorkerLab
     sizes: dict[str, int]
@@ -54,7 +54,7 @@ class End:
 
 
 def read_end(lab: WorkerLab) -> End:
-    """List the bucket, and read and delete the messages of the dead-letter queue."""
+    """List the objects in the bucket, and read and delete the messages in the dead-letter queue."""
     pages = lab.s3.get_paginator("list_objects_v2").paginate(Bucket=lab.name)
     sizes = {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}
     return End(lab, sizes, list(_receive_dead_letters(lab)))
@@ -68,7 +68,7 @@ def _receive_dead_letters(lab: WorkerLab) -> Iterator[dict[str, Any]]:
 
 
 def check_cases(cases: list[Case], end: End, tallies: Path) -> Verdict:
-    """Check the end of every case."""
+    """Check the outcome of every case."""
     verdict = Verdict()
     dead = defaultdict(list)
     for message in end.dead:
@@ -87,7 +87,7 @@ def check_cases(cases: list[Case], end: End, tallies: Path) -> Verdict:
 
 def _check_bad_case(case: Case, dead: list[dict[str, Any]], verdict: Verdict) -> None:
     if not dead:
-        verdict.violations["a bad message is lost"].append(case.body)
+        verdict.violations["a bad message was lost"].append(case.body)
     elif not any(message.get("MessageAttributes") for message in dead):
         verdict.violations["a bad message is in the dead-letter queue without a reason"].append(case.body)
     verdict.counts["copies of bad messages in the dead-letter queue"] += len(dead)
@@ -162,7 +162,7 @@ def list_digests(body: bytes) -> set[str]:
 
 
 def _check_unexpected_objects(cases: list[Case], end: End, verdict: Verdict) -> None:
-    """Report objects that no job may write: outside the app's prefixes, or from failed attempts."""
+    """Report objects that should not exist, because they are outside the app's prefixes or from failed attempts."""
     good_cases = [case for case in cases if case.fate == "done"]
     expected = {key for case in good_cases for key in [*case.outputs(), case.nonce_key]}
     expected |= {case.input_key for case in cases if case.fate != "bad"}
@@ -174,7 +174,7 @@ def _check_unexpected_objects(cases: list[Case], end: End, verdict: Verdict) -> 
 
 
 def _count_attempts(cases: list[Case], tallies: Path, verdict: Verdict) -> None:
-    """Count how often programs ran, ended successfully, and failed as planned, from their tallies."""
+    """Use the tallies to count how often programs ran, ended successfully, and failed as planned."""
     for case in cases:
         path = tallies / case.message["group"]["n"] if case.fate == "done" else tallies / "none"
         lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
