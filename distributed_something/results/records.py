@@ -63,7 +63,7 @@ def summarize_records(clients: Clients, monitor_file: MonitorFile, dead_letter_q
     """Count the records, and read the records of failed jobs. AWS errors are not caught."""
     bucket, prefix = monitor_file.MONITOR_BUCKET_NAME, build_records_prefix(monitor_file)
     keys = (item["Key"] for item in iter_bucket_objects(clients.s3, bucket, prefix))
-    recorded = {key for key in keys if key.endswith(".json") and "/" not in key[len(prefix) :]}  # not failed/JOB/…
+    recorded = {key for key in keys if key.endswith(".json") and "/" not in key[len(prefix) :]}  # excludes failed/JOB/…
     dead, messages = _read_dead_letters(clients.sqs, dead_letter_queue)
     failed = [_load_failed_job(clients.s3, bucket, prefix, message) for message in messages]
     failed_records = sum(f"{prefix}{job.job}.json" in recorded for job in failed)
@@ -138,6 +138,6 @@ def _load_failed_job(s3_client: S3Client, bucket: str, prefix: str, message: Any
 
 
 def _get_reason(message: Any) -> str | None:
-    """Return why the worker sent this message to the dead-letter queue; None if SQS moved it."""
+    """Return why the worker sent this message to the dead-letter queue, or None if SQS moved it there."""
     reason: str | None = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue")
     return reason

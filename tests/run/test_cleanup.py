@@ -58,10 +58,8 @@ VOLUMES_QUERY = {
 TEMPLATES_QUERY = {"Filters": [{"Name": "tag:app", "Values": ["App"]}]}
 RULE = "distributed-something-App"
 ALARMS = [f"App_i-{number:04x}" for number in range(250)]
-FOREIGN_ALARMS = [
-    "App_i-0abc_by_hand",
-    "App_i-XYZ",
-]  # these have the same prefix, but do not match the names of this app's alarms
+# These names have the same prefix as the app's alarms, but not the same format.
+FOREIGN_ALARMS = ["App_i-0abc_by_hand", "App_i-XYZ"]
 WRITES = ("Create", "Put", "Update", "Set", "Deregister", "Request", "Modify", "Delete", "Cancel", "Tag", "Terminate")
 
 

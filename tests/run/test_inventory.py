@@ -75,7 +75,7 @@ RESOURCES_OF_A_RUN = {
 # Scenarios
 
 
-def test_all_resources_of_an_active_run_are_listed_by_run_and_account(runs: RunFactory) -> None:
+def test_all_resources_of_an_active_run_appear_in_both_inventories(runs: RunFactory) -> None:
     fleet_id = runs.create_run()
     for inventory in (
         observe_run_resources(runs.clients, runs.build_names("App", fleet_id)),
@@ -460,7 +460,7 @@ def test_machines_without_a_fleet_are_orphans(empty_account: Account) -> None:
         "DescribeTaskDefinition", "ClientException"
     )
     orphans = find_orphans(empty_account.clients, lambda: START + 7200).orphans
-    assert [orphan.kind for orphan in orphans] == ["fleet"], "the active fleet will terminate its machines"
+    assert [orphan.kind for orphan in orphans] == ["fleet"], "canceling the fleet terminates its machines"
 
 
 def test_alarms_for_missing_machines_are_deleted_in_batches_of_100(empty_account: Account) -> None:

@@ -1,4 +1,4 @@
-"""Tests when the monitor ends a run, and which errors it survives. They use a fake clock."""
+"""Tests when the monitor ends a run, and which errors it survives. These tests use a fake clock."""
 
 from __future__ import annotations
 

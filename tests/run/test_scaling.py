@@ -230,7 +230,7 @@ queue_counts = st.lists(st.builds(QueueCounts, st.integers(0, 3), st.integers(0,
 def test_a_lowered_task_count_implies_surplus_containers_and_only_waiting_jobs_raise_it(
     counts: list[QueueCounts], desired: int
 ) -> None:
-    """This is true whatever the earlier snapshots were."""
+    """This is true regardless of earlier snapshots."""
     history = RunHistory()
     for number, count in enumerate(counts):
         snapshot = replace(build_snapshot(0, *BUSY_INSTANCES, desired=desired, at=START + 30 * number), queue=count)

@@ -42,7 +42,9 @@ def clean_up_and_verify(
     """
     clients, clock = context.clients, context.clock
     file = run or recover_monitor_file(clients, context.settings, clock.now)
-    pause = min(QUEUE_COUNT_PAUSE_SECONDS, context.pause)  # the local cloud counts exactly and needs no long pause
+    pause = min(
+        QUEUE_COUNT_PAUSE_SECONDS, context.pause
+    )  # the local cloud's counts are exact, so it needs no long pause
     check_cleanup_safety(clients, file, source, clock, yes=yes, pause=pause)
     dead_letter_queue = determine_dead_letter_queue(context, file)
     request = CleanupRequest(file, dead_letter_queue, pause=context.pause, whole_app=run is None, failed_too=failed_too)

@@ -184,12 +184,8 @@ def _iter_untagged_fleets(name: str, fleet: Any) -> Iterator[Orphan]:
     machine_names = [text for text in names if text.endswith(MACHINE_SUFFIX)]
     if machine_names:
         command = f"aws ec2 cancel-spot-fleet-requests --terminate-instances --spot-fleet-request-ids {name}"
-        yield Orphan(
-            ResourceKind.FLEET,
-            name,
-            f"its machines are named {min(machine_names)}, but no tag names its run; to cancel it, run: {command}",
-            is_ours=False,
-        )
+        reason = f"its machines are named {min(machine_names)}, but it has no tag with a run name"
+        yield Orphan(ResourceKind.FLEET, name, f"{reason}; to cancel it, run: {command}", is_ours=False)
 
 
 def _iter_orphaned_machines(account: AccountState) -> Iterator[Orphan]:
@@ -277,7 +273,7 @@ def _examine_log_group(account: AccountState, name: str, arn: str) -> Iterator[O
     app = logs.list_tags_for_resource(resourceArn=arn)["tags"].get("app")
     if app is None:
         command = f"aws logs delete-log-group --log-group-name {name}"
-        reason = f"empty, but no tag names its app; to delete it, run: {command}"
+        reason = f"empty, but it has no tag with an app name; to delete it, run: {command}"
         yield Orphan(ResourceKind.LOG_GROUP, name, reason, is_ours=False)
     elif not account.has_live_app(app) and not logs.describe_log_streams(logGroupName=name, limit=1)["logStreams"]:
         yield Orphan(ResourceKind.LOG_GROUP, name, f"empty, and its app {app} has neither a fleet nor a queue")

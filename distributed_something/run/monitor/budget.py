@@ -37,7 +37,7 @@ def classify_cost(cost: float, limit: float) -> CostStage:
 
 
 def format_cost_warning(cost: float, limit: float) -> str:
-    """Return the warning about MAX_COST, or an empty string while the cost is far below it."""
+    """Return the warning about MAX_COST, or an empty string while the cost is far below MAX_COST."""
     match classify_cost(cost, limit):
         case CostStage.NEAR:
             return f"warning: {format_cost_so_far(cost, limit)}; no new jobs will start at MAX_COST"

@@ -1,4 +1,4 @@
-"""What the monitor remembers from earlier snapshots of the run.
+"""The run history that the monitor builds from its snapshots.
 
 The history is stored in the bucket beside the records. A monitor that is restarted, or the next call of the
 auto-monitor, continues from there. Two monitors that run at the same time write the same history, because both use

@@ -57,7 +57,7 @@ class EndReason(Enum):
 
 @dataclass(frozen=True)
 class FleetTargetChange:
-    """A new target number of machines for the fleet; lowering it terminates no running machine."""
+    """A new target number of machines for the fleet; lowering the target does not terminate running machines."""
 
     machines: int
 
