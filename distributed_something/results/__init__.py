@@ -1,4 +1,4 @@
-"""The results of a run: reading the records that workers wrote, and summarizing them.
+"""Reads the records that workers wrote, and summarizes the results of a run.
 
-`run` imports it; it imports `observe`, `aws`, and `core`. Start with `records.py`.
+`run` imports this package; it imports `observe`, `aws`, and `core`. Start with `records.py`.
 """

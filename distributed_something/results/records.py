@@ -1,4 +1,4 @@
-"""The outcome of a run, read from one record per job in the bucket and from the dead-letter queue.
+"""The outcome of a run, read from the records in the bucket (one per job) and from the dead-letter queue.
 
 Records are counted by listing them (one call per 1,000 jobs); only the records of failed jobs are opened.
 """
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 
-MAX_FAILED_JOBS_READ = 1000  # failed jobs whose records a summary reads; it counts all of them
-MESSAGES_PER_CALL = 10  # SQS: messages per call
-_PEEK_LEASE_SECONDS = 60  # how long reading the dead-letter queue hides its messages from others
+MAX_FAILED_JOBS_READ = 1000  # a summary counts all failed jobs, but reads at most this many of their records
+MESSAGES_PER_CALL = 10  # the maximum that SQS allows
+_PEEK_LEASE_SECONDS = 60  # how long a message that was read stays hidden from other readers
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,11 @@ class FailedJob:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The outcome of a run: the number of jobs done, of jobs in the dead-letter queue, and details of the latter."""
+    """The outcome of a run.
+
+    `done`: the number of jobs done. `dead`: the number of jobs in the dead-letter queue. `failed`: details about the
+    jobs in the dead-letter queue.
+    """
 
     done: int
     dead: int
@@ -56,10 +60,10 @@ def build_records_prefix(monitor_file: MonitorFile) -> str:
 
 
 def summarize_records(clients: Clients, monitor_file: MonitorFile, dead_letter_queue: str) -> RunSummary:
-    """Count the records, and read those of failed jobs. Raise botocore's errors."""
+    """Count the records, and read the records of failed jobs. AWS errors are not caught."""
     bucket, prefix = monitor_file.MONITOR_BUCKET_NAME, build_records_prefix(monitor_file)
     keys = (item["Key"] for item in iter_bucket_objects(clients.s3, bucket, prefix))
-    recorded = {key for key in keys if key.endswith(".json") and "/" not in key[len(prefix) :]}  # not failed/JOB/…
+    recorded = {key for key in keys if key.endswith(".json") and "/" not in key[len(prefix) :]}  # excludes failed/JOB/…
     dead, messages = _read_dead_letters(clients.sqs, dead_letter_queue)
     failed = [_load_failed_job(clients.s3, bucket, prefix, message) for message in messages]
     failed_records = sum(f"{prefix}{job.job}.json" in recorded for job in failed)
@@ -67,7 +71,10 @@ def summarize_records(clients: Clients, monitor_file: MonitorFile, dead_letter_q
 
 
 def _read_dead_letters(sqs: SQSClient, name: str) -> tuple[int, list[Any]]:
-    """Return the number of messages in the dead-letter queue, and the first of them; 0 if there is no such queue."""
+    """Return how many messages are in the dead-letter queue, and up to MAX_FAILED_JOBS_READ of them.
+
+    If the queue does not exist, return 0 and an empty list.
+    """
     queue = observe_queue(sqs, name)
     if queue is None or not queue.counts.jobs:
         return 0, []
@@ -81,7 +88,7 @@ def _read_dead_letters(sqs: SQSClient, name: str) -> tuple[int, list[Any]]:
 
 
 def _peek_messages(sqs: SQSClient, url: str, limit: int) -> list[Any]:
-    """Return up to `limit` messages of the queue, which stay in it."""
+    """Return up to `limit` messages from the queue without removing them."""
     messages_by_id: dict[str, Any] = {}
     while len(messages_by_id) < limit:
         messages = sqs.receive_message(
@@ -118,7 +125,7 @@ def _load_failed_job(s3_client: S3Client, bucket: str, prefix: str, message: Any
     try:
         record = json.loads(s3_client.get_object(Bucket=bucket, Key=f"{prefix}{job}.json")["Body"].read())
     except (*AWSError, ValueError):
-        reason = _get_reason(message) or "no record: its worker was killed at each attempt"
+        reason = _get_reason(message) or "no record: the worker was killed during every attempt"
         return FailedJob(job, reason, None, None, (), "")
     return FailedJob(
         job=job,
@@ -131,6 +138,6 @@ def _load_failed_job(s3_client: S3Client, bucket: str, prefix: str, message: Any
 
 
 def _get_reason(message: Any) -> str | None:
-    """Return why the worker sent this message to the dead-letter queue; None if SQS moved it."""
+    """Return why the worker sent this message to the dead-letter queue, or None if SQS moved it there."""
     reason: str | None = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue")
     return reason

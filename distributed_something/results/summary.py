@@ -1,4 +1,4 @@
-"""The summary of a run: built from its records, printed by both monitors, and saved beside the records."""
+"""The summary of a run, built from the run's records and saved beside them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ MAX_FAILURE_LINES_SHOWN = 5
 
 
 def load_run_summary(clients: Clients, file: MonitorFile, dead_letter_queue: str) -> RunSummary:
-    """Return the outcome of the run according to its records. Raise CloudError if they cannot be read.
+    """Return the outcome of the run. Raise CloudError if its records cannot be read.
 
-    This takes minutes for a large run, so call it when nothing costs money any more.
+    This can take minutes for a large run, so call it only after everything that costs money is stopped.
     """
     with translate_aws_errors("reading the records of the run"):
         return summarize_records(clients, file, dead_letter_queue)
 
 
 def format_run_end(summary: RunSummary, file: MonitorFile, machines: int, now: float) -> str:
-    """Return the jobs, time, and failures of a run that ended at `now` (seconds since 1970)."""
+    """Return the text of the summary for a run that ended at `now` (seconds since 1970)."""
     seconds = now - file.MONITOR_START_TIME / 1000
     where = f"s3://{file.MONITOR_BUCKET_NAME}/{build_records_prefix(file)}"
     return format_run_summary(summary, seconds=seconds, machines=machines, records=where)
 
 
 def save_run_summary(s3: S3Client, file: MonitorFile, text: str) -> None:
-    """Save the text of the summary in the bucket. Raise AWS's errors."""
+    """Save the text of the summary in the bucket. AWS errors are not caught."""
     s3.put_object(
         Bucket=file.MONITOR_BUCKET_NAME,
         Key=file.keys.summary,
@@ -45,7 +45,7 @@ def save_run_summary(s3: S3Client, file: MonitorFile, text: str) -> None:
 
 
 def format_run_summary(summary: RunSummary, *, seconds: float, machines: int, records: str) -> str:
-    """Return the summary that is printed to standard output."""
+    """Return the text of the summary. `records`: the S3 address of the records and logs."""
     lines = [
         format_row("jobs done", f"{summary.done:,}"),
         format_row("jobs failed", f"{summary.dead:,}"),

@@ -1,7 +1,7 @@
-"""The auto-monitor: a Lambda function in AWS that does the work of `run.py monitor`, usually one tick a minute.
+"""The auto-monitor: a Lambda function in AWS that does the work of `run.py monitor`, usually one tick per minute.
 
-startCluster creates the rule that calls it (if AUTO_MONITOR is 'True'); the function deletes the rule when the run is
-over. It can run at the same time as `run.py monitor`. The summary of the run is in the bucket, at
+If AUTO_MONITOR is 'True', startCluster creates the EventBridge rule that calls the function. The function deletes the
+rule when the run is over. Both monitors can run at the same time. The summary of the run is saved in the bucket as
 `runs/APP_NAME/RUN/summary.txt`.
 """
 
@@ -33,7 +33,7 @@ from distributed_something.run.monitor.policy import EndReason, Pace
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
 from distributed_something.run.schedule import delete_rule_by_name, delete_run_rule
 
-CLEANUP_PAUSE_SECONDS = 2.0  # what cannot be deleted yet is retried at the next call
+CLEANUP_PAUSE_SECONDS = 2.0  # short, because the next call retries whatever cannot be deleted yet
 _PACE_VARIABLES = {
     "LOOK_SECONDS": "interval_seconds",
     "SOON_SECONDS": "short_interval_seconds",
@@ -43,9 +43,9 @@ _PACE_VARIABLES = {
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Handle one call by the rule; return what Lambda logs.
+    """Handle one call from the rule; return a short report of the call.
 
-    `event` holds the bucket and key of the monitor file, and the name of the rule.
+    `event` contains the bucket and key of the monitor file, and the name of the rule.
     """
     clients, clock = Clients(boto3.Session()), Clock()
     file = find_monitor_file_copy(clients.s3, str(event["bucket"]), str(event["key"]))
@@ -62,9 +62,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 
 def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> Tick:
-    """Run one tick, and while machines become idle, those that are due before the next call; return the last one.
+    """Run one tick, or several while machines are becoming idle; return the last tick.
 
-    Raise AWS's errors.
+    No tick starts after the next call is due. AWS errors are not caught.
     """
     prices, next_call = SpotPriceCache(file.MONITOR_MACHINE_PRICE), clock.now() + pace.interval_seconds
     while True:
@@ -79,13 +79,13 @@ def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> 
 
 
 def _read_pace(env: Mapping[str, str]) -> Pace:
-    """Return the default pace, with the values that the environment overrides (the local cloud is faster than AWS)."""
+    """Return the default pace, with overrides from the environment (the local cloud runs faster than AWS)."""
     overrides = {field: float(env[variable]) for variable, field in _PACE_VARIABLES.items() if variable in env}
     return replace(Pace(interval_seconds=60.0), **overrides)
 
 
 def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -> dict[str, Any]:
-    """Clean up, or only stop the machines if jobs are kept; delete the rule last, when there is nothing left to do."""
+    """Clean up, or just stop the machines if jobs are kept. Delete the rule last, once nothing is left to do."""
     if tick.end_reason is EndReason.RUN:
         summary, is_done = _clean_up_once(clients, file, tick.history.ended, clock)
     else:
@@ -100,7 +100,7 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
 
 
 def _clean_up_once(clients: Clients, file: MonitorFile, ended_at: float | None, clock: Clock) -> tuple[str, bool]:
-    """Try each step of the cleanup once; return the text of the summary, and whether nothing is left."""
+    """Run each cleanup step once; return the text of the summary, and whether nothing is left."""
     dead_letter_queue = file.MONITOR_DEAD_LETTER_QUEUE
     request = CleanupRequest(
         file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, retry_steps=False, keep_rule=True, ended_at=ended_at
@@ -108,7 +108,7 @@ def _clean_up_once(clients: Clients, file: MonitorFile, ended_at: float | None, 
     report = delete_run_resources(clients, request, clock.sleep)
     report.exports = continue_log_export(clients, file, clock.now())
     inventory = observe_run_resources(clients, RunNames(file, dead_letter_queue, tagged=report.next_batch is not None))
-    # The rule that calls this function is not counted: `_finish_run` deletes it last.
+    # Ignore the rule that calls this function, because `_finish_run` deletes it last.
     resources = [resource for resource in inventory.resources if resource.kind is not ResourceKind.RULE]
     inventory = replace(inventory, resources=resources)
     if not (report.is_complete and inventory.is_clean):

@@ -1,7 +1,7 @@
-"""The CloudWatch dashboard of a run: a table of widgets, filled in with the run's names.
+"""The CloudWatch dashboard for a run: a grid of widgets, filled in with the run's names.
 
-It is for people who watch a run in the AWS console. `monitor` shows the same and more. The run does not depend on the
-dashboard, so an AWS error while creating it does not stop the run.
+The dashboard is for people who watch a run in the AWS console; `monitor` shows the same information and more. The run
+does not depend on the dashboard, so the run continues if AWS reports an error while the dashboard is created.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ if TYPE_CHECKING:
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html
 DASHBOARD_COLUMNS = 24
 MAX_WIDGETS = 500
-WIDGET_HEIGHT_ROWS = 6  # rows of the grid
+WIDGET_HEIGHT_ROWS = 6  # grid rows per widget
 MINUTE_SECONDS, FIVE_MINUTES_SECONDS = 60, 300  # EC2Spot publishes its metrics every five minutes
 
-# Lines that the worker writes to LOG_GROUP_NAME. The log group also contains the lines of the programs, so the patterns
-# match the complete beginning of a line. `tests/run/test_dashboard.py` compares them with what the worker really logs.
+# Patterns for lines that the worker writes to LOG_GROUP_NAME. The log group also contains the output of users'
+# programs, so each pattern is anchored at the start of the line. `tests/run/test_dashboard.py` tests the patterns
+# against the log of a real worker.
 JOB_START_PATTERN = r"/^start (?<job>\S+) \(attempt (?<attempt>\d+)\)/"
 ERROR_LINE_PATTERN = r"/^(failed \S+.* \(attempt \d+\): |bad message |lost lease of |this container ends: )/"
 
 _START_STATISTICS = "stats count(*) as starts, count_distinct(job) as distinct_jobs"
 _START_QUERY = f"SOURCE '$logs' | parse @message {JOB_START_PATTERN} | filter ispresent(job) | {_START_STATISTICS}"
 
-# Rows of widgets from left to right. The widgets of a row share its width equally.
+# Rows of widgets, each from left to right. All widgets in a row have the same width.
 DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
     (
         {
-            "title": "Machines of the fleet",
+            "title": "Fleet machines",
             "metrics": [
                 ["AWS/EC2Spot", "TargetCapacity", "FleetRequestId", "$fleet"],
                 ["AWS/EC2Spot", "FulfilledCapacity", "FleetRequestId", "$fleet"],
@@ -56,7 +57,7 @@ DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
             "period": MINUTE_SECONDS,
         },
         {
-            "title": "Memory and CPU of the containers, relative to what they reserve",
+            "title": "Container memory and CPU, as a percentage of the reservation",
             "metrics": [
                 ["AWS/ECS", "MemoryUtilization", "ClusterName", "$cluster", "ServiceName", "$service"],
                 ["AWS/ECS", "CPUUtilization", "ClusterName", "$cluster", "ServiceName", "$service"],
@@ -85,7 +86,7 @@ DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
     (
         {"title": "Job starts, total and distinct", "query": _START_QUERY, "view": "table"},
         {
-            "title": "Job starts in five minutes, total and distinct",
+            "title": "Job starts per five minutes, total and distinct",
             "query": f"{_START_QUERY} by bin(5m)",
             "view": "timeSeries",
         },
@@ -121,9 +122,9 @@ def build_dashboard(settings: Settings, fleet_id: str) -> dict[str, Any]:
 
 
 def ensure_dashboard(cloudwatch: CloudWatchClient, settings: Settings, fleet_id: str) -> str:
-    """Create the dashboard APP_NAME, or replace that of an older run; return the line to print.
+    """Create the dashboard APP_NAME, or replace an older run's dashboard; return the line to print.
 
-    An AWS error is part of the line, not raised.
+    An AWS error is reported in the line and is not raised.
     """
     try:
         response = cloudwatch.put_dashboard(
@@ -138,14 +139,14 @@ def ensure_dashboard(cloudwatch: CloudWatchClient, settings: Settings, fleet_id:
 
 
 def build_dashboard_url(settings: Settings) -> str:
-    """Return the address of the dashboard in the AWS console."""
+    """Return the dashboard's URL in the AWS console."""
     region = settings.AWS_REGION
     host = "console.amazonaws.cn" if region.startswith("cn-") else "console.aws.amazon.com"
     return f"https://{host}/cloudwatch/home?region={region}#dashboards:name={settings.APP_NAME}"
 
 
 def _build_widget(content: dict[str, Any], row: int, position: int, count: int, region: str) -> dict[str, Any]:
-    """Return the widget at this row and position, `count` widgets to a row."""
+    """Return the widget at this position in a row of `count` widgets."""
     width = DASHBOARD_COLUMNS // count
     kind = {"type": "log"} if "query" in content else {"type": "metric"}
     shape = {"x": position * width, "y": row * WIDGET_HEIGHT_ROWS, "width": width, "height": WIDGET_HEIGHT_ROWS}

@@ -1,4 +1,7 @@
-"""`run.py monitor`: watch the run to its end, clean up, and print a summary. What costs money is stopped first."""
+"""`run.py monitor`: watch the run to its end, clean up, and print a summary.
+
+Everything that costs money is stopped first.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +40,12 @@ RUN_NOT_FOUND_MESSAGE = "\n".join(
 
 
 class _RunWatcher:
-    """Listener that shows the monitor's snapshots, and remembers what the summary needs."""
+    """Shows the monitor's snapshots, and collects what the summary needs."""
 
     def __init__(self, view: MonitorView) -> None:
         self.view = view
         self.machines: set[str] = set()
-        self.has_found_run = False  # whether any snapshot had the run's queue or its fleet
+        self.has_found_run = False  # whether any snapshot contained the run's queue or fleet
 
     def show_snapshot(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         self.machines.update(snapshot.fleet.machines if snapshot.fleet else ())
@@ -56,7 +59,7 @@ class _RunWatcher:
 def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: Pace) -> bool:
     """Watch the run and clean up; return whether everything that the run created was deleted or kept on purpose.
 
-    Raise CloudError if AWS refuses permanently, and if the run ends with jobs still in its queue.
+    Raise CloudError if AWS denies access at the start, or if the run ends with jobs still in its queue.
     """
     clients = context.clients
     if cheapest:
@@ -65,7 +68,7 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
         watcher = _RunWatcher(view)
         try:
             history = watch_run(clients, run, watcher, context.clock, cheapest=cheapest, pace=pace)
-        except CloudError as error:  # the run ended, but its jobs were kept
+        except CloudError as error:  # usually because the run ended with jobs still in its queue
             if watcher.has_found_run:
                 _save_summary(clients, run, str(error))
             raise
@@ -75,9 +78,10 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
 
 
 def _finish_run(context: RunContext, request: CleanupRequest, watcher: _RunWatcher) -> bool:
-    """Clean up, verify that nothing is left, and print the summary; return whether all of this succeeded.
+    """Clean up, verify that nothing is left, and print the summary; return whether all of these steps succeeded.
 
-    If no snapshot found the run, the bucket may already contain the summary of its real end, which is not overwritten.
+    If no snapshot contained the run's queue or fleet, the run had probably ended earlier. The bucket may then contain
+    its real summary, so that file is not overwritten.
     """
     clients, clock, run = context.clients, context.clock, request.monitor_file
     continue_log_export(clients, run, clock.now())

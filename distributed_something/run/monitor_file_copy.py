@@ -1,6 +1,6 @@
 """The copy of the monitor file in the bucket.
 
-The auto-monitor reads it, and cleanup finds the run with it from any computer.
+The auto-monitor reads this copy, and cleanup uses it to identify the run from any computer.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 def save_monitor_file(s3: S3Client, monitor_file: MonitorFile, path: Path) -> None:
-    """Write the monitor file to `path`, then its copy to the bucket. Raise CloudError if the copy fails."""
+    """Write the monitor file to `path`, then copy it to the bucket. Raise CloudError if copying fails."""
     write_json_atomically(path, asdict(monitor_file))
     _upload_copy(s3, monitor_file)
 
 
 def save_cheapest_mode(s3: S3Client, monitor_file: MonitorFile) -> None:
-    """Switch cheapest mode on in the copy, so that the auto-monitor does not undo it. Raise CloudError.
+    """Turn on cheapest mode in the copy, so that the auto-monitor does not undo it.
 
-    The copy of a newer run is not changed.
+    A copy that belongs to a newer run is not changed. Raise CloudError if AWS reports an error.
     """
     with translate_aws_errors("saving cheapest mode for the auto-monitor"), suppress(InputError):
         copy = find_monitor_file_copy(
@@ -48,9 +48,9 @@ def _upload_copy(s3: S3Client, monitor_file: MonitorFile) -> None:
 
 
 def find_monitor_file_copy(s3: S3Client, bucket: str, key: str) -> MonitorFile | None:
-    """Return the copy in the bucket, which is that of the app's newest run; None if it does not exist.
+    """Return the copy in the bucket, which belongs to the app's newest run, or None if there is no copy.
 
-    Raise InputError if the copy is not a monitor file, and AWS's errors.
+    Raise InputError if the copy is not a valid monitor file. AWS errors are not caught.
     """
     try:
         body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -62,5 +62,6 @@ def find_monitor_file_copy(s3: S3Client, bucket: str, key: str) -> MonitorFile |
     try:
         content = json.loads(body)
     except ValueError:
-        raise InputError(address, "", "not valid JSON", "replace it with the monitor file of startCluster") from None
+        remedy = "replace it with the monitor file that startCluster wrote"
+        raise InputError(address, "", "not valid JSON", remedy) from None
     return parse_monitor_file(content if isinstance(content, dict) else {}, address)

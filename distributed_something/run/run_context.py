@@ -1,4 +1,4 @@
-"""What every command of a run needs: AWS clients, settings, output, and the clock."""
+"""The context that every run command needs: AWS clients, settings, output, and the clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Context that a command passes down. `pause`: seconds before a step that AWS has not completed is retried."""
+    """The context that a command passes to the functions it calls.
+
+    `pause`: seconds to wait before retrying a step that AWS has not completed.
+    """
 
     clients: Clients
     settings: Settings

@@ -1,4 +1,7 @@
-"""The EventBridge rule that calls the auto-monitor; startCluster creates it, and the end of the run deletes it."""
+"""The EventBridge rule that calls the auto-monitor.
+
+startCluster creates the rule; a monitor deletes it at the end of the run, or cleanup does.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _MISSING_CODE = "ResourceNotFoundException"
 
 
 def build_rule_request(file: MonitorFile, tags: dict[str, str]) -> dict[str, Any]:
-    """Return the parameters of PutRule."""
+    """Return the parameters for PutRule."""
     return {
         "Name": build_monitor_rule_name(file.MONITOR_APP_NAME),
         "ScheduleExpression": MONITOR_RULE_RATE,
@@ -32,9 +35,10 @@ def build_rule_request(file: MonitorFile, tags: dict[str, str]) -> dict[str, Any
 
 
 def build_targets_request(file: MonitorFile, function: str) -> dict[str, Any]:
-    """Return the parameters of PutTargets.
+    """Return the parameters for PutTargets.
 
-    The event names the monitor file, and the rule that the function deletes if the file does not exist.
+    The event contains the location of the monitor file and the name of the rule. If the file does not exist, the
+    function deletes the rule.
     """
     event = {
         "bucket": file.MONITOR_BUCKET_NAME,
@@ -46,7 +50,10 @@ def build_targets_request(file: MonitorFile, function: str) -> dict[str, Any]:
 
 
 def check_auto_monitor(clients: Clients, account: AwsAccount) -> None:
-    """Raise CloudError if setupAWS has not created the function. Called before anything costs money."""
+    """Raise CloudError if setupAWS has not created the function.
+
+    startCluster calls this before it creates anything that costs money.
+    """
     with translate_aws_errors("looking for the auto-monitor"):
         try:
             clients.lambda_.get_function(FunctionName=account.function)
@@ -59,7 +66,7 @@ def check_auto_monitor(clients: Clients, account: AwsAccount) -> None:
 
 
 def ensure_monitor_rule(clients: Clients, file: MonitorFile, account: AwsAccount, tags: dict[str, str]) -> None:
-    """Create or update the rule that calls the auto-monitor once a minute. Raise CloudError."""
+    """Create or update the rule that calls the auto-monitor once a minute. Raise CloudError if that fails."""
     with translate_aws_errors(f"scheduling the auto-monitor of {file.MONITOR_APP_NAME}"):
         clients.events.put_rule(**build_rule_request(file, tags))
         failed_entries = clients.events.put_targets(**build_targets_request(file, account.function)).get(
@@ -71,11 +78,11 @@ def ensure_monitor_rule(clients: Clients, file: MonitorFile, account: AwsAccount
 
 
 def delete_run_rule(clients: Clients, file: MonitorFile) -> bool:
-    """Delete the rule of this run; return whether it existed. Raise AWS's errors.
+    """Delete this run's rule; return whether it existed. AWS errors are not caught.
 
-    The rule of a newer run has the same name, and is kept.
+    The rule is kept if it already belongs to a newer run of the app.
     """
-    with suppress(InputError):  # no run can be watched with an invalid monitor file
+    with suppress(InputError):  # an invalid copy cannot belong to a newer run, because no monitor could read it
         newest = find_monitor_file_copy(
             clients.s3, file.MONITOR_BUCKET_NAME, build_monitor_file_key(file.MONITOR_APP_NAME)
         )
@@ -85,7 +92,7 @@ def delete_run_rule(clients: Clients, file: MonitorFile) -> bool:
 
 
 def delete_rule_by_name(clients: Clients, rule: str) -> bool:
-    """Delete the rule of this name; return whether it existed. Raise AWS's errors."""
+    """Delete the rule with this name; return whether it existed. AWS errors are not caught."""
     try:
         clients.events.remove_targets(Rule=rule, Ids=[_TARGET_ID])
         clients.events.delete_rule(Name=rule)

@@ -1,7 +1,7 @@
 """`run.py setup`: create the queues, log groups, cluster, and task definition, and a service without containers.
 
-None of these costs money yet. Each step creates what is missing and corrects what differs, so setup can be repeated at
-any time, even while a run is active.
+None of these resources costs money yet. Each step creates what is missing and corrects what differs from the config, so
+setup can be repeated at any time, even while a run is active.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def set_up_run(
 ) -> None:
     """Create everything that jobs and machines need.
 
-    Raise CloudError if AWS refuses, and InputError if a queue belongs to another app.
+    Raise CloudError if AWS reports an error, or InputError if a queue belongs to another app.
     """
     owner = resolve_owner(clients.sts, settings)
     tags = build_tags(settings, owner)
@@ -56,9 +56,9 @@ def set_up_run(
 
 
 def find_active_run(clients: Clients, settings: Settings) -> str | None:
-    """Return the name of the run whose containers the service runs now; None if there is none.
+    """Return the name of the run whose containers the service is running, or None if no run is active.
 
-    A new task definition must keep the name; otherwise, the records of the run would be split across two prefixes.
+    A new task definition must keep this name; otherwise, the run's records would be split across two prefixes.
     """
     service = describe_service(clients.ecs, settings.ECS_CLUSTER, settings.names.service)
     if service is None or service["status"] != "ACTIVE" or not service["desiredCount"]:

@@ -1,8 +1,8 @@
-"""`run.py startCluster`: request machines, which cost money from then on. Everything is checked first.
+"""`run.py startCluster`: check everything, then request machines, which cost money from then on.
 
-The order of the steps ensures that every machine can be traced to its run: the fleet has the app's tag from the
-beginning, and its monitor file is written as soon as EC2 has responded. If that or the start of the containers fails,
-the fleet is canceled.
+The order of the steps ensures that every machine can be traced to its run: the fleet is tagged with the app's name from
+the beginning, and the monitor file is written as soon as EC2 responds. If the monitor file cannot be written or the
+containers cannot be started, the fleet is canceled.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ def start_run(
 ) -> MonitorFile:  # fmt: skip
     """Request the fleet, write the monitor file, and start the containers; return the monitor file.
 
-    `content`: the content of the Fleet file. `check_account`: called after the Fleet file was checked and before
-    anything is created; it raises an error to stop the start. Raise InputError or CloudError.
+    `content`: the content of the Fleet file. `check_account`: called after the Fleet file is checked and before
+    anything is created; it can raise an error to stop the start. Raise InputError if the Fleet file is invalid or a run
+    is already active, or CloudError if setup is incomplete or AWS reports an error.
     """
     settings, clients = context.settings, context.clients
     check_fleet_file(clients.ec2, settings, content, fleet_file)
@@ -95,7 +96,7 @@ def _request_fleet(context: RunContext, content: dict[str, Any], plan: LaunchPla
 
 @contextmanager
 def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
-    """Cancel the fleet if the block fails, because its machines would cost money without doing any work."""
+    """Cancel the fleet if the `with` block fails, because its machines would cost money without doing any work."""
     try:
         yield
     except (OSError, UserFacingError) as error:
@@ -107,7 +108,10 @@ def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
 
 
 def _save_monitor_file(clients: Clients, monitor_file: MonitorFile, path: Path, *, is_continued: bool) -> None:
-    """Write the monitor file; if an unfinished start is continued, reopen the run. Raise OSError or CloudError."""
+    """Write the monitor file, and reopen the run if this continues an unfinished start.
+
+    Raise OSError if the file cannot be written, or CloudError if AWS reports an error.
+    """
     save_monitor_file(clients.s3, monitor_file, path)
     if is_continued:
         with translate_aws_errors("reading the monitor's history of this run"):
@@ -115,9 +119,9 @@ def _save_monitor_file(clients: Clients, monitor_file: MonitorFile, path: Path, 
 
 
 def _find_auto_monitor(clients: Clients, settings: Settings) -> AwsAccount | None:
-    """Return the account of the auto-monitor, or None if the run uses none.
+    """Return the account that the auto-monitor runs in, or None if the run does not use the auto-monitor.
 
-    Raise CloudError if setupAWS has not created it.
+    Raise CloudError if setupAWS has not created the auto-monitor.
     """
     if not settings.AUTO_MONITOR:
         return None
@@ -130,7 +134,10 @@ def watch_machine_arrivals(
     clients: Clients, settings: Settings, monitor_file: MonitorFile, clock: Clock, *, wait_minutes: float,
     pause: float, print_progress: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Print how many machines have started, until all have or `wait_minutes` are over. AWS errors are ignored."""
+    """Print how many machines have started, until all have started or `wait_minutes` have passed.
+
+    AWS errors are ignored.
+    """
     deadline, last_count = clock.now() + wait_minutes * 60, -1
     printed_causes: set[Hashable] = set()
     fleet_id, start = monitor_file.MONITOR_FLEET_ID, monitor_file.MONITOR_START_TIME / 1000
@@ -160,7 +167,7 @@ def _count_machines(clients: Clients, monitor_file: MonitorFile, last_count: int
 
 
 def _check_setup_resources(clients: Clients, settings: Settings) -> QueueUrls:
-    """Return the URLs of the queues. Raise CloudError if the bucket or something that setup creates is missing."""
+    """Return the URLs of the queues. Raise CloudError if the bucket or a resource that setup creates is missing."""
     with translate_aws_errors(f"looking for the bucket {settings.AWS_BUCKET}"):
         clients.s3.head_bucket(Bucket=settings.AWS_BUCKET)
     url = require_job_queue(clients, settings)
@@ -173,11 +180,11 @@ def _check_setup_resources(clients: Clients, settings: Settings) -> QueueUrls:
 
 
 def _find_unfinished_start(clients: Clients, settings: Settings, path: Path) -> ActiveFleet | None:
-    """Return the fleet of a start that was killed before it started the containers; None without an active fleet.
+    """Return the fleet of a start that was killed before it started the containers, or None if no fleet is active.
 
-    Then the service should run no containers, but the fleet has a target above 0. (A monitor that scales down lowers
-    both to 0.) Raises InputError if a run is active, because an app can have only one fleet: nothing would watch a
-    second one, and it would cost money. If the monitor file of the active run is missing, it is written again.
+    Such a fleet has a target above 0, but the service's task count is 0. (A monitor that scales down lowers both to 0.)
+    Raise InputError if a run is already active, because an app can have only one fleet: a second fleet would cost
+    money without being watched. If the active run's monitor file is missing, it is written again.
     """
     fleet = find_active_fleet(clients.ec2, settings.APP_NAME)
     if fleet is None:

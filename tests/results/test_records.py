@@ -1,4 +1,4 @@
-"""The outcome of a run is read from its records and its dead-letter queue."""
+"""Tests how the outcome of a run is read from the run's records and dead-letter queue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUCKET, QUEUE = MONITOR_FILE.MONITOR_BUCKET_NAME, "AppDead"
 
 
 class Run:
-    """A run in an emulated account: records in the bucket, and messages in the dead-letter queue."""
+    """A run in an emulated account, with records in the bucket and messages in the dead-letter queue."""
 
     def __init__(self) -> None:
         self.clients = Clients(boto3.Session("test", "test", region_name="us-east-1"))
@@ -45,7 +45,7 @@ def run() -> Iterator[Run]:
         yield Run()
 
 
-def test_records_are_counted_and_logs_and_files_of_failed_attempts_are_not(run: Run) -> None:
+def test_only_records_are_counted_and_not_logs_or_files_from_failed_attempts(run: Run) -> None:
     run.record("A01-1")
     run.record("A02-2")
     run.put("A01-1.log", b"start")
@@ -54,7 +54,7 @@ def test_records_are_counted_and_logs_and_files_of_failed_attempts_are_not(run: 
     assert (summary.done, summary.dead, summary.failed) == (2, 0, [])
 
 
-def test_a_failed_job_is_described_by_its_record_and_not_counted_as_done(run: Run) -> None:
+def test_a_failed_job_is_described_by_its_record_and_does_not_count_as_done(run: Run) -> None:
     message = {"group": {"well": "A01"}}
     job = job_id(message)
     run.record(job, reason="exit code 3", attempts=3, exit_code=3, last_lines=["no such image"], log="s3://b/a.log")
@@ -66,7 +66,7 @@ def test_a_failed_job_is_described_by_its_record_and_not_counted_as_done(run: Ru
 
 @pytest.mark.parametrize(
     ("reason", "expected"),
-    [(None, "no record: its worker was killed at each attempt"), ("it is not a job", "it is not a job")],
+    [(None, "no record: the worker was killed during every attempt"), ("it is not a job", "it is not a job")],
 )
 def test_a_failed_job_without_a_record_is_described_by_its_message(run: Run, reason: str | None, expected: str) -> None:
     message = {"group": "A01"}
@@ -75,13 +75,13 @@ def test_a_failed_job_without_a_record_is_described_by_its_message(run: Run, rea
     assert (failed.job, failed.reason) == (job_id(message), expected)
 
 
-def test_a_message_that_cannot_be_read_is_named_by_its_id(run: Run) -> None:
+def test_a_message_that_cannot_be_read_is_identified_by_its_id(run: Run) -> None:
     message_id = run.fail("not JSON")
     (failed,) = summarize_records(run.clients, MONITOR_FILE, QUEUE).failed
     assert (failed.job, failed.reason) == (f"message {message_id}", "its message cannot be read")
 
 
-def test_reading_failed_jobs_leaves_them_in_the_queue(run: Run) -> None:
+def test_failed_jobs_stay_in_the_queue_after_they_are_read(run: Run) -> None:
     for number in range(25):
         run.fail(json.dumps({"group": number}))
     assert len(summarize_records(run.clients, MONITOR_FILE, QUEUE).failed) == 25
@@ -89,7 +89,7 @@ def test_reading_failed_jobs_leaves_them_in_the_queue(run: Run) -> None:
     assert len(run.clients.sqs.receive_message(QueueUrl=run.url, MaxNumberOfMessages=10)["Messages"]) == 10
 
 
-def test_without_a_dead_letter_queue_no_job_has_failed(run: Run) -> None:
+def test_without_a_dead_letter_queue_no_jobs_count_as_failed(run: Run) -> None:
     run.record("A01-1")
     summary = summarize_records(run.clients, MONITOR_FILE, "another")
     assert (summary.done, summary.dead, summary.failed) == (1, 0, [])

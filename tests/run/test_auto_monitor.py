@@ -1,6 +1,6 @@
-"""The auto-monitor: the function's zip, called by its rule, watches a complete run and cleans up after it.
+"""Tests that the auto-monitor, called by its rule, watches a complete run and cleans up after it.
 
-These tests never run `run.py monitor`. As in Lambda, the function's process can import only its zip and boto3.
+These tests never run `run.py monitor`. As in Lambda, the function's process can import only boto3 and its own zip file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.support.project import MONITOR_FILE, Project, create_project, list_pr
 NOT_IN_LAMBDA = ("pydantic", "rich", "click", "mypy_boto3_ec2", "moto", "localcloud")
 
 
-def test_the_auto_monitor_scales_a_run_down_and_cleans_up_without_other_help(tmp_path: Path) -> None:
+def test_the_auto_monitor_scales_a_run_down_and_cleans_up_by_itself(tmp_path: Path) -> None:
     gates = Gates(tmp_path / "gates")
     with create_project(tmp_path / "p", CLUSTER_MACHINES=3, DOCKER_CORES=1, AUTO_MONITOR="True") as app:
         app.run("setupAWS")
@@ -40,16 +40,13 @@ def test_the_auto_monitor_scales_a_run_down_and_cleans_up_without_other_help(tmp
         summary = next(text for key, text in read_objects(app, "runs/").items() if key.endswith("/summary.txt"))
         assert "jobs done       4" in summary
         assert "jobs failed     0" in summary
-        wait_until(
-            lambda: len(app.read_results()) == 4
-        )  # the local cloud also writes them as files, without any command
+        # The local cloud also writes the results to files, without any command.
+        wait_until(lambda: len(app.read_results()) == 4)
         check_function_imports(app)
     assert list_project_processes(app.folder) == []
 
 
-def test_start_cluster_refuses_the_auto_monitor_before_setup_aws_has_run(
-    tmp_path: Path,
-) -> None:
+def test_start_cluster_fails_if_setup_aws_has_not_created_the_auto_monitor(tmp_path: Path) -> None:
     with create_project(tmp_path / "p", AUTO_MONITOR="True") as app:
         app.run("setup")
         start = app.run("startCluster", "files/fleet.json", check=False)
@@ -63,14 +60,14 @@ def list_rules(app: Project) -> list[str]:
 
 
 def read_objects(app: Project, prefix: str) -> dict[str, str]:
-    """Return key and text of each object below `prefix`."""
+    """Return the text of each object below `prefix`, keyed by object key."""
     s3 = app.build_client("s3")
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket="tryout-bucket", Prefix=prefix).get("Contents", [])]
     return {key: s3.get_object(Bucket="tryout-bucket", Key=key)["Body"].read().decode() for key in keys}
 
 
 def check_function_imports(app: Project) -> None:
-    """Check that the function could import only its zip and boto3, and that no call of it failed."""
+    """Check that the function could import only boto3 and its own zip file, and that all of its calls succeeded."""
     functions = app.folder / "local" / ".cloud" / "functions"
     (log,) = functions.glob("*.log")
     responses = [json.loads(line) for line in log.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""How the auto-monitor ends a run: it stops what costs money first, and deletes its own rule last."""
+"""Tests that the auto-monitor ends a run by stopping costs first and deleting its own rule last."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOW = START + 60
 
 
 class AutoMonitor:
-    """The function, called for a run of seven jobs."""
+    """The auto-monitor's function, called for a run with seven jobs."""
 
     def __init__(self, run: RunAccount) -> None:
         self.run = run
@@ -32,7 +32,7 @@ class AutoMonitor:
         self.set_up(QUIET, RunHistory(at=NOW, ended=NOW))
 
     def set_up(self, file: MonitorFile, history: RunHistory) -> None:
-        """Store the monitor file, and the history that earlier calls have left."""
+        """Store the monitor file and the history from earlier calls."""
         self.run.bucket.put_object(Key=EVENT["key"], Body=json.dumps(asdict(file)).encode())
         save_history(self.run.clients.s3, file, history)
         self.run.account.requests.clear()
@@ -57,26 +57,26 @@ def test_the_records_are_read_after_the_cleanup_and_the_rule_is_deleted_last(mon
     assert "removed         queue AppQueue" in monitor.run.summary
 
 
-def test_the_cleanup_continues_at_the_next_call_while_a_machine_is_left(monitor: AutoMonitor) -> None:
-    answers = monitor.run.account.responses
-    no_machines = answers["ec2.DescribeInstances"]
+def test_the_cleanup_continues_at_the_next_call_while_a_machine_remains(monitor: AutoMonitor) -> None:
+    responses = monitor.run.account.responses
+    no_machines = responses["ec2.DescribeInstances"]
     monitor.run.add_unstoppable_machine("i-1")
     assert not monitor.call()["done"]
     assert monitor.run.actions == ["cleanup", "find other runs", "summary"]
     assert "REMAINING       machine i-1" in monitor.run.summary
 
-    answers["ec2.DescribeInstances"] = no_machines
+    responses["ec2.DescribeInstances"] = no_machines
     assert monitor.call()["done"]
 
 
 def test_a_failed_deletion_is_retried_at_the_next_call(monitor: AutoMonitor) -> None:
-    answers = monitor.run.account.responses
-    delete_queue = answers["sqs.DeleteQueue"]
+    responses = monitor.run.account.responses
+    delete_queue = responses["sqs.DeleteQueue"]
     monitor.run.account.refuse_call("sqs.DeleteQueue", "Throttling")
     assert not monitor.call()["done"]
     assert "NOT REMOVED     queue AppQueue: while removing the queue AppQueue: Throttling" in monitor.run.summary
 
-    answers["sqs.DeleteQueue"] = delete_queue
+    responses["sqs.DeleteQueue"] = delete_queue
     assert monitor.call()["done"]
 
 
@@ -101,7 +101,7 @@ def test_without_a_monitor_file_the_auto_monitor_only_deletes_its_rule(monitor: 
 
 @pytest.mark.parametrize(
     ("cost", "messages"),
-    [(7.9, []), (8.0, ["warning: about 8.00 of 10.00 USD; at MAX_COST, no new job starts"])],
+    [(7.9, []), (8.0, ["warning: about 8.00 of 10.00 USD; no new jobs will start at MAX_COST"])],
 )
 def test_the_response_contains_the_cost_and_a_warning_near_the_limit(
     monitor: AutoMonitor, cost: float, messages: list[str]

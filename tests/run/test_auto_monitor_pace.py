@@ -1,4 +1,4 @@
-"""How often the auto-monitor runs a tick: once per call, and more often while machines become idle."""
+"""Tests how often the auto-monitor runs a tick: once per call, or more often while machines are becoming idle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LAST_TICK = Tick(SNAPSHOT, RunHistory(), EndReason.RUN, is_scaling_down=True)
 
 
 class FunctionCall:
-    """One call of the function, with the outcomes of its ticks and the seconds that each of them takes."""
+    """One call of the function. `ticks`: the outcome of each tick. `seconds`: how long each tick takes."""
 
     def __init__(self, ticks: Iterable[Tick], seconds: Iterable[float]) -> None:
         self._ticks, self._seconds = iter(ticks), iter(seconds)
@@ -52,20 +52,20 @@ def build_tick(is_scaling_down: bool) -> Tick:
     return Tick(SNAPSHOT, RunHistory(), None, is_scaling_down)
 
 
-def test_a_call_runs_one_tick_while_no_container_is_idle() -> None:
+def test_a_call_runs_only_one_tick_if_no_container_is_idle() -> None:
     call = FunctionCall([build_tick(False)], [1.0])
     call.run()
     assert (call.start_times, call.time.slept) == ([0.0], [])
 
 
-def test_while_machines_become_idle_ticks_follow_every_15_seconds_until_the_next_call() -> None:
+def test_while_machines_become_idle_ticks_run_every_15_seconds_until_the_next_call() -> None:
     call = FunctionCall([build_tick(True)] * 9, repeat(0.5))
     call.run()
     assert call.start_times == [0.0, 15.5, 31.0, 46.5]
     assert call.time.slept == [15.0] * 3
 
 
-def test_a_call_ends_when_no_machine_becomes_idle_or_the_run_is_over() -> None:
+def test_a_call_ends_when_no_more_machines_become_idle_or_the_run_is_over() -> None:
     assert FunctionCall([build_tick(True), build_tick(False)], repeat(1.0)).run() == build_tick(False)
     assert FunctionCall([build_tick(True), LAST_TICK], repeat(1.0)).run() is LAST_TICK
 

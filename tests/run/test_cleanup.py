@@ -1,4 +1,4 @@
-"""Cleanup, call by call: what it deletes and in which order, what it keeps, and how it handles errors of AWS."""
+"""Tests every call that cleanup makes: what it deletes and in what order, what it keeps, and how it handles errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ VOLUMES_QUERY = {
 TEMPLATES_QUERY = {"Filters": [{"Name": "tag:app", "Values": ["App"]}]}
 RULE = "distributed-something-App"
 ALARMS = [f"App_i-{number:04x}" for number in range(250)]
-FOREIGN_ALARMS = ["App_i-0abc_by_hand", "App_i-XYZ"]  # with the same prefix, but not named like this app's alarms
+# These names have the same prefix as the app's alarms, but not the same format.
+FOREIGN_ALARMS = ["App_i-0abc_by_hand", "App_i-XYZ"]
 WRITES = ("Create", "Put", "Update", "Set", "Deregister", "Request", "Modify", "Delete", "Cancel", "Tag", "Terminate")
 
 
@@ -104,13 +105,13 @@ def build_ec2_tags(**tags: str) -> list[dict[str, str]]:
 
 
 class Cleaner:
-    """A cleanup, step by step. Each method lists the calls of one step, and their responses."""
+    """A cleanup, step by step. Each method expects the calls of one step and sets their responses."""
 
     def __init__(self, aws: ExactClients) -> None:
         self.aws, self.time = aws, FakeTime()
 
     def clean_up(self, *, failures: int = 0, file: MonitorFile = MONITOR_FILE, **options: bool) -> CleanupReport:
-        """Return the report. Exactly `failures` steps must fail; calls that the test does not list fail too."""
+        """Return the report. Exactly `failures` steps must fail; a call that the test does not expect also fails."""
         request = CleanupRequest(file, "AppDead", pause=10.0, **options)
         report = delete_run_resources(self.aws.clients, request, self.time.sleep)
         assert len(report.failed) == failures, report.failed
@@ -124,7 +125,7 @@ class Cleaner:
         self.aws.expect_call("ecs.delete_service", {"cluster": "app-cluster", "service": "AppService", "force": True})
 
     def no_service(self) -> None:
-        for _ in range(2):  # once before its containers are stopped, once before it is deleted
+        for _ in range(2):  # once before the containers are stopped, and once before the service is deleted
             self.aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[])
 
     def fleet(self) -> None:
@@ -196,7 +197,7 @@ class Cleaner:
         self.aws.expect_call("ecs.delete_cluster", {"cluster": "app-cluster"})
 
     def monitor_file(self) -> None:
-        """Read before the rule is deleted, because the rule of a newer run has the same name."""
+        """Expect the read that precedes the deletion of the rule, because a newer run's rule has the same name."""
         expected = {"Bucket": "app-bucket", "Key": "monitors/AppSpotFleetRequestId.json"}
         self.aws.expect_error("s3.get_object", "NoSuchKey", request=expected)
 
@@ -217,22 +218,22 @@ def list_kept_lines(report: CleanupReport) -> list[str]:
 
 
 def skip_steps(cleaner: Cleaner, *steps: str) -> None:
-    """Let the named steps find nothing to delete."""
-    refuse = cleaner.aws.expect_error
+    """Let these steps find nothing to delete."""
+    expect_error = cleaner.aws.expect_error
 
     def no_rule(*, of_run: bool = True) -> None:
         if of_run:
             cleaner.monitor_file()
-        refuse("events.remove_targets", "ResourceNotFoundException")
+        expect_error("events.remove_targets", "ResourceNotFoundException")
 
     empty: dict[str, Callable[[], None]] = {
         "service": cleaner.no_service,
-        "fleet": lambda: refuse("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound"),
+        "fleet": lambda: expect_error("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound"),
         "machines": cleaner.machines,
         "alarms": cleaner.alarms,
         "dashboard": cleaner.dashboards,
-        "dead-letter queue": lambda: refuse("sqs.get_queue_url", MISSING_QUEUE),
-        "queue": lambda: refuse("sqs.get_queue_url", MISSING_QUEUE),
+        "dead-letter queue": lambda: expect_error("sqs.get_queue_url", MISSING_QUEUE),
+        "queue": lambda: expect_error("sqs.get_queue_url", MISSING_QUEUE),
         "definitions": cleaner.definitions,
         "templates": cleaner.templates,
         "volumes": cleaner.volumes,
@@ -253,7 +254,7 @@ LAST_APP_STEPS = (*LAST_STEPS[:-1], "app's rule")
 
 
 def test_a_complete_cleanup_makes_exactly_these_calls(cleaner: Cleaner) -> None:
-    """It deletes 100 alarms per call, and makes no call for the alarms, dashboards, or definitions of other apps."""
+    """It deletes 100 alarms per call, and makes no calls for other apps' alarms, dashboards, or task definitions."""
     cleaner.service()
     cleaner.fleet()
     cleaner.machines()
@@ -341,7 +342,7 @@ def test_the_dashboard_is_kept_if_the_config_says_so(cleaner: Cleaner) -> None:
 
 
 def test_a_failing_step_is_retried_and_does_not_stop_the_others(cleaner: Cleaner) -> None:
-    """The rule of the auto-monitor is kept, so that the auto-monitor retries the step."""
+    """The auto-monitor's rule is kept, so that the auto-monitor retries the step."""
     for _ in range(MAX_STEP_ATTEMPTS):
         cleaner.aws.expect_error("ecs.describe_services", "AccessDeniedException")
     cleaner.fleet()
@@ -381,7 +382,7 @@ def test_without_retries_each_step_is_attempted_once(cleaner: Cleaner) -> None:
 
 
 def test_a_fleet_that_ec2_does_not_cancel_is_reported_and_its_machines_are_not_terminated(cleaner: Cleaner) -> None:
-    """The fleet would replace them."""
+    """The fleet would replace the machines."""
     skip_steps(cleaner, "service")
     failure = {"SpotFleetRequestId": FLEET_ID, "Error": {"Code": "unexpectedError", "Message": "not now"}}
     for _ in range(MAX_STEP_ATTEMPTS):
@@ -397,7 +398,7 @@ def test_a_fleet_that_ec2_does_not_cancel_is_reported_and_its_machines_are_not_t
 
 
 def test_a_queue_that_was_just_deleted_is_not_deleted_again(cleaner: Cleaner) -> None:
-    """SQS still returns its URL for a minute."""
+    """SQS returns the URL of a deleted queue for up to a minute."""
     skip_steps(cleaner, *FIRST_STEPS)
     cleaner.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
     cleaner.aws.expect_error("sqs.get_queue_attributes", MISSING_QUEUE)
@@ -428,7 +429,7 @@ def test_machines_of_the_run_without_a_fleet_are_terminated(cleaner: Cleaner) ->
     assert format_cleanup_report(report).splitlines()[0] == "removed         2 machines outside the fleet"
 
 
-def test_a_cleanup_of_the_whole_app_ends_all_its_fleets_and_machines_and_no_others(cleaner: Cleaner) -> None:
+def test_a_whole_app_cleanup_ends_all_fleets_and_machines_of_the_app_and_no_others(cleaner: Cleaner) -> None:
     skip_steps(cleaner, "service", "fleet")
     fleets = [build_fleet(OTHER_FLEET, run="20260101T000000Z"), build_fleet("sfr-0abc0abc", app="AppTwo")]
     cleaner.aws.expect_call(
@@ -441,8 +442,8 @@ def test_a_cleanup_of_the_whole_app_ends_all_its_fleets_and_machines_and_no_othe
     cleaner.cancel_fleet(OTHER_FLEET)
     cleaner.machines(
         build_machine("i-1", run="20260101T000000Z"),
-        build_machine("i-2", fleet=OTHER_FLEET),  # its fleet terminates it
-        build_machine("i-3", Name="webserver"),  # somebody else's use of the tag `app`
+        build_machine("i-2", fleet=OTHER_FLEET),  # the canceled fleet terminates this machine
+        build_machine("i-3", Name="webserver"),  # belongs to someone else who also uses the tag `app`
         build_machine("i-4", Name="webserver", run="nightly"),
     )
     cleaner.terminate("i-1")
@@ -463,7 +464,7 @@ def test_machines_are_terminated_in_batches_of_100(cleaner: Cleaner) -> None:
     cleaner.clean_up()
 
 
-def test_launch_templates_and_volumes_of_others_are_kept(cleaner: Cleaner) -> None:
+def test_launch_templates_and_volumes_that_belong_to_someone_else_are_kept(cleaner: Cleaner) -> None:
     skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions")
     cleaner.templates(build_template("App-handmade"), build_template(f"App-Two-{RUN}"), build_template(f"AppTwo-{RUN}"))
     tags = build_ec2_tags(app="App", Name="precious data")
@@ -472,8 +473,8 @@ def test_launch_templates_and_volumes_of_others_are_kept(cleaner: Cleaner) -> No
     assert cleaner.clean_up(whole_app=False).removed == []
 
 
-def test_the_launch_template_of_an_older_start_is_deleted_and_that_of_a_newer_one_is_kept(cleaner: Cleaner) -> None:
-    """The older start cannot have a fleet, because an app has only one; the newer may request its fleet soon."""
+def test_an_older_launch_template_is_deleted_and_a_newer_launch_template_is_kept(cleaner: Cleaner) -> None:
+    """The older start has no fleet, because an app can have only one. The newer start may be about to request one."""
     skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions")
     older, newer = "20250101T000000Z", "20270101T000000Z"
     cleaner.templates(build_template(f"App-{older}", run=older), build_template(f"App-{newer}", run=newer))
@@ -482,7 +483,7 @@ def test_the_launch_template_of_an_older_start_is_deleted_and_that_of_a_newer_on
     assert cleaner.clean_up().removed == [RemovedResource(ResourceKind.LAUNCH_TEMPLATE, f"App-{older}")]
 
 
-def test_a_volume_that_the_fleet_file_keeps_is_not_deleted(cleaner: Cleaner) -> None:
+def test_a_volume_that_the_fleet_file_says_to_keep_is_not_deleted(cleaner: Cleaner) -> None:
     skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions", "templates")
     tags = build_ec2_tags(app="App", run=RUN, Name="AppWorker", **KEPT_VOLUME_TAG)
     cleaner.volumes({"VolumeId": "vol-0", "Tags": tags})
@@ -490,7 +491,7 @@ def test_a_volume_that_the_fleet_file_keeps_is_not_deleted(cleaner: Cleaner) -> 
     assert cleaner.clean_up().removed == []
 
 
-def test_a_cleanup_of_the_whole_app_deletes_the_launch_template_of_a_killed_start(cleaner: Cleaner) -> None:
+def test_a_whole_app_cleanup_deletes_the_launch_template_of_a_killed_start(cleaner: Cleaner) -> None:
     """The start was killed before it requested its fleet."""
     skip_steps(cleaner, "service", "fleet")
     cleaner.aws.expect_call("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[])
@@ -512,7 +513,7 @@ def test_a_cleanup_of_the_whole_app_deletes_the_launch_template_of_a_killed_star
         (0, ["AppQueue", "AppTwoQueue"], "other queues use it"),
     ],
 )
-def test_a_dead_letter_queue_that_holds_jobs_or_is_shared_is_kept(
+def test_a_dead_letter_queue_that_contains_jobs_or_is_shared_is_kept(
     cleaner: Cleaner, waiting: int, sources: list[str], reason: str
 ) -> None:
     skip_steps(cleaner, *FIRST_STEPS)
@@ -554,7 +555,7 @@ def test_the_cluster_is_kept_while_another_service_uses_it(cleaner: Cleaner) -> 
     assert list_kept_lines(cleaner.clean_up())[0] == "kept            cluster app-cluster (other services use it)"
 
 
-def test_the_cluster_is_deleted_when_its_machines_have_ended(cleaner: Cleaner) -> None:
+def test_the_cluster_is_deleted_after_its_machines_end(cleaner: Cleaner) -> None:
     skip_steps(cleaner, *FIRST_STEPS, "dead-letter queue", "queue", "definitions", "templates", "volumes")
     for _ in range(4):
         cleaner.cluster(registeredContainerInstancesCount=2)
@@ -571,7 +572,7 @@ def test_the_cluster_is_deleted_when_its_machines_have_ended(cleaner: Cleaner) -
 
 
 class SafetyCheck:
-    """The check before a cleanup by hand."""
+    """The safety check before a cleanup that the user runs."""
 
     def __init__(self, aws: ExactClients) -> None:
         self.aws, self.time, self.cleaner = aws, FakeTime(), Cleaner(aws)
@@ -593,7 +594,7 @@ def safety_check(aws: ExactClients) -> SafetyCheck:
     return SafetyCheck(aws)
 
 
-def test_a_cleanup_that_would_lose_jobs_is_refused_with_their_number(safety_check: SafetyCheck) -> None:
+def test_a_cleanup_that_would_lose_jobs_fails_and_reports_how_many_there_are(safety_check: SafetyCheck) -> None:
     safety_check.fleets(build_fleet())
     safety_check.jobs(40)
     with pytest.raises(InputError, match=r"monitor\.json: queue AppQueue: it still holds 60 jobs, .*add --yes"):
@@ -607,7 +608,7 @@ def test_with_yes_a_cleanup_may_lose_jobs(safety_check: SafetyCheck) -> None:
     safety_check.run(yes=True)
 
 
-def test_an_empty_queue_is_believed_only_after_three_counts(safety_check: SafetyCheck) -> None:
+def test_a_queue_counts_as_empty_only_after_three_counts_of_zero(safety_check: SafetyCheck) -> None:
     """SQS's counts are approximate."""
     safety_check.fleets()
     safety_check.jobs(0, 0, 2)
@@ -619,7 +620,7 @@ def test_an_empty_queue_is_believed_only_after_three_counts(safety_check: Safety
     assert safety_check.time.slept == [5.0] * 4
 
 
-def test_a_deleted_queue_holds_no_jobs(safety_check: SafetyCheck) -> None:
+def test_a_deleted_queue_counts_as_empty(safety_check: SafetyCheck) -> None:
     safety_check.fleets()
     safety_check.aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
     for _ in range(2):
@@ -628,16 +629,14 @@ def test_a_deleted_queue_holds_no_jobs(safety_check: SafetyCheck) -> None:
     safety_check.run()
 
 
-def test_a_cleanup_with_the_monitor_file_of_an_older_run_is_refused_while_a_newer_run_is_active(
-    safety_check: SafetyCheck,
-) -> None:
+def test_a_cleanup_of_an_older_run_fails_while_a_newer_run_is_active(safety_check: SafetyCheck) -> None:
     """Both runs use the same queue, service, and cluster."""
     safety_check.fleets(build_fleet("sfr-0abc0abc", app="AppTwo"), build_fleet(OTHER_FLEET))
-    with pytest.raises(InputError, match=f"MONITOR_FLEET_ID: .*{OTHER_FLEET} of a newer run of App is"):
+    with pytest.raises(InputError, match=f"MONITOR_FLEET_ID: .*{OTHER_FLEET}, which belongs to a newer run of App, is"):
         safety_check.run(yes=True)
 
 
-def test_a_cleanup_without_permission_to_count_jobs_is_refused(safety_check: SafetyCheck) -> None:
+def test_a_cleanup_without_permission_to_count_jobs_fails(safety_check: SafetyCheck) -> None:
     safety_check.fleets()
     safety_check.aws.expect_error("sqs.get_queue_url", "AccessDenied")
     with pytest.raises(CloudError, match="counting the jobs in AppQueue: AccessDenied"):
@@ -648,7 +647,7 @@ def test_a_cleanup_without_permission_to_count_jobs_is_refused(safety_check: Saf
 
 
 class Finder:
-    """A cleanup from a computer that has only the config."""
+    """A search for the run from a computer that has only the config."""
 
     def __init__(self, aws: ExactClients) -> None:
         self.aws = aws
@@ -673,7 +672,7 @@ def finder(aws: ExactClients) -> Finder:
     return Finder(aws)
 
 
-def test_the_copy_of_the_monitor_file_names_the_run(finder: Finder) -> None:
+def test_the_run_is_identified_by_the_copy_of_the_monitor_file(finder: Finder) -> None:
     for fleets in ([], [build_fleet()]):
         finder.fleets(*fleets)
         finder.store_copy(asdict(MONITOR_FILE))
@@ -686,7 +685,7 @@ def test_an_active_fleet_takes_precedence_over_the_copy_of_an_older_run(finder: 
     assert finder.find() == build_monitor_file(SETTINGS, OTHER_FLEET, START)
 
 
-def test_the_run_is_named_by_the_tag_of_its_fleet_or_else_by_the_time_of_the_request(finder: Finder) -> None:
+def test_the_run_name_comes_from_the_fleet_tag_or_else_from_the_time_of_the_fleet_request(finder: Finder) -> None:
     for run, name in (("20261122T000000Z", "20261122T000000Z"), ("nightly", RUN), ("20269922T000000Z", RUN)):
         finder.fleets(build_fleet(run=run))
         finder.refuse_copy()
@@ -702,14 +701,14 @@ def test_an_invalid_copy_is_ignored_and_the_config_is_used(finder: Finder, conte
 
 
 @pytest.mark.parametrize("code", ["NoSuchKey", "NoSuchBucket", "AccessDenied"])
-def test_without_a_copy_the_config_and_the_tags_name_the_run(finder: Finder, code: str) -> None:
+def test_without_a_copy_the_run_is_identified_by_the_config_and_the_tags(finder: Finder, code: str) -> None:
     finder.fleets(build_fleet())
     finder.refuse_copy(code)
     file = finder.find()
     assert (file.MONITOR_FLEET_ID, file.MONITOR_QUEUE_NAME, file.run) == (FLEET_ID, "AppQueue", RUN)
 
 
-def test_without_permission_to_list_fleets_no_run_is_assumed(finder: Finder) -> None:
+def test_without_permission_to_list_fleets_the_search_for_the_run_fails(finder: Finder) -> None:
     finder.aws.expect_error("ec2.describe_spot_fleet_requests", "UnauthorizedOperation")
     with pytest.raises(CloudError, match="UnauthorizedOperation"):
         finder.find()

@@ -1,4 +1,4 @@
-"""Which machines cleanup terminates depends on their fleet, never on the name of the app."""
+"""Tests that cleanup selects the machines to terminate by their fleet, never by the app's name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = ["App", "fleet x", f"fleet {FLEET_ID}", f"fleet {OTHER_FLEET} and its", 
 
 
 class NamedRun:
-    """A run with a given app name, with a machine of its own fleet and one of another fleet."""
+    """A run whose app name can be set, with one machine in its own fleet and one machine in another fleet."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -73,7 +73,7 @@ def run() -> Iterator[NamedRun]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_machines_are_not_terminated_if_ec2_does_not_cancel_their_fleet(run: NamedRun, name: str) -> None:
-    """The fleet would replace them."""
+    """The fleet would replace the machines."""
     error = {"Code": "unexpectedError", "Message": "not now"}
     report = run.clean_up(name, UnsuccessfulFleetRequests=[{"SpotFleetRequestId": FLEET_ID, "Error": error}])
     assert [failure.kind for failure in report.failed] == [ResourceKind.FLEET]

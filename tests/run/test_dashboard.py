@@ -1,4 +1,4 @@
-"""The dashboard: it fits CloudWatch's limits and format, and its queries match the lines that the worker writes."""
+"""Tests that the dashboard meets CloudWatch's limits and format, and that its queries match the worker's log lines."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ QUERIES = {
     widget["properties"]["title"]: widget["properties"]["query"] for widget in WIDGETS if widget["type"] == "log"
 }
 METRICS = [metric for widget in WIDGETS for metric in widget["properties"].get("metrics", [])]
-# The metrics that CloudWatch publishes in each namespace, and the dimensions of each.
+# The metrics that AWS publishes in each namespace, and the dimensions of these metrics.
 PUBLISHED = {
     "AWS/EC2Spot": ({"TargetCapacity", "FulfilledCapacity", "PendingCapacity"}, ["FleetRequestId"]),
     "AWS/SQS": (
@@ -99,18 +99,18 @@ def test_aws_publishes_each_metric_with_these_dimensions() -> None:
     assert {metric[0] for metric in METRICS} == PUBLISHED.keys()
 
 
-def test_the_names_of_the_run_are_filled_in() -> None:
+def test_the_run_names_are_filled_in() -> None:
     values = {value for metric in METRICS for value in metric[3::2]}
     assert values == {FLEET, "AppQueue", "AppDead", "app-cluster", "AppService"}
     assert all(query.startswith("SOURCE 'AppLogs' | ") for query in QUERIES.values())
     assert "$" not in json.dumps(BODY)
 
 
-# Log queries, compared with what the worker writes
+# Log queries, tested against the worker's log lines
 
 
 def match_lines(title: str, lines: list[str]) -> list[dict[str, str]]:
-    """Return what the pattern of the query's parse or filter command matches in each line, as Logs Insights does."""
+    """Return the named groups that the query's pattern matches in each line, as in Logs Insights."""
     query = QUERIES[title]
     pattern = re.search(r"(?:parse @message|filter @message like) /(.*?)/(?: \||$)", query)
     assert pattern is not None, query
@@ -118,7 +118,7 @@ def match_lines(title: str, lines: list[str]) -> list[dict[str, str]]:
     return [match.groupdict() for line in lines if (match := re.search(python_pattern, line))]
 
 
-def test_queries_use_only_commands_of_logs_insights() -> None:
+def test_queries_use_only_logs_insights_commands() -> None:
     for query in QUERIES.values():
         _, *commands = (part.strip() for part in re.sub(r"/.*?/(?= \|)", "/x/", query).split(" | "))
         assert {command.split()[0] for command in commands} <= {"fields", "parse", "filter", "stats", "sort", "limit"}
@@ -126,7 +126,7 @@ def test_queries_use_only_commands_of_logs_insights() -> None:
 
 @pytest.fixture(scope="module")
 def worker_lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Log lines of a real worker that receives a job that succeeds, one that fails twice, and a bad message."""
+    """Return a real worker's log lines for a job that succeeds, a job that fails twice, and a bad message."""
     folder = tmp_path_factory.mktemp("dashboard")
     with run_ministack(folder) as url:
         lab = WorkerLab(url, folder)
@@ -146,13 +146,11 @@ def worker_lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def wait_for_log(lab: WorkerLab, texts: tuple[str, ...]) -> None:
-    wait_until(
-        lambda: all(text in lab.read_log() for text in texts), f"the log of the worker does not contain {texts}", 40
-    )
+    wait_until(lambda: all(text in lab.read_log() for text in texts), f"the worker's log does not contain {texts}", 40)
 
 
-def test_lines_in_cloudwatch_have_no_time_and_level() -> None:
-    """The console shows them before each line. The patterns rely on their absence in CloudWatch."""
+def test_lines_in_cloudwatch_have_no_time_or_level() -> None:
+    """The console log starts each line with both, but the patterns expect lines without them."""
     sent: list[str] = []
 
     class Stream:
@@ -167,7 +165,9 @@ def test_lines_in_cloudwatch_have_no_time_and_level() -> None:
 
 
 @pytest.mark.parametrize("title", [title for title in QUERIES if title.startswith("Job starts")])
-def test_job_starts_are_counted_in_total_and_distinct(worker_lines: list[str], title: str) -> None:
+def test_the_total_number_of_job_starts_and_the_number_of_distinct_jobs_are_counted(
+    worker_lines: list[str], title: str
+) -> None:
     rows = match_lines(title, worker_lines)
     jobs = [row["job"] for row in rows]
     assert len(jobs) == 3, worker_lines
@@ -185,12 +185,12 @@ def test_the_errors_widget_shows_only_errors(worker_lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize("line", ["start the engine", "I start a-1 (attempt 1)", "failed: 0", "done", "job failed"])
-def test_lines_of_programs_in_the_same_log_group_are_not_matched(line: str) -> None:
+def test_program_output_in_the_same_log_group_is_not_matched(line: str) -> None:
     assert [title for title in QUERIES if match_lines(title, [line])] == []
 
 
-def test_a_lost_lease_is_among_the_errors(caplog: pytest.LogCaptureFixture) -> None:
-    """A lease is lost only if a worker hangs for minutes, so the line comes from the function that logs it."""
+def test_the_errors_widget_shows_a_lost_lease(caplog: pytest.LogCaptureFixture) -> None:
+    """A lease is lost only if a worker hangs for minutes, so the test calls the function that logs the line."""
     unused: Any = None
     attempt: Any = SimpleNamespace(name="a-1")
     finisher = AttemptFinisher(WorkerContext(unused, unused, unused), unused, unused, unused)
@@ -199,8 +199,8 @@ def test_a_lost_lease_is_among_the_errors(caplog: pytest.LogCaptureFixture) -> N
     check_error_lines(*caplog.messages)
 
 
-def test_the_end_of_a_container_whose_mount_was_lost_is_among_the_errors() -> None:
-    """This requires a mounted bucket, so the line is read from the source."""
+def test_the_errors_widget_shows_the_end_of_a_container_whose_mount_was_lost() -> None:
+    """A real case would require a mounted bucket, so the test reads the line from the source code."""
     call = 'log.error("this container ends: %s"'
     assert call in (ROOT / "distributed_something" / "worker" / "container" / "container.py").read_text()
     check_error_lines(call.partition('"')[2].rstrip('"') % "its mount was lost")
@@ -212,10 +212,10 @@ def check_error_lines(*lines: str) -> None:
     assert [line for line in lines if match_lines(title, [line])] == [*lines]
 
 
-# Creating and recognizing the dashboard
+# Creating and identifying the dashboard
 
 
-def test_the_dashboard_has_the_name_of_the_app(aws: ExactClients) -> None:
+def test_the_dashboard_is_named_after_the_app(aws: ExactClients) -> None:
     expected = {"DashboardName": "App", "DashboardBody": json.dumps(BODY)}
     aws.expect_call("cloudwatch.put_dashboard", expected, DashboardValidationMessages=[])
     line = ensure_dashboard(aws.clients.cloudwatch, SETTINGS, FLEET)
@@ -223,7 +223,7 @@ def test_the_dashboard_has_the_name_of_the_app(aws: ExactClients) -> None:
     assert line == f"dashboard       {address}"
 
 
-def test_notes_of_cloudwatch_are_printed(aws: ExactClients) -> None:
+def test_cloudwatch_notes_are_printed(aws: ExactClients) -> None:
     notes = [{"DataPath": "/widgets/0", "Message": "Should be other"}]
     aws.expect_call("cloudwatch.put_dashboard", {"DashboardName": "App", "DashboardBody": ANY},
                DashboardValidationMessages=notes)  # fmt: skip
@@ -238,7 +238,7 @@ def test_an_aws_error_prevents_the_dashboard_but_not_the_run(code: str) -> None:
     assert line.startswith(f"the run continues without a dashboard: while creating the dashboard: {code}")
 
 
-def test_a_dashboard_of_the_app_is_recognized_by_its_metrics() -> None:
+def test_the_app_dashboard_is_identified_by_its_metrics() -> None:
     text = json.dumps(BODY)
     assert find_dashboard_fleet(text) == FLEET
     assert is_dashboard_of_app(text, "App")
@@ -248,6 +248,6 @@ def test_a_dashboard_of_the_app_is_recognized_by_its_metrics() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"widgets": 7}', '{"widgets": [{"properties": 1}]}',
                                   '{"widgets": [{"properties": {"metrics": [["AWS/EC2", "CPUUtilization"]]}}]}',
                                   '{"widgets": [{"properties": {"metrics": [["AWS/EC2Spot", "X", "FleetRequestId"]]}}]}'])  # fmt: skip  # noqa: E501
-def test_a_foreign_dashboard_shows_no_fleet(text: str) -> None:
+def test_a_foreign_dashboard_does_not_show_a_fleet(text: str) -> None:
     assert find_dashboard_fleet(text) is None
     assert not is_dashboard_of_app(text, "App")

@@ -1,4 +1,4 @@
-"""The log export is started but not waited for; an export that cannot be started is one line with its remedy."""
+"""Tests that log exports are started without waiting, and that a failed start is reported in one line with a remedy."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def start_exports(aws: ExactClients, *groups: str) -> list[ExportOutcome]:
     return start_log_exports(aws.clients.logs, MONITOR_FILE, "us-east-1", groups or GROUPS, NOW)
 
 
-def test_both_log_groups_are_exported_from_the_start_of_the_run_to_now(aws: ExactClients) -> None:
+def test_both_log_groups_are_exported_from_the_start_of_the_run_until_now(aws: ExactClients) -> None:
     for number, group in enumerate(GROUPS):
         aws.expect_call("logs.create_export_task", build_request(group), taskId=f"task-{number}")
     outcomes = start_exports(aws)
@@ -68,13 +68,13 @@ def test_both_log_groups_are_exported_from_the_start_of_the_run_to_now(aws: Exac
     assert len(aws.calls) == 2
 
 
-def test_the_bucket_policy_permits_the_prefix_of_the_export(aws: ExactClients) -> None:
+def test_the_bucket_policy_allows_writing_to_the_export_prefix(aws: ExactClients) -> None:
     _, write = build_log_export_statements(AwsAccount("123456789012", "us-east-1"), "app-bucket")
     assert write["Resource"] == "arn:aws:s3:::app-bucket/exportedlogs/*"
     assert build_export_prefix(MONITOR_FILE).startswith("exportedlogs/")
 
 
-def test_an_export_that_is_refused_while_another_is_running_can_be_started_later(aws: ExactClients) -> None:
+def test_an_export_that_aws_rejects_while_another_is_running_can_be_started_later(aws: ExactClients) -> None:
     aws.expect_call("logs.create_export_task", build_request("AppLogs"), taskId="1")
     aws.expect_error("logs.create_export_task", "LimitExceededException", "Resource limit exceeded.")
     first, second = start_exports(aws)
@@ -86,7 +86,7 @@ def test_an_export_that_is_refused_while_another_is_running_can_be_started_later
 
 
 def test_the_printed_command_starts_the_same_export(aws: ExactClients) -> None:
-    """Its options are compared with botocore's model, from which the AWS CLI derives them."""
+    """The test compares the options with botocore's model, from which the AWS CLI also derives its options."""
     aws.expect_error("logs.create_export_task", "LimitExceededException")
     (outcome,) = start_exports(aws, "AppLogs")
     assert format_export_outcome(outcome).endswith(f" run: {outcome.command}")
@@ -127,7 +127,7 @@ def test_a_missing_bucket_policy_is_reported_in_one_line_with_its_remedy(aws: Ex
         ("OperationAbortedException", "another export", ExportStatus.BUSY),
     ],
 )
-def test_an_error_is_part_of_the_outcome_and_each_group_is_attempted(
+def test_an_error_is_reported_in_the_outcome_and_each_group_is_attempted(
     aws: ExactClients, code: str, text: str, status: ExportStatus
 ) -> None:
     for group in GROUPS:
@@ -155,11 +155,11 @@ def test_an_export_in_an_emulated_account_writes_the_logs_to_the_bucket() -> Non
         assert {entry["Key"].split("/")[0] for entry in response["Contents"]} == {"exportedlogs"}
 
 
-# Several attempts, by one monitor or two
+# Several attempts by one or two monitors
 
 
 class FakeLogs:
-    """CloudWatch Logs with one export at a time."""
+    """A fake CloudWatch Logs client that allows only one export at a time."""
 
     def __init__(self) -> None:
         self.is_busy = False
@@ -174,14 +174,14 @@ class FakeLogs:
         return {"taskId": f"task-{len(self.exported_groups)}"}
 
 
-def test_the_second_export_is_started_at_a_later_attempt_and_none_is_started_twice() -> None:
+def test_the_second_export_is_started_at_a_later_attempt_and_no_export_is_started_twice() -> None:
     clients: Any = SimpleNamespace(logs=FakeLogs(), s3=FakeBucket())
 
     first = continue_log_export(clients, MONITOR_FILE, NOW)
     assert clients.logs.exported_groups == GROUPS[:1]
     assert first[1].status is ExportStatus.BUSY
 
-    assert continue_log_export(clients, MONITOR_FILE, NOW) == first  # another monitor, or the same one started again
+    assert continue_log_export(clients, MONITOR_FILE, NOW) == first  # another monitor, or a restarted one
     assert clients.logs.exported_groups == GROUPS[:1]
 
     clients.logs.is_busy = False
@@ -200,14 +200,14 @@ def test_without_export_logs_nothing_is_exported() -> None:
     assert clients.logs.exported_groups == []
 
 
-def test_a_bucket_that_refuses_every_call_does_not_prevent_the_export() -> None:
-    clients: Any = SimpleNamespace(logs=FakeLogs(), s3=RefusingBucket())
+def test_exports_are_started_even_if_every_s3_call_fails() -> None:
+    clients: Any = SimpleNamespace(logs=FakeLogs(), s3=FailingBucket())
     outcomes = continue_log_export(clients, MONITOR_FILE, NOW)
     assert outcomes[0].status is ExportStatus.BEGUN
 
 
-class RefusingBucket:
-    """A bucket that refuses everything."""
+class FailingBucket:
+    """A bucket for which every call fails."""
 
     def get_object(self, **_: Any) -> None:
         raise ClientError({"Error": {"Code": "SlowDown", "Message": "m"}}, "GetObject")
@@ -227,7 +227,7 @@ documents = st.recursive(
 
 @given(st.lists(st.sampled_from([None, "LimitExceededException", "InvalidParameterException", "ThrottlingException",
                                  "ResourceNotFoundException"]), min_size=2, max_size=2), texts)  # fmt: skip
-def test_a_later_monitor_uses_the_final_outcomes_of_an_earlier_one_and_attempts_the_others(
+def test_a_later_monitor_reuses_final_outcomes_and_attempts_the_other_exports(
     codes: list[str | None], message: str
 ) -> None:
     logs = ScriptedLogs(dict(zip(GROUPS, codes, strict=True)), message)
@@ -262,7 +262,7 @@ def test_a_file_that_is_not_a_list_of_outcomes_is_ignored(body: bytes) -> None:
 
 
 class ScriptedLogs:
-    """CloudWatch Logs that refuses the export of a group with the error code given for it, and with this message."""
+    """A fake CloudWatch Logs client. `codes`: the error code for each log group, or None if the export starts."""
 
     def __init__(self, codes: dict[str, str | None], message: str = "no") -> None:
         self.codes, self.message = codes, message

@@ -1,4 +1,4 @@
-"""The end of `run.py monitor`: it stops what costs money first, prints the summary, and stores it in the bucket."""
+"""Tests that `run.py monitor` ends by stopping costs first, printing the summary, and storing it in the bucket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUMMARY = MONITOR_FILE.keys.summary
 
 
 class MonitorCommand:
-    """`run.py monitor`, for a run whose seven jobs are done."""
+    """`run.py monitor` for a run with seven jobs, all of them done."""
 
     def __init__(self, run: RunAccount) -> None:
         self.run, self.time, self.output = run, FakeTime(), FakeOutput()
@@ -45,9 +45,9 @@ def command() -> Iterator[MonitorCommand]:
         yield MonitorCommand(run)
 
 
-def test_the_records_are_read_after_the_cleanup_was_verified(command: MonitorCommand) -> None:
+def test_the_records_are_read_after_the_cleanup_is_verified(command: MonitorCommand) -> None:
     assert command.run_command()
-    exports = ["export", "export"]  # the second is refused while the first is running, and attempted again later
+    exports = ["export", "export"]  # the second is rejected while the first is running, and is attempted again later
     assert command.run.actions == [
         *exports,
         "cleanup",
@@ -86,16 +86,16 @@ def test_the_summary_is_printed_if_it_cannot_be_stored(command: MonitorCommand) 
     assert "jobs done       7" in command.output.printed
 
 
-def test_a_run_without_a_queue_and_a_fleet_does_not_count_as_done(command: MonitorCommand) -> None:
+def test_a_run_without_a_queue_or_a_fleet_does_not_count_as_done(command: MonitorCommand) -> None:
     command.run.has_queue = False
     assert not command.run_command()
     expected = "NOT FOUND       neither queue AppQueue\n                nor fleet sfr-0123abcd exists."
     assert expected in command.output.printed
-    assert SUMMARY not in command.run.bucket.objects, "it would overwrite the summary of the run's real end"
+    assert SUMMARY not in command.run.bucket.objects, "it would overwrite the run's real summary"
 
 
-def test_the_error_of_a_run_that_ends_with_jobs_in_its_queue_is_stored_in_the_bucket(command: MonitorCommand) -> None:
-    """Jobs are waiting, but EC2 does not know the fleet an hour after the start."""
+def test_the_error_is_stored_in_the_bucket_if_a_run_ends_with_jobs_in_its_queue(command: MonitorCommand) -> None:
+    """Jobs are waiting, but an hour after the start, EC2 does not list the fleet."""
     command.time.time, command.run.jobs = START + 3600, 5
     with pytest.raises(CloudError, match="has ended, but jobs are still waiting") as raised:
         command.run_command()
@@ -109,7 +109,7 @@ def test_the_error_of_a_run_that_ends_with_jobs_in_its_queue_is_stored_in_the_bu
     [
         (True, MONITOR_FILE.MONITOR_FLEET_ID, True),
         (False, MONITOR_FILE.MONITOR_FLEET_ID, False),
-        (True, "sfr-4567abcd", False),  # of the next run
+        (True, "sfr-4567abcd", False),  # belongs to the next run
     ],
 )
 def test_cheapest_mode_is_saved_for_the_auto_monitor(
@@ -140,10 +140,10 @@ def empty_account() -> Iterator[Account]:
 def test_without_orphans_the_report_says_so(empty_account: Account, yes: bool) -> None:
     output = FakeOutput()
     assert clean_up_stale_runs(build_context(empty_account.clients, output=output), yes=yes)
-    assert output.results == ["nothing is left of older runs"]
+    assert output.results == ["nothing is left from older runs"]
 
 
-def test_the_search_for_orphans_fails_if_aws_refuses_to_list_a_kind(empty_account: Account) -> None:
+def test_the_search_for_orphans_fails_if_a_kind_cannot_be_listed(empty_account: Account) -> None:
     empty_account.refuse_call("ec2.DescribeSpotFleetRequests", "UnauthorizedOperation")
     for yes in (True, False):
         assert not clean_up_stale_runs(build_context(empty_account.clients), yes=yes)
@@ -161,7 +161,7 @@ def test_the_search_for_orphans_fails_if_aws_refuses_to_list_a_kind(empty_accoun
         lambda context: gather_evidence(context.clients, build_subject_from_run(MONITOR_FILE), START),
         lambda context: gather_evidence(context.clients, observe_active_subject(context.clients, SETTINGS), START),
     ],
-    ids=["--verify of all", "--verify of one", "--stale", "why", "why without a file"],
+    ids=["--verify for all runs", "--verify for one run", "--stale", "why", "why without a file"],
 )
 def test_a_command_without_a_login_fails_with_one_line(
     run_command: Callable[[RunContext], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

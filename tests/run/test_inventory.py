@@ -1,4 +1,4 @@
-"""Remaining resources of a run, of all runs, and of older runs: in an emulated account, and with delayed responses."""
+"""Tests the lists of resources that remain from a run, from all runs, and from older runs, with and without delays."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ RESOURCES_OF_A_RUN = {
 # Scenarios
 
 
-def test_all_resources_of_an_active_run_are_listed_by_its_names_and_among_all_runs(runs: RunFactory) -> None:
+def test_all_resources_of_an_active_run_appear_in_both_inventories(runs: RunFactory) -> None:
     fleet_id = runs.create_run()
     for inventory in (
         observe_run_resources(runs.clients, runs.build_names("App", fleet_id)),
@@ -86,7 +86,7 @@ def test_all_resources_of_an_active_run_are_listed_by_its_names_and_among_all_ru
         assert not inventory.is_clean
 
 
-def test_after_a_cleanup_nothing_is_left_of_the_run_and_another_run_is_unchanged(
+def test_a_cleanup_deletes_everything_from_the_run_and_another_run_stays_unchanged(
     runs: RunFactory, time: FakeTime
 ) -> None:
     fleet_id = runs.create_run()
@@ -97,7 +97,7 @@ def test_after_a_cleanup_nothing_is_left_of_the_run_and_another_run_is_unchanged
     inventory = wait_for_removal(runs.clients, names, time.sleep)
     assert inventory.is_clean, format_inventory(inventory)
     assert format_inventory(inventory) == "nothing is left"
-    assert not wait_for_removal(runs.clients, None, time.sleep).is_clean, "the other run is left"
+    assert not wait_for_removal(runs.clients, None, time.sleep).is_clean, "the other run still exists"
     all_runs = observe_all_resources(runs.clients)
     assert count_kinds(all_runs) == {}
     assert count_kinds(all_runs, app="AppTwo") == RESOURCES_OF_A_RUN
@@ -105,7 +105,7 @@ def test_after_a_cleanup_nothing_is_left_of_the_run_and_another_run_is_unchanged
 
 
 def test_a_cleanup_from_another_computer_needs_only_the_config(runs: RunFactory, time: FakeTime) -> None:
-    """Without a monitor file and its copy in the bucket, it uses the names in the config and the tags."""
+    """If there is no monitor file and no copy in the bucket, cleanup uses the names from the config and the tags."""
     runs.create_run()
     settings = SETTINGS.model_copy(update={
         "SQS_DEAD_LETTER_QUEUE": "AppDeadMessages", "ECS_CLUSTER": "App-cluster", "SQS_QUEUE_NAME": "AppQueue"
@@ -115,13 +115,13 @@ def test_a_cleanup_from_another_computer_needs_only_the_config(runs: RunFactory,
     assert runs.clean_up(names, whole_app=True).failed == []
     assert wait_for_removal(runs.clients, names, time.sleep).is_clean
     assert observe_all_resources(runs.clients).is_clean
-    assert file.run == RUN, "it is the run in the fleet's tag"
+    assert file.run == RUN, "the run name comes from the fleet's tag"
     second_file = recover_monitor_file(runs.clients, settings, time.now)
     assert second_file.MONITOR_FLEET_ID == NO_FLEET_ID
     assert runs.clean_up(RunNames(second_file, "AppDeadMessages"), whole_app=True).removed == []
 
 
-def test_a_cleanup_of_the_app_ends_both_of_its_fleets(runs: RunFactory) -> None:
+def test_a_whole_app_cleanup_ends_both_of_its_fleets(runs: RunFactory) -> None:
     fleet_id = runs.create_run()
     runs.create_fleet("App", run=OLDER_RUN)
     names = runs.build_names("App", fleet_id)
@@ -147,7 +147,7 @@ def test_only_failed_jobs_are_kept(runs: RunFactory) -> None:
     assert observe_run_resources(runs.clients, names).resources == []
 
 
-def test_a_remaining_queue_is_listed_with_the_number_of_its_jobs(runs: RunFactory) -> None:
+def test_a_remaining_queue_is_listed_with_its_job_count(runs: RunFactory) -> None:
     runs.create_run(jobs=3)
     assert "REMAINING       queue AppQueue (app App, holds 3 jobs)" in format_inventory(
         observe_all_resources(runs.clients)
@@ -155,7 +155,7 @@ def test_a_remaining_queue_is_listed_with_the_number_of_its_jobs(runs: RunFactor
 
 
 def test_foreign_resources_with_the_tag_app_do_not_count_as_remaining(runs: RunFactory) -> None:
-    """`app` is a common tag. If no resource of such an app is certainly ours, its origin is unknown."""
+    """The tag `app` is common, so it does not prove that a resource belongs to this package."""
     runs.clients.sqs.create_queue(QueueName="orders", tags={"app": "webshop"})
     runs.clients.ecs.create_cluster(clusterName="shop", tags=[{"key": "app", "value": "webshop"}])
     runs.clients.cloudwatch.put_metric_alarm(
@@ -187,7 +187,7 @@ FOREIGN_FLEETS: tuple[tuple[str, dict[str, str]], ...] = (
 def test_a_foreign_fleet_with_the_tag_app_is_neither_an_orphan_nor_remaining(
     empty_account: Account, state: str, tags: dict[str, str]
 ) -> None:
-    """A fleet is ours only if it has the tag `run` with the name of a run. Canceling it terminates its machines."""
+    """Only a fleet whose tag `run` is a valid run name is ours. (Canceling a fleet terminates its machines.)"""
     foreign_fleet = build_fleet(state, Tags=build_tags(**tags))
     ending_machine = {"InstanceId": "i-0", "State": {"Name": "shutting-down"}, "Tags": build_tags(app="webshop")}
     empty_account.responses["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [foreign_fleet]}
@@ -202,7 +202,7 @@ def test_a_foreign_fleet_with_the_tag_app_is_neither_an_orphan_nor_remaining(
     assert count_kinds(inventory, ResourceState.UNKNOWN, "webshop") == {"fleet": 1, "machine": 1}
 
 
-# Delayed responses of AWS
+# Delayed responses from AWS
 
 
 def build_fleet(state: str = "active", **changes: Any) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def empty_account() -> Iterator[Account]:
 
 
 class ResponseSequence:
-    """Responses of consecutive calls; the last one repeats."""
+    """Responses to consecutive calls; the last response repeats."""
 
     def __init__(self, *responses: Any) -> None:
         self.responses = list(responses)
@@ -240,7 +240,7 @@ class ResponseSequence:
         return response
 
 
-def test_an_empty_account_is_clean_after_one_look_of_12_calls(empty_account: Account, time: FakeTime) -> None:
+def test_an_empty_account_is_clean_after_one_check_with_12_calls(empty_account: Account, time: FakeTime) -> None:
     inventory = wait_for_removal(empty_account.clients, NAMES, time.sleep)
     assert (inventory.is_clean, time.slept) == (True, [])
     assert len(empty_account.calls) == 12
@@ -249,7 +249,7 @@ def test_an_empty_account_is_clean_after_one_look_of_12_calls(empty_account: Acc
     assert empty_account.get_parameters("events.ListRules") == {"NamePrefix": "distributed-something-App"}
 
 
-def test_a_volume_that_the_fleet_file_keeps_is_listed_but_does_not_count_as_remaining(
+def test_a_volume_that_the_fleet_file_says_to_keep_does_not_count_as_remaining(
     empty_account: Account, time: FakeTime
 ) -> None:
     tags = build_tags(app="App", run=RUN, Name="AppWorker", keep="DeleteOnTermination is false")
@@ -312,11 +312,11 @@ def test_without_permission_to_list_a_kind_the_inventory_is_not_clean(empty_acco
     (line,) = format_inventory(inventory).splitlines()
     assert line.startswith("NOT CHECKED     ")
     assert "looking for alarms: AccessDenied" in line
-    assert "events.ListRules" in empty_account.calls, "the kinds after it are listed"
-    assert time.slept == [], "waiting does not help without the permission"
+    assert "events.ListRules" in empty_account.calls, "the kinds that follow are still listed"
+    assert time.slept == [], "waiting does not help if a permission is missing"
 
 
-def test_a_throttled_call_is_repeated(empty_account: Account, time: FakeTime) -> None:
+def test_a_throttled_call_is_retried(empty_account: Account, time: FakeTime) -> None:
     throttling = build_missing_error("DescribeVolumes", "RequestLimitExceeded")
     empty_account.responses["ec2.DescribeVolumes"] = ResponseSequence(throttling, {"Volumes": []})
     assert wait_for_removal(empty_account.clients, NAMES, time.sleep).is_clean
@@ -406,11 +406,11 @@ def test_an_active_run_has_no_orphans(runs: RunFactory) -> None:
     runs.create_run(jobs=1)
     report = find_orphans(runs.clients, compute_later)
     assert (report.orphans, report.unchecked_parts) == ([], [])
-    assert format_orphans(report) == "nothing is left of older runs"
+    assert format_orphans(report) == "nothing is left from older runs"
 
 
-def test_orphans_of_an_interrupted_cleanup_are_found_and_deleted(runs: RunFactory) -> None:
-    """The cleanup had deleted only queue and service. Two other apps have active runs."""
+def test_orphans_from_an_interrupted_cleanup_are_found_and_deleted(runs: RunFactory) -> None:
+    """The cleanup deleted only the queue and the service. Two other apps have active runs."""
     runs.create_run()
     runs.create_run("AppTwo", jobs=1)
     runs.create_run("AppThree", jobs=1)
@@ -422,7 +422,8 @@ def test_orphans_of_an_interrupted_cleanup_are_found_and_deleted(runs: RunFactor
         ("fleet", "the queue of its app App does not exist")
     ]
     assert delete_orphans(runs.clients, report).failed == []
-    report = find_orphans(runs.clients, compute_later)  # without the fleet and its machines, more resources are orphans
+    # Now that the fleet and its machines are gone, more resources are orphans.
+    report = find_orphans(runs.clients, compute_later)
     assert sorted(orphan.kind for orphan in report.orphans) == [
         "alarm", "alarm", "dashboard", "launch template", "log group", "log group", "rule", "task definition", "volume",
     ]  # fmt: skip
@@ -434,7 +435,7 @@ def test_orphans_of_an_interrupted_cleanup_are_found_and_deleted(runs: RunFactor
         assert count_kinds(all_runs, app=app) == RESOURCES_OF_A_RUN
 
 
-def test_resources_younger_than_an_hour_are_not_orphans(runs: RunFactory) -> None:
+def test_resources_less_than_an_hour_old_are_not_orphans(runs: RunFactory) -> None:
     runs.create_run()
     runs.clients.sqs.delete_queue(QueueUrl=runs.get_queue_url("App"))
     young = find_orphans(runs.clients, lambda: compute_later(0)).orphans
@@ -459,11 +460,11 @@ def test_machines_without_a_fleet_are_orphans(empty_account: Account) -> None:
         "DescribeTaskDefinition", "ClientException"
     )
     orphans = find_orphans(empty_account.clients, lambda: START + 7200).orphans
-    assert [orphan.kind for orphan in orphans] == ["fleet"], "the fleet terminates its machines"
+    assert [orphan.kind for orphan in orphans] == ["fleet"], "canceling the fleet terminates its machines"
 
 
-def test_alarms_of_missing_machines_are_deleted_in_batches_of_100(empty_account: Account) -> None:
-    """Machines are listed with a filter: EC2 refuses a call that names a machine that it no longer knows."""
+def test_alarms_for_missing_machines_are_deleted_in_batches_of_100(empty_account: Account) -> None:
+    """Machines are looked up with a filter, because EC2 rejects a call with an id it no longer knows about."""
     ids = [f"i-{number:017x}" for number in range(450)]
     live_ids = set(ids[100:200])
     empty_account.responses["cloudwatch.DescribeAlarms"] = {
@@ -494,7 +495,7 @@ def test_alarms_of_missing_machines_are_deleted_in_batches_of_100(empty_account:
     assert not {f"App_{instance_id}" for instance_id in live_ids} & {name for batch in batches for name in batch}
 
 
-def test_untagged_resources_of_the_published_system_are_listed_with_a_command_and_never_changed(
+def test_untagged_resources_of_the_published_system_are_listed_but_never_changed(
     empty_account: Account,
 ) -> None:
     tag_specifications = [{"ResourceType": "instance", "Tags": build_tags(Name="OldAppWorker")}]
@@ -530,7 +531,7 @@ def test_untagged_resources_of_the_published_system_are_listed_with_a_command_an
     command = f"aws ec2 cancel-spot-fleet-requests --terminate-instances --spot-fleet-request-ids {FLEET_ID}"
     assert report.orphans[0].reason.endswith(command)
     requests = [parameters for call, parameters in empty_account.requests if call == "logs.ListTagsForResource"]
-    assert requests[0] == {"resourceArn": f"{arn}:Old"}, "tags are requested without the :* of the ARN"
+    assert requests[0] == {"resourceArn": f"{arn}:Old"}, "tags are requested for the ARN without :*"
     calls = len(empty_account.calls)
     removal = delete_orphans(empty_account.clients, report)
     assert (removal.removed, removal.failed, len(empty_account.calls)) == ([], [], calls)
@@ -538,8 +539,8 @@ def test_untagged_resources_of_the_published_system_are_listed_with_a_command_an
     assert [line.split()[0] for line in lines] == ["kept"] * 5
 
 
-def test_dashboards_of_others_and_of_active_apps_are_not_orphans(empty_account: Account) -> None:
-    """One shows no fleet, one is deleted between two calls, one shows an existing fleet, and one's app has a queue."""
+def test_foreign_dashboards_and_dashboards_of_active_apps_are_not_orphans(empty_account: Account) -> None:
+    """One dashboard has no fleet, one is deleted between two calls, one has a live fleet, and one has a live app."""
     bodies = {"foreign": {"widgets": []}, "OldApp": build_dashboard(SETTINGS, FLEET_ID),
              "App": build_dashboard(SETTINGS, "sfr-old")}  # fmt: skip
     empty_account.responses["ec2.DescribeSpotFleetRequests"] = {"SpotFleetRequestConfigs": [build_fleet(Tags=[])]}
@@ -563,13 +564,13 @@ def test_dashboards_of_others_and_of_active_apps_are_not_orphans(empty_account: 
     assert [orphan.name for orphan in find_orphans(empty_account.clients, lambda: START).orphans] == ["App"]
 
 
-def test_a_kind_that_aws_refuses_to_list_does_not_stop_the_others(empty_account: Account) -> None:
+def test_orphans_of_other_kinds_are_deleted_if_one_kind_cannot_be_listed(empty_account: Account) -> None:
     empty_account.refuse_call("ecs.ListTaskDefinitions")
     empty_account.responses["ec2.DescribeInstances"] = build_machine("running")
     empty_account.responses["cloudwatch.DescribeAlarms"] = {"MetricAlarms": [build_alarm("App", "i-0b")]}
     report = find_orphans(empty_account.clients, lambda: START)
     assert [orphan.kind for orphan in report.orphans] == ["machine", "alarm"]
-    expected = "looking for task definitions of older runs: AccessDeniedException"
+    expected = "looking for task definitions from older runs: AccessDeniedException"
     assert expected in format_orphans(report).partition("NOT CHECKED")[2]
     empty_account.refuse_call("ec2.TerminateInstances", "UnauthorizedOperation")
     empty_account.responses["cloudwatch.DeleteAlarms"] = {}

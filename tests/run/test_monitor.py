@@ -1,4 +1,4 @@
-"""The monitor's decisions: when it ends a run, and which errors it survives. Tests use a fake clock."""
+"""Tests when the monitor ends a run, and which errors it survives. These tests use a fake clock."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ timed_snapshots = st.lists(st.tuples(pauses, build_snapshots(empty_counts | coun
 
 
 def add_times(sequence: Iterable[tuple[float, RunSnapshot]]) -> list[RunSnapshot]:
-    """Return the snapshots with their times; each pair has the seconds since the snapshot before it."""
+    """Return the snapshots with their times. Each pair contains the seconds since the previous snapshot."""
     at, snapshots = START, []
     for pause, snapshot in sequence:
         at += pause
@@ -85,7 +85,7 @@ def decide(snapshot: RunSnapshot, history: RunHistory, cheapest: bool = False) -
 
 
 @given(timed_snapshots, st.booleans())
-def test_a_run_ends_exactly_when_enough_snapshots_over_the_settling_time_had_no_job(
+def test_a_run_ends_exactly_when_enough_snapshots_over_the_settling_time_show_no_jobs(
     sequence: list[tuple[float, RunSnapshot]], cheapest: bool
 ) -> None:
     history, snapshots = RunHistory(), []
@@ -112,7 +112,9 @@ def test_a_single_snapshot_with_a_job_keeps_the_run_active(
 
 
 @given(timed_snapshots, st.booleans())
-def test_the_same_snapshots_give_the_same_decisions(sequence: list[tuple[float, RunSnapshot]], cheapest: bool) -> None:
+def test_the_same_snapshots_lead_to_the_same_decisions(
+    sequence: list[tuple[float, RunSnapshot]], cheapest: bool
+) -> None:
     def decide_all() -> list[list[MonitorAction]]:
         history, decisions = RunHistory(), []
         for snapshot in add_times(sequence):
@@ -124,7 +126,7 @@ def test_the_same_snapshots_give_the_same_decisions(sequence: list[tuple[float, 
 
 
 @given(build_snapshots(empty_counts | counts))
-def test_the_number_of_done_jobs_is_never_negative_and_unknown_without_a_count(snapshot: RunSnapshot) -> None:
+def test_the_number_of_done_jobs_is_never_negative_and_is_unknown_without_a_count(snapshot: RunSnapshot) -> None:
     if snapshot.submitted is None or snapshot.queue is None:
         assert snapshot.done is None
     else:
@@ -153,7 +155,7 @@ def test_cheapest_mode_lowers_the_target_to_one_after_15_minutes(
 
 
 @pytest.mark.parametrize(("cheapest", "expected"), [(True, [1]), (False, [])])
-def test_cheapest_mode_lowers_the_target_of_the_fleet_once(
+def test_cheapest_mode_lowers_the_fleet_target_once(
     monkeypatch: pytest.MonkeyPatch, cheapest: bool, expected: list[int]
 ) -> None:
     targets: list[int] = []
@@ -180,7 +182,7 @@ def test_cheapest_mode_lowers_the_target_of_the_fleet_once(
 
 
 class Watcher:
-    """`watch_run` with a script of observations: numbers of jobs in the queue, or errors to raise. The last repeats."""
+    """Runs `watch_run` with scripted observations: job counts, or errors to raise. The last observation repeats."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *script: int | Exception) -> None:
         self.script, self.time = list(script), FakeTime()
@@ -208,14 +210,14 @@ class Watcher:
         self.lines.append(text)
 
 
-def test_watching_ends_when_the_queue_was_empty_often_and_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_ends_after_the_queue_is_empty_often_enough_and_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     watcher = Watcher(monkeypatch, 3, 0, 0, 1, 0)
     watcher.watch()
     assert [count_jobs(snapshot) for snapshot in watcher.snapshots] == [3, 0, 0, 1, 0, 0, 0, 0]
     assert watcher.time.slept == [PACE.interval_seconds] * 7
 
 
-def test_watching_survives_throttling_a_lost_network_and_permissions_lost_temporarily(
+def test_watching_survives_throttling_network_failures_and_temporarily_missing_permissions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     errors = [
@@ -232,7 +234,7 @@ def test_watching_survives_throttling_a_lost_network_and_permissions_lost_tempor
     assert [count_jobs(snapshot) for snapshot in watcher.snapshots] == [2, 0, 0, 0, 0]
 
 
-def test_ticks_follow_sooner_while_containers_become_idle(
+def test_ticks_run_more_often_while_containers_become_idle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watcher = Watcher(monkeypatch, 0)
@@ -244,7 +246,7 @@ def test_ticks_follow_sooner_while_containers_become_idle(
     assert watcher.time.slept == [PACE.short_interval_seconds, PACE.short_interval_seconds, PACE.interval_seconds]
 
 
-def test_a_tick_that_finds_more_containers_than_jobs_need_is_followed_by_another_soon(
+def test_the_next_tick_follows_soon_if_there_are_more_containers_than_the_jobs_need(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = replace(MONITOR_FILE, MONITOR_MACHINES=10, MONITOR_TASKS_PER_MACHINE=1, MONITOR_JOBS_PER_TASK=2)
@@ -270,10 +272,10 @@ def test_failed_observations_do_not_count_as_empty(monkeypatch: pytest.MonkeyPat
     assert [count_jobs(snapshot) for snapshot in watcher.snapshots] == [0, 0, 7, 0, 0, 0, 0]
 
 
-def test_a_run_ends_even_if_aws_always_refuses_an_action(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_ends_even_if_aws_always_rejects_an_action(monkeypatch: pytest.MonkeyPatch) -> None:
     watcher = Watcher(monkeypatch, 3, 0)
 
-    def refuse_fleet_change(_clients: object, _file: object, action: MonitorAction) -> None:
+    def reject_fleet_change(_clients: object, _file: object, action: MonitorAction) -> None:
         if isinstance(action, FleetTargetChange):
             raise build_client_error("RequestLimitExceeded")
 
@@ -281,7 +283,7 @@ def test_a_run_ends_even_if_aws_always_refuses_an_action(monkeypatch: pytest.Mon
         return choose_actions(*args, **options) or [FleetTargetChange(0)]
 
     monkeypatch.setattr(loop, "choose_actions", choose_fleet_change)
-    monkeypatch.setattr(loop, "carry_out_action", refuse_fleet_change)
+    monkeypatch.setattr(loop, "carry_out_action", reject_fleet_change)
     watcher.watch()
     assert watcher.observation_count == 5
     assert "RequestLimitExceeded" in watcher.lines[0]
@@ -292,7 +294,7 @@ def test_a_run_ends_even_if_aws_always_refuses_an_action(monkeypatch: pytest.Mon
     ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "AuthFailure",
      "ExpiredToken", "ExpiredTokenException"],
 )  # fmt: skip
-def test_missing_permissions_at_the_first_observation_are_an_error_with_a_remedy(
+def test_missing_permissions_at_the_first_observation_raise_an_error_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     watcher = Watcher(monkeypatch, build_client_error(code))
@@ -318,17 +320,17 @@ def build_snapshot(jobs: int, dead: int, *, submitted: int = 100, running: int =
         (build_snapshot(50, 50), True),
         (build_snapshot(51, 49), False),
         (build_snapshot(49, 50), False),
-        (build_snapshot(150, 50, submitted=200), True),  # a hundred more jobs were submitted meanwhile
+        (build_snapshot(150, 50, submitted=200), True),  # 100 more jobs were submitted in the meantime
         (build_snapshot(149, 50, submitted=200), False),
         (build_snapshot(100, 0, running=0), False),
     ],
 )
-def test_a_run_without_any_success_is_ended_before_it_costs_more(snapshot: RunSnapshot, is_hopeless: bool) -> None:
+def test_a_run_in_which_no_job_succeeds_is_ended_before_it_costs_more(snapshot: RunSnapshot, is_hopeless: bool) -> None:
     history = update_history(RunHistory(), build_snapshot(100, 0), PACE.settling_seconds)
     assert (decide(snapshot, history) == [EndReason.NOTHING_WORKS]) == is_hopeless
 
 
-def test_failed_jobs_of_an_earlier_run_do_not_make_this_one_hopeless() -> None:
+def test_failed_jobs_from_an_earlier_run_do_not_end_this_run() -> None:
     assert (
         decide(build_snapshot(100, 60), update_history(RunHistory(), build_snapshot(100, 60), PACE.settling_seconds))
         == []
@@ -336,7 +338,7 @@ def test_failed_jobs_of_an_earlier_run_do_not_make_this_one_hopeless() -> None:
 
 
 @pytest.mark.parametrize("state", ["cancelled", "cancelled_terminating", "failed"])
-def test_a_run_ends_if_its_fleet_has_ended_while_jobs_are_waiting(state: str) -> None:
+def test_a_run_ends_if_its_fleet_ended_while_jobs_were_still_waiting(state: str) -> None:
     ended_fleet = FleetState(state, target=2, machines=())
     snapshot = RunSnapshot(
         at=START, queue=QueueCounts(5, 0), dead=0, submitted=5, fleet=ended_fleet, service=ServiceState(2, 0, 0)
@@ -347,7 +349,7 @@ def test_a_run_ends_if_its_fleet_has_ended_while_jobs_are_waiting(state: str) ->
 
 
 @pytest.mark.parametrize(("minutes", "expected"), [(1, []), (60, [EndReason.FLEET]), (50 * 60, [EndReason.FLEET])])
-def test_a_fleet_that_ec2_does_not_list_has_ended_unless_it_is_new(
+def test_a_fleet_that_ec2_does_not_list_counts_as_ended_unless_it_is_new(
     minutes: float, expected: list[MonitorAction]
 ) -> None:
     snapshot = RunSnapshot(START + minutes * 60, QueueCounts(5, 0), 0, 5, fleet=None, service=ServiceState(2, 0, 0))
@@ -357,10 +359,10 @@ def test_a_fleet_that_ec2_does_not_list_has_ended_unless_it_is_new(
     )
 
 
-# What a person sees
+# What the user sees
 
 
-def test_a_terminal_of_80_columns_shows_each_number_in_bold_on_its_own_line(
+def test_a_terminal_with_80_columns_shows_each_number_in_bold_on_its_own_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")

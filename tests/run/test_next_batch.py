@@ -1,4 +1,4 @@
-"""A newer batch that uses the same names while the run before it is still ending: nothing of it may be lost."""
+"""Tests that nothing is lost from a newer batch that uses the same names while the previous run is still ending."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LONG_AGO = 3600.0
 
 
 class App:
-    """An app in an emulated account, with a run that began an hour ago, and what happens after it."""
+    """An app in an emulated account, with a run that began an hour ago, and actions that can follow."""
 
     def __init__(self, clients: Clients) -> None:
         self.clients = clients
@@ -44,7 +44,7 @@ class App:
         self.file = self.start(FLEET_ID, time.time() - LONG_AGO)
 
     def start(self, fleet_id: str, start: float) -> MonitorFile:
-        """Do what startCluster does, without a fleet."""
+        """Do what startCluster does, but without requesting a fleet."""
         file = build_monitor_file(QUIET, fleet_id, start)
         body = json.dumps(asdict(file)).encode()
         self.clients.s3.put_object(Bucket=BUCKET, Key=EVENT["key"], Body=body)
@@ -65,7 +65,7 @@ class App:
         self.clients.sqs.send_message(QueueUrl=url, MessageBody="{}")
 
     def create_volume(self) -> None:
-        """Create a volume that a machine of the run has left behind."""
+        """Create a volume like one that a machine from the run left behind."""
         tags: Any = [{"ResourceType": "volume", "Tags": build_tags(app="App", run=self.file.run)}]
         self.clients.ec2.create_volume(AvailabilityZone="us-east-1a", Size=30, TagSpecifications=tags)
 
@@ -89,7 +89,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
         yield App(clients)
 
 
-def test_the_end_of_a_run_deletes_all_resources_with_its_names_and_is_stored(app: App) -> None:
+def test_the_end_of_a_run_deletes_all_resources_with_the_run_names_and_is_stored(app: App) -> None:
     app.set_up()
     app.save_empty_history()
     assert app.call_auto_monitor()["done"]
@@ -98,7 +98,7 @@ def test_the_end_of_a_run_deletes_all_resources_with_its_names_and_is_stored(app
 
 
 @pytest.mark.parametrize("is_submitted", [False, True])
-def test_resources_that_were_set_up_after_the_end_are_kept_and_those_of_the_run_are_deleted(
+def test_resources_set_up_after_the_end_of_a_run_are_kept_and_leftovers_are_deleted(
     app: App, is_submitted: bool
 ) -> None:
     app.save_empty_history(ended=time.time() - 60)
@@ -113,8 +113,8 @@ def test_resources_that_were_set_up_after_the_end_are_kept_and_those_of_the_run_
     assert "removed         volume vol-" in response["words"]
 
 
-def test_jobs_that_are_submitted_to_the_queue_of_a_run_that_just_ended_are_kept(app: App) -> None:
-    """AWS refused to delete the queue, so it existed when setup ran."""
+def test_jobs_submitted_to_the_old_queue_just_after_a_run_ends_are_kept(app: App) -> None:
+    """The queue could not be deleted at first, so it still exists when the jobs are submitted."""
     app.set_up()
     app.save_empty_history(ended=time.time() + 1)
     app.submit_job()
@@ -129,7 +129,7 @@ def test_a_queue_that_could_not_be_deleted_is_deleted_at_the_next_call(app: App)
     assert app.list_kinds() == set()
 
 
-def test_a_monitor_that_is_restarted_during_its_cleanup_keeps_the_newer_batch(app: App) -> None:
+def test_a_monitor_that_is_restarted_during_cleanup_keeps_the_newer_batch(app: App) -> None:
     app.save_empty_history(ended=time.time() - 60)
     app.set_up()
     output, pace = FakeOutput(), Pace(interval_seconds=0.0, short_interval_seconds=0.0, settling_seconds=0.0)
@@ -146,7 +146,7 @@ def list_rules(app: App) -> list[str]:
 
 
 def test_a_late_call_for_an_older_run_keeps_the_rule_of_a_newer_run(app: App) -> None:
-    """The newer run starts after the call has read the monitor file, and before it writes the summary."""
+    """The newer run starts after the call reads the monitor file, and before the call writes the summary."""
     app.save_empty_history(ended=time.time() - 60)
 
     def start_next(params: dict[str, Any], **_: Any) -> None:
@@ -158,7 +158,7 @@ def test_a_late_call_for_an_older_run_keeps_the_rule_of_a_newer_run(app: App) ->
     assert list_rules(app) == [build_monitor_rule_name("App")]
 
 
-def test_a_cleanup_of_an_older_run_keeps_the_rule_of_a_newer_run_but_a_cleanup_of_the_app_deletes_it(app: App) -> None:
+def test_a_newer_rule_is_kept_by_an_older_run_cleanup_but_deleted_by_a_whole_app_cleanup(app: App) -> None:
     app.start(NEXT_FLEET_ID, time.time())
     request = CleanupRequest(app.file, QUIET.SQS_DEAD_LETTER_QUEUE)
     delete_run_resources(app.clients, request, FakeTime().sleep)

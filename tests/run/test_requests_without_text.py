@@ -1,4 +1,4 @@
-"""No decision depends on text that was written for people: without that text, the same requests are sent."""
+"""Tests that no decision depends on text for people: the same requests are sent if that text is replaced."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ from tests.support.fakes import FakeOutput, FakeTime
 from tests.support.paths import ROOT
 from tests.support.scenario import ACCOUNT, BUCKETS, RUN_SETTINGS, Call, emulate_account
 
-BEGIN = time.time() + 3600  # seconds since 1970; later than any time that moto assigns
+BEGIN = time.time() + 3600  # seconds since 1970; after any time that moto assigns
 WEEK = 7 * 24 * 3600.0
 USER = "a user"
-# Files in the bucket that contain text for people: the summary of a run, and the commands that repeat log exports. No
-# decision depends on them.
+# Files in the bucket that contain text for people: run summaries, and the commands that repeat log exports. No decision
+# depends on these files.
 STORED_TEXTS = ("/summary.txt", "/exports.json")
-# Functions that format a part of a request: EC2 expects the price as text.
+# Functions that format part of a request; for example, EC2 expects the price as text.
 REQUEST_TEXTS = {"format_spot_price"}
-# Requests that depend on a decision of cleanup.
+# Requests that depend on cleanup's decisions.
 DECISIONS = {
     "ec2.TerminateInstances", "ec2.CancelSpotFleetRequests", "ec2.DeleteVolume", "ec2.DeleteLaunchTemplate",
     "sqs.DeleteQueue", "sqs.ListDeadLetterSourceQueues", "ecs.DeleteCluster", "cloudwatch.DeleteAlarms",
@@ -70,15 +70,15 @@ DECISIONS = {
 
 @dataclass
 class Rehearsal:
-    """All commands of several runs, in an account that also has resources that cleanup must not delete."""
+    """All commands for several runs, in an account that also has resources cleanup must not delete."""
 
     clients: Clients
-    root: Clients  # for preparing the account; its calls are not recorded
+    root: Clients  # prepares the account; these calls are not recorded
     folder: Path
 
     def __post_init__(self) -> None:
         self.time, self.output = FakeTime(BEGIN), FakeOutput()
-        self.slow_machines: list[tuple[str, str]] = []  # (machine, fleet) of machines that end later than their fleet
+        self.slow_machines: list[tuple[str, str]] = []  # (machine, fleet): machines that end after their fleet
         backends = [by_account[DEFAULT_ACCOUNT_ID][ACCOUNT.region] for by_account in (ec2_backends, ecs_backends)]
         self.machines = MachineSimulator(*backends)
         self.clock = Clock(self.time.now, self.sleep)
@@ -136,7 +136,7 @@ class Rehearsal:
         self.output.print_result(format_diagnosis(evidence, rank_causes(evidence)))
 
     def sleep(self, seconds: float) -> None:
-        """Let machines start and end during the pause; in every fifth pause, finish all waiting jobs."""
+        """Let machines start and end during the pause, and finish all waiting jobs in every fifth pause."""
         self.time.sleep(seconds)
         self.simulate_step()
         self.end_slow_machines()
@@ -170,7 +170,7 @@ class Rehearsal:
                 self.root.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
     def leave_machines(self, run: MonitorFile) -> None:
-        """Add a machine of the run without a fleet, one that ends after its canceled fleet, and a foreign one."""
+        """Add a machine without a fleet, a machine that ends after its canceled fleet, and a foreign machine."""
         tags = {"app": "App", "run": run.run, "Name": "AppWorker"}
         self.add_machine(tags)
         self.slow_machines.append((self.add_machine(tags | {FLEET_ID_TAG: run.MONITOR_FLEET_ID}), run.MONITOR_FLEET_ID))
@@ -208,12 +208,12 @@ class Rehearsal:
 
 
 def rehearse(folder: Path) -> tuple[list[str], FakeOutput]:
-    """Run the rehearsal in a new account; return all requests of the user, and the printed output."""
+    """Run the rehearsal in a new account; return all of the user's requests, and the printed output."""
     folder.mkdir()
     with emulate_account(folder, enforced=False) as account:
         ec2 = ec2_backends[DEFAULT_ACCOUNT_ID][ACCOUNT.region]
         seed_ids()
-        ec2.reset()  # creates the default network again, with the seeded ids
+        ec2.reset()  # recreates the default network with seeded ids
         clients = Clients(account.create_session(USER, "test", "test"))
         clients.s3.meta.events.register("after-call.s3", _remove_date)
         list(set_up_account(account.root, ACCOUNT, BUCKETS, ROOT, lambda _: None))
@@ -226,7 +226,7 @@ def rehearse(folder: Path) -> tuple[list[str], FakeOutput]:
 
 
 def seed_ids() -> None:
-    """Seed moto, so that it creates the same ids in each rehearsal."""
+    """Seed moto so that it creates the same ids in each rehearsal."""
     requests.post("http://motoapi.amazonaws.com/moto-api/seed?a=42", timeout=10)
 
 
@@ -242,12 +242,12 @@ def _read(value: Any) -> Any:
 
 
 def _remove_date(parsed: dict[str, Any], **_: Any) -> None:
-    """Remove the date of the response; the monitor would use it instead of the fake clock."""
+    """Remove the date from the response; otherwise, the monitor would use this date instead of the fake clock."""
     parsed["ResponseMetadata"]["HTTPHeaders"].pop("date", None)
 
 
 def iter_modules() -> Iterator[Any]:
-    """Yield the modules of the package, except those of the local cloud."""
+    """Yield the package's modules, except the local cloud's modules."""
     for module in pkgutil.walk_packages(distributed_something.__path__, "distributed_something."):
         if ".localcloud" not in module.name and not module.name.endswith("__main__"):
             yield importlib.import_module(module.name)
@@ -255,7 +255,7 @@ def iter_modules() -> Iterator[Any]:
 
 @contextmanager
 def replace_texts() -> Iterator[int]:
-    """Replace all functions that format text for people, in every module that imports them; yield their number."""
+    """Replace all functions that format text for people in every module; yield the number of functions."""
     modules = list(iter_modules())
     formatters = {
         function
@@ -273,8 +273,8 @@ def replace_texts() -> Iterator[int]:
         yield len(formatters)
 
 
-def test_without_text_for_people_the_same_requests_are_sent(tmp_path: Path) -> None:
-    """The commands include cleanups with machines outside the fleet, failed jobs, and orphans of older runs."""
+def test_the_same_requests_are_sent_without_text_for_people(tmp_path: Path) -> None:
+    """The commands include cleanups with machines outside the fleet, failed jobs, and orphans from older runs."""
     expected, output = rehearse(tmp_path / "with")
     with replace_texts() as count:
         requests_sent, output_without_text = rehearse(tmp_path / "without")

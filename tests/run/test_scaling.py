@@ -1,4 +1,4 @@
-"""How many machines and containers a run keeps: enough for its jobs, and no idle ones."""
+"""Tests that a run keeps enough machines and containers for its jobs, and no idle ones."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def build_snapshot(
     at: float = START,
     state: str = "active",
 ) -> RunSnapshot:
-    """Return a snapshot of a run with this many waiting jobs, whose fleet has exactly these machines."""
+    """Return a snapshot of a run with this many waiting jobs and with exactly these machines in its fleet."""
     machines = tuple(instance.instance for instance in instances)
     fleet = FleetState(state, target, machines, ("m5.large",) * len(machines))
     running = sum(instance.tasks for instance in instances)
@@ -92,7 +92,7 @@ def test_nothing_changes_while_there_are_jobs_for_all_slots() -> None:
     assert decide(build_snapshot(80, *BUSY_INSTANCES)) == []
 
 
-def test_with_fewer_jobs_than_slots_the_service_and_the_target_are_lowered() -> None:
+def test_with_fewer_jobs_than_slots_the_task_count_and_the_target_are_lowered() -> None:
     assert decide(build_snapshot(21, *BUSY_INSTANCES)) == [TaskCountChange(6), FleetTargetChange(3)]
 
 
@@ -111,8 +111,8 @@ def test_idle_machines_that_the_jobs_need_are_kept() -> None:
     ]
 
 
-def test_an_idle_draining_machine_is_terminated_even_if_jobs_have_arrived() -> None:
-    """It would get no more containers; the fleet replaces it."""
+def test_an_idle_draining_machine_is_terminated_even_if_new_jobs_arrive() -> None:
+    """The machine would not get any more containers. The fleet replaces it."""
     draining = replace(build_instance(1, 0), is_draining=True)
     instances = [build_instance(0, 2), draining, build_instance(2, 0)]
     assert decide(build_snapshot(1000, *instances, target=10)) == [IdleMachineTermination((draining,))]
@@ -124,7 +124,7 @@ def test_an_idle_draining_machine_is_terminated_even_if_jobs_have_arrived() -> N
     assert decide(build_snapshot(1000, build_instance(0, 2), busy_draining)) == []
 
 
-def test_a_machine_that_has_just_joined_is_not_terminated_yet() -> None:
+def test_a_machine_that_just_joined_is_not_terminated_yet() -> None:
     assert decide(build_snapshot(8, build_instance(0, 2), build_instance(1, 0, START - 60), target=1, desired=2)) == []
 
 
@@ -133,17 +133,17 @@ def test_a_count_that_is_briefly_too_low_changes_nothing() -> None:
     assert decide(build_snapshot(3, *BUSY_INSTANCES), history) == []
 
 
-def test_new_jobs_raise_the_service_and_the_target_again() -> None:
+def test_new_jobs_raise_the_task_count_and_the_target_again() -> None:
     instances = [build_instance(0, 2)]
     assert decide(build_snapshot(1000, *instances, target=1, desired=2)) == [TaskCountChange(20), FleetTargetChange(10)]
 
 
 def build_running_snapshot(jobs: int, *instances: ContainerInstance, **options: Any) -> RunSnapshot:
-    """Return a snapshot in which all jobs are running, and none is waiting."""
+    """Return a snapshot in which all jobs are running and none are waiting."""
     return replace(build_snapshot(jobs, *instances, **options), queue=QueueCounts(0, jobs))
 
 
-def test_a_delayed_count_does_not_raise_the_service_while_no_job_is_waiting() -> None:
+def test_a_delayed_count_does_not_raise_the_task_count_while_no_job_is_waiting() -> None:
     """Otherwise, ECS would start containers on machines that are about to end."""
     assert decide(build_running_snapshot(76, *BUSY_INSTANCES, target=4, desired=8)) == []
     waiting = replace(build_running_snapshot(76, *BUSY_INSTANCES, target=4, desired=8), queue=QueueCounts(1, 75))
@@ -227,10 +227,10 @@ queue_counts = st.lists(st.builds(QueueCounts, st.integers(0, 3), st.integers(0,
 
 
 @given(queue_counts, st.integers(0, 20))
-def test_a_lowered_service_has_surplus_containers_and_only_waiting_jobs_raise_it(
+def test_a_lowered_task_count_implies_surplus_containers_and_only_waiting_jobs_raise_it(
     counts: list[QueueCounts], desired: int
 ) -> None:
-    """This does not depend on earlier snapshots."""
+    """This is true regardless of earlier snapshots."""
     history = RunHistory()
     for number, count in enumerate(counts):
         snapshot = replace(build_snapshot(0, *BUSY_INSTANCES, desired=desired, at=START + 30 * number), queue=count)
@@ -253,7 +253,7 @@ def decide_with_limit(snapshot: RunSnapshot, cost: float, closed: bool = False) 
     return choose_actions(snapshot, history, LIMITED_FILE, cheapest=False, pace=PACE)
 
 
-def test_the_cost_of_a_run_is_machine_hours_times_prices() -> None:
+def test_the_cost_of_a_run_is_machine_hours_times_the_price() -> None:
     history = RunHistory()
     for minute in range(61):
         history = update_history(history, build_snapshot(80, *BUSY_INSTANCES, at=START + 60 * minute), 75)
@@ -266,8 +266,8 @@ def test_the_time_before_the_first_snapshot_is_charged_too() -> None:
     assert update_history(load_history(s3, FILE, START)[0], late_snapshot, 75).cost == pytest.approx(3 * 0.5)
 
 
-def test_the_time_between_two_snapshots_is_charged_at_the_higher_of_their_rates() -> None:
-    """An unwatched fleet is not scaled down."""
+def test_the_time_between_two_snapshots_is_charged_at_the_higher_of_the_two_rates() -> None:
+    """A fleet that no monitor watches is not scaled down."""
     history = update_history(RunHistory(), build_snapshot(80, *BUSY_INSTANCES), 75)
     cheaper = replace(build_snapshot(80, build_instance(0, 0), at=START + 10 * 3600), hourly=0.05)
     assert update_history(history, cheaper, 75).cost == pytest.approx(10 * 0.5)
@@ -275,13 +275,13 @@ def test_the_time_between_two_snapshots_is_charged_at_the_higher_of_their_rates(
     assert update_history(history, more_expensive, 75).cost == pytest.approx(10 * 2.0)
 
 
-def test_a_run_without_machines_costs_nothing_more() -> None:
+def test_a_run_without_machines_has_no_additional_cost() -> None:
     history = update_history(RunHistory(cost=3.0), build_snapshot(80, *BUSY_INSTANCES), 75)
     ended = replace(build_snapshot(0, at=START + 72 * 3600), fleet=None, hourly=None)
     assert update_history(history, ended, 75).cost == 3.0
 
 
-def test_at_the_limit_no_new_job_starts_and_running_jobs_finish() -> None:
+def test_at_the_limit_no_new_jobs_start_and_running_jobs_finish() -> None:
     assert decide_with_limit(build_snapshot(80, *BUSY_INSTANCES), 10.0) == [
         RunClosure(),
         TaskCountChange(0),
@@ -290,7 +290,7 @@ def test_at_the_limit_no_new_job_starts_and_running_jobs_finish() -> None:
     assert decide_with_limit(build_snapshot(80, *BUSY_INSTANCES, target=0, desired=0), 10.0, closed=True) == []
 
 
-def test_at_the_limit_the_run_ends_when_the_last_job_has_finished() -> None:
+def test_at_the_limit_the_run_ends_after_the_last_job_finishes() -> None:
     assert decide_with_limit(build_snapshot(80, build_instance(0, 0), target=0, desired=0), 10.0, closed=True) == [
         EndReason.COST
     ]
@@ -301,7 +301,7 @@ def test_below_the_limit_nothing_changes() -> None:
 
 
 def show_costs(file: MonitorFile, *costs: float) -> list[str]:
-    """Return the lines that a user sees."""
+    """Return the lines that the monitor prints for these costs."""
     output = FakeOutput()
     with MonitorView(file, output) as view:
         for cost in costs:
@@ -315,10 +315,10 @@ def test_a_warning_is_printed_at_80_percent_of_the_limit_and_another_at_the_limi
     assert "MAX_COST" not in below
 
     near, reached = [line for line in show_costs(LIMITED_FILE, 8.0, 9.0, 9.5, 10.5, 11.0) if "MAX_COST" in line]
-    assert near == "cost            warning: about 8.00 of 10.00 USD; at MAX_COST, no new job starts"
+    assert near == "cost            warning: about 8.00 of 10.00 USD; no new jobs will start at MAX_COST"
     assert reached == (
-        "cost            MAX_COST is reached (about 10.50 of 10.00 USD): running jobs finish, no new job starts. The"
-        " queue is kept; startCluster continues with it in a new run, which may cost as much again"
+        "cost            MAX_COST is reached (about 10.50 of 10.00 USD): running jobs will finish, but no new jobs will"
+        " start. The queue is kept; startCluster continues with it in a new run, which may cost as much again"
     )
 
 
@@ -365,7 +365,7 @@ def test_a_start_that_continues_a_run_reopens_it_and_keeps_its_cost() -> None:
 
 
 class DatedBucket(FakeBucket):
-    """Bucket whose responses have the date of AWS's clock."""
+    """A bucket whose responses contain the date from AWS's clock."""
 
     at = START
 
@@ -382,10 +382,10 @@ clock_errors = st.floats(-600, 600)
 
 
 @given(st.lists(st.tuples(st.floats(0.5, 40), clock_errors), min_size=1, max_size=40), st.integers(0, 40))
-def test_monitors_with_different_clocks_end_no_run_early_and_charge_no_hour_twice(
+def test_monitors_with_different_clocks_do_not_end_a_run_early_or_charge_an_hour_twice(
     ticks: list[tuple[float, float]], busy_count: int
 ) -> None:
-    """Each tick has the seconds since the one before, and the error of its clock. The first ticks find jobs."""
+    """Each tick consists of the seconds since the previous tick and its clock error. Only the first ticks see jobs."""
     s3, clients = DatedBucket(), SimpleNamespace()
     clients.s3 = s3
     first_empty = None
@@ -426,7 +426,7 @@ def carry_out(aws: ExactClients, action: MonitorAction) -> None:
     carry_out_action(aws.clients, FILE, action)
 
 
-def test_idle_machines_are_drained_first_and_one_that_received_a_task_is_not_terminated() -> None:
+def test_idle_machines_are_drained_first_and_a_machine_that_received_a_task_is_not_terminated() -> None:
     with expect_exact_calls() as aws:
         expected = {"cluster": "app-cluster", "containerInstances": ["arn:0", "arn:1"]}
         aws.expect_call("ecs.update_container_instances_state", expected | {"status": "DRAINING"})

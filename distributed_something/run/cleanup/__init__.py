@@ -1,5 +1,5 @@
-"""Cleanup: deleting everything that a run created, and verifying that nothing is left.
+"""Deletes everything that a run created, and verifies that nothing is left.
 
-The other modules of `run`, and `cli`, import it. Start with `remove.py`, which takes the steps in order.
-`inventory.py` lists the remaining resources of a run, and `orphans.py` those of older runs.
+`cli` and the other modules in `run` import this package. Start with `remove.py`, which runs the cleanup steps in order.
+`inventory.py` lists a run's remaining resources, and `orphans.py` lists resources that older runs left behind.
 """

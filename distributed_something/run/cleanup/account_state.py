@@ -1,4 +1,4 @@
-"""Which apps, fleets, and machines of the account are alive, as the search for orphans needs to know."""
+"""Determines which apps, fleets, and machines in the account are still in use, for the orphan search."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from distributed_something.observe.service import observe_service
 from distributed_something.worker import split_into_batches
 
 MIN_ORPHAN_AGE_SECONDS = 3600.0
-VALUES_PER_FILTER = 200  # EC2: values of one filter
+VALUES_PER_FILTER = 200  # EC2's limit
 _ENDED_MACHINE_STATES = {"terminated", "shutting-down"}
 _MISSING_DEFINITION_CODES = {"ClientException", "InvalidParameterException"}  # "Unable to describe task definition"
 
 
 class AccountState:
-    """The account and region at `now` (seconds since 1970). Responses are cached. Its methods raise AWS's errors."""
+    """The state of the account and region at `now` (seconds since 1970).
+
+    Fleets and task definitions are cached. AWS errors are not caught.
+    """
 
     def __init__(self, clients: Clients, now: float) -> None:
         self.clients, self.now = clients, now
@@ -34,7 +37,7 @@ class AccountState:
 
     @cached_property
     def fleets(self) -> list[Any]:
-        """EC2's descriptions of all fleets that have machines or may start some."""
+        """EC2's descriptions of all fleets that have machines or may start machines."""
         return [fleet for fleet in iter_fleets(self.clients.ec2) if not has_fleet_ended(fleet["SpotFleetRequestState"])]
 
     @cached_property
@@ -45,17 +48,17 @@ class AccountState:
         return any(get_fleet_tags(fleet).get("app") == app for fleet in self.fleets)
 
     def find_task_definition(self, app: str) -> Any | None:
-        """Return the app's latest task definition; None if none is active."""
+        """Return the app's latest task definition, or None if the app has no active task definition."""
         if app not in self._definitions:
             self._definitions[app] = self._describe_task_definition(AppNames(app).task_family)
         return self._definitions[app]
 
     def get_variable(self, app: str, name: str) -> str:
-        """Return the environment variable `name` of the app's containers; an empty string if it is not set."""
+        """Return the value of the variable `name` in the app's containers, or an empty string if it is not set."""
         return get_container_variable(self.find_task_definition(app) or {}, name)
 
     def has_queue(self, app: str) -> bool:
-        """Return whether the app's queue exists: that of its containers, or else the one with the default name."""
+        """Return whether the app's queue exists: the one its containers use, or else the one with the default name."""
         name = self.get_variable(app, "SQS_QUEUE_URL").rsplit("/", 1)[-1] or AppNames(app).default_queue
         return find_queue(self.clients.sqs, name) is not None
 
@@ -68,9 +71,9 @@ class AccountState:
         return self.has_fleet(app) or self.has_queue(app)
 
     def list_live_machines(self, ids: Iterable[str]) -> set[str]:
-        """Return the ids of those machines that still exist.
+        """Return the ids of the machines that still exist.
 
-        They are requested with a filter: EC2 refuses a call that names a machine that it no longer knows.
+        The machines are looked up with a filter, because EC2 rejects a call with an id it no longer knows about.
         """
         live: set[str] = set()
         for batch in split_into_batches(sorted(set(ids)), VALUES_PER_FILTER):

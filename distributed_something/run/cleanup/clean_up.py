@@ -1,4 +1,4 @@
-"""`run.py cleanup`: delete everything that a run created, or list what is left of it or of older runs."""
+"""`run.py cleanup`: delete everything that a run created, or list what is left of a run or of older runs."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ def clean_up_and_verify(
 ) -> bool:
     """Delete the run's resources, or all resources of the app if `run` is None; return whether nothing is left.
 
-    `source`: the file that errors name. Raise InputError if jobs would be lost, and CloudError if AWS
-    refuses to list fleets or to count jobs.
+    `source`: the file named in error messages. Raise InputError if jobs would be lost or a newer run is active, or
+    CloudError if fleets cannot be listed or jobs cannot be counted.
     """
     clients, clock = context.clients, context.clock
     file = run or recover_monitor_file(clients, context.settings, clock.now)
-    pause = min(QUEUE_COUNT_PAUSE_SECONDS, context.pause)  # the local cloud counts exactly and needs no long pause
+    pause = min(
+        QUEUE_COUNT_PAUSE_SECONDS, context.pause
+    )  # the local cloud's counts are exact, so it needs no long pause
     check_cleanup_safety(clients, file, source, clock, yes=yes, pause=pause)
     dead_letter_queue = determine_dead_letter_queue(context, file)
     request = CleanupRequest(file, dead_letter_queue, pause=context.pause, whole_app=run is None, failed_too=failed_too)
@@ -54,7 +56,7 @@ def clean_up_and_verify(
 
 
 def report_remaining_resources(context: RunContext, run: MonitorFile | None) -> bool:
-    """Print what is left of the run, or of all runs of the account if `run` is None; return whether nothing is left."""
+    """Print what is left of the run, or of all runs in the account if `run` is None; return whether nothing is left."""
     if run is None:
         inventory = observe_all_resources(context.clients)
     else:
@@ -65,9 +67,9 @@ def report_remaining_resources(context: RunContext, run: MonitorFile | None) -> 
 
 
 def clean_up_stale_runs(context: RunContext, *, yes: bool) -> bool:
-    """Print the orphans of older runs; with `yes`, delete those that certainly belong to this package.
+    """Print the orphans from older runs; with `yes`, also delete the ones that certainly belong to this package.
 
-    Return whether AWS let it list everything and, with `yes`, delete everything that had to be deleted.
+    Return True if everything could be listed and, with `yes`, no deletion failed.
     """
     report = find_orphans(context.clients, context.clock.now)
     context.output.print_result(format_orphans(report))
@@ -80,7 +82,7 @@ def clean_up_stale_runs(context: RunContext, *, yes: bool) -> bool:
 
 
 def determine_dead_letter_queue(context: RunContext, run: MonitorFile) -> str:
-    """Return the name of the run's dead-letter queue, as its job queue names it, or else as the config does."""
+    """Return the name of the run's dead-letter queue from the job queue's attributes, or else from the config."""
     try:
         queue = observe_queue(context.clients.sqs, run.MONITOR_QUEUE_NAME)
     except AWSError:

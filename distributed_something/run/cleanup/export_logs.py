@@ -1,8 +1,8 @@
-"""The log export at the end of a run: its two log groups are copied to the bucket, to `exportedlogs/`.
+"""The log export at the end of a run, which copies the run's two log groups to `exportedlogs/` in the bucket.
 
-The published system does the same. An account can have one active export at a time, and an export takes minutes to
-hours. So the exports are started here, but not waited for. If an export cannot be started, a line says so and names the
-command that starts it later. The log of each job is in the bucket beside its record in any case.
+The published system does the same. An account can have only one active export at a time, and an export takes minutes to
+hours, so this module starts the exports but does not wait for them. If an export cannot be started, the output says so
+and shows the command that starts it later. In any case, each job's log is in the bucket beside the job's record.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
 
 
-MAX_EXPORT_NAME_CHARACTERS = 512  # CloudWatch Logs: characters of an export task's name
+MAX_EXPORT_NAME_CHARACTERS = 512  # CloudWatch Logs: maximum length of an export task's name
 _BUSY_CODES = {"LimitExceededException", "OperationAbortedException"}
 
 
 class ExportStatus(StrEnum):
-    """Status of an export. BUSY and FAILED can change at a later attempt; the others are final."""
+    """Status of an export. BUSY and FAILED exports are attempted again later; the other statuses are final."""
 
     BEGUN = "begun"
     BUSY = "busy"
@@ -43,10 +43,10 @@ class ExportStatus(StrEnum):
 
 @dataclass(frozen=True)
 class ExportOutcome:
-    """The outcome of the export of one log group.
+    """The outcome of exporting one log group.
 
-    `destination`: the S3 address of the files. `command`: an AWS CLI command for the same export. `task`: AWS's id of
-    the export. `problem`: AWS's words, if it refused.
+    `destination`: the S3 address of the exported files. `command`: an AWS CLI command for the same export. `task`: the
+    export's id in AWS. `problem`: the error message from AWS if the export could not be started.
     """
 
     group: str
@@ -65,9 +65,10 @@ class ExportOutcome:
 def continue_log_export(clients: Clients, run: MonitorFile, now: float) -> list[ExportOutcome]:
     """Start the exports that have not been started yet; return an outcome for each log group.
 
-    The list is empty if the run exports no logs. `now`: seconds since 1970, the end of the exported period. Call it
-    again later, because AWS usually refuses the second export while the first is running. Final outcomes are stored in
-    the bucket, so that no monitor starts an export twice. AWS's errors are part of the outcomes, not raised.
+    The list is empty if the run does not export logs. `now`: the end of the exported period, in seconds since 1970.
+    Call this function again later, because AWS usually rejects the second export while the first is running. Final
+    outcomes are stored in the bucket, so that no monitor starts an export twice. AWS errors are reported in the
+    outcomes and are not raised.
     """
     if not run.MONITOR_EXPORT_LOGS:
         return []
@@ -83,15 +84,16 @@ def continue_log_export(clients: Clients, run: MonitorFile, now: float) -> list[
 def start_log_exports(
     logs: CloudWatchLogsClient, run: MonitorFile, region: str, groups: Iterable[str], now: float
 ) -> list[ExportOutcome]:
-    """Start the export of these log groups, from the run's start to `now` (seconds since 1970).
+    """Start exporting these log groups, from the run's start to `now` (seconds since 1970).
 
-    It makes one call per group and does not wait. AWS's errors are part of the outcomes, not raised.
+    This makes one call per group and does not wait for the exports. AWS errors are reported in the outcomes and are not
+    raised.
     """
     return [_start_log_export(logs, run, region, group, now) for group in groups]
 
 
 def format_export_outcome(outcome: ExportOutcome) -> str:
-    """Return the line that a user reads."""
+    """Return the line that is printed for the user."""
     not_exported = f"log group {outcome.group} was not exported"
     match outcome.status:
         case ExportStatus.BEGUN:
@@ -99,10 +101,8 @@ def format_export_outcome(outcome: ExportOutcome) -> str:
         case ExportStatus.MISSING:
             return f"{not_exported}: it does not exist"
         case ExportStatus.BUSY:
-            problem = (
-                "another export is running in this account, and AWS allows one at a time; when it has finished, run"
-            )
-            return f"{not_exported}: {problem}: {outcome.command}"
+            problem = "another export is running in this account, and AWS allows only one at a time"
+            return f"{not_exported}: {problem}; when it has finished, run: {outcome.command}"
         case ExportStatus.REFUSED:
             remedy = "run setupAWS to write the bucket policy, then run"
             return format_one_line(f"{not_exported}: {outcome.problem} — {remedy}: {outcome.command}")
@@ -111,7 +111,7 @@ def format_export_outcome(outcome: ExportOutcome) -> str:
 
 
 def build_export_prefix(run: MonitorFile) -> str:
-    """Return the prefix of the exported files in the bucket; AWS adds the export's id and the stream's name."""
+    """Return the prefix for the exported files; AWS appends the export's id and the log stream's name."""
     return f"{EXPORT_PREFIX}/{run.MONITOR_APP_NAME}/{run.run}"
 
 
@@ -133,15 +133,18 @@ def _load_settled_exports(clients: Clients, run: MonitorFile) -> dict[str, Expor
 
 
 def _parse_outcome(entry: Any) -> ExportOutcome:
-    """Return the outcome in a stored entry. Raise ValueError, TypeError, or KeyError if it is not an outcome."""
+    """Return the outcome from a stored entry. Raise ValueError, TypeError, or KeyError if the entry is invalid."""
     outcome = ExportOutcome(**{**entry, "status": ExportStatus(entry["status"])})
     if not all(isinstance(value, str) for value in asdict(outcome).values()):
-        raise TypeError("every field of an outcome is text")
+        raise TypeError("every field of an outcome must be text")
     return outcome
 
 
 def _save_settled_exports(clients: Clients, run: MonitorFile, settled: Mapping[str, ExportOutcome]) -> None:
-    """Store the final outcomes. If this fails, a monitor may start an export again, which only duplicates files."""
+    """Store the final outcomes.
+
+    If this fails, a monitor may start an export again, which only duplicates files.
+    """
     body = json.dumps([asdict(outcome) for outcome in settled.values()]).encode()
     with suppress(*AWSError):
         clients.s3.put_object(Bucket=run.MONITOR_BUCKET_NAME, Key=run.keys.exports, Body=body)

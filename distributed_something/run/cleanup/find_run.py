@@ -1,4 +1,4 @@
-"""Before a cleanup: which run it is for, if no monitor file names it, and whether it would lose jobs."""
+"""Decides before a cleanup which run to clean up if the user gave no monitor file, and whether jobs would be lost."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from distributed_something.run.monitor_file_copy import find_monitor_file_copy
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
-# SQS's counts are approximate, so the highest of a few counts is used.
+# SQS's counts are approximate, so the highest of several counts is used.
 QUEUE_COUNT_READS, QUEUE_COUNT_PAUSE_SECONDS = 3, 5.0
 NO_FLEET_ID = "sfr-00000000-0000-0000-0000-000000000000"  # for a run without a fleet; EC2 has no fleet with this id
 
 
 def recover_monitor_file(clients: Clients, settings: Settings, now: Callable[[], float]) -> MonitorFile:
-    """Return the monitor file of the app's run when the user gave none.
+    """Return a monitor file for the app if the user did not provide one.
 
-    This is the file of the app's active fleet, or else the newest copy in the bucket, or else a file with the names in
-    the config and without a fleet. Raise CloudError if AWS refuses to list fleets.
+    This is a file for the app's active fleet, or else the newest copy in the bucket, or else a file with the names from
+    the config and no fleet. Raise CloudError if fleets cannot be listed.
     """
     with translate_aws_errors(f"looking for a fleet of {settings.APP_NAME}"):
         fleets = list(iter_tagged_fleets(clients.ec2, settings.APP_NAME))
@@ -49,17 +49,18 @@ def check_cleanup_safety(
     clients: Clients, run: MonitorFile, source: Path | str, clock: Clock, *, yes: bool,
     pause: float = QUEUE_COUNT_PAUSE_SECONDS,
 ) -> None:  # fmt: skip
-    """Raise InputError if a cleanup would end a newer run than this one, or would lose jobs without `yes`.
+    """Raise InputError if a cleanup would end a newer run, or if it would lose jobs and `yes` is False.
 
-    `source`: the file that names the run. `pause`: seconds between two counts of the jobs. Raise CloudError if AWS
-    does not let it list fleets or count jobs.
+    `source`: the file named in error messages. `pause`: seconds between two job counts. Raise CloudError if fleets
+    cannot be listed or jobs cannot be counted.
     """
     with translate_aws_errors("looking for another run of this app"):
         fleets = list(iter_tagged_fleets(clients.ec2, run.MONITOR_APP_NAME))
     active_ids = [fleet.id for fleet in fleets if fleet.state is ResourceState.REMAINING]
     if active_ids and run.MONITOR_FLEET_ID not in active_ids:
         problem = (
-            f"{run.MONITOR_FLEET_ID} is not active, but {active_ids[0]} of a newer run of {run.MONITOR_APP_NAME} is"
+            f"{run.MONITOR_FLEET_ID} is not active, but {active_ids[0]}, which belongs to a newer run of"
+            f" {run.MONITOR_APP_NAME}, is"
         )
         raise InputError(source, "MONITOR_FLEET_ID", problem, "to end the newer run, run cleanup without this file")
     jobs = _count_jobs_repeatedly(clients, run, clock, pause)
@@ -85,5 +86,5 @@ def _find_bucket_copy(clients: Clients, settings: Settings) -> MonitorFile | Non
     try:
         copy = find_monitor_file_copy(clients.s3, settings.AWS_BUCKET, build_monitor_file_key(settings.APP_NAME))
     except (*AWSError, InputError):
-        return None  # it cannot be read, so names and tags must suffice
+        return None  # without a readable copy, the names in the config and the tags are used
     return copy if copy and copy.MONITOR_APP_NAME == settings.APP_NAME else None

@@ -1,8 +1,8 @@
-"""The remaining resources in AWS of a run, or of all runs in this account and region.
+"""The resources in AWS that remain from a run, or from all runs in this account and region.
 
-Each service is queried directly. The Resource Groups Tagging API covers all services in one call, but it lags: it still
-lists deleted resources and does not list new ones yet, so it cannot prove that nothing is left. Names and tags must
-match exactly. Log groups are not included, because they are kept on purpose.
+Each AWS service is queried directly. The Resource Groups Tagging API covers all services in one call, but its results
+are delayed: they still include deleted resources and do not include new ones yet, so they cannot prove that nothing is
+left. Names and tags must match exactly. Log groups are not included, because they are kept on purpose.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
 
 REMAINING_WAIT_SECONDS = 60.0  # how long AWS may still list resources that were deleted
-ENDING_WAIT_SECONDS = 300.0  # how long resources that are ending may take to end
+ENDING_WAIT_SECONDS = 300.0  # how long to wait for resources that are ending
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """The resources that were found, and the parts that AWS refused to list, about which nothing is known."""
+    """The resources that were found, and the parts of the account that could not be checked."""
 
     resources: list[Resource] = field(default_factory=list)
     unchecked_parts: list[UncheckedPart] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Inventory:
 
     @property
     def recheck_seconds(self) -> float:
-        """How many seconds after the cleanup this inventory may still change by itself."""
+        """How many seconds after the cleanup this inventory may still change on its own."""
         if self.filter_by_state(ResourceState.REMAINING) or any(not part.is_denied for part in self.unchecked_parts):
             return REMAINING_WAIT_SECONDS
         return ENDING_WAIT_SECONDS if self.filter_by_state(ResourceState.ENDING) else 0.0
@@ -73,9 +73,9 @@ class Inventory:
 
 @dataclass(frozen=True)
 class RunNames:
-    """The run whose resources are listed, and the name of its dead-letter queue, which its tags do not contain.
+    """The run whose resources are listed, and the name of its dead-letter queue.
 
-    `tagged`: list only resources whose tags name this run, because a newer batch uses the same names.
+    `tagged`: whether to list only resources whose tags name this run, because a newer batch uses the same names.
     """
 
     run: MonitorFile
@@ -93,10 +93,11 @@ ResourceLister = Callable[[], Iterable[Resource]]
 def wait_for_removal(
     clients: Clients, names: RunNames | None, sleep: Callable[[float], None], *, pause: float = 10.0
 ) -> Inventory:
-    """Return what is left of a run, or of all runs if `names` is None, after a cleanup.
+    """Return what is left of a run after a cleanup, or of all runs if `names` is None.
 
-    It looks again for up to one minute while something seems to be left or cannot be listed, and for up to five minutes
-    while something is ending. `pause`: seconds between two looks. Raise CloudError only if nobody is logged in to AWS.
+    The check is repeated for up to one minute while resources seem to remain or temporarily cannot be listed, and for
+    up to five minutes while resources are ending. `pause`: seconds between two checks. Raise CloudError only if the
+    user is not logged in to AWS.
     """
     waited = 0.0
     while True:
@@ -108,13 +109,13 @@ def wait_for_removal(
 
 
 def observe_run_resources(clients: Clients, names: RunNames) -> Inventory:
-    """Return the resources of the run, of every kind.
+    """Return the run's resources of every kind.
 
-    If AWS refuses to list one kind, that is noted in the inventory, and the others are listed anyway.
+    If one kind cannot be listed, the inventory includes the error, and the other kinds are still listed.
     """
-    resources, unseen = collect_lookup_results(_iter_run_listers(clients, names))
+    resources, unchecked_parts = collect_lookup_results(_iter_run_listers(clients, names))
     own = [resource for resource in resources if not names.tagged or names.is_tagged(resource)]
-    return Inventory(_mark_ending_machines(own), unseen)
+    return Inventory(_mark_ending_machines(own), unchecked_parts)
 
 
 def observe_all_resources(clients: Clients) -> Inventory:
@@ -122,12 +123,12 @@ def observe_all_resources(clients: Clients) -> Inventory:
 
     This needs a few permissions that the auto-monitor does not have.
     """
-    resources, unseen = collect_lookup_results(_iter_account_listers(clients))
-    return Inventory(_resolve_unknown_resources(_mark_ending_machines(resources)), unseen)
+    resources, unchecked_parts = collect_lookup_results(_iter_account_listers(clients))
+    return Inventory(_resolve_unknown_resources(_mark_ending_machines(resources)), unchecked_parts)
 
 
 def format_inventory(inventory: Inventory) -> str:
-    """Return a line for each resource, for standard output, and "nothing is left" if the inventory is clean."""
+    """Return one line per resource, followed by "nothing is left" if the inventory is clean."""
     labels = {
         ResourceState.REMAINING: "REMAINING",
         ResourceState.ENDING: "still ending",
@@ -173,7 +174,7 @@ def _iter_common_listers(clients: Clients, app: str | None) -> Iterator[tuple[st
 
 
 def _mark_ending_machines(resources: list[Resource]) -> list[Resource]:
-    """Mark the machines of canceled fleets as ending: the fleet terminates them, which takes some time."""
+    """Mark machines in canceled fleets as ending, because EC2 takes some time to terminate them."""
     ending_fleets = {
         resource.id
         for resource in resources
@@ -188,7 +189,7 @@ def _mark_ending_machines(resources: list[Resource]) -> list[Resource]:
 
 
 def _resolve_unknown_resources(resources: list[Resource]) -> list[Resource]:
-    """Mark resources of unknown origin as remaining if their app has other resources whose origin is certain.
+    """Mark resources of unknown origin as remaining if their app also has resources whose origin is certain.
 
     The tag `app` alone is too common to prove that a resource belongs to an app of this package.
     """

@@ -1,9 +1,9 @@
-"""`run.py cleanup --stale`: find orphans, the resources that older runs left in this account and region.
+"""`run.py cleanup --stale`: find orphans, the resources that older runs left behind in this account and region.
 
-An app's task definition names its queue and cluster, which show whether the app is still in use. Orphans that certainly
-belong to this package can be deleted. Others that only look like it, such as the untagged fleets of the published
-system, are listed with the command that deletes them, but never changed. Resources younger than an hour are ignored,
-because they may belong to a run that is just starting.
+An app's task definition contains the names of the app's queue and cluster, which show whether the app is still in use.
+Orphans that certainly belong to this package can be deleted. Resources that only seem to belong to it, such as untagged
+fleets of the published system, are never changed, but are listed with the command that deletes them. Resources less
+than an hour old are ignored, because they may belong to a run that is just starting.
 """
 
 from __future__ import annotations
@@ -43,12 +43,15 @@ from distributed_something.run.cleanup.remove import ALARMS_PER_CALL, MACHINES_P
 from distributed_something.run.schedule import delete_rule_by_name
 from distributed_something.worker import split_into_batches
 
-MIN_EMPTY_LOG_AGE_SECONDS = 24 * 3600.0  # CloudWatch Logs updates the size of a log group with a delay of hours
+MIN_EMPTY_LOG_AGE_SECONDS = 24 * 3600.0  # CloudWatch Logs may update a log group's size hours late
 
 
 @dataclass(frozen=True)
 class Orphan:
-    """A resource of an older run, why nothing uses it any more, and whether it certainly belongs to this package."""
+    """A resource that an older run left behind.
+
+    `reason`: why nothing uses it anymore. `is_ours`: whether it certainly belongs to this package.
+    """
 
     kind: ResourceKind
     name: str
@@ -59,7 +62,7 @@ class Orphan:
 
 @dataclass(frozen=True)
 class OrphanReport:
-    """The orphans, and the parts that AWS refused to list."""
+    """The orphans, and the parts of the account that could not be checked."""
 
     orphans: list[Orphan] = field(default_factory=list)
     unchecked_parts: list[UncheckedPart] = field(default_factory=list)
@@ -67,17 +70,17 @@ class OrphanReport:
 
 @dataclass
 class OrphanRemoval:
-    """The orphans that were deleted, and those that could not be."""
+    """The orphans that were deleted, and the ones that could not be deleted, with the errors."""
 
     removed: list[Orphan] = field(default_factory=list)
     failed: list[tuple[list[Orphan], CloudError]] = field(default_factory=list)
 
 
 def find_orphans(clients: Clients, now: Callable[[], float]) -> OrphanReport:
-    """Return the orphans of every kind.
+    """Return all orphans.
 
-    If AWS refuses to list one kind, that is noted in the report, and the others are listed anyway. Raise CloudError
-    only if nobody is logged in to AWS.
+    If one kind cannot be listed, the report includes the error, and the other kinds are still listed. Raise CloudError
+    only if the user is not logged in to AWS.
     """
     account = AccountState(clients, now())
     finders: dict[str, Callable[[AccountState], Iterable[Orphan]]] = {
@@ -91,15 +94,15 @@ def find_orphans(clients: Clients, now: Callable[[], float]) -> OrphanReport:
         "task definitions": _iter_orphaned_definitions,
         "log groups": _iter_orphaned_log_groups,
     }
-    return OrphanReport(
-        *collect_lookup_results((f"{kind} of older runs", partial(finder, account)) for kind, finder in finders.items())
-    )
+    lookups = ((f"{kind} from older runs", partial(finder, account)) for kind, finder in finders.items())
+    return OrphanReport(*collect_lookup_results(lookups))
 
 
 def delete_orphans(clients: Clients, report: OrphanReport) -> OrphanRemoval:
-    """Delete the orphans that certainly belong to this package. AWS's errors are part of the result, not raised.
+    """Delete the orphans that certainly belong to this package.
 
-    Fleets are deleted before machines, because a fleet replaces machines that end.
+    AWS errors are reported in the result and are not raised. Fleets are deleted before machines, because a fleet
+    replaces machines that end.
     """
     removal = OrphanRemoval()
     for kind, (size, delete) in _build_delete_calls(clients).items():
@@ -115,17 +118,17 @@ def delete_orphans(clients: Clients, report: OrphanReport) -> OrphanRemoval:
 
 
 def format_orphans(report: OrphanReport) -> str:
-    """Return a line for each orphan, for standard output."""
+    """Return one line per orphan."""
     lines = [
         format_row("orphan" if orphan.is_ours else "unknown origin", _format_orphan(orphan))
         for orphan in report.orphans
     ]
     lines += [format_row("NOT CHECKED", part.error) for part in report.unchecked_parts]
-    return "\n".join(lines) or "nothing is left of older runs"
+    return "\n".join(lines) or "nothing is left from older runs"
 
 
 def format_orphan_removal(removal: OrphanRemoval, report: OrphanReport) -> str:
-    """Return a line for each orphan that was removed, kept, or could not be removed."""
+    """Return the lines that report which orphans were deleted, kept, or could not be deleted."""
     lines = [format_row("removed", f"{orphan.kind} {orphan.name}") for orphan in removal.removed]
     lines += [format_row("kept", _format_orphan(orphan)) for orphan in report.orphans if not orphan.is_ours]
     lines += [format_row("NOT REMOVED", part.error) for part in report.unchecked_parts]
@@ -140,7 +143,7 @@ def _format_orphan(orphan: Orphan) -> str:
 
 
 def _build_delete_calls(clients: Clients) -> dict[ResourceKind, tuple[int, Callable[[list[str]], Any]]]:
-    """Return, for each kind, how many resources one call deletes, and the call."""
+    """Return the maximum number of resources per call and the function that deletes them, keyed by kind."""
     ec2, cloudwatch = clients.ec2, clients.cloudwatch
     return {
         ResourceKind.FLEET: (1, lambda ids: _cancel_fleet(clients, ids[0])),
@@ -181,12 +184,8 @@ def _iter_untagged_fleets(name: str, fleet: Any) -> Iterator[Orphan]:
     machine_names = [text for text in names if text.endswith(MACHINE_SUFFIX)]
     if machine_names:
         command = f"aws ec2 cancel-spot-fleet-requests --terminate-instances --spot-fleet-request-ids {name}"
-        yield Orphan(
-            ResourceKind.FLEET,
-            name,
-            f"its machines are named {min(machine_names)}, but no tag names its run; to end it: {command}",
-            is_ours=False,
-        )
+        reason = f"its machines are named {min(machine_names)}, but it has no tag with a run name"
+        yield Orphan(ResourceKind.FLEET, name, f"{reason}; to cancel it, run: {command}", is_ours=False)
 
 
 def _iter_orphaned_machines(account: AccountState) -> Iterator[Orphan]:
@@ -250,7 +249,8 @@ def _iter_orphaned_definitions(account: AccountState) -> Iterator[Orphan]:
         latest = account.find_task_definition(app)
         if latest is None or account.is_recent(latest.get("registeredAt")) or account.has_service(app):
             continue
-        if not account.has_live_app(app):  # the definition names the queue, so it is needed as long as the queue exists
+        # The definition contains the queue's name, so it is kept while the queue exists.
+        if not account.has_live_app(app):
             reason = f"its app {app} has no service, fleet, or queue"
             yield Orphan(ResourceKind.TASK_DEFINITION, definition.name, reason, id=definition.id)
 
@@ -273,7 +273,7 @@ def _examine_log_group(account: AccountState, name: str, arn: str) -> Iterator[O
     app = logs.list_tags_for_resource(resourceArn=arn)["tags"].get("app")
     if app is None:
         command = f"aws logs delete-log-group --log-group-name {name}"
-        reason = f"empty, but no tag names its app; to delete it: {command}"
+        reason = f"empty, but it has no tag with an app name; to delete it, run: {command}"
         yield Orphan(ResourceKind.LOG_GROUP, name, reason, is_ours=False)
     elif not account.has_live_app(app) and not logs.describe_log_streams(logGroupName=name, limit=1)["logStreams"]:
         yield Orphan(ResourceKind.LOG_GROUP, name, f"empty, and its app {app} has neither a fleet nor a queue")

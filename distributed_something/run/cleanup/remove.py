@@ -1,8 +1,8 @@
-"""Deleting everything that a run created, in an order that stops the costs first.
+"""Deletes everything that a run created, in an order that stops the costs first.
 
-Every step is attempted, even if another step fails, and each is retried several times. A step that finds nothing does
-nothing, so a cleanup can be repeated at any time and from any computer. Resources of other apps are never changed:
-names and tags must match exactly.
+Every step is attempted even if another step fails, and a failed step is retried several times. A step with nothing to
+delete does nothing, so a cleanup can be repeated at any time and from any computer. Other apps' resources are never
+changed, because names and tags must match exactly.
 """
 
 from __future__ import annotations
@@ -49,18 +49,19 @@ MAX_STEP_ATTEMPTS = 5
 MAX_CLUSTER_ATTEMPTS = 30  # a cluster can be deleted only after its machines have ended, which takes minutes
 STEP_PAUSE_SECONDS = 10.0
 CLUSTER_IN_USE_MESSAGE = "its machines are still ending"
-ALARMS_PER_CALL = 100  # CloudWatch: names in one DeleteAlarms
+ALARMS_PER_CALL = 100  # CloudWatch's limit for DeleteAlarms
 MACHINES_PER_CALL = 100  # EC2: TerminateInstances accepts 1,000, but AWS recommends smaller batches
 
 
 @dataclass(frozen=True)
 class CleanupRequest:
-    """The run to clean up, the name of its dead-letter queue, and the seconds to pause between attempts of a step.
+    """The run to clean up, the name of its dead-letter queue, and options for the cleanup.
 
-    `whole_app`: delete all fleets and machines of the app, not only those of the run. `failed_too`: delete the
-    dead-letter queue even if it holds failed jobs. `retry_steps`: False for a caller that repeats the cleanup itself.
-    `keep_rule`: keep the rule that calls the auto-monitor. `ended_at`: when no job of the run was left (seconds since
-    1970). If a newer batch has used the same names since then, the resources with these names are kept for it.
+    `pause`: seconds between two attempts at a step. `whole_app`: delete all of the app's fleets and machines, not only
+    the ones that belong to the run. `failed_too`: delete the dead-letter queue even if it contains failed jobs.
+    `retry_steps`: False for a caller that repeats the cleanup itself. `keep_rule`: keep the rule that calls the
+    auto-monitor. `ended_at`: when the run had no jobs left, in seconds since 1970. If a newer batch has used the same
+    names since then, resources with these names are kept for that batch.
     """
 
     monitor_file: MonitorFile
@@ -80,8 +81,9 @@ CleanupAction = Callable[[Clients, CleanupRequest, CleanupReport], None]
 class CleanupStep:
     """One step of a cleanup.
 
-    `label`: what a user reads if the step fails. `by_name`: the step finds its resources by the app's names, which a
-    newer batch uses too. `action` raises AWS's errors, and CloudError if it should be retried in a moment.
+    `label`: the text that the user sees if the step fails. `by_name`: whether the step finds its resources by the app's
+    names, which a newer batch also uses. `action`: raises CloudError if it should be retried shortly, and does not
+    catch AWS errors.
     """
 
     kind: ResourceKind
@@ -92,7 +94,7 @@ class CleanupStep:
 
 
 def delete_run_resources(clients: Clients, run: CleanupRequest, sleep: Callable[[float], None]) -> CleanupReport:
-    """Take every step of the cleanup. AWS's errors are part of the report, not raised."""
+    """Run every cleanup step. AWS errors are included in the report and are not raised."""
     report = CleanupReport()
     for step in _iter_steps(run.monitor_file):
         _retry_step(step, clients, run, report, sleep)
@@ -141,7 +143,7 @@ def _retry_step(
 
 
 def _run_step(step: CleanupStep, clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Take the step, unless it would delete resources that a newer batch uses."""
+    """Run the step unless it would delete resources that a newer batch uses."""
     if step.by_name and report.next_batch is None and _has_next_batch(clients, run):
         report.next_batch = NextBatch(run.monitor_file.MONITOR_QUEUE_NAME, run.monitor_file.MONITOR_APP_NAME)
     if not (step.by_name and report.next_batch):
@@ -149,9 +151,9 @@ def _run_step(step: CleanupStep, clients: Clients, run: CleanupRequest, report: 
 
 
 def _has_next_batch(clients: Clients, run: CleanupRequest) -> bool:
-    """Return whether a newer batch uses the names of a run that has ended. Raise AWS's errors.
+    """Return whether a newer batch uses the names of a run that has ended.
 
-    Then the queue was created after the end of the run, or it has jobs again.
+    If so, the queue was created after the run ended, or it contains jobs again. AWS errors are not caught.
     """
     if run.ended_at is None:
         return False
@@ -182,9 +184,10 @@ def _cancel_fleet_by_id(clients: Clients, fleet_id: str, report: CleanupReport) 
 
 
 def _terminate_machines(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Terminate the machines that no canceled fleet terminates, such as those of a fleet canceled by hand.
+    """Terminate the run's machines that are not in a fleet this cleanup canceled.
 
-    If a fleet could not be canceled, do nothing, because it would replace the machines.
+    For example, a fleet that was canceled by hand may have left its machines running. Do nothing if a fleet could not
+    be canceled, because the fleet would replace the machines.
     """
     if report.has_failed(ResourceKind.FLEET):
         return
@@ -197,7 +200,10 @@ def _terminate_machines(clients: Clients, run: CleanupRequest, report: CleanupRe
 
 
 def _iter_deletable_resources(resources: Iterable[Resource], run: CleanupRequest) -> Iterator[Resource]:
-    """Yield those of the app's resources that this cleanup may delete: all, or those whose tags name the run."""
+    """Yield the resources that this cleanup may delete.
+
+    These are all remaining resources of the app, or only the ones whose tags name the run.
+    """
     file = run.monitor_file
     for resource in resources:
         is_of_run = resource.run == file.run or resource.fleet == file.MONITOR_FLEET_ID
@@ -220,7 +226,7 @@ def _delete_app_alarms(clients: Clients, run: CleanupRequest, report: CleanupRep
 
 
 def delete_alarms(clients: Clients, names: list[str]) -> None:
-    """Delete alarms, up to a hundred per call. Raise AWS's errors."""
+    """Delete alarms, up to 100 per call. AWS errors are not caught."""
     for batch in split_into_batches(names, ALARMS_PER_CALL):
         clients.cloudwatch.delete_alarms(AlarmNames=batch)
 
@@ -239,8 +245,8 @@ def _delete_dashboard(clients: Clients, run: CleanupRequest, report: CleanupRepo
 def _delete_dead_letter_queue(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
     """Delete the dead-letter queue.
 
-    This happens before the job queue is deleted: as long as that exists, a repeated cleanup finds the name of the
-    dead-letter queue in its attributes.
+    The job queue is deleted after this step, because a repeated cleanup reads the name of the dead-letter queue from
+    the job queue's attributes.
     """
     queue = observe_queue(clients.sqs, run.dead_letter_queue)
     if queue is None:
@@ -286,10 +292,10 @@ def _deregister_task_definitions(clients: Clients, run: CleanupRequest, report: 
 
 
 def _delete_launch_templates(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Delete the launch templates of the run and of older starts.
+    """Delete the launch templates of this run and of older starts.
 
-    This happens after the fleets were canceled, because a fleet needs its template to replace machines. A template of
-    an older start belongs to no fleet: that start was killed before it requested one.
+    This step runs after the fleets are canceled, because a fleet needs its template to replace machines. A template
+    from an older start does not belong to a fleet, because that start was killed before it requested one.
     """
     file = run.monitor_file
     for template in list(iter_tagged_templates(clients.ec2, file.MONITOR_APP_NAME)):
@@ -299,7 +305,7 @@ def _delete_launch_templates(clients: Clients, run: CleanupRequest, report: Clea
 
 
 def _delete_volumes(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Delete the volumes that are attached to no machine; the others are deleted with their machines."""
+    """Delete the volumes that are not attached to a machine; the others are deleted with their machines."""
     volumes = iter_tagged_volumes(clients.ec2, run.monitor_file.MONITOR_APP_NAME)
     for volume in list(_iter_deletable_resources(volumes, run)):
         clients.ec2.delete_volume(VolumeId=volume.id)
@@ -307,7 +313,7 @@ def _delete_volumes(clients: Clients, run: CleanupRequest, report: CleanupReport
 
 
 def _delete_cluster(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Delete the cluster if setup created it for this app, as its tag says, and nothing uses it any more."""
+    """Delete the cluster if its tag shows that setup created it for this app, and nothing uses it anymore."""
     name, app = run.monitor_file.MONITOR_ECS_CLUSTER, run.monitor_file.MONITOR_APP_NAME
     cluster = describe_cluster(clients.ecs, name)
     if cluster is None or cluster["status"] != "ACTIVE":
@@ -335,7 +341,10 @@ def _report_kept_logs(clients: Clients, run: CleanupRequest, report: CleanupRepo
 
 
 def _delete_rule(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Delete the rule that calls the auto-monitor, unless another step failed: then the auto-monitor retries it."""
+    """Delete the rule that calls the auto-monitor, unless another step failed.
+
+    After a failure, the auto-monitor is still needed to retry the step.
+    """
     if report.failed or run.keep_rule:
         return
     name = build_monitor_rule_name(run.monitor_file.MONITOR_APP_NAME)

@@ -1,4 +1,4 @@
-"""The report of a cleanup: data for its later steps, and the text that a user reads."""
+"""The cleanup report: data for later cleanup steps, and the text that is printed for the user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distributed_something.run.cleanup.export_logs import ExportOutcome, format_
 
 
 class KeepReason(Enum):
-    """Why cleanup keeps a resource on purpose."""
+    """The reason why cleanup keeps a resource on purpose."""
 
     OTHER_QUEUES = "other queues use it"
     OTHER_SERVICES = "other services use it"
@@ -27,7 +27,7 @@ class KeepReason(Enum):
 class RemovedResource:
     """A deleted resource, or `count` resources that are not named individually.
 
-    `machines`: the number of machines that end with a fleet.
+    `machines`: the number of machines that are terminated with a fleet.
     """
 
     kind: ResourceKind
@@ -38,7 +38,7 @@ class RemovedResource:
 
 @dataclass(frozen=True)
 class KeptResource:
-    """A resource that is kept on purpose. `count`: the number in the text of its reason."""
+    """A resource that is kept on purpose. `count`: the number to insert into the reason."""
 
     kind: ResourceKind
     name: str
@@ -48,7 +48,7 @@ class KeptResource:
 
 @dataclass(frozen=True)
 class FailedRemoval:
-    """A resource that could not be deleted. `label`: its kind and name, as a user reads them."""
+    """A resource that could not be deleted. `label`: its kind and name, as shown to the user."""
 
     kind: ResourceKind
     label: str
@@ -57,7 +57,7 @@ class FailedRemoval:
 
 @dataclass(frozen=True)
 class NextBatch:
-    """A newer batch of jobs that uses the same names as the run: its queue and its app."""
+    """The queue and app of a newer batch of jobs that uses the same names as the run."""
 
     queue: str
     app: str
@@ -67,8 +67,8 @@ class NextBatch:
 class CleanupReport:
     """What was deleted, what was kept on purpose, and what could not be deleted.
 
-    `next_batch`: set if a newer batch uses the app's names, so that the resources with these names are kept. `exports`:
-    the exports of the log groups.
+    `next_batch`: set if a newer batch uses the app's names, in which case resources with these names are kept.
+    `exports`: the outcomes of the log exports.
     """
 
     removed: list[RemovedResource] = field(default_factory=list)
@@ -91,7 +91,7 @@ class CleanupReport:
 
 
 def format_cleanup_report(report: CleanupReport) -> str:
-    """Return a line for each resource, for standard output."""
+    """Return one line per resource and per log export."""
     lines = [format_row("removed", _format_removed(resource)) for resource in report.removed]
     lines += [format_row("kept", text) for text in _iter_kept(report)]
     lines += [format_row("NOT REMOVED", f"{failure.label}: {failure.error}") for failure in report.failed]

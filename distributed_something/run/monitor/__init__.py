@@ -1,4 +1,4 @@
-"""The monitor: observe the run, decide, and act, again and again until no job remains.
+"""The monitor, which repeatedly observes the run, decides what to do, and acts, until no jobs remain.
 
-The other modules of `run` import it. Start with `loop.py`. The decisions are in `policy.py`, which is pure.
+The other modules in `run` import this package. Start with `loop.py`. The decisions are pure functions in `policy.py`.
 """

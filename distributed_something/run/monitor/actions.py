@@ -1,6 +1,6 @@
-"""Carrying out what the policy chose.
+"""Carries out the actions that the policy chose.
 
-Each action can be repeated, and two monitors can carry it out at the same time, without harm.
+It is safe to repeat an action, and for two monitors to carry out the same action at the same time.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
 
 
-DRAINED_MACHINES_PER_CALL = 10  # ECS: container instances in one UpdateContainerInstancesState
+DRAINED_MACHINES_PER_CALL = 10  # ECS's limit for UpdateContainerInstancesState
 
 
 def carry_out_action(clients: Clients, file: MonitorFile, action: MonitorAction) -> None:
-    """Carry out one action; an EndReason is left to the caller. Raise AWS's errors."""
+    """Carry out one action, except for an EndReason, which the caller handles. AWS errors are not caught."""
     match action:
         case FleetTargetChange(machines):
             set_fleet_target(clients.ec2, file.MONITOR_FLEET_ID, machines, file.MONITOR_ON_DEMAND_MACHINES)
@@ -46,15 +46,15 @@ def carry_out_action(clients: Clients, file: MonitorFile, action: MonitorAction)
 
 
 def _terminate_idle_machines(clients: Clients, file: MonitorFile, instances: tuple[ContainerInstance, ...]) -> None:
-    """Terminate up to a hundred machines at a time, so that the first do not wait for the last."""
+    """Terminate the machines in batches of up to 100, so that the first machines do not wait for the last ones."""
     for batch in split_into_batches(instances, CONTAINER_INSTANCES_PER_CALL):
         _drain_and_terminate(clients, file.MONITOR_ECS_CLUSTER, batch)
 
 
 def _drain_and_terminate(clients: Clients, cluster: str, instances: list[ContainerInstance]) -> None:
-    """Drain the machines so that ECS places no new task on them, then terminate those that have no task.
+    """Drain the machines so that ECS places no new tasks on them, then terminate the machines without tasks.
 
-    A machine that received a task just before it was drained is terminated at a later tick, when the task has ended.
+    A machine that received a task just before it was drained is terminated at a later tick, after the task ends.
     """
     undrained = [instance.arn for instance in instances if not instance.is_draining]
     for batch in split_into_batches(undrained, DRAINED_MACHINES_PER_CALL):

@@ -1,6 +1,6 @@
 """The estimated cost of a run: machine-hours times the current spot price.
 
-The bill is higher: it also includes disks, public addresses, data transfer, storage, and logs.
+The actual bill is higher, because it also includes disks, public addresses, data transfer, storage, and logs.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from enum import Enum
 
 from distributed_something.core.text import format_usd
 
-COST_WARNING_SHARE = 0.8  # of MAX_COST
+COST_WARNING_SHARE = 0.8  # fraction of MAX_COST
 COST_REACHED_WARNING = (
-    "MAX_COST is reached ({}): running jobs finish, no new job starts. The queue is kept; startCluster continues with"
-    " it in a new run, which may cost as much again"
+    "MAX_COST is reached ({}): running jobs will finish, but no new jobs will start. The queue is kept; startCluster"
+    " continues with it in a new run, which may cost as much again"
 )
 
 
 class CostStage(Enum):
-    """How close the cost is to MAX_COST. NEAR begins at COST_WARNING_SHARE of it."""
+    """How close the cost is to MAX_COST. NEAR begins at COST_WARNING_SHARE × MAX_COST."""
 
     FAR = "far"
     NEAR = "near"
@@ -37,10 +37,10 @@ def classify_cost(cost: float, limit: float) -> CostStage:
 
 
 def format_cost_warning(cost: float, limit: float) -> str:
-    """Return the warning about MAX_COST, or an empty string while the cost is far below it."""
+    """Return the warning about MAX_COST, or an empty string while the cost is far below MAX_COST."""
     match classify_cost(cost, limit):
         case CostStage.NEAR:
-            return f"warning: {format_cost_so_far(cost, limit)}; at MAX_COST, no new job starts"
+            return f"warning: {format_cost_so_far(cost, limit)}; no new jobs will start at MAX_COST"
         case CostStage.REACHED:
             return COST_REACHED_WARNING.format(format_cost_so_far(cost, limit))
         case CostStage.FAR:

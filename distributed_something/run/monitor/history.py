@@ -1,7 +1,8 @@
-"""What the monitor remembers from earlier snapshots of the run.
+"""The run history that the monitor builds from its snapshots.
 
 The history is stored in the bucket beside the records. A monitor that is restarted, or the next call of the
-auto-monitor, continues from it. Two monitors at the same time write the same history, because both use AWS's clock.
+auto-monitor, continues from there. Two monitors that run at the same time write the same history, because both use
+AWS's clock.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-# AWS dates its responses to the second. A local clock that differs by less than this is more precise.
+# The dates in AWS responses are rounded to the second. A local clock that differs by at most this is more precise.
 CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class RunHistory:
-    """What is known from all snapshots so far. Times are in seconds since 1970.
+    """The information from all snapshots so far. Times are in seconds since 1970.
 
-    `at`: the time of the last snapshot. `empty_since`, `empty_looks`: since when, and in how many snapshots in a row,
-    the queue has been empty. `first_…`: the counts of the first snapshot. `recent`: (time, jobs) of each snapshot
-    within the settling time. `cost`: estimated USD up to `at`; `hourly`: USD an hour at that time. `closed`: whether
-    the monitor has closed the run because of MAX_COST. `ended`: when no job was left. From then on the run is cleaned
-    up, even if new jobs appear under its names.
+    `at`: the time of the last snapshot. `empty_since`: when the queue became empty. `empty_looks`: how many snapshots
+    in a row have shown an empty queue. `first_…`: the counts in the first snapshot. `recent`: (time, jobs) for each
+    snapshot within the settling time. `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at
+    that time, in USD. `closed`: whether the monitor has closed the run because of MAX_COST. `ended`: when the run had
+    no jobs left. From then on, the run is cleaned up even if new jobs appear under the same names.
     """
 
     at: float | None = None
@@ -50,7 +51,7 @@ class RunHistory:
 
     @property
     def most_jobs(self) -> int:
-        """The highest job count within the settling time, so that a count that is briefly too low does no harm."""
+        """The highest job count within the settling time, as a safeguard against counts that are briefly too low."""
         return max((jobs for _, jobs in self.recent), default=0)
 
 
@@ -58,7 +59,7 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
     """Return `history` with one more snapshot added. SQS's counts take `settling_seconds` to settle."""
     recent = tuple((at, jobs) for at, jobs in history.recent if snapshot.at - at <= settling_seconds)
     cost = history.cost + _compute_cost_since(history, snapshot)
-    at = max(history.at or snapshot.at, snapshot.at)  # snapshots of two monitors may arrive in the wrong order
+    at = max(history.at or snapshot.at, snapshot.at)  # snapshots from two monitors may arrive out of order
     updated = replace(
         history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0
     )
@@ -73,15 +74,15 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
 
 
 def build_history_key(file: MonitorFile) -> str:
-    """Return the key of the run's history in its bucket."""
+    """Return the key of the run's history in the bucket."""
     return file.keys.history
 
 
 def load_history(s3: S3Client, file: MonitorFile, now: float) -> tuple[RunHistory, float]:
-    """Return the stored history and AWS's time (seconds since 1970), or `now` if the response has no date.
+    """Return the stored history, and the date of AWS's response (seconds since 1970) or `now` if there is no date.
 
-    If there is no readable history, return one that begins at the start of the run, so that the cost of the time
-    before the first snapshot is counted too. Raise AWS's errors.
+    If there is no readable history, return a history that begins at the start of the run, so that the time before the
+    first snapshot is charged too. AWS errors are not caught.
     """
     default = RunHistory(at=file.MONITOR_START_TIME / 1000)
     try:
@@ -97,16 +98,16 @@ def load_history(s3: S3Client, file: MonitorFile, now: float) -> tuple[RunHistor
 
 
 def save_history(s3: S3Client, file: MonitorFile, history: RunHistory) -> None:
-    """Write the history to the bucket. Raise AWS's errors."""
+    """Write the history to the bucket. AWS errors are not caught."""
     s3.put_object(
         Bucket=file.MONITOR_BUCKET_NAME, Key=build_history_key(file), Body=json.dumps(asdict(history)).encode()
     )
 
 
 def reopen_history(s3: S3Client, file: MonitorFile) -> None:
-    """Mark the run as not ended, when startCluster continues a run whose monitor was killed as it began to end it.
+    """Remove the end of the run from its history, so that startCluster can continue the run.
 
-    Raise AWS's errors.
+    This is needed if a monitor was killed just after it began to end the run. AWS errors are not caught.
     """
     history, _ = load_history(s3, file, 0.0)
     if history.ended is not None:
@@ -114,7 +115,10 @@ def reopen_history(s3: S3Client, file: MonitorFile) -> None:
 
 
 def _parse_response_time(response: Any, now: float) -> float:
-    """Return when AWS sent this response. The monitors of a run share its history, but their clocks may differ."""
+    """Return when AWS sent this response.
+
+    All monitors of a run share one history, but their clocks may differ.
+    """
     date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
         at = parsedate_to_datetime(date).timestamp()
@@ -126,8 +130,8 @@ def _parse_response_time(response: Any, now: float) -> float:
 def _compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:
     """Return the cost since the last snapshot, in USD.
 
-    An unwatched fleet is not scaled down, so the time between two snapshots is charged at the higher of their rates.
-    If no machine is left, the time is not charged, because it is unknown when the last machine ended.
+    An unwatched fleet is not scaled down, so the time between two snapshots is charged at the higher of the two rates.
+    If no machines are left, the time is not charged, because it is unknown when the last machine ended.
     """
     if history.at is None or not snapshot.hourly:
         return 0.0

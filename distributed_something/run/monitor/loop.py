@@ -1,9 +1,9 @@
-"""The monitor's loop: observe the run, decide, and act, until no job remains.
+"""The monitor's loop: observe the run, decide what to do, and act, until no jobs remain.
 
-`run_tick` is one complete step, wherever the monitor runs. `run.py monitor` repeats it; the auto-monitor in AWS does
-one a minute, and a few more while machines become idle. What later ticks need from earlier ones is stored in the
-bucket, so a monitor that was killed continues when it is restarted. Two monitors at the same time do no harm, since
-every action can be repeated.
+`run_tick` performs one complete step. `run.py monitor` calls it repeatedly; the auto-monitor in AWS calls it once a
+minute, and more often while machines are becoming idle. The history that later ticks need is stored in the bucket, so
+that a monitor that was killed can continue after a restart. Two monitors can safely run at the same time, because every
+action can be repeated.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FLEET_ENDED_MESSAGE = (
     "the fleet {fleet} has ended, but jobs are still waiting; run startCluster to request a new fleet for them"
 )
 NO_JOB_SUCCEEDS_MESSAGE = (
-    "no job succeeds ({reason}). The machines were stopped and the queue was kept. If the image or config was"
+    "no job has succeeded ({reason}). The machines were stopped and the queue was kept. If the image or config was"
     " wrong, correct it, then run setup and startCluster. If the Job file was wrong, run cleanup --yes, which deletes"
     " the jobs in the queue, then setup, submitJob, and startCluster"
 )
@@ -66,14 +66,14 @@ class Tick:
 def run_tick(
     clients: Clients, file: MonitorFile, prices: SpotPriceCache, now: float, *, cheapest: bool, pace: Pace
 ) -> Tick:
-    """Observe the run, decide, and carry out the actions, except the end of the run. Raise AWS's errors."""
+    """Observe the run, choose actions, and carry them out, except for ending the run. AWS errors are not caught."""
     history, now = load_history(clients.s3, file, now)
     snapshot = observe_run(clients, file, prices, now)
     history = update_history(history, snapshot, pace.settling_seconds)
     actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if EndReason.RUN in actions and history.ended is None:
         history = replace(history, ended=snapshot.at)
-    # Saved before the actions: an action that AWS always refuses must not keep the run from ending.
+    # Save the history before acting, so that an action that AWS always rejects cannot keep the run from ending.
     save_history(clients.s3, file, history)
     for action in actions:
         carry_out_action(clients, file, action)
@@ -85,7 +85,7 @@ def run_tick(
 
 
 class TickListener(Protocol):
-    """Receiver of what the monitor observes and does."""
+    """Interface for an object that receives the monitor's snapshots and progress messages."""
 
     def show_snapshot(self, snapshot: RunSnapshot, history: RunHistory) -> None:
         """Show a snapshot."""
@@ -97,10 +97,10 @@ class TickListener(Protocol):
 def watch_run(
     clients: Clients, file: MonitorFile, listener: TickListener, clock: Clock, *, cheapest: bool, pace: Pace
 ) -> RunHistory:
-    """Run ticks until no job is left; return the history at that time.
+    """Run ticks until no jobs are left; return the final history.
 
-    Temporary AWS errors are reported and retried. Raise CloudError if AWS refuses the first snapshot for lack of a
-    login or a permission, and if the run ends for any other reason than that its jobs are done.
+    If AWS reports an error, print it and retry. Raise CloudError if the first snapshot fails because of a missing login
+    or permission, or if the run ends before all of its jobs are done.
     """
     prices, has_snapshot = SpotPriceCache(file.MONITOR_MACHINE_PRICE), False
     while True:
@@ -126,7 +126,7 @@ def watch_run(
 def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> CloudError:
     """Stop the machines of a run that ends with jobs still in its queue; return the error that explains why.
 
-    Raise CloudError if AWS refuses to stop them.
+    Raise CloudError if the machines cannot be stopped.
     """
     if tick.end_reason is not EndReason.FLEET:
         with translate_aws_errors("stopping the machines (THEY STILL COST MONEY; run monitor again to retry)"):
@@ -137,6 +137,6 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> Clou
         return CloudError(COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.snapshot.jobs))
     if tick.end_reason is EndReason.NOTHING_WORKS:
         paused = next(map(format_paused_machine, tick.snapshot.paused), None)
-        reason = paused or "for the cause, use run.py why and the records of the failed jobs"
+        reason = paused or "to find the cause, run why and read the records of the failed jobs"
         return CloudError(NO_JOB_SUCCEEDS_MESSAGE.format(reason=reason))
     return CloudError(FLEET_ENDED_MESSAGE.format(fleet=file.MONITOR_FLEET_ID))

@@ -1,9 +1,9 @@
-"""The monitor's decisions. They are pure: the same snapshot and history give the same actions, wherever it runs.
+"""The monitor's decisions, as pure functions: the same snapshot and history always lead to the same actions.
 
-Jobs are compared with slots (machines × containers per machine × jobs per container). Toward the end of a run there
-are fewer jobs than slots. Then the service is lowered, which stops only idle containers (busy ones are protected),
-machines without a container are terminated, and the fleet's target is lowered with them, so that EC2 does not replace
-them. If more jobs arrive, the service and the target are raised again.
+Toward the end of a run, there are fewer jobs than slots (machines × containers per machine × jobs per container). The
+monitor then lowers the service's task count, which stops only idle containers (busy containers are protected), and
+terminates machines without containers. It also lowers the fleet's target, so that EC2 does not replace these machines.
+If more jobs arrive, the monitor raises the task count and the target again.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.history import RunHistory
 
-# SQS's counts are approximate. An empty queue is believed only after this many empty snapshots in a row that span the
-# settling time.
+# SQS's counts are approximate, so the queue counts as empty only after this many empty snapshots in a row that span at
+# least the settling time.
 MIN_EMPTY_SNAPSHOTS = 3
-CHEAPEST_DELAY_SECONDS = 15 * 60.0  # as in the published system: by then the fleet has had its chance to start
+CHEAPEST_DELAY_SECONDS = 15 * 60.0  # as in the published system; gives the fleet time to start
 SETTLING_SECONDS = 75.0  # SQS documents that its approximate counts settle within a minute
-FLEET_VISIBILITY_SECONDS = 5 * 60.0  # EC2 may not list a new fleet yet; usually it does within a second
-HOPELESS_FAILURE_COUNT = 50  # failed jobs without a single success: the cause is not in single jobs
+FLEET_VISIBILITY_SECONDS = 5 * 60.0  # EC2 usually lists a new fleet within a second, but it can take longer
+HOPELESS_FAILURE_COUNT = 50  # this many failures without a success point to a problem with the whole run
 
 
 @dataclass(frozen=True)
 class Pace:
     """The monitor's timing, in seconds.
 
-    `interval_seconds`: the time between two ticks. `short_interval_seconds`: the same while machines become idle.
-    `settling_seconds`: how long SQS's counts take to settle, so that an empty queue is believed. `new_machine_seconds`:
-    how long a machine that just joined the cluster may wait for its first container.
+    `interval_seconds`: the time between two ticks. `short_interval_seconds`: the same while machines are becoming
+    idle. `settling_seconds`: how long SQS's counts take to settle; a queue must appear empty for this long.
+    `new_machine_seconds`: how long a machine that just joined the cluster may wait for its first container.
     """
 
     interval_seconds: float = 30.0
-    short_interval_seconds: float = 15.0  # ECS stops idle containers within seconds after the service is lowered
+    short_interval_seconds: float = 15.0  # ECS stops idle containers within seconds of lowering the task count
     settling_seconds: float = SETTLING_SECONDS
     new_machine_seconds: float = 120.0
 
 
 class EndReason(Enum):
-    """Why a run is over.
+    """The reason why a run is over.
 
-    RUN: no job is left. FLEET: the fleet has ended while jobs are waiting, because it was canceled by hand or reached
-    its time limit; two days later EC2 no longer knows it. NOTHING_WORKS: every job fails. COST: the run has cost
-    MAX_COST, and nothing runs any more.
+    RUN: no jobs are left. FLEET: the fleet ended while jobs were still waiting, because it was canceled by hand or
+    reached its time limit; EC2 no longer lists it after two days. NOTHING_WORKS: every job fails. COST: the run's cost
+    has reached MAX_COST, and no containers are running anymore.
     """
 
     RUN = "run"
@@ -57,7 +57,7 @@ class EndReason(Enum):
 
 @dataclass(frozen=True)
 class FleetTargetChange:
-    """A new target number of machines for the fleet; lowering it terminates no running machine."""
+    """A new target number of machines for the fleet; lowering the target does not terminate running machines."""
 
     machines: int
 
@@ -71,14 +71,14 @@ class TaskCountChange:
 
 @dataclass(frozen=True)
 class IdleMachineTermination:
-    """Termination of those of these machines that still have no container."""
+    """Termination of these machines, except any that have received a container in the meantime."""
 
     instances: tuple[ContainerInstance, ...]
 
 
 @dataclass(frozen=True)
 class RunClosure:
-    """Closing of the run: workers start no new job, and running jobs finish."""
+    """Closing of the run, after which workers finish their running jobs but do not start new ones."""
 
 
 MonitorAction = EndReason | FleetTargetChange | TaskCountChange | IdleMachineTermination | RunClosure
@@ -87,7 +87,7 @@ MonitorAction = EndReason | FleetTargetChange | TaskCountChange | IdleMachineTer
 def choose_actions(
     snapshot: RunSnapshot, history: RunHistory, file: MonitorFile, *, cheapest: bool, pace: Pace
 ) -> list[MonitorAction]:
-    """Return what to do now; `history` already includes `snapshot`."""
+    """Return the actions to take now; `history` already includes `snapshot`."""
     if history.ended is not None:
         return [EndReason.RUN]
     empty_seconds = snapshot.at - history.empty_since if history.empty_since is not None else 0.0
@@ -106,7 +106,7 @@ def choose_actions(
 def has_surplus_containers(snapshot: RunSnapshot, file: MonitorFile) -> bool:
     """Return whether the service has more containers than the snapshot's jobs need.
 
-    Then some containers will stop soon, and their machines should be terminated before the next regular tick.
+    If so, some containers will stop soon, and their machines should be terminated before the next regular tick.
     """
     fleet, service = snapshot.fleet, snapshot.service
     if fleet is None or not fleet.is_active or service is None or not file.MONITOR_MACHINES:
@@ -115,7 +115,7 @@ def has_surplus_containers(snapshot: RunSnapshot, file: MonitorFile) -> bool:
 
 
 def _count_needed_tasks(jobs: int, file: MonitorFile) -> int:
-    """Return how many containers these jobs need, at most the number that the run may have."""
+    """Return how many containers these jobs need, up to the run's maximum."""
     max_tasks = file.MONITOR_MACHINES * file.MONITOR_TASKS_PER_MACHINE
     return min(max_tasks, ceil(jobs / file.MONITOR_JOBS_PER_TASK))
 
@@ -123,7 +123,7 @@ def _count_needed_tasks(jobs: int, file: MonitorFile) -> int:
 def _is_fleet_gone(snapshot: RunSnapshot, file: MonitorFile) -> bool:
     """Return whether the fleet has ended, perhaps so long ago that EC2 no longer lists it.
 
-    A new fleet that EC2 does not list yet is not gone.
+    A new fleet that EC2 does not list yet does not count as ended.
     """
     if snapshot.fleet is None:
         return snapshot.at - file.MONITOR_START_TIME / 1000 >= FLEET_VISIBILITY_SECONDS
@@ -131,7 +131,7 @@ def _is_fleet_gone(snapshot: RunSnapshot, file: MonitorFile) -> bool:
 
 
 def _is_every_job_failing(snapshot: RunSnapshot, history: RunHistory) -> bool:
-    """Return whether no job has succeeded since the first snapshot, and all containers paused or many jobs failed."""
+    """Return whether no job has succeeded so far, and either all containers are paused or many jobs have failed."""
     if snapshot.queue is None or history.first_jobs is None:
         return False
     submitted = (snapshot.submitted or 0) - history.first_submitted
@@ -157,7 +157,7 @@ def _choose_scaling_actions(
     fleet, service = snapshot.fleet, snapshot.service
     if fleet is None or not fleet.is_active:
         return []
-    if not file.MONITOR_MACHINES or service is None:  # older monitor files do not name the number of machines
+    if not file.MONITOR_MACHINES or service is None:  # older monitor files do not contain the number of machines
         return [FleetTargetChange(1)] if cheapest and fleet.target > 1 else []
     tasks = _count_needed_tasks(history.most_jobs, file)
     if not (snapshot.queue and snapshot.queue.waiting):  # no job is waiting, so an additional container would be idle
@@ -169,10 +169,10 @@ def _choose_scaling_actions(
 
 
 def _choose_resizing_actions(snapshot: RunSnapshot, target: int, needed: int, pace: Pace) -> list[MonitorAction]:
-    """Return the change of the fleet's target, and the idle machines to terminate beyond the `needed` ones.
+    """Return the change to the fleet's target, and the termination of idle machines beyond the `needed` ones.
 
-    The target is lowered first, because the fleet replaces a machine that ends while the target is unchanged. An idle
-    machine that is draining is always terminated: it gets no more containers, and the fleet replaces it if needed.
+    The target is lowered first, because otherwise the fleet would replace the terminated machines. An idle machine that
+    is draining is always terminated, because it gets no more containers; the fleet replaces it if needed.
     """
     assert snapshot.fleet is not None
     change: list[MonitorAction] = [FleetTargetChange(target)] if snapshot.fleet.target != target else []

@@ -1,4 +1,4 @@
-"""The monitor's display: progress on standard error, as a live table in a terminal and as lines elsewhere."""
+"""The monitor's display, which shows progress on standard error: a live table in a terminal, or else plain lines."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from distributed_something.run.monitor.budget import (
 )
 from distributed_something.run.monitor.history import RunHistory
 
-RATE_SNAPSHOT_COUNT = 20  # snapshots over which the jobs per minute are measured
+RATE_SNAPSHOT_COUNT = 20  # number of snapshots over which the jobs per minute are measured
 MIN_SHOWN_USD = 0.005  # USD; less than this rounds to 0.00
 
 
 class MonitorView:
-    """Display of the run's snapshots. Use it as a context manager; the live table ends on exit."""
+    """Displays the run's snapshots. Use it as a context manager; the live table closes on exit."""
 
     def __init__(self, monitor_file: MonitorFile, output: Output) -> None:
         self._output = output
