@@ -159,7 +159,7 @@ def build_monitor_bucket_policy(account: AwsAccount, bucket: str) -> PolicyDocum
     """Return the policy that lets the auto-monitor access monitor files and the runs' records in the bucket."""
     prefixes = [f"{prefix}/*" for prefix in (MONITOR_PREFIX, RUNS_PREFIX)]
     return build_document(
-        # Listing covers the entire bucket: with only these prefixes, S3 would return 403, not 404, for a missing object.
+        # Listing covers the entire bucket; with only these prefixes, S3 would return 403, not 404, for missing objects.
         allow_actions("List", "s3:ListBucket", on=account.bucket(bucket)),
         allow_actions(
             "ReadAndWrite", "s3:GetObject", "s3:PutObject", on=[account.bucket(bucket, key) for key in prefixes]

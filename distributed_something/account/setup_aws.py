@@ -3,7 +3,7 @@
 Each step first inspects the account and then does only what is missing, so you can repeat the command at any time, for
 example after you change the config or the code. setupAWS never overwrites resources that it did not create: it adds to
 them, or reports why it cannot. Everything setupAWS creates has the tag made-by=distributed-something; it never deletes
-other resources.
+resources without this tag.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def find_account_use(clients: Clients, account: AwsAccount, now: float) -> Accou
 def find_use_elsewhere(clients: Clients, account: AwsAccount, now: float) -> AccountUse | None:
     """Return another region where instances used their role within the last day; None if there is none.
 
-    All regions share the roles. IAM reports only the region of the last use, with a delay of some hours.
+    All regions share the roles. IAM reports only the region of the last use, with a delay of several hours.
     https://docs.aws.amazon.com/IAM/latest/APIReference/API_RoleLastUsed.html
     """
     role: Any = none_if_missing(lambda: clients.iam.get_role(RoleName=INSTANCE_ROLE)["Role"], "NoSuchEntity") or {}

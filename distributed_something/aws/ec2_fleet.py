@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 
-# EC2's error codes for a launch template, or a version of one, that is so new that EC2 does not find it yet.
+# EC2's error codes for a launch template, or a version of one, that is so new that EC2 cannot find it yet.
 TEMPLATE_NOT_READY_CODES = (
     "InvalidLaunchTemplateId.NotFound",
     "InvalidLaunchTemplateId.NotFoundException",
@@ -76,7 +76,7 @@ def is_active_fleet_state(state: str) -> bool:
 
 
 def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) -> str:
-    """Request the fleet and return its id. Retry while EC2 does not find a new launch template yet.
+    """Request the fleet and return its id. Retry while EC2 cannot find a new launch template yet.
 
     Raise CloudError if the request fails.
     """

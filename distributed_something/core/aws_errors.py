@@ -66,7 +66,7 @@ FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"PendingVerification|OptInRequired|Blocked",
         "AWS has not yet enabled EC2 for this account in this region",
-        "wait a few hours after opening the account or enabling the region; after that, ask AWS Support",
+        "wait a few hours after opening the account or enabling the region; if that does not help, contact AWS Support",
         93,
     ),
     FailurePattern(

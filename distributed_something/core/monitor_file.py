@@ -41,7 +41,7 @@ _FORMATS_BY_KEY = {
     "MONITOR_DEAD_LETTER_QUEUE": QUEUE_NAME_FORMAT._replace(pattern=f"({QUEUE_NAME_FORMAT.pattern})?"),
 }
 _RUN_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
-MAX_NUMBER = 10**9  # the maximum of all other numbers: machines, USD, …
+MAX_NUMBER = 10**9  # the maximum for all other numbers, such as machines and USD
 _MAX_VALUES_BY_KEY = {"MONITOR_START_TIME": MAX_START_MILLISECONDS}
 
 
