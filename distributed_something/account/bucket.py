@@ -1,7 +1,8 @@
 """The bucket policy for the log export, and the lifecycle rule for incomplete uploads.
 
-If a worker is killed during the upload of a large file, S3 keeps and bills the uploaded parts, but does not list them
-with the bucket's objects. A lifecycle rule deletes such parts. Other statements and rules of the bucket do not change.
+If a worker is killed while it uploads a large file, S3 keeps the uploaded parts and bills for them, but does not list
+them with the bucket's objects. The lifecycle rule deletes these parts. The bucket's other statements and rules do not
+change.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpu-abort-incomplete-mpu-lifecycle-config.html
 """
 
@@ -32,7 +33,7 @@ from distributed_something.core.errors import get_error_code, is_access_denied
 from distributed_something.core.names import AwsAccount
 
 LIFECYCLE_RULE_NAME = "distributed-something-incomplete-uploads"
-# A worker's upload ends within 12 hours, the longest time a job may take. Other users of the bucket may need longer.
+# A worker's upload ends within 12 hours, the longest a job may take. Other users of the bucket may need longer.
 INCOMPLETE_UPLOAD_DAYS = 7
 LIFECYCLE_RULE = {
     "ID": LIFECYCLE_RULE_NAME,
@@ -41,8 +42,8 @@ LIFECYCLE_RULE = {
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": INCOMPLETE_UPLOAD_DAYS},
 }
 LIFECYCLE_DENIED_ADVICE = (
-    "you are not allowed to read and change lifecycle rules; ask the owner for s3:GetLifecycleConfiguration and "
-    "s3:PutLifecycleConfiguration, or for a rule that deletes incomplete uploads"
+    "you are not allowed to read and change lifecycle rules; ask the bucket's owner for s3:GetLifecycleConfiguration "
+    "and s3:PutLifecycleConfiguration, or for a rule that deletes incomplete uploads"
 )
 MISSING_BUCKET_CODE = "NoSuchBucket"
 MISSING_BUCKET_ADVICE = "the bucket does not exist; create it, then run setupAWS again"
@@ -50,7 +51,7 @@ _build_row = partial(SetupRow, "bucket rule")
 
 
 def plan_bucket_policy(clients: Clients, account: AwsAccount, bucket: str) -> SetupStep:
-    """Plan to add the statements for the log export to the bucket policy. All other statements stay as they are."""
+    """Plan to add the statements for the log export to the bucket policy. All other statements stay unchanged."""
     row = partial(SetupRow, "bucket policy", bucket)
     try:
         current = _find_bucket_policy(clients, bucket)
@@ -80,7 +81,7 @@ def _put_bucket_policy(clients: Clients, bucket: str, document: PolicyDocument) 
 
 
 def plan_bucket_policy_removal(clients: Clients, account: AwsAccount, bucket: str) -> Iterator[SetupStep]:
-    """Plan to remove our statements from the bucket policy, or to delete the policy if it has no others."""
+    """Plan to remove our statements from the bucket policy, or to delete the policy if it has no other statements."""
     current = none_if_missing(lambda: _find_bucket_policy(clients, bucket), MISSING_BUCKET_CODE)
     ours = build_log_export_statements(account, bucket)
     sids = {statement["Sid"] for statement in ours}
@@ -97,7 +98,7 @@ def plan_bucket_policy_removal(clients: Clients, account: AwsAccount, bucket: st
 
 
 def plan_lifecycle_rule(clients: Clients, bucket: str) -> SetupStep:
-    """Plan to add the rule for incomplete uploads, unless the bucket has a rule with the same effect."""
+    """Plan to add the rule for incomplete uploads, unless the bucket already has a rule with the same effect."""
     try:
         current = _describe_lifecycle(clients, bucket)
     except ClientError as error:
@@ -110,7 +111,7 @@ def plan_lifecycle_rule(clients: Clients, bucket: str) -> SetupStep:
     if any(_is_equivalent_rule(rule) for rule in rules):
         return SetupStep(_build_row(bucket, SetupState.EXISTS))
     others = [rule for rule in rules if rule.get("ID") != LIFECYCLE_RULE_NAME]
-    note = f"deletes the parts of uploads that are not complete after {INCOMPLETE_UPLOAD_DAYS} days"
+    note = f"deletes parts of uploads that are still incomplete after {INCOMPLETE_UPLOAD_DAYS} days"
     put = partial(_put_lifecycle, clients, bucket, current, [*others, LIFECYCLE_RULE])
     return SetupStep(
         _build_row(bucket, SetupState.CHANGED if rules else SetupState.CREATED, note),
@@ -120,7 +121,7 @@ def plan_lifecycle_rule(clients: Clients, bucket: str) -> SetupStep:
 
 
 def plan_lifecycle_rule_removal(clients: Clients, bucket: str) -> Iterator[SetupStep]:
-    """Plan to delete our rule for incomplete uploads. Other rules stay."""
+    """Plan to delete our rule for incomplete uploads. Other rules are kept."""
     try:
         current = _describe_lifecycle(clients, bucket)
     except ClientError as error:
@@ -142,7 +143,7 @@ def plan_lifecycle_rule_removal(clients: Clients, bucket: str) -> Iterator[Setup
 
 
 def _is_equivalent_rule(rule: dict[str, Any]) -> bool:
-    """Return whether the rule deletes incomplete uploads in the whole bucket after a week or sooner.
+    """Return whether the rule deletes incomplete uploads in the entire bucket within a week.
 
     Old rules have `Prefix` instead of `Filter`.
     """
@@ -157,10 +158,8 @@ def _describe_lifecycle(clients: Clients, bucket: str) -> dict[str, Any]:
 
 
 def _put_lifecycle(clients: Clients, bucket: str, current: dict[str, Any], rules: list[dict[str, Any]]) -> None:
-    """Replace the whole lifecycle configuration: S3 cannot change single rules."""
-    size_key = (
-        "TransitionDefaultMinimumObjectSize"  # a setting of the configuration that is lost unless it is sent again
-    )
+    """Replace the entire lifecycle configuration; S3 cannot update individual rules."""
+    size_key = "TransitionDefaultMinimumObjectSize"  # S3 resets this setting unless it is sent again
     current_size: Any = {size_key: current[size_key]} if size_key in current else {}
     configuration: Any = {"Rules": [_convert_old_rule(rule) for rule in rules]}
     clients.s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=configuration, **current_size)
@@ -169,7 +168,7 @@ def _put_lifecycle(clients: Clients, bucket: str, current: dict[str, Any], rules
 def _convert_old_rule(rule: dict[str, Any]) -> dict[str, Any]:
     """Return the rule with a `Filter` instead of the `Prefix` that older tools write.
 
-    Both mean the same, but S3 refuses a configuration that uses both.
+    Both mean the same, but S3 rejects a configuration that mixes them.
     """
     if "Filter" in rule:
         return rule

@@ -1,8 +1,8 @@
 """The auto-monitor's Lambda function, its log group, and the permission to call it.
 
-Each run has an EventBridge rule that calls the function once a minute. Rules suit this better than EventBridge
-Scheduler: a rule needs no role and passes none, carries the app's tag, can be looked up by the function that it calls,
-and is deleted by name. The account needs only one statement for all rules, in the function's own policy.
+Each run has an EventBridge rule that calls the function once a minute. Rules suit this purpose better than
+EventBridge Scheduler: a rule needs no role, has the app's tag, can be looked up by the function it calls, and can be
+deleted by name. A single statement in the function's own policy lets all rules call it.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from distributed_something.core.names import MONITOR_FUNCTION, MONITOR_ROLE, RUL
 from distributed_something.core.tags import MADE_BY_TAG, has_made_by_tag
 
 LAMBDA_RUNTIME = "python3.13"  # AWS supports it until June 2029
-# Lambda's maximum. A step takes seconds, but reading the records of a million jobs takes minutes.
+# Lambda's maximum. A monitoring step takes seconds, but reading the records of a million jobs takes minutes.
 LAMBDA_TIMEOUT_SECONDS = 900
-# Lambda assigns CPU time in proportion to memory: at this size, one full core (Lambda guide, "Configure Lambda function
-# memory"). The end of a run of a million jobs reads thousands of listings. With a third of a core, that took most of
-# LAMBDA_TIMEOUT_SECONDS.
+# Lambda allocates CPU power in proportion to memory; this much memory comes with one full core (Lambda guide,
+# "Configure Lambda function memory"). When a run with a million jobs ends, the function reads thousands of listings.
+# With a third of a core, that took most of LAMBDA_TIMEOUT_SECONDS.
 LAMBDA_MEMORY_MB = 1769
 LAMBDA_HANDLER = "distributed_something.run.auto_monitor.handler"
-BUNDLED_PACKAGES = ("aws", "core", "fleet", "observe", "results", "run", "worker")  # `run` and all that it imports
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # constant, because a file's own date only tells when it was cloned
-_FILE_MODE = 0o644 << 16  # readable by everybody, because Lambda runs the code as another user
+BUNDLED_PACKAGES = ("aws", "core", "fleet", "observe", "results", "run", "worker")  # `run` and everything it imports
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # constant, because a file's own date depends on when it was cloned
+_FILE_MODE = 0o644 << 16  # readable by everyone, because Lambda runs the code as a different user
 _UNIX_SYSTEM = 3
 MONITOR_LOG_GROUP = f"/aws/lambda/{MONITOR_FUNCTION}"
 RULES_STATEMENT_ID = "distributed-something-rules"
 _ROW_KIND = "auto-monitor"
 _MISSING_CODE = "ResourceNotFoundException"
 _BUSY_CODE = "ResourceConflictException"  # the previous change is still in progress
-# Part of AWS's message about a role that Lambda does not know yet. The error code is the same for every invalid value.
+# Part of AWS's message if the role is too new for Lambda. The error code is the same for every invalid value.
 _NEW_ROLE_PHRASE = "cannot be assumed"
 
 
 def plan_monitor_log_group(clients: Clients) -> SetupStep:
     """Plan to create the function's log group, or to set its retention.
 
-    If Lambda creates the log group itself, the log is never deleted.
+    If Lambda created the log group itself, CloudWatch would keep the logs forever.
     """
     row = partial(SetupRow, "log group", MONITOR_LOG_GROUP)
     group = _find_log_group(clients)
@@ -71,14 +71,14 @@ def plan_monitor_log_group(clients: Clients) -> SetupStep:
 def plan_monitor_function(
     clients: Clients, account: AwsAccount, code: bytes, sleep: Callable[[float], None]
 ) -> SetupStep:
-    """Plan to create the function, or to update its code and settings. `code`: the bundle, see `build_bundle`."""
+    """Plan to create the function, or to update its code and settings. `code`: the zip file from `build_bundle`."""
     row = partial(SetupRow, _ROW_KIND, MONITOR_FUNCTION)
     function = _find_function(clients)
     configuration = build_function_configuration(account)
     if function is None:
         return SetupStep(row(SetupState.CREATED), partial(_create_function, clients, configuration, code, sleep))
     if not has_made_by_tag(function.get("Tags")):
-        return SetupStep(row(SetupState.NOT_DONE, "a function with this name exists that setupAWS did not create"))
+        return SetupStep(row(SetupState.NOT_DONE, "the function already exists, but setupAWS did not create it"))
     current = function["Configuration"]
     settings = {
         key: value for key, value in configuration.items() if key != "FunctionName" and current.get(key) != value
@@ -92,7 +92,7 @@ def plan_monitor_function(
 
 
 def plan_monitor_permission(clients: Clients, account: AwsAccount) -> SetupStep:
-    """Plan to allow only this account's EventBridge rules whose names begin with ours to call the function."""
+    """Plan to let this account's EventBridge rules call the function if their names begin with RULE_NAME_PREFIX."""
     row = partial(SetupRow, "permission", f"{MONITOR_FUNCTION} for {RULE_NAME_PREFIX}* rules")
     function = _find_function(clients)
     if function is not None and not has_made_by_tag(function.get("Tags")):
@@ -120,13 +120,13 @@ def plan_monitor_permission(clients: Clients, account: AwsAccount) -> SetupStep:
 
 
 def list_monitor_rules(clients: Clients, account: AwsAccount) -> list[str]:
-    """Return the names of the EventBridge rules that call the function: one for each active run."""
+    """Return the names of the EventBridge rules that call the function: one per active run."""
     pages = clients.events.get_paginator("list_rule_names_by_target").paginate(TargetArn=account.function)
     return [name for page in pages for name in page.get("RuleNames", [])]
 
 
 def plan_monitor_removal(clients: Clients) -> Iterator[SetupStep]:
-    """Plan to delete the function with its policy, and its log group, each only if setupAWS created it."""
+    """Plan to delete the function (including its policy) and its log group, each only if setupAWS created it."""
     function = _find_function(clients)
     if function is not None and not has_made_by_tag(function.get("Tags")):
         yield SetupStep(SetupRow(_ROW_KIND, MONITOR_FUNCTION, SetupState.KEPT, "not created by setupAWS"))
@@ -136,7 +136,7 @@ def plan_monitor_removal(clients: Clients) -> Iterator[SetupStep]:
     group = _find_log_group(clients)
     if group is None:
         return
-    arn = group["arn"].removesuffix(":*")  # calls about tags take the ARN without it
+    arn = group["arn"].removesuffix(":*")  # the tagging calls expect the ARN without this ending
     if has_made_by_tag(clients.logs.list_tags_for_resource(resourceArn=arn)["tags"]):
         delete = partial(clients.logs.delete_log_group, logGroupName=MONITOR_LOG_GROUP)
         yield SetupStep(SetupRow("log group", MONITOR_LOG_GROUP, SetupState.REMOVED), delete)
@@ -145,7 +145,7 @@ def plan_monitor_removal(clients: Clients) -> Iterator[SetupStep]:
 
 
 def build_function_configuration(account: AwsAccount) -> dict[str, Any]:
-    """Return the function's settings, as CreateFunction takes them."""
+    """Return the function's settings in the form that CreateFunction expects."""
     return {
         "FunctionName": MONITOR_FUNCTION,
         "Runtime": LAMBDA_RUNTIME,
@@ -188,12 +188,12 @@ def _find_log_group(clients: Clients) -> Any | None:
 
 
 def iter_bundle_files(root: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (name in the zip, content) of every Python file, sorted by name. `root`: the project's folder."""
+    """Yield (name in the zip, content) for every Python file, sorted by name. `root`: the project's folder."""
     package = root / "distributed_something"
     paths = [package / "__init__.py"]
     paths += (path for name in BUNDLED_PACKAGES for path in (package / name).rglob("*.py"))
     for path in sorted(paths, key=lambda path: path.relative_to(root).as_posix()):
-        # Git may have converted the line ends at checkout. The same code must give the same bytes everywhere.
+        # Git may have converted line endings at checkout, but the same code must produce the same bytes everywhere.
         yield path.relative_to(root).as_posix(), path.read_bytes().replace(b"\r\n", b"\n")
 
 
@@ -209,5 +209,5 @@ def build_bundle(root: Path) -> bytes:
 
 
 def hash_bundle(content: bytes) -> str:
-    """Return the SHA-256 digest in base64, as in Lambda's CodeSha256."""
+    """Return the SHA-256 digest encoded in base64, as in Lambda's CodeSha256."""
     return base64.b64encode(hashlib.sha256(content).digest()).decode()

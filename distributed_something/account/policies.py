@@ -1,9 +1,9 @@
-"""The policies of the account's roles and of its bucket, built by pure functions. Users' are in `user_policies.py`.
+"""The policies for the account's roles and its bucket. The policies for users are in `user_policies.py`.
 
-All apps of an account share one set of roles. An app is just a name that a scientist chooses in the config, and a role
-for each app would need an administrator every time. The policies separate apps from the rest of the account by the tag
-`app`, which `setup` and `startCluster` put on everything they create, or by part of a name if AWS has no tags there.
-Roles belong to the account in all regions, so their policies allow every region. Each bucket has its own policy.
+All apps in an account share one set of roles. An app is just a name that a scientist chooses in the config; if each app
+had its own role, every new app would need an administrator. The policies separate apps from the rest of the account by
+the tag `app`, which `setup` and `startCluster` put on everything they create, or by part of the name where AWS does not
+support tags. Roles are not tied to a region, so their policies allow every region. Each bucket has its own policy.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ from distributed_something.worker import RUNS_PREFIX
 def build_instance_policy(account: AwsAccount) -> PolicyDocument:
     """Return the policy for the ECS agent on an instance: join a cluster, report on tasks, pull images, write logs.
 
-    The execution role allows images and logs too: which of the two roles the agent uses depends on its version.
+    The execution role also has the permissions for images and logs. Which role the agent uses for them depends on its
+    version.
     """
     return build_document(
         allow_actions("FindEcs", "ecs:DiscoverPollEndpoint"),
@@ -65,12 +66,12 @@ def build_instance_policy(account: AwsAccount) -> PolicyDocument:
 
 
 def build_execution_policy(account: AwsAccount) -> PolicyDocument:
-    """Return the policy for ECS to start a container: pull its image from this account's ECR and open its log."""
+    """Return the policy that lets ECS start a container: pull its image from this account's ECR and write its log."""
     return build_document(*allow_image_pull(account))
 
 
 def build_fleet_policy(account: AwsAccount) -> PolicyDocument:
-    """Return the policy for Spot Fleets: start instances with `ecsInstanceRole`, tag them, and terminate their own."""
+    """Return the policy that lets Spot Fleets start instances with `ecsInstanceRole`, tag them, and terminate them."""
     return build_document(
         allow_actions("Look", "ec2:DescribeImages", "ec2:DescribeInstanceStatus", "ec2:DescribeSubnets"),
         allow_actions("Start", "ec2:RequestSpotInstances", "ec2:RunInstances", on=list_launch_arns(account)),
@@ -90,7 +91,7 @@ def build_fleet_policy(account: AwsAccount) -> PolicyDocument:
 
 
 def build_task_policy(account: AwsAccount) -> PolicyDocument:
-    """Return the policy for the worker in its container, without its buckets: see `build_task_bucket_policy`."""
+    """Return the policy for workers, except for access to buckets (see `build_task_bucket_policy`)."""
     return build_document(
         allow_actions(
             "TakeJobs",
@@ -111,7 +112,7 @@ def build_task_policy(account: AwsAccount) -> PolicyDocument:
 
 
 def build_task_bucket_policy(account: AwsAccount, bucket: str, *, write: bool) -> PolicyDocument:
-    """Return the policy for the worker to list and read a bucket, and to write to it if `write`; never to delete."""
+    """Return the policy that lets workers list and read a bucket, and write to it if `write`, but delete nothing."""
     statements = [
         allow_actions("List", "s3:ListBucket", on=account.bucket(bucket)),
         allow_actions("Read", "s3:GetObject", on=account.bucket(bucket, "*")),
@@ -124,9 +125,9 @@ def build_task_bucket_policy(account: AwsAccount, bucket: str, *, write: bool) -
 
 
 def build_monitor_policy(account: AwsAccount) -> PolicyDocument:
-    """Return the policy for the auto-monitor to observe a run, scale it down, export its logs, and clean up.
+    """Return the policy that lets the auto-monitor observe a run, scale it down, export its logs, and clean up.
 
-    The auto-monitor cannot pass a role to a service.
+    The policy does not let the auto-monitor pass a role to a service.
     """
     return build_document(
         allow_queue_reading(account),
@@ -155,10 +156,10 @@ def build_monitor_policy(account: AwsAccount) -> PolicyDocument:
 
 
 def build_monitor_bucket_policy(account: AwsAccount, bucket: str) -> PolicyDocument:
-    """Return the policy for the auto-monitor to access monitor files, records, and its own history in the bucket."""
+    """Return the policy that lets the auto-monitor access monitor files and the runs' records in the bucket."""
     prefixes = [f"{prefix}/*" for prefix in (MONITOR_PREFIX, RUNS_PREFIX)]
     return build_document(
-        # The whole bucket, not only these prefixes: otherwise S3 returns 403 instead of 404 for a missing object.
+        # Listing covers the entire bucket; with only these prefixes, S3 would return 403, not 404, for missing objects.
         allow_actions("List", "s3:ListBucket", on=account.bucket(bucket)),
         allow_actions(
             "ReadAndWrite", "s3:GetObject", "s3:PutObject", on=[account.bucket(bucket, key) for key in prefixes]
@@ -167,9 +168,9 @@ def build_monitor_bucket_policy(account: AwsAccount, bucket: str) -> PolicyDocum
 
 
 def build_log_export_statements(account: AwsAccount, bucket: str) -> list[dict[str, Any]]:
-    """Return the statements of the bucket policy that let CloudWatch Logs export this account's logs to the bucket.
+    """Return the bucket policy statements that let CloudWatch Logs export this account's logs to the bucket.
 
-    Logs are exported within a region, so the region is the bucket's.
+    Logs can be exported only within a region, so `account` must have the bucket's region.
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/S3ExportTasks.html
     """
     principal = {"Service": localize_service_name(f"logs.{account.region}.amazonaws.com", account)}

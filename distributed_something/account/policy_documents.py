@@ -1,4 +1,4 @@
-"""Policy documents as data: functions that build, merge, and read them.
+"""Functions that build, merge, and read IAM policy documents.
 
 The permissions themselves are in `statements.py`, `policies.py`, and `user_policies.py`.
 """
@@ -22,7 +22,7 @@ def build_trust_policy(service: str) -> PolicyDocument:
 
 
 def list_trusted_services(document: Any) -> set[str]:
-    """Return the services that may assume the role. `document`: its trust policy, as an object or as JSON."""
+    """Return the services that may assume the role. `document`: the role's trust policy, as an object or as JSON."""
     trust = json.loads(document) if isinstance(document, str) and document else document or {}
     trusted: set[str] = set()
     for statement in wrap_in_list(trust.get("Statement")):
@@ -33,31 +33,32 @@ def list_trusted_services(document: Any) -> set[str]:
 
 
 def wrap_in_list(value: Any) -> list[Any]:
-    """Return the value as a list: in IAM documents, a list with one item may be written as the bare item."""
+    """Return the value as a list. In IAM documents, a single item may appear without a list around it."""
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def merge_statements(document: PolicyDocument | None, ours: list[dict[str, Any]]) -> PolicyDocument:
-    """Return the document with our statements added. They replace those with the same Sid; all others stay."""
+    """Return the document with our statements added. They replace statements with the same Sid; all others stay."""
     document = document or {"Version": "2012-10-17", "Statement": []}
     return document | {"Statement": [*_list_other_statements(document, ours), *ours]}
 
 
 def remove_statements(document: PolicyDocument, ours: list[dict[str, Any]]) -> PolicyDocument | None:
-    """Return the document without our statements, or None if it has no others."""
+    """Return the document without our statements, or None if it has no other statements."""
     others = _list_other_statements(document, ours)
     return document | {"Statement": others} if others else None
 
 
 def get_ec2_service_name(account: AwsAccount) -> str:
-    """Return EC2's service name in policies, which differs in China."""
+    """Return the name that policies use for EC2, which is different in China."""
     return localize_service_name("ec2.amazonaws.com", account)
 
 
 def localize_service_name(service: str, account: AwsAccount) -> str:
     """Return the service's name in the account's partition.
 
-    Call this only for services with another name in China. Lambda, ECS tasks, and Spot Fleet have the same name there.
+    Call this only for services whose names are different in China. The names of Lambda, ECS tasks, and Spot Fleet are
+    the same everywhere.
     """
     return service + CHINA_DOMAIN_SUFFIX if account.partition == "aws-cn" else service
 
@@ -75,13 +76,13 @@ def build_document(*statements: dict[str, Any]) -> PolicyDocument:
 def allow_actions(
     sid: str, *actions: str, on: str | list[str] = "*", when: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return a statement that allows the actions `on` resources, given by ARN, `when` a condition is met."""
+    """Return a statement that allows the actions. `on`: the resources' ARNs; `when`: the condition."""
     statement: dict[str, Any] = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": on}
     return statement | {"Condition": when} if when else statement
 
 
 def allow_role_passing(roles: list[str], services: list[str]) -> dict[str, Any]:
-    """Return a statement that allows passing the roles, given by ARN, to these services only."""
+    """Return a statement that allows passing the roles (given by ARN) to these services only."""
     return allow_actions(
         "PassRoles", "iam:PassRole", on=roles, when={"StringEquals": {"iam:PassedToService": services}}
     )

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
 
-POLICY_NAME = "distributed-something"  # the inline policy of every role; policies for buckets begin with it
+POLICY_NAME = "distributed-something"  # every role's inline policy; the names of policies for buckets begin with this
 MADE_BY_TAGS = build_ec2_tags(MADE_BY_TAG)
 MISSING_CODE = "NoSuchEntity"
 
 
 @dataclass(frozen=True)
 class RoleSpec:
-    """A role to set up: its name, the service that assumes it, and its inline policies by name."""
+    """A role to set up: its name, the service that assumes it, and its inline policies, keyed by name."""
 
     name: str
     service: str
@@ -32,9 +32,9 @@ class RoleSpec:
 
 
 def plan_role(iam: IAMClient, spec: RoleSpec) -> SetupStep:
-    """Plan to create the role, or to update it.
+    """Plan to create or update the role.
 
-    A role that setupAWS did not create gets our policies beside its own. Its trust policy never changes.
+    If setupAWS did not create the role, our policies are added to its own, and its trust policy never changes.
     """
     row = partial(SetupRow, "role", spec.name)
     trust = build_trust_policy(spec.service)
@@ -42,7 +42,7 @@ def plan_role(iam: IAMClient, spec: RoleSpec) -> SetupStep:
     if role is None:
         return SetupStep(row(SetupState.CREATED), partial(_create_role, iam, spec, trust))
     is_ours = has_made_by_tag(role.get("Tags"))
-    note = "" if is_ours else "not created by setupAWS; its own policies stay"
+    note = "" if is_ours else "not created by setupAWS; its own policies are kept"
     if not is_ours and spec.service not in list_trusted_services(role["AssumeRolePolicyDocument"]):
         reason = f"not created by setupAWS, and {spec.service} cannot assume it; add the service to its trust policy"
         return SetupStep(row(SetupState.NOT_DONE, reason))
@@ -56,7 +56,7 @@ def plan_role(iam: IAMClient, spec: RoleSpec) -> SetupStep:
 
 
 def plan_instance_profile(iam: IAMClient, name: str, sleep: Callable[[float], None]) -> SetupStep:
-    """Plan to create the instance profile, and to add the role of the same name to it."""
+    """Plan to create the instance profile and to add the role with the same name to it."""
     row = partial(SetupRow, "instance profile", name)
     profile: Any = none_if_missing(
         lambda: iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"], MISSING_CODE
@@ -78,7 +78,7 @@ def plan_instance_profile(iam: IAMClient, name: str, sleep: Callable[[float], No
 
 
 def plan_service_linked_role(iam: IAMClient, name: str, service: str) -> SetupStep:
-    """Plan to create the role that the AWS service assumes by itself."""
+    """Plan to create the AWS service's service-linked role, unless it exists."""
     if none_if_missing(lambda: iam.get_role(RoleName=name), MISSING_CODE) is not None:
         return SetupStep(SetupRow("service-linked role", name, SetupState.EXISTS))
     # InvalidInput ("has been taken in this account") means that the service itself has just created the role.
@@ -89,9 +89,9 @@ def plan_service_linked_role(iam: IAMClient, name: str, service: str) -> SetupSt
 
 
 def plan_role_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
-    """Plan to delete the role if setupAWS created it, and otherwise only to remove our policies from it.
+    """Plan to delete the role if setupAWS created it; otherwise, plan only to remove our policies from it.
 
-    A role that others use, by an attached policy or another instance profile, stays.
+    The role is kept if somebody else uses it too: if it has attached policies or is in another instance profile.
     """
     row = partial(SetupRow, "role", name)
     role: Any = none_if_missing(lambda: iam.get_role(RoleName=name)["Role"], MISSING_CODE)
@@ -115,7 +115,7 @@ def plan_role_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
 
 
 def plan_profile_removal(iam: IAMClient, name: str) -> Iterator[SetupStep]:
-    """Plan to delete the instance profile if setupAWS created it. This must happen before its role is deleted."""
+    """Plan to delete the instance profile if setupAWS created it. The profile must be deleted before its role."""
     profile: Any = none_if_missing(
         lambda: iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"], MISSING_CODE
     )
@@ -167,11 +167,11 @@ def _find_policy(iam: IAMClient, role_name: str, name: str) -> Any | None:
 
 def _add_role_to_profile(iam: IAMClient, name: str, sleep: Callable[[float], None]) -> None:
     call = partial(iam.add_role_to_instance_profile, InstanceProfileName=name, RoleName=name)
-    retry_until_consistent(call, MISSING_CODE, sleep=sleep)  # the profile or the role may be too new
+    retry_until_consistent(call, MISSING_CODE, sleep=sleep)  # IAM may not recognize a new profile or role yet
 
 
 def _list_attached_policies(iam: IAMClient, name: str) -> list[str]:
-    """Return the managed policies attached to the role. setupAWS attaches none, so somebody else uses the role too."""
+    """Return the managed policies attached to the role. setupAWS attaches none, so somebody else uses such a role."""
     pages = iam.get_paginator("list_attached_role_policies").paginate(RoleName=name)
     return [policy["PolicyName"] for page in pages for policy in page["AttachedPolicies"]]
 

@@ -1,9 +1,9 @@
-"""The steps of `run.py setupAWS`, which sets up an AWS account once for all runs, and the steps that undo it.
+"""The steps of `run.py setupAWS`, which sets up an AWS account once for all runs, and the steps that undo the setup.
 
-Each step first looks at the account, then does only what is missing, so the command can be repeated at any time, for
-example after a change of the config or the code. Existing resources of others are never overwritten: setupAWS adds to
-them, or reports why it cannot. What setupAWS creates has the tag made-by=distributed-something, and nothing else is
-ever deleted.
+Each step first inspects the account and then does only what is missing, so you can repeat the command at any time, for
+example after you change the config or the code. setupAWS never overwrites resources that it did not create: it adds to
+them, or reports why it cannot. Everything setupAWS creates has the tag made-by=distributed-something; it never deletes
+resources without this tag.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ class Buckets:
 
 
 def collect_buckets(settings: Settings, read: Iterable[str] = (), write: Iterable[str] = ()) -> Buckets:
-    """Return the buckets of the config, with additional ones to `read` or `write` that only job files name.
+    """Return the buckets in the config, plus the buckets to `read` or `write` that appear only in job files.
 
-    The config names AWS_BUCKET and any user-defined constants …_BUCKET. Jobs also write to the latter if the constant's
-    name contains DESTINATION or OUTPUT.
+    The buckets in the config are AWS_BUCKET and the user's own constants whose names end with _BUCKET. Jobs also write
+    to a bucket if the name of its constant contains DESTINATION or OUTPUT.
     """
     reads, writes = list(read), list(write)
     for name, value in settings.own.items():
@@ -114,8 +114,8 @@ def set_up_account(
 ) -> Iterator[SetupRow]:  # fmt: skip
     """Yield one row per resource after creating or updating it.
 
-    Raise CloudError if AWS refuses something that runs need; a repeated call continues from there. `root`: the folder
-    that contains `distributed_something/`, the code of the auto-monitor. `dry_run`: only report the changes.
+    Raise CloudError if a step that runs need fails; if you call this function again, it continues from there. `root`:
+    the folder that contains `distributed_something/`, the auto-monitor's code. `dry_run`: only report the changes.
     """
     code = build_bundle(root)
     planners: list[Callable[[], SetupStep]] = [
@@ -137,10 +137,10 @@ def set_up_account(
 def delete_account_setup(
     clients: Clients, account: AwsAccount, buckets: Buckets, now: Callable[[], float], *, dry_run: bool = False
 ) -> Iterator[SetupRow]:
-    """Yield one row per resource that was deleted or had to stay, with the reason.
+    """Yield one row per resource that was deleted or had to be kept.
 
-    While a run is active, nothing is deleted. If AWS refuses a deletion, the row gives AWS's reason. Raise CloudError
-    if the account cannot be inspected. `dry_run`: only report the deletions.
+    While a run is active, nothing is deleted. If a deletion fails, the row gives AWS's reason. Raise CloudError if the
+    account cannot be inspected. `dry_run`: only report the deletions.
     """
     with translate_aws_errors("looking for active runs"):
         use = find_account_use(clients, account, now())
@@ -165,14 +165,14 @@ def delete_account_setup(
 
 
 def build_handout_policies(account: AwsAccount, buckets: Buckets) -> dict[str, PolicyDocument]:
-    """Return the policies that an administrator attaches to people, by name: two for users, one for setupAWS."""
+    """Return the policies that an administrator attaches to people, keyed by name: two for users, one for setupAWS."""
     return build_control_policies(account, buckets.all) | {
         "distributed-something-administrator": build_administrator_policy(account, buckets.all)
     }
 
 
 def build_roles(account: AwsAccount, buckets: Buckets) -> list[RoleSpec]:
-    """Return the roles to set up. Each bucket has its own policy, so configs with other buckets add to these roles."""
+    """Return the roles to set up. Each bucket has its own policy, so another config's buckets only add policies."""
     written = (buckets.own, *buckets.write)
     task = {POLICY_NAME: build_task_policy(account)} | {
         f"{POLICY_NAME}-{name}": build_task_bucket_policy(account, name, write=name in written) for name in buckets.all
@@ -198,7 +198,7 @@ def _preview_step(step: SetupStep) -> SetupRow:
 def apply_step(step: SetupStep) -> SetupRow:
     """Carry out the step and return its row.
 
-    Raise CloudError if AWS refuses, unless the step is optional: then return a row that says what to do.
+    Raise CloudError if the step fails. If AWS denies an optional step, return a row that says what to do.
     """
     with translate_aws_errors(f"setting up: {step.row.kind} {step.row.name}"):
         try:

@@ -1,4 +1,4 @@
-"""Policy statements that several policies share, so that users and the auto-monitor clean up with equal permissions."""
+"""Statements that several policies share, so that users and the auto-monitor clean up with the same permissions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from distributed_something.account.policy_documents import APP_TAG_CONDITION, al
 from distributed_something.core.names import RULE_NAME_PREFIX, AppNames, AwsAccount
 
 ANY_APP = AppNames("*")  # patterns that match the resource names of every app
-REMAINING_RESOURCE_ACTIONS = ("ec2:DescribeVolumes", "events:ListRules")  # cleanup also searches these
+REMAINING_RESOURCE_ACTIONS = ("ec2:DescribeVolumes", "events:ListRules")  # used by the search for remaining resources
 
 
 def allow_image_pull(account: AwsAccount) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def allow_log_export(account: AwsAccount) -> dict[str, Any]:
 
 
 def list_launch_arns(account: AwsAccount) -> list[str]:
-    """Return the ARNs of all that a fleet and its instances are started from, and of what they create.
+    """Return the ARNs of everything that is used or created when a fleet and its instances start.
 
     Images and their snapshots may belong to any account.
     """
@@ -50,7 +50,7 @@ def list_launch_arns(account: AwsAccount) -> list[str]:
 
 
 def allow_fleet_reading(account: AwsAccount) -> dict[str, Any]:
-    """Return the permission to read fleets. No condition on a tag: a fleet that EC2 has forgotten has no tags."""
+    """Return the permission to read fleets, without a tag condition: fleets that no longer exist have no tags."""
     calls = ("ec2:DescribeSpotFleetInstances", "ec2:DescribeSpotFleetRequestHistory")
     return allow_actions("SeeFleet", *calls, on=account.arn("ec2", "spot-fleet-request/*"))
 
@@ -58,7 +58,8 @@ def allow_fleet_reading(account: AwsAccount) -> dict[str, Any]:
 def allow_queue_reading(account: AwsAccount) -> dict[str, Any]:
     """Return the permission to read queues.
 
-    No condition on a tag: a queue that does not exist has no tags, so AWS would call it forbidden instead of missing.
+    It has no tag condition: a queue that does not exist has no tags, so AWS would deny access instead of reporting that
+    the queue does not exist.
     """
     return allow_actions(
         "SeeQueues",
@@ -90,8 +91,8 @@ def allow_cluster_deletion(account: AwsAccount) -> list[dict[str, Any]]:
             on=[account.arn("ecs", "cluster/*"), account.arn("ecs", f"service/*/{ANY_APP.service}")],
             when=APP_TAG_CONDITION,
         ),
-        allow_actions("EndTask", "ecs:DeregisterTaskDefinition"),  # AWS cannot limit this permission to a resource
-        # No condition on the tag `app`: instances have it in EC2, but not in ECS.
+        allow_actions("EndTask", "ecs:DeregisterTaskDefinition"),  # IAM cannot limit this action to specific resources
+        # No condition on the tag `app`: instances have this tag in EC2, but not in ECS.
         allow_actions(
             "DrainMachines", "ecs:UpdateContainerInstancesState", on=account.arn("ecs", "container-instance/*/*")
         ),

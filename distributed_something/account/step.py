@@ -1,4 +1,4 @@
-"""One step of setupAWS: a planned change, and the row that reports it in the printed table."""
+"""A step of setupAWS: a planned change, and the table row that reports it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class SetupState(StrEnum):
     CHANGED = "changed"
     REMOVED = "removed"
     KEPT = "kept"  # intentionally
-    NOT_DONE = "not done"  # for the reason in the note
+    NOT_DONE = "not done"  # the note gives the reason
 
 
 @dataclass(frozen=True)
 class SetupRow:
     """A row of the table: the resource's kind and name, what happened to it, and a note.
 
-    `is_planned`: it has not happened, because this is a dry run.
+    `is_planned`: whether the change has not been made, because this is a dry run.
     """
 
     kind: str
@@ -38,9 +38,9 @@ class SetupRow:
 
 @dataclass(frozen=True)
 class SetupStep:
-    """A row, and the action that carries it out; `apply` is None if there is nothing to do.
+    """A table row, and the function that makes the change; `apply` is None if there is nothing to do.
 
-    `denied_note`: set for a step that runs can do without. If AWS denies it, the row becomes "not done" with this note.
+    `denied_note`: set for an optional step. If AWS denies the step, the row becomes "not done" with this note.
     """
 
     row: SetupRow

@@ -1,4 +1,4 @@
-"""The check for anything that still needs the account's roles. While there is something, setupAWS deletes nothing."""
+"""Checks whether anything still uses the account's roles. If so, setupAWS deletes nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from distributed_something.aws.ec2_fleet import is_active_fleet_state, iter_flee
 from distributed_something.aws.retry import none_if_missing
 from distributed_something.core.names import FLEET_ROLE, INSTANCE_ROLE, AwsAccount
 
-# How long after its last use in another region a role counts as in use there.
+# How long a role counts as in use in another region after it was last used there.
 RECENT_USE_SECONDS = 24 * 3600.0
 
 
 class UseKind(Enum):
-    """What uses the account's roles."""
+    """The kind of resource that uses the account's roles."""
 
     RULE = "rule"
     FLEET = "fleet"
@@ -29,7 +29,7 @@ class UseKind(Enum):
 
 @dataclass(frozen=True)
 class AccountUse:
-    """A resource that needs the account's roles. `last_used`: when instances in another region last used the role."""
+    """A use of the account's roles. `last_used`: for another region, when instances there last used their role."""
 
     kind: UseKind
     name: str
@@ -37,16 +37,16 @@ class AccountUse:
 
 
 def find_account_use(clients: Clients, account: AwsAccount, now: float) -> AccountUse | None:
-    """Return the first use of the roles, in this region or another one; None if nothing uses them."""
+    """Return the first use of the roles that is found, in this region or another; None if nothing uses them."""
     finders = (_iter_rules, _iter_active_fleets, _iter_instances)
     local_use = next((use for find_uses in finders for use in find_uses(clients, account)), None)
     return local_use or find_use_elsewhere(clients, account, now)
 
 
 def find_use_elsewhere(clients: Clients, account: AwsAccount, now: float) -> AccountUse | None:
-    """Return the other region in which instances used their role within the last day; None if there is none.
+    """Return another region where instances used their role within the last day; None if there is none.
 
-    Roles are shared by all regions. IAM reports only the region of the last use, some hours late.
+    All regions share the roles. IAM reports only the region of the last use, with a delay of several hours.
     https://docs.aws.amazon.com/IAM/latest/APIReference/API_RoleLastUsed.html
     """
     role: Any = none_if_missing(lambda: clients.iam.get_role(RoleName=INSTANCE_ROLE)["Role"], "NoSuchEntity") or {}

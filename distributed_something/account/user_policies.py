@@ -1,4 +1,4 @@
-"""The policies for people: users, who run every command except setupAWS, and administrators, who run setupAWS.
+"""The policies for users, who run every command except setupAWS, and for administrators, who run setupAWS.
 
 setupAWS only prints these policies. An administrator attaches them to people or groups.
 """
@@ -47,7 +47,7 @@ SERVICE_LINKED_ROLES = {
     "AWSServiceRoleForECS": "ecs.amazonaws.com",
     "AWSServiceRoleForCloudWatchEvents": "events.amazonaws.com",  # terminates an instance when its idle alarm fires
 }
-_DESCRIBED_EC2_RESOURCES = (  # what run.py reads from EC2
+_DESCRIBED_EC2_RESOURCES = (  # the EC2 resources that run.py looks up
     "Images", "InstanceTypeOfferings", "InstanceTypes", "Instances", "KeyPairs", "LaunchTemplateVersions",
     "LaunchTemplates", "RouteTables", "SecurityGroups", "Snapshots", "SpotFleetRequests", "SpotPriceHistory",
     "Subnets", "Vpcs",
@@ -55,9 +55,9 @@ _DESCRIBED_EC2_RESOURCES = (  # what run.py reads from EC2
 
 
 def build_control_policies(account: AwsAccount, buckets: list[str]) -> dict[str, PolicyDocument]:
-    """Return the policies that a user needs for every command except setupAWS, by name.
+    """Return the policies that a user needs for every command except setupAWS, keyed by name.
 
-    There are two, because IAM limits a managed policy to 6,144 characters.
+    There are two policies, because IAM limits a managed policy to 6,144 characters.
     """
     return {
         "distributed-something-jobs": _build_control_jobs_policy(account, buckets),
@@ -143,7 +143,7 @@ def _allow_queue_use(account: AwsAccount) -> list[dict[str, Any]]:
     queues = account.arn("sqs", "*")
     return [
         allow_queue_reading(account),
-        # A queue created by hand has no tag yet. It must be tagged first: all other permissions depend on the tag.
+        # A queue created by hand must be tagged first, because all other permissions depend on the tag.
         allow_actions("MakeQueues", "sqs:CreateQueue", "sqs:TagQueue", on=queues, when=_build_tag_condition()),
         allow_actions(
             "UseQueues", "sqs:ChangeMessageVisibility", "sqs:DeleteQueue", "sqs:ReceiveMessage", "sqs:SendMessage",

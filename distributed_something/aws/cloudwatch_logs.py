@@ -1,4 +1,4 @@
-"""The two log groups of an app: one for its jobs, and one for its machines and their containers."""
+"""An app's two log groups: one for its jobs, and one for its machines and their containers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ def ensure_log_groups(
 ) -> dict[str, str]:
     """Create both log groups with these tags, and let CloudWatch delete their events after 60 days.
 
-    Return a dictionary from the name of each log group to the other app that owns it according to its tag, or to "" if
-    it is our own.
-    Raise CloudError if AWS refuses.
+    Return a dictionary that maps each log group's name to the other app that owns the group according to its tag, or to
+    "" if the group is our own. Raise CloudError if a call fails.
     """
     owners = {}
     for name in build_log_group_names(settings.LOG_GROUP_NAME):
@@ -59,7 +58,7 @@ def _ensure_log_group(
 
 
 def _find_log_group_arn(logs: CloudWatchLogsClient, name: str) -> str:
-    """Return the ARN without the `:*` at its end, the form that the tagging calls expect."""
+    """Return the ARN without the trailing `:*`, as the tagging calls expect it."""
     pages = logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=name)
     groups = (group for page in pages for group in page["logGroups"])
     return next(group["arn"].removesuffix(":*") for group in groups if group["logGroupName"] == name)

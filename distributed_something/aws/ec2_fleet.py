@@ -1,4 +1,4 @@
-"""The Spot Fleet in EC2: creating, observing, resizing, and canceling it. `fleet/request.py` builds the request."""
+"""Creates, observes, resizes, and cancels Spot Fleets. `fleet/request.py` builds the request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 
-# EC2's error codes for a new launch template, or a new version of one, that is not yet known everywhere in EC2.
+# EC2's error codes for a launch template, or a version of one, that is so new that EC2 cannot find it yet.
 TEMPLATE_NOT_READY_CODES = (
     "InvalidLaunchTemplateId.NotFound",
     "InvalidLaunchTemplateId.NotFoundException",
@@ -28,11 +28,11 @@ TEMPLATE_NOT_READY_CODES = (
     "InvalidLaunchTemplateName.NotFound",
     "InvalidLaunchTemplateName.NotFoundException",
 )
-# RequestSpotFleet reports the same problem with this phrase; its error code says only that the request is invalid.
+# RequestSpotFleet reports the same problem with this phrase; its error code means only that the request is invalid.
 _TEMPLATE_NOT_READY_PHRASE = "The specified launch template"
 FLEET_HISTORY_SECONDS = 6 * 3600.0  # how far back the fleet's events are read
-MAX_HISTORY_PAGES = 5  # for each kind of event, with 1,000 events a page; usually there is one page
-# Events that keep a fleet from starting instances although EC2 does not report them as errors.
+MAX_HISTORY_PAGES = 5  # per kind of event; a page has up to 1,000 events, and one page is usually enough
+# Events that keep a fleet from starting instances, although EC2 does not report them as errors.
 _FAILURE_EVENT_KINDS = {"launchSpecUnusable", "launchSpecTemporarilyBlacklisted", "fleetProgressHalted"}
 _ACTIVE_STATES = {"submitted", "active", "modifying"}
 _ENDED_STATES = {"cancelled", "failed"}
@@ -41,7 +41,7 @@ _MISSING_FLEET_CODES = {"InvalidSpotFleetRequestId.NotFound", "InvalidSpotFleetR
 
 @dataclass(frozen=True)
 class FleetState:
-    """A fleet's state in EC2's words, its target number of instances, and the ids and types of its instances."""
+    """A fleet's state as EC2 reports it, its target number of instances, and the ids and types of its instances."""
 
     state: str
     target: int
@@ -66,7 +66,7 @@ class ActiveFleet(NamedTuple):
 
 
 def has_fleet_ended(state: str) -> bool:
-    """Return whether a fleet in this EC2 state has no instances left and starts none."""
+    """Return whether a fleet in this EC2 state has no instances left and will not start any."""
     return state in _ENDED_STATES
 
 
@@ -76,9 +76,9 @@ def is_active_fleet_state(state: str) -> bool:
 
 
 def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) -> str:
-    """Request the fleet and return its id. Retry while EC2 does not know a new launch template yet.
+    """Request the fleet and return its id. Retry while EC2 cannot find a new launch template yet.
 
-    Raise CloudError if EC2 refuses.
+    Raise CloudError if the request fails.
     """
     with translate_aws_errors("requesting the spot fleet"):
         response = retry_until_consistent(
@@ -91,7 +91,7 @@ def create_fleet(ec2: EC2Client, config: Any, sleep: Callable[[float], None]) ->
 
 
 def observe_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
-    """Return the fleet's state and its instances; None if EC2 does not know the fleet (anymore)."""
+    """Return the fleet's state and its instances; None if the fleet does not exist (anymore)."""
     try:
         fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
         if not fleets:
@@ -107,18 +107,21 @@ def observe_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
 
 
 def iter_fleets(ec2: EC2Client) -> Iterator[Any]:
-    """Yield EC2's description of each fleet, including those that ended in the last two days. Raise AWS's errors."""
+    """Yield EC2's description of each fleet, including fleets that ended in the last two days.
+
+    AWS errors are not caught.
+    """
     for page in ec2.get_paginator("describe_spot_fleet_requests").paginate():
         yield from page["SpotFleetRequestConfigs"]
 
 
 def find_active_fleet(ec2: EC2Client, app_name: str) -> ActiveFleet | None:
-    """Return an active fleet of this app, identified by its tags; None if there is none. Raise CloudError."""
+    """Return an active fleet with this app's tags; None if there is none. Raise CloudError if the lookup fails."""
     with translate_aws_errors("looking for an active fleet"):
         for fleet in iter_fleets(ec2):
             tags = get_fleet_tags(fleet)
             start = parse_run_start(tags.get("run", ""))  # not the fleet's creation time, which is seconds later
-            if start is None or tags.get("app") != app_name:  # a fleet without a run's start is not ours
+            if start is None or tags.get("app") != app_name:  # without a run's start, it is not ours
                 continue
             if is_active_fleet_state(fleet["SpotFleetRequestState"]):
                 target = fleet["SpotFleetRequestConfig"]["TargetCapacity"]
@@ -127,16 +130,16 @@ def find_active_fleet(ec2: EC2Client, app_name: str) -> ActiveFleet | None:
 
 
 def get_fleet_tags(fleet: Any) -> dict[str, str]:
-    """Return the tags in EC2's description of a fleet, or those of its request if the description has none."""
+    """Return the tags in EC2's description of a fleet or, if it contains none, the tags in the fleet's request."""
     requested = fleet["SpotFleetRequestConfig"].get("TagSpecifications", [])
     return parse_tags(fleet.get("Tags") or [tag for group in requested for tag in group.get("Tags", [])])
 
 
 def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int) -> None:
-    """Set the fleet's target number of instances. A smaller target terminates no running instance.
+    """Set the fleet's target number of instances. A smaller target does not terminate running instances.
 
-    `on_demand`: the minimum number of on-demand instances among them. This number never decreases, except that it
-    cannot exceed the target.
+    `on_demand`: the minimum number of on-demand instances in the target. The fleet's on-demand target never decreases,
+    unless it would exceed the target.
     """
     fleets = ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[fleet_id])["SpotFleetRequestConfigs"]
     current = fleets[0]["SpotFleetRequestConfig"].get("OnDemandTargetCapacity", 0) if fleets else 0
@@ -145,7 +148,7 @@ def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int)
         "TargetCapacity": target,
         "ExcessCapacityTerminationPolicy": "noTermination",
     }
-    on_demand_target = min(max(current, on_demand), target)  # EC2 refuses more than the target
+    on_demand_target = min(max(current, on_demand), target)  # EC2 rejects a larger number than the target
     if on_demand_target != current:
         request["OnDemandTargetCapacity"] = on_demand_target
     ec2.modify_spot_fleet_request(**request)
@@ -154,7 +157,8 @@ def set_fleet_target(ec2: EC2Client, fleet_id: str, target: int, on_demand: int)
 def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
     """Cancel the fleet and terminate its instances.
 
-    Return the fleet's state before that, or None if there was nothing to cancel. Raise CloudError if EC2 refuses.
+    Return the fleet's state before the cancellation, or None if there was nothing to cancel. Raise CloudError if EC2
+    reports that it did not cancel the fleet. AWS errors are not caught.
     """
     fleet = observe_fleet(ec2, fleet_id)
     if fleet is None or fleet.state == "cancelled" or (not fleet.is_active and not fleet.machines):
@@ -164,15 +168,15 @@ def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
         failures = response.get("UnsuccessfulFleetRequests") or []
         if failures:
             reason = failures[0].get("Error", {}).get("Message", "no reason given")
-            raise CloudError(f"EC2 refused to cancel it: {reason}")
+            raise CloudError(f"EC2 did not cancel it: {reason}")
     return fleet
 
 
 def list_launch_errors(ec2: EC2Client, fleet_id: str, start: float, now: float) -> Iterator[AWSEvent]:
-    """Yield the events since the run's `start` that keep the fleet from starting instances. Raise AWS's errors.
+    """Yield the events since the run's `start` that keep the fleet from starting instances.
 
-    Events older than six hours are not read. This usually takes two calls, one for each kind of event. With all kinds
-    in one call, the launches of a large fleet would fill the response.
+    Events older than six hours are not read. Reading usually takes two calls, one per kind of event; if one call
+    requested all kinds, a large fleet's launches would fill the response. AWS errors are not caught.
     """
     since = datetime.fromtimestamp(max(start, now - FLEET_HISTORY_SECONDS), UTC)
     for kind in ("error", "information"):
@@ -183,7 +187,7 @@ def list_launch_errors(ec2: EC2Client, fleet_id: str, start: float, now: float) 
 
 
 def _iter_history_records(ec2: EC2Client, request: dict[str, Any]) -> Iterator[Any]:
-    """Yield events from several pages: EC2 lists the oldest first. botocore has no paginator for this call."""
+    """Yield events from several pages, oldest first. botocore has no paginator for this call."""
     token: dict[str, Any] = {}
     for _ in range(MAX_HISTORY_PAGES):
         response = ec2.describe_spot_fleet_request_history(**request, **token)
@@ -194,7 +198,7 @@ def _iter_history_records(ec2: EC2Client, request: dict[str, Any]) -> Iterator[A
 
 
 def observe_fleet_problems(ec2: EC2Client, fleet_id: str, start: float, now: float) -> tuple[FleetProblem, ...]:
-    """Return the problems that keep the fleet from starting instances, one for each cause; empty if AWS refuses."""
+    """Return the problems that keep the fleet from starting instances, one per cause; empty if a call fails."""
     try:
         return list_fleet_problems(list_launch_errors(ec2, fleet_id, start, now))
     except AWSError:
@@ -208,7 +212,7 @@ def _parse_event(record: Any) -> AWSEvent:
 
 
 def _iter_instance_types(ec2: EC2Client, fleet_id: str) -> Iterator[tuple[str, str]]:
-    """Yield the id and the type of each instance of the fleet."""
+    """Yield the id and type of each instance in the fleet."""
     pages = ec2.get_paginator("describe_spot_fleet_instances").paginate(
         SpotFleetRequestId=fleet_id, PaginationConfig=EC2_PAGINATION
     )

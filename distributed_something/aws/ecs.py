@@ -1,4 +1,4 @@
-"""The cluster, the task definition, and the service in ECS."""
+"""An app's cluster, task definition, and service in ECS."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _DRAINING_PHRASE = "raining"
 
 
 def build_placement_constraints(app_name: str) -> list[Any]:
-    """Return the constraints that limit the service's tasks to instances of this app.
+    """Return the constraints that limit the service's tasks to this app's instances.
 
-    Other apps' tasks have the same constraint for their own instances. Only a service without one, which somebody else
-    created in the cluster, may place tasks on ours.
+    Other apps' services are limited to their own instances in the same way. Only a service that somebody else created
+    in the cluster, without such a constraint, can place tasks on our instances.
     """
     return [{"type": "memberOf", "expression": f"attribute:{MACHINE_ATTRIBUTE} == {app_name}"}]
 
 
 def _build_service_options(app_name: str) -> dict[str, Any]:
-    """Return the service's options for its tasks, which are set at its creation and again at the start of a run.
+    """Return the options for the service's tasks, which are set when the service is created and when a run starts.
 
-    Rebalancing over zones is disabled, because ECS would stop tasks in one zone to start others elsewhere. Instances
-    are in the zones that have spot capacity, and should become idle one by one.
+    Rebalancing across zones is disabled, because ECS would stop tasks in one zone to start tasks in another. Instances
+    run wherever spot capacity is available, and should become idle one by one.
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-rebalancing.html
     """
     return {
@@ -49,7 +49,10 @@ def _build_service_options(app_name: str) -> dict[str, Any]:
 
 
 def ensure_cluster(ecs: ECSClient, name: str, tags: Mapping[str, str]) -> None:
-    """Create the cluster with these tags. An active cluster does not change, whoever owns it. Raise CloudError."""
+    """Create the cluster with these tags. An active cluster stays unchanged, no matter who owns it.
+
+    Raise CloudError if a call fails.
+    """
     with translate_aws_errors(f"setting up the cluster {name}"):
         cluster = describe_cluster(ecs, name)
         if cluster is None or cluster["status"] != "ACTIVE":
@@ -57,7 +60,7 @@ def ensure_cluster(ecs: ECSClient, name: str, tags: Mapping[str, str]) -> None:
 
 
 def describe_cluster(ecs: ECSClient, name: str) -> Any | None:
-    """Return ECS's description of the cluster with its tags; None if it does not exist. Raise AWS's errors."""
+    """Return ECS's description of the cluster, with its tags; None if it does not exist. AWS errors are not caught."""
     clusters = ecs.describe_clusters(clusters=[name], include=["TAGS"])["clusters"]
     return next((cluster for cluster in clusters if cluster["clusterName"] == name), None)
 
@@ -68,7 +71,10 @@ def is_app_cluster(cluster: Any, app_name: str) -> bool:
 
 
 def ensure_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
-    """Return the ARN of the latest revision if it equals the request, and otherwise of a new one. Raise CloudError."""
+    """Return the ARN of the latest revision; register a new revision first if the latest does not match the request.
+
+    Raise CloudError if a call fails.
+    """
     with translate_aws_errors(f"registering the task definition {request['family']}"):
         latest = _describe_latest_definition(ecs, request["family"])
         if latest is not None and _is_same_definition(latest, request):
@@ -79,9 +85,9 @@ def ensure_task_definition(ecs: ECSClient, request: dict[str, Any]) -> str:
 def ensure_service(
     ecs: ECSClient, settings: Settings, definition: str, tags: Mapping[str, str], sleep: Callable[[float], None]
 ) -> None:
-    """Create the service without tasks, or set the task definition of an active service and keep its number of tasks.
+    """Create the service with no tasks, or set an active service's task definition and keep its task count.
 
-    `definition`: the ARN of the revision. Raise CloudError if ECS refuses.
+    `definition`: the ARN of the task definition's revision. Raise CloudError if a call fails.
     """
     with translate_aws_errors(f"setting up the service {settings.names.service}"):
         status = _find_service_status(ecs, settings)
@@ -92,13 +98,16 @@ def ensure_service(
 
 
 def list_service_names(ecs: ECSClient, cluster: str) -> list[str]:
-    """Return the names of all services of the cluster. Raise AWS's errors."""
+    """Return the names of all services in the cluster. AWS errors are not caught."""
     pages = ecs.get_paginator("list_services").paginate(cluster=cluster)
     return [arn.rsplit("/", 1)[-1] for page in pages for arn in page["serviceArns"]]
 
 
 def describe_service(ecs: ECSClient, cluster: str, service: str, *, with_tags: bool = False) -> Any | None:
-    """Return ECS's description of the service, whatever its status; None if it does not exist. Raise AWS's errors."""
+    """Return ECS's description of the service, regardless of its status; None if it does not exist.
+
+    Other AWS errors are not caught.
+    """
     options: Any = {"include": ["TAGS"]} if with_tags else {}
     try:
         services = ecs.describe_services(cluster=cluster, services=[service], **options)["services"]
@@ -110,9 +119,10 @@ def describe_service(ecs: ECSClient, cluster: str, service: str, *, with_tags: b
 
 
 def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: int) -> None:
-    """Let the service run `desired` tasks of the revision `definition`, whose tags they get.
+    """Set the service's task count to `desired` and its task definition to the revision `definition`.
 
-    Also set the options that an older version's `setup` did not set. Raise CloudError if ECS refuses.
+    The tasks get the revision's tags. Also set the options that `setup` did not set in older versions. Raise CloudError
+    if the call fails.
     """
     with translate_aws_errors(f"starting the service {settings.names.service}"):
         ecs.update_service(
@@ -125,7 +135,7 @@ def start_tasks(ecs: ECSClient, settings: Settings, definition: str, desired: in
 
 
 def stop_tasks(ecs: ECSClient, cluster: str, service: str) -> None:
-    """Set the service's number of tasks to 0, unless the service does not exist. Raise AWS's errors."""
+    """Set the service's task count to 0 if the service is active. AWS errors are not caught."""
     described = describe_service(ecs, cluster, service)
     if described is not None and described["status"] == "ACTIVE":
         ecs.update_service(cluster=cluster, service=service, desiredCount=0)
@@ -164,14 +174,14 @@ def _describe_latest_definition(ecs: ECSClient, family: str) -> Any | None:
     try:
         return ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
     except ClientError as error:
-        # With these codes, ECS says "Unable to describe task definition": there is none yet.
+        # These codes come with the message "Unable to describe task definition", which means that none exists yet.
         if get_error_code(error) in ("ClientException", "InvalidParameterException"):
             return None
         raise
 
 
 def _is_same_definition(latest: Any, request: dict[str, Any]) -> bool:
-    """Return whether the latest revision has all requested values. It may have more, because ECS adds defaults."""
+    """Return whether the latest revision has all requested values. It may have others, because ECS adds defaults."""
     registered, containers = latest.get("containerDefinitions", []), request["containerDefinitions"]
     has_same_roles = all(latest.get(key) == request.get(key) for key in ROLE_KEYS)
     if not has_same_roles or len(registered) != len(containers) or latest.get("status", "ACTIVE") != "ACTIVE":
@@ -182,7 +192,7 @@ def _is_same_definition(latest: Any, request: dict[str, Any]) -> bool:
 
 
 def _has_requested_values(actual: Any, requested: Any) -> bool:
-    """Return whether `actual` contains all that is in `requested`. The order of lists does not matter."""
+    """Return whether `actual` contains everything in `requested`. The order of lists does not matter."""
     if isinstance(requested, dict):
         return isinstance(actual, dict) and all(
             _has_requested_values(actual.get(key), value) for key, value in requested.items()
@@ -193,11 +203,11 @@ def _has_requested_values(actual: Any, requested: Any) -> bool:
 
 
 def find_task_roles(iam: IAMClient) -> dict[str, str]:
-    """Return the ARNs of the roles of containers, as RegisterTaskDefinition takes them.
+    """Return the ARNs of the containers' roles in the form that RegisterTaskDefinition expects.
 
-    The worker uses `taskRoleArn`. ECS uses `executionRoleArn` to pull the image and to open the log. Return an empty
-    dictionary if setupAWS was never run, or if you may not look up the roles. Containers then use the role of their
-    instance, as in the published version. Raise CloudError for any other refusal.
+    The worker uses `taskRoleArn`. ECS uses `executionRoleArn` to pull the image and write the log. Return an empty
+    dictionary if setupAWS was never run, or if the user is not allowed to look up the roles. Containers then use their
+    instance's role, as in the published version. Raise CloudError if a call fails for any other reason.
     """
     roles = {}
     for key, name in (("taskRoleArn", TASK_ROLE), ("executionRoleArn", EXECUTION_ROLE)):

@@ -1,6 +1,6 @@
 """Instance types: their size, architecture, zones, and quotas, and how many containers fit on them.
 
-All lookups use filters. A type that EC2 does not know is then missing in the response, instead of failing the call.
+All lookups use filters. If a type does not exist, it is then missing from the response instead of causing an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ MACHINE_TYPES_PER_CALL = 100  # the most that EC2's DescribeInstanceTypes accept
 
 @dataclass(frozen=True)
 class MachineType:
-    """An instance type: virtual CPUs, memory in MiB, architectures such as 'x86_64', and whether it exists as spot."""
+    """An instance type: virtual CPUs, memory in MiB, and architectures such as 'x86_64'.
+
+    `has_spot`: whether EC2 offers the type as spot instances.
+    """
 
     name: str
     vcpus: int
@@ -34,7 +37,7 @@ class MachineType:
 
 @dataclass(frozen=True)
 class ContainerFit:
-    """The number of containers that fit on an instance by its CPU, and by its memory without the ECS agent's share."""
+    """The number of containers that an instance has enough CPU for, and the number that it has enough memory for."""
 
     by_cpu: int
     by_memory: int
@@ -45,18 +48,21 @@ class ContainerFit:
 
 
 def compute_usable_capacity(machine: MachineType) -> tuple[int, int]:
-    """Return the CPU units and the MiB of memory for containers, without the share of the system and the ECS agent."""
+    """Return the CPU units and memory (in MiB) that the system and the ECS agent leave for containers."""
     return machine.vcpus * CPU_UNITS_PER_VCPU, int(machine.memory * (1 - AGENT_MEMORY_SHARE))
 
 
 def compute_container_fit(machine: MachineType, cpu_shares: int, memory: int) -> ContainerFit:
-    """Return how many containers with `cpu_shares` (1024 for a virtual CPU) and `memory` (MiB) fit on an instance."""
+    """Return how many containers with `cpu_shares` (1024 per virtual CPU) and `memory` (MiB) fit on an instance."""
     cpu, mib = compute_usable_capacity(machine)
     return ContainerFit(cpu // cpu_shares, mib // memory)
 
 
 def list_machine_types(ec2: EC2Client, names: Collection[str]) -> dict[str, MachineType]:
-    """Return those of the named types that the region has, by name. One call for 100 types. Raise botocore's errors."""
+    """Return the requested types that the region offers, keyed by name.
+
+    This takes one call per 100 types. AWS errors are not caught.
+    """
     types: dict[str, MachineType] = {}
     for batch in split_into_batches(sorted(set(names)), MACHINE_TYPES_PER_CALL):
         filters: Any = [{"Name": "instance-type", "Values": batch}]
@@ -68,9 +74,9 @@ def list_machine_types(ec2: EC2Client, names: Collection[str]) -> dict[str, Mach
 
 
 def list_type_offerings(ec2: EC2Client, names: Collection[str]) -> set[tuple[str, str]]:
-    """Return (type, availability zone) for each zone of the region that offers one of the named types.
+    """Return a (type, availability zone) pair for each requested type and each zone of the region that offers it.
 
-    Raise botocore's errors.
+    AWS errors are not caught.
     """
     offerings: set[tuple[str, str]] = set()
     for batch in split_into_batches(sorted(set(names)), MACHINE_TYPES_PER_CALL):
@@ -95,15 +101,15 @@ def _build_machine_type(described: Any) -> MachineType:
 
 @dataclass(frozen=True)
 class QuotaClass:
-    """A class of instance types that share a quota: its code in Service Quotas, and AWS's name for it."""
+    """A class of instance types that share a quota: the quota's code in Service Quotas, and AWS's name for it."""
 
     code: str
     name: str
 
 
-ECS_DEFAULT_LIMITS = {"Container instances per cluster": 5000, "Tasks per service": 5000}  # with AWS's names
+ECS_DEFAULT_LIMITS = {"Container instances per cluster": 5000, "Tasks per service": 5000}  # the keys are AWS's names
 _STANDARD_CLASS = QuotaClass("L-34B43A08", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests")
-_CLASS_PATTERNS = (  # matched with the start of the type's family; the first match counts
+_CLASS_PATTERNS = (  # matched at the start of the type's family; the first match is used
     (r"dl\d", QuotaClass("L-85EED4F7", "All DL Spot Instance Requests")),
     (r"f\d", QuotaClass("L-88CF9481", "All F Spot Instance Requests")),
     (r"(g|gr|vt)\d", QuotaClass("L-3819A6DF", "All G and VT Spot Instance Requests")),
@@ -117,15 +123,15 @@ _CLASS_PATTERNS = (  # matched with the start of the type's family; the first ma
 
 
 def find_quota_class(machine_type: str) -> QuotaClass | None:
-    """Return the quota that a type such as 'm5.large' counts against; None if it is not in our table."""
+    """Return the quota that a type such as 'm5.large' counts against; None if our table has no entry for it."""
     family = machine_type.partition(".")[0]
     return next((quota for pattern, quota in _CLASS_PATTERNS if re.match(pattern, family)), None)
 
 
 def read_quota_value(quotas: Any, quota: QuotaClass) -> float:
-    """Return how many virtual CPUs the account may use in that class. Raise botocore's errors.
+    """Return how many virtual CPUs the account may use in the quota's class.
 
-    `quotas`: a client of Service Quotas.
+    `quotas`: a Service Quotas client. AWS errors are not caught.
     """
     response = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=quota.code)
     return float(response["Quota"]["Value"])

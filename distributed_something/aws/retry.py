@@ -1,4 +1,4 @@
-"""Refusals that are not errors: AWS does not know a new resource everywhere yet, or a resource does not exist.
+"""Handles expected AWS errors: a new resource is not available everywhere yet, or a resource does not exist.
 
 botocore itself retries throttled and failed calls (see `clients.py`).
 """
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.core.errors import get_error_code, get_error_message, is_access_denied
 
-# Pauses between attempts until AWS is consistent. A new role, for example, is known everywhere after about 10 s.
+# Pauses between attempts while AWS is not consistent yet. A new role, for example, takes about 10 s to work everywhere.
 RETRY_PAUSE_SECONDS = (1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0, 10.0, 10.0)
 
 
@@ -23,10 +23,10 @@ def retry_until_consistent(
     until_allowed: bool = False,
     sleep: Callable[[float], None],
 ) -> Any:
-    """Return what `call` returns. Retry it for about a minute while AWS refuses it with one of the error codes.
+    """Return what `call` returns. Retry it for about a minute while it fails with one of the error codes.
 
-    `phrases`: parts of AWS's message, for refusals whose code is not specific. `until_allowed`: also retry while access
-    is denied, because the permission depends on a tag that was just set. Raise AWS's error if it persists.
+    `phrases`: parts of AWS's message, for errors whose code is not specific. `until_allowed`: also retry while access
+    is denied, because the permission depends on a tag that was just set. An error that persists is not caught.
     """
     for pause in RETRY_PAUSE_SECONDS:
         try:
@@ -40,7 +40,7 @@ def retry_until_consistent(
 
 
 def none_if_missing(call: Callable[[], Any], *codes: str) -> Any:
-    """Return what `call` returns, or None if AWS refuses it with one of the error codes. Raise all other errors."""
+    """Return what `call` returns, or None if it fails with one of the error codes. Other errors are not caught."""
     try:
         return call()
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""Helpers for S3: listing of objects, and uploads of local folders."""
+"""Functions that list S3 objects and upload local folders to S3."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ UPLOAD_THREADS = 16
 
 
 def iter_bucket_objects(s3: S3Client, bucket: str, prefix: str) -> Iterator[Any]:
-    """Yield S3's description of every object under `prefix`. One call for 1,000 objects. Raise AWS's errors."""
+    """Yield S3's description of every object under `prefix`.
+
+    This takes one call per 1,000 objects. AWS errors are not caught.
+    """
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         yield from page.get("Contents", [])
 
 
 def iter_object_keys(s3: S3Client, bucket: str, prefix: str) -> Iterator[str]:
-    """Yield the key of every object under `prefix`. Raise CloudError."""
+    """Yield the key of every object under `prefix`. Raise CloudError if a call fails."""
     with translate_aws_errors(f"listing s3://{bucket}/{prefix}"):
         for item in iter_bucket_objects(s3, bucket, prefix):
             yield item["Key"]
 
 
 def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], report: Callable[[str], None]) -> None:
-    """Upload local folders or files to their prefixes, and report one line for each. Raise CloudError.
+    """Upload local folders or files to their prefixes, and report one line for each of them.
 
-    Skip a file if the bucket has it with the same size and a later date.
+    Skip a file if the bucket already has it with the same size and a later date. Raise CloudError if an upload fails.
     """
     for folder, prefix in folders.items():
         with translate_aws_errors(f"uploading {folder} to s3://{bucket}/{prefix}"):
@@ -52,7 +55,7 @@ def upload_folders(s3: S3Client, bucket: str, folders: Mapping[Path, str], repor
 
 
 def _iter_files(folder: Path, prefix: str) -> Iterator[tuple[Path, str]]:
-    """Yield each file of the folder with its key. `folder` may also be a single file."""
+    """Yield each file in the folder with its key. `folder` may also be a single file."""
     if folder.is_file():
         yield folder, prefix + folder.name if prefix.endswith("/") else prefix
         return
@@ -62,6 +65,6 @@ def _iter_files(folder: Path, prefix: str) -> Iterator[tuple[Path, str]]:
 
 
 def _is_uploaded(file: Path, uploaded: tuple[int, float] | None) -> bool:
-    """Return whether the bucket has the file already. `uploaded`: the object's size and date, or None."""
+    """Return whether the bucket already has the file. `uploaded`: the object's size and date, or None."""
     status = file.stat()
     return uploaded is not None and uploaded[0] == status.st_size and uploaded[1] >= status.st_mtime

@@ -1,7 +1,7 @@
 """Spot prices: the current price of an instance type in each zone, and its prices over the last week.
 
 EC2 reports a price only when it changes, so each report is valid until the next one. A response begins with the report
-that was valid at the start of the requested period. All lookups use `_request_reports`, with up to 100 types a call.
+that was valid at the start of the requested period. All lookups use `_request_reports`, with up to 100 types per call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PRICE_REPORTS_PER_CALL = 1000  # EC2's maximum; a type has about 30 reports a we
 
 @dataclass(frozen=True)
 class PriceReport:
-    """A price change: since `at`, `machine_type` costs `price` (USD an hour) in `zone`."""
+    """A price report: from `since` on, `machine_type` costs `price` (USD per hour) in `zone`."""
 
     machine_type: str
     zone: str
@@ -39,9 +39,9 @@ class PriceReport:
 
 @dataclass(frozen=True)
 class SpotMarket:
-    """An instance type in a zone, with prices in USD an hour: the current one, and the week's lowest and highest.
+    """An instance type in a zone, with its current price and the week's lowest and highest prices, in USD per hour.
 
-    `share_above_bid`: the share of the week (0 to 1) in which the price was above the bid.
+    `share_above_bid`: the share of the week (0 to 1) during which the price was above the bid.
     """
 
     machine_type: str
@@ -55,8 +55,8 @@ class SpotMarket:
 class SpotPriceCache:
     """The current spot prices of a run's instance types.
 
-    Each type is looked up at most once in ten minutes, even if EC2 has no price for it. `fallback_price`: the
-    price (USD an hour) of types that EC2 has no price for.
+    Each type is looked up at most once every ten minutes, even if EC2 has no price for it. `fallback_price`: the price
+    (USD per hour) to use for types that EC2 has no price for.
     """
 
     def __init__(self, fallback_price: float = 0.0) -> None:
@@ -65,7 +65,10 @@ class SpotPriceCache:
         self._updated_at: dict[str, float] = {}
 
     def compute_hourly_cost(self, ec2: EC2Client, fleet: FleetState, now: float) -> float | None:
-        """Return the cost of the fleet's instances in USD an hour; None without any price. Raise AWS's errors."""
+        """Return the cost of the fleet's instances in USD per hour; None if no price is available.
+
+        AWS errors are not caught.
+        """
         types = sorted({kind for kind in fleet.types if kind})
         due = [kind for kind in types if now - self._updated_at.get(kind, float("-inf")) >= PRICE_REFRESH_SECONDS]
         if due:
@@ -77,9 +80,9 @@ class SpotPriceCache:
 
 
 def list_spot_prices(ec2: EC2Client, names: Collection[str], now: float) -> dict[str, float]:
-    """Return the current price of each type in USD an hour, as the mean of the region's zones. Raise AWS's errors.
+    """Return the current price of each type in USD per hour, averaged over the region's zones.
 
-    Types that EC2 has no price for are missing in the result.
+    Types that EC2 has no price for are missing from the result. AWS errors are not caught.
     """
     newest: dict[str, dict[str, PriceReport]] = defaultdict(dict)
     for report in sorted(_request_reports(ec2, names, StartTime=datetime.fromtimestamp(now, UTC)), key=_get_time):
@@ -90,9 +93,9 @@ def list_spot_prices(ec2: EC2Client, names: Collection[str], now: float) -> dict
 def list_price_reports(
     ec2: EC2Client, names: Collection[str], zones: Collection[str], now: datetime
 ) -> list[PriceReport]:
-    """Return the reports of the last week for these types in these zones. Raise AWS's errors.
+    """Return the last week's reports for these types in these zones.
 
-    Without zones, return the reports of all zones of the region.
+    If no zones are given, return the reports for all zones in the region. AWS errors are not caught.
     """
     period = {"StartTime": now - PRICE_HISTORY_PERIOD, "EndTime": now}
     filters = {"Filters": [{"Name": "availability-zone", "Values": sorted(set(zones))}]} if zones else {}
@@ -123,7 +126,7 @@ def _get_time(report: PriceReport) -> datetime:
 
 
 def build_spot_markets(reports: Iterable[PriceReport], bid: float, now: datetime) -> list[SpotMarket]:
-    """Return one entry for each type and zone, the cheapest first."""
+    """Return one entry per type and zone, with the cheapest first."""
     grouped: dict[tuple[str, str], list[PriceReport]] = defaultdict(list)
     for report in reports:
         grouped[report.machine_type, report.zone].append(report)
@@ -143,7 +146,7 @@ def _build_market(reports: list[PriceReport], bid: float, now: datetime) -> Spot
 
 
 def _iter_price_spans(ordered: list[PriceReport], now: datetime) -> Iterator[tuple[float, float]]:
-    """Yield each price with the number of seconds for which it was valid within the last week."""
+    """Yield each price with the number of seconds it was valid within the last week."""
     start = now - PRICE_HISTORY_PERIOD
     ends = [report.since for report in ordered[1:]] + [now]
     for report, end in zip(ordered, ends, strict=True):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-MESSAGE_RETENTION_SECONDS = 14 * 24 * 3600  # SQS's maximum, so that jobs last for a long run and over a vacation
-QUEUE_NAME_REUSE_SECONDS = 60  # for so long after a queue's deletion, SQS refuses a new queue with its name
+MESSAGE_RETENTION_SECONDS = 14 * 24 * 3600  # SQS's maximum, so that jobs survive a long run or a vacation
+QUEUE_NAME_REUSE_SECONDS = 60  # how long SQS blocks the name of a deleted queue
 SUBMITTED_JOBS_TAG = "jobs_submitted"
 _MISSING_QUEUE_CODES = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 _DELETED_RECENTLY_CODES = {"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"}
@@ -38,7 +38,7 @@ class QueueUrls:
 class _QueueLookup(NamedTuple):
     """The result of a queue lookup: `url` is None if the queue does not exist.
 
-    `is_tagged`: the queue has the tag `app`. A queue created by hand does not.
+    `is_tagged`: whether the queue has the tag `app`. A queue that was created by hand does not have it.
     """
 
     name: str
@@ -51,7 +51,8 @@ def ensure_queues(
 ) -> QueueUrls:
     """Create both queues with these tags, or update their settings.
 
-    Raise InputError, before any change, if one of them belongs to another app. Raise CloudError if SQS refuses.
+    Raise InputError, before changing anything, if one of the queues belongs to another app. Raise CloudError if a call
+    fails.
     """
     with translate_aws_errors("looking for the queues"):
         dead_letter_lookup = _look_up_queue(sqs, settings, "SQS_DEAD_LETTER_QUEUE")
@@ -71,7 +72,7 @@ def ensure_queues(
 
 
 def find_queue(sqs: SQSClient, name: str) -> str | None:
-    """Return the queue's URL, or None if it does not exist. Raise AWS's other errors."""
+    """Return the queue's URL, or None if it does not exist. Other AWS errors are not caught."""
     try:
         return sqs.get_queue_url(QueueName=name)["QueueUrl"]
     except ClientError as error:
@@ -81,14 +82,14 @@ def find_queue(sqs: SQSClient, name: str) -> str | None:
 
 
 def is_missing_queue_error(error: BaseException) -> bool:
-    """Return whether AWS's error says that the queue does not exist."""
+    """Return whether AWS reported that the queue does not exist."""
     return get_error_code(error) in _MISSING_QUEUE_CODES
 
 
 def find_submitted_count(sqs: SQSClient, url: str) -> int | None:
     """Return how many jobs `submitJob` has sent to this queue so far, according to the queue's tag.
 
-    Return None if there is no such tag, or if the queue does not exist.
+    Return None if the queue does not have this tag, or does not exist.
     """
     response = none_if_missing(partial(sqs.list_queue_tags, QueueUrl=url), *_MISSING_QUEUE_CODES) or {}
     tag_value = response.get("Tags", {}).get(SUBMITTED_JOBS_TAG, "")
@@ -96,7 +97,7 @@ def find_submitted_count(sqs: SQSClient, url: str) -> int | None:
 
 
 def add_submitted_count(sqs: SQSClient, url: str, count: int) -> None:
-    """Add `count` to the number of submitted jobs. It is a tag of the queue, so it is deleted with the queue."""
+    """Add `count` to the number of submitted jobs. The number is a tag of the queue and is deleted with the queue."""
     total = (find_submitted_count(sqs, url) or 0) + count
     sqs.tag_queue(QueueUrl=url, Tags={SUBMITTED_JOBS_TAG: str(total)})
 
@@ -124,7 +125,7 @@ def _ensure_queue(
     url = lookup.url
     if url is None:
         return _create_queue(sqs, lookup.name, attributes, tags, sleep)
-    if not lookup.is_tagged:  # first, because all other permissions depend on the tag
+    if not lookup.is_tagged:  # tag the queue first, because all other permissions depend on the tag
         sqs.tag_queue(QueueUrl=url, Tags=tags)
     current = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     changed: Any = {key: value for key, value in attributes.items() if not _is_same_attribute(current.get(key), value)}  # type: ignore[call-overload]
@@ -149,14 +150,14 @@ def _create_queue(
 
 
 def _is_same_attribute(current: str | None, requested: str) -> bool:
-    """Return whether both values mean the same. SQS may return a redrive policy with other spaces, or with numbers."""
+    """Return whether both values mean the same. SQS may return a redrive policy with other spacing or with numbers."""
     if current is None or not requested.startswith("{"):
         return current == requested
     return bool({key: str(value) for key, value in json.loads(current).items()} == json.loads(requested))
 
 
 def require_job_queue(clients: Clients, settings: Settings) -> str:
-    """Return the job queue's URL. Raise CloudError if it does not exist, because `setup` was not run."""
+    """Return the job queue's URL. Raise CloudError if the queue does not exist: `setup` must create it."""
     with translate_aws_errors(f"looking for the queue {settings.SQS_QUEUE_NAME}"):
         url = find_queue(clients.sqs, settings.SQS_QUEUE_NAME)
     if url is None:

@@ -1,4 +1,4 @@
-"""The AWS account in use, and the name of the user who is logged in."""
+"""Looks up the AWS account in use and the current user's name."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def identify_account(clients: Clients, region: str) -> AwsAccount:
-    """Return the account that you are logged in to. Raise CloudError."""
+    """Return the account that the credentials belong to. Raise CloudError if the lookup fails."""
     with translate_aws_errors("looking up your AWS account"):
         response = clients.sts.get_caller_identity()
     return AwsAccount(response["Account"], region, response["Arn"].split(":")[1])
 
 
 def resolve_owner(sts: STSClient, settings: Settings) -> str:
-    """Return OWNER of the config, or else the name of the IAM user or role session that is logged in. Raise CloudError.
+    """Return OWNER from the config or, if it is not set, the name of the current IAM user or role session.
 
-    The call to look up the name needs no permission.
+    Looking up the name requires no permissions. Raise CloudError if the lookup fails.
     """
     if settings.OWNER:
         return settings.OWNER

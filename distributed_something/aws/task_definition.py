@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-# ECS sends SIGTERM, then SIGKILL after this time. A spot instance has two minutes from its notice to its end.
+# ECS sends SIGTERM, and SIGKILL this much later. A spot instance ends two minutes after its interruption notice.
 STOP_SECONDS = 110
 NO_ROLES: Mapping[str, str] = {}
-MACHINE_ATTRIBUTE = "app"  # the attribute with which an instance tells ECS its app
+MACHINE_ATTRIBUTE = "app"  # the attribute that tells ECS which app an instance belongs to
 
 
 def build_task_definition(
@@ -24,9 +24,9 @@ def build_task_definition(
 ) -> dict[str, Any]:
     """Return the request for RegisterTaskDefinition.
 
-    It contains no credentials: the container has its own role (see `find_task_roles`) or uses that of its instance.
-    Tasks get the tags of the definition. `run`: the start of the run, such as `20261123T104500Z`, which is part of the
-    keys of its records; None before a run.
+    The request contains no credentials: the container has its own role (see `find_task_roles`) or uses its instance's
+    role. Tasks get the definition's tags. `run`: the run's name, such as `20261123T104500Z`, which is part of its
+    records' keys; None before a run.
     """
     environment = _build_environment(settings, queues) | ({"RUN": run} if run is not None else {})
     container = {
@@ -66,9 +66,9 @@ def _build_environment(settings: Settings, queues: QueueUrls) -> dict[str, str]:
 
 
 def _build_mount_permissions(settings: Settings) -> dict[str, Any]:
-    """Return the permissions to mount the bucket: one capability and one device, never `privileged`.
+    """Return the permissions that MOUNT_S3 needs: one capability and one device, never `privileged`.
 
-    Empty without MOUNT_S3.
+    Return an empty dictionary if MOUNT_S3 is off.
     """
     if not settings.MOUNT_S3:
         return {}

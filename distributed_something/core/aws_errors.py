@@ -1,8 +1,8 @@
-"""Explanations of AWS's reports about fleets, services, and tasks: the cause in plain words, and a remedy.
+"""Explanations of what AWS reports about fleets, services, and tasks: the cause in plain words, and a remedy.
 
-There are three tables: events of a Spot Fleet (with the EC2 error codes inside them), events of an ECS service, and the
-reasons why tasks stopped. The first matching pattern of a table is used, so a specific error code is listed before the
-event that contains it. Codes and numbers are compared exactly; only messages are searched for words.
+There are three tables: Spot Fleet events (including the EC2 error codes inside them), ECS service events, and the
+reasons why tasks stopped. The first matching pattern in a table is used, so specific error codes are listed before the
+events that contain them. Event kinds and exit codes are compared exactly; only messages are searched for a pattern.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class AWSEvent:
 class FailurePattern:
     """A kind of failure: how to recognize it, what it means, and what to do.
 
-    `pattern`: a regular expression to search for in AWS's message. `kinds`: AWS's names of such events. `exit_codes`:
-    exit codes of a container. `weight`: how certainly this failure stops a run, from 0 to 100.
+    `pattern`: a regular expression to search for in AWS's message. `kinds`: AWS's names for such events. `exit_codes`:
+    exit codes of a container. `weight`: how likely this failure is to stop a run, from 0 to 100.
     """
 
     pattern: str
@@ -66,35 +66,43 @@ FLEET_FAILURE_PATTERNS = (
     FailurePattern(
         r"PendingVerification|OptInRequired|Blocked",
         "AWS has not yet enabled EC2 for this account in this region",
-        "wait a few hours after opening the account or enabling the region; after that, ask AWS Support",
+        "wait a few hours after opening the account or enabling the region; if that does not help, contact AWS Support",
         93,
     ),
     FailurePattern(
-        r"InvalidSubnetID", "a subnet of the Fleet file is not in this account and region", FLEET_FILE_REMEDY, 92
+        r"InvalidSubnetID",
+        "a subnet in the Fleet file does not exist in this account and region",
+        FLEET_FILE_REMEDY,
+        92,
     ),
     FailurePattern(
-        r"InvalidGroup|InvalidSecurityGroup", "a security group of the Fleet file does not exist", FLEET_FILE_REMEDY, 92
+        r"InvalidGroup|InvalidSecurityGroup", "a security group in the Fleet file does not exist", FLEET_FILE_REMEDY, 92
     ),
     FailurePattern(
-        r"InvalidAMIID", "the machine image (AMI) of the Fleet file is not in this region", FLEET_FILE_REMEDY, 92
+        r"InvalidAMIID",
+        "the machine image (AMI) in the Fleet file does not exist in this region",
+        FLEET_FILE_REMEDY,
+        92,
     ),
-    FailurePattern(r"InvalidKeyPair", "the key pair of the Fleet file is not in this region", FLEET_FILE_REMEDY, 92),
-    FailurePattern(r"InvalidSnapshot", "a snapshot that the Fleet file names does not exist", FLEET_FILE_REMEDY, 92),
+    FailurePattern(
+        r"InvalidKeyPair", "the key pair in the Fleet file does not exist in this region", FLEET_FILE_REMEDY, 92
+    ),
+    FailurePattern(r"InvalidSnapshot", "a snapshot in the Fleet file does not exist", FLEET_FILE_REMEDY, 92),
     FailurePattern(
         r"InvalidBlockDeviceMapping",
-        "the disks of the Fleet file do not match its machine image",
+        "the disks in the Fleet file do not match its machine image",
         "remove SnapshotId, and set EBS_VOL_SIZE to at least the size of the image",
         92,
     ),
     FailurePattern(
         r"(?i)instance ?profile",
-        "the machines' instance profile does not exist, or the fleet's role may not pass it on",
+        "the machines' instance profile does not exist, or the fleet's role is not allowed to pass it",
         "run setupAWS; the fleet's role needs iam:PassRole for the machines' role",
         92,
     ),
     FailurePattern(
         r"InsufficientFreeAddresses",
-        "the subnets have no free addresses",
+        "the subnets have no free IP addresses",
         "add subnets to the Fleet file",
         88,
     ),
@@ -119,14 +127,14 @@ FLEET_FAILURE_PATTERNS = (
     ),
     FailurePattern(
         r"iamFleetRoleInvalid|UnauthorizedOperation|AccessDenied|not authorized",
-        "the fleet's role may not start, tag, or terminate machines",
-        "run setupAWS, and write the role it creates as IamFleetRole in the Fleet file",
+        "the fleet's role is not allowed to start, tag, or terminate machines",
+        "run setupAWS, and set IamFleetRole in the Fleet file to the role it creates",
         92,
         kinds=frozenset({"iamFleetRoleInvalid"}),
     ),
     FailurePattern(
         r"Unsupported",
-        "a machine type is not offered in a zone of the subnets, or not with this image",
+        "a machine type is not offered in one of the subnets' zones, or does not support this image",
         "run check with the Fleet file: it lists the types and zones",
         85,
     ),
@@ -140,16 +148,16 @@ FLEET_FAILURE_PATTERNS = (
     ),
     FailurePattern(
         r"RequestLimitExceeded|Throttl",
-        "EC2 limits how often it can be called",
-        "wait: the fleet retries by itself",
+        "EC2 is limiting how often it can be called",
+        "wait: the fleet retries automatically",
         30,
     ),
     FailurePattern(
-        r"InternalError|ServerInternal", "EC2 had an internal error", "wait: the fleet retries by itself", 40
+        r"InternalError|ServerInternal", "EC2 had an internal error", "wait: the fleet retries automatically", 40
     ),
     FailurePattern(
         r"TemporarilyBlacklisted",
-        "EC2 has refused all launch specifications of the fleet several times",
+        "EC2 has rejected all of the fleet's launch specifications several times",
         "run check with the Fleet file; the fleet retries after a few minutes",
         80,
         kinds=frozenset({"launchSpecTemporarilyBlacklisted", "allLaunchSpecsTemporarilyBlacklisted"}),
@@ -188,14 +196,14 @@ SERVICE_FAILURE_PATTERNS = (
     ),
     FailurePattern(
         r"unable to assume (the )?role",
-        "ECS may not assume the task role or the execution role",
+        "ECS is not allowed to assume the task role or the execution role",
         "run setupAWS, then setup",
         86,
     ),
     FailurePattern(
         r"unable to consistently start",
         "containers keep stopping soon after they start, so ECS waits before it starts more",
-        "look at the reasons why containers stopped",
+        "find out why the containers stopped",
         60,
     ),
     FailurePattern(
@@ -208,19 +216,19 @@ SERVICE_FAILURE_PATTERNS = (
 TASK_FAILURE_PATTERNS = (
     FailurePattern(
         r"(?i)toomanyrequests|rate limit",
-        "the image cannot be pulled: Docker Hub's limit on pulls is reached",
+        "the image cannot be pulled: Docker Hub's pull limit was reached",
         "copy the image to ECR and set DOCKERHUB_TAG to its name there",
         88,
     ),
     FailurePattern(
         r"(?i)no matching manifest|exec format error|image operating system|does not match the .*platform",
-        "the image is built for a different type of processor than the machines have",
+        "the image was built for a different processor type than the machines have",
         "build it for their processors (docker build --platform), or change MACHINE_TYPE",
         90,
     ),
     FailurePattern(
         r"(?i)no space left",
-        "the disk of the machine is full",
+        "the machine's disk is full",
         "raise EBS_VOL_SIZE; then run cleanup, setup, and startCluster",
         88,
     ),
@@ -232,8 +240,8 @@ TASK_FAILURE_PATTERNS = (
     ),
     FailurePattern(
         r"(?i)CannotPull.*(basic auth|denied|403|not authorized|unauthorized)",
-        "the image cannot be pulled: the machines' role is not allowed to",
-        "run setupAWS, which lets the role read from ECR; make a private image elsewhere public",
+        "the image cannot be pulled: the machines' role is not allowed to pull it",
+        "run setupAWS, which lets the role read from ECR; if the image is private in another registry, make it public",
         90,
     ),
     FailurePattern(
@@ -297,12 +305,12 @@ TASK_FAILURE_PATTERNS = (
         exit_codes=range(1, 256),
     ),
 )
-# ECS's stop codes for containers that did not fail, and words in its reason if the code is a general one.
+# ECS's stop codes for containers that did not fail, and words in the stop reason for when the code is not specific.
 _HARMLESS_STOP_CODES = {"SpotInterruption", "TerminationNotice", "UserInitiated"}
 _HARMLESS_STOP_PATTERN = re.compile(
     r"(?i)scaling activity|spot interruption|host ec2|instance .*terminated|deployment|stopped by user|draining"
 )
-# EC2's codes for instances that somebody stopped. Other codes with these prefixes mean that the instance failed.
+# EC2's codes for instances that somebody stopped. Other codes with the prefixes below mean that the instance failed.
 _ORDERED_END_CODES = {
     "Client.InstanceInitiatedShutdown",
     "Client.UserInitiatedHibernate",
@@ -330,7 +338,7 @@ def is_spot_interruption(code: str) -> bool:
 def find_failure_pattern(
     table: tuple[FailurePattern, ...], kind: str, message: str, exit_codes: Collection[int] = ()
 ) -> FailurePattern | None:
-    """Return the first pattern of the table that AWS's report matches."""
+    """Return the first pattern in the table that matches AWS's report; None if no pattern does."""
     return next((pattern for pattern in table if pattern.matches(kind, message, exit_codes)), None)
 
 
@@ -338,7 +346,7 @@ def find_failure_pattern(
 class FleetProblem:
     """A problem that keeps a fleet from starting machines: the first event that reports it, and its explanation.
 
-    `pattern` is None if the event is not in the table.
+    `pattern` is None if no pattern in the table matches the event.
     """
 
     event: AWSEvent
@@ -346,12 +354,12 @@ class FleetProblem:
 
     @property
     def cause(self) -> Hashable:
-        """Return a value that is equal for two events of the same problem."""
+        """Return a value that is the same for all events that report the same problem."""
         return self.pattern or (self.event.kind, self.event.message)
 
 
 def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
-    """Return the problems that these events of a fleet report, one per cause."""
+    """Return the problems that a fleet's events report, one per cause."""
     problems: dict[Hashable, FleetProblem] = {}
     for event in events:
         pattern = find_failure_pattern(FLEET_FAILURE_PATTERNS, event.kind, event.message)
@@ -361,7 +369,7 @@ def list_fleet_problems(events: Iterable[AWSEvent]) -> tuple[FleetProblem, ...]:
 
 
 def format_fleet_problem(problem: FleetProblem) -> str:
-    """Return the cause, its remedy, and EC2's message on one line; for an unknown event only EC2's message."""
+    """Return the cause, its remedy, and EC2's message on one line; for an unknown event, return only EC2's message."""
     message = format_one_line(f"{problem.event.kind}: {problem.event.message}")
     pattern = problem.pattern
     return f"{pattern.cause} — {pattern.remedy} ({message})" if pattern else message

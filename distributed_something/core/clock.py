@@ -1,4 +1,4 @@
-"""The clock, passed to all code that waits or needs the current time."""
+"""The clock that is passed to all code that waits or needs the current time."""
 
 from __future__ import annotations
 

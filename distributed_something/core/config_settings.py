@@ -1,8 +1,8 @@
-"""The user's config, read and validated as a whole.
+"""Reads and validates the user's config.
 
-`config.py` is Python, as in the published template, so that it can build names from APP_NAME and multiply numbers. The
-file is executed and its upper-case constants are read. Known constants are validated here; all others are the user's
-own and become environment variables in the container.
+As in the published template, `config.py` is a Python file, so it can build names from APP_NAME and multiply numbers. It
+is executed, and its uppercase constants are read. Known constants are validated here; all others are the user's own and
+become environment variables in the container.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from distributed_something.core.text import format_one_line, format_value
 
 SQS_MAX_VISIBILITY_SECONDS = 43_200  # SQS: 12 hours
 SPOT_FLEET_MAX_TARGET = 10_000  # EC2: target capacity of one Spot Fleet
-# Minimum: the ECS-optimized image with its container disk. Maximum: EC2's limit for gp2 and gp3.
+# Minimum: what the ECS-optimized image and its container disk need. Maximum: EC2's limit for gp2 and gp3.
 EBS_MIN_GIB, EBS_MAX_GIB = 22, 16_384
 MAX_RUN_HOURS = 365 * 24
-MIN_LEASE_SECONDS = 10  # a shorter lease could end while a call that extends it is retried
+MIN_LEASE_SECONDS = 10  # a shorter lease could expire while the call that extends it is being retried
 
 _RESERVED_NAME_PATTERN = re.compile(
     r"(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|(LD|DYLD|PYTHON)_?\w*|PATH|HOME|RUN"
@@ -49,7 +49,7 @@ _PLACEHOLDER_PATTERNS = {
 
 
 def _parse_boolean(value: object) -> object:
-    """Accept 'True' and 'False' in any case, as in published configs, or a real boolean."""
+    """Return the value as a boolean; accept 'True' and 'False' in any case, as in published configs."""
     booleans = {"true": True, "false": False}
     parsed = booleans.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(parsed, bool):
@@ -58,7 +58,7 @@ def _parse_boolean(value: object) -> object:
 
 
 def _check_number(value: object) -> object:
-    """Refuse what Python would accept as a number, or would report in a misleading way."""
+    """Reject values that pydantic would accept as numbers, or would report in a misleading way."""
     if isinstance(value, bool):
         raise build_value_error("write a number", "is not a number")
     if isinstance(value, tuple) and value and all(type(part) in (int, float) for part in value):
@@ -70,7 +70,7 @@ def _check_number(value: object) -> object:
 
 
 def build_pattern_validator(pattern: str, noun: str, remedy: str) -> BeforeValidator:
-    """Return a validator that accepts only strings that `pattern` matches as a whole.
+    """Return a validator that accepts only strings that match the entire `pattern`.
 
     Its error reads "VALUE is not `noun`; `remedy`".
     """
@@ -100,12 +100,12 @@ MachineTypeName = Annotated[
 
 
 def _build_app_named_field(choose_name: Callable[[AppNames], str]) -> Any:
-    """Return a field whose default is the name that the shipped config would give it."""
+    """Return a field whose default is built from APP_NAME, as in the shipped config."""
     return Field(default_factory=lambda given: choose_name(AppNames(given.get("APP_NAME", ""))), validate_default=True)
 
 
 class Settings(BaseModel):
-    """The settings of a run. The upper-case names are those of the config."""
+    """The settings of a run. The uppercase names are the names in the config."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -169,7 +169,7 @@ class Settings(BaseModel):
     @field_validator("SQS_DEAD_LETTER_QUEUE", mode="before")
     @classmethod
     def _extract_queue_name(cls, value: object) -> object:
-        """Accept the queue's ARN, as in older configs; its last part is the name."""
+        """Accept the queue's ARN, as in older configs; the last part of the ARN is the name."""
         return value.rsplit(":", 1)[-1] if isinstance(value, str) and value.startswith("arn:") else value
 
     @field_validator("SQS_DEAD_LETTER_QUEUE")
@@ -200,7 +200,7 @@ class Settings(BaseModel):
 
 
 def load_settings(path: Path) -> Settings:
-    """Return the settings in the config file `path`; raise InputError with everything that is wrong with it."""
+    """Return the settings in the config file `path`. Raise InputError with all problems if the file is not valid."""
     constants = {name: value for name, value in _execute_config(path).items() if re.fullmatch(r"[A-Z][A-Z0-9_]*", name)}
     known = {name: value for name, value in constants.items() if name in Settings.model_fields}
     problems, own = InputProblems(), {}
@@ -215,12 +215,12 @@ def load_settings(path: Path) -> Settings:
         for problem in _drop_consequences(explain_validation_error(path, error).problems, known):
             problems.add(problem)
     problems.raise_if_any()
-    assert settings is not None  # else there was a problem
+    assert settings is not None  # otherwise, raise_if_any raised an error
     return settings
 
 
 def _drop_consequences(problems: list[InputError], constants: dict[str, Any]) -> list[InputError]:
-    """Leave out names that are built from an APP_NAME that is wrong itself."""
+    """Leave out problems with names that are built from APP_NAME if APP_NAME itself is invalid."""
     app_name = constants.get("APP_NAME")
     if not app_name or all(problem.key != "APP_NAME" for problem in problems):
         return problems
@@ -228,12 +228,12 @@ def _drop_consequences(problems: list[InputError], constants: dict[str, Any]) ->
 
 
 def check_placeholders_replaced(settings: Settings, path: Path) -> None:
-    """Raise InputError if placeholders of the shipped config are still in use, because AWS would reject them."""
+    """Raise InputError if the config still contains placeholders from the shipped config. AWS would reject them."""
     problems = InputProblems()
     for key, placeholder in _PLACEHOLDER_PATTERNS.items():
         value = getattr(settings, key)
         if re.fullmatch(placeholder, value):
-            remedy = "replace it with your own, or add --local to run without AWS"
+            remedy = "replace it with your own value, or add --local to run without AWS"
             problems.add(InputError(path, key, f"{value!r} is a placeholder", remedy))
     problems.raise_if_any()
 
@@ -242,11 +242,13 @@ def _execute_config(path: Path) -> dict[str, Any]:
     read_text_file(path, "a config file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's warnings, such as about '\d', would only confuse the user
+            warnings.simplefilter(
+                "ignore"
+            )  # Python's warnings, such as the one about '\d', would only confuse the user
             return runpy.run_path(str(path))
     except SyntaxError as error:
         raise _explain_syntax_error(path, error) from None
-    except (Exception, SystemExit) as error:  # the config is the user's program: whatever it raises is invalid input
+    except (Exception, SystemExit) as error:  # the config is the user's program, so any exception means invalid input
         line = _find_error_line(path, error)
         remedy = "write text in quotes, or correct the name" if isinstance(error, NameError) else "correct this line"
         raise InputError(path, line, format_one_line(f"{type(error).__name__}: {error}"), remedy) from None
@@ -254,9 +256,8 @@ def _execute_config(path: Path) -> dict[str, Any]:
 
 def _explain_syntax_error(path: Path, error: SyntaxError) -> InputError:
     remedy = "correct this line or the one before it"
-    if (
-        "leading zeros" in error.msg or "invalid decimal literal" in error.msg
-    ):  # Python's message for 0,05 is about octal
+    # For 0,05, Python's message is about octal numbers.
+    if "leading zeros" in error.msg or "invalid decimal literal" in error.msg:
         remedy = "write numbers with a dot and without leading zeros or units, such as 0.05, and text in quotes"
     return InputError(path, f"line {error.lineno}", f"this is not valid Python ({error.msg})", remedy)
 
@@ -272,7 +273,7 @@ def _find_error_line(path: Path, error: BaseException) -> str:
 
 
 def _encode_environment_value(path: Path, name: str, value: object) -> str:
-    """Return a user's own constant as text: strings as they are, numbers and booleans as in Python, others as JSON.
+    """Return a user-defined constant as text: strings unchanged, numbers and booleans as in Python, others as JSON.
 
     Raise InputError if the name is reserved or the value cannot become text.
     """

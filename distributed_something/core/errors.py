@@ -1,7 +1,7 @@
-"""The errors that users read: one line that says what went wrong and what to do next, and an exit code.
+"""The errors that users see: each has an exit code and one line that says what went wrong and what to do next.
 
 Every error meant for a user derives from `UserFacingError`; any other exception that reaches a user is a bug. The
-errors hold data; the `format_…` functions turn them into text where it is printed.
+errors contain data; the `format_…` functions turn the data into text when it is printed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from distributed_something.worker import get_error_code as get_error_code
 from distributed_something.worker import is_access_denied as is_access_denied
 from distributed_something.worker import is_missing_object as is_missing_object
 
-# ResponseParserError: the response did not come from AWS, but for example from a proxy.
+# ResponseParserError: the response did not come from AWS, but from something like a proxy.
 AWSError = (ClientError, BotoCoreError, Boto3Error, ResponseParserError)
 
-MAX_PROBLEMS_SHOWN = 20  # lines of one answer about a file; more would scroll off the screen
+MAX_PROBLEMS_SHOWN = 20  # lines printed about one file; more would scroll off the screen
 ACCESS_DENIED_REMEDY = "ask your administrator for this permission"
 _REMEDIES_BY_CODE = {
     "ExpiredToken": "log in again (for SSO: aws sso login)",
@@ -46,7 +46,7 @@ _REMEDIES_BY_CODE = {
 
 
 class UserFacingError(Exception):
-    """The base class of errors that a user reads as one line; `run.py` exits with `exit_code`.
+    """The base class of errors that users see as one line; `run.py` exits with `exit_code`.
 
     `action`: what the program was doing (a gerund phrase), or "". `remedy`: what the user can do, or "".
     """
@@ -62,9 +62,9 @@ class UserFacingError(Exception):
 
 
 class InputError(UserFacingError):
-    """An error in something that the user wrote. Nothing was created or sent.
+    """An error in something that the user wrote. It is raised before anything is created or sent.
 
-    `key`: where in the file, or "". `others`: further problems of the same input.
+    `key`: the key or position in the file, or "". `others`: further problems in the same input.
     """
 
     exit_code = 2
@@ -86,7 +86,7 @@ class InputError(UserFacingError):
 
 
 class InputProblems:
-    """Collects the problems of one input, so that the user sees all of them at once instead of one per attempt."""
+    """The problems in one input, collected so that the user sees all of them at once instead of one per attempt."""
 
     def __init__(self) -> None:
         self._errors: list[InputError] = []
@@ -96,7 +96,7 @@ class InputProblems:
 
     @property
     def is_full(self) -> bool:
-        """Return whether any further problem would not be shown, so that a long input need not be read to its end."""
+        """Return whether no further problems would be shown, so the rest of a long input need not be read."""
         return len(self._errors) > MAX_PROBLEMS_SHOWN
 
     @contextmanager
@@ -108,13 +108,13 @@ class InputProblems:
             self.add(error)
 
     def raise_if_any(self) -> None:
-        """Raise one InputError that holds all problems collected so far, if there are any."""
+        """Raise one InputError that contains all problems collected so far, if there are any."""
         if self._errors:
             raise merge_input_errors(self._errors)
 
 
 def merge_input_errors(errors: Iterable[InputError]) -> InputError:
-    """Return one error that holds the problems of all `errors`; there is at least one."""
+    """Return one error that contains the problems of all `errors`, which must not be empty."""
     first, *others = (problem for error in errors for problem in error.problems)
     return InputError(first.file, first.key, first.problem, first.remedy, others=others)
 
@@ -146,7 +146,7 @@ def format_cloud_error(error: CloudError) -> str:
 
 
 def format_input_problems(error: InputError) -> list[str]:
-    """Return one line per problem: file, key, what is wrong, how to fix it. Show at most MAX_PROBLEMS_SHOWN."""
+    """Return one line for each of the first MAX_PROBLEMS_SHOWN problems: file, key, what is wrong, how to fix it."""
     problems = error.problems
     lines = [_format_input_problem(problem) for problem in problems[:MAX_PROBLEMS_SHOWN]]
     return [*lines, "there are more problems; fix these first"] if len(problems) > MAX_PROBLEMS_SHOWN else lines
@@ -176,7 +176,7 @@ def find_remedy(error: BaseException) -> str:
 
 
 def explain_aws_error(action: str, error: BaseException) -> CloudError:
-    """Return `error` as an error that a user can read; `action`: what the program was doing."""
+    """Return a CloudError that explains `error` to the user; `action`: what the program was doing."""
     problem = get_error_message(error) or "no reason given"
     return CloudError(problem, find_remedy(error), action=action, code=get_error_code(error))
 
@@ -217,7 +217,7 @@ _SERVICES_BY_CALL = {call: service for service, calls in _CALLS_BY_SERVICE.items
 
 
 def find_missing_permission(error: BaseException) -> str | None:
-    """Return the permission that the refused call needs, as a policy names it.
+    """Return the permission that a denied call needs, as it is written in a policy.
 
     Return None if the call failed for another reason.
     """
@@ -230,12 +230,12 @@ def find_missing_permission(error: BaseException) -> str | None:
 
 
 def is_login_error(error: BaseException) -> bool:
-    """Return whether AWS does not accept the caller's credentials, so that no call can succeed."""
+    """Return whether AWS rejected the caller's credentials, so that no call can succeed."""
     return get_error_code(error) in _LOGIN_ERROR_CODES
 
 
 def format_lookup_error(error: BaseException) -> str:
-    """Return why something could not be looked up: the permission that it needs, or AWS's code and message."""
+    """Return why a lookup failed: the missing permission, or AWS's code and message."""
     permission = find_missing_permission(error)
     if permission:
         return f"needs {permission}"

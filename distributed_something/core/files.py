@@ -1,4 +1,4 @@
-"""Reading, checking, and writing the small files that people edit. Errors name the file and the line or key."""
+"""Reads, checks, and writes the small files that people edit. Errors name the file and the line or key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _JSON_TYPE_NAMES = {list: "list", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
-_KEYS_BY_FILE_KIND = {  # keys by which a file is recognized
+_KEYS_BY_FILE_KIND = {  # keys that only this kind of file has
     "Job file": {"groups", "plates"},
     "Fleet file": {"LaunchSpecifications", "LaunchTemplateConfigs", "IamFleetRole"},
     "monitor file": {"MONITOR_FLEET_ID", "MONITOR_APP_NAME", "MONITOR_QUEUE_NAME"},
@@ -30,7 +30,7 @@ _EXAMPLES_BY_FILE_KIND = {
     "monitor file": "files/APP_NAMESpotFleetRequestId.json, which startCluster writes",
 }
 _STRAY_WORDS = {"True": "true", "False": "false", "None": "null"}
-_JSON_EXPLANATIONS_BY_MESSAGE = {  # the beginnings of Python's messages
+_JSON_EXPLANATIONS_BY_MESSAGE = {  # the keys are the beginnings of Python's messages
     "Expecting ',' delimiter": ("missing comma or closing bracket before this", "add it"),
     "Expecting ':' delimiter": ("missing colon after a key", 'write "key": value'),
     "Unterminated string": ("this string has no closing quote", "add one"),
@@ -41,7 +41,7 @@ _JSON_EXPLANATIONS_BY_MESSAGE = {  # the beginnings of Python's messages
 }
 MAX_JSON_LEVELS = 50  # nesting depth; deeper than any user's file, and shallow enough for Python's recursion limit
 _VALUE_ERROR_TYPE = "unfit_value"
-# What is wrong and what to write, for pydantic's own checks, filled in from the error's context.
+# For pydantic's own checks: what is wrong, and what to write. The error's context fills in the placeholders.
 _MESSAGES_BY_ERROR_TYPE = {
     "greater_than": ("is too small", "write a number greater than {gt:.15g}"),
     "greater_than_equal": ("is too small", "write a number that is at least {ge:.15g}"),
@@ -64,7 +64,10 @@ _MESSAGES_BY_ERROR_TYPE = {
 
 
 def read_text_file(path: Path, description: str) -> str:
-    """Return the text of `path`; raise InputError if it cannot be read as UTF-8. `description`: "a Job file", …"""
+    """Return the text in `path`. Raise InputError if it cannot be read as UTF-8.
+
+    `description`: what the file should be, such as "a Job file".
+    """
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -86,7 +89,7 @@ def read_json_object(path: Path, description: str) -> dict[str, Any]:
 
 
 def check_file_kind(path: Path | str, content: Mapping[str, Any], expected: str) -> None:
-    """Raise InputError if the user confused one kind of file with another; `expected`: a key of _KEYS_BY_FILE_KIND."""
+    """Raise InputError if this is a different kind of file. `expected`: a key of _KEYS_BY_FILE_KIND."""
     if not _KEYS_BY_FILE_KIND[expected].isdisjoint(content):
         return
     for kind, keys in _KEYS_BY_FILE_KIND.items():
@@ -98,7 +101,7 @@ def check_file_kind(path: Path | str, content: Mapping[str, Any], expected: str)
 def parse_json(text: str, path: Path | str) -> Any:
     """Return `text` parsed as strict JSON: no NaN, no duplicate keys, no unpaired surrogates.
 
-    Raise InputError with the line and column.
+    Raise InputError if `text` is not valid; syntax errors are reported with their line and column.
     """
 
     def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -108,16 +111,16 @@ def parse_json(text: str, path: Path | str) -> Any:
             raise InputError(path, repr(duplicate), "duplicate key", "keep one of them")
         return dict(pairs)
 
-    def refuse_constant(name: str) -> Any:
+    def reject_constant(name: str) -> Any:
         raise InputError(path, name, "this is not a JSON value", "use a number, a string, or null")
 
     def parse_number(digits: str) -> float:
         number = float(digits)
-        return number if math.isfinite(number) else refuse_constant(digits)
+        return number if math.isfinite(number) else reject_constant(digits)
 
     try:
         value = json.loads(
-            text, object_pairs_hook=build_object, parse_constant=refuse_constant, parse_float=parse_number
+            text, object_pairs_hook=build_object, parse_constant=reject_constant, parse_float=parse_number
         )
         _check_json_usable(value, text)
         return value
@@ -128,11 +131,11 @@ def parse_json(text: str, path: Path | str) -> Any:
         problem = "this is one half of a surrogate pair, not a character"
         raise InputError(path, surrogate, problem, "write the character itself") from None
     except (RecursionError, ValueError) as error:
-        raise InputError(path, "", f"this JSON is too deep or too large ({error})", "simplify it") from None
+        raise InputError(path, "", f"this JSON is nested too deeply or too large ({error})", "simplify it") from None
 
 
 def _check_json_usable(value: object, text: str) -> None:
-    """Raise ValueError if `value`, parsed from `text`, is valid JSON but cannot be put into a message."""
+    """Raise ValueError if `value`, parsed from `text`, is valid JSON but cannot be sent in a message."""
     level = [value]
     for _ in range(MAX_JSON_LEVELS):
         containers = [
@@ -143,7 +146,7 @@ def _check_json_usable(value: object, text: str) -> None:
             break
     else:
         raise ValueError(f"more than {MAX_JSON_LEVELS} levels")
-    if "\\u" in text:  # only an escape such as "\ud83d" can be an unpaired surrogate
+    if "\\u" in text:  # only an escape such as "\ud83d" can produce an unpaired surrogate
         json.dumps(value, ensure_ascii=False).encode()
 
 
@@ -156,7 +159,7 @@ class _JsonMistake(NamedTuple):
 def _explain_json_error(path: Path | str, text: str, error: json.JSONDecodeError) -> InputError:
     """Return an error that names the mistake in `text`.
 
-    Python's parser reports where it gave up, which is often after the mistake, and what it expected there. The usual
+    Python's parser reports where it gave up, which is often after the mistake, and what it expected there. Common
     mistakes are recognized from the characters around that position.
     """
     mistake = _find_json_mistake(text, error)
@@ -177,7 +180,7 @@ def _find_json_mistake(text: str, error: json.JSONDecodeError) -> _JsonMistake:
         return _JsonMistake(comma, f"trailing comma before {bracket}", "remove it")
     following = text[position:]
     if following.startswith(("#", "//", "/*")):
-        return _JsonMistake(position, "comment, which JSON does not have", 'remove it, or write "_comment": "…"')
+        return _JsonMistake(position, "JSON does not allow comments", 'remove it, or write "_comment": "…"')
     if following.startswith(("'", "\u2018", "\u2019", "\u201c", "\u201d")):
         return _JsonMistake(position, f"{following[0]} is not a JSON quote", 'use straight double quotes: "')
     for word, replacement in _STRAY_WORDS.items():
@@ -189,11 +192,11 @@ def _find_json_mistake(text: str, error: json.JSONDecodeError) -> _JsonMistake:
         if error.msg.startswith(message):
             return _JsonMistake(position, problem, remedy)
     problem = f"this is not valid JSON ({error.msg})"
-    return _JsonMistake(position, problem, "correct it here or just before; text needs double quotes")
+    return _JsonMistake(position, problem, "correct it here or just before this; put text in double quotes")
 
 
 def _find_trailing_comma(text: str, position: int) -> int | None:
-    """Return where the trailing comma is if the parser failed because of one.
+    """Return the position of the trailing comma if one made the parser fail; otherwise, return None.
 
     Python 3.13 and newer stop at the comma, older versions at the bracket after it.
     """
@@ -206,7 +209,7 @@ def _find_trailing_comma(text: str, position: int) -> int | None:
 
 
 def build_value_error(remedy: str, problem: str = "is not valid") -> PydanticCustomError:
-    """Return the error that a validator raises about a value; users read "VALUE `problem`; `remedy`"."""
+    """Return the error that a validator raises for an invalid value; users see "VALUE `problem`; `remedy`"."""
     from pydantic_core import PydanticCustomError  # not available in the auto-monitor's Lambda function
 
     return PydanticCustomError(_VALUE_ERROR_TYPE, "{problem}; {remedy}", {"problem": problem, "remedy": remedy})
@@ -215,7 +218,7 @@ def build_value_error(remedy: str, problem: str = "is not valid") -> PydanticCus
 def explain_validation_error(path: Path | str, error: ValidationError) -> InputError:
     """Return all problems that pydantic found, as one InputError."""
     all_details = error.errors(include_url=False)
-    # Pydantic does not compute a default that depends on an invalid field; that is not a problem of its own.
+    # Pydantic does not compute a default that depends on an invalid field; that is not a separate problem.
     return merge_input_errors(
         _explain_error_details(path, details)
         for details in all_details

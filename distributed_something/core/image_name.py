@@ -1,8 +1,8 @@
 """Names of container images, checked at three levels of strictness.
 
-`IMAGE_NAME_FORMAT` only checks the characters; every config must pass it. `parse_image_reference` applies Docker's
-grammar; `check` reports names that do not follow it. `parse_project_image` accepts the names that a project's own image
-can have, made of `user`, `project`, and `tag` in the Makefile.
+`IMAGE_NAME_FORMAT` checks only the characters; the name in every config must match it. `parse_image_reference` applies
+Docker's grammar; `check` reports names that do not follow it. `parse_project_image` accepts only names for a project's
+own image, which the Makefile builds from `user`, `project`, and `tag`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ContainerImageReference:
 
     @property
     def ecr(self) -> tuple[str, str] | None:
-        """Return the account and region if the registry belongs to ECR."""
+        """Return the account and region if the registry belongs to ECR; otherwise, return None."""
         match = _ECR_REGISTRY_PATTERN.fullmatch(self.registry)
         return (match[1], match[2]) if match else None
 
@@ -48,7 +48,7 @@ class ContainerImageReference:
 
 
 class ProjectImageName(NamedTuple):
-    """The name of a project's own image. `user` may include the host of a registry."""
+    """The name of a project's own image. `user` may include a registry's host."""
 
     user: str
     project: str
@@ -75,7 +75,7 @@ def parse_image_reference(name: str) -> ContainerImageReference | None:
 
 
 def parse_project_image(text: str) -> ProjectImageName | None:
-    """Return the parts of an image's name, or None if the Makefile cannot hold it. The default tag is `latest`."""
+    """Return the parts of an image's name, or None if the Makefile cannot express it. The default tag is `latest`."""
     image = parse_image_reference(text)
     if image is None or image.digest or image.registry != image.registry.lower() or text.endswith(":"):
         return None

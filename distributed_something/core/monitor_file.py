@@ -1,7 +1,8 @@
-"""The monitor file: the names and limits of a run, so that any computer can watch the run and clean up after it.
+"""The monitor file: a run's names and limits, so that any computer can watch the run and clean up after it.
 
-`startCluster` writes it to `files/` and a copy to `monitors/` in the bucket. Files of the published system are
-accepted. The auto-monitor reads it too; because pydantic is not available there, this module checks the keys itself.
+`startCluster` writes the file to `files/` and copies it to `monitors/` in the bucket. Files from the published system
+are accepted. The auto-monitor reads the file too; because pydantic is not available in Lambda, this module checks the
+keys itself.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _FORMATS_BY_KEY = {
     "MONITOR_DEAD_LETTER_QUEUE": QUEUE_NAME_FORMAT._replace(pattern=f"({QUEUE_NAME_FORMAT.pattern})?"),
 }
 _RUN_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
-MAX_NUMBER = 10**9  # machines, USD, …
+MAX_NUMBER = 10**9  # the maximum for all other numbers, such as machines and USD
 _MAX_VALUES_BY_KEY = {"MONITOR_START_TIME": MAX_START_MILLISECONDS}
 
 
@@ -48,8 +49,8 @@ _MAX_VALUES_BY_KEY = {"MONITOR_START_TIME": MAX_START_MILLISECONDS}
 class MonitorFile:
     """The content of a monitor file, which describes one run.
 
-    MONITOR_START_TIME is in milliseconds since 1970, UTC; prices and costs are in USD. Files of the published system do
-    not have the keys after CLEAN_DASHBOARD; if MONITOR_MACHINES is 0, the fleet is not scaled down.
+    MONITOR_START_TIME is in milliseconds since 1970, UTC; prices and costs are in USD. Files from the published system
+    do not have the keys after CLEAN_DASHBOARD; if MONITOR_MACHINES is 0, the fleet is not scaled down.
     """
 
     MONITOR_FLEET_ID: str
@@ -72,7 +73,7 @@ class MonitorFile:
 
     @property
     def run(self) -> str:
-        """Return the run's name, as it appears in keys of the bucket."""
+        """Return the run's name, as it appears in the bucket's keys."""
         return build_run_name(self.MONITOR_START_TIME / 1000)
 
     @property
@@ -92,16 +93,16 @@ def build_run_name(start: float) -> str:
 
 
 def parse_run_start(run: str) -> float | None:
-    """Return when the run of this name started, in seconds since 1970, or None if it is not the name of a run."""
+    """Return when the run with this name started (seconds since 1970), or None if this is not a run's name."""
     try:
         start = datetime.strptime(run, _RUN_NAME_FORMAT).replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
-    return start if build_run_name(start) == run else None  # strptime also accepts shorter ones
+    return start if build_run_name(start) == run else None  # strptime also accepts shorter names
 
 
 def build_monitor_file_path(project: Path, app_name: str) -> Path:
-    """Return the path of the monitor file in a project."""
+    """Return the path of an app's monitor file in the folder `project`."""
     return project / "files" / f"{app_name}SpotFleetRequestId.json"
 
 
@@ -134,7 +135,7 @@ def build_monitor_file(settings: Settings, fleet_id: str, start: float, *, cheap
 
 
 def load_monitor_file(path: Path) -> MonitorFile:
-    """Return the content of a monitor file; raise InputError with everything that is wrong with it."""
+    """Return the content of a monitor file. Raise InputError with all problems if it is not valid."""
     return parse_monitor_file(
         read_json_object(path, "a monitor file: startCluster writes files/APP_NAMESpotFleetRequestId.json"), path
     )
@@ -143,7 +144,7 @@ def load_monitor_file(path: Path) -> MonitorFile:
 def parse_monitor_file(content: dict[str, Any], path: Path | str) -> MonitorFile:
     """Return the monitor file that `content` represents. Unknown keys are ignored.
 
-    Raise InputError with all missing keys and invalid values, or if the file is of another kind.
+    Raise InputError if keys are missing, if values are invalid, or if this is another kind of file.
     """
     check_file_kind(path, content, "monitor file")
     problems, values = InputProblems(), {}
@@ -158,7 +159,7 @@ def parse_monitor_file(content: dict[str, Any], path: Path | str) -> MonitorFile
 
 
 def _parse_value(key: str, type_name: str, value: Any, path: Path | str) -> Any:
-    """Return the value as the field holds it; `type_name`: the type of the field. Raise InputError if it is invalid."""
+    """Return the value converted to the field's type, `type_name`. Raise InputError if the value is invalid."""
     if type_name == "bool" and isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower(), value)
     if not _is_valid_value(key, type_name, value):

@@ -55,8 +55,8 @@ EXECUTION_ROLE = "distributed-something-execution"
 MONITOR_ROLE = "distributed-something-monitor"
 MONITOR_FUNCTION = "distributed-something-monitor"
 RULE_NAME_PREFIX = "distributed-something-"
-MAX_RULE_NAME_LENGTH = 64  # EventBridge: characters
-CHINA_DOMAIN_SUFFIX = ".cn"  # what the names of some services end with in China
+MAX_RULE_NAME_LENGTH = 64  # characters; EventBridge's limit
+CHINA_DOMAIN_SUFFIX = ".cn"  # some service names end with this in China
 EXPORT_PREFIX = "exportedlogs"  # prefix of exported logs in the bucket
 MONITOR_PREFIX = "monitors"  # prefix of the copies of monitor files in the bucket
 
@@ -70,7 +70,7 @@ class AwsAccount:
     partition: str = "aws"
 
     def arn(self, service: str, resource: str, region: str = "*") -> str:
-        """Return the ARN of a resource of this account, in all regions unless `region` is given."""
+        """Return the ARN of a resource in this account, in all regions unless `region` is given."""
         return f"arn:{self.partition}:{service}:{region}:{self.account_id}:{resource}"
 
     def role(self, name: str) -> str:
@@ -126,7 +126,7 @@ class AppNames:
         return f"{self.app}DeadMessages"
 
     def launch_template(self, run: str) -> str:
-        """Return the name of the launch template of the run named `run`."""
+        """Return the name of the launch template for the run with the name `run`."""
         return f"{self.app}-{run}"
 
     @property

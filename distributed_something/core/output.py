@@ -16,7 +16,7 @@ class Output(Protocol):
         """Return the terminal that live displays draw on."""
 
     def print_result(self, text: str) -> None:
-        """Print the result of the command, which a script may read."""
+        """Print the command's result, which a script may read."""
 
     def print_progress(self, text: str) -> None:
         """Print what the command is doing."""

@@ -1,4 +1,4 @@
-"""Tags on all resources of a run (app, run, and owner), so that the bill and the cleanup can attribute them."""
+"""The tags on all of a run's resources: app, run, and owner. Cleanup and bills identify the resources by their tags."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 
 MADE_BY_TAG = {"made-by": "distributed-something"}  # on resources that setupAWS and fleetFile create and may delete
 KEPT_VOLUME_TAG = {"keep": "DeleteOnTermination is false"}  # on volumes that are meant to outlive their machines
-MAX_TAG_VALUE_CHARACTERS = 256  # characters; the limit of every service
-_INVALID_CHARACTER_PATTERN = re.compile(
-    r"[^\w .:/=+@-]", re.ASCII
-)  # every service accepts letters, digits, spaces, and these characters
+MAX_TAG_VALUE_CHARACTERS = 256  # characters; every service's limit
+# Every service accepts letters, digits, spaces, and these characters.
+_INVALID_CHARACTER_PATTERN = re.compile(r"[^\w .:/=+@-]", re.ASCII)
 
 
 def build_tags(settings: Settings, owner: str = "", run: str | None = None) -> dict[str, str]:
-    """Return the tags of this app's resources.
+    """Return the tags for this app's resources.
 
     `run`: the run's name (`20261123T104500Z`), or None for resources that outlive runs.
     """
@@ -35,19 +34,19 @@ def build_tag_value(text: str) -> str:
 
 
 def build_ec2_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return tags in EC2's form."""
+    """Return the tags in EC2's format."""
     return [{"Key": key, "Value": text} for key, text in tags.items()]
 
 
 def build_ecs_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return tags in ECS's form."""
+    """Return the tags in ECS's format."""
     return [{"key": key, "value": text} for key, text in tags.items()]
 
 
 def parse_tags(tags: Iterable[Mapping[str, Any]] | Mapping[str, str] | None) -> dict[str, str]:
-    """Return tags as a dictionary, from the form of any service.
+    """Return tags in any service's format as a dictionary.
 
-    The forms are a list of Key and Value (EC2, IAM), a list of key and value (ECS), a dictionary (SQS, Lambda, and
+    The formats are a list of Key and Value (EC2, IAM), a list of key and value (ECS), a dictionary (SQS, Lambda, and
     CloudWatch Logs), and None if there are no tags.
     """
     if isinstance(tags, Mapping):
@@ -63,13 +62,13 @@ def has_made_by_tag(tags: Iterable[Mapping[str, Any]] | Mapping[str, str] | None
 def build_tag_specifications(
     specifications: Iterable[Mapping[str, Any]], resource_types: Iterable[str], tags: Mapping[str, str]
 ) -> list[Any]:
-    """Return EC2's TagSpecifications with `tags` added to each of `resource_types`, replacing equal keys."""
-    merged = {str(given.get("ResourceType", "")): parse_tags(given.get("Tags")) for given in specifications}
+    """Return EC2's TagSpecifications with `tags` added to each of `resource_types`, replacing existing keys."""
+    merged = {str(spec.get("ResourceType", "")): parse_tags(spec.get("Tags")) for spec in specifications}
     for resource_type in resource_types:
         merged[resource_type] = merged.get(resource_type, {}) | dict(tags)
     return [{"ResourceType": kind, "Tags": build_ec2_tags(merged_tags)} for kind, merged_tags in merged.items()]
 
 
 def has_run_tags(tags: Mapping[str, str]) -> bool:
-    """Return whether the tags name an app and a run of this package; others use the tag `app` too."""
+    """Return whether the tags contain an app and a run of this package. Other software also uses the tag `app`."""
     return "app" in tags and parse_run_start(tags.get("run", "")) is not None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import floor, log10
 
 MAX_NAMES_SHOWN = 5  # names listed on one line
-MAX_SHOWN_CHARACTERS = 60  # characters of a wrong value that an error message quotes
+MAX_SHOWN_CHARACTERS = 60  # characters of an invalid value that an error message quotes
 LABEL_COLUMNS = 16  # width of the label column of a labeled line
 TERMINAL_COLUMNS = 80  # the default width of a terminal
 

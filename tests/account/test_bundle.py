@@ -15,9 +15,9 @@ from pathlib import Path
 from distributed_something.account.lambda_function import LAMBDA_HANDLER, build_bundle, hash_bundle
 from tests.support.paths import ROOT
 
-# The packages that Lambda's Python has in addition to the standard library.
+# Packages that Lambda's Python provides in addition to the standard library.
 LAMBDA_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
-MAX_ZIP_BYTES = 50 * 1000 * 1000  # Lambda's limit for a zip file that is sent with the call
+MAX_ZIP_BYTES = 50 * 1000 * 1000  # Lambda's limit for a zip file that is part of the request
 
 
 def list_file_names(content: bytes) -> list[str]:
@@ -33,7 +33,7 @@ def write_project(folder: Path, **files: str) -> Path:
     return folder
 
 
-def test_the_zip_contains_the_packages_of_the_auto_monitor_and_no_others() -> None:
+def test_the_zip_contains_only_the_packages_that_the_auto_monitor_needs() -> None:
     content = build_bundle(ROOT)
 
     names = list_file_names(content)
@@ -53,7 +53,7 @@ def test_the_zip_contains_every_module_of_the_package_that_it_imports() -> None:
                 assert node.module in modules, f"{name} imports {node.module}"
 
 
-def test_line_ends_dates_modes_and_other_files_do_not_change_the_zip(tmp_path: Path) -> None:
+def test_line_endings_dates_modes_and_other_files_do_not_change_the_zip(tmp_path: Path) -> None:
     code = {"run__b": "x = 1\n", "run__a": "y = 2\n", "worker__job__c": "z = 3\n"}
     project = write_project(tmp_path / "one", **code)
     other = write_project(
@@ -80,7 +80,7 @@ def test_a_changed_character_changes_the_digest(tmp_path: Path) -> None:
     assert len(before) == 44  # base64 of 32 bytes, as Lambda's CodeSha256
 
 
-def test_every_file_in_the_zip_is_readable_by_everybody_and_has_the_same_date() -> None:
+def test_every_file_in_the_zip_is_readable_by_everyone_and_has_the_same_date() -> None:
     entries = zipfile.ZipFile(io.BytesIO(build_bundle(ROOT))).infolist()
 
     assert {entry.external_attr >> 16 & 0o444 for entry in entries} == {0o444}
@@ -104,7 +104,7 @@ def test_the_handler_can_be_imported_with_boto3_as_the_only_other_package(tmp_pa
         f"print(json.dumps([callable(m.{function}), sorted(n.partition('.')[0] for n in sys.modules)]))"
     )
 
-    # -S disables site-packages, so that only the packages of Lambda can be imported.
+    # -S disables site-packages, so that only Lambda's packages can be imported.
     process = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
 
     assert process.returncode == 0, process.stderr

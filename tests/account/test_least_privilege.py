@@ -1,7 +1,7 @@
-"""The policies, enforced over a whole run: everybody can do their work, and no permission is unused.
+"""The policies, enforced throughout a run: they allow every call that is needed, and no permission is unused.
 
-`scenario` runs the whole scenario in moto, which refuses calls that a login's policies do not allow. moto does not
-check resources and conditions, so `permissions` checks those, for the same requests.
+`scenario` runs everything in moto, which denies calls that the caller's policies do not allow. moto does not check
+resources and conditions, so `permissions` checks them for the same requests.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tests.support.scenario import (
     emulate_account,
 )  # fmt: skip
 
-# AWS uses these on behalf of a login, or requires them as part of another call. `test_policies` lists the reasons.
+# AWS uses these permissions on the caller's behalf, or requires them for another call. `test_policies` explains why.
 WITHOUT_A_CALL = {
     "cloudwatch:TagResource", "ec2:RunInstances", "ecs:GetTaskProtection", "ecs:TagResource",
     "ecs:UpdateTaskProtection", "events:TagResource", "iam:PassRole", "iam:TagInstanceProfile", "iam:TagRole",
@@ -51,7 +51,7 @@ CREATED_BY_A_RUN = {"CreateQueue", "CreateLogGroup", "CreateCluster", "CreateSer
 
 
 def get_policies(login: str) -> dict[str, PolicyDocument]:
-    """Return the policies of a login, by the names that `test_policies` uses."""
+    """Return a login's policies, keyed by the names that `test_policies` uses."""
     roles = {CONTAINER: TASK_ROLE, MONITOR: MONITOR_ROLE}
     if login == USER:
         return build_control_policies(ACCOUNT, [BUCKET])
@@ -72,15 +72,15 @@ STATEMENTS = [
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
-    """All calls to AWS by all logins, from the account's first setupAWS to its removal."""
-    with emulate_account(tmp_path_factory.mktemp("story")) as scene, pytest.MonkeyPatch.context() as patch:
+    """All logins' calls to AWS, from the first setupAWS until everything is removed."""
+    with emulate_account(tmp_path_factory.mktemp("scenario")) as scene, pytest.MonkeyPatch.context() as patch:
         Scenario(scene, patch).run()
         return [call for call in scene.calls if call.login != NOBODY]
 
 
 @pytest.fixture(scope="module")
 def empty_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedAccount]:
-    """An empty account that enforces policies, for single calls."""
+    """An empty account that enforces policies, for testing individual calls."""
     with emulate_account(tmp_path_factory.mktemp("single")) as scene:
         yield scene
 
@@ -104,7 +104,7 @@ def test_the_scenario_uses_every_permission_that_calls_in_the_code_need(calls: l
 
 
 def test_the_scenario_makes_every_call_in_the_code(calls: list[Call]) -> None:
-    """This includes each of several calls that need the same permission, such as single calls and batches."""
+    """If several calls need the same permission, such as a single call and its batch version, each of them is made."""
     sent = {xform_name(call.operation) for call in calls} | {"upload_file"}  # s3transfer sends it as PutObject
     called = permissions.find_calls(permissions.list_source_files(*COMMANDS, "account", "worker"))
 
@@ -153,7 +153,7 @@ def test_the_scenario_uses_every_granted_permission(calls: list[Call], login: st
 
 
 @pytest.mark.parametrize(("login", "name", "sid"), STATEMENTS, ids=[" ".join(keys[1:]) for keys in STATEMENTS])
-def test_without_this_statement_a_call_is_denied(
+def test_removing_any_statement_causes_a_denied_call(
     calls: list[Call], empty_account: EmulatedAccount, login: str, name: str, sid: str
 ) -> None:
     granted = get_policies(login)
@@ -171,7 +171,7 @@ def test_without_this_statement_a_call_is_denied(
         assert not is_denied_by_moto(empty_account, granted, unique[0])
     elif affected:  # another statement allows the action for other resources or conditions
         assert any(is_denied(reduced, call) for call in affected)
-    else:  # AWS uses the permission on behalf of the login
+    else:  # AWS uses the permission on the caller's behalf
         assert is_denied_to_aws(name, sid)
 
 
@@ -201,7 +201,7 @@ def is_denied_by_moto(empty_account: EmulatedAccount, granted: dict[str, PolicyD
 
 
 def is_denied(granted: dict[str, PolicyDocument], call: Call) -> bool:
-    """Return whether the policies deny the call for one of its resources."""
+    """Return whether the policies deny the call for any of its resources."""
     action = get_permission(call.service, call.operation)
     resources = list_resources(ACCOUNT, call.service, call.operation, call.parameters)
     return any(
@@ -210,9 +210,9 @@ def is_denied(granted: dict[str, PolicyDocument], call: Call) -> bool:
 
 
 def is_denied_to_aws(name: str, sid: str) -> bool:
-    """Return whether AWS, on behalf of the login, lacks a required permission without this statement.
+    """Return whether AWS needs this statement for what it does on the caller's behalf.
 
-    The documents of `test_policies`, which lists what AWS requires, belong to another account.
+    `test_policies` lists what AWS requires, for a different account's policies.
     """
     assert ACCOUNT_OF_POLICIES != ACCOUNT
     reduced = remove_statement(build_all_documents()[name.replace(BUCKET, "app-bucket")], sid)
@@ -228,7 +228,7 @@ def is_denied_to_aws(name: str, sid: str) -> bool:
 def test_every_request_of_the_scenario_is_within_the_limits_of_aws(
     calls: list[Call], empty_account: EmulatedAccount
 ) -> None:
-    """The limits are lengths and characters of names, numbers of items, and allowed values. moto checks none."""
+    """The limits apply to the length and characters of names, item counts, and values. moto checks none of them."""
     shapes: dict[tuple[str, str], Any] = {}
     for call in calls:
         key = (call.service, call.operation)

@@ -1,4 +1,4 @@
-"""The policies: valid, within AWS's limits, sufficient for every call, and no more than that."""
+"""The policies: valid, within AWS's limits, sufficient for every call, and as small as possible."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ ECR = "arn:aws:ecr:us-east-1:111122223333:repository/worker"
 APP: dict[str, Any] = {"aws__ResourceTag___app": "App"}
 
 
-# Permissions that no call in the source is named after, with the reason why they are granted.
+# Permissions whose names match no call in the source, with the reason why they are granted.
 _TAGGED_AT_CREATION = ("ec2:CreateTags", "ecs:TagResource", "logs:TagResource", "events:TagResource", "iam:TagRole",
                      "iam:TagInstanceProfile", "lambda:TagResource", "cloudwatch:TagResource")  # fmt: skip
 _BY_AWS = {
     "lambda:ListTags": "GetFunction needs it to return tags",
-    "ec2:RunInstances": "a Spot Fleet calls it for its user",
+    "ec2:RunInstances": "a Spot Fleet calls it on the user's behalf",
     "iam:PassRole": "needed to pass roles to services",
     "ecs:GetTaskProtection": "ECS's agent calls it with the task's role",
     "ecs:UpdateTaskProtection": "ECS's agent calls it with the task's role",
     "logs:CreateLogStream": "Lambda calls it with the auto-monitor's role",
     "logs:PutLogEvents": "Lambda calls it with the auto-monitor's role",
 }
-# What each policy must allow for calls that are not in the source, because its owner or AWS makes them.
+# What each policy must allow for calls that are not in the source, because the user or AWS makes them.
 _RUN_LOGS = (
     ("logs:CreateLogStream", LOGS, APP), ("logs:PutLogEvents", LOGS, APP),
 )  # fmt: skip
@@ -126,7 +126,7 @@ WITHOUT_A_CALL = {*_TAGGED_AT_CREATION, *_BY_AWS}
 
 
 def build_all_documents() -> dict[str, PolicyDocument]:
-    """Return every policy document by name, as role/policy or as the name of a managed policy."""
+    """Return every policy document, keyed by role/policy or by the name of a managed policy."""
     role_policies = {
         f"{role.name}/{name}": document
         for role in build_roles(ACCOUNT, BUCKETS)
@@ -149,7 +149,7 @@ def list_actions(documents: list[PolicyDocument]) -> set[str]:
 
 
 def list_needed_actions() -> set[str]:
-    """Return the permissions that all calls in the source need."""
+    """Return the permissions that the calls in the source need."""
     return set(permissions.find_permissions(permissions.list_source_files(*COMMANDS, "account", "worker")))
 
 
@@ -164,7 +164,7 @@ def count_characters(document: PolicyDocument) -> int:
 def test_parliament_has_no_findings(name: str) -> None:
     findings = parliament.analyze_policy_string(json.dumps(build_all_documents()[name])).findings
 
-    # With the permission to write bucket policies, administrators could grant themselves access. We trust them.
+    # Administrators may write bucket policies, so they could grant themselves access. We trust them.
     allowed = {"RESOURCE_POLICY_PRIVILEGE_ESCALATION"} if name == "administrator" else set()
     assert [f"{finding.issue}: {finding.detail}" for finding in findings if finding.issue not in allowed] == []
 
@@ -175,7 +175,7 @@ def test_inline_policies_are_within_the_limit_with_six_buckets_that_have_the_lon
         assert sum(count_characters(document) for document in role.policies.values()) <= MAX_ROLE_CHARACTERS, role.name
 
 
-def test_policies_of_users_and_administrators_are_within_the_limit_with_ten_buckets() -> None:
+def test_user_and_administrator_policies_are_within_the_limit_with_ten_buckets() -> None:
     for name, document in build_control_policies(ACCOUNT, [f"{number:063}" for number in range(10)]).items():
         assert count_characters(document) <= MAX_MANAGED_CHARACTERS, name
     assert (
@@ -189,7 +189,7 @@ def test_no_action_has_a_wildcard() -> None:
         assert not [action for action in statement["Action"] if "*" in action], f"{name}: {statement['Sid']}"
 
 
-def test_no_statement_repeats_another_statement_of_its_policy() -> None:
+def test_no_statement_repeats_another_statement_in_its_policy() -> None:
     for name, document in build_all_documents().items():
         sids = [statement["Sid"] for statement in document["Statement"]]
         assert len(set(sids)) == len(sids), name
@@ -217,20 +217,20 @@ def test_resources_are_limited_to_the_account_unless_they_are_public() -> None:
 
 
 def list_actions_of_setup_aws() -> dict[str, str]:
-    """Return the permissions that the package `account` needs, and those of the modules that it calls."""
+    """Return the permissions that the package `account` and the modules it calls need."""
     return permissions.find_permissions(
         permissions.list_source_files("account")
     ) | permissions.find_reachable_permissions(SETUP_AWS)
 
 
-def test_users_have_the_permissions_for_every_call_of_the_commands() -> None:
+def test_users_have_the_permissions_for_every_call_the_commands_make() -> None:
     needed = permissions.find_permissions(permissions.list_source_files(*COMMANDS))
 
     assert len(needed) > 30, "the search no longer finds the calls"
     assert {action: where for action, where in needed.items() if action not in list_actions(CONTROL)} == {}
 
 
-def test_administrators_have_the_permissions_for_every_call_of_setup_aws() -> None:
+def test_administrators_have_the_permissions_for_every_call_setup_aws_makes() -> None:
     needed = list_actions_of_setup_aws()
 
     granted = list_actions([build_administrator_policy(ACCOUNT, BUCKETS.all)])
@@ -238,14 +238,14 @@ def test_administrators_have_the_permissions_for_every_call_of_setup_aws() -> No
     assert {action: where for action, where in needed.items() if action not in granted} == {}
 
 
-def test_the_auto_monitor_has_the_permissions_for_every_call_it_can_reach() -> None:
+def test_the_auto_monitor_has_the_permissions_for_every_call_it_can_make() -> None:
     needed = permissions.find_reachable_permissions(AUTO_MONITOR)
 
     assert len(needed) > 30, "the search no longer finds the calls"
     assert {action: where for action, where in needed.items() if action not in list_actions(MONITOR)} == {}
 
 
-def test_containers_have_the_permissions_for_every_call_of_the_worker() -> None:
+def test_containers_have_the_permissions_for_every_call_the_worker_makes() -> None:
     needed = permissions.find_permissions(permissions.list_source_files("worker"))
 
     assert {"sqs:ReceiveMessage", "s3:PutObject", "logs:PutLogEvents"} <= needed.keys(), (
@@ -293,7 +293,7 @@ def test_every_granted_permission_is_needed(owner: str) -> None:
 
 
 @pytest.mark.parametrize("action", ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility", "SendMessage"])
-def test_a_worker_may_use_queues_that_have_the_tag_of_an_app(action: str) -> None:
+def test_a_worker_may_use_queues_that_have_the_tag_app(action: str) -> None:
     assert is_allowed(TASK, f"sqs:{action}", QUEUE, **APP)
 
 
@@ -307,7 +307,7 @@ def test_a_worker_may_write_logs_alarms_task_protection_and_objects() -> None:
     assert is_allowed(TASK, "s3:ListBucket", f"arn:aws:s3:::{BUCKET}")
 
 
-def test_the_auto_monitor_may_use_the_objects_of_a_run() -> None:
+def test_the_auto_monitor_may_use_a_runs_objects() -> None:
     keys = MONITOR_FILE.keys
     for action, key in (
         ("s3:GetObject", build_monitor_file_key(MONITOR_FILE.MONITOR_APP_NAME)),
@@ -320,8 +320,8 @@ def test_the_auto_monitor_may_use_the_objects_of_a_run() -> None:
     assert not is_allowed(MONITOR, "s3:GetObject", f"arn:aws:s3:::{BUCKET}/images/x")
 
 
-def test_s3_reports_a_missing_object_as_missing_instead_of_forbidden() -> None:
-    """S3 returns 404 only to those who may list the bucket without a condition on the prefix."""
+def test_s3_reports_that_a_missing_object_does_not_exist() -> None:
+    """S3 returns 404 instead of 403 only to callers who may list the bucket without a condition on the prefix."""
     for documents in (MONITOR, TASK, CONTROL):
         assert is_allowed(documents, "s3:ListBucket", f"arn:aws:s3:::{BUCKET}")
 
@@ -330,8 +330,8 @@ def test_the_log_export_writes_under_the_prefix_that_the_bucket_policy_allows() 
     assert build_export_prefix(MONITOR_FILE).startswith(f"{EXPORT_PREFIX}/")
 
 
-def test_a_missing_queue_or_service_is_reported_as_missing_instead_of_forbidden() -> None:
-    """A resource that does not exist has no tag. With a condition on a tag, AWS would return AccessDenied."""
+def test_aws_reports_that_a_missing_queue_or_service_does_not_exist() -> None:
+    """A resource that does not exist has no tags. If the policy had a tag condition, AWS would return AccessDenied."""
     for documents in (CONTROL, MONITOR):
         assert is_allowed(documents, "sqs:GetQueueUrl", QUEUE)
         assert is_allowed(
@@ -339,7 +339,7 @@ def test_a_missing_queue_or_service_is_reported_as_missing_instead_of_forbidden(
         )
 
 
-def test_a_user_may_create_resources_with_our_tag_keys_only() -> None:
+def test_a_user_may_create_resources_only_with_our_tag_keys() -> None:
     assert is_allowed(CONTROL, "sqs:CreateQueue", QUEUE, aws__TagKeys=["app"])
     assert not is_allowed(CONTROL, "sqs:CreateQueue", QUEUE, aws__TagKeys=["app", "cost-center"])
     fleet = "arn:aws:ec2:us-east-1:111122223333:spot-fleet-request/sfr-1"
@@ -354,13 +354,13 @@ def test_a_user_may_create_resources_with_our_tag_keys_only() -> None:
     "action",
     ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:SendMessage", "sqs:DeleteQueue", "sqs:SetQueueAttributes"],
 )
-def test_nobody_may_use_a_queue_without_the_tag_of_an_app(action: str) -> None:
+def test_nobody_may_use_a_queue_without_the_tag_app(action: str) -> None:
     for documents in (TASK, MONITOR, CONTROL):
         assert not is_allowed(documents, action, QUEUE)
 
 
 @pytest.mark.parametrize("action", ["ec2:TerminateInstances", "ec2:CancelSpotFleetRequests", "ecs:DeleteCluster"])
-def test_nobody_may_delete_resources_without_the_tag_of_an_app(action: str) -> None:
+def test_nobody_may_delete_resources_without_the_tag_app(action: str) -> None:
     resources = (MACHINE, "arn:aws:ec2:us-east-1:111122223333:spot-fleet-request/sfr-1",
                  "arn:aws:ecs:us-east-1:111122223333:cluster/default")  # fmt: skip
     for documents in (MONITOR, CONTROL):
@@ -376,7 +376,7 @@ def test_a_worker_may_not_delete_objects_or_use_other_buckets() -> None:
     assert not is_allowed(read_only, "s3:PutObject", "arn:aws:s3:::public-images/x")
 
 
-def test_an_alarm_of_a_worker_can_only_terminate_an_instance() -> None:
+def test_a_workers_alarm_can_only_terminate_an_instance() -> None:
     other_alarm = ALARM.replace("App_i-", "Billing")
     for alarm, alarm_action in (
         (ALARM, "arn:aws:sns:us-east-1:111122223333:topic"),
@@ -386,11 +386,11 @@ def test_an_alarm_of_a_worker_can_only_terminate_an_instance() -> None:
         assert not is_allowed(TASK, "cloudwatch:PutMetricAlarm", alarm, cloudwatch__AlarmActions=[alarm_action])
 
 
-def test_a_worker_has_no_permissions_in_ec2() -> None:
+def test_a_worker_has_no_ec2_permissions() -> None:
     assert not [action for action in list_actions(TASK) if action.startswith("ec2:")]
 
 
-def test_a_user_may_add_versions_only_to_launch_templates_of_runs() -> None:
+def test_a_user_may_add_versions_only_to_launch_templates_with_the_tag_app() -> None:
     assert is_allowed(CONTROL, "ec2:CreateLaunchTemplateVersion", TEMPLATE, **APP)
     assert not is_allowed(CONTROL, "ec2:CreateLaunchTemplateVersion", TEMPLATE)
 
@@ -406,7 +406,7 @@ def test_only_a_user_may_pass_roles_and_only_to_the_services_that_assume_them() 
     assert not is_allowed(CONTROL, "iam:PassRole", monitor, iam__PassedToService="ec2.amazonaws.com")
 
 
-def test_a_fleet_may_terminate_only_instances_of_fleets() -> None:
+def test_a_fleet_may_terminate_only_instances_that_fleets_started() -> None:
     fleet = [build_fleet_policy(ACCOUNT)]
     assert not is_allowed(fleet, "ec2:TerminateInstances", MACHINE, **APP)
     tag = {"ec2:ResourceTag/aws:ec2spot:fleet-request-id".replace("/", "___").replace(":", "__"): "sfr-1"}
@@ -414,7 +414,7 @@ def test_a_fleet_may_terminate_only_instances_of_fleets() -> None:
 
 
 def test_a_fleet_may_tag_every_kind_of_resource_that_a_launch_template_may_tag() -> None:
-    """If the role may not set one of the tags, no instance starts.
+    """If the role is not allowed to set one of the tags, no instance starts.
 
     The kinds are from EC2's API reference, LaunchTemplateTagSpecificationRequest.
     """
@@ -438,7 +438,7 @@ def test_the_log_export_may_write_only_for_this_account_and_under_its_prefix() -
 # Documents, names, and partitions
 
 
-def test_other_statements_survive_when_ours_are_merged_and_removed() -> None:
+def test_other_statements_are_kept_when_ours_are_merged_and_removed() -> None:
     ours = build_log_export_statements(ACCOUNT, BUCKET)
     other = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}
 
@@ -450,14 +450,14 @@ def test_other_statements_survive_when_ours_are_merged_and_removed() -> None:
     assert remove_statements(merge_statements(None, ours), ours) is None
 
 
-def test_rule_names_of_apps_with_long_names_are_short_and_unique() -> None:
+def test_apps_with_long_names_have_short_and_unique_rule_names() -> None:
     names = {build_monitor_rule_name("A" * 79 + last) for last in "AB"} | {build_monitor_rule_name("App")}
 
     assert len(names) == 3
     assert all(len(name) <= 64 and name.startswith("distributed-something-") for name in names)
 
 
-def test_policies_use_the_arns_and_service_names_of_china() -> None:
+def test_policies_in_china_use_the_arns_and_service_names_for_china() -> None:
     account = AwsAccount("111122223333", "cn-north-1", "aws-cn")
     for role in build_roles(account, BUCKETS):
         assert "arn:aws:" not in json.dumps(role.policies)

@@ -1,4 +1,4 @@
-"""setupAWS in an emulated account, and its exact requests where they matter."""
+"""Tests of setupAWS in an emulated account and, where it matters, of its exact requests."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ OTHER_STATEMENT = {"Sid": "Other", "Effect": "Deny", "Principal": "*", "Action":
 
 @pytest.fixture
 def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
-    """The clients of an empty account that has only the bucket of the config."""
-    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # loading them takes a second for each test
+    """The clients of an account that contains only the config's bucket."""
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # loading them takes a second per test
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     for name, service in SERVICE_LINKED_ROLES.items():  # moto names these roles differently
@@ -99,18 +99,18 @@ def get_states(rows: list[SetupRow]) -> dict[str, str]:
     return {f"{row.kind} {row.name}": row.state for row in rows}
 
 
-def get_left_reasons(rows: list[SetupRow]) -> dict[str, str]:
-    """Return the resources that could not be set up or removed, by name, with the reason."""
+def get_failure_reasons(rows: list[SetupRow]) -> dict[str, str]:
+    """Return why resources could not be set up or removed, keyed by their names."""
     return {row.name: row.note for row in rows if row.state == "not done"}
 
 
 def get_kept_reasons(rows: list[SetupRow]) -> dict[str, str]:
-    """Return the resources that were kept intentionally, by name, with the reason. AWS's own roles are left out."""
+    """Return why resources were kept intentionally, keyed by their names, without AWS's service-linked roles."""
     return {row.name: row.note for row in rows if row.state == "kept" and row.kind != "service-linked role"}
 
 
 def describe_account(clients: Clients) -> dict[str, Any]:
-    """Return the account's resources of every kind that setupAWS changes."""
+    """Return all of the account's resources that setupAWS could change."""
     roles = {}
     for role in clients.iam.list_roles()["Roles"]:
         names = clients.iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]
@@ -132,7 +132,7 @@ def describe_account(clients: Clients) -> dict[str, Any]:
 
 
 def read_bucket_policy(clients: Clients) -> Any:
-    """Return the policy of the bucket; None if it has none."""
+    """Return the bucket's policy; None if it has none."""
     try:
         return json.loads(clients.s3.get_bucket_policy(Bucket="app-bucket")["Policy"])
     except clients.s3.exceptions.ClientError:
@@ -194,7 +194,7 @@ def test_a_dry_run_changes_nothing(clients: Clients) -> None:
     assert describe_account(clients) == before
 
 
-def test_a_dry_run_reports_the_same_states_as_the_setup(clients: Clients) -> None:
+def test_a_dry_run_reports_the_same_states_as_a_real_setup(clients: Clients) -> None:
     clients.iam.create_instance_profile(InstanceProfileName="ecsInstanceRole")
 
     planned_rows = set_up(clients, dry_run=True)
@@ -253,7 +253,7 @@ def test_an_interrupted_setup_of_a_role_can_be_continued(clients: Clients) -> No
     assert describe_account(clients)["profiles"] == {"ecsInstanceRole": ["ecsInstanceRole"]}
 
 
-def test_buckets_of_another_config_are_added_to_those_of_the_first(clients: Clients) -> None:
+def test_a_second_configs_buckets_are_added_to_the_first_configs_buckets(clients: Clients) -> None:
     clients.s3.create_bucket(Bucket="second-bucket")
     set_up(clients)
     set_up(clients, Buckets("second-bucket", read=("public-images",)))
@@ -278,10 +278,10 @@ def test_only_rules_with_our_names_may_call_the_auto_monitor(clients: Clients) -
     assert build_monitor_rule_name("App").startswith("distributed-something-")
 
 
-# Existing resources of others
+# Existing resources that setupAWS did not create
 
 
-def test_an_existing_role_keeps_its_policies_and_gets_ours_in_addition(clients: Clients) -> None:
+def test_an_existing_role_keeps_its_policies_and_also_gets_ours(clients: Clients) -> None:
     trust = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Principal": {"Service": ["ec2.amazonaws.com"]},
                                                     "Action": "sts:AssumeRole"}}  # fmt: skip
     clients.iam.create_role(RoleName="ecsInstanceRole", AssumeRolePolicyDocument=json.dumps(trust))
@@ -301,7 +301,7 @@ def test_an_existing_role_keeps_its_policies_and_gets_ours_in_addition(clients: 
     assert set(describe_account(clients)["roles"]["ecsInstanceRole"][1]) == {"own"}
 
 
-def test_an_existing_role_that_our_service_may_not_assume_is_left_and_reported(clients: Clients) -> None:
+def test_an_existing_role_that_our_service_cannot_assume_stays_unchanged_and_is_reported(clients: Clients) -> None:
     trust = json.dumps(build_trust_policy("glue.amazonaws.com"))
     clients.iam.create_role(RoleName="distributed-something-task", AssumeRolePolicyDocument=trust)
 
@@ -310,11 +310,11 @@ def test_an_existing_role_that_our_service_may_not_assume_is_left_and_reported(c
     reason = (
         "not created by setupAWS, and ecs-tasks.amazonaws.com cannot assume it; add the service to its trust policy"
     )
-    assert get_left_reasons(rows) == {"distributed-something-task": reason}
+    assert get_failure_reasons(rows) == {"distributed-something-task": reason}
     assert describe_account(clients)["roles"]["distributed-something-task"][1] == {}
 
 
-def test_an_existing_function_of_others_is_never_changed(clients: Clients) -> None:
+def test_a_function_that_setup_aws_did_not_create_is_never_changed(clients: Clients) -> None:
     set_up(clients)
     arn = ACCOUNT.function
     clients.lambda_.untag_resource(Resource=arn, TagKeys=["made-by"])
@@ -329,19 +329,19 @@ def test_an_existing_function_of_others_is_never_changed(clients: Clients) -> No
     assert configuration["Timeout"] == 7
 
 
-def test_an_existing_profile_with_another_role_is_left_and_reported(clients: Clients) -> None:
+def test_an_existing_profile_with_another_role_stays_unchanged_and_is_reported(clients: Clients) -> None:
     clients.iam.create_role(
         RoleName="other", AssumeRolePolicyDocument=json.dumps(build_trust_policy("ec2.amazonaws.com"))
     )
     clients.iam.create_instance_profile(InstanceProfileName="ecsInstanceRole")
     clients.iam.add_role_to_instance_profile(InstanceProfileName="ecsInstanceRole", RoleName="other")
 
-    assert get_left_reasons(set_up(clients)) == {
+    assert get_failure_reasons(set_up(clients)) == {
         "ecsInstanceRole": "contains the role other instead of ecsInstanceRole; replace the role"
     }
 
 
-def test_other_statements_of_the_bucket_policy_stay(clients: Clients) -> None:
+def test_the_bucket_policys_other_statements_are_kept(clients: Clients) -> None:
     document = {"Version": "2012-10-17", "Id": "other", "Statement": [OTHER_STATEMENT]}
     clients.s3.put_bucket_policy(Bucket="app-bucket", Policy=json.dumps(document))
 
@@ -362,7 +362,7 @@ def test_a_bucket_policy_with_one_statement_outside_a_list_does_not_change(clien
     assert read_bucket_policy(clients) == document
 
 
-def test_an_outdated_statement_of_ours_is_replaced(clients: Clients) -> None:
+def test_our_outdated_statement_is_replaced(clients: Clients) -> None:
     outdated = build_log_export_statements(AwsAccount("123456789012", "eu-west-1"), "app-bucket")
     document = {"Version": "2012-10-17", "Statement": [*outdated, OTHER_STATEMENT]}
     clients.s3.put_bucket_policy(Bucket="app-bucket", Policy=json.dumps(document))
@@ -378,11 +378,13 @@ def test_an_outdated_statement_of_ours_is_replaced(clients: Clients) -> None:
 def test_a_missing_bucket_is_reported_and_everything_else_is_set_up(clients: Clients) -> None:
     rows = set_up(clients, Buckets("no-such-bucket"))
 
-    assert get_left_reasons(rows) == {"no-such-bucket": "the bucket does not exist; create it, then run setupAWS again"}
+    assert get_failure_reasons(rows) == {
+        "no-such-bucket": "the bucket does not exist; create it, then run setupAWS again"
+    }
     assert len(rows) == len(set_up(clients))
 
 
-def test_the_retention_of_a_log_group_that_lambda_created_is_limited(clients: Clients) -> None:
+def test_a_log_group_that_lambda_created_gets_a_retention_limit(clients: Clients) -> None:
     clients.logs.create_log_group(logGroupName=MONITOR_LOG_GROUP)
 
     set_up(clients)
@@ -394,7 +396,7 @@ def test_the_retention_of_a_log_group_that_lambda_created_is_limited(clients: Cl
 # Removal
 
 
-def test_destroy_removes_everything_from_setup_and_names_what_it_keeps(clients: Clients) -> None:
+def test_destroy_removes_everything_setup_created_and_lists_what_it_keeps(clients: Clients) -> None:
     before = describe_account(clients)
     set_up(clients)
 
@@ -408,7 +410,7 @@ def test_destroy_removes_everything_from_setup_and_names_what_it_keeps(clients: 
     assert {row.state for row in destroy(clients)} == {"kept"}
 
 
-def test_destroy_as_a_dry_run_removes_nothing_and_reports_the_same_states(clients: Clients) -> None:
+def test_a_dry_run_of_destroy_removes_nothing_and_reports_the_same_states_as_a_real_one(clients: Clients) -> None:
     set_up(clients)
     before = describe_account(clients)
 
@@ -516,35 +518,35 @@ def test_nothing_is_removed_while_machines_in_another_region_use_the_role(client
     assert describe_account(clients) == before
 
 
-def test_a_role_with_an_attached_policy_is_left(clients: Clients) -> None:
+def test_a_role_with_an_attached_policy_is_kept(clients: Clients) -> None:
     set_up(clients)
     document = json.dumps(build_execution_policy(ACCOUNT))
     arn = clients.iam.create_policy(PolicyName="lab-policy", PolicyDocument=document)["Policy"]["Arn"]
     clients.iam.attach_role_policy(RoleName="distributed-something-task", PolicyArn=arn)
 
-    assert get_left_reasons(destroy(clients)) == {
+    assert get_failure_reasons(destroy(clients)) == {
         "distributed-something-task": "has attached policies: lab-policy; detach them first"
     }
     clients.iam.detach_role_policy(RoleName="distributed-something-task", PolicyArn=arn)
-    assert get_left_reasons(destroy(clients)) == {}
+    assert get_failure_reasons(destroy(clients)) == {}
 
 
-def test_a_role_in_another_instance_profile_is_left(clients: Clients) -> None:
+def test_a_role_in_another_instance_profile_is_kept(clients: Clients) -> None:
     set_up(clients)
     clients.iam.create_instance_profile(InstanceProfileName="lab-profile")
     clients.iam.add_role_to_instance_profile(InstanceProfileName="lab-profile", RoleName="ecsInstanceRole")
 
     reason = "used by the instance profile lab-profile, which setupAWS did not create"
-    assert get_left_reasons(destroy(clients)) == {"ecsInstanceRole": reason}
+    assert get_failure_reasons(destroy(clients)) == {"ecsInstanceRole": reason}
 
 
-def test_a_role_in_a_profile_of_the_same_name_that_setup_aws_did_not_create_is_left(clients: Clients) -> None:
+def test_a_role_in_a_profile_that_setup_aws_did_not_create_is_kept(clients: Clients) -> None:
     clients.iam.create_instance_profile(InstanceProfileName="ecsInstanceRole")
     set_up(clients)
 
     rows = destroy(clients)
 
-    assert get_left_reasons(rows) == {
+    assert get_failure_reasons(rows) == {
         "ecsInstanceRole": "used by the instance profile ecsInstanceRole, which setupAWS did not create"
     }
     assert describe_account(clients)["roles"]["ecsInstanceRole"][1] == {
@@ -552,18 +554,18 @@ def test_a_role_in_a_profile_of_the_same_name_that_setup_aws_did_not_create_is_l
     }
 
 
-def test_a_resource_that_aws_refuses_to_delete_is_left_and_the_others_are_removed(clients: Clients) -> None:
+def test_if_one_deletion_fails_the_other_resources_are_still_removed(clients: Clients) -> None:
     set_up(clients)
 
-    def refuse(**_: Any) -> None:
+    def fail_deletion(**_: Any) -> None:
         raise clients.iam.exceptions.DeleteConflictException(
             {"Error": {"Code": "DeleteConflict", "Message": "Cannot delete entity"}}, "DeleteInstanceProfile"
         )
 
-    clients.iam.delete_instance_profile = refuse  # type: ignore[method-assign,assignment]
+    clients.iam.delete_instance_profile = fail_deletion  # type: ignore[method-assign,assignment]
     rows = destroy(clients)
 
-    assert "DeleteConflict: Cannot delete entity" in get_left_reasons(rows)["ecsInstanceRole"]
+    assert "DeleteConflict: Cannot delete entity" in get_failure_reasons(rows)["ecsInstanceRole"]
     assert set(describe_account(clients)["roles"]) == set(SERVICE_LINKED_ROLES)
 
 
@@ -580,10 +582,10 @@ def test_only_security_groups_created_by_fleet_file_are_deleted(clients: Clients
     assert other["GroupId"] in remaining
 
 
-# Retries, refusals, and responses of several pages
+# Retries, errors, and responses with several pages
 
 
-def test_the_function_is_created_once_lambda_knows_its_new_role(time: FakeTime) -> None:
+def test_the_creation_of_the_function_is_retried_until_lambda_accepts_its_new_role(time: FakeTime) -> None:
     clients = create_clients()
     code = b"zip"
     request = {
@@ -607,7 +609,7 @@ def test_the_function_is_created_once_lambda_knows_its_new_role(time: FakeTime) 
     assert time.slept == [1, 2, 3]
 
 
-def test_the_creation_of_the_function_fails_if_lambda_does_not_know_its_role_after_a_minute(time: FakeTime) -> None:
+def test_the_creation_of_the_function_fails_if_lambda_still_rejects_its_role_after_a_minute(time: FakeTime) -> None:
     clients = create_clients()
     with stub_client(clients.lambda_) as stub:
         stub.add_client_error("get_function", "ResourceNotFoundException")
@@ -650,7 +652,7 @@ def test_the_update_of_the_code_is_retried_while_lambda_applies_new_settings(tim
     assert time.slept == [1]
 
 
-def test_a_role_is_added_to_the_profile_once_iam_knows_both(time: FakeTime) -> None:
+def test_adding_a_role_to_a_new_profile_is_retried_until_iam_finds_both(time: FakeTime) -> None:
     clients = create_clients()
     name = "ecsInstanceRole"
     profile = {"InstanceProfileName": name, "InstanceProfileId": "AIPA0123456789012345", "Roles": [], "Path": "/",
@@ -669,7 +671,7 @@ def test_a_role_is_added_to_the_profile_once_iam_knows_both(time: FakeTime) -> N
     assert time.slept == [1]
 
 
-def test_a_new_role_takes_exactly_these_requests() -> None:
+def test_creating_a_role_takes_exactly_these_requests() -> None:
     clients = create_clients()
     spec = RoleSpec("distributed-something-task", "ecs-tasks.amazonaws.com", {"distributed-something": {"a": 1}})
     trust = json.dumps(build_trust_policy("ecs-tasks.amazonaws.com"))
@@ -686,7 +688,7 @@ def test_a_new_role_takes_exactly_these_requests() -> None:
         step.apply()
 
 
-def test_a_service_linked_role_may_be_created_by_its_service_at_the_same_time() -> None:
+def test_setup_succeeds_if_the_service_creates_its_service_linked_role_at_the_same_time() -> None:
     clients = create_clients()
     name, service = "AWSServiceRoleForEC2Spot", "spot.amazonaws.com"
     with stub_client(clients.iam) as stub:
@@ -699,7 +701,7 @@ def test_a_service_linked_role_may_be_created_by_its_service_at_the_same_time() 
         step.apply()
 
 
-def test_rules_are_listed_from_all_pages() -> None:
+def test_rules_on_all_pages_are_listed() -> None:
     clients = create_clients()
     with stub_client(clients.events) as stub:
         first_page = {"RuleNames": [], "NextToken": "more"}
@@ -710,7 +712,7 @@ def test_rules_are_listed_from_all_pages() -> None:
         assert list_monitor_rules(clients, ACCOUNT) == ["late"]
 
 
-def test_policies_from_all_pages_are_deleted_with_the_role() -> None:
+def test_policies_on_all_pages_are_deleted_with_the_role() -> None:
     clients = create_clients()
     role = {"RoleName": "r", "RoleId": "AROA0123456789012345", "Arn": ACCOUNT.role("r"), "Path": "/",
             "CreateDate": "2026-11-23T10:45:00Z", "Tags": [OUR_TAG]}  # fmt: skip
@@ -749,7 +751,7 @@ def test_a_row_is_formatted_with_its_state_and_note() -> None:
 # Account and buckets
 
 
-def test_the_login_determines_the_account_and_its_partition() -> None:
+def test_the_credentials_determine_the_account_and_its_partition() -> None:
     clients = create_clients()
     with stub_client(clients.sts) as stub:
         arn = "arn:aws-cn:sts::210987654321:assumed-role/Lab/me"
@@ -761,7 +763,7 @@ def test_the_login_determines_the_account_and_its_partition() -> None:
     assert build_roles(account, BUCKETS)[0].service == "ec2.amazonaws.com.cn"
 
 
-def test_user_defined_constants_name_buckets_to_read_and_destinations_to_write() -> None:
+def test_user_defined_constants_add_buckets_to_read_or_write() -> None:
     own = {"SOURCE_BUCKET": "images", "DESTINATION_BUCKET": "results", "WORKSPACE_BUCKET": "app-bucket",
            "ODD_BUCKET": "Not A Bucket", "MY_NAME": "ada"}  # fmt: skip
     settings = SETTINGS.model_copy(update={"own": own})

@@ -1,4 +1,4 @@
-"""The problems of a fleet that cannot start machines are shown in plain words, and do not end a run."""
+"""If a fleet cannot start machines, users see the cause in plain words, and the run continues."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def aws() -> Iterator[ExactClients]:
 def add_fleet_history(
     aws: ExactClients, *, errors: tuple[Any, ...] = (), information: tuple[Any, ...] = (), since: float = START
 ) -> None:
-    """Let EC2 return these events, as (sub type, description), to one request for each kind of event."""
+    """Expect one request per kind of event, and return these events, each as (subtype, description)."""
     for kind, events in (("error", errors), ("information", information)):
         request = {"SpotFleetRequestId": FLEET_ID, "StartTime": datetime.fromtimestamp(since, UTC), "EventType": kind,
                    "MaxResults": 1000}  # fmt: skip
@@ -50,11 +50,11 @@ def add_fleet_history(
 
 
 def format_problems(aws: ExactClients, now: float = START) -> list[str]:
-    """Return one line for each problem of the fleet."""
+    """Return one line for each of the fleet's problems."""
     return [format_fleet_problem(problem) for problem in observe_fleet_problems(aws.clients.ec2, FLEET_ID, START, now)]
 
 
-def test_each_cause_is_one_line_with_its_remedy_and_ec2s_words(aws: ExactClients) -> None:
+def test_each_cause_is_one_line_with_its_remedy_and_ec2s_message(aws: ExactClients) -> None:
     add_fleet_history(aws, errors=(SHORTAGE, SHORTAGE), information=(LOW_BID, ("fleetIdle", "nothing to do")))
     shortage, low_bid = format_problems(aws)
     assert low_bid.startswith("MACHINE_PRICE is below the current spot price — ")
@@ -64,7 +64,7 @@ def test_each_cause_is_one_line_with_its_remedy_and_ec2s_words(aws: ExactClients
     )
 
 
-def test_an_unknown_error_is_shown_in_ec2s_words(aws: ExactClients) -> None:
+def test_an_unknown_error_is_shown_with_ec2s_message(aws: ExactClients) -> None:
     add_fleet_history(aws, errors=(("newKind", "its description"),))
     assert format_problems(aws) == ["newKind: its description"]
 
@@ -74,8 +74,8 @@ def test_only_the_last_six_hours_of_a_long_run_are_requested(aws: ExactClients) 
     assert format_problems(aws, START + 24 * 3600) == []
 
 
-def test_events_are_read_from_all_pages(aws: ExactClients) -> None:
-    """EC2 lists the oldest first. A fleet of many types that cannot start machines fills a page within hours."""
+def test_events_on_all_pages_are_read(aws: ExactClients) -> None:
+    """EC2 lists the oldest events first. If a fleet of many types has a shortage, a page is full within hours."""
     call = "ec2.describe_spot_fleet_request_history"
     request = {"SpotFleetRequestId": FLEET_ID, "EventType": "error", "StartTime": datetime.fromtimestamp(START, UTC),
                "MaxResults": 1000}  # fmt: skip
@@ -88,13 +88,13 @@ def test_events_are_read_from_all_pages(aws: ExactClients) -> None:
     assert line.startswith("the account's quota for spot machines (virtual CPUs) is used up — ")
 
 
-def test_an_endless_history_is_read_only_up_to_the_maximum_number_of_pages(aws: ExactClients) -> None:
+def test_an_endless_history_is_read_only_up_to_the_page_limit(aws: ExactClients) -> None:
     for _ in range(2 * MAX_HISTORY_PAGES):
         aws.expect_call("ec2.describe_spot_fleet_request_history", HistoryRecords=[], NextToken="more")
     assert format_problems(aws) == []
 
 
-def test_a_history_that_cannot_be_read_is_not_an_error(aws: ExactClients) -> None:
+def test_a_history_that_cannot_be_read_does_not_cause_an_error(aws: ExactClients) -> None:
     aws.expect_error("ec2.describe_spot_fleet_request_history", "UnauthorizedOperation")
     assert format_problems(aws) == []
 
@@ -127,13 +127,13 @@ def test_start_cluster_reports_a_shortage_once_and_does_not_cancel_the_fleet(aws
 
 
 def build_snapshot(*machines: str, message: str = SHORTAGE[1]) -> RunSnapshot:
-    """Return a snapshot of a run whose fleet has these machines, and cannot start more."""
+    """Return a snapshot of a run whose fleet has these machines and cannot start more."""
     state, problems = FleetState("active", 3, machines), list_fleet_problems([AWSEvent(START, SHORTAGE[0], message)])
     return RunSnapshot(START, QueueCounts(9, 0), 0, 9, state, ServiceState(6, 0, 0), problems=problems)
 
 
 @pytest.mark.parametrize("machines", [(), ("i-1",)])
-def test_a_shortage_causes_no_action_of_the_monitor(machines: tuple[str, ...]) -> None:
+def test_the_monitor_takes_no_action_because_of_a_shortage(machines: tuple[str, ...]) -> None:
     snapshot = build_snapshot(*machines)
     file = replace(MONITOR_FILE, MONITOR_JOBS_PER_TASK=1)
     assert choose_actions(snapshot, update_history(RunHistory(), snapshot, 75), file, cheapest=False, pace=Pace()) == []

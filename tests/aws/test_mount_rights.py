@@ -1,4 +1,4 @@
-"""The permissions that a container's task definition has because of MOUNT_S3."""
+"""The permissions that MOUNT_S3 adds to a container's task definition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOUNTING = Settings.model_validate(SETTINGS.model_dump() | {"MOUNT_S3": True})
 
 
 def build_container(settings: Settings) -> dict[str, Any]:
-    """Return the only container of the task definition."""
+    """Return the task definition's only container."""
     return dict(build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), None)["containerDefinitions"][0])
 
 
@@ -43,7 +43,7 @@ def test_defaults_that_ecs_added_do_not_cause_a_new_revision() -> None:
         assert ensure_task_definition(aws.clients.ecs, request) == "arn:1"
 
 
-def test_a_revision_without_the_permissions_causes_a_new_revision() -> None:
+def test_a_new_revision_is_registered_if_the_latest_lacks_the_permissions() -> None:
     request = build_task_definition(MOUNTING, QueueUrls(QUEUE_URL, DEAD_URL), None)
     (container,) = request["containerDefinitions"]
     older = {name: value for name, value in container.items() if name != "linuxParameters"}

@@ -1,4 +1,4 @@
-"""Spot prices: the requests to EC2, and the statistics of a week of reports."""
+"""Spot prices: the requests to EC2, and statistics over a week of reports."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def describe_price(price: str, zone: str = "us-east-1a") -> dict[str, object]:
     return {"InstanceType": "m5.large", "AvailabilityZone": zone, "SpotPrice": price, "Timestamp": at}
 
 
-def test_the_reports_of_a_week_in_some_zones_are_read_from_all_pages(aws: ExactClients) -> None:
+def test_a_weeks_reports_for_some_zones_are_read_from_all_pages(aws: ExactClients) -> None:
     zones = [{"Name": "availability-zone", "Values": ["us-east-1a", "us-east-1b"]}]
     request, call = build_request(Filters=zones), "ec2.describe_spot_price_history"
     aws.expect_call(call, request, SpotPriceHistory=[describe_price("0.0412")], NextToken="more")
@@ -65,7 +65,7 @@ def test_the_reports_of_a_week_in_some_zones_are_read_from_all_pages(aws: ExactC
     assert reports == [build_report(0.0412, 3), build_report(0.05, 3, "us-east-1b")]
 
 
-def test_without_zones_the_reports_of_the_whole_region_are_requested(aws: ExactClients) -> None:
+def test_if_no_zones_are_given_reports_for_the_entire_region_are_requested(aws: ExactClients) -> None:
     aws.expect_call("ec2.describe_spot_price_history", build_request(), SpotPriceHistory=[])
     assert list_price_reports(aws.clients.ec2, ["m5.large", "c5.large"], [], NOW) == []
 
@@ -84,7 +84,7 @@ def test_a_price_is_valid_until_the_next_report() -> None:
     assert market.share_above_bid == pytest.approx(24 / 168)
 
 
-def test_a_report_from_before_the_week_counts_only_from_the_start_of_the_week() -> None:
+def test_a_price_from_before_the_week_counts_only_from_the_start_of_the_week() -> None:
     (market,) = build_spot_markets([build_report(0.09, 24 * 30), build_report(0.01, 84)], 0.05, NOW)
     assert market.share_above_bid == pytest.approx(0.5)
 
@@ -97,24 +97,24 @@ def test_each_type_and_zone_is_a_separate_market_and_the_cheapest_is_first() -> 
     ]  # fmt: skip
 
 
-def test_a_report_without_any_duration_still_counts() -> None:
+def test_a_price_that_has_just_changed_still_counts() -> None:
     (market,) = build_spot_markets([build_report(0.05, 0)], 0.01, NOW)
     assert (market.now, market.share_above_bid) == (0.05, 1.0)
 
 
 @given(st.lists(st.tuples(amounts, hours), min_size=1, max_size=20), amounts)
-def test_the_statistics_of_a_market_are_consistent(history: list[tuple[float, float]], bid: float) -> None:
+def test_a_markets_statistics_are_consistent(history: list[tuple[float, float]], bid: float) -> None:
     (market,) = build_spot_markets([build_report(price, hours_ago) for price, hours_ago in history], bid, NOW)
     assert market.lowest <= market.now <= market.highest
     assert 0 <= market.share_above_bid <= 1 + 1e-9
     assert (market.share_above_bid > 0) <= (market.highest > bid)
 
 
-# The current cost of a fleet
+# A fleet's current cost
 
 
 def build_market_responses(prices: dict[str, float]) -> dict[str, Any]:
-    """Return the responses of an account in which EC2 has these prices and accepts at most 100 types a call."""
+    """Return the responses of an EC2 that has these prices and accepts at most 100 types per call."""
 
     def respond(request: dict[str, Any]) -> dict[str, Any]:
         names = request["InstanceTypes"]
@@ -141,14 +141,14 @@ MANY_TYPES = [f"m{number}.large" for number in range(120)]
 
 
 @pytest.mark.parametrize("market", [dict.fromkeys(MANY_TYPES, 0.05)], indirect=True)
-def test_every_type_has_its_own_price_even_if_one_call_cannot_request_them_all(market: Account) -> None:
+def test_every_type_has_its_own_price_even_if_there_are_too_many_types_for_one_call(market: Account) -> None:
     prices = SpotPriceCache(fallback_price=0.10)
     assert prices.compute_hourly_cost(market.clients.ec2, build_fleet(*MANY_TYPES), START) == pytest.approx(6.00)
     assert len(market.calls) == 2
 
 
 @pytest.mark.parametrize("market", [{"m5.large": 0.05}], indirect=True)
-def test_a_type_without_a_price_costs_the_fallback_and_is_not_requested_every_time(market: Account) -> None:
+def test_a_type_without_a_price_costs_the_fallback_price_and_is_not_requested_every_time(market: Account) -> None:
     prices, fleet = SpotPriceCache(fallback_price=0.10), build_fleet("m5.large", "m9.huge")
     for number in range(20):
         assert prices.compute_hourly_cost(market.clients.ec2, fleet, START + 30 * number) == pytest.approx(0.15)
@@ -156,7 +156,7 @@ def test_a_type_without_a_price_costs_the_fallback_and_is_not_requested_every_ti
 
 
 @pytest.mark.parametrize("market", [{"m5.large": 0.05, "c5.large": 0.04}], indirect=True)
-def test_only_the_new_type_of_a_fleet_is_requested(market: Account) -> None:
+def test_only_a_fleets_new_types_are_requested(market: Account) -> None:
     prices = SpotPriceCache()
     prices.compute_hourly_cost(market.clients.ec2, build_fleet("m5.large"), START)
     assert prices.compute_hourly_cost(
@@ -177,7 +177,7 @@ def test_prices_are_requested_again_after_the_refresh_time(market: Account) -> N
 
 
 @pytest.mark.parametrize("market", [{"m5.large": 0.05}], indirect=True)
-def test_the_last_price_stays_if_ec2_no_longer_reports_one(market: Account) -> None:
+def test_the_last_price_is_kept_if_ec2_no_longer_reports_one(market: Account) -> None:
     prices, fleet = SpotPriceCache(), build_fleet("m5.large")
     prices.compute_hourly_cost(market.clients.ec2, fleet, START)
     market.responses = build_market_responses({})
@@ -187,11 +187,11 @@ def test_the_last_price_stays_if_ec2_no_longer_reports_one(market: Account) -> N
 
 
 @pytest.mark.parametrize("market", [{}], indirect=True)
-def test_the_cost_is_none_without_any_price(market: Account) -> None:
+def test_the_cost_is_none_if_no_price_is_available(market: Account) -> None:
     assert SpotPriceCache().compute_hourly_cost(market.clients.ec2, build_fleet("m9.huge"), START) is None
 
 
-def test_the_price_of_a_type_is_the_mean_of_the_newest_report_in_each_zone(aws: ExactClients) -> None:
+def test_a_types_price_is_the_mean_of_the_newest_reports_of_all_zones(aws: ExactClients) -> None:
     request = {
         "InstanceTypes": ["m5.large"],
         "ProductDescriptions": ["Linux/UNIX"],

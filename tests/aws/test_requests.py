@@ -1,4 +1,4 @@
-"""The requests of the commands to AWS, call by call. botocore's Stubber accepts only the calls that a test lists."""
+"""The commands' requests to AWS, call by call. botocore's Stubber accepts only the calls that a test lists."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ WRITE_PREFIXES = ("Create", "Put", "Update", "Set", "Register", "Request", "Modi
 
 
 def expect_missing_roles(aws: ExactClients) -> None:
-    """Expect a lookup of the roles in an account in which setupAWS was never run."""
+    """Expect a lookup of the roles, which do not exist because setupAWS was never run."""
     aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": "distributed-something-task"})
 
 
@@ -138,7 +138,7 @@ def expect_queue_lookup(aws: ExactClients, **tags: str) -> None:
 
 
 def expect_existing_queues(aws: ExactClients, *, is_tagged: bool = True, **changed: str) -> None:
-    """Expect both queues to be looked up and updated. `changed`: attributes of the job queue that differ."""
+    """Expect both queues to be looked up. `changed`: the job queue's attributes that differ from the config."""
     expect_queue_lookup(aws, **({"app": "App"} if is_tagged else {}))
     for url, attributes in ((DEAD_URL, COMMON), (QUEUE_URL, QUEUE_SETTINGS | changed)):
         if not is_tagged:
@@ -150,7 +150,7 @@ def expect_existing_queues(aws: ExactClients, *, is_tagged: bool = True, **chang
 
 
 def expect_log_groups(aws: ExactClients, *, exist: bool, tags: dict[str, str] | None = None) -> None:
-    """Expect both log groups to be created or updated. `tags`: those of existing groups, by default the app's."""
+    """Expect both log groups to be created or updated. `tags`: the tags of existing groups; default: the app's tag."""
     for name in ("AppLogs", "AppLogs_perInstance"):
         request = {"logGroupName": name, "tags": {"app": "App", "owner": "lab"}}
         if exist:
@@ -162,7 +162,7 @@ def expect_log_groups(aws: ExactClients, *, exist: bool, tags: dict[str, str] | 
 
 
 def expect_tag_lookup(aws: ExactClients, name: str, tags: dict[str, str]) -> None:
-    """Expect the tags of a log group to be looked up, and the tag `app` to be added if it is missing."""
+    """Expect a log group's tags to be looked up, and the tag `app` to be added if it is missing."""
     arn = f"arn:aws:logs:us-east-1:123456789012:log-group:{name}"
     groups = [{"logGroupName": f"{name}{end}", "arn": f"{arn}{end}:*"} for end in ("-older", "")]
     aws.expect_call("logs.describe_log_groups", {"logGroupNamePrefix": name}, logGroups=groups)
@@ -176,7 +176,7 @@ def expect_new_cluster_and_task(aws: ExactClients) -> None:
     expect_missing_roles(aws)
     aws.expect_call("ecs.describe_clusters", CLUSTER_QUERY, clusters=[])
     aws.expect_call("ecs.create_cluster", {"clusterName": "app-cluster", "tags": TAGS})
-    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[])  # setup first checks whether a run is active
+    aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[])  # setup checks whether a run is active
     aws.expect_error("ecs.describe_task_definition", "ClientException", request={"taskDefinition": "AppTask"})
     aws.expect_call(
         "ecs.register_task_definition", build_definition(), taskDefinition={"taskDefinitionArn": f"{FAMILY_ARN}:1"}
@@ -193,7 +193,7 @@ def expect_new_service(aws: ExactClients) -> None:
 def expect_active_service(aws: ExactClients, registered: dict[str, Any], revision: int, desired: int) -> None:
     """Expect a lookup of the cluster, the service, and the task definition, which all exist.
 
-    `registered`: the task definition's content. `desired`: the service's number of tasks.
+    `registered`: the task definition's content. `desired`: the service's task count.
     """
     expect_missing_roles(aws)
     described = {"taskDefinitionArn": f"{FAMILY_ARN}:{revision}", "status": "ACTIVE", **registered}
@@ -208,7 +208,7 @@ def expect_active_service(aws: ExactClients, registered: dict[str, Any], revisio
 
 
 def expect_service_update(aws: ExactClients, revision: int, desired: int = 0) -> None:
-    """Expect an update of the service without `desiredCount`, because setup does not change the number of tasks."""
+    """Expect an update of the service without `desiredCount`, because setup does not change the task count."""
     aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=desired)])
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:{revision}"}
     aws.expect_call("ecs.update_service", request)
@@ -240,7 +240,7 @@ def test_the_task_definition_has_one_container_and_no_credentials() -> None:
     assert not any("KEY" in name or "SECRET" in name or "TOKEN" in name for name in environment)
 
 
-def test_a_second_setup_makes_only_calls_that_change_nothing(aws: ExactClients, time: FakeTime) -> None:
+def test_a_second_setup_makes_only_calls_that_do_not_change_anything(aws: ExactClients, time: FakeTime) -> None:
     expect_existing_queues(aws)
     expect_log_groups(aws, exist=True)
     expect_active_service(aws, build_definition(), 1, desired=0)
@@ -249,8 +249,8 @@ def test_a_second_setup_makes_only_calls_that_change_nothing(aws: ExactClients, 
     assert list_writes(aws) == ["logs.CreateLogGroup", "logs.PutRetentionPolicy"] * 2 + ["ecs.UpdateService"]
 
 
-def test_only_the_settings_of_a_queue_that_differ_are_updated(aws: ExactClients, time: FakeTime) -> None:
-    # The same policy, in the form that SQS returns.
+def test_only_a_queues_changed_settings_are_updated(aws: ExactClients, time: FakeTime) -> None:
+    # The same policy, in the format that SQS returns.
     policy = QUEUE_SETTINGS["RedrivePolicy"].replace('"3"', "3").replace(" ", "")
     expect_existing_queues(aws, VisibilityTimeout="30", RedrivePolicy=policy)
     aws.expect_call("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
@@ -263,7 +263,7 @@ def test_only_the_settings_of_a_queue_that_differ_are_updated(aws: ExactClients,
 def test_existing_resources_without_the_tag_app_are_tagged_before_any_other_change(
     aws: ExactClients, time: FakeTime
 ) -> None:
-    """Permissions depend on the tag. Log groups and a dead-letter queue of a published version do not have it."""
+    """Permissions depend on the tag. Log groups and dead-letter queues from the published version do not have it."""
     expect_existing_queues(aws, is_tagged=False, VisibilityTimeout="30")
     aws.expect_error("sqs.set_queue_attributes", "AccessDenied", "the tag is not known everywhere yet")
     aws.expect_call("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
@@ -283,7 +283,9 @@ def test_denied_access_is_not_retried_if_the_resource_already_has_the_tag(aws: E
     assert time.slept == []
 
 
-def test_a_queue_of_another_app_is_an_error_before_any_change(aws: ExactClients, time: FakeTime) -> None:
+def test_a_queue_of_another_app_is_reported_as_an_error_before_anything_is_changed(
+    aws: ExactClients, time: FakeTime
+) -> None:
     aws.expect_error("sqs.get_queue_url", MISSING_QUEUE, request={"QueueName": "AppDead"})
     aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "Other"})
@@ -302,7 +304,7 @@ def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: ExactClie
     assert "log group       AppLogs (shared with the app Other)" in messages
 
 
-def test_setup_during_a_run_keeps_the_number_of_tasks_and_the_run(aws: ExactClients, time: FakeTime) -> None:
+def test_setup_during_a_run_keeps_the_task_count_and_the_run(aws: ExactClients, time: FakeTime) -> None:
     expect_existing_queues(aws)
     expect_log_groups(aws, exist=True)
     older = build_definition(RUN)
@@ -314,7 +316,7 @@ def test_setup_during_a_run_keeps_the_number_of_tasks_and_the_run(aws: ExactClie
     run_setup(aws, time)
 
 
-def test_setup_waits_while_a_deleted_service_still_drains(aws: ExactClients, time: FakeTime) -> None:
+def test_setup_waits_while_a_deleted_service_is_still_draining(aws: ExactClients, time: FakeTime) -> None:
     expect_new_queues(aws)
     expect_log_groups(aws, exist=False)
     expect_new_cluster_and_task(aws)
@@ -340,7 +342,7 @@ def test_setup_fails_if_a_deleted_service_drains_for_too_long(aws: ExactClients,
 
 
 def test_setup_waits_until_the_name_of_a_deleted_queue_can_be_used_again(aws: ExactClients, time: FakeTime) -> None:
-    """SQS no longer knows one of the deleted queues, but still returns the URL of the other."""
+    """SQS no longer returns the URL of one deleted queue, but still returns the URL of the other."""
     aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
     aws.expect_call("sqs.get_queue_url", QueueUrl=QUEUE_URL)
     aws.expect_error("sqs.list_queue_tags", MISSING_QUEUE)
@@ -410,9 +412,10 @@ class Starter:
         self.aws.expect_call("ecs.register_task_definition", build_definition(RUN), **registered)
 
     def expect_fleet_request(self, *errors: tuple[str, str], **template_data: Any) -> None:
-        """Expect all requests up to that of the fleet.
+        """Expect all requests up to and including the fleet request.
 
-        `errors`: EC2's errors before it accepts the fleet. `template_data`: the launch template that the file names.
+        `errors`: EC2's errors before it accepts the fleet. `template_data`: the content of the
+        Fleet file's launch template, if it has one.
         """
         self.expect_fleets()
         self.expect_setup_lookup()
@@ -462,7 +465,7 @@ USER_DATA = (
 
 
 def build_template(image: str) -> dict[str, Any]:
-    """Return the complete launch template of the run."""
+    """Return the run's complete launch template."""
     tags = [{"Key": "Name", "Value": "AppWorker"}, *RUN_TAGS]
     disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 30}
     return {
@@ -476,7 +479,7 @@ def build_template(image: str) -> dict[str, Any]:
 
 
 def build_fleet_request() -> dict[str, Any]:
-    """Return the complete fleet request: the keys of the Fleet file, and those that the config determines."""
+    """Return the complete fleet request: the Fleet file's keys, and the keys that the config determines."""
     return {
         "Type": "maintain",
         "AllocationStrategy": "priceCapacityOptimized",
@@ -529,7 +532,7 @@ TEMPLATE_DATA: dict[str, Any] = {
 }
 
 
-def test_the_run_gets_its_own_copy_of_the_launch_template_that_the_fleet_file_names(starter: Starter) -> None:
+def test_the_run_gets_its_own_copy_of_the_fleet_files_launch_template(starter: Starter) -> None:
     starter.expect_fleet_request(**TEMPLATE_DATA)
     starter.expect_monitor_file_copy()
     starter.aws.expect_call("ecs.update_service")
@@ -547,7 +550,7 @@ def test_the_run_gets_its_own_copy_of_the_launch_template_that_the_fleet_file_na
         ),
     ],
 )
-def test_the_fleet_request_is_retried_until_ec2_knows_the_template(starter: Starter, error: tuple[str, str]) -> None:
+def test_the_fleet_request_is_retried_until_ec2_finds_the_template(starter: Starter, error: tuple[str, str]) -> None:
     starter.expect_fleet_request(error, error)
     starter.expect_monitor_file_copy()
     starter.aws.expect_call("ecs.update_service")
@@ -555,7 +558,7 @@ def test_the_fleet_request_is_retried_until_ec2_knows_the_template(starter: Star
     assert starter.time.slept == [1.0, 2.0]
 
 
-def test_the_launch_template_is_deleted_if_ec2_refuses_the_fleet(starter: Starter) -> None:
+def test_the_launch_template_is_deleted_if_ec2_rejects_the_fleet(starter: Starter) -> None:
     starter.expect_fleets()
     starter.expect_setup_lookup()
     starter.expect_task_registration()
@@ -567,7 +570,7 @@ def test_the_launch_template_is_deleted_if_ec2_refuses_the_fleet(starter: Starte
     assert starter.time.slept == []
 
 
-def test_an_unusable_launch_template_is_an_input_error_and_nothing_is_created(starter: Starter) -> None:
+def test_an_unusable_launch_template_causes_an_input_error_and_nothing_is_created(starter: Starter) -> None:
     starter.expect_fleets()
     starter.expect_setup_lookup()
     starter.expect_template_lookup(UserData=base64.b64encode(b"#cloud-config\n").decode())
@@ -578,7 +581,7 @@ def test_an_unusable_launch_template_is_an_input_error_and_nothing_is_created(st
     assert list_writes(starter.aws) == []
 
 
-def test_an_invalid_fleet_file_causes_no_call_to_aws(starter: Starter) -> None:
+def test_an_invalid_fleet_file_is_reported_before_any_call_to_aws(starter: Starter) -> None:
     for invalid in (
         {"IamFleetRole": "arn:aws:iam::FILL_IN_ACCOUNT_ID:role/x"},
         {"LaunchSpecifications": [*FLEET["LaunchSpecifications"]] * 2},
@@ -590,7 +593,7 @@ def test_an_invalid_fleet_file_causes_no_call_to_aws(starter: Starter) -> None:
     assert starter.aws.calls == []
 
 
-def test_a_failed_check_of_the_account_ends_the_start_before_any_call(starter: Starter) -> None:
+def test_start_ends_before_any_call_if_the_account_check_fails(starter: Starter) -> None:
     def fail_check() -> None:
         raise SystemExit(2)
 
@@ -599,7 +602,7 @@ def test_a_failed_check_of_the_account_ends_the_start_before_any_call(starter: S
     assert starter.aws.calls == []
 
 
-def test_nothing_is_started_without_the_bucket(starter: Starter) -> None:
+def test_nothing_is_started_if_the_bucket_does_not_exist(starter: Starter) -> None:
     starter.expect_fleets()
     starter.aws.expect_error("s3.head_bucket", "404")
     with pytest.raises(CloudError, match="looking for the bucket app-bucket: 404"):
@@ -625,7 +628,7 @@ def test_the_fleet_is_canceled_if_the_monitor_file_cannot_be_written(starter: St
     assert starter.aws.calls[-1] == "ec2.CancelSpotFleetRequests"
 
 
-def test_the_fleet_is_canceled_if_s3_refuses_the_copy_of_the_monitor_file(starter: Starter) -> None:
+def test_the_fleet_is_canceled_if_the_monitor_file_cannot_be_copied_to_s3(starter: Starter) -> None:
     starter.expect_fleet_request()
     starter.aws.expect_error("s3.put_object", "AccessDenied")
     starter.expect_fleet_cancellation()
@@ -634,7 +637,7 @@ def test_the_fleet_is_canceled_if_s3_refuses_the_copy_of_the_monitor_file(starte
 
 
 def test_the_fleet_is_canceled_if_the_service_cannot_be_started(starter: Starter) -> None:
-    """Otherwise the machines would cost money without doing anything, while the monitor waits for jobs to end."""
+    """Otherwise, the machines would cost money without doing anything while the monitor waits for the jobs to end."""
     starter.expect_fleet_request()
     starter.expect_monitor_file_copy()
     starter.aws.expect_error("ecs.update_service", "AccessDeniedException")
@@ -643,7 +646,7 @@ def test_the_fleet_is_canceled_if_the_service_cannot_be_started(starter: Starter
         starter.start()
 
 
-def test_a_fleet_that_cannot_be_canceled_is_named_in_the_error(starter: Starter) -> None:
+def test_the_error_contains_the_id_of_a_fleet_that_cannot_be_canceled(starter: Starter) -> None:
     starter.expect_fleet_request()
     starter.aws.expect_error("s3.put_object", "AccessDenied")
     starter.aws.expect_error("ec2.cancel_spot_fleet_requests", "UnauthorizedOperation")
@@ -651,7 +654,7 @@ def test_a_fleet_that_cannot_be_canceled_is_named_in_the_error(starter: Starter)
         starter.start()
 
 
-def test_a_second_start_is_refused_and_writes_a_lost_monitor_file_again(starter: Starter) -> None:
+def test_a_second_start_is_rejected_but_restores_a_lost_monitor_file(starter: Starter) -> None:
     starter.expect_fleets(describe_fleet("Another"), describe_fleet(state="cancelled"), describe_fleet())
     starter.expect_desired_tasks(6)
     starter.expect_monitor_file_copy()
@@ -666,13 +669,13 @@ def test_a_second_start_is_refused_and_writes_a_lost_monitor_file_again(starter:
 
 
 @pytest.mark.parametrize("run", ["nightly", "", RUN])
-def test_a_fleet_with_the_tag_of_the_app_but_no_start_of_a_run_is_not_ours(aws: ExactClients, run: str) -> None:
-    """If its id were written to a monitor file, the monitor would cancel it."""
+def test_a_fleet_with_the_apps_tag_but_without_a_runs_start_is_not_ours(aws: ExactClients, run: str) -> None:
+    """If such a fleet's id were written to a monitor file, the monitor would cancel the fleet."""
     aws.expect_call("ec2.describe_spot_fleet_requests", {}, SpotFleetRequestConfigs=[describe_fleet(run=run)])
     assert (find_active_fleet(aws.clients.ec2, "App") is not None) == (run == RUN)
 
 
-def test_a_start_that_was_killed_before_it_started_tasks_is_continued(starter: Starter) -> None:
+def test_a_start_that_was_killed_before_it_started_tasks_can_be_continued(starter: Starter) -> None:
     starter.expect_fleets(describe_fleet())
     starter.expect_desired_tasks(0)
     starter.expect_setup_lookup()
@@ -689,9 +692,9 @@ def test_a_start_that_was_killed_before_it_started_tasks_is_continued(starter: S
 
 
 def test_a_run_that_the_monitor_is_ending_is_not_continued(starter: Starter) -> None:
-    """When MAX_COST is reached or no jobs remain, the monitor sets the targets of the service and the fleet to 0.
+    """When MAX_COST is reached or no jobs remain, the monitor sets the service's and the fleet's targets to 0.
 
-    Workers may then no longer start jobs, so additional containers would only cost money.
+    Workers then no longer start jobs, so additional containers would only cost money.
     """
     ending_fleet = describe_fleet()
     ending_fleet["SpotFleetRequestConfig"]["TargetCapacity"] = 0
@@ -717,7 +720,7 @@ def expect_fleet_lookup(aws: ExactClients) -> None:
 def expect_message_counts(
     aws: ExactClients, url: str, waiting: int, running: int, delayed: int = 0, **attributes: str
 ) -> None:
-    """Expect a lookup of the numbers of messages in a queue."""
+    """Expect a lookup of a queue's message counts."""
     prefix = "ApproximateNumberOfMessages"
     values = {prefix: str(waiting), f"{prefix}NotVisible": str(running), f"{prefix}Delayed": str(delayed)}
     request = {"QueueUrl": url, "AttributeNames": [*values, "CreatedTimestamp", "RedrivePolicy"]}
@@ -725,7 +728,7 @@ def expect_message_counts(
 
 
 def expect_no_pauses(aws: ExactClients) -> None:
-    """Expect a listing of the machines that are paused, which is empty."""
+    """Expect a call that lists the paused machines, and return an empty list."""
     aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
 
 

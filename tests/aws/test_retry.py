@@ -1,4 +1,4 @@
-"""Retries until AWS is consistent, and errors that mean that a resource is missing."""
+"""Retries until AWS is consistent, and handling of errors for missing resources."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build_call(*errors: ClientError) -> Callable[[], str]:
     return call
 
 
-def test_a_call_is_retried_with_growing_pauses_while_it_fails_with_one_of_the_codes() -> None:
+def test_a_call_is_retried_with_longer_and_longer_pauses_while_it_fails_with_one_of_the_codes() -> None:
     time = FakeTime()
     call = build_call(*[build_error("NotReady")] * 3)
     assert retry_until_consistent(call, "NotReady", "Busy", sleep=time.sleep) == "done"
@@ -45,7 +45,7 @@ def test_the_error_is_raised_after_a_minute_of_retries() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        build_error("Invalid", "the value NotReady is wrong"),  # AWS repeats the user's value
+        build_error("Invalid", "the value NotReady is wrong"),  # AWS's message repeats the user's value
         build_error("NotReadyAtAll"),
         build_error("Invalid", "its role cannot be assumed"),
     ],
@@ -66,14 +66,14 @@ def test_a_phrase_is_searched_for_in_the_message_but_not_in_the_code() -> None:
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"])
-def test_denied_access_is_retried_only_with_until_allowed(code: str) -> None:
+def test_a_denied_call_is_retried_only_with_until_allowed(code: str) -> None:
     time = FakeTime()
     assert retry_until_consistent(build_call(build_error(code)), until_allowed=True, sleep=time.sleep) == "done"
     with pytest.raises(ClientError):
         retry_until_consistent(build_call(build_error(code)), sleep=time.sleep)
 
 
-def test_a_missing_resource_gives_none_and_other_errors_are_raised() -> None:
+def test_the_result_is_none_for_a_missing_resource_and_other_errors_are_raised() -> None:
     assert none_if_missing(build_call(), "Gone") == "done"
     assert none_if_missing(build_call(build_error("Gone")), "Gone", "Never") is None
     with pytest.raises(ClientError):

@@ -143,7 +143,7 @@ CONFIG_MISTAKES = [
     in_config("half a character", "MINE", r"'\ud800'", "is not valid Unicode text; use a string"),
     in_config("a zero byte", "MINE", r"'\0'", "a zero byte cannot be passed to the container; remove it"),
     in_config("the bucket of the shipped file", "AWS_BUCKET", "'your-bucket-name'",
-              "is a placeholder; replace it with your own"),
+              "is a placeholder; replace it with your own value"),
     in_config("the image of the shipped file", "DOCKERHUB_TAG", "'user/distributed-something:latest'", "--local"),
 ]  # fmt: skip
 
@@ -158,7 +158,7 @@ JOB_MISTAKES = [
     job_is("a number without end", '{"a": 1e999}', "1e999: ", "this is not a JSON value"),
     job_is("half a character", r'{"a": "\ud800"}', r"'\ud800': ",
            "this is one half of a surrogate pair, not a character; write"),
-    job_is("60 levels", '{"a": ' + "[" * 60 + "]" * 60 + "}", "", "too deep or too large (more than 50 levels)"),
+    job_is("60 levels", '{"a": ' + "[" * 60 + "]" * 60 + "}", "", "too deeply or too large (more than 50 levels)"),
     in_job("no groups", "groups", "this key is missing; list the jobs", "groups"),
     in_job("two lists of jobs", "groups", "the file has both 'groups' and 'plates'; remove one", plates=["P1"]),
     in_job("an empty list", "groups", "it contains no jobs; list at least one", groups=[]),

@@ -1,4 +1,4 @@
-"""AWS's events are explained from their data, not from printed text."""
+"""Explanations of AWS events, which depend on the events' data and not on printed text."""
 
 from __future__ import annotations
 

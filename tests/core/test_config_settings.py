@@ -1,4 +1,4 @@
-"""The config: published ones load, the user's own constants reach the container, and credentials never do."""
+"""The config: published configs load, user-defined constants reach the container, and credentials never do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 
 QUEUES = QueueUrls("https://sqs/1/TryoutQueue", "https://sqs/1/TryoutDead")
 
-# A config of the published system: an ARN, booleans in any case, arithmetic, and none of the newer keys.
+# A config from the published system, with an ARN, booleans in any case, arithmetic, and none of the newer keys.
 PUBLISHED = """
 # Constants (User configurable)
 APP_NAME = 'DistributedSomething'                # Used to generate derivative names unique to the application.
@@ -89,7 +89,7 @@ MEMORY = 7000
 """
 
 
-def test_a_short_config_uses_the_names_of_the_shipped_one(tmp_path: Path) -> None:
+def test_a_short_config_uses_the_same_names_as_the_shipped_config(tmp_path: Path) -> None:
     loaded, shipped = load_settings(write_config(tmp_path, SHORT)), load_settings(ROOT / "config.py")
     assert (loaded.CPU_SHARES, loaded.TASKS_PER_MACHINE, loaded.slots) == (2048, 1, 4)
     for name in ("SQS_QUEUE_NAME", "SQS_DEAD_LETTER_QUEUE", "LOG_GROUP_NAME"):
@@ -97,7 +97,7 @@ def test_a_short_config_uses_the_names_of_the_shipped_one(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("app", "key"), [("'a/b'", "APP_NAME"), ("'a' * 80", "SQS_QUEUE_NAME")])
-def test_an_app_name_is_refused_if_names_built_from_it_would_be_invalid(tmp_path: Path, app: str, key: str) -> None:
+def test_an_app_name_is_rejected_if_names_built_from_it_would_be_invalid(tmp_path: Path, app: str, key: str) -> None:
     with pytest.raises(InputError, match=rf"config\.py: {key}: .* is not a .*; use at most "):
         load_settings(write_config(tmp_path, SHORT.replace("'CellCount'", app)))
 
@@ -111,7 +111,7 @@ def test_all_placeholders_of_an_examples_config_are_reported_at_once_before_aws_
     assert {"AWS_BUCKET", "DOCKERHUB_TAG"} <= set(keys)
 
 
-def test_keys_that_older_configs_do_not_have_default_to_the_published_behavior(tmp_path: Path) -> None:
+def test_if_newer_keys_are_missing_the_defaults_match_the_published_behavior(tmp_path: Path) -> None:
     loaded = load_settings(write_config(tmp_path, PUBLISHED))
     assert loaded.JOB_RETRIES == 10
     assert loaded.ASSIGN_IP is True
@@ -150,7 +150,7 @@ def test_the_users_own_constants_reach_the_container_as_text(tmp_path: Path) -> 
         ("DOCKERHUB_TAG", "user/distributed-something:latest"),
     ],
 )
-def test_a_placeholder_of_the_shipped_config_is_refused_before_aws_is_called(key: str, placeholder: str) -> None:
+def test_a_placeholder_from_the_shipped_config_is_rejected_before_aws_is_called(key: str, placeholder: str) -> None:
     with pytest.raises(InputError, match=f"config.py: {key}: '{placeholder}' is a placeholder; .*--local"):
         check_placeholders_replaced(build_settings(**{key: placeholder}), Path("config.py"))
 
@@ -187,11 +187,11 @@ def test_a_worker_gets_exactly_the_documented_environment() -> None:
     }
 
 
-def test_the_environment_names_no_run_before_a_run_starts() -> None:
+def test_the_environment_contains_no_run_before_a_run_starts() -> None:
     assert "RUN" not in get_environment(build_settings(), run=None)
 
 
-def test_no_credential_is_in_the_task_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_task_definition_contains_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, "wJalrXUtnFEMI")
     definition = repr(build_task_definition(build_settings(), QUEUES, "20261123T104500Z"))
@@ -199,7 +199,7 @@ def test_no_credential_is_in_the_task_definition(monkeypatch: pytest.MonkeyPatch
         assert word not in definition
 
 
-def test_the_task_definition_describes_one_container_of_the_size_in_the_config() -> None:
+def test_the_task_definition_describes_one_container_with_the_configs_size() -> None:
     definition = build_task_definition(build_settings(), QUEUES, None)
     assert definition["family"] == "TryoutTask"
     assert definition["requiresCompatibilities"] == ["EC2"]

@@ -1,4 +1,4 @@
-"""Errors hold their data as fields; the line that a user reads is built from them."""
+"""Errors store their data in fields, from which the line that a user reads is built."""
 
 from __future__ import annotations
 
@@ -49,10 +49,12 @@ def test_an_error_is_printed_as_one_line_per_problem(error: UserFacingError, lin
     assert str(error) == line
 
 
-def test_an_aws_error_keeps_the_code_and_message_of_aws() -> None:
-    refusal = ClientError({"Error": {"Code": "NoSuchBucket", "Message": "gone; or never there"}}, "HeadBucket")
-    error = explain_aws_error("looking at it", refusal)
-    assert (error.action, error.code, error.problem) == ("looking at it", "NoSuchBucket", "gone; or never there")
+def test_an_aws_error_keeps_awss_code_and_message() -> None:
+    response_error = ClientError(
+        {"Error": {"Code": "NoSuchBucket", "Message": "deleted; or never created"}}, "HeadBucket"
+    )
+    error = explain_aws_error("reading it", response_error)
+    assert (error.action, error.code, error.problem) == ("reading it", "NoSuchBucket", "deleted; or never created")
     assert error.remedy == "create the bucket first, or correct AWS_BUCKET in the config"
 
 
@@ -93,7 +95,7 @@ def test_an_invalid_value_in_a_config_is_explained(
     assert (error.file, error.key, error.problem, error.remedy) == (path, key, problem, remedy)
 
 
-def test_all_wrong_values_of_a_config_are_reported_at_once(tmp_path: Path) -> None:
+def test_all_of_a_configs_invalid_values_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "config.py"
     path.write_text(format_config(CONFIG | {"MEMORY": 0, "CPU_SHARES": 0, "EBS_VOL_SIZE": 0}))
     with pytest.raises(InputError) as caught:
@@ -101,7 +103,7 @@ def test_all_wrong_values_of_a_config_are_reported_at_once(tmp_path: Path) -> No
     assert [problem.key for problem in caught.value.problems] == ["EBS_VOL_SIZE", "CPU_SHARES", "MEMORY"]
 
 
-def test_checks_after_a_problem_still_run_and_report_theirs() -> None:
+def test_checks_after_a_problem_still_run_and_report_their_own_problems() -> None:
     problems = InputProblems()
     for key in ("a", "b"):
         with problems.collect():
@@ -111,7 +113,7 @@ def test_checks_after_a_problem_still_run_and_report_theirs() -> None:
     assert [problem.key for problem in caught.value.problems] == ["a", "b"]
 
 
-def test_problems_of_nested_checks_are_reported_once() -> None:
+def test_each_problem_of_a_nested_check_is_reported_once() -> None:
     problems = InputProblems()
     problems.add(InputError("f", "a", "bad", "fix it"))
     problems.add(InputError("f", "b", "bad", "fix it", others=[InputError("f", "c", "bad", "fix it")]))
@@ -137,7 +139,7 @@ def test_an_input_with_hundreds_of_problems_does_not_fill_the_screen() -> None:
     assert lines == ["f: k: bad; fix it"] * MAX_PROBLEMS_SHOWN + ["there are more problems; fix these first"]
 
 
-def test_a_check_that_is_not_in_the_table_keeps_the_message_of_pydantic() -> None:
+def test_a_check_that_is_not_in_the_table_keeps_pydantics_message() -> None:
     class Even(BaseModel):
         number: int = Field(multiple_of=2)
 
@@ -169,7 +171,7 @@ def test_an_invalid_value_in_a_monitor_file_is_explained(key: str, value: object
     assert (error.file, error.key, error.problem, error.remedy) == ("monitor.json", key, problem, remedy)
 
 
-def test_an_impossible_range_is_answered_with_the_possible_ones() -> None:
+def test_the_error_for_an_impossible_plate_size_lists_the_possible_sizes() -> None:
     with pytest.raises(BadRange) as caught:
         expand_wells("97", 2)
     assert (caught.value.problem, caught.value.remedy) == (
@@ -185,9 +187,9 @@ def test_an_impossible_range_is_answered_with_the_possible_ones() -> None:
 
 @pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException", "AuthorizationError", "Forbidden",
                                   "UnauthorizedOperation"])  # fmt: skip
-def test_users_are_sent_to_the_administrator_whatever_a_service_calls_a_missing_permission(code: str) -> None:
-    error = explain_aws_error("looking at it", ClientError({"Error": {"Code": code, "Message": "no"}}, "GetThing"))
-    assert str(error) == f"while looking at it: {code}: no — ask your administrator for this permission"
+def test_every_error_code_for_a_missing_permission_refers_users_to_the_administrator(code: str) -> None:
+    error = explain_aws_error("reading it", ClientError({"Error": {"Code": code, "Message": "no"}}, "GetThing"))
+    assert str(error) == f"while reading it: {code}: no — ask your administrator for this permission"
 
 
 def test_a_comma_instead_of_a_decimal_point_is_recognized(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_a_comma_instead_of_a_decimal_point_is_recognized(tmp_path: Path) -> Non
         load_settings(path)
 
 
-def test_all_missing_keys_of_a_monitor_file_are_reported_at_once() -> None:
+def test_all_of_a_monitor_files_missing_keys_are_reported_at_once() -> None:
     with pytest.raises(InputError) as caught:
         parse_monitor_file({"MONITOR_FLEET_ID": "sfr-0123abcd", "MONITOR_START_TIME": -1}, "monitor.json")
     keys = [problem.key for problem in caught.value.problems]
@@ -217,7 +219,7 @@ def test_all_missing_keys_of_a_monitor_file_are_reported_at_once() -> None:
     ]  # fmt: skip
 
 
-def test_names_built_from_a_wrong_app_name_are_not_reported_as_well(tmp_path: Path) -> None:
+def test_an_invalid_app_name_is_reported_without_the_names_built_from_it(tmp_path: Path) -> None:
     path = tmp_path / "config.py"
     path.write_text(
         format_config(CONFIG | {"MEMORY": 0}) + "APP_NAME = 'My App'\nSQS_QUEUE_NAME = APP_NAME + 'Queue'\n"

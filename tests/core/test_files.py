@@ -1,4 +1,4 @@
-"""Small files: written completely or not at all, and errors in JSON that name the mistake."""
+"""Small files: they are written completely or not at all, and errors in JSON name the mistake."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def test_a_file_is_written_with_its_folder_and_permissions(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
-def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    def refuse(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "a.json"
     write_json_atomically(path, "old")
-    monkeypatch.setattr(os, call, refuse)
+    monkeypatch.setattr(os, call, fail)
     with pytest.raises(OSError, match="No space left"):
         write_json_atomically(path, "new")
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == '"old"\n'
 
 
-def test_a_value_that_cannot_become_json_keeps_the_old_file(tmp_path: Path) -> None:
+def test_the_old_file_is_kept_if_a_value_cannot_be_written_as_json(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json_atomically(path, "old")
     with pytest.raises(TypeError):
@@ -77,13 +77,13 @@ def test_a_new_file_is_flushed_to_disk_before_it_replaces_the_old_one(
         ('{"a": "b}', "line 1, column 7: this string has no closing quote; add one"),
         ('{"a": [1', "line 1, column 9: the file ends too early; add the missing closing ] or }"),
         ('{"a": 1} x', "line 1, column 10: text after the end of the JSON value; remove it"),
-        ('{\n# b\n"a": 1}', 'line 2, column 1: comment, which JSON does not have; remove it, or write "_comment": "…"'),
-        ('{"a": 1 // b\n}', 'line 1, column 9: comment, which JSON does not have; remove it, or write "_comment": "…"'),
-        ('{"a": sfr-1}', "line 1, column 7: this is not valid JSON (Expecting value); correct it here or just before; "
-                         "text needs double quotes"),
+        ('{\n# b\n"a": 1}', 'line 2, column 1: JSON does not allow comments; remove it, or write "_comment": "…"'),
+        ('{"a": 1 // b\n}', 'line 1, column 9: JSON does not allow comments; remove it, or write "_comment": "…"'),
+        ('{"a": sfr-1}', "line 1, column 7: this is not valid JSON (Expecting value); correct it here or just before "
+                         "this; put text in double quotes"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_json_is_named_with_its_line_and_column(text: str, explanation: str) -> None:
+def test_a_mistake_in_json_is_reported_with_its_line_and_column(text: str, explanation: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_json(text, "job.json")
     assert str(caught.value) == f"job.json: {explanation}"
@@ -98,7 +98,7 @@ CONTENT_BY_KIND = {
 
 @pytest.mark.parametrize("expected", CONTENT_BY_KIND)
 @pytest.mark.parametrize("given", CONTENT_BY_KIND)
-def test_a_file_given_instead_of_one_of_another_kind_is_recognized(given: str, expected: str) -> None:
+def test_the_wrong_kind_of_file_is_recognized(given: str, expected: str) -> None:
     if given == expected:
         check_file_kind("files/a.json", CONTENT_BY_KIND[given], expected)
         return
@@ -108,5 +108,5 @@ def test_a_file_given_instead_of_one_of_another_kind_is_recognized(given: str, e
         check_file_kind("files/a.json", CONTENT_BY_KIND[given], expected)
 
 
-def test_a_file_of_no_known_kind_is_left_to_the_checks_of_its_keys() -> None:
+def test_the_check_of_the_file_kind_accepts_an_unknown_kind_of_file() -> None:
     check_file_kind("files/a.json", {"pipline": "a"}, "Job file")

@@ -1,4 +1,4 @@
-"""Names of images: a config accepts more than a registry, and a registry more than a Makefile."""
+"""Image names: a config accepts names that a registry rejects, and a registry accepts names that a Makefile rejects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ names = st.text(st.sampled_from("ab1A._-/:@ "), max_size=12) | st.from_regex(
 
 
 def load_image_from_config(name: str) -> str:
-    """Return DOCKERHUB_TAG of a config in which it is `name`."""
+    """Return DOCKERHUB_TAG from a config that sets it to `name`."""
     return Settings.model_validate(CONFIG | {"DOCKERHUB_TAG": name}).DOCKERHUB_TAG
 
 
@@ -50,7 +50,7 @@ def test_a_name_that_docker_cannot_parse_is_not_an_image_reference(name: str) ->
 
 @quick
 @given(name=names)
-def test_the_image_of_a_project_is_valid_for_registries_and_configs(name: str) -> None:
+def test_a_projects_image_is_valid_for_registries_and_configs(name: str) -> None:
     image = parse_project_image(name)
     if image is None:
         return
@@ -67,7 +67,7 @@ def test_newproject_proposes_a_valid_image_for_every_app_name(app: str) -> None:
     assert parse_project_image(build_default_image(check_app_name_option(app))) is not None
 
 
-def test_a_config_accepts_a_name_that_only_a_registry_refuses() -> None:
+def test_a_config_accepts_a_name_that_a_registry_rejects() -> None:
     assert load_image_from_config("ada//x") == "ada//x"
     with pytest.raises(InputError, match="--image: 'ada//x' is not an image name"):
         parse_image_option("ada//x")

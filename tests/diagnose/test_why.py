@@ -179,7 +179,7 @@ def test_a_quota_for_exactly_one_machine_does_not_count_as_a_cause() -> None:
             build_event("Unsupported: Your requested instance type (m5.large) is not supported in us-east-1e"),
             "not offered",
         ),
-        (build_event("", "allLaunchSpecsTemporarilyBlacklisted"), "refused all launch specifications"),
+        (build_event("", "allLaunchSpecsTemporarilyBlacklisted"), "rejected all of the fleet's launch specifications"),
         (build_event("InvalidBlockDeviceMapping: Volume of size 8GB is smaller than snapshot"), "disks"),
         (
             build_event("The provided credentials do not have permission to create the service-linked role"),
@@ -313,15 +313,15 @@ def test_missing_capacity_without_machines_is_ranked_below_its_cause() -> None:
     [
         ("CannotPullContainerError: retried 5 time(s): docker.io/a/b:1: not found", "does not exist or is private"),
         ("CannotPullContainerError: pull access denied for a/b, repository does not exist", "or is private"),
-        ("CannotPullContainerError: toomanyrequests: You have reached your pull rate limit", "Docker Hub's limit"),
+        ("CannotPullContainerError: toomanyrequests: You have reached your pull rate limit", "Docker Hub's pull limit"),
         ("CannotPullContainerError: Error response from daemon: no basic auth credentials", "role is not allowed to"),
         ("CannotPullContainerError: dial tcp 1.2.3.4:443: i/o timeout", "cannot reach the registry"),
-        ("CannotPullContainerError: no matching manifest for linux/arm64 in the manifest list", "type of processor"),
+        ("CannotPullContainerError: no matching manifest for linux/arm64 in the manifest list", "processor type"),
         ("CannotPullContainerError: write /var/lib/docker: no space left on device", "disk"),
         ("CannotPullContainerError: something new", "cannot be pulled"),
         ("Essential container in task exited; OutOfMemoryError: Container killed due to memory usage", "memory"),
         ("CannotStartContainerError: failed to initialize logging driver: ResourceNotFoundException", "log"),
-        ("CannotStartContainerError: exec /run-worker.sh: exec format error", "different type of processor"),
+        ("CannotStartContainerError: exec /run-worker.sh: exec format error", "different processor type"),
         ("CannotStartContainerError: something new", "cannot be started"),
     ],
 )  # fmt: skip
