@@ -1,4 +1,4 @@
-"""A config as short as possible. Other constants have defaults; the config.py at the root explains each."""
+"""Minimal config. The other constants have defaults; the config.py at the root explains them all."""
 
 APP_NAME = 'CellCount'
 DOCKERHUB_TAG = 'user/cellcount:latest'

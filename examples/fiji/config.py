@@ -1,4 +1,4 @@
-"""The config of Fiji, for `run.py --project examples/fiji`: the keys of Distributed-Fiji.
+"""Config for Fiji, with the keys of Distributed-Fiji. Use it with `run.py --project examples/fiji`.
 
 Constants that are missing here have defaults; the config.py at the root explains them.
 """
@@ -13,13 +13,13 @@ CLUSTER_MACHINES = 2
 TASKS_PER_MACHINE = 1
 MACHINE_TYPE = ['m5.large']
 MACHINE_PRICE = 0.10
-MOUNT_S3 = 'False'                      # 'True': parameters may name files in /home/ubuntu/bucket
+MOUNT_S3 = 'False'                      # 'True': parameters may refer to files in /home/ubuntu/bucket
 
 DOCKER_CORES = 1
 CPU_SHARES = 2 * 1024
 MEMORY = 7000
 
-# The script: a file in worker/scripts/, a key in the bucket, an s3:// address, or https://…
+# The script: a file in worker/scripts/, a key in the bucket, an s3:// URL, or an https:// URL
 SCRIPT_DOWNLOAD_URL = 'measure_nuclei.py'
 
 SQS_QUEUE_NAME = APP_NAME + 'Queue'
@@ -27,5 +27,5 @@ SQS_DEAD_LETTER_QUEUE = APP_NAME + '_DeadMessages'
 LOG_GROUP_NAME = APP_NAME
 
 CHECK_IF_DONE_BOOL = 'True'
-EXPECTED_NUMBER_FILES = 2               # a job with fewer files has failed; Fiji's exit code does not tell
+EXPECTED_NUMBER_FILES = 2               # a job with fewer files has failed; Fiji's exit code does not show it
 MIN_FILE_SIZE_BYTES = 1

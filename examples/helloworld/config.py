@@ -1,4 +1,4 @@
-"""The config of Distributed-HelloWorld, as short as possible. The config.py at the root explains each constant."""
+"""Minimal config for Distributed-HelloWorld. The config.py at the root explains each constant."""
 
 APP_NAME = 'DistributedHelloWorld'
 DOCKERHUB_TAG = 'user/distributed-helloworld:latest'
@@ -8,5 +8,5 @@ MACHINE_TYPE = ['t3.micro']
 MACHINE_PRICE = 0.10
 MEMORY = 800
 
-# Every other constant in capitals reaches the program as an environment variable.
+# The program gets every other constant in capitals as an environment variable.
 MY_NAME = 'FirstName LastName'

@@ -1,4 +1,4 @@
-"""The config of OME-Zarr, for `run.py --project examples/omezarr`: the keys of Distributed-OMEZARRCreator.
+"""Config for OME-Zarr, with the keys of Distributed-OMEZARRCreator. Use it with `run.py --project examples/omezarr`.
 
 Constants that are missing here have defaults; the config.py at the root explains them.
 """
@@ -9,11 +9,11 @@ DOCKERHUB_TAG = 'user/distributed-omezarrcreator:0.9.1'
 AWS_REGION = 'us-east-1'
 AWS_BUCKET = 'your-bucket-name'
 
-CLUSTER_MACHINES = 2                    # no more than there are plates
+CLUSTER_MACHINES = 2                    # at most one per plate
 TASKS_PER_MACHINE = 1
 MACHINE_TYPE = ['c5.xlarge']
 MACHINE_PRICE = 0.10
-EBS_VOL_SIZE = 30                       # GiB for a plate and its OME-Zarr; real plates need about 300
+EBS_VOL_SIZE = 30                       # GiB, for a plate and its OME-Zarr; real plates need about 300
 
 DOCKER_CORES = 1
 CPU_SHARES = 4 * 1024
@@ -23,5 +23,5 @@ SQS_QUEUE_NAME = APP_NAME + 'Queue'
 SQS_DEAD_LETTER_QUEUE = APP_NAME + '_DeadMessages'
 LOG_GROUP_NAME = APP_NAME
 
-CHECK_IF_DONE_BOOL = 'True'             # a plate is skipped only if its record says that it is done.
-EXPECTED_NUMBER_FILES = 1000000         # More files than any plate has: files alone never prove that it is complete.
+CHECK_IF_DONE_BOOL = 'True'             # a plate is skipped only if its record says that it is done
+EXPECTED_NUMBER_FILES = 1000000         # more than any plate has, because a file count cannot prove that it is complete
