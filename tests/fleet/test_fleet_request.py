@@ -589,7 +589,7 @@ def test_the_runs_template_keeps_the_content_of_the_files_template_and_makes_mac
 
 @contextmanager
 def stub_template(data: Any = ANY) -> Iterator[Any]:
-    """Yield an EC2 client that expects one request to create the run's template with this content, and responds to it."""
+    """Yield an EC2 client that expects and accepts one request to create the run's template with this content."""
     ec2, name = build_client(), f"Tryout-{RUN}"
     with Stubber(ec2) as stub:
         tags = [{"ResourceType": "launch-template", "Tags": TAG_LIST}]
