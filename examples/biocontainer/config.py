@@ -1,4 +1,4 @@
-"""The config of bwa and samtools, as short as possible. The config.py at the root explains each constant."""
+"""The config for bwa and samtools, kept as short as possible. The config.py at the root explains every constant."""
 
 APP_NAME = 'BioContainer'
 DOCKERHUB_TAG = 'user/bwa-samtools:latest'

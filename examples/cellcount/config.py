@@ -1,4 +1,7 @@
-"""A config as short as possible. Other constants have defaults; the config.py at the root explains each."""
+"""A config that is kept as short as possible.
+
+The other constants have defaults; the config.py at the root explains every constant.
+"""
 
 APP_NAME = 'CellCount'
 DOCKERHUB_TAG = 'user/cellcount:latest'

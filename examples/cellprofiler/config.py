@@ -1,16 +1,17 @@
-"""The config of CellProfiler, for `run.py --project examples/cellprofiler`: the keys of Distributed-CellProfiler.
+"""The config for CellProfiler, used by `run.py --project examples/cellprofiler`.
 
-Constants that are missing here have defaults; the config.py at the root explains them.
+It has the keys of Distributed-CellProfiler. Constants that are missing here have default values, which the config.py at
+the root explains.
 """
 
 APP_NAME = 'ExampleFly'
 DOCKERHUB_TAG = 'user/distributed-cellprofiler:4.2.8'
 
 AWS_REGION = 'us-east-1'
-AWS_BUCKET = 'your-bucket-name'         # has records and logs, and stands in for any of these three that is missing
+AWS_BUCKET = 'your-bucket-name'         # has records and logs; also used if one of the next three is not set
 SOURCE_BUCKET = AWS_BUCKET              # has the images
 WORKSPACE_BUCKET = AWS_BUCKET           # has pipelines and data files
-DESTINATION_BUCKET = AWS_BUCKET         # gets the results
+DESTINATION_BUCKET = AWS_BUCKET         # receives the results
 UPLOAD_FLAGS = ''                       # for another account's bucket: '--acl bucket-owner-full-control'
 
 CLUSTER_MACHINES = 2
@@ -18,7 +19,7 @@ TASKS_PER_MACHINE = 1
 MACHINE_TYPE = ['m5.xlarge']
 MACHINE_PRICE = 0.20
 EBS_VOL_SIZE = 30
-MOUNT_S3 = 'False'                      # 'True': images are read in the mounted bucket
+MOUNT_S3 = 'False'                      # 'True': images are read from the mounted bucket
 DOWNLOAD_FILES = 'True'                 # 'True': images are fetched even if the bucket is mounted
 
 DOCKER_CORES = 1
@@ -33,6 +34,6 @@ LOG_GROUP_NAME = APP_NAME
 CHECK_IF_DONE_BOOL = 'True'
 EXPECTED_NUMBER_FILES = 5
 
-ALWAYS_CONTINUE = 'False'               # 'True': CellProfiler continues a group after an image set failed
-USE_PLUGINS = 'False'                   # 'True': uses the plugins that worker/Dockerfile puts into PLUGINS_PATH
+ALWAYS_CONTINUE = 'False'               # 'True': CellProfiler continues with a group after an image set fails
+USE_PLUGINS = 'False'                   # 'True': use the plugins that worker/Dockerfile adds in PLUGINS_PATH
 PLUGINS_PATH = '/home/ubuntu/CellProfiler-plugins'

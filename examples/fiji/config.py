@@ -1,6 +1,6 @@
-"""The config of Fiji, for `run.py --project examples/fiji`: the keys of Distributed-Fiji.
+"""The config for Fiji, used by `run.py --project examples/fiji`. It has the keys of Distributed-Fiji.
 
-Constants that are missing here have defaults; the config.py at the root explains them.
+Constants that are missing here have default values, which the config.py at the root explains.
 """
 
 APP_NAME = 'ExampleFiji'
@@ -13,7 +13,7 @@ CLUSTER_MACHINES = 2
 TASKS_PER_MACHINE = 1
 MACHINE_TYPE = ['m5.large']
 MACHINE_PRICE = 0.10
-MOUNT_S3 = 'False'                      # 'True': parameters may name files in /home/ubuntu/bucket
+MOUNT_S3 = 'False'                      # 'True': parameters may refer to files in /home/ubuntu/bucket
 
 DOCKER_CORES = 1
 CPU_SHARES = 2 * 1024
@@ -27,5 +27,5 @@ SQS_DEAD_LETTER_QUEUE = APP_NAME + '_DeadMessages'
 LOG_GROUP_NAME = APP_NAME
 
 CHECK_IF_DONE_BOOL = 'True'
-EXPECTED_NUMBER_FILES = 2               # a job with fewer files has failed; Fiji's exit code does not tell
+EXPECTED_NUMBER_FILES = 2               # a job with fewer files counts as failed; Fiji's exit code does not show errors
 MIN_FILE_SIZE_BYTES = 1

@@ -1,4 +1,7 @@
-"""The config of Distributed-HelloWorld, as short as possible. The config.py at the root explains each constant."""
+"""The config for Distributed-HelloWorld, kept as short as possible.
+
+The config.py at the root explains every constant.
+"""
 
 APP_NAME = 'DistributedHelloWorld'
 DOCKERHUB_TAG = 'user/distributed-helloworld:latest'
@@ -8,5 +11,5 @@ MACHINE_TYPE = ['t3.micro']
 MACHINE_PRICE = 0.10
 MEMORY = 800
 
-# Every other constant in capitals reaches the program as an environment variable.
+# Every other uppercase constant is passed to the program as an environment variable.
 MY_NAME = 'FirstName LastName'

@@ -174,9 +174,8 @@ def test_a_subnet_without_an_interface_gets_one_with_or_without_a_public_address
     check_content(content, tmp_path)
     assert list_pools(build_request(content)) == [("m5.large", "subnet-a"), ("m5.large", "subnet-b")]
     (template,) = build_contents(content, ASSIGN_IP=str(public))
-    assert template.keys().isdisjoint(
-        {"SubnetId", "SecurityGroups", "SecurityGroupIds"}
-    )  # EC2 rejects these together with an interface
+    # EC2 rejects these keys together with an interface.
+    assert template.keys().isdisjoint({"SubnetId", "SecurityGroups", "SecurityGroupIds"})
     assert template["NetworkInterfaces"] == [
         {"DeviceIndex": 0, "DeleteOnTermination": True, "Groups": ["sg-1"], "AssociatePublicIpAddress": public}
     ]
@@ -806,6 +805,5 @@ def test_if_the_owner_lookup_fails_the_error_mentions_the_config_key_that_makes_
 
 def test_the_run_and_owner_tags_are_optional() -> None:
     assert build_tags(build_settings()) == {"app": "Tryout"}
-    assert (
-        len(build_tags(build_settings(), owner="x" * 300)["owner"]) == 256
-    )  # AWS: maximum number of characters in a tag's value
+    # AWS: a tag's value can have at most 256 characters.
+    assert len(build_tags(build_settings(), owner="x" * 300)["owner"]) == 256

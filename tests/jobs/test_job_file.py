@@ -128,9 +128,8 @@ def test_groups_may_be_the_objects_in_a_bucket(tmp_path: Path) -> None:
         {"key": "in/a.b.tif", "name": "a.b.tif", "stem": "a.b"},
         {"key": "in/deep/ü 1.tif", "name": "ü 1.tif", "stem": "ü 1"},
     ]
-    assert listings == [
-        ("images", "in/")
-    ]  # listed only once, because the bucket may change between checking and sending
+    # The bucket is listed only once, because it may change between checking and sending.
+    assert listings == [("images", "in/")]
 
 
 def test_a_pattern_may_contain_folders_below_the_prefix(tmp_path: Path) -> None:

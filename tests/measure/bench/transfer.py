@@ -59,9 +59,8 @@ def _compare_tools(name: str, source: Path, down: Path, env: Mapping[str, str], 
     seconds: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
         tools = list(_COMMANDS.items())
-        for tool, command in tools[
-            :: -1 if number % 2 else 1
-        ]:  # alternate the order, because the first program has the advantage of an idle disk
+        # Alternate the order, because the first program has the advantage of an idle disk.
+        for tool, command in tools[:: -1 if number % 2 else 1]:
             prefix = f"{tool}/{source.name}/"
             seconds.setdefault((tool, "up"), []).append(_time_command(command("up", source, prefix), env))
             shutil.rmtree(down, ignore_errors=True)

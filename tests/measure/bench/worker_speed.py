@@ -19,11 +19,8 @@ from tests.support.emulator import KEYS, WorkerLab, run_ministack
 
 SLOTS = 4
 OUTPUT = "out"
-COMMAND = [
-    "/bin/sh",
-    "-c",
-    'head -c 1000 /dev/zero > "$0"',
-]  # each job appends the path of its output file as an argument
+# Each job appends the path of its output file as an argument.
+COMMAND = ["/bin/sh", "-c", 'head -c 1000 /dev/zero > "$0"']
 RUN = "20261123T104500Z"
 MINUTES = 10
 

@@ -205,9 +205,8 @@ class Cloud:
         machine.workers.append(worker)
         del self._machines_with_room[machine]
         if len(machine.workers) < self.tasks_per_machine:
-            self._machines_with_room[machine] = (
-                None  # move the machine to the end, so that containers are spread evenly
-            )
+            # The machine is now the last one, so that containers are spread evenly.
+            self._machines_with_room[machine] = None
         call_after(self.env, self.assumptions.task_start, self._start_worker, worker)
 
     def _start_worker(self, worker: Worker) -> None:

@@ -17,9 +17,8 @@ from tests.measure.simulation.policies import CurrentMonitor, Monitor, Published
 from tests.measure.simulation.queue import Queue
 from tests.measure.simulation.worker import JobProgress
 
-VISIBILITY_MEANS = (
-    1.5  # visibility timeout as a multiple of the mean job length, as the published system's manual advises
-)
+# The visibility timeout as a multiple of the mean job length, as the published system's manual advises.
+VISIBILITY_MEANS = 1.5
 
 
 @dataclass(frozen=True)
