@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# from-debian.sh PACKAGE…: unpacks Debian packages, and the libraries they need that are not installed, into the current
-# folder. Installs nothing; the programs are in bin/. Needs Debian or Ubuntu, and root only if the package lists are missing
-# or outdated.
+# from-debian.sh PACKAGE…: unpacks Debian packages into the current folder, together with any dependencies that are not
+# installed. It does not install anything; the programs are in bin/. It requires Debian or Ubuntu, and root permissions only
+# if the package lists are missing or outdated.
 set -euo pipefail
 
 fail() {

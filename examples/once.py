@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Cache for programs and data: `once.py NAME SCRIPT [ARGUMENT…]` runs SCRIPT in a new folder and prints its path.
+"""A cache for programs and data: `once.py NAME SCRIPT [ARGUMENT…]` runs SCRIPT in a new folder and prints the folder's
+path.
 
 get-program.sh and get-data.sh use it so that nothing is downloaded twice. A second call runs SCRIPT again only if the
-first was interrupted or failed, or if SCRIPT or its arguments have changed since. Calls at the same time wait for each
+first was interrupted or failed, or if SCRIPT or its arguments have changed since then. Simultaneous calls wait for each
 other.
 """
 
@@ -23,7 +24,10 @@ def get_cache_folder() -> Path:
 
 
 def normalize_script(script: str) -> str:
-    """Return the script as newProject copies it, with its helpers in the same folder, so that both copies are equal."""
+    """Return the script in the form in which newProject copies it, with its helpers in the same folder.
+
+    The original and the copy are then equal.
+    """
     return script.replace("/../", "/")
 
 

@@ -1,5 +1,6 @@
 """The command line: the commands of run.py, their help, and everything they print.
 
-It may import every package; no other package may import it, and only this package imports `localcloud`. Start with
-`main.py`, then read `context.py`, which creates settings, clients, and the local cloud when a command first needs them.
+This package may import every other package, and no other package may import it. Only this package imports `localcloud`.
+Start with `main.py`, then read `context.py`, which creates settings, clients, and the local cloud when a command first
+needs them.
 """

@@ -13,20 +13,20 @@ from distributed_something.cli.group import Command
 @click.command(
     "setupAWS",
     cls=Command,
-    needs="config.py with your bucket and region, and a login that may create IAM roles (an administrator's).",
+    needs="config.py with your bucket and region, and AWS credentials that may create IAM roles (an administrator's).",
     examples=("setupAWS --dry-run", "setupAWS --read another-bucket"),
     next_step="fleetFile",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be created or changed.")
 @click.option("--destroy", is_flag=True, help="Delete what setupAWS created.")
-@click.option("--read", multiple=True, metavar="BUCKET", help="Another bucket that jobs may read; repeatable.")
-@click.option("--write", multiple=True, metavar="BUCKET", help="Another bucket that jobs may write to; repeatable.")
+@click.option("--read", multiple=True, metavar="BUCKET", help="Another bucket jobs may read. Can be repeated.")
+@click.option("--write", multiple=True, metavar="BUCKET", help="Another bucket jobs may write to. Can be repeated.")
 @click.option("--policies", is_flag=True, help="Only print the policies that an administrator gives to users.")
 @click.pass_obj
 def setup_aws(
     context: Context, dry_run: bool, destroy: bool, read: tuple[str, ...], write: tuple[str, ...], policies: bool
 ) -> None:
-    """Create the account's roles and its auto-monitor, once."""
+    """Create the account's roles and auto-monitor. Needed only once."""
     import json
 
     from distributed_something.account.setup_aws import (
@@ -62,9 +62,9 @@ def setup_aws(
     cls=Command,
     needs="config.py, and the roles that setupAWS creates.",
     examples=("fleetFile", "fleetFile --vpc vpc-0123456789abcdef0 --force"),
-    next_step="check FLEETFILE, which shows what a run would cost and what is missing",
+    next_step="check FLEETFILE, which shows the cost of a run and anything that is missing",
 )
-@click.option("--vpc", metavar="ID", help="Use this network instead of the region's default one.")
+@click.option("--vpc", metavar="ID", help="Use this VPC instead of the region's default VPC.")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Where to write it [default: files/APP_NAMEFleet.json]."
 )

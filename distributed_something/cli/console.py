@@ -1,4 +1,4 @@
-"""The console for all output: results to standard output, progress to standard error."""
+"""The console for all output: results go to standard output, and progress goes to standard error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """The implementation of `core.output.Output`. It imports rich only when needed, so that --help is fast."""
+    """The implementation of `core.output.Output`. rich is imported only when it is needed, so that --help is fast."""
 
     def __init__(self) -> None:
         self._screen: Screen | None = None

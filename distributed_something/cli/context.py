@@ -35,7 +35,10 @@ class ExitCode(IntEnum):
 
 @dataclass
 class Context:
-    """The state of one call of run.py. The fields are the options that may stand before or after the command."""
+    """The state of one run.py command.
+
+    The fields are the options that can be given before or after the command's name.
+    """
 
     local: bool = False
     containers: bool = False
@@ -52,7 +55,7 @@ class Context:
     def settings(self) -> Settings:
         """Return the settings in the config.
 
-        Raise InputError if the config is wrong or the project belongs to an older version.
+        Raise InputError if the config is invalid, or if the project belongs to an older version.
         """
         from distributed_something.core.config_settings import check_placeholders_replaced, load_settings
         from distributed_something.project.older_version import check_project_version
@@ -65,7 +68,10 @@ class Context:
 
     @cached_property
     def cloud(self) -> LocalCloud | None:
-        """Return the local cloud, started if necessary, or None for AWS. Raise LocalCloudError if it does not start."""
+        """Return the local cloud, which is started if necessary, or None for AWS.
+
+        Raise LocalCloudError if it does not start.
+        """
         if not self.local:
             return None
         from distributed_something.localcloud import start_local_cloud
@@ -104,11 +110,11 @@ class Context:
     def check_local(self, command: str) -> None:
         """Raise UsageError if `command` is used without --local."""
         if not self.local:
-            raise click.UsageError(f"{command} works only with the local cloud; type: run.py --local {command}")
+            raise click.UsageError(f"{command} works only with the local cloud; run: run.py --local {command}")
 
 
 def shorten_path(path: Path) -> Path:
-    """Return the path as a user would type it in the current folder."""
+    """Return the path relative to the current folder if it lies inside, as a user would type it."""
     try:
         return path.resolve().relative_to(Path.cwd())
     except (ValueError, OSError):

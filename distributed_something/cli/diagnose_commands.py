@@ -12,15 +12,15 @@ from distributed_something.cli.group import Command
 
 @click.command(
     cls=Command,
-    needs="config.py and a login; the Fleet file if you have one.",
+    needs="config.py and AWS credentials; the Fleet file if you have one.",
     examples=("check", "check files/exampleFleet.json"),
-    next_step="setup, after you have corrected what it found",
+    next_step="setup, after you have corrected the problems it found",
 )
 @click.argument("fleet_file", required=False, metavar="[FLEETFILE]", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_obj
 def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
-    """Check config, account, and Fleet file before you pay."""
+    """Check the config, account, and Fleet file before you pay."""
     from datetime import UTC, datetime
 
     from distributed_something.diagnose.check.check import run_preflight_checks
@@ -41,7 +41,7 @@ def check(context: Context, fleet_file: Path | None, as_json: bool) -> None:
     cls=Command,
     needs="config.py; the monitor file if startCluster has already written it.",
     examples=("why", "why files/DistributedSomethingSpotFleetRequestId.json"),
-    next_step="Do what the most likely cause suggests, or go on with monitor.",
+    next_step="Follow the advice for the most likely cause, or continue with monitor.",
 )
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the causes as JSON.")

@@ -20,7 +20,7 @@ COMMAND_GROUPS = {
 
 
 class Number(click.FloatRange):
-    """A number within limits. Unlike click's own type, it does not accept nan."""
+    """A number within limits. Unlike click's own type, this one does not accept nan."""
 
     name = "number"
 
@@ -30,10 +30,10 @@ class Number(click.FloatRange):
 
 
 class Command(click.Command):
-    """A command that takes the shared options and explains itself.
+    """A command that takes the shared options and has a detailed help page.
 
-    Its help page has, besides the docstring and the options: `needs`, what must exist before; `examples`, arguments of
-    run.py to paste; `next_step`, what usually comes next.
+    In addition to the docstring and the options, its help page shows `needs` (what the command requires), `examples`
+    (arguments for run.py, to copy and paste), and `next_step` (the usual next command).
     """
 
     def __init__(
@@ -75,7 +75,10 @@ class CommandGroup(click.Group):
 
 
 def build_shared_options() -> list[click.Parameter]:
-    """Return the options that may stand before or after the command; their values are saved in the Context."""
+    """Return the options that can be given before or after the command's name.
+
+    Their values are saved in the Context.
+    """
     folder, file = click.Path(path_type=Path, file_okay=False, exists=True), click.Path(path_type=Path)
     shared: dict[str, Any] = {"expose_value": False, "callback": _save_in_context}
     return [

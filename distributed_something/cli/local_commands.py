@@ -43,5 +43,5 @@ def stop(context: Context) -> None:
 
     stopped = stop_local_cloud(context.project)
     context.console.print_progress(
-        "the local cloud is stopped" if stopped else "no local cloud of this project was running"
+        "the local cloud is stopped" if stopped else "this project's local cloud was not running"
     )

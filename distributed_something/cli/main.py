@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _report_error(error, f"run.py: {text}; see: {command_path} --help", ExitCode.INPUT, context)
     except (KeyboardInterrupt, click.Abort) as error:
         return _report_error(
-            error, "run.py: interrupted; to continue, type the same command again", ExitCode.INTERRUPTED, context
+            error, "run.py: interrupted; to continue, run the same command again", ExitCode.INTERRUPTED, context
         )
     except SystemExit as error:
         return int(error.code or 0)
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _format_error(error: Exception, code: int) -> str:
-    """Return one line, or one line per problem if the user's input is wrong."""
+    """Return one line, or one line per problem if the user's input is invalid."""
     lines = str(error).splitlines() if code == ExitCode.INPUT else [str(error)]
     texts = (" ".join(line.split()) or type(error).__name__ for line in lines)
     return "\n".join(f"run.py: {text}" for text in texts)

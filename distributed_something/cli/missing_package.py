@@ -7,7 +7,7 @@ import sys
 
 
 def explain_missing_package(error: ImportError) -> str | None:
-    """Return the message for the user, or None if the error is about one of our own modules."""
+    """Return the message for the user, or None if the missing module is one of our own."""
     name = (error.name or "").partition(".")[0]
     if name in ("", "distributed_something"):
         return None

@@ -20,7 +20,7 @@ _Checked = TypeVar("_Checked")
 @click.command(
     "newProject",
     cls=Command,
-    needs="A Docker image that contains your program, and the command that runs it on one file.",
+    needs="A Docker image that contains your program, and the command that runs your program on one file.",
     examples=(
         "newProject ../seqtk --base biocontainers/seqtk:v1.3-1-deb_cv1",
         "newProject ../my-cells --from cellprofiler --app-name MyCells",
@@ -29,9 +29,9 @@ _Checked = TypeVar("_Checked")
 )
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
 @click.option("--from", "example", metavar="EXAMPLE", help="Start from a folder in examples/ instead of the template.")
-@click.option("--app-name", metavar="NAME", help="APP_NAME, which names everything in AWS [default: from FOLDER].")
-@click.option("--image", metavar="USER/PROJECT:TAG", help="The name of the image that you will build.")
-@click.option("--base", metavar="IMAGE", help="The image that contains the program.")
+@click.option("--app-name", metavar="NAME", help="APP_NAME, which names everything in AWS [default: based on FOLDER].")
+@click.option("--image", metavar="USER/PROJECT:TAG", help="The name of the Docker image that you will build.")
+@click.option("--base", metavar="IMAGE", help="The Docker image that contains the program.")
 @click.option("--program", metavar="COMMAND", help="What a job runs, with {file}, {input_dir}, and {output_dir}.")
 @click.pass_obj
 def new_project(
@@ -52,10 +52,10 @@ def new_project(
         new.check_app_name_option,
     )
     tag = _ask(
-        "The name of the image that you will build", image, new.build_default_image(name), new.parse_image_option
+        "The name of the Docker image that you will build", image, new.build_default_image(name), new.parse_image_option
     )
     if not example:
-        base = _ask("The image that contains the program", base, "debian:bookworm-slim", new.check_base_option)
+        base = _ask("The Docker image that contains the program", base, "debian:bookworm-slim", new.check_base_option)
         program = _ask("What a job runs", program, DEFAULT_PROGRAM, new.check_program_option)
     new.make_project(ROOT, folder, new.ProjectSpec(name, tag, base, program, example))
     context.console.print_progress(format_row("created", folder))
@@ -81,22 +81,22 @@ def new_project(
     "--exclude",
     multiple=True,
     metavar="LIST",
-    help="Leave out WELL, PLATE/WELL, or PLATE/WELL/SITE; * matches any; repeatable.",
+    help="Leave out WELL, PLATE/WELL, or PLATE/WELL/SITE; * matches anything. Can be repeated.",
 )
 @click.option(
-    "--pad", default=2, show_default=True, type=click.IntRange(1, 9), help="Digits of a well's column number."
+    "--pad", default=2, show_default=True, type=click.IntRange(1, 9), help="Digits in a well's column number."
 )
 @click.option("--batch", default=1, metavar="N", type=int, help="Put N sites (or wells, or plates) into one job.")
 @click.option("--table", metavar="FILE", type=click.Path(path_type=Path), help="One job per row of a CSV or TSV file.")
 @click.option("--files", metavar="FOLDER", type=click.Path(path_type=Path), help="One job per file.")
 @click.option("--objects", metavar="S3://BUCKET/PREFIX/", help="One job per object in a bucket.")
-@click.option("--match", metavar="PATTERN", help="Pattern of the names, such as '{plate}/{well}_s{site}.tif'.")
-@click.option("--by", metavar="NAMES", help="One job for all rows or files that agree in these fields.")
+@click.option("--match", metavar="PATTERN", help="Pattern for the names, such as '{plate}/{well}_s{site}.tif'.")
+@click.option("--by", metavar="NAMES", help="One job for all rows or files with the same values in these fields.")
 @click.option("--metadata", is_flag=True, help="Write CellProfiler's form: Metadata_Plate=P1,Metadata_Well=A01.")
 @click.option(
     "--like", metavar="JOBFILE", type=click.Path(path_type=Path), help="Copy the shared keys of this Job file."
 )
-@click.option("--set", "put", multiple=True, metavar="KEY=VALUE", help="Add or replace a shared key; repeatable.")
+@click.option("--set", "put", multiple=True, metavar="KEY=VALUE", help="Add or replace a shared key. Can be repeated.")
 @click.option(
     "--output",
     "-o",
@@ -122,27 +122,27 @@ def make_jobs(context: Context, /, output: Path | None, force: bool, **options: 
 @click.command(
     "runJob",
     cls=Command,
-    needs="config.py and a Job file; with --containers, Docker and the image.",
+    needs="config.py and a Job file; with --containers, also Docker and the image.",
     examples=(
         "--local runJob files/exampleJob.json --index 1",
         "--containers runJob files/exampleJob.json --id A01-0123456789",
     ),
-    next_step="Read the log in the folder that it names, correct the job, and submit it again.",
+    next_step="Read the log in the folder shown, correct the job, and submit it again.",
 )
 @click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
 @click.option("--index", metavar="N", type=click.IntRange(1), help="The job's number in the Job file, from 1.")
-@click.option("--id", "identity", metavar="JOBID", help="The job's ID, as monitor and records show it.")
+@click.option("--id", "identity", metavar="JOBID", help="The job's ID, as shown by monitor and in records.")
 @click.option("--upload", is_flag=True, help="First upload the folders in the Job file's `upload` key.")
 @click.pass_obj
 def run_job(context: Context, job_file: Path, index: int | None, identity: str | None, upload: bool) -> None:
-    """Run one job on this computer, to see why it fails."""
+    """Run one job on this computer to see why it fails."""
     from distributed_something.aws.s3 import upload_folders
     from distributed_something.jobs import run_job
     from distributed_something.jobs.docker import Docker
     from distributed_something.jobs.job_file import load_job_file
 
     if (index is None) == (identity is None):
-        raise click.UsageError("name one job with --index N (from 1) or --id JOBID")
+        raise click.UsageError("choose one job with --index N (from 1) or --id JOBID")
     containers, context = (
         context.containers,
         replace(context, containers=False),
@@ -169,15 +169,15 @@ def run_job(context: Context, job_file: Path, index: int | None, identity: str |
 
 @click.command(
     cls=Command,
-    needs="The template repository at the version you want, and the folder of your project.",
+    needs="The template repository at the version you want, and your project's folder.",
     examples=("--project ../my-cells upgrade --dry-run", "--project ../my-cells upgrade"),
     next_step="make build, in your project",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be changed.")
-@click.option("--force", is_flag=True, help="Also replace files that you have edited.")
+@click.option("--force", is_flag=True, help="Also replace the files that you have edited.")
 @click.pass_obj
 def upgrade(context: Context, dry_run: bool, force: bool) -> None:
-    """Bring this version of the package into a project."""
+    """Copy this version of the package into a project."""
     from distributed_something.project import upgrade
 
     plan = upgrade.plan_upgrade(ROOT, context.project)
@@ -195,7 +195,7 @@ def upgrade(context: Context, dry_run: bool, force: bool) -> None:
 
 
 def _ask(question: str, option: str | None, default: str, check: Callable[[str], _Checked]) -> _Checked:
-    """Return the value of the option, or what the user types; without a terminal, return `default`."""
+    """Return the value of the option, or what the user enters at a prompt. Without a terminal, return `default`."""
     if option is not None or not sys.stdin.isatty():
         return check(default if option is None else option)
 
@@ -205,7 +205,7 @@ def _ask(question: str, option: str | None, default: str, check: Callable[[str],
         try:
             return check(text)
         except InputError as error:
-            raise click.UsageError(str(error)) from None  # click asks again
+            raise click.UsageError(str(error)) from None  # click then prompts again
 
     value: _Checked = click.prompt(question, default=default, value_proc=parse_input, err=True)
     return value

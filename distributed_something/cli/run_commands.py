@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from distributed_something.run.monitor.policy import Pace
     from distributed_something.run.run_context import RunContext
 
-CHEAPEST_HELP = "After 15 minutes, do not replace machines that end."
+CHEAPEST_HELP = "After 15 minutes, stop replacing machines that end."
 
 
 @click.command(
     cls=Command,
-    needs="config.py; on AWS also a login and the roles that setupAWS creates.",
+    needs="config.py; on AWS, also AWS credentials and the roles that setupAWS creates.",
     examples=("setup", "--local setup"),
     next_step="submitJob JOBFILE",
 )
@@ -44,7 +44,7 @@ def setup(context: Context) -> None:
 )
 @click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
 @click.option(
-    "--dry-run", is_flag=True, help="Check every job, print their number and the first message, but send nothing."
+    "--dry-run", is_flag=True, help="Check every job, and print the job count and the first message, but send nothing."
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted submission.")
 @click.pass_obj
@@ -118,12 +118,12 @@ def start_cluster(context: Context, fleet_file: Path, wait: float, cheapest: boo
 
 @click.command(
     cls=Command,
-    needs="The monitor file, which startCluster writes. Leave this command running; if it stops, type it again.",
+    needs="The monitor file, which startCluster writes. Leave this command running; if it stops, run it again.",
     examples=(
         "monitor files/DistributedSomethingSpotFleetRequestId.json",
         "monitor files/DistributedSomethingSpotFleetRequestId.json True",
     ),
-    next_step="The results are in your bucket; the summary at the end shows where.",
+    next_step="Look at the results in your bucket; the summary at the end shows where they are.",
 )
 @click.argument("monitor_file", metavar="MONITORFILE", type=click.Path(path_type=Path))
 @click.argument(
@@ -148,12 +148,12 @@ def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest
 
 @click.command(
     cls=Command,
-    needs="config.py, and the monitor file to clean up one run; without a file, it cleans up the whole app.",
+    needs="config.py, and the monitor file to clean up one run; without a file, the whole app is cleaned up.",
     examples=("cleanup files/DistributedSomethingSpotFleetRequestId.json", "cleanup --verify"),
     next_step="setup, for the next run",
 )
 @click.argument("monitor_file", required=False, metavar="[MONITORFILE]", type=click.Path(path_type=Path))
-@click.option("--verify", is_flag=True, help="Only list what remains of this run, or, without a file, of all runs.")
+@click.option("--verify", is_flag=True, help="Only list what remains of this run or, without a file, of all runs.")
 @click.option("--stale", is_flag=True, help="List what older runs left behind; with --yes, delete it.")
 @click.option("--yes", is_flag=True, help="Delete the queue even if jobs are waiting in it.")
 @click.option("--failed-too", is_flag=True, help="Also delete the dead-letter queue and the failed jobs in it.")
@@ -190,7 +190,9 @@ def _build_run_context(context: Context) -> RunContext:
 
 
 def _choose_pace(context: Context) -> Pace:
-    """Return how often to look: more often locally, where counts are exact and machines start at once."""
+    """Return how often to look at the run: more often in the local cloud, where counts are exact and machines start at
+    once.
+    """
     from distributed_something.run.monitor.policy import Pace
 
     return (
@@ -201,9 +203,10 @@ def _choose_pace(context: Context) -> Pace:
 
 
 def _stop_if_check_fails(context: Context, fleet_file: Path, content: dict[str, Any]) -> None:
-    """Print the warnings of `check`, and end the command if it finds something wrong.
+    """Print the warnings from `check`, and end the command if `check` finds an error.
 
-    Warnings are not printed for the local cloud, which costs nothing and does not emulate all that `check` looks at.
+    Warnings are not printed for the local cloud, which costs nothing and does not emulate everything that `check`
+    examines.
     """
     from datetime import UTC, datetime
 

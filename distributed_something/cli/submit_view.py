@@ -10,7 +10,7 @@ from distributed_something.core.output import Output
 
 
 class SubmitView:
-    """A progress bar while jobs are sent, shown only in a terminal."""
+    """A progress bar that is shown while jobs are being sent, but only in a terminal."""
 
     def __init__(self, total: int, output: Output) -> None:
         console = output.screen

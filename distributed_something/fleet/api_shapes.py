@@ -1,7 +1,7 @@
-"""Checks of a request against botocore's model of the call, before anything is sent.
+"""Checks a request against botocore's model of the call before anything is sent.
 
-botocore validates requests too, but it reports all errors as one text for programmers, and it does not check values
-against the lists of values that AWS accepts.
+botocore also validates requests, but it reports all errors as a single text written for programmers, and it does not
+check whether a value is one that AWS accepts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from botocore.model import Shape
 
 
-MAX_CHOICES_SHOWN = 12  # accepted values that one line lists
+MAX_CHOICES_SHOWN = 12  # maximum number of accepted values listed in a message
 # botocore's name of a type: Python's types, what a user calls it, and what to write
 _TYPES: dict[str, tuple[tuple[type, ...], str, str]] = {
     "structure": ((dict,), "an object", "write an object: { … }"),
@@ -33,9 +33,9 @@ _TYPES: dict[str, tuple[tuple[type, ...], str, str]] = {
     "boolean": ((bool,), "true or false", "write true or false, without quotes"),
     "timestamp": ((datetime,), "a time", "write a time, such as 2026-11-23T10:45:00Z"),
 }
-UNKNOWN_KEY_PROBLEM = "AWS does not know this key"
+UNKNOWN_KEY_PROBLEM = "AWS does not recognize this key"
 _NUMBER_TYPES = ("integer", "long", "float", "double")
-_GROWING_ENUMS = ("InstanceType",)  # AWS adds values to these faster than botocore does
+_GROWING_ENUMS = ("InstanceType",)  # AWS adds values to these lists before botocore does
 
 
 class RequestFault(NamedTuple):
@@ -55,8 +55,8 @@ class _Node(NamedTuple):
 
 
 def find_request_faults(request: dict[str, Any], shape: Shape) -> list[RequestFault]:
-    """Return everything in `request` that AWS would refuse: first unknown and missing keys and wrong types, then values
-    that AWS does not accept.
+    """Return everything in `request` that AWS would reject: first unknown keys, missing keys, and wrong types, then
+    values that AWS does not accept.
 
     Keys are relative to the single parameter that a call such as RequestSpotFleet takes.
     """
@@ -66,7 +66,10 @@ def find_request_faults(request: dict[str, Any], shape: Shape) -> list[RequestFa
 
 
 def _iter_nodes(node: _Node) -> Iterator[_Node]:
-    """Yield the node and all known nodes below it, in the order of the request; skip what is below a wrong type."""
+    """Yield the node and all nodes below it that the model contains, in the order of the request.
+
+    Skip everything below a value of the wrong type.
+    """
     yield node
     if not _has_expected_type(node):
         return
@@ -139,12 +142,12 @@ def _has_expected_type(node: _Node) -> bool:
 def _is_time(value: Any) -> bool:
     try:
         parse_to_aware_datetime(value)
-    except (TypeError, ValueError, AttributeError, RuntimeError):  # the last two from dateutil and for far years
+    except (TypeError, ValueError, AttributeError, RuntimeError):  # the last two: from dateutil for extreme years
         return False
     return True
 
 
 def _format_key(path: str) -> str:
-    """Return the path without the name of the call's single parameter, unless the path is only that name."""
+    """Return the path without the name of the call's single parameter, unless the path consists only of that name."""
     key = path.lstrip(".")
     return key.partition(".")[2] or key

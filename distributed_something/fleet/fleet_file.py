@@ -1,9 +1,9 @@
 """The Fleet file, checked against the config and botocore's model of the call before anything is sent.
 
 A Fleet file describes its machines either by LaunchSpecifications, as in the published system, or by a launch template
-(see `launch_specs.py`). The config decides machine types, number, price, and public address. From either form the run
-makes its own launch template (`launch_plan.py`) and requests the fleet with it, because only with a launch template do
-volumes get tags, do machines require IMDSv2, and can some machines be on-demand.
+(see `launch_specs.py`). The config determines the machine types, the number of machines, their price, and whether they
+get public addresses. From either form, the run creates its own launch template (`launch_plan.py`) and requests the
+fleet with it. Only a launch template can tag volumes, require IMDSv2, and make some machines on-demand.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ if TYPE_CHECKING:
 
 MAX_POOLS = 300  # EC2: combinations of type and subnet per fleet (User Guide: "Quotas for EC2 Fleet and Spot Fleet")
 MAX_LAUNCH_SPECS = 50  # EC2: LaunchTemplateConfigs of CreateFleet; no limit is documented for RequestSpotFleet
-_PLACEHOLDERS = ("FILL_IN", "XXXX", "NNNN", "123456789123", "your-key")  # in the shipped and the published Fleet file
+# In this package's and the published system's Fleet files.
+_PLACEHOLDERS = ("FILL_IN", "XXXX", "NNNN", "123456789123", "your-key")
 _OBJECT_LISTS = ("NetworkInterfaces", "BlockDeviceMappings", "SecurityGroups", "TagSpecifications")
 _OVERRIDE_KEYS = {"SubnetId", "InstanceType"}
-_SUBNET_REMEDY = "write 'subnet-…', or several, separated by commas"
+_SUBNET_REMEDY = "write a subnet ID ('subnet-…'), or several separated by commas"
 
 
 def load_fleet_file(path: Path, *, settings: Settings | None = None, is_local: bool = False) -> JsonObject:
     """Return the content of the Fleet file: a JSON object with LaunchSpecifications or one launch template.
 
-    Raise InputError if its form is wrong. The error then also holds what `check_fleet_file` would report later, as far
-    as this is known without AWS. `settings`: the config, to report conflicts with it. `is_local`: the file may have
-    placeholders, because the local cloud replaces them.
+    Raise InputError if the file's structure is invalid. The error also includes whatever `check_fleet_file` would
+    report later and can be determined without AWS. `settings`: the config, to report conflicts with it. `is_local`:
+    whether the file may have placeholders, because the local cloud replaces them.
     """
     fleet = read_json_object(path, "a fleet file")
     check_file_kind(path, fleet, "Fleet file")
@@ -65,7 +66,8 @@ def load_fleet_file(path: Path, *, settings: Settings | None = None, is_local: b
 
 
 def check_fleet_file(ec2: EC2Client, settings: Settings, fleet: JsonObject, path: Path) -> None:
-    """Raise one InputError for everything in the Fleet file that does not fit the config or botocore's model.
+    """Raise a single InputError that lists everything in the Fleet file that conflicts with the config or botocore's
+    model.
 
     Nothing is sent. `fleet`: the content that `load_fleet_file` returned.
     """
@@ -74,7 +76,7 @@ def check_fleet_file(ec2: EC2Client, settings: Settings, fleet: JsonObject, path
     request_errors = list(_iter_own_request_errors(model, fleet, path))
     errors += request_errors or _iter_content_errors(model, settings, fleet, path)
     _raise_if_any(errors)
-    start = datetime.fromtimestamp(0, UTC)  # the form of the request does not depend on the time
+    start = datetime.fromtimestamp(0, UTC)  # the structure of the request does not depend on the time
     plan = build_launch_plan(ec2, settings, fleet, build_tags(settings, run=build_run_name(start.timestamp())))
     request = {"SpotFleetRequestConfig": build_fleet_request(settings, fleet, plan, start)}
     _raise_if_any([*_iter_request_errors(model, request, path), *_iter_exceeded_limits(plan, path)])
@@ -110,7 +112,7 @@ def _iter_form_errors(fleet: JsonObject, path: Path) -> Iterator[InputError]:
 def _iter_specification_list_errors(specifications: object, path: Path) -> Iterator[InputError]:
     if not isinstance(specifications, list) or not specifications:
         problem = f"{format_value(specifications)} is not a list of launch specifications"
-        remedy = "list one, which is used for each MACHINE_TYPE of the config"
+        remedy = "list one; it is used for each MACHINE_TYPE in the config"
         yield InputError(path, LAUNCH_SPECIFICATIONS_KEY, problem, remedy)
         return
     for number, specification in enumerate(specifications):
@@ -172,7 +174,7 @@ def _iter_template_config_errors(configs: object, path: Path) -> Iterator[InputE
         key = f"{LAUNCH_TEMPLATE_CONFIGS_KEY}[{number}]"
         template = config.get("LaunchTemplateSpecification")
         if not isinstance(template, dict) or ("LaunchTemplateId" in template) == ("LaunchTemplateName" in template):
-            problem = "EC2 needs exactly one of the template's ID and its name"
+            problem = "EC2 needs either the template's ID or its name, but not both"
             remedy = "write either LaunchTemplateId or LaunchTemplateName"
             yield InputError(path, f"{key}.LaunchTemplateSpecification", problem, remedy)
         yield from _iter_override_errors(config.get("Overrides", []), f"{key}.Overrides", path)
@@ -184,7 +186,7 @@ def _iter_override_errors(overrides: object, key: str, path: Path) -> Iterator[I
         return
     for number, override in enumerate(overrides):
         for name in sorted(override.keys() - _OVERRIDE_KEYS):
-            yield InputError(path, f"{key}[{number}].{name}", "the config decides this", "remove this key")
+            yield InputError(path, f"{key}[{number}].{name}", "the config determines this", "remove this key")
         yield from _iter_subnet_errors(override, f"{key}[{number}]", path)
 
 
@@ -203,7 +205,7 @@ def _iter_placeholder_errors(fleet: JsonObject, path: Path) -> Iterator[InputErr
 
 
 def _iter_strings(value: object, key: str) -> Iterator[tuple[str, str]]:
-    """Yield the path, such as `LaunchSpecifications[0].ImageId`, and the text of each string in a JSON value."""
+    """Yield the path, such as `LaunchSpecifications[0].ImageId`, and the text of each string inside a JSON value."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, dict):
@@ -233,9 +235,12 @@ def _iter_config_conflicts(settings: Settings, fleet: JsonObject, path: Path) ->
 def _iter_content_errors(
     model: ServiceModel, settings: Settings, fleet: JsonObject, path: Path
 ) -> Iterator[InputError]:
-    """Yield what the run cannot use although EC2 would accept it; the form of the request is correct."""
+    """Yield an error for each value that the run cannot use although EC2 would accept it.
+
+    The request's structure must be valid.
+    """
     if fleet.get("Type", "maintain") != "maintain":
-        problem = f"the monitor cannot scale a fleet of the type {format_value(fleet['Type'])}"
+        problem = f"the monitor cannot scale a fleet of type {format_value(fleet['Type'])}"
         yield InputError(path, "Type", problem, "write 'maintain', or remove this key")
     yield from _iter_tag_errors(fleet, "", ("spot-fleet-request",), path)
     for number, specification in enumerate(fleet.get(LAUNCH_SPECIFICATIONS_KEY, [])):
@@ -256,9 +261,12 @@ def _iter_tag_errors(tagged: JsonObject, prefix: str, accepted: tuple[str, ...],
 def _iter_launch_errors(
     model: ServiceModel, settings: Settings, specification: JsonObject, key: str, path: Path
 ) -> Iterator[InputError]:
-    """Yield what a launch template cannot hold or what keeps machines from starting, so that nothing is dropped."""
+    """Yield an error for each value that a launch template cannot contain or that keeps machines from starting.
+
+    Without this check, such values would be dropped silently.
+    """
     if "InstanceRequirements" in specification:
-        problem = "MACHINE_TYPE in the config decides this"
+        problem = "MACHINE_TYPE in the config determines this"
         yield InputError(path, f"{key}.InstanceRequirements", problem, "remove this key")
     weight = specification.get("WeightedCapacity", 1)
     if weight != 1:
@@ -272,7 +280,7 @@ def _iter_launch_errors(
     for fault in find_request_faults(request, _get_input_shape(model, "CreateLaunchTemplate")):
         problem, remedy = fault.problem, fault.remedy
         if problem == UNKNOWN_KEY_PROBLEM:
-            problem = "startCluster turns this into a launch template, and launch templates do not have this key"
+            problem = "startCluster converts this into a launch template, and launch templates do not have this key"
             remedy = "remove it"
         yield InputError(path, f"{key}.{fault.key}", problem, remedy)
 
@@ -281,7 +289,10 @@ def _iter_launch_errors(
 
 
 def _iter_own_request_errors(model: ServiceModel, fleet: JsonObject, path: Path) -> Iterator[InputError]:
-    """Yield the errors in the file's own values, which the values from the config would hide in the final request."""
+    """Yield the errors in the file's own values.
+
+    In the final request, the config's values would replace some of them and hide the errors.
+    """
     own = {key: value for key, value in fleet.items() if key not in ("ValidFrom", "ValidUntil")}
     return _iter_request_errors(model, {"SpotFleetRequestConfig": {"TargetCapacity": 1} | own}, path)
 
@@ -294,27 +305,27 @@ def _iter_request_errors(model: ServiceModel, request: JsonObject, path: Path) -
 def _iter_exceeded_limits(plan: LaunchPlan, path: Path) -> Iterator[InputError]:
     pools = sum(len(version.overrides) for version in plan.versions)
     if pools > MAX_POOLS:
-        problem = f"{pools} combinations of type and subnet are more than EC2 accepts ({MAX_POOLS})"
-        yield InputError(path, "MACHINE_TYPE", problem, "name fewer types or subnets")
+        problem = f"{pools} combinations of type and subnet exceed EC2's limit ({MAX_POOLS})"
+        yield InputError(path, "MACHINE_TYPE", problem, "list fewer types or subnets")
     versions = len(plan.versions)
     if versions > MAX_LAUNCH_SPECS:
-        problem = f"{versions} that differ in more than type and subnet are more than EC2 accepts ({MAX_LAUNCH_SPECS})"
-        yield InputError(path, LAUNCH_SPECIFICATIONS_KEY, problem, "make some of them equal")
+        problem = f"{versions} that differ in more than type and subnet exceed EC2's limit ({MAX_LAUNCH_SPECS})"
+        yield InputError(path, LAUNCH_SPECIFICATIONS_KEY, problem, "make some of them identical")
 
 
 def _get_input_shape(model: ServiceModel, call: str) -> Shape:
     shape = model.operation_model(call).input_shape
-    assert shape is not None  # these calls take input
+    assert shape is not None  # both calls have input parameters
     return shape
 
 
 def _load_ec2_model() -> ServiceModel:
     """Return botocore's model of EC2 without a client, which would need credentials and a region."""
-    import botocore.session  # slow, and needed only for an error
+    import botocore.session  # slow, and needed only if there is an error
 
     return botocore.session.get_session().get_service_model("ec2")
 
 
 def _is_inside(key: str, outer_keys: Iterable[str]) -> bool:
-    """Return whether the key is one of these, or below one of them."""
+    """Return whether the key is one of these keys or lies below one of them."""
     return any(key == outer or key.startswith((f"{outer}.", f"{outer}[")) for outer in outer_keys)

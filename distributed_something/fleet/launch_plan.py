@@ -1,7 +1,7 @@
 """The plan for a run's launch template: its versions, and the types and subnets that the fleet requests for each.
 
-The fleet request names versions by number, and EC2 numbers versions in the order in which they are created. Both are
-built from the same plan, so that a version number always refers to the intended specification.
+The fleet request names versions by number, and EC2 numbers versions in the order in which they are created. The request
+and the versions are built from the same plan, so that a version number always refers to the intended specification.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-# Two hops, because a container's requests to the instance metadata service take one hop more than the machine's own.
+# Two hops, because a container's requests to the instance metadata service take one more hop than the machine's own
+# requests.
 METADATA_OPTIONS = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
 TAGGED_RESOURCE_TYPES = ("instance", "volume")
-_FLEET_KEYS = ("InstanceType", "InstanceRequirements", "InstanceMarketOptions")  # a fleet refuses the last
+# EC2 rejects InstanceMarketOptions in a fleet.
+_FLEET_KEYS = ("InstanceType", "InstanceRequirements", "InstanceMarketOptions")
 # Spot machines cannot have these, and neither the monitor nor cleanup could terminate an on-demand machine with them.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingDisableAPITermination.html
 _PROTECTION_KEYS = ("DisableApiTermination", "DisableApiStop")
@@ -41,7 +43,7 @@ class TemplateVersion:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """The run's launch template: its name, the run's tags, and its versions in the order of their creation."""
+    """The run's launch template: its name, the run's tags, and its versions in the order in which they are created."""
 
     name: str
     tags: Mapping[str, str]
@@ -61,10 +63,10 @@ class LaunchPlan:
 def build_launch_plan(
     ec2: EC2Client, settings: Settings, fleet: JsonObject, tags: Mapping[str, str], template: JsonObject | None = None
 ) -> LaunchPlan:
-    """Return the plan for a Fleet file whose form is correct; nothing is sent.
+    """Return the plan for a Fleet file with a valid structure. Nothing is sent.
 
-    `tags`: tags including the run, which also names the run's launch template. `template`: the content of the launch
-    template that the file names; without it the plan is only good for checking the request.
+    `tags`: tags that include the run's name, which is also part of the launch template's name. `template`: the content
+    of the launch template that the file names. Without `template`, the plan can only be used to check the request.
     """
     shape = ec2.meta.service_model.shape_for("RequestLaunchTemplateData")
     versions = [
@@ -75,7 +77,7 @@ def build_launch_plan(
 
 
 def _build_version_data(settings: Settings, content: JsonObject, tags: Mapping[str, str], shape: Shape) -> JsonObject:
-    """Return `content` as LaunchTemplateData: with the run's values, and without keys that EC2 does not accept."""
+    """Return `content` as LaunchTemplateData, with the run's values and without keys that EC2 does not accept."""
     own = {key: value for key, value in content.items() if key not in _FLEET_KEYS + _PROTECTION_KEYS}
     groups = list(own.pop("SecurityGroupIds", ()))
     tagged = build_tag_specifications(
@@ -94,15 +96,16 @@ def _build_version_data(settings: Settings, content: JsonObject, tags: Mapping[s
 
 
 def _build_interfaces(file_interfaces: Iterable[JsonObject], groups: list[str], *, public: bool) -> list[JsonObject]:
-    """Return the network interfaces: those of the file, or a new one with the security groups `groups`.
+    """Return the file's network interfaces, or a new one with the security groups `groups` if the file has none.
 
-    Only a single interface gets AssociatePublicIpAddress, because EC2 does not accept it for several. A new interface
-    carries the security groups, because EC2 accepts none outside of interfaces if there are interfaces.
+    AssociatePublicIpAddress is set only if there is a single interface, because EC2 does not accept it for several. The
+    new interface contains the security groups, because EC2 does not accept them outside the interfaces if there are
+    any.
     """
     new: JsonObject = {"DeviceIndex": 0, "DeleteOnTermination": True} | ({"Groups": groups} if groups else {})
     interfaces = [dict(interface) for interface in file_interfaces] or [new]
     for number, interface in enumerate(interfaces):
-        interface.setdefault("DeviceIndex", number)  # EC2 starts no machine without it
+        interface.setdefault("DeviceIndex", number)  # EC2 does not start machines without it
         interface.pop("AssociatePublicIpAddress", None)
     if len(interfaces) == 1:
         interfaces[0]["AssociatePublicIpAddress"] = public
@@ -110,7 +113,7 @@ def _build_interfaces(file_interfaces: Iterable[JsonObject], groups: list[str], 
 
 
 def _has_persistent_volume(content: JsonObject) -> bool:
-    """Return whether a volume stays after its machine ends. EC2 gives all volumes of a machine the same tags."""
+    """Return whether any volume is kept after its machine ends. EC2 gives all volumes of a machine the same tags."""
     mappings = content.get("BlockDeviceMappings", ())
     return any(mapping.get("Ebs", {}).get("DeleteOnTermination") is False for mapping in mappings)
 

@@ -1,8 +1,7 @@
 """The launch specifications of a Fleet file, each as the content of a launch template and its overrides.
 
-The content is what all machines of a specification have in common; each override is one machine type in one subnet or
-zone. Every type is combined with every subnet. `launch_plan.py` adds the values that the run decides. Nothing here
-calls AWS.
+The content is what all machines of a specification have in common. Each override is one machine type in one subnet or
+zone, and every type is combined with every subnet. `launch_plan.py` adds the run's own values. Nothing here calls AWS.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class LaunchSpec(NamedTuple):
 
 
 def build_launch_specs(settings: Settings, fleet: JsonObject, template: JsonObject | None = None) -> list[LaunchSpec]:
-    """Return the launch specifications of a Fleet file whose form is correct; those with equal content become one.
+    """Return the launch specifications of a Fleet file with a valid structure, merging those with equal content.
 
     `template`: the content of the launch template that the file names, if it was read.
     """
@@ -55,7 +54,7 @@ def build_launch_specs(settings: Settings, fleet: JsonObject, template: JsonObje
 
 
 def build_template_data(specification: JsonObject, settings: Settings) -> JsonObject:
-    """Return a launch specification as LaunchTemplateData, without type, subnet, zone, and what the config decides."""
+    """Return a launch specification as LaunchTemplateData, without type, subnet, zone, and values from the config."""
     content = {
         key: copy.deepcopy(value) for key, value in specification.items() if key not in _CONFIG_KEYS + _OVERRIDE_KEYS
     }
@@ -90,7 +89,9 @@ def _build_spec_from_template(settings: Settings, fleet: JsonObject, template: J
 
 
 def _pair_with_types(specifications: list[JsonObject], types: list[str]) -> list[tuple[JsonObject, list[str]]]:
-    """Pair a single specification with all types, and several with one type each, as the published system does."""
+    """Pair a single specification with all types, or several specifications with one type each, as the published system
+    does.
+    """
     if len(specifications) == 1:
         return [(specifications[0], types)]
     return [(specification, [name]) for specification, name in zip(specifications, types, strict=True)]
@@ -101,7 +102,7 @@ def _add_launch_spec(specs: list[LaunchSpec], new: LaunchSpec) -> None:
     same = next((spec for spec in specs if spec.content == new.content), None)
     if same is None:
         specs.append(new)
-    else:  # EC2 refuses a request that names the same type and subnet twice
+    else:  # EC2 rejects a request with the same type and subnet twice
         same.overrides.extend(override for override in new.overrides if override not in same.overrides)
 
 
@@ -111,7 +112,7 @@ def _iter_overrides(specification: JsonObject, types: list[str]) -> Iterator[Jso
 
 
 def _list_places(specification: JsonObject) -> list[JsonObject]:
-    """Return the subnets, or the zones if there are none, or one empty place if EC2 may choose."""
+    """Return the specification's subnets, or its zones if it has no subnets, or one empty place if EC2 may choose."""
     interfaces, placement = specification.get("NetworkInterfaces") or [{}], specification.get("Placement", {})
     subnets = specification.get("SubnetId") or interfaces[0].get("SubnetId", "")
     for key, text in (("SubnetId", subnets), *((key, placement.get(key, "")) for key in _ZONE_KEYS)):
@@ -121,7 +122,10 @@ def _list_places(specification: JsonObject) -> list[JsonObject]:
 
 
 def _remove_place(content: JsonObject, place: JsonObject) -> JsonObject:
-    """Return `content` without the subnet or zone that overrides set; interfaces in other subnets keep theirs."""
+    """Return `content` without the subnet or zone that the overrides specify.
+
+    Interfaces in other subnets keep their subnets.
+    """
     interfaces, placement = content.get("NetworkInterfaces") or [{}], content.get("Placement", {})
     first = interfaces[0].get("SubnetId")
     for interface in interfaces if "SubnetId" in place else ():
@@ -136,11 +140,14 @@ def _remove_place(content: JsonObject, place: JsonObject) -> JsonObject:
 
 
 def _build_disk_mappings(mappings: list[JsonObject], size: int) -> list[JsonObject]:
-    """Return the disks, with `size` GiB for the last one, which holds the containers (the root comes first)."""
+    """Return the disks.
+
+    Set the size of the last one, which stores the containers, to `size` GiB. The first one is the root disk.
+    """
     mappings = mappings or [{"DeviceName": ECS_IMAGE_ROOT_DEVICE, "Ebs": {"VolumeType": "gp3"}}]
     volumes: list[JsonObject] = [mapping["Ebs"] for mapping in mappings if "Ebs" in mapping]
     for volume in volumes:
-        volume.setdefault("DeleteOnTermination", True)  # otherwise it costs money after its machine ended
+        volume.setdefault("DeleteOnTermination", True)  # otherwise it costs money after its machine ends
     if volumes:
         volumes[-1]["VolumeSize"] = size
     return mappings
@@ -148,7 +155,10 @@ def _build_disk_mappings(mappings: list[JsonObject], size: int) -> list[JsonObje
 
 @dataclass(frozen=True)
 class LaunchSpecification:
-    """One combination that the fleet may launch. None or empty: EC2 chooses, or the template was not read."""
+    """One combination that the fleet may launch.
+
+    A field that is None or empty means that EC2 chooses, or that the template was not read.
+    """
 
     machine_type: str
     subnets: tuple[str, ...] = ()
@@ -161,19 +171,22 @@ class LaunchSpecification:
 
 
 def build_launch_specifications(specs: Iterable[LaunchSpec]) -> list[LaunchSpecification]:
-    """Return one launch specification for each override of each of `specs`."""
+    """Return one launch specification for every override in `specs`."""
     return [_build_launch_specification(spec.content, override) for spec in specs for override in spec.overrides]
 
 
 def list_requested_types(request: Mapping[str, Any]) -> set[str]:
-    """Return the machine types of a fleet request from EC2; the published system's has LaunchSpecifications."""
+    """Return the machine types in a fleet request as EC2 describes it.
+
+    The published system's requests have LaunchSpecifications.
+    """
     overrides = (item for config in request.get("LaunchTemplateConfigs", ()) for item in config.get("Overrides", ()))
     types = (item.get("InstanceType") for item in (*request.get("LaunchSpecifications", ()), *overrides))
     return {name for name in types if name}
 
 
 def parse_arn_name(profile: str) -> str:
-    """Return the name in the ARN of an instance profile or a role; a plain name is returned as it is."""
+    """Return the name in the ARN of an instance profile or a role; a plain name is returned unchanged."""
     return profile.rsplit("/", 1)[-1]
 
 

@@ -1,6 +1,6 @@
-"""Launch templates in EC2: the one that a Fleet file may name, which is only read, and the run's own.
+"""Launch templates in EC2: the one that a Fleet file may name, which is only read, and the one that each run creates.
 
-The run's launch template is named APP_NAME-RUN and has tags and one version for each launch specification
+The run's launch template is named APP_NAME-RUN. It has tags, and one version for each launch specification
 (`launch_plan.py`). Cleanup deletes it.
 """
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def find_template_data(ec2: EC2Client, fleet: JsonObject) -> JsonObject | None:
-    """Return the content of the launch template that the Fleet file names, or None if it does not exist.
+    """Return the content of the launch template that the Fleet file names, or None if the template does not exist.
 
-    Raise botocore's errors.
+    Other AWS errors are not caught.
     """
     template = dict(fleet[LAUNCH_TEMPLATE_CONFIGS_KEY][0]["LaunchTemplateSpecification"])
     version = template.pop("Version", "$Default")
@@ -49,17 +49,17 @@ def find_template_data(ec2: EC2Client, fleet: JsonObject) -> JsonObject | None:
 
 
 def format_template_name(fleet: JsonObject) -> str:
-    """Return the launch template that the Fleet file names, such as "lt-1 version 3"."""
+    """Return a description of the launch template that the Fleet file names, such as "lt-1 version 3"."""
     template = fleet[LAUNCH_TEMPLATE_CONFIGS_KEY][0]["LaunchTemplateSpecification"]
     name = template.get("LaunchTemplateId") or template["LaunchTemplateName"]
     return f"{name} version {template.get('Version', '$Default')}"
 
 
 def load_template_data(ec2: EC2Client, settings: Settings, fleet: JsonObject, path: Path) -> JsonObject | None:
-    """Return the checked content of the launch template that the Fleet file names, or None if it names none.
+    """Return the checked content of the launch template that the Fleet file names, or None if the file names none.
 
-    Raise InputError, which names the Fleet file `path`, if the template does not exist or cannot be used. Raise
-    CloudError if EC2 refuses.
+    Raise InputError for the Fleet file `path` if the template does not exist or cannot be used. Raise CloudError if EC2
+    returns an error.
     """
     if LAUNCH_TEMPLATE_CONFIGS_KEY not in fleet:
         return None
@@ -67,7 +67,7 @@ def load_template_data(ec2: EC2Client, settings: Settings, fleet: JsonObject, pa
         content = find_template_data(ec2, fleet)
     if content is None:
         problem = f"there is no launch template {format_template_name(fleet)}"
-        raise InputError(path, LAUNCH_TEMPLATE_CONFIGS_KEY, problem, "name one that exists in this region")
+        raise InputError(path, LAUNCH_TEMPLATE_CONFIGS_KEY, problem, "specify one that exists in this region")
     fault = find_template_fault(settings, content)
     if fault is not None:
         problem = f"the launch template {format_template_name(fleet)}: {fault.problem}"
@@ -92,7 +92,8 @@ def find_template_fault(settings: Settings, content: JsonObject) -> TemplateFaul
 def create_run_template(ec2: EC2Client, plan: LaunchPlan, sleep: Callable[[float], None]) -> Iterator[None]:
     """Create the run's launch template with the versions of the plan.
 
-    Delete it again if EC2 refuses one of the versions or a request inside the block. Raise CloudError.
+    Delete the template again if EC2 rejects a version or a request inside the block. Raise CloudError if a call to EC2
+    fails.
     """
     first, *others = plan.versions
     template = _create_first_version(ec2, plan, first)
@@ -101,7 +102,7 @@ def create_run_template(ec2: EC2Client, plan: LaunchPlan, sleep: Callable[[float
             _create_next_version(ec2, template, plan, version, sleep)
         yield
     except CloudError as error:
-        # Without a response from AWS, the fleet may exist and need the template.
+        # If AWS did not respond, the fleet may exist and need the template.
         if isinstance(error.__cause__, ClientError):
             with suppress(*AWSError):  # the template costs nothing, and cleanup finds it
                 ec2.delete_launch_template(LaunchTemplateId=template)

@@ -1,4 +1,6 @@
-"""The subnets of a new Fleet file: those whose zones offer the machine types and from which machines can reach AWS."""
+"""Chooses the subnets for a new Fleet file: subnets whose zones offer the machine types and whose machines can reach
+AWS.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,10 @@ ANY_IPV4_CIDR = "0.0.0.0/0"
 
 
 def find_default_route_target(subnet: str, network: str, tables: Sequence[Any]) -> str | None:
-    """Return the kind of target of the subnet's default route, such as 'igw' or 'nat', or None if it has none.
+    """Return the type of target that the subnet's default route has, such as 'igw' or 'nat', or None if there is no
+    such route.
 
-    `network`: the VPC, whose main route table applies if the subnet has none of its own.
+    `network`: the VPC, whose main route table applies if the subnet has no route table of its own.
     """
     associations = [(table, association) for table in tables for association in table.get("Associations", ())]
     own = [table for table, association in associations if association.get("SubnetId") == subnet]
@@ -38,10 +41,10 @@ def find_default_route_target(subnet: str, network: str, tables: Sequence[Any]) 
 
 @dataclass(frozen=True)
 class FleetNetwork:
-    """The subnets in which machines start, one for each zone.
+    """The subnets in which machines start, one per zone.
 
-    `missing_types`: by zone, the machine types that it does not offer. `closed_zones`: zones without a subnet that
-    reaches the internet; they are not used. `is_closed`: no subnet at all reaches the internet.
+    `missing_types`: the machine types that a zone does not offer, keyed by zone. `closed_zones`: zones without a subnet
+    that reaches the internet; they are not used. `is_closed`: whether no subnet at all reaches the internet.
     """
 
     vpc: str
@@ -54,8 +57,8 @@ class FleetNetwork:
 def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | None) -> FleetNetwork:
     """Return the subnets of the VPC whose zones offer the config's machine types.
 
-    Prefer subnets from which machines can reach AWS. `vpc`: None for the region's default VPC. Raise InputError, which
-    names the file `config`, or CloudError.
+    Prefer subnets from which machines can reach AWS. `vpc`: None for the region's default VPC. Raise InputError for the
+    file `config` if no subnet fits, or CloudError if AWS returns an error.
     """
     with translate_aws_errors("looking for subnets"):
         vpc = vpc or _require_default_vpc(ec2)
@@ -63,7 +66,7 @@ def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | 
         subnets = [subnet for subnet in _list_subnets(ec2, vpc) if offered.get(subnet["AvailabilityZone"])]
         routes = _list_default_route_targets(ec2, vpc, subnets)
     if not subnets:
-        zones = ", ".join(sorted(zone for zone, names in offered.items() if names)) or "no zone of this region"
+        zones = ", ".join(sorted(zone for zone, names in offered.items() if names)) or "no zone in this region"
         problem = f"{vpc} has no subnet in a zone that offers these machine types ({zones})"
         raise InputError(config, "MACHINE_TYPE", problem, "choose other types, or another VPC with --vpc")
     is_open = partial(_can_reach_aws, public=settings.ASSIGN_IP)
@@ -80,7 +83,7 @@ def choose_network(ec2: EC2Client, settings: Settings, config: Path, vpc: str | 
 
 
 def format_network_notes(network: FleetNetwork) -> Iterator[str]:
-    """Yield one line for each zone or network that limits the run."""
+    """Yield one line for each restriction that the network or a zone puts on the run."""
     for zone, missing in network.missing_types.items():
         yield f"{zone} does not offer {', '.join(missing)}"
     if network.is_closed:
@@ -96,7 +99,7 @@ def _list_subnets(ec2: EC2Client, vpc: str) -> list[Any]:
 
 
 def _list_default_route_targets(ec2: EC2Client, vpc: str, subnets: list[Any]) -> dict[str, str | None]:
-    """Return the kind of target of each subnet's default route, by subnet ID."""
+    """Return the type of target that each subnet's default route has, keyed by subnet ID."""
     filters: Any = [{"Name": "vpc-id", "Values": [vpc]}]
     pages = ec2.get_paginator("describe_route_tables").paginate(Filters=filters)
     tables = [table for page in pages for table in page["RouteTables"]]
@@ -105,7 +108,7 @@ def _list_default_route_targets(ec2: EC2Client, vpc: str, subnets: list[Any]) ->
 
 
 def _can_reach_aws(route_target: str | None, *, public: bool) -> bool:
-    """Return whether machines reach AWS; `public`: they have a public address (ASSIGN_IP)."""
+    """Return whether machines can reach AWS. `public`: whether they have a public address (ASSIGN_IP)."""
     return route_target is not None and (public or route_target != "igw")
 
 
@@ -129,7 +132,7 @@ def _require_default_vpc(ec2: EC2Client) -> str:
 
 
 def _list_types_by_zone(ec2: EC2Client, types: list[str]) -> dict[str, set[str]]:
-    """Return the machine types that each zone of the region offers."""
+    """Return the machine types that each zone offers, keyed by zone."""
     offered: dict[str, set[str]] = {}
     for name, zone in list_type_offerings(ec2, types):
         offered.setdefault(zone, set()).add(name)

@@ -1,4 +1,4 @@
-"""The request for a Spot Fleet: the Fleet file with the values that the config decides. Nothing here calls AWS."""
+"""The request for a Spot Fleet: the Fleet file combined with the values from the config. Nothing here calls AWS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distributed_something.fleet.launch_specs import LAUNCH_TEMPLATE_CONFIGS_KEY
 if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
-MAX_TOKEN_NAME_CHARACTERS = 40  # of APP_NAME in the ClientToken; EC2 accepts 64 in total
+MAX_TOKEN_NAME_CHARACTERS = 40  # for APP_NAME in the ClientToken; EC2 accepts 64 in total
 _KEYS_SET_BY_CONFIG = (
     "SpotPrice", "TargetCapacity", "OnDemandTargetCapacity", "ValidFrom", "ValidUntil", "ClientToken",
     "TerminateInstancesWithExpiration", "LaunchSpecifications", "LaunchTemplateConfigs", "TagSpecifications",
@@ -21,7 +21,7 @@ _KEYS_SET_BY_CONFIG = (
 
 
 def build_fleet_request(settings: Settings, fleet: JsonObject, plan: LaunchPlan, start: datetime) -> JsonObject:
-    """Return the SpotFleetRequestConfig of a run that starts at `start`; MAX_RUN_HOURS is counted from then.
+    """Return the SpotFleetRequestConfig for a run that starts at `start`, from which MAX_RUN_HOURS is counted.
 
     The ClientToken contains the run's name, so that EC2 returns the same fleet if the request is repeated.
     """
@@ -34,7 +34,8 @@ def build_fleet_request(settings: Settings, fleet: JsonObject, plan: LaunchPlan,
         "ValidUntil": start.replace(microsecond=0) + timedelta(hours=settings.MAX_RUN_HOURS),
         "TerminateInstancesWithExpiration": True,
         "ClientToken": f"{settings.APP_NAME[:MAX_TOKEN_NAME_CHARACTERS]}-{plan.tags['run']}",
-        # EC2 accepts no other resource type here: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RequestSpotFleet.html
+        # here EC2 accepts only this resource type:
+        # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RequestSpotFleet.html
         "TagSpecifications": build_tag_specifications(
             fleet.get("TagSpecifications", ()), ["spot-fleet-request"], plan.tags
         ),
@@ -43,5 +44,5 @@ def build_fleet_request(settings: Settings, fleet: JsonObject, plan: LaunchPlan,
 
 
 def format_spot_price(dollars: float) -> str:
-    """Return the shortest decimal text of this number, without an exponent and without rounding."""
+    """Return the shortest decimal text for this number, without an exponent and without rounding."""
     return format(Decimal(str(dollars)), "f")

@@ -1,6 +1,6 @@
 """User data: the script that a machine runs at startup, which makes it join the run's cluster.
 
-The ECS agent on the ECS-optimized image reads /etc/ecs/ecs.config; if a name occurs twice, the last line counts
+The ECS agent on the ECS-optimized image reads /etc/ecs/ecs.config; if a name occurs twice, the last line takes effect
 (amazon-ecs-agent: ecs-init/docker/docker.go). Task roles and the awslogs driver are enabled there by default.
 ECS_AWSVPC_BLOCK_IMDS must stay unset, because workers read the machine's interruption notice from the instance metadata
 service.
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-# How long the agent keeps the files of a stopped container. Its default of three hours lets killed containers fill the
-# disk.
+# How long the agent keeps the files of a stopped container. With the default of three hours, killed containers could
+# fill the disk.
 CONTAINER_RETENTION_MINUTES = 10
-MAX_USER_DATA_BYTES = 16 * 1024  # EC2: user data before it is encoded
+MAX_USER_DATA_BYTES = 16 * 1024  # EC2: size of the user data before encoding
 _SHELL_SHEBANGS = ("#!/bin/bash", "#!/bin/sh")
 
 
 class UserDataError(Exception):
-    """User data to which the lines that join the cluster cannot be added."""
+    """Raised if the lines that join the cluster cannot be added to the user data."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem, remedy)
@@ -34,12 +34,14 @@ class UserDataError(Exception):
 
 
 def build_user_data(settings: Settings) -> str:
-    """Return the complete script, in base64 as EC2 expects it."""
+    """Return the complete script, encoded in base64, as EC2 expects."""
     return _encode_script("#!/bin/bash\n" + build_ecs_config_lines(settings))
 
 
 def extend_user_data(settings: Settings, user_data: str) -> str:
-    """Return `user_data` (base64, or empty) with the lines that join the cluster at its end, in base64.
+    """Return `user_data` with the lines that join the cluster added at the end.
+
+    Input (unless empty) and output are base64.
 
     Raise UserDataError if `user_data` is not a shell script, or if the result is too long.
     """
@@ -58,7 +60,8 @@ def extend_user_data(settings: Settings, user_data: str) -> str:
 def build_ecs_config_lines(settings: Settings) -> str:
     """Return the lines for the ECS agent.
 
-    The attribute keeps containers of other apps off the machine: each app's containers require the app's own attribute.
+    The attribute keeps other apps' containers off the machine, because each app's containers require that app's
+    attribute.
     """
     return (
         "cat >> /etc/ecs/ecs.config <<'EOF'\n"

@@ -1,4 +1,4 @@
-"""`run.py fleetFile`: a Fleet file for this account and region that startCluster can use as it is."""
+"""`run.py fleetFile`: writes a Fleet file for this account and region that startCluster can use without changes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,11 @@ def write_fleet_file(
     options: FleetFileOptions,
     sleep: Callable[[float], None],
 ) -> FleetFileSummary:
-    """Write the Fleet file and return the choices in it. Raise InputError (nothing was created) or CloudError."""
+    """Write the Fleet file and return the choices in it.
+
+    Raise InputError if an option or the config is invalid; nothing was created then. Raise CloudError if AWS returns an
+    error or the security group cannot be used.
+    """
     if options.path.exists() and not options.force:
         remedy = "choose another path with --output, or add --force to overwrite it"
         raise InputError(options.path, "", "this file already exists", remedy)
@@ -119,7 +123,7 @@ def build_fleet_file(account: AwsAccount, image: str, key: str, subnets: list[st
 
 
 def _choose_architecture(ec2: EC2Client, types: list[str], config: Path) -> str:
-    """Return an architecture that all machine types support. Raise InputError if there is none."""
+    """Return an architecture that all machine types support. Raise InputError if they have none in common."""
     with translate_aws_errors("looking up MACHINE_TYPE"):
         machines = list_machine_types(ec2, types)
     if missing := sorted(set(types) - machines.keys()):
@@ -142,7 +146,7 @@ def _read_latest_image_id(clients: Clients, architecture: str) -> str:
 def _ensure_security_group(ec2: EC2Client, vpc: str, sleep: Callable[[float], None]) -> str:
     """Return the ID of this package's security group in the VPC; create the group if it does not exist.
 
-    Raise CloudError if the group has inbound rules, or if somebody else created it.
+    Raise CloudError if the group has inbound rules, or if someone else created it.
     """
     filters: Any = [{"Name": "group-name", "Values": [SECURITY_GROUP_NAME]}, {"Name": "vpc-id", "Values": [vpc]}]
     with translate_aws_errors(f"looking for the security group {SECURITY_GROUP_NAME}"):
@@ -174,7 +178,7 @@ def _create_security_group(ec2: EC2Client, vpc: str, sleep: Callable[[float], No
             VpcId=vpc,
             TagSpecifications=tags,
         )["GroupId"]
-        # EC2 refuses a fleet that names a security group until all of EC2 knows the group.
+        # EC2 rejects a fleet with a new security group until the group is visible everywhere in EC2.
         retry_until_consistent(
             lambda: ec2.describe_security_groups(GroupIds=[group]), "InvalidGroup.NotFound", sleep=sleep
         )

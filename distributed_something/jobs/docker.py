@@ -1,4 +1,4 @@
-"""The container engine of this computer, called with its `docker` command."""
+"""The container engine on this computer, called by means of the `docker` command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from distributed_something.core.errors import UserFacingError
 
 
 def build_docker_options(container: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:
-    """Return the options of `docker create`, with variables but not their values, which a process list would show."""
+    """Return the options for `docker create`.
+
+    They contain the names of the environment variables but not their values, because a process list would show the
+    values.
+    """
     linux = container.get("linuxParameters", {})
     devices = [device["hostPath"] for device in linux.get("devices", [])]
     words = ["--pull", "never", "--network", "host", "--cpu-shares", str(container["cpu"])]
@@ -22,13 +26,13 @@ def build_docker_options(container: Mapping[str, Any], env: Mapping[str, str]) -
 
 
 class Docker:
-    """The `docker` command; `run_process` starts it, as `subprocess.run` does."""
+    """The `docker` command. `run_process` starts it and has the signature of `subprocess.run`."""
 
     def __init__(self, run_process: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run) -> None:
         self._run_process = run_process
 
     def run(self, *words: str, env: Mapping[str, str] | None = None) -> str:
-        """Run `docker` with these arguments and return its output. Raise UserFacingError if this fails."""
+        """Run `docker` with these arguments and return its output. Raise UserFacingError if the command fails."""
         result = self._run_docker(*words, env=env)
         if result.returncode:
             reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -36,9 +40,12 @@ class Docker:
         return result.stdout
 
     def require_image(self, image: str) -> None:
-        """Raise UserFacingError if the image is not on this computer; pulling it could get a stranger's image."""
+        """Raise UserFacingError if the image is not on this computer.
+
+        It is never pulled, because the registry might have someone else's image under this name.
+        """
         if self._run_docker("image", "inspect", image).returncode:
-            self.run("version")  # fails if the container engine does not respond
+            self.run("version")  # raises if the container engine does not respond
             remedy = "build it with make build, get it with docker pull, or leave out --containers"
             action = f"running a job in {image}"
             raise UserFacingError("this image is not on this computer", remedy, action=action)

@@ -1,7 +1,7 @@
 """Patterns for file names: `{plate}/{well}_s{site}.tif` reads `P1/A01_s3.tif` as plate P1, well A01, site 3.
 
-A part, and also `*`, matches one or more characters other than `/`, as few as possible. A part that occurs twice in a
-pattern must have the same value in both positions.
+Each part, like `*`, matches one or more characters other than `/`, as few as possible. A part that occurs twice in a
+pattern must have the same value both times.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TOKEN = re.compile(r"\{([A-Za-z_]\w*)\}|(\*)|([^{}*]+)|([{}])")
 
 
 class NamePattern:
-    """A pattern with named parts. `parts`: their names in order."""
+    """A pattern with named parts. `parts`: the names of the parts, in order."""
 
     def __init__(self, text: str, option: str = "--match") -> None:
         self.parts: list[str] = []
@@ -28,7 +28,7 @@ class NamePattern:
             )
 
     def read(self, name: str) -> Mapping[str, str] | None:
-        """Return the values of the parts in `name`, or None if it does not match."""
+        """Return the values of the parts in `name`, or None if `name` does not match."""
         match = self._pattern.fullmatch(name)
         return match.groupdict() if match else None
 

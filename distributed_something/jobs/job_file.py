@@ -1,4 +1,4 @@
-"""The Job file: keys that all jobs share, and a stream of groups, one for each job.
+"""The Job file: the keys that all jobs share, and a stream of groups, one per job.
 
 A job's message is the shared keys plus `"group"`, as JSON. This is the published wire format. Messages do not contain
 the list of groups, `upload` (which only submitJob uses), or keys with `_comment` in their names.
@@ -84,7 +84,7 @@ def _validate_upload_flags(value: object) -> object:
 
 
 class KnownJobKeys(BaseModel):
-    """The keys that the shipped worker understands. All other keys belong to the implementation."""
+    """The keys that the shipped worker uses. All other keys are for the user's own code."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -103,7 +103,7 @@ class KnownJobKeys(BaseModel):
 
 @dataclass(frozen=True)
 class JobFile:
-    """A job file whose shared keys are correct. Its groups are a stream that can be read any number of times."""
+    """A job file with valid shared keys. Its groups are a stream that can be read any number of times."""
 
     path: Path
     groups_key: str
@@ -112,21 +112,21 @@ class JobFile:
     uploads: dict[Path, str]
 
     def iter_bodies(self) -> Iterator[str]:
-        """Yield the body of each message. Raise InputError at the first wrong group."""
+        """Yield the body of each message. Raise InputError at the first invalid group."""
         start = self._build_body_start()
         for group in self.groups():
             yield f"{start}{json.dumps(group)}}}"
 
     def iter_checked_messages(self, on_problem: ProblemHandler = raise_problem) -> Iterator[tuple[int, str, str]]:
-        """Yield the number (from 1), body, and job ID of each message that a worker can use.
+        """Yield the number (from 1), body, and job ID of each message that a worker would accept.
 
-        Call `on_problem` with an InputError for all other groups; by default, raise the first one. A problem of the
+        Call `on_problem` with an InputError for all other groups; by default, raise the first one. A problem in the
         shared keys is reported only once.
         """
         shared_problems: set[str] = set()
         for number, body, group in self._iter_messages(self.groups.read, on_problem):
             message = {**self.shared, "group": group}
-            if "command" not in message:  # a generic-worker.py written for this kind of job reads it
+            if "command" not in message:  # only a custom generic-worker.py can read such a job
                 yield number, body, job_id(message)
                 continue
             try:
@@ -143,10 +143,10 @@ class JobFile:
                 on_problem(InputError(self.path, self._format_place(number), problem, remedy))
 
     def report_problems(self, on_problem: ProblemHandler, *, has_valid_keys: bool) -> None:
-        """Call `on_problem` for each wrong group and unfilled placeholder.
+        """Call `on_problem` for each invalid group and each placeholder that nothing fills.
 
-        `has_valid_keys`: False if the shared keys are wrong; then only the source's preview is read, and jobs are not
-        checked as the worker would check them.
+        `has_valid_keys`: whether the shared keys are valid. If not, only the source's preview is read, and the worker's
+        own checks are not applied to the jobs.
         """
         read = self.iter_checked_messages if has_valid_keys else self._iter_preview_messages
         for _ in read(on_problem):
@@ -156,7 +156,7 @@ class JobFile:
         return self._iter_messages(self.groups.preview, on_problem)
 
     def _iter_messages(self, read: GroupReader, on_problem: ProblemHandler) -> Iterator[tuple[int, str, JobGroup]]:
-        """Yield number, body, and group of each message that is not too large and whose placeholders can be filled."""
+        """Yield the number, body, and group of each message that is not too large and has no unfilled placeholder."""
         placeholders, start = self._map_placeholders(), self._build_body_start()
         skipped = 0
 
@@ -165,7 +165,7 @@ class JobFile:
             skipped += 1
             on_problem(error)
 
-        can_fill: dict[tuple[str, ...], bool] = {}  # by the group's keys, so that a table's columns are checked once
+        can_fill: dict[tuple[str, ...], bool] = {}  # keyed by the group's keys: a table's columns are checked only once
         for count, group in enumerate(read(skip_group), 1):
             number = count + skipped
             body = f"{start}{json.dumps(group)}}}"
@@ -181,7 +181,10 @@ class JobFile:
                 yield number, body, group
 
     def _build_body_start(self) -> str:
-        """Return the beginning of every body, so that the shared keys are encoded only once."""
+        """Return the text with which every body begins.
+
+        It is built once, so that the shared keys are encoded only once.
+        """
         return json.dumps(self.shared)[:-1] + (", " if self.shared else "") + '"group": '
 
     def _is_shared_problem(self, problem: str, group: JobGroup) -> bool:
@@ -194,7 +197,7 @@ class JobFile:
         return False
 
     def _map_placeholders(self) -> dict[str, str]:
-        """Return each placeholder with the shared key that uses it."""
+        """Return the shared key that uses each placeholder, keyed by placeholder."""
         placeholders: dict[str, str] = {}
         for key in ("command", "inputs", "input_bucket", "output_location", "output_bucket"):
             for text in _iter_texts(self.shared.get(key)):
@@ -232,15 +235,15 @@ def _iter_texts(value: object) -> Iterator[str]:
 
 
 def load_job_file(path: Path, list_objects: ObjectLister) -> JobFile:
-    """Return the job file `path`. Raise InputError as `parse_job_file` does."""
+    """Return the job file at `path`. Raise InputError under the same conditions as `parse_job_file`."""
     return parse_job_file(path, read_json_object(path, "a job file"), list_objects)
 
 
 def parse_job_file(path: Path, content: dict[str, Any], list_objects: ObjectLister) -> JobFile:
-    """Return the job file with this content; groups from a table or a bucket are not read yet.
+    """Return the job file with this content. Groups from a table or a bucket are not read yet.
 
-    Raise one InputError for everything that is wrong with it. The error then also holds the problems of its groups, as
-    far as they are known without AWS. `path`: the file that holds `content`, or will hold it.
+    Raise a single InputError that lists everything wrong with the file. It includes the problems in the groups that can
+    be found without calling AWS. `path`: the file that contains `content`, or will contain it.
     """
     check_file_kind(path, content, "Job file")
     problems = InputProblems()
@@ -256,13 +259,13 @@ def parse_job_file(path: Path, content: dict[str, Any], list_objects: ObjectList
         job_file = JobFile(path, groups_key, shared, source, {})
         job_file.report_problems(build_problem_collector(problems), has_valid_keys=uploads is not None)
     problems.raise_if_any()
-    assert source is not None  # otherwise there was a problem
+    assert source is not None  # otherwise `problems` was not empty
     assert uploads is not None
     return JobFile(path, groups_key, shared, source, uploads)
 
 
 def _parse_shared_keys(path: Path, shared: dict[str, Any], uploads: object) -> dict[Path, str]:
-    """Return the folders to upload, with their prefixes, after checking the shared keys."""
+    """Check the shared keys, and return the prefix for each folder to upload."""
     problems = InputProblems()
     if "group" in shared:
         problem = "this name is reserved for the job's own values in its message"
@@ -286,8 +289,8 @@ def _parse_shared_keys(path: Path, shared: dict[str, Any], uploads: object) -> d
 def _check_command(path: Path, shared: dict[str, Any]) -> None:
     command, shell = shared.get("command"), shared.get("shell")
     if shell and not isinstance(command, str):
-        remedy = "write `command` as one string, or remove `shell`"
-        raise InputError(path, "shell", "a shell runs only a command that is one string", remedy)
+        remedy = "write `command` as a single string, or remove `shell`"
+        raise InputError(path, "shell", "with `shell`, the command must be a single string", remedy)
     if isinstance(command, str) and not shell:
         try:
             split_command(command)
@@ -332,7 +335,7 @@ def _is_existing_path(path: Path) -> bool:
 def iter_job_file_lines(
     shared: Mapping[str, Any], groups: Iterable[JobGroup], groups_key: str = "groups"
 ) -> Iterator[str]:
-    """Yield the file line by line, because the text of a million jobs would need much memory."""
+    """Yield the file line by line, because the text of a million jobs would need too much memory."""
     yield "{\n"
     for key, value in shared.items():
         yield f"    {json.dumps(key)}: {_encode_value(value)},\n"

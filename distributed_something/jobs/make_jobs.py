@@ -1,4 +1,4 @@
-"""`run.py makeJobs`: a Job file from a plate layout, a table, or the names of files or objects.
+"""`run.py makeJobs`: creates a Job file from a plate layout, a table, or the names of files or objects.
 
 The job file passes the checks of `submitJob` before any of it is written.
 """
@@ -29,10 +29,10 @@ from distributed_something.jobs.sources import (
 )
 from distributed_something.jobs.submission_plan import plan_submission
 
-OBJECTS_KEY = "objects"  # the key of a group that holds the addresses of its objects
+OBJECTS_KEY = "objects"  # the key in a group that lists the addresses of its objects
 _OPTION_SOURCES = {"plates": "plates", "wells": "plates", "rows": "plates", "sites": "plates", "table": "table",
             "objects": "objects", "files": "files"}  # fmt: skip
-# Options that do not apply to all sources; elsewhere they would be ignored.
+# Options that apply only to some sources. With any other source they are rejected instead of being ignored.
 _APPLICABLE_SOURCES = {
     "exclude": ("plates",),
     "batch": ("plates",),
@@ -64,9 +64,10 @@ class MakeJobsOptions:
 
 
 def build_job_file(options: MakeJobsOptions, output: Path | None, list_objects: ObjectLister) -> tuple[str, int]:
-    """Return the text of the job file and its number of jobs. Raise InputError with all problems of the options.
+    """Return the text of the job file and the number of jobs.
 
-    `output`: where the file will be, because its `upload` paths are relative to it.
+    Raise InputError, which lists all problems, if any option is invalid. `output`: where the file will be
+    written; its `upload` paths are relative to that location.
     """
     problems = InputProblems()
     groups: list[JobGroup] = []
@@ -214,7 +215,10 @@ class _ExclusionRules:
         return bool(matches)
 
     def check_used(self) -> None:
-        """Raise InputError for patterns that excluded nothing: they are typing errors, and the jobs cost money."""
+        """Raise InputError if a pattern excluded nothing.
+
+        It is probably a typo, and jobs that run by mistake cost money.
+        """
         problems = InputProblems()
         for pattern, is_used in self._is_used.items():
             if not is_used:
@@ -260,7 +264,7 @@ def _read_table_groups(options: MakeJobsOptions, list_objects: ObjectLister) -> 
 
 
 def _merge_rows(rows: Iterable[JobGroup], columns: list[str], table: Path) -> Iterator[JobGroup]:
-    """Yield one group for all rows that agree in `columns`."""
+    """Yield one group for each set of rows with the same values in `columns`."""
     known_values = set()
     for row in rows:
         available = row if isinstance(row, dict) else {}
@@ -309,7 +313,7 @@ def _choose_part_names(by: str | None, pattern: NamePattern) -> list[str]:
 
 
 def _iter_files(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield the path of each file relative to `folder`, twice; skip hidden files."""
+    """Yield the path of each file relative to `folder`, as both name and value. Skip hidden files."""
     if not folder.is_dir():
         raise InputError("--files", "", f"there is no folder {folder}", "give the folder that contains the files")
     for path in sorted(folder.rglob("*")):
@@ -319,7 +323,7 @@ def _iter_files(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _iter_objects(address: str, list_objects: ObjectLister) -> Iterator[tuple[str, str]]:
-    """Yield each object's key relative to the prefix, and its address."""
+    """Yield each object's key, relative to the prefix, and the object's address."""
     bucket, prefix = parse_s3_address(address, "--objects")
     for key in list_objects(bucket, prefix):
         if not key.endswith("/"):
@@ -348,7 +352,7 @@ def _build_shared_keys(options: MakeJobsOptions, output: Path | None) -> dict[st
 
 
 def _parse_value(text: str) -> Any:
-    """Return a number, truth value, list, or object if `text` is JSON, and `text` itself otherwise."""
+    """Return the parsed value if `text` is a JSON number, Boolean, list, or object, and `text` itself otherwise."""
     try:
         return json.loads(text)
     except ValueError:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import product
 
-MAX_RANGE_VALUES = 100_000  # per option; more values are a typing error
+MAX_RANGE_VALUES = 100_000  # per option; more values are probably a typo
 PLATE_SIZES = {
     6: (2, 3),
     12: (3, 4),
@@ -23,7 +23,7 @@ _WELL_BLOCK = re.compile(r"([A-Za-z]{1,2})(\d{1,3})-([A-Za-z]{1,2})(\d{1,3})")
 
 
 class BadRange(ValueError):
-    """An error in a range. `remedy`: advice beyond the general form of ranges, or ""."""
+    """An error in a range. `remedy`: specific advice, or "" if the general advice on ranges is enough."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem, remedy)
@@ -31,22 +31,23 @@ class BadRange(ValueError):
 
 
 def expand_ranges(text: str) -> list[str]:
-    """Return the values of a text such as `1-3,7` in order. Numbers with leading zeros keep their width.
+    """Return the values in a text such as `1-3,7`, in order. Numbers with leading zeros keep their width.
 
-    Raise BadRange if the text is not a list of values and ranges, or has a value twice.
+    Raise BadRange if the text is not a list of values and ranges, or if it contains a value twice.
     """
     return _check_unique(value for item in _split_items(text) for value in _expand_item(item))
 
 
 def expand_wells(text: str, digits: int) -> list[str]:
-    """Return the wells of a text such as `A01,C03-D04`, row by row; `96` is a full plate.
+    """Return the wells in a text such as `A01,C03-D04`, row by row; `96` is a full plate.
 
-    `digits`: the minimum number of digits of the column. Raise BadRange.
+    `digits`: the minimum number of digits in the column number. Raise BadRange if the text is not a list of wells and
+    blocks.
     """
     if text.isdecimal():
         if int(text) not in PLATE_SIZES:
             sizes = ", ".join(map(str, PLATE_SIZES))
-            raise BadRange(f"there is no plate with {text} wells", f"use one of the plate sizes {sizes}")
+            raise BadRange(f"there is no {text}-well plate", f"use one of the plate sizes {sizes}")
         rows, columns = PLATE_SIZES[int(text)]
         return [
             build_well_name(row, column, digits) for row in _iter_row_names(1, rows) for column in range(1, columns + 1)
@@ -96,7 +97,7 @@ def _build_number_range(first: int, last: int, item: str) -> range:
 
 
 def _expand_letters(first: str, last: str, item: str) -> Iterator[str]:
-    """Yield the rows from `first` to `last`. After `Z` comes `AA`, as on plates and in spreadsheets."""
+    """Yield the rows from `first` to `last`. `AA` follows `Z`, as on plates and in spreadsheets."""
     numbers = _build_number_range(_parse_row_number(first), _parse_row_number(last), item)
     return (row.lower() if first.islower() else row for row in _iter_row_names(numbers[0], numbers[-1]))
 

@@ -1,8 +1,8 @@
-"""`run.py runJob`: one job of a Job file, run here exactly as a worker runs it, to find out why it fails.
+"""`run.py runJob`: runs one job from a Job file on this computer, exactly as a worker would, to find out why it fails.
 
 The worker's own code (`worker/container/single_job.py`) runs the job, as a process or in its Docker image, with the
-environment variables of the task definition. The job's folder is kept. Nothing is published, no queue is read, and no
-record is written.
+environment variables from the task definition. The job's folder is kept. No results are uploaded, no queue is read, and
+no record is written.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 ONE_JOB_VARIABLE = "ONE_JOB_FOLDER"  # the same four names as in worker/container/single_job.py
 MESSAGE_FILE_NAME, VERDICT_FILE_NAME, LOG_FILE_NAME = "message.json", "verdict.json", "log.txt"
-RUN_JOB_FOLDER = "local/runJob"  # in the project; a bucket of the local cloud cannot have this name
+RUN_JOB_FOLDER = "local/runJob"  # in the project's folder local/; no bucket in the local cloud can have this name
 CONTAINER_FOLDER = "/one-job"
 PLACEHOLDER_QUEUES = QueueUrls("no-queue", "")
-WORKER_STOP_SECONDS = 15  # after Ctrl-C, for the worker to end its program
+WORKER_STOP_SECONDS = 15  # how long the worker has after Ctrl-C to end its program
 LOG_TAIL_LINES = 20
 
 
 @dataclass(frozen=True)
 class OneJob:
-    """A job of a job file: its number (from 1), its ID, and the body of its message."""
+    """A job from a job file: its number (from 1), its ID, and the body of its message."""
 
     number: int
     identity: str
@@ -48,9 +48,9 @@ class OneJob:
 
 
 def select_job(job_file: JobFile, number: int | None, wanted_id: str | None) -> OneJob:
-    """Return the job with this number (from 1) or this ID. Raise InputError if there is none.
+    """Return the job with this number (from 1) or this ID.
 
-    Also raise InputError if one of the jobs before it is wrong; later jobs are not checked.
+    Raise InputError if there is no such job, or if any job before it is invalid. Later jobs are not checked.
     """
     count, first_identity = 0, ""
     for count, body, job_identity in job_file.iter_checked_messages():
@@ -66,7 +66,7 @@ def select_job(job_file: JobFile, number: int | None, wanted_id: str | None) -> 
 
 
 def prepare_job_folder(project: Path, job: OneJob) -> Path:
-    """Return a new, empty folder for the job that holds its message. Any user of a Docker image may write to it."""
+    """Return a new folder for the job, with only the job's message in it. Any user in a container may write to it."""
     folder = (project / RUN_JOB_FOLDER / job.identity).resolve()
     try:
         if folder.exists():
@@ -81,7 +81,7 @@ def prepare_job_folder(project: Path, job: OneJob) -> Path:
 
 
 def build_one_job_container(settings: Settings) -> dict[str, Any]:
-    """Return the container definition that `startCluster` would register, except for the queues."""
+    """Return the container definition that `startCluster` would register, but without the queues."""
     container: dict[str, Any] = build_task_definition(settings, PLACEHOLDER_QUEUES, None)["containerDefinitions"][0]
     return container
 
@@ -91,7 +91,7 @@ def get_container_environment(container: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_endpoint_variables() -> dict[str, str]:
-    """Return the environment variables that set the addresses of AWS services; usually there are none."""
+    """Return the environment variables that set the endpoints of AWS services. Usually there are none."""
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")}
 
 
@@ -103,8 +103,8 @@ def run_worker_process(
 ) -> int:
     """Run the job in `folder` with a worker process, and return the worker's exit code.
 
-    `own`: the project's folder `worker`. What is missing there is taken from `root`/worker. `aws`: the environment
-    variables with which the worker reaches AWS.
+    `own`: the project's folder `worker`. A script that does not exist there is taken from `root`/worker. `aws`: the
+    environment variables that the worker needs to call AWS.
     """
     script, scripts = (
         own / name if (own / name).exists() else root / "worker" / name for name in ("generic-worker.py", "scripts")
@@ -127,7 +127,10 @@ def run_worker_process(
 
 
 def _wait_for_worker(worker: subprocess.Popen[bytes]) -> int:
-    """Return the worker's exit code. After Ctrl-C, stop the worker and give it time to end its program."""
+    """Wait for the worker and return its exit code.
+
+    After Ctrl-C, stop the worker and give it time to end its program.
+    """
     try:
         return worker.wait()
     except KeyboardInterrupt:
@@ -139,14 +142,14 @@ def _wait_for_worker(worker: subprocess.Popen[bytes]) -> int:
         raise
 
 
-# In its image
+# In a container
 
 
 def run_worker_container(folder: Path, container: Mapping[str, Any], aws: Mapping[str, str], docker: Docker) -> int:
     """Run the job in `folder` in its Docker image, as ECS would, and return the worker's exit code.
 
-    Files are copied in and out, because the container engine may be on another computer and the image may have its own
-    user.
+    Files are copied in and out, because the container engine may be on another computer and the image may run as a
+    different user.
     """
     env = get_container_environment(container) | dict(aws) | {ONE_JOB_VARIABLE: CONTAINER_FOLDER}
     docker.require_image(container["image"])
@@ -167,8 +170,8 @@ def run_worker_container(folder: Path, container: Mapping[str, Any], aws: Mappin
 class JobOutcome:
     """The outcome of the job in `folder`.
 
-    `verdict`: what the worker wrote about the job, or None if it wrote nothing. `uploads`: the job file has `upload`
-    folders that were not uploaded this time. `container`: the job ran in its Docker image.
+    `verdict`: what the worker wrote about the job, or None if it wrote nothing. `uploads`: whether the job file has
+    `upload` folders that were not uploaded this time. `container`: whether the job ran in its Docker image.
     """
 
     folder: Path
@@ -198,7 +201,7 @@ def format_job_outcome(outcome: JobOutcome) -> str:
     if verdict is None:
         code = outcome.worker_code
         lines = [
-            format_row("verdict", f"the worker ended before its job, with exit code {code}; see its messages above")
+            format_row("verdict", f"the worker ended before the job did, with exit code {code}; see its messages above")
         ]
         return "\n".join([*lines, format_row("folder", folder)])
     container_note = f", {CONTAINER_FOLDER} in the container" if outcome.container else ""
@@ -228,7 +231,7 @@ def _format_verdict(verdict: Mapping[str, Any]) -> str:
 
 
 def _format_commands(command: Any) -> list[str]:
-    """Return each command as it could be typed in a shell. A list of lists has several commands."""
+    """Return each command in a form that can be pasted into a shell. A list of lists contains several commands."""
     if command is None:
         return ["none"]
     is_single = isinstance(command, str) or not any(isinstance(part, list) for part in command)

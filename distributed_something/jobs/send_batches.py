@@ -1,7 +1,7 @@
-"""Sending messages to SQS in batches of ten, from several threads, until SQS has acknowledged each message.
+"""Sends messages to SQS in batches of ten, from several threads, until SQS has acknowledged every message.
 
-Acknowledged messages are written to the journal at once. After Ctrl-C or an error no new batch is started, and batches
-that are being sent are completed.
+Acknowledged messages are written to the journal at once. After Ctrl-C or an error, no new batch is started, and the
+batches already being sent are completed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 
-MAX_BATCH_MESSAGES = 10  # SQS: messages in one SendMessageBatch
-MAX_BATCH_BYTES = 1024 * 1024  # SQS: the limit of a message and also of a batch
+MAX_BATCH_MESSAGES = 10  # SQS: maximum number of messages per SendMessageBatch
+MAX_BATCH_BYTES = 1024 * 1024  # SQS: the size limit of a message, and also of a whole batch
 SEND_ATTEMPTS = 8
 NumberedMessage = tuple[int, str]  # (index in the job file from 0, message body)
-ProgressCallback = Callable[[int, int], None]  # (number of sent jobs, number of all jobs)
+ProgressCallback = Callable[[int, int], None]  # (number of jobs sent, total number of jobs)
 Sleep = Callable[[float], None]
 
 
@@ -51,8 +51,11 @@ def send_all_batches(
     progress: ProgressCallback,
     sleep: Sleep,
 ) -> None:
-    """Send every message. Raise the first error, or KeyboardInterrupt, after all started batches are completed."""
-    free_places = threading.Semaphore(2 * SENDER_THREADS)  # limits the batches that wait in memory
+    """Send every message.
+
+    After an error or Ctrl-C, complete the batches already started, and then raise the first error or KeyboardInterrupt.
+    """
+    free_places = threading.Semaphore(2 * SENDER_THREADS)  # limits the number of batches waiting in memory
     failures: list[Exception] = []
 
     def send(batch: list[NumberedMessage]) -> None:
@@ -84,7 +87,7 @@ def send_all_batches(
 def send_batch(
     sqs: SQSClient, url: str, batch: list[NumberedMessage], journal: SubmissionJournal, sleep: Sleep
 ) -> None:
-    """Send the batch until SQS has acknowledged each message. Raise CloudError if SQS keeps refusing one."""
+    """Send the batch until SQS has acknowledged every message. Raise CloudError if SQS keeps rejecting one."""
     remaining = batch
     for attempt in range(SEND_ATTEMPTS):
         if attempt:
@@ -102,15 +105,15 @@ def send_batch(
         if not remaining:
             return
     reason = next((entry.get("Message", entry["Code"]) for entry in response.get("Failed", [])), "no reason given")
-    raise CloudError(f"SQS refuses the message ({reason})", action=f"sending job {remaining[0][0] + 1}")
+    raise CloudError(f"SQS rejects the message ({reason})", action=f"sending job {remaining[0][0] + 1}")
 
 
 @contextmanager
 def _catch_ctrl_c() -> Iterator[threading.Event]:
-    """Let Ctrl-C set the event that is yielded; only a second Ctrl-C raises KeyboardInterrupt at once.
+    """Make Ctrl-C set the event that is yielded. Only a second Ctrl-C raises KeyboardInterrupt at once.
 
     If KeyboardInterrupt were raised while the pool starts a thread, the pool would not know that thread and would not
-    wait for it. Its batch would be sent after the user has read how many jobs were sent.
+    wait for it. That thread could then send its batch after the user has been told how many jobs were sent.
     """
     pressed = threading.Event()
 

@@ -1,7 +1,7 @@
-"""Where the jobs of a Job file come from: a list, a table, all combinations of some values, or the objects of a bucket.
+"""The sources of the jobs in a Job file: a list, a table, all combinations of some values, or the objects in a bucket.
 
-A source can be read any number of times and always yields the same groups: one pass checks them, the next one sends
-them. A table of a million rows is never in memory as a whole.
+A source can be read any number of times and always yields the same groups: the first pass checks them, and the second
+one sends them. A table with a million rows is never loaded into memory as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from distributed_something.core.files import parse_json
 from distributed_something.core.text import format_value
 
 JobGroup = dict[str, Any] | str
-ProblemHandler = Callable[[InputError], None]  # is called for each wrong group; the group is then skipped
+ProblemHandler = Callable[[InputError], None]  # is called for each invalid group; the group is then skipped
 GroupReader = Callable[[ProblemHandler], Iterator[JobGroup]]
 ObjectLister = Callable[[str, str], Iterable[str]]  # (bucket, prefix) -> keys
 
@@ -33,12 +33,12 @@ _GROUPS_ADVICE = (
 
 
 def raise_problem(error: InputError) -> NoReturn:
-    """Stop at the first problem."""
+    """Raise the error, which stops at the first problem."""
     raise error
 
 
 def build_problem_collector(problems: InputProblems) -> ProblemHandler:
-    """Return a handler that collects problems and raises all of them once further ones would not be shown."""
+    """Return a handler that collects problems and raises all of them when an error message can show no more."""
 
     def collect_problem(error: InputError) -> None:
         problems.add(error)
@@ -50,10 +50,10 @@ def build_problem_collector(problems: InputProblems) -> ProblemHandler:
 
 @dataclass(frozen=True)
 class GroupSource:
-    """A stream of groups that starts from the beginning at each call.
+    """A stream of groups that starts from the beginning with each call.
 
-    `preview`: yields enough groups to find unfilled placeholders, without calling AWS and without trying all
-    combinations. `is_valid`: False if reading is known to report a problem.
+    `preview`: yields enough groups to find unfilled placeholders, without calling AWS and without going over all
+    combinations. `is_valid`: whether the source has no known problem; False if reading it is certain to report one.
     """
 
     read: GroupReader
@@ -65,9 +65,10 @@ class GroupSource:
 
 
 def build_group_source(groups: object, key: str, job_file: Path, list_objects: ObjectLister) -> GroupSource:
-    """Return the source that `groups` describes. Raise InputError, with all problems, if it describes none.
+    """Return the source that `groups` describes.
 
-    `key`: the name of `groups` in the job file (`groups` or `plates`), for messages.
+    Raise InputError, which lists all problems, if `groups` does not describe a source. `key`: the key of `groups` in
+    the job file (`groups` or `plates`), for messages.
     """
     if isinstance(groups, list):
         return _build_list_source(groups, key, job_file)
@@ -148,9 +149,9 @@ def _build_table_source(name: str, key: str, job_file: Path) -> GroupSource:
             with path.open(encoding="utf-8-sig", newline="") as lines:
                 yield from row_reader(lines, path, on_problem)
         except UnicodeDecodeError as error:
-            on_problem(InputError(path, "", f"this is not UTF-8 text ({error.reason})", "save the table as UTF-8"))
+            on_problem(InputError(path, "", f"this is not UTF-8 text ({error.reason})", "save the table in UTF-8"))
         except csv.Error as error:
-            on_problem(InputError(path, "", f"this is not a table ({error})", "check quotes and line ends"))
+            on_problem(InputError(path, "", f"this is not a table ({error})", "check the quotes and the line endings"))
         except OSError as error:
             on_problem(InputError(path, "", f"it cannot be read ({error.strerror})", "check the file"))
 
@@ -161,16 +162,16 @@ def _read_rows(lines: IO[str], path: Path, delimiter: str, on_problem: ProblemHa
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
     header = next(rows, [])
     if not header or any(not name.strip() for name in header) or len(set(header)) < len(header):
-        remedy = "give each column a name of its own in the first line"
+        remedy = "give each column a unique name in the first line"
         on_problem(InputError(path, "line 1", f"{format_value(header)} is not a header", remedy))
         return
     width = len(header)
     for row in rows:
         if len(row) == width:
             yield dict(zip(header, row, strict=True))
-        elif row:  # editors leave an empty line at the end
+        elif row:  # many editors leave an empty line at the end
             problem = f"the row has {len(row)} cells, but the header has {width}"
-            on_problem(InputError(path, f"line {rows.line_num}", problem, "make the numbers equal"))
+            on_problem(InputError(path, f"line {rows.line_num}", problem, "give the row as many cells as the header"))
 
 
 def _read_json_lines(lines: IO[str], path: Path, on_problem: ProblemHandler) -> Iterator[JobGroup]:
@@ -192,7 +193,7 @@ def _read_json_lines(lines: IO[str], path: Path, on_problem: ProblemHandler) -> 
             on_problem(InputError(path, place, f"{format_value(group)} is not a job", remedy))
 
 
-# The objects of a bucket
+# The objects in a bucket
 
 
 def _build_bucket_source(groups: dict[str, Any], key: str, job_file: Path, list_objects: ObjectLister) -> GroupSource:
@@ -208,7 +209,7 @@ def _build_bucket_source(groups: dict[str, Any], key: str, job_file: Path, list_
     spools: list[IO[str]] = []
 
     def read(_: ProblemHandler) -> Iterator[JobGroup]:
-        # List the bucket once and keep the list in a file, because the bucket may change between the two passes.
+        # List the bucket once and save the list in a file, because the bucket may change between the two passes.
         if not spools:
             spools.append(_spool_groups(_iter_matching_groups(list_objects(bucket, prefix), prefix, match)))
         spools[0].seek(0)
@@ -219,7 +220,10 @@ def _build_bucket_source(groups: dict[str, Any], key: str, job_file: Path, list_
 
 
 def parse_s3_address(address: object, file: Path | str, key: str = "") -> tuple[str, str]:
-    """Return bucket and prefix of `s3://bucket/prefix`. Raise InputError, which names `file` and `key`."""
+    """Return the bucket and the prefix in `s3://bucket/prefix`.
+
+    Raise InputError with `file` and `key` if the address has any other form.
+    """
     bucket, _, prefix = str(address).removeprefix("s3://").partition("/")
     if not str(address).startswith("s3://") or not re.fullmatch(r"[A-Za-z0-9._-]{3,255}", bucket):
         problem = f"{format_value(address)} is not the address of a bucket"

@@ -1,4 +1,4 @@
-"""The journal of a submission: a file next to the job file that lists the jobs that SQS has acknowledged.
+"""The journal of a submission: a file next to the job file that lists the jobs acknowledged by SQS.
 
 It exists while jobs are being sent and after an interruption, so that `--resume` can send the remaining jobs.
 """
@@ -17,14 +17,14 @@ from distributed_something.jobs.submission_plan import SubmissionPlan
 
 
 def build_journal_path(job_file: Path) -> Path:
-    """Return the path of the journal of a job file."""
+    """Return the path of a job file's journal."""
     return job_file.parent / f".{job_file.name}.submitted"
 
 
 class SubmissionJournal:
     """The jobs that SQS acknowledged: a header line, then one line of job indexes (from 0) for each batch.
 
-    `done`: the number of acknowledged jobs. `total`: the number of all jobs.
+    `done`: the number of acknowledged jobs. `total`: the total number of jobs.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
@@ -38,7 +38,8 @@ class SubmissionJournal:
     def open(self, plan: SubmissionPlan, url: str) -> None:
         """Read the journal of an interrupted submission, or start a new journal.
 
-        Raise InputError if this is not possible with or without `--resume`, or if jobs or queue have changed.
+        Raise InputError if the journal exists without `--resume`, if it does not exist with `--resume`, or if the jobs
+        or the queue have changed.
         """
         header = {"digest": plan.digest, "queue": url, "count": plan.count}
         self.total, self._sent = plan.count, bytearray(plan.count)
@@ -54,7 +55,7 @@ class SubmissionJournal:
         else:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps(header) + "\n")
-        self._file = self._path.open("a", buffering=1)  # each line is written at once
+        self._file = self._path.open("a", buffering=1)  # each line is written immediately
 
     def is_sent(self, number: int) -> bool:
         if number >= self.total:
@@ -62,9 +63,9 @@ class SubmissionJournal:
         return bool(self._sent[number])
 
     def add(self, numbers: list[int]) -> None:
-        """Write down that SQS has acknowledged these jobs."""
+        """Record that SQS has acknowledged these jobs."""
         with self._lock:
-            assert self._file is not None  # open() comes first
+            assert self._file is not None  # open() was called first
             self._file.write(" ".join(map(str, numbers)) + "\n")
             self._mark_sent(numbers)
 
@@ -96,7 +97,7 @@ class SubmissionJournal:
                 self._mark_sent(int(word) for word in line.split() if word.isdigit())
 
     def _cut_last_line(self) -> None:
-        """Remove an incomplete last line: its last number may be cut off and would then mean another job."""
+        """Remove an incomplete last line: its last number may be cut off and thus be another job's."""
         content = self._path.read_bytes()
         complete = content.rfind(b"\n") + 1
         if complete < len(content):

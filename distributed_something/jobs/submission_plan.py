@@ -1,4 +1,7 @@
-"""The plan of a submission: the number of jobs in a job file, after all of them were checked. Nothing is sent here."""
+"""The plan of a submission: how many jobs a job file contains, counted while all of them are checked.
+
+Nothing is sent here.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from distributed_something.jobs.job_file import JobFile
 from distributed_something.jobs.sources import build_problem_collector
 
 _SHARD_COUNT = 256
-_NUMBERS_SHOWN = 3  # of jobs that are the same
+_NUMBERS_SHOWN = 3  # of identical jobs
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class SubmissionPlan:
 
 
 def plan_submission(job_file: JobFile) -> SubmissionPlan:
-    """Read and check every job without sending anything. Raise one InputError for all wrong jobs."""
+    """Read and check every job without sending anything. Raise a single InputError that lists all invalid jobs."""
     problems = InputProblems()
     shards = [array("Q") for _ in range(_SHARD_COUNT)]
     digest, count, first = hashlib.sha256(), 0, ""
@@ -45,12 +48,13 @@ def plan_submission(job_file: JobFile) -> SubmissionPlan:
 
 
 def _iter_duplicate_errors(job_file: JobFile, shards: list[array[int]]) -> Iterator[InputError]:
-    """Yield an error for each job that occurs several times, up to the limit of what is shown."""
+    """Yield an error for each job that occurs several times, up to the maximum number that is shown."""
     duplicates = itertools.islice(_iter_duplicates(shards), MAX_PROBLEMS_SHOWN + 1)
     numbers: dict[int, list[int]] = {identity_hash: [] for identity_hash in duplicates}
     if not numbers:
         return
-    for number, _, identity in job_file.iter_checked_messages(lambda _: None):  # its problems are already reported
+    # Problems are ignored here, because the first pass has already reported them.
+    for number, _, identity in job_file.iter_checked_messages(lambda _: None):
         same_job = numbers.get(int.from_bytes(_hash_identity(identity), "big"))
         if same_job is not None and len(same_job) < _NUMBERS_SHOWN:
             same_job.append(number)
@@ -67,5 +71,5 @@ def _iter_duplicates(shards: list[array[int]]) -> Iterator[int]:
 
 
 def _hash_identity(identity: str) -> bytes:
-    """Return 8 bytes of a hash of the job ID, because a million job IDs need too much memory."""
+    """Return 8 bytes of a hash of the job ID; a million complete job IDs would need too much memory."""
     return hashlib.blake2b(identity.encode(), digest_size=8).digest()

@@ -1,8 +1,8 @@
-"""`run.py submitJob`: after every job is checked, the jobs that SQS does not have yet are sent.
+"""`run.py submitJob`: checks every job, and then sends the jobs that SQS has not acknowledged yet.
 
-Jobs that SQS has acknowledged are written to a journal next to the job file, so that `--resume` can continue an
-interrupted submission. A job is sent twice only if the process dies between SQS's response and the line in the journal;
-workers handle that.
+Acknowledged jobs are written to a journal next to the job file, so that `--resume` can continue an interrupted
+submission. A job is sent twice only if the process dies between SQS's response and the line in the journal; workers
+handle duplicate messages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Submission:
-    """A checked job file and the journal of the jobs that SQS has already acknowledged."""
+    """A checked job file, and the journal of the jobs that SQS has already acknowledged."""
 
     job_file: JobFile
     plan: SubmissionPlan
@@ -39,7 +39,7 @@ class Submission:
 
 
 class SubmissionInterruption(UserFacingError):
-    """Ctrl-C while jobs were being sent: `sent` of `total` jobs were sent."""
+    """Raised after Ctrl-C while jobs were being sent: `sent` of `total` jobs were sent."""
 
     exit_code = 130
 
@@ -52,7 +52,7 @@ class SubmissionInterruption(UserFacingError):
 
 
 class SubmissionError(CloudError):
-    """An error from AWS, `cause`, while jobs were being sent: `sent` of `total` jobs were sent."""
+    """Raised after an AWS error, `cause`, while jobs were being sent: `sent` of `total` jobs were sent."""
 
     def __init__(self, cause: CloudError, sent: int, total: int) -> None:
         super().__init__(cause.problem, cause.remedy, action=cause.action, code=cause.code)
@@ -63,7 +63,7 @@ class SubmissionError(CloudError):
 
 
 class ChangedTableError(UserFacingError):
-    """The jobs that were sent are not the jobs that were checked, because their table has changed."""
+    """Raised if the jobs sent are not the jobs checked, because their table has changed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("its table changed while its jobs were being sent; not all of them were checked")
@@ -82,9 +82,10 @@ def submit_jobs(
     progress: ProgressCallback,
     print_progress: Callable[[str], None],
 ) -> int:
-    """Upload the `upload` folders, send every job that is not in the journal, and return how many were sent now.
+    """Upload the `upload` folders, send every job that is not in the journal, and return how many jobs this call sent.
 
-    Raise InputError, CloudError, SubmissionInterruption, SubmissionError, or ChangedTableError.
+    Raise InputError if `--resume` is missing or not possible, CloudError if the queue cannot be used, SubmissionError
+    if an upload or a send fails, SubmissionInterruption after Ctrl-C, and ChangedTableError if the table has changed.
     """
     journal, total = submission.journal, submission.plan.count
     url = require_job_queue(clients, settings)
@@ -124,11 +125,14 @@ def _iter_unsent_jobs(submission: Submission) -> Iterator[NumberedMessage]:
         raise ChangedTableError(submission.job_file.path)
 
 
-def _add_submitted_count(sqs: SQSClient, url: str, sent: int, say: Callable[[str], None]) -> None:
-    """Add to the count of submitted jobs on the queue, which only makes the monitor's progress display more exact."""
+def _add_submitted_count(sqs: SQSClient, url: str, sent: int, print_progress: Callable[[str], None]) -> None:
+    """Increase the count of submitted jobs that is stored on the queue.
+
+    The count only makes the monitor's progress display more exact.
+    """
     if not sent:
         return
     try:
         add_submitted_count(sqs, url, sent)
     except AWSError:
-        say("note: the number of jobs could not be stored on the queue; monitor estimates it from the queue")
+        print_progress("note: the number of jobs could not be stored on the queue; monitor estimates it from the queue")

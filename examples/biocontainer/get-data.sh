@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Fetches the genome of the phage lambda and 10,000 pairs of its reads from the Debian package bowtie2-examples, once. Splits
-# the reads into 24 pieces and indexes the genome with bwa. The link data/ beside this script points to the files.
+# Fetches the genome of phage lambda and 10,000 read pairs from the Debian package bowtie2-examples, unless this was done
+# before. Splits the reads into 24 pieces and indexes the genome with bwa. The link data/ next to this script points to the
+# files.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 pairs=417 # per piece

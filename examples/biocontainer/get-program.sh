@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the folder that contains bwa and samtools. If they are not installed, fetches them from Debian, once.
+# Prints the folder that contains bwa and samtools. If they are not installed, it fetches them from Debian once.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Copies CellProfiler's fly example from the installed program, once: nine images (9 MB), the pipeline, and a table with the
-# paths of the images in the mounted bucket, as in published data files. The link data/ beside this script points to them.
+# Copies CellProfiler's fly example from the installed program, unless this was done before. The example consists of nine
+# images (9 MB), the pipeline, and a table with the images' paths in the mounted bucket, as in published data files. The
+# link data/ next to this script points to the files.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 

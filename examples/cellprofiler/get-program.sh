@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs CellProfiler 4.2.8 in the user's cache, once (800 MB, about a minute), and prints its folder.
-# Needs a JDK, a C compiler, and Python 3.9, which uv downloads if it is not installed.
+# Installs CellProfiler 4.2.8 in the user's cache (800 MB, about a minute) if it is not there yet, and prints its folder.
+# This requires a JDK, a C compiler, and Python 3.9, which uv downloads if it is not installed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
-# Prints the path of a Python 3.9, or just its version for uv to download. Runs each candidate, because pyenv has commands
-# that fail for versions that are not selected.
+# Prints the path of a Python 3.9, or only the version number, which makes uv download it. Runs each candidate, because
+# pyenv's commands fail for versions that are not selected.
 find_python() {
   local candidate
   for candidate in python3.9 ~/.pyenv/versions/3.9.*/bin/python3; do
@@ -21,9 +21,9 @@ make_program() {
   python3 -m venv tools
   tools/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
   tools/bin/uv venv --quiet --python "$(find_python)" program
-  printf '%s\n' 'numpy==1.24.4' 'cython<3' >build.txt # to build python-javabridge
+  printf '%s\n' 'numpy==1.24.4' 'cython<3' >build.txt # needed to build python-javabridge
   VIRTUAL_ENV=program tools/bin/uv pip install --quiet --no-deps --build-constraint build.txt -r "$here/program.txt"
-  mkdir bin # holds only the program, so that workers still find their own python3
+  mkdir bin # contains only the program, so that workers still find their own python3
   ln -s ../program/bin/cellprofiler bin/cellprofiler
   bin/cellprofiler --version >&2
 }

@@ -1,4 +1,4 @@
-"""Adapt CellProfiler's fly pipeline to a run with one job per image group, and write its table of images.
+"""Adapt CellProfiler's fly pipeline to a run with one job per image group, and write the table of images for it.
 
 Usage: python3 make_workspace.py PIPELINE FOLDER
 

@@ -8,7 +8,7 @@ import org.scijava.script.ScriptService;
 import java.util.Arrays;
 import java.util.Set;
 
-/** Replacement for Fiji's launcher, called with --ij2 --headless --console --run SCRIPT PARAMETERS, which SciJava parses. */
+/** A replacement for Fiji's launcher. Its arguments are --ij2 --headless --console --run SCRIPT PARAMETERS. */
 public class Launcher {
     private static final Set<String> LAUNCHER_OPTIONS = Set.of("--ij2", "--headless", "--console");
 
@@ -18,13 +18,13 @@ public class Launcher {
     }
 }
 
-/** A class of its own, because it loads ImageJ classes. */
+/** A separate class, because it loads ImageJ classes. */
 class Session {
     static void run(String[] arguments) {
         Context context = new Context();
         context.service(ScriptService.class).getIndex().add(new AdaptedScriptLanguage(new PyScriptEngineFactory()), false);
         context.service(ConsoleService.class).processArgs(arguments);
         context.dispose();
-        System.exit(0); // like Fiji, even if the script failed
+        System.exit(0); // exit with 0 as Fiji does, even if the script failed
     }
 }

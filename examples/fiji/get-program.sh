@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints the folder that contains Fiji, if it is installed. If not, builds a program with the same command line, once (130 MB,
-# about 15 seconds): ImageJ 1.51 and SciJava from CellProfiler's package prokaryote, Debian's Jython, and Launcher.java.
-# That needs a JDK.
+# Prints the folder that contains Fiji if Fiji is installed. If not, builds a program with the same command line once
+# (130 MB, about 15 seconds). The program consists of ImageJ 1.51 and SciJava from CellProfiler's package prokaryote,
+# Debian's Jython, and Launcher.java. Building it requires a JDK.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 classes='prokaryote/prokaryote-2.4.4.jar:usr/share/java/*'

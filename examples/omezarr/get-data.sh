@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes two small plates of TIFF files from the 96 images of the example cellcount, once. The link data/ beside this script
-# points to them.
+# Creates two small plates of TIFF files from the cellcount example's 96 images, unless this was done before. The link data/
+# next to this script points to the plates.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 

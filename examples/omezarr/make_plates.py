@@ -2,8 +2,9 @@
 
 Usage: python3 make_plates.py IMAGES FOLDER
 
-Writes the plates PLATE_A (rows A to D) and PLATE_B (rows E to H) to FOLDER. Each has a folder Images/ with one TIFF per
-well and plate.companion.ome, the OME-XML that describes them. The real bioformats2raw can also read these plates.
+Writes the plates PLATE_A (rows A to D) and PLATE_B (rows E to H) to FOLDER. Each plate has a folder Images/ that
+contains one TIFF per well, and plate.companion.ome, the OME-XML that describes them. The real bioformats2raw can also
+read these plates.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-MICROMETERS_PER_PIXEL = 0.65  # not the real size, which the source of the images does not state
+MICROMETERS_PER_PIXEL = 0.65  # not the real size, which is not known for these images
 OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
 
@@ -24,8 +25,8 @@ def make_plate(name: str, rows: str, images: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     root = ElementTree.Element("OME", xmlns=OME_NAMESPACE)
     plate = ElementTree.SubElement(root, "Plate", ID="Plate:0", Name=name)
-    pictures = [path for path in sorted(images.glob("*.png")) if path.name[0] in rows]
-    for number, path in enumerate(pictures):
+    paths = [path for path in sorted(images.glob("*.png")) if path.name[0] in rows]
+    for number, path in enumerate(paths):
         pixels = np.asarray(Image.open(path))
         tifffile.imwrite(folder / f"{path.stem}.tiff", pixels, metadata=None)
         _add_well(path.stem, number, pixels.shape, root, plate, row=rows.index(path.name[0]))

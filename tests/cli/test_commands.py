@@ -1,4 +1,4 @@
-"""Commands read all user input first, and start only what they need."""
+"""Commands read all user input first, and they start the local cloud only if they need it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def type_in_project(*words: str) -> Outcome:
+def run_in_project(*words: str) -> Outcome:
     return run_command("--project", ".", *words)
 
 
@@ -48,18 +48,18 @@ def type_in_project(*words: str) -> Outcome:
 )
 def test_invalid_input_does_not_start_the_local_cloud(project: Path, words: tuple[str, ...], message: str) -> None:
     before = sorted(project.rglob("*"))
-    outcome = type_in_project("--local", *words)
+    outcome = run_in_project("--local", *words)
     assert (outcome.code, outcome.out, message in outcome.err) == (ExitCode.INPUT, "", True), outcome.err
     assert sorted(project.rglob("*")) == before
 
 
 def test_a_dry_run_does_not_start_the_local_cloud(project: Path) -> None:
-    assert type_in_project("--local", "submitJob", "files/job.json", "--dry-run").code == ExitCode.DONE
+    assert run_in_project("--local", "submitJob", "files/job.json", "--dry-run").code == ExitCode.DONE
 
 
 @pytest.fixture
 def container_options(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Record the option `containers` of each attempt to start a local cloud, and let all attempts fail."""
+    """Record the `containers` option of each attempt to start a local cloud, and make every attempt fail."""
     options: list[bool] = []
 
     def start(project: Path, *, containers: bool, **_: Any) -> None:
@@ -71,18 +71,18 @@ def container_options(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 @pytest.mark.parametrize("containers", [False, True])
-def test_the_local_cloud_gets_the_option_containers(
+def test_the_containers_option_is_passed_to_the_local_cloud(
     project: Path, container_options: list[bool], containers: bool
 ) -> None:
     options = ["--local", "--containers"] if containers else ["--local"]
-    assert type_in_project(*options, "setup") == Outcome(ExitCode.CLOUD, "", "run.py: not in this test\n")
+    assert run_in_project(*options, "setup") == Outcome(ExitCode.CLOUD, "", "run.py: not in this test\n")
     assert container_options == [containers]
 
 
-def test_running_one_job_in_a_container_does_not_change_the_workers_of_the_local_cloud(
+def test_running_one_job_in_a_container_does_not_affect_the_local_clouds_workers(
     project: Path, container_options: list[bool]
 ) -> None:
-    type_in_project("--local", "--containers", "runJob", "files/job.json", "--index", "1")
+    run_in_project("--local", "--containers", "runJob", "files/job.json", "--index", "1")
     assert container_options == [False]
 
 
@@ -90,14 +90,16 @@ def test_the_config_is_read_once(project: Path, container_options: list[bool]) -
     with (project / "config.py").open("a") as config:
         config.write("open('times', 'a').write('read\\n')\n")
     for words in (("setup",), ("runJob", "files/job.json", "--index", "1")):
-        type_in_project("--local", *words)
+        run_in_project("--local", *words)
     assert (project / "times").read_text() == "read\n" * 2
 
 
 # Output
 
 
-def test_results_go_to_standard_output_and_progress_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_are_printed_to_standard_output_and_progress_to_standard_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     console = Console()
     console.print_result("a result")
     console.print_progress("working")
@@ -113,7 +115,7 @@ def test_results_go_to_standard_output_and_progress_to_standard_error(capsys: py
         (
             KeyboardInterrupt(),
             ExitCode.INTERRUPTED,
-            "\nrun.py: interrupted; to continue, type the same command again\n",
+            "\nrun.py: interrupted; to continue, run the same command again\n",
         ),
         (ZeroDivisionError("two\nlines"), ExitCode.CLOUD, "run.py: two lines\n"),
         (ZeroDivisionError(), ExitCode.CLOUD, "run.py: ZeroDivisionError\n"),
@@ -121,11 +123,11 @@ def test_results_go_to_standard_output_and_progress_to_standard_error(capsys: py
         (SystemExit(3), 3, ""),
     ],
 )
-def test_every_error_is_one_line_and_debug_shows_its_traceback(
+def test_every_error_is_one_line_and_only_debug_shows_its_traceback(
     project: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str
 ) -> None:
     monkeypatch.setattr(Context, "settings", property(raising(error)))
-    assert type_in_project("setup") == Outcome(code, "", line)
+    assert run_in_project("setup") == Outcome(code, "", line)
     if isinstance(error, Exception):
         with pytest.raises(type(error)):
             main(["--debug", "--project", ".", "setup"])

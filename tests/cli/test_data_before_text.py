@@ -1,4 +1,4 @@
-"""Decisions do not depend on text for people: they are the same if every formatter returns "?"."""
+"""Decisions do not depend on text for people: they stay the same if every formatting function returns "?"."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _replace_formatters() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
-def test_a_mistake_is_found_whatever_its_message_is(
+def test_a_mistake_is_detected_regardless_of_its_message(
     mistake: Mistake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(write_project(tmp_path))
@@ -38,7 +38,7 @@ def test_a_mistake_is_found_whatever_its_message_is(
     assert run_command("--project", str(tmp_path), *mistake.arguments).code == ExitCode.INPUT
 
 
-def test_correct_input_is_accepted_whatever_the_messages_are(tmp_path: Path) -> None:
+def test_valid_input_is_accepted_regardless_of_the_messages(tmp_path: Path) -> None:
     project = str(write_project(tmp_path / "p"))
     job_file = str(tmp_path / "p" / "files" / "job.json")
     assert run_command("--project", project, "submitJob", job_file, "--dry-run").out.startswith("2 jobs; ")

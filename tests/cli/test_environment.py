@@ -15,14 +15,14 @@ import pytest
 from tests.support.offline import write_project
 from tests.support.paths import ROOT
 
-BASE_PYTHON = os.path.realpath(sys.executable)  # the interpreter outside of any environment
+BASE_PYTHON = os.path.realpath(sys.executable)  # the Python interpreter outside any virtual environment
 SITE_PACKAGES = Path(click.__file__).parents[1]
 MAKE_VENV = "run make venv"
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Return a copy of the files that run.py needs, without an environment."""
+    """Return a copy of the files that run.py needs, without a virtual environment."""
     folder = tmp_path / "clone"
     shutil.copytree(ROOT / "distributed_something", folder / "distributed_something")
     shutil.copy(ROOT / "run.py", folder)
@@ -36,7 +36,7 @@ def run(*command: object, env: Mapping[str, str] | None = None) -> subprocess.Co
 
 
 def write_venv_python(clone: Path, script: str, mode: int = 0o755) -> None:
-    """Write `script` as `.venv/bin/python` of the clone."""
+    """Write `script` to `.venv/bin/python` in the clone."""
     path = clone / ".venv" / "bin" / "python"
     path.parent.mkdir(parents=True)
     path.write_text(script)
@@ -44,7 +44,7 @@ def write_venv_python(clone: Path, script: str, mode: int = 0o755) -> None:
 
 
 def link_packages_without(folder: Path, *missing: str) -> Path:
-    """Return a folder for PYTHONPATH with all installed packages except these."""
+    """Return a folder for PYTHONPATH that contains all installed packages except `missing`."""
     folder.mkdir()
     for path in SITE_PACKAGES.iterdir():
         if path.name not in missing and path.suffix != ".pth":
@@ -56,16 +56,16 @@ def assert_one_line(done: subprocess.CompletedProcess[str], line: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{line}\n")
 
 
-# Which Python
+# The Python environment that run.py uses
 
 
-def test_outside_of_an_environment_the_projects_environment_runs_the_same_command(clone: Path) -> None:
+def test_outside_an_environment_the_command_runs_in_the_projects_environment(clone: Path) -> None:
     write_venv_python(clone, "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 7\n")
     done = run(BASE_PYTHON, clone / "run.py", "submitJob", "a b", "")
     assert (done.returncode, done.stdout.splitlines()) == (7, [str(clone / "run.py"), "submitJob", "a b", ""])
 
 
-def test_inside_another_environment_that_environment_is_used(clone: Path, tmp_path: Path) -> None:
+def test_an_active_environment_takes_precedence_over_the_projects_environment(clone: Path, tmp_path: Path) -> None:
     write_venv_python(clone, "#!/bin/sh\necho another\n")
     subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", tmp_path / "mine"], check=True)
     done = run(tmp_path / "mine" / "bin" / "python", clone / "run.py", "--help")
@@ -74,7 +74,7 @@ def test_inside_another_environment_that_environment_is_used(clone: Path, tmp_pa
 
 
 @pytest.mark.parametrize(("script", "mode"), [("#!/bin/sh\necho no\n", 0o644), ("\x7fELF of another computer", 0o755)])
-def test_an_environment_that_does_not_start_is_ignored(clone: Path, script: str, mode: int) -> None:
+def test_an_environment_whose_python_does_not_start_is_ignored(clone: Path, script: str, mode: int) -> None:
     write_venv_python(clone, script, mode)
     done = run(BASE_PYTHON, "-S", clone / "run.py", "--help", env={"PYTHONPATH": str(SITE_PACKAGES)})
     assert (done.returncode, done.stderr) == (0, "")
@@ -110,7 +110,7 @@ def test_without_any_packages_one_line_explains_how_to_install_them(clone: Path,
         ("rich", ["submitJob", "files/job.json"]),
     ],
 )
-def test_a_package_that_only_some_commands_need_is_named_if_it_is_missing(
+def test_a_missing_package_that_only_some_commands_need_is_reported(
     clone: Path, tmp_path: Path, missing: str, words: list[str]
 ) -> None:
     project = write_project(tmp_path / "project")
@@ -122,7 +122,7 @@ def test_a_package_that_only_some_commands_need_is_named_if_it_is_missing(
     assert f"ModuleNotFoundError: No module named '{missing}" in debugged.stderr
 
 
-def test_a_package_of_the_wrong_version_is_named(clone: Path, tmp_path: Path) -> None:
+def test_a_package_with_an_incompatible_version_is_reported(clone: Path, tmp_path: Path) -> None:
     packages = link_packages_without(tmp_path / "packages", "click")
     (packages / "click.py").write_text("")
     (clone / "distributed_something" / "cli" / "context.py").write_text("from click import nothing_like_that\n")

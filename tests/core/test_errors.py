@@ -175,11 +175,11 @@ def test_the_error_for_an_impossible_plate_size_lists_the_possible_sizes() -> No
     with pytest.raises(BadRange) as caught:
         expand_wells("97", 2)
     assert (caught.value.problem, caught.value.remedy) == (
-        "there is no plate with 97 wells", "use one of the plate sizes 6, 12, 24, 48, 96, 384, 1536",
+        "there is no 97-well plate", "use one of the plate sizes 6, 12, 24, 48, 96, 384, 1536",
     )  # fmt: skip
     with pytest.raises(InputError) as error_info:
         build_job_file(MakeJobsOptions(wells="97"), None, lambda bucket, prefix: [])
-    assert (error_info.value.file, error_info.value.problem) == ("--wells", "there is no plate with 97 wells")
+    assert (error_info.value.file, error_info.value.problem) == ("--wells", "there is no 97-well plate")
     assert error_info.value.remedy.startswith(
         "use one of the plate sizes 6, 12, 24, 48, 96, 384, 1536; write values sep"
     )

@@ -345,7 +345,7 @@ def test_every_error_in_the_fleet_file_gets_a_finding(aws: Account) -> None:
     faulty_fleet = copy.deepcopy(FLEET) | {"AllocationStrategy": "cheapest", "Color": "red"}
     findings = run_preflight_checks(aws.clients, build_settings(), Path("fleet.json"), faulty_fleet, NOW)
     messages = [finding.message for finding in findings if finding.topic == "fleet file"]
-    assert messages == ["Color: AWS does not know this key", "AllocationStrategy: AWS does not accept 'cheapest'"]
+    assert messages == ["Color: AWS does not recognize this key", "AllocationStrategy: AWS does not accept 'cheapest'"]
 
 
 def test_a_missing_instance_profile_is_reported_as_wrong(aws: Account) -> None:

@@ -1,4 +1,4 @@
-"""Clone of the repository, for tests of `make demo`."""
+"""A clone of the repository for the tests of `make demo`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHIPPED = ("run.py", "config.py", "distributed_something", "worker", "files", "e
 
 
 class Clone:
-    """Copy of the repository, without files that runs created, in which the demo can run."""
+    """A copy of the repository in which the demo can run. It does not contain files that earlier runs created."""
 
     def __init__(self, home: Path) -> None:
         self.home = home

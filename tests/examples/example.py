@@ -1,4 +1,4 @@
-"""Copy of an example with its real program, in which tests run the four commands from its README."""
+"""A copy of an example with its real program, in which tests run the four commands from the example's README."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGE = "tests/example-{name}:1"
 
 
 class Example(Project):
-    """Copy of `examples/NAME` and of the files beside it. Its workers find the real program in their PATH."""
+    """A copy of `examples/NAME` and the files next to it. The workers find the real program in their PATH."""
 
     def __init__(self, name: str, home: Path) -> None:
         self.name, self.home = name, home
@@ -48,7 +48,7 @@ class Example(Project):
     def run_four_commands(self, job_file: str = "files/exampleJob.json", *options: str) -> str:
         """Run the four commands and return the summary that `monitor` prints.
 
-        `options` are options of run.py, such as --containers.
+        `options`: options for run.py, such as --containers.
         """
         self.run(*options, "setup")
         self.run(*options, "submitJob", str(self.folder / job_file))
@@ -57,11 +57,11 @@ class Example(Project):
         return self.run(*options, "monitor", str(monitor_file)).stdout
 
     def get_bucket_folder(self) -> Path:
-        """Return the folder with the bucket's objects, which are there after `monitor` has ended."""
+        """Return the folder that contains the bucket's objects after `monitor` ends."""
         return self.folder / "local" / self.settings.AWS_BUCKET
 
     def list_result_files(self, prefix: str = "") -> dict[str, Path]:
-        """Return the files below `prefix` in the bucket by key, without records, logs, and monitor files."""
+        """Return the files below `prefix` in the bucket, keyed by object key. Omit records, logs, and monitor files."""
         paths = sorted(path for path in self.get_bucket_folder().rglob("*") if path.is_file())
         paths_by_key = {str(path.relative_to(self.get_bucket_folder())): path for path in paths}
         other_prefixes = ("runs/", "monitors/", "exportedlogs/")
@@ -75,7 +75,7 @@ class Example(Project):
         return [json.loads(path.read_text()) for path in sorted(self.get_bucket_folder().glob("runs/*/*/jobs/*.json"))]
 
     def build_image(self, base: str = "", image: str = "") -> str:
-        """Build the example's image as `make build EXAMPLE=NAME` does, under a test name; return that name."""
+        """Build the example's image as `make build EXAMPLE=NAME` does, but with a test name. Return that name."""
         image = image or IMAGE.format(name=self.name)
         with (self.folder / "config.py").open("a") as config:
             config.write(f"\nDOCKERHUB_TAG = {image!r}\n")
@@ -87,7 +87,7 @@ class Example(Project):
 
 
 def load_worker(name: str) -> dict[str, Any]:
-    """Return the names that the example's generic-worker.py defines; its imports work as in the image."""
+    """Return the names that the example's generic-worker.py defines. Its imports work as in the container image."""
     folder = ROOT / "examples" / name / "worker"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(folder), str(ROOT), *sys.path])
@@ -102,7 +102,10 @@ def find_program(name: str) -> tuple[str, ...]:
 
 
 def run_script(script: Path) -> str:
-    """Return the output of a script that gets a program or data; if it fails, skip the test, or fail it if CI=true."""
+    """Return the output of a script that gets a program or data.
+
+    If the script fails, skip the test, or let it fail if CI=true.
+    """
     completed = subprocess.run([str(script)], capture_output=True, text=True, timeout=900, check=False)
     if completed.returncode == 0:
         return completed.stdout.strip()
@@ -114,7 +117,7 @@ def run_script(script: Path) -> str:
 
 @contextmanager
 def open_example(name: str, home: Path) -> Iterator[Example]:
-    """Yield a copy of the example in the folder `home`; always stop its local cloud at the end."""
+    """Yield a copy of the example in the folder `home`. Stop its local cloud at the end in any case."""
     example = Example(name, home)
     try:
         yield example

@@ -1,4 +1,4 @@
-"""Loader of an example's generic-worker.py as a module, together with the modules in its folder."""
+"""Loads an example's generic-worker.py as a module, together with the modules in its folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ ENVIRONMENT = {"APP_NAME": "App", "SQS_QUEUE_URL": "https://sqs/q", "AWS_BUCKET"
 
 
 def load_hooks(name: str, patch: pytest.MonkeyPatch) -> ModuleType:
-    """Return `examples/NAME/worker/generic-worker.py` as a module; `patch` lets it import modules from its folder."""
+    """Return `examples/NAME/worker/generic-worker.py` as a module.
+
+    `patch`: used so that it can import modules from its folder.
+    """
     folder = ROOT / "examples" / name / "worker"
     patch.syspath_prepend(folder)
     for path in folder.glob("*.py"):

@@ -1,7 +1,8 @@
-"""Number of lines that a developer wrote for an example: those that a run on AWS needs.
+"""Counts the lines that a developer had to write for an example so that it can run on AWS.
 
-Comments, docstrings, and lines that contain only brackets are not counted. Neither are the program itself, tables of
-jobs, and scripts that fetch a program or data or show results. The published workers were counted in the same way.
+Comments, docstrings, and lines that contain only brackets are not counted. The program itself, tables of jobs, and
+scripts that fetch a program or data or show results are not counted either. The published workers were counted in the
+same way.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def _count_file_lines(path: Path) -> int:
 
 
 def count_code_lines(text: str) -> int:
-    """Return the number of lines with code, without docstrings."""
+    """Return the number of lines that contain code, without docstrings."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     code_tokens = [token for token in tokens if token.type not in _IGNORED_TOKENS]
     numbers = {number for token in code_tokens for number in range(token.start[0], token.end[0] + 1)}

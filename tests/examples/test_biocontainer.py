@@ -1,4 +1,4 @@
-"""The example biocontainer: Job files run bwa and samtools, in an image that contains only these programs."""
+"""The biocontainer example: its Job files run bwa and samtools in an image that contains only these programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.examples.example import Example, find_program, open_example, run_scri
 from tests.support.engine import build_image, require_engine, run_docker
 from tests.support.project import ROOT, list_project_processes
 
-# Replaces the image from BioContainers: the same programs in the same versions, and as few other files.
+# Replaces the image from BioContainers. It has the same programs in the same versions, and only a few other files.
 ONLY_PROGRAMS = r"""
 FROM debian:bookworm-slim AS programs
 RUN apt-get update && apt-get install -y --no-install-recommends busybox-static bwa samtools
@@ -37,7 +37,7 @@ def run_both_job_files(example: Example, *options: str) -> str:
     return statistics.read_text()
 
 
-def test_24_jobs_align_the_reads_of_the_phage_lambda_and_one_job_merges_them(tmp_path: Path) -> None:
+def test_24_jobs_align_the_reads_of_phage_lambda_and_one_job_merges_the_alignments(tmp_path: Path) -> None:
     find_program("biocontainer")
     clone = Clone(tmp_path / "clone")
     run_script(clone.home / "examples" / "biocontainer" / "get-data.sh")
@@ -51,7 +51,7 @@ def test_24_jobs_align_the_reads_of_the_phage_lambda_and_one_job_merges_them(tmp
 
 
 @pytest.mark.containers
-def test_an_image_that_contains_only_the_programs_gives_the_same_counts(tmp_path: Path) -> None:
+def test_an_image_that_contains_only_the_programs_produces_the_same_counts(tmp_path: Path) -> None:
     require_engine()
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "Dockerfile").write_text(ONLY_PROGRAMS)
@@ -64,10 +64,11 @@ def test_an_image_that_contains_only_the_programs_gives_the_same_counts(tmp_path
     assert "example-biocontainer" not in run_docker("ps", "--all", "--format", "{{.Image}}")
 
 
-def test_the_dockerfile_names_the_biocontainers_image_with_the_versions_in_the_readme() -> None:
+def test_the_dockerfile_uses_the_biocontainers_image_with_the_versions_in_the_readme() -> None:
     folder = ROOT / "examples" / "biocontainer"
     (line,) = (folder / "worker" / "Dockerfile").read_text().splitlines()
-    # BioContainers names an image of several packages by a hash of their names and a hash of their versions.
+    # BioContainers names an image that contains several packages after a hash of their names and a hash of their
+    # versions.
     names, versions = (hashlib.sha1(text.encode()).hexdigest() for text in ("bwa\nsamtools", "0.7.17\n1.16.1"))
     assert line == f"FROM quay.io/biocontainers/mulled-v2-{names}:{versions}-0"
     assert "bwa 0.7.17 and samtools 1.16.1" in (folder / "README.md").read_text()
@@ -86,7 +87,7 @@ def build_environment_without(tmp_path: Path, *programs: str) -> dict[str, str]:
     return os.environ | {"PATH": str(tools), "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
-def test_an_error_names_the_programs_to_install_if_they_cannot_be_fetched(tmp_path: Path) -> None:
+def test_if_the_programs_cannot_be_fetched_the_error_lists_the_programs_to_install(tmp_path: Path) -> None:
     env = build_environment_without(tmp_path, "bwa", "samtools", "apt-get")
     completed = subprocess.run([SCRIPT], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert completed.returncode != 0
@@ -94,7 +95,7 @@ def test_an_error_names_the_programs_to_install_if_they_cannot_be_fetched(tmp_pa
     assert completed.stderr == "apt-get does not exist on this computer; install these yourself: bwa samtools\n"
 
 
-def test_two_calls_at_the_same_time_fetch_the_programs_once(tmp_path: Path) -> None:
+def test_two_simultaneous_calls_fetch_the_programs_only_once(tmp_path: Path) -> None:
     env = build_environment_without(tmp_path, "bwa", "samtools")
     processes = [subprocess.Popen([SCRIPT], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = {process.communicate(timeout=120)[0].strip() for process in processes}

@@ -1,4 +1,4 @@
-"""The example cellcount, run in containers. test_demo.py counts the whole plate without containers."""
+"""The cellcount example in containers. test_demo.py counts the cells on the whole plate without containers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.engine import require_engine, run_docker
 
 
 def count_all_cells(example: Example) -> int:
-    """Return the sum of the cell counts of all wells."""
+    """Return the total cell count of all wells."""
     tables = [
         path for key, path in example.list_result_files("cellcount/results/").items() if key.endswith("/counts.csv")
     ]
@@ -21,7 +21,7 @@ def count_all_cells(example: Example) -> int:
 
 
 @pytest.mark.containers
-def test_containers_count_the_same_cells_as_this_computer(tmp_path: Path) -> None:
+def test_the_cell_count_in_containers_is_the_same_as_on_this_computer(tmp_path: Path) -> None:
     require_engine()
     with open_example("cellcount", tmp_path) as example:
         image = example.build_image()
@@ -30,6 +30,6 @@ def test_containers_count_the_same_cells_as_this_computer(tmp_path: Path) -> Non
         content["groups"] = {"cross": {"row": ["E"], "column": ["05", "06"]}}
         job_file.write_text(json.dumps(content))
         assert "jobs done       2" in example.run_four_commands("files/exampleJob.json", "--containers")
-        assert count_all_cells(example) == 59  # the same as without containers
-        assert {record["image"] for record in example.read_records()} == {image}
+        assert count_all_cells(example) == 59  # the same result as without containers
+        assert {record["image"] for record in example.records()} == {image}
     assert "example-cellcount" not in run_docker("ps", "--all", "--format", "{{.Image}}")

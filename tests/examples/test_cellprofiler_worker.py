@@ -1,4 +1,4 @@
-"""The worker of cellprofiler: published Job files give exactly the published commands and output locations."""
+"""The cellprofiler example's worker: published Job files produce exactly the published commands and locations."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def build_published_command(
     return " ".join(command.split())
 
 
-def test_with_a_mounted_bucket_the_command_is_the_published_one(cellprofiler: ModuleType, tmp_path: Path) -> None:
+def test_with_a_mounted_bucket_the_command_is_the_published_command(cellprofiler: ModuleType, tmp_path: Path) -> None:
     job = make_job(cellprofiler, tmp_path)
     assert " ".join(job.command) == build_published_command(tmp_path / "output", PLATE["Metadata"])
     assert job.inputs == {}
@@ -53,7 +53,7 @@ def test_with_a_mounted_bucket_the_command_is_the_published_one(cellprofiler: Mo
     assert job.leave_out == ["cp.is.done"]
 
 
-def test_a_file_list_and_a_batch_file_give_the_published_commands(cellprofiler: ModuleType, tmp_path: Path) -> None:
+def test_a_file_list_and_a_batch_file_produce_the_published_commands(cellprofiler: ModuleType, tmp_path: Path) -> None:
     list_job = make_job(cellprofiler, tmp_path, data_file="projects/files.txt")
     option = f"--file-list={BUCKET}/projects/files.txt"
     assert " ".join(list_job.command) == build_published_command(tmp_path / "output", PLATE["Metadata"], option)
@@ -133,7 +133,7 @@ def test_a_job_uses_the_three_buckets_and_the_upload_flags(
         make_job(cellprofiler, tmp_path)
 
 
-def test_a_batch_file_needs_a_mounted_bucket(cellprofiler: ModuleType, tmp_path: Path) -> None:
+def test_a_batch_file_requires_a_mounted_bucket(cellprofiler: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(cellprofiler.BadMessage, match=r"`data_file`: 'Batch_data.h5' .*; set MOUNT_S3 = 'True'"):
         make_job(cellprofiler, tmp_path, mount="False", data_file="Batch_data.h5")
 
@@ -142,7 +142,7 @@ def test_a_batch_file_needs_a_mounted_bucket(cellprofiler: ModuleType, tmp_path:
 
 
 class RecordingFetch:
-    """Replacement for `folders.fetch` that records its inputs and writes a file of one byte to each path."""
+    """A replacement for `folders.fetch` that records the inputs and writes a one-byte file to each path."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.inputs = folder, {}
@@ -158,7 +158,7 @@ class RecordingFetch:
 def prepare_job(
     hooks: ModuleType, folder: Path, data_file: str, group: Any, name: str = "list_of_images.csv"
 ) -> tuple[Any, Path]:
-    """Run the hook `prepare`; return the inputs that it fetched, and the path of the data file."""
+    """Run the `prepare` hook. Return the inputs that the hook fetched, and the path of the data file."""
     job = make_job(hooks, folder, group, mount="False", data_file=f"projects/{name}")
     path = job.own["data_file"]
     path.parent.mkdir(parents=True)
@@ -176,7 +176,7 @@ b1.tif,{0}/p/images/,,,B01,01
 
 
 @pytest.mark.parametrize("root", [BUCKET, "", "s3://ours"])
-def test_only_the_images_of_the_group_are_fetched(cellprofiler: ModuleType, tmp_path: Path, root: str) -> None:
+def test_only_the_groups_images_are_fetched(cellprofiler: ModuleType, tmp_path: Path, root: str) -> None:
     table, group = TABLE.format(root), {"Metadata": "Metadata_Well=A01,Metadata_Site=1"}
     inputs, path = prepare_job(cellprofiler, tmp_path, table, group)
     assert inputs == {
@@ -185,12 +185,13 @@ def test_only_the_images_of_the_group_are_fetched(cellprofiler: ModuleType, tmp_
     }
     rows = list(csv.DictReader(path.open()))
     images = f"{tmp_path}/input/ours/p/images"
-    assert [row["Image_PathName_DNA"] for row in rows] == [images] * 3  # all rows stay, so images keep their numbers
+    # All rows are kept, so that images keep their numbers.
+    assert [row["Image_PathName_DNA"] for row in rows] == [images] * 3
     assert [row["Image_FileName_DNA"] for row in rows] == ["a 1.tif", "a2.tif", "b1.tif"]
     assert [row["PathName_Illum"] for row in rows] == [f"{tmp_path}/input/ours/p"] * 2 + [""]
 
 
-def test_a_relative_path_is_below_input_and_path_columns_are_optional(cellprofiler: ModuleType, tmp_path: Path) -> None:
+def test_relative_paths_start_at_input_and_path_columns_are_optional(cellprofiler: ModuleType, tmp_path: Path) -> None:
     inputs, path = prepare_job(cellprofiler, tmp_path, "FileName_DNA,Metadata_Well\nx/a.tif,A01\n", {"Well": "A01"})
     assert inputs == {"s3://ours/projects/input/x/a.tif": "ours/projects/input/x/a.tif"}
     (row,) = csv.DictReader(path.open())
@@ -212,7 +213,7 @@ def test_a_job_fails_if_its_group_has_no_images(
         prepare_job(cellprofiler, tmp_path, table, {"Metadata": "Metadata_Well=A01"})
 
 
-def test_all_images_of_a_file_list_are_fetched(cellprofiler: ModuleType, tmp_path: Path) -> None:
+def test_all_images_in_a_file_list_are_fetched(cellprofiler: ModuleType, tmp_path: Path) -> None:
     text = f"{BUCKET}/p/a.tif\nfile:{BUCKET}/p/b%20c.tif\n\n"
     inputs, path = prepare_job(cellprofiler, tmp_path, text, {"Well": "A01"}, "files.txt")
     assert inputs == {"s3://ours/p/a.tif": "ours/p/a.tif", "s3://ours/p/b c.tif": "ours/p/b c.tif"}
@@ -223,7 +224,7 @@ def test_all_images_of_a_file_list_are_fetched(cellprofiler: ModuleType, tmp_pat
     ("text", "reason"),
     [("Complete\n", None), ("Failure\n", "cp.is.done contains 'Failure'"), (None, "cp.is.done does not exist")],
 )
-def test_the_done_file_decides_whether_a_job_failed(
+def test_the_done_file_shows_whether_a_job_failed(
     cellprofiler: ModuleType, tmp_path: Path, text: str | None, reason: str | None
 ) -> None:
     folders = cellprofiler.Folders(tmp_path)
@@ -238,7 +239,10 @@ def test_the_done_file_decides_whether_a_job_failed(
 
 
 def build_tiff(order: str, big: bool, tiled: bool = False) -> bytes:
-    """Return a TIFF whose first page has two strips (or tiles) of 10 bytes each, and whose second page has one of 7."""
+    """Return a TIFF file.
+
+    Its first page has two strips (or tiles) of 10 bytes each, and its second page has one strip of 7 bytes.
+    """
     word, count, first = ("Q", "Q", 16) if big else ("I", "H", 8)
     tags = (324, 325) if tiled else (273, 279)
     size = struct.calcsize(order + word)
@@ -266,7 +270,7 @@ def build_tiff(order: str, big: bool, tiled: bool = False) -> bytes:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("tiled", [False, True])
-def test_an_image_that_is_truncated_anywhere_is_detected(
+def test_an_image_truncated_at_any_position_is_detected(
     cellprofiler: ModuleType, tmp_path: Path, order: str, big: bool, tiled: bool
 ) -> None:
     image = build_tiff(order, big, tiled)
@@ -289,7 +293,7 @@ def test_an_image_that_is_truncated_anywhere_is_detected(
         (b"any other file", None),
     ],
 )
-def test_damage_is_found_in_empty_files_and_pngs_but_not_in_unknown_formats(
+def test_damage_is_detected_in_empty_files_and_pngs_but_not_in_unknown_formats(
     cellprofiler: ModuleType, tmp_path: Path, content: bytes, damage: str | None
 ) -> None:
     (tmp_path / "a").write_bytes(content)

@@ -1,4 +1,4 @@
-"""`make demo`: the first run of a new user, complete or interrupted."""
+"""`make demo`: a new user's first run, both complete and interrupted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_interrupted_demo_stops_the_local_cloud(clone: Clone, number: signal.
     assert list_project_processes(clone.home) == []
 
 
-def test_an_unknown_example_is_reported_with_the_names_of_the_examples(clone: Clone) -> None:
+def test_for_an_unknown_example_the_error_lists_the_existing_examples(clone: Clone) -> None:
     demo = clone.start_demo("nothing")
     _, err = demo.communicate(timeout=20)
     assert demo.returncode == 2

@@ -1,4 +1,4 @@
-"""The example fiji: the real ImageJ, with parameters from the command line that SciJava parses."""
+"""The fiji example: the real ImageJ with command-line parameters that SciJava parses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.examples.example import open_example
 LABEL = 'Kc167 cells, "DNA" channel, the plate\'s fly'
 
 
-def test_nuclei_are_measured_in_three_images_and_a_failed_script_is_detected_by_its_missing_files(
+def test_nuclei_in_three_images_are_measured_and_a_failed_script_is_detected_by_its_missing_files(
     tmp_path: Path,
 ) -> None:
     with open_example("fiji", tmp_path) as example:

@@ -1,4 +1,6 @@
-"""The worker of fiji: published Job files give the published command, and all parameter values are quoted correctly."""
+"""The fiji example's worker: published Job files produce the published command, and all parameter values are quoted
+correctly.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ def make_job(hooks: ModuleType, folder: Path, group: Any = None, mount: str = "T
     )
 
 
-def test_the_command_is_the_published_one(fiji: ModuleType, tmp_path: Path) -> None:
+def test_the_command_is_the_published_command(fiji: ModuleType, tmp_path: Path) -> None:
     job = make_job(fiji, tmp_path)
     assert job.command == [
         "ImageJ-linux64", "--ij2", "--headless", "--console", "--run", f"{tmp_path}/input/script/script.py",
@@ -109,7 +111,7 @@ def test_values_with_quotes_commas_or_backslashes_are_quoted(
 
 
 def parse_like_scijava(argument: str) -> list[tuple[str, str]]:
-    """Parse parameters like SciJava's parser (org.scijava.sjep), as far as its behavior was observed."""
+    """Parse parameters like SciJava's parser (org.scijava.sjep), based on observations of its behavior."""
     parameters, text = [], argument
     while text:
         name, _, text = text.partition("=")
@@ -141,7 +143,7 @@ def test_an_invalid_message_is_rejected(fiji: ModuleType, tmp_path: Path, values
         make_job(fiji, tmp_path, **values)
 
 
-def test_missing_result_files_make_a_job_fail(fiji: ModuleType, tmp_path: Path) -> None:
+def test_a_job_fails_if_result_files_are_missing(fiji: ModuleType, tmp_path: Path) -> None:
     job, folders = make_job(fiji, tmp_path, expected_files=2), fiji.Folders(tmp_path)
     folders.output_dir.mkdir()
     (folders.output_dir / "a.csv").write_text("a")

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.project import ROOT
 
-# Finds no package before `update`. The package `tool` depends on `libtool`, which is not installed.
+# The simulated `apt-get` does not find any package before `update`. The package `tool` depends on `libtool`, which is
+# not installed.
 APT_GET = r"""#!/bin/sh
 echo "apt-get $*" >> "$NOTES"
 case "$1" in
@@ -27,7 +28,7 @@ chmod +x "$3/usr/bin/${2%%_*}"
 
 
 class SimulatedDebian:
-    """Computer with the simulated commands, and a folder to unpack packages into."""
+    """A computer with the simulated commands, and a folder for unpacked packages."""
 
     def __init__(self, home: Path, *, has_lists: bool) -> None:
         self.notes, self.folder = home / "notes", home / "unpacked"

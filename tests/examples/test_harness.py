@@ -1,4 +1,4 @@
-"""Tests of an example whose program is unavailable: they are skipped with a reason, and they fail in CI."""
+"""Tests of an example whose program is unavailable: they are skipped with a reason, but they fail in CI."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def test_without_ci_the_test_is_skipped_with_the_error_of_the_script(
-    script: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ci_the_test_is_skipped_with_the_scripts_error(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="bwa must be installed by hand"):
         run_script(script)

@@ -1,4 +1,4 @@
-"""The example helloworld: Job files of Distributed-HelloWorld give the published commands and output locations."""
+"""The helloworld example: Distributed-HelloWorld's Job files produce the published commands and output locations."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ GREETINGS = {
 
 
 def read_greetings(example: Example) -> set[str]:
-    """Return the greetings of all jobs; check that the published system would write each file to the same folder."""
+    """Return all jobs' greetings, after checking that the published system would write each file to the same folder."""
     files = example.list_result_files()
     assert all(key.startswith("ice_cream-pizza/") and key.endswith("/HelloWorld.txt") for key in files)
     return {path.read_text() for path in files.values()}
 
 
-def test_two_groups_write_two_greetings(tmp_path: Path) -> None:
+def test_two_groups_produce_two_greetings(tmp_path: Path) -> None:
     with open_example("helloworld", tmp_path) as example:
         assert "jobs done       2" in example.run_four_commands()
         assert read_greetings(example) == GREETINGS
@@ -34,7 +34,7 @@ def test_two_groups_write_two_greetings(tmp_path: Path) -> None:
 
 
 @pytest.mark.containers
-def test_containers_write_the_same_greetings(tmp_path: Path) -> None:
+def test_jobs_in_containers_write_the_same_greetings(tmp_path: Path) -> None:
     require_engine()
     with open_example("helloworld", tmp_path) as example:
         image = example.build_image()
@@ -56,7 +56,7 @@ def make_job(group: object, monkeypatch: pytest.MonkeyPatch, name: str = "Ada Lo
     return job
 
 
-def test_the_command_is_exactly_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_is_exactly_the_published_command(monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job({"pizza": "pepperoni", "ice_cream": "cookie dough"}, monkeypatch)
     assert job.command == (
         'printf "Hi, my name is Ada Lovelace, and my favorite ice_cream is cookie dough, '

@@ -1,4 +1,6 @@
-"""Images of all examples: they contain the example's worker files, and the worker's Python can load them."""
+"""All examples' container images: they contain the example's worker files, and the worker's Python can load these
+files.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ LOAD = (
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_image_contains_the_worker_files_of_the_example_and_can_import_them(name: str, tmp_path: Path) -> None:
+def test_the_image_contains_the_examples_worker_files_and_can_import_them(name: str, tmp_path: Path) -> None:
     require_engine()
     with open_example(name, tmp_path) as example:
         image = example.build_image("debian:bookworm-slim", image=f"tests/example-{name}-loaded:1")

@@ -1,4 +1,4 @@
-"""The example omezarr: it converts a plate, adds a resolution level, and uploads a valid OME-NGFF plate."""
+"""The omezarr example: it converts a plate, adds a resolution level, and uploads a valid OME-NGFF plate."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import zarr
 from tests.examples.example import open_example
 
 
-def read_transformations(picture: Path) -> list[list[dict[str, Any]]]:
-    (multiscale,) = json.loads((picture / ".zattrs").read_text())["multiscales"]
+def read_transformations(image: Path) -> list[list[dict[str, Any]]]:
+    (multiscale,) = json.loads((image / ".zattrs").read_text())["multiscales"]
     return [dataset["coordinateTransformations"] for dataset in multiscale["datasets"]]
 
 
@@ -39,11 +39,11 @@ def test_a_converted_plate_is_valid_and_a_file_that_is_not_a_plate_is_reported(t
         root = example.get_bucket_folder() / "projects" / "images_zarr" / "PLATE_B.ome.zarr"
         yaozarrs.validate_zarr_store(root)
         assert len(json.loads((root / ".zattrs").read_text())["plate"]["wells"]) == 48
-        picture = root / "A" / "6" / "0"
-        first, second, (scale, translation) = read_transformations(picture)
+        image = root / "A" / "6" / "0"
+        first, second, (scale, translation) = read_transformations(image)
         assert [transformation["scale"][-1] for transformation in (*first, *second, scale)] == [0.65, 1.3, 5.2]
         assert translation["translation"] == pytest.approx([0, 0, 0, 1.95, 1.95])
-        levels = [zarr.open_array(str(picture / str(level)), mode="r")[0, 0, 0] for level in range(3)]
+        levels = [zarr.open_array(str(image / str(level)), mode="r")[0, 0, 0] for level in range(3)]
         assert [level.shape for level in levels] == [(125, 250), (62, 125), (15, 31)]
         means = levels[1][:60, :124].reshape(15, 4, 31, 4).mean(axis=(1, 3))
         assert np.array_equal(levels[2], np.rint(means))

@@ -1,4 +1,6 @@
-"""The worker of omezarr: published Job files give the published command, and added levels have correct coordinates."""
+"""The omezarr example's worker: published Job files produce the published command, and added levels have correct
+coordinates.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def build_command(folder: Path, flags: str = "") -> list[str]:
     return ["bioformats2raw", *paths, *flags.split()]
 
 
-def test_a_job_fetches_and_converts_a_plate_and_uploads_it_beside_other_plates(
+def test_a_job_fetches_and_converts_a_plate_and_uploads_it_next_to_other_plates(
     omezarr: ModuleType, tmp_path: Path
 ) -> None:
     job = make_job(omezarr, tmp_path)
@@ -103,7 +105,7 @@ def test_an_invalid_message_is_rejected(omezarr: ModuleType, tmp_path: Path, val
         make_job(omezarr, tmp_path, **values)
 
 
-def test_a_job_fails_if_the_metadata_of_the_plate_are_missing(omezarr: ModuleType, tmp_path: Path) -> None:
+def test_a_job_fails_if_the_plates_metadata_are_missing(omezarr: ModuleType, tmp_path: Path) -> None:
     job, folders, result = make_job(omezarr, tmp_path), omezarr.Folders(tmp_path), omezarr.Result(0, 1.0, 0, 0.0)
     assert omezarr.failure(job, folders, result) == ".zattrs does not exist"
     job.output_dir.mkdir()
@@ -117,8 +119,8 @@ def test_a_job_fails_if_the_metadata_of_the_plate_are_missing(omezarr: ModuleTyp
 # Added resolution levels
 
 
-def write_picture(folder: Path, pixels: Any, translation: list[float] | None = None) -> Path:
-    """Write a single image, without a plate, in the format of bioformats2raw."""
+def write_image(folder: Path, pixels: Any, translation: list[float] | None = None) -> Path:
+    """Write a single image, without a plate, in bioformats2raw's format."""
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": [1.0, 1.0, 1.0, 0.5, 0.25]}]
     steps += [{"type": "translation", "translation": translation}] if translation else []
     (folder / "0").mkdir(parents=True)
@@ -134,7 +136,7 @@ def write_picture(folder: Path, pixels: Any, translation: list[float] | None = N
 
 
 def add_level(folder: Path, factor: int) -> tuple[Any, list[dict[str, Any]]]:
-    """Downsample an image; return the pixels and the transformations of the added level."""
+    """Downsample an image. Return the pixels and the transformations of the added level."""
     subprocess.run([sys.executable, str(DOWNSAMPLE), str(folder), str(factor)], check=True)
     (multiscale,) = json.loads((folder / ".zattrs").read_text())["multiscales"]
     return zarr.open_array(str(folder / "1"), mode="r")[:], multiscale["datasets"][1]["coordinateTransformations"]
@@ -142,22 +144,17 @@ def add_level(folder: Path, factor: int) -> tuple[Any, list[dict[str, Any]]]:
 
 def test_each_pixel_is_the_mean_of_a_block_and_is_located_at_its_center(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 60_000, (1, 2, 3, 17, 31)).astype("<u2")
-    level, (scale, translation) = add_level(write_picture(tmp_path / "a", pixels, [0.0, 0.0, 0.0, 10.0, 20.0]), 3)
+    level, (scale, translation) = add_level(write_image(tmp_path / "a", pixels, [0.0, 0.0, 0.0, 10.0, 20.0]), 3)
     blocks = pixels[..., :15, :30].reshape(1, 2, 3, 5, 3, 10, 3).mean(axis=(4, 6))
     assert np.array_equal(level, np.rint(blocks))
     assert level.dtype == pixels.dtype
-    assert scale["scale"] == [1.0, 1.0, 1.0, 1.5, 0.75]  # times 3
-    assert translation["translation"] == [
-        0.0,
-        0.0,
-        0.0,
-        10.5,
-        20.25,
-    ]  # the center of three pixels: shifted by one pixel
+    assert scale["scale"] == [1.0, 1.0, 1.0, 1.5, 0.75]  # 3 times the old scale
+    # The center of three pixels is shifted by one pixel.
+    assert translation["translation"] == [0.0, 0.0, 0.0, 10.5, 20.25]
 
 
 def test_an_image_smaller_than_the_factor_becomes_one_pixel(tmp_path: Path) -> None:
-    level, _ = add_level(write_picture(tmp_path / "a", np.full((1, 1, 1, 2, 5), 7.5, dtype="<f4")), 8)
+    level, _ = add_level(write_image(tmp_path / "a", np.full((1, 1, 1, 2, 5), 7.5, dtype="<f4")), 8)
     assert level.shape == (1, 1, 1, 1, 1)
     assert level.item() == 7.5
 
@@ -165,5 +162,5 @@ def test_an_image_smaller_than_the_factor_becomes_one_pixel(tmp_path: Path) -> N
 @pytest.mark.parametrize("factor", ["1", "0", "-2", "2.5", "None"])
 def test_an_invalid_factor_is_rejected(tmp_path: Path, factor: str) -> None:
     main = runpy.run_path(str(DOWNSAMPLE))["main"]
-    assert main(str(write_picture(tmp_path / "a", np.zeros((1, 1, 1, 8, 8), dtype="u1"))), factor) == 2
+    assert main(str(write_image(tmp_path / "a", np.zeros((1, 1, 1, 8, 8), dtype="u1"))), factor) == 2
     assert not (tmp_path / "a" / "1").exists()

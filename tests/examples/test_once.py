@@ -1,4 +1,4 @@
-"""examples/once.py: files are fetched once and completely."""
+"""examples/once.py: files are fetched completely and only once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.project import ROOT, wait_until
 
 
 class Cache:
-    """Empty cache, and a script that fills a folder in it."""
+    """An empty cache, and a script that fills a folder in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ def test_a_folder_is_filled_once_and_standard_output_contains_only_its_path(cach
     assert cache.read_log() == ["complete"]
 
 
-def test_a_second_call_at_the_same_time_waits_for_the_first(cache: Cache) -> None:
+def test_a_simultaneous_second_call_waits_for_the_first_call(cache: Cache) -> None:
     cache.write_script("echo started >> log; sleep 0.5; echo complete >> log")
     processes = [cache.start_once(), cache.start_once()]
     assert [process.wait(timeout=20) for process in processes] == [0, 0]
@@ -78,7 +78,7 @@ def test_the_exit_code_of_a_failed_script_is_returned_and_the_next_call_runs_it_
 
 
 @pytest.mark.parametrize("change", ["script", "arguments"])
-def test_a_changed_script_or_changed_arguments_fill_the_folder_again(cache: Cache, change: str) -> None:
+def test_the_folder_is_filled_again_if_the_script_or_its_arguments_change(cache: Cache, change: str) -> None:
     assert cache.start_once().wait(timeout=20) == 0
     if change == "script":
         cache.write_script("echo newer >> log")
@@ -97,6 +97,6 @@ def test_a_second_call_is_fast(cache: Cache) -> None:
 def test_a_script_that_differs_only_in_the_path_of_its_helpers_does_not_run_again(cache: Cache) -> None:
     cache.write_script('true "$here/../once.py"; echo complete >> log')
     assert cache.start_once().wait(timeout=20) == 0
-    cache.write_script('true "$here/once.py"; echo complete >> log')  # as newProject copies it
+    cache.write_script('true "$here/once.py"; echo complete >> log')  # in the form in which newProject copies it
     assert cache.start_once().wait(timeout=20) == 0
     assert cache.read_log() == ["complete"]

@@ -27,7 +27,7 @@ def test_the_table_contains_every_example() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_table_contains_the_number_of_written_lines(name: str) -> None:
+def test_the_table_contains_the_line_counts(name: str) -> None:
     numbers = [int(cell) for cell in read_rows()[name][2:4]]
     assert numbers == [count_written_lines(name), count_python_lines(name)]
 

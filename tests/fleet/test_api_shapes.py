@@ -1,4 +1,4 @@
-"""Checks of requests against botocore's model: they report what botocore refuses, and nothing else of its form."""
+"""Checks of requests against botocore's model: in a request's structure, they reject only what botocore rejects."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SHAPES: dict[str, Any] = {
 
 
 def find_config_faults(**config: Any) -> list[RequestFault]:
-    """Return the faults of a fleet request with this config."""
+    """Return the faults in a fleet request with this SpotFleetRequestConfig."""
     required: dict[str, Any] = {"IamFleetRole": "arn:role", "TargetCapacity": 1}
     return find_request_faults({"SpotFleetRequestConfig": required | config}, SHAPES["RequestSpotFleet"])
 
 
-def test_a_correct_request_has_no_faults() -> None:
+def test_a_valid_request_has_no_faults() -> None:
     specification = {"ImageId": "ami-1", "EbsOptimized": True, "BlockDeviceMappings": [{"Ebs": {"VolumeSize": 30}}]}
     faults = find_config_faults(LaunchSpecifications=[specification], ValidUntil=datetime.now(UTC), SpotPrice="0.1")
     assert faults == []
@@ -35,9 +35,9 @@ def test_a_correct_request_has_no_faults() -> None:
 @pytest.mark.parametrize(
     ("config", "key", "problem", "remedy"),
     [
-        ({"Color": 1}, "Color", "AWS does not know this key", "use one of AllocationStrategy, "),
+        ({"Color": 1}, "Color", "AWS does not recognize this key", "use one of AllocationStrategy, "),
         ({"LaunchSpecifications": [{}, {"Subnet": ""}]}, "LaunchSpecifications[1].Subnet",
-         "AWS does not know this key", "use one of AddressingType, "),
+         "AWS does not recognize this key", "use one of AddressingType, "),
         ({"TargetCapacity": "two"}, "TargetCapacity", "'two' is not a whole number", "write a whole number, such as 4"),
         ({"FulfilledCapacity": "two"}, "FulfilledCapacity", "'two' is not a number", "write a number, such as 1.5"),
         ({"IamFleetRole": None}, "IamFleetRole", "None is not a string", "write it in quotes"),
@@ -70,7 +70,7 @@ def test_a_missing_key_is_reported() -> None:
     ]
 
 
-def test_all_faults_are_reported_and_wrong_keys_and_types_come_before_wrong_values() -> None:
+def test_all_faults_are_reported_with_invalid_keys_and_types_before_invalid_values() -> None:
     faults = find_config_faults(
         Type="instance", Color=1, Shade=2, TargetCapacity="two", LaunchSpecifications=[{"ImageId": 7}, {"Subnet": ""}]
     )
@@ -79,7 +79,7 @@ def test_all_faults_are_reported_and_wrong_keys_and_types_come_before_wrong_valu
     ]  # fmt: skip
 
 
-def test_only_the_first_of_many_accepted_values_are_listed() -> None:
+def test_a_long_list_of_accepted_values_is_shortened() -> None:
     (fault,) = find_config_faults(LaunchSpecifications=[{"BlockDeviceMappings": [{"Ebs": {"VolumeType": "fast"}}]}])
     assert (fault.key, fault.remedy.startswith("write one of ")) == (
         "LaunchSpecifications[0].BlockDeviceMappings[0].Ebs.VolumeType", True,
@@ -87,7 +87,7 @@ def test_only_the_first_of_many_accepted_values_are_listed() -> None:
     assert fault.remedy.count(",") < MAX_CHOICES_SHOWN + 1
 
 
-def test_ec2_decides_about_machine_types_that_botocore_does_not_know() -> None:
+def test_machine_types_that_botocore_does_not_list_are_left_to_ec2() -> None:
     assert find_config_faults(LaunchSpecifications=[{"InstanceType": "m99.large"}]) == []
 
 
@@ -98,7 +98,7 @@ scalars = st.one_of(
 
 
 def draw_values(shape: Shape, depth: int = 5) -> st.SearchStrategy[Any]:
-    """Return a strategy for values of this shape; most have the expected form."""
+    """Return a strategy for values of this shape. Most of the values have the correct type."""
     correct = _draw_correct_values(shape, depth) if depth else st.nothing()
     return st.one_of(correct, correct, correct, scalars, st.just([]), st.just({}))
 
@@ -118,7 +118,9 @@ def _draw_correct_values(shape: Any, depth: int) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("call", SHAPES)
 @given(st.data())
-def test_the_form_of_a_request_is_refused_exactly_if_botocore_refuses_it(call: str, data: st.DataObject) -> None:
+def test_the_structure_of_a_request_is_rejected_if_and_only_if_botocore_rejects_it(
+    call: str, data: st.DataObject
+) -> None:
     request = data.draw(_draw_correct_values(SHAPES[call], 6))
     report = ParamValidator().validate(request, SHAPES[call])
     faults = find_request_faults(request, SHAPES[call])

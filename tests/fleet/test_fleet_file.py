@@ -1,4 +1,4 @@
-"""The request that is built from a Fleet file and a config, key by key, checked against botocore's model."""
+"""The request built from a Fleet file and a config: each of its keys, and a check against botocore's model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def build_client() -> Any:
 
 
 def fill_in_example() -> dict[str, Any]:
-    """Return the shipped Fleet file with the placeholders replaced by values of an account."""
+    """Return the shipped Fleet file with the placeholders replaced by an account's values."""
     text = (ROOT / "files" / "exampleFleet.json").read_text()
     for placeholder, value in (
         ("FILL_IN_ACCOUNT_ID", "111122223333"),
@@ -86,7 +86,7 @@ def build_two_specifications() -> dict[str, Any]:
     return {"IamFleetRole": "arn:role", "LaunchSpecifications": both}
 
 
-def test_the_launch_template_of_the_shipped_file() -> None:
+def test_the_shipped_file_produces_the_expected_launch_template() -> None:
     shipped = load_settings(ROOT / "config.py")
     machine_tags = [{"Key": "Name", "Value": "DistributedSomethingWorker"}, *TAGS]
     disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 30}
@@ -109,7 +109,7 @@ def test_the_launch_template_of_the_shipped_file() -> None:
     }
 
 
-def test_the_request_of_the_shipped_file() -> None:
+def test_the_shipped_file_produces_the_expected_request() -> None:
     shipped = load_settings(ROOT / "config.py")
     expected = {
         "Type": "maintain",
@@ -135,7 +135,7 @@ def test_the_request_of_the_shipped_file() -> None:
     assert build_fleet_request(shipped, fill_in_example(), plan, NOW) == expected
 
 
-def test_botocore_accepts_the_request_of_the_shipped_file() -> None:
+def test_botocore_accepts_the_request_for_the_shipped_file() -> None:
     ec2 = build_client()
     request = build_request(fill_in_example())
     with Stubber(ec2) as stub:
@@ -149,7 +149,7 @@ def test_checking_sends_nothing() -> None:
         check_fleet_file(build_client(), build_settings(), fill_in_example(), Path("fleet.json"))
 
 
-def test_the_shipped_file_with_its_placeholders_is_refused_on_aws() -> None:
+def test_the_shipped_file_with_its_placeholders_is_rejected_on_aws() -> None:
     path = ROOT / "files" / "exampleFleet.json"
     with pytest.raises(InputError) as caught:
         check_fleet_file(build_client(), build_settings(), load_fleet_file(path), path)
@@ -165,7 +165,7 @@ def test_the_shipped_file_with_its_placeholders_is_refused_on_aws() -> None:
     assert all(line.endswith("is a placeholder; replace it with your account's own value") for line in lines)
 
 
-def test_every_machine_joins_the_cluster_of_the_config() -> None:
+def test_every_machine_joins_the_cluster_in_the_config() -> None:
     for template in build_templates(build_two_specifications(), **TWO_TYPES, ECS_CLUSTER="other"):
         script = base64.b64decode(template["UserData"]).decode()
         assert script == JOIN_SCRIPT.replace("=default", "=other").replace("DistributedSomething", "Tryout")
@@ -181,13 +181,13 @@ def test_every_specification_gets_a_public_address_if_the_config_asks_for_it(ass
         assert interface["AssociatePublicIpAddress"] is is_public
 
 
-def test_several_interfaces_get_no_key_for_a_public_address() -> None:
+def test_the_public_address_key_is_not_set_for_several_interfaces() -> None:
     for template in build_templates(build_two_specifications(), **TWO_TYPES, ASSIGN_IP="False"):
         assert template["NetworkInterfaces"] == [{"DeviceIndex": 0}, {"DeviceIndex": 1}]
 
 
 def test_an_interface_without_a_device_index_gets_one() -> None:
-    """Templates of the EC2 console have an index; a handwritten file may not."""
+    """Templates created in the EC2 console have an index, but a handwritten file may not."""
     content = build_two_specifications()
     for specification in content["LaunchSpecifications"]:
         specification["NetworkInterfaces"] = [{"Groups": ["sg-1"]}, {"Groups": ["sg-2"]}]
@@ -195,7 +195,7 @@ def test_an_interface_without_a_device_index_gets_one() -> None:
         assert [interface["DeviceIndex"] for interface in template["NetworkInterfaces"]] == [0, 1]
 
 
-def test_the_last_disk_is_for_containers_and_has_the_size_of_the_config() -> None:
+def test_the_last_disk_stores_containers_and_has_the_size_in_the_config() -> None:
     for template in build_templates(build_two_specifications(), **TWO_TYPES, EBS_VOL_SIZE=100):
         root, containers, _ = template["BlockDeviceMappings"]
         assert (root["Ebs"]["VolumeSize"], containers["Ebs"]["VolumeSize"]) == (8, 100)
@@ -208,13 +208,13 @@ def test_the_price_is_requested_exactly_and_without_an_exponent(price: float, ex
     assert build_request(fill_in_example(), MACHINE_PRICE=price)["SpotPrice"] == expected
 
 
-def test_the_fleet_expires_after_seven_days_in_utc() -> None:
+def test_the_fleet_expires_after_seven_days() -> None:
     until = build_request(fill_in_example())["ValidUntil"]
     assert until == NOW.replace(microsecond=0) + timedelta(days=7)
     assert until.utcoffset() == timedelta(0)
 
 
-def test_values_of_the_config_replace_those_of_the_file() -> None:
+def test_the_configs_values_replace_the_files_values() -> None:
     published = {"SpotPrice": "9.99", "TargetCapacity": 99, "ValidFrom": "2016-01-01T00:00:00Z", "ValidUntil": "2017"}
     request = build_request(fill_in_example() | published, CLUSTER_MACHINES=3)
     assert (request["TargetCapacity"], request["SpotPrice"]) == (3, "0.1")
@@ -222,12 +222,12 @@ def test_values_of_the_config_replace_those_of_the_file() -> None:
     assert "ValidFrom" not in request
 
 
-def test_other_values_of_the_file_are_requested() -> None:
+def test_all_other_values_in_the_file_are_requested() -> None:
     request = build_request(fill_in_example() | {"AllocationStrategy": "lowestPrice"})
     assert (request["AllocationStrategy"], request["Type"]) == ("lowestPrice", "maintain")
 
 
-def test_the_content_of_the_file_is_not_changed() -> None:
+def test_the_files_content_stays_unchanged() -> None:
     content = build_two_specifications()
     before = json.dumps(content)
     build_request(content, **TWO_TYPES)
@@ -235,7 +235,7 @@ def test_the_content_of_the_file_is_not_changed() -> None:
     assert json.dumps(content) == before
 
 
-def test_a_refused_fleet_request_names_the_action_and_the_remedy() -> None:
+def test_the_error_for_a_rejected_fleet_request_has_the_action_and_the_remedy() -> None:
     ec2 = build_client()
     request = build_request(dict(FLEET))
     with Stubber(ec2) as stub:

@@ -1,4 +1,4 @@
-"""What a Fleet file and a config request from EC2: types and subnets, launch templates, limits, tags, problems."""
+"""The request built from a Fleet file and a config: types and subnets, launch templates, limits, tags, and problems."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def build_client(service: str = "ec2") -> Any:
 
 @cache
 def cached_client() -> Any:
-    """Return a client that is used only for its model of EC2."""
+    """Return a client that is used only for botocore's model of EC2."""
     return build_client()
 
 
@@ -88,7 +88,7 @@ def build_request(content: dict[str, Any], **constants: object) -> dict[str, Any
 
 
 def check_content(content: dict[str, Any], tmp_path: Path, **constants: object) -> None:
-    """Write a Fleet file with this content, and load and check it as startCluster does; nothing reaches AWS."""
+    """Write a Fleet file with this content, and load and check it as startCluster does. No request is sent."""
     path = tmp_path / "fleet.json"
     path.write_text(json.dumps(content))
     settings = build_settings(**constants)
@@ -120,7 +120,7 @@ def test_one_specification_is_combined_with_every_type_and_every_subnet(tmp_path
     assert list_pools(build_request(content, MACHINE_TYPE=TYPES)) == expected
 
 
-def test_as_many_specifications_as_types_are_paired_as_published(tmp_path: Path) -> None:
+def test_as_many_specifications_as_types_are_paired_as_in_the_published_system(tmp_path: Path) -> None:
     content = build_file(build_specification("subnet-a"), build_specification("subnet-b,subnet-c"))
     check_content(content, tmp_path, MACHINE_TYPE=TYPES)
     expected = [("m5.large", "subnet-a"), ("m5a.large", "subnet-b"), ("m5a.large", "subnet-c")]
@@ -128,7 +128,7 @@ def test_as_many_specifications_as_types_are_paired_as_published(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("count", "types"), [(2, 1), (2, 3), (3, 2)])
-def test_any_other_number_of_specifications_is_refused(tmp_path: Path, count: int, types: int) -> None:
+def test_any_other_number_of_specifications_is_rejected(tmp_path: Path, count: int, types: int) -> None:
     content = build_file(*[build_specification("subnet-a")] * count)
     with pytest.raises(
         InputError, match=f"{count} launch specifications do not match {types} MACHINE_TYPE in the config; write"
@@ -136,8 +136,8 @@ def test_any_other_number_of_specifications_is_refused(tmp_path: Path, count: in
         check_content(content, tmp_path, MACHINE_TYPE=["m5.large", "m5a.large", "m6i.large"][:types])
 
 
-def test_a_type_or_subnet_that_is_named_twice_is_requested_once() -> None:
-    """EC2 refuses a request with the same pool twice."""
+def test_a_type_or_subnet_that_is_listed_twice_is_requested_once() -> None:
+    """EC2 rejects a request with the same pool twice."""
     content = build_file(build_specification("subnet-a,subnet-a"))
     assert list_pools(build_request(content, MACHINE_TYPE=["m5.large", "m5.large"])) == [("m5.large", "subnet-a")]
 
@@ -146,7 +146,7 @@ def test_without_a_subnet_ec2_chooses() -> None:
     assert list_pools(build_request(build_file({"ImageId": "ami-1"}))) == [("m5.large", "")]
 
 
-def test_zones_are_combined_like_subnets_if_no_subnet_is_named() -> None:
+def test_zones_are_combined_like_subnets_if_no_subnet_is_listed() -> None:
     content = build_file({"Placement": {"AvailabilityZone": "us-east-1a, us-east-1b", "Tenancy": "dedicated"}})
     (config,) = build_request(content)["LaunchTemplateConfigs"]
     places = [{"InstanceType": "m5.large", "AvailabilityZone": f"us-east-1{end}"} for end in "ab"]
@@ -154,17 +154,17 @@ def test_zones_are_combined_like_subnets_if_no_subnet_is_named() -> None:
     assert build_contents(content)[0]["Placement"] == {"Tenancy": "dedicated"}
 
 
-def test_only_interfaces_in_another_subnet_keep_it() -> None:
+def test_only_interfaces_in_another_subnet_keep_their_subnet() -> None:
     interfaces = [{"DeviceIndex": n, "SubnetId": f"subnet-{end}"} for n, end in enumerate("aab")]
     (template,) = build_contents(build_file({"NetworkInterfaces": interfaces}))
     assert [interface.get("SubnetId") for interface in template["NetworkInterfaces"]] == [None, None, "subnet-b"]
 
 
-def test_more_pools_than_ec2_accepts_are_refused(tmp_path: Path) -> None:
+def test_more_pools_than_ec2_accepts_are_rejected(tmp_path: Path) -> None:
     subnets = ",".join(f"subnet-{number}" for number in range(101))
     for content in (build_file(build_specification(subnets)), build_template_file({"SubnetId": subnets})):
         check_content(content, tmp_path, MACHINE_TYPE=TYPES)
-        with pytest.raises(InputError, match=r"MACHINE_TYPE: 303 combinations .* than EC2 accepts \(300\)"):
+        with pytest.raises(InputError, match=r"MACHINE_TYPE: 303 combinations .* exceed EC2's limit \(300\)"):
             check_content(content, tmp_path, MACHINE_TYPE=[*TYPES, "m6i.large"])
 
 
@@ -174,9 +174,8 @@ def test_a_subnet_without_an_interface_gets_one_with_or_without_a_public_address
     check_content(content, tmp_path)
     assert list_pools(build_request(content)) == [("m5.large", "subnet-a"), ("m5.large", "subnet-b")]
     (template,) = build_contents(content, ASSIGN_IP=str(public))
-    assert template.keys().isdisjoint(
-        {"SubnetId", "SecurityGroups", "SecurityGroupIds"}
-    )  # EC2 refuses these together with an interface
+    # EC2 rejects these keys together with an interface.
+    assert template.keys().isdisjoint({"SubnetId", "SecurityGroups", "SecurityGroupIds"})
     assert template["NetworkInterfaces"] == [
         {"DeviceIndex": 0, "DeleteOnTermination": True, "Groups": ["sg-1"], "AssociatePublicIpAddress": public}
     ]
@@ -191,16 +190,16 @@ def test_several_interfaces_are_accepted_without_a_public_address(tmp_path: Path
 # Several specifications
 
 
-def test_specifications_with_equal_content_are_one_version_of_the_template() -> None:
+def test_specifications_with_equal_content_share_one_version_of_the_template() -> None:
     content = build_file(
         build_specification("subnet-a"), build_specification("subnet-b"), build_specification("subnet-a")
     )
     (config,) = build_request(content, MACHINE_TYPE=[*TYPES, "m5.large"])["LaunchTemplateConfigs"]
-    pools = [("m5.large", "subnet-a"), ("m5a.large", "subnet-b")]  # EC2 refuses duplicates
+    pools = [("m5.large", "subnet-a"), ("m5a.large", "subnet-b")]  # EC2 rejects duplicates
     assert config["Overrides"] == [{"InstanceType": name, "SubnetId": subnet} for name, subnet in pools]
 
 
-def test_each_different_specification_is_a_version_with_its_own_overrides(tmp_path: Path) -> None:
+def test_each_different_specification_gets_a_version_with_its_own_overrides(tmp_path: Path) -> None:
     content = build_file(
         build_specification("subnet-a"),
         build_specification("subnet-a") | {"ImageId": "ami-2"},
@@ -232,14 +231,14 @@ def test_each_specification_is_used_for_its_own_type_and_subnets(rows: list[Any]
     assert len({content["ImageId"] for content, _ in pairs}) == len(specs)
 
 
-def test_more_versions_than_ec2_accepts_are_refused(tmp_path: Path) -> None:
+def test_more_versions_than_ec2_accepts_are_rejected(tmp_path: Path) -> None:
     content = build_file(*({"ImageId": f"ami-{number}"} for number in range(51)))
     types = [f"m5.{number}xlarge" for number in range(51)]
-    with pytest.raises(InputError, match=r"LaunchSpecifications: 51 that differ .* than EC2 accepts \(50\)"):
+    with pytest.raises(InputError, match=r"LaunchSpecifications: 51 that differ .* exceed EC2's limit \(50\)"):
         check_content(content, tmp_path, MACHINE_TYPE=types)
 
 
-# No key of a specification is dropped
+# Every key in a specification is used
 
 TEMPLATE_KEYS: dict[str, Any] = {
     "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"Iops": 3000}}, {"DeviceName": "b", "NoDevice": ""}],
@@ -260,16 +259,16 @@ CONFIG_KEYS = {
     "UserData": encode_script("from file"),
     "WeightedCapacity": 1,
 }
-# the other keys that EC2 accepts in a specification; each has its own test below
+# The other keys that EC2 accepts in a specification. Each is tested separately below.
 OTHER_KEYS = {"AddressingType", "InstanceRequirements", "SecurityGroups", "TagSpecifications"}
 
 
-def test_every_key_of_a_specification_is_tested() -> None:
+def test_every_key_in_a_specification_is_tested() -> None:
     shape = build_client().meta.service_model.shape_for("SpotFleetLaunchSpecification")
     assert shape.members.keys() == TEMPLATE_KEYS.keys() | OVERRIDE_KEYS.keys() | CONFIG_KEYS.keys() | OTHER_KEYS
 
 
-def test_all_keys_of_a_specification_are_in_the_template_or_its_overrides(tmp_path: Path) -> None:
+def test_all_keys_in_a_specification_are_copied_to_the_template_or_its_overrides(tmp_path: Path) -> None:
     content = build_file(TEMPLATE_KEYS | OVERRIDE_KEYS | CONFIG_KEYS | {"SubnetId": ""})
     content["LaunchSpecifications"][0]["NetworkInterfaces"] = [
         TEMPLATE_KEYS["NetworkInterfaces"][0] | {"SubnetId": "subnet-a"}
@@ -295,7 +294,7 @@ def test_all_keys_of_a_specification_are_in_the_template_or_its_overrides(tmp_pa
         ("NetworkInterfaces[0].Ipv6Addresses[0].IsPrimaryIpv6", True),
     ],
 )
-def test_a_key_that_launch_templates_do_not_have_is_refused(tmp_path: Path, key: str, value: object) -> None:
+def test_a_key_that_launch_templates_do_not_have_is_rejected(tmp_path: Path, key: str, value: object) -> None:
     content: Any = value
     for name in reversed(key.split(".")):
         content = {name.removesuffix("[0]"): [content] if name.endswith("[0]") else content}
@@ -304,23 +303,23 @@ def test_a_key_that_launch_templates_do_not_have_is_refused(tmp_path: Path, key:
     assert f": LaunchSpecifications[0].{key}: " in str(caught.value)
 
 
-# What every machine gets
+# Settings for every machine
 
 
-def test_without_disks_the_disk_of_the_image_gets_the_size_of_the_config() -> None:
+def test_without_disks_in_the_file_the_images_disk_gets_the_size_in_the_config() -> None:
     (template,) = build_contents(build_file({"ImageId": "ami-1"}), EBS_VOL_SIZE=77)
     disk = {"VolumeType": "gp3", "DeleteOnTermination": True, "VolumeSize": 77}
     assert template["BlockDeviceMappings"] == [{"DeviceName": "/dev/xvda", "Ebs": disk}]
 
 
-def test_disks_are_deleted_with_their_machine_unless_the_file_keeps_them() -> None:
+def test_disks_are_deleted_with_their_machine_unless_the_file_says_otherwise() -> None:
     disks = [{"Ebs": {}}, {"Ebs": {"DeleteOnTermination": False}}, {"Ebs": {}}]
     (template,) = build_contents(build_file({"BlockDeviceMappings": disks}))
     assert [disk["Ebs"]["DeleteOnTermination"] for disk in template["BlockDeviceMappings"]] == [True, False, True]
 
 
 @pytest.mark.parametrize("is_deleted", [True, False])
-def test_the_volumes_of_a_machine_with_a_kept_disk_get_a_tag_for_cleanup(is_deleted: bool) -> None:
+def test_if_a_disk_is_kept_the_machines_volumes_get_a_tag_for_cleanup(is_deleted: bool) -> None:
     disks = [
         {"DeviceName": "/dev/xvda", "Ebs": {}},
         {"DeviceName": "/dev/xvdb", "Ebs": {"DeleteOnTermination": is_deleted}},
@@ -332,7 +331,9 @@ def test_the_volumes_of_a_machine_with_a_kept_disk_get_a_tag_for_cleanup(is_dele
     assert tags["instance"] == MACHINE_TAGS
 
 
-def test_machines_volumes_and_the_fleet_have_app_run_and_owner_in_addition_to_the_files_tags(tmp_path: Path) -> None:
+def test_machines_volumes_and_the_fleet_get_app_run_and_owner_tags_in_addition_to_the_files_tags(
+    tmp_path: Path,
+) -> None:
     own = {"Key": "grant", "Value": "R01"}
     machine = {"TagSpecifications": [{"ResourceType": "instance", "Tags": [own, {"Key": "app", "Value": "x"}]}]}
     fleet = [{"ResourceType": "spot-fleet-request", "Tags": [own]}]
@@ -347,19 +348,19 @@ def test_machines_volumes_and_the_fleet_have_app_run_and_owner_in_addition_to_th
     assert {tag["Key"]: tag["Value"] for tag in tags["volume"]} == expected
 
 
-def test_the_price_of_the_config_replaces_that_of_the_file() -> None:
+def test_the_price_in_the_config_replaces_the_price_in_the_file() -> None:
     request = build_request(build_file({"SpotPrice": "9.99"}), MACHINE_PRICE=0.123456)
     assert request["SpotPrice"] == "0.123456"
     assert "SpotPrice" not in request["LaunchTemplateConfigs"][0]["Overrides"][0]
 
 
-def test_the_fleet_and_its_machines_end_after_the_hours_of_the_config() -> None:
+def test_the_fleet_and_its_machines_end_after_the_hours_in_the_config() -> None:
     request = build_request(build_file({}, TerminateInstancesWithExpiration=False), MAX_RUN_HOURS=1.5)
     assert request["ValidUntil"] == NOW + timedelta(minutes=90)
     assert request["TerminateInstancesWithExpiration"] is True
 
 
-# What EC2 would refuse is refused before anything is sent
+# Values that EC2 would reject are rejected before anything is sent
 
 
 @pytest.mark.parametrize(
@@ -370,8 +371,8 @@ def test_the_fleet_and_its_machines_end_after_the_hours_of_the_config() -> None:
             r"AllocationStrategy: AWS does not accept 'cheapest'; write one of lowestP",
         ),
         (build_file({}, Type="maintained"), r"Type: AWS does not accept 'maintained'; write one of request, maintain"),
-        (build_file({}, Type="instant"), "Type: the monitor cannot scale a fleet of the type 'instant'"),
-        (build_file({}, Type="request"), "cannot scale a fleet of the type 'request'; write 'maintain', or remove"),
+        (build_file({}, Type="instant"), "Type: the monitor cannot scale a fleet of type 'instant'"),
+        (build_file({}, Type="request"), "cannot scale a fleet of type 'request'; write 'maintain', or remove"),
         (build_file({}, InstanceInterruptionBehavior="end"), "InstanceInterruptionBehavior: AWS does not accept 'end'"),
         (
             build_file({"BlockDeviceMappings": [{"Ebs": {"VolumeType": "gp9"}}]}),
@@ -391,7 +392,7 @@ def test_the_fleet_and_its_machines_end_after_the_hours_of_the_config() -> None:
         ),
         (
             build_file({"InstanceRequirements": {"VCpuCount": {"Min": 2}, "MemoryMiB": {"Min": 1}}}),
-            r"LaunchSpecifications\[0\]\.InstanceRequirements: MACHINE_TYPE in the config decides this; remove this",
+            r"LaunchSpecifications\[0\]\.InstanceRequirements: MACHINE_TYPE in the config determines this; remove this",
         ),
         (
             build_file(build_specification("subnet-a") | {"SubnetId": "subnet-b"}),
@@ -419,13 +420,16 @@ def test_the_fleet_and_its_machines_end_after_the_hours_of_the_config() -> None:
         ),
         (
             build_template_file({"WeightedCapacity": 2}),
-            r"Overrides\[0\]\.WeightedCapacity: the config decides this; remove this key",
+            r"Overrides\[0\]\.WeightedCapacity: the config determines this; remove this key",
         ),
         (
             build_template_file(LaunchTemplateId="lt-1", LaunchTemplateName="lab"),
-            "EC2 needs exactly one of the template's ID and its name; write either",
+            "EC2 needs either the template's ID or its name, but not both; write either",
         ),
-        (build_template_file(Version="3"), "EC2 needs exactly one of the template's ID and its name; write either"),
+        (
+            build_template_file(Version="3"),
+            "EC2 needs either the template's ID or its name, but not both; write either",
+        ),
         (build_template_file(LaunchTemplateName="FILL_IN"), "'FILL_IN' is a placeholder; replace it"),
     ],
 )
@@ -435,13 +439,13 @@ def test_one_problem_is_reported_in_one_line(content: dict[str, Any], message: s
 
 
 def find_problems(content: dict[str, Any], tmp_path: Path, **constants: object) -> list[str]:
-    """Return the lines of the error with which startCluster refuses a Fleet file with this content."""
+    """Return the lines of startCluster's error for a Fleet file with this content."""
     with pytest.raises(InputError) as caught:
         check_content(content, tmp_path, **constants)
     return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
 
 
-def test_all_problems_of_a_file_with_a_wrong_form_are_reported_together(tmp_path: Path) -> None:
+def test_all_problems_in_a_file_with_an_invalid_structure_are_reported_together(tmp_path: Path) -> None:
     content = build_file(
         "ami-1",
         build_specification("subnet-FILL_IN") | {"SubnetId": 7, "NetworkInterfaces": "eni-1", "Color": "red"},
@@ -462,13 +466,13 @@ def test_all_problems_of_a_file_with_a_wrong_form_are_reported_together(tmp_path
         "LaunchSpecifications[3].ImageId: 'ami-XXXXXXXX' is a placeholder",
         "LaunchSpecifications: 4 launch specifications do not match 1 MACHINE_TYPE in the config",
         "ON_DEMAND_MACHINES: 3 is more than CLUSTER_MACHINES (2), which includes on-demand machines",
-        "LaunchSpecifications[1].Color: AWS does not know this key",
+        "LaunchSpecifications[1].Color: AWS does not recognize this key",
         "LaunchSpecifications[3].KeyName: 5 is not a string",
         "Type: AWS does not accept 'forever'",
     ]
 
 
-def test_all_problems_of_a_file_with_a_correct_form_are_reported_together(tmp_path: Path) -> None:
+def test_all_problems_in_a_file_with_a_valid_structure_are_reported_together(tmp_path: Path) -> None:
     content = build_file(
         {"ImageId": "ami-FILL_IN", "WeightedCapacity": 2, "AddressingType": "public"},
         {"KeyName": "your-key", "TagSpecifications": [{"ResourceType": "vpc"}], "InstanceRequirements": {}},
@@ -490,7 +494,7 @@ def test_all_problems_of_a_file_with_a_correct_form_are_reported_together(tmp_pa
     ]
 
 
-def test_all_problems_of_a_launch_template_are_reported_together(tmp_path: Path) -> None:
+def test_all_problems_in_a_launch_template_are_reported_together(tmp_path: Path) -> None:
     content = build_template_file({"WeightedCapacity": 2, "SubnetId": 7}, {"Priority": 1}, Version="3")
     lines = find_problems(content, tmp_path)
     assert [line.removeprefix("fleet.json: LaunchTemplateConfigs[0].").split(": ")[0] for line in lines] == [
@@ -539,7 +543,7 @@ def test_a_template_gets_every_type_in_every_subnet_as_overrides(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [build_template_file(), build_file({})], ids=["template", "specification"])
-def test_on_demand_machines_are_a_part_of_all_machines(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_on_demand_machines_count_toward_all_machines(tmp_path: Path, content: dict[str, Any]) -> None:
     check_content(content, tmp_path, ON_DEMAND_MACHINES=2)
     request = build_request(content, ON_DEMAND_MACHINES=2)
     assert (request["TargetCapacity"], request["OnDemandTargetCapacity"]) == (2, 2)
@@ -563,7 +567,7 @@ TEMPLATE: dict[str, Any] = {
 }
 
 
-def test_the_runs_template_keeps_the_content_of_the_files_template_and_joins_the_cluster() -> None:
+def test_the_runs_template_keeps_the_content_of_the_files_template_and_makes_machines_join_the_cluster() -> None:
     script = "#!/bin/bash\nyum -y install htop\n" + build_ecs_config_lines(build_settings())
     data = {
         "ImageId": "ami-1",
@@ -584,7 +588,7 @@ def test_the_runs_template_keeps_the_content_of_the_files_template_and_joins_the
 
 @contextmanager
 def stub_template(data: Any = ANY) -> Iterator[Any]:
-    """Yield an EC2 client that expects and answers one request for the run's template with this content."""
+    """Yield an EC2 client that expects and accepts one request to create the run's template with this content."""
     ec2, name = build_client(), f"Tryout-{RUN}"
     with Stubber(ec2) as stub:
         tags = [{"ResourceType": "launch-template", "Tags": TAG_LIST}]
@@ -601,7 +605,7 @@ def stub_template(data: Any = ANY) -> Iterator[Any]:
 
 
 def create_template(ec2: Any, plan: LaunchPlan, error: Exception | None = None, time: FakeTime | None = None) -> None:
-    """Create the run's template; `error`: the error of the fleet request that follows."""
+    """Create the run's template. `error`: the error that the subsequent fleet request raises."""
     with create_run_template(ec2, plan, (time or FakeTime()).sleep):
         if error is not None:
             raise error
@@ -612,7 +616,7 @@ VERSION = {"LaunchTemplateId": "lt-run", "ClientToken": f"Tryout-{RUN}-2", "Laun
 NOT_FOUND = ("create_launch_template_version", "InvalidLaunchTemplateId.NotFound")
 
 
-def test_further_versions_are_created_once_ec2_knows_the_template() -> None:
+def test_more_versions_are_created_once_the_template_is_visible_in_ec2() -> None:
     time = FakeTime()
     with stub_template() as ec2:
         ec2.stub.add_client_error(*NOT_FOUND, expected_params=VERSION)
@@ -629,7 +633,7 @@ def test_each_version_in_the_request_is_created_from_its_own_specification(
     rows: list[tuple[str, str, str]],
 ) -> None:
     specifications = [{"ImageId": f"ami-{image}", "KeyName": key, "SubnetId": subnet} for image, key, subnet in rows]
-    types = [f"m5.{number}xlarge" for number in range(len(rows))]  # each belongs to one specification
+    types = [f"m5.{number}xlarge" for number in range(len(rows))]  # each type belongs to one specification
     content = build_file(*specifications)
     plan = build_plan(content, MACHINE_TYPE=types)
     created = create_versions(plan)
@@ -641,7 +645,7 @@ def test_each_version_in_the_request_is_created_from_its_own_specification(
 
 
 def create_versions(plan: LaunchPlan) -> dict[str, Any]:
-    """Create the plan's template, and return the content of each version by the number that EC2 gives it."""
+    """Create the plan's template, and return the content of each version, keyed by the number that EC2 assigns."""
     created: list[Any] = []
 
     class FakeEc2:
@@ -657,7 +661,7 @@ def create_versions(plan: LaunchPlan) -> dict[str, Any]:
     return {str(number): data for number, data in enumerate(created, 1)}
 
 
-def test_a_refused_version_deletes_the_template() -> None:
+def test_the_template_is_deleted_if_a_version_is_rejected() -> None:
     with stub_template() as ec2:
         ec2.stub.add_client_error("create_launch_template_version", "VcpuLimitExceeded", expected_params=VERSION)
         ec2.stub.add_response("delete_launch_template", {}, {"LaunchTemplateId": "lt-run"})
@@ -672,7 +676,7 @@ def test_the_template_is_kept_if_the_response_to_the_fleet_request_is_lost() -> 
         create_template(ec2, build_plan(build_file({"ImageId": "ami-1"})), lost)
 
 
-def test_the_subnets_of_the_file_replace_that_of_the_template() -> None:
+def test_the_subnets_in_the_file_replace_the_subnet_in_the_template() -> None:
     content = {"NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-t"}]}
     only_types = [{"InstanceType": "m5.large"}, {"InstanceType": "m5a.large"}]
     subnet = {"SubnetId": "subnet-t"}
@@ -699,7 +703,7 @@ def test_the_version_that_the_file_names_is_read() -> None:
 @pytest.mark.parametrize(
     ("versions", "message"),
     [
-        ([], "there is no launch template lab version 7; name one that exists in this region"),
+        ([], "there is no launch template lab version 7; specify one that exists in this region"),
         (
             [{"UserData": encode_script("MIME-Version: 1.0\n")}],
             "its user data is not a shell script; begin it with #!/",
@@ -714,16 +718,16 @@ def test_the_version_that_the_file_names_is_read() -> None:
         ([{"SecurityGroups": ["lab"]}], "lists security groups by name, .*; list them by ID in the template"),
     ],
 )
-def test_a_template_that_cannot_be_used_is_refused(versions: list[dict[str, Any]], message: str) -> None:
+def test_a_template_that_cannot_be_used_is_rejected(versions: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_template(*versions)
 
 
-def test_a_file_without_a_template_reads_none() -> None:
+def test_no_template_is_read_if_the_file_names_none() -> None:
     assert load_template_data(build_client(), build_settings(), build_file({}), PATH) is None
 
 
-# The user data of a machine
+# A machine's user data
 
 
 def test_the_user_data_makes_a_machine_join_its_cluster_with_the_app_as_attribute() -> None:
@@ -752,17 +756,17 @@ def test_the_user_data_makes_a_machine_join_its_cluster_with_the_app_as_attribut
         (encode_script("#!/bin/sh\n" + "x" * 17_000), "its user data has 17,010 bytes", "shorten it to 16,"),
     ],
 )
-def test_user_data_that_cannot_be_extended_is_refused(user_data: str, problem: str, remedy: str) -> None:
+def test_user_data_that_cannot_be_extended_is_rejected(user_data: str, problem: str, remedy: str) -> None:
     with pytest.raises(UserDataError) as caught:
         extend_user_data(build_settings(), user_data)
     assert caught.value.problem == problem
     assert caught.value.remedy.startswith(remedy)
 
 
-def test_the_cluster_of_the_run_overrides_that_of_the_template() -> None:
+def test_the_runs_cluster_overrides_the_templates_cluster() -> None:
     user_data = encode_script("#!/bin/bash\necho ECS_CLUSTER=lab >> /etc/ecs/ecs.config")
     script = base64.b64decode(extend_user_data(build_settings(ECS_CLUSTER="other"), user_data)).decode()
-    assert script.index("ECS_CLUSTER=lab") < script.index("ECS_CLUSTER=other")  # the last line counts
+    assert script.index("ECS_CLUSTER=lab") < script.index("ECS_CLUSTER=other")  # the last line takes effect
 
 
 # The owner tag
@@ -777,7 +781,7 @@ def test_the_cluster_of_the_run_overrides_that_of_the_template() -> None:
         ("arn:aws:sts::111122223333:federated-user/carol,dave", "carol-dave"),
     ],
 )
-def test_the_owner_is_the_user_who_is_logged_in(arn: str, owner: str) -> None:
+def test_the_owner_is_the_logged_in_user(arn: str, owner: str) -> None:
     sts = build_client("sts")
     with Stubber(sts) as stub:
         stub.add_response("get_caller_identity", {"Arn": arn}, {})
@@ -789,7 +793,7 @@ def test_an_owner_in_the_config_is_not_looked_up() -> None:
         assert resolve_owner(build_client("sts"), build_settings(OWNER="Imaging core")) == "Imaging core"
 
 
-def test_an_error_of_the_look_up_names_the_config_key_that_avoids_it() -> None:
+def test_if_the_owner_lookup_fails_the_error_mentions_the_config_key_that_makes_it_unnecessary() -> None:
     sts = build_client("sts")
     with Stubber(sts) as stub:
         stub.add_client_error("get_caller_identity", "ExpiredToken", "expired")
@@ -799,6 +803,7 @@ def test_an_error_of_the_look_up_names_the_config_key_that_avoids_it() -> None:
             resolve_owner(sts, build_settings())
 
 
-def test_tags_without_run_or_owner() -> None:
+def test_the_run_and_owner_tags_are_optional() -> None:
     assert build_tags(build_settings()) == {"app": "Tryout"}
-    assert len(build_tags(build_settings(), owner="x" * 300)["owner"]) == 256  # AWS: characters of a tag's value
+    # AWS: a tag's value can have at most 256 characters.
+    assert len(build_tags(build_settings(), owner="x" * 300)["owner"]) == 256

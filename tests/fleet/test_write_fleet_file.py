@@ -1,4 +1,4 @@
-"""fleetFile: startCluster accepts the file that it writes, and each choice in it is looked up in AWS."""
+"""fleetFile: startCluster accepts the file that fleetFile writes, and each choice in the file is looked up in AWS."""
 
 from __future__ import annotations
 
@@ -46,20 +46,23 @@ def build_type_response(name: str, architectures: list[str]) -> dict[str, Any]:
 
 
 class Region:
-    """A region whose responses a test can change before it stubs them, in the order in which `fleetFile` calls AWS."""
+    """A region whose responses a test can change before it stubs them.
+
+    They are stubbed in the order of `fleetFile`'s calls.
+    """
 
     def __init__(self, clients: Clients, ec2: Stubber, ssm: Stubber) -> None:
         self.clients, self.ec2, self.ssm = clients, ec2, ssm
         self.architectures: dict[str, list[str]] = {"m5.large": ["x86_64"]}
         self.zones: dict[str, list[str]] = {"m5.large": ["us-east-1a", "us-east-1b"]}
         self.subnets = [("subnet-a", "us-east-1a", 10), ("subnet-b", "us-east-1b", 10), ("subnet-c", "us-east-1c", 10)]
-        self.route_targets: dict[str, str | None] = {}  # the default routes of subnets with their own route table
+        self.route_targets: dict[str, str | None] = {}  # the default routes of subnets that have their own route table
         self.vpcs = ["vpc-1"]
         self.groups: list[dict[str, Any]] = [OWN_GROUP]
         self.parameter = X86
 
     def stub_responses(self, *, vpc: str = "", until: str = "") -> None:
-        """Stub the responses to all calls before the call `until`."""
+        """Stub the responses to all calls that come before the call `until`."""
         types = [build_type_response(name, architectures) for name, architectures in self.architectures.items()]
         offered = [
             {"InstanceType": name, "LocationType": "availability-zone", "Location": zone}
@@ -97,7 +100,9 @@ class Region:
             (self.ssm if call == "get_parameter" else self.ec2).add_response(call, response, parameters)
 
     def build_route_tables(self, vpc: str) -> list[dict[str, Any]]:
-        """Return the main route table, with an internet gateway, and the subnets' own tables of `route_targets`."""
+        """Return the main route table, with an internet gateway, and the tables that `route_targets` defines for single
+        subnets.
+        """
 
         def table(association: dict[str, Any], target: str | None) -> dict[str, Any]:
             key = "NatGatewayId" if target and target.startswith("nat-") else "GatewayId"
@@ -135,7 +140,7 @@ def read_interface(path: Path) -> dict[str, Any]:
     return interface
 
 
-def test_the_content_of_the_file(region: Region, tmp_path: Path) -> None:
+def test_the_file_has_the_expected_content(region: Region, tmp_path: Path) -> None:
     region.stub_responses()
 
     write_file(region, tmp_path / "fleet.json", constants={"SSH_KEY_NAME": "lab.pem"})
@@ -176,7 +181,7 @@ def test_start_cluster_accepts_the_file(region: Region, tmp_path: Path) -> None:
     assert "KeyName" not in read_specification(path)
 
 
-def test_the_summary_names_all_choices(region: Region, tmp_path: Path) -> None:
+def test_the_summary_lists_all_choices(region: Region, tmp_path: Path) -> None:
     region.architectures["c5.large"] = ["x86_64"]
     region.zones["c5.large"] = ["us-east-1b"]
     region.stub_responses()
@@ -203,7 +208,9 @@ def test_arm_machines_get_the_arm_image(region: Region, tmp_path: Path) -> None:
     assert read_interface(tmp_path / "fleet.json")["SubnetId"] == "subnet-b"
 
 
-def test_types_with_different_processors_are_refused_before_anything_is_created(region: Region, tmp_path: Path) -> None:
+def test_types_with_different_processors_are_rejected_before_anything_is_created(
+    region: Region, tmp_path: Path
+) -> None:
     region.architectures["m7g.large"] = ["arm64"]
     region.stub_responses(until="get_parameter")
 
@@ -227,7 +234,7 @@ def test_without_the_permission_to_look_up_types_no_file_is_written(region: Regi
         write_file(region, tmp_path / "fleet.json")
 
 
-def test_the_subnet_with_the_most_free_addresses_of_a_zone_is_used(region: Region, tmp_path: Path) -> None:
+def test_the_subnet_with_the_most_free_addresses_in_each_zone_is_used(region: Region, tmp_path: Path) -> None:
     region.subnets.append(("subnet-large", "us-east-1a", 4000))
     region.stub_responses()
 
@@ -256,10 +263,10 @@ def test_the_subnet_with_the_most_free_addresses_of_a_zone_is_used(region: Regio
         ),
     ],
 )
-def test_a_subnet_from_which_machines_reach_aws_is_preferred_to_a_larger_one(
+def test_a_subnet_from_which_machines_can_reach_aws_is_preferred_to_a_larger_subnet(
     region: Region, tmp_path: Path, assign_ip: str, route_targets: dict[str, str | None], expected: str, note: str
 ) -> None:
-    """A public address works with any gateway; without one, an internet gateway does not help."""
+    """A public address works with any gateway. Without a public address, an internet gateway is useless."""
     region.subnets.append(("subnet-large", "us-east-1a", 4000))
     region.route_targets = route_targets
     region.stub_responses()
@@ -270,13 +277,13 @@ def test_a_subnet_from_which_machines_reach_aws_is_preferred_to_a_larger_one(
     assert [line.startswith(note) for line in summary if line.startswith("note:")] == ([True] if note else [])
 
 
-def test_another_vpc_may_be_chosen(region: Region, tmp_path: Path) -> None:
+def test_another_vpc_can_be_chosen(region: Region, tmp_path: Path) -> None:
     region.stub_responses(vpc="vpc-other")
 
     write_file(region, tmp_path / "fleet.json", vpc="vpc-other")
 
 
-def test_a_region_without_a_default_vpc_needs_the_option_vpc(region: Region, tmp_path: Path) -> None:
+def test_a_region_without_a_default_vpc_requires_the_vpc_option(region: Region, tmp_path: Path) -> None:
     region.vpcs = []
     region.stub_responses(until="describe_instance_type_offerings")
 
@@ -284,7 +291,7 @@ def test_a_region_without_a_default_vpc_needs_the_option_vpc(region: Region, tmp
         write_file(region, tmp_path / "fleet.json")
 
 
-def test_types_that_the_zones_of_the_vpc_do_not_offer_are_refused(region: Region, tmp_path: Path) -> None:
+def test_types_that_the_vpcs_zones_do_not_offer_are_rejected(region: Region, tmp_path: Path) -> None:
     region.zones = {"m5.large": ["us-east-1f"]}
     region.stub_responses(until="describe_security_groups")
 
@@ -340,7 +347,7 @@ def test_a_missing_security_group_is_created_without_inbound_rules(region: Regio
         (OWN_GROUP | {"Tags": []}, "fleetFile did not create it — rename the group, or add the tag"),
     ],
 )
-def test_a_security_group_that_is_open_or_was_created_by_somebody_else_is_refused(
+def test_a_security_group_that_is_open_or_was_created_by_someone_else_is_rejected(
     region: Region, tmp_path: Path, group: dict[str, Any], reason: str
 ) -> None:
     region.groups = [group]
@@ -368,7 +375,7 @@ def test_an_existing_file_is_overwritten_only_with_force(region: Region, tmp_pat
     assert read_specification(path)["ImageId"] == IMAGE
 
 
-def test_all_files_of_an_account_use_the_same_security_group(tmp_path: Path) -> None:
+def test_all_files_for_an_account_use_the_same_security_group(tmp_path: Path) -> None:
     with mock_aws():
         clients = create_clients()
         for number in range(2):

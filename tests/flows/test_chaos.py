@@ -1,4 +1,4 @@
-"""A short chaos test on both emulators, and tests of its parts: the plan, the checks of the result, and the proxy."""
+"""A short chaos test on both emulators, and tests of its parts: the plan, the final checks, and the proxy."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ BRIEF = Size(jobs=100, workers=3, seconds=14, seed=11, lease=3, calm_seconds=100
 
 
 @pytest.mark.parametrize("name", ["ministack", "roto"])
-def test_chaos_loses_no_job_and_every_result_and_record_is_correct(name: str, tmp_path: Path) -> None:
-    outcome = run_chaos(BRIEF, getattr(emulator, f"run_{name}"), tmp_path)
+def test_chaos_does_not_lose_jobs_and_every_result_and_record_is_correct(name: str, tmp_path: Path) -> None:
+    outcome = run_chaos(BRIEF, getattr(emulator, name), tmp_path)
     assert outcome.is_ok, f"{format_outcome(outcome, name)}\n{outcome.log[-20_000:]}"
     assert len({"kill", "stop", "spot notice", "freeze worker", "freeze machine"} & set(outcome.havoc)) >= 3
     assert sum(outcome.requests.values()) - outcome.requests["requests"] >= 20
     assert outcome.verdict.counts["done"] >= 90
 
 
-def test_the_same_seed_gives_the_same_plan(tmp_path: Path) -> None:
+def test_the_same_seed_produces_the_same_plan(tmp_path: Path) -> None:
     def build_plans(seed: int) -> tuple[list[Case], list[havoc.Event], list[str]]:
         faults = proxy.Faults(random.Random(seed))
         fault_kinds = [faults.draw("s3") for _ in range(5000)]
@@ -58,12 +58,12 @@ CODE_BY_FAULT = {
     "unavailable": {"s3": "ServiceUnavailable", "sqs": "ServiceUnavailable"},
     "throttled": {"s3": "SlowDown", "sqs": "RequestThrottled"},
 }
-# If a response body is cut off, urllib3 raises an error that botocore does not wrap.
+# If a response body is cut off, urllib3 raises an error that botocore does not convert to one of its own.
 CONNECTION_ERRORS = (BotoCoreError, ProtocolError)
 
 
-class CorrectEnd(verdict.End):
-    """The state after one job that succeeded. A test then damages a part of it."""
+class CorrectFinalState(verdict.End):
+    """The state after one successful job. Each test then damages a part of the state."""
 
     def __init__(self, lab: WorkerLab, case: Case) -> None:
         self.bodies = case.outputs() | {case.nonce_key: b"n1", f"{verdict.RECORDS}{case.id}.1-abcdef.log.txt": b"n1\n"}
@@ -96,16 +96,16 @@ class CorrectEnd(verdict.End):
         return set(verdict.check_cases([case], self, folder).violations)
 
 
-def _shorten_output(end: CorrectEnd, case: Case) -> None:
+def _shorten_output(end: CorrectFinalState, case: Case) -> None:
     key = next(iter(case.outputs()))
     end.bodies[key] = end.bodies[key][:-1]
 
 
-def _add_to_dead_letter_queue(end: CorrectEnd, case: Case) -> None:
+def _add_to_dead_letter_queue(end: CorrectFinalState, case: Case) -> None:
     end.dead = [{"Body": case.body, "MessageAttributes": {"reason": {}}}]
 
 
-DAMAGE_BY_VIOLATION: dict[str, Callable[[CorrectEnd, Case], None]] = {
+DAMAGE_BY_VIOLATION: dict[str, Callable[[CorrectFinalState, Case], None]] = {
     "an output is missing or incomplete": _shorten_output,
     "an output is from a different attempt than its record": lambda end, case: end.bodies.update(
         {case.nonce_key: b"n2"}
@@ -131,13 +131,13 @@ def case(tmp_path: Path) -> Case:
     return next(case for case in draw_cases(20, 1.0, tmp_path, random.Random(1)) if case.fate == "done")
 
 
-def test_a_correct_end_has_no_violations(lab: WorkerLab, case: Case, tmp_path: Path) -> None:
-    assert CorrectEnd(lab, case).find_violations(case, tmp_path) == set()
+def test_a_correct_final_state_has_no_violations(lab: WorkerLab, case: Case, tmp_path: Path) -> None:
+    assert CorrectFinalState(lab, case).find_violations(case, tmp_path) == set()
 
 
 @pytest.mark.parametrize("violation", DAMAGE_BY_VIOLATION)
 def test_each_violation_is_reported(violation: str, lab: WorkerLab, case: Case, tmp_path: Path) -> None:
-    end = CorrectEnd(lab, case)
+    end = CorrectFinalState(lab, case)
     DAMAGE_BY_VIOLATION[violation](end, case)
     assert violation in end.find_violations(case, tmp_path)
 

@@ -1,4 +1,4 @@
-"""A whole run in containers of the real image, built from worker/Dockerfile."""
+"""A whole run in containers with the real image, which is built from worker/Dockerfile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def image() -> str:
 
 
 @pytest.mark.containers
-def test_the_four_commands_run_every_job_in_containers_of_the_image(image: str, tmp_path: Path) -> None:
+def test_the_four_commands_run_every_job_in_containers_with_the_image(image: str, tmp_path: Path) -> None:
     with create_project(tmp_path / "p", DOCKERHUB_TAG=image, GREETING="hello") as test_project:
         job_file = test_project.write_job_file(
             command='echo "$GREETING" {name} > {output_dir}/out.txt; head -1 /etc/os-release >> {output_dir}/out.txt',

@@ -1,4 +1,4 @@
-"""Exact parameters of AWS calls that the tests of the calling packages do not check.
+"""Checks the exact parameters of the AWS calls that the calling packages' own tests do not check.
 
 The tests use botocore's Stubber, which also checks each request against botocore's model of the call. The models do not
 contain all limits and allowed values, so `tests/support/limits.py` adds them. `test_least_privilege` runs a scenario
@@ -99,7 +99,7 @@ def aws() -> Iterator[ExactClients]:
 
 
 def apply_setup_step(step: SetupStep) -> None:
-    """Make the change that a step of setupAWS plans."""
+    """Apply the change that a step of setupAWS has planned."""
     assert step.apply is not None
     step.apply()
 
@@ -141,7 +141,7 @@ def test_the_role_is_removed_from_the_profile_before_the_profile_is_deleted(aws:
     apply_setup_step(step)
 
 
-def test_a_service_linked_role_that_aws_has_just_created_is_not_an_error(aws: ExactClients) -> None:
+def test_a_service_linked_role_that_aws_has_just_created_does_not_count_as_an_error(aws: ExactClients) -> None:
     aws.expect_error("iam.get_role", "NoSuchEntity", request={"RoleName": "AWSServiceRoleForECS"})
     request = {"AWSServiceName": "ecs.amazonaws.com"}
     aws.expect_error(
@@ -192,7 +192,7 @@ def test_a_permission_for_other_rules_is_replaced(aws: ExactClients) -> None:
     apply_setup_step(step)
 
 
-def test_the_function_and_its_log_group_are_deleted_if_they_have_our_tag(aws: ExactClients) -> None:
+def test_the_function_and_its_log_group_are_deleted_only_if_they_have_our_tag(aws: ExactClients) -> None:
     group = f"/aws/lambda/{MONITOR_FUNCTION}"
     arn = f"arn:aws:logs:us-east-1:123456789012:log-group:{group}"
     aws.expect_call(
@@ -231,10 +231,10 @@ def add_and_remove_lifecycle_rule(aws: ExactClients) -> None:
     apply_setup_step(removal)
 
 
-def test_the_rule_for_incomplete_uploads_is_added_and_removed_and_other_rules_stay(aws: ExactClients) -> None:
+def test_the_rule_for_incomplete_uploads_is_added_and_removed_and_other_rules_are_kept(aws: ExactClients) -> None:
     bucket, size_setting = {"Bucket": "app-bucket"}, {"TransitionDefaultMinimumObjectSize": "varies_by_storage_class"}
     old_rule = {"ID": "old", "Prefix": "logs/", "Status": "Enabled", "Expiration": {"Days": 30}}
-    # S3 refuses a configuration that mixes "Prefix" and "Filter", so setupAWS converts the old rule.
+    # S3 rejects a configuration that mixes "Prefix" and "Filter", so setupAWS converts the old rule.
     converted_rule = {"ID": "old", "Filter": {"Prefix": "logs/"}, "Status": "Enabled", "Expiration": {"Days": 30}}
     both_rules = [converted_rule, LIFECYCLE_RULE]
     aws.expect_call("s3.get_bucket_lifecycle_configuration", bucket, Rules=[old_rule], **size_setting)
@@ -251,14 +251,14 @@ def test_the_rule_for_incomplete_uploads_is_added_and_removed_and_other_rules_st
     add_and_remove_lifecycle_rule(aws)
 
 
-@pytest.mark.parametrize("refused_call", ["get", "put"])
+@pytest.mark.parametrize("failing_call", ["get", "put"])
 def test_setup_continues_without_the_lifecycle_rule_if_a_permission_is_missing(
-    aws: ExactClients, refused_call: str
+    aws: ExactClients, failing_call: str
 ) -> None:
-    """The usual cause is a bucket of another account. Runs work without the rule."""
-    code = "AccessDenied" if refused_call == "get" else "NoSuchLifecycleConfiguration"
+    """The usual cause is a bucket that belongs to another account. Runs work without the rule."""
+    code = "AccessDenied" if failing_call == "get" else "NoSuchLifecycleConfiguration"
     aws.expect_error("s3.get_bucket_lifecycle_configuration", code)
-    if refused_call == "put":
+    if failing_call == "put":
         aws.expect_error("s3.put_bucket_lifecycle_configuration", "AccessDenied")
 
     row = apply_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
@@ -276,14 +276,14 @@ def test_removal_continues_if_the_lifecycle_rules_cannot_be_read_or_the_bucket_d
     assert list(plan_lifecycle_rule_removal(aws.clients, "app-bucket")) == []
 
 
-def test_any_other_failure_to_write_the_lifecycle_rules_is_an_error(aws: ExactClients) -> None:
+def test_any_other_failure_to_write_the_lifecycle_rules_is_reported_as_an_error(aws: ExactClients) -> None:
     aws.expect_error("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration")
     aws.expect_error("s3.put_bucket_lifecycle_configuration", "MalformedXML")
     with pytest.raises(CloudError, match="setting up: bucket rule app-bucket: MalformedXML"):
         apply_step(plan_lifecycle_rule(aws.clients, "app-bucket"))
 
 
-def test_the_whole_lifecycle_configuration_is_deleted_if_our_rule_is_the_only_one(aws: ExactClients) -> None:
+def test_the_lifecycle_configuration_is_deleted_if_our_rule_is_the_only_one(aws: ExactClients) -> None:
     bucket = {"Bucket": "app-bucket"}
     aws.expect_error("s3.get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration", request=bucket)
     aws.expect_call(
@@ -326,7 +326,7 @@ def test_security_groups_on_all_pages_are_deleted(aws: ExactClients) -> None:
     apply_setup_step(step)
 
 
-# roles of containers
+# container roles
 
 
 TASK_ROLES = ("distributed-something-task", "distributed-something-execution")
@@ -362,7 +362,7 @@ def test_task_roles_are_used_only_if_both_exist(aws: ExactClients) -> None:
     assert find_task_roles(aws.clients.iam) == {}
 
 
-def test_any_other_failure_to_read_a_task_role_is_an_error(aws: ExactClients) -> None:
+def test_any_other_failure_to_read_a_task_role_is_reported_as_an_error(aws: ExactClients) -> None:
     aws.expect_error("iam.get_role", "ServiceFailure", request={"RoleName": TASK_ROLES[0]})
 
     with pytest.raises(CloudError, match="distributed-something-task"):
@@ -373,7 +373,7 @@ def test_any_other_failure_to_read_a_task_role_is_an_error(aws: ExactClients) ->
 
 
 class FakeJournal:
-    """A submission journal that only collects the numbers of sent jobs."""
+    """A submission journal that only collects the numbers of the jobs sent."""
 
     def __init__(self) -> None:
         self.sent_numbers: list[int] = []
@@ -433,7 +433,7 @@ def test_the_auto_monitor_runs_once_a_minute(aws: ExactClients) -> None:
 # check and why
 
 
-def test_quotas_are_read_by_their_code(aws: ExactClients) -> None:
+def test_quotas_are_looked_up_by_code(aws: ExactClients) -> None:
     request = {"ServiceCode": "ec2", "QuotaCode": "L-34B43A08"}
     aws.expect_call("service_quotas.get_service_quota", request, Quota={"Value": 5.0})
     quota_class = find_quota_class("m5.large")
@@ -450,8 +450,8 @@ def test_the_reasons_of_stopped_tasks_are_read(aws: ExactClients) -> None:
     assert [task.kind for task in list_stopped_tasks(aws.clients.ecs, "app-cluster", "AppService")] == ["X"]
 
 
-def test_resources_that_a_fleet_file_names_are_looked_up_by_filters(aws: ExactClients) -> None:
-    """If the call listed the ids instead, one that does not exist would make the whole call fail."""
+def test_resources_in_a_fleet_file_are_looked_up_with_filters(aws: ExactClients) -> None:
+    """If the call listed IDs instead, a single ID that does not exist would make the whole call fail."""
     specification = {
         "KeyName": "key", "ImageId": "ami-1", "NetworkInterfaces": [{"SubnetId": "subnet-1", "Groups": ["sg-1"]}],
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvdb", "Ebs": {"SnapshotId": "snap-1"}}],
@@ -488,7 +488,7 @@ def build_filter(name: str, value: str) -> dict[str, Any]:
 # cleanup
 
 
-def test_all_queues_and_clusters_are_listed_page_by_page(aws: ExactClients) -> None:
+def test_queues_and_clusters_on_all_pages_are_listed(aws: ExactClients) -> None:
     aws.expect_call("sqs.list_queues", {"MaxResults": 1000}, QueueUrls=[], NextToken="more")
     aws.expect_call("sqs.list_queues", {"MaxResults": 1000, "NextToken": "more"}, QueueUrls=[])
     aws.expect_call("ecs.list_clusters", {}, clusterArns=[], nextToken="more")
@@ -497,7 +497,7 @@ def test_all_queues_and_clusters_are_listed_page_by_page(aws: ExactClients) -> N
     assert list(iter_tagged_queues(aws.clients.sqs)) == list(iter_ecs_resources(aws.clients.ecs)) == []
 
 
-def test_a_dashboard_that_is_deleted_between_two_calls_is_not_an_error(aws: ExactClients) -> None:
+def test_a_dashboard_that_is_deleted_between_two_calls_does_not_cause_an_error(aws: ExactClients) -> None:
     entries = [{"DashboardName": "A"}, {"DashboardName": "B"}]
     aws.expect_call("cloudwatch.list_dashboards", {}, DashboardEntries=entries)
     aws.expect_error("cloudwatch.get_dashboard", "ResourceNotFound", request={"DashboardName": "A"})
@@ -532,7 +532,7 @@ ENVIRONMENT = {"APP_NAME": "App", "RUN": RUN, "SQS_QUEUE_URL": QUEUE_URL, "SQS_D
 
 
 def build_finisher(aws: ExactClients, tmp_path: Path, *, retries: int) -> tuple[AttemptFinisher, Attempt]:
-    """Return an attempt finisher and the first attempt of a job that may be attempted `retries` times."""
+    """Return an attempt finisher, and the first attempt at a job for which `retries` attempts are allowed."""
     settings = read_worker_settings(ENVIRONMENT | {"JOB_RETRIES": str(retries), "WORK_DIR": str(tmp_path)})
     now = FakeTime().now
     keeper = LeaseKeeper(aws.clients.sqs, QUEUE_URL, 60, now)
@@ -606,7 +606,7 @@ def test_done_jobs_are_deleted_in_batches_of_ten(aws: ExactClients) -> None:
     assert deleter.send_all()
 
 
-def test_whether_the_run_is_closed_is_read_from_one_object(aws: ExactClients) -> None:
+def test_one_object_shows_whether_the_run_is_closed(aws: ExactClients) -> None:
     aws.expect_error("s3.head_object", "404", request={"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/closed.json"})
 
     assert not is_run_closed(aws.clients.s3, "app-bucket", RunKeys("App", RUN))
@@ -628,7 +628,7 @@ def test_a_large_file_is_uploaded_in_parts_and_does_not_replace_an_existing_obje
     completion = target | {"MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"}
     aws.expect_call("s3.complete_multipart_upload", completion)
 
-    with ThreadPoolExecutor(1) as pool:  # one thread, because the stub expects the parts in order
+    with ThreadPoolExecutor(1) as pool:  # a single thread, because the stub expects the parts in order
         upload_file_parts(
             aws.clients.s3, path, "app-bucket", "out/large", lambda: None, pool, **build_write_condition(None)
         )
@@ -669,7 +669,7 @@ FLEET = {
 
 
 def build_requests(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return the requests that the builders create from a config, by the name of the call."""
+    """Return the requests that the builder functions create from a config, keyed by the call's name."""
     start, owner = datetime(2026, 11, 23, 10, 45, tzinfo=UTC), settings.OWNER
     tags = build_tags(settings, owner, RUN)
     monitor_file = build_monitor_file(settings, "sfr-0123abcd", START)
@@ -712,7 +712,9 @@ def test_every_request_is_within_the_limits_of_aws(aws: ExactClients, call: str,
 
 
 def build_fault_arguments(aws: ExactClients, call: str, request: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
-    """Return the arguments of `faults`: the service, the request, and botocore's shape of the request."""
+    """Return the arguments for `find_request_problems`: the service, the request, and the request's shape in botocore's
+    model.
+    """
     service, _, operation = call.split(" ")[0].partition(".")
     client = aws.clients.lambda_ if service == "lambda" else getattr(aws.clients, service)
     return service, request, client.meta.service_model.operation_model(operation).input_shape
@@ -733,7 +735,7 @@ def build_fault_arguments(aws: ExactClients, call: str, request: dict[str, Any])
         ("logs.CreateExportTask", {"logGroupName": "a:b", "from": 0, "to": 1, "destination": "b"}, "does not match"),
     ],
 )  # fmt: skip
-def test_requests_that_aws_would_refuse_are_reported(
+def test_requests_that_aws_would_reject_are_reported(
     aws: ExactClients, call: str, parameters: dict[str, Any], expected: str
 ) -> None:
     if call == "ec2.RequestSpotFleet":

@@ -13,14 +13,14 @@ SQUARE_SCRIPT = "import sys; open(sys.argv[2] + '/answer.txt', 'w').write(str(in
 
 
 def build_square_jobs(count: int, **keys: object) -> dict[str, object]:
-    """Return the content of a job file with `count` jobs. Each writes the square of its number to a file."""
+    """Return the content of a job file with `count` jobs. Each job writes the square of its number to a file."""
     groups = [{"number": number} for number in range(count)]
     command = ["python3", "-c", SQUARE_SCRIPT, "{number}", "{output_dir}"]
     return {"command": command, "output_location": "results/{job}", "expected_files": 1, "groups": groups} | keys
 
 
 def assert_no_resources_remain(test_project: Project) -> None:
-    """Assert that no queue, task definition, cluster, fleet, machine, worker, or task folder remains."""
+    """Check that no queue, task definition, cluster, fleet, machine, worker, or task folder remains."""
     assert test_project.build_client("sqs").list_queues().get("QueueUrls", []) == []
     ecs, ec2 = test_project.build_client("ecs"), test_project.build_client("ec2")
     clusters = ecs.describe_clusters(clusters=["tryout-cluster"])["clusters"]
@@ -35,7 +35,7 @@ def assert_no_resources_remain(test_project: Project) -> None:
     assert not tasks.exists() or list(tasks.iterdir()) == []
 
 
-def test_the_unedited_example_files_process_96_wells_from_another_folder(tmp_path: Path) -> None:
+def test_a_run_with_the_unedited_example_files_processes_96_wells_from_another_folder(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     clone.mkdir()
     names = ("run.py", "config.py", "distributed_something", "worker", "files", "examples")
@@ -62,9 +62,10 @@ def test_the_unedited_example_files_process_96_wells_from_another_folder(tmp_pat
     assert list_project_processes(clone) == []
 
 
-# How often SQS delivers a message before it moves it to the dead-letter queue. SQS delivers a message again if its
-# worker was killed, or if the response that contained it was lost, as happens to one response in 40. With 3 deliveries,
-# one run in 100 would lose a job, to two kills and one lost response. With 6, it is one run in 600,000.
+# How many times SQS delivers a message before moving it to the dead-letter queue. SQS delivers a message again if its
+# worker was killed, or if the response that contained it was lost, which happens to one response in 40. With a limit of
+# 3 deliveries, one run in 100 would lose a job because of two kills and one lost response. With a limit of 6, only one
+# run in 600,000 would.
 DELIVERIES = 6
 
 
@@ -96,7 +97,7 @@ def test_a_run_of_200_jobs_survives_killed_workers_a_killed_monitor_aws_errors_a
 
 
 def send_duplicates(test_project: Project, job_file: Path, numbers: list[int]) -> None:
-    """Send the messages of these jobs again, because SQS may deliver any message twice."""
+    """Send these jobs' messages again, because SQS may deliver any message twice."""
     content = json.loads(job_file.read_text())
     groups = content.pop("groups")
     sqs = test_project.build_client("sqs")
@@ -136,7 +137,7 @@ def test_no_resources_remain_after_a_run_even_if_commands_are_repeated(tmp_path:
             test_project.run("setup")
         test_project.run("submitJob", str(job_file))
         test_project.run("startCluster", "files/fleet.json")
-        test_project.run("setup")  # its tasks continue
+        test_project.run("setup")  # its tasks continue to run
         second_start = test_project.run("startCluster", "files/fleet.json", check=False)
         assert second_start.returncode == 2
         assert "is already running" in second_start.stderr
@@ -146,7 +147,7 @@ def test_no_resources_remain_after_a_run_even_if_commands_are_repeated(tmp_path:
     assert list_project_processes(test_project.folder) == []
 
 
-def test_an_interrupted_machine_is_replaced_and_its_jobs_are_done_on_another(tmp_path: Path) -> None:
+def test_an_interrupted_machine_is_replaced_and_its_jobs_are_done_on_another_machine(tmp_path: Path) -> None:
     script = "import sys, time; time.sleep(1); open(sys.argv[1] + '/ok.txt', 'w').write('ok')"
     with create_project(tmp_path / "p") as test_project:
         groups = [{"number": number} for number in range(12)]
@@ -163,7 +164,7 @@ def test_an_interrupted_machine_is_replaced_and_its_jobs_are_done_on_another(tmp
         assert len(test_project.read_results()) == 12
 
 
-def test_two_projects_run_side_by_side(tmp_path: Path) -> None:
+def test_two_projects_can_run_at_the_same_time(tmp_path: Path) -> None:
     with create_project(tmp_path / "first") as first, create_project(tmp_path / "second") as second:
         for test_project, count in ((first, 5), (second, 7)):
             test_project.run("setup")
@@ -179,7 +180,7 @@ def test_the_monitor_fails_if_the_resources_of_its_run_do_not_exist(tmp_path: Pa
         test_project.run("setup")
         test_project.run("submitJob", str(test_project.write_job_file(**build_square_jobs(200))))
         test_project.run("startCluster", "files/fleet.json")
-        test_project.stop()  # this loses the queue, because the local cloud keeps queues in memory
+        test_project.stop()  # this deletes the queue, because the local cloud keeps queues in memory
         result = test_project.run("monitor", MONITOR_FILE, check=False)
         assert result.returncode == 1
         assert "NOT FOUND       neither queue TryoutQueue\n                nor fleet sfr-" in result.stdout

@@ -1,4 +1,6 @@
-"""Whole runs that get smaller: when machines are idle, despite interruptions and killed monitors, and at MAX_COST."""
+"""Whole runs whose fleet shrinks because machines are idle (despite interruptions and killed monitors) or because
+MAX_COST is reached.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, l
 SHORT_JOBS = ("a", "b", "c", "d", "e", "f")
 
 
-def test_idle_machines_end_while_a_long_job_continues_despite_interruptions_and_two_killed_monitors(
+def test_idle_machines_are_ended_during_a_long_job_despite_interruptions_and_two_killed_monitors(
     tmp_path: Path,
 ) -> None:
     gates = Gates(tmp_path / "gates")
@@ -41,7 +43,7 @@ def test_idle_machines_end_while_a_long_job_continues_despite_interruptions_and_
         gates.open_gate("first")
         wait_until(lambda: get_target_capacity(test_project) == 1)
         kill_monitor(second_monitor)
-        # Two monitors at the same time do not disturb each other.
+        # Two monitors that run at the same time do not interfere with each other.
         third_monitor, fourth_monitor = (test_project.start("monitor", MONITOR_FILE) for _ in range(2))
         wait_until(lambda: list_running_machines(test_project) == {long_job_machine})
         assert third_monitor.poll() is None
@@ -63,8 +65,8 @@ def test_idle_machines_end_while_a_long_job_continues_despite_interruptions_and_
     assert list_project_processes(test_project.folder) == []
 
 
-def test_at_max_cost_running_jobs_finish_no_new_ones_start_and_startcluster_continues_the_run(tmp_path: Path) -> None:
-    """A spot machine of the local cloud costs 0.00001 USD an hour, and this run has two."""
+def test_at_max_cost_running_jobs_finish_no_new_jobs_start_and_startcluster_continues_the_run(tmp_path: Path) -> None:
+    """A spot machine in the local cloud costs 0.00001 USD per hour, and this run has two."""
     gates, cost_per_second = Gates(tmp_path / "gates"), 2 * 0.00001 / 3600
     with create_project(
         tmp_path / "p", CLUSTER_MACHINES=2, DOCKER_CORES=1, MAX_COST=4 * cost_per_second
@@ -102,19 +104,19 @@ def test_at_max_cost_running_jobs_finish_no_new_ones_start_and_startcluster_cont
 
 
 def count_informed_workers(test_project: Project) -> int:
-    """Return how many containers have logged that the run reached MAX_COST."""
+    """Return how many containers have logged that the run has reached MAX_COST."""
     return sum("MAX_COST" in log.read_text() for log in build_layout(test_project.folder).task_logs.glob("*.log"))
 
 
 def interrupt_machines(test_project: Project, instance_ids: set[str]) -> None:
-    """Interrupt these spot machines, with a notice of two seconds."""
+    """Interrupt these spot machines after a notice of two seconds."""
     cloud = start_local_cloud(test_project.folder, worker_root=ROOT)
     for instance_id in instance_ids:
         assert cloud.interrupt_machine(instance_id, notice_seconds=2) == instance_id
 
 
 def kill_monitor(monitor: subprocess.Popen[str]) -> None:
-    """Kill the monitor, as when the computer is turned off."""
+    """Kill the monitor, as if the computer had been turned off."""
     assert monitor.poll() is None
     monitor.kill()
     monitor.communicate()

@@ -1,4 +1,4 @@
-"""The Job file: messages, all ways to list jobs, all problems in one error, and batches for SQS."""
+"""The Job file: messages, all ways to list jobs, errors that list all problems, and batches for SQS."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ COMMAND = {"command": "echo {job}"}
 WELLS = [{"plate": "P1", "well": "A01"}, {"plate": "P1", "well": "A02"}]
 
 
-def refuse_listing(bucket: str, prefix: str) -> NoReturn:
+def fail_if_listed(bucket: str, prefix: str) -> NoReturn:
     raise AssertionError(f"s3://{bucket}/{prefix} was listed")
 
 
-def write_job_file(folder: Path, content: dict[str, object], list_objects: ObjectLister = refuse_listing) -> JobFile:
+def write_job_file(folder: Path, content: dict[str, object], list_objects: ObjectLister = fail_if_listed) -> JobFile:
     path = folder / "job.json"
     path.write_text(json.dumps(content))
     return load_job_file(path, list_objects)
 
 
-def read_groups(folder: Path, groups: object, list_objects: ObjectLister = refuse_listing) -> list[object]:
-    """Return the groups of a job file with this `groups`, after checking that a second pass yields the same."""
+def read_groups(folder: Path, groups: object, list_objects: ObjectLister = fail_if_listed) -> list[object]:
+    """Return the groups in a job file with this `groups`, after checking that a second pass yields the same groups."""
     job_file = write_job_file(folder, COMMAND | {"groups": groups}, list_objects)
     first, second = list(job_file.groups()), list(job_file.groups())
     assert first == second
@@ -65,7 +65,7 @@ def test_a_message_without_shared_keys_has_only_its_group(tmp_path: Path) -> Non
 
 def test_a_body_is_ascii_for_any_text(tmp_path: Path) -> None:
     (body,) = write_job_file(tmp_path, COMMAND | {"groups": [{"plate": "Größe 💥"}]}).iter_bodies()
-    assert body.isascii()  # so that its length in characters is its length in bytes
+    assert body.isascii()  # so that the number of characters equals the number of bytes
     assert json.loads(body)["group"] == {"plate": "Größe 💥"}
 
 
@@ -78,7 +78,7 @@ def test_a_worker_can_resend_the_largest_message_with_its_attributes(tmp_path: P
         list(write_job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty + 1)]}).iter_checked_messages())
     attributes = {"reason": "💥" * MAX_ATTRIBUTE_CHARACTERS, ATTEMPTS_ATTRIBUTE: "9" * 10, FAILURES_ATTRIBUTE: "9" * 10}
     attribute_bytes = sum(len(f"{name}String{value}".encode()) for name, value in attributes.items())
-    assert len(body) + attribute_bytes <= 1024 * 1024  # SQS counts both
+    assert len(body) + attribute_bytes <= 1024 * 1024  # SQS counts the body and the attributes
 
 
 def test_plates_are_a_list_of_strings(tmp_path: Path) -> None:
@@ -110,13 +110,13 @@ def test_a_cell_may_contain_separators_and_line_breaks(tmp_path: Path) -> None:
     assert read_groups(tmp_path, "jobs.csv") == [{"name": "a,b"}, {"name": "c\nd"}, {"name": ' e "f" '}]
 
 
-def test_groups_may_be_all_combinations_of_some_values(tmp_path: Path) -> None:
+def test_groups_may_be_all_combinations_of_several_values(tmp_path: Path) -> None:
     cross = {"cross": {"plate": ["P1", "P2"], "well": ["A01", "A02", 3]}}
     expected = [{"plate": plate, "well": well} for plate in ("P1", "P2") for well in ("A01", "A02", 3)]
     assert read_groups(tmp_path, cross) == expected
 
 
-def test_groups_may_be_the_objects_of_a_bucket(tmp_path: Path) -> None:
+def test_groups_may_be_the_objects_in_a_bucket(tmp_path: Path) -> None:
     listings = []
 
     def list_images(bucket: str, prefix: str) -> Iterable[str]:
@@ -128,7 +128,8 @@ def test_groups_may_be_the_objects_of_a_bucket(tmp_path: Path) -> None:
         {"key": "in/a.b.tif", "name": "a.b.tif", "stem": "a.b"},
         {"key": "in/deep/ü 1.tif", "name": "ü 1.tif", "stem": "ü 1"},
     ]
-    assert listings == [("images", "in/")]  # only once, because the bucket may change between checking and sending
+    # The bucket is listed only once, because it may change between checking and sending.
+    assert listings == [("images", "in/")]
 
 
 def test_a_pattern_may_contain_folders_below_the_prefix(tmp_path: Path) -> None:
@@ -146,12 +147,12 @@ def test_a_table_is_read_only_as_far_as_needed(tmp_path: Path) -> None:
     job_file = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"})
     assert next(job_file.groups()) == {"n": "0"}
     assert len(list(itertools.islice(job_file.iter_bodies(), 5))) == 5
-    with pytest.raises(InputError, match=r"jobs.csv: line 20002: the row has 2 cells, but the header has 1; make"):
+    with pytest.raises(InputError, match=r"jobs.csv: line 20002: the row has 2 cells, but the header has 1; give"):
         plan_submission(job_file)
 
 
 def test_a_cross_is_read_only_as_far_as_needed(tmp_path: Path) -> None:
-    axes = {name: list(range(100)) for name in "abcdefgh"}  # 10 to the power of 16 jobs
+    axes = {name: list(range(100)) for name in "abcdefgh"}  # 10¹⁶ jobs
     job_file = write_job_file(tmp_path, COMMAND | {"groups": {"cross": axes}})
     assert [group["h"] for group in itertools.islice(job_file.groups(), 3) if isinstance(group, dict)] == [0, 1, 2]
 
@@ -169,13 +170,13 @@ def test_different_messages_with_similar_values_have_different_job_ids() -> None
     assert len({job_id(message) for message in messages}) == len(messages)
 
 
-def test_the_job_ids_of_a_job_file_are_those_that_the_worker_computes(tmp_path: Path) -> None:
+def test_the_job_ids_in_a_job_file_are_the_ids_that_the_worker_computes(tmp_path: Path) -> None:
     job_file = write_job_file(tmp_path, COMMAND | {"groups": WELLS, "_comment": "x"})
     for _, body, identity in job_file.iter_checked_messages():
         assert job_id(json.loads(body)) == identity
 
 
-def test_a_plan_has_the_number_of_jobs_the_first_message_and_a_digest_of_all(tmp_path: Path) -> None:
+def test_a_plan_contains_the_job_count_the_first_message_and_a_digest_of_all_messages(tmp_path: Path) -> None:
     plan = plan_submission(write_job_file(tmp_path, COMMAND | {"groups": WELLS}))
     other = plan_submission(write_job_file(tmp_path, COMMAND | {"groups": WELLS[::-1]}))
     assert plan.count == other.count == 2
@@ -185,18 +186,18 @@ def test_a_plan_has_the_number_of_jobs_the_first_message_and_a_digest_of_all(tmp
 
 @settings(derandomize=True, deadline=None, max_examples=100, database=None)
 @given(sizes=st.lists(st.sampled_from([1, 100, 70_000, 104_857, 104_858, 524_288, 524_289, 2**20]), max_size=40))
-def test_batches_stay_below_the_limits_of_sqs_and_lose_no_message(sizes: list[int]) -> None:
+def test_batches_stay_within_the_limits_of_sqs_and_contain_every_message(sizes: list[int]) -> None:
     numbered = [(number, "x" * size) for number, size in enumerate(sizes)]
     batches = list(iter_message_batches(numbered))
     assert [message for batch in batches for message in batch] == numbered
     for batch in batches:
         assert 1 <= len(batch) <= 10
         assert sum(len(body) for _, body in batch) <= 2**20
-    for batch, next_batch in itertools.pairwise(batches):  # and no batch is smaller than necessary
+    for batch, next_batch in itertools.pairwise(batches):  # no batch is smaller than necessary
         assert len(batch) == 10 or sum(len(body) for _, body in [*batch, next_batch[0]]) > 2**20
 
 
-def test_every_object_of_a_bucket_is_checked_and_sent_once(tmp_path: Path) -> None:
+def test_every_object_in_a_bucket_is_checked_and_sent_once(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text('{"command": "work {name}", "groups": {"s3": "s3://bucket/raw/", "match": "*.tif"}}')
     keys = [f"raw/{number}.tif" for number in range(5)]
@@ -207,24 +208,24 @@ def test_every_object_of_a_bucket_is_checked_and_sent_once(tmp_path: Path) -> No
     assert [json.loads(body)["group"]["key"] for body in job_file.iter_bodies()] == keys
 
 
-# All problems in one error
+# Errors that list all problems
 
 
 def find_load_problems(folder: Path, content: dict[str, object]) -> list[str]:
-    """Return the lines of the error with which a job file with this content is refused before any job is checked."""
+    """Return the lines of the error for a job file with this content that is raised before any job is checked."""
     with pytest.raises(InputError) as caught:
         write_job_file(folder, content)
     return str(caught.value).replace(f"{folder}/", "").splitlines()
 
 
 def find_plan_problems(folder: Path, content: dict[str, object]) -> list[str]:
-    """Return the lines of the error with which the jobs of this content are refused before any job is sent."""
+    """Return the lines of the error for the jobs in this content that is raised before any job is sent."""
     with pytest.raises(InputError) as caught:
         plan_submission(write_job_file(folder, content))
     return str(caught.value).replace(f"{folder}/", "").splitlines()
 
 
-def test_all_problems_of_a_job_file_are_in_one_error(tmp_path: Path) -> None:
+def test_one_error_contains_all_problems_in_a_job_file(tmp_path: Path) -> None:
     lines = find_load_problems(
         tmp_path,
         {
@@ -259,7 +260,7 @@ def test_all_problems_of_a_job_file_are_in_one_error(tmp_path: Path) -> None:
         ({"groups": "jobs.csv"}, "groups: there is no table jobs.csv; correct the path"),
     ],
 )
-def test_a_wrong_source_of_groups_is_reported_with_wrong_shared_keys(
+def test_an_invalid_source_of_groups_is_reported_together_with_invalid_shared_keys(
     tmp_path: Path, content: dict[str, object], problem: str
 ) -> None:
     first, second = find_load_problems(tmp_path, {"keep_failed": "yes", **content})
@@ -276,20 +277,22 @@ def test_a_wrong_source_of_groups_is_reported_with_wrong_shared_keys(
     ],
     ids=["cross", "s3", "list"],
 )
-def test_an_unfilled_placeholder_is_reported_once_with_wrong_shared_keys(tmp_path: Path, groups: object) -> None:
-    """Nothing is listed for this, and not all combinations are tried."""
+def test_an_unfilled_placeholder_is_reported_once_together_with_invalid_shared_keys(
+    tmp_path: Path, groups: object
+) -> None:
+    """To find the placeholder, no bucket is listed, and not all combinations are generated."""
     lines = find_load_problems(tmp_path, {"command": "echo {plate}", "shell": "yes", "groups": groups})
     assert [line.split(": ")[1] for line in lines] == ["shell", "command"]
     assert "nothing fills the placeholder {plate} in groups[1]" in lines[1]
 
 
-def test_all_wrong_rows_of_a_table_are_reported_with_wrong_shared_keys(tmp_path: Path) -> None:
+def test_all_invalid_rows_in_a_table_are_reported_together_with_invalid_shared_keys(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("well\nA01,x\nA02\nA03,x\n")
     lines = find_load_problems(tmp_path, {"command": 7, "groups": "jobs.csv"})
     assert [line.split(": ")[1] for line in lines] == ["command", "line 2", "line 4"]
 
 
-def test_both_problems_of_a_bucket_are_reported(tmp_path: Path) -> None:
+def test_an_invalid_address_and_an_invalid_pattern_are_both_reported(tmp_path: Path) -> None:
     lines = find_load_problems(tmp_path, COMMAND | {"groups": {"s3": "images/in", "match": 5}})
     assert lines == [
         "job.json: groups.s3: 'images/in' is not the address of a bucket; write an address such as "
@@ -298,7 +301,7 @@ def test_both_problems_of_a_bucket_are_reported(tmp_path: Path) -> None:
     ]
 
 
-def test_all_wrong_lists_of_a_cross_are_reported(tmp_path: Path) -> None:
+def test_all_invalid_lists_in_a_cross_are_reported(tmp_path: Path) -> None:
     lines = find_load_problems(tmp_path, COMMAND | {"groups": {"cross": {"a": [], "b": [1], "c": "x"}}})
     assert lines == [
         "job.json: groups.cross.a: [] is not a list of values; write at least one value: [ … ]",
@@ -306,7 +309,7 @@ def test_all_wrong_lists_of_a_cross_are_reported(tmp_path: Path) -> None:
     ]
 
 
-def test_all_wrong_jobs_are_in_one_error_with_their_own_numbers(tmp_path: Path) -> None:
+def test_one_error_contains_all_invalid_jobs_with_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("out\na\nb,b\n../c\na\nd\n../e\n../c\nd\nd\nd\n")
     lines = find_plan_problems(tmp_path, COMMAND | {"output_location": "{out}", "groups": "jobs.csv"})
     assert [line.split(": ")[1] for line in lines] == [
@@ -321,14 +324,14 @@ def test_all_wrong_jobs_are_in_one_error_with_their_own_numbers(tmp_path: Path) 
     ]
 
 
-def test_wrong_groups_of_a_list_are_reported_with_jobs_that_no_worker_can_use(tmp_path: Path) -> None:
+def test_invalid_groups_in_a_list_are_reported_together_with_jobs_that_workers_would_reject(tmp_path: Path) -> None:
     groups: list[object] = [{"out": "a"}, 7, {"out": "../b"}, {}]
     lines = find_load_problems(tmp_path, COMMAND | {"output_location": "{out}", "groups": groups})
     assert [line.split(": ")[1] for line in lines] == ["groups[2]", "groups[3]", "groups[4]"]
     assert "`output_location` is '../b" in lines[1]
 
 
-def test_all_wrong_json_lines_are_in_one_error(tmp_path: Path) -> None:
+def test_one_error_contains_all_invalid_json_lines(tmp_path: Path) -> None:
     (tmp_path / "jobs.jsonl").write_text('{"well": "A01"}\n{well}\n7\n{"plate": "P1"}\n')
     lines = find_plan_problems(tmp_path, {"command": "echo {well}", "groups": "jobs.jsonl"})
     assert [line.split(": ")[:2] for line in lines] == [
@@ -339,21 +342,21 @@ def test_all_wrong_json_lines_are_in_one_error(tmp_path: Path) -> None:
     assert "nothing fills the placeholder {well} in groups[4]; use one of its keys (plate), or add this key" in lines[2]
 
 
-def test_a_table_that_ends_too_early_is_reported_with_its_wrong_rows(tmp_path: Path) -> None:
+def test_a_table_that_ends_too_early_is_reported_together_with_its_invalid_rows(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text('well\nA01,x\n"A02\n')
     lines = find_plan_problems(tmp_path, COMMAND | {"groups": "jobs.csv"})
     assert lines == [
-        "jobs.csv: line 2: the row has 2 cells, but the header has 1; make the numbers equal",
-        "jobs.csv: this is not a table (unexpected end of data); check quotes and line ends",
+        "jobs.csv: line 2: the row has 2 cells, but the header has 1; give the row as many cells as the header",
+        "jobs.csv: this is not a table (unexpected end of data); check the quotes and the line endings",
     ]
 
 
-def test_a_problem_of_the_shared_keys_is_reported_for_the_first_job_only(tmp_path: Path) -> None:
+def test_a_problem_in_the_shared_keys_is_reported_only_for_the_first_job(tmp_path: Path) -> None:
     (line,) = find_plan_problems(tmp_path, COMMAND | {"output_bucket": "My Bucket", "groups": WELLS})
     assert line.startswith("job.json: groups[1]: `output_bucket` is 'My Bucket', ")
 
 
-def test_reading_stops_when_further_problems_would_not_be_shown(tmp_path: Path) -> None:
+def test_reading_stops_when_no_more_problems_would_be_shown(tmp_path: Path) -> None:
     (tmp_path / "jobs.jsonl").write_text("7\n" * 100 + "[" * 100_000)
     lines = find_plan_problems(tmp_path, COMMAND | {"groups": "jobs.jsonl"})
     assert len(lines) == MAX_PROBLEMS_SHOWN + 1
@@ -361,25 +364,26 @@ def test_reading_stops_when_further_problems_would_not_be_shown(tmp_path: Path) 
     assert lines[-1] == "there are more problems; fix these first"
 
 
-def test_the_same_jobs_are_reported_up_to_the_limit(tmp_path: Path) -> None:
+def test_duplicate_jobs_are_reported_up_to_the_limit(tmp_path: Path) -> None:
     groups = [{"n": number} for number in range(100)]
     lines = find_plan_problems(tmp_path, COMMAND | {"groups": groups * 4})
     assert len(lines) == MAX_PROBLEMS_SHOWN + 1
     assert all(" are the same job; keep one of them" in line for line in lines[:-1])
 
 
-def test_the_pass_that_sends_stops_at_the_first_wrong_row(tmp_path: Path) -> None:
+def test_the_sending_pass_stops_at_the_first_invalid_row(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_text("well\nA01\nA02,x\nA03,x\n")
     bodies = write_job_file(tmp_path, COMMAND | {"groups": "jobs.csv"}).iter_bodies()
     assert json.loads(next(bodies))["group"] == {"well": "A01"}
     with pytest.raises(InputError) as caught:
         next(bodies)
     assert str(caught.value).splitlines() == [
-        f"{tmp_path}/jobs.csv: line 3: the row has 2 cells, but the header has 1; make the numbers equal"
+        f"{tmp_path}/jobs.csv: line 3: the row has 2 cells, but the header has 1; give the row as many cells as the "
+        "header"
     ]
 
 
-def test_a_misspelled_placeholder_is_answered_with_the_similar_one(tmp_path: Path) -> None:
+def test_for_a_misspelled_placeholder_the_error_suggests_a_similar_placeholder(tmp_path: Path) -> None:
     content = COMMAND | {"command": "run {output_dirr}", "groups": [{"plate": "P1"}]}
     job_file = write_job_file(tmp_path, content)
     with pytest.raises(InputError) as caught:

@@ -1,4 +1,4 @@
-"""makeJobs: Job files from plates, tables, files, and buckets, which submitJob accepts."""
+"""makeJobs: creates Job files from plates, tables, files, and buckets, and submitJob accepts them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def list_images(bucket: str, prefix: str) -> Iterable[str]:
 
 
 def build_content(**options: Any) -> dict[str, Any]:
-    """Return the content of the job file that these options make."""
+    """Return the content of the job file that makeJobs creates with these options."""
     text, count = build_job_file(MakeJobsOptions(**options), None, list_images)
     content: dict[str, Any] = json.loads(text)
     assert len(content["groups"]) == count
@@ -77,7 +77,7 @@ def test_a_range_is_expanded(text: str, values: str) -> None:
         ("1-999999999", "has more than 100,000 values"),
     ],
 )
-def test_a_wrong_range_is_reported(text: str, problem: str) -> None:
+def test_an_invalid_range_is_reported(text: str, problem: str) -> None:
     with pytest.raises(BadRange, match=problem):
         expand_ranges(text)
 
@@ -89,7 +89,9 @@ def test_a_wrong_range_is_reported(text: str, problem: str) -> None:
     more=st.integers(0, 60),
     zeros=st.integers(0, 3),
 )
-def test_a_range_has_all_numbers_with_the_width_of_the_first(prefix: str, first: int, more: int, zeros: int) -> None:
+def test_the_numbers_in_a_range_all_have_the_width_of_the_first_number(
+    prefix: str, first: int, more: int, zeros: int
+) -> None:
     start = "0" * zeros + str(first)
     values = [value.removeprefix(prefix) for value in expand_ranges(f"{prefix}{start}-{prefix}{first + more}")]
     numbers = range(first, first + more + 1)
@@ -105,16 +107,16 @@ def test_a_full_plate_has_all_its_wells_in_order(count: int) -> None:
     assert wells[-1] == {6: "B03", 12: "C04", 24: "D06", 48: "F08", 96: "H12", 384: "P24", 1536: "AF48"}[count]
 
 
-def test_wells_are_padded_and_a_range_of_wells_is_a_block() -> None:
+def test_wells_are_padded_and_a_range_of_wells_is_a_rectangular_block() -> None:
     assert expand_wells("A9-B11,h12", 2) == ["A09", "A10", "A11", "B09", "B10", "B11", "h12"]
     assert expand_wells("A09", 1) == ["A9"]
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("97", "there is no plate with 97 wells"), ("A", "is not a well"), ("B01-A02", "runs backward")],
+    [("97", "there is no 97-well plate"), ("A", "is not a well"), ("B01-A02", "runs backward")],
 )
-def test_a_wrong_well_is_reported(text: str, problem: str) -> None:
+def test_an_invalid_well_is_reported(text: str, problem: str) -> None:
     with pytest.raises(BadRange, match=problem):
         expand_wells(text, 2)
 
@@ -122,7 +124,7 @@ def test_a_wrong_well_is_reported(text: str, problem: str) -> None:
 # Plates
 
 
-def test_the_published_per_plate_per_well_and_per_site_groups() -> None:
+def test_groups_per_plate_per_well_and_per_site_match_the_published_format() -> None:
     per_plate = build_groups(plates="P1,P2", metadata=True)
     assert per_plate == [{"Metadata": "Metadata_Plate=P1"}, {"Metadata": "Metadata_Plate=P2"}]
     per_well = build_groups(plates="P1", rows="A-B", columns="1-2", metadata=True)
@@ -139,7 +141,7 @@ def test_wells_and_sites_may_be_used_without_plates() -> None:
     assert build_groups(wells="A1", pad=1) == [{"well": "A1"}]
 
 
-def test_a_batch_has_several_sites_of_one_well() -> None:
+def test_a_batch_contains_several_sites_from_one_well() -> None:
     groups = build_groups(plates="P1", wells="A01-A02", sites="1-5", batch=2)
     assert [(group["well"], group["sites"]) for group in groups] == [
         ("A01", "1,2"), ("A01", "3,4"), ("A01", "5"), ("A02", "1,2"), ("A02", "3,4"), ("A02", "5"),
@@ -160,7 +162,7 @@ def test_excluded_jobs_are_left_out() -> None:
     row=st.integers(0, 15), column=st.integers(1, 24), sites=st.integers(1, 4), pad=st.integers(1, 3),
     batch=st.integers(1, 3), metadata=st.booleans(), excluded=st.integers(0, 2),
 )  # fmt: skip
-def test_submit_job_accepts_the_job_file_of_any_layout(
+def test_submit_job_accepts_the_job_file_for_any_layout(
     tmp_path_factory: pytest.TempPathFactory, plates: list[str], row: int, column: int, sites: int, pad: int,
     batch: int, metadata: bool, excluded: int,
 ) -> None:  # fmt: skip
@@ -207,11 +209,11 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_table_has_one_job_per_row(table: Path) -> None:
+def test_a_table_produces_one_job_per_row(table: Path) -> None:
     assert build_groups(table=table)[1] == {"Metadata_Plate": "P1", "Metadata_Well": "A01", "FileName": "b"}
 
 
-def test_rows_that_agree_in_the_by_columns_are_one_job(table: Path) -> None:
+def test_rows_with_the_same_values_in_the_by_columns_become_one_job(table: Path) -> None:
     groups = build_groups(table=table, by="Metadata_Plate,Metadata_Well", metadata=True)
     assert [group["Metadata"] for group in groups] == [
         "Metadata_Plate=P1,Metadata_Well=A01",
@@ -227,7 +229,7 @@ def test_a_table_may_be_separated_by_tabs(tmp_path: Path) -> None:
 # Files and objects
 
 
-def test_each_file_of_a_folder_is_a_job(tmp_path: Path) -> None:
+def test_each_file_in_a_folder_becomes_a_job(tmp_path: Path) -> None:
     for name in ("b.fastq", "a.fastq", ".hidden", "deep/c.fastq"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -236,13 +238,13 @@ def test_each_file_of_a_folder_is_a_job(tmp_path: Path) -> None:
     assert build_groups(files=tmp_path, match="{folder}/{sample}.fastq") == [{"folder": "deep", "sample": "c"}]
 
 
-def test_files_that_belong_together_are_one_job(tmp_path: Path) -> None:
+def test_files_that_belong_together_become_one_job(tmp_path: Path) -> None:
     for name in ("x_R1.fq", "x_R2.fq", "y_R1.fq"):
         (tmp_path / name).touch()
     assert build_groups(files=tmp_path, match="{sample}_R{read}.fq", by="sample") == [{"sample": "x"}, {"sample": "y"}]
 
 
-def test_objects_of_a_bucket_are_grouped_by_parts_of_their_names() -> None:
+def test_objects_in_a_bucket_are_grouped_by_parts_of_their_names() -> None:
     groups = build_groups(objects="s3://images/raw/", match="{plate}/{well}_s{site}.tif", by="plate,well")
     assert groups[0] == {
         "plate": "P1", "well": "A01",
@@ -252,7 +254,7 @@ def test_objects_of_a_bucket_are_grouped_by_parts_of_their_names() -> None:
     assert len(build_groups(objects="s3://images/raw/", match="{plate}/{well}_s{site}.tif")) == 4
 
 
-def test_a_worker_fetches_all_objects_of_a_job() -> None:
+def test_a_worker_fetches_all_objects_for_a_job() -> None:
     content = build_content(objects="s3://images/raw/", match="{plate}/{well}_s{site}.tif", by="plate,well",
                    put=('inputs=["{objects}", "ref/{plate}.fa"]', "command=work {well}"))  # fmt: skip
     message = {key: value for key, value in content.items() if key != "groups"} | {"group": content["groups"][0]}
@@ -265,14 +267,14 @@ PART = st.text(st.sampled_from("ab1 (.é"), min_size=1, max_size=4)
 
 @quick
 @given(plate=PART, well=PART, site=PART)
-def test_a_pattern_reads_the_parts_of_a_name(plate: str, well: str, site: str) -> None:
+def test_a_pattern_extracts_the_parts_of_a_name(plate: str, well: str, site: str) -> None:
     pattern = NamePattern("{plate}/x+{well}_s{site}-{plate}.tif")
     parts = pattern.read(f"{plate}/x+{well}_s{site}-{plate}.tif")
     assert parts == {"plate": plate, "well": well, "site": site}
     assert pattern.read(f"{plate}/x+{well}_s{site}-{plate}!.tif") is None
 
 
-def test_a_star_matches_anything_but_a_slash() -> None:
+def test_an_asterisk_matches_anything_except_a_slash() -> None:
     assert NamePattern("{well}*.tif").read("A01_x.tif") == {"well": "A"}
     assert NamePattern("*/{well}.tif").read("a/b/A01.tif") is None
 
@@ -280,7 +282,7 @@ def test_a_star_matches_anything_but_a_slash() -> None:
 # What all jobs share
 
 
-def test_shared_keys_come_from_another_job_file_and_may_be_set(tmp_path: Path) -> None:
+def test_shared_keys_can_be_copied_from_another_job_file_and_changed(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     like = tmp_path / "like.json"
     like.write_text(json.dumps({"_comment": "c", "upload": {"data": "d"}, "command": "a", "plates": ["x"], "n": 1}))
@@ -289,7 +291,7 @@ def test_shared_keys_come_from_another_job_file_and_may_be_set(tmp_path: Path) -
     assert (content["n"], content["name"], content["list"]) == (2, "a=b", [1])
 
 
-def test_upload_folders_are_rewritten_relative_to_the_new_file(tmp_path: Path) -> None:
+def test_upload_folders_are_made_relative_to_the_new_file(tmp_path: Path) -> None:
     for folder in ("files/data", "jobs/deep"):
         (tmp_path / folder).mkdir(parents=True)
     like = tmp_path / "files" / "like.json"
@@ -302,7 +304,7 @@ def test_upload_folders_are_rewritten_relative_to_the_new_file(tmp_path: Path) -
     assert run_command("submitJob", str(output), "--dry-run", "--config", str(config)).code == 0
 
 
-def test_a_job_file_has_one_job_per_line(tmp_path: Path) -> None:
+def test_a_job_file_lists_one_job_per_line(tmp_path: Path) -> None:
     text, _ = build_job_file(MakeJobsOptions(plates="P1-P3", put=("a=b",)), None, list_images)
     assert text.splitlines() == [
         "{", '    "a": "b",', '    "groups": [', '        {"plate": "P1"},', '        {"plate": "P2"},',
@@ -355,19 +357,19 @@ def test_an_existing_file_is_overwritten_only_with_force(tmp_path: Path) -> None
         ({"plates": "P1", "like": Path("none.json")}, "none.json: there is no such file"),
     ],
 )  # fmt: skip
-def test_a_wrong_option_is_reported_in_one_line(options: dict[str, Any], problem: str) -> None:
+def test_an_invalid_option_is_reported_in_one_line(options: dict[str, Any], problem: str) -> None:
     (line,) = find_problems(**options)
     assert problem in line
 
 
 def find_problems(**options: Any) -> list[str]:
-    """Return the lines of the error with which these options are refused."""
+    """Return the lines of the error for these options."""
     with pytest.raises(InputError) as caught:
         build_job_file(MakeJobsOptions(**options), None, list_images)
     return str(caught.value).splitlines()
 
 
-def test_all_wrong_options_are_reported_together() -> None:
+def test_all_invalid_options_are_reported_together() -> None:
     lines = find_problems(
         plates="9-1", rows="D-A", columns="x", sites="1,1", batch=0, match="{a}", by="a", put=("a", "=b"),
         like=Path("none.json"),
@@ -386,7 +388,7 @@ def test_all_wrong_options_are_reported_together() -> None:
     ]
 
 
-def test_all_exclusions_without_effect_are_reported_together() -> None:
+def test_all_exclusions_that_match_no_job_are_reported_together() -> None:
     lines = find_problems(plates="P1", wells="96", exclude=("I01,A01", "P2/*"))
     assert [line.partition("; ")[0] for line in lines] == [
         "--exclude: 'I01' matches no job",
@@ -394,7 +396,7 @@ def test_all_exclusions_without_effect_are_reported_together() -> None:
     ]
 
 
-def test_all_wrong_names_of_by_are_reported_together(table: Path) -> None:
+def test_all_invalid_names_in_the_by_option_are_reported_together(table: Path) -> None:
     lines = find_problems(objects="s3://images/raw/", match="{a}.txt", by="b,a,c")
     assert [line.partition("; ")[0] for line in lines] == [
         "--by: 'b' is not a part of --match", "--by: 'c' is not a part of --match",
@@ -403,21 +405,21 @@ def test_all_wrong_names_of_by_are_reported_together(table: Path) -> None:
     assert [line.split(": ")[1] for line in lines] == ["Site", "Row"]
 
 
-def test_all_wrong_rows_of_a_table_are_reported_together(tmp_path: Path) -> None:
+def test_all_invalid_rows_in_a_table_are_reported_together(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1\n2,3\n4,5,6\n")
     for options in ({}, {"by": "a"}):
         lines = find_problems(table=tmp_path / "t.csv", **options)
         assert [line.split(": ")[1] for line in lines] == ["line 2", "line 4"]
 
 
-def test_wrong_options_are_reported_with_one_line_each_and_exit_code_2(tmp_path: Path) -> None:
+def test_invalid_options_are_reported_with_one_line_each_and_exit_code_2(tmp_path: Path) -> None:
     outcome = run_command("makeJobs", "--plates", "2-1", "--set", "x", "-o", str(tmp_path / "made.json"))
     assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (ExitCode.INPUT, "", 2)
     assert not (tmp_path / "made.json").exists()
 
 
 def test_a_file_name_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "caf\udce9.tif").touch()  # Latin-1's é, as Python shows such a byte
+    (tmp_path / "caf\udce9.tif").touch()  # é in Latin-1, as Python represents this byte in a file name
     with pytest.raises(InputError, match="has bytes that are not UTF-8; rename the file"):
         build_groups(files=tmp_path)
 
@@ -428,7 +430,7 @@ def test_a_missing_column_is_reported(table: Path) -> None:
         build_groups(table=table, by="Metadata_Plate,Site")
 
 
-def test_equal_rows_are_reported(tmp_path: Path) -> None:
+def test_duplicate_rows_are_reported(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n1\n1\n")
     with pytest.raises(InputError, match="jobs 1 and 2 are the same job"):
         build_groups(table=tmp_path / "t.csv")

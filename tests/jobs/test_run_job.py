@@ -1,4 +1,4 @@
-"""runJob: one job runs as a worker runs it and keeps its folder; it does not touch queue, results, or records."""
+"""runJob: runs one job as a worker would, keeps its folder, and does not touch the queue, results, or records."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ SCRIPT = 'printf "%s" "$1" > "$2/copy"; echo output; echo warning >&2; exit "$3"
 
 @pytest.fixture(scope="module")
 def local_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Yield a project with a local cloud that has a bucket; `setup` did not run."""
+    """Yield a project whose local cloud has a bucket, but in which `setup` was not run."""
     with create_project(tmp_path_factory.mktemp("one") / "p", MY_NAME="Ada") as new_project:
         new_project.get_local_cloud().ensure_buckets(["tryout-bucket"])
         yield new_project
 
 
 def run_one_job(local_project: Project, *arguments: str, **content: object) -> tuple[int, str, Path]:
-    """Run `runJob` with a job file of this content; return the exit code, the output, and the job's folder."""
+    """Run `runJob` with a job file with this content. Return the exit code, the output, and the job's folder."""
     path = local_project.write_job_file(**{"groups": [{"text": ODD_TEXT}], **content})
     process = local_project.run("runJob", str(path), *(arguments or ("--index", "1")), check=False)
     folder = next((line.split()[1] for line in process.stdout.splitlines() if line.startswith("folder ")), "")
     return process.returncode, process.stdout + process.stderr, Path(folder)
 
 
-def run_refused_job(local_project: Project, *arguments: str) -> Outcome:
-    """Run `runJob` with the last job file and arguments that are refused before the local cloud is needed."""
+def run_rejected_job(local_project: Project, *arguments: str) -> Outcome:
+    """Run `runJob` with the last job file and with arguments that are rejected before the local cloud is needed."""
     path = local_project.folder / "files" / "job.json"
     return run_command("--project", str(local_project.folder), "runJob", str(path), *arguments)
 
@@ -76,7 +76,7 @@ def test_a_successful_job_creates_only_its_folder(local_project: Project) -> Non
     before = list_resources(local_project)
     code, output, folder = run_one_job(local_project, command=["sh", "-c", SCRIPT, "x", "{text}", "{output_dir}", "0"])
     assert (code, "verdict         success" in output) == (0, True), output
-    assert (folder / "job" / "output" / "copy").read_text() == ODD_TEXT  # exactly as a queue delivers it
+    assert (folder / "job" / "output" / "copy").read_text() == ODD_TEXT  # exactly as SQS would deliver it
     assert (folder / "log.txt").read_text() == "output\nwarning\n"
     assert folder.is_relative_to(local_project.folder / "local")
     assert "exit code       0" in output
@@ -99,7 +99,7 @@ def test_a_failed_job_shows_its_reason_command_and_last_lines(local_project: Pro
     assert list_resources(local_project) == before
 
 
-def test_an_output_that_cannot_be_published_is_a_failure(local_project: Project) -> None:
+def test_a_job_fails_if_its_output_cannot_be_uploaded(local_project: Project) -> None:
     code, output, _ = run_one_job(local_project, command="ln -s /etc/hostname {output_dir}/link")
     assert (code, "failed (program): the output 'link' is a link to a path outside the job's folder" in output) == (
         1,
@@ -107,18 +107,18 @@ def test_an_output_that_cannot_be_published_is_a_failure(local_project: Project)
     ), output
 
 
-def test_left_out_files_are_not_counted(local_project: Project) -> None:
+def test_files_that_are_left_out_are_not_counted(local_project: Project) -> None:
     code, output, _ = run_one_job(local_project, command="touch {output_dir}/a {output_dir}/b.tmp", leave_out=["*.tmp"])
     assert (code, "output          1 files, 0 bytes" in output) == (0, True), output
 
 
-def test_a_repeated_job_starts_with_an_empty_folder(local_project: Project) -> None:
+def test_a_job_that_is_run_again_starts_with_an_empty_folder(local_project: Project) -> None:
     content = {"command": "sh -c 'test ! -e {output_dir}/x && touch {output_dir}/x here'"}
     assert run_one_job(local_project, **content)[0] == 0
     assert run_one_job(local_project, **content)[0] == 0
 
 
-def test_inputs_come_from_the_bucket_and_upload_fills_it(local_project: Project) -> None:
+def test_inputs_are_read_from_the_bucket_to_which_upload_copies_files(local_project: Project) -> None:
     (local_project.folder / "files" / "data").mkdir()
     (local_project.folder / "files" / "data" / "a.txt").write_text("pear\n")
     content = {"upload": {"data": "in"}, "inputs": ["in/a.txt"], "command": "cp {input_dir}/a.txt {output_dir}/b"}
@@ -132,7 +132,7 @@ def test_inputs_come_from_the_bucket_and_upload_fills_it(local_project: Project)
     assert list_resources(local_project)[1] == ["in/a.txt"]
 
 
-def test_the_program_has_the_environment_of_a_container_of_the_run(local_project: Project) -> None:
+def test_the_program_has_the_environment_of_the_runs_containers(local_project: Project) -> None:
     _, _, folder = run_one_job(local_project, command="env")
     actual = dict(line.split("=", 1) for line in (folder / "log.txt").read_text().splitlines() if "=" in line)
     settings = Context(project=local_project.folder).settings
@@ -145,7 +145,7 @@ def test_the_program_has_the_environment_of_a_container_of_the_run(local_project
     assert ONE_JOB_VARIABLE not in actual
 
 
-def test_a_job_is_selected_by_its_number_or_its_id(local_project: Project) -> None:
+def test_a_job_can_be_selected_by_number_or_id(local_project: Project) -> None:
     groups = [{"n": number} for number in range(1, 6)]
     content: dict[str, object] = {"command": "echo number {n}", "groups": groups}
     _, _, folder = run_one_job(local_project, "--index", "4", **content)
@@ -156,14 +156,14 @@ def test_a_job_is_selected_by_its_number_or_its_id(local_project: Project) -> No
         (("--index", "6"), "there is no job 6; write a number from 1 to 5"),
         (("--id", "nobody"), "no job has the ID 'nobody'; write an ID such as 1-"),
     ):
-        outcome = run_refused_job(local_project, *arguments)
+        outcome = run_rejected_job(local_project, *arguments)
         assert (outcome.code, problem in outcome.err) == (ExitCode.INPUT, True)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--index", "1", "--id", "x"), ("--index", "0")])
-def test_the_job_must_be_selected_exactly_once(local_project: Project, arguments: tuple[str, ...]) -> None:
+def test_exactly_one_job_must_be_selected(local_project: Project, arguments: tuple[str, ...]) -> None:
     local_project.write_job_file(command="true", groups=["a"])
-    outcome = run_refused_job(local_project, *arguments)
+    outcome = run_rejected_job(local_project, *arguments)
     assert (outcome.code, len(outcome.err.splitlines())) == (ExitCode.INPUT, 1)
 
 
@@ -193,7 +193,7 @@ def own_worker(local_project: Project) -> Iterator[Path]:
     path.write_text(text)
 
 
-def test_the_projects_own_hooks_run(local_project: Project, own_worker: Path) -> None:
+def test_runjob_calls_the_projects_own_hooks(local_project: Project, own_worker: Path) -> None:
     hooks = """
 import sys
 from distributed_something.worker import BadMessage, Job, job_id, serve
@@ -223,20 +223,21 @@ sys.exit(serve(make_job=make_job, prepare=prepare, failure=failure))
     own_worker.write_text(hooks.replace('by prepare")', 'x")'))
     code, output, _ = run_one_job(local_project, groups=["good"])
     assert (code, "failed (worker code): ValueError: x" in output) == (1, True), output
-    assert 'generic-worker.py", line' in output  # where it was raised
+    assert 'generic-worker.py", line' in output  # where the error was raised
 
 
 def test_a_worker_that_cannot_start_is_reported(local_project: Project, own_worker: Path) -> None:
     own_worker.write_text("import no_such_module\n")
     code, output, _ = run_one_job(local_project, command="true")
-    assert (code, "the worker ended before its job, with exit code 1; see its messages above" in output) == (1, True)
+    assert code == 1
+    assert "the worker ended before the job did, with exit code 1; see its messages above" in output
     assert "No module named 'no_such_module'" in output
 
 
 # Without --local
 
 
-def test_without_the_local_cloud_a_job_has_the_users_credentials_and_addresses(
+def test_without_the_local_cloud_a_job_gets_the_users_credentials_and_endpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_project(tmp_path / "p")
@@ -265,8 +266,8 @@ def test_without_the_local_cloud_a_job_has_the_users_credentials_and_addresses(
 
 
 @pytest.mark.containers
-def test_in_its_image_a_job_runs_as_the_images_user_and_its_folder_is_copied_back(tmp_path: Path) -> None:
-    image = build_worker_on("bare")  # only BusyBox, with a user other than root
+def test_in_a_container_a_job_runs_as_the_images_user_and_its_folder_is_copied_back(tmp_path: Path) -> None:
+    image = build_worker_on("bare")  # contains only BusyBox and runs as a user other than root
     with create_project(tmp_path / "p", DOCKERHUB_TAG=image, MEMORY=300) as local_project:
         local_project.get_local_cloud().ensure_buckets(["tryout-bucket"])
         local_project.build_client("s3").put_object(Bucket="tryout-bucket", Key="in.txt", Body=b"pear\n")
@@ -280,13 +281,13 @@ def test_in_its_image_a_job_runs_as_the_images_user_and_its_folder_is_copied_bac
         assert (folder / "job" / "output" / "copy").read_text() == "pear\n"
         assert (folder / "log.txt").read_text() == f"4711\n{ODD_TEXT}\n"
         assert "/one-job in the container" in output
-        shutil.rmtree(folder)  # works because the folder belongs to the user
+        shutil.rmtree(folder)  # works because the folder belongs to the current user
         process = subprocess.run(["docker", "ps", "--all", "--format", "{{.Image}}"], capture_output=True, text=True)
         assert image not in process.stdout
 
 
 @pytest.mark.containers
-def test_in_its_image_a_job_reads_the_mounted_bucket(tmp_path: Path) -> None:
+def test_in_a_container_a_job_can_read_the_mounted_bucket(tmp_path: Path) -> None:
     with create_project(
         tmp_path / "p", DOCKERHUB_TAG=build_worker_on("debian", mounting=True), MOUNT_S3="True"
     ) as local_project:
@@ -326,7 +327,7 @@ def test_a_missing_image_is_never_pulled() -> None:
     assert [words[0] for words in engine.calls] == ["image", "version"]
 
 
-def test_an_engine_that_does_not_respond_is_reported() -> None:
+def test_a_container_engine_that_does_not_respond_is_reported() -> None:
     with pytest.raises(UserFacingError, match="while running docker version: Cannot connect"):
         Docker(FakeDocker(failing=("image", "version"))).require_image("x")
 
@@ -337,7 +338,7 @@ def test_a_missing_docker_command_is_reported(monkeypatch: pytest.MonkeyPatch) -
         Docker().run("version")
 
 
-def test_a_container_has_the_limits_of_the_task_and_no_values_on_its_command_line() -> None:
+def test_a_container_has_the_tasks_limits_and_no_values_on_its_command_line() -> None:
     settings = SETTINGS.model_copy(update={"MOUNT_S3": True})
     options = build_docker_options(build_one_job_container(settings), {"AWS_SECRET_ACCESS_KEY": "secret", "A": "b"})
     assert " ".join(options) == (
@@ -369,7 +370,7 @@ def test_the_command_and_the_worker_use_the_same_file_names() -> None:
     assert command_names == worker_names
 
 
-def test_a_job_file_is_checked_up_to_the_selected_job(tmp_path: Path) -> None:
+def test_a_job_file_is_checked_only_up_to_the_selected_job(tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text('{"command": "a {well}", "groups": [{"well": "A01"}, {"plate": "P1"}]}')
     job_file = load_job_file(path, lambda bucket, prefix: [])
@@ -387,7 +388,7 @@ def test_a_job_file_is_checked_up_to_the_selected_job(tmp_path: Path) -> None:
         (None, ["none"]),
     ],
 )
-def test_a_command_is_shown_as_it_could_be_typed_in_a_shell(
+def test_a_command_is_shown_in_a_form_that_can_be_pasted_into_a_shell(
     tmp_path: Path, command: object, expected: list[str]
 ) -> None:
     verdict = {"job": "j", "state": "failed", "reason": "r", "reason_class": "time-out", "exit_code": None}
@@ -399,7 +400,7 @@ def test_a_command_is_shown_as_it_could_be_typed_in_a_shell(
     assert (outcome.exit_code, "verdict         failed (time-out): r" in lines) == (1, True)
 
 
-def test_a_project_without_a_worker_uses_the_shipped_worker_with_its_own_scripts(
+def test_a_project_without_a_worker_uses_the_shipped_worker_and_the_projects_scripts(
     local_project: Project, own_worker: Path
 ) -> None:
     own_worker.unlink()

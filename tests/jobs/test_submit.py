@@ -61,7 +61,7 @@ class Sender:
         )
 
     def interrupt_after(self, sent: int) -> SubmissionInterruption:
-        """Send at least `sent` jobs, then press Ctrl-C."""
+        """Send at least `sent` jobs, and then simulate Ctrl-C."""
 
         def progress(done: int, total: int) -> None:
             if done >= sent:
@@ -100,7 +100,7 @@ def test_jobs_are_sent_in_batches_of_ten_from_several_threads(tmp_path: Path) ->
     assert sender.time.slept == []
 
 
-def test_a_batch_holds_at_most_a_mebibyte() -> None:
+def test_a_batch_contains_at_most_one_mebibyte() -> None:
     numbered = [(number, "x" * 300_000) for number in range(7)]
     assert [len(batch) for batch in iter_message_batches(numbered)] == [3, 3, 1]
 
@@ -115,21 +115,21 @@ def test_only_the_failed_messages_of_a_batch_are_sent_again(tmp_path: Path) -> N
     assert all(0 < pause <= 10 for pause in sender.time.slept)
 
 
-def test_a_job_that_sqs_keeps_refusing_ends_the_submission(tmp_path: Path) -> None:
+def test_a_job_that_sqs_keeps_rejecting_ends_the_submission(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 10, FakeSqs(lambda body, attempt: parse_number(body) == 3))
     with pytest.raises(SubmissionError) as caught:
         sender.send()
     assert (caught.value.sent, caught.value.total) == (9, 10)
-    assert (caught.value.action, caught.value.problem) == ("sending job 4", "SQS refuses the message (later, please)")
+    assert (caught.value.action, caught.value.problem) == ("sending job 4", "SQS rejects the message (later, please)")
     assert str(caught.value) == (
-        "while sending job 4: SQS refuses the message (later, please); "
+        "while sending job 4: SQS rejects the message (later, please); "
         "9 of 10 jobs were sent; add --resume to the command to continue"
     )
     assert len(sender.sqs.batches) == SEND_ATTEMPTS
     assert read_acknowledged(sender.journal) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
 
 
-def test_the_queue_has_a_tag_with_the_number_of_all_submitted_jobs(tmp_path: Path) -> None:
+def test_the_queue_has_a_tag_with_the_total_number_of_submitted_jobs(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 30, FakeSqs())
     sender.sqs.tags["jobs_submitted"] = "12"
     sender.send()
@@ -160,7 +160,7 @@ def test_ctrl_c_while_a_sending_thread_starts_also_waits_for_its_batch(
 
     class SlowSqs(FakeSqs):
         def send_message_batch(self, **request: Any) -> dict[str, Any]:
-            is_reported.wait(0.5)  # would end at once if the count were reported before the batch was sent
+            is_reported.wait(0.5)  # would end at once if the count were reported before the batch is sent
             return super().send_message_batch(**request)
 
     start = threading.Thread.start
@@ -189,7 +189,7 @@ def test_resume_sends_only_the_remaining_jobs(tmp_path: Path) -> None:
     assert not sender.journal.exists()
 
 
-def test_an_incomplete_line_of_the_journal_counts_as_not_sent(tmp_path: Path) -> None:
+def test_jobs_in_an_incomplete_line_of_the_journal_count_as_not_sent(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 2000, FakeSqs())
     sender.interrupt_after(500)
     with sender.journal.open("a") as file:
@@ -198,15 +198,15 @@ def test_an_incomplete_line_of_the_journal_counts_as_not_sent(tmp_path: Path) ->
     assert sorted(map(parse_number, sender.sqs.received)) == list(range(2000))
 
 
-def test_a_line_after_an_incomplete_line_is_never_read_as_another_job(tmp_path: Path) -> None:
+def test_text_added_after_an_incomplete_line_is_never_read_as_another_jobs_number(tmp_path: Path) -> None:
     plan, path = SubmissionPlan(200, "{}", "digest"), tmp_path / "journal"
     first = SubmissionJournal(path, resume=False)
     first.open(plan, "url")
     first.add([0, 1])
     first.close()
     with path.open("a") as file:
-        file.write("3 1")  # killed while it wrote "3 14"
-    for numbers in ([7, 8], [9]):  # resumed twice
+        file.write("3 1")  # the process was killed while it wrote "3 14"
+    for numbers in ([7, 8], [9]):  # the submission is resumed twice
         resumed = SubmissionJournal(path, resume=True)
         resumed.open(plan, "url")
         resumed.add(numbers)
@@ -215,7 +215,7 @@ def test_a_line_after_an_incomplete_line_is_never_read_as_another_job(tmp_path: 
     assert resumed.done == 5
 
 
-def test_resume_is_refused_when_the_jobs_changed(tmp_path: Path) -> None:
+def test_resume_is_rejected_if_the_jobs_have_changed(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 2000, FakeSqs())
     sender.interrupt_after(500)
     before = len(sender.sqs.received)
@@ -228,14 +228,14 @@ def test_resume_is_refused_when_the_jobs_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\0\xff", "[]\n", "3\n1 2 3\n"])
-def test_resume_is_refused_when_the_journal_cannot_be_read(tmp_path: Path, content: str) -> None:
+def test_resume_is_rejected_if_the_journal_cannot_be_read(tmp_path: Path, content: str) -> None:
     sender = Sender(tmp_path, 20, FakeSqs())
     sender.journal.write_text(content)
     with pytest.raises(InputError, match="delete this file to send all jobs again"):
         sender.send(resume=True)
 
 
-def test_resume_without_an_interrupted_submission_is_refused(tmp_path: Path) -> None:
+def test_resume_is_rejected_if_no_submission_was_interrupted(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 20, FakeSqs())
     sender.send()
     with pytest.raises(
@@ -247,7 +247,7 @@ def test_resume_without_an_interrupted_submission_is_refused(tmp_path: Path) -> 
 
 def test_a_submission_interrupted_before_the_first_job_can_be_repeated(tmp_path: Path) -> None:
     class EmptyBucket:
-        """An S3 client whose first call is interrupted by Ctrl-C."""
+        """An S3 client for an empty bucket; Ctrl-C interrupts the first call."""
 
         pressed = False
 
@@ -266,13 +266,13 @@ def test_a_submission_interrupted_before_the_first_job_can_be_repeated(tmp_path:
     assert sender.send() == 20
 
 
-def test_an_interruption_after_the_last_job_leaves_no_journal(tmp_path: Path) -> None:
+def test_the_journal_is_deleted_after_an_interruption_if_all_jobs_were_sent(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 10, FakeSqs())
     assert str(sender.interrupt_after(10)) == "interrupted: but all 10 jobs were sent"
     assert not sender.journal.exists()
 
 
-def test_a_submission_without_any_acknowledged_job_leaves_no_journal(tmp_path: Path) -> None:
+def test_the_journal_is_deleted_after_an_error_if_no_job_was_sent(tmp_path: Path) -> None:
     def refuse(**_: object) -> None:
         raise EndpointConnectionError(endpoint_url="https://sqs")
 
@@ -296,7 +296,7 @@ def build_arguments(home: Path, *arguments: str) -> list[str]:
     return ["--config", str(home / "config.py"), "submitJob", str(home / "job.json"), *arguments]
 
 
-def test_repeating_an_interrupted_submission_without_resume_is_refused(
+def test_submitting_again_without_resume_after_an_interruption_is_rejected(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sender = Sender(home, 2000, FakeSqs())
@@ -312,7 +312,7 @@ def test_repeating_an_interrupted_submission_without_resume_is_refused(
     assert f"{2000 - before:,} of 2,000 sent" in capsys.readouterr().err
 
 
-def test_dry_run_prints_the_number_of_jobs_and_one_message_without_calling_aws(
+def test_dry_run_prints_the_job_count_and_one_message_without_calling_aws(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Context, "clients", property(lambda _: pytest.fail("a client was created")))
@@ -334,7 +334,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class SubmitProcess:
-    """`run.py submitJob` as a process that sends to an emulator. Large messages make it slow enough to interrupt."""
+    """A `run.py submitJob` process that sends to an emulator. Large messages make it slow enough to be interrupted."""
 
     def __init__(self, home: Path, cloud: str, count: int) -> None:
         self.home, self.count = home, count
@@ -350,7 +350,7 @@ class SubmitProcess:
         return [sys.executable, str(ROOT / "run.py"), *build_arguments(self.home, *arguments)]
 
     def stop_in_the_middle(self, number: int) -> tuple[int, str]:
-        """Start the command and signal it after 100 jobs; return its exit code and its standard error."""
+        """Start the command, and send it this signal after 100 jobs. Return its exit code and standard error."""
         process = subprocess.Popen(self.command(), env=self.env, stderr=subprocess.PIPE, text=True)
         wait_until(lambda: self.journal.exists() and len(read_acknowledged(self.journal)) >= 100, "nothing was sent")
         process.send_signal(number)
@@ -365,7 +365,7 @@ class SubmitProcess:
         return int(response["Attributes"]["ApproximateNumberOfMessages"])
 
     def count_received_jobs(self) -> Counter[int]:
-        """Return how often each job is in the queue."""
+        """Return how many times each job is in the queue."""
         counts: Counter[int] = Counter()
         while messages := self.sqs.receive_message(
             QueueUrl=self.url, MaxNumberOfMessages=10, VisibilityTimeout=600
@@ -379,7 +379,7 @@ def build_client(service: str, url: str) -> Any:
     return session.client(service, endpoint_url=url)
 
 
-def test_a_killed_submission_can_be_resumed_without_losing_or_repeating_acknowledged_jobs(
+def test_a_killed_submission_can_be_resumed_without_losing_jobs_or_repeating_acknowledged_jobs(
     home: Path, cloud: str
 ) -> None:
     submission = SubmitProcess(home, cloud, 3000)
@@ -394,7 +394,7 @@ def test_a_killed_submission_can_be_resumed_without_losing_or_repeating_acknowle
     assert not submission.journal.exists()
 
 
-def test_ctrl_c_exits_with_130_and_reports_the_number_of_queued_jobs(home: Path, cloud: str) -> None:
+def test_ctrl_c_ends_the_command_with_exit_code_130_and_the_number_of_queued_jobs(home: Path, cloud: str) -> None:
     submission = SubmitProcess(home, cloud, 20_000)
     code, error = submission.stop_in_the_middle(signal.SIGINT)
     assert code == ExitCode.INTERRUPTED
@@ -408,7 +408,7 @@ def test_ctrl_c_exits_with_130_and_reports_the_number_of_queued_jobs(home: Path,
     assert submission.count_queued_jobs() == 20_000
 
 
-def test_upload_folders_are_uploaded_once_and_later_only_what_changed(home: Path, cloud: str) -> None:
+def test_upload_folders_are_uploaded_once_and_later_only_their_changed_files(home: Path, cloud: str) -> None:
     s3 = build_client("s3", cloud)
     s3.create_bucket(Bucket="app-bucket")
     images = home / "images"
@@ -423,7 +423,7 @@ def test_upload_folders_are_uploaded_once_and_later_only_what_changed(home: Path
     upload()
     upload()
     later = (images / "a.txt").stat().st_mtime + 60
-    (images / "a.txt").write_text("z")  # of the same size, so that only its time differs
+    (images / "a.txt").write_text("z")  # the same size, so that only the modification time differs
     os.utime(images / "a.txt", (later, later))
     upload()
     assert [line.split(": ")[-1] for line in lines] == [
@@ -452,7 +452,7 @@ def test_a_table_that_changes_after_the_check_is_reported(tmp_path: Path, rows: 
 
 
 @pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
-def test_wrong_jobs_are_reported_in_one_line_each_and_nothing_is_sent(
+def test_invalid_jobs_are_reported_in_one_line_each_and_nothing_is_sent(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(Context, "clients", property(lambda _: pytest.fail("a client was created")))
@@ -462,8 +462,8 @@ def test_wrong_jobs_are_reported_in_one_line_each_and_nothing_is_sent(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.replace(f"{home}/", "").splitlines() == [
-        "run.py: jobs.csv: line 3: the row has 2 cells, but the header has 1; make the numbers equal",
-        "run.py: jobs.csv: line 4: the row has 2 cells, but the header has 1; make the numbers equal",
+        "run.py: jobs.csv: line 3: the row has 2 cells, but the header has 1; give the row as many cells as the header",
+        "run.py: jobs.csv: line 4: the row has 2 cells, but the header has 1; give the row as many cells as the header",
         "run.py: job.json: groups: jobs 1 and 4 are the same job; keep one of them",
     ]
     assert not (home / ".job.json.submitted").exists()

@@ -29,13 +29,13 @@ def build_run(
     jobs: int = 2_000, machines: int = 20, assumptions: Assumptions = MANY_INTERRUPTIONS, is_published: bool = False,
     *, distribution: str = "lognormal", seed: int = 7, interval: float = Pace().interval_seconds,
 ) -> Run:  # fmt: skip
-    """Return a run of jobs that take ten minutes on average. By default, there are 50 jobs for each slot."""
+    """Return a run of jobs that take ten minutes on average. By default, there are 50 jobs per slot."""
     lengths = draw_lengths(distribution, jobs, 10 * MINUTE, Random(seed))
     return Run(lengths, machines, is_published, assumptions=assumptions, seed=seed, interval=interval)
 
 
 def simulate_and_record(run: Run, *, is_cheapest: bool = False) -> list[tuple[RunSnapshot, list[MonitorAction]]]:
-    """Simulate the run. Return each observation of the monitor with the actions that it chose."""
+    """Simulate the run. Return each of the monitor's observations with the actions that the monitor chose."""
     decisions: list[tuple[RunSnapshot, list[MonitorAction]]] = []
     run.monitor = CurrentMonitor(
         run.cloud,
@@ -46,7 +46,7 @@ def simulate_and_record(run: Run, *, is_cheapest: bool = False) -> list[tuple[Ru
     return decisions
 
 
-def test_all_jobs_are_done_despite_interruptions_and_the_monitor_ends_no_busy_machine() -> None:
+def test_all_jobs_are_done_despite_interruptions_and_the_monitor_does_not_end_busy_machines() -> None:
     run = build_run()
     outcome = run.simulate_run()
     assert run.cloud.interrupted > 20
@@ -59,7 +59,10 @@ def test_all_jobs_are_done_despite_interruptions_and_the_monitor_ends_no_busy_ma
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("interval", [Pace().interval_seconds, AUTO_MONITOR_INTERVAL])
 def test_an_idle_machine_ends_within_three_minutes_of_its_last_job(distribution: str, interval: float) -> None:
-    """Both monitors do this. With interruptions, whose jobs return to the queue, it may take a minute longer."""
+    """This applies to both the command and the auto-monitor.
+
+    With interruptions, which return jobs to the queue, it may take a minute longer.
+    """
     for seed, assumptions, max_minutes in (
         (1, NO_INTERRUPTIONS, 3),
         (2, NO_INTERRUPTIONS, 3),
@@ -71,7 +74,7 @@ def test_an_idle_machine_ends_within_three_minutes_of_its_last_job(distribution:
         assert run.cloud.ended_busy == 0
 
 
-def test_terminations_that_ec2_throttles_happen_later_and_only_to_idle_machines() -> None:
+def test_throttled_terminations_are_repeated_later_and_affect_only_idle_machines() -> None:
     throttled = replace(NO_INTERRUPTIONS, termination_burst=2.0, terminations_per_second=0.01)
     run = build_run(assumptions=throttled, distribution="constant")
     assert run.simulate_run().lost_jobs == 0
@@ -93,7 +96,7 @@ def test_a_token_bucket_allows_a_burst_and_then_its_refill_rate() -> None:
 
 
 @pytest.mark.parametrize(("job_seconds", "remaining_workers"), [(30.0, 0), (6 * MINUTE, 1)])
-def test_a_container_on_an_interrupted_machine_stops_when_it_has_no_job(
+def test_a_container_on_an_interrupted_machine_stops_when_it_has_no_more_jobs(
     job_seconds: float, remaining_workers: int
 ) -> None:
     """The notice arrives after five minutes, when the short job is done and the long one is still running."""
@@ -135,7 +138,7 @@ def test_interrupted_machines_are_replaced_while_jobs_wait() -> None:
     assert sum(sizes) / len(sizes) > 0.95 * 20
 
 
-def test_jobs_submitted_at_the_end_raise_the_fleet_target_again_and_are_done() -> None:
+def test_jobs_submitted_near_the_end_of_a_run_raise_the_fleet_target_again_and_are_done() -> None:
     run = build_run(jobs=400, assumptions=NO_INTERRUPTIONS)
     run.later_jobs = [(1.9 * 60 * MINUTE, array("d", [5 * MINUTE] * 200))]
     targets = [
@@ -149,7 +152,7 @@ def test_jobs_submitted_at_the_end_raise_the_fleet_target_again_and_are_done() -
     assert len(run.progress.times_done) == 600
 
 
-def test_cheapest_mode_ends_no_busy_machine_and_replaces_none() -> None:
+def test_cheapest_mode_does_not_end_busy_machines_or_replace_lost_machines() -> None:
     run = build_run(jobs=800, assumptions=NO_INTERRUPTIONS)
     snapshots = [snapshot for snapshot, _ in simulate_and_record(run, is_cheapest=True) if snapshot.jobs > 2 * 20]
     assert snapshots[-1].fleet is not None
@@ -159,7 +162,7 @@ def test_cheapest_mode_ends_no_busy_machine_and_replaces_none() -> None:
     assert run.cloud.ended_busy == run.progress.remaining_jobs == 0
 
 
-def test_queue_counts_that_lag_do_not_end_a_run_early() -> None:
+def test_outdated_queue_counts_do_not_end_a_run_early() -> None:
     current, published = (build_run(jobs=200, is_published=is_published) for is_published in (False, True))
     for run in (current, published):
         run.queue.zero_counts_until = 70.0
@@ -177,7 +180,7 @@ def test_only_the_published_worker_repeats_jobs_that_take_longer_than_its_visibi
     assert published.wasted_share > 0.01
 
 
-def test_the_same_seed_gives_the_same_run() -> None:
+def test_the_same_seed_produces_the_same_run() -> None:
     assert build_run().simulate_run() == build_run().simulate_run()
 
 

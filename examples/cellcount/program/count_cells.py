@@ -1,4 +1,4 @@
-"""Count the nuclei in one image of a DNA stain: bright blobs on a dark background.
+"""Count the nuclei (bright blobs on a dark background) in one image of a DNA stain.
 
 Usage: python3 count_cells.py IMAGE OUTPUT_DIR
 
@@ -22,8 +22,8 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps, Unidentifie
 SMOOTHING_PX = 1.3  # standard deviation of the blur that removes camera noise
 LOWEST_THRESHOLD = 16  # gray level; prevents Otsu's method from splitting the noise of a well without cells
 SMALLEST_NUCLEUS_PX = 50  # area; dust and fragments are smaller
-WAIST_PX = 0.3  # two hills of the distance map are two nuclei if the pass between them is this far below both tops
-SHAPE_SMOOTHING_PX = 1.4  # standard deviation of the blur of the distance map; keeps ragged nuclei in one piece
+WAIST_PX = 0.3  # two hills in the distance map are separate nuclei if the pass between them is this far below both tops
+SHAPE_SMOOTHING_PX = 1.4  # standard deviation of the blur for the distance map; keeps ragged nuclei in one piece
 DISTANCE_SCALE = 20  # gray levels per pixel of distance; preserves fractions of a pixel in an 8-bit map
 ENLARGEMENT, LINE_PX = 3, 2  # enlargement of marked.png relative to the image, and width of the outlines
 COUNTED_COLOR, NEIGHBOR_COLOR = (255, 190, 0), (80, 130, 200)
@@ -31,7 +31,7 @@ COUNTED_COLOR, NEIGHBOR_COLOR = (255, 190, 0), (80, 130, 200)
 
 @dataclass
 class Nucleus:
-    """A hill of the distance map: its pixels (numbered row by row) and the height of its top in gray levels."""
+    """A hill in the distance map: its pixels (numbered row by row) and the height of its top in gray levels."""
 
     pixels: list[int]
     top: int
@@ -57,14 +57,15 @@ def compute_otsu_threshold(histogram: list[int]) -> int:
     return best_level
 
 
-def build_foreground_mask(picture: Image.Image) -> Image.Image:
+def build_foreground_mask(image: Image.Image) -> Image.Image:
     """Return a mask that is 255 where the smoothed image is brighter than the threshold, and 0 elsewhere.
 
-    The threshold is computed on the square roots of gray levels, because they make the noise independent of brightness
-    (F. J. Anscombe, Biometrika 35 (1948) 246-254). This detects dim nuclei beside bright ones.
+    The threshold is computed from the square roots of the gray levels, because taking the square root makes the noise
+    independent of brightness (F. J. Anscombe, Biometrika 35 (1948) 246-254). This way, dim nuclei next to bright ones
+    are detected.
     """
     roots = [round(math.sqrt(255 * level)) for level in range(256)]
-    smooth = picture.filter(ImageFilter.GaussianBlur(SMOOTHING_PX)).point(roots)
+    smooth = image.filter(ImageFilter.GaussianBlur(SMOOTHING_PX)).point(roots)
     threshold = max(compute_otsu_threshold(smooth.histogram()), roots[LOWEST_THRESHOLD])
     return smooth.point([255 * (level > threshold) for level in range(256)])
 
@@ -103,11 +104,11 @@ def iter_neighbors(pixel: int, width: int, size: int) -> Iterator[int]:
 
 
 def separate_nuclei(heights: bytes, mask: bytes, width: int) -> list[Nucleus]:
-    """Return the hills of the distance map.
+    """Return the hills in the distance map.
 
-    Pixels are visited from high to low, as if the water level sank. A pixel without a neighbor on a hill starts a new
-    hill; any other pixel joins the hill of its highest neighbor. The pixel where two hills meet is the pass between
-    them. The hills are merged unless the pass is at least WAIST_PX below the lower top.
+    Pixels are visited from high to low, as if a water level were dropping. A pixel without a neighbor on a hill starts
+    a new hill; any other pixel joins the hill of its highest neighbor. The pixel where two hills meet is the pass
+    between them. The hills are merged unless the pass is at least WAIST_PX below the lower top.
     """
     hill_of: dict[int, Nucleus] = {}
     for pixel in sorted((p for p, inside in enumerate(mask) if inside), key=lambda p: -heights[p]):
@@ -125,39 +126,42 @@ def separate_nuclei(heights: bytes, mask: bytes, width: int) -> list[Nucleus]:
 
 
 def is_cut_by_edge(pixels: list[int], width: int, size: int) -> bool:
-    """Return whether a nucleus touches the right or the lower edge, and so is counted in the neighboring image.
+    """Return whether a nucleus touches the right or the lower edge and is therefore counted in the neighboring image.
 
-    As in a counting chamber, this counts each nucleus between two images once: H. J. G. Gundersen, "Notes on the
-    estimation of the numerical density of arbitrary profiles", J. Microscopy 111 (1977) 219-223.
+    As in a counting chamber, each nucleus that lies across two images is counted only once: H. J. G. Gundersen, "Notes
+    on the estimation of the numerical density of arbitrary profiles", J. Microscopy 111 (1977) 219-223.
     """
     return any((pixel + 1) % width == 0 or pixel + width >= size for pixel in pixels)
 
 
-def detect_nuclei(picture: Image.Image) -> list[Nucleus]:
+def detect_nuclei(image: Image.Image) -> list[Nucleus]:
     """Return all nuclei in a grayscale image, including those that are counted in a neighboring image."""
-    mask = build_foreground_mask(picture)
-    hills = separate_nuclei(build_distance_map(mask).tobytes(), mask.tobytes(), picture.width)
+    mask = build_foreground_mask(image)
+    hills = separate_nuclei(build_distance_map(mask).tobytes(), mask.tobytes(), image.width)
     nuclei = [hill for hill in hills if len(hill.pixels) >= SMALLEST_NUCLEUS_PX]
     for nucleus in nuclei:
-        nucleus.is_counted = not is_cut_by_edge(nucleus.pixels, picture.width, picture.width * picture.height)
+        nucleus.is_counted = not is_cut_by_edge(nucleus.pixels, image.width, image.width * image.height)
     return nuclei
 
 
-def write_counts(path: Path, well: str, nuclei: list[Nucleus], picture_area: int) -> None:
+def write_counts(path: Path, well: str, nuclei: list[Nucleus], image_area: int) -> None:
     """Write a header and one row: well, cell count, mean cell area in pixels, and percentage of the image covered."""
     areas = [len(nucleus.pixels) for nucleus in nuclei if nucleus.is_counted]
-    covered = 100 * sum(len(nucleus.pixels) for nucleus in nuclei) / picture_area
+    covered = 100 * sum(len(nucleus.pixels) for nucleus in nuclei) / image_area
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["well", "cells", "mean_area_px", "foreground_percent"])
         rows.writerow([well, len(areas), f"{sum(areas) / max(len(areas), 1):.1f}", f"{covered:.1f}"])
 
 
-def draw_marked_picture(picture: Image.Image, nuclei: list[Nucleus]) -> Image.Image:
-    """Return the enlarged image with an outline around each nucleus; its color tells counted nuclei from others."""
-    width, size, scale = picture.width, picture.width * picture.height, ENLARGEMENT
-    gray = ImageOps.autocontrast(picture, cutoff=(0, 0.05))
-    marked = gray.resize((width * scale, picture.height * scale), Image.Resampling.BICUBIC).convert("RGB")
+def draw_marked_image(image: Image.Image, nuclei: list[Nucleus]) -> Image.Image:
+    """Return the enlarged image with an outline around each nucleus.
+
+    The outline's color shows whether the nucleus is counted.
+    """
+    width, size, scale = image.width, image.width * image.height, ENLARGEMENT
+    gray = ImageOps.autocontrast(image, cutoff=(0, 0.05))
+    marked = gray.resize((width * scale, image.height * scale), Image.Resampling.BICUBIC).convert("RGB")
     draw = ImageDraw.Draw(marked)
     for nucleus in nuclei:
         inside = set(nucleus.pixels)
@@ -177,20 +181,20 @@ def compute_shared_side(pixel: int, neighbor: int, width: int, scale: int) -> tu
 
 
 def main(arguments: list[str]) -> int:
-    """Count the cells in one image; return 0, or 2 if the arguments or the image are invalid."""
+    """Count the cells in one image. Return 0, or 2 if the arguments or the image are invalid."""
     if len(arguments) != 2:
         print("usage: python3 count_cells.py IMAGE OUTPUT_DIR", file=sys.stderr)
         return 2
     source, output = Path(arguments[0]), Path(arguments[1])
     try:
-        picture = Image.open(source).convert("L")
+        image = Image.open(source).convert("L")
     except (UnidentifiedImageError, OSError) as error:
         print(f"count_cells.py: {source} cannot be read as an image: {error}", file=sys.stderr)
         return 2
-    nuclei = detect_nuclei(picture)
+    nuclei = detect_nuclei(image)
     output.mkdir(parents=True, exist_ok=True)
-    write_counts(output / "counts.csv", source.stem, nuclei, picture.width * picture.height)
-    draw_marked_picture(picture, nuclei).save(output / "marked.png")
+    write_counts(output / "counts.csv", source.stem, nuclei, image.width * image.height)
+    draw_marked_image(image, nuclei).save(output / "marked.png")
     print(f"{source.stem}: {sum(nucleus.is_counted for nucleus in nuclei)} cells")
     return 0
 

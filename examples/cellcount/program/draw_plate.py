@@ -1,10 +1,10 @@
-"""Draw a picture of the plate from the results of count_cells.py; the color of each well's frame shows its count.
+"""Draw an image of the plate from the results of count_cells.py. The color of each well's frame shows its count.
 
 Usage: python3 draw_plate.py RESULTS_DIR OUTPUT.png
 
-RESULTS_DIR holds one folder per job, each with a counts.csv and a marked.png. The names of the folders do not matter,
-because counts.csv contains the well. Wells without results are drawn empty and listed on standard error. Needs only
-Pillow.
+RESULTS_DIR contains one folder per job, each with a counts.csv and a marked.png. The folders' names do not matter,
+because counts.csv contains the name of the well. Wells without results are drawn empty and listed on standard error.
+The program needs only Pillow.
 """
 
 import csv
@@ -16,14 +16,15 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 ROWS, COLUMNS = "ABCDEFGH", [f"{column:02}" for column in range(1, 13)]
-PICTURE_SIZE = (124, 62)  # pixels; size of one well's image, which is twice as wide as high, like the example's images
+IMAGE_SIZE = (124, 62)  # pixels; size of one well's image, which is twice as wide as high, like the example's images
 FRAME, STRIP, GAP = 5, 32, 8  # pixels: width of the frame, height of the strip with the count, gap between wells
-WELL_SIZE = (PICTURE_SIZE[0] + 2 * FRAME, PICTURE_SIZE[1] + FRAME + STRIP)
-LEFT, TOP, RIGHT, BOTTOM = 60, 152, 136, 32  # pixels: margins for row names, title, color bar, and an empty one
+WELL_SIZE = (IMAGE_SIZE[0] + 2 * FRAME, IMAGE_SIZE[1] + FRAME + STRIP)
+# Margins in pixels: for the row names, for the title, for the color bar, and an empty margin.
+LEFT, TOP, RIGHT, BOTTOM = 60, 152, 136, 32
 BAR_WIDTH, TICK_LENGTH = 26, 7  # pixels
 INK_COLOR, PALE_INK_COLOR, EMPTY_COLOR = (33, 37, 41), (108, 117, 125), (241, 243, 245)
-# Viridis (S. van der Walt and N. Smith, 2015) in nine even steps. Its order is visible in grayscale and to color-blind
-# people.
+# Viridis (S. van der Walt and N. Smith, 2015) in nine even steps. The order of the colors is visible in grayscale and
+# to color-blind people.
 VIRIDIS_COLORS = [
     *[(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141)],
     *[(39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37)],
@@ -39,9 +40,9 @@ class WellResult:
 
 
 def read_results(folder: Path) -> dict[str, WellResult]:
-    """Return the results by well, from each folder below `folder` that has a counts.csv and a marked.png.
+    """Return the results, keyed by well, from all folders below `folder` that have a counts.csv and a marked.png.
 
-    Raise ValueError with the file's name if a counts.csv does not contain a well and a whole number of cells.
+    Raise ValueError with the file's name if a counts.csv does not contain a well and a whole number as the cell count.
     """
     results = {}
     for path in sorted(folder.rglob("counts.csv")):
@@ -56,7 +57,7 @@ def read_results(folder: Path) -> dict[str, WellResult]:
 
 
 def compute_color(share: float) -> Color:
-    """Return the color for a share of the largest count, from 0 to 1."""
+    """Return the color for a count. `share`: the count as a fraction of the largest count, from 0 to 1."""
     position = min(max(share, 0.0), 1.0) * (len(VIRIDIS_COLORS) - 1)
     lower = min(int(position), len(VIRIDIS_COLORS) - 2)
     fraction = position - lower
@@ -67,22 +68,25 @@ def compute_color(share: float) -> Color:
 
 
 def choose_ink_color(color: Color) -> Color:
-    """Return white or dark ink, whichever is readable on the color (brightness by the weights of ITU-R BT.601)."""
+    """Return white or dark ink, whichever is readable on the color.
+
+    Brightness is computed with the weights of ITU-R BT.601.
+    """
     red, green, blue = color
     return INK_COLOR if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
 def choose_tick_step(largest: int) -> int:
-    """Return 1, 2, or 5 times a power of ten, the smallest that divides 0 to `largest` into at most six steps."""
+    """Return 1, 2, or 5 times a power of ten: the smallest step that divides 0 to `largest` into at most six steps."""
     steps = (n * 10**power for power in itertools.count() for n in (1, 2, 5))
     return int(next(step for step in steps if step * 6 >= largest))
 
 
 class PlateDrawing:
-    """Picture of the plate: a white page with wells, row and column names, a title, and a color bar."""
+    """An image of the plate: a white page with wells, row and column names, a title, and a color bar."""
 
     def __init__(self, largest: int) -> None:
-        """Create an empty page; `largest` is the count at the top of the color bar."""
+        """Create an empty page. `largest`: the count at the top of the color bar."""
         self.largest = largest
         width = LEFT + len(COLUMNS) * (WELL_SIZE[0] + GAP) - GAP + RIGHT
         self.foot = TOP + len(ROWS) * (WELL_SIZE[1] + GAP) - GAP
@@ -92,7 +96,7 @@ class PlateDrawing:
     def draw_text(
         self, position: tuple[int, int], text: str, size: int, color: Color = INK_COLOR, anchor: str = "mm"
     ) -> None:
-        """Draw text at a position; `size` in pixels, `anchor` as in Pillow (mm: centered on the position)."""
+        """Draw text at a position. `size`: in pixels. `anchor`: as in Pillow (mm: centered on the position)."""
         self.draw.text(position, text, fill=color, font=ImageFont.load_default(size), anchor=anchor)
 
     def get_well_corner(self, row: int, column: int) -> tuple[int, int]:
@@ -109,7 +113,7 @@ class PlateDrawing:
         color = compute_color(result.cells / self.largest)
         self.draw.rounded_rectangle(box, radius=6, fill=color)
         with Image.open(result.marked) as marked:
-            small = marked.convert("RGB").resize(PICTURE_SIZE, Image.Resampling.LANCZOS)
+            small = marked.convert("RGB").resize(IMAGE_SIZE, Image.Resampling.LANCZOS)
         self.image.paste(small, (x + FRAME, y + FRAME))
         self.draw_text((x + WELL_SIZE[0] // 2, box[3] - STRIP // 2 + 1), str(result.cells), 26, choose_ink_color(color))
 
@@ -135,7 +139,7 @@ class PlateDrawing:
 
 
 def draw_plate(results: dict[str, WellResult]) -> Image.Image:
-    """Return the picture of the plate; wells without results are empty."""
+    """Return the image of the plate. Wells without results are empty."""
     plate = PlateDrawing(max(1, *(result.cells for result in results.values())))
     total = sum(result.cells for result in results.values())
     plate.draw_names(
@@ -149,7 +153,7 @@ def draw_plate(results: dict[str, WellResult]) -> Image.Image:
 
 
 def main(arguments: list[str]) -> int:
-    """Draw the plate; return 0, or 2 if the arguments are invalid or there is nothing to draw."""
+    """Draw the plate. Return 0, or 2 if the arguments are invalid or there are no results to draw."""
     if len(arguments) != 2:
         print("usage: python3 draw_plate.py RESULTS_DIR OUTPUT.png", file=sys.stderr)
         return 2
@@ -160,7 +164,7 @@ def main(arguments: list[str]) -> int:
         print(f"draw_plate.py: {error}", file=sys.stderr)
         return 2
     if not results:
-        print(f"draw_plate.py: {folder}: no folder in it has a counts.csv and a marked.png", file=sys.stderr)
+        print(f"draw_plate.py: {folder}: no subfolder has a counts.csv and a marked.png", file=sys.stderr)
         return 2
     if missing := [row + column for row in ROWS for column in COLUMNS if row + column not in results]:
         print(f"draw_plate.py: {len(missing)} wells without results, drawn empty: {' '.join(missing)}", file=sys.stderr)

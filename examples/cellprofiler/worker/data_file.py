@@ -1,8 +1,9 @@
-"""Data file of a pipeline: the images that a group needs, their addresses in S3, and their paths in the container.
+"""Handles a pipeline's data file, which lists images.
 
-Published data files contain paths in the mounted bucket, /home/ubuntu/bucket. If the bucket is not mounted, each image
-is fetched to BUCKET/KEY in the job's folder, and the data file must contain that path. All rows of the file must stay,
-because CellProfiler numbers the images by row.
+Finds the images that a group needs, their addresses in S3, and their paths in the container. Published data files
+contain paths in the mounted bucket, /home/ubuntu/bucket. If the bucket is not mounted, each image is fetched to
+BUCKET/KEY in the job's folder, and the data file must contain that path. All rows in the file must be kept, because
+CellProfiler numbers the images by row.
 """
 
 from __future__ import annotations
@@ -22,16 +23,21 @@ FILE_NAME_COLUMN = re.compile(r"(Image_)?(Objects)?FileName_")
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Location of the images: `bucket`, the prefix `default` for relative paths, and the container's `folder`."""
+    """The location of the images.
+
+    `bucket`: the bucket for paths without one. `default`: the prefix for relative paths. `folder`: the folder in the
+    container.
+    """
 
     bucket: str
     default: str
     folder: Path
 
     def collect_group_images(self, data_file: Path, group: dict[str, str]) -> dict[str, str]:
-        """Return the path below `folder` by S3 address for each image of the group, and put these paths in `data_file`.
+        """Return the path below `folder` for each of the group's images, keyed by S3 address, and write the paths into
+        `data_file`.
 
-        Raise Failed if the file cannot be read, has no column for a key of the group, or has no row for the group.
+        Raise Failed if the file cannot be read, has no column for one of the group's keys, or has no row for the group.
         """
         try:
             return (
@@ -43,7 +49,7 @@ class ImageSource:
             raise Failed(f"{data_file.name} cannot be read: {error}", "bad input") from None
 
     def _rewrite_file_list(self, data_file: Path) -> dict[str, str]:
-        """Return all images, because only CellProfiler can tell from their names which ones belong to the group."""
+        """Return all images, because only CellProfiler can tell by their names which images belong to the group."""
         lines = [line for line in data_file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         sources = [self._locate_image(unquote(line[5:]) if line.startswith("file:") else line) for line in lines]
         data_file.write_text("".join(f"{self.folder / path}\n" for _, path in sources), encoding="utf-8")
@@ -72,7 +78,7 @@ class ImageSource:
         return images
 
     def _locate_image(self, path: str) -> tuple[str, str]:
-        """Return the S3 address of an image and its path below `folder`.
+        """Return an image's S3 address and its path below `folder`.
 
         `path` is a path in the mounted bucket, an s3:// address, a relative path, or a path from the bucket's root.
         """
@@ -86,7 +92,9 @@ class ImageSource:
 
 
 def _get_column_name(data_file: Path, names: list[str], key: str) -> str:
-    """Return the column for a key of the group, which may omit the prefixes that CellProfiler adds to column names."""
+    """Return the column for one of the group's keys, which may lack the prefixes that CellProfiler adds to column
+    names.
+    """
     for column in (key, f"Metadata_{key}", f"Image_{key}", f"Image_Metadata_{key}"):
         if column in names:
             return column
@@ -94,5 +102,5 @@ def _get_column_name(data_file: Path, names: list[str], key: str) -> str:
 
 
 def _is_same_value(cell: str, value: str) -> bool:
-    """Return whether CellProfiler treats the two values as equal; it ignores leading zeros of whole numbers."""
+    """Return whether CellProfiler treats the two values as equal. It ignores leading zeros in whole numbers."""
     return cell == value or (cell.isdecimal() and value.isdecimal() and int(cell) == int(value))

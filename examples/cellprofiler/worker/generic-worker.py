@@ -1,7 +1,8 @@
-"""CellProfiler worker: one group of images per job. It accepts the Job files and configs of Distributed-CellProfiler.
+"""CellProfiler worker, which processes one group of images per job.
 
-A job fetches the pipeline, the data file, `input`, and only those images that its group needs (see data_file.py), then
-runs CellProfiler. With MOUNT_S3 and without DOWNLOAD_FILES, it reads these files from the mounted bucket instead.
+It accepts Job files and configs for Distributed-CellProfiler. A job fetches the pipeline, the data file, `input`, and
+only the images that its group needs (see data_file.py), and then runs CellProfiler. With MOUNT_S3 and without
+DOWNLOAD_FILES, it reads these files from the mounted bucket instead.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ DATA_OPTIONS = {".csv": "--data-file={}", ".txt": "--file-list={}", ".h5": ""}
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
-    """Return the job of one image group.
+    """Return the job for one image group.
 
-    Its paths are in the mounted bucket, or at BUCKET/KEY in the job's folder. Raise BadMessage if a key of the message
-    is missing or invalid.
+    The paths in its command are in the mounted bucket, or at BUCKET/KEY in the job's folder. Raise BadMessage if a key
+    in the message is missing or invalid.
     """
     pipeline, data_file, output = (_get_key(message, name) for name in ("pipeline", "data_file", "output"))
     default_input = f"{_get_key(message, 'input')}/" if message.get("input") else ""
@@ -76,7 +77,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
 
 
 def prepare(job: Job, folders: Folders) -> None:
-    """Fetch the group's images; raise Failed if one is truncated, because CellProfiler would measure it anyway."""
+    """Fetch the group's images. Raise Failed if an image is truncated, because CellProfiler would measure it anyway."""
     if job.own["images"] is None:
         return
     images = job.own["images"].collect_group_images(job.own["data_file"], job.own["metadata"])
@@ -102,7 +103,7 @@ def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:
 
 
 def _build_output_folder(structure: str, metadata: dict[str, str]) -> str:
-    """Return the folder of the job's results below `output`, named by `output_structure`.
+    """Return the folder for the job's results below `output`, named according to `output_structure`.
 
     Keys that are not in `output_structure` add a subfolder, so that no two jobs share a folder.
     """
@@ -115,7 +116,10 @@ def _build_output_folder(structure: str, metadata: dict[str, str]) -> str:
 
 
 def _build_plugin_options() -> list[str]:
-    """Return the option for plugins; newer versions of CellProfiler-plugins keep working plugins in active_plugins/."""
+    """Return the option for plugins.
+
+    Newer versions of CellProfiler-plugins have the working plugins in active_plugins/.
+    """
     if not _is_true("USE_PLUGINS"):
         return []
     if _is_true("UPDATE_PLUGINS"):

@@ -1,4 +1,4 @@
-"""Detection of truncated image files, because CellProfiler reads and measures them without an error."""
+"""Detects truncated image files, because CellProfiler reads and measures them without reporting an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# TIFF 6.0 and BigTIFF: the tags with the offsets and lengths of strips or tiles, and the number types that they use.
+# TIFF 6.0 and BigTIFF: the tags with the offsets and lengths of strips or tiles, and the number types used in these
+# tags.
 OFFSET_TAGS, LENGTH_TAGS = (273, 324), (279, 325)
 NUMBER_FORMATS = {3: "H", 4: "I", 16: "Q"}
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -15,7 +16,10 @@ MAX_PAGES = 100_000
 
 
 def find_image_damage(path: Path) -> str | None:
-    """Return how a TIFF or PNG file is damaged, or None if it is complete; of other files, only find empty ones."""
+    """Return how a TIFF or PNG file is damaged, or None if it is complete.
+
+    For other formats, only detect empty files.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -34,7 +38,7 @@ def find_image_damage(path: Path) -> str | None:
 
 
 def _iter_part_ends(file: BinaryIO, order: str) -> Iterator[int]:
-    """Yield the offset where each strip or tile of each page ends; raise struct.error if the file ends before that."""
+    """Yield the offset where each strip or tile on each page ends. Raise struct.error if a description is cut off."""
 
     def read(offset: int, code: str) -> tuple[int, ...]:
         file.seek(offset)

@@ -1,7 +1,8 @@
-"""Fiji worker: jobs run one script with different parameters. It accepts Job files and configs of Distributed-Fiji.
+"""Fiji worker, whose jobs run one script with different parameters.
 
-A job fetches the script (SCRIPT_DOWNLOAD_URL in config.py) and its `inputs`, and runs the script without a window. The
-parameters, from `shared_metadata` and the group, are a single argument of the command, which SciJava parses.
+It accepts Job files and configs for Distributed-Fiji. A job fetches the script (SCRIPT_DOWNLOAD_URL in config.py) and
+its `inputs`, and runs the script without a window. The parameters, from `shared_metadata` and the group, are passed to
+the command as a single argument, which SciJava parses.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SCRIPTS_FOLDER = Path(__file__).resolve().parent / "scripts"
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
-    """Return the job that runs the script with the parameters of the message.
+    """Return the job that runs the script with the parameters in the message.
 
     Other keys of a Job file, such as `inputs` and `timeout_minutes`, work as usual. Raise BadMessage if a key is
     invalid.
@@ -59,7 +60,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
 
 
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """Return why the job failed, judged by its result files, because Fiji's exit code does not show errors."""
+    """Return why the job failed, based on its result files, because Fiji's exit code does not show errors."""
     return missing_files(folders.output_dir, job.expected_files, min_bytes=job.own["min_bytes"])
 
 

@@ -1,4 +1,4 @@
-"""Hello-world worker: it builds the command for Job files of Distributed-HelloWorld, which do not contain one."""
+"""Hello-world worker, which builds the command, because Distributed-HelloWorld's Job files do not contain one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMAND = (
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
-    """Return the job that prints two favorite things; raise BadMessage if the group has fewer than two."""
+    """Return the job that prints two favorite things. Raise BadMessage if the group has fewer than two."""
     group = message["group"]
     if not isinstance(group, dict) or len(group) < 2:
         raise BadMessage('`group` needs two favorite things, such as {"ice_cream": "vanilla", "pizza": "margherita"}')

@@ -1,4 +1,7 @@
-"""OME-Zarr worker: bioformats2raw converts one plate per job. It accepts Job files of Distributed-OMEZARRCreator."""
+"""OME-Zarr worker, which converts one plate per job with bioformats2raw.
+
+It accepts Job files for Distributed-OMEZARRCreator.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,15 @@ from distributed_something.worker import (
 )
 
 FLAG_KEYS = ("resolutions", "tile_width", "tile_height", "target-min-size")
-ENTRY_POINT = "/usr/local/bin/_entrypoint.sh"  # of the image with the program, where it makes the program available
+ENTRY_POINT = "/usr/local/bin/_entrypoint.sh"  # in the program's container image: sets up the program
 DOWNSAMPLE_SCRIPT = Path(__file__).resolve().parent / "scripts" / "add_downsampling.py"
 
 
 def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
-    """Return the job that converts a plate, or with `downsample_only` only adds a resolution level to a converted one.
+    """Return the job that converts a plate.
 
-    Raise BadMessage if a key of the message is missing or invalid.
+    With `downsample_only`, the job only adds a resolution level to a converted plate. Raise BadMessage if a key in the
+    message is missing or invalid.
     """
     plate, source = _get_plate_name(message["group"]), _get_text(message, "input_location").strip("/")
     zarr = folders.root / f"{plate}.ome.zarr"
@@ -49,7 +53,10 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
 
 
 def prepare(job: Job, folders: Folders) -> None:
-    """Move a plate that was converted before to the output folder; otherwise, bioformats2raw creates this folder."""
+    """Move a plate that was converted earlier to the output folder.
+
+    For other plates, bioformats2raw creates this folder.
+    """
     assert job.output_dir is not None
     converted_plate = folders.input_dir / job.output_dir.name
     if converted_plate.is_dir():
@@ -57,7 +64,7 @@ def prepare(job: Job, folders: Folders) -> None:
 
 
 def failure(job: Job, folders: Folders, result: Result) -> str | None:
-    """Return why the job failed, or None if the output folder contains the metadata of a plate."""
+    """Return why the job failed, or None if the output folder contains a plate's metadata."""
     assert job.output_dir is not None
     return usual_failure(job, folders, result) or missing_key(job.output_dir / ".zattrs", "plate")
 
@@ -70,12 +77,12 @@ def _get_plate_name(group: object) -> str:
 
 
 def _is_set(message: dict[str, Any], key: str) -> bool:
-    """Return whether the message sets the key; a missing key, null, "", false, and the text "false" do not set it."""
+    """Return whether the key is set in the message: it is present, and is not null, "", false, or the text "false"."""
     return message.get(key) not in (None, False, "", "false", "False")
 
 
 def _build_flags(message: dict[str, Any]) -> list[str]:
-    """Return the flags of bioformats2raw; `additional_flags` is split as in a shell, but no shell interprets it."""
+    """Return the flags for bioformats2raw. `additional_flags` is split as in a shell, but no shell interprets it."""
     flags = [word for key in FLAG_KEYS if _is_set(message, key) for word in (f"--{key}", str(message[key]))]
     if not _is_set(message, "additional_flags"):
         return flags

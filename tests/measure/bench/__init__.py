@@ -1,1 +1,1 @@
-"""Benchmarks for `make bench`: speed and memory of submitting and running jobs, each beside its goal."""
+"""Benchmarks for `make bench`: the speed and memory of submitting and running jobs, each compared with a goal."""

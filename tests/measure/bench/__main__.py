@@ -1,6 +1,6 @@
 """The command behind `make bench`, which takes all measurements and prints them as one table.
 
-It exits with 0 whatever the measurements are, because a benchmark is not a test.
+Its exit code is 0 whatever the results are, because a benchmark is not a test.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A program that only sends messages: the fastest that submitJob could be.
+"""A program that only sends messages. Its speed is the upper limit for submitJob.
 
 `python -m tests.measure.bench.bare JOBFILE QUEUE_URL` builds all message bodies first, sends them with submitJob's
-client and number of threads, and prints the seconds that sending took. It checks nothing and writes no journal.
+client and number of threads, and prints how many seconds sending took. It does not check anything or write a journal.
 """
 
 from __future__ import annotations

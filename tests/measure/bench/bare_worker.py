@@ -1,8 +1,8 @@
-"""A program that does the minimum that running jobs requires: the fastest that the worker could be.
+"""A program that does only what is necessary to run jobs. Its speed is the upper limit for the worker.
 
-`python -m tests.measure.bench.bare_worker QUEUE_URL BUCKET JOBS SLOTS` starts SLOTS threads. Each receives a message,
-runs its command, uploads the output, deletes the message, and repeats this. The program then prints the seconds that
-all jobs took. It extends no lease, checks nothing, and writes neither records nor logs.
+`python -m tests.measure.bench.bare_worker QUEUE_URL BUCKET JOBS SLOTS` starts SLOTS threads. Each thread receives a
+message, runs its command, uploads the output, deletes the message, and repeats these steps. When all jobs are done, the
+program prints how many seconds they took. It does not extend leases, check anything, or write records or logs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class BareWorker:
             self._run_job(messages[0])
 
     def _claim_job(self) -> bool:
-        """Count one job down. Return whether there was one."""
+        """Subtract one from the number of remaining jobs, and return whether a job was remaining."""
         with self._lock:
             self._remaining_jobs -= 1
             return self._remaining_jobs >= 0

@@ -1,4 +1,4 @@
-"""Processes that are measured from outside, so that starting Python and importing modules counts too."""
+"""Measures processes from outside, so that the time for starting Python and importing modules is included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on ma
 
 @dataclass(frozen=True)
 class ProcessResult:
-    """Wall time, peak memory, and output (standard output and error together) of one process."""
+    """The wall time, peak memory, and output (standard output and standard error combined) of one process."""
 
     seconds: float
     peak_bytes: int
@@ -25,7 +25,7 @@ class ProcessResult:
 
 
 def run_python(arguments: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> ProcessResult:
-    """Run `python ARGUMENTS…` until it exits. Raise RuntimeError if it fails."""
+    """Run `python ARGUMENTS…` until it exits. Raise RuntimeError if its exit code is not 0."""
     start, pipe = time.perf_counter(), subprocess.PIPE
     command = [sys.executable, *arguments]
     with subprocess.Popen(command, env=dict(env), cwd=cwd, stdout=pipe, stderr=subprocess.STDOUT) as process:

@@ -1,8 +1,8 @@
-"""Peak memory of submitting a million jobs, which must not grow with the number of jobs.
+"""Measures the peak memory for submitting a million jobs. It must not grow with the number of jobs.
 
 Sending a million messages over HTTP would take minutes, so a stand-in for SQS in the same process acknowledges them at
-once. Everything else is what `run.py submitJob` does, including boto3 and a real client.
-`python -m tests.measure.bench.memory CONFIG JOBFILE` is the measured process.
+once. Everything else works as in `run.py submitJob`, including boto3 and a real client. The measured process is `python
+-m tests.measure.bench.memory CONFIG JOBFILE`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.measure.bench.report import Measurement
 
 
 def measure_submission_memory(folder: Path, jobs: int) -> list[Measurement]:
-    """Measure time and peak memory of submitting `jobs` jobs, in a new process."""
+    """Measure the time and peak memory for submitting `jobs` jobs in a new process."""
     files = project.write_project(folder / "memory", jobs)
     arguments = ["-m", "tests.measure.bench.memory", str(files.config), str(files.job_file)]
     result = child.run_python(arguments, child.build_environment())
@@ -37,7 +37,7 @@ def measure_submission_memory(folder: Path, jobs: int) -> list[Measurement]:
 
 
 class InstantSqs:
-    """A stand-in for an SQS client that answers submitJob's calls at once and without a network."""
+    """A stand-in for an SQS client that responds to submitJob's calls at once, without a network."""
 
     def get_queue_url(self, **_: str) -> dict[str, str]:
         return {"QueueUrl": "https://sqs.us-east-1.amazonaws.com/1/Bench"}
@@ -54,7 +54,7 @@ class InstantSqs:
 
 def _submit_jobs(config: Path, path: Path) -> None:
     clients: Any = Clients(boto3.Session("test", "test", region_name="us-east-1"))
-    assert clients.sqs  # create the real client for its memory before the stand-in replaces it
+    assert clients.sqs  # create the real client, so that its memory is included, before the stand-in replaces it
     clients.__dict__["sqs"] = InstantSqs()
     job_file = load_job_file(path, lambda bucket, prefix: [])
     journal = SubmissionJournal(path.parent / ".journal", resume=False)

@@ -1,7 +1,8 @@
-"""Whether the worker overlaps S3 transfers with programs: jobs with 1 s of download, 1 s of program, 1 s of upload.
+"""Measures whether S3 transfers and programs overlap in the worker, with jobs that need 1 s each for download, program,
+and upload.
 
-A proxy between the worker and the emulator delays the first GET of each input and each PUT of an output, so the worker
-itself is not patched. Without overlap, a job takes 3 s; with it, about 1 s.
+A proxy between the worker and the emulator delays the GET request for each input and the PUT request for each output,
+so the worker itself does not have to be patched. Without overlap, a job takes 3 s; with overlap, about 1 s.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PROGRAM_SECONDS = 1
 
 
 def measure_overlap(folder: Path, jobs: int) -> list[Measurement]:
-    """Measure the seconds per job with one slot, from the end of the first job to the end of the last."""
+    """Measure the seconds per job with one slot, between the end of the first job and the end of the last job."""
     with run_ministack(folder) as url, _delay_transfers(url) as slow_s3_url:
         seconds = _run_worker(url, slow_s3_url, folder / "overlap", jobs)
     return [
@@ -53,7 +54,10 @@ def _run_worker(url: str, slow_s3_url: str, folder: Path, jobs: int) -> float:
 
 
 def _compute_seconds_per_job(lab: WorkerLab, jobs: int) -> float:
-    """Return the mean time between the ends of two jobs, from the records. All jobs must be done."""
+    """Return the mean time from the end of one job to the end of the next, according to the records.
+
+    All jobs must be done.
+    """
     end_times = []
     for item in lab.s3.list_objects_v2(Bucket=lab.name, Prefix=f"runs/App/{RUN}/jobs/")["Contents"]:
         if item["Key"].endswith(".json"):
@@ -79,7 +83,7 @@ def _delay_transfers(url: str) -> Iterator[str]:
 
 
 class _DelayingHandler(BaseHTTPRequestHandler):
-    """A proxy that forwards each request, but first waits if the request transfers a job's input or output."""
+    """A proxy that forwards each request, but waits first if the request transfers a job's input or output."""
 
     protocol_version = "HTTP/1.1"
     target = ""

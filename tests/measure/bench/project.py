@@ -1,4 +1,4 @@
-"""A project for the benchmarks: a config, a table of jobs, and the job file that names the table."""
+"""A project for the benchmarks: a config, a table of jobs, and a job file that refers to the table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ProjectFiles:
 
 
 def write_project(folder: Path, jobs: int) -> ProjectFiles:
-    """Write the three files into a new folder. Each of the `jobs` rows of the table is a different job."""
+    """Write the three files into a new folder. The table has `jobs` rows, and each row is a different job."""
     files = ProjectFiles(folder)
     folder.mkdir(parents=True)
     files.config.write_text("".join(f"{name} = {value!r}\n" for name, value in _CONFIG.items()))

@@ -1,7 +1,7 @@
-"""Speed of submitJob, as a user runs it, compared with a bare loop of SendMessageBatch.
+"""Measures the speed of submitJob, as a user runs it, compared with a bare loop of SendMessageBatch calls.
 
-The difference is the cost of checking the jobs and of the journal. The two take turns on the same emulator, so that
-other load on the computer slows both.
+The difference is the cost of checking the jobs and writing the journal. The two programs take turns on the same
+emulator, so that any other load on the computer slows both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.emulator import KEYS, run_ministack
 
 
 def measure_submission(folder: Path, jobs: int, rounds: int) -> list[Measurement]:
-    """Measure jobs a second of both, their ratio, and the peak memory of submitJob."""
+    """Measure the jobs per second of both programs, their ratio, and submitJob's peak memory."""
     files = project.write_project(folder / "speed", jobs)
     submissions: list[child.ProcessResult] = []
     bare_seconds: list[float] = []
@@ -55,7 +55,7 @@ class _BenchQueue:
         self.url = self._sqs.create_queue(QueueName=project.QUEUE)["QueueUrl"]
 
     def check_and_empty(self, jobs: int) -> None:
-        """Assert that the queue contains `jobs` messages, then empty it for the next round."""
+        """Check that the queue contains `jobs` messages, and then empty it for the next round."""
         response = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["ApproximateNumberOfMessages"])
         assert int(response["Attributes"]["ApproximateNumberOfMessages"]) == jobs, response
         self._sqs.purge_queue(QueueUrl=self.url)

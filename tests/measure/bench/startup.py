@@ -1,4 +1,4 @@
-"""Time that `run.py --help` takes. It must not load boto3, which would slow the start of every command."""
+"""Measures how long `run.py --help` takes, and whether it loads boto3, which would slow the start of every command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REPORT_BOTO3_AFTER_HELP = (
 
 
 def measure_startup(runs: int) -> list[Measurement]:
-    """Measure the median wall time of `runs` processes, after one process that fills the file cache."""
+    """Measure the median wall time of `runs` processes. Run one process first to fill the file cache."""
     env = child.build_environment()
     child.run_python(["run.py", "--help"], env)
     median = statistics.median(child.run_python(["run.py", "--help"], env).seconds for _ in range(runs))

@@ -1,8 +1,9 @@
-"""Speed of the worker's S3 transfers, compared with s5cmd and the AWS CLI: many small files and one large file.
+"""Measures the speed of the worker's S3 transfers, compared with s5cmd and the AWS CLI, for many small files and one
+large file.
 
-The emulator is roto, because it is the faster of the two and leaves more of the processor to the programs that are
-measured. The three take turns. Each is a process that starts, transfers the files, and exits. The worker's process is
-`python -m tests.measure.bench.transfer up|down FOLDER PREFIX`.
+The emulator is roto, because it is the faster of our two emulators and leaves more processor time for the programs
+being measured. The three programs take turns. Each one is a process that starts, transfers the files, and exits. The
+worker's process is `python -m tests.measure.bench.transfer up|down FOLDER PREFIX`.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from tests.support.emulator import KEYS, run_roto
 BUCKET = "bench-bucket"
 SMALL_BYTES = 100_000
 BLOCK_BYTES = 16 * 1024 * 1024
-MAX_RATIO = 1.1  # goal: the worker's seconds as a multiple of the faster tool's
+MAX_RATIO = 1.1  # goal: the worker's time as a multiple of the faster tool's time
 _TOOL_FOLDER = Path(sysconfig.get_path("scripts"))
 
 
 def measure_transfers(folder: Path, files: int, large_bytes: int, rounds: int) -> list[Measurement]:
-    """Measure the seconds of all three, and the worker's as a multiple of the faster of the other two."""
+    """Measure the seconds that all three programs take, and the ratio of the worker's time to the time of the faster
+    tool.
+    """
     data = folder / "transfer"
     sources = {f"{files:,} x 100 kB": data / "many", f"1 x {large_bytes / 2**30:g} GiB": data / "one"}
     _write_files(data / "many", files, SMALL_BYTES)
@@ -56,9 +59,8 @@ def _compare_tools(name: str, source: Path, down: Path, env: Mapping[str, str], 
     seconds: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
         tools = list(_COMMANDS.items())
-        for tool, command in tools[
-            :: -1 if number % 2 else 1
-        ]:  # change the order, because the first finds the disk idle
+        # Alternate the order, because the first program has the advantage of an idle disk.
+        for tool, command in tools[:: -1 if number % 2 else 1]:
             prefix = f"{tool}/{source.name}/"
             seconds.setdefault((tool, "up"), []).append(_time_command(command("up", source, prefix), env))
             shutil.rmtree(down, ignore_errors=True)
@@ -121,7 +123,7 @@ def _check_sizes(source: Path, down: Path) -> None:
 
 
 def main(direction: str, folder: str, prefix: str) -> None:
-    """Transfer files as the worker does, with its S3 client. `direction` is "up" or "down"."""
+    """Transfer files as the worker does, with the worker's S3 client. `direction` is "up" or "down"."""
     s3 = Clients(1, "us-east-1")("s3")
     if direction == "up":
         upload_results(s3, Path(folder), ResultDestination(BUCKET, prefix.rstrip("/")))

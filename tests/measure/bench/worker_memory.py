@@ -1,4 +1,4 @@
-"""Memory of a worker that waits for jobs, with one slot and with 16."""
+"""Measures the memory of a worker that is waiting for jobs, with 1 slot and with 16 slots."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 from tests.measure.bench.report import Measurement
 from tests.support.emulator import WorkerLab, run_ministack
 
-SETTLED_SECONDS = 8.0  # until each slot has created its clients and polled once
+SETTLED_SECONDS = 8.0  # long enough for each slot to create its clients and poll once
 MANY_SLOTS = 16
 
 
@@ -40,15 +40,17 @@ def _measure_worker(url: str, folder: Path, slots: int) -> int:
 
 
 def _sum_memory(process_id: int) -> int:
-    """Return the MB of the worker and its launchers.
+    """Return the memory of the worker and its launchers, in MB.
 
-    Linux counts memory that they share only once. Other systems count it for each process.
+    On Linux, shared memory is counted only once. On other systems, it is counted for each process.
     """
     worker = psutil.Process(process_id)
     return round(sum(map(_get_memory, [worker, *worker.children(recursive=True)])) / 1e6)
 
 
 def _get_memory(process: psutil.Process) -> int:
-    """Return a process's proportional share of its memory in bytes (Pss in proc(5)), or all of it outside Linux."""
+    """Return a process's proportional set size in bytes (Pss in proc(5)), or its full resident memory if this is not
+    Linux.
+    """
     memory = process.memory_full_info()
     return int(getattr(memory, "pss", memory.rss))

@@ -1,7 +1,8 @@
-"""Overhead of the worker for each job, compared with a bare loop that runs the same program.
+"""Measures the worker's overhead per job, compared with a bare loop that runs the same program.
 
 Each job only writes 1 kB. A real worker process runs on an emulator and is measured from outside, from the start of its
-first job to the end of its last. The bare loop takes turns with it on the same emulator and has as many slots.
+first job to the end of its last job. The worker and the bare loop take turns on the same emulator and have the same
+number of slots.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from tests.support.emulator import KEYS, WorkerLab, run_ministack
 
 SLOTS = 4
 OUTPUT = "out"
-COMMAND = ["/bin/sh", "-c", 'head -c 1000 /dev/zero > "$0"']  # each job appends the path of its output file
+# Each job appends the path of its output file as an argument.
+COMMAND = ["/bin/sh", "-c", 'head -c 1000 /dev/zero > "$0"']
 RUN = "20261123T104500Z"
 MINUTES = 10
 
 
 def measure_worker(folder: Path, jobs: int, rounds: int) -> list[Measurement]:
-    """Measure the jobs a second of both, and their ratio."""
+    """Measure the jobs per second of the worker and the bare loop, and their ratio."""
     worker_seconds, bare_seconds = [], []
     with run_ministack(folder) as url:
         for number in range(rounds):
@@ -66,9 +68,9 @@ def _run_worker(url: str, folder: Path, jobs: int) -> float:
 
 
 def wait_for_empty_queue(lab: WorkerLab, seconds: float) -> None:
-    """Wait until the queue has no message left; fail after `seconds`.
+    """Wait until the queue has no more messages.
 
-    It checks only once a second, so that the checks do not slow the worker.
+    Fail after `seconds`. The queue is checked only once a second, so that the checks do not slow the worker.
     """
     end = time.monotonic() + seconds
     while lab.count_messages() + lab.count_messages(hidden=True):
@@ -77,7 +79,10 @@ def wait_for_empty_queue(lab: WorkerLab, seconds: float) -> None:
 
 
 def _compute_seconds(lab: WorkerLab, jobs: int) -> float:
-    """Return the seconds from the first job's start to the last job's end, from the records. All jobs must be done."""
+    """Return the seconds from the first job's start to the last job's end, according to the records.
+
+    All jobs must be done.
+    """
     pages = lab.s3.get_paginator("list_objects_v2").paginate(Bucket=lab.name, Prefix=f"runs/App/{RUN}/jobs/")
     keys = [item["Key"] for page in pages for item in page["Contents"] if item["Key"].endswith(".json")]
     records = [json.loads(lab.read_object(key) or b"{}") for key in keys]

@@ -1,7 +1,7 @@
-"""Compare this project's monitor with the published one in a simulation.
+"""Compare this project's monitor with the published system's monitor in a simulation.
 
-Without options, the table has a row for each scenario in docs/scaling.md. With --machines, it has a row for each
-distribution of job lengths at that size. A million jobs take minutes.
+Without options, the table has a row for each scenario in docs/scaling.md. With --machines, it has the standard set of
+scenarios for that number of machines. Simulating a million jobs takes several minutes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.measure.simulation", description=__doc__)
     parser.add_argument("--jobs", type=int, default=1_000_000, help="number of jobs; only used with --machines")
     parser.add_argument("--machines", type=int, help="simulate only runs with this number of machines")
-    parser.add_argument("--write-docs", action="store_true", help="write the whole table into docs/scaling.md")
+    parser.add_argument("--write-docs", action="store_true", help="write the complete table to docs/scaling.md")
     options = parser.parse_args()
     if options.machines and options.write_docs:
-        parser.error("--write-docs writes the whole table; remove --machines")
+        parser.error("--write-docs writes the complete table; remove --machines")
     scenarios = list_scenarios_of_size(options.jobs, options.machines) if options.machines else list_all_scenarios()
     table = report.format_table(compare_policies(scenarios))
     print(table, end="")

@@ -1,4 +1,4 @@
-"""The token bucket by which AWS throttles calls: a burst at once, then a fixed rate."""
+"""The token bucket that AWS uses to throttle calls: a burst is allowed at once, and then a fixed rate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class TokenBucket:
-    """A bucket that is full at time 0. It holds up to `size` tokens and gains `refill` tokens a second."""
+    """A bucket that is full at time 0. It holds up to `size` tokens and gains `refill` tokens per second."""
 
     size: float
     refill: float
@@ -18,7 +18,10 @@ class TokenBucket:
         self._tokens = self.size
 
     def take_tokens(self, count: int, now: float) -> float:
-        """Take `count` tokens, even if it has fewer. Return the seconds until it has gained the missing ones."""
+        """Take `count` tokens, even if the bucket contains fewer.
+
+        Return the seconds until the missing tokens are refilled.
+        """
         self._tokens = min(self.size, self._tokens + (now - self._updated_at) * self.refill) - count
         self._updated_at = now
         return max(0.0, -self._tokens / self.refill)

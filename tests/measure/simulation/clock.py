@@ -1,4 +1,4 @@
-"""Timed calls on SimPy's clock. They cost less than a SimPy process for each job, and there are millions of jobs."""
+"""Timed calls on SimPy's clock. With millions of jobs, such calls need less time than one SimPy process per job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of EC2 and ECS: machines, a spot fleet that keeps their number, and a service that places containers."""
+"""A model of EC2 and ECS: machines, a spot fleet that replaces lost machines, and a service that places containers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ BOOTING, ACTIVE, INTERRUPTED, TERMINATED = "booting", "active", "interrupted", "
 class Machine:
     """An EC2 instance, which is billed from `launched_at`.
 
-    `busy_workers`: containers with a job. `idle_since`: when the last of them became idle; None while one is busy.
+    `busy_workers`: the number of containers with a job. `idle_since`: when the last of them became idle; None while any
+    container is busy.
     """
 
     def __init__(self, number: int, launched_at: float) -> None:
@@ -36,7 +37,7 @@ class Machine:
         self._description: ContainerInstance | None = None
 
     def describe_instance(self) -> ContainerInstance:
-        """Return the machine as ECS describes it."""
+        """Return the machine as ECS would describe it."""
         known, tasks = self._description, len(self.workers)
         if known is None or known.tasks != tasks or known.is_draining != self.is_draining:
             known = ContainerInstance(self.name, f"arn:{self.name}", tasks, self.registered_at, self.is_draining)
@@ -45,11 +46,11 @@ class Machine:
 
 
 class Cloud:
-    """The fleet and the service of one run. Times are in seconds since the fleet was requested.
+    """The fleet and the service for one run. Times are in seconds since the fleet was requested.
 
-    `idle_counted_from`: idle machine time counts from this time on; None: not yet. `ended_busy`: how many machines the
-    monitor ended while they had a job. `longest_idle`: the longest time in seconds from a machine's last job to its
-    end. `uses_notice`: whether workers return their jobs when EC2 announces an interruption.
+    `idle_counted_from`: the time from which idle machine time is counted; None if it is not counted yet. `ended_busy`:
+    how many machines the monitor ended while they had a job. `longest_idle`: the longest time in seconds from a
+    machine's last job to its end. `uses_notice`: whether workers return their jobs when EC2 announces an interruption.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Cloud:
         self.machine_seconds = self.idle_seconds = self.longest_idle = 0.0
         self.idle_counted_from: float | None = None
         self._machine_by_worker: dict[Worker, Machine] = {}
-        # Dictionaries instead of sets, because they keep their order and so make a run repeatable.
+        # Dictionaries are used instead of sets, because their order makes a run repeatable.
         self._machines_with_room: dict[Machine, None] = {}
         self._idle_workers: dict[Worker, None] = {}
         self._stopping_workers: dict[Worker, None] = {}
@@ -72,7 +73,7 @@ class Cloud:
         env.process(self._keep_fleet())
         env.process(self._keep_service())
 
-    # what the monitor observes and does
+    # methods for the monitor
 
     def get_fleet_state(self) -> FleetState:
         return FleetState("active", self.target, tuple(self.machines))
@@ -89,7 +90,7 @@ class Cloud:
         )
 
     def drain_machines(self, names: Iterable[str]) -> list[Machine]:
-        """Place no more containers on these machines. Return those that have none."""
+        """Place no more containers on these machines. Return the machines that have no containers."""
         machines = [self.machines[name] for name in names if name in self.machines]
         for machine in machines:
             machine.is_draining = True
@@ -146,7 +147,7 @@ class Cloud:
             self._machines_with_room[machine] = None
 
     def interrupt_machine(self, machine: Machine) -> None:
-        """Reclaim a spot machine: mostly two minutes after a notice, sometimes at once."""
+        """Reclaim a spot machine, usually two minutes after a notice, but sometimes at once."""
         if machine.state in (INTERRUPTED, TERMINATED):
             return
         self.interrupted += 1
@@ -177,7 +178,7 @@ class Cloud:
     def _reclaim_machine(self, machine: Machine, lease_seconds: float | None) -> None:
         ended_busy = self.ended_busy
         self.end_machine(machine, lease_seconds)
-        self.ended_busy = ended_busy  # counts only what the monitor ends
+        self.ended_busy = ended_busy  # count only the machines that the monitor ends
 
     def _restore_capacity(self, _: None) -> None:
         self._unavailable_machines -= 1
@@ -204,7 +205,8 @@ class Cloud:
         machine.workers.append(worker)
         del self._machines_with_room[machine]
         if len(machine.workers) < self.tasks_per_machine:
-            self._machines_with_room[machine] = None  # now the last in order, so that containers are spread
+            # The machine is now the last one, so that containers are spread evenly.
+            self._machines_with_room[machine] = None
         call_after(self.env, self.assumptions.task_start, self._start_worker, worker)
 
     def _start_worker(self, worker: Worker) -> None:
@@ -236,7 +238,7 @@ class Cloud:
         self._stopping_workers.pop(worker, None)
 
     def _handle_change(self, worker: Worker) -> None:
-        """Update the idle times after a container became busy or idle."""
+        """Update the idle times after a container becomes busy or idle."""
         machine = self._machine_by_worker[worker]
         if worker.is_busy:
             self._idle_workers.pop(worker, None)

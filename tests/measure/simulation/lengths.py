@@ -1,4 +1,4 @@
-"""Distributions of job lengths. Their means are about equal, so that only their shapes differ."""
+"""Distributions of job lengths. Their means are about the same, so that only their shapes differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from random import Random
 
 LOGNORMAL_SIGMA = 0.5  # one job in 40 takes more than 2.4 times the mean
 PARETO_SHAPE = 1.5  # without the limit below, the variance would be infinite
-PARETO_MAX = 20.0  # longest job of the heavy-tailed distribution, as a multiple of its mean without this limit
+PARETO_MAX = 20.0  # longest job in the heavy-tailed distribution, as a multiple of its mean without this limit
 
 
 def draw_constant(random: Random, mean: float) -> float:
@@ -21,7 +21,10 @@ def draw_lognormal(random: Random, mean: float) -> float:
 
 
 def draw_heavy(random: Random, mean: float) -> float:
-    """Draw from a Pareto distribution that is cut at PARETO_MAX. The cut lowers its mean to about 0.87 of `mean`."""
+    """Draw from a Pareto distribution that is cut off at PARETO_MAX.
+
+    The cutoff lowers its mean to about 0.87 of `mean`.
+    """
     longest = PARETO_MAX * PARETO_SHAPE / (PARETO_SHAPE - 1)
     return mean * (PARETO_SHAPE - 1) / PARETO_SHAPE * min(random.paretovariate(PARETO_SHAPE), longest)
 

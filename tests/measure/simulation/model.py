@@ -1,4 +1,4 @@
-"""One simulated run under one policy, from the request of the fleet to the end of its last machine."""
+"""One simulated run under one policy, from the fleet request to the end of the last machine."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ from tests.measure.simulation.policies import CurrentMonitor, Monitor, Published
 from tests.measure.simulation.queue import Queue
 from tests.measure.simulation.worker import JobProgress
 
-VISIBILITY_MEANS = 1.5  # SQS visibility as a multiple of the mean job, as the published system's manual advises
+# The visibility timeout as a multiple of the mean job length, as the published system's manual advises.
+VISIBILITY_MEANS = 1.5
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The result of one run.
 
-    `makespan`: time until the last job is done, as a multiple of its lower bound. The bound is work ÷ slots, or the
-    longest job if that is longer.
-    `bound_hours`: lower bound of the machine-hours, which is work ÷ slots of a machine.
-    `tail_hours`: machine-hours without a job after the last waiting job was taken.
-    `longest_idle`: the longest time in seconds from a machine's last job to its end.
-    `wasted_share`: program time without a result, as a share of the work.
-    `calls_per_hour`: API calls of the monitor.
-    `lost_jobs`: jobs that were not done when the monitor ended the run.
-    `seconds`: simulated length of the run.
+    `makespan`: the time until the last job is done, as a multiple of its lower bound. The bound is work ÷ slots, or the
+    length of the longest job if that is greater. `bound_hours`: the lower bound of the machine-hours, which is work ÷
+    slots per machine. `tail_hours`: machine-hours without a job after the last waiting job is received. `longest_idle`:
+    the longest time in seconds from a machine's last job to its end. `wasted_share`: program time that produced no
+    result, as a fraction of the work. `calls_per_hour`: the monitor's API calls. `lost_jobs`: jobs that were not done
+    when the monitor ended the run. `seconds`: simulated length of the run.
     """
 
     makespan: float
@@ -55,8 +53,8 @@ class Outcome:
 class Run:
     """A run whose jobs were submitted well before the fleet was requested.
 
-    `later_jobs`: pairs of a time in seconds after that request and the lengths of jobs that are submitted then.
-    `interval`: seconds between two normal observations by this project's monitor.
+    `later_jobs`: pairs of a time (in seconds after the fleet request) and the lengths of the jobs submitted at that
+    time. `interval`: seconds between two normal observations by this project's monitor.
     """
 
     lengths: array[float]
@@ -107,7 +105,7 @@ class Run:
         self.queue.submit_jobs(len(lengths))
 
     def _mark_tail(self) -> Process:
-        """Count idle machine time from when no job is waiting any more."""
+        """Start counting idle machine time when no more jobs are waiting."""
         yield self.env.timeout(max((seconds for seconds, _ in self.later_jobs), default=0.0))
         while self.queue.waiting:
             yield self.env.timeout(1.0)

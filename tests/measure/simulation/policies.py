@@ -1,4 +1,6 @@
-"""The two monitors that the simulation compares: this project's, which runs its real code, and the published one."""
+"""The two monitors that the simulation compares: this project's monitor, which runs its real code, and the published
+system's monitor.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +29,21 @@ from tests.measure.simulation.bucket import TokenBucket
 from tests.measure.simulation.clock import Process
 from tests.measure.simulation.cloud import ACTIVE, TERMINATED, Cloud
 
-# queue 5, fleet 1, service 1, pauses 1, history 2; prices and machine events now and then; rounded up
+# API calls per observation: 5 for the queues, 1 for the fleet, 1 for the service, 1 for pauses, and 2 for the history.
+# The number is rounded up, because prices and machine events are read occasionally.
 CALLS_PER_OBSERVATION = 12
-INSTANCES_PER_CALL = 1000  # EC2: in one DescribeSpotFleetInstances
-CALLS_PER_HUNDRED_MACHINES = 2  # ECS: one page of the list of machines without a task, and their descriptions
+INSTANCES_PER_CALL = 1000  # EC2: maximum per DescribeSpotFleetInstances call
+CALLS_PER_HUNDRED_MACHINES = 2  # ECS: one call lists machines without a task, and one describes them
 
 PUBLISHED_INTERVAL = 60.0
 PUBLISHED_SCALING_INTERVAL = 600.0
-ALARM_SECONDS = 900.0  # the alarm ends a machine whose CPU use was below 1 % for this long
+ALARM_SECONDS = 900.0  # the alarm ends a machine whose CPU use stays below 1% for this long
 ALARM_INTERVAL = 60.0  # period of the alarm
 
 
 @dataclass
 class Monitor:
-    """The base of both monitors. `calls`: number of API calls so far."""
+    """The base class of both monitors. `calls`: the number of API calls so far."""
 
     cloud: Cloud
     calls: int = field(default=0, init=False)
@@ -50,17 +53,18 @@ class Monitor:
         raise NotImplementedError
 
     def _make_calls(self, count: int) -> simpy.Event:
-        """Count API calls and wait for the time that they take."""
+        """Count API calls and wait for as long as they take."""
         self.calls += count
         return self.cloud.env.timeout(count * self.cloud.assumptions.call)
 
 
 @dataclass
 class CurrentMonitor(Monitor):
-    """The command `monitor`: it observes the model and decides with the real `choose_actions` and `update_history`.
+    """The `monitor` command, which observes the model and uses the real `choose_actions` and `update_history` to
+    decide.
 
-    `is_cheapest`: cheapest mode. `on_decision`: called with each observation and the actions chosen for it. The run
-    starts at time 0.
+    `is_cheapest`: whether cheapest mode is on. `on_decision`: called with each observation and the actions chosen for
+    it. The run starts at time 0.
     """
 
     pace: Pace = field(default_factory=Pace)
@@ -129,7 +133,7 @@ class CurrentMonitor(Monitor):
                     yield from self._end_idle_machines(instances[first : first + CONTAINER_INSTANCES_PER_CALL])
 
     def _end_idle_machines(self, instances: tuple[ContainerInstance, ...]) -> Process:
-        """Drain and end machines as `run/monitor/actions.py` does, and retry what EC2 throttles until it is done."""
+        """Drain and end machines as `run/monitor/actions.py` does, and retry throttled calls until they succeed."""
         cloud = self.cloud
         undrained = sum(not instance.is_draining for instance in instances)
         yield self._make_calls(ceil(undrained / DRAINED_MACHINES_PER_CALL) + 1)
@@ -143,16 +147,16 @@ class CurrentMonitor(Monitor):
 
 @dataclass
 class PublishedMonitor(Monitor):
-    """The monitor of the published system.
+    """The published system's monitor.
 
-    It observes the run once a minute and ends it as soon as a count is zero. Every ten minutes, it lowers the target
-    to the number of messages if there are more machines. Independently, an alarm ends each machine that is idle.
+    It observes the run once a minute and ends it as soon as a count is zero. Every ten minutes, it lowers the target to
+    the number of messages if there are more machines than messages. Independently, an alarm ends each idle machine.
     """
 
     def watch_run(self) -> Process:
         cloud = self.cloud
         cloud.env.process(self._end_idle_machines())
-        self.calls += cloud.target  # PutMetricAlarm
+        self.calls += cloud.target  # one PutMetricAlarm call per machine
         next_scaling = PUBLISHED_SCALING_INTERVAL
         yield cloud.env.timeout(PUBLISHED_INTERVAL)
         while True:
@@ -174,4 +178,4 @@ class PublishedMonitor(Monitor):
                 since = None if machine.idle_since is None else max(machine.idle_since, machine.registered_at)
                 if machine.state == ACTIVE and since is not None and self.cloud.env.now - since >= ALARM_SECONDS:
                     self.cloud.end_machine(machine)
-                    self.calls += 1  # DeleteAlarms
+                    self.calls += 1  # one DeleteAlarms call

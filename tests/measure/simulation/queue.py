@@ -1,4 +1,4 @@
-"""A model of SQS: messages wait, are leased, or are deleted, and the counts are old and imprecise."""
+"""A model of SQS: messages are waiting, leased, or deleted, and the counts are outdated and imprecise."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SAMPLE_SECONDS = 1.0
 
 
 class Poller(Protocol):
-    """A receiver of messages. `is_polling` is true while the queue has it on its list of pollers."""
+    """A receiver of messages. `is_polling`: whether the queue's list of pollers contains this receiver."""
 
     is_polling: bool
 
     @property
     def wanted_jobs(self) -> int:
-        """How many messages it would accept now."""
+        """The number of messages that the receiver would accept now."""
 
     def accept_job(self, job: int) -> None: ...
 
@@ -35,17 +35,17 @@ class Queue:
         self._new_jobs: deque[int] = deque()
         self._returned_jobs: list[int] = []
         self._pollers: list[Poller] = []
-        # Numbers of waiting and leased jobs, one pair a second, for as long as the counts lag.
+        # The numbers of waiting and leased jobs, one pair per second, going back as far as the counts can lag.
         self._samples: deque[tuple[int, int]] = deque([(0, 0)], maxlen=int(lag / SAMPLE_SECONDS) + 1)
         self.states = bytearray()  # of each job
         self.receive_counts: list[int] = []  # of each job; the current count is the receipt that is valid
         self.leased = 0
-        self.zero_counts_until = 0.0  # tests set this: the counts are 0 until then, whatever the queue contains
+        self.zero_counts_until = 0.0  # set by tests: until this time, the counts are 0, whatever the queue contains
         env.process(self._sample_counts())
 
     @property
     def waiting(self) -> int:
-        """How many jobs are visible."""
+        """The number of visible jobs."""
         return len(self._new_jobs) + len(self._returned_jobs)
 
     def submit_jobs(self, count: int) -> None:
@@ -56,7 +56,7 @@ class Queue:
             self._offer_job(job, self._new_jobs)
 
     def settle_counts(self) -> None:
-        """Make the counts current, as if the queue had not changed for longer than they lag."""
+        """Make the counts current, as if the queue had not changed for longer than the lag."""
         self._samples.extend([(self.waiting, self.leased)] * (self._samples.maxlen or 1))
 
     def receive_job(self) -> int | None:
@@ -71,13 +71,13 @@ class Queue:
         return self._lease_job(self._new_jobs.popleft())
 
     def add_poller(self, poller: Poller) -> None:
-        """Pass jobs to `poller` as they appear, until it wants no more."""
+        """Pass new jobs to `poller` until it accepts no more."""
         if not poller.is_polling:
             poller.is_polling = True
             self._pollers.append(poller)
 
     def delete_job(self, job: int, receipt: int) -> None:
-        """Delete a job, unless it has been received again since."""
+        """Delete a job, unless it has been received again in the meantime."""
         if self._is_valid(job, receipt):
             self.states[job] = DELETED
             self.leased -= 1
@@ -90,7 +90,7 @@ class Queue:
             self._offer_job(job, self._returned_jobs)
 
     def read_counts(self) -> QueueCounts:
-        """Return what SQS would report. Each of the two numbers is from a random moment within the lag."""
+        """Return the counts that SQS would report. Each of the two numbers is from a random time within the lag."""
         if self._env.now < self.zero_counts_until:
             return QueueCounts(0, 0)
         return QueueCounts(*(self._read_count(column) for column in (0, 1)))
@@ -109,7 +109,7 @@ class Queue:
         return job
 
     def _offer_job(self, job: int, waiting_jobs: deque[int] | list[int]) -> None:
-        """Pass a job to a random poller. If no poller wants it, add it to `waiting_jobs`."""
+        """Pass a job to a random poller. If no poller accepts it, add it to `waiting_jobs`."""
         while self._pollers:
             index = self._random.randrange(len(self._pollers))
             poller = self._pollers[index]

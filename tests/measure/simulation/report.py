@@ -1,4 +1,4 @@
-"""The comparison as a Markdown table, on the screen and in the docs."""
+"""Formats the comparison as a Markdown table for the screen and the docs."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def format_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def format_cells(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """Return the means over the seeds.
+    """Return the cells, most of which are means over the seeds.
 
-    The machine-hours also show their range, the longest idle time is the maximum, and the lost jobs are a sum.
+    The cell for machine-hours also shows their range, the longest idle time is the maximum, and the number of lost jobs
+    is the sum.
     """
 
     def average(get_value: Callable[[Outcome], float]) -> float:
@@ -61,7 +62,7 @@ def write_table(table: str) -> None:
 
 
 def measure_simulation() -> list[Measurement]:
-    """Return the simulation's part of `make bench`: one size, small enough to take half a minute."""
+    """Return the simulation's measurements for `make bench`: one scenario, small enough to take half a minute."""
     (comparison,) = compare_policies([BENCH_SCENARIO])
     current, published = (
         mean(outcome.hours_ratio for outcome in outcomes) for outcomes in (comparison.current, comparison.published)

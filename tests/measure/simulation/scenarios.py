@@ -1,4 +1,7 @@
-"""The scenarios that the simulation compares: sizes, job lengths, and quotas, for each seed and both policies."""
+"""The scenarios of the simulation: combinations of sizes, job lengths, and quotas.
+
+Each is simulated with several seeds and both policies.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from tests.measure.simulation.model import Outcome, Run
 SEEDS = (1, 2, 3)
 SHORT, LONG = 600.0, 3600.0  # mean job lengths in seconds
 AUTO_MONITOR_INTERVAL = 60.0
-RAISED_TASK_QUOTA = 6000.0  # tasks a minute; AWS raises ECS's default of 500 on request
+RAISED_TASK_QUOTA = 6000.0  # tasks per minute; AWS raises the default ECS quota of 500 on request
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One comparison.
+    """The parameters of one comparison.
 
-    `distribution`: a key of `lengths.DISTRIBUTIONS`. `mean`: of the job lengths, in seconds. `tasks_per_minute`: ECS's
+    `distribution`: a key of `lengths.DISTRIBUTIONS`. `mean`: the mean job length in seconds. `tasks_per_minute`: ECS's
     quota for starting tasks. `interval`: seconds between two normal observations by this project's monitor.
     """
 
@@ -42,7 +45,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A scenario's outcomes under both policies, one for each seed."""
+    """A scenario's outcomes under both policies, one per seed."""
 
     scenario: Scenario
     current: Sequence[Outcome]
@@ -50,7 +53,9 @@ class Comparison:
 
 
 def list_scenarios_of_size(jobs: int, machines: int) -> list[Scenario]:
-    """Return the scenarios of one size: each distribution, ECS's default quota, and one tenth as many long jobs."""
+    """Return the scenarios for one size: one for each distribution, one with the default ECS quota, and one with a
+    tenth as many jobs that take longer.
+    """
     default_quota = Assumptions().tasks_per_minute
     return [
         *(Scenario(jobs, machines, distribution) for distribution in ("constant", "lognormal", "heavy")),
@@ -60,7 +65,7 @@ def list_scenarios_of_size(jobs: int, machines: int) -> list[Scenario]:
 
 
 def list_all_scenarios() -> list[Scenario]:
-    """Return the scenarios of the table in docs/scaling.md."""
+    """Return the scenarios in the table in docs/scaling.md."""
     middle = Scenario(100_000, 1_000, "lognormal")
     large = Scenario(1_000_000, 10_000, "lognormal")
     auto_monitor = [

@@ -1,7 +1,7 @@
-"""A model of a container: slots that run jobs, and jobs that are fetched before a slot is free.
+"""A model of a container: slots that run jobs, and jobs that are prefetched before a slot is free.
 
 It follows `distributed_something/worker/container/intake.py` and uses the real `JobDurations`. The published worker
-fetches nothing ahead and extends no lease.
+does not prefetch jobs or extend leases.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.measure.simulation.queue import Queue
 
 @dataclass
 class JobProgress:
-    """The jobs of a run and how often each was done.
+    """A run's jobs, and how many times each was done.
 
     `program_seconds`: running time of all programs, including those that were interrupted.
     `visibility_seconds`: how long the published worker hides a message; None if leases are extended.
@@ -49,9 +49,10 @@ class JobProgress:
 
 
 class RunningJob:
-    """A job in a slot. The worker may fetch one other job before the program of this one ends.
+    """A job in a slot. The worker may prefetch one more job before this job's program ends.
 
-    `allows_prefetch`: that job may still be fetched. `has_prefetch`: the worker has started to ask for it.
+    `allows_prefetch`: whether a job may still be prefetched. `has_prefetch`: whether the worker has started to request
+    it.
     """
 
     __slots__ = ("allows_prefetch", "has_prefetch", "is_ended", "job", "receipt", "started_at")
@@ -63,7 +64,7 @@ class RunningJob:
 
 @dataclass(eq=False)
 class PrefetchedJob:
-    """A job that waits for a free slot. Its inputs are complete at `ready_at`."""
+    """A job that waits for a free slot. Its inputs are downloaded by the time `ready_at`."""
 
     job: int
     receipt: int
@@ -71,7 +72,7 @@ class PrefetchedJob:
 
 
 class Worker:
-    """A container. It calls `on_change(worker)` when it gets its first job, and when it has no job any more."""
+    """A container. It calls `on_change(worker)` when it becomes busy, and when it no longer has any jobs."""
 
     def __init__(
         self, env: simpy.Environment, queue: Queue, progress: JobProgress, slots: int, fetch_seconds: float,
@@ -99,10 +100,10 @@ class Worker:
         self._poll_queue()
 
     def accept_job(self, job: int) -> None:
-        """Start a job that was received, or keep it until a slot is free."""
+        """Start a job that the worker received, or keep it until a slot is free."""
         receipt = self._queue.receive_counts[job]
         if self._progress.visibility_seconds is not None and self._progress.times_done[job]:
-            self._queue.delete_job(job, receipt)  # as with CHECK_IF_DONE
+            self._queue.delete_job(job, receipt)  # as CHECK_IF_DONE does
         elif self._idle_slots:
             self._start_job(job, receipt, self._fetch_seconds)
         else:
@@ -180,7 +181,10 @@ class Worker:
             self._poll_queue()
 
     def _return_prefetched_job(self, prefetched: PrefetchedJob) -> None:
-        """Return a job that has waited too long for a slot. Prefetch nothing more for the jobs that run now."""
+        """Return a job that has waited too long for a slot.
+
+        Do not prefetch any more jobs while the current jobs run.
+        """
         if prefetched not in self._prefetched:
             return
         self._prefetched.remove(prefetched)

@@ -4,7 +4,7 @@
 # @String label
 # @Double minimum_size
 # ruff: noqa: F821, UP031 (SciJava turns the parameters above into variables; Jython is Python 2)
-"""Fiji script that measures the nuclei in one image; writes nuclei.csv (one row per nucleus) and outlines.png."""
+"""Fiji script that measures the nuclei in one image. It writes nuclei.csv (one row per nucleus) and outlines.png."""
 
 import os
 
@@ -12,17 +12,17 @@ from ij import IJ
 from ij.measure import Measurements, ResultsTable
 from ij.plugin.filter import ParticleAnalyzer
 
-picture = IJ.openImage(os.path.join(input_file_location, well + ".png"))
-IJ.run(picture, "8-bit", "")
-IJ.run(picture, "Gaussian Blur...", "sigma=1.5")
-IJ.setAutoThreshold(picture, "Otsu dark")
+image = IJ.openImage(os.path.join(input_file_location, well + ".png"))
+IJ.run(image, "8-bit", "")
+IJ.run(image, "Gaussian Blur...", "sigma=1.5")
+IJ.setAutoThreshold(image, "Otsu dark")
 
 table = ResultsTable()
 options = ParticleAnalyzer.SHOW_OUTLINES | ParticleAnalyzer.EXCLUDE_EDGE_PARTICLES
 measurements = Measurements.AREA | Measurements.CENTROID | Measurements.MEAN
 analyzer = ParticleAnalyzer(options, measurements, table, minimum_size, float("inf"))
 analyzer.setHideOutputImage(True)
-analyzer.analyze(picture)
+analyzer.analyze(image)
 
 for row in range(table.size()):
     table.setValue("Well", row, well)

@@ -4,9 +4,10 @@ Usage: python3 add_downsampling.py ZARR FACTOR
 
 ZARR is a plate or a single image. Each new pixel is the mean of FACTOR x FACTOR old pixels; incomplete blocks at the
 right and lower edges are dropped. A new pixel is FACTOR times as large as an old one, so the scale is multiplied by
-FACTOR. Its center is shifted by half the difference of the two pixel sizes, which is added to the translation.
+FACTOR. Its center is shifted by half the difference between the two pixel sizes, which is added to the translation.
 
-Needs Python 3.9 and zarr 2, or newer versions. zarr reads and writes only the pixels; the metadata are JSON files.
+The script needs Python 3.9 and zarr 2, or newer versions. zarr is used only to read and write the pixels; the metadata
+are JSON files.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from typing import Any
 import numpy as np
 import zarr
 
-MAX_PARALLEL_PICTURES = 4  # number of images
+MAX_PARALLEL_IMAGES = 4
 
 
-def iter_pictures(root: Path) -> Iterator[Path]:
-    """Yield the folder of each image of a plate, or `root` if it is a single image."""
+def iter_images(root: Path) -> Iterator[Path]:
+    """Yield the folder of each image in a plate, or `root` if `root` is a single image."""
     attributes = _read_json(root / ".zattrs")
     if "plate" not in attributes:
         yield root
@@ -36,19 +37,19 @@ def iter_pictures(root: Path) -> Iterator[Path]:
             yield root / well["path"] / image["path"]
 
 
-def add_level(picture: Path, factor: int) -> None:
-    """Write a new resolution level beside the last one, then add it to the image's metadata."""
-    attributes = _read_json(picture / ".zattrs")
+def add_level(image: Path, factor: int) -> None:
+    """Write a new resolution level next to the last one, and add it to the image's metadata."""
+    attributes = _read_json(image / ".zattrs")
     datasets = attributes["multiscales"][0]["datasets"]
     last = datasets[-1]
     name = str(int(last["path"]) + 1) if last["path"].isdecimal() else str(len(datasets))
-    _shrink_level(picture / last["path"], picture / name, factor)
+    _shrink_level(image / last["path"], image / name, factor)
     datasets.append({"path": name, "coordinateTransformations": build_transformations(last, factor)})
-    _write_json(picture / ".zattrs", attributes)
+    _write_json(image / ".zattrs", attributes)
 
 
 def build_transformations(last: dict[str, Any], factor: int) -> list[dict[str, Any]]:
-    """Return the scale and translation of a level downsampled from the level `last`; the last two axes are y and x."""
+    """Return the scale and translation of a level downsampled from the level `last`. The last two axes are y and x."""
     values = {step["type"]: step[step["type"]] for step in last["coordinateTransformations"]}
     scale = values["scale"]
     translation = values.get("translation", [0.0] * len(scale))
@@ -76,7 +77,10 @@ def _shrink_level(source: Path, target: Path, factor: int) -> None:
 
 
 def _average_blocks(pixels: Any, rows: int, columns: int) -> Any:
-    """Return the mean of each block, rounded if pixels are integers; an image smaller than the factor is one block."""
+    """Return the mean of each block, rounded if the pixels are integers.
+
+    An image smaller than the factor is one block.
+    """
     means = pixels.reshape(rows, pixels.shape[0] // rows, columns, pixels.shape[1] // columns).mean(axis=(1, 3))
     return np.rint(means) if np.issubdtype(pixels.dtype, np.integer) else means
 
@@ -91,13 +95,16 @@ def _write_json(path: Path, value: Any) -> None:
 
 def main(root: str, factor: str) -> int:
     if not factor.isdecimal() or int(factor) < 2:
-        print(f"add_downsampling.py: FACTOR: {factor!r} is not a whole number above 1; write 4", file=sys.stderr)
+        print(
+            f"add_downsampling.py: FACTOR: {factor!r} is not a whole number greater than 1; write a number such as 4",
+            file=sys.stderr,
+        )
         return 2
-    pictures = list(iter_pictures(Path(root)))
-    with ThreadPoolExecutor(MAX_PARALLEL_PICTURES) as pool:
-        for _ in pool.map(lambda picture: add_level(picture, int(factor)), pictures):
+    images = list(iter_images(Path(root)))
+    with ThreadPoolExecutor(MAX_PARALLEL_IMAGES) as pool:
+        for _ in pool.map(lambda image: add_level(image, int(factor)), images):
             pass
-    print(f"{root}: {len(pictures)} images now have a level {factor} times smaller")
+    print(f"{root}: {len(images)} images have a new level that is {factor} times smaller")
     return 0
 
 
