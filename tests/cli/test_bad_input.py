@@ -171,7 +171,7 @@ JOB_MISTAKES = [
     replace_job_file("half of a surrogate pair", r'{"a": "\ud800"}', r"'\ud800': ",
                      "this is one half of a surrogate pair, not a character; write"),
     replace_job_file("60 nested lists", '{"a": ' + "[" * 60 + "]" * 60 + "}", "",
-                     "too deep or too large (more than 50 levels)"),
+                     "nested too deeply or too large (more than 50 levels)"),
     break_job("groups missing", "groups", "this key is missing; list the jobs", "groups"),
     break_job("two lists of jobs", "groups", "the file has both 'groups' and 'plates'; remove one", plates=["P1"]),
     break_job("empty list of jobs", "groups", "it contains no jobs; list at least one", groups=[]),
