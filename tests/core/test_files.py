@@ -109,4 +109,4 @@ def test_the_wrong_kind_of_file_is_recognized(given: str, expected: str) -> None
 
 
 def test_the_check_of_the_file_kind_accepts_an_unknown_kind_of_file() -> None:
-    check_file_kind("files/a.json", {"pipline": "a"}, "Job file")
+    check_file_kind("files/a.json", {"other": "a"}, "Job file")
