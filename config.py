@@ -5,7 +5,7 @@ anything in AWS.
 """
 
 # THE PROGRAM AND ITS IMAGE:
-APP_NAME = 'DistributedSomething'  # used in all of the run's names in AWS; simultaneous runs need different names
+APP_NAME = 'DistributedSomething'  # part of the name of everything in AWS; simultaneous runs need different ones
 DOCKERHUB_TAG = 'user/distributed-something:latest'  # the image's name: user, project, and tag as in the Makefile
 
 # GENERAL AWS SETTINGS (for your account):

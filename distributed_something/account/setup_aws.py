@@ -114,7 +114,7 @@ def set_up_account(
 ) -> Iterator[SetupRow]:  # fmt: skip
     """Yield one row per resource after creating or updating it.
 
-    Raise CloudError if a step that runs need fails; if you call this function again, it continues from there. `root`:
+    Raise CloudError if a step fails that every run depends on; another call continues with that step. `root`:
     the folder that contains `distributed_something/`, the auto-monitor's code. `dry_run`: only report the changes.
     """
     code = build_bundle(root)

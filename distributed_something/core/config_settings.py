@@ -58,7 +58,7 @@ def _parse_boolean(value: object) -> object:
 
 
 def _check_number(value: object) -> object:
-    """Reject values that pydantic would accept as numbers, or would report in a misleading way."""
+    """Reject values that are not numbers, but that pydantic would convert to numbers or report in a misleading way."""
     if isinstance(value, bool):
         raise build_value_error("write a number", "is not a number")
     if isinstance(value, tuple) and value and all(type(part) in (int, float) for part in value):

@@ -1,4 +1,6 @@
-"""The monitor file: a run's names and limits, so that any computer can watch the run and clean up after it.
+"""The monitor file: the names of a run's AWS resources and the run's limits.
+
+With this file, any computer can watch the run and clean up after it.
 
 `startCluster` writes the file to `files/` and copies it to `monitors/` in the bucket. Files from the published system
 are accepted. The auto-monitor reads the file too; because pydantic is not available in Lambda, this module checks the

@@ -99,8 +99,8 @@ def _build_interfaces(file_interfaces: Iterable[JsonObject], groups: list[str], 
     """Return the file's network interfaces, or a new one with the security groups `groups` if the file has none.
 
     AssociatePublicIpAddress is set only if there is a single interface, because EC2 does not accept it for several. The
-    new interface contains the security groups, because EC2 does not accept them outside the interfaces if there are
-    any.
+    security groups go into the new interface, because EC2 rejects top-level security groups in a request that specifies
+    network interfaces.
     """
     new: JsonObject = {"DeviceIndex": 0, "DeleteOnTermination": True} | ({"Groups": groups} if groups else {})
     interfaces = [dict(interface) for interface in file_interfaces] or [new]

@@ -2,7 +2,7 @@
 
 Each function queries the AWS service that owns the resources. AWS's tagging service could list all kinds in one call,
 but its list lags behind: it contains deleted resources and lacks new ones, so it cannot show that nothing remains.
-Names and tags must match exactly.
+A resource counts as an app's only if its name and tags are exactly those that this package gives it.
 """
 
 from __future__ import annotations

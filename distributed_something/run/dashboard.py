@@ -1,4 +1,4 @@
-"""The CloudWatch dashboard for a run: a grid of widgets, filled in with the run's names.
+"""The CloudWatch dashboard for a run: a grid of widgets, filled in with the names of the run's resources.
 
 The dashboard is for people who watch a run in the AWS console; `monitor` shows the same information and more. The run
 does not depend on the dashboard, so the run continues if AWS reports an error while the dashboard is created.

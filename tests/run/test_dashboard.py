@@ -91,7 +91,7 @@ def test_widgets_have_exactly_the_keys_that_cloudwatch_requires() -> None:
             assert 1 <= len(properties["metrics"]) <= 500
 
 
-def test_aws_publishes_each_metric_with_these_dimensions() -> None:
+def test_each_metric_has_the_dimensions_that_aws_publishes() -> None:
     for namespace, name, *dimensions in METRICS:
         names, keys = PUBLISHED[namespace]
         assert name in names
@@ -248,6 +248,6 @@ def test_the_app_dashboard_is_identified_by_its_metrics() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"widgets": 7}', '{"widgets": [{"properties": 1}]}',
                                   '{"widgets": [{"properties": {"metrics": [["AWS/EC2", "CPUUtilization"]]}}]}',
                                   '{"widgets": [{"properties": {"metrics": [["AWS/EC2Spot", "X", "FleetRequestId"]]}}]}'])  # fmt: skip  # noqa: E501
-def test_a_foreign_dashboard_does_not_show_a_fleet(text: str) -> None:
+def test_a_dashboard_from_elsewhere_is_not_mistaken_for_one_of_ours(text: str) -> None:
     assert find_dashboard_fleet(text) is None
     assert not is_dashboard_of_app(text, "App")

@@ -36,7 +36,7 @@ def launcher() -> Iterator[LauncherPool]:
 
 @pytest.fixture(autouse=True)
 def _restore_worker_logger() -> Iterator[None]:
-    """Restore the worker's logger, whose handlers and level a container in this process changes."""
+    """Undo all changes that a container in this process makes to the worker's logger."""
     logger = logging.getLogger("worker")
     original = logger.handlers[:], logger.level, logger.propagate
     yield

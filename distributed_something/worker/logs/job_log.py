@@ -25,7 +25,8 @@ from distributed_something.worker.machine.clock import Clock
 SEND_AFTER_END_SECONDS = 30.0  # how long to keep sending a log after its program has ended
 IDLE_CHECK_SECONDS, BUSY_CHECK_SECONDS = 1.0, 0.02  # between rounds
 READ_BLOCK_BYTES = 8 * 1024
-# Limits on how much of one log is queued until watchtower has taken all of it; the last block may exceed them.
+# How much of one log is queued per round, before watchtower has accepted what is already queued. The last block may
+# exceed these limits.
 BURST_BYTES, BURST_EVENTS = 256 * 1024, 1_000
 MAX_OPEN_LOGS = 200  # finished jobs whose logs are still being sent; each has an open file and usually a thread
 # Control characters are replaced with Unicode symbols (such as ␀), which are readable and harmless in any terminal.

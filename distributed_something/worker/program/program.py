@@ -22,8 +22,8 @@ def _list_worker_variables() -> tuple[str, ...]:
     """Return the environment variables that are meant only for the worker and must not reach the program.
 
     In the image, the worker's Python runs with -E, so PYTHONPATH and PYTHONHOME are meant for the program. Python sets
-    LC_CTYPE itself if no locale is set (PEP 538). Python has done so if LC_CTYPE is missing from the kernel's copy of
-    the initial environment.
+    LC_CTYPE itself if no locale is set (PEP 538). If LC_CTYPE is missing from the kernel's copy of
+    the initial environment, Python set it.
     """
     if not sys.flags.ignore_environment:
         return ("PYTHONPATH", "PYTHONHOME")
