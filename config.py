@@ -67,5 +67,5 @@ MIN_FILE_SIZE_BYTES = 1  # each with at least this many bytes
 NECESSARY_STRING = ''  # and with this text in its name; '' allows every name
 
 # YOUR OWN CONSTANTS:
-# Your program gets every other constant in capitals as an environment variable with the same name, for example
+# Your program gets all other uppercase constants as environment variables with the same names, for example
 # MY_NAME = 'Ada'

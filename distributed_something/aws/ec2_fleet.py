@@ -168,7 +168,7 @@ def cancel_fleet(ec2: EC2Client, fleet_id: str) -> FleetState | None:
         failures = response.get("UnsuccessfulFleetRequests") or []
         if failures:
             reason = failures[0].get("Error", {}).get("Message", "no reason given")
-            raise CloudError(f"EC2 did not cancel it: {reason}")
+            raise CloudError(f"EC2 did not cancel the fleet: {reason}")
     return fleet
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-# ECS sends SIGTERM, and SIGKILL this much later. A spot instance ends two minutes after its interruption notice.
+# ECS sends SIGTERM, and SIGKILL this much later. A spot instance is terminated two minutes after its interruption
+# notice.
 STOP_SECONDS = 110
 NO_ROLES: Mapping[str, str] = {}
 MACHINE_ATTRIBUTE = "app"  # the attribute that tells ECS which app an instance belongs to

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distributed_something.run.monitor.policy import Pace
     from distributed_something.run.run_context import RunContext
 
-CHEAPEST_HELP = "After 15 minutes, stop replacing machines that end."
+CHEAPEST_HELP = "After 15 minutes, stop replacing machines that are terminated."
 
 
 @click.command(

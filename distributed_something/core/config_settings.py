@@ -141,7 +141,7 @@ class Settings(BaseModel):
     EXPECTED_NUMBER_FILES: ConfigInteger = Field(default=1, ge=0)
     MIN_FILE_SIZE_BYTES: ConfigInteger = Field(default=1, ge=0)
     NECESSARY_STRING: Annotated[
-        str, build_pattern_validator(r"[^\0]*", "a string without zero bytes", "write plain text")
+        str, build_pattern_validator(r"[^\0]*", "a string without null bytes", "write plain text")
     ] = ""
     MOUNT_S3: ConfigBoolean = False
     IDLE_ALARM: ConfigBoolean = True
@@ -289,5 +289,5 @@ def _encode_environment_value(path: Path, name: str, value: object) -> str:
             problem = f"{format_value(value)} is not valid Unicode text"
         raise InputError(path, name, problem, "use a string or a number") from None
     if "\0" in text:
-        raise InputError(path, name, "a zero byte cannot be passed to the container", "remove it")
+        raise InputError(path, name, "a null byte cannot be passed to the container", "remove it")
     return text

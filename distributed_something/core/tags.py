@@ -70,5 +70,5 @@ def build_tag_specifications(
 
 
 def has_run_tags(tags: Mapping[str, str]) -> bool:
-    """Return whether the tags contain an app and a run of this package. Other software also uses the tag `app`."""
+    """Return whether the tags include this package's `app` and `run` tags. Other software also uses the tag `app`."""
     return "app" in tags and parse_run_start(tags.get("run", "")) is not None

@@ -113,7 +113,10 @@ def _build_interfaces(file_interfaces: Iterable[JsonObject], groups: list[str], 
 
 
 def _has_persistent_volume(content: JsonObject) -> bool:
-    """Return whether any volume is kept after its machine ends. EC2 gives all volumes of a machine the same tags."""
+    """Return whether any volume is kept after its machine is terminated.
+
+    EC2 gives all volumes of a machine the same tags.
+    """
     mappings = content.get("BlockDeviceMappings", ())
     return any(mapping.get("Ebs", {}).get("DeleteOnTermination") is False for mapping in mappings)
 

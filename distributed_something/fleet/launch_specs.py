@@ -147,7 +147,7 @@ def _build_disk_mappings(mappings: list[JsonObject], size: int) -> list[JsonObje
     mappings = mappings or [{"DeviceName": ECS_IMAGE_ROOT_DEVICE, "Ebs": {"VolumeType": "gp3"}}]
     volumes: list[JsonObject] = [mapping["Ebs"] for mapping in mappings if "Ebs" in mapping]
     for volume in volumes:
-        volume.setdefault("DeleteOnTermination", True)  # otherwise it costs money after its machine ends
+        volume.setdefault("DeleteOnTermination", True)  # otherwise it costs money after its machine is terminated
     if volumes:
         volumes[-1]["VolumeSize"] = size
     return mappings

@@ -1,4 +1,4 @@
-"""The plan of a submission: how many jobs a job file contains, counted while all of them are checked.
+"""The plan for a submission: the number of jobs in a job file, counted while the jobs are checked.
 
 Nothing is sent here.
 """

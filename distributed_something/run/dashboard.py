@@ -29,7 +29,7 @@ MINUTE_SECONDS, FIVE_MINUTES_SECONDS = 60, 300  # EC2Spot publishes its metrics 
 # programs, so each pattern is anchored at the start of the line. `tests/run/test_dashboard.py` tests the patterns
 # against the log of a real worker.
 JOB_START_PATTERN = r"/^start (?<job>\S+) \(attempt (?<attempt>\d+)\)/"
-ERROR_LINE_PATTERN = r"/^(failed \S+.* \(attempt \d+\): |bad message |lost lease of |this container ends: )/"
+ERROR_LINE_PATTERN = r"/^(failed \S+.* \(attempt \d+\): |bad message |lost lease of |this container is stopping: )/"
 
 _START_STATISTICS = "stats count(*) as starts, count_distinct(job) as distinct_jobs"
 _START_QUERY = f"SOURCE '$logs' | parse @message {JOB_START_PATTERN} | filter ispresent(job) | {_START_STATISTICS}"

@@ -8,5 +8,5 @@ MACHINE_TYPE = ['t3.micro']
 MACHINE_PRICE = 0.10
 MEMORY = 800
 
-# The program gets every other constant in capitals as an environment variable.
+# The program gets all other uppercase constants as environment variables.
 MY_NAME = 'FirstName LastName'

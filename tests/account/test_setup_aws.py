@@ -151,7 +151,7 @@ def copy_project(folder: Path, added_code: str) -> Path:
 # Setup
 
 
-def test_an_empty_account_gets_everything_that_runs_need(clients: Clients) -> None:
+def test_an_empty_account_gets_everything_that_a_run_needs(clients: Clients) -> None:
     rows = set_up(clients)
 
     assert {row.state for row in rows} == {"created"}

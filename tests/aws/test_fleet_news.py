@@ -37,7 +37,7 @@ def aws() -> Iterator[ExactClients]:
 def add_fleet_history(
     aws: ExactClients, *, errors: tuple[Any, ...] = (), information: tuple[Any, ...] = (), since: float = START
 ) -> None:
-    """Expect one request per kind of event, and return these events, each as (subtype, description)."""
+    """Expect one request per kind of event, and answer it with these events, each given as (subtype, description)."""
     for kind, events in (("error", errors), ("information", information)):
         request = {"SpotFleetRequestId": FLEET_ID, "StartTime": datetime.fromtimestamp(since, UTC), "EventType": kind,
                    "MaxResults": 1000}  # fmt: skip

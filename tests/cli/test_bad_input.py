@@ -151,7 +151,7 @@ CONFIG_MISTAKES = [
     break_config("unsupported object", "MINE", "object()",
                  "a value of type object cannot be passed to the container; use a string"),
     break_config("half of a surrogate pair", "MINE", r"'\ud800'", "is not valid Unicode text; use a string"),
-    break_config("zero byte", "MINE", r"'\0'", "a zero byte cannot be passed to the container; remove it"),
+    break_config("null byte", "MINE", r"'\0'", "a null byte cannot be passed to the container; remove it"),
     break_config("placeholder bucket", "AWS_BUCKET", "'your-bucket-name'",
                  "is a placeholder; replace it with your own"),
     break_config("placeholder image", "DOCKERHUB_TAG", "'user/distributed-something:latest'", "--local"),
@@ -596,7 +596,7 @@ def test_no_monitor_file_causes_a_traceback(folder: Path, keys: dict[str, object
     assert_accepted_or_rejected(check)
 
 
-# No operating system accepts a zero byte in an argument.
+# No operating system accepts a null byte in an argument.
 random_words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 COMMON_WORDS = [
     "setup", "submitJob", "startCluster", "monitor", "interrupt", "stop", "--help", "--dry-run", "--resume", "--wait",

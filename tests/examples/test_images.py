@@ -1,6 +1,4 @@
-"""All examples' container images: they contain the example's worker files, and the worker's Python can load these
-files.
-"""
+"""The examples' container images: each one contains its example's worker files, and the worker's Python can load them."""
 
 from __future__ import annotations
 

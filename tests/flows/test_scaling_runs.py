@@ -15,7 +15,7 @@ from tests.support.project import MONITOR_FILE, ROOT, Project, create_project, l
 SHORT_JOBS = ("a", "b", "c", "d", "e", "f")
 
 
-def test_idle_machines_are_ended_during_a_long_job_despite_interruptions_and_two_killed_monitors(
+def test_idle_machines_are_terminated_during_a_long_job_despite_interruptions_and_two_killed_monitors(
     tmp_path: Path,
 ) -> None:
     gates = Gates(tmp_path / "gates")

@@ -75,7 +75,10 @@ def test_modules_are_imported_by_name_and_only_from_the_package() -> None:
 
 
 def test_there_are_no_import_cycles() -> None:
-    """Imports in functions and under TYPE_CHECKING count too. `worker/__init__.py` does not: it only lists names."""
+    """Imports in functions and under TYPE_CHECKING count too.
+
+    Those in `worker/__init__.py` do not, because it only re-exports names.
+    """
     module_paths = list_modules()
     graph = {
         name: {item.module: item for item in iter_imports(name, path, module_paths)}

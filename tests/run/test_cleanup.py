@@ -392,7 +392,7 @@ def test_a_fleet_that_ec2_does_not_cancel_is_reported_and_its_machines_are_not_t
         cleaner, "alarms", "dashboard", "dead-letter queue", "queue", "definitions", "templates", "volumes", "cluster"
     )
     report = cleaner.clean_up(failures=1)
-    expected = f"NOT REMOVED     fleet {FLEET_ID}: EC2 did not cancel it: not now"
+    expected = f"NOT REMOVED     fleet {FLEET_ID}: EC2 did not cancel the fleet: not now"
     assert format_cleanup_report(report).splitlines()[-1] == expected
     assert [failure.kind for failure in report.failed] == [ResourceKind.FLEET]
 

@@ -201,7 +201,7 @@ def test_the_errors_widget_shows_a_lost_lease(caplog: pytest.LogCaptureFixture) 
 
 def test_the_errors_widget_shows_the_end_of_a_container_whose_mount_was_lost() -> None:
     """A real case would require a mounted bucket, so the test reads the line from the source code."""
-    call = 'log.error("this container ends: %s"'
+    call = 'log.error("this container is stopping: %s"'
     assert call in (ROOT / "distributed_something" / "worker" / "container" / "container.py").read_text()
     check_error_lines(call.partition('"')[2].rstrip('"') % "its mount was lost")
 

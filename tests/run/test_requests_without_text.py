@@ -78,7 +78,9 @@ class Rehearsal:
 
     def __post_init__(self) -> None:
         self.time, self.output = FakeTime(BEGIN), FakeOutput()
-        self.slow_machines: list[tuple[str, str]] = []  # (machine, fleet): machines that end after their fleet
+        self.slow_machines: list[
+            tuple[str, str]
+        ] = []  # (machine, fleet): machines that are terminated after their fleet
         backends = [by_account[DEFAULT_ACCOUNT_ID][ACCOUNT.region] for by_account in (ec2_backends, ecs_backends)]
         self.machines = MachineSimulator(*backends)
         self.clock = Clock(self.time.now, self.sleep)
@@ -170,7 +172,7 @@ class Rehearsal:
                 self.root.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
     def leave_machines(self, run: MonitorFile) -> None:
-        """Add a machine without a fleet, a machine that ends after its canceled fleet, and a foreign machine."""
+        """Add a machine without a fleet, one that is terminated after its canceled fleet, and a foreign one."""
         tags = {"app": "App", "run": run.run, "Name": "AppWorker"}
         self.add_machine(tags)
         self.slow_machines.append((self.add_machine(tags | {FLEET_ID_TAG: run.MONITOR_FLEET_ID}), run.MONITOR_FLEET_ID))

@@ -1,8 +1,8 @@
 """Finds the permissions that the code needs by reading its source, and evaluates policies as IAM does.
 
-No emulator evaluates conditions (moto denies every statement with a condition), and none supports all calls
-that the code makes. This module therefore finds the calls in the source code, and its small evaluator supports the features that our
-policies use.
+No emulator evaluates conditions (moto denies every statement with a condition), and none supports all calls that the
+code makes. This module therefore finds the calls in the source code, and its small evaluator supports the features that
+our policies use.
 """
 
 from __future__ import annotations

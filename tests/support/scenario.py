@@ -497,7 +497,7 @@ class Scenario:
         ec2.terminate_instances(InstanceIds=[instances[0]["InstanceId"]])
 
     def _create_orphaned_volume(self, run: MonitorFile) -> None:
-        """Create a volume like one that remains if a machine ends before EC2 marks its disk for deletion."""
+        """Create a volume like one that remains if a machine is terminated before EC2 marks its disk for deletion."""
         tags: Any = [{"Key": "app", "Value": "App"}, {"Key": "run", "Value": run.run}]
         self.stage.root.ec2.create_volume(
             AvailabilityZone=f"{ACCOUNT.region}a",

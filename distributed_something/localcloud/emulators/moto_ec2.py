@@ -63,7 +63,7 @@ def sum_fulfilled_capacity(fleet: SpotFleetRequest) -> float:
 
 
 def get_fleet_ledger(fleet: SpotFleetRequest) -> FleetLedger:
-    """Return a fleet's ledger. Create it if it does not exist, for example for a fleet from CloudFormation."""
+    """Return a fleet's ledger. Create it if it does not exist, for example, for a fleet from CloudFormation."""
     if not hasattr(fleet, "ledger"):
         fleet.ledger = FleetLedger()  # type: ignore[attr-defined]
         fleet.create_time = utcnow()  # type: ignore[attr-defined]

@@ -102,7 +102,7 @@ def delete_orphans(clients: Clients, report: OrphanReport) -> OrphanRemoval:
     """Delete the orphans that certainly belong to this package.
 
     AWS errors are reported in the result and are not raised. Fleets are deleted before machines, because a fleet
-    replaces machines that end.
+    replaces machines that are terminated.
     """
     removal = OrphanRemoval()
     for kind, (size, delete) in _build_delete_calls(clients).items():

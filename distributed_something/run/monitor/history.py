@@ -131,7 +131,7 @@ def _compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:
     """Return the cost since the last snapshot, in USD.
 
     An unwatched fleet is not scaled down, so the time between two snapshots is charged at the higher of the two rates.
-    If no machines are left, the time is not charged, because it is unknown when the last machine ended.
+    If no machines are left, the time is not charged, because it is unknown when the last machine was terminated.
     """
     if history.at is None or not snapshot.hourly:
         return 0.0

@@ -18,7 +18,7 @@ from distributed_something.worker.job.failures import AWS_ERRORS
 DELETE_BATCH_SIZE = 10  # SQS limit for one DeleteMessageBatch call
 DELETE_WAIT_SECONDS = 0.5  # how long to wait for a batch to fill
 DELETE_RETRY_SECONDS = 5.0  # pause before failed deletions are retried
-MAX_FINAL_DELETES = 3  # rounds of deletion, without a pause, when the container ends
+MAX_FINAL_DELETES = 3  # rounds of deletion, without a pause, when the container stops
 log = logging.getLogger("worker")
 
 

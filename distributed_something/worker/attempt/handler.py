@@ -58,11 +58,11 @@ class Hooks:
 
 
 class StopState(Protocol):
-    """Whether the container must end now or soon; implemented by StopRequest."""
+    """Whether the container must stop now or soon; implemented by StopRequest."""
 
     @property
     def is_announced(self) -> bool:
-        """Whether the container must end, so that no more jobs are started."""
+        """Whether the container must stop, so that no more jobs are started."""
 
     @property
     def is_due(self) -> bool:

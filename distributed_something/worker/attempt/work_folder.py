@@ -59,7 +59,7 @@ def _empty_folder(folder: str, nested_folders: list[str], free_names: Iterator[s
 def _move_deep_folder(folder: str, free_names: Iterator[str]) -> str:
     if len(folder) < LONG_PATH_CHARACTERS:
         return folder
-    os.chmod(folder, 0o700)  # renaming a folder changes its `..` entry, which needs write permission
+    os.chmod(folder, 0o700)  # renaming a folder changes its `..` entry, so the folder must be writable
     name = next(free_names)
     os.rename(folder, name)
     return name

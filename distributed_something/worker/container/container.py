@@ -48,7 +48,7 @@ from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.launcher import LauncherPool
 from distributed_something.worker.program.processors import use_one_processor
 
-MAX_LAST_CALL_SECONDS = 5.0  # limit for each of the three waits for AWS calls when the container ends
+MAX_LAST_CALL_SECONDS = 5.0  # limit for each of the three waits for AWS calls when the container stops
 EXIT_RESERVE_SECONDS = 1.0  # reserved for the process to exit
 CLOSED_CHECK_SECONDS = 30.0  # how often to check whether the monitor has closed the run
 HEALTH_CHECK_SECONDS = 5.0  # how often to check whether this container's health has changed
@@ -59,7 +59,7 @@ class Container:
     """All parts of one worker and the threads that run them.
 
     `health` and `gate` decide whether the container takes jobs. Each value put into `notices` is the number of seconds
-    until the container must end.
+    until the container must stop.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Container:
         return BucketMount(build_mount_plan(self._context.s3, self._settings), self._handle_lost_mount)
 
     def _handle_lost_mount(self, reason: str) -> None:
-        log.error("this container ends: %s", reason)  # the dashboard searches for this prefix
+        log.error("this container is stopping: %s", reason)  # the dashboard searches for this prefix
         self._exit_code = 1
         self._notices.put(STOP_RESERVE_SECONDS)
 

@@ -41,7 +41,7 @@ class RunningProgram:
 class JobIntake:
     """The source of jobs for the slots of one container.
 
-    `gate` limits how many jobs may be taken now, for example none while the container is paused. `now` is a monotonic
+    `gate` limits how many jobs may be taken now; none may be taken while the container is paused. `now` is a monotonic
     clock in seconds. `durations` contains how long the most recent jobs took.
     """
 
@@ -66,7 +66,7 @@ class JobIntake:
             self._work_changed.notify()
 
     def wait_for_attempt(self, slot: int) -> Attempt | None:
-        """Wait for the slot's next job and return it; return None when the container must end."""
+        """Wait for the slot's next job and return it; return None when the container must stop."""
         self.announce_idle_slot(slot)
         with self._lock:
             while not self._ready and not self._stop.is_announced:
@@ -86,7 +86,7 @@ class JobIntake:
         self.durations.add_program_time(seconds)
 
     def run(self) -> None:
-        """Poll the queue until the container must end. Failed calls are retried after a pause."""
+        """Poll the queue until the container must stop. Failed calls are retried after a pause."""
         pause = 1.0
         with ThreadPoolExecutor(2 * self._settings.docker_cores, "fetch", initializer=use_one_processor) as pool:
             while not self._stop.is_announced:

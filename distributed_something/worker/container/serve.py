@@ -1,6 +1,6 @@
-"""Entry point for a container: runs DOCKER_CORES slots until the container must end.
+"""Entry point for a container: runs DOCKER_CORES slots until the container must stop.
 
-The container ends on SIGTERM or after a spot notice. It then starts no more jobs, lets running programs use the time
+The container stops on SIGTERM or after a spot notice. It then starts no more jobs, lets running programs use the time
 that remains, and returns unfinished jobs to the queue.
 """
 
@@ -35,7 +35,7 @@ def serve(
     prepare: Callable[[Job, Folders], None] = lambda job, folders: None,
     failure: Callable[[Job, Folders, Result], str | None] = usual_failure,
 ) -> int:
-    """Run jobs until the container must end. A hook that is not passed keeps its standard behavior.
+    """Run jobs until the container must stop. A hook that is not passed keeps its standard behavior.
 
     Return the exit code: 0, 1 (the mount or the worker's own code failed), or 2 (an environment variable is missing or
     invalid).

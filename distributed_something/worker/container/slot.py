@@ -28,7 +28,7 @@ class Slot:
         self._uploads, self._stop, self._delay = uploads, stop, delay
 
     def run(self) -> None:
-        """Run jobs until the container must end, then wait until the last job's results are uploaded."""
+        """Run jobs until the container must stop, then wait until the last job's results are uploaded."""
         self._stop.wait(self._delay)
         upload: Future[None] | None = None
         while (attempt := self._intake.wait_for_attempt(self._number)) is not None:

@@ -10,7 +10,7 @@ STOP_RESERVE_SECONDS = 10.0  # time to end running programs (5 s from SIGTERM to
 
 
 class StopRequest:
-    """The time at which the container must end. If several end times are announced, the earliest one counts.
+    """The time at which the container must stop. If several end times are announced, the earliest one counts.
 
     `now` is a monotonic clock in seconds.
     """
@@ -21,7 +21,7 @@ class StopRequest:
         self._announced = threading.Event()
 
     def announce_end(self, seconds: float) -> None:
-        """Announce that the container will end in `seconds`. From now on, no jobs are started.
+        """Announce that the container will stop in `seconds`. From now on, no jobs are started.
 
         Running programs may continue until STOP_RESERVE_SECONDS before the end.
         """
@@ -30,7 +30,7 @@ class StopRequest:
 
     @property
     def is_announced(self) -> bool:
-        """Whether the container must end, so that no more jobs are started."""
+        """Whether the container must stop, so that no more jobs are started."""
         return self._announced.is_set()
 
     @property
@@ -40,7 +40,7 @@ class StopRequest:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the container must end."""
+        """Seconds until the container must stop."""
         return self._end - self._now()
 
     def wait(self, seconds: float) -> bool:

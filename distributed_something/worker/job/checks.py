@@ -129,7 +129,7 @@ def _read_start(path: Path) -> bytes:
             raise _UnreadableFile(f"{_format_name(path)} {problem}")
         with path.open("rb") as file:
             return file.read(MAX_CHECKED_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: the name contains a zero byte
+    except (OSError, ValueError) as error:  # ValueError: the name contains a null byte
         raise _UnreadableFile(f"{_format_name(path)} cannot be read: {error}") from None
 
 

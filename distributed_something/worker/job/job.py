@@ -103,7 +103,7 @@ class Job:
         if not all(self.commands):
             raise BadMessage("`command` is empty")
         if "\0" in "".join(map("".join, self.commands)):
-            raise BadMessage("`command` contains a zero byte")
+            raise BadMessage("`command` contains a null byte")
         self._check_buckets()
 
     def _check_buckets(self) -> None:

@@ -38,7 +38,7 @@ log = logging.getLogger("worker")
 
 
 class LogBackoff:
-    """The pause between failing calls and the errors logged so far, shared by all log streams of a container."""
+    """The errors logged so far and the pause after a failed call. All of a container's log streams share them."""
 
     def __init__(
         self, subject: str, first_pause: float = FIRST_RETRY_SECONDS, monotonic: Callable[[], float] = time.monotonic

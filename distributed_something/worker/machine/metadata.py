@@ -61,7 +61,7 @@ class InstanceMetadata:
             status, text = self._request_text("GET", path, {TOKEN_HEADER: self._token})
             if status in (200, 404):
                 return text if status == 200 else None
-            if status == 401:  # the token is no longer valid, for example after a hibernation
+            if status == 401:  # the token is no longer valid, for example, after a hibernation
                 self._renew_at = 0.0
         return None
 

@@ -3,7 +3,7 @@
 The folder is read-only; a job writes its results to `output_dir`, where they are checked. s3fs runs in the foreground
 as a child process of the worker and obtains the role's credentials itself. If s3fs dies or hangs, every program
 that reads the folder fails or hangs, so the worker checks the mount every few seconds and, if necessary, mounts the
-bucket again. After several failures in a row, the container ends.
+bucket again. After several failures in a row, the container stops.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Watches for EC2's notices that this spot machine will end in about two minutes or is at elevated risk of ending."""
+"""Watches for EC2's notices that this spot machine will soon be terminated, or is at elevated risk of interruption."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ log = logging.getLogger("worker")
 class SpotWatcher:
     """Watches for spot notices and rebalance recommendations, and reports each of them once.
 
-    `on_notice` is called with the time when the machine ends (seconds since 1970), `on_rebalance` without arguments.
-    A callback that raises an error is called again in the next round. `now()` returns the seconds since 1970.
+    `on_notice` is called with the time when the machine is terminated (seconds since 1970), `on_rebalance` without
+    arguments. A callback that raises an error is called again in the next round. `now()` returns the seconds since
+    1970.
     """
 
     def __init__(
@@ -58,7 +59,10 @@ class SpotWatcher:
             self._handled_notices.add(notice)
 
     def _compute_end_time(self, announced: datetime | None) -> float:
-        """Return when the machine ends: at most two minutes from now, even if the clock or the notice is wrong."""
+        """Return when the machine is terminated:
+
+        at most two minutes from now, even if the clock or the notice is wrong.
+        """
         latest = self._now() + SPOT_NOTICE_SECONDS
         return min(announced.timestamp(), latest) if announced else latest
 

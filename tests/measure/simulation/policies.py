@@ -133,7 +133,7 @@ class CurrentMonitor(Monitor):
                     yield from self._end_idle_machines(instances[first : first + CONTAINER_INSTANCES_PER_CALL])
 
     def _end_idle_machines(self, instances: tuple[ContainerInstance, ...]) -> Process:
-        """Drain and end machines as `run/monitor/actions.py` does, and retry throttled calls until they succeed."""
+        """Drain and terminate machines as `run/monitor/actions.py` does, and retry throttled calls."""
         cloud = self.cloud
         undrained = sum(not instance.is_draining for instance in instances)
         yield self._make_calls(ceil(undrained / DRAINED_MACHINES_PER_CALL) + 1)

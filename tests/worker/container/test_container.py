@@ -53,7 +53,7 @@ class Machine:
         self._thread.start()
 
     def wait(self) -> int:
-        """Wait until the container ends, and return its exit code."""
+        """Wait until the container stops, and return its exit code."""
         self._thread.join(30)
         return self._codes[0]
 

@@ -1,4 +1,4 @@
-"""How a container runs its parts: slots start in turn and share one processor, and a failure ends the container."""
+"""How a container runs its parts: slots start in turn and share one processor, and a failure stops the container."""
 
 from __future__ import annotations
 
