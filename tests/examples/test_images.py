@@ -1,4 +1,4 @@
-"""The examples' container images: each one contains its example's worker files, and the worker's Python can load them."""
+"""The examples' container images contain the example's worker files, and the worker's Python can load them."""
 
 from __future__ import annotations
 

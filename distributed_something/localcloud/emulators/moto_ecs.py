@@ -1,4 +1,4 @@
-"""ECS features that moto lacks, patched into its classes: tasks that really run, list calls with filters, and rejected deletions.
+"""ECS features that moto lacks, patched in: tasks that really run, list calls with filters, and rejected deletions.
 
 Moto sets a service's running count to the desired count but starts no tasks. Here, moto's objects only store the state;
 `services.py` simulates the scheduler.
