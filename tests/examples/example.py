@@ -41,7 +41,7 @@ class Example(Project):
             run_script(self.folder / "get-data.sh")
         self.settings = load_settings(self.folder / "config.py")
 
-    def environment(self, more: Mapping[str, str]) -> dict[str, str]:  # type: ignore[override]
+    def build_environment(self, more: Mapping[str, str]) -> dict[str, str]:
         variables = super().build_environment(more)
         return variables | {"PATH": os.pathsep.join([*self.program_folders, variables["PATH"]])}
 
@@ -71,7 +71,7 @@ class Example(Project):
             if key.startswith(prefix) and not key.startswith(other_prefixes)
         }
 
-    def records(self) -> list[dict[str, Any]]:
+    def read_records(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text()) for path in sorted(self.get_bucket_folder().glob("runs/*/*/jobs/*.json"))]
 
     def build_image(self, base: str = "", image: str = "") -> str:

@@ -58,7 +58,7 @@ def test_an_image_that_contains_only_the_programs_produces_the_same_counts(tmp_p
     with open_example("biocontainer", tmp_path / "clone") as example:
         image = example.build_image(build_image(tmp_path / "base", "tests/bwa-samtools-only:1"))
         statistics = run_both_job_files(example, "--containers")
-        assert {record["image"] for record in example.records()} == {image}
+        assert {record["image"] for record in example.read_records()} == {image}
     assert "20052 + 0 in total" in statistics
     assert "19572 + 0 mapped" in statistics
     assert "example-biocontainer" not in run_docker("ps", "--all", "--format", "{{.Image}}")

@@ -31,5 +31,5 @@ def test_the_cell_count_in_containers_is_the_same_as_on_this_computer(tmp_path: 
         job_file.write_text(json.dumps(content))
         assert "jobs done       2" in example.run_four_commands("files/exampleJob.json", "--containers")
         assert count_all_cells(example) == 59  # the same result as without containers
-        assert {record["image"] for record in example.records()} == {image}
+        assert {record["image"] for record in example.read_records()} == {image}
     assert "example-cellcount" not in run_docker("ps", "--all", "--format", "{{.Image}}")

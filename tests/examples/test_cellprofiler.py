@@ -30,10 +30,10 @@ def test_the_fly_nuclei_are_counted_and_a_truncated_image_or_an_empty_group_is_r
         assert [read_nuclei_count(example, position) for position in (2, 76, 218)] == [273, 796, 644]
         names = sorted(key.rpartition("/")[2] for key in example.list_result_files("project_folder/output/2/"))
         assert names == ["Cells.csv", "CroppedFlyImage0001.tiff", "Cytoplasm.csv", "Image.csv", "Nuclei.csv"]
-        inputs = {record["message"]["group"].get("Metadata"): record["bytes_in"] for record in example.records()}
+        inputs = {record["message"]["group"].get("Metadata"): record["bytes_in"] for record in example.read_records()}
         assert inputs["Metadata_Position=76"] < 3.1e6  # the group's three images, not all nine
 
-        reasons = sorted(record["reason"] for record in example.records() if record["state"] == "failed")
+        reasons = sorted(record["reason"] for record in example.read_records() if record["state"] == "failed")
         truncated = "images/cut.TIF is truncated: it has 400,000 of 1,008,766 bytes"
         assert reasons == [
             "load_data.csv has no row with Metadata_Position=9",

@@ -40,7 +40,7 @@ def test_jobs_in_containers_write_the_same_greetings(tmp_path: Path) -> None:
         image = example.build_image()
         assert "jobs done       2" in example.run_four_commands("files/exampleJob.json", "--containers")
         assert read_greetings(example) == GREETINGS
-        assert {record["image"] for record in example.records()} == {image}
+        assert {record["image"] for record in example.read_records()} == {image}
     assert "example-helloworld" not in run_docker("ps", "--all", "--format", "{{.Image}}")
 
 

@@ -47,4 +47,4 @@ def test_a_converted_plate_is_valid_and_a_file_that_is_not_a_plate_is_reported(t
         assert [level.shape for level in levels] == [(125, 250), (62, 125), (15, 31)]
         means = levels[1][:60, :124].reshape(15, 4, 31, 4).mean(axis=(1, 3))
         assert np.array_equal(levels[2], np.rint(means))
-        assert [len(record["outputs"]) for record in example.records() if record["state"] == "done"] == [2317]
+        assert [len(record["outputs"]) for record in example.read_records() if record["state"] == "done"] == [2317]

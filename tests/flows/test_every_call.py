@@ -546,7 +546,7 @@ def build_finisher(aws: ExactClients, tmp_path: Path, *, retries: int) -> tuple[
 class OpenGate:
     """An admission gate that allows every job."""
 
-    def count_places(self, wanted: int, ahead: int) -> int:
+    def count_allowed_jobs(self, wanted: int, ahead: int) -> int:
         return wanted + ahead
 
     def release_probe(self) -> None:

@@ -33,7 +33,7 @@ def format_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def format_cells(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """Return the cells, most of which are means over the seeds.
+    """Return the cells. Most of them are means over the seeds.
 
     The cell for machine-hours also shows their range, the longest idle time is the maximum, and the number of lost jobs
     is the sum.
