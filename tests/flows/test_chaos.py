@@ -26,7 +26,7 @@ BRIEF = Size(jobs=100, workers=3, seconds=14, seed=11, lease=3, calm_seconds=100
 
 @pytest.mark.parametrize("name", ["ministack", "roto"])
 def test_chaos_does_not_lose_jobs_and_every_result_and_record_is_correct(name: str, tmp_path: Path) -> None:
-    outcome = run_chaos(BRIEF, getattr(emulator, name), tmp_path)
+    outcome = run_chaos(BRIEF, getattr(emulator, f"run_{name}"), tmp_path)
     assert outcome.is_ok, f"{format_outcome(outcome, name)}\n{outcome.log[-20_000:]}"
     assert len({"kill", "stop", "spot notice", "freeze worker", "freeze machine"} & set(outcome.havoc)) >= 3
     assert sum(outcome.requests.values()) - outcome.requests["requests"] >= 20
