@@ -1,6 +1,6 @@
 """The Fleet file, checked against the config and botocore's model of the call before anything is sent.
 
-A Fleet file describes its machines either by LaunchSpecifications, as in the published system, or by a launch template
+A Fleet file describes its machines with either LaunchSpecifications, as in the published system, or a launch template
 (see `launch_specs.py`). The config determines the machine types, the number of machines, their price, and whether they
 get public addresses. From either form, the run creates its own launch template (`launch_plan.py`) and requests the
 fleet with it. Only a launch template can tag volumes, require IMDSv2, and make some machines on-demand.
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 MAX_POOLS = 300  # EC2: combinations of type and subnet per fleet (User Guide: "Quotas for EC2 Fleet and Spot Fleet")
-MAX_LAUNCH_SPECS = 50  # EC2: LaunchTemplateConfigs of CreateFleet; no limit is documented for RequestSpotFleet
+MAX_LAUNCH_SPECS = 50  # EC2: LaunchTemplateConfigs per CreateFleet call; no limit is documented for RequestSpotFleet
 # In this package's and the published system's Fleet files.
 _PLACEHOLDERS = ("FILL_IN", "XXXX", "NNNN", "123456789123", "your-key")
 _OBJECT_LISTS = ("NetworkInterfaces", "BlockDeviceMappings", "SecurityGroups", "TagSpecifications")

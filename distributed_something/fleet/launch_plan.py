@@ -1,7 +1,8 @@
 """The plan for a run's launch template: its versions, and the types and subnets that the fleet requests for each.
 
-The fleet request names versions by number, and EC2 numbers versions in the order in which they are created. The request
-and the versions are built from the same plan, so that a version number always refers to the intended specification.
+The fleet request refers to versions by number, and EC2 numbers versions in the order in which they are created. The
+request and the versions are built from the same plan, so that a version number always refers to the intended
+specification.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ METADATA_OPTIONS = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
 TAGGED_RESOURCE_TYPES = ("instance", "volume")
 # EC2 rejects InstanceMarketOptions in a fleet.
 _FLEET_KEYS = ("InstanceType", "InstanceRequirements", "InstanceMarketOptions")
-# Spot machines cannot have these, and neither the monitor nor cleanup could terminate an on-demand machine with them.
-# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingDisableAPITermination.html
+# Spot machines cannot have these attributes, and neither the monitor nor cleanup could terminate an on-demand machine
+# with them. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingDisableAPITermination.html
 _PROTECTION_KEYS = ("DisableApiTermination", "DisableApiStop")
 
 
@@ -50,7 +51,7 @@ class LaunchPlan:
     versions: tuple[TemplateVersion, ...]
 
     def build_configs(self) -> list[JsonObject]:
-        """Return the LaunchTemplateConfigs of the fleet request."""
+        """Return the LaunchTemplateConfigs for the fleet request."""
         return [
             {
                 "LaunchTemplateSpecification": {"LaunchTemplateName": self.name, "Version": str(version.number)},

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
 
 
-# The only volume of the ECS-optimized Amazon Linux 2023 image; it also holds the containers.
+# The only volume of the ECS-optimized Amazon Linux 2023 image; it also stores the containers.
 ECS_IMAGE_ROOT_DEVICE = "/dev/xvda"
 LAUNCH_SPECIFICATIONS_KEY, LAUNCH_TEMPLATE_CONFIGS_KEY = "LaunchSpecifications", "LaunchTemplateConfigs"
 _ZONE_KEYS = ("AvailabilityZone", "AvailabilityZoneId")
@@ -69,7 +69,7 @@ def build_template_data(specification: JsonObject, settings: Settings) -> JsonOb
 def find_interface_fault(interfaces: list[JsonObject], *, public: bool) -> TemplateFault | None:
     """Return why EC2 cannot start a fleet's machines with these NetworkInterfaces, or None if it can.
 
-    `public`: ASSIGN_IP. Source:
+    `public`: whether machines get a public address (ASSIGN_IP). Source:
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_LaunchTemplateInstanceNetworkInterfaceSpecificationRequest.html
     """
     if any("NetworkInterfaceId" in interface for interface in interfaces):

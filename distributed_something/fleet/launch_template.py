@@ -90,7 +90,7 @@ def find_template_fault(settings: Settings, content: JsonObject) -> TemplateFaul
 
 @contextmanager
 def create_run_template(ec2: EC2Client, plan: LaunchPlan, sleep: Callable[[float], None]) -> Iterator[None]:
-    """Create the run's launch template with the versions of the plan.
+    """Create the run's launch template with the plan's versions.
 
     Delete the template again if EC2 rejects a version or a request inside the block. Raise CloudError if a call to EC2
     fails.

@@ -1,4 +1,4 @@
-"""The container engine on this computer, called by means of the `docker` command."""
+"""The container engine on this computer, which is controlled with the `docker` command."""
 
 from __future__ import annotations
 

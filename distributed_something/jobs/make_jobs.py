@@ -203,7 +203,7 @@ def _expand_option(
 
 
 class _ExclusionRules:
-    """The patterns of `--exclude`: WELL, PLATE/WELL, or PLATE/WELL/SITE. `*` matches anything; A01-A12 is a block."""
+    """The patterns in `--exclude`: WELL, PLATE/WELL, or PLATE/WELL/SITE. `*` matches anything; A01-A12 is a block."""
 
     def __init__(self, texts: Iterable[str], digits: int) -> None:
         self._is_used = {pattern: False for text in texts for pattern in _parse_patterns(text, digits)}
@@ -236,9 +236,9 @@ def _parse_patterns(text: str, digits: int) -> Iterator[str]:
 
 
 def _batch_groups(groups: Iterable[dict[str, str]], names: list[str], size: int) -> Iterator[JobGroup]:
-    """Yield groups that hold up to `size` values of the last name, such as `"sites": "1,2,3"`.
+    """Yield groups that contain up to `size` values of the last name, such as `"sites": "1,2,3"`.
 
-    Values of different wells or plates are never in one group.
+    Values from different wells or plates are never in the same group.
     """
     *leading, last = names
     for values, same in groupby(groups, key=lambda group: [group[name] for name in leading]):

@@ -112,8 +112,8 @@ def send_batch(
 def _catch_ctrl_c() -> Iterator[threading.Event]:
     """Make Ctrl-C set the event that is yielded. Only a second Ctrl-C raises KeyboardInterrupt at once.
 
-    If KeyboardInterrupt were raised while the pool starts a thread, the pool would not know that thread and would not
-    wait for it. That thread could then send its batch after the user has been told how many jobs were sent.
+    If KeyboardInterrupt were raised while the pool starts a thread, the pool would not register that thread and would
+    not wait for it. That thread could then send its batch after the number of sent jobs was reported to the user.
     """
     pressed = threading.Event()
 

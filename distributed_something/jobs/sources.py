@@ -38,7 +38,7 @@ def raise_problem(error: InputError) -> NoReturn:
 
 
 def build_problem_collector(problems: InputProblems) -> ProblemHandler:
-    """Return a handler that collects problems and raises all of them when an error message can show no more."""
+    """Return a handler that collects problems and raises all of them when the error message is full."""
 
     def collect_problem(error: InputError) -> None:
         problems.add(error)
@@ -182,7 +182,7 @@ def _read_json_lines(lines: IO[str], path: Path, on_problem: ProblemHandler) -> 
         try:
             group = parse_json(line, path)
         except InputError as error:
-            detail = error.key.removeprefix("line 1, ")  # the parser sees only this line
+            detail = error.key.removeprefix("line 1, ")  # the parser receives only this line
             key = f"{place}, {detail}" if detail else place
             on_problem(InputError(path, key, error.problem, error.remedy))
             continue

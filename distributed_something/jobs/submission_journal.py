@@ -97,7 +97,7 @@ class SubmissionJournal:
                 self._mark_sent(int(word) for word in line.split() if word.isdigit())
 
     def _cut_last_line(self) -> None:
-        """Remove an incomplete last line: its last number may be cut off and thus be another job's."""
+        """Remove an incomplete last line, because its last number may be cut off and refer to another job."""
         content = self._path.read_bytes()
         complete = content.rfind(b"\n") + 1
         if complete < len(content):

@@ -64,7 +64,7 @@ def _iter_duplicate_errors(job_file: JobFile, shards: list[array[int]]) -> Itera
 
 
 def _iter_duplicates(shards: list[array[int]]) -> Iterator[int]:
-    """Yield each hash that occurs several times; only one shard at a time is sorted, to save memory."""
+    """Yield each hash that occurs several times. To save memory, only one shard is sorted at a time."""
     for shard in shards:
         pairs = itertools.pairwise(sorted(shard))
         yield from dict.fromkeys(first for first, second in pairs if first == second)

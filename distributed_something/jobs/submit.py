@@ -115,7 +115,10 @@ def format_submission_progress(sent: int, total: int) -> str:
 
 
 def _iter_unsent_jobs(submission: Submission) -> Iterator[NumberedMessage]:
-    """Yield the jobs that are not in the journal. Raise ChangedTableError at the end if the jobs have changed."""
+    """Yield the jobs that are not in the journal.
+
+    Raise ChangedTableError at the end if the jobs have changed since they were checked.
+    """
     digest = hashlib.sha256()
     for number, body in enumerate(submission.job_file.iter_bodies()):
         digest.update(body.encode())

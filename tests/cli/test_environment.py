@@ -140,7 +140,7 @@ def test_a_missing_module_of_our_own_is_not_blamed_on_the_environment(clone: Pat
 
 
 @pytest.mark.parametrize("words", [["--help"], ["submitJob", "--help"], ["makeJobs", "--help"], []])
-def test_help_imports_no_slow_packages(words: list[str]) -> None:
+def test_help_does_not_import_slow_packages(words: list[str]) -> None:
     script = """
 import atexit, runpy, sys
 atexit.register(lambda: print(*sorted({name.partition(".")[0] for name in sys.modules})))

@@ -39,7 +39,7 @@ def test_an_example_has_fewer_python_lines_than_the_published_worker(name: str) 
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_has_the_files_named_on_the_page_and_executable_scripts(name: str) -> None:
+def test_an_example_has_the_required_files_and_executable_scripts(name: str) -> None:
     folder = ROOT / "examples" / name
     for file in ("README.md", "files/exampleJob.json", "worker/Dockerfile"):
         assert (folder / file).is_file()

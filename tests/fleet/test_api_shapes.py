@@ -54,7 +54,9 @@ def test_a_valid_request_has_no_faults() -> None:
          "list at least 1"),
     ],
 )  # fmt: skip
-def test_a_fault_has_its_key_problem_and_remedy(config: dict[str, Any], key: str, problem: str, remedy: str) -> None:
+def test_a_fault_contains_the_key_problem_and_remedy(
+    config: dict[str, Any], key: str, problem: str, remedy: str
+) -> None:
     (fault,) = find_config_faults(**config)
     assert (fault.key, fault.problem) == (key, problem)
     assert fault.remedy.startswith(remedy)

@@ -144,7 +144,7 @@ def test_botocore_accepts_the_request_for_the_shipped_file() -> None:
         assert create_fleet(ec2, request, FakeTime().sleep) == response["SpotFleetRequestId"]
 
 
-def test_checking_sends_nothing() -> None:
+def test_checking_a_fleet_file_does_not_send_requests() -> None:
     with block_requests():
         check_fleet_file(build_client(), build_settings(), fill_in_example(), Path("fleet.json"))
 

@@ -142,7 +142,7 @@ def test_a_type_or_subnet_that_is_listed_twice_is_requested_once() -> None:
     assert list_pools(build_request(content, MACHINE_TYPE=["m5.large", "m5.large"])) == [("m5.large", "subnet-a")]
 
 
-def test_without_a_subnet_ec2_chooses() -> None:
+def test_without_a_subnet_in_the_file_ec2_chooses_one() -> None:
     assert list_pools(build_request(build_file({"ImageId": "ami-1"}))) == [("m5.large", "")]
 
 
@@ -696,7 +696,7 @@ def load_template(*versions: dict[str, Any]) -> dict[str, Any] | None:
         )
 
 
-def test_the_version_that_the_file_names_is_read() -> None:
+def test_the_template_version_that_the_file_specifies_is_read() -> None:
     assert load_template({"ImageId": "ami-7"}) == {"ImageId": "ami-7"}
 
 

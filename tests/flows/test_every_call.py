@@ -442,7 +442,7 @@ def test_quotas_are_looked_up_by_code(aws: ExactClients) -> None:
     assert read_quota_value(aws.clients.service_quotas, quota_class) == 5.0
 
 
-def test_the_reasons_of_stopped_tasks_are_read(aws: ExactClients) -> None:
+def test_the_reasons_why_tasks_stopped_are_read(aws: ExactClients) -> None:
     request = {"cluster": "app-cluster", "serviceName": "AppService", "desiredStatus": "STOPPED", "maxResults": 100}
     aws.expect_call("ecs.list_tasks", request, taskArns=["task-1"])
     aws.expect_call("ecs.describe_tasks", {"cluster": "app-cluster", "tasks": ["task-1"]}, tasks=[{"stopCode": "X"}])

@@ -69,7 +69,7 @@ def test_a_run_with_the_unedited_example_files_processes_96_wells_from_another_f
 DELIVERIES = 6
 
 
-def test_a_run_of_200_jobs_survives_killed_workers_a_killed_monitor_aws_errors_and_duplicate_messages(
+def test_a_run_with_200_jobs_survives_killed_workers_a_killed_monitor_aws_errors_and_duplicate_messages(
     tmp_path: Path,
 ) -> None:
     with create_project(tmp_path / "p", CHECK_IF_DONE_BOOL="True", JOB_RETRIES=DELIVERIES) as test_project:
@@ -175,7 +175,7 @@ def test_two_projects_can_run_at_the_same_time(tmp_path: Path) -> None:
             assert len(test_project.read_results()) == count
 
 
-def test_the_monitor_fails_if_the_resources_of_its_run_do_not_exist(tmp_path: Path) -> None:
+def test_the_monitor_fails_if_its_runs_resources_do_not_exist(tmp_path: Path) -> None:
     with create_project(tmp_path / "p") as test_project:
         test_project.run("setup")
         test_project.run("submitJob", str(test_project.write_job_file(**build_square_jobs(200))))

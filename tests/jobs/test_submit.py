@@ -139,7 +139,7 @@ def test_the_queue_has_a_tag_with_the_total_number_of_submitted_jobs(tmp_path: P
 # Interruptions and --resume
 
 
-def test_an_interruption_reports_the_jobs_that_the_journal_lists(tmp_path: Path) -> None:
+def test_an_interruption_reports_as_many_jobs_as_the_journal_lists(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 2000, FakeSqs())
     error = sender.interrupt_after(500)
     sent_numbers = sorted(map(parse_number, sender.sqs.received))

@@ -36,7 +36,7 @@ LONG_AGO = 3600.0
 
 
 class App:
-    """An app in an emulated account, with a run that began an hour ago, and actions that can follow."""
+    """An app in an emulated account, with a run that began an hour ago. The methods are what the user does next."""
 
     def __init__(self, clients: Clients) -> None:
         self.clients = clients

@@ -21,7 +21,7 @@ class Poller(Protocol):
     is_polling: bool
 
     @property
-    def wanted_jobs(self) -> int:
+    def free_capacity(self) -> int:
         """The number of messages that the receiver would accept now."""
 
     def accept_job(self, job: int) -> None: ...
@@ -113,7 +113,7 @@ class Queue:
         while self._pollers:
             index = self._random.randrange(len(self._pollers))
             poller = self._pollers[index]
-            if poller.wanted_jobs > 0:
+            if poller.free_capacity > 0:
                 poller.accept_job(self._lease_job(job))
                 return
             self._pollers[index] = self._pollers[-1]

@@ -90,7 +90,7 @@ class Worker:
         self.idle_since = env.now
 
     @property
-    def wanted_jobs(self) -> int:
+    def free_capacity(self) -> int:
         if self.is_stopping or not self.is_started:
             return 0
         return self._idle_slots + self._prefetch_slots - len(self._prefetched)
@@ -197,7 +197,7 @@ class Worker:
         self._queue.return_job(running.job, running.receipt)
 
     def _poll_queue(self) -> None:
-        while self.wanted_jobs > 0:
+        while self.free_capacity > 0:
             job = self._queue.receive_job()
             if job is None:
                 self._queue.add_poller(self)

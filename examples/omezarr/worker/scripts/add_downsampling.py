@@ -95,10 +95,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 def main(root: str, factor: str) -> int:
     if not factor.isdecimal() or int(factor) < 2:
-        print(
-            f"add_downsampling.py: FACTOR: {factor!r} is not a whole number greater than 1; write a number such as 4",
-            file=sys.stderr,
-        )
+        print(f"add_downsampling.py: FACTOR: {factor!r} is not a whole number greater than 1; write 4", file=sys.stderr)
         return 2
     images = list(iter_images(Path(root)))
     with ThreadPoolExecutor(MAX_PARALLEL_IMAGES) as pool:
