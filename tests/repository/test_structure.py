@@ -56,7 +56,7 @@ def test_every_package_imports_only_from_lower_layers() -> None:
 
 
 def test_modules_are_imported_by_name_and_only_from_the_package() -> None:
-    """Code with `import distributed_something.run` could use any module in that package, and no test could tell which ones."""
+    """With `import distributed_something.run`, code could use any module in it, and no test could tell which ones."""
     problems = [
         f"{path.relative_to(ROOT)}:{node.lineno}: import {alias.name}"
         for path in list_modules().values()
