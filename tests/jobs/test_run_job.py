@@ -298,7 +298,7 @@ def test_in_a_container_a_job_can_read_the_mounted_bucket(tmp_path: Path) -> Non
         assert code == 0, output
         assert (folder / "job" / "output" / "copy").read_text() == "pear\n"
         code, output, _ = run_one_job(local_project, command=command)
-        assert (code, "a --local run mounts only with --containers" in output) == (1, True), output
+        assert (code, "a --local run can mount the bucket only with --containers" in output) == (1, True), output
 
 
 class FakeDocker:
