@@ -1,31 +1,19 @@
-# The image's name. DOCKERHUB_TAG in config.py must be the same, as user/project:tag; `make build` checks that.
-user = user
-project = distributed-something
-tag = latest
-config = config.py
-# The image that contains your program; `make build` adds the worker to it.
-base = debian:bookworm-slim
-
-# ---- The machinery, from here on: do not edit; a newer version replaces this whole part.
+# Add options to the command that builds images like this: DOCKER_BUILD="docker build --platform linux/amd64" make build
 PYTHON = python3
 venv = .venv
+# The example that demo, build, and push use, such as helloworld: make build EXAMPLE=helloworld
+EXAMPLE =
+example_project = $(if $(EXAMPLE),--project examples/$(EXAMPLE))
 # Puts the virtual environment first in PATH, because recipes call `python` and local workers call `python3`.
 in_venv = PATH="$(CURDIR)/$(venv)/bin:$$PATH"
-pip = $(venv)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes
+# The locks list every package, so pip need not look for others. --no-deps: ministack requires an older botocore than the
+# one that is locked, and works with it.
+pip = $(venv)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 locks = files/requirements.txt files/requirements-local.txt
 
-image = $(user)/$(project):$(tag)
-# The value of a constant in the config file, as text.
-constant = $(PYTHON) -c 'import runpy; print(runpy.run_path("$(config)").get("$(1)", ""))'
-# The command that builds images; add options that your Docker engine or network needs, such as --platform linux/amd64.
-docker_build = docker build
-build_image = @context=$$(mktemp -d) && trap 'rm -rf "$$context"' EXIT && trap 'exit 130' INT && trap 'exit 143' TERM \
-  && set -x && distributed_something/worker/image/make-context.sh "$$context" worker \
-  && $(docker_build) --build-arg BASE_IMAGE=$(base) --build-arg MOUNT_S3=$$($(call constant,MOUNT_S3)) \
-    --tag $(image) "$$context"
-projects = .
+projects = . $(patsubst %/config.py,%,$(wildcard examples/*/config.py))
 
-.PHONY: help venv build push clean same-image
+.PHONY: help venv build push clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -33,18 +21,11 @@ help:  ## list the targets
 
 venv: $(venv)/.installed  ## install the packages that run.py needs, also for --local, into .venv
 
-build: same-image  ## build the worker image, with s3fs if the config sets MOUNT_S3
-	$(build_image)
+build: venv  ## build the image DOCKERHUB_TAG (EXAMPLE=, else the root's; base= to use another program's image)
+	@$(in_venv) python run.py $(example_project) buildImage $(if $(base),--base $(base))
 
-push: build  ## build the image and push it to Docker Hub
-	docker push $(image)
-
-same-image:
-	@named=$$($(call constant,DOCKERHUB_TAG) 2>/dev/null) || { \
-	  echo "$(config) cannot be read; to see the error: python run.py setup" >&2; exit 1; }; \
-	case "$$named" in "$(image)" | "$(image:%:latest=%)") ;; *) \
-	  echo "$(config): DOCKERHUB_TAG: '$$named' is not the image that the Makefile builds, '$(image)';" \
-	    "make both names the same, because machines run the image in DOCKERHUB_TAG" >&2; exit 1 ;; esac
+push: venv  ## build the image and push it to Docker Hub
+	@$(in_venv) python run.py $(example_project) buildImage --push $(if $(base),--base $(base))
 
 clean:  ## delete what make and --local created: .venv, local, caches
 	@for project in $(projects); do if [ -e $(venv)/.installed ] && [ -d $$project/local ]; then \
@@ -66,21 +47,11 @@ $(venv)/.installed: $(venv)/.made $(locks)
 	@$(pip) $(foreach lock,$(locks),-r $(lock))
 	@touch $@
 
-# ---- The template's own, from here on: new projects do not get this part.
-# The example that demo, build, and push use, such as helloworld: make build EXAMPLE=helloworld
-EXAMPLE =
 # Packages that the examples' programs need on this computer. Those of cellcount are always installed, for the demo.
 demo_lock = examples/cellcount/requirements.txt
 in_example = $(patsubst examples/%/requirements.txt,$(venv)/.example-%,\
   $(filter-out $(demo_lock),$(wildcard examples/*/requirements.txt)))
 
-projects += $(patsubst %/config.py,%,$(wildcard examples/*/config.py))
-ifneq ($(EXAMPLE),)
-config = examples/$(EXAMPLE)/config.py
-image = $$($(call constant,DOCKERHUB_TAG))
-build_image = @PYTHON=$(PYTHON) DOCKER_BUILD="$(docker_build)" \
-  examples/build.sh $(EXAMPLE) $(if $(filter file,$(origin base)),,$(base))
-endif
 
 .PHONY: demo test test-examples lint check check-long bench
 

@@ -6,7 +6,7 @@ anything in AWS.
 
 # THE PROGRAM AND ITS IMAGE:
 APP_NAME = 'DistributedSomething'  # part of the name of everything in AWS; simultaneous runs need different ones
-DOCKERHUB_TAG = 'user/distributed-something:latest'  # the image's name: user, project, and tag as in the Makefile
+DOCKERHUB_TAG = 'user/distributed-something:latest'  # the name of the image that `make build` builds
 
 # GENERAL AWS SETTINGS (for your account):
 AWS_REGION = 'us-east-1'  # your bucket's region; from another region, you pay for every byte that machines read

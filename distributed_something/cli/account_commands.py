@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from distributed_something.cli.context import ROOT, Context, ExitCode, shorten_path
+from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command
 
 
@@ -38,6 +38,7 @@ def setup_aws(
     from distributed_something.account.step import SetupState, format_setup_row
     from distributed_something.aws.sts import identify_account
     from distributed_something.core.clock import Clock
+    from distributed_something.project.template import PACKAGE_PARENT
 
     settings, clients, console, clock = context.settings, context.clients, context.console, Clock()
     account, buckets = identify_account(clients, settings.AWS_REGION), collect_buckets(settings, read, write)
@@ -47,7 +48,7 @@ def setup_aws(
     rows = (
         delete_account_setup(clients, account, buckets, clock.now, dry_run=dry_run)
         if destroy
-        else set_up_account(clients, account, buckets, ROOT, clock.sleep, dry_run=dry_run)
+        else set_up_account(clients, account, buckets, PACKAGE_PARENT, clock.sleep, dry_run=dry_run)
     )
     is_incomplete = False
     for row in rows:

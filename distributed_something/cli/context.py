@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from distributed_something.core.config_settings import Settings
     from distributed_something.localcloud import LocalCloud
 
-ROOT = Path(__file__).resolve().parents[2]  # the folder with run.py, worker/, and this package
-
 
 class ExitCode(IntEnum):
     """The exit code of run.py."""
@@ -43,7 +41,7 @@ class Context:
     local: bool = False
     containers: bool = False
     config: Path | None = None
-    project: Path = ROOT
+    project: Path = field(default_factory=Path.cwd)
     debug: bool = False
     console: Console = field(default_factory=Console)
 
@@ -75,10 +73,14 @@ class Context:
         if not self.local:
             return None
         from distributed_something.localcloud import start_local_cloud
+        from distributed_something.project.template import find_template_file
 
         settings = self.settings
         cloud = start_local_cloud(
-            self.project, containers=self.containers, region=settings.AWS_REGION, worker_root=ROOT
+            self.project,
+            containers=self.containers,
+            region=settings.AWS_REGION,
+            default_worker=find_template_file("worker"),
         )
         cloud.ensure_buckets([settings.AWS_BUCKET])
         return cloud

@@ -14,7 +14,7 @@ COMMAND_GROUPS = {
     "The four commands of a run, in this order": ("setup", "submitJob", "startCluster", "monitor"),
     "Before the first run": ("setupAWS", "fleetFile", "check"),
     "If something goes wrong": ("why", "cleanup"),
-    "Your own program": ("newProject", "makeJobs", "runJob", "upgrade"),
+    "Your own program": ("newProject", "buildImage", "makeJobs", "runJob", "upgrade"),
     "The local cloud (with --local)": ("interrupt", "stop"),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from distributed_something.cli import (
@@ -37,14 +39,17 @@ for command in (
     run_commands.setup, run_commands.submit_job, run_commands.start_cluster, run_commands.monitor,
     run_commands.cleanup, account_commands.setup_aws, account_commands.fleet_file, diagnose_commands.check,
     diagnose_commands.why, project_commands.new_project, project_commands.make_jobs, project_commands.run_job,
-    project_commands.upgrade, local_commands.interrupt, local_commands.stop,
+    project_commands.build_image, project_commands.upgrade, local_commands.interrupt, local_commands.stop,
 ):  # fmt: skip
     cli.add_command(command)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit code. Only --debug shows a traceback."""
-    context = Context()
+def main(arguments: list[str] | None = None, project: Path | None = None) -> int:
+    """Run the command line and return the exit code. Only --debug shows a traceback.
+
+    `project`: the folder of the project, unless --project names another one; by default, the current folder.
+    """
+    context = Context(project=project or Path.cwd())
     try:
         cli.main(arguments, prog_name="run.py", standalone_mode=False, obj=context)
         return ExitCode.DONE

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from distributed_something.cli.context import ROOT, Context
+from distributed_something.cli.context import Context
 from distributed_something.cli.group import Command
 from distributed_something.core.text import format_row
 
@@ -44,7 +44,7 @@ def new_project(
 
     if example and (base or program):
         raise click.UsageError("an example has its own program; leave out either --from, or --base and --program")
-    new.check_project_folder(ROOT, folder, example)
+    new.check_project_folder(folder, example)
     name = _ask(
         "APP_NAME, which names everything in AWS",
         app_name,
@@ -57,9 +57,31 @@ def new_project(
     if not example:
         base = _ask("The Docker image that contains the program", base, "debian:bookworm-slim", new.check_base_option)
         program = _ask("What a job runs", program, DEFAULT_PROGRAM, new.check_program_option)
-    new.make_project(ROOT, folder, new.ProjectSpec(name, tag, base, program, example))
-    context.console.print_progress(format_row("created", folder))
+    new.create_project(folder, new.ProjectSpec(name, tag, base, program, example))
+    is_committed = new.commit_project(folder)
+    context.console.print_progress(format_row("created", f"{folder}{', with a first commit' if is_committed else ''}"))
     context.console.print_progress(f"next: cd {folder}, then read README.md")
+
+
+@click.command(
+    "buildImage",
+    cls=Command,
+    needs="Docker, and the project's worker/Dockerfile, which contains your program. make build does this, too.",
+    examples=("buildImage", "--project examples/cellcount buildImage --push"),
+    next_step="--local --containers runJob, to try the image; buildImage --push, before a run on AWS",
+)
+@click.option("--base", metavar="IMAGE", help="Add the worker to this image instead of building worker/Dockerfile.")
+@click.option("--push", is_flag=True, help="Push the image afterward.")
+@click.pass_obj
+def build_image(context: Context, base: str | None, push: bool) -> None:
+    """Build the image DOCKERHUB_TAG: your program and the worker."""
+    from distributed_something.core.config_settings import load_settings
+    from distributed_something.project import build_image
+
+    settings = load_settings(context.config_file)
+    build_image.build_image(settings, context.project, base)
+    if push:
+        build_image.push_image(settings)
 
 
 @click.command(
@@ -140,6 +162,7 @@ def run_job(context: Context, job_file: Path, index: int | None, identity: str |
     from distributed_something.jobs import run_job
     from distributed_something.jobs.docker import Docker
     from distributed_something.jobs.job_file import load_job_file
+    from distributed_something.project.template import find_template_file
 
     if (index is None) == (identity is None):
         raise click.UsageError("choose one job with --index N (from 1) or --id JOBID")
@@ -161,7 +184,9 @@ def run_job(context: Context, job_file: Path, index: int | None, identity: str |
     if containers:
         code = run_job.run_worker_container(folder, container, aws, Docker())
     else:
-        code = run_job.run_worker_process((context.project / "worker").resolve(), ROOT, folder, container, aws)
+        code = run_job.run_worker_process(
+            (context.project / "worker").resolve(), find_template_file("worker"), folder, container, aws
+        )
     outcome = run_job.load_job_outcome(folder, code, uploads=bool(loaded.uploads) and not upload, container=containers)
     context.console.print_result(run_job.format_job_outcome(outcome))
     raise SystemExit(outcome.exit_code)
@@ -169,29 +194,30 @@ def run_job(context: Context, job_file: Path, index: int | None, identity: str |
 
 @click.command(
     cls=Command,
-    needs="The template repository at the version you want, and your project's folder.",
+    needs="The newer version, as a clone of the repository or an installed package, and the folder of your project.",
     examples=("--project ../my-cells upgrade --dry-run", "--project ../my-cells upgrade"),
     next_step="make build, in your project",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be changed.")
-@click.option("--force", is_flag=True, help="Also replace the files that you have edited.")
+@click.option("--force", is_flag=True, help="Convert an older project even if you have edited its copied code.")
 @click.pass_obj
 def upgrade(context: Context, dry_run: bool, force: bool) -> None:
-    """Copy this version of the package into a project."""
-    from distributed_something.project import upgrade
+    """Bring this version of the package into a project."""
+    from distributed_something.project import convert
+    from distributed_something.project.upgrade import upgrade_project
 
-    plan = upgrade.plan_upgrade(ROOT, context.project)
-    notes = list(upgrade.format_upgrade_notes(plan, ROOT, context.project))
-    if dry_run:
-        for line in upgrade.format_upgrade_plan(plan):
-            context.console.print_result(line)
-    else:
+    project, console = context.project, context.console
+    if convert.is_older_form(project):
+        plan = convert.plan_conversion(project)
         if not force:
-            upgrade.check_no_edits(plan, context.project)
-        upgrade.apply_upgrade(plan, context.project)
-        context.console.print_progress(upgrade.format_upgrade_counts(plan))
-    for line in notes:
-        context.console.print_result(line)
+            convert.check_no_edits(plan, project)
+        lines = (
+            [format_row("delete", name) for name in plan.deleted] if dry_run else convert.convert_project(project, plan)
+        )
+    else:
+        lines = upgrade_project(project, dry_run=dry_run)
+    for line in lines:
+        console.print_result(line)
 
 
 def _ask(question: str, option: str | None, default: str, check: Callable[[str], _Checked]) -> _Checked:

@@ -99,22 +99,22 @@ def read_endpoint_variables() -> dict[str, str]:
 
 
 def run_worker_process(
-    own: Path, root: Path, folder: Path, container: Mapping[str, Any], aws: Mapping[str, str]
+    own: Path, default_worker: Path, folder: Path, container: Mapping[str, Any], aws: Mapping[str, str]
 ) -> int:
     """Run the job in `folder` with a worker process, and return the worker's exit code.
 
-    `own`: the project's folder `worker`. A script that does not exist there is taken from `root`/worker. `aws`: the
-    environment variables that the worker needs to call AWS.
+    `own`: the project's folder `worker`. What is missing there is taken from `default_worker`. `aws`: the environment
+    variables with which the worker reaches AWS.
     """
     script, scripts = (
-        own / name if (own / name).exists() else root / "worker" / name for name in ("generic-worker.py", "scripts")
+        own / name if (own / name).exists() else default_worker / name for name in ("generic-worker.py", "scripts")
     )
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     env = proxies | {
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
         "HOME": os.environ.get("HOME", str(folder)),
         "LANG": os.environ.get("LANG", "C.UTF-8"),
-        "PYTHONPATH": str(root),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         "PYTHONUNBUFFERED": "1",
         **get_container_environment(container),
         **aws,

@@ -1,4 +1,4 @@
-"""The daemon's entry point: `python -m distributed_something.localcloud PROJECT WORKER_ROOT`.
+"""The daemon's entry point: `python -m distributed_something.localcloud PROJECT DEFAULT_WORKER`.
 
 `start_local_cloud` runs it.
 """

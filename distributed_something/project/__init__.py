@@ -1,5 +1,4 @@
-"""Projects for the user's own programs: `newProject` creates them, and `upgrade` updates their copy of the package.
+"""Projects: creating one for a program, building its image, and bringing a newer version of the package into it.
 
-Only `cli` imports this package; it imports `jobs` and `core`. Start reading in `shipped_files.py`, which defines which
-files belong to the package and which to the developer, then read `new.py`.
+`cli` imports it; it imports `jobs` and `core`. Start with `new.py`; `template.py` knows where the shipped files are.
 """

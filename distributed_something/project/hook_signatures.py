@@ -17,17 +17,30 @@ from distributed_something.core.files import read_text_file
 HookSignatures = Mapping[str, Mapping[str, str]]
 
 
-def read_hooks(path: Path) -> dict[str, dict[str, str]]:
-    """Return the signature and a hash of the docstring of each public function; raise InputError for invalid Python."""
-    try:
-        tree = ast.parse(read_text_file(path, "generic-worker.py"))
-    except (SyntaxError, ValueError) as error:
-        raise InputError(path, "", f"this is not valid Python ({error})", "correct the syntax") from None
+def parse_settings_keys(source: str, path: Path) -> list[str]:
+    """Return the config keys in the source of a version's `config_settings.py`: the upper-case fields of Settings."""
+    tree = _parse_source(source, path)
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    fields = (node.target for settings in classes for node in settings.body if isinstance(node, ast.AnnAssign))
+    return [field.id for field in fields if isinstance(field, ast.Name) and field.id.isupper()]
+
+
+def parse_hooks(source: str, path: Path) -> dict[str, dict[str, str]]:
+    """Return the signature and a hash of the docstring of each public function in a generic-worker.py."""
+    tree = _parse_source(source, path)
     functions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"))
     return {
         node.name: {"signature": build_signature(node), "docstring": _hash_docstring(ast.get_docstring(node))}
         for node in functions
     }
+
+
+def _parse_source(source: str, path: Path) -> ast.Module:
+    """Return the parsed source; raise InputError, which names `path`, if it is not valid Python."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError) as error:
+        raise InputError(path, "", f"this is not valid Python ({error})", "correct the syntax") from None
 
 
 def build_signature(node: ast.FunctionDef) -> str:

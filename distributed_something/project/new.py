@@ -1,6 +1,7 @@
 """`run.py newProject`: creates a repository for a new project from the template or from one of its examples.
 
-The project is created in a temporary folder and then moved, so that an error leaves nothing behind.
+A project contains only what people edit, and this package as a wheel in `vendor/`. It is created in a temporary folder
+and then moved, so that an error leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -8,37 +9,20 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from distributed_something.core.config_settings import Settings, load_settings
+from distributed_something.core.config_settings import load_settings
 from distributed_something.core.errors import InputError, UserFacingError, format_input_problems
 from distributed_something.core.files import read_text_file, write_file_atomically
 from distributed_something.core.image_name import IMAGE_NAME_FORMAT, ProjectImageName, parse_project_image
 from distributed_something.core.names import RESOURCE_NAME_FORMAT
 from distributed_something.core.text import format_value
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.project.dockerfile import (
-    convert_to_program_stage,
-    find_base_image,
-    replace_base_image,
-    replace_makefile_values,
-)
-from distributed_something.project.hook_signatures import read_hooks
-from distributed_something.project.shipped_files import (
-    NOTE_FILE_NAME,
-    TWO_PART_FILES,
-    MachineryFile,
-    MachineryNote,
-    build_machinery_note,
-    join_parts,
-    read_machinery,
-    split_parts,
-    write_machinery_note,
-)
 from distributed_something.project.starter import (
     DEFAULT_PROGRAM,
     EXAMPLE_DATA,
@@ -48,10 +32,14 @@ from distributed_something.project.starter import (
     has_shell_syntax,
     iter_preparation_commands,
 )
+from distributed_something.project.template import PACKAGE_PARENT, SKELETON, find_template_file, is_repository
+from distributed_something.project.wheel import build_wheel
 
 MAX_APP_NAME_CHARACTERS = 64  # queue names contain APP_NAME, and SQS allows 80 characters
-_DEVELOPER_FILES = (".gitignore", ".gitattributes", "config.py", "files/exampleFleet.json", "worker/generic-worker.py",
+_TEMPLATE_FILES = ("run.py", "LICENSE", "config.py", "files/exampleFleet.json", "worker/generic-worker.py",
         "worker/requirements-own.txt", "worker/scripts")  # fmt: skip
+VENDOR_FOLDER = "vendor"
+_COMMIT_IDENTITY = ("Distributed-Something", "distributed-something@localhost")  # if git does not know the user
 
 
 class DraftError(InputError):
@@ -122,35 +110,67 @@ def check_program_option(text: str) -> str:
     return text
 
 
-def list_examples(template: Path) -> list[str]:
-    """Return the names of the template's examples, sorted."""
-    return sorted(path.parent.name for path in (template / "examples").glob("*/config.py"))
+def list_examples() -> list[str]:
+    """Return the names of the examples, sorted; there are none outside a clone of the repository."""
+    if not is_repository():
+        return []
+    return sorted(path.parent.name for path in (PACKAGE_PARENT / "examples").glob("*/config.py"))
 
 
-def check_project_folder(template: Path, folder: Path, name: str | None) -> None:
-    """Raise InputError if a project cannot be created in `folder` from the template or its example `name`."""
-    if (template / NOTE_FILE_NAME).exists():
-        raise InputError(template, "", "this is a project, not the template", "type newProject in the template")
-    if name is not None and name not in list_examples(template):
-        remedy = f"use one of these: {', '.join(list_examples(template))}"
-        raise InputError("--from", "", f"there is no example {format_value(name)}", remedy)
-    if folder.resolve().is_relative_to(template.resolve()):
+def check_project_folder(folder: Path, example: str | None) -> None:
+    """Raise InputError if a project cannot be created in `folder` from the template or the example."""
+    if example is not None and example not in list_examples():
+        remedy = f"use one of these: {', '.join(list_examples())}"
+        if not is_repository():
+            remedy = "clone the Distributed-Something repository, which has the examples, and run newProject there"
+        raise InputError("--from", "", f"there is no example {format_value(example)}", remedy)
+    if is_repository() and folder.resolve().is_relative_to(PACKAGE_PARENT):
         remedy = f"name a folder outside, such as ../{folder.name or 'my-project'}"
         raise InputError(folder, "", "this folder is inside the template", remedy)
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise InputError(folder, "", "already exists and is not an empty folder", "name a new or an empty folder")
 
 
-def make_project(template: Path, folder: Path, spec: ProjectSpec) -> None:
+def create_project(folder: Path, spec: ProjectSpec) -> None:
     """Create the project; raise InputError for invalid input, and UserFacingError if its files cannot be written."""
-    check_project_folder(template, folder, spec.example)
+    check_project_folder(folder, spec.example)
     try:
         with _open_draft_folder(folder) as draft:
-            _fill_draft(template, draft, spec)
+            _fill_draft(draft, spec)
             _check_project(draft, spec)
     except OSError as error:
-        problem = error.strerror or str(error)
-        raise UserFacingError(problem, "nothing was created", action=f"creating {folder}") from None
+        raise UserFacingError(
+            error.strerror or str(error), "nothing was created", action=f"creating {folder}"
+        ) from None
+
+
+def commit_project(folder: Path) -> bool:
+    """Make the project a git repository with one commit; return False if git is missing or the folder is in another."""
+
+    def run_git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    try:
+        run_git("--version")
+        if _is_in_repository(folder):
+            return False
+        run_git("init", "--quiet")
+        run_git("add", "--all")
+        name, email = _COMMIT_IDENTITY
+        is_known = (
+            subprocess.run(["git", "-C", str(folder), "config", "user.email"], capture_output=True).returncode == 0
+        )
+        identity = [] if is_known else ["-c", f"user.name={name}", "-c", f"user.email={email}"]
+        run_git(*identity, "commit", "--quiet", "--no-verify", "--message", "A new Distributed-Something project")
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _is_in_repository(folder: Path) -> bool:
+    command = ["git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @contextmanager
@@ -169,35 +189,36 @@ def _open_draft_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _fill_draft(template: Path, draft: Path, spec: ProjectSpec) -> None:
-    source = template / "examples" / spec.example if spec.example else None
-    for name in _DEVELOPER_FILES:
-        _copy_path(template / name, draft / name)
-    if source:
-        copy_example(source, draft)
-    shipped_files = read_machinery(template)
-    own = _build_dockerfile(template, source, spec)
-    for name, file in shipped_files.items():  # after copy_example, so that no file of the example replaces them
-        if name in TWO_PART_FILES:
-            text = own if name == "worker/Dockerfile" else _build_makefile(template, spec, find_base_image(own))
-            write_file_atomically(draft / name, join_parts(text, file.content.decode()).encode())
-        else:
-            write_file_atomically(draft / name, file.content, executable=file.executable)
-    _set_config_names(draft / "config.py", spec)
-    has_results_script = (draft / "show-results.sh").is_file()
-    readme = build_readme(
-        spec.app_name, spec.example, list(iter_preparation_commands(draft)), has_results_script=has_results_script
-    )
-    write_file_atomically(draft / "README.md", readme.encode())
-    if source is None:
+def _fill_draft(draft: Path, spec: ProjectSpec) -> None:
+    for name in _TEMPLATE_FILES:
+        _copy_path(find_template_file(name), draft / name)
+    for source, name in (("Makefile", "Makefile"), ("gitignore", ".gitignore")):
+        shutil.copy(SKELETON / source, draft / name)
+    if spec.example:
+        copy_example(PACKAGE_PARENT / "examples" / spec.example, draft)
+    else:
+        dockerfile = (SKELETON / "Dockerfile").read_text().format(base=spec.base)
+        write_file_atomically(draft / "worker" / "Dockerfile", dockerfile.encode())
         _write_example_job(draft, spec)
-    write_machinery_note(draft, build_template_note(template, shipped_files))
+    write_requirements(draft, add_wheel(draft))
+    _set_config_names(draft / "config.py", spec)
+    preparations = list(iter_preparation_commands(draft))
+    has_results_script = (draft / "show-results.sh").is_file()
+    readme = build_readme(spec.app_name, spec.example, preparations, has_results_script=has_results_script)
+    write_file_atomically(draft / "README.md", readme.encode())
 
 
-def build_template_note(template: Path, shipped_files: dict[str, MachineryFile]) -> MachineryNote:
-    """Return the record of this version that a project keeps in `.machinery.json`."""
-    keys = [key for key in Settings.model_fields if key.isupper()]
-    return build_machinery_note(shipped_files, keys, read_hooks(template / "worker" / "generic-worker.py"))
+def add_wheel(project: Path) -> Path:
+    """Build the wheel of this package in the project's folder `vendor`; return its path."""
+    folder = project / VENDOR_FOLDER
+    folder.mkdir(exist_ok=True)
+    return build_wheel(folder)
+
+
+def write_requirements(project: Path, wheel: Path) -> None:
+    """Write a requirements.txt that installs the wheel."""
+    text = (SKELETON / "requirements.txt").read_text() + f"./{VENDOR_FOLDER}/{wheel.name}\n"
+    write_file_atomically(project / "requirements.txt", text.encode())
 
 
 def _copy_path(source: Path, target: Path) -> None:
@@ -206,21 +227,6 @@ def _copy_path(source: Path, target: Path) -> None:
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy(source, target)
-
-
-def _build_dockerfile(template: Path, source: Path | None, spec: ProjectSpec) -> str:
-    path = template / "worker" / "Dockerfile"
-    if source and (source / "worker" / "Dockerfile").is_file():
-        path = source / "worker" / "Dockerfile"
-        return convert_to_program_stage(read_text_file(path, "a Dockerfile"), path)
-    own = split_parts(read_text_file(path, "a Dockerfile"), path).own
-    return replace_base_image(own, spec.base) if spec.base else own
-
-
-def _build_makefile(template: Path, spec: ProjectSpec, base: str | None) -> str:
-    path = template / "Makefile"
-    values = {**spec.image._asdict(), **({"base": base} if base else {})}
-    return replace_makefile_values(split_parts(read_text_file(path, "the Makefile"), path).own, values)
 
 
 def _set_config_names(config: Path, spec: ProjectSpec) -> None:

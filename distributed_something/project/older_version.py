@@ -1,11 +1,12 @@
-"""Projects created by the previous version, whose code is in `control/`, `localcloud/`, and `worker/machinery/`.
+"""Projects whose worker imports the package of an older version, which this version does not have.
 
-Only their own run.py can run them, because their workers import a package that this version does not have.
+`upgrade` converts such a project; until then, only its own run.py can run it.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 from distributed_something.core.errors import InputError
@@ -15,29 +16,28 @@ OLDER_PACKAGE = "machinery"  # the package that a generic-worker.py of that vers
 
 def check_project_version(project: Path) -> None:
     """Raise InputError if a worker of the project was written for the previous version."""
-    for path in sorted((project / "worker").glob("*.py")):
-        line = _find_older_import(path)
-        if line is None:
-            continue
-        if (project / "run.py").is_file():
-            remedy = f"use the project's own run.py: python {project / 'run.py'}"
+    for path, line in find_older_imports(project):
+        if (project / "worker" / OLDER_PACKAGE).is_dir():
+            remedy = f"use the project's own run.py, or convert it: python run.py --project {project} upgrade"
         else:
             remedy = "import from distributed_something.worker instead"
         problem = f"imports `{OLDER_PACKAGE}`, the worker package of an older version"
         raise InputError(path, f"line {line}", problem, remedy)
 
 
-def is_older_project(project: Path) -> bool:
-    """Return whether the previous version created the project."""
-    return any((project / "worker" / OLDER_PACKAGE).glob("*.py"))
+def find_older_imports(project: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the file and line of each import of the older package in the Python files of the project's worker."""
+    for path in sorted((project / "worker").glob("*.py")):
+        yield from ((path, line) for line in _list_older_imports(path))
 
 
-def _find_older_import(path: Path) -> int | None:
-    """Return the number of a line that imports the older package; None if there is none or the file cannot be read."""
+def _list_older_imports(path: Path) -> list[int]:
+    """Return the numbers of the lines that import the older package; none if the file cannot be read."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
-        return None  # the worker reports the error when it starts
+        return []  # the worker reports the error when it starts
+    lines = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -46,5 +46,5 @@ def _find_older_import(path: Path) -> int | None:
         else:
             continue
         if any(name.partition(".")[0] == OLDER_PACKAGE for name in names):
-            return node.lineno
-    return None
+            lines.append(node.lineno)
+    return sorted(lines)

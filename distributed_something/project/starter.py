@@ -11,6 +11,7 @@ from distributed_something.core.files import read_text_file, write_file_atomical
 from distributed_something.jobs.job_file import iter_job_file_lines
 
 DEFAULT_PROGRAM = "sort -o {output_dir}/{file} {input_dir}/{file}"  # available in almost every image
+PROGRAM_REQUIREMENTS = "program-requirements.txt"  # what an example's program needs on this computer
 EXAMPLE_DATA = {"one.txt": "plum\napple\n", "two.txt": "pear\nfig\n", "three.txt": "quince\nlemon\n"}
 _SHELL_OPERATORS = {"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "(", ")"}
 
@@ -88,30 +89,36 @@ Results are ordinary files in `local/`.{show} To run a single job and see why it
 
 | file | content |
 | --- | --- |
-| `files/exampleJob.json` | the [jobs](docs/files.md#the-job-file); `run.py makeJobs` lists many jobs |
+| `files/exampleJob.json` | the jobs; `run.py makeJobs` lists many jobs |
 | `config.py` | names, machines, prices |
-| `Makefile`, its first lines | `base`: the image with the program; `user`, `project`, `tag`: the image to build |
-| `worker/Dockerfile`, above its marker line | more lines for the program's image |
-| `worker/generic-worker.py`, `scripts/`, `requirements-own.txt` | [code for special cases](docs/your-own.md) |
+| `worker/Dockerfile` | the image with your program |
+| `worker/generic-worker.py`, `scripts/`, `requirements-own.txt` | code for special cases |
 
-All other files belong to Distributed-Something. To replace them with newer ones, run this in a newer clone of the
-template: `python run.py --project THIS_FOLDER upgrade`. It does not change the files in the table.
+`make venv` links the documentation: `docs/files.md` explains these files, `docs/your-own.md` the worker, and
+`docs/commands.md` the commands. The package itself is the wheel in `vendor/`, which `requirements.txt` names. To bring
+a newer version into this project, run this in a newer clone of the Distributed-Something repository:
+`python run.py --project THIS_FOLDER upgrade`.
 
 ## Run it on AWS
 
-1. Once per account: [prepare it](docs/aws.md), and type `setupAWS` and `fleetFile`.
-2. Build and push the image: `docker login` (once), then `make push`.
-3. Type [the same commands](docs/commands.md) as above, without `--local`. Before `startCluster`, type `check`, which
-   finds mistakes before they cost money.
+1. Write your own `DOCKERHUB_TAG`, `AWS_BUCKET`, and `SSH_KEY_NAME` in `config.py`.
+2. Once per account: `python run.py setupAWS` and `python run.py fleetFile`.
+3. Build and push the image: `make push`.
+4. Type `setup` and `submitJob` as above, without `--local`. Then `python run.py check files/{app}Fleet.json` finds
+   mistakes before they cost money. Then type `startCluster` with this Fleet file, and `monitor`.
 """
 
 # Files that an example needs only in the template, or that a run created.
-_EXCLUDED_PATTERNS = ("README.md", "local", "__pycache__", ".venv", "*SpotFleetRequestId.json", "*.submitted", "*.pyc")
+_EXCLUDED_PATTERNS = (
+    "README.md", "requirements.in", "local", "__pycache__", ".venv", "*SpotFleetRequestId.json", "*.submitted", "*.pyc",
+)  # fmt: skip
 
 
 def copy_example(example: Path, project: Path) -> None:
     """Copy the example's files and the shared scripts that it calls; change calls from `../once.py` to `once.py`."""
     shutil.copytree(example, project, dirs_exist_ok=True, ignore=_list_ignored_names)
+    if (project / "requirements.txt").is_file():
+        (project / "requirements.txt").rename(project / PROGRAM_REQUIREMENTS)
     shared = [path for path in example.parent.iterdir() if path.is_file()]
     for script in sorted(project.glob("*.sh")):
         text = read_text_file(script, "a script")
@@ -134,8 +141,8 @@ def _list_ignored_names(folder: str, names: list[str]) -> set[str]:
 
 def iter_preparation_commands(project: Path) -> Iterator[str]:
     """Yield the commands that prepare this computer for the project's jobs."""
-    if (project / "requirements.txt").is_file():
-        yield "pip install -r requirements.txt"
+    if (project / PROGRAM_REQUIREMENTS).is_file():
+        yield f"pip install -r {PROGRAM_REQUIREMENTS}"
     if (project / "get-data.sh").is_file():
         yield "./get-data.sh"
     if (project / "get-program.sh").is_file():

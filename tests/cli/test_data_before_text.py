@@ -20,13 +20,21 @@ PACKAGES = ("cli", "core", "jobs", "project")
 @pytest.fixture(scope="module", autouse=True)
 def _replace_formatters() -> Iterator[None]:
     with block_requests(), pytest.MonkeyPatch.context() as patch:
-        for package in PACKAGES:
-            folder = Path(str(distributed_something.__path__[0])) / package
-            for module_info in pkgutil.iter_modules([str(folder)]):
-                module = importlib.import_module(f"distributed_something.{package}.{module_info.name}")
-                for name in [name for name in vars(module) if name.startswith("format_")]:
-                    patch.setattr(module, name, lambda *_, **__: "?")
+        # All modules are imported before the first one changes, so that none keeps a replaced function as its own.
+        for module in [importlib.import_module(name) for name in _list_module_names()]:
+            for name in [name for name in vars(module) if name.startswith("format_")]:
+                patch.setattr(module, name, lambda *_, **__: "?")
         yield
+
+
+def _list_module_names() -> list[str]:
+    root = Path(str(distributed_something.__path__[0]))
+    return [
+        f"distributed_something.{package}.{module_info.name}"
+        for package in PACKAGES
+        for module_info in pkgutil.iter_modules([str(root / package)])
+        if module_info.name != "__main__"
+    ]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)

@@ -79,7 +79,8 @@ class Example(Project):
         image = image or IMAGE.format(name=self.name)
         with (self.folder / "config.py").open("a") as config:
             config.write(f"\nDOCKERHUB_TAG = {image!r}\n")
-        command = [str(self.home / "examples" / "build.sh"), self.name, *([base] if base else [])]
+        command = [sys.executable, str(ROOT / "run.py"), "--project", str(self.folder), "buildImage"]
+        command += ["--base", base] if base else []
         env = os.environ | {"DOCKER_BUILD": "docker build --network host"}
         completed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, check=False)
         assert completed.returncode == 0, completed.stdout + completed.stderr

@@ -109,8 +109,8 @@ def count_informed_workers(test_project: Project) -> int:
 
 
 def interrupt_machines(test_project: Project, instance_ids: set[str]) -> None:
-    """Interrupt these spot machines after a notice of two seconds."""
-    cloud = start_local_cloud(test_project.folder, worker_root=ROOT)
+    """Interrupt these spot machines, with a notice of two seconds."""
+    cloud = start_local_cloud(test_project.folder, default_worker=ROOT / "worker")
     for instance_id in instance_ids:
         assert cloud.interrupt_machine(instance_id, notice_seconds=2) == instance_id
 

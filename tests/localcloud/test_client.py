@@ -24,7 +24,7 @@ def test_a_second_command_uses_the_running_local_cloud(lab: Lab) -> None:
 def test_commands_that_start_at_the_same_time_share_one_local_cloud(tmp_path: Path) -> None:
     clouds: list[LocalCloud] = []
     threads = [
-        threading.Thread(target=lambda: clouds.append(start_local_cloud(tmp_path, worker_root=tmp_path)))
+        threading.Thread(target=lambda: clouds.append(start_local_cloud(tmp_path, default_worker=tmp_path / "worker")))
         for _ in range(3)
     ]
     for thread in threads:
@@ -57,7 +57,7 @@ def test_a_copy_of_a_project_has_its_own_local_cloud(lab: Lab, tmp_path: Path) -
     original, copy = lab.cloud.state, tmp_path / "copy"
     shutil.copytree(lab.project, copy)
     assert stop_local_cloud(copy) is False
-    cloud = start_local_cloud(copy, worker_root=copy)
+    cloud = start_local_cloud(copy, default_worker=copy / "worker")
     try:
         assert cloud.state.moto != original.moto
         assert (cloud.export_buckets(["copied"]) / "copied" / "a").read_text() == "1"
@@ -70,7 +70,7 @@ def test_a_copy_of_a_project_has_its_own_local_cloud(lab: Lab, tmp_path: Path) -
 
 def test_stop_returns_whether_a_local_cloud_was_running(tmp_path: Path) -> None:
     assert stop_local_cloud(tmp_path) is False
-    start_local_cloud(tmp_path, worker_root=tmp_path)
+    start_local_cloud(tmp_path, default_worker=tmp_path / "worker")
     assert stop_local_cloud(tmp_path) is True
     assert stop_local_cloud(tmp_path) is False
     assert read_cloud_state(build_layout(tmp_path)) is None
@@ -79,7 +79,7 @@ def test_stop_returns_whether_a_local_cloud_was_running(tmp_path: Path) -> None:
 def test_a_failed_start_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
     with pytest.raises(LocalCloudError) as error:
-        start_local_cloud(tmp_path, worker_root=tmp_path)
+        start_local_cloud(tmp_path, default_worker=tmp_path / "worker")
     assert "\n" not in str(error.value)
     assert "cloud.log" in str(error.value)
 
@@ -87,7 +87,7 @@ def test_a_failed_start_is_reported_in_one_line(tmp_path: Path, monkeypatch: pyt
 def test_starting_with_containers_fails_if_no_engine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(LocalCloudError, match="container"):
-        start_local_cloud(tmp_path, containers=True, worker_root=tmp_path)
+        start_local_cloud(tmp_path, containers=True, default_worker=tmp_path / "worker")
     assert stop_local_cloud(tmp_path) is False
 
 

@@ -137,12 +137,6 @@ def test_the_job_file_in_the_docs_is_valid() -> None:
     KnownJobKeys(**content)
 
 
-def test_the_makefile_and_the_config_name_the_same_image() -> None:
-    variables = dict(re.findall(r"^(user|project|tag) = (\S+)$", (ROOT / "Makefile").read_text(), flags=re.M))
-    image = f"{variables['user']}/{variables['project']}:{variables['tag']}"
-    assert image == load_settings(ROOT / "config.py").DOCKERHUB_TAG
-
-
 def test_the_summary_lists_failed_jobs_and_resources_that_were_not_removed() -> None:
     failed = FailedJob("A1-0123456789", "exit code 3", 3, 3, ("no such picture",), "s3://bucket/log.txt")
     kept = KeptResource(ResourceKind.LOG_GROUP, "L", KeepReason.RETENTION, 60)

@@ -10,9 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.support.paths import ROOT
-
-MAKE_CONTEXT = ROOT / "distributed_something" / "worker" / "image" / "make-context.sh"
+from distributed_something.project.build_image import fill_build_context
 
 
 def require_engine() -> None:
@@ -47,9 +45,9 @@ def build_image(folder: Path, name: str, **arguments: str) -> str:
 
 
 def build_worker_image(folder: Path, name: str, **arguments: str) -> str:
-    """Build a worker image as `make build` does, from a folder with a worker's Dockerfile. Return `name`."""
+    """Add the worker to the image BASE_IMAGE as `make build` does, from a project's worker folder; return `name`."""
     with TemporaryDirectory() as context:
-        subprocess.run([str(MAKE_CONTEXT), context, str(folder)], check=True)
+        fill_build_context(Path(context), folder)
         return build_image(Path(context), name, **arguments)
 
 

@@ -48,7 +48,7 @@ class Lab:
         self.cloud_processes = set(self.list_processes())
 
     def start_cloud(self, **options: Any) -> LocalCloud:
-        self.cloud = start_local_cloud(self.project, worker_root=self.project, **options)
+        self.cloud = start_local_cloud(self.project, default_worker=self.project / "worker", **options)
         self.ec2, self.ecs = self.cloud.build_client("ec2"), self.cloud.build_client("ecs")
         return self.cloud
 

@@ -78,7 +78,7 @@ class Project:
 
     def get_local_cloud(self) -> LocalCloud:
         """Return this project's local cloud; start it if necessary."""
-        return start_local_cloud(self.folder, region="us-east-1", worker_root=ROOT)
+        return start_local_cloud(self.folder, region="us-east-1", default_worker=ROOT / "worker")
 
     def build_client(self, service: str) -> Any:
         """Return a client for this project's local cloud."""

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+IMPORT_ROOT = Path(__file__).resolve().parents[3]  # the folder that contains `distributed_something`
+
 
 @dataclass(frozen=True)
 class CloudLayout:

@@ -29,6 +29,7 @@ from distributed_something.localcloud.base.endpoints import (
 )
 from distributed_something.localcloud.base.errors import LocalCloudError
 from distributed_something.localcloud.base.layout import (
+    IMPORT_ROOT,
     CloudLayout,
     CloudState,
     build_layout,
@@ -40,8 +41,6 @@ from distributed_something.localcloud.base.remaining_processes import delete_rem
 
 START_TIMEOUT_SECONDS = 60
 """A start usually takes two seconds, but the first import of the emulators from a cold disk can be slow."""
-
-IMPORT_ROOT = Path(__file__).resolve().parents[3]  # the folder that contains `distributed_something`
 
 _daemons: list[subprocess.Popen[bytes]] = []  # without a reference, Python warns that a child is still running
 
@@ -108,19 +107,19 @@ class LocalCloud:
 
 
 def start_local_cloud(
-    project: Path, *, containers: bool = False, region: str = "us-east-1", worker_root: Path
+    project: Path, *, containers: bool = False, region: str = "us-east-1", default_worker: Path
 ) -> LocalCloud:
     """Return the project's running local cloud; start it if necessary.
 
-    If the project does not have its own `worker/` folder, the one in `worker_root` is used. Tasks run as processes
-    until this function is called with `containers`; from then on, new tasks run as containers until the local cloud is
-    stopped. A call without `containers` does not switch back, because a command without that option must not change a
-    run. Raise LocalCloudError if the local cloud or the container engine does not start or respond.
+    If the project does not have its own `worker/` folder, `default_worker` is used. Tasks run as processes until this
+    function is called with `containers`; from then on, new tasks run as containers until the local cloud is stopped. A
+    call without `containers` does not switch back, because a command without that option must not change a run. Raise
+    LocalCloudError if the local cloud or the container engine does not start or respond.
     """
     layout = build_layout(project)
     engine_variables = check_engine() if containers else {}
     with lock_cloud(layout):
-        state = find_live_state(layout) or launch_cloud(layout, worker_root.resolve())
+        state = find_live_state(layout) or launch_cloud(layout, default_worker.resolve())
         if containers:
             call_daemon(state, "containers", engine=engine_variables)
     return LocalCloud(layout, state, region)
@@ -158,13 +157,13 @@ def is_cloud_running(state: CloudState) -> bool:
         return False
 
 
-def launch_cloud(layout: CloudLayout, worker_root: Path) -> CloudState:
+def launch_cloud(layout: CloudLayout, default_worker: Path) -> CloudState:
     """Remove what an earlier daemon may have left behind, start a daemon, and wait until it responds."""
     delete_remaining_resources(layout)
     layout.state.unlink(missing_ok=True)
     shutil.rmtree(layout.tasks, ignore_errors=True)
     layout.make_folders()
-    daemon = spawn_daemon(layout, worker_root)
+    daemon = spawn_daemon(layout, default_worker)
     _daemons.append(daemon)
 
     def has_started_or_ended() -> bool:
@@ -180,13 +179,13 @@ def launch_cloud(layout: CloudLayout, worker_root: Path) -> CloudState:
     raise LocalCloudError(f"the local cloud {failure}: {reason} (see {layout.log})")
 
 
-def spawn_daemon(layout: CloudLayout, worker_root: Path) -> subprocess.Popen[bytes]:
+def spawn_daemon(layout: CloudLayout, default_worker: Path) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment.pop(TASK_MARK, None)
     environment |= {CLOUD_MARK: layout.key, "PYTHONPATH": str(IMPORT_ROOT)}
     with open(layout.log, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "distributed_something.localcloud", str(layout.project), str(worker_root)],
+            [sys.executable, "-P", "-m", "distributed_something.localcloud", str(layout.project), str(default_worker)],
             cwd=layout.root,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -45,11 +45,10 @@ TICK_SECONDS = 0.3
 log = logging.getLogger("localcloud")
 
 
-def run_daemon(project: Path, worker_root: Path) -> None:
-    """Run a project's local cloud until it is stopped.
+def run_daemon(project: Path, default_worker: Path) -> None:
+    """Run one project's local cloud until it is stopped. On failure, print the reason as the last line and exit with 1.
 
-    On failure, print the reason as the last line and exit with code 1. If the project does not have its own `worker/`
-    folder, the one in `worker_root` is used.
+    `default_worker` is the worker folder that is used if the project does not have its own.
     """
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -61,7 +60,7 @@ def run_daemon(project: Path, worker_root: Path) -> None:
     cleanup = start_cleanup_process(layout)
     ministack = MinistackServer(layout)
     try:
-        CloudDaemon(layout, worker_root, ministack, stopping).serve()
+        CloudDaemon(layout, default_worker, ministack, stopping).serve()
     except LocalCloudError as error:
         sys.exit(str(error))
     finally:
@@ -74,7 +73,7 @@ class CloudDaemon:
     """The running local cloud: emulators, simulator, and the actions that commands can request."""
 
     def __init__(
-        self, layout: CloudLayout, worker_root: Path, ministack: MinistackServer, stopping: threading.Event
+        self, layout: CloudLayout, default_worker: Path, ministack: MinistackServer, stopping: threading.Event
     ) -> None:
         self.layout = layout
         self.ministack = ministack
@@ -89,17 +88,17 @@ class CloudDaemon:
         apps: dict[str, WsgiApp] = {CONTROL_PATH: ControlEndpoint(token, actions)}
         self.moto = MotoServer(apps)
         self.state = CloudState(os.getpid(), token, self.moto.url, ministack.url, layout.key)
-        self.simulator = self._build_simulator(worker_root)
+        self.simulator = self._build_simulator(default_worker)
         self.moto.apps |= self._build_machine_apps()
 
-    def _build_simulator(self, worker_root: Path) -> CloudSimulator:
+    def _build_simulator(self, default_worker: Path) -> CloudSimulator:
         from distributed_something.localcloud.play.simulator import CloudSimulator  # moto takes a second to import
 
         task_environment, function_environment = (
             partial(builder, self.state.moto, self.state.ministack)
             for builder in (build_task_environment, build_function_environment)
         )
-        return CloudSimulator(self.layout, worker_root, task_environment, function_environment)
+        return CloudSimulator(self.layout, default_worker, task_environment, function_environment)
 
     def _build_machine_apps(self) -> dict[str, WsgiApp]:
         from distributed_something.localcloud.daemon.ec2_metadata import MetadataEndpoint

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from distributed_something.localcloud.base.container_engine import CONTAINER_LABEL, build_engine_environment, has_image
-from distributed_something.localcloud.base.layout import CloudLayout
+from distributed_something.localcloud.base.layout import IMPORT_ROOT, CloudLayout
 from distributed_something.localcloud.base.processes import CLOUD_MARK, TASK_MARK, kill_marked_processes
 
 
@@ -68,11 +68,11 @@ class ProcessRunner:
     """Starts workers as processes, with this computer's Python."""
 
     layout: CloudLayout
-    worker_root: Path
+    default_worker: Path
 
     def start_task(self, order: WorkOrder) -> TaskWorker:
         project_script = self.layout.generic_worker
-        script = project_script if project_script.exists() else self.worker_root / "worker" / "generic-worker.py"
+        script = project_script if project_script.exists() else self.default_worker / "generic-worker.py"
         if not script.exists():
             raise TaskStartError(f"CannotStartContainerError: neither {project_script} nor {script} exists")
         folder = self.layout.tasks / order.task_id
@@ -95,7 +95,7 @@ class ProcessRunner:
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
             "HOME": os.environ.get("HOME", str(folder)),
             "LANG": os.environ.get("LANG", "C.UTF-8"),
-            "PYTHONPATH": str(self.worker_root),
+            "PYTHONPATH": str(IMPORT_ROOT),
             "PYTHONUNBUFFERED": "1",
             **order.environment,
             "TMPDIR": str(folder / "tmp"),
@@ -107,7 +107,7 @@ class ProcessRunner:
     def _find_scripts_folder(self) -> Path:
         """Return the project's own scripts folder if it exists, even if the project has no generic-worker.py."""
         project_folder = self.layout.project / "worker" / "scripts"
-        return project_folder if project_folder.is_dir() else self.worker_root / "worker" / "scripts"
+        return project_folder if project_folder.is_dir() else self.default_worker / "scripts"
 
 
 @dataclass

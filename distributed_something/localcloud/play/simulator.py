@@ -40,7 +40,7 @@ class CloudSimulator:
     def __init__(
         self,
         layout: CloudLayout,
-        worker_root: Path,
+        default_worker: Path,
         task_environment: TaskEnvironmentBuilder,
         function_environment: Callable[[str], dict[str, str]],
     ) -> None:
@@ -51,7 +51,7 @@ class CloudSimulator:
         self.task_environment = task_environment
         self.function_environment = function_environment
         self.functions = FunctionRunner(layout)
-        self.runner: TaskRunner = ProcessRunner(layout, worker_root)
+        self.runner: TaskRunner = ProcessRunner(layout, default_worker)
         self.regions: dict[str, SimulatedRegion] = {}
 
     def simulate_step(self, now: float) -> list[str]:

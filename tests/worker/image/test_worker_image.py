@@ -127,19 +127,6 @@ def build_shell_command(name: str, script: str) -> list[str]:
     return [*(["/bin/busybox"] if name == "bare" else []), "sh", "-c", script]
 
 
-MARKER = "# ---- The machinery, from here on"
-
-
-def test_the_developers_part_of_the_dockerfile_defines_the_image_to_which_the_worker_is_added() -> None:
-    text = (ROOT / "worker" / "Dockerfile").read_text()
-    own, machinery = text.split(f"\n{MARKER}")
-    assert [line for line in own.splitlines() if line and not line.startswith("#")] == [
-        "ARG BASE_IMAGE=debian:bookworm-slim",
-        "FROM ${BASE_IMAGE} AS program",
-    ]
-    assert machinery.rpartition("\nFROM ")[2].splitlines()[0] == "program"
-
-
 # The program's image does not change
 
 

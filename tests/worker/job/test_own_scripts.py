@@ -25,7 +25,7 @@ def read_scripts_folder(project: Path, template: Path) -> str:
     """Return the scripts folder that this project's worker prints."""
     layout = build_layout(project)
     layout.make_folders()
-    worker = ProcessRunner(layout, template).start_task(WorkOrder("task", "image", {}))
+    worker = ProcessRunner(layout, template / "worker").start_task(WorkOrder("task", "image", {}))
     wait_until(lambda: worker.poll_exit_code() is not None)
     return (layout.task_logs / "task.log").read_text().strip()
 
@@ -36,8 +36,6 @@ def test_a_project_uses_its_own_scripts_or_the_templates_scripts_if_it_has_none(
     has_worker: bool, has_scripts: bool, tmp_path: Path
 ) -> None:
     project, template = tmp_path / "project", tmp_path / "template"
-    template.mkdir()
-    (template / "distributed_something").symlink_to(ROOT / "distributed_something")
     for folder, has_file in ((template, True), (project, has_worker)):
         (folder / "worker").mkdir(parents=True)
         if has_file:

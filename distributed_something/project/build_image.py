@@ -1,0 +1,76 @@
+"""`run.py buildImage`: builds a project's image in two steps.
+
+First, the program's image is built from worker/Dockerfile, which is the developer's alone. Then the worker is added to
+it with the Dockerfile in this package, so that the program's image needs nothing for the worker.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from distributed_something.core.config_settings import Settings
+from distributed_something.core.errors import UserFacingError
+from distributed_something.project.template import PACKAGE_PARENT, find_template_file
+
+BUILD_COMMAND_VARIABLE = "DOCKER_BUILD"  # replaces `docker build`, for options such as --platform linux/amd64
+_PACKAGE = "distributed_something"
+
+
+def build_image(settings: Settings, project: Path, base: str | None = None) -> None:
+    """Build the image DOCKERHUB_TAG of the project. Raise UserFacingError if docker fails.
+
+    `base`: an image that contains the program; worker/Dockerfile is not built then.
+    """
+    image = settings.DOCKERHUB_TAG
+    build = shlex.split(os.environ.get(BUILD_COMMAND_VARIABLE, "docker build"))
+    signal.signal(signal.SIGTERM, _raise_exit)  # so that the temporary folder is deleted
+    if base is None:
+        base = f"{image}-program"
+        folder = project / "worker" if (project / "worker" / "Dockerfile").is_file() else find_template_file("worker")
+        _run([*build, "--tag", base, str(folder)])
+    with TemporaryDirectory() as context:
+        fill_build_context(Path(context), project / "worker")
+        arguments = {"BASE_IMAGE": base, "MOUNT_S3": str(settings.MOUNT_S3)}
+        options = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
+        _run([*build, *options, "--tag", image, context])
+
+
+def push_image(settings: Settings) -> None:
+    """Push the image DOCKERHUB_TAG. Raise UserFacingError if docker fails."""
+    _run(["docker", "push", settings.DOCKERHUB_TAG])
+
+
+def fill_build_context(context: Path, worker: Path) -> None:
+    """Put everything into the empty folder `context` that the second step copies into the image.
+
+    `worker`: the project's folder of that name. What it does not have comes from the template.
+    """
+    for folder in (find_template_file("worker"), worker):
+        if folder.is_dir():
+            shutil.copytree(folder, context, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    package = PACKAGE_PARENT / _PACKAGE
+    shutil.copytree(package / "worker", context / _PACKAGE / "worker", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(package / "__init__.py", context / _PACKAGE)
+    shutil.copy(package / "worker" / "image" / "Dockerfile", context)
+
+
+def _run(command: Sequence[str]) -> None:
+    """Run a command that prints to the terminal. Raise UserFacingError if it fails."""
+    action = f"running {shlex.join(command[:2])}"
+    try:
+        code = subprocess.run(command, check=False).returncode
+    except OSError as error:
+        raise UserFacingError(error.strerror or str(error), "install Docker", action=action) from None
+    if code:
+        raise UserFacingError(f"exit code {code}", "see the messages above", action=action)
+
+
+def _raise_exit(signal_number: int, _frame: object) -> None:
+    raise SystemExit(128 + signal_number)
