@@ -146,31 +146,30 @@ def create_project(folder: Path, spec: ProjectSpec) -> None:
 
 def commit_project(folder: Path) -> bool:
     """Make the project a git repository with one commit; return False if git is missing or the folder is in another."""
-
-    def run_git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
     try:
-        run_git("--version")
-        if _is_in_repository(folder):
+        if _run_git(folder, "rev-parse", "--is-inside-work-tree").returncode == 0:
             return False
-        run_git("init", "--quiet")
-        run_git("add", "--all")
+        is_user_known = _run_git(folder, "config", "user.email").returncode == 0
         name, email = _COMMIT_IDENTITY
-        is_known = (
-            subprocess.run(["git", "-C", str(folder), "config", "user.email"], capture_output=True).returncode == 0
+        identity = () if is_user_known else ("-c", f"user.name={name}", "-c", f"user.email={email}")
+        commit = (
+            "commit",
+            "--quiet",
+            "--no-verify",
+            "--no-gpg-sign",
+            "--message",
+            "Create a Distributed-Something project",
         )
-        identity = [] if is_known else ["-c", f"user.name={name}", "-c", f"user.email={email}"]
-        run_git(*identity, "commit", "--quiet", "--no-verify", "--message", "A new Distributed-Something project")
+        for words in (("init", "--quiet"), ("add", "--all"), (*identity, *commit)):
+            _run_git(folder, *words).check_returncode()
     except (OSError, subprocess.CalledProcessError):
         return False
     return True
 
 
-def _is_in_repository(folder: Path) -> bool:
-    command = ["git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def _run_git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 @contextmanager
