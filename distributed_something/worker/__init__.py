@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .job.upload_flags import parse_upload_flags
     from .job.worker_settings import JobDefaults, Settings
     from .machine.machine_names import build_alarm_name, build_machine_log_group
+    from .transfer.response_length import reject_truncated_responses
 
 _MODULES = {
     # for generic-worker.py
@@ -47,6 +48,7 @@ _MODULES = {
     "job.run_keys": "RUNS_PREFIX RunKeys",
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
+    "transfer.response_length": "reject_truncated_responses",
 }
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -55,8 +57,8 @@ __all__ = [
     "Settings", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group", "fill_shell",
     "find_named_permission", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
     "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "missing_files",
-    "missing_key", "missing_text", "parse_upload_flags", "serve", "split_command", "split_into_batches",
-    "upload_arguments", "usual_failure", "wrong_text",
+    "missing_key", "missing_text", "parse_upload_flags", "reject_truncated_responses", "serve", "split_command",
+    "split_into_batches", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

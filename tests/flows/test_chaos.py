@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import ProtocolError
 
+from distributed_something.worker import reject_truncated_responses
 from tests.support import emulator
 from tests.support.chaos import havoc, proxy, verdict
 from tests.support.chaos.__main__ import format_outcome
@@ -155,6 +156,7 @@ def test_each_fault_raises_the_matching_error_in_the_client(fault: str, service:
             "config": Config(retries={"total_max_attempts": 1}, read_timeout=5),
         }
         session = boto3.Session(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1")
+        reject_truncated_responses(session)
         if service == "s3":
             return session.client("s3", **options).get_object(Bucket=lab.name, Key="input")["Body"].read()
         return session.client("sqs", **options).get_queue_attributes(QueueUrl=lab.queue_url, AttributeNames=["All"])

@@ -14,7 +14,7 @@ IMAGE = "tests/tryout:1"
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    return build_worker_image(ROOT / "worker", IMAGE)
+    return build_worker_image(ROOT / "worker", IMAGE, BASE_IMAGE="debian:bookworm-slim")
 
 
 @pytest.mark.containers
