@@ -14,4 +14,6 @@ def explain_missing_package(error: ImportError) -> str | None:
     problem = f"{name} is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
     is_foreign_venv = sys.prefix != sys.base_prefix and os.path.basename(sys.prefix) != ".venv"
     first_step = "leave this virtual environment with deactivate, then " if is_foreign_venv else ""
+    if not os.path.exists("Makefile"):  # an installed package, used outside of a project
+        return f"run.py: {problem}: run pip install 'distributed-something[local]'"
     return f"run.py: {problem}: {first_step}run make venv"

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from distributed_something.core.config_settings import Settings
-from distributed_something.core.errors import UserFacingError
+from distributed_something.core.errors import InputError, UserFacingError
 from distributed_something.project.template import PACKAGE_PARENT, find_template_file
 
 BUILD_COMMAND_VARIABLE = "DOCKER_BUILD"  # replaces `docker build`, for options such as --platform linux/amd64
@@ -24,7 +24,9 @@ _PACKAGE = "distributed_something"
 
 
 def build_image(settings: Settings, project: Path, base: str | None = None) -> None:
-    """Build the image DOCKERHUB_TAG of the project. Raise UserFacingError if docker fails.
+    """Build the image DOCKERHUB_TAG of the project.
+
+    Raise InputError if the project has no worker/Dockerfile, and UserFacingError if docker fails.
 
     `base`: an image that contains the program; worker/Dockerfile is not built then.
     """
@@ -32,9 +34,11 @@ def build_image(settings: Settings, project: Path, base: str | None = None) -> N
     build = shlex.split(os.environ.get(BUILD_COMMAND_VARIABLE, "docker build"))
     signal.signal(signal.SIGTERM, _raise_exit)  # so that the temporary folder is deleted
     if base is None:
-        base = f"{image}-program"
-        folder = project / "worker" if (project / "worker" / "Dockerfile").is_file() else find_template_file("worker")
-        _run([*build, "--tag", base, str(folder)])
+        base, dockerfile = f"{image}-program", project / "worker" / "Dockerfile"
+        if not dockerfile.is_file():
+            remedy = "write FROM and the image that contains your program in it, or add --base IMAGE"
+            raise InputError(dockerfile, "", "there is no such file", remedy)
+        _run([*build, "--tag", base, str(project / "worker")])
     with TemporaryDirectory() as context:
         fill_build_context(Path(context), project / "worker")
         arguments = {"BASE_IMAGE": base, "MOUNT_S3": str(settings.MOUNT_S3)}

@@ -27,6 +27,9 @@ SHIPPED_PART_MARKER = (
 )
 _FILES_IN_TWO_PARTS = ("Makefile", "worker/Dockerfile")
 _OLDER_FOLDERS = ("control", "localcloud", "worker/machinery", "distributed_something", "docs")
+_REPLACED_FILES = ("run.py", "LICENSE")
+# Above the marker, a Makefile that the user has not edited has only comments and these settings.
+_SHIPPED_MAKEFILE_LINE = re.compile(r"#|(user|project|tag|config|base) *=")
 EDITED_FILES_SHOWN = 10  # files that one line names
 
 
@@ -55,12 +58,31 @@ def plan_conversion(project: Path) -> ConversionPlan:
         path = project / name
         if not path.is_file() or not path.resolve().is_relative_to(project.resolve()):
             continue
-        content_bytes = _read_shipped_part(path) if name in _FILES_IN_TWO_PARTS else path.read_bytes()
-        if hashlib.sha256(content_bytes).hexdigest() != digest:
+        if not _is_converted(project, name) and _is_edited(path, name, digest):
             plan.edited.append(name)
         if name not in _FILES_IN_TWO_PARTS:
             plan.deleted.append(name)
     return plan
+
+
+def _is_converted(project: Path, name: str) -> bool:
+    """Return whether an interrupted conversion has already replaced this file."""
+    path = project / name
+    if name == "worker/Dockerfile":
+        return SHIPPED_PART_MARKER not in read_text_file(path, "a Dockerfile")
+    new = SKELETON / name if name == "Makefile" else find_template_file(name) if name in _REPLACED_FILES else None
+    return new is not None and path.read_bytes() == new.read_bytes()
+
+
+def _is_edited(path: Path, name: str, digest: str) -> bool:
+    """Return whether the user has edited a shipped file, or added something to the Makefile that would be lost."""
+    content = _read_shipped_part(path) if name in _FILES_IN_TWO_PARTS else path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        return True
+    if name != "Makefile":
+        return False
+    own_part = read_text_file(path, "a Makefile").partition(SHIPPED_PART_MARKER)[0]
+    return any(line.strip() and not _SHIPPED_MAKEFILE_LINE.match(line) for line in own_part.splitlines())
 
 
 def check_no_edits(plan: ConversionPlan, project: Path) -> None:
@@ -84,7 +106,7 @@ def convert_project(project: Path, plan: ConversionPlan) -> list[str]:
         write_requirements(project, wheel)
         _copy_new_files(project)
         for name in plan.deleted:
-            if name not in ("run.py", "LICENSE"):
+            if name not in _REPLACED_FILES:
                 (project / name).unlink(missing_ok=True)
         _delete_empty_folders(project)
         (project / RECORD_NAME).unlink()
@@ -97,7 +119,8 @@ def convert_project(project: Path, plan: ConversionPlan) -> list[str]:
         lines.append(
             format_row("EDIT", f"{file}, line {number}: import from distributed_something.worker, not {OLDER_PACKAGE}")
         )
-    return [*lines, "next: look at the changes with git diff, then run make venv and make build"]
+    lines.append(format_row("EDIT", "README.md, if it still describes the older form"))
+    return [*lines, "next: look at the changes, then run make venv and make build"]
 
 
 def _read_shipped_part(path: Path) -> bytes:
@@ -117,7 +140,7 @@ def _convert_dockerfile(project: Path) -> str:
     if base is not None:
         own = re.sub(r"^(\s*ARG\s+BASE_IMAGE=)\S+", lambda match: match[1] + base[1], own, count=1, flags=re.M | re.I)
     write_file_atomically(path, own.encode())
-    return format_row("worker/Dockerfile", "now has only your part; make build adds the worker", 19)
+    return format_row("worker", "worker/Dockerfile now has only your part; make build adds the worker")
 
 
 def _move_program_requirements(project: Path) -> list[str]:
@@ -126,16 +149,17 @@ def _move_program_requirements(project: Path) -> list[str]:
     if not path.is_file() or "distributed_something-" in path.read_text():
         return []
     path.rename(project / PROGRAM_REQUIREMENTS)
-    return [format_row("requirements.txt", f"is now {PROGRAM_REQUIREMENTS}")]
+    return [format_row("renamed", f"requirements.txt to {PROGRAM_REQUIREMENTS}")]
 
 
 def _copy_new_files(project: Path) -> None:
-    for name in ("run.py", "LICENSE"):
+    for name in _REPLACED_FILES:
         shutil.copy(find_template_file(name), project / name)
     shutil.copy(SKELETON / "Makefile", project / "Makefile")
     ignored = project / ".gitignore"
     lines = ignored.read_text().splitlines() if ignored.is_file() else []
-    missing = [line for line in (SKELETON / "gitignore").read_text().splitlines() if line and line not in lines]
+    new_lines = (line for line in (SKELETON / "gitignore").read_text().splitlines() if line and line[0] != "#")
+    missing = [line for line in new_lines if line not in lines]
     if missing:
         write_file_atomically(ignored, ("\n".join([*lines, *missing]) + "\n").encode())
 

@@ -73,9 +73,10 @@ It runs a program on many files, on AWS or on this computer.
 
 ## Run it on this computer
 
-{own}    make venv                          # not needed if the template's environment is active
+    make venv
     source .venv/bin/activate{prepared}
-    python run.py --local setup
+
+{own}    python run.py --local setup
     python run.py --local submitJob files/exampleJob.json
     python run.py --local startCluster files/exampleFleet.json
     python run.py --local monitor files/{app}SpotFleetRequestId.json
@@ -94,9 +95,9 @@ Results are ordinary files in `local/`.{show} To run a single job and see why it
 | `worker/Dockerfile` | the image with your program |
 | `worker/generic-worker.py`, `scripts/`, `requirements-own.txt` | code for special cases |
 
-`make venv` links the documentation: `docs/files.md` explains these files, `docs/your-own.md` the worker, and
-`docs/commands.md` the commands. The package itself is the wheel in `vendor/`, which `requirements.txt` names. To bring
-a newer version into this project, run this in a newer clone of the Distributed-Something repository:
+`make venv` links the documentation: `.venv/docs/files.md` explains these files, `.venv/docs/your-own.md` the worker,
+and `.venv/docs/commands.md` the commands. The package itself is the wheel in `vendor/`, which `requirements.txt` names.
+To bring a newer version into this project, run this in a newer clone of the Distributed-Something repository:
 `python run.py --project THIS_FOLDER upgrade`.
 
 ## Run it on AWS

@@ -28,7 +28,8 @@ from distributed_something.project.hook_signatures import (
 from distributed_something.project.new import VENDOR_FOLDER
 from distributed_something.project.wheel import WHEEL_PATTERN, build_wheel
 
-_WHEEL_LINE = re.compile(rf"^\./{VENDOR_FOLDER}/distributed_something-\S+\.whl", re.M)
+_WHEEL_LINE = re.compile(rf"^(?:\./)?{VENDOR_FOLDER}/distributed_something-\S+\.whl", re.M)
+_HASH_OPTION = re.compile(r" +--hash=\S+")
 _SETTINGS_MODULE = "distributed_something/core/config_settings.py"
 _HOOKS_MODULE = "distributed_something/project/template/worker/generic-worker.py"
 _CONFIG = "distributed_something/project/template/config.py"
@@ -96,7 +97,11 @@ def _replace_wheel(project: Path, old: Path, new: Path, requirements: str) -> No
         vendor.mkdir(exist_ok=True)
         write_file_atomically(vendor / new.name, new.read_bytes())
         line = f"./{VENDOR_FOLDER}/{new.name}"
-        write_file_atomically(project / "requirements.txt", _WHEEL_LINE.sub(line, requirements).encode())
+        lines = (
+            _HASH_OPTION.sub("", _WHEEL_LINE.sub(line, text)) if _WHEEL_LINE.match(text) else text
+            for text in requirements.splitlines(keepends=True)
+        )
+        write_file_atomically(project / "requirements.txt", "".join(lines).encode())
         for path in vendor.glob(WHEEL_PATTERN):
             if path.name != new.name:
                 path.unlink()

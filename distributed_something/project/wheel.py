@@ -29,20 +29,28 @@ def _build_from_sources(folder: Path) -> Path:
         from hatchling.build import build_wheel as build_with_hatchling
     except ImportError as error:
         raise UserFacingError(f"{error.name} is not installed", "run make venv", action="building the wheel") from None
-    previous = Path.cwd()
+    target, previous = folder.resolve(), Path.cwd()
     os.chdir(PACKAGE_PARENT)  # hatchling builds the project in the current folder
     try:
-        return folder / build_with_hatchling(str(folder.resolve()))
+        return target / build_with_hatchling(str(target))
     finally:
         os.chdir(previous)
 
 
 def _pack_installed_package(folder: Path) -> Path:
-    """Write a wheel with the files that the installed distribution lists."""
+    """Write a wheel with the files of the installed distribution, without what pip added to them."""
     distribution = metadata.distribution(DISTRIBUTION)
     path = folder / f"distributed_something-{distribution.version}-py3-none-any.whl"
+    files = {file.as_posix(): file for file in distribution.files or () if _is_from_wheel(file)}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in distribution.files or ():
-            if ".." not in file.parts and file.suffix != ".pyc" and file.name not in _INSTALLER_FILES:
-                archive.write(str(file.locate()), file.as_posix())
+        for name, file in sorted(files.items()):
+            if file.name == "RECORD":
+                lines = file.read_text().splitlines()
+                archive.writestr(name, "".join(f"{line}\n" for line in lines if line.partition(",")[0] in files))
+            else:
+                archive.write(str(file.locate()), name)
     return path
+
+
+def _is_from_wheel(file: metadata.PackagePath) -> bool:
+    return ".." not in file.parts and file.suffix != ".pyc" and file.name not in _INSTALLER_FILES

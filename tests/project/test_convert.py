@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from distributed_something.cli.context import ExitCode
+from distributed_something.project import convert
 from tests.support.offline import run_command
 
 MARKER = "# ---- The machinery, from here on: nothing to edit."
@@ -88,7 +89,8 @@ def test_the_import_lines_to_edit_are_named(project: Path, form: str) -> None:
     edits = [line for line in lines if line.startswith("EDIT")]
     remedy = "import from distributed_something.worker, not machinery"
     expected = [f"EDIT            worker/generic-worker.py, line {line}: {remedy}" for line in (2, 3)]
-    assert edits == (expected if form == "control" else [])
+    readme = "EDIT            README.md, if it still describes the older form"
+    assert edits == [*(expected if form == "control" else []), readme]
     assert lines[0].startswith("converted       ")
 
 
@@ -108,6 +110,36 @@ def test_an_edited_shipped_part_of_the_makefile_is_an_edit(project: Path) -> Non
     (project / "Makefile").write_text(MAKEFILE + "mine:\n\techo\n")
     outcome = run_command("--project", str(project), "upgrade")
     assert "upgrade would delete your edits in: Makefile;" in outcome.err
+
+
+def test_a_target_that_the_user_added_to_the_makefile_is_an_edit(project: Path) -> None:
+    (project / "Makefile").write_text(MAKEFILE.replace(MARKER, f"mine:\n\techo\n\n{MARKER}"))
+    outcome = run_command("--project", str(project), "upgrade")
+    assert (outcome.code, "upgrade would delete your edits in: Makefile;" in outcome.err) == (ExitCode.INPUT, True)
+
+
+@pytest.mark.parametrize("interrupted_step", ["write_requirements", "_copy_new_files", "_delete_empty_folders"])
+def test_the_same_command_completes_an_interrupted_conversion(
+    project: Path, interrupted_step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, interrupted_step, fail)
+        outcome = run_command("--project", str(project), "upgrade")
+        assert (outcome.code, "run the same command again" in outcome.err) == (ExitCode.CLOUD, True)
+    assert run_command("--project", str(project), "upgrade").code == ExitCode.DONE
+    dockerfile = (project / "worker" / "Dockerfile").read_text()
+    assert dockerfile == "ARG BASE_IMAGE=bio/seqtk:1.4\nFROM ${BASE_IMAGE} AS program\nRUN touch /mine\n"
+    assert not any((project / name).exists() for name in ("control", "docs", "localcloud", ".machinery.json"))
+
+
+def test_a_project_is_converted_by_its_relative_path(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.parent)
+    outcome = run_command("--project", project.name, "upgrade")
+    assert outcome.code == ExitCode.DONE, outcome.err
+    assert (project / "vendor" / "distributed_something-1.0.0-py3-none-any.whl").is_file()
 
 
 def test_files_that_the_user_added_to_the_older_folders_stay(project: Path, form: str) -> None:

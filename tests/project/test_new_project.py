@@ -168,7 +168,7 @@ def test_only_operators_outside_quotes_need_a_shell(command: str, needs_shell: b
 
 
 def test_the_readme_names_only_pages_that_exist(project: Path) -> None:
-    pages = re.findall(r"`(docs/[\w-]+\.md)`", (project / "README.md").read_text())
+    pages = re.findall(r"`\.venv/(docs/[\w-]+\.md)`", (project / "README.md").read_text())
     assert len(pages) == 3
     assert [page for page in pages if not (ROOT / page).is_file()] == []
 
