@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .admission.closing import is_run_closed
     from .admission.pauses import list_paused_containers
+    from .attempt.attempt import AGAIN_ATTRIBUTE
     from .attempt.batches import split_into_batches
     from .container.serve import serve
     from .job.checks import missing_files, missing_key, missing_text, usual_failure, wrong_text
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .job.job_id import job_id
     from .job.placeholders import TemplateError, as_text, list_placeholders, split_command
     from .job.program_result import Result
-    from .job.run_keys import RUNS_PREFIX, RunKeys
+    from .job.run_keys import RUNS_PREFIX, AppKeys, RunKeys
     from .job.shell_values import fill_shell
     from .job.upload_flags import parse_upload_flags
     from .job.worker_settings import JobDefaults, Settings
@@ -44,8 +45,9 @@ _MODULES = {
     # for the rest of distributed_something
     "admission.closing": "is_run_closed",
     "admission.pauses": "list_paused_containers",
+    "attempt.attempt": "AGAIN_ATTRIBUTE",
     "attempt.batches": "split_into_batches",
-    "job.run_keys": "RUNS_PREFIX RunKeys",
+    "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",
     "transfer.response_length": "reject_truncated_responses",
@@ -53,12 +55,12 @@ _MODULES = {
 _MODULE_BY_NAME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
-    "MAX_JOB_SECONDS", "RUNS_PREFIX", "BadMessage", "Failed", "Folders", "Job", "JobDefaults", "Result", "RunKeys",
-    "Settings", "TemplateError", "as_text", "build_alarm_name", "build_machine_log_group", "fill_shell",
-    "find_named_permission", "get_error_code", "is_access_denied", "is_missing_object", "is_run_closed",
-    "job_from_message", "job_id", "list_paused_containers", "list_placeholders", "missing_files",
-    "missing_key", "missing_text", "parse_upload_flags", "reject_truncated_responses", "serve", "split_command",
-    "split_into_batches", "upload_arguments", "usual_failure", "wrong_text",
+    "AGAIN_ATTRIBUTE", "MAX_JOB_SECONDS", "RUNS_PREFIX", "AppKeys", "BadMessage", "Failed", "Folders", "Job",
+    "JobDefaults", "Result", "RunKeys", "Settings", "TemplateError", "as_text", "build_alarm_name",
+    "build_machine_log_group", "fill_shell", "find_named_permission", "get_error_code", "is_access_denied",
+    "is_missing_object", "is_run_closed", "job_from_message", "job_id", "list_paused_containers", "list_placeholders",
+    "missing_files", "missing_key", "missing_text", "parse_upload_flags", "reject_truncated_responses", "serve",
+    "split_command", "split_into_batches", "upload_arguments", "usual_failure", "wrong_text",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from distributed_something.worker.attempt.lease import Lease
@@ -12,8 +13,13 @@ from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.transfer.results import ResultFile
 from distributed_something.worker.transfer.s3_listing import ListedObject
 
-# Attributes of a message that was sent again after an interruption, because SQS counts a new message's receives from 0.
-FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE = "failures", "tries"
+# Attributes of a message that was sent again after an interruption, because SQS counts a new message's receives from 0
+# and gives the new message another ID.
+FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE = "failures", "tries", "first_id"
+# An attribute from `submitJob --again`: the time of the submission, such as 2026-11-23T10:45:00.000Z. Results that are
+# older do not count as done.
+AGAIN_ATTRIBUTE = "again_since"
+MESSAGE_ATTRIBUTES = (FAILURES_ATTRIBUTE, ATTEMPTS_ATTRIBUTE, FIRST_ID_ATTRIBUTE, AGAIN_ATTRIBUTE)
 
 
 @dataclass
@@ -50,14 +56,24 @@ class Attempt:
     def number(self) -> int:
         return self.earlier_attempts + 1
 
+    @property
+    def message_id(self) -> str:
+        """The ID that SQS gave the job's message when it was first sent."""
+        return _get_attribute(self.raw, FIRST_ID_ATTRIBUTE) or str(self.raw.get("MessageId", ""))
+
+    @property
+    def again_since(self) -> float | None:
+        """Results that are older than this (seconds since 1970) do not count; None if all results count."""
+        try:
+            return datetime.fromisoformat(_get_attribute(self.raw, AGAIN_ATTRIBUTE)).timestamp()
+        except ValueError:
+            return None
+
 
 def read_attempt_counts(raw: dict[str, Any]) -> tuple[int, int]:
     """Return how many attempts and failures preceded this receive; `raw` is the message as SQS returned it."""
     received = max(1, _parse_count(raw.get("Attributes", {}).get("ApproximateReceiveCount")))
-    attributes = raw.get("MessageAttributes", {})
-    attempts, failures = (
-        _parse_count(attributes.get(name, {}).get("StringValue")) for name in (ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE)
-    )
+    attempts, failures = (_parse_count(_get_attribute(raw, name)) for name in (ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE))
     return attempts + received - 1, failures + received - 1
 
 
@@ -78,7 +94,16 @@ def build_message_attributes(attempt: Attempt) -> dict[str, Any]:
     An interruption is not a failure. It counts as an attempt only if the program was started.
     """
     counts = {ATTEMPTS_ATTRIBUTE: attempt.earlier_attempts + attempt.has_started, FAILURES_ATTRIBUTE: attempt.failures}
-    return {name: {"DataType": "Number", "StringValue": str(count)} for name, count in counts.items()}
+    texts = {FIRST_ID_ATTRIBUTE: attempt.message_id, AGAIN_ATTRIBUTE: _get_attribute(attempt.raw, AGAIN_ATTRIBUTE)}
+    return {
+        **{name: {"DataType": "Number", "StringValue": str(count)} for name, count in counts.items()},
+        **{name: {"DataType": "String", "StringValue": text} for name, text in texts.items() if text},
+    }
+
+
+def _get_attribute(raw: dict[str, Any], name: str) -> str:
+    """Return a message attribute, or an empty string if the message does not have it."""
+    return str(raw.get("MessageAttributes", {}).get(name, {}).get("StringValue", ""))
 
 
 def _parse_count(text: object) -> int:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from distributed_something.worker.admission.gate import AdmissionGate
-from distributed_something.worker.attempt.attempt import ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE, Attempt
+from distributed_something.worker.attempt.attempt import MESSAGE_ATTRIBUTES, Attempt
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import JobHandler
 from distributed_something.worker.container.prefetch import MAX_READY_SECONDS, JobDurations
@@ -150,7 +150,7 @@ class JobIntake:
             WaitTimeSeconds=min(POLL_WAIT_SECONDS, max(1, self._settings.visibility_seconds // 3)),
             VisibilityTimeout=self._settings.visibility_seconds,
             MessageSystemAttributeNames=["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
-            MessageAttributeNames=[ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE],
+            MessageAttributeNames=list(MESSAGE_ATTRIBUTES),
         )
         messages = response.get("Messages", [])
         if not messages:

@@ -1,10 +1,37 @@
-"""The S3 keys of a run's records, logs, and documents. Users' scripts rely on these keys, so they must not change."""
+"""The S3 keys of an app's and a run's documents. Users' scripts rely on these keys, so they must not change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 RUNS_PREFIX = "runs"  # the top-level folder in the bucket
+
+
+@dataclass(frozen=True)
+class AppKeys:
+    """The keys of the documents that all runs of one app share."""
+
+    app: str
+
+    @property
+    def prefix(self) -> str:
+        return f"{RUNS_PREFIX}/{self.app}/"
+
+    @property
+    def submissions(self) -> str:
+        """The prefix of the submission documents; `submitJob` writes one each time it runs."""
+        return f"{self.prefix}submissions/"
+
+    def submission(self, time: str) -> str:
+        """Return the key of the document for the submission that began at `time`, such as `20261123T104500.123Z`."""
+        return f"{self.submissions}{time}.json"
+
+    def done(self, job: str) -> str:
+        """Return the key of the document that says which run finished a job and where its results are.
+
+        It exists only for jobs whose output location does not show whether they are done.
+        """
+        return f"{self.prefix}done/{job}.json"
 
 
 @dataclass(frozen=True)
@@ -30,6 +57,15 @@ class RunKeys:
     def log(self, job: str, attempt: str) -> str:
         """Return the key of the log of one attempt."""
         return f"{self.jobs}{job}.{attempt}.log.txt"
+
+    @property
+    def journals(self) -> str:
+        """The prefix of the containers' journals."""
+        return f"{self.prefix}attempts/"
+
+    def journal(self, container: str, number: int) -> str:
+        """Return the key of a container's journal; `number` starts at 1."""
+        return f"{self.journals}{container}-{number}.jsonl"
 
     def failed_results(self, job: str) -> str:
         """Return the prefix for a failed attempt's files, which are uploaded only if the job sets `keep_failed`."""
