@@ -173,7 +173,8 @@ class JobHandler:
         make_job_folder(attempt.folders)
         with run_on_all_processors():
             job = self._hooks.make_job(attempt.message, attempt.folders, self._settings)
-        attempt.job, attempt.name = job, job.id
+        job.id = attempt.name  # a hook that reuses an id would mix up the records of two jobs
+        attempt.job = job
         if self._settings.check_if_done:
             prior = observe_prior_results(self._context, job, is_first_attempt=attempt.earlier_attempts == 0)
             attempt.listed_objects = prior.listed_objects
