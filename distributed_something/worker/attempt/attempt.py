@@ -45,10 +45,13 @@ class Attempt:
     oom_kills: int = 0  # out-of-memory kills in this container before the program started
     has_started: bool = False  # whether the program was started
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
+    slot: int | None = None  # the slot that ran the program
+    fetch_started: float | None = None  # when the first input was requested, in seconds since 1970
     result: Result | None = None
     bytes_in: int = 0
     outputs: list[ResultFile] = field(default_factory=list)
     is_recorded: bool = True  # for a job that is already done: whether this run has a record that says so
+    results_of: dict[str, Any] | None = None  # for a job that is already done: the run and the time of its results
     # Objects at the output location when the attempt began; None if they were not listed.
     listed_objects: dict[str, ListedObject] | None = None
 

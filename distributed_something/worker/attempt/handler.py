@@ -19,7 +19,7 @@ from distributed_something.worker.admission.health import has_disk_space
 from distributed_something.worker.attempt.already_done import observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
 from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.job_record import is_record_done, read_record
+from distributed_something.worker.attempt.job_record import is_submission_done, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
@@ -30,6 +30,7 @@ from distributed_something.worker.job.failures import (
     JobAlreadyDone,
     LostLease,
     StaleMessage,
+    UploadError,
 )
 from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
@@ -127,10 +128,8 @@ class JobHandler:
             end()
         except LostLease:
             self._finisher.log_lost_lease(attempt)
-        except AWS_ERRORS as error:
-            log.warning(
-                "%s: an AWS call failed; the job returns to the queue when its lease expires: %s", attempt.name, error
-            )
+        except (*AWS_ERRORS, UploadError, OSError) as error:
+            log.warning("%s: the job returns to the queue when its lease expires: %s", attempt.name, error)
         except Exception:  # the slot must continue; this job returns when its lease expires
             log.exception("the worker's own code failed at the end of %s", attempt.name)
         finally:
@@ -242,7 +241,7 @@ class JobHandler:
         if listed_objects:
             is_done = not self._finisher.claim_results(attempt)
         else:
-            is_done = is_record_done(read_record(self._context, job.id))
+            is_done = is_submission_done(read_record(self._context, job.id), attempt.message_id)
         if is_done:
             raise JobAlreadyDone  # the message was delivered twice; the first attempt's results are kept
         return listed_objects

@@ -57,12 +57,14 @@ class FakeQueue:
 
 
 def build_message(
-    body: Any = None, receives: int = 1, hours_since_first: float = 0, attributes: dict[str, str] | None = None
-) -> dict[str, Any]:
+    body: Any = None, receives: int = 1, hours_since_first: float = 0, attributes: dict[str, str] | None = None,
+    message_id: str = "message-1",
+) -> dict[str, Any]:  # fmt: skip
     """Return a message in the form that SQS returns, first received `hours_since_first` hours ago."""
     return {
+        "MessageId": message_id,
         "ReceiptHandle": "r",
-        "Body": json.dumps(body or MESSAGE),
+        "Body": body if isinstance(body, str) else json.dumps(body or MESSAGE),
         "Attributes": {
             "ApproximateReceiveCount": str(receives),
             "ApproximateFirstReceiveTimestamp": str(int((time.time() - hours_since_first * HOUR) * 1000)),
@@ -93,6 +95,7 @@ class AttemptHarness:
         self.clock, self.lease_clock = Clock(), time.monotonic
         self.queue, self.stop, self.s3 = FakeQueue(), StopRequest(time.monotonic), s3
         self.callback_calls: list[str] = []
+        self.recorded: list[dict[str, Any]] = []  # the records that were reported for the journal
         self.leases_to_release: list[Lease] = []
         self.settings = read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
         self.keeper = LeaseKeeper(self.queue, QUEUE_URL, 30, lambda: self.lease_clock())
@@ -103,7 +106,7 @@ class AttemptHarness:
 
     def handle(
         self, body: Any = None, *, receives: int = 1, hours_since_first: float = 0,
-        attributes: dict[str, str] | None = None, **hooks: Any,
+        attributes: dict[str, str] | None = None, message_id: str = "message-1", **hooks: Any,
     ) -> None:  # fmt: skip
         """Take one message through all stages.
 
@@ -112,7 +115,7 @@ class AttemptHarness:
         """
         handler = self._build_handler(hooks)
         attempt = handler.take_message(
-            build_message(body, receives, hours_since_first, attributes or {}), self.lease_clock()
+            build_message(body, receives, hours_since_first, attributes or {}, message_id), self.lease_clock()
         )
         if handler.begin_attempt(attempt) and handler.run_attempt(attempt):
             handler.finish_attempt(attempt)
@@ -156,6 +159,7 @@ class AttemptHarness:
         callbacks = OutcomeCallbacks(
             lambda size: self.callback_calls.append("success"),
             lambda *args: self.callback_calls.append(": ".join(args[1:])),
+            self.recorded.append,
         )
         finisher = AttemptFinisher(self.context, self.keeper, callbacks, self._delete_soon)
         tools = ProgramTools(self.launcher, JobLogs(None, ""), self.oom_kills)
