@@ -240,6 +240,18 @@ def test_the_task_definition_has_one_container_and_no_credentials() -> None:
     assert not any("KEY" in name or "SECRET" in name or "TOKEN" in name for name in environment)
 
 
+@pytest.mark.parametrize(
+    ("machines", "tasks", "seconds"), [(1, 1, "60"), (300, 4, "60"), (301, 4, "61"), (2000, 5, "500")]
+)
+def test_all_containers_together_write_at_most_twenty_journals_a_second(
+    machines: int, tasks: int, seconds: str
+) -> None:
+    settings = SETTINGS.model_copy(update={"CLUSTER_MACHINES": machines, "TASKS_PER_MACHINE": tasks})
+    definition = build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), RUN)
+    environment = definition["containerDefinitions"][0]["environment"]
+    assert {"name": "JOURNAL_SECONDS", "value": seconds} in environment
+
+
 def test_a_second_setup_makes_only_calls_that_do_not_change_anything(aws: ExactClients, time: FakeTime) -> None:
     expect_existing_queues(aws)
     expect_log_groups(aws, exist=True)

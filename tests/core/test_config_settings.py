@@ -173,6 +173,7 @@ def test_a_worker_gets_exactly_the_documented_environment() -> None:
         "EXPECTED_NUMBER_FILES": "1",
         "IDLE_ALARM": "True",
         "JOB_RETRIES": "10",
+        "JOURNAL_SECONDS": "60",
         "LOG_GROUP_NAME": "Tryout",
         "MIN_FILE_SIZE_BYTES": "1",
         "MOUNT_S3": "False",

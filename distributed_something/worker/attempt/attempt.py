@@ -43,6 +43,8 @@ class Attempt:
     time_limit: float = 0.0  # for the program, in seconds
     token: str = field(default_factory=lambda: secrets.token_hex(3))  # distinguishes attempts with the same number
     oom_kills: int = 0  # out-of-memory kills in this container before the program started
+    fetch_started: float | None = None  # when its inputs began to be fetched, in seconds since 1970
+    slot: int | None = None  # the number of the slot that took it, from 0
     has_started: bool = False  # whether the program was started
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
     slot: int | None = None  # the slot that ran the program

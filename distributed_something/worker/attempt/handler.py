@@ -188,7 +188,7 @@ class JobHandler:
         self._prepare_inputs(attempt, job)
 
     def _prepare_inputs(self, attempt: Attempt, job: Job) -> None:
-        folders = attempt.folders
+        folders, attempt.fetch_started = attempt.folders, self._clock.now()
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
         self._fetch_inputs(attempt, job, job.inputs)
@@ -207,7 +207,9 @@ class JobHandler:
         log.info("start %s (attempt %d)", job.id, attempt.number)
         attempt.oom_kills = self._tools.oom_kills.count_kills()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS)
-        surroundings = ProgramSurroundings(folders.root, folders.log, job.shell, monotonic=self._clock.monotonic)
+        surroundings = ProgramSurroundings(
+            folders.root, folders.log, job.shell, monotonic=self._clock.monotonic, now=self._clock.now
+        )
         self._tools.job_logs.follow_log(job.id, folders.log)
         attempt.has_started = True
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +38,7 @@ from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log, stop_container_log
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.machine.clock import Clock
+from distributed_something.worker.machine.container_facts import read_container_facts
 from distributed_something.worker.machine.idle_alarm import ensure_idle_alarm
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
@@ -70,8 +70,8 @@ class Container:
         self._settings, self._notices, self._metadata = settings, notices, metadata
         self._clock = Clock()
         clients = Clients(settings.docker_cores, settings.aws_region)
-        self._context = WorkerContext(settings, clients("sqs"), clients("s3"), self._clock)
-        self._logs, self._name = clients("logs"), socket.gethostname()
+        self._context = WorkerContext(settings, clients("sqs"), clients("s3"), self._clock, read_container_facts())
+        self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
         self.health = ContainerHealth(lambda: has_disk_space(settings.work_dir), self._has_other_pause)
         self.gate = AdmissionGate(self.health, settings.work_dir, self._clock.now)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.attempt import job_record
+from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
 from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
@@ -120,6 +121,14 @@ class AttemptHarness:
         if handler.begin_attempt(attempt) and handler.run_attempt(attempt):
             handler.finish_attempt(attempt)
         self._check_cleanup()
+
+    def begin_attempt(self, body: Any = None) -> Attempt:
+        """Take one message through the first stage only, remove its folder, and return the attempt."""
+        handler = self._build_handler({})
+        attempt = handler.take_message(build_message(body), self.lease_clock())
+        handler.begin_attempt(attempt)
+        handler.return_attempt(attempt)
+        return attempt
 
     def return_message(self) -> None:
         """Return a message that was received but not started, as a container does when it ends."""

@@ -246,3 +246,16 @@ def test_a_job_that_is_already_done_is_skipped_with_two_requests(harness: Attemp
     assert requests == ["ListObjectsV2", "GetObject"]
     harness.handle(receives=2)
     assert requests[2:] == ["GetObject"]
+
+
+def test_an_attempt_knows_when_its_inputs_began_to_be_fetched(harness: AttemptHarness) -> None:
+    harness.clock = Clock(now=build_clock(1000.0, 1007.0))
+    assert harness.begin_attempt().fetch_started == 1007.0
+    assert harness.begin_attempt({"group": "g", "command": ["{no_such_value}"]}).fetch_started is None
+
+
+def test_the_programs_times_are_read_from_the_containers_clock(harness: AttemptHarness) -> None:
+    results: list[Result] = []
+    harness.clock = Clock(now=lambda: 2000.0)
+    harness.handle(failure=lambda job, folders, result: results.append(result))
+    assert [(result.started, result.ended) for result in results] == [(2000.0, 2000.0)]
