@@ -47,8 +47,6 @@ class Attempt:
     slot: int | None = None  # the number of the slot that took it, from 0
     has_started: bool = False  # whether the program was started
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
-    slot: int | None = None  # the slot that ran the program
-    fetch_started: float | None = None  # when the first input was requested, in seconds since 1970
     result: Result | None = None
     bytes_in: int = 0
     outputs: list[ResultFile] = field(default_factory=list)

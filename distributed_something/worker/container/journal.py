@@ -1,4 +1,4 @@
-"""The container's journal: its totals and a line for each finished attempt, in an S3 object that is rewritten regularly.
+"""The container's journal: its totals and a line for each finished attempt, in an S3 object that is rewritten often.
 
 Everything that users see about a run comes from journals. Reading one object per container is much faster than reading
 one record per job, and the record is always written first, so that a journal never claims too much.

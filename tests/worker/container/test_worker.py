@@ -21,9 +21,10 @@ from tests.support.emulator import WorkerLab, run_ministack, wait_until
 LONG_LEASE = 60  # seconds
 NEXT_RUN = "20991231T000000Z"  # later than any object in the bucket
 RECORD_KEYS = {
-    "job", "state", "attempts", "machine", "image", "app", "run", "started", "ended", "seconds", "exit_code", "reason",
-    "reason_class", "last_lines", "program_seconds", "peak_memory_bytes", "cpu_seconds", "bytes_in", "bytes_out",
-    "outputs", "log", "message",
+    "job", "state", "final", "attempts", "machine", "container", "slot", "image", "image_digest", "worker_version",
+    "app", "run", "started", "fetch_started", "program_started", "program_ended", "ended", "seconds", "time_limit_seconds",
+    "exit_code", "reason", "reason_class", "last_lines", "program_seconds", "peak_memory_bytes", "memory_limit_bytes",
+    "cpu_seconds", "bytes_in", "bytes_out", "outputs", "results_of", "earlier_attempts", "log", "message_id", "message",
 }  # fmt: skip
 
 
@@ -69,6 +70,11 @@ def test_a_successful_job_has_verified_results_and_a_complete_record(lab: Worker
     assert record["peak_memory_bytes"] > 100_000
     assert lab.read_object(key) == b"abc"
     assert record["log"] is None  # the program printed nothing
+    names = ("started", "fetch_started", "program_started", "program_ended", "ended")
+    assert sorted(names, key=record.__getitem__) == list(names)
+    assert (record["final"], record["earlier_attempts"], record["results_of"]) == (True, [], None)
+    assert record["container"]
+    assert record["slot"] in range(4)
     wait_until(
         lambda: not lab.count_messages() and not lab.count_messages(hidden=True), "the message is still in the queue"
     )
@@ -85,6 +91,20 @@ def test_a_failure_is_recorded_with_the_last_lines_and_moves_to_the_dead_letter_
         lambda: any(json.loads(dead_message["Body"]) == message for dead_message in lab.receive_dead_letters()),
         "the message is not in the dead-letter queue",
     )
+
+
+def test_a_worker_writes_a_journal_with_its_totals_and_a_line_per_attempt(own_lab: WorkerLab) -> None:
+    done = own_lab.send_job(group={"x": "good"}, command="true")
+    failed = own_lab.send_job(group={"x": "bad"}, command="exit 3", shell=True)
+    own_lab.start_worker(JOURNAL_SECONDS="1")
+    journal = own_lab.wait_for_journal(done=1, failed=1)
+    first, *lines = journal
+    assert (first["slots"], first["attempts"], first["already_there"]) == (1, 3, 0)
+    ends = sorted((line["job"], line["attempts"], line["final"], line["exit_code"]) for line in lines)
+    bad = job_id(failed)
+    assert ends == [(bad, 1, False, 3), (bad, 2, True, 3), (job_id(done), 1, True, 0)]
+    own_lab.workers[0].terminate()
+    assert own_lab.wait_for_journal(ended=True)[0]["running"] == 0
 
 
 def test_a_bad_message_moves_to_the_dead_letter_queue_at_once_with_its_reason(lab: WorkerLab) -> None:
@@ -263,13 +283,14 @@ def test_a_failed_attempt_does_not_overwrite_a_done_record(own_lab: WorkerLab) -
     assert (own_lab.read_record(job_id(message)) or {})["state"] == "done"
 
 
-def test_a_job_with_files_from_an_earlier_run_counts_as_done(own_lab: WorkerLab) -> None:
+def test_a_job_with_files_from_an_earlier_run_is_skipped(own_lab: WorkerLab) -> None:
     message = own_lab.send_job(group={"x": "there"}, command="exit 1", shell=True)
     own_lab.put_object(f"App/{job_id(message)}/a", b"12")
     own_lab.run = NEXT_RUN
     own_lab.start_worker()
-    record = own_lab.wait_for_record(job_id(message), state="done")
+    record = own_lab.wait_for_record(job_id(message), state="skipped")
     assert (record["exit_code"], [output["size"] for output in record["outputs"]]) == (None, [2])
+    assert (record["final"], record["bytes_out"]) == (True, 0)
 
 
 def test_a_job_with_files_from_this_run_but_no_record_does_not_count_as_done(own_lab: WorkerLab) -> None:
