@@ -138,12 +138,14 @@ def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest
 
     run = load_monitor_file(monitor_file)
     lowest_cost = cheapest == "True" or cheapest_option
-    clean = monitor_run(_build_run_context(context), run, cheapest=lowest_cost, pace=_choose_pace(context))
+    end = monitor_run(_build_run_context(context), run, cheapest=lowest_cost, pace=_choose_pace(context))
     if context.cloud is not None:
         results = context.cloud.export_buckets([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
         context.console.print_progress(format_row("results", shorten_path(results)))
-    if not clean:
+    if not end.is_clean:
         raise SystemExit(ExitCode.CLOUD)
+    if not end.is_complete:
+        raise SystemExit(ExitCode.UNFINISHED)
 
 
 @click.command(
