@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 TASK_FAMILY_SUFFIX, MACHINE_SUFFIX = "Task", "Worker"  # appended to APP_NAME
+SHARED_APP = "shared"  # the tag `app` of a dead-letter queue that belongs to no single app
 
 
 class NameFormat(NamedTuple):

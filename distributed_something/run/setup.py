@@ -34,13 +34,14 @@ def set_up_run(
 ) -> None:
     """Create everything that jobs and machines need.
 
-    Raise CloudError if AWS reports an error, or InputError if a queue belongs to another app.
+    Raise CloudError if AWS reports an error, or InputError if a queue belongs to another app or cannot be used.
     """
     owner = resolve_owner(clients.sts, settings)
     tags = build_tags(settings, owner)
     queues = ensure_queues(clients.sqs, settings, tags, sleep)
     print_progress(format_row("queue", settings.SQS_QUEUE_NAME))
-    print_progress(format_row("for failed jobs", settings.SQS_DEAD_LETTER_QUEUE))
+    sharing = " (shared with others; not changed)" if queues.is_dead_letter_queue_shared else ""
+    print_progress(format_row("for failed jobs", settings.SQS_DEAD_LETTER_QUEUE) + sharing)
     for name, other_app in ensure_log_groups(clients.logs, settings, tags, sleep).items():
         print_progress(format_row("log group", name) + (f" (shared with the app {other_app})" if other_app else ""))
     ensure_cluster(clients.ecs, settings.ECS_CLUSTER, tags)
