@@ -293,6 +293,26 @@ def test_a_queue_of_another_app_is_reported_as_an_error_before_anything_is_chang
     assert list_writes(aws) == []
 
 
+@pytest.mark.parametrize(("account", "is_refused"), [("444455556666", True), ("123456789012", False)])
+def test_a_dead_letter_queue_in_another_account_is_refused_except_in_the_local_cloud(
+    aws: ExactClients, time: FakeTime, account: str, is_refused: bool
+) -> None:
+    settings = SETTINGS.model_copy(update={"dead_letter_account": "111122223333"})
+    identity = {"Account": account, "Arn": f"arn:aws:iam::{account}:user/ann"}
+    aws.expect_call("sts.get_caller_identity", {}, **identity)
+    if is_refused:
+        problem = (
+            "config: SQS_DEAD_LETTER_QUEUE: the queue is in the account 111122223333, but you are logged in to 4444"
+        )
+        with pytest.raises(InputError, match=problem):
+            set_up_run(aws.clients, settings, lambda text: None, time.sleep)
+        assert aws.calls == ["sts.GetCallerIdentity"]
+    else:
+        aws.expect_error("sqs.get_queue_url", "AccessDenied")
+        with pytest.raises(CloudError, match="looking for the queues"):
+            set_up_run(aws.clients, settings, lambda text: None, time.sleep)
+
+
 def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: ExactClients, time: FakeTime) -> None:
     expect_existing_queues(aws)
     expect_log_groups(aws, exist=True, tags={"app": "Other"})
