@@ -36,7 +36,7 @@ RACE_PAUSE_SECONDS = 2.0  # how long SQS may take to return a queue that someone
 MAX_RECEIVE_COUNT = 1000  # SQS's maximum in a redrive policy
 SOURCE_QUEUES_PER_CALL = 1000  # SQS's maximum for ListDeadLetterSourceQueues
 SUBMITTED_JOBS_TAG = "jobs_submitted"
-_MISSING_QUEUE_CODES = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
+MISSING_QUEUE_CODES = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 _DELETED_RECENTLY_CODES = {"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"}
 _NAME_TAKEN_CODES = {"QueueAlreadyExists", "QueueNameExists"}  # a queue with this name has other attributes
 _MISSING_TARGET_PHRASES = ("Dead letter target does not exist",)  # SQS needs a second to know a new queue everywhere
@@ -122,7 +122,7 @@ def find_dead_letter_use(sqs: SQSClient, url: str, job_queue: str) -> DeadLetter
 
     Return None if the dead-letter queue does not exist. Other AWS errors are not caught.
     """
-    return none_if_missing(partial(_read_dead_letter_use, sqs, url, job_queue), *_MISSING_QUEUE_CODES)  # type: ignore[no-any-return]
+    return none_if_missing(partial(_read_dead_letter_use, sqs, url, job_queue), *MISSING_QUEUE_CODES)  # type: ignore[no-any-return]
 
 
 def list_source_queues(sqs: SQSClient, url: str) -> list[str]:
@@ -142,14 +142,14 @@ def find_queue(sqs: SQSClient, name: str) -> str | None:
     try:
         return sqs.get_queue_url(QueueName=name)["QueueUrl"]
     except ClientError as error:
-        if get_error_code(error) in _MISSING_QUEUE_CODES:
+        if get_error_code(error) in MISSING_QUEUE_CODES:
             return None
         raise
 
 
 def is_missing_queue_error(error: BaseException) -> bool:
     """Return whether AWS reported that the queue does not exist."""
-    return get_error_code(error) in _MISSING_QUEUE_CODES
+    return get_error_code(error) in MISSING_QUEUE_CODES
 
 
 def find_submitted_count(sqs: SQSClient, url: str) -> int | None:
@@ -157,7 +157,7 @@ def find_submitted_count(sqs: SQSClient, url: str) -> int | None:
 
     Return None if the queue does not have this tag, or does not exist.
     """
-    response = none_if_missing(partial(sqs.list_queue_tags, QueueUrl=url), *_MISSING_QUEUE_CODES) or {}
+    response = none_if_missing(partial(sqs.list_queue_tags, QueueUrl=url), *MISSING_QUEUE_CODES) or {}
     tag_value = response.get("Tags", {}).get(SUBMITTED_JOBS_TAG, "")
     return int(tag_value) if tag_value.isdigit() else None
 
@@ -172,7 +172,7 @@ def _look_up_job_queue(sqs: SQSClient, settings: Settings, tags: Mapping[str, st
     """Return the job queue, or None if it does not exist. Raise InputError if it belongs to another app."""
     name = settings.SQS_QUEUE_NAME
     url = find_queue(sqs, name)
-    response = none_if_missing(lambda: sqs.list_queue_tags(QueueUrl=url), *_MISSING_QUEUE_CODES) if url else None
+    response = none_if_missing(lambda: sqs.list_queue_tags(QueueUrl=url), *MISSING_QUEUE_CODES) if url else None
     if url is None or response is None:  # SQS may still return the URL of a queue that was just deleted
         return None
     owner = response.get("Tags", {}).get("app")
@@ -192,7 +192,7 @@ def _look_up_dead_letter_queue(sqs: SQSClient, settings: Settings, tags: Mapping
     url = find_queue(sqs, settings.SQS_DEAD_LETTER_QUEUE)
     use = find_dead_letter_use(sqs, url, settings.SQS_QUEUE_NAME) if url else None
     read_attributes = partial(sqs.get_queue_attributes, QueueUrl=url or "", AttributeNames=["All"])
-    response = none_if_missing(read_attributes, *_MISSING_QUEUE_CODES) if use else None
+    response = none_if_missing(read_attributes, *MISSING_QUEUE_CODES) if use else None
     if url is None or use is None or response is None:
         return None
     attributes = response["Attributes"]
@@ -244,7 +244,7 @@ def _ensure_dead_letter_queue(
                 raise
         else:
             read_arn = partial(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["QueueArn"])
-            response = retry_until_consistent(read_arn, *_MISSING_QUEUE_CODES, sleep=sleep)
+            response = retry_until_consistent(read_arn, *MISSING_QUEUE_CODES, sleep=sleep)
             return _DeadLetterLookup(url, {}, response["Attributes"], is_own=True)
     if lookup.tags:
         sqs.tag_queue(QueueUrl=lookup.url, Tags=lookup.tags)
@@ -258,7 +258,7 @@ def _require_dead_letter_queue(sqs: SQSClient, settings: Settings, url: str) -> 
     name = settings.SQS_DEAD_LETTER_QUEUE
     read_arn = partial(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["QueueArn"])
     with translate_aws_errors(f"looking for the dead-letter queue {name}"):
-        response = none_if_missing(read_arn, *_MISSING_QUEUE_CODES)
+        response = none_if_missing(read_arn, *MISSING_QUEUE_CODES)
     if response is None:
         problem = f"another app deleted the dead-letter queue {name} while setup was running"
         raise CloudError(problem, "run setup again")
