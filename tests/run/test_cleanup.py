@@ -526,7 +526,7 @@ OWN, OTHER = "AppQueue", "AppTwoQueue"
     ],
 )
 @pytest.mark.parametrize("waiting", [0, 3])
-def test_a_dead_letter_queue_that_is_not_this_apps_alone_is_kept_and_this_is_no_failure(
+def test_a_dead_letter_queue_that_is_not_this_apps_alone_is_kept_and_the_cleanup_is_complete(
     cleaner: Cleaner, waiting: int, owner: str, sources: list[str], reason: str, failed_too: bool
 ) -> None:
     skip_steps(cleaner, *FIRST_STEPS)
