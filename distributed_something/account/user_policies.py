@@ -9,6 +9,7 @@ from typing import Any
 
 from distributed_something.account.policy_documents import (
     APP_TAG_CONDITION,
+    ONE_APP_CONDITION,
     PolicyDocument,
     allow_actions,
     allow_role_passing,
@@ -143,12 +144,12 @@ def _allow_queue_use(account: AwsAccount) -> list[dict[str, Any]]:
     queues = account.arn("sqs", "*")
     return [
         allow_queue_reading(account),
-        # A queue created by hand must be tagged first, because all other permissions depend on the tag.
+        # A queue that has no tag `app` must be tagged first, because all other permissions depend on the tag.
         allow_actions("MakeQueues", "sqs:CreateQueue", "sqs:TagQueue", on=queues, when=_build_tag_condition()),
         allow_actions(
             "UseQueues", "sqs:ChangeMessageVisibility", "sqs:DeleteQueue", "sqs:ReceiveMessage", "sqs:SendMessage",
             "sqs:SetQueueAttributes",
-            on=queues, when=APP_TAG_CONDITION,
+            on=queues, when=ONE_APP_CONDITION,
         ),
     ]  # fmt: skip
 

@@ -158,7 +158,7 @@ def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest
 @click.option("--verify", is_flag=True, help="Only list what remains of this run or, without a file, of all runs.")
 @click.option("--stale", is_flag=True, help="List what older runs left behind; with --yes, delete it.")
 @click.option("--yes", is_flag=True, help="Delete the queue even if jobs are waiting in it.")
-@click.option("--failed-too", is_flag=True, help="Also delete the dead-letter queue and the failed jobs in it.")
+@click.option("--failed-too", is_flag=True, help="Also delete the app's dead-letter queue if it contains failed jobs.")
 @click.pass_obj
 def cleanup(
     context: Context, monitor_file: Path | None, verify: bool, stale: bool, yes: bool, failed_too: bool

@@ -46,7 +46,7 @@ COMMON = {"MessageRetentionPeriod": "1209600", "SqsManagedSseEnabled": "true"}
 QUEUE_SETTINGS = COMMON | {
     "VisibilityTimeout": "120",
     "ReceiveMessageWaitTimeSeconds": "20",
-    "RedrivePolicy": json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": "3"}),
+    "RedrivePolicy": json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": "4"}),
 }
 TAGS = [{"key": "app", "value": "App"}, {"key": "owner", "value": "lab"}]
 TASK_OPTIONS = {
@@ -130,23 +130,22 @@ def expect_arn_lookup(aws: ExactClients) -> None:
     aws.expect_call("sqs.get_queue_attributes", request, Attributes={"QueueArn": DEAD_ARN})
 
 
-def expect_queue_lookup(aws: ExactClients, **tags: str) -> None:
-    """Expect a lookup of both queues, which exist and have these tags."""
-    for name, url in (("AppDead", DEAD_URL), ("AppQueue", QUEUE_URL)):
-        aws.expect_call("sqs.get_queue_url", {"QueueName": name}, QueueUrl=url)
-        aws.expect_call("sqs.list_queue_tags", {"QueueUrl": url}, **({"Tags": tags} if tags else {}))
-
-
 def expect_existing_queues(aws: ExactClients, *, is_tagged: bool = True, **changed: str) -> None:
     """Expect both queues to be looked up. `changed`: the job queue's attributes that differ from the config."""
-    expect_queue_lookup(aws, **({"app": "App"} if is_tagged else {}))
-    for url, attributes in ((DEAD_URL, COMMON), (QUEUE_URL, QUEUE_SETTINGS | changed)):
-        if not is_tagged:
+    tags = {"Tags": {"app": "App"}} if is_tagged else {}
+    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+    aws.expect_call("sqs.list_queue_tags", {"QueueUrl": DEAD_URL}, **tags)
+    request = {"QueueUrl": DEAD_URL, "MaxResults": 1000}
+    aws.expect_call("sqs.list_dead_letter_source_queues", request, queueUrls=[QUEUE_URL])
+    request = {"QueueUrl": DEAD_URL, "AttributeNames": ["All"]}
+    aws.expect_call("sqs.get_queue_attributes", request, Attributes={**COMMON, "QueueArn": DEAD_ARN})
+    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+    aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, **tags)
+    if not is_tagged:
+        for url in (DEAD_URL, QUEUE_URL):
             aws.expect_call("sqs.tag_queue", {"QueueUrl": url, "Tags": {"app": "App", "owner": "lab"}})
-        request = {"QueueUrl": url, "AttributeNames": ["All"]}
-        aws.expect_call("sqs.get_queue_attributes", request, Attributes=attributes)
-        if url == DEAD_URL:
-            expect_arn_lookup(aws)
+    request = {"QueueUrl": QUEUE_URL, "AttributeNames": ["All"]}
+    aws.expect_call("sqs.get_queue_attributes", request, Attributes=QUEUE_SETTINGS | changed)
 
 
 def expect_log_groups(aws: ExactClients, *, exist: bool, tags: dict[str, str] | None = None) -> None:
@@ -263,7 +262,7 @@ def test_a_second_setup_makes_only_calls_that_do_not_change_anything(aws: ExactC
 
 def test_only_a_queues_changed_settings_are_updated(aws: ExactClients, time: FakeTime) -> None:
     # The same policy, in the format that SQS returns.
-    policy = QUEUE_SETTINGS["RedrivePolicy"].replace('"3"', "3").replace(" ", "")
+    policy = QUEUE_SETTINGS["RedrivePolicy"].replace('"4"', "4").replace(" ", "")
     expect_existing_queues(aws, VisibilityTimeout="30", RedrivePolicy=policy)
     aws.expect_call("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
     expect_log_groups(aws, exist=True)
@@ -304,6 +303,26 @@ def test_a_queue_of_another_app_is_reported_as_an_error_before_anything_is_chang
     with pytest.raises(InputError, match="config: SQS_QUEUE_NAME: the queue AppQueue belongs to the app Other"):
         run_setup(aws, time)
     assert list_writes(aws) == []
+
+
+@pytest.mark.parametrize(("account", "is_refused"), [("444455556666", True), ("123456789012", False)])
+def test_a_dead_letter_queue_in_another_account_is_refused_except_in_the_local_cloud(
+    aws: ExactClients, time: FakeTime, account: str, is_refused: bool
+) -> None:
+    settings = SETTINGS.model_copy(update={"dead_letter_account": "111122223333"})
+    identity = {"Account": account, "Arn": f"arn:aws:iam::{account}:user/ann"}
+    aws.expect_call("sts.get_caller_identity", {}, **identity)
+    if is_refused:
+        problem = (
+            "config: SQS_DEAD_LETTER_QUEUE: the queue is in the account 111122223333, but you are logged in to 4444"
+        )
+        with pytest.raises(InputError, match=problem):
+            set_up_run(aws.clients, settings, lambda text: None, time.sleep)
+        assert aws.calls == ["sts.GetCallerIdentity"]
+    else:
+        aws.expect_error("sqs.get_queue_url", "AccessDenied")
+        with pytest.raises(CloudError, match="looking for the queues"):
+            set_up_run(aws.clients, settings, lambda text: None, time.sleep)
 
 
 def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: ExactClients, time: FakeTime) -> None:

@@ -55,7 +55,8 @@ from distributed_something.diagnose.check.lookups import Lookups
 from distributed_something.fleet.launch_plan import build_launch_plan
 from distributed_something.fleet.request import build_fleet_request
 from distributed_something.jobs.send_batches import send_batch
-from distributed_something.observe.resources import iter_dashboard_bodies, iter_ecs_resources, iter_tagged_queues
+from distributed_something.observe.queue_resources import iter_tagged_queues
+from distributed_something.observe.resources import iter_dashboard_bodies, iter_ecs_resources
 from distributed_something.observe.service import list_stopped_tasks
 from distributed_something.results.records import summarize_records
 from distributed_something.run.dashboard import build_dashboard

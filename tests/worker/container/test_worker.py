@@ -189,6 +189,34 @@ def test_a_job_with_a_missing_input_fails_at_once_and_names_the_input(lab: Worke
     wait_until(lambda: lab.receive_dead_letters(), "the message did not move to the dead-letter queue")
 
 
+def test_a_job_whose_worker_is_killed_at_every_attempt_ends_with_a_record_that_says_so(
+    cloud: str, tmp_path: Path
+) -> None:
+    """The queue has the redrive policy of `setup`: SQS delivers the job once more than its program may run."""
+    retries = 2
+    lab = WorkerLab(cloud, tmp_path, max_receives=retries + 1, visibility=2)
+    starts = tmp_path / "starts"
+    message = lab.send_job(group={"x": "deadly"}, command=f"echo >> {starts}; exec sleep 60", shell=True)
+    for attempt in range(retries):
+        lab.start_worker(JOB_RETRIES=str(retries))
+        wait_until(
+            lambda number=attempt + 1: starts.exists() and starts.read_text().count("\n") == number,
+            f"attempt {attempt + 1} did not start",
+        )
+        lab.kill_workers()
+    lab.start_worker(JOB_RETRIES=str(retries))
+    try:
+        record = lab.wait_for_record(job_id(message), state="failed")
+        letters = wait_until(lab.receive_dead_letters, "the message is not in the dead-letter queue")
+    finally:
+        lab.kill_workers()
+    assert record["reason_class"] == "crash"
+    assert record["reason"] == "failed 2 times; the worker of the last attempt was lost"
+    assert starts.read_text().count("\n") == retries
+    assert [json.loads(letter["Body"]) for letter in letters] == [message]
+    assert letters[0]["MessageAttributes"]["reason"]["StringValue"].startswith("crash: ")
+
+
 def test_a_killed_programs_record_names_the_signal(lab: WorkerLab) -> None:
     message = lab.send_job(group={"x": "killed"}, command="kill -9 $$", shell=True)
     record = lab.wait_for_record(job_id(message), state="failed")
