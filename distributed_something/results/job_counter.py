@@ -29,8 +29,8 @@ class FailedJob:
 class JobCounts:
     """How many jobs ended in which way.
 
-    `failed`: jobs whose latest submission failed. `repeated`: failed submissions of jobs that were submitted again later
-    in the same run, so that their later end counts.
+    `failed`: jobs whose latest submission failed. `repeated`: failed submissions of jobs that were submitted again in
+    the same run, so that their later end counts.
     """
 
     done: int = 0

@@ -17,7 +17,7 @@ import boto3
 from distributed_something.aws.clients import Clients
 from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.clock import Clock
-from distributed_something.core.errors import UserFacingError
+from distributed_something.core.errors import UserFacingError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.resources import ResourceKind
@@ -31,7 +31,7 @@ from distributed_something.run.monitor.budget import format_cost_warning
 from distributed_something.run.monitor.loop import Tick, run_tick, stop_unfinished_run
 from distributed_something.run.monitor.policy import EndReason, Pace
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
-from distributed_something.run.run_outcome import count_recorded_failures, format_end, load_outcome
+from distributed_something.run.run_outcome import EndedRun
 from distributed_something.run.schedule import delete_rule_by_name, delete_run_rule
 
 CLEANUP_PAUSE_SECONDS = 2.0  # short, because the next call retries whatever cannot be deleted yet
@@ -88,16 +88,17 @@ def _read_pace(env: Mapping[str, str]) -> Pace:
 
 def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -> dict[str, Any]:
     """Clean up, or just stop the machines if jobs are kept. Delete the rule last, once nothing is left to do."""
+    ended_run, outcome = EndedRun(clients, file, tick), None
     try:
         if tick.end_reason is EndReason.RUN:
-            text, is_done = _clean_up_once(clients, file, tick, clock)
+            text, is_done = _clean_up_once(clients, file, tick, ended_run, clock)
         else:
             text, is_done = stop_unfinished_run(clients, file, tick), True
-        outcome = load_outcome(clients, file, tick) if is_done else None
+        if is_done:
+            with translate_aws_errors("reading the journals and records of the run"):
+                outcome, text = ended_run.outcome, f"{text}\n{ended_run.format_outcome()}"
     except UserFacingError as error:
-        text, outcome, is_done = str(error), None, False
-    if outcome is not None:
-        text = f"{text}\n{format_end(clients, file, tick, outcome)}"
+        text, is_done = str(error), False
     reason = tick.end_reason.value if tick.end_reason else ""
     summary = RunSummary(reason, is_done, outcome is not None and outcome.is_complete, text)
     save_run_summary(clients.s3, file, summary, outcome)
@@ -106,12 +107,14 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
     return {"ended": reason, "done": is_done, "words": text}
 
 
-def _clean_up_once(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -> tuple[str, bool]:
+def _clean_up_once(
+    clients: Clients, file: MonitorFile, tick: Tick, ended_run: EndedRun, clock: Clock
+) -> tuple[str, bool]:
     """Run each cleanup step once; return the text about it, and whether nothing is left."""
     dead_letter_queue = file.MONITOR_DEAD_LETTER_QUEUE
     request = CleanupRequest(
         file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, retry_steps=False, keep_rule=True,
-        ended_at=tick.history.ended, count_recorded_failures=lambda: count_recorded_failures(clients, file, tick),
+        ended_at=tick.history.ended, count_recorded_failures=ended_run.count_recorded_failures,
     )  # fmt: skip
     report = delete_run_resources(clients, request, clock.sleep)
     report.exports = continue_log_export(clients, file, clock.now())

@@ -24,7 +24,7 @@ from distributed_something.run.monitor.loop import Tick, stop_unfinished_run, wa
 from distributed_something.run.monitor.policy import EndReason, Pace
 from distributed_something.run.monitor.view import MonitorView
 from distributed_something.run.monitor_file_copy import save_cheapest_mode
-from distributed_something.run.run_outcome import count_recorded_failures, format_end, load_outcome
+from distributed_something.run.run_outcome import EndedRun
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -80,25 +80,29 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
     with MonitorView(run, context.output) as view:
         watcher = _RunWatcher(view)
         tick = watch_run(clients, run, watcher, clock, cheapest=cheapest, pace=pace)
+    ended_run = EndedRun(clients, run, tick)
     if tick.end_reason is not EndReason.RUN:
         explanation = stop_unfinished_run(clients, run, tick)
-        return _report_end(context, run, tick, [explanation], is_clean=True)
-    lines, is_clean = _clean_up(context, run, tick, pace)
+        context.output.print_result(explanation)
+        return _report_end(context, run, tick.end_reason, ended_run, [explanation], is_clean=True)
+    lines, is_clean = _clean_up(context, run, tick, ended_run, pace)
     earlier = _find_earlier_summary(clients, run)
     if not watcher.has_found_run:
         return _report_earlier_end(context, run, earlier, is_clean=is_clean)
     if earlier is not None and earlier.is_clean and earlier.reason == EndReason.RUN.value:
         return _report_earlier_end(context, run, earlier, is_clean=is_clean)
-    return _report_end(context, run, tick, lines, is_clean=is_clean)
+    return _report_end(context, run, EndReason.RUN, ended_run, lines, is_clean=is_clean)
 
 
-def _clean_up(context: RunContext, run: MonitorFile, tick: Tick, pace: Pace) -> tuple[list[str], bool]:
+def _clean_up(
+    context: RunContext, run: MonitorFile, tick: Tick, ended_run: EndedRun, pace: Pace
+) -> tuple[list[str], bool]:
     """Remove what the run created; return the text about it, and whether nothing is left."""
     clients, clock = context.clients, context.clock
     dead_letter_queue = determine_dead_letter_queue(context, run)
     request = CleanupRequest(
         run, dead_letter_queue, pause=min(pace.interval_seconds, 10), ended_at=tick.history.ended,
-        count_recorded_failures=lambda: count_recorded_failures(clients, run, tick),
+        count_recorded_failures=ended_run.count_recorded_failures,
     )  # fmt: skip
     continue_log_export(clients, run, clock.now())
     report = delete_run_resources(clients, request, clock.sleep)
@@ -113,23 +117,22 @@ def _clean_up(context: RunContext, run: MonitorFile, tick: Tick, pace: Pace) -> 
     return texts, report.is_complete and inventory.is_clean
 
 
-def _report_end(context: RunContext, run: MonitorFile, tick: Tick, lines: list[str], *, is_clean: bool) -> RunEnd:
-    """Print and save the summary."""
-    clients = context.clients
+def _report_end(
+    context: RunContext, run: MonitorFile, reason: EndReason | None, ended_run: EndedRun, lines: list[str], *,
+    is_clean: bool,
+) -> RunEnd:  # fmt: skip
+    """Print the outcome, and save it with `lines`, which are already printed."""
+    outcome = None
     try:
-        outcome = load_outcome(clients, run, tick)
+        with translate_aws_errors("reading the journals and records of the run"):
+            outcome, text = ended_run.outcome, ended_run.format_outcome()
     except CloudError as error:
-        outcome, text, is_clean = None, str(error), False
-    else:
-        text = format_end(clients, run, tick, outcome)
+        text, is_clean = str(error), False
+    context.output.print_result(text)
     end = RunEnd(is_clean, outcome is not None and outcome.is_complete)
-    new_lines = [text] if tick.end_reason is EndReason.RUN else [text, *lines]
-    context.output.print_result("\n".join(new_lines))
-    saved = [*lines, text] if tick.end_reason is EndReason.RUN else new_lines
+    summary = RunSummary(reason.value if reason else "", end.is_clean, end.is_complete, "\n".join([*lines, text]))
     with suppress(*AWSError):  # the summary is printed in any case
-        reason = tick.end_reason.value if tick.end_reason else ""
-        summary = RunSummary(reason, end.is_clean, end.is_complete, "\n".join(saved))
-        save_run_summary(clients.s3, run, summary, outcome)
+        save_run_summary(context.clients.s3, run, summary, outcome)
     return end
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from distributed_something.core.errors import AWSError, translate_aws_errors
+from distributed_something.core.errors import AWSError
 from distributed_something.observe.queue import count_jobs
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.summary import DeadLetters, format_run_outcome
@@ -15,33 +16,35 @@ if TYPE_CHECKING:
     from distributed_something.run.monitor.loop import Tick
 
 
-def load_outcome(clients: Clients, run: MonitorFile, tick: Tick) -> RunOutcome:
-    """Return the outcome of the run whose last tick this was. Raise CloudError if it cannot be read.
+class EndedRun:
+    """A run whose last tick this was."""
 
-    This can take minutes for a large run, so call it only after everything that costs money is stopped.
-    """
-    with translate_aws_errors("reading the journals and records of the run"):
-        return load_run_outcome(clients.s3, run, tick.snapshot.submitted, tick.snapshot.jobs)
+    def __init__(self, clients: Clients, file: MonitorFile, tick: Tick) -> None:
+        self._clients, self._file, self._tick = clients, file, tick
 
+    @cached_property
+    def outcome(self) -> RunOutcome:
+        """The outcome, which is read when it is first used. AWS errors are not caught.
 
-def count_recorded_failures(clients: Clients, run: MonitorFile, tick: Tick) -> int:
-    """Return how many of the run's jobs failed, or 0 if not every job has a final record. AWS errors are not caught."""
-    outcome = load_run_outcome(clients.s3, run, tick.snapshot.submitted, tick.snapshot.jobs)
-    return 0 if outcome.unrecorded else outcome.counts.failed + outcome.counts.repeated
+        Reading can take minutes for a large run, so use it only after everything that costs money is stopped.
+        """
+        snapshot = self._tick.snapshot
+        return load_run_outcome(self._clients.s3, self._file, snapshot.submitted, snapshot.jobs)
 
+    def count_recorded_failures(self) -> int:
+        """Return how many messages of failed jobs have final records; 0 if any job has no final record."""
+        counts = self.outcome.counts
+        return 0 if self.outcome.unrecorded else counts.failed + counts.repeated
 
-def format_end(clients: Clients, run: MonitorFile, tick: Tick, outcome: RunOutcome) -> str:
-    """Return the text of the summary about the run's jobs."""
-    ended = tick.history.ended or tick.snapshot.at
-    return format_run_outcome(
-        outcome, run, ended - run.MONITOR_START_TIME / 1000, _find_dead_letters(clients, run, tick)
-    )
+    def format_outcome(self) -> str:
+        """Return the text of the summary about the run's jobs."""
+        ended = self._tick.history.ended or self._tick.snapshot.at
+        seconds = ended - self._file.MONITOR_START_TIME / 1000
+        return format_run_outcome(self.outcome, self._file, seconds, self._find_dead_letters())
 
-
-def _find_dead_letters(clients: Clients, run: MonitorFile, tick: Tick) -> DeadLetters | None:
-    name = run.MONITOR_DEAD_LETTER_QUEUE
-    try:
-        count = count_jobs(clients.sqs, name)
-    except AWSError:  # it does not matter enough to end the summary
-        return None
-    return DeadLetters(name, count, tick.history.dead_letters)
+    def _find_dead_letters(self) -> DeadLetters | None:
+        name = self._file.MONITOR_DEAD_LETTER_QUEUE
+        try:
+            return DeadLetters(name, count_jobs(self._clients.sqs, name), self._tick.history.dead_letters)
+        except AWSError:  # this queue does not matter enough to end the summary
+            return None

@@ -59,8 +59,9 @@ class CleanupRequest:
     """The run to clean up, the name of its dead-letter queue, and options for the cleanup.
 
     `pause`: seconds between two attempts at a step. `whole_app`: delete all of the app's fleets and machines, not only
-    the ones that belong to the run. `recorded_failures`: how many of the run's jobs failed, if every one of them has a
-    final record that contains its message, else 0. A dead-letter queue that holds more messages is kept.
+    the ones that belong to the run. `count_recorded_failures`: returns how many of the run's jobs failed, if every
+    job has a final record, else 0; it is called when everything that costs money is stopped. A dead-letter queue that
+    holds more messages is kept.
     `failed_too`: delete the dead-letter queue whatever it holds. Neither applies to one that others use.
     `retry_steps`: False for a caller that repeats the cleanup itself. `keep_rule`: keep the rule that calls the
     auto-monitor. `ended_at`: when the run had no jobs left, in seconds since 1970. If a newer batch has used the same
@@ -71,7 +72,7 @@ class CleanupRequest:
     dead_letter_queue: str
     pause: float = STEP_PAUSE_SECONDS
     whole_app: bool = False
-    recorded_failures: int = 0
+    count_recorded_failures: Callable[[], int] = lambda: 0
     failed_too: bool = False
     retry_steps: bool = True
     keep_rule: bool = False
@@ -255,7 +256,7 @@ def _delete_dead_letter_queue(clients: Clients, run: CleanupRequest, report: Cle
     queue = observe_queue(clients.sqs, run.dead_letter_queue)
     if queue is None:
         return
-    limit = None if run.failed_too else run.recorded_failures
+    limit = None if run.failed_too else run.count_recorded_failures()
     if kept := find_kept_dead_letter_queue(clients.sqs, run.monitor_file, queue, limit):
         report.kept.append(kept)
     else:

@@ -8,6 +8,7 @@ AWS's clock.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -33,10 +34,11 @@ class RunHistory:
 
     `at`: the time of the last snapshot. `empty_since`: when the queue became empty. `empty_looks`: how many snapshots
     in a row have shown an empty queue. `submissions_since`, `other_jobs`, `dead_letters`: the run's start, as in
-    RunStart; None if an older version started the run. `failing_since`: since when attempts have failed or
-    containers have paused while no job has succeeded. `recent`: (time, jobs) for each snapshot within the settling time. `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at
-    that time, in USD. `closed`: whether the monitor has closed the run because of MAX_COST. `ended`: when the run had
-    no jobs left. From then on, the run is cleaned up even if new jobs appear under the same names.
+    RunStart; None if an older version started the run. `failing_since`: since when attempts have failed or containers
+    have paused while no job has succeeded. `recent`: (time, jobs) for each snapshot within the settling time. `cost`:
+    the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`: whether the
+    monitor has closed the run because of MAX_COST. `ended`: when the run had no jobs left. From then on, the run is
+    cleaned up even if new jobs appear under the same names.
     """
 
     at: float | None = None
@@ -114,19 +116,16 @@ def save_history(s3: S3Client, file: MonitorFile, history: RunHistory) -> None:
     )
 
 
-def start_history(s3: S3Client, file: MonitorFile, start: RunStart) -> None:
-    """Save the history of a run that starts now. AWS errors are not caught."""
-    save_history(s3, file, replace(RunHistory(at=file.MONITOR_START_TIME / 1000), **asdict(start)))
+def open_history(s3: S3Client, file: MonitorFile, observe_start: Callable[[], RunStart]) -> None:
+    """Save the history of a run that starts now, or continue the history of an unfinished start.
 
-
-def reopen_history(s3: S3Client, file: MonitorFile) -> None:
-    """Remove the end of the run from its history, so that startCluster can continue the run.
-
-    This is needed if a monitor was killed just after it began to end the run. AWS errors are not caught.
+    A monitor may have begun to end the run if its start was interrupted. `observe_start` is called if the run's start
+    is not known yet. AWS errors are not caught.
     """
     history, _ = load_history(s3, file, 0.0)
-    if history.ended is not None:
-        save_history(s3, file, replace(history, ended=None, empty_since=None, empty_looks=0))
+    if history.start is None:
+        history = replace(history, **asdict(observe_start()))
+    save_history(s3, file, replace(history, ended=None, empty_since=None, empty_looks=0))
 
 
 def _parse_response_time(response: Any, now: float) -> float:
