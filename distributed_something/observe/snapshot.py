@@ -1,8 +1,8 @@
 """Snapshot of a run: everything that the monitor bases its decisions on, read from AWS in a few calls.
 
 The number of calls does not depend on the number of jobs or busy machines. It grows by two calls per 100 machines
-without a task, by one per 1,000 machines in the fleet, and by one per 1,000 containers that ever paused (their files in
-the bucket's `machines/` folder are listed, and the newest five are read).
+without a task, by one per 1,000 machines in the fleet, by one per submission, and by one per 1,000 containers that ever
+paused (their files in the bucket's `machines/` folder are listed, and the newest five are read).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from distributed_something.aws.ec2_fleet import FleetState, observe_fleet, observe_fleet_problems
 from distributed_something.aws.spot_prices import SpotPriceCache
-from distributed_something.aws.sqs import find_submitted_count
 from distributed_something.core.aws_errors import FleetProblem
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import PausedMachine, list_paused_machines
 from distributed_something.observe.machines import ContainerInstance, iter_idle_instances
-from distributed_something.observe.queue import QueueCounts, count_jobs, observe_queue
+from distributed_something.observe.queue import QueueCounts, QueueState, count_jobs, observe_queue
 from distributed_something.observe.service import ServiceState, observe_service
+from distributed_something.observe.submissions import count_submitted_jobs, list_queue_submissions
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 class RunSnapshot:
     """State of a run at one moment. `queue`, `fleet`, and `service` are None if they do not exist.
 
-    `dead`: jobs in the dead-letter queue. `submitted`: jobs submitted so far; None if this was not recorded. `paused`:
-    the newest containers that have paused because several jobs failed in a row or their disk is full. `idle_instances`:
-    the fleet's machines without a running task. `hourly`: cost of all machines in USD per hour; None if no price is
-    known. `problems`: what the fleet reports if it has too few machines, one entry per cause.
+    `dead`: jobs in the dead-letter queue. `submitted`: jobs sent to the queue since it was created; None if there is no
+    queue. `paused`: the newest containers that have paused because several jobs failed in a row or their disk is full.
+    `idle_instances`: the fleet's machines without a running task. `hourly`: cost of all machines in USD per hour; None
+    if no price is known. `problems`: what the fleet reports if it has too few machines, one entry per cause.
     """
 
     at: float
@@ -66,13 +66,19 @@ def observe_run(clients: Clients, file: MonitorFile, prices: SpotPriceCache, now
         at=now,
         queue=queue.counts if queue else None,
         dead=count_jobs(clients.sqs, queue.dead_letter_queue) if queue else 0,
-        submitted=find_submitted_count(clients.sqs, queue.url) if queue else None,
+        submitted=_count_submitted_jobs(clients, file, queue) if queue else None,
         fleet=fleet,
         service=observe_service(clients.ecs, file.MONITOR_ECS_CLUSTER, file.names.service),
         paused=list_paused_machines(clients.s3, file.MONITOR_BUCKET_NAME, file.keys, now),
         idle_instances=_list_idle_machines(clients, file, fleet) if fleet and fleet.machines else (),
         hourly=prices.compute_hourly_cost(clients.ec2, fleet, now) if fleet else None,
         problems=_observe_problems(clients, file, now) if fleet and fleet.has_missing_machines else (),
+    )
+
+
+def _count_submitted_jobs(clients: Clients, file: MonitorFile, queue: QueueState) -> int:
+    return count_submitted_jobs(
+        list_queue_submissions(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME, queue)
     )
 
 
