@@ -35,7 +35,6 @@ QUEUE_NAME_REUSE_SECONDS = 60  # how long SQS blocks the name of a deleted queue
 RACE_PAUSE_SECONDS = 2.0  # how long SQS may take to return a queue that someone else has just created
 MAX_RECEIVE_COUNT = 1000  # SQS's maximum in a redrive policy
 SOURCE_QUEUES_PER_CALL = 1000  # SQS's maximum for ListDeadLetterSourceQueues
-SUBMITTED_JOBS_TAG = "jobs_submitted"
 MISSING_QUEUE_CODES = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 _DELETED_RECENTLY_CODES = {"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"}
 _NAME_TAKEN_CODES = {"QueueAlreadyExists", "QueueNameExists"}  # a queue with this name has other attributes
@@ -150,22 +149,6 @@ def find_queue(sqs: SQSClient, name: str) -> str | None:
 def is_missing_queue_error(error: BaseException) -> bool:
     """Return whether AWS reported that the queue does not exist."""
     return get_error_code(error) in MISSING_QUEUE_CODES
-
-
-def find_submitted_count(sqs: SQSClient, url: str) -> int | None:
-    """Return how many jobs `submitJob` has sent to this queue so far, according to the queue's tag.
-
-    Return None if the queue does not have this tag, or does not exist.
-    """
-    response = none_if_missing(partial(sqs.list_queue_tags, QueueUrl=url), *MISSING_QUEUE_CODES) or {}
-    tag_value = response.get("Tags", {}).get(SUBMITTED_JOBS_TAG, "")
-    return int(tag_value) if tag_value.isdigit() else None
-
-
-def add_submitted_count(sqs: SQSClient, url: str, count: int) -> None:
-    """Add `count` to the number of submitted jobs. The number is a tag of the queue and is deleted with the queue."""
-    total = (find_submitted_count(sqs, url) or 0) + count
-    sqs.tag_queue(QueueUrl=url, Tags={SUBMITTED_JOBS_TAG: str(total)})
 
 
 def _look_up_job_queue(sqs: SQSClient, settings: Settings, tags: Mapping[str, str]) -> _QueueLookup | None:

@@ -36,43 +36,6 @@ def setup(context: Context) -> None:
 
 
 @click.command(
-    "submitJob",
-    cls=Command,
-    needs="A Job file, and the queue that setup creates.",
-    examples=("submitJob files/exampleJob.json --dry-run", "submitJob files/exampleJob.json"),
-    next_step="startCluster FLEETFILE",
-)
-@click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
-@click.option(
-    "--dry-run", is_flag=True, help="Check every job, and print the job count and the first message, but send nothing."
-)
-@click.option("--resume", is_flag=True, help="Continue an interrupted submission.")
-@click.pass_obj
-def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) -> None:
-    """Check a Job file and send its jobs to the queue."""
-    from distributed_something.cli.submit_view import SubmitView
-    from distributed_something.core.clock import Clock
-    from distributed_something.jobs.job_file import load_job_file
-    from distributed_something.jobs.submission_journal import SubmissionJournal, build_journal_path
-    from distributed_something.jobs.submission_plan import plan_submission
-    from distributed_something.jobs.submit import Submission, submit_jobs
-
-    settings, console = context.settings, context.console
-    loaded = load_job_file(job_file, context.list_objects)
-    plan = plan_submission(loaded)
-    if dry_run:
-        console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
-        return
-    submission = Submission(loaded, plan, SubmissionJournal(build_journal_path(job_file), resume=resume))
-    with SubmitView(plan.count, console) as progress:
-        sent = submit_jobs(
-            context.clients, settings, submission, Clock(), progress=progress, print_progress=console.print_progress
-        )
-    console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
-    console.print_progress("next: startCluster FLEETFILE")
-
-
-@click.command(
     "startCluster",
     cls=Command,
     needs="A Fleet file (fleetFile writes one), and jobs in the queue. On AWS, machines cost money from now on.",

@@ -19,7 +19,6 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.clients import EC2_PAGINATION
 from distributed_something.aws.ec2_fleet import get_fleet_tags, has_fleet_ended, iter_fleets
 from distributed_something.aws.ecs import describe_cluster, describe_service, is_app_cluster, list_service_names
-from distributed_something.aws.sqs import SUBMITTED_JOBS_TAG
 from distributed_something.core.errors import get_error_code
 from distributed_something.core.names import RULE_NAME_PREFIX, TASK_FAMILY_SUFFIX, AppNames, build_monitor_rule_name
 from distributed_something.core.tags import KEPT_VOLUME_TAG, has_run_tags, parse_tags
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
 
 
+OLDER_QUEUE_TAG = "jobs_submitted"  # older versions counted a queue's jobs in this tag
 CLUSTERS_PER_CALL = 100  # ECS limit for DescribeClusters
 SERVICES_PER_CALL = 10  # ECS limit for DescribeServices
 FLEET_ID_TAG = "aws:ec2spot:fleet-request-id"  # EC2 adds it to every machine in a fleet
@@ -286,7 +286,7 @@ def choose_ownership_state(tags: Mapping[str, str], name: str | None, *own_names
     The `app` tag is not proof, because other programs use it too. Proof is a tag that only this package writes, or a
     name in `own_names`.
     """
-    is_own = SUBMITTED_JOBS_TAG in tags or has_run_tags(tags) or name in own_names
+    is_own = OLDER_QUEUE_TAG in tags or has_run_tags(tags) or name in own_names
     return ResourceState.REMAINING if is_own else ResourceState.UNKNOWN
 
 

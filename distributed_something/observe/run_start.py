@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.clients import Clients
 from distributed_something.core.monitor_file import MonitorFile, parse_run_start
-from distributed_something.core.submission import SubmissionDocument
 from distributed_something.observe.queue import observe_queue
-from distributed_something.observe.submissions import list_queue_submissions, list_submissions
+from distributed_something.observe.submissions import count_submitted_jobs, list_queue_submissions, list_submissions
 from distributed_something.worker import AppKeys
 
 if TYPE_CHECKING:
@@ -60,16 +58,6 @@ def observe_submitted_jobs(s3: S3Client, file: MonitorFile, start: RunStart) -> 
         if document.queue == file.MONITOR_QUEUE_NAME
     ]
     return start.other_jobs + count_submitted_jobs(submissions)
-
-
-def count_submitted_jobs(submissions: Sequence[SubmissionDocument]) -> int:
-    """Return how many jobs these submissions sent or, if they have not ended, will send.
-
-    Jobs that `--replace` removed from the queue are not included.
-    """
-    sent = (document.planned if document.ended is None else document.count for document in submissions)
-    removed = sum(document.removed for document in submissions)
-    return max(0, sum(sent) - removed)
 
 
 def _has_earlier_run(s3: S3Client, file: MonitorFile, since: float) -> bool:

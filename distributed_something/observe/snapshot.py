@@ -40,9 +40,10 @@ class RunSnapshot:
     """State of a run at one moment. `queue`, `fleet`, and `service` are None if they do not exist.
 
     `totals`: what the containers' journals say, which may be a minute old. `submitted`: jobs submitted so far; None if
-    the run was started by an older version. `paused`: the newest containers that have paused because several jobs failed in a row or their disk is full. `idle_instances`:
-    the fleet's machines without a running task. `hourly`: cost of all machines in USD per hour; None if no price is
-    known. `problems`: what the fleet reports if it has too few machines, one entry per cause.
+    the run was started by an older version. `paused`: the newest containers that have paused because several jobs
+    failed in a row or their disk is full. `idle_instances`: the fleet's machines without a running task. `hourly`: cost
+    of all machines in USD per hour; None if no price is known. `problems`: what the fleet reports if it has too few
+    machines, one entry per cause.
     """
 
     at: float

@@ -7,10 +7,12 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.response import StreamingBody
 
 from distributed_something.aws.ec2_fleet import FleetState, find_active_fleet
 from distributed_something.aws.ecs import DRAINING_WAIT_SECONDS, ensure_service, ensure_task_definition
@@ -21,6 +23,7 @@ from distributed_something.cli.console import Console
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.monitor_file import MonitorFile, load_monitor_file
+from distributed_something.core.submission import SubmissionDocument, build_submission
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.snapshot import RunSnapshot, observe_run
@@ -763,12 +766,22 @@ def expect_no_pauses(aws: ExactClients) -> None:
     aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
 
 
-def test_an_observation_takes_fourteen_calls_for_any_number_of_jobs_and_machines(aws: ExactClients) -> None:
+def expect_submission(aws: ExactClients, count: int) -> None:
+    """Expect lookups of the submissions since the queue was created: there is one, with this number of jobs."""
+    prefix, time = "runs/App/submissions/", "20261123T103000.000Z"
+    document = SubmissionDocument("App", "AppQueue", time, "job.json", "digest", count, count)
+    request = {"Bucket": "app-bucket", "Prefix": prefix, "StartAfter": f"{prefix}19700101T000000.000Z"}
+    aws.expect_call("s3.list_objects_v2", request, Contents=[{"Key": f"{prefix}{time}.json"}])
+    body = StreamingBody(BytesIO(build_submission(document)), len(build_submission(document)))
+    aws.expect_call("s3.get_object", {"Bucket": "app-bucket", "Key": f"{prefix}{time}.json"}, Body=body)
+
+
+def test_an_observation_takes_fifteen_calls_for_any_number_of_jobs_and_machines(aws: ExactClients) -> None:
     aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     expect_message_counts(aws, QUEUE_URL, 1_000_000, 7, 3, RedrivePolicy=QUEUE_SETTINGS["RedrivePolicy"])
     aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
     expect_message_counts(aws, DEAD_URL, 40, 0)
-    aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
+    expect_submission(aws, 2_000_000)
     expect_fleet_lookup(aws)
     aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=6)])
     expect_no_pauses(aws)
@@ -799,7 +812,7 @@ def test_an_observation_takes_fourteen_calls_for_any_number_of_jobs_and_machines
     assert snapshot.fleet == FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
     assert snapshot.idle_instances == (ContainerInstance("i-0", "a", 2, START, is_connected=False),)
     assert snapshot.hourly == pytest.approx(0.08)
-    assert len(aws.calls) == 14
+    assert len(aws.calls) == 15
 
 
 def test_an_observation_of_deleted_resources_is_empty(aws: ExactClients) -> None:

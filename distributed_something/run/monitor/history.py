@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from distributed_something.aws.s3 import parse_response_time
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.run_start import RunStart
@@ -22,10 +22,6 @@ from distributed_something.observe.snapshot import RunSnapshot
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-
-# The dates in AWS responses are rounded to the second. A local clock that differs by at most this is more precise.
-CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -101,12 +97,12 @@ def load_history(s3: S3Client, file: MonitorFile, now: float) -> tuple[RunHistor
         response: Any = s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=build_history_key(file))
     except ClientError as error:
         if is_missing_object(error):
-            return default, _parse_response_time(error.response, now)
+            return default, parse_response_time(error.response, now)
         raise
     try:
-        return _parse_history(json.loads(response["Body"].read()), default), _parse_response_time(response, now)
+        return _parse_history(json.loads(response["Body"].read()), default), parse_response_time(response, now)
     except (ValueError, TypeError):
-        return default, _parse_response_time(response, now)
+        return default, parse_response_time(response, now)
 
 
 def save_history(s3: S3Client, file: MonitorFile, history: RunHistory) -> None:
@@ -126,19 +122,6 @@ def open_history(s3: S3Client, file: MonitorFile, observe_start: Callable[[], Ru
     if history.start is None:
         history = replace(history, **asdict(observe_start()))
     save_history(s3, file, replace(history, ended=None, empty_since=None, empty_looks=0))
-
-
-def _parse_response_time(response: Any, now: float) -> float:
-    """Return when AWS sent this response.
-
-    All monitors of a run share one history, but their clocks may differ.
-    """
-    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
-    try:
-        at = parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return now
-    return now if abs(at - now) <= CLOCK_TOLERANCE_SECONDS else at
 
 
 def _compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.core.output import Output
 from distributed_something.core.text import format_duration, format_row
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.snapshot import RunSnapshot
@@ -23,6 +22,7 @@ from distributed_something.run.monitor.budget import (
     format_cost_warning,
 )
 from distributed_something.run.monitor.history import RunHistory
+from distributed_something.run.output import Output
 
 RATE_SNAPSHOT_COUNT = 20  # number of snapshots over which the jobs per minute are measured
 MIN_SHOWN_USD = 0.005  # USD; less than this rounds to 0.00
