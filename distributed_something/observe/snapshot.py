@@ -64,7 +64,7 @@ class RunSnapshot:
 
     @property
     def running(self) -> int:
-        """Number of running programs. Each has a leased message, so a lost container's programs are soon not counted."""
+        """Number of running programs. Each has a leased message, so those of a lost container are soon not counted."""
         return min(self.totals.running, self.queue.running) if self.queue else 0
 
     @property
