@@ -147,8 +147,7 @@ def _allow_queue_use(account: AwsAccount) -> list[dict[str, Any]]:
         # A queue that has no tag `app` must be tagged first, because all other permissions depend on the tag.
         allow_actions("MakeQueues", "sqs:CreateQueue", "sqs:TagQueue", on=queues, when=_build_tag_condition()),
         allow_actions(
-            "UseQueues", "sqs:ChangeMessageVisibility", "sqs:DeleteQueue", "sqs:ReceiveMessage", "sqs:SendMessage",
-            "sqs:SetQueueAttributes",
+            "UseQueues", "sqs:DeleteQueue", "sqs:SendMessage", "sqs:SetQueueAttributes",
             on=queues, when=ONE_APP_CONDITION,
         ),
     ]  # fmt: skip
