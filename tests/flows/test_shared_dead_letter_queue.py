@@ -16,7 +16,7 @@ SUCCESS_OR_FAILED_JOBS = (0, 3)
 
 
 def submit_failing_job(project: Project, *options: str) -> None:
-    """Set up an app, submit two jobs, one of which fails, and start the machines."""
+    """Set up an app, submit a job that succeeds and one that fails, and start the machines."""
     script = "import sys; open(sys.argv[2] + '/out', 'w').write('x'); sys.exit(int(sys.argv[1]))"
     groups = [{"code": "0"}, {"code": "7"}]
     command = ["python3", "-c", script, "{code}", "{output_dir}"]
