@@ -133,10 +133,7 @@ def build_monitor_policy(account: AwsAccount) -> PolicyDocument:
     """
     return build_document(
         allow_queue_reading(account),
-        allow_actions(
-            "EndQueues", "sqs:ChangeMessageVisibility", "sqs:DeleteQueue", "sqs:ReceiveMessage",
-            on=account.arn("sqs", "*"), when=ONE_APP_CONDITION,
-        ),
+        allow_actions("EndQueues", "sqs:DeleteQueue", on=account.arn("sqs", "*"), when=ONE_APP_CONDITION),
         *allow_cluster_reading(account),
         *allow_cluster_deletion(account),
         allow_actions(

@@ -143,12 +143,12 @@ def _build_control_jobs_policy(account: AwsAccount, buckets: list[str]) -> Polic
 def _allow_queue_use(account: AwsAccount) -> list[dict[str, Any]]:
     queues = account.arn("sqs", "*")
     return [
-        allow_queue_reading(account, "sqs:ListQueueTags"),
+        allow_queue_reading(account),
         # A queue that has no tag `app` must be tagged first, because all other permissions depend on the tag.
         allow_actions("MakeQueues", "sqs:CreateQueue", "sqs:TagQueue", on=queues, when=_build_tag_condition()),
         allow_actions(
-            "UseQueues", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:DeleteQueue", "sqs:ReceiveMessage",
-            "sqs:SendMessage", "sqs:SetQueueAttributes",
+            "UseQueues", "sqs:DeleteMessage", "sqs:DeleteQueue", "sqs:ReceiveMessage", "sqs:SendMessage",
+            "sqs:SetQueueAttributes",
             on=queues, when=ONE_APP_CONDITION,
         ),
     ]  # fmt: skip

@@ -317,6 +317,11 @@ def test_everyone_may_see_who_uses_a_dead_letter_queue(tags: dict[str, Any]) -> 
         assert is_allowed(MONITOR, f"sqs:{action}", QUEUE, **tags)
 
 
+def test_users_and_the_auto_monitor_may_not_receive_messages() -> None:
+    for documents in (MONITOR, CONTROL):
+        assert list_actions(documents) & {"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"} == set()
+
+
 def test_a_user_may_tag_an_untagged_queue_as_shared() -> None:
     assert is_allowed(CONTROL, "sqs:TagQueue", QUEUE, aws__TagKeys=["app"])
 

@@ -1,0 +1,71 @@
+"""Two apps with one dead-letter queue on the local cloud, as two configs in one project: both have failed jobs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.project import CONFIG, MONITOR_FILE, Project, create_project
+
+SHARED = "TryoutDead"
+SECOND = CONFIG | {
+    "APP_NAME": "Second", "SQS_QUEUE_NAME": "SecondQueue", "SQS_DEAD_LETTER_QUEUE": SHARED,
+    "ECS_CLUSTER": "second-cluster", "LOG_GROUP_NAME": "SecondLogs", "JOB_RETRIES": 1,
+}  # fmt: skip
+SUCCESS_OR_FAILED_JOBS = (0, 3)
+
+
+def submit_failing_job(project: Project, *options: str) -> None:
+    """Set up an app, submit a job that succeeds and one that fails, and start the machines."""
+    script = "import sys; open(sys.argv[2] + '/out', 'w').write('x'); sys.exit(int(sys.argv[1]))"
+    groups = [{"code": "0"}, {"code": "7"}]
+    command = ["python3", "-c", script, "{code}", "{output_dir}"]
+    job_file = project.write_job_file(command=command, output_location="results/{job}", groups=groups)
+    project.run("setup", *options)
+    project.run("submitJob", str(job_file), *options)
+    project.run("startCluster", "files/fleet.json", *options)
+
+
+def test_two_apps_with_one_dead_letter_queue_both_end_without_an_error(tmp_path: Path) -> None:
+    with create_project(tmp_path / "p", JOB_RETRIES=1) as project:
+        config = project.folder / "second.py"
+        config.write_text("".join(f"{name} = {value!r}\n" for name, value in SECOND.items()))
+        options = ("--config", str(config))
+        submit_failing_job(project)
+        submit_failing_job(project, *options)
+
+        first = project.run("monitor", MONITOR_FILE, check=False)
+        assert first.returncode in SUCCESS_OR_FAILED_JOBS, first.stdout + first.stderr
+        assert f"kept            dead-letter queue {SHARED} (other queues use it)" in first.stdout
+        project.run("cleanup", "--verify", MONITOR_FILE)
+
+        second = project.run("monitor", "files/SecondSpotFleetRequestId.json", *options, check=False)
+        assert second.returncode in SUCCESS_OR_FAILED_JOBS, second.stdout + second.stderr
+        owner = "it belongs to the app Tryout, whose cleanup deletes it"
+        assert f"kept            dead-letter queue {SHARED} ({owner})" in second.stdout
+        assert "REMAINING" not in first.stdout + second.stdout
+        project.run("cleanup", "--verify")
+
+        kept = project.run("cleanup", "--yes").stdout
+        assert f"dead-letter queue {SHARED} (failed jobs in it: 2; cleanup --failed-too deletes it)" in kept
+        assert f"removed         dead-letter queue {SHARED}" in project.run("cleanup", "--failed-too").stdout
+        assert project.build_client("sqs").list_queues().get("QueueUrls", []) == []
+
+
+def test_a_colleagues_queue_is_still_there_and_unchanged_at_the_end(tmp_path: Path) -> None:
+    with create_project(tmp_path / "p", JOB_RETRIES=1, SQS_DEAD_LETTER_QUEUE="LabDead") as project:
+        sqs = project.build_client("sqs")
+        url = sqs.create_queue(QueueName="LabDead", Attributes={"MessageRetentionPeriod": "345600"})["QueueUrl"]
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        redrive = json.dumps({"deadLetterTargetArn": attributes["QueueArn"], "maxReceiveCount": 5})
+        sqs.create_queue(QueueName="Colleague", Attributes={"RedrivePolicy": redrive})
+        submit_failing_job(project)
+        result = project.run("monitor", MONITOR_FILE, check=False)
+
+        assert result.returncode in SUCCESS_OR_FAILED_JOBS, result.stdout + result.stderr
+        assert "kept            dead-letter queue LabDead (several apps share it)" in result.stdout
+        assert "(several apps share it)" in project.run("cleanup", "--failed-too").stdout
+        after = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        assert after["MessageRetentionPeriod"] == "345600"
+        assert after["ApproximateNumberOfMessages"] == "1"
+        assert sqs.list_queue_tags(QueueUrl=url)["Tags"] == {"app": "shared"}
