@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from distributed_something.results.records import FailedJob, RunSummary
 
 from distributed_something.cli.group import COMMAND_GROUPS
 from distributed_something.cli.main import cli
@@ -19,7 +20,6 @@ from distributed_something.core.config_settings import Settings, load_settings
 from distributed_something.core.errors import CloudError
 from distributed_something.jobs.job_file import KnownJobKeys
 from distributed_something.observe.resources import ResourceKind
-from distributed_something.results.records import FailedJob, RunSummary
 from distributed_something.results.summary import format_run_summary
 from distributed_something.run.cleanup.report import (
     CleanupReport,

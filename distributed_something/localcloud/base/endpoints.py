@@ -77,6 +77,7 @@ def build_task_environment(moto: str, ministack: str, region: str, task_id: str,
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{moto}{METADATA_PATH}{instance_id}",
         "LOCAL_CONTAINER": task_id,
         "JOURNAL_SECONDS": "1",
+        "SICK_PAUSE_SECONDS": "20",  # no alarm replaces a machine here
     }
 
 

@@ -3,8 +3,8 @@
 If several different jobs fail in a row, the machine is the likely cause. The container then pauses for longer than the
 idle alarm waits, so that the fleet replaces the machine. If the machine has not been replaced when the pause ends, the
 container takes a single job as a probe. If the probe fails too, the container takes jobs again, because a longer pause
-would only cost time. A container also does not pause while another machine is paused: if several machines fail in the
-same way, the jobs are the likely cause.
+would only cost time. If another machine fails in the same way, the jobs are the likely cause: the container then does
+not pause, or ends its pause.
 
 A container with a full disk takes no jobs either, because it would fail every job in the queue.
 """
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.job.run_keys import RunKeys
+from distributed_something.worker.job.worker_settings import DEFAULT_SICK_PAUSE_SECONDS
 from distributed_something.worker.machine.times import build_utc_timestamp
 
 MIN_FAILED_JOBS = 5  # different jobs, without a success in between
-SICK_PAUSE_SECONDS = 20 * 60.0  # longer than the 15 minutes that the idle alarm waits before it ends a machine
 DISK_CHECK_SECONDS = 60.0  # between two checks of a full disk
 MIN_FREE_BYTES = 512 * 1024 * 1024
 MIN_FREE_FILES = 1000  # a disk with many small files can run out of inodes before it runs out of bytes
@@ -65,13 +65,14 @@ class ContainerHealth:
     """The health of one container, shared by the threads of its slots.
 
     In every method, `now` is in seconds since 1970. `has_room` returns whether the disk has room for a job.
-    `is_other_paused` returns whether a container on another machine in the run is paused.
+    `is_other_failing` returns whether jobs also fail in a row on another machine in the run.
     """
 
     def __init__(
-        self, has_room: Callable[[], bool] = lambda: True, is_other_paused: Callable[[], bool] = lambda: False
-    ) -> None:
-        self._has_room, self._is_other_paused = has_room, is_other_paused
+        self, has_room: Callable[[], bool] = lambda: True, is_other_failing: Callable[[], bool] = lambda: False,
+        pause_seconds: float = DEFAULT_SICK_PAUSE_SECONDS,
+    ) -> None:  # fmt: skip
+        self._has_room, self._is_other_failing, self._pause_seconds = has_room, is_other_failing, pause_seconds
         self._has_given_up = False  # True: no more pauses until the next success
         self._lock = threading.Lock()
         self._failed_jobs: dict[str, None] = {}  # ids of the jobs that failed since the last success, oldest first
@@ -89,6 +90,21 @@ class ContainerHealth:
         with self._lock:
             return self._sick_pause or self._full_disk_pause
 
+    @property
+    def are_jobs_at_fault(self) -> bool:
+        """Whether jobs keep failing, but the machine is not the likely cause."""
+        with self._lock:
+            return self._has_given_up
+
+    def end_shared_pause(self) -> None:
+        """End the pause if jobs fail on another machine too. Several machines can start to pause at the same time."""
+        with self._lock:
+            is_sick = self._sick_pause is not None
+        if is_sick and self._is_other_failing():  # called outside the lock, because it may have to wait for S3
+            log.warning("jobs fail on another machine too, so the jobs are the likely cause: taking jobs again")
+            with self._lock:
+                self._sick_pause, self._has_given_up = None, True
+
     def count_allowed_jobs(self, requested: int, now: float) -> int:
         """Return how many of the `requested` jobs may be taken: all, none, or one probe at the end of a pause."""
         with self._lock:
@@ -98,7 +114,7 @@ class ContainerHealth:
                 return requested
             if now < self._next_probe_at:
                 return 0
-            self._next_probe_at = now + SICK_PAUSE_SECONDS  # allows another probe if this one never reports a result
+            self._next_probe_at = now + self._pause_seconds  # allows another probe if this one never reports a result
             return 1
 
     def release_probe(self, now: float) -> None:
@@ -113,8 +129,7 @@ class ContainerHealth:
             self._failed_jobs.clear()
             self._has_given_up = False
             if self._sick_pause is not None:
-                minutes = (now - self._sick_pause.since) / 60
-                log.info("a job succeeded after a pause of %.0f minutes: taking jobs again", minutes)
+                log.info("a job succeeded after a pause of %.0f s: taking jobs again", now - self._sick_pause.since)
             self._sick_pause = None
 
     def record_failure(self, job_id: str, reason: str, reason_class: str, now: float) -> None:
@@ -123,7 +138,7 @@ class ContainerHealth:
             self.release_probe(now)
             return
         # Called outside the lock, because it may have to wait for S3.
-        is_shared_failure = self._can_pause_for(job_id) and self._is_other_paused()
+        is_shared_failure = self._can_pause_for(job_id) and self._is_other_failing()
         with self._lock:
             self._failed_jobs.pop(job_id, None)
             self._failed_jobs[job_id] = None
@@ -149,10 +164,10 @@ class ContainerHealth:
     def _start_pause(self, last_reason: str, now: float) -> None:
         count = len(self._failed_jobs)
         reason = f"{count} different jobs failed in a row; the last failure: {last_reason}"[:MAX_REASON_CHARACTERS]
-        self._next_probe_at = now + SICK_PAUSE_SECONDS
+        self._next_probe_at = now + self._pause_seconds
         job_ids = tuple(self._failed_jobs)[-MAX_REPORTED_JOBS:]
         self._sick_pause = Pause(now, self._next_probe_at, reason, job_ids)
-        log.error("taking no jobs for %.0f minutes: %s", SICK_PAUSE_SECONDS / 60, reason)
+        log.error("taking no jobs for %.0f s: %s", self._pause_seconds, reason)
 
     def _is_disk_full(self, now: float) -> bool:
         if self._full_disk_pause is not None and now < self._next_disk_check_at:
@@ -176,23 +191,29 @@ class HealthReporter:
     ) -> None:
         self._health, self._write = health, write
         self._build_document = partial(build_health_document, machine, container)
-        self._reported_pause: Pause | None = None
+        self._reported: tuple[Pause | None, bool] = (None, False)
 
     def tick(self, now: float) -> None:
-        """Write a document if the pause has changed. Errors from `write` are not caught; the next tick then writes the
-        document."""
-        pause = self._health.current_pause
-        if pause != self._reported_pause:
-            self._write(self._build_document(pause, now))
-            self._reported_pause = pause
+        """Write a document if the pause has changed, or else check whether other machines show that it can end.
+
+        Errors from `write` are not caught; the next tick then writes the document.
+        """
+        state = (self._health.current_pause, self._health.are_jobs_at_fault)
+        if state == self._reported:
+            self._health.end_shared_pause()
+            return
+        self._write(self._build_document(state[0], now, are_jobs_at_fault=state[1]))
+        self._reported = state
 
 
-def build_health_document(machine: str, container: str, pause: Pause | None, now: float) -> dict[str, Any]:
+def build_health_document(
+    machine: str, container: str, pause: Pause | None, now: float, *, are_jobs_at_fault: bool = False
+) -> dict[str, Any]:
     """Return this container's health document: paused, with the reason and end of the pause, or working since `now`.
 
-    Times are in UTC.
+    `jobs_at_fault`: whether jobs keep failing here, but the container takes jobs again. Times are in UTC.
     """
-    names: dict[str, Any] = {"machine": machine, "container": container}
+    names: dict[str, Any] = {"machine": machine, "container": container, "jobs_at_fault": are_jobs_at_fault}
     if pause is None:
         since = build_utc_timestamp(now)
         return names | {"state": "working", "since": since, "until": None, "reason": None, "jobs": []}

@@ -21,12 +21,24 @@ def list_paused_containers(s3: Any, bucket: str, keys: RunKeys, now: float) -> l
     Each document has at least the strings `machine`, `container`, and `reason`. The function lists the documents once
     and reads at most MAX_PAUSE_DOCUMENTS of them. AWS errors are not caught.
     """
+    return [document for document in _read_documents(s3, bucket, keys, now) if _is_paused(document, now)]
+
+
+def is_other_machine_failing(s3: Any, bucket: str, keys: RunKeys, machine: str, now: float) -> bool:
+    """Return whether jobs fail in a row on a machine other than `machine`. AWS errors are not caught."""
+    return any(
+        document.get("machine") != machine and (_is_paused(document, now) or document.get("jobs_at_fault") is True)
+        for document in _read_documents(s3, bucket, keys, now)
+    )
+
+
+def _read_documents(s3: Any, bucket: str, keys: RunKeys, now: float) -> list[dict[str, Any]]:
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=keys.machines)
     entries = [entry for page in pages for entry in page.get("Contents", [])]
     fresh = [entry for entry in entries if now - entry["LastModified"].timestamp() < MAX_PAUSE_AGE_SECONDS]
     newest = sorted(fresh, key=lambda entry: entry["LastModified"], reverse=True)[:MAX_PAUSE_DOCUMENTS]
     documents = (_parse_document(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()) for entry in newest)
-    return [document for document in documents if document is not None and _is_paused(document, now)]
+    return [document for document in documents if document is not None]
 
 
 def _parse_document(body: bytes) -> dict[str, Any] | None:
@@ -34,12 +46,12 @@ def _parse_document(body: bytes) -> dict[str, Any] | None:
         document = json.loads(body)
     except ValueError:
         return None
-    if not isinstance(document, dict):
-        return None
-    return document if all(isinstance(document.get(key), str) for key in ("machine", "container", "reason")) else None
+    return document if isinstance(document, dict) else None
 
 
 def _is_paused(document: dict[str, Any], now: float) -> bool:
+    if not all(isinstance(document.get(key), str) for key in ("machine", "container", "reason")):
+        return False
     try:
         until = datetime.fromisoformat(document["until"]) if document.get("until") else None
     except (TypeError, ValueError):

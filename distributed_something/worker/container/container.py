@@ -22,7 +22,7 @@ from distributed_something.worker.admission.health import (
     build_health_key,
     has_disk_space,
 )
-from distributed_something.worker.admission.pauses import list_paused_containers
+from distributed_something.worker.admission.pauses import is_other_machine_failing
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
@@ -73,7 +73,9 @@ class Container:
         self._context = WorkerContext(settings, clients("sqs"), clients("s3"), self._clock, read_container_facts())
         self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
-        self.health = ContainerHealth(lambda: has_disk_space(settings.work_dir), self._has_other_pause)
+        self.health = ContainerHealth(
+            lambda: has_disk_space(settings.work_dir), self._is_other_machine_failing, settings.sick_pause_seconds
+        )
         self.gate = AdmissionGate(self.health, settings.work_dir, self._clock.now)
         leases = clients.create_lease_client(settings.visibility_seconds)
         self._keeper = LeaseKeeper(leases, settings.queue_url, settings.visibility_seconds, read_boot_clock)
@@ -197,14 +199,14 @@ class Container:
         log.warning("spot notice: EC2 will stop this machine in %.0f s", end - self._clock.now())
         self._notices.put(end - self._clock.now())
 
-    def _has_other_pause(self) -> bool:
+    def _is_other_machine_failing(self) -> bool:
         settings, now = self._settings, self._clock.now()
         try:
-            paused_containers = list_paused_containers(self._context.s3, settings.aws_bucket, settings.keys, now)
+            s3, bucket = self._context.s3, settings.aws_bucket
+            return is_other_machine_failing(s3, bucket, settings.keys, settings.machine, now)
         except AWS_ERRORS as error:
-            log.warning("cannot check whether other machines are paused: %s", error)
+            log.warning("cannot check whether jobs fail on other machines: %s", error)
             return False
-        return any(paused["machine"] != settings.machine for paused in paused_containers)
 
     def _build_health_report(self) -> HealthReporter:
         settings = self._settings

@@ -18,10 +18,10 @@ from distributed_something.worker.admission.gate import REBALANCE_PAUSE_SECONDS,
 from distributed_something.worker.admission.health import (
     MIN_FAILED_JOBS,
     MIN_FREE_BYTES,
-    SICK_PAUSE_SECONDS,
     ContainerHealth,
 )
 from distributed_something.worker.job.run_keys import RunKeys
+from distributed_something.worker.job.worker_settings import DEFAULT_SICK_PAUSE_SECONDS
 from tests.support.emulator import KEYS
 from tests.support.fakes import MONITOR_FILE, FakeTime
 
@@ -60,7 +60,7 @@ def test_an_unhealthy_container_takes_no_jobs_until_its_pause_ends(setup: GateSe
     for n in range(MIN_FAILED_JOBS):
         setup.gate.record_failure(f"job-{n}", "exit code 1", "program")
     assert setup.gate.count_allowed_jobs(2, 0) == 0
-    setup.time.sleep(SICK_PAUSE_SECONDS)
+    setup.time.sleep(DEFAULT_SICK_PAUSE_SECONDS)
     assert setup.gate.count_allowed_jobs(2, 0) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,6 @@ from distributed_something.worker.admission.health import (
     MAX_REPORTED_JOBS,
     MIN_FAILED_JOBS,
     MIN_FREE_BYTES,
-    SICK_PAUSE_SECONDS,
     UNRELATED_REASON_CLASSES,
     ContainerHealth,
     HealthReporter,
@@ -29,6 +29,7 @@ from distributed_something.worker.admission.health import (
     has_disk_space,
 )
 from distributed_something.worker.job.run_keys import RunKeys
+from distributed_something.worker.job.worker_settings import DEFAULT_SICK_PAUSE_SECONDS
 from tests.support.fakes import START
 
 IDLE_ALARM_SECONDS = 15 * 60
@@ -54,12 +55,14 @@ def test_a_container_pauses_when_several_different_jobs_fail_in_a_row() -> None:
         assert health.count_allowed_jobs(SLOTS, START) == SLOTS
         health.record_failure(f"job-{n}", "exit code 1", "program", START)
     assert (
-        health.count_allowed_jobs(SLOTS, START) == health.count_allowed_jobs(SLOTS, START + SICK_PAUSE_SECONDS - 1) == 0
+        health.count_allowed_jobs(SLOTS, START)
+        == health.count_allowed_jobs(SLOTS, START + DEFAULT_SICK_PAUSE_SECONDS - 1)
+        == 0
     )
 
 
 def test_the_pause_is_longer_than_the_idle_alarms_delay() -> None:
-    assert SICK_PAUSE_SECONDS >= IDLE_ALARM_SECONDS + 4 * 60  # CPU metrics arrive every 5 minutes, with a delay
+    assert DEFAULT_SICK_PAUSE_SECONDS >= IDLE_ALARM_SECONDS + 4 * 60  # CPU metrics arrive every 5 minutes, with a delay
 
 
 def test_one_job_that_fails_repeatedly_does_not_pause_the_container() -> None:
@@ -87,13 +90,13 @@ def test_failures_that_are_unrelated_to_the_machine_do_not_count(reason_class: s
 
 
 def test_one_job_is_taken_as_a_probe_after_the_pause() -> None:
-    health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
+    health, end = build_sick_health(), START + DEFAULT_SICK_PAUSE_SECONDS
     assert health.count_allowed_jobs(SLOTS, end - 1) == 0
     assert [health.count_allowed_jobs(SLOTS, end + second) for second in range(3)] == [1, 0, 0]
 
 
 def test_all_jobs_are_taken_again_after_the_probe_succeeds() -> None:
-    health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
+    health, end = build_sick_health(), START + DEFAULT_SICK_PAUSE_SECONDS
     health.count_allowed_jobs(1, end)
     health.record_success(end + 5)
     assert health.current_pause is None
@@ -103,7 +106,7 @@ def test_all_jobs_are_taken_again_after_the_probe_succeeds() -> None:
 
 
 def test_all_jobs_are_taken_again_after_the_probe_fails() -> None:
-    health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
+    health, end = build_sick_health(), START + DEFAULT_SICK_PAUSE_SECONDS
     health.count_allowed_jobs(1, end)
     health.record_failure("job-0", "exit code 1", "program", end + 5)
     assert health.current_pause is None
@@ -113,7 +116,7 @@ def test_all_jobs_are_taken_again_after_the_probe_fails() -> None:
 
 
 def test_a_container_can_pause_again_after_a_failed_probe_and_a_success() -> None:
-    health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
+    health, end = build_sick_health(), START + DEFAULT_SICK_PAUSE_SECONDS
     health.count_allowed_jobs(1, end)
     health.record_failure("job-0", "exit code 1", "program", end + 5)
     health.record_success(end + 6)
@@ -123,19 +126,42 @@ def test_a_container_can_pause_again_after_a_failed_probe_and_a_success() -> Non
 
 
 def test_a_container_does_not_pause_while_another_machine_is_paused() -> None:
-    is_other_paused = [True]
-    health = ContainerHealth(is_other_paused=lambda: is_other_paused[0])
+    is_other_failing = [True]
+    health = ContainerHealth(is_other_failing=lambda: is_other_failing[0])
     for n in range(2 * MIN_FAILED_JOBS):
         health.record_failure(f"job-{n}", "exit code 1", "program", START)
     assert health.count_allowed_jobs(SLOTS, START) == SLOTS
-    is_other_paused[0] = False
+    is_other_failing[0] = False
     health.record_failure("job", "exit code 1", "program", START)
     assert health.count_allowed_jobs(SLOTS, START) == 0
 
 
+def test_machines_that_start_to_pause_at_the_same_time_take_jobs_again_because_the_jobs_are_at_fault() -> None:
+    documents: dict[str, dict[str, Any]] = {}
+
+    def is_other_failing(machine: str) -> bool:
+        others = (document for name, document in documents.items() if name != machine)
+        return any(document["state"] == "paused" or document["jobs_at_fault"] for document in others)
+
+    machines = {}
+    for name in ("i-1", "i-2"):
+        health = ContainerHealth(is_other_failing=partial(is_other_failing, name))
+        machines[name] = (health, HealthReporter(health, partial(documents.__setitem__, name), name, "box"))
+    for health, _ in machines.values():
+        for n in range(MIN_FAILED_JOBS):
+            health.record_failure(f"job-{n}", "exit code 1", "program", START)
+        assert health.count_allowed_jobs(SLOTS, START) == 0
+    for tick in range(3):
+        for _, reporter in machines.values():
+            reporter.tick(START + tick)
+    for name, (health, _) in machines.items():
+        assert health.count_allowed_jobs(SLOTS, START + 3) == SLOTS
+        assert (documents[name]["state"], documents[name]["jobs_at_fault"]) == ("working", True)
+
+
 @pytest.mark.parametrize("reason_class", [None, *sorted(UNRELATED_REASON_CLASSES)])
 def test_another_probe_is_allowed_at_once_if_the_first_probe_has_no_result(reason_class: str | None) -> None:
-    health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
+    health, end = build_sick_health(), START + DEFAULT_SICK_PAUSE_SECONDS
     assert health.count_allowed_jobs(1, end) == 1
     if reason_class is None:
         health.release_probe(end + 5)  # for example, after an empty poll
@@ -145,9 +171,9 @@ def test_another_probe_is_allowed_at_once_if_the_first_probe_has_no_result(reaso
 
 
 def test_a_probe_that_never_reports_a_result_does_not_block_the_container_forever() -> None:
-    health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
+    health, end = build_sick_health(), START + DEFAULT_SICK_PAUSE_SECONDS
     assert health.count_allowed_jobs(1, end) == 1
-    assert health.count_allowed_jobs(1, end + SICK_PAUSE_SECONDS) == 1
+    assert health.count_allowed_jobs(1, end + DEFAULT_SICK_PAUSE_SECONDS) == 1
 
 
 def test_only_a_success_ends_a_pause_early() -> None:
@@ -155,7 +181,7 @@ def test_only_a_success_ends_a_pause_early() -> None:
     health.record_failure("late", "exit code 1", "program", START + 60)
     health.record_failure("later", "elsewhere", "interrupted", START + 120)
     health.release_probe(START + 180)
-    assert health.count_allowed_jobs(1, START + SICK_PAUSE_SECONDS - 1) == 0
+    assert health.count_allowed_jobs(1, START + DEFAULT_SICK_PAUSE_SECONDS - 1) == 0
     health.record_success(START + 240)  # a job that was running when the pause began
     assert health.count_allowed_jobs(1, START + 240) == 1
 
@@ -172,7 +198,7 @@ class Container(RuleBasedStateMachine):
         self.until: float | None = None
         self.probe_since: float | None = None  # the time when the current probe was admitted
 
-    @rule(seconds=st.sampled_from([1.0, 60.0, SICK_PAUSE_SECONDS - 1, SICK_PAUSE_SECONDS, 86_400.0]))
+    @rule(seconds=st.sampled_from([1.0, 60.0, DEFAULT_SICK_PAUSE_SECONDS - 1, DEFAULT_SICK_PAUSE_SECONDS, 86_400.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
@@ -183,7 +209,7 @@ class Container(RuleBasedStateMachine):
         if self.until is not None and self.now >= self.until:
             self.until, self.has_given_up = None, True
         elif self.until is None and len(self.failed_jobs) >= MIN_FAILED_JOBS and not self.has_given_up:
-            self.until, self.probe_since = self.now + SICK_PAUSE_SECONDS, None
+            self.until, self.probe_since = self.now + DEFAULT_SICK_PAUSE_SECONDS, None
 
     @rule()
     def several_jobs_fail(self) -> None:
@@ -216,7 +242,7 @@ class Container(RuleBasedStateMachine):
     @rule(requested=st.integers(0, 16))
     def a_paused_container_takes_no_job_or_one_probe(self, requested: int) -> None:
         assert self.until is not None
-        has_probe = self.probe_since is not None and self.now < self.probe_since + SICK_PAUSE_SECONDS
+        has_probe = self.probe_since is not None and self.now < self.probe_since + DEFAULT_SICK_PAUSE_SECONDS
         is_admitted = requested > 0 and self.now >= self.until and not has_probe
         assert self.health.count_allowed_jobs(requested, self.now) == int(is_admitted)
         if is_admitted:
@@ -235,7 +261,9 @@ TestContainer = Container.TestCase
 def test_only_one_probe_is_admitted_for_many_slots_at_the_same_time(slots: int) -> None:
     health = build_sick_health()
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(lambda _: health.count_allowed_jobs(1, START + SICK_PAUSE_SECONDS), range(slots))) == 1
+        assert (
+            sum(pool.map(lambda _: health.count_allowed_jobs(1, START + DEFAULT_SICK_PAUSE_SECONDS), range(slots))) == 1
+        )
 
 
 # Disk
@@ -266,7 +294,7 @@ def test_a_full_disk_causes_a_pause_without_an_end() -> None:
 
 def test_no_probe_is_taken_while_the_disk_is_full() -> None:
     has_space = [True]
-    health, end = ContainerHealth(lambda: has_space[0]), START + SICK_PAUSE_SECONDS
+    health, end = ContainerHealth(lambda: has_space[0]), START + DEFAULT_SICK_PAUSE_SECONDS
     for n in range(MIN_FAILED_JOBS):
         health.record_failure(f"job-{n}", "exit code 1", "program", START)
     has_space[0] = False
@@ -322,13 +350,13 @@ def test_the_start_and_the_end_of_a_pause_are_each_written_once() -> None:
         reporter.tick(START + 60 + second)
     assert json.loads(json.dumps(documents)) == [
         {
-            "machine": "i-0123", "container": "box", "state": "paused",
+            "machine": "i-0123", "container": "box", "jobs_at_fault": False, "state": "paused",
             "since": "2026-11-23T10:45:00.000Z", "until": "2026-11-23T11:05:00.000Z",
             "reason": "5 different jobs failed in a row; the last failure: reason 4",
             "jobs": ["job-0", "job-1", "job-2", "job-3", "job-4"],
         },
         {
-            "machine": "i-0123", "container": "box", "state": "working",
+            "machine": "i-0123", "container": "box", "jobs_at_fault": False, "state": "working",
             "since": "2026-11-23T10:46:00.000Z", "until": None, "reason": None, "jobs": [],
         },
     ]  # fmt: skip
@@ -343,7 +371,7 @@ def test_a_container_that_never_paused_writes_nothing() -> None:
 
 
 def test_a_probe_writes_no_document_but_the_end_of_the_pause_does() -> None:
-    health, end = build_sick_health(), START + SICK_PAUSE_SECONDS
+    health, end = build_sick_health(), START + DEFAULT_SICK_PAUSE_SECONDS
     reporter, documents = build_reporter(health)
     reporter.tick(START)
     health.count_allowed_jobs(1, end)

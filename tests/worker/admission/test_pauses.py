@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from distributed_something.worker.admission.health import Pause, build_health_document, build_health_key
-from distributed_something.worker.admission.pauses import MAX_PAUSE_DOCUMENTS, list_paused_containers
+from distributed_something.worker.admission.pauses import (
+    MAX_PAUSE_DOCUMENTS,
+    is_other_machine_failing,
+    list_paused_containers,
+)
 from distributed_something.worker.job.run_keys import RunKeys
 
 KEYS = RunKeys("App", "RUN")
@@ -66,3 +70,13 @@ def test_only_the_newest_documents_are_read_if_there_are_many(s3: Any) -> None:
         write_document(s3, f"i-{n}", build_pause_document(f"i-{n}", 0, None)) for n in range(3 * MAX_PAUSE_DOCUMENTS)
     )
     assert len(list_paused_machines(s3, now)) == MAX_PAUSE_DOCUMENTS
+
+
+def test_a_machine_fails_too_if_it_is_paused_or_has_ended_its_pause_because_of_the_jobs(s3: Any) -> None:
+    now = write_document(s3, "i-1", build_health_document("i-1", "box", None, 0))
+    assert not is_other_machine_failing(s3, "ours", KEYS, "i-2", now)
+    write_document(s3, "i-1", build_pause_document("i-1", now, now + 60))
+    assert is_other_machine_failing(s3, "ours", KEYS, "i-2", now)
+    assert not is_other_machine_failing(s3, "ours", KEYS, "i-1", now)
+    write_document(s3, "i-1", build_health_document("i-1", "box", None, 0, are_jobs_at_fault=True))
+    assert is_other_machine_failing(s3, "ours", KEYS, "i-2", now)
