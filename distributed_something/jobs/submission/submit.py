@@ -194,11 +194,11 @@ class _JobSender:
         try:
             remover.remove_all()
         finally:
-            self._report_removal(remover.removed)
-        self._print_progress(format_row("", "jobs that are running now were not stopped"))
+            jobs = format_count(remover.removed, "waiting job")
+            self._print_progress(format_row("replace", f"{jobs} removed; running jobs were not stopped"))
 
     def _report_removal(self, removed: int) -> None:
-        self._print_progress(format_row("replace", f"{format_count(removed, 'waiting job')} removed"))
+        self._print_progress(format_row("replace", f"{format_count(removed, 'waiting job')} removed so far"))
 
 
 def _check_again(submission: Submission, resumed: SubmissionDocument | None) -> None:
