@@ -47,8 +47,8 @@ SETTLING_SECONDS = 75.0  # how long SQS's counts may not include jobs that were 
 @click.option("--again", is_flag=True, help="Also run the jobs that have results already. Older results do not count.")
 @click.option(
     "--replace", is_flag=True,
-    help="First remove all waiting jobs from the queue, for example after submitting a wrong command. Jobs that are "
-    "running now are not stopped.",
+    help="First remove all waiting jobs from the queue, for example after submitting a wrong command. Running "
+    "jobs are not stopped; if one fails, it is tried again with its old message.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask before sending the jobs of a Job file a second time.")
 @click.pass_obj
