@@ -72,6 +72,7 @@ def submit_job(
         if not context.local and not again:  # a dry run does not start the local cloud
             _print_prior_results(context, loaded, plan)
         return
+    view = SubmitView(plan.count, console)
     journal = SubmissionJournal(job_file, resume=resume, replace=replace)
     with closing(journal):
         journal.lock()
@@ -80,7 +81,7 @@ def submit_job(
         if not again:
             _print_prior_results(context, loaded, plan)
         commit = find_git_commit(context.project)
-        sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit))
+        sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit), view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     console.print_progress("next: startCluster FLEETFILE")
 
@@ -104,12 +105,12 @@ class SubmitView:
         self._bar.stop()
 
 
-def _send_jobs(context: Context, submission: Submission) -> int:
+def _send_jobs(context: Context, submission: Submission, view: SubmitView) -> int:
     from distributed_something.core.clock import Clock
     from distributed_something.jobs.submission.submit import submit_jobs
 
     clients, settings, print_progress = context.clients, context.settings, context.console.print_progress
-    with SubmitView(submission.plan.count, context.console) as progress:
+    with view as progress:
         return submit_jobs(clients, settings, submission, Clock(), progress=progress, print_progress=print_progress)
 
 

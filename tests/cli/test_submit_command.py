@@ -13,7 +13,7 @@ import pytest
 
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
-from distributed_something.core.submission import SubmissionDocument, build_submission, format_submission_time
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.observe.submissions import list_submissions
 from tests.support.fakes import SETTINGS, FakeBucket, FakeSqs, build_client_error
 
@@ -72,7 +72,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_without_a_terminal_the_same_jobs_are_rejected_in_one_line(project: Project) -> None:
     assert project.submit()[0] == ExitCode.DONE
-    time = format_submission_time(project.documents[0].began)
+    time = build_submission_time(project.documents[0].began)
     code, error = project.submit()
     began = f"{time[:4]}-{time[4:6]}-{time[6:8]} {time[9:11]}:{time[11:13]} UTC"
     assert (code, error) == (

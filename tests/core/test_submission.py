@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from distributed_something.core.submission import (
     SubmissionDocument,
     build_submission,
-    format_submission_time,
+    build_submission_time,
     parse_submission,
     parse_submission_time,
 )
 
 LAST_SECOND = 253_402_300_799  # of the year 9999
-times = st.integers(0, LAST_SECOND * 1000).map(lambda milliseconds: format_submission_time(milliseconds / 1000))
+times = st.integers(0, LAST_SECOND * 1000).map(lambda milliseconds: build_submission_time(milliseconds / 1000))
 amounts = st.integers(0, 10**9)
 documents = st.builds(
     SubmissionDocument,
@@ -80,7 +80,7 @@ def test_keys_with_a_default_may_be_missing() -> None:
 
 @given(st.lists(st.integers(0, LAST_SECOND * 1000)))
 def test_times_in_documents_sort_like_numbers_and_keep_milliseconds(milliseconds: list[int]) -> None:
-    texts = [format_submission_time(number / 1000) for number in sorted(milliseconds)]
+    texts = [build_submission_time(number / 1000) for number in sorted(milliseconds)]
     assert texts == sorted(texts)
     assert [round(parse_submission_time(text) * 1000) for text in texts] == sorted(milliseconds)
 

@@ -27,7 +27,7 @@ from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
-from distributed_something.core.submission import SubmissionDocument, format_submission_time
+from distributed_something.core.submission import SubmissionDocument, build_submission_time
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.submission import waiting_jobs
 from distributed_something.jobs.submission.document import find_git_commit
@@ -306,7 +306,7 @@ def test_a_submission_writes_a_document_when_it_begins_and_at_its_end(tmp_path: 
     sender = Sender(tmp_path, 30, FakeSqs())
     begun: list[SubmissionDocument] = []
     sender.send(progress=lambda sent, total: begun.extend(sender.documents[: not begun]), git_commit="c0ffee-dirty")
-    time = format_submission_time(START)
+    time = build_submission_time(START)
     digest = plan_submission(load_job_file(sender.path, lambda bucket, prefix: [])).digest
     expected = SubmissionDocument("App", "AppQueue", time, "job.json", digest, 30, git_commit="c0ffee-dirty")
     assert begun == [expected]
@@ -318,7 +318,7 @@ def test_a_second_submission_has_a_document_of_its_own_even_in_the_same_millisec
     sender.send()
     sender.send()
     assert [(document.time, document.count) for document in sender.documents] == [
-        (format_submission_time(START), 30), (format_submission_time(START + 0.001), 30)
+        (build_submission_time(START), 30), (build_submission_time(START + 0.001), 30)
     ]  # fmt: skip
 
 
@@ -341,9 +341,7 @@ def test_resume_continues_the_same_document_with_the_total_count(tmp_path: Path)
     (interrupted,) = sender.documents
     sender.time.sleep(3600)
     sender.send(resume=True, git_commit="second")
-    assert sender.documents == [
-        dataclasses.replace(interrupted, count=2000, ended=format_submission_time(START + 3600))
-    ]
+    assert sender.documents == [dataclasses.replace(interrupted, count=2000, ended=build_submission_time(START + 3600))]
 
 
 def test_resume_accepts_the_journal_of_a_version_without_documents(tmp_path: Path) -> None:

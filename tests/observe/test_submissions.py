@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from distributed_something.core.submission import SubmissionDocument, build_submission, format_submission_time
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.observe.queue import QueueCounts, QueueState
 from distributed_something.observe.submissions import (
     count_submitted_jobs,
@@ -24,12 +24,12 @@ EMPTY_QUEUE = replace(QUEUE, counts=QueueCounts(0, 0))
 FIRST = SubmissionDocument(
     "App",
     "AppQueue",
-    format_submission_time(START + 60),
+    build_submission_time(START + 60),
     "job.json",
     "digest",
     60,
     60,
-    format_submission_time(START + 61),
+    build_submission_time(START + 61),
 )
 NOW = START + 600
 
@@ -42,7 +42,7 @@ def fill_bucket(*documents: SubmissionDocument, **others: bytes) -> Any:
 
 
 def test_submissions_since_a_time_are_listed_from_oldest_to_newest() -> None:
-    documents = [replace(FIRST, time=format_submission_time(START + 0.001 * number)) for number in range(40)]
+    documents = [replace(FIRST, time=build_submission_time(START + 0.001 * number)) for number in range(40)]
     bucket = fill_bucket(*documents[::-1])
     assert list_submissions(bucket, "app-bucket", "App") == documents
     assert list_submissions(bucket, "app-bucket", "App", START + 0.003) == documents[3:]
@@ -51,7 +51,7 @@ def test_submissions_since_a_time_are_listed_from_oldest_to_newest() -> None:
 
 
 def test_documents_that_are_not_valid_and_other_objects_are_left_out() -> None:
-    broken = {format_submission_time(START).replace(".", "_") + "_json": b"{", "notes_txt": b"x", "x_json": b"{}"}
+    broken = {build_submission_time(START).replace(".", "_") + "_json": b"{", "notes_txt": b"x", "x_json": b"{}"}
     assert list_submissions(fill_bucket(FIRST, **broken), "app-bucket", "App") == [FIRST]
 
 
@@ -67,8 +67,8 @@ def test_an_aws_error_is_not_mistaken_for_fewer_submissions() -> None:
 
 def test_only_submissions_to_this_queue_since_it_was_created_count() -> None:
     """The queue's and S3's clocks may differ by a few seconds."""
-    before, at_creation, after = (replace(FIRST, time=format_submission_time(START + at)) for at in (-4, -2, 1))
-    elsewhere = replace(FIRST, time=format_submission_time(START + 2), queue="OtherQueue")
+    before, at_creation, after = (replace(FIRST, time=build_submission_time(START + at)) for at in (-4, -2, 1))
+    elsewhere = replace(FIRST, time=build_submission_time(START + 2), queue="OtherQueue")
     bucket = fill_bucket(before, at_creation, after, elsewhere)
     assert list_queue_submissions(bucket, "app-bucket", "App", QUEUE) == [at_creation, after]
 
@@ -86,7 +86,7 @@ def find(*documents: SubmissionDocument, queue: QueueState = QUEUE, now: float =
 
 
 def test_the_same_jobs_are_found_while_the_queue_is_not_empty() -> None:
-    later = replace(FIRST, time=format_submission_time(START + 120))
+    later = replace(FIRST, time=build_submission_time(START + 120))
     assert find(FIRST) == FIRST
     assert find(later, FIRST) == later
     assert find(FIRST, queue=EMPTY_QUEUE) is None
@@ -108,6 +108,6 @@ def test_a_submission_that_sent_nothing_is_not_found_but_one_that_has_not_ended_
 
 
 def test_jobs_that_a_later_submission_replaced_are_not_found() -> None:
-    replacing = replace(FIRST, time=format_submission_time(START + 120), digest="other", removed=60)
+    replacing = replace(FIRST, time=build_submission_time(START + 120), digest="other", removed=60)
     assert find(FIRST, replacing) is None
     assert find(FIRST, replace(replacing, digest="digest")) == replace(replacing, digest="digest")
