@@ -14,7 +14,13 @@ import click
 from distributed_something.cli.console import Console
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.group import Command
-from distributed_something.core.text import LABEL_COLUMNS, TERMINAL_COLUMNS, format_count, format_row
+from distributed_something.core.text import (
+    LABEL_COLUMNS,
+    TERMINAL_COLUMNS,
+    format_count,
+    format_row,
+    format_wrapped_lines,
+)
 
 if TYPE_CHECKING:
     from distributed_something.core.submission import SubmissionDocument
@@ -41,8 +47,8 @@ SETTLING_SECONDS = 75.0  # how long SQS's counts may not include jobs that were 
 @click.option("--again", is_flag=True, help="Also run the jobs that have results already. Older results do not count.")
 @click.option(
     "--replace", is_flag=True,
-    help="First remove all waiting jobs from the queue, for example after submitting a wrong command. Jobs that are "
-    "running now are not stopped.",
+    help="First remove all waiting jobs from the queue, for example after submitting a wrong command. Running "
+    "jobs are not stopped; if one fails, it is tried again with its old message.",
 )  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask before sending the jobs of a Job file a second time.")
 @click.pass_obj
@@ -66,6 +72,7 @@ def submit_job(
         if not context.local and not again:  # a dry run does not start the local cloud
             _print_prior_results(context, loaded, plan)
         return
+    view = SubmitView(plan.count, console)
     journal = SubmissionJournal(job_file, resume=resume, replace=replace)
     with closing(journal):
         journal.lock()
@@ -74,7 +81,7 @@ def submit_job(
         if not again:
             _print_prior_results(context, loaded, plan)
         commit = find_git_commit(context.project)
-        sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit))
+        sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit), view)
     console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
     console.print_progress("next: startCluster FLEETFILE")
 
@@ -98,12 +105,12 @@ class SubmitView:
         self._bar.stop()
 
 
-def _send_jobs(context: Context, submission: Submission) -> int:
+def _send_jobs(context: Context, submission: Submission, view: SubmitView) -> int:
     from distributed_something.core.clock import Clock
     from distributed_something.jobs.submission.submit import submit_jobs
 
     clients, settings, print_progress = context.clients, context.settings, context.console.print_progress
-    with SubmitView(submission.plan.count, context.console) as progress:
+    with view as progress:
         return submit_jobs(clients, settings, submission, Clock(), progress=progress, print_progress=print_progress)
 
 
@@ -117,18 +124,27 @@ def _confirm_repetition(context: Context, job_file: Path, plan: SubmissionPlan) 
     repeated = _find_repetition(context, plan)
     if repeated is None:
         return
-    document, queue = repeated
-    jobs = format_count(plan.count, "job") if document.count == plan.count else f"{document.count:,} of its jobs"
-    sent = "were sent" if document.ended else "are being sent, or were sent until a computer stopped,"
-    began = datetime.fromtimestamp(document.began, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    problem = f"{jobs} {sent} at {began}, and {format_count(queue.counts.jobs, 'job')} are in the queue"
+    problem = _describe_repetition(*repeated, plan)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         remedy = "add --yes to send them again, or --replace to remove the waiting jobs first"
         raise InputError(job_file, "", problem, remedy)
-    context.console.print_progress(f"{job_file}: {problem}")
+    lines = format_wrapped_lines(f"{job_file}: {problem}.", "", "", TERMINAL_COLUMNS)
+    context.console.print_progress("\n".join(lines))
     if not click.confirm("Send them again?", default=False, err=True):
         context.console.print_progress("nothing was sent")
         raise SystemExit(ExitCode.INPUT)
+
+
+def _describe_repetition(document: SubmissionDocument, queue: QueueState, plan: SubmissionPlan) -> str:
+    began = datetime.fromtimestamp(document.began, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if document.ended is None:
+        sent = f"another computer began to send its jobs at {began} and has not reported its end"
+    else:
+        jobs = f"{document.count:,} of its {format_count(plan.count, 'job')}"
+        jobs = f"its {format_count(plan.count, 'job')}" if document.count == plan.count else jobs
+        sent = f"{jobs} {'was' if plan.count == 1 else 'were'} already sent at {began}"
+    waiting = queue.counts.jobs  # may be 0 if the jobs were sent just now
+    return f"{sent}, and the queue still has {format_count(waiting, 'job')}" if waiting else sent
 
 
 def _find_repetition(context: Context, plan: SubmissionPlan) -> tuple[SubmissionDocument, QueueState] | None:
@@ -159,7 +175,6 @@ def _print_prior_results(context: Context, job_file: JobFile, plan: SubmissionPl
     """Print how many jobs have results already, if a few requests to S3 can tell. Print nothing otherwise."""
     import time
 
-    from distributed_something.core.text import format_wrapped_lines
     from distributed_something.jobs.submission.prior_results import PriorResultCounter, is_location_in_job_file
 
     if not plan.places.is_known or not is_location_in_job_file(context.project / "worker" / "generic-worker.py"):

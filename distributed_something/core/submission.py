@@ -49,7 +49,7 @@ class SubmissionDocument:
         return None if self.ended is None else parse_submission_time(self.ended)
 
 
-def format_submission_time(seconds: float) -> str:
+def build_submission_time(seconds: float) -> str:
     """Return a time (seconds since 1970) in the form that documents use. Times in this form sort like numbers."""
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
     return f"{datetime.fromtimestamp(whole, UTC):{_TIME_FORMAT}}.{milliseconds:03}Z"
@@ -58,7 +58,7 @@ def format_submission_time(seconds: float) -> str:
 def parse_submission_time(text: str) -> float:
     """Return a time in seconds since 1970. Raise ValueError if `text` does not have the form of a document's times."""
     seconds = datetime.strptime(text, f"{_TIME_FORMAT}.%fZ").replace(tzinfo=UTC).timestamp()
-    if format_submission_time(seconds) != text:  # strptime also accepts other numbers of digits
+    if build_submission_time(seconds) != text:  # strptime also accepts other numbers of digits
         raise ValueError(f"{text!r} is not the time of a submission")
     return seconds
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
 from distributed_something.core.submission import (
     SubmissionDocument,
-    format_submission_time,
+    build_submission_time,
     parse_submission,
     parse_submission_time,
 )
@@ -30,7 +30,7 @@ def list_submissions(s3: S3Client, bucket: str, app: str, since: float = 0.0) ->
     """
     prefix = AppKeys(app).submissions
     # S3 lists only keys after StartAfter, and "TIME.json" sorts after "TIME".
-    start_after = f"{prefix}{format_submission_time(max(0.0, since))}"
+    start_after = f"{prefix}{build_submission_time(max(0.0, since))}"
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, StartAfter=start_after)
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     recent_keys = sorted(key for key in keys if key > start_after and _is_submission_key(key, prefix))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -10,21 +13,24 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
-from distributed_something.aws.s3 import upload_folders
+from distributed_something.aws.s3 import iter_object_keys, read_s3_time, upload_folders
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
-from distributed_something.core.submission import SubmissionDocument
+from distributed_something.core.submission import SubmissionDocument, build_submission_time
 from distributed_something.jobs.job_file import load_job_file
+from distributed_something.jobs.submission import waiting_jobs
+from distributed_something.jobs.submission.document import find_git_commit
 from distributed_something.jobs.submission.journal import SubmissionJournal
 from distributed_something.jobs.submission.plan import SubmissionPlan, plan_submission
 from distributed_something.jobs.submission.send_batches import SEND_ATTEMPTS, iter_message_batches
@@ -36,8 +42,9 @@ from distributed_something.jobs.submission.submit import (
     submit_jobs,
 )
 from distributed_something.observe.submissions import list_submissions
+from distributed_something.worker import AGAIN_ATTRIBUTE
 from tests.support.emulator import KEYS, ROOT, run_ministack, wait_until
-from tests.support.fakes import SETTINGS, FakeBucket, FakeSqs, FakeTime
+from tests.support.fakes import QUEUE_URL, SETTINGS, START, FakeBucket, FakeSqs, FakeTime, build_client_error
 
 CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
 
@@ -292,6 +299,281 @@ def test_the_journal_is_deleted_after_an_error_if_no_job_was_sent(tmp_path: Path
     assert not sender.journal.exists()
 
 
+# The document in the bucket
+
+
+def test_a_submission_writes_a_document_when_it_begins_and_at_its_end(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 30, FakeSqs())
+    begun: list[SubmissionDocument] = []
+    sender.send(progress=lambda sent, total: begun.extend(sender.documents[: not begun]), git_commit="c0ffee-dirty")
+    time = build_submission_time(START)
+    digest = plan_submission(load_job_file(sender.path, lambda bucket, prefix: [])).digest
+    expected = SubmissionDocument("App", "AppQueue", time, "job.json", digest, 30, git_commit="c0ffee-dirty")
+    assert begun == [expected]
+    assert sender.documents == [dataclasses.replace(expected, count=30, ended=time)]
+
+
+def test_a_second_submission_has_a_document_of_its_own_even_in_the_same_millisecond(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 30, FakeSqs())
+    sender.send()
+    sender.send()
+    assert [(document.time, document.count) for document in sender.documents] == [
+        (build_submission_time(START), 30), (build_submission_time(START + 0.001), 30)
+    ]  # fmt: skip
+
+
+def test_the_document_is_updated_while_jobs_are_sent_so_that_a_killed_process_leaves_a_count(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    counts: list[int] = []
+
+    def progress(sent: int, total: int) -> None:
+        sender.time.sleep(1)
+        counts.append(sender.documents[0].count)
+
+    sender.send(progress=progress)
+    assert 10 < len(set(counts)) < 30
+    assert counts == sorted(counts)
+
+
+def test_resume_continues_the_same_document_with_the_total_count(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    sender.interrupt_after(500, git_commit="first")
+    (interrupted,) = sender.documents
+    sender.time.sleep(3600)
+    sender.send(resume=True, git_commit="second")
+    assert sender.documents == [dataclasses.replace(interrupted, count=2000, ended=build_submission_time(START + 3600))]
+
+
+def test_resume_accepts_the_journal_of_a_version_without_documents(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    digest = plan_submission(load_job_file(sender.path, lambda bucket, prefix: [])).digest
+    header = {"digest": digest, "queue": QUEUE_URL, "count": 2000}
+    sender.journal.write_text(json.dumps(header) + "\n0 1 2 3 4 5 6 7 8 9\n")
+    sender.interrupt_after(500, resume=True)
+    sender.send(resume=True)
+    assert sorted(map(parse_number, sender.sqs.received)) == list(range(10, 2000))
+    assert [document.count for document in sender.documents] == [2000]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_nothing_is_sent_if_the_document_cannot_be_written(tmp_path: Path, resume: bool) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    if resume:
+        sender.interrupt_after(500)
+    before = len(sender.sqs.received)
+    sender.s3.put_object = refuse_writing
+    with pytest.raises(SubmissionError, match="while writing the submission to"):
+        sender.send(resume=resume)
+    assert len(sender.sqs.received) == before
+    assert sender.journal.exists() == resume
+
+
+def test_a_document_that_cannot_be_written_at_the_end_is_only_a_note(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 30, FakeSqs())
+
+    def lose_permission(sent: int, total: int) -> None:
+        sender.s3.put_object = refuse_writing
+
+    assert sender.send(progress=lose_permission) == 30
+    assert sender.lines == [
+        "note: the number of sent jobs could not be written to the bucket (needs s3:PutObject);",
+        "      monitor may show too few jobs",
+    ]
+
+
+def refuse_writing(**_: object) -> None:
+    raise build_client_error("AccessDenied", "PutObject")
+
+
+def test_the_document_has_the_time_of_aws_if_the_clock_of_this_computer_is_wrong(tmp_path: Path) -> None:
+    date = {"ResponseMetadata": {"HTTPHeaders": {"date": "Mon, 23 Nov 2026 11:45:00 GMT"}}}
+    sender = Sender(tmp_path, 30, FakeSqs())
+    sender.s3.head_bucket = lambda **_: date
+    sender.send(again=True)
+    assert sender.documents[0].time == sender.documents[0].ended == "20261123T114500.000Z"
+    assert sender.sqs.attributes[0]["again_since"]["StringValue"] == "2026-11-23T11:45:00.000Z"
+
+
+def test_a_refusal_by_s3_has_a_date_too() -> None:
+    date = {"ResponseMetadata": {"HTTPHeaders": {"date": "Mon, 23 Nov 2026 11:45:00 GMT"}}}
+
+    def refuse(response: Any) -> Any:
+        def head_bucket(**_: object) -> None:
+            raise ClientError({"Error": {"Code": "403"}, **response}, "HeadBucket")
+
+        return SimpleNamespace(head_bucket=head_bucket)
+
+    assert read_s3_time(refuse(date), "app-bucket", START) == START + 3600
+    assert read_s3_time(refuse(date), "app-bucket", START + 3601.5) == START + 3601.5
+    assert read_s3_time(refuse({}), "app-bucket", START) == START
+
+
+def test_the_git_commit_of_the_project_is_known_with_its_changes(tmp_path: Path) -> None:
+    assert find_git_commit(tmp_path) is None
+    assert find_git_commit(tmp_path / "missing") is None
+    (tmp_path / "config.py").write_text("1")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    assert find_git_commit(tmp_path) is None  # there is no commit yet
+    subprocess.run([*git, "add", "--all"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--no-gpg-sign", "-m", "x"], check=True)
+    subprocess.run([*git, "tag", "v1"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert find_git_commit(tmp_path) == commit
+    (tmp_path / "config.py").write_text("2")
+    assert find_git_commit(tmp_path) == f"{commit}-dirty"
+
+
+# --again and --replace
+
+
+def test_again_adds_the_time_of_the_submission_to_every_message_also_after_resume(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    sender.interrupt_after(500, again=True)
+    sender.time.sleep(3600)
+    sender.send(resume=True)
+    attribute = {AGAIN_ATTRIBUTE: {"DataType": "String", "StringValue": "2026-11-23T10:45:00.000Z"}}
+    assert sender.sqs.attributes == [attribute] * 2000
+    assert [document.again for document in sender.documents] == [True]
+
+
+def test_messages_have_no_attribute_without_again(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 30, FakeSqs())
+    sender.send()
+    assert sender.sqs.attributes == [{}] * 30
+
+
+def test_again_cannot_be_added_to_a_submission_that_was_started_without_it(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    sender.interrupt_after(500)
+    before = len(sender.sqs.received)
+    with pytest.raises(InputError, match="started without --again; leave out --again, or start over with --replace"):
+        sender.send(resume=True, again=True)
+    assert len(sender.sqs.received) == before
+
+
+def test_attributes_count_towards_the_size_of_a_batch() -> None:
+    attributes = {"again_since": {"DataType": "String", "StringValue": "2026-11-23T10:45:00.000Z"}}
+    numbered = [(number, "x" * (256 * 1024 - 41)) for number in range(4)]
+    assert [len(batch) for batch in iter_message_batches(numbered, attributes)] == [4]
+    assert [
+        len(batch)
+        for batch in iter_message_batches([(0, "xx"), *numbered[1:], (4, "x" * (256 * 1024 - 42))], attributes)
+    ] == [4, 1]
+
+
+def test_replace_removes_the_waiting_jobs_first_and_records_their_number(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 1005, FakeSqs())
+    sender.send()
+    write_jobs(sender.path, 20)
+    sender.time.sleep(60)
+    assert sender.send(replace=True) == 20
+    assert sorted(map(parse_number, sender.sqs.received)) == list(range(20))
+    assert [(document.count, document.removed) for document in sender.documents] == [(1005, 0), (20, 1005)]
+    assert sender.lines == ["replace         1,005 waiting jobs removed; running jobs were not stopped"]
+
+
+def test_replace_discards_an_interrupted_submission(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 2000, FakeSqs())
+    sender.interrupt_after(500)
+    write_jobs(sender.path, 20)
+    assert sender.send(replace=True) == 20
+    assert sorted(map(parse_number, sender.sqs.received)) == list(range(20))
+    assert not sender.journal.exists()
+
+
+def test_an_error_while_waiting_jobs_are_removed_ends_the_submission_before_jobs_are_sent(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 30, FakeSqs())
+    sender.send()
+    sender.sqs.delete_message_batch = raise_access_error  # type: ignore[method-assign]
+    with pytest.raises(
+        SubmissionError, match=r"while removing waiting jobs: .* 0 of 30 jobs were sent; run the command"
+    ):
+        sender.send(replace=True)
+    assert [(document.count, document.removed) for document in sender.documents] == [(30, 0), (0, 0)]
+    assert len(sender.sqs.batches) == 3
+
+
+def raise_access_error(**_: object) -> Any:
+    raise build_client_error("AccessDenied", "DeleteMessageBatch")
+
+
+def test_ctrl_c_while_waiting_jobs_are_removed_ends_the_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, pressed = Sender(tmp_path, 3000, FakeSqs()), threading.Event()
+    sender.send()
+    delete = sender.sqs.delete_message_batch
+
+    def press_and_delete(**request: Any) -> dict[str, Any]:
+        pressed.set()
+        return delete(**request)
+
+    sender.sqs.delete_message_batch = press_and_delete  # type: ignore[method-assign]
+    monkeypatch.setattr(waiting_jobs, "catch_ctrl_c", lambda: nullcontext(pressed))
+    with pytest.raises(SubmissionInterruption, match="0 of 3,000 jobs were sent; run the command again"):
+        sender.send(replace=True)
+    removed = sender.documents[1].removed
+    assert 0 < removed < 3000
+    assert len(sender.sqs.received) == 3000 - removed
+
+
+# The lock
+
+
+def test_a_second_submission_of_the_same_file_is_rejected_also_through_a_link(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 30, FakeSqs())
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.json"
+    link.symlink_to(sender.path)
+    first = SubmissionJournal(sender.path)
+    first.lock()
+    for path in (sender.path, link):
+        with pytest.raises(InputError, match=f"{path}: another submitJob of this file is running; wait until it ends"):
+            SubmissionJournal(path).lock()
+    first.close()
+    SubmissionJournal(link).lock()
+
+
+def test_a_journal_that_its_owner_deletes_while_it_is_being_locked_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ".job.json.submitted"
+    flock, calls = fcntl.flock, []
+
+    def delete_first(file: Any, operation: int) -> None:
+        if not calls:
+            path.unlink()
+        calls.append(operation)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", delete_first)
+    journal = SubmissionJournal(tmp_path / "job.json")
+    journal.lock()
+    assert len(calls) == 2
+    assert path.exists()
+    journal.close()
+    assert not path.exists()
+
+
+def test_jobs_can_be_sent_from_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: Any, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert Sender(tmp_path, 30, FakeSqs()).send() == 30
+
+
+def test_a_journal_that_cannot_be_written_is_reported_before_anything_is_sent(tmp_path: Path) -> None:
+    sender = Sender(tmp_path, 30, FakeSqs())
+    sender.journal.mkdir()
+    with pytest.raises(
+        InputError, match=r"submitted: this file cannot be written \(Is a directory\); allow writing in"
+    ):
+        sender.send()
+    assert sender.sqs.received == []
+
+
 # The command
 
 
@@ -353,7 +635,10 @@ class SubmitProcess:
         self.sqs: Any = build_client("sqs", cloud)
         self.url = self.sqs.create_queue(QueueName="AppQueue")["QueueUrl"]
         self.sqs.purge_queue(QueueUrl=self.url)
-        build_client("s3", cloud).create_bucket(Bucket="app-bucket")
+        s3 = build_client("s3", cloud)
+        s3.create_bucket(Bucket="app-bucket")
+        for key in list(iter_object_keys(s3, "app-bucket", "runs/")):  # documents of other tests with the same jobs
+            s3.delete_object(Bucket="app-bucket", Key=key)
         write_jobs(home / "job.json", count, padding="x" * 4000)
 
     def command(self, *arguments: str) -> list[str]:
@@ -402,6 +687,27 @@ def test_a_killed_submission_can_be_resumed_without_losing_jobs_or_repeating_ack
     assert sorted(counts) == list(range(3000))
     assert {counts[number] for number in before} == {1}
     assert not submission.journal.exists()
+
+
+def test_a_second_process_is_rejected_while_the_first_one_sends(home: Path, cloud: str) -> None:
+    submission = SubmitProcess(home, cloud, 3000)
+    link = home / "link"
+    link.symlink_to(home, target_is_directory=True)
+    first = subprocess.Popen(submission.command(), env=submission.env, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: submission.journal.exists() and read_acknowledged(submission.journal), "nothing was sent")
+    first.send_signal(signal.SIGSTOP)  # so that it cannot end before the others start
+    for path, arguments in ((home, ()), (link, ("--yes",)), (home, ("--resume",)), (link, ("--replace",))):
+        command = submission.command(*arguments)
+        command[command.index(str(home / "job.json"))] = str(path / "job.json")
+        second = subprocess.run(command, cwd=ROOT / "docs", env=submission.env, capture_output=True, text=True)
+        assert second.returncode == ExitCode.INPUT
+        assert second.stderr == (
+            f"run.py: {path}/job.json: another submitJob of this file is running; wait until it ends\n"
+        )
+    first.kill()
+    first.communicate(timeout=60)
+    submission.resume()  # the lock ended with the process
+    assert set(submission.count_received_jobs()) == set(range(3000))
 
 
 def test_ctrl_c_ends_the_command_with_exit_code_130_and_the_number_of_queued_jobs(home: Path, cloud: str) -> None:

@@ -234,7 +234,8 @@ def seed_ids() -> None:
 
 def describe_call(call: Call) -> str:
     stored = str(call.parameters.get("Key", "")).endswith(STORED_TEXTS)
-    ignored = {"UploadId", *(("Body",) if stored else ())}  # moto does not seed upload ids
+    # moto does not seed upload ids, and StartAfter contains the real time when moto created the queue.
+    ignored = {"UploadId", "StartAfter", *(("Body",) if stored else ())}
     parameters = {key: _read(value) for key, value in call.parameters.items() if key not in ignored}
     return f"{call.service}.{call.operation} {parameters}"
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import AWSError, format_lookup_error, get_error_code, translate_aws_errors
-from distributed_something.core.submission import SubmissionDocument, build_submission, format_submission_time
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.worker import AppKeys
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class DocumentWriter:
         document = draft
         with translate_aws_errors(f"writing the submission to s3://{self._bucket}/{_build_key(document)}"):
             while not self._create(document):  # another submission began in the same millisecond
-                document = replace(document, time=format_submission_time(document.began + 0.001))
+                document = replace(document, time=build_submission_time(document.began + 0.001))
         self._written_at = self._clock.now()
         return document
 

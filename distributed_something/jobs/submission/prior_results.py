@@ -105,9 +105,10 @@ class PriorResultCounter:
             for message in self._job_file.iter_checked_messages()
         ]
         minimum = 1 if places.is_shared else self._expected
-        with ThreadPoolExecutor(min(READER_THREADS, len(prefixes))) as pool:
-            pages = pool.map(lambda prefix: self._list_page(bucket, prefix), prefixes)
-            return sum(len(self._list_results(page, places)) >= minimum for page in pages)
+        pages = [self._list_page(bucket, prefixes[0])]  # alone, so that only one call waits if S3 cannot be reached
+        with ThreadPoolExecutor(READER_THREADS) as pool:
+            pages += pool.map(lambda prefix: self._list_page(bucket, prefix), prefixes[1:])
+        return sum(len(self._list_results(page, places)) >= minimum for page in pages)
 
     def _count_by_prefix(self, bucket: str, places: ResultPlaces) -> int | None:
         """List the prefix that all jobs share. Return None if it has too many objects."""

@@ -19,7 +19,7 @@ from distributed_something.aws.s3 import read_s3_time, upload_folders
 from distributed_something.aws.sqs import require_job_queue
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError, UserFacingError
-from distributed_something.core.submission import SubmissionDocument, format_submission_time
+from distributed_something.core.submission import SubmissionDocument, build_submission_time
 from distributed_something.core.text import format_count, format_row
 from distributed_something.jobs.job_file import JobFile
 from distributed_something.jobs.submission.document import DocumentWriter
@@ -175,7 +175,7 @@ class _JobSender:
             SubmissionDocument(
                 app=settings.APP_NAME,
                 queue=settings.SQS_QUEUE_NAME,
-                time=format_submission_time(self._writer.now),
+                time=build_submission_time(self._writer.now),
                 job_file=submission.job_file.path.name,
                 digest=submission.plan.digest,
                 planned=submission.plan.count,
@@ -186,7 +186,7 @@ class _JobSender:
         )
 
     def _end_document(self, document: SubmissionDocument) -> None:
-        if reason := self._writer.write(replace(document, ended=format_submission_time(self._writer.now))):
+        if reason := self._writer.write(replace(document, ended=build_submission_time(self._writer.now))):
             self._print_progress(f"note: the number of sent jobs could not be written to the bucket ({reason});")
             self._print_progress("      monitor may show too few jobs")
 
@@ -194,11 +194,11 @@ class _JobSender:
         try:
             remover.remove_all()
         finally:
-            self._report_removal(remover.removed)
-        self._print_progress(format_row("", "jobs that are running now were not stopped"))
+            jobs = format_count(remover.removed, "waiting job")
+            self._print_progress(format_row("replace", f"{jobs} removed; running jobs were not stopped"))
 
     def _report_removal(self, removed: int) -> None:
-        self._print_progress(format_row("replace", f"{format_count(removed, 'waiting job')} removed"))
+        self._print_progress(format_row("replace", f"{format_count(removed, 'waiting job')} removed so far"))
 
 
 def _check_again(submission: Submission, resumed: SubmissionDocument | None) -> None:

@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-QUEUE = "BenchQueue"
+QUEUE, BUCKET = "BenchQueue", "bench-bucket"
 _CONFIG = {
     "APP_NAME": "Bench",
     "DOCKERHUB_TAG": "tests/bench:1",
-    "AWS_BUCKET": "bench-bucket",
+    "AWS_BUCKET": BUCKET,
     "CLUSTER_MACHINES": 1,
     "TASKS_PER_MACHINE": 1,
     "MACHINE_TYPE": ["m5.large"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import boto3
 
@@ -44,14 +45,17 @@ def measure_submission(folder: Path, jobs: int, rounds: int) -> list[Measurement
 
 
 def _run_submit_job(files: project.ProjectFiles, env: Mapping[str, str]) -> child.ProcessResult:
-    return child.run_python(["run.py", "--config", str(files.config), "submitJob", str(files.job_file)], env)
+    # --yes: the jobs are the same in each round
+    return child.run_python(["run.py", "--config", str(files.config), "submitJob", "--yes", str(files.job_file)], env)
 
 
 class _BenchQueue:
-    """The queue that both programs send to."""
+    """The queue that both programs send to, and the bucket for submitJob's documents."""
 
     def __init__(self, url: str) -> None:
-        self._sqs = boto3.Session("test", "test", region_name="us-east-1").client("sqs", endpoint_url=url)
+        session: Any = boto3.Session("test", "test", region_name="us-east-1")
+        session.client("s3", endpoint_url=url).create_bucket(Bucket=project.BUCKET)
+        self._sqs = session.client("sqs", endpoint_url=url)
         self.url = self._sqs.create_queue(QueueName=project.QUEUE)["QueueUrl"]
 
     def check_and_empty(self, jobs: int) -> None:

@@ -1,0 +1,216 @@
+"""`submitJob` on the command line: sending the same jobs twice, and the hint about existing results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+
+from distributed_something.cli.context import Context, ExitCode
+from distributed_something.cli.main import main
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
+from distributed_something.observe.submissions import list_submissions
+from tests.support.fakes import SETTINGS, FakeBucket, FakeSqs, build_client_error
+
+CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
+REMEDY = "add --yes to send them again, or --replace to remove the waiting jobs first"
+
+
+class Project:
+    """A project with a Job file of 60 jobs, an SQS queue, and a bucket."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.patch, self.capsys = folder, patch, capsys
+        self.sqs, self.bucket = FakeSqs(), FakeBucket()
+        self.sqs.created = 0
+        (folder / "config.py").write_text("".join(f"{name} = {value!r}\n" for name, value in CONFIG.items()))
+        self.write_jobs(60)
+        patch.chdir(folder)
+        clients = SimpleNamespace(sqs=self.sqs, s3=self.bucket, impatient_s3=self.bucket)
+        patch.setattr(Context, "clients", clients)
+
+    def write_jobs(self, count: int, **shared: Any) -> None:
+        content = {"command": "work {n}", "output_location": "results/{job}", "expected_files": 1} | shared
+        groups = [{"n": number} for number in range(count)]
+        (self.folder / "job.json").write_text(json.dumps(content | {"groups": groups}))
+
+    def submit(self, *arguments: str) -> tuple[int, str]:
+        """Run the command, and return its exit code and what it wrote to standard error."""
+        code = main(["submitJob", "job.json", *arguments])
+        return code, self.capsys.readouterr().err
+
+    def answer(self, text: str) -> None:
+        """Let the command run in a terminal in which the user types this answer."""
+        terminal = SimpleNamespace(isatty=lambda: True)
+        self.patch.setattr(sys, "stdin", terminal)
+        self.patch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        self.patch.setattr(click.termui, "visible_prompt_func", lambda _: text)
+
+    @property
+    def documents(self) -> list[SubmissionDocument]:
+        s3: Any = self.bucket
+        return list_submissions(s3, SETTINGS.AWS_BUCKET, SETTINGS.APP_NAME)
+
+    def write_document(self, **changes: Any) -> None:
+        """Replace the only submission's document."""
+        (key,) = self.bucket.objects
+        self.bucket.objects[key] = build_submission(SubmissionDocument(**vars(self.documents[0]) | changes))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Project:
+    return Project(tmp_path, monkeypatch, capsys)
+
+
+# The same jobs twice
+
+
+def test_without_a_terminal_the_same_jobs_are_rejected_in_one_line(project: Project) -> None:
+    assert project.submit()[0] == ExitCode.DONE
+    time = build_submission_time(project.documents[0].began)
+    code, error = project.submit()
+    began = f"{time[:4]}-{time[4:6]}-{time[6:8]} {time[9:11]}:{time[11:13]} UTC"
+    assert (code, error) == (
+        ExitCode.INPUT,
+        f"run.py: job.json: its 60 jobs were already sent at {began}, and the queue still has 60 jobs; {REMEDY}\n",
+    )
+    assert len(project.sqs.received) == 60
+    assert len(project.documents) == 1
+
+
+@pytest.mark.parametrize("answer", ["", "n", "N", "no"])
+def test_in_a_terminal_no_is_the_default_and_nothing_is_sent(project: Project, answer: str) -> None:
+    project.submit()
+    project.answer(answer)
+    code, error = project.submit()
+    assert code == ExitCode.INPUT
+    assert error.splitlines()[-1] == "nothing was sent"
+    assert max(map(len, error.splitlines())) <= 80
+    assert len(project.sqs.received) == 60
+    assert not list(project.folder.glob(".*"))
+
+
+def test_in_a_terminal_the_answer_yes_sends_the_jobs_again(project: Project) -> None:
+    project.submit()
+    project.answer("y")
+    assert project.submit()[0] == ExitCode.DONE
+    assert len(project.sqs.received) == 120
+
+
+@pytest.mark.parametrize(("option", "waiting"), [("--yes", 120), ("--replace", 60)])
+def test_options_send_the_same_jobs_again_without_a_question(project: Project, option: str, waiting: int) -> None:
+    project.submit()
+    assert project.submit(option)[0] == ExitCode.DONE
+    assert len(project.sqs.received) == waiting
+
+
+def test_other_jobs_are_sent_without_a_question(project: Project) -> None:
+    project.submit()
+    project.write_jobs(61)
+    assert project.submit()[0] == ExitCode.DONE
+    assert len(project.sqs.received) == 121
+
+
+def test_the_same_jobs_are_sent_without_a_question_after_they_left_the_queue(project: Project) -> None:
+    project.submit()
+    project.sqs.received.clear()
+    project.write_document(ended="20200101T000000.000Z")
+    assert project.submit()[0] == ExitCode.DONE
+
+
+def test_jobs_that_were_just_sent_are_known_although_sqs_does_not_count_them_yet(project: Project) -> None:
+    project.submit()
+    project.sqs.received.clear()
+    code, error = project.submit()
+    assert code == ExitCode.INPUT
+    assert f"UTC; {REMEDY}\n" in error
+
+
+def test_jobs_that_were_sent_only_in_part_or_by_another_computer_are_described(project: Project) -> None:
+    project.submit()
+    project.write_document(count=12)
+    assert "12 of its 60 jobs were already sent at" in project.submit()[1]
+    project.write_document(count=0, ended=None)
+    assert "job.json: another computer began to send its jobs at" in project.submit()[1]
+
+
+def test_a_bucket_that_cannot_be_listed_does_not_prevent_a_submission(project: Project) -> None:
+    def refuse(_: str) -> Any:
+        raise build_client_error("AccessDenied", "ListObjectsV2")
+
+    project.bucket.get_paginator = refuse  # type: ignore[method-assign]
+    code, error = project.submit()
+    assert code == ExitCode.DONE
+    assert error.startswith("note: earlier submissions cannot be read (needs s3:ListBucket)\n")
+
+
+def test_resume_and_replace_exclude_each_other(project: Project) -> None:
+    code, error = project.submit("--resume", "--replace")
+    assert code == ExitCode.INPUT
+    assert error.count("\n") == 1
+    assert "leave out one of them" in error
+
+
+def test_the_commit_of_the_project_is_in_the_document(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = "distributed_something.jobs.submission.document.find_git_commit"
+    monkeypatch.setattr(find, lambda folder: f"commit of {folder.name}")
+    project.submit()
+    assert project.documents[0].git_commit == f"commit of {project.folder.name}"
+
+
+# The hint about existing results
+
+
+def write_results(project: Project, jobs: int) -> None:
+    """Write a result file for this many jobs."""
+    from distributed_something.jobs.job_file import load_job_file
+
+    job_file = load_job_file(project.folder / "job.json", lambda bucket, prefix: [])
+    for message in list(job_file.iter_checked_messages())[:jobs]:
+        project.bucket.objects[f"{message.output_location}/out.csv"] = b"x"
+
+
+HINT = (
+    "already there   48 of 60 jobs have results and will be skipped; add --again to\n                run them again\n"
+)
+
+
+def test_the_number_of_jobs_that_have_results_is_printed_in_80_columns(project: Project) -> None:
+    write_results(project, 48)
+    assert project.submit() == (
+        ExitCode.DONE, f"{HINT}jobs            60 of 60 sent to AppQueue\nnext: startCluster FLEETFILE\n"
+    )  # fmt: skip
+
+
+def test_a_dry_run_prints_it_too(project: Project) -> None:
+    write_results(project, 48)
+    assert project.submit("--dry-run") == (ExitCode.DONE, HINT)
+    assert project.sqs.received == []
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_nothing_is_printed_with_again_or_without_results(project: Project, arguments: tuple[str, ...]) -> None:
+    assert "already there" not in project.submit(*arguments)[1]
+    write_results(project, 48)
+    assert "already there" not in project.submit("--again", "--yes", *arguments)[1]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_no_error_while_counting_results_reaches_the_user(project: Project, arguments: tuple[str, ...]) -> None:
+    write_results(project, 48)
+    expected = project.submit("--again", "--yes", *arguments)
+    del project.sqs.received[:]
+    del Context.clients.impatient_s3  # type: ignore[attr-defined]
+    assert project.submit("--yes", *arguments) == expected
+
+
+def test_nothing_is_printed_for_a_worker_that_chooses_the_location_itself(project: Project) -> None:
+    write_results(project, 48)
+    (project.folder / "worker").mkdir()
+    (project.folder / "worker" / "generic-worker.py").write_text("def make_job(message, folders, settings): ...\n")
+    assert project.submit("--dry-run") == (ExitCode.DONE, "")

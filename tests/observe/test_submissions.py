@@ -1,0 +1,113 @@
+"""Submissions as the bucket's documents describe them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
+from distributed_something.observe.queue import QueueCounts, QueueState
+from distributed_something.observe.submissions import (
+    count_submitted_jobs,
+    find_repeated_submission,
+    list_queue_submissions,
+    list_submissions,
+)
+from tests.support.fakes import QUEUE_URL, START, FakeBucket, build_client_error
+
+PREFIX = "runs/App/submissions/"
+QUEUE = QueueState(QUEUE_URL, QueueCounts(30, 0), START, "AppDead")
+EMPTY_QUEUE = replace(QUEUE, counts=QueueCounts(0, 0))
+FIRST = SubmissionDocument(
+    "App",
+    "AppQueue",
+    build_submission_time(START + 60),
+    "job.json",
+    "digest",
+    60,
+    60,
+    build_submission_time(START + 61),
+)
+NOW = START + 600
+
+
+def fill_bucket(*documents: SubmissionDocument, **others: bytes) -> Any:
+    bucket = FakeBucket()
+    bucket.objects = {f"{PREFIX}{document.time}.json": build_submission(document) for document in documents}
+    bucket.objects |= {PREFIX + name.replace("_", "."): content for name, content in others.items()}
+    return bucket
+
+
+def test_submissions_since_a_time_are_listed_from_oldest_to_newest() -> None:
+    documents = [replace(FIRST, time=build_submission_time(START + 0.001 * number)) for number in range(40)]
+    bucket = fill_bucket(*documents[::-1])
+    assert list_submissions(bucket, "app-bucket", "App") == documents
+    assert list_submissions(bucket, "app-bucket", "App", START + 0.003) == documents[3:]
+    assert list_submissions(bucket, "app-bucket", "App", START + 1) == []
+    assert list_submissions(bucket, "app-bucket", "Other") == []
+
+
+def test_documents_that_are_not_valid_and_other_objects_are_left_out() -> None:
+    broken = {build_submission_time(START).replace(".", "_") + "_json": b"{", "notes_txt": b"x", "x_json": b"{}"}
+    assert list_submissions(fill_bucket(FIRST, **broken), "app-bucket", "App") == [FIRST]
+
+
+def test_an_aws_error_is_not_mistaken_for_fewer_submissions() -> None:
+    def refuse(**_: object) -> None:
+        raise build_client_error("SlowDown", "GetObject")
+
+    bucket = fill_bucket(FIRST)
+    bucket.get_object = refuse
+    with pytest.raises(ClientError):
+        list_submissions(bucket, "app-bucket", "App")
+
+
+def test_only_submissions_to_this_queue_since_it_was_created_count() -> None:
+    """The queue's and S3's clocks may differ by a few seconds."""
+    before, at_creation, after = (replace(FIRST, time=build_submission_time(START + at)) for at in (-4, -2, 1))
+    elsewhere = replace(FIRST, time=build_submission_time(START + 2), queue="OtherQueue")
+    bucket = fill_bucket(before, at_creation, after, elsewhere)
+    assert list_queue_submissions(bucket, "app-bucket", "App", QUEUE) == [at_creation, after]
+
+
+@pytest.mark.parametrize(("removed", "total"), [(0, 90), (20, 70), (100, 0)])
+def test_jobs_that_were_removed_from_the_queue_do_not_count_as_submitted(removed: int, total: int) -> None:
+    assert count_submitted_jobs([FIRST, replace(FIRST, count=30, removed=removed)]) == total
+
+
+# The same jobs twice
+
+
+def find(*documents: SubmissionDocument, queue: QueueState = QUEUE, now: float = NOW) -> SubmissionDocument | None:
+    return find_repeated_submission(documents, queue, "digest", now, settling_seconds=75)
+
+
+def test_the_same_jobs_are_found_while_the_queue_is_not_empty() -> None:
+    later = replace(FIRST, time=build_submission_time(START + 120))
+    assert find(FIRST) == FIRST
+    assert find(later, FIRST) == later
+    assert find(FIRST, queue=EMPTY_QUEUE) is None
+
+
+def test_other_jobs_are_not_found() -> None:
+    assert find(replace(FIRST, digest="other")) is None
+    assert find() is None
+
+
+def test_jobs_that_were_just_sent_are_found_although_sqs_does_not_count_them_yet() -> None:
+    assert find(FIRST, queue=EMPTY_QUEUE, now=START + 70) == FIRST
+
+
+def test_a_submission_that_sent_nothing_is_not_found_but_one_that_has_not_ended_is() -> None:
+    assert find(replace(FIRST, count=0)) is None
+    sending = replace(FIRST, count=0, ended=None)
+    assert find(sending, queue=EMPTY_QUEUE) == sending
+
+
+def test_jobs_that_a_later_submission_replaced_are_not_found() -> None:
+    replacing = replace(FIRST, time=build_submission_time(START + 120), digest="other", removed=60)
+    assert find(FIRST, replacing) is None
+    assert find(FIRST, replace(replacing, digest="digest")) == replace(replacing, digest="digest")
