@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from distributed_something.localcloud.base.errors import LocalCloudError
 
@@ -47,8 +48,25 @@ def check_engine() -> dict[str, str]:
     return engine
 
 
-def has_image(image: str, engine: Mapping[str, str]) -> bool:
-    return run_docker("image", "inspect", image, engine=engine).returncode == 0
+def inspect_image(image: str, engine: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return Docker's description of an image, or None if the image is not on this computer."""
+    response = run_docker("image", "inspect", image, engine=engine)
+    if response.returncode:
+        return None
+    try:
+        description: dict[str, Any] = json.loads(response.stdout)[0]
+    except (ValueError, LookupError):
+        return {}
+    return description
+
+
+def get_image_digest(description: Mapping[str, Any]) -> str:
+    """Return the digest under which a repository has the image; if no repository has it, the image's own ID.
+
+    `description` is the result of `inspect_image`. Return an empty string if it contains neither.
+    """
+    digests = [str(name).partition("@")[2] for name in description.get("RepoDigests") or []]
+    return next(filter(None, digests), "") or str(description.get("Id") or "")
 
 
 def save_engine(root: Path, engine: Mapping[str, str]) -> None:
