@@ -23,8 +23,9 @@ CONTAINER_LABEL = "localcloud"
 def run_docker(*arguments: str, engine: Mapping[str, str], seconds: float = 30) -> subprocess.CompletedProcess[str]:
     """Run one `docker` command. Raise OSError if `docker` is not installed, or TimeoutExpired after `seconds`."""
     return subprocess.run(
-        ["docker", *arguments], env=build_engine_environment(engine), capture_output=True, text=True, timeout=seconds
-    )
+        ["docker", *arguments], env=build_engine_environment(engine), capture_output=True, text=True, timeout=seconds,
+        start_new_session=True,  # so that Ctrl-C during `stop` does not end it
+    )  # fmt: skip
 
 
 def build_engine_environment(engine: Mapping[str, str]) -> dict[str, str]:

@@ -81,7 +81,8 @@ class ProcessRunner:
         if not script.exists():
             raise TaskStartError(f"CannotStartContainerError: neither {project_script} nor {script} exists")
         folder = self.layout.tasks / order.task_id
-        (folder / "tmp").mkdir(parents=True)
+        folder.mkdir()  # without its parents, which do not exist if the project was moved a moment ago
+        (folder / "tmp").mkdir()
         with open_task_log(self.layout, order) as log:
             process = subprocess.Popen(
                 [sys.executable, str(script), *order.command],
