@@ -27,9 +27,10 @@ build: venv  ## build the image DOCKERHUB_TAG (EXAMPLE=, else the root's; base= 
 push: venv  ## build the image and push it to Docker Hub
 	@$(in_venv) python run.py $(example_project) buildImage --push $(if $(base),--base $(base))
 
+# `stop` exits with 2 if it asked whether to lose the jobs of an unfinished run and the answer was no.
 clean:  ## delete what make and --local created: .venv, local, caches
 	@for project in $(projects); do if [ -e $(venv)/.installed ] && [ -d $$project/local ]; then \
-	  $(in_venv) python run.py --local --project $$project stop; fi; done
+	  $(in_venv) python run.py --local --project $$project stop; [ $$? -ne 2 ] || exit 2; fi; done
 	rm -rf $(venv) $(projects:%=%/local) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

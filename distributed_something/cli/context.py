@@ -83,6 +83,8 @@ class Context:
             region=settings.AWS_REGION,
             default_worker=find_template_file("worker"),
         )
+        if cloud.notice:
+            self.console.print_progress(f"note: {cloud.notice}")
         cloud.ensure_buckets([settings.AWS_BUCKET])
         return cloud
 

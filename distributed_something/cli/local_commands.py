@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import click
 
-from distributed_something.cli.context import Context
+from distributed_something.cli.context import Context, ExitCode, shorten_path
 from distributed_something.cli.group import Command, Number
-from distributed_something.core.text import format_row
+from distributed_something.core.text import format_count, format_row
+
+if TYPE_CHECKING:
+    from distributed_something.localcloud import LocalCloud
+    from distributed_something.localcloud.client.job_queues import JobQueue
 
 
 @click.command(
@@ -35,13 +42,68 @@ def interrupt(context: Context, machine: str | None, notice: float) -> None:
     examples=("--local stop", "--local --project examples/cellcount stop"),
     next_step="setup, which starts the local cloud again",
 )
+@click.option("--yes", is_flag=True, help="Do not ask, even if jobs are lost.")
 @click.pass_obj
-def stop(context: Context) -> None:
-    """Stop the local cloud and all its processes."""
-    context.check_local("stop")
-    from distributed_something.localcloud import stop_local_cloud
+def stop(context: Context, yes: bool) -> None:
+    """Stop the local cloud and all its processes.
 
-    stopped = stop_local_cloud(context.project)
-    context.console.print_progress(
-        "the local cloud is stopped" if stopped else "this project's local cloud was not running"
-    )
+    If a run is not finished, its results so far are copied to local/, and the jobs in its queue are lost.
+    """
+    context.check_local("stop")
+    from distributed_something.localcloud import describe_former_cloud, find_local_cloud, stop_local_cloud
+
+    print_progress, project = context.console.print_progress, context.project
+    cloud = find_local_cloud(project)
+    notice = None if cloud else describe_former_cloud(project)
+    if cloud is not None:
+        _end_runs(context, cloud, yes)
+    stopped = stop_local_cloud(project)
+    print_progress("the local cloud is stopped" if stopped else "this project's local cloud was not running")
+    if notice:
+        print_progress(f"note: {notice}")
+
+
+def _end_runs(context: Context, cloud: LocalCloud, yes: bool) -> None:
+    """Report the jobs that `stop` loses, ask whether to lose them, and export the results of unfinished runs.
+
+    A finished run has no queue. Without a terminal, do not ask. An emulator that does not respond must not prevent
+    `stop`, which is then the remedy.
+    """
+    from distributed_something.localcloud import LocalCloudError
+
+    print_progress = context.console.print_progress
+    try:
+        queues = cloud.list_job_queues()
+    except LocalCloudError as error:
+        print_progress(f"warning: jobs may be lost, and results are not copied to local/: {error}")
+        return
+    unfinished = [queue for queue in queues if queue.jobs]
+    for queue in unfinished:
+        print_progress(format_row("jobs", _describe_lost_jobs(queue)))
+    if unfinished and not yes and sys.stdin.isatty() and not click.confirm("Stop the local cloud?", err=True):
+        print_progress("the local cloud is still running; monitor finishes the run")
+        raise SystemExit(ExitCode.INPUT)
+    if queues:
+        _export_results(context, cloud)
+
+
+def _describe_lost_jobs(queue: JobQueue) -> str:
+    verb = "is" if queue.jobs == 1 else "are"
+    run = f"run {queue.run}" if queue.run else "no run has started"
+    running = f"; {queue.running:,} running" if queue.running else ""
+    jobs = format_count(queue.jobs, "job")
+    return f"{jobs} {verb} still in the queue {queue.name} ({run}{running}) and will be lost"
+
+
+def _export_results(context: Context, cloud: LocalCloud) -> None:
+    from distributed_something.localcloud import LocalCloudError
+
+    try:
+        count = cloud.export_all_buckets()
+    except LocalCloudError as error:
+        context.console.print_progress(f"warning: {error}; they stay in the bucket, which the next start finds again")
+        return
+    if count:
+        context.console.print_progress(
+            format_row("results", f"{shorten_path(cloud.layout.results)}, as far as the run got")
+        )

@@ -7,6 +7,14 @@ because the emulators run in the daemon and boto3 is imported only when it is fi
 """
 
 from .base.errors import LocalCloudError
-from .client.cloud import LocalCloud, start_local_cloud, stop_local_cloud
+from .client.cloud import LocalCloud, find_local_cloud, start_local_cloud, stop_local_cloud
+from .client.former_cloud import describe_former_cloud
 
-__all__ = ["LocalCloud", "LocalCloudError", "start_local_cloud", "stop_local_cloud"]
+__all__ = [
+    "LocalCloud",
+    "LocalCloudError",
+    "describe_former_cloud",
+    "find_local_cloud",
+    "start_local_cloud",
+    "stop_local_cloud",
+]

@@ -230,3 +230,15 @@ def test_an_example_whose_config_cannot_be_read_is_reported_without_a_traceback(
 def test_make_fails_if_the_build_fails(project: Path, example: Path) -> None:
     assert run_make(project, "build", "EXAMPLE=cells", DOCKER_EXIT="1").returncode != 0
     assert len(read_docker_calls(project)) == 1
+
+
+@pytest.mark.parametrize(("stop_code", "is_deleted"), [(0, True), (1, True), (2, False)])
+def test_make_clean_deletes_nothing_if_the_user_does_not_want_to_lose_jobs(
+    project: Path, stop_code: int, is_deleted: bool
+) -> None:
+    (project / "run.py").write_text(f"import sys; print(*sys.argv[1:]); sys.exit({stop_code})")
+    (project / "local").mkdir()
+    result = run_make(project, "clean")
+    assert "--local --project . stop" in result.stdout
+    assert (result.returncode == 0, not (project / "local").exists()) == (is_deleted, is_deleted)
+    assert (project / ".venv").exists() != is_deleted

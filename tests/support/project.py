@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -104,6 +105,13 @@ class Project:
         """Return the exported records of all runs."""
         folder = self.folder / "local" / "tryout-bucket" / "runs"
         return [json.loads(path.read_text()) for path in sorted(folder.glob("*/*/jobs/*.json"))]
+
+    def copy_to(self, folder: Path) -> Project:
+        """Copy the project's folder as a user would, and return the copy, which the caller must stop."""
+        subprocess.run(["cp", "-r", str(self.folder), str(folder)], check=True)
+        project = copy.copy(self)
+        project.folder = folder
+        return project
 
     def stop(self) -> None:
         stop_local_cloud(self.folder)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from distributed_something.localcloud.base.errors import LocalCloudError
 
@@ -22,8 +23,9 @@ CONTAINER_LABEL = "localcloud"
 def run_docker(*arguments: str, engine: Mapping[str, str], seconds: float = 30) -> subprocess.CompletedProcess[str]:
     """Run one `docker` command. Raise OSError if `docker` is not installed, or TimeoutExpired after `seconds`."""
     return subprocess.run(
-        ["docker", *arguments], env=build_engine_environment(engine), capture_output=True, text=True, timeout=seconds
-    )
+        ["docker", *arguments], env=build_engine_environment(engine), capture_output=True, text=True, timeout=seconds,
+        start_new_session=True,  # so that Ctrl-C during `stop` does not end it
+    )  # fmt: skip
 
 
 def build_engine_environment(engine: Mapping[str, str]) -> dict[str, str]:
@@ -47,8 +49,25 @@ def check_engine() -> dict[str, str]:
     return engine
 
 
-def has_image(image: str, engine: Mapping[str, str]) -> bool:
-    return run_docker("image", "inspect", image, engine=engine).returncode == 0
+def inspect_image(image: str, engine: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return Docker's description of an image, or None if the image is not on this computer."""
+    response = run_docker("image", "inspect", image, engine=engine)
+    if response.returncode:
+        return None
+    try:
+        description: dict[str, Any] = json.loads(response.stdout)[0]
+    except (ValueError, LookupError):
+        return {}
+    return description
+
+
+def get_image_digest(description: Mapping[str, Any]) -> str:
+    """Return the digest under which a repository has the image; if no repository has it, the image's own ID.
+
+    `description` is the result of `inspect_image`. Return an empty string if it contains neither.
+    """
+    digests = [str(name).partition("@")[2] for name in description.get("RepoDigests") or []]
+    return next(filter(None, digests), "") or str(description.get("Id") or "")
 
 
 def save_engine(root: Path, engine: Mapping[str, str]) -> None:

@@ -80,7 +80,8 @@ def build_layout(project: Path) -> CloudLayout:
 class CloudState:
     """What a command needs to reach a running local cloud: the daemon's process ID, a token, and two addresses.
 
-    `key` identifies the project, so that a state file that was copied along with its project can be recognized.
+    `key` identifies the project, so that a state file that was copied or moved with its project can be recognized.
+    `project` is the project's folder, or an empty string in a state file of an older version.
     """
 
     pid: int
@@ -88,6 +89,7 @@ class CloudState:
     moto: str
     ministack: str
     key: str
+    project: str = ""
 
 
 def write_cloud_state(layout: CloudLayout, state: CloudState) -> None:
@@ -100,16 +102,21 @@ def write_cloud_state(layout: CloudLayout, state: CloudState) -> None:
 
 
 def read_cloud_state(layout: CloudLayout) -> CloudState | None:
-    """Return the saved state, or None if the file does not exist, cannot be parsed, or belongs to another project.
+    """Return the saved state, or None if the file does not exist, cannot be parsed, or belongs to another project."""
+    state = read_state_file(layout)
+    return state if state and state.key == layout.key else None
 
-    A killed daemon can leave a damaged file. If a project is copied while its local cloud is running, the copy contains
-    the original's state file.
+
+def read_state_file(layout: CloudLayout) -> CloudState | None:
+    """Return the saved state, whichever project it belongs to; None if the file does not exist or cannot be parsed.
+
+    A killed daemon can leave a damaged file. If a project is copied or moved while its local cloud is running, its new
+    folder contains the state file of the old one. `stop` deletes the file.
     """
     try:
-        state = CloudState(**json.loads(layout.state.read_text()))
+        return CloudState(**json.loads(layout.state.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return state if state.key == layout.key else None
 
 
 @contextlib.contextmanager

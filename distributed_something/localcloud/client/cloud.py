@@ -8,36 +8,43 @@ from the daemon proves that it is running.
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import os
 import shutil
 import subprocess
 import sys
-import urllib.request
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed_something.localcloud.base.container_engine import check_engine
 from distributed_something.localcloud.base.endpoints import (
-    CONTROL_PATH,
     build_command_environment,
     build_worker_environment,
 )
 from distributed_something.localcloud.base.errors import LocalCloudError
+from distributed_something.localcloud.base.health import is_ministack_ready
 from distributed_something.localcloud.base.layout import (
     IMPORT_ROOT,
     CloudLayout,
     CloudState,
     build_layout,
     lock_cloud,
-    read_cloud_state,
 )
-from distributed_something.localcloud.base.processes import CLOUD_MARK, TASK_MARK, wait_for_condition
+from distributed_something.localcloud.base.processes import (
+    CLOUD_MARK,
+    TASK_MARK,
+    ignore_interrupts,
+    wait_for_condition,
+)
 from distributed_something.localcloud.base.remaining_processes import delete_remaining_resources
+from distributed_something.localcloud.client.daemon_calls import call_daemon, find_live_state, is_cloud_running
+from distributed_something.localcloud.client.former_cloud import check_folder_is_free, describe_former_cloud
+
+if TYPE_CHECKING:
+    from distributed_something.localcloud.client.job_queues import JobQueue
 
 START_TIMEOUT_SECONDS = 60
 """A start usually takes two seconds, but the first import of the emulators from a cold disk can be slow."""
@@ -47,11 +54,15 @@ _daemons: list[subprocess.Popen[bytes]] = []  # without a reference, Python warn
 
 @dataclass(frozen=True)
 class LocalCloud:
-    """A running local cloud, used by one command."""
+    """A running local cloud, used by one command.
+
+    If this command started it, `notice` may say what became of the project's former local cloud and its jobs.
+    """
 
     layout: CloudLayout
     state: CloudState
     region: str
+    notice: str | None = None
 
     def build_environment(self) -> dict[str, str]:
         """Return the variables that make boto3 use the local cloud, overriding all of the user's AWS settings."""
@@ -89,11 +100,37 @@ class LocalCloud:
 
     def export_buckets(self, buckets: Iterable[str]) -> Path:
         """Copy all new and changed objects in the buckets to PROJECT/local/BUCKET/KEY. Return PROJECT/local."""
+        self._export_buckets(buckets)
+        return self.layout.results
+
+    def _export_buckets(self, buckets: Iterable[str]) -> int:
         from distributed_something.localcloud.client.export import DOWNLOAD_THREADS, export_buckets
 
         s3 = self.build_client("s3", connections=DOWNLOAD_THREADS)
         with lock_cloud(self.layout, "export.lock"):  # two monitors may end at the same time
             return export_buckets(s3, self.layout, buckets)
+
+    def export_all_buckets(self) -> int:
+        """Copy all new and changed objects to files, as `export_buckets` does, and return their number.
+
+        Raise LocalCloudError if that fails.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return self._export_buckets(self.list_bucket_names())
+        except (OSError, BotoCoreError, ClientError) as error:
+            raise LocalCloudError(f"the results could not be copied to files: {error}") from error
+
+    def list_job_queues(self) -> list[JobQueue]:
+        """Return the queues of all apps and regions with their jobs. Raise LocalCloudError if an emulator fails."""
+        from distributed_something.localcloud.client.connection import build_client
+        from distributed_something.localcloud.client.job_queues import list_job_queues
+
+        regions = call_daemon(self.state, "regions")["regions"]
+        if not is_ministack_ready(self.state.ministack):  # a client would try for minutes
+            raise LocalCloudError("ministack, which emulates queues and buckets, does not respond")
+        return list_job_queues(partial(build_client, self.state), regions)
 
     def interrupt_machine(self, instance_id: str | None = None, notice_seconds: float = 120) -> str:
         """Interrupt one machine as EC2 interrupts spot machines. Return its instance ID without waiting.
@@ -119,48 +156,49 @@ def start_local_cloud(
     layout = build_layout(project)
     engine_variables = check_engine() if containers else {}
     with lock_cloud(layout):
-        state = find_live_state(layout) or launch_cloud(layout, default_worker.resolve())
+        notice, state = None, find_live_state(layout)
+        if state is None:
+            check_folder_is_free(layout)
+            notice = describe_former_cloud(layout.project)
+            state = launch_cloud(layout, default_worker.resolve())
         if containers:
             call_daemon(state, "containers", engine=engine_variables)
-    return LocalCloud(layout, state, region)
+    return LocalCloud(layout, state, region, notice)
+
+
+def find_local_cloud(project: Path, region: str = "us-east-1") -> LocalCloud | None:
+    """Return the project's local cloud if it is running, and None otherwise."""
+    layout = build_layout(project)
+    state = find_live_state(layout)
+    return LocalCloud(layout, state, region) if state else None
 
 
 def stop_local_cloud(project: Path) -> bool:
-    """Stop the project's local cloud and all its workers; keep results and logs. Return whether one was running."""
+    """Stop the project's local cloud and all its workers; keep results and logs. Return whether one was running.
+
+    Ctrl-C has no effect while the processes end, so that either all or none of them keep running. Raise LocalCloudError
+    if another project's running local cloud uses the same folder.
+    """
     layout = build_layout(project)
     if not layout.root.exists():
         return False
     with lock_cloud(layout):
         state = find_live_state(layout)
-        if state:
-            with contextlib.suppress(LocalCloudError):  # the daemon may exit before it responds
-                call_daemon(state, "stop")
-            wait_for_condition(lambda: not is_cloud_running(state), 5)
-        delete_remaining_resources(layout)
-        layout.state.unlink(missing_ok=True)
+        if state is None:
+            check_folder_is_free(layout)
+        with ignore_interrupts():
+            if state:
+                with contextlib.suppress(LocalCloudError):  # the daemon may exit before it responds
+                    call_daemon(state, "stop")
+                wait_for_condition(lambda: not is_cloud_running(state), 5)
+            delete_remaining_resources(layout)
+            layout.state.unlink(missing_ok=True)
     return state is not None
-
-
-def find_live_state(layout: CloudLayout) -> CloudState | None:
-    """Return the state of the running local cloud, or None.
-
-    The state file alone is not enough: another project's local cloud may be using the port now.
-    """
-    state = read_cloud_state(layout)
-    return state if state and is_cloud_running(state) else None
-
-
-def is_cloud_running(state: CloudState) -> bool:
-    try:
-        return bool(call_daemon(state, "ping")["pid"] == state.pid)
-    except LocalCloudError:
-        return False
 
 
 def launch_cloud(layout: CloudLayout, default_worker: Path) -> CloudState:
     """Remove what an earlier daemon may have left behind, start a daemon, and wait until it responds."""
     delete_remaining_resources(layout)
-    layout.state.unlink(missing_ok=True)
     shutil.rmtree(layout.tasks, ignore_errors=True)
     layout.make_folders()
     daemon = spawn_daemon(layout, default_worker)
@@ -193,24 +231,3 @@ def spawn_daemon(layout: CloudLayout, default_worker: Path) -> subprocess.Popen[
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-
-def call_daemon(state: CloudState, action: str, **arguments: object) -> dict[str, Any]:
-    """Have the daemon run an action, and return the result.
-
-    Raise LocalCloudError if the action fails or the daemon does not respond.
-    """
-    request = urllib.request.Request(
-        f"{state.moto}{CONTROL_PATH}{action}",
-        data=json.dumps(arguments).encode(),
-        headers={"Content-Type": "application/json", "X-Token": state.token},
-    )
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with direct.open(request, timeout=10) as response:
-            result: dict[str, Any] = json.load(response)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise LocalCloudError(f"the local cloud does not respond: {error}") from error
-    if problem := result.get("error"):
-        raise LocalCloudError(str(problem))
-    return result

@@ -37,10 +37,13 @@ class ExportItem:
         return is_unchanged and self.path.is_file() and self.path.stat().st_size == self.size
 
 
-def export_buckets(s3: Any, layout: CloudLayout, buckets: Iterable[str]) -> Path:
-    """Copy all objects in the buckets to LOCAL/BUCKET/KEY, and return LOCAL. Ignore buckets that do not exist."""
+def export_buckets(s3: Any, layout: CloudLayout, buckets: Iterable[str]) -> int:
+    """Copy all new and changed objects in the buckets to LOCAL/BUCKET/KEY, and return their number.
+
+    Ignore buckets that do not exist.
+    """
     index_file = layout.root / "exported.json"
-    index = read_export_index(index_file)
+    index, count = read_export_index(index_file), 0
     existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     for bucket in dict.fromkeys(buckets):
         if bucket not in existing:
@@ -48,9 +51,10 @@ def export_buckets(s3: Any, layout: CloudLayout, buckets: Iterable[str]) -> Path
         stale = [item for item in iter_export_items(s3, bucket, layout.results) if not item.is_current(index)]
         with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
             list(pool.map(lambda item: download_object(s3, item), stale))
+        count += len(stale)
         index |= {f"{item.bucket}/{item.key}": item.etag for item in stale}
     index_file.write_text(json.dumps(index))
-    return layout.results
+    return count
 
 
 def read_export_index(file: Path) -> dict[str, str]:

@@ -17,12 +17,13 @@ from distributed_something.localcloud.base.remaining_processes import delete_rem
 def start_cleanup_process(layout: CloudLayout) -> subprocess.Popen[bytes]:
     """Start a process that cleans up after the calling process, once the returned process's `stdin` is closed."""
     command = [sys.executable, "-P", "-m", __spec__.name, str(layout.project)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(command, cwd=layout.root, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def main(project: str) -> None:
     sys.stdin.buffer.read()
-    delete_remaining_resources(build_layout(Path(project)))
+    # The working directory is the local cloud's folder, wherever the project was moved.
+    delete_remaining_resources(build_layout(Path(project)), Path())
 
 
 if __name__ == "__main__":

@@ -83,11 +83,12 @@ class CloudDaemon:
             "ping": self.describe_process,
             "containers": self.use_containers,
             "interrupt": self.interrupt,
+            "regions": self.list_regions,
             "stop": self.stop,
         }
         apps: dict[str, WsgiApp] = {CONTROL_PATH: ControlEndpoint(token, actions)}
         self.moto = MotoServer(apps)
-        self.state = CloudState(os.getpid(), token, self.moto.url, ministack.url, layout.key)
+        self.state = CloudState(os.getpid(), token, self.moto.url, ministack.url, layout.key, str(layout.project))
         self.simulator = self._build_simulator(default_worker)
         self.moto.apps |= self._build_machine_apps()
 
@@ -122,6 +123,8 @@ class CloudDaemon:
         finally:
             with self.moto.lock:
                 self.simulator.kill_all()
+            if not self.stopping.is_set() and read_cloud_state(self.layout) is None:
+                log.info("the folder %s was deleted, moved, or renamed", self.layout.root)
             log.info("the local cloud has stopped")
 
     def _tick(self) -> None:
@@ -146,6 +149,9 @@ class CloudDaemon:
 
     def describe_process(self) -> dict[str, Any]:
         return {"pid": self.state.pid}
+
+    def list_regions(self) -> dict[str, Any]:
+        return {"regions": self.simulator.list_regions()}
 
     def use_containers(self, engine: dict[str, str]) -> None:
         self.simulator.use_containers(engine)

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from distributed_something.localcloud.base.endpoints import ACCOUNT_ID
 from distributed_something.localcloud.base.errors import LocalCloudError
+from distributed_something.localcloud.base.health import is_ministack_ready
 from distributed_something.localcloud.base.layout import CloudLayout
 from distributed_something.localcloud.base.processes import wait_for_condition
 from distributed_something.localcloud.emulators.faults import Fault, FaultGenerator
 
 LOOPBACK = "127.0.0.1"
 READY_TIMEOUT_SECONDS = 30
-HEALTH_PATH = "/_ministack/health"
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -42,11 +41,15 @@ class MinistackServer:
         self.url = f"http://{LOOPBACK}:{find_free_port()}"
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "distributed_something.localcloud.emulators.ministack_server"],
+            cwd=layout.root,
             env=self.build_environment(layout.root),
         )
 
     def build_environment(self, root: Path) -> dict[str, str]:
         """Return ministack's environment variables.
+
+        The data folders are relative to the working directory, which stays the local cloud's folder if the project is
+        moved. With absolute paths, results of the last moment would be written to the old folder, which would reappear.
 
         DOCKER_HOST points to a socket that does not exist; otherwise, ministack would remove the containers of all
         ministack processes on this computer.
@@ -58,8 +61,8 @@ class MinistackServer:
             "GATEWAY_PORT": self.url.rpartition(":")[2],
             "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,
             "S3_PERSIST": "1",
-            "S3_DATA_DIR": str(root / "s3"),
-            "STATE_DIR": str(root / "ministack"),
+            "S3_DATA_DIR": "s3",
+            "STATE_DIR": "ministack",
             "TMPDIR": str(root / "tmp"),
             "DOCKER_HOST": f"unix://{root}/no-docker.sock",
             "LOG_LEVEL": "WARNING",
@@ -74,12 +77,7 @@ class MinistackServer:
         self.check_alive()
 
     def is_ready(self) -> bool:
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with direct.open(self.url + HEALTH_PATH, timeout=5) as response:
-                return bool(response.status == 200)
-        except OSError:
-            return False
+        return is_ministack_ready(self.url)
 
     def check_alive(self) -> None:
         if self.process.poll() is not None:

@@ -15,11 +15,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from distributed_something.localcloud.base.container_engine import CONTAINER_LABEL, build_engine_environment, has_image
+from distributed_something.localcloud.base.container_engine import (
+    CONTAINER_LABEL,
+    build_engine_environment,
+    get_image_digest,
+    inspect_image,
+)
 from distributed_something.localcloud.base.layout import IMPORT_ROOT, CloudLayout
 from distributed_something.localcloud.base.processes import CLOUD_MARK, TASK_MARK, kill_marked_processes
 
@@ -76,7 +81,8 @@ class ProcessRunner:
         if not script.exists():
             raise TaskStartError(f"CannotStartContainerError: neither {project_script} nor {script} exists")
         folder = self.layout.tasks / order.task_id
-        (folder / "tmp").mkdir(parents=True)
+        folder.mkdir()  # without its parents, which do not exist if the project was moved a moment ago
+        (folder / "tmp").mkdir()
         with open_task_log(self.layout, order) as log:
             process = subprocess.Popen(
                 [sys.executable, str(script), *order.command],
@@ -148,13 +154,15 @@ class ContainerRunner:
 
     def start_task(self, order: WorkOrder) -> TaskWorker:
         try:
-            image_exists = has_image(order.image, self.engine)
+            image = inspect_image(order.image, self.engine)
         except (OSError, subprocess.TimeoutExpired) as error:
             reason = f"the container engine does not respond: {error}"
             raise TaskStartError(f"CannotStartContainerError: {reason}; start Docker") from error
-        if not image_exists:
+        if image is None:
             reason = f"the image {order.image} is not on this computer"
             raise TaskStartError(f"CannotPullContainerError: {reason}; build it, or run without containers")
+        # On AWS, the worker asks the ECS agent for the digest.
+        order = replace(order, environment={**order.environment, "IMAGE_DIGEST": get_image_digest(image)})
         name = f"localcloud-{order.task_id}"
         with open_task_log(self.layout, order) as log:
             client = subprocess.Popen(

@@ -57,13 +57,19 @@ class CloudSimulator:
     def simulate_step(self, now: float) -> list[str]:
         """Advance one step to `now`, in seconds since the epoch. Return the names of the schedules that ended."""
         ended: list[str] = []
-        for name in dict.fromkeys((*ec2_backends[ACCOUNT_ID], *events_backends[ACCOUNT_ID])):
+        for name in self.list_regions():
             region = self._get_region(name)
             update_fleets(region.machines.ec2)
             region.machines.simulate_step()
             region.services.simulate_step(self.runner, now)
             ended += region.schedules.simulate_step(now)
         return ended
+
+    @staticmethod
+    def list_regions() -> list[str]:
+        """Return the names of all regions that are in use."""
+        backends = ec2_backends[ACCOUNT_ID], ecs_backends[ACCOUNT_ID], events_backends[ACCOUNT_ID]
+        return list(dict.fromkeys(name for regions in backends for name in regions))
 
     def find_task(self, task_id: str) -> tuple[ServiceSimulator, RunningTask] | None:
         """Return a running task and its region's service simulator, or None."""
