@@ -1,0 +1,125 @@
+"""How many jobs a run has: those in the queue at its start, and later submissions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from distributed_something.aws.clients import Clients
+from distributed_something.core.submission import SubmissionDocument, build_submission, format_submission_time
+from distributed_something.observe.run_start import RunStart, observe_run_start, observe_submitted_jobs
+from distributed_something.worker import AppKeys
+from tests.support.fakes import MONITOR_FILE
+
+BUCKET, APP, QUEUE = MONITOR_FILE.MONITOR_BUCKET_NAME, MONITOR_FILE.MONITOR_APP_NAME, MONITOR_FILE.MONITOR_QUEUE_NAME
+
+
+class Account:
+    """An emulated account with a queue and a bucket."""
+
+    def __init__(self) -> None:
+        self.clients = Clients(boto3.Session("test", "test", region_name="us-east-1"))
+        self.clients.s3.create_bucket(Bucket=BUCKET)
+        self.url = self.clients.sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
+        attributes = self.clients.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["CreatedTimestamp"])
+        self.created = float(attributes["Attributes"]["CreatedTimestamp"])
+        self.file = replace(MONITOR_FILE, MONITOR_START_TIME=int((self.created + 100) * 1000))
+
+    def send(self, count: int, queue: str = QUEUE) -> None:
+        url = self.clients.sqs.create_queue(QueueName=queue)["QueueUrl"]
+        for n in range(count):
+            self.clients.sqs.send_message(QueueUrl=url, MessageBody=f"{n}")
+
+    def submit(self, count: int, after: float, **more: Any) -> None:
+        """Write the document of a submission that began `after` seconds after the queue was created."""
+        time = format_submission_time(self.created + after)
+        document = SubmissionDocument(APP, QUEUE, time, "job.json", "digest", count, count, time)
+        body = build_submission(replace(document, **more))
+        self.clients.s3.put_object(Bucket=BUCKET, Key=AppKeys(APP).submission(time), Body=body)
+
+    def observe_start(self) -> RunStart:
+        return observe_run_start(self.clients, self.file)
+
+    def count_jobs(self, start: RunStart) -> int:
+        return observe_submitted_jobs(self.clients.s3, self.file, start)
+
+
+@pytest.fixture
+def account() -> Iterator[Account]:
+    with mock_aws():
+        yield Account()
+
+
+def test_a_first_run_has_all_jobs_that_were_submitted_since_the_queue_was_created(account: Account) -> None:
+    """SQS's count may still lack jobs that were sent in the last minute."""
+    account.submit(30, after=10)
+    account.submit(30, after=20)
+    account.send(52)
+    start = account.observe_start()
+    assert (start.other_jobs, account.count_jobs(start)) == (0, 60)
+
+
+def test_jobs_that_a_script_sent_to_the_queue_count_too(account: Account) -> None:
+    account.submit(5, after=10)
+    account.send(8)
+    start = account.observe_start()
+    assert (start.other_jobs, account.count_jobs(start)) == (3, 8)
+
+
+def test_later_submissions_are_added(account: Account) -> None:
+    account.submit(5, after=10)
+    start = account.observe_start()
+    account.submit(7, after=200)
+    account.submit(100, after=210, queue="AnotherQueue")
+    assert account.count_jobs(start) == 12
+
+
+def test_a_run_after_another_one_has_the_jobs_that_the_other_one_left(account: Account) -> None:
+    account.submit(60, after=10)
+    earlier = replace(account.file, MONITOR_START_TIME=int((account.created + 50) * 1000))
+    account.clients.s3.put_object(Bucket=BUCKET, Key=earlier.keys.history, Body=b"{}")
+    account.send(9)
+    start = account.observe_start()
+    assert account.count_jobs(start) == 9
+    account.submit(4, after=150)
+    assert account.count_jobs(start) == 13
+
+
+def test_runs_before_the_queue_was_created_used_another_queue_with_this_name(account: Account) -> None:
+    earlier = replace(account.file, MONITOR_START_TIME=int((account.created - 500) * 1000))
+    account.clients.s3.put_object(Bucket=BUCKET, Key=earlier.keys.summary, Body=b"")
+    account.submit(60, after=10)
+    assert account.count_jobs(account.observe_start()) == 60
+
+
+def test_a_submission_that_is_still_sending_counts_with_all_its_jobs(account: Account) -> None:
+    account.submit(0, after=10, planned=30, ended=None)
+    account.send(12)
+    start = account.observe_start()
+    assert (start.other_jobs, account.count_jobs(start)) == (0, 30)
+
+
+def test_an_interrupted_submission_counts_with_the_jobs_that_it_sent(account: Account) -> None:
+    account.submit(12, after=10, planned=30)
+    assert account.count_jobs(account.observe_start()) == 12
+
+
+def test_jobs_that_replace_removed_are_not_counted(account: Account) -> None:
+    account.submit(60, after=10)
+    account.submit(50, after=20, removed=60)
+    assert account.count_jobs(account.observe_start()) == 50
+
+
+def test_letters_in_the_dead_letter_queue_at_the_start_are_older_than_the_run(account: Account) -> None:
+    account.send(3, queue=MONITOR_FILE.MONITOR_DEAD_LETTER_QUEUE)
+    assert account.observe_start().dead_letters == 3
+
+
+def test_a_run_without_a_queue_has_no_jobs(account: Account) -> None:
+    account.clients.sqs.delete_queue(QueueUrl=account.url)
+    assert account.count_jobs(account.observe_start()) == 0

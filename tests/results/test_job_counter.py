@@ -1,0 +1,103 @@
+"""Counting how jobs ended: each submission once, and each job by its latest submission."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distributed_something.results import job_counter
+from distributed_something.results.job_counter import JobCounter, JobCounts
+
+
+def build_line(job: str, state: str = "done", ended: int = 0, *, message: str = "m1", **more: Any) -> dict[str, Any]:
+    time = f"2026-11-23T10:45:{ended:02}.000Z"
+    return {"job": job, "state": state, "final": True, "message_id": f"{job}/{message}", "ended": time, **more}
+
+
+def count_ends(*lines: dict[str, Any]) -> JobCounts:
+    counter = JobCounter()
+    for line in lines:
+        counter.add_end(line)
+    return counter.count_jobs()
+
+
+def test_done_failed_and_skipped_jobs_are_counted_apart() -> None:
+    lines = [build_line("a"), build_line("b", "failed"), build_line("c", "skipped"), build_line("d")]
+    assert count_ends(*lines) == JobCounts(done=2, already_there=1, failed=1)
+
+
+def test_attempts_that_another_one_follows_are_not_counted() -> None:
+    lines = [build_line("a", "failed", final=False), build_line("a", "interrupted", final=False)]
+    assert count_ends(*lines) == JobCounts()
+
+
+def test_a_submission_that_is_reported_twice_is_counted_once() -> None:
+    assert count_ends(build_line("a", "failed"), build_line("a", "failed", 5)) == JobCounts(failed=1)
+
+
+def test_a_job_that_failed_and_was_then_submitted_again_counts_by_its_later_end() -> None:
+    first = build_line("a", "failed", 1)
+    assert count_ends(first, build_line("a", "done", 2, message="m2")) == JobCounts(done=1, repeated=1)
+    assert count_ends(first, build_line("a", "skipped", 2, message="m2")) == JobCounts(already_there=1, repeated=1)
+    assert count_ends(first, build_line("a", "failed", 2, message="m2")) == JobCounts(failed=1, repeated=1)
+
+
+def test_a_job_that_was_done_and_then_failed_when_submitted_again_has_failed() -> None:
+    counts = count_ends(build_line("a", "done", 1), build_line("a", "failed", 2, message="m2"))
+    assert counts == JobCounts(done=1, failed=1)
+
+
+def test_records_from_older_workers_which_do_not_say_whether_they_are_final_count() -> None:
+    old = {"job": "a", "state": "failed", "attempts": 3, "ended": "2026-11-23T10:45:00.000Z"}
+    assert count_ends(old, {"job": "b", "state": "done"}, {"job": "c", "state": "interrupted"}) == JobCounts(1, 0, 1)
+
+
+def test_lines_that_are_not_valid_are_not_counted() -> None:
+    assert count_ends({}, {"job": 5, "state": "done"}, {"job": "a"}, {"job": "a", "state": ["done"]}) == JobCounts()
+
+
+def test_failed_jobs_are_listed_in_the_order_in_which_they_failed_with_the_details_of_their_last_end() -> None:
+    counter = JobCounter()
+    counter.add_end(build_line("late", "failed", 9, reason="r", exit_code=3, attempts=2, last_line="Error: no"))
+    counter.add_end(build_line("early", "failed", 1, reason="first"))
+    counter.add_end(build_line("early", "failed", 5, message="m2", reason="second"))
+    early, late = counter.list_failed_jobs()
+    assert (early.job, early.reason) == ("early", "second")
+    assert (late.job, late.reason, late.exit_code, late.attempts, late.last_lines) == (
+        "late",
+        "r",
+        3,
+        2,
+        ("Error: no",),
+    )
+
+
+def test_all_failed_jobs_are_counted_but_only_some_are_kept(monkeypatch: Any) -> None:
+    monkeypatch.setattr(job_counter, "MAX_FAILURES_KEPT", 3)
+    counter = JobCounter()
+    for n in range(10):
+        counter.add_end(build_line(f"job-{n}", "failed"))
+    assert (counter.count_jobs().failed, len(counter.list_failed_jobs())) == (10, 3)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(["done", "skipped", "failed"]), st.integers(0, 3)),
+        unique_by=lambda end: (end[0], end[2]),
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_and_the_number_of_reports_do_not_matter(
+    ends: list[tuple[str, str, int]], rng: random.Random
+) -> None:
+    lines = [build_line(job, state, number, message=f"m{number}") for job, state, number in ends]
+    shuffled = [*lines, *lines]
+    rng.shuffle(shuffled)
+    counts = count_ends(*shuffled)
+    assert counts == count_ends(*lines)
+    assert counts.ended == len(ends)
+    last_states = {job: state for job, state, _ in sorted(ends, key=lambda end: end[2])}
+    assert counts.failed == list(last_states.values()).count("failed")

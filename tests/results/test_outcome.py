@@ -1,0 +1,119 @@
+"""The outcome of a run: from its journals, and from single records if the journals do not account for all jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from distributed_something.results import outcome as outcome_module
+from distributed_something.results.job_counter import JobCounts
+from distributed_something.results.outcome import RunOutcome, load_run_outcome
+from tests.support.fakes import MONITOR_FILE
+from tests.support.run_documents import RunDocuments
+
+BUCKET = MONITOR_FILE.MONITOR_BUCKET_NAME
+
+
+class CountingS3:
+    """An S3 client that counts the calls of each kind."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+        self.keys_read: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._s3, name)
+
+    def get_object(self, **request: Any) -> Any:
+        self.keys_read.append(request["Key"])
+        return self._s3.get_object(**request)
+
+
+@pytest.fixture
+def run() -> Iterator[RunDocuments]:
+    with mock_aws():
+        s3: Any = boto3.client("s3", "us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+        s3.create_bucket(Bucket=BUCKET)
+        yield RunDocuments(s3, MONITOR_FILE)
+
+
+def load(run: RunDocuments, submitted: int | None, left: int = 0) -> RunOutcome:
+    return load_run_outcome(run.s3, MONITOR_FILE, submitted, left)
+
+
+def test_journals_that_account_for_all_jobs_are_read_without_any_record(run: RunDocuments) -> None:
+    run.write_journal("c1", run.end_job("a"), run.end_job("b", "skipped"))
+    run.write_journal("c2", run.end_job("c"), machine="i-2")
+    run.s3 = CountingS3(run.s3)
+    outcome = load(run, submitted=3)
+    assert outcome == RunOutcome(3, JobCounts(done=2, already_there=1), 0, [], 2)
+    assert not [key for key in run.s3.keys_read if "/jobs/" in key]
+    assert outcome.is_complete
+
+
+def test_records_fill_the_gaps_of_a_container_that_was_killed(run: RunDocuments) -> None:
+    run.write_journal("c1", run.end_job("a"))
+    run.end_job("b")
+    run.end_job("c", "failed", reason="exit code 1")
+    run.end_job("d", "failed", final=False)
+    run.put("a.1-abc.log.txt", b"a log is not a record")
+    run.put("failed/c/a.json", b"{}")
+    run.put("broken.json", b"{")
+    outcome = load(run, submitted=4)
+    assert outcome.counts == JobCounts(done=2, failed=1)
+    assert (outcome.unrecorded, outcome.is_complete) == (1, False)
+
+
+def test_only_records_of_jobs_that_no_journal_mentions_are_read(run: RunDocuments) -> None:
+    run.write_journal("c1", *(run.end_job(f"a{n}") for n in range(5)))
+    run.end_job("b")
+    run.s3 = CountingS3(run.s3)
+    assert load(run, submitted=6).counts.done == 6
+    assert [key.rpartition("/")[2] for key in run.s3.keys_read if "/jobs/" in key] == ["b.json"]
+
+
+def test_the_number_of_records_read_is_limited_and_the_others_are_unknown(
+    run: RunDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome_module, "MAX_RECORDS_READ", 2)
+    for n in range(5):
+        run.end_job(f"a{n}")
+    outcome = load(run, submitted=5)
+    assert (outcome.counts.done, outcome.unrecorded) == (2, 3)
+
+
+def test_a_run_of_an_older_version_without_journals_is_counted_by_its_records(run: RunDocuments) -> None:
+    for job, state in (("a", "done"), ("b", "failed"), ("c", "interrupted")):
+        run.put(f"{job}.json", json.dumps({"job": job, "state": state, "attempts": 1}).encode())
+    outcome = load(run, submitted=None)
+    assert (outcome.submitted, outcome.counts, outcome.unrecorded) == (None, JobCounts(done=1, failed=1), 0)
+
+
+def test_jobs_in_the_queue_are_neither_done_nor_unknown(run: RunDocuments) -> None:
+    run.write_journal("c1", run.end_job("a"))
+    outcome = load(run, submitted=4, left=3)
+    assert (outcome.left, outcome.unrecorded, outcome.is_complete) == (3, 0, False)
+
+
+def test_a_failed_jobs_last_lines_and_log_come_from_its_record(run: RunDocuments) -> None:
+    line = run.end_job("a", "failed", reason="exit code 1", last_lines=["one", "two"], log="s3://b/a.log")
+    run.write_journal("c1", line)
+    (failed,) = load(run, submitted=1).failures
+    assert (failed.last_lines, failed.log) == (("one", "two"), "s3://b/a.log")
+
+
+def test_details_are_read_only_for_the_failed_jobs_that_are_shown(run: RunDocuments) -> None:
+    run.write_journal("c1", *(run.end_job(f"a{n:02}", "failed") for n in range(25)))
+    run.s3 = CountingS3(run.s3)
+    assert len(load(run, submitted=25).failures) == 25
+    assert sum("/jobs/" in key for key in run.s3.keys_read) == 20
+
+
+def test_a_run_without_any_documents_has_lost_all_its_jobs(run: RunDocuments) -> None:
+    outcome = load(run, submitted=7)
+    assert (outcome.counts.ended, outcome.unrecorded, outcome.machines) == (0, 7, 0)

@@ -1,0 +1,44 @@
+"""Journals and records of a run, as workers write them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.worker.container.journal import TOTAL_KEYS, build_journal_line
+
+
+class RunDocuments:
+    """The documents of one run in a bucket. `s3` may be replaced."""
+
+    def __init__(self, s3: Any, file: MonitorFile) -> None:
+        self.s3, self._file = s3, file
+
+    def put(self, name: str, body: bytes) -> None:
+        """Write an object below the run's `jobs/`."""
+        self.put_object(f"{self._file.keys.jobs}{name}", body)
+
+    def put_object(self, key: str, body: bytes) -> None:
+        self.s3.put_object(Bucket=self._file.MONITOR_BUCKET_NAME, Key=key, Body=body)
+
+    def end_job(self, job: str, state: str = "done", *, final: bool = True, **more: Any) -> dict[str, Any]:
+        """Write the record of a job that ended, and return it."""
+        record = {
+            "job": job, "state": state, "final": final, "attempts": 1, "message_id": f"id-{job}", "reason": None,
+            "ended": "2026-11-23T10:50:00.000Z", "last_lines": [], "log": None, **more,
+        }  # fmt: skip
+        self.put(f"{job}.json", json.dumps(record).encode())
+        return record
+
+    def write_journal(self, container: str, *records: dict[str, Any], number: int = 1, **totals: Any) -> None:
+        """Write one object of a container's journal with a line for each record."""
+        counts = {name: 0 for name in (*TOTAL_KEYS.values(), "attempts", "running", "slots")}
+        for record in records:
+            counts["attempts"] += 1
+            if record["final"]:
+                counts[TOTAL_KEYS[record["state"]]] += 1
+        first = {"container": container, "machine": "i-1", **counts, **totals}
+        lines = [first, *map(build_journal_line, records)]
+        body = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+        self.put_object(self._file.keys.journal(container, number), body)
