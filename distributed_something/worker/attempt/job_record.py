@@ -75,20 +75,23 @@ def _read_record_and_etag(context: WorkerContext, job: str) -> tuple[dict[str, A
     return record if isinstance(record, dict) else None, response.get("ETag")
 
 
-def is_record_done(record: dict[str, Any] | None) -> bool:
-    """Return whether the record says that the job's results are in S3."""
-    return record is not None and record.get("state") == DONE_STATE
+def is_record_done(record: dict[str, Any] | None, superseded: dict[str, Any] | None = None) -> bool:
+    """Return whether the record says that the job's results are in S3.
+
+    `superseded`: a record that does not count, because its results do not satisfy the current message.
+    """
+    return record is not None and record.get("state") == DONE_STATE and record != superseded
 
 
-def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
+def claim_job_results(context: WorkerContext, record: dict[str, Any], superseded: dict[str, Any] | None = None) -> bool:
     """Record that this attempt replaces an earlier attempt's files, and return False if the job is already done.
 
     From then on, a late record from the earlier attempt is rejected, because it would describe files that no longer
-    exist. Raise UploadError if the record cannot be written.
+    exist. `superseded` is a record that does not count as done. Raise UploadError if the record cannot be written.
     """
     for _ in range(MAX_WRITE_ATTEMPTS):
         existing, etag = _read_record_and_etag(context, record["job"])
-        if is_record_done(existing):
+        if is_record_done(existing, superseded):
             return False
         if _put_record(context, record["job"], json.dumps(record | {"log": None}, indent=1).encode(), etag):
             return True
@@ -96,21 +99,22 @@ def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
 
 
 def write_record(
-    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False
-) -> bool:
+    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False,
+    superseded: dict[str, Any] | None = None,
+) -> bool:  # fmt: skip
     """Write the job's log and record, and return False if another attempt's record must be kept.
 
     The other record is kept if it says that the job is done, or if this attempt was interrupted and a later attempt has
     already written a record. Conditional writes keep late requests from overwriting such a record.
 
     `has_own_results()` returns whether the results in S3 came from this attempt; if so, this attempt's record replaces
-    the other one. Raise LostLease if another attempt has claimed the results, and UploadError if the record cannot be
-    written.
+    the other one. So it does if the other one is `superseded`. Raise LostLease if another attempt has claimed the
+    results, and UploadError if the record cannot be written.
     """
     body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
     if record["state"] != DONE_STATE or record["attempts"] > 1:
         existing, etag = _read_record_and_etag(context, job)
-        if _has_precedence(existing, record, has_own_results):
+        if existing != superseded and _has_precedence(existing, record, has_own_results):
             return False
         _check_claim(existing, record)
     if record["log"] is not None:
@@ -122,7 +126,7 @@ def write_record(
         existing, etag = _read_record_and_etag(context, job)
         if existing == json.loads(body):
             return True  # this attempt wrote it, but the response was lost
-        if _has_precedence(existing, record, has_own_results):
+        if existing != superseded and _has_precedence(existing, record, has_own_results):
             return False
         _check_claim(existing, record)
     raise UploadError(BUSY_REASON)

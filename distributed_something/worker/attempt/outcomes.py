@@ -21,6 +21,7 @@ from pathlib import Path
 
 from distributed_something.worker.attempt.attempt import Attempt, build_message_attributes
 from distributed_something.worker.attempt.context import WorkerContext
+from distributed_something.worker.attempt.done_document import write_done_document
 from distributed_something.worker.attempt.job_record import (
     CLAIM_REASON,
     DONE_STATE,
@@ -34,11 +35,12 @@ from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
 from distributed_something.worker.job.failures import AWS_ERRORS, Failed, JobAlreadyDone, LostLease, UploadError
 from distributed_something.worker.program.program import read_last_lines
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
+from distributed_something.worker.transfer.shared_results import SHARED_FILE_CLASS, has_unchanged_shared_results
 
 MAX_LINE_CHARACTERS = 200  # of the log's last line that are quoted in a reason
 MAX_ATTRIBUTE_CHARACTERS = 1000  # in a message attribute
-# S3 is strongly consistent, so retrying does not make a missing object appear.
-FINAL_REASON_CLASSES = frozenset({"missing input"})
+# S3 is strongly consistent, so retrying does not make a missing object appear, nor does another job's file change.
+FINAL_REASON_CLASSES = frozenset({"missing input", SHARED_FILE_CLASS})
 log = logging.getLogger("worker")
 
 
@@ -70,6 +72,9 @@ class AttemptFinisher:
 
         Raise JobAlreadyDone if another attempt was the first to record that the job is done.
         """
+        if attempt.job is not None and attempt.job.needs_done_document:
+            _check_lease(attempt)
+            write_done_document(self._context, attempt)
         if not self._write_record(attempt, DONE_STATE, has_own_results=lambda: self._has_own_results(attempt)):
             raise JobAlreadyDone
         self._queue_deletion(attempt)
@@ -79,7 +84,7 @@ class AttemptFinisher:
     def claim_results(self, attempt: Attempt) -> bool:
         """Write a record that reserves the job's results for this attempt; return False if the job is already done."""
         record = build_record(self._context, attempt, INTERRUPTED_STATE, CLAIM_REASON, "crash")
-        return claim_job_results(self._context, record)
+        return claim_job_results(self._context, record, attempt.superseded_record)
 
     def record_skipped(self, attempt: Attempt) -> None:
         """Delete the message of a job that is already done. If this run has no record for the job yet, write one."""
@@ -137,6 +142,8 @@ class AttemptFinisher:
 
     def _has_own_results(self, attempt: Attempt) -> bool:
         job = attempt.job
+        if job is not None and job.shared_location:
+            return has_unchanged_shared_results(self._context.s3, attempt.outputs, job.upload_arguments)
         return job is not None and has_unchanged_results(
             self._context.s3, job.output_location, attempt.outputs, job.upload_arguments
         )
@@ -148,7 +155,8 @@ class AttemptFinisher:
         if state != INTERRUPTED_STATE:  # an interrupted attempt has already released its lease
             _check_lease(attempt)
         record = build_record(self._context, attempt, state, reason, reason_class)
-        return write_record(self._context, record, attempt.folders.log, has_own_results)
+        log_file, superseded = attempt.folders.log, attempt.superseded_record
+        return write_record(self._context, record, log_file, has_own_results, superseded)
 
     def _try_write_record(self, attempt: Attempt, state: str, reason: str, reason_class: str) -> bool:
         """Write the record, and return False if another attempt's record must be kept. Errors are logged."""

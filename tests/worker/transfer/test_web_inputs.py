@@ -11,7 +11,7 @@ import pytest
 
 from distributed_something.worker.job.failures import Failed, LostLease, MissingInput
 from distributed_something.worker.transfer import s3_file
-from distributed_something.worker.transfer.inputs import fetch_inputs
+from distributed_something.worker.transfer.inputs import InputFile, fetch_inputs
 
 SCRIPT = b"print 'hello'\n" * 100_000
 
@@ -61,7 +61,7 @@ def address() -> Iterator[str]:
     server.server_close()
 
 
-def fetch(inputs: list[str] | dict[str, str], folder: Path) -> int:
+def fetch(inputs: list[str] | dict[str, str], folder: Path) -> list[InputFile]:
     return fetch_inputs(None, inputs, "ours", folder, sleep=lambda seconds: None)
 
 
@@ -70,7 +70,7 @@ def test_a_web_file_is_named_after_the_path_of_its_address(
     address: str, tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_file, "LARGE_FILE_BYTES", 1000)
-    assert fetch([address + path], tmp_path) == len(SCRIPT)
+    assert fetch([address + path], tmp_path) == [InputFile(address + path, None, len(SCRIPT))]
     assert (tmp_path / "script.py").read_bytes() == SCRIPT
 
 
