@@ -14,7 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.done_document import do_results_exist, read_done_document
+from distributed_something.worker.attempt.done_document import DoneDocument, do_results_exist, read_done_document
 from distributed_something.worker.attempt.job_record import is_record_done, read_record
 from distributed_something.worker.job.failures import is_access_denied
 from distributed_something.worker.job.job import Job
@@ -102,26 +102,28 @@ class _PriorResultsSearch:
         )
 
     def find_documented_results(self) -> PriorResults:
-        """Return the results that the job's done document lists, or else this run's record.
-
-        The document is written before the record. If it does not exist, neither does the record.
-        """
+        """Return the results that the job's done document lists, or else this run's record."""
         document = read_done_document(self.context, self.job.id)
-        if document is None:
-            return PriorResults(None)
-        settings = self.context.settings
-        is_from_this_run = document.run == settings.run and _parse_run_start(settings.run) is not None
-        outputs = self._select_countable(document.results)
-        counts = (
-            not is_from_this_run
+        if document is None and self.again_since is None:
+            return PriorResults(None)  # the usual case: the document is written before the record, so neither exists
+        outputs = self._select_countable(document.results) if document else []
+        if document is None or not self._does_document_count(document, outputs):
+            return self.find_recorded_results()
+        results_of: dict[str, str | None] = {"run": document.run, "modified": document.time}
+        return PriorResults(outputs, is_recorded=False, results_of=results_of)
+
+    def _does_document_count(self, document: DoneDocument, outputs: list[ResultFile]) -> bool:
+        """Return whether the document is from another run and current, and enough of its results still exist.
+
+        For a job of this run, the record decides.
+        """
+        run = self.context.settings.run
+        return (
+            (document.run != run or _parse_run_start(run) is None)
             and not self._is_too_old(_parse_time(document.time))
             and len(outputs) >= self.expected_files
             and do_results_exist(self.context, self.job, outputs)
         )
-        if not counts:
-            return self.find_recorded_results()
-        results_of: dict[str, str | None] = {"run": document.run, "modified": document.time}
-        return PriorResults(outputs, is_recorded=False, results_of=results_of)
 
     def find_listed_results(self) -> PriorResults:
         """Return the files at the job's own output location if they are older than this run, or else this run's record.

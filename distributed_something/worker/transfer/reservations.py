@@ -27,26 +27,31 @@ class Reservation:
     """The right of `job` to write a file with this SHA-256 (hexadecimal).
 
     `shared_with`: another job that relies on the same content, so that the content can no longer change; None if only
-    `job` relies on it.
+    `job` relies on it. `replaced_job`: the job whose reservation this one replaced; kept here because the attempt that
+    replaced it may die before it records that.
     """
 
     job: str
     checksum_sha256: str
     shared_with: str | None = None
+    replaced_job: str | None = None
+
+    @property
+    def user(self) -> str:
+        """The job that made this reservation or joined it."""
+        return self.shared_with or self.job
 
     def find_other_job(self, wanted: Reservation) -> str | None:
         """Return a job whose content this reservation protects from what `wanted` would write, or None."""
         if self.checksum_sha256 == wanted.checksum_sha256:
             return None
-        user = wanted.shared_with or wanted.job
-        return next((name for name in (self.job, self.shared_with) if name not in (None, user)), None)
+        return next((name for name in (self.job, self.shared_with) if name not in (None, wanted.user)), None)
 
     def add_request(self, wanted: Reservation) -> Reservation:
         """Return the reservation that also covers `wanted`, or replaces this one if the content differs."""
         if self.checksum_sha256 != wanted.checksum_sha256:
-            return wanted
-        user = wanted.shared_with or wanted.job
-        return self if self.shared_with or user == self.job else replace(self, shared_with=user)
+            return replace(wanted, replaced_job=self.find_other_job(wanted) or self.replaced_job)
+        return self if self.shared_with or wanted.user == self.job else replace(self, shared_with=wanted.user)
 
 
 class Reservations:
@@ -56,10 +61,10 @@ class Reservations:
         self._s3, self._bucket, self._keys = s3, app_bucket, keys
 
     def reserve_file(self, bucket: str, key: str, wanted: Reservation, *, may_replace: bool) -> str | None:
-        """Reserve the file at `key`, and return another job whose content the file has or will have, if any.
+        """Reserve the file at `key`, and return another job that has reserved it for other content, if any.
 
-        If there is such a job, its reservation is kept, unless `may_replace` is set. Raise UploadError if other jobs
-        keep changing the reservation.
+        That job's reservation is kept, unless `may_replace` is set. Raise UploadError if other jobs keep changing the
+        reservation.
         """
         location = {"Bucket": self._bucket, "Key": self._keys.reservation(bucket, key)}
         for _ in range(MAX_WRITE_ATTEMPTS):
@@ -69,7 +74,7 @@ class Reservations:
                 return other
             updated = existing.add_request(wanted) if existing else wanted
             if updated == existing or self._write_reservation(location, f"s3://{bucket}/{key}", updated, etag):
-                return other
+                return other or (None if wanted.shared_with else updated.replaced_job)
         raise UploadError(f"other jobs keep reserving {key}")
 
     def _read_reservation(self, location: dict[str, str]) -> tuple[Reservation | None, str | None]:
@@ -82,7 +87,7 @@ class Reservations:
             raise
         try:
             content = json.loads(response["Body"].read())
-            reservation = Reservation(content["job"], content["checksum_sha256"], content["shared_with"])
+            reservation = Reservation(**{name: content[name] for name in Reservation.__slots__})
         except (ValueError, LookupError, TypeError):
             reservation = None  # workers write only complete reservations, so no worker wrote this
         return reservation, response["ETag"]

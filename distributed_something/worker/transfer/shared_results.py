@@ -132,21 +132,28 @@ class _SharedUpload(ResultUpload):
             self._rules.claim()
         elif other is not None and not is_same and not self._rules.may_replace:
             raise self._build_conflict(key, other)
-        # A file of this run needs no reservation if it is this job's own result, or if any job may replace it.
-        needs_reservation = not is_same if is_own else not (other and self._rules.may_replace)
-        if needs_reservation:
-            job = self._owner.job
-            wanted = Reservation(other, digest, job) if other else Reservation(job, digest)
-            may_replace = self._rules.may_replace
-            blocker = self._rules.reservations.reserve_file(self._bucket, key, wanted, may_replace=may_replace)
-            if blocker is not None and not may_replace:
-                raise self._build_conflict(key, blocker)
-            other = other or blocker
+        # A reservation is necessary to replace a file that no other job of this run wrote, and to rely on one's file.
+        if is_same == (other is not None):
+            blocker = self._reserve_file(key, digest, other)
+            # If the other job is about to replace its file, relying on the file is not enough.
+            other, is_same = blocker or other, is_same and blocker is None
         if is_same:
             self.uploaded[key] = ResultFile(self._bucket, key, size, digest, stored.etag)
         elif other is not None:
             replaced_jobs.add(other)
         return is_same
+
+    def _reserve_file(self, key: str, digest: str, other: str | None) -> str | None:
+        """Reserve the file for content with this SHA-256, and return the job whose reservation this replaces, if any.
+
+        `other`: the other job of this run that wrote the file, on whose file this job then relies.
+        """
+        job, may_replace = self._owner.job, self._rules.may_replace
+        wanted = Reservation(other, digest, job) if other else Reservation(job, digest)
+        blocker = self._rules.reservations.reserve_file(self._bucket, key, wanted, may_replace=may_replace)
+        if blocker is not None and not may_replace:
+            raise self._build_conflict(key, blocker)
+        return blocker
 
     def verify_files(self) -> None:
         """Check that each uploaded file exists and is unchanged.

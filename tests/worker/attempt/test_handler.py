@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.handler import UPLOAD_RESERVE_SECONDS
 from distributed_something.worker.attempt.lease import MAX_LEASE_SECONDS
+from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message
@@ -80,6 +82,27 @@ def test_prepare_can_fetch_inputs_that_are_listed_in_a_fetched_file(harness: Att
     record = harness.read_record(job_id(message))
     assert record["bytes_in"] == len("table.csv" + "images/a.tif" + "images/b.tif")
     assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["a.tif", "b.tif"]
+
+
+def test_an_attempt_knows_its_inputs_including_those_that_prepare_fetches(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[Attempt] = []
+    record_done = AttemptFinisher.record_done
+
+    def collect(finisher: AttemptFinisher, attempt: Attempt) -> None:
+        attempts.append(attempt)
+        record_done(finisher, attempt)
+
+    monkeypatch.setattr(AttemptFinisher, "record_done", collect)
+    keys = ("table.csv", "images/a.tif", "images/b.tif")
+    put_objects(harness.s3, *keys)
+    message = {"group": "g", "command": "true", "inputs": ["table.csv"]}
+    harness.handle(message, prepare=lambda job, folders: folders.fetch(["images/"]))
+    etags = [harness.s3.head_object(Bucket="ours", Key=key)["ETag"] for key in keys]
+    assert [file.build_record_entry() for file in attempts[0].inputs] == [
+        {"address": f"s3://ours/{key}", "etag": etag, "size": len(key)} for key, etag in zip(keys, etags, strict=True)
+    ]
 
 
 def test_the_reason_names_a_missing_input_that_prepare_tries_to_fetch(harness: AttemptHarness) -> None:
