@@ -70,6 +70,14 @@ def find_superseded_record(
     return _PriorResultsSearch(context, job, message_id, again_since).find_recorded_results().superseded_record
 
 
+def is_current_result(context: WorkerContext, job: str, key: str) -> bool:
+    """Return whether this run's record of the job says that it is done and that the file at `key` is its result."""
+    record = read_record(context, job)
+    if record is None or not is_record_done(record):
+        return False
+    return any(output.get("key") == key for output in record.get("outputs", []))
+
+
 @dataclass(frozen=True)
 class _PriorResultsSearch:
     """The search for one job's results."""

@@ -16,7 +16,11 @@ from functools import partial
 from typing import Any, Protocol
 
 from distributed_something.worker.admission.health import has_disk_space
-from distributed_something.worker.attempt.already_done import find_superseded_record, observe_prior_results
+from distributed_something.worker.attempt.already_done import (
+    find_superseded_record,
+    is_current_result,
+    observe_prior_results,
+)
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.job_record import is_record_done, read_record
@@ -263,7 +267,10 @@ class JobHandler:
         reservations = Reservations(self._s3, self._settings.aws_bucket, self._settings.keys)
         return upload_shared_results(
             self._s3, job.output_dir or attempt.folders.output_dir, self._build_destination(job, {}),
-            SharingRules(reservations, job.may_replace, partial(self._claim_results, attempt), record_overwrite),
+            SharingRules(
+                reservations, job.may_replace, partial(self._claim_results, attempt),
+                partial(is_current_result, self._context), record_overwrite,
+            ),
             leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
         )  # fmt: skip
 

@@ -4,7 +4,8 @@ The location may contain very many objects, so it is never listed. A file is cre
 exists at its key. If S3 rejects that, the object's metadata says which job wrote it, and in which run:
 
 - A file from an earlier run, or from this job's earlier attempt, is replaced.
-- A file from another job of this run is kept. The attempt fails unless the content is the same. Only if the rules allow
+- A file from another job of this run is kept. So is an older file that is the result of a job which was skipped in this
+  run, because it is already done. The attempt fails unless the content is the same. Only if the rules allow
   it is the file replaced, and the replacement is recorded.
 
 Whoever replaces a file reserves it first (see reservations.py), so two jobs never lose a file to each other unnoticed.
@@ -51,13 +52,15 @@ class SharingRules:
     """What a job may do to the files of other jobs.
 
     `claim` is called before a file from an earlier attempt at the same job is replaced; it raises an exception if that
-    attempt has finished. `record_overwrite` is called with the key and the other job's ID after another job's file was
-    replaced, which happens only if `may_replace` is set.
+    attempt has finished. `is_current_result` is called with another job's ID and a key; it returns whether the file is
+    one of that job's results in this run, even if an earlier run wrote it. `record_overwrite` is called with the key and
+    the other job's ID after another job's file was replaced, which happens only if `may_replace` is set.
     """
 
     reservations: Reservations
     may_replace: bool
     claim: Callable[[], None]
+    is_current_result: Callable[[str, str], bool]
     record_overwrite: Callable[[str, str], None]
 
 
@@ -126,7 +129,7 @@ class _SharedUpload(ResultUpload):
         Add the other jobs whose files the replacement overwrites to `replaced_jobs`. Raise Failed if it is not allowed.
         """
         digest = _compute_file_sha256(self.files[key])
-        is_own, other = stored.owner == self._owner, self._find_other_job(stored)
+        is_own, other = stored.owner == self._owner, self._find_other_job(stored) or self._find_skipped_job(key, stored)
         is_same = (is_own or other is not None) and self._has_content(key, stored, size, digest)
         if is_own and not is_same:
             self._rules.claim()
@@ -195,6 +198,13 @@ class _SharedUpload(ResultUpload):
         is_current = owner is not None and owner.run == self._owner.run
         return owner.job if owner is not None and is_current and owner.job != self._owner.job else None
 
+    def _find_skipped_job(self, key: str, stored: StoredResult) -> str | None:
+        """Return the other job that wrote the file in an earlier run and still relies on it, if any."""
+        owner = stored.owner
+        if owner is None or owner.job == self._owner.job or not self._rules.is_current_result(owner.job, key):
+            return None
+        return owner.job
+
     def _has_content(self, key: str, stored: StoredResult, size: int, digest: str) -> bool:
         if stored.size != size:
             return False
@@ -205,9 +215,9 @@ class _SharedUpload(ResultUpload):
         return read_stored_result(self._s3, self._bucket, key, self._arguments)
 
     def _build_conflict(self, key: str, other: str) -> Failed:
-        reason = f"s3://{self._bucket}/{key} has other content from the job {other} of the same run"
+        reason = f"s3://{self._bucket}/{key} has other content from the job {other}"
         remedy = "let the program use file names that differ between jobs, or give each job its own location"
-        return Failed(f"{reason}, so the job {self._owner.job} does not replace it; {remedy}", SHARED_FILE_CLASS)
+        return Failed(f"{reason}, so the job {self._owner.job} cannot replace it; {remedy}", SHARED_FILE_CLASS)
 
 
 def has_unchanged_shared_results(s3: Any, outputs: list[ResultFile], arguments: S3Arguments = NO_ARGUMENTS) -> bool:

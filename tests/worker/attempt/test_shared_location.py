@@ -148,10 +148,19 @@ def test_a_file_that_a_later_runs_job_replaced_is_no_longer_this_jobs_result(har
     start_run(harness, "20261124T104500Z")
     harness.handle(second)
     start_run(harness, "20261125T104500Z")
-    harness.handle(second)
     harness.handle(first)  # runs again, and replaces the older run's file
-    assert harness.read_record(job_id(second))["exit_code"] is None
     assert harness.read_record(job_id(first))["exit_code"] == 0
+    assert read_text(harness, "all/a") == "1"
+
+
+def test_the_result_of_a_job_that_was_skipped_in_this_run_is_not_replaced(harness: AttemptHarness) -> None:
+    first, second = build_shared_message("one", "1"), build_shared_message("two", "2")
+    start_run(harness, "20261123T104500Z")
+    harness.handle(first)
+    start_run(harness, "20261124T104500Z")
+    harness.handle(first)
+    harness.handle(second)
+    assert harness.read_record(job_id(second))["reason_class"] == "shared file"
     assert read_text(harness, "all/a") == "1"
 
 

@@ -41,6 +41,7 @@ class Upload:
     run: str = KEYS.run
     may_replace: bool = False
     claim: Callable[[], None] = lambda: None
+    skipped_jobs: tuple[str, ...] = ()  # jobs whose results from earlier runs are also their results in this run
     overwritten: list[tuple[str, str]] = field(default_factory=list)
 
     def send(self, **files: str) -> list[ResultFile]:
@@ -55,7 +56,11 @@ class Upload:
         )
         reservations = Reservations(self.s3, "ours", RunKeys("App", self.run))
         rules = SharingRules(
-            reservations, self.may_replace, self.claim, lambda key, job: self.overwritten.append((key, job))
+            reservations,
+            self.may_replace,
+            self.claim,
+            lambda job, key: job in self.skipped_jobs,
+            lambda key, job: self.overwritten.append((key, job)),
         )
         return upload_shared_results(self.s3, folder, destination, rules, sleep=no_sleep)
 
@@ -90,7 +95,7 @@ def test_a_file_that_another_job_of_the_run_wrote_is_not_replaced_and_the_reason
     s3: Any, tmp_path: Path
 ) -> None:
     Upload(s3, tmp_path, "A").send(a="from A")
-    with pytest.raises(Failed, match=r"s3://ours/all/a has other content from the job A .* so the job B ") as failed:
+    with pytest.raises(Failed, match="s3://ours/all/a has other content from the job A, so the job B ") as failed:
         Upload(s3, tmp_path, "B").send(a="from B")
     assert failed.value.reason_class == "shared file"
     assert read_object(s3, "all/a") == "from A"
@@ -106,7 +111,7 @@ def test_a_job_does_not_change_a_file_that_another_job_relies_on(s3: Any, tmp_pa
     """A's first attempt dies after its upload. Its second attempt computes something else."""
     Upload(s3, tmp_path, "A").send(a="same")
     Upload(s3, tmp_path, "B").send(a="same")
-    with pytest.raises(Failed, match="from the job B of the same run, so the job A does not"):
+    with pytest.raises(Failed, match="from the job B, so the job A cannot"):
         Upload(s3, tmp_path, "A").send(a="another")
     assert read_object(s3, "all/a") == "same"
 
@@ -116,8 +121,21 @@ def test_a_file_from_an_earlier_run_is_replaced(s3: Any, tmp_path: Path, job: st
     Upload(s3, tmp_path, "A", OLD_RUN).send(a="old")
     Upload(s3, tmp_path, job).send(a="new")
     assert read_object(s3, "all/a") == "new"
-    with pytest.raises(Failed, match=f"from the job {job} of the same run, so the job C"):
+    with pytest.raises(Failed, match=f"from the job {job}, so the job C"):
         Upload(s3, tmp_path, "C").send(a="third")
+
+
+def test_a_file_from_an_earlier_run_is_kept_if_its_job_was_skipped_because_it_is_already_done(
+    s3: Any, tmp_path: Path
+) -> None:
+    Upload(s3, tmp_path, "A", OLD_RUN).send(a="old")
+    with pytest.raises(Failed, match="from the job A, so the job B cannot replace it"):
+        Upload(s3, tmp_path, "B", skipped_jobs=("A",)).send(a="new")
+    Upload(s3, tmp_path, "B", skipped_jobs=("A",)).send(a="old")
+    upload = Upload(s3, tmp_path, "C", may_replace=True, skipped_jobs=("A",))
+    upload.send(a="new")
+    assert read_object(s3, "all/a") == "new"
+    assert upload.overwritten == [("all/a", "A")]
 
 
 def test_a_file_without_metadata_is_replaced(s3: Any, tmp_path: Path) -> None:
@@ -246,7 +264,7 @@ def test_an_unreadable_reservation_is_replaced(s3: Any, tmp_path: Path) -> None:
 
 @dataclass
 class JobRun:
-    """One job's attempts, each of which writes its content to the same key. All but the last one may be killed."""
+    """One job's attempts. Each one writes its content to the same key. The first of two attempts may be killed."""
 
     actor: Actor
     upload: Upload
