@@ -53,8 +53,8 @@ class SharingRules:
 
     `claim` is called before a file from an earlier attempt at the same job is replaced; it raises an exception if that
     attempt has finished. `is_current_result` is called with another job's ID and a key; it returns whether the file is
-    one of that job's results in this run, even if an earlier run wrote it. `record_overwrite` is called with the key and
-    the other job's ID after another job's file was replaced, which happens only if `may_replace` is set.
+    one of that job's results in this run, even if an earlier run wrote it. `record_overwrite` is called with the key
+    and the other job's ID after another job's file was replaced, which happens only if `may_replace` is set.
     """
 
     reservations: Reservations
