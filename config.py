@@ -40,7 +40,7 @@ SQS_QUEUE_NAME = APP_NAME + 'Queue'
 # Seconds until a lost machine's job runs elsewhere. Long jobs do not need a higher value: a worker keeps its job for as
 # long as it works on it.
 SQS_MESSAGE_VISIBILITY = 120
-SQS_DEAD_LETTER_QUEUE = APP_NAME + 'DeadMessages'  # receives jobs that have failed JOB_RETRIES times
+SQS_DEAD_LETTER_QUEUE = APP_NAME + 'DeadMessages'  # receives jobs that failed JOB_RETRIES times; apps may share it
 JOB_RETRIES = 3
 
 # MACHINES:

@@ -12,6 +12,7 @@ from typing import Any
 
 from distributed_something.account.policy_documents import (
     APP_TAG_CONDITION,
+    ONE_APP_CONDITION,
     PolicyDocument,
     allow_actions,
     allow_role_passing,
@@ -94,10 +95,11 @@ def build_task_policy(account: AwsAccount) -> PolicyDocument:
     """Return the policy for workers, except for access to buckets (see `build_task_bucket_policy`)."""
     return build_document(
         allow_actions(
-            "TakeJobs",
-            "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage", "sqs:SendMessage",
-            on=account.arn("sqs", "*"), when=APP_TAG_CONDITION,
+            "TakeJobs", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage",
+            on=account.arn("sqs", "*"), when=ONE_APP_CONDITION,
         ),
+        # Also to a dead-letter queue that several apps share.
+        allow_actions("SendJobs", "sqs:SendMessage", on=account.arn("sqs", "*"), when=APP_TAG_CONDITION),
         allow_log_writing(account),
         allow_actions(
             "KeepTask", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection", on=account.arn("ecs", "task/*/*")
@@ -133,7 +135,7 @@ def build_monitor_policy(account: AwsAccount) -> PolicyDocument:
         allow_queue_reading(account),
         allow_actions(
             "EndQueues", "sqs:ChangeMessageVisibility", "sqs:DeleteQueue", "sqs:ReceiveMessage",
-            on=account.arn("sqs", "*"), when=APP_TAG_CONDITION,
+            on=account.arn("sqs", "*"), when=ONE_APP_CONDITION,
         ),
         *allow_cluster_reading(account),
         *allow_cluster_deletion(account),

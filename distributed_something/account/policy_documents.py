@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from distributed_something.core.names import CHINA_DOMAIN_SUFFIX, AwsAccount
+from distributed_something.core.names import CHINA_DOMAIN_SUFFIX, SHARED_APP, AwsAccount
 
 # Limits a statement to resources that have the tag `app`, with any value.
-APP_TAG_CONDITION = {"Null": {"aws:ResourceTag/app": "false"}}
+APP_TAG_CONDITION: dict[str, Any] = {"Null": {"aws:ResourceTag/app": "false"}}
+# Also excludes queues that belong to no single app. Everyone may send failed jobs to them, and nobody may do more.
+ONE_APP_CONDITION = APP_TAG_CONDITION | {"StringNotEquals": {"aws:ResourceTag/app": SHARED_APP}}
 
 PolicyDocument = dict[str, Any]
 

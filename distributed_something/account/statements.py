@@ -55,7 +55,7 @@ def allow_fleet_reading(account: AwsAccount) -> dict[str, Any]:
     return allow_actions("SeeFleet", *calls, on=account.arn("ec2", "spot-fleet-request/*"))
 
 
-def allow_queue_reading(account: AwsAccount) -> dict[str, Any]:
+def allow_queue_reading(account: AwsAccount, *more_actions: str) -> dict[str, Any]:
     """Return the permission to read queues.
 
     It has no tag condition: a queue that does not exist has no tags, so AWS would deny access instead of reporting that
@@ -63,7 +63,7 @@ def allow_queue_reading(account: AwsAccount) -> dict[str, Any]:
     """
     return allow_actions(
         "SeeQueues",
-        "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListDeadLetterSourceQueues", "sqs:ListQueueTags",
+        "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListDeadLetterSourceQueues", *more_actions,
         on=account.arn("sqs", "*"),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from distributed_something.account.policy_documents import (
     APP_TAG_CONDITION,
+    ONE_APP_CONDITION,
     PolicyDocument,
     allow_actions,
     allow_role_passing,
@@ -40,7 +41,7 @@ from distributed_something.core.names import (
     AwsAccount,
 )
 
-CONTROL_TAG_KEYS = ["Name", "app", "jobs_submitted", "made-by", "owner", "run"]  # all tag keys that run.py sets
+CONTROL_TAG_KEYS = ["Name", "app", "made-by", "owner", "run"]  # all tag keys that run.py sets
 SERVICE_LINKED_ROLES = {
     "AWSServiceRoleForEC2Spot": "spot.amazonaws.com",
     "AWSServiceRoleForEC2SpotFleet": "spotfleet.amazonaws.com",
@@ -142,13 +143,13 @@ def _build_control_jobs_policy(account: AwsAccount, buckets: list[str]) -> Polic
 def _allow_queue_use(account: AwsAccount) -> list[dict[str, Any]]:
     queues = account.arn("sqs", "*")
     return [
-        allow_queue_reading(account),
-        # A queue created by hand must be tagged first, because all other permissions depend on the tag.
+        allow_queue_reading(account, "sqs:ListQueueTags"),
+        # A queue that has no tag `app` must be tagged first, because all other permissions depend on the tag.
         allow_actions("MakeQueues", "sqs:CreateQueue", "sqs:TagQueue", on=queues, when=_build_tag_condition()),
         allow_actions(
-            "UseQueues", "sqs:ChangeMessageVisibility", "sqs:DeleteQueue", "sqs:ReceiveMessage", "sqs:SendMessage",
-            "sqs:SetQueueAttributes",
-            on=queues, when=APP_TAG_CONDITION,
+            "UseQueues", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:DeleteQueue", "sqs:ReceiveMessage",
+            "sqs:SendMessage", "sqs:SetQueueAttributes",
+            on=queues, when=ONE_APP_CONDITION,
         ),
     ]  # fmt: skip
 

@@ -37,6 +37,14 @@ _CLIENT_CONFIG = Config(
 )
 
 
+_IMPATIENT_CLIENT_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 1},
+    max_pool_connections=SENDER_THREADS + 4,
+    connect_timeout=2,
+    read_timeout=5,
+)
+
+
 class Clients:
     """One client for each AWS service, all from the same session."""
 
@@ -75,6 +83,11 @@ class Clients:
     @cached_property
     def s3(self) -> S3Client:
         return self._session.client("s3", config=_CLIENT_CONFIG)
+
+    @cached_property
+    def impatient_s3(self) -> S3Client:
+        """A client that gives up at once, for requests that only lead to a hint."""
+        return self._session.client("s3", config=_IMPATIENT_CLIENT_CONFIG)
 
     @cached_property
     def logs(self) -> CloudWatchLogsClient:

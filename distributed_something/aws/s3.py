@@ -1,14 +1,17 @@
-"""Functions that list S3 objects and upload local folders to S3."""
+"""Functions that list S3 objects, upload local folders to S3, and read S3's clock."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed_something.core.errors import translate_aws_errors
+from botocore.exceptions import ClientError
+
+from distributed_something.core.errors import AWSError, translate_aws_errors
 from distributed_something.core.text import format_row
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 
 UPLOAD_THREADS = 16
+# The dates in AWS responses are rounded to the second. A local clock that differs by at most this is more precise.
+CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 def iter_bucket_objects(s3: S3Client, bucket: str, prefix: str) -> Iterator[Any]:
@@ -25,6 +30,30 @@ def iter_bucket_objects(s3: S3Client, bucket: str, prefix: str) -> Iterator[Any]
     """
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         yield from page.get("Contents", [])
+
+
+def read_s3_time(s3: S3Client, bucket: str, now: float) -> float:
+    """Return S3's time in seconds since 1970, or `now` if S3 sends no date. S3 also sends it with a refusal."""
+    try:
+        response: Any = s3.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        response = error.response
+    except AWSError:
+        return now  # the next call to S3 will report the problem
+    return parse_response_time(response, now)
+
+
+def parse_response_time(response: Any, now: float) -> float:
+    """Return when AWS sent this response, in seconds since 1970.
+
+    Return `now` if there is no date, or if the local clock agrees with it: the local clock is more precise.
+    """
+    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        at = parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return now
+    return now if abs(at - now) <= CLOCK_TOLERANCE_SECONDS else at
 
 
 def iter_object_keys(s3: S3Client, bucket: str, prefix: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """The implementation of `core.output.Output`. rich is imported only when it is needed, so that --help is fast."""
+    """The implementation of `run.output.Output`. rich is imported only when it is needed, so that --help is fast."""
 
     def __init__(self) -> None:
         self._screen: Screen | None = None

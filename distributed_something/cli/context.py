@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     DONE = 0
     CLOUD = 1  # AWS returned an error, or something could not be removed
     INPUT = 2  # an argument or a file is wrong; nothing was created or sent
+    UNFINISHED = 3  # the run ended and everything that should go is removed, but not every job is done
     INTERRUPTED = 130
 
 

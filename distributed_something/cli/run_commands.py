@@ -36,43 +36,6 @@ def setup(context: Context) -> None:
 
 
 @click.command(
-    "submitJob",
-    cls=Command,
-    needs="A Job file, and the queue that setup creates.",
-    examples=("submitJob files/exampleJob.json --dry-run", "submitJob files/exampleJob.json"),
-    next_step="startCluster FLEETFILE",
-)
-@click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
-@click.option(
-    "--dry-run", is_flag=True, help="Check every job, and print the job count and the first message, but send nothing."
-)
-@click.option("--resume", is_flag=True, help="Continue an interrupted submission.")
-@click.pass_obj
-def submit_job(context: Context, job_file: Path, dry_run: bool, resume: bool) -> None:
-    """Check a Job file and send its jobs to the queue."""
-    from distributed_something.cli.submit_view import SubmitView
-    from distributed_something.core.clock import Clock
-    from distributed_something.jobs.job_file import load_job_file
-    from distributed_something.jobs.submission_journal import SubmissionJournal, build_journal_path
-    from distributed_something.jobs.submission_plan import plan_submission
-    from distributed_something.jobs.submit import Submission, submit_jobs
-
-    settings, console = context.settings, context.console
-    loaded = load_job_file(job_file, context.list_objects)
-    plan = plan_submission(loaded)
-    if dry_run:
-        console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
-        return
-    submission = Submission(loaded, plan, SubmissionJournal(build_journal_path(job_file), resume=resume))
-    with SubmitView(plan.count, console) as progress:
-        sent = submit_jobs(
-            context.clients, settings, submission, Clock(), progress=progress, print_progress=console.print_progress
-        )
-    console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
-    console.print_progress("next: startCluster FLEETFILE")
-
-
-@click.command(
     "startCluster",
     cls=Command,
     needs="A Fleet file (fleetFile writes one), and jobs in the queue. On AWS, machines cost money from now on.",
@@ -138,12 +101,14 @@ def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest
 
     run = load_monitor_file(monitor_file)
     lowest_cost = cheapest == "True" or cheapest_option
-    clean = monitor_run(_build_run_context(context), run, cheapest=lowest_cost, pace=_choose_pace(context))
+    end = monitor_run(_build_run_context(context), run, cheapest=lowest_cost, pace=_choose_pace(context))
     if context.cloud is not None:
         results = context.cloud.export_buckets([run.MONITOR_BUCKET_NAME]) / run.MONITOR_BUCKET_NAME
         context.console.print_progress(format_row("results", shorten_path(results)))
-    if not clean:
+    if not end.is_clean:
         raise SystemExit(ExitCode.CLOUD)
+    if not end.is_complete:
+        raise SystemExit(ExitCode.UNFINISHED)
 
 
 @click.command(
@@ -156,7 +121,7 @@ def monitor(context: Context, monitor_file: Path, cheapest: str | None, cheapest
 @click.option("--verify", is_flag=True, help="Only list what remains of this run or, without a file, of all runs.")
 @click.option("--stale", is_flag=True, help="List what older runs left behind; with --yes, delete it.")
 @click.option("--yes", is_flag=True, help="Delete the queue even if jobs are waiting in it.")
-@click.option("--failed-too", is_flag=True, help="Also delete the dead-letter queue and the failed jobs in it.")
+@click.option("--failed-too", is_flag=True, help="Also delete the app's dead-letter queue if it contains failed jobs.")
 @click.pass_obj
 def cleanup(
     context: Context, monitor_file: Path | None, verify: bool, stale: bool, yes: bool, failed_too: bool

@@ -25,6 +25,7 @@ from distributed_something.core.names import (
     LOG_GROUP_NAME_FORMAT,
     QUEUE_NAME_FORMAT,
     RESOURCE_NAME_FORMAT,
+    SHARED_APP,
     AppNames,
 )
 from distributed_something.core.text import format_one_line, format_value
@@ -39,7 +40,7 @@ MIN_LEASE_SECONDS = 10  # a shorter lease could expire while the call that exten
 _RESERVED_NAME_PATTERN = re.compile(
     r"(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN)|(LD|DYLD|PYTHON)_?\w*|PATH|HOME|RUN"
     r"|SQS_QUEUE_URL|SQS_DEAD_LETTER_QUEUE_URL|DOCKER_IMAGE|STOP_SECONDS|WORK_DIR|WORKER_SCRIPTS_DIR|INSTANCE_ID"
-    r"|ONE_JOB_FOLDER)"
+    r"|ONE_JOB_FOLDER|JOURNAL_SECONDS)"
 )
 _PLACEHOLDER_PATTERNS = {
     "AWS_BUCKET": r"your-bucket-name",
@@ -89,9 +90,8 @@ ConfigNumber = Annotated[float, BeforeValidator(_check_number)]
 ResourceName = Annotated[str, build_pattern_validator(*RESOURCE_NAME_FORMAT)]
 QueueName = Annotated[str, build_pattern_validator(*QUEUE_NAME_FORMAT)]
 BucketName = Annotated[str, build_pattern_validator(*BUCKET_NAME_FORMAT)]
-RegionName = Annotated[
-    str, build_pattern_validator(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region", "write one such as 'us-east-1'")
-]
+REGION_PATTERN = r"[a-z]{2}(-[a-z]+)+-\d"
+RegionName = Annotated[str, build_pattern_validator(REGION_PATTERN, "an AWS region", "write one such as 'us-east-1'")]
 DockerImage = Annotated[str, build_pattern_validator(*IMAGE_NAME_FORMAT)]
 LogGroupName = Annotated[str, build_pattern_validator(*LOG_GROUP_NAME_FORMAT)]
 MachineTypeName = Annotated[
@@ -105,7 +105,10 @@ def _build_app_named_field(choose_name: Callable[[AppNames], str]) -> Any:
 
 
 class Settings(BaseModel):
-    """The settings of a run. The uppercase names are the names in the config."""
+    """The settings of a run. The uppercase names are the names in the config.
+
+    `dead_letter_account`: the account in SQS_DEAD_LETTER_QUEUE if the config gives the queue's ARN, else "".
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -160,6 +163,14 @@ class Settings(BaseModel):
         ),
     ] = ""
     own: dict[str, str] = Field(default_factory=dict, description="the user's own constants, as environment variables")
+    dead_letter_account: str = ""
+
+    @field_validator("APP_NAME")
+    @classmethod
+    def _check_name_is_not_reserved(cls, value: str) -> str:
+        if value == SHARED_APP:
+            raise build_value_error("choose another name", "is reserved as the tag of shared queues")
+        return value
 
     @field_validator("MACHINE_TYPE", mode="before")
     @classmethod
@@ -168,9 +179,18 @@ class Settings(BaseModel):
 
     @field_validator("SQS_DEAD_LETTER_QUEUE", mode="before")
     @classmethod
-    def _extract_queue_name(cls, value: object) -> object:
-        """Accept the queue's ARN, as in older configs; the last part of the ARN is the name."""
-        return value.rsplit(":", 1)[-1] if isinstance(value, str) and value.startswith("arn:") else value
+    def _extract_queue_name(cls, value: object, info: ValidationInfo) -> object:
+        """Accept the queue's ARN, as in older configs; the last part of the ARN is the name.
+
+        SQS requires that both queues are of the same type and in the same region and account.
+        """
+        region, _, name = _split_queue_arn(value)
+        if region and region != info.data.get("AWS_REGION", region):
+            remedy = f"use a queue in {info.data['AWS_REGION']}: SQS moves no messages between regions"
+            raise build_value_error(remedy, f"is in the region {region}")
+        if isinstance(name, str) and name.endswith(".fifo"):
+            raise build_value_error("use a standard queue, like the job queue", "is a FIFO queue")
+        return name
 
     @field_validator("SQS_DEAD_LETTER_QUEUE")
     @classmethod
@@ -199,6 +219,19 @@ class Settings(BaseModel):
         return {key: str(getattr(self, key)) for key in keys} | self.own
 
 
+def _split_queue_arn(value: object) -> tuple[str, str, object]:
+    """Return the region, account, and name in a queue's ARN.
+
+    For any other value, return it as the name. Region and account are "" if the ARN contains placeholders, such as
+    `some-region` in the published config.
+    """
+    if not isinstance(value, str) or not value.startswith("arn:"):
+        return "", "", value
+    match = re.fullmatch(rf"arn:[a-z-]+:sqs:(?P<region>{REGION_PATTERN}):(?P<account>\d{{12}}):.+", value)
+    region, account = match.group("region", "account") if match else ("", "")
+    return region, account, value.rsplit(":", 1)[-1]
+
+
 def load_settings(path: Path) -> Settings:
     """Return the settings in the config file `path`. Raise InputError with all problems if the file is not valid."""
     constants = {name: value for name, value in _execute_config(path).items() if re.fullmatch(r"[A-Z][A-Z0-9_]*", name)}
@@ -210,7 +243,8 @@ def load_settings(path: Path) -> Settings:
                 own[name] = _encode_environment_value(path, name, value)
     settings = None
     try:
-        settings = Settings(**known, own=own)
+        account = _split_queue_arn(known.get("SQS_DEAD_LETTER_QUEUE"))[1]
+        settings = Settings(**known, own=own, dead_letter_account=account)
     except ValidationError as error:
         for problem in _drop_consequences(explain_validation_error(path, error).problems, known):
             problems.add(problem)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 TASK_FAMILY_SUFFIX, MACHINE_SUFFIX = "Task", "Worker"  # appended to APP_NAME
+EXAMPLE_ACCOUNT_ID = "123456789012"  # AWS's documentation and the local cloud use it; no real account has it
+SHARED_APP = "shared"  # the tag `app` of a dead-letter queue that belongs to no single app
 
 
 class NameFormat(NamedTuple):

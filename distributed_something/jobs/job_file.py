@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
@@ -47,7 +47,8 @@ from distributed_something.worker import (
 )
 
 # SQS accepts 1 MiB, including attributes. When a worker sends a message again or to the dead-letter queue, it adds the
-# number of attempts or the reason for the failure as attributes: up to 1,000 characters of up to 4 bytes.
+# number of attempts or the reason for the failure as attributes: up to 1,000 characters of up to 4 bytes. `submitJob
+# --again` adds an attribute of about 40 bytes.
 MAX_MESSAGE_BYTES = 1024 * 1024 - 8 * 1024
 MAX_JOB_MINUTES = MAX_JOB_SECONDS / 60
 _GROUP_KEYS = ("groups", "plates")
@@ -102,6 +103,20 @@ class KnownJobKeys(BaseModel):
     upload_flags: Annotated[object, BeforeValidator(_validate_upload_flags)] = None
 
 
+class CheckedMessage(NamedTuple):
+    """A message that a worker would accept: its number (from 1) and body, and its job's ID.
+
+    `output_bucket` and `output_location`: where the shipped worker puts the job's results; "" if only a custom
+    generic-worker.py can read the message. Where the Job file does not say so, they contain sample names.
+    """
+
+    number: int
+    body: str
+    id: str
+    output_bucket: str = ""
+    output_location: str = ""
+
+
 @dataclass(frozen=True)
 class JobFile:
     """A job file with valid shared keys. Its groups are a stream that can be read any number of times."""
@@ -118,8 +133,8 @@ class JobFile:
         for group in self.groups():
             yield f"{start}{json.dumps(group)}}}"
 
-    def iter_checked_messages(self, on_problem: ProblemHandler = raise_problem) -> Iterator[tuple[int, str, str]]:
-        """Yield the number (from 1), body, and job ID of each message that a worker would accept.
+    def iter_checked_messages(self, on_problem: ProblemHandler = raise_problem) -> Iterator[CheckedMessage]:
+        """Yield each message that a worker would accept.
 
         Call `on_problem` with an InputError for all other groups; by default, raise the first one. A problem in the
         shared keys is reported only once.
@@ -128,14 +143,14 @@ class JobFile:
         for number, body, group in self._iter_messages(self.groups.read, on_problem):
             message = {**self.shared, "group": group}
             if "command" not in message:  # only a custom generic-worker.py can read such a job
-                yield number, body, job_id(message)
+                yield CheckedMessage(number, body, job_id(message))
                 continue
             try:
-                identity = job_from_message(message, _SAMPLE_FOLDERS, _SAMPLE_NAMES).id
+                job = job_from_message(message, _SAMPLE_FOLDERS, _SAMPLE_NAMES)
             except BadMessage as error:
                 problem = str(error)
             else:
-                yield number, body, identity
+                yield CheckedMessage(number, body, job.id, job.output_bucket, job.output_location)
                 continue
             if problem not in shared_problems:
                 if self._is_shared_problem(problem, group):

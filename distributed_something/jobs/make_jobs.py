@@ -27,7 +27,7 @@ from distributed_something.jobs.sources import (
     build_problem_collector,
     parse_s3_address,
 )
-from distributed_something.jobs.submission_plan import plan_submission
+from distributed_something.jobs.submission.plan import plan_submission
 
 OBJECTS_KEY = "objects"  # the key in a group that lists the addresses of its objects
 _OPTION_SOURCES = {"plates": "plates", "wells": "plates", "rows": "plates", "sites": "plates", "table": "table",

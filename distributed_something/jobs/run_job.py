@@ -53,10 +53,10 @@ def select_job(job_file: JobFile, number: int | None, wanted_id: str | None) -> 
     Raise InputError if there is no such job, or if any job before it is invalid. Later jobs are not checked.
     """
     count, first_identity = 0, ""
-    for count, body, job_identity in job_file.iter_checked_messages():
-        first_identity = first_identity or job_identity
-        if number == count or wanted_id == job_identity:
-            return OneJob(count, job_identity, body)
+    for message in job_file.iter_checked_messages():
+        count, first_identity = message.number, first_identity or message.id
+        if number == count or wanted_id == message.id:
+            return OneJob(count, message.id, message.body)
     if not count:
         raise InputError(job_file.path, job_file.groups_key, "it contains no jobs", "list at least one")
     if wanted_id is not None:

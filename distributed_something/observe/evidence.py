@@ -98,14 +98,15 @@ class Evidence:
     """One observation of a run.
 
     An attribute that could not be looked up has its default value, and `lookup_errors` contains the reason, keyed by
-    the attribute's name. `is_closed`: whether the run has reached its cost limit, which stops the workers
+    the attribute's name. `dead_letters`: messages in the dead-letter queue, which may come from other apps and earlier
+    runs; no cause depends on them. `is_closed`: whether the run has reached its cost limit, which stops the workers
     from starting more jobs.
     """
 
     at: float
     subject: DiagnosisSubject
     counts: QueueCounts | None = None
-    failed_jobs: int = 0
+    dead_letters: int = 0
     fleet: FleetState | None = None
     fleet_events: tuple[AWSEvent, ...] = ()
     machines: tuple[ObservedMachine, ...] = ()
@@ -172,7 +173,7 @@ def gather_evidence(clients: Clients, subject: DiagnosisSubject, now: float) -> 
     collector = _EvidenceCollector({"fleet": subject.fleet_error} if subject.fleet_error else {})
     queue: QueueState | None = collector.look_up("counts", lambda: observe_queue(clients.sqs, subject.queue))
     if collector.has_observed("counts"):
-        collector.look_up("failed_jobs", lambda: count_jobs(clients.sqs, queue.dead_letter_queue) if queue else 0)
+        collector.look_up("dead_letters", lambda: count_jobs(clients.sqs, queue.dead_letter_queue) if queue else 0)
     service = collector.look_up("service", lambda: describe_service(clients.ecs, subject.cluster, subject.service))
     collector.look_up("stopped_tasks", lambda: list_stopped_tasks(clients.ecs, subject.cluster, subject.service))
     registered_count = collector.look_up(

@@ -1,4 +1,5 @@
-"""Lists the AWS resources of one app or of all apps, with one function per kind of resource.
+"""Lists the AWS resources of one app or of all apps, with one function per kind of resource (for queues, see
+`queue_resources.py`).
 
 Each function queries the AWS service that owns the resources. AWS's tagging service could list all kinds in one call,
 but its list lags behind: it contains deleted resources and lacks new ones, so it cannot show that nothing remains.
@@ -8,10 +9,9 @@ A resource counts as an app's only if its name and tags are exactly those that t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -19,23 +19,21 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.clients import EC2_PAGINATION
 from distributed_something.aws.ec2_fleet import get_fleet_tags, has_fleet_ended, iter_fleets
 from distributed_something.aws.ecs import describe_cluster, describe_service, is_app_cluster, list_service_names
-from distributed_something.aws.sqs import SUBMITTED_JOBS_TAG, find_queue, is_missing_queue_error
 from distributed_something.core.errors import get_error_code
 from distributed_something.core.names import RULE_NAME_PREFIX, TASK_FAMILY_SUFFIX, AppNames, build_monitor_rule_name
 from distributed_something.core.tags import KEPT_VOLUME_TAG, has_run_tags, parse_tags
 from distributed_something.core.text import format_count
 from distributed_something.observe.dashboards import is_dashboard_of_app
 from distributed_something.observe.machines import iter_instances
-from distributed_something.observe.queue import observe_queue_at
 from distributed_something.worker import split_into_batches
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ecs import ECSClient
-    from mypy_boto3_sqs import SQSClient
 
 
+OLDER_QUEUE_TAG = "jobs_submitted"  # older versions counted a queue's jobs in this tag
 CLUSTERS_PER_CALL = 100  # ECS limit for DescribeClusters
 SERVICES_PER_CALL = 10  # ECS limit for DescribeServices
 FLEET_ID_TAG = "aws:ec2spot:fleet-request-id"  # EC2 adds it to every machine in a fleet
@@ -110,7 +108,7 @@ def iter_tagged_fleets(ec2: EC2Client, app: str | None = None) -> Iterator[Resou
             tags["app"],
             tags.get("run", ""),
             note=fleet_state,
-            state=_choose_ending_state(fleet_state == "cancelled_terminating", _choose_ownership_state(tags, None)),
+            state=_choose_ending_state(fleet_state == "cancelled_terminating", choose_ownership_state(tags, None)),
             id=fleet["SpotFleetRequestId"],
             requested_at=fleet["CreateTime"].timestamp(),
         )
@@ -122,7 +120,7 @@ def iter_tagged_machines(ec2: EC2Client, app: str | None = None) -> Iterator[Res
     for instance in iter_instances(ec2, filters):
         tags, instance_state = parse_tags(instance.get("Tags")), instance["State"]["Name"]
         if _has_app_tag(tags, app):
-            ownership = _choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine)
+            ownership = choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine)
             yield Resource(
                 ResourceKind.MACHINE,
                 instance["InstanceId"],
@@ -146,7 +144,7 @@ def iter_tagged_volumes(ec2: EC2Client, app: str | None = None) -> Iterator[Reso
             tags, name = parse_tags(volume.get("Tags")), volume["VolumeId"]
             if _has_app_tag(tags, app):
                 is_kept = KEPT_VOLUME_TAG.items() <= tags.items()
-                ownership = _choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine)
+                ownership = choose_ownership_state(tags, tags.get("Name"), AppNames(tags["app"]).machine)
                 state = ResourceState.KEPT if is_kept else ownership
                 note = "kept, as the Fleet file requests" if is_kept else "not attached to a machine"
                 yield Resource(ResourceKind.VOLUME, name, tags["app"], tags.get("run", ""), note, state, id=name)
@@ -164,23 +162,6 @@ def iter_tagged_templates(ec2: EC2Client, app: str | None = None) -> Iterator[Re
                 state = ResourceState.REMAINING if is_own else ResourceState.UNKNOWN
                 run, template_id = tags.get("run", ""), template["LaunchTemplateId"]
                 yield Resource(ResourceKind.LAUNCH_TEMPLATE, name, tags["app"], run, state=state, id=template_id)
-
-
-def iter_named_queues(sqs: SQSClient, app: str, names: Iterable[str]) -> Iterator[Resource]:
-    """Yield the queues with exactly these names, whatever their tags."""
-    for name in names:
-        url = find_queue(sqs, name)
-        if url is not None:
-            yield from _iter_queue(sqs, url, {"app": app}, ResourceState.REMAINING)
-
-
-def iter_tagged_queues(sqs: SQSClient) -> Iterator[Resource]:
-    """Yield all queues with an `app` tag. Makes two calls per queue."""
-    for page in sqs.get_paginator("list_queues").paginate(PaginationConfig={"PageSize": 1000}):
-        for url in page.get("QueueUrls", []):
-            tags = _empty_if_missing(partial(sqs.list_queue_tags, QueueUrl=url)).get("Tags", {})
-            if "app" in tags:
-                yield from _iter_queue(sqs, url, tags, _choose_queue_state(tags, url))
 
 
 def iter_app_services(ecs: ECSClient, cluster_name: str, app: str) -> Iterator[Resource]:
@@ -211,7 +192,7 @@ def iter_ecs_resources(ecs: ECSClient) -> Iterator[Resource]:
             yield from _iter_tagged_services(ecs, cluster_name, service_names)
             if "app" in tags:
                 other_services = [name for name in service_names if name != AppNames(tags["app"]).service]
-                state = ResourceState.KEPT if other_services else _choose_ownership_state(tags, cluster_name)
+                state = ResourceState.KEPT if other_services else choose_ownership_state(tags, cluster_name)
                 yield from _build_cluster_resource(cluster, tags, state)
 
 
@@ -299,29 +280,19 @@ def iter_monitor_rules(events: Any, app: str | None = None) -> Iterator[Resource
                 yield Resource(ResourceKind.RULE, name, app or name.removeprefix(RULE_NAME_PREFIX))
 
 
+def choose_ownership_state(tags: Mapping[str, str], name: str | None, *own_names: str) -> ResourceState:
+    """Return REMAINING if there is proof that an app owns the resource, else UNKNOWN.
+
+    The `app` tag is not proof, because other programs use it too. Proof is a tag that only this package writes, or a
+    name in `own_names`.
+    """
+    is_own = OLDER_QUEUE_TAG in tags or has_run_tags(tags) or name in own_names
+    return ResourceState.REMAINING if is_own else ResourceState.UNKNOWN
+
+
 def _choose_ending_state(is_ending: bool, ownership: ResourceState) -> ResourceState:
     """Return ENDING if the resource is ending and an app owns it, so that cleanup waits; else its ownership state."""
     return ResourceState.ENDING if is_ending and ownership is ResourceState.REMAINING else ownership
-
-
-def _iter_queue(sqs: SQSClient, url: str, tags: dict[str, str], state: ResourceState) -> Iterator[Resource]:
-    queue = observe_queue_at(sqs, url)
-    if queue is None:
-        return
-    jobs, is_job_queue = queue.counts.jobs, bool(queue.dead_letter_queue)
-    if jobs and not is_job_queue and state is ResourceState.REMAINING:
-        state = ResourceState.KEPT  # a dead-letter queue: cleanup keeps failed jobs
-    note = f"holds {format_count(jobs, 'job' if is_job_queue else 'failed job')}" if jobs else "empty"
-    yield Resource(ResourceKind.QUEUE, queue.name, tags["app"], tags.get("run", ""), note, state, id=url)
-
-
-def _empty_if_missing(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except ClientError as error:
-        if is_missing_queue_error(error):
-            return {}
-        raise
 
 
 def _build_service_resource(service: Any, app: str, cluster_name: str) -> Iterator[Resource]:
@@ -368,18 +339,3 @@ def _build_tag_filter(app: str | None) -> dict[str, Any]:
 
 def _has_app_tag(tags: dict[str, str], app: str | None) -> bool:
     return "app" in tags and app in (None, tags["app"])
-
-
-def _choose_queue_state(tags: dict[str, str], url: str) -> ResourceState:
-    names = AppNames(tags["app"])
-    return _choose_ownership_state(tags, url.rsplit("/", 1)[-1], names.default_queue, names.default_dead_letter_queue)
-
-
-def _choose_ownership_state(tags: dict[str, str], name: str | None, *own_names: str) -> ResourceState:
-    """Return REMAINING if there is proof that an app owns the resource, else UNKNOWN.
-
-    The `app` tag is not proof, because other programs use it too. Proof is a tag that only this package writes, or a
-    name in `own_names`.
-    """
-    is_own = SUBMITTED_JOBS_TAG in tags or has_run_tags(tags) or name in own_names
-    return ResourceState.REMAINING if is_own else ResourceState.UNKNOWN

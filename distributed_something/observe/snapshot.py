@@ -1,8 +1,8 @@
 """Snapshot of a run: everything that the monitor bases its decisions on, read from AWS in a few calls.
 
-The number of calls does not depend on the number of jobs or busy machines. It grows by two calls per 100 machines
-without a task, by one per 1,000 machines in the fleet, and by one per 1,000 containers that ever paused (their files in
-the bucket's `machines/` folder are listed, and the newest five are read).
+The number of calls does not depend on the number of jobs or busy machines. It grows by one per container whose journal
+has changed, by two per 100 machines without a task, by one per 1,000 machines in the fleet, and by one per 1,000
+containers that ever paused (their files in the bucket's `machines/` folder are listed, and the newest five are read).
 """
 
 from __future__ import annotations
@@ -12,31 +12,43 @@ from typing import TYPE_CHECKING
 
 from distributed_something.aws.ec2_fleet import FleetState, observe_fleet, observe_fleet_problems
 from distributed_something.aws.spot_prices import SpotPriceCache
-from distributed_something.aws.sqs import find_submitted_count
 from distributed_something.core.aws_errors import FleetProblem
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import PausedMachine, list_paused_machines
+from distributed_something.observe.journals import JournalReader, RunTotals
 from distributed_something.observe.machines import ContainerInstance, iter_idle_instances
-from distributed_something.observe.queue import QueueCounts, count_jobs, observe_queue
+from distributed_something.observe.queue import QueueCounts, observe_queue
+from distributed_something.observe.run_start import RunStart, observe_submitted_jobs
 from distributed_something.observe.service import ServiceState, observe_service
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from distributed_something.aws.clients import Clients
+
+
+class RunCaches:
+    """What one snapshot of a run keeps for the next one: spot prices, and the journals' first lines."""
+
+    def __init__(self, s3: S3Client, file: MonitorFile) -> None:
+        self.prices = SpotPriceCache(file.MONITOR_MACHINE_PRICE)
+        self.journals = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
 
 
 @dataclass(frozen=True)
 class RunSnapshot:
     """State of a run at one moment. `queue`, `fleet`, and `service` are None if they do not exist.
 
-    `dead`: jobs in the dead-letter queue. `submitted`: jobs submitted so far; None if this was not recorded. `paused`:
-    the newest containers that have paused because several jobs failed in a row or their disk is full. `idle_instances`:
-    the fleet's machines without a running task. `hourly`: cost of all machines in USD per hour; None if no price is
-    known. `problems`: what the fleet reports if it has too few machines, one entry per cause.
+    `totals`: what the containers' journals say, which may be a minute old. `submitted`: jobs submitted so far; None if
+    the run was started by an older version. `paused`: the newest containers that have paused because several jobs
+    failed in a row or their disk is full. `idle_instances`: the fleet's machines without a running task. `hourly`: cost
+    of all machines in USD per hour; None if no price is known. `problems`: what the fleet reports if it has too few
+    machines, one entry per cause.
     """
 
     at: float
     queue: QueueCounts | None
-    dead: int
+    totals: RunTotals
     submitted: int | None
     fleet: FleetState | None
     service: ServiceState | None
@@ -51,27 +63,34 @@ class RunSnapshot:
         return self.queue.jobs if self.queue else 0
 
     @property
-    def done(self) -> int | None:
-        """Number of finished jobs, estimated from SQS's counts; None if the number of submitted jobs is unknown."""
-        if self.submitted is None or self.queue is None:
-            return None
-        return max(0, self.submitted - self.queue.jobs - self.dead)
+    def running(self) -> int:
+        """Number of running programs. Each has a leased message, so a lost container's programs are soon not counted."""
+        return min(self.totals.running, self.queue.running) if self.queue else 0
+
+    @property
+    def waiting(self) -> int:
+        """Number of jobs in the queue whose programs are not running."""
+        return max(0, self.jobs - self.running)
 
 
-def observe_run(clients: Clients, file: MonitorFile, prices: SpotPriceCache, now: float) -> RunSnapshot:
-    """Return a snapshot of the run. AWS errors are not caught."""
+def observe_run(
+    clients: Clients, file: MonitorFile, start: RunStart | None, caches: RunCaches, now: float
+) -> RunSnapshot:
+    """Return a snapshot of the run. `start`: None if it is unknown. AWS errors are not caught."""
     queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
+    totals = caches.journals.read_totals()
+    submitted = observe_submitted_jobs(clients.s3, file, start) if start else None
     fleet = observe_fleet(clients.ec2, file.MONITOR_FLEET_ID)
     return RunSnapshot(
         at=now,
         queue=queue.counts if queue else None,
-        dead=count_jobs(clients.sqs, queue.dead_letter_queue) if queue else 0,
-        submitted=find_submitted_count(clients.sqs, queue.url) if queue else None,
+        totals=totals,
+        submitted=submitted if submitted is None else max(submitted, totals.ended),
         fleet=fleet,
         service=observe_service(clients.ecs, file.MONITOR_ECS_CLUSTER, file.names.service),
         paused=list_paused_machines(clients.s3, file.MONITOR_BUCKET_NAME, file.keys, now),
         idle_instances=_list_idle_machines(clients, file, fleet) if fleet and fleet.machines else (),
-        hourly=prices.compute_hourly_cost(clients.ec2, fleet, now) if fleet else None,
+        hourly=caches.prices.compute_hourly_cost(clients.ec2, fleet, now) if fleet else None,
         problems=_observe_problems(clients, file, now) if fleet and fleet.has_missing_machines else (),
     )
 

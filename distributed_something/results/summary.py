@@ -1,63 +1,121 @@
-"""The summary of a run, built from the run's records and saved beside them."""
+"""The summary of a run: a text for people and the same numbers as JSON, saved beside the run's records."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from distributed_something.core.errors import translate_aws_errors
-from distributed_something.core.monitor_file import MonitorFile
+from botocore.exceptions import ClientError
+
+from distributed_something.core.errors import is_missing_object
 from distributed_something.core.text import format_count, format_duration, format_row
-from distributed_something.results.records import FailedJob, RunSummary, build_records_prefix, summarize_records
+from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.outcome import RunOutcome
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from distributed_something.aws.clients import Clients
+    from distributed_something.core.monitor_file import MonitorFile
 
 MAX_FAILURES_SHOWN = 20
 MAX_FAILURE_LINES_SHOWN = 5
 
 
-def load_run_summary(clients: Clients, file: MonitorFile, dead_letter_queue: str) -> RunSummary:
-    """Return the outcome of the run. Raise CloudError if its records cannot be read.
+@dataclass(frozen=True)
+class RunSummary:
+    """The end of a run, as it is saved.
 
-    This can take minutes for a large run, so call it only after everything that costs money is stopped.
+    `reason`: why the run ended, such as "run" if no jobs were left. `is_clean`: whether everything that the run created
+    was removed or kept on purpose. `is_complete`: whether every job is done. `text`: what was printed.
     """
-    with translate_aws_errors("reading the records of the run"):
-        return summarize_records(clients, file, dead_letter_queue)
+
+    reason: str
+    is_clean: bool
+    is_complete: bool
+    text: str
 
 
-def format_run_end(summary: RunSummary, file: MonitorFile, machines: int, now: float) -> str:
-    """Return the text of the summary for a run that ended at `now` (seconds since 1970)."""
-    seconds = now - file.MONITOR_START_TIME / 1000
-    where = f"s3://{file.MONITOR_BUCKET_NAME}/{build_records_prefix(file)}"
-    return format_run_summary(summary, seconds=seconds, machines=machines, records=where)
+@dataclass(frozen=True)
+class DeadLetters:
+    """The messages in a dead-letter queue at the end of a run, and how many of them are older than the run.
+
+    `older`: None if unknown.
+    """
+
+    queue: str
+    count: int
+    older: int | None
 
 
-def save_run_summary(s3: S3Client, file: MonitorFile, text: str) -> None:
-    """Save the text of the summary in the bucket. AWS errors are not caught."""
-    s3.put_object(
-        Bucket=file.MONITOR_BUCKET_NAME,
-        Key=file.keys.summary,
-        Body=f"{text}\n".encode(),
-        ContentType="text/plain; charset=utf-8",
-    )
+def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outcome: RunOutcome | None) -> None:
+    """Save the summary in the bucket, unless one of the same end is already there. AWS errors are not caught.
+
+    A summary that says that something could not be removed is replaced.
+    """
+    earlier = find_run_summary(s3, file)
+    if earlier is not None and earlier.is_clean and earlier.reason == summary.reason:
+        return
+    document = {"app": file.MONITOR_APP_NAME, "run": file.run, "reason": summary.reason, "clean": summary.is_clean,
+                "complete": summary.is_complete, "jobs": _build_counts(outcome)}  # fmt: skip
+    for key, body, kind in (
+        (file.keys.summary, f"{summary.text}\n", "text/plain; charset=utf-8"),
+        (file.keys.summary_data, json.dumps(document, indent=1), "application/json"),  # last: it says that both exist
+    ):
+        s3.put_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key, Body=body.encode(), ContentType=kind)
 
 
-def format_run_summary(summary: RunSummary, *, seconds: float, machines: int, records: str) -> str:
-    """Return the text of the summary. `records`: the S3 address of the records and logs."""
-    lines = [
-        format_row("jobs done", f"{summary.done:,}"),
-        format_row("jobs failed", f"{summary.dead:,}"),
-        format_row("time", format_duration(seconds)),
-        format_row("machines", machines),
-        format_row("records, logs", records),
+def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
+    """Return the summary that was saved at the end of the run, or None if there is none. AWS errors are not caught."""
+    try:
+        texts = [
+            s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=key)["Body"].read().decode()
+            for key in (file.keys.summary_data, file.keys.summary)
+        ]
+        document = json.loads(texts[0])
+    except ClientError as error:
+        if is_missing_object(error):
+            return None
+        raise
+    except ValueError:
+        return None
+    if not isinstance(document, dict):
+        return None
+    flags = (document.get("clean") is True, document.get("complete") is True)
+    return RunSummary(str(document.get("reason")), *flags, texts[1].rstrip("\n"))
+
+
+def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, letters: DeadLetters | None) -> str:
+    """Return the text about the run's jobs. `seconds`: how long the run took."""
+    counts = outcome.counts
+    rows = [
+        ("jobs done", counts.done, True),
+        ("already there", counts.already_there, False),
+        ("jobs failed", counts.failed, True),
+        ("in the queue", outcome.left, False),
+        ("no record", outcome.unrecorded, False),
     ]
-    for failed in summary.failed[:MAX_FAILURES_SHOWN]:
+    lines = [format_row(label, f"{count:,}") for label, count, is_always_shown in rows if count or is_always_shown]
+    if counts.repeated:
+        lines.append(format_row("", f"{format_count(counts.repeated, 'failed job')} ended differently when sent again"))
+    lines += [
+        format_row("time", format_duration(seconds)),
+        format_row("machines", outcome.machines),
+        format_row("records, logs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.jobs}"),
+    ]
+    lines += _format_dead_letters(letters)
+    for failed in outcome.failures[:MAX_FAILURES_SHOWN]:
         lines += _format_failed_job(failed)
-    if len(summary.failed) > MAX_FAILURES_SHOWN:
-        lines.append(f"… and {summary.dead - MAX_FAILURES_SHOWN:,} more failed jobs; see their records")
+    if counts.failed > MAX_FAILURES_SHOWN:
+        lines.append(f"… and {counts.failed - MAX_FAILURES_SHOWN:,} more failed jobs; see their records")
     return "\n".join(lines)
+
+
+def _format_dead_letters(letters: DeadLetters | None) -> list[str]:
+    if letters is None or not letters.count:
+        return []
+    older = "" if not letters.older else f", {min(letters.older, letters.count):,} of them older than this run"
+    return [format_row("dead letters", f"{letters.count:,} in {letters.queue}{older}")]
 
 
 def _format_failed_job(failed: FailedJob) -> list[str]:
@@ -65,3 +123,14 @@ def _format_failed_job(failed: FailedJob) -> list[str]:
     lines = [format_row("failed", f"{failed.job}: {failed.reason}{attempts}")]
     lines += [format_row("", f"| {line}") for line in failed.last_lines[-MAX_FAILURE_LINES_SHOWN:]]
     return [*lines, format_row("", f"log: {failed.log}")] if failed.log else lines
+
+
+def _build_counts(outcome: RunOutcome | None) -> dict[str, Any] | None:
+    """Return the counts for the JSON document; None if the records could not be read."""
+    if outcome is None:
+        return None
+    counts = outcome.counts
+    return {
+        "submitted": outcome.submitted, "done": counts.done, "already_there": counts.already_there,
+        "failed": counts.failed, "repeated": counts.repeated, "left": outcome.left, "unrecorded": outcome.unrecorded,
+    }  # fmt: skip

@@ -15,14 +15,14 @@ from typing import Any
 import boto3
 
 from distributed_something.aws.clients import Clients
-from distributed_something.aws.spot_prices import SpotPriceCache
 from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.clock import Clock
-from distributed_something.core.errors import CloudError, UserFacingError
+from distributed_something.core.errors import UserFacingError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.resources import ResourceKind
-from distributed_something.results.summary import format_run_end, load_run_summary, save_run_summary
+from distributed_something.observe.snapshot import RunCaches
+from distributed_something.results.summary import RunSummary, save_run_summary
 from distributed_something.run.cleanup.export_logs import continue_log_export
 from distributed_something.run.cleanup.inventory import RunNames, format_inventory, observe_run_resources
 from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
@@ -31,6 +31,7 @@ from distributed_something.run.monitor.budget import format_cost_warning
 from distributed_something.run.monitor.loop import Tick, run_tick, stop_unfinished_run
 from distributed_something.run.monitor.policy import EndReason, Pace
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
+from distributed_something.run.run_outcome import EndedRun
 from distributed_something.run.schedule import delete_rule_by_name, delete_run_rule
 
 CLEANUP_PAUSE_SECONDS = 2.0  # short, because the next call retries whatever cannot be deleted yet
@@ -58,7 +59,8 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     snapshot, cost = tick.snapshot, tick.history.cost
     messages = [*map(format_paused_machine, snapshot.paused), *map(format_fleet_problem, snapshot.problems)]
     messages += filter(None, [format_cost_warning(cost, file.MONITOR_MAX_COST)])
-    return {"jobs": snapshot.jobs, "dead": snapshot.dead, "cost": round(cost, 4), "said": messages}
+    counts = {"jobs": snapshot.jobs, "done": snapshot.totals.done, "dead": snapshot.totals.failed}
+    return {**counts, "cost": round(cost, 4), "said": messages}
 
 
 def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> Tick:
@@ -66,9 +68,9 @@ def run_ticks(clients: Clients, file: MonitorFile, pace: Pace, clock: Clock) -> 
 
     No tick starts after the next call is due. AWS errors are not caught.
     """
-    prices, next_call = SpotPriceCache(file.MONITOR_MACHINE_PRICE), clock.now() + pace.interval_seconds
+    caches, next_call = RunCaches(clients.s3, file), clock.now() + pace.interval_seconds
     while True:
-        tick = run_tick(clients, file, prices, clock.now(), cheapest=False, pace=pace)
+        tick = run_tick(clients, file, caches, clock.now(), cheapest=False, pace=pace)
         if (
             tick.end_reason is not None
             or not tick.is_scaling_down
@@ -86,36 +88,40 @@ def _read_pace(env: Mapping[str, str]) -> Pace:
 
 def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -> dict[str, Any]:
     """Clean up, or just stop the machines if jobs are kept. Delete the rule last, once nothing is left to do."""
-    if tick.end_reason is EndReason.RUN:
-        summary, is_done = _clean_up_once(clients, file, tick.history.ended, clock)
-    else:
-        try:
-            summary, is_done = str(stop_unfinished_run(clients, file, tick)), True
-        except UserFacingError as error:
-            summary, is_done = str(error), False
-    save_run_summary(clients.s3, file, summary)
+    ended_run, outcome = EndedRun(clients, file, tick), None
+    try:
+        if tick.end_reason is EndReason.RUN:
+            text, is_done = _clean_up_once(clients, file, tick, ended_run, clock)
+        else:
+            text, is_done = stop_unfinished_run(clients, file, tick), True
+        if is_done:
+            with translate_aws_errors("reading the journals and records of the run"):
+                outcome, text = ended_run.outcome, f"{text}\n{ended_run.format_outcome()}"
+    except UserFacingError as error:
+        text, is_done = str(error), False
+    reason = tick.end_reason.value if tick.end_reason else ""
+    summary = RunSummary(reason, is_done, outcome is not None and outcome.is_complete, text)
+    save_run_summary(clients.s3, file, summary, outcome)
     if is_done:
         delete_run_rule(clients, file)
-    return {"ended": tick.end_reason.value if tick.end_reason else "", "done": is_done, "words": summary}
+    return {"ended": reason, "done": is_done, "words": text}
 
 
-def _clean_up_once(clients: Clients, file: MonitorFile, ended_at: float | None, clock: Clock) -> tuple[str, bool]:
-    """Run each cleanup step once; return the text of the summary, and whether nothing is left."""
+def _clean_up_once(
+    clients: Clients, file: MonitorFile, tick: Tick, ended_run: EndedRun, clock: Clock
+) -> tuple[str, bool]:
+    """Run each cleanup step once; return the text about it, and whether nothing is left."""
     dead_letter_queue = file.MONITOR_DEAD_LETTER_QUEUE
     request = CleanupRequest(
-        file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, retry_steps=False, keep_rule=True, ended_at=ended_at
-    )
+        file, dead_letter_queue, pause=CLEANUP_PAUSE_SECONDS, retry_steps=False, keep_rule=True,
+        ended_at=tick.history.ended, count_recorded_failures=ended_run.count_recorded_failures,
+    )  # fmt: skip
     report = delete_run_resources(clients, request, clock.sleep)
     report.exports = continue_log_export(clients, file, clock.now())
     inventory = observe_run_resources(clients, RunNames(file, dead_letter_queue, tagged=report.next_batch is not None))
     # Ignore the rule that calls this function, because `_finish_run` deletes it last.
     resources = [resource for resource in inventory.resources if resource.kind is not ResourceKind.RULE]
     inventory = replace(inventory, resources=resources)
-    if not (report.is_complete and inventory.is_clean):
-        return f"{format_cleanup_report(report)}\n{format_inventory(inventory)}", False
-    try:
-        summary = load_run_summary(clients, file, dead_letter_queue)
-        run_end = format_run_end(summary, file, file.MONITOR_MACHINES, clock.now())
-    except CloudError as error:
-        run_end = str(error)
-    return f"{format_cleanup_report(report)}\n{run_end}", True
+    if report.is_complete and inventory.is_clean:
+        return format_cleanup_report(report), True
+    return f"{format_cleanup_report(report)}\n{format_inventory(inventory)}", False

@@ -6,29 +6,32 @@ Everything that costs money is stopped first.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distributed_something.core.errors import AWSError, CloudError
+from distributed_something.core.errors import AWSError, CloudError, translate_aws_errors
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.text import format_row
 from distributed_something.observe.snapshot import RunSnapshot
-from distributed_something.results.summary import format_run_end, load_run_summary, save_run_summary
+from distributed_something.results.summary import RunSummary, find_run_summary, save_run_summary
 from distributed_something.run.cleanup.clean_up import determine_dead_letter_queue
 from distributed_something.run.cleanup.export_logs import continue_log_export
 from distributed_something.run.cleanup.inventory import RunNames, format_inventory, wait_for_removal
 from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
 from distributed_something.run.cleanup.report import format_cleanup_report
 from distributed_something.run.monitor.history import RunHistory
-from distributed_something.run.monitor.loop import watch_run
-from distributed_something.run.monitor.policy import Pace
+from distributed_something.run.monitor.loop import Tick, stop_unfinished_run, watch_run
+from distributed_something.run.monitor.policy import EndReason, Pace
 from distributed_something.run.monitor.view import MonitorView
 from distributed_something.run.monitor_file_copy import save_cheapest_mode
+from distributed_something.run.run_outcome import EndedRun
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.run.run_context import RunContext
 
 
+EARLIER_END_MESSAGE = "this run has ended before; its summary:"
 RUN_NOT_FOUND_MESSAGE = "\n".join(
     [
         format_row("NOT FOUND", "neither queue {queue}"),
@@ -39,16 +42,25 @@ RUN_NOT_FOUND_MESSAGE = "\n".join(
 )
 
 
+@dataclass(frozen=True)
+class RunEnd:
+    """How a run ended.
+
+    `is_clean`: whether everything that should be removed is removed. `is_complete`: whether every job is done.
+    """
+
+    is_clean: bool
+    is_complete: bool
+
+
 class _RunWatcher:
-    """Shows the monitor's snapshots, and collects what the summary needs."""
+    """Shows the monitor's snapshots, and remembers whether the run was there at all."""
 
     def __init__(self, view: MonitorView) -> None:
         self.view = view
-        self.machines: set[str] = set()
         self.has_found_run = False  # whether any snapshot contained the run's queue or fleet
 
     def show_snapshot(self, snapshot: RunSnapshot, history: RunHistory) -> None:
-        self.machines.update(snapshot.fleet.machines if snapshot.fleet else ())
         self.has_found_run = self.has_found_run or snapshot.queue is not None or snapshot.fleet is not None
         self.view.show_snapshot(snapshot, history)
 
@@ -56,34 +68,42 @@ class _RunWatcher:
         self.view.print_progress(text)
 
 
-def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: Pace) -> bool:
-    """Watch the run and clean up; return whether everything that the run created was deleted or kept on purpose.
+def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: Pace) -> RunEnd:
+    """Watch the run until it is over, clean up, and print the summary. Return how the run ended.
 
-    Raise CloudError if AWS denies access at the start, or if the run ends with jobs still in its queue.
+    If the run ended earlier, print the summary of that end, which is not changed. Raise CloudError if AWS denies access
+    at the start, or if machines cannot be stopped.
     """
-    clients = context.clients
+    clients, clock = context.clients, context.clock
     if cheapest:
         save_cheapest_mode(clients.s3, run)
     with MonitorView(run, context.output) as view:
         watcher = _RunWatcher(view)
-        try:
-            history = watch_run(clients, run, watcher, context.clock, cheapest=cheapest, pace=pace)
-        except CloudError as error:  # usually because the run ended with jobs still in its queue
-            if watcher.has_found_run:
-                _save_summary(clients, run, str(error))
-            raise
+        tick = watch_run(clients, run, watcher, clock, cheapest=cheapest, pace=pace)
+    ended_run = EndedRun(clients, run, tick)
+    if tick.end_reason is not EndReason.RUN:
+        explanation = stop_unfinished_run(clients, run, tick)
+        context.output.print_result(explanation)
+        return _report_end(context, run, tick.end_reason, ended_run, [explanation], is_clean=True)
+    lines, is_clean = _clean_up(context, run, tick, ended_run, pace)
+    earlier = _find_earlier_summary(clients, run)
+    if not watcher.has_found_run:
+        return _report_earlier_end(context, run, earlier, is_clean=is_clean)
+    if earlier is not None and earlier.is_clean and earlier.reason == EndReason.RUN.value:
+        return _report_earlier_end(context, run, earlier, is_clean=is_clean)
+    return _report_end(context, run, EndReason.RUN, ended_run, lines, is_clean=is_clean)
+
+
+def _clean_up(
+    context: RunContext, run: MonitorFile, tick: Tick, ended_run: EndedRun, pace: Pace
+) -> tuple[list[str], bool]:
+    """Remove what the run created; return the text about it, and whether nothing is left."""
+    clients, clock = context.clients, context.clock
     dead_letter_queue = determine_dead_letter_queue(context, run)
-    request = CleanupRequest(run, dead_letter_queue, pause=min(pace.interval_seconds, 10), ended_at=history.ended)
-    return _finish_run(context, request, watcher)
-
-
-def _finish_run(context: RunContext, request: CleanupRequest, watcher: _RunWatcher) -> bool:
-    """Clean up, verify that nothing is left, and print the summary; return whether all of these steps succeeded.
-
-    If no snapshot contained the run's queue or fleet, the run had probably ended earlier. The bucket may then contain
-    its real summary, so that file is not overwritten.
-    """
-    clients, clock, run = context.clients, context.clock, request.monitor_file
+    request = CleanupRequest(
+        run, dead_letter_queue, pause=min(pace.interval_seconds, 10), ended_at=tick.history.ended,
+        count_recorded_failures=ended_run.count_recorded_failures,
+    )  # fmt: skip
     continue_log_export(clients, run, clock.now())
     report = delete_run_resources(clients, request, clock.sleep)
     report.exports = continue_log_export(clients, run, clock.now())
@@ -91,22 +111,41 @@ def _finish_run(context: RunContext, request: CleanupRequest, watcher: _RunWatch
     context.output.print_result(texts[0])
     names = RunNames(run, request.dead_letter_queue, tagged=report.next_batch is not None)
     inventory = wait_for_removal(clients, names, clock.sleep, pause=request.pause)
-    texts += [] if inventory.is_clean else [format_inventory(inventory)]
-    is_clean = report.is_complete and inventory.is_clean and watcher.has_found_run
+    if not inventory.is_clean:
+        texts.append(format_inventory(inventory))
+        context.output.print_result(texts[1])
+    return texts, report.is_complete and inventory.is_clean
+
+
+def _report_end(
+    context: RunContext, run: MonitorFile, reason: EndReason | None, ended_run: EndedRun, lines: list[str], *,
+    is_clean: bool,
+) -> RunEnd:  # fmt: skip
+    """Print the outcome, and save it with `lines`, which are already printed."""
+    outcome = None
     try:
-        summary = load_run_summary(clients, run, request.dead_letter_queue)
-        texts.append(format_run_end(summary, run, len(watcher.machines), clock.now()))
+        with translate_aws_errors("reading the journals and records of the run"):
+            outcome, text = ended_run.outcome, ended_run.format_outcome()
     except CloudError as error:
-        texts.append(str(error))
-        is_clean = False
-    if watcher.has_found_run:
-        _save_summary(clients, run, "\n".join(texts))
-    else:
-        texts.append(RUN_NOT_FOUND_MESSAGE.format(queue=run.MONITOR_QUEUE_NAME, fleet=run.MONITOR_FLEET_ID))
-    context.output.print_result("\n".join(texts[1:]))
-    return is_clean
-
-
-def _save_summary(clients: Clients, run: MonitorFile, summary: str) -> None:
+        text, is_clean = str(error), False
+    context.output.print_result(text)
+    end = RunEnd(is_clean, outcome is not None and outcome.is_complete)
+    summary = RunSummary(reason.value if reason else "", end.is_clean, end.is_complete, "\n".join([*lines, text]))
     with suppress(*AWSError):  # the summary is printed in any case
-        save_run_summary(clients.s3, run, summary)
+        save_run_summary(context.clients.s3, run, summary, outcome)
+    return end
+
+
+def _report_earlier_end(context: RunContext, run: MonitorFile, earlier: RunSummary | None, *, is_clean: bool) -> RunEnd:
+    """Print the summary of an earlier end, or that there is no such run."""
+    if earlier is None:
+        names = {"queue": run.MONITOR_QUEUE_NAME, "fleet": run.MONITOR_FLEET_ID}
+        context.output.print_result(RUN_NOT_FOUND_MESSAGE.format(**names))
+        return RunEnd(is_clean=False, is_complete=False)
+    context.output.print_result(f"{EARLIER_END_MESSAGE}\n{earlier.text}")
+    return RunEnd(is_clean, earlier.is_complete)
+
+
+def _find_earlier_summary(clients: Clients, run: MonitorFile) -> RunSummary | None:
+    with translate_aws_errors("looking for an earlier summary of the run"):
+        return find_run_summary(clients.s3, run)

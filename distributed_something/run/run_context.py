@@ -10,7 +10,7 @@ from distributed_something.core.clock import Clock
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.config_settings import Settings
-    from distributed_something.core.output import Output
+    from distributed_something.run.output import Output
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from distributed_something.aws.ecs import (
     find_task_roles,
 )
 from distributed_something.aws.sqs import ensure_queues
-from distributed_something.aws.sts import resolve_owner
+from distributed_something.aws.sts import identify_account, resolve_owner
 from distributed_something.aws.task_definition import build_task_definition
-from distributed_something.core.errors import translate_aws_errors
+from distributed_something.core.errors import InputError, translate_aws_errors
+from distributed_something.core.names import EXAMPLE_ACCOUNT_ID
 from distributed_something.core.tags import build_tags
 from distributed_something.core.text import format_row
 
@@ -34,13 +35,15 @@ def set_up_run(
 ) -> None:
     """Create everything that jobs and machines need.
 
-    Raise CloudError if AWS reports an error, or InputError if a queue belongs to another app.
+    Raise CloudError if AWS reports an error, or InputError if a queue belongs to another app or cannot be used.
     """
+    _check_dead_letter_account(clients, settings)
     owner = resolve_owner(clients.sts, settings)
     tags = build_tags(settings, owner)
     queues = ensure_queues(clients.sqs, settings, tags, sleep)
     print_progress(format_row("queue", settings.SQS_QUEUE_NAME))
-    print_progress(format_row("for failed jobs", settings.SQS_DEAD_LETTER_QUEUE))
+    sharing = " (shared with others; not changed)" if queues.is_dead_letter_queue_shared else ""
+    print_progress(format_row("for failed jobs", settings.SQS_DEAD_LETTER_QUEUE) + sharing)
     for name, other_app in ensure_log_groups(clients.logs, settings, tags, sleep).items():
         print_progress(format_row("log group", name) + (f" (shared with the app {other_app})" if other_app else ""))
     ensure_cluster(clients.ecs, settings.ECS_CLUSTER, tags)
@@ -53,6 +56,17 @@ def set_up_run(
     print_progress(format_row("image", settings.DOCKERHUB_TAG))
     ensure_service(clients.ecs, settings, definition, tags, sleep)
     print_progress(format_row("service", settings.names.service))
+
+
+def _check_dead_letter_account(clients: Clients, settings: Settings) -> None:
+    """Raise InputError if the config names a dead-letter queue in another account. The local cloud has no accounts."""
+    if not settings.dead_letter_account:
+        return
+    account = identify_account(clients, settings.AWS_REGION).account_id
+    if account not in (settings.dead_letter_account, EXAMPLE_ACCOUNT_ID):
+        problem = f"the queue is in the account {settings.dead_letter_account}, but you are logged in to {account}"
+        remedy = "use a queue in your account: SQS moves no messages between accounts"
+        raise InputError("config", "SQS_DEAD_LETTER_QUEUE", problem, remedy)
 
 
 def find_active_run(clients: Clients, settings: Settings) -> str | None:

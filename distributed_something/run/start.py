@@ -42,8 +42,9 @@ from distributed_something.fleet.fleet_file import check_fleet_file
 from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_template import create_run_template, load_template_data
 from distributed_something.fleet.request import build_fleet_request
+from distributed_something.observe.run_start import observe_run_start
 from distributed_something.observe.service import observe_service
-from distributed_something.run.monitor.history import reopen_history
+from distributed_something.run.monitor.history import open_history
 from distributed_something.run.monitor_file_copy import save_monitor_file
 from distributed_something.run.schedule import check_auto_monitor, ensure_monitor_rule
 
@@ -79,7 +80,7 @@ def start_run(
     fleet_id = unfinished.id if unfinished else _request_fleet(context, content, plan, start)
     monitor_file = build_monitor_file(settings, fleet_id, start, cheapest=cheapest)
     with _cancel_fleet_on_error(clients, fleet_id):
-        _save_monitor_file(clients, monitor_file, path, is_continued=unfinished is not None)
+        _save_run_start(clients, monitor_file, path)
         start_tasks(clients.ecs, settings, definition, settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE)
         if account is not None:
             ensure_monitor_rule(clients, monitor_file, account, tags)
@@ -107,15 +108,14 @@ def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
         raise
 
 
-def _save_monitor_file(clients: Clients, monitor_file: MonitorFile, path: Path, *, is_continued: bool) -> None:
-    """Write the monitor file, and reopen the run if this continues an unfinished start.
+def _save_run_start(clients: Clients, monitor_file: MonitorFile, path: Path) -> None:
+    """Write the monitor file and begin the run's history.
 
     Raise OSError if the file cannot be written, or CloudError if AWS reports an error.
     """
     save_monitor_file(clients.s3, monitor_file, path)
-    if is_continued:
-        with translate_aws_errors("reading the monitor's history of this run"):
-            reopen_history(clients.s3, monitor_file)
+    with translate_aws_errors("saving what the queue holds at the start of the run"):
+        open_history(clients.s3, monitor_file, lambda: observe_run_start(clients, monitor_file))
 
 
 def _find_auto_monitor(clients: Clients, settings: Settings) -> AwsAccount | None:

@@ -297,6 +297,30 @@ def test_a_worker_may_use_queues_that_have_the_tag_app(action: str) -> None:
     assert is_allowed(TASK, f"sqs:{action}", QUEUE, **APP)
 
 
+def test_a_worker_may_only_send_jobs_to_a_queue_that_several_apps_share() -> None:
+    shared = {"aws__ResourceTag___app": "shared"}
+    assert is_allowed(TASK, "sqs:SendMessage", QUEUE, **shared)
+    for action in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"):
+        assert not is_allowed(TASK, f"sqs:{action}", QUEUE, **shared), action
+
+
+@pytest.mark.parametrize("action", ["DeleteQueue", "SetQueueAttributes", "PurgeQueue", "ReceiveMessage", "SendMessage"])
+def test_nobody_may_change_delete_or_empty_a_queue_that_several_apps_share(action: str) -> None:
+    for documents in (MONITOR, CONTROL):
+        assert not is_allowed(documents, f"sqs:{action}", QUEUE, aws__ResourceTag___app="shared")
+
+
+@pytest.mark.parametrize("tags", [{}, APP, {"aws__ResourceTag___app": "shared"}])
+def test_everyone_may_see_who_uses_a_dead_letter_queue(tags: dict[str, Any]) -> None:
+    for action in ("GetQueueAttributes", "GetQueueUrl", "ListDeadLetterSourceQueues", "ListQueueTags"):
+        assert is_allowed(CONTROL, f"sqs:{action}", QUEUE, **tags)
+        assert is_allowed(MONITOR, f"sqs:{action}", QUEUE, **tags)
+
+
+def test_a_user_may_tag_an_untagged_queue_as_shared() -> None:
+    assert is_allowed(CONTROL, "sqs:TagQueue", QUEUE, aws__TagKeys=["app"])
+
+
 def test_a_worker_may_write_logs_alarms_task_protection_and_objects() -> None:
     assert is_allowed(TASK, "logs:PutLogEvents", LOGS, **APP)
     terminate_action = "arn:aws:automate:us-east-1:ec2:terminate"

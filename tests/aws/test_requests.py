@@ -7,10 +7,12 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.response import StreamingBody
 
 from distributed_something.aws.ec2_fleet import FleetState, find_active_fleet
 from distributed_something.aws.ecs import DRAINING_WAIT_SECONDS, ensure_service, ensure_task_definition
@@ -21,6 +23,7 @@ from distributed_something.cli.console import Console
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.monitor_file import MonitorFile, load_monitor_file
+from distributed_something.core.submission import SubmissionDocument, build_submission
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.snapshot import RunSnapshot, observe_run
@@ -46,7 +49,7 @@ COMMON = {"MessageRetentionPeriod": "1209600", "SqsManagedSseEnabled": "true"}
 QUEUE_SETTINGS = COMMON | {
     "VisibilityTimeout": "120",
     "ReceiveMessageWaitTimeSeconds": "20",
-    "RedrivePolicy": json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": "3"}),
+    "RedrivePolicy": json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": "4"}),
 }
 TAGS = [{"key": "app", "value": "App"}, {"key": "owner", "value": "lab"}]
 TASK_OPTIONS = {
@@ -130,23 +133,22 @@ def expect_arn_lookup(aws: ExactClients) -> None:
     aws.expect_call("sqs.get_queue_attributes", request, Attributes={"QueueArn": DEAD_ARN})
 
 
-def expect_queue_lookup(aws: ExactClients, **tags: str) -> None:
-    """Expect a lookup of both queues, which exist and have these tags."""
-    for name, url in (("AppDead", DEAD_URL), ("AppQueue", QUEUE_URL)):
-        aws.expect_call("sqs.get_queue_url", {"QueueName": name}, QueueUrl=url)
-        aws.expect_call("sqs.list_queue_tags", {"QueueUrl": url}, **({"Tags": tags} if tags else {}))
-
-
 def expect_existing_queues(aws: ExactClients, *, is_tagged: bool = True, **changed: str) -> None:
     """Expect both queues to be looked up. `changed`: the job queue's attributes that differ from the config."""
-    expect_queue_lookup(aws, **({"app": "App"} if is_tagged else {}))
-    for url, attributes in ((DEAD_URL, COMMON), (QUEUE_URL, QUEUE_SETTINGS | changed)):
-        if not is_tagged:
+    tags = {"Tags": {"app": "App"}} if is_tagged else {}
+    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+    aws.expect_call("sqs.list_queue_tags", {"QueueUrl": DEAD_URL}, **tags)
+    request = {"QueueUrl": DEAD_URL, "MaxResults": 1000}
+    aws.expect_call("sqs.list_dead_letter_source_queues", request, queueUrls=[QUEUE_URL])
+    request = {"QueueUrl": DEAD_URL, "AttributeNames": ["All"]}
+    aws.expect_call("sqs.get_queue_attributes", request, Attributes={**COMMON, "QueueArn": DEAD_ARN})
+    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+    aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, **tags)
+    if not is_tagged:
+        for url in (DEAD_URL, QUEUE_URL):
             aws.expect_call("sqs.tag_queue", {"QueueUrl": url, "Tags": {"app": "App", "owner": "lab"}})
-        request = {"QueueUrl": url, "AttributeNames": ["All"]}
-        aws.expect_call("sqs.get_queue_attributes", request, Attributes=attributes)
-        if url == DEAD_URL:
-            expect_arn_lookup(aws)
+    request = {"QueueUrl": QUEUE_URL, "AttributeNames": ["All"]}
+    aws.expect_call("sqs.get_queue_attributes", request, Attributes=QUEUE_SETTINGS | changed)
 
 
 def expect_log_groups(aws: ExactClients, *, exist: bool, tags: dict[str, str] | None = None) -> None:
@@ -240,6 +242,18 @@ def test_the_task_definition_has_one_container_and_no_credentials() -> None:
     assert not any("KEY" in name or "SECRET" in name or "TOKEN" in name for name in environment)
 
 
+@pytest.mark.parametrize(
+    ("machines", "tasks", "seconds"), [(1, 1, "60"), (300, 4, "60"), (301, 4, "61"), (2000, 5, "500")]
+)
+def test_all_containers_together_write_at_most_twenty_journals_a_second(
+    machines: int, tasks: int, seconds: str
+) -> None:
+    settings = SETTINGS.model_copy(update={"CLUSTER_MACHINES": machines, "TASKS_PER_MACHINE": tasks})
+    definition = build_task_definition(settings, QueueUrls(QUEUE_URL, DEAD_URL), RUN)
+    environment = definition["containerDefinitions"][0]["environment"]
+    assert {"name": "JOURNAL_SECONDS", "value": seconds} in environment
+
+
 def test_a_second_setup_makes_only_calls_that_do_not_change_anything(aws: ExactClients, time: FakeTime) -> None:
     expect_existing_queues(aws)
     expect_log_groups(aws, exist=True)
@@ -251,7 +265,7 @@ def test_a_second_setup_makes_only_calls_that_do_not_change_anything(aws: ExactC
 
 def test_only_a_queues_changed_settings_are_updated(aws: ExactClients, time: FakeTime) -> None:
     # The same policy, in the format that SQS returns.
-    policy = QUEUE_SETTINGS["RedrivePolicy"].replace('"3"', "3").replace(" ", "")
+    policy = QUEUE_SETTINGS["RedrivePolicy"].replace('"4"', "4").replace(" ", "")
     expect_existing_queues(aws, VisibilityTimeout="30", RedrivePolicy=policy)
     aws.expect_call("sqs.set_queue_attributes", {"QueueUrl": QUEUE_URL, "Attributes": {"VisibilityTimeout": "120"}})
     expect_log_groups(aws, exist=True)
@@ -292,6 +306,26 @@ def test_a_queue_of_another_app_is_reported_as_an_error_before_anything_is_chang
     with pytest.raises(InputError, match="config: SQS_QUEUE_NAME: the queue AppQueue belongs to the app Other"):
         run_setup(aws, time)
     assert list_writes(aws) == []
+
+
+@pytest.mark.parametrize(("account", "is_refused"), [("444455556666", True), ("123456789012", False)])
+def test_a_dead_letter_queue_in_another_account_is_refused_except_in_the_local_cloud(
+    aws: ExactClients, time: FakeTime, account: str, is_refused: bool
+) -> None:
+    settings = SETTINGS.model_copy(update={"dead_letter_account": "111122223333"})
+    identity = {"Account": account, "Arn": f"arn:aws:iam::{account}:user/ann"}
+    aws.expect_call("sts.get_caller_identity", {}, **identity)
+    if is_refused:
+        problem = (
+            "config: SQS_DEAD_LETTER_QUEUE: the queue is in the account 111122223333, but you are logged in to 4444"
+        )
+        with pytest.raises(InputError, match=problem):
+            set_up_run(aws.clients, settings, lambda text: None, time.sleep)
+        assert aws.calls == ["sts.GetCallerIdentity"]
+    else:
+        aws.expect_error("sqs.get_queue_url", "AccessDenied")
+        with pytest.raises(CloudError, match="looking for the queues"):
+            set_up_run(aws.clients, settings, lambda text: None, time.sleep)
 
 
 def test_a_log_group_of_another_app_keeps_its_tag_and_is_reported(aws: ExactClients, time: FakeTime) -> None:
@@ -732,12 +766,22 @@ def expect_no_pauses(aws: ExactClients) -> None:
     aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
 
 
-def test_an_observation_takes_fourteen_calls_for_any_number_of_jobs_and_machines(aws: ExactClients) -> None:
+def expect_submission(aws: ExactClients, count: int) -> None:
+    """Expect lookups of the submissions since the queue was created: there is one, with this number of jobs."""
+    prefix, time = "runs/App/submissions/", "20261123T103000.000Z"
+    document = SubmissionDocument("App", "AppQueue", time, "job.json", "digest", count, count)
+    request = {"Bucket": "app-bucket", "Prefix": prefix, "StartAfter": f"{prefix}19700101T000000.000Z"}
+    aws.expect_call("s3.list_objects_v2", request, Contents=[{"Key": f"{prefix}{time}.json"}])
+    body = StreamingBody(BytesIO(build_submission(document)), len(build_submission(document)))
+    aws.expect_call("s3.get_object", {"Bucket": "app-bucket", "Key": f"{prefix}{time}.json"}, Body=body)
+
+
+def test_an_observation_takes_fifteen_calls_for_any_number_of_jobs_and_machines(aws: ExactClients) -> None:
     aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     expect_message_counts(aws, QUEUE_URL, 1_000_000, 7, 3, RedrivePolicy=QUEUE_SETTINGS["RedrivePolicy"])
     aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
     expect_message_counts(aws, DEAD_URL, 40, 0)
-    aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "2000000"})
+    expect_submission(aws, 2_000_000)
     expect_fleet_lookup(aws)
     aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=6)])
     expect_no_pauses(aws)
@@ -768,7 +812,7 @@ def test_an_observation_takes_fourteen_calls_for_any_number_of_jobs_and_machines
     assert snapshot.fleet == FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
     assert snapshot.idle_instances == (ContainerInstance("i-0", "a", 2, START, is_connected=False),)
     assert snapshot.hourly == pytest.approx(0.08)
-    assert len(aws.calls) == 14
+    assert len(aws.calls) == 15
 
 
 def test_an_observation_of_deleted_resources_is_empty(aws: ExactClients) -> None:

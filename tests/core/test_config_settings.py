@@ -65,10 +65,16 @@ def test_the_shipped_config_loads() -> None:
     assert loaded.own == {}
 
 
+def test_an_arn_with_placeholders_as_in_the_published_config_is_only_a_name(tmp_path: Path) -> None:
+    text = PUBLISHED.replace("eu-west-2:111122223333", "some-region:111111100000")
+    loaded = load_settings(write_config(tmp_path, text))
+    assert (loaded.SQS_DEAD_LETTER_QUEUE, loaded.dead_letter_account) == ("DeadMessages", "")
+
+
 def test_a_published_config_loads_unchanged(tmp_path: Path) -> None:
     loaded = load_settings(write_config(tmp_path, PUBLISHED))
     assert loaded.SQS_QUEUE_NAME == "DistributedSomethingQueue"
-    assert loaded.SQS_DEAD_LETTER_QUEUE == "DeadMessages"
+    assert (loaded.SQS_DEAD_LETTER_QUEUE, loaded.dead_letter_account) == ("DeadMessages", "111122223333")
     assert (loaded.CHECK_IF_DONE_BOOL, loaded.CREATE_DASHBOARD) == (True, False)
     assert (loaded.CPU_SHARES, loaded.SECONDS_TO_START, loaded.slots) == (4096, 180, 12)
     assert (loaded.names.task_family, loaded.names.service) == (
@@ -173,6 +179,7 @@ def test_a_worker_gets_exactly_the_documented_environment() -> None:
         "EXPECTED_NUMBER_FILES": "1",
         "IDLE_ALARM": "True",
         "JOB_RETRIES": "10",
+        "JOURNAL_SECONDS": "60",
         "LOG_GROUP_NAME": "Tryout",
         "MIN_FILE_SIZE_BYTES": "1",
         "MOUNT_S3": "False",

@@ -32,7 +32,12 @@ from distributed_something.core.config_settings import Settings
 from distributed_something.core.image_name import ContainerImageReference, parse_image_reference
 from distributed_something.core.names import AwsAccount
 from distributed_something.core.text import format_usd
-from distributed_something.diagnose.check.account import is_log_export_allowed, judge_instance_profile
+from distributed_something.diagnose.check.account import (
+    is_log_export_allowed,
+    judge_dead_letter_owner,
+    judge_instance_profile,
+    judge_queue_owner,
+)
 from distributed_something.diagnose.check.check import CHECKS, iter_findings, run_preflight_checks
 from distributed_something.diagnose.check.cost import (
     MAX_TYPES_SHOWN,
@@ -517,7 +522,7 @@ def test_resources_of_another_app_are_reported(aws: Account) -> None:
     aws.responses["ecs.DescribeClusters"]["clusters"][0]["tags"] = other_tags
     aws.responses["ecs.DescribeServices"]["services"][0]["tags"] = other_tags
     findings = list_problems(run_checks(aws))
-    assert list_levels(findings) == ["wrong", "wrong", "warning", "wrong"]
+    assert list_levels(findings) == ["wrong", "warning", "wrong"]
     assert all(finding.topic == "names" and "the app OtherApp" in finding.message for finding in findings)
 
 
@@ -704,9 +709,37 @@ def test_a_queue_with_too_few_jobs_for_all_machines_gets_a_warning(waiting: int,
     assert list_levels(judge_job_queue("AppQueue", queue, machines=3, slots=2)) == [level]
 
 
-def test_failed_jobs_from_an_earlier_run_are_reported() -> None:
-    (finding,) = judge_dead_letter_queue("AppDead", QueueFacts(QueueCounts(21, 0), {}, ""))
-    assert finding.message == "21 failed jobs from an earlier run in AppDead"
+@pytest.mark.parametrize("tags", [{}, {"app": "App"}])
+def test_failed_jobs_from_earlier_runs_are_mentioned(tags: dict[str, str]) -> None:
+    (finding,) = judge_dead_letter_queue("AppDead", QueueFacts(QueueCounts(21, 0), tags, ""), "App")
+    assert finding.message.startswith("21 failed jobs in AppDead; failed jobs of earlier runs are not counted")
+    assert (finding.level, finding.details) == (FindingLevel.OK, {"dead": 21})
+
+
+@pytest.mark.parametrize("owner", ["shared", "Other"])
+def test_nothing_is_said_about_the_jobs_in_a_dead_letter_queue_that_others_use(owner: str) -> None:
+    assert list(judge_dead_letter_queue("AppDead", QueueFacts(QueueCounts(21, 0), {"app": owner}, ""), "App")) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "sharing"), [("shared", "several apps share it"), ("Other", "it belongs to the app Other")]
+)
+def test_a_dead_letter_queue_that_others_use_is_accepted(owner: str, sharing: str) -> None:
+    (finding,) = judge_dead_letter_owner("AppDead", QueueFacts(QueueCounts(0, 0), {"app": owner}, ""), "App")
+    assert finding.level is FindingLevel.OK
+    assert finding.message == f"the dead-letter queue AppDead is not only yours ({sharing}); cleanup keeps it"
+
+
+def test_a_job_queue_cannot_be_the_dead_letter_queue() -> None:
+    queue = QueueFacts(QueueCounts(0, 0), {"app": "Other"}, "OtherDead")
+    (finding,) = judge_dead_letter_owner("OtherQueue", queue, "App")
+    assert (finding.level, finding.is_user_error) == (FindingLevel.WRONG, True)
+    assert finding.message == "the queue OtherQueue is a job queue: it has a dead-letter queue itself, OtherDead"
+
+
+def test_a_shared_dead_letter_queue_cannot_be_the_job_queue() -> None:
+    (finding,) = judge_queue_owner("Dead", QueueFacts(QueueCounts(0, 0), {"app": "shared"}, ""), "App")
+    assert (finding.level, finding.remedy) == (FindingLevel.WRONG, "choose another SQS_QUEUE_NAME")
 
 
 def test_a_queue_with_another_dead_letter_queue_is_reported(aws: Account) -> None:

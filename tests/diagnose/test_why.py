@@ -108,7 +108,7 @@ def test_stopped_containers_are_ignored_once_all_containers_run_again() -> None:
     [
         (replace(IDLE, counts=None), "there is no queue", "setup"),
         (replace(IDLE, counts=QueueCounts(0, 0)), "there are no jobs", "submitJob"),
-        (replace(IDLE, counts=QueueCounts(0, 0), failed_jobs=21), "all remaining jobs have failed", "records"),
+        (replace(IDLE, counts=QueueCounts(0, 0), dead_letters=21), "there are no jobs", "submitJob"),
         (
             replace(NO_MACHINE, subject=build_subject_from_config(SETTINGS), fleet=None),
             "no machines were requested",
@@ -428,7 +428,7 @@ evidence_strategy = st.builds(
     at=st.just(NOW),
     subject=st.sampled_from([SUBJECT, build_subject_from_config(SETTINGS)]),
     counts=st.none() | st.builds(QueueCounts, small, small),
-    failed_jobs=small,
+    dead_letters=small,
     fleet=st.none()
     | st.builds(
         FleetState, st.sampled_from(["active", "cancelled", "failed"]), small, st.lists(ids, unique=True).map(tuple)
@@ -624,7 +624,7 @@ def gather(aws: Account, subject: DiagnosisSubject = SUBJECT) -> Evidence:
 def test_the_evidence_contains_every_part_of_a_run(aws: Account) -> None:
     evidence = gather(aws)
     assert evidence.lookup_errors == {}
-    assert (evidence.counts, evidence.failed_jobs) == (QueueCounts(9, 1), 10)
+    assert (evidence.counts, evidence.dead_letters) == (QueueCounts(9, 1), 10)
     assert evidence.service == ServiceState(6, 0, 1)
     assert evidence.service_events == (AWSEvent(NOW - 60, "service", PLACEMENT),)
     assert evidence.stopped_tasks == (StoppedTask(NOW - 60, "TaskFailedToStart", f"{EXITED}; because", (2,)),)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,20 +45,23 @@ from distributed_something.account.step import SetupStep
 from distributed_something.aws.ecs import build_placement_constraints, find_task_roles
 from distributed_something.aws.instance_types import find_quota_class, read_quota_value
 from distributed_something.aws.s3 import upload_folders
-from distributed_something.aws.sqs import QueueUrls, add_submitted_count
+from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.core.config_settings import Settings
 from distributed_something.core.errors import CloudError
 from distributed_something.core.monitor_file import build_monitor_file
 from distributed_something.core.names import MONITOR_FUNCTION, AwsAccount
+from distributed_something.core.submission import SubmissionDocument, build_submission
 from distributed_something.core.tags import build_tags
 from distributed_something.diagnose.check.lookups import Lookups
 from distributed_something.fleet.launch_plan import build_launch_plan
 from distributed_something.fleet.request import build_fleet_request
-from distributed_something.jobs.send_batches import send_batch
-from distributed_something.observe.resources import iter_dashboard_bodies, iter_ecs_resources, iter_tagged_queues
+from distributed_something.jobs.submission.document import DocumentWriter
+from distributed_something.jobs.submission.send_batches import send_batch
+from distributed_something.jobs.submission.waiting_jobs import DELETE_ATTEMPTS, WaitingJobRemover
+from distributed_something.observe.queue_resources import iter_tagged_queues
+from distributed_something.observe.resources import iter_dashboard_bodies, iter_ecs_resources
 from distributed_something.observe.service import list_stopped_tasks
-from distributed_something.results.records import summarize_records
 from distributed_something.run.dashboard import build_dashboard
 from distributed_something.run.monitor.history import build_history_key
 from distributed_something.run.schedule import build_rule_request, build_targets_request, ensure_monitor_rule
@@ -398,11 +402,106 @@ def test_only_messages_that_sqs_throttled_are_sent_again(aws: ExactClients) -> N
     assert journal.sent_numbers == [0, 1]
 
 
-def test_the_number_of_submitted_jobs_is_added_to_the_queues_tag(aws: ExactClients) -> None:
-    aws.expect_call("sqs.list_queue_tags", {"QueueUrl": QUEUE_URL}, Tags={"app": "App", "jobs_submitted": "5"})
-    aws.expect_call("sqs.tag_queue", {"QueueUrl": QUEUE_URL, "Tags": {"jobs_submitted": "12"}})
+def test_messages_of_submitjob_again_have_an_attribute(aws: ExactClients) -> None:
+    attributes = {"again_since": {"DataType": "String", "StringValue": "2026-11-23T10:45:00.000Z"}}
+    entries = [{"Id": "0", "MessageBody": "a", "MessageAttributes": attributes}]
+    successful = [{"Id": "0", "MessageId": "m", "MD5OfMessageBody": "x"}]
+    request = {"QueueUrl": QUEUE_URL, "Entries": entries}
+    aws.expect_call("sqs.send_message_batch", request, Successful=successful, Failed=[])
+    journal: Any = FakeJournal()
 
-    add_submitted_count(aws.clients.sqs, QUEUE_URL, 7)
+    send_batch(aws.clients.sqs, QUEUE_URL, [(0, "a")], journal, FakeTime().sleep, attributes)
+
+
+DOCUMENT = SubmissionDocument("App", "AppQueue", "20261123T104500.123Z", "job.json", "digest", 60)
+
+
+def expect_document(aws: ExactClients, document: SubmissionDocument, code: str = "", **condition: str) -> None:
+    """Expect that this submission document is written, and return the error `code` if it is not empty."""
+    request = {
+        "Bucket": "app-bucket", "Key": f"runs/App/submissions/{document.time}.json", "Body": build_submission(document),
+        "ContentType": "application/json", **condition,
+    }  # fmt: skip
+    if code:
+        aws.expect_error("s3.put_object", code, request=request)
+    else:
+        aws.expect_call("s3.put_object", request)
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
+def test_a_submission_that_begins_in_the_same_millisecond_as_another_one_uses_the_next(
+    aws: ExactClients, code: str
+) -> None:
+    expect_document(aws, DOCUMENT, code, IfNoneMatch="*")
+    expect_document(aws, replace(DOCUMENT, time="20261123T104500.124Z"), IfNoneMatch="*")
+
+    begun = DocumentWriter(aws.clients.s3, "app-bucket", FakeTime().clock, 0.0).begin(DOCUMENT)
+
+    assert begun.time == "20261123T104500.124Z"
+
+
+def test_a_submission_document_is_updated_every_ten_seconds_and_errors_do_not_stop_the_submission(
+    aws: ExactClients,
+) -> None:
+    time = FakeTime()
+    writer = DocumentWriter(aws.clients.s3, "app-bucket", time.clock, 0.0)
+    expect_document(aws, DOCUMENT, IfNoneMatch="*")
+    expect_document(aws, replace(DOCUMENT, count=20), "SlowDown")
+    expect_document(aws, replace(DOCUMENT, count=30), "AccessDenied")
+
+    writer.begin(DOCUMENT)
+    writer.update(replace(DOCUMENT, count=10))
+    time.sleep(10)
+    writer.update(replace(DOCUMENT, count=20))
+
+    assert writer.write(replace(DOCUMENT, count=30)) == "needs s3:PutObject"
+
+
+def test_a_submission_that_cannot_be_recorded_is_an_error(aws: ExactClients) -> None:
+    expect_document(aws, DOCUMENT, "AccessDenied", IfNoneMatch="*")
+    with pytest.raises(CloudError, match=r"while writing the submission to s3://app-bucket/runs/App/submissions/2026"):
+        DocumentWriter(aws.clients.s3, "app-bucket", FakeTime().clock, 0.0).begin(DOCUMENT)
+
+
+def test_waiting_jobs_are_received_and_deleted_in_batches_until_none_is_left(aws: ExactClients) -> None:
+    time = FakeTime()
+    receive = {"QueueUrl": QUEUE_URL, "MaxNumberOfMessages": 10, "VisibilityTimeout": 60, "WaitTimeSeconds": 1}
+    first, second = ({"Id": str(number), "ReceiptHandle": f"r{number}"} for number in (0, 1))
+    aws.expect_call("sqs.receive_message", receive, Messages=[{"ReceiptHandle": "r0"}, {"ReceiptHandle": "r1"}])
+    failed = [{"Id": "1", "Code": "InternalError", "SenderFault": False}]
+    request = {"QueueUrl": QUEUE_URL, "Entries": [first, second]}
+    aws.expect_call("sqs.delete_message_batch", request, Successful=[{"Id": "0"}], Failed=failed)
+    request = {"QueueUrl": QUEUE_URL, "Entries": [second]}
+    aws.expect_call("sqs.delete_message_batch", request, Successful=[{"Id": "1"}], Failed=[])
+    aws.expect_call("sqs.receive_message", receive)
+
+    remover = WaitingJobRemover(aws.clients.sqs, QUEUE_URL, time.clock, lambda _: None)
+    remover.remove_all(threads=1)
+
+    assert remover.removed == 2
+    assert len(time.slept) == 1
+
+
+def test_an_error_while_jobs_are_removed_is_raised_with_the_number_removed_so_far(aws: ExactClients) -> None:
+    aws.expect_call("sqs.receive_message", Messages=[{"ReceiptHandle": "r0"}])
+    aws.expect_call("sqs.delete_message_batch", Successful=[{"Id": "0"}], Failed=[])
+    aws.expect_error("sqs.receive_message", "AccessDenied")
+
+    remover = WaitingJobRemover(aws.clients.sqs, QUEUE_URL, FakeTime().clock, lambda _: None)
+    with pytest.raises(CloudError, match="while removing waiting jobs: AccessDenied"):
+        remover.remove_all(threads=1)
+    assert remover.removed == 1
+
+
+def test_a_job_that_sqs_never_deletes_is_an_error(aws: ExactClients) -> None:
+    failed = [{"Id": "0", "Code": "InternalError", "Message": "later", "SenderFault": False}]
+    aws.expect_call("sqs.receive_message", Messages=[{"ReceiptHandle": "r0"}])
+    for _ in range(DELETE_ATTEMPTS):
+        aws.expect_call("sqs.delete_message_batch", Successful=[], Failed=failed)
+
+    remover = WaitingJobRemover(aws.clients.sqs, QUEUE_URL, FakeTime().clock, lambda _: None)
+    with pytest.raises(CloudError, match=r"SQS does not delete a job \(later\) — run the command again"):
+        remover.remove_all(threads=1)
 
 
 def test_a_folder_is_uploaded_file_by_file(aws: ExactClients, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from distributed_something.core.errors import MAX_PROBLEMS_SHOWN, InputError
 from distributed_something.jobs.job_file import MAX_MESSAGE_BYTES, JobFile, load_job_file
-from distributed_something.jobs.send_batches import iter_message_batches
 from distributed_something.jobs.sources import ObjectLister
-from distributed_something.jobs.submission_plan import plan_submission
+from distributed_something.jobs.submission.plan import plan_submission
+from distributed_something.jobs.submission.send_batches import iter_message_batches
 from distributed_something.worker.attempt.attempt import ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE
 from distributed_something.worker.attempt.outcomes import MAX_ATTRIBUTE_CHARACTERS
 from distributed_something.worker.job.job_id import job_id
@@ -71,14 +71,14 @@ def test_a_body_is_ascii_for_any_text(tmp_path: Path) -> None:
 
 def test_a_worker_can_resend_the_largest_message_with_its_attributes(tmp_path: Path) -> None:
     empty = len(next(write_job_file(tmp_path, {"groups": ["x"]}).iter_bodies())) - 1
-    ((_, body, _),) = write_job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty)]}).iter_checked_messages()
+    (message,) = write_job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty)]}).iter_checked_messages()
     with pytest.raises(
         InputError, match=r"its message has 1,040,385 bytes, more than the maximum of 1,040,384; shorten"
     ):
         list(write_job_file(tmp_path, {"groups": ["x" * (MAX_MESSAGE_BYTES - empty + 1)]}).iter_checked_messages())
     attributes = {"reason": "💥" * MAX_ATTRIBUTE_CHARACTERS, ATTEMPTS_ATTRIBUTE: "9" * 10, FAILURES_ATTRIBUTE: "9" * 10}
     attribute_bytes = sum(len(f"{name}String{value}".encode()) for name, value in attributes.items())
-    assert len(body) + attribute_bytes <= 1024 * 1024  # SQS counts the body and the attributes
+    assert len(message.body) + attribute_bytes <= 1024 * 1024  # SQS counts the body and the attributes
 
 
 def test_plates_are_a_list_of_strings(tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_different_messages_with_similar_values_have_different_job_ids() -> None
 
 def test_the_job_ids_in_a_job_file_are_the_ids_that_the_worker_computes(tmp_path: Path) -> None:
     job_file = write_job_file(tmp_path, COMMAND | {"groups": WELLS, "_comment": "x"})
-    for _, body, identity in job_file.iter_checked_messages():
-        assert job_id(json.loads(body)) == identity
+    for message in job_file.iter_checked_messages():
+        assert job_id(json.loads(message.body)) == message.id
 
 
 def test_a_plan_contains_the_job_count_the_first_message_and_a_digest_of_all_messages(tmp_path: Path) -> None:
@@ -202,9 +202,9 @@ def test_every_object_in_a_bucket_is_checked_and_sent_once(tmp_path: Path) -> No
     path.write_text('{"command": "work {name}", "groups": {"s3": "s3://bucket/raw/", "match": "*.tif"}}')
     keys = [f"raw/{number}.tif" for number in range(5)]
     job_file = load_job_file(path, lambda bucket, prefix: keys)
-    checked = [json.loads(body)["group"]["key"] for _, body, _ in job_file.iter_checked_messages()]
+    checked = [json.loads(message.body)["group"]["key"] for message in job_file.iter_checked_messages()]
     assert checked == keys
-    assert len({identity for _, _, identity in job_file.iter_checked_messages()}) == 5
+    assert len({message.id for message in job_file.iter_checked_messages()}) == 5
     assert [json.loads(body)["group"]["key"] for body in job_file.iter_bodies()] == keys
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -95,7 +96,7 @@ def test_a_failed_job_shows_its_reason_command_and_last_lines(local_project: Pro
     assert "verdict         failed (program): exit code 7\n" in output
     assert "exit code       7\n" in output
     assert "                | output\n                | warning\n" in output
-    assert f"{folder}/job/output 7" in output
+    assert f"{shlex.quote(f'{folder}/job/output')} 7" in output
     assert list_resources(local_project) == before
 
 

@@ -23,19 +23,21 @@ from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
+from distributed_something.core.submission import SubmissionDocument
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.jobs.send_batches import SEND_ATTEMPTS, iter_message_batches
-from distributed_something.jobs.submission_journal import SubmissionJournal
-from distributed_something.jobs.submission_plan import SubmissionPlan, plan_submission
-from distributed_something.jobs.submit import (
+from distributed_something.jobs.submission.journal import SubmissionJournal
+from distributed_something.jobs.submission.plan import SubmissionPlan, plan_submission
+from distributed_something.jobs.submission.send_batches import SEND_ATTEMPTS, iter_message_batches
+from distributed_something.jobs.submission.submit import (
     ChangedTableError,
     Submission,
     SubmissionError,
     SubmissionInterruption,
     submit_jobs,
 )
+from distributed_something.observe.submissions import list_submissions
 from tests.support.emulator import KEYS, ROOT, run_ministack, wait_until
-from tests.support.fakes import SETTINGS, FakeSqs, FakeTime
+from tests.support.fakes import SETTINGS, FakeBucket, FakeSqs, FakeTime
 
 CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
 
@@ -45,22 +47,29 @@ class Sender:
 
     def __init__(self, folder: Path, count: int, sqs: FakeSqs) -> None:
         self.sqs, self.time, self.count = sqs, FakeTime(), count
-        self.s3: Any = None
+        self.s3: Any = FakeBucket()
         self.clock = Clock(self.time.now, self.time.sleep)
         self.lines: list[str] = []
         self.path = folder / "job.json"
         self.journal = folder / ".job.json.submitted"
         write_jobs(self.path, count)
 
-    def send(self, *, resume: bool = False, progress: Callable[[int, int], None] = lambda sent, total: None) -> int:
+    def send(
+        self, *, resume: bool = False, progress: Callable[[int, int], None] = lambda sent, total: None, **options: Any
+    ) -> int:
         job_file = load_job_file(self.path, lambda bucket, prefix: [])
         clients: Any = SimpleNamespace(sqs=self.sqs, s3=self.s3)
-        submission = Submission(job_file, plan_submission(job_file), SubmissionJournal(self.journal, resume=resume))
+        journal = SubmissionJournal(self.path, resume=resume, replace=options.get("replace", False))
+        submission = Submission(job_file, plan_submission(job_file), journal, **options)
         return submit_jobs(
             clients, SETTINGS, submission, self.clock, progress=progress, print_progress=self.lines.append
         )
 
-    def interrupt_after(self, sent: int) -> SubmissionInterruption:
+    @property
+    def documents(self) -> list[SubmissionDocument]:
+        return list_submissions(self.s3, SETTINGS.AWS_BUCKET, SETTINGS.APP_NAME)
+
+    def interrupt_after(self, sent: int, **options: Any) -> SubmissionInterruption:
         """Send at least `sent` jobs, and then simulate Ctrl-C."""
 
         def progress(done: int, total: int) -> None:
@@ -68,7 +77,7 @@ class Sender:
                 raise KeyboardInterrupt
 
         with pytest.raises(SubmissionInterruption) as caught:
-            self.send(progress=progress)
+            self.send(progress=progress, **options)
         return caught.value
 
 
@@ -82,8 +91,9 @@ def parse_number(body: str) -> int:
 
 
 def read_acknowledged(journal: Path) -> list[int]:
-    """Return the job indexes in the complete lines of the journal, without its header."""
-    complete = [line for line in journal.read_text().splitlines(keepends=True)[1:] if line.endswith("\n")]
+    """Return the job indexes in the complete lines of the journal, without its headers."""
+    lines = journal.read_text().splitlines(keepends=True)
+    complete = [line for line in lines if line.endswith("\n") and not line.startswith("{")]
     return [int(word) for line in complete for word in line.split()]
 
 
@@ -129,13 +139,6 @@ def test_a_job_that_sqs_keeps_rejecting_ends_the_submission(tmp_path: Path) -> N
     assert read_acknowledged(sender.journal) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
 
 
-def test_the_queue_has_a_tag_with_the_total_number_of_submitted_jobs(tmp_path: Path) -> None:
-    sender = Sender(tmp_path, 30, FakeSqs())
-    sender.sqs.tags["jobs_submitted"] = "12"
-    sender.send()
-    assert sender.sqs.tags == {"jobs_submitted": "42"}
-
-
 # Interruptions and --resume
 
 
@@ -150,7 +153,8 @@ def test_an_interruption_reports_as_many_jobs_as_the_journal_lists(tmp_path: Pat
         f"interrupted: {len(sent_numbers):,} of 2,000 jobs were sent; add --resume to the command to continue"
     )
     assert error.exit_code == ExitCode.INTERRUPTED
-    assert sender.sqs.tags == {"jobs_submitted": str(len(sent_numbers))}
+    (document,) = sender.documents
+    assert (document.count, document.planned, document.ended is not None) == (len(sent_numbers), 2000, True)
 
 
 def test_ctrl_c_while_a_sending_thread_starts_also_waits_for_its_batch(
@@ -185,7 +189,7 @@ def test_resume_sends_only_the_remaining_jobs(tmp_path: Path) -> None:
     before = len(sender.sqs.received)
     assert sender.send(resume=True) == 2000 - before
     assert sorted(map(parse_number, sender.sqs.received)) == list(range(2000))
-    assert sender.sqs.tags == {"jobs_submitted": "2000"}
+    assert [document.count for document in sender.documents] == [2000]
     assert not sender.journal.exists()
 
 
@@ -199,18 +203,23 @@ def test_jobs_in_an_incomplete_line_of_the_journal_count_as_not_sent(tmp_path: P
 
 
 def test_text_added_after_an_incomplete_line_is_never_read_as_another_jobs_number(tmp_path: Path) -> None:
-    plan, path = SubmissionPlan(200, "{}", "digest"), tmp_path / "journal"
-    first = SubmissionJournal(path, resume=False)
-    first.open(plan, "url")
-    first.add([0, 1])
-    first.close()
+    plan, path = SubmissionPlan(200, "{}", "digest"), tmp_path / ".job.json.submitted"
+    document = SubmissionDocument("App", "AppQueue", "20261123T104500.000Z", "job.json", "digest", 200)
+
+    def record(numbers: list[int], *, resume: bool) -> SubmissionJournal:
+        journal = SubmissionJournal(tmp_path / "job.json", resume=resume)
+        journal.lock()
+        journal.read(plan, "url")
+        journal.start(plan, "url", document)
+        journal.add(numbers)
+        journal.close()
+        return journal
+
+    record([0, 1], resume=False)
     with path.open("a") as file:
         file.write("3 1")  # the process was killed while it wrote "3 14"
-    for numbers in ([7, 8], [9]):  # the submission is resumed twice
-        resumed = SubmissionJournal(path, resume=True)
-        resumed.open(plan, "url")
-        resumed.add(numbers)
-        resumed.close()
+    record([7, 8], resume=True)  # the submission is resumed twice
+    resumed = record([9], resume=True)
     assert read_acknowledged(path) == [0, 1, 7, 8, 9]
     assert resumed.done == 5
 
@@ -227,11 +236,11 @@ def test_resume_is_rejected_if_the_jobs_have_changed(tmp_path: Path) -> None:
     assert len(sender.sqs.received) == before
 
 
-@pytest.mark.parametrize("content", ["", "\0\xff", "[]\n", "3\n1 2 3\n"])
+@pytest.mark.parametrize("content", ["\0\xff", "[]\n", "3\n1 2 3\n"])
 def test_resume_is_rejected_if_the_journal_cannot_be_read(tmp_path: Path, content: str) -> None:
     sender = Sender(tmp_path, 20, FakeSqs())
     sender.journal.write_text(content)
-    with pytest.raises(InputError, match="delete this file to send all jobs again"):
+    with pytest.raises(InputError, match="add --replace to remove the waiting jobs from the queue and send all jobs"):
         sender.send(resume=True)
 
 
@@ -246,16 +255,16 @@ def test_resume_is_rejected_if_no_submission_was_interrupted(tmp_path: Path) -> 
 
 
 def test_a_submission_interrupted_before_the_first_job_can_be_repeated(tmp_path: Path) -> None:
-    class EmptyBucket:
-        """An S3 client for an empty bucket; Ctrl-C interrupts the first call."""
+    class EmptyBucket(FakeBucket):
+        """An S3 client for an empty bucket; Ctrl-C interrupts the first listing."""
 
         pressed = False
 
-        def get_paginator(self, name: str) -> SimpleNamespace:
+        def get_paginator(self, name: str) -> Any:
             if not self.pressed:
                 self.pressed = True
                 raise KeyboardInterrupt
-            return SimpleNamespace(paginate=lambda **_: [])
+            return super().get_paginator(name)
 
     sender = Sender(tmp_path, 20, FakeSqs())
     sender.s3 = EmptyBucket()
@@ -302,11 +311,11 @@ def test_submitting_again_without_resume_after_an_interruption_is_rejected(
     sender = Sender(home, 2000, FakeSqs())
     sender.interrupt_after(500)
     before = len(sender.sqs.received)
-    monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sender.sqs, s3=None))
+    monkeypatch.setattr(Context, "clients", SimpleNamespace(sqs=sender.sqs, s3=sender.s3))
     assert main(build_arguments(home)) == ExitCode.INPUT
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "was interrupted; add --resume to continue it, or delete" in error
+    assert "was interrupted; add --resume to continue it, or add --replace to remove the waiting" in error
     assert len(sender.sqs.received) == before
     assert main(build_arguments(home, "--resume")) == ExitCode.DONE
     assert f"{2000 - before:,} of 2,000 sent" in capsys.readouterr().err
@@ -344,6 +353,7 @@ class SubmitProcess:
         self.sqs: Any = build_client("sqs", cloud)
         self.url = self.sqs.create_queue(QueueName="AppQueue")["QueueUrl"]
         self.sqs.purge_queue(QueueUrl=self.url)
+        build_client("s3", cloud).create_bucket(Bucket="app-bucket")
         write_jobs(home / "job.json", count, padding="x" * 4000)
 
     def command(self, *arguments: str) -> list[str]:
@@ -441,8 +451,8 @@ def test_a_table_that_changes_after_the_check_is_reported(tmp_path: Path, rows: 
     job_file = load_job_file(path, lambda bucket, prefix: [])
     plan = plan_submission(job_file)
     table.write_text("n\n" + rows)
-    clients: Any = SimpleNamespace(sqs=sqs, s3=None)
-    submission = Submission(job_file, plan, SubmissionJournal(tmp_path / "journal", resume=False))
+    clients: Any = SimpleNamespace(sqs=sqs, s3=FakeBucket())
+    submission = Submission(job_file, plan, SubmissionJournal(path))
     with pytest.raises(
         ChangedTableError, match=r"job\.json: its table changed while its jobs were being sent; not all"
     ):

@@ -110,7 +110,7 @@ class Cleaner:
     def __init__(self, aws: ExactClients) -> None:
         self.aws, self.time = aws, FakeTime()
 
-    def clean_up(self, *, failures: int = 0, file: MonitorFile = MONITOR_FILE, **options: bool) -> CleanupReport:
+    def clean_up(self, *, failures: int = 0, file: MonitorFile = MONITOR_FILE, **options: Any) -> CleanupReport:
         """Return the report. Exactly `failures` steps must fail; a call that the test does not expect also fails."""
         request = CleanupRequest(file, "AppDead", pause=10.0, **options)
         report = delete_run_resources(self.aws.clients, request, self.time.sleep)
@@ -158,11 +158,14 @@ class Cleaner:
         entries = [{"DashboardName": name} for name in names]
         self.aws.expect_call("cloudwatch.list_dashboards", {"DashboardNamePrefix": "App"}, DashboardEntries=entries)
 
-    def dead_letters(self, waiting: int, *sources: str) -> None:
+    def dead_letters(self, waiting: int, *sources: str, owner: str = "App") -> None:
         self.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
         self.counts(DEAD_URL, waiting)
+        tags = {"Tags": {"app": owner}} if owner else {}
+        self.aws.expect_call("sqs.list_queue_tags", {"QueueUrl": DEAD_URL}, **tags)
         urls = [QUEUE_URL.replace("AppQueue", name) for name in sources]
-        self.aws.expect_call("sqs.list_dead_letter_source_queues", {"QueueUrl": DEAD_URL}, queueUrls=urls)
+        request = {"QueueUrl": DEAD_URL, "MaxResults": 1000}
+        self.aws.expect_call("sqs.list_dead_letter_source_queues", request, queueUrls=urls)
 
     def counts(self, url: str, waiting: int, running: int = 0) -> None:
         values = dict(zip(QUEUE_ATTRIBUTES, (str(waiting), str(running), "0"), strict=False))
@@ -506,32 +509,73 @@ def test_a_whole_app_cleanup_deletes_the_launch_template_of_a_killed_start(clean
 # The dead-letter queue
 
 
+OWN, OTHER = "AppQueue", "AppTwoQueue"
+
+
+@pytest.mark.parametrize("failed_too", [False, True])
 @pytest.mark.parametrize(
-    ("waiting", "sources", "reason"),
+    ("owner", "sources", "reason"),
     [
-        (2, ["AppQueue"], "failed jobs in it: 2; cleanup --failed-too deletes it"),
-        (0, ["AppQueue", "AppTwoQueue"], "other queues use it"),
+        ("App", [OWN, OTHER], "other queues use it"),
+        ("App", [OTHER], "other queues use it"),
+        ("shared", [OWN, OTHER], "several apps share it"),
+        ("shared", [], "several apps share it"),
+        ("Other", [OWN, OTHER], "it belongs to the app Other, whose cleanup deletes it"),
+        ("Other", [], "it belongs to the app Other, whose cleanup deletes it"),
+        ("", [OWN], "not created by this app"),
     ],
 )
-def test_a_dead_letter_queue_that_contains_jobs_or_is_shared_is_kept(
-    cleaner: Cleaner, waiting: int, sources: list[str], reason: str
+@pytest.mark.parametrize("waiting", [0, 3])
+def test_a_dead_letter_queue_that_is_not_this_apps_alone_is_kept_and_the_cleanup_is_complete(
+    cleaner: Cleaner, waiting: int, owner: str, sources: list[str], reason: str, failed_too: bool
 ) -> None:
     skip_steps(cleaner, *FIRST_STEPS)
-    cleaner.dead_letters(waiting, *sources)
+    cleaner.dead_letters(waiting, *sources, owner=owner)
     cleaner.queue()
     skip_steps(cleaner, *LAST_STEPS)
-    assert list_kept_lines(cleaner.clean_up())[0] == f"kept            dead-letter queue AppDead ({reason})"
+    report = cleaner.clean_up(failed_too=failed_too, recorded_failures=3)
+    assert list_kept_lines(report)[0] == f"kept            dead-letter queue AppDead ({reason})"
+    assert report.is_complete
 
 
-def test_failed_jobs_are_deleted_on_request_unless_the_queue_is_shared(cleaner: Cleaner) -> None:
-    for sources, is_deleted in ((["AppQueue"], True), (["AppQueue", "AppTwoQueue"], False)):
-        skip_steps(cleaner, *FIRST_STEPS)
-        cleaner.dead_letters(2, *sources)
-        if is_deleted:
-            cleaner.aws.expect_call("sqs.delete_queue", {"QueueUrl": DEAD_URL})
-        skip_steps(cleaner, "queue", *LAST_STEPS)
-        removed = cleaner.clean_up(failed_too=True).removed
-        assert (RemovedResource(ResourceKind.DEAD_LETTER_QUEUE, "AppDead") in removed) == is_deleted
+@pytest.mark.parametrize(
+    ("letters", "recorded", "failed_too", "is_deleted"),
+    [
+        (0, 0, False, True),
+        (2, 0, False, False),  # no record contains these jobs
+        (2, 2, False, True),
+        (1, 2, False, True),  # a worker could not send one of the messages, but its record contains it
+        (3, 2, False, False),  # one of them is from an earlier run
+        (3, 2, True, True),
+    ],
+)
+def test_the_apps_own_dead_letter_queue_is_deleted_only_if_records_contain_its_messages_or_on_request(
+    cleaner: Cleaner, letters: int, recorded: int, failed_too: bool, is_deleted: bool
+) -> None:
+    skip_steps(cleaner, *FIRST_STEPS)
+    cleaner.dead_letters(letters, OWN)
+    if is_deleted:
+        cleaner.aws.expect_call("sqs.delete_queue", {"QueueUrl": DEAD_URL})
+    skip_steps(cleaner, "queue", *LAST_STEPS)
+    report = cleaner.clean_up(recorded_failures=recorded, failed_too=failed_too)
+    assert (RemovedResource(ResourceKind.DEAD_LETTER_QUEUE, "AppDead") in report.removed) == is_deleted
+    expected = (
+        f"kept            dead-letter queue AppDead (failed jobs in it: {letters}; cleanup --failed-too deletes it)"
+    )
+    assert (expected in list_kept_lines(report)) != is_deleted
+    assert report.is_complete
+
+
+def test_a_dead_letter_queue_that_is_deleted_during_the_lookup_is_not_kept(cleaner: Cleaner) -> None:
+    skip_steps(cleaner, *FIRST_STEPS)
+    cleaner.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+    cleaner.counts(DEAD_URL, 2)
+    for call in ("sqs.list_queue_tags", "sqs.delete_queue"):
+        cleaner.aws.expect_error(call, MISSING_QUEUE)
+    skip_steps(cleaner, "queue", *LAST_STEPS)
+    report = cleaner.clean_up()
+    assert report.is_complete
+    assert report.list_removed(ResourceKind.DEAD_LETTER_QUEUE) == []
 
 
 # The cluster

@@ -344,6 +344,7 @@ def test_all_pages_of_all_responses_are_read(empty_account: Account) -> None:
         "ec2.DescribeLaunchTemplates": build_pages("LaunchTemplates", "NextToken", LaunchTemplates=[template]),
         "sqs.ListQueues": build_pages("QueueUrls", "NextToken", QueueUrls=[QUEUE_URL]),
         "sqs.ListQueueTags": {"Tags": {"app": "App"}},
+        "sqs.ListDeadLetterSourceQueues": build_pages("queueUrls", "NextToken", queueUrls=[QUEUE_URL]),
         "sqs.GetQueueAttributes": {"Attributes": {"ApproximateNumberOfMessages": "0"}},
         "ecs.ListClusters": build_pages("clusterArns", "nextToken", clusterArns=[f"{arn}:cluster/app-cluster"]),
         "ecs.DescribeClusters": {

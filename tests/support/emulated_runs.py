@@ -14,6 +14,7 @@ import pytest
 from moto import mock_aws
 
 from distributed_something.aws.clients import Clients
+from distributed_something.core.config_settings import Settings
 from distributed_something.core.names import build_monitor_rule_name
 from distributed_something.observe.resources import iter_tagged_machines
 from distributed_something.run.cleanup.inventory import RunNames
@@ -59,12 +60,9 @@ class RunFactory:
     def __init__(self, clients: Clients) -> None:
         self.clients = clients
 
-    def create_run(self, app: str = "App", jobs: int = 0) -> str:
+    def create_run(self, app: str = "App", jobs: int = 0, *, dead_letter_queue: str = "") -> str:
         """Create all resources of a run with `jobs` jobs in its queue. Return the fleet's ID."""
-        names = {"APP_NAME": app, "SQS_QUEUE_NAME": f"{app}Queue", "SQS_DEAD_LETTER_QUEUE": f"{app}DeadMessages",
-                 "ECS_CLUSTER": f"{app}-cluster", "LOG_GROUP_NAME": f"{app}Logs"}  # fmt: skip
-        settings = SETTINGS.model_copy(update=names)
-        set_up_run(self.clients, settings, lambda text: None, lambda seconds: None)
+        settings = self.set_up(app, dead_letter_queue=dead_letter_queue)
         for _ in range(jobs):
             self.clients.sqs.send_message(QueueUrl=self.get_queue_url(app), MessageBody="{}")
         fleet_id = self.create_fleet(app)
@@ -78,6 +76,15 @@ class RunFactory:
         self.create_volume(app)
         self.create_launch_template(app)
         return fleet_id
+
+    def set_up(self, app: str, *, dead_letter_queue: str = "") -> Settings:
+        """Run setup for an app, and return its settings."""
+        dead_letter_queue = dead_letter_queue or f"{app}DeadMessages"
+        names = {"APP_NAME": app, "SQS_QUEUE_NAME": f"{app}Queue", "SQS_DEAD_LETTER_QUEUE": dead_letter_queue,
+                 "ECS_CLUSTER": f"{app}-cluster", "LOG_GROUP_NAME": f"{app}Logs"}  # fmt: skip
+        settings = SETTINGS.model_copy(update=names)
+        set_up_run(self.clients, settings, lambda text: None, lambda seconds: None)
+        return settings
 
     def get_queue_url(self, app: str) -> str:
         return self.clients.sqs.get_queue_url(QueueName=f"{app}Queue")["QueueUrl"]
@@ -118,14 +125,14 @@ class RunFactory:
             LaunchTemplateName=f"{app}-{run}", LaunchTemplateData=data, TagSpecifications=tags
         )
 
-    def build_names(self, app: str, fleet_id: str) -> RunNames:
+    def build_names(self, app: str, fleet_id: str, *, dead_letter_queue: str = "") -> RunNames:
         file = replace(
             MONITOR_FILE, MONITOR_FLEET_ID=fleet_id, MONITOR_APP_NAME=app, MONITOR_QUEUE_NAME=f"{app}Queue",
             MONITOR_ECS_CLUSTER=f"{app}-cluster", MONITOR_LOG_GROUP_NAME=f"{app}Logs",
         )  # fmt: skip
-        return RunNames(file, f"{app}DeadMessages")
+        return RunNames(file, dead_letter_queue or f"{app}DeadMessages")
 
-    def clean_up(self, names: RunNames, **more: bool) -> CleanupReport:
+    def clean_up(self, names: RunNames, **more: Any) -> CleanupReport:
         run = CleanupRequest(names.run, names.dead_letter_queue, **more)
         return delete_run_resources(self.clients, run, FakeTime().sleep)
 

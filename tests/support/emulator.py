@@ -87,7 +87,8 @@ class WorkerLab:
 
     url: str
     folder: Path
-    max_receives: int = 2
+    job_retries: int = 2
+    max_receives: int = 0  # 0: one more than `job_retries`, as in the queue that `setup` creates
     visibility: int = 2
     run: str = "20261123T104500Z"
     name: str = field(default_factory=lambda: f"lab-{uuid.uuid4().hex[:8]}")
@@ -100,7 +101,9 @@ class WorkerLab:
         arn = self.sqs.get_queue_attributes(QueueUrl=self.dead_url, AttributeNames=["QueueArn"])["Attributes"][
             "QueueArn"
         ]
-        redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": str(self.max_receives)})
+        redrive = json.dumps(
+            {"deadLetterTargetArn": arn, "maxReceiveCount": str(self.max_receives or self.job_retries + 1)}
+        )
         self.queue_url = self.sqs.create_queue(QueueName=self.name, Attributes={"RedrivePolicy": redrive})["QueueUrl"]
         self.s3.create_bucket(Bucket=self.name)
 
@@ -118,6 +121,7 @@ class WorkerLab:
             "AWS_BUCKET": self.name,
             "SQS_MESSAGE_VISIBILITY": str(self.visibility),
             "EXPECTED_NUMBER_FILES": "1",
+            "JOB_RETRIES": str(self.job_retries),
         }
 
     def start_worker(self, **env: str) -> subprocess.Popen[bytes]:
@@ -175,6 +179,19 @@ class WorkerLab:
             f"the record of {job} never had the values {expected}; before the wait, it was {self.read_record(job)}",
         )
         return find_matching_record() or {}
+
+    def wait_for_journal(self, **expected: Any) -> list[dict[str, Any]]:
+        """Wait until a journal's first line has the expected values, and return the journal's lines."""
+
+        def read_journal() -> list[dict[str, Any]]:
+            prefix = f"runs/App/{self.run}/attempts/"
+            for entry in self.s3.list_objects_v2(Bucket=self.name, Prefix=prefix).get("Contents", []):
+                lines = [json.loads(line) for line in (self.read_object(entry["Key"]) or b"").splitlines()]
+                if lines and all(lines[0][key] == value for key, value in expected.items()):
+                    return lines
+            return []
+
+        return list(wait_until(read_journal, f"no journal had the values {expected}"))
 
     def receive_dead_letters(self) -> list[dict[str, Any]]:
         """Return the messages in the dead-letter queue. Calls within the next two seconds do not return them again."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from io import BytesIO, StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -181,12 +182,17 @@ class FakeSqs:
         self.threads: set[int] = set()
         self.received: list[str] = []
         self.attempts: dict[str, int] = {}
-        self.tags: dict[str, str] = {}
+        self.attributes: list[Any] = []  # of each message in `received`
+        self.created = START - 60
 
     def get_queue_url(self, **_: str) -> dict[str, str]:
         return {"QueueUrl": QUEUE_URL}
 
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:
+    def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
+        waiting = {"ApproximateNumberOfMessages": str(len(self.received))}
+        return {"Attributes": waiting | {"CreatedTimestamp": str(int(self.created))}}
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:
         response: dict[str, Any] = {"Successful": [], "Failed": []}
         with self._lock:
             self.threads.add(threading.get_ident())
@@ -198,25 +204,40 @@ class FakeSqs:
                     response["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "Message": "later, please"})
                 else:
                     self.received.append(body)
+                    self.attributes.append(entry.get("MessageAttributes", {}))
                     response["Successful"].append({"Id": entry["Id"]})
         return response
 
-    def list_queue_tags(self, **_: str) -> dict[str, Any]:
-        return {"Tags": self.tags} if self.tags else {}
+    def receive_message(self, **_: Any) -> dict[str, Any]:
+        with self._lock:
+            taken, self.received = self.received[:10], self.received[10:]
+            return {"Messages": [{"ReceiptHandle": body} for body in taken]} if taken else {}
 
-    def tag_queue(self, *, QueueUrl: str, Tags: dict[str, str]) -> None:
-        self.tags.update(Tags)
+    def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:
+        return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
 
 
 class FakeBucket:
-    """In-memory S3 bucket that supports only putting and getting objects."""
+    """In-memory S3 bucket that supports only putting, getting, and listing objects."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
 
-    def put_object(self, *, Key: str, Body: bytes, **_: Any) -> dict[str, Any]:
+    def head_bucket(self, **_: str) -> dict[str, Any]:
+        return {}
+
+    def put_object(self, *, Key: str, Body: bytes, IfNoneMatch: str = "", **_: Any) -> dict[str, Any]:
+        if IfNoneMatch and Key in self.objects:
+            raise build_client_error("PreconditionFailed", "PutObject")
         self.objects[Key] = Body
         return {}
+
+    def get_paginator(self, _: str) -> Any:
+        return SimpleNamespace(paginate=lambda **request: [self.list_objects_v2(**request)])
+
+    def list_objects_v2(self, *, Prefix: str, StartAfter: str = "", **_: Any) -> dict[str, Any]:
+        keys = sorted(key for key in self.objects if key.startswith(Prefix) and key > StartAfter)
+        return {"Contents": [{"Key": key, "Size": len(self.objects[key])} for key in keys]}
 
     def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
         if Key not in self.objects:

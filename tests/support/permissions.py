@@ -183,6 +183,10 @@ def _is_met(operator: str, expected_values: Mapping[str, Any], keys: Mapping[str
             if (not values) != (expected == "true"):
                 return False
             continue
+        if operator == "StringNotEquals":  # IAM: also met if the key does not exist
+            if set(values) & set(_to_list(expected)):
+                return False
+            continue
         quantifier, _, comparison = operator.rpartition(":")
         assert comparison in ("StringEquals", "StringLike", "ArnLike"), f"the evaluator does not support {operator}"
         matches = [any(_matches(value, pattern, comparison) for pattern in _to_list(expected)) for value in values]

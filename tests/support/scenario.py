@@ -64,9 +64,9 @@ from distributed_something.diagnose.why.view import format_diagnosis
 from distributed_something.fleet.fleet_file import load_fleet_file
 from distributed_something.fleet.write_fleet_file import FleetFileOptions, write_fleet_file
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.jobs.submission_journal import SubmissionJournal
-from distributed_something.jobs.submission_plan import plan_submission
-from distributed_something.jobs.submit import Submission, submit_jobs
+from distributed_something.jobs.submission.journal import SubmissionJournal
+from distributed_something.jobs.submission.plan import plan_submission
+from distributed_something.jobs.submission.submit import Submission, submit_jobs
 from distributed_something.localcloud.emulators.moto_ec2 import patch_moto_ec2
 from distributed_something.localcloud.emulators.moto_ecs import patch_moto_ecs
 from distributed_something.localcloud.play.fleets import update_fleets
@@ -348,10 +348,11 @@ class Scenario:
             "upload": {"up": "in"}, "groups": groups,
         }))  # fmt: skip
         loaded = load_job_file(path, lambda bucket, prefix: iter_object_keys(clients.s3, bucket, prefix))
-        journal = SubmissionJournal(self.folder / f".{time.monotonic()}", resume=False)
-        progress = lambda *_: None  # noqa: E731
-        submission, clock = Submission(loaded, plan_submission(loaded), journal), Clock(time.time, self.time.sleep)
-        submit_jobs(clients, RUN_SETTINGS, submission, clock, progress=progress, print_progress=ignore)
+        progress, clock = lambda *_: None, Clock(time.time, self.time.sleep)
+        for has_waiting_jobs in (False, True):
+            journal = SubmissionJournal(path, replace=has_waiting_jobs)
+            submission = Submission(loaded, plan_submission(loaded), journal, replace=has_waiting_jobs)
+            submit_jobs(clients, RUN_SETTINGS, submission, clock, progress=progress, print_progress=ignore)
 
     def start(self, *, with_template: bool = False) -> MonitorFile:
         clients, path = self.user.clients, self.fleet

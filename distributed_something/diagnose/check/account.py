@@ -15,7 +15,7 @@ from distributed_something.core.errors import (
     format_lookup_error,
     is_login_error,
 )
-from distributed_something.core.names import CHINA_DOMAIN_SUFFIX
+from distributed_something.core.names import CHINA_DOMAIN_SUFFIX, SHARED_APP
 from distributed_something.core.tags import parse_tags
 from distributed_something.diagnose.check.findings import (
     Finding,
@@ -197,21 +197,19 @@ def is_log_export_allowed(policy: Mapping[str, Any], region: str) -> bool:
 
 
 def check_name_owners(lookups: Lookups) -> Iterator[Finding]:
-    """Check that the queues, the cluster, and the service do not belong to another app."""
+    """Check that the job queue, cluster, and service do not belong to another app, and who else uses the others."""
     settings, app = lookups.settings, lookups.settings.APP_NAME
     findings = [
-        *judge_queue_owner(settings.SQS_QUEUE_NAME, lookups.job_queue.value, app, "SQS_QUEUE_NAME"),
-        *judge_queue_owner(
-            settings.SQS_DEAD_LETTER_QUEUE, lookups.dead_letter_queue.value, app, "SQS_DEAD_LETTER_QUEUE"
-        ),
+        *judge_queue_owner(settings.SQS_QUEUE_NAME, lookups.job_queue.value, app),
+        *judge_dead_letter_owner(settings.SQS_DEAD_LETTER_QUEUE, lookups.dead_letter_queue.value, app),
         *judge_cluster_owner(settings.ECS_CLUSTER, lookups.cluster.value, app),
         *judge_service_owner(settings.names.service, lookups.service.value, app),
     ]
     yield from findings or [build_ok_finding("names", "no other app uses the queues, the cluster, or the service")]
 
 
-def judge_queue_owner(name: str, queue: QueueFacts | None, app: str, key: str) -> Iterator[Finding]:
-    """Check the queue's `app` tag.
+def judge_queue_owner(name: str, queue: QueueFacts | None, app: str) -> Iterator[Finding]:
+    """Check the job queue's `app` tag.
 
     If two apps share a queue, their jobs get mixed up. Without the tag, the roles that setupAWS creates do not allow
     workers to receive jobs.
@@ -220,16 +218,41 @@ def judge_queue_owner(name: str, queue: QueueFacts | None, app: str, key: str) -
         return
     owner = queue.tags.get("app")
     if not owner:
-        yield build_warning_finding(
-            "names", f"the queue {name} has no `app` tag, which permissions depend on", "run setup, which adds it"
-        )
+        yield _build_missing_tag_finding(name)
+    elif owner == SHARED_APP:
+        problem = f"the queue {name} is a dead-letter queue that several apps share"
+        yield build_wrong_finding("names", problem, "choose another SQS_QUEUE_NAME", is_user_error=True)
     elif owner != app:
         yield build_wrong_finding(
             "names",
             f"the queue {name} belongs to the app {owner}: its jobs would get mixed up with yours",
-            f"choose another {key}",
+            "choose another SQS_QUEUE_NAME",
             is_user_error=True,
         )
+
+
+def judge_dead_letter_owner(name: str, queue: QueueFacts | None, app: str) -> Iterator[Finding]:
+    """Check the dead-letter queue's `app` tag, and that it is not a job queue. Apps may share a dead-letter queue."""
+    if queue is None:
+        return
+    owner = queue.tags.get("app")
+    if queue.dead_letter_queue:
+        yield build_wrong_finding(
+            "names",
+            f"the queue {name} is a job queue: it has a dead-letter queue itself, {queue.dead_letter_queue}",
+            "choose another SQS_DEAD_LETTER_QUEUE",
+            is_user_error=True,
+        )
+    elif not owner:
+        yield _build_missing_tag_finding(name)
+    elif owner != app:
+        sharing = "several apps share it" if owner == SHARED_APP else f"it belongs to the app {owner}"
+        yield build_ok_finding("names", f"the dead-letter queue {name} is not only yours ({sharing}); cleanup keeps it")
+
+
+def _build_missing_tag_finding(queue: str) -> Finding:
+    problem = f"the queue {queue} has no `app` tag, which permissions depend on"
+    return build_warning_finding("names", problem, "run setup, which adds it")
 
 
 def judge_cluster_owner(name: str, cluster: Mapping[str, Any] | None, app: str) -> Iterator[Finding]:

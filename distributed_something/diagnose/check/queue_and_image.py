@@ -143,7 +143,7 @@ def check_job_queues(lookups: Lookups) -> Iterator[Finding]:
             f"failed jobs should go to {name}, but they go to {actual_name}",
             "run setup, which corrects it",
         )
-    yield from judge_dead_letter_queue(name, lookups.dead_letter_queue.value)
+    yield from judge_dead_letter_queue(name, lookups.dead_letter_queue.value, settings.APP_NAME)
 
 
 def judge_job_queue(name: str, queue: QueueFacts | None, machines: int, slots: int) -> Iterator[Finding]:
@@ -169,15 +169,16 @@ def judge_job_queue(name: str, queue: QueueFacts | None, machines: int, slots: i
         yield build_ok_finding("queue", message, details=details)
 
 
-def judge_dead_letter_queue(name: str, queue: QueueFacts | None) -> Iterator[Finding]:
-    """Check that the dead-letter queue exists and contains no failed jobs from an earlier run."""
+def judge_dead_letter_queue(name: str, queue: QueueFacts | None, app: str) -> Iterator[Finding]:
+    """Check that the dead-letter queue exists, and mention failed jobs from earlier runs if it is the app's own."""
     if queue is None:
         yield build_wrong_finding("queue", f"there is no dead-letter queue {name}", "run setup first")
-    elif queue.counts.jobs:
-        yield build_warning_finding(
+    elif queue.counts.jobs and queue.tags.get("app") in (app, None):
+        yield build_ok_finding(
             "queue",
-            f"{format_count(queue.counts.jobs, 'failed job')} from an earlier run in {name}",
-            "look at them first; the summary of this run would count them too",
+            f"{format_count(queue.counts.jobs, 'failed job')} in {name}; failed jobs of earlier runs are not counted, "
+            "but cleanup keeps a queue that contains them",
+            "cleanup --failed-too deletes them",
             details={"dead": queue.counts.jobs},
         )
 

@@ -18,16 +18,9 @@ def diagnose_missing_queue(evidence: Evidence) -> Iterator[Cause]:
 def diagnose_empty_queue(evidence: Evidence) -> Iterator[Cause]:
     if evidence.counts is None or evidence.counts.jobs:
         return
-    if evidence.failed_jobs:
-        yield Cause(
-            96,
-            "all remaining jobs have failed",
-            f"{format_count(evidence.failed_jobs, 'job')} in the dead-letter queue, none waiting",
-            "read their records under runs/ in the bucket, correct the cause, then submit them again",
-        )
-    else:
-        proof = f"the queue {evidence.subject.queue} is empty"
-        yield Cause(95, "there are no jobs", proof, "run submitJob, unless the run is finished")
+    proof = f"the queue {evidence.subject.queue} is empty"
+    remedy = "run submitJob, unless the run is finished; monitor then ends the run and lists the jobs that failed"
+    yield Cause(95, "there are no jobs", proof, remedy)
 
 
 def diagnose_cost_limit(evidence: Evidence) -> Iterator[Cause]:

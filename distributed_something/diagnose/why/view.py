@@ -15,7 +15,7 @@ from distributed_something.observe.evidence import Evidence
 _JSON_KEYS = {
     "title": "what",
     "evidence": "seen",
-    "failed_jobs": "dead",
+    "dead_letters": "dead",
     "fleet_events": "events",
     "registered_count": "registered",
     "cluster_machines": "joined",
@@ -36,7 +36,7 @@ _JSON_KEYS = {
 }
 _PART_LABELS = {
     "counts": "jobs",
-    "failed_jobs": "failed jobs",
+    "dead_letters": "dead-letter queue",
     "fleet_events": "fleet events",
     "registered_count": "cluster",
     "cluster_machines": "machines in the cluster",

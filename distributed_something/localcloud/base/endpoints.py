@@ -65,12 +65,18 @@ def build_worker_environment(moto: str, ministack: str, region: str) -> dict[str
 
 
 def build_task_environment(moto: str, ministack: str, region: str, task_id: str, instance_id: str) -> dict[str, str]:
-    """Return the variables for a task: the worker variables and the addresses of its ECS agent and EC2 metadata."""
+    """Return the variables for a task.
+
+    In addition to the worker variables, these are the addresses of its ECS agent and EC2 metadata, its name (its host
+    name is this computer's), and how often it writes its journal, which `monitor` shows almost live.
+    """
     return {
         **build_worker_environment(moto, ministack, region),
         "ECS_AGENT_URI": f"{moto}{AGENT_PATH}{task_id}",
         "AWS_EC2_METADATA_DISABLED": "false",
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{moto}{METADATA_PATH}{instance_id}",
+        "LOCAL_CONTAINER": task_id,
+        "JOURNAL_SECONDS": "1",
     }
 
 

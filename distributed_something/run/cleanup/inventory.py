@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from distributed_something.aws.clients import Clients
 from distributed_something.core.text import format_row
 from distributed_something.observe.collect import UncheckedPart, collect_lookup_results
+from distributed_something.observe.queue_resources import iter_named_queue, iter_tagged_queues
 from distributed_something.observe.resources import (
     Resource,
     ResourceKind,
@@ -29,13 +30,12 @@ from distributed_something.observe.resources import (
     iter_ecs_resources,
     iter_idle_alarms,
     iter_monitor_rules,
-    iter_named_queues,
     iter_tagged_fleets,
     iter_tagged_machines,
-    iter_tagged_queues,
     iter_tagged_templates,
     iter_tagged_volumes,
 )
+from distributed_something.run.cleanup.dead_letter_queue import iter_dead_letter_queue
 
 if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
@@ -146,9 +146,9 @@ def format_inventory(inventory: Inventory) -> str:
 
 def _iter_run_listers(clients: Clients, names: RunNames) -> Iterator[tuple[str, ResourceLister]]:
     run, app = names.run, names.run.MONITOR_APP_NAME
-    queues = (run.MONITOR_QUEUE_NAME, names.dead_letter_queue)
     yield from _iter_common_listers(clients, app)
-    yield "queues", partial(iter_named_queues, clients.sqs, app, queues)
+    yield "the queue", partial(iter_named_queue, clients.sqs, app, run.MONITOR_QUEUE_NAME)
+    yield "the dead-letter queue", partial(iter_dead_letter_queue, clients.sqs, run, names.dead_letter_queue)
     yield "the service", partial(iter_app_services, clients.ecs, run.MONITOR_ECS_CLUSTER, app)
     yield "the cluster", partial(iter_app_clusters, clients.ecs, run.MONITOR_ECS_CLUSTER, app)
     yield "task definitions", partial(iter_app_task_definitions, clients.ecs, app)

@@ -20,7 +20,7 @@ from distributed_something.aws.sqs import find_queue, is_missing_queue_error
 from distributed_something.core.errors import AWSError, CloudError, explain_aws_error, get_error_code
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.names import build_monitor_rule_name
-from distributed_something.observe.queue import QueueState, observe_queue
+from distributed_something.observe.queue import observe_queue
 from distributed_something.observe.resources import (
     Resource,
     ResourceKind,
@@ -34,6 +34,7 @@ from distributed_something.observe.resources import (
     iter_tagged_volumes,
 )
 from distributed_something.observe.service import observe_service
+from distributed_something.run.cleanup.dead_letter_queue import find_kept_dead_letter_queue
 from distributed_something.run.cleanup.report import (
     CleanupReport,
     FailedRemoval,
@@ -58,7 +59,10 @@ class CleanupRequest:
     """The run to clean up, the name of its dead-letter queue, and options for the cleanup.
 
     `pause`: seconds between two attempts at a step. `whole_app`: delete all of the app's fleets and machines, not only
-    the ones that belong to the run. `failed_too`: delete the dead-letter queue even if it contains failed jobs.
+    the ones that belong to the run. `count_recorded_failures`: returns how many of the run's jobs failed, if every
+    job has a final record, else 0; it is called when everything that costs money is stopped. A dead-letter queue that
+    holds more messages is kept.
+    `failed_too`: delete the dead-letter queue whatever it holds. Neither applies to one that others use.
     `retry_steps`: False for a caller that repeats the cleanup itself. `keep_rule`: keep the rule that calls the
     auto-monitor. `ended_at`: when the run had no jobs left, in seconds since 1970. If a newer batch has used the same
     names since then, resources with these names are kept for that batch.
@@ -68,6 +72,7 @@ class CleanupRequest:
     dead_letter_queue: str
     pause: float = STEP_PAUSE_SECONDS
     whole_app: bool = False
+    count_recorded_failures: Callable[[], int] = lambda: 0
     failed_too: bool = False
     retry_steps: bool = True
     keep_rule: bool = False
@@ -243,7 +248,7 @@ def _delete_dashboard(clients: Clients, run: CleanupRequest, report: CleanupRepo
 
 
 def _delete_dead_letter_queue(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:
-    """Delete the dead-letter queue.
+    """Delete the dead-letter queue, unless others use it or it holds more failed jobs than the records.
 
     The job queue is deleted after this step, because a repeated cleanup reads the name of the dead-letter queue from
     the job queue's attributes.
@@ -251,18 +256,11 @@ def _delete_dead_letter_queue(clients: Clients, run: CleanupRequest, report: Cle
     queue = observe_queue(clients.sqs, run.dead_letter_queue)
     if queue is None:
         return
-    if reason := _find_keep_reason(clients, run, queue):
-        report.kept.append(KeptResource(ResourceKind.DEAD_LETTER_QUEUE, queue.name, reason, queue.counts.jobs))
+    limit = None if run.failed_too else run.count_recorded_failures()
+    if kept := find_kept_dead_letter_queue(clients.sqs, run.monitor_file, queue, limit):
+        report.kept.append(kept)
     else:
         _delete_queue_at(clients, queue.url, RemovedResource(ResourceKind.DEAD_LETTER_QUEUE, queue.name), report)
-
-
-def _find_keep_reason(clients: Clients, run: CleanupRequest, queue: QueueState) -> KeepReason | None:
-    pages = clients.sqs.get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=queue.url)
-    names = (source.rsplit("/", 1)[-1] for page in pages for source in page.get("queueUrls", []))
-    if any(name != run.monitor_file.MONITOR_QUEUE_NAME for name in names):
-        return KeepReason.OTHER_QUEUES
-    return KeepReason.FAILED_JOBS if queue.counts.jobs and not run.failed_too else None
 
 
 def _delete_queue(clients: Clients, run: CleanupRequest, report: CleanupReport) -> None:

@@ -15,7 +15,9 @@ from distributed_something.run.cleanup.export_logs import ExportOutcome, format_
 class KeepReason(Enum):
     """The reason why cleanup keeps a resource on purpose."""
 
+    OTHER_APP = "it belongs to the app {owner}, whose cleanup deletes it"
     OTHER_QUEUES = "other queues use it"
+    SHARED_QUEUE = "several apps share it"
     OTHER_SERVICES = "other services use it"
     FAILED_JOBS = "failed jobs in it: {count}; cleanup --failed-too deletes it"
     CLEAN_DASHBOARD = "CLEAN_DASHBOARD is 'False'"
@@ -38,12 +40,17 @@ class RemovedResource:
 
 @dataclass(frozen=True)
 class KeptResource:
-    """A resource that is kept on purpose. `count`: the number to insert into the reason."""
+    """A resource that is kept on purpose. `count` and `owner` (an app): what to insert into the reason."""
 
     kind: ResourceKind
     name: str
     reason: KeepReason
     count: int = 0
+    owner: str = ""
+
+    @property
+    def reason_text(self) -> str:
+        return self.reason.value.format(count=self.count, owner=self.owner)
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,6 @@ def _iter_kept(report: CleanupReport) -> Iterator[str]:
         batch = report.next_batch
         yield f"queue {batch.queue} and other resources of {batch.app}: a newer batch uses them"
     for kept in report.kept:
-        yield f"{kept.kind} {kept.name} ({kept.reason.value.format(count=kept.count)})"
+        yield f"{kept.kind} {kept.name} ({kept.reason_text})"
     for outcome in report.exports:
         yield format_export_outcome(outcome)

@@ -8,22 +8,20 @@ AWS's clock.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from distributed_something.aws.s3 import parse_response_time
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.observe.run_start import RunStart
 from distributed_something.observe.snapshot import RunSnapshot
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-
-# The dates in AWS responses are rounded to the second. A local clock that differs by at most this is more precise.
-CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -31,23 +29,33 @@ class RunHistory:
     """The information from all snapshots so far. Times are in seconds since 1970.
 
     `at`: the time of the last snapshot. `empty_since`: when the queue became empty. `empty_looks`: how many snapshots
-    in a row have shown an empty queue. `first_…`: the counts in the first snapshot. `recent`: (time, jobs) for each
-    snapshot within the settling time. `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at
-    that time, in USD. `closed`: whether the monitor has closed the run because of MAX_COST. `ended`: when the run had
-    no jobs left. From then on, the run is cleaned up even if new jobs appear under the same names.
+    in a row have shown an empty queue. `submissions_since`, `other_jobs`, `dead_letters`: the run's start, as in
+    RunStart; None if an older version started the run. `failing_since`: since when attempts have failed or containers
+    have paused while no job has succeeded. `recent`: (time, jobs) for each snapshot within the settling time. `cost`:
+    the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`: whether the
+    monitor has closed the run because of MAX_COST. `ended`: when the run had no jobs left. From then on, the run is
+    cleaned up even if new jobs appear under the same names.
     """
 
     at: float | None = None
     empty_since: float | None = None
     empty_looks: int = 0
-    first_jobs: int | None = None
-    first_dead: int = 0
-    first_submitted: int = 0
+    submissions_since: float | None = None
+    other_jobs: int | None = None
+    dead_letters: int | None = None
+    failing_since: float | None = None
     recent: tuple[tuple[float, int], ...] = ()
     cost: float = 0.0
     hourly: float = 0.0
     closed: bool = False
     ended: float | None = None
+
+    @property
+    def start(self) -> RunStart | None:
+        """The run's start, or None if it is unknown."""
+        if self.submissions_since is None or self.other_jobs is None:
+            return None
+        return RunStart(self.submissions_since, self.other_jobs, self.dead_letters or 0)
 
     @property
     def most_jobs(self) -> int:
@@ -63,10 +71,10 @@ def update_history(history: RunHistory, snapshot: RunSnapshot, settling_seconds:
     updated = replace(
         history, at=at, recent=(*recent, (snapshot.at, snapshot.jobs)), cost=cost, hourly=snapshot.hourly or 0.0
     )
-    if history.first_jobs is None and snapshot.queue is not None:
-        updated = replace(
-            updated, first_jobs=snapshot.jobs, first_dead=snapshot.dead, first_submitted=snapshot.submitted or 0
-        )
+    has_no_success = not (snapshot.totals.done or snapshot.totals.already_there)
+    is_failing = has_no_success and bool(snapshot.totals.attempts or snapshot.paused)
+    failing_since = snapshot.at if history.failing_since is None else history.failing_since
+    updated = replace(updated, failing_since=failing_since if is_failing else None)
     if snapshot.jobs > 0:
         return replace(updated, empty_since=None, empty_looks=0)
     since = snapshot.at if history.empty_since is None else history.empty_since
@@ -89,12 +97,12 @@ def load_history(s3: S3Client, file: MonitorFile, now: float) -> tuple[RunHistor
         response: Any = s3.get_object(Bucket=file.MONITOR_BUCKET_NAME, Key=build_history_key(file))
     except ClientError as error:
         if is_missing_object(error):
-            return default, _parse_response_time(error.response, now)
+            return default, parse_response_time(error.response, now)
         raise
     try:
-        return _parse_history(json.loads(response["Body"].read()), default), _parse_response_time(response, now)
+        return _parse_history(json.loads(response["Body"].read()), default), parse_response_time(response, now)
     except (ValueError, TypeError):
-        return default, _parse_response_time(response, now)
+        return default, parse_response_time(response, now)
 
 
 def save_history(s3: S3Client, file: MonitorFile, history: RunHistory) -> None:
@@ -104,27 +112,16 @@ def save_history(s3: S3Client, file: MonitorFile, history: RunHistory) -> None:
     )
 
 
-def reopen_history(s3: S3Client, file: MonitorFile) -> None:
-    """Remove the end of the run from its history, so that startCluster can continue the run.
+def open_history(s3: S3Client, file: MonitorFile, observe_start: Callable[[], RunStart]) -> None:
+    """Save the history of a run that starts now, or continue the history of an unfinished start.
 
-    This is needed if a monitor was killed just after it began to end the run. AWS errors are not caught.
+    A monitor may have begun to end the run if its start was interrupted. `observe_start` is called if the run's start
+    is not known yet. AWS errors are not caught.
     """
     history, _ = load_history(s3, file, 0.0)
-    if history.ended is not None:
-        save_history(s3, file, replace(history, ended=None, empty_since=None, empty_looks=0))
-
-
-def _parse_response_time(response: Any, now: float) -> float:
-    """Return when AWS sent this response.
-
-    All monitors of a run share one history, but their clocks may differ.
-    """
-    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
-    try:
-        at = parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return now
-    return now if abs(at - now) <= CLOCK_TOLERANCE_SECONDS else at
+    if history.start is None:
+        history = replace(history, **asdict(observe_start()))
+    save_history(s3, file, replace(history, ended=None, empty_since=None, empty_looks=0))
 
 
 def _compute_cost_since(history: RunHistory, snapshot: RunSnapshot) -> float:
@@ -144,11 +141,9 @@ def _parse_history(content: Any, default: RunHistory) -> RunHistory:
     values = {field.name: content[field.name] for field in fields(RunHistory) if field.name in content}
     recent = tuple((float(at), int(jobs)) for at, jobs in values.pop("recent", ()))
     history = replace(default, **values, recent=recent)
-    required = (
-        history.empty_looks, history.first_dead, history.first_submitted, history.cost, history.hourly,
-        history.at or 0.0,
-    )  # fmt: skip
-    optional = (history.empty_since or 0, history.first_jobs or 0, history.ended or 0)
-    if not all(isinstance(number, (int, float)) for number in (*required, *optional)):
+    required = (history.empty_looks, history.cost, history.hourly, history.at)
+    optional = (history.empty_since, history.ended, history.failing_since, history.submissions_since,
+                history.other_jobs, history.dead_letters)  # fmt: skip
+    if not all(isinstance(number, (int, float)) for number in (*required, *(each or 0 for each in optional))):
         raise TypeError("not a history")
     return history

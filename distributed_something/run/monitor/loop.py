@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from distributed_something.aws.ec2_fleet import cancel_fleet
 from distributed_something.aws.ecs import stop_tasks
-from distributed_something.aws.spot_prices import SpotPriceCache
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import (
     AWSError,
-    CloudError,
     explain_aws_error,
     is_access_denied,
     is_login_error,
@@ -25,7 +23,7 @@ from distributed_something.core.errors import (
 )
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import format_paused_machine
-from distributed_something.observe.snapshot import RunSnapshot, observe_run
+from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.run.monitor.actions import carry_out_action
 from distributed_something.run.monitor.budget import format_cost_so_far
 from distributed_something.run.monitor.history import RunHistory, load_history, save_history, update_history
@@ -63,12 +61,10 @@ class Tick:
     is_scaling_down: bool = False
 
 
-def run_tick(
-    clients: Clients, file: MonitorFile, prices: SpotPriceCache, now: float, *, cheapest: bool, pace: Pace
-) -> Tick:
+def run_tick(clients: Clients, file: MonitorFile, caches: RunCaches, now: float, *, cheapest: bool, pace: Pace) -> Tick:
     """Observe the run, choose actions, and carry them out, except for ending the run. AWS errors are not caught."""
     history, now = load_history(clients.s3, file, now)
-    snapshot = observe_run(clients, file, prices, now)
+    snapshot = observe_run(clients, file, history.start, caches, now)
     history = update_history(history, snapshot, pace.settling_seconds)
     actions = choose_actions(snapshot, history, file, cheapest=cheapest or file.MONITOR_CHEAPEST, pace=pace)
     if EndReason.RUN in actions and history.ended is None:
@@ -96,17 +92,17 @@ class TickListener(Protocol):
 
 def watch_run(
     clients: Clients, file: MonitorFile, listener: TickListener, clock: Clock, *, cheapest: bool, pace: Pace
-) -> RunHistory:
-    """Run ticks until no jobs are left; return the final history.
+) -> Tick:
+    """Run ticks until the run is over; return the last tick, whose `end_reason` is not None.
 
     If AWS reports an error, print it and retry. Raise CloudError if the first snapshot fails because of a missing login
-    or permission, or if the run ends before all of its jobs are done.
+    or permission.
     """
-    prices, has_snapshot = SpotPriceCache(file.MONITOR_MACHINE_PRICE), False
+    caches, has_snapshot = RunCaches(clients.s3, file), False
     while True:
         pause = pace.interval_seconds
         try:
-            tick = run_tick(clients, file, prices, clock.now(), cheapest=cheapest, pace=pace)
+            tick = run_tick(clients, file, caches, clock.now(), cheapest=cheapest, pace=pace)
         except AWSError as error:
             explained_error = explain_aws_error("looking at the run", error)
             if not has_snapshot and (is_access_denied(error) or is_login_error(error)):
@@ -115,16 +111,14 @@ def watch_run(
         else:
             has_snapshot = True
             listener.show_snapshot(tick.snapshot, tick.history)
-            if tick.end_reason is EndReason.RUN:
-                return tick.history
             if tick.end_reason is not None:
-                raise stop_unfinished_run(clients, file, tick)
+                return tick
             pause = pace.short_interval_seconds if tick.is_scaling_down else pace.interval_seconds
         clock.sleep(pause)
 
 
-def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> CloudError:
-    """Stop the machines of a run that ends with jobs still in its queue; return the error that explains why.
+def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> str:
+    """Stop the machines of a run that ends with jobs still in its queue; return the sentence that explains why.
 
     Raise CloudError if the machines cannot be stopped.
     """
@@ -134,9 +128,9 @@ def stop_unfinished_run(clients: Clients, file: MonitorFile, tick: Tick) -> Clou
             cancel_fleet(clients.ec2, file.MONITOR_FLEET_ID)
     if tick.end_reason is EndReason.COST:
         cost = format_cost_so_far(tick.history.cost, file.MONITOR_MAX_COST)
-        return CloudError(COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.snapshot.jobs))
+        return COST_REACHED_MESSAGE.format(cost=cost, jobs=tick.snapshot.jobs)
     if tick.end_reason is EndReason.NOTHING_WORKS:
         paused = next(map(format_paused_machine, tick.snapshot.paused), None)
         reason = paused or "to find the cause, run why and read the records of the failed jobs"
-        return CloudError(NO_JOB_SUCCEEDS_MESSAGE.format(reason=reason))
-    return CloudError(FLEET_ENDED_MESSAGE.format(fleet=file.MONITOR_FLEET_ID))
+        return NO_JOB_SUCCEEDS_MESSAGE.format(reason=reason)
+    return FLEET_ENDED_MESSAGE.format(fleet=file.MONITOR_FLEET_ID)

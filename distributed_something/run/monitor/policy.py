@@ -95,7 +95,7 @@ def choose_actions(
         return [EndReason.RUN]
     if snapshot.queue and snapshot.queue.waiting and _is_fleet_gone(snapshot, file):
         return [EndReason.FLEET]
-    if _is_every_job_failing(snapshot, history):
+    if _is_every_job_failing(snapshot, history, pace):
         return [EndReason.NOTHING_WORKS]
     if file.MONITOR_MAX_COST and history.cost >= file.MONITOR_MAX_COST:
         return _choose_closing_actions(snapshot, history, pace)
@@ -130,15 +130,18 @@ def _is_fleet_gone(snapshot: RunSnapshot, file: MonitorFile) -> bool:
     return not snapshot.fleet.is_active and not snapshot.fleet.machines
 
 
-def _is_every_job_failing(snapshot: RunSnapshot, history: RunHistory) -> bool:
-    """Return whether no job has succeeded so far, and either all containers are paused or many jobs have failed."""
-    if snapshot.queue is None or history.first_jobs is None:
+def _is_every_job_failing(snapshot: RunSnapshot, history: RunHistory, pace: Pace) -> bool:
+    """Return whether no job has succeeded so far, and either all containers are paused or many jobs have failed.
+
+    This must have been so for the settling time, because a success in one container's journal may be seen later than
+    the failures in another's.
+    """
+    service = snapshot.service
+    if snapshot.queue is None or not snapshot.jobs or history.failing_since is None:
         return False
-    submitted = (snapshot.submitted or 0) - history.first_submitted
-    failed = snapshot.dead - history.first_dead
-    done = history.first_jobs + submitted - snapshot.jobs - failed
-    is_all_paused = snapshot.service is not None and len(snapshot.paused) >= snapshot.service.running > 0
-    return done <= 0 and snapshot.jobs > 0 and (is_all_paused or failed >= HOPELESS_FAILURE_COUNT)
+    is_all_paused = service is not None and len(snapshot.paused) >= service.running > 0
+    has_settled = snapshot.at - history.failing_since >= pace.settling_seconds
+    return has_settled and (is_all_paused or snapshot.totals.failed >= HOPELESS_FAILURE_COUNT)
 
 
 def _choose_closing_actions(snapshot: RunSnapshot, history: RunHistory, pace: Pace) -> list[MonitorAction]:

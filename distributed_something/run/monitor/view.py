@@ -12,7 +12,6 @@ from rich.text import Text
 
 from distributed_something.core.aws_errors import format_fleet_problem
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.core.output import Output
 from distributed_something.core.text import format_duration, format_row
 from distributed_something.observe.containers import format_paused_machine
 from distributed_something.observe.snapshot import RunSnapshot
@@ -23,6 +22,7 @@ from distributed_something.run.monitor.budget import (
     format_cost_warning,
 )
 from distributed_something.run.monitor.history import RunHistory
+from distributed_something.run.output import Output
 
 RATE_SNAPSHOT_COUNT = 20  # number of snapshots over which the jobs per minute are measured
 MIN_SHOWN_USD = 0.005  # USD; less than this rounds to 0.00
@@ -34,7 +34,7 @@ class MonitorView:
     def __init__(self, monitor_file: MonitorFile, output: Output) -> None:
         self._output = output
         self._app, self._limit = monitor_file.MONITOR_APP_NAME, monitor_file.MONITOR_MAX_COST
-        self._done_counts: deque[tuple[float, int]] = deque(maxlen=RATE_SNAPSHOT_COUNT)
+        self._ended_counts: deque[tuple[float, int]] = deque(maxlen=RATE_SNAPSHOT_COUNT)
         self._live = Live(console=output.screen, auto_refresh=False) if output.screen.is_terminal else None
         self._last_line = ""
         self._printed_keys: set[Hashable] = set()
@@ -74,11 +74,13 @@ class MonitorView:
             self._last_line = line
 
     def _format_facts(self, snapshot: RunSnapshot, history: RunHistory) -> list[tuple[str, str]]:
-        counts, fleet, service = snapshot.queue, snapshot.fleet, snapshot.service
-        facts = [("waiting", f"{counts.waiting:,}" if counts else "no queue"),
-                 ("running", f"{counts.running:,}" if counts else "0"),
-                 ("done", "unknown" if snapshot.done is None else f"{snapshot.done:,}"),
-                 ("failed", f"{snapshot.dead:,}"),
+        fleet, service, totals = snapshot.fleet, snapshot.service, snapshot.totals
+        facts = [("jobs", "unknown" if snapshot.submitted is None else f"{snapshot.submitted:,}"),
+                 ("waiting", f"{snapshot.waiting:,}" if snapshot.queue else "no queue"),
+                 ("running", f"{snapshot.running:,}"),
+                 ("done", f"{totals.done:,}"),
+                 *([("already there", f"{totals.already_there:,}")] if totals.already_there else []),
+                 ("failed", f"{totals.failed:,}"),
                  ("machines", f"{len(fleet.machines)}/{fleet.target}" if fleet else "none"),
                  ("containers", f"{service.running}/{service.desired}" if service else "none")]  # fmt: skip
         if history.cost >= MIN_SHOWN_USD or self._limit:
@@ -88,11 +90,11 @@ class MonitorView:
     def _format_forecast(self, snapshot: RunSnapshot, history: RunHistory) -> list[tuple[str, str]]:
         if history.empty_looks:
             return [("queue", "empty, confirming")]
-        if snapshot.done is None or snapshot.queue is None:
+        if snapshot.queue is None:
             return []
-        self._done_counts.append((snapshot.at, snapshot.done))
-        first_at, first_done = self._done_counts[0]
-        seconds, finished = snapshot.at - first_at, snapshot.done - first_done
+        self._ended_counts.append((snapshot.at, snapshot.totals.ended))
+        first_at, first_ended = self._ended_counts[0]
+        seconds, finished = snapshot.at - first_at, snapshot.totals.ended - first_ended
         if seconds <= 0 or finished <= 0:
             return []
         remaining_seconds = snapshot.queue.jobs * seconds / finished

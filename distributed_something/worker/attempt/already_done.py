@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from botocore.exceptions import ClientError
 
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.done_document import DoneDocument, do_results_exist, read_done_document
-from distributed_something.worker.attempt.job_record import is_record_done, read_record
+from distributed_something.worker.attempt.job_record import is_record_done, is_submission_done, read_record
 from distributed_something.worker.job.failures import is_access_denied
 from distributed_something.worker.job.job import Job
 from distributed_something.worker.machine.times import build_utc_timestamp
@@ -31,15 +30,13 @@ class PriorResults:
     `outputs`: the job's result files if it is done, else None. `listed_objects`: the objects at the job's output
     location, or None if they were not listed. `is_recorded`: whether the record from this run is about the same
     message, which was then delivered twice. If it is not, the job was already done, and `results_of` says which run
-    the results are from (None if unknown) and how old they are (a UTC timestamp). `superseded_record`: this run's
-    record if it says that the job is done, but its results do not count for this message.
+    the results are from (None if unknown) and how old they are (a UTC timestamp).
     """
 
     outputs: list[ResultFile] | None
     listed_objects: dict[str, ListedObject] | None = None
     is_recorded: bool = True
     results_of: dict[str, str | None] | None = None
-    superseded_record: dict[str, Any] | None = None
 
 
 def observe_prior_results(
@@ -61,13 +58,6 @@ def observe_prior_results(
     if is_first_attempt and search.expected_files:
         return search.find_listed_results()
     return search.find_recorded_results()
-
-
-def find_superseded_record(
-    context: WorkerContext, job: Job, message_id: str, again_since: float
-) -> dict[str, Any] | None:
-    """Return this run's record of the job if it says that the job is done, but is older than `again_since`."""
-    return _PriorResultsSearch(context, job, message_id, again_since).find_recorded_results().superseded_record
 
 
 def is_current_result(context: WorkerContext, job: str, key: str) -> bool:
@@ -97,25 +87,23 @@ class _PriorResultsSearch:
         if record is None or not is_record_done(record):
             return PriorResults(None)
         outputs = [ResultFile(**output) for output in record.get("outputs", [])]
-        recorded_id, ended = record.get("message_id"), record.get("ended")
-        if recorded_id and recorded_id == self.message_id:
+        if is_submission_done(record, self.message_id):
             return PriorResults(outputs)
-        # The config does not change during a run, so only the job's own number can differ from the record's.
-        if self._is_too_old(_parse_time(ended)) or len(self._select_countable(outputs)) < self.job.expected_files:
-            return PriorResults(None, superseded_record=record)
-        if not recorded_id:
-            return PriorResults(outputs)  # a record from an older worker does not say which message it is about
-        return PriorResults(
-            outputs, is_recorded=False, results_of={"run": self.context.settings.run, "modified": ended}
-        )
+        # The job was submitted twice during this run. The config does not change during a run, so only the job's own
+        # number of expected files can differ from when the record was written.
+        results_of = record.get("results_of") or {"run": self.context.settings.run, "modified": record.get("ended")}
+        is_too_old = self._is_too_old(_parse_time(results_of.get("modified")))
+        if is_too_old or len(self._select_countable(outputs)) < self.job.expected_files:
+            return PriorResults(None)
+        return PriorResults(outputs, is_recorded=False, results_of=results_of)
 
     def find_documented_results(self) -> PriorResults:
         """Return the results that the job's done document lists, or else this run's record."""
         document = read_done_document(self.context, self.job.id)
-        if document is None and self.again_since is None:
+        if document is None:
             return PriorResults(None)  # the usual case: the document is written before the record, so neither exists
-        outputs = self._select_countable(document.results) if document else []
-        if document is None or not self._does_document_count(document, outputs):
+        outputs = self._select_countable(document.results)
+        if not self._does_document_count(document, outputs):
             return self.find_recorded_results()
         results_of: dict[str, str | None] = {"run": document.run, "modified": document.time}
         return PriorResults(outputs, is_recorded=False, results_of=results_of)

@@ -44,6 +44,8 @@ class Attempt:
     time_limit: float = 0.0  # for the program, in seconds
     token: str = field(default_factory=lambda: secrets.token_hex(3))  # distinguishes attempts with the same number
     oom_kills: int = 0  # out-of-memory kills in this container before the program started
+    fetch_started: float | None = None  # when its inputs began to be fetched, in seconds since 1970
+    slot: int | None = None  # the number of the slot that took it, from 0
     has_started: bool = False  # whether the program was started
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
     result: Result | None = None
@@ -56,8 +58,6 @@ class Attempt:
     # results are from (`run`, None if unknown) and how old they are (`modified`, a UTC timestamp).
     is_recorded: bool = True
     results_of: dict[str, str | None] | None = None
-    # This run's record, if it says that the job is done but its results do not count for this message.
-    superseded_record: dict[str, Any] | None = None
     # Objects at the output location when the attempt began; None if they were not listed.
     listed_objects: dict[str, ListedObject] | None = None
 

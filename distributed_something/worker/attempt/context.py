@@ -7,13 +7,15 @@ from typing import Any
 
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.machine.clock import Clock
+from distributed_something.worker.machine.container_facts import ContainerFacts
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """A container's settings, clock, and SQS and S3 clients. A client that must not be used is None."""
+    """A container's settings, clock, facts, and SQS and S3 clients. A client that must not be used is None."""
 
     settings: Settings
     sqs: Any
     s3: Any
     clock: Clock = field(default_factory=Clock)
+    facts: ContainerFacts = field(default_factory=ContainerFacts)

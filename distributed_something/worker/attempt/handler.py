@@ -16,14 +16,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from distributed_something.worker.admission.health import has_disk_space
-from distributed_something.worker.attempt.already_done import (
-    find_superseded_record,
-    is_current_result,
-    observe_prior_results,
-)
+from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
 from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.job_record import is_record_done, read_record
+from distributed_something.worker.attempt.job_record import is_submission_done, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
@@ -34,6 +30,7 @@ from distributed_something.worker.job.failures import (
     JobAlreadyDone,
     LostLease,
     StaleMessage,
+    UploadError,
 )
 from distributed_something.worker.job.job import MAX_JOB_SECONDS, BadMessage, Folders, Inputs, Job, parse_message
 from distributed_something.worker.job.job_id import job_id
@@ -134,10 +131,8 @@ class JobHandler:
             end()
         except LostLease:
             self._finisher.log_lost_lease(attempt)
-        except AWS_ERRORS as error:
-            log.warning(
-                "%s: an AWS call failed; the job returns to the queue when its lease expires: %s", attempt.name, error
-            )
+        except (*AWS_ERRORS, UploadError, OSError) as error:
+            log.warning("%s: the job returns to the queue when its lease expires: %s", attempt.name, error)
         except Exception:  # the slot must continue; this job returns when its lease expires
             log.exception("the worker's own code failed at the end of %s", attempt.name)
         finally:
@@ -180,8 +175,10 @@ class JobHandler:
         make_job_folder(attempt.folders)
         with run_on_all_processors():
             job = self._hooks.make_job(attempt.message, attempt.folders, self._settings)
-        attempt.job, attempt.name = job, job.id
-        self._check_prior_results(attempt, job)
+        job.id = attempt.name  # a hook that reuses an id would mix up the records of two jobs
+        attempt.job = job
+        if self._settings.check_if_done:
+            self._check_prior_results(attempt, job)
         # SQS cannot enforce the limit alone: after a message is sent again, its receive count starts over.
         if attempt.failures >= self._settings.job_retries:
             raise Failed(f"failed {attempt.failures} times; the worker of the last attempt was lost", "crash")
@@ -190,25 +187,19 @@ class JobHandler:
         self._prepare_inputs(attempt, job)
 
     def _check_prior_results(self, attempt: Attempt, job: Job) -> None:
-        """Raise JobAlreadyDone if the job's results already exist and CHECK_IF_DONE_BOOL is set."""
-        if not self._settings.check_if_done:
-            if attempt.again_since is not None:
-                attempt.superseded_record = find_superseded_record(
-                    self._context, job, attempt.message_id, attempt.again_since
-                )
-            return
+        """Raise JobAlreadyDone if the job's results already exist."""
         prior = observe_prior_results(
             self._context, job, is_first_attempt=attempt.earlier_attempts == 0, message_id=attempt.message_id,
             again_since=attempt.again_since,
         )  # fmt: skip
-        attempt.listed_objects, attempt.superseded_record = prior.listed_objects, prior.superseded_record
+        attempt.listed_objects = prior.listed_objects
         if prior.outputs is not None:
             attempt.outputs, attempt.is_recorded = prior.outputs, prior.is_recorded
             attempt.results_of = prior.results_of
             raise JobAlreadyDone
 
     def _prepare_inputs(self, attempt: Attempt, job: Job) -> None:
-        folders = attempt.folders
+        folders, attempt.fetch_started = attempt.folders, self._clock.now()
         folders.input_dir.mkdir()
         folders.output_dir.mkdir()
         self._fetch_inputs(attempt, job, job.inputs)
@@ -229,7 +220,9 @@ class JobHandler:
         log.info("start %s (attempt %d)", job.id, attempt.number)
         attempt.oom_kills = self._tools.oom_kills.count_kills()
         attempt.time_limit = min(job.timeout_seconds, attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS)
-        surroundings = ProgramSurroundings(folders.root, folders.log, job.shell, monotonic=self._clock.monotonic)
+        surroundings = ProgramSurroundings(
+            folders.root, folders.log, job.shell, monotonic=self._clock.monotonic, now=self._clock.now
+        )
         self._tools.job_logs.follow_log(job.id, folders.log)
         attempt.has_started = True
         try:
@@ -289,7 +282,7 @@ class JobHandler:
 
     def _is_done_elsewhere(self, attempt: Attempt, job: Job) -> bool:
         """Return whether another attempt has finished the job in the meantime."""
-        return is_record_done(read_record(self._context, job.id), attempt.superseded_record)
+        return is_submission_done(read_record(self._context, job.id), attempt.message_id)
 
     def _claim_output_location(self, attempt: Attempt, job: Job) -> dict[str, ListedObject]:
         """Return the objects that this attempt's results may replace, after claiming them from attempts that died.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,27 @@ from distributed_something.worker.transfer.s3_file import (
     upload_whole_file,
 )
 
-DONE_STATE, FAILED_STATE, INTERRUPTED_STATE = "done", "failed", "interrupted"
+DONE_STATE, FAILED_STATE, INTERRUPTED_STATE, SKIPPED_STATE = "done", "failed", "interrupted", "skipped"
 # Workers recognize a claim by this text, so it must be the same in all versions.
 CLAIM_REASON = "its worker is lost, or still replaces what an earlier attempt left"
 BUSY_REASON = "other workers keep changing the job's record"
 MAX_WRITE_ATTEMPTS = 5
 MAX_PARALLEL_LOG_PARTS = 4
+MAX_EARLIER_ATTEMPTS = 20  # the newest ones are kept
+_SHORT_FORM_KEYS = ("state", "reason", "reason_class", "exit_code", "machine", "container", "started", "ended")
+
+
+@dataclass(frozen=True)
+class AttemptEnd:
+    """How an attempt ended.
+
+    `is_final`: whether this is the end of the job, rather than of one attempt that will be followed by another.
+    """
+
+    state: str
+    is_final: bool
+    reason: str | None = None
+    reason_class: str | None = None
 
 
 def build_record_key(settings: Settings, job: str) -> str:
@@ -75,61 +91,92 @@ def _read_record_and_etag(context: WorkerContext, job: str) -> tuple[dict[str, A
     return record if isinstance(record, dict) else None, response.get("ETag")
 
 
-def is_record_done(record: dict[str, Any] | None, superseded: dict[str, Any] | None = None) -> bool:
-    """Return whether the record says that the job's results are in S3.
+def is_record_done(record: dict[str, Any] | None) -> bool:
+    """Return whether the record says that the job's results are in S3, from this run or an earlier one."""
+    return record is not None and record.get("state") in (DONE_STATE, SKIPPED_STATE)
 
-    `superseded`: a record that does not count, because its results do not satisfy the current message.
+
+def is_submission_done(record: dict[str, Any] | None, message_id: str) -> bool:
+    """Return whether the record says that the job is done, and is about the same submission of the job.
+
+    A job that was submitted a second time has another message ID. Records from older workers have none.
     """
-    return record is not None and record.get("state") == DONE_STATE and record != superseded
+    return is_record_done(record) and (record or {}).get("message_id") in (None, message_id)
 
 
-def claim_job_results(context: WorkerContext, record: dict[str, Any], superseded: dict[str, Any] | None = None) -> bool:
+def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
     """Record that this attempt replaces an earlier attempt's files, and return False if the job is already done.
 
     From then on, a late record from the earlier attempt is rejected, because it would describe files that no longer
-    exist. `superseded` is a record that does not count as done. Raise UploadError if the record cannot be written.
+    exist. Raise UploadError if the record cannot be written.
     """
     for _ in range(MAX_WRITE_ATTEMPTS):
         existing, etag = _read_record_and_etag(context, record["job"])
-        if is_record_done(existing, superseded):
+        if is_submission_done(existing, record["message_id"]):
             return False
-        if _put_record(context, record["job"], json.dumps(record | {"log": None}, indent=1).encode(), etag):
+        claim = add_earlier_attempts(record, existing) | {"log": None}
+        if _put_record(context, record["job"], _encode_record(claim), etag):
             return True
     raise UploadError(BUSY_REASON)
 
 
 def write_record(
-    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False,
-    superseded: dict[str, Any] | None = None,
-) -> bool:  # fmt: skip
+    context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False
+) -> bool:
     """Write the job's log and record, and return False if another attempt's record must be kept.
 
     The other record is kept if it says that the job is done, or if this attempt was interrupted and a later attempt has
     already written a record. Conditional writes keep late requests from overwriting such a record.
 
     `has_own_results()` returns whether the results in S3 came from this attempt; if so, this attempt's record replaces
-    the other one. So it does if the other one is `superseded`. Raise LostLease if another attempt has claimed the
-    results, and UploadError if the record cannot be written.
+    the other one. Raise LostLease if another attempt has claimed the results, and UploadError if the record cannot be
+    written.
     """
-    body, job, etag = json.dumps(record, indent=1).encode(), record["job"], None
+    job, etag = record["job"], None
     if record["state"] != DONE_STATE or record["attempts"] > 1:
         existing, etag = _read_record_and_etag(context, job)
-        if existing != superseded and _has_precedence(existing, record, has_own_results):
+        if _has_precedence(existing, record, has_own_results):
             return False
         _check_claim(existing, record)
+        record = add_earlier_attempts(record, existing)
     if record["log"] is not None:
         bucket = context.settings.aws_bucket
         _upload_log(context.s3, bucket, record["log"].removeprefix(f"s3://{bucket}/"), log)
     for _ in range(MAX_WRITE_ATTEMPTS):
-        if _put_record(context, job, body, etag):
+        if _put_record(context, job, _encode_record(record), etag):
             return True
         existing, etag = _read_record_and_etag(context, job)
-        if existing == json.loads(body):
+        if existing == json.loads(_encode_record(record)):
             return True  # this attempt wrote it, but the response was lost
-        if existing != superseded and _has_precedence(existing, record, has_own_results):
+        if _has_precedence(existing, record, has_own_results):
             return False
         _check_claim(existing, record)
+        record = add_earlier_attempts(record, existing)
     raise UploadError(BUSY_REASON)
+
+
+def add_earlier_attempts(record: dict[str, Any], existing: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the record with the earlier attempts that the job's existing record shows, in short form, oldest first.
+
+    An attempt that left no trace, because its worker was lost, has the state "unknown". Attempts from an earlier
+    submission of the job are not included.
+    """
+    known: dict[int, dict[str, Any]] = {}
+    if existing is not None and existing.get("message_id") == record["message_id"]:
+        entries = [*(existing.get("earlier_attempts") or ()), {"attempt": existing.get("attempts"), **existing}]
+        known = {entry["attempt"]: entry for entry in entries if isinstance(entry.get("attempt"), int)}
+    numbers = range(max(1, record["attempts"] - MAX_EARLIER_ATTEMPTS), record["attempts"])
+    earlier = [
+        {"attempt": number, **{key: known[number].get(key) for key in _SHORT_FORM_KEYS}}
+        if number in known
+        else {"attempt": number, "state": "unknown"}
+        for number in numbers
+    ]
+    return record | {"earlier_attempts": earlier}
+
+
+def _encode_record(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, indent=1).encode()
 
 
 def _put_record(context: WorkerContext, job: str, body: bytes, etag: str | None) -> bool:
@@ -148,6 +195,10 @@ def _has_precedence(
     existing: dict[str, Any] | None, record: dict[str, Any], has_own_results: Callable[[], bool]
 ) -> bool:
     if existing is None:
+        return False
+    if record["state"] == SKIPPED_STATE and existing.get("state") == DONE_STATE:
+        return True  # the job was submitted again in the run that did it
+    if existing.get("message_id") not in (None, record["message_id"]):
         return False
     if record["state"] == INTERRUPTED_STATE and existing.get("attempts", 0) > record["attempts"]:
         return True
@@ -168,37 +219,55 @@ def _upload_log(s3: Any, bucket: str, key: str, log: Path) -> None:
         send(s3, log, bucket, key, lambda: None)
 
 
-def build_record(
-    context: WorkerContext, attempt: Attempt, state: str, reason: str | None, reason_class: str | None
-) -> dict[str, Any]:
-    """Return the record for an attempt that ended in `state`.
+def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> dict[str, Any]:
+    """Return the record for an attempt.
 
     Times are in UTC, and sizes are in bytes. `log` is null if the log is empty.
     """
     settings, ended = context.settings, context.clock.now()
     result, log = attempt.result, attempt.folders.log
     has_log = log.exists() and log.stat().st_size > 0
+    is_skipped = end.state == SKIPPED_STATE
     return {
         "job": attempt.name,
-        "state": state,
+        "state": end.state,
+        "final": end.is_final,
         "attempts": attempt.number,
         "app": settings.app_name,
         "run": settings.run,
         "machine": settings.machine,
+        "container": context.facts.container,
+        "slot": attempt.slot,
         "image": settings.image,
+        "image_digest": context.facts.image_digest,
+        "worker_version": context.facts.worker_version,
         "started": build_utc_timestamp(attempt.started),
+        "fetch_started": _build_timestamp(attempt.fetch_started),
+        "program_started": _build_timestamp(result.started) if result else None,
+        "program_ended": _build_timestamp(result.ended) if result else None,
         "ended": build_utc_timestamp(ended),
         "seconds": round(ended - attempt.started, 3),
         "program_seconds": round(result.seconds, 3) if result else None,
+        "time_limit_seconds": round(attempt.time_limit, 3) if attempt.has_started else None,
         "exit_code": result.exit_code if result else None,
-        "reason": reason,
-        "reason_class": reason_class,
-        "last_lines": read_last_lines(log) if reason and has_log else [],
+        "reason": end.reason,
+        "reason_class": end.reason_class,
+        "last_lines": read_last_lines(log) if end.reason and has_log else [],
         "peak_memory_bytes": result.peak_memory_bytes if result else None,
+        "memory_limit_bytes": context.facts.memory_limit_bytes,
         "cpu_seconds": round(result.cpu_seconds, 3) if result else None,
         "bytes_in": attempt.bytes_in,
-        "bytes_out": sum(output.size for output in attempt.outputs),
+        "inputs": [file.build_record_entry() for file in attempt.inputs],
+        "bytes_out": 0 if is_skipped else sum(output.size for output in attempt.outputs),
         "outputs": [output.build_record_entry() for output in attempt.outputs],
+        "overwritten": attempt.overwritten,
+        "results_of": attempt.results_of if is_skipped else None,
+        "earlier_attempts": [],
         "log": f"s3://{settings.aws_bucket}/{build_log_key(settings, attempt)}" if has_log else None,
-        "message": attempt.message,
+        "message_id": attempt.message_id,
+        "message": attempt.message or attempt.raw["Body"],
     }
+
+
+def _build_timestamp(seconds: float | None) -> str | None:
+    return None if seconds is None else build_utc_timestamp(seconds)

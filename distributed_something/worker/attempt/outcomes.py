@@ -13,11 +13,13 @@ A copy is always sent before the original is deleted.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from distributed_something.worker.attempt.attempt import Attempt, build_message_attributes
 from distributed_something.worker.attempt.context import WorkerContext
@@ -27,12 +29,15 @@ from distributed_something.worker.attempt.job_record import (
     DONE_STATE,
     FAILED_STATE,
     INTERRUPTED_STATE,
+    SKIPPED_STATE,
+    AttemptEnd,
     build_record,
     claim_job_results,
     write_record,
 )
 from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
 from distributed_something.worker.job.failures import AWS_ERRORS, Failed, JobAlreadyDone, LostLease, UploadError
+from distributed_something.worker.job.job_id import HASH_CHARACTERS
 from distributed_something.worker.program.program import read_last_lines
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
 from distributed_something.worker.transfer.shared_results import SHARED_FILE_CLASS, has_unchanged_shared_results
@@ -40,16 +45,17 @@ from distributed_something.worker.transfer.shared_results import SHARED_FILE_CLA
 MAX_LINE_CHARACTERS = 200  # of the log's last line that are quoted in a reason
 MAX_ATTRIBUTE_CHARACTERS = 1000  # in a message attribute
 # S3 is strongly consistent, so retrying does not make a missing object appear, nor does another job's file change.
-FINAL_REASON_CLASSES = frozenset({"missing input", SHARED_FILE_CLASS})
+FINAL_REASON_CLASSES = frozenset({"bad message", "missing input", SHARED_FILE_CLASS})
 log = logging.getLogger("worker")
 
 
 @dataclass(frozen=True)
 class OutcomeCallbacks:
-    """Callbacks that report how jobs end. The container uses them to judge its own health."""
+    """Callbacks that report how jobs end, for the container's health and its journal."""
 
     succeeded: Callable[[int], None]  # bytes of disk space that the job used
     failed: Callable[[str, str, str], None]  # job ID, reason, reason class
+    recorded: Callable[[dict[str, Any]], None] = lambda record: None  # the record, for the container's journal
 
 
 class AttemptFinisher:
@@ -75,7 +81,8 @@ class AttemptFinisher:
         if attempt.job is not None and attempt.job.needs_done_document:
             _check_lease(attempt)
             write_done_document(self._context, attempt)
-        if not self._write_record(attempt, DONE_STATE, has_own_results=lambda: self._has_own_results(attempt)):
+        end = AttemptEnd(DONE_STATE, is_final=True)
+        if not self._write_record(attempt, end, has_own_results=lambda: self._has_own_results(attempt)):
             raise JobAlreadyDone
         self._queue_deletion(attempt)
         self._callbacks.succeeded(attempt.bytes_in + sum(output.size for output in attempt.outputs))
@@ -83,19 +90,29 @@ class AttemptFinisher:
 
     def claim_results(self, attempt: Attempt) -> bool:
         """Write a record that reserves the job's results for this attempt; return False if the job is already done."""
-        record = build_record(self._context, attempt, INTERRUPTED_STATE, CLAIM_REASON, "crash")
-        return claim_job_results(self._context, record, attempt.superseded_record)
+        end = AttemptEnd(INTERRUPTED_STATE, is_final=False, reason=CLAIM_REASON, reason_class="crash")
+        record = build_record(self._context, attempt, end)
+        return claim_job_results(self._context, record)
 
     def record_skipped(self, attempt: Attempt) -> None:
-        """Delete the message of a job that is already done. If this run has no record for the job yet, write one."""
+        """Delete the message of a job that is already done, and record that the job was skipped.
+
+        Nothing is recorded if the message was delivered again after this run finished the job.
+        """
         if not attempt.is_recorded:
-            self._write_record(attempt, DONE_STATE)
+            self._write_record(attempt, AttemptEnd(SKIPPED_STATE, is_final=True))
         self._queue_deletion(attempt)
         log.info("skip %s: it is already done", attempt.name)
 
     def reject_message(self, attempt: Attempt, reason: str) -> None:
-        """Move a message to the dead-letter queue because retrying cannot help."""
+        """Record a message that retrying cannot help, and move it to the dead-letter queue.
+
+        The record of a message that is not JSON is named after a hash of its text.
+        """
         log.error("bad message %s: %s", attempt.raw.get("MessageId"), reason)
+        if not attempt.message:
+            attempt.name = f"message-{hashlib.sha256(attempt.raw['Body'].encode()).hexdigest()[:HASH_CHARACTERS]}"
+        self._write_record(attempt, self._build_failure(attempt, reason, "bad message"))
         self._move_to_dead_letters(attempt, reason)
 
     def log_lost_lease(self, attempt: Attempt) -> None:
@@ -111,7 +128,8 @@ class AttemptFinisher:
         log.info("interrupted %s: the job returns to the queue", attempt.name)
         self._resend_message(attempt)
         if attempt.has_started:
-            self._try_write_record(attempt, INTERRUPTED_STATE, "its worker was stopped", "interrupted")
+            end = AttemptEnd(INTERRUPTED_STATE, False, "its worker was stopped", "interrupted")
+            self._try_write_record(attempt, end)
 
     def renew_message(self, attempt: Attempt) -> None:
         """Replace a message with a new one because its lease would end before the job's time limit.
@@ -125,20 +143,28 @@ class AttemptFinisher:
     def record_failure(self, attempt: Attempt, reason: str, reason_class: str) -> None:
         """Record the failure, and return the job to the queue.
 
-        After the last attempt, or if retrying cannot help, move the message to the dead-letter queue instead.
+        After the last attempt, or if retrying cannot help, move the message to the dead-letter queue instead. That
+        requires the record, because everything that users see about failed jobs comes from records. If it cannot be
+        written, the message returns to the queue when its lease expires.
         """
         _check_lease(attempt)
         log.warning("failed %s (attempt %d): %s", attempt.name, attempt.number, reason)
-        if not self._try_write_record(attempt, FAILED_STATE, reason, reason_class):
+        end = self._build_failure(attempt, reason, reason_class)
+        write = self._write_record if end.is_final else self._try_write_record
+        if not write(attempt, end):
             self._delete_message(attempt)  # another attempt has finished the job
             return
         self._upload_failed_results(attempt)
         self._callbacks.failed(attempt.name, _format_reason(reason, attempt.folders.log), reason_class)
-        is_final = reason_class in FINAL_REASON_CLASSES or attempt.failures + 1 >= self._settings.job_retries
-        if is_final and self._settings.dead_letter_queue_url:
+        if end.is_final:
             self._move_to_dead_letters(attempt, f"{reason_class}: {reason}")
         else:
             self._return_message(attempt)
+
+    def _build_failure(self, attempt: Attempt, reason: str, reason_class: str) -> AttemptEnd:
+        is_last = reason_class in FINAL_REASON_CLASSES or attempt.failures + 1 >= self._settings.job_retries
+        is_final = is_last and bool(self._settings.dead_letter_queue_url)
+        return AttemptEnd(FAILED_STATE, is_final, reason, reason_class)
 
     def _has_own_results(self, attempt: Attempt) -> bool:
         job = attempt.job
@@ -149,19 +175,21 @@ class AttemptFinisher:
         )
 
     def _write_record(
-        self, attempt: Attempt, state: str, reason: str | None = None, reason_class: str | None = None,
-        has_own_results: Callable[[], bool] = lambda: False,
-    ) -> bool:  # fmt: skip
-        if state != INTERRUPTED_STATE:  # an interrupted attempt has already released its lease
+        self, attempt: Attempt, end: AttemptEnd, has_own_results: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Write the record and report it. Return False if another attempt's record must be kept."""
+        if end.state != INTERRUPTED_STATE:  # an interrupted attempt has already released its lease
             _check_lease(attempt)
-        record = build_record(self._context, attempt, state, reason, reason_class)
-        log_file, superseded = attempt.folders.log, attempt.superseded_record
-        return write_record(self._context, record, log_file, has_own_results, superseded)
+        record = build_record(self._context, attempt, end)
+        is_written = write_record(self._context, record, attempt.folders.log, has_own_results)
+        if is_written or end.state == SKIPPED_STATE:
+            self._callbacks.recorded(record)
+        return is_written
 
-    def _try_write_record(self, attempt: Attempt, state: str, reason: str, reason_class: str) -> bool:
+    def _try_write_record(self, attempt: Attempt, end: AttemptEnd) -> bool:
         """Write the record, and return False if another attempt's record must be kept. Errors are logged."""
         try:
-            return self._write_record(attempt, state, reason, reason_class)
+            return self._write_record(attempt, end)
         except (*AWS_ERRORS, UploadError, OSError) as error:
             log.warning("the record of %s could not be written: %s", attempt.name, error)
             return True

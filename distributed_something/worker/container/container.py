@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -30,6 +30,7 @@ from distributed_something.worker.attempt.job_record import build_record_address
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
 from distributed_something.worker.container.intake import JobIntake
+from distributed_something.worker.container.journal import Journal
 from distributed_something.worker.container.slot import Slot
 from distributed_something.worker.container.stop import STOP_RESERVE_SECONDS, StopRequest
 from distributed_something.worker.job.failures import AWS_ERRORS
@@ -37,6 +38,7 @@ from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log, stop_container_log
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.machine.clock import Clock
+from distributed_something.worker.machine.container_facts import read_container_facts
 from distributed_something.worker.machine.idle_alarm import ensure_idle_alarm
 from distributed_something.worker.machine.metadata import InstanceMetadata
 from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
@@ -68,8 +70,8 @@ class Container:
         self._settings, self._notices, self._metadata = settings, notices, metadata
         self._clock = Clock()
         clients = Clients(settings.docker_cores, settings.aws_region)
-        self._context = WorkerContext(settings, clients("sqs"), clients("s3"), self._clock)
-        self._logs, self._name = clients("logs"), socket.gethostname()
+        self._context = WorkerContext(settings, clients("sqs"), clients("s3"), self._clock, read_container_facts())
+        self._logs, self._name = clients("logs"), self._context.facts.container
         self._stop, self._ended, self._exit_code = StopRequest(self._clock.monotonic), threading.Event(), 0
         self.health = ContainerHealth(lambda: has_disk_space(settings.work_dir), self._has_other_pause)
         self.gate = AdmissionGate(self.health, settings.work_dir, self._clock.now)
@@ -82,7 +84,8 @@ class Container:
         )  # fmt: skip
         self._tools = ProgramTools(LauncherPool(settings.docker_cores), self._job_logs)
         self._deleter = MessageDeleter(self._context.sqs, settings.queue_url, self._keeper.release_lease)
-        callbacks = OutcomeCallbacks(self.gate.record_success, self.gate.record_failure)
+        self._journal = self._build_journal()
+        callbacks = OutcomeCallbacks(self.gate.record_success, self.gate.record_failure, self._journal.add_attempt)
         finisher = AttemptFinisher(self._context, self._keeper, callbacks, self._deleter.delete_soon)
         self._handler = JobHandler(self._context, hooks, self._keeper, self._stop, finisher, self._tools)
         self._intake = JobIntake(self._context, self._handler, self._stop, self.gate, read_boot_clock)
@@ -163,6 +166,7 @@ class Container:
         yield "leases", self._keeper.run
         yield "deletions", self._deleter.run
         yield "job-logs", self._job_logs.run
+        yield "journal", partial(self._journal.run, ended, settings.journal_seconds, self._clock.now)
         yield "health", partial(repeat, HEALTH_CHECK_SECONDS, self._build_health_report().tick)
         spot = SpotWatcher(self._metadata, self._handle_spot_notice, self.gate.pause_for_rebalance, self._clock.now)
         yield "spot", partial(spot.run, ended)
@@ -210,6 +214,17 @@ class Container:
             self._context.s3.put_object(Bucket=settings.aws_bucket, Key=key, Body=json.dumps(document).encode())
 
         return HealthReporter(self.health, write, settings.machine, self._name)
+
+    def _build_journal(self) -> Journal:
+        settings, facts = self._settings, self._context.facts
+
+        def write(number: int, body: bytes) -> None:
+            key = settings.keys.journal(facts.container, number)
+            self._context.s3.put_object(Bucket=settings.aws_bucket, Key=key, Body=body)
+
+        first_line = {**asdict(facts), "machine": settings.machine, "image": settings.image,
+                      "slots": settings.docker_cores}  # fmt: skip
+        return Journal(write, first_line, lambda: self._intake.count_running())
 
     def _build_mount(self) -> BucketMount:
         return BucketMount(build_mount_plan(self._context.s3, self._settings), self._handle_lost_mount)

@@ -85,6 +85,11 @@ class JobIntake:
             seconds = self._now() - self._running.pop(slot).started
         self.durations.add_program_time(seconds)
 
+    def count_running(self) -> int:
+        """Return how many programs are running."""
+        with self._lock:
+            return len(self._running)
+
     def run(self) -> None:
         """Poll the queue until the container must stop. Failed calls are retried after a pause."""
         pause = 1.0

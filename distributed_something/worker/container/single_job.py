@@ -28,6 +28,7 @@ from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.logs.container_log import start_container_log
 from distributed_something.worker.logs.job_log import JobLogs
 from distributed_something.worker.machine.clock import Clock
+from distributed_something.worker.machine.container_facts import read_container_facts
 from distributed_something.worker.machine.mount import BucketMount, MountError, build_mount_plan
 from distributed_something.worker.machine.worker_clients import Clients
 from distributed_something.worker.program.launcher import LauncherPool
@@ -56,7 +57,9 @@ def run_one_job(folder: Path, settings: Settings, hooks: Hooks) -> int:
     )  # fmt: skip
     verdict, launcher = Verdict(), LauncherPool(1)
     s3 = Clients(1, settings.aws_region)("s3")
-    context = WorkerContext(replace(settings, check_if_done=False, work_dir=folder), None, s3, clock)
+    context = WorkerContext(
+        replace(settings, check_if_done=False, work_dir=folder), None, s3, clock, read_container_facts()
+    )
     tools = ProgramTools(launcher, JobLogs(None, "", clock=clock))
     handler = _SingleJobHandler(context, hooks, keeper, stop, verdict, tools)
     try:

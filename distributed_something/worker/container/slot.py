@@ -32,6 +32,7 @@ class Slot:
         self._stop.wait(self._delay)
         upload: Future[None] | None = None
         while (attempt := self._intake.wait_for_attempt(self._number)) is not None:
+            attempt.slot = self._number
             has_results = self._handler.run_attempt(attempt)
             self._intake.record_program_end(self._number)
             if upload is not None:

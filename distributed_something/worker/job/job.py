@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from distributed_something.worker.job.addresses import BadAddress, check_input_address, is_bucket_name
-from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.job_id import add_missing_group, job_id
 from distributed_something.worker.job.placeholders import (
     TemplateError,
     fill_placeholders,
@@ -135,7 +135,10 @@ class Job:
 
 
 def parse_message(body: str) -> dict[str, Any]:
-    """Return the message in an SQS body. Raise BadMessage if it is not a JSON object with a `group`."""
+    """Return the message in an SQS body. Raise BadMessage if it is not a JSON object with a `group`.
+
+    In messages of published implementations, the group may also be under `Metadata` or `plate`.
+    """
     try:
         message = json.loads(body, object_hook=JobMessage)
         # This rejects lone surrogates ("\ud800"), which UTF-8 cannot encode.
@@ -144,6 +147,7 @@ def parse_message(body: str) -> dict[str, Any]:
         raise BadMessage(f"the message is not valid JSON in UTF-8 ({error})") from None
     if not isinstance(message, dict):
         raise BadMessage("the message is not a JSON object")
+    add_missing_group(message)
     if not isinstance(message.get("group"), (dict, str)):
         raise BadMessage("`group` is missing from the message, or is neither an object nor a string")
     return message

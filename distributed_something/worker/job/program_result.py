@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a program. If a signal ended the program, `exit_code` is the negated signal number."""
+    """The result of a program. If a signal ended the program, `exit_code` is the negated signal number.
+
+    `peak_memory_bytes` is the peak memory of the program and all processes that it started. It is sampled each second,
+    so shorter peaks can be missed, and memory that processes share is counted in each of them. It is at least the peak
+    of the largest single process, as the kernel reports it; on macOS, it is that value.
+
+    `started` and `ended` are in seconds since 1970: the start of the first command and the end of the last.
+    """
 
     exit_code: int
     seconds: float
@@ -15,10 +22,12 @@ class Result:
     cpu_seconds: float
     timed_out: bool = False
     stopped: bool = False
+    started: float = 0.0
+    ended: float = 0.0
 
     def add_earlier(self, earlier: Result) -> Result:
         """Return this result with the time and memory of an earlier command of the same job added."""
         return replace(
             self, seconds=earlier.seconds + self.seconds, cpu_seconds=earlier.cpu_seconds + self.cpu_seconds,
-            peak_memory_bytes=max(earlier.peak_memory_bytes, self.peak_memory_bytes),
+            peak_memory_bytes=max(earlier.peak_memory_bytes, self.peak_memory_bytes), started=earlier.started,
         )  # fmt: skip

@@ -103,3 +103,8 @@ class RunKeys:
     def summary(self) -> str:
         """The key of the human-readable summary that is written at the end of the run."""
         return f"{self.prefix}summary.txt"
+
+    @property
+    def summary_data(self) -> str:
+        """The key of the summary's numbers, as JSON."""
+        return f"{self.prefix}summary.json"

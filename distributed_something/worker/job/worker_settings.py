@@ -13,6 +13,7 @@ from distributed_something.worker.job.run_keys import RunKeys
 
 # The default time between SIGTERM and SIGKILL for `docker stop`. A task definition can override it.
 DOCKER_STOP_SECONDS = 10
+DEFAULT_JOURNAL_SECONDS = 60  # the shortest time between two writes of a container's journal, unless it is set
 
 
 class BadEnvironment(Exception):
@@ -44,6 +45,7 @@ class Settings(JobDefaults):
     necessary_string: str
     job_retries: int
     stop_seconds: int
+    journal_seconds: int
     mount_s3: bool
     idle_alarm: bool
     aws_region: str
@@ -75,6 +77,7 @@ def read_worker_settings(env: Mapping[str, str] = os.environ) -> Settings:
         necessary_string=env.get("NECESSARY_STRING", ""),
         job_retries=_read_number(env, "JOB_RETRIES", 10, least=1),
         stop_seconds=_read_number(env, "STOP_SECONDS", DOCKER_STOP_SECONDS, least=1),
+        journal_seconds=_read_number(env, "JOURNAL_SECONDS", DEFAULT_JOURNAL_SECONDS, least=1),
         mount_s3=_read_boolean(env, "MOUNT_S3", "False"),
         idle_alarm=_read_boolean(env, "IDLE_ALARM", "True"),
         aws_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION", ""),

@@ -31,6 +31,13 @@ _INSTANCE_ID_PATTERN = re.compile(r"i-[0-9a-f]{8,17}")
 _TOKEN_PATTERN = re.compile(r"[\w.+/=-]{1,1024}", re.ASCII)
 
 
+def build_direct_opener() -> OpenerDirector:
+    """Return an opener for addresses on this machine: without proxies, redirects, or schemes other than http."""
+    opener = OpenerDirector()
+    opener.add_handler(HTTPHandler())
+    return opener
+
+
 class InstanceMetadata:
     """A reader for instance metadata that threads can share. `now` is a monotonic clock in seconds."""
 
@@ -40,8 +47,7 @@ class InstanceMetadata:
         self._token, self._renew_at = "", 0.0
         self._disabled = env.get("AWS_EC2_METADATA_DISABLED", "").strip().lower() == "true"
         self._attempts = METADATA_ATTEMPTS_ON_ECS if "ECS_CONTAINER_METADATA_URI_V4" in env else METADATA_ATTEMPTS
-        self._opener = OpenerDirector()  # without handlers for proxies, redirects, or schemes other than http
-        self._opener.add_handler(HTTPHandler())
+        self._opener = build_direct_opener()
 
     @cached_property
     def is_on_ec2(self) -> bool:

@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -25,6 +24,7 @@ from distributed_something.worker.program.descendants import (
     signal_process_group,
 )
 from distributed_something.worker.program.memory import mark_oom_victim
+from distributed_something.worker.program.tree_memory import TreeMemory
 
 _MACHINE_ERRNOS = {errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC, errno.EIO}
 
@@ -95,21 +95,26 @@ class _LauncherSlot:
         self._channel.send_message(result)
 
     def _wait_for_program(self, program: int) -> dict[str, Any]:
+        memory = TreeMemory(os.getpid())
         while True:
             pid, status, usage = os.wait3(os.WNOHANG)  # also reaps orphans that the program left behind
+            memory.add_usage(usage)
             if pid == program:
-                unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
                 return {
                     "exit_code": os.waitstatus_to_exitcode(status),
                     "cpu_seconds": usage.ru_utime + usage.ru_stime,
-                    "peak_memory_bytes": usage.ru_maxrss * unit,
+                    "peak_memory_bytes": memory.peak_bytes,
                 }
             if not pid:
-                self._wait_for_event(program)
+                self._wait_for_event(program, memory.seconds_to_sample)
+                memory.sample_if_due()
 
-    def _wait_for_event(self, program: int) -> None:
-        """Wait until a process ends, or pass a signal from the worker on to the program."""
-        for end, _ in self._poll.poll():
+    def _wait_for_event(self, program: int, seconds: float | None) -> None:
+        """Wait until a process ends, or pass a signal from the worker on to the program.
+
+        Return after `seconds` even if nothing happens (None: no limit).
+        """
+        for end, _ in self._poll.poll(None if seconds is None else 1000 * seconds):
             if end == self._child_ended.fileno():
                 self._child_ended.recv(1024)
             else:

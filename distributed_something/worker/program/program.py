@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from distributed_something.worker.job.failures import Failed
@@ -39,7 +39,7 @@ class ProgramSurroundings:
     """The surroundings of a program, which runs in `folder` and appends its output to `log`.
 
     If `shell` is set, the command is one string for a shell. `monotonic` is the clock, in seconds, that is used to time
-    the program.
+    the program; `now` returns the time in seconds since 1970.
     """
 
     folder: Path
@@ -47,6 +47,7 @@ class ProgramSurroundings:
     shell: bool = False
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
     monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
 
 
 def run_command(
@@ -58,8 +59,10 @@ def run_command(
     words = ["/bin/sh", "-c", str(command)] if surroundings.shell else list(command)
     try:
         with launcher.open_program(surroundings.folder) as program:
+            started = surroundings.now()
             program.start(words, clean, surroundings.log)
-            return _wait_for_end(program, timeout_seconds, should_stop, surroundings.monotonic)
+            result = _wait_for_end(program, timeout_seconds, should_stop, surroundings.monotonic)
+            return replace(result, started=started, ended=surroundings.now())
     except ProgramStartError as error:
         kind = "machine" if error.is_machine_fault else "program"
         raise Failed(f"the program {words[0]!r} cannot be started: {error}", kind) from None

@@ -17,9 +17,9 @@ from distributed_something.aws.clients import Clients
 from distributed_something.core.clock import Clock
 from distributed_something.core.config_settings import load_settings
 from distributed_something.jobs.job_file import load_job_file
-from distributed_something.jobs.submission_journal import SubmissionJournal
-from distributed_something.jobs.submission_plan import plan_submission
-from distributed_something.jobs.submit import Submission, submit_jobs
+from distributed_something.jobs.submission.journal import SubmissionJournal
+from distributed_something.jobs.submission.plan import plan_submission
+from distributed_something.jobs.submission.submit import Submission, submit_jobs
 from tests.measure.bench import child, project
 from tests.measure.bench.report import Measurement
 
@@ -45,20 +45,24 @@ class InstantSqs:
     def send_message_batch(self, *, Entries: list[dict[str, str]], **_: str) -> dict[str, Any]:
         return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
 
-    def list_queue_tags(self, **_: str) -> dict[str, Any]:
+
+class InstantS3:
+    """A stand-in for an S3 client that accepts submitJob's document at once."""
+
+    def head_bucket(self, **_: str) -> dict[str, Any]:
         return {}
 
-    def tag_queue(self, **_: Any) -> dict[str, Any]:
+    def put_object(self, **_: Any) -> dict[str, Any]:
         return {}
 
 
 def _submit_jobs(config: Path, path: Path) -> None:
     clients: Any = Clients(boto3.Session("test", "test", region_name="us-east-1"))
-    assert clients.sqs  # create the real client, so that its memory is included, before the stand-in replaces it
-    clients.__dict__["sqs"] = InstantSqs()
+    assert clients.sqs  # create the real clients, so that their memory is included, before the stand-ins replace them
+    assert clients.s3
+    clients.__dict__.update(sqs=InstantSqs(), s3=InstantS3())
     job_file = load_job_file(path, lambda bucket, prefix: [])
-    journal = SubmissionJournal(path.parent / ".journal", resume=False)
-    submission = Submission(job_file, plan_submission(job_file), journal)
+    submission = Submission(job_file, plan_submission(job_file), SubmissionJournal(path))
     submit_jobs(
         clients,
         load_settings(config),

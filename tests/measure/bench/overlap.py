@@ -40,7 +40,7 @@ def measure_overlap(folder: Path, jobs: int) -> list[Measurement]:
 
 def _run_worker(url: str, slow_s3_url: str, folder: Path, jobs: int) -> float:
     folder.mkdir()
-    lab = WorkerLab(url, folder, max_receives=10, visibility=60)
+    lab = WorkerLab(url, folder, job_retries=10, visibility=60)
     for number in range(jobs):
         lab.put_object(f"in/{number}")
         command = ["/bin/sh", "-c", f'sleep {PROGRAM_SECONDS}; echo > "$0"', "{output_dir}/out"]

@@ -44,7 +44,7 @@ def measure_worker(folder: Path, jobs: int, rounds: int) -> list[Measurement]:
 def build_lab(url: str, folder: Path, jobs: int) -> WorkerLab:
     """Create a bucket and a queue that contains `jobs` jobs."""
     folder.mkdir()
-    lab = WorkerLab(url, folder, max_receives=10, visibility=120)
+    lab = WorkerLab(url, folder, job_retries=10, visibility=120)
     for first in range(0, jobs, 10):
         bodies = (_build_body(number) for number in range(first, min(first + 10, jobs)))
         entries = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(bodies)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed_something.worker.attempt import job_record
+from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.handler import Hooks, JobHandler, ProgramTools
 from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
@@ -57,12 +58,14 @@ class FakeQueue:
 
 
 def build_message(
-    body: Any = None, receives: int = 1, hours_since_first: float = 0, attributes: dict[str, str] | None = None
-) -> dict[str, Any]:
+    body: Any = None, receives: int = 1, hours_since_first: float = 0, attributes: dict[str, str] | None = None,
+    message_id: str = "message-1",
+) -> dict[str, Any]:  # fmt: skip
     """Return a message in the form that SQS returns, first received `hours_since_first` hours ago."""
     return {
+        "MessageId": message_id,
         "ReceiptHandle": "r",
-        "Body": json.dumps(body or MESSAGE),
+        "Body": body if isinstance(body, str) else json.dumps(body or MESSAGE),
         "Attributes": {
             "ApproximateReceiveCount": str(receives),
             "ApproximateFirstReceiveTimestamp": str(int((time.time() - hours_since_first * HOUR) * 1000)),
@@ -93,6 +96,7 @@ class AttemptHarness:
         self.clock, self.lease_clock = Clock(), time.monotonic
         self.queue, self.stop, self.s3 = FakeQueue(), StopRequest(time.monotonic), s3
         self.callback_calls: list[str] = []
+        self.recorded: list[dict[str, Any]] = []  # the records that were reported for the journal
         self.leases_to_release: list[Lease] = []
         self.settings = read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})
         self.keeper = LeaseKeeper(self.queue, QUEUE_URL, 30, lambda: self.lease_clock())
@@ -103,7 +107,7 @@ class AttemptHarness:
 
     def handle(
         self, body: Any = None, *, receives: int = 1, hours_since_first: float = 0,
-        attributes: dict[str, str] | None = None, **hooks: Any,
+        attributes: dict[str, str] | None = None, message_id: str = "message-1", **hooks: Any,
     ) -> None:  # fmt: skip
         """Take one message through all stages.
 
@@ -112,11 +116,19 @@ class AttemptHarness:
         """
         handler = self._build_handler(hooks)
         attempt = handler.take_message(
-            build_message(body, receives, hours_since_first, attributes or {}), self.lease_clock()
+            build_message(body, receives, hours_since_first, attributes or {}, message_id), self.lease_clock()
         )
         if handler.begin_attempt(attempt) and handler.run_attempt(attempt):
             handler.finish_attempt(attempt)
         self._check_cleanup()
+
+    def begin_attempt(self, body: Any = None) -> Attempt:
+        """Take one message through the first stage only, remove its folder, and return the attempt."""
+        handler = self._build_handler({})
+        attempt = handler.take_message(build_message(body), self.lease_clock())
+        handler.begin_attempt(attempt)
+        handler.return_attempt(attempt)
+        return attempt
 
     def return_message(self) -> None:
         """Return a message that was received but not started, as a container does when it ends."""
@@ -156,6 +168,7 @@ class AttemptHarness:
         callbacks = OutcomeCallbacks(
             lambda size: self.callback_calls.append("success"),
             lambda *args: self.callback_calls.append(": ".join(args[1:])),
+            self.recorded.append,
         )
         finisher = AttemptFinisher(self.context, self.keeper, callbacks, self._delete_soon)
         tools = ProgramTools(self.launcher, JobLogs(None, ""), self.oom_kills)

@@ -139,11 +139,10 @@ def observe(s3: Any, job: Job = JOB, *, first: bool = True, message_id: str = "m
     return observe_prior_results(context, job, is_first_attempt=first, message_id=message_id, again_since=again_since)
 
 
-def put_record(s3: Any, **more: Any) -> dict[str, Any]:
+def put_record(s3: Any, **more: Any) -> None:
     outputs = [build_entry(key) for key in ("out/j/a.tif", "out/j/b.tif")]
     record = {"job": "j", "state": "done", "outputs": outputs, "ended": "2026-11-23T10:45:00.000Z", **more}
     s3.put_object(Bucket="ours", Key=f"runs/App/{RUN}/jobs/j.json", Body=json.dumps(record))
-    return record
 
 
 def build_entry(key: str, content: bytes = b"xxx") -> dict[str, Any]:
@@ -181,10 +180,9 @@ def test_a_second_delivery_of_the_same_message_differs_from_a_job_that_is_alread
 
 
 def test_a_record_of_this_run_counts_only_if_its_results_satisfy_the_current_number_of_files(s3: Any) -> None:
-    record = put_record(s3, message_id="m")
+    put_record(s3, message_id="m")
     job = replace(JOB, expected_files=3)
-    prior = observe(s3, job, first=False, message_id="another")
-    assert (prior.outputs, prior.superseded_record) == (None, record)
+    assert observe(s3, job, first=False, message_id="another").outputs is None
     assert len(observe(s3, job, first=False).outputs) == 2  # the same message was delivered twice
     assert len(observe(s3, replace(JOB, expected_files=2), first=False, message_id="another").outputs) == 2
 
@@ -193,10 +191,17 @@ def test_a_record_of_this_run_counts_only_if_its_results_satisfy_the_current_num
 def test_a_record_of_this_run_that_is_older_than_a_submission_with_again_does_not_count(
     s3: Any, ended: str | None
 ) -> None:
-    record = put_record(s3, message_id="m", ended=ended)
-    prior = observe(s3, first=False, message_id="another", again="2026-11-23T10:45:00.000Z")
-    assert (prior.outputs, prior.superseded_record) == (None, record)
+    put_record(s3, message_id="m", ended=ended)
+    assert observe(s3, first=False, message_id="another", again="2026-11-23T10:45:00.000Z").outputs is None
     assert observe(s3, first=False, again="2026-11-23T10:45:00.000Z").outputs is not None
+
+
+def test_a_record_that_a_job_was_skipped_is_as_old_as_the_results_that_it_is_about(s3: Any) -> None:
+    origin = {"run": "20261101T000000Z", "modified": "2026-11-01T01:00:00.000Z"}
+    put_record(s3, message_id="m", state="skipped", results_of=origin)
+    assert observe(s3, first=False).is_recorded
+    assert observe(s3, first=False, message_id="another").results_of == origin
+    assert observe(s3, first=False, message_id="another", again="2026-11-02T00:00:00.000Z").outputs is None
 
 
 # Done documents

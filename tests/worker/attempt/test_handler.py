@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.handler import UPLOAD_RESERVE_SECONDS
 from distributed_something.worker.attempt.lease import MAX_LEASE_SECONDS
-from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.job.checks import usual_failure
 from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message
@@ -84,23 +82,13 @@ def test_prepare_can_fetch_inputs_that_are_listed_in_a_fetched_file(harness: Att
     assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["a.tif", "b.tif"]
 
 
-def test_an_attempt_knows_its_inputs_including_those_that_prepare_fetches(
-    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attempts: list[Attempt] = []
-    record_done = AttemptFinisher.record_done
-
-    def collect(finisher: AttemptFinisher, attempt: Attempt) -> None:
-        attempts.append(attempt)
-        record_done(finisher, attempt)
-
-    monkeypatch.setattr(AttemptFinisher, "record_done", collect)
+def test_the_record_lists_all_inputs_including_those_that_prepare_fetches(harness: AttemptHarness) -> None:
     keys = ("table.csv", "images/a.tif", "images/b.tif")
     put_objects(harness.s3, *keys)
     message = {"group": "g", "command": "true", "inputs": ["table.csv"]}
     harness.handle(message, prepare=lambda job, folders: folders.fetch(["images/"]))
     etags = [harness.s3.head_object(Bucket="ours", Key=key)["ETag"] for key in keys]
-    assert [file.build_record_entry() for file in attempts[0].inputs] == [
+    assert harness.read_record(job_id(message))["inputs"] == [
         {"address": f"s3://ours/{key}", "etag": etag, "size": len(key)} for key, etag in zip(keys, etags, strict=True)
     ]
 
@@ -269,3 +257,16 @@ def test_a_job_that_is_already_done_is_skipped_with_two_requests(harness: Attemp
     assert requests == ["ListObjectsV2", "GetObject"]
     harness.handle(receives=2)
     assert requests[2:] == ["GetObject"]
+
+
+def test_an_attempt_knows_when_its_inputs_began_to_be_fetched(harness: AttemptHarness) -> None:
+    harness.clock = Clock(now=build_clock(1000.0, 1007.0))
+    assert harness.begin_attempt().fetch_started == 1007.0
+    assert harness.begin_attempt({"group": "g", "command": ["{no_such_value}"]}).fetch_started is None
+
+
+def test_the_programs_times_are_read_from_the_containers_clock(harness: AttemptHarness) -> None:
+    results: list[Result] = []
+    harness.clock = Clock(now=lambda: 2000.0)
+    harness.handle(failure=lambda job, folders, result: results.append(result))
+    assert [(result.started, result.ended) for result in results] == [(2000.0, 2000.0)]

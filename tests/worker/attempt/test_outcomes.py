@@ -10,11 +10,13 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from distributed_something.worker.attempt import outcomes
 from distributed_something.worker.attempt.job_record import write_record
+from distributed_something.worker.container.stop import StopRequest
 from distributed_something.worker.job.failures import Interruption, StaleMessage
-from distributed_something.worker.job.job import BadMessage
+from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message
 from distributed_something.worker.job.job_id import job_id
+from distributed_something.worker.job.worker_settings import Settings
 from tests.support.objects import list_sizes, put_objects
-from tests.worker.attempt.attempt_harness import JOB_ID, MESSAGE, AttemptHarness, failing_hook
+from tests.worker.attempt.attempt_harness import JOB_ID, MESSAGE, SLOW_MESSAGE, AttemptHarness, failing_hook
 
 
 def test_a_message_is_deleted_only_after_its_record_is_written(
@@ -147,7 +149,7 @@ def test_a_job_that_has_not_started_when_the_worker_must_stop_is_sent_again_befo
 ) -> None:
     harness.handle(prepare=lambda *_: harness.stop.announce_end(1000), receives=2)
     assert harness.queue.calls == ["sent again", "deleted"]
-    assert harness.queue.sent_attributes == [{"tries": "1", "failures": "1"}]
+    assert harness.queue.sent_attributes == [{"tries": "1", "failures": "1", "first_id": "message-1"}]
     assert harness.read_record() == {}
 
 
@@ -159,7 +161,7 @@ def test_a_job_done_in_an_earlier_run_is_skipped_even_if_it_was_returned_before_
     harness.return_message()
     (attributes,) = harness.queue.sent_attributes
     harness.handle(attributes=attributes, failure=failing_hook)
-    assert harness.read_record()["state"] == "done"
+    assert harness.read_record()["state"] == "skipped"
     assert harness.queue.calls == ["sent again", "deleted", "deleted"]
 
 
@@ -189,7 +191,7 @@ def test_a_program_that_is_stopped_with_its_worker_is_recorded_as_interrupted_no
     record = harness.interrupt()
     assert (record["state"], record["reason_class"]) == ("interrupted", "interrupted")
     assert harness.queue.calls == ["sent again", "deleted"]
-    assert harness.queue.sent_attributes == [{"tries": "1", "failures": "0"}]
+    assert harness.queue.sent_attributes == [{"tries": "1", "failures": "0", "first_id": "message-1"}]
     assert harness.callback_calls == []
 
 
@@ -221,5 +223,86 @@ def test_a_message_that_is_too_old_for_its_jobs_time_limit_is_replaced_by_a_new_
     harness.handle(message, receives=receives, hours_since_first=hours)
     assert harness.queue.calls == calls
     if len(calls) == 2:
-        assert harness.queue.sent_attributes == [{"tries": "1", "failures": "1"}]
+        assert harness.queue.sent_attributes == [{"tries": "1", "failures": "1", "first_id": "message-1"}]
         assert harness.read_record(job_id(message)) == {}
+
+
+def test_a_failed_attempt_is_final_only_if_no_other_attempt_follows(harness: AttemptHarness) -> None:
+    harness.settings = replace(harness.settings, job_retries=2)
+    harness.handle(failure=lambda *_: "no")
+    assert not harness.read_record()["final"]
+    harness.handle(failure=lambda *_: "no", receives=2)
+    record = harness.read_record()
+    assert (record["state"], record["final"], record["message"]) == ("failed", True, MESSAGE)
+    (earlier,) = record["earlier_attempts"]
+    assert (earlier["attempt"], earlier["state"], earlier["reason"]) == (1, "failed", "no")
+
+
+def test_a_job_that_loses_its_worker_at_every_attempt_has_a_final_record(harness: AttemptHarness) -> None:
+    harness.settings = replace(harness.settings, job_retries=2)
+    harness.handle(receives=3, prepare=failing_hook)
+    record = harness.read_record()
+    assert (record["state"], record["final"], record["reason_class"]) == ("failed", True, "crash")
+    assert [entry["state"] for entry in record["earlier_attempts"]] == ["unknown", "unknown"]
+    assert record["exit_code"] is None
+
+
+@pytest.mark.parametrize("body", ["not JSON", "[]", '{"command": "true"}'])
+def test_a_message_that_cannot_be_read_has_a_final_record_with_its_text(harness: AttemptHarness, body: str) -> None:
+    harness.handle(body)
+    (key,) = list_sizes(harness.s3, "runs/App/by-hand/jobs/message-")
+    record = harness.read_record(key.rpartition("/")[2].removesuffix(".json"))
+    assert (record["state"], record["final"], record["reason_class"]) == ("failed", True, "bad message")
+    assert record["message"] == body
+    assert harness.queue.calls == ["sent to the dead-letter queue", "deleted"]
+
+
+def test_a_job_fails_for_good_only_if_its_record_can_be_written(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="s3")
+
+    harness.settings = replace(harness.settings, job_retries=1)
+    monkeypatch.setattr(outcomes, "write_record", fail)
+    harness.handle(failure=lambda *_: "no")
+    assert harness.queue.calls == []
+
+
+def make_quick_job(message: dict[str, Any], folders: Folders, settings: Settings) -> Job:
+    return job_from_message(message, folders, settings, command="true")
+
+
+def test_an_interrupted_attempt_leaves_a_trace_in_the_final_record(harness: AttemptHarness) -> None:
+    harness.settings = replace(harness.settings, machine="i-reclaimed")
+    harness.interrupt()
+    harness.settings = replace(harness.settings, machine="i-2")
+    (attributes,) = harness.queue.sent_attributes
+    harness.stop = StopRequest(harness.clock.monotonic)
+    harness.handle(SLOW_MESSAGE, attributes=attributes, make_job=make_quick_job)
+    record = harness.read_record(job_id(SLOW_MESSAGE))
+    assert (record["state"], record["final"], record["machine"]) == ("done", True, "i-2")
+    (earlier,) = record["earlier_attempts"]
+    assert (earlier["state"], earlier["machine"]) == ("interrupted", "i-reclaimed")
+
+
+def test_every_recorded_attempt_is_reported_once_after_its_record_is_written(harness: AttemptHarness) -> None:
+    harness.handle(failure=lambda *_: "no")
+    harness.handle(receives=2)
+    harness.handle(receives=3)  # a duplicate delivery of a job that is done
+    assert [(record["state"], record["attempts"]) for record in harness.recorded] == [("failed", 1), ("done", 2)]
+
+
+def test_a_second_submission_of_a_job_that_this_run_did_is_reported_as_already_there(harness: AttemptHarness) -> None:
+    harness.handle()
+    harness.handle(message_id="message-2")
+    assert [record["state"] for record in harness.recorded] == ["done", "skipped"]
+    assert harness.read_record()["state"] == "done"
+
+
+def test_with_the_check_off_a_second_submission_of_a_job_runs_again(harness: AttemptHarness) -> None:
+    harness.settings = replace(harness.settings, check_if_done=False)
+    harness.handle()
+    harness.handle(message_id="message-2")
+    assert [record["state"] for record in harness.recorded] == ["done", "done"]
+    assert harness.read_record()["message_id"] == "message-2"

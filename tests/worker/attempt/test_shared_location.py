@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.job_record import CLAIM_REASON, build_record_key
-from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.job.job import job_from_message
 from distributed_something.worker.job.job_id import job_id
 from tests.support.objects import list_sizes, put_objects
@@ -42,20 +40,6 @@ def put_done_record(harness: AttemptHarness, message: dict[str, Any], **more: An
     job, key = job_id(message), build_record_key(harness.settings, job_id(message))
     record = {"job": job, "state": "done", "attempts": 1, "outputs": [], "message_id": "first", **more}
     harness.s3.put_object(Bucket="ours", Key=key, Body=json.dumps(record))
-
-
-@pytest.fixture
-def skipped_attempts(monkeypatch: pytest.MonkeyPatch) -> list[Attempt]:
-    """The attempts that end because the job is already done."""
-    attempts: list[Attempt] = []
-    record_skipped = AttemptFinisher.record_skipped
-
-    def record_and_collect(finisher: AttemptFinisher, attempt: Attempt) -> None:
-        attempts.append(attempt)
-        record_skipped(finisher, attempt)
-
-    monkeypatch.setattr(AttemptFinisher, "record_skipped", record_and_collect)
-    return attempts
 
 
 def test_a_job_with_a_shared_location_writes_its_done_document_after_its_results_and_before_its_record(
@@ -100,21 +84,13 @@ def test_a_conflict_between_two_jobs_fails_the_second_one_for_good(harness: Atte
     assert read_text(harness, "all/a") == "1"
 
 
-def test_an_implementation_may_let_jobs_replace_each_others_files(
-    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attempts: list[Attempt] = []
-    record_done = AttemptFinisher.record_done
-    monkeypatch.setattr(
-        AttemptFinisher, "record_done",
-        lambda finisher, attempt: (attempts.append(attempt), record_done(finisher, attempt)),
-    )  # fmt: skip
+def test_an_implementation_may_let_jobs_replace_each_others_files(harness: AttemptHarness) -> None:
     first, second = build_shared_message("one", "1"), build_shared_message("two", "2")
     for message in (first, second):
         harness.handle(message, make_job=partial(job_from_message, may_replace=True))
     assert read_text(harness, "all/a") == "2"
-    assert attempts[0].overwritten == []
-    assert attempts[1].overwritten == [{"key": "all/a", "job": job_id(first)}]
+    assert harness.read_record(job_id(first))["overwritten"] == []
+    assert harness.read_record(job_id(second))["overwritten"] == [{"key": "all/a", "job": job_id(first)}]
 
 
 def test_files_in_a_shared_location_never_show_that_a_job_is_done(harness: AttemptHarness) -> None:
@@ -125,19 +101,16 @@ def test_files_in_a_shared_location_never_show_that_a_job_is_done(harness: Attem
     assert harness.read_record(job_id(message))["exit_code"] == 0
 
 
-def test_in_a_later_run_the_done_document_shows_that_the_job_is_done(
-    harness: AttemptHarness, skipped_attempts: list[Attempt]
-) -> None:
+def test_in_a_later_run_the_done_document_shows_that_the_job_is_done(harness: AttemptHarness) -> None:
     message = build_shared_message("g", "text")
     start_run(harness, "20261123T104500Z")
     harness.handle(message)
     start_run(harness, "20261124T104500Z")
     harness.handle(message)
-    (attempt,) = skipped_attempts
-    time = read_done_document(harness, message)["time"]
-    assert not attempt.is_recorded
-    assert attempt.results_of == {"run": "20261123T104500Z", "modified": time}
-    assert [output.key for output in attempt.outputs] == ["all/a"]
+    record, time = harness.read_record(job_id(message)), read_done_document(harness, message)["time"]
+    assert record["state"] == "skipped"
+    assert record["results_of"] == {"run": "20261123T104500Z", "modified": time}
+    assert [output["key"] for output in record["outputs"]] == ["all/a"]
     assert read_done_document(harness, message)["run"] == "20261123T104500Z"
 
 
@@ -164,9 +137,7 @@ def test_the_result_of_a_job_that_was_skipped_in_this_run_is_not_replaced(harnes
     assert read_text(harness, "all/a") == "1"
 
 
-def test_a_second_delivery_of_a_finished_message_changes_nothing(
-    harness: AttemptHarness, skipped_attempts: list[Attempt]
-) -> None:
+def test_a_second_delivery_of_a_finished_message_changes_nothing(harness: AttemptHarness) -> None:
     """The program writes something else each time."""
     message = build_shared_message("g", "$$")
     start_run(harness, "20261123T104500Z")
@@ -175,7 +146,7 @@ def test_a_second_delivery_of_a_finished_message_changes_nothing(
     harness.handle(message)
     harness.handle(message, receives=2)
     assert read_text(harness, "all/a") == before
-    assert [attempt.is_recorded for attempt in skipped_attempts] == [True, True]
+    assert [record["state"] for record in harness.recorded] == ["done"]
 
 
 @pytest.mark.parametrize("finished_before", ["the upload", "the claim"])
@@ -188,7 +159,7 @@ def test_a_second_delivery_does_not_replace_results_that_are_finished_while_it_r
     def finish_elsewhere(*_: Any) -> None:
         metadata = {"job-id": job, "job-run": harness.settings.run}
         s3.put_object(Bucket="ours", Key="all/a", Body="the other's", Metadata=metadata)
-        put_done_record(harness, message)
+        put_done_record(harness, message, message_id="message-1")
 
     def finish_before_upload(request: dict[str, Any]) -> None:
         if request["Key"] == "all/a":
@@ -201,7 +172,7 @@ def test_a_second_delivery_does_not_replace_results_that_are_finished_while_it_r
         harness.handle(message, failure=finish_elsewhere)
     assert read_text(harness, "all/a") == "the other's"
     assert harness.queue.calls == ["deleted"]
-    assert harness.read_record(job)["message_id"] == "first"
+    assert harness.read_record(job)["outputs"] == []
 
 
 def test_an_attempt_claims_an_earlier_attempts_file_before_replacing_it(harness: AttemptHarness) -> None:

@@ -87,7 +87,7 @@ def test_the_failed_record_of_a_job_that_was_sent_again_is_replaced(harness: Att
     harness.handle(failure=lambda *_: "no")
     put_objects(harness.s3, f"App/{JOB_ID}/a")
     harness.handle(receives=1)
-    assert harness.read_record()["state"] == "done"
+    assert harness.read_record()["state"] == "skipped"
 
 
 def test_an_attempt_claims_another_attempts_files_before_replacing_them(harness: AttemptHarness) -> None:
@@ -135,7 +135,7 @@ def test_a_delayed_record_does_not_replace_a_done_record(harness: AttemptHarness
             s3.put_object(Bucket="ours", Key=key, Body=done)
 
     harness.s3 = InterceptedS3(s3, write_other_record)
-    record = {"job": JOB_ID, "state": state, "attempts": 1, "log": None}
+    record = {"job": JOB_ID, "state": state, "attempts": 1, "log": None, "message_id": "m"}
     assert not write_record(harness.context, record, Path("none"))
     assert harness.read_record()["attempts"] == 7
 
@@ -146,14 +146,14 @@ def test_another_attempts_record_is_replaced_if_the_results_come_from_this_attem
 ) -> None:
     late = json.dumps({"job": "j", "state": "done", "attempts": 1}).encode()
     harness.s3.put_object(Bucket="ours", Key=build_record_key(harness.settings, "j"), Body=late)
-    record = {"job": "j", "state": "done", "attempts": attempts, "log": None, "machine": "this"}
+    record = {"job": "j", "state": "done", "attempts": attempts, "log": None, "message_id": "m", "machine": "this"}
     assert not write_record(harness.context, record, Path("none"), lambda: False)
     assert write_record(harness.context, record, Path("none"), lambda: True)
     assert harness.read_record("j")["machine"] == "this"
 
 
 def test_a_record_counts_as_written_even_if_the_response_was_lost(harness: AttemptHarness) -> None:
-    record = {"job": "j", "state": "done", "attempts": 1, "log": None}
+    record = {"job": "j", "state": "done", "attempts": 1, "log": None, "message_id": "m"}
     assert write_record(harness.context, record, Path("none"))
     assert write_record(harness.context, record, Path("none"))
 

@@ -56,3 +56,14 @@ def test_a_container_ends_with_exit_code_1_if_a_slot_or_the_intake_fails(
     monkeypatch.setattr(JobIntake, "run", lambda _: stop.wait(60))
     monkeypatch.setattr(part, "run", fail)
     assert build_container(monkeypatch, DOCKER_CORES="2").serve() == 1
+
+
+def test_a_container_names_itself_alike_in_its_facts_and_in_its_health_documents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOCAL_CONTAINER", "task-7")
+    tested = build_container(monkeypatch)
+    report = tested._build_health_report()
+    assert tested._context.facts.container == "task-7"
+    assert report._build_document(None, 0.0)["container"] == "task-7"
+    tested._tools.launcher.end()

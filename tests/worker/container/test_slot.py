@@ -12,14 +12,15 @@ from distributed_something.worker.container.stop import StopRequest
 
 
 def test_a_slot_uploads_one_jobs_results_while_the_next_program_runs() -> None:
-    jobs, finished = list("abc"), list[str]()
-    started = {job: threading.Event() for job in jobs}
+    jobs, finished = [SimpleNamespace(name=name) for name in "abc"], list[str]()
+    started = {job.name: threading.Event() for job in jobs}
 
-    def run(job: str) -> bool:
-        started[job].set()
+    def run(attempt: Any) -> bool:
+        started[attempt.name].set()
         return True
 
-    def finish(job: str) -> None:
+    def finish(attempt: Any) -> None:
+        job = attempt.name
         assert started["b"].wait(10), "the next program did not start during the upload"
         assert job != "a" or not started["c"].wait(0.2), (
             "a third program started while two jobs were waiting for their uploads"
@@ -33,3 +34,14 @@ def test_a_slot_uploads_one_jobs_results_while_the_next_program_runs() -> None:
     with ThreadPoolExecutor(8) as uploads:
         Slot(0, intake, handler, uploads, StopRequest(lambda: 0.0), 0.0).run()
     assert finished == ["a", "b", "c"]
+
+
+def test_an_attempt_knows_the_number_of_the_slot_that_took_it() -> None:
+    attempts, slots = [SimpleNamespace(slot=None)], list[int]()
+    intake: Any = SimpleNamespace(
+        wait_for_attempt=lambda _: attempts.pop() if attempts else None, record_program_end=lambda _: None
+    )
+    handler: Any = SimpleNamespace(run_attempt=lambda attempt: slots.append(attempt.slot))
+    with ThreadPoolExecutor(1) as uploads:
+        Slot(3, intake, handler, uploads, StopRequest(lambda: 0.0), 0.0).run()
+    assert slots == [3]

@@ -21,9 +21,12 @@ from tests.support.emulator import WorkerLab, run_ministack, wait_until
 LONG_LEASE = 60  # seconds
 NEXT_RUN = "20991231T000000Z"  # later than any object in the bucket
 RECORD_KEYS = {
-    "job", "state", "attempts", "machine", "image", "app", "run", "started", "ended", "seconds", "exit_code", "reason",
-    "reason_class", "last_lines", "program_seconds", "peak_memory_bytes", "cpu_seconds", "bytes_in", "bytes_out",
-    "outputs", "log", "message",
+    "job", "state", "final", "attempts", "machine", "container", "slot", "image", "image_digest",
+    "worker_version", "app", "run", "started", "fetch_started", "program_started", "program_ended", "ended",
+    "seconds", "time_limit_seconds", "exit_code", "reason", "reason_class", "last_lines", "program_seconds",
+    "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs", "bytes_out", "outputs",
+    "overwritten",
+    "results_of", "earlier_attempts", "log", "message_id", "message",
 }  # fmt: skip
 
 
@@ -65,10 +68,18 @@ def test_a_successful_job_has_verified_results_and_a_complete_record(lab: Worker
     digest = hashlib.sha256(b"abc").hexdigest()
     assert record["outputs"] == [{"bucket": lab.name, "key": key, "size": 3, "checksum_sha256": digest}]
     assert (record["exit_code"], record["bytes_in"], record["bytes_out"], record["attempts"]) == (0, 3, 3, 1)
+    (file,) = record["inputs"]
+    assert (file["address"], file["size"]) == (f"s3://{lab.name}/in/a.txt", 3)
+    assert file["etag"]
     assert record["message"] == message
     assert record["peak_memory_bytes"] > 100_000
     assert lab.read_object(key) == b"abc"
     assert record["log"] is None  # the program printed nothing
+    names = ("started", "fetch_started", "program_started", "program_ended", "ended")
+    assert sorted(names, key=record.__getitem__) == list(names)
+    assert (record["final"], record["earlier_attempts"], record["results_of"]) == (True, [], None)
+    assert record["container"]
+    assert record["slot"] in range(4)
     wait_until(
         lambda: not lab.count_messages() and not lab.count_messages(hidden=True), "the message is still in the queue"
     )
@@ -85,6 +96,20 @@ def test_a_failure_is_recorded_with_the_last_lines_and_moves_to_the_dead_letter_
         lambda: any(json.loads(dead_message["Body"]) == message for dead_message in lab.receive_dead_letters()),
         "the message is not in the dead-letter queue",
     )
+
+
+def test_a_worker_writes_a_journal_with_its_totals_and_a_line_per_attempt(own_lab: WorkerLab) -> None:
+    done = own_lab.send_job(group={"x": "good"}, command="true")
+    failed = own_lab.send_job(group={"x": "bad"}, command="exit 3", shell=True)
+    own_lab.start_worker(JOURNAL_SECONDS="1")
+    journal = own_lab.wait_for_journal(done=1, failed=1)
+    first, *lines = journal
+    assert (first["slots"], first["attempts"], first["already_there"]) == (1, 3, 0)
+    ends = sorted((line["job"], line["attempts"], line["final"], line["exit_code"]) for line in lines)
+    bad = job_id(failed)
+    assert ends == [(bad, 1, False, 3), (bad, 2, True, 3), (job_id(done), 1, True, 0)]
+    own_lab.workers[0].terminate()
+    assert own_lab.wait_for_journal(ended=True)[0]["running"] == 0
 
 
 def test_a_bad_message_moves_to_the_dead_letter_queue_at_once_with_its_reason(lab: WorkerLab) -> None:
@@ -166,6 +191,34 @@ def test_a_job_with_a_missing_input_fails_at_once_and_names_the_input(lab: Worke
     assert f"s3://{lab.name}/in/nowhere.tif" in record["reason"]
     assert record["attempts"] == 1
     wait_until(lambda: lab.receive_dead_letters(), "the message did not move to the dead-letter queue")
+
+
+def test_a_job_whose_worker_is_killed_at_every_attempt_ends_with_a_record_that_says_so(
+    cloud: str, tmp_path: Path
+) -> None:
+    """The queue has the redrive policy of `setup`: SQS delivers the job once more than its program may run."""
+    retries = 2
+    lab = WorkerLab(cloud, tmp_path, max_receives=retries + 1, visibility=2)
+    starts = tmp_path / "starts"
+    message = lab.send_job(group={"x": "deadly"}, command=f"echo >> {starts}; exec sleep 60", shell=True)
+    for attempt in range(retries):
+        lab.start_worker(JOB_RETRIES=str(retries))
+        wait_until(
+            lambda number=attempt + 1: starts.exists() and starts.read_text().count("\n") == number,
+            f"attempt {attempt + 1} did not start",
+        )
+        lab.kill_workers()
+    lab.start_worker(JOB_RETRIES=str(retries))
+    try:
+        record = lab.wait_for_record(job_id(message), state="failed")
+        letters = wait_until(lab.receive_dead_letters, "the message is not in the dead-letter queue")
+    finally:
+        lab.kill_workers()
+    assert record["reason_class"] == "crash"
+    assert record["reason"] == "failed 2 times; the worker of the last attempt was lost"
+    assert starts.read_text().count("\n") == retries
+    assert [json.loads(letter["Body"]) for letter in letters] == [message]
+    assert letters[0]["MessageAttributes"]["reason"]["StringValue"].startswith("crash: ")
 
 
 def test_a_killed_programs_record_names_the_signal(lab: WorkerLab) -> None:
@@ -263,13 +316,14 @@ def test_a_failed_attempt_does_not_overwrite_a_done_record(own_lab: WorkerLab) -
     assert (own_lab.read_record(job_id(message)) or {})["state"] == "done"
 
 
-def test_a_job_with_files_from_an_earlier_run_counts_as_done(own_lab: WorkerLab) -> None:
+def test_a_job_with_files_from_an_earlier_run_is_skipped(own_lab: WorkerLab) -> None:
     message = own_lab.send_job(group={"x": "there"}, command="exit 1", shell=True)
     own_lab.put_object(f"App/{job_id(message)}/a", b"12")
     own_lab.run = NEXT_RUN
     own_lab.start_worker()
-    record = own_lab.wait_for_record(job_id(message), state="done")
+    record = own_lab.wait_for_record(job_id(message), state="skipped")
     assert (record["exit_code"], [output["size"] for output in record["outputs"]]) == (None, [2])
+    assert (record["final"], record["bytes_out"]) == (True, 0)
 
 
 def test_a_job_with_files_from_this_run_but_no_record_does_not_count_as_done(own_lab: WorkerLab) -> None:

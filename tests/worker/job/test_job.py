@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message, parse_message
+from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.worker_settings import JobDefaults
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -91,6 +93,31 @@ def test_only_a_job_with_a_shared_location_or_at_its_own_request_needs_a_done_do
 def test_a_body_that_is_not_a_message_is_rejected(body: str) -> None:
     with pytest.raises(BadMessage):
         parse_message(body)
+
+
+@pytest.mark.parametrize(
+    ("form", "group"),
+    [
+        ({"Metadata": "Metadata_Plate=P1"}, {"Metadata": "Metadata_Plate=P1"}),
+        ({"Metadata": {"Plate": "P1"}}, {"Plate": "P1"}),
+        ({"plate": "P1"}, "P1"),
+        ({"group": "g", "Metadata": "m", "plate": "p"}, "g"),
+    ],
+)
+def test_a_message_of_a_published_implementation_has_its_group_in_another_key(
+    form: dict[str, Any], group: object
+) -> None:
+    message = parse_message(json.dumps({"pipeline": "a.cppipe", **form}))
+    assert message["group"] == group
+    if "group" not in form:
+        assert message == {"pipeline": "a.cppipe", "group": group}
+        assert job_id(message) == job_id({"pipeline": "a.cppipe", "group": next(iter(form.values()))})
+
+
+@pytest.mark.parametrize("form", [{"Metadata": 1}, {"plate": ["P1"]}, {"Metadata": None, "plate": 2}])
+def test_a_message_with_an_unusable_group_is_rejected(form: dict[str, Any]) -> None:
+    with pytest.raises(BadMessage, match="`group` is missing"):
+        parse_message(json.dumps(form))
 
 
 @pytest.mark.parametrize(

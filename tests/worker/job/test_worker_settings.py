@@ -10,7 +10,14 @@ ENVIRONMENT = {"APP_NAME": "App", "SQS_QUEUE_URL": "https://sqs/queue", "AWS_BUC
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("AWS_BUCKET", ""), ("DOCKER_CORES", "0"), ("DOCKER_CORES", "two"), ("SECONDS_TO_START", "-1")]
+    ("name", "value"),
+    [
+        ("AWS_BUCKET", ""),
+        ("DOCKER_CORES", "0"),
+        ("DOCKER_CORES", "two"),
+        ("SECONDS_TO_START", "-1"),
+        ("JOURNAL_SECONDS", "0"),
+    ],
 )
 def test_a_missing_or_invalid_variable_is_reported_by_name(name: str, value: str) -> None:
     with pytest.raises(BadEnvironment, match=name):
@@ -20,3 +27,4 @@ def test_a_missing_or_invalid_variable_is_reported_by_name(name: str, value: str
 def test_a_worker_started_by_hand_uses_default_settings() -> None:
     settings: Settings = read_worker_settings(ENVIRONMENT)
     assert (settings.run, settings.docker_cores, settings.check_if_done) == ("by-hand", 1, True)
+    assert settings.journal_seconds == 60

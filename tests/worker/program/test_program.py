@@ -18,7 +18,7 @@ from distributed_something.worker.job.failures import Failed
 from distributed_something.worker.job.program_result import Result
 from distributed_something.worker.program import launcher, program
 from distributed_something.worker.program.launcher import LauncherPool
-from distributed_something.worker.program.program import ProgramSurroundings, read_last_lines, run_command
+from distributed_something.worker.program.program import ProgramSurroundings, read_last_lines, run_command, run_commands
 from tests.support.emulator import wait_until
 from tests.support.paths import ROOT
 
@@ -94,6 +94,38 @@ def test_the_peak_memory_does_not_include_the_workers_memory(run_program: RunPro
     large = run_program([sys.executable, "-c", f"bytearray({50 * MB})"]).peak_memory_bytes
     assert len(ballast) > 4 * small
     assert 50 * MB < large < 100 * MB
+
+
+USE_MEMORY = "{python} -c \"import time; b = bytearray(b'x' * {megabytes} * 1024 * 1024); time.sleep({seconds})\""
+
+
+def build_memory_command(megabytes: int, seconds: float) -> str:
+    """Return a shell command for a process that uses this much memory for this long."""
+    return USE_MEMORY.format(python=sys.executable, megabytes=megabytes, seconds=seconds)
+
+
+@needs_linux
+def test_the_peak_memory_is_the_sum_of_the_programs_processes(run_program: RunProgram) -> None:
+    child = build_memory_command(50, 2.5)
+    for command in (f"{child} & {child} & wait", f"(setsid {child} &); {child}"):
+        assert 100 * MB < run_program(command).peak_memory_bytes < 200 * MB
+
+
+@needs_linux
+def test_signals_and_the_end_of_a_program_do_not_wait_for_the_next_memory_sample(run_program: RunProgram) -> None:
+    start = time.monotonic()
+    result = run_program(["sleep", "60"], should_stop=lambda: time.monotonic() > start + 1.2)
+    assert (result.exit_code, result.stopped) == (-15, True)
+    assert time.monotonic() - start < 1.9  # a sample is due after 1 s and after 2 s
+
+
+def test_a_result_says_when_its_first_command_started_and_its_last_one_ended(
+    launcher: LauncherPool, tmp_path: Path
+) -> None:
+    times = iter([100.0, 103.0, 104.0, 109.0])
+    surroundings = ProgramSurroundings(tmp_path, tmp_path / "log", now=lambda: next(times))
+    result = run_commands(launcher, [["true"], ["true"]], surroundings, 60)
+    assert (result.started, result.ended) == (100.0, 109.0)
 
 
 @needs_linux

@@ -9,11 +9,12 @@ import hashlib
 import itertools
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from distributed_something.core.errors import MAX_PROBLEMS_SHOWN, InputError, InputProblems
 from distributed_something.jobs.job_file import JobFile
 from distributed_something.jobs.sources import build_problem_collector
+from distributed_something.jobs.submission.prior_results import ResultPlaces, build_result_places, hash_text
 
 _SHARD_COUNT = 256
 _NUMBERS_SHOWN = 3  # of identical jobs
@@ -21,11 +22,15 @@ _NUMBERS_SHOWN = 3  # of identical jobs
 
 @dataclass(frozen=True)
 class SubmissionPlan:
-    """The number of jobs, the body of the first message, and a digest of all messages."""
+    """The number of jobs, the body of the first message, and a digest of all messages.
+
+    `places`: where the results will be.
+    """
 
     count: int
     first: str
     digest: str
+    places: ResultPlaces = field(default_factory=ResultPlaces)
 
 
 def plan_submission(job_file: JobFile) -> SubmissionPlan:
@@ -33,18 +38,20 @@ def plan_submission(job_file: JobFile) -> SubmissionPlan:
     problems = InputProblems()
     shards = [array("Q") for _ in range(_SHARD_COUNT)]
     digest, count, first = hashlib.sha256(), 0, ""
-    for _, body, identity in job_file.iter_checked_messages(build_problem_collector(problems)):
-        first = first or body
+    places = build_result_places(job_file)
+    for message in job_file.iter_checked_messages(build_problem_collector(problems)):
+        first = first or message.body
         count += 1
-        digest.update(body.encode())
-        identity_hash = _hash_identity(identity)
-        shards[identity_hash[0]].append(int.from_bytes(identity_hash, "big"))
+        digest.update(message.body.encode())
+        identity_hash = hash_text(message.id)
+        shards[identity_hash >> 56].append(identity_hash)
+        places.add_job(message)
     for error in _iter_duplicate_errors(job_file, shards):
         problems.add(error)
     problems.raise_if_any()
     if not count:
         raise InputError(job_file.path, job_file.groups_key, "it contains no jobs", "list at least one")
-    return SubmissionPlan(count, first, digest.hexdigest())
+    return SubmissionPlan(count, first, digest.hexdigest(), places)
 
 
 def _iter_duplicate_errors(job_file: JobFile, shards: list[array[int]]) -> Iterator[InputError]:
@@ -54,10 +61,10 @@ def _iter_duplicate_errors(job_file: JobFile, shards: list[array[int]]) -> Itera
     if not numbers:
         return
     # Problems are ignored here, because the first pass has already reported them.
-    for number, _, identity in job_file.iter_checked_messages(lambda _: None):
-        same_job = numbers.get(int.from_bytes(_hash_identity(identity), "big"))
+    for message in job_file.iter_checked_messages(lambda _: None):
+        same_job = numbers.get(hash_text(message.id))
         if same_job is not None and len(same_job) < _NUMBERS_SHOWN:
-            same_job.append(number)
+            same_job.append(message.number)
     for same_job in sorted(numbers.values()):
         problem = f"jobs {' and '.join(map(str, same_job))} are the same job"
         yield InputError(job_file.path, job_file.groups_key, problem, "keep one of them")
@@ -68,8 +75,3 @@ def _iter_duplicates(shards: list[array[int]]) -> Iterator[int]:
     for shard in shards:
         pairs = itertools.pairwise(sorted(shard))
         yield from dict.fromkeys(first for first, second in pairs if first == second)
-
-
-def _hash_identity(identity: str) -> bytes:
-    """Return 8 bytes of a hash of the job ID; a million complete job IDs would need too much memory."""
-    return hashlib.blake2b(identity.encode(), digest_size=8).digest()

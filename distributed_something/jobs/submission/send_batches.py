@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distributed_something.aws.clients import SENDER_THREADS
 from distributed_something.core.errors import AWSError, CloudError, explain_aws_error
-from distributed_something.jobs.submission_journal import SubmissionJournal
+from distributed_something.jobs.submission.journal import SubmissionJournal
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -27,20 +27,29 @@ SEND_ATTEMPTS = 8
 NumberedMessage = tuple[int, str]  # (index in the job file from 0, message body)
 ProgressCallback = Callable[[int, int], None]  # (number of jobs sent, total number of jobs)
 Sleep = Callable[[float], None]
+MessageAttributes = Mapping[str, Any]  # in SQS's form; the same for all messages
 
 
-def iter_message_batches(numbered: Iterable[NumberedMessage]) -> Iterator[list[NumberedMessage]]:
-    """Split a stream of messages into batches that SQS accepts: at most ten messages and 1 MiB."""
+def iter_message_batches(
+    numbered: Iterable[NumberedMessage], attributes: MessageAttributes | None = None
+) -> Iterator[list[NumberedMessage]]:
+    """Split a stream of messages into batches that SQS accepts: at most ten messages and 1 MiB, with attributes."""
     batch: list[NumberedMessage] = []
-    size = 0
+    size, attribute_bytes = 0, _count_attribute_bytes(attributes or {})
     for number, body in numbered:
-        if batch and (len(batch) == MAX_BATCH_MESSAGES or size + len(body) > MAX_BATCH_BYTES):
+        message_bytes = len(body) + attribute_bytes  # bodies are ASCII: json.dumps escapes all other characters
+        if batch and (len(batch) == MAX_BATCH_MESSAGES or size + message_bytes > MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append((number, body))
-        size += len(body)  # bodies are ASCII, because json.dumps escapes all other characters
+        size += message_bytes
     if batch:
         yield batch
+
+
+def _count_attribute_bytes(attributes: MessageAttributes) -> int:
+    """Return how many bytes a message's attributes add to its size: their names, types, and values."""
+    return sum(len(name) + sum(map(len, attribute.values())) for name, attribute in attributes.items())
 
 
 def send_all_batches(
@@ -50,8 +59,9 @@ def send_all_batches(
     journal: SubmissionJournal,
     progress: ProgressCallback,
     sleep: Sleep,
+    attributes: MessageAttributes | None = None,
 ) -> None:
-    """Send every message.
+    """Send every message with these attributes.
 
     After an error or Ctrl-C, complete the batches already started, and then raise the first error or KeyboardInterrupt.
     """
@@ -60,16 +70,16 @@ def send_all_batches(
 
     def send(batch: list[NumberedMessage]) -> None:
         try:
-            send_batch(sqs, url, batch, journal, sleep)
+            send_batch(sqs, url, batch, journal, sleep, attributes)
         except Exception as error:  # raised again below, in the main thread
             failures.append(error)
         finally:
             free_places.release()
 
     pool = ThreadPoolExecutor(SENDER_THREADS)
-    with _catch_ctrl_c() as pressed:
+    with catch_ctrl_c() as pressed:
         try:
-            for batch in iter_message_batches(numbered):
+            for batch in iter_message_batches(numbered, attributes):
                 free_places.acquire()
                 if failures or pressed.is_set():
                     break
@@ -85,17 +95,22 @@ def send_all_batches(
 
 
 def send_batch(
-    sqs: SQSClient, url: str, batch: list[NumberedMessage], journal: SubmissionJournal, sleep: Sleep
+    sqs: SQSClient,
+    url: str,
+    batch: list[NumberedMessage],
+    journal: SubmissionJournal,
+    sleep: Sleep,
+    attributes: MessageAttributes | None = None,
 ) -> None:
     """Send the batch until SQS has acknowledged every message. Raise CloudError if SQS keeps rejecting one."""
     remaining = batch
+    more: dict[str, Any] = {"MessageAttributes": attributes} if attributes else {}
     for attempt in range(SEND_ATTEMPTS):
         if attempt:
             sleep(min(0.2 * 2**attempt, 10))
         try:
-            response = sqs.send_message_batch(
-                QueueUrl=url, Entries=[{"Id": str(number), "MessageBody": body} for number, body in remaining]
-            )
+            entries: list[Any] = [{"Id": str(number), "MessageBody": body} | more for number, body in remaining]
+            response = sqs.send_message_batch(QueueUrl=url, Entries=entries)
         except AWSError as error:
             raise explain_aws_error("sending jobs", error) from error
         acknowledged = {int(entry["Id"]) for entry in response.get("Successful", [])}
@@ -109,7 +124,7 @@ def send_batch(
 
 
 @contextmanager
-def _catch_ctrl_c() -> Iterator[threading.Event]:
+def catch_ctrl_c() -> Iterator[threading.Event]:
     """Make Ctrl-C set the event that is yielded. Only a second Ctrl-C raises KeyboardInterrupt at once.
 
     If KeyboardInterrupt were raised while the pool starts a thread, the pool would not register that thread and would

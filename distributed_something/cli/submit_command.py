@@ -1,0 +1,175 @@
+"""The command `submitJob`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from distributed_something.cli.console import Console
+from distributed_something.cli.context import Context, ExitCode
+from distributed_something.cli.group import Command
+from distributed_something.core.text import LABEL_COLUMNS, TERMINAL_COLUMNS, format_count, format_row
+
+if TYPE_CHECKING:
+    from distributed_something.core.submission import SubmissionDocument
+    from distributed_something.jobs.job_file import JobFile
+    from distributed_something.jobs.submission.plan import SubmissionPlan
+    from distributed_something.jobs.submission.submit import Submission
+    from distributed_something.observe.queue import QueueState
+
+SETTLING_SECONDS = 75.0  # how long SQS's counts may not include jobs that were just sent
+
+
+@click.command(
+    "submitJob",
+    cls=Command,
+    needs="A Job file, and the queue that setup creates.",
+    examples=("submitJob files/exampleJob.json --dry-run", "submitJob files/exampleJob.json"),
+    next_step="startCluster FLEETFILE",
+)
+@click.argument("job_file", metavar="JOBFILE", type=click.Path(path_type=Path))
+@click.option(
+    "--dry-run", is_flag=True, help="Check every job, and print the job count and the first message, but send nothing."
+)
+@click.option("--resume", is_flag=True, help="Continue an interrupted submission.")
+@click.option("--again", is_flag=True, help="Also run the jobs that have results already. Older results do not count.")
+@click.option(
+    "--replace", is_flag=True,
+    help="First remove all waiting jobs from the queue, for example after submitting a wrong command. Jobs that are "
+    "running now are not stopped.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Do not ask before sending the jobs of a Job file a second time.")
+@click.pass_obj
+def submit_job(
+    context: Context, job_file: Path, dry_run: bool, resume: bool, again: bool, replace: bool, yes: bool
+) -> None:
+    """Check a Job file and send its jobs to the queue."""
+    from distributed_something.jobs.job_file import load_job_file
+    from distributed_something.jobs.submission.document import find_git_commit
+    from distributed_something.jobs.submission.journal import SubmissionJournal
+    from distributed_something.jobs.submission.plan import plan_submission
+    from distributed_something.jobs.submission.submit import Submission
+
+    if resume and replace:
+        raise click.UsageError("--resume continues a submission, and --replace starts a new one: leave out one of them")
+    settings, console = context.settings, context.console
+    loaded = load_job_file(job_file, context.list_objects)
+    plan = plan_submission(loaded)
+    if dry_run:
+        console.print_result(f"{plan.count} jobs; the first message:\n{plan.first}")
+        if not context.local and not again:  # a dry run does not start the local cloud
+            _print_prior_results(context, loaded, plan)
+        return
+    journal = SubmissionJournal(job_file, resume=resume, replace=replace)
+    with closing(journal):
+        journal.lock()
+        if not (resume or replace or yes):
+            _confirm_repetition(context, job_file, plan)
+        if not again:
+            _print_prior_results(context, loaded, plan)
+        commit = find_git_commit(context.project)
+        sent = _send_jobs(context, Submission(loaded, plan, journal, again, replace, commit))
+    console.print_progress(format_row("jobs", f"{sent:,} of {plan.count:,} sent to {settings.SQS_QUEUE_NAME}"))
+    console.print_progress("next: startCluster FLEETFILE")
+
+
+class SubmitView:
+    """A progress bar that is shown while jobs are being sent, but only in a terminal."""
+
+    def __init__(self, total: int, output: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = output.screen
+        columns = (TextColumn("sending jobs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        self._bar.start()
+        return lambda done, _total: self._bar.update(self._task, completed=done)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _send_jobs(context: Context, submission: Submission) -> int:
+    from distributed_something.core.clock import Clock
+    from distributed_something.jobs.submission.submit import submit_jobs
+
+    clients, settings, print_progress = context.clients, context.settings, context.console.print_progress
+    with SubmitView(submission.plan.count, context.console) as progress:
+        return submit_jobs(clients, settings, submission, Clock(), progress=progress, print_progress=print_progress)
+
+
+def _confirm_repetition(context: Context, job_file: Path, plan: SubmissionPlan) -> None:
+    """Ask before sending jobs that may still wait in the queue. End the command unless the answer is yes.
+
+    Raise InputError if there is no terminal to ask in.
+    """
+    from distributed_something.core.errors import InputError
+
+    repeated = _find_repetition(context, plan)
+    if repeated is None:
+        return
+    document, queue = repeated
+    jobs = format_count(plan.count, "job") if document.count == plan.count else f"{document.count:,} of its jobs"
+    sent = "were sent" if document.ended else "are being sent, or were sent until a computer stopped,"
+    began = datetime.fromtimestamp(document.began, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    problem = f"{jobs} {sent} at {began}, and {format_count(queue.counts.jobs, 'job')} are in the queue"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        remedy = "add --yes to send them again, or --replace to remove the waiting jobs first"
+        raise InputError(job_file, "", problem, remedy)
+    context.console.print_progress(f"{job_file}: {problem}")
+    if not click.confirm("Send them again?", default=False, err=True):
+        context.console.print_progress("nothing was sent")
+        raise SystemExit(ExitCode.INPUT)
+
+
+def _find_repetition(context: Context, plan: SubmissionPlan) -> tuple[SubmissionDocument, QueueState] | None:
+    """Return the earlier submission of the same jobs, if they may still wait, and the state of the queue."""
+    from distributed_something.aws.s3 import read_s3_time
+    from distributed_something.core.errors import AWSError, format_lookup_error, translate_aws_errors
+    from distributed_something.observe.queue import observe_queue
+    from distributed_something.observe.submissions import find_repeated_submission, list_queue_submissions
+
+    clients, settings = context.clients, context.settings
+    with translate_aws_errors(f"looking for the queue {settings.SQS_QUEUE_NAME}"):
+        queue = observe_queue(clients.sqs, settings.SQS_QUEUE_NAME)
+    if queue is None:
+        return None  # submit_jobs reports that the queue is missing
+    bucket, now = settings.AWS_BUCKET, datetime.now(UTC).timestamp()
+    try:
+        submissions = list_queue_submissions(clients.s3, bucket, settings.APP_NAME, queue)
+        now = read_s3_time(clients.s3, bucket, now) if submissions else now
+    except AWSError as error:
+        context.console.print_progress(f"note: earlier submissions cannot be read ({format_lookup_error(error)})")
+        return None
+    settling_seconds = 0.0 if context.local else SETTLING_SECONDS  # the local cloud's counts are exact
+    document = find_repeated_submission(submissions, queue, plan.digest, now, settling_seconds)
+    return None if document is None else (document, queue)
+
+
+def _print_prior_results(context: Context, job_file: JobFile, plan: SubmissionPlan) -> None:
+    """Print how many jobs have results already, if a few requests to S3 can tell. Print nothing otherwise."""
+    import time
+
+    from distributed_something.core.text import format_wrapped_lines
+    from distributed_something.jobs.submission.prior_results import PriorResultCounter, is_location_in_job_file
+
+    if not plan.places.is_known or not is_location_in_job_file(context.project / "worker" / "generic-worker.py"):
+        return
+    try:
+        s3 = context.clients.impatient_s3
+        count = PriorResultCounter(s3, context.settings, job_file, time.monotonic).count_jobs(plan.places)
+    except Exception:  # whatever it is, submitJob works without this hint
+        return
+    if count:
+        text = f"{count:,} of {plan.count:,} jobs have results and will be skipped; add --again to run them again"
+        label, indent = format_row("already there", ""), " " * LABEL_COLUMNS
+        context.console.print_progress("\n".join(format_wrapped_lines(text, label, indent, TERMINAL_COLUMNS)))

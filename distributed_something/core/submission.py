@@ -1,0 +1,100 @@
+"""Submission documents: what each `submitJob` sent, stored in the bucket as `runs/APP_NAME/submissions/TIME.json`.
+
+A run's total number of jobs comes from these documents. Each `submitJob` has a document of its own, so that two of them
+never overwrite each other's counts.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+_TIME_FORMAT = "%Y%m%dT%H%M%S"
+_VALUE_TYPES: dict[str, Any] = {"str": str, "str | None": (str, type(None)), "int": int, "bool": bool}
+
+
+@dataclass(frozen=True)
+class SubmissionDocument:
+    """One submission. Times are in UTC, such as `20261123T104500.123Z`; `time` is when it began, and also its key.
+
+    `ended`: None while jobs are being sent, or if the process was killed. `queue`: the queue's name. `count`: the jobs
+    that SQS has acknowledged so far, including those that `--resume` sent. `planned`: all jobs in the Job file, whose
+    name is `job_file`. `digest`: of all messages. `git_commit`: of the project's folder, followed by `-dirty` if files
+    have changed since; None if unknown. `again`: whether older results do not count. `removed`: the waiting jobs that
+    `--replace` removed from the queue.
+    """
+
+    app: str
+    queue: str
+    time: str
+    job_file: str
+    digest: str
+    planned: int
+    count: int = 0
+    ended: str | None = None
+    git_commit: str | None = None
+    again: bool = False
+    removed: int = 0
+
+    @property
+    def began(self) -> float:
+        """When the submission began, in seconds since 1970."""
+        return parse_submission_time(self.time)
+
+    @property
+    def end(self) -> float | None:
+        """When the submission ended, in seconds since 1970; None if `ended` is None."""
+        return None if self.ended is None else parse_submission_time(self.ended)
+
+
+def format_submission_time(seconds: float) -> str:
+    """Return a time (seconds since 1970) in the form that documents use. Times in this form sort like numbers."""
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return f"{datetime.fromtimestamp(whole, UTC):{_TIME_FORMAT}}.{milliseconds:03}Z"
+
+
+def parse_submission_time(text: str) -> float:
+    """Return a time in seconds since 1970. Raise ValueError if `text` does not have the form of a document's times."""
+    seconds = datetime.strptime(text, f"{_TIME_FORMAT}.%fZ").replace(tzinfo=UTC).timestamp()
+    if format_submission_time(seconds) != text:  # strptime also accepts other numbers of digits
+        raise ValueError(f"{text!r} is not the time of a submission")
+    return seconds
+
+
+def build_submission(document: SubmissionDocument) -> bytes:
+    """Return the document as JSON."""
+    return json.dumps(asdict(document)).encode()
+
+
+def parse_submission(text: bytes | str) -> SubmissionDocument:
+    """Return the document in this JSON. Unknown keys are ignored.
+
+    Raise ValueError if `text` is not a JSON object, or if a value is missing or has the wrong type.
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    return parse_submission_object(content)
+
+
+def parse_submission_object(content: object) -> SubmissionDocument:
+    """Return the document that was parsed from JSON. Raise ValueError under the same conditions."""
+    if not isinstance(content, dict):
+        raise ValueError("not an object")
+    values: dict[str, Any] = {}
+    for field in fields(SubmissionDocument):
+        value = content.get(field.name, None if field.default is MISSING else field.default)
+        is_boolean = isinstance(value, bool)  # a bool is an int in Python, but not in JSON
+        if not isinstance(value, _VALUE_TYPES[str(field.type)]) or (is_boolean and field.type != "bool"):
+            raise ValueError(f"{field.name} is {value!r}")
+        if isinstance(value, int) and value < 0:
+            raise ValueError(f"{field.name} is negative")
+        values[field.name] = value
+    document = SubmissionDocument(**values)
+    for time in (document.time, document.ended):
+        if time is not None:
+            parse_submission_time(time)
+    return document

@@ -1,0 +1,199 @@
+"""The journal of a submission: a file next to the job file that lists the jobs acknowledged by SQS.
+
+It exists while jobs are being sent and after an interruption, so that `--resume` can send the remaining jobs. It is
+also a lock: while one `submitJob` sends a job file, another one on the same computer is rejected. The operating system
+releases the lock when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from distributed_something.core.errors import InputError
+from distributed_something.core.submission import SubmissionDocument, parse_submission_object
+from distributed_something.jobs.submission.plan import SubmissionPlan
+
+_START_OVER_REMEDY = "add --replace to remove the waiting jobs from the queue and send all jobs"
+
+
+def build_journal_path(job_file: Path) -> Path:
+    """Return the path of a job file's journal: the same one for a link to the file and for the file itself."""
+    target = job_file.resolve()
+    return target.parent / f".{target.name}.submitted"
+
+
+class SubmissionJournal:
+    """The jobs that SQS acknowledged: a header line, then one line of job indexes (from 0) for each batch.
+
+    The header contains the submission's document, so that `--resume` continues the same one.
+
+    `job_file`: for messages. `resume`: whether to continue the submission in the journal. `replace`: whether a journal
+    of an interrupted submission is discarded. `done`: the number of acknowledged jobs. `total`: the total number of
+    jobs.
+    """
+
+    def __init__(self, job_file: Path, *, resume: bool = False, replace: bool = False) -> None:
+        self.job_file, self.resume = job_file, resume
+        self._path, self._replace = build_journal_path(job_file), replace
+        self._lock = threading.Lock()  # for the threads of this process
+        self._sent = bytearray()
+        self._file: TextIO | None = None
+        self._is_started = False
+        self.done = 0
+        self.total = 0
+
+    def lock(self) -> None:
+        """Lock the journal until `close`, unless this was done before. Call this before anything else.
+
+        Raise InputError if another process has locked it, if it exists without `--resume`, or if it does not exist with
+        `--resume`.
+        """
+        if self._file is not None:
+            return
+        try:
+            self._file = _open_locked(self._path)
+        except BlockingIOError:
+            problem = "another submitJob of this file is running"
+            raise InputError(self.job_file, "", problem, "wait until it ends") from None
+        except OSError as error:
+            problem = f"this file cannot be written ({error.strerror})"
+            raise InputError(self._path, "", problem, "allow writing in the Job file's folder") from None
+        try:
+            self._check_existence()
+        except InputError:
+            self.close()
+            raise
+
+    def read(self, plan: SubmissionPlan, url: str) -> SubmissionDocument | None:
+        """Read which jobs the interrupted submission sent, and return its document.
+
+        Return None for a new submission, or if the journal was written by a version without documents. Raise InputError
+        if the jobs or the queue have changed.
+        """
+        self.total, self.done, self._sent = plan.count, 0, bytearray(plan.count)
+        if not self.resume:
+            return None
+        self._cut_last_line()
+        with self._path.open(errors="replace") as lines:
+            header = _parse_object(next(lines, ""))
+            if any(header.get(key) != value for key, value in _build_header(plan, url).items()):
+                problem = "the job file, its table, or the queue has changed since the interruption"
+                raise InputError(self._path, "", problem, f"restore them, or {_START_OVER_REMEDY}")
+            document = header.get("submission")
+            for line in lines:
+                if line.startswith("{"):
+                    document = _parse_object(line).get("submission")
+                else:
+                    self._mark_sent(int(word) for word in line.split() if word.isdigit())
+        with suppress(ValueError):
+            return parse_submission_object(document)
+        return None
+
+    def start(self, plan: SubmissionPlan, url: str, document: SubmissionDocument) -> None:
+        """Write the document to the journal, either to a new one or to the one that was read."""
+        assert self._file is not None  # lock() was called first
+        header: dict[str, Any] = {"submission": asdict(document)}
+        if not self.resume:
+            self._file.truncate(0)
+            header = _build_header(plan, url) | header
+        self._file.write(json.dumps(header) + "\n")
+        self._is_started = True
+
+    def is_sent(self, number: int) -> bool:
+        if number >= self.total:
+            raise InputError(self._path, "", "the table grew while its jobs were being sent", "restore the old table")
+        return bool(self._sent[number])
+
+    def add(self, numbers: list[int]) -> None:
+        """Record that SQS has acknowledged these jobs."""
+        with self._lock:
+            assert self._file is not None  # open() was called first
+            self._file.write(" ".join(map(str, numbers)) + "\n")
+            self._mark_sent(numbers)
+
+    def close(self) -> None:
+        """Release the lock. Keep the journal for `--resume`, unless no job or every job has been sent."""
+        if self._file is None:
+            return
+        is_empty = not os.fstat(self._file.fileno()).st_size
+        if is_empty or (self._is_started and self.done in (0, self.total)):
+            self._path.unlink(missing_ok=True)  # before the lock is released, so that it is not another process's
+        self._file.close()
+        self._file = None
+
+    def _check_existence(self) -> None:
+        is_interrupted = self._path.stat().st_size > 0
+        if is_interrupted and not self.resume and not self._replace:
+            remedy = f"add --resume to continue it, or {_START_OVER_REMEDY}"
+            raise InputError(self._path, "", "an earlier submission of this job file was interrupted", remedy)
+        if self.resume and not is_interrupted:
+            problem = "this file does not exist, so no submission of this job file was interrupted"
+            raise InputError(self._path, "", problem, "leave out --resume to send all jobs")
+
+    def _mark_sent(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if 0 <= number < self.total and not self._sent[number]:
+                self._sent[number] = 1
+                self.done += 1
+
+    def _cut_last_line(self) -> None:
+        """Remove an incomplete last line, because its last number may be cut off and refer to another job."""
+        content = self._path.read_bytes()
+        complete = content.rfind(b"\n") + 1
+        if complete < len(content):
+            os.truncate(self._path, complete)
+
+
+def _parse_object(line: str) -> dict[str, Any]:
+    """Return the JSON object in this line, or an empty one if there is none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _build_header(plan: SubmissionPlan, url: str) -> dict[str, Any]:
+    return {"digest": plan.digest, "queue": url, "count": plan.count}
+
+
+def _open_locked(path: Path) -> TextIO:
+    """Open the file for appending, create it if necessary, and lock it.
+
+    Raise BlockingIOError if another process has locked it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = path.open("a", buffering=1)  # each line is written immediately
+        try:
+            _lock_file(file)
+            if _is_same_file(file, path):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # its owner deleted it just before releasing the lock
+
+
+def _lock_file(file: TextIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # some network file systems have no locks; sending the jobs matters more
+
+
+def _is_same_file(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,238 @@
+"""`run.py submitJob`: checks every job, and then sends the jobs that SQS has not acknowledged yet.
+
+Acknowledged jobs are written to a journal next to the job file, so that `--resume` can continue an interrupted
+submission. A document in the bucket says how many jobs were sent (see `core/submission.py`). A job is sent twice only
+if the process dies between SQS's response and the line in the journal; workers handle duplicate messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distributed_something.aws.clients import Clients
+from distributed_something.aws.s3 import read_s3_time, upload_folders
+from distributed_something.aws.sqs import require_job_queue
+from distributed_something.core.clock import Clock
+from distributed_something.core.errors import CloudError, InputError, UserFacingError
+from distributed_something.core.submission import SubmissionDocument, format_submission_time
+from distributed_something.core.text import format_count, format_row
+from distributed_something.jobs.job_file import JobFile
+from distributed_something.jobs.submission.document import DocumentWriter
+from distributed_something.jobs.submission.journal import SubmissionJournal
+from distributed_something.jobs.submission.plan import SubmissionPlan
+from distributed_something.jobs.submission.send_batches import (
+    MessageAttributes,
+    NumberedMessage,
+    ProgressCallback,
+    send_all_batches,
+)
+from distributed_something.jobs.submission.waiting_jobs import WaitingJobRemover
+from distributed_something.worker import AGAIN_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from distributed_something.core.config_settings import Settings
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A checked job file, and the journal of the jobs that SQS has already acknowledged.
+
+    `again`: whether results that are older than this submission do not count. `replace`: whether to remove the waiting
+    jobs from the queue first. `git_commit`: of the project's folder, for the submission's document.
+    """
+
+    job_file: JobFile
+    plan: SubmissionPlan
+    journal: SubmissionJournal
+    again: bool = False
+    replace: bool = False
+    git_commit: str | None = None
+
+
+class SubmissionInterruption(UserFacingError):
+    """Raised after Ctrl-C while jobs were being sent: `sent` of `total` jobs were sent."""
+
+    exit_code = 130
+
+    def __init__(self, sent: int, total: int) -> None:
+        super().__init__("interrupted")
+        self.sent, self.total = sent, total
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {format_submission_progress(self.sent, self.total)}"
+
+
+class SubmissionError(CloudError):
+    """Raised after an AWS error, `cause`, while jobs were being sent: `sent` of `total` jobs were sent."""
+
+    def __init__(self, cause: CloudError, sent: int, total: int) -> None:
+        super().__init__(cause.problem, cause.remedy, action=cause.action, code=cause.code)
+        self.cause, self.sent, self.total = cause, sent, total
+
+    def __str__(self) -> str:
+        return f"{self.cause}; {format_submission_progress(self.sent, self.total)}"
+
+
+class ChangedTableError(UserFacingError):
+    """Raised if the jobs sent are not the jobs checked, because their table has changed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("its table changed while its jobs were being sent; not all of them were checked")
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+def submit_jobs(
+    clients: Clients,
+    settings: Settings,
+    submission: Submission,
+    clock: Clock,
+    *,
+    progress: ProgressCallback,
+    print_progress: Callable[[str], None],
+) -> int:
+    """Upload the `upload` folders, send every job that is not in the journal, and return how many jobs this call sent.
+
+    Raise InputError if `--resume` is missing or not possible, or if another process sends this job file. Raise
+    CloudError if the queue cannot be used or the submission's document cannot be written, SubmissionError if an upload
+    or a send fails, SubmissionInterruption after Ctrl-C, and ChangedTableError if the table has changed.
+    """
+    journal, total = submission.journal, submission.plan.count
+    journal.lock()
+    try:
+        url = require_job_queue(clients, settings)
+        resumed = journal.read(submission.plan, url)
+        _check_again(submission, resumed)
+        before = journal.done
+        try:
+            upload_folders(clients.s3, settings.AWS_BUCKET, submission.job_file.uploads, print_progress)
+            _JobSender(clients, settings, submission, clock, url, print_progress).send_jobs(resumed, progress)
+        except KeyboardInterrupt:
+            raise SubmissionInterruption(journal.done, total) from None
+        except CloudError as error:
+            raise SubmissionError(error, journal.done, total) from error
+        return journal.done - before
+    finally:
+        journal.close()
+
+
+class _JobSender:
+    """Sends the jobs of one submission to the queue at `url`, and keeps its document in the bucket up to date."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        settings: Settings,
+        submission: Submission,
+        clock: Clock,
+        url: str,
+        print_progress: Callable[[str], None],
+    ) -> None:
+        self._clients, self._settings, self._submission, self._clock = clients, settings, submission, clock
+        self._url, self._journal, self._print_progress = url, submission.journal, print_progress
+        offset = read_s3_time(clients.s3, settings.AWS_BUCKET, clock.now()) - clock.now()
+        self._writer = DocumentWriter(clients.s3, settings.AWS_BUCKET, clock, offset)
+
+    def send_jobs(self, resumed: SubmissionDocument | None, progress: ProgressCallback) -> None:
+        """Send every job that is not in the journal. `resumed`: the document of the interrupted submission, or None."""
+        document = self._begin_document(resumed)
+        self._journal.start(self._submission.plan, self._url, document)
+        remover = WaitingJobRemover(self._clients.sqs, self._url, self._clock, self._report_removal)
+
+        def update_document() -> SubmissionDocument:
+            return replace(document, count=self._journal.done, removed=document.removed + remover.removed)
+
+        def report_progress(sent: int, total: int) -> None:
+            self._writer.update(update_document())
+            progress(sent, total)
+
+        try:
+            if self._submission.replace:
+                self._replace_jobs(remover)
+            jobs, attributes = _iter_unsent_jobs(self._submission), _build_attributes(document)
+            send_all_batches(
+                self._clients.sqs, self._url, jobs, self._journal, report_progress, self._clock.sleep, attributes
+            )
+        finally:
+            self._end_document(update_document())
+
+    def _begin_document(self, resumed: SubmissionDocument | None) -> SubmissionDocument:
+        """Write the submission's document, which says that no job or, after `--resume`, not every job was sent."""
+        if resumed is not None:
+            document = replace(resumed, count=self._journal.done, ended=None)
+            if reason := self._writer.write(document):
+                raise CloudError(reason, action="writing the submission to the bucket")
+            return document
+        submission, settings = self._submission, self._settings
+        return self._writer.begin(
+            SubmissionDocument(
+                app=settings.APP_NAME,
+                queue=settings.SQS_QUEUE_NAME,
+                time=format_submission_time(self._writer.now),
+                job_file=submission.job_file.path.name,
+                digest=submission.plan.digest,
+                planned=submission.plan.count,
+                count=self._journal.done,  # 0, except after an interruption of a version without documents
+                git_commit=submission.git_commit,
+                again=submission.again,
+            )
+        )
+
+    def _end_document(self, document: SubmissionDocument) -> None:
+        if reason := self._writer.write(replace(document, ended=format_submission_time(self._writer.now))):
+            self._print_progress(f"note: the number of sent jobs could not be written to the bucket ({reason});")
+            self._print_progress("      monitor may show too few jobs")
+
+    def _replace_jobs(self, remover: WaitingJobRemover) -> None:
+        try:
+            remover.remove_all()
+        finally:
+            self._report_removal(remover.removed)
+        self._print_progress(format_row("", "jobs that are running now were not stopped"))
+
+    def _report_removal(self, removed: int) -> None:
+        self._print_progress(format_row("replace", f"{format_count(removed, 'waiting job')} removed"))
+
+
+def _check_again(submission: Submission, resumed: SubmissionDocument | None) -> None:
+    """Raise InputError if `--again` is given only with `--resume`, because the jobs already sent do not have it."""
+    if submission.again and submission.journal.resume and not (resumed and resumed.again):
+        problem = "the interrupted submission was started without --again"
+        raise InputError(submission.job_file.path, "", problem, "leave out --again, or start over with --replace")
+
+
+def _build_attributes(document: SubmissionDocument) -> MessageAttributes:
+    """Return the attributes of the submission's messages. `--resume` sends the same ones as the first call."""
+    if not document.again:
+        return {}
+    since = datetime.fromtimestamp(document.began, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {AGAIN_ATTRIBUTE: {"DataType": "String", "StringValue": since}}
+
+
+def format_submission_progress(sent: int, total: int) -> str:
+    """Return how many jobs an interrupted submission sent, and how to continue it."""
+    if sent == total:
+        return f"but all {total:,} jobs were sent"
+    remedy = "add --resume to the command to continue" if sent else "run the command again"
+    return f"{sent:,} of {total:,} jobs were sent; {remedy}"
+
+
+def _iter_unsent_jobs(submission: Submission) -> Iterator[NumberedMessage]:
+    """Yield the jobs that are not in the journal.
+
+    Raise ChangedTableError at the end if the jobs have changed since they were checked.
+    """
+    digest = hashlib.sha256()
+    for number, body in enumerate(submission.job_file.iter_bodies()):
+        digest.update(body.encode())
+        if not submission.journal.is_sent(number):
+            yield number, body
+    if digest.hexdigest() != submission.plan.digest:
+        raise ChangedTableError(submission.job_file.path)

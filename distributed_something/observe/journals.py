@@ -1,0 +1,147 @@
+"""Reads the journals that a run's containers write to the bucket.
+
+Each journal begins with its container's totals, so the counts of a whole run take one listing and one small request for
+each container whose journal has changed. The lines, one per finished attempt, are read only at the end of a run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import ClientError
+
+from distributed_something.aws.s3 import iter_bucket_objects
+from distributed_something.core.errors import get_error_code, is_missing_object
+from distributed_something.worker import RunKeys
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+READER_THREADS = 16
+FIRST_LINE_BYTES = 4096  # a first line has about 500 bytes
+_NAME_FORMAT = re.compile(r"(?P<container>.+)-(?P<number>[1-9]\d*)\.jsonl")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class RunTotals:
+    """The totals of a run's containers.
+
+    `done`, `failed`, and `already_there` count jobs that have a final record; `running` counts programs, including
+    those of containers that disappeared without a last journal. `attempts` counts attempts that have ended.
+    """
+
+    done: int = 0
+    failed: int = 0
+    already_there: int = 0
+    attempts: int = 0
+    running: int = 0
+    slots: int = 0
+    containers: int = 0
+    machines: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Number of jobs that have a final record."""
+        return self.done + self.failed + self.already_there
+
+
+@dataclass(frozen=True)
+class JournalObject:
+    """One object of a container's journal; the one with the highest `number` has the current totals."""
+
+    key: str
+    etag: str
+    container: str
+    number: int
+
+
+class JournalReader:
+    """Reads the journals of one run. The first lines that it has read are kept until they change."""
+
+    def __init__(self, s3: S3Client, bucket: str, keys: RunKeys) -> None:
+        self._s3, self._bucket, self._prefix = s3, bucket, keys.journals
+        self._first_lines: dict[str, tuple[str, dict[str, Any] | None]] = {}  # by container, with the object's ETag
+
+    def read_totals(self) -> RunTotals:
+        """Return the current totals. A journal that is not valid is ignored. AWS errors are not caught."""
+        newest: dict[str, JournalObject] = {}
+        for item in self.list_objects():
+            if item.container not in newest or item.number > newest[item.container].number:
+                newest[item.container] = item
+        changed = [item for name, item in newest.items() if self._first_lines.get(name, ("",))[0] != item.etag]
+        for item, line in _read_in_parallel(changed, self._read_first_line):
+            self._first_lines[item.container] = (item.etag, line)
+        return _add_totals([line for _, line in self._first_lines.values() if line is not None])
+
+    def iter_lines(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of all journals, without their first lines. AWS errors are not caught.
+
+        The objects are read in parallel, but only a few of them are in memory at a time.
+        """
+        for _, body in _read_in_parallel(self.list_objects(), self._read_object):
+            for text in body.splitlines()[1:]:
+                if (line := _parse_object(text)) is not None:
+                    yield line
+
+    def list_objects(self) -> list[JournalObject]:
+        """Return the objects of all journals. This takes one request per 1,000 objects."""
+        objects = []
+        for item in iter_bucket_objects(self._s3, self._bucket, self._prefix):
+            if match := _NAME_FORMAT.fullmatch(item["Key"].removeprefix(self._prefix)):
+                objects.append(JournalObject(item["Key"], item["ETag"], match["container"], int(match["number"])))
+        return objects
+
+    def _read_first_line(self, item: JournalObject) -> dict[str, Any] | None:
+        text, newline, _ = self._get(item.key, Range=f"bytes=0-{FIRST_LINE_BYTES - 1}").partition(b"\n")
+        return _parse_object(text) if newline else None
+
+    def _read_object(self, item: JournalObject) -> bytes:
+        return self._get(item.key)
+
+    def _get(self, key: str, **options: Any) -> bytes:
+        try:
+            return self._s3.get_object(Bucket=self._bucket, Key=key, **options)["Body"].read()
+        except ClientError as error:
+            if is_missing_object(error) or get_error_code(error) == "InvalidRange":  # deleted, or empty
+                return b""
+            raise
+
+
+def _read_in_parallel(keys: Iterable[_Key], read: Callable[[_Key], _Value]) -> Iterator[tuple[_Key, _Value]]:
+    """Yield each key with what `read` returns for it, in order. At most READER_THREADS results wait in memory."""
+    waiting: deque[tuple[_Key, Future[_Value]]] = deque()
+    with ThreadPoolExecutor(READER_THREADS) as pool:
+        for key in keys:
+            waiting.append((key, pool.submit(read, key)))
+            if len(waiting) >= READER_THREADS:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
+
+
+def _parse_object(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def _add_totals(lines: list[dict[str, Any]]) -> RunTotals:
+    counted = {field.name for field in fields(RunTotals)} - {"containers", "machines"}
+    sums = {name: sum(_read_count(line, name) for line in lines) for name in counted}
+    return RunTotals(**sums, containers=len(lines), machines=len({str(line.get("machine")) for line in lines}))
+
+
+def _read_count(line: dict[str, Any], name: str) -> int:
+    value = line.get(name)
+    return value if isinstance(value, int) and value >= 0 else 0

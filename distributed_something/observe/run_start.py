@@ -1,0 +1,70 @@
+"""How many jobs a run has: those in the queue when it started, and those that were submitted later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distributed_something.aws.clients import Clients
+from distributed_something.core.monitor_file import MonitorFile, parse_run_start
+from distributed_something.observe.queue import observe_queue
+from distributed_something.observe.submissions import count_submitted_jobs, list_queue_submissions, list_submissions
+from distributed_something.worker import AppKeys
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """What the queues held when a run started.
+
+    `submissions_since`: the run includes the submissions that began at this time (seconds since 1970) or later.
+    `other_jobs`: jobs in the queue that none of these submissions sent. `dead_letters`: messages in the dead-letter
+    queue, which are older than the run.
+    """
+
+    submissions_since: float
+    other_jobs: int
+    dead_letters: int
+
+
+def observe_run_start(clients: Clients, file: MonitorFile) -> RunStart:
+    """Return what the queues hold now, just before the run's containers start. AWS errors are not caught.
+
+    If this is the first run with this queue, its jobs are those of all submissions since the queue was created: SQS's
+    count may still lack jobs that were sent in the last minute. Otherwise, only SQS's count tells how many jobs the
+    previous run left.
+    """
+    start = file.MONITOR_START_TIME / 1000
+    queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
+    dead = observe_queue(clients.sqs, file.MONITOR_DEAD_LETTER_QUEUE) if file.MONITOR_DEAD_LETTER_QUEUE else None
+    dead_letters = dead.counts.jobs if dead else 0
+    if queue is None:
+        return RunStart(start, 0, dead_letters)
+    if _has_earlier_run(clients.s3, file, queue.created):
+        return RunStart(start, queue.counts.jobs, dead_letters)
+    submissions = list_queue_submissions(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME, queue)
+    since = min([document.began for document in submissions], default=start)
+    return RunStart(since, max(0, queue.counts.jobs - count_submitted_jobs(submissions)), dead_letters)
+
+
+def observe_submitted_jobs(s3: S3Client, file: MonitorFile, start: RunStart) -> int:
+    """Return how many jobs the run has so far. AWS errors are not caught."""
+    bucket, app = file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME
+    submissions = [
+        document
+        for document in list_submissions(s3, bucket, app, start.submissions_since)
+        if document.queue == file.MONITOR_QUEUE_NAME
+    ]
+    return start.other_jobs + count_submitted_jobs(submissions)
+
+
+def _has_earlier_run(s3: S3Client, file: MonitorFile, since: float) -> bool:
+    """Return whether the bucket has documents of another run of the app that started at `since` or later."""
+    pages = s3.get_paginator("list_objects_v2").paginate(
+        Bucket=file.MONITOR_BUCKET_NAME, Prefix=AppKeys(file.MONITOR_APP_NAME).prefix, Delimiter="/"
+    )
+    names = (entry["Prefix"].split("/")[-2] for page in pages for entry in page.get("CommonPrefixes", []))
+    starts = (parse_run_start(name) for name in names if name != file.run)
+    return any(start is not None and start >= since for start in starts)

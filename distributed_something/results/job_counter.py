@@ -1,0 +1,122 @@
+"""Counts how the jobs of a run ended, from the lines of journals and from records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+MAX_FAILURES_KEPT = 20_000  # failed jobs whose details are kept in memory; all of them are counted
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """A job that failed for good. `ended`: seconds since 1970. `last_lines` and `log` are only in the record."""
+
+    job: str
+    ended: float
+    reason: str
+    reason_class: str = ""
+    attempts: int | None = None
+    exit_code: int | None = None
+    last_lines: tuple[str, ...] = ()
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class JobCounts:
+    """How many jobs ended in which way.
+
+    `failed`: jobs whose latest submission failed. `repeated`: failed submissions of jobs that were submitted again in
+    the same run, so that their later end counts.
+    """
+
+    done: int = 0
+    already_there: int = 0
+    failed: int = 0
+    repeated: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Number of submitted jobs that have ended."""
+        return self.done + self.already_there + self.failed + self.repeated
+
+
+class JobCounter:
+    """Counts final ends of jobs. Lines and records may be added in any order, and more than once.
+
+    A run can submit a job several times; each submission has a message ID of its own. Jobs and messages are stored as
+    hashes of 64 bits, because a million names would need several hundred megabytes.
+    """
+
+    def __init__(self) -> None:
+        self._ends: set[int] = set()  # hashes of (job, message ID)
+        self._counts: Counter[str] = Counter()
+        self._successes: dict[int, float] = {}  # when the job was last done or found done, by the job's hash
+        self._failures: dict[int, float] = {}
+        self._details: dict[int, FailedJob] = {}
+
+    def add_end(self, line: Mapping[str, Any]) -> None:
+        """Count an attempt if it was the last one of its submission. `line` is a journal's line or a record."""
+        job, state = line.get("job"), line.get("state")
+        if not isinstance(job, str) or not _is_final(line):
+            return
+        end = hash((job, line.get("message_id")))
+        if end in self._ends:
+            return
+        self._ends.add(end)
+        self._counts[str(state)] += 1
+        key, ended = hash(job), _parse_time(line.get("ended"))
+        times = self._failures if state == "failed" else self._successes
+        if ended >= times.get(key, 0.0):
+            times[key] = ended
+            if state == "failed" and (key in self._details or len(self._details) < MAX_FAILURES_KEPT):
+                self._details[key] = _build_failed_job(job, ended, line)
+
+    def has_end(self, job: str) -> bool:
+        """Return whether an end of this job has been counted."""
+        return hash(job) in self._successes or hash(job) in self._failures
+
+    def count_jobs(self) -> JobCounts:
+        failed = sum(self._is_failed(key) for key in self._failures)
+        repeated = self._counts["failed"] - failed
+        return JobCounts(self._counts["done"], self._counts["skipped"], failed, repeated)
+
+    def list_failed_jobs(self) -> list[FailedJob]:
+        """Return the failed jobs, at most MAX_FAILURES_KEPT, in the order in which they failed."""
+        failed = (details for key, details in self._details.items() if self._is_failed(key))
+        return sorted(failed, key=lambda job: (job.ended, job.job))
+
+    def _is_failed(self, key: int) -> bool:
+        return self._failures[key] >= self._successes.get(key, 0.0)
+
+
+def _is_final(line: Mapping[str, Any]) -> bool:
+    """Return whether the attempt was the last one. Records from older workers do not say so."""
+    state = line.get("state")
+    return state in ("done", "skipped", "failed") and bool(line.get("final", True))
+
+
+def _parse_time(value: object) -> float:
+    try:
+        return datetime.fromisoformat(str(value)).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _build_failed_job(job: str, ended: float, line: Mapping[str, Any]) -> FailedJob:
+    attempts, exit_code = line.get("attempts"), line.get("exit_code")
+    last_lines = line.get("last_lines")
+    if not isinstance(last_lines, list):
+        last_lines = [line["last_line"]] if line.get("last_line") else []
+    return FailedJob(
+        job, ended,
+        reason=str(line.get("reason") or "no reason given"),
+        reason_class=str(line.get("reason_class") or ""),
+        attempts=attempts if isinstance(attempts, int) else None,
+        exit_code=exit_code if isinstance(exit_code, int) else None,
+        last_lines=tuple(map(str, last_lines)),
+        log=str(line.get("log") or ""),
+    )  # fmt: skip
