@@ -98,6 +98,7 @@ class KnownJobKeys(BaseModel):
     timeout_minutes: Annotated[float, Field(gt=0, le=MAX_JOB_MINUTES, strict=True)] | None = None
     expected_files: Annotated[StrictInt, Field(ge=0)] = 0
     keep_failed: StrictBool = False
+    shared_location: StrictBool = False
     leave_out: list[NonEmptyText] = []
     upload_flags: Annotated[object, BeforeValidator(_validate_upload_flags)] = None
 

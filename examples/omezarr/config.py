@@ -23,5 +23,5 @@ SQS_QUEUE_NAME = APP_NAME + 'Queue'
 SQS_DEAD_LETTER_QUEUE = APP_NAME + '_DeadMessages'
 LOG_GROUP_NAME = APP_NAME
 
-CHECK_IF_DONE_BOOL = 'True'             # a plate is skipped only if its record says that it is done
-EXPECTED_NUMBER_FILES = 1000000         # more than any plate has, because a file count cannot prove that it is complete
+CHECK_IF_DONE_BOOL = 'True'             # a plate is skipped if a document in the bucket says that it is complete,
+EXPECTED_NUMBER_FILES = 1               # because the number of files cannot show it

@@ -462,7 +462,7 @@ SPECIAL_TEXTS = [
 TEXTS = st.lists(st.sampled_from(SPECIAL_TEXTS) | st.text(max_size=3), max_size=4).map("".join)
 JOB_KEYS = (
     "command", "shell", "inputs", "input_bucket", "output_location", "output_bucket", "timeout_minutes",
-    "expected_files", "leave_out", "upload_flags", "upload", "_comment", "own",
+    "expected_files", "leave_out", "shared_location", "upload_flags", "upload", "_comment", "own",
 )  # fmt: skip
 
 

@@ -83,11 +83,11 @@ def test_the_options_for_plugins_and_always_continue_are_the_last_options(
     ("group", "structure", "argument", "folder"),
     [
         (PLATE, "Metadata_Plate-Metadata_Well-Metadata_Site", PLATE["Metadata"], "Plate1-A01-1"),
-        (PLATE, "Metadata_Plate/analysis/Metadata_Well", PLATE["Metadata"], "Plate1/analysis/A01/1"),
+        (PLATE, "Metadata_Plate/analysis/Metadata_Well", PLATE["Metadata"], "Plate1/analysis/A01"),
         (PLATE, "", PLATE["Metadata"], "Plate1-A01-1"),
         ({"Metadata_Well": "A01", "Metadata_Site": "2"}, "Metadata_Well/Metadata_Site",
          "Metadata_Well=A01,Metadata_Site=2", "A01/2"),
-        ({"Metadata_Well": "A01", "Metadata_Site": "2"}, "Metadata_Well", "Metadata_Well=A01,Metadata_Site=2", "A01/2"),
+        ({"Metadata_Well": "A01", "Metadata_Site": "2"}, "Metadata_Well", "Metadata_Well=A01,Metadata_Site=2", "A01"),
         ({"Metadata": {"Metadata_Well": "A01"}}, None, "Metadata_Well=A01", "A01"),
         ({"Well": "A01", "Site": 3}, None, "Well=A01,Site=3", "A01-3"),
         ({"Metadata_Well": "B", "Metadata_WellType": "T"}, "Metadata_WellType/Metadata_Well",
@@ -100,6 +100,30 @@ def test_option_g_contains_all_keys_and_output_structure_names_the_results_folde
     job = make_job(cellprofiler, tmp_path, group, **({} if structure is None else {"output_structure": structure}))
     assert job.command[job.command.index("-g") + 1] == argument
     assert job.output_location == f"projects/output/{folder}"
+
+
+@pytest.mark.parametrize(
+    ("structure", "folder"), [("Metadata_Plate", "Plate1"), ("Metadata_Plate/", "Plate1"), ("all", "all")]
+)
+def test_jobs_share_a_folder_if_output_structure_lacks_one_of_their_keys(
+    cellprofiler: ModuleType, tmp_path: Path, structure: str, folder: str
+) -> None:
+    wells = [f"Metadata_Plate=Plate1,Metadata_Well={well},Metadata_Site=1" for well in ("A01", "B02")]
+    jobs = [make_job(cellprofiler, tmp_path, {"Metadata": well}, output_structure=structure) for well in wells]
+    assert {job.output_location for job in jobs} == {f"projects/output/{folder}"}
+    assert all(job.shared_location and job.may_replace for job in jobs)
+    assert jobs[0].id != jobs[1].id
+
+
+def test_a_job_has_its_own_folder_if_output_structure_has_all_of_its_keys(
+    cellprofiler: ModuleType, tmp_path: Path
+) -> None:
+    group = {"Metadata_Well": "A01", "Metadata_WellType": "T"}
+    assert not make_job(cellprofiler, tmp_path, group).shared_location
+    full = make_job(cellprofiler, tmp_path, group, output_structure="Metadata_WellType/Metadata_Well")
+    assert not full.shared_location
+    partial = make_job(cellprofiler, tmp_path, group, output_structure="Metadata_WellType")
+    assert (partial.output_location, partial.shared_location) == ("projects/output/T", True)
 
 
 @pytest.mark.parametrize("group", [{"Metadata": "A01"}, {"Well": "A,1"}, {"Well": ""}, {"Metadata": "a=b=c"}, "Well"])

@@ -268,6 +268,13 @@ def test_an_invalid_source_of_groups_is_reported_together_with_invalid_shared_ke
     assert second.startswith(f"job.json: {problem}")
 
 
+def test_a_shared_location_must_be_a_boolean(tmp_path: Path) -> None:
+    (problem,) = find_load_problems(tmp_path, COMMAND | {"shared_location": "true", "groups": ["a"]})
+    assert problem == "job.json: shared_location: 'true' is not true or false; write true or false, without quotes"
+    content = COMMAND | {"shared_location": True, "output_location": "all", "groups": ["a", "b"]}
+    assert len(list(write_job_file(tmp_path, content).iter_checked_messages())) == 2
+
+
 @pytest.mark.parametrize(
     "groups",
     [

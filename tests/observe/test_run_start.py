@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 
 from distributed_something.aws.clients import Clients
-from distributed_something.core.submission import SubmissionDocument, build_submission, format_submission_time
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.observe.run_start import RunStart, observe_run_start, observe_submitted_jobs
 from distributed_something.worker import AppKeys
 from tests.support.fakes import MONITOR_FILE
@@ -37,7 +37,7 @@ class Account:
 
     def submit(self, count: int, after: float, **more: Any) -> None:
         """Write the document of a submission that began `after` seconds after the queue was created."""
-        time = format_submission_time(self.created + after)
+        time = build_submission_time(self.created + after)
         document = SubmissionDocument(APP, QUEUE, time, "job.json", "digest", count, count, time)
         body = build_submission(replace(document, **more))
         self.clients.s3.put_object(Bucket=BUCKET, Key=AppKeys(APP).submission(time), Body=body)

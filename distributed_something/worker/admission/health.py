@@ -32,7 +32,9 @@ MIN_FREE_FILES = 1000  # a disk with many small files can run out of inodes befo
 MAX_REPORTED_JOBS = 10  # a health document lists only the most recent failed jobs
 MAX_REASON_CHARACTERS = 1000
 # Failures of these classes are not evidence against the machine.
-UNRELATED_REASON_CLASSES = frozenset({"missing input", "bad message", "crash", "interrupted", "lost lease"})
+UNRELATED_REASON_CLASSES = frozenset(
+    {"missing input", "bad message", "crash", "interrupted", "lost lease", "shared file"}
+)
 log = logging.getLogger("worker")
 
 

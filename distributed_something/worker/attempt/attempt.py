@@ -10,6 +10,7 @@ from typing import Any
 from distributed_something.worker.attempt.lease import Lease
 from distributed_something.worker.job.job import Folders, Job
 from distributed_something.worker.job.program_result import Result
+from distributed_something.worker.transfer.inputs import InputFile
 from distributed_something.worker.transfer.results import ResultFile
 from distributed_something.worker.transfer.s3_listing import ListedObject
 
@@ -49,9 +50,14 @@ class Attempt:
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
     result: Result | None = None
     bytes_in: int = 0
+    inputs: list[InputFile] = field(default_factory=list)
     outputs: list[ResultFile] = field(default_factory=list)
-    is_recorded: bool = True  # for a job that is already done: whether this run has a record that says so
-    results_of: dict[str, Any] | None = None  # for a job that is already done: the run and the time of its results
+    # Other jobs' files in a shared location that this attempt replaced: `key` and `job`, the other job.
+    overwritten: list[dict[str, str]] = field(default_factory=list)
+    # For a job that is already done: whether this run's record is about the same message, and if not, which run the
+    # results are from (`run`, None if unknown) and how old they are (`modified`, a UTC timestamp).
+    is_recorded: bool = True
+    results_of: dict[str, str | None] | None = None
     # Objects at the output location when the attempt began; None if they were not listed.
     listed_objects: dict[str, ListedObject] | None = None
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from distributed_something.worker.admission.health import has_disk_space
-from distributed_something.worker.attempt.already_done import observe_prior_results
+from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.job_record import is_submission_done, read_record
@@ -42,8 +42,11 @@ from distributed_something.worker.program.memory import OomKills
 from distributed_something.worker.program.processors import run_on_all_processors
 from distributed_something.worker.program.program import ProgramSurroundings, run_commands
 from distributed_something.worker.transfer.inputs import fetch_inputs
-from distributed_something.worker.transfer.results import ResultDestination, upload_results
+from distributed_something.worker.transfer.reservations import Reservations
+from distributed_something.worker.transfer.results import ResultDestination, ResultFile, upload_results
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
+from distributed_something.worker.transfer.shared_results import SharingRules, upload_shared_results
+from distributed_something.worker.transfer.stored_result import ResultOwner
 
 UPLOAD_RESERVE_SECONDS = 1800.0  # part of the maximum lease reserved for uploading the results
 log = logging.getLogger("worker")
@@ -175,17 +178,25 @@ class JobHandler:
         job.id = attempt.name  # a hook that reuses an id would mix up the records of two jobs
         attempt.job = job
         if self._settings.check_if_done:
-            prior = observe_prior_results(self._context, job, is_first_attempt=attempt.earlier_attempts == 0)
-            attempt.listed_objects = prior.listed_objects
-            if prior.outputs is not None:
-                attempt.outputs, attempt.is_recorded = prior.outputs, prior.is_recorded
-                raise JobAlreadyDone
+            self._check_prior_results(attempt, job)
         # SQS cannot enforce the limit alone: after a message is sent again, its receive count starts over.
         if attempt.failures >= self._settings.job_retries:
             raise Failed(f"failed {attempt.failures} times; the worker of the last attempt was lost", "crash")
         if attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS < min(job.timeout_seconds, MAX_JOB_SECONDS):
             raise StaleMessage
         self._prepare_inputs(attempt, job)
+
+    def _check_prior_results(self, attempt: Attempt, job: Job) -> None:
+        """Raise JobAlreadyDone if the job's results already exist."""
+        prior = observe_prior_results(
+            self._context, job, is_first_attempt=attempt.earlier_attempts == 0, message_id=attempt.message_id,
+            again_since=attempt.again_since,
+        )  # fmt: skip
+        attempt.listed_objects = prior.listed_objects
+        if prior.outputs is not None:
+            attempt.outputs, attempt.is_recorded = prior.outputs, prior.is_recorded
+            attempt.results_of = prior.results_of
+            raise JobAlreadyDone
 
     def _prepare_inputs(self, attempt: Attempt, job: Job) -> None:
         folders, attempt.fetch_started = attempt.folders, self._clock.now()
@@ -196,10 +207,12 @@ class JobHandler:
             self._hooks.prepare(job, replace(folders, fetch=partial(self._fetch_inputs, attempt, job)))
 
     def _fetch_inputs(self, attempt: Attempt, job: Job, inputs: Inputs) -> None:
-        attempt.bytes_in += fetch_inputs(
+        files = fetch_inputs(
             self._s3, inputs, job.input_bucket, attempt.folders.input_dir, lambda: self._check_can_start(attempt),
             self._clock.sleep,
         )  # fmt: skip
+        attempt.inputs += files
+        attempt.bytes_in += sum(file.size for file in files)
 
     def _run_program(self, attempt: Attempt) -> None:
         self._check_can_start(attempt)
@@ -223,13 +236,53 @@ class JobHandler:
     def _publish_results(self, attempt: Attempt) -> None:
         job = get_attempt_job(attempt)
         self._check_program_result(attempt, job)
+        upload = self._upload_shared_results if job.shared_location else self._upload_own_results
+        attempt.outputs = upload(attempt, job)
+        self._finisher.record_done(attempt)
+
+    def _upload_own_results(self, attempt: Attempt, job: Job) -> list[ResultFile]:
+        """Upload the results to the job's own location."""
         replaceable = self._claim_output_location(attempt, job)
-        attempt.outputs = upload_results(
+        return upload_results(
             self._s3, job.output_dir or attempt.folders.output_dir,
-            ResultDestination(job.output_bucket, job.output_location, job.upload_arguments, replaceable),
+            self._build_destination(job, replaceable),
             leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
         )  # fmt: skip
-        self._finisher.record_done(attempt)
+
+    def _upload_shared_results(self, attempt: Attempt, job: Job) -> list[ResultFile]:
+        """Upload the results to a location that other jobs also use."""
+        if self._is_done_elsewhere(attempt, job):
+            raise JobAlreadyDone
+
+        def record_overwrite(key: str, other_job: str) -> None:
+            attempt.overwritten.append({"key": key, "job": other_job})
+
+        reservations = Reservations(self._s3, self._settings.aws_bucket, self._settings.keys)
+        return upload_shared_results(
+            self._s3, job.output_dir or attempt.folders.output_dir, self._build_destination(job, {}),
+            SharingRules(
+                reservations, job.may_replace, partial(self._claim_results, attempt),
+                partial(is_current_result, self._context), record_overwrite,
+            ),
+            leave_out=job.leave_out, check=lambda: self._check_can_continue(attempt), sleep=self._clock.sleep,
+        )  # fmt: skip
+
+    def _build_destination(self, job: Job, replaceable: dict[str, ListedObject]) -> ResultDestination:
+        owner = ResultOwner(job.id, self._settings.run)
+        return ResultDestination(job.output_bucket, job.output_location, job.upload_arguments, replaceable, owner)
+
+    def _claim_results(self, attempt: Attempt) -> None:
+        """Reserve the job's results for this attempt.
+
+        Raise JobAlreadyDone if the message was delivered twice and the first attempt has finished; its results are
+        kept.
+        """
+        if not self._finisher.claim_results(attempt):
+            raise JobAlreadyDone
+
+    def _is_done_elsewhere(self, attempt: Attempt, job: Job) -> bool:
+        """Return whether another attempt has finished the job in the meantime."""
+        return is_submission_done(read_record(self._context, job.id), attempt.message_id)
 
     def _claim_output_location(self, attempt: Attempt, job: Job) -> dict[str, ListedObject]:
         """Return the objects that this attempt's results may replace, after claiming them from attempts that died.
@@ -241,11 +294,9 @@ class JobHandler:
             return {}
         listed_objects = list_s3_objects(self._s3, job.output_bucket, f"{job.output_location}/", job.upload_arguments)
         if listed_objects:
-            is_done = not self._finisher.claim_results(attempt)
-        else:
-            is_done = is_submission_done(read_record(self._context, job.id), attempt.message_id)
-        if is_done:
-            raise JobAlreadyDone  # the message was delivered twice; the first attempt's results are kept
+            self._claim_results(attempt)
+        elif self._is_done_elsewhere(attempt, job):
+            raise JobAlreadyDone
         return listed_objects
 
     def _check_program_result(self, attempt: Attempt, job: Job) -> None:

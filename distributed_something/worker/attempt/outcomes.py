@@ -23,6 +23,7 @@ from typing import Any
 
 from distributed_something.worker.attempt.attempt import Attempt, build_message_attributes
 from distributed_something.worker.attempt.context import WorkerContext
+from distributed_something.worker.attempt.done_document import write_done_document
 from distributed_something.worker.attempt.job_record import (
     CLAIM_REASON,
     DONE_STATE,
@@ -39,11 +40,12 @@ from distributed_something.worker.job.failures import AWS_ERRORS, Failed, JobAlr
 from distributed_something.worker.job.job_id import HASH_CHARACTERS
 from distributed_something.worker.program.program import read_last_lines
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
+from distributed_something.worker.transfer.shared_results import SHARED_FILE_CLASS, has_unchanged_shared_results
 
 MAX_LINE_CHARACTERS = 200  # of the log's last line that are quoted in a reason
 MAX_ATTRIBUTE_CHARACTERS = 1000  # in a message attribute
-# S3 is strongly consistent, so retrying does not make a missing object appear.
-FINAL_REASON_CLASSES = frozenset({"bad message", "missing input"})
+# S3 is strongly consistent, so retrying does not make a missing object appear, nor does another job's file change.
+FINAL_REASON_CLASSES = frozenset({"bad message", "missing input", SHARED_FILE_CLASS})
 log = logging.getLogger("worker")
 
 
@@ -76,6 +78,9 @@ class AttemptFinisher:
 
         Raise JobAlreadyDone if another attempt was the first to record that the job is done.
         """
+        if attempt.job is not None and attempt.job.needs_done_document:
+            _check_lease(attempt)
+            write_done_document(self._context, attempt)
         end = AttemptEnd(DONE_STATE, is_final=True)
         if not self._write_record(attempt, end, has_own_results=lambda: self._has_own_results(attempt)):
             raise JobAlreadyDone
@@ -163,6 +168,8 @@ class AttemptFinisher:
 
     def _has_own_results(self, attempt: Attempt) -> bool:
         job = attempt.job
+        if job is not None and job.shared_location:
+            return has_unchanged_shared_results(self._context.s3, attempt.outputs, job.upload_arguments)
         return job is not None and has_unchanged_results(
             self._context.s3, job.output_location, attempt.outputs, job.upload_arguments
         )

@@ -78,6 +78,10 @@ class Job:
     from AWS CLI flags. Use `own` to pass your own values from `make_job` to `prepare` and `failure`. Set `output_dir`
     if the program creates its own results folder below `folders.root` instead of using `folders.output_dir`.
 
+    Set `shared_location` if several jobs use the same output location. A job then never replaces a file that another
+    job of the same run wrote, unless `may_replace` is set. Set `has_done_document` if the number of files does not show
+    whether the job is done; a document in the app's bucket then says so. Jobs with a shared location always have one.
+
     Raise BadMessage if the output location, a bucket, or the command is invalid.
     """
 
@@ -95,6 +99,9 @@ class Job:
     upload_arguments: dict[str, object] = field(default_factory=dict)
     own: dict[str, Any] = field(default_factory=dict)
     output_dir: Path | None = None
+    shared_location: bool = False
+    may_replace: bool = False
+    has_done_document: bool = False
 
     def __post_init__(self) -> None:
         if any(part in ("", ".", "..") for part in self.output_location.split("/")):
@@ -114,6 +121,11 @@ class Job:
                 check_input_address(text, self.input_bucket)
         except BadAddress as error:
             raise BadMessage(str(error)) from None
+
+    @property
+    def needs_done_document(self) -> bool:
+        """Whether a document, not the files at the output location, says that the job is done."""
+        return self.shared_location or self.has_done_document
 
     @property
     def commands(self) -> list[Command]:
@@ -149,6 +161,7 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
     """
     identity = job_id(message)
     values = build_placeholder_values(message, folders, identity)
+    is_shared = overrides.get("shared_location", _read_shared_location(message))
     fields: dict[str, Callable[[], Any]] = {
         "id": lambda: identity,
         "command": lambda: _build_command(message, values),
@@ -156,12 +169,15 @@ def job_from_message(message: Mapping[str, Any], folders: Folders, defaults: Job
         "inputs": lambda: _build_inputs(message, values),
         "input_bucket": lambda: fill_placeholders(_read_text(message, "input_bucket", defaults.aws_bucket), values),
         "output_bucket": lambda: fill_placeholders(_read_text(message, "output_bucket", defaults.aws_bucket), values),
-        "output_location": lambda: _build_location(_read_text(message, "output_location", defaults.app_name), values),
+        "output_location": lambda: _build_location(
+            _read_text(message, "output_location", defaults.app_name), values, is_shared=is_shared
+        ),
         "timeout_seconds": lambda: _read_timeout_seconds(message),
         "expected_files": lambda: _read_file_count(message, "expected_files"),
         "keep_failed": lambda: message.get("keep_failed") is True,
         "leave_out": lambda: _read_text_list(message, "leave_out"),
         "upload_arguments": lambda: upload_arguments(message.get("upload_flags")),
+        "shared_location": lambda: is_shared,
     }
     try:
         return Job(**overrides, **{name: build() for name, build in fields.items() if name not in overrides})
@@ -224,9 +240,13 @@ def _build_words(command: object, values: Mapping[str, object]) -> list[str]:
     return filled
 
 
-def _build_location(template: str, values: Mapping[str, object]) -> str:
-    """Return the prefix of the job's results. It always contains the job id, so two jobs never share a prefix."""
-    full_template = template if "job" in list_placeholders(template) else f"{template.rstrip('/')}/{{job}}"
+def _build_location(template: str, values: Mapping[str, object], *, is_shared: bool) -> str:
+    """Return the prefix of the job's results.
+
+    It always contains the job id, so two jobs never share a prefix, unless `is_shared`.
+    """
+    is_complete = is_shared or "job" in list_placeholders(template)
+    full_template = template if is_complete else f"{template.rstrip('/')}/{{job}}"
     return fill_placeholders(full_template, values).strip("/")
 
 
@@ -262,6 +282,13 @@ def _expand_input(text: str, values: Mapping[str, object]) -> list[str]:
     if isinstance(addresses, list) and all(isinstance(address, str) and address for address in addresses):
         return addresses
     return [fill_placeholders(text, values)]
+
+
+def _read_shared_location(message: Mapping[str, Any]) -> bool:
+    value = message.get("shared_location", False)
+    if not isinstance(value, bool):  # any other value would be guesswork about where results go
+        raise BadMessage(f"`shared_location` is {reprlib.repr(value)}, not true or false")
+    return value
 
 
 def _read_file_count(message: Mapping[str, Any], key: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 RUNS_PREFIX = "runs"  # the top-level folder in the bucket
@@ -70,6 +71,13 @@ class RunKeys:
     def failed_results(self, job: str) -> str:
         """Return the prefix for a failed attempt's files, which are uploaded only if the job sets `keep_failed`."""
         return f"{self.jobs}failed/{job}"
+
+    def reservation(self, bucket: str, key: str) -> str:
+        """Return the key of the document that says which job may replace a file in a shared output location.
+
+        `bucket` and `key`: where the file is. The name is a hash, because the file's own key may be too long.
+        """
+        return f"{self.prefix}shared/{hashlib.sha256(f'{bucket}/{key}'.encode()).hexdigest()}.json"
 
     @property
     def machines(self) -> str:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -33,11 +34,28 @@ _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """An input file that was downloaded.
+
+    `address` begins with `s3://`, `https://`, or `http://`. `etag` is the server's ETag header, usually in quotes, or
+    None if there was none. `size` is the number of bytes received.
+    """
+
+    address: str
+    etag: str | None
+    size: int
+
+    def build_record_entry(self) -> dict[str, Any]:
+        """Return the file's entry in the job's record."""
+        return {"address": self.address, "etag": self.etag, "size": self.size}
+
+
 def fetch_inputs(
     s3: Any, inputs: Iterable[str] | Mapping[str, str], bucket: str, folder: Path,
     check: Callable[[], None] = lambda: None, sleep: Callable[[float], None] = time.sleep,
-) -> int:  # fmt: skip
-    """Download inputs to `folder` and return the total number of bytes.
+) -> list[InputFile]:  # fmt: skip
+    """Download inputs to `folder` and return the downloaded files.
 
     An input is a key in `bucket`, a prefix that ends in `/`, the `s3://` address of a key or prefix, or a web address.
     A file is named after the last part of its key. The files below a prefix keep their paths relative to the prefix.
@@ -56,7 +74,7 @@ def fetch_inputs(
             if sources.setdefault(path, source) != source or path.exists():
                 raise Failed(f"two inputs would have the same file name: {path.name}", "missing input")
     if not sources:
-        return 0
+        return []
     _make_folders(sources)
     with ThreadPoolExecutor(MAX_PARALLEL_REQUESTS, initializer=use_all_processors) as pool:
         return fetcher.fetch_all(sources, pool)
@@ -90,15 +108,15 @@ class _InputFetcher:
         for key in keys:
             yield (bucket, key), _resolve_input_path(folder, f"{target.rstrip('/')}/{key[len(text) :]}")
 
-    def fetch_all(self, sources: dict[Path, tuple[str, str]], pool: Executor) -> int:
-        """Fetch the files and return the total number of bytes. The first part of every file is fetched before any
-        other part."""
-        total = 0
+    def fetch_all(self, sources: dict[Path, tuple[str, str]], pool: Executor) -> list[InputFile]:
+        """Fetch the files and return them. The first part of every file is fetched before any other part."""
+        files: list[InputFile] = []
         large: list[tuple[Path, RemoteObject]] = []
         for path, remote in zip(
             sources, pool.map(lambda path: self._fetch_first_part(*sources[path], path), sources), strict=True
         ):
-            total += remote.size
+            address = _format_address(remote.bucket, remote.key)
+            files.append(InputFile(address, remote.etag or None, remote.size))
             if remote.bucket and list_remaining_parts(remote):  # a web file is always fetched in one part
                 large.append((path, remote))
         for path, remote in large:
@@ -106,7 +124,7 @@ class _InputFetcher:
                 lambda start, p=path, r=remote: self._fetch_part(r, start, p), list_remaining_parts(remote)
             ):
                 pass
-        return total
+        return files
 
     def _fetch_first_part(self, bucket: str, key: str, path: Path) -> RemoteObject:
         if not bucket:

@@ -32,10 +32,10 @@ from distributed_something.worker.transfer.s3_file import (
     upload_whole_file,
 )
 from distributed_something.worker.transfer.s3_listing import ListedObject, list_s3_objects
+from distributed_something.worker.transfer.stored_result import FILE_COUNT_KEY, ResultOwner
 
 MAX_INLINE_BYTES = 1024 * 1024  # a single file up to this size is sent without starting threads
 MAX_SINGLE_PUT_BYTES = 16 * 1024 * 1024  # larger files are uploaded in parts, several in parallel
-FILE_COUNT_KEY = "job-files"  # key in each object's metadata; the value is the number of files in the upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,14 @@ class ResultDestination:
 
     `arguments` are extra arguments for the S3 requests, such as `ACL`. `replaceable` contains the objects that may be
     replaced: all that existed at the destination when it was last certain that no other attempt had finished. If
-    `replaceable` is None, the destination is listed when the upload begins.
+    `replaceable` is None, the destination is listed when the upload begins. `owner` is written to each file's metadata.
     """
 
     bucket: str
     location: str
     arguments: S3Arguments = field(default_factory=dict)
     replaceable: dict[str, ListedObject] | None = None
+    owner: ResultOwner | None = None
 
 
 def upload_results(
@@ -86,52 +87,59 @@ def upload_results(
     end the upload by raising an exception. Raise UploadError if the last retry fails, and Failed if a file cannot
     become an object in S3.
     """
-    bucket, location = destination.bucket, destination.location
-    files = list_result_files(folder, location, leave_out)
-    upload = _ResultUpload(s3, _add_file_count(destination, len(files)), files, check)
+    files = list_result_files(folder, destination.location, leave_out)
+    return upload_with_retries(ResultUpload(s3, destination, files, check), sleep)
+
+
+def upload_with_retries(upload: ResultUpload, sleep: Callable[[float], None]) -> list[ResultFile]:
+    """Upload and verify the files of `upload`, with retries, and return the uploaded files."""
     reason = ""
     for pause in (0, *RETRY_PAUSES_SECONDS):
-        sleep_with_checks(pause, check, sleep)
+        sleep_with_checks(pause, upload.check, sleep)
         try:
-            check()
+            upload.check()
             upload.send_missing_files()
             upload.verify_files()
-            return [upload.uploaded[key] for key in files]
+            return [upload.uploaded[key] for key in upload.files]
         except (*TRANSFER_ERRORS, UploadError) as error:
-            check()  # if botocore wrapped an error that `check` raised, raise the original error
+            upload.check()  # if botocore wrapped an error that `check` raised, raise the original error
             reason = str(error)
             if not is_transient_error(error):
                 break
         except OSError as error:
             raise UploadError(f"an output file cannot be read: {error}") from None
-    raise UploadError(f"the outputs could not be uploaded to s3://{bucket}/{location}: {reason}")
+    raise UploadError(f"the outputs could not be uploaded to {upload.address}: {reason}")
 
 
-def _add_file_count(destination: ResultDestination, count: int) -> ResultDestination:
-    """Return the destination with the file count in the metadata. A single file needs no count."""
-    if count < 2:
-        return destination
+def _add_metadata(destination: ResultDestination, count: int) -> S3Arguments:
+    """Return the S3 arguments with the owner and the file count in the metadata. A single file needs no count."""
+    added = destination.owner.build_metadata() if destination.owner else {}
+    added |= {FILE_COUNT_KEY: str(count)} if count > 1 else {}
     metadata: Any = destination.arguments.get("Metadata", {})
-    arguments = {**destination.arguments, "Metadata": {**metadata, FILE_COUNT_KEY: str(count)}}
-    return replace(destination, arguments=arguments)
+    return {**destination.arguments, "Metadata": {**metadata, **added}} if added else destination.arguments
 
 
-class _ResultUpload:
-    """One upload with its retries. `uploaded` maps keys to the files that are already in S3."""
+class ResultUpload:
+    """One upload with its retries.
+
+    `files` maps keys to the local files, and `uploaded` maps keys to the files that are already in S3. `check` can end
+    the upload by raising an exception.
+    """
 
     def __init__(
         self, s3: Any, destination: ResultDestination, files: dict[str, Path], check: Callable[[], None]
     ) -> None:
-        self._s3, self._files, self._check = s3, files, check
-        self._bucket, self._arguments = destination.bucket, destination.arguments
+        self._s3, self.files, self.check = s3, files, check
+        self._bucket, self._arguments = destination.bucket, _add_metadata(destination, len(files))
         self._prefix, self._replaceable = f"{destination.location}/", destination.replaceable
+        self.address = f"s3://{destination.bucket}/{destination.location}"
         self.uploaded: dict[str, ResultFile] = {}
 
     def send_missing_files(self) -> None:
         """Send the files that are not in S3 yet, and stop at the first error."""
         if self._replaceable is None:
             self._replaceable = self._list_destination()
-        sizes = {key: path.stat().st_size for key, path in self._files.items() if key not in self.uploaded}
+        sizes = {key: path.stat().st_size for key, path in self.files.items() if key not in self.uploaded}
         small = [key for key, size in sizes.items() if size <= MAX_SINGLE_PUT_BYTES]
         if len(sizes) == 1 and sum(sizes.values()) <= MAX_INLINE_BYTES:  # the most common case
             self._send_file(small[0], sizes[small[0]], upload_whole_file)
@@ -143,12 +151,10 @@ class _ResultUpload:
                 self._send_file(key, sizes[key], partial(upload_file_parts, pool=pool))
 
     def _send_file(self, key: str, size: int, upload: Callable[..., tuple[str, str]]) -> None:
-        path, before = self._files[key], (self._replaceable or {}).get(key)
+        path, before = self.files[key], (self._replaceable or {}).get(key)
         condition = build_write_condition(before.etag if before else None)
         try:
-            digest, etag = upload(
-                self._s3, path, self._bucket, key, self._check, arguments=self._arguments, **condition
-            )
+            digest, etag = upload(self._s3, path, self._bucket, key, self.check, arguments=self._arguments, **condition)
         except ClientError as error:
             if not is_precondition_error(error):
                 raise
@@ -173,18 +179,18 @@ class _ResultUpload:
         Raise UploadError if files are missing or have the wrong size; the next retry sends these files again. Raise
         LostLease if another worker has replaced a file with different content.
         """
-        listed = self._list_destination() if self._files else {}
-        for key, path in self._files.items():
+        listed = self._list_destination() if self.files else {}
+        for key, path in self.files.items():
             if key in listed and listed[key].etag != self.uploaded[key].etag:
                 self._check_same_content(key, path)
-        bad_keys = [key for key in self._files if key not in listed or listed[key].size != self.uploaded[key].size]
-        for key in self._files.keys() - set(bad_keys):
+        bad_keys = [key for key in self.files if key not in listed or listed[key].size != self.uploaded[key].size]
+        for key in self.files.keys() - set(bad_keys):
             self.uploaded[key] = replace(self.uploaded[key], etag=listed[key].etag)
         for key in bad_keys:
             del self.uploaded[key]
             self._replaceable = {**(self._replaceable or {}), **({key: listed[key]} if key in listed else {})}
         if bad_keys:
-            count = f"{len(bad_keys)} of {len(self._files)} files"
+            count = f"{len(bad_keys)} of {len(self.files)} files"
             raise UploadError(f"{count} are missing or incomplete in S3, such as {bad_keys[0]}")
 
     def _list_destination(self) -> dict[str, ListedObject]:

@@ -44,7 +44,7 @@ def fetch_web_file(url: str, path: Path, check: Callable[[], None]) -> RemoteObj
             for chunk in response.stream(CHUNK_BYTES):  # raises IncompleteRead, an HTTPError, if bytes are missing
                 check()
                 size += file.write(chunk)
-        return RemoteObject("", url, size, "")
+        return RemoteObject("", url, size, response.headers.get("ETag", ""))
     finally:
         response.close()
 

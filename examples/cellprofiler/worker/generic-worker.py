@@ -59,6 +59,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
     command += [DATA_OPTIONS[suffix].format(f"{root}/{data_file}")] if DATA_OPTIONS[suffix] else []
     command += ["-g", ",".join(map("=".join, metadata.items())), *_build_plugin_options()]
     command += ["--always-continue"] if _is_true("ALWAYS_CONTINUE") else []
+    output_folder, is_shared = _build_output_folder(message.get("output_structure") or "", metadata)
     keys = [pipeline, data_file, *([default_input] if default_input else [])]
     return job_from_message(
         message, folders, settings,
@@ -66,7 +67,9 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         inputs={} if mounted else {f"s3://{workspace}/{key}": f"{workspace}/{key}" for key in keys},
         input_bucket=workspace,
         output_bucket=destination,
-        output_location=f"{output}/{_build_output_folder(message.get('output_structure') or '', metadata)}",
+        output_location=f"{output}/{output_folder}".rstrip("/"),
+        shared_location=is_shared,
+        may_replace=is_shared,  # as in the published implementation; the summary names such files
         leave_out=[DONE_FILE],
         upload_arguments=upload_arguments(os.environ.get("UPLOAD_FLAGS", "")),
         own={
@@ -102,17 +105,17 @@ def _parse_metadata(group: dict[str, Any] | str) -> dict[str, str]:
     return metadata
 
 
-def _build_output_folder(structure: str, metadata: dict[str, str]) -> str:
-    """Return the folder for the job's results below `output`, named according to `output_structure`.
+def _build_output_folder(structure: str, metadata: dict[str, str]) -> tuple[str, bool]:
+    """Return the folder for the job's results below `output`, and whether several jobs share this folder.
 
-    Keys that are not in `output_structure` add a subfolder, so that no two jobs share a folder.
+    The folder is named according to `output_structure`. Jobs share it if a key of the group is not in
+    `output_structure`.
     """
     if not structure:
-        return "-".join(metadata.values())
-    longest_first = sorted(metadata, key=len, reverse=True)
-    folder = re.sub("|".join(map(re.escape, longest_first)), lambda match: metadata[match[0]], structure)
-    subfolder = "-".join(value for key, value in metadata.items() if key not in structure)
-    return f"{folder.strip('/')}/{subfolder}" if subfolder else folder.strip("/")
+        return "-".join(metadata.values()), False
+    longest_first = "|".join(map(re.escape, sorted(metadata, key=len, reverse=True)))
+    folder = re.sub(longest_first, lambda match: metadata[match[0]], structure)
+    return folder.strip("/"), set(re.findall(longest_first, structure)) != set(metadata)
 
 
 def _build_plugin_options() -> list[str]:

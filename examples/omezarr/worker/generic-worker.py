@@ -49,6 +49,7 @@ def make_job(message: dict[str, Any], folders: Folders, settings: Settings) -> J
         inputs={f"{source}/{fetched}/": fetched},
         output_location=f"{_get_text(message, 'output_location').strip('/')}/{zarr.name}",
         output_dir=zarr,
+        has_done_document=True,  # the number of chunks does not show whether a plate is complete
     )  # fmt: skip
 
 

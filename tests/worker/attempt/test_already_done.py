@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from distributed_something.worker.job.job import Job
 from distributed_something.worker.job.worker_settings import read_worker_settings
 from distributed_something.worker.transfer import results
 from distributed_something.worker.transfer.results import ResultDestination, upload_results
+from tests.support.objects import put_objects
 
 # This run starts later than any file in these tests, so all files belong to an earlier run.
 SETTINGS = read_worker_settings(
@@ -119,3 +124,204 @@ def test_files_count_even_if_they_can_be_listed_but_not_read(s3: Any) -> None:
 
 def test_if_no_files_are_expected_only_a_job_with_a_record_counts_as_done(s3: Any) -> None:
     assert find_result_keys(s3, "out/j/a.tif", expected_number_files=0) is None
+
+
+# The current message: what it expects, and whether it was submitted with --again
+
+
+RUN = "20991231T000000Z"
+
+
+def observe(s3: Any, job: Job = JOB, *, first: bool = True, message_id: str = "m", again: str = "", **more: Any) -> Any:
+    """Return the prior results. `again` is the time of the submission with --again."""
+    context = WorkerContext(replace(SETTINGS, **more), None, s3)
+    again_since = datetime.fromisoformat(again).timestamp() if again else None
+    return observe_prior_results(context, job, is_first_attempt=first, message_id=message_id, again_since=again_since)
+
+
+def put_record(s3: Any, **more: Any) -> None:
+    outputs = [build_entry(key) for key in ("out/j/a.tif", "out/j/b.tif")]
+    record = {"job": "j", "state": "done", "outputs": outputs, "ended": "2026-11-23T10:45:00.000Z", **more}
+    s3.put_object(Bucket="ours", Key=f"runs/App/{RUN}/jobs/j.json", Body=json.dumps(record))
+
+
+def build_entry(key: str, content: bytes = b"xxx") -> dict[str, Any]:
+    checksum = hashlib.sha256(content).hexdigest()
+    return {"bucket": "ours", "key": key, "size": len(content), "checksum_sha256": checksum}
+
+
+def test_the_results_of_an_earlier_run_are_described_by_their_run_and_age(s3: Any) -> None:
+    for key, run in (("out/j/a.tif", "20200101T000000Z"), ("out/j/b.tif", "")):
+        s3.put_object(Bucket="ours", Key=key, Body=b"xxx", Metadata={"job-id": "j", "job-run": run} if run else {})
+    prior = observe(s3, replace(JOB, expected_files=1), necessary_string="a.tif")
+    assert not prior.is_recorded
+    assert prior.results_of["modified"].startswith("20")
+    assert prior.results_of["modified"].endswith("Z")
+    s3.delete_object(Bucket="ours", Key="out/j/b.tif")
+    assert observe(s3, replace(JOB, expected_files=1)).results_of["run"] == "20200101T000000Z"
+    s3.put_object(Bucket="ours", Key="out/j/a.tif", Body=b"xxx")
+    assert observe(s3, replace(JOB, expected_files=1)).results_of["run"] is None
+
+
+def test_listed_files_that_are_older_than_a_submission_with_again_do_not_count(s3: Any) -> None:
+    put_objects(s3, "out/j/a.tif", "out/j/b.tif")
+    assert observe(s3, again="2020-01-01T00:00:00.000Z").outputs is not None
+    assert observe(s3, again="2098-01-01T00:00:00.000Z").outputs is None
+
+
+def test_a_second_delivery_of_the_same_message_differs_from_a_job_that_is_already_there(s3: Any) -> None:
+    put_record(s3, message_id="m")
+    assert observe(s3, first=False).is_recorded
+    prior = observe(s3, first=False, message_id="another")
+    assert not prior.is_recorded
+    assert prior.results_of == {"run": RUN, "modified": "2026-11-23T10:45:00.000Z"}
+    put_record(s3)  # from an older worker
+    assert observe(s3, first=False).is_recorded
+
+
+def test_a_record_of_this_run_counts_only_if_its_results_satisfy_the_current_number_of_files(s3: Any) -> None:
+    put_record(s3, message_id="m")
+    job = replace(JOB, expected_files=3)
+    assert observe(s3, job, first=False, message_id="another").outputs is None
+    assert len(observe(s3, job, first=False).outputs) == 2  # the same message was delivered twice
+    assert len(observe(s3, replace(JOB, expected_files=2), first=False, message_id="another").outputs) == 2
+
+
+@pytest.mark.parametrize("ended", ["2026-11-23T10:44:59.999Z", "yesterday", None])
+def test_a_record_of_this_run_that_is_older_than_a_submission_with_again_does_not_count(
+    s3: Any, ended: str | None
+) -> None:
+    put_record(s3, message_id="m", ended=ended)
+    assert observe(s3, first=False, message_id="another", again="2026-11-23T10:45:00.000Z").outputs is None
+    assert observe(s3, first=False, again="2026-11-23T10:45:00.000Z").outputs is not None
+
+
+def test_a_record_that_a_job_was_skipped_is_as_old_as_the_results_that_it_is_about(s3: Any) -> None:
+    origin = {"run": "20261101T000000Z", "modified": "2026-11-01T01:00:00.000Z"}
+    put_record(s3, message_id="m", state="skipped", results_of=origin)
+    assert observe(s3, first=False).is_recorded
+    assert observe(s3, first=False, message_id="another").results_of == origin
+    assert observe(s3, first=False, message_id="another", again="2026-11-02T00:00:00.000Z").outputs is None
+
+
+# Done documents
+
+
+DOCUMENTED = replace(JOB, has_done_document=True)
+
+
+def put_document(s3: Any, count: int = 2, **more: Any) -> None:
+    """Put a done document with this many results, and the result files."""
+    keys = [f"out/j/{number}.tif" for number in range(count)]
+    for key in keys:
+        s3.put_object(Bucket="ours", Key=key, Body=b"xxx", Metadata={"job-id": "j", "job-run": "r"})
+    document = {"job": "j", "run": "20261123T104500Z", "time": "2026-11-23T11:00:00.000Z"}
+    document |= {"results": [build_entry(key) for key in keys], **more}
+    s3.put_object(Bucket="ours", Key="runs/App/done/j.json", Body=json.dumps(document))
+
+
+def test_a_done_document_counts_at_every_attempt_instead_of_the_files(s3: Any) -> None:
+    put_objects(s3, "out/j/a.tif", "out/j/b.tif", "out/j/c.tif")
+    assert observe(s3, DOCUMENTED).outputs is None
+    put_document(s3)
+    for is_first in (True, False):
+        prior = observe(s3, DOCUMENTED, first=is_first)
+        assert [output.key for output in prior.outputs] == ["out/j/0.tif", "out/j/1.tif"]
+        assert prior.results_of == {"run": "20261123T104500Z", "modified": "2026-11-23T11:00:00.000Z"}
+        assert not prior.is_recorded
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"expected_number_files": 3},
+        {"min_file_size_bytes": 4},
+        {"necessary_string": ".csv"},
+        {"run": "20261123T104500Z"},
+    ],
+)
+def test_a_done_document_must_satisfy_the_config_and_be_from_another_run(s3: Any, values: dict[str, Any]) -> None:
+    put_document(s3)
+    assert observe(s3, DOCUMENTED, **values).outputs is None
+
+
+def test_a_done_document_must_satisfy_the_current_number_of_expected_files(s3: Any) -> None:
+    put_document(s3, 3)
+    assert observe(s3, replace(DOCUMENTED, expected_files=4)).outputs is None
+    assert len(observe(s3, replace(DOCUMENTED, expected_files=3)).outputs) == 3
+
+
+def test_a_done_document_without_results_counts_if_no_files_are_expected(s3: Any) -> None:
+    put_document(s3, 0)
+    assert observe(s3, DOCUMENTED, expected_number_files=0).outputs == []
+
+
+def test_a_done_document_that_is_older_than_a_submission_with_again_does_not_count(s3: Any) -> None:
+    put_document(s3)
+    assert observe(s3, DOCUMENTED, again="2026-11-23T10:59:59.000Z").outputs is not None
+    assert observe(s3, DOCUMENTED, again="2026-11-23T11:00:01.000Z").outputs is None
+    put_document(s3, time="soon")
+    assert observe(s3, DOCUMENTED, again="2026-11-23T10:59:59.000Z").outputs is None
+
+
+@pytest.mark.parametrize("content", [None, b"yyyy", b"yyy"])
+def test_a_done_document_does_not_count_if_a_result_is_deleted_or_now_another_jobs(
+    s3: Any, content: bytes | None
+) -> None:
+    put_document(s3)
+    if content is None:
+        s3.delete_object(Bucket="ours", Key="out/j/1.tif")
+    else:
+        s3.put_object(Bucket="ours", Key="out/j/1.tif", Body=content, Metadata={"job-id": "k", "job-run": "r"})
+    assert observe(s3, DOCUMENTED).outputs is None
+    replaceable = observe(s3, replace(DOCUMENTED, shared_location=True, may_replace=True))
+    assert (replaceable.outputs is None) == (content is None)
+
+
+def test_s3s_checksum_shows_whether_a_result_is_unchanged(s3: Any) -> None:
+    put_document(s3)
+    checksums = {"out/j/0.tif": b"xxx", "out/j/1.tif": b"yyy"}
+
+    def add_checksum(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context["key"] = params["Key"]
+
+    def answer(parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        digest = hashlib.sha256(checksums[context["key"]]).digest()
+        parsed["ChecksumSHA256"] = base64.b64encode(digest).decode()
+
+    s3.meta.events.register("provide-client-params.s3.HeadObject", add_checksum)
+    s3.meta.events.register("after-call.s3.HeadObject", answer)
+    assert observe(s3, DOCUMENTED).outputs is None
+    checksums["out/j/1.tif"] = b"xxx"
+    assert observe(s3, DOCUMENTED).outputs is not None
+
+
+def test_at_most_fifty_results_of_a_done_document_are_looked_up(s3: Any) -> None:
+    put_document(s3, 120)
+    requests: list[str] = []
+    s3.meta.events.register("before-call.s3", lambda model, **_: requests.append(model.name))
+    assert len(observe(s3, DOCUMENTED).outputs) == 120
+    assert requests[0] == "GetObject"
+    assert requests[1:] == ["HeadObject"] * 40
+
+
+def test_the_usual_check_of_a_job_with_a_done_document_takes_one_request(s3: Any) -> None:
+    requests: list[str] = []
+    s3.meta.events.register("before-call.s3", lambda model, **_: requests.append(model.name))
+    assert observe(s3, DOCUMENTED).outputs is None
+    assert requests == ["GetObject"]
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"run": 1, "time": 2, "results": [{}]}'])
+def test_a_done_document_that_no_worker_wrote_is_ignored(s3: Any, body: str) -> None:
+    s3.put_object(Bucket="ours", Key="runs/App/done/j.json", Body=body)
+    assert observe(s3, DOCUMENTED, expected_number_files=0).outputs is None
+
+
+def test_results_that_may_not_be_read_count_as_existing(s3: Any) -> None:
+    def deny_access(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadObject")
+
+    put_document(s3)
+    s3.meta.events.register("before-call.s3.HeadObject", deny_access)
+    assert observe(s3, DOCUMENTED).outputs is not None

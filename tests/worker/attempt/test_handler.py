@@ -82,6 +82,17 @@ def test_prepare_can_fetch_inputs_that_are_listed_in_a_fetched_file(harness: Att
     assert [output["key"].rpartition("/")[2] for output in record["outputs"]] == ["a.tif", "b.tif"]
 
 
+def test_the_record_lists_all_inputs_including_those_that_prepare_fetches(harness: AttemptHarness) -> None:
+    keys = ("table.csv", "images/a.tif", "images/b.tif")
+    put_objects(harness.s3, *keys)
+    message = {"group": "g", "command": "true", "inputs": ["table.csv"]}
+    harness.handle(message, prepare=lambda job, folders: folders.fetch(["images/"]))
+    etags = [harness.s3.head_object(Bucket="ours", Key=key)["ETag"] for key in keys]
+    assert harness.read_record(job_id(message))["inputs"] == [
+        {"address": f"s3://ours/{key}", "etag": etag, "size": len(key)} for key, etag in zip(keys, etags, strict=True)
+    ]
+
+
 def test_the_reason_names_a_missing_input_that_prepare_tries_to_fetch(harness: AttemptHarness) -> None:
     harness.handle(prepare=lambda job, folders: folders.fetch(["images/gone.tif"]))
     record = harness.read_record()

@@ -24,7 +24,8 @@ RECORD_KEYS = {
     "job", "state", "final", "attempts", "machine", "container", "slot", "image", "image_digest",
     "worker_version", "app", "run", "started", "fetch_started", "program_started", "program_ended", "ended",
     "seconds", "time_limit_seconds", "exit_code", "reason", "reason_class", "last_lines", "program_seconds",
-    "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "bytes_out", "outputs",
+    "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs", "bytes_out", "outputs",
+    "overwritten",
     "results_of", "earlier_attempts", "log", "message_id", "message",
 }  # fmt: skip
 
@@ -67,6 +68,9 @@ def test_a_successful_job_has_verified_results_and_a_complete_record(lab: Worker
     digest = hashlib.sha256(b"abc").hexdigest()
     assert record["outputs"] == [{"bucket": lab.name, "key": key, "size": 3, "checksum_sha256": digest}]
     assert (record["exit_code"], record["bytes_in"], record["bytes_out"], record["attempts"]) == (0, 3, 3, 1)
+    (file,) = record["inputs"]
+    assert (file["address"], file["size"]) == (f"s3://{lab.name}/in/a.txt", 3)
+    assert file["etag"]
     assert record["message"] == message
     assert record["peak_memory_bytes"] > 100_000
     assert lab.read_object(key) == b"abc"

@@ -65,6 +65,28 @@ def test_two_jobs_never_share_an_output_location(location: str) -> None:
     assert first.output_location != second.output_location
 
 
+def test_a_shared_location_is_used_as_written() -> None:
+    job = build_job(output_location="results/{v}/", shared_location=True)
+    assert (job.output_location, job.shared_location) == ("results/x", True)
+    assert not build_job(shared_location=False).shared_location
+    message = {"group": {"v": "x"}, "command": "true", "output_location": "results"}
+    shared_job = job_from_message(message, FOLDERS, DEFAULTS, shared_location=True)
+    assert (shared_job.output_location, shared_job.shared_location) == ("results", True)
+
+
+@pytest.mark.parametrize("value", ["true", 1, None])
+def test_a_shared_location_that_is_not_a_boolean_makes_the_message_invalid(value: Any) -> None:
+    with pytest.raises(BadMessage, match=r"`shared_location` is .*, not true or false"):
+        build_job(shared_location=value)
+
+
+def test_only_a_job_with_a_shared_location_or_at_its_own_request_needs_a_done_document() -> None:
+    assert not build_job().needs_done_document
+    assert build_job(shared_location=True).needs_done_document
+    message = {"group": "g", "command": "true"}
+    assert job_from_message(message, FOLDERS, DEFAULTS, has_done_document=True).needs_done_document
+
+
 @pytest.mark.parametrize(
     "body", ["", "[]", "{}", '{"group": 1}', "[" * 100_000, '{"group": "\\ud800"}', '{"group": ' + "9" * 5000 + "}"]
 )

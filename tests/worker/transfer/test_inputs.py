@@ -14,7 +14,7 @@ from botocore.response import StreamingBody
 from distributed_something.worker.admission.health import UNRELATED_REASON_CLASSES
 from distributed_something.worker.attempt.outcomes import FINAL_REASON_CLASSES
 from distributed_something.worker.job.failures import Failed, MissingInput
-from distributed_something.worker.transfer.inputs import fetch_inputs
+from distributed_something.worker.transfer.inputs import InputFile, fetch_inputs
 from distributed_something.worker.transfer.retry import RETRY_PAUSES_SECONDS
 from tests.support.objects import put_objects
 from tests.worker.transfer.s3_calls import (
@@ -32,11 +32,19 @@ def read_files(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
+def get_size(files: list[InputFile]) -> int:
+    """Return the total number of bytes."""
+    return sum(file.size for file in files)
+
+
 def test_keys_prefixes_and_addresses_are_fetched(s3: Any, tmp_path: Path) -> None:
     put_objects(s3, "in/a.txt", "p/1/x", "p/1/y", "p/2/", "other/z")
-    size = fetch_inputs(s3, ["in/a.txt", "p/", "s3://ours/other/z", "in/a.txt"], "ours", tmp_path)
+    files = fetch_inputs(s3, ["in/a.txt", "p/", "s3://ours/other/z", "in/a.txt"], "ours", tmp_path)
     assert read_files(tmp_path) == {"a.txt": "in/a.txt", "1/x": "p/1/x", "1/y": "p/1/y", "z": "other/z"}
-    assert size == len("in/a.txtp/1/xp/1/yother/z")
+    assert [(file.address, file.size) for file in files] == [
+        ("s3://ours/in/a.txt", 8), ("s3://ours/p/1/x", 5), ("s3://ours/p/1/y", 5), ("s3://ours/other/z", 7),
+    ]  # fmt: skip
+    assert files[0].etag == s3.head_object(Bucket="ours", Key="in/a.txt")["ETag"]
 
 
 def test_inputs_in_a_mapping_are_saved_at_the_mapped_paths(s3: Any, tmp_path: Path) -> None:
@@ -123,7 +131,7 @@ def test_an_input_that_would_be_both_a_file_and_a_folder_fails(s3: Any, tmp_path
 def test_a_small_input_takes_one_request(s3: Any, tmp_path: Path) -> None:
     s3.put_object(Bucket="ours", Key="in/a", Body=b"a")
     calls = Calls(s3)
-    assert fetch_inputs(s3, ["in/a"], "ours", tmp_path) == 1
+    assert get_size(fetch_inputs(s3, ["in/a"], "ours", tmp_path)) == 1
     assert calls.names == ["GetObject"]
 
 
@@ -132,7 +140,7 @@ def test_a_large_input_is_fetched_completely_in_parts(s3: Any, tmp_path: Path) -
     content = bytes(range(256)) * 4 * 1024 * 11 + b"end"  # 11 MiB and 3 bytes: two parts of 5 MiB and a smaller one
     s3.put_object(Bucket="ours", Key="big", Body=content)
     calls = Calls(s3)
-    assert fetch_inputs(s3, ["big"], "ours", tmp_path) == len(content)
+    assert get_size(fetch_inputs(s3, ["big"], "ours", tmp_path)) == len(content)
     assert (tmp_path / "big").read_bytes() == content
     assert calls.names == ["GetObject"] * 3
 
@@ -150,7 +158,7 @@ def test_an_input_is_fetched_again_if_the_connection_breaks(
         return response
 
     monkeypatch.setattr(s3, "get_object", get_object)
-    assert fetch_inputs(s3, ["in/a"], "ours", tmp_path, sleep=sleeps.append) == 5
+    assert get_size(fetch_inputs(s3, ["in/a"], "ours", tmp_path, sleep=sleeps.append)) == 5
     assert (tmp_path / "a").read_bytes() == b"whole"
     assert sum(sleeps) == sum(RETRY_PAUSES_SECONDS[:2])
 
@@ -195,7 +203,7 @@ def test_a_job_with_an_unreadable_input_is_retried_because_the_machine_may_be_th
 def test_a_request_is_retried_after_a_temporary_error(s3: Any, tmp_path: Path, code: str, status: int) -> None:
     put_objects(s3, "in/a")
     calls = Calls(s3, fail_first_calls(1, "GetObject", build_s3_error(code, status)))
-    assert fetch_inputs(s3, ["in/a"], "ours", tmp_path, sleep=no_sleep) == len("in/a")
+    assert get_size(fetch_inputs(s3, ["in/a"], "ours", tmp_path, sleep=no_sleep)) == len("in/a")
     assert calls.names == ["GetObject", "GetObject"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from distributed_something.worker.job.failures import Failed, LostLease, MissingInput
 from distributed_something.worker.transfer import s3_file
-from distributed_something.worker.transfer.inputs import fetch_inputs
+from distributed_something.worker.transfer.inputs import InputFile, fetch_inputs
 
 SCRIPT = b"print 'hello'\n" * 100_000
 
@@ -34,7 +34,7 @@ class Server(BaseHTTPRequestHandler):
         elif self.path == "/short":
             self._respond(200, SCRIPT[:10], **{"Content-Length": str(len(SCRIPT))})
         elif self.path in ("/script.py", "/script.py?from=moved", "/busy"):
-            self._respond(200, SCRIPT)
+            self._respond(200, SCRIPT, **({"ETag": '"1"'} if "from=moved" not in self.path else {}))
         else:
             self._respond({"/forbidden": 403, "/gone-for-good": 410}.get(self.path, 404), b"no")
 
@@ -61,7 +61,7 @@ def address() -> Iterator[str]:
     server.server_close()
 
 
-def fetch(inputs: list[str] | dict[str, str], folder: Path) -> int:
+def fetch(inputs: list[str] | dict[str, str], folder: Path) -> list[InputFile]:
     return fetch_inputs(None, inputs, "ours", folder, sleep=lambda seconds: None)
 
 
@@ -70,7 +70,9 @@ def test_a_web_file_is_named_after_the_path_of_its_address(
     address: str, tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_file, "LARGE_FILE_BYTES", 1000)
-    assert fetch([address + path], tmp_path) == len(SCRIPT)
+    (file,) = fetch([address + path], tmp_path)
+    assert file == InputFile(address + path, None if "moved" in path else '"1"', len(SCRIPT))
+    assert file.build_record_entry() == {"address": address + path, "etag": file.etag, "size": len(SCRIPT)}
     assert (tmp_path / "script.py").read_bytes() == SCRIPT
 
 
