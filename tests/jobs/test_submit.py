@@ -724,6 +724,26 @@ def test_ctrl_c_ends_the_command_with_exit_code_130_and_the_number_of_queued_job
     assert submission.count_queued_jobs() == 20_000
 
 
+def test_replace_removes_waiting_jobs_and_running_jobs_keep_their_messages(home: Path, cloud: str) -> None:
+    submission = SubmitProcess(home, cloud, 300)
+    subprocess.run(submission.command(), env=submission.env, check=True, capture_output=True, timeout=60)
+    request = {"QueueUrl": submission.url, "MaxNumberOfMessages": 5, "VisibilityTimeout": 600}
+    running = submission.sqs.receive_message(**request)["Messages"]
+    write_jobs(home / "job.json", 20)
+    command = submission.command("--replace", "--again")
+    replaced = subprocess.run(command, env=submission.env, check=True, capture_output=True, text=True, timeout=60)
+    assert replaced.stderr.splitlines()[0] == (
+        "replace         295 waiting jobs removed; running jobs were not stopped"
+    )
+    extension: Any = [
+        {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 0}
+        for number, message in enumerate(running)
+    ]
+    response = submission.sqs.change_message_visibility_batch(QueueUrl=submission.url, Entries=extension)
+    assert len(response["Successful"]) == 5
+    assert submission.count_queued_jobs() == 25
+
+
 def test_upload_folders_are_uploaded_once_and_later_only_their_changed_files(home: Path, cloud: str) -> None:
     s3 = build_client("s3", cloud)
     s3.create_bucket(Bucket="app-bucket")

@@ -25,8 +25,8 @@ _START_OVER_REMEDY = "add --replace to remove the waiting jobs from the queue an
 
 
 def build_journal_path(job_file: Path) -> Path:
-    """Return the path of a job file's journal: the same one for a link to the file and for the file itself."""
-    target = job_file.resolve()
+    """Return the path of a job file's journal: the same file for a link to the job file and for the job file itself."""
+    target = job_file.resolve() if job_file.is_symlink() else job_file
     return target.parent / f".{target.name}.submitted"
 
 
