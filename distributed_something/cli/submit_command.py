@@ -151,8 +151,8 @@ def _find_repetition(context: Context, plan: SubmissionPlan) -> tuple[Submission
     """Return the earlier submission of the same jobs, if they may still wait, and the state of the queue."""
     from distributed_something.aws.s3 import read_s3_time
     from distributed_something.core.errors import AWSError, format_lookup_error, translate_aws_errors
+    from distributed_something.observe.documents.submissions import find_repeated_submission, list_queue_submissions
     from distributed_something.observe.queue import observe_queue
-    from distributed_something.observe.submissions import find_repeated_submission, list_queue_submissions
 
     clients, settings = context.clients, context.settings
     with translate_aws_errors(f"looking for the queue {settings.SQS_QUEUE_NAME}"):

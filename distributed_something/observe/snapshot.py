@@ -15,10 +15,10 @@ from distributed_something.aws.spot_prices import SpotPriceCache
 from distributed_something.core.aws_errors import FleetProblem
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import PausedMachine, list_paused_machines
-from distributed_something.observe.journals import JournalReader, RunTotals
+from distributed_something.observe.documents.journals import JournalReader, RunTotals
+from distributed_something.observe.documents.run_start import RunStart, observe_submitted_jobs
 from distributed_something.observe.machines import ContainerInstance, iter_idle_instances
 from distributed_something.observe.queue import QueueCounts, observe_queue
-from distributed_something.observe.run_start import RunStart, observe_submitted_jobs
 from distributed_something.observe.service import ServiceState, observe_service
 
 if TYPE_CHECKING:

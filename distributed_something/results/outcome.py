@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.aws.s3 import iter_bucket_objects
 from distributed_something.core.errors import is_missing_object
-from distributed_something.observe.journals import READER_THREADS, JournalReader
+from distributed_something.observe.documents.journals import READER_THREADS, JournalReader
 from distributed_something.results.job_counter import FailedJob, JobCounter, JobCounts
 
 if TYPE_CHECKING:

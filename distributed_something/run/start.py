@@ -42,7 +42,7 @@ from distributed_something.fleet.fleet_file import check_fleet_file
 from distributed_something.fleet.launch_plan import LaunchPlan, build_launch_plan
 from distributed_something.fleet.launch_template import create_run_template, load_template_data
 from distributed_something.fleet.request import build_fleet_request
-from distributed_something.observe.run_start import observe_run_start
+from distributed_something.observe.documents.run_start import observe_run_start
 from distributed_something.observe.service import observe_service
 from distributed_something.run.monitor.history import open_history
 from distributed_something.run.monitor_file_copy import save_monitor_file

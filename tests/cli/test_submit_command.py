@@ -14,7 +14,7 @@ import pytest
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
-from distributed_something.observe.submissions import list_submissions
+from distributed_something.observe.documents.submissions import list_submissions
 from tests.support.fakes import SETTINGS, FakeBucket, FakeSqs, build_client_error
 
 CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}

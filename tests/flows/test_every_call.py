@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,14 @@ from distributed_something.jobs.submission.waiting_jobs import DELETE_ATTEMPTS, 
 from distributed_something.observe.queue_resources import iter_tagged_queues
 from distributed_something.observe.resources import iter_dashboard_bodies, iter_ecs_resources
 from distributed_something.observe.service import list_stopped_tasks
+from distributed_something.results.outcome import load_run_outcome
 from distributed_something.run.dashboard import build_dashboard
 from distributed_something.run.monitor.history import build_history_key
 from distributed_something.run.schedule import build_rule_request, build_targets_request, ensure_monitor_rule
 from distributed_something.worker import RunKeys
 from distributed_something.worker.admission.closing import is_run_closed
 from distributed_something.worker.attempt.acknowledge import MessageDeleter
-from distributed_something.worker.attempt.attempt import ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE, Attempt
+from distributed_something.worker.attempt.attempt import MESSAGE_ATTRIBUTES, Attempt
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher, OutcomeCallbacks
@@ -605,22 +607,21 @@ def test_a_dashboard_that_is_deleted_between_two_calls_does_not_cause_an_error(a
     assert list(iter_dashboard_bodies(aws.clients.cloudwatch)) == [("B", "{}")]
 
 
-def test_failed_jobs_are_read_and_returned_to_the_dead_letter_queue(aws: ExactClients) -> None:
-    aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/jobs/"}, Contents=[])
-    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
-    counts = {"ApproximateNumberOfMessages": "2"}
-    aws.expect_call("sqs.get_queue_attributes", {"QueueUrl": DEAD_URL, "AttributeNames": ANY}, Attributes=counts)
-    request = {"QueueUrl": DEAD_URL, "MaxNumberOfMessages": 10, "VisibilityTimeout": 60, "WaitTimeSeconds": 1,
-               "MessageAttributeNames": ["All"]}  # fmt: skip
-    message = {"MessageId": "m", "ReceiptHandle": "r", "Body": "not JSON"}
-    aws.expect_call("sqs.receive_message", request, Messages=[message])
-    aws.expect_call("sqs.receive_message", request)
-    return_request = {"QueueUrl": DEAD_URL, "Entries": [{"Id": "0", "ReceiptHandle": "r", "VisibilityTimeout": 0}]}
-    aws.expect_call("sqs.change_message_visibility_batch", return_request, Successful=[], Failed=[])
+def test_the_outcome_of_a_run_is_read_from_its_journals(aws: ExactClients) -> None:
+    prefix, key = f"runs/App/{RUN}/attempts/", f"runs/App/{RUN}/attempts/c-1.jsonl"
+    line = {"job": "a", "state": "done", "final": True, "message_id": "m", "ended": "2026-11-23T10:50:00.000Z"}
+    first = json.dumps({"container": "c", "machine": "i-1", "done": 1}).encode() + b"\n"
+    listing = {"Contents": [{"Key": key, "ETag": '"1"'}]}
+    aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": prefix}, **listing)
+    body = first + json.dumps(line).encode() + b"\n"
+    aws.expect_call("s3.get_object", {"Bucket": "app-bucket", "Key": key}, Body=BytesIO(body))
+    aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": prefix}, **listing)
+    request = {"Bucket": "app-bucket", "Key": key, "Range": "bytes=0-4095"}
+    aws.expect_call("s3.get_object", request, Body=BytesIO(first))
 
-    summary = summarize_records(aws.clients, MONITOR_FILE, "AppDead")
+    outcome = load_run_outcome(aws.clients.s3, MONITOR_FILE, submitted=1, left=0)
 
-    assert (summary.dead, [failed.job for failed in summary.failed]) == (2, ["message m"])
+    assert (outcome.counts.done, outcome.machines, outcome.is_complete) == (1, 1, True)
 
 
 # the worker
@@ -656,7 +657,7 @@ def test_a_job_is_received_with_its_lease_and_its_receive_count(aws: ExactClient
     request = {
         "QueueUrl": QUEUE_URL, "MaxNumberOfMessages": 1, "WaitTimeSeconds": 5, "VisibilityTimeout": 120,
         "MessageSystemAttributeNames": ["ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"],
-        "MessageAttributeNames": [ATTEMPTS_ATTRIBUTE, FAILURES_ATTRIBUTE],
+        "MessageAttributeNames": list(MESSAGE_ATTRIBUTES),
     }  # fmt: skip
     aws.expect_call("sqs.receive_message", request)
     settings = read_worker_settings(ENVIRONMENT | {"WORK_DIR": str(tmp_path)})

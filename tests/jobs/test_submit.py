@@ -41,7 +41,7 @@ from distributed_something.jobs.submission.submit import (
     SubmissionInterruption,
     submit_jobs,
 )
-from distributed_something.observe.submissions import list_submissions
+from distributed_something.observe.documents.submissions import list_submissions
 from distributed_something.worker import AGAIN_ATTRIBUTE
 from tests.support.emulator import KEYS, ROOT, run_ministack, wait_until
 from tests.support.fakes import QUEUE_URL, SETTINGS, START, FakeBucket, FakeSqs, FakeTime, build_client_error

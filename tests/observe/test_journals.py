@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from distributed_something.observe.journals import FIRST_LINE_BYTES, READER_THREADS, JournalReader, RunTotals
+from distributed_something.observe.documents.journals import FIRST_LINE_BYTES, READER_THREADS, JournalReader, RunTotals
 from tests.support.fakes import MONITOR_FILE
 from tests.support.run_documents import RunDocuments
 

@@ -12,7 +12,7 @@ from moto import mock_aws
 
 from distributed_something.aws.clients import Clients
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
-from distributed_something.observe.run_start import RunStart, observe_run_start, observe_submitted_jobs
+from distributed_something.observe.documents.run_start import RunStart, observe_run_start, observe_submitted_jobs
 from distributed_something.worker import AppKeys
 from tests.support.fakes import MONITOR_FILE
 

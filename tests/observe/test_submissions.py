@@ -9,13 +9,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
-from distributed_something.observe.queue import QueueCounts, QueueState
-from distributed_something.observe.submissions import (
+from distributed_something.observe.documents.submissions import (
     count_submitted_jobs,
     find_repeated_submission,
     list_queue_submissions,
     list_submissions,
 )
+from distributed_something.observe.queue import QueueCounts, QueueState
 from tests.support.fakes import QUEUE_URL, START, FakeBucket, build_client_error
 
 PREFIX = "runs/App/submissions/"

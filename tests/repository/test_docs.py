@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from distributed_something.results.records import FailedJob, RunSummary
 
 from distributed_something.cli.group import COMMAND_GROUPS
 from distributed_something.cli.main import cli
@@ -20,7 +19,9 @@ from distributed_something.core.config_settings import Settings, load_settings
 from distributed_something.core.errors import CloudError
 from distributed_something.jobs.job_file import KnownJobKeys
 from distributed_something.observe.resources import ResourceKind
-from distributed_something.results.summary import format_run_summary
+from distributed_something.results.job_counter import FailedJob, JobCounts
+from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.summary import format_run_outcome
 from distributed_something.run.cleanup.report import (
     CleanupReport,
     FailedRemoval,
@@ -28,6 +29,7 @@ from distributed_something.run.cleanup.report import (
     KeptResource,
     format_cleanup_report,
 )
+from tests.support.fakes import MONITOR_FILE
 from tests.support.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -138,11 +140,11 @@ def test_the_job_file_in_the_docs_is_valid() -> None:
 
 
 def test_the_summary_lists_failed_jobs_and_resources_that_were_not_removed() -> None:
-    failed = FailedJob("A1-0123456789", "exit code 3", 3, 3, ("no such picture",), "s3://bucket/log.txt")
+    failed = FailedJob("A1-0123456789", 0.0, "exit code 3", "program", 3, 3, ("no such picture",), "s3://b/log.txt")
     kept = KeptResource(ResourceKind.LOG_GROUP, "L", KeepReason.RETENTION, 60)
     error = CloudError("no", action="removing the queue Q", code="AccessDenied")
     report = CleanupReport(kept=[kept], failed=[FailedRemoval(ResourceKind.QUEUE, "queue Q", error)])
-    text = format_run_summary(RunSummary(5, 1, [failed]), seconds=4000, machines=2, records="s3://bucket/runs/")
+    text = format_run_outcome(RunOutcome(6, JobCounts(5, 0, 1), 0, [failed], 2), MONITOR_FILE, 4000, None)
     assert "jobs done       5" in text
     assert "failed          A1-0123456789: exit code 3 (after 3 attempts)" in text
     assert "                | no such picture" in text

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.s3 import parse_response_time
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.monitor_file import MonitorFile
-from distributed_something.observe.run_start import RunStart
+from distributed_something.observe.documents.run_start import RunStart
 from distributed_something.observe.snapshot import RunSnapshot
 
 if TYPE_CHECKING:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from distributed_something.worker.attempt.attempt import Attempt
 from distributed_something.worker.attempt.context import WorkerContext
+from distributed_something.worker.attempt.record_content import DONE_STATE, INTERRUPTED_STATE, SKIPPED_STATE
 from distributed_something.worker.job.failures import LostLease, UploadError, is_missing_object
 from distributed_something.worker.job.worker_settings import Settings
-from distributed_something.worker.machine.times import build_utc_timestamp
 from distributed_something.worker.program.processors import use_all_processors
-from distributed_something.worker.program.program import read_last_lines
 from distributed_something.worker.transfer.s3_file import (
     LARGE_FILE_BYTES,
     build_write_condition,
@@ -27,7 +24,6 @@ from distributed_something.worker.transfer.s3_file import (
     upload_whole_file,
 )
 
-DONE_STATE, FAILED_STATE, INTERRUPTED_STATE, SKIPPED_STATE = "done", "failed", "interrupted", "skipped"
 # Workers recognize a claim by this text, so it must be the same in all versions.
 CLAIM_REASON = "its worker is lost, or still replaces what an earlier attempt left"
 BUSY_REASON = "other workers keep changing the job's record"
@@ -35,19 +31,6 @@ MAX_WRITE_ATTEMPTS = 5
 MAX_PARALLEL_LOG_PARTS = 4
 MAX_EARLIER_ATTEMPTS = 20  # the newest ones are kept
 _SHORT_FORM_KEYS = ("state", "reason", "reason_class", "exit_code", "machine", "container", "started", "ended")
-
-
-@dataclass(frozen=True)
-class AttemptEnd:
-    """How an attempt ended.
-
-    `is_final`: whether this is the end of the job, rather than of one attempt that will be followed by another.
-    """
-
-    state: str
-    is_final: bool
-    reason: str | None = None
-    reason_class: str | None = None
 
 
 def build_record_key(settings: Settings, job: str) -> str:
@@ -58,15 +41,6 @@ def build_record_key(settings: Settings, job: str) -> str:
 def build_record_address(settings: Settings, job: str) -> str:
     """Return the s3:// address of the job's record."""
     return f"s3://{settings.aws_bucket}/{build_record_key(settings, job)}"
-
-
-def build_log_key(settings: Settings, attempt: Attempt) -> str:
-    """Return the key of the attempt's log in the app's bucket.
-
-    Each attempt has its own key, so that overlapping attempts do not overwrite each other's logs; the record contains
-    the log's address.
-    """
-    return settings.keys.log(attempt.name, f"{attempt.number}-{attempt.token}")
 
 
 def read_record(context: WorkerContext, job: str) -> dict[str, Any] | None:
@@ -217,57 +191,3 @@ def _upload_log(s3: Any, bucket: str, key: str, log: Path) -> None:
         large = log.stat().st_size > LARGE_FILE_BYTES
         send = partial(upload_file_parts, pool=pool) if large else upload_whole_file
         send(s3, log, bucket, key, lambda: None)
-
-
-def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> dict[str, Any]:
-    """Return the record for an attempt.
-
-    Times are in UTC, and sizes are in bytes. `log` is null if the log is empty.
-    """
-    settings, ended = context.settings, context.clock.now()
-    result, log = attempt.result, attempt.folders.log
-    has_log = log.exists() and log.stat().st_size > 0
-    is_skipped = end.state == SKIPPED_STATE
-    return {
-        "job": attempt.name,
-        "state": end.state,
-        "final": end.is_final,
-        "attempts": attempt.number,
-        "app": settings.app_name,
-        "run": settings.run,
-        "machine": settings.machine,
-        "container": context.facts.container,
-        "slot": attempt.slot,
-        "image": settings.image,
-        "image_digest": context.facts.image_digest,
-        "worker_version": context.facts.worker_version,
-        "started": build_utc_timestamp(attempt.started),
-        "fetch_started": _build_timestamp(attempt.fetch_started),
-        "program_started": _build_timestamp(result.started) if result else None,
-        "program_ended": _build_timestamp(result.ended) if result else None,
-        "ended": build_utc_timestamp(ended),
-        "seconds": round(ended - attempt.started, 3),
-        "program_seconds": round(result.seconds, 3) if result else None,
-        "time_limit_seconds": round(attempt.time_limit, 3) if attempt.has_started else None,
-        "exit_code": result.exit_code if result else None,
-        "reason": end.reason,
-        "reason_class": end.reason_class,
-        "last_lines": read_last_lines(log) if end.reason and has_log else [],
-        "peak_memory_bytes": result.peak_memory_bytes if result else None,
-        "memory_limit_bytes": context.facts.memory_limit_bytes,
-        "cpu_seconds": round(result.cpu_seconds, 3) if result else None,
-        "bytes_in": attempt.bytes_in,
-        "inputs": [file.build_record_entry() for file in attempt.inputs],
-        "bytes_out": 0 if is_skipped else sum(output.size for output in attempt.outputs),
-        "outputs": [output.build_record_entry() for output in attempt.outputs],
-        "overwritten": attempt.overwritten,
-        "results_of": attempt.results_of if is_skipped else None,
-        "earlier_attempts": [],
-        "log": f"s3://{settings.aws_bucket}/{build_log_key(settings, attempt)}" if has_log else None,
-        "message_id": attempt.message_id,
-        "message": attempt.message or attempt.raw["Body"],
-    }
-
-
-def _build_timestamp(seconds: float | None) -> str | None:
-    return None if seconds is None else build_utc_timestamp(seconds)

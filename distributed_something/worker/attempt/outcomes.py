@@ -24,18 +24,16 @@ from typing import Any
 from distributed_something.worker.attempt.attempt import Attempt, build_message_attributes
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.done_document import write_done_document
-from distributed_something.worker.attempt.job_record import (
-    CLAIM_REASON,
+from distributed_something.worker.attempt.job_record import CLAIM_REASON, claim_job_results, write_record
+from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
+from distributed_something.worker.attempt.record_content import (
     DONE_STATE,
     FAILED_STATE,
     INTERRUPTED_STATE,
     SKIPPED_STATE,
     AttemptEnd,
     build_record,
-    claim_job_results,
-    write_record,
 )
-from distributed_something.worker.attempt.lease import Lease, LeaseKeeper
 from distributed_something.worker.job.failures import AWS_ERRORS, Failed, JobAlreadyDone, LostLease, UploadError
 from distributed_something.worker.job.job_id import HASH_CHARACTERS
 from distributed_something.worker.program.program import read_last_lines

@@ -13,9 +13,7 @@ from distributed_something.worker.job.run_keys import RunKeys
 
 # The default time between SIGTERM and SIGKILL for `docker stop`. A task definition can override it.
 DOCKER_STOP_SECONDS = 10
-# How long a container pauses if several jobs fail in a row: longer than the 15 minutes after which the idle alarm ends a
-# machine.
-DEFAULT_SICK_PAUSE_SECONDS = 20 * 60
+DEFAULT_SICK_PAUSE_SECONDS = 20 * 60  # longer than the 15 minutes after which the idle alarm ends a machine
 DEFAULT_JOURNAL_SECONDS = 60  # the shortest time between two writes of a container's journal, unless it is set
 
 

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 from distributed_something.aws.clients import Clients
 from distributed_something.core.monitor_file import MonitorFile, parse_run_start
+from distributed_something.observe.documents.submissions import (
+    count_submitted_jobs,
+    list_queue_submissions,
+    list_submissions,
+)
 from distributed_something.observe.queue import observe_queue
-from distributed_something.observe.submissions import count_submitted_jobs, list_queue_submissions, list_submissions
 from distributed_something.worker import AppKeys
 
 if TYPE_CHECKING:

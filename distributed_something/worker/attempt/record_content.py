@@ -1,0 +1,114 @@
+"""What a job's record says about an attempt. Users' scripts rely on these keys, so they must not change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from distributed_something.worker.attempt.attempt import Attempt
+from distributed_something.worker.attempt.context import WorkerContext
+from distributed_something.worker.job.worker_settings import Settings
+from distributed_something.worker.machine.times import build_utc_timestamp
+from distributed_something.worker.program.program import read_last_lines
+
+DONE_STATE, FAILED_STATE, INTERRUPTED_STATE, SKIPPED_STATE = "done", "failed", "interrupted", "skipped"
+
+
+@dataclass(frozen=True)
+class AttemptEnd:
+    """How an attempt ended.
+
+    `is_final`: whether this is the end of the job, rather than of one attempt that will be followed by another.
+    """
+
+    state: str
+    is_final: bool
+    reason: str | None = None
+    reason_class: str | None = None
+
+
+def build_log_key(settings: Settings, attempt: Attempt) -> str:
+    """Return the key of the attempt's log in the app's bucket.
+
+    Each attempt has its own key, so that overlapping attempts do not overwrite each other's logs; the record contains
+    the log's address.
+    """
+    return settings.keys.log(attempt.name, f"{attempt.number}-{attempt.token}")
+
+
+def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> dict[str, Any]:
+    """Return the record for an attempt.
+
+    Times are in UTC, and sizes are in bytes. `log` is null if the log is empty.
+    """
+    settings = context.settings
+    has_log = attempt.folders.log.exists() and attempt.folders.log.stat().st_size > 0
+    return {
+        "job": attempt.name,
+        "state": end.state,
+        "final": end.is_final,
+        "attempts": attempt.number,
+        "app": settings.app_name,
+        "run": settings.run,
+        **_describe_place(context, attempt),
+        **_describe_times(attempt, context.clock.now()),
+        "reason": end.reason,
+        "reason_class": end.reason_class,
+        "last_lines": read_last_lines(attempt.folders.log) if end.reason and has_log else [],
+        **_describe_program(context, attempt),
+        **_describe_files(attempt, is_skipped=end.state == SKIPPED_STATE),
+        "earlier_attempts": [],
+        "log": f"s3://{settings.aws_bucket}/{build_log_key(settings, attempt)}" if has_log else None,
+        "message_id": attempt.message_id,
+        "message": attempt.message or attempt.raw["Body"],
+    }
+
+
+def _describe_place(context: WorkerContext, attempt: Attempt) -> dict[str, Any]:
+    return {
+        "machine": context.settings.machine,
+        "container": context.facts.container,
+        "slot": attempt.slot,
+        "image": context.settings.image,
+        "image_digest": context.facts.image_digest,
+        "worker_version": context.facts.worker_version,
+    }
+
+
+def _describe_times(attempt: Attempt, ended: float) -> dict[str, Any]:
+    result = attempt.result
+    return {
+        "started": build_utc_timestamp(attempt.started),
+        "fetch_started": _build_timestamp(attempt.fetch_started),
+        "program_started": _build_timestamp(result.started) if result else None,
+        "program_ended": _build_timestamp(result.ended) if result else None,
+        "ended": build_utc_timestamp(ended),
+        "seconds": round(ended - attempt.started, 3),
+        "program_seconds": round(result.seconds, 3) if result else None,
+        "time_limit_seconds": round(attempt.time_limit, 3) if attempt.has_started else None,
+    }
+
+
+def _describe_program(context: WorkerContext, attempt: Attempt) -> dict[str, Any]:
+    result = attempt.result
+    return {
+        "exit_code": result.exit_code if result else None,
+        "peak_memory_bytes": result.peak_memory_bytes if result else None,
+        "memory_limit_bytes": context.facts.memory_limit_bytes,
+        "cpu_seconds": round(result.cpu_seconds, 3) if result else None,
+    }
+
+
+def _describe_files(attempt: Attempt, *, is_skipped: bool) -> dict[str, Any]:
+    return {
+        "bytes_in": attempt.bytes_in,
+        "inputs": [file.build_record_entry() for file in attempt.inputs],
+        "bytes_out": 0 if is_skipped else sum(output.size for output in attempt.outputs),
+        "outputs": [output.build_record_entry() for output in attempt.outputs],
+        "overwritten": attempt.overwritten,
+        "results_of": attempt.results_of if is_skipped else None,
+    }
+
+
+def _build_timestamp(seconds: float | None) -> str | None:
+    return None if seconds is None else build_utc_timestamp(seconds)
