@@ -15,20 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_something.aws.ec2_fleet import FleetState
-from distributed_something.aws.spot_prices import SpotPriceCache
+from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState
-from distributed_something.observe.snapshot import RunSnapshot
+from distributed_something.observe.documents.journals import RunTotals
+from distributed_something.observe.documents.run_start import RunStart
+from distributed_something.observe.snapshot import RunCaches, RunSnapshot
 from distributed_something.run.monitor import loop
 from distributed_something.run.monitor.actions import carry_out_action
 from distributed_something.run.monitor.history import (
-    CLOCK_TOLERANCE_SECONDS,
     RunHistory,
     build_history_key,
     load_history,
-    reopen_history,
+    open_history,
     save_history,
     update_history,
 )
@@ -77,7 +78,8 @@ def build_snapshot(
     machines = tuple(instance.instance for instance in instances)
     fleet = FleetState(state, target, machines, ("m5.large",) * len(machines))
     running = sum(instance.tasks for instance in instances)
-    return RunSnapshot(at, QueueCounts(jobs, 0), 0, None, fleet, ServiceState(desired, running, 0), (), instances, 0.5)
+    service = ServiceState(desired, running, 0)
+    return RunSnapshot(at, QueueCounts(jobs, 0), RunTotals(), None, fleet, service, (), instances, 0.5)
 
 
 def decide(snapshot: RunSnapshot, history: RunHistory = EMPTY_HISTORY, cheapest: bool = False) -> list[MonitorAction]:
@@ -334,7 +336,7 @@ def test_without_a_limit_the_cost_is_shown_without_warnings() -> None:
 @given(
     st.builds(
         RunHistory, at=st.floats(0, 1e10), hourly=st.floats(0, 1e4), empty_since=st.none() | st.floats(0, 1e10),
-        empty_looks=st.integers(0, 9), first_jobs=st.none() | st.integers(0, 9), cost=st.floats(0, 1e6),
+        empty_looks=st.integers(0, 9), other_jobs=st.none() | st.integers(0, 9), cost=st.floats(0, 1e6),
         recent=st.lists(st.tuples(st.floats(0, 1e10), st.integers(0, 9)), max_size=3).map(tuple),
     )
 )  # fmt: skip
@@ -352,13 +354,18 @@ def test_an_invalid_history_is_ignored(body: bytes) -> None:
     assert load_history(s3, FILE, START)[0] == RunHistory(at=START)
 
 
-def test_a_start_that_continues_a_run_reopens_it_and_keeps_its_cost() -> None:
+RUN_START = RunStart(submissions_since=START - 60, other_jobs=3, dead_letters=2)
+
+
+def test_a_start_that_continues_a_run_reopens_it_and_keeps_its_cost_and_its_start() -> None:
     s3: Any = FakeBucket()
-    reopen_history(s3, FILE)
-    assert s3.objects == {}
-    save_history(s3, FILE, RunHistory(at=START, empty_since=START, empty_looks=7, cost=1.5, ended=START))
-    reopen_history(s3, FILE)
-    assert load_history(s3, FILE, START)[0] == RunHistory(at=START, cost=1.5)
+    open_history(s3, FILE, lambda: RUN_START)
+    assert load_history(s3, FILE, START)[0].start == RUN_START
+    save_history(s3, FILE, replace(load_history(s3, FILE, START)[0], empty_since=START, empty_looks=7, cost=1.5, ended=START))
+    open_history(s3, FILE, lambda: RunStart(START, 0, 0))
+    continued = load_history(s3, FILE, START)[0]
+    assert continued.start == RUN_START
+    assert (continued.empty_since, continued.empty_looks, continued.cost, continued.ended) == (None, 0, 1.5, None)
 
 
 # Two monitors, and their clocks
@@ -397,10 +404,10 @@ def test_monitors_with_different_clocks_do_not_end_a_run_early_or_charge_an_hour
             patch.setattr(
                 loop,
                 "observe_run",
-                lambda _c, _f, _p, now, jobs=jobs: build_snapshot(jobs, *BUSY_INSTANCES, at=now),
+                lambda _c, _f, _s, _k, now, jobs=jobs: build_snapshot(jobs, *BUSY_INSTANCES, at=now),
             )
             patch.setattr(loop, "carry_out_action", lambda *_: None)
-            tick = run_tick(clients, FILE, SpotPriceCache(), s3.at + clock_error, cheapest=False, pace=PACE)  # type: ignore[arg-type]
+            tick = run_tick(clients, FILE, RunCaches(s3, FILE), s3.at + clock_error, cheapest=False, pace=PACE)  # type: ignore[arg-type]
         if tick.end_reason is EndReason.RUN:
             assert first_empty is not None
             assert s3.at - first_empty >= PACE.settling_seconds - 2 * CLOCK_TOLERANCE_SECONDS
