@@ -93,9 +93,10 @@ def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, l
         ("already there", counts.already_there, False),
         ("jobs failed", counts.failed, True),
         ("in the queue", outcome.left, False),
-        ("no record", outcome.unrecorded, False),
     ]
     lines = [format_row(label, f"{count:,}") for label, count, is_always_shown in rows if count or is_always_shown]
+    if outcome.unrecorded:
+        lines.append(format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue)"))
     if counts.repeated:
         lines.append(format_row("", f"{format_count(counts.repeated, 'failed job')} ended differently when sent again"))
     lines += [

@@ -94,13 +94,17 @@ def _finish_run(clients: Clients, file: MonitorFile, tick: Tick, clock: Clock) -
             text, is_done = _clean_up_once(clients, file, tick, ended_run, clock)
         else:
             text, is_done = stop_unfinished_run(clients, file, tick), True
-        if is_done:
-            with translate_aws_errors("reading the journals and records of the run"):
-                outcome, text = ended_run.outcome, f"{text}\n{ended_run.format_outcome()}"
     except UserFacingError as error:
         text, is_done = str(error), False
+    if is_done:
+        try:
+            with translate_aws_errors("reading the journals and records of the run"):
+                outcome, text = ended_run.outcome, f"{text}\n{ended_run.format_outcome()}"
+        except UserFacingError as error:  # everything that costs money is stopped, so the run has ended anyway
+            text = f"{text}\n{error}"
     reason = tick.end_reason.value if tick.end_reason else ""
-    summary = RunSummary(reason, is_done, outcome is not None and outcome.is_complete, text)
+    is_known, is_complete = outcome is not None, outcome is not None and outcome.is_complete
+    summary = RunSummary(reason, is_done and is_known, is_complete, text)  # `monitor` replaces one that is not clean
     save_run_summary(clients.s3, file, summary, outcome)
     if is_done:
         delete_run_rule(clients, file)

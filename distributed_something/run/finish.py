@@ -87,9 +87,8 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
         return _report_end(context, run, tick.end_reason, ended_run, [explanation], is_clean=True)
     lines, is_clean = _clean_up(context, run, tick, ended_run, pace)
     earlier = _find_earlier_summary(clients, run)
-    if not watcher.has_found_run:
-        return _report_earlier_end(context, run, earlier, is_clean=is_clean)
-    if earlier is not None and earlier.is_clean and earlier.reason == EndReason.RUN.value:
+    is_known = watcher.has_found_run or tick.history.start is not None
+    if (earlier is not None and earlier.is_clean and earlier.reason == EndReason.RUN.value) or not is_known:
         return _report_earlier_end(context, run, earlier, is_clean=is_clean)
     return _report_end(context, run, EndReason.RUN, ended_run, lines, is_clean=is_clean)
 

@@ -317,9 +317,12 @@ def test_everyone_may_see_who_uses_a_dead_letter_queue(tags: dict[str, Any]) -> 
         assert is_allowed(MONITOR, f"sqs:{action}", QUEUE, **tags)
 
 
-def test_users_and_the_auto_monitor_may_not_receive_messages() -> None:
-    for documents in (MONITOR, CONTROL):
-        assert list_actions(documents) & {"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"} == set()
+def test_the_auto_monitor_may_not_receive_messages_and_users_only_those_of_an_apps_own_queue() -> None:
+    """`submitJob --replace` receives and deletes the jobs that wait."""
+    assert list_actions(MONITOR) & {"sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"} == set()
+    assert "sqs:ChangeMessageVisibility" not in list_actions(CONTROL)
+    assert is_allowed(CONTROL, "sqs:ReceiveMessage", QUEUE, **APP)
+    assert not is_allowed(CONTROL, "sqs:ReceiveMessage", QUEUE, aws__ResourceTag__app="shared")
 
 
 def test_a_user_may_tag_an_untagged_queue_as_shared() -> None:

@@ -91,7 +91,9 @@ class SharedQueues:
     def clean_up(self, clients: Clients, settings: Settings) -> CleanupReport:
         """Clean up and check that nothing remains, as monitor, cleanup, and the auto-monitor do."""
         file = replace(build_monitor_file(settings, "sfr-0123abcd", START), MONITOR_MACHINES=0)
-        request = CleanupRequest(file, settings.SQS_DEAD_LETTER_QUEUE, recorded_failures=1, retry_steps=False)
+        request = CleanupRequest(
+            file, settings.SQS_DEAD_LETTER_QUEUE, count_recorded_failures=lambda: 1, retry_steps=False
+        )
         report = delete_run_resources(clients, request, self.time.sleep)
         inventory = observe_run_resources(clients, RunNames(file, settings.SQS_DEAD_LETTER_QUEUE))
         assert (report.failed, inventory.unchecked_parts) == ([], [])

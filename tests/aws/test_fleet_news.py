@@ -13,6 +13,7 @@ from distributed_something.aws.ec2_fleet import MAX_HISTORY_PAGES, FleetState, o
 from distributed_something.cli.console import Console
 from distributed_something.core.aws_errors import AWSEvent, format_fleet_problem, list_fleet_problems
 from distributed_something.core.clock import Clock
+from distributed_something.observe.documents.journals import RunTotals
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState
 from distributed_something.observe.snapshot import RunSnapshot
@@ -129,7 +130,7 @@ def test_start_cluster_reports_a_shortage_once_and_does_not_cancel_the_fleet(aws
 def build_snapshot(*machines: str, message: str = SHORTAGE[1]) -> RunSnapshot:
     """Return a snapshot of a run whose fleet has these machines and cannot start more."""
     state, problems = FleetState("active", 3, machines), list_fleet_problems([AWSEvent(START, SHORTAGE[0], message)])
-    return RunSnapshot(START, QueueCounts(9, 0), 0, 9, state, ServiceState(6, 0, 0), problems=problems)
+    return RunSnapshot(START, QueueCounts(9, 0), RunTotals(), 9, state, ServiceState(6, 0, 0), problems=problems)
 
 
 @pytest.mark.parametrize("machines", [(), ("i-1",)])

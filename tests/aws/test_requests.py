@@ -16,17 +16,18 @@ from botocore.response import StreamingBody
 
 from distributed_something.aws.ec2_fleet import FleetState, find_active_fleet
 from distributed_something.aws.ecs import DRAINING_WAIT_SECONDS, ensure_service, ensure_task_definition
-from distributed_something.aws.spot_prices import SpotPriceCache
 from distributed_something.aws.sqs import QueueUrls
 from distributed_something.aws.task_definition import build_task_definition
 from distributed_something.cli.console import Console
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
 from distributed_something.core.monitor_file import MonitorFile, load_monitor_file
-from distributed_something.core.submission import SubmissionDocument, build_submission
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
+from distributed_something.observe.documents.journals import RunTotals
+from distributed_something.observe.documents.run_start import RunStart
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.queue import QueueCounts
-from distributed_something.observe.snapshot import RunSnapshot, observe_run
+from distributed_something.observe.snapshot import RunCaches, RunSnapshot, observe_run
 from distributed_something.run.run_context import RunContext
 from distributed_something.run.setup import set_up_run
 from distributed_something.run.start import start_run
@@ -480,6 +481,23 @@ class Starter:
         request = {"Bucket": "app-bucket", "Key": f"monitors/{MONITOR_NAME}", "Body": ANY}
         self.aws.expect_call("s3.put_object", request)
 
+    def expect_run_start(self, history: dict[str, Any] | None = None) -> None:
+        """Expect the run's history to be begun, or continued if a start that was interrupted has saved one."""
+        request = {"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/monitor.json"}
+        if history is None:
+            self.aws.expect_error("s3.get_object", "NoSuchKey", request=request)
+            self.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
+            expect_message_counts(self.aws, QUEUE_URL, 9, 0, CreatedTimestamp=str(int(START) - 1200))
+            self.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
+            expect_message_counts(self.aws, DEAD_URL, 2, 0)
+            prefixes = [{"Prefix": f"runs/App/{name}/"} for name in ("submissions", "20261101-000000-000", RUN)]
+            runs = {"Bucket": "app-bucket", "Prefix": "runs/App/", "Delimiter": "/"}
+            self.aws.expect_call("s3.list_objects_v2", runs, CommonPrefixes=prefixes)
+            expect_submission(self.aws, 7, since=START - 1203)
+        else:
+            self.aws.expect_call("s3.get_object", request, Body=build_body(json.dumps(history).encode()))
+        self.aws.expect_call("s3.put_object", {**request, "Body": ANY})
+
     def expect_fleet_cancellation(self) -> None:
         request = {"SpotFleetRequestIds": [FLEET_ID], "TerminateInstances": True}
         self.aws.expect_call("ec2.cancel_spot_fleet_requests", request)
@@ -548,6 +566,7 @@ def describe_fleet(app: str = "App", state: str = "active", run: str = RUN) -> d
 def test_start_requests_the_fleet_then_writes_the_monitor_file_then_starts_tasks(starter: Starter) -> None:
     starter.expect_fleet_request()
     starter.expect_monitor_file_copy()
+    starter.expect_run_start()
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
                "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
     starter.aws.expect_call("ecs.update_service", request)
@@ -555,7 +574,9 @@ def test_start_requests_the_fleet_then_writes_the_monitor_file_then_starts_tasks
     assert load_monitor_file(starter.path) == MONITOR_FILE
     assert starter.aws.calls == [
         *LOOKUP_CALLS, "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition",
-        "ec2.CreateLaunchTemplate", "ec2.RequestSpotFleet", "s3.PutObject", "ecs.UpdateService",
+        "ec2.CreateLaunchTemplate", "ec2.RequestSpotFleet", "s3.PutObject",
+        *["s3.GetObject", *["sqs.GetQueueUrl", "sqs.GetQueueAttributes"] * 2, *["s3.ListObjectsV2"] * 2],
+        "s3.GetObject", "s3.PutObject", "ecs.UpdateService",
     ]  # fmt: skip
 
 
@@ -569,6 +590,7 @@ TEMPLATE_DATA: dict[str, Any] = {
 def test_the_run_gets_its_own_copy_of_the_fleet_files_launch_template(starter: Starter) -> None:
     starter.expect_fleet_request(**TEMPLATE_DATA)
     starter.expect_monitor_file_copy()
+    starter.expect_run_start()
     starter.aws.expect_call("ecs.update_service")
     assert starter.start(**TEMPLATE_KEYS).MONITOR_FLEET_ID == FLEET_ID
 
@@ -587,6 +609,7 @@ def test_the_run_gets_its_own_copy_of_the_fleet_files_launch_template(starter: S
 def test_the_fleet_request_is_retried_until_ec2_finds_the_template(starter: Starter, error: tuple[str, str]) -> None:
     starter.expect_fleet_request(error, error)
     starter.expect_monitor_file_copy()
+    starter.expect_run_start()
     starter.aws.expect_call("ecs.update_service")
     assert starter.start() == MONITOR_FILE
     assert starter.time.slept == [1.0, 2.0]
@@ -674,6 +697,7 @@ def test_the_fleet_is_canceled_if_the_service_cannot_be_started(starter: Starter
     """Otherwise, the machines would cost money without doing anything while the monitor waits for the jobs to end."""
     starter.expect_fleet_request()
     starter.expect_monitor_file_copy()
+    starter.expect_run_start()
     starter.aws.expect_error("ecs.update_service", "AccessDeniedException")
     starter.expect_fleet_cancellation()
     with pytest.raises(CloudError, match="starting the service AppService"):
@@ -715,12 +739,10 @@ def test_a_start_that_was_killed_before_it_started_tasks_can_be_continued(starte
     starter.expect_setup_lookup()
     starter.expect_task_registration()
     starter.expect_monitor_file_copy()
+    starter.expect_run_start()
     request = {"cluster": "app-cluster", "service": "AppService", "taskDefinition": f"{FAMILY_ARN}:2",
                "desiredCount": 6, **TASK_OPTIONS}  # fmt: skip
     starter.aws.expect_call("ecs.update_service", request)
-    starter.aws.expect_error(
-        "s3.get_object", "NoSuchKey", request={"Bucket": "app-bucket", "Key": f"runs/App/{RUN}/monitor.json"}
-    )
     assert starter.start() == MONITOR_FILE
     assert {"ec2.RequestSpotFleet", "ec2.CreateLaunchTemplate"}.isdisjoint(starter.aws.calls)
 
@@ -766,22 +788,43 @@ def expect_no_pauses(aws: ExactClients) -> None:
     aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/machines/"}, Contents=[])
 
 
-def expect_submission(aws: ExactClients, count: int) -> None:
-    """Expect lookups of the submissions since the queue was created: there is one, with this number of jobs."""
+def expect_submission(aws: ExactClients, count: int, since: float) -> None:
+    """Expect lookups of the submissions since this time: there is one, with this number of jobs."""
     prefix, time = "runs/App/submissions/", "20261123T103000.000Z"
     document = SubmissionDocument("App", "AppQueue", time, "job.json", "digest", count, count)
-    request = {"Bucket": "app-bucket", "Prefix": prefix, "StartAfter": f"{prefix}19700101T000000.000Z"}
+    request = {"Bucket": "app-bucket", "Prefix": prefix, "StartAfter": f"{prefix}{build_submission_time(since)}"}
     aws.expect_call("s3.list_objects_v2", request, Contents=[{"Key": f"{prefix}{time}.json"}])
-    body = StreamingBody(BytesIO(build_submission(document)), len(build_submission(document)))
+    body = build_body(build_submission(document))
     aws.expect_call("s3.get_object", {"Bucket": "app-bucket", "Key": f"{prefix}{time}.json"}, Body=body)
+
+
+def build_body(content: bytes) -> StreamingBody:
+    return StreamingBody(BytesIO(content), len(content))
+
+
+def expect_journals(aws: ExactClients, **done: int) -> None:
+    """Expect a listing of the journals, and requests for the first line of each container's newest one.
+
+    `done`: the number of done jobs by container.
+    """
+    prefix = f"runs/App/{RUN}/attempts/"
+    names = ["busy-1", *[f"{container}-2" for container in done]]  # the first object has the container's older totals
+    contents = [{"Key": f"{prefix}{name}.jsonl", "ETag": f'"{name}"'} for name in names]
+    aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": prefix}, Contents=contents)
+    for container, count in done.items():
+        request = {"Bucket": "app-bucket", "Key": f"{prefix}{container}-2.jsonl", "Range": "bytes=0-4095"}
+        line = json.dumps({"container": container, "machine": "i-0", "done": count, "failed": 20, "running": 3})
+        aws.expect_call("s3.get_object", request, Body=build_body(f"{line}\n".encode()))
+
+
+RUN_START = RunStart(submissions_since=START - 900, other_jobs=5, dead_letters=0)
 
 
 def test_an_observation_takes_fifteen_calls_for_any_number_of_jobs_and_machines(aws: ExactClients) -> None:
     aws.expect_call("sqs.get_queue_url", {"QueueName": "AppQueue"}, QueueUrl=QUEUE_URL)
     expect_message_counts(aws, QUEUE_URL, 1_000_000, 7, 3, RedrivePolicy=QUEUE_SETTINGS["RedrivePolicy"])
-    aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
-    expect_message_counts(aws, DEAD_URL, 40, 0)
-    expect_submission(aws, 2_000_000)
+    expect_journals(aws, busy=1_999_000)
+    expect_submission(aws, 3_000_000, since=START - 900)
     expect_fleet_lookup(aws)
     aws.expect_call("ecs.describe_services", SERVICE_QUERY, services=[describe_service(desired=6)])
     expect_no_pauses(aws)
@@ -805,10 +848,11 @@ def test_an_observation_takes_fifteen_calls_for_any_number_of_jobs_and_machines(
     for kind in ("error", "information"):  # because the fleet has too few machines
         request = {"SpotFleetRequestId": FLEET_ID, "StartTime": since, "EventType": kind, "MaxResults": 1000}
         aws.expect_call("ec2.describe_spot_fleet_request_history", request, HistoryRecords=[])
-    snapshot = observe_run(aws.clients, MONITOR_FILE, SpotPriceCache(), START)
+    snapshot = observe_run(aws.clients, MONITOR_FILE, RUN_START, RunCaches(aws.clients.s3, MONITOR_FILE), START)
     assert snapshot.problems == ()
     assert snapshot.queue == QueueCounts(1_000_003, 7)
-    assert (snapshot.dead, snapshot.done) == (40, 2_000_000 - 1_000_010 - 40)
+    assert snapshot.totals == RunTotals(done=1_999_000, failed=20, running=3, containers=1, machines=1)
+    assert (snapshot.submitted, snapshot.running, snapshot.waiting) == (3_000_005, 3, 1_000_007)
     assert snapshot.fleet == FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
     assert snapshot.idle_instances == (ContainerInstance("i-0", "a", 2, START, is_connected=False),)
     assert snapshot.hourly == pytest.approx(0.08)
@@ -817,8 +861,9 @@ def test_an_observation_takes_fifteen_calls_for_any_number_of_jobs_and_machines(
 
 def test_an_observation_of_deleted_resources_is_empty(aws: ExactClients) -> None:
     aws.expect_error("sqs.get_queue_url", MISSING_QUEUE)
+    aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": f"runs/App/{RUN}/attempts/"}, Contents=[])
     aws.expect_error("ec2.describe_spot_fleet_requests", "InvalidSpotFleetRequestId.NotFound")
     aws.expect_error("ecs.describe_services", "ClusterNotFoundException")
     expect_no_pauses(aws)
-    snapshot = observe_run(aws.clients, MONITOR_FILE, SpotPriceCache(), START)
-    assert snapshot == RunSnapshot(START, None, 0, None, None, None)
+    snapshot = observe_run(aws.clients, MONITOR_FILE, None, RunCaches(aws.clients.s3, MONITOR_FILE), START)
+    assert snapshot == RunSnapshot(START, None, RunTotals(), None, None, None)

@@ -28,7 +28,7 @@ class AutoMonitor:
 
     def __init__(self, run: RunAccount) -> None:
         self.run = run
-        run.add_records(7)
+        run.add_done_jobs(7)
         self.set_up(QUIET, RunHistory(at=NOW, ended=NOW))
 
     def set_up(self, file: MonitorFile, history: RunHistory) -> None:
@@ -84,7 +84,10 @@ def test_records_that_cannot_be_read_are_reported_but_the_run_still_ends(monitor
     monitor.run.refuse_records("SlowDown")
     assert monitor.call()["done"]
     assert monitor.run.actions[-1] == "delete the rule"
-    assert "while reading the records of the run: SlowDown" in monitor.run.summary
+    assert "while reading the journals and records of the run: SlowDown" in monitor.run.summary
+    monitor.run.account.responses["s3.ListObjectsV2"] = monitor.run.list_objects
+    monitor.call()
+    assert "jobs done       7" in monitor.run.summary, "a monitor that can read them replaces the summary"
 
 
 def test_the_rule_that_calls_the_auto_monitor_does_not_count_as_remaining(monitor: AutoMonitor) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distributed_something.observe.documents.journals import RunTotals
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run import auto_monitor
@@ -23,7 +24,7 @@ from distributed_something.run.monitor.policy import EndReason, Pace
 from tests.support.fakes import MONITOR_FILE, START, FakeBucket, FakeTime
 
 PACE = Pace(interval_seconds=60.0, short_interval_seconds=15.0)
-SNAPSHOT = RunSnapshot(START, QueueCounts(5, 5), 0, 10, None, None)
+SNAPSHOT = RunSnapshot(START, QueueCounts(5, 5), RunTotals(), 10, None, None)
 LAST_TICK = Tick(SNAPSHOT, RunHistory(), EndReason.RUN, is_scaling_down=True)
 
 
@@ -38,10 +39,10 @@ class FunctionCall:
     def run(self) -> Tick:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(auto_monitor, "run_tick", self._run_tick)
-            clients: Any = SimpleNamespace()
+            clients: Any = SimpleNamespace(s3=FakeBucket())
             return run_ticks(clients, MONITOR_FILE, PACE, self.time.clock)
 
-    def _run_tick(self, _clients: object, _file: object, _prices: object, now: float, *_: object, **__: object) -> Tick:
+    def _run_tick(self, _clients: object, _file: object, _caches: object, now: float, *_: object, **__: object) -> Tick:
         assert now == self.time.time
         self.start_times.append(now - START)
         self.time.time += next(self._seconds)

@@ -533,7 +533,7 @@ def test_a_dead_letter_queue_that_is_not_this_apps_alone_is_kept_and_the_cleanup
     cleaner.dead_letters(waiting, *sources, owner=owner)
     cleaner.queue()
     skip_steps(cleaner, *LAST_STEPS)
-    report = cleaner.clean_up(failed_too=failed_too, recorded_failures=3)
+    report = cleaner.clean_up(failed_too=failed_too, count_recorded_failures=lambda: 3)
     assert list_kept_lines(report)[0] == f"kept            dead-letter queue AppDead ({reason})"
     assert report.is_complete
 
@@ -557,7 +557,7 @@ def test_the_apps_own_dead_letter_queue_is_deleted_only_if_records_contain_its_m
     if is_deleted:
         cleaner.aws.expect_call("sqs.delete_queue", {"QueueUrl": DEAD_URL})
     skip_steps(cleaner, "queue", *LAST_STEPS)
-    report = cleaner.clean_up(recorded_failures=recorded, failed_too=failed_too)
+    report = cleaner.clean_up(count_recorded_failures=lambda: recorded, failed_too=failed_too)
     assert (RemovedResource(ResourceKind.DEAD_LETTER_QUEUE, "AppDead") in report.removed) == is_deleted
     expected = (
         f"kept            dead-letter queue AppDead (failed jobs in it: {letters}; cleanup --failed-too deletes it)"

@@ -64,7 +64,7 @@ class Lab:
 
     def clean_up(self, names: RunNames, recorded_failures: int = 1) -> str:
         """Clean up, check that nothing remains that must be deleted, and return the report."""
-        report = self.runs.clean_up(names, recorded_failures=recorded_failures)
+        report = self.runs.clean_up(names, count_recorded_failures=lambda: recorded_failures)
         assert report.is_complete
         assert wait_for_removal(self.clients, names, FakeTime().sleep).is_clean
         return format_cleanup_report(report)

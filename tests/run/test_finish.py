@@ -16,7 +16,8 @@ from distributed_something.core.errors import CloudError
 from distributed_something.core.monitor_file import build_monitor_file_key
 from distributed_something.observe.evidence import build_subject_from_run, gather_evidence, observe_active_subject
 from distributed_something.run.cleanup.clean_up import clean_up_stale_runs, report_remaining_resources
-from distributed_something.run.finish import monitor_run
+from distributed_something.run.finish import RunEnd, monitor_run
+from distributed_something.run.monitor.history import RunHistory, save_history
 from distributed_something.run.monitor.policy import Pace
 from distributed_something.run.monitor_file_copy import find_monitor_file_copy
 from distributed_something.run.run_context import RunContext
@@ -32,9 +33,9 @@ class MonitorCommand:
 
     def __init__(self, run: RunAccount) -> None:
         self.run, self.time, self.output = run, FakeTime(), FakeOutput()
-        run.add_records(7)
+        run.add_done_jobs(7)
 
-    def run_command(self, cheapest: bool = False) -> bool:
+    def run_command(self, cheapest: bool = False) -> RunEnd:
         context = build_context(self.run.clients, self.time, self.output)
         return monitor_run(context, MONITOR_FILE, cheapest=cheapest, pace=Pace())
 
@@ -46,7 +47,7 @@ def command() -> Iterator[MonitorCommand]:
 
 
 def test_the_records_are_read_after_the_cleanup_is_verified(command: MonitorCommand) -> None:
-    assert command.run_command()
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=True)
     exports = ["export", "export"]  # the second is rejected while the first is running, and is attempted again later
     assert command.run.actions == [
         *exports,
@@ -70,38 +71,61 @@ def test_the_records_are_read_after_the_cleanup_is_verified(command: MonitorComm
 def test_records_that_cannot_be_read_are_reported_and_remaining_resources_are_listed(command: MonitorCommand) -> None:
     command.run.refuse_records("SlowDown")
     command.run.add_unstoppable_machine("i-1")
-    assert not command.run_command()
+    assert command.run_command() == RunEnd(is_clean=False, is_complete=False)
     assert f"REMAINING       machine i-1 (app App, run {MONITOR_FILE.run}, running)" in command.output.printed
-    assert "while reading the records of the run: SlowDown: test error" in command.output.printed
+    assert "while reading the journals and records of the run: SlowDown: test error" in command.output.printed
 
 
 def test_the_command_fails_if_only_the_records_cannot_be_read(command: MonitorCommand) -> None:
     command.run.refuse_records("AccessDenied")
-    assert not command.run_command()
+    assert not command.run_command().is_clean
 
 
 def test_the_summary_is_printed_if_it_cannot_be_stored(command: MonitorCommand) -> None:
     command.run.refuse_summary("AccessDenied")
-    assert command.run_command()
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=True)
     assert "jobs done       7" in command.output.printed
 
 
 def test_a_run_without_a_queue_or_a_fleet_does_not_count_as_done(command: MonitorCommand) -> None:
     command.run.has_queue = False
-    assert not command.run_command()
+    assert not command.run_command().is_clean
     expected = "NOT FOUND       neither queue AppQueue\n                nor fleet sfr-0123abcd exists."
     assert expected in command.output.printed
     assert SUMMARY not in command.run.bucket.objects, "it would overwrite the run's real summary"
 
 
-def test_the_error_is_stored_in_the_bucket_if_a_run_ends_with_jobs_in_its_queue(command: MonitorCommand) -> None:
+def test_a_run_that_ends_with_jobs_in_its_queue_is_not_complete_and_its_summary_says_why(
+    command: MonitorCommand,
+) -> None:
     """Jobs are waiting, but an hour after the start, EC2 does not list the fleet."""
     command.time.time, command.run.jobs = START + 3600, 5
-    with pytest.raises(CloudError, match="has ended, but jobs are still waiting") as raised:
-        command.run_command()
-    assert command.run.summary == f"{raised.value}\n"
-    assert command.run.actions == ["summary"]
-    assert command.output.results == []
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=False)
+    assert command.run.actions == ["records", "summary"], "nothing is deleted"
+    assert command.run.summary == command.output.printed
+    lines = command.run.summary.splitlines()
+    assert "has ended, but jobs are still waiting" in lines[0]
+    assert lines[1:4] == ["jobs done       7", "jobs failed     0", "in the queue    5"]
+
+
+def test_a_later_monitor_shows_the_summary_of_the_end_and_does_not_change_it(command: MonitorCommand) -> None:
+    command.run_command()
+    summary, command.output = command.run.summary, FakeOutput()
+    command.run.account.requests.clear()
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=True)
+    assert command.run.summary == summary
+    assert "summary" not in command.run.actions
+    assert f"this run has ended before; its summary:\n{summary}" in command.output.printed
+
+
+def test_a_monitor_that_was_killed_after_the_cleanup_is_continued_by_the_next_one(command: MonitorCommand) -> None:
+    """The queue and the fleet are gone, but there is no summary. The history says how many jobs the run had."""
+    command.run.has_queue = False
+    history = RunHistory(at=START, submissions_since=START, other_jobs=8, dead_letters=0, ended=START + 60)
+    save_history(command.run.clients.s3, MONITOR_FILE, history)
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=False)
+    lines = command.run.summary.splitlines()
+    assert {"jobs done       7", "no record       1 (neither ended nor in the queue)"} <= set(lines)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +151,7 @@ def test_cheapest_mode_is_saved_for_the_auto_monitor(
 def test_cheapest_mode_works_without_a_valid_copy_in_the_bucket(command: MonitorCommand, body: bytes | None) -> None:
     if body is not None:
         command.run.bucket.put_object(Key=build_monitor_file_key("App"), Body=body)
-    assert command.run_command(cheapest=True)
+    assert command.run_command(cheapest=True).is_complete
 
 
 @pytest.fixture

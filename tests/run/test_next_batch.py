@@ -54,7 +54,7 @@ class App:
     def save_empty_history(self, **changes: Any) -> None:
         """Store a history in which the queue has been empty long enough for the run to end."""
         now = time.time()
-        history = RunHistory(at=now - 60, empty_since=now - 300, empty_looks=6, first_jobs=10)
+        history = RunHistory(at=now - 60, empty_since=now - 300, empty_looks=6, other_jobs=10)
         save_history(self.clients.s3, self.file, replace(history, **changes))
 
     def set_up(self) -> None:
@@ -133,7 +133,7 @@ def test_a_monitor_that_is_restarted_during_cleanup_keeps_the_newer_batch(app: A
     app.save_empty_history(ended=time.time() - 60)
     app.set_up()
     output, pace = FakeOutput(), Pace(interval_seconds=0.0, short_interval_seconds=0.0, settling_seconds=0.0)
-    assert monitor_run(RunContext(app.clients, QUIET, output), app.file, cheapest=False, pace=pace)
+    assert monitor_run(RunContext(app.clients, QUIET, output), app.file, cheapest=False, pace=pace).is_clean
     assert app.list_kinds() == SETUP_KINDS
     assert "a newer batch uses them" in output.printed
 

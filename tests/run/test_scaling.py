@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from distributed_something.aws.ec2_fleet import FleetState
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.observe.documents.journals import RunTotals
+from distributed_something.observe.documents.run_start import RunStart
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.queue import QueueCounts
 from distributed_something.observe.service import ServiceState
-from distributed_something.observe.documents.journals import RunTotals
-from distributed_something.observe.documents.run_start import RunStart
 from distributed_something.observe.snapshot import RunCaches, RunSnapshot
 from distributed_something.run.monitor import loop
 from distributed_something.run.monitor.actions import carry_out_action
@@ -361,7 +361,9 @@ def test_a_start_that_continues_a_run_reopens_it_and_keeps_its_cost_and_its_star
     s3: Any = FakeBucket()
     open_history(s3, FILE, lambda: RUN_START)
     assert load_history(s3, FILE, START)[0].start == RUN_START
-    save_history(s3, FILE, replace(load_history(s3, FILE, START)[0], empty_since=START, empty_looks=7, cost=1.5, ended=START))
+    save_history(
+        s3, FILE, replace(load_history(s3, FILE, START)[0], empty_since=START, empty_looks=7, cost=1.5, ended=START)
+    )
     open_history(s3, FILE, lambda: RunStart(START, 0, 0))
     continued = load_history(s3, FILE, START)[0]
     assert continued.start == RUN_START

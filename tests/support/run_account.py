@@ -11,6 +11,7 @@ from typing import Any
 from distributed_something.core.monitor_file import MonitorFile
 from tests.support.account import Account, emulate_account
 from tests.support.fakes import MISSING_QUEUE, QUEUE_URL, RUN, START, FakeBucket, build_client_error
+from tests.support.run_documents import RunDocuments
 
 QUEUE_NAME = QUEUE_URL.rsplit("/", 1)[-1]
 EMPTY_ACCOUNT: dict[str, Any] = {
@@ -41,7 +42,7 @@ class RunAccount:
         account.responses |= {
             "s3.GetObject": lambda parameters: self.bucket.get_object(**parameters),
             "s3.PutObject": lambda parameters: self.bucket.put_object(**parameters),
-            "s3.ListObjectsV2": self._list_objects,
+            "s3.ListObjectsV2": self.list_objects,
             "sqs.GetQueueUrl": self._get_queue_url,
             "sqs.GetQueueAttributes": lambda _: {"Attributes": {"ApproximateNumberOfMessages": str(self.jobs)}},
             "sqs.ListQueueTags": {},
@@ -50,20 +51,20 @@ class RunAccount:
             "events.DeleteRule": {},
         }
 
-    def add_records(self, count: int) -> None:
-        """Add the records of `count` jobs."""
-        for number in range(count):
-            self.bucket.put_object(Key=self.file.keys.record(f"job-{number}"), Body=b"{}")
+    def add_done_jobs(self, count: int) -> None:
+        """Add the records of `count` jobs that are done, and their container's journal."""
+        documents = RunDocuments(self.bucket, self.file)
+        documents.write_journal("i-1-0", *[documents.end_job(f"job-{number}") for number in range(count)])
 
     def refuse_records(self, code: str) -> None:
         """Make requests that list the records fail with this error code."""
 
-        def list_objects(parameters: dict[str, Any]) -> Any:
+        def refuse_jobs(parameters: dict[str, Any]) -> Any:
             if parameters["Prefix"] == self.file.keys.jobs:
                 raise build_client_error(code)
-            return self._list_objects(parameters)
+            return self.list_objects(parameters)
 
-        self.account.responses["s3.ListObjectsV2"] = list_objects
+        self.account.responses["s3.ListObjectsV2"] = refuse_jobs
 
     def refuse_summary(self, code: str) -> None:
         """Make requests that write the summary fail with this error code."""
@@ -104,9 +105,11 @@ class RunAccount:
                 actions.append("summary")
         return actions
 
-    def _list_objects(self, parameters: dict[str, Any]) -> dict[str, Any]:
+    def list_objects(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return the response to a request that lists objects."""
         keys = sorted(key for key in self.bucket.objects if key.startswith(parameters["Prefix"]))
-        return {"Contents": [{"Key": key, "LastModified": datetime.fromtimestamp(START, UTC)} for key in keys]}
+        modified = datetime.fromtimestamp(START, UTC)
+        return {"Contents": [{"Key": key, "LastModified": modified, "ETag": '"etag"'} for key in keys]}
 
     def _get_queue_url(self, parameters: dict[str, Any]) -> dict[str, Any]:
         if not self.has_queue or parameters["QueueName"] != QUEUE_NAME:
