@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 MAX_FAILURES_KEPT = 20_000  # failed jobs whose details are kept in memory; all of them are counted
+MAX_FILE_NAMES_KEPT = 20  # names of files that several jobs wrote; all of these files are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,17 @@ class JobCounts:
         return self.done + self.already_there + self.failed + self.repeated
 
 
+@dataclass(frozen=True)
+class OverwrittenFiles:
+    """Files that several jobs of the run wrote to a shared location; each has the content of the last job.
+
+    `names`: the first MAX_FILE_NAMES_KEPT keys, sorted.
+    """
+
+    count: int = 0
+    names: tuple[str, ...] = ()
+
+
 class JobCounter:
     """Counts final ends of jobs. Lines and records may be added in any order, and more than once.
 
@@ -57,6 +69,8 @@ class JobCounter:
         self._successes: dict[int, float] = {}  # when the job was last done or found done, by the job's hash
         self._failures: dict[int, float] = {}
         self._details: dict[int, FailedJob] = {}
+        self._overwritten: set[int] = set()
+        self._overwritten_names: list[str] = []
 
     def add_end(self, line: Mapping[str, Any]) -> None:
         """Count an attempt if it was the last one of its submission. `line` is a journal's line or a record."""
@@ -68,6 +82,7 @@ class JobCounter:
             return
         self._ends.add(end)
         self._counts[str(state)] += 1
+        self._add_overwritten_files(line)
         key, ended = hash(job), _parse_time(line.get("ended"))
         times = self._failures if state == "failed" else self._successes
         if ended >= times.get(key, 0.0):
@@ -75,9 +90,10 @@ class JobCounter:
             if state == "failed" and (key in self._details or len(self._details) < MAX_FAILURES_KEPT):
                 self._details[key] = _build_failed_job(job, ended, line)
 
-    def has_end(self, job: str) -> bool:
-        """Return whether an end of this job has been counted."""
-        return hash(job) in self._successes or hash(job) in self._failures
+    def find_last_end(self, job: str) -> float | None:
+        """Return when the job last ended, in seconds since 1970, or None if no end of this job has been counted."""
+        times = [ends[hash(job)] for ends in (self._successes, self._failures) if hash(job) in ends]
+        return max(times, default=None)
 
     def count_jobs(self) -> JobCounts:
         failed = sum(self._is_failed(key) for key in self._failures)
@@ -88,6 +104,19 @@ class JobCounter:
         """Return the failed jobs, at most MAX_FAILURES_KEPT, in the order in which they failed."""
         failed = (details for key, details in self._details.items() if self._is_failed(key))
         return sorted(failed, key=lambda job: (job.ended, job.job))
+
+    def find_overwritten_files(self) -> OverwrittenFiles:
+        return OverwrittenFiles(len(self._overwritten), tuple(sorted(self._overwritten_names)))
+
+    def _add_overwritten_files(self, line: Mapping[str, Any]) -> None:
+        entries = line.get("overwritten")
+        for entry in entries if isinstance(entries, list) else ():
+            key = entry.get("key") if isinstance(entry, dict) else entry  # a record also names the other job
+            if not isinstance(key, str) or hash(key) in self._overwritten:
+                continue
+            self._overwritten.add(hash(key))
+            if len(self._overwritten_names) < MAX_FILE_NAMES_KEPT:
+                self._overwritten_names.append(key)
 
     def _is_failed(self, key: int) -> bool:
         return self._failures[key] >= self._successes.get(key, 0.0)

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.s3 import iter_bucket_objects
 from distributed_something.core.errors import is_missing_object
 from distributed_something.observe.documents.journals import READER_THREADS, JournalReader
-from distributed_something.results.job_counter import FailedJob, JobCounter, JobCounts
+from distributed_something.results.job_counter import FailedJob, JobCounter, JobCounts, OverwrittenFiles
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
 
 MAX_RECORDS_READ = 20_000  # records of jobs that no journal mentions
+# A record that is this much newer than the job's last known end is about a later submission of the job.
+MAX_RECORD_DELAY_SECONDS = 2.0
 MAX_FAILURES_DETAILED = 20  # failed jobs whose records are read for their last lines
 
 
@@ -34,7 +36,7 @@ class RunOutcome:
 
     `submitted`: None if unknown, as in runs that an older version started. `left`: jobs in the queue. `failures`: the
     failed jobs, in the order in which they failed; the last lines and logs of the first ones are known. `machines`: how
-    many machines ran a container.
+    many machines ran a container. `overwritten`: files that several jobs wrote.
     """
 
     submitted: int | None
@@ -42,6 +44,7 @@ class RunOutcome:
     left: int
     failures: list[FailedJob]
     machines: int
+    overwritten: OverwrittenFiles = OverwrittenFiles()
 
     @property
     def unrecorded(self) -> int:
@@ -66,16 +69,20 @@ def load_run_outcome(s3: S3Client, file: MonitorFile, submitted: int | None, lef
     failures = counter.list_failed_jobs()
     detailed = [_add_details(s3, file, failed) for failed in failures[:MAX_FAILURES_DETAILED]]
     machines = reader.read_totals().machines
-    return RunOutcome(total, counts, left, [*detailed, *failures[MAX_FAILURES_DETAILED:]], machines)
+    failures[:MAX_FAILURES_DETAILED] = detailed
+    return RunOutcome(total, counts, left, failures, machines, counter.find_overwritten_files())
 
 
 def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> None:
-    """Count the records of jobs that no journal mentions, at most MAX_RECORDS_READ."""
+    """Count the records of jobs whose last end no journal mentions, at most MAX_RECORDS_READ."""
     prefix, keys = file.keys.jobs, []
     for item in iter_bucket_objects(s3, file.MONITOR_BUCKET_NAME, prefix):
         name = item["Key"].removeprefix(prefix)
         # Below this prefix are also logs, and files of failed attempts in failed/JOB/.
-        if "/" not in name and name.endswith(".json") and not counter.has_end(name.removesuffix(".json")):
+        if "/" in name or not name.endswith(".json"):
+            continue
+        last_end = counter.find_last_end(name.removesuffix(".json"))
+        if last_end is None or item["LastModified"].timestamp() - last_end > MAX_RECORD_DELAY_SECONDS:
             keys.append(item["Key"])
     with ThreadPoolExecutor(READER_THREADS) as pool:
         for record in pool.map(partial(_read_record, s3, file.MONITOR_BUCKET_NAME), keys[:MAX_RECORDS_READ]):

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.text import format_count, format_duration, format_row
-from distributed_something.results.job_counter import FailedJob
+from distributed_something.results.job_counter import FailedJob, OverwrittenFiles
 from distributed_something.results.outcome import RunOutcome
 
 if TYPE_CHECKING:
@@ -104,12 +104,23 @@ def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, l
         format_row("machines", outcome.machines),
         format_row("records, logs", f"s3://{file.MONITOR_BUCKET_NAME}/{file.keys.jobs}"),
     ]
+    lines += _format_overwritten_files(outcome.overwritten)
     lines += _format_dead_letters(letters)
     for failed in outcome.failures[:MAX_FAILURES_SHOWN]:
         lines += _format_failed_job(failed)
     if counts.failed > MAX_FAILURES_SHOWN:
         lines.append(f"… and {counts.failed - MAX_FAILURES_SHOWN:,} more failed jobs; see their records")
     return "\n".join(lines)
+
+
+def _format_overwritten_files(files: OverwrittenFiles) -> list[str]:
+    if not files.count:
+        return []
+    count = format_count(files.count, "file")
+    more = files.count - len(files.names)
+    lines = [format_row("overwritten", f"{count}, written by several jobs; the last job's content remains:")]
+    lines += [format_row("", name) for name in files.names]
+    return [*lines, format_row("", f"… and {format_count(more, 'more file')}")] if more else lines
 
 
 def _format_dead_letters(letters: DeadLetters | None) -> list[str]:
@@ -134,4 +145,5 @@ def _build_counts(outcome: RunOutcome | None) -> dict[str, Any] | None:
     return {
         "submitted": outcome.submitted, "done": counts.done, "already_there": counts.already_there,
         "failed": counts.failed, "repeated": counts.repeated, "left": outcome.left, "unrecorded": outcome.unrecorded,
+        "overwritten_files": outcome.overwritten.count,
     }  # fmt: skip

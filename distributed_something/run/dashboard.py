@@ -77,7 +77,7 @@ DASHBOARD_ROWS: tuple[tuple[dict[str, Any], ...], ...] = (
             "period": MINUTE_SECONDS,
         },
         {
-            "title": "Failed jobs (dead-letter queue)",
+            "title": "Messages in the dead-letter queue (also of earlier runs and other apps)",
             "metrics": [["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "$dead"]],
             "stat": "Maximum",
             "period": FIVE_MINUTES_SECONDS,

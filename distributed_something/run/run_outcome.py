@@ -1,4 +1,4 @@
-"""The outcome of a run that has just ended, for `monitor` and the auto-monitor."""
+"""The outcome of a run that has just ended, for `monitor` and the auto-monitor, or that is being cleaned up."""
 
 from __future__ import annotations
 
@@ -6,14 +6,29 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import AWSError
+from distributed_something.observe.documents.run_start import observe_submitted_jobs
 from distributed_something.observe.queue import count_jobs
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.summary import DeadLetters, format_run_outcome
+from distributed_something.run.monitor.history import load_history
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
     from distributed_something.core.monitor_file import MonitorFile
     from distributed_something.run.monitor.loop import Tick
+
+
+def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> int:
+    """Return how many messages of the run's failed jobs have final records; 0 if any job's end is unknown.
+
+    AWS errors are not caught.
+    """
+    start = load_history(clients.s3, file, now)[0].start
+    if start is None:
+        return 0
+    submitted = observe_submitted_jobs(clients.s3, file, start)
+    left = count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
+    return _count_recorded_failures(load_run_outcome(clients.s3, file, submitted, left))
 
 
 class EndedRun:
@@ -33,8 +48,7 @@ class EndedRun:
 
     def count_recorded_failures(self) -> int:
         """Return how many messages of failed jobs have final records; 0 if any job has no final record."""
-        counts = self.outcome.counts
-        return 0 if self.outcome.unrecorded else counts.failed + counts.repeated
+        return _count_recorded_failures(self.outcome)
 
     def format_outcome(self) -> str:
         """Return the text of the summary about the run's jobs."""
@@ -48,3 +62,7 @@ class EndedRun:
             return DeadLetters(name, count_jobs(self._clients.sqs, name), self._tick.history.dead_letters)
         except AWSError:  # this queue does not matter enough to end the summary
             return None
+
+
+def _count_recorded_failures(outcome: RunOutcome) -> int:
+    return 0 if outcome.unrecorded else outcome.counts.failed + outcome.counts.repeated

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .admission.closing import is_run_closed
     from .admission.pauses import list_paused_containers
     from .attempt.attempt import AGAIN_ATTRIBUTE
-    from .attempt.batches import split_into_batches
+    from .batches import split_into_batches
     from .container.serve import serve
     from .job.checks import missing_files, missing_key, missing_text, usual_failure, wrong_text
     from .job.failures import Failed, find_named_permission, get_error_code, is_access_denied, is_missing_object
@@ -46,7 +46,7 @@ _MODULES = {
     "admission.closing": "is_run_closed",
     "admission.pauses": "list_paused_containers",
     "attempt.attempt": "AGAIN_ATTRIBUTE",
-    "attempt.batches": "split_into_batches",
+    "batches": "split_into_batches",
     "job.run_keys": "AppKeys RUNS_PREFIX RunKeys",
     "job.upload_flags": "parse_upload_flags",
     "machine.machine_names": "build_alarm_name build_machine_log_group",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_something.results import job_counter
-from distributed_something.results.job_counter import JobCounter, JobCounts
+from distributed_something.results.job_counter import JobCounter, JobCounts, OverwrittenFiles
 
 
 def build_line(job: str, state: str = "done", ended: int = 0, *, message: str = "m1", **more: Any) -> dict[str, Any]:
@@ -81,6 +81,17 @@ def test_all_failed_jobs_are_counted_but_only_some_are_kept(monkeypatch: Any) ->
     for n in range(10):
         counter.add_end(build_line(f"job-{n}", "failed"))
     assert (counter.count_jobs().failed, len(counter.list_failed_jobs())) == (10, 3)
+
+
+def test_files_that_several_jobs_wrote_are_counted_once_and_named(monkeypatch: Any) -> None:
+    monkeypatch.setattr(job_counter, "MAX_FILE_NAMES_KEPT", 2)
+    counter = JobCounter()
+    counter.add_end(build_line("a", overwritten=["all/y", "all/x"]))
+    counter.add_end(
+        build_line("b", overwritten=[{"key": "all/x", "job": "a"}, {"key": "all/z", "job": "a"}])
+    )  # a record
+    counter.add_end(build_line("c", overwritten=[None, {}, 5]))
+    assert counter.find_overwritten_files() == OverwrittenFiles(3, ("all/x", "all/y"))
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from moto import mock_aws
 
 from distributed_something.results import outcome as outcome_module
-from distributed_something.results.job_counter import JobCounts
+from distributed_something.results.job_counter import JobCounts, OverwrittenFiles
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
+from distributed_something.worker.machine.times import build_utc_timestamp
 from tests.support.fakes import MONITOR_FILE
 from tests.support.run_documents import RunDocuments
 
@@ -70,11 +72,26 @@ def test_records_fill_the_gaps_of_a_container_that_was_killed(run: RunDocuments)
 
 
 def test_only_records_of_jobs_that_no_journal_mentions_are_read(run: RunDocuments) -> None:
-    run.write_journal("c1", *(run.end_job(f"a{n}") for n in range(5)))
+    now = build_utc_timestamp(time.time())
+    run.write_journal("c1", *(run.end_job(f"a{n}", ended=now) for n in range(5)))
     run.end_job("b")
     run.s3 = CountingS3(run.s3)
     assert load(run, submitted=6).counts.done == 6
     assert [key.rpartition("/")[2] for key in run.s3.keys_read if "/jobs/" in key] == ["b.json"]
+
+
+def test_a_job_that_was_submitted_again_is_counted_by_its_record_if_the_later_end_is_in_no_journal(
+    run: RunDocuments,
+) -> None:
+    """S3's time of the record is now, years after the end that the journal mentions."""
+    run.write_journal("c1", run.end_job("a", "failed", ended="2020-01-01T00:00:00.000Z", message_id="first"))
+    run.end_job("a", message_id="second")
+    assert load(run, submitted=2).counts == JobCounts(done=1, repeated=1)
+
+
+def test_files_that_several_jobs_wrote_are_named(run: RunDocuments) -> None:
+    run.write_journal("c1", run.end_job("a", overwritten=[{"key": "all/a", "job": "b"}]))
+    assert load(run, submitted=1).overwritten == OverwrittenFiles(1, ("all/a",))
 
 
 def test_the_number_of_records_read_is_limited_and_the_others_are_unknown(

@@ -27,6 +27,7 @@ from distributed_something.run.cleanup.orphans import (
 )
 from distributed_something.run.cleanup.remove import CleanupRequest, delete_run_resources
 from distributed_something.run.cleanup.report import format_cleanup_report
+from distributed_something.run.run_outcome import load_recorded_failures
 
 if TYPE_CHECKING:
     from distributed_something.run.run_context import RunContext
@@ -47,7 +48,10 @@ def clean_up_and_verify(
     )  # the local cloud's counts are exact, so it needs no long pause
     check_cleanup_safety(clients, file, source, clock, yes=yes, pause=pause)
     dead_letter_queue = determine_dead_letter_queue(context, file)
-    request = CleanupRequest(file, dead_letter_queue, pause=context.pause, whole_app=run is None, failed_too=failed_too)
+    request = CleanupRequest(
+        file, dead_letter_queue, pause=context.pause, whole_app=run is None, failed_too=failed_too,
+        count_recorded_failures=lambda: load_recorded_failures(clients, file, clock.now()),
+    )  # fmt: skip
     report = delete_run_resources(clients, request, clock.sleep)
     context.output.print_result(format_cleanup_report(report))
     inventory = wait_for_removal(clients, RunNames(file, dead_letter_queue), clock.sleep, pause=context.pause)

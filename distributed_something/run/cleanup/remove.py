@@ -256,7 +256,7 @@ def _delete_dead_letter_queue(clients: Clients, run: CleanupRequest, report: Cle
     queue = observe_queue(clients.sqs, run.dead_letter_queue)
     if queue is None:
         return
-    limit = None if run.failed_too else run.count_recorded_failures()
+    limit = None if run.failed_too or not queue.counts.jobs else run.count_recorded_failures()
     if kept := find_kept_dead_letter_queue(clients.sqs, run.monitor_file, queue, limit):
         report.kept.append(kept)
     else:

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from distributed_something.worker.attempt.batches import split_into_batches
 from distributed_something.worker.attempt.lease import Lease
+from distributed_something.worker.batches import split_into_batches
 from distributed_something.worker.job.failures import AWS_ERRORS
 
 DELETE_BATCH_SIZE = 10  # SQS limit for one DeleteMessageBatch call

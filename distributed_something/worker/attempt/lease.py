@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from distributed_something.worker.attempt.batches import split_into_batches
+from distributed_something.worker.batches import split_into_batches
 from distributed_something.worker.job.failures import AWS_ERRORS
 
 LEASE_BATCH_SIZE = 10  # SQS limit for one ChangeMessageVisibilityBatch call

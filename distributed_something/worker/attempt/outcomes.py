@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from distributed_something.worker.attempt.attempt import Attempt, build_message_attributes
 from distributed_something.worker.attempt.context import WorkerContext
 from distributed_something.worker.attempt.done_document import write_done_document
@@ -34,7 +36,14 @@ from distributed_something.worker.attempt.record_content import (
     AttemptEnd,
     build_record,
 )
-from distributed_something.worker.job.failures import AWS_ERRORS, Failed, JobAlreadyDone, LostLease, UploadError
+from distributed_something.worker.job.failures import (
+    AWS_ERRORS,
+    Failed,
+    JobAlreadyDone,
+    LostLease,
+    UploadError,
+    is_missing_queue,
+)
 from distributed_something.worker.job.job_id import HASH_CHARACTERS
 from distributed_something.worker.program.program import read_last_lines
 from distributed_something.worker.transfer.results import ResultDestination, has_unchanged_results, upload_results
@@ -234,11 +243,19 @@ class AttemptFinisher:
             return
         _check_lease(attempt)
         text = _replace_control_characters(reason)[:MAX_ATTRIBUTE_CHARACTERS]
-        self._sqs.send_message(
-            QueueUrl=self._settings.dead_letter_queue_url,
-            MessageBody=attempt.raw["Body"],
-            MessageAttributes={"reason": {"DataType": "String", "StringValue": text}},
-        )
+        try:
+            self._sqs.send_message(
+                QueueUrl=self._settings.dead_letter_queue_url,
+                MessageBody=attempt.raw["Body"],
+                MessageAttributes={"reason": {"DataType": "String", "StringValue": text}},
+            )
+        except ClientError as error:
+            if not is_missing_queue(error):
+                raise
+            # Otherwise, the message would return for as long as the run lasts.
+            log.warning(
+                "the dead-letter queue does not exist, so only the record keeps the message of %s", attempt.name
+            )
         self._delete_message(attempt)
 
     def _queue_deletion(self, attempt: Attempt) -> None:

@@ -95,5 +95,6 @@ def build_journal_line(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the journal's line for a record: the keys that counts, costs, and reports need, with short texts."""
     line = {key: record.get(key) for key in LINE_KEYS}
     line["reason"] = record["reason"][:MAX_REASON_CHARACTERS] if record.get("reason") else None
+    line["overwritten"] = [entry["key"] for entry in record.get("overwritten", ())]
     line["last_line"] = record["last_lines"][-1][:MAX_LAST_LINE_CHARACTERS] if record.get("last_lines") else None
     return line

@@ -21,6 +21,7 @@ _DENIED_CODES = {
 }  # fmt: skip
 _PERMISSION_PATTERN = re.compile(r"perform:? ([a-z0-9-]+:[A-Za-z]+)")
 _NOT_FOUND_CODES = {"404", "NoSuchKey"}
+_MISSING_QUEUE_CODES = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 
 
 def get_error_code(error: BaseException) -> str:
@@ -47,6 +48,11 @@ def find_named_permission(error: ClientError) -> str | None:
 def is_missing_object(error: BaseException) -> bool:
     """Return whether S3 reports that the object does not exist."""
     return isinstance(error, ClientError) and get_error_code(error) in _NOT_FOUND_CODES
+
+
+def is_missing_queue(error: BaseException) -> bool:
+    """Return whether SQS reports that the queue does not exist."""
+    return isinstance(error, ClientError) and get_error_code(error) in _MISSING_QUEUE_CODES
 
 
 class Failed(Exception):

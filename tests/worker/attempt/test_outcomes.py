@@ -15,6 +15,7 @@ from distributed_something.worker.job.failures import Interruption, StaleMessage
 from distributed_something.worker.job.job import BadMessage, Folders, Job, job_from_message
 from distributed_something.worker.job.job_id import job_id
 from distributed_something.worker.job.worker_settings import Settings
+from tests.support.fakes import build_client_error
 from tests.support.objects import list_sizes, put_objects
 from tests.worker.attempt.attempt_harness import JOB_ID, MESSAGE, SLOW_MESSAGE, AttemptHarness, failing_hook
 
@@ -71,6 +72,21 @@ def test_after_the_last_attempt_a_message_moves_to_the_dead_letter_queue_with_it
     assert harness.queue.calls == ["returned", "sent to the dead-letter queue", "deleted"]
     assert harness.queue.sent_attributes == [{"reason": "program: no well"}]
     assert harness.callback_calls == ["no well: program"] * 2
+
+
+def test_a_failed_job_leaves_the_queue_even_if_the_dead_letter_queue_was_deleted(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record contains its message. Otherwise, it would return for as long as the run lasts."""
+
+    def fail_to_send(**_: Any) -> None:
+        raise build_client_error("AWS.SimpleQueueService.NonExistentQueue")
+
+    monkeypatch.setattr(harness.queue, "send_message", fail_to_send)
+    harness.handle(failure=lambda *_: "no well", receives=10)
+    assert harness.queue.calls == ["deleted"]
+    record = harness.read_record()
+    assert (record["final"], record["message"]) == (True, MESSAGE)
 
 
 def test_a_job_that_was_sent_again_and_repeatedly_loses_its_workers_is_not_retried_forever(

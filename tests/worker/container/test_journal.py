@@ -67,8 +67,15 @@ def test_a_line_has_the_same_keys_as_the_record_and_short_texts(bucket: Bucket) 
     journal.add_attempt(build_record("a", "failed", reason="r" * 1000, last_lines=["first", "x" * 1000], exit_code=7))
     journal.write_changes(0.0)
     line = bucket.objects[1][1]
-    assert set(line) == {*LINE_KEYS, "reason", "last_line"}
+    assert set(line) == {*LINE_KEYS, "reason", "last_line", "overwritten"}
     assert (line["exit_code"], line["reason"], line["last_line"]) == (7, "r" * 300, "x" * 200)
+
+
+def test_a_line_names_the_files_of_other_jobs_that_the_job_overwrote(bucket: Bucket) -> None:
+    journal = build_journal(bucket)
+    journal.add_attempt(build_record("a", overwritten=[{"key": "all/a", "job": "b"}]))
+    journal.write_changes(0.0)
+    assert bucket.objects[1][1]["overwritten"] == ["all/a"]
 
 
 def test_an_unchanged_journal_is_not_written_again(bucket: Bucket) -> None:
