@@ -69,6 +69,7 @@ class JobCounter:
         self._successes: dict[int, float] = {}  # when the job was last done or found done, by the job's hash
         self._failures: dict[int, float] = {}
         self._details: dict[int, FailedJob] = {}
+        self._result_times: list[float] = []  # of the oldest and the newest results that were already there
         self._overwritten: set[int] = set()
         self._overwritten_names: list[str] = []
 
@@ -83,6 +84,8 @@ class JobCounter:
         self._ends.add(end)
         self._counts[str(state)] += 1
         self._add_overwritten_files(line)
+        if state == "skipped":
+            self._add_result_time(line)
         key, ended = hash(job), _parse_time(line.get("ended"))
         times = self._failures if state == "failed" else self._successes
         if ended >= times.get(key, 0.0):
@@ -107,6 +110,20 @@ class JobCounter:
 
     def find_overwritten_files(self) -> OverwrittenFiles:
         return OverwrittenFiles(len(self._overwritten), tuple(sorted(self._overwritten_names)))
+
+    def find_result_times(self) -> tuple[float, float] | None:
+        """Return the times of the oldest and the newest results that were already there, in seconds since 1970.
+
+        Return None if there are no such results, or if no time is known.
+        """
+        return (self._result_times[0], self._result_times[-1]) if self._result_times else None
+
+    def _add_result_time(self, line: Mapping[str, Any]) -> None:
+        results_of = line.get("results_of")  # in a record; a journal's line has only the time
+        modified = results_of.get("modified") if isinstance(results_of, dict) else line.get("results_modified")
+        if time := _parse_time(modified):
+            times = [*self._result_times, time]
+            self._result_times = [min(times), max(times)]
 
     def _add_overwritten_files(self, line: Mapping[str, Any]) -> None:
         entries = line.get("overwritten")

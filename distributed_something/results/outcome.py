@@ -36,7 +36,8 @@ class RunOutcome:
 
     `submitted`: None if unknown, as in runs that an older version started. `left`: jobs in the queue. `failures`: the
     failed jobs, in the order in which they failed; the last lines and logs of the first ones are known. `machines`: how
-    many machines ran a container. `overwritten`: files that several jobs wrote.
+    many machines ran a container. `overwritten`: files that several jobs wrote. `result_times`: when the oldest and the
+    newest results that were already there were written, in seconds since 1970; None if unknown.
     """
 
     submitted: int | None
@@ -44,7 +45,8 @@ class RunOutcome:
     left: int
     failures: list[FailedJob]
     machines: int
-    overwritten: OverwrittenFiles = OverwrittenFiles()
+    overwritten: OverwrittenFiles
+    result_times: tuple[float, float] | None = None
 
     @property
     def unrecorded(self) -> int:
@@ -70,7 +72,9 @@ def load_run_outcome(s3: S3Client, file: MonitorFile, submitted: int | None, lef
     detailed = [_add_details(s3, file, failed) for failed in failures[:MAX_FAILURES_DETAILED]]
     machines = reader.read_totals().machines
     failures[:MAX_FAILURES_DETAILED] = detailed
-    return RunOutcome(total, counts, left, failures, machines, counter.find_overwritten_files())
+    return RunOutcome(
+        total, counts, left, failures, machines, counter.find_overwritten_files(), counter.find_result_times()
+    )
 
 
 def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -49,12 +50,12 @@ class DeadLetters:
 
 
 def save_run_summary(s3: S3Client, file: MonitorFile, summary: RunSummary, outcome: RunOutcome | None) -> None:
-    """Save the summary in the bucket, unless one of the same end is already there. AWS errors are not caught.
+    """Save the summary in the bucket, unless the run already has one. AWS errors are not caught.
 
-    A summary that says that something could not be removed is replaced.
+    A summary that says that something could not be removed or read is replaced.
     """
     earlier = find_run_summary(s3, file)
-    if earlier is not None and earlier.is_clean and earlier.reason == summary.reason:
+    if earlier is not None and earlier.is_clean:
         return
     document = {"app": file.MONITOR_APP_NAME, "run": file.run, "reason": summary.reason, "clean": summary.is_clean,
                 "complete": summary.is_complete, "jobs": _build_counts(outcome)}  # fmt: skip
@@ -88,17 +89,16 @@ def find_run_summary(s3: S3Client, file: MonitorFile) -> RunSummary | None:
 def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, letters: DeadLetters | None) -> str:
     """Return the text about the run's jobs. `seconds`: how long the run took."""
     counts = outcome.counts
-    rows = [
-        ("jobs done", counts.done, True),
-        ("already there", counts.already_there, False),
-        ("jobs failed", counts.failed, True),
-        ("in the queue", outcome.left, False),
-    ]
-    lines = [format_row(label, f"{count:,}") for label, count, is_always_shown in rows if count or is_always_shown]
+    lines = [format_row("jobs done", f"{counts.done:,}")]
+    if counts.already_there:
+        lines.append(format_row("already there", f"{counts.already_there:,}{_format_age(outcome.result_times)}"))
+    lines.append(format_row("jobs failed", f"{counts.failed:,}"))
+    if outcome.left:
+        lines.append(format_row("in the queue", f"{outcome.left:,}"))
     if outcome.unrecorded:
         lines.append(format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue)"))
     if counts.repeated:
-        lines.append(format_row("", f"{format_count(counts.repeated, 'failed job')} ended differently when sent again"))
+        lines.append(format_row("", f"and {format_count(counts.repeated, 'failure')} of jobs that were sent again"))
     lines += [
         format_row("time", format_duration(seconds)),
         format_row("machines", outcome.machines),
@@ -111,6 +111,14 @@ def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, l
     if counts.failed > MAX_FAILURES_SHOWN:
         lines.append(f"… and {counts.failed - MAX_FAILURES_SHOWN:,} more failed jobs; see their records")
     return "\n".join(lines)
+
+
+def _format_age(times: tuple[float, float] | None) -> str:
+    """Return when the results that were already there were written."""
+    if times is None:
+        return ""
+    oldest, newest = (f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M}" for time in times)
+    return f" (results from {oldest} UTC)" if oldest == newest else f" (results from {oldest} to {newest} UTC)"
 
 
 def _format_overwritten_files(files: OverwrittenFiles) -> list[str]:

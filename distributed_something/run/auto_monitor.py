@@ -1,8 +1,8 @@
 """The auto-monitor: a Lambda function in AWS that does the work of `run.py monitor`, usually one tick per minute.
 
 If AUTO_MONITOR is 'True', startCluster creates the EventBridge rule that calls the function. The function deletes the
-rule when the run is over. Both monitors can run at the same time. The summary of the run is saved in the bucket as
-`runs/APP_NAME/RUN/summary.txt`.
+rule when the run is over. Both monitors can run at the same time. The summary of the run is saved in the bucket beside
+its records, as `summary.txt` and `summary.json`.
 """
 
 from __future__ import annotations

@@ -81,16 +81,17 @@ def monitor_run(context: RunContext, run: MonitorFile, *, cheapest: bool, pace: 
         watcher = _RunWatcher(view)
         tick = watch_run(clients, run, watcher, clock, cheapest=cheapest, pace=pace)
     ended_run = EndedRun(clients, run, tick)
-    if tick.end_reason is not EndReason.RUN:
-        explanation = stop_unfinished_run(clients, run, tick)
-        context.output.print_result(explanation)
-        return _report_end(context, run, tick.end_reason, ended_run, [explanation], is_clean=True)
-    lines, is_clean = _clean_up(context, run, tick, ended_run, pace)
+    if tick.end_reason is EndReason.RUN:
+        lines, is_clean = _clean_up(context, run, tick, ended_run, pace)
+    else:
+        lines, is_clean = [stop_unfinished_run(clients, run, tick)], True
     earlier = _find_earlier_summary(clients, run)
     is_known = watcher.has_found_run or tick.history.start is not None
-    if (earlier is not None and earlier.is_clean and earlier.reason == EndReason.RUN.value) or not is_known:
+    if (earlier is not None and earlier.is_clean) or not is_known:
         return _report_earlier_end(context, run, earlier, is_clean=is_clean)
-    return _report_end(context, run, EndReason.RUN, ended_run, lines, is_clean=is_clean)
+    if tick.end_reason is not EndReason.RUN:
+        context.output.print_result(lines[0])
+    return _report_end(context, run, tick.end_reason, ended_run, lines, is_clean=is_clean)
 
 
 def _clean_up(

@@ -10,7 +10,7 @@ from distributed_something.observe.documents.run_start import observe_submitted_
 from distributed_something.observe.queue import count_jobs
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.summary import DeadLetters, format_run_outcome
-from distributed_something.run.monitor.history import load_history
+from distributed_something.run.monitor.history import RunHistory, load_history
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 
 def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> int:
-    """Return how many messages of the run's failed jobs have final records; 0 if any job's end is unknown.
+    """Return how many messages of the run's failed jobs have final records.
 
-    AWS errors are not caught.
+    Return 0 if any job's end is unknown, or if the dead-letter queue was not empty at the start of the run. AWS errors
+    are not caught.
     """
-    start = load_history(clients.s3, file, now)[0].start
-    if start is None:
+    history, _ = load_history(clients.s3, file, now)
+    if history.start is None:
         return 0
-    submitted = observe_submitted_jobs(clients.s3, file, start)
+    submitted = observe_submitted_jobs(clients.s3, file, history.start)
     left = count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
-    return _count_recorded_failures(load_run_outcome(clients.s3, file, submitted, left))
+    return _count_recorded_failures(load_run_outcome(clients.s3, file, submitted, left), history)
 
 
 class EndedRun:
@@ -43,12 +44,16 @@ class EndedRun:
 
         Reading can take minutes for a large run, so use it only after everything that costs money is stopped.
         """
-        snapshot = self._tick.snapshot
-        return load_run_outcome(self._clients.s3, self._file, snapshot.submitted, snapshot.jobs)
+        snapshot, history, s3 = self._tick.snapshot, self._tick.history, self._clients.s3
+        if history.ended is None or history.start is None:
+            return load_run_outcome(s3, self._file, snapshot.submitted, snapshot.jobs)
+        # Jobs that were submitted after the end belong to the next run, which may use the same queue.
+        submitted = observe_submitted_jobs(s3, self._file, history.start, until=history.ended)
+        return load_run_outcome(s3, self._file, submitted, left=0)
 
     def count_recorded_failures(self) -> int:
-        """Return how many messages of failed jobs have final records; 0 if any job has no final record."""
-        return _count_recorded_failures(self.outcome)
+        """Return the same as `load_recorded_failures`."""
+        return _count_recorded_failures(self.outcome, self._tick.history)
 
     def format_outcome(self) -> str:
         """Return the text of the summary about the run's jobs."""
@@ -64,5 +69,7 @@ class EndedRun:
             return None
 
 
-def _count_recorded_failures(outcome: RunOutcome) -> int:
-    return 0 if outcome.unrecorded else outcome.counts.failed + outcome.counts.repeated
+def _count_recorded_failures(outcome: RunOutcome, history: RunHistory) -> int:
+    if outcome.unrecorded or history.dead_letters:  # SQS's count does not say which messages are older than the run
+        return 0
+    return outcome.counts.failed + outcome.counts.repeated

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ def _save_run_start(clients: Clients, monitor_file: MonitorFile, path: Path) -> 
     """
     save_monitor_file(clients.s3, monitor_file, path)
     with translate_aws_errors("saving what the queue holds at the start of the run"):
-        open_history(clients.s3, monitor_file, lambda: observe_run_start(clients, monitor_file))
+        open_history(clients.s3, monitor_file, partial(observe_run_start, clients, monitor_file))
 
 
 def _find_auto_monitor(clients: Clients, settings: Settings) -> AwsAccount | None:

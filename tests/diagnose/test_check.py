@@ -712,7 +712,7 @@ def test_a_queue_with_too_few_jobs_for_all_machines_gets_a_warning(waiting: int,
 @pytest.mark.parametrize("tags", [{}, {"app": "App"}])
 def test_failed_jobs_from_earlier_runs_are_mentioned(tags: dict[str, str]) -> None:
     (finding,) = judge_dead_letter_queue("AppDead", QueueFacts(QueueCounts(21, 0), tags, ""), "App")
-    assert finding.message.startswith("21 failed jobs in AppDead; failed jobs of earlier runs are not counted")
+    assert finding.message.startswith("21 messages of failed jobs of earlier runs in AppDead; they are not counted")
     assert (finding.level, finding.details) == (FindingLevel.OK, {"dead": 21})
 
 

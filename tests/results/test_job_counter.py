@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
@@ -81,6 +82,17 @@ def test_all_failed_jobs_are_counted_but_only_some_are_kept(monkeypatch: Any) ->
     for n in range(10):
         counter.add_end(build_line(f"job-{n}", "failed"))
     assert (counter.count_jobs().failed, len(counter.list_failed_jobs())) == (10, 3)
+
+
+def test_the_oldest_and_the_newest_results_that_were_already_there_are_known() -> None:
+    counter = JobCounter()
+    assert counter.find_result_times() is None
+    for job, time in (("a", "2026-11-03T00:00:00.000Z"), ("b", "2026-11-01T00:00:00.000Z"), ("c", None)):
+        counter.add_end(build_line(job, "skipped", results_modified=time))
+    counter.add_end(build_line("d", "skipped", results_of={"run": "r", "modified": "2026-11-02T00:00:00.000Z"}))
+    counter.add_end(build_line("e", results_modified="2020-01-01T00:00:00.000Z"))  # done in this run
+    days = [datetime(2026, 11, day, tzinfo=UTC).timestamp() for day in (1, 3)]
+    assert counter.find_result_times() == tuple(days)
 
 
 def test_files_that_several_jobs_wrote_are_counted_once_and_named(monkeypatch: Any) -> None:

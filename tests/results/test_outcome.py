@@ -53,7 +53,7 @@ def test_journals_that_account_for_all_jobs_are_read_without_any_record(run: Run
     run.write_journal("c2", run.end_job("c"), machine="i-2")
     run.s3 = CountingS3(run.s3)
     outcome = load(run, submitted=3)
-    assert outcome == RunOutcome(3, JobCounts(done=2, already_there=1), 0, [], 2)
+    assert outcome == RunOutcome(3, JobCounts(done=2, already_there=1), 0, [], 2, OverwrittenFiles())
     assert not [key for key in run.s3.keys_read if "/jobs/" in key]
     assert outcome.is_complete
 

@@ -118,6 +118,29 @@ def test_a_later_monitor_shows_the_summary_of_the_end_and_does_not_change_it(com
     assert f"this run has ended before; its summary:\n{summary}" in command.output.printed
 
 
+@pytest.mark.parametrize("jobs", [5, 0])
+def test_the_summary_of_an_early_end_is_not_changed_either(command: MonitorCommand, jobs: int) -> None:
+    """The fleet was canceled at the early end. Later, jobs still wait, or a new run has taken them."""
+    command.time.time, command.run.jobs = START + 3600, 5
+    command.run_command()
+    summary, command.run.jobs, command.output = command.run.summary, jobs, FakeOutput()
+    assert command.run_command() == RunEnd(is_clean=True, is_complete=False)
+    assert command.run.summary == summary
+    assert command.output.printed.endswith(f"this run has ended before; its summary:\n{summary}")
+
+
+def test_jobs_of_the_next_batch_are_not_counted_as_jobs_of_the_run_that_is_ending(command: MonitorCommand) -> None:
+    """The next batch is submitted to the same queue while the monitor still removes machines."""
+    history = RunHistory(at=START, submissions_since=START, other_jobs=7, dead_letters=0, ended=START + 60)
+    save_history(command.run.clients.s3, MONITOR_FILE, history)
+    command.run.jobs = 100
+    command.run.add_submission(100, began=START + 90)
+    assert command.run_command().is_complete
+    lines = command.run.summary.splitlines()
+    assert "jobs done       7" in lines
+    assert not [line for line in lines if line.startswith(("in the queue", "no record"))]
+
+
 def test_a_monitor_that_was_killed_after_the_cleanup_is_continued_by_the_next_one(command: MonitorCommand) -> None:
     """The queue and the fleet are gone, but there is no summary. The history says how many jobs the run had."""
     command.run.has_queue = False

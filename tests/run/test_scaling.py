@@ -359,12 +359,12 @@ RUN_START = RunStart(submissions_since=START - 60, other_jobs=3, dead_letters=2)
 
 def test_a_start_that_continues_a_run_reopens_it_and_keeps_its_cost_and_its_start() -> None:
     s3: Any = FakeBucket()
-    open_history(s3, FILE, lambda: RUN_START)
+    open_history(s3, FILE, lambda at: replace(RUN_START, submissions_since=at - 60))
     assert load_history(s3, FILE, START)[0].start == RUN_START
     save_history(
         s3, FILE, replace(load_history(s3, FILE, START)[0], empty_since=START, empty_looks=7, cost=1.5, ended=START)
     )
-    open_history(s3, FILE, lambda: RunStart(START, 0, 0))
+    open_history(s3, FILE, lambda at: RunStart(at, 0, 0))
     continued = load_history(s3, FILE, START)[0]
     assert continued.start == RUN_START
     assert (continued.empty_since, continued.empty_looks, continued.cost, continued.ended) == (None, 0, 1.5, None)

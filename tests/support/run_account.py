@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
+from distributed_something.worker import AppKeys
 from tests.support.account import Account, emulate_account
 from tests.support.fakes import MISSING_QUEUE, QUEUE_URL, RUN, START, FakeBucket, build_client_error
 from tests.support.run_documents import RunDocuments
@@ -55,6 +57,12 @@ class RunAccount:
         """Add the records of `count` jobs that are done, and their container's journal."""
         documents = RunDocuments(self.bucket, self.file)
         documents.write_journal("i-1-0", *[documents.end_job(f"job-{number}") for number in range(count)])
+
+    def add_submission(self, count: int, began: float) -> None:
+        """Add the document of a submission that sent `count` jobs to the run's queue."""
+        time = build_submission_time(began)
+        document = SubmissionDocument("App", QUEUE_NAME, time, "job.json", "digest", count, count, ended=time)
+        self.bucket.put_object(Key=AppKeys("App").submission(time), Body=build_submission(document))
 
     def refuse_records(self, code: str) -> None:
         """Make requests that list the records fail with this error code."""

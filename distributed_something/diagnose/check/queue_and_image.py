@@ -170,14 +170,14 @@ def judge_job_queue(name: str, queue: QueueFacts | None, machines: int, slots: i
 
 
 def judge_dead_letter_queue(name: str, queue: QueueFacts | None, app: str) -> Iterator[Finding]:
-    """Check that the dead-letter queue exists, and mention failed jobs from earlier runs if it is the app's own."""
+    """Check that the dead-letter queue exists, and mention messages from earlier runs if it is the app's own."""
     if queue is None:
         yield build_wrong_finding("queue", f"there is no dead-letter queue {name}", "run setup first")
     elif queue.counts.jobs and queue.tags.get("app") in (app, None):
         yield build_ok_finding(
             "queue",
-            f"{format_count(queue.counts.jobs, 'failed job')} in {name}; failed jobs of earlier runs are not counted, "
-            "but cleanup keeps a queue that contains them",
+            f"{format_count(queue.counts.jobs, 'message')} of failed jobs of earlier runs in {name}; they are not"
+            " counted, but cleanup keeps a queue that contains them",
             "cleanup --failed-too deletes them",
             details={"dead": queue.counts.jobs},
         )

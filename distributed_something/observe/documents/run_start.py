@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,33 +34,37 @@ class RunStart:
     dead_letters: int
 
 
-def observe_run_start(clients: Clients, file: MonitorFile) -> RunStart:
+def observe_run_start(clients: Clients, file: MonitorFile, now: float) -> RunStart:
     """Return what the queues hold now, just before the run's containers start. AWS errors are not caught.
+
+    `now`: AWS's time, because submissions have times from AWS too.
 
     If this is the first run with this queue, its jobs are those of all submissions since the queue was created: SQS's
     count may still lack jobs that were sent in the last minute. Otherwise, only SQS's count tells how many jobs the
     previous run left.
     """
-    start = file.MONITOR_START_TIME / 1000
     queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
     dead = observe_queue(clients.sqs, file.MONITOR_DEAD_LETTER_QUEUE) if file.MONITOR_DEAD_LETTER_QUEUE else None
     dead_letters = dead.counts.jobs if dead else 0
     if queue is None:
-        return RunStart(start, 0, dead_letters)
+        return RunStart(now, 0, dead_letters)
     if _has_earlier_run(clients.s3, file, queue.created):
-        return RunStart(start, queue.counts.jobs, dead_letters)
+        return RunStart(now, queue.counts.jobs, dead_letters)
     submissions = list_queue_submissions(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME, queue)
-    since = min([document.began for document in submissions], default=start)
+    since = min([document.began for document in submissions], default=now)
     return RunStart(since, max(0, queue.counts.jobs - count_submitted_jobs(submissions)), dead_letters)
 
 
-def observe_submitted_jobs(s3: S3Client, file: MonitorFile, start: RunStart) -> int:
-    """Return how many jobs the run has so far. AWS errors are not caught."""
+def observe_submitted_jobs(s3: S3Client, file: MonitorFile, start: RunStart, until: float = math.inf) -> int:
+    """Return how many jobs the run has so far. AWS errors are not caught.
+
+    `until`: jobs that were submitted later (in seconds since 1970) belong to the next run.
+    """
     bucket, app = file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME
     submissions = [
         document
         for document in list_submissions(s3, bucket, app, start.submissions_since)
-        if document.queue == file.MONITOR_QUEUE_NAME
+        if document.queue == file.MONITOR_QUEUE_NAME and document.began <= until
     ]
     return start.other_jobs + count_submitted_jobs(submissions)
 

@@ -112,15 +112,15 @@ def save_history(s3: S3Client, file: MonitorFile, history: RunHistory) -> None:
     )
 
 
-def open_history(s3: S3Client, file: MonitorFile, observe_start: Callable[[], RunStart]) -> None:
+def open_history(s3: S3Client, file: MonitorFile, observe_start: Callable[[float], RunStart]) -> None:
     """Save the history of a run that starts now, or continue the history of an unfinished start.
 
-    A monitor may have begun to end the run if its start was interrupted. `observe_start` is called if the run's start
-    is not known yet. AWS errors are not caught.
+    A monitor may have begun to end the run if its start was interrupted. `observe_start` is called with AWS's time if
+    the run's start is not known yet. AWS errors are not caught.
     """
-    history, _ = load_history(s3, file, 0.0)
+    history, now = load_history(s3, file, file.MONITOR_START_TIME / 1000)
     if history.start is None:
-        history = replace(history, **asdict(observe_start()))
+        history = replace(history, **asdict(observe_start(now)))
     save_history(s3, file, replace(history, ended=None, empty_since=None, empty_looks=0))
 
 

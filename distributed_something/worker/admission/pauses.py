@@ -25,10 +25,14 @@ def list_paused_containers(s3: Any, bucket: str, keys: RunKeys, now: float) -> l
 
 
 def is_other_machine_failing(s3: Any, bucket: str, keys: RunKeys, machine: str, now: float) -> bool:
-    """Return whether jobs fail in a row on a machine other than `machine`. AWS errors are not caught."""
+    """Return whether jobs fail in a row on a machine other than `machine`. AWS errors are not caught.
+
+    A pause because of a full disk, which has no end, does not count.
+    """
+    documents = [document for document in _read_documents(s3, bucket, keys, now) if document.get("machine") != machine]
     return any(
-        document.get("machine") != machine and (_is_paused(document, now) or document.get("jobs_at_fault") is True)
-        for document in _read_documents(s3, bucket, keys, now)
+        document.get("jobs_at_fault") is True or (_is_paused(document, now) and document.get("until") is not None)
+        for document in documents
     )
 
 

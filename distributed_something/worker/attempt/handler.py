@@ -19,7 +19,7 @@ from distributed_something.worker.admission.health import has_disk_space
 from distributed_something.worker.attempt.already_done import is_current_result, observe_prior_results
 from distributed_something.worker.attempt.attempt import Attempt, get_message_age, read_attempt_counts
 from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.job_record import is_submission_done, read_record
+from distributed_something.worker.attempt.job_record import find_final_failure, is_submission_done, read_record
 from distributed_something.worker.attempt.lease import LeaseKeeper
 from distributed_something.worker.attempt.outcomes import AttemptFinisher
 from distributed_something.worker.attempt.work_folder import build_job_folders, make_job_folder, remove_job_folder
@@ -28,6 +28,7 @@ from distributed_something.worker.job.failures import (
     Failed,
     Interruption,
     JobAlreadyDone,
+    JobAlreadyFailed,
     LostLease,
     StaleMessage,
     UploadError,
@@ -145,6 +146,8 @@ class JobHandler:
             stage(attempt)
         except JobAlreadyDone:
             return partial(finisher.record_skipped, attempt)
+        except JobAlreadyFailed as error:
+            return partial(finisher.finish_failure, attempt, str(error))
         except StaleMessage:
             return partial(finisher.renew_message, attempt)
         except BadMessage as error:
@@ -179,12 +182,21 @@ class JobHandler:
         attempt.job = job
         if self._settings.check_if_done:
             self._check_prior_results(attempt, job)
+        self._check_recorded_failure(attempt)
         # SQS cannot enforce the limit alone: after a message is sent again, its receive count starts over.
         if attempt.failures >= self._settings.job_retries:
+            attempt.earlier_attempts -= 1  # the record is about the last attempt; this one runs nothing
             raise Failed(f"failed {attempt.failures} times; the worker of the last attempt was lost", "crash")
         if attempt.lease.seconds_left - UPLOAD_RESERVE_SECONDS < min(job.timeout_seconds, MAX_JOB_SECONDS):
             raise StaleMessage
         self._prepare_inputs(attempt, job)
+
+    def _check_recorded_failure(self, attempt: Attempt) -> None:
+        """Raise JobAlreadyFailed if an earlier attempt has recorded that the job failed for good."""
+        if attempt.earlier_attempts:
+            reason = find_final_failure(read_record(self._context, attempt.name), attempt.message_id)
+            if reason is not None:
+                raise JobAlreadyFailed(reason)
 
     def _check_prior_results(self, attempt: Attempt, job: Job) -> None:
         """Raise JobAlreadyDone if the job's results already exist."""

@@ -12,7 +12,12 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from distributed_something.worker.attempt.context import WorkerContext
-from distributed_something.worker.attempt.record_content import DONE_STATE, INTERRUPTED_STATE, SKIPPED_STATE
+from distributed_something.worker.attempt.record_content import (
+    DONE_STATE,
+    FAILED_STATE,
+    INTERRUPTED_STATE,
+    SKIPPED_STATE,
+)
 from distributed_something.worker.job.failures import LostLease, UploadError, is_missing_object
 from distributed_something.worker.job.worker_settings import Settings
 from distributed_something.worker.program.processors import use_all_processors
@@ -78,6 +83,13 @@ def is_submission_done(record: dict[str, Any] | None, message_id: str) -> bool:
     return is_record_done(record) and (record or {}).get("message_id") in (None, message_id)
 
 
+def find_final_failure(record: dict[str, Any] | None, message_id: str) -> str | None:
+    """Return why the job failed, if the record says that it failed for good and is about the same submission."""
+    if record is None or (record.get("state"), record.get("final")) != (FAILED_STATE, True):
+        return None
+    return f"{record.get('reason_class')}: {record.get('reason')}" if record.get("message_id") == message_id else None
+
+
 def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
     """Record that this attempt replaces an earlier attempt's files, and return False if the job is already done.
 
@@ -139,7 +151,9 @@ def add_earlier_attempts(record: dict[str, Any], existing: dict[str, Any] | None
     if existing is not None and existing.get("message_id") == record["message_id"]:
         entries = [*(existing.get("earlier_attempts") or ()), {"attempt": existing.get("attempts"), **existing}]
         known = {entry["attempt"]: entry for entry in entries if isinstance(entry.get("attempt"), int)}
-    numbers = range(max(1, record["attempts"] - MAX_EARLIER_ATTEMPTS), record["attempts"])
+    # Another container writes the record of an attempt whose worker was lost; that attempt may have left a trace.
+    has_trace = record["attempts"] in known and known[record["attempts"]].get("started") != record["started"]
+    numbers = range(max(1, record["attempts"] - MAX_EARLIER_ATTEMPTS), record["attempts"] + has_trace)
     earlier = [
         {"attempt": number, **{key: known[number].get(key) for key in _SHORT_FORM_KEYS}}
         if number in known
@@ -174,8 +188,10 @@ def _has_precedence(
         return True  # the job was submitted again in the run that did it
     if existing.get("message_id") not in (None, record["message_id"]):
         return False
-    if record["state"] == INTERRUPTED_STATE and existing.get("attempts", 0) > record["attempts"]:
-        return True
+    if record["state"] == INTERRUPTED_STATE:
+        is_later = existing.get("attempts", 0) > record["attempts"]
+        if is_later or (existing.get("final") and not is_record_done(existing)):
+            return True
     return is_record_done(existing) and not has_own_results()
 
 

@@ -111,6 +111,11 @@ class AttemptFinisher:
         self._queue_deletion(attempt)
         log.info("skip %s: it is already done", attempt.name)
 
+    def finish_failure(self, attempt: Attempt, reason: str) -> None:
+        """Move the message of a job that has failed for good; its record is already written."""
+        log.warning("%s has already failed: %s", attempt.name, reason)
+        self._move_to_dead_letters(attempt, reason)
+
     def reject_message(self, attempt: Attempt, reason: str) -> None:
         """Record a message that retrying cannot help, and move it to the dead-letter queue.
 

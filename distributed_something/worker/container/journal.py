@@ -96,5 +96,6 @@ def build_journal_line(record: Mapping[str, Any]) -> dict[str, Any]:
     line = {key: record.get(key) for key in LINE_KEYS}
     line["reason"] = record["reason"][:MAX_REASON_CHARACTERS] if record.get("reason") else None
     line["overwritten"] = [entry["key"] for entry in record.get("overwritten", ())]
+    line["results_modified"] = (record.get("results_of") or {}).get("modified")
     line["last_line"] = record["last_lines"][-1][:MAX_LAST_LINE_CHARACTERS] if record.get("last_lines") else None
     return line

@@ -78,6 +78,10 @@ class JobAlreadyDone(Exception):
     received the same message."""
 
 
+class JobAlreadyFailed(Exception):
+    """Raised to end an attempt if the job has failed for good, but the worker was lost before it moved the message."""
+
+
 class Interruption(Exception):
     """Raised to end an attempt if the worker must stop. The job did not fail and is returned to the queue at once."""
 

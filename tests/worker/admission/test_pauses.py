@@ -78,5 +78,7 @@ def test_a_machine_fails_too_if_it_is_paused_or_has_ended_its_pause_because_of_t
     write_document(s3, "i-1", build_pause_document("i-1", now, now + 60))
     assert is_other_machine_failing(s3, "ours", KEYS, "i-2", now)
     assert not is_other_machine_failing(s3, "ours", KEYS, "i-1", now)
+    write_document(s3, "i-1", build_pause_document("i-1", now, None))
+    assert not is_other_machine_failing(s3, "ours", KEYS, "i-2", now), "a full disk says nothing about the jobs"
     write_document(s3, "i-1", build_health_document("i-1", "box", None, 0, are_jobs_at_fault=True))
     assert is_other_machine_failing(s3, "ours", KEYS, "i-2", now)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,8 +261,43 @@ def test_a_job_that_loses_its_worker_at_every_attempt_has_a_final_record(harness
     harness.handle(receives=3, prepare=failing_hook)
     record = harness.read_record()
     assert (record["state"], record["final"], record["reason_class"]) == ("failed", True, "crash")
-    assert [entry["state"] for entry in record["earlier_attempts"]] == ["unknown", "unknown"]
-    assert record["exit_code"] is None
+    assert (record["attempts"], record["exit_code"]) == (2, None)
+    assert [entry["state"] for entry in record["earlier_attempts"]] == ["unknown"]
+
+
+def test_the_trace_of_a_lost_last_attempt_is_kept_in_the_final_record(harness: AttemptHarness) -> None:
+    harness.settings = replace(harness.settings, job_retries=2)
+    harness.handle(failure=lambda *_: "no")
+    trace = harness.read_record()
+    trace |= {"attempts": 2, "state": "interrupted", "started": "2026-11-23T10:45:00.000Z"}
+    harness.s3.put_object(Bucket="ours", Key=harness.settings.keys.record(JOB_ID), Body=json.dumps(trace).encode())
+    harness.handle(receives=3, prepare=failing_hook)
+    record = harness.read_record()
+    assert (record["attempts"], record["reason_class"]) == (2, "crash")
+    assert [entry["state"] for entry in record["earlier_attempts"]] == ["unknown", "interrupted"]
+
+
+def test_a_message_that_returns_after_its_job_failed_for_good_does_not_start_the_program_again(
+    harness: AttemptHarness,
+) -> None:
+    """The worker was lost after it wrote the record and before it moved the message."""
+    harness.handle(failure=lambda *_: "no well", receives=10)
+    record, reports = harness.read_record(), len(harness.recorded)
+    harness.queue.calls.clear()
+    harness.handle(receives=11, prepare=failing_hook)
+    assert harness.read_record() == record
+    assert len(harness.recorded) == reports, "it is counted once"
+    assert harness.queue.calls == ["sent to the dead-letter queue", "deleted"]
+    assert harness.queue.sent_attributes[-1] == {"reason": "program: no well"}
+
+
+def test_a_late_record_of_an_interrupted_attempt_does_not_replace_a_final_failure(harness: AttemptHarness) -> None:
+    harness.settings = replace(harness.settings, job_retries=1)
+    harness.handle(receives=2)
+    final = harness.read_record()
+    late = final | {"state": "interrupted", "final": False, "started": "2026-11-23T10:45:00.000Z"}
+    assert not write_record(harness.context, late, Path("no log"))
+    assert harness.read_record() == final
 
 
 @pytest.mark.parametrize("body", ["not JSON", "[]", '{"command": "true"}'])

@@ -67,8 +67,16 @@ def test_a_line_has_the_same_keys_as_the_record_and_short_texts(bucket: Bucket) 
     journal.add_attempt(build_record("a", "failed", reason="r" * 1000, last_lines=["first", "x" * 1000], exit_code=7))
     journal.write_changes(0.0)
     line = bucket.objects[1][1]
-    assert set(line) == {*LINE_KEYS, "reason", "last_line", "overwritten"}
+    assert set(line) == {*LINE_KEYS, "reason", "last_line", "overwritten", "results_modified"}
     assert (line["exit_code"], line["reason"], line["last_line"]) == (7, "r" * 300, "x" * 200)
+
+
+def test_a_line_of_a_skipped_job_says_how_old_its_results_are(bucket: Bucket) -> None:
+    journal = build_journal(bucket)
+    results_of = {"run": "20261101T104500Z", "modified": "2026-11-01T11:00:00.000Z"}
+    journal.add_attempt(build_record("a", "skipped", results_of=results_of))
+    journal.write_changes(0.0)
+    assert bucket.objects[1][1]["results_modified"] == "2026-11-01T11:00:00.000Z"
 
 
 def test_a_line_names_the_files_of_other_jobs_that_the_job_overwrote(bucket: Bucket) -> None:
