@@ -74,7 +74,14 @@ class JobCounter:
         self._overwritten_names: list[str] = []
 
     def add_end(self, line: Mapping[str, Any]) -> None:
-        """Count an attempt if it was the last one of its submission. `line` is a journal's line or a record."""
+        """Count an attempt if it was the last one of its submission. `line` is a journal's line or a record.
+
+        A record also lists how the job's other submissions in this run ended.
+        """
+        others = line.get("other_submissions")
+        for other in others if isinstance(others, list) else ():
+            if isinstance(other, dict):
+                self.add_end({**other, "job": line.get("job"), "final": True, "other_submissions": None})
         job, state = line.get("job"), line.get("state")
         if not isinstance(job, str) or not _is_final(line):
             return

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from distributed_something.core.monitor_file import MonitorFile
 
 MAX_RECORDS_READ = 20_000  # records of jobs that no journal mentions
-# A record that is this much newer than the job's last known end is about a later submission of the job.
+# A record that is this much older or newer than the job's last known end is about another submission of the job, or has
+# a line about one.
 MAX_RECORD_DELAY_SECONDS = 2.0
 MAX_FAILURES_DETAILED = 20  # failed jobs whose records are read for their last lines
 
@@ -78,18 +79,24 @@ def load_run_outcome(s3: S3Client, file: MonitorFile, submitted: int | None, lef
 
 
 def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> None:
-    """Count the records of jobs whose last end no journal mentions, at most MAX_RECORDS_READ."""
-    prefix, keys = file.keys.jobs, []
+    """Count the records of jobs whose last end no journal mentions, at most MAX_RECORDS_READ.
+
+    The records of jobs that no journal mentions at all are read first.
+    """
+    prefix, unknown, changed = file.keys.jobs, [], []
     for item in iter_bucket_objects(s3, file.MONITOR_BUCKET_NAME, prefix):
         name = item["Key"].removeprefix(prefix)
         # Below this prefix are also logs, and files of failed attempts in failed/JOB/.
         if "/" in name or not name.endswith(".json"):
             continue
         last_end = counter.find_last_end(name.removesuffix(".json"))
-        if last_end is None or item["LastModified"].timestamp() - last_end > MAX_RECORD_DELAY_SECONDS:
-            keys.append(item["Key"])
+        if last_end is None:
+            unknown.append(item["Key"])
+        elif abs(item["LastModified"].timestamp() - last_end) > MAX_RECORD_DELAY_SECONDS:
+            changed.append(item["Key"])
+    keys = [*unknown, *changed][:MAX_RECORDS_READ]
     with ThreadPoolExecutor(READER_THREADS) as pool:
-        for record in pool.map(partial(_read_record, s3, file.MONITOR_BUCKET_NAME), keys[:MAX_RECORDS_READ]):
+        for record in pool.map(partial(_read_record, s3, file.MONITOR_BUCKET_NAME), keys):
             counter.add_end(record)
 
 

@@ -322,6 +322,21 @@ def test_a_second_submission_has_a_document_of_its_own_even_in_the_same_millisec
     ]  # fmt: skip
 
 
+def test_a_document_whose_first_response_was_lost_is_not_written_twice(tmp_path: Path) -> None:
+    """botocore repeats the request by itself, and S3 then says that the key is occupied."""
+    sender = Sender(tmp_path)
+    put_object = sender.s3.put_object
+
+    def lose_response(**request: Any) -> Any:
+        put_object(**request)
+        sender.s3.put_object = put_object
+        return put_object(**request)
+
+    sender.s3.put_object = lose_response
+    sender.send()
+    assert [document.count for document in sender.documents] == [sender.count]
+
+
 def test_the_document_is_updated_while_jobs_are_sent_so_that_a_killed_process_leaves_a_count(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 2000, FakeSqs())
     counts: list[int] = []

@@ -56,6 +56,15 @@ def test_records_from_older_workers_which_do_not_say_whether_they_are_final_coun
     assert count_ends(old, {"job": "b", "state": "done"}, {"job": "c", "state": "interrupted"}) == JobCounts(1, 0, 1)
 
 
+def test_a_record_also_counts_the_jobs_other_submissions() -> None:
+    others = [{"message_id": "a/m2", "state": "skipped", "ended": "2026-11-23T10:46:00.000Z"},
+              {"message_id": "a/m3", "state": "failed", "ended": "2026-11-23T10:40:00.000Z"}, None]  # fmt: skip
+    record = build_line("a", other_submissions=others)
+    assert count_ends(record) == JobCounts(done=1, already_there=1, repeated=1)
+    skip = build_line("a", "skipped", message="m2")  # from a journal
+    assert count_ends(skip, record, record) == JobCounts(done=1, already_there=1, repeated=1)
+
+
 def test_lines_that_are_not_valid_are_not_counted() -> None:
     assert count_ends({}, {"job": 5, "state": "done"}, {"job": "a"}, {"job": "a", "state": ["done"]}) == JobCounts()
 

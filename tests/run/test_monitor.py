@@ -340,7 +340,7 @@ def test_a_run_in_which_no_job_succeeds_is_ended_before_it_costs_more(snapshot: 
     assert (decide(settled, history) == [EndReason.NOTHING_WORKS]) == is_hopeless
 
 
-def test_a_success_starts_the_time_without_a_success_anew() -> None:
+def test_after_a_success_the_time_without_one_begins_again() -> None:
     history, failing = RunHistory(), RunTotals(failed=60, attempts=60)
     for at, totals in ((0, failing), (60, replace(failing, done=1)), (120, failing)):
         snapshot = build_snapshot(50, totals, at=START + at)

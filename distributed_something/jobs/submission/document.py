@@ -67,10 +67,14 @@ class DocumentWriter:
         try:
             self._put(document, IfNoneMatch="*")
         except ClientError as error:
-            if get_error_code(error) in _OCCUPIED_CODES:
-                return False
-            raise
+            if get_error_code(error) not in _OCCUPIED_CODES:
+                raise
+            return self._is_stored(document)  # true if S3's response to this request was lost, and botocore repeated it
         return True
+
+    def _is_stored(self, document: SubmissionDocument) -> bool:
+        response = self._s3.get_object(Bucket=self._bucket, Key=_build_key(document))
+        return response["Body"].read() == build_submission(document)
 
     def _put(self, document: SubmissionDocument, **condition: str) -> None:
         self._s3.put_object(

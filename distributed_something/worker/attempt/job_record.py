@@ -35,7 +35,9 @@ BUSY_REASON = "other workers keep changing the job's record"
 MAX_WRITE_ATTEMPTS = 5
 MAX_PARALLEL_LOG_PARTS = 4
 MAX_EARLIER_ATTEMPTS = 20  # the newest ones are kept
+MAX_OTHER_SUBMISSIONS = 100
 _SHORT_FORM_KEYS = ("state", "reason", "reason_class", "exit_code", "machine", "container", "started", "ended")
+_SUBMISSION_KEYS = ("message_id", "state", "ended")
 
 
 def build_record_key(settings: Settings, job: str) -> str:
@@ -100,7 +102,7 @@ def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
         existing, etag = _read_record_and_etag(context, record["job"])
         if is_submission_done(existing, record["message_id"]):
             return False
-        claim = add_earlier_attempts(record, existing) | {"log": None}
+        claim = add_history(record, existing) | {"log": None}
         if _put_record(context, record["job"], _encode_record(claim), etag):
             return True
     raise UploadError(BUSY_REASON)
@@ -108,75 +110,118 @@ def claim_job_results(context: WorkerContext, record: dict[str, Any]) -> bool:
 
 def write_record(
     context: WorkerContext, record: dict[str, Any], log: Path, has_own_results: Callable[[], bool] = lambda: False
-) -> bool:
-    """Write the job's log and record, and return False if another attempt's record must be kept.
+) -> dict[str, Any] | None:
+    """Write the job's log and record, or return None if another attempt's record must be kept.
+
+    Return what the journal needs: the record with the job's history, and the stored object's ETag as `record_etag`.
 
     The other record is kept if it says that the job is done, or if this attempt was interrupted and a later attempt has
-    already written a record. Conditional writes keep late requests from overwriting such a record.
+    already written a record. Conditional writes keep late requests from overwriting such a record. If a job was skipped
+    because this run has done it, its record is kept too, and a line about the skipped submission is added to it.
 
     `has_own_results()` returns whether the results in S3 came from this attempt; if so, this attempt's record replaces
     the other one. Raise LostLease if another attempt has claimed the results, and UploadError if the record cannot be
     written.
     """
-    job, etag = record["job"], None
+    job, existing, etag, is_log_stored = record["job"], None, None, False
     if record["state"] != DONE_STATE or record["attempts"] > 1:
         existing, etag = _read_record_and_etag(context, job)
-        if _has_precedence(existing, record, has_own_results):
-            return False
-        _check_claim(existing, record)
-        record = add_earlier_attempts(record, existing)
-    if record["log"] is not None:
-        bucket = context.settings.aws_bucket
-        _upload_log(context.s3, bucket, record["log"].removeprefix(f"s3://{bucket}/"), log)
     for _ in range(MAX_WRITE_ATTEMPTS):
-        if _put_record(context, job, _encode_record(record), etag):
-            return True
+        with_history = add_history(record, existing)
+        stored = _add_skip(existing, record) if _is_skip_of_done_job(record, existing) else with_history
+        if stored is with_history:
+            if _has_precedence(existing, record, has_own_results):
+                return None
+            _check_claim(existing, record)
+            if not is_log_stored:
+                _store_log(context, record, log)
+                is_log_stored = True
+        elif stored is None:
+            return None  # the message was delivered again
+        body = _encode_record(stored)
+        if new_etag := _put_record(context, job, body, etag):
+            return with_history | {"record_etag": new_etag}
         existing, etag = _read_record_and_etag(context, job)
-        if existing == json.loads(_encode_record(record)):
-            return True  # this attempt wrote it, but the response was lost
-        if _has_precedence(existing, record, has_own_results):
-            return False
-        _check_claim(existing, record)
-        record = add_earlier_attempts(record, existing)
+        if existing == json.loads(body):  # this attempt wrote it, but the response was lost
+            return with_history | {"record_etag": etag}
     raise UploadError(BUSY_REASON)
 
 
-def add_earlier_attempts(record: dict[str, Any], existing: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the record with the earlier attempts that the job's existing record shows, in short form, oldest first.
+def add_history(record: dict[str, Any], existing: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the record with what the job's existing record says about earlier attempts and about other submissions."""
+    return record | {
+        "earlier_attempts": _list_earlier_attempts(record, existing or {}),
+        "other_submissions": _list_other_submissions(record, existing or {}),
+    }
 
-    An attempt that left no trace, because its worker was lost, has the state "unknown". Attempts from an earlier
-    submission of the job are not included.
+
+def _list_earlier_attempts(record: dict[str, Any], existing: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the earlier attempts of the record's submission in short form, oldest first.
+
+    An attempt that left no trace, because its worker was lost, has the state "unknown".
     """
     known: dict[int, dict[str, Any]] = {}
-    if existing is not None and existing.get("message_id") == record["message_id"]:
+    if existing.get("message_id") == record["message_id"]:
         entries = [*(existing.get("earlier_attempts") or ()), {"attempt": existing.get("attempts"), **existing}]
         known = {entry["attempt"]: entry for entry in entries if isinstance(entry.get("attempt"), int)}
     # Another container writes the record of an attempt whose worker was lost; that attempt may have left a trace.
     has_trace = record["attempts"] in known and known[record["attempts"]].get("started") != record["started"]
     numbers = range(max(1, record["attempts"] - MAX_EARLIER_ATTEMPTS), record["attempts"] + has_trace)
-    earlier = [
+    return [
         {"attempt": number, **{key: known[number].get(key) for key in _SHORT_FORM_KEYS}}
         if number in known
         else {"attempt": number, "state": "unknown"}
         for number in numbers
     ]
-    return record | {"earlier_attempts": earlier}
+
+
+def _list_other_submissions(record: dict[str, Any], existing: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return how the job's other submissions in this run ended, oldest first.
+
+    Otherwise, the end of one that the existing record is about would be lost if its container was killed before it
+    wrote its journal.
+    """
+    others = list(existing.get("other_submissions") or ())
+    if existing.get("final") and existing.get("message_id") != record["message_id"]:
+        others.append({key: existing.get(key) for key in _SUBMISSION_KEYS})
+    return others[-MAX_OTHER_SUBMISSIONS:]
+
+
+def _is_skip_of_done_job(record: dict[str, Any], existing: dict[str, Any] | None) -> bool:
+    """Return whether a job was submitted again in the run that did it."""
+    return record["state"] == SKIPPED_STATE and (existing or {}).get("state") == DONE_STATE
+
+
+def _add_skip(existing: dict[str, Any] | None, skip: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the record of a job that was done, with another submission of the job that was skipped.
+
+    Return None if the record already mentions this submission.
+    """
+    others = list((existing or {}).get("other_submissions") or ())
+    if any(other.get("message_id") == skip["message_id"] for other in others):
+        return None
+    others.append({key: skip[key] for key in _SUBMISSION_KEYS})
+    return (existing or {}) | {"other_submissions": others[-MAX_OTHER_SUBMISSIONS:]}
 
 
 def _encode_record(record: dict[str, Any]) -> bytes:
     return json.dumps(record, indent=1).encode()
 
 
-def _put_record(context: WorkerContext, job: str, body: bytes, etag: str | None) -> bool:
-    """Write the record if the stored record has `etag` (None: if none is stored), and return whether it was written."""
+def _put_record(context: WorkerContext, job: str, body: bytes, etag: str | None) -> str | None:
+    """Write the record if the stored record has `etag` (None: if none is stored).
+
+    Return the new ETag, or None if the record was not written.
+    """
     location = {"Bucket": context.settings.aws_bucket, "Key": build_record_key(context.settings, job)}
+    condition = build_write_condition(etag)
     try:
-        context.s3.put_object(**location, Body=body, ContentType="application/json", **build_write_condition(etag))
+        response = context.s3.put_object(**location, Body=body, ContentType="application/json", **condition)
     except ClientError as error:
         if not is_precondition_error(error):
             raise
-        return False
-    return True
+        return None
+    return str(response["ETag"])
 
 
 def _has_precedence(
@@ -184,8 +229,6 @@ def _has_precedence(
 ) -> bool:
     if existing is None:
         return False
-    if record["state"] == SKIPPED_STATE and existing.get("state") == DONE_STATE:
-        return True  # the job was submitted again in the run that did it
     if existing.get("message_id") not in (None, record["message_id"]):
         return False
     if record["state"] == INTERRUPTED_STATE:
@@ -202,8 +245,12 @@ def _check_claim(existing: dict[str, Any] | None, record: dict[str, Any]) -> Non
         raise LostLease
 
 
-def _upload_log(s3: Any, bucket: str, key: str, log: Path) -> None:
+def _store_log(context: WorkerContext, record: dict[str, Any], log: Path) -> None:
+    if record["log"] is None:
+        return
+    bucket = context.settings.aws_bucket
+    key = record["log"].removeprefix(f"s3://{bucket}/")
     with ThreadPoolExecutor(MAX_PARALLEL_LOG_PARTS, initializer=use_all_processors) as pool:
         large = log.stat().st_size > LARGE_FILE_BYTES
         send = partial(upload_file_parts, pool=pool) if large else upload_whole_file
-        send(s3, log, bucket, key, lambda: None)
+        send(context.s3, log, bucket, key, lambda: None)

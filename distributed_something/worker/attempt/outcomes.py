@@ -62,7 +62,7 @@ class OutcomeCallbacks:
 
     succeeded: Callable[[int], None]  # bytes of disk space that the job used
     failed: Callable[[str, str, str], None]  # job ID, reason, reason class
-    recorded: Callable[[dict[str, Any]], None] = lambda record: None  # the record, for the container's journal
+    recorded: Callable[[dict[str, Any]], None] = lambda record: None  # what the journal needs (see `write_record`)
 
 
 class AttemptFinisher:
@@ -193,10 +193,10 @@ class AttemptFinisher:
         if end.state != INTERRUPTED_STATE:  # an interrupted attempt has already released its lease
             _check_lease(attempt)
         record = build_record(self._context, attempt, end)
-        is_written = write_record(self._context, record, attempt.folders.log, has_own_results)
-        if is_written or end.state == SKIPPED_STATE:
-            self._callbacks.recorded(record)
-        return is_written
+        written = write_record(self._context, record, attempt.folders.log, has_own_results)
+        if written is not None:
+            self._callbacks.recorded(written)
+        return written is not None
 
     def _try_write_record(self, attempt: Attempt, end: AttemptEnd) -> bool:
         """Write the record, and return False if another attempt's record must be kept. Errors are logged."""

@@ -58,6 +58,7 @@ def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> d
         **_describe_program(context, attempt),
         **_describe_files(attempt, is_skipped=end.state == SKIPPED_STATE),
         "earlier_attempts": [],
+        "other_submissions": [],
         "log": f"s3://{settings.aws_bucket}/{build_log_key(settings, attempt)}" if has_log else None,
         "message_id": attempt.message_id,
         "message": attempt.message or attempt.raw["Body"],

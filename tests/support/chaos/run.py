@@ -81,6 +81,7 @@ class Run:
         self.lab = WorkerLab(url, folder, max_receives=10 * size.tries, visibility=size.lease)
         self.proxy = stack.enter_context(proxy.run_proxy(url, self.faults))
         self.counts: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()  # copies of each message
         self._names = itertools.count()
         self._emulator_url = url
         self.slots = [self._build_slot(number) for number in range(size.workers)]
@@ -113,6 +114,8 @@ class Run:
             "JOB_RETRIES": str(self.size.tries),
             "STOP_SECONDS": str(self.size.stop_seconds),
             "INSTANCE_ID": name,
+            "LOCAL_CONTAINER": name,
+            "JOURNAL_SECONDS": "1",
         }
         return Container(name, self.lab.start_worker(**variables, **metadata.env), work)
 
@@ -127,6 +130,7 @@ class Run:
         is_queue_empty = self._wait_for_empty_queue()
         self._stop_workers()
         result = verdict.check_cases(self.cases, verdict.read_end(self.lab), self.tallies)
+        verdict.check_counts(self.cases, self.sent, self.lab, result)
         self._check_processes(result, is_queue_empty)
         return Outcome(
             self.size,
@@ -158,16 +162,20 @@ class Run:
         pause = self.size.seconds * SENDING_SHARE / len(self.cases)
         repeats: list[Case] = []
         for case in self.cases:
-            self.lab.send_text(case.body)
+            self._send_job(case)
             if case.sent_twice:
                 repeats.append(case)
             if repeats and self.rng.random() < 0.2:
-                self.lab.send_text(repeats.pop(0).body)
+                self._send_job(repeats.pop(0))
                 self.counts["sent twice"] += 1
             time.sleep(pause)
         for case in repeats:
-            self.lab.send_text(case.body)
+            self._send_job(case)
             self.counts["sent twice"] += 1
+
+    def _send_job(self, case: Case) -> None:
+        self.lab.send_text(case.body)
+        self.sent[case.body] += 1
 
     def _disturb_workers(self) -> None:
         start, events = time.monotonic(), list(self.events)

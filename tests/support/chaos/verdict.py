@@ -8,16 +8,20 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from distributed_something.results.outcome import load_run_outcome
+from distributed_something.worker.job.job_id import HASH_CHARACTERS
 from tests.support.chaos.cases import APP, Case
 from tests.support.emulator import WorkerLab
+from tests.support.fakes import MONITOR_FILE
 
 RECORDS = "runs/App/20261123T104500Z/jobs/"
 LOG = re.compile(re.escape(RECORDS) + r"[^/]+\.\d+-[0-9a-f]{6}\.log\.txt")
 MACHINES = "runs/App/20261123T104500Z/machines/"
+JOURNALS = "runs/App/20261123T104500Z/attempts/"
 EXAMPLES = 5  # examples shown for each kind of violation
 
 
@@ -83,6 +87,28 @@ def check_cases(cases: list[Case], end: End, tallies: Path) -> Verdict:
     _check_unexpected_objects(cases, end, verdict)
     _count_attempts(cases, tallies, verdict)
     return verdict
+
+
+def check_counts(cases: list[Case], sent: Counter[str], lab: WorkerLab, verdict: Verdict) -> None:
+    """Check that the counts that users see, from journals and records, equal the truth. `sent`: copies by body."""
+    file = replace(MONITOR_FILE, MONITOR_BUCKET_NAME=lab.name)
+    outcome = load_run_outcome(lab.s3, file, submitted=sent.total(), left=0)
+    counts = outcome.counts
+    good = [case for case in cases if case.fate == "done"]
+    truth = {
+        "jobs that failed": (counts.failed, len(cases) - len(good)),
+        "submissions that succeeded": (counts.done + counts.already_there, sum(sent[case.body] for case in good)),
+        "submissions without a record": (outcome.unrecorded, 0),
+    }
+    for name, (shown, expected) in truth.items():
+        if shown != expected:
+            verdict.violations["a count is wrong"].append(f"{name}: {shown} instead of {expected}; {counts}")
+
+
+def _build_record_key(case: Case) -> str:
+    if case.fate != "bad":
+        return f"{RECORDS}{case.id}.json"
+    return f"{RECORDS}message-{hashlib.sha256(case.body.encode()).hexdigest()[:HASH_CHARACTERS]}.json"
 
 
 def _check_bad_case(case: Case, dead: list[dict[str, Any]], verdict: Verdict) -> None:
@@ -166,9 +192,9 @@ def _check_unexpected_objects(cases: list[Case], end: End, verdict: Verdict) -> 
     good_cases = [case for case in cases if case.fate == "done"]
     expected = {key for case in good_cases for key in [*case.outputs(), case.nonce_key]}
     expected |= {case.input_key for case in cases if case.fate != "bad"}
-    expected |= {f"{RECORDS}{case.id}.json" for case in cases if case.fate != "bad"}
+    expected |= {_build_record_key(case) for case in cases}
     expected |= {key for key in end.sizes if LOG.fullmatch(key)}  # every attempt has its own log
-    for key in sorted(key for key in end.sizes.keys() - expected if not key.startswith(MACHINES)):
+    for key in sorted(key for key in end.sizes.keys() - expected if not key.startswith((MACHINES, JOURNALS))):
         location = "within" if key.startswith((f"{APP}/", RECORDS)) else "outside"
         verdict.violations[f"an unexpected object {location} the app's prefixes"].append(key)
 

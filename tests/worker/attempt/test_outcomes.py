@@ -194,7 +194,7 @@ def test_an_interrupted_job_is_returned_before_its_record_is_written_because_s3_
 ) -> None:
     calls_before_record: list[str] = []
 
-    def hang(*_: Any) -> bool:
+    def hang(*_: Any) -> None:
         calls_before_record.extend(harness.queue.calls)
         raise EndpointConnectionError(endpoint_url="s3")
 
@@ -349,8 +349,22 @@ def test_every_recorded_attempt_is_reported_once_after_its_record_is_written(har
 def test_a_second_submission_of_a_job_that_this_run_did_is_reported_as_already_there(harness: AttemptHarness) -> None:
     harness.handle()
     harness.handle(message_id="message-2")
+    harness.handle(message_id="message-2", receives=2)  # its message could not be deleted
     assert [record["state"] for record in harness.recorded] == ["done", "skipped"]
-    assert harness.read_record()["state"] == "done"
+    record = harness.read_record()
+    assert (record["state"], record["message_id"]) == ("done", "message-1")
+    (other,) = record["other_submissions"]
+    assert (other["message_id"], other["state"]) == ("message-2", "skipped")
+
+
+def test_the_record_of_a_job_that_failed_and_was_submitted_again_keeps_the_failure(harness: AttemptHarness) -> None:
+    """Otherwise, the failure would be lost if its container was killed before it wrote its journal."""
+    harness.handle(failure=lambda *_: "no", receives=10)
+    harness.handle(failure=lambda *_: "no", message_id="message-2", receives=9)
+    harness.handle(message_id="message-2", receives=10)
+    record = harness.read_record()
+    assert (record["state"], record["message_id"]) == ("done", "message-2")
+    assert [(other["message_id"], other["state"]) for other in record["other_submissions"]] == [("message-1", "failed")]
 
 
 def test_with_the_check_off_a_second_submission_of_a_job_runs_again(harness: AttemptHarness) -> None:
