@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.text import format_count, format_duration, format_row
 from distributed_something.results.job_counter import FailedJob
-from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.outcome import MAX_RECORDS_READ, RunOutcome
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -98,6 +98,9 @@ def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, l
     lines = [format_row(label, f"{count:,}") for label, count, is_always_shown in rows if count or is_always_shown]
     if counts.repeated:
         lines.append(format_row("", f"{format_count(counts.repeated, 'failed job')} ended differently when sent again"))
+    if outcome.unread:
+        what = f"{outcome.unread:,} records that no journal mentions; only {MAX_RECORDS_READ:,} of them were read"
+        lines.append(format_row("not counted", what))
     lines += [
         format_row("time", format_duration(seconds)),
         format_row("machines", outcome.machines),
@@ -133,4 +136,5 @@ def _build_counts(outcome: RunOutcome | None) -> dict[str, Any] | None:
     return {
         "submitted": outcome.submitted, "done": counts.done, "already_there": counts.already_there,
         "failed": counts.failed, "repeated": counts.repeated, "left": outcome.left, "unrecorded": outcome.unrecorded,
+        "unread": outcome.unread,
     }  # fmt: skip

@@ -34,7 +34,7 @@ class EndedRun:
     def count_recorded_failures(self) -> int:
         """Return how many messages of failed jobs have final records; 0 if any job has no final record."""
         counts = self.outcome.counts
-        return 0 if self.outcome.unrecorded else counts.failed + counts.repeated
+        return 0 if self.outcome.unrecorded or self.outcome.unread else counts.failed + counts.repeated
 
     def format_outcome(self) -> str:
         """Return the text of the summary about the run's jobs."""

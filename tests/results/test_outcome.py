@@ -77,14 +77,16 @@ def test_only_records_of_jobs_that_no_journal_mentions_are_read(run: RunDocument
     assert [key.rpartition("/")[2] for key in run.s3.keys_read if "/jobs/" in key] == ["b.json"]
 
 
-def test_the_number_of_records_read_is_limited_and_the_others_are_unknown(
-    run: RunDocuments, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("submitted", "unrecorded"), [(5, 0), (9, 4), (None, 0)])
+def test_the_number_of_records_read_is_limited_and_the_outcome_says_how_many_were_not_read(
+    run: RunDocuments, monkeypatch: pytest.MonkeyPatch, submitted: int | None, unrecorded: int
 ) -> None:
     monkeypatch.setattr(outcome_module, "MAX_RECORDS_READ", 2)
     for n in range(5):
         run.end_job(f"a{n}")
-    outcome = load(run, submitted=5)
-    assert (outcome.counts.done, outcome.unrecorded) == (2, 3)
+    outcome = load(run, submitted)
+    assert (outcome.counts.done, outcome.unread, outcome.unrecorded) == (2, 3, unrecorded)
+    assert not outcome.is_complete
 
 
 def test_a_run_of_an_older_version_without_journals_is_counted_by_its_records(run: RunDocuments) -> None:
@@ -112,6 +114,17 @@ def test_details_are_read_only_for_the_failed_jobs_that_are_shown(run: RunDocume
     run.s3 = CountingS3(run.s3)
     assert len(load(run, submitted=25).failures) == 25
     assert sum("/jobs/" in key for key in run.s3.keys_read) == 20
+
+
+def test_files_of_failed_attempts_are_not_listed(run: RunDocuments) -> None:
+    """A job with `keep_failed` may have thousands of them."""
+    for n in range(3):
+        run.put(f"failed/a/{n}", b"")
+    run.end_job("b")
+    pages: list[Any] = []
+    run.s3.meta.events.register("after-call.s3.ListObjectsV2", lambda parsed, **_: pages.append(parsed))
+    assert load(run, submitted=2).counts.done == 1
+    assert [len(page.get("Contents", [])) for page in pages if page["Prefix"].endswith("/jobs/")] == [1]
 
 
 def test_a_run_without_any_documents_has_lost_all_its_jobs(run: RunDocuments) -> None:

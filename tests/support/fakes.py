@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
+from hashlib import md5
 from io import BytesIO, StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -237,7 +238,12 @@ class FakeBucket:
 
     def list_objects_v2(self, *, Prefix: str, StartAfter: str = "", **_: Any) -> dict[str, Any]:
         keys = sorted(key for key in self.objects if key.startswith(Prefix) and key > StartAfter)
-        return {"Contents": [{"Key": key, "Size": len(self.objects[key])} for key in keys]}
+        bodies = {key: self.objects[key] for key in keys}
+        return {
+            "Contents": [
+                {"Key": key, "Size": len(body), "ETag": f'"{md5(body).hexdigest()}"'} for key, body in bodies.items()
+            ]
+        }
 
     def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
         if Key not in self.objects:

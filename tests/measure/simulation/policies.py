@@ -29,8 +29,8 @@ from tests.measure.simulation.bucket import TokenBucket
 from tests.measure.simulation.clock import Process
 from tests.measure.simulation.cloud import ACTIVE, TERMINATED, Cloud
 
-# API calls per observation: 2 for the queue, 1 for the submissions, 1 for the list of journals, 1 for the fleet, 1 for the
-# service, 1 for pauses, and 2 for the history. The number is rounded up, because prices and machine events are read
+# API calls per observation: 2 for the queue, 1 for the submissions, 1 for the list of journals, 1 for the fleet, 1 for
+# the service, 1 for pauses, and 2 for the history. The number is rounded up, because prices and machine events are read
 # occasionally. Reads of journals are not included.
 CALLS_PER_OBSERVATION = 12
 INSTANCES_PER_CALL = 1000  # EC2: maximum per DescribeSpotFleetInstances call
