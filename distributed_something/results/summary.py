@@ -110,7 +110,8 @@ def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, l
     for failed in outcome.failures[:MAX_FAILURES_SHOWN]:
         lines += _format_failed_job(failed)
     if counts.failed > MAX_FAILURES_SHOWN:
-        lines.append(f"… and {counts.failed - MAX_FAILURES_SHOWN:,} more failed jobs; see their records")
+        more = format_count(counts.failed - MAX_FAILURES_SHOWN, "more failed job")
+        lines.append(f"… and {more}; see their records")
     return "\n".join(lines)
 
 
