@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from distributed_something.core.monitor_file import MonitorFile
 
-# Records that are read because no journal mentions their jobs. Reading 500 per second, this takes three minutes; Lambda
-# ends the auto-monitor's call after 15. Lost containers rarely leave more than a few thousand.
+# Records that are read because no journal mentions their jobs. At 500 per second (an estimate; an emulator on the same
+# computer allows 1,000), this takes three minutes. Lambda ends the auto-monitor's call after 15 minutes.
 MAX_RECORDS_READ = 100_000
 MAX_FAILURES_DETAILED = 20  # failed jobs whose records are read for their last lines
 
