@@ -1,8 +1,9 @@
 """Snapshot of a run: everything that the monitor bases its decisions on, read from AWS in a few calls.
 
 The number of calls does not depend on the number of jobs or busy machines. It grows by one per container whose journal
-has changed, by two per 100 machines without a task, by one per 1,000 machines in the fleet, and by one per 1,000
-containers that ever paused (their files in the bucket's `machines/` folder are listed, and the newest five are read).
+has changed, by one per submission that is new or has changed, by two per 100 machines without a task, by one per 1,000
+machines in the fleet, and by one per 1,000 containers that ever paused (their files in the bucket's `machines/` folder
+are listed, and the newest five are read).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.containers import PausedMachine, list_paused_machines
 from distributed_something.observe.documents.journals import JournalReader, RunTotals
 from distributed_something.observe.documents.run_start import RunStart, observe_submitted_jobs
+from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.machines import ContainerInstance, iter_idle_instances
 from distributed_something.observe.queue import QueueCounts, observe_queue
 from distributed_something.observe.service import ServiceState, observe_service
@@ -28,11 +30,12 @@ if TYPE_CHECKING:
 
 
 class RunCaches:
-    """What one snapshot of a run keeps for the next one: spot prices, and the journals' first lines."""
+    """What one snapshot of a run keeps for the next one: spot prices, journals' first lines, and submissions."""
 
     def __init__(self, s3: S3Client, file: MonitorFile) -> None:
         self.prices = SpotPriceCache(file.MONITOR_MACHINE_PRICE)
         self.journals = JournalReader(s3, file.MONITOR_BUCKET_NAME, file.keys)
+        self.submissions = SubmissionReader(s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def observe_run(
     """Return a snapshot of the run. `start`: None if it is unknown. AWS errors are not caught."""
     queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
     totals = caches.journals.read_totals()
-    submitted = observe_submitted_jobs(clients.s3, file, start) if start else None
+    submitted = observe_submitted_jobs(caches.submissions, file, start) if start else None
     fleet = observe_fleet(clients.ec2, file.MONITOR_FLEET_ID)
     return RunSnapshot(
         at=now,

@@ -65,6 +65,7 @@ class JobCounter:
 
     def __init__(self) -> None:
         self._ends: set[int] = set()  # hashes of (job, message ID)
+        self._records: set[int] = set()  # hashes of (job, ETag)
         self._counts: Counter[str] = Counter()
         self._successes: dict[int, float] = {}  # when the job was last done or found done, by the job's hash
         self._failures: dict[int, float] = {}
@@ -82,7 +83,9 @@ class JobCounter:
         for other in others if isinstance(others, list) else ():
             if isinstance(other, dict):
                 self.add_end({**other, "job": line.get("job"), "final": True, "other_submissions": None})
-        job, state = line.get("job"), line.get("state")
+        job, state, etag = line.get("job"), line.get("state"), line.get("record_etag")
+        if isinstance(job, str) and isinstance(etag, str):
+            self._records.add(hash((job, etag)))
         if not isinstance(job, str) or not _is_final(line):
             return
         end = hash((job, line.get("message_id")))
@@ -100,10 +103,9 @@ class JobCounter:
             if state == "failed" and (key in self._details or len(self._details) < MAX_FAILURES_KEPT):
                 self._details[key] = _build_failed_job(job, ended, line)
 
-    def find_last_end(self, job: str) -> float | None:
-        """Return when the job last ended, in seconds since 1970, or None if no end of this job has been counted."""
-        times = [ends[hash(job)] for ends in (self._successes, self._failures) if hash(job) in ends]
-        return max(times, default=None)
+    def has_record(self, job: str, etag: str) -> bool:
+        """Return whether a line has been added for this version of the job's record."""
+        return hash((job, etag)) in self._records
 
     def count_jobs(self) -> JobCounts:
         failed = sum(self._is_failed(key) for key in self._failures)

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.text import format_count, format_duration, format_row
 from distributed_something.results.job_counter import FailedJob, OverwrittenFiles
-from distributed_something.results.outcome import RunOutcome
+from distributed_something.results.outcome import MAX_RECORDS_READ, RunOutcome
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -101,6 +101,9 @@ def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, l
         )
     if counts.repeated:
         lines.append(format_row("", f"and {format_count(counts.repeated, 'failure')} of jobs that were sent again"))
+    if outcome.unread:
+        what = f"{outcome.unread:,} records that no journal mentions; only {MAX_RECORDS_READ:,} of them were read"
+        lines.append(format_row("not counted", what))
     lines += [
         format_row("time", format_duration(seconds)),
         format_row("machines", outcome.machines),
@@ -111,7 +114,8 @@ def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, l
     for failed in outcome.failures[:MAX_FAILURES_SHOWN]:
         lines += _format_failed_job(failed)
     if counts.failed > MAX_FAILURES_SHOWN:
-        lines.append(f"… and {counts.failed - MAX_FAILURES_SHOWN:,} more failed jobs; see their records")
+        more = format_count(counts.failed - MAX_FAILURES_SHOWN, "more failed job")
+        lines.append(f"… and {more}; see their records")
     return "\n".join(lines)
 
 
@@ -155,5 +159,5 @@ def _build_counts(outcome: RunOutcome | None) -> dict[str, Any] | None:
     return {
         "submitted": outcome.submitted, "done": counts.done, "already_there": counts.already_there,
         "failed": counts.failed, "repeated": counts.repeated, "left": outcome.left, "unrecorded": outcome.unrecorded,
-        "overwritten_files": outcome.overwritten.count,
+        "unread": outcome.unread, "overwritten_files": outcome.overwritten.count,
     }  # fmt: skip

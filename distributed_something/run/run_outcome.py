@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from distributed_something.core.errors import AWSError
 from distributed_something.observe.documents.run_start import observe_submitted_jobs
+from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.observe.queue import count_jobs
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.results.summary import DeadLetters, format_run_outcome
@@ -27,7 +28,8 @@ def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> i
     history, _ = load_history(clients.s3, file, now)
     if history.start is None:
         return 0
-    submitted = observe_submitted_jobs(clients.s3, file, history.start)
+    reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
+    submitted = observe_submitted_jobs(reader, file, history.start)
     left = count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     return _count_recorded_failures(load_run_outcome(clients.s3, file, submitted, left), history)
 
@@ -48,7 +50,8 @@ class EndedRun:
         if history.ended is None or history.start is None:
             return load_run_outcome(s3, self._file, snapshot.submitted, snapshot.jobs)
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
-        submitted = observe_submitted_jobs(s3, self._file, history.start, until=history.ended)
+        reader = SubmissionReader(s3, self._file.MONITOR_BUCKET_NAME, self._file.MONITOR_APP_NAME)
+        submitted = observe_submitted_jobs(reader, self._file, history.start, until=history.ended)
         return load_run_outcome(s3, self._file, submitted, left=0)
 
     def count_recorded_failures(self) -> int:
@@ -70,6 +73,7 @@ class EndedRun:
 
 
 def _count_recorded_failures(outcome: RunOutcome, history: RunHistory) -> int:
-    if outcome.unrecorded or history.dead_letters:  # SQS's count does not say which messages are older than the run
+    # If the queue was not empty at the start, SQS's count does not say which messages are older than the run.
+    if outcome.unrecorded or outcome.unread or history.dead_letters:
         return 0
     return outcome.counts.failed + outcome.counts.repeated

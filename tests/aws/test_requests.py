@@ -793,7 +793,7 @@ def expect_submission(aws: ExactClients, count: int, since: float) -> None:
     prefix, time = "runs/App/submissions/", "20261123T103000.000Z"
     document = SubmissionDocument("App", "AppQueue", time, "job.json", "digest", count, count)
     request = {"Bucket": "app-bucket", "Prefix": prefix, "StartAfter": f"{prefix}{build_submission_time(since)}"}
-    aws.expect_call("s3.list_objects_v2", request, Contents=[{"Key": f"{prefix}{time}.json"}])
+    aws.expect_call("s3.list_objects_v2", request, Contents=[{"Key": f"{prefix}{time}.json", "ETag": '"etag"'}])
     body = build_body(build_submission(document))
     aws.expect_call("s3.get_object", {"Bucket": "app-bucket", "Key": f"{prefix}{time}.json"}, Body=body)
 

@@ -616,8 +616,6 @@ def test_the_outcome_of_a_run_is_read_from_its_journals(aws: ExactClients) -> No
     body = first + json.dumps(line).encode() + b"\n"
     aws.expect_call("s3.get_object", {"Bucket": "app-bucket", "Key": key}, Body=BytesIO(body))
     aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": prefix}, **listing)
-    request = {"Bucket": "app-bucket", "Key": key, "Range": "bytes=0-4095"}
-    aws.expect_call("s3.get_object", request, Body=BytesIO(first))
 
     outcome = load_run_outcome(aws.clients.s3, MONITOR_FILE, submitted=1, left=0)
 

@@ -324,7 +324,7 @@ def test_a_second_submission_has_a_document_of_its_own_even_in_the_same_millisec
 
 def test_a_document_whose_first_response_was_lost_is_not_written_twice(tmp_path: Path) -> None:
     """botocore repeats the request by itself, and S3 then says that the key is occupied."""
-    sender = Sender(tmp_path)
+    sender = Sender(tmp_path, 30, FakeSqs())
     put_object = sender.s3.put_object
 
     def lose_response(**request: Any) -> Any:

@@ -152,6 +152,15 @@ def test_jobs_submitted_near_the_end_of_a_run_raise_the_fleet_target_again_and_a
     assert len(run.progress.times_done) == 600
 
 
+def test_the_monitor_sees_how_many_jobs_are_done_and_running() -> None:
+    snapshots = [snapshot for snapshot, _ in simulate_and_record(build_run(jobs=400))]
+    ended = [snapshot.totals.ended for snapshot in snapshots]
+    assert ended == sorted(ended)
+    assert (ended[0], ended[-1]) == (0, 400)
+    running = [snapshot.totals.running for snapshot in snapshots]
+    assert (max(running), running[-1]) == (2 * 20, 0)
+
+
 def test_cheapest_mode_does_not_end_busy_machines_or_replace_lost_machines() -> None:
     run = build_run(jobs=800, assumptions=NO_INTERRUPTIONS)
     snapshots = [snapshot for snapshot, _ in simulate_and_record(run, is_cheapest=True) if snapshot.jobs > 2 * 20]

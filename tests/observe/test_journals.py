@@ -9,7 +9,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from distributed_something.observe.documents.journals import FIRST_LINE_BYTES, READER_THREADS, JournalReader, RunTotals
+from distributed_something.observe.documents.journals import FIRST_LINE_BYTES, JournalReader, RunTotals
+from distributed_something.observe.documents.parallel import READER_THREADS
 from tests.support.fakes import MONITOR_FILE
 from tests.support.run_documents import RunDocuments
 
@@ -92,6 +93,15 @@ def test_all_lines_of_all_objects_are_read(run: RunDocuments, reader: JournalRea
         jobs += [f"a{n}", f"b{n}"]
         run.write_journal(f"c{n % 5}", *(run.end_job(job) for job in jobs[-2:]), number=n + 1)
     assert sorted(line["job"] for line in reader.iter_lines()) == sorted(jobs)
+
+
+def test_totals_need_no_more_requests_after_all_lines_were_read(run: RunDocuments, reader: JournalReader) -> None:
+    for number, done in ((1, 5), (2, 9), (10, 90)):
+        run.write_journal("c1", number=number, done=done)
+    run.write_journal("c2", done=1)
+    assert list(reader.iter_lines()) == []
+    assert reader.read_totals().done == 91
+    assert run.s3.ranges == ["all"] * 4
 
 
 def test_a_run_without_journals_has_no_totals(reader: JournalReader) -> None:

@@ -13,6 +13,7 @@ from moto import mock_aws
 from distributed_something.aws.clients import Clients
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.observe.documents.run_start import RunStart, observe_run_start, observe_submitted_jobs
+from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.worker import AppKeys
 from tests.support.fakes import MONITOR_FILE
 
@@ -43,10 +44,10 @@ class Account:
         self.clients.s3.put_object(Bucket=BUCKET, Key=AppKeys(APP).submission(time), Body=body)
 
     def observe_start(self) -> RunStart:
-        return observe_run_start(self.clients, self.file)
+        return observe_run_start(self.clients, self.file, self.file.MONITOR_START_TIME / 1000)
 
     def count_jobs(self, start: RunStart) -> int:
-        return observe_submitted_jobs(self.clients.s3, self.file, start)
+        return observe_submitted_jobs(SubmissionReader(self.clients.s3, BUCKET, APP), self.file, start)
 
 
 @pytest.fixture

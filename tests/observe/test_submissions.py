@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.observe.documents.submissions import (
+    SubmissionReader,
     count_submitted_jobs,
     find_repeated_submission,
     list_queue_submissions,
@@ -55,14 +56,70 @@ def test_documents_that_are_not_valid_and_other_objects_are_left_out() -> None:
     assert list_submissions(fill_bucket(FIRST, **broken), "app-bucket", "App") == [FIRST]
 
 
-def test_an_aws_error_is_not_mistaken_for_fewer_submissions() -> None:
-    def refuse(**_: object) -> None:
-        raise build_client_error("SlowDown", "GetObject")
+def refuse_reading(**_: object) -> None:
+    raise build_client_error("SlowDown", "GetObject")
 
+
+def test_an_aws_error_is_not_mistaken_for_fewer_submissions() -> None:
     bucket = fill_bucket(FIRST)
-    bucket.get_object = refuse
+    bucket.get_object = refuse_reading
     with pytest.raises(ClientError):
         list_submissions(bucket, "app-bucket", "App")
+
+
+class CountingBucket(FakeBucket):
+    """A bucket that counts its requests."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        super().__init__()
+        self.objects, self.requests = objects, list[str]()
+
+    def list_objects_v2(self, **request: Any) -> dict[str, Any]:
+        self.requests.append("list")
+        return super().list_objects_v2(**request)
+
+    def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
+        self.requests.append(Key.removeprefix(PREFIX).removesuffix(".json"))
+        return super().get_object(Key=Key)
+
+
+def test_only_submissions_that_are_new_or_have_changed_are_read_again() -> None:
+    """`submitJob --resume` continues the document of a submission that has ended."""
+    documents = [replace(FIRST, time=build_submission_time(START + number)) for number in range(3)]
+    times = [document.time for document in documents]
+    bucket: Any = CountingBucket(fill_bucket(*documents[:2]).objects)
+    reader = SubmissionReader(bucket, "app-bucket", "App")
+
+    def list_and_count() -> tuple[list[SubmissionDocument], list[str]]:
+        bucket.requests.clear()
+        return reader.list_submissions(), sorted(bucket.requests)
+
+    assert list_and_count() == (documents[:2], [*times[:2], "list"])
+    assert list_and_count() == (documents[:2], ["list"])
+    bucket.objects |= fill_bucket(documents[2], broken_json=b"x").objects
+    assert list_and_count() == (documents, [times[2], "list"])
+    documents[0] = replace(documents[0], count=61)
+    bucket.objects |= fill_bucket(documents[0]).objects
+    assert list_and_count() == (documents, [times[0], "list"])
+    del bucket.objects[f"{PREFIX}{times[1]}.json"]
+    assert list_and_count() == ([documents[0], documents[2]], ["list"])
+
+
+def test_a_document_that_is_not_valid_is_read_only_once() -> None:
+    bucket: Any = CountingBucket({f"{PREFIX}{FIRST.time}.json": b"{"})
+    reader = SubmissionReader(bucket, "app-bucket", "App")
+    assert [reader.list_submissions(), reader.list_submissions()] == [[], []]
+    assert bucket.requests == ["list", FIRST.time, "list"]
+
+
+def test_a_document_that_could_not_be_read_is_read_the_next_time() -> None:
+    bucket = fill_bucket(FIRST)
+    reader = SubmissionReader(bucket, "app-bucket", "App")
+    bucket.get_object = refuse_reading
+    with pytest.raises(ClientError):
+        reader.list_submissions()
+    del bucket.get_object
+    assert reader.list_submissions() == [FIRST]
 
 
 def test_only_submissions_to_this_queue_since_it_was_created_count() -> None:

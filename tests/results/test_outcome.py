@@ -83,10 +83,18 @@ def test_only_records_of_jobs_that_no_journal_mentions_are_read(run: RunDocument
 def test_a_job_that_was_submitted_again_is_counted_by_its_record_if_the_later_end_is_in_no_journal(
     run: RunDocuments,
 ) -> None:
-    """S3's time of the record is now, years after the end that the journal mentions."""
-    run.write_journal("c1", run.end_job("a", "failed", ended="2020-01-01T00:00:00.000Z", message_id="first"))
-    run.end_job("a", message_id="second")
+    run.write_journal("c1", run.end_job("a", "failed", message_id="first"))
+    run.end_job("a", message_id="second", ended="2026-11-23T10:51:00.000Z")
     assert load(run, submitted=2).counts == JobCounts(done=1, repeated=1)
+
+
+def test_a_second_submission_that_was_skipped_is_counted_by_its_record_if_it_is_in_no_journal(
+    run: RunDocuments,
+) -> None:
+    """The record of a job that was done gets a line about the submission that was skipped."""
+    run.write_journal("c1", run.end_job("a"))
+    run.end_job("a", other_submissions=[{"message_id": "second", "state": "skipped", "ended": "2026-11-23T10:50:00Z"}])
+    assert load(run, submitted=2).counts == JobCounts(done=1, already_there=1)
 
 
 def test_files_that_several_jobs_wrote_are_named(run: RunDocuments) -> None:
@@ -94,14 +102,16 @@ def test_files_that_several_jobs_wrote_are_named(run: RunDocuments) -> None:
     assert load(run, submitted=1).overwritten == OverwrittenFiles(1, ("all/a",))
 
 
-def test_the_number_of_records_read_is_limited_and_the_others_are_unknown(
-    run: RunDocuments, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("submitted", "unrecorded"), [(5, 0), (9, 4), (None, 0)])
+def test_the_number_of_records_read_is_limited_and_the_outcome_says_how_many_were_not_read(
+    run: RunDocuments, monkeypatch: pytest.MonkeyPatch, submitted: int | None, unrecorded: int
 ) -> None:
     monkeypatch.setattr(outcome_module, "MAX_RECORDS_READ", 2)
     for n in range(5):
         run.end_job(f"a{n}")
-    outcome = load(run, submitted=5)
-    assert (outcome.counts.done, outcome.unrecorded) == (2, 3)
+    outcome = load(run, submitted)
+    assert (outcome.counts.done, outcome.unread, outcome.unrecorded) == (2, 3, unrecorded)
+    assert not outcome.is_complete
 
 
 def test_a_run_of_an_older_version_without_journals_is_counted_by_its_records(run: RunDocuments) -> None:
@@ -129,6 +139,17 @@ def test_details_are_read_only_for_the_failed_jobs_that_are_shown(run: RunDocume
     run.s3 = CountingS3(run.s3)
     assert len(load(run, submitted=25).failures) == 25
     assert sum("/jobs/" in key for key in run.s3.keys_read) == 20
+
+
+def test_files_of_failed_attempts_are_not_listed(run: RunDocuments) -> None:
+    """A job with `keep_failed` may have thousands of them."""
+    for n in range(3):
+        run.put(f"failed/a/{n}", b"")
+    run.end_job("b")
+    pages: list[Any] = []
+    run.s3.meta.events.register("after-call.s3.ListObjectsV2", lambda parsed, **_: pages.append(parsed))
+    assert load(run, submitted=2).counts.done == 1
+    assert [len(page.get("Contents", [])) for page in pages if page["Prefix"].endswith("/jobs/")] == [1]
 
 
 def test_a_run_without_any_documents_has_lost_all_its_jobs(run: RunDocuments) -> None:

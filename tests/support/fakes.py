@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
+from hashlib import md5
 from io import BytesIO, StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -217,6 +218,11 @@ class FakeSqs:
         return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
 
 
+def build_etag(body: bytes) -> str:
+    """Return the ETag that S3 gives an object that was uploaded with one request."""
+    return f'"{md5(body).hexdigest()}"'
+
+
 class FakeBucket:
     """In-memory S3 bucket that supports only putting, getting, and listing objects."""
 
@@ -230,14 +236,15 @@ class FakeBucket:
         if IfNoneMatch and Key in self.objects:
             raise build_client_error("PreconditionFailed", "PutObject")
         self.objects[Key] = Body
-        return {}
+        return {"ETag": build_etag(Body)}
 
     def get_paginator(self, _: str) -> Any:
         return SimpleNamespace(paginate=lambda **request: [self.list_objects_v2(**request)])
 
     def list_objects_v2(self, *, Prefix: str, StartAfter: str = "", **_: Any) -> dict[str, Any]:
         keys = sorted(key for key in self.objects if key.startswith(Prefix) and key > StartAfter)
-        return {"Contents": [{"Key": key, "Size": len(self.objects[key])} for key in keys]}
+        bodies = {key: self.objects[key] for key in keys}
+        return {"Contents": [{"Key": key, "Size": len(body), "ETag": build_etag(body)} for key, body in bodies.items()]}
 
     def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
         if Key not in self.objects:

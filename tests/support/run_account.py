@@ -12,7 +12,7 @@ from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.worker import AppKeys
 from tests.support.account import Account, emulate_account
-from tests.support.fakes import MISSING_QUEUE, QUEUE_URL, RUN, START, FakeBucket, build_client_error
+from tests.support.fakes import MISSING_QUEUE, QUEUE_URL, RUN, START, FakeBucket, build_client_error, build_etag
 from tests.support.run_documents import RunDocuments
 
 QUEUE_NAME = QUEUE_URL.rsplit("/", 1)[-1]
@@ -117,7 +117,11 @@ class RunAccount:
         """Return the response to a request that lists objects."""
         keys = sorted(key for key in self.bucket.objects if key.startswith(parameters["Prefix"]))
         modified = datetime.fromtimestamp(START, UTC)
-        return {"Contents": [{"Key": key, "LastModified": modified, "ETag": '"etag"'} for key in keys]}
+        return {
+            "Contents": [
+                {"Key": key, "LastModified": modified, "ETag": build_etag(self.bucket.objects[key])} for key in keys
+            ]
+        }
 
     def _get_queue_url(self, parameters: dict[str, Any]) -> dict[str, Any]:
         if not self.has_queue or parameters["QueueName"] != QUEUE_NAME:

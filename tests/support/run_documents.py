@@ -15,21 +15,20 @@ class RunDocuments:
     def __init__(self, s3: Any, file: MonitorFile) -> None:
         self.s3, self._file = s3, file
 
-    def put(self, name: str, body: bytes) -> None:
-        """Write an object below the run's `jobs/`."""
-        self.put_object(f"{self._file.keys.jobs}{name}", body)
+    def put(self, name: str, body: bytes) -> str:
+        """Write an object below the run's `jobs/`, and return its ETag."""
+        return self.put_object(f"{self._file.keys.jobs}{name}", body)
 
-    def put_object(self, key: str, body: bytes) -> None:
-        self.s3.put_object(Bucket=self._file.MONITOR_BUCKET_NAME, Key=key, Body=body)
+    def put_object(self, key: str, body: bytes) -> str:
+        return str(self.s3.put_object(Bucket=self._file.MONITOR_BUCKET_NAME, Key=key, Body=body)["ETag"])
 
     def end_job(self, job: str, state: str = "done", *, final: bool = True, **more: Any) -> dict[str, Any]:
-        """Write the record of a job that ended, and return it."""
+        """Write the record of a job that ended, and return it as the journal gets it, with its ETag."""
         record = {
             "job": job, "state": state, "final": final, "attempts": 1, "message_id": f"id-{job}", "reason": None,
             "ended": "2026-11-23T10:50:00.000Z", "last_lines": [], "log": None, **more,
         }  # fmt: skip
-        self.put(f"{job}.json", json.dumps(record).encode())
-        return record
+        return record | {"record_etag": self.put(f"{job}.json", json.dumps(record).encode())}
 
     def write_journal(self, container: str, *records: dict[str, Any], number: int = 1, **totals: Any) -> None:
         """Write one object of a container's journal with a line for each record."""

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from distributed_something.aws.s3 import iter_bucket_objects
 from distributed_something.core.errors import get_error_code, is_missing_object
+from distributed_something.observe.documents.parallel import read_in_parallel
 from distributed_something.worker import RunKeys
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-READER_THREADS = 16
 FIRST_LINE_BYTES = 4096  # a first line has about 500 bytes
 _NAME_FORMAT = re.compile(r"(?P<container>.+)-(?P<number>[1-9]\d*)\.jsonl")
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -72,22 +68,24 @@ class JournalReader:
 
     def read_totals(self) -> RunTotals:
         """Return the current totals. A journal that is not valid is ignored. AWS errors are not caught."""
-        newest: dict[str, JournalObject] = {}
-        for item in self.list_objects():
-            if item.container not in newest or item.number > newest[item.container].number:
-                newest[item.container] = item
-        changed = [item for name, item in newest.items() if self._first_lines.get(name, ("",))[0] != item.etag]
-        for item, line in _read_in_parallel(changed, self._read_first_line):
+        newest = _find_newest_objects(self.list_objects())
+        changed = [item for item in newest if self._first_lines.get(item.container, ("",))[0] != item.etag]
+        for item, line in read_in_parallel(changed, self._read_first_line):
             self._first_lines[item.container] = (item.etag, line)
         return _add_totals([line for _, line in self._first_lines.values() if line is not None])
 
     def iter_lines(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of all journals, without their first lines. AWS errors are not caught.
+        """Yield the lines of all journals, without their first lines, which are kept. AWS errors are not caught.
 
         The objects are read in parallel, but only a few of them are in memory at a time.
         """
-        for _, body in _read_in_parallel(self.list_objects(), self._read_object):
-            for text in body.splitlines()[1:]:
+        objects = self.list_objects()
+        newest = set(_find_newest_objects(objects))
+        for item, body in read_in_parallel(objects, self._read_object):
+            first, newline, others = body.partition(b"\n")
+            if item in newest:
+                self._first_lines[item.container] = (item.etag, _parse_object(first) if newline else None)
+            for text in others.splitlines():
                 if (line := _parse_object(text)) is not None:
                     yield line
 
@@ -115,17 +113,13 @@ class JournalReader:
             raise
 
 
-def _read_in_parallel(keys: Iterable[_Key], read: Callable[[_Key], _Value]) -> Iterator[tuple[_Key, _Value]]:
-    """Yield each key with what `read` returns for it, in order. At most READER_THREADS results wait in memory."""
-    waiting: deque[tuple[_Key, Future[_Value]]] = deque()
-    with ThreadPoolExecutor(READER_THREADS) as pool:
-        for key in keys:
-            waiting.append((key, pool.submit(read, key)))
-            if len(waiting) >= READER_THREADS:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
+def _find_newest_objects(objects: Iterable[JournalObject]) -> list[JournalObject]:
+    """Return the object with the current totals of each container."""
+    newest: dict[str, JournalObject] = {}
+    for item in objects:
+        if item.container not in newest or item.number > newest[item.container].number:
+            newest[item.container] = item
+    return list(newest.values())
 
 
 def _parse_object(text: bytes) -> dict[str, Any] | None:

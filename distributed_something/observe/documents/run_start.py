@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from distributed_something.aws.clients import Clients
 from distributed_something.core.monitor_file import MonitorFile, parse_run_start
 from distributed_something.observe.documents.submissions import (
+    SubmissionReader,
     count_submitted_jobs,
     list_queue_submissions,
-    list_submissions,
 )
 from distributed_something.observe.queue import observe_queue
 from distributed_something.worker import AppKeys
@@ -55,15 +55,16 @@ def observe_run_start(clients: Clients, file: MonitorFile, now: float) -> RunSta
     return RunStart(since, max(0, queue.counts.jobs - count_submitted_jobs(submissions)), dead_letters)
 
 
-def observe_submitted_jobs(s3: S3Client, file: MonitorFile, start: RunStart, until: float = math.inf) -> int:
+def observe_submitted_jobs(
+    reader: SubmissionReader, file: MonitorFile, start: RunStart, until: float = math.inf
+) -> int:
     """Return how many jobs the run has so far. AWS errors are not caught.
 
     `until`: jobs that were submitted later (in seconds since 1970) belong to the next run.
     """
-    bucket, app = file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME
     submissions = [
         document
-        for document in list_submissions(s3, bucket, app, start.submissions_since)
+        for document in reader.list_submissions(start.submissions_since)
         if document.queue == file.MONITOR_QUEUE_NAME and document.began <= until
     ]
     return start.other_jobs + count_submitted_jobs(submissions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
@@ -13,32 +12,60 @@ from distributed_something.core.submission import (
     parse_submission,
     parse_submission_time,
 )
+from distributed_something.observe.documents.parallel import read_in_parallel
 from distributed_something.observe.queue import QueueState
 from distributed_something.worker import AppKeys
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-READER_THREADS = 16
+
+class SubmissionReader:
+    """Reads an app's submission documents. Those that it has read are kept until they change.
+
+    A document is written again while jobs are being sent, and also by `submitJob --resume` after it has ended.
+    """
+
+    def __init__(self, s3: S3Client, bucket: str, app: str) -> None:
+        self._s3, self._bucket, self._prefix = s3, bucket, AppKeys(app).submissions
+        self._documents: dict[str, tuple[str, SubmissionDocument | None]] = {}  # by key, with the object's ETag
+
+    def list_submissions(self, since: float = 0.0) -> list[SubmissionDocument]:
+        """Return the app's submissions that began at `since` (seconds since 1970) or later, oldest first.
+
+        This takes one request per 1,000 submissions and one per submission that is new or has changed. A document that
+        is not valid is left out. AWS errors are not caught.
+        """
+        etags = self._list_etags(since)
+        changed = [key for key, etag in etags.items() if self._documents.get(key, ("",))[0] != etag]
+        for key, document in read_in_parallel(changed, self._read_document):
+            self._documents[key] = (etags[key], document)
+        documents = (self._documents[key][1] for key in sorted(etags))
+        return [document for document in documents if document is not None]
+
+    def _list_etags(self, since: float) -> dict[str, str]:
+        # S3 lists only keys after StartAfter, and "TIME.json" sorts after "TIME".
+        start_after = f"{self._prefix}{build_submission_time(max(0.0, since))}"
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix, StartAfter=start_after
+        )
+        items = (item for page in pages for item in page.get("Contents", []))
+        return {
+            item["Key"]: item["ETag"]
+            for item in items
+            if item["Key"] > start_after and _is_submission_key(item["Key"], self._prefix)
+        }
+
+    def _read_document(self, key: str) -> SubmissionDocument | None:
+        try:
+            return parse_submission(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
+        except ValueError:
+            return None
 
 
 def list_submissions(s3: S3Client, bucket: str, app: str, since: float = 0.0) -> list[SubmissionDocument]:
-    """Return the app's submissions that began at `since` (seconds since 1970) or later, oldest first.
-
-    This takes one request per submission and one per 1,000 submissions. A document that is not valid is left out. AWS
-    errors are not caught.
-    """
-    prefix = AppKeys(app).submissions
-    # S3 lists only keys after StartAfter, and "TIME.json" sorts after "TIME".
-    start_after = f"{prefix}{build_submission_time(max(0.0, since))}"
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, StartAfter=start_after)
-    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-    recent_keys = sorted(key for key in keys if key > start_after and _is_submission_key(key, prefix))
-    if not recent_keys:
-        return []
-    with ThreadPoolExecutor(min(READER_THREADS, len(recent_keys))) as pool:
-        documents = pool.map(lambda key: _read_submission(s3, bucket, key), recent_keys)
-        return [document for document in documents if document is not None]
+    """Return the app's submissions as SubmissionReader does, and read all of them."""
+    return SubmissionReader(s3, bucket, app).list_submissions(since)
 
 
 def list_queue_submissions(s3: S3Client, bucket: str, app: str, queue: QueueState) -> list[SubmissionDocument]:
@@ -86,10 +113,3 @@ def _is_submission_key(key: str, prefix: str) -> bool:
     except ValueError:
         return False
     return key.endswith(".json")
-
-
-def _read_submission(s3: S3Client, bucket: str, key: str) -> SubmissionDocument | None:
-    try:
-        return parse_submission(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    except ValueError:
-        return None

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.measure.bench import memory, overlap, speed, startup, transfer, worker_memory, worker_speed
+from tests.measure.bench import memory, outcome, overlap, speed, startup, transfer, worker_memory, worker_speed
 from tests.measure.bench.report import Measurement, format_table
 from tests.measure.simulation import report as simulation
 
@@ -40,6 +40,8 @@ def run_benchmarks(folder: Path) -> list[Measurement]:
     measurements += worker_speed.measure_worker(folder, WORKER_JOBS, ROUNDS)
     print_progress(f"running {SLOW_JOBS} jobs with a slow S3")
     measurements += overlap.measure_overlap(folder, SLOW_JOBS)
+    print_progress(f"counting the jobs of runs with {JOBS:,} and {MANY_JOBS:,} jobs")
+    measurements += outcome.measure_outcomes(JOBS, MANY_JOBS)
     print_progress("measuring the memory of an idle worker")
     measurements += worker_memory.measure_idle_worker(folder)
     print_progress("simulating runs")

@@ -8,6 +8,7 @@ from random import Random
 import simpy
 
 from distributed_something.aws.ec2_fleet import FleetState
+from distributed_something.observe.documents.journals import RunTotals
 from distributed_something.observe.machines import ContainerInstance
 from distributed_something.observe.service import ServiceState
 from tests.measure.simulation.assumptions import IDLE_PROTECTION, NOTICE, PROGRAM_SECONDS_AFTER_NOTICE, Assumptions
@@ -80,6 +81,12 @@ class Cloud:
 
     def get_service_state(self) -> ServiceState:
         return ServiceState(self.desired_tasks, len(self._machine_by_worker), 0)
+
+    def count_totals(self) -> RunTotals:
+        """Return the totals that the containers' journals would show if they were written all the time."""
+        done = len(self.progress.lengths) - self.progress.remaining_jobs
+        running = sum(len(worker.running) for worker in self._machine_by_worker)
+        return RunTotals(done=done, attempts=done, running=running, containers=len(self._machine_by_worker))
 
     def list_empty_instances(self) -> tuple[ContainerInstance, ...]:
         """Return the registered machines without a container."""

@@ -29,8 +29,9 @@ from tests.measure.simulation.bucket import TokenBucket
 from tests.measure.simulation.clock import Process
 from tests.measure.simulation.cloud import ACTIVE, TERMINATED, Cloud
 
-# API calls per observation: 5 for the queues, 1 for the fleet, 1 for the service, 1 for pauses, and 2 for the history.
-# The number is rounded up, because prices and machine events are read occasionally.
+# API calls per observation: 2 for the queue, 1 for the submissions, 1 for the list of journals, 1 for the fleet, 1 for
+# the service, 1 for pauses, and 2 for the history. The number is rounded up, because prices and machine events are read
+# occasionally. Reads of journals are not included.
 CALLS_PER_OBSERVATION = 12
 INSTANCES_PER_CALL = 1000  # EC2: maximum per DescribeSpotFleetInstances call
 CALLS_PER_HUNDRED_MACHINES = 2  # ECS: one call lists machines without a task, and one describes them
@@ -112,7 +113,7 @@ class CurrentMonitor(Monitor):
         return RunSnapshot(
             at=cloud.env.now,
             queue=cloud.queue.read_counts(),
-            dead=0,
+            totals=cloud.count_totals(),
             submitted=len(cloud.progress.lengths),
             fleet=cloud.get_fleet_state(),
             service=cloud.get_service_state(),
