@@ -79,7 +79,7 @@ from distributed_something.run.cleanup.clean_up import clean_up_and_verify
 from distributed_something.run.cleanup.inventory import observe_all_resources
 from distributed_something.run.cleanup.orphans import delete_orphans, find_orphans
 from distributed_something.run.dashboard import build_dashboard, ensure_dashboard
-from distributed_something.run.finish import monitor_run
+from distributed_something.run.finish import RunEnd, monitor_run
 from distributed_something.run.monitor.policy import Pace
 from distributed_something.run.run_context import RunContext
 from distributed_something.run.setup import set_up_run
@@ -301,13 +301,13 @@ class Scenario:
         self.tick()
         self.work(run)
         self.diagnose(run)
-        wait_until(lambda: self.tick().get("done"), "the auto-monitor did not end")
+        wait_until(lambda: self.tick().get("done") is True, "the auto-monitor did not end")
         self.submit()
         assert self.clean_up(self.start(with_template=True))
         self.submit()
         run = self.start()
         self.work(run)
-        assert self.watch(run)
+        assert self.watch(run).is_clean
         assert self.clean_up(None)
         self.clean_up_orphans()
         self.delete_account_setup()
@@ -429,7 +429,7 @@ class Scenario:
         self._simulate_machines()
         return result
 
-    def watch(self, run: MonitorFile) -> bool:
+    def watch(self, run: MonitorFile) -> RunEnd:
         """Run the `monitor` command on a run whose jobs have finished."""
         return monitor_run(self.context, run, cheapest=True, pace=AT_ONCE)
 
