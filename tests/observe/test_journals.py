@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from distributed_something.observe.documents.journals import FIRST_LINE_BYTES, JournalReader, RunTotals
 from distributed_something.observe.documents.parallel import READER_THREADS
 from tests.support.fakes import MONITOR_FILE
-from tests.support.run_documents import RunDocuments
+from tests.support.run_documents import RunDocuments, emulated_run
 
 BUCKET = MONITOR_FILE.MONITOR_BUCKET_NAME
 
 
-class CountingS3:
-    def __init__(self, s3: Any) -> None:
-        self._s3 = s3
-        self.ranges: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._s3, name)
-
-    def get_object(self, **request: Any) -> Any:
-        self.ranges.append(request.get("Range", "all"))
-        return self._s3.get_object(**request)
-
-
 @pytest.fixture
 def run() -> Iterator[RunDocuments]:
-    with mock_aws():
-        s3: Any = boto3.client("s3", "us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
-        s3.create_bucket(Bucket=BUCKET)
-        yield RunDocuments(CountingS3(s3), MONITOR_FILE)
+    with emulated_run(MONITOR_FILE) as documents:
+        yield documents
 
 
 @pytest.fixture
 def reader(run: RunDocuments) -> JournalReader:
     return JournalReader(run.s3, BUCKET, MONITOR_FILE.keys)
+
+
+def list_ranges(run: RunDocuments) -> list[str]:
+    return [request.get("Range", "all") for request in run.s3.reads]
 
 
 def test_the_totals_of_all_containers_are_added(run: RunDocuments, reader: JournalReader) -> None:
@@ -64,7 +50,7 @@ def test_only_first_lines_that_have_changed_are_read_again(run: RunDocuments, re
     reader.read_totals()
     run.write_journal("c2", done=2)
     assert reader.read_totals().done == 3
-    assert run.s3.ranges == [f"bytes=0-{FIRST_LINE_BYTES - 1}"] * 3
+    assert list_ranges(run) == [f"bytes=0-{FIRST_LINE_BYTES - 1}"] * 3
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]\n", b'"x"\n', b"\xff\n", b"{}" * FIRST_LINE_BYTES])
@@ -101,7 +87,7 @@ def test_totals_need_no_more_requests_after_all_lines_were_read(run: RunDocument
     run.write_journal("c2", done=1)
     assert list(reader.iter_lines()) == []
     assert reader.read_totals().done == 91
-    assert run.s3.ranges == ["all"] * 4
+    assert list_ranges(run) == ["all"] * 4
 
 
 def test_a_run_without_journals_has_no_totals(reader: JournalReader) -> None:

@@ -7,41 +7,27 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from distributed_something.results import outcome as outcome_module
 from distributed_something.results.job_counter import JobCounts, OverwrittenFiles
 from distributed_something.results.outcome import RunOutcome, load_run_outcome
 from distributed_something.worker.machine.times import build_utc_timestamp
 from tests.support.fakes import MONITOR_FILE
-from tests.support.run_documents import RunDocuments
+from tests.support.run_documents import RunDocuments, emulated_run
 
 BUCKET = MONITOR_FILE.MONITOR_BUCKET_NAME
 
 
-class CountingS3:
-    """An S3 client that counts the calls of each kind."""
-
-    def __init__(self, s3: Any) -> None:
-        self._s3 = s3
-        self.keys_read: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._s3, name)
-
-    def get_object(self, **request: Any) -> Any:
-        self.keys_read.append(request["Key"])
-        return self._s3.get_object(**request)
-
-
 @pytest.fixture
 def run() -> Iterator[RunDocuments]:
-    with mock_aws():
-        s3: Any = boto3.client("s3", "us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
-        s3.create_bucket(Bucket=BUCKET)
-        yield RunDocuments(s3, MONITOR_FILE)
+    with emulated_run(MONITOR_FILE) as documents:
+        yield documents
+
+
+def list_records_read(run: RunDocuments) -> list[str]:
+    keys = [request["Key"] for request in run.s3.reads]
+    return [key.rpartition("/")[2] for key in keys if "/jobs/" in key]
 
 
 def load(run: RunDocuments, submitted: int | None, left: int = 0) -> RunOutcome:
@@ -51,10 +37,9 @@ def load(run: RunDocuments, submitted: int | None, left: int = 0) -> RunOutcome:
 def test_journals_that_account_for_all_jobs_are_read_without_any_record(run: RunDocuments) -> None:
     run.write_journal("c1", run.end_job("a"), run.end_job("b", "skipped"))
     run.write_journal("c2", run.end_job("c"), machine="i-2")
-    run.s3 = CountingS3(run.s3)
     outcome = load(run, submitted=3)
     assert outcome == RunOutcome(3, JobCounts(done=2, already_there=1), 0, [], 2, OverwrittenFiles())
-    assert not [key for key in run.s3.keys_read if "/jobs/" in key]
+    assert list_records_read(run) == []
     assert outcome.is_complete
 
 
@@ -75,9 +60,8 @@ def test_only_records_of_jobs_that_no_journal_mentions_are_read(run: RunDocument
     now = build_utc_timestamp(time.time())
     run.write_journal("c1", *(run.end_job(f"a{n}", ended=now) for n in range(5)))
     run.end_job("b")
-    run.s3 = CountingS3(run.s3)
     assert load(run, submitted=6).counts.done == 6
-    assert [key.rpartition("/")[2] for key in run.s3.keys_read if "/jobs/" in key] == ["b.json"]
+    assert list_records_read(run) == ["b.json"]
 
 
 def test_a_job_that_was_submitted_again_is_counted_by_its_record_if_the_later_end_is_in_no_journal(
@@ -136,9 +120,8 @@ def test_a_failed_jobs_last_lines_and_log_come_from_its_record(run: RunDocuments
 
 def test_details_are_read_only_for_the_failed_jobs_that_are_shown(run: RunDocuments) -> None:
     run.write_journal("c1", *(run.end_job(f"a{n:02}", "failed") for n in range(25)))
-    run.s3 = CountingS3(run.s3)
     assert len(load(run, submitted=25).failures) == 25
-    assert sum("/jobs/" in key for key in run.s3.keys_read) == 20
+    assert len(list_records_read(run)) == 20
 
 
 def test_files_of_failed_attempts_are_not_listed(run: RunDocuments) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import boto3
+from moto import mock_aws
 
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.worker.container.journal import TOTAL_KEYS, build_journal_line
@@ -41,3 +46,27 @@ class RunDocuments:
         lines = [first, *map(build_journal_line, records)]
         body = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
         self.put_object(self._file.keys.journal(container, number), body)
+
+
+class CountingS3:
+    """An S3 client that remembers the GetObject requests."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+        self.reads: list[dict[str, Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._s3, name)
+
+    def get_object(self, **request: Any) -> Any:
+        self.reads.append(request)
+        return self._s3.get_object(**request)
+
+
+@contextmanager
+def emulated_run(file: MonitorFile) -> Iterator[RunDocuments]:
+    """Yield the documents of a run in an emulated bucket, which is empty at first. Its client is a CountingS3."""
+    with mock_aws():
+        s3: Any = boto3.client("s3", "us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
+        s3.create_bucket(Bucket=file.MONITOR_BUCKET_NAME)
+        yield RunDocuments(CountingS3(s3), file)
