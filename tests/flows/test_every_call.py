@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.response import StreamingBody
 
 from distributed_something.account.bucket import (
     LIFECYCLE_DENIED_ADVICE,
@@ -430,16 +431,38 @@ def expect_document(aws: ExactClients, document: SubmissionDocument, code: str =
         aws.expect_call("s3.put_object", request)
 
 
-@pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
+@pytest.mark.parametrize(
+    ("code", "stored"),
+    [("PreconditionFailed", replace(DOCUMENT, job_file="b.json")), ("ConditionalRequestConflict", None)],
+)
 def test_a_submission_that_begins_in_the_same_millisecond_as_another_one_uses_the_next(
-    aws: ExactClients, code: str
+    aws: ExactClients, code: str, stored: SubmissionDocument | None
 ) -> None:
     expect_document(aws, DOCUMENT, code, IfNoneMatch="*")
+    expect_stored_document(aws, stored)
     expect_document(aws, replace(DOCUMENT, time="20261123T104500.124Z"), IfNoneMatch="*")
 
     begun = DocumentWriter(aws.clients.s3, "app-bucket", FakeTime().clock, 0.0).begin(DOCUMENT)
 
     assert begun.time == "20261123T104500.124Z"
+
+
+def test_a_submission_whose_first_response_was_lost_keeps_its_document(aws: ExactClients) -> None:
+    """botocore repeats the request by itself, and S3 then says that the key is occupied."""
+    expect_document(aws, DOCUMENT, "PreconditionFailed", IfNoneMatch="*")
+    expect_stored_document(aws, DOCUMENT)
+
+    assert DocumentWriter(aws.clients.s3, "app-bucket", FakeTime().clock, 0.0).begin(DOCUMENT) == DOCUMENT
+
+
+def expect_stored_document(aws: ExactClients, document: SubmissionDocument | None) -> None:
+    """Expect a lookup of the document at DOCUMENT's key, which is not there if `document` is None."""
+    request = {"Bucket": "app-bucket", "Key": f"runs/App/submissions/{DOCUMENT.time}.json"}
+    if document is None:
+        aws.expect_error("s3.get_object", "NoSuchKey", request=request)
+        return
+    body = build_submission(document)
+    aws.expect_call("s3.get_object", request, Body=StreamingBody(BytesIO(body), len(body)))
 
 
 def test_a_submission_document_is_updated_every_ten_seconds_and_errors_do_not_stop_the_submission(

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from distributed_something.core.clock import Clock
-from distributed_something.core.errors import AWSError, format_lookup_error, get_error_code, translate_aws_errors
+from distributed_something.core.errors import (
+    AWSError,
+    format_lookup_error,
+    get_error_code,
+    is_missing_object,
+    translate_aws_errors,
+)
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.worker import AppKeys
 
@@ -73,7 +79,12 @@ class DocumentWriter:
         return True
 
     def _is_stored(self, document: SubmissionDocument) -> bool:
-        response = self._s3.get_object(Bucket=self._bucket, Key=_build_key(document))
+        try:
+            response = self._s3.get_object(Bucket=self._bucket, Key=_build_key(document))
+        except ClientError as error:
+            if is_missing_object(error):  # the other request is not finished yet
+                return False
+            raise
         return response["Body"].read() == build_submission(document)
 
     def _put(self, document: SubmissionDocument, **condition: str) -> None:
