@@ -49,7 +49,7 @@ def read_summaries(project: Project) -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-def test_sixty_jobs_of_which_twelve_fail_in_both_runs(tmp_path: Path) -> None:
+def test_twelve_of_sixty_jobs_fail_in_both_runs(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     with create_project(tmp_path / "p", JOB_RETRIES=2, DOCKER_CORES=4) as project:
         job_file = write_jobs(project, starts, KINDS, timeout_minutes=0.03)
