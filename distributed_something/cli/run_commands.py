@@ -150,8 +150,9 @@ def cleanup(
 def _build_run_context(context: Context) -> RunContext:
     from distributed_something.run.run_context import RunContext
 
-    pause = 0.5 if context.local else 10.0
-    return RunContext(context.clients, context.settings, context.console, pause=pause)
+    if context.local:  # its counts are exact
+        return RunContext(context.clients, context.settings, context.console, pause=0.5, settling_seconds=0.0)
+    return RunContext(context.clients, context.settings, context.console)
 
 
 def _choose_pace(context: Context) -> Pace:

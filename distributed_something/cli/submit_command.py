@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from distributed_something.jobs.submission.submit import Submission
     from distributed_something.observe.queue import QueueState
 
-SETTLING_SECONDS = 75.0  # how long SQS's counts may not include jobs that were just sent
-
 
 @click.command(
     "submitJob",
@@ -138,7 +136,7 @@ def _confirm_repetition(context: Context, job_file: Path, plan: SubmissionPlan) 
 def _describe_repetition(document: SubmissionDocument, queue: QueueState, plan: SubmissionPlan) -> str:
     began = datetime.fromtimestamp(document.began, UTC).strftime("%Y-%m-%d %H:%M UTC")
     if document.ended is None:
-        sent = f"another computer began to send its jobs at {began} and has not reported its end"
+        sent = f"another submitJob began to send its jobs at {began} and has not reported its end"
     else:
         jobs = f"{document.count:,} of its {format_count(plan.count, 'job')}"
         jobs = f"its {format_count(plan.count, 'job')}" if document.count == plan.count else jobs
@@ -152,7 +150,7 @@ def _find_repetition(context: Context, plan: SubmissionPlan) -> tuple[Submission
     from distributed_something.aws.s3 import read_s3_time
     from distributed_something.core.errors import AWSError, format_lookup_error, translate_aws_errors
     from distributed_something.observe.documents.submissions import find_repeated_submission, list_queue_submissions
-    from distributed_something.observe.queue import observe_queue
+    from distributed_something.observe.queue import SETTLING_SECONDS, observe_queue
 
     clients, settings = context.clients, context.settings
     with translate_aws_errors(f"looking for the queue {settings.SQS_QUEUE_NAME}"):
@@ -161,13 +159,14 @@ def _find_repetition(context: Context, plan: SubmissionPlan) -> tuple[Submission
         return None  # submit_jobs reports that the queue is missing
     bucket, now = settings.AWS_BUCKET, datetime.now(UTC).timestamp()
     try:
-        submissions = list_queue_submissions(clients.s3, bucket, settings.APP_NAME, queue)
-        now = read_s3_time(clients.s3, bucket, now) if submissions else now
+        now = read_s3_time(clients.s3, bucket, now)
+        submissions = list_queue_submissions(clients.s3, bucket, settings.APP_NAME, queue, now)
     except AWSError as error:
         context.console.print_progress(f"note: earlier submissions cannot be read ({format_lookup_error(error)})")
         return None
     settling_seconds = 0.0 if context.local else SETTLING_SECONDS  # the local cloud's counts are exact
-    document = find_repeated_submission(submissions, queue, plan.digest, now, settling_seconds)
+    digests = frozenset({plan.digest, plan.jobs_digest})
+    document = find_repeated_submission(submissions, queue, digests, now, settling_seconds)
     return None if document is None else (document, queue)
 
 

@@ -23,7 +23,8 @@ class SubmissionDocument:
     that SQS has acknowledged so far, including those that `--resume` sent. `planned`: all jobs in the Job file, whose
     name is `job_file`. `digest`: of all messages. `git_commit`: of the project's folder, followed by `-dirty` if files
     have changed since; None if unknown. `again`: whether older results do not count. `removed`: the waiting jobs that
-    `--replace` removed from the queue.
+    `--replace` removed from the queue. `replace`: whether `--replace` was given; `replaced`: whether it removed all
+    waiting jobs. `jobs_digest`: of all job IDs, in any order, so it does not depend on limits such as timeout_minutes.
     """
 
     app: str
@@ -37,6 +38,9 @@ class SubmissionDocument:
     git_commit: str | None = None
     again: bool = False
     removed: int = 0
+    replace: bool = False
+    replaced: bool = False
+    jobs_digest: str = ""
 
     @property
     def began(self) -> float:
@@ -47,6 +51,11 @@ class SubmissionDocument:
     def end(self) -> float | None:
         """When the submission ended, in seconds since 1970; None if `ended` is None."""
         return None if self.ended is None else parse_submission_time(self.ended)
+
+    @property
+    def sent(self) -> int:
+        """How many jobs were sent or, while jobs are being sent, will be sent."""
+        return self.planned if self.ended is None else self.count
 
 
 def build_submission_time(seconds: float) -> str:

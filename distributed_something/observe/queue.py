@@ -14,6 +14,7 @@ from distributed_something.aws.sqs import find_queue, is_missing_queue_error
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
+SETTLING_SECONDS = 75.0  # SQS documents that its approximate counts settle within a minute
 _COUNT_ATTRIBUTES = [f"ApproximateNumberOfMessages{suffix}" for suffix in ("", "NotVisible", "Delayed")]
 _ATTRIBUTES: Any = [*_COUNT_ATTRIBUTES, "CreatedTimestamp", "RedrivePolicy"]
 

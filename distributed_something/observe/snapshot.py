@@ -82,7 +82,7 @@ def observe_run(
     """Return a snapshot of the run. `start`: None if it is unknown. AWS errors are not caught."""
     queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
     totals = caches.journals.read_totals()
-    submitted = observe_submitted_jobs(caches.submissions, file, start) if start else None
+    submitted = observe_submitted_jobs(caches.submissions, file, start, now) if start else None
     fleet = observe_fleet(clients.ec2, file.MONITOR_FLEET_ID)
     return RunSnapshot(
         at=now,

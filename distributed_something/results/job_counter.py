@@ -30,18 +30,24 @@ class FailedJob:
 class JobCounts:
     """How many jobs ended in which way.
 
-    `failed`: jobs whose latest submission failed. `repeated`: failed submissions of jobs that were submitted again in
-    the same run, so that their later end counts.
+    `done`: jobs that the run did. `already_there`: submissions that were skipped. `failed`: jobs whose latest
+    submission failed. `repeated_done` and `repeated_failures`: further submissions of jobs, which ended in this way in
+    the same run.
     """
 
     done: int = 0
     already_there: int = 0
     failed: int = 0
-    repeated: int = 0
+    repeated_done: int = 0
+    repeated_failures: int = 0
+
+    @property
+    def repeated(self) -> int:
+        return self.repeated_done + self.repeated_failures
 
     @property
     def ended(self) -> int:
-        """Number of submitted jobs that have ended."""
+        """Number of submissions that have ended."""
         return self.done + self.already_there + self.failed + self.repeated
 
 
@@ -67,7 +73,8 @@ class JobCounter:
         self._ends: set[int] = set()  # hashes of (job, message ID)
         self._records: set[int] = set()  # hashes of (job, ETag)
         self._counts: Counter[str] = Counter()
-        self._successes: dict[int, float] = {}  # when the job was last done or found done, by the job's hash
+        # When the job was last done or found done, by the job's hash. The time is negative if it was only found done.
+        self._successes: dict[int, float] = {}
         self._failures: dict[int, float] = {}
         self._details: dict[int, FailedJob] = {}
         self._result_times: list[float] = []  # of the oldest and the newest results that were already there
@@ -97,20 +104,32 @@ class JobCounter:
         if state == "skipped":
             self._add_result_time(line)
         key, ended = hash(job), _parse_time(line.get("ended"))
-        times = self._failures if state == "failed" else self._successes
-        if ended >= times.get(key, 0.0):
-            times[key] = ended
-            if state == "failed" and (key in self._details or len(self._details) < MAX_FAILURES_KEPT):
-                self._details[key] = _build_failed_job(job, ended, line)
+        if state == "failed":
+            self._add_failure(key, ended, line)
+        else:
+            self._add_success(key, ended, is_done=state == "done")
+
+    def _add_failure(self, key: int, ended: float, line: Mapping[str, Any]) -> None:
+        if ended >= self._failures.get(key, 0.0):
+            self._failures[key] = ended
+            if key in self._details or len(self._details) < MAX_FAILURES_KEPT:
+                self._details[key] = _build_failed_job(str(line["job"]), ended, line)
+
+    def _add_success(self, key: int, ended: float, *, is_done: bool) -> None:
+        known = self._successes.get(key)
+        is_done = is_done or (known is not None and known > 0)
+        latest = max(ended, abs(known or 0.0), 1e-3)  # not 0, which has no sign
+        self._successes[key] = latest if is_done else -latest
 
     def has_record(self, job: str, etag: str) -> bool:
         """Return whether a line has been added for this version of the job's record."""
         return hash((job, etag)) in self._records
 
     def count_jobs(self) -> JobCounts:
+        done = sum(time > 0 for time in self._successes.values())
         failed = sum(self._is_failed(key) for key in self._failures)
-        repeated = self._counts["failed"] - failed
-        return JobCounts(self._counts["done"], self._counts["skipped"], failed, repeated)
+        repeated_done, repeated_failures = self._counts["done"] - done, self._counts["failed"] - failed
+        return JobCounts(done, self._counts["skipped"], failed, repeated_done, repeated_failures)
 
     def list_failed_jobs(self) -> list[FailedJob]:
         """Return the failed jobs, at most MAX_FAILURES_KEPT, in the order in which they failed."""
@@ -145,7 +164,7 @@ class JobCounter:
                 self._overwritten_names.append(key)
 
     def _is_failed(self, key: int) -> bool:
-        return self._failures[key] >= self._successes.get(key, 0.0)
+        return self._failures[key] >= abs(self._successes.get(key, 0.0))
 
 
 def _is_final(line: Mapping[str, Any]) -> bool:

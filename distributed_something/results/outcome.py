@@ -1,7 +1,8 @@
 """The outcome of a run, from the journals of its containers and, where lines are missing, from single records.
 
-A container that was killed has not written its last lines. If the journals do not account for all submitted jobs, the
-records are therefore listed (one request per 1,000 records and logs), and those of the remaining jobs are read.
+A container that was killed has not written its last lines. If there is such a container, or if the journals do not
+account for all submitted jobs, the records are listed (one request per 1,000 records and logs), and those that no line
+mentions are read.
 """
 
 from __future__ import annotations
@@ -69,17 +70,17 @@ def load_run_outcome(s3: S3Client, file: MonitorFile, submitted: int | None, lef
     unread = 0
     for line in reader.iter_lines():
         counter.add_end(line)
-    if submitted is None or counter.count_jobs().ended + left < submitted:
+    totals = reader.read_totals()
+    # A container that was killed may also have run jobs that nobody submitted, such as those of a script.
+    if submitted is None or counter.count_jobs().ended + left < submitted or totals.unended:
         unread = _add_missing_records(s3, file, counter)
     counts = counter.count_jobs()
     total = None if submitted is None else max(submitted, counts.ended + left)
     failures = counter.list_failed_jobs()
-    detailed = [_add_details(s3, file, failed) for failed in failures[:MAX_FAILURES_DETAILED]]
-    machines = reader.read_totals().machines
-    failures[:MAX_FAILURES_DETAILED] = detailed
-    return RunOutcome(
-        total, counts, left, failures, machines, counter.find_overwritten_files(), counter.find_result_times(), unread
-    )
+    first = failures[:MAX_FAILURES_DETAILED]
+    failures[: len(first)] = [_add_details(s3, file, failed) for failed in first]
+    overwritten, times = counter.find_overwritten_files(), counter.find_result_times()
+    return RunOutcome(total, counts, left, failures, totals.machines, overwritten, times, unread)
 
 
 def _add_missing_records(s3: S3Client, file: MonitorFile, counter: JobCounter) -> int:

@@ -100,7 +100,7 @@ def format_run_outcome(outcome: RunOutcome, file: MonitorFile, seconds: float, l
             format_row("no record", f"{outcome.unrecorded:,} (neither ended nor in the queue; run submitJob again)")
         )
     if counts.repeated:
-        lines.append(format_row("", f"and {format_count(counts.repeated, 'failure')} of jobs that were sent again"))
+        lines.append(format_row("", f"and {format_count(counts.repeated, 'more end')} of jobs that were sent again"))
     if outcome.unread:
         what = f"{outcome.unread:,} records that no journal mentions; only {MAX_RECORDS_READ:,} of them were read"
         lines.append(format_row("not counted", what))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from distributed_something.core.clock import Clock
+from distributed_something.observe.queue import SETTLING_SECONDS
 
 if TYPE_CHECKING:
     from distributed_something.aws.clients import Clients
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class RunContext:
     """The context that a command passes to the functions it calls.
 
-    `pause`: seconds to wait before retrying a step that AWS has not completed.
+    `pause`: seconds to wait before retrying a step that AWS has not completed. `settling_seconds`: how long SQS's
+    counts take to settle; 0 in the local cloud.
     """
 
     clients: Clients
@@ -25,3 +27,4 @@ class RunContext:
     output: Output
     clock: Clock = field(default_factory=Clock)
     pause: float = 10.0
+    settling_seconds: float = SETTLING_SECONDS

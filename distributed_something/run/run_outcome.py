@@ -25,11 +25,11 @@ def load_recorded_failures(clients: Clients, file: MonitorFile, now: float) -> i
     Return 0 if any job's end is unknown, or if the dead-letter queue was not empty at the start of the run. AWS errors
     are not caught.
     """
-    history, _ = load_history(clients.s3, file, now)
+    history, now = load_history(clients.s3, file, now)
     if history.start is None:
         return 0
     reader = SubmissionReader(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME)
-    submitted = observe_submitted_jobs(reader, file, history.start)
+    submitted = observe_submitted_jobs(reader, file, history.start, now)
     left = count_jobs(clients.sqs, file.MONITOR_QUEUE_NAME)
     return _count_recorded_failures(load_run_outcome(clients.s3, file, submitted, left), history)
 
@@ -51,7 +51,7 @@ class EndedRun:
             return load_run_outcome(s3, self._file, snapshot.submitted, snapshot.jobs)
         # Jobs that were submitted after the end belong to the next run, which may use the same queue.
         reader = SubmissionReader(s3, self._file.MONITOR_BUCKET_NAME, self._file.MONITOR_APP_NAME)
-        submitted = observe_submitted_jobs(reader, self._file, history.start, until=history.ended)
+        submitted = observe_submitted_jobs(reader, self._file, history.start, snapshot.at, until=history.ended)
         return load_run_outcome(s3, self._file, submitted, left=0)
 
     def count_recorded_failures(self) -> int:
@@ -76,4 +76,4 @@ def _count_recorded_failures(outcome: RunOutcome, history: RunHistory) -> int:
     # If the queue was not empty at the start, SQS's count does not say which messages are older than the run.
     if outcome.unrecorded or outcome.unread or history.dead_letters:
         return 0
-    return outcome.counts.failed + outcome.counts.repeated
+    return outcome.counts.failed + outcome.counts.repeated_failures

@@ -81,7 +81,7 @@ def start_run(
     fleet_id = unfinished.id if unfinished else _request_fleet(context, content, plan, start)
     monitor_file = build_monitor_file(settings, fleet_id, start, cheapest=cheapest)
     with _cancel_fleet_on_error(clients, fleet_id):
-        _save_run_start(clients, monitor_file, path)
+        _save_run_start(context, monitor_file, path)
         start_tasks(clients.ecs, settings, definition, settings.CLUSTER_MACHINES * settings.TASKS_PER_MACHINE)
         if account is not None:
             ensure_monitor_rule(clients, monitor_file, account, tags)
@@ -109,14 +109,17 @@ def _cancel_fleet_on_error(clients: Clients, fleet_id: str) -> Iterator[None]:
         raise
 
 
-def _save_run_start(clients: Clients, monitor_file: MonitorFile, path: Path) -> None:
+def _save_run_start(context: RunContext, monitor_file: MonitorFile, path: Path) -> None:
     """Write the monitor file and begin the run's history.
 
     Raise OSError if the file cannot be written, or CloudError if AWS reports an error.
     """
+    clients = context.clients
     save_monitor_file(clients.s3, monitor_file, path)
     with translate_aws_errors("saving what the queue holds at the start of the run"):
-        open_history(clients.s3, monitor_file, partial(observe_run_start, clients, monitor_file))
+        open_history(
+            clients.s3, monitor_file, partial(observe_run_start, clients, monitor_file, context.settling_seconds)
+        )
 
 
 def _find_auto_monitor(clients: Clients, settings: Settings) -> AwsAccount | None:

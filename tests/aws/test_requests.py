@@ -490,10 +490,10 @@ class Starter:
             expect_message_counts(self.aws, QUEUE_URL, 9, 0, CreatedTimestamp=str(int(START) - 1200))
             self.aws.expect_call("sqs.get_queue_url", {"QueueName": "AppDead"}, QueueUrl=DEAD_URL)
             expect_message_counts(self.aws, DEAD_URL, 2, 0)
-            prefixes = [{"Prefix": f"runs/App/{name}/"} for name in ("submissions", "20261101-000000-000", RUN)]
+            expect_submission(self.aws, 7, since=START - 1203)
+            prefixes = [{"Prefix": f"runs/App/{name}/"} for name in ("submissions", "20261101T000000Z", RUN)]
             runs = {"Bucket": "app-bucket", "Prefix": "runs/App/", "Delimiter": "/"}
             self.aws.expect_call("s3.list_objects_v2", runs, CommonPrefixes=prefixes)
-            expect_submission(self.aws, 7, since=START - 1203)
         else:
             self.aws.expect_call("s3.get_object", request, Body=build_body(json.dumps(history).encode()))
         self.aws.expect_call("s3.put_object", {**request, "Body": ANY})
@@ -575,8 +575,8 @@ def test_start_requests_the_fleet_then_writes_the_monitor_file_then_starts_tasks
     assert starter.aws.calls == [
         *LOOKUP_CALLS, "iam.GetRole", "ecs.DescribeTaskDefinition", "ecs.RegisterTaskDefinition",
         "ec2.CreateLaunchTemplate", "ec2.RequestSpotFleet", "s3.PutObject",
-        *["s3.GetObject", *["sqs.GetQueueUrl", "sqs.GetQueueAttributes"] * 2, *["s3.ListObjectsV2"] * 2],
-        "s3.GetObject", "s3.PutObject", "ecs.UpdateService",
+        *["s3.GetObject", *["sqs.GetQueueUrl", "sqs.GetQueueAttributes"] * 2, "s3.ListObjectsV2"],
+        "s3.GetObject", "s3.ListObjectsV2", "s3.PutObject", "ecs.UpdateService",
     ]  # fmt: skip
 
 
@@ -793,7 +793,13 @@ def expect_submission(aws: ExactClients, count: int, since: float) -> None:
     prefix, time = "runs/App/submissions/", "20261123T103000.000Z"
     document = SubmissionDocument("App", "AppQueue", time, "job.json", "digest", count, count)
     request = {"Bucket": "app-bucket", "Prefix": prefix, "StartAfter": f"{prefix}{build_submission_time(since)}"}
-    aws.expect_call("s3.list_objects_v2", request, Contents=[{"Key": f"{prefix}{time}.json", "ETag": '"etag"'}])
+    aws.expect_call(
+        "s3.list_objects_v2",
+        request,
+        Contents=[
+            {"Key": f"{prefix}{time}.json", "ETag": '"etag"', "LastModified": datetime.fromtimestamp(START, UTC)}
+        ],
+    )
     body = build_body(build_submission(document))
     aws.expect_call("s3.get_object", {"Bucket": "app-bucket", "Key": f"{prefix}{time}.json"}, Body=body)
 
@@ -851,7 +857,7 @@ def test_an_observation_takes_fifteen_calls_for_any_number_of_jobs_and_machines(
     snapshot = observe_run(aws.clients, MONITOR_FILE, RUN_START, RunCaches(aws.clients.s3, MONITOR_FILE), START)
     assert snapshot.problems == ()
     assert snapshot.queue == QueueCounts(1_000_003, 7)
-    assert snapshot.totals == RunTotals(done=1_999_000, failed=20, running=3, containers=1, machines=1)
+    assert snapshot.totals == RunTotals(done=1_999_000, failed=20, running=3, containers=1, machines=1, unended=1)
     assert (snapshot.submitted, snapshot.running, snapshot.waiting) == (3_000_005, 3, 1_000_007)
     assert snapshot.fleet == FleetState("active", 3, ("i-0", "i-1"), ("m5.large", "m5.large"))
     assert snapshot.idle_instances == (ContainerInstance("i-0", "a", 2, START, is_connected=False),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
-from distributed_something.observe.documents.submissions import list_submissions
 from tests.support.fakes import SETTINGS, FakeBucket, FakeSqs, build_client_error
+from tests.support.run_documents import list_submissions
 
 CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
 REMEDY = "add --yes to send them again, or --replace to remove the waiting jobs first"
@@ -28,6 +29,7 @@ class Project:
         self.folder, self.patch, self.capsys = folder, patch, capsys
         self.sqs, self.bucket = FakeSqs(), FakeBucket()
         self.sqs.created = 0
+        self.bucket.modified = time.time()
         (folder / "config.py").write_text("".join(f"{name} = {value!r}\n" for name, value in CONFIG.items()))
         self.write_jobs(60)
         patch.chdir(folder)
@@ -136,7 +138,15 @@ def test_jobs_that_were_sent_only_in_part_or_by_another_computer_are_described(p
     project.write_document(count=12)
     assert "12 of its 60 jobs were already sent at" in project.submit()[1]
     project.write_document(count=0, ended=None)
-    assert "job.json: another computer began to send its jobs at" in project.submit()[1]
+    assert "job.json: another submitJob began to send its jobs at" in project.submit()[1]
+
+
+def test_a_changed_time_limit_does_not_make_the_jobs_other_jobs(project: Project) -> None:
+    project.submit()
+    project.write_jobs(60, timeout_minutes=7)
+    code, error = project.submit()
+    assert code == ExitCode.INPUT
+    assert "its 60 jobs were already sent at" in error
 
 
 def test_a_bucket_that_cannot_be_listed_does_not_prevent_a_submission(project: Project) -> None:

@@ -633,7 +633,7 @@ def test_a_dashboard_that_is_deleted_between_two_calls_does_not_cause_an_error(a
 def test_the_outcome_of_a_run_is_read_from_its_journals(aws: ExactClients) -> None:
     prefix, key = f"runs/App/{RUN}/attempts/", f"runs/App/{RUN}/attempts/c-1.jsonl"
     line = {"job": "a", "state": "done", "final": True, "message_id": "m", "ended": "2026-11-23T10:50:00.000Z"}
-    first = json.dumps({"container": "c", "machine": "i-1", "done": 1}).encode() + b"\n"
+    first = json.dumps({"container": "c", "machine": "i-1", "done": 1, "ended": True}).encode() + b"\n"
     listing = {"Contents": [{"Key": key, "ETag": '"1"'}]}
     aws.expect_call("s3.list_objects_v2", {"Bucket": "app-bucket", "Prefix": prefix}, **listing)
     body = first + json.dumps(line).encode() + b"\n"

@@ -27,7 +27,7 @@ from distributed_something.cli.context import Context, ExitCode
 from distributed_something.cli.main import main
 from distributed_something.core.clock import Clock
 from distributed_something.core.errors import CloudError, InputError
-from distributed_something.core.submission import SubmissionDocument, build_submission_time
+from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.jobs.job_file import load_job_file
 from distributed_something.jobs.submission import waiting_jobs
 from distributed_something.jobs.submission.document import find_git_commit
@@ -41,10 +41,10 @@ from distributed_something.jobs.submission.submit import (
     SubmissionInterruption,
     submit_jobs,
 )
-from distributed_something.observe.documents.submissions import list_submissions
 from distributed_something.worker import AGAIN_ATTRIBUTE
 from tests.support.emulator import KEYS, ROOT, run_ministack, wait_until
 from tests.support.fakes import QUEUE_URL, SETTINGS, START, FakeBucket, FakeSqs, FakeTime, build_client_error
+from tests.support.run_documents import list_submissions
 
 CONFIG = {name: value for name, value in SETTINGS.model_dump(exclude={"own"}).items() if value != ""}
 
@@ -277,7 +277,7 @@ def test_a_submission_interrupted_before_the_first_job_can_be_repeated(tmp_path:
     sender.s3 = EmptyBucket()
     (tmp_path / "data").mkdir()
     write_jobs(sender.path, 20, upload={"data": "data"})
-    with pytest.raises(SubmissionInterruption, match="0 of 20 jobs were sent; run the command again"):
+    with pytest.raises(SubmissionInterruption, match="0 of 20 jobs were sent; run the same command again"):
         sender.send()
     assert sender.send() == 20
 
@@ -294,7 +294,7 @@ def test_the_journal_is_deleted_after_an_error_if_no_job_was_sent(tmp_path: Path
 
     sender = Sender(tmp_path, 10, FakeSqs())
     sender.sqs.send_message_batch = refuse  # type: ignore[method-assign,assignment]
-    with pytest.raises(CloudError, match="0 of 10 jobs were sent; run the command again"):
+    with pytest.raises(CloudError, match="0 of 10 jobs were sent; run the same command again"):
         sender.send()
     assert not sender.journal.exists()
 
@@ -307,8 +307,11 @@ def test_a_submission_writes_a_document_when_it_begins_and_at_its_end(tmp_path: 
     begun: list[SubmissionDocument] = []
     sender.send(progress=lambda sent, total: begun.extend(sender.documents[: not begun]), git_commit="c0ffee-dirty")
     time = build_submission_time(START)
-    digest = plan_submission(load_job_file(sender.path, lambda bucket, prefix: [])).digest
-    expected = SubmissionDocument("App", "AppQueue", time, "job.json", digest, 30, git_commit="c0ffee-dirty")
+    plan = plan_submission(load_job_file(sender.path, lambda bucket, prefix: []))
+    digests = {"digest": plan.digest, "jobs_digest": plan.jobs_digest}
+    expected = SubmissionDocument(
+        app="App", queue="AppQueue", time=time, job_file="job.json", planned=30, git_commit="c0ffee-dirty", **digests
+    )
     assert begun == [expected]
     assert sender.documents == [dataclasses.replace(expected, count=30, ended=time)]
 
@@ -497,12 +500,41 @@ def test_replace_discards_an_interrupted_submission(tmp_path: Path) -> None:
     assert not sender.journal.exists()
 
 
+def test_replace_ends_the_document_of_the_submission_that_it_replaces(tmp_path: Path) -> None:
+    """Otherwise, all jobs of a submission that was killed would count as sent."""
+    sender = Sender(tmp_path, 3000, FakeSqs())
+    sender.interrupt_after(1000)
+    killed = dataclasses.replace(sender.documents[0], count=0, ended=None)
+    key = f"runs/App/submissions/{killed.time}.json"
+    sender.s3.objects[key] = build_submission(killed)
+    sent = len(read_acknowledged(sender.journal))
+    sender.send(replace=True)
+    first, second = sender.documents
+    assert (first.count, first.ended is not None) == (sent, True)
+    assert (second.count, second.replace, second.replaced) == (3000, True, True)
+
+
+def test_resume_is_rejected_if_replace_had_not_removed_all_waiting_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = Sender(tmp_path, 30, FakeSqs())
+    sender.send()
+    document = dataclasses.replace(sender.documents[0], count=0, ended=None, replace=True)
+    plan = plan_submission(load_job_file(sender.path, lambda bucket, prefix: []))
+    journal = SubmissionJournal(sender.path, replace=True)
+    journal.lock()
+    journal.start(plan, QUEUE_URL, document)
+    journal._file.close()  # type: ignore[union-attr]  # as if the process was killed
+    with pytest.raises(InputError, match="had not removed all waiting jobs yet; use --replace instead of --resume"):
+        sender.send(resume=True)
+
+
 def test_an_error_while_waiting_jobs_are_removed_ends_the_submission_before_jobs_are_sent(tmp_path: Path) -> None:
     sender = Sender(tmp_path, 30, FakeSqs())
     sender.send()
     sender.sqs.delete_message_batch = raise_access_error  # type: ignore[method-assign]
     with pytest.raises(
-        SubmissionError, match=r"while removing waiting jobs: .* 0 of 30 jobs were sent; run the command"
+        SubmissionError, match=r"while removing waiting jobs: .* 0 of 30 jobs were sent; run the same command"
     ):
         sender.send(replace=True)
     assert [(document.count, document.removed) for document in sender.documents] == [(30, 0), (0, 0)]
@@ -526,7 +558,7 @@ def test_ctrl_c_while_waiting_jobs_are_removed_ends_the_submission(
 
     sender.sqs.delete_message_batch = press_and_delete  # type: ignore[method-assign]
     monkeypatch.setattr(waiting_jobs, "catch_ctrl_c", lambda: nullcontext(pressed))
-    with pytest.raises(SubmissionInterruption, match="0 of 3,000 jobs were sent; run the command again"):
+    with pytest.raises(SubmissionInterruption, match="0 of 3,000 jobs were sent; run the same command again"):
         sender.send(replace=True)
     removed = sender.documents[1].removed
     assert 0 < removed < 3000

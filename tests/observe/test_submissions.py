@@ -11,13 +11,13 @@ from botocore.exceptions import ClientError
 from distributed_something.core.submission import SubmissionDocument, build_submission, build_submission_time
 from distributed_something.observe.documents.submissions import (
     SubmissionReader,
-    count_submitted_jobs,
+    count_waiting_jobs,
     find_repeated_submission,
     list_queue_submissions,
-    list_submissions,
 )
 from distributed_something.observe.queue import QueueCounts, QueueState
 from tests.support.fakes import QUEUE_URL, START, FakeBucket, build_client_error
+from tests.support.run_documents import list_submissions
 
 PREFIX = "runs/App/submissions/"
 QUEUE = QueueState(QUEUE_URL, QueueCounts(30, 0), START, "AppDead")
@@ -56,6 +56,14 @@ def test_documents_that_are_not_valid_and_other_objects_are_left_out() -> None:
     assert list_submissions(fill_bucket(FIRST, **broken), "app-bucket", "App") == [FIRST]
 
 
+def test_a_submission_that_has_not_reported_for_two_minutes_was_killed() -> None:
+    unfinished = replace(FIRST, count=20, ended=None)
+    bucket = fill_bucket(unfinished)
+    assert list_submissions(bucket, "app-bucket", "App", now=START + 119) == [unfinished]
+    (killed,) = list_submissions(bucket, "app-bucket", "App", now=START + 121)
+    assert (killed.end, killed.sent) == (START, 20)
+
+
 def refuse_reading(**_: object) -> None:
     raise build_client_error("SlowDown", "GetObject")
 
@@ -92,7 +100,7 @@ def test_only_submissions_that_are_new_or_have_changed_are_read_again() -> None:
 
     def list_and_count() -> tuple[list[SubmissionDocument], list[str]]:
         bucket.requests.clear()
-        return reader.list_submissions(), sorted(bucket.requests)
+        return reader.list_submissions(0.0, NOW), sorted(bucket.requests)
 
     assert list_and_count() == (documents[:2], [*times[:2], "list"])
     assert list_and_count() == (documents[:2], ["list"])
@@ -108,7 +116,7 @@ def test_only_submissions_that_are_new_or_have_changed_are_read_again() -> None:
 def test_a_document_that_is_not_valid_is_read_only_once() -> None:
     bucket: Any = CountingBucket({f"{PREFIX}{FIRST.time}.json": b"{"})
     reader = SubmissionReader(bucket, "app-bucket", "App")
-    assert [reader.list_submissions(), reader.list_submissions()] == [[], []]
+    assert [reader.list_submissions(0.0, NOW), reader.list_submissions(0.0, NOW)] == [[], []]
     assert bucket.requests == ["list", FIRST.time, "list"]
 
 
@@ -117,9 +125,9 @@ def test_a_document_that_could_not_be_read_is_read_the_next_time() -> None:
     reader = SubmissionReader(bucket, "app-bucket", "App")
     bucket.get_object = refuse_reading
     with pytest.raises(ClientError):
-        reader.list_submissions()
+        reader.list_submissions(0.0, NOW)
     del bucket.get_object
-    assert reader.list_submissions() == [FIRST]
+    assert reader.list_submissions(0.0, NOW) == [FIRST]
 
 
 def test_only_submissions_to_this_queue_since_it_was_created_count() -> None:
@@ -127,19 +135,19 @@ def test_only_submissions_to_this_queue_since_it_was_created_count() -> None:
     before, at_creation, after = (replace(FIRST, time=build_submission_time(START + at)) for at in (-4, -2, 1))
     elsewhere = replace(FIRST, time=build_submission_time(START + 2), queue="OtherQueue")
     bucket = fill_bucket(before, at_creation, after, elsewhere)
-    assert list_queue_submissions(bucket, "app-bucket", "App", QUEUE) == [at_creation, after]
+    assert list_queue_submissions(bucket, "app-bucket", "App", QUEUE, NOW) == [at_creation, after]
 
 
 @pytest.mark.parametrize(("removed", "total"), [(0, 90), (20, 70), (100, 0)])
 def test_jobs_that_were_removed_from_the_queue_do_not_count_as_submitted(removed: int, total: int) -> None:
-    assert count_submitted_jobs([FIRST, replace(FIRST, count=30, removed=removed)]) == total
+    assert count_waiting_jobs([FIRST, replace(FIRST, count=30, removed=removed)]) == total
 
 
 # The same jobs twice
 
 
 def find(*documents: SubmissionDocument, queue: QueueState = QUEUE, now: float = NOW) -> SubmissionDocument | None:
-    return find_repeated_submission(documents, queue, "digest", now, settling_seconds=75)
+    return find_repeated_submission(documents, queue, frozenset({"digest"}), now, settling_seconds=75)
 
 
 def test_the_same_jobs_are_found_while_the_queue_is_not_empty() -> None:
@@ -165,6 +173,21 @@ def test_a_submission_that_sent_nothing_is_not_found_but_one_that_has_not_ended_
 
 
 def test_jobs_that_a_later_submission_replaced_are_not_found() -> None:
-    replacing = replace(FIRST, time=build_submission_time(START + 120), digest="other", removed=60)
+    replacing = replace(FIRST, time=build_submission_time(START + 120), digest="other", replace=True, replaced=True)
     assert find(FIRST, replacing) is None
     assert find(FIRST, replace(replacing, digest="digest")) == replace(replacing, digest="digest")
+
+
+def test_jobs_are_found_that_an_interrupted_replacement_may_not_have_removed() -> None:
+    interrupted = replace(
+        FIRST, time=build_submission_time(START + 120), digest="other", count=0, replace=True, removed=9
+    )
+    assert find(FIRST, interrupted) == FIRST
+
+
+def test_the_same_jobs_with_another_limit_are_found() -> None:
+    first = replace(FIRST, digest="with another limit", jobs_digest="ids")
+    digests = frozenset({"digest", "ids"})
+    assert find_repeated_submission([first], QUEUE, digests, NOW, settling_seconds=75) == first
+    unknown = replace(first, jobs_digest="")
+    assert find_repeated_submission([unknown], QUEUE, frozenset({"digest", ""}), NOW, settling_seconds=75) is None

@@ -41,14 +41,26 @@ def test_a_submission_that_is_reported_twice_is_counted_once() -> None:
 
 def test_a_job_that_failed_and_was_then_submitted_again_counts_by_its_later_end() -> None:
     first = build_line("a", "failed", 1)
-    assert count_ends(first, build_line("a", "done", 2, message="m2")) == JobCounts(done=1, repeated=1)
-    assert count_ends(first, build_line("a", "skipped", 2, message="m2")) == JobCounts(already_there=1, repeated=1)
-    assert count_ends(first, build_line("a", "failed", 2, message="m2")) == JobCounts(failed=1, repeated=1)
+    assert count_ends(first, build_line("a", "done", 2, message="m2")) == JobCounts(done=1, repeated_failures=1)
+    assert count_ends(first, build_line("a", "skipped", 2, message="m2")) == JobCounts(
+        already_there=1, repeated_failures=1
+    )
+    assert count_ends(first, build_line("a", "failed", 2, message="m2")) == JobCounts(failed=1, repeated_failures=1)
 
 
 def test_a_job_that_was_done_and_then_failed_when_submitted_again_has_failed() -> None:
     counts = count_ends(build_line("a", "done", 1), build_line("a", "failed", 2, message="m2"))
     assert counts == JobCounts(done=1, failed=1)
+
+
+def test_a_job_that_was_done_twice_is_one_job() -> None:
+    """For example, two of its messages were delivered at the same time."""
+    lines = [build_line("a", "done", 1), build_line("a", "skipped", 2, message="m2"),
+             build_line("a", "done", 3, message="m3")]  # fmt: skip
+    counts = count_ends(*lines)
+    assert counts == JobCounts(done=1, already_there=1, repeated_done=1)
+    assert counts.ended == 3
+    assert count_ends(*reversed(lines)) == counts
 
 
 def test_records_from_older_workers_which_do_not_say_whether_they_are_final_count() -> None:
@@ -60,9 +72,9 @@ def test_a_record_also_counts_the_jobs_other_submissions() -> None:
     others = [{"message_id": "a/m2", "state": "skipped", "ended": "2026-11-23T10:46:00.000Z"},
               {"message_id": "a/m3", "state": "failed", "ended": "2026-11-23T10:40:00.000Z"}, None]  # fmt: skip
     record = build_line("a", other_submissions=others)
-    assert count_ends(record) == JobCounts(done=1, already_there=1, repeated=1)
+    assert count_ends(record) == JobCounts(done=1, already_there=1, repeated_failures=1)
     skip = build_line("a", "skipped", message="m2")  # from a journal
-    assert count_ends(skip, record, record) == JobCounts(done=1, already_there=1, repeated=1)
+    assert count_ends(skip, record, record) == JobCounts(done=1, already_there=1, repeated_failures=1)
 
 
 def test_lines_that_are_not_valid_are_not_counted() -> None:

@@ -69,7 +69,7 @@ def test_a_job_that_was_submitted_again_is_counted_by_its_record_if_the_later_en
 ) -> None:
     run.write_journal("c1", run.end_job("a", "failed", message_id="first"))
     run.end_job("a", message_id="second", ended="2026-11-23T10:51:00.000Z")
-    assert load(run, submitted=2).counts == JobCounts(done=1, repeated=1)
+    assert load(run, submitted=2).counts == JobCounts(done=1, repeated_failures=1)
 
 
 def test_a_second_submission_that_was_skipped_is_counted_by_its_record_if_it_is_in_no_journal(

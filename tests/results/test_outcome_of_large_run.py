@@ -64,11 +64,3 @@ def test_each_object_of_a_journal_is_read_once_and_no_record_is_listed() -> None
     load_run_outcome(s3, MONITOR_FILE, submitted=20_000, left=0)
     assert s3.reads.count("attempts") == 4 * -(-5_000 // JOBS_PER_OBJECT) == 16
     assert (s3.reads.count("jobs"), s3.pages) == (MAX_FAILURES_DETAILED, ["attempts", "attempts"])
-
-
-def test_lost_lines_do_not_matter_while_their_jobs_are_in_the_queue() -> None:
-    """A job whose container was lost is still in the queue, so no record is missing."""
-    s3: Any = CountingBucket(WITH_LOST_LINES)
-    outcome = load_run_outcome(s3, MONITOR_FILE, submitted=20_000, left=WITH_LOST_LINES.missing)
-    assert (outcome.counts.ended, outcome.left, outcome.unrecorded) == (19_000, 1_000, 0)
-    assert "jobs" not in s3.pages

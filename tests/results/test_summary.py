@@ -47,7 +47,7 @@ def test_a_complete_run() -> None:
 
 
 def test_every_number_has_a_row_of_its_own() -> None:
-    counts = JobCounts(done=12_000, already_there=3_000, failed=2, repeated=1)
+    counts = JobCounts(done=12_000, already_there=3_000, failed=2, repeated_failures=1)
     outcome = RunOutcome(15_016, counts, 4, build_failures(2), 1, unread=6)
     assert format_lines(outcome)[:7] == [
         "jobs done       12,000",
@@ -55,7 +55,7 @@ def test_every_number_has_a_row_of_its_own() -> None:
         "jobs failed     2",
         "in the queue    4",
         "no record       3 (neither ended nor in the queue; run submitJob again)",
-        "                and 1 failure of jobs that were sent again",
+        "                and 1 more end of jobs that were sent again",
         f"not counted     6 records that no journal mentions; only {MAX_RECORDS_READ:,} of them were read",
     ]
 
@@ -139,7 +139,7 @@ def save(bucket: Any, summary: RunSummary = SUMMARY, outcome: RunOutcome | None 
 
 
 def test_the_text_and_the_numbers_are_saved(bucket: Any) -> None:
-    outcome = RunOutcome(20, JobCounts(done=5, already_there=4, failed=3, repeated=2), 1, [], 2, unread=2)
+    outcome = RunOutcome(20, JobCounts(done=5, already_there=4, failed=3, repeated_failures=2), 1, [], 2, unread=2)
     save(bucket, replace(SUMMARY, is_complete=False), outcome)
     assert list(bucket.objects) == [TEXT_KEY, DATA_KEY], "the JSON document is last, because it says that both exist"
     assert bucket.objects[TEXT_KEY].decode() == f"{SUMMARY.text}\n"

@@ -559,9 +559,7 @@ def test_the_apps_own_dead_letter_queue_is_deleted_only_if_records_contain_its_m
     skip_steps(cleaner, "queue", *LAST_STEPS)
     report = cleaner.clean_up(count_recorded_failures=lambda: recorded, failed_too=failed_too)
     assert (RemovedResource(ResourceKind.DEAD_LETTER_QUEUE, "AppDead") in report.removed) == is_deleted
-    expected = (
-        f"kept            dead-letter queue AppDead (failed jobs in it: {letters}; cleanup --failed-too deletes it)"
-    )
+    expected = "kept            dead-letter queue AppDead (it is not empty; cleanup --failed-too deletes it)"
     assert (expected in list_kept_lines(report)) != is_deleted
     assert report.is_complete
 

@@ -104,7 +104,7 @@ def test_letters_of_the_other_app_keep_the_queue_after_it_has_ended(lab: Lab) ->
         lab.fail_job()
 
     lab.clean_up(second, recorded_failures=2)
-    text = f"kept            dead-letter queue {SHARED} (failed jobs in it: 3; cleanup --failed-too deletes it)"
+    text = f"kept            dead-letter queue {SHARED} (it is not empty; cleanup --failed-too deletes it)"
     assert text in lab.clean_up(first, recorded_failures=1)
 
 

@@ -285,6 +285,6 @@ def test_the_same_requests_are_sent_without_text_for_people(tmp_path: Path) -> N
     assert count > 25, "too few formatting functions were found"
     assert {call.partition(" ")[0] for call in expected} >= DECISIONS
     assert "removed         1 machine outside the fleet" in output.printed
-    assert "failed jobs in it: 2" in output.printed
+    assert "dead letters    2 in AppDead" in output.printed
     assert "outside the fleet" not in output_without_text.printed
     assert requests_sent == expected

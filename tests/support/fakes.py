@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from hashlib import md5
 from io import BytesIO, StringIO
@@ -228,6 +229,7 @@ class FakeBucket:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.modified = START  # when all objects were written, in seconds since 1970
 
     def head_bucket(self, **_: str) -> dict[str, Any]:
         return {}
@@ -243,8 +245,11 @@ class FakeBucket:
 
     def list_objects_v2(self, *, Prefix: str, StartAfter: str = "", **_: Any) -> dict[str, Any]:
         keys = sorted(key for key in self.objects if key.startswith(Prefix) and key > StartAfter)
-        bodies = {key: self.objects[key] for key in keys}
-        return {"Contents": [{"Key": key, "Size": len(body), "ETag": build_etag(body)} for key, body in bodies.items()]}
+        return {"Contents": [self._describe_object(key) for key in keys]}
+
+    def _describe_object(self, key: str) -> dict[str, Any]:
+        body, modified = self.objects[key], datetime.fromtimestamp(self.modified, UTC)
+        return {"Key": key, "Size": len(body), "ETag": build_etag(body), "LastModified": modified}
 
     def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
         if Key not in self.objects:

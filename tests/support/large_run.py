@@ -64,7 +64,8 @@ class LargeRun:
         ended = range(first_job, first_job + end)
         failed = sum(map(self._is_failed, ended))
         header = {"container": f"container-{container:06}", "machine": f"i-{container:017x}", "slots": 4, "running": 0,
-                  "done": end - failed, "failed": failed, "already_there": 0, "attempts": end}  # fmt: skip
+                  "done": end - failed, "failed": failed, "already_there": 0, "attempts": end,
+                  "ended": container >= self.killed}  # fmt: skip
         lines = [header]
         for job in ended[(number - 1) * JOBS_PER_OBJECT :]:
             lines += map(build_journal_line, self._build_attempts(job))

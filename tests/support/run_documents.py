@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 from moto import mock_aws
 
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.submission import SubmissionDocument
+from distributed_something.observe.documents.submissions import SubmissionReader
 from distributed_something.worker.container.journal import TOTAL_KEYS, build_journal_line
+
+START = datetime(2026, 11, 23, 10, 45, tzinfo=UTC).timestamp()
 
 
 class RunDocuments:
@@ -42,10 +47,17 @@ class RunDocuments:
             counts["attempts"] += 1
             if record["final"]:
                 counts[TOTAL_KEYS[record["state"]]] += 1
-        first = {"container": container, "machine": "i-1", **counts, **totals}
+        first = {"container": container, "machine": "i-1", **counts, "ended": True, **totals}
         lines = [first, *map(build_journal_line, records)]
         body = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
         self.put_object(self._file.keys.journal(container, number), body)
+
+
+def list_submissions(
+    s3: Any, bucket: str, app: str, since: float = 0.0, now: float = START
+) -> list[SubmissionDocument]:
+    """Return the app's submissions that began at `since` or later, as a new reader finds them."""
+    return SubmissionReader(s3, bucket, app).list_submissions(since, now)
 
 
 class CountingS3:

@@ -11,9 +11,9 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -87,12 +87,28 @@ class SubmissionJournal:
             if any(header.get(key) != value for key, value in _build_header(plan, url).items()):
                 problem = "the job file, its table, or the queue has changed since the interruption"
                 raise InputError(self._path, "", problem, f"restore them, or {_START_OVER_REMEDY}")
-            document = header.get("submission")
-            for line in lines:
-                if line.startswith("{"):
-                    document = _parse_object(line).get("submission")
-                else:
-                    self._mark_sent(int(word) for word in line.split() if word.isdigit())
+            return self._read_lines(header, lines, self._mark_sent)
+
+    def read_interrupted(self) -> SubmissionDocument | None:
+        """Return the document of an interrupted submission that `--replace` discards, with the number of jobs it sent.
+
+        Return None if there is none, or if a version without documents wrote the journal.
+        """
+        sent: set[int] = set()
+        with self._path.open(errors="replace") as lines:
+            document = self._read_lines(_parse_object(next(lines, "")), lines, sent.update)
+        return None if document is None else replace(document, count=min(len(sent), document.planned))
+
+    @staticmethod
+    def _read_lines(
+        header: dict[str, Any], lines: Iterable[str], mark_sent: Callable[[Iterable[int]], object]
+    ) -> SubmissionDocument | None:
+        document = header.get("submission")
+        for line in lines:
+            if line.startswith("{"):
+                document = _parse_object(line).get("submission")
+            else:
+                mark_sent(int(word) for word in line.split() if word.isdigit())
         with suppress(ValueError):
             return parse_submission_object(document)
         return None
@@ -106,6 +122,11 @@ class SubmissionJournal:
             header = _build_header(plan, url) | header
         self._file.write(json.dumps(header) + "\n")
         self._is_started = True
+
+    def write_document(self, document: SubmissionDocument) -> None:
+        """Write a newer version of the document to the journal."""
+        assert self._file is not None
+        self._file.write(json.dumps({"submission": asdict(document)}) + "\n")
 
     def is_sent(self, number: int) -> bool:
         if number >= self.total:

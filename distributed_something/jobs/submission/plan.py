@@ -24,12 +24,13 @@ _NUMBERS_SHOWN = 3  # of identical jobs
 class SubmissionPlan:
     """The number of jobs, the body of the first message, and a digest of all messages.
 
-    `places`: where the results will be.
+    `jobs_digest`: as in SubmissionDocument. `places`: where the results will be.
     """
 
     count: int
     first: str
     digest: str
+    jobs_digest: str = ""
     places: ResultPlaces = field(default_factory=ResultPlaces)
 
 
@@ -37,7 +38,7 @@ def plan_submission(job_file: JobFile) -> SubmissionPlan:
     """Read and check every job without sending anything. Raise a single InputError that lists all invalid jobs."""
     problems = InputProblems()
     shards = [array("Q") for _ in range(_SHARD_COUNT)]
-    digest, count, first = hashlib.sha256(), 0, ""
+    digest, count, first, ids_sum = hashlib.sha256(), 0, "", 0
     places = build_result_places(job_file)
     for message in job_file.iter_checked_messages(build_problem_collector(problems)):
         first = first or message.body
@@ -45,13 +46,14 @@ def plan_submission(job_file: JobFile) -> SubmissionPlan:
         digest.update(message.body.encode())
         identity_hash = hash_text(message.id)
         shards[identity_hash >> 56].append(identity_hash)
+        ids_sum += identity_hash  # does not depend on the order
         places.add_job(message)
     for error in _iter_duplicate_errors(job_file, shards):
         problems.add(error)
     problems.raise_if_any()
     if not count:
         raise InputError(job_file.path, job_file.groups_key, "it contains no jobs", "list at least one")
-    return SubmissionPlan(count, first, digest.hexdigest(), places)
+    return SubmissionPlan(count, first, digest.hexdigest(), f"{ids_sum % 2**64:016x}", places)
 
 
 def _iter_duplicate_errors(job_file: JobFile, shards: list[array[int]]) -> Iterator[InputError]:

@@ -109,7 +109,7 @@ def submit_jobs(
     try:
         url = require_job_queue(clients, settings)
         resumed = journal.read(submission.plan, url)
-        _check_again(submission, resumed)
+        _check_resumption(submission, resumed)
         before = journal.done
         try:
             upload_folders(clients.s3, settings.AWS_BUCKET, submission.job_file.uploads, print_progress)
@@ -142,26 +142,31 @@ class _JobSender:
 
     def send_jobs(self, resumed: SubmissionDocument | None, progress: ProgressCallback) -> None:
         """Send every job that is not in the journal. `resumed`: the document of the interrupted submission, or None."""
-        document = self._begin_document(resumed)
-        self._journal.start(self._submission.plan, self._url, document)
-        remover = WaitingJobRemover(self._clients.sqs, self._url, self._clock, self._report_removal)
-
-        def update_document() -> SubmissionDocument:
-            return replace(document, count=self._journal.done, removed=document.removed + remover.removed)
+        if self._submission.replace:
+            self._end_replaced_submission()
+        self._document = self._begin_document(resumed)
+        self._journal.start(self._submission.plan, self._url, self._document)
 
         def report_progress(sent: int, total: int) -> None:
-            self._writer.update(update_document())
+            self._document = replace(self._document, count=self._journal.done)
+            self._writer.update(self._document)
             progress(sent, total)
 
         try:
             if self._submission.replace:
-                self._replace_jobs(remover)
-            jobs, attributes = _iter_unsent_jobs(self._submission), _build_attributes(document)
+                self._replace_jobs()
+            jobs, attributes = _iter_unsent_jobs(self._submission), _build_attributes(self._document)
             send_all_batches(
                 self._clients.sqs, self._url, jobs, self._journal, report_progress, self._clock.sleep, attributes
             )
         finally:
-            self._end_document(update_document())
+            self._end_document(replace(self._document, count=self._journal.done))
+
+    def _end_replaced_submission(self) -> None:
+        """Complete the document of an interrupted submission of this file, which this submission replaces."""
+        interrupted = self._journal.read_interrupted()
+        if interrupted is not None:
+            self._end_document(interrupted)
 
     def _begin_document(self, resumed: SubmissionDocument | None) -> SubmissionDocument:
         """Write the submission's document, which says that no job or, after `--resume`, not every job was sent."""
@@ -182,6 +187,8 @@ class _JobSender:
                 count=self._journal.done,  # 0, except after an interruption of a version without documents
                 git_commit=submission.git_commit,
                 again=submission.again,
+                replace=submission.replace,
+                jobs_digest=submission.plan.jobs_digest,
             )
         )
 
@@ -190,19 +197,32 @@ class _JobSender:
             self._print_progress(f"note: the number of sent jobs could not be written to the bucket ({reason});")
             self._print_progress("      monitor may show too few jobs")
 
-    def _replace_jobs(self, remover: WaitingJobRemover) -> None:
+    def _replace_jobs(self) -> None:
+        remover = WaitingJobRemover(self._clients.sqs, self._url, self._clock, self._report_removal)
         try:
             remover.remove_all()
         finally:
+            self._document = replace(self._document, removed=remover.removed)
             jobs = format_count(remover.removed, "waiting job")
             self._print_progress(format_row("replace", f"{jobs} removed; running jobs were not stopped"))
+        self._document = replace(self._document, replaced=True)
+        self._journal.write_document(self._document)
 
     def _report_removal(self, removed: int) -> None:
+        self._document = replace(self._document, removed=removed)
+        self._writer.update(self._document)
         self._print_progress(format_row("replace", f"{format_count(removed, 'waiting job')} removed so far"))
 
 
-def _check_again(submission: Submission, resumed: SubmissionDocument | None) -> None:
-    """Raise InputError if `--again` is given only with `--resume`, because the jobs already sent do not have it."""
+def _check_resumption(submission: Submission, resumed: SubmissionDocument | None) -> None:
+    """Raise InputError if the interrupted submission cannot be continued.
+
+    It may still have been removing the waiting jobs for `--replace`. With `--again`, the jobs that it sent must have
+    been sent with `--again` too.
+    """
+    if resumed is not None and resumed.replace and not resumed.replaced:
+        problem = "the interrupted submission had not removed all waiting jobs yet"
+        raise InputError(submission.job_file.path, "", problem, "use --replace instead of --resume")
     if submission.again and submission.journal.resume and not (resumed and resumed.again):
         problem = "the interrupted submission was started without --again"
         raise InputError(submission.job_file.path, "", problem, "leave out --again, or start over with --replace")
@@ -220,7 +240,7 @@ def format_submission_progress(sent: int, total: int) -> str:
     """Return how many jobs an interrupted submission sent, and how to continue it."""
     if sent == total:
         return f"but all {total:,} jobs were sent"
-    remedy = "add --resume to the command to continue" if sent else "run the command again"
+    remedy = "add --resume to the command to continue" if sent else "run the same command again"
     return f"{sent:,} of {total:,} jobs were sent; {remedy}"
 
 

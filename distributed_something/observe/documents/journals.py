@@ -32,6 +32,7 @@ class RunTotals:
 
     `done`, `failed`, and `already_there` count jobs that have a final record; `running` counts programs, including
     those of containers that disappeared without a last journal. `attempts` counts attempts that have ended.
+    `unended` counts containers whose journal does not say that they have ended.
     """
 
     done: int = 0
@@ -42,6 +43,7 @@ class RunTotals:
     slots: int = 0
     containers: int = 0
     machines: int = 0
+    unended: int = 0
 
     @property
     def ended(self) -> int:
@@ -131,9 +133,11 @@ def _parse_object(text: bytes) -> dict[str, Any] | None:
 
 
 def _add_totals(lines: list[dict[str, Any]]) -> RunTotals:
-    counted = {field.name for field in fields(RunTotals)} - {"containers", "machines"}
+    counted = {field.name for field in fields(RunTotals)} - {"containers", "machines", "unended"}
     sums = {name: sum(_read_count(line, name) for line in lines) for name in counted}
-    return RunTotals(**sums, containers=len(lines), machines=len({str(line.get("machine")) for line in lines}))
+    machines = {str(line.get("machine")) for line in lines}
+    unended = sum(not line.get("ended") for line in lines)
+    return RunTotals(**sums, containers=len(lines), machines=len(machines), unended=unended)
 
 
 def _read_count(line: dict[str, Any], name: str) -> int:

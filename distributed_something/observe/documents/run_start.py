@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from distributed_something.aws.clients import Clients
 from distributed_something.core.monitor_file import MonitorFile, parse_run_start
+from distributed_something.core.submission import parse_submission_time
 from distributed_something.observe.documents.submissions import (
     SubmissionReader,
-    count_submitted_jobs,
+    count_waiting_jobs,
     list_queue_submissions,
 )
 from distributed_something.observe.queue import observe_queue
@@ -24,50 +25,54 @@ if TYPE_CHECKING:
 class RunStart:
     """What the queues held when a run started.
 
-    `submissions_since`: the run includes the submissions that began at this time (seconds since 1970) or later.
-    `other_jobs`: jobs in the queue that none of these submissions sent. `dead_letters`: messages in the dead-letter
-    queue, which are older than the run.
+    `submissions_since`: the run also includes the submissions that began at this time (seconds since 1970) or later.
+    `other_jobs`: jobs that were sent before. `dead_letters`: messages in the dead-letter queue, which are older than
+    the run. `unfinished`: earlier submissions that had not sent all of their jobs, as the time in their documents and
+    the number of jobs that `other_jobs` includes. They, or `--resume`, may send more jobs during the run.
     """
 
     submissions_since: float
     other_jobs: int
     dead_letters: int
+    unfinished: tuple[tuple[str, int], ...] = ()
 
 
-def observe_run_start(clients: Clients, file: MonitorFile, now: float) -> RunStart:
+def observe_run_start(clients: Clients, file: MonitorFile, settling_seconds: float, now: float) -> RunStart:
     """Return what the queues hold now, just before the run's containers start. AWS errors are not caught.
 
-    `now`: AWS's time, because submissions have times from AWS too.
-
-    If this is the first run with this queue, its jobs are those of all submissions since the queue was created: SQS's
-    count may still lack jobs that were sent in the last minute. Otherwise, only SQS's count tells how many jobs the
-    previous run left.
+    `now`: AWS's time, because submissions have times from AWS too. SQS's count may lack jobs that were sent in the last
+    `settling_seconds`. If some were, the documents say how many jobs the queue holds at least.
     """
     queue = observe_queue(clients.sqs, file.MONITOR_QUEUE_NAME)
     dead = observe_queue(clients.sqs, file.MONITOR_DEAD_LETTER_QUEUE) if file.MONITOR_DEAD_LETTER_QUEUE else None
     dead_letters = dead.counts.jobs if dead else 0
     if queue is None:
         return RunStart(now, 0, dead_letters)
-    if _has_earlier_run(clients.s3, file, queue.created):
-        return RunStart(now, queue.counts.jobs, dead_letters)
-    submissions = list_queue_submissions(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME, queue)
-    since = min([document.began for document in submissions], default=now)
-    return RunStart(since, max(0, queue.counts.jobs - count_submitted_jobs(submissions)), dead_letters)
+    submissions = list_queue_submissions(clients.s3, file.MONITOR_BUCKET_NAME, file.MONITOR_APP_NAME, queue, now)
+    unfinished = tuple((document.time, document.sent) for document in submissions if document.count < document.planned)
+    recent = [document for document in submissions if document.end is None or now - document.end <= settling_seconds]
+    known = submissions if recent and not _has_earlier_run(clients.s3, file, queue.created) else recent
+    return RunStart(now, max(queue.counts.jobs, count_waiting_jobs(known)), dead_letters, unfinished)
 
 
 def observe_submitted_jobs(
-    reader: SubmissionReader, file: MonitorFile, start: RunStart, until: float = math.inf
+    reader: SubmissionReader, file: MonitorFile, start: RunStart, now: float, until: float = math.inf
 ) -> int:
     """Return how many jobs the run has so far. AWS errors are not caught.
 
     `until`: jobs that were submitted later (in seconds since 1970) belong to the next run.
     """
-    submissions = [
-        document
-        for document in reader.list_submissions(start.submissions_since)
-        if document.queue == file.MONITOR_QUEUE_NAME and document.began <= until
-    ]
-    return start.other_jobs + count_submitted_jobs(submissions)
+    sent_before = dict(start.unfinished)
+    since = min([start.submissions_since, *map(parse_submission_time, sent_before)])
+    jobs = start.other_jobs
+    for document in reader.list_submissions(since, now):
+        if document.queue != file.MONITOR_QUEUE_NAME or document.began > until:
+            continue
+        if document.began >= start.submissions_since:
+            jobs += document.sent - document.removed
+        elif document.time in sent_before:
+            jobs += document.sent - sent_before[document.time]  # fewer if the process was killed
+    return max(0, jobs)
 
 
 def _has_earlier_run(s3: S3Client, file: MonitorFile, since: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from distributed_something.aws.s3 import CLOCK_TOLERANCE_SECONDS
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+SILENT_SECONDS = 120.0  # `submitJob` writes its document about every 10 seconds
+
+
 class SubmissionReader:
     """Reads an app's submission documents. Those that it has read are kept until they change.
 
@@ -30,20 +34,27 @@ class SubmissionReader:
         self._s3, self._bucket, self._prefix = s3, bucket, AppKeys(app).submissions
         self._documents: dict[str, tuple[str, SubmissionDocument | None]] = {}  # by key, with the object's ETag
 
-    def list_submissions(self, since: float = 0.0) -> list[SubmissionDocument]:
-        """Return the app's submissions that began at `since` (seconds since 1970) or later, oldest first.
+    def list_submissions(self, since: float, now: float) -> list[SubmissionDocument]:
+        """Return the app's submissions that began at `since` or later, oldest first; times are in seconds since 1970.
 
-        This takes one request per 1,000 submissions and one per submission that is new or has changed. A document that
-        is not valid is left out. AWS errors are not caught.
+        A submission that has not ended and has not reported its progress for SILENT_SECONDS was killed. It is returned
+        as one that ended when it last did. This takes one request per 1,000 submissions and one per submission that is
+        new or has changed. A document that is not valid is left out. AWS errors are not caught.
         """
-        etags = self._list_etags(since)
-        changed = [key for key, etag in etags.items() if self._documents.get(key, ("",))[0] != etag]
+        items = self._list_items(since)
+        changed = [key for key, (etag, _) in items.items() if self._documents.get(key, ("",))[0] != etag]
         for key, document in read_in_parallel(changed, self._read_document):
-            self._documents[key] = (etags[key], document)
-        documents = (self._documents[key][1] for key in sorted(etags))
-        return [document for document in documents if document is not None]
+            self._documents[key] = (items[key][0], document)
+        documents: list[SubmissionDocument] = []
+        for key, (_, written_at) in sorted(items.items()):
+            document = self._documents[key][1]
+            if document is not None and document.ended is None and now - written_at > SILENT_SECONDS:
+                document = replace(document, ended=build_submission_time(written_at))
+            documents += [document] if document is not None else []
+        return documents
 
-    def _list_etags(self, since: float) -> dict[str, str]:
+    def _list_items(self, since: float) -> dict[str, tuple[str, float]]:
+        """Return each document's ETag and the time when it was written (seconds since 1970), by its key."""
         # S3 lists only keys after StartAfter, and "TIME.json" sorts after "TIME".
         start_after = f"{self._prefix}{build_submission_time(max(0.0, since))}"
         pages = self._s3.get_paginator("list_objects_v2").paginate(
@@ -51,7 +62,7 @@ class SubmissionReader:
         )
         items = (item for page in pages for item in page.get("Contents", []))
         return {
-            item["Key"]: item["ETag"]
+            item["Key"]: (item["ETag"], item["LastModified"].timestamp())
             for item in items
             if item["Key"] > start_after and _is_submission_key(item["Key"], self._prefix)
         }
@@ -63,43 +74,50 @@ class SubmissionReader:
             return None
 
 
-def list_submissions(s3: S3Client, bucket: str, app: str, since: float = 0.0) -> list[SubmissionDocument]:
-    """Return the app's submissions as SubmissionReader does, and read all of them."""
-    return SubmissionReader(s3, bucket, app).list_submissions(since)
-
-
-def list_queue_submissions(s3: S3Client, bucket: str, app: str, queue: QueueState) -> list[SubmissionDocument]:
+def list_queue_submissions(
+    s3: S3Client, bucket: str, app: str, queue: QueueState, now: float
+) -> list[SubmissionDocument]:
     """Return the app's submissions to this queue since it was created, oldest first. AWS errors are not caught.
 
     The two times come from different clocks. SQS blocks a deleted queue's name for 60 seconds, so a submission shortly
     before the creation cannot be one to an earlier queue with this name.
     """
     since = queue.created - CLOCK_TOLERANCE_SECONDS - 1  # both clocks may be rounded to the second
-    return [document for document in list_submissions(s3, bucket, app, since) if document.queue == queue.name]
+    submissions = SubmissionReader(s3, bucket, app).list_submissions(since, now)
+    return [document for document in submissions if document.queue == queue.name]
 
 
-def count_submitted_jobs(submissions: Sequence[SubmissionDocument]) -> int:
-    """Return how many jobs these submissions sent to a queue or, if they have not ended, will send.
+def count_waiting_jobs(submissions: Sequence[SubmissionDocument]) -> int:
+    """Return how many of the jobs that these submissions sent are in the queue, if no job has run yet.
 
-    Jobs that `--replace` removed from the queue are not included.
+    `submissions`: oldest first. A complete `--replace` has removed all earlier ones.
     """
-    sent = (document.planned if document.ended is None else document.count for document in submissions)
-    return max(0, sum(sent) - sum(document.removed for document in submissions))
+    replacements = [number for number, document in enumerate(submissions) if document.replaced]
+    first = max(replacements, default=-1)
+    sent = sum(document.sent for document in submissions[max(first, 0) :])
+    return max(0, sent - sum(document.removed for document in submissions[first + 1 :]))
 
 
 def find_repeated_submission(
-    submissions: Iterable[SubmissionDocument], queue: QueueState, digest: str, now: float, settling_seconds: float
+    submissions: Iterable[SubmissionDocument],
+    queue: QueueState,
+    digests: frozenset[str],
+    now: float,
+    settling_seconds: float,
 ) -> SubmissionDocument | None:
-    """Return the latest of this queue's submissions that sent the jobs with this digest, if they may still wait.
+    """Return the latest of this queue's submissions that sent the same jobs, if they may still wait.
 
-    SQS's counts may not include jobs that were sent in the last `settling_seconds`.
+    `digests`: of the messages and of the job IDs; one of them must be the same. SQS's counts may not include jobs that
+    were sent in the last `settling_seconds`.
     """
     sent = list(submissions)
-    replaced = max((document.began for document in sent if document.removed), default=0.0)
+    replaced = max((document.began for document in sent if document.replaced), default=0.0)
     same = [
         document
         for document in sent
-        if document.digest == digest and document.began >= replaced and (document.count or document.ended is None)
+        if digests & {document.digest, document.jobs_digest} - {""}
+        and document.began >= replaced
+        and (document.count or document.ended is None)
     ]
     is_settled = all(document.end is not None and now - document.end > settling_seconds for document in same)
     if not same or (is_settled and not queue.counts.jobs):

@@ -19,7 +19,7 @@ class KeepReason(Enum):
     OTHER_QUEUES = "other queues use it"
     SHARED_QUEUE = "several apps share it"
     OTHER_SERVICES = "other services use it"
-    FAILED_JOBS = "failed jobs in it: {count}; cleanup --failed-too deletes it"
+    FAILED_JOBS = "it is not empty; cleanup --failed-too deletes it"
     CLEAN_DASHBOARD = "CLEAN_DASHBOARD is 'False'"
     OLDER_THAN_APP = "not created by this app"
     RETENTION = "its entries expire after {count} days"

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from distributed_something.aws.s3 import parse_response_time
 from distributed_something.core.errors import is_missing_object
 from distributed_something.core.monitor_file import MonitorFile
+from distributed_something.core.submission import parse_submission_time
 from distributed_something.observe.documents.run_start import RunStart
 from distributed_something.observe.snapshot import RunSnapshot
 
@@ -29,12 +30,12 @@ class RunHistory:
     """The information from all snapshots so far. Times are in seconds since 1970.
 
     `at`: the time of the last snapshot. `empty_since`: when the queue became empty. `empty_looks`: how many snapshots
-    in a row have shown an empty queue. `submissions_since`, `other_jobs`, `dead_letters`: the run's start, as in
-    RunStart; None if an older version started the run. `failing_since`: since when attempts have failed or containers
-    have paused while no job has succeeded. `recent`: (time, jobs) for each snapshot within the settling time. `cost`:
-    the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`: whether the
-    monitor has closed the run because of MAX_COST. `ended`: when the run had no jobs left. From then on, the run is
-    cleaned up even if new jobs appear under the same names.
+    in a row have shown an empty queue. `submissions_since`, `other_jobs`, `dead_letters`, `unfinished`: the run's
+    start, as in RunStart; None if an older version started the run. `failing_since`: since when attempts have failed or
+    containers have paused while no job has succeeded. `recent`: (time, jobs) for each snapshot within the settling
+    time. `cost`: the estimated cost up to `at`, in USD. `hourly`: the cost per hour at that time, in USD. `closed`:
+    whether the monitor has closed the run because of MAX_COST. `ended`: when the run had no jobs left. From then on,
+    the run is cleaned up even if new jobs appear under the same names.
     """
 
     at: float | None = None
@@ -43,6 +44,7 @@ class RunHistory:
     submissions_since: float | None = None
     other_jobs: int | None = None
     dead_letters: int | None = None
+    unfinished: tuple[tuple[str, int], ...] = ()
     failing_since: float | None = None
     recent: tuple[tuple[float, int], ...] = ()
     cost: float = 0.0
@@ -55,7 +57,7 @@ class RunHistory:
         """The run's start, or None if it is unknown."""
         if self.submissions_since is None or self.other_jobs is None:
             return None
-        return RunStart(self.submissions_since, self.other_jobs, self.dead_letters or 0)
+        return RunStart(self.submissions_since, self.other_jobs, self.dead_letters or 0, self.unfinished)
 
     @property
     def most_jobs(self) -> int:
@@ -140,7 +142,10 @@ def _parse_history(content: Any, default: RunHistory) -> RunHistory:
         raise TypeError("not a history")
     values = {field.name: content[field.name] for field in fields(RunHistory) if field.name in content}
     recent = tuple((float(at), int(jobs)) for at, jobs in values.pop("recent", ()))
-    history = replace(default, **values, recent=recent)
+    unfinished = tuple((str(time), int(count)) for time, count in values.pop("unfinished", ()))
+    for time, _ in unfinished:
+        parse_submission_time(time)
+    history = replace(default, **values, recent=recent, unfinished=unfinished)
     required = (history.empty_looks, history.cost, history.hourly, history.at)
     optional = (history.empty_since, history.ended, history.failing_since, history.submissions_since,
                 history.other_jobs, history.dead_letters)  # fmt: skip

@@ -14,6 +14,7 @@ from math import ceil
 
 from distributed_something.core.monitor_file import MonitorFile
 from distributed_something.observe.machines import ContainerInstance
+from distributed_something.observe.queue import SETTLING_SECONDS
 from distributed_something.observe.snapshot import RunSnapshot
 from distributed_something.run.monitor.history import RunHistory
 
@@ -21,7 +22,6 @@ from distributed_something.run.monitor.history import RunHistory
 # least the settling time.
 MIN_EMPTY_SNAPSHOTS = 3
 CHEAPEST_DELAY_SECONDS = 15 * 60.0  # as in the published system; gives the fleet time to start
-SETTLING_SECONDS = 75.0  # SQS documents that its approximate counts settle within a minute
 FLEET_VISIBILITY_SECONDS = 5 * 60.0  # EC2 usually lists a new fleet within a second, but it can take longer
 HOPELESS_FAILURE_COUNT = 50  # this many failures without a success point to a problem with the whole run
 

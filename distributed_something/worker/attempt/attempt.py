@@ -47,6 +47,7 @@ class Attempt:
     fetch_started: float | None = None  # when its inputs began to be fetched, in seconds since 1970
     slot: int | None = None  # the number of the slot that took it, from 0
     has_started: bool = False  # whether the program was started
+    is_substitute: bool = False  # whether it only records the end of an attempt whose worker was lost
     is_deletion_queued: bool = False  # whether the message will be deleted, which also releases the lease
     result: Result | None = None
     bytes_in: int = 0

@@ -66,10 +66,11 @@ def build_record(context: WorkerContext, attempt: Attempt, end: AttemptEnd) -> d
 
 
 def _describe_place(context: WorkerContext, attempt: Attempt) -> dict[str, Any]:
+    is_known = not attempt.is_substitute
     return {
-        "machine": context.settings.machine,
-        "container": context.facts.container,
-        "slot": attempt.slot,
+        "machine": context.settings.machine if is_known else None,
+        "container": context.facts.container if is_known else None,
+        "slot": attempt.slot if is_known else None,
         "image": context.settings.image,
         "image_digest": context.facts.image_digest,
         "worker_version": context.facts.worker_version,

@@ -65,8 +65,8 @@ def _iter_value_texts(value: object) -> Iterator[str]:
     A group in the published form, `Metadata_Plate=P1,Metadata_Well=A01`, yields its values without their names.
     """
     if isinstance(value, Mapping):
-        for part in value.values():
-            yield from _iter_value_texts(part)
+        for key in sorted(value):  # the order of keys has no meaning in JSON, so it must not change an ID
+            yield from _iter_value_texts(value[key])
     elif isinstance(value, list):
         for part in value:
             yield from _iter_value_texts(part)

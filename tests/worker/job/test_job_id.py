@@ -55,7 +55,7 @@ def test_different_messages_have_different_job_ids(first: Any, second: Any) -> N
     [
         ({"plate": "P1", "well": "A01"}, "P1-A01-"),
         ("Metadata_Plate=P1,Metadata_Well=A01", "P1-A01-"),
-        ({"site": 7, "all": True}, "7-true-"),
+        ({"site": 7, "all": True}, "true-7-"),
         ({"path": "a/b c.tif"}, "a-b-c.tif-"),
         ({"Metadata": "Metadata_Plate=P1,Metadata_Well=A01"}, "P1-A01-"),
         ({"Metadata": {"Plate": "P1", "Wells": ["A01", "A02"]}}, "P1-A01-A02-"),
