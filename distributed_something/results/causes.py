@@ -106,7 +106,7 @@ def find_cause(failed: FailedJob) -> Cause:
         return _find_crash_cause(failed, exit_code)
     masked = _mask(failed, failed.reason[:MAX_REASON_CHARACTERS])
     is_clear = not reason_class or reason_class == "program" or reason_class in masked.lower()
-    return Cause(reason_class, exit_code or None, masked if is_clear else f"{reason_class}: {masked}")
+    return Cause(reason_class, None, masked if is_clear else f"{reason_class}: {masked}")
 
 
 def compute_group_cost(group: FailureGroup, total_cost: float | None, total_seconds: float) -> float | None:
@@ -169,7 +169,7 @@ def _find_crash_cause(failed: FailedJob, exit_code: int) -> Cause:
     if exit_code < 0:
         return Cause("signal", exit_code, f"killed by {_format_signal(-exit_code)}")
     masked = _mask(failed, failed.telling_line)
-    return Cause(failed.reason_class, exit_code, f"exit code {exit_code}{f': {masked}' if masked else ''}")
+    return Cause("program", exit_code, f"exit code {exit_code}{f': {masked}' if masked else ''}")
 
 
 def _mask(failed: FailedJob, line: str) -> str:

@@ -63,7 +63,7 @@ def test_the_cause_of_a_failure(failed: FailedJob, text: str) -> None:
 
 
 def test_the_id_of_a_cause_is_the_same_in_all_runs() -> None:
-    assert Cause("program", 1, "exit code 1: ValueError: shape mismatch (#, #)").id == "FIXME"
+    assert Cause("program", 1, "exit code 1: ValueError: shape mismatch (#, #)").id == "Fa5d543"
 
 
 def test_a_reason_counts_only_as_far_as_a_journal_has_it() -> None:

@@ -39,9 +39,9 @@ def find_telling_line(text: str) -> str | None:
     begins on the line after `Error in …:`, both lines are joined.
     """
     lines = [_clean_line(line) for line in re.split(r"\r\n|\n|\r", text)]
-    latest = max(_iter_error_positions(lines), default=None)
+    latest = max(_iter_errors(lines), default=None)
     if latest is not None:
-        return _shorten(_join_message(lines, latest))
+        return _shorten(_join_message(lines, *latest))
     return next((_shorten(line) for line in reversed(lines) if line.strip()), None)
 
 
@@ -49,16 +49,14 @@ def add_telling_line(last_lines: Sequence[str], telling: str | None, most: int) 
     """Return the last lines of a log, at most `most`, with the telling line in the first place if they lack it."""
     lines = list(last_lines[-most:])
     cleaned = [_clean_line(line).strip() for line in lines]
-    is_shown = any(
-        telling in (_shorten(line), _shorten(_join(line, following))) for line, following in pairwise([*cleaned, ""])
-    )
-    if telling is None or is_shown:
+    shown = (text for line, following in pairwise([*cleaned, ""]) for text in (line, _join(line, following)))
+    if telling is None or any(_shorten(text).endswith(telling) for text in shown):  # a logger's prefix may precede it
         return lines
     return [telling, *(lines[1:] if len(lines) == most else lines)]
 
 
-def _iter_error_positions(lines: Sequence[str]) -> Iterator[int]:
-    """Yield the positions of the lines that begin an error's message, in order."""
+def _iter_errors(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield where errors' messages begin: the line's position, and the column in that line."""
     is_r = next((line for line in reversed(lines) if line.strip()), "").strip() == _R_LAST_LINE
     search_from = 0  # lines before this one belong to a traceback
     for position, line in enumerate(lines):
@@ -66,21 +64,21 @@ def _iter_error_positions(lines: Sequence[str]) -> Iterator[int]:
             continue
         following = lines[position + 1] if position + 1 < len(lines) else ""
         if header := _TRACEBACK.search(line):
-            end = _find_traceback_end(lines, position, header.start())
-            search_from = end or position + 1
-            if end is not None:
-                yield end
+            error = _find_traceback_end(lines, position, header.start())
+            search_from = error[0] if error else position + 1
+            if error:
+                yield error
         elif (
             _JAVA_ERROR.match(line)
             or (_STACK_HEAD.match(line) and _STACK_FRAME.match(following))
             or _R_ERROR.match(line)
             or (is_r and _R_SHORT_ERROR.match(line))
         ):
-            yield position
+            yield position, 0
 
 
-def _find_traceback_end(lines: Sequence[str], header: int, column: int) -> int | None:
-    """Return the position of a Python traceback's exception, the first line after the header that is not indented.
+def _find_traceback_end(lines: Sequence[str], header: int, column: int) -> tuple[int, int] | None:
+    """Return where a Python traceback's exception is: the first line after the header that is not indented.
 
     `column`: where the header begins. A logger may write the same prefix in front of each line of the traceback.
     """
@@ -88,14 +86,14 @@ def _find_traceback_end(lines: Sequence[str], header: int, column: int) -> int |
     for position in range(header + 1, len(lines)):
         text = lines[position][start:]
         if text.strip() and not text[0].isspace():
-            return position
+            return position, start
     return None
 
 
-def _join_message(lines: Sequence[str], position: int) -> str:
-    """Return the line at `position`, and the next line too if the message begins there."""
+def _join_message(lines: Sequence[str], position: int, column: int) -> str:
+    """Return the line from `column` on, and the next line too if the message begins there."""
     following = next((line for line in lines[position + 1 : position + 3] if line.strip()), "")
-    return _join(lines[position], following)
+    return _join(lines[position][column:], following)
 
 
 def _join(line: str, following: str) -> str:

@@ -24,8 +24,8 @@ RECORD_KEYS = {
     "job", "state", "final", "attempts", "machine", "container", "slot", "image", "image_digest",
     "worker_version", "app", "run", "started", "fetch_started", "program_started", "program_ended", "ended",
     "seconds", "time_limit_seconds", "exit_code", "reason", "reason_class", "telling_line", "last_lines",
-    "program_seconds", "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs", "bytes_out", "outputs",
-    "overwritten", "results_of", "output_location",
+    "program_seconds", "peak_memory_bytes", "memory_limit_bytes", "cpu_seconds", "bytes_in", "inputs",
+    "bytes_out", "outputs", "overwritten", "results_of", "output_location",
     "earlier_attempts", "other_submissions", "log", "message_id", "message",
 }  # fmt: skip
 

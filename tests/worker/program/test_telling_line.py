@@ -45,6 +45,8 @@ def run_python(code: str) -> str:
     ("try:\n  {}['x']\nfinally:\n  raise ValueError('during another')", "ValueError: during another"),
     ("def f(): f()\nf()", "RecursionError: maximum recursion depth exceeded"),
     ("raise ExceptionGroup('two', [ValueError('a'), ValueError('b')])", "ExceptionGroup: two (2 sub-exceptions)"),
+    ("try:\n  raise ValueError('b')\nexcept ValueError as error:\n  raise ExceptionGroup('two', [error])",
+     "ValueError: b"),
     ("import atexit; atexit.register(print, 'bye', file=__import__('sys').stderr); raise OSError('x')", "OSError: x"),
     ("import logging\ntry:\n  1 / 0\nexcept Exception:\n  logging.exception('failed')",
      "ZeroDivisionError: division by zero"),
@@ -74,7 +76,7 @@ def test_the_exception_of_a_python_traceback(code: str, line: str) -> None:
     ("2026-11-23 10:45:00 ERROR Traceback (most recent call last):\n"
      '2026-11-23 10:45:00 ERROR   File "x.py", line 1, in <module>\n'
      "2026-11-23 10:45:00 ERROR     f()\n2026-11-23 10:45:00 ERROR ValueError: prefixed\nbye\n",
-     "2026-11-23 10:45:00 ERROR ValueError: prefixed"),
+     "ValueError: prefixed"),
     ("Traceback (most recent call last):\n  File \"x.py\", line 1, in <module>\n", 'File "x.py", line 1, in <module>'),
     ("", None),
     ("\n \x1b[0m\n", None),
