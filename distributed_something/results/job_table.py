@@ -133,5 +133,7 @@ def _format_cell(value: object) -> str:
     """
     if value is None:
         return ""
-    text = str(value).translate(_ESCAPES)
+    text = str(value)
+    if "\\" in text or not text.isprintable():  # translating each of millions of cells would take much longer
+        text = text.translate(_ESCAPES)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not _NUMBER.fullmatch(text) else text
